@@ -1,0 +1,66 @@
+# `make` alone says what there is.
+
+LOCK = env -u PIP_FIND_LINKS -u UV_FIND_LINKS .venv/bin/uv pip compile pyproject.toml --quiet --universal \
+	--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --group build \
+	--custom-compile-command "make lock"
+ROOMS = cli connectors flows operators query runtime trades
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check lint bench lock clean
+
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+demo: .venv/runtime ## start a broker, publish a market with known faults, run the job, compare (ARGS="--messages 10000")
+	@.venv/bin/k2 demo $(ARGS)
+
+test: .venv/dev ## pass the tests (ARGS="tests/trades -x")
+	@.venv/bin/pytest $(ARGS)
+
+check: lint test ## style, types, who imports whom, and the tests
+
+lint: .venv/dev ## the quick part of the check
+	.venv/bin/ruff check --quiet
+	.venv/bin/ruff format --quiet --check
+	.venv/bin/mypy --strict --no-error-summary
+	.venv/bin/lint-imports --no-logo
+
+bench: .venv/dev ## CPU a message of the whole job over that of a bare consume() loop
+	@.venv/bin/python -m benchmarks.job $(ARGS)
+
+lock: .venv/dev ## resolve the versions anew (ARGS=--upgrade for newer ones)
+	$(LOCK) $(ARGS) --output-file requirements/runtime.txt
+	$(LOCK) $(ARGS) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+
+clean: ## remove .venv, caches, compiled rules, and the data of demo and tests
+	rm -rf .venv .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first of these that runs, is of a version with Bytewax wheels, and can make an environment; else uv.
+.venv/bin/python:
+	@rm -rf .venv; lacking=; \
+	for python in python3.12 python3.11 python3; do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || continue; \
+		"$$python" -c 'import ensurepip, venv' 2>/dev/null && exec "$$python" -m venv .venv; \
+		lacking=$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+	done; \
+	if command -v uv >/dev/null 2>&1; then exec uv venv --quiet --seed --python ">=3.11,<3.13" .venv; fi; \
+	if [ -n "$$lacking" ]; then echo "Python here cannot make virtual environments: install $$lacking (on Debian and Ubuntu: apt install $$lacking), or uv." >&2; \
+	else echo "There is no Python 3.11 or 3.12 here: install one of them, or uv (which brings its own)." >&2; fi; \
+	exit 1
+
+# Stamps: what is installed is newer than what asks for it. dev holds all of runtime.
+.venv/runtime: .venv/bin/python requirements/runtime.txt pyproject.toml
+	@$(call install,runtime)
+	@touch $@
+
+.venv/dev: .venv/bin/python requirements/dev.txt pyproject.toml
+	@$(call install,dev)
+	@touch .venv/runtime $@
+
+define install
+echo "Installing requirements/$(1).txt into .venv (once, about a minute) ..." >&2 && \
+.venv/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/$(1).txt && \
+.venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation -e .
+endef

@@ -1,0 +1,140 @@
+"""What the documents say is so: settings, commands and examples are held against the code."""
+
+import ast
+import doctest
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic_core import PydanticUndefined
+
+from runtime.settings import Settings, TopicVenue
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("cli", "connectors", "flows", "operators", "query", "runtime", "trades")
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+
+SETTING = re.compile(r"\bK2_(?!TEST_)[A-Z][A-Z_]*[A-Z]\b")
+ROW = re.compile(r"^\|\s*`(K2_\w+)`\s*\|\s*([^|]*?)\s*\|", re.MULTILINE)
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z][A-Z0-9_]*=\S+ )*(?:\.venv/bin/)?((?:k2|make)\b.*)$", re.MULTILINE)
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _fences(*languages: str) -> Iterator[tuple[str, str, str]]:
+    """Give (page and line, info, text) of each fenced block in one of the languages."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            if match[1] in languages:
+                yield f"{_name(page)}:{text.count(chr(10), 0, match.start()) + 1}", match[2], match[3]
+
+
+def _shown(default: object) -> str:
+    """Write a default the way the environment would."""
+    match default:
+        case bool():
+            return str(default).lower()
+        case TopicVenue(topic=topic, venue=venue):
+            return topic if venue == "k2" else f"{topic}={venue}"
+        case tuple():
+            return ",".join(_shown(part) for part in default)
+        case None:
+            return ""
+        case _:
+            return str(default)
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_settings_are_documented(field: str) -> None:
+    """Each setting has a row in the README's table, with the default it really has."""
+    rows = dict(ROW.findall(README.read_text(encoding="utf-8")))
+    name = f"K2_{field.upper()}"
+    assert name in rows, f"README.md's table has no row for {name}"
+    default = Settings.model_fields[field].default
+    assert default is not PydanticUndefined
+    documented = rows[name].strip("`")
+    if default is None and documented.startswith("$K2_"):
+        return  # made from another setting
+    assert documented == _shown(default)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_documented_settings_exist(page: Path) -> None:
+    """No page tells of a setting that is none."""
+    known = {f"K2_{field.upper()}" for field in Settings.model_fields}
+    assert set(SETTING.findall(page.read_text(encoding="utf-8"))) <= known
+
+
+def test_python_examples_run(subtests: pytest.Subtests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples in Python run as they stand; one marked `no-run`, since it needs a broker, compiles."""
+    monkeypatch.chdir(tmp_path)
+    for place, info, text in _fences("python"):
+        with subtests.test(place):
+            _run_example(place, info, text)
+
+
+def _run_example(place: str, info: str, text: str) -> None:
+    if ">>>" in text:
+        example = doctest.DocTestParser().get_doctest(text, {}, place, None, 0)
+        assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0
+        return
+    code = compile(text, place, "exec")
+    if "no-run" not in info:
+        exec(code, {"__name__": "example"})  # noqa: S102  our own documents
+
+
+def test_commands_of_examples_exist(subtests: pytest.Subtests) -> None:
+    """Each `k2` and `make` of an example is a command there is, with options that it takes."""
+    for place, _info, text in _fences("console", "sh", "bash", "shell"):
+        for line in COMMAND.findall(text.replace("\\\n", " ")):
+            with subtests.test(f"{place} {line}"):
+                program, *words = shlex.split(line, comments=True)
+                _check_make(words) if program == "make" else _check_k2(words)
+
+
+def _check_make(words: list[str]) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {word for word in words if "=" not in word} <= targets
+
+
+def _check_k2(words: list[str]) -> None:
+    command: Any = typer.main.get_command(importlib.import_module("cli.main").app)
+    rest = iter(words)
+    for word in rest:
+        if word in {"|", ">", ">>", "&&", ";", "2>"}:
+            return
+        if word.startswith("-"):
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert word.split("=")[0] in options | {"--help"}, f"{command.name} has no option {word}"
+        elif hasattr(command, "commands"):
+            assert word in command.commands, f"{command.name} has no command {word}"
+            command = command.commands[word]
+
+
+def test_docstring_examples_run(subtests: pytest.Subtests) -> None:
+    """The examples in a module's docstrings give what they say, compiled rules among them."""
+    for path in (path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))):
+        examples = _documented_examples(path)
+        if examples:
+            with subtests.test(_name(path)):
+                parts = path.relative_to(ROOT).with_suffix("").parts
+                module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+                assert doctest.testmod(module) == (0, examples)
+
+
+def _documented_examples(path: Path) -> int:
+    """Count the examples that the source bears, so that none is passed over because it is compiled."""
+    parser = doctest.DocTestParser()
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return sum(len(parser.get_examples(ast.get_docstring(node) or "")) for node in nodes if isinstance(node, kinds))
