@@ -1,0 +1,93 @@
+"""What decoding costs, in CPU microseconds a message: `python -m benchmarks.decode`."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from trades.batch import MessageBatch
+from trades.decode import decode, decode_by_reference, split
+
+MESSAGES: Final = 20_000
+SYMBOLS: Final = 200
+ROUNDS: Final = 11
+MALFORMED_EVERY: Final = 1_000
+
+
+def k2_message(number: int) -> bytes:
+    """Give a canonical trade of about 200 bytes."""
+    return (
+        f'{{"exchange":"binance","symbol":"SYM{number % SYMBOLS}USDT","trade_id":"{3_735_683_259 + number}",'
+        f'"sequence":{number // SYMBOLS},"price":"{60_000 + number % 999}.83000000",'
+        f'"quantity":"0.02{number % 1000:03}","side":"buy","timestamp":{1_723_161_255_342_000 + number},'
+        f'"received":{1_723_161_255_352_000 + number}}}'
+    ).encode()
+
+
+def binance_message(number: int) -> bytes:
+    """Give a trade event of about 140 bytes."""
+    return (
+        f'{{"e":"trade","E":{1_723_161_255_343 + number},"s":"SYM{number % SYMBOLS}USDT","t":{3_735_683_259 + number},'
+        f'"p":"{60_000 + number % 999}.63000000","q":"0.02000000","T":{1_723_161_255_342 + number},"m":true,"M":true}}'
+    ).encode()
+
+
+def batch_of(values: Sequence[bytes], venue: str) -> MessageBatch:
+    """Lay messages out as one poll would."""
+    sizes = np.array([len(value) for value in values], dtype=np.int32)
+    count = len(values)
+    return MessageBatch(
+        topic="benchmark",
+        partition=0,
+        venue=venue,
+        first_offset=0,
+        next_offset=count,
+        offsets=np.arange(count, dtype=np.int64),
+        kafka_timestamps=np.zeros(count, dtype=np.int64),
+        data=np.frombuffer(bytearray().join(values), dtype=np.uint8),
+        value_starts=np.cumsum(sizes, dtype=np.int64) - sizes,
+        value_sizes=sizes,
+        key_starts=np.zeros(count, dtype=np.int64),
+        key_sizes=np.full(count, -1, dtype=np.int32),
+    )
+
+
+def costs(*works: Callable[[], object]) -> list[float]:
+    """Give the least CPU time of each over some rounds, taken in turn, in microseconds a message."""
+    spent: list[list[float]] = [[] for _ in works]
+    for _ in range(ROUNDS):
+        for work, times in zip(works, spent, strict=True):
+            start = time.process_time()
+            work()
+            times.append(time.process_time() - start)
+    return [min(times) / MESSAGES * 1e6 for times in spent]
+
+
+def with_malformed(values: Sequence[bytes]) -> list[bytes]:
+    """Cut one message in `MALFORMED_EVERY` in half."""
+    return [value[: len(value) // 2] if number % MALFORMED_EVERY == 0 else value for number, value in enumerate(values)]
+
+
+def report(venue: str, message: Callable[[int], bytes]) -> None:
+    """Print one venue's figures."""
+    values = [message(number) for number in range(MESSAGES)]
+    clean, faulty = batch_of(values, venue), batch_of(with_malformed(values), venue)
+
+    trades = decode(clean).trades
+    compiled, malformed, splitting = costs(lambda: decode(clean), lambda: decode(faulty), lambda: split(trades))
+    [reference] = costs(lambda: decode_by_reference(clean))
+    size = sum(map(len, values)) / MESSAGES
+    print(f"{venue}: {size:.0f} bytes a message; us of CPU a message:")
+    print(f"  compiled {compiled:.3f}   reference {reference:.2f}   split by key group {splitting:.3f}")
+    print(f"  1 in {MALFORMED_EVERY:,} malformed {malformed:.3f}: {malformed / compiled:.2f} times the clean price")
+
+
+def main() -> None:
+    """Print the figures of each venue with a compiled decoder."""
+    report("k2", k2_message)
+    report("binance-spot", binance_message)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What sequence tracking costs a row, over few symbols and over many: `python benchmarks/track.py`."""
+
+import time
+from typing import Final
+
+import numpy as np
+
+from trades.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
+from trades.symbols import SYMBOLS
+from trades.tracker import GroupTracker
+
+ROWS: Final = 200_000
+ROUNDS: Final = 6
+
+
+def market(symbol_count: int, round_number: int) -> TradeSlice:
+    """Give in-order trades of that many symbols, each with as many as the others."""
+    names = [SYMBOLS.intern("bench", f"S{number}") for number in range(symbol_count)]
+    place = np.arange(ROWS, dtype=np.int64)
+    each = ROWS // symbol_count
+    columns = TradeColumns(
+        symbols=np.array(names, dtype=np.int32)[np.random.default_rng(7).permutation(ROWS) % symbol_count],
+        sequences=np.empty(ROWS, dtype=np.int64),
+        has_sequence=np.ones(ROWS, dtype=np.bool_),
+        prices=np.ones((ROWS, 2), dtype=np.uint64),
+        quantities=np.ones((ROWS, 2), dtype=np.uint64),
+        sides=np.zeros(ROWS, dtype=np.int8),
+        timestamps=place + round_number * ROWS,
+        received=place,
+        text=np.zeros(0, dtype=np.uint8),
+        id_starts=np.zeros(ROWS, dtype=np.int64),
+        id_sizes=np.full(ROWS, -1, dtype=np.int32),
+        messages=place.astype(np.int32),
+        indexes=np.zeros(ROWS, dtype=np.int32),
+    )
+    order = np.argsort(columns.symbols, kind="stable")
+    columns.sequences[order] = np.tile(np.arange(each), symbol_count) + round_number * each
+    zeros = np.zeros(ROWS, dtype=np.int64)
+    sizes = np.zeros(ROWS, dtype=np.int32)
+    data = np.zeros(0, dtype=np.uint8)
+    source = MessageBatch("trades", 0, "k2", 0, ROWS, place, place, data, zeros, sizes, zeros, sizes)
+    return TradeSlice(
+        TradeBatch(source, columns),
+        group=0,
+        rows=np.arange(ROWS, dtype=np.int32),
+        verdicts=np.zeros(ROWS, dtype=np.uint8),
+        sessions=np.zeros(ROWS, dtype=np.int32),
+    )
+
+
+def seconds(tracker: GroupTracker, piece: TradeSlice) -> float:
+    """Track a slice; give the CPU time it took."""
+    start = time.process_time()
+    tracker.track(piece)
+    return time.process_time() - start
+
+
+def main() -> None:
+    """Print microseconds a row: of the first slice, whose symbols are new, and of the best one after."""
+    GroupTracker().track(market(10, 0))
+    for symbol_count in (10, 10_000):
+        tracker = GroupTracker()
+        first, *later = [seconds(tracker, market(symbol_count, number)) for number in range(ROUNDS)]
+        new, best = first / ROWS * 1e6, min(later) / ROWS * 1e6
+        print(f"{symbol_count:6} symbols: new {new:.4f} us, then {best:.4f} us")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Messages to columns: compiled where a venue has a loop for it, message by message for what that leaves."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trades.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
+from trades.compiled import compiled
+from trades.decimals import clipped
+from trades.groups import GROUPS
+from trades.reasons import Reason, RejectedError, SkippedError
+from trades.symbols import SYMBOLS
+from trades.trade import Trade
+from trades.venues import VENUES, Venue
+from trades.venues.rows import EXCHANGE_START, MESSAGE_BYTES_MAX, SYMBOL, SYMBOL_SIZE, WIDTH, columns_of
+from trades.venues.venue import CompiledDecoder
+
+__all__ = ["MESSAGE_BYTES_MAX", "Decoded", "decode", "decode_by_reference", "split"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of a batch's messages: each is in exactly one of the three."""
+
+    trades: TradeBatch
+    """Rows in the order of the messages."""
+    rejected: list[tuple[int, RejectedError]]
+    """(message number in the batch, why), ascending."""
+    skipped: list[tuple[int, SkippedError]]
+    """Likewise, the messages that are no market trade."""
+
+
+@dataclass(slots=True)
+class _Read:
+    """What the reference decoder made of the messages handed to it."""
+
+    trades: list[Trade] = field(default_factory=list)
+    messages: list[int] = field(default_factory=list)
+    indexes: list[int] = field(default_factory=list)
+    rejected: list[tuple[int, RejectedError]] = field(default_factory=list)
+    skipped: list[tuple[int, SkippedError]] = field(default_factory=list)
+
+
+def decode(batch: MessageBatch) -> Decoded:
+    """Give a batch's trades as columns, by the rules of its venue; the same on replay.
+
+    A message that can't become a trade is rejected alone; its neighbours are not touched.
+    """
+    venue = VENUES[batch.venue]
+    if venue.decode_compiled is None:
+        return decode_by_reference(batch)
+    columns, left = _decode_compiled(venue, venue.decode_compiled, batch)
+    if not len(left):
+        return Decoded(TradeBatch(batch, columns), [], [])
+    read = _read(venue, batch, left)
+    if read.trades:
+        columns = TradeColumns.concatenate([columns, _columns(read)])
+        columns = columns.take(np.argsort(columns.messages, kind="stable"))
+    return _decoded(batch, columns, read)
+
+
+def decode_by_reference(batch: MessageBatch) -> Decoded:
+    """Give what `decode` gives, by the reference decoder alone."""
+    read = _read(VENUES[batch.venue], batch, np.arange(len(batch), dtype=np.int32))
+    return _decoded(batch, _columns(read), read)
+
+
+def split(trades: TradeBatch) -> list[TradeSlice]:
+    """Give one slice for each key group that has rows, the rows ascending; verdicts and sessions are zeros."""
+    symbols = trades.columns.symbols
+    rows = np.empty(len(symbols), dtype=np.int32)
+    ends = np.zeros(GROUPS, dtype=np.int64)
+    _split(symbols, SYMBOLS.groups, rows, ends)
+    shares = np.split(rows, ends[:-1])
+    return [
+        TradeSlice(trades, group, share, np.zeros(len(share), dtype=np.uint8), np.zeros(len(share), dtype=np.int32))
+        for group, share in enumerate(shares)
+        if len(share)
+    ]
+
+
+@compiled
+def _split(
+    symbols: NDArray[np.int32], groups: NDArray[np.int32], rows: NDArray[np.int32], ends: NDArray[np.int64]
+) -> None:
+    """Sort row numbers by group, stably, by counting; `ends` (zeros before) gets where each group's end."""
+    counts = np.zeros(len(ends), dtype=np.int64)
+    for row in range(len(symbols)):
+        counts[groups[symbols[row]]] += 1
+    total = 0
+    for group in range(len(ends)):
+        ends[group] = total
+        total += counts[group]
+    for row in range(len(symbols)):
+        group = groups[symbols[row]]
+        rows[ends[group]] = row
+        ends[group] += 1
+
+
+def _decode_compiled(
+    venue: Venue, kernel: CompiledDecoder, batch: MessageBatch
+) -> tuple[TradeColumns, NDArray[np.int32]]:
+    """Give the trades that the kernel took, and the numbers of the messages that it left."""
+    rows = np.empty((len(batch), WIDTH), dtype=np.int64)
+    left = np.empty(len(batch), dtype=np.int32)
+    count = kernel(batch.data, batch.value_starts, batch.value_sizes, SYMBOLS.table, rows, left)
+    _number_new_symbols(batch.data, venue.exchange, rows[:count])
+    return columns_of(rows[:count], batch.data), left[: len(batch) - count]
+
+
+def _number_new_symbols(data: NDArray[np.uint8], exchange: str | None, rows: NDArray[np.int64]) -> None:
+    """Intern the pairs that the kernel did not know: plain Python, once a pair and poll that bring it first."""
+    for row in np.flatnonzero(rows[:, SYMBOL] < 0):
+        exchange_start, exchange_size, start, size = rows[row, EXCHANGE_START : SYMBOL_SIZE + 1].tolist()
+        own = data[exchange_start : exchange_start + exchange_size].tobytes().decode("ascii")
+        symbol = data[start : start + size].tobytes().decode("ascii")
+        rows[row, SYMBOL] = SYMBOLS.intern(own if exchange is None else exchange, symbol)
+
+
+def _read(venue: Venue, batch: MessageBatch, messages: NDArray[np.int32]) -> _Read:
+    read = _Read()
+    for message in messages.tolist():
+        try:
+            trades = _read_one(venue, batch, message)
+        except RejectedError as error:
+            read.rejected.append((message, error))
+        except SkippedError as error:
+            read.skipped.append((message, error))
+        except (ValueError, TypeError, KeyError) as error:
+            # A fault of the record that no rule foresaw is still that record's alone.
+            what = RejectedError(Reason.INVALID, f"value: {type(error).__name__}: {clipped(error)}")
+            read.rejected.append((message, what))
+        else:
+            read.trades += trades
+            read.messages += [message] * len(trades)
+            read.indexes += range(len(trades))
+    return read
+
+
+def _read_one(venue: Venue, batch: MessageBatch, message: int) -> list[Trade]:
+    size = int(batch.value_sizes[message])
+    if size > MESSAGE_BYTES_MAX:
+        raise RejectedError(Reason.TOO_LARGE, f"value: {size} bytes, more than {MESSAGE_BYTES_MAX}")
+    value = batch.value(message)
+    if value is None:
+        raise RejectedError(Reason.MALFORMED, "value: null (a tombstone)")
+    return venue.decode(value)
+
+
+def _columns(read: _Read) -> TradeColumns:
+    return TradeColumns.from_trades(read.trades, read.messages, read.indexes)
+
+
+def _decoded(batch: MessageBatch, columns: TradeColumns, read: _Read) -> Decoded:
+    return Decoded(TradeBatch(batch, columns), read.rejected, read.skipped)

@@ -1,0 +1,39 @@
+"""Rows of the ledger `sequence_events`: what the tracker saw begin, open and close."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+__all__ = ["EventKind", "SequenceEvent"]
+
+
+class EventKind(StrEnum):
+    """What happened to a symbol's numbering."""
+
+    SESSION_STARTED = "session_started"
+    GAP_OPENED = "gap_opened"
+    GAP_FILLED = "gap_filled"
+
+
+class SequenceEvent(NamedTuple):
+    """One row of the ledger, with the coordinates of the message that caused it.
+
+    What is missing now is what `gap_opened` rows cover less what `gap_filled` rows do.
+    """
+
+    exchange: str
+    symbol: str
+    session: int
+    event: EventKind
+    first_sequence: int
+    last_sequence: int
+    """Inclusive."""
+    timestamp: int
+    """Venue time of the trade that caused it, microseconds since the epoch, UTC."""
+    topic: str
+    partition: int
+    offset: int
+
+    @property
+    def missing(self) -> int:
+        """How many numbers the range holds; 0 for the start of a session."""
+        return 0 if self.event is EventKind.SESSION_STARTED else self.last_sequence - self.first_sequence + 1

@@ -1,0 +1,30 @@
+"""Key groups: the fixed number of shares into which symbols, and so keyed state, are cut."""
+
+import hashlib
+from typing import Final
+
+__all__ = ["GROUPS", "group_key", "group_of"]
+
+GROUPS: Final = 16
+"""Fixed for good: the keys of recovery snapshots are group numbers."""
+
+
+def group_of(exchange: str, symbol: str) -> int:
+    """Give the key group of a symbol, the same in every process, on every machine, for ever.
+
+    BLAKE2b is specified in RFC 7693, so unlike `hash` it depends on no process, library or version.
+
+    >>> group_of("binance", "BTCUSDT"), group_of("coinbase", "BTC-USD")
+    (11, 13)
+    """
+    name = f"{exchange}\x00{symbol}".encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little") % GROUPS
+
+
+def group_key(group: int) -> str:
+    """Give the Bytewax key of a group: two digits.
+
+    >>> group_key(7)
+    '07'
+    """
+    return f"{group:02d}"

@@ -1,0 +1,90 @@
+"""A set of integers as the ranges it covers: memory grows with holes, not with members."""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+__all__ = ["IntervalSet"]
+
+
+class IntervalSet:
+    """Signed 64-bit integers, kept as ascending closed ranges that neither overlap nor touch.
+
+    16 bytes a range. Finding a number costs the logarithm of the ranges; opening or closing a range
+    below the topmost moves those above it.
+
+    >>> numbers = IntervalSet([1, 5], [3, 9])
+    >>> numbers.add(4), numbers.add(4), list(numbers.ranges())
+    (True, False, [(1, 9)])
+    """
+
+    __slots__ = ("_ends", "_starts")
+
+    def __init__(self, starts: Iterable[int] = (), ends: Iterable[int] = ()) -> None:
+        self._starts = array("q", starts)
+        self._ends = array("q", ends)
+
+    def __contains__(self, number: int) -> bool:
+        place = bisect_right(self._starts, number)
+        return place > 0 and number <= self._ends[place - 1]
+
+    @property
+    def lowest(self) -> int:
+        """The smallest member; the set must not be empty."""
+        return self._starts[0]
+
+    @property
+    def highest(self) -> int:
+        """The largest member; the set must not be empty."""
+        return self._ends[-1]
+
+    @property
+    def top_start(self) -> int:
+        """Where the range that ends in `highest` starts; the set must not be empty."""
+        return self._starts[-1]
+
+    @property
+    def gap_count(self) -> int:
+        """How many ranges between `lowest` and `highest` are missing."""
+        return max(len(self._starts) - 1, 0)
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Give the ranges covered, ascending, both ends inclusive."""
+        return zip(self._starts, self._ends, strict=True)
+
+    def add(self, number: int) -> bool:
+        """Add a number; tell whether it was missing."""
+        starts, ends = self._starts, self._ends
+        place = bisect_right(starts, number)
+        if place > 0 and number <= ends[place - 1]:
+            return False
+        joins_left = place > 0 and ends[place - 1] == number - 1
+        joins_right = place < len(starts) and starts[place] == number + 1
+        if joins_left and joins_right:
+            del starts[place], ends[place - 1]
+        elif joins_left:
+            ends[place - 1] = number
+        elif joins_right:
+            starts[place] = number
+        else:
+            starts.insert(place, number)
+            ends.insert(place, number)
+        return True
+
+    def to_bytes(self) -> bytes:
+        """Give the ranges as bytes: all starts, then all ends, 8 bytes each in the machine's order."""
+        return self._starts.tobytes() + self._ends.tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Take up what `to_bytes` gave."""
+        ranges = cls()
+        ranges._starts.frombytes(data[: len(data) // 2])
+        ranges._ends.frombytes(data[len(data) // 2 :])
+        return ranges
+
+    def extend_top(self, highest: int) -> None:
+        """Add all numbers from the present `highest` to the one given, which is not below it."""
+        assert highest >= self._ends[-1], "the topmost range only grows"
+        self._ends[-1] = highest

@@ -1,0 +1,108 @@
+"""What reference decoders share: JSON read strictly, and errors that name the field."""
+
+import re
+from collections.abc import Callable
+from typing import Final, NoReturn, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from trades.decimals import clipped, parse_decimal
+from trades.reasons import Reason, RejectedError, invalid
+from trades.symbols import NAME_BYTES_MAX
+
+__all__ = ["ID_BYTES_MAX", "INT64_MAX", "INT64_MIN", "checked", "given", "name", "positive", "read", "sequence"]
+
+ID_BYTES_MAX: Final = 255
+"""Longest trade id, in bytes of UTF-8."""
+INT64_MIN: Final = -(2**63)
+INT64_MAX: Final = 2**63 - 1
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+_GRAMMAR: Final = msgspec.json.Decoder(msgspec.Raw)
+_FIELD_ERROR: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def read(decoder: msgspec.json.Decoder[T], value: bytes) -> T:
+    """Read a message; what is not one JSON object in UTF-8 is malformed, a field of another type invalid."""
+    try:
+        value.decode()
+        return decoder.decode(value)
+    except UnicodeDecodeError as error:
+        _malformed(f"not UTF-8 (byte {error.start})")
+    except msgspec.ValidationError as error:
+        _check_grammar(value)
+        _refuse_field(str(error))
+    except msgspec.DecodeError as error:
+        _malformed(str(error))
+    except RecursionError:
+        _malformed("nested too deeply")
+
+
+def _check_grammar(value: bytes) -> None:
+    """Refuse what is not JSON: that outweighs a field of a wrong type."""
+    try:
+        _GRAMMAR.decode(value)
+    except msgspec.DecodeError as error:
+        _malformed(str(error))
+    except RecursionError:
+        _malformed("nested too deeply")
+
+
+def _refuse_field(error: str) -> NoReturn:
+    match = _FIELD_ERROR.fullmatch(error)
+    if match is None:
+        _malformed(_lower(error))
+    invalid(match.group(2), _lower(match.group(1)))
+
+
+def _lower(sentence: str) -> str:
+    return (sentence[:1].lower() + sentence[1:]).replace("`", "")
+
+
+def _malformed(what: str) -> NoReturn:
+    raise RejectedError(Reason.MALFORMED, f"value: {what}")
+
+
+def given(field: str, value: T | UnsetType) -> T:
+    """Give a field's value, which must be there."""
+    if value is UNSET:
+        invalid(field, "missing")
+    return value
+
+
+def checked(field: str, rule: Callable[[A], T], value: A) -> T:
+    """Apply a rule to a field's value; its `ValueError` becomes the field's error."""
+    try:
+        return rule(value)
+    except ValueError as error:
+        invalid(field, str(error))
+
+
+def name(field: str, text: str, bytes_max: int = NAME_BYTES_MAX) -> str:
+    """Give the name of an exchange or symbol: not empty, not long, without control characters."""
+    if not text:
+        invalid(field, "empty")
+    if len(text.encode()) > bytes_max:
+        invalid(field, f"longer than {bytes_max} bytes: {clipped(text)}")
+    if _CONTROL.search(text):
+        invalid(field, f"has a control character: {clipped(text)}")
+    return text
+
+
+def sequence(field: str, number: int) -> int:
+    """Give a sequence number, which 64 bits must hold."""
+    if not INT64_MIN <= number <= INT64_MAX:
+        invalid(field, f"beyond 64 bits: {clipped(number)}")
+    return number
+
+
+def positive(field: str, text: str) -> int:
+    """Give a quantity times 10**18: a trade of nothing, or of less, is none."""
+    value = checked(field, parse_decimal, text)
+    if value <= 0:
+        invalid(field, f"not above zero: {clipped(text)}")
+    return value

@@ -1,0 +1,12 @@
+"""What became of each row: one byte a row, so that verdicts travel as a column."""
+
+from typing import Final
+
+__all__ = ["CONFLICT", "DUPLICATE", "STORED"]
+
+STORED: Final = 0
+"""The row is a trade to keep."""
+DUPLICATE: Final = 1
+"""The trade is stored already, and dropped here."""
+CONFLICT: Final = 2
+"""The same number or id as a stored trade with other content: a dead letter."""
