@@ -1,0 +1,1 @@
+"""The outside world: Kafka in, Iceberg tables and dead-letter files out."""

@@ -1,0 +1,164 @@
+"""The columnar Kafka source: one source partition a topic partition, one batch a poll."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import structlog
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+
+from connectors.kafka.client import KafkaClient, topic_partitions
+from connectors.kafka.reader import Polled, Reader, as_batch
+from connectors.kafka.start import Origin, Start, Watermarks, decide_start
+from runtime.health import HEALTH
+from runtime.metrics import CONSUMER_LAG, MESSAGES_RECEIVED, REPLAYED_STARTS
+from runtime.settings import Settings
+from trades.batch import MessageBatch
+from trades.errors import StateError
+from trades.progress import Progress, TopicPartition
+
+__all__ = ["KafkaSource"]
+
+FORMAT: Final = 1
+FULL_POLL_MESSAGES: Final = 10_000
+"""A poll of fewer is followed by a pause, so that the queue fills and the next poll is worth its cost."""
+PAUSE: Final = timedelta(milliseconds=20)
+
+_LOG = structlog.get_logger()
+
+
+class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
+    """Reads one topic partition from a given offset; its snapshot is the offset to read next."""
+
+    def __init__(self, client: KafkaClient, where: TopicPartition, venue: str, offset: int, end: int | None) -> None:
+        self._client, self._where, self._venue = client, where, venue
+        self._position, self._end = offset, end
+        self._awake: datetime | None = None
+        self._reader: Reader = client.open(where, offset)
+        HEALTH.opened(str(where))
+        lag = CONSUMER_LAG.labels(where.topic, str(where.partition))
+        lag.set_function(lambda: client.lag(where, self._position))
+
+    def next_batch(self) -> Iterable[MessageBatch]:
+        """Give the messages that have arrived as one batch; none where none have.
+
+        Raises:
+            StopIteration: the offset to stop at is reached.
+        """
+        if self._end is not None and self._position >= self._end:
+            raise StopIteration
+        self._client.serve()
+        fetched = self._reader.poll()
+        if fetched is None:
+            self._pause()
+            return ()
+        polled = _until(as_batch(self._where, self._venue, self._position, fetched), self._end)
+        return self._taken(polled.batch)
+
+    def _taken(self, batch: MessageBatch) -> Iterable[MessageBatch]:
+        if len(batch) < FULL_POLL_MESSAGES:
+            self._pause()
+        if batch.next_offset == batch.first_offset:
+            return ()
+        self._position = batch.next_offset
+        MESSAGES_RECEIVED.inc(len(batch))
+        return (batch,)
+
+    def _pause(self) -> None:
+        self._awake = datetime.now(UTC) + PAUSE
+
+    def next_awake(self) -> datetime | None:
+        """Tell when to be asked again."""
+        awake, self._awake = self._awake, None
+        return awake
+
+    def snapshot(self) -> dict[str, Any]:
+        """Give the offset to read next."""
+        HEALTH.epoch_closed(str(self._where))
+        return {"format": FORMAT, "offset": self._position}
+
+    def close(self) -> None:
+        """Stop reading."""
+        HEALTH.finished(str(self._where))
+        self._reader.close()
+
+
+def _until(polled: Polled, end: int | None) -> Polled:
+    """Leave what lies at or beyond the offset to stop at unread."""
+    batch = polled.batch
+    if end is None or batch.next_offset <= end:
+        return polled
+    count = int(np.searchsorted(batch.offsets, end))
+    return polled._replace(
+        batch=replace(
+            batch,
+            next_offset=end,
+            offsets=batch.offsets[:count],
+            kafka_timestamps=batch.kafka_timestamps[:count],
+            value_starts=batch.value_starts[:count],
+            value_sizes=batch.value_sizes[:count],
+            key_starts=batch.key_starts[:count],
+            key_sizes=batch.key_sizes[:count],
+        )
+    )
+
+
+class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
+    """Reads the topics of `K2_TOPICS`, from where the recovery store, else the table's progress, says.
+
+    Can support exactly-once processing: the offset is part of the recovery snapshot. Group offsets are never begun
+    from. Partitions added to a topic are found at the next start.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        """Ask the broker for the partitions; `progress` is what the table has.
+
+        Raises:
+            UnreachableError: the broker does not answer.
+            SettingsError: a topic does not exist.
+        """
+        self._settings, self._progress = settings, progress
+        self._venues = dict(settings.topics)
+        self._partitions = topic_partitions(settings)
+        self.client = KafkaClient(settings)
+        lows, ends = self.client.lows(self._partitions), self.client.ends(self._partitions)
+        self._watermarks = {where: Watermarks(lows[where], ends[where]) for where in self._partitions}
+
+    def list_parts(self) -> list[str]:
+        """Name the partitions of all topics."""
+        return [str(where) for where in self._partitions]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> KafkaPartition:
+        """Begin to read one partition where `decide_start` says, and tell so in the log."""
+        where = TopicPartition.parse(for_part)
+        watermarks = self._watermarks[where]
+        start = decide_start(where, _recovered(step_id, resume_state), self._progress, watermarks)
+        _tell(where, start)
+        end = watermarks.high if self._settings.run_to_end else None
+        return KafkaPartition(self.client, where, self._venues[where.topic], start.offset, end)
+
+    def commit(self, progress: Progress) -> None:
+        """Tell the consumer group how far the table is; called after a commit has landed."""
+        writers = [str(writer) for writer in range(self._settings.writers)]
+        next_offset = partial(progress.next_offset, writers=writers)
+        offsets = {where: next_offset(where) for where in self._partitions}
+        known = {where: offset for where, offset in offsets.items() if offset is not None}
+        # The process of a run to the end may be gone before librdkafka has sent what is on its way.
+        self.client.commit(known, wait=self._settings.run_to_end)
+
+
+def _recovered(step_id: str, state: dict[str, Any] | None) -> int | None:
+    if state is None:
+        return None
+    if state.get("format") != FORMAT:
+        raise StateError(f"the recovery store's state of {step_id} has format {state.get('format')}, not {FORMAT}")
+    return int(state["offset"])
+
+
+def _tell(where: TopicPartition, start: Start) -> None:
+    _LOG.info("reading", partition=str(where), offset=start.offset, origin=str(start.origin), why=start.why)
+    if start.origin is Origin.TABLE:
+        REPLAYED_STARTS.inc()

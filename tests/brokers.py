@@ -1,0 +1,343 @@
+"""Brokers for the tests: the one that is given, else real Apache Kafka, else the embedded one."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final, Protocol
+from xml.etree import ElementTree as ET
+
+import pytest
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from cli.broker import EmbeddedBroker, answers
+from runtime.child import Child, free_port
+
+POM: Final = Path(__file__).parent / "kafka" / "pom.xml"
+KAFKA_START_SECONDS_MAX: Final = 60.0
+MAVEN_SECONDS_MAX: Final = 280.0
+JAVA_MIN: Final = 17
+TOPIC_SECONDS_MAX: Final = 30.0
+
+
+class Process(Protocol):
+    """What can be done to a broker that is ours."""
+
+    def start(self) -> None:
+        """Start it and wait until it answers; the address stays."""
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+
+    def pause(self) -> None:
+        """Freeze it."""
+
+    def resume(self) -> None:
+        """Let it go on."""
+
+
+@dataclass
+class Broker:
+    """A Kafka broker for tests."""
+
+    name: str
+    """`kafka 4.3.1`, `embedded` or `given`."""
+    bootstrap_servers: str
+    process: Process | None = None
+    """None where the broker is not ours to stop."""
+
+    @property
+    def is_kafka(self) -> bool:
+        """Whether it is Apache Kafka, started here: tests of what Tansu does otherwise ask this."""
+        return self.name.startswith("kafka")
+
+    def admin(self) -> AdminClient:
+        """Give an admin client of it."""
+        return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+
+    def topic(self, partitions: int = 1, name: str = "trades", config: Mapping[str, str] | None = None) -> str:
+        """Make a topic with a name that none has had, ready to be written to."""
+        topic = f"{name}-{uuid.uuid4().hex[:12]}"
+        admin = self.admin()
+        new = NewTopic(topic, partitions, 1, config=dict(config or {}))
+        admin.create_topics([new])[topic].result(TOPIC_SECONDS_MAX)
+        _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
+        return topic
+
+    def group_offsets(self, group: str, topic: str) -> dict[int, int]:
+        """Give what a lag tool reads: a consumer group's offset of each partition of a topic."""
+        admin = self.admin()
+        (asked,) = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
+        found = asked.result(TOPIC_SECONDS_MAX).topic_partitions
+        return {part.partition: part.offset for part in found if part.topic == topic}
+
+    def start(self) -> None:
+        """Start it again at the same address; Kafka has kept its topics, the embedded one has not."""
+        self._ours().start()
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+        self._ours().stop()
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._ours().kill()
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open, nothing answers."""
+        self._ours().pause()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._ours().resume()
+
+    def _ours(self) -> Process:
+        assert self.process is not None, f"the {self.name} broker is not ours: ask for `private_broker`"
+        return self.process
+
+
+def _leaders(admin: AdminClient, topic: str) -> int:
+    found = admin.list_topics(timeout=TOPIC_SECONDS_MAX).topics.get(topic)
+    return sum(part.leader >= 0 for part in found.partitions.values()) if found else 0
+
+
+def _wait(ready: Callable[[], bool], what: str) -> None:
+
+    end = time.monotonic() + TOPIC_SECONDS_MAX
+    while not ready():
+        assert time.monotonic() < end, f"no {what} in {TOPIC_SECONDS_MAX:.0f} s"
+        time.sleep(0.02)
+
+
+class NotToBeHadError(Exception):
+    """Real Kafka cannot be had here; the sentence says why."""
+
+
+class KafkaProcess:
+    """Apache Kafka in KRaft mode, broker and controller in one process, its log in a folder."""
+
+    def __init__(self, libraries: Path, folder: Path) -> None:
+        self._java = ["java", "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{libraries}/*"]
+        self._properties = folder / "server.properties"
+        self._port, controller = free_port(), free_port()
+        self._properties.write_text(_properties(self._port, controller, folder / "log"), encoding="utf-8")
+        self._child = Child([*self._java, "kafka.Kafka", str(self._properties)], folder / "kafka.log")
+        format_log = [*self._java, "kafka.tools.StorageTool", "format", "--standalone"]
+        identity = ["-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(self._properties)]
+        _run([*format_log, *identity], seconds_max=KAFKA_START_SECONDS_MAX)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients connect, the same after a restart."""
+        return f"127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._child.start()
+        if not self._child.wait_until(lambda: answers(self.bootstrap_servers), KAFKA_START_SECONDS_MAX):
+            self._child.kill()
+            raise NotToBeHadError(f"Kafka does not start; its log ends: {self._child.log_end()}")
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+        self._child.stop()
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._child.kill()
+
+    def pause(self) -> None:
+        """Freeze it."""
+        self._child.pause()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._child.resume()
+
+
+def _properties(port: int, controller: int, log: Path) -> str:
+    plain = "PLAINTEXT:" + "//127.0.0.1"
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
+        "listeners": f"{plain}:{port},CONTROLLER:" + f"//127.0.0.1:{controller}",
+        "advertised.listeners": f"{plain}:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": log,
+        "log.retention.ms": -1,
+        "auto.create.topics.enable": "false",
+        "group.initial.rebalance.delay.ms": 0,
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 1,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.num.partitions": 1,
+        "share.coordinator.state.topic.replication.factor": 1,
+        "share.coordinator.state.topic.min.isr": 1,
+    }
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _run(command: list[str], seconds_max: float) -> str:
+    """Run a command; gives what it printed.
+
+    Raises:
+        NotToBeHadError: it is absent, fails, or takes too long.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds_max, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotToBeHadError(f"{command[0]}: {error}") from None
+    if done.returncode:
+        raise NotToBeHadError(f"{command[0]} fails: {(done.stdout + done.stderr).strip()[-600:]}")
+    return done.stdout + done.stderr
+
+
+def kafka_version() -> str:
+    """Give the version of Kafka that the pom names."""
+    found = ET.parse(POM).getroot().find(".//{*}kafka.version")  # noqa: S314  our own file
+    assert found is not None
+    assert found.text is not None
+    return found.text
+
+
+@cache
+def kafka_libraries() -> Path:
+    """Give the folder of Kafka's jars, brought by Maven once into the user's cache.
+
+    Raises:
+        NotToBeHadError: Java (17 or later) or Maven is absent, or Maven cannot bring the jars.
+    """
+    _check_java()
+    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(cache_home) / "k2-trades" / f"kafka-{kafka_version()}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all: two test runs may do this at the same time, and one may be interrupted.
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        jars = Path(temporary) / "libs"
+        bring = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]
+        _run([*bring, f"-DoutputDirectory={jars}"], seconds_max=MAVEN_SECONDS_MAX)
+        if not folder.is_dir():
+            jars.rename(folder)
+    return folder
+
+
+def _check_java() -> None:
+    for command in ("java", "mvn"):
+        if shutil.which(command) is None:
+            raise NotToBeHadError(f"there is no {command}")
+    said = _run(["java", "-XshowSettings:properties", "-version"], seconds_max=30)
+    version = next(line.split("=")[1].strip() for line in said.splitlines() if "specification.version" in line)
+    if float(version) < JAVA_MIN:
+        raise NotToBeHadError(f"Kafka needs Java {JAVA_MIN} or later, this is {version}")
+
+
+@contextmanager
+def real_kafka() -> Iterator[Broker]:
+    """Give Apache Kafka in a process of its own.
+
+    Raises:
+        NotToBeHadError: it cannot be had here.
+    """
+    libraries = kafka_libraries()
+    with tempfile.TemporaryDirectory(prefix="k2-kafka-") as folder:
+        process = KafkaProcess(libraries, Path(folder))
+        try:
+            process.start()
+            yield Broker(f"kafka {kafka_version()}", process.bootstrap_servers, process)
+        finally:
+            process.stop()
+
+
+@contextmanager
+def embedded() -> Iterator[Broker]:
+    """Give the embedded broker in a process of its own."""
+    with EmbeddedBroker() as process:
+        yield Broker(process.name, process.bootstrap_servers, process)
+
+
+@contextmanager
+def own_broker() -> Iterator[Broker]:
+    """Give real Kafka, or where that is not to be had (never on CI) the embedded one."""
+    try:
+        kafka_libraries()
+    except NotToBeHadError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must have real Kafka: {error}", pytrace=False)
+        _SAID.append(f"embedded, since real Kafka is not to be had: {error}")
+        with embedded() as broker:
+            yield broker
+    else:
+        with real_kafka() as broker:
+            yield broker
+
+
+_SAID: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """Give the broker that tests share: `K2_TEST_BOOTSTRAP_SERVERS`, else real Kafka, else the embedded one."""
+    given = os.environ.get("K2_TEST_BOOTSTRAP_SERVERS")
+    if given:
+        _SAID.append(f"given, {given}")
+        yield Broker("given", given)
+        return
+    with own_broker() as found:
+        _SAID.append(found.name)
+        yield found
+
+
+@pytest.fixture
+def private_broker() -> Iterator[Broker]:
+    """Give a broker of the test's own (real Kafka where it is to be had), to stop, kill, pause and start."""
+    with own_broker() as found:
+        yield found
+
+
+@pytest.fixture
+def embedded_broker() -> Iterator[Broker]:
+    """Give an embedded broker of the test's own."""
+    with embedded() as found:
+        yield found
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which broker the tests ran on."""
+    if _SAID:
+        terminalreporter.write_line(f"Broker of the tests: {_SAID[0]}")
+
+
+def read_topic(broker: Broker, topic: str) -> list[Message]:
+    """Give every message of a topic, partition by partition, each in its order."""
+    partitions = len(broker.admin().list_topics(timeout=TOPIC_SECONDS_MAX).topics[topic].partitions)
+    config = {"group.id": "test", "enable.auto.commit": False, "enable.partition.eof": True}
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap_servers, **config})
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+    found: list[Message] = []
+    ended = 0
+    while ended < partitions:
+        message = consumer.poll(TOPIC_SECONDS_MAX)
+        assert message is not None, f"nothing more is heard of {topic}"
+        error = message.error()
+        assert error is None or error.code() == KafkaError._PARTITION_EOF, error
+        ended += error is not None
+        found += [message] if error is None else []
+    consumer.close()
+    return sorted(found, key=lambda message: (message.partition() or 0, message.offset() or 0))
