@@ -1,0 +1,140 @@
+"""A writer's books: what of each topic partition is in, and what the running epoch adds to it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.iceberg.commit import Entries
+from trades.batch import Consumed, TradeSlice
+from trades.errors import StateError
+from trades.progress import Counts, PartitionProgress, TopicPartition
+from trades.verdicts import CONFLICT, DUPLICATE, STORED
+
+__all__ = ["Books", "check_resume", "resume_state"]
+
+STATE_FORMAT: Final = 1
+_Count = Callable[[NDArray[np.int64]], int]
+
+
+@dataclass
+class _Page:
+    """One topic partition in the running epoch."""
+
+    base: int
+    """First offset that is not in the table."""
+    next_offset: int
+    """First offset behind what the epoch has been told of."""
+    start: int = 0
+    """First offset that was ever read."""
+    last_row_offset: int = -1
+    stored: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    skipped: int = 0
+
+    def move(self) -> PartitionProgress:
+        """Give the next offset and this epoch's counts."""
+        received = self.stored + self.duplicates + self.dead_letters + self.skipped
+        return PartitionProgress(
+            self.next_offset, received, self.stored, self.duplicates, self.dead_letters, self.skipped, self.start
+        )
+
+    @property
+    def moved(self) -> bool:
+        """Whether the epoch brought anything that is not in the table yet."""
+        return self.next_offset > self.base or self.move().counts != Counts()
+
+
+@dataclass
+class Books:
+    """What one writer committed, and the pages of the running epoch."""
+
+    committed: Entries
+    _pages: dict[TopicPartition, _Page] = field(default_factory=dict)
+
+    def tell(self, consumed: Consumed) -> None:
+        """Note a range of offsets as read, and its messages without a trade; what is in already counts nothing.
+
+        Raises:
+            StateError: messages lie between what is in and the range: nobody read them.
+        """
+        where = TopicPartition(consumed.topic, consumed.partition)
+        page = self._page(where)
+        if consumed.first_offset > page.next_offset:
+            self._begin(where, page, consumed.first_offset)
+        page.next_offset = max(page.next_offset, consumed.next_offset)
+        page.dead_letters += int(np.count_nonzero(consumed.rejected >= page.base))
+        page.skipped += int(np.count_nonzero(consumed.skipped >= page.base))
+
+    def count(self, piece: TradeSlice) -> NDArray[np.int64]:
+        """Count a slice's rows by verdict; give the places in it of those to store.
+
+        Rows below the table's progress are dropped before they are counted: they are a replay's.
+        """
+        source = piece.batch.source
+        page = self._page(TopicPartition(source.topic, source.partition))
+        offsets = source.offsets[piece.batch.columns.messages[piece.rows]]
+        is_new = offsets >= page.base
+        if not is_new.any():
+            return np.empty(0, dtype=np.int64)
+        verdicts = piece.verdicts if is_new.all() else piece.verdicts[is_new]
+        counts = np.bincount(verdicts, minlength=CONFLICT + 1)
+        page.stored += int(counts[STORED])
+        page.duplicates += int(counts[DUPLICATE])
+        page.dead_letters += int(counts[CONFLICT])
+        page.last_row_offset = max(page.last_row_offset, int(offsets.max()))
+        return np.flatnonzero(is_new & (piece.verdicts == STORED))
+
+    def moves(self) -> dict[TopicPartition, PartitionProgress]:
+        """Give what the epoch brought, of the topic partitions that moved."""
+        for where, page in self._pages.items():
+            assert page.last_row_offset < page.next_offset, f"{where}: a row beyond the ranges told as read"
+        return {where: page.move() for where, page in self._pages.items() if page.moved}
+
+    def close(self, committed: Entries) -> None:
+        """Begin the next epoch behind a commit."""
+        self.committed = committed
+        self._pages.clear()
+
+    def _begin(self, where: TopicPartition, page: _Page, first_offset: int) -> None:
+        if where in self.committed or page.next_offset > page.base:
+            raise StateError(
+                f"{where}: read on from offset {first_offset}, but the table has it only to {page.next_offset}; "
+                "messages would be lost: the recovery store is of another table"
+            )
+        page.base = page.next_offset = page.start = first_offset
+
+    def _page(self, where: TopicPartition) -> _Page:
+        page = self._pages.get(where)
+        if page is None:
+            entry = self.committed.get(where, PartitionProgress(0))
+            page = self._pages[where] = _Page(entry.offset, entry.offset, entry.start)
+        return page
+
+
+def resume_state(committed: Entries) -> dict[str, Any]:
+    """Give what a sink's snapshot holds: how far the writer was in the table."""
+    return {"format": STATE_FORMAT, "offsets": {str(where): entry.offset for where, entry in committed.items()}}
+
+
+def check_resume(state: Mapping[str, Any] | None, committed: Entries, table: str) -> None:
+    """Refuse a recovery store that knows of more than the table holds; older is well, since it is replayed.
+
+    Raises:
+        StateError: the store is ahead of the table, or of a later format.
+    """
+    if state is None:
+        return
+    if state.get("format") != STATE_FORMAT:
+        raise StateError(f"the recovery store holds format {state.get('format')}; this version reads {STATE_FORMAT}")
+    for name, offset in sorted(state["offsets"].items()):
+        where = TopicPartition.parse(name)
+        there = committed[where].offset if where in committed else None
+        if there is None or offset > there:
+            raise StateError(
+                f"the recovery store is ahead of table {table}: {name} at offset {offset}, the table at "
+                f"{'none' if there is None else there}; run `k2 recovery status`, then `k2 recovery restore` or `init`"
+            )

@@ -1,0 +1,85 @@
+"""The writer of the ledger: what the tracker saw, to `sequence_events`."""
+
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, Final
+
+import pyarrow as pa
+import structlog
+from bytewax.outputs import StatefulSinkPartition
+
+from connectors.iceberg.books import resume_state
+from connectors.iceberg.columns import arrow_schema
+from connectors.iceberg.commit import Advance, Entries
+from connectors.iceberg.files import write_file
+from connectors.iceberg.handle import TableHandle
+from trades.events import SequenceEvent
+from trades.progress import PartitionProgress, TopicPartition
+
+__all__ = ["WRITER", "EventsWriter"]
+
+WRITER: Final = "0"
+"""The ledger's only writer: events are rare."""
+
+_log = structlog.get_logger()
+
+
+class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
+    """The writer of the ledger."""
+
+    def __init__(self, handle: TableHandle) -> None:
+        self._handle = handle
+        self._committer = handle.committer()
+        self.committed: Entries = self._committer.progress().of(WRITER)
+        self._events: list[SequenceEvent] = []
+
+    def write_batch(self, values: list[list[SequenceEvent]]) -> None:
+        """Keep the events that are not in the ledger yet."""
+        self._events += [event for events in values for event in events if self._is_new(event)]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Commit the epoch's events, if there are any."""
+        try:
+            if self._events:
+                self._commit()
+        except Exception:
+            # Bytewax turns what leaves here into a panic without a word.
+            _log.exception("commit_failed", table=self._handle.name)
+            raise
+        return resume_state(self.committed)
+
+    def _is_new(self, event: SequenceEvent) -> bool:
+        there = self.committed.get(_where(event))
+        return there is None or event.offset >= there.offset
+
+    def _commit(self) -> None:
+        table = self._committer.table
+        now = int(datetime.now(UTC).timestamp() * 1_000_000)
+        # By message as well, so that the ledger reads in the order in which things happened.
+        events = sorted(self._events, key=lambda event: (event.exchange, event.symbol, event.timestamp, event.offset))
+        files = [
+            write_file(table, _as_arrow(list(share), now, table.schema()), (exchange,), self._handle.on_retry)
+            for exchange, share in groupby(events, key=lambda event: event.exchange)
+        ]
+        advance = Advance(WRITER, self.committed, _moves(events), files)
+        self._committer.commit(advance)
+        self.committed = advance.result
+        self._events = []
+
+
+def _where(event: SequenceEvent) -> TopicPartition:
+    return TopicPartition(event.topic, event.partition)
+
+
+def _moves(events: list[SequenceEvent]) -> dict[TopicPartition, PartitionProgress]:
+    moves: dict[TopicPartition, PartitionProgress] = {}
+    for event in events:
+        known = moves.get(_where(event), PartitionProgress(0))
+        offset = max(known.offset, event.offset + 1)
+        moves[_where(event)] = PartitionProgress(offset, received=known.received + 1, stored=known.stored + 1)
+    return moves
+
+
+def _as_arrow(events: list[SequenceEvent], detected_at: int, schema: Any) -> pa.Table:
+    rows = [event._asdict() | {"missing": event.missing, "detected_at": detected_at} for event in events]
+    return pa.Table.from_pylist(rows, schema=arrow_schema(schema, frozenset()))

@@ -1,0 +1,31 @@
+"""Reading what is in a table from the table itself."""
+
+from typing import Final
+
+from pyiceberg.table import Table
+
+from connectors.iceberg.catalog import find_table
+from connectors.iceberg.tables import TableName
+from runtime.settings import Settings
+from trades.progress import Progress
+
+__all__ = ["PROGRESS", "progress_of", "read_progress"]
+
+PROGRESS: Final = "k2.progress"
+"""The table property that says what is in, and in a snapshot's summary what that commit brought."""
+
+
+def read_progress(settings: Settings, which: TableName = TableName.TRADES) -> Progress:
+    """Give what is in the table; nothing is made where the table, or the catalog, is not there.
+
+    Raises:
+        TableError: the progress in the table can't be read.
+        UnreachableError: the catalog does not answer, after retries.
+    """
+    table = find_table(settings, which)
+    return Progress() if table is None else progress_of(table)
+
+
+def progress_of(table: Table) -> Progress:
+    """Give the progress that the table's metadata, as loaded, bears."""
+    return Progress.parse(table.metadata.properties.get(PROGRESS))

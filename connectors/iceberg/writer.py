@@ -1,0 +1,118 @@
+"""One writer of the table `trades`: rows to files as they come, files and progress to a commit an epoch."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from bytewax.outputs import StatefulSinkPartition
+from pyiceberg.manifest import DataFile
+
+from connectors.iceberg.books import Books, resume_state
+from connectors.iceberg.buffer import FLUSH_ROWS, RowBuffer
+from connectors.iceberg.columns import arrow_schema
+from connectors.iceberg.commit import Advance
+from connectors.iceberg.files import write_file
+from connectors.iceberg.handle import TableHandle
+from runtime.metrics import (
+    COMMIT_SECONDS,
+    COMMITS,
+    DUPLICATES_DROPPED,
+    FRESHNESS_SECONDS,
+    LAST_COMMIT,
+    TRADES_STORED,
+)
+from trades.batch import Consumed, TradeSlice
+from trades.progress import Counts, Progress
+
+__all__ = ["OnCommit", "TradesWriter"]
+
+OnCommit = Callable[[Progress], None]
+"""Told the progress of all writers after each commit."""
+
+MICROSECONDS: Final = 1_000_000
+
+_log = structlog.get_logger()
+
+
+class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]]):
+    """One writer of the table `trades`: the rows of its key groups."""
+
+    def __init__(
+        self, writer: str, handle: TableHandle, on_commit: OnCommit | None = None, flush_rows: int = FLUSH_ROWS
+    ) -> None:
+        self._writer = writer
+        self._handle = handle
+        self._committer = handle.committer()
+        self._on_commit = on_commit
+        self.books = Books(self._committer.progress().of(writer))
+        self._buffer = RowBuffer(arrow_schema(self._committer.table.schema()), flush_rows)
+        self._files: list[DataFile] = []
+        self._newest: int | None = None
+
+    def write_batch(self, values: list[TradeSlice | Consumed]) -> None:
+        """Take what an epoch brings; files are written as the buffer fills, and named by no one yet."""
+        for value in values:
+            if isinstance(value, Consumed):
+                self.books.tell(value)
+            else:
+                self._take(value)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Commit the epoch, once; an epoch that brought nothing commits nothing."""
+        try:
+            self._commit()
+        except Exception:
+            # Bytewax turns what leaves here into a panic without a word.
+            _log.exception("commit_failed", table=self._handle.name, writer=self._writer)
+            raise
+        return resume_state(self.books.committed)
+
+    def _take(self, piece: TradeSlice) -> None:
+        picks = self.books.count(piece)
+        if len(picks):
+            columns = piece.batch.columns
+            newest = int(columns.timestamps[piece.rows[picks]].max())
+            self._newest = newest if self._newest is None else max(newest, self._newest)
+        while len(picks):
+            picks = picks[self._buffer.add(piece, picks) :]
+            if self._buffer.full:
+                self._flush()
+
+    def _flush(self) -> None:
+        table = self._committer.table
+        for share in self._buffer.drain():
+            partition = (share.day, share.exchange)
+            self._files.append(write_file(table, share.rows, partition, self._handle.on_retry))
+
+    def _commit(self) -> None:
+        moves = self.books.moves()
+        if not moves:
+            self.books.close(self.books.committed)
+            return
+        self._flush()
+        advance = Advance(self._writer, self.books.committed, moves, self._files)
+        progress = self._land(advance)
+        self._files = []
+        self.books.close(advance.result)
+        self._tell(advance)
+        if self._on_commit is not None:
+            self._on_commit(progress)
+
+    def _land(self, advance: Advance) -> Progress:
+        try:
+            with COMMIT_SECONDS.time():
+                progress = self._committer.commit(advance)
+        except Exception:
+            COMMITS.labels("failed").inc()
+            raise
+        COMMITS.labels("landed").inc()
+        LAST_COMMIT.set_to_current_time()
+        return progress
+
+    def _tell(self, advance: Advance) -> None:
+        counts = sum((move.counts for move in advance.moves.values()), Counts())
+        TRADES_STORED.inc(counts.stored)
+        DUPLICATES_DROPPED.inc(counts.duplicates)
+        if self._newest is not None:
+            FRESHNESS_SECONDS.set(time.time() - self._newest / MICROSECONDS)
