@@ -1,0 +1,145 @@
+"""Brings the files of dead letters to where a job goes on from."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from connectors.dead_letters.writer import Position, Writer, sync_folder
+from runtime.dead_letter_files import (
+    CoordinateIndex,
+    Line,
+    file_name,
+    file_number,
+    files_in,
+    lines_of,
+    read_coordinates,
+)
+from trades.dead_letter import Coordinates
+from trades.errors import StateError
+from trades.progress import Progress, TopicPartition
+
+__all__ = ["begin", "resume", "state_of"]
+
+FORMAT: Final = 1
+log = structlog.get_logger()
+
+
+def state_of(position: Position) -> dict[str, Any]:
+    """Give a position as what a recovery store keeps."""
+    return {"format": FORMAT, "file": position.file, "position": position.bytes}
+
+
+def begin(folder: Path) -> tuple[Position, CoordinateIndex]:
+    """Go on after the letters that are there, of which nothing is known.
+
+    None is removed but a last line that was never finished. Gives the position after them and what they
+    are, so that a replay can leave out those that are there.
+    """
+    files = files_in(folder)
+    if not files:
+        return Position(file_name(1), 0), CoordinateIndex()
+    size = _cut_half_line(files[-1])
+    found = (coordinates for _, coordinates in read_coordinates(lines_of(files), _warn))
+    return Position(files[-1].name, size), CoordinateIndex(found)
+
+
+def resume(
+    folder: Path, state: dict[str, Any], progress: Progress, file_bytes_max: int
+) -> tuple[Position, CoordinateIndex]:
+    """Go back to the recorded position: what was written after it is removed, since it will come again.
+
+    Letters below the table's progress are as final as the rows committed with them: they are kept, once,
+    whatever a replay makes of those messages now. They move to a file of their own before anything is
+    removed; a crash in between leaves both, and the next resume sees to it.
+
+    Raises:
+        StateError: the state is of another format, or the files hold less than it recorded.
+    """
+    recorded = _position_in(state)
+    _check(folder, recorded)
+    tail = _files_from(folder, recorded)
+    kept: set[Coordinates] = set()
+    position = _keep(folder, recorded, _committed(lines_of(tail, recorded.bytes), progress, kept), file_bytes_max)
+    _remove_after(recorded, tail)
+    sync_folder(folder)
+    return position, CoordinateIndex(kept)
+
+
+def _position_in(state: dict[str, Any]) -> Position:
+    if state.get("format") != FORMAT:
+        raise StateError(
+            f"the recovery store's position of the dead letters has format {state.get('format')!r}, "
+            f"this version reads {FORMAT}; start with the version that wrote it, or without this store"
+        )
+    return Position(state["file"], state["position"])
+
+
+def _check(folder: Path, recorded: Position) -> None:
+    path = folder / recorded.file
+    if not path.exists():
+        if recorded.bytes:
+            raise StateError(
+                f"{path} is missing, of which the recovery store recorded {recorded.bytes} bytes; put it back"
+            )
+        return
+    size = path.stat().st_size
+    if size < recorded.bytes:
+        raise StateError(
+            f"{path} has {size} bytes, but the recovery store recorded {recorded.bytes}; put all of it back"
+        )
+
+
+def _files_from(folder: Path, recorded: Position) -> list[Path]:
+    first = file_number(recorded.file)
+    assert first is not None
+    return [path for path in files_in(folder) if (file_number(path.name) or 0) >= first]
+
+
+def _committed(lines: Iterable[Line], progress: Progress, kept: set[Coordinates]) -> Iterator[bytes]:
+    """Give the lines below the table's progress, once each, and note them in `kept`."""
+    for line, coordinates in read_coordinates(lines, _warn):
+        where = TopicPartition(coordinates.topic, coordinates.partition)
+        offset = progress.next_offset(where, progress.writers)
+        if offset is not None and coordinates.offset < offset and coordinates not in kept:
+            kept.add(coordinates)
+            yield line.text + b"\n"
+
+
+def _keep(folder: Path, recorded: Position, lines: Iterator[bytes], file_bytes_max: int) -> Position:
+    last = max((file_number(path.name) or 0 for path in files_in(folder)), default=0)
+    writer = Writer(folder, Position(file_name(last + 1), 0), file_bytes_max)
+    writer.append(lines)
+    writer.close()
+    return writer.position if writer.position.bytes else recorded
+
+
+def _remove_after(recorded: Position, tail: list[Path]) -> None:
+    for path in tail:
+        if path.name == recorded.file:
+            _truncate(path, recorded.bytes)
+        else:
+            path.unlink()
+
+
+def _cut_half_line(path: Path) -> int:
+    """Cut what follows a file's last newline; gives the bytes that remain."""
+    size = 0
+    for line in lines_of([path]):
+        size = line.start + len(line.text) + 1
+    _truncate(path, size)
+    return size
+
+
+def _truncate(path: Path, size: int) -> None:
+    if path.stat().st_size == size:
+        return
+    with path.open("r+b") as stream:
+        stream.truncate(size)
+        os.fsync(stream.fileno())
+
+
+def _warn(line: str) -> None:
+    log.warning("dead letter cannot be read", line=line)
