@@ -1,0 +1,1 @@
+"""Questions to the tables: DuckDB, the integrity reports, the HTTP API."""

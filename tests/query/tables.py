@@ -1,0 +1,107 @@
+"""The job's tables with rows of the test's choice, in a real catalog."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.table import Table
+
+from connectors.iceberg.tables import TableName, open_table
+from runtime.catalog import open_catalog
+from runtime.settings import Settings
+from trades.dead_letter import DeadLetter
+from trades.progress import PartitionProgress, Progress, TopicPartition
+from trades.reasons import Reason
+
+__all__ = ["EPOCH", "append", "event", "letter", "made", "progress", "set_progress", "trade", "write_letters"]
+
+EPOCH = datetime(2024, 8, 9, tzinfo=UTC)
+Row = dict[str, Any]
+
+
+def made(settings: Settings, which: TableName) -> Table:
+    """Make, or open, one of the tables."""
+    return open_table(open_catalog(settings), settings, which)
+
+
+def append(table: Table, rows: list[Row]) -> None:
+    """Append rows in one commit."""
+    table.append(pa.Table.from_pylist(rows, schema=schema_to_pyarrow(table.schema())))
+
+
+def set_progress(table: Table, progress: Progress) -> None:
+    """Say in the table what is in."""
+    with table.transaction() as transaction:
+        transaction.set_properties({"k2.progress": progress.text()})
+
+
+def progress(**values: int) -> Progress:
+    """Make the progress of partition 0 of topic `trades`."""
+    return Progress({"0": {TopicPartition("trades", 0): PartitionProgress(**values)}})
+
+
+def trade(offset: int, exchange: str = "binance", symbol: str = "BTCUSDT", partition: int = 0, index: int = 0) -> Row:
+    """Make a row of `trades`."""
+    return {
+        "exchange": exchange,
+        "symbol": symbol,
+        "trade_id": str(offset),
+        "sequence": offset,
+        "session": 0,
+        "price": Decimal("2.5"),
+        "quantity": Decimal(2),
+        "side": "buy",
+        "timestamp": EPOCH + timedelta(seconds=offset),
+        "received": None,
+        "topic": "trades",
+        "partition": partition,
+        "offset": offset,
+        "index": index,
+        "kafka_timestamp": EPOCH,
+    }
+
+
+def event(kind: str, first: int, last: int, **values: Any) -> Row:
+    """Make a row of `sequence_events`."""
+    return {
+        "exchange": "binance",
+        "symbol": "BTCUSDT",
+        "session": 0,
+        "event": kind,
+        "first_sequence": first,
+        "last_sequence": last,
+        "missing": last - first + 1,
+        "timestamp": EPOCH,
+        "topic": "trades",
+        "partition": 0,
+        "offset": 0,
+        "detected_at": EPOCH,
+        **values,
+    }
+
+
+def letter(offset: int, **values: Any) -> DeadLetter:
+    """Make a dead letter."""
+    fields: dict[str, Any] = {
+        "topic": "trades",
+        "partition": 0,
+        "offset": offset,
+        "kafka_timestamp": EPOCH,
+        "key": None,
+        "value": "{",
+        "reason": Reason.MALFORMED,
+        "error": "not JSON",
+        "error_type": "ValueError",
+        "venue": "k2",
+        "dead_lettered_at": EPOCH,
+    }
+    return DeadLetter(**{**fields, **values})
+
+
+def write_letters(settings: Settings, letters: Iterable[DeadLetter]) -> None:
+    """Write the first file of dead letters anew."""
+    settings.dead_letter_folder.mkdir(parents=True, exist_ok=True)
+    (settings.dead_letter_folder / "dlq-00000001.jsonl").write_bytes(b"".join(one.line() for one in letters))

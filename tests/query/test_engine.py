@@ -1,0 +1,129 @@
+"""The engine: a table's rows as DuckDB sees them, within limits."""
+
+import time
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+from pyiceberg.expressions import EqualTo
+from pyiceberg.table import Table
+
+from connectors.iceberg.tables import TableName
+from query.engine import Engine, QueryTimeoutError, open_engine
+from runtime.settings import Settings
+from tests.query.tables import EPOCH, append, made, trade
+from trades.errors import K2Error, TableError
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Give settings with an own folder, whose name holds what trips globs and addresses."""
+    return Settings(data_dir=tmp_path / "a b[c]*é")
+
+
+@pytest.fixture
+def trades(settings: Settings) -> Table:
+    """Give the table, empty."""
+    return made(settings, TableName.TRADES)
+
+
+def shown(settings: Settings, table: Table, sql: str) -> list[dict[str, object]]:
+    """Ask one question of the table, under the name `trades`."""
+    with open_engine(settings) as engine:
+        engine.show("trades", table)
+        return engine.query(sql)
+
+
+def test_an_empty_table_has_its_columns(settings: Settings, trades: Table) -> None:
+    """A table without files answers with no rows, of the right types."""
+    assert shown(settings, trades, 'SELECT * FROM trades WHERE price > 1 AND "offset" = 1') == []
+    types = {row["column_name"]: row["column_type"] for row in shown(settings, trades, "DESCRIBE trades")}
+    append(trades, [trade(1)])
+    assert types == {row["column_name"]: row["column_type"] for row in shown(settings, trades, "DESCRIBE trades")}
+
+
+def test_values_come_as_they_are(settings: Settings, trades: Table) -> None:
+    """Decimals are exact, times in UTC, and columns come from the files, not from folders' names."""
+    row = {**trade(1, exchange="a/b=c d%20é"), "price": Decimal("0.000000000000000001")}
+    append(trades, [row])
+    assert shown(settings, trades, "SELECT * FROM trades") == [row]
+
+
+def test_an_earlier_snapshot(settings: Settings, trades: Table) -> None:
+    """A snapshot shows what was there then."""
+    append(trades, [trade(1)])
+    snapshot = trades.current_snapshot()
+    assert snapshot is not None
+    append(trades, [trade(2)])
+    with open_engine(settings) as engine:
+        engine.show("earlier", trades, snapshot_id=snapshot.snapshot_id)
+        engine.show("latest", trades)
+        counts = engine.query("SELECT (SELECT count(*) FROM earlier) AS a, (SELECT count(*) FROM latest) AS b")
+    assert counts == [{"a": 1, "b": 2}]
+
+
+def test_files_without_rows_that_fit_are_left_out(settings: Settings, trades: Table) -> None:
+    """A filter on the partition keeps other partitions' files closed."""
+    append(trades, [trade(1, "binance"), trade(2, "kraken")])
+    with open_engine(settings) as engine:
+        engine.show("trades", trades, where=EqualTo("exchange", "kraken"))  # type: ignore[call-arg,arg-type]
+        assert engine.query("SELECT exchange FROM trades") == [{"exchange": "kraken"}]
+
+
+def test_delete_files_are_refused(settings: Settings, trades: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows deleted by another engine's delete files are never shown as if they were there."""
+    append(trades, [trade(1)])
+    scan = trades.scan()
+    (task,) = scan.plan_files()
+    task.delete_files.add(task.file)
+    monkeypatch.setattr(type(scan), "plan_files", lambda _: [task])
+    with open_engine(settings) as engine, pytest.raises(TableError, match="delete files"):
+        engine.show("trades", trades)
+
+
+def test_files_elsewhere_are_read_by_pyiceberg(
+    settings: Settings, trades: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where DuckDB cannot go, PyIceberg fetches: the same rows."""
+    append(trades, [trade(1)])
+    local = shown(settings, trades, "SELECT * FROM trades")
+    monkeypatch.setattr("query.engine.LOCAL_SCHEMES", set())
+    assert shown(settings, trades, "SELECT * FROM trades") == local
+
+
+def test_a_query_that_takes_too_long_is_stopped(settings: Settings) -> None:
+    """A query ends at its time limit with an error that names the setting; the engine stays of use."""
+    hurried = settings.model_copy(update={"query_timeout_seconds": 0.2})
+    with open_engine(hurried) as engine:
+        begun = time.monotonic()
+        with pytest.raises(QueryTimeoutError, match="K2_QUERY_TIMEOUT_SECONDS") as caught:
+            engine.query("SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 7")
+        assert isinstance(caught.value, K2Error)
+        assert time.monotonic() - begun < timedelta(seconds=30).total_seconds()
+        assert engine.query("SELECT 1 AS one") == [{"one": 1}]
+
+
+def test_limits_are_the_settings() -> None:
+    """The memory limit is the one set, and nothing is read from the environment's time zone."""
+    with open_engine(Settings(query_memory_limit="512MiB")) as engine:
+        (row,) = engine.query("SELECT current_setting('memory_limit') AS limit, current_setting('TimeZone') AS zone")
+    assert row == {"limit": "512.0 MiB", "zone": "UTC"}
+
+
+def test_values_are_parameters() -> None:
+    """A value is never part of the statement."""
+    with open_engine(Settings()) as engine:
+        engine.show_arrow("one", pa.table({"x": ["'; DROP"]}))
+        assert engine.query("SELECT x FROM one WHERE x = $x", {"x": "'; DROP"}) == [{"x": "'; DROP"}]
+        assert engine.query("SELECT $t::TIMESTAMPTZ AS t", {"t": EPOCH}) == [{"t": EPOCH}]
+
+
+def test_an_engine_ends_with_its_block() -> None:
+    """After the block the connection is closed."""
+    with open_engine(Settings()) as engine:
+        assert isinstance(engine, Engine)
+    with pytest.raises(duckdb.ConnectionException):
+        engine.query("SELECT 1")

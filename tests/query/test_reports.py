@@ -1,0 +1,199 @@
+"""The reports: what they say is what the tables and files hold."""
+
+from dataclasses import astuple
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.iceberg.tables import TableName
+from query.engine import open_engine
+from query.reports import _GAPS, MissingRange, Reconciliation, gaps, reconcile, summary
+from runtime.settings import Settings
+from tests.query.tables import EPOCH, append, event, letter, made, progress, set_progress, trade, write_letters
+from trades.progress import PartitionProgress, Progress, TopicPartition
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Give settings with an own folder."""
+    return Settings(data_dir=tmp_path / "data")
+
+
+def test_without_tables_there_is_nothing(settings: Settings) -> None:
+    """Where nothing was ever stored the reports are empty, and make no folder."""
+    assert (reconcile(settings), gaps(settings), summary(settings)) == ([], [], [])
+    assert not settings.data_dir.exists()
+
+
+def test_empty_tables(settings: Settings) -> None:
+    """Tables without rows give empty reports."""
+    made(settings, TableName.TRADES)
+    made(settings, TableName.SEQUENCE_EVENTS)
+    assert (reconcile(settings), gaps(settings), summary(settings)) == ([], [], [])
+
+
+def test_summary(settings: Settings) -> None:
+    """Each exchange has its counts, first and last time, and volume."""
+    append(made(settings, TableName.TRADES), [trade(1), trade(3, symbol="ETHUSDT"), trade(2, exchange="kraken")])
+    binance, kraken = summary(settings)
+    second = timedelta(seconds=1)
+    assert astuple(binance) == ("binance", 2, 2, EPOCH + second, EPOCH + 3 * second, 10.0)
+    assert (kraken.exchange, kraken.trades, kraken.volume) == ("kraken", 1, 5.0)
+
+
+def ranges(settings: Settings, **asked: Any) -> list[tuple[int, int, int]]:
+    """Ask for gaps; a tuple a range."""
+    found = gaps(settings, **asked)
+    assert all(one.missing == one.last_sequence - one.first_sequence + 1 for one in found)
+    return [(one.session, one.first_sequence, one.last_sequence) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([("session_started", 1, 1)], []),
+        ([("gap_opened", 5, 9)], [(5, 9)]),
+        ([("gap_opened", 5, 9), ("gap_filled", 5, 9)], []),
+        ([("gap_opened", 5, 9), ("gap_filled", 7, 7)], [(5, 6), (8, 9)]),
+        ([("gap_opened", 5, 9), ("gap_filled", 5, 5), ("gap_filled", 9, 9)], [(6, 8)]),
+        ([("gap_opened", 5, 9), ("gap_opened", 20, 20)], [(5, 9), (20, 20)]),
+        ([("gap_opened", 5, 9), ("gap_opened", 5, 9), ("gap_filled", 6, 6)], [(5, 5), (7, 9)]),
+        ([("gap_opened", -5, 2**62)], [(-5, 2**62)]),
+    ],
+)
+def test_missing_is_opened_less_filled(
+    settings: Settings, events: list[tuple[str, int, int]], expected: list[tuple[int, int]]
+) -> None:
+    """A row a range that is missing now."""
+    append(made(settings, TableName.SEQUENCE_EVENTS), [event(*one) for one in events])
+    assert [one[1:] for one in ranges(settings)] == expected
+
+
+@given(
+    opened=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8)), max_size=6),
+    filled=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8)), max_size=6),
+)
+def test_missing_as_sets_of_numbers(opened: list[tuple[int, int]], filled: list[tuple[int, int]]) -> None:
+    """Whatever was opened and filled: the ranges are the one set less the other, in as few rows as can be."""
+    rows = [event("gap_opened", low, low + size) for low, size in opened]
+    rows += [event("gap_filled", low, low + size) for low, size in filled]
+    rows.append(event("session_started", 0, 0))
+    with open_engine(Settings()) as engine:
+        engine.show_arrow("sequence_events", pa.Table.from_pylist(rows))
+        found = [MissingRange(**row) for row in engine.query(_GAPS, dict.fromkeys(("exchange", "symbol", "as_of")))]
+    missing = _numbers(opened) - _numbers(filled)
+    assert [number for one in found for number in range(one.first_sequence, one.last_sequence + 1)] == sorted(missing)
+    assert len(found) == sum(number - 1 not in missing for number in missing)
+
+
+def _numbers(ranges: list[tuple[int, int]]) -> set[int]:
+    return {number for low, size in ranges for number in range(low, low + size + 1)}
+
+
+def test_gaps_are_apart_by_symbol_and_session(settings: Settings) -> None:
+    """A fill of another symbol or session closes nothing; filters choose."""
+    rows = [
+        event("gap_opened", 5, 9),
+        event("gap_filled", 5, 9, session=1),
+        event("gap_filled", 5, 9, symbol="ETHUSDT"),
+        event("gap_opened", 1, 1, exchange="kraken"),
+        event("gap_opened", 2, 2, session=1),
+    ]
+    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
+    assert ranges(settings, exchange="binance") == [(0, 5, 9), (1, 2, 2)]
+    assert ranges(settings, exchange="kraken") == [(0, 1, 1)]
+    assert ranges(settings, symbol="ETHUSDT") == []
+    assert len(ranges(settings)) == 3
+
+
+def test_gaps_as_of(settings: Settings) -> None:
+    """An earlier time sees what was detected by then."""
+    hour = timedelta(hours=1)
+    rows = [event("gap_opened", 5, 9), event("gap_filled", 6, 9, detected_at=EPOCH + hour)]
+    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
+    assert ranges(settings, as_of=EPOCH - hour) == []
+    assert ranges(settings, as_of=EPOCH) == [(0, 5, 9)]
+    assert ranges(settings, as_of=EPOCH + hour) == [(0, 5, 5)]
+
+
+STORED = [trade(0), trade(1), trade(3), trade(5, index=0), trade(5, index=1)]
+SAID = {"offset": 8, "received": 9, "stored": 5, "duplicates": 1, "dead_letters": 2, "skipped": 1}
+
+
+def lay_out(settings: Settings, rows: list[dict[str, Any]], letters: list[Any], said: dict[str, int]) -> Reconciliation:
+    """Store rows, letters and progress, and reconcile the one partition."""
+    table = made(settings, TableName.TRADES)
+    append(table, rows)
+    set_progress(table, progress(**said))
+    write_letters(settings, letters)
+    (row,) = reconcile(settings)
+    return row
+
+
+def test_an_equation_that_holds(settings: Settings) -> None:
+    """Counted rows and letters that fit the progress hold; letters beyond it are not in yet."""
+    row = lay_out(settings, STORED, [letter(2), letter(7), letter(8), letter(0, partition=1)], SAID)
+    assert row == Reconciliation("trades", 0, 9, 5, 1, 2, 1, holds=True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "letters", "said"),
+    [
+        (STORED[:-1], [letter(2), letter(7)], SAID),
+        ([*STORED, STORED[0]], [letter(2), letter(7)], SAID),
+        ([*STORED[:-1], STORED[0]], [letter(2), letter(7)], SAID),
+        (STORED, [letter(2)], SAID),
+        (STORED, [letter(2), letter(7), letter(6)], SAID),
+        (STORED, [letter(2), letter(2)], SAID),
+        (STORED, [letter(2), letter(3)], SAID),
+        (STORED, [letter(2), letter(5, index=1)], SAID),
+        (STORED, [letter(2), letter(7)], {**SAID, "received": 10}),
+        (STORED, [letter(2), letter(7)], {**SAID, "duplicates": 0}),
+        (STORED, [letter(2), letter(7)], {**SAID, "skipped": 2}),
+        (STORED[:-1], [letter(2), letter(6), letter(7)], SAID),
+    ],
+    ids=[
+        "a row deleted",
+        "a row doubled",
+        "a row doubled for one deleted",
+        "a letter removed",
+        "a letter more",
+        "a letter doubled for one removed",
+        "a letter for a stored row",
+        "a letter for a stored row of a message that bears several",
+        "more received",
+        "duplicates fewer",
+        "skipped more",
+        "a letter for a row: the sum comes out, the parts differ",
+    ],
+)
+def test_an_equation_that_does_not_hold(
+    settings: Settings, rows: list[dict[str, Any]], letters: list[Any], said: dict[str, int]
+) -> None:
+    """Each way in which rows, letters and progress can part is seen."""
+    assert not lay_out(settings, rows, letters, said).holds
+
+
+def test_progress_is_summed_over_writers(settings: Settings) -> None:
+    """Two writers' totals of a partition are one row."""
+    where = TopicPartition("trades", 0)
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(0), trade(1)])
+    writers = {
+        "0": {where: PartitionProgress(3, received=2, stored=1, dead_letters=1)},
+        "1": {where: PartitionProgress(3, received=1, stored=1)},
+    }
+    set_progress(table, Progress(writers))
+    write_letters(settings, [letter(2)])
+    assert reconcile(settings) == [Reconciliation("trades", 0, 3, 2, 0, 1, 0, holds=True)]
+
+
+def test_rows_that_no_progress_knows(settings: Settings) -> None:
+    """Rows of a partition that the progress does not name are shown, and do not hold."""
+    append(made(settings, TableName.TRADES), [trade(0, partition=3)])
+    assert reconcile(settings) == [Reconciliation("trades", 3, 0, 1, 0, 0, 0, holds=False)]
