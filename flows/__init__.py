@@ -1,0 +1,1 @@
+"""The dataflow, one statement an arrow."""

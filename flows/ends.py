@@ -1,0 +1,22 @@
+"""The ends of the dataflow: passed in, so that tests run the real flow on ends in memory."""
+
+from dataclasses import dataclass
+
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
+
+from trades.batch import Consumed, MessageBatch, TradeSlice
+from trades.dead_letter import DeadLetter
+from trades.events import SequenceEvent
+
+__all__ = ["Ends"]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What the dataflow touches of the outside world."""
+
+    kafka: Source[MessageBatch]
+    iceberg: Sink[tuple[str, TradeSlice | Consumed]]
+    events: Sink[tuple[str, list[SequenceEvent]]]
+    dead_letters: Sink[tuple[str, list[DeadLetter]]]

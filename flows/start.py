@@ -1,0 +1,81 @@
+"""What happens in a process before the dataflow runs: settings, logs, pages, and the real ends."""
+
+import gc
+import os
+import signal
+import sys
+from functools import partial
+from types import FrameType, TracebackType
+
+import structlog
+
+from connectors.dead_letters import DeadLettersSink
+from connectors.iceberg.progress import read_progress
+from connectors.iceberg.sink import EventsSink, TradesSink
+from connectors.kafka.source import KafkaSource
+from flows.ends import Ends
+from runtime.health import HEALTH, serve_health
+from runtime.logs import set_up_logs
+from runtime.metrics import RETRIES
+from runtime.settings import Settings, read_settings
+from trades.errors import K2Error
+
+__all__ = ["start"]
+
+_LOG = structlog.get_logger()
+
+
+def start() -> tuple[Settings, Ends]:
+    """Make the process ready; where something is amiss, end it with one sentence and the documented exit code."""
+    sys.excepthook = _say
+    set_up_logs()
+    _end_on_signals()
+    settings = read_settings()
+    if settings.metrics_port:
+        serve_health(HEALTH, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
+    ends = _real_ends(settings)
+    # What is alive now stays alive: the cyclic collector need not look at it again and again.
+    gc.freeze()
+    return settings, ends
+
+
+def _real_ends(settings: Settings) -> Ends:
+    letters = DeadLettersSink(settings, partial(read_progress, settings))
+    letters.open()
+    source = KafkaSource(settings, read_progress(settings))
+    trades = TradesSink(settings, on_commit=source.commit, on_retry=_count_retry)
+    trades.open()
+    events = EventsSink(settings, on_retry=_count_retry)
+    events.open()
+    return Ends(kafka=source, iceberg=trades, events=events, dead_letters=letters)
+
+
+def _count_retry(operation: str) -> None:
+    RETRIES.labels(operation).inc()
+
+
+def _say(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Say an error of ours, or one that Bytewax wrapped, in its sentence, and end with its code."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, K2Error):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        sys.__excepthook__(kind, error, traceback)
+        return
+    _LOG.error("ended", error=str(cause), kind=type(cause).__name__)
+    sys.stderr.flush()
+    os._exit(cause.exit_code)
+
+
+def _end_on_signals() -> None:
+    """End at once on SIGTERM and SIGINT: what is not committed is read again at the next start.
+
+    A worker that takes SIGINT as Python does leaves its whole cluster hanging.
+    """
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    _LOG.info("ended", signal=signal.Signals(number).name)
+    os._exit(128 + number)

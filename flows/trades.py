@@ -1,0 +1,42 @@
+"""The job: trades from Kafka to Iceberg, one statement an arrow.
+
+Run it by ``python -m bytewax.run flows.trades``.
+"""
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from flows.ends import Ends
+from flows.start import start
+from operators.decode import decode
+from operators.deduplicate import deduplicate
+from operators.route import to_only_writer, to_writers
+from operators.sequence import sequence
+from runtime.settings import Settings
+
+__all__ = ["flow", "trades_flow"]
+
+
+def trades_flow(ends: Ends, settings: Settings) -> Dataflow:
+    """Join the ends; the names of the steps are the keys of the recovery store."""
+    dataflow = Dataflow("trades")
+
+    messages = op.input("kafka_in", dataflow, ends.kafka)
+    decoded = decode("decode", messages)
+    tracked = sequence("sequence", decoded.trades, settings.gap_large_min)
+    unique = deduplicate("deduplicate", tracked.trades, settings.dedup_window_seconds)
+
+    rows = to_writers("to_writers", unique, decoded.consumed, settings.writers)
+    events = to_only_writer("to_ledger", tracked.events)
+    letters = to_only_writer("to_dead_letters", decoded.rejected)
+
+    op.output("iceberg_out", rows, ends.iceberg)
+    op.output("events_out", events, ends.events)
+    op.output("dead_letters_out", letters, ends.dead_letters)
+    return dataflow
+
+
+def flow() -> Dataflow:
+    """Build the job with its real ends, as the environment's settings say."""
+    settings, ends = start()
+    return trades_flow(ends, settings)

@@ -1,0 +1,1 @@
+"""Thin Bytewax logic around the pure rules."""

@@ -1,0 +1,66 @@
+"""Messages to trades: one batch in, its trades by key group, what was consumed, and what was refused."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import bytewax.operators as op
+import numpy as np
+from bytewax.dataflow import Stream
+from bytewax.operators import KeyedStream
+
+from runtime.metrics import DEAD_LETTERS, MESSAGES_SKIPPED
+from trades.batch import Consumed, MessageBatch, TradeSlice
+from trades.dead_letter import DeadLetter
+from trades.decode import Decoded, split
+from trades.decode import decode as decode_batch
+from trades.groups import group_key
+
+__all__ = ["DecodedStreams", "decode"]
+
+
+@dataclass(frozen=True)
+class DecodedStreams:
+    """What comes out of `decode`."""
+
+    trades: KeyedStream[TradeSlice]
+    """Rows of one batch and one key group, keyed by the group."""
+    consumed: Stream[Consumed]
+    """The range of offsets of each batch, and the messages in it without a trade."""
+    rejected: Stream[list[DeadLetter]]
+
+
+def decode(step_id: str, messages: Stream[MessageBatch]) -> DecodedStreams:
+    """Decode batches; stateless, so a replay gives the same."""
+    decoded = op.map(step_id, messages, decode_batch)
+    return DecodedStreams(
+        trades=op.flat_map(f"{step_id}_split", decoded, _keyed),
+        consumed=op.map(f"{step_id}_account", decoded, _consumed),
+        rejected=op.filter_map(f"{step_id}_reject", decoded, _letters),
+    )
+
+
+def _keyed(decoded: Decoded) -> Iterable[tuple[str, TradeSlice]]:
+    return [(group_key(piece.group), piece) for piece in split(decoded.trades)]
+
+
+def _consumed(decoded: Decoded) -> Consumed:
+    source = decoded.trades.source
+    rejected = np.array([message for message, _ in decoded.rejected], dtype=np.int64)
+    skipped = np.array([message for message, _ in decoded.skipped], dtype=np.int64)
+    for _, why in decoded.skipped:
+        MESSAGES_SKIPPED.labels(why.why).inc()
+    return Consumed(
+        topic=source.topic,
+        partition=source.partition,
+        first_offset=source.first_offset,
+        next_offset=source.next_offset,
+        rejected=source.offsets[rejected],
+        skipped=source.offsets[skipped],
+    )
+
+
+def _letters(decoded: Decoded) -> list[DeadLetter] | None:
+    source = decoded.trades.source
+    for _, why in decoded.rejected:
+        DEAD_LETTERS.labels(str(why.reason)).inc()
+    return [DeadLetter.of(source, message, why.reason, why.error) for message, why in decoded.rejected] or None

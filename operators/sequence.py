@@ -1,0 +1,95 @@
+"""Sequence tracking: each row its verdict and session, and the events of the ledger."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.dataflow import Stream
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+
+from runtime.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
+from trades.batch import TradeSlice
+from trades.events import EventKind, SequenceEvent
+from trades.tracker import GroupTracker, Tracked
+
+__all__ = ["SequencedStreams", "sequence"]
+
+
+@dataclass(frozen=True)
+class SequencedStreams:
+    """What comes out of `sequence`."""
+
+    trades: KeyedStream[TradeSlice]
+    """The same rows, with verdicts and sessions."""
+    events: Stream[list[SequenceEvent]]
+
+
+def sequence(step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int) -> SequencedStreams:
+    """Track the numbers of every symbol of a key group.
+
+    State is part of the recovery snapshot and moves with its key group when workers are added or taken away; a
+    replay of the same offsets gives the same verdicts.
+    """
+    tracked = op.stateful_batch(step_id, trades, partial(_SequenceLogic, gap_large_min))
+    return SequencedStreams(
+        trades=op.map_value(f"{step_id}_trades", tracked, _piece),
+        events=op.filter_map(f"{step_id}_events", tracked, _events),
+    )
+
+
+class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
+    def __init__(self, gap_large_min: int, state: dict[str, Any] | None) -> None:
+        self._gap_large_min = gap_large_min
+        self._tracker = GroupTracker(state)
+        self._open_gaps: dict[str, int] = {}
+        self._tell_open_gaps()
+
+    def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[Tracked], bool]:
+        """Track each slice, in the order in which they came."""
+        tracked = [self._tracker.track(piece) for piece in values]
+        for one in tracked:
+            self._tell(one)
+        return tracked, StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> dict[str, Any]:
+        """Give the key group's state."""
+        return self._tracker.snapshot()
+
+    def _tell(self, tracked: Tracked) -> None:
+        for exchange, count in tracked.out_of_order.items():
+            OUT_OF_ORDER.labels(exchange).inc(count)
+        for event in tracked.events:
+            _count(event, self._gap_large_min)
+        if tracked.events:
+            self._tell_open_gaps()
+
+    def _tell_open_gaps(self) -> None:
+        now = self._tracker.open_gaps()
+        change = Counter(now)
+        change.subtract(self._open_gaps)
+        for exchange, difference in change.items():
+            OPEN_GAPS.labels(exchange).inc(difference)
+        self._open_gaps = now
+
+
+def _count(event: SequenceEvent, gap_large_min: int) -> None:
+    match event.event:
+        case EventKind.GAP_OPENED:
+            size = "large" if event.missing >= gap_large_min else "small"
+            GAPS_DETECTED.labels(event.exchange, size).inc()
+        case EventKind.GAP_FILLED:
+            GAPS_FILLED.labels(event.exchange).inc()
+        case EventKind.SESSION_STARTED if event.session > 1:
+            RESETS_DETECTED.labels(event.exchange).inc()
+
+
+def _piece(tracked: Tracked) -> TradeSlice:
+    return tracked.piece
+
+
+def _events(item: tuple[str, Tracked]) -> list[SequenceEvent] | None:
+    _, tracked = item
+    return tracked.events or None

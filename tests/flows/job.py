@@ -1,0 +1,129 @@
+"""The job as its users run it: a process of its own, on a broker, into a table in a folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from connectors.iceberg.progress import read_progress
+from runtime.catalog import find_table
+from runtime.dead_letter_files import letters_in
+from runtime.settings import Settings, read_settings
+from trades.dead_letter import DeadLetter
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+SECONDS_MAX: Final = 120
+
+
+@dataclass
+class Job:
+    """One namespace, one recovery store; may be run, killed, and run again with other numbers of workers."""
+
+    bootstrap_servers: str
+    folder: Path
+    topics: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The job's own settings."""
+        return {
+            "K2_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "K2_TOPICS": self.topics,
+            "K2_DATA_DIR": str(self.folder / "data"),
+            "K2_RUN_TO_END": "true",
+            "K2_METRICS_PORT": "0",
+            **self.environment,
+        }
+
+    @property
+    def settings(self) -> Settings:
+        """The same settings, for reading the results."""
+        return read_settings(self.variables)
+
+    @property
+    def recovery(self) -> Path:
+        """The recovery store, made at first use."""
+        folder = self.folder / "recovery"
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            subprocess.run([sys.executable, "-m", "bytewax.recovery", str(folder), "2"], check=True, timeout=60)
+        return folder
+
+    def start(self, *, workers: int = 1, recovery: bool = True, snapshot_seconds: int = 1) -> subprocess.Popen[str]:
+        """Start the very command that users run."""
+        command = [sys.executable, "-m", "bytewax.run", "flows.trades", "-w", str(workers)]
+        if recovery:
+            command += ["-r", str(self.recovery), "-s", str(snapshot_seconds), "-b", "0"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**environment, **self.variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, **options: Any) -> str:
+        """Run to the end of the topics; give what was said."""
+        code, said = self.outcome(**options)
+        assert code == 0, said
+        return said
+
+    def outcome(self, **options: Any) -> tuple[int, str]:
+        """Run; give the exit code and what was said."""
+        process = self.start(**options)
+        try:
+            said, _ = process.communicate(timeout=SECONDS_MAX)
+        finally:
+            process.kill()
+        return process.returncode, said
+
+    def kill_when(self, reached: Callable[[], bool], **options: Any) -> None:
+        """Run, and end by SIGKILL once `reached` holds."""
+        process = self.start(**options)
+        deadline = time.monotonic() + SECONDS_MAX
+        while not reached() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert process.poll() is None, process.communicate()[0]
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=SECONDS_MAX)
+
+    def committed(self) -> int:
+        """Give how many trades the table's progress says were received."""
+        progress = read_progress(self.settings)
+        return sum(progress.counts(where).received for where in progress.partitions())
+
+    def iceberg(self, name: str = "trades") -> Table:
+        """Open a table."""
+        table = find_table(self.settings, name)
+        assert table is not None, f"there is no table {name}"
+        return table
+
+    def table(self, name: str = "trades") -> pa.Table:
+        """Give all rows of a table."""
+        return self.iceberg(name).scan().to_arrow()
+
+    def snapshots(self, name: str = "trades") -> int:
+        """Count the commits of a table."""
+        return len(self.iceberg(name).snapshots())
+
+    def files(self, name: str = "trades") -> list[str]:
+        """Name the data files of a table."""
+        return [task.file.file_path for task in self.iceberg(name).scan().plan_files()]
+
+    def letters(self) -> list[DeadLetter]:
+        """Give all dead letters; an unreadable one fails the test."""
+        unreadable: list[object] = []
+        letters = list(letters_in(self.settings.dead_letter_folder, unreadable.append))
+        assert not unreadable
+        return letters

@@ -1,0 +1,151 @@
+"""The flow on ends in memory: its names, its arrows, and what does not depend on how the stream was cut."""
+
+import inspect
+import itertools
+import json
+from collections.abc import Sequence
+
+import pytest
+from bytewax.testing import TestingSink
+from bytewax.visualize import to_json
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flows.trades
+from flows.ends import Ends
+from runtime.settings import read_settings
+from tests.flows.ends import MemorySource, Message, message_batch, run_in_memory
+from trades.batch import Consumed, MessageBatch, TradeSlice
+from trades.events import EventKind
+
+FIRST_TIME = 1_700_000_000_000_000
+
+
+def _trade(symbol: str, sequence: int | None, time: int = 0, trade_id: str | None = None) -> Message:
+    trade = {"exchange": "x", "symbol": symbol, "sequence": sequence, "price": "1.5", "quantity": 2}
+    trade |= {"timestamp": FIRST_TIME + time, "side": "buy"}
+    if trade_id is not None:
+        trade["trade_id"] = trade_id
+    return f"x|{symbol}".encode(), json.dumps(trade).encode()
+
+
+def _rows(out: list[tuple[str, TradeSlice | Consumed]]) -> list[tuple[object, ...]]:
+    """Give (partition, offset, verdict, session) of every row, sorted."""
+    return sorted(
+        (
+            piece.batch.source.partition,
+            piece.batch.offset(int(row)),
+            int(verdict),
+            int(session),
+        )
+        for _, piece in out
+        if isinstance(piece, TradeSlice)
+        for row, verdict, session in zip(piece.rows, piece.verdicts, piece.sessions, strict=True)
+    )
+
+
+def _cut(messages: Sequence[Message], cuts: Sequence[int], partition: int = 0) -> list[MessageBatch]:
+    places = sorted({0, len(messages), *(cut % (len(messages) + 1) for cut in cuts)})
+    return [message_batch(messages[start:end], start, partition) for start, end in itertools.pairwise(places)]
+
+
+def test_step_names_are_pinned() -> None:
+    """Recovery finds state by these names: a new name silently starts its step from nothing."""
+    ends = Ends(MemorySource({}), TestingSink([]), TestingSink([]), TestingSink([]))
+    drawn = json.loads(to_json(flows.trades.trades_flow(ends, read_settings({}))))
+    assert drawn["flow_id"] == "trades"
+    assert [step["step_id"] for step in drawn["substeps"]] == [
+        "trades.kafka_in",
+        "trades.decode",
+        "trades.decode_split",
+        "trades.decode_account",
+        "trades.decode_reject",
+        "trades.sequence",
+        "trades.sequence_trades",
+        "trades.sequence_events",
+        "trades.deduplicate",
+        "trades.to_writers_trades",
+        "trades.to_writers_consumed",
+        "trades.to_writers",
+        "trades.to_ledger",
+        "trades.to_dead_letters",
+        "trades.iceberg_out",
+        "trades.events_out",
+        "trades.dead_letters_out",
+    ]
+
+
+def test_the_flow_fits_on_a_screen() -> None:
+    """It is read as a picture, so it must be seen whole."""
+    assert len(inspect.getsource(flows.trades).splitlines()) <= 60
+
+
+def test_every_message_comes_out_once() -> None:
+    """Trades, duplicates, gaps and unreadable messages each take their arrow."""
+    messages = [
+        _trade("A", 1),
+        _trade("A", 2, 1),
+        (b"x|A", b"{"),
+        _trade("A", 5, 2),
+        _trade("A", 2, 1),
+        _trade("A", 3, 3),
+        _trade("B", None, 4, "id"),
+        _trade("B", None, 4, "id"),
+    ]
+    out = run_in_memory({"trades:0": _cut(messages, [3])})
+    assert _rows(out["iceberg"]) == [
+        (0, 0, 0, 1),
+        (0, 1, 0, 1),
+        (0, 3, 0, 1),
+        (0, 4, 1, 1),
+        (0, 5, 0, 1),
+        (0, 6, 0, 0),
+        (0, 7, 1, 0),
+    ]
+    consumed = [item for _, item in out["iceberg"] if isinstance(item, Consumed)]
+    assert [(one.first_offset, one.next_offset, one.rejected.tolist()) for one in consumed] == [
+        (0, 3, [2]),
+        (3, 8, []),
+    ]
+    letters = [letter for _, some in out["dead_letters"] for letter in some]
+    assert [(letter.offset, letter.reason) for letter in letters] == [(2, "malformed")]
+    events = [event for _, some in out["events"] for event in some]
+    assert [(event.event, event.first_sequence, event.last_sequence, event.offset) for event in events] == [
+        (EventKind.SESSION_STARTED, 1, 1, 0),
+        (EventKind.GAP_OPENED, 3, 4, 3),
+        (EventKind.GAP_FILLED, 3, 3, 5),
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_writers_share_the_rows_and_all_hear_of_the_offsets(workers: int) -> None:
+    """With two writers each row goes to one, and messages without a trade are told to one."""
+    messages = [_trade(f"S{place % 40}", place // 40 + 1, place) for place in range(400)]
+    messages[7] = (None, None)
+    out = run_in_memory(
+        {"trades:0": _cut(messages, [100, 250])}, workers=workers, settings=read_settings({"K2_WRITERS": "2"})
+    )
+    assert [row[1] for row in _rows(out["iceberg"])] == [place for place in range(400) if place != 7]
+    groups = {(key, piece.group % 2) for key, piece in out["iceberg"] if isinstance(piece, TradeSlice)}
+    assert groups == {("0", 0), ("1", 1)}
+    consumed = [(key, item) for key, item in out["iceberg"] if isinstance(item, Consumed)]
+    assert {key for key, item in consumed if item.next_offset == 400} == {"0", "1"}
+    assert sum(len(item.rejected) for _, item in consumed) == 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    places=st.lists(st.tuples(st.sampled_from("ABCD"), st.integers(1, 12), st.integers(0, 9)), max_size=60),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    workers=st.sampled_from([1, 2]),
+)
+def test_verdicts_do_not_depend_on_cuts_or_workers(
+    places: list[tuple[str, int, int]], cuts: list[int], workers: int
+) -> None:
+    """Law 13: however one partition's stream is cut into polls, and whoever tracks it, the verdicts are the same."""
+    messages = [_trade(symbol, number, time) for symbol, number, time in places]
+    whole = run_in_memory({"trades:0": _cut(messages, [])})
+    pieces = run_in_memory({"trades:0": _cut(messages, cuts)}, workers=workers)
+    assert _rows(whole["iceberg"]) == _rows(pieces["iceberg"])
+    ledger = [sorted(event for _, some in out["events"] for event in some if event) for out in (whole, pieces)]
+    assert ledger[0] == ledger[1]
