@@ -1,0 +1,131 @@
+"""`k2 dlq`: dead letters listed, counted, and one message's bytes as they were."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Annotated, Any, Final
+
+import typer
+
+from cli.console import Json, to_json
+from cli.rows import print_table
+from runtime.dead_letter_files import letters_in
+from runtime.settings import Settings, read_settings
+from trades.dead_letter import DeadLetter
+from trades.errors import SettingsError
+from trades.reasons import Reason
+
+__all__ = ["app", "statistics"]
+
+VALUE_CHARACTERS_MAX: Final = 60
+ROWS_MAX: Final = 1_000
+"""A table is laid out in memory; longer answers are for programs, which get them line by line."""
+
+app = typer.Typer(no_args_is_help=True, help="Dead letters: messages set aside, with their reasons.")
+
+
+@app.command("list")
+def list_letters(
+    *,
+    reason: Annotated[Reason | None, typer.Option(help="Only those set aside for it.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Only those of a topic.")] = None,
+    partition: Annotated[int | None, typer.Option(min=0, help="Only those of a partition.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="At most so many; 1,000 unless --json.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List dead letters, oldest first; with --json a letter a line, as in the files."""
+    wanted = {"reason": reason, "topic": topic, "partition": partition}
+    letters = _chosen(read_settings(), wanted)
+    if as_json:
+        for letter in islice(letters, limit):
+            typer.echo(to_json(letter))
+    else:
+        letters = islice(letters, ROWS_MAX if limit is None else limit)
+        print_table("Dead letters", ("topic", "partition", "offset", "reason", "error", "value"), map(_row, letters))
+
+
+@app.command()
+def stats(*, as_json: Json = False) -> None:
+    """Count dead letters by reason and by topic partition."""
+    found = statistics(read_settings())
+    if as_json:
+        typer.echo(to_json(found))
+        return
+    print_table("By reason", ("reason", "letters"), found["reasons"].items())
+    rows = [(entry["topic"], entry["partition"], entry["dead_letters"]) for entry in found["partitions"]]
+    print_table("By topic partition", ("topic", "partition", "letters"), rows)
+    if found["dead_letters"]:
+        typer.echo(f"{found['dead_letters']:,} in all, from {found['oldest']} to {found['newest']}")
+
+
+@app.command()
+def show(
+    topic: str,
+    partition: Annotated[int, typer.Argument(min=0)],
+    offset: Annotated[int, typer.Argument(min=0)],
+    *,
+    index: Annotated[int | None, typer.Option(min=0, help="Which trade of a message that bears several.")] = None,
+    key: Annotated[bool, typer.Option("--key", help="The message's key, its very bytes.")] = False,
+    value: Annotated[bool, typer.Option("--value", help="The message's value, its very bytes.")] = False,
+) -> None:
+    """Show one dead letter; with --value or --key write the message's bytes to stdout, and nothing else."""
+    wanted = {"topic": topic, "partition": partition, "offset": offset, "index": index}
+    if key and value:
+        raise SettingsError("--key and --value: choose one, their bytes would run together")
+    letter = next(_chosen(read_settings(), wanted), None)
+    if letter is None:
+        typer.echo(f"no dead letter for offset {offset} of {topic}:{partition}", err=True)
+        raise typer.Exit(1)
+    if key or value:
+        _write_bytes(letter.key_bytes() if key else letter.value_bytes())
+    else:
+        typer.echo(to_json(letter))
+
+
+def statistics(settings: Settings) -> dict[str, Any]:
+    """Count the dead letters: `dead_letters`, `reasons`, `partitions`, `oldest`, `newest` (UTC or null)."""
+    reasons: Counter[str] = Counter()
+    partitions: Counter[tuple[str, int]] = Counter()
+    oldest, newest = None, None
+    for letter in _chosen(settings, {}):
+        reasons[letter.reason] += 1
+        partitions[letter.topic, letter.partition] += 1
+        if (when := letter.dead_lettered_at) is not None:
+            oldest, newest = min(oldest or when, when), max(newest or when, when)
+    return {
+        "dead_letters": reasons.total(),
+        "reasons": dict(sorted(reasons.items())),
+        "partitions": [
+            {"topic": topic, "partition": partition, "dead_letters": count}
+            for (topic, partition), count in sorted(partitions.items())
+        ],
+        "oldest": oldest,
+        "newest": newest,
+    }
+
+
+def _chosen(settings: Settings, wanted: Mapping[str, object]) -> Iterator[DeadLetter]:
+    """Give the letters whose fields equal what is wanted; None asks nothing."""
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    for letter in letters_in(settings.dead_letter_folder, _unreadable):
+        if all(getattr(letter, name) == value for name, value in asked.items()):
+            yield letter
+
+
+def _unreadable(line: str) -> None:
+    typer.echo(f"cannot be read: {line}", err=True)
+
+
+def _row(letter: DeadLetter) -> tuple[object, ...]:
+    text = "null" if letter.value is None else letter.value
+    shown = text if len(text) <= VALUE_CHARACTERS_MAX else text[:VALUE_CHARACTERS_MAX] + "..."
+    return letter.topic, letter.partition, letter.offset, letter.reason.value, letter.error, shown
+
+
+def _write_bytes(data: bytes | None) -> None:
+    if data is None:
+        typer.echo("it is null: there are no bytes", err=True)
+        raise typer.Exit(1)
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,82 @@
+"""The `k2` command finds its sub-commands, and ends as it promises."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cli.console import Command, Commands, to_json
+from cli.main import K2, app
+from trades.errors import NotDeliveredError, SettingsError, UnreachableError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", K2.table)
+def test_every_command_of_the_table_loads(name: str) -> None:
+    """Each name in the table leads to a command that can say what it does."""
+    done = CliRunner().invoke(app, [name, "--help"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("Usage:")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`k2 --help` lists every command without importing one."""
+    heavy = "import sys; from cli.main import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert all(f"\n  {name} " in done.stdout for name in K2.table)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not loaded & {"confluent_kafka", "duckdb", "numba", "numpy", "pyarrow", "pydantic", "pyiceberg"}
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    """It ends with 2 and is named."""
+    done = CliRunner().invoke(app, ["nope"])
+    assert done.exit_code == 2
+    assert "nope" in done.stderr
+
+
+def test_the_version_is_said() -> None:
+    """`--version` says it and ends well."""
+    done = CliRunner().invoke(app, ["--version"])
+    assert done.exit_code == 0
+    assert done.stdout.startswith("k2")
+
+
+def test_a_bad_log_level_is_named() -> None:
+    """LOG_LEVEL is held to the levels that there are."""
+    done = CliRunner().invoke(app, ["produce", "x"], env={"LOG_LEVEL": "loud"})
+    assert done.exit_code == 2
+    assert "LOG_LEVEL='loud'" in done.stderr
+
+
+class _Failing(Commands):
+    table: ClassVar[dict[str, Command]] = {"fail": Command(__name__, "unused", "")}
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        def fail(kind: int) -> None:
+            error = (NotDeliveredError, SettingsError, UnreachableError)[kind]("what is wrong")
+            error.add_note("and more")
+            raise error
+
+        single = typer.Typer()
+        single.command(cmd_name)(fail)
+        return typer.main.get_command(single)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(0, 1), (1, 2), (2, 3)])
+def test_a_named_error_is_one_sentence_and_its_code(kind: int, code: int) -> None:
+    """The error's text and notes are on stderr, nothing is on stdout, and its exit code is the process's."""
+    failing = typer.Typer(cls=_Failing)
+    failing.callback()(lambda: None)
+    done = CliRunner().invoke(failing, ["fail", str(kind)])
+    assert (done.exit_code, done.stdout, done.stderr) == (code, "", "k2: what is wrong\nk2: and more\n")
+
+
+def test_json_takes_what_results_hold() -> None:
+    """Texts of any script come out as they are, unknown things as their text."""
+    assert to_json({"path": Path("a"), "text": "é"}) == '{"path":"a","text":"é"}'

@@ -1,0 +1,224 @@
+"""`k2 produce` publishes a capture's lines as they are, and says what it did and what it could not."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from cli.captures import read_capture
+from cli.main import app
+from cli.produce import RateLimit
+from runtime.child import free_port
+from tests.brokers import Broker, read_topic
+from trades.errors import SettingsError
+
+ROOT = Path(__file__).parents[2]
+
+TRADE = b'{"exchange":"x","symbol":"A-B","sequence":1,"price":"1","quantity":"1","side":"buy","timestamp":1}'
+LINES = [TRADE, b"not json", b"\xff\xfe\x00", TRADE + b"\r", b'"\xc3\xa9"', b" " + TRADE + b" "]
+
+
+def _produce(broker: Broker | None, *arguments: str | Path, **environment: str) -> Result:
+    servers = broker.bootstrap_servers if broker else f"127.0.0.1:{free_port()}"
+    given = {"K2_BOOTSTRAP_SERVERS": servers, **environment}
+    return CliRunner().invoke(app, ["produce", *map(str, arguments)], env=given)
+
+
+def _found(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_lines_come_back_as_they_are(broker: Broker, tmp_path: Path, *, packed: bool) -> None:
+    """Each line's bytes are a message's value, a carriage return included; keys are the venue's or none."""
+    topic = broker.topic()
+    text = b"\n".join([*LINES[:2], b"", b"  \r", *LINES[2:]])
+    path = tmp_path / "capture"
+    path.write_bytes(gzip.compress(text) if packed else text)
+    found = _found(_produce(broker, path, "--topic", topic, "--json"))
+    assert found.pop("seconds") >= 0
+    assert found == {"topic": topic, "venue": "k2", "files": 1, "published": 6, "unkeyed": 3, "blank": 2}
+    messages = read_topic(broker, topic)
+    assert [message.value() for message in messages] == LINES
+    assert [message.key() for message in messages] == [b"x|A-B", None, None, b"x|A-B", None, b"x|A-B"]
+
+
+def test_several_files_and_an_empty_one(broker: Broker, tmp_path: Path) -> None:
+    """Files are published one after the other, also those with nothing in them."""
+    topic = broker.topic()
+    for name, text in (("a", b"1\n"), ("b", b""), ("c", b"2")):
+        (tmp_path / name).write_bytes(text)
+    found = _found(_produce(broker, *sorted(tmp_path.iterdir()), "--topic", topic, "--json"))
+    assert (found["files"], found["published"]) == (3, 2)
+    assert [message.value() for message in read_topic(broker, topic)] == [b"1", b"2"]
+
+
+def test_standard_input_is_read(broker: Broker) -> None:
+    """`-` reads what is piped in, gzip as well, and the table says what was done."""
+    topic = broker.topic()
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "produce", "-", "--topic", topic],
+        cwd=ROOT,
+        input=gzip.compress(TRADE + b"\n"),
+        env={**os.environ, "K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers},
+        capture_output=True,
+        check=True,
+    )
+    assert b"published  1\n" in done.stdout
+    assert [message.value() for message in read_topic(broker, topic)] == [TRADE]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "topics", "venue"),
+    [
+        ([], "other", "k2"),
+        ([], "{topic}=binance-spot", "binance-spot"),
+        (["--venue", "k2"], "{topic}=binance-spot", "k2"),
+    ],
+)
+def test_the_venue_is_the_topics(broker: Broker, arguments: list[str], topics: str, venue: str) -> None:
+    """Without --venue it is what K2_TOPICS says of the topic, else k2."""
+    topic = broker.topic()
+    result = _produce(broker, os.devnull, "--topic", topic, "--json", *arguments, K2_TOPICS=topics.format(topic=topic))
+    assert _found(result)["venue"] == venue
+
+
+def test_the_topic_is_made_with_its_partitions(broker: Broker, tmp_path: Path) -> None:
+    """An absent topic gets the partitions asked for."""
+    topic = f"made-{os.urandom(6).hex()}"
+    _found(_produce(broker, os.devnull, "--topic", topic, "--partitions", "3", "--json"))
+    assert len(broker.admin().list_topics(timeout=30).topics[topic].partitions) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([os.devnull, "--venue", "nyse"], 2, "unknown venue 'nyse'; known are binance-spot, k2"),
+        (["absent.ndjson"], 2, "absent.ndjson cannot be read: No such file"),
+        (["."], 2, ". cannot be read: Is a directory"),
+        ([os.devnull, "--rate", "0"], 2, "--rate"),
+        ([], 2, "FILE"),
+        ([os.devnull], 3, "no Kafka broker answers at 127.0.0.1:"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(arguments: list[str], code: int, words: str) -> None:
+    """Wrong usage ends with 2, a broker that is absent with 3, and neither with a traceback."""
+    result = _produce(None, *arguments)
+    assert result.exit_code == code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [(lambda data: data[:-10], "is cut off"), (lambda data: data[:-8] + b"\0" * 8, "is damaged")],
+    ids=["cut", "damaged"],
+)
+def test_a_spoilt_gzip_is_named_after_its_good_lines(broker: Broker, tmp_path: Path, spoil: Any, words: str) -> None:
+    """What could be read is delivered, and the error says how much that was."""
+    topic = broker.topic()
+    path = tmp_path / "capture.gz"
+    path.write_bytes(spoil(gzip.compress(b"".join(b"%d\n" % number for number in range(1000)))))
+    result = _produce(broker, path, "--topic", topic)
+    published = len(read_topic(broker, topic))
+    assert result.exit_code == 2
+    assert f"{path} {words}" in result.stderr
+    assert f"; {published} messages were published" in result.stderr
+
+
+@given(lines=st.lists(st.binary().filter(lambda line: b"\n" not in line), min_size=1), packed=st.booleans())
+def test_a_line_is_what_lies_between_newlines(
+    tmp_path_factory: pytest.TempPathFactory, *, lines: list[bytes], packed: bool
+) -> None:
+    """Whatever the bytes, lines joined by newlines are read as those lines; an empty last one is none."""
+    text = b"\n".join(lines)
+    path = tmp_path_factory.getbasetemp() / "lines"
+    path.write_bytes(gzip.compress(text) if packed or text.startswith(b"\x1f\x8b") else text)
+    expected = lines if lines[-1] else lines[:-1]
+    found = list(read_capture(str(path)))
+    assert [line.value for line in found] == expected
+    assert [line.number for line in found] == list(range(1, len(expected) + 1))
+
+
+def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is no text of lines does not fill the memory."""
+    monkeypatch.setattr("cli.captures.LINE_BYTES_MAX", 100)
+    path = tmp_path / "lines"
+    path.write_bytes(b"x" * 100 + b"\n" + b"y" * 101)
+    with pytest.raises(SettingsError, match="line 2 is longer than 100 bytes"):
+        list(read_capture(str(path)))
+
+
+class _Clock:
+    """Time that passes only while somebody sleeps."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@given(st.floats(0.1, 100_000), st.integers(1, 500))
+def test_the_rate_is_kept(per_second: float, count: int) -> None:
+    """After n calls the clock stands where the n-th was due, give or take what no sleep can measure."""
+    clock = _Clock()
+    limit = RateLimit(per_second, clock, clock.sleep)
+    for _ in range(count):
+        limit.wait()
+    assert clock.now - 100 == pytest.approx((count - 1) / per_second, abs=0.0011)
+
+
+def test_a_stall_is_not_made_up_for() -> None:
+    """After a pause of a minute at most a tenth of a second's calls come at once."""
+    clock = _Clock()
+    limit = RateLimit(100, clock, clock.sleep)
+    limit.wait()
+    clock.sleep(60)
+    resumed = clock.now
+    at_once = 0
+    while clock.now == resumed:
+        limit.wait()
+        at_once += 1
+    assert at_once <= 12
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_with_all_delivered(broker: Broker, number: signal.Signals) -> None:
+    """Told to end while it waits for more lines, it delivers those it has and ends with 128 + the signal."""
+    topic = broker.topic()
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "produce", "-", "--topic", topic],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers},
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(TRADE + b"\n" + TRADE + b"\n")
+        process.stdin.flush()
+        while not read_topic(broker, topic):
+            time.sleep(0.1)
+        process.send_signal(number)
+        process.wait(60)
+        assert process.stderr is not None
+        log = process.stderr.read()
+    assert process.returncode == 128 + number
+    assert b'"not_delivered": 0' in log
+    assert len(read_topic(broker, topic)) == 2
