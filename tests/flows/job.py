@@ -58,11 +58,17 @@ class Job:
             subprocess.run([sys.executable, "-m", "bytewax.recovery", str(folder), "2"], check=True, timeout=60)
         return folder
 
-    def start(self, *, workers: int = 1, recovery: bool = True, snapshot_seconds: int = 1) -> subprocess.Popen[str]:
+    def start(
+        self, *, workers: int = 1, recovery: bool = True, process: int | None = None, addresses: str = ""
+    ) -> subprocess.Popen[str]:
         """Start the very command that users run."""
         command = [sys.executable, "-m", "bytewax.run", "flows.trades", "-w", str(workers)]
+        if process is not None:
+            command += ["-i", str(process), "-a", addresses]
         if recovery:
-            command += ["-r", str(self.recovery), "-s", str(snapshot_seconds), "-b", "0"]
+            store = self.recovery if not process else self.folder / f"recovery-of-{process}"
+            store.mkdir(parents=True, exist_ok=True)
+            command += ["-r", str(store), "-s", "1", "-b", "0"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
         return subprocess.Popen(
             command,

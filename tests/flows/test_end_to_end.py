@@ -16,6 +16,7 @@ import pytest
 
 from connectors.kafka.producer import TradeProducer
 from query.reports import gaps, reconcile
+from runtime.child import free_port
 from tests.brokers import Broker
 from tests.flows.job import ROOT, Job
 
@@ -223,6 +224,36 @@ def test_killed_and_rescaled_it_gives_the_same_table(broker: Broker, tmp_path: P
     assert sum(row.received for row in reconcile(killed.settings)) == len(messages)
     _assert_reconciled(killed)
     _assert_reconciled(whole)
+
+
+@pytest.mark.parametrize("writers", ["1", "3"])
+def test_processes_share_the_work(broker: Broker, tmp_path: Path, writers: str) -> None:
+    """Two processes of two workers, killed together in the middle, then one: row for row what one run gives."""
+    topic = broker.topic(partitions=3)
+    messages = _market(symbols=60, rounds=300)
+    live = _job(broker, tmp_path / "shared", topic, K2_RUN_TO_END="false", K2_WRITERS=writers)
+    source = _Ahead(messages, 4_000)
+    publisher = threading.Thread(target=_publish, args=(broker, topic, source))
+    publisher.start()
+    addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
+    peer = live.start(workers=2, process=1, addresses=addresses)
+
+    def reached() -> bool:
+        source.committed = live.committed()
+        return source.committed > 3_000
+
+    live.kill_when(reached, workers=2, process=0, addresses=addresses)
+    said, _ = peer.communicate(timeout=60)
+    assert peer.returncode, said
+    source.hurry.set()
+    publisher.join()
+    shared = _job(broker, tmp_path / "shared", topic, K2_WRITERS=writers)
+    shared.run(workers=1)
+    whole = _job(broker, tmp_path / "whole", topic, K2_WRITERS=writers)
+    whole.run(workers=1)
+    assert _content(shared) == _content(whole)
+    assert _letters(shared) == _letters(whole)
+    _assert_reconciled(shared)
 
 
 def _letters(job: Job) -> list[tuple[object, ...]]:
