@@ -116,9 +116,10 @@ def _check_k2(words: list[str]) -> None:
         if word.startswith("-"):
             options = {option for parameter in command.params for option in parameter.opts}
             assert word.split("=")[0] in options | {"--help"}, f"{command.name} has no option {word}"
-        elif hasattr(command, "commands"):
-            assert word in command.commands, f"{command.name} has no command {word}"
-            command = command.commands[word]
+        elif hasattr(command, "get_command"):
+            found = command.get_command(typer.Context(command), word)
+            assert found is not None, f"{command.name} has no command {word}"
+            command = found
 
 
 def test_docstring_examples_run(subtests: pytest.Subtests) -> None:

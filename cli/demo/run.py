@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 from zlib import crc32
 
 from pyiceberg.utils.config import Config
@@ -82,7 +82,6 @@ class _Publisher:
         self._bar = _bar(bars, "publish", stream.messages)
         self._total = stream.messages
         self._sent = 0
-        self._last: dict[int, tuple[bytes, bytes | None]] = {}
         self._pairs = chain.from_iterable(zip(part.keys, part.values, strict=True) for part in stream)
 
     def publish(self, share: float) -> None:
@@ -92,36 +91,20 @@ class _Publisher:
             producer.ensure_topic(partitions=PARTITIONS)
             for size in self._sizes(share):
                 for key, value in islice(self._pairs, size):
-                    self._send(producer, key, value)
+                    producer.send(key, value, partition=crc32(key) % PARTITIONS)
                 self._sent += size
                 self._bars.update(self._bar, completed=self._sent)
         self.seconds += time.monotonic() - started
-
-    def _send(self, producer: TradeProducer, key: bytes, value: bytes | None) -> None:
-        """Send the message before this one of its partition; this one waits for the next, or the end."""
-        partition = crc32(key) % PARTITIONS
-        last = self._last.get(partition)
-        self._last[partition] = (key, value)
-        if last is not None:
-            # librdkafka takes a null as it takes bytes; the producer offers it to nobody else.
-            producer.send(last[0], cast("bytes", last[1]), partition=partition)
 
     def _sizes(self, share: float) -> Iterator[int]:
         while size := min(_SLICE, round(self._total * share) - self._sent):
             yield size
 
     def finish(self) -> None:
-        """Publish what is left.
-
-        The last message of each partition goes in a batch of its own: the embedded broker tells the end of a
-        partition by where its last batch begins.
-        """
+        """Publish what is left."""
         self.publish(1)
         # The books are closed at the stream's very end, behind its last message.
         assert next(self._pairs, None) is None, "more messages than planned"
-        with TradeProducer(self._settings, TOPIC) as producer:
-            for partition, (key, value) in self._last.items():
-                producer.send(key, cast("bytes", value), partition=partition)
 
 
 def run_demo(plan: Plan) -> Outcome:

@@ -110,7 +110,7 @@ class TradeProducer:
     def send(
         self,
         key: bytes | None,
-        value: bytes,
+        value: bytes | None,
         *,
         line: int | None = None,
         topic: str | None = None,
@@ -137,7 +137,7 @@ class TradeProducer:
         if self._signal is not None:
             self._stop(self._signal)
 
-    def _offer(self, key: bytes | None, value: bytes, topic: str, partition: int, report: Report) -> bool:
+    def _offer(self, key: bytes | None, value: bytes | None, topic: str, partition: int, report: Report) -> bool:
         """Hand it to librdkafka; False where its queue is full."""
         try:
             self._producer.produce(topic, value, key, partition, on_delivery=report)

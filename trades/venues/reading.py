@@ -5,16 +5,20 @@ from collections.abc import Callable
 from typing import Final, NoReturn, TypeVar
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, UnsetType
 
 from trades.decimals import clipped, parse_decimal
 from trades.reasons import Reason, RejectedError, invalid
 from trades.symbols import NAME_BYTES_MAX
+from trades.venues.scan import nesting
 
 __all__ = ["ID_BYTES_MAX", "INT64_MAX", "INT64_MIN", "checked", "given", "name", "positive", "read", "sequence"]
 
 ID_BYTES_MAX: Final = 255
 """Longest trade id, in bytes of UTF-8."""
+NESTING_MAX: Final = 100
+"""Deepest nesting of objects and arrays; a JSON reader's own limit would hang on how deep its caller is."""
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 
@@ -28,6 +32,8 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 def read(decoder: msgspec.json.Decoder[T], value: bytes) -> T:
     """Read a message; what is not one JSON object in UTF-8 is malformed, a field of another type invalid."""
+    if nesting(np.frombuffer(value, dtype=np.uint8)) > NESTING_MAX:
+        _malformed(f"nested more than {NESTING_MAX} deep")
     try:
         value.decode()
         return decoder.decode(value)
@@ -38,8 +44,6 @@ def read(decoder: msgspec.json.Decoder[T], value: bytes) -> T:
         _refuse_field(str(error))
     except msgspec.DecodeError as error:
         _malformed(str(error))
-    except RecursionError:
-        _malformed("nested too deeply")
 
 
 def _check_grammar(value: bytes) -> None:
@@ -48,8 +52,6 @@ def _check_grammar(value: bytes) -> None:
         _GRAMMAR.decode(value)
     except msgspec.DecodeError as error:
         _malformed(str(error))
-    except RecursionError:
-        _malformed("nested too deeply")
 
 
 def _refuse_field(error: str) -> NoReturn:

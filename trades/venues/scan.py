@@ -24,6 +24,7 @@ __all__ = [
     "TRUE",
     "Keys",
     "keys_of",
+    "nesting",
     "read_integer",
     "scan_object",
     "signed",
@@ -49,6 +50,7 @@ _ZERO, _ONE = np.uint64(0), np.uint64(1)
 _INTEGER_DIGITS_MAX: Final = np.uint64(18)
 _BLANK, _TAB, _NEWLINE, _RETURN = (int(character) for character in b" \t\n\r")
 _QUOTE, _COMMA, _COLON, _OPEN, _CLOSE = (int(character) for character in b'",:{}')
+_BACKSLASH, _OPEN_ARRAY, _CLOSE_ARRAY = (int(character) for character in b"\\[]")
 _MINUS, _PLUS, _POINT, _DIGIT_0, _DIGIT_9 = (int(character) for character in b"-+.09")
 _SMALL_E, _LARGE_E, _SMALL_T, _SMALL_F, _SMALL_N = (int(character) for character in b"eEtfn")
 _ENDS_STRING: Final = np.array([not 0x20 <= byte <= 0x7E or byte in b'"\\' for byte in range(256)])
@@ -242,3 +244,26 @@ def read_integer(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> t
     if negative:
         return bool(value != 0), -value
     return True, value
+
+
+@compiled
+def nesting(text: NDArray[np.uint8]) -> int:
+    """Give how deep objects and arrays are nested in a JSON text; braces inside strings do not count.
+
+    `text` uint8[bytes]; of bytes that are no JSON the answer is some number.
+    """
+    depth, deepest, in_string, escaped = 0, 0, False, False
+    for byte in text:
+        if escaped:
+            escaped = False
+        elif in_string:
+            escaped = byte == _BACKSLASH
+            in_string = byte != _QUOTE
+        elif byte == _QUOTE:
+            in_string = True
+        elif byte in (_OPEN, _OPEN_ARRAY):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in (_CLOSE, _CLOSE_ARRAY):
+            depth -= 1
+    return deepest
