@@ -26,6 +26,8 @@ POM: Final = Path(__file__).parent / "kafka" / "pom.xml"
 KAFKA_START_SECONDS_MAX: Final = 60.0
 MAVEN_SECONDS_MAX: Final = 280.0
 JAVA_MIN: Final = 17
+LOGIN: Final = ("k2", "right")
+"""User and password that real Kafka's second listener takes (SASL PLAIN)."""
 TOPIC_SECONDS_MAX: Final = 30.0
 
 
@@ -57,6 +59,8 @@ class Broker:
     bootstrap_servers: str
     process: Process | None = None
     """None where the broker is not ours to stop."""
+    login_servers: str = ""
+    """Real Kafka's second listener, which wants a `LOGIN`."""
 
     @property
     def is_kafka(self) -> bool:
@@ -131,8 +135,9 @@ class KafkaProcess:
     def __init__(self, libraries: Path, folder: Path) -> None:
         self._java = ["java", "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{libraries}/*"]
         self._properties = folder / "server.properties"
-        self._port, controller = free_port(), free_port()
-        self._properties.write_text(_properties(self._port, controller, folder / "log"), encoding="utf-8")
+        self._port, self._login_port = free_port(), free_port()
+        text = _properties(self._port, self._login_port, free_port(), folder / "log")
+        self._properties.write_text(text, encoding="utf-8")
         self._child = Child([*self._java, "kafka.Kafka", str(self._properties)], folder / "kafka.log")
         format_log = [*self._java, "kafka.tools.StorageTool", "format", "--standalone"]
         identity = ["-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(self._properties)]
@@ -142,6 +147,11 @@ class KafkaProcess:
     def bootstrap_servers(self) -> str:
         """Where clients connect, the same after a restart."""
         return f"127.0.0.1:{self._port}"
+
+    @property
+    def login_servers(self) -> str:
+        """Where clients connect that log in, as `LOGIN` says."""
+        return f"127.0.0.1:{self._login_port}"
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -167,16 +177,21 @@ class KafkaProcess:
         self._child.resume()
 
 
-def _properties(port: int, controller: int, log: Path) -> str:
+def _properties(port: int, login: int, controller: int, log: Path) -> str:
     plain = "PLAINTEXT:" + "//127.0.0.1"
     settings = {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
-        "listeners": f"{plain}:{port},CONTROLLER:" + f"//127.0.0.1:{controller}",
-        "advertised.listeners": f"{plain}:{port}",
+        "listeners": f"{plain}:{port},LOGIN:" + f"//127.0.0.1:{login},CONTROLLER:" + f"//127.0.0.1:{controller}",
+        "advertised.listeners": f"{plain}:{port},LOGIN:" + f"//127.0.0.1:{login}",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.login.plain.sasl.jaas.config": (
+            f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{LOGIN[0]}="{LOGIN[1]}";'
+        ),
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,LOGIN:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": log,
         "log.retention.ms": -1,
         "auto.create.topics.enable": "false",
@@ -260,7 +275,7 @@ def real_kafka() -> Iterator[Broker]:
         process = KafkaProcess(libraries, Path(folder))
         try:
             process.start()
-            yield Broker(f"kafka {kafka_version()}", process.bootstrap_servers, process)
+            yield Broker(f"kafka {kafka_version()}", process.bootstrap_servers, process, process.login_servers)
         finally:
             process.stop()
 

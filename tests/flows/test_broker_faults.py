@@ -1,0 +1,94 @@
+"""The broker goes, comes back, or refuses: ridden out where waiting mends it, named where it does not."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from connectors.kafka.producer import TradeProducer
+from query.reports import reconcile
+from tests.brokers import LOGIN, Broker, NotToBeHadError, real_kafka
+from tests.flows.job import Job
+
+FIRST_TIME = 1_700_000_000_000_000
+
+
+def _publish(job: Job, topic: str, first: int, count: int) -> None:
+    with TradeProducer(job.settings, topic) as producer:
+        for number in range(first, first + count):
+            value = f'{{"exchange":"x","symbol":"S","sequence":{number},"price":"1","quantity":"1"'
+            producer.send(b"x|S", f'{value},"timestamp":{FIRST_TIME + number}}}'.encode())
+
+
+def _wait(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not reached():
+        assert time.monotonic() < deadline, "it does not get there"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def kafka(missing: Callable[[str], None]) -> Iterator[Broker]:
+    """Real Kafka of the test's own: only it keeps its topics over a restart."""
+    try:
+        with real_kafka() as broker:
+            yield broker
+    except NotToBeHadError as error:
+        missing(f"Java and Maven: real Kafka ({error})")
+
+
+def test_a_broker_that_comes_back_is_ridden_out(kafka: Broker, tmp_path: Path) -> None:
+    """Killed and started again while the job runs: it goes on where it was, with no word from anybody."""
+    topic = kafka.topic()
+    live = Job(kafka.bootstrap_servers, tmp_path, topic, {"K2_RUN_TO_END": "false"})
+    _publish(live, topic, 1, 500)
+    process = live.start()
+    try:
+        _wait(lambda: live.committed() == 500)
+        kafka.kill()
+        time.sleep(3)
+        assert process.poll() is None
+        kafka.start()
+        _publish(live, topic, 501, 500)
+        _wait(lambda: live.committed() == 1_000)
+    finally:
+        process.kill()
+        said, _ = process.communicate()
+    assert live.table()["sequence"].sort().to_pylist() == list(range(1, 1_001)), said
+    assert all(row.holds for row in reconcile(live.settings))
+
+
+def test_a_frozen_broker_is_waited_for(kafka: Broker, tmp_path: Path) -> None:
+    """Frozen for a while, with its connections open: nothing is lost or doubled."""
+    topic = kafka.topic()
+    live = Job(kafka.bootstrap_servers, tmp_path, topic, {"K2_RUN_TO_END": "false"})
+    _publish(live, topic, 1, 500)
+    process = live.start()
+    try:
+        _wait(lambda: live.committed() == 500)
+        kafka.pause()
+        time.sleep(3)
+        kafka.resume()
+        _publish(live, topic, 501, 100)
+        _wait(lambda: live.committed() == 600)
+    finally:
+        process.kill()
+        process.communicate()
+    assert all(row.holds for row in reconcile(live.settings))
+
+
+@pytest.mark.parametrize(
+    ("password", "code", "words"), [("wrong", 3, "uthentication failed"), (LOGIN[1], 0, "reading")]
+)
+def test_a_refused_login_is_named(kafka: Broker, tmp_path: Path, password: str, code: int, words: str) -> None:
+    """A wrong password ends with exit code 3 and the broker's own words, not with silence; a right one runs."""
+    topic = kafka.topic()
+    config = tmp_path / "kafka.properties"
+    config.write_text(
+        f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username={LOGIN[0]}\nsasl.password={password}\n"
+    )
+    job = Job(kafka.login_servers, tmp_path, topic, {"K2_KAFKA_CONFIG": str(config)})
+    found, said = job.outcome(recovery=False)
+    assert (found, words in said) == (code, True), said
+    assert "Traceback" not in said
