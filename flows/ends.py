@@ -8,6 +8,7 @@ from bytewax.outputs import Sink
 from trades.batch import Consumed, MessageBatch, TradeSlice
 from trades.dead_letter import DeadLetter
 from trades.events import SequenceEvent
+from trades.history import NO_HISTORY, History
 
 __all__ = ["Ends"]
 
@@ -20,3 +21,4 @@ class Ends:
     iceberg: Sink[tuple[str, TradeSlice | Consumed]]
     events: Sink[tuple[str, list[SequenceEvent]]]
     dead_letters: Sink[tuple[str, list[DeadLetter]]]
+    history: History = NO_HISTORY

@@ -14,6 +14,9 @@ from connectors.iceberg.progress import read_progress
 from connectors.iceberg.sink import EventsSink, TradesSink
 from connectors.kafka.source import KafkaSource
 from flows.ends import Ends
+from flows.history import TableHistory
+from flows.letters import LetterCount
+from flows.recovery import hold_store
 from runtime.health import HEALTH, serve_health
 from runtime.logs import set_up_logs
 from runtime.metrics import RETRIES
@@ -31,6 +34,7 @@ def start() -> tuple[Settings, Ends]:
     set_up_logs()
     _end_on_signals()
     settings = read_settings()
+    hold_store(settings)
     if settings.metrics_port:
         serve_health(HEALTH, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
     ends = _real_ends(settings)
@@ -42,12 +46,13 @@ def start() -> tuple[Settings, Ends]:
 def _real_ends(settings: Settings) -> Ends:
     letters = DeadLettersSink(settings, partial(read_progress, settings))
     letters.open()
-    source = KafkaSource(settings, read_progress(settings))
+    progress = read_progress(settings)
+    source = KafkaSource(settings, progress, LetterCount(settings, progress).is_short)
     trades = TradesSink(settings, on_commit=source.commit, on_retry=_count_retry)
     trades.open()
     events = EventsSink(settings, on_retry=_count_retry)
     events.open()
-    return Ends(kafka=source, iceberg=trades, events=events, dead_letters=letters)
+    return Ends(kafka=source, iceberg=trades, events=events, dead_letters=letters, history=TableHistory(settings))
 
 
 def _count_retry(operation: str) -> None:

@@ -7,38 +7,55 @@ from typing import Any, Final
 import bytewax.operators as op
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
+from runtime.failpoints import failpoint
 from runtime.metrics import DEDUP_IDS
 from trades.batch import TradeSlice
 from trades.deduplication import GroupDeduplicator
+from trades.history import History
 
 __all__ = ["deduplicate"]
 
 MICROSECONDS: Final = 1_000_000
 
 
-def deduplicate(step_id: str, trades: KeyedStream[TradeSlice], window_seconds: int) -> KeyedStream[TradeSlice]:
+def deduplicate(
+    step_id: str, trades: KeyedStream[TradeSlice], window_seconds: int, history: History
+) -> KeyedStream[TradeSlice]:
     """Mark the trades whose id was stored within the window, measured on Kafka timestamps.
 
-    State is part of the recovery snapshot; a replay of the same offsets gives the same verdicts.
+    State is part of the recovery snapshot. Where the table is ahead of it, or it is lost, the ids in the table are
+    taken as seen first, so that a replay, in whatever order, gives verdicts that fit the rows.
     """
-    return op.stateful_batch(step_id, trades, partial(_DeduplicateLogic, window_seconds * MICROSECONDS))
+    return op.stateful_batch(step_id, trades, partial(_DeduplicateLogic, window_seconds * MICROSECONDS, history))
 
 
 class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any]]):
-    def __init__(self, window_us: int, state: dict[str, Any] | None) -> None:
+    def __init__(self, window_us: int, history: History, state: dict[str, Any] | None) -> None:
+        self._window_us = window_us
+        self._history: History | None = history
         self._deduplicator = GroupDeduplicator(window_us, state)
         self._told = 0
         self._tell()
+        if state is not None:
+            history.resumed(self._deduplicator.positions)
 
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[TradeSlice], bool]:
         """Look at each slice, in the order in which they came."""
+        self._catch_up(values[0].group)
         pieces = [self._deduplicator.deduplicate(piece) for piece in values]
         self._tell()
         return pieces, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, Any]:
         """Give the key group's state."""
+        failpoint("deduplicate.snapshot")
         return self._deduplicator.snapshot()
+
+    def _catch_up(self, group: int) -> None:
+        """Bring the state up to the table, once."""
+        history, self._history = self._history, None
+        if history is not None:
+            self._deduplicator.absorb(history.ids(group, self._window_us))
 
     def _tell(self) -> None:
         DEDUP_IDS.inc(len(self._deduplicator) - self._told)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,8 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from runtime.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
 from trades.batch import TradeSlice
 from trades.events import EventKind, SequenceEvent
+from trades.history import History
+from trades.ledger import owed_events
 from trades.tracker import GroupTracker, Tracked
 
 __all__ = ["SequencedStreams", "sequence"]
@@ -27,13 +29,14 @@ class SequencedStreams:
     events: Stream[list[SequenceEvent]]
 
 
-def sequence(step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int) -> SequencedStreams:
+def sequence(step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int, history: History) -> SequencedStreams:
     """Track the numbers of every symbol of a key group.
 
-    State is part of the recovery snapshot and moves with its key group when workers are added or taken away; a
-    replay of the same offsets gives the same verdicts.
+    State is part of the recovery snapshot and moves with its key group when workers are added or taken away. Where
+    the table is ahead of it, or it is lost, what is in the table is taken as seen first: so a replay, in whatever
+    order, gives verdicts that fit the rows.
     """
-    tracked = op.stateful_batch(step_id, trades, partial(_SequenceLogic, gap_large_min))
+    tracked = op.stateful_batch(step_id, trades, partial(_SequenceLogic, gap_large_min, history))
     return SequencedStreams(
         trades=op.map_value(f"{step_id}_trades", tracked, _piece),
         events=op.filter_map(f"{step_id}_events", tracked, _events),
@@ -41,15 +44,21 @@ def sequence(step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int) 
 
 
 class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
-    def __init__(self, gap_large_min: int, state: dict[str, Any] | None) -> None:
+    def __init__(self, gap_large_min: int, history: History, state: dict[str, Any] | None) -> None:
         self._gap_large_min = gap_large_min
+        self._history: History | None = history
         self._tracker = GroupTracker(state)
         self._open_gaps: dict[str, int] = {}
         self._tell_open_gaps()
+        if state is not None:
+            history.resumed(self._tracker.positions)
 
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[Tracked], bool]:
         """Track each slice, in the order in which they came."""
+        owed = self._catch_up(values[0].group)
         tracked = [self._tracker.track(piece) for piece in values]
+        if owed:
+            tracked[0] = replace(tracked[0], events=[*owed, *tracked[0].events])
         for one in tracked:
             self._tell(one)
         return tracked, StatefulBatchLogic.RETAIN
@@ -57,6 +66,16 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
     def snapshot(self) -> dict[str, Any]:
         """Give the key group's state."""
         return self._tracker.snapshot()
+
+    def _catch_up(self, group: int) -> list[SequenceEvent]:
+        """Bring the state up to the table, once; give the events that the ledger still owes for that."""
+        history, self._history = self._history, None
+        if history is None:
+            return []
+        seen = list(history.sessions(group))
+        self._tracker.absorb(seen)
+        self._tell_open_gaps()
+        return list(owed_events(seen, self._tracker, history.ledger(group))) if seen else []
 
     def _tell(self, tracked: Tracked) -> None:
         for exchange, count in tracked.out_of_order.items():

@@ -96,12 +96,12 @@ def gaps(
     with open_engine(settings) as engine:
         engine.show("sequence_events", table, where=_equal(exchange=exchange, symbol=symbol))
         parameters = {"exchange": exchange, "symbol": symbol, "as_of": as_of}
-        return [MissingRange(**row) for row in engine.query(_GAPS, parameters)]
+        return [MissingRange(**row) for row in engine.query(OPEN_RANGES, parameters)]
 
 
 # Each range is an edge up and an edge down; between two edges of a symbol's session a stretch is missing
 # where something opened covers it and nothing filled does. Neighbouring stretches of one kind are one.
-_GAPS: Final = """
+OPEN_RANGES: Final = """
     WITH events AS (
         SELECT exchange, symbol, session, first_sequence::HUGEINT AS low, last_sequence::HUGEINT + 1 AS high,
                (event = 'gap_opened')::INT AS opened, (event = 'gap_filled')::INT AS filled

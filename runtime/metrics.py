@@ -20,10 +20,10 @@ __all__ = [
     "MESSAGES_SKIPPED",
     "OPEN_GAPS",
     "OUT_OF_ORDER",
-    "REPLAYED_STARTS",
     "RESETS_DETECTED",
     "RETRIES",
     "TRADES_STORED",
+    "WARM_STARTS",
 ]
 
 MESSAGES_RECEIVED: Final = Counter("k2_messages_received", "Messages read from Kafka, replays among them.")
@@ -46,6 +46,6 @@ COMMITS: Final = Counter("k2_commits", "Commits to the table, by result.", ["res
 LAST_COMMIT: Final = Gauge("k2_last_commit_timestamp_seconds", "When the table was last committed to.")
 LAST_EPOCH: Final = Gauge("k2_last_epoch_timestamp_seconds", "When an epoch last closed.")
 RETRIES: Final = Counter("k2_retries", "Operations tried again after a passing fault.", ["operation"])
-REPLAYED_STARTS: Final = Counter(
-    "k2_replayed_starts", "Partitions read again from their first offset, for want of a recovery store."
+WARM_STARTS: Final = Counter(
+    "k2_warm_starts", "Partitions begun by the table's progress, for want of a recovery store."
 )

@@ -1,5 +1,6 @@
 """Trades known by their id alone: one is stored once within a window of Kafka time."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from trades.batch import NULL_TIME, TradeSlice
 from trades.errors import StateError
+from trades.history import Positions, SeenId
+from trades.progress import TopicPartition
 from trades.symbols import SYMBOLS
 from trades.tracker import is_contiguous
 from trades.verdicts import DUPLICATE, STORED
@@ -69,12 +72,28 @@ class GroupDeduplicator:
         self._clocks: dict[Source, _Clock] = {}
         self._symbols: dict[int, _SymbolIds] = {}
         self._count = 0
+        self._positions: dict[TopicPartition, int] = {}
         if state is not None:
             self._restore(state)
 
     def __len__(self) -> int:
         """Give the number of ids held."""
         return self._count
+
+    @property
+    def positions(self) -> Positions:
+        """How far this state is in each topic partition."""
+        return self._positions
+
+    def absorb(self, seen: Iterable[SeenId]) -> None:
+        """Hold ids that are in the table though this state was not there to see them stored."""
+        for one in seen:
+            source = one.where.topic, one.where.partition
+            clock = self._clocks.setdefault(source, self._clock(0))
+            symbol = SYMBOLS.intern(one.exchange, one.symbol)
+            self._add(source, symbol, one.trade_id.encode(), self._advance(clock, one.kafka_timestamp))
+        for source, clock in self._clocks.items():
+            self._expire(source, clock.floor)
 
     def deduplicate(self, piece: TradeSlice) -> TradeSlice:
         """Mark the rows that were stored already, among those that have an id and no tracked number.
@@ -85,6 +104,8 @@ class GroupDeduplicator:
         places = _places_by_id(piece)
         if not len(places):
             return piece
+        source = piece.batch.source
+        self._positions[TopicPartition(source.topic, source.partition)] = piece.batch.offset(int(piece.rows[-1])) + 1
         duplicates = self._find(piece, places)
         if not duplicates:
             return piece
@@ -171,6 +192,7 @@ class GroupDeduplicator:
         return {
             "format": FORMAT,
             "bucket_us": self._bucket_us,
+            "positions": [[where.topic, where.partition, offset] for where, offset in self._positions.items()],
             "newest": [[*source, clock.newest] for source, clock in self._clocks.items()],
             "symbols": [
                 [*SYMBOLS.name(number), *source, {bucket: dict(held) for bucket, held in buckets.items()}]
@@ -185,6 +207,7 @@ class GroupDeduplicator:
                 f"the recovery store's ids have format {state.get('format')!r}, this version reads {FORMAT}:"
                 " run the version that wrote it, or start without that store to rebuild the state"
             )
+        self._positions = {TopicPartition(topic, part): offset for topic, part, offset in state["positions"]}
         self._clocks = {(topic, partition): self._clock(newest) for topic, partition, newest in state["newest"]}
         for exchange, symbol, topic, partition, buckets in state["symbols"]:
             ids = self._symbols.setdefault(SYMBOLS.intern(exchange, symbol), _SymbolIds())

@@ -134,9 +134,10 @@ class Progress(msgspec.Struct, frozen=True):
 
     def next_offset(self, where: TopicPartition, writers: Iterable[str]) -> int | None:
         """Give the first offset that one of `writers` has not committed; None where none of them has begun."""
-        offsets = [self.of(writer)[where].offset if where in self.of(writer) else None for writer in writers]
-        known = [offset for offset in offsets if offset is not None]
-        return min(known) if known else None
+        start = self.start(where)
+        if start is None:
+            return None
+        return min(self.of(writer)[where].offset if where in self.of(writer) else start for writer in writers)
 
     def start(self, where: TopicPartition) -> int | None:
         """Give the first offset that was ever read of a partition; None where nothing is in."""

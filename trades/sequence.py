@@ -137,6 +137,30 @@ class SymbolSequence:
         self.numbers.extend_top(highest)
         self._latest = latest
 
+    def absorb(self, session: int, ranges: Iterable[tuple[int, int]], latest: int) -> None:
+        """Take numbers as seen that were stored while this state was not there to see; sessions come ascending.
+
+        `latest` is the latest venue time among them. What is seen already changes nothing. A session of which
+        nothing is left in the table keeps its place, and no time belongs to it.
+        """
+        if session > self.session:
+            self._open_sessions(session)
+            self._latest = latest
+        for first, last in ranges:
+            self._sessions[session - 1].add_range(first, last)
+        if session == self.session:
+            self._latest = max(self._latest, latest)
+
+    def _open_sessions(self, session: int) -> None:
+        while self.session < session:
+            if self._sessions:
+                self._boundaries.append(self._latest)
+            self._sessions.append(IntervalSet())
+
+    def missing(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Give the ranges missing, session by session."""
+        return tuple(numbers.missing() for numbers in self._sessions)
+
     def snapshot(self) -> dict[str, object]:
         """Give the state as builtins alone; later trades do not change what was given."""
         return {

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from trades.batch import TradeBatch, TradeSlice
 from trades.errors import StateError
 from trades.events import EventKind, SequenceEvent
+from trades.history import Positions, Ranges, SeenSession
 from trades.intervals import IntervalSet
+from trades.progress import TopicPartition
 from trades.sequence import Event, Placement, SymbolSequence
 from trades.symbols import SYMBOLS
-from trades.tracker_kernel import BOUNDARY, COLUMNS, follow
+from trades.tracker_kernel import BOUNDARY, COLUMNS, SESSION, follow
 from trades.venues import VENUES, SequenceMode
 
 __all__ = ["GroupTracker", "Tracked", "is_contiguous"]
@@ -61,12 +63,35 @@ class GroupTracker:
         self._slot_of: NDArray[np.int32] = np.full(0, -1, dtype=np.int32)
         self._numbers: list[int] = []
         self._sequences: dict[int, SymbolSequence] = {}
+        self._positions: dict[TopicPartition, int] = {}
         if state is not None:
             self._restore(state)
 
     def __len__(self) -> int:
         """Give the number of symbols."""
         return len(self._numbers)
+
+    @property
+    def positions(self) -> Positions:
+        """How far this state is in each topic partition."""
+        return self._positions
+
+    def absorb(self, seen: Iterable[SeenSession]) -> None:
+        """Take numbers as seen that are in the table though this state was not there to see them stored.
+
+        So a copy that is stored already is the one that counts, in whatever order a replay brings the others.
+        """
+        for one in seen:
+            number = SYMBOLS.intern(one.key.exchange, one.key.symbol)
+            self._make_slots(np.array([number], dtype=np.int32))
+            slot = int(self._slot_of[number])
+            sequence = self._sequence(slot) if self._slots[slot, SESSION] else SymbolSequence()
+            sequence.absorb(one.key.session, one.ranges, one.latest)
+            self._settle(slot, sequence)
+
+    def missing(self, exchange: str, symbol: str) -> tuple[Ranges, ...]:
+        """Give the ranges missing of one symbol, session by session; it must have been seen."""
+        return self._sequence(int(self._slot_of[SYMBOLS.intern(exchange, symbol)])).missing()
 
     def track(self, piece: TradeSlice) -> Tracked:
         """Place every row that has a number, on a venue that counts its trades without holes.
@@ -76,6 +101,8 @@ class GroupTracker:
         if not len(piece) or not is_contiguous(piece.batch):
             return Tracked(piece, [], Counter())
         self._make_slots(piece.batch.columns.symbols[piece.rows])
+        source = piece.batch.source
+        self._positions[TopicPartition(source.topic, source.partition)] = piece.batch.offset(int(piece.rows[-1])) + 1
         piece = replace(piece, verdicts=piece.verdicts.copy(), sessions=piece.sessions.copy())
         columns = piece.batch.columns
         started = np.empty(len(piece), dtype=np.int32)
@@ -169,6 +196,7 @@ class GroupTracker:
         count = len(self._numbers)
         return {
             "format": FORMAT,
+            "positions": [[where.topic, where.partition, offset] for where, offset in self._positions.items()],
             "symbols": [[*SYMBOLS.name(number)] for number in self._numbers],
             "slots": self._slots[:count].astype("<i8").tobytes(),
             "sequences": {slot: self._sequence(slot).snapshot() for slot in self._sequences},
@@ -180,6 +208,7 @@ class GroupTracker:
                 f"the recovery store's sequence state has format {state.get('format')!r}, this version reads"
                 f" {FORMAT}: run the version that wrote it, or start without that store to rebuild the state"
             )
+        self._positions = {TopicPartition(topic, part): offset for topic, part, offset in state["positions"]}
         numbers = np.array([SYMBOLS.intern(*name) for name in state["symbols"]], dtype=np.int32)
         if len(numbers):
             self._slot_of = _grown(self._slot_of, int(numbers.max()) + 1, -1)

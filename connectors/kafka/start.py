@@ -4,9 +4,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from trades.errors import OffsetError
-from trades.progress import Progress, TopicPartition
+from trades.progress import TopicPartition
 
-__all__ = ["Origin", "Start", "Watermarks", "decide_start"]
+__all__ = ["Origin", "Record", "Start", "Watermarks", "decide_start"]
 
 
 class Origin(StrEnum):
@@ -32,39 +32,53 @@ class Start(NamedTuple):
     why: str
 
 
-def decide_start(where: TopicPartition, recovered: int | None, progress: Progress, watermarks: Watermarks) -> Start:
+class Record(NamedTuple):
+    """What is known of a partition from before."""
+
+    recovered: int | None
+    """The recovery store's offset, None where it has none."""
+    committed: int | None
+    """The first offset that the table lacks, None where it has nothing of the partition."""
+    first: int | None
+    """The first offset that was ever read, likewise."""
+    letters_lost: bool = False
+    """Whether dead letters that the table's progress counts are not in the files."""
+
+
+def decide_start(where: TopicPartition, record: Record, watermarks: Watermarks) -> Start:
     """Choose the offset from which one topic partition is read.
 
-    A recovered offset wins, since the trackers' state is of that moment; rows that the table has already are dropped
-    by its writers. Without one, while the table has progress, all is replayed from the first offset ever read: that
-    builds the same state anew, and the writers drop what is in.
+    A recovered offset wins: what lies between it and the table's is read again, and dropped by the writers. Without
+    one the table's progress tells, and the trackers' state is rebuilt from the tables; only where dead letters were
+    lost on the way is everything read again.
 
     Raises:
         OffsetError: the broker does not hold that offset (expired, or the topic was made anew).
     """
-    start = _choose(where, recovered, progress, watermarks)
-    committed = max(
-        (entries[where].offset for entries in progress.writers.values() if where in entries),
-        default=start.offset,
-    )
-    if max(committed, start.offset) > watermarks.high:
+    start = _choose(record, watermarks)
+    reached = max(start.offset, record.committed or 0)
+    if reached > watermarks.high:
         raise OffsetError(
-            f"{where} ends at offset {watermarks.high}, but was read to {max(committed, start.offset)} before: the "
-            "topic was made anew or lost data; give it another name in K2_TOPICS, or a new K2_NAMESPACE"
+            f"{where} ends at offset {watermarks.high}, but was read to {reached} before: the topic was made anew or "
+            "lost data; give it another name in K2_TOPICS, or a new K2_NAMESPACE"
         )
     if start.offset < watermarks.low:
         raise OffsetError(
             f"{where} begins at offset {watermarks.low}, but {start.offset} is to be read next ({start.why}): messages "
-            f"have expired unread; restore a recovery store whose offset is at least {watermarks.low}, or give a new "
-            "K2_NAMESPACE"
+            "have expired unread; begin a new table by another K2_NAMESPACE"
         )
     return start
 
 
-def _choose(where: TopicPartition, recovered: int | None, progress: Progress, watermarks: Watermarks) -> Start:
+def _choose(record: Record, watermarks: Watermarks) -> Start:
+    recovered, committed = record.recovered, record.committed
     if recovered is not None:
+        if committed is not None and recovered < watermarks.low <= committed:
+            why = f"the recovery store's offset {recovered} has expired, and the table has what followed it"
+            return Start(watermarks.low, Origin.TABLE, why)
         return Start(recovered, Origin.RECOVERY_STORE, "the recovery store's offset")
-    first = progress.start(where)
-    if first is not None:
-        return Start(first, Origin.TABLE, "no recovery store knows this partition, but the table has rows of it")
-    return Start(watermarks.low, Origin.BEGINNING, "nothing of it was read before")
+    if committed is None or record.first is None:
+        return Start(watermarks.low, Origin.BEGINNING, "nothing of it was read before")
+    if record.letters_lost:
+        return Start(record.first, Origin.TABLE, "no recovery store knows it, and dead letters of it were lost")
+    return Start(committed, Origin.TABLE, "no recovery store knows it, but the table has rows of it")

@@ -1,0 +1,212 @@
+"""The history that the rules ask for, read from the tables by DuckDB."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, reduce
+from itertools import groupby
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, Or
+
+from connectors.iceberg.progress import progress_of
+from query.engine import open_engine
+from query.reports import OPEN_RANGES
+from runtime.catalog import find_table
+from runtime.settings import Settings
+from trades.groups import group_of
+from trades.history import Ledger, Positions, Ranges, SeenId, SeenSession, SessionKey
+from trades.progress import Progress, TopicPartition
+
+__all__ = ["TableHistory"]
+
+Row = dict[str, Any]
+Seen = TypeVar("Seen")
+
+QUERY_SECONDS_MAX: Final = 3600.0
+"""A start may read a whole table, for which a user's query has no time."""
+
+
+class TableHistory:
+    """The tables as they were when the process began; safe to use from several worker threads.
+
+    Where states were resumed from a recovery store, only rows from the furthest of their positions on are read (files
+    below are left out by their statistics); else the whole table is, by grouped queries.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings.model_copy(update={"query_timeout_seconds": QUERY_SECONDS_MAX})
+        self._lock = threading.Lock()
+        self._floor: dict[TopicPartition, int] = {}
+        self._trades = find_table(settings, "trades")
+        self._progress = Progress() if self._trades is None else progress_of(self._trades)
+        self._sessions: Mapping[int, list[SeenSession]] | None = None
+        self._ids: Mapping[int, list[SeenId]] | None = None
+        self._ledgers: dict[str, Ledger] = {}
+
+    def resumed(self, positions: Positions) -> None:
+        """Hear how far a group's recovered state is; all are told of before the first is asked for."""
+        with self._lock:
+            for where, offset in positions.items():
+                self._floor[where] = max(offset, self._floor.get(where, offset))
+
+    def sessions(self, group: int) -> Iterable[SeenSession]:
+        """Give the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
+        with self._lock:
+            if self._sessions is None:
+                rows = self._query_trades(_SESSIONS)
+                self._sessions = _by_group(map(_as_session, rows), lambda seen: seen.key[:2])
+            return self._sessions.get(group, ())
+
+    def ids(self, group: int, window_us: int) -> Iterable[SeenId]:
+        """Give the ids likewise, of those whose Kafka time can still matter to a window."""
+        with self._lock:
+            if self._ids is None:
+                rows = self._query_trades(_IDS, {"two_windows_us": 2 * window_us})
+                self._ids = _by_group(map(_as_id, rows), lambda seen: seen[:2])
+            return self._ids.get(group, ())
+
+    def ledger(self, group: int) -> Ledger:
+        """Give what the ledger says of the trades that are in the table, and of no later ones."""
+        writer = str(group % self._settings.writers)
+        with self._lock:
+            if writer not in self._ledgers:
+                self._ledgers[writer] = self._read_ledger(writer)
+            return self._ledgers[writer]
+
+    def _query_trades(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[Row]:
+        if self._trades is None or not self._is_behind():
+            return []
+        with open_engine(self._settings) as engine:
+            engine.show("trades", self._trades, where=_from(self._floor, self._progress))
+            engine.show_arrow("positions", _as_arrow(self._floor))
+            return engine.query(sql, parameters)
+
+    def _is_behind(self) -> bool:
+        """Whether the table may hold rows that the states do not know."""
+        return any(
+            entry.offset > self._floor.get(where, 0)
+            for entries in self._progress.writers.values()
+            for where, entry in entries.items()
+            if entry.stored
+        )
+
+    def _read_ledger(self, writer: str) -> Ledger:
+        table = find_table(self._settings, "sequence_events")
+        if table is None:
+            return Ledger(frozenset(), {})
+        ends = {where: entry.offset for where, entry in self._progress.of(writer).items()}
+        with open_engine(self._settings) as engine:
+            engine.show("all_events", table)
+            engine.show_arrow("positions", _as_arrow(ends))
+            engine.query(_EVENTS_IN)
+            started = engine.query(_STARTED)
+            missing = engine.query(OPEN_RANGES, {"exchange": None, "symbol": None, "as_of": None})
+        return Ledger(frozenset(map(_session_key, started)), _ranges_by_session(missing))
+
+
+# Where a session's numbers have no hole they are one range; only the others' rows are looked at one by one.
+_SESSIONS: Final = """
+    WITH ahead AS (
+        SELECT exchange, symbol, session, sequence, epoch_us(timestamp) AS seen_at, topic, partition, "offset"
+        FROM trades LEFT JOIN positions USING (topic, partition)
+        WHERE session > 0 AND "offset" >= coalesce(next_offset, 0)
+    ), sums AS (
+        SELECT exchange, symbol, session, min(sequence) AS first, max(sequence) AS last, count(*) AS numbers,
+               max(seen_at) AS latest, max_by(topic, seen_at) AS topic, max_by(partition, seen_at) AS partition,
+               max_by("offset", seen_at) AS "offset"
+        FROM ahead GROUP BY exchange, symbol, session
+    ), sums_with_holes AS (
+        SELECT * FROM sums WHERE numbers <> last::HUGEINT - first + 1
+    ), holed AS (
+        SELECT exchange, symbol, session, sequence,
+               sequence::HUGEINT - row_number() OVER numbers AS island
+        FROM ahead SEMI JOIN sums_with_holes USING (exchange, symbol, session)
+        WINDOW numbers AS (PARTITION BY exchange, symbol, session ORDER BY sequence)
+    ), islands AS (
+        SELECT exchange, symbol, session, min(sequence) AS low, max(sequence) AS high
+        FROM holed GROUP BY exchange, symbol, session, island
+    ), ranges AS (
+        SELECT exchange, symbol, session, list(low ORDER BY low) AS lows, list(high ORDER BY low) AS highs
+        FROM islands GROUP BY exchange, symbol, session
+    )
+    SELECT exchange, symbol, session, latest, topic, partition, "offset",
+           coalesce(lows, [first]) AS lows, coalesce(highs, [last]) AS highs
+    FROM sums LEFT JOIN ranges USING (exchange, symbol, session)
+    ORDER BY exchange, symbol, session
+"""
+
+_IDS: Final = """
+    WITH untracked AS (
+        SELECT exchange, symbol, trade_id, topic, partition, "offset", next_offset,
+               max(epoch_us(kafka_timestamp)) OVER (PARTITION BY topic, partition) AS newest,
+               coalesce(epoch_us(kafka_timestamp), newest, 0) AS kafka_timestamp
+        FROM trades LEFT JOIN positions USING (topic, partition)
+        WHERE session = 0 AND trade_id IS NOT NULL
+    )
+    SELECT exchange, symbol, trade_id, topic, partition, kafka_timestamp FROM untracked
+    WHERE "offset" >= coalesce(next_offset, 0) AND kafka_timestamp >= coalesce(newest, 0) - $two_windows_us
+    ORDER BY topic, partition, "offset"
+"""
+
+_EVENTS_IN: Final = """
+    CREATE TEMP TABLE sequence_events AS
+    SELECT all_events.* FROM all_events JOIN positions USING (topic, partition) WHERE "offset" < next_offset
+"""
+
+_STARTED: Final = "SELECT DISTINCT exchange, symbol, session FROM sequence_events WHERE event = 'session_started'"
+
+
+def _from(floor: Positions, progress: Progress) -> BooleanExpression:
+    """Give the rows from `floor` on as Iceberg asks for them; a partition that is not in it counts whole."""
+    # PyIceberg's own types miss its constructors.
+    parts: list[BooleanExpression] = [
+        And(
+            EqualTo("topic", where.topic),  # type: ignore[call-arg,arg-type]
+            EqualTo("partition", where.partition),  # type: ignore[call-arg,arg-type]
+            GreaterThanOrEqual("offset", floor.get(where, 0)),  # type: ignore[call-arg,arg-type]
+        )
+        for where in progress.partitions()
+    ]
+    return reduce(Or, parts)
+
+
+def _as_arrow(positions: Positions) -> pa.Table:
+    return pa.table(
+        {
+            "topic": pa.array([where.topic for where in positions], pa.string()),
+            "partition": pa.array([where.partition for where in positions], pa.int32()),
+            "next_offset": pa.array(positions.values(), pa.int64()),
+        }
+    )
+
+
+def _session_key(row: Row) -> SessionKey:
+    return SessionKey(row["exchange"], row["symbol"], row["session"])
+
+
+def _as_session(row: Row) -> SeenSession:
+    where = TopicPartition(row["topic"], row["partition"])
+    ranges = tuple(zip(row["lows"], row["highs"], strict=True))
+    return SeenSession(_session_key(row), ranges, row["latest"], where, row["offset"])
+
+
+def _as_id(row: Row) -> SeenId:
+    where = TopicPartition(row["topic"], row["partition"])
+    return SeenId(row["exchange"], row["symbol"], row["trade_id"], where, row["kafka_timestamp"])
+
+
+def _by_group(seen: Iterable[Seen], name_of: Callable[[Seen], tuple[str, str]]) -> Mapping[int, list[Seen]]:
+    groups: defaultdict[int, list[Seen]] = defaultdict(list)
+    group_of_name = cache(group_of)
+    for one in seen:
+        groups[group_of_name(*name_of(one))].append(one)
+    return groups
+
+
+def _ranges_by_session(rows: Iterable[Row]) -> Mapping[SessionKey, Ranges]:
+    return {
+        key: tuple((row["first_sequence"], row["last_sequence"]) for row in found)
+        for key, found in groupby(rows, key=_session_key)
+    }

@@ -1,0 +1,91 @@
+"""What the tables hold, as a key group's rules want to hear of it when their own state is behind, or lost."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
+
+from trades.progress import TopicPartition
+
+__all__ = ["NO_HISTORY", "History", "Ledger", "Positions", "Ranges", "SeenId", "SeenSession", "SessionKey"]
+
+Positions = Mapping[TopicPartition, int]
+"""How far a key group's state is in each topic partition: the first offset that it has not seen."""
+
+Ranges = tuple[tuple[int, int], ...]
+"""Ranges of numbers, ascending and apart, both ends inclusive."""
+
+
+class SessionKey(NamedTuple):
+    """One session of one symbol's numbering."""
+
+    exchange: str
+    symbol: str
+    session: int
+
+
+class SeenSession(NamedTuple):
+    """Numbers of a session that are in the table."""
+
+    key: SessionKey
+    ranges: Ranges
+    latest: int
+    """The latest venue time among them, microseconds since the epoch, UTC."""
+    where: TopicPartition
+    offset: int
+    """Coordinates of the newest of them."""
+
+
+class SeenId(NamedTuple):
+    """An id of a trade without a number that is in the table."""
+
+    exchange: str
+    symbol: str
+    trade_id: str
+    where: TopicPartition
+    kafka_timestamp: int
+    """Microseconds since the epoch, UTC."""
+
+
+class Ledger(NamedTuple):
+    """What the ledger says of the trades that are in the table."""
+
+    started: frozenset[SessionKey]
+    missing: Mapping[SessionKey, Ranges]
+
+
+class History(Protocol):
+    """Reads the tables as they were when the process began."""
+
+    def resumed(self, positions: Positions) -> None:
+        """Hear how far a group's recovered state is; all are told of before the first is asked for.
+
+        States of one recovery store are of one moment, so no group misses a row below the furthest of them.
+        """
+
+    def sessions(self, group: int) -> Iterable[SeenSession]:
+        """Give the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
+
+    def ids(self, group: int, window_us: int) -> Iterable[SeenId]:
+        """Give the ids likewise, of those whose Kafka time can still matter to a window."""
+
+    def ledger(self, group: int) -> Ledger:
+        """Give what the ledger says of the trades that are in the table, and of no later ones."""
+
+
+class _NoHistory:
+    """Nothing was stored before."""
+
+    def resumed(self, positions: Positions) -> None:
+        """Take no notice."""
+
+    def sessions(self, group: int) -> Iterable[SeenSession]:  # noqa: ARG002
+        return ()
+
+    def ids(self, group: int, window_us: int) -> Iterable[SeenId]:  # noqa: ARG002
+        return ()
+
+    def ledger(self, group: int) -> Ledger:  # noqa: ARG002
+        return Ledger(frozenset(), {})
+
+
+NO_HISTORY: History = _NoHistory()
+"""For a flow without tables."""
