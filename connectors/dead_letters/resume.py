@@ -17,6 +17,7 @@ from runtime.dead_letter_files import (
     lines_of,
     read_coordinates,
 )
+from runtime.failpoints import failpoint
 from trades.dead_letter import Coordinates
 from trades.errors import StateError
 from trades.progress import Progress, TopicPartition
@@ -63,7 +64,9 @@ def resume(
     tail = _files_from(folder, recorded)
     kept: set[Coordinates] = set()
     position = _keep(folder, recorded, _committed(lines_of(tail, recorded.bytes), progress, kept), file_bytes_max)
+    failpoint("letters.kept")
     _remove_after(recorded, tail)
+    failpoint("letters.resumed")
     sync_folder(folder)
     return position, CoordinateIndex(kept)
 

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from connectors.dead_letters.resume import begin, resume, state_of
 from connectors.dead_letters.writer import FileLock, Writer
+from runtime.failpoints import failpoint
 from runtime.settings import Settings
 from trades.dead_letter import DeadLetter
 from trades.progress import Progress
@@ -95,6 +96,7 @@ class _DeadLettersPartition(StatefulSinkPartition[list[DeadLetter], dict[str, An
     def snapshot(self) -> dict[str, Any]:
         try:
             self._writer.sync()
+            failpoint("letters.snapshot")
         except BaseException:
             # Bytewax turns what is raised here into a panic without a traceback
             log.exception("dead letters could not be made durable", folder=str(self._folder))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from runtime.dead_letter_files import file_name, file_number
+from runtime.failpoints import failpoint
 from runtime.metrics import RETRIES
 from runtime.retry import retried
 from trades.errors import SettingsError, StateError, UnreachableError
@@ -63,7 +64,9 @@ class Writer:
         """
         if self._descriptor is not None:
             try:
+                failpoint("letters.fsync")
                 os.fsync(self._descriptor)
+                failpoint("letters.fsynced")
             except OSError as error:
                 raise UnreachableError(
                     f"dead letters in {self._path} cannot be made durable: {error.strerror or error}; "
@@ -87,10 +90,12 @@ class Writer:
         if self._descriptor is None:
             self._descriptor = self._opened()
         self._cut_unfinished(self._descriptor)
+        failpoint("letters.append")
         view, offset = memoryview(data), self._position.bytes
         while view:
             written = os.pwrite(self._descriptor, view, offset)
             view, offset = view[written:], offset + written
+        failpoint("letters.appended")
 
     def _opened(self) -> int:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -110,6 +115,7 @@ class Writer:
 
     def _begin_next_file(self) -> None:
         self.close()
+        failpoint("letters.rotate")
         number = file_number(self._position.file)
         assert number is not None
         self._position = Position(file_name(number + 1), 0)

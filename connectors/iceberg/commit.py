@@ -18,6 +18,7 @@ from pyiceberg.table.update import AssertTableUUID, TableRequirement, TableUpdat
 
 from connectors.iceberg.catalog import TRANSIENT
 from connectors.iceberg.progress import PROGRESS, progress_of
+from runtime.failpoints import failpoint
 from runtime.retry import OnRetry, retried
 from trades.errors import FencedError, TableError, UnreachableError
 from trades.progress import Counts, PartitionProgress, Progress, TopicPartition
@@ -116,6 +117,7 @@ class Committer:
                 on_retry=self._on_retry,
                 sleep=self._sleep,
             )
+            failpoint("commit.seen")
             return progress_of(self.table)
 
     @property
@@ -141,7 +143,9 @@ class Committer:
             attempt = self._stage(advance)
             try:
                 # Not `commit_transaction`, which retries by itself.
+                failpoint("commit.staged")
                 self.table._do_commit(attempt.updates, attempt.requirements)  # noqa: SLF001
+                failpoint("commit.landed")
             except CommitFailedException:
                 self._sleep(_conflict_wait_seconds(conflict))
                 if self._find(advance):

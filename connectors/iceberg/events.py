@@ -13,6 +13,7 @@ from connectors.iceberg.columns import arrow_schema
 from connectors.iceberg.commit import Advance, Entries
 from connectors.iceberg.files import write_file
 from connectors.iceberg.handle import TableHandle
+from runtime.failpoints import failpoint
 from trades.events import SequenceEvent
 from trades.progress import PartitionProgress, TopicPartition
 
@@ -36,12 +37,15 @@ class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
     def write_batch(self, values: list[list[SequenceEvent]]) -> None:
         """Keep the events that are not in the ledger yet."""
         self._events += [event for events in values for event in events if self._is_new(event)]
+        failpoint("events.taken")
 
     def snapshot(self) -> dict[str, Any]:
         """Commit the epoch's events, if there are any."""
         try:
+            failpoint("events.closing")
             if self._events:
                 self._commit()
+            failpoint("events.snapshot")
         except Exception:
             # Bytewax turns what leaves here into a panic without a word.
             _log.exception("commit_failed", table=self._handle.name)
@@ -63,6 +67,7 @@ class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         ]
         advance = Advance(WRITER, self.committed, _moves(events), files)
         self._committer.commit(advance)
+        failpoint("events.committed")
         self.committed = advance.result
         self._events = []
 

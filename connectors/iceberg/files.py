@@ -16,6 +16,7 @@ from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table
 
 from connectors.iceberg.catalog import TRANSIENT
+from runtime.failpoints import failpoint
 from runtime.retry import OnRetry, retried
 
 __all__ = ["write_file"]
@@ -63,9 +64,11 @@ def _write(table: Table, rows: pa.Table, partition: tuple[Any, ...]) -> DataFile
     path = table.location_provider().new_data_location(f"{uuid.uuid4()}.parquet", key)
     output = table.io.new_output(path)
     try:
+        failpoint("file.create")
         # A path is new each time; overwriting only spares the store a look.
         with output.create(overwrite=True) as stream, _writer(stream, rows.schema) as writer:
             writer.write_table(rows, row_group_size=_ROW_GROUP_ROWS)
+        failpoint("file.written")
         return _data_file(table, path, len(output), key, writer.writer.metadata)
     except BaseException:
         with contextlib.suppress(Exception):

@@ -14,6 +14,7 @@ from connectors.iceberg.columns import arrow_schema
 from connectors.iceberg.commit import Advance
 from connectors.iceberg.files import write_file
 from connectors.iceberg.handle import TableHandle
+from runtime.failpoints import failpoint
 from runtime.metrics import (
     COMMIT_SECONDS,
     COMMITS,
@@ -57,11 +58,14 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
                 self.books.tell(value)
             else:
                 self._take(value)
+        failpoint("trades.taken")
 
     def snapshot(self) -> dict[str, Any]:
         """Commit the epoch, once; an epoch that brought nothing commits nothing."""
         try:
+            failpoint("trades.closing")
             self._commit()
+            failpoint("trades.snapshot")
         except Exception:
             # Bytewax turns what leaves here into a panic without a word.
             _log.exception("commit_failed", table=self._handle.name, writer=self._writer)
@@ -80,6 +84,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
                 self._flush()
 
     def _flush(self) -> None:
+        failpoint("trades.flush")
         table = self._committer.table
         for share in self._buffer.drain():
             partition = (share.day, share.exchange)

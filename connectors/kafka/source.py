@@ -1,6 +1,6 @@
 """The columnar Kafka source: one source partition a topic partition, one batch a poll."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,9 +12,10 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors.kafka.client import KafkaClient, topic_partitions
 from connectors.kafka.reader import Polled, Reader, as_batch
-from connectors.kafka.start import Origin, Start, Watermarks, decide_start
+from connectors.kafka.start import Origin, Record, Start, Watermarks, decide_start
+from runtime.failpoints import failpoint
 from runtime.health import HEALTH
-from runtime.metrics import CONSUMER_LAG, MESSAGES_RECEIVED, REPLAYED_STARTS
+from runtime.metrics import CONSUMER_LAG, MESSAGES_RECEIVED, WARM_STARTS
 from runtime.settings import Settings
 from trades.batch import MessageBatch
 from trades.errors import StateError
@@ -63,6 +64,7 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
             self._pause()
         if batch.next_offset == batch.first_offset:
             return ()
+        failpoint("source.polled")
         self._position = batch.next_offset
         MESSAGES_RECEIVED.inc(len(batch))
         return (batch,)
@@ -77,6 +79,7 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
 
     def snapshot(self) -> dict[str, Any]:
         """Give the offset to read next."""
+        failpoint("source.snapshot")
         HEALTH.epoch_closed(str(self._where))
         return {"format": FORMAT, "offset": self._position}
 
@@ -106,6 +109,13 @@ def _until(polled: Polled, end: int | None) -> Polled:
     )
 
 
+LettersLost = Callable[[TopicPartition], bool]
+
+
+def _none_lost(_where: TopicPartition) -> bool:
+    return False
+
+
 class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
     """Reads the topics of `K2_TOPICS`, from where the recovery store, else the table's progress, says.
 
@@ -113,14 +123,17 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
     from. Partitions added to a topic are found at the next start.
     """
 
-    def __init__(self, settings: Settings, progress: Progress) -> None:
+    def __init__(self, settings: Settings, progress: Progress, letters_lost: LettersLost = _none_lost) -> None:
         """Ask the broker for the partitions; `progress` is what the table has.
+
+        `letters_lost` tells of a partition whether dead letters that the progress counts are not in the files.
 
         Raises:
             UnreachableError: the broker does not answer.
             SettingsError: a topic does not exist.
         """
-        self._settings, self._progress = settings, progress
+        self._settings, self._progress, self._letters_lost = settings, progress, letters_lost
+        self._writers = [str(writer) for writer in range(settings.writers)]
         self._venues = dict(settings.topics)
         self._partitions = topic_partitions(settings)
         self.client = KafkaClient(settings)
@@ -135,15 +148,19 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         """Begin to read one partition where `decide_start` says, and tell so in the log."""
         where = TopicPartition.parse(for_part)
         watermarks = self._watermarks[where]
-        start = decide_start(where, _recovered(step_id, resume_state), self._progress, watermarks)
+        start = decide_start(where, self._record(where, _recovered(step_id, resume_state)), watermarks)
         _tell(where, start)
         end = watermarks.high if self._settings.run_to_end else None
         return KafkaPartition(self.client, where, self._venues[where.topic], start.offset, end)
 
+    def _record(self, where: TopicPartition, recovered: int | None) -> Record:
+        committed, first = self._progress.next_offset(where, self._writers), self._progress.start(where)
+        lost = recovered is None and committed is not None and self._letters_lost(where)
+        return Record(recovered, committed, first, lost)
+
     def commit(self, progress: Progress) -> None:
         """Tell the consumer group how far the table is; called after a commit has landed."""
-        writers = [str(writer) for writer in range(self._settings.writers)]
-        next_offset = partial(progress.next_offset, writers=writers)
+        next_offset = partial(progress.next_offset, writers=self._writers)
         offsets = {where: next_offset(where) for where in self._partitions}
         known = {where: offset for where, offset in offsets.items() if offset is not None}
         # The process of a run to the end may be gone before librdkafka has sent what is on its way.
@@ -161,4 +178,4 @@ def _recovered(step_id: str, state: dict[str, Any] | None) -> int | None:
 def _tell(where: TopicPartition, start: Start) -> None:
     _LOG.info("reading", partition=str(where), offset=start.offset, origin=str(start.origin), why=start.why)
     if start.origin is Origin.TABLE:
-        REPLAYED_STARTS.inc()
+        WARM_STARTS.inc()
