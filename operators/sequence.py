@@ -10,6 +10,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
+from runtime.failpoints import failpoint
 from runtime.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
 from trades.batch import TradeSlice
 from trades.events import EventKind, SequenceEvent
@@ -65,6 +66,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
 
     def snapshot(self) -> dict[str, Any]:
         """Give the key group's state."""
+        failpoint("sequence.snapshot")
         return self._tracker.snapshot()
 
     def _catch_up(self, group: int) -> list[SequenceEvent]:

@@ -20,6 +20,7 @@ from trades.progress import Counts, Progress, TopicPartition
 __all__ = ["ExchangeSummary", "MissingRange", "Reconciliation", "gaps", "reconcile", "summary"]
 
 PROGRESS: Final = "k2.progress"
+WRITERS: Final = "k2.writers"
 log = structlog.get_logger()
 
 
@@ -143,7 +144,7 @@ def reconcile(settings: Settings) -> list[Reconciliation]:
     if table is None:
         return []
     progress = Progress.parse(table.metadata.properties.get(PROGRESS))
-    letters = _letters(settings, progress)
+    letters = _letters(settings, progress, int(table.metadata.properties.get(WRITERS, "1")))
     with open_engine(settings) as engine:
         engine.show("trades", table)
         engine.show_arrow("letters", letters)
@@ -186,13 +187,17 @@ def _counted(engine: Engine, name: str) -> dict[TopicPartition, int]:
     return {TopicPartition(row["topic"], row["partition"]): row["n"] for row in engine.query(_COUNTED[name])}
 
 
-def _letters(settings: Settings, progress: Progress) -> pa.Table:
-    """Give where the letters below the progress came from, a row each."""
+def _letters(settings: Settings, progress: Progress, writers: int) -> pa.Table:
+    """Give where the letters below the progress came from, a row each.
+
+    A partition's unreadable messages are counted by one writer, and the writers may stand at different offsets.
+    """
     lines = lines_of(files_in(settings.dead_letter_folder))
     index = CoordinateIndex(coordinates for _, coordinates in read_coordinates(lines, _warn))
     parts = [_LETTERS.empty_table()]
     for where, (offsets, indexes) in index.columns().items():
-        below = int(np.searchsorted(offsets, progress.next_offset(where, progress.writers) or 0))
+        entry = progress.of(str(where.partition % writers)).get(where)
+        below = 0 if entry is None else int(np.searchsorted(offsets, entry.offset))
         parts.append(_letters_table(where, offsets[:below], indexes[:below]))
     return pa.concat_tables(parts)
 

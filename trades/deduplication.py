@@ -23,6 +23,10 @@ BUCKETS: Final = 24
 WINDOWS_HELD: Final = 2
 """For how many windows an id is held."""
 
+CONFIRMATIONS: Final = 100
+"""So many rows in turn must be more than a window ahead before the clock follows: one wrong time must not make the
+ids of the right ones too old to hold. Until it does, nothing is dropped."""
+
 Source = tuple[str, int]
 """A topic partition."""
 Ids = dict[bytes, int]
@@ -34,7 +38,11 @@ class _Clock:
     """The newest Kafka timestamp that a source gave, and the oldest bucket still held of it."""
 
     newest: int
+    reached: int
+    """The newest that is believed: expiry goes by it."""
     floor: int
+    ahead: int = 0
+    """How many rows in turn were more than a window ahead of what is believed."""
 
 
 @dataclass(slots=True)
@@ -52,7 +60,8 @@ class GroupDeduplicator:
     ever collide. Kafka timestamps do not change on replay, so neither do verdicts.
 
     Ids lie in buckets of a 24th of a window, by topic partition, and are held until that partition's
-    newest timestamp is two windows on: whole buckets are dropped, no id is looked at. So verdicts
+    newest timestamp is two windows on: whole buckets are dropped, no id is looked at. A time more than a
+    window ahead moves nothing until a hundred rows in turn bear such. So verdicts
     are exact while a trade is at most one window older than the newest one read of any partition
     that bears its symbol; partitions of other symbols, ahead or behind, change nothing. A row
     without a Kafka timestamp counts as the newest of its partition (as 0 before there is one).
@@ -89,7 +98,7 @@ class GroupDeduplicator:
         """Hold ids that are in the table though this state was not there to see them stored."""
         for one in seen:
             source = one.where.topic, one.where.partition
-            clock = self._clocks.setdefault(source, self._clock(0))
+            clock = self._clocks.setdefault(source, self._clock(0, 0))
             symbol = SYMBOLS.intern(one.exchange, one.symbol)
             self._add(source, symbol, one.trade_id.encode(), self._advance(clock, one.kafka_timestamp))
         for source, clock in self._clocks.items():
@@ -118,7 +127,7 @@ class GroupDeduplicator:
         rows = piece.rows[places]
         text = columns.text.data
         source = messages.topic, messages.partition
-        clock = self._clocks.setdefault(source, self._clock(0))
+        clock = self._clocks.setdefault(source, self._clock(0, 0))
         floor_before = clock.floor
         each = zip(
             places.tolist(),
@@ -148,16 +157,21 @@ class GroupDeduplicator:
             self._count += 1
         return True
 
-    def _clock(self, newest: int) -> _Clock:
-        return _Clock(newest, (newest - WINDOWS_HELD * self._window_us) // self._bucket_us)
+    def _clock(self, newest: int, reached: int, ahead: int = 0) -> _Clock:
+        return _Clock(newest, reached, self._floor(reached), ahead)
+
+    def _floor(self, reached: int) -> int:
+        return (reached - WINDOWS_HELD * self._window_us) // self._bucket_us
 
     def _advance(self, clock: _Clock, timestamp: int) -> int:
         """Move a source's clock to a row; give the time that the row counts as."""
         if timestamp == NULL_TIME:
             return clock.newest
-        if timestamp > clock.newest:
-            clock.newest = timestamp
-            clock.floor = (timestamp - WINDOWS_HELD * self._window_us) // self._bucket_us
+        clock.newest = max(clock.newest, timestamp)
+        clock.ahead = clock.ahead + 1 if timestamp > clock.reached + self._window_us else 0
+        if timestamp > clock.reached and (not clock.ahead or clock.ahead >= CONFIRMATIONS):
+            clock.reached, clock.ahead = timestamp, 0
+            clock.floor = self._floor(timestamp)
         return timestamp
 
     def _is_stored(self, ids: _SymbolIds, trade_id: bytes, at: int) -> bool:
@@ -193,7 +207,7 @@ class GroupDeduplicator:
             "format": FORMAT,
             "bucket_us": self._bucket_us,
             "positions": [[where.topic, where.partition, offset] for where, offset in self._positions.items()],
-            "newest": [[*source, clock.newest] for source, clock in self._clocks.items()],
+            "newest": [[*source, clock.newest, clock.reached, clock.ahead] for source, clock in self._clocks.items()],
             "symbols": [
                 [*SYMBOLS.name(number), *source, {bucket: dict(held) for bucket, held in buckets.items()}]
                 for number, ids in self._symbols.items()
@@ -208,7 +222,10 @@ class GroupDeduplicator:
                 " run the version that wrote it, or start without that store to rebuild the state"
             )
         self._positions = {TopicPartition(topic, part): offset for topic, part, offset in state["positions"]}
-        self._clocks = {(topic, partition): self._clock(newest) for topic, partition, newest in state["newest"]}
+        self._clocks = {
+            (topic, partition): self._clock(newest, reached, ahead)
+            for topic, partition, newest, reached, ahead in state["newest"]
+        }
         for exchange, symbol, topic, partition, buckets in state["symbols"]:
             ids = self._symbols.setdefault(SYMBOLS.intern(exchange, symbol), _SymbolIds())
             ids.sources[topic, partition] = self._rebucketed(buckets, state["bucket_us"])

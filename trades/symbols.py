@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from trades.compiled import compiled
 from trades.groups import group_of
 
-__all__ = ["NAME_BYTES_MAX", "SYMBOLS", "SymbolTable", "Symbols", "as_bytes", "lookup"]
+__all__ = ["EXCHANGE_BYTES_MAX", "NAME_BYTES_MAX", "SYMBOLS", "SymbolTable", "Symbols", "as_bytes", "lookup"]
 
 NAME_BYTES_MAX: Final = 255
-"""Longest exchange or symbol, in bytes of UTF-8."""
+"""Longest symbol, in bytes of UTF-8."""
+EXCHANGE_BYTES_MAX: Final = 64
+"""Longest exchange, likewise: quoted, with three characters a byte, it is part of a file's path."""
 
 _FNV_OFFSET: Final = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME: Final = np.uint64(0x100000001B3)

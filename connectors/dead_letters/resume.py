@@ -43,8 +43,7 @@ def begin(folder: Path) -> tuple[Position, CoordinateIndex]:
     if not files:
         return Position(file_name(1), 0), CoordinateIndex()
     size = _cut_half_line(files[-1])
-    found = (coordinates for _, coordinates in read_coordinates(lines_of(files), _warn))
-    return Position(files[-1].name, size), CoordinateIndex(found)
+    return Position(files[-1].name, size), _index(files)
 
 
 def resume(
@@ -55,6 +54,9 @@ def resume(
     Letters below the table's progress are as final as the rows committed with them: they are kept, once,
     whatever a replay makes of those messages now. They move to a file of their own before anything is
     removed; a crash in between leaves both, and the next resume sees to it.
+
+    Gives the position, and what all letters are: where an earlier start knew of no position, letters before
+    the recorded one may be of messages that are read only after it.
 
     Raises:
         StateError: the state is of another format, or the files hold less than it recorded.
@@ -68,7 +70,11 @@ def resume(
     _remove_after(recorded, tail)
     failpoint("letters.resumed")
     sync_folder(folder)
-    return position, CoordinateIndex(kept)
+    return position, _index(files_in(folder))
+
+
+def _index(files: list[Path]) -> CoordinateIndex:
+    return CoordinateIndex(coordinates for _, coordinates in read_coordinates(lines_of(files), _warn))
 
 
 def _position_in(state: dict[str, Any]) -> Position:

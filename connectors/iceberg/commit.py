@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import structlog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.manifest import DataFile
@@ -31,6 +32,8 @@ CONFLICTS_MAX: Final = 100
 """How often one try is rebased over other writers' commits before it counts as a fault."""
 CONFLICT_WAIT_SECONDS_MIN: Final = 0.01
 CONFLICT_WAIT_SECONDS_MAX: Final = 1.0
+_TOPICS: Final = "k2.topics"
+"""Table property: Kafka's id of each topic as it was first read."""
 _COMMIT: Final = "k2.commit."
 """Table property, one a writer: the mark of its last commit, by which a commit in doubt is looked up."""
 
@@ -119,6 +122,26 @@ class Committer:
             )
             failpoint("commit.seen")
             return progress_of(self.table)
+
+    def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
+        """Give the topics' ids that the table knows, with those that it did not know added."""
+        with self._lock:
+            return retried(
+                f"noting topics in table {self._name}",
+                lambda: self._note_topics(ids),
+                also=(*TRANSIENT, CommitFailedException),
+                on_retry=self._on_retry,
+                sleep=self._sleep,
+            )
+
+    def _note_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
+        self._refresh()
+        known: dict[str, str] = msgspec.json.decode(self.table.metadata.properties.get(_TOPICS, "{}"))
+        if not ids.keys() <= known.keys():
+            known = {**ids, **known}
+            with self.table.transaction() as transaction:
+                transaction.set_properties({_TOPICS: msgspec.json.encode(known).decode()})
+        return known
 
     @property
     def _name(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import (
+    DataFileStatistics,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
@@ -102,6 +103,7 @@ def _data_file(table: Table, path: str, size: int, key: PartitionKey, metadata: 
         stats_columns=compute_statistics_plan(table.schema(), table.metadata.properties),
         parquet_column_mapping=parquet_path_to_id_mapping(table.schema()),
     )
+    _drop_unwritable_bounds(statistics)
     return DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
@@ -114,3 +116,16 @@ def _data_file(table: Table, path: str, size: int, key: PartitionKey, metadata: 
         key_metadata=None,
         **statistics.to_serialized_dict(),
     )
+
+
+def _drop_unwritable_bounds(statistics: DataFileStatistics) -> None:
+    """Leave out a column's bounds where PyIceberg makes an upper one that is no text.
+
+    It cuts a text to 16 characters and raises the last by one, which after U+D7FF is a surrogate. A column without
+    bounds is read whenever it may matter.
+    """
+    for field_id, bounds in list(statistics.column_aggregates.items()):
+        try:
+            bounds.max_as_bytes()
+        except UnicodeEncodeError:
+            del statistics.column_aggregates[field_id]

@@ -1,5 +1,6 @@
 """The ends of the flow that are tables: stored trades, and the ledger of sequence events."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -45,6 +46,10 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
     def open(self) -> None:
         """Open or make the table now, so that what is amiss is said before the job runs."""
         self._handle.open()
+
+    def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
+        """Give the topics' ids as they were when first read; those not known yet are noted in the table now."""
+        return self._handle.committer().remember_topics(ids)
 
     def list_parts(self) -> list[str]:
         """Name the writers with two digits, since Bytewax counts partitions in the order of their text."""

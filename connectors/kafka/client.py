@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import confluent_kafka
 import structlog
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
-from connectors.kafka.config import bootstrap_servers, cluster_metadata, config_errors, consumer_config
+from connectors.kafka.config import admin_client, bootstrap_servers, cluster_metadata, config_errors, consumer_config
 from connectors.kafka.native import Library, PartitionQueue, load_library
 from connectors.kafka.reader import ColumnReader, MessageReader, Reader
 from runtime.settings import Settings
@@ -19,9 +19,10 @@ from trades.progress import TopicPartition
 if TYPE_CHECKING:
     from confluent_kafka.admin._metadata import ClusterMetadata
 
-__all__ = ["KafkaClient", "topic_partitions"]
+__all__ = ["KafkaClient", "topic_ids", "topic_partitions"]
 
 ANSWER_SECONDS_MAX: Final = 10.0
+COMMIT_SECONDS_MAX: Final = 5.0
 SERVE_SECONDS: Final = 0.1
 MARKS_AT_ONCE: Final = 1_000
 
@@ -37,6 +38,21 @@ def topic_partitions(settings: Settings) -> list[TopicPartition]:
     """
     cluster = cluster_metadata(settings, ANSWER_SECONDS_MAX)
     return [part for topic, _ in settings.topics for part in _partitions(cluster, topic, settings)]
+
+
+def topic_ids(settings: Settings) -> dict[str, str]:
+    """Ask the broker for Kafka's own id of each topic (KIP-516): another after a topic was deleted and made anew.
+
+    A broker that gives none is taken at its word.
+    """
+    names = TopicCollection([topic for topic, _ in settings.topics])
+    client = admin_client(settings)
+    try:
+        asked = client.describe_topics(names, request_timeout=ANSWER_SECONDS_MAX)
+        return {topic: str(answer.result(ANSWER_SECONDS_MAX).topic_id) for topic, answer in asked.items()}
+    except (KafkaException, TimeoutError) as error:
+        _LOG.warning("the broker tells no topic ids: a topic made anew is known by its end alone", error=str(error))
+        return {}
 
 
 def _partitions(cluster: "ClusterMetadata", topic: str, settings: Settings) -> list[TopicPartition]:
@@ -133,11 +149,20 @@ class KafkaClient:
         parts = [_with_offset(where, offset) for where, offset in offsets.items()]
         if not parts:
             return
+        if not wait:
+            self._commit(parts, asynchronous=True)
+            return
+        # A broker that is gone is waited for by librdkafka for longer than this is worth.
+        sent = threading.Thread(target=self._commit, args=(parts,), daemon=True)
+        sent.start()
+        sent.join(COMMIT_SECONDS_MAX)
+
+    def _commit(self, parts: list[confluent_kafka.TopicPartition], *, asynchronous: bool = False) -> None:
         try:
-            if wait:
-                self._consumer.commit(offsets=parts, asynchronous=False)
-            else:
+            if asynchronous:
                 self._consumer.commit(offsets=parts, asynchronous=True)
+            else:
+                self._consumer.commit(offsets=parts, asynchronous=False)
         except KafkaException as error:
             _LOG.warning("group offsets not committed", error=error.args[0].str())
 
@@ -150,10 +175,24 @@ def _end_marks(consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPar
             waiting = min(where for where in partitions if where not in ends)
             raise UnreachableError(f"the end of {waiting} is not heard of in {ANSWER_SECONDS_MAX:.0f} s")
         for message in consumer.consume(MARKS_AT_ONCE, timeout=SERVE_SECONDS):
-            error = message.error()
-            if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  its public spelling
-                ends[TopicPartition(str(message.topic()), int(message.partition() or 0))] = int(message.offset() or 0)
+            where = TopicPartition(str(message.topic()), int(message.partition() or 0))
+            if where not in ends:
+                ends[where] = _end_heard(consumer, message)
     return ends
+
+
+def _end_heard(consumer: confluent_kafka.Consumer, message: confluent_kafka.Message) -> int:
+    """Give a partition's end by the first that is heard of it.
+
+    That is the end mark; or, while others publish, a message that came since, whose fetch bore the end of then.
+    """
+    error, offset = message.error(), int(message.offset() or 0)
+    if error is None:
+        part = confluent_kafka.TopicPartition(str(message.topic()), int(message.partition() or 0))
+        return max(offset + 1, consumer.get_watermark_offsets(part, cached=True)[1])
+    if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  its public spelling
+        return offset
+    raise UnreachableError(f"{message.topic()}:{message.partition()} cannot be read: {error.str()}")
 
 
 def _with_offset(where: TopicPartition, offset: int) -> confluent_kafka.TopicPartition:

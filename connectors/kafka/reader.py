@@ -17,6 +17,8 @@ from trades.progress import TopicPartition
 __all__ = ["ColumnReader", "MessageReader", "Polled", "Reader", "as_batch", "fetched_of"]
 
 MICROSECONDS_PER_MILLISECOND: Final = 1000
+MILLISECONDS_END: Final = 253_402_300_800_000
+"""The end of the year 9999, where calendars end."""
 
 _OFFSET_LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001  their public spelling
 _RIDDEN_OUT: Final = (
@@ -108,13 +110,19 @@ def _messages(where: TopicPartition, venue: str, first_offset: int, fetched: Fet
         first_offset=first_offset,
         next_offset=int(offsets[-1]) + 1 if len(offsets) else first_offset,
         offsets=offsets,
-        kafka_timestamps=np.where(timestamps_ms < 0, NULL_TIME, timestamps_ms * MICROSECONDS_PER_MILLISECOND),
+        kafka_timestamps=_microseconds(timestamps_ms),
         data=fetched.data,
         value_starts=fetched.starts[:count][good],
         value_sizes=fetched.sizes[:count][good],
         key_starts=fetched.starts[count:][good],
         key_sizes=fetched.sizes[count:][good],
     )
+
+
+def _microseconds(timestamps_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give microseconds; none where the broker gave none, or one that no calendar holds."""
+    is_time = (timestamps_ms >= 0) & (timestamps_ms < MILLISECONDS_END)
+    return np.where(is_time, timestamps_ms * MICROSECONDS_PER_MILLISECOND, NULL_TIME)
 
 
 def _extended(batch: MessageBatch, next_offset: int) -> MessageBatch:

@@ -1,12 +1,13 @@
 """Where to begin reading each topic partition, decided aloud: nothing starts from scratch or jumps in silence."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
 from trades.errors import OffsetError
 from trades.progress import TopicPartition
 
-__all__ = ["Origin", "Record", "Start", "Watermarks", "decide_start"]
+__all__ = ["Origin", "Record", "Start", "Watermarks", "check_topics", "decide_start"]
 
 
 class Origin(StrEnum):
@@ -22,6 +23,22 @@ class Watermarks(NamedTuple):
 
     low: int
     high: int
+
+
+def check_topics(known: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """Refuse a topic that was deleted and made anew since it was first read: its offsets mean other messages.
+
+    `known` and `found` give Kafka's own id of each topic; one without an id on either side is not judged.
+
+    Raises:
+        OffsetError: a topic is another than it was.
+    """
+    for topic in sorted(known.keys() & found.keys()):
+        if known[topic] != found[topic]:
+            raise OffsetError(
+                f"topic {topic} was deleted and made anew (its id was {known[topic]}, it is {found[topic]}): what was "
+                "read of it before is another topic's; give it another name in K2_TOPICS, or a new K2_NAMESPACE"
+            )
 
 
 class Start(NamedTuple):

@@ -281,6 +281,17 @@ def test_a_crash_while_keeping_doubles_none(tmp_path: Path) -> None:
     assert offsets(tmp_path) == [0, 1]
 
 
+def test_letters_from_before_the_store_are_not_doubled(tmp_path: Path) -> None:
+    """A lost store's letters, ahead of the table, are left out by a start without state and by the resume after it."""
+    with opened(tmp_path) as part:
+        part.write_batch([[letter(7), letter(8)]])
+    with opened(tmp_path, committed=progress(7)) as part:
+        state = part.snapshot()
+    with opened(tmp_path, state, committed=progress(7)) as part:
+        part.write_batch([[letter(7), letter(8), letter(9)]])
+    assert offsets(tmp_path) == [7, 8, 9]
+
+
 def test_another_process_is_refused(tmp_path: Path) -> None:
     """One folder has one writer; when that one is gone the folder is free."""
     with opened(tmp_path), pytest.raises(StateError, match="another process"), opened(tmp_path):

@@ -135,6 +135,12 @@ OUTCOMES: Final[list[tuple[bytes | None, str | None, str]]] = [
     (_with(timestamp="yesterday"), "invalid", "timestamp"),
     (_with(sequence=2, note="x" * 1_000_000), None, ""),
     (_with(sequence=3, note="x" * 1_048_576), "too_large", ""),
+    (_with(exchange="x" * 64), None, ""),
+    (_with(exchange="\N{CJK UNIFIED IDEOGRAPH-4E2D}" * 21), None, ""),
+    (_with(exchange="x" * 65), "invalid", "exchange: longer than 64 bytes"),
+    (_with(symbol="x" * 255), None, ""),
+    (_with(symbol="x" * 256), "invalid", "symbol: longer than 255 bytes"),
+    (_with(symbol="z" * 15 + "\ud7ff" + "z"), None, ""),
 ]
 
 

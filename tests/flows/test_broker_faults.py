@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka.cimpl import NewTopic
 
 from connectors.kafka.producer import TradeProducer
 from query.reports import reconcile
@@ -76,6 +77,24 @@ def test_a_frozen_broker_is_waited_for(kafka: Broker, tmp_path: Path) -> None:
         process.kill()
         process.communicate()
     assert all(row.holds for row in reconcile(live.settings))
+
+
+def test_a_topic_made_anew_is_refused(kafka: Broker, tmp_path: Path) -> None:
+    """Deleted, made again and grown past the old end: its offsets mean other messages, and none is read."""
+    topic = kafka.topic()
+    job = Job(kafka.bootstrap_servers, tmp_path, topic)
+    _publish(job, topic, 1, 5)
+    job.run()
+    admin = kafka.admin()
+    admin.delete_topics([topic])[topic].result(30)
+    _wait(lambda: topic not in admin.list_topics(timeout=30).topics)
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
+    _publish(job, topic, 1, 8)
+    code, said = job.outcome()
+    assert code == 1, said
+    assert f"topic {topic} was deleted and made anew" in said
+    assert "Traceback" not in said
+    assert job.committed() == 5
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import trades.deduplication
 from tests.trades.trade_slices import Row, slice_of
 from trades.batch import NULL_TIME
-from trades.deduplication import GroupDeduplicator
+from trades.deduplication import CONFIRMATIONS, GroupDeduplicator
 from trades.errors import StateError
 from trades.venues import VENUES, SequenceMode
 from trades.verdicts import DUPLICATE, STORED
@@ -106,12 +107,12 @@ def test_exact_within_the_window(
 @given(st.lists(st.tuples(st.integers(0, 600), IDS), max_size=30), st.lists(st.integers(0, 30), max_size=4))
 def test_cuts_change_nothing_under_any_disorder(rows: list[tuple[int, str | None]], cuts: list[int]) -> None:
     """Rows far older than the window get the same verdicts in one slice as in many."""
-    trades = [at(time, trade_id) for time, trade_id in rows]
+    rows_at = [at(time, trade_id) for time, trade_id in rows]
     deduplicator, verdicts = GroupDeduplicator(WINDOW), list[int]()
-    bounds = [0, *sorted(cut % (len(trades) + 1) for cut in cuts), len(trades)]
+    bounds = [0, *sorted(cut % (len(rows_at) + 1) for cut in cuts), len(rows_at)]
     for start, end in pairwise(bounds):
-        verdicts += verdicts_of(trades[start:end], deduplicator)
-    assert verdicts == verdicts_of(trades)
+        verdicts += verdicts_of(rows_at[start:end], deduplicator)
+    assert verdicts == verdicts_of(rows_at)
 
 
 def test_partitions_share_ids_but_not_clocks() -> None:
@@ -123,8 +124,9 @@ def test_partitions_share_ids_but_not_clocks() -> None:
     assert [piece.verdicts.tolist() for piece in again] == [[DUPLICATE], [DUPLICATE]]
 
 
-def test_old_ids_are_let_go() -> None:
+def test_old_ids_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids of a partition go once it is two windows on, those of silent symbols too."""
+    monkeypatch.setattr(trades.deduplication, "CONFIRMATIONS", 1)
     deduplicator = GroupDeduplicator(WINDOW)
     verdicts_of([at(0, str(number), f"S{number}") for number in range(50)], deduplicator)
     assert len(deduplicator) == 50
@@ -134,8 +136,21 @@ def test_old_ids_are_let_go() -> None:
     assert (len(deduplicator), len(deduplicator._symbols)) == (2, 1)
 
 
-def test_an_id_too_old_to_be_judged_is_not_held() -> None:
+def test_one_wrong_time_makes_no_id_too_old() -> None:
+    """A time far ahead moves no clock, however often among right ones; a hundred in turn do (a weekend went by)."""
+    deduplicator = GroupDeduplicator(WINDOW)
+    for start in range(1_000):
+        far = [at(9_000_000 + start, f"far {start}")] * (start % 3)
+        assert verdicts_of([*far, at(start, f"near {start}")], deduplicator)[-1] == STORED
+        assert verdicts_of([at(start, f"near {start}")], deduplicator) == [DUPLICATE]
+    held = len(deduplicator)
+    verdicts_of([at(9_000_000, str(number)) for number in range(CONFIRMATIONS)], deduplicator)
+    assert len(deduplicator) < held
+
+
+def test_an_id_too_old_to_be_judged_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trade far behind its partition is stored, and takes no memory."""
+    monkeypatch.setattr(trades.deduplication, "CONFIRMATIONS", 1)
     deduplicator = GroupDeduplicator(WINDOW)
     assert verdicts_of([at(1_000, "n"), at(0), at(0)], deduplicator) == [STORED] * 3
     assert len(deduplicator) == 1

@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from trades.decimals import clipped, parse_decimal
 from trades.reasons import invalid
+from trades.symbols import EXCHANGE_BYTES_MAX
 from trades.times import checked_time, parse_time
 from trades.trade import BUY, NO_SIDE, SELL, Trade
 from trades.venues.k2_compiled import decode_k2
@@ -53,7 +54,7 @@ def decode(value: bytes) -> list[Trade]:
     number = None if message.sequence is None else sequence("sequence", message.sequence)
     return [
         Trade(
-            exchange=name("exchange", given("exchange", message.exchange)),
+            exchange=_exchange(message.exchange),
             symbol=name("symbol", given("symbol", message.symbol)),
             trade_id=_trade_id(message.trade_id, number),
             sequence=number,
@@ -69,8 +70,11 @@ def decode(value: bytes) -> list[Trade]:
 def key(value: bytes) -> str:
     """Give `exchange|symbol` of a canonical message."""
     names = read(_NAMES, value)
-    exchange = name("exchange", given("exchange", names.exchange))
-    return f"{exchange}|{name('symbol', given('symbol', names.symbol))}"
+    return f"{_exchange(names.exchange)}|{name('symbol', given('symbol', names.symbol))}"
+
+
+def _exchange(text: str | UnsetType) -> str:
+    return name("exchange", given("exchange", text), EXCHANGE_BYTES_MAX)
 
 
 def _trade_id(trade_id: str | UnsetType | None, number: int | None) -> str | None:

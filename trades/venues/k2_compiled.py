@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from trades.batch import NULL_TIME
 from trades.compiled import compiled
 from trades.decimals import read_decimal
-from trades.symbols import NAME_BYTES_MAX, SymbolTable, lookup
+from trades.symbols import EXCHANGE_BYTES_MAX, NAME_BYTES_MAX, SymbolTable, lookup
 from trades.times import MICROSECONDS_MAX, MICROSECONDS_MIN, read_time
 from trades.trade import BUY, NO_SIDE, SELL
 from trades.venues.rows import (
@@ -51,6 +51,7 @@ _KEYS: Final = keys_of(
 )
 _EXCHANGE, _SYMBOL, _TRADE_ID, _SEQUENCE, _PRICE, _QUANTITY, _SIDE, _TIMESTAMP, _RECEIVED = range(9)
 _NAME_BYTES_MAX: Final = np.uint64(NAME_BYTES_MAX)
+_EXCHANGE_BYTES_MAX: Final = np.uint64(EXCHANGE_BYTES_MAX)
 _ZERO: Final = np.uint64(0)
 _SIGN: Final = np.uint64(1 << 63)
 
@@ -101,16 +102,16 @@ def _decode_one(
 
 
 @compiled
-def _is_name(fields: NDArray[np.uint64], field: int) -> bool:
+def _is_name(fields: NDArray[np.uint64], field: int, bytes_max: np.uint64) -> bool:
     size = fields[field, END] - fields[field, START]
-    return bool(fields[field, KIND] == STRING and _ZERO < size <= _NAME_BYTES_MAX)
+    return bool(fields[field, KIND] == STRING and _ZERO < size <= bytes_max)
 
 
 @compiled
 def _read_names(
     data: NDArray[np.uint8], fields: NDArray[np.uint64], table: SymbolTable, row: NDArray[np.int64]
 ) -> bool:
-    if not _is_name(fields, _EXCHANGE) or not _is_name(fields, _SYMBOL):
+    if not _is_name(fields, _EXCHANGE, _EXCHANGE_BYTES_MAX) or not _is_name(fields, _SYMBOL, _NAME_BYTES_MAX):
         return False
     exchange, symbol = signed(fields[_EXCHANGE, START]), signed(fields[_SYMBOL, START])
     exchange_size = signed(fields[_EXCHANGE, END]) - exchange
@@ -136,7 +137,7 @@ def _read_identity(data: NDArray[np.uint8], fields: NDArray[np.uint64], row: NDA
     elif kind not in (ABSENT, NULL):
         return False
     if id_kind == STRING:
-        if not _is_name(fields, _TRADE_ID):
+        if not _is_name(fields, _TRADE_ID, _NAME_BYTES_MAX):
             return False
     elif id_kind not in (ABSENT, NULL):
         return False

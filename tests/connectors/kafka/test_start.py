@@ -2,7 +2,7 @@
 
 import pytest
 
-from connectors.kafka.start import Origin, Record, Watermarks, decide_start
+from connectors.kafka.start import Origin, Record, Watermarks, check_topics, decide_start
 from trades.errors import OffsetError
 from trades.progress import TopicPartition
 
@@ -51,3 +51,18 @@ def test_refuses_an_offset_that_is_not_there(record: Record, watermarks: Waterma
     with pytest.raises(OffsetError, match="trades:3") as caught:
         decide_start(WHERE, record, watermarks)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("known", "found"),
+    [({}, {}), ({}, {"t": "a"}), ({"t": "a"}, {}), ({"t": "a"}, {"t": "a"}), ({"t": "a", "u": "b"}, {"t": "a"})],
+)
+def test_topics_that_are_what_they_were_are_read(known: dict[str, str], found: dict[str, str]) -> None:
+    """A topic without an id on either side is not judged."""
+    check_topics(known, found)
+
+
+def test_a_topic_made_anew_is_refused() -> None:
+    """Its offsets mean other messages, though there may be enough of them."""
+    with pytest.raises(OffsetError, match="topic t was deleted and made anew"):
+        check_topics({"s": "x", "t": "a"}, {"s": "x", "t": "b"})
