@@ -7,7 +7,7 @@ ROOMS = cli connectors flows operators query runtime trades
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint bench lock clean
+.PHONY: help demo test torture check lint bench lock clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -17,6 +17,9 @@ demo: .venv/runtime ## start a broker, publish a market with known faults, run t
 
 test: .venv/dev ## pass the tests (ARGS="tests/trades -x")
 	@.venv/bin/pytest $(ARGS)
+
+torture: .venv/dev ## crash and rescale the job, seed by seed, and check every row (SEEDS=1000, ARGS=--across)
+	@.venv/bin/python -m tests.simulation --seeds $(or $(SEEDS),100) $(ARGS)
 
 check: lint test ## style, types, who imports whom, and the tests
 

@@ -20,6 +20,7 @@ class K2(Commands):
         "dlq": Command("cli.dlq", "app", "Dead letters: messages set aside, with their reasons."),
         "gaps": Command("cli.reports", "gaps", "Sequence numbers that are missing."),
         "reconcile": Command("cli.reports", "reconcile", "Whether what was received is all accounted for."),
+        "recovery": Command("cli.recovery", "app", "The recovery store: made, looked at, backed up, restored."),
     }
 
 

@@ -9,11 +9,11 @@ from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 
 from runtime.metrics import DEAD_LETTERS, MESSAGES_SKIPPED
-from trades.batch import Consumed, MessageBatch, TradeSlice
+from trades.batch import Consumed, MessageBatch, TradeBatch, TradeSlice
 from trades.dead_letter import DeadLetter
-from trades.decode import Decoded, split
+from trades.decode import Decoded, empty_slice, split
 from trades.decode import decode as decode_batch
-from trades.groups import group_key
+from trades.groups import GROUPS, group_key
 
 __all__ = ["DecodedStreams", "decode"]
 
@@ -40,7 +40,20 @@ def decode(step_id: str, messages: Stream[MessageBatch]) -> DecodedStreams:
 
 
 def _keyed(decoded: Decoded) -> Iterable[tuple[str, TradeSlice]]:
-    return [(group_key(piece.group), piece) for piece in split(decoded.trades)]
+    return [(group_key(piece.group), piece) for piece in _pieces(decoded.trades)]
+
+
+def _pieces(trades: TradeBatch) -> Iterable[TradeSlice]:
+    """Give a slice for each key group that has rows; at the start of a run for every group.
+
+    So all groups' states are brought up to the table in one epoch, and a recovery store never holds some of them
+    alone.
+    """
+    pieces = split(trades)
+    if not trades.source.is_first:
+        return pieces
+    present = {piece.group for piece in pieces}
+    return [*pieces, *(empty_slice(trades, group) for group in range(GROUPS) if group not in present)]
 
 
 def _consumed(decoded: Decoded) -> Consumed:

@@ -44,6 +44,8 @@ class MessageBatch:
     """int64[n], into `data`."""
     key_sizes: NDArray[np.int32]
     """int32[n], bytes; -1 for a null key."""
+    is_first: bool = False
+    """Whether it is the first of its partition in this run: every key group is to hear of it."""
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -16,7 +16,7 @@ from trades.venues import VENUES, Venue
 from trades.venues.rows import EXCHANGE_START, MESSAGE_BYTES_MAX, SYMBOL, SYMBOL_SIZE, WIDTH, columns_of
 from trades.venues.venue import CompiledDecoder
 
-__all__ = ["MESSAGE_BYTES_MAX", "Decoded", "decode", "decode_by_reference", "split"]
+__all__ = ["MESSAGE_BYTES_MAX", "Decoded", "decode", "decode_by_reference", "empty_slice", "split"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,12 @@ def split(trades: TradeBatch) -> list[TradeSlice]:
         for group, share in enumerate(shares)
         if len(share)
     ]
+
+
+def empty_slice(trades: TradeBatch, group: int) -> TradeSlice:
+    """Give the slice of a key group that has no rows in a batch."""
+    none = np.empty(0, dtype=np.int32)
+    return TradeSlice(trades, group, none, np.empty(0, dtype=np.uint8), none)
 
 
 @compiled

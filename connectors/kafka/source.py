@@ -37,6 +37,7 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
     def __init__(self, client: KafkaClient, where: TopicPartition, venue: str, offset: int, end: int | None) -> None:
         self._client, self._where, self._venue = client, where, venue
         self._position, self._end = offset, end
+        self._is_first = True
         self._awake: datetime | None = None
         self._reader: Reader = client.open(where, offset)
         HEALTH.opened(str(where))
@@ -67,7 +68,8 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         failpoint("source.polled")
         self._position = batch.next_offset
         MESSAGES_RECEIVED.inc(len(batch))
-        return (batch,)
+        is_first, self._is_first = self._is_first, False
+        return (replace(batch, is_first=True) if is_first else batch,)
 
     def _pause(self) -> None:
         self._awake = datetime.now(UTC) + PAUSE

@@ -85,7 +85,9 @@ def test_missing_as_sets_of_numbers(opened: list[tuple[int, int]], filled: list[
     rows.append(event("session_started", 0, 0))
     with open_engine(Settings()) as engine:
         engine.show_arrow("sequence_events", pa.Table.from_pylist(rows))
-        found = [MissingRange(**row) for row in engine.query(OPEN_RANGES, dict.fromkeys(("exchange", "symbol", "as_of")))]
+        found = [
+            MissingRange(**row) for row in engine.query(OPEN_RANGES, dict.fromkeys(("exchange", "symbol", "as_of")))
+        ]
     missing = _numbers(opened) - _numbers(filled)
     assert [number for one in found for number in range(one.first_sequence, one.last_sequence + 1)] == sorted(missing)
     assert len(found) == sum(number - 1 not in missing for number in missing)

@@ -1,0 +1,89 @@
+"""The recovery store before the dataflow runs: held by this execution alone, this job's, and whole."""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from connectors.iceberg.progress import read_progress
+from runtime.recovery.copies import forget_unfinished
+from runtime.recovery.lock import take
+from runtime.recovery.store import Store, check_store, partition_files, read_store
+from runtime.settings import Settings
+from trades.errors import SettingsError
+
+__all__ = ["hold_store"]
+
+RUNNER: Final = "bytewax.run"
+
+_LOG = structlog.get_logger()
+
+
+def hold_store(settings: Settings) -> None:
+    """See to the store that `python -m bytewax.run` was given, before anything is touched.
+
+    It is locked for as long as the process lives, and refused where it is none, another flow's, or not whole. What
+    an epoch that was cut off left in it is removed. That the table has progress of which no store knows is said.
+
+    Raises:
+        SettingsError: the folder is no recovery store.
+        StateError: another execution runs on it, or it cannot be resumed from.
+    """
+    arguments = _arguments()
+    if arguments is None:
+        return
+    if arguments.recovery_directory is None:
+        _warn_of_lost(settings, "no recovery store is given (-r), but the table has progress: going on from the table")
+        return
+    store = _held(Path(arguments.recovery_directory), arguments.process_id or 0, _processes(arguments))
+    if store is not None and store.execution is None:
+        _warn_of_lost(
+            settings,
+            "the recovery store is empty, but the table has progress: going on from the table",
+            store=str(store.folder),
+        )
+
+
+def _held(folder: Path, process: int, processes: int) -> Store | None:
+    """Lock and check a folder; None for that of a process whose peers have all partitions."""
+    if not folder.is_dir():
+        raise SettingsError(f"{folder} is no folder; make a recovery store by `k2 recovery init {folder}`")
+    if process and not partition_files(folder):
+        return None
+    read_store(folder)
+    # Never closed: the lock is to last as long as the process.
+    take(folder, process)
+    store = read_store(folder)
+    if processes > 1 and store.missing and not store.problem:
+        _LOG.warning(
+            "partitions of the recovery store lie with other processes: give all to process 0, or they are not found "
+            "when there are fewer processes",
+            store=str(folder),
+            missing=store.missing,
+        )
+        return None
+    check_store(store)
+    removed = 0 if process else forget_unfinished(store)
+    _LOG.info("recovery store", store=str(folder), resume_epoch=store.resume_epoch, unfinished_removed=removed)
+    return store
+
+
+def _arguments() -> Namespace | None:
+    """Give the arguments as Bytewax's own parser reads them; None where it is not `bytewax.run` that runs."""
+    main = sys.modules["__main__"]
+    if getattr(getattr(main, "__spec__", None), "name", None) != RUNNER:
+        return None
+    arguments = main._parse_args()  # noqa: SLF001  it alone knows the variables beside the options
+    assert isinstance(arguments, Namespace)
+    return arguments
+
+
+def _processes(arguments: Namespace) -> int:
+    return len(arguments.addresses.split(";")) if arguments.addresses else 1
+
+
+def _warn_of_lost(settings: Settings, what: str, **more: str) -> None:
+    if read_progress(settings).partitions():
+        _LOG.warning(what, **more)

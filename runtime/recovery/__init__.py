@@ -1,0 +1,1 @@
+"""The recovery store: read, locked, made, backed up and restored."""

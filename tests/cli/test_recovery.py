@@ -1,0 +1,281 @@
+"""`k2 recovery`, beside the job as its users run it: looked at, backed up under load, restored, never run twice."""
+
+import json
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from cli.recovery import Verdict, verdict
+from connectors.kafka.producer import TradeProducer
+from query.reports import gaps, reconcile
+from runtime.catalog import open_catalog
+from runtime.child import free_port
+from runtime.recovery.store import Store, read_store
+from tests.brokers import Broker
+from tests.flows.job import Job
+from trades.progress import PartitionProgress, Progress, TopicPartition
+
+SECONDS_MAX = 120
+WHERE = TopicPartition("trades", 0)
+
+
+def k2(*arguments: object, **environment: str) -> Result:
+    """Run `k2 recovery`."""
+    return CliRunner().invoke(app, ["recovery", *map(str, arguments)], env={"COLUMNS": "200", **environment})
+
+
+def k2_json(*arguments: object, **environment: str) -> Any:
+    """Run it with --json; give what it printed."""
+    result = k2(*arguments, "--json", **environment)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def publish(job: Job, first: int, last: int) -> None:
+    """Publish trades numbered so of six symbols, each 50th number of them twice."""
+    with TradeProducer(job.settings, job.topics) as producer:
+        for number in range(first, last):
+            for symbol in "ABCDEF":
+                trade = {"exchange": "x", "symbol": symbol, "sequence": number, "price": "1.5", "quantity": "2"}
+                value = json.dumps({**trade, "timestamp": 1_700_000_000_000_000 + number}).encode()
+                for _ in range(1 + (number % 50 == 0)):
+                    producer.send(f"x|{symbol}".encode(), value)
+
+
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait while the job runs."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while not reached():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.25)
+
+
+@contextmanager
+def running(job: Job, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run the job without an end; it is killed when the block ends."""
+    live = replace(job, environment={**job.environment, "K2_RUN_TO_END": "false"})
+    # made before the job and its observer may both do so
+    open_catalog(job.settings)
+    process = live.start(**options)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=SECONDS_MAX)
+
+
+def assert_all_stored(job: Job, numbers: int) -> None:
+    """Each number of each symbol once, nothing missing, every equation holding."""
+    rows = job.table().select(["symbol", "sequence"]).to_pylist()
+    assert len(rows) == len({(row["symbol"], row["sequence"]) for row in rows}) == 6 * numbers
+    assert gaps(job.settings) == []
+    sums = reconcile(job.settings)
+    assert all(row.holds for row in sums)
+    assert sum(row.duplicates for row in sums) == 6 * len(range(50, numbers + 1, 50))
+
+
+def test_init_makes_a_store_and_never_over_one(tmp_path: Path) -> None:
+    """Exit code 2 and one sentence the second time."""
+    folder = tmp_path / "deep" / "recovery"
+    assert k2_json("init", folder, "--partitions", 3) == {"store": str(folder), "partitions": 3}
+    again = k2("init", folder)
+    assert again.exit_code == 2
+    assert again.stdout == ""
+    assert again.stderr == f"k2: {folder} holds a recovery store, which is left as it is; give another folder\n"
+    assert k2("init", tmp_path / "zero", "--partitions", 0).exit_code == 2
+
+
+def test_status_of_an_empty_store(tmp_path: Path) -> None:
+    """A table for people, one document for programs, and no catalog made in passing."""
+    folder = tmp_path / "recovery"
+    k2("init", folder)
+    data = str(tmp_path / "data")
+    assert k2_json("status", folder, K2_DATA_DIR=data) == {
+        "store": str(folder),
+        "flow": None,
+        "partitions": 4,
+        "partitions_expected": 4,
+        "execution": None,
+        "workers": None,
+        "resume_epoch": 1,
+        "bytes": 131_072,
+        "in_use": False,
+        "problem": None,
+        "topics": [],
+    }
+    assert "resume epoch         1" in k2("status", folder, K2_DATA_DIR=data).stdout
+    assert not (tmp_path / "data").exists()
+
+
+def test_status_names_what_is_wrong(tmp_path: Path) -> None:
+    """Exit code 2 for a folder that is no store, 1 for a store that the job would refuse."""
+    assert k2("status", tmp_path).exit_code == 2
+    folder = tmp_path / "recovery"
+    k2("init", folder)
+    (folder / "part-3.sqlite3").unlink()
+    found = k2("status", folder, "--json", K2_DATA_DIR=str(tmp_path / "data"))
+    assert found.exit_code == 1
+    assert json.loads(found.stdout)["problem"].startswith(f"{folder} lacks partition 3 of 4")
+    assert k2("backup", folder, tmp_path / "backup").exit_code == 1
+    assert not (tmp_path / "backup").exists()
+
+
+@pytest.mark.parametrize(
+    ("offset", "written", "table", "expected"),
+    [
+        (10, None, [10], Verdict.EQUAL),
+        (9, 9, [10], Verdict.OLDER),
+        (10, 10, [10, 12], Verdict.EQUAL),
+        (11, None, [10], Verdict.AHEAD),
+        (10, 11, [10], Verdict.AHEAD),
+        (10, 10, [], Verdict.AHEAD),
+        (0, None, [], Verdict.UNREAD),
+        (None, None, [10], Verdict.UNKNOWN),
+    ],
+)
+def test_verdicts(offset: int | None, written: int | None, table: list[int], expected: Verdict) -> None:
+    """What the store knows beside what the table has: by the offset to read, and by what the writers had."""
+    store = Store(
+        folder=Path(),
+        bytes=0,
+        partitions=1,
+        partitions_expected=1,
+        missing=(),
+        flow="trades",
+        execution=0,
+        workers=1,
+        resume_epoch=2,
+        offsets={} if offset is None else {WHERE: offset},
+        written={} if written is None else {"0": {WHERE: written}},
+        problem=None,
+    )
+    progress = Progress({str(writer): {WHERE: PartitionProgress(there)} for writer, there in enumerate(table)})
+    assert verdict(store, progress, WHERE) is expected
+
+
+def test_a_backup_taken_while_the_job_runs_resumes_right(broker: Broker, tmp_path: Path) -> None:
+    """Backups between commits; one is restored over a newer store, and the table comes out as if nothing had been."""
+    topic = broker.topic(partitions=2)
+    job = Job(broker.bootstrap_servers, tmp_path, topic)
+    publisher = threading.Thread(target=publish, args=(job, 1, 2_001))
+    publisher.start()
+    backups: list[dict[str, Any]] = []
+    with running(job, workers=2) as process:
+        for number in range(3):
+            before = job.committed()
+            wait_until(lambda before=before: job.committed() > before or before > 11_000, process)  # type: ignore[misc]
+            backups.append(k2_json("backup", job.recovery, tmp_path / f"backup-{number}"))
+            assert k2_json("status", job.recovery, **job.variables)["in_use"]
+        publisher.join()
+        publish(job, 2_001, 3_001)
+        wait_until(lambda: job.committed() > 13_000, process)
+    refused = k2("restore", tmp_path / "backup-1", job.recovery)
+    assert refused.exit_code == 2
+    assert "--replace" in refused.stderr
+    restored = k2_json("restore", tmp_path / "backup-1", job.recovery, "--replace")
+    assert restored["offsets"] == backups[1]["offsets"]
+    assert read_store(Path(restored["replaced"])).resume_epoch > restored["resume_epoch"]
+    shown = k2_json("status", job.recovery, **job.variables)
+    assert {row["verdict"] for row in shown["topics"]} == {Verdict.OLDER}
+    said = job.run(workers=3)
+    assert '"origin": "recovery store"' in said
+    assert_all_stored(job, 3_000)
+    after = k2_json("status", job.recovery, **job.variables)
+    assert [(row["topic"], row["verdict"]) for row in after["topics"]] == [(topic, Verdict.EQUAL)] * 2
+    assert "will be replayed" not in k2("status", job.recovery, **job.variables).stdout
+
+
+def test_a_second_execution_is_refused(broker: Broker, tmp_path: Path) -> None:
+    """Exit code 1 and one sentence, before a port or a table is touched; the first goes on, and so does `status`."""
+    topic = broker.topic(partitions=1)
+    job = Job(broker.bootstrap_servers, tmp_path, topic)
+    publish(job, 1, 101)
+    with running(job) as process:
+        wait_until(lambda: job.committed() > 0, process)
+        elsewhere = replace(job, environment={"K2_DATA_DIR": str(tmp_path / "elsewhere")})
+        code, said = elsewhere.outcome()
+        assert code == 1, said
+        assert f"another execution (process {process.pid}) runs on the recovery store {job.recovery}" in said
+        assert "Traceback" not in said
+        assert not (tmp_path / "elsewhere").exists()
+        k2("backup", job.recovery, tmp_path / "backup")
+        refused = k2("restore", tmp_path / "backup", job.recovery, "--replace")
+        assert refused.exit_code == 1
+        assert "another execution" in refused.stderr
+        assert process.poll() is None
+    job.run()
+    assert_all_stored(job, 100)
+
+
+def test_processes_of_one_cluster_share_a_folder(broker: Broker, tmp_path: Path) -> None:
+    """Both are given the same folder, here by the environment; a second cluster on it is still refused."""
+    topic = broker.topic(partitions=2)
+    single = Job(broker.bootstrap_servers, tmp_path, topic)
+    environment = {
+        "BYTEWAX_RECOVERY_DIRECTORY": str(single.recovery),
+        "BYTEWAX_SNAPSHOT_INTERVAL": "1",
+        "BYTEWAX_RECOVERY_BACKUP_INTERVAL": "0",
+    }
+    job = replace(single, environment=environment)
+    publish(job, 1, 201)
+    addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
+    with (
+        running(job, recovery=False, process=1, addresses=addresses),
+        running(job, recovery=False, process=0, addresses=addresses) as first,
+    ):
+        wait_until(lambda: job.committed() > 0, first)
+        others = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
+        for process in (0, 1):
+            code, said = job.outcome(recovery=False, process=process, addresses=others)
+            assert code == 1, said
+            assert "another execution" in said
+        assert first.poll() is None
+    single.run()
+    assert_all_stored(single, 200)
+
+
+def test_a_store_that_is_none_is_refused(broker: Broker, tmp_path: Path) -> None:
+    """An empty folder, or none: exit code 2, with the command that makes one."""
+    topic = broker.topic(partitions=1)
+    job = Job(broker.bootstrap_servers, tmp_path, topic)
+    (tmp_path / "recovery").mkdir()
+    code, said = job.outcome()
+    assert code == 2, said
+    assert f"k2 recovery init {job.recovery}" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_incomplete_store_is_refused(broker: Broker, tmp_path: Path) -> None:
+    """A partition missing: exit code 1, named, in place of Bytewax's traceback."""
+    topic = broker.topic(partitions=1)
+    job = Job(broker.bootstrap_servers, tmp_path, topic)
+    (job.recovery / "part-1.sqlite3").unlink()
+    code, said = job.outcome()
+    assert code == 1, said
+    assert f"{job.recovery} lacks partition 1 of 2" in said
+    assert "Traceback" not in said
+
+
+def test_a_lost_store_is_told(broker: Broker, tmp_path: Path) -> None:
+    """Made anew, or left out, while the table has progress: a warning, and nothing doubled."""
+    topic = broker.topic(partitions=1)
+    job = Job(broker.bootstrap_servers, tmp_path, topic)
+    publish(job, 1, 101)
+    assert "the table has progress" not in job.run()
+    assert "no recovery store is given (-r), but the table has progress" in job.run(recovery=False)
+    shutil.rmtree(job.recovery)
+    k2("init", job.recovery, "--partitions", 1)
+    assert "the recovery store is empty, but the table has progress" in job.run()
+    assert_all_stored(job, 100)

@@ -1,0 +1,182 @@
+"""Whether what the job left on disk is what was published: laws 1 and 2, and the ledger."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+from tests.simulation.found import Found
+from tests.simulation.market import Market, Trade
+from tests.simulation.oracle import Place, Truth
+
+__all__ = ["Fault", "after_crash", "at_end", "late_letters"]
+
+Fault = tuple[str, str]
+"""`lost`, `doubled` or `wrong`, and one sentence."""
+COUNTS = ("received", "stored", "duplicates", "dead_letters", "skipped")
+SHOWN_MAX = 5
+
+
+def after_crash(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:
+    """Check what holds at every moment: no row twice, none below the progress lost, and the books' equation."""
+    yield from _rows_are_true(found, truth)
+    yield from _twice("row", (_place(row) for row in found.rows))
+    yield from _too_many(found, truth)
+    yield from _twice("event", map(_event, found.events))
+    yield from _letters_are_true(found, truth)
+    yield from _books(found, truth)
+    if not market.is_across:
+        yield from _lost("row", _below(found, truth.rows), {_place(row) for row in found.rows})
+
+
+def at_end(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:
+    """Check all that must hold once everything is read."""
+    yield from after_crash(found, truth, market)
+    yield from _twice("dead letter", (letter.place for letter in found.letters))
+    yield from _lost("dead letter", truth.unreadable, {letter.place for letter in found.letters})
+    have = Counter(_trade(row) for row in found.rows)
+    yield from _lost("trade", truth.trades, set(have))
+    if not market.is_across:
+        yield from _lost("row", truth.rows, {_place(row) for row in found.rows})
+    yield from _totals(found, truth, market)
+    yield from _ledger(found, truth)
+
+
+def late_letters(found: Found, truth: Truth) -> tuple[int, int]:
+    """Count dead letters that the table's progress has but no file, and those that stand twice, between two lives."""
+    there = Counter(letter.place for letter in found.letters)
+    lacking = sum(place not in there for place in _below(found, truth.unreadable))
+    return lacking, sum(there.values()) - len(there)
+
+
+def _place(row: dict[str, Any]) -> Place:
+    return Place(row["topic"], row["partition"], row["offset"])
+
+
+def _trade(row: dict[str, Any]) -> Trade:
+    """Give a row as the market's trade, numbers as texts of the market's form."""
+    is_numbered = row["sequence"] is not None
+    return Trade(
+        exchange=row["exchange"],
+        symbol=row["symbol"],
+        session=row["session"] or 0,
+        sequence=row["sequence"],
+        trade_id=row["trade_id"] if not is_numbered or row["trade_id"] == str(row["sequence"]) else "?",
+        price=f"{row['price']:.18f}",
+        quantity=f"{row['quantity'].quantize(Decimal('0.1'))}",
+        side=row["side"],
+        timestamp=row["timestamp"],
+    )
+
+
+def _event(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in sorted(row))
+
+
+def _rows_are_true(found: Found, truth: Truth) -> Iterator[Fault]:
+    """Every row holds the trade that its message bears, to the digit."""
+    for row in found.rows:
+        message = truth.messages.get(_place(row))
+        if message is None or message.trade != _trade(row):
+            yield "wrong", f"row {row} is not of its message {message}"
+
+
+def _letters_are_true(found: Found, truth: Truth) -> Iterator[Fault]:
+    for letter in found.letters:
+        message = truth.unreadable.get(letter.place)
+        if message is None or (message.key, message.value) != (letter.key, letter.value):
+            yield "wrong", f"dead letter {letter} is not its message {message}"
+
+
+def _twice(what: str, items: Iterable[Any]) -> Iterator[Fault]:
+    for item, count in Counter(items).items():
+        if count > 1:
+            yield "doubled", f"{what} {item} is there {count} times"
+
+
+def _too_many(found: Found, truth: Truth) -> Iterator[Fault]:
+    for trade, count in Counter(_trade(row) for row in found.rows).items():
+        if count > truth.trades.get(trade, 0):
+            places = [tuple(_place(row)) for row in found.rows if _trade(row) == trade]
+            yield "doubled", f"{trade} has {count} rows, {truth.trades.get(trade, 0)} are right: {places}"
+
+
+def _lost(what: str, wanted: Iterable[Any], there: set[Any]) -> Iterator[Fault]:
+    for item in wanted:
+        if item not in there:
+            yield "lost", f"{what} {item} is not there"
+
+
+def _below(found: Found, places: Iterable[Place]) -> list[Place]:
+    """Give the places that every writer has behind it."""
+    writers = found.progress.values()
+    offsets: dict[str, int] = {}
+    for name in {name for entries in writers for name in entries}:
+        offsets[name] = min(entries[name]["offset"] if name in entries else 0 for entries in writers)
+    return [place for place in places if place.offset < offsets.get(f"{place.topic}:{place.partition}", 0)]
+
+
+def _books(found: Found, truth: Truth) -> Iterator[Fault]:
+    """Each partition's totals add up, and count the rows that are there."""
+    rows = Counter(f"{row['topic']}:{row['partition']}" for row in found.rows)
+    totals: dict[str, Counter[str]] = defaultdict(Counter)
+    offsets: dict[str, set[int]] = defaultdict(set)
+    for entries in found.progress.values():
+        for name, entry in entries.items():
+            totals[name].update({count: entry[count] for count in COUNTS})
+            offsets[name].add(entry["offset"])
+    for name, total in totals.items():
+        if total["received"] != sum(total[count] for count in COUNTS[1:]):
+            yield "wrong", f"the books of {name} do not add up: {dict(total)}"
+        if len(offsets[name]) == 1:
+            (offset,) = offsets[name]
+            behind = [place for place in truth.messages if f"{place[0]}:{place[1]}" == name and place.offset < offset]
+            for count, right in (
+                ("received", len(behind)),
+                ("dead_letters", sum(place in truth.unreadable for place in behind)),
+                ("skipped", sum(place in truth.skipped for place in behind)),
+            ):
+                # Writers that are not all told of a partition yet have not counted all of it.
+                if total[count] != right and all(name in entries for entries in found.progress.values()):
+                    yield "wrong", f"the books of {name} to offset {offset} have {total[count]} {count}, {right} were"
+    for name in {*rows, *totals}:
+        if rows[name] != totals[name]["stored"]:
+            yield "wrong", f"{name} has {rows[name]} rows, its books say {totals[name]['stored']}"
+
+
+def _totals(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:
+    """Law 1 at the end, counted from the rows, the files and what was published."""
+    rows = Counter((row["topic"], row["partition"]) for row in found.rows)
+    letters = Counter((letter.place.topic, letter.place.partition) for letter in found.letters)
+    for where, log in market.logs.items():
+        name = f"{where[0]}:{where[1]}"
+        total: Counter[str] = Counter()
+        for writer, entries in found.progress.items():
+            entry = entries.get(name, dict.fromkeys(COUNTS, 0) | {"offset": 0})
+            total.update({count: entry[count] for count in COUNTS})
+            if entry["offset"] != log.end:
+                yield "lost", f"writer {writer} is at {entry['offset']} of {name}, which ends at {log.end}"
+        wanted = (truth.received(where), rows[where], letters[where])
+        if (total["received"], total["stored"], total["dead_letters"]) != wanted:
+            yield "wrong", f"{name}: received, stored, dead letters are {wanted}, the books say {dict(total)}"
+
+
+def _ledger(found: Found, truth: Truth) -> Iterator[Fault]:
+    """What was opened less what was filled is what is missing, number by number."""
+    missing: dict[tuple[str, str, int], Counter[int]] = defaultdict(Counter)
+    started: Counter[tuple[str, str, int]] = Counter()
+    for row in found.events:
+        session = (row["exchange"], row["symbol"], row["session"])
+        numbers = range(row["first_sequence"], row["last_sequence"] + 1)
+        if row["event"] == "session_started":
+            started[session] += 1
+        else:
+            missing[session].update(dict.fromkeys(numbers, 1 if row["event"] == "gap_opened" else -1))
+    if started != Counter(truth.missing.keys()):
+        yield "wrong", f"the ledger starts sessions {dict(started)}, right are {list(truth.missing)}"
+    for session in {*missing, *truth.missing}:
+        counted = {number: count for number, count in missing[session].items() if count}
+        right = dict.fromkeys(truth.missing.get(session, ()), 1)
+        if counted != right:
+            differing = sorted({*counted.items()} ^ {*right.items()})[:SHOWN_MAX]
+            yield "wrong", f"the ledger of {session} differs in what is missing: {differing}"

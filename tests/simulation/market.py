@@ -1,0 +1,228 @@
+"""What is published in one simulation: messages with every fault, and what each of them is, known as it is made."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final, NamedTuple
+
+__all__ = ["Log", "Market", "Published", "Trade", "Where", "publish"]
+
+FIRST_MILLISECOND: Final = 1_700_000_000_000
+MICROSECONDS: Final = 1000
+Where = tuple[str, int]
+"""A topic partition."""
+
+
+class Trade(NamedTuple):
+    """One trade of the market, however often it is published."""
+
+    exchange: str
+    symbol: str
+    session: int
+    """From 1; 0 where the trade has no number."""
+    sequence: int | None
+    trade_id: str | None
+    price: str
+    quantity: str
+    side: str | None
+    timestamp: int
+    """Microseconds; different for each trade of a symbol."""
+
+
+class Published(NamedTuple):
+    """One message in a partition; `kind` is `trade`, `unreadable` or `skipped`."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    kind: str
+    trade: Trade | None = None
+
+
+@dataclass
+class Log:
+    """One topic partition: messages in the order of their offsets, with holes between."""
+
+    venue: str
+    messages: list[Published] = field(default_factory=list)
+    end: int = 0
+    """The offset behind the last message, or behind a marker after it."""
+
+
+@dataclass
+class Market:
+    """All that is published."""
+
+    logs: dict[Where, Log]
+    window_seconds: int
+    is_across: bool
+    """Whether a symbol's trades lie in several partitions."""
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Each topic's venue."""
+        return {topic: log.venue for (topic, _), log in self.logs.items()}
+
+
+@dataclass
+class _Symbol:
+    exchange: str
+    symbol: str
+    style: str
+    """`number`, `id` or `nothing`: what tells its trades from one another."""
+    homes: list[Where]
+
+
+def publish(seed: int, *, across: bool) -> Market:
+    """Make a market of a few hundred messages; the same for the same seed."""
+    rng = Random(f"market {seed} {across}")
+    window_seconds = 86_400 if across else rng.choice([60, 86_400])
+    market = Market(_logs(rng), window_seconds, across)
+    queues = [list(_copies(rng, symbol)) for symbol in _symbols(rng, market)]
+    clock = FIRST_MILLISECOND
+    while queues := [queue for queue in queues if queue]:
+        queue = rng.choice(queues)
+        # A symbol is active for a while, so that polls differ in what they hold.
+        for where, trade in itertools.islice(_pop(queue), rng.randint(1, 6)):
+            clock += rng.randint(0, 2_000)
+            _append(rng, market.logs[where], clock, trade)
+    for log in market.logs.values():
+        log.end += rng.choice([0, 0, 1, 3])
+    return market
+
+
+def _pop(queue: list[tuple[Where, Trade]]) -> Iterator[tuple[Where, Trade]]:
+    while queue:
+        yield queue.pop(0)
+
+
+def _logs(rng: Random) -> dict[Where, Log]:
+    logs = {("trades", partition): Log("k2") for partition in range(rng.randint(1, 3))}
+    logs |= {("trades.more", partition): Log("k2") for partition in range(rng.randint(0, 2))}
+    logs |= {("ticks", partition): Log("binance-spot") for partition in range(rng.randint(0, 1))}
+    return logs
+
+
+def _symbols(rng: Random, market: Market) -> Iterator[_Symbol]:
+    k2 = [where for where, log in market.logs.items() if log.venue == "k2"]
+    for number in range(rng.randint(3, 6)):
+        style = rng.choice(["number", "number", "number", "id", "nothing"])
+        homes = rng.sample(k2, rng.randint(1, len(k2))) if market.is_across else [rng.choice(k2)]
+        yield _Symbol(rng.choice(["x", "y"]), f"S{number}", style, homes)
+    for where, log in market.logs.items():
+        if log.venue == "binance-spot":
+            yield _Symbol("binance", "BTCUSDT", "number", [where])
+
+
+def _copies(rng: Random, symbol: _Symbol) -> list[tuple[Where, Trade]]:
+    """Give a symbol's trades in the order of publishing: some late, some twice, some never."""
+    placed: list[tuple[float, Where, Trade]] = []
+    # Where a symbol lies in several partitions, nothing but the order of reading tells two sessions apart.
+    sessions = 1 if len(symbol.homes) > 1 else rng.choice([1, 1, 2, 3])
+    place = 0
+    for trade, is_pinned in _trades(rng, symbol, sessions):
+        place += 1
+        if not is_pinned and rng.random() < 0.08:
+            continue
+        delay = 0.0 if is_pinned or rng.random() > 0.1 else rng.choice([1.5, 4.5, 30.5])
+        placed.append((place + delay, rng.choice(symbol.homes), trade))
+        if symbol.style == "nothing":
+            continue
+        while rng.random() < 0.13:
+            far = rng.choice([0.1, 0.1, 2.2, 50.2])
+            placed.append((place + delay + far, rng.choice(symbol.homes), trade))
+    placed.sort(key=lambda one: one[0])
+    return [(where, trade) for _, where, trade in placed]
+
+
+def _trades(rng: Random, symbol: _Symbol, sessions: int) -> Iterator[tuple[Trade, bool]]:
+    """Give trades as they happen, and of each whether it must be published and in time.
+
+    A session's first and last are: the first shows that numbering began again, and the last is the one whose time
+    tells the old session's stragglers from the new one's trades.
+    """
+    first = rng.randint(1, 1_000)
+    clock = FIRST_MILLISECOND * MICROSECONDS + rng.randint(0, 10**12)
+    for session in range(1, sessions + 1):
+        length = rng.randint(4, 40)
+        for place in range(length):
+            clock += rng.randint(1, 3_000_000)
+            is_pinned = place in {0, length - 1}
+            number = first + place
+            yield _trade(rng, symbol, session, number, clock), is_pinned
+
+
+def _trade(rng: Random, symbol: _Symbol, session: int, number: int, clock: int) -> Trade:
+    is_numbered = symbol.style == "number"
+    is_binance = symbol.exchange == "binance"
+    trade_id = {"number": f"{number}", "id": f"{symbol.symbol}-{session}-{number}", "nothing": None}[symbol.style]
+    return Trade(
+        exchange=symbol.exchange,
+        symbol=symbol.symbol,
+        session=session if is_numbered else 0,
+        sequence=number if is_numbered else None,
+        trade_id=trade_id,
+        price=f"{rng.randint(0, 10**6)}.{rng.randint(0, 10**18 - 1):018d}",
+        quantity=f"{rng.randint(1, 10**4)}.5",
+        side=rng.choice(["buy", "sell"] if is_binance else ["buy", "sell", None]),
+        timestamp=clock,
+    )
+
+
+def _append(rng: Random, log: Log, clock: int, trade: Trade) -> None:
+    if rng.random() < 0.05:
+        log.end += rng.randint(1, 5)
+    if rng.random() < 0.06:
+        _add(log, clock, *_noise(rng, log.venue, trade))
+    key = f"{trade.exchange}|{trade.symbol}".encode()
+    _add(log, clock, key, _value(log.venue, trade), "trade", trade)
+
+
+def _add(log: Log, clock: int, key: bytes | None, value: bytes | None, kind: str, trade: Trade | None = None) -> None:
+    log.messages.append(Published(log.end, clock, key, value, kind, trade))
+    log.end += 1
+
+
+def _noise(rng: Random, venue: str, trade: Trade) -> tuple[bytes | None, bytes | None, str]:
+    """Give the key, value and kind of a message that is no trade."""
+    good = _value(venue, trade)
+    choices: list[tuple[bytes | None, bytes | None, str]] = [
+        (b"cut", good[: rng.randrange(len(good))], "unreadable"),
+        (b"tombstone", None, "unreadable"),
+        (None, b"\xff\xfe not text \x00", "unreadable"),
+        (b"\xff", b"[1, 2]\n", "unreadable"),
+        (b"type", good.replace(b'": "', b'": ["', 1), "unreadable"),
+    ]
+    if venue == "binance-spot":
+        choices += [
+            (None, b'{"result":null,"id":1}', "skipped"),
+            (None, b'{"e":"depthUpdate","s":"BTCUSDT"}', "unreadable"),
+        ]
+    return rng.choice(choices)
+
+
+def _value(venue: str, trade: Trade) -> bytes:
+    return json.dumps(_binance(trade) if venue == "binance-spot" else _canonical(trade)).encode()
+
+
+def _canonical(trade: Trade) -> dict[str, Any]:
+    message: dict[str, Any] = trade._asdict()
+    del message["session"]
+    if trade.sequence is not None:
+        del message["trade_id"]
+    return message
+
+
+def _binance(trade: Trade) -> dict[str, Any]:
+    return {
+        "e": "trade",
+        "s": trade.symbol,
+        "t": trade.sequence,
+        "p": trade.price,
+        "q": trade.quantity,
+        "T": trade.timestamp,
+        "m": trade.side == "sell",
+    }

@@ -1,0 +1,78 @@
+"""What must come of a market, by plain reasoning over the published messages, without any of the job's rules."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tests.simulation.market import Market, Published, Trade, Where
+
+__all__ = ["Place", "Truth", "know"]
+
+
+class Place(NamedTuple):
+    """Where a message lies."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass
+class Truth:
+    """What must be in the table, the dead letters and the ledger when all is read."""
+
+    messages: dict[Place, Published] = field(default_factory=dict)
+    rows: dict[Place, Trade] = field(default_factory=dict)
+    """Where each trade is first published: which row is stored, if a symbol's trades lie in one partition."""
+    trades: dict[Trade, int] = field(default_factory=dict)
+    """How many rows each trade must have: one, or more where its copies can't be told for copies."""
+    unreadable: dict[Place, Published] = field(default_factory=dict)
+    skipped: set[Place] = field(default_factory=set)
+    missing: dict[tuple[str, str, int], set[int]] = field(default_factory=dict)
+    """Numbers never published, by exchange, symbol and session; empty sets among them."""
+
+    def received(self, where: Where) -> int:
+        """Count a partition's messages."""
+        return sum((place.topic, place.partition) == where for place in self.messages)
+
+
+def know(market: Market) -> Truth:
+    """Reason over all messages of a market, each partition in the order of its offsets."""
+    truth = Truth()
+    stored_at: dict[Trade, int] = {}
+    for (topic, partition), log in market.logs.items():
+        for message in log.messages:
+            place = Place(topic, partition, message.offset)
+            truth.messages[place] = message
+            if message.kind == "unreadable":
+                truth.unreadable[place] = message
+            elif message.kind == "skipped":
+                truth.skipped.add(place)
+            elif message.trade is not None and _is_first(message, stored_at, market.window_seconds):
+                truth.rows[place] = message.trade
+                truth.trades[message.trade] = truth.trades.get(message.trade, 0) + 1
+    truth.missing = _missing(truth.trades)
+    return truth
+
+
+def _is_first(message: Published, stored_at: dict[Trade, int], window_seconds: int) -> bool:
+    """Tell whether a message's trade is stored for it: the first copy is, and one by id alone after its window."""
+    trade = message.trade
+    assert trade is not None
+    before = stored_at.get(trade)
+    is_known_by_id = trade.sequence is None and trade.trade_id is not None
+    if before is not None and trade.sequence is not None:
+        return False
+    if before is not None and is_known_by_id and message.timestamp_ms - before <= window_seconds * 1000:
+        return False
+    stored_at[trade] = message.timestamp_ms
+    return True
+
+
+def _missing(trades: Mapping[Trade, int]) -> dict[tuple[str, str, int], set[int]]:
+    numbers: dict[tuple[str, str, int], set[int]] = defaultdict(set)
+    for trade in trades:
+        if trade.sequence is not None:
+            numbers[trade.exchange, trade.symbol, trade.session].add(trade.sequence)
+    return {session: set(range(min(seen), max(seen))) - seen for session, seen in numbers.items()}

@@ -1,0 +1,104 @@
+"""The real Kafka source over partitions in memory: the same start, batches and snapshots, another broker."""
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from random import Random
+from typing import Final
+
+import numpy as np
+from confluent_kafka import KafkaError
+
+from connectors.kafka import source
+from connectors.kafka.native import Fetched
+from tests.simulation.market import Log, Published, Where
+from trades.progress import TopicPartition
+
+__all__ = ["fetched", "read_from_memory", "row"]
+
+PAUSE: Final = timedelta(milliseconds=1)
+Row = tuple[int, int, int, bytes | None, bytes | None]
+"""Offset, timestamp, error, value and key of one row of a poll."""
+
+
+def read_from_memory(logs: Mapping[Where, Log], ends: Mapping[Where, int], rng: Random) -> None:
+    """Make this process's Kafka sources read logs as far as `ends` says, in an interleaving given by `rng`."""
+    client = _Client(logs, ends, rng.random())
+    source.KafkaClient = lambda _settings: client  # type: ignore[misc,assignment]
+    source.topic_partitions = lambda _settings: sorted(TopicPartition(*where) for where in ends)
+    source.PAUSE = PAUSE  # type: ignore[misc]
+
+
+class _Client:
+    """What the source asks of a Kafka client."""
+
+    def __init__(self, logs: Mapping[Where, Log], ends: Mapping[Where, int], salt: float) -> None:
+        self._logs, self._salt = logs, salt
+        self._ends = {TopicPartition(*where): end for where, end in ends.items()}
+
+    def lows(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return {where: self._ends[where] for where in partitions}
+
+    def open(self, where: TopicPartition, offset: int) -> "_Reader":
+        log = self._logs[where.topic, where.partition]
+        return _Reader(log, self._ends[where], offset, Random(f"{where} {self._salt}"))
+
+    def serve(self) -> None:
+        pass
+
+    def lag(self, where: TopicPartition, position: int) -> int:
+        return self._ends[where] - position
+
+    def commit(self, offsets: Mapping[TopicPartition, int], *, wait: bool) -> None:
+        pass
+
+
+class _Reader:
+    """Polls of random size; now and then a partition has nothing for a while."""
+
+    def __init__(self, log: Log, end: int, offset: int, rng: Random) -> None:
+        self._left = [message for message in log.messages if offset <= message.offset < end]
+        self._end, self._rng = end, rng
+        self._size_max = rng.choice([3, 12, 12, 40, 1000])
+        self._pause = rng.choice([0.0, 0.3, 0.8])
+        self._silent = rng.choice([0, 0, 5, 30])
+
+    def poll(self) -> Fetched | None:
+        """Take what has arrived; the end of the partition is told in the last poll, or in one after it."""
+        if self._silent:
+            self._silent -= 1
+            return None
+        if self._rng.random() < self._pause:
+            self._silent = self._rng.choice([0, 1, 4])
+            return None
+        count = self._rng.randint(1, self._size_max)
+        taken, self._left = self._left[:count], self._left[count:]
+        rows = [row(message) for message in taken]
+        if not self._left and (not taken or self._rng.random() < 0.5):
+            rows.append((self._end, -1, int(KafkaError._PARTITION_EOF), b"end of partition", None))
+        return fetched(rows)
+
+    def close(self) -> None:
+        """Stop reading."""
+
+
+def row(message: Published) -> Row:
+    """Give a message as a row of a poll."""
+    return message.offset, message.timestamp_ms, 0, message.value, message.key
+
+
+def fetched(rows: list[Row]) -> Fetched:
+    """Give rows as librdkafka's poll would."""
+    parts = [value for _, _, _, value, _ in rows] + [key for _, _, _, _, key in rows]
+    sizes = np.array([-1 if part is None else len(part) for part in parts], dtype=np.int32)
+    lengths = np.maximum(sizes, 0).astype(np.int64)
+    return Fetched(
+        offsets=np.array([row[0] for row in rows], dtype=np.int64),
+        timestamps_ms=np.array([row[1] for row in rows], dtype=np.int64),
+        errors=np.array([row[2] for row in rows], dtype=np.int32),
+        data=np.frombuffer(b"".join(part for part in parts if part), dtype=np.uint8),
+        sizes=sizes,
+        starts=np.cumsum(lengths) - lengths,
+    )

@@ -1,0 +1,34 @@
+"""What every life needs, loaded and compiled once, before the first is forked."""
+
+import numpy as np
+import pyiceberg.catalog.sql  # noqa: F401  imported late by the catalog
+import pyiceberg_core.transform  # noqa: F401  imported late by day partitions
+import sqlalchemy.dialects.sqlite  # noqa: F401  imported late by the catalog
+
+from connectors.iceberg.buffer import RowBuffer
+from connectors.iceberg.columns import arrow_schema
+from connectors.iceberg.tables import _TRADES
+from connectors.kafka.reader import as_batch
+from tests.simulation.market import publish
+from tests.simulation.source import fetched, row
+from trades.decode import decode, split
+from trades.deduplication import GroupDeduplicator
+from trades.progress import TopicPartition
+from trades.tracker import GroupTracker
+
+__all__ = ["warm"]
+
+SEEDS = 4
+
+
+def warm() -> None:
+    """Take some markets through the rules and into columns; no thread is begun."""
+    buffer = RowBuffer(arrow_schema(_TRADES))
+    for seed in range(SEEDS):
+        for (topic, partition), log in publish(seed, across=False).logs.items():
+            polled = fetched([row(message) for message in log.messages])
+            batch = as_batch(TopicPartition(topic, partition), log.venue, 0, polled).batch
+            for piece in split(decode(batch).trades):
+                unique = GroupDeduplicator(1_000_000).deduplicate(GroupTracker().track(piece).piece)
+                buffer.add(unique, np.arange(len(unique)))
+    assert list(buffer.drain())
