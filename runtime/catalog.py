@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import tenacity
 from pyiceberg.exceptions import (
     CommitStateUnknownException,
     ForbiddenError,
@@ -135,6 +136,8 @@ def _open_local(settings: Settings) -> "Catalog":
         warehouse.mkdir(parents=True, exist_ok=True)
         _prepare(database)
     except (OSError, sqlite3.Error) as error:
+        if "locked" in str(error):
+            raise UnreachableError(f"the catalog {database} is locked by another process: {error}") from error
         raise SettingsError(f"K2_DATA_DIR={settings.data_dir}: cannot be written: {error}") from error
     return _load_local(settings.catalog, database, warehouse)
 
@@ -146,6 +149,13 @@ def _check_path(folder: Path) -> None:
         raise SettingsError(f"K2_DATA_DIR={folder}: a path with {bad[0]!r} cannot hold a local catalog; choose another")
 
 
+# SQLite does not wait for its lock while another process turns WAL on.
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_message(match=".*locked"),
+    stop=tenacity.stop_after_delay(SQLITE_TIMEOUT_SECONDS),
+    wait=tenacity.wait_random(0.01, 0.1),
+    reraise=True,
+)
 def _prepare(database: Path) -> None:
     """Make the database where absent, with readers and a writer side by side (WAL)."""
     connection = sqlite3.connect(database, timeout=SQLITE_TIMEOUT_SECONDS)
