@@ -12,7 +12,6 @@ import structlog
 from connectors.dead_letters import DeadLettersSink
 from connectors.iceberg.progress import read_progress
 from connectors.iceberg.sink import EventsSink, TradesSink
-from connectors.kafka.client import topic_ids
 from connectors.kafka.source import KafkaSource
 from connectors.kafka.start import check_topics
 from flows.ends import Ends
@@ -52,8 +51,7 @@ def _real_ends(settings: Settings) -> Ends:
     source = KafkaSource(settings, progress, LetterCount(settings, progress).is_short)
     trades = TradesSink(settings, on_commit=source.commit, on_retry=_count_retry)
     trades.open()
-    found = topic_ids(settings)
-    check_topics(trades.remember_topics(found), found)
+    check_topics(trades.remember_topics(source.topic_ids), source.topic_ids)
     events = EventsSink(settings, on_retry=_count_retry)
     events.open()
     return Ends(kafka=source, iceberg=trades, events=events, dead_letters=letters, history=TableHistory(settings))

@@ -10,7 +10,7 @@ import numpy as np
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from connectors.kafka.client import KafkaClient, topic_partitions
+from connectors.kafka.client import KafkaClient, topic_ids, topic_partitions
 from connectors.kafka.reader import Polled, Reader, as_batch
 from connectors.kafka.start import Origin, Record, Start, Watermarks, decide_start
 from runtime.failpoints import failpoint
@@ -138,6 +138,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         self._writers = [str(writer) for writer in range(settings.writers)]
         self._venues = dict(settings.topics)
         self._partitions = topic_partitions(settings)
+        self.topic_ids = topic_ids(settings)
         self.client = KafkaClient(settings)
         lows, ends = self.client.lows(self._partitions), self.client.ends(self._partitions)
         self._watermarks = {where: Watermarks(lows[where], ends[where]) for where in self._partitions}

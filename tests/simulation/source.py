@@ -24,6 +24,7 @@ def read_from_memory(logs: Mapping[Where, Log], ends: Mapping[Where, int], rng: 
     """Make this process's Kafka sources read logs as far as `ends` says, in an interleaving given by `rng`."""
     client = _Client(logs, ends, rng.random())
     source.KafkaClient = lambda _settings: client  # type: ignore[misc,assignment]
+    source.topic_ids = lambda _settings: {}
     source.topic_partitions = lambda _settings: sorted(TopicPartition(*where) for where in ends)
     source.PAUSE = PAUSE  # type: ignore[misc]
 
