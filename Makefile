@@ -1,7 +1,7 @@
 # `make` alone says what there is.
 
 LOCK = env -u PIP_FIND_LINKS -u UV_FIND_LINKS .venv/bin/uv pip compile pyproject.toml --quiet --universal \
-	--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --group build \
+	--python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --group build \
 	--custom-compile-command "make lock"
 ROOMS = cli connectors flows operators query runtime trades
 
