@@ -43,7 +43,7 @@ class TableHistory:
         self._progress = Progress() if self._trades is None else progress_of(self._trades)
         self._sessions: Mapping[int, list[SeenSession]] | None = None
         self._ids: Mapping[int, list[SeenId]] | None = None
-        self._ledgers: dict[str, Ledger] = {}
+        self._ledger: Ledger | None = None
 
     def resumed(self, positions: Positions) -> None:
         """Hear how far a group's recovered state is; all are told of before the first is asked for."""
@@ -67,13 +67,12 @@ class TableHistory:
                 self._ids = _by_group(map(_as_id, rows), lambda seen: seen[:2])
             return self._ids.get(group, ())
 
-    def ledger(self, group: int) -> Ledger:
-        """Give what the ledger says of the trades that are in the table, and of no later ones."""
-        writer = str(group % self._settings.writers)
+    def ledger(self) -> Ledger:
+        """Give what the ledger says, once it was brought back to the trades that are in the table."""
         with self._lock:
-            if writer not in self._ledgers:
-                self._ledgers[writer] = self._read_ledger(writer)
-            return self._ledgers[writer]
+            if self._ledger is None:
+                self._ledger = self._read_ledger()
+            return self._ledger
 
     def _query_trades(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[Row]:
         if self._trades is None or not self._is_behind():
@@ -92,15 +91,12 @@ class TableHistory:
             if entry.stored
         )
 
-    def _read_ledger(self, writer: str) -> Ledger:
+    def _read_ledger(self) -> Ledger:
         table = find_table(self._settings, "sequence_events")
         if table is None:
             return Ledger(frozenset(), {})
-        ends = {where: entry.offset for where, entry in self._progress.of(writer).items()}
         with open_engine(self._settings) as engine:
-            engine.show("all_events", table)
-            engine.show_arrow("positions", _as_arrow(ends))
-            engine.query(_EVENTS_IN)
+            engine.show("sequence_events", table)
             started = engine.query(_STARTED)
             missing = engine.query(OPEN_RANGES, {"exchange": None, "symbol": None, "as_of": None})
         return Ledger(frozenset(map(_session_key, started)), _ranges_by_session(missing))
@@ -148,11 +144,6 @@ _IDS: Final = """
     SELECT exchange, symbol, trade_id, topic, partition, kafka_timestamp FROM untracked
     WHERE "offset" >= coalesce(next_offset, 0) AND kafka_timestamp >= coalesce(newest, 0) - $two_windows_us
     ORDER BY topic, partition, "offset"
-"""
-
-_EVENTS_IN: Final = """
-    CREATE TEMP TABLE sequence_events AS
-    SELECT all_events.* FROM all_events JOIN positions USING (topic, partition) WHERE "offset" < next_offset
 """
 
 _STARTED: Final = "SELECT DISTINCT exchange, symbol, session FROM sequence_events WHERE event = 'session_started'"

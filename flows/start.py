@@ -49,10 +49,10 @@ def _real_ends(settings: Settings) -> Ends:
     letters.open()
     progress = read_progress(settings)
     source = KafkaSource(settings, progress, LetterCount(settings, progress).is_short)
-    trades = TradesSink(settings, on_commit=source.commit, on_retry=_count_retry)
+    trades = TradesSink(settings, progress, source.commit, _count_retry)
     trades.open()
     check_topics(trades.remember_topics(source.topic_ids), source.topic_ids)
-    events = EventsSink(settings, on_retry=_count_retry)
+    events = EventsSink(settings, progress, _count_retry)
     events.open()
     return Ends(kafka=source, iceberg=trades, events=events, dead_letters=letters, history=TableHistory(settings))
 

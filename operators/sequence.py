@@ -77,7 +77,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         seen = list(history.sessions(group))
         self._tracker.absorb(seen)
         self._tell_open_gaps()
-        return list(owed_events(seen, self._tracker, history.ledger(group))) if seen else []
+        return list(owed_events(seen, self._tracker, history.ledger())) if seen else []
 
     def _tell(self, tracked: Tracked) -> None:
         for exchange, count in tracked.out_of_order.items():

@@ -27,6 +27,8 @@ Name = Literal[
     "commit.landed",
     "commit.seen",
     "trades.snapshot",
+    "events.withdrawing",
+    "events.withdrawn",
     "events.taken",
     "events.closing",
     "events.committed",
@@ -44,8 +46,8 @@ Name = Literal[
 
 `trades.*`, `events.*` and `letters.*` are the three sinks: `taken` (or `append`) is within an epoch, `closing` is its
 end, `snapshot` is when the sink is done with it but the recovery store does not know. `commit.*` is of either table:
-`staged` with the manifests written, `landed` before the catalog's answer is seen. `letters.kept` and
-`letters.resumed` stand in what a restart does to the files of dead letters.
+`staged` with the manifests written, `landed` before the catalog's answer is seen. `letters.kept`,
+`letters.resumed`, `events.withdrawing` and `events.withdrawn` stand in what a restart does to dead letters and ledger.
 """
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)

@@ -32,6 +32,8 @@ class SequenceEvent(NamedTuple):
     topic: str
     partition: int
     offset: int
+    is_owed: bool = False
+    """Whether a crash kept it from being written with its trade, which is in the table."""
 
     @property
     def missing(self) -> int:

@@ -67,8 +67,8 @@ class History(Protocol):
     def ids(self, group: int, window_us: int) -> Iterable[SeenId]:
         """Give the ids likewise, of those whose Kafka time can still matter to a window."""
 
-    def ledger(self, group: int) -> Ledger:
-        """Give what the ledger says of the trades that are in the table, and of no later ones."""
+    def ledger(self) -> Ledger:
+        """Give what the ledger says, of the trades that are in the table and of no later ones."""
 
 
 class _NoHistory:
@@ -83,7 +83,7 @@ class _NoHistory:
     def ids(self, group: int, window_us: int) -> Iterable[SeenId]:  # noqa: ARG002
         return ()
 
-    def ledger(self, group: int) -> Ledger:  # noqa: ARG002
+    def ledger(self) -> Ledger:
         return Ledger(frozenset(), {})
 
 

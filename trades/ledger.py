@@ -57,4 +57,4 @@ def difference(ranges: Ranges, less: Ranges) -> Ranges:
 
 def _event(seen: SeenSession, kind: EventKind, first: int, last: int) -> SequenceEvent:
     key, where = seen.key, seen.where
-    return SequenceEvent(*key, kind, first, last, seen.latest, where.topic, where.partition, seen.offset)
+    return SequenceEvent(*key, kind, first, last, seen.latest, where.topic, where.partition, seen.offset, is_owed=True)

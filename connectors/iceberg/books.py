@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.iceberg.commit import Entries
+from connectors.iceberg.fence import Entries
 from trades.batch import Consumed, TradeSlice
 from trades.errors import StateError
 from trades.progress import Counts, PartitionProgress, TopicPartition

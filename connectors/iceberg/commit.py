@@ -7,7 +7,8 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
@@ -18,15 +19,17 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import AssertTableUUID, TableRequirement, TableUpdate
 
 from connectors.iceberg.catalog import TRANSIENT
+from connectors.iceberg.fence import Entries, check_fence
+from connectors.iceberg.lineage import LAST, check_lineage, mark_of
 from connectors.iceberg.progress import PROGRESS, progress_of
 from runtime.failpoints import failpoint
 from runtime.retry import OnRetry, retried
 from trades.errors import FencedError, TableError, UnreachableError
-from trades.progress import Counts, PartitionProgress, Progress, TopicPartition
+from trades.progress import Counts, PartitionProgress, Progress
 
-__all__ = ["Advance", "Committer", "Entries"]
+__all__ = ["Advance", "Committer"]
 
-Entries = Mapping[TopicPartition, PartitionProgress]
+T = TypeVar("T")
 
 CONFLICTS_MAX: Final = 100
 """How often one try is rebased over other writers' commits before it counts as a fault."""
@@ -96,10 +99,29 @@ class Committer:
         self._is_stale = False
 
     def progress(self) -> Progress:
-        """Give what is in the table now, read afresh."""
+        """Give what is in the table now, read afresh.
+
+        Raises:
+            TableError: the table was rolled back behind the job's last commit, dropped, or made anew.
+        """
+        return self.change("reading the table's progress", self._look)
+
+    def change(self, operation: str, act: Callable[[Table], T], *, also: tuple[type[BaseException], ...] = ()) -> T:
+        """Give what `act` gives of the table as it is now; it may change the table, and must be right to do twice.
+
+        A transient fault, or one of the types in `also`, is tried again on the table as it is then.
+        """
+
+        def afresh() -> T:
+            self._refresh()
+            return act(self.table)
+
         with self._lock:
-            retried("reading the table's progress", self._refresh, also=TRANSIENT, on_retry=self._on_retry)
-            return progress_of(self.table)
+            return retried(operation, afresh, also=(*TRANSIENT, *also), on_retry=self._on_retry, sleep=self._sleep)
+
+    def _look(self, table: Table) -> Progress:
+        check_lineage(table.metadata, self._name)
+        return progress_of(table)
 
     def commit(self, advance: Advance) -> Progress:
         """Land an advance once, whatever the catalog answers; give the progress of all writers then.
@@ -125,23 +147,7 @@ class Committer:
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
         """Give the topics' ids that the table knows, with those that it did not know added."""
-        with self._lock:
-            return retried(
-                f"noting topics in table {self._name}",
-                lambda: self._note_topics(ids),
-                also=(*TRANSIENT, CommitFailedException),
-                on_retry=self._on_retry,
-                sleep=self._sleep,
-            )
-
-    def _note_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
-        self._refresh()
-        known: dict[str, str] = msgspec.json.decode(self.table.metadata.properties.get(_TOPICS, "{}"))
-        if not ids.keys() <= known.keys():
-            known = {**ids, **known}
-            with self.table.transaction() as transaction:
-                transaction.set_properties({_TOPICS: msgspec.json.encode(known).decode()})
-        return known
+        return self.change("noting topics", partial(_note_topics, ids), also=(CommitFailedException,))
 
     @property
     def _name(self) -> str:
@@ -189,7 +195,9 @@ class Committer:
         advance.snapshot_ids.append(append.snapshot_id)
         append.commit()
         progress = progress_of(self.table).replaced(advance.writer, advance.result)
-        transaction.set_properties({PROGRESS: progress.text(), _COMMIT + advance.writer: advance.mark})
+        number = self.table.metadata.next_sequence_number()
+        last = mark_of(append.snapshot_id, number)
+        transaction.set_properties({PROGRESS: progress.text(), LAST: last, _COMMIT + advance.writer: advance.mark})
         return _Attempt(
             transaction._updates,  # noqa: SLF001
             (*transaction._requirements, AssertTableUUID(uuid=self.table.metadata.table_uuid)),  # noqa: SLF001
@@ -216,14 +224,9 @@ class Committer:
             raise TableError(f"table {self._name} is not the one the job began with: {error}") from error
 
     def _check_fence(self, advance: Advance) -> None:
+        check_lineage(self.table.metadata, self._name)
         there = progress_of(self.table).of(advance.writer)
-        for where in sorted({*there, *advance.expected}):
-            found, own = there.get(where), advance.expected.get(where)
-            if found != own:
-                raise FencedError(
-                    f"another instance writes to table {self._name} as writer {advance.writer}: {where} is at offset "
-                    f"{_offset(found)}, this instance left it at {_offset(own)}; stop one of the two and start again"
-                )
+        check_fence(self._name, advance.writer, there, advance.expected)
 
     def _discard(self, paths: list[str]) -> None:
         for path in paths:
@@ -250,10 +253,13 @@ class _Attempt:
     manifests: list[str]
 
 
-def _offset(entry: PartitionProgress | None) -> str:
-    if entry is None:
-        return "none"
-    return f"{entry.offset} with {entry.received} received"
+def _note_topics(ids: Mapping[str, str], table: Table) -> dict[str, str]:
+    known: dict[str, str] = msgspec.json.decode(table.metadata.properties.get(_TOPICS, "{}"))
+    if not ids.keys() <= known.keys():
+        known = {**ids, **known}
+        with table.transaction() as transaction:
+            transaction.set_properties({_TOPICS: msgspec.json.encode(known).decode()})
+    return known
 
 
 def _conflict_wait_seconds(conflict: int) -> float:

@@ -1,8 +1,9 @@
 """The writer of the ledger: what the tracker saw, to `sequence_events`."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 import structlog
@@ -10,17 +11,16 @@ from bytewax.outputs import StatefulSinkPartition
 
 from connectors.iceberg.books import resume_state
 from connectors.iceberg.columns import arrow_schema
-from connectors.iceberg.commit import Advance, Entries
+from connectors.iceberg.commit import Advance
+from connectors.iceberg.fence import Entries
 from connectors.iceberg.files import write_file
 from connectors.iceberg.handle import TableHandle
+from connectors.iceberg.withdraw import WRITER
 from runtime.failpoints import failpoint
 from trades.events import SequenceEvent
 from trades.progress import PartitionProgress, TopicPartition
 
-__all__ = ["WRITER", "EventsWriter"]
-
-WRITER: Final = "0"
-"""The ledger's only writer: events are rare."""
+__all__ = ["EventsWriter"]
 
 _log = structlog.get_logger()
 
@@ -28,10 +28,12 @@ _log = structlog.get_logger()
 class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
     """The writer of the ledger."""
 
-    def __init__(self, handle: TableHandle) -> None:
+    def __init__(self, handle: TableHandle, committed: Entries, floors: Mapping[TopicPartition, int]) -> None:
+        """Go on from the ledger's progress; `floors` are the first offsets that the trades' table lacks."""
         self._handle = handle
         self._committer = handle.committer()
-        self.committed: Entries = self._committer.progress().of(WRITER)
+        self.committed = committed
+        self._floors = floors
         self._events: list[SequenceEvent] = []
 
     def write_batch(self, values: list[list[SequenceEvent]]) -> None:
@@ -53,8 +55,7 @@ class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         return resume_state(self.committed)
 
     def _is_new(self, event: SequenceEvent) -> bool:
-        there = self.committed.get(_where(event))
-        return there is None or event.offset >= there.offset
+        return event.is_owed or event.offset >= self._floors.get(_where(event), 0)
 
     def _commit(self) -> None:
         table = self._committer.table

@@ -8,17 +8,19 @@ from bytewax.outputs import FixedPartitionedSink
 
 from connectors.iceberg.books import check_resume
 from connectors.iceberg.books import resume_state as state_of
-from connectors.iceberg.events import WRITER, EventsWriter
+from connectors.iceberg.events import EventsWriter
+from connectors.iceberg.fence import Entries, check_fence
 from connectors.iceberg.handle import TableHandle
-from connectors.iceberg.progress import read_progress
 from connectors.iceberg.tables import TableName
+from connectors.iceberg.withdraw import WRITER, withdraw
 from connectors.iceberg.writer import OnCommit, TradesWriter
 from runtime.retry import OnRetry
 from runtime.settings import Settings
 from trades.batch import Consumed, TradeSlice
 from trades.events import SequenceEvent
+from trades.progress import Progress
 
-__all__ = ["EventsSink", "TradesSink", "read_progress"]
+__all__ = ["EventsSink", "TradesSink"]
 
 _log = structlog.get_logger()
 
@@ -36,23 +38,43 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
     Raises at its start:
         StateError: the recovery store is ahead of the table.
         SettingsError: `K2_WRITERS` is not what the table was made with.
+        TableError: the table was rolled back.
+        FencedError: another instance has committed since this one read the progress that it begins from.
     """
 
-    def __init__(self, settings: Settings, on_commit: OnCommit | None = None, on_retry: OnRetry | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        progress: Progress | None = None,
+        on_commit: OnCommit | None = None,
+        on_retry: OnRetry | None = None,
+    ) -> None:
+        """Take the progress from which all of the job begins; as it is in the table at `open`, if it is not given."""
         self._settings = settings
+        self._progress = progress
         self._on_commit = on_commit
         self._handle = TableHandle(settings, TableName.TRADES, on_retry)
 
-    def open(self) -> None:
-        """Open or make the table now, so that what is amiss is said before the job runs."""
-        self._handle.open()
+    def open(self) -> Progress:
+        """Open or make the table now, so that what is amiss is said before the job runs; give the progress."""
+        there = self._handle.committer().progress()
+        if self._progress is None:
+            self._progress = there
+        for writer in map(str, range(self._settings.writers)):
+            check_fence(self._handle.name, writer, there.of(writer), self._progress.of(writer))
+        return self._progress
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
         """Give the topics' ids as they were when first read; those not known yet are noted in the table now."""
         return self._handle.committer().remember_topics(ids)
 
     def list_parts(self) -> list[str]:
-        """Name the writers with two digits, since Bytewax counts partitions in the order of their text."""
+        """Name the writers with two digits, since Bytewax counts partitions in the order of their text.
+
+        Asked once all processes have come together, before any can commit: whoever moved the table since this process
+        read it is another instance.
+        """
+        self.open()
         return [f"{writer:02d}" for writer in range(self._settings.writers)]
 
     def part_fn(self, item_key: str) -> int:
@@ -60,36 +82,46 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         return int(item_key)
 
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "TradesWriter":
-        """Begin at the writer's progress in the table."""
-        writer = TradesWriter(str(int(for_part)), self._handle, self._on_commit)
-        check_resume(resume_state, writer.books.committed, self._handle.name)
-        _log.info("writer_ready", step=step_id, writer=for_part, offsets=state_of(writer.books.committed)["offsets"])
-        return writer
+        """Begin at the writer's progress."""
+        writer = str(int(for_part))
+        progress = self.open() if self._progress is None else self._progress
+        committed = progress.of(writer)
+        check_resume(resume_state, committed, self._handle.name)
+        _log.info("writer_ready", step=step_id, writer=for_part, offsets=state_of(committed)["offsets"])
+        return TradesWriter(writer, self._handle, committed, self._on_commit)
 
 
 class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
     """Land sequence events in the table `sequence_events`. Can support exactly-once processing.
 
-    Items are `("0", list[SequenceEvent])`. An epoch without events commits nothing. The progress moves
-    at the end of an epoch only, behind the last message of each topic partition that caused an event.
-    That is right because a source partition reads in order and an epoch ends between polls: what lies
-    below belongs to this epoch or an earlier one, and steps emit in the epoch of their input, so every
-    key group's events of it have come. On replay, events below the progress are dropped.
+    Items are `("0", list[SequenceEvent])`. An epoch without events commits nothing.
+
+    The ledger follows the trades' table, of which it is told the progress from which the job begins.
+    Events of trades that are not in that table are withdrawn at the start, since the replay will bring
+    them again, perhaps others. Events that a replay brings of trades that are in it are dropped; what
+    the ledger lacks of those comes as owed.
     """
 
-    def __init__(self, settings: Settings, on_retry: OnRetry | None = None) -> None:
+    def __init__(self, settings: Settings, landed: Progress | None = None, on_retry: OnRetry | None = None) -> None:
+        """Take the progress of the trades' table; None for nothing there yet."""
+        writers = [str(writer) for writer in range(settings.writers)]
+        landed = landed or Progress()
+        self._floors = {where: landed.next_offset(where, writers) or 0 for where in landed.partitions()}
         self._handle = TableHandle(settings, TableName.SEQUENCE_EVENTS, on_retry)
+        self._committed: Entries | None = None
 
-    def open(self) -> None:
-        """Open or make the table now, so that what is amiss is said before the job runs."""
-        self._handle.open()
+    def open(self) -> Entries:
+        """Open or make the table now, bring it back to the trades' table, and give its progress."""
+        committer = self._handle.committer()
+        committer.progress()
+        self._committed = withdraw(committer, self._floors).of(WRITER)
+        return self._committed
 
     def list_parts(self) -> list[str]:
         """Name the only writer."""
         return [WRITER]
 
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "EventsWriter":  # noqa: ARG002
-        """Begin at the ledger's progress."""
-        writer = EventsWriter(self._handle)
-        check_resume(resume_state, writer.committed, self._handle.name)
-        return writer
+        """Begin at the ledger's progress, wherever the recovery store was: it follows the trades' table alone."""
+        committed = self.open() if self._committed is None else self._committed
+        return EventsWriter(self._handle, committed, self._floors)

@@ -12,6 +12,7 @@ from connectors.iceberg.books import Books, resume_state
 from connectors.iceberg.buffer import FLUSH_ROWS, RowBuffer
 from connectors.iceberg.columns import arrow_schema
 from connectors.iceberg.commit import Advance
+from connectors.iceberg.fence import Entries
 from connectors.iceberg.files import write_file
 from connectors.iceberg.handle import TableHandle
 from runtime.failpoints import failpoint
@@ -40,13 +41,19 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
     """One writer of the table `trades`: the rows of its key groups."""
 
     def __init__(
-        self, writer: str, handle: TableHandle, on_commit: OnCommit | None = None, flush_rows: int = FLUSH_ROWS
+        self,
+        writer: str,
+        handle: TableHandle,
+        committed: Entries,
+        on_commit: OnCommit | None = None,
+        flush_rows: int = FLUSH_ROWS,
     ) -> None:
+        """Go on from the writer's progress, as the job read it before anything was judged by it."""
         self._writer = writer
         self._handle = handle
         self._committer = handle.committer()
         self._on_commit = on_commit
-        self.books = Books(self._committer.progress().of(writer))
+        self.books = Books(committed)
         self._buffer = RowBuffer(arrow_schema(self._committer.table.schema()), flush_rows)
         self._files: list[DataFile] = []
         self._newest: int | None = None

@@ -10,7 +10,7 @@ from tests.simulation.market import Market, Where
 
 __all__ = ["Fault", "Life", "Plan", "make_plan"]
 
-RAISED_ONCE: Final = ("letters.kept", "letters.resumed")
+RAISED_ONCE: Final = ("letters.kept", "letters.resumed", "events.withdrawing", "events.withdrawn")
 ANSWERS: Final = ("lost", "conflict")
 
 

@@ -148,7 +148,7 @@ def test_the_ledger_is_told_what_it_lacks(ledger: Ledger, owed: list[str]) -> No
     tracker.absorb(seen)
     events = list(owed_events(seen, tracker, ledger))
     assert [f"{event.event} {event.first_sequence}-{event.last_sequence}" for event in events] == owed
-    assert all(event[6:] == (50, "trades", 0, 7) for event in events)
+    assert all(event[6:] == (50, "trades", 0, 7, True) for event in events)
     assert all(isinstance(event, SequenceEvent) and isinstance(event.event, EventKind) for event in events)
 
 

@@ -122,7 +122,8 @@ def writer_of(
     settings: Settings, writer: str = "0", on_commit: OnCommit | None = None, flush_rows: int = 300_000
 ) -> TradesWriter:
     """Begin a writer as a process of its own would."""
-    return TradesWriter(writer, TableHandle(settings, TableName.TRADES, None), on_commit, flush_rows)
+    handle = TableHandle(settings, TableName.TRADES, None)
+    return TradesWriter(writer, handle, handle.committer().progress().of(writer), on_commit, flush_rows)
 
 
 def rows_of(table: Table) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ class Catalog:
         self._catalog = committer.table.catalog
         self._commit = self._catalog.commit_table
         self._monkeypatch = monkeypatch
-        self.writer = TradesWriter("0", handle)
+        self.writer = TradesWriter("0", handle, committer.progress().of("0"))
 
     def answer(self, answer: Callable[[Callable[[], Any], int], Any]) -> None:
         """Let `answer(commit, number)` say what becomes of each commit."""

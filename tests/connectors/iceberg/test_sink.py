@@ -13,9 +13,9 @@ from connectors.iceberg.progress import read_progress
 from connectors.iceberg.sink import EventsSink, TradesSink
 from connectors.iceberg.tables import TableName, open_table
 from tests.connectors.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in
-from trades.errors import StateError
+from trades.errors import FencedError, StateError
 from trades.events import EventKind, SequenceEvent
-from trades.progress import PartitionProgress, TopicPartition
+from trades.progress import PartitionProgress, Progress, TopicPartition
 
 
 def event(offset: int, exchange: str = "kraken", partition: int = 0) -> SequenceEvent:
@@ -56,11 +56,29 @@ def test_a_recovery_store_ahead_of_the_table_is_refused(tmp_path: Path, offset: 
     writer.write_batch([piece_of([Row(row) for row in range(4)]), read_to(4)])
     writer.snapshot()
     state = {"format": 1, "offsets": {"trades:0": offset}}
+    again = TradesSink(settings_in(tmp_path))
     if is_ahead:
         with pytest.raises(StateError, match=r"trades:0 at offset 5, the table at 4; run `k2 recovery"):
-            sink.build_part("out", "00", state)
+            again.build_part("out", "00", state)
     else:
-        sink.build_part("out", "00", state)
+        again.build_part("out", "00", state)
+
+
+def test_a_commit_since_the_start_is_fenced(tmp_path: Path) -> None:
+    """What another instance landed after the progress was read is not built upon by state that does not know it."""
+    settings = settings_in(tmp_path)
+    ours = TradesSink(settings)
+    ours.open()
+    other = TradesSink(settings).build_part("out", "00", None)
+    other.write_batch([piece_of([Row(row) for row in range(4)]), read_to(4)])
+    other.snapshot()
+    with pytest.raises(FencedError, match=r"trades:0 is at offset 4 with 4 received, this instance left it at none"):
+        ours.list_parts()
+
+
+def landed(*offsets: int) -> Progress:
+    """Give the progress of trades that are in the table to an offset of each partition."""
+    return Progress({"0": {TopicPartition("trades", part): PartitionProgress(to) for part, to in enumerate(offsets)}})
 
 
 def test_events_land_once(tmp_path: Path) -> None:
@@ -69,7 +87,7 @@ def test_events_land_once(tmp_path: Path) -> None:
     writer = EventsSink(settings).build_part("out", "0", None)
     writer.write_batch([[event(7), event(3, "okx")], [event(5), event(2, partition=1)]])
     assert writer.snapshot() == {"format": 1, "offsets": {"trades:0": 8, "trades:1": 3}}
-    again = EventsSink(settings).build_part("out", "0", {"format": 1, "offsets": {}})
+    again = EventsSink(settings, landed(8, 3)).build_part("out", "0", {"format": 1, "offsets": {}})
     again.write_batch([[event(5), event(7), event(9)]])
     again.snapshot()
     again.snapshot()
@@ -82,6 +100,45 @@ def test_events_land_once(tmp_path: Path) -> None:
     assert len(table.snapshots()) == 2
     progress = read_progress(settings, TableName.SEQUENCE_EVENTS).of("0")
     assert progress[TopicPartition("trades", 0)] == PartitionProgress(10, received=4, stored=4)
+
+
+def test_owed_events_land_wherever_their_trade_lies(tmp_path: Path) -> None:
+    """An event that a crash kept back lands though the ledger is beyond its offset already."""
+    settings = settings_in(tmp_path)
+    writer = EventsSink(settings, landed(8)).build_part("out", "0", None)
+    writer.write_batch([[event(2)._replace(is_owed=True), event(3), event(9)]])
+    writer.snapshot()
+    table = open_table(open_catalog(settings), settings, TableName.SEQUENCE_EVENTS)
+    assert [row["offset"] for row in rows_of_events(table)] == [2, 9]
+
+
+@pytest.mark.parametrize(
+    ("progress", "left"),
+    [
+        (landed(8, 3), [(0, 3), (0, 5), (0, 7), (1, 2)]),
+        (landed(7, 3), [(0, 3), (0, 5), (1, 2)]),
+        (landed(4, 0), [(0, 3)]),
+        (landed(8), [(0, 3), (0, 5), (0, 7)]),
+        (landed(), []),
+        (None, []),
+    ],
+)
+def test_events_of_trades_that_did_not_land_are_withdrawn(
+    tmp_path: Path, progress: Progress | None, left: list[tuple[int, int]]
+) -> None:
+    """What the ledger has beyond the trades' table goes, with its progress, and may come again in another form."""
+    settings = settings_in(tmp_path)
+    writer = EventsSink(settings).build_part("out", "0", None)
+    writer.write_batch([[event(7), event(3, "okx")], [event(5), event(2, partition=1)]])
+    writer.snapshot()
+    again = EventsSink(settings, progress).build_part("out", "0", None)
+    table = open_table(open_catalog(settings), settings, TableName.SEQUENCE_EVENTS)
+    assert [(row["partition"], row["offset"]) for row in rows_of_events(table)] == left
+    stored = sum(entry.stored for entry in read_progress(settings, TableName.SEQUENCE_EVENTS).of("0").values())
+    assert stored == len(left)
+    again.write_batch([[event(20), event(20, partition=1)]])
+    again.snapshot()
+    assert len(rows_of_events(table)) == len(left) + 2
 
 
 def rows_of_events(table: Any) -> list[dict[str, Any]]:
