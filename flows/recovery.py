@@ -21,11 +21,12 @@ RUNNER: Final = "bytewax.run"
 _LOG = structlog.get_logger()
 
 
-def hold_store(settings: Settings) -> None:
+def hold_store(settings: Settings) -> bool:
     """See to the store that `python -m bytewax.run` was given, before anything is touched.
 
     It is locked for as long as the process lives, and refused where it is none, another flow's, or not whole. What
     an epoch that was cut off left in it is removed. That the table has progress of which no store knows is said.
+    Gives whether states may be resumed from it; a process whose peers have the partitions cannot know, and says so.
 
     Raises:
         SettingsError: the folder is no recovery store.
@@ -33,17 +34,19 @@ def hold_store(settings: Settings) -> None:
     """
     arguments = _arguments()
     if arguments is None:
-        return
+        return False
     if arguments.recovery_directory is None:
         _warn_of_lost(settings, "no recovery store is given (-r), but the table has progress: going on from the table")
-        return
+        return False
     store = _held(Path(arguments.recovery_directory), arguments.process_id or 0, _processes(arguments))
-    if store is not None and store.execution is None:
-        _warn_of_lost(
-            settings,
-            "the recovery store is empty, but the table has progress: going on from the table",
-            store=str(store.folder),
-        )
+    if store is None or store.execution is not None:
+        return True
+    _warn_of_lost(
+        settings,
+        "the recovery store is empty, but the table has progress: going on from the table",
+        store=str(store.folder),
+    )
+    return False
 
 
 def _held(folder: Path, process: int, processes: int) -> Store | None:

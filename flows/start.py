@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 import structlog
 
 from connectors.dead_letters import DeadLettersSink
+from connectors.iceberg.pair import pair
 from connectors.iceberg.progress import read_progress
 from connectors.iceberg.sink import EventsSink, TradesSink
 from connectors.kafka.source import KafkaSource
@@ -35,16 +36,16 @@ def start() -> tuple[Settings, Ends]:
     set_up_logs()
     _end_on_signals()
     settings = read_settings()
-    hold_store(settings)
+    is_resumed = hold_store(settings)
     if settings.metrics_port:
         serve_health(HEALTH, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
-    ends = _real_ends(settings)
+    ends = _real_ends(settings, is_resumed=is_resumed)
     # What is alive now stays alive: the cyclic collector need not look at it again and again.
     gc.freeze()
     return settings, ends
 
 
-def _real_ends(settings: Settings) -> Ends:
+def _real_ends(settings: Settings, *, is_resumed: bool = False) -> Ends:
     letters = DeadLettersSink(settings, partial(read_progress, settings))
     letters.open()
     progress = read_progress(settings)
@@ -53,6 +54,7 @@ def _real_ends(settings: Settings) -> Ends:
     trades.open()
     check_topics(trades.remember_topics(source.topic_ids), source.topic_ids)
     events = EventsSink(settings, progress, _count_retry)
+    pair(trades.committer, events.committer, is_resumed=is_resumed)
     events.open()
     return Ends(kafka=source, iceberg=trades, events=events, dead_letters=letters, history=TableHistory(settings))
 

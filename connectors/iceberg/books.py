@@ -115,21 +115,28 @@ class Books:
         return page
 
 
-def resume_state(committed: Entries) -> dict[str, Any]:
-    """Give what a sink's snapshot holds: how far the writer was in the table."""
-    return {"format": STATE_FORMAT, "offsets": {str(where): entry.offset for where, entry in committed.items()}}
+def resume_state(committed: Entries, table_id: str) -> dict[str, Any]:
+    """Give what a sink's snapshot holds: which table it writes, and how far the writer was in it."""
+    offsets = {str(where): entry.offset for where, entry in committed.items()}
+    return {"format": STATE_FORMAT, "table": table_id, "offsets": offsets}
 
 
-def check_resume(state: Mapping[str, Any] | None, committed: Entries, table: str) -> None:
+def check_resume(state: Mapping[str, Any] | None, committed: Entries, table: str, table_id: str) -> None:
     """Refuse a recovery store that knows of more than the table holds; older is well, since it is replayed.
 
     Raises:
-        StateError: the store is ahead of the table, or of a later format.
+        StateError: the store is ahead of the table, of another table, or of a later format.
     """
     if state is None:
         return
     if state.get("format") != STATE_FORMAT:
         raise StateError(f"the recovery store holds format {state.get('format')}; this version reads {STATE_FORMAT}")
+    if state.get("table", table_id) != table_id:
+        raise StateError(
+            f"the recovery store is of another table than {table} is now: that one was dropped and made anew, or "
+            "K2_NAMESPACE, K2_CATALOG or K2_DATA_DIR is another; set them back, or make a new store by "
+            "`k2 recovery init DIR`"
+        )
     for name, offset in sorted(state["offsets"].items()):
         where = TopicPartition.parse(name)
         there = committed[where].offset if where in committed else None

@@ -150,6 +150,11 @@ class Committer:
         return self.change("noting topics", partial(_note_topics, ids), also=(CommitFailedException,))
 
     @property
+    def table_id(self) -> str:
+        """The table's UUID: another after it was dropped and made anew."""
+        return str(self.table.metadata.table_uuid)
+
+    @property
     def _name(self) -> str:
         return ".".join(self.table.name())
 

@@ -52,7 +52,7 @@ class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
             # Bytewax turns what leaves here into a panic without a word.
             _log.exception("commit_failed", table=self._handle.name)
             raise
-        return resume_state(self.committed)
+        return resume_state(self.committed, self._committer.table_id)
 
     def _is_new(self, event: SequenceEvent) -> bool:
         return event.is_owed or event.offset >= self._floors.get(_where(event), 0)

@@ -7,7 +7,7 @@ import structlog
 from bytewax.outputs import FixedPartitionedSink
 
 from connectors.iceberg.books import check_resume
-from connectors.iceberg.books import resume_state as state_of
+from connectors.iceberg.commit import Committer
 from connectors.iceberg.events import EventsWriter
 from connectors.iceberg.fence import Entries, check_fence
 from connectors.iceberg.handle import TableHandle
@@ -57,7 +57,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
 
     def open(self) -> Progress:
         """Open or make the table now, so that what is amiss is said before the job runs; give the progress."""
-        there = self._handle.committer().progress()
+        there = self.committer.progress()
         if self._progress is None:
             self._progress = there
         for writer in map(str, range(self._settings.writers)):
@@ -66,7 +66,12 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
         """Give the topics' ids as they were when first read; those not known yet are noted in the table now."""
-        return self._handle.committer().remember_topics(ids)
+        return self.committer.remember_topics(ids)
+
+    @property
+    def committer(self) -> Committer:
+        """The commits of this process to the table, which is opened or made for it."""
+        return self._handle.committer()
 
     def list_parts(self) -> list[str]:
         """Name the writers with two digits, since Bytewax counts partitions in the order of their text.
@@ -86,8 +91,9 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         writer = str(int(for_part))
         progress = self.open() if self._progress is None else self._progress
         committed = progress.of(writer)
-        check_resume(resume_state, committed, self._handle.name)
-        _log.info("writer_ready", step=step_id, writer=for_part, offsets=state_of(committed)["offsets"])
+        check_resume(resume_state, committed, self._handle.name, self.committer.table_id)
+        offsets = {str(where): entry.offset for where, entry in committed.items()}
+        _log.info("writer_ready", step=step_id, writer=for_part, offsets=offsets)
         return TradesWriter(writer, self._handle, committed, self._on_commit)
 
 
@@ -110,11 +116,15 @@ class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         self._handle = TableHandle(settings, TableName.SEQUENCE_EVENTS, on_retry)
         self._committed: Entries | None = None
 
+    @property
+    def committer(self) -> Committer:
+        """The commits of this process to the ledger, which is opened or made for it."""
+        return self._handle.committer()
+
     def open(self) -> Entries:
         """Open or make the table now, bring it back to the trades' table, and give its progress."""
-        committer = self._handle.committer()
-        committer.progress()
-        self._committed = withdraw(committer, self._floors).of(WRITER)
+        self.committer.progress()
+        self._committed = withdraw(self.committer, self._floors).of(WRITER)
         return self._committed
 
     def list_parts(self) -> list[str]:

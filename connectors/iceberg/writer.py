@@ -77,7 +77,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
             # Bytewax turns what leaves here into a panic without a word.
             _log.exception("commit_failed", table=self._handle.name, writer=self._writer)
             raise
-        return resume_state(self.books.committed)
+        return resume_state(self.books.committed, self._committer.table_id)
 
     def _take(self, piece: TradeSlice) -> None:
         picks = self.books.count(piece)

@@ -50,7 +50,7 @@ def roll_back(table: Table, commits: int = 1) -> None:
 
 @pytest.mark.parametrize("commits", [1, 2])
 def test_a_table_rolled_back_is_refused(settings: Settings, writer: TradesWriter, commits: int) -> None:
-    """Rows that the progress counts are gone: neither a running job nor a new one goes on, and both name the way out."""
+    """Rows that the progress counts are gone: neither a running job nor a new one goes on; both name the way out."""
     roll_back(table_of(settings), commits)
     said = r"trades was rolled back to snapshot \d+, behind this job's last commit \d+.*k2 recovery roll-forward"
     with pytest.raises(TableError, match=said):

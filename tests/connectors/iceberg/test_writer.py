@@ -123,7 +123,7 @@ def test_rows_and_progress_are_one_commit(settings: Settings, table: Table) -> N
     verdicts = [0, 0, DUPLICATE, CONFLICT, 0]
     first = piece_of([Row(offset, verdict=verdict) for offset, verdict in enumerate(verdicts)])
     writer.write_batch([first, read_to(8, rejected=[5], skipped=[6, 7])])
-    assert writer.snapshot() == {"format": 1, "offsets": {"trades:0": 8}}
+    assert writer.snapshot()["offsets"] == {"trades:0": 8}
     writer.write_batch([read_to(10), piece_of([Row(8), Row(9, verdict=DUPLICATE)])])
     writer.snapshot()
     assert offsets_of(table) == [0, 1, 4, 8]
