@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from cli.console import Json, show_record, to_json
+from cli.mending import roll_forward, skip
 from cli.rows import print_table
 from connectors.iceberg.progress import read_progress
 from runtime.recovery.copies import back_up, make_store
@@ -21,7 +22,7 @@ __all__ = ["Verdict", "app", "verdict"]
 
 PARTITIONS_MAX: Final = 256
 
-app = typer.Typer(no_args_is_help=True, help="The recovery store: made, looked at, backed up, restored.")
+app = typer.Typer(no_args_is_help=True, help="The recovery store, and ways on where the job refuses to start.")
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The recovery store, as in -r.")]
 
@@ -91,6 +92,10 @@ def restore(
     """Put a backup where the job looks for its store; deletes nothing."""
     store, replaced = restore_store(backup, folder, replace=replace)
     show_record({"store": folder, "replaced": replaced, **_resumed(store, as_json=as_json)}, as_json=as_json)
+
+
+app.command()(skip)
+app.command()(roll_forward)
 
 
 def verdict(store: Store, progress: Progress, where: TopicPartition) -> Verdict:

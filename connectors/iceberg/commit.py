@@ -54,6 +54,8 @@ class Advance:
     """Of each topic partition that moves: the next offset, and the counts of this commit alone."""
     files: list[DataFile]
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    remark: Mapping[str, str] = field(default_factory=dict)
+    """More for the snapshot's summary."""
     snapshot_ids: list[int] = field(default_factory=list)
     """Of every try, since a try that seemed to fail can have landed."""
 
@@ -78,6 +80,7 @@ class Advance:
             "k2.dead_letters": str(counts.dead_letters),
             "k2.skipped": str(counts.skipped),
             PROGRESS: Progress({self.writer: self.moves}).text(),
+            **self.remark,
         }
 
 

@@ -2,12 +2,13 @@
 
 from typing import Final
 
+from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
 from trades.errors import TableError
 
-__all__ = ["LAST", "check_lineage", "is_rolled_back", "last_of", "mark_of"]
+__all__ = ["LAST", "check_lineage", "is_rolled_back", "last_of", "mark_of", "roll_forward"]
 
 LAST: Final = "k2.snapshot"
 """Table property: the job's last snapshot as `id:sequence number`. It survives the snapshot's expiry."""
@@ -60,6 +61,27 @@ def check_lineage(metadata: TableMetadata, table: str) -> None:
             f"{last[0]}: rows that k2.progress counts are gone; take the rollback back by `k2 recovery roll-forward`, "
             "or begin anew in another K2_NAMESPACE"
         )
+
+
+def roll_forward(table: Table) -> int | None:
+    """Make the job's last snapshot the current one again; give its id, None where it was not rolled back.
+
+    Raises:
+        TableError: the job's last snapshot has expired, or others committed since the rollback.
+    """
+    name, metadata = ".".join(table.name()), table.metadata
+    last, current = last_of(metadata), metadata.current_snapshot()
+    if last is None or not is_rolled_back(metadata):
+        return None
+    if metadata.snapshot_by_id(last[0]) is None:
+        raise TableError(f"table {name}: snapshot {last[0]} has expired, so there is nothing to go forward to")
+    if current is not None and _number(current) > last[1]:
+        raise TableError(
+            f"table {name}: snapshot {current.snapshot_id} was committed by others after the rollback and would be "
+            "lost; move its rows elsewhere first"
+        )
+    table.manage_snapshots().set_current_snapshot(snapshot_id=last[0]).commit()
+    return last[0]
 
 
 def _number(snapshot: Snapshot) -> int:

@@ -82,7 +82,7 @@ def decide_start(where: TopicPartition, record: Record, watermarks: Watermarks) 
     if start.offset < watermarks.low:
         raise OffsetError(
             f"{where} begins at offset {watermarks.low}, but {start.offset} is to be read next ({start.why}): messages "
-            "have expired unread; begin a new table by another K2_NAMESPACE"
+            f"have expired unread; if nobody has them any more, give them up by `k2 recovery skip {where} --yes`"
         )
     return start
 

@@ -7,7 +7,7 @@ from pyiceberg.expressions import EqualTo
 from pyiceberg.table import Table
 
 from connectors.iceberg.catalog import open_catalog
-from connectors.iceberg.lineage import is_rolled_back
+from connectors.iceberg.lineage import is_rolled_back, last_of, roll_forward
 from connectors.iceberg.sink import TradesSink
 from connectors.iceberg.tables import TableName, open_table
 from connectors.iceberg.writer import TradesWriter
@@ -57,6 +57,40 @@ def test_a_table_rolled_back_is_refused(settings: Settings, writer: TradesWriter
         land(writer, 12)
     with pytest.raises(TableError, match=said):
         TradesSink(settings).open()
+
+
+def test_a_rollback_is_taken_back(settings: Settings, writer: TradesWriter) -> None:
+    """The job's last commit is the current one again, and the writer goes on; a second time nothing is done."""
+    table = table_of(settings)
+    roll_back(table, 2)
+    last = last_of(table.refresh().metadata)
+    assert last is not None
+    assert roll_forward(table) == last[0]
+    assert roll_forward(table.refresh()) is None
+    land(writer, 12)
+    assert offsets_of(table) == list(range(16))
+
+
+def test_a_rollback_that_others_built_upon_is_not_taken_back(settings: Settings, writer: TradesWriter) -> None:
+    """Their rows would be gone."""
+    table = table_of(settings)
+    rows = table.scan().to_arrow().slice(0, 1)
+    roll_back(table)
+    table.refresh().append(rows)
+    with pytest.raises(TableError, match="by others after the rollback"):
+        roll_forward(table)
+    assert len(offsets_of(table)) == 9
+
+
+def test_a_rollback_to_what_has_expired_is_not_taken_back(settings: Settings, writer: TradesWriter) -> None:
+    """There is nothing to go forward to, and it says so."""
+    table = table_of(settings)
+    roll_back(table)
+    last = last_of(table.refresh().metadata)
+    assert last is not None
+    table.maintenance.expire_snapshots().by_id(last[0]).commit()
+    with pytest.raises(TableError, match=rf"snapshot {last[0]} has expired"):
+        roll_forward(table.refresh())
 
 
 def test_a_rollback_is_seen_below_a_later_commit_of_others(settings: Settings, writer: TradesWriter) -> None:

@@ -1,0 +1,66 @@
+"""`k2 recovery skip` and `roll-forward`: the ways on where the job refuses to go on by itself."""
+
+from typing import Annotated
+
+import typer
+
+from cli.console import Json, show_record
+from connectors.iceberg.catalog import find_table
+from connectors.iceberg.commit import Committer
+from connectors.iceberg.handle import TableHandle
+from connectors.iceberg.lineage import roll_forward as roll_table_forward
+from connectors.iceberg.skip import give_up
+from connectors.iceberg.tables import TableName
+from connectors.kafka.client import KafkaClient
+from runtime.settings import Settings, read_settings
+from trades.errors import SettingsError
+from trades.progress import TopicPartition
+
+__all__ = ["roll_forward", "skip"]
+
+
+def skip(
+    partition: Annotated[str, typer.Argument(metavar="TOPIC:PARTITION", help="As the job names it.")],
+    *,
+    to: Annotated[
+        int | None, typer.Option(min=1, help="First offset to read; else the first that the broker holds.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it: those messages are lost to the table for good.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Give up messages that expired unread: move the table's progress over them. Stop the job first."""
+    settings = read_settings()
+    where = _partition(partition)
+    offset = to if to is not None else KafkaClient(settings).lows([where])[where]
+    if not yes:
+        raise SettingsError(f"{where}: all before offset {offset} that is not in the table is lost then; say --yes")
+    first = give_up(_committer(settings, TableName.TRADES), where, offset, settings.writers)
+    show_record({"partition": str(where), "given_up_first": first, "given_up_last": offset - 1}, as_json=as_json)
+
+
+def roll_forward(*, as_json: Json = False) -> None:
+    """Take a rollback of the job's tables back: make the job's last commit the current one again."""
+    settings = read_settings()
+    done = {
+        str(which): _committer(settings, which).change("rolling the table forward", roll_table_forward)
+        for which in TableName
+    }
+    show_record(done, as_json=as_json)
+    if not any(done.values()) and not as_json:
+        typer.echo("k2: neither table was rolled back behind the job's last commit", err=True)
+
+
+def _committer(settings: Settings, which: TableName) -> Committer:
+    """Open a table; none is made."""
+    if find_table(settings, which) is None:
+        raise SettingsError(
+            f"there is no table {settings.namespace}.{which}: see K2_NAMESPACE, K2_CATALOG, K2_DATA_DIR"
+        )
+    return TableHandle(settings, which, None).committer()
+
+
+def _partition(text: str) -> TopicPartition:
+    topic, _, number = text.rpartition(":")
+    if not topic or not number.isdecimal():
+        raise SettingsError(f"{text!r} is no partition; give it as TOPIC:PARTITION, such as trades:0")
+    return TopicPartition(topic, int(number))
