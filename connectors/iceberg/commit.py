@@ -16,12 +16,14 @@ from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.update import AssertTableUUID, TableRequirement, TableUpdate
+from pyiceberg.table.update import TableRequirement, TableUpdate
 
 from connectors.iceberg.catalog import TRANSIENT
+from connectors.iceberg.expiry import AssertRemovable, removable, removals
 from connectors.iceberg.fence import Entries, check_fence
 from connectors.iceberg.lineage import LAST, check_lineage, mark_of
 from connectors.iceberg.progress import PROGRESS, progress_of
+from connectors.iceberg.tables import MANIFESTS_MERGED
 from runtime.failpoints import failpoint
 from runtime.retry import OnRetry, retried
 from trades.errors import FencedError, TableError, UnreachableError
@@ -162,7 +164,9 @@ class Committer:
         return ".".join(self.table.name())
 
     def _try(self, advance: Advance) -> None:
-        if (advance.snapshot_ids or self._is_stale) and self._find(advance):
+        # A snapshot that is to be removed may have got a tag since.
+        must_look = advance.snapshot_ids or self._is_stale or removable(self.table.metadata)
+        if must_look and self._find(advance):
             return
         try:
             self._rebase_until_in(advance)
@@ -197,7 +201,9 @@ class Committer:
 
     def _stage(self, advance: Advance) -> "_Attempt":
         transaction = _AppendTransaction(self.table)
-        append = transaction.update_snapshot(snapshot_properties=advance.summary).merge_append()
+        update = transaction.update_snapshot(snapshot_properties=advance.summary)
+        is_merge_due = self.table.metadata.next_sequence_number() % MANIFESTS_MERGED == 0
+        append = update.merge_append() if is_merge_due else update.fast_append()
         for file in advance.files:
             append.append_data_file(file)
         advance.snapshot_ids.append(append.snapshot_id)
@@ -206,9 +212,11 @@ class Committer:
         number = self.table.metadata.next_sequence_number()
         last = mark_of(append.snapshot_id, number)
         transaction.set_properties({PROGRESS: progress.text(), LAST: last, _COMMIT + advance.writer: advance.mark})
+        removed = removable(self.table.metadata)
+        is_removable = AssertRemovable(uuid=self.table.metadata.table_uuid, removed=removed)
         return _Attempt(
-            transaction._updates,  # noqa: SLF001
-            (*transaction._requirements, AssertTableUUID(uuid=self.table.metadata.table_uuid)),  # noqa: SLF001
+            (*transaction._updates, *removals(removed)),  # noqa: SLF001
+            (*transaction._requirements, is_removable),  # noqa: SLF001
             [*append._written_manifests, *append._written_manifest_lists],  # noqa: SLF001
         )
 

@@ -19,7 +19,9 @@ from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.types import DecimalType, IcebergType, IntegerType, LongType, NestedField, StringType, TimestamptzType
 from sqlalchemy.exc import IntegrityError
 
+from connectors.iceberg import retention
 from connectors.iceberg.catalog import TRANSIENT, open_catalog
+from connectors.iceberg.expiry import retention_in
 from runtime.retry import OnRetry, retried
 from runtime.settings import Settings
 from trades.errors import SettingsError, TableError
@@ -27,10 +29,15 @@ from trades.errors import SettingsError, TableError
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
-__all__ = ["WRITERS", "TableName", "connect", "open_table"]
+__all__ = ["MANIFESTS_MERGED", "WRITERS", "TableName", "connect", "open_table"]
 
 WRITERS: Final = "k2.writers"
 """The table property that holds the number of writers the table was made for."""
+MANIFESTS_MERGED: Final = 20
+"""One commit in so many merges small manifests; the others only add theirs.
+
+Left to itself PyIceberg merges again and again into a manifest that is nearly full, in the end with each commit.
+"""
 _RACES_MAX: Final = 10
 
 
@@ -89,10 +96,11 @@ _PROPERTIES: Final = {
     "write.parquet.compression-codec": "zstd",
     # A commit reads and writes the list of all manifests; these keep it short, and each merge small.
     "commit.manifest-merge.enabled": "true",
-    "commit.manifest.min-count-to-merge": "20",
+    "commit.manifest.min-count-to-merge": str(MANIFESTS_MERGED),
     "commit.manifest.target-size-bytes": str(128 * 1024),
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
+    **retention.PROPERTIES,
 }
 
 
@@ -134,12 +142,13 @@ def open_table(catalog: "Catalog", settings: Settings, which: TableName) -> Tabl
     """Open one of the job's tables; it and its namespace are made where absent, also by several at once.
 
     Raises:
-        TableError: there is a table of that name with another shape.
+        TableError: there is a table of that name with another shape, or a bad property.
         SettingsError: `K2_WRITERS` is not what the table was made with.
     """
     identifier = (*settings.namespace.split("."), which.value)
     table = _load_or_make(catalog, identifier, _DESIGNS[which], settings)
     _check_shape(table, _DESIGNS[which])
+    retention_in(table.metadata)
     if which is TableName.TRADES:
         _check_writers(table, settings)
     return table

@@ -11,6 +11,7 @@ from pyiceberg.types import LongType, NestedField
 
 from connectors.iceberg.catalog import open_catalog
 from connectors.iceberg.progress import read_progress
+from connectors.iceberg.retention import PROPERTIES
 from connectors.iceberg.tables import TableName, connect, open_table
 from tests.connectors.iceberg.pieces import settings_in
 from trades.errors import SettingsError, TableError
@@ -72,6 +73,19 @@ def test_the_number_of_writers_is_fixed(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"K2_WRITERS=3.*made for 2 writers"):
         open_table(catalog, settings_in(tmp_path, writers=3), TableName.TRADES)
     open_table(catalog, settings_in(tmp_path, writers=3), TableName.SEQUENCE_EVENTS)
+
+
+@pytest.mark.parametrize("which", list(TableName))
+def test_what_snapshots_are_kept_stands_in_the_table(tmp_path: Path, which: TableName) -> None:
+    """A new table bears the rules, for other tools as well; a value that makes no sense is refused and named."""
+    settings = settings_in(tmp_path)
+    catalog = open_catalog(settings)
+    table = open_table(catalog, settings, which)
+    assert PROPERTIES.items() <= table.properties.items()
+    with table.transaction() as transaction:
+        transaction.set_properties({"history.expire.min-snapshots-to-keep": "all"})
+    with pytest.raises(TableError, match=rf"{which} does not say.*min-snapshots-to-keep.*all; correct"):
+        open_table(catalog, settings, which)
 
 
 def test_reading_progress_makes_nothing(tmp_path: Path) -> None:
