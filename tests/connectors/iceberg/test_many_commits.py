@@ -232,7 +232,7 @@ def test_a_commit_in_doubt_is_found_among_many(
     """Its answer is lost, and others' commits push its snapshot out before it is looked up: it is not repeated."""
     handle = TableHandle(settings, TableName.TRADES, None)
     handle._committer = Committer(handle.committer().table, sleep=lambda _: None)
-    writer, other = TradesWriter("0", handle), writer_of(settings, "1")
+    writer, other = TradesWriter("0", handle, {}), writer_of(settings, "1")
     catalog = handle.committer().table.catalog
     commit, commits = catalog.commit_table, []
 
@@ -273,7 +273,7 @@ def test_a_table_with_a_long_past_sheds_it_by_and_by(
 def test_the_ledger_is_thinned_as_well(settings: Settings) -> None:
     """Its commits are as many as those of trades where gaps are many."""
     table = limited(settings, TableName.SEQUENCE_EVENTS)
-    writer = EventsWriter(TableHandle(settings, TableName.SEQUENCE_EVENTS, None))
+    writer = EventsWriter(TableHandle(settings, TableName.SEQUENCE_EVENTS, None), {}, {})
     for offset in range(40):
         writer.write_batch([[SequenceEvent("kraken", "X", 1, EventKind.GAP_OPENED, 1, 2, 3, "trades", 0, offset)]])
         writer.snapshot()
