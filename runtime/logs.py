@@ -54,5 +54,6 @@ def _shared() -> list[Processor]:
 def _rendered() -> list[Processor]:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if sys.stderr.isatty():
-        return [remove, structlog.dev.ConsoleRenderer()]
+        # Without the locals that a rich traceback shows: passwords are among them.
+        return [remove, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     return [remove, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
