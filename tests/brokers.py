@@ -1,18 +1,14 @@
 """Brokers for the tests: the one that is given, else real Apache Kafka, else the embedded one."""
 
 import os
-import shutil
-import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
-from xml.etree import ElementTree as ET
 
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, Message, TopicPartition
@@ -21,11 +17,10 @@ from confluent_kafka.cimpl import NewTopic
 
 from cli.broker import EmbeddedBroker, answers
 from runtime.child import Child, free_port
+from tests.maven import NotToBeHadError, jars_of, run, version_in
 
 POM: Final = Path(__file__).parent / "kafka" / "pom.xml"
 KAFKA_START_SECONDS_MAX: Final = 60.0
-MAVEN_SECONDS_MAX: Final = 280.0
-JAVA_MIN: Final = 17
 LOGIN: Final = ("k2", "right")
 """User and password that real Kafka's second listener takes (SASL PLAIN)."""
 TOPIC_SECONDS_MAX: Final = 30.0
@@ -125,10 +120,6 @@ def _wait(ready: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-class NotToBeHadError(Exception):
-    """Real Kafka cannot be had here; the sentence says why."""
-
-
 class KafkaProcess:
     """Apache Kafka in KRaft mode, broker and controller in one process, its log in a folder."""
 
@@ -141,7 +132,7 @@ class KafkaProcess:
         self._child = Child([*self._java, "kafka.Kafka", str(self._properties)], folder / "kafka.log")
         format_log = [*self._java, "kafka.tools.StorageTool", "format", "--standalone"]
         identity = ["-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(self._properties)]
-        _run([*format_log, *identity], seconds_max=KAFKA_START_SECONDS_MAX)
+        run([*format_log, *identity], seconds_max=KAFKA_START_SECONDS_MAX)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -207,60 +198,18 @@ def _properties(port: int, login: int, controller: int, log: Path) -> str:
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
-def _run(command: list[str], seconds_max: float) -> str:
-    """Run a command; gives what it printed.
-
-    Raises:
-        NotToBeHadError: it is absent, fails, or takes too long.
-    """
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds_max, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotToBeHadError(f"{command[0]}: {error}") from None
-    if done.returncode:
-        raise NotToBeHadError(f"{command[0]} fails: {(done.stdout + done.stderr).strip()[-600:]}")
-    return done.stdout + done.stderr
-
-
 def kafka_version() -> str:
     """Give the version of Kafka that the pom names."""
-    found = ET.parse(POM).getroot().find(".//{*}kafka.version")  # noqa: S314  our own file
-    assert found is not None
-    assert found.text is not None
-    return found.text
+    return version_in(POM, "kafka")
 
 
-@cache
 def kafka_libraries() -> Path:
-    """Give the folder of Kafka's jars, brought by Maven once into the user's cache.
+    """Give the folder of Kafka's jars.
 
     Raises:
-        NotToBeHadError: Java (17 or later) or Maven is absent, or Maven cannot bring the jars.
+        NotToBeHadError: they cannot be had here.
     """
-    _check_java()
-    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(cache_home) / "k2-trades" / f"kafka-{kafka_version()}"
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: two test runs may do this at the same time, and one may be interrupted.
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        jars = Path(temporary) / "libs"
-        bring = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]
-        _run([*bring, f"-DoutputDirectory={jars}"], seconds_max=MAVEN_SECONDS_MAX)
-        if not folder.is_dir():
-            jars.rename(folder)
-    return folder
-
-
-def _check_java() -> None:
-    for command in ("java", "mvn"):
-        if shutil.which(command) is None:
-            raise NotToBeHadError(f"there is no {command}")
-    said = _run(["java", "-XshowSettings:properties", "-version"], seconds_max=30)
-    version = next(line.split("=")[1].strip() for line in said.splitlines() if "specification.version" in line)
-    if float(version) < JAVA_MIN:
-        raise NotToBeHadError(f"Kafka needs Java {JAVA_MIN} or later, this is {version}")
+    return jars_of(POM, "kafka")
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from confluent_kafka.cimpl import NewTopic
 
 from connectors.kafka.producer import TradeProducer
 from query.reports import reconcile
-from tests.brokers import LOGIN, Broker, NotToBeHadError, real_kafka
+from tests.brokers import LOGIN, Broker, real_kafka
 from tests.flows.job import Job
+from tests.maven import NotToBeHadError
 
 FIRST_TIME = 1_700_000_000_000_000
 
