@@ -2,31 +2,20 @@
 
 import sqlite3
 import time
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import tenacity
-from pyiceberg.exceptions import (
-    CommitStateUnknownException,
-    ForbiddenError,
-    NoSuchNamespaceError,
-    NoSuchPropertyException,
-    NoSuchTableError,
-    NotInstalledError,
-    OAuthError,
-    RESTError,
-    ServerError,
-    ServiceUnavailableError,
-    TooManyRequestsError,
-    UnauthorizedError,
-    WaitingForLockException,
-)
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.utils.config import Config
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
+from runtime.catalog_faults import TRANSIENT, address_in, fault_of, refusals_named, words_of
 from runtime.retry import retried
 from runtime.settings import Settings
+from runtime.waits import limit_waits
 from trades.errors import SettingsError, UnreachableError
 
 if TYPE_CHECKING:
@@ -35,31 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TRANSIENT", "catalog_exists", "find_table", "open_catalog"]
 
-TRANSIENT: Final[tuple[type[BaseException], ...]] = (
-    CommitStateUnknownException,
-    InterfaceError,
-    OperationalError,
-    PoolTimeoutError,
-    ServerError,
-    ServiceUnavailableError,
-    TooManyRequestsError,
-    WaitingForLockException,
-)
-"""What Iceberg's clients wrap transient faults in, beside `OSError` (which `requests` and Arrow use)."""
-
 SQLITE_TIMEOUT_SECONDS: Final = 30
 _RACES_MAX: Final = 20
-_REFUSED: Final = (ForbiddenError, OAuthError, UnauthorizedError)
-_UNREACHABLE: Final[tuple[type[BaseException], ...]] = (OSError, RESTError, *TRANSIENT)
-_MISCONFIGURED: Final = (
-    ArgumentError,
-    ImportError,
-    KeyError,
-    NoSuchPropertyException,
-    NotInstalledError,
-    TypeError,
-    ValueError,
-)
+_RACE_WAIT_SECONDS: Final = 0.05
+_POSTGRESQL: Final = "postgresql://"
 
 
 def open_catalog(settings: Settings) -> "Catalog":
@@ -75,14 +43,14 @@ def open_catalog(settings: Settings) -> "Catalog":
     configuration = _configured(settings)
     if configuration is None:
         return _open_local(settings)
+    limit_waits(settings.catalog, configuration)
     try:
-        return _load(settings.catalog, configuration)
-    except _REFUSED as error:
-        raise SettingsError(f"catalog {settings.catalog!r} refuses the credentials it was given: {error}") from error
-    except _UNREACHABLE as error:
-        raise UnreachableError(f"catalog {settings.catalog!r} cannot be reached: {error}") from error
-    except _MISCONFIGURED as error:
-        raise SettingsError(f"catalog {settings.catalog!r} is configured badly: {error}") from error
+        return _load(settings.catalog, _with_driver(configuration))
+    except Exception as error:
+        named = fault_of(settings.catalog, address_in(configuration), error)
+        if named is None:
+            raise
+        raise named from error
 
 
 def catalog_exists(settings: Settings) -> bool:
@@ -102,7 +70,8 @@ def find_table(settings: Settings, name: str) -> "Table | None":
 
     def load() -> "Table | None":
         try:
-            return open_catalog(settings).load_table(identifier)
+            with refusals_named(settings.catalog):
+                return open_catalog(settings).load_table(identifier)
         except (NoSuchTableError, NoSuchNamespaceError):
             return None
 
@@ -117,11 +86,32 @@ def _configured(settings: Settings) -> dict[str, Any] | None:
     return None if configuration is None else dict(configuration)
 
 
+def _with_driver(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Have PostgreSQL reached by psycopg2 where the URI names no driver: on it alone a wait has a limit."""
+    uri = str(configuration.get("uri", ""))
+    if uri.startswith(_POSTGRESQL) and find_spec("psycopg2") is not None:
+        return {**configuration, "uri": "postgresql+psycopg2://" + uri.removeprefix(_POSTGRESQL)}
+    return dict(configuration)
+
+
 def _load(name: str, configuration: dict[str, Any]) -> "Catalog":
     # Imported here because the module reads its configuration at import and would raise a bare error.
     from pyiceberg.catalog import load_catalog  # noqa: PLC0415
 
-    return load_catalog(name, **configuration)
+    for race in range(_RACES_MAX):
+        try:
+            return load_catalog(name, **configuration)
+        except DBAPIError as error:
+            # Another process is making the catalog's own tables at this moment.
+            if not _is_race(error) or race + 1 == _RACES_MAX:
+                raise
+            time.sleep(_RACE_WAIT_SECONDS)
+    raise AssertionError("unreachable")
+
+
+def _is_race(error: DBAPIError) -> bool:
+    # PostgreSQL lets both begin, and of the two that make one table tells the second so, or that its name is taken.
+    return isinstance(error, IntegrityError) or "already exists" in str(error.orig)
 
 
 def _database(settings: Settings) -> Path:
@@ -175,12 +165,7 @@ def _load_local(name: str, database: Path, warehouse: Path) -> "Catalog":
         "uri": f"sqlite:///{database}?timeout={SQLITE_TIMEOUT_SECONDS}",
         "warehouse": f"file://{warehouse}",
     }
-    for race in range(_RACES_MAX):
-        try:
-            return _load(name, configuration)
-        except OperationalError as error:
-            # Another process is making the catalog's own tables at this moment.
-            if "already exists" not in str(error) or race + 1 == _RACES_MAX:
-                raise UnreachableError(f"the catalog {database} cannot be used: {error}") from error
-            time.sleep(0.05)
-    raise AssertionError("unreachable")
+    try:
+        return _load(name, configuration)
+    except OperationalError as error:
+        raise UnreachableError(f"the catalog {database} cannot be used: {words_of(error)}") from error

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
+import structlog
 from hypothesis import settings
 
 ON_CI = os.environ.get("CI") == "true"
@@ -14,7 +15,15 @@ settings.register_profile("default", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=300, deadline=None, print_blob=True)
 settings.load_profile("ci" if ON_CI else "default")
 
-pytest_plugins = ["tests.brokers"]
+# A traceback with everybody's locals takes seconds to draw.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
+
+pytest_plugins = ["tests.brokers", "tests.catalogs.fixtures"]
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from pyiceberg.types import DecimalType, IcebergType, IntegerType, LongType, Nes
 from sqlalchemy.exc import IntegrityError
 
 from connectors.iceberg import retention
-from connectors.iceberg.catalog import TRANSIENT, open_catalog
+from connectors.iceberg.catalog import TRANSIENT, open_catalog, refusals_named
 from connectors.iceberg.expiry import retention_in
 from runtime.retry import OnRetry, retried
 from runtime.settings import Settings
@@ -158,14 +158,15 @@ def connect(settings: Settings, which: TableName, on_retry: OnRetry | None = Non
     """Open the catalog and one of its tables, transient faults ridden out.
 
     Raises:
+        SettingsError: the catalog does not allow it.
         UnreachableError: the catalog does not answer, after retries.
     """
-    return retried(
-        f"opening table {settings.namespace}.{which}",
-        lambda: open_table(open_catalog(settings), settings, which),
-        also=TRANSIENT,
-        on_retry=on_retry,
-    )
+
+    def open_both() -> Table:
+        with refusals_named(settings.catalog):
+            return open_table(open_catalog(settings), settings, which)
+
+    return retried(f"opening table {settings.namespace}.{which}", open_both, also=TRANSIENT, on_retry=on_retry)
 
 
 def _load_or_make(catalog: "Catalog", identifier: tuple[str, ...], design: _Design, settings: Settings) -> Table:

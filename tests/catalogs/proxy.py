@@ -1,0 +1,96 @@
+"""A proxy before a catalog that does to chosen commits what networks and gateways do to them."""
+
+import socket
+import socketserver
+import struct
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self
+
+Answer = int | Literal["reset", "silence", "half", "late"]
+"""What the client hears: a status of HTTP, the connection torn, nothing at all, half of the true answer, or nothing
+until it has given up, and the commit is only then passed on."""
+
+LINGER_NONE: Final = struct.pack("ii", 1, 0)
+"""Makes `close` send a reset."""
+SECONDS_MAX: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What becomes of one commit."""
+
+    lands: bool
+    """Whether it is passed on, so that the catalog does it."""
+    answer: Answer
+
+
+class Proxy:
+    """Passes all on, but treats commits as planned; at a loopback port that the system chose.
+
+    A subclass knows the protocol: which message is a commit, and how an answer is given.
+    """
+
+    def __init__(self, port: int, handler: type[socketserver.BaseRequestHandler]) -> None:
+        self.upstream: Final = ("127.0.0.1", port)
+        self.commits = 0
+        """How many commits have come."""
+        self.is_away = False
+        """Whether every connection is torn, as if the catalog were gone."""
+        self.given_up = 0
+        """How many commits the client has stopped to wait for."""
+        self._faults: Iterator[Fault | None] = iter(())
+        self._lock = threading.Lock()
+        self._server = _Server(("127.0.0.1", 0), handler)
+        self._server.proxy = self
+
+    @property
+    def port(self) -> int:
+        """Where clients connect."""
+        return int(self._server.server_address[1])
+
+    def plan(self, faults: Iterable[Fault | None]) -> None:
+        """Set what becomes of the next commits, one after the other; those of None, and those behind, pass."""
+        self._faults = iter(faults)
+
+    def fault(self) -> Fault | None:
+        """Give what becomes of the commit that has come."""
+        with self._lock:
+            self.commits += 1
+            return next(self._faults, None)
+
+    def until_given_up(self, client: socket.socket) -> None:
+        """Wait until the client has closed the connection, and count it."""
+        client.settimeout(SECONDS_MAX)
+        with suppress(ConnectionError):
+            while client.recv(65_536):
+                pass
+        self.given_up += 1
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    proxy: Proxy
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close alone, since a shutdown would come as an orderly end before a reset."""
+        self.close_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: here connections are torn all the time."""
+
+
+def tear(client: socket.socket) -> None:
+    """Have the connection end with a reset when it is closed."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
