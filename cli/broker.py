@@ -56,12 +56,19 @@ class EmbeddedBroker:
         return self._child.pid if self._child else None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self.stop()
         if self._temporary is not None:
             self._temporary.cleanup()
@@ -72,15 +79,16 @@ class EmbeddedBroker:
         Raises:
             UnreachableError: it does not come up; names the end of its log.
         """
-        log_end = ""
+        log_end, known = "", self._child
         for _ in range(STARTS_MAX):
-            child = self._child or self._make()
+            # Known before it runs, so that it is stopped whatever comes in between.
+            self._child = child = known or self._make()
             child.start()
             if child.wait_until(lambda: answers(self.bootstrap_servers), START_SECONDS_MAX):
-                self._child = child
                 return
             child.stop()
             log_end = child.log_end()
+        self._child = known
         raise UnreachableError(f"the embedded broker does not start; its log {self.log} ends: {log_end}")
 
     def stop(self) -> None:

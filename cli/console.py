@@ -1,20 +1,24 @@
 """What every command says, and how: results on stdout, all else on stderr, errors as one sentence and a code."""
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import PurePath
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
-from trades.errors import K2Error
+from cli.interrupt import INTERRUPT
+from trades.errors import K2Error, SettingsError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Command", "Commands", "Json", "progress", "show_record", "to_json"]
+__all__ = ["Command", "Commands", "Json", "progress", "say_json", "show_record", "to_json"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 """The option that every command with a result takes."""
@@ -30,14 +34,33 @@ class Command(NamedTuple):
     """One line for the list."""
 
     def load(self, called: str) -> Any:
-        """Import it."""
-        found = getattr(import_module(self.module), self.name)
+        """Import it.
+
+        Raises:
+            SettingsError: PyIceberg cannot read its configuration, which it does when it is imported.
+        """
+        found = getattr(_imported(self.module), self.name)
+        INTERRUPT.begin()
         if isinstance(found, typer.Typer):
             found.rich_markup_mode = None
             return typer.main.get_group(found)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(called)(found)
         return typer.main.get_command(single)
+
+
+def _imported(module: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except Exception:
+        from pyiceberg.utils.config import Config  # noqa: PLC0415  `k2 --help` does without
+
+        try:
+            Config()
+        except Exception as error:
+            what = " ".join(str(error).split())
+            raise SettingsError(f"PyIceberg's configuration cannot be read: {what}") from error
+        raise
 
 
 class Commands(TyperGroup):
@@ -84,13 +107,21 @@ def to_json(value: object) -> str:
 def _plain(value: Any) -> object:
     if hasattr(value, "item"):
         return value.item()
+    if isinstance(value, PurePath):
+        # A name that is no text still has a place in JSON.
+        return os.fsencode(value).decode(errors="replace")
     return str(value)
+
+
+def say_json(value: object) -> None:
+    """Print a value as one line of JSON, in UTF-8 whatever the terminal's own encoding."""
+    typer.echo(to_json(value).encode())
 
 
 def show_record(record: Mapping[str, object], *, as_json: bool) -> None:
     """Print one result: a JSON document, or its fields one below the other."""
     if as_json:
-        typer.echo(to_json(dict(record)))
+        say_json(dict(record))
         return
     width = max(map(len, record), default=0)
     for name, value in record.items():
@@ -98,14 +129,14 @@ def show_record(record: Mapping[str, object], *, as_json: bool) -> None:
 
 
 def _text(value: object) -> str:
-    """Give a value as a person reads it; one that is absent is a dash."""
+    """Give a value as a person reads it; one that is absent is a dash, and none steers the terminal."""
     if value is None:
         return "-"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
-    return str(value)
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(value))
 
 
 @contextmanager

@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -55,12 +57,15 @@ class Child:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Start the command; does nothing where it runs."""
+        """Start the command; does nothing where it runs.
+
+        What a signal's handler raises meanwhile comes at the end: the process is known then, and `stop` ends it.
+        """
         if self.pid is not None:
             return
 
         launcher = (sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()))
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, _signals_held():
             self._process = subprocess.Popen(  # noqa: S603  the caller's own command
                 [*launcher, *self.command],
                 stdin=subprocess.DEVNULL,
@@ -113,3 +118,22 @@ class Child:
     def _send(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hear SIGINT and SIGTERM when the block has ended, where Python handles them, which it does in the main thread."""
+    held: list[int] = []
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = {number: handler for number, handler in former.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
+        handled = {}
+    for number in handled:
+        signal.signal(number, lambda heard, _frame: held.append(heard))
+    try:
+        yield
+    finally:
+        for number, handler in handled.items():
+            signal.signal(number, handler)
+    for heard in held:
+        signal.raise_signal(heard)

@@ -69,8 +69,8 @@ class Capture:
         command = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(root), *job]
         child = _Job(command, self._log, self._environment(K2_RUN_TO_END=str(to_end).lower()))
         started = time.monotonic()
-        child.start()
         try:
+            child.start()
             yield Run(child, self._settings)
         finally:
             child.kill()

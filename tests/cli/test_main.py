@@ -1,5 +1,6 @@
 """The `k2` command finds its sub-commands, and ends as it promises."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,23 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     done = CliRunner().invoke(app, ["nope"])
     assert done.exit_code == 2
     assert "nope" in done.stderr
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"catalog: ["])
+def test_a_configuration_that_pyiceberg_cannot_read_is_named(tmp_path: Path, text: bytes) -> None:
+    """It is read when PyIceberg is imported: exit code 2 and one sentence all the same."""
+    (tmp_path / ".pyiceberg.yaml").write_bytes(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "gaps"],
+        cwd=ROOT,
+        env={**os.environ, "PYICEBERG_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("k2: PyIceberg's configuration cannot be read: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_version_is_said() -> None:

@@ -33,7 +33,7 @@ def capture() -> list[bytes]:
 
 def _produce(broker: Broker, topic: str, *files: Path, partitions: int = 2) -> None:
     """Publish files as users do."""
-    command = [sys.executable, "-m", "cli.main", "produce", *map(str, files), "--topic", topic]
+    command = [sys.executable, "-m", "cli", "produce", *map(str, files), "--topic", topic]
     subprocess.run(
         [*command, "--venue", "binance-spot", "--partitions", str(partitions)],
         cwd=ROOT,

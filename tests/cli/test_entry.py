@@ -1,0 +1,147 @@
+"""The `k2` process: quiet on Ctrl-C at every moment, and one sentence where its streams fail it."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cli import __main__ as entry
+
+ROOT = Path(__file__).parents[2]
+
+INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)"
+COMMAND = """
+import ctypes, os, signal, sys, time
+from cli import main as k2
+from cli.console import Command
+from cli.__main__ import main
+
+def command() -> None:
+    {body}
+
+k2.K2.table = {{"command": Command("__main__", "command", "")}}
+sys.argv = ["k2", "command"]
+main()
+"""
+
+
+def run(code: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python code in a process of its own."""
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_ctrl_c_while_modules_are_imported_is_quiet() -> None:
+    """Before a command runs the process ends at once with 130, and no import can take the signal for an error."""
+    done = run(
+        "import builtins, os, signal\n"
+        "from cli.__main__ import main\n"
+        "slow = builtins.__import__\n"
+        "def imported(name, *rest):\n"
+        f"    name == 'cli.main' and {INTERRUPT}\n"
+        "    return slow(name, *rest)\n"
+        "builtins.__import__ = imported\n"
+        "main()\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        INTERRUPT,
+        f"try: {INTERRUPT}\n    except KeyboardInterrupt: raise ValueError('taken for an error')",
+        f"try: {INTERRUPT}\n    except KeyboardInterrupt: raise OSError(28, 'taken for a full disk')",
+        f"try: {INTERRUPT}\n    except BaseException:\n        try: {INTERRUPT}\n        finally: print('not reached')",
+    ],
+    ids=["at once", "as an error", "as an error of the system", "twice"],
+)
+def test_ctrl_c_while_a_command_runs_is_quiet(body: str) -> None:
+    """It unwinds by `KeyboardInterrupt`, whatever a library makes of that; the second time it ends at once."""
+    done = run(COMMAND.format(body=body))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_ctrl_c_ends_a_call_that_does_not_come_back() -> None:
+    """A library that waits outside of Python does not keep the user waiting."""
+    body = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]); print('waits', flush=True)"
+    code = COMMAND.format(body=f"{body}; ctypes.CDLL(None).sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+
+
+def test_a_process_that_ignores_the_signal_goes_on_ignoring_it() -> None:
+    """As the shell asks for what it runs in the background."""
+    code = COMMAND.replace("sys.argv =", "signal.signal(signal.SIGINT, signal.SIG_IGN)\nsys.argv =")
+    done = run(code.format(body=f"{INTERRUPT}; print('went on')"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
+def test_a_full_disk_is_one_sentence(arguments: list[str]) -> None:
+    """Exit code 1, and nothing more when the process tidies up."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "cli", *arguments]
+        buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+        done = subprocess.run(
+            command, cwd=ROOT, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "k2: the result cannot be written: No space left on device\n"
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """As in `k2 … | head -1`: no word about it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "--help"], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_closed_streams_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the caller closed one, what is written goes nowhere."""
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    entry._prepare_streams()
+    streams = [sys.stdin, sys.stdout, sys.stderr]
+    assert all(stream is not None for stream in streams)
+    assert sys.stderr.write("nowhere") == 7
+    for stream in streams:
+        stream.close()
+
+
+def test_a_character_that_the_terminal_lacks_is_shown_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result in another alphabet, or a file name that is no text, does not fail."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    entry._prepare_streams()
+    sys.stdout.write("é\udcff\n")
+    sys.stdout.flush()
+    assert raw.getvalue() == b"\\xe9\\udcff\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (IsADirectoryError(21, "Is a directory", "letters"), "letters: Is a directory"),
+        (OSError(28, "No space left on device"), "the result cannot be written: No space left on device"),
+        (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
+        (OSError("told in words"), None),
+        (ValueError("a bug"), None),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence(error: Exception, sentence: str | None) -> None:
+    """Anything else is a bug, which shows where it was."""
+    assert entry._sentence(error) == sentence
