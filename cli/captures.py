@@ -7,15 +7,23 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
-from trades.errors import SettingsError
+from trades.errors import K2Error, SettingsError
 
-__all__ = ["STDIN", "Line", "check_captures", "read_capture"]
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["STDIN", "CaptureError", "Line", "capture_name", "check_captures", "read_capture"]
 
 STDIN: Final = "-"
 GZIP_MAGIC: Final = b"\x1f\x8b"
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
+UNPACKED_BYTES: Final = 1024 * 1024
+
+
+class CaptureError(K2Error, RuntimeError):
+    """A capture could be opened, but not be read to its end."""
 
 
 class Line(NamedTuple):
@@ -47,11 +55,11 @@ def check_captures(files: list[str]) -> int | None:
 def read_capture(file: str) -> Iterator[Line]:
     """Give the lines of a file; `-` is stdin. Gzip is told by its first bytes, whatever the file's name.
 
-    The last line needs no newline. Lines before a fault are given, then the fault is raised.
+    The last line needs no newline. All whole lines before a fault are given, then the fault is raised.
 
     Raises:
-        SettingsError: the file cannot be read (further), its gzip is cut off or damaged, or a line is longer than
-            64 MiB.
+        SettingsError: the file cannot be opened.
+        CaptureError: it cannot be read further: its gzip is cut off or damaged, or a line is longer than 64 MiB.
     """
     number = 0
     with _opened(file) as raw:
@@ -59,13 +67,15 @@ def read_capture(file: str) -> Iterator[Line]:
             for number, value in enumerate(_lines(_unpacked(raw)), start=1):
                 yield Line(number, value, 0 if file == STDIN else raw.tell())
         except EOFError:
-            raise SettingsError(f"{_name(file)} is cut off after line {number}: its gzip has no end") from None
+            raise CaptureError(f"{capture_name(file)} is cut off after line {number:,}: its gzip has no end") from None
         except (gzip.BadGzipFile, zlib.error) as error:
-            raise SettingsError(f"{_name(file)} is damaged after line {number}: {error}") from None
+            raise CaptureError(f"{capture_name(file)} is damaged after line {number:,}: {error}") from None
         except OSError as error:
-            raise SettingsError(f"{_name(file)} cannot be read after line {number}: {error.strerror}") from None
+            raise CaptureError(f"{capture_name(file)} cannot be read after line {number:,}: {error.strerror}") from None
         except _TooLongError:
-            raise SettingsError(f"{_name(file)}: line {number + 1} is longer than {LINE_BYTES_MAX:,} bytes") from None
+            raise CaptureError(
+                f"{capture_name(file)}: line {number + 1:,} is longer than {LINE_BYTES_MAX:,} bytes"
+            ) from None
 
 
 class _TooLongError(Exception):
@@ -84,12 +94,30 @@ def _lines(data: BinaryIO) -> Iterator[bytes]:
 
 def _unpacked(raw: io.BufferedReader) -> BinaryIO:
     if raw.peek(2)[:2] == GZIP_MAGIC:
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 20)
+        return io.BufferedReader(_Unpacked(gzip.GzipFile(fileobj=raw)), UNPACKED_BYTES)
     return raw
+
+
+class _Unpacked(io.RawIOBase):
+    """What a gzip holds, a piece at a time: asked for much at once, it would keep all of it back at a fault."""
+
+    def __init__(self, packed: gzip.GzipFile) -> None:
+        self._packed = packed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        room = memoryview(buffer)
+        piece = self._packed.read1(len(room))
+        room[: len(piece)] = piece
+        return len(piece)
 
 
 @contextmanager
 def _opened(file: str) -> Iterator[io.BufferedReader]:
+    if not file:
+        raise SettingsError("FILE is empty: name a capture, or - for standard input")
     if file == STDIN:
         yield sys.stdin.buffer  # type: ignore[misc]  # typed as less than it is
         return
@@ -101,5 +129,6 @@ def _opened(file: str) -> Iterator[io.BufferedReader]:
         yield raw
 
 
-def _name(file: str) -> str:
+def capture_name(file: str) -> str:
+    """Name a capture in a sentence."""
     return "stdin" if file == STDIN else file

@@ -2,20 +2,22 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import typer
 
-from cli.captures import check_captures, read_capture
+from cli.captures import CaptureError, capture_name, check_captures, read_capture
 from cli.console import Json, progress, show_record
 from connectors.kafka.producer import TradeProducer
-from runtime.settings import Settings, read_settings
+from runtime.settings import Settings, checked_topic, read_settings
 from trades.errors import SettingsError
 from trades.reasons import RejectedError, SkippedError
 from trades.venues import VENUES, Venue
 
 __all__ = ["RateLimit", "produce"]
 
+PARTITIONS_MAX: Final = 100_000
+RATE_MAX: Final = 1e9
 LAG_SECONDS_MAX: Final = 0.1
 LINES_BETWEEN_PROGRESS: Final = 1_000
 NAP_SECONDS_MIN: Final = 0.001
@@ -51,6 +53,9 @@ class _Counts:
     published = 0
     unkeyed = 0
     blank = 0
+    refused = 0
+    """Lines in which the venue's rule finds no key, though they are no heartbeat or the like."""
+    first_refusal: str | None = None
 
 
 def produce(
@@ -62,31 +67,37 @@ def produce(
         typer.Option(help="Whose messages these are, for their keys; else what K2_TOPICS says, else k2."),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Messages a second, evenly; else as fast as it goes.")
+        float | None,
+        typer.Option(min=0.001, max=RATE_MAX, help="Messages a second, evenly; else as fast as it goes."),
     ] = None,
-    partitions: Annotated[int, typer.Option(min=1, help="Partitions of the topic where it is absent and made.")] = 1,
+    partitions: Annotated[
+        int, typer.Option(min=1, max=PARTITIONS_MAX, help="Partitions of the topic where it is absent and made.")
+    ] = 1,
     json: Json = False,
 ) -> None:
     """Publish captures to Kafka, each line's bytes as they are, keyed exchange|symbol by the venue's rule.
 
-    A line whose key cannot be read is published all the same, without a key; blank lines are passed over. The
-    topic is made where it is absent. Ends when the broker has acknowledged every message, or says how many it
-    has not.
+    A line whose key cannot be read is published all the same, without a key, and a warning tells how many there
+    were; blank lines are passed over. The topic is made where it is absent. Ends when the broker has acknowledged
+    every message, or says how many it has not. A capture that cannot be read to its end is published as far as it
+    can; then exit code 1.
     """
     settings = read_settings()
-    chosen = _venue(settings, topic, venue)
+    chosen = _venue(settings, _topic(topic), venue)
     total = check_captures(files)
     counts, start = _Counts(), time.monotonic()
     try:
         with TradeProducer(settings, topic) as producer:
             producer.ensure_topic(partitions=partitions)
             limit = RateLimit(rate) if rate else None
-            for number, value in _progressing(files, total):
+            for place, value in _progressing(files, total):
                 if limit:
                     limit.wait()
-                _publish(producer, chosen, value, number, counts)
-    except SettingsError as error:
-        raise SettingsError(f"{error}; {counts.published} messages were published") from None
+                _publish(producer, chosen, value, place, counts)
+    except CaptureError as error:
+        raise CaptureError(f"{error}; {counts.published:,} messages were published") from None
+    finally:
+        _warn(chosen, counts)
     show_record(
         {
             "topic": topic,
@@ -101,15 +112,29 @@ def produce(
     )
 
 
+def _topic(name: str) -> str:
+    try:
+        return checked_topic(name)
+    except ValueError as error:
+        raise SettingsError(f"--topic: {error}") from None
+
+
 def _venue(settings: Settings, topic: str, name: str | None) -> Venue:
-    chosen = name or dict(settings.topics).get(topic, "k2")
+    chosen = dict(settings.topics).get(topic, "k2") if name is None else name
     if chosen not in VENUES:
         raise SettingsError(f"unknown venue {chosen!r}; known are {', '.join(sorted(VENUES))}")
     return VENUES[chosen]
 
 
-def _progressing(files: list[str], total: int | None) -> Iterator[tuple[int, bytes]]:
-    """Give every line's number and bytes, moving a progress bar on by the bytes of the files."""
+class _Place(NamedTuple):
+    """Where a line stands."""
+
+    file: str
+    number: int
+
+
+def _progressing(files: list[str], total: int | None) -> Iterator[tuple[_Place, bytes]]:
+    """Give every line's place and bytes, moving a progress bar on by the bytes of the files."""
     before = 0
     with progress("publishing", total) as bar:
         for file in files:
@@ -117,22 +142,39 @@ def _progressing(files: list[str], total: int | None) -> Iterator[tuple[int, byt
             for number, value, position in read_capture(file):
                 if number % LINES_BETWEEN_PROGRESS == 0:
                     bar.update(bar.task_ids[0], completed=before + position)
-                yield number, value
+                yield _Place(file, number), value
             before += position
 
 
-def _publish(producer: TradeProducer, venue: Venue, value: bytes, number: int, counts: _Counts) -> None:
+def _publish(producer: TradeProducer, venue: Venue, value: bytes, place: _Place, counts: _Counts) -> None:
     if not value.strip():
         counts.blank += 1
         return
-    key = _key(venue, value)
-    producer.send(key, value, line=number)
+    key = _key(venue, value, place, counts)
+    producer.send(key, value, line=place.number)
     counts.published += 1
     counts.unkeyed += key is None
 
 
-def _key(venue: Venue, value: bytes) -> bytes | None:
+def _key(venue: Venue, value: bytes, place: _Place, counts: _Counts) -> bytes | None:
     try:
         return venue.key(value).encode()
-    except (RejectedError, SkippedError):
+    except SkippedError:
         return None
+    except RejectedError as error:
+        counts.refused += 1
+        if counts.first_refusal is None:
+            counts.first_refusal = f"line {place.number:,} of {capture_name(place.file)}: {error.error}"
+        return None
+
+
+def _warn(venue: Venue, counts: _Counts) -> None:
+    """Tell of lines that are not the venue's, as they would all be if another venue was meant."""
+    if counts.first_refusal is None:
+        return
+    others = ", ".join(sorted({*VENUES} - {venue.name}))
+    typer.echo(
+        f"k2: warning: {counts.refused:,} of {counts.published:,} messages have no key by the rule of venue "
+        f"{venue.name} (--venue knows also {others}); the first is {counts.first_refusal}",
+        err=True,
+    )

@@ -12,13 +12,16 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from trades.errors import SettingsError
 from trades.venues import VENUES
 
-__all__ = ["Settings", "TopicVenue", "read_settings"]
+__all__ = ["Settings", "TopicVenue", "checked_topic", "read_settings"]
 
 PREFIX: Final = "K2_"
 TEST_PREFIX: Final = "K2_TEST_"
 _TOPIC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NAMESPACE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_MEMORY: Final = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?B|%)", re.IGNORECASE)
+_SERVER: Final = re.compile(
+    r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?(\[[0-9a-f:.%]+\]|[^\s:/\[\]]+)(:(?P<port>\d{1,5}))?", re.IGNORECASE
+)
+_MEMORY: Final = re.compile(r"\d+(\.\d+)?\s*[KMGT]i?B", re.IGNORECASE)
 
 
 class TopicVenue(NamedTuple):
@@ -41,13 +44,31 @@ def _topics(text: object) -> object:
     return tuple(topics)
 
 
+def checked_topic(name: str) -> str:
+    """Give a topic's name where Kafka allows it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not _TOPIC_NAME.fullmatch(name) or name in {".", ".."}:
+        raise ValueError(f"{name!r} is no topic name (letters, digits, '.', '_', '-', at most 249)")
+    return name
+
+
 def _topic(part: str) -> TopicVenue:
     topic, _, venue = (piece.strip() for piece in part.partition("="))
-    if not _TOPIC_NAME.fullmatch(topic):
-        raise ValueError(f"{topic!r} is no topic name (letters, digits, '.', '_', '-', at most 249)")
+    checked_topic(topic)
     if (venue or "k2") not in VENUES:
         raise ValueError(f"unknown venue {venue!r}; known are {', '.join(sorted(VENUES))}")
     return TopicVenue(topic, venue or "k2")
+
+
+def _servers(text: str) -> str:
+    for server in text.split(","):
+        match = _SERVER.fullmatch(server.strip())
+        if match is None or int(match["port"] or 1) not in range(1, 65_536):
+            raise ValueError(f"{server.strip()!r} is no broker (host or host:port, comma separated)")
+    return text
 
 
 def _namespace(text: str) -> str:
@@ -81,7 +102,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
-    bootstrap_servers: Text = "127.0.0.1:9092"
+    bootstrap_servers: Annotated[Text, AfterValidator(_servers)] = "127.0.0.1:9092"
     topics: Annotated[tuple[TopicVenue, ...], NoDecode, BeforeValidator(_topics)] = (TopicVenue("trades", "k2"),)
     kafka_config: Path | None = None
     catalog: Text = "k2"
@@ -96,7 +117,7 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9464
     metrics_host: Text = "127.0.0.1"
     stall_seconds_max: Count = 60
-    query_timeout_seconds: Annotated[float, Field(gt=0)] = 60
+    query_timeout_seconds: Annotated[float, Field(gt=0, le=1_000_000)] = 60
     query_memory_limit: Annotated[str, AfterValidator(_memory)] = "4GB"
     query_connections: Count = 5
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_keys)] = ()

@@ -20,7 +20,7 @@ from cli.main import app
 from cli.produce import RateLimit
 from runtime.child import free_port
 from tests.brokers import Broker, read_topic
-from trades.errors import SettingsError
+from trades.errors import K2Error
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,7 +69,7 @@ def test_standard_input_is_read(broker: Broker) -> None:
     """`-` reads what is piped in, gzip as well, and the table says what was done."""
     topic = broker.topic()
     done = subprocess.run(
-        [sys.executable, "-m", "cli.main", "produce", "-", "--topic", topic],
+        [sys.executable, "-m", "cli", "produce", "-", "--topic", topic],
         cwd=ROOT,
         input=gzip.compress(TRADE + b"\n"),
         env={**os.environ, "K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers},
@@ -108,7 +108,12 @@ def test_the_topic_is_made_with_its_partitions(broker: Broker, tmp_path: Path) -
         ([os.devnull, "--venue", "nyse"], 2, "unknown venue 'nyse'; known are binance-spot, k2"),
         (["absent.ndjson"], 2, "absent.ndjson cannot be read: No such file"),
         (["."], 2, ". cannot be read: Is a directory"),
+        ([""], 2, "FILE is empty"),
+        ([os.devnull, "--venue", ""], 2, "unknown venue ''"),
+        ([os.devnull, "--topic", "a b"], 2, "--topic: 'a b' is no topic name"),
         ([os.devnull, "--rate", "0"], 2, "--rate"),
+        ([os.devnull, "--rate", "inf"], 2, "--rate"),
+        ([os.devnull, "--partitions", "9" * 30], 2, "--partitions"),
         ([], 2, "FILE"),
         ([os.devnull], 3, "no Kafka broker answers at 127.0.0.1:"),
     ],
@@ -119,24 +124,61 @@ def test_what_cannot_be_done_is_said_in_a_sentence(arguments: list[str], code: i
     assert result.exit_code == code
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+    assert "were published" not in result.stderr
     assert result.stdout == ""
 
 
+# Digits in disorder: they do not pack so well that a cut near the end would leave nothing.
+NUMBERS = [b"%d" % (number * 7_919 % 1_000_003) for number in range(20_000)]
+
+
 @pytest.mark.parametrize(
-    ("spoil", "words"),
-    [(lambda data: data[:-10], "is cut off"), (lambda data: data[:-8] + b"\0" * 8, "is damaged")],
-    ids=["cut", "damaged"],
+    ("spoil", "words", "least"),
+    [
+        (lambda data: data[: len(data) * 2 // 3], "is cut off", 13_000),
+        (lambda data: data[:-4], "is cut off", 20_000),
+        (lambda data: data[:-8] + b"\0" * 8, "is damaged", 20_000),
+    ],
+    ids=["cut in the middle", "cut at its end", "damaged"],
 )
-def test_a_spoilt_gzip_is_named_after_its_good_lines(broker: Broker, tmp_path: Path, spoil: Any, words: str) -> None:
-    """What could be read is delivered, and the error says how much that was."""
-    topic = broker.topic()
+def test_a_spoilt_gzip_is_published_up_to_its_fault(
+    broker: Broker, tmp_path: Path, spoil: Any, words: str, least: int
+) -> None:
+    """Every whole line before the fault is delivered, then exit code 1: the file, what is wrong, how many lines."""
+    topic = broker.topic(partitions=1)
     path = tmp_path / "capture.gz"
-    path.write_bytes(spoil(gzip.compress(b"".join(b"%d\n" % number for number in range(1000)))))
-    result = _produce(broker, path, "--topic", topic)
-    published = len(read_topic(broker, topic))
-    assert result.exit_code == 2
-    assert f"{path} {words}" in result.stderr
-    assert f"; {published} messages were published" in result.stderr
+    path.write_bytes(spoil(gzip.compress(b"\n".join(NUMBERS) + b"\n")))
+    result = _produce(broker, path, "--topic", topic, "--json")
+    published = [message.value() for message in read_topic(broker, topic)]
+    assert len(published) >= least
+    assert published == NUMBERS[: len(published)]
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{path} {words} after line {len(published):,}: " in result.stderr
+    assert f"; {len(published):,} messages were published\n" in result.stderr
+
+
+def test_another_venue_than_was_meant_is_told(broker: Broker, tmp_path: Path) -> None:
+    """Lines without a key are published as they are; a warning says how many, and what the first one lacks."""
+    topic = broker.topic()
+    for name, lines in (("good", [TRADE]), ("foreign", [b"", TRADE, b'{"e":"trade"}', b"not json"])):
+        (tmp_path / name).write_bytes(b"\n".join(lines))
+    result = _produce(broker, tmp_path / "good", tmp_path / "foreign", "--topic", topic, "--json")
+    found = _found(result)
+    assert (found["published"], found["unkeyed"]) == (4, 2)
+    assert result.stderr == (
+        "k2: warning: 2 of 4 messages have no key by the rule of venue k2 (--venue knows also binance-spot); "
+        f"the first is line 3 of {tmp_path / 'foreign'}: exchange: missing\n"
+    )
+    assert sorted(message.value() or b"" for message in read_topic(broker, topic)) == sorted(
+        [TRADE, TRADE, b'{"e":"trade"}', b"not json"]
+    )
+
+
+def test_a_message_without_a_key_by_the_rule_is_no_warning(broker: Broker, tmp_path: Path) -> None:
+    """The reply to a subscription belongs to a capture."""
+    (tmp_path / "capture").write_bytes(b'{"result":null,"id":1}\n')
+    result = _produce(broker, tmp_path / "capture", "--topic", broker.topic(), "--venue", "binance-spot", "--json")
+    assert (_found(result)["unkeyed"], result.stderr) == (1, "")
 
 
 @given(lines=st.lists(st.binary().filter(lambda line: b"\n" not in line), min_size=1), packed=st.booleans())
@@ -158,7 +200,7 @@ def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("cli.captures.LINE_BYTES_MAX", 100)
     path = tmp_path / "lines"
     path.write_bytes(b"x" * 100 + b"\n" + b"y" * 101)
-    with pytest.raises(SettingsError, match="line 2 is longer than 100 bytes"):
+    with pytest.raises(K2Error, match="line 2 is longer than 100 bytes"):
         list(read_capture(str(path)))
 
 
@@ -203,7 +245,7 @@ def test_a_signal_stops_it_with_all_delivered(broker: Broker, number: signal.Sig
     """Told to end while it waits for more lines, it delivers those it has and ends with 128 + the signal."""
     topic = broker.topic()
     with subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "produce", "-", "--topic", topic],
+        [sys.executable, "-m", "cli", "produce", "-", "--topic", topic],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -45,12 +45,19 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
         ("K2_TOPICS", "a=nyse", "unknown venue 'nyse'; known are binance-spot, k2"),
         ("K2_TOPICS", "a,a", "names topic 'a' twice"),
         ("K2_TOPICS", "a/b", "'a/b' is no topic name"),
+        ("K2_TOPICS", "..", "'..' is no topic name"),
         ("K2_NAMESPACE", "a b", "'a b' is no namespace"),
         ("K2_METRICS_PORT", "70000", "K2_METRICS_PORT='70000'"),
         ("K2_RUN_TO_END", "perhaps", "K2_RUN_TO_END='perhaps'"),
         ("K2_QUERY_MEMORY_LIMIT", "lots", "'lots' is no amount of memory"),
+        ("K2_QUERY_MEMORY_LIMIT", "50%", "'50%' is no amount of memory"),
+        ("K2_QUERY_TIMEOUT_SECONDS", "inf", "K2_QUERY_TIMEOUT_SECONDS='inf'"),
         ("K2_GAP_LARGE_MIN", "1", "K2_GAP_LARGE_MIN='1'"),
         ("K2_BOOTSTRAP_SERVERS", " ", "K2_BOOTSTRAP_SERVERS=' ': is empty"),
+        ("K2_BOOTSTRAP_SERVERS", "http://kafka:9092", "'http://kafka:9092' is no broker"),
+        ("K2_BOOTSTRAP_SERVERS", "kafka:port", "'kafka:port' is no broker"),
+        ("K2_BOOTSTRAP_SERVERS", "kafka:99999", "'kafka:99999' is no broker"),
+        ("K2_BOOTSTRAP_SERVERS", "kafka:9092,", "'' is no broker"),
     ],
 )
 def test_a_wrong_setting_is_named(name: str, value: str, words: str) -> None:
@@ -60,6 +67,14 @@ def test_a_wrong_setting_is_named(name: str, value: str, words: str) -> None:
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "servers", ["kafka", "kafka-1:9092, kafka-2:9092", "[::1]:9092", "SASL_SSL://kafka.example:9092", "10.0.0.1:1"]
+)
+def test_brokers_are_named_as_librdkafka_takes_them(servers: str) -> None:
+    """Hosts with or without a port, one or several, with a protocol of its own or not."""
+    assert read_settings({"K2_BOOTSTRAP_SERVERS": servers}).bootstrap_servers == servers
 
 
 def test_settings_of_the_tests_are_no_settings_of_the_job() -> None:
