@@ -7,8 +7,10 @@ from itertools import islice
 from typing import Annotated, Any, Final
 
 import typer
+from msgspec import structs
 
-from cli.console import Json, to_json
+from cli.arguments import given_text
+from cli.console import Json, say_json, show_record
 from cli.rows import print_table
 from runtime.dead_letter_files import letters_in
 from runtime.settings import Settings, read_settings
@@ -29,9 +31,11 @@ app = typer.Typer(no_args_is_help=True, help="Dead letters: messages set aside, 
 def list_letters(
     *,
     reason: Annotated[Reason | None, typer.Option(help="Only those set aside for it.")] = None,
-    topic: Annotated[str | None, typer.Option(help="Only those of a topic.")] = None,
+    topic: Annotated[str | None, typer.Option(parser=given_text, help="Only those of a topic.")] = None,
     partition: Annotated[int | None, typer.Option(min=0, help="Only those of a partition.")] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="At most so many; 1,000 unless --json.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=0, max=sys.maxsize, help="At most so many; 1,000 unless --json.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List dead letters, oldest first; with --json a letter a line, as in the files."""
@@ -39,7 +43,7 @@ def list_letters(
     letters = _chosen(read_settings(), wanted)
     if as_json:
         for letter in islice(letters, limit):
-            typer.echo(to_json(letter))
+            say_json(letter)
     else:
         letters = islice(letters, ROWS_MAX if limit is None else limit)
         print_table("Dead letters", ("topic", "partition", "offset", "reason", "error", "value"), map(_row, letters))
@@ -50,7 +54,7 @@ def stats(*, as_json: Json = False) -> None:
     """Count dead letters by reason and by topic partition."""
     found = statistics(read_settings())
     if as_json:
-        typer.echo(to_json(found))
+        say_json(found)
         return
     print_table("By reason", ("reason", "letters"), found["reasons"].items())
     rows = [(entry["topic"], entry["partition"], entry["dead_letters"]) for entry in found["partitions"]]
@@ -61,18 +65,19 @@ def stats(*, as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    topic: str,
+    topic: Annotated[str, typer.Argument(parser=given_text)],
     partition: Annotated[int, typer.Argument(min=0)],
     offset: Annotated[int, typer.Argument(min=0)],
     *,
     index: Annotated[int | None, typer.Option(min=0, help="Which trade of a message that bears several.")] = None,
     key: Annotated[bool, typer.Option("--key", help="The message's key, its very bytes.")] = False,
     value: Annotated[bool, typer.Option("--value", help="The message's value, its very bytes.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show one dead letter; with --value or --key write the message's bytes to stdout, and nothing else."""
     wanted = {"topic": topic, "partition": partition, "offset": offset, "index": index}
-    if key and value:
-        raise SettingsError("--key and --value: choose one, their bytes would run together")
+    if key + value + as_json > 1:
+        raise SettingsError("--key, --value and --json: choose one, they would run together")
     letter = next(_chosen(read_settings(), wanted), None)
     if letter is None:
         typer.echo(f"no dead letter for offset {offset} of {topic}:{partition}", err=True)
@@ -80,7 +85,7 @@ def show(
     if key or value:
         _write_bytes(letter.key_bytes() if key else letter.value_bytes())
     else:
-        typer.echo(to_json(letter))
+        say_json(letter) if as_json else show_record(structs.asdict(letter), as_json=False)
 
 
 def statistics(settings: Settings) -> dict[str, Any]:
@@ -108,9 +113,25 @@ def statistics(settings: Settings) -> dict[str, Any]:
 def _chosen(settings: Settings, wanted: Mapping[str, object]) -> Iterator[DeadLetter]:
     """Give the letters whose fields equal what is wanted; None asks nothing."""
     asked = {name: value for name, value in wanted.items() if value is not None}
-    for letter in letters_in(settings.dead_letter_folder, _unreadable):
-        if all(getattr(letter, name) == value for name, value in asked.items()):
-            yield letter
+    letters = _letters(settings)
+    return (one for one in letters if all(getattr(one, name) == value for name, value in asked.items()))
+
+
+def _letters(settings: Settings) -> Iterator[DeadLetter]:
+    folder = settings.dead_letter_folder
+    if not folder.is_dir():
+        setting = f"K2_DATA_DIR={settings.data_dir}" if settings.dlq_dir is None else f"K2_DLQ_DIR={folder}"
+        raise SettingsError(
+            f"{setting}: there is no folder of dead letters {folder}; mend it, or let the job run, which makes it"
+        )
+    return _readable(letters_in(folder, _unreadable))
+
+
+def _readable(letters: Iterator[DeadLetter]) -> Iterator[DeadLetter]:
+    try:
+        yield from letters
+    except OSError as error:
+        raise SettingsError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 
 def _unreadable(line: str) -> None:

@@ -6,10 +6,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cli.console import Json, show_record, to_json
+from cli.arguments import given_path
+from cli.console import Json, say_json, show_record
 from cli.mending import roll_forward, skip
 from cli.rows import print_table
-from connectors.iceberg.progress import read_progress
+from connectors.iceberg.progress import progress_of
+from query.tables import no_table
+from runtime.catalog import find_table
 from runtime.recovery.copies import back_up, make_store
 from runtime.recovery.copies import restore as restore_store
 from runtime.recovery.lock import is_held
@@ -24,7 +27,7 @@ PARTITIONS_MAX: Final = 256
 
 app = typer.Typer(no_args_is_help=True, help="The recovery store, and ways on where the job refuses to start.")
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The recovery store, as in -r.")]
+Folder = Annotated[Path, typer.Argument(parser=given_path, metavar="DIR", help="The recovery store, as in -r.")]
 
 
 class Verdict(StrEnum):
@@ -59,7 +62,7 @@ def status(folder: Folder, *, as_json: Json = False) -> None:
     rows = [] if progress is None else _rows(store, progress)
     record = {**_record(store), "in_use": is_held(folder), "problem": why_refused(store)}
     if as_json:
-        typer.echo(to_json({**record, "topics": rows}))
+        say_json({**record, "topics": rows})
     else:
         show_record(record, as_json=False)
         if rows:
@@ -72,7 +75,9 @@ def status(folder: Folder, *, as_json: Json = False) -> None:
 @app.command()
 def backup(
     folder: Folder,
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A folder that is not there yet, or is empty.")],
+    target: Annotated[
+        Path, typer.Argument(parser=given_path, metavar="TARGET", help="A folder that is not there yet, or is empty.")
+    ],
     *,
     as_json: Json = False,
 ) -> None:
@@ -83,7 +88,9 @@ def backup(
 
 @app.command()
 def restore(
-    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="What `k2 recovery backup` made.")],
+    backup: Annotated[
+        Path, typer.Argument(parser=given_path, metavar="BACKUP", help="What `k2 recovery backup` made.")
+    ],
     folder: Folder,
     *,
     replace: Annotated[bool, typer.Option("--replace", help="Move the store that is there aside.")] = False,
@@ -139,9 +146,13 @@ def _resumed(store: Store, *, as_json: bool) -> dict[str, Any]:
 
 
 def _progress() -> Progress | None:
-    """Give what the table has; None, and a word on stderr, where the catalog does not answer."""
+    """Give what the table has; none, and a word on stderr, where there is no table or the catalog does not answer."""
+    settings = read_settings()
     try:
-        return read_progress(read_settings())
+        table = find_table(settings, "trades")
+        if table is None:
+            typer.echo(f"k2: {no_table(settings, 'trades')}", err=True)
+        return Progress() if table is None else progress_of(table)
     except UnreachableError as error:
         typer.echo(f"k2: without the table's progress: {error}", err=True)
         return None

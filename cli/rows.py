@@ -1,28 +1,69 @@
 """Rows of a report as people read them."""
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
+from typing import Final
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 __all__ = ["print_table"]
 
+_TEXT_WIDTH_MIN: Final = 16
+"""A longer text may be folded to so many characters, and to no fewer."""
+
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table to stdout, numbers to the right; data is shown as it is, never as markup."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    """Print a table to stdout, numbers to the right; data is shown as it is, never as markup.
+
+    Where it does not fit the terminal's width a row is printed as its fields, one below the other; a file has no width.
+    """
     shown = [list(row) for row in rows]
-    for place, column in enumerate(columns):
-        numeric = all(isinstance(row[place], int | float) and not isinstance(row[place], bool) for row in shown)
-        header = column.replace("_", " ")
-        width = max(map(len, header.split()))
+    names = [column.replace("_", " ") for column in columns]
+    console = Console(markup=False, highlight=False)
+    table = _table(title, names, shown)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _width(table)
+    if _width(_table(title, names, [[_folded(value) for value in row] for row in shown])) <= console.width:
+        console.print(table)
+    else:
+        _print_fields(title, names, shown)
+
+
+def _width(table: Table) -> int:
+    """Give the width at which nothing is folded."""
+    endless = Console(width=sys.maxsize)
+    return Measurement.get(endless, endless.options, table).maximum
+
+
+def _folded(value: object) -> object:
+    return value if isinstance(value, int | float) else str(value or "")[:_TEXT_WIDTH_MIN]
+
+
+def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for place, name in enumerate(names):
+        numeric = all(isinstance(row[place], int | float) and not isinstance(row[place], bool) for row in rows)
+        width = max(map(len, name.split()))
         table.add_column(
-            header, justify="right" if numeric else "left", overflow="fold", min_width=width, no_wrap=numeric
+            name, justify="right" if numeric else "left", overflow="fold", min_width=width, no_wrap=numeric
         )
-    for row in shown:
+    for row in rows:
         table.add_row(*map(_cell, row))
-    Console(markup=False, highlight=False).print(table)
+    return table
+
+
+def _print_fields(title: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    width = max(map(len, names))
+    typer.echo(title)
+    for row in rows:
+        typer.echo("")
+        for name, value in zip(names, row, strict=True):
+            typer.echo(f"{name:<{width}}  {_cell(value)}")
 
 
 def _cell(value: object) -> str:

@@ -13,9 +13,9 @@ from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import DataScan, Table
 
 from runtime.settings import Settings
-from trades.errors import K2Error, TableError
+from trades.errors import K2Error, SettingsError, TableError, UnreachableError
 
-__all__ = ["Engine", "QueryTimeoutError", "open_engine"]
+__all__ = ["Engine", "QueryMemoryError", "QueryTimeoutError", "open_engine"]
 
 LOCAL_SCHEMES: Final = {"", "file"}
 
@@ -24,22 +24,47 @@ class QueryTimeoutError(K2Error, TimeoutError):
     """A query took longer than it may."""
 
 
+class QueryMemoryError(K2Error, MemoryError):
+    """A query needs more memory than it may have."""
+
+
 @contextmanager
 def open_engine(settings: Settings) -> Iterator["Engine"]:
-    """Give an engine with the settings' memory limit and timeout; what it spills to disk goes with it."""
-    with (
-        tempfile.TemporaryDirectory(prefix="k2-query-") as spill,
-        duckdb.connect(
-            config={
-                "memory_limit": settings.query_memory_limit,
-                "temp_directory": spill,
-                # nothing is downloaded at run time
-                "autoinstall_known_extensions": "false",
-            }
-        ) as connection,
-    ):
+    """Give an engine with the settings' memory limit and timeout; what it spills to disk goes with it.
+
+    Raises:
+        SettingsError: the memory limit is none that DuckDB can have.
+        QueryMemoryError: within the block, a query needs more.
+        UnreachableError: within the block, a file of a table cannot be read.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="k2-query-") as spill, _connected(settings, spill) as connection:
+            yield Engine(connection, settings.query_timeout_seconds)
+    except duckdb.OutOfMemoryException as error:
+        raise QueryMemoryError(f"the query needs more memory than {_limit(settings)} gives it; raise it") from error
+    except duckdb.IOException as error:
+        raise UnreachableError(f"a file of the table cannot be read: {_first_line(error)}") from error
+
+
+@contextmanager
+def _connected(settings: Settings, spill: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    # nothing is downloaded at run time
+    fixed = {"temp_directory": spill, "autoinstall_known_extensions": "false"}
+    try:
+        connection = duckdb.connect(config={"memory_limit": settings.query_memory_limit, **fixed})
+    except duckdb.ParserException as error:
+        raise SettingsError(f"{_limit(settings)}: {_first_line(error)}") from error
+    with connection:
         connection.execute("SET TimeZone = 'UTC'")
-        yield Engine(connection, settings.query_timeout_seconds)
+        yield connection
+
+
+def _limit(settings: Settings) -> str:
+    return f"K2_QUERY_MEMORY_LIMIT={settings.query_memory_limit}"
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).partition("\n")[0]
 
 
 class Engine:

@@ -1,5 +1,7 @@
 """Reports on what is in: counts per exchange, numbers missing now, and whether the sums come out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -12,12 +14,12 @@ from numpy.typing import NDArray
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo
 
 from query.engine import Engine, open_engine
-from runtime.catalog import find_table
+from query.tables import check_columns, existing_table
 from runtime.dead_letter_files import CoordinateIndex, files_in, lines_of, read_coordinates
 from runtime.settings import Settings
 from trades.progress import Counts, Progress, TopicPartition
 
-__all__ = ["ExchangeSummary", "MissingRange", "Reconciliation", "gaps", "reconcile", "summary"]
+__all__ = ["ExchangeSummary", "MissingRange", "Reconciliation", "gaps", "is_known", "reconcile", "summary"]
 
 PROGRESS: Final = "k2.progress"
 WRITERS: Final = "k2.writers"
@@ -68,10 +70,12 @@ class Reconciliation:
 
 
 def summary(settings: Settings) -> list[ExchangeSummary]:
-    """Count the stored trades of each exchange; nothing where there is no table."""
-    table = find_table(settings, "trades")
-    if table is None:
-        return []
+    """Count the stored trades of each exchange.
+
+    Raises:
+        NoTableError: there is no table `trades` where the settings say.
+    """
+    table = existing_table(settings, "trades")
     with open_engine(settings) as engine:
         engine.show("trades", table)
         return [ExchangeSummary(**row) for row in engine.query(_SUMMARY)]
@@ -90,14 +94,45 @@ def gaps(
     """Give each range of numbers that is missing: what the ledger says was opened, less what was filled.
 
     `as_of` (with its zone) asks what was missing then, by the time that events were detected at.
+
+    Raises:
+        NoTableError: there is no ledger where the settings say.
+        TableError: it is not the job's.
     """
-    table = find_table(settings, "sequence_events")
-    if table is None:
-        return []
-    with open_engine(settings) as engine:
-        engine.show("sequence_events", table, where=_equal(exchange=exchange, symbol=symbol))
+    with _ledger(settings, exchange, symbol) as engine:
         parameters = {"exchange": exchange, "symbol": symbol, "as_of": as_of}
         return [MissingRange(**row) for row in engine.query(OPEN_RANGES, parameters)]
+
+
+def is_known(settings: Settings, exchange: str | None, symbol: str | None) -> bool:
+    """Tell whether the ledger has a numbering of an exchange or symbol: without one, nothing can be missing."""
+    with _ledger(settings, exchange, symbol) as engine:
+        return bool(engine.query(_KNOWN, {"exchange": exchange, "symbol": symbol}))
+
+
+@contextmanager
+def _ledger(settings: Settings, exchange: str | None, symbol: str | None) -> Iterator[Engine]:
+    """Give an engine that shows, as `sequence_events`, at least what the ledger has of an exchange and symbol."""
+    table = existing_table(settings, "sequence_events")
+    check_columns(table, _LEDGER_COLUMNS)
+    with open_engine(settings) as engine:
+        engine.show("sequence_events", table, where=_equal(exchange=exchange, symbol=symbol))
+        yield engine
+
+
+_LEDGER_COLUMNS: Final = (
+    "exchange",
+    "symbol",
+    "session",
+    "event",
+    "first_sequence",
+    "last_sequence",
+    "detected_at",
+)
+_KNOWN: Final = """
+    SELECT 1 FROM sequence_events
+    WHERE exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol) LIMIT 1
+"""
 
 
 # Each range is an edge up and an edge down; between two edges of a symbol's session a stretch is missing
@@ -135,14 +170,17 @@ OPEN_RANGES: Final = """
 
 
 def reconcile(settings: Settings) -> list[Reconciliation]:
-    """Hold what was counted against the table's progress, for each topic partition; nothing without a table.
+    """Hold what was counted against the table's progress, for each topic partition that either knows.
 
     Rows and progress are of one snapshot. Letters are read after it, and count where their message is below
-    the partition's progress.
+    the partition's progress. Rows without a progress do not hold: the job writes none.
+
+    Raises:
+        NoTableError: there is no table `trades` where the settings say.
+        TableError: it is not the job's, or its progress cannot be read.
     """
-    table = find_table(settings, "trades")
-    if table is None:
-        return []
+    table = existing_table(settings, "trades")
+    check_columns(table, _COLUMNS)
     progress = Progress.parse(table.metadata.properties.get(PROGRESS))
     letters = _letters(settings, progress, int(table.metadata.properties.get(WRITERS, "1")))
     with open_engine(settings) as engine:

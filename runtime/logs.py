@@ -54,6 +54,8 @@ def _shared() -> list[Processor]:
 def _rendered() -> list[Processor]:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if sys.stderr.isatty():
+        colors = not os.environ.get("NO_COLOR")
         # Without the locals that a rich traceback shows: passwords are among them.
-        return [remove, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        plain = structlog.dev.plain_traceback
+        return [remove, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     return [remove, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]

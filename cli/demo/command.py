@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cli.arguments import given_path
 from cli.console import Json
-from cli.demo.faults import MESSAGES_MIN
+from cli.demo.faults import MESSAGES_MAX, MESSAGES_MIN
 from cli.demo.report import print_outcome
 from cli.demo.run import Plan, run_demo
 from runtime.settings import read_settings
@@ -18,12 +19,16 @@ __all__ = ["demo", "fresh_folder"]
 
 
 def demo(
-    messages: Annotated[int, typer.Option(min=MESSAGES_MIN, help="How many messages to publish.")] = 1_000_000,
+    messages: Annotated[
+        int, typer.Option(min=MESSAGES_MIN, max=MESSAGES_MAX, help="How many messages to publish.")
+    ] = 1_000_000,
     symbols: Annotated[int, typer.Option(min=1, max=100_000, help="How many symbols trade.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same market and faults.")] = 7,
     *,
     as_json: Json = False,
-    data_dir: Annotated[Path | None, typer.Option(help="A new or empty folder (default: data/demo-N).")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(parser=given_path, help="A new or empty folder (default: data/demo-N).")
+    ] = None,
 ) -> None:
     """Publish a market with known faults to a broker of its own, capture it, and compare.
 
@@ -59,7 +64,7 @@ def fresh_folder(chosen: Path | None) -> Path:
             return chosen.absolute()
         return _next_folder(read_settings().data_dir.absolute())
     except OSError as error:
-        raise SettingsError(f"the demo's folder cannot be made: {error}") from None
+        raise SettingsError(f"the demo's folder {error.filename} cannot be made: {error.strerror}") from None
 
 
 def _next_folder(parent: Path) -> Path:

@@ -27,6 +27,7 @@ __all__ = [
     "LOST_IN_HALF",
     "LOST_LARGE",
     "LOST_SMALL",
+    "MESSAGES_MAX",
     "MESSAGES_MIN",
     "RESTART",
     "SWAPPED",
@@ -36,6 +37,8 @@ __all__ = [
 
 MESSAGES_MIN: Final = 1_000
 """Fewer would have no room for every kind of fault."""
+MESSAGES_MAX: Final = 100_000_000
+"""The broker keeps them in memory, and the places of the faults are drawn beforehand."""
 
 _CHUNK: Final = 20_000
 _QUIET_END: Final = 200

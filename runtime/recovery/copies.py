@@ -81,6 +81,8 @@ def restore(backup: Path, folder: Path, *, replace: bool = False) -> Restored:
         SettingsError: there is no backup; or there is a store in the folder, and `replace` is not given.
         StateError: the backup is not whole, or a process runs on the store.
     """
+    if not partition_files(backup):
+        raise SettingsError(f"{backup} holds no backup of a recovery store; `k2 recovery backup` makes one")
     with pinned(backup) as whole:
         check_store(whole.store)
         for connection, file in zip(whole.connections, whole.files, strict=True):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import typer
 from pyiceberg.expressions import And, EqualTo
+from typer.testing import CliRunner
 
 from cli.demo import capture, command, run
 from cli.demo.books import ExpectedRows, Missing, SetAside
@@ -25,6 +26,7 @@ from cli.demo.findings import Findings, find
 from cli.demo.market import listings
 from cli.demo.report import WIDTH_MAX, document, print_outcome
 from cli.demo.run import Outcome, Plan
+from cli.main import app
 from runtime.catalog import find_table
 from runtime.settings import Settings, read_settings
 from trades.errors import SettingsError
@@ -37,7 +39,7 @@ MESSAGES, SYMBOLS, SEED = 20_000, 60, 11
 def _demo(folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "demo", "--data-dir", str(folder), *arguments],
+        [sys.executable, "-m", "cli", "demo", "--data-dir", str(folder), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -239,3 +241,15 @@ def test_folder_is_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="cannot be made"):
         command.fresh_folder(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("arguments", [["--messages", "9" * 30], ["--messages", "999"], ["--data-dir", ""]])
+def test_what_cannot_be_done_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """More messages than memory holds, fewer than the faults need, no folder: exit code 2 before anything is made."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["demo", *arguments])
+    assert done.exit_code == 2
+    assert f"Invalid value for '{arguments[0]}'" in done.stderr
+    assert not any(tmp_path.iterdir())

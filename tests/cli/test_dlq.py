@@ -67,9 +67,14 @@ def test_list_for_people(folder: Path) -> None:
     assert "\x1b[31m" not in result.stdout
 
 
-def test_unknown_reason(folder: Path) -> None:
-    """A reason that is none of the closed set is wrong usage."""
-    assert k2("list", "--reason", "odd").exit_code == 2
+@pytest.mark.parametrize(
+    "arguments", [["--reason", "odd"], ["--topic", ""], ["--topic", "\udcff"], ["--limit", "9" * 30], ["--limit", "-1"]]
+)
+def test_what_cannot_be_meant_is_wrong_usage(folder: Path, arguments: list[str]) -> None:
+    """A reason that is none, the empty value of an unset variable, bytes that are no text, absurd numbers."""
+    result = k2("list", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Error: Invalid value for '{arguments[0]}'" in result.stderr
 
 
 def test_an_unreadable_line_is_named(folder: Path) -> None:
@@ -100,20 +105,62 @@ def test_stats(folder: Path) -> None:
     assert "4 in all" in shown.stdout
 
 
-def test_nothing_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a folder there are no letters, and none is made."""
-    monkeypatch.setenv("K2_DATA_DIR", str(tmp_path / "absent"))
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"K2_DATA_DIR": "absent"}, "K2_DATA_DIR=absent: there is no folder of dead letters absent/dlq"),
+        ({"K2_DLQ_DIR": "absent"}, "K2_DLQ_DIR=absent: there is no folder of dead letters absent"),
+        ({"K2_DLQ_DIR": "file"}, "K2_DLQ_DIR=file: there is no folder of dead letters file"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [["list"], ["stats"], ["show", "trades", "0", "0"]])
+def test_a_folder_that_was_never_made_is_a_wrong_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], environment: dict[str, str], says: str
+) -> None:
+    """Exit code 2 and the setting's name, where "none" would be no answer; nothing on stdout, and nothing made."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    result = k2(*arguments, "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
+    assert not Path("absent").exists()
+
+
+def test_an_empty_folder_has_no_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job makes it at its start: nothing in it is an answer."""
+    monkeypatch.setenv("K2_DLQ_DIR", str(tmp_path))
     assert json.loads(k2("stats", "--json").stdout)["dead_letters"] == 0
-    assert k2("list", "--json").stdout == ""
+    listed = k2("list", "--json")
+    assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", "")
     assert [k2(command).exit_code for command in ("list", "stats")] == [0, 0]
-    assert not (tmp_path / "absent").exists()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 2, without a traceback."""
+    monkeypatch.setenv("K2_DLQ_DIR", str(tmp_path))
+    path = tmp_path / "dlq-00000001.jsonl"
+    path.mkdir()
+    result = k2("stats")
+    assert result.exit_code == 2
+    assert result.stderr == f"k2: {path} cannot be read: Is a directory\n"
 
 
 def test_show_gives_the_very_bytes(folder: Path) -> None:
     """The message's bytes come out as they were, and nothing else."""
     assert k2("show", "trades", "0", "2", "--value").stdout_bytes == b"\xff\x00\n"
     assert k2("show", "trades", "0", "2", "--key").stdout_bytes == b"k"
-    assert DeadLetter.parse(k2("show", "other", "0", "2", "--index", "1").stdout.encode()) == LETTERS[3]
+    shown = k2("show", "other", "0", "2", "--index", "1", "--json")
+    assert DeadLetter.parse(shown.stdout_bytes) == LETTERS[3]
+
+
+def test_show_for_people(folder: Path) -> None:
+    """A field a line, and nothing of the message steers the terminal."""
+    shown = k2("show", "trades", "1", "1")
+    assert shown.exit_code == 0
+    assert "\nvalue             é\\x1b[31m [bold]\n" in shown.stdout
+    assert "\nkey               -\n" in shown.stdout
 
 
 @pytest.mark.parametrize(
@@ -122,6 +169,8 @@ def test_show_gives_the_very_bytes(folder: Path) -> None:
         (["trades", "0", "7"], 1, "no dead letter"),
         (["other", "0", "2", "--value"], 1, "null"),
         (["trades", "0", "2", "--value", "--key"], 2, "choose one"),
+        (["trades", "0", "2", "--value", "--json"], 2, "choose one"),
+        (["", "0", "2"], 2, "is empty"),
         (["trades", "0"], 2, "offset"),
     ],
 )

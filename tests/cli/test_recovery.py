@@ -118,6 +118,43 @@ def test_status_of_an_empty_store(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_status_tells_of_a_table_that_is_not_there(tmp_path: Path) -> None:
+    """A word on stderr, since before the first run there is none; stdout is the store's alone."""
+    folder = tmp_path / "recovery"
+    k2("init", folder)
+    found = k2("status", folder, "--json", K2_DATA_DIR=str(tmp_path / "data"))
+    assert found.exit_code == 0
+    assert f"K2_DATA_DIR={tmp_path / 'data'}: there is no catalog in it" in found.stderr
+    assert json.loads(found.stdout)["topics"] == []
+
+
+@pytest.mark.parametrize("arguments", [["init", ""], ["status", ""], ["backup", "a", ""], ["restore", "", "a"]])
+def test_an_empty_name_is_not_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """As an unset shell variable would give: exit code 2, and nothing is made there."""
+    monkeypatch.chdir(tmp_path)
+    result = k2(*arguments)
+    assert result.exit_code == 2
+    assert "is empty" in result.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_backup_that_is_none_is_named(tmp_path: Path) -> None:
+    """Exit code 2, and the command that makes one."""
+    result = k2("restore", tmp_path / "absent", tmp_path / "recovery")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"k2: {tmp_path / 'absent'} holds no backup of a recovery store; `k2 recovery backup` makes one\n"
+    )
+
+
+def test_a_name_that_is_no_text_has_a_place_in_json(tmp_path: Path) -> None:
+    """Folders may be named by any bytes."""
+    found = k2_json("init", f"{tmp_path}/\udcff")
+    assert found["store"] == f"{tmp_path}/\N{REPLACEMENT CHARACTER}"
+
+
 def test_status_names_what_is_wrong(tmp_path: Path) -> None:
     """Exit code 2 for a folder that is no store, 1 for a store that the job would refuse."""
     assert k2("status", tmp_path).exit_code == 2

@@ -74,13 +74,85 @@ def test_reconcile(settings: Settings, letters: list[int], *, holds: bool) -> No
     assert ("NO" in shown.stdout) is not holds
 
 
-def test_nothing_to_report(settings: Settings) -> None:
-    """Before anything is stored: empty results, exit code 0, a word on stderr, and no folder made."""
+@pytest.mark.parametrize("command", ["gaps", "reconcile"])
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"K2_DATA_DIR": "absent"}, "K2_DATA_DIR=absent: there is no catalog in it"),
+        ({"K2_DATA_DIR": "file"}, "K2_DATA_DIR=file: there is no catalog in it"),
+        ({"K2_NAMESPACE": "absent"}, "K2_NAMESPACE=absent: there is no table absent."),
+    ],
+)
+def test_a_table_that_was_never_made_is_a_wrong_setting(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, command: str, environment: dict[str, str], says: str
+) -> None:
+    """Exit code 2 and the setting's name, where "nothing is missing" would be false; nothing on stdout or made."""
+    made(settings, TableName.TRADES)
+    monkeypatch.chdir(settings.data_dir)
+    Path("file").touch()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    result = k2(command, "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
+    assert not Path("absent").exists()
+
+
+def test_empty_tables_are_an_answer(settings: Settings) -> None:
+    """Before the first message: empty results, exit code 0, and a word on stderr."""
+    made(settings, TableName.TRADES)
+    made(settings, TableName.SEQUENCE_EVENTS)
     for command in ("gaps", "reconcile"):
         result = k2(command, "--json")
         assert (result.exit_code, json.loads(result.stdout)) == (0, [])
     assert "nothing is stored yet" in k2("reconcile").stderr
-    assert not settings.data_dir.exists()
+    assert "0 missing in 0 ranges" in k2("gaps").stderr
+
+
+def test_rows_without_progress_do_not_hold(settings: Settings) -> None:
+    """Rows that the job did not write are no sum of its: exit code 1, and the reason on stderr."""
+    append(made(settings, TableName.TRADES), [trade(0), trade(1, partition=2)])
+    result = k2("reconcile", "--json")
+    assert result.exit_code == 1
+    assert [(row["stored"], row["received"], row["holds"]) for row in json.loads(result.stdout)] == [(1, 0, False)] * 2
+    assert "rows of trades:0, trades:2 are in the table without any progress" in result.stderr
+
+
+def test_letters_that_are_looked_for_in_no_folder_are_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sum that fails for a wrong K2_DLQ_DIR names it."""
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(0)])
+    set_progress(table, progress(offset=2, received=2, stored=1, dead_letters=1))
+    monkeypatch.setenv("K2_DLQ_DIR", "absent")
+    result = k2("reconcile")
+    assert result.exit_code == 1
+    assert "there is no folder absent, so no dead letter was counted; K2_DLQ_DIR names it" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--exchange", "binanc"], "no sequence number of 'binanc' was ever seen"),
+        (["--exchange", "kraken", "--symbol", "BTCUSDT"], "no sequence number of 'kraken' and 'BTCUSDT' was ever seen"),
+        (["--exchange", "binance", "--symbol", "BTCUSDT"], ""),
+    ],
+)
+def test_a_name_that_is_not_in_the_ledger_is_told(settings: Settings, arguments: list[str], says: str) -> None:
+    """A misspelt symbol has no gaps; one whose numbers are all there has none either, and is told apart."""
+    rows = [event("session_started", 1, 1), event("session_started", 1, 1, exchange="kraken", symbol="X")]
+    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
+    result = k2("gaps", *arguments, "--json")
+    assert (result.exit_code, result.stdout) == (0, "[]\n")
+    assert says in result.stderr
+    assert ("ever seen" in result.stderr) is bool(says)
+
+
+@pytest.mark.parametrize("value", ["", "\udcff"])
+def test_a_name_that_cannot_be_meant_is_wrong_usage(settings: Settings, value: str) -> None:
+    """An unset shell variable, or bytes that are no text."""
+    result = k2("gaps", "--exchange", value)
+    assert result.exit_code == 2
+    assert "Invalid value for '--exchange'" in result.stderr
 
 
 def test_wrong_settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

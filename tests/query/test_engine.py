@@ -12,10 +12,10 @@ from pyiceberg.expressions import EqualTo
 from pyiceberg.table import Table
 
 from connectors.iceberg.tables import TableName
-from query.engine import Engine, QueryTimeoutError, open_engine
+from query.engine import Engine, QueryMemoryError, QueryTimeoutError, open_engine
 from runtime.settings import Settings
 from tests.query.tables import EPOCH, append, made, trade
-from trades.errors import K2Error, TableError
+from trades.errors import K2Error, SettingsError, TableError, UnreachableError
 
 
 @pytest.fixture
@@ -111,6 +111,29 @@ def test_limits_are_the_settings() -> None:
     with open_engine(Settings(query_memory_limit="512MiB")) as engine:
         (row,) = engine.query("SELECT current_setting('memory_limit') AS limit, current_setting('TimeZone') AS zone")
     assert row == {"limit": "512.0 MiB", "zone": "UTC"}
+
+
+def test_memory_limits_that_do_not_do_are_named() -> None:
+    """One that DuckDB cannot have is a wrong setting; one that a query breaks ends that query."""
+    with (
+        pytest.raises(SettingsError, match=r"K2_QUERY_MEMORY_LIMIT=99999999TB: .*out of range"),
+        open_engine(Settings(query_memory_limit="99999999TB")),
+    ):
+        pass
+    with (
+        pytest.raises(QueryMemoryError, match="needs more memory than K2_QUERY_MEMORY_LIMIT=1KB gives it"),
+        open_engine(Settings(query_memory_limit="1KB")) as engine,
+    ):
+        engine.query("SELECT count(*) FROM (SELECT DISTINCT range FROM range(100000))")
+
+
+def test_a_lost_file_is_named(settings: Settings, trades: Table) -> None:
+    """A data file that the table knows and the storage does not is no empty table."""
+    append(trades, [trade(1)])
+    (file,) = settings.data_dir.rglob("*.parquet")
+    file.unlink()
+    with pytest.raises(UnreachableError, match=rf"a file of the table cannot be read: .*{file.name}"):
+        shown(settings, trades, "SELECT * FROM trades")
 
 
 def test_values_are_parameters() -> None:

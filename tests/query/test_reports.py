@@ -1,5 +1,6 @@
 """The reports: what they say is what the tables and files hold."""
 
+from collections.abc import Callable
 from dataclasses import astuple
 from datetime import timedelta
 from pathlib import Path
@@ -9,12 +10,17 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyiceberg.schema import Schema
+from pyiceberg.types import NestedField, StringType
 
 from connectors.iceberg.tables import TableName
 from query.engine import open_engine
 from query.reports import OPEN_RANGES, MissingRange, Reconciliation, gaps, reconcile, summary
+from query.tables import NoTableError
+from runtime.catalog import open_catalog
 from runtime.settings import Settings
 from tests.query.tables import EPOCH, append, event, letter, made, progress, set_progress, trade, write_letters
+from trades.errors import TableError
 from trades.progress import PartitionProgress, Progress, TopicPartition
 
 
@@ -24,10 +30,22 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data")
 
 
-def test_without_tables_there_is_nothing(settings: Settings) -> None:
-    """Where nothing was ever stored the reports are empty, and make no folder."""
-    assert (reconcile(settings), gaps(settings), summary(settings)) == ([], [], [])
+@pytest.mark.parametrize("report", [reconcile, gaps, summary])
+def test_without_tables_there_is_no_answer(settings: Settings, report: Callable[[Settings], object]) -> None:
+    """Where nothing was ever stored no report says that nothing is missing, and none makes a folder."""
+    with pytest.raises(NoTableError, match=r"K2_DATA_DIR=.*: there is no catalog in it"):
+        report(settings)
     assert not settings.data_dir.exists()
+
+
+def test_another_table_of_the_name_is_told(settings: Settings) -> None:
+    """A table that lacks a column is not the job's."""
+    catalog = open_catalog(settings)
+    catalog.create_namespace("market_data")
+    for name, report in (("trades", reconcile), ("sequence_events", gaps)):
+        catalog.create_table(f"market_data.{name}", Schema(NestedField(1, "topic", StringType(), required=False)))
+        with pytest.raises(TableError, match=rf"market_data.{name} has no column \w+: it is of another shape"):
+            report(settings)
 
 
 def test_empty_tables(settings: Settings) -> None:
