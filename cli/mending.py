@@ -1,6 +1,6 @@
 """`k2 recovery skip` and `roll-forward`: the ways on where the job refuses to go on by itself."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -11,30 +11,36 @@ from connectors.iceberg.handle import TableHandle
 from connectors.iceberg.lineage import roll_forward as roll_table_forward
 from connectors.iceberg.skip import give_up
 from connectors.iceberg.tables import TableName
-from connectors.kafka.client import KafkaClient
+from connectors.kafka.client import KafkaClient, topic_partitions
+from connectors.kafka.config import bootstrap_servers
+from query.tables import no_table
 from runtime.settings import Settings, read_settings
 from trades.errors import SettingsError
 from trades.progress import TopicPartition
 
 __all__ = ["roll_forward", "skip"]
 
+OFFSET_MAX: Final = 2**63 - 1
+
 
 def skip(
     partition: Annotated[str, typer.Argument(metavar="TOPIC:PARTITION", help="As the job names it.")],
     *,
     to: Annotated[
-        int | None, typer.Option(min=1, help="First offset to read; else the first that the broker holds.")
+        int | None,
+        typer.Option(min=1, max=OFFSET_MAX, help="First offset to read; else the first that the broker holds."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it: those messages are lost to the table for good.")] = False,
     as_json: Json = False,
 ) -> None:
     """Give up messages that expired unread: move the table's progress over them. Stop the job first."""
     settings = read_settings()
-    where = _partition(partition)
-    offset = to if to is not None else KafkaClient(settings).lows([where])[where]
+    where = _partition(settings, partition)
+    committer = _committer(settings, TableName.TRADES)
+    offset = _offset(settings, where, to)
     if not yes:
         raise SettingsError(f"{where}: all before offset {offset} that is not in the table is lost then; say --yes")
-    first = give_up(_committer(settings, TableName.TRADES), where, offset, settings.writers)
+    first = give_up(committer, where, offset, settings.writers)
     show_record({"partition": str(where), "given_up_first": first, "given_up_last": offset - 1}, as_json=as_json)
 
 
@@ -53,14 +59,28 @@ def roll_forward(*, as_json: Json = False) -> None:
 def _committer(settings: Settings, which: TableName) -> Committer:
     """Open a table; none is made."""
     if find_table(settings, which) is None:
-        raise SettingsError(
-            f"there is no table {settings.namespace}.{which}: see K2_NAMESPACE, K2_CATALOG, K2_DATA_DIR"
-        )
+        raise no_table(settings, which)
     return TableHandle(settings, which, None).committer()
 
 
-def _partition(text: str) -> TopicPartition:
+def _partition(settings: Settings, text: str) -> TopicPartition:
+    """Read a partition of a topic that the job reads: progress of another one would be nobody's."""
     topic, _, number = text.rpartition(":")
-    if not topic or not number.isdecimal():
+    if not topic or not (number.isascii() and number.isdecimal()):
         raise SettingsError(f"{text!r} is no partition; give it as TOPIC:PARTITION, such as trades:0")
+    if topic not in dict(settings.topics):
+        raise SettingsError(f"K2_TOPICS does not name topic {topic!r}, so the job does not read it")
     return TopicPartition(topic, int(number))
+
+
+def _offset(settings: Settings, where: TopicPartition, to: int | None) -> int:
+    """Give the offset to go on at, which lies within what the broker holds."""
+    if where not in topic_partitions(settings):
+        raise SettingsError(f"there is no partition {where} at {bootstrap_servers(settings)}")
+    client = KafkaClient(settings)
+    if to is None:
+        return client.lows([where])[where]
+    end = client.ends([where])[where]
+    if to > end:
+        raise SettingsError(f"--to {to}: {where} ends at offset {end}, so messages yet to come would be given up")
+    return to

@@ -10,11 +10,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from connectors.iceberg.tables import TableName
 from connectors.kafka.producer import TradeProducer
 from query.reports import gaps, reconcile
 from runtime.catalog import open_catalog
 from tests.brokers import Broker
 from tests.flows.job import Job
+from tests.query.tables import made
 
 
 def k2(job: Job, *arguments: object) -> Result:
@@ -92,7 +94,9 @@ def test_a_ledger_that_was_dropped_is_rebuilt(broker: Broker, tmp_path: Path) ->
     assert job.table("sequence_events").num_rows == 2
 
 
-@pytest.mark.parametrize("partition", ["trades", "trades:", ":0", "trades:x", "trades:-1", ""])
+@pytest.mark.parametrize(
+    "partition", ["trades", "trades:", ":0", "trades:x", "trades:-1", "trades:\N{SUPERSCRIPT TWO}", ""]
+)
 def test_what_is_no_partition_is_refused(tmp_path: Path, partition: str) -> None:
     """Before anything is asked of a broker or a catalog."""
     result = k2(Job("127.0.0.1:1", tmp_path, "trades"), "skip", partition, "--yes")
@@ -100,10 +104,29 @@ def test_what_is_no_partition_is_refused(tmp_path: Path, partition: str) -> None
     assert repr(partition) in result.stderr
 
 
+def test_offsets_are_given_up_within_the_partition_alone(broker: Broker, tmp_path: Path) -> None:
+    """A mistyped topic, partition or offset is refused, and the table is as it was."""
+    job = Job(broker.bootstrap_servers, tmp_path, broker.topic(partitions=1))
+    publish(job, 1, 10)
+    made(job.settings, TableName.TRADES)
+    before = job.iceberg().properties
+    for arguments, says in (
+        (["other:0"], "K2_TOPICS does not name topic 'other'"),
+        ([f"{job.topics}:1"], f"there is no partition {job.topics}:1"),
+        ([f"{job.topics}:{'9' * 30}"], "there is no partition"),
+        ([f"{job.topics}:0", "--to", "11"], f"--to 11: {job.topics}:0 ends at offset 10"),
+        ([f"{job.topics}:0", "--to", "9" * 30], "Invalid value for '--to'"),
+    ):
+        result = k2(job, "skip", *arguments, "--yes")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert says in result.stderr
+    assert job.iceberg().properties == before
+
+
 def test_nothing_is_made_where_there_is_no_table(tmp_path: Path) -> None:
     """A wrong namespace or folder is named, and no table comes of it."""
     job = Job("127.0.0.1:1", tmp_path, "trades")
     for arguments in (["skip", "trades:0", "--to", "5", "--yes"], ["roll-forward"]):
         result = k2(job, *arguments)
-        assert (result.exit_code, "there is no table market_data.trades" in result.stderr) == (2, True)
+        assert (result.exit_code, "no table market_data.trades" in result.stderr) == (2, True)
     assert not (tmp_path / "data").exists()
