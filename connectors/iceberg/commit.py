@@ -18,7 +18,7 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 
-from connectors.iceberg.catalog import TRANSIENT
+from connectors.iceberg.catalog import TRANSIENT, refusals_named
 from connectors.iceberg.expiry import AssertRemovable, removable, removals
 from connectors.iceberg.fence import Entries, check_fence
 from connectors.iceberg.lineage import LAST, check_lineage, mark_of
@@ -122,7 +122,7 @@ class Committer:
             return act(self.table)
 
         with self._lock:
-            return retried(operation, afresh, also=(*TRANSIENT, *also), on_retry=self._on_retry, sleep=self._sleep)
+            return self._ride_out(operation, afresh, also=also)
 
     def _look(self, table: Table) -> Progress:
         check_lineage(table.metadata, self._name)
@@ -138,21 +138,20 @@ class Committer:
             FencedError: the writer's progress in the table is not what this instance left there.
             UnreachableError: the catalog or store did not answer, after retries.
             TableError: the table was dropped or made anew.
+            SettingsError: the catalog no longer takes the credentials.
         """
         with self._lock:
-            retried(
-                f"committing to table {self._name}",
-                lambda: self._try(advance),
-                also=TRANSIENT,
-                on_retry=self._on_retry,
-                sleep=self._sleep,
-            )
+            self._ride_out(f"committing to table {self._name}", lambda: self._try(advance))
             failpoint("commit.seen")
             return progress_of(self.table)
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
         """Give the topics' ids that the table knows, with those that it did not know added."""
         return self.change("noting topics", partial(_note_topics, ids), also=(CommitFailedException,))
+
+    def _ride_out(self, operation: str, act: Callable[[], T], *, also: tuple[type[BaseException], ...] = ()) -> T:
+        with refusals_named(self.table.catalog.name):
+            return retried(operation, act, also=(*TRANSIENT, *also), on_retry=self._on_retry, sleep=self._sleep)
 
     @property
     def table_id(self) -> str:

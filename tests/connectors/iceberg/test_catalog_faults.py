@@ -9,9 +9,10 @@ import pytest
 from connectors.iceberg import commit
 from runtime.retry import RETRIES
 from tests.catalogs.fixtures import SERVED, Place
+from tests.catalogs.http_proxy import HttpProxy
 from tests.catalogs.proxy import Answer, Fault, Proxy
 from tests.connectors.iceberg.running import Running, assert_in_once, table_of
-from trades.errors import UnreachableError
+from trades.errors import SettingsError, UnreachableError
 
 ANSWERS: Final[dict[str, tuple[Answer, ...]]] = {
     "postgresql": ("reset", "silence"),
@@ -98,6 +99,19 @@ def test_a_catalog_that_stays_away_gets_nothing(place: Place, proxy: Proxy, writ
     assert (proxy.commits, writer.retries) == (1 + RETRIES, [2, 4, 8])
     assert table_of(place.settings).snapshots() == []
     _start_again(place, proxy)
+
+
+@pytest.mark.parametrize("place", ["rest"], indirect=True)
+def test_credentials_that_run_out_are_named(place: Place, proxy: Proxy, writer: Running) -> None:
+    """A token that is good no more ends the job with that word, and no retry."""
+    assert isinstance(proxy, HttpProxy)
+    writer.land(0, 4)
+    proxy.token = "another"  # noqa: S105  no secret
+    with pytest.raises(SettingsError, match=r"^catalog 'k2' refuses the credentials it was given: .*token is not good"):
+        writer.land(4, 8)
+    assert writer.retries == []
+    proxy.token = None
+    assert_in_once(place.settings, 4, commits=1)
 
 
 @ON_SERVERS

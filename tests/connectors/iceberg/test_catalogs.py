@@ -11,6 +11,7 @@ from pyiceberg.table import Table
 
 from connectors.iceberg.catalog import open_catalog
 from connectors.iceberg.progress import progress_of
+from connectors.iceberg.retention import REMOVED_MIN
 from connectors.iceberg.tables import TableName, connect
 from runtime.failpoints import arm, disarm
 from runtime.settings import Settings
@@ -156,3 +157,21 @@ def test_writers_in_two_processes_lose_nothing_to_each_other(place: Place) -> No
     assert [found.of(writer)[HERE].offset for writer in ("0", "1")] == [2 * EPOCHS - 1, 2 * EPOCHS]
     assert len(table.snapshots()) == 2 * EPOCHS
     assert_whole(table)
+
+
+@pytest.mark.parametrize("moment", ["quiet", "expiry during"])
+@EVERYWHERE
+def test_old_snapshots_leave_with_a_commit(place: Place, writer: Running, moment: str) -> None:
+    """A commit that brings rows and removes snapshots is taken, also where others removed them just before."""
+    with table_of(place.settings).transaction() as transaction:
+        transaction.set_properties(
+            {"history.expire.min-snapshots-to-keep": "1", "history.expire.max-snapshot-age-ms": "0"}
+        )
+    stop = 8 + REMOVED_MIN - 1
+    for first in range(8, stop):
+        writer.land(first, first + 1)
+    assert len(table_of(place.settings).snapshots()) == REMOVED_MIN + 1
+    if moment == "expiry during":
+        _once("commit.staged", lambda: _expire(table_of(place.settings)))
+    writer.land(stop, stop + 1)
+    assert_in_once(place.settings, stop + 1, commits=2)
