@@ -1,1 +1,7 @@
 """The dataflow, one statement an arrow."""
+
+from runtime.signals import end_on_signals, is_job
+
+# Before the imports of the dataflow, which take their second or two.
+if is_job():
+    end_on_signals()

@@ -3,7 +3,6 @@
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Final
 
 import structlog
 
@@ -12,11 +11,10 @@ from runtime.recovery.copies import forget_unfinished
 from runtime.recovery.lock import take
 from runtime.recovery.store import Store, check_store, partition_files, read_store
 from runtime.settings import Settings
+from runtime.signals import is_job
 from trades.errors import SettingsError
 
 __all__ = ["hold_store"]
-
-RUNNER: Final = "bytewax.run"
 
 _LOG = structlog.get_logger()
 
@@ -75,10 +73,9 @@ def _held(folder: Path, process: int, processes: int) -> Store | None:
 
 def _arguments() -> Namespace | None:
     """Give the arguments as Bytewax's own parser reads them; None where it is not `bytewax.run` that runs."""
-    main = sys.modules["__main__"]
-    if getattr(getattr(main, "__spec__", None), "name", None) != RUNNER:
+    if not is_job():
         return None
-    arguments = main._parse_args()  # noqa: SLF001  it alone knows the variables beside the options
+    arguments = sys.modules["__main__"]._parse_args()  # noqa: SLF001  it alone knows the variables beside the options
     assert isinstance(arguments, Namespace)
     return arguments
 

@@ -1,11 +1,10 @@
 """What happens in a process before the dataflow runs: settings, logs, pages, and the real ends."""
 
 import gc
-import os
 import signal
 import sys
 from functools import partial
-from types import FrameType, TracebackType
+from types import TracebackType
 
 import structlog
 
@@ -19,11 +18,12 @@ from flows.ends import Ends
 from flows.history import TableHistory
 from flows.letters import LetterCount
 from flows.recovery import hold_store
+from runtime.ending import end, error_in
 from runtime.health import HEALTH, serve_health
 from runtime.logs import set_up_logs
 from runtime.metrics import RETRIES
 from runtime.settings import Settings, read_settings
-from trades.errors import K2Error
+from runtime.signals import end_on_signals
 
 __all__ = ["start"]
 
@@ -34,7 +34,7 @@ def start() -> tuple[Settings, Ends]:
     """Make the process ready; where something is amiss, end it with one sentence and the documented exit code."""
     sys.excepthook = _say
     set_up_logs()
-    _end_on_signals()
+    end_on_signals(_tell_signal)
     settings = read_settings()
     is_resumed = hold_store(settings)
     if settings.metrics_port:
@@ -59,32 +59,18 @@ def _real_ends(settings: Settings, *, is_resumed: bool = False) -> Ends:
     return Ends(kafka=source, iceberg=trades, events=events, dead_letters=letters, history=TableHistory(settings))
 
 
+def _tell_signal(number: signal.Signals) -> None:
+    _LOG.info("ended", signal=number.name)
+
+
 def _count_retry(operation: str) -> None:
     RETRIES.labels(operation).inc()
 
 
 def _say(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """Say an error of ours, or one that Bytewax wrapped, in its sentence, and end with its code."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, K2Error):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
+    known = error_in(error)
+    if known is None:
         sys.__excepthook__(kind, error, traceback)
         return
-    _LOG.error("ended", error=str(cause), kind=type(cause).__name__)
-    sys.stderr.flush()
-    os._exit(cause.exit_code)
-
-
-def _end_on_signals() -> None:
-    """End at once on SIGTERM and SIGINT: what is not committed is read again at the next start.
-
-    A worker that takes SIGINT as Python does leaves its whole cluster hanging.
-    """
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGINT, _end)
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    _LOG.info("ended", signal=signal.Signals(number).name)
-    os._exit(128 + number)
+    end(known)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import bytewax.operators as op
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
+from runtime.ending import told
 from runtime.failpoints import failpoint
 from runtime.metrics import DEDUP_IDS
 from trades.batch import TradeSlice
@@ -30,6 +31,7 @@ def deduplicate(
 
 
 class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any]]):
+    @told
     def __init__(self, window_us: int, history: History, state: dict[str, Any] | None) -> None:
         self._window_us = window_us
         self._history: History | None = history
@@ -39,6 +41,7 @@ class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any
         if state is not None:
             history.resumed(self._deduplicator.positions)
 
+    @told
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[TradeSlice], bool]:
         """Look at each slice, in the order in which they came."""
         self._catch_up(values[0].group)

@@ -10,6 +10,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
+from runtime.ending import told
 from runtime.failpoints import failpoint
 from runtime.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
 from trades.batch import TradeSlice
@@ -45,6 +46,7 @@ def sequence(step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int, 
 
 
 class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
+    @told
     def __init__(self, gap_large_min: int, history: History, state: dict[str, Any] | None) -> None:
         self._gap_large_min = gap_large_min
         self._history: History | None = history
@@ -54,6 +56,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         if state is not None:
             history.resumed(self._tracker.positions)
 
+    @told
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[Tracked], bool]:
         """Track each slice, in the order in which they came."""
         owed = self._catch_up(values[0].group)

@@ -23,15 +23,22 @@ class Health:
     """Times of the source partitions' last snapshots.
 
     Bytewax takes one about once an epoch, even when idle, and none at all while a peer process is frozen, so an old
-    one is the only sign of that.
+    one is the only sign of that. A process that waits for its peers at the start reads nothing yet, which is told by
+    the time since it began.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._alone_since: float | None = clock()
         self._closed: dict[str, float] = {}
+
+    def joined(self) -> None:
+        """Note that all processes of the cluster are there."""
+        self._alone_since = None
 
     def opened(self, partition: str) -> None:
         """Note that a partition is read from now on."""
+        self._alone_since = None
         self._closed[partition] = self._clock()
 
     def epoch_closed(self, partition: str) -> None:
@@ -49,8 +56,12 @@ class Health:
         return bool(self._closed)
 
     def stalled_seconds(self) -> float:
-        """Give how long the slowest partition has been without a closed epoch; 0 where none is read."""
-        return self._clock() - min(self._closed.values()) if self._closed else 0.0
+        """Give how long the slowest partition has been without a closed epoch, or the peers have been waited for.
+
+        0 where nothing is read: there may be more processes than partitions.
+        """
+        since = min(self._closed.values(), default=self._alone_since)
+        return 0.0 if since is None else self._clock() - since
 
 
 HEALTH: Final = Health()

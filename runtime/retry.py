@@ -43,7 +43,7 @@ def retried(
     def tell(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         wait = state.upcoming_sleep
-        _log.warning("retry", operation=operation, attempt=state.attempt_number, wait_seconds=wait, error=str(error))
+        _log.warning("retry", operation=operation, attempt=state.attempt_number, wait_seconds=wait, error=_words(error))
         if on_retry is not None:
             on_retry(operation)
 
@@ -61,4 +61,9 @@ def retried(
     except UnreachableError:
         raise
     except transient as error:
-        raise UnreachableError(f"{operation} failed {1 + RETRIES} times, the last with: {error}") from error
+        raise UnreachableError(f"{operation} failed {1 + RETRIES} times, the last with: {_words(error)}") from error
+
+
+def _words(error: BaseException | None) -> str:
+    """Give a fault in one line: SQLAlchemy adds others, of where to read on."""
+    return str(error).partition("\n")[0]

@@ -5,6 +5,7 @@ __all__ = [
     "K2Error",
     "NotDeliveredError",
     "OffsetError",
+    "PeerLostError",
     "SettingsError",
     "StateError",
     "TableError",
@@ -48,3 +49,7 @@ class FencedError(K2Error, RuntimeError):
 
 class NotDeliveredError(K2Error, RuntimeError):
     """Messages handed to the producer were not acknowledged by the broker."""
+
+
+class PeerLostError(K2Error, RuntimeError):
+    """Another process of the cluster has ended."""

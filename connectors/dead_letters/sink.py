@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import structlog
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from typing_extensions import override
 
 from connectors.dead_letters.resume import begin, resume, state_of
 from connectors.dead_letters.writer import FileLock, Writer
+from runtime.ending import told
 from runtime.failpoints import failpoint
 from runtime.settings import Settings
 from trades.dead_letter import DeadLetter
@@ -19,7 +19,6 @@ from trades.progress import Progress
 __all__ = ["DeadLettersSink"]
 
 Clock = Callable[[], datetime]
-log = structlog.get_logger()
 
 
 def _now() -> datetime:
@@ -63,6 +62,7 @@ class DeadLettersSink(FixedPartitionedSink[list[DeadLetter], dict[str, Any]]):
         return 0
 
     @override
+    @told
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "_DeadLettersPartition":
         return _DeadLettersPartition(self._settings, resume_state, self._committed, self._clock)
 
@@ -89,21 +89,19 @@ class _DeadLettersPartition(StatefulSinkPartition[list[DeadLetter], dict[str, An
         self._writer = Writer(self._folder, position, limit)
 
     @override
+    @told
     def write_batch(self, values: list[list[DeadLetter]]) -> None:
         self._writer.append(self._lines(values))
 
     @override
+    @told
     def snapshot(self) -> dict[str, Any]:
-        try:
-            self._writer.sync()
-            failpoint("letters.snapshot")
-        except BaseException:
-            # Bytewax turns what is raised here into a panic without a traceback
-            log.exception("dead letters could not be made durable", folder=str(self._folder))
-            raise
+        self._writer.sync()
+        failpoint("letters.snapshot")
         return state_of(self._writer.position)
 
     @override
+    @told
     def close(self) -> None:
         self._writer.close()
         self._lock.release()

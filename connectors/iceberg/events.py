@@ -6,7 +6,6 @@ from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
-import structlog
 from bytewax.outputs import StatefulSinkPartition
 
 from connectors.iceberg.books import resume_state
@@ -16,13 +15,12 @@ from connectors.iceberg.fence import Entries
 from connectors.iceberg.files import write_file
 from connectors.iceberg.handle import TableHandle
 from connectors.iceberg.withdraw import WRITER
+from runtime.ending import told
 from runtime.failpoints import failpoint
 from trades.events import SequenceEvent
 from trades.progress import PartitionProgress, TopicPartition
 
 __all__ = ["EventsWriter"]
-
-_log = structlog.get_logger()
 
 
 class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
@@ -41,17 +39,13 @@ class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         self._events += [event for events in values for event in events if self._is_new(event)]
         failpoint("events.taken")
 
+    @told
     def snapshot(self) -> dict[str, Any]:
         """Commit the epoch's events, if there are any."""
-        try:
-            failpoint("events.closing")
-            if self._events:
-                self._commit()
-            failpoint("events.snapshot")
-        except Exception:
-            # Bytewax turns what leaves here into a panic without a word.
-            _log.exception("commit_failed", table=self._handle.name)
-            raise
+        failpoint("events.closing")
+        if self._events:
+            self._commit()
+        failpoint("events.snapshot")
         return resume_state(self.committed, self._committer.table_id)
 
     def _is_new(self, event: SequenceEvent) -> bool:

@@ -14,6 +14,7 @@ from connectors.iceberg.handle import TableHandle
 from connectors.iceberg.tables import TableName
 from connectors.iceberg.withdraw import WRITER, withdraw
 from connectors.iceberg.writer import OnCommit, TradesWriter
+from runtime.ending import told
 from runtime.retry import OnRetry
 from runtime.settings import Settings
 from trades.batch import Consumed, TradeSlice
@@ -86,6 +87,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         """Route to the writer that the key names."""
         return int(item_key)
 
+    @told
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "TradesWriter":
         """Begin at the writer's progress."""
         writer = str(int(for_part))
@@ -131,6 +133,7 @@ class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         """Name the only writer."""
         return [WRITER]
 
+    @told
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "EventsWriter":  # noqa: ARG002
         """Begin at the ledger's progress, wherever the recovery store was: it follows the trades' table alone."""
         committed = self.open() if self._committed is None else self._committed

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-import structlog
 from bytewax.outputs import StatefulSinkPartition
 from pyiceberg.manifest import DataFile
 
@@ -15,6 +14,7 @@ from connectors.iceberg.commit import Advance
 from connectors.iceberg.fence import Entries
 from connectors.iceberg.files import write_file
 from connectors.iceberg.handle import TableHandle
+from runtime.ending import told
 from runtime.failpoints import failpoint
 from runtime.metrics import (
     COMMIT_SECONDS,
@@ -33,8 +33,6 @@ OnCommit = Callable[[Progress], None]
 """Told the progress of all writers after each commit."""
 
 MICROSECONDS: Final = 1_000_000
-
-_log = structlog.get_logger()
 
 
 class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]]):
@@ -58,6 +56,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._files: list[DataFile] = []
         self._newest: int | None = None
 
+    @told
     def write_batch(self, values: list[TradeSlice | Consumed]) -> None:
         """Take what an epoch brings; files are written as the buffer fills, and named by no one yet."""
         for value in values:
@@ -67,16 +66,12 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
                 self._take(value)
         failpoint("trades.taken")
 
+    @told
     def snapshot(self) -> dict[str, Any]:
         """Commit the epoch, once; an epoch that brought nothing commits nothing."""
-        try:
-            failpoint("trades.closing")
-            self._commit()
-            failpoint("trades.snapshot")
-        except Exception:
-            # Bytewax turns what leaves here into a panic without a word.
-            _log.exception("commit_failed", table=self._handle.name, writer=self._writer)
-            raise
+        failpoint("trades.closing")
+        self._commit()
+        failpoint("trades.snapshot")
         return resume_state(self.books.committed, self._committer.table_id)
 
     def _take(self, piece: TradeSlice) -> None:

@@ -13,6 +13,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from connectors.kafka.client import KafkaClient, topic_ids, topic_partitions
 from connectors.kafka.reader import Polled, Reader, as_batch
 from connectors.kafka.start import Origin, Record, Start, Watermarks, decide_start
+from runtime.ending import told
 from runtime.failpoints import failpoint
 from runtime.health import HEALTH
 from runtime.metrics import CONSUMER_LAG, MESSAGES_RECEIVED, WARM_STARTS
@@ -44,6 +45,7 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         lag = CONSUMER_LAG.labels(where.topic, str(where.partition))
         lag.set_function(lambda: client.lag(where, self._position))
 
+    @told
     def next_batch(self) -> Iterable[MessageBatch]:
         """Give the messages that have arrived as one batch; none where none have.
 
@@ -144,9 +146,11 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         self._watermarks = {where: Watermarks(lows[where], ends[where]) for where in self._partitions}
 
     def list_parts(self) -> list[str]:
-        """Name the partitions of all topics."""
+        """Name the partitions of all topics; called once the peers are there."""
+        HEALTH.joined()
         return [str(where) for where in self._partitions]
 
+    @told
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> KafkaPartition:
         """Begin to read one partition where `decide_start` says, and tell so in the log."""
         where = TopicPartition.parse(for_part)

@@ -45,6 +45,17 @@ def test_health_follows_the_slowest_partition() -> None:
     assert _get(port, "/nothing") == 404
 
 
+def test_a_process_without_its_peers_is_not_healthy() -> None:
+    """Waited for as long as an epoch may take, they count as gone; a process that then has nothing to read is well."""
+    clock = _Clock()
+    health = Health(clock)
+    port = serve_health(health, 60, "127.0.0.1", 0)
+    clock.now += 61
+    assert (_get(port, "/healthz"), _get(port, "/readyz")) == (503, 503)
+    health.joined()
+    assert (_get(port, "/healthz"), _get(port, "/readyz")) == (200, 503)
+
+
 def test_metrics_are_served() -> None:
     """The page bears the declared names."""
     port = serve_health(Health(), 60, "127.0.0.1", 0)
