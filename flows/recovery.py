@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -13,18 +14,30 @@ from runtime.recovery.store import Store, check_store, partition_files, read_sto
 from runtime.settings import Settings
 from runtime.signals import is_job
 from trades.errors import SettingsError
+from trades.progress import TopicPartition
 
-__all__ = ["hold_store"]
+__all__ = ["NO_STORE", "Held", "hold_store"]
 
 _LOG = structlog.get_logger()
 
 
-def hold_store(settings: Settings) -> bool:
+class Held(NamedTuple):
+    """What the recovery store brings to this run."""
+
+    is_resumed: bool = False
+    """Whether states may be resumed from it; a process whose peers have the partitions cannot know, and says so."""
+    sources: frozenset[TopicPartition] = frozenset()
+    """The topic partitions of which it holds a state."""
+
+
+NO_STORE: Final = Held()
+
+
+def hold_store(settings: Settings) -> Held:
     """See to the store that `python -m bytewax.run` was given, before anything is touched.
 
     It is locked for as long as the process lives, and refused where it is none, another flow's, or not whole. What
     an epoch that was cut off left in it is removed. That the table has progress of which no store knows is said.
-    Gives whether states may be resumed from it; a process whose peers have the partitions cannot know, and says so.
 
     Raises:
         SettingsError: the folder is no recovery store.
@@ -32,19 +45,21 @@ def hold_store(settings: Settings) -> bool:
     """
     arguments = _arguments()
     if arguments is None:
-        return False
+        return NO_STORE
     if arguments.recovery_directory is None:
         _warn_of_lost(settings, "no recovery store is given (-r), but the table has progress: going on from the table")
-        return False
+        return NO_STORE
     store = _held(Path(arguments.recovery_directory), arguments.process_id or 0, _processes(arguments))
-    if store is None or store.execution is not None:
-        return True
+    if store is None:
+        return Held(is_resumed=True)
+    if store.execution is not None or store.missing:
+        return Held(is_resumed=True, sources=store.sources)
     _warn_of_lost(
         settings,
         "the recovery store is empty, but the table has progress: going on from the table",
         store=str(store.folder),
     )
-    return False
+    return NO_STORE
 
 
 def _held(folder: Path, process: int, processes: int) -> Store | None:
@@ -64,7 +79,7 @@ def _held(folder: Path, process: int, processes: int) -> Store | None:
             store=str(folder),
             missing=store.missing,
         )
-        return None
+        return store
     check_store(store)
     removed = 0 if process else forget_unfinished(store)
     _LOG.info("recovery store", store=str(folder), resume_epoch=store.resume_epoch, unfinished_removed=removed)

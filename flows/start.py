@@ -17,7 +17,7 @@ from connectors.kafka.start import check_topics
 from flows.ends import Ends
 from flows.history import TableHistory
 from flows.letters import LetterCount
-from flows.recovery import hold_store
+from flows.recovery import NO_STORE, Held, hold_store
 from runtime.ending import end, error_in
 from runtime.health import HEALTH, serve_health
 from runtime.logs import set_up_logs
@@ -36,25 +36,25 @@ def start() -> tuple[Settings, Ends]:
     set_up_logs()
     end_on_signals(_tell_signal)
     settings = read_settings()
-    is_resumed = hold_store(settings)
+    held = hold_store(settings)
     if settings.metrics_port:
         serve_health(HEALTH, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
-    ends = _real_ends(settings, is_resumed=is_resumed)
+    ends = _real_ends(settings, held)
     # What is alive now stays alive: the cyclic collector need not look at it again and again.
     gc.freeze()
     return settings, ends
 
 
-def _real_ends(settings: Settings, *, is_resumed: bool = False) -> Ends:
+def _real_ends(settings: Settings, held: Held = NO_STORE) -> Ends:
     letters = DeadLettersSink(settings, partial(read_progress, settings))
     letters.open()
     progress = read_progress(settings)
-    source = KafkaSource(settings, progress, LetterCount(settings, progress).is_short)
+    source = KafkaSource(settings, progress, LetterCount(settings, progress).is_short, held.sources)
     trades = TradesSink(settings, progress, source.commit, _count_retry)
     trades.open()
     check_topics(trades.remember_topics(source.topic_ids), source.topic_ids)
     events = EventsSink(settings, progress, _count_retry)
-    pair(trades.committer, events.committer, is_resumed=is_resumed)
+    pair(trades.committer, events.committer, is_resumed=held.is_resumed)
     events.open()
     return Ends(kafka=source, iceberg=trades, events=events, dead_letters=letters, history=TableHistory(settings))
 

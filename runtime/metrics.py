@@ -23,6 +23,7 @@ __all__ = [
     "RESETS_DETECTED",
     "RETRIES",
     "TRADES_STORED",
+    "UNREAD_PARTITIONS",
     "WARM_STARTS",
 ]
 
@@ -40,6 +41,9 @@ OPEN_GAPS: Final = Gauge("k2_open_gaps", "Ranges of numbers missing now.", ["exc
 DEDUP_IDS: Final = Gauge("k2_dedup_ids", "Ids held in the deduplication window.")
 
 CONSUMER_LAG: Final = Gauge("k2_consumer_lag_messages", "Messages not yet read.", ["topic", "partition"])
+UNREAD_PARTITIONS: Final = Gauge(
+    "k2_unread_partitions", "Partitions added to a topic since the start, which the next one reads.", ["topic"]
+)
 FRESHNESS_SECONDS: Final = Gauge("k2_freshness_seconds", "Age of the newest trade at its commit, by venue time.")
 COMMIT_SECONDS: Final = Histogram("k2_commit_seconds", "Time to commit an epoch to the table.")
 COMMITS: Final = Counter("k2_commits", "Commits to the table, by result.", ["result"])

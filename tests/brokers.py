@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from cli.broker import EmbeddedBroker, answers
 from runtime.child import Child, free_port
@@ -74,6 +74,12 @@ class Broker:
         admin.create_topics([new])[topic].result(TOPIC_SECONDS_MAX)
         _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
         return topic
+
+    def add_partitions(self, topic: str, partitions: int) -> None:
+        """Make a topic have this number of partitions, ready to be written to."""
+        admin = self.admin()
+        admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(TOPIC_SECONDS_MAX)
+        _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
 
     def group_offsets(self, group: str, topic: str) -> dict[int, int]:
         """Give what a lag tool reads: a consumer group's offset of each partition of a topic."""

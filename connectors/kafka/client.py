@@ -112,6 +112,18 @@ class KafkaClient:
         finally:
             consumer.close()
 
+    def partition_count(self, topic: str) -> int:
+        """Ask the broker how many partitions a topic has now; 0 where there is no such topic. It makes none.
+
+        Raises:
+            UnreachableError: it does not answer in time.
+        """
+        try:
+            found = self._consumer.list_topics(topic, timeout=ANSWER_SECONDS_MAX).topics.get(topic)
+        except KafkaException as error:
+            raise UnreachableError(f"the broker does not tell of {topic}: {error.args[0].str()}") from None
+        return len(found.partitions) if found else 0
+
     def lag(self, where: TopicPartition, position: int) -> int:
         """Give how many offsets lie ahead of `position`, by what the broker last said; asks nobody."""
         part = confluent_kafka.TopicPartition(where.topic, where.partition)

@@ -1,10 +1,10 @@
 """The columnar Kafka source: one source partition a topic partition, one batch a poll."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import structlog
@@ -12,7 +12,8 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors.kafka.client import KafkaClient, topic_ids, topic_partitions
 from connectors.kafka.reader import Polled, Reader, as_batch
-from connectors.kafka.start import Origin, Record, Start, Watermarks, decide_start
+from connectors.kafka.start import Origin, Record, Start, Watermarks, decide_start, left_out
+from connectors.kafka.watch import PartitionWatch
 from runtime.ending import told
 from runtime.failpoints import failpoint
 from runtime.health import HEALTH
@@ -93,6 +94,21 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         self._reader.close()
 
 
+class UnreadPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
+    """A partition of a topic that `K2_TOPICS` no longer names: nothing of it is read, and its state stays as it is."""
+
+    def __init__(self, state: dict[str, Any] | None) -> None:
+        self._state = state or {"format": FORMAT, "offset": 0}
+
+    def next_batch(self) -> NoReturn:
+        """End at once."""
+        raise StopIteration
+
+    def snapshot(self) -> dict[str, Any]:
+        """Give what the recovery store has of it: named again, it is read on from there."""
+        return self._state
+
+
 def _until(polled: Polled, end: int | None) -> Polled:
     """Leave what lies at or beyond the offset to stop at unread."""
     batch = polled.batch
@@ -124,41 +140,60 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
     """Reads the topics of `K2_TOPICS`, from where the recovery store, else the table's progress, says.
 
     Can support exactly-once processing: the offset is part of the recovery snapshot. Group offsets are never begun
-    from. Partitions added to a topic are found at the next start.
+    from. Partitions added to a topic are found at the next start, and told of before.
     """
 
-    def __init__(self, settings: Settings, progress: Progress, letters_lost: LettersLost = _none_lost) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        progress: Progress,
+        letters_lost: LettersLost = _none_lost,
+        in_store: Collection[TopicPartition] = (),
+    ) -> None:
         """Ask the broker for the partitions; `progress` is what the table has.
 
-        `letters_lost` tells of a partition whether dead letters that the progress counts are not in the files.
+        `letters_lost` tells of a partition whether dead letters that the progress counts are not in the files,
+        `in_store` are the partitions of which the recovery store holds a state.
 
         Raises:
             UnreachableError: the broker does not answer.
             SettingsError: a topic does not exist.
+            OffsetError: the broker has lost a partition that was read before.
         """
         self._settings, self._progress, self._letters_lost = settings, progress, letters_lost
         self._writers = [str(writer) for writer in range(settings.writers)]
         self._venues = dict(settings.topics)
         self._partitions = topic_partitions(settings)
+        gone = left_out({*progress.partitions(), *in_store}, self._partitions, self._venues)
+        _tell_left_out(gone)
+        # Bytewax panics where it recovers a state of a partition that is not named.
+        self._unread = [where for where in gone if where in in_store]
         self.topic_ids = topic_ids(settings)
         self.client = KafkaClient(settings)
         lows, ends = self.client.lows(self._partitions), self.client.ends(self._partitions)
         self._watermarks = {where: Watermarks(lows[where], ends[where]) for where in self._partitions}
+        self._watch = PartitionWatch(self.client.partition_count, self._partitions)
 
     def list_parts(self) -> list[str]:
-        """Name the partitions of all topics; called once the peers are there."""
+        """Name the partitions of all topics, and those of which there is a state; called once the peers are there."""
         HEALTH.joined()
-        return [str(where) for where in self._partitions]
+        return [str(where) for where in (*self._partitions, *self._unread)]
 
     @told
-    def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> KafkaPartition:
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: dict[str, Any] | None
+    ) -> KafkaPartition | UnreadPartition:
         """Begin to read one partition where `decide_start` says, and tell so in the log."""
         where = TopicPartition.parse(for_part)
+        if where in self._unread:
+            return UnreadPartition(resume_state)
         watermarks = self._watermarks[where]
         start = decide_start(where, self._record(where, _recovered(step_id, resume_state)), watermarks)
         _tell(where, start)
         end = watermarks.high if self._settings.run_to_end else None
-        return KafkaPartition(self.client, where, self._venues[where.topic], start.offset, end)
+        partition = KafkaPartition(self.client, where, self._venues[where.topic], start.offset, end)
+        self._watch.begin()
+        return partition
 
     def _record(self, where: TopicPartition, recovered: int | None) -> Record:
         committed, first = self._progress.next_offset(where, self._writers), self._progress.start(where)
@@ -172,6 +207,11 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         known = {where: offset for where, offset in offsets.items() if offset is not None}
         # The process of a run to the end may be gone before librdkafka has sent what is on its way.
         self.client.commit(known, wait=self._settings.run_to_end)
+
+
+def _tell_left_out(gone: Iterable[TopicPartition]) -> None:
+    for topic in sorted({where.topic for where in gone}):
+        _LOG.warning("a topic that was read before is not in K2_TOPICS: nothing of it is read", topic=topic)
 
 
 def _recovered(step_id: str, state: dict[str, Any] | None) -> int | None:

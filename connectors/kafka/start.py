@@ -1,13 +1,13 @@
 """Where to begin reading each topic partition, decided aloud: nothing starts from scratch or jumps in silence."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
 from trades.errors import OffsetError
 from trades.progress import TopicPartition
 
-__all__ = ["Origin", "Record", "Start", "Watermarks", "check_topics", "decide_start"]
+__all__ = ["Origin", "Record", "Start", "Watermarks", "check_topics", "decide_start", "left_out"]
 
 
 class Origin(StrEnum):
@@ -39,6 +39,27 @@ def check_topics(known: Mapping[str, str], found: Mapping[str, str]) -> None:
                 f"topic {topic} was deleted and made anew (its id was {known[topic]}, it is {found[topic]}): what was "
                 "read of it before is another topic's; give it another name in K2_TOPICS, or a new K2_NAMESPACE"
             )
+
+
+def left_out(
+    known: Iterable[TopicPartition], found: Collection[TopicPartition], topics: Collection[str]
+) -> list[TopicPartition]:
+    """Give the partitions that were read before and are not to be read now, since their topics are not asked for.
+
+    `known` were read before, `found` are the broker's of the `topics` that are asked for (one at the least of each).
+
+    Raises:
+        OffsetError: the broker has lost a partition of a topic that is asked for.
+    """
+    gone = sorted(set(known) - set(found))
+    for where in gone:
+        if where.topic in topics:
+            last = max(one.partition for one in found if one.topic == where.topic)
+            raise OffsetError(
+                f"{where} was read before, but its topic ends at partition {last} now: it was made anew; give it "
+                "another name in K2_TOPICS, or a new K2_NAMESPACE"
+            )
+    return gone
 
 
 class Start(NamedTuple):

@@ -56,6 +56,8 @@ class Store:
     """For each topic partition the offset that the next execution reads first; empty where it cannot be resumed."""
     written: Mapping[str, Mapping[TopicPartition, int]]
     """For each Iceberg writer the offsets that its table had at the resume epoch."""
+    sources: frozenset[TopicPartition]
+    """Every topic partition of which it holds a state, of whatever epoch."""
     problem: str | None
     """One sentence where the partitions that are there cannot be resumed from; missing ones are told apart."""
 
@@ -224,6 +226,7 @@ def _store(folder: Path, files: Sequence[Path], connections: Sequence[sqlite3.Co
         resume_epoch=resume_epoch,
         offsets=_offsets(connections, resume_epoch) if whole else {},
         written=_written(connections, resume_epoch) if whole else {},
+        sources=_sources(connections),
         problem=problem or None,
     )
 
@@ -278,6 +281,12 @@ def _offsets(connections: Sequence[sqlite3.Connection], resume_epoch: int) -> di
 def _written(connections: Sequence[sqlite3.Connection], resume_epoch: int) -> dict[str, Mapping[TopicPartition, int]]:
     states = _states(connections, WRITER_STEP, resume_epoch)
     return {str(int(name)): offsets_in(name, state) for name, state in sorted(states.items())}
+
+
+def _sources(connections: Sequence[sqlite3.Connection]) -> frozenset[TopicPartition]:
+    wanted = "SELECT DISTINCT state_key FROM snaps WHERE step_id = ?"
+    rows = (connection.execute(wanted, (SOURCE_STEP,)) for connection in connections)
+    return frozenset(TopicPartition.parse(name) for found in rows for (name,) in found)
 
 
 def _states(connections: Sequence[sqlite3.Connection], step: str, resume_epoch: int) -> dict[str, bytes]:

@@ -21,6 +21,7 @@ import runtime.metrics
         ("k2_open_gaps", ["exchange"]),
         ("k2_dedup_ids", []),
         ("k2_consumer_lag_messages", ["topic", "partition"]),
+        ("k2_unread_partitions", ["topic"]),
         ("k2_commit_seconds", []),
         ("k2_commits_total", ["result"]),
         ("k2_last_commit_timestamp_seconds", []),

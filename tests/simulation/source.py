@@ -52,6 +52,9 @@ class _Client:
     def lag(self, where: TopicPartition, position: int) -> int:
         return self._ends[where] - position
 
+    def partition_count(self, topic: str) -> int:
+        return sum(where.topic == topic for where in self._ends)
+
     def commit(self, offsets: Mapping[TopicPartition, int], *, wait: bool) -> None:
         pass
 

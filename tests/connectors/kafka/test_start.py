@@ -2,7 +2,7 @@
 
 import pytest
 
-from connectors.kafka.start import Origin, Record, Watermarks, check_topics, decide_start
+from connectors.kafka.start import Origin, Record, Watermarks, check_topics, decide_start, left_out
 from trades.errors import OffsetError
 from trades.progress import TopicPartition
 
@@ -66,3 +66,18 @@ def test_a_topic_made_anew_is_refused() -> None:
     """Its offsets mean other messages, though there may be enough of them."""
     with pytest.raises(OffsetError, match="topic t was deleted and made anew"):
         check_topics({"s": "x", "t": "a"}, {"s": "x", "t": "b"})
+
+
+def test_a_topic_that_is_no_longer_asked_for_is_left_out() -> None:
+    """Its partitions are given, whatever the broker has of them; what is new at the broker is read."""
+    a, b, c, d = (TopicPartition("a", number) for number in range(4))
+    other = TopicPartition("other", 0)
+    assert left_out({a, b, other}, [a, b, c, d], ["a"]) == [other]
+    assert left_out([], [a], ["a"]) == []
+
+
+def test_a_partition_that_the_broker_lost_is_refused() -> None:
+    """It was read before, and its topic is asked for: the sentence names it."""
+    known = [TopicPartition("t", number) for number in range(4)]
+    with pytest.raises(OffsetError, match=r"t:2 was read before, but its topic ends at partition 1 now"):
+        left_out(known, known[:2], ["t"])
