@@ -3,11 +3,12 @@
 Nothing is armed in a real run, and passing a point then costs one look at a global.
 """
 
+import errno
 import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NoReturn, get_args
 
 from trades.errors import SettingsError
 
@@ -52,7 +53,10 @@ end, `snapshot` is when the sink is done with it but the recovery store does not
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)
 VARIABLE: Final = "K2_TEST_FAILPOINT"
-"""`name` or `name:n`: the process kills itself with SIGKILL when it passes that point for the n-th time."""
+"""`name`, `name:n` or `name:n:kind`: what happens when the process passes that point for the n-th time.
+
+It kills itself (`SIGKILL`, the kind where none is given), freezes itself (`SIGSTOP`), or meets a fault (`OSError`).
+"""
 
 Action = Callable[[Name], None]
 """What is done at every point passed; it may raise, or end the process. Called by any worker thread."""
@@ -85,27 +89,41 @@ def armed_by(environment: Mapping[str, str]) -> Action | None:
     text = environment.get(VARIABLE)
     if not text:
         return None
-    name, _, passing = text.partition(":")
+    name, _, rest = text.partition(":")
+    passing, _, kind = rest.partition(":")
     if name not in NAMES:
         raise SettingsError(f"{VARIABLE}={text!r}: no failpoint is called {name!r}; known are {', '.join(NAMES)}")
     if passing and (not passing.isdecimal() or int(passing) < 1):
         raise SettingsError(f"{VARIABLE}={text!r}: {passing!r} is no passing; give a number from 1")
-    return _killer(name, int(passing or 1))
+    if kind and kind not in _KINDS:
+        raise SettingsError(f"{VARIABLE}={text!r}: {kind!r} cannot be made to happen; known are {', '.join(_KINDS)}")
+    return _at(name, int(passing or 1), _KINDS[kind or "SIGKILL"])
 
 
-def _killer(wanted: str, passing: int) -> Action:
+def _at(wanted: str, passing: int, happen: Callable[[], None]) -> Action:
     lock, left = threading.Lock(), passing
 
-    def kill(name: Name) -> None:
+    def act(name: Name) -> None:
         nonlocal left
         if name != wanted:
             return
         with lock:
             left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            is_now = left == 0
+        if is_now:
+            happen()
 
-    return kill
+    return act
 
+
+def _fail() -> NoReturn:
+    raise OSError(errno.EIO, "a fault of a test")
+
+
+_KINDS: Final[Mapping[str, Callable[[], None]]] = {
+    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "SIGSTOP": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "OSError": _fail,
+}
 
 _action: Action | None = armed_by(os.environ)

@@ -50,7 +50,7 @@ def test_an_action_sees_every_passing() -> None:
     assert seen == ["commit.landed", "letters.fsync"]
 
 
-@pytest.mark.parametrize("text", ["nowhere", "commit", "commit.landed:0", "commit.landed:x"])
+@pytest.mark.parametrize("text", ["nowhere", "commit", "commit.landed:0", "commit.landed:x", "commit.landed:1:x"])
 def test_an_unknown_point_or_passing_is_refused(text: str) -> None:
     """A test that means another point than it names would prove nothing."""
     with pytest.raises(SettingsError, match=re.escape(repr(text))):
@@ -60,6 +60,37 @@ def test_an_unknown_point_or_passing_is_refused(text: str) -> None:
 @pytest.mark.parametrize(("setting", "passed"), [("commit.landed", 0), ("commit.landed:3", 2)])
 def test_a_process_is_killed_at_the_chosen_passing(setting: str, passed: int) -> None:
     """SIGKILL, at the n-th passing of that point and of no other."""
+    done = _passing(setting)
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout.split() == [str(number).encode() for number in range(passed)]
+
+
+def test_a_process_meets_a_fault_at_the_chosen_passing() -> None:
+    """Once, as an error that the job's retries know."""
+    done = _passing("commit.landed:2:OSError")
+    assert done.returncode == 1
+    assert done.stdout.split() == [b"0"]
+    assert b"OSError: [Errno 5] a fault of a test" in done.stderr
+
+
+def test_a_process_is_frozen_at_the_chosen_passing() -> None:
+    """It goes on from there when it is continued."""
+    with _started("commit.landed:2:SIGSTOP") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"0\n"
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate(timeout=60)[0].split() == [b"1", b"2", b"3", b"4"]
+
+
+def _passing(setting: str) -> "subprocess.CompletedProcess[bytes]":
+    with _started(setting) as process:
+        said, error = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, said, error)
+
+
+def _started(setting: str) -> "subprocess.Popen[bytes]":
     code = (
         "from runtime.failpoints import failpoint\n"
         "for passing in range(5):\n"
@@ -67,13 +98,10 @@ def test_a_process_is_killed_at_the_chosen_passing(setting: str, passed: int) ->
         "    failpoint('commit.landed')\n"
         "    print(passing, flush=True)\n"
     )
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
         env={**os.environ, VARIABLE: setting},
-        capture_output=True,
-        check=False,
-        timeout=60,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    assert done.returncode == -signal.SIGKILL
-    assert done.stdout.split() == [str(number).encode() for number in range(passed)]
