@@ -7,10 +7,10 @@ ROOMS = cli connectors flows operators query runtime trades
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test torture check lint bench lock clean
+.PHONY: help demo test torture torture-processes check lint bench lock clean
 
 help: ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
 
 demo: .venv/runtime ## start a broker, publish a market with known faults, run the job, compare (ARGS="--messages 10000")
 	@.venv/bin/k2 demo $(ARGS)
@@ -20,6 +20,9 @@ test: .venv/dev ## pass the tests (ARGS="tests/trades -x")
 
 torture: .venv/dev ## crash and rescale the job, seed by seed, and check every row (SEEDS=1000, ARGS=--across)
 	@.venv/bin/python -m tests.simulation --seeds $(or $(SEEDS),100) $(ARGS)
+
+torture-processes: .venv/dev ## kill and rescale real processes on a real broker, round by round (ROUNDS=20)
+	@.venv/bin/python -m tests.flows.torture --rounds $(or $(ROUNDS),10) $(ARGS)
 
 check: lint test ## style, types, who imports whom, and the tests
 

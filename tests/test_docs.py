@@ -103,7 +103,7 @@ def test_commands_of_examples_exist(subtests: pytest.Subtests) -> None:
 
 
 def _check_make(words: list[str]) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert {word for word in words if "=" not in word} <= targets
 
 

@@ -23,6 +23,14 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 SECONDS_MAX: Final = 120
 
 
+def wait_until(reached: Callable[[], bool], what: str) -> None:
+    """Wait until it holds; `what` says what is wrong where it does not in time."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while not reached():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
 @dataclass
 class Job:
     """One namespace, one recovery store; may be run, killed, and run again with other numbers of workers."""
@@ -62,13 +70,13 @@ class Job:
         self, *, workers: int = 1, recovery: bool = True, process: int | None = None, addresses: str = ""
     ) -> subprocess.Popen[str]:
         """Start the very command that users run."""
-        command = [sys.executable, "-m", "bytewax.run", "flows.trades", "-w", str(workers)]
+        command = [sys.executable, "-m", "bytewax.run", "flows.trades", "-w", str(workers), "-s", "1"]
         if process is not None:
             command += ["-i", str(process), "-a", addresses]
         if recovery:
             store = self.recovery if not process else self.folder / f"recovery-of-{process}"
             store.mkdir(parents=True, exist_ok=True)
-            command += ["-r", str(store), "-s", "1", "-b", "0"]
+            command += ["-r", str(store), "-b", "0"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
         return subprocess.Popen(
             command,

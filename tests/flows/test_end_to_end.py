@@ -4,9 +4,10 @@ import gzip
 import json
 import subprocess
 import sys
-import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -14,14 +15,13 @@ from typing import Any, Final
 import pyarrow as pa
 import pytest
 
-from connectors.kafka.producer import TradeProducer
 from query.reports import gaps, reconcile
-from runtime.child import free_port
 from tests.brokers import Broker
-from tests.flows.job import ROOT, Job
+from tests.flows.job import ROOT, Job, wait_until
+from tests.flows.market import assert_reconciled, assert_same, market, publish
+from tests.flows.rescale import running
 
 CAPTURE: Final = ROOT / "tests" / "data" / "binance-spot-btcusdt-20240808.ndjson.gz"
-FIRST_TIME: Final = 1_700_000_000_000_000
 EPOCH_TICKS_PER_MILLISECOND: Final = 1000
 
 
@@ -45,12 +45,6 @@ def _produce(broker: Broker, topic: str, *files: Path, partitions: int = 2) -> N
 
 def _job(broker: Broker, folder: Path, topic: str, venue: str = "k2", **environment: str) -> Job:
     return Job(broker.bootstrap_servers, folder, f"{topic}={venue}", environment)
-
-
-def _assert_reconciled(job: Job) -> None:
-    rows = reconcile(job.settings)
-    assert rows
-    assert all(row.holds for row in rows), rows
 
 
 def _expected(line: bytes) -> dict[str, Any]:
@@ -91,7 +85,7 @@ def test_real_trades_come_out_digit_for_digit(broker: Broker, tmp_path: Path, ca
         assert row["session"] == 1
     assert gaps(job.settings) == []
     assert job.letters() == []
-    _assert_reconciled(job)
+    assert_reconciled(job)
 
 
 def test_exactly_the_faults_that_were_put_in_are_found(broker: Broker, tmp_path: Path, capture: list[bytes]) -> None:
@@ -128,176 +122,55 @@ def test_exactly_the_faults_that_were_put_in_are_found(broker: Broker, tmp_path:
     assert missing == [(number, number, 1) for number in left_out]
 
 
-def _market(symbols: int, rounds: int) -> list[tuple[bytes, bytes]]:
-    """Give a market with faults of every kind, as keys and values."""
-    messages: list[tuple[bytes, bytes]] = []
-    for number in range(1, rounds + 1):
-        for symbol in range(symbols):
-            place = number * symbols + symbol
-            if place % 97 == 0:
-                continue
-            sequence: int | None = number if symbol % 5 else None
-            trade = {"exchange": f"x{symbol % 3}", "symbol": f"S{symbol}", "sequence": sequence}
-            trade |= {"trade_id": f"{symbol}-{number}", "price": f"{place}.{number:03d}", "quantity": "0.5"}
-            trade |= {"side": "sell", "timestamp": FIRST_TIME + place}
-            key, value = f"x{symbol % 3}|S{symbol}".encode(), json.dumps(trade).encode()
-            messages += [(key, value)] * (2 if place % 53 == 0 else 1)
-            if place % 211 == 0:
-                messages.append((key, value[:-5]))
-    return messages
-
-
-def _publish(broker: Broker, topic: str, messages: Iterable[tuple[bytes, bytes]]) -> None:
-    settings = Job(broker.bootstrap_servers, Path(), topic).settings
-    with TradeProducer(settings, topic) as producer:
-        for key, value in messages:
-            producer.send(key, value)
-
-
-class _Ahead:
-    """Messages handed out only so far ahead of what is committed, so that every kill comes in the middle."""
-
-    def __init__(self, messages: Sequence[tuple[bytes, bytes]], ahead: int) -> None:
-        self._messages, self._ahead = messages, ahead
-        self.committed = 0
-        self.hurry = threading.Event()
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        for place, message in enumerate(self._messages):
-            while place > self.committed + self._ahead and not self.hurry.wait(0.01):
-                pass
-            yield message
-
-
-CONTENT: Final = [
-    "exchange",
-    "symbol",
-    "trade_id",
-    "sequence",
-    "session",
-    "price",
-    "quantity",
-    "side",
-    "timestamp",
-    "topic",
-    "partition",
-    "offset",
-    "index",
-    "kafka_timestamp",
-]
-
-
-def _content(job: Job) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = (
-        job.table().select(CONTENT).sort_by([("partition", "ascending"), ("offset", "ascending")]).to_pylist()
-    )
-    return rows
-
-
-@pytest.mark.parametrize("writers", ["1", "2"])
-def test_killed_and_rescaled_it_gives_the_same_table(broker: Broker, tmp_path: Path, writers: str) -> None:
-    """SIGKILL in the middle, thrice, each time on with another number of workers: row for row what one run gives."""
-    topic = broker.topic(partitions=3)
-    messages = _market(symbols=60, rounds=500)
-    live = _job(broker, tmp_path / "killed", topic, K2_RUN_TO_END="false", K2_WRITERS=writers)
-    source = _Ahead(messages, 4_000)
-    publisher = threading.Thread(target=_publish, args=(broker, topic, source))
-    publisher.start()
-    for workers in (1, 2, 3):
-        before = source.committed
-
-        def reached(before: int = before) -> bool:
-            source.committed = live.committed()
-            return source.committed > before + 2_000
-
-        live.kill_when(reached, workers=workers)
-    assert 6_000 < live.committed() < len(messages)
-    source.hurry.set()
-    publisher.join()
-    killed = _job(broker, tmp_path / "killed", topic, K2_WRITERS=writers)
-    killed.run(workers=1)
-    whole = _job(broker, tmp_path / "whole", topic, K2_WRITERS=writers)
-    whole.run(workers=2)
-    assert _content(killed) == _content(whole)
-    assert _letters(killed) == _letters(whole)
-    assert gaps(killed.settings) == gaps(whole.settings)
-    assert sum(row.received for row in reconcile(killed.settings)) == len(messages)
-    _assert_reconciled(killed)
-    _assert_reconciled(whole)
-
-
-@pytest.mark.parametrize("writers", ["1", "3"])
-def test_processes_share_the_work(broker: Broker, tmp_path: Path, writers: str) -> None:
-    """Two processes of two workers, killed together in the middle, then one: row for row what one run gives."""
-    topic = broker.topic(partitions=3)
-    messages = _market(symbols=60, rounds=300)
-    live = _job(broker, tmp_path / "shared", topic, K2_RUN_TO_END="false", K2_WRITERS=writers)
-    source = _Ahead(messages, 4_000)
-    publisher = threading.Thread(target=_publish, args=(broker, topic, source))
-    publisher.start()
-    addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
-    peer = live.start(workers=2, process=1, addresses=addresses)
-
-    def reached() -> bool:
-        source.committed = live.committed()
-        return source.committed > 3_000
-
-    live.kill_when(reached, workers=2, process=0, addresses=addresses)
-    said, _ = peer.communicate(timeout=60)
-    assert peer.returncode, said
-    source.hurry.set()
-    publisher.join()
-    shared = _job(broker, tmp_path / "shared", topic, K2_WRITERS=writers)
-    shared.run(workers=1)
-    whole = _job(broker, tmp_path / "whole", topic, K2_WRITERS=writers)
-    whole.run(workers=1)
-    assert _content(shared) == _content(whole)
-    assert _letters(shared) == _letters(whole)
-    _assert_reconciled(shared)
-
-
-def _letters(job: Job) -> list[tuple[object, ...]]:
-    return sorted((letter.partition, letter.offset, letter.value, letter.error) for letter in job.letters())
-
-
 @pytest.mark.parametrize("recovery", [True, False])
 def test_a_second_start_doubles_nothing(broker: Broker, tmp_path: Path, *, recovery: bool) -> None:
     """With its recovery store it goes on; without one the table's progress tells what is in, and it is said."""
     topic = broker.topic(partitions=2)
-    messages = _market(symbols=20, rounds=100)
+    messages = market(symbols=20, rounds=100)
     half = len(messages) // 2
     job = _job(broker, tmp_path, topic)
-    _publish(broker, topic, messages[:half])
+    publish(broker.bootstrap_servers, topic, messages[:half])
     job.run(recovery=recovery)
-    _publish(broker, topic, messages[half:])
+    publish(broker.bootstrap_servers, topic, messages[half:])
     said = job.run(recovery=recovery)
     assert ("recovery store" if recovery else '"origin": "table"') in said
     once = _job(broker, tmp_path / "once", topic)
     once.run()
-    assert _content(job) == _content(once)
-    assert _letters(job) == _letters(once)
-    assert gaps(job.settings) == gaps(once.settings)
-    _assert_reconciled(job)
+    assert_same(job, once)
 
 
-def test_an_epoch_without_messages_commits_nothing(broker: Broker, tmp_path: Path) -> None:
-    """An empty topic makes tables and no snapshot; a second run over what is in adds none."""
+def test_epochs_without_messages_commit_nothing(broker: Broker, tmp_path: Path) -> None:
+    """An empty topic makes tables and no snapshot; idle epochs and a second run over what is in leave all as it is."""
     topic = broker.topic(partitions=2)
     job = _job(broker, tmp_path, topic)
     job.run()
-    assert job.table().num_rows == 0
-    _publish(broker, topic, _market(symbols=5, rounds=10))
+    assert (job.table().num_rows, job.snapshots(), job.snapshots("sequence_events")) == (0, 0, 0)
+    messages = market(symbols=5, rounds=50)
+    publish(broker.bootstrap_servers, topic, messages)
+    with running([replace(job, environment={"K2_RUN_TO_END": "false"})]):
+        wait_until(lambda: job.committed() == len(messages), "nothing is committed")
+        # Epochs last one second: the one that brought the last messages is closed, and two more are.
+        time.sleep(1.5)
+        before = _left_behind(job)
+        time.sleep(2.5)
+        assert _left_behind(job) == before
     job.run()
-    snapshots = job.snapshots()
-    job.run()
-    assert job.snapshots() == snapshots > 0
+    assert _left_behind(job) == before
+    assert min(job.snapshots(), job.snapshots("sequence_events"), len(job.letters())) > 0
+
+
+def _left_behind(job: Job) -> list[object]:
+    """Give what a commit would change: tables by their metadata, letters by what and when they were."""
+    tables = [job.iceberg(name).metadata_location for name in ("trades", "sequence_events")]
+    files = job.settings.dead_letter_folder.glob("*.jsonl")
+    return [*tables, *sorted((file.name, file.read_bytes(), file.stat().st_mtime_ns) for file in files)]
 
 
 def test_lag_tools_see_the_job(broker: Broker, tmp_path: Path) -> None:
     """The consumer group's offsets are those of the table, after it has them."""
     topic = broker.topic(partitions=2)
-    messages = _market(symbols=5, rounds=50)
-    _publish(broker, topic, messages)
+    messages = market(symbols=5, rounds=50)
+    publish(broker.bootstrap_servers, topic, messages)
     job = _job(broker, tmp_path, topic)
     job.run()
     assert sum(broker.group_offsets("k2-market_data", topic).values()) == len(messages)
@@ -306,28 +179,31 @@ def test_lag_tools_see_the_job(broker: Broker, tmp_path: Path) -> None:
 def test_several_topics_have_their_own_venues(broker: Broker, tmp_path: Path, capture: list[bytes]) -> None:
     """A canonical topic and one of Binance's go into one table."""
     canonical, binance = broker.topic(partitions=1), broker.topic(partitions=1)
-    _publish(broker, canonical, _market(symbols=2, rounds=10))
+    publish(broker.bootstrap_servers, canonical, market(symbols=2, rounds=10))
     _produce(broker, binance, CAPTURE, partitions=1)
     job = Job(broker.bootstrap_servers, tmp_path, f"{canonical},{binance}=binance-spot")
     job.run(workers=2)
     counts = Counter(job.table()["topic"].to_pylist())
     assert counts[binance] == len(capture)
     assert set(counts) == {canonical, binance}
-    _assert_reconciled(job)
+    assert_reconciled(job)
 
 
 def test_the_time_zone_of_the_machine_is_nothing_to_it(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Times are UTC, and land in the day of UTC, whatever TZ says."""
+    """Times are UTC, and land in the day of UTC, whatever TZ says: these two are of one day in Tokyo."""
     topic = broker.topic(partitions=1)
-    value = (
-        b'{"exchange":"x","symbol":"S","sequence":1,"price":"1","quantity":"1",'
-        b'"timestamp":"2026-03-01T23:30:00.000001+00:00"}'
-    )
-    _publish(broker, topic, [(b"x|S", value)])
+    times = ["2026-03-01T23:30:00.000001+00:00", "2026-03-02T09:30:00+09:00"]
+    for number, text in enumerate(times, start=1):
+        trade = {"exchange": "x", "symbol": "S", "sequence": number, "price": "1", "quantity": "1", "timestamp": text}
+        publish(broker.bootstrap_servers, topic, [(b"x|S", json.dumps(trade).encode())])
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     job = _job(broker, tmp_path, topic)
     job.run()
-    assert job.table()["timestamp"].cast(pa.int64()).to_pylist() == [1_772_407_800_000_001]
-    assert any("2026-03-01" in file for file in job.files())
+    found = job.table().sort_by("sequence")["timestamp"].cast(pa.int64()).to_pylist()
+    assert found == [1_772_407_800_000_001, 1_772_411_400_000_000]
+    files = {task.file.file_path: task.file.partition[0] for task in job.iceberg().scan().plan_files()}
+    days = {day.isoformat(): (day - date(1970, 1, 1)).days for day in (date(2026, 3, 1), date(2026, 3, 2))}
+    assert sorted(files.values()) == sorted(days.values())
+    assert all(f"timestamp_day={day}/" in "".join(path for path in files if files[path] == days[day]) for day in days)

@@ -1,0 +1,138 @@
+"""A small market with faults of every kind, published, and what a job made of it in a form to compare."""
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+from connectors.kafka.producer import TradeProducer
+from query.reports import reconcile
+from tests.flows.job import Job
+
+__all__ = ["Publisher", "assert_reconciled", "assert_same", "content", "letters_of", "market", "publish", "trade"]
+
+FIRST_TIME: Final = 1_700_000_000_000_000
+CONTENT: Final = [
+    "exchange",
+    "symbol",
+    "trade_id",
+    "sequence",
+    "session",
+    "price",
+    "quantity",
+    "side",
+    "timestamp",
+    "topic",
+    "partition",
+    "offset",
+    "index",
+    "kafka_timestamp",
+]
+EVENTS: Final = [
+    "exchange",
+    "symbol",
+    "session",
+    "event",
+    "first_sequence",
+    "last_sequence",
+    "missing",
+    "timestamp",
+    "topic",
+    "partition",
+    "offset",
+]
+
+Message = tuple[bytes, bytes]
+
+
+def trade(number: int, symbol: str = "S") -> Message:
+    """Give one good trade, as key and value."""
+    fields = {"exchange": "x", "symbol": symbol, "sequence": number, "price": f"{number}.5", "quantity": "1"}
+    return f"x|{symbol}".encode(), json.dumps(fields | {"timestamp": FIRST_TIME + number}).encode()
+
+
+def market(symbols: int, rounds: int) -> list[Message]:
+    """Give a market with gaps, duplicates, trades without a number, and messages that are cut off."""
+    messages: list[Message] = []
+    for number in range(1, rounds + 1):
+        for symbol in range(symbols):
+            place = number * symbols + symbol
+            if place % 97 == 0:
+                continue
+            sequence: int | None = number if symbol % 5 else None
+            fields = {"exchange": f"x{symbol % 3}", "symbol": f"S{symbol}", "sequence": sequence}
+            fields |= {"trade_id": f"{symbol}-{number}", "price": f"{place}.{number:03d}", "quantity": "0.5"}
+            fields |= {"side": "sell", "timestamp": FIRST_TIME + place}
+            key, value = f"x{symbol % 3}|S{symbol}".encode(), json.dumps(fields).encode()
+            messages += [(key, value)] * (2 if place % 53 == 0 else 1)
+            if place % 211 == 0:
+                messages.append((key, value[:-5]))
+    return messages
+
+
+def publish(servers: str, topic: str, messages: Iterable[Message], partition: int = -1) -> None:
+    """Publish messages, all acknowledged; to the partitions that their keys choose unless one is given."""
+    settings = Job(servers, Path(), topic).settings
+    with TradeProducer(settings, topic) as producer:
+        for key, value in messages:
+            producer.send(key, value, partition=partition)
+
+
+class Publisher:
+    """Goes on publishing from a thread of its own, only so far ahead of what is committed that no run ends."""
+
+    def __init__(self, servers: str, topic: str, messages: Sequence[Message], ahead: int = 1_200) -> None:
+        self._messages, self._ahead = messages, ahead
+        self._hurry = threading.Event()
+        self._thread = threading.Thread(target=publish, args=(servers, topic, self))
+        self.committed = 0
+        """To be kept up to date by the test."""
+
+    def __iter__(self) -> Iterator[Message]:
+        for place, message in enumerate(self._messages):
+            while place > self.committed + self._ahead and not self._hurry.wait(0.01):
+                pass
+            yield message
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Publish the rest."""
+        self._hurry.set()
+        self._thread.join()
+
+
+def content(job: Job) -> list[dict[str, Any]]:
+    """Give a table's rows, in the order of the topics."""
+    order = [("topic", "ascending"), ("partition", "ascending"), ("offset", "ascending")]
+    rows: list[dict[str, Any]] = job.table().select(CONTENT).sort_by(order).to_pylist()
+    return rows
+
+
+def _ledger(job: Job) -> list[tuple[object, ...]]:
+    return sorted(tuple(row.values()) for row in job.table("sequence_events").select(EVENTS).to_pylist())
+
+
+def letters_of(job: Job) -> list[tuple[object, ...]]:
+    """Give the dead letters, in the order of the topics."""
+    return sorted(
+        (letter.topic, letter.partition, letter.offset, letter.value, letter.error) for letter in job.letters()
+    )
+
+
+def assert_reconciled(job: Job) -> None:
+    """Hold what is in the table and the files against the progress."""
+    rows = reconcile(job.settings)
+    assert rows
+    assert all(row.holds for row in rows), rows
+
+
+def assert_same(job: Job, quiet: Job) -> None:
+    """Hold a job's rows, letters and ledger against those of one quiet run over the same topics."""
+    assert content(job) == content(quiet)
+    assert letters_of(job) == letters_of(quiet)
+    assert _ledger(job) == _ledger(quiet)
+    assert_reconciled(job)
