@@ -79,7 +79,9 @@ class TableHistory:
             return []
         with open_engine(self._settings) as engine:
             engine.show("trades", self._trades, where=_from(self._floor, self._progress))
-            engine.show_arrow("positions", _as_arrow(self._floor))
+            # Also as the job's own partitions: compacted files hold the rows of other writers beside ours.
+            positions = {where: self._floor.get(where, 0) for where in self._progress.partitions()}
+            engine.show_arrow("positions", _as_arrow(positions))
             return engine.query(sql, parameters)
 
     def _is_behind(self) -> bool:
@@ -106,8 +108,8 @@ class TableHistory:
 _SESSIONS: Final = """
     WITH ahead AS (
         SELECT exchange, symbol, session, sequence, epoch_us(timestamp) AS seen_at, topic, partition, "offset"
-        FROM trades LEFT JOIN positions USING (topic, partition)
-        WHERE session > 0 AND "offset" >= coalesce(next_offset, 0)
+        FROM trades JOIN positions USING (topic, partition)
+        WHERE session > 0 AND "offset" >= next_offset
     ), sums AS (
         SELECT exchange, symbol, session, min(sequence) AS first, max(sequence) AS last, count(*) AS numbers,
                max(seen_at) AS latest, max_by(topic, seen_at) AS topic, max_by(partition, seen_at) AS partition,
@@ -138,11 +140,11 @@ _IDS: Final = """
         SELECT exchange, symbol, trade_id, topic, partition, "offset", next_offset,
                max(epoch_us(kafka_timestamp)) OVER (PARTITION BY topic, partition) AS newest,
                coalesce(epoch_us(kafka_timestamp), newest, 0) AS kafka_timestamp
-        FROM trades LEFT JOIN positions USING (topic, partition)
+        FROM trades JOIN positions USING (topic, partition)
         WHERE session = 0 AND trade_id IS NOT NULL
     )
     SELECT exchange, symbol, trade_id, topic, partition, kafka_timestamp FROM untracked
-    WHERE "offset" >= coalesce(next_offset, 0) AND kafka_timestamp >= coalesce(newest, 0) - $two_windows_us
+    WHERE "offset" >= next_offset AND kafka_timestamp >= coalesce(newest, 0) - $two_windows_us
     ORDER BY topic, partition, "offset"
 """
 
