@@ -7,7 +7,10 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from connectors.iceberg.progress import read_progress
+from connectors.iceberg.books import check_recovered
+from connectors.iceberg.progress import progress_of, read_progress
+from connectors.iceberg.tables import TableName
+from runtime.catalog import find_table
 from runtime.recovery.copies import forget_unfinished
 from runtime.recovery.lock import take
 from runtime.recovery.store import Store, check_store, partition_files, read_store
@@ -41,7 +44,7 @@ def hold_store(settings: Settings) -> Held:
 
     Raises:
         SettingsError: the folder is no recovery store.
-        StateError: another execution runs on it, or it cannot be resumed from.
+        StateError: another execution runs on it, it cannot be resumed from, or it is ahead of the table.
     """
     arguments = _arguments()
     if arguments is None:
@@ -49,7 +52,7 @@ def hold_store(settings: Settings) -> Held:
     if arguments.recovery_directory is None:
         _warn_of_lost(settings, "no recovery store is given (-r), but the table has progress: going on from the table")
         return NO_STORE
-    store = _held(Path(arguments.recovery_directory), arguments.process_id or 0, _processes(arguments))
+    store = _held(settings, Path(arguments.recovery_directory), arguments.process_id or 0, _processes(arguments))
     if store is None:
         return Held(is_resumed=True)
     if store.execution is not None or store.missing:
@@ -62,7 +65,7 @@ def hold_store(settings: Settings) -> Held:
     return NO_STORE
 
 
-def _held(folder: Path, process: int, processes: int) -> Store | None:
+def _held(settings: Settings, folder: Path, process: int, processes: int) -> Store | None:
     """Lock and check a folder; None for that of a process whose peers have all partitions."""
     if not folder.is_dir():
         raise SettingsError(f"{folder} is no folder; make a recovery store by `k2 recovery init {folder}`")
@@ -81,9 +84,20 @@ def _held(folder: Path, process: int, processes: int) -> Store | None:
         )
         return store
     check_store(store)
+    _check_ahead(settings, store)
     removed = 0 if process else forget_unfinished(store)
     _LOG.info("recovery store", store=str(folder), resume_epoch=store.resume_epoch, unfinished_removed=removed)
     return store
+
+
+def _check_ahead(settings: Settings, store: Store) -> None:
+    """Refuse a store that knows of more than the table holds, before the ledger is brought back to the table."""
+    table = find_table(settings, TableName.TRADES)
+    if table is None:
+        return
+    name, table_id, progress = ".".join(table.name()), str(table.metadata.table_uuid), progress_of(table)
+    for writer, offsets in store.written.items():
+        check_recovered(offsets, store.table, progress.of(writer), name, table_id)
 
 
 def _arguments() -> Namespace | None:

@@ -13,7 +13,7 @@ from trades.errors import StateError
 from trades.progress import Counts, PartitionProgress, TopicPartition
 from trades.verdicts import CONFLICT, DUPLICATE, STORED
 
-__all__ = ["Books", "check_resume", "resume_state"]
+__all__ = ["Books", "check_recovered", "check_resume", "resume_state"]
 
 STATE_FORMAT: Final = 1
 _Count = Callable[[NDArray[np.int64]], int]
@@ -131,17 +131,28 @@ def check_resume(state: Mapping[str, Any] | None, committed: Entries, table: str
         return
     if state.get("format") != STATE_FORMAT:
         raise StateError(f"the recovery store holds format {state.get('format')}; this version reads {STATE_FORMAT}")
-    if state.get("table", table_id) != table_id:
+    offsets = {TopicPartition.parse(name): offset for name, offset in state["offsets"].items()}
+    check_recovered(offsets, state.get("table"), committed, table, table_id)
+
+
+def check_recovered(
+    offsets: Mapping[TopicPartition, int], recorded_id: str | None, committed: Entries, table: str, table_id: str
+) -> None:
+    """Refuse what a recovery store recorded of a writer, as `check_resume` does; `recorded_id` may be unknown.
+
+    Raises:
+        StateError: the store is ahead of the table, or of another table.
+    """
+    if recorded_id not in {None, table_id}:
         raise StateError(
             f"the recovery store is of another table than {table} is now: that one was dropped and made anew, or "
             "K2_NAMESPACE, K2_CATALOG or K2_DATA_DIR is another; set them back, or make a new store by "
             "`k2 recovery init DIR`"
         )
-    for name, offset in sorted(state["offsets"].items()):
-        where = TopicPartition.parse(name)
+    for where, offset in sorted(offsets.items()):
         there = committed[where].offset if where in committed else None
         if there is None or offset > there:
             raise StateError(
-                f"the recovery store is ahead of table {table}: {name} at offset {offset}, the table at "
+                f"the recovery store is ahead of table {table}: {where} at offset {offset}, the table at "
                 f"{'none' if there is None else there}; run `k2 recovery status`, then `k2 recovery restore` or `init`"
             )

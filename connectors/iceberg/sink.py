@@ -123,18 +123,25 @@ class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         """The commits of this process to the ledger, which is opened or made for it."""
         return self._handle.committer()
 
-    def open(self) -> Entries:
-        """Open or make the table now, bring it back to the trades' table, and give its progress."""
+    def open(self) -> None:
+        """Open or make the table now, so that what is amiss is said before the job runs."""
         self.committer.progress()
-        self._committed = withdraw(self.committer, self._floors).of(WRITER)
-        return self._committed
 
     def list_parts(self) -> list[str]:
-        """Name the only writer."""
+        """Name the only writer; the ledger is brought back to the trades' table first.
+
+        Asked once all processes have come together, so none has refused its recovery store, and before any can commit.
+        """
+        self._bring_back()
         return [WRITER]
 
     @told
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "EventsWriter":  # noqa: ARG002
         """Begin at the ledger's progress, wherever the recovery store was: it follows the trades' table alone."""
-        committed = self.open() if self._committed is None else self._committed
-        return EventsWriter(self._handle, committed, self._floors)
+        return EventsWriter(self._handle, self._bring_back(), self._floors)
+
+    def _bring_back(self) -> Entries:
+        """Withdraw the events of trades that are not in the table, once; give the ledger's progress."""
+        if self._committed is None:
+            self._committed = withdraw(self.committer, self._floors).of(WRITER)
+        return self._committed

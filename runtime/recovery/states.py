@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 from trades.errors import StateError
 from trades.progress import TopicPartition
 
-__all__ = ["offset_in", "offsets_in"]
+__all__ = ["offset_in", "offsets_in", "table_in"]
 
 FORMAT: Final = 1
 
@@ -41,16 +41,37 @@ def offsets_in(key: str, state: bytes) -> Mapping[TopicPartition, int]:
     return {TopicPartition.parse(name): offset for name, offset in _value(key, state, "offsets", dict).items()}
 
 
+def table_in(key: str, state: bytes) -> str | None:
+    """Give the UUID of the table in a state of an Iceberg writer; None where it has recorded none.
+
+    Raises:
+        StateError: it is no such state, or of another format.
+    """
+    table = _document(key, state).get("table")
+    return None if table is None else str(table)
+
+
 def _value(key: str, state: bytes, field: str, kind: type[Any]) -> Any:
+    value = _document(key, state).get(field)
+    if not isinstance(value, kind):
+        raise StateError(_none_of_ours(key))
+    return value
+
+
+def _document(key: str, state: bytes) -> dict[str, Any]:
     try:
         document = _PlainUnpickler(io.BytesIO(state)).load()
     except Exception as error:  # a damaged pickle may raise anything
         raise StateError(f"the recovery store's state of {key} cannot be read ({error}); restore a backup") from error
-    if not isinstance(document, dict) or not isinstance(document.get(field), kind):
-        raise StateError(f"the recovery store's state of {key} is none of this job's; restore a backup")
+    if not isinstance(document, dict):
+        raise StateError(_none_of_ours(key))
     if document.get("format") != FORMAT:
         raise StateError(
             f"the recovery store's state of {key} has format {document.get('format')!r}, this version reads {FORMAT}; "
             "use the version that wrote it"
         )
-    return document[field]
+    return document
+
+
+def _none_of_ours(key: str) -> str:
+    return f"the recovery store's state of {key} is none of this job's; restore a backup"

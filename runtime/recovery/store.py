@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from runtime.recovery.states import offset_in, offsets_in
+from runtime.recovery.states import offset_in, offsets_in, table_in
 from trades.errors import SettingsError, StateError
 from trades.progress import TopicPartition
 
@@ -60,6 +60,8 @@ class Store:
     """Every topic partition of which it holds a state, of whatever epoch."""
     problem: str | None
     """One sentence where the partitions that are there cannot be resumed from; missing ones are told apart."""
+    table: str | None = None
+    """The UUID of the table that the writers wrote, as they recorded it."""
 
 
 class Pinned(NamedTuple):
@@ -228,6 +230,7 @@ def _store(folder: Path, files: Sequence[Path], connections: Sequence[sqlite3.Co
         written=_written(connections, resume_epoch) if whole else {},
         sources=_sources(connections),
         problem=problem or None,
+        table=_table(connections, resume_epoch) if whole else None,
     )
 
 
@@ -287,6 +290,11 @@ def _sources(connections: Sequence[sqlite3.Connection]) -> frozenset[TopicPartit
     wanted = "SELECT DISTINCT state_key FROM snaps WHERE step_id = ?"
     rows = (connection.execute(wanted, (SOURCE_STEP,)) for connection in connections)
     return frozenset(TopicPartition.parse(name) for found in rows for (name,) in found)
+
+
+def _table(connections: Sequence[sqlite3.Connection], resume_epoch: int) -> str | None:
+    states = _states(connections, WRITER_STEP, resume_epoch)
+    return next((table_in(name, state) for name, state in sorted(states.items())), None)
 
 
 def _states(connections: Sequence[sqlite3.Connection], step: str, resume_epoch: int) -> dict[str, bytes]:

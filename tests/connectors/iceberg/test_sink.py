@@ -150,6 +150,20 @@ def test_events_of_trades_that_did_not_land_are_withdrawn(
     assert len(rows_of_events(table)) == len(left) + 2
 
 
+def test_nothing_is_withdrawn_before_a_start_can_no_longer_be_refused(tmp_path: Path) -> None:
+    """Opening the ledger leaves it as it is: the recovery store may yet be found ahead of the trades' table."""
+    settings = settings_in(tmp_path)
+    writer = EventsSink(settings).build_part("out", "0", None)
+    writer.write_batch([[event(3)]])
+    writer.snapshot()
+    table = open_table(open_catalog(settings), settings, TableName.SEQUENCE_EVENTS)
+    sink = EventsSink(settings, landed(2))
+    sink.open()
+    assert [row["offset"] for row in rows_of_events(table)] == [3]
+    sink.list_parts()
+    assert rows_of_events(table) == []
+
+
 def rows_of_events(table: Any) -> list[dict[str, Any]]:
     """Read the ledger, by partition and offset."""
     rows: list[dict[str, Any]] = table.refresh().scan().to_arrow().to_pylist()
