@@ -7,7 +7,7 @@ ROOMS = cli connectors flows operators query runtime trades
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test torture torture-processes check lint bench lock clean
+.PHONY: help demo test torture torture-mutants torture-processes check lint bench lock clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
@@ -18,8 +18,11 @@ demo: .venv/runtime ## start a broker, publish a market with known faults, run t
 test: .venv/dev ## pass the tests (ARGS="tests/trades -x")
 	@.venv/bin/pytest $(ARGS)
 
-torture: .venv/dev ## crash and rescale the job, seed by seed, and check every row (SEEDS=1000, ARGS=--across)
+torture: .venv/dev ## crash and rescale the job, seed by seed, and check every row (SEEDS=1000, ARGS=--verbose)
 	@.venv/bin/python -m tests.simulation --seeds $(or $(SEEDS),100) $(ARGS)
+
+torture-mutants: .venv/dev ## put bugs into the job, and show at which seed the torture finds each
+	@.venv/bin/python -m tests.simulation.proof $(ARGS)
 
 torture-processes: .venv/dev ## kill and rescale real processes on a real broker, round by round (ROUNDS=20)
 	@.venv/bin/python -m tests.flows.torture --rounds $(or $(ROUNDS),10) $(ARGS)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from runtime.failpoints import NAMES
-from tests.simulation.run import Outcome, simulate
+from tests.simulation.run import ACROSS_EVERY, Outcome, is_across, simulate
 from tests.simulation.warm import warm
 
 
@@ -25,7 +25,7 @@ def main() -> int:
     for outcome in _outcomes(arguments):
         outcomes.append(outcome)
         if outcome.faults or arguments.verbose:
-            _say(outcome, across=arguments.across)
+            _say(outcome, arguments.across_every)
     _sum_up(outcomes, time.monotonic() - begun)
     return 1 if any(outcome.faults for outcome in outcomes) else 0
 
@@ -34,7 +34,13 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=100, metavar="N", help="how many (default 100)")
     parser.add_argument("--first", type=int, default=0, metavar="K", help="the first of them (default 0)")
-    parser.add_argument("--across", action="store_true", help="symbols whose trades lie in several partitions")
+    parser.add_argument(
+        "--across-every",
+        type=int,
+        default=ACROSS_EVERY,
+        metavar="N",
+        help="let the trades of a symbol lie in several partitions at one seed in N (0: never; default %(default)s)",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="how many at a time")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the files of failing seeds here")
     parser.add_argument("--verbose", action="store_true", help="tell of each seed")
@@ -44,20 +50,24 @@ def _arguments() -> argparse.Namespace:
 def _outcomes(arguments: argparse.Namespace) -> Iterator[Outcome]:
     # Forked, so that nothing is imported or compiled again; these processes have no threads, and fork in their turn.
     seeds = range(arguments.first, arguments.first + arguments.seeds)
-    run = partial(simulate, across=arguments.across, keep=arguments.keep)
+    run = partial(_outcome, across_every=arguments.across_every, keep=arguments.keep)
     with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("fork")) as pool:
         yield from pool.map(run, seeds)
 
 
-def _say(outcome: Outcome, *, across: bool) -> None:
+def _outcome(seed: int, across_every: int, keep: Path | None) -> Outcome:
+    return simulate(seed, across=is_across(seed, across_every), keep=keep)
+
+
+def _say(outcome: Outcome, across_every: int) -> None:
     _write(f"seed {outcome.seed}: {'FAILED' if outcome.faults else 'ok'}")
     for number, life in enumerate(outcome.lives, 1):
         _write(f"  life {number}: {life}")
     for kind, sentence in outcome.faults[:10]:
         _write(f"  {kind}: {sentence}")
     if outcome.faults:
-        flag = " --across" if across else ""
-        _write(f"  replay: python -m tests.simulation --seeds 1 --first {outcome.seed}{flag} --verbose")
+        flag = "" if across_every == ACROSS_EVERY else f" --across-every {across_every}"
+        _write(f"  replay: make torture SEEDS=1 ARGS='--first {outcome.seed}{flag} --verbose'")
 
 
 def _sum_up(outcomes: list[Outcome], seconds: float) -> None:
@@ -65,18 +75,21 @@ def _sum_up(outcomes: list[Outcome], seconds: float) -> None:
     passed = sum((outcome.passings for outcome in outcomes), Counter())
     never = [name for name in NAMES if not passed[name]]
     rows = {
-        "seeds": len(outcomes),
+        "seconds a seed": f"{seconds / max(len(outcomes), 1):.2f}",
+        "failpoints never reached": ", ".join(never) or "none",
+        "letters behind the table between lives": sum(outcome.lacking_letters for outcome in outcomes),
+        "letters twice between lives": sum(outcome.double_letters for outcome in outcomes),
+        "second instances": sum(outcome.frozen for outcome in outcomes),
+        "fenced": sum(outcome.fenced for outcome in outcomes),
+        "starts refused": sum(outcome.refused for outcome in outcomes),
         "failed": sum(bool(outcome.faults) for outcome in outcomes),
+        "seeds": len(outcomes),
         "crashes": sum(outcome.crashes for outcome in outcomes),
         "rescales": sum(outcome.rescales for outcome in outcomes),
         "rows checked": sum(outcome.rows for outcome in outcomes),
         "lost": kinds["lost"],
         "doubled": kinds["doubled"],
         "wrong": kinds["wrong"],
-        "letters behind the table between lives": sum(outcome.lacking_letters for outcome in outcomes),
-        "letters twice between lives": sum(outcome.double_letters for outcome in outcomes),
-        "failpoints never reached": ", ".join(never) or "none",
-        "seconds a seed": f"{seconds / max(len(outcomes), 1):.2f}",
     }
     for name, value in rows.items():
         _write(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")

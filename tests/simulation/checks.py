@@ -1,10 +1,12 @@
 """Whether what the job left on disk is what was published: laws 1 and 2, and the ledger."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
+from tests.simulation.foreign import Journal
 from tests.simulation.found import Found
 from tests.simulation.market import Market, Trade
 from tests.simulation.oracle import Place, Truth
@@ -17,7 +19,7 @@ COUNTS = ("received", "stored", "duplicates", "dead_letters", "skipped")
 SHOWN_MAX = 5
 
 
-def after_crash(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:
+def after_crash(found: Found, truth: Truth, market: Market, journal: Journal) -> Iterator[Fault]:
     """Check what holds at every moment: no row twice, none below the progress lost, and the books' equation."""
     yield from _rows_are_true(found, truth)
     yield from _twice("row", (_place(row) for row in found.rows))
@@ -25,17 +27,20 @@ def after_crash(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:
     yield from _twice("event", map(_event, found.events))
     yield from _letters_are_true(found, truth)
     yield from _books(found, truth)
+    yield from _commits(found)
+    yield from _foreign_rows(found, journal)
+    below = _below(found, truth.messages)
+    yield from _lost("trade", {truth.messages[place].trade for place in below} & truth.trades.keys(), _trades(found))
     if not market.is_across:
         yield from _lost("row", _below(found, truth.rows), {_place(row) for row in found.rows})
 
 
-def at_end(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:
+def at_end(found: Found, truth: Truth, market: Market, journal: Journal) -> Iterator[Fault]:
     """Check all that must hold once everything is read."""
-    yield from after_crash(found, truth, market)
+    yield from after_crash(found, truth, market, journal)
     yield from _twice("dead letter", (letter.place for letter in found.letters))
     yield from _lost("dead letter", truth.unreadable, {letter.place for letter in found.letters})
-    have = Counter(_trade(row) for row in found.rows)
-    yield from _lost("trade", truth.trades, set(have))
+    yield from _lost("trade", truth.trades, _trades(found))
     if not market.is_across:
         yield from _lost("row", truth.rows, {_place(row) for row in found.rows})
     yield from _totals(found, truth, market)
@@ -109,11 +114,30 @@ def _lost(what: str, wanted: Iterable[Any], there: set[Any]) -> Iterator[Fault]:
 
 def _below(found: Found, places: Iterable[Place]) -> list[Place]:
     """Give the places that every writer has behind it."""
-    writers = found.progress.values()
-    offsets: dict[str, int] = {}
-    for name in {name for entries in writers for name in entries}:
-        offsets[name] = min(entries[name]["offset"] if name in entries else 0 for entries in writers)
-    return [place for place in places if place.offset < offsets.get(f"{place.topic}:{place.partition}", 0)]
+    reached = found.reached()
+    return [place for place in places if place.offset < reached.get((place.topic, place.partition), 0)]
+
+
+def _trades(found: Found) -> set[Trade]:
+    return {_trade(row) for row in found.rows}
+
+
+def _commits(found: Found) -> Iterator[Fault]:
+    """Law 3: each commit brought progress, and the rows that its summary tells of."""
+    for summary in found.commits:
+        (moves,) = json.loads(summary["k2.progress"])["writers"].values()
+        if not moves:
+            yield "wrong", f"an epoch that consumed nothing was committed: {summary}"
+        if int(summary.get("added-records", 0)) != int(summary["k2.stored"]):
+            yield "wrong", f"a commit holds other rows than it tells of: {summary}"
+
+
+def _foreign_rows(found: Found, journal: Journal) -> Iterator[Fault]:
+    """Law 5: what others appended is there, once."""
+    yield from _lost("foreign row", journal.rows("done"), set(found.foreign))
+    yield from _twice("foreign row", found.foreign)
+    for row in {*found.foreign} - journal.rows("begun"):
+        yield "wrong", f"foreign row {row} is there, and nobody wrote it"
 
 
 def _books(found: Found, truth: Truth) -> Iterator[Fault]:

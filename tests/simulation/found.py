@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.table import StaticTable
 
+from tests.simulation.foreign import TOPIC as FOREIGN
+from tests.simulation.market import Where
 from tests.simulation.oracle import Place
 
 __all__ = ["Found", "Letter", "look"]
@@ -35,18 +37,45 @@ class Found:
     events: list[dict[str, Any]] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     progress: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    """Of each writer and `topic:partition`; of one that has committed nothing, nothing."""
+    foreign: list[int] = field(default_factory=list)
+    """The offsets of rows that others appended."""
+    commits: list[dict[str, str]] = field(default_factory=list)
+    """The summaries of the job's own snapshots of `trades` that have not expired."""
+    files: list[str] = field(default_factory=list)
+    """The paths of all files of `trades`, its metadata first."""
+
+    def reached(self) -> dict[Where, int]:
+        """Give for each topic partition the offset below which every writer has committed."""
+        writers = self.progress.values()
+        names = {name for entries in writers for name in entries}
+        offsets = {
+            name: min(entries[name]["offset"] if name in entries else 0 for entries in writers) for name in names
+        }
+        return {(name.rpartition(":")[0], int(name.rpartition(":")[2])): offset for name, offset in offsets.items()}
+
+    def is_ahead_of(self, other: "Found") -> bool:
+        """Tell whether another state of the table has less in it."""
+        return bool(other.files) and any(
+            entry["offset"] > other.progress[writer].get(name, {"offset": 0})["offset"]
+            for writer, entries in self.progress.items()
+            for name, entry in entries.items()
+        )
 
 
-def look(data: Path, files: dict[str, list[dict[str, Any]]]) -> Found:
-    """Read everything; `files` keeps what was read of data files, which never change."""
-    found = Found(letters=list(_letters(data / "dlq")))
+def look(data: Path, letters: Path, known: dict[str, list[dict[str, Any]]]) -> Found:
+    """Read everything; `known` keeps what was read of data files, which never change."""
+    found = Found(letters=list(_letters(letters)))
     for name, location in _locations(data / "catalog.db"):
         table = StaticTable.from_metadata(location)
-        rows = _rows(table, files)
+        files, manifests = _files(table)
+        rows = _rows(files, known)
         if name == "trades":
-            found.rows = rows
+            found.rows = [row for row in rows if row["topic"] != FOREIGN]
+            found.foreign = sorted(row["offset"] for row in rows if row["topic"] == FOREIGN)
+            found.files = [_path(file) for file in (location, *manifests, *files)]
+            found.commits = [summary for summary in _summaries(table) if "k2.writer" in summary]
             writers = json.loads(table.properties.get("k2.progress", '{"writers": {}}'))["writers"]
-            # One that has committed nothing is there with nothing.
             found.progress = {str(n): writers.pop(str(n), {}) for n in range(int(table.properties["k2.writers"]))}
             assert not writers, f"writers beyond those the table was made for: {writers}"
         else:
@@ -63,19 +92,33 @@ def _locations(database: Path) -> list[tuple[str, str]]:
         return connection.execute(query).fetchall() if made else []
 
 
-def _rows(table: StaticTable, files: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _files(table: StaticTable) -> tuple[list[str], list[str]]:
+    """Give a table's data files, and the files that lead to them."""
     snapshot = table.current_snapshot()
     if snapshot is None:
-        return []
-    paths = [
-        entry.data_file.file_path
-        for manifest in snapshot.manifests(table.io)
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+        return [], []
+    manifests = snapshot.manifests(table.io)
+    entries = (entry for one in manifests for entry in one.fetch_manifest_entry(table.io, discard_deleted=True))
+    return [entry.data_file.file_path for entry in entries], [
+        snapshot.manifest_list,
+        *(manifest.manifest_path for manifest in manifests),
     ]
-    for path in paths:
-        if path not in files:
-            files[path] = _read(path.removeprefix("file://"))
-    return [row for path in paths for row in files[path]]
+
+
+def _path(location: str) -> str:
+    return location.removeprefix("file://")
+
+
+def _rows(files: list[str], known: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    for file in files:
+        if file not in known:
+            known[file] = _read(_path(file))
+    return [row for file in files for row in known[file]]
+
+
+def _summaries(table: StaticTable) -> list[dict[str, str]]:
+    summaries = (snapshot.summary for snapshot in table.snapshots())
+    return [summary.additional_properties for summary in summaries if summary is not None]
 
 
 def _read(path: str) -> list[dict[str, Any]]:

@@ -89,6 +89,8 @@ def publish(seed: int, *, across: bool) -> Market:
         for where, trade in itertools.islice(_pop(queue), rng.randint(1, 6)):
             clock += rng.randint(0, 2_000)
             _append(rng, market.logs[where], clock, trade)
+            if rng.random() < 0.015:
+                _repeat(rng, market.logs[where], clock)
     for log in market.logs.values():
         log.end += rng.choice([0, 0, 1, 3])
     return market
@@ -179,6 +181,12 @@ def _append(rng: Random, log: Log, clock: int, trade: Trade) -> None:
         _add(log, clock, *_noise(rng, log.venue, trade))
     key = f"{trade.exchange}|{trade.symbol}".encode()
     _add(log, clock, key, _value(log.venue, trade), "trade", trade)
+
+
+def _repeat(rng: Random, log: Log, clock: int) -> None:
+    """Publish a whole batch again, as a producer does that never saw the broker's answer."""
+    for message in log.messages[-rng.randint(2, 12) :]:
+        _add(log, clock, *message[2:])
 
 
 def _add(log: Log, clock: int, key: bytes | None, value: bytes | None, kind: str, trade: Trade | None = None) -> None:

@@ -1,26 +1,42 @@
 """What befalls the job in one simulation: its lives, and how each of them ends."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, NamedTuple
 
 from runtime.failpoints import NAMES, Name
+from tests.simulation.foreign import ACTS
 from tests.simulation.market import Market, Where
 
-__all__ = ["Fault", "Life", "Plan", "make_plan"]
+__all__ = ["ENDING", "REFUSALS", "Fault", "Life", "Plan", "make_plan"]
 
 RAISED_ONCE: Final = ("letters.kept", "letters.resumed", "events.withdrawing", "events.withdrawn")
-ANSWERS: Final = ("lost", "conflict")
+ENDING: Final = frozenset({"kill", "raise", "outage", "permanent"})
+"""Kinds of faults after which a life cannot go on."""
+ANSWERS: Final = ("lost", "reset", "unknown", "conflict")
+TRIED_AGAIN: Final[tuple[Name, ...]] = ("file.create", "file.written", "commit.staged", "letters.append")
+"""Where a fault that passes by itself is ridden out."""
+REFUSALS: Final[Mapping[str, str]] = {
+    "beside": "another execution",
+    "ahead": "the recovery store is ahead of table",
+    "shorter": "the topic was made anew or lost data",
+}
+"""What a life that must not begin says: beside a frozen one, with a store ahead of the table, on a topic cut short."""
 
 
 class Fault(NamedTuple):
-    """What happens at the n-th passing of a failpoint (of any, where `name` is None)."""
+    """What happens at the n-th passing of a failpoint (of any, where `name` is None).
+
+    `kill` and `raise` end the life; so do an `outage`, which is there at every passing from then on, and a
+    `permanent` fault. A `transient` one is gone at the next try. `lost`, `reset`, `unknown` and `conflict` are
+    wrong answers to a commit that landed. `freeze` stops the process until others have run. Those of `ACTS` are
+    done by another writer of the tables.
+    """
 
     name: Name | None
     passing: int
     kind: str
-    """`kill` and `raise` end the life; `lost` and `conflict` are wrong answers to a commit that landed."""
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.name or 'any point'}:{self.passing}"
@@ -34,13 +50,27 @@ class Life:
     epoch_milliseconds: int
     ends: Mapping[Where, int]
     """How far each partition goes that is there."""
-    faults: tuple[Fault, ...]
-    store: str
-    """What becomes of the recovery store before: `kept`, `lost` (made anew) or `older` (that of two lives ago)."""
+    faults: tuple[Fault, ...] = ()
+    store: str = "kept"
+    """What becomes of the recovery store: `kept`, `lost` (made anew), `older` (that of two lives ago), `none` given."""
+    before: tuple[str, ...] = ()
+    """What other writers do to the tables before."""
+    is_elsewhere: bool = False
+    """Whether it runs on another machine, which shares the tables alone, and no recovery store and dead letters."""
+    is_expired: bool = False
+    """Whether the topics have lost what is in the table."""
+    is_put_back: bool = False
+    """Whether the table `trades` is an older one again, as a restored catalog has it."""
+    refused: str | None = None
+    """Why it must not begin, one of `REFUSALS`."""
 
     def __str__(self) -> str:
-        faults = ", ".join(map(str, self.faults)) or "no fault"
-        return f"{self.workers} workers, epochs of {self.epoch_milliseconds} ms, store {self.store}: {faults}"
+        what = [f"{self.workers} workers", f"epochs of {self.epoch_milliseconds} ms", f"store {self.store}"]
+        what += [f"{act} before" for act in self.before]
+        what += ["elsewhere"] * self.is_elsewhere + ["topics expired"] * self.is_expired
+        what += ["table put back"] * self.is_put_back
+        what += [f"to be refused ({self.refused})"] * bool(self.refused)
+        return f"{', '.join(what)}: {', '.join(map(str, self.faults)) or 'no fault'}"
 
 
 @dataclass(frozen=True)
@@ -59,18 +89,23 @@ def make_plan(seed: int, market: Market) -> Plan:
     crashing = rng.randint(2, 5)
     shares = sorted(rng.choice([1.0, rng.random()]) for _ in range(crashing))
     is_hidden = rng.random() < 0.2
-    lives = [_life(rng, _ends(market, share, is_hidden=is_hidden and n == 0)) for n, share in enumerate(shares)]
-    lives.append(_life(rng, _ends(market, 1.0, is_hidden=False), last=True))
+    lives = [
+        _life(rng, _ends(market, share, is_hidden=is_hidden and n == 0), tuple(_faults(rng)))
+        for n, share in enumerate(shares)
+    ]
+    lives.append(replace(_life(rng, _ends(market, 1.0, is_hidden=False), ()), is_expired=rng.random() < 0.2))
+    rng.choices([_add_nothing, _add_second_instance, _add_refused], [10, 5, 5])[0](rng, lives)
     return Plan(seed, rng.choice([1, 2]), rng.choice([400, 3_000, 10**8]), tuple(lives))
 
 
-def _life(rng: Random, ends: Mapping[Where, int], *, last: bool = False) -> Life:
+def _life(rng: Random, ends: Mapping[Where, int], faults: tuple[Fault, ...]) -> Life:
     return Life(
         workers=rng.choice([1, 1, 2, 3]),
         epoch_milliseconds=rng.choice([0, 0, 2, 10]),
         ends=ends,
-        faults=() if last else tuple(_faults(rng)),
-        store=rng.choices(["kept", "lost", "older"], [18, 1, 1])[0],
+        faults=faults,
+        store=rng.choices(["kept", "lost", "older", "none"], [18, 1, 1, 1])[0],
+        before=tuple(rng.choices(ACTS, k=rng.choice([0, 0, 0, 0, 0, 0, 1, 2]))),
     )
 
 
@@ -82,13 +117,51 @@ def _ends(market: Market, share: float, *, is_hidden: bool) -> dict[Where, int]:
     return ends
 
 
+def _add_nothing(_rng: Random, _lives: list[Life]) -> None:
+    pass
+
+
+def _add_refused(rng: Random, lives: list[Life]) -> None:
+    """Begin a life with a store ahead of a table that was put back, or on topics cut short."""
+    place = rng.randint(2, len(lives) - 1)
+    refused = rng.choice(["ahead", "shorter"])
+    if refused == "ahead":
+        # That it ends by itself makes its store as new as the table.
+        lives[place - 1] = replace(lives[place - 1], faults=())
+        if rng.random() < 0.5:
+            lives[place] = replace(lives[place], store="lost", before=(), is_put_back=True, is_expired=False)
+    lives.insert(place, replace(lives[place], faults=(), before=(), store="kept", refused=refused, is_put_back=False))
+
+
+def _add_second_instance(rng: Random, lives: list[Life]) -> None:
+    """Freeze a life; the one after it runs elsewhere, or is refused beside it; then the first is let go."""
+    place = rng.randint(0, len(lives) - 2)
+    # One worker, or the process might be frozen while another thread has locked the catalog.
+    lives[place] = frozen = replace(lives[place], workers=1, faults=(Fault(*_point(rng), "freeze"),))
+    if rng.random() < 0.4:
+        lives[place] = frozen = replace(frozen, store=frozen.store.replace("none", "kept"))
+        lives.insert(place + 1, replace(frozen, faults=(), before=(), store="kept", refused="beside"))
+    else:
+        lives[place + 1] = replace(lives[place + 1], is_elsewhere=True, is_expired=False)
+
+
 def _faults(rng: Random) -> list[Fault]:
-    faults = []
+    faults: list[Fault] = []
+    passing = rng.choice([1, 1, 2, 3])
+    if rng.random() < 0.1:
+        at: Name = rng.choice(["commit.staged", "commit.landed", "commit.seen"])
+        faults += [Fault(at, passing, act) for act in rng.choices(ACTS, k=rng.randint(1, 2))]
     if rng.random() < 0.25:
-        faults.append(Fault("commit.landed", rng.randint(1, 4), rng.choice(ANSWERS)))
-    kind = rng.choice(["kill", "kill", "kill", "raise"])
+        faults.append(Fault("commit.landed", passing, rng.choice(ANSWERS)))
+    if rng.random() < 0.15:
+        faults.append(Fault(rng.choice(TRIED_AGAIN), rng.randint(1, 4), "transient"))
+    if rng.random() < 0.15:
+        return [*faults, Fault(rng.choice(TRIED_AGAIN), rng.randint(1, 4), rng.choice(["outage", "permanent"]))]
+    return [*faults, Fault(*_point(rng), rng.choice(["kill", "kill", "kill", "raise"]))]
+
+
+def _point(rng: Random) -> tuple[Name | None, int]:
     if rng.random() < 0.25:
-        return [*faults, Fault(None, rng.randint(5, 250), kind)]
+        return None, rng.randint(5, 120)
     name = rng.choice(NAMES)
-    passing = 1 if name in RAISED_ONCE else 1 + int(rng.expovariate(0.4))
-    return [*faults, Fault(name, passing, kind)]
+    return name, 1 if name in RAISED_ONCE else 1 + int(rng.expovariate(0.4))

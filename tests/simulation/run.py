@@ -1,5 +1,6 @@
 """One seed from its first life to its last check."""
 
+import re
 import shutil
 import tempfile
 import traceback
@@ -9,22 +10,25 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from bytewax.recovery import init_db_dir
-
 from runtime.failpoints import Name
-from runtime.settings import Settings
 from tests.simulation.checks import Fault, after_crash, at_end, late_letters
-from tests.simulation.found import look
-from tests.simulation.life import Passings, live, settings_of
-from tests.simulation.market import Market, publish
+from tests.simulation.disks import Disks
+from tests.simulation.foreign import Foreigner
+from tests.simulation.found import Found, look
+from tests.simulation.life import Ended, Running, Surroundings, begin, do_foreign
+from tests.simulation.market import Market, Where, publish
+from tests.simulation.mutate import Mutant
 from tests.simulation.oracle import know
-from tests.simulation.plan import Life, make_plan
+from tests.simulation.plan import REFUSALS, Life, Plan, make_plan
+from tests.simulation.source import Window
 
-__all__ = ["Outcome", "simulate"]
+__all__ = ["ACROSS_EVERY", "Outcome", "is_across", "play", "simulate"]
 
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  a file system in memory, where there is one
-STORE_PARTITIONS: Final = 2
+ACROSS_EVERY: Final = 4
+"""At one seed in so many a symbol's trades lie in several partitions, unless another number is asked for."""
 SAID_BYTES_MAX: Final = 6_000
+FENCED: Final = "another instance writes to table"
 
 
 @dataclass
@@ -37,6 +41,10 @@ class Outcome:
     faults: list[Fault] = field(default_factory=list)
     crashes: int = 0
     rescales: int = 0
+    frozen: int = 0
+    fenced: int = 0
+    """Frozen lives that were let go after another had gone on, and found so."""
+    refused: int = 0
     rows: int = 0
     """Rows checked, at each look."""
     lacking_letters: int = 0
@@ -46,72 +54,172 @@ class Outcome:
     passings: Counter[Name] = field(default_factory=Counter)
 
 
-def simulate(seed: int, *, across: bool, keep: Path | None = None) -> Outcome:
+def is_across(seed: int, every: int) -> bool:
+    """Tell whether a seed's symbols lie in several partitions: those of one seed in `every`, of none where it is 0."""
+    return every > 0 and seed % every == every - 1
+
+
+def simulate(seed: int, *, across: bool, mutant: Mutant | None = None, keep: Path | None = None) -> Outcome:
     """Run one seed; the first fault ends it. What is on disk then is left in `keep`, if that is given."""
-    outcome = Outcome(seed)
+    market = publish(seed, across=across)
+    return play(market, make_plan(seed, market), mutant=mutant, keep=keep)
+
+
+def play(market: Market, plan: Plan, *, mutant: Mutant | None = None, keep: Path | None = None) -> Outcome:
+    """Run the lives of a plan, and check after each."""
     folder = Path(tempfile.mkdtemp(prefix="k2-simulation-", dir=MEMORY if MEMORY.is_dir() else None))
+    simulation = _Simulation(market, plan, Disks(folder, market, plan), mutant)
+    outcome = simulation.outcome
     try:
-        _live_all(outcome, folder, across=across)
+        simulation.run()
     except Exception:  # noqa: BLE001  what breaks the simulator is that seed's fault, and others go on
         outcome.faults.append(("wrong", f"the simulation broke: {traceback.format_exc()}"))
     finally:
+        simulation.close()
         if keep is not None and outcome.faults:
-            shutil.copytree(folder, keep / str(seed), dirs_exist_ok=True)
+            shutil.copytree(folder, keep / str(plan.seed), dirs_exist_ok=True)
         shutil.rmtree(folder)
     return outcome
 
 
-def _live_all(outcome: Outcome, folder: Path, *, across: bool) -> None:
-    market = publish(outcome.seed, across=across)
-    truth, plan = know(market), make_plan(outcome.seed, market)
-    settings, passings = settings_of(folder, market, plan), Passings()
-    files: dict[str, list[dict[str, Any]]] = {}
-    workers = plan.lives[0].workers
-    for number, life in enumerate(plan.lives):
-        outcome.rescales += life.workers != workers
-        workers = life.workers
-        is_last = number + 1 == len(plan.lives)
-        _live_one(outcome, folder, market, life, settings, Random(f"life {plan.seed} {number}"), passings)
-        if not outcome.faults:
-            found = look(settings.data_dir, files)
-            outcome.rows += len(found.rows)
-            outcome.faults += (at_end if is_last else after_crash)(found, truth, market)
-            lacking, double = late_letters(found, truth)
-            outcome.lacking_letters += lacking
-            outcome.double_letters += double
-        if outcome.faults:
+class _Simulation:
+    """The state of one simulation between its lives."""
+
+    def __init__(self, market: Market, plan: Plan, disks: Disks, mutant: Mutant | None) -> None:
+        self.outcome = Outcome(plan.seed)
+        self._market, self._truth, self._plan, self._disks, self._mutant = market, know(market), plan, disks, mutant
+        self._foreigner = Foreigner(disks.data, self._truth.trades, disks.journal, Random(f"foreign {plan.seed}"))
+        self._files: dict[str, list[dict[str, Any]]] = {}
+        self._founds = [Found()]
+        self._workers = plan.lives[0].workers
+        self._frozen: Running | None = None
+        self._is_at_rest = False
+        """Whether the last life finished, so that the recovery store knows what the table has."""
+
+    def run(self) -> None:
+        """Run all lives; the first fault is the last thing that happens."""
+        for number, life in enumerate(self._plan.lives):
+            if self._is_possible(life):
+                self._live(number, life)
+            if self.outcome.faults:
+                return
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        if self._frozen is not None:
+            self._frozen.kill()
+
+    def _is_possible(self, life: Life) -> bool:
+        """Tell whether there is what a life is to be refused for."""
+        match life.refused:
+            case "beside":
+                return self._frozen is not None
+            case "shorter":
+                return any(self._founds[-1].reached().get(where) for where in life.ends)
+            case "ahead":
+                return self._is_at_rest and self._earlier() is not None
+        return True
+
+    def _earlier(self) -> Found | None:
+        """Give an earlier state of the table, with less of the job's in it than now; its files must be there still."""
+        now = self._founds[-1]
+        earlier = (found for found in self._founds if now.is_ahead_of(found) and now.foreign == found.foreign)
+        return next((found for found in earlier if all(Path(file).exists() for file in found.files)), None)
+
+    def _live(self, number: int, life: Life) -> None:
+        before = self._frozen
+        self._prepare(life)
+        self._judge(life, self._lived(number, life))
+        if before is not None and not self.outcome.faults:
+            self._let_go(life, before)
+
+    def _prepare(self, life: Life) -> None:
+        if life.is_elsewhere:
+            self._disks.move()
+        elif not life.refused:
+            self._disks.treat_store(life.store)
+        if life.before:
+            ended = do_foreign(self._foreigner, life.before, self._disks.said("foreign"))
+            self._note(ended, "another writer", is_right=ended.how == "finished")
+        self.outcome.rescales += life.workers != self._workers
+        self._workers = life.workers
+
+    def _lived(self, number: int, life: Life) -> Ended:
+        around = Surroundings(
+            market=self._market,
+            window=self._window(life),
+            settings=self._disks.settings(),
+            store=self._disks.store,
+            foreigner=self._foreigner,
+            rng=Random(f"life {self._plan.seed} {number}"),
+            mutant=self._mutant,
+        )
+        earlier = self._earlier() if life.refused == "ahead" or life.is_put_back else None
+        newest = self._disks.point_to(earlier.files[0]) if earlier else ""
+        running = begin(life, around, self._disks.said(number))
+        ended = running.wait()
+        if life.refused and newest:
+            self._disks.point_to(newest)
+        if ended.how == "frozen":
+            self._frozen = running
+        self.outcome.passings.update(running.passings.each())
+        self.outcome.lives.append(f"{life}: {ended.how}")
+        return ended
+
+    def _window(self, life: Life) -> Window:
+        ends, reached = dict(life.ends), self._founds[-1].reached()
+        if life.refused == "shorter":
+            where = next(where for where in sorted(ends) if reached.get(where))
+            ends[where] = reached[where] - 1
+        lows: dict[Where, int] = {}
+        # Letters that a crash left out can be had again from the broker alone.
+        if life.is_expired and not late_letters(self._founds[-1], self._truth)[0]:
+            lows = reached
+        return Window(ends, lows)
+
+    def _judge(self, life: Life, ended: Ended) -> None:
+        self.outcome.crashes += ended.how == "crashed"
+        self.outcome.frozen += ended.how == "frozen"
+        self._is_at_rest = ended.how == "finished" and life.store != "none"
+        if life.refused:
+            self.outcome.refused += 1
+            is_right = ended.how == "failed" and REFUSALS[life.refused] in ended.said
+        else:
+            is_right = ended.how in {"crashed", "finished", "frozen"}
+        self._note(ended, "a life", is_right=is_right)
+        self._check(is_last=life is self._plan.lives[-1])
+
+    def _let_go(self, life: Life, frozen: Running) -> None:
+        """Let a frozen life go on after another was there: it is fenced, unless that one was refused or did nothing."""
+        self._frozen = None
+        ended = frozen.go_on()
+        self.outcome.lives[-1] += f"; the frozen one then {ended.how}"
+        is_fenced = ended.how == "failed" and FENCED in ended.said
+        self.outcome.fenced += is_fenced
+        is_right = ended.how == "finished" or (is_fenced and not life.refused)
+        self._is_at_rest = False
+        self._note(ended, "the frozen life", is_right=is_right)
+        self._check(is_last=life is self._plan.lives[-1])
+
+    def _check(self, *, is_last: bool) -> None:
+        if self.outcome.faults:
             return
+        found = look(self._disks.data, self._disks.letters, self._files)
+        self._founds.append(found)
+        self.outcome.rows += len(found.rows)
+        check = at_end if is_last else after_crash
+        self.outcome.faults += check(found, self._truth, self._market, self._disks.journal)
+        lacking, double = late_letters(found, self._truth)
+        self.outcome.lacking_letters += lacking
+        self.outcome.double_letters += double
+
+    def _note(self, ended: Ended, who: str, *, is_right: bool) -> None:
+        if not is_right:
+            said = f"{_gist(ended.said)}\n{ended.said[-SAID_BYTES_MAX:]}"
+            self.outcome.faults.append(("wrong", f"{who} {ended.how}: {said}"))
 
 
-def _live_one(
-    outcome: Outcome,
-    folder: Path,
-    market: Market,
-    life: Life,
-    settings: Settings,
-    rng: Random,
-    passings: Passings,
-) -> None:
-    _treat_store(folder, life.store)
-    ended = live(folder, market, life, settings, rng, passings)
-    outcome.passings.update(passings.each())
-    outcome.lives.append(f"{life}: {ended.how}")
-    outcome.crashes += ended.how == "crashed"
-    if ended.how in {"failed", "hung"}:
-        outcome.faults.append(("wrong", f"a life {ended.how}: {ended.said[-SAID_BYTES_MAX:]}"))
-
-
-def _treat_store(folder: Path, treatment: str) -> None:
-    """Do to the recovery store what the plan says, and keep a copy of it for a later life to go back to."""
-    store, older = folder / "recovery", folder / "recovery-older"
-    if treatment == "older" and older.exists():
-        shutil.rmtree(store)
-        shutil.copytree(older, store)
-        return
-    if treatment == "lost" and store.exists():
-        shutil.rmtree(store)
-    if not store.exists():
-        store.mkdir()
-        init_db_dir(store, STORE_PARTITIONS)
-    shutil.rmtree(older, ignore_errors=True)
-    shutil.copytree(store, older)
+def _gist(said: str) -> str:
+    """Give the first error that a standard error names, which caused the others."""
+    named = re.findall(r"^(?:\w+\.)*((?!Bytewax)[A-Z]\w*(?:Error|Exception)\b.*)$", said, re.MULTILINE)
+    return named[0] if named else "no error is named"

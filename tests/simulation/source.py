@@ -1,6 +1,7 @@
 """The real Kafka source over partitions in memory: the same start, batches and snapshots, another broker."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 from typing import Final
@@ -13,31 +14,42 @@ from connectors.kafka.native import Fetched
 from tests.simulation.market import Log, Published, Where
 from trades.progress import TopicPartition
 
-__all__ = ["fetched", "read_from_memory", "row"]
+__all__ = ["Window", "fetched", "read_from_memory", "row"]
 
-PAUSE: Final = timedelta(milliseconds=1)
+POLLS_MAX: Final = 8
+"""About so many polls empty a partition, however much it holds: each can cost a commit."""
 Row = tuple[int, int, int, bytes | None, bytes | None]
 """Offset, timestamp, error, value and key of one row of a poll."""
 
 
-def read_from_memory(logs: Mapping[Where, Log], ends: Mapping[Where, int], rng: Random) -> None:
-    """Make this process's Kafka sources read logs as far as `ends` says, in an interleaving given by `rng`."""
-    client = _Client(logs, ends, rng.random())
+@dataclass(frozen=True)
+class Window:
+    """What the broker holds of each partition that is there: from `low`, to `end` exclusive."""
+
+    ends: Mapping[Where, int]
+    lows: Mapping[Where, int]
+    """0 of partitions that are not named."""
+
+
+def read_from_memory(logs: Mapping[Where, Log], window: Window, rng: Random, pause: timedelta) -> None:
+    """Make this process's Kafka sources read logs, in an interleaving given by `rng`, with a pause between polls."""
+    client = _Client(logs, window, rng.random())
     source.KafkaClient = lambda _settings: client  # type: ignore[misc,assignment]
     source.topic_ids = lambda _settings: {}
-    source.topic_partitions = lambda _settings: sorted(TopicPartition(*where) for where in ends)
-    source.PAUSE = PAUSE  # type: ignore[misc]
+    source.topic_partitions = lambda _settings: sorted(TopicPartition(*where) for where in window.ends)
+    source.PAUSE = pause  # type: ignore[misc]
 
 
 class _Client:
     """What the source asks of a Kafka client."""
 
-    def __init__(self, logs: Mapping[Where, Log], ends: Mapping[Where, int], salt: float) -> None:
+    def __init__(self, logs: Mapping[Where, Log], window: Window, salt: float) -> None:
         self._logs, self._salt = logs, salt
-        self._ends = {TopicPartition(*where): end for where, end in ends.items()}
+        self._ends = {TopicPartition(*where): end for where, end in window.ends.items()}
+        self._lows = {TopicPartition(*where): low for where, low in window.lows.items()}
 
     def lows(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        return dict.fromkeys(partitions, 0)
+        return {where: self._lows.get(where, 0) for where in partitions}
 
     def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return {where: self._ends[where] for where in partitions}
@@ -65,9 +77,9 @@ class _Reader:
     def __init__(self, log: Log, end: int, offset: int, rng: Random) -> None:
         self._left = [message for message in log.messages if offset <= message.offset < end]
         self._end, self._rng = end, rng
-        self._size_max = rng.choice([3, 12, 12, 40, 1000])
-        self._pause = rng.choice([0.0, 0.3, 0.8])
-        self._silent = rng.choice([0, 0, 5, 30])
+        self._size_max = max(rng.choice([3, 12, 40, 1000]), 2 * len(self._left) // POLLS_MAX)
+        self._pause = rng.choice([0.0, 0.3, 0.6])
+        self._silent = rng.choice([0, 0, 3, 12])
 
     def poll(self) -> Fetched | None:
         """Take what has arrived; the end of the partition is told in the last poll, or in one after it."""

@@ -1,0 +1,79 @@
+"""Chosen courses on one fixed market: `python -m tests.simulation.cases NAME...` prints what came of each, as JSON."""
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, Final
+
+from runtime.failpoints import NAMES, Name
+from tests.simulation.market import Market, publish
+from tests.simulation.plan import Fault, Life, Plan
+from tests.simulation.run import play
+from tests.simulation.warm import warm
+
+__all__ = ["CASES", "kill_at"]
+
+MARKET: Final[Market] = publish(3, across=False)
+"""One whose dead letters fill several files, and that has events in every part."""
+PASSING: Final = 3
+"""Where a point is passed often: with something committed before."""
+
+
+def _life(share: float, *faults: tuple[Name, int, str], **more: Any) -> Life:
+    ends = {where: int(log.end * share) for where, log in MARKET.logs.items()}
+    return Life(1, 0, ends, tuple(Fault(*fault) for fault in faults), **more)
+
+
+def kill_at(name: Name) -> tuple[Life, ...]:
+    """Give the lives up to one that is killed at a failpoint that it surely passes."""
+    match name:
+        case "letters.kept" | "letters.resumed":
+            return _life(0.5), _life(1, (name, 1, "kill"))
+        case "events.withdrawing" | "events.withdrawn":
+            # The ledger is ahead of a table that was put back.
+            return _life(0.3), _life(0.6), _life(1, (name, 1, "kill"), store="lost", is_put_back=True)
+    return (_life(1, (name, PASSING, "kill")),)
+
+
+CASES: Final[Mapping[str, tuple[Life, ...]]] = {
+    **{name: kill_at(name) for name in NAMES},
+    "zombie that committed a part": (_life(0.6, ("commit.seen", 4, "freeze")), _life(1, is_elsewhere=True)),
+    "instance beside a frozen one": (_life(0.6, ("source.polled", 9, "freeze")), _life(1, refused="beside")),
+    "store ahead of the table": (_life(0.3), _life(0.6), _life(1, refused="ahead")),
+    "topic cut short": (_life(0.6), _life(1, refused="shorter")),
+    "topic expired behind a store": (
+        _life(0.6, ("trades.snapshot", PASSING, "kill")),
+        _life(0.6, store="none"),
+        _life(1, is_expired=True),
+    ),
+    "landed, expired, and never told of": (
+        _life(0.6, *(("commit.landed", PASSING, kind) for kind in ("append", "expire", "lost"))),
+    ),
+    "compacted while a commit is staged": (
+        _life(0.6, ("commit.staged", PASSING, "append"), ("commit.staged", PASSING, "compact")),
+    ),
+}
+"""The lives of each, before a last one that ends by itself with all that was published."""
+
+
+def _outcome(name: str) -> dict[str, Any]:
+    plan = Plan(seed=0, writers=2, letter_file_bytes_max=400, lives=(*CASES[name], _life(1)))
+    outcome = play(MARKET, plan)
+    counts = {count: getattr(outcome, count) for count in ("crashes", "refused", "fenced")}
+    return {**counts, "faults": outcome.faults, "lives": outcome.lives}
+
+
+def main() -> None:
+    """Print `{name: {"crashes": number, "refused": number, "fenced": number, "faults": [...], "lives": [...]}}`."""
+    names = sys.argv[1:] or list(CASES)
+    warm()
+    # Forked, as in `tests.simulation`.
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("fork")) as pool:
+        json.dump(dict(zip(names, pool.map(_outcome, names), strict=True)), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

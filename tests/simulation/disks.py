@@ -1,0 +1,88 @@
+"""The disks of one simulation: the tables, and for each machine a recovery store and dead letters of its own."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from bytewax.recovery import init_db_dir
+
+from runtime.settings import Settings, read_settings
+from tests.simulation.foreign import Journal
+from tests.simulation.market import Market
+from tests.simulation.plan import Plan
+
+__all__ = ["Disks"]
+
+STORE_PARTITIONS: Final = 2
+
+
+class Disks:
+    """Where everything lies."""
+
+    def __init__(self, folder: Path, market: Market, plan: Plan) -> None:
+        self._folder, self._market, self._plan = folder, market, plan
+        self._machine = 0
+        self.data = folder / "data"
+        self.journal = Journal(folder / "foreign.jsonl")
+
+    @property
+    def letters(self) -> Path:
+        """The dead letters."""
+        return self._own / "dlq"
+
+    @property
+    def store(self) -> Path:
+        """The recovery store."""
+        return self._own / "recovery"
+
+    @property
+    def _own(self) -> Path:
+        return self._folder / f"machine-{self._machine}"
+
+    def said(self, who: object) -> Path:
+        """Give the file for somebody's standard error."""
+        return self._folder / f"stderr-{who}.txt"
+
+    def move(self) -> None:
+        """Go on with another machine, on which nothing is."""
+        self._machine += 1
+        self.treat_store("kept")
+
+    def treat_store(self, treatment: str) -> None:
+        """Do to the recovery store what the plan says, and keep a copy of it for a later life to go back to."""
+        older = self._own / "recovery-older"
+        if treatment == "older" and older.exists():
+            shutil.rmtree(self.store)
+            shutil.copytree(older, self.store)
+            return
+        if treatment == "lost" and self.store.exists():
+            shutil.rmtree(self.store)
+        if not self.store.exists():
+            self.store.mkdir(parents=True)
+            init_db_dir(self.store, STORE_PARTITIONS)
+        shutil.rmtree(older, ignore_errors=True)
+        shutil.copytree(self.store, older)
+
+    def settings(self) -> Settings:
+        """Give the settings under which a life runs now."""
+        environment = {
+            "K2_DATA_DIR": str(self.data),
+            "K2_DLQ_DIR": str(self.letters),
+            "K2_TOPICS": ",".join(f"{topic}={venue}" for topic, venue in sorted(self._market.topics.items())),
+            "K2_WRITERS": str(self._plan.writers),
+            "K2_DEDUP_WINDOW_SECONDS": str(self._market.window_seconds),
+            "K2_DLQ_FILE_BYTES_MAX": str(self._plan.letter_file_bytes_max),
+            "K2_RUN_TO_END": "true",
+        }
+        return read_settings(environment)
+
+    def point_to(self, metadata: str) -> str:
+        """Make the catalog name another metadata file; give the one that it named."""
+        query = "SELECT metadata_location FROM iceberg_tables WHERE table_name = 'trades'"
+        change = "UPDATE iceberg_tables SET metadata_location = ? WHERE table_name = 'trades'"
+        with closing(sqlite3.connect(self.data / "catalog.db", isolation_level=None)) as connection:
+            (now,) = connection.execute(query).fetchone()
+            connection.execute(change, (f"file://{metadata}",))
+        return str(now).removeprefix("file://")

@@ -1,0 +1,115 @@
+"""What is done at failpoints: counted as they are passed, and at the chosen ones the fault that the plan names."""
+
+import errno
+import mmap
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from typing import Final, NoReturn
+
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+
+from runtime.failpoints import NAMES, Name
+from tests.simulation.plan import ENDING, Fault
+
+__all__ = ["CrashError", "Faults", "Passings"]
+
+BYTES: Final = 8
+
+
+class CrashError(BaseException):
+    """Raised at a failpoint: no part of the job may catch it and go on."""
+
+
+class Passings:
+    """How often each failpoint was passed, and whether the life's end was met: outlives the process that counts."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, BYTES * (len(NAMES) + 1))
+        self._counts = memoryview(self._shared).cast("q")
+
+    def count(self, name: Name) -> int:
+        """Note a passing; give which one it is."""
+        place = NAMES.index(name)
+        self._counts[place] += 1
+        return self._counts[place]
+
+    def each(self) -> dict[Name, int]:
+        """Give the passings of each name."""
+        return dict(zip(NAMES, self._counts, strict=False))
+
+    def total(self) -> int:
+        """Give the passings of all."""
+        return sum(self._counts[:-1])
+
+    def end(self) -> None:
+        """Note that a fault happens now after which the life cannot go on."""
+        self._counts[-1] = 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether such a fault happened."""
+        return bool(self._counts[-1])
+
+
+class Faults:
+    """Counts passings, and does what the plan says at the chosen ones; `act` is what other writers do."""
+
+    def __init__(self, faults: tuple[Fault, ...], passings: Passings, act: Callable[[str], None]) -> None:
+        self._faults, self._passings, self._act = faults, passings, act
+        self._lock = threading.Lock()
+
+    def pass_by(self, name: Name) -> None:
+        """Be called at every failpoint."""
+        with self._lock:
+            passing = self._passings.count(name)
+            total = self._passings.total()
+        for fault in self._faults:
+            if fault.name in {None, name} and _is_due(fault, total if fault.name is None else passing):
+                self._do(fault.kind)
+
+    def _do(self, kind: str) -> None:
+        if kind in ENDING:
+            self._passings.end()
+        if kind in _ACTIONS:
+            _ACTIONS[kind]()
+        else:
+            self._act(kind)
+
+
+def _is_due(fault: Fault, passing: int) -> bool:
+    return passing == fault.passing or (fault.kind == "outage" and passing > fault.passing)
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _freeze() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _raiser(error: Callable[[], BaseException]) -> Callable[[], NoReturn]:
+    def fail() -> NoReturn:
+        raise error()
+
+    return fail
+
+
+def _no_space() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+_ACTIONS: Final[Mapping[str, Callable[[], None]]] = {
+    "kill": _kill,
+    "freeze": _freeze,
+    "raise": _raiser(CrashError),
+    "transient": _raiser(_no_space),
+    "outage": _raiser(_no_space),
+    "permanent": _raiser(lambda: ValueError("a fault that no waiting mends")),
+    "lost": _raiser(lambda: TimeoutError("the answer to a commit that landed was lost")),
+    "reset": _raiser(lambda: ConnectionResetError("reset before the answer to a commit that landed")),
+    "unknown": _raiser(lambda: CommitStateUnknownException("502 Bad Gateway")),
+    "conflict": _raiser(lambda: CommitFailedException("said of a commit that landed")),
+}

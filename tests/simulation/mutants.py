@@ -1,0 +1,284 @@
+"""Deliberate bugs, at least one for each of laws 1 to 7: the simulator is worth what it finds of them."""
+
+from typing import Final
+
+from tests.simulation.mutate import Edit, Mutant
+
+__all__ = ["MUTANTS"]
+
+
+def _mutant(name: str, law: int, what: str, *edits: tuple[str, str, str]) -> Mutant:
+    return Mutant(name, law, what, tuple(Edit(*edit) for edit in edits))
+
+
+_COMMIT: Final = "connectors.iceberg.commit:Committer"
+_HISTORY: Final = "flows.history:TableHistory"
+_LETTERS: Final = "connectors.dead_letters"
+
+_SECOND: Final = """\
+failpoint("commit.landed")
+self.table._do_commit(tuple(one for one in attempt.updates if one.action == "set-properties"), ())"""
+_NEIGHBOURS: Final = """\
+why = dict(read.rejected)
+good = columns.messages < min(why, default=len(batch))
+for message in set(columns.messages[~good].tolist()):
+    why[message] = RejectedError(Reason.INVALID, "value: beside one that is")
+return Decoded(TradeBatch(batch, columns.take(np.flatnonzero(good))), sorted(why.items()), read.skipped)"""
+
+MUTANTS: Final = (
+    _mutant(
+        "letters counted by every writer",
+        1,
+        "each writer counts a message without a trade, not one of them",
+        ("operators.route:_range_writers", "consumed if writer == counting else bare", "consumed"),
+    ),
+    _mutant(
+        "letters of a replay counted again",
+        1,
+        "a replayed message without a trade is counted though the table's progress has it",
+        ("connectors.iceberg.books:Books.tell", "consumed.rejected >= page.base", "consumed.rejected >= 0"),
+    ),
+    _mutant(
+        "duplicates not counted",
+        1,
+        "the books leave out what was dropped",
+        (
+            "connectors.iceberg.books:Books.count",
+            "page.duplicates += int(counts[DUPLICATE])",
+            "page.duplicates += 0",
+        ),
+    ),
+    _mutant(
+        "replay filter off",
+        2,
+        "rows below the table's progress are not dropped",
+        ("connectors.iceberg.books:Books.count", "offsets >= page.base", "offsets >= 0"),
+    ),
+    _mutant(
+        "dead letters not truncated",
+        2,
+        "a resume leaves what was written after its position, and the replay writes it again",
+        (f"{_LETTERS}.resume:_remove_after", "for path in tail:", "for path in ():"),
+        (f"{_LETTERS}.sink:_DeadLettersPartition._lines", "if letter.coordinates not in self._present", "if True"),
+    ),
+    _mutant(
+        "committed dead letters removed",
+        2,
+        "a resume removes letters below the table's progress, though no replay may bring them again",
+        (f"{_LETTERS}.resume:_committed", "offset is not None and", "offset is None and"),
+    ),
+    _mutant(
+        "dead letters known by nothing",
+        2,
+        "letters that are in the files are written again",
+        (f"{_LETTERS}.sink:_DeadLettersPartition._lines", "if letter.coordinates not in self._present", "if True"),
+    ),
+    _mutant(
+        "events' replay filter too wide",
+        2,
+        "an event of the first trade that the table lacks is dropped",
+        ("connectors.iceberg.events:EventsWriter._is_new", "event.offset >=", "event.offset >"),
+    ),
+    _mutant(
+        "events not withdrawn",
+        2,
+        "the ledger keeps events of trades that a crash kept from the table",
+        ("connectors.iceberg.withdraw:_withdraw", "if not counts:", "if True:"),
+    ),
+    _mutant(
+        "owed events never written",
+        2,
+        "the ledger goes without events that a crash kept from it",
+        ("operators.sequence:_SequenceLogic.on_batch", "if owed:", "if False:"),
+    ),
+    _mutant(
+        "progress in a second commit",
+        3,
+        "rows land first, and the progress after them",
+        (
+            f"{_COMMIT}._rebase_until_in",
+            "attempt.updates,",
+            'tuple(one for one in attempt.updates if one.action != "set-properties"),',
+        ),
+        (
+            f"{_COMMIT}._rebase_until_in",
+            'failpoint("commit.landed")',
+            _SECOND,
+        ),
+    ),
+    _mutant(
+        "progress without its rows",
+        3,
+        "a commit leaves out its last data file",
+        (f"{_COMMIT}._stage", "for file in advance.files:", "for file in advance.files[:-1]:"),
+    ),
+    _mutant(
+        "progress without the buffer",
+        3,
+        "an epoch's rows that fill no file stay in memory, and its progress lands",
+        ("connectors.iceberg.writer:TradesWriter._commit", "self._flush()", "pass"),
+    ),
+    _mutant(
+        "empty epochs committed",
+        3,
+        "an epoch that consumed nothing makes a snapshot",
+        ("connectors.iceberg.writer:TradesWriter._commit", "if not moves:", "if False:"),
+    ),
+    _mutant(
+        "clean-up unguarded",
+        4,
+        "a commit said to be rejected has its manifests deleted before it is looked up",
+        (
+            f"{_COMMIT}._rebase_until_in",
+            "if self._find(advance):",
+            "self._discard(attempt.manifests)\nif self._find(advance):",
+        ),
+    ),
+    _mutant(
+        "unknown outcome tried again",
+        4,
+        "a commit whose answer was lost is made again without a look",
+        (f"{_COMMIT}._find", "self._refresh()", "self._refresh()\nreturn False"),
+    ),
+    _mutant(
+        "unknown outcome taken for landed",
+        4,
+        "a commit whose answer was lost counts as landed",
+        (f"{_COMMIT}._try", "if not self._find(advance):", "if False:"),
+    ),
+    _mutant(
+        "rejection taken for landed",
+        4,
+        "a commit that met another writer's counts as landed",
+        (f"{_COMMIT}._rebase_until_in", "if self._find(advance):", "if True:"),
+    ),
+    _mutant(
+        "fence off",
+        5,
+        "an instance that was frozen while another went on commits what it had",
+        ("connectors.iceberg.fence:check_fence", "if found.get(where) != own.get(where):", "if False:"),
+    ),
+    _mutant(
+        "store not locked",
+        5,
+        "a second execution begins on a recovery store in use",
+        ("runtime.recovery.lock:take", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
+    ),
+    _mutant(
+        "other writers' commits overwritten",
+        5,
+        "a commit goes in whatever has landed since it was staged",
+        (f"{_COMMIT}._rebase_until_in", "attempt.requirements", "()"),
+    ),
+    _mutant(
+        "another writer's progress lost",
+        5,
+        "a commit writes the progress of its own writer alone",
+        (f"{_COMMIT}._stage", "progress_of(self.table).replaced(", "Progress().replaced("),
+    ),
+    _mutant(
+        "foreign rows taken for the job's",
+        5,
+        "rows that others appended count as seen",
+        (f"{_HISTORY}._query_trades", "where=_from(self._floor, self._progress)", "where=None"),
+        (
+            f"{_HISTORY}._query_trades",
+            "_as_arrow(positions)",
+            '_as_arrow({**positions, TopicPartition("foreign", 0): 0})',
+        ),
+    ),
+    _mutant(
+        "warm start without sessions",
+        6,
+        "numbers in the table are not taken as seen",
+        (f"{_HISTORY}.sessions", "with self._lock:", "return ()\nwith self._lock:"),
+    ),
+    _mutant(
+        "warm start without ids",
+        6,
+        "ids in the table are not taken as seen",
+        (f"{_HISTORY}.ids", "with self._lock:", "return ()\nwith self._lock:"),
+    ),
+    _mutant(
+        "trackers not restored",
+        6,
+        "open gaps and sessions are not taken from the recovery store",
+        ("trades.tracker:GroupTracker._restore", 'in state["sequences"].items()', "in ()"),
+    ),
+    _mutant(
+        "ids not restored",
+        6,
+        "ids are not taken from the recovery store",
+        ("trades.deduplication:GroupDeduplicator._restore", 'in state["symbols"]', "in ()"),
+    ),
+    _mutant(
+        "source snapshot too far",
+        6,
+        "the source is to go on one offset behind where it was",
+        ("connectors.kafka.source:KafkaPartition.snapshot", '"offset": self._position', '"offset": self._position + 1'),
+    ),
+    _mutant(
+        "jump to the end of a topic",
+        6,
+        "a partition of which nothing was read begins at its end",
+        ("connectors.kafka.start:_choose", "watermarks.low, Origin.BEGINNING", "watermarks.high, Origin.BEGINNING"),
+    ),
+    _mutant(
+        "lost dead letters not missed",
+        6,
+        "a start without a store goes on from the progress though letters below it are in no file",
+        ("flows.letters:LetterCount.is_short", "return there <", "return False and there <"),
+    ),
+    _mutant(
+        "unfinished snapshots kept",
+        6,
+        "what an epoch that was cut off left in the recovery store is taken up two lives later",
+        ("runtime.recovery.copies:forget_unfinished", "return ", "return 0 and "),
+    ),
+    _mutant(
+        "store ahead of the table taken",
+        6,
+        "a recovery store that knows of more than the table holds is resumed from",
+        ("connectors.iceberg.books:check_resume", "if state is None:", "if True:"),
+    ),
+    _mutant(
+        "topic cut short taken",
+        6,
+        "a topic that ends below what was read of it is read on",
+        ("connectors.kafka.start:decide_start", "if reached > watermarks.high:", "if False:"),
+    ),
+    _mutant(
+        "poison stops the job",
+        7,
+        "a message that cannot be read ends the process",
+        ("trades.decode:_read", "read.rejected.append((message, error))", "raise"),
+    ),
+    _mutant(
+        "poison takes its neighbours along",
+        7,
+        "the rest of a batch is dead-lettered with a message that cannot be read",
+        (
+            "trades.decode:_decoded",
+            "return Decoded(TradeBatch(batch, columns), read.rejected, read.skipped)",
+            _NEIGHBOURS,
+        ),
+    ),
+    _mutant(
+        "permanent fault tried again",
+        7,
+        "a fault that no waiting mends is waited for",
+        ("runtime.retry:retried", "(*_TRANSIENT, *also)", "(Exception,)"),
+    ),
+    _mutant(
+        "transient fault not tried again",
+        7,
+        "a fault that passes by itself ends the process",
+        ("runtime.retry:retried", "stop_after_attempt(1 + RETRIES)", "stop_after_attempt(1)"),
+    ),
+    _mutant(
+        "fault logged and passed over",
+        7,
+        "an epoch whose commit failed is taken for done",
+        ("connectors.iceberg.writer:TradesWriter.snapshot", "raise", "pass"),
+    ),
+)
