@@ -23,6 +23,7 @@ PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 SETTING = re.compile(r"\bK2_(?!TEST_)[A-Z][A-Z_]*[A-Z]\b")
 ROW = re.compile(r"^\|\s*`(K2_\w+)`\s*\|\s*([^|]*?)\s*\|", re.MULTILINE)
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
 COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z][A-Z0-9_]*=\S+ )*(?:\.venv/bin/)?((?:k2|make)\b.*)$", re.MULTILINE)
 
 
@@ -120,6 +121,15 @@ def _check_k2(words: list[str]) -> None:
             found = command.get_command(typer.Context(command), word)
             assert found is not None, f"{command.name} has no command {word}"
             command = found
+
+
+def test_named_tests_exist(subtests: pytest.Subtests) -> None:
+    """A promise is tried by a test that there is."""
+    named = set(TEST.findall((ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")))
+    assert len(named) > 20
+    for path, name in sorted(named):
+        with subtests.test(f"{path}::{name}"):
+            assert f"def {name}(" in (ROOT / "tests" / path).read_text(encoding="utf-8")
 
 
 def test_docstring_examples_run(subtests: pytest.Subtests) -> None:
