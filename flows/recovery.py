@@ -53,16 +53,22 @@ def hold_store(settings: Settings) -> Held:
         _warn_of_lost(settings, "no recovery store is given (-r), but the table has progress: going on from the table")
         return NO_STORE
     store = _held(settings, Path(arguments.recovery_directory), arguments.process_id or 0, _processes(arguments))
+    held = _brought(store)
+    if store is not None and not held.is_resumed:
+        _warn_of_lost(
+            settings,
+            "the recovery store is empty, but the table has progress: going on from the table",
+            store=str(store.folder),
+        )
+    return held
+
+
+def _brought(store: Store | None) -> Held:
     if store is None:
         return Held(is_resumed=True)
-    if store.execution is not None or store.missing:
-        return Held(is_resumed=True, sources=store.sources)
-    _warn_of_lost(
-        settings,
-        "the recovery store is empty, but the table has progress: going on from the table",
-        store=str(store.folder),
-    )
-    return NO_STORE
+    if store.execution is None and not store.missing:
+        return NO_STORE
+    return Held(is_resumed=True, sources=store.sources)
 
 
 def _held(settings: Settings, folder: Path, process: int, processes: int) -> Store | None:

@@ -195,6 +195,7 @@ def test_verdicts(offset: int | None, written: int | None, table: list[int], exp
         resume_epoch=2,
         offsets={} if offset is None else {WHERE: offset},
         written={} if written is None else {"0": {WHERE: written}},
+        sources=frozenset(),
         problem=None,
     )
     progress = Progress({str(writer): {WHERE: PartitionProgress(there)} for writer, there in enumerate(table)})

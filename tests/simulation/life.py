@@ -153,16 +153,15 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
         mutate(around.mutant)
     set_up_logs()
     _never_sleep()
-    is_resumed = False
+    held = flows.recovery.NO_STORE
     if life.store != "none":
-        store = flows.recovery._held(around.settings, around.store, 0, 1)
-        is_resumed = store is not None and store.execution is not None
+        held = flows.recovery._brought(flows.recovery._held(around.settings, around.store, 0, 1))
     # Without a wait for time nothing but the seed says what an epoch holds.
     pause = timedelta(milliseconds=1 if life.epoch_milliseconds else 0)
     read_from_memory(around.market.logs, around.window, around.rng, pause)
     arm(Faults(life.faults, passings, around.foreigner.do).pass_by)
     cluster_main(
-        trades_flow(flows.start._real_ends(around.settings, is_resumed=is_resumed), around.settings),
+        trades_flow(flows.start._real_ends(around.settings, held), around.settings),
         [],
         0,
         epoch_interval=timedelta(milliseconds=life.epoch_milliseconds),
