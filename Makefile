@@ -5,18 +5,24 @@ LOCK = env -u PIP_FIND_LINKS -u UV_FIND_LINKS .venv/bin/uv pip compile pyproject
 	--custom-compile-command "make lock"
 ROOMS = cli connectors flows operators query runtime trades
 
+ifeq ($(wildcard pyproject.toml),)
+$(error There is no checkout here: run make in the folder of its Makefile (make -C FOLDER))
+endif
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Two targets side by side would install into .venv at one time.
+.NOTPARALLEL:
 .PHONY: help demo test torture torture-mutants torture-processes check lint bench lock clean
 
 help: ## say what there is
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/runtime ## start a broker, publish a market with known faults, run the job, compare (ARGS="--messages 10000")
-	@.venv/bin/k2 demo $(ARGS)
+	@.venv/bin/python -m cli demo $(ARGS)
 
 test: .venv/dev ## pass the tests (ARGS="tests/trades -x")
-	@.venv/bin/pytest $(ARGS)
+	@.venv/bin/python -m pytest $(ARGS)
 
 torture: .venv/dev ## crash and rescale the job, seed by seed, and check every row (SEEDS=1000, ARGS=--verbose)
 	@.venv/bin/python -m tests.simulation --seeds $(or $(SEEDS),100) $(ARGS)
@@ -70,6 +76,6 @@ clean: ## remove .venv, caches, compiled rules, and the data of demo and tests
 
 define install
 echo "Installing requirements/$(1).txt into .venv (once, about a minute) ..." >&2 && \
-.venv/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/$(1).txt && \
+export PIP_USER=0 && .venv/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/$(1).txt && \
 .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation -e .
 endef

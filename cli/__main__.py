@@ -20,7 +20,7 @@ def main() -> None:
     from cli.main import app  # noqa: PLC0415  it takes a while
 
     try:
-        app()
+        app(prog_name="k2")
     except Exception as error:
         if INTERRUPT.came:
             sys.exit(INTERRUPTED)

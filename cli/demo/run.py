@@ -21,6 +21,7 @@ from cli.demo.faults import Stream
 from cli.demo.findings import Findings, find
 from cli.demo.market import listings
 from connectors.kafka.producer import TradeProducer
+from runtime.catalog import open_catalog
 from runtime.settings import Settings, read_settings
 
 __all__ = ["Outcome", "Plan", "run_demo"]
@@ -114,6 +115,7 @@ def run_demo(plan: Plan) -> Outcome:
 
     Raises:
         DemoError: the job failed or stood still.
+        SettingsError: the folder cannot hold a catalog.
         UnreachableError: the broker does not start or answer.
     """
     started = time.monotonic()
@@ -124,6 +126,8 @@ def run_demo(plan: Plan) -> Outcome:
         _bars() as bars,
     ):
         settings = _settings(plan.folder, broker.bootstrap_servers)
+        # A folder, or a catalog of the user's, that does not do is told before anything is published.
+        open_catalog(settings)
         stream = Stream(plan.messages, plan.symbols, plan.seed, rows)
         capture = Capture(settings, plan.folder / "job.log")
         publisher = _Publisher(stream, settings, bars)

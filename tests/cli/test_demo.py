@@ -243,6 +243,14 @@ def test_folder_is_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         command.fresh_folder(tmp_path / "file" / "below")
 
 
+def test_a_folder_that_cannot_hold_a_catalog_is_told_at_once(tmp_path: Path) -> None:
+    """Before anything is published, and not by a job that fails."""
+    done = CliRunner().invoke(app, ["demo", "--data-dir", str(tmp_path / "a#b")])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "a path with '#' cannot hold a local catalog" in done.stderr
+    assert not (tmp_path / "a#b" / "job.log").exists()
+
+
 @pytest.mark.parametrize("arguments", [["--messages", "9" * 30], ["--messages", "999"], ["--data-dir", ""]])
 def test_what_cannot_be_done_is_wrong_usage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,25 @@ def test_every_command_of_the_table_loads(name: str) -> None:
     done = CliRunner().invoke(app, [name, "--help"])
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("Usage:")
+
+
+def _leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Give each command that does something, by its words."""
+    if not hasattr(command, "list_commands"):
+        yield path, command
+        return
+    context = typer.Context(command)
+    for name in command.list_commands(context):
+        yield from _leaves(command.get_command(context, name), f"{path} {name}")
+
+
+def test_every_command_takes_json(subtests: pytest.Subtests) -> None:
+    """All print a result, so all have the option."""
+    leaves = dict(_leaves(typer.main.get_command(app), "k2"))
+    assert {"k2 produce", "k2 dlq show", "k2 recovery roll-forward"} <= leaves.keys()
+    for path, command in leaves.items():
+        with subtests.test(path):
+            assert "--json" in {option for parameter in command.params for option in parameter.opts}
 
 
 def test_help_imports_nothing_heavy() -> None:
