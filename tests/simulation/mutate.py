@@ -103,6 +103,7 @@ def _function(target: str) -> FunctionType:
             found = found.func
         case classmethod() | staticmethod():
             found = found.__func__
+    found = inspect.unwrap(found)
     if not isinstance(found, FunctionType):
         raise MutantError(f"{target} is no function")
     return found
