@@ -51,5 +51,6 @@ def test_trades_of_400_days_in_one_epoch_go_to_their_days(tmp_path: Path, held: 
         assert lower // DAY == upper // DAY == file.partition[0]
     assert offsets_of(table) == list(range(ROWS))
     files_open, arrow_bytes = zip(*held, strict=True)
-    assert max(files_open) - min(files_open) <= 3
-    assert max(arrow_bytes) - min(arrow_bytes) < ARROW_BYTES_MAX
+    # Against the first, not the least: what earlier tests left may be let go of meanwhile.
+    assert max(files_open) - files_open[0] <= 3
+    assert max(arrow_bytes) - arrow_bytes[0] < ARROW_BYTES_MAX
