@@ -1,7 +1,7 @@
 """Brings the files of dead letters to where a job goes on from."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,13 +47,14 @@ def begin(folder: Path) -> tuple[Position, CoordinateIndex]:
 
 
 def resume(
-    folder: Path, state: dict[str, Any], progress: Progress, file_bytes_max: int
+    folder: Path, state: dict[str, Any], progress: Progress, file_bytes_max: int, topics: Collection[str]
 ) -> tuple[Position, CoordinateIndex]:
     """Go back to the recorded position: what was written after it is removed, since it will come again.
 
     Letters below the table's progress are as final as the rows committed with them: they are kept, once,
-    whatever a replay makes of those messages now. They move to a file of their own before anything is
-    removed; a crash in between leaves both, and the next resume sees to it.
+    whatever a replay makes of those messages now. So are those of topics beside `topics`, which the replay does not
+    bring: another job with this folder wrote them. Where anything is to be removed, they move to a file of their own
+    before; a crash in between leaves both, and the next resume sees to it. Else the files stay as they are.
 
     Gives the position, and what all letters are: where an earlier start knew of no position, letters before
     the recorded one may be of messages that are read only after it.
@@ -64,10 +65,12 @@ def resume(
     recorded = _position_in(state)
     _check(folder, recorded)
     tail = _files_from(folder, recorded)
-    kept: set[Coordinates] = set()
-    position = _keep(folder, recorded, _committed(lines_of(tail, recorded.bytes), progress, kept), file_bytes_max)
-    failpoint("letters.kept")
-    _remove_after(recorded, tail)
+    if tail and _count(_final(tail, recorded, progress, topics)) == _count(lines_of(tail, recorded.bytes)):
+        position = Position(tail[-1].name, _cut_half_line(tail[-1]))
+    else:
+        position = _keep(folder, recorded, _final(tail, recorded, progress, topics), file_bytes_max)
+        failpoint("letters.kept")
+        _remove_after(recorded, tail)
     failpoint("letters.resumed")
     sync_folder(folder)
     return position, _index(files_in(folder))
@@ -107,14 +110,19 @@ def _files_from(folder: Path, recorded: Position) -> list[Path]:
     return [path for path in files_in(folder) if (file_number(path.name) or 0) >= first]
 
 
-def _committed(lines: Iterable[Line], progress: Progress, kept: set[Coordinates]) -> Iterator[bytes]:
-    """Give the lines below the table's progress, once each, and note them in `kept`."""
-    for line, coordinates in read_coordinates(lines, _warn):
+def _final(tail: list[Path], recorded: Position, progress: Progress, topics: Collection[str]) -> Iterator[bytes]:
+    """Give the lines that no replay brings, or that lie below the table's progress; once each."""
+    kept: set[Coordinates] = set()
+    for line, coordinates in read_coordinates(lines_of(tail, recorded.bytes), _warn):
         where = TopicPartition(coordinates.topic, coordinates.partition)
-        offset = progress.next_offset(where, progress.writers)
-        if offset is not None and coordinates.offset < offset and coordinates not in kept:
+        reached = progress.next_offset(where, progress.writers) or 0
+        if (where.topic not in topics or coordinates.offset < reached) and coordinates not in kept:
             kept.add(coordinates)
             yield line.text + b"\n"
+
+
+def _count(lines: Iterable[bytes | Line]) -> int:
+    return sum(1 for _ in lines)
 
 
 def _keep(folder: Path, recorded: Position, lines: Iterator[bytes], file_bytes_max: int) -> Position:

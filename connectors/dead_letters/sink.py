@@ -78,10 +78,10 @@ class _DeadLettersPartition(StatefulSinkPartition[list[DeadLetter], dict[str, An
         self._folder = settings.dead_letter_folder
         self._clock = clock
         self._lock = FileLock(self._folder)
-        limit = settings.dlq_file_bytes_max
+        limit, topics = settings.dlq_file_bytes_max, dict(settings.topics)
         try:
             position, self._present = (
-                begin(self._folder) if state is None else resume(self._folder, state, committed(), limit)
+                begin(self._folder) if state is None else resume(self._folder, state, committed(), limit, topics)
             )
         except BaseException:
             self._lock.release()
