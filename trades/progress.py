@@ -67,17 +67,17 @@ class PartitionProgress(msgspec.Struct, frozen=True):
     dead_letters: int = 0
     skipped: int = 0
     start: int = 0
-    """The first offset that was ever read: from here a replay builds all state anew."""
+    """The first offset that was ever read, or read after others were given up: a replay of all begins here."""
 
     @property
     def counts(self) -> Counts:
         """The running totals alone."""
         return Counts(self.received, self.stored, self.duplicates, self.dead_letters, self.skipped)
 
-    def advanced(self, offset: int, counts: Counts) -> "PartitionProgress":
-        """Give the progress after a commit that moves on to `offset` and adds `counts`."""
-        total = self.counts + counts
-        return PartitionProgress(offset, **msgspec.structs.asdict(total), start=self.start)
+    def advanced(self, move: "PartitionProgress") -> "PartitionProgress":
+        """Give the progress after a commit that moves on to an offset, never back, and adds counts."""
+        total = msgspec.structs.asdict(self.counts + move.counts)
+        return PartitionProgress(max(self.offset, move.offset), **total, start=max(self.start, move.start))
 
 
 class _Document(msgspec.Struct, frozen=True):

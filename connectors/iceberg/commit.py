@@ -65,8 +65,7 @@ class Advance:
     def result(self) -> Entries:
         """The writer's progress once this is in."""
         moved = {
-            where: self.expected.get(where, PartitionProgress(0, start=move.start)).advanced(move.offset, move.counts)
-            for where, move in self.moves.items()
+            where: self.expected.get(where, PartitionProgress(0)).advanced(move) for where, move in self.moves.items()
         }
         return {**self.expected, **moved}
 

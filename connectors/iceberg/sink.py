@@ -137,8 +137,14 @@ class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
 
     @told
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "EventsWriter":  # noqa: ARG002
-        """Begin at the ledger's progress, wherever the recovery store was: it follows the trades' table alone."""
-        return EventsWriter(self._handle, self._bring_back(), self._floors)
+        """Begin at the ledger's progress, which follows the trades' table alone.
+
+        Raises:
+            StateError: the recovery store counts events as told that this ledger does not have.
+        """
+        committed = self._bring_back()
+        check_resume(resume_state, committed, self._handle.name, self.committer.table_id)
+        return EventsWriter(self._handle, committed, self._floors)
 
     def _bring_back(self) -> Entries:
         """Withdraw the events of trades that are not in the table, once; give the ledger's progress."""
