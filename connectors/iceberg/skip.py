@@ -35,8 +35,9 @@ def _move(committer: Committer, progress: Progress, writer: str, where: TopicPar
     entries, start = progress.of(writer), progress.start(where)
     start = offset if start is None else start
     first = entries[where].offset if where in entries else start
-    if where in entries and first >= offset:
+    if where in entries and entries[where].start >= offset:
         return
-    remark = {GIVEN_UP: f"{where} {first}-{offset - 1}"}
-    move = PartitionProgress(offset, start=start)
+    remark = {GIVEN_UP: f"{where} {first}-{offset - 1}"} if first < offset else {}
+    # Also where a writer is beyond it: a recovery store may be before it, and would have those messages read again.
+    move = PartitionProgress(max(first, offset), start=offset)
     committer.commit(Advance(writer, entries, {where: move}, [], remark=remark))

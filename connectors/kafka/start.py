@@ -78,7 +78,7 @@ class Record(NamedTuple):
     committed: int | None
     """The first offset that the table lacks, None where it has nothing of the partition."""
     first: int | None
-    """The first offset that was ever read, likewise."""
+    """The first offset that was ever read, or read again after others were given up; likewise."""
     letters_lost: bool = False
     """Whether dead letters that the table's progress counts are not in the files."""
 
@@ -88,7 +88,7 @@ def decide_start(where: TopicPartition, record: Record, watermarks: Watermarks) 
 
     A recovered offset wins: what lies between it and the table's is read again, and dropped by the writers. Without
     one the table's progress tells, and the trackers' state is rebuilt from the tables; only where dead letters were
-    lost on the way is everything read again.
+    lost on the way is everything read again that is still there. What was given up is never read.
 
     Raises:
         OffsetError: the broker does not hold that offset (expired, or the topic was made anew).
@@ -109,8 +109,12 @@ def decide_start(where: TopicPartition, record: Record, watermarks: Watermarks) 
 
 
 def _choose(record: Record, watermarks: Watermarks) -> Start:
-    recovered, committed = record.recovered, record.committed
+    recovered, committed, first = record.recovered, record.committed, record.first or 0
     if recovered is not None:
+        if committed is not None and recovered < first:
+            # Their trades are to count as never received, so the trackers must not see them.
+            why = f"the recovery store's offset {recovered} lies before offsets that were given up"
+            return Start(_there(first, committed, watermarks), Origin.TABLE, why)
         if committed is not None and recovered < watermarks.low <= committed:
             why = f"the recovery store's offset {recovered} has expired, and the table has what followed it"
             return Start(watermarks.low, Origin.TABLE, why)
@@ -118,5 +122,13 @@ def _choose(record: Record, watermarks: Watermarks) -> Start:
     if committed is None or record.first is None:
         return Start(watermarks.low, Origin.BEGINNING, "nothing of it was read before")
     if record.letters_lost:
-        return Start(record.first, Origin.TABLE, "no recovery store knows it, and dead letters of it were lost")
+        why = "no recovery store knows it, and dead letters of it were lost"
+        if first < watermarks.low <= committed:
+            why += f", for good where their messages before offset {watermarks.low} have expired"
+        return Start(_there(first, committed, watermarks), Origin.TABLE, why)
     return Start(committed, Origin.TABLE, "no recovery store knows it, but the table has rows of it")
+
+
+def _there(offset: int, committed: int, watermarks: Watermarks) -> int:
+    """Give an offset from which what is in the table is read again; the first that is left where it has expired."""
+    return watermarks.low if offset < watermarks.low <= committed else offset

@@ -60,6 +60,23 @@ def test_messages_that_expired_unread_are_given_up_aloud(
     assert (row.received, row.stored, row.holds) == (150, 150, True)
 
 
+def test_what_is_given_up_though_it_is_there_is_not_read(broker: Broker, tmp_path: Path) -> None:
+    """A recovery store before it changes nothing: its trades are a gap, its bad messages no letters, the sums hold."""
+    job = Job(broker.bootstrap_servers, tmp_path, broker.topic())
+    publish(job, 1, 100)
+    job.run()
+    for number in (101, 151):
+        with TradeProducer(job.settings, job.topics) as producer:
+            producer.send(b"x|S", b"{")
+        publish(job, number + 1, number + 49)
+    assert k2(job, "skip", f"{job.topics}:0", "--to", 150, "--yes").exit_code == 0
+    job.run()
+    assert [(gap.first_sequence, gap.last_sequence) for gap in gaps(job.settings)] == [(101, 151)]
+    assert [letter.offset for letter in job.letters()] == [150]
+    (row,) = reconcile(job.settings)
+    assert (row.received, row.stored, row.dead_letters, row.holds) == (150, 149, 1, True)
+
+
 def test_a_rollback_is_taken_back_by_command(broker: Broker, tmp_path: Path) -> None:
     """The job refuses a table that was rolled back and names the command; after it the job goes on, nothing lost."""
     job = Job(broker.bootstrap_servers, tmp_path, broker.topic())
@@ -91,6 +108,10 @@ def test_a_ledger_that_was_dropped_is_rebuilt(broker: Broker, tmp_path: Path) ->
     publish(job, 21, 22)
     job.run(recovery=False)
     assert gaps(job.settings) == before != []
+    code, said = job.outcome()
+    assert (code, "the recovery store is of another table than market_data.sequence_events" in said) == (1, True)
+    job.run(recovery=False)
+    assert gaps(job.settings) == before
     assert job.table("sequence_events").num_rows == 2
 
 

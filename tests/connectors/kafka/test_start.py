@@ -25,6 +25,11 @@ NONE = Record(None, None, None)
         (Record(None, 120, 20), Watermarks(0, 200), 120, Origin.TABLE),
         (Record(None, 120, 20), Watermarks(120, 120), 120, Origin.TABLE),
         (Record(None, 120, 20, letters_lost=True), Watermarks(0, 200), 20, Origin.TABLE),
+        (Record(None, 120, 20, letters_lost=True), Watermarks(21, 200), 21, Origin.TABLE),
+        (Record(None, 120, 20, letters_lost=True), Watermarks(120, 200), 120, Origin.TABLE),
+        (Record(100, 150, 150), Watermarks(0, 200), 150, Origin.TABLE),
+        (Record(100, 180, 150), Watermarks(110, 200), 150, Origin.TABLE),
+        (Record(100, 180, 150), Watermarks(160, 200), 160, Origin.TABLE),
     ],
 )
 def test_begins_where_the_record_says(record: Record, watermarks: Watermarks, offset: int, origin: Origin) -> None:
@@ -40,7 +45,8 @@ def test_begins_where_the_record_says(record: Record, watermarks: Watermarks, of
         (Record(100, None, None), Watermarks(101, 200), "begins at offset 101, but 100"),
         (Record(100, 120, 20), Watermarks(121, 200), "begins at offset 121, but 100"),
         (Record(None, 120, 20), Watermarks(121, 200), "begins at offset 121, but 120"),
-        (Record(None, 120, 20, letters_lost=True), Watermarks(21, 200), "begins at offset 21, but 20"),
+        (Record(None, 120, 20, letters_lost=True), Watermarks(121, 200), "begins at offset 121, but 20"),
+        (Record(100, 180, 150), Watermarks(181, 200), "begins at offset 181, but 150"),
         (Record(100, None, None), Watermarks(0, 99), "ends at offset 99, but was read to 100"),
         (Record(None, 120, 20), Watermarks(0, 119), "ends at offset 119, but was read to 120"),
         (Record(100, 120, 20), Watermarks(0, 110), "ends at offset 110, but was read to 120"),
