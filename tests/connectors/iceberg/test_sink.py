@@ -1,6 +1,5 @@
 """The sinks as Bytewax runs them: routing, resuming, and the ledger of events."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -149,30 +148,6 @@ def test_events_of_trades_that_did_not_land_are_withdrawn(
     again.write_batch([[event(20), event(20, partition=1)]])
     again.snapshot()
     assert len(rows_of_events(table)) == len(left) + 2
-
-
-@pytest.mark.parametrize(("offset", "is_refused"), [(9, True), (10, False), (20, False)])
-def test_a_recovery_store_that_counts_events_the_ledger_lacks_is_refused(
-    tmp_path: Path, offset: int, *, is_refused: bool
-) -> None:
-    """Its states hold them for told, so nobody would tell them again; a ledger that is as far, or further, is well."""
-    settings = settings_in(tmp_path)
-    writer = EventsSink(settings).build_part("out", "0", None)
-    writer.write_batch([[event(9)]])
-    state = writer.snapshot()
-    EventsSink(settings, landed(offset)).list_parts()
-    with pytest.raises(StateError, match="is ahead of table") if is_refused else nullcontext():
-        EventsSink(settings, landed(20)).build_part("out", "0", state)
-
-
-def test_an_owed_event_does_not_move_the_ledger_back(tmp_path: Path) -> None:
-    """What the ledger has beyond it would else be taken for nothing, and stay when it is to be withdrawn."""
-    settings = settings_in(tmp_path)
-    writer = EventsSink(settings, landed(8)).build_part("out", "0", None)
-    for events in ([event(9)], [event(2)._replace(is_owed=True)]):
-        writer.write_batch([events])
-        writer.snapshot()
-    assert writer.committed[TopicPartition("trades", 0)].offset == 10
 
 
 def test_nothing_is_withdrawn_before_a_start_can_no_longer_be_refused(tmp_path: Path) -> None:
