@@ -65,7 +65,7 @@ MUTANTS: Final = (
         "committed dead letters removed",
         2,
         "a resume removes letters below the table's progress, though no replay may bring them again",
-        (f"{_LETTERS}.resume:_committed", "offset is not None and", "offset is None and"),
+        (f"{_LETTERS}.resume:_final", "or coordinates.offset < reached) and", "and False) and"),
     ),
     _mutant(
         "dead letters known by nothing",
