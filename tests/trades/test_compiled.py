@@ -54,6 +54,7 @@ def test_a_read_only_install_keeps_its_rules_with_the_users_caches(sealed: Path,
     assert first == second
     assert Path(first).is_relative_to(tmp_path / "user")
     assert Path(first).parent.name == "k2-trades"
+    assert any(Path(first).rglob("*.nbi"))
     assert none == 0
     assert found > 0
 
@@ -86,6 +87,27 @@ def test_the_first_place_that_can_be_written_is_taken(
     else:
         assert found is not None
         assert found.is_relative_to(tmp_path / expected)
+
+
+def test_a_folder_that_is_there_and_cannot_be_written_is_passed_over(
+    sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installation that somebody else has run, or one on a medium that is read-only."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    (sealed / "trades" / "__pycache__").unlink()
+    monkeypatch.setattr(compiled, "_PACKAGE", sealed / "trades")
+    writable = compiled.tempfile.TemporaryFile
+
+    def refused(dir: Path) -> object:  # noqa: A002  as tempfile names it
+        if dir.is_relative_to(sealed):
+            raise OSError(30, "Read-only file system")
+        return writable(dir=dir)
+
+    monkeypatch.setattr(compiled.tempfile, "TemporaryFile", refused)
+    found = compiled._cache_folder()
+    assert found is not None
+    assert found.is_relative_to(tmp_path / "caches")
 
 
 def test_rules_are_kept_beside_the_package_where_that_can_be_written(
