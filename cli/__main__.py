@@ -6,7 +6,7 @@ import sys
 from io import TextIOWrapper
 from typing import Final
 
-from cli.interrupt import INTERRUPT, INTERRUPTED
+from cli.interrupt import INTERRUPT
 
 __all__ = ["main"]
 
@@ -22,8 +22,6 @@ def main() -> None:
     try:
         app(prog_name="k2")
     except Exception as error:
-        if INTERRUPT.came:
-            sys.exit(INTERRUPTED)
         sentence = _sentence(error)
         if sentence is None:
             raise

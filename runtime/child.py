@@ -123,17 +123,17 @@ class Child:
 @contextmanager
 def _signals_held() -> Iterator[None]:
     """Hear SIGINT and SIGTERM when the block has ended, where Python handles them, which it does in the main thread."""
-    held: list[int] = []
+    held: list[signal.Signals] = []
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handled = {number: handler for number, handler in former.items() if callable(handler)}
     if threading.current_thread() is not threading.main_thread():
         handled = {}
     for number in handled:
-        signal.signal(number, lambda heard, _frame: held.append(heard))
+        signal.signal(number, lambda heard, _frame: held.append(signal.Signals(heard)))
     try:
         yield
     finally:
         for number, handler in handled.items():
             signal.signal(number, handler)
     for heard in held:
-        signal.raise_signal(heard)
+        handled[heard](heard, None)

@@ -1,6 +1,7 @@
 """What every test shares: how much to try, and what happens where an outside part is absent."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable
 from typing import NoReturn
@@ -22,6 +23,9 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+# What a shell runs in the background ignores Ctrl-C, and so would every process that tests it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.brokers", "tests.catalogs.fixtures"]
 

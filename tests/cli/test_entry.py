@@ -66,15 +66,32 @@ def test_ctrl_c_while_a_command_runs_is_quiet(body: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_ctrl_c_ends_a_call_that_does_not_come_back() -> None:
-    """A library that waits outside of Python does not keep the user waiting."""
+def test_ctrl_c_within_code_made_from_a_string_is_quiet(tmp_path: Path) -> None:
+    """Python run by `-m` remembers that, and would end itself by the signal."""
+    (tmp_path / "interrupted.py").write_text(COMMAND.format(body=f"exec({INTERRUPT!r})"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(0.5, 1), (60, 2)])
+def test_ctrl_c_ends_a_call_that_does_not_come_back(seconds: float, times: int) -> None:
+    """A library that waits outside of Python does not keep the user waiting: a little while, or until told again."""
     body = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]); print('waits', flush=True)"
     code = COMMAND.format(body=f"{body}; ctypes.CDLL(None).sleep(60)")
+    code = f"import cli.interrupt\ncli.interrupt.DEAF_SECONDS_MAX = {seconds}\n{code}"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waits\n"
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
+        for _ in range(times):
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
 
 
