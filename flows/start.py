@@ -53,7 +53,7 @@ def _real_ends(settings: Settings, held: Held = NO_STORE) -> Ends:
     trades = TradesSink(settings, progress, source.commit, _count_retry)
     trades.open()
     check_topics(trades.remember_topics(source.topic_ids), source.topic_ids)
-    events = EventsSink(settings, progress, _count_retry)
+    events = EventsSink(settings, progress, _count_retry, trades.claim)
     pair(trades.committer, events.committer, is_resumed=held.is_resumed)
     events.open()
     return Ends(kafka=source, iceberg=trades, events=events, dead_letters=letters, history=TableHistory(settings))

@@ -19,6 +19,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 
 from connectors.iceberg.catalog import TRANSIENT, refusals_named
+from connectors.iceberg.claim import check_claim, claim, claim_on
 from connectors.iceberg.expiry import AssertRemovable, removable, removals
 from connectors.iceberg.fence import Entries, check_fence
 from connectors.iceberg.lineage import LAST, check_lineage, mark_of
@@ -101,6 +102,7 @@ class Committer:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._is_stale = False
+        self._claim = claim_on(table)
 
     def progress(self) -> Progress:
         """Give what is in the table now, read afresh.
@@ -122,6 +124,25 @@ class Committer:
 
         with self._lock:
             return self._ride_out(operation, afresh, also=also)
+
+    def claim(self, mark: str | None, expected: Progress) -> None:
+        """Keep instances that began before this one from committing, where the table is as `expected`.
+
+        None as the mark: no claim is made, and that of another process of this cluster is taken over.
+
+        Raises:
+            FencedError: another instance has committed since the progress was read.
+        """
+        act = partial(self._claimed, mark, expected)
+        self._claim = self.change("claiming the table", act, also=(CommitFailedException,))
+
+    def _claimed(self, mark: str | None, expected: Progress, table: Table) -> str | None:
+        there = progress_of(table)
+        for writer in sorted({*there.writers, *expected.writers}):
+            check_fence(self._name, writer, there.of(writer), expected.of(writer))
+        if mark is not None:
+            claim(table, mark)
+        return claim_on(table)
 
     def _look(self, table: Table) -> Progress:
         check_lineage(table.metadata, self._name)
@@ -239,6 +260,7 @@ class Committer:
 
     def _check_fence(self, advance: Advance) -> None:
         check_lineage(self.table.metadata, self._name)
+        check_claim(self._name, claim_on(self.table), self._claim)
         there = progress_of(self.table).of(advance.writer)
         check_fence(self._name, advance.writer, there, advance.expected)
 

@@ -12,7 +12,7 @@ from connectors.iceberg.events import EventsWriter
 from connectors.iceberg.fence import Entries, check_fence
 from connectors.iceberg.handle import TableHandle
 from connectors.iceberg.tables import TableName
-from connectors.iceberg.withdraw import WRITER, withdraw
+from connectors.iceberg.withdraw import WRITER, Claim, withdraw
 from connectors.iceberg.writer import OnCommit, TradesWriter
 from runtime.ending import told
 from runtime.retry import OnRetry
@@ -24,6 +24,10 @@ from trades.progress import Progress
 __all__ = ["EventsSink", "TradesSink"]
 
 _log = structlog.get_logger()
+
+
+def _no_claim(_mark: str | None) -> None:
+    """Leave the trades' table alone: no job of its own writes there."""
 
 
 class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
@@ -69,6 +73,14 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         """Give the topics' ids as they were when first read; those not known yet are noted in the table now."""
         return self.committer.remember_topics(ids)
 
+    def claim(self, mark: str | None) -> None:
+        """Keep instances that began before this one from committing, or take over what this cluster has claimed.
+
+        Raises:
+            FencedError: another instance has committed since this one read the progress that it begins from.
+        """
+        self.committer.claim(mark, self.open())
+
     @property
     def committer(self) -> Committer:
         """The commits of this process to the table, which is opened or made for it."""
@@ -110,12 +122,19 @@ class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
     the ledger lacks of those comes as owed.
     """
 
-    def __init__(self, settings: Settings, landed: Progress | None = None, on_retry: OnRetry | None = None) -> None:
-        """Take the progress of the trades' table; None for nothing there yet."""
+    def __init__(
+        self,
+        settings: Settings,
+        landed: Progress | None = None,
+        on_retry: OnRetry | None = None,
+        claim: Claim = _no_claim,
+    ) -> None:
+        """Take the progress of the trades' table, None for nothing there yet, and what claims that table."""
         writers = [str(writer) for writer in range(settings.writers)]
         landed = landed or Progress()
         self._floors = {where: landed.next_offset(where, writers) or 0 for where in landed.partitions()}
         self._handle = TableHandle(settings, TableName.SEQUENCE_EVENTS, on_retry)
+        self._claim = claim
         self._committed: Entries | None = None
 
     @property
@@ -151,5 +170,5 @@ class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
     def _bring_back(self) -> Entries:
         """Withdraw the events of trades that are not in the table, once; give the ledger's progress."""
         if self._committed is None:
-            self._committed = withdraw(self.committer, self._floors).of(WRITER)
+            self._committed = withdraw(self.committer, self._floors, self._claim).of(WRITER)
         return self._committed

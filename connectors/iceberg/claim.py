@@ -1,0 +1,48 @@
+"""The claim on the trades' table: it keeps instances that began earlier from committing to it."""
+
+from typing import Final
+
+from pyiceberg.table import Table
+
+from trades.errors import FencedError
+
+__all__ = ["CLAIM", "check_claim", "claim", "claim_on"]
+
+CLAIM: Final = "k2.claim"
+"""Table property, and what marks the snapshot that set it: the ledger's snapshot from which a start withdrew events."""
+
+
+def claim_on(table: Table) -> str | None:
+    """Give the newest claim in the table's metadata as loaded."""
+    return table.metadata.properties.get(CLAIM)
+
+
+def claim(table: Table, mark: str) -> None:
+    """Put a claim on a table; the same one twice is one.
+
+    It makes a snapshot without rows: so a commit that an earlier instance has staged meets a conflict, looks at the
+    table, and finds the claim.
+
+    Raises:
+        CommitFailedException: the table has moved since it was loaded.
+    """
+    if claim_on(table) == mark:
+        return
+    transaction = table.transaction()
+    transaction.update_snapshot(snapshot_properties={CLAIM: mark}).fast_append().commit()
+    transaction.set_properties({CLAIM: mark})
+    # Not `commit_transaction`, which retries on what it read before.
+    table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
+
+
+def check_claim(table: str, found: str | None, own: str | None) -> None:
+    """Compare the claim in the table with the one that this instance found when it began.
+
+    Raises:
+        FencedError: they differ, so another instance has begun since, and changed the ledger for itself.
+    """
+    if found != own:
+        raise FencedError(
+            f"another instance writes to table {table}: it began after this one, and withdrew events that this one has "
+            f"in the ledger (claim {found}, it was {own}); stop one of the two and start again"
+        )
