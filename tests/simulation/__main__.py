@@ -41,6 +41,9 @@ def _arguments() -> argparse.Namespace:
         metavar="N",
         help="let the trades of a symbol lie in several partitions at one seed in N (0: never; default %(default)s)",
     )
+    parser.add_argument(
+        "--times", type=int, default=1, metavar="N", help="how often each, since threads differ (default 1)"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="how many at a time")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the files of failing seeds here")
     parser.add_argument("--verbose", action="store_true", help="tell of each seed")
@@ -49,7 +52,7 @@ def _arguments() -> argparse.Namespace:
 
 def _outcomes(arguments: argparse.Namespace) -> Iterator[Outcome]:
     # Forked, so that nothing is imported or compiled again; these processes have no threads, and fork in their turn.
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    seeds = [seed for seed in range(arguments.first, arguments.first + arguments.seeds) for _ in range(arguments.times)]
     run = partial(_outcome, across_every=arguments.across_every, keep=arguments.keep)
     with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("fork")) as pool:
         yield from pool.map(run, seeds)
@@ -67,7 +70,7 @@ def _say(outcome: Outcome, across_every: int) -> None:
         _write(f"  {kind}: {sentence}")
     if outcome.faults:
         flag = "" if across_every == ACROSS_EVERY else f" --across-every {across_every}"
-        _write(f"  replay: make torture SEEDS=1 ARGS='--first {outcome.seed}{flag} --verbose'")
+        _write(f"  replay: make torture SEEDS=1 ARGS='--first {outcome.seed}{flag} --verbose --times 5'")
 
 
 def _sum_up(outcomes: list[Outcome], seconds: float) -> None:

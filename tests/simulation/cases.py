@@ -41,6 +41,11 @@ def kill_at(name: Name) -> tuple[Life, ...]:
 CASES: Final[Mapping[str, tuple[Life, ...]]] = {
     **{name: kill_at(name) for name in NAMES},
     "zombie that committed a part": (_life(0.6, ("commit.seen", 4, "freeze")), _life(1, is_elsewhere=True)),
+    "zombie whose events were withdrawn": (
+        _life(0.6, ("events.committed", 1, "freeze")),
+        _life(1, ("events.withdrawn", 1, "kill"), is_elsewhere=True),
+        _life(1, is_back=True),
+    ),
     "instance beside a frozen one": (_life(0.6, ("source.polled", 9, "freeze")), _life(1, refused="beside")),
     "store ahead of the table": (_life(0.3), _life(0.6), _life(1, refused="ahead")),
     "topic cut short": (_life(0.6), _life(1, refused="shorter")),

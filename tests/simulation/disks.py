@@ -45,10 +45,9 @@ class Disks:
         """Give the file for somebody's standard error."""
         return self._folder / f"stderr-{who}.txt"
 
-    def move(self) -> None:
-        """Go on with another machine, on which nothing is."""
-        self._machine += 1
-        self.treat_store("kept")
+    def move(self, machine: int) -> None:
+        """Go on with another machine: the first is 0, and on a new one nothing is."""
+        self._machine = machine
 
     def treat_store(self, treatment: str) -> None:
         """Do to the recovery store what the plan says, and keep a copy of it for a later life to go back to."""

@@ -14,7 +14,7 @@ __all__ = ["ENDING", "REFUSALS", "Fault", "Life", "Plan", "make_plan"]
 RAISED_ONCE: Final = ("letters.kept", "letters.resumed", "events.withdrawing", "events.withdrawn")
 ENDING: Final = frozenset({"kill", "raise", "outage", "permanent"})
 """Kinds of faults after which a life cannot go on."""
-ANSWERS: Final = ("lost", "reset", "unknown", "conflict")
+ANSWERS: Final = ("lost", "reset", "unknown", "conflict", "conflict")
 TRIED_AGAIN: Final[tuple[Name, ...]] = ("file.create", "file.written", "commit.staged", "letters.append")
 """Where a fault that passes by itself is ridden out."""
 REFUSALS: Final[Mapping[str, str]] = {
@@ -57,6 +57,8 @@ class Life:
     """What other writers do to the tables before."""
     is_elsewhere: bool = False
     """Whether it runs on another machine, which shares the tables alone, and no recovery store and dead letters."""
+    is_back: bool = False
+    """Whether it runs on the first machine again, where all is as it was left."""
     is_expired: bool = False
     """Whether the topics have lost what is in the table."""
     is_put_back: bool = False
@@ -67,7 +69,7 @@ class Life:
     def __str__(self) -> str:
         what = [f"{self.workers} workers", f"epochs of {self.epoch_milliseconds} ms", f"store {self.store}"]
         what += [f"{act} before" for act in self.before]
-        what += ["elsewhere"] * self.is_elsewhere + ["topics expired"] * self.is_expired
+        what += ["elsewhere"] * self.is_elsewhere + ["back"] * self.is_back + ["topics expired"] * self.is_expired
         what += ["table put back"] * self.is_put_back
         what += [f"to be refused ({self.refused})"] * bool(self.refused)
         return f"{', '.join(what)}: {', '.join(map(str, self.faults)) or 'no fault'}"
@@ -143,20 +145,24 @@ def _add_second_instance(rng: Random, lives: list[Life]) -> None:
         lives.insert(place + 1, replace(frozen, faults=(), before=(), store="kept", refused="beside"))
     else:
         lives[place + 1] = replace(lives[place + 1], is_elsewhere=True, is_expired=False)
+        if place + 2 < len(lives) and rng.random() < 0.5:
+            lives[place + 2] = replace(lives[place + 2], is_back=True, is_expired=False)
 
 
 def _faults(rng: Random) -> list[Fault]:
     faults: list[Fault] = []
+    at: Name
     passing = rng.choice([1, 1, 2, 3])
     if rng.random() < 0.1:
-        at: Name = rng.choice(["commit.staged", "commit.landed", "commit.seen"])
+        at = rng.choice(["commit.staged", "commit.landed", "commit.seen"])
         faults += [Fault(at, passing, act) for act in rng.choices(ACTS, k=rng.randint(1, 2))]
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         faults.append(Fault("commit.landed", passing, rng.choice(ANSWERS)))
     if rng.random() < 0.15:
         faults.append(Fault(rng.choice(TRIED_AGAIN), rng.randint(1, 4), "transient"))
     if rng.random() < 0.15:
-        return [*faults, Fault(rng.choice(TRIED_AGAIN), rng.randint(1, 4), rng.choice(["outage", "permanent"]))]
+        at = rng.choice([*TRIED_AGAIN, "letters.fsync"])
+        return [*faults, Fault(at, rng.randint(1, 4), rng.choice(["outage", "permanent"]))]
     return [*faults, Fault(*_point(rng), rng.choice(["kill", "kill", "kill", "raise"]))]
 
 

@@ -134,9 +134,9 @@ class _Simulation:
             self._let_go(life, before)
 
     def _prepare(self, life: Life) -> None:
-        if life.is_elsewhere:
-            self._disks.move()
-        elif not life.refused:
+        if life.is_elsewhere or life.is_back:
+            self._disks.move(0 if life.is_back else 1)
+        if not life.refused:
             self._disks.treat_store(life.store)
         if life.before:
             ended = do_foreign(self._foreigner, life.before, self._disks.said("foreign"))

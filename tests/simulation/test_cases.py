@@ -41,11 +41,13 @@ def test_other_writers_are_built_upon(name: str, outcomes: dict[str, Any]) -> No
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["zombie that committed a part"])
-def test_a_frozen_instance_is_fenced(name: str, outcomes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("name", "crashes"), [("zombie that committed a part", 0), ("zombie whose events were withdrawn", 1)]
+)
+def test_a_frozen_instance_is_fenced(name: str, crashes: int, outcomes: dict[str, Any]) -> None:
     """Let go after another went on in its place, it stops with an error that says so, and has doubled nothing."""
     said = outcomes[name]
-    assert (said["faults"], said["fenced"]) == ([], 1)
+    assert (said["faults"], said["fenced"], said["crashes"]) == ([], 1, crashes)
 
 
 @pytest.mark.timeout(600)
