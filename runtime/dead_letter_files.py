@@ -117,6 +117,12 @@ class CoordinateIndex:
         first, last = np.searchsorted(offsets, [wanted.offset, wanted.offset + 1])
         return bool((indexes[first:last] == wanted.index).any())
 
+    @property
+    def has_doubles(self) -> bool:
+        """Whether coordinates are there twice."""
+        steps = (np.diff(np.stack(columns)) for columns in self._columns.values())
+        return any(bool((step == 0).all(axis=0).any()) for step in steps)
+
     def columns(self) -> dict[TopicPartition, tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Give for each topic partition its offsets and indexes, int64[n] each, sorted."""
         return self._columns

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,17 +35,21 @@ def state_of(position: Position) -> dict[str, Any]:
     return {"format": FORMAT, "file": position.file, "position": position.bytes}
 
 
-def begin(folder: Path) -> tuple[Position, CoordinateIndex]:
+def begin(folder: Path, file_bytes_max: int) -> tuple[Position, CoordinateIndex]:
     """Go on after the letters that are there, of which nothing is known.
 
-    None is removed but a last line that was never finished. Gives the position after them and what they
-    are, so that a replay can leave out those that are there.
+    None is removed but a last line that was never finished, and letters that are there again: a resume that was cut
+    off has left them. Gives the position after all and what they are, so that a replay can leave out those that are
+    there.
     """
     files = files_in(folder)
     if not files:
         return Position(file_name(1), 0), CoordinateIndex()
-    size = _cut_half_line(files[-1])
-    return Position(files[-1].name, size), _index(files)
+    position, index = Position(files[-1].name, _cut_half_line(files[-1])), _index(files)
+    if index.has_doubles:
+        position = _leave_the_first(folder, files, file_bytes_max)
+        index = _index(files_in(folder))
+    return position, index
 
 
 def resume(
@@ -54,7 +60,7 @@ def resume(
     Letters below the table's progress are as final as the rows committed with them: they are kept, once,
     whatever a replay makes of those messages now. So are those of topics beside `topics`, which the replay does not
     bring: another job with this folder wrote them. Where anything is to be removed, they move to a file of their own
-    before; a crash in between leaves both, and the next resume sees to it. Else the files stay as they are.
+    before; a crash in between leaves both, and the next start sees to it. Else the files stay as they are.
 
     Gives the position, and what all letters are: where an earlier start knew of no position, letters before
     the recorded one may be of messages that are read only after it.
@@ -68,9 +74,7 @@ def resume(
     if tail and _count(_final(tail, recorded, progress, topics)) == _count(lines_of(tail, recorded.bytes)):
         position = Position(tail[-1].name, _cut_half_line(tail[-1]))
     else:
-        position = _keep(folder, recorded, _final(tail, recorded, progress, topics), file_bytes_max)
-        failpoint("letters.kept")
-        _remove_after(recorded, tail)
+        position = _rewrite(folder, recorded, tail, _final(tail, recorded, progress, topics), file_bytes_max)
     failpoint("letters.resumed")
     sync_folder(folder)
     return position, _index(files_in(folder))
@@ -123,6 +127,42 @@ def _final(tail: list[Path], recorded: Position, progress: Progress, topics: Col
 
 def _count(lines: Iterable[bytes | Line]) -> int:
     return sum(1 for _ in lines)
+
+
+def _leave_the_first(folder: Path, files: list[Path], file_bytes_max: int) -> Position:
+    """Leave of each letter the first alone, in files written anew from the first that holds another on."""
+    seen: set[Coordinates] = set()
+    tail = files[sum(1 for _ in takewhile(partial(_is_new, seen), files)) :]
+    return _rewrite(folder, Position(tail[0].name, 0), tail, _new(lines_of(tail), seen), file_bytes_max)
+
+
+def _is_new(seen: set[Coordinates], file: Path) -> bool:
+    """Tell whether no letter of a file was seen, nor is there twice; they count as seen then."""
+    found = [coordinates for _, coordinates in read_coordinates(lines_of([file]), _warn)]
+    if len({*found}) < len(found) or not seen.isdisjoint(found):
+        return False
+    seen.update(found)
+    return True
+
+
+def _new(lines: Iterable[Line], seen: set[Coordinates]) -> Iterator[bytes]:
+    """Give the lines whose letter was not seen, and those that are no letter."""
+    for line in lines:
+        found = {coordinates for _, coordinates in read_coordinates([line], _warn)}
+        if not found & seen:
+            seen |= found
+            yield line.text + b"\n"
+
+
+def _rewrite(
+    folder: Path, recorded: Position, tail: list[Path], lines: Iterator[bytes], file_bytes_max: int
+) -> Position:
+    """Write lines to files of their own, and remove what lies after a position then; give the position after them."""
+    position = _keep(folder, recorded, lines, file_bytes_max)
+    failpoint("letters.kept")
+    _remove_after(recorded, tail)
+    sync_folder(folder)
+    return position
 
 
 def _keep(folder: Path, recorded: Position, lines: Iterator[bytes], file_bytes_max: int) -> Position:

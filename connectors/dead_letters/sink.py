@@ -81,7 +81,7 @@ class _DeadLettersPartition(StatefulSinkPartition[list[DeadLetter], dict[str, An
         limit, topics = settings.dlq_file_bytes_max, dict(settings.topics)
         try:
             position, self._present = (
-                begin(self._folder) if state is None else resume(self._folder, state, committed(), limit, topics)
+                begin(self._folder, limit) if state is None else resume(self._folder, state, committed(), limit, topics)
             )
         except BaseException:
             self._lock.release()

@@ -1,5 +1,6 @@
 """Other writers of the tables: a foreign append, a compaction, an expiry down to one snapshot."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -102,8 +103,17 @@ def _expire(table: Table) -> None:
         return
     table.maintenance.expire_snapshots().by_ids([snapshot.snapshot_id for snapshot in old]).commit()
     used = _files(table, current)
-    for path in {path for snapshot in old for path in _files(table, snapshot)} - used:
+    for path in _files_left(table, old) - used:
         table.io.delete(path)
+
+
+def _files_left(table: Table, snapshots: Iterable[Snapshot]) -> set[str]:
+    """Give the files of snapshots; none of one whose files were deleted before the table was put back."""
+    paths: set[str] = set()
+    for snapshot in snapshots:
+        with contextlib.suppress(FileNotFoundError):
+            paths |= _files(table, snapshot)
+    return paths
 
 
 def _files(table: Table, snapshot: Snapshot) -> set[str]:
