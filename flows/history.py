@@ -3,13 +3,14 @@
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, reduce
+from functools import cache
 from itertools import groupby
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, Or
+from pyiceberg.expressions import BooleanExpression
 
+from connectors.iceberg.filters import any_of, rows_from
 from connectors.iceberg.progress import progress_of
 from query.engine import open_engine
 from query.reports import OPEN_RANGES
@@ -153,16 +154,7 @@ _STARTED: Final = "SELECT DISTINCT exchange, symbol, session FROM sequence_event
 
 def _from(floor: Positions, progress: Progress) -> BooleanExpression:
     """Give the rows from `floor` on as Iceberg asks for them; a partition that is not in it counts whole."""
-    # PyIceberg's own types miss its constructors.
-    parts: list[BooleanExpression] = [
-        And(
-            EqualTo("topic", where.topic),  # type: ignore[call-arg,arg-type]
-            EqualTo("partition", where.partition),  # type: ignore[call-arg,arg-type]
-            GreaterThanOrEqual("offset", floor.get(where, 0)),  # type: ignore[call-arg,arg-type]
-        )
-        for where in progress.partitions()
-    ]
-    return reduce(Or, parts)
+    return any_of(rows_from(where, floor.get(where, 0)) for where in progress.partitions())
 
 
 def _as_arrow(positions: Positions) -> pa.Table:

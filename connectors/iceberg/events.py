@@ -1,6 +1,5 @@
 """The writer of the ledger: what the tracker saw, to `sequence_events`."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
@@ -18,6 +17,7 @@ from connectors.iceberg.withdraw import WRITER
 from runtime.ending import told
 from runtime.failpoints import failpoint
 from trades.events import SequenceEvent
+from trades.landed import Landed
 from trades.progress import PartitionProgress, TopicPartition
 
 __all__ = ["EventsWriter"]
@@ -26,12 +26,12 @@ __all__ = ["EventsWriter"]
 class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
     """The writer of the ledger."""
 
-    def __init__(self, handle: TableHandle, committed: Entries, floors: Mapping[TopicPartition, int]) -> None:
-        """Go on from the ledger's progress; `floors` are the first offsets that the trades' table lacks."""
+    def __init__(self, handle: TableHandle, committed: Entries, landed: Landed) -> None:
+        """Go on from the ledger's progress; `landed` are the trades that were in their table at the start."""
         self._handle = handle
         self._committer = handle.committer()
         self.committed = committed
-        self._floors = floors
+        self._landed = landed
         self._events: list[SequenceEvent] = []
 
     def write_batch(self, values: list[list[SequenceEvent]]) -> None:
@@ -49,7 +49,7 @@ class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         return resume_state(self.committed, self._committer.table_id)
 
     def _is_new(self, event: SequenceEvent) -> bool:
-        return event.is_owed or event.offset >= self._floors.get(_where(event), 0)
+        return event.is_owed or event.offset >= self._landed.floor(event.exchange, event.symbol, _where(event))
 
     def _commit(self) -> None:
         table = self._committer.table

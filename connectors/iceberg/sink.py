@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 from bytewax.outputs import FixedPartitionedSink
 
-from connectors.iceberg.books import check_recovered, check_resume
+from connectors.iceberg.books import check_resume
 from connectors.iceberg.commit import Committer
 from connectors.iceberg.events import EventsWriter
 from connectors.iceberg.fence import Entries, check_fence
@@ -19,6 +19,7 @@ from runtime.retry import OnRetry
 from runtime.settings import Settings
 from trades.batch import Consumed, TradeSlice
 from trades.events import SequenceEvent
+from trades.landed import Landed
 from trades.progress import Progress
 
 __all__ = ["EventsSink", "TradesSink"]
@@ -130,9 +131,7 @@ class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         claim: Claim = _no_claim,
     ) -> None:
         """Take the progress of the trades' table, None for nothing there yet, and what claims that table."""
-        writers = [str(writer) for writer in range(settings.writers)]
-        landed = landed or Progress()
-        self._floors = {where: landed.next_offset(where, writers) or 0 for where in landed.partitions()}
+        self._landed = Landed(landed or Progress(), settings.writers)
         self._handle = TableHandle(settings, TableName.SEQUENCE_EVENTS, on_retry)
         self._claim = claim
         self._committed: Entries | None = None
@@ -156,19 +155,17 @@ class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
 
     @told
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "EventsWriter":  # noqa: ARG002
-        """Begin at the ledger's progress, wherever the recovery store was: it follows the trades' table alone.
+        """Begin at the ledger's progress, which follows the trades' table alone.
 
         Raises:
-            StateError: the recovery store counts events as told that stand in another ledger.
+            StateError: the recovery store counts events as told that this ledger does not have.
         """
         committed = self._bring_back()
-        if resume_state is not None:
-            # Its offsets say nothing: an owed event of an older trade may lie beyond what is brought back.
-            check_recovered({}, resume_state.get("table"), committed, self._handle.name, self.committer.table_id)
-        return EventsWriter(self._handle, committed, self._floors)
+        check_resume(resume_state, committed, self._handle.name, self.committer.table_id)
+        return EventsWriter(self._handle, committed, self._landed)
 
     def _bring_back(self) -> Entries:
         """Withdraw the events of trades that are not in the table, once; give the ledger's progress."""
         if self._committed is None:
-            self._committed = withdraw(self.committer, self._floors, self._claim).of(WRITER)
+            self._committed = withdraw(self.committer, self._landed, self._claim).of(WRITER)
         return self._committed

@@ -1,21 +1,23 @@
 """The ledger brought back to the trades: events of trades that are not in the table are none yet."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import partial, reduce
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, Or
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from connectors.iceberg.commit import Committer
 from connectors.iceberg.fence import Entries
+from connectors.iceberg.filters import any_of, rows_from
 from connectors.iceberg.progress import PROGRESS, progress_of
 from runtime.failpoints import failpoint
-from trades.progress import PartitionProgress, Progress, TopicPartition
+from trades.landed import Landed
+from trades.progress import Progress, TopicPartition
 
 __all__ = ["WRITER", "Claim", "withdraw"]
 
@@ -28,11 +30,21 @@ Claim = Callable[[str | None], None]
 _log = structlog.get_logger()
 
 
-def withdraw(committer: Committer, floors: Mapping[TopicPartition, int], claim: Claim) -> Progress:
-    """Remove the events of messages at or beyond `floors`, the first offsets that the trades' table lacks.
+class _Place(NamedTuple):
+    """Where an event comes from."""
+
+    exchange: str
+    symbol: str
+    where: TopicPartition
+    offset: int
+
+
+def withdraw(committer: Committer, landed: Landed, claim: Claim) -> Progress:
+    """Remove the events of trades that are not in their table.
 
     Trades and events land in two commits, and a crash may come between. Those trades are read again, perhaps in
     another order over the partitions, and cause other events then; so what the ledger has of them must go first.
+    Events of trades that are in stay, whatever other writers lack: what came after counts on them.
     An instance that is not dead yet could still commit those trades, for whose events nobody would answer then; so the
     trades' table is claimed before anything is removed. Gives the ledger's progress afterwards.
 
@@ -40,65 +52,70 @@ def withdraw(committer: Committer, floors: Mapping[TopicPartition, int], claim: 
         UnreachableError: the catalog or store did not answer, after retries.
         FencedError: another instance has committed trades meanwhile.
     """
-    look = partial(_snapshot_beyond, floors=floors)
+    look = partial(_snapshot_ahead, landed=landed)
     while mark := committer.change("reading the ledger", look):
         claim(mark)
-        committer.change("withdrawing events", partial(_withdraw, floors=floors), also=(CommitFailedException,))
+        committer.change("withdrawing events", partial(_withdraw, landed=landed), also=(CommitFailedException,))
     claim(None)
     return progress_of(committer.table)
 
 
-def _snapshot_beyond(table: Table, floors: Mapping[TopicPartition, int]) -> str | None:
-    """Give the current snapshot's id where it holds events beyond `floors`, else None."""
-    ahead = _ahead(table, floors)
-    return f"{table.metadata.current_snapshot_id}" if ahead and _count(table, ahead) else None
+def _snapshot_ahead(table: Table, landed: Landed) -> str | None:
+    """Give the current snapshot's id where it holds events of trades that did not land, else None."""
+    return f"{table.metadata.current_snapshot_id}" if _ahead(table, landed) else None
 
 
-def _withdraw(table: Table, floors: Mapping[TopicPartition, int]) -> None:
-    ahead = _ahead(table, floors)
-    counts = _count(table, ahead) if ahead else Counter()
-    if not counts:
+def _withdraw(table: Table, landed: Landed) -> None:
+    places = _ahead(table, landed)
+    if not places:
         return
     progress = progress_of(table)
     there = progress.of(WRITER)
-    lowered = progress.replaced(WRITER, {**there, **_lowered(there, ahead, counts)})
+    lowered = progress.replaced(WRITER, {**there, **_lowered(there, places, landed)})
     transaction = table.transaction()
-    transaction.delete(_beyond(ahead), snapshot_properties={"k2.withdrawn": str(counts.total())})
+    transaction.delete(any_of(_filters(places, landed)), snapshot_properties={"k2.withdrawn": str(len(places))})
     transaction.set_properties({PROGRESS: lowered.text()})
     failpoint("events.withdrawing")
     # Not `commit_transaction`, which retries on what it read before.
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
     failpoint("events.withdrawn")
-    _log.info("events withdrawn, since their trades are not in the table", events=counts.total())
+    _log.info("events withdrawn, since their trades are not in the table", events=len(places))
 
 
-def _ahead(table: Table, floors: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """Give the floors of the topic partitions in which the ledger is beyond them."""
+def _ahead(table: Table, landed: Landed) -> list[_Place]:
+    """Give the places of the events whose trades did not land."""
     there = progress_of(table).of(WRITER)
-    return {where: floors.get(where, 0) for where, entry in there.items() if entry.offset > floors.get(where, 0)}
+    floors = {where: min(landed.floors(where)) for where in there}
+    beyond = [rows_from(where, floors[where]) for where, entry in there.items() if entry.offset > floors[where]]
+    if not beyond:
+        return []
+    wanted = ("exchange", "symbol", "topic", "partition", "offset")
+    rows = table.scan(row_filter=any_of(beyond), selected_fields=wanted).to_arrow().to_pylist()
+    places = (
+        _Place(row["exchange"], row["symbol"], TopicPartition(row["topic"], row["partition"]), row["offset"])
+        for row in rows
+    )
+    return [place for place in places if place.offset >= landed.floor(*place[:3])]
 
 
-def _count(table: Table, floors: Mapping[TopicPartition, int]) -> Counter[TopicPartition]:
-    rows = table.scan(row_filter=_beyond(floors), selected_fields=("topic", "partition")).to_arrow()
-    return Counter(TopicPartition(row["topic"], row["partition"]) for row in rows.to_pylist())
+def _filters(places: Iterable[_Place], landed: Landed) -> Iterator[BooleanExpression]:
+    """Give what finds these events: by topic partition where all writers are at one offset, else by symbol."""
+    for where in sorted({place.where for place in places}):
+        if len({*landed.floors(where)}) == 1:
+            yield rows_from(where, landed.floors(where)[0])
+            continue
+        for exchange, symbol in sorted({place[:2] for place in places if place.where == where}):
+            yield rows_from(where, landed.floor(exchange, symbol, where), exchange=exchange, symbol=symbol)
 
 
-def _lowered(there: Entries, floors: Mapping[TopicPartition, int], counts: Mapping[TopicPartition, int]) -> Entries:
-    return {where: _less(there[where], floor, counts.get(where, 0)) for where, floor in floors.items()}
-
-
-def _less(entry: PartitionProgress, floor: int, events: int) -> PartitionProgress:
-    return msgspec.structs.replace(entry, offset=floor, received=entry.received - events, stored=entry.stored - events)
-
-
-def _beyond(floors: Mapping[TopicPartition, int]) -> BooleanExpression:
-    # PyIceberg's own types miss its constructors.
-    parts: list[BooleanExpression] = [
-        And(
-            EqualTo("topic", where.topic),  # type: ignore[call-arg,arg-type]
-            EqualTo("partition", where.partition),  # type: ignore[call-arg,arg-type]
-            GreaterThanOrEqual("offset", floor),  # type: ignore[call-arg,arg-type]
+def _lowered(there: Entries, places: Iterable[_Place], landed: Landed) -> Entries:
+    counts = Counter(place.where for place in places)
+    return {
+        where: msgspec.structs.replace(
+            there[where],
+            offset=min(there[where].offset, max(landed.floors(where))),
+            received=there[where].received - count,
+            stored=there[where].stored - count,
         )
-        for where, floor in floors.items()
-    ]
-    return reduce(Or, parts)
+        for where, count in counts.items()
+    }

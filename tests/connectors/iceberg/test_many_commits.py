@@ -22,7 +22,8 @@ from connectors.iceberg.writer import TradesWriter
 from runtime.settings import Settings
 from tests.connectors.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
 from trades.events import EventKind, SequenceEvent
-from trades.progress import TopicPartition
+from trades.landed import Landed
+from trades.progress import Progress, TopicPartition
 
 HERE = TopicPartition("trades", 0)
 NEWEST = 5
@@ -273,7 +274,7 @@ def test_a_table_with_a_long_past_sheds_it_by_and_by(
 def test_the_ledger_is_thinned_as_well(settings: Settings) -> None:
     """Its commits are as many as those of trades where gaps are many."""
     table = limited(settings, TableName.SEQUENCE_EVENTS)
-    writer = EventsWriter(TableHandle(settings, TableName.SEQUENCE_EVENTS, None), {}, {})
+    writer = EventsWriter(TableHandle(settings, TableName.SEQUENCE_EVENTS, None), {}, Landed(Progress(), 1))
     for offset in range(40):
         writer.write_batch([[SequenceEvent("kraken", "X", 1, EventKind.GAP_OPENED, 1, 2, 3, "trades", 0, offset)]])
         writer.snapshot()

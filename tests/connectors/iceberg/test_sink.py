@@ -1,5 +1,6 @@
 """The sinks as Bytewax runs them: routing, resuming, and the ledger of events."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from connectors.iceberg.tables import TableName, open_table
 from tests.connectors.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in
 from trades.errors import FencedError, StateError
 from trades.events import EventKind, SequenceEvent
+from trades.groups import group_of
 from trades.progress import PartitionProgress, Progress, TopicPartition
 
 
@@ -119,6 +121,48 @@ def test_owed_events_land_wherever_their_trade_lies(tmp_path: Path) -> None:
     writer.snapshot()
     table = open_table(open_catalog(settings), settings, TableName.SEQUENCE_EVENTS)
     assert [row["offset"] for row in rows_of_events(table)] == [2, 9]
+
+
+@pytest.mark.parametrize(("offset", "is_refused"), [(9, True), (10, False), (20, False)])
+def test_a_recovery_store_that_counts_events_the_ledger_lacks_is_refused(
+    tmp_path: Path, offset: int, *, is_refused: bool
+) -> None:
+    """Its states hold them for told, so nobody would tell them again; a ledger that is as far, or further, is well."""
+    settings = settings_in(tmp_path)
+    writer = EventsSink(settings).build_part("out", "0", None)
+    writer.write_batch([[event(9)]])
+    state = writer.snapshot()
+    EventsSink(settings, landed(offset)).list_parts()
+    with pytest.raises(StateError, match="is ahead of table") if is_refused else nullcontext():
+        EventsSink(settings, landed(20)).build_part("out", "0", state)
+
+
+def test_an_owed_event_does_not_move_the_ledger_back(tmp_path: Path) -> None:
+    """What the ledger has beyond it would else be taken for nothing, and stay when it is to be withdrawn."""
+    settings = settings_in(tmp_path)
+    writer = EventsSink(settings, landed(8)).build_part("out", "0", None)
+    for events in ([event(9)], [event(2)._replace(is_owed=True)]):
+        writer.write_batch([events])
+        writer.snapshot()
+    assert writer.committed[TopicPartition("trades", 0)].offset == 10
+
+
+def test_events_of_a_writer_that_is_ahead_stay(tmp_path: Path) -> None:
+    """Of two writers one has landed what the other has not: the events of each symbol go by its own writer."""
+    settings = settings_in(tmp_path, writers=2)
+    symbols = {group_of("kraken", name) % 2: name for name in "ABCDEFGH"}
+    events = [event(offset)._replace(symbol=symbols[writer]) for offset in (3, 7) for writer in (0, 1)]
+    first = EventsSink(settings).build_part("out", "0", None)
+    first.write_batch([events])
+    state = first.snapshot()
+    progress = Progress({"0": {TopicPartition("trades", 0): PartitionProgress(8)}})
+    again = EventsSink(settings, progress).build_part("out", "0", state)
+    table = open_table(open_catalog(settings), settings, TableName.SEQUENCE_EVENTS)
+    assert [(row["symbol"], row["offset"]) for row in rows_of_events(table)] == [(symbols[0], 3), (symbols[0], 7)]
+    assert again.committed[TopicPartition("trades", 0)] == PartitionProgress(8, received=2, stored=2)
+    again.write_batch([events])
+    again.snapshot()
+    assert len(rows_of_events(table)) == 4
 
 
 @pytest.mark.parametrize(
