@@ -29,6 +29,9 @@ QUEUE_KILOBYTES: Final = 16_384
 """Read ahead of each partition: librdkafka's 64 MB counts once a partition where each has a queue of its own."""
 QUEUE_BACKOFF_MS: Final = 20
 """librdkafka waits a whole second after its queue was full."""
+RECONNECT_MS: Final = 1_000
+"""librdkafka tells of each try in vain: while no broker is there, 20 lines a second by its default, which may fill a
+pipe that nobody empties and then holds the job up."""
 
 OWNED: Final = frozenset(
     {
@@ -108,6 +111,7 @@ def consumer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
         "group.id": f"k2-{settings.namespace}",
         "queued.max.messages.kbytes": QUEUE_KILOBYTES,
         "fetch.queue.backoff.ms": QUEUE_BACKOFF_MS,
+        "reconnect.backoff.ms": RECONNECT_MS,
         **_with_servers(settings, read_kafka_config(settings)),
         "allow.auto.create.topics": False,
         "auto.offset.reset": "error",

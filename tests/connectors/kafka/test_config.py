@@ -120,6 +120,12 @@ def test_each_client_takes_its_own(tmp_path: Path) -> None:
     assert (produced["acks"], produced["linger.ms"], "group.id" in produced) == ("all", "1", False)
 
 
+def test_a_broker_that_is_away_is_not_told_of_without_end(tmp_path: Path) -> None:
+    """One line a second at the most; who wants more says so."""
+    assert consumer_config(_settings(tmp_path, ""))["reconnect.backoff.ms"] == 1_000
+    assert consumer_config(_settings(tmp_path, "reconnect.backoff.ms=50\n"))["reconnect.backoff.ms"] == "50"
+
+
 def test_a_broker_that_is_there_answers(broker: Broker) -> None:
     """The metadata of a running broker names at least itself."""
     settings = read_settings({"K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers})
