@@ -72,4 +72,4 @@ def test_a_store_older_than_the_topic_goes_on_from_the_table(name: str, outcomes
 @pytest.mark.parametrize("name", [f"{case}{WITH_BUG}" for case in RARE])
 def test_a_course_shows_the_bug_that_it_is_for(name: str, outcomes: dict[str, Any]) -> None:
     """With the bug put in, the checkers find that something is lost."""
-    assert {kind for kind, _ in outcomes[name]["faults"]} == {"lost"}
+    assert "lost" in {kind for kind, _ in outcomes[name]["faults"]}
