@@ -260,9 +260,10 @@ class Committer:
 
     def _check_fence(self, advance: Advance) -> None:
         check_lineage(self.table.metadata, self._name)
-        check_claim(self._name, claim_on(self.table), self._claim)
         there = progress_of(self.table).of(advance.writer)
+        # First, since the offsets of both sides say more than the claim.
         check_fence(self._name, advance.writer, there, advance.expected)
+        check_claim(self._name, claim_on(self.table), self._claim)
 
     def _discard(self, paths: list[str]) -> None:
         for path in paths:
