@@ -52,6 +52,9 @@ def back_up(folder: Path, target: Path) -> Store:
     What the copy resumes from is the epoch that the store would have resumed from when the copy was begun; the table
     may go on meanwhile, since a store older than the table is replayed. The target is there whole or not at all.
 
+    Never by the job's own process: it has an SQLite of its own, and two in one process drop each other's file locks
+    (sqlite.org, "How to corrupt an SQLite database file", 2.2.1).
+
     Raises:
         SettingsError: there is no store, or the target is there already or cannot be written.
         StateError: the store is not whole, or a partition cannot be read.
