@@ -14,14 +14,17 @@ from trades.events import EventKind, SequenceEvent
 from trades.history import Positions, Ranges, SeenSession
 from trades.intervals import IntervalSet
 from trades.progress import TopicPartition
+from trades.recent import Recent
+from trades.recent_kernel import content
 from trades.sequence import Event, Placement, SymbolSequence
 from trades.symbols import SYMBOLS
 from trades.tracker_kernel import BOUNDARY, COLUMNS, SESSION, follow
 from trades.venues import VENUES, SequenceMode
+from trades.verdicts import CONFLICT, DUPLICATE, STORED
 
 __all__ = ["GroupTracker", "Tracked", "is_contiguous"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _NO_BOUNDARY: Final = np.iinfo(np.int64).min
 _CAPACITY: Final = 64
 Number = TypeVar("Number", np.int32, np.int64)
@@ -64,6 +67,7 @@ class GroupTracker:
         self._numbers: list[int] = []
         self._sequences: dict[int, SymbolSequence] = {}
         self._positions: dict[TopicPartition, int] = {}
+        self._recent = Recent()
         if state is not None:
             self._restore(state)
 
@@ -117,8 +121,14 @@ class GroupTracker:
                 columns.has_sequence,
                 columns.sequences,
                 columns.timestamps,
+                columns.prices,
+                columns.quantities,
+                columns.sides,
                 self._slot_of,
                 self._slots,
+                self._recent.numbers,
+                self._recent.marks,
+                self._recent.counts,
                 piece.verdicts,
                 piece.sessions,
                 started,
@@ -138,11 +148,20 @@ class GroupTracker:
         columns, row = piece.batch.columns, piece.rows[place]
         slot = int(self._slot_of[columns.symbols[row]])
         sequence = self._sequence(slot)
-        placement = sequence.place(int(columns.sequences[row]), int(columns.timestamps[row]))
-        piece.verdicts[place] = placement.verdict
+        number, timestamp = int(columns.sequences[row]), int(columns.timestamps[row])
+        placement = sequence.place(number, timestamp)
+        mixed = content(columns.prices[row], columns.quantities[row], int(columns.sides[row]), timestamp)
+        piece.verdicts[place] = self._verdict(placement, slot, number, mixed)
         piece.sessions[place] = placement.session
         self._settle(slot, sequence)
         return placement
+
+    def _verdict(self, placement: Placement, slot: int, number: int, mixed: int) -> int:
+        """Give a row's verdict, and keep what it holds if it is stored."""
+        if placement.verdict == STORED:
+            self._recent.add(slot, placement.session, number, mixed)
+            return STORED
+        return CONFLICT if self._recent.differs(slot, placement.session, number, mixed) else DUPLICATE
 
     def _sequence(self, slot: int) -> SymbolSequence:
         """Give a symbol's plain form, brought up to its slot."""
@@ -183,6 +202,7 @@ class GroupTracker:
         self._numbers.extend(new.tolist())
         if len(self._numbers) > len(self._slots):
             self._slots = _grown(self._slots, len(self._numbers), 0)
+        self._recent.make_room(len(self._numbers))
 
     def open_gaps(self) -> dict[str, int]:
         """Give the number of ranges missing now by exchange, 0 for one without, over all sessions."""
@@ -200,6 +220,7 @@ class GroupTracker:
             "symbols": [[*SYMBOLS.name(number)] for number in self._numbers],
             "slots": self._slots[:count].astype("<i8").tobytes(),
             "sequences": {slot: self._sequence(slot).snapshot() for slot in self._sequences},
+            "recent": self._recent.snapshot(count),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -217,6 +238,8 @@ class GroupTracker:
         slots = np.frombuffer(state["slots"], dtype="<i8").reshape(-1, COLUMNS)
         self._slots = _grown(slots.astype(np.int64), _CAPACITY, 0)
         self._sequences = {slot: SymbolSequence.restore(kept) for slot, kept in state["sequences"].items()}
+        self._recent = Recent.restore(state["recent"])
+        self._recent.make_room(len(self._numbers))
 
 
 def _grown(values: NDArray[Number], size: int, fill: int) -> NDArray[Number]:

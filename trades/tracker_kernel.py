@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trades.compiled import compiled
-from trades.verdicts import DUPLICATE, STORED
+from trades.recent_kernel import content, recall, remember
+from trades.verdicts import CONFLICT, DUPLICATE, STORED
 
 __all__ = ["BOUNDARY", "COLUMNS", "HIGHEST", "LATEST", "SESSION", "TOP_START", "follow"]
 
@@ -54,8 +55,14 @@ def follow(
     has_sequence: NDArray[np.bool_],
     sequences: NDArray[np.int64],
     timestamps: NDArray[np.int64],
+    prices: NDArray[np.uint64],
+    quantities: NDArray[np.uint64],
+    sides: NDArray[np.int8],
     slot_of: NDArray[np.int32],
     slots: NDArray[np.int64],
+    recent_numbers: NDArray[np.int64],
+    recent_marks: NDArray[np.uint64],
+    recent_counts: NDArray[np.int64],
     verdicts: NDArray[np.uint8],
     sessions: NDArray[np.int32],
     started: NDArray[np.int32],
@@ -69,8 +76,14 @@ def follow(
         has_sequence: bool[n]; a row without is passed over.
         sequences: int64[n].
         timestamps: int64[n], the venue's, microseconds.
+        prices: uint64[n, 2].
+        quantities: uint64[n, 2].
+        sides: int8[n].
         slot_of: int32[symbols].
         slots: int64[slots, COLUMNS], changed in place.
+        recent_numbers: int64[slots, RECENT], of `trades.recent`, changed in place, as are the next two.
+        recent_marks: uint64[slots, RECENT].
+        recent_counts: int64[slots].
         verdicts: uint8[m], written for the rows tracked.
         sessions: int32[m], likewise.
         started: int32[m], written: the places in `rows` of symbols' first trades, ascending.
@@ -83,7 +96,8 @@ def follow(
         row = rows[place]
         if not has_sequence[row]:
             continue
-        slot = slots[slot_of[symbols[row]]]
+        number = slot_of[symbols[row]]
+        slot = slots[number]
         sequence, timestamp = sequences[row], timestamps[row]
         if slot[SESSION] == 0:
             _start(slot, sequence, timestamp)
@@ -100,5 +114,10 @@ def follow(
             verdicts[place] = DUPLICATE
         else:
             return place, count
-        sessions[place] = slot[SESSION]
+        session = sessions[place] = slot[SESSION]
+        mixed = content(prices[row], quantities[row], sides[row], timestamp)
+        if verdicts[place] == STORED:
+            remember(recent_numbers, recent_marks, recent_counts, number, session, sequence, mixed)
+        elif recall(recent_numbers, recent_marks, recent_counts, number, session, sequence, mixed):
+            verdicts[place] = CONFLICT
     return len(rows), count

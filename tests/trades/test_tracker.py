@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from tests.trades.trade_slices import Row, slice_of
 from trades.errors import StateError
 from trades.events import EventKind, SequenceEvent
+from trades.recent import PlainRecent
 from trades.sequence import SymbolSequence
 from trades.tracker import GroupTracker, Tracked
 from trades.venues import VENUES, SequenceMode
-from trades.verdicts import DUPLICATE, STORED
+from trades.verdicts import CONFLICT, DUPLICATE, STORED
 
 MIN, MAX = -(2**63), 2**63 - 1
 Outcome = tuple[list[int], list[int], list[SequenceEvent], int]
@@ -31,6 +32,7 @@ def outcome_of(tracked: Tracked) -> Outcome:
 def by_the_plain_form(rows: list[Row]) -> Outcome:
     """Track row by row with `SymbolSequence`, the rows' places being their offsets."""
     sequences = defaultdict[tuple[str, str], SymbolSequence](SymbolSequence)
+    recent = defaultdict[tuple[str, str], PlainRecent](PlainRecent)
     verdicts, sessions, events, out_of_order = [], [], list[SequenceEvent](), 0
     for offset, row in enumerate(rows):
         if row.sequence is None:
@@ -38,7 +40,11 @@ def by_the_plain_form(rows: list[Row]) -> Outcome:
             sessions.append(0)
             continue
         placement = sequences[row.exchange, row.symbol].place(row.sequence, row.timestamp)
-        verdicts.append(placement.verdict)
+        trade = placement.session, row.sequence, (row.price, row.timestamp)
+        if placement.verdict == STORED:
+            recent[row.exchange, row.symbol].add(*trade)
+        is_conflict = placement.verdict == DUPLICATE and recent[row.exchange, row.symbol].differs(*trade)
+        verdicts.append(CONFLICT if is_conflict else placement.verdict)
         sessions.append(placement.session)
         out_of_order += placement.out_of_order
         for kind, session, first, last in placement.events:
@@ -73,8 +79,8 @@ NAMES = st.sampled_from([("a", "x"), ("a", "y"), ("b", "x")])
 @st.composite
 def anything(draw: st.DrawFn) -> list[Row]:
     """Rows of any number and time."""
-    rows = draw(st.lists(st.tuples(SEQUENCES, TIMES, NAMES), max_size=40))
-    return [Row(sequence, at, symbol, exchange) for sequence, at, (exchange, symbol) in rows]
+    rows = draw(st.lists(st.tuples(SEQUENCES, TIMES, NAMES, st.integers(1, 2)), max_size=40))
+    return [Row(sequence, at, symbol, exchange, price=price) for sequence, at, (exchange, symbol), price in rows]
 
 
 @st.composite
@@ -101,11 +107,24 @@ def markets(draw: st.DrawFn) -> list[Row]:
 @st.composite
 def crowded(draw: st.DrawFn) -> list[Row]:
     """Rows of one symbol with so few numbers and times that all of them meet."""
-    trades = draw(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), max_size=25))
-    return [Row(sequence, at) for sequence, at in trades]
+    trades = draw(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 2)), max_size=25))
+    return [Row(sequence, at, price=price) for sequence, at, price in trades]
 
 
-@given(st.one_of(anything(), markets(), crowded()), st.lists(st.integers(0, 60), max_size=4), st.booleans())
+@st.composite
+def long_ago(draw: st.DrawFn) -> list[Row]:
+    """Many rows in order, then some of them again, with the same content or another: within reach and beyond."""
+    count = draw(st.integers(200, 600))
+    again = draw(st.lists(st.tuples(st.integers(1, count), st.integers(1, 2)), max_size=20))
+    return [
+        *(Row(number, number) for number in range(1, count + 1)),
+        *(Row(number, number, price=price) for number, price in again),
+    ]
+
+
+@given(
+    st.one_of(anything(), markets(), crowded(), long_ago()), st.lists(st.integers(0, 600), max_size=4), st.booleans()
+)
 def test_equals_the_plain_form(rows: list[Row], cuts: list[int], restarts: bool) -> None:  # noqa: FBT001
     """Verdicts, sessions, events and disorder are the plain form's, however cut, and over restarts."""
     assert by_the_tracker(rows, cuts, restarts=restarts) == by_the_plain_form(rows)
@@ -240,5 +259,5 @@ def test_a_snapshot_is_builtins_and_stays_as_it_was() -> None:
 
 def test_a_foreign_format_is_refused() -> None:
     """State of another version stops the job instead of being misread."""
-    with pytest.raises(StateError, match="format 2"):
-        GroupTracker({**GroupTracker().snapshot(), "format": 2})
+    with pytest.raises(StateError, match="format 9"):
+        GroupTracker({**GroupTracker().snapshot(), "format": 9})

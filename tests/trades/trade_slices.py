@@ -18,6 +18,8 @@ class Row(NamedTuple):
     exchange: str = "kraken"
     trade_id: str | None = None
     kafka_timestamp: int = 0
+    price: int = 1
+    """Times 10**18, below 2**64."""
 
 
 def slice_of(
@@ -36,7 +38,7 @@ def slice_of(
         symbols=np.array([SYMBOLS.intern(row.exchange, row.symbol) for row in rows], dtype=np.int32),
         sequences=np.array([row.sequence or 0 for row in rows], dtype=np.int64),
         has_sequence=np.array([row.sequence is not None for row in rows], dtype=np.bool_),
-        prices=np.ones((count, 2), dtype=np.uint64),
+        prices=np.array([[row.price, 0] for row in rows], dtype=np.uint64).reshape(count, 2),
         quantities=np.ones((count, 2), dtype=np.uint64),
         sides=np.zeros(count, dtype=np.int8),
         timestamps=np.array([row.timestamp for row in rows], dtype=np.int64),
