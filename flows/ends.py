@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from trades.batch import Consumed, MessageBatch, TradeSlice
-from trades.dead_letter import DeadLetter
+from trades.batch import MessageBatch, TradeSlice
+from trades.consumed import Consumed
 from trades.events import SequenceEvent
 from trades.history import NO_HISTORY, History
 
@@ -20,5 +20,4 @@ class Ends:
     kafka: Source[MessageBatch]
     iceberg: Sink[tuple[str, TradeSlice | Consumed]]
     events: Sink[tuple[str, list[SequenceEvent]]]
-    dead_letters: Sink[tuple[str, list[DeadLetter]]]
     history: History = NO_HISTORY

@@ -7,7 +7,9 @@ from functools import cache
 from itertools import groupby
 from typing import Any, Final, TypeVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyiceberg.expressions import BooleanExpression
 
 from connectors.iceberg.filters import any_of, rows_from
@@ -17,8 +19,10 @@ from query.reports import OPEN_RANGES
 from runtime.catalog import find_table
 from runtime.settings import Settings
 from trades.groups import group_of
-from trades.history import Ledger, Positions, Ranges, SeenId, SeenSession, SessionKey
+from trades.history import NO_TRADES, Ledger, Positions, Ranges, SeenId, SeenSession, SeenTrades, SessionKey
 from trades.progress import Progress, TopicPartition
+from trades.recent_kernel import RECENT, contents
+from trades.trade import SIDES
 
 __all__ = ["TableHistory"]
 
@@ -44,6 +48,7 @@ class TableHistory:
         self._progress = Progress() if self._trades is None else progress_of(self._trades)
         self._sessions: Mapping[int, list[SeenSession]] | None = None
         self._ids: Mapping[int, list[SeenId]] | None = None
+        self._recent: SeenTrades | None = None
         self._ledger: Ledger | None = None
 
     def resumed(self, positions: Positions) -> None:
@@ -60,6 +65,14 @@ class TableHistory:
                 self._sessions = _by_group(map(_as_session, rows), lambda seen: seen.key[:2])
             return self._sessions.get(group, ())
 
+    def recent(self, group: int) -> SeenTrades:
+        """Give the newest trades likewise, by which others are known to be in conflict."""
+        with self._lock:
+            if self._recent is None:
+                self._recent = self._read_recent()
+            groups = np.array([group_of(*name) for name in self._recent.names], dtype=np.int64)
+            return self._recent.of(groups == group)
+
     def ids(self, group: int, window_us: int) -> Iterable[SeenId]:
         """Give the ids likewise, of those whose Kafka time can still matter to a window."""
         with self._lock:
@@ -75,15 +88,24 @@ class TableHistory:
                 self._ledger = self._read_ledger()
             return self._ledger
 
+    def _read_recent(self) -> SeenTrades:
+        rows = self._ahead(_RECENT, {"kept": RECENT})
+        return NO_TRADES if rows is None else _as_trades(rows)
+
     def _query_trades(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[Row]:
+        rows = self._ahead(sql, parameters)
+        return [] if rows is None else rows.to_pylist()
+
+    def _ahead(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table | None:
+        """Query what of the table the states may not know; None where that is nothing."""
         if self._trades is None or not self._is_behind():
-            return []
+            return None
         with open_engine(self._settings) as engine:
             engine.show("trades", self._trades, where=_from(self._floor, self._progress))
             # Also as the job's own partitions: compacted files hold the rows of other writers beside ours.
             positions = {where: self._floor.get(where, 0) for where in self._progress.partitions()}
             engine.show_arrow("positions", _as_arrow(positions))
-            return engine.query(sql, parameters)
+            return engine.table(sql, parameters)
 
     def _is_behind(self) -> bool:
         """Whether the table may hold rows that the states do not know."""
@@ -136,6 +158,19 @@ _SESSIONS: Final = """
     ORDER BY exchange, symbol, session
 """
 
+_RECENT: Final = """
+    WITH aged AS (
+        SELECT exchange, symbol, session, sequence, price, quantity, side, epoch_us(timestamp) AS timestamp,
+               row_number() OVER (
+                   PARTITION BY exchange, symbol
+                   ORDER BY kafka_timestamp DESC NULLS LAST, topic, partition, "offset" DESC, "index" DESC
+               ) AS age
+        FROM trades JOIN positions USING (topic, partition)
+        WHERE session > 0 AND "offset" >= next_offset
+    )
+    SELECT * FROM aged WHERE age <= $kept ORDER BY age DESC
+"""
+
 _IDS: Final = """
     WITH untracked AS (
         SELECT exchange, symbol, trade_id, topic, partition, "offset", next_offset,
@@ -180,6 +215,32 @@ def _as_session(row: Row) -> SeenSession:
 def _as_id(row: Row) -> SeenId:
     where = TopicPartition(row["topic"], row["partition"])
     return SeenId(row["exchange"], row["symbol"], row["trade_id"], where, row["kafka_timestamp"])
+
+
+def _as_trades(rows: pa.Table) -> SeenTrades:
+    rows = rows.combine_chunks()
+    names = [(row["exchange"], row["symbol"]) for row in rows.select(["exchange", "symbol"]).to_pylist()]
+    number_of = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    contents_of = np.empty(len(rows), dtype=np.int64)
+    sides = np.array([SIDES.index(side) for side in rows["side"].to_pylist()], dtype=np.int8)
+    timestamps = rows["timestamp"].to_numpy()
+    contents(_words(rows["price"]), _words(rows["quantity"]), sides, timestamps, contents_of)
+    return SeenTrades(
+        list(number_of),
+        np.array([number_of[name] for name in names], dtype=np.int64),
+        rows["session"].to_numpy().astype(np.int64),
+        rows["sequence"].to_numpy(),
+        contents_of,
+    )
+
+
+def _words(decimals: "pa.ChunkedArray[Any]") -> NDArray[np.uint64]:
+    """Give decimal(38, 18) as Arrow lays it out: uint64[n, 2], the low word first."""
+    if not len(decimals):
+        return np.empty((0, 2), dtype=np.uint64)
+    (chunk,) = decimals.chunks
+    words = np.frombuffer(memoryview(chunk.buffers()[1]), dtype=np.uint64)  # type: ignore[arg-type]
+    return words.reshape(-1, 2)[chunk.offset : chunk.offset + len(chunk)]
 
 
 def _by_group(seen: Iterable[Seen], name_of: Callable[[Seen], tuple[str, str]]) -> Mapping[int, list[Seen]]:

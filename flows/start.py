@@ -3,12 +3,11 @@
 import gc
 import signal
 import sys
-from functools import partial
 from types import TracebackType
 
 import structlog
 
-from connectors.dead_letters import DeadLettersSink
+from connectors.dead_letters import check_folder
 from connectors.iceberg.pair import pair
 from connectors.iceberg.progress import read_progress
 from connectors.iceberg.sink import EventsSink, TradesSink
@@ -16,7 +15,6 @@ from connectors.kafka.source import KafkaSource
 from connectors.kafka.start import check_topics
 from flows.ends import Ends
 from flows.history import TableHistory
-from flows.letters import LetterCount
 from flows.recovery import NO_STORE, Held, hold_store
 from runtime.ending import end, error_in
 from runtime.health import HEALTH, serve_health
@@ -46,17 +44,16 @@ def start() -> tuple[Settings, Ends]:
 
 
 def _real_ends(settings: Settings, held: Held = NO_STORE) -> Ends:
-    letters = DeadLettersSink(settings, partial(read_progress, settings))
-    letters.open()
+    check_folder(settings.dead_letter_folder)
     progress = read_progress(settings)
-    source = KafkaSource(settings, progress, LetterCount(settings, progress).is_short, held.sources)
+    source = KafkaSource(settings, progress, held.sources)
     trades = TradesSink(settings, progress, source.commit, _count_retry)
     trades.open()
     check_topics(trades.remember_topics(source.topic_ids), source.topic_ids)
     events = EventsSink(settings, progress, _count_retry, trades.claim)
     pair(trades.committer, events.committer, is_resumed=held.is_resumed)
     events.open()
-    return Ends(kafka=source, iceberg=trades, events=events, dead_letters=letters, history=TableHistory(settings))
+    return Ends(kafka=source, iceberg=trades, events=events, history=TableHistory(settings))
 
 
 def _tell_signal(number: signal.Signals) -> None:

@@ -28,11 +28,9 @@ def trades_flow(ends: Ends, settings: Settings) -> Dataflow:
 
     rows = to_writers("to_writers", unique, decoded.consumed, settings.writers)
     events = to_only_writer("to_ledger", tracked.events)
-    letters = to_only_writer("to_dead_letters", decoded.rejected)
 
     op.output("iceberg_out", rows, ends.iceberg)
     op.output("events_out", events, ends.events)
-    op.output("dead_letters_out", letters, ends.dead_letters)
     return dataflow
 
 

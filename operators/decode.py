@@ -8,8 +8,9 @@ import numpy as np
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 
-from runtime.metrics import DEAD_LETTERS, MESSAGES_SKIPPED
-from trades.batch import Consumed, MessageBatch, TradeBatch, TradeSlice
+from runtime.metrics import MESSAGES_SKIPPED
+from trades.batch import MessageBatch, TradeBatch, TradeSlice
+from trades.consumed import Consumed
 from trades.dead_letter import DeadLetter
 from trades.decode import Decoded, empty_slice, split
 from trades.decode import decode as decode_batch
@@ -26,7 +27,6 @@ class DecodedStreams:
     """Rows of one batch and one key group, keyed by the group."""
     consumed: Stream[Consumed]
     """The range of offsets of each batch, and the messages in it without a trade."""
-    rejected: Stream[list[DeadLetter]]
 
 
 def decode(step_id: str, messages: Stream[MessageBatch]) -> DecodedStreams:
@@ -35,7 +35,6 @@ def decode(step_id: str, messages: Stream[MessageBatch]) -> DecodedStreams:
     return DecodedStreams(
         trades=op.flat_map(f"{step_id}_split", decoded, _keyed),
         consumed=op.map(f"{step_id}_account", decoded, _consumed),
-        rejected=op.filter_map(f"{step_id}_reject", decoded, _letters),
     )
 
 
@@ -58,7 +57,6 @@ def _pieces(trades: TradeBatch) -> Iterable[TradeSlice]:
 
 def _consumed(decoded: Decoded) -> Consumed:
     source = decoded.trades.source
-    rejected = np.array([message for message, _ in decoded.rejected], dtype=np.int64)
     skipped = np.array([message for message, _ in decoded.skipped], dtype=np.int64)
     for _, why in decoded.skipped:
         MESSAGES_SKIPPED.labels(why.why).inc()
@@ -67,13 +65,6 @@ def _consumed(decoded: Decoded) -> Consumed:
         partition=source.partition,
         first_offset=source.first_offset,
         next_offset=source.next_offset,
-        rejected=source.offsets[rejected],
+        letters=tuple(DeadLetter.of(source, message, why.reason, why.error) for message, why in decoded.rejected),
         skipped=source.offsets[skipped],
     )
-
-
-def _letters(decoded: Decoded) -> list[DeadLetter] | None:
-    source = decoded.trades.source
-    for _, why in decoded.rejected:
-        DEAD_LETTERS.labels(str(why.reason)).inc()
-    return [DeadLetter.of(source, message, why.reason, why.error) for message, why in decoded.rejected] or None

@@ -78,7 +78,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         if history is None:
             return []
         seen = list(history.sessions(group))
-        self._tracker.absorb(seen)
+        self._tracker.absorb(seen, history.recent(group))
         self._tell_open_gaps()
         return list(owed_events(seen, self._tracker, history.ledger())) if seen else []
 

@@ -105,7 +105,12 @@ class Engine:
         self._connection.register(name, rows)
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
-        """Run a statement, its values as parameters only; a row a dictionary.
+        """Give the rows of `table`, a dictionary each."""
+        rows: list[dict[str, Any]] = self.table(sql, parameters).to_pylist()
+        return rows
+
+    def table(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+        """Run a statement, its values as parameters only.
 
         Raises:
             QueryTimeoutError: it took longer than `K2_QUERY_TIMEOUT_SECONDS`, and was stopped.
@@ -113,7 +118,7 @@ class Engine:
         timer = threading.Timer(self._timeout_seconds, self._connection.interrupt)
         timer.start()
         try:
-            rows: list[dict[str, Any]] = self._connection.execute(sql, parameters or {}).to_arrow_table().to_pylist()
+            return self._connection.execute(sql, parameters or {}).to_arrow_table()
         except duckdb.InterruptException as error:
             raise QueryTimeoutError(
                 f"the query took longer than {self._timeout_seconds:g} s and was stopped; "
@@ -121,7 +126,6 @@ class Engine:
             ) from error
         finally:
             timer.cancel()
-        return rows
 
 
 def _planned_files(table: Table, scan: DataScan) -> list[str]:

@@ -1,28 +1,26 @@
 """Reports on what is in: counts per exchange, numbers missing now, and whether the sums come out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 from typing import Final
 
-import numpy as np
+import msgspec
 import pyarrow as pa
 import structlog
-from numpy.typing import NDArray
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo
 
 from query.engine import Engine, open_engine
 from query.tables import check_columns, existing_table
-from runtime.dead_letter_files import CoordinateIndex, files_in, lines_of, read_coordinates
+from runtime.dead_letter_files import Line, committed_lines, read_coordinates, recorded_letters
 from runtime.settings import Settings
 from trades.progress import Counts, Progress, TopicPartition
 
 __all__ = ["ExchangeSummary", "MissingRange", "Reconciliation", "gaps", "is_known", "reconcile", "summary"]
 
 PROGRESS: Final = "k2.progress"
-WRITERS: Final = "k2.writers"
 log = structlog.get_logger()
 
 
@@ -172,8 +170,8 @@ OPEN_RANGES: Final = """
 def reconcile(settings: Settings) -> list[Reconciliation]:
     """Hold what was counted against the table's progress, for each topic partition that either knows.
 
-    Rows and progress are of one snapshot. Letters are read after it, and count where their message is below
-    the partition's progress. Rows without a progress do not hold: the job writes none.
+    Rows and progress are of one snapshot, and so is how far each file of dead letters counts. Rows without a progress
+    do not hold: the job writes none.
 
     Raises:
         NoTableError: there is no table `trades` where the settings say.
@@ -182,7 +180,7 @@ def reconcile(settings: Settings) -> list[Reconciliation]:
     table = existing_table(settings, "trades")
     check_columns(table, _COLUMNS)
     progress = Progress.parse(table.metadata.properties.get(PROGRESS))
-    letters = _letters(settings, progress, int(table.metadata.properties.get(WRITERS, "1")))
+    letters = _letters(settings, table.metadata.properties, progress)
     with open_engine(settings) as engine:
         engine.show("trades", table)
         engine.show_arrow("letters", letters)
@@ -225,29 +223,18 @@ def _counted(engine: Engine, name: str) -> dict[TopicPartition, int]:
     return {TopicPartition(row["topic"], row["partition"]): row["n"] for row in engine.query(_COUNTED[name])}
 
 
-def _letters(settings: Settings, progress: Progress, writers: int) -> pa.Table:
-    """Give where the letters below the progress came from, a row each.
-
-    A partition's unreadable messages are counted by one writer, and the writers may stand at different offsets.
-    """
-    lines = lines_of(files_in(settings.dead_letter_folder))
-    index = CoordinateIndex(coordinates for _, coordinates in read_coordinates(lines, _warn))
-    parts = [_LETTERS.empty_table()]
-    for where, (offsets, indexes) in index.columns().items():
-        entry = progress.of(str(where.partition % writers)).get(where)
-        below = 0 if entry is None else int(np.searchsorted(offsets, entry.offset))
-        parts.append(_letters_table(where, offsets[:below], indexes[:below]))
-    return pa.concat_tables(parts)
+def _letters(settings: Settings, properties: Mapping[str, str], progress: Progress) -> pa.Table:
+    """Give where the letters came from that commits have counted, a row each."""
+    rows = [
+        msgspec.structs.asdict(coordinates)
+        for writer in progress.writers
+        for _, coordinates in read_coordinates(_committed(settings, properties, writer), _warn)
+    ]
+    return pa.Table.from_pylist(rows, schema=_LETTERS)
 
 
-def _letters_table(where: TopicPartition, offsets: NDArray[np.int64], indexes: NDArray[np.int64]) -> pa.Table:
-    columns = {
-        "topic": [where.topic] * len(offsets),
-        "partition": [where.partition] * len(offsets),
-        "offset": offsets,
-        "index": indexes,
-    }
-    return pa.table(columns, schema=_LETTERS)
+def _committed(settings: Settings, properties: Mapping[str, str], writer: str) -> Iterator[Line]:
+    return committed_lines(settings.dead_letter_folder, recorded_letters(properties, writer))
 
 
 def _reconciled(

@@ -1,29 +1,60 @@
-"""Files of dead letters, `dlq-00000001.jsonl` and so on: found, and read a line at a time."""
+"""Files of dead letters, `dlq-SERIES-00000001.jsonl` and so on: found, and read a line at a time.
+
+A series is what one Iceberg writer of one table wrote in one folder, so that tables may share a folder, and the
+writers of one table may run on several machines.
+"""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from heapq import merge
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from trades.dead_letter import Coordinates, DeadLetter
-from trades.progress import TopicPartition
 
 __all__ = [
-    "CoordinateIndex",
+    "BEGIN",
     "Line",
+    "Position",
+    "committed_lines",
     "file_name",
     "file_number",
     "files_in",
+    "files_of",
     "letters_in",
     "lines_of",
     "read_coordinates",
+    "recorded_letters",
+    "recording",
+    "series_in",
+    "series_prefix",
 ]
 
-_NAME: Final = re.compile(r"dlq-(\d{8,})\.jsonl")
+_NAME: Final = re.compile(r"dlq-(?:(.+)-)?(\d{8,})\.jsonl")
+_PROPERTY: Final = "k2.letters."
+
+
+class Position(NamedTuple):
+    """Where the next line of a series goes; its text form is `number:bytes`."""
+
+    number: int
+    """Of the file, from 1."""
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.number}:{self.bytes}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Position":
+        """Read the text form."""
+        number, _, size = text.partition(":")
+        return cls(int(number), int(size))
+
+
+BEGIN: Final = Position(1, 0)
 
 
 class Line(NamedTuple):
@@ -40,15 +71,41 @@ class Line(NamedTuple):
         return f"{self.file}:{self.number}"
 
 
-def file_name(number: int) -> str:
-    """Name the n-th file."""
-    return f"dlq-{number:08d}.jsonl"
+def series_prefix(table_id: str, writer: str) -> str:
+    """Give what the names of all series begin with that one Iceberg writer of the table with this UUID wrote.
+
+    >>> series_prefix("9c1f03aa-0b52-4d0e-8f7e-3a8f6c1f9d10", "0")
+    '9c1f03aa-0-'
+    """
+    return f"{table_id[:8]}-{writer}-"
+
+
+def recorded_letters(properties: Mapping[str, str], writer: str) -> dict[str, Position]:
+    """Give how far each of a writer's series was at its last commit, by the properties of the table `trades`."""
+    recorded: dict[str, str] = msgspec.json.decode(properties.get(_PROPERTY + writer, "{}"))
+    return {series: Position.parse(text) for series, text in recorded.items()}
+
+
+def recording(writer: str, recorded: Mapping[str, Position]) -> dict[str, str]:
+    """Give the property of the table `trades` that `recorded_letters` reads."""
+    positions = {series: str(position) for series, position in sorted(recorded.items())}
+    return {_PROPERTY + writer: msgspec.json.encode(positions).decode()}
+
+
+def file_name(series: str, number: int) -> str:
+    """Name the n-th file of a series."""
+    return f"dlq-{series}-{number:08d}.jsonl"
 
 
 def file_number(name: str) -> int | None:
     """Give a file's number by its name; None where it is no file of dead letters."""
     match = _NAME.fullmatch(name)
-    return int(match[1]) if match else None
+    return int(match[2]) if match else None
+
+
+def _series(path: Path) -> str | None:
+    match = _NAME.fullmatch(path.name)
+    return match[1] if match else None
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -57,6 +114,27 @@ def files_in(folder: Path) -> list[Path]:
         return []
     numbered = [(number, path) for path in folder.iterdir() if (number := file_number(path.name)) is not None]
     return [path for _, path in sorted(numbered)]
+
+
+def files_of(folder: Path, series: str) -> list[Path]:
+    """Give a series' files, oldest first."""
+    return [path for path in files_in(folder) if _series(path) == series]
+
+
+def series_in(folder: Path, prefix: str) -> list[str]:
+    """Give the series in a folder whose names begin so, in the order of their names."""
+    names = {name for path in files_in(folder) if (name := _series(path)) is not None}
+    return sorted(name for name in names if name.startswith(prefix))
+
+
+def committed_lines(folder: Path, recorded: Mapping[str, Position]) -> Iterator[Line]:
+    """Give the lines that commits of the table `trades` have counted, of those series that are in this folder."""
+    for series, position in recorded.items():
+        for path in files_of(folder, series):
+            number = file_number(path.name) or 0
+            for line in lines_of([path]) if number <= position.number else ():
+                if number < position.number or line.start < position.bytes:
+                    yield line
 
 
 def lines_of(files: Iterable[Path], position: int = 0) -> Iterator[Line]:
@@ -75,15 +153,26 @@ def lines_of(files: Iterable[Path], position: int = 0) -> Iterator[Line]:
 
 
 def letters_in(folder: Path, unreadable: Callable[[str], None]) -> Iterator[DeadLetter]:
-    """Read a folder's letters, oldest first, one at a time.
+    """Read a folder's letters, of all series together in the order in which they were written, one at a time.
 
     Lines that are no dead letter are left out, each told to `unreadable` as `file:line: why`.
     """
-    for line in lines_of(files_in(folder)):
+    files: dict[str | None, list[Path]] = {}
+    for path in files_in(folder):
+        files.setdefault(_series(path), []).append(path)
+    return merge(*(_readable(some, unreadable) for some in files.values()), key=_written_at)
+
+
+def _readable(files: Iterable[Path], unreadable: Callable[[str], None]) -> Iterator[DeadLetter]:
+    for line in lines_of(files):
         try:
             yield DeadLetter.parse(line.text)
         except ValueError as error:
             unreadable(f"{line}: {error}")
+
+
+def _written_at(letter: DeadLetter) -> datetime:
+    return letter.dead_lettered_at or datetime.min.replace(tzinfo=UTC)
 
 
 def read_coordinates(lines: Iterable[Line], unreadable: Callable[[str], None]) -> Iterator[tuple[Line, Coordinates]]:
@@ -96,39 +185,3 @@ def read_coordinates(lines: Iterable[Line], unreadable: Callable[[str], None]) -
             unreadable(f"{line}: {error}")
         else:
             yield line, coordinates
-
-
-class CoordinateIndex:
-    """Coordinates in order, for each topic partition: 16 bytes a letter."""
-
-    def __init__(self, coordinates: Iterable[Coordinates] = ()) -> None:
-        rows: dict[TopicPartition, tuple[list[int], list[int]]] = {}
-        for one in coordinates:
-            offsets, indexes = rows.setdefault(TopicPartition(one.topic, one.partition), ([], []))
-            offsets.append(one.offset)
-            indexes.append(one.index)
-        self._columns = {where: _sorted(offsets, indexes) for where, (offsets, indexes) in rows.items()}
-
-    def __contains__(self, wanted: Coordinates) -> bool:
-        columns = self._columns.get(TopicPartition(wanted.topic, wanted.partition))
-        if columns is None:
-            return False
-        offsets, indexes = columns
-        first, last = np.searchsorted(offsets, [wanted.offset, wanted.offset + 1])
-        return bool((indexes[first:last] == wanted.index).any())
-
-    @property
-    def has_doubles(self) -> bool:
-        """Whether coordinates are there twice."""
-        steps = (np.diff(np.stack(columns)) for columns in self._columns.values())
-        return any(bool((step == 0).all(axis=0).any()) for step in steps)
-
-    def columns(self) -> dict[TopicPartition, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Give for each topic partition its offsets and indexes, int64[n] each, sorted."""
-        return self._columns
-
-
-def _sorted(offsets: list[int], indexes: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    offset_column, index_column = np.array(offsets, np.int64), np.array(indexes, np.int64)
-    order = np.lexsort((index_column, offset_column))
-    return offset_column[order], index_column[order]

@@ -39,16 +39,15 @@ Name = Literal[
     "letters.rotate",
     "letters.fsync",
     "letters.fsynced",
-    "letters.snapshot",
-    "letters.kept",
-    "letters.resumed",
+    "letters.cut",
+    "letters.truncated",
 ]
 """Where the job can be made to fail; each stands in the code once.
 
 `trades.*`, `events.*` and `letters.*` are the three sinks: `taken` (or `append`) is within an epoch, `closing` is its
 end, `snapshot` is when the sink is done with it but the recovery store does not know. `commit.*` is of either table:
-`staged` with the manifests written, `landed` before the catalog's answer is seen. `letters.kept`,
-`letters.resumed`, `events.withdrawing` and `events.withdrawn` stand in what a restart does to dead letters and ledger.
+`staged` with the manifests written, `landed` before the catalog's answer is seen. `letters.cut`, `letters.truncated`,
+`events.withdrawing` and `events.withdrawn` stand in what a restart does to dead letters and ledger.
 """
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)

@@ -11,7 +11,7 @@ from trades.decimals import as_words
 from trades.symbols import SYMBOLS
 from trades.trade import Trade
 
-__all__ = ["NULL_TIME", "Consumed", "MessageBatch", "TradeBatch", "TradeColumns", "TradeSlice"]
+__all__ = ["NULL_TIME", "MessageBatch", "TradeBatch", "TradeColumns", "TradeSlice"]
 
 NULL_TIME: Final = np.iinfo(np.int64).min
 """Stands for an absent time in an int64 column of microseconds."""
@@ -241,23 +241,6 @@ def _from_names(
     columns = replace(columns, symbols=numbers[columns.symbols])
     rows = np.arange(len(columns), dtype=np.int32)
     return TradeSlice(TradeBatch(source, columns), group, rows, verdicts, sessions)
-
-
-@dataclass(frozen=True, slots=True)
-class Consumed:
-    """What one poll took from a topic partition beside its trades, for a writer's books.
-
-    Every writer is told of every range; the messages without a trade are told to one of them.
-    """
-
-    topic: str
-    partition: int
-    first_offset: int
-    next_offset: int
-    rejected: NDArray[np.int64]
-    """int64: offsets of the messages that could not be decoded."""
-    skipped: NDArray[np.int64]
-    """int64: offsets of the messages that are no market trade."""
 
 
 def _cut(data: NDArray[np.uint8], start: int, size: int) -> bytes | None:

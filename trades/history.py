@@ -1,11 +1,25 @@
 """What the tables hold, as a key group's rules want to hear of it when their own state is behind, or lost."""
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trades.progress import TopicPartition
 
-__all__ = ["NO_HISTORY", "History", "Ledger", "Positions", "Ranges", "SeenId", "SeenSession", "SessionKey"]
+__all__ = [
+    "NO_HISTORY",
+    "NO_TRADES",
+    "History",
+    "Ledger",
+    "Positions",
+    "Ranges",
+    "SeenId",
+    "SeenSession",
+    "SeenTrades",
+    "SessionKey",
+]
 
 Positions = Mapping[TopicPartition, int]
 """How far a key group's state is in each topic partition: the first offset that it has not seen."""
@@ -45,6 +59,33 @@ class SeenId(NamedTuple):
     """Microseconds since the epoch, UTC."""
 
 
+class SeenTrades(NamedTuple):
+    """The newest trades in the table of some symbols, at most 256 each, the oldest first: n of them."""
+
+    names: Sequence[tuple[str, str]]
+    """Exchange and symbol."""
+    symbols: NDArray[np.int64]
+    """int64[n], into `names`."""
+    sessions: NDArray[np.int64]
+    """int64[n]"""
+    sequences: NDArray[np.int64]
+    """int64[n]"""
+    contents: NDArray[np.int64]
+    """int64[n], of `trades.recent_kernel.content`."""
+
+    def of(self, names: NDArray[np.bool_]) -> "SeenTrades":
+        """Give the trades of the chosen `names`, bool[names]."""
+        chosen = names[self.symbols]
+        numbers = np.cumsum(names) - 1
+        return SeenTrades(
+            [name for name, is_chosen in zip(self.names, names, strict=True) if is_chosen],
+            numbers[self.symbols[chosen]],
+            self.sessions[chosen],
+            self.sequences[chosen],
+            self.contents[chosen],
+        )
+
+
 class Ledger(NamedTuple):
     """What the ledger says of the trades that are in the table."""
 
@@ -64,11 +105,18 @@ class History(Protocol):
     def sessions(self, group: int) -> Iterable[SeenSession]:
         """Give the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
 
+    def recent(self, group: int) -> SeenTrades:
+        """Give the newest trades likewise, by which others are known to be in conflict."""
+
     def ids(self, group: int, window_us: int) -> Iterable[SeenId]:
         """Give the ids likewise, of those whose Kafka time can still matter to a window."""
 
     def ledger(self) -> Ledger:
         """Give what the ledger says, of the trades that are in the table and of no later ones."""
+
+
+_NONE: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
+NO_TRADES: Final = SeenTrades((), _NONE, _NONE, _NONE, _NONE)
 
 
 class _NoHistory:
@@ -79,6 +127,9 @@ class _NoHistory:
 
     def sessions(self, group: int) -> Iterable[SeenSession]:  # noqa: ARG002
         return ()
+
+    def recent(self, group: int) -> SeenTrades:  # noqa: ARG002
+        return NO_TRADES
 
     def ids(self, group: int, window_us: int) -> Iterable[SeenId]:  # noqa: ARG002
         return ()

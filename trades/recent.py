@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trades.recent_kernel import RECENT, recall, remember, remember_all
+from trades.recent_kernel import RECENT, Ring, recall, remember, remember_all
 
 __all__ = ["PlainRecent", "Recent"]
 
@@ -41,24 +41,21 @@ class Recent:
     """
 
     def __init__(self) -> None:
-        self.numbers: NDArray[np.int64] = np.zeros((_FIRST_SLOTS, RECENT), dtype=np.int64)
-        """int64[slots, 256]: the numbers, each row written round and round."""
-        self.marks: NDArray[np.uint64] = np.zeros((_FIRST_SLOTS, RECENT), dtype=np.uint64)
-        """uint64[slots, 256]: session in the upper half, content in the lower."""
-        self.counts: NDArray[np.int64] = np.zeros(_FIRST_SLOTS, dtype=np.int64)
-        """int64[slots]: how many trades were ever kept."""
+        self.ring = Ring(
+            numbers=np.zeros((_FIRST_SLOTS, RECENT), dtype=np.int64),
+            marks=np.zeros((_FIRST_SLOTS, RECENT), dtype=np.uint64),
+            counts=np.zeros(_FIRST_SLOTS, dtype=np.int64),
+        )
 
     def make_room(self, slots: int) -> None:
         """Have rows for so many symbols."""
-        if slots > len(self.counts):
+        if slots > len(self.ring.counts):
             # New rows cost no memory until they are written.
-            self.numbers, self.marks, self.counts = (
-                _grown(column, 2 * slots) for column in (self.numbers, self.marks, self.counts)
-            )
+            self.ring = Ring(*(_grown(column, 2 * slots) for column in self.ring))
 
     def add(self, slot: int, session: int, sequence: int, content: int) -> None:
         """Keep a trade that is stored, and forget the oldest beyond 256."""
-        remember(self.numbers, self.marks, self.counts, slot, session, sequence, content)
+        remember(self.ring, slot, session, sequence, content)
 
     def add_all(
         self,
@@ -68,20 +65,21 @@ class Recent:
         contents: NDArray[np.int64],
     ) -> None:
         """Keep many, int64[n] each, the oldest first."""
-        remember_all(self.numbers, self.marks, self.counts, slots, sessions, sequences, contents)
+        remember_all(self.ring, slots, sessions, sequences, contents)
 
     def differs(self, slot: int, session: int, sequence: int, content: int) -> bool:
         """Tell whether that number is among those kept, with other content."""
-        return recall(self.numbers, self.marks, self.counts, slot, session, sequence, content)
+        return recall(self.ring, slot, session, sequence, content)
 
     def snapshot(self, slots: int) -> dict[str, bytes]:
         """Give what is kept of the first `slots` symbols as builtins, the oldest first; numbers as differences."""
-        order = (np.maximum(self.counts[:slots, None], RECENT) + _ORDER) % RECENT
-        is_kept = np.minimum(self.counts[:slots, None], RECENT) > _ORDER
-        numbers = np.take_along_axis(self.numbers[:slots], order, axis=1)[is_kept]
-        marks = np.take_along_axis(self.marks[:slots], order, axis=1)[is_kept]
+        counts = self.ring.counts[:slots]
+        order = (np.maximum(counts[:, None], RECENT) + _ORDER) % RECENT
+        is_kept = np.minimum(counts[:, None], RECENT) > _ORDER
+        numbers = np.take_along_axis(self.ring.numbers[:slots], order, axis=1)[is_kept]
+        marks = np.take_along_axis(self.ring.marks[:slots], order, axis=1)[is_kept]
         return {
-            "counts": np.minimum(self.counts[:slots], RECENT).astype("<u2").tobytes(),
+            "counts": np.minimum(counts, RECENT).astype("<u2").tobytes(),
             "numbers": _packed(numbers),
             "sessions": _packed((marks >> np.uint64(32)).astype(np.int64)),
             "contents": marks.astype("<u4").tobytes(),

@@ -1,16 +1,28 @@
 """The compiled loops over the newest trades of each symbol."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trades.compiled import compiled
 
-__all__ = ["RECENT", "content", "contents", "recall", "remember", "remember_all"]
+__all__ = ["RECENT", "Ring", "content", "contents", "recall", "remember", "remember_all"]
 
 RECENT: Final = 256
 """How many trades of a symbol are kept; a power of two."""
+
+
+class Ring(NamedTuple):
+    """The newest trades of each symbol, a row a symbol, each written round and round."""
+
+    numbers: NDArray[np.int64]
+    """int64[slots, 256]"""
+    marks: NDArray[np.uint64]
+    """uint64[slots, 256]: session in the upper half, content in the lower."""
+    counts: NDArray[np.int64]
+    """int64[slots]: how many trades were ever kept."""
+
 
 _MASK: Final = np.uint64(0xFFFFFFFF)
 _HALF: Final = np.uint64(32)
@@ -56,26 +68,22 @@ def _mark(session: int, content: int) -> np.uint64:
 
 @compiled
 def remember(
-    numbers: NDArray[np.int64],
-    marks: NDArray[np.uint64],
-    counts: NDArray[np.int64],
+    ring: Ring,
     slot: int,
     session: int,
     sequence: int,
     content: int,
 ) -> None:
     """Keep a stored trade in a slot's row, in the place of the oldest where the row is full."""
-    place = counts[slot] & (RECENT - 1)
-    numbers[slot, place] = sequence
-    marks[slot, place] = _mark(session, content)
-    counts[slot] += 1
+    place = ring.counts[slot] & (RECENT - 1)
+    ring.numbers[slot, place] = sequence
+    ring.marks[slot, place] = _mark(session, content)
+    ring.counts[slot] += 1
 
 
 @compiled
 def remember_all(
-    numbers: NDArray[np.int64],
-    marks: NDArray[np.uint64],
-    counts: NDArray[np.int64],
+    ring: Ring,
     slots: NDArray[np.int64],
     sessions: NDArray[np.int64],
     sequences: NDArray[np.int64],
@@ -83,14 +91,12 @@ def remember_all(
 ) -> None:
     """Keep n stored trades, int64[n] each, the oldest first."""
     for row in range(len(slots)):
-        remember(numbers, marks, counts, slots[row], sessions[row], sequences[row], contents[row])
+        remember(ring, slots[row], sessions[row], sequences[row], contents[row])
 
 
 @compiled
 def recall(
-    numbers: NDArray[np.int64],
-    marks: NDArray[np.uint64],
-    counts: NDArray[np.int64],
+    ring: Ring,
     slot: int,
     session: int,
     sequence: int,
@@ -98,8 +104,8 @@ def recall(
 ) -> bool:
     """Tell whether a slot's row holds that number of that session with other content; the newest are tried first."""
     wanted = _mark(session, content)
-    for back in range(1, min(counts[slot], RECENT) + 1):
-        place = (counts[slot] - back) & (RECENT - 1)
-        if numbers[slot, place] == sequence and (marks[slot, place] ^ wanted) >> _HALF == 0:
-            return bool(marks[slot, place] != wanted)
+    for back in range(1, min(ring.counts[slot], RECENT) + 1):
+        place = (ring.counts[slot] - back) & (RECENT - 1)
+        if ring.numbers[slot, place] == sequence and (ring.marks[slot, place] ^ wanted) >> _HALF == 0:
+            return bool(ring.marks[slot, place] != wanted)
     return False

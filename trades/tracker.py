@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trades.batch import TradeBatch, TradeSlice
 from trades.errors import StateError
 from trades.events import EventKind, SequenceEvent
-from trades.history import Positions, Ranges, SeenSession
+from trades.history import NO_TRADES, Positions, Ranges, SeenSession, SeenTrades
 from trades.intervals import IntervalSet
 from trades.progress import TopicPartition
 from trades.recent import Recent
@@ -80,10 +80,11 @@ class GroupTracker:
         """How far this state is in each topic partition."""
         return self._positions
 
-    def absorb(self, seen: Iterable[SeenSession]) -> None:
+    def absorb(self, seen: Iterable[SeenSession], recent: SeenTrades = NO_TRADES) -> None:
         """Take numbers as seen that are in the table though this state was not there to see them stored.
 
-        So a copy that is stored already is the one that counts, in whatever order a replay brings the others.
+        So a copy that is stored already is the one that counts, in whatever order a replay brings the others. `recent`
+        holds the newest of those trades, of symbols that are among `seen`.
         """
         for one in seen:
             number = SYMBOLS.intern(one.key.exchange, one.key.symbol)
@@ -92,6 +93,8 @@ class GroupTracker:
             sequence = self._sequence(slot) if self._slots[slot, SESSION] else SymbolSequence()
             sequence.absorb(one.key.session, one.ranges, one.latest)
             self._settle(slot, sequence)
+        slots = np.array([self._slot_of[SYMBOLS.intern(*name)] for name in recent.names], dtype=np.int64)
+        self._recent.add_all(slots[recent.symbols], recent.sessions, recent.sequences, recent.contents)
 
     def missing(self, exchange: str, symbol: str) -> tuple[Ranges, ...]:
         """Give the ranges missing of one symbol, session by session; it must have been seen."""
@@ -126,9 +129,7 @@ class GroupTracker:
                 columns.sides,
                 self._slot_of,
                 self._slots,
-                self._recent.numbers,
-                self._recent.marks,
-                self._recent.counts,
+                self._recent.ring,
                 piece.verdicts,
                 piece.sessions,
                 started,

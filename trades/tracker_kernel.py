@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trades.compiled import compiled
-from trades.recent_kernel import content, recall, remember
+from trades.recent_kernel import Ring, content, recall, remember
 from trades.verdicts import CONFLICT, DUPLICATE, STORED
 
 __all__ = ["BOUNDARY", "COLUMNS", "HIGHEST", "LATEST", "SESSION", "TOP_START", "follow"]
@@ -60,9 +60,7 @@ def follow(
     sides: NDArray[np.int8],
     slot_of: NDArray[np.int32],
     slots: NDArray[np.int64],
-    recent_numbers: NDArray[np.int64],
-    recent_marks: NDArray[np.uint64],
-    recent_counts: NDArray[np.int64],
+    recent: Ring,
     verdicts: NDArray[np.uint8],
     sessions: NDArray[np.int32],
     started: NDArray[np.int32],
@@ -81,9 +79,7 @@ def follow(
         sides: int8[n].
         slot_of: int32[symbols].
         slots: int64[slots, COLUMNS], changed in place.
-        recent_numbers: int64[slots, RECENT], of `trades.recent`, changed in place, as are the next two.
-        recent_marks: uint64[slots, RECENT].
-        recent_counts: int64[slots].
+        recent: of as many slots, changed in place.
         verdicts: uint8[m], written for the rows tracked.
         sessions: int32[m], likewise.
         started: int32[m], written: the places in `rows` of symbols' first trades, ascending.
@@ -117,7 +113,7 @@ def follow(
         session = sessions[place] = slot[SESSION]
         mixed = content(prices[row], quantities[row], sides[row], timestamp)
         if verdicts[place] == STORED:
-            remember(recent_numbers, recent_marks, recent_counts, number, session, sequence, mixed)
-        elif recall(recent_numbers, recent_marks, recent_counts, number, session, sequence, mixed):
+            remember(recent, number, session, sequence, mixed)
+        elif recall(recent, number, session, sequence, mixed):
             verdicts[place] = CONFLICT
     return len(rows), count

@@ -1,5 +1,6 @@
-"""The dead-letter sink: messages set aside, as lines of JSON in files."""
+"""Dead letters: messages set aside, as lines of JSON in files."""
 
-from connectors.dead_letters.sink import DeadLettersSink
+from connectors.dead_letters.letters import Letters
+from connectors.dead_letters.lock import check_folder
 
-__all__ = ["DeadLettersSink"]
+__all__ = ["Letters", "check_folder"]

@@ -1,27 +1,16 @@
 """Appends lines to numbered files: what the disk holds is known to the byte, also after a failed write."""
 
-import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, NamedTuple
 
-from runtime.dead_letter_files import file_name, file_number
+from runtime.dead_letter_files import Position, file_name
 from runtime.failpoints import failpoint
 from runtime.metrics import RETRIES
 from runtime.retry import retried
-from trades.errors import SettingsError, StateError, UnreachableError
+from trades.errors import StateError, UnreachableError
 
-__all__ = ["FileLock", "Position", "Writer", "sync_folder"]
-
-LOCK_NAME: Final = ".lock"
-
-
-class Position(NamedTuple):
-    """Where the next line goes."""
-
-    file: str
-    bytes: int
+__all__ = ["Writer", "sync_folder"]
 
 
 class Writer:
@@ -30,8 +19,9 @@ class Writer:
     A line is never split over files; one larger than the limit has a file of its own.
     """
 
-    def __init__(self, folder: Path, position: Position, file_bytes_max: int) -> None:
+    def __init__(self, folder: Path, series: str, position: Position, file_bytes_max: int) -> None:
         self._folder = folder
+        self._series = series
         self._position = position
         self._file_bytes_max = file_bytes_max
         self._descriptor: int | None = None
@@ -84,7 +74,7 @@ class Writer:
         if not data:
             return
         retried(f"writing dead letters to {self._path}", lambda: self._write_once(data), on_retry=_count_retry)
-        self._position = Position(self._position.file, self._position.bytes + len(data))
+        self._position = Position(self._position.number, self._position.bytes + len(data))
 
     def _write_once(self, data: bytearray) -> None:
         if self._descriptor is None:
@@ -116,46 +106,11 @@ class Writer:
     def _begin_next_file(self) -> None:
         self.close()
         failpoint("letters.rotate")
-        number = file_number(self._position.file)
-        assert number is not None
-        self._position = Position(file_name(number + 1), 0)
+        self._position = Position(self._position.number + 1, 0)
 
     @property
     def _path(self) -> Path:
-        return self._folder / self._position.file
-
-
-class FileLock:
-    """Keeps a folder to one process; it ends with the process, however that ends."""
-
-    def __init__(self, folder: Path) -> None:
-        """Take the folder.
-
-        Raises:
-            SettingsError: the folder cannot be made or written.
-            StateError: another process has it.
-        """
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise SettingsError(
-                f"K2_DLQ_DIR={str(folder)!r}: dead letters cannot be written there: {error.strerror}"
-            ) from error
-        self._lock(folder)
-
-    def release(self) -> None:
-        """Let another process have the folder."""
-        os.close(self._descriptor)
-
-    def _lock(self, folder: Path) -> None:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.release()
-            raise StateError(
-                f"another process writes dead letters in {folder}; stop it, or give each its own K2_DLQ_DIR"
-            ) from error
+        return self._folder / file_name(self._series, self._position.number)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """A writer's books: what of each topic partition is in, and what the running epoch adds to it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.iceberg.fence import Entries
-from trades.batch import Consumed, TradeSlice
+from trades.batch import TradeSlice
+from trades.consumed import Consumed
+from trades.dead_letter import DeadLetter
 from trades.errors import StateError
 from trades.progress import Counts, PartitionProgress, TopicPartition
 from trades.verdicts import CONFLICT, DUPLICATE, STORED
@@ -16,7 +18,7 @@ from trades.verdicts import CONFLICT, DUPLICATE, STORED
 __all__ = ["Books", "check_recovered", "check_resume", "resume_state"]
 
 STATE_FORMAT: Final = 1
-_Count = Callable[[NDArray[np.int64]], int]
+_NOWHERE: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 
 @dataclass
@@ -55,8 +57,10 @@ class Books:
     committed: Entries
     _pages: dict[TopicPartition, _Page] = field(default_factory=dict)
 
-    def tell(self, consumed: Consumed) -> None:
+    def tell(self, consumed: Consumed) -> list[DeadLetter]:
         """Note a range of offsets as read, and its messages without a trade; what is in already counts nothing.
+
+        Gives the letters that count.
 
         Raises:
             StateError: messages lie between what is in and the range: nobody read them.
@@ -66,11 +70,13 @@ class Books:
         if consumed.first_offset > page.next_offset:
             self._begin(where, page, consumed.first_offset)
         page.next_offset = max(page.next_offset, consumed.next_offset)
-        page.dead_letters += int(np.count_nonzero(consumed.rejected >= page.base))
         page.skipped += int(np.count_nonzero(consumed.skipped >= page.base))
+        letters = [letter for letter in consumed.letters if letter.offset >= page.base]
+        page.dead_letters += len(letters)
+        return letters
 
-    def count(self, piece: TradeSlice) -> NDArray[np.int64]:
-        """Count a slice's rows by verdict; give the places in it of those to store.
+    def count(self, piece: TradeSlice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Count a slice's rows by verdict; give the places in it of those to store, and of conflicts.
 
         Rows below the table's progress are dropped before they are counted: they are a replay's.
         """
@@ -79,14 +85,15 @@ class Books:
         offsets = source.offsets[piece.batch.columns.messages[piece.rows]]
         is_new = offsets >= page.base
         if not is_new.any():
-            return np.empty(0, dtype=np.int64)
+            return _NOWHERE, _NOWHERE
         verdicts = piece.verdicts if is_new.all() else piece.verdicts[is_new]
         counts = np.bincount(verdicts, minlength=CONFLICT + 1)
         page.stored += int(counts[STORED])
         page.duplicates += int(counts[DUPLICATE])
         page.dead_letters += int(counts[CONFLICT])
         page.last_row_offset = max(page.last_row_offset, int(offsets.max()))
-        return np.flatnonzero(is_new & (piece.verdicts == STORED))
+        conflicts = np.flatnonzero(is_new & (piece.verdicts == CONFLICT)) if counts[CONFLICT] else _NOWHERE
+        return np.flatnonzero(is_new & (piece.verdicts == STORED)), conflicts
 
     def moves(self) -> dict[TopicPartition, PartitionProgress]:
         """Give what the epoch brought, of the topic partitions that moved."""

@@ -57,6 +57,8 @@ class Advance:
     """Of each topic partition that moves: the next offset, and the counts of this commit alone."""
     files: list[DataFile]
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """Table properties to set in the same commit."""
     remark: Mapping[str, str] = field(default_factory=dict)
     """More for the snapshot's summary."""
     snapshot_ids: list[int] = field(default_factory=list)
@@ -230,7 +232,8 @@ class Committer:
         progress = progress_of(self.table).replaced(advance.writer, advance.result)
         number = self.table.metadata.next_sequence_number()
         last = mark_of(append.snapshot_id, number)
-        transaction.set_properties({PROGRESS: progress.text(), LAST: last, _COMMIT + advance.writer: advance.mark})
+        own = {PROGRESS: progress.text(), LAST: last, _COMMIT + advance.writer: advance.mark}
+        transaction.set_properties({**advance.properties, **own})
         removed = removable(self.table.metadata)
         is_removable = AssertRemovable(uuid=self.table.metadata.table_uuid, removed=removed)
         return _Attempt(

@@ -6,6 +6,7 @@ from typing import Any
 import structlog
 from bytewax.outputs import FixedPartitionedSink
 
+from connectors.dead_letters import Letters
 from connectors.iceberg.books import check_resume
 from connectors.iceberg.commit import Committer
 from connectors.iceberg.events import EventsWriter
@@ -14,10 +15,12 @@ from connectors.iceberg.handle import TableHandle
 from connectors.iceberg.tables import TableName
 from connectors.iceberg.withdraw import WRITER, Claim, withdraw
 from connectors.iceberg.writer import OnCommit, TradesWriter
+from runtime.dead_letter_files import recorded_letters, series_prefix
 from runtime.ending import told
 from runtime.retry import OnRetry
 from runtime.settings import Settings
-from trades.batch import Consumed, TradeSlice
+from trades.batch import TradeSlice
+from trades.consumed import Consumed
 from trades.events import SequenceEvent
 from trades.landed import Landed
 from trades.progress import Progress
@@ -41,6 +44,9 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
     On replay rows below the table's progress are dropped before they are counted, so what is in the
     recovery store may be older than the table.
 
+    Dead letters, messages that could not be read and trades in conflict with stored ones, are files of
+    their own (`connectors.dead_letters`), durable before the commit that counts them.
+
     Raises at its start:
         StateError: the recovery store is ahead of the table.
         SettingsError: `K2_WRITERS` is not what the table was made with.
@@ -58,6 +64,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         """Take the progress from which all of the job begins; as it is in the table at `open`, if it is not given."""
         self._settings = settings
         self._progress = progress
+        self._recorded: Mapping[str, str] = {}
         self._on_commit = on_commit
         self._handle = TableHandle(settings, TableName.TRADES, on_retry)
 
@@ -66,6 +73,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         there = self.committer.progress()
         if self._progress is None:
             self._progress = there
+        self._recorded = self.committer.table.metadata.properties
         for writer in map(str, range(self._settings.writers)):
             check_fence(self._handle.name, writer, there.of(writer), self._progress.of(writer))
         return self._progress
@@ -109,7 +117,12 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         check_resume(resume_state, committed, self._handle.name, self.committer.table_id)
         offsets = {str(where): entry.offset for where, entry in committed.items()}
         _log.info("writer_ready", step=step_id, writer=for_part, offsets=offsets)
-        return TradesWriter(writer, self._handle, committed, self._on_commit)
+        return TradesWriter(writer, self._handle, committed, self._letters(writer), self._on_commit)
+
+    def _letters(self, writer: str) -> Letters:
+        prefix = series_prefix(self.committer.table_id, writer)
+        recorded = recorded_letters(self._recorded, writer)
+        return Letters(self._settings.dead_letter_folder, prefix, recorded, self._settings.dlq_file_bytes_max)
 
 
 class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):

@@ -7,6 +7,7 @@ from typing import Any, Final
 from bytewax.outputs import StatefulSinkPartition
 from pyiceberg.manifest import DataFile
 
+from connectors.dead_letters import Letters
 from connectors.iceberg.books import Books, resume_state
 from connectors.iceberg.buffer import FLUSH_ROWS, RowBuffer
 from connectors.iceberg.columns import arrow_schema
@@ -14,6 +15,7 @@ from connectors.iceberg.commit import Advance
 from connectors.iceberg.fence import Entries
 from connectors.iceberg.files import write_file
 from connectors.iceberg.handle import TableHandle
+from runtime.dead_letter_files import recording
 from runtime.ending import told
 from runtime.failpoints import failpoint
 from runtime.metrics import (
@@ -24,7 +26,9 @@ from runtime.metrics import (
     LAST_COMMIT,
     TRADES_STORED,
 )
-from trades.batch import Consumed, TradeSlice
+from trades.batch import TradeSlice
+from trades.conflicts import conflict_letters
+from trades.consumed import Consumed
 from trades.progress import Counts, Progress
 
 __all__ = ["OnCommit", "TradesWriter"]
@@ -43,6 +47,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         writer: str,
         handle: TableHandle,
         committed: Entries,
+        letters: Letters,
         on_commit: OnCommit | None = None,
         flush_rows: int = FLUSH_ROWS,
     ) -> None:
@@ -50,6 +55,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._writer = writer
         self._handle = handle
         self._committer = handle.committer()
+        self._letters = letters
         self._on_commit = on_commit
         self.books = Books(committed)
         self._buffer = RowBuffer(arrow_schema(self._committer.table.schema()), flush_rows)
@@ -61,7 +67,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         """Take what an epoch brings; files are written as the buffer fills, and named by no one yet."""
         for value in values:
             if isinstance(value, Consumed):
-                self.books.tell(value)
+                self._letters.append(self.books.tell(value))
             else:
                 self._take(value)
         failpoint("trades.taken")
@@ -74,8 +80,13 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         failpoint("trades.snapshot")
         return resume_state(self.books.committed, self._committer.table_id)
 
+    def close(self) -> None:
+        """Let go of the dead letters."""
+        self._letters.close()
+
     def _take(self, piece: TradeSlice) -> None:
-        picks = self.books.count(piece)
+        picks, conflicts = self.books.count(piece)
+        self._letters.append(conflict_letters(piece, conflicts))
         if len(picks):
             columns = piece.batch.columns
             newest = int(columns.timestamps[piece.rows[picks]].max())
@@ -98,7 +109,9 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
             self.books.close(self.books.committed)
             return
         self._flush()
-        advance = Advance(self._writer, self.books.committed, moves, self._files)
+        # Durable before they are counted, so that after any crash the table counts none that is not there.
+        properties = recording(self._writer, self._letters.sync())
+        advance = Advance(self._writer, self.books.committed, moves, self._files, properties=properties)
         progress = self._land(advance)
         self._files = []
         self.books.close(advance.result)

@@ -1,6 +1,6 @@
 """The columnar Kafka source: one source partition a topic partition, one batch a poll."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -129,13 +129,6 @@ def _until(polled: Polled, end: int | None) -> Polled:
     )
 
 
-LettersLost = Callable[[TopicPartition], bool]
-
-
-def _none_lost(_where: TopicPartition) -> bool:
-    return False
-
-
 class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
     """Reads the topics of `K2_TOPICS`, from where the recovery store, else the table's progress, says.
 
@@ -143,16 +136,9 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
     from. Partitions added to a topic are found at the next start, and told of before.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        progress: Progress,
-        letters_lost: LettersLost = _none_lost,
-        in_store: Collection[TopicPartition] = (),
-    ) -> None:
+    def __init__(self, settings: Settings, progress: Progress, in_store: Collection[TopicPartition] = ()) -> None:
         """Ask the broker for the partitions; `progress` is what the table has.
 
-        `letters_lost` tells of a partition whether dead letters that the progress counts are not in the files,
         `in_store` are the partitions of which the recovery store holds a state.
 
         Raises:
@@ -160,7 +146,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
             SettingsError: a topic does not exist.
             OffsetError: the broker has lost a partition that was read before.
         """
-        self._settings, self._progress, self._letters_lost = settings, progress, letters_lost
+        self._settings, self._progress = settings, progress
         self._writers = [str(writer) for writer in range(settings.writers)]
         self._venues = dict(settings.topics)
         self._partitions = topic_partitions(settings)
@@ -196,9 +182,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         return partition
 
     def _record(self, where: TopicPartition, recovered: int | None) -> Record:
-        committed, first = self._progress.next_offset(where, self._writers), self._progress.start(where)
-        lost = recovered is None and committed is not None and self._letters_lost(where)
-        return Record(recovered, committed, first, lost)
+        return Record(recovered, self._progress.next_offset(where, self._writers), self._progress.start(where))
 
     def commit(self, progress: Progress) -> None:
         """Tell the consumer group how far the table is; called after a commit has landed."""

@@ -79,16 +79,13 @@ class Record(NamedTuple):
     """The first offset that the table lacks, None where it has nothing of the partition."""
     first: int | None
     """The first offset that was ever read, or read again after others were given up; likewise."""
-    letters_lost: bool = False
-    """Whether dead letters that the table's progress counts are not in the files."""
 
 
 def decide_start(where: TopicPartition, record: Record, watermarks: Watermarks) -> Start:
     """Choose the offset from which one topic partition is read.
 
     A recovered offset wins: what lies between it and the table's is read again, and dropped by the writers. Without
-    one the table's progress tells, and the trackers' state is rebuilt from the tables; only where dead letters were
-    lost on the way is everything read again that is still there. What was given up is never read.
+    one the table's progress tells, and the trackers' state is rebuilt from the tables. What was given up is never read.
 
     Raises:
         OffsetError: the broker does not hold that offset (expired, or the topic was made anew).
@@ -121,11 +118,6 @@ def _choose(record: Record, watermarks: Watermarks) -> Start:
         return Start(recovered, Origin.RECOVERY_STORE, "the recovery store's offset")
     if committed is None or record.first is None:
         return Start(watermarks.low, Origin.BEGINNING, "nothing of it was read before")
-    if record.letters_lost:
-        why = "no recovery store knows it, and dead letters of it were lost"
-        if first < watermarks.low <= committed:
-            why += f", for good where their messages before offset {watermarks.low} have expired"
-        return Start(_there(first, committed, watermarks), Origin.TABLE, why)
     return Start(committed, Origin.TABLE, "no recovery store knows it, but the table has rows of it")
 
 

@@ -29,9 +29,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
     settings = Settings(data_dir=tmp_path)
     write_letters(settings, LETTERS)
-    with (settings.dead_letter_folder / "dlq-00000001.jsonl").open("ab") as stream:
+    with only_file(settings.dead_letter_folder).open("ab") as stream:
         stream.write(letter(3).line()[:-1])
     return settings.dead_letter_folder
+
+
+def only_file(folder: Path) -> Path:
+    """Give the folder's one file of dead letters."""
+    (path,) = folder.glob("dlq-*.jsonl")
+    return path
 
 
 def k2(*arguments: str) -> Result:
@@ -79,7 +85,7 @@ def test_what_cannot_be_meant_is_wrong_usage(folder: Path, arguments: list[str])
 
 def test_an_unreadable_line_is_named(folder: Path) -> None:
     """A line that cannot be read is told on stderr by file and line, and the others are listed."""
-    path = folder / "dlq-00000001.jsonl"
+    path = only_file(folder)
     path.write_bytes(path.read_bytes() + b"\nnonsense\n" + letter(9).line())
     result = k2("list", "--json")
     assert result.exit_code == 0

@@ -77,12 +77,11 @@ def run_in_memory(
     partitions: dict[str, Sequence[MessageBatch]], workers: int = 1, settings: Settings | None = None
 ) -> dict[str, list[Any]]:
     """Run the real flow over batches in memory; give what came to each of its outputs."""
-    out: dict[str, list[Any]] = {"iceberg": [], "events": [], "dead_letters": []}
+    out: dict[str, list[Any]] = {"iceberg": [], "events": []}
     ends = Ends(
         kafka=MemorySource(partitions),
         iceberg=TestingSink(out["iceberg"]),
         events=TestingSink(out["events"]),
-        dead_letters=TestingSink(out["dead_letters"]),
     )
     cluster_main(trades_flow(ends, settings or read_settings({})), [], 0, worker_count_per_proc=workers)
     return out

@@ -15,7 +15,8 @@ import flows.trades
 from flows.ends import Ends
 from runtime.settings import read_settings
 from tests.flows.ends import MemorySource, Message, message_batch, run_in_memory
-from trades.batch import Consumed, MessageBatch, TradeSlice
+from trades.batch import MessageBatch, TradeSlice
+from trades.consumed import Consumed
 from trades.events import EventKind
 
 FIRST_TIME = 1_700_000_000_000_000
@@ -51,7 +52,7 @@ def _cut(messages: Sequence[Message], cuts: Sequence[int], partition: int = 0) -
 
 def test_step_names_are_pinned() -> None:
     """Recovery finds state by these names: a new name silently starts its step from nothing."""
-    ends = Ends(MemorySource({}), TestingSink([]), TestingSink([]), TestingSink([]))
+    ends = Ends(MemorySource({}), TestingSink([]), TestingSink([]))
     drawn = json.loads(to_json(flows.trades.trades_flow(ends, read_settings({}))))
     assert drawn["flow_id"] == "trades"
     assert [step["step_id"] for step in drawn["substeps"]] == [
@@ -59,7 +60,6 @@ def test_step_names_are_pinned() -> None:
         "trades.decode",
         "trades.decode_split",
         "trades.decode_account",
-        "trades.decode_reject",
         "trades.sequence",
         "trades.sequence_trades",
         "trades.sequence_events",
@@ -68,10 +68,8 @@ def test_step_names_are_pinned() -> None:
         "trades.to_writers_consumed",
         "trades.to_writers",
         "trades.to_ledger",
-        "trades.to_dead_letters",
         "trades.iceberg_out",
         "trades.events_out",
-        "trades.dead_letters_out",
     ]
 
 
@@ -103,12 +101,11 @@ def test_every_message_comes_out_once() -> None:
         (0, 7, 1, 0),
     ]
     consumed = [item for _, item in out["iceberg"] if isinstance(item, Consumed)]
-    assert [(one.first_offset, one.next_offset, one.rejected.tolist()) for one in consumed] == [
+    assert [(one.first_offset, one.next_offset, [letter.offset for letter in one.letters]) for one in consumed] == [
         (0, 3, [2]),
         (3, 8, []),
     ]
-    letters = [letter for _, some in out["dead_letters"] for letter in some]
-    assert [(letter.offset, letter.reason) for letter in letters] == [(2, "malformed")]
+    assert [letter.reason for one in consumed for letter in one.letters] == ["malformed"]
     events = [event for _, some in out["events"] for event in some]
     assert [(event.event, event.first_sequence, event.last_sequence, event.offset) for event in events] == [
         (EventKind.SESSION_STARTED, 1, 1, 0),
@@ -130,7 +127,7 @@ def test_writers_share_the_rows_and_all_hear_of_the_offsets(workers: int) -> Non
     assert groups == {("0", 0), ("1", 1)}
     consumed = [(key, item) for key, item in out["iceberg"] if isinstance(item, Consumed)]
     assert {key for key, item in consumed if item.next_offset == 400} == {"0", "1"}
-    assert sum(len(item.rejected) for _, item in consumed) == 1
+    assert sum(len(item.letters) for _, item in consumed) == 1
 
 
 @settings(max_examples=25, deadline=None)

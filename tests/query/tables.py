@@ -11,6 +11,7 @@ from pyiceberg.table import Table
 
 from connectors.iceberg.tables import TableName, open_table
 from runtime.catalog import open_catalog
+from runtime.dead_letter_files import Position, file_name, recording, series_prefix
 from runtime.settings import Settings
 from trades.dead_letter import DeadLetter
 from trades.progress import PartitionProgress, Progress, TopicPartition
@@ -101,7 +102,15 @@ def letter(offset: int, **values: Any) -> DeadLetter:
     return DeadLetter(**{**fields, **values})
 
 
-def write_letters(settings: Settings, letters: Iterable[DeadLetter]) -> None:
-    """Write the first file of dead letters anew."""
+def write_letters(
+    settings: Settings, letters: Iterable[DeadLetter], writer: str = "0", uncounted: Iterable[DeadLetter] = ()
+) -> None:
+    """Write the first file of a writer's dead letters anew, as a commit of the table counts them; others behind."""
+    table = made(settings, TableName.TRADES)
+    series = f"{series_prefix(str(table.metadata.table_uuid), writer)}000000"
+    counted = b"".join(one.line() for one in letters)
     settings.dead_letter_folder.mkdir(parents=True, exist_ok=True)
-    (settings.dead_letter_folder / "dlq-00000001.jsonl").write_bytes(b"".join(one.line() for one in letters))
+    path = settings.dead_letter_folder / file_name(series, 1)
+    path.write_bytes(counted + b"".join(one.line() for one in uncounted))
+    with table.transaction() as transaction:
+        transaction.set_properties(recording(writer, {series: Position(1, len(counted))}))

@@ -80,8 +80,7 @@ def _sum_up(outcomes: list[Outcome], seconds: float) -> None:
     rows = {
         "seconds a seed": f"{seconds / max(len(outcomes), 1):.2f}",
         "failpoints never reached": ", ".join(never) or "none",
-        "letters behind the table between lives": sum(outcome.lacking_letters for outcome in outcomes),
-        "letters twice between lives": sum(outcome.double_letters for outcome in outcomes),
+        "letters that no commit counted between lives": sum(outcome.pending_letters for outcome in outcomes),
         "second instances": sum(outcome.frozen for outcome in outcomes),
         "fenced": sum(outcome.fenced for outcome in outcomes),
         "starts refused": sum(outcome.refused for outcome in outcomes),

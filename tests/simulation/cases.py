@@ -10,15 +10,11 @@ from typing import Any, Final
 
 from runtime.failpoints import NAMES, Name
 from tests.simulation.market import Market, publish
-from tests.simulation.mutants import RARE
 from tests.simulation.plan import Fault, Life, Plan
 from tests.simulation.run import play
 from tests.simulation.warm import warm
 
-__all__ = ["CASES", "WITH_BUG", "kill_at"]
-
-WITH_BUG: Final = ", with its bug"
-"""Behind a case's name: play it with the bug that it is there to show."""
+__all__ = ["CASES", "kill_at"]
 
 MARKET: Final[Market] = publish(3, across=False)
 """One whose dead letters fill several files, and that has events in every part."""
@@ -34,11 +30,9 @@ def _life(share: float, *faults: tuple[Name, int, str], **more: Any) -> Life:
 def kill_at(name: Name) -> tuple[Life, ...]:
     """Give the lives up to one that is killed at a failpoint that it surely passes."""
     match name:
-        case "letters.kept":
-            # A crash before the commit has left letters that are not counted: they are removed.
+        case "letters.cut" | "letters.truncated":
+            # A crash before a commit has left letters that no commit counts, and begun another file: they are removed.
             return _life(0.6, ("commit.staged", PASSING, "kill")), _life(1, (name, 1, "kill"))
-        case "letters.resumed":
-            return _life(0.5), _life(1, (name, 1, "kill"))
         case "events.withdrawing" | "events.withdrawn":
             # The ledger is ahead of a table that was put back.
             return _life(0.3), _life(0.6), _life(1, (name, 1, "kill"), store="lost", is_put_back=True)
@@ -72,9 +66,8 @@ CASES: Final[Mapping[str, tuple[Life, ...]]] = {
 
 
 def _outcome(name: str) -> dict[str, Any]:
-    case = name.removesuffix(WITH_BUG)
-    plan = Plan(seed=0, writers=2, letter_file_bytes_max=400, lives=(*CASES[case], _life(1)))
-    outcome = play(MARKET, plan, mutant=None if case == name else RARE[case])
+    plan = Plan(seed=0, writers=2, letter_file_bytes_max=400, lives=(*CASES[name], _life(1)))
+    outcome = play(MARKET, plan)
     counts = {count: getattr(outcome, count) for count in ("crashes", "refused", "fenced")}
     return {**counts, "faults": outcome.faults, "lives": outcome.lives}
 

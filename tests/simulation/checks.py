@@ -11,7 +11,7 @@ from tests.simulation.found import Found
 from tests.simulation.market import Market, Trade
 from tests.simulation.oracle import Place, Truth
 
-__all__ = ["Fault", "after_crash", "at_end", "late_letters"]
+__all__ = ["Fault", "after_crash", "at_end"]
 
 Fault = tuple[str, str]
 """`lost`, `doubled` or `wrong`, and one sentence."""
@@ -26,6 +26,8 @@ def after_crash(found: Found, truth: Truth, market: Market, journal: Journal) ->
     yield from _too_many(found, truth)
     yield from _twice("event", map(_event, found.events))
     yield from _letters_are_true(found, truth)
+    yield from _twice("dead letter", (letter.place for letter in found.letters))
+    yield from _lost("dead letter", _below(found, truth.dead_letters), {letter.place for letter in found.letters})
     yield from _books(found, truth)
     yield from _commits(found)
     yield from _foreign_rows(found, journal)
@@ -38,20 +40,14 @@ def after_crash(found: Found, truth: Truth, market: Market, journal: Journal) ->
 def at_end(found: Found, truth: Truth, market: Market, journal: Journal) -> Iterator[Fault]:
     """Check all that must hold once everything is read."""
     yield from after_crash(found, truth, market, journal)
-    yield from _twice("dead letter", (letter.place for letter in found.letters))
-    yield from _lost("dead letter", truth.unreadable, {letter.place for letter in found.letters})
+    yield from _lost("dead letter", truth.dead_letters, {letter.place for letter in found.letters})
+    if found.pending_letters:
+        yield "doubled", f"{found.pending_letters} dead letters are in the files that no commit has counted"
     yield from _lost("trade", truth.trades, _trades(found))
     if not market.is_across:
         yield from _lost("row", truth.rows, {_place(row) for row in found.rows})
     yield from _totals(found, truth, market)
     yield from _ledger(found, truth)
-
-
-def late_letters(found: Found, truth: Truth) -> tuple[int, int]:
-    """Count dead letters that the table's progress has but no file, and those that stand twice, between two lives."""
-    there = Counter(letter.place for letter in found.letters)
-    lacking = sum(place not in there for place in _below(found, truth.unreadable))
-    return lacking, sum(there.values()) - len(there)
 
 
 def _place(row: dict[str, Any]) -> Place:
@@ -88,8 +84,13 @@ def _rows_are_true(found: Found, truth: Truth) -> Iterator[Fault]:
 
 def _letters_are_true(found: Found, truth: Truth) -> Iterator[Fault]:
     for letter in found.letters:
-        message = truth.unreadable.get(letter.place)
-        if message is None or (message.key, message.value) != (letter.key, letter.value):
+        message = truth.dead_letters.get(letter.place)
+        is_conflict = letter.reason == "conflict"
+        if message is None or (message.key, message.value, message.kind == "conflict") != (
+            letter.key,
+            letter.value,
+            is_conflict,
+        ):
             yield "wrong", f"dead letter {letter} is not its message {message}"
 
 
@@ -143,6 +144,7 @@ def _foreign_rows(found: Found, journal: Journal) -> Iterator[Fault]:
 def _books(found: Found, truth: Truth) -> Iterator[Fault]:
     """Each partition's totals add up, and count the rows that are there."""
     rows = Counter(f"{row['topic']}:{row['partition']}" for row in found.rows)
+    letters = Counter(f"{letter.place.topic}:{letter.place.partition}" for letter in found.letters)
     totals: dict[str, Counter[str]] = defaultdict(Counter)
     offsets: dict[str, set[int]] = defaultdict(set)
     for entries in found.progress.values():
@@ -157,15 +159,16 @@ def _books(found: Found, truth: Truth) -> Iterator[Fault]:
             behind = [place for place in truth.messages if f"{place[0]}:{place[1]}" == name and place.offset < offset]
             for count, right in (
                 ("received", len(behind)),
-                ("dead_letters", sum(place in truth.unreadable for place in behind)),
+                ("dead_letters", sum(place in truth.dead_letters for place in behind)),
                 ("skipped", sum(place in truth.skipped for place in behind)),
             ):
                 # Writers that are not all told of a partition yet have not counted all of it.
                 if total[count] != right and all(name in entries for entries in found.progress.values()):
                     yield "wrong", f"the books of {name} to offset {offset} have {total[count]} {count}, {right} were"
-    for name in {*rows, *totals}:
-        if rows[name] != totals[name]["stored"]:
-            yield "wrong", f"{name} has {rows[name]} rows, its books say {totals[name]['stored']}"
+    for name in {*rows, *letters, *totals}:
+        there, told = (rows[name], letters[name]), (totals[name]["stored"], totals[name]["dead_letters"])
+        if there != told:
+            yield "wrong", f"{name} has (rows, dead letters) {there}, its books say {told}"
 
 
 def _totals(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:

@@ -32,6 +32,11 @@ class Disks:
         """The dead letters."""
         return self._own / "dlq"
 
+    def all_letters(self) -> list[Path]:
+        """Give the dead letters of every machine, those of the one that goes on at the end."""
+        others = sorted(path for path in self._folder.glob("machine-*/dlq") if path != self.letters)
+        return [*others, self.letters]
+
     @property
     def store(self) -> Path:
         """The recovery store."""

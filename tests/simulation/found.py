@@ -3,7 +3,7 @@
 import base64
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ class Letter:
     place: Place
     key: bytes | None
     value: bytes | None
+    reason: str
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Found:
     rows: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
+    """Those that commits have counted, on all machines."""
     progress: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """Of each writer and `topic:partition`; of one that has committed nothing, nothing."""
     foreign: list[int] = field(default_factory=list)
@@ -44,6 +46,8 @@ class Found:
     """The summaries of the job's own snapshots of `trades` that have not expired."""
     files: list[str] = field(default_factory=list)
     """The paths of all files of `trades`, its metadata first."""
+    pending_letters: int = 0
+    """How many dead letters the machine that ran last has beside those that count."""
 
     def reached(self) -> dict[Where, int]:
         """Give for each topic partition the offset below which every writer has committed."""
@@ -63,9 +67,13 @@ class Found:
         )
 
 
-def look(data: Path, letters: Path, known: dict[str, list[dict[str, Any]]]) -> Found:
-    """Read everything; `known` keeps what was read of data files, which never change."""
-    found = Found(letters=list(_letters(letters)))
+def look(data: Path, letters: list[Path], known: dict[str, list[dict[str, Any]]]) -> Found:
+    """Read everything; `known` keeps what was read of data files, which never change.
+
+    `letters` are the machines' folders of dead letters, that of the one that ran last at the end.
+    """
+    found = Found()
+    positions: dict[str, tuple[int, int]] = {}
     for name, location in _locations(data / "catalog.db"):
         table = StaticTable.from_metadata(location)
         files, manifests = _files(table)
@@ -77,9 +85,13 @@ def look(data: Path, letters: Path, known: dict[str, list[dict[str, Any]]]) -> F
             found.commits = [summary for summary in _summaries(table) if "k2.writer" in summary]
             writers = json.loads(table.properties.get("k2.progress", '{"writers": {}}'))["writers"]
             found.progress = {str(n): writers.pop(str(n), {}) for n in range(int(table.properties["k2.writers"]))}
+            positions = _positions(table.properties)
             assert not writers, f"writers beyond those the table was made for: {writers}"
         else:
             found.events = rows
+    for folder in letters:
+        counted, found.pending_letters = _letters(folder, positions)
+        found.letters += counted
     return found
 
 
@@ -132,12 +144,36 @@ def _read(path: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _letters(folder: Path) -> Iterator[Letter]:
+def _positions(properties: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Give of each series of dead letters the number of its last file, and how many bytes of it count."""
+    recorded = (json.loads(text) for name, text in properties.items() if name.startswith("k2.letters."))
+    return {
+        series: (int(position.split(":")[0]), int(position.split(":")[1]))
+        for positions in recorded
+        for series, position in positions.items()
+    }
+
+
+def _letters(folder: Path, positions: Mapping[str, tuple[int, int]]) -> tuple[list[Letter], int]:
+    """Give a folder's letters that count, and how many lines do not."""
+    counted, others = [], 0
     for path in sorted(folder.glob("dlq-*.jsonl")):
+        series, _, number = path.stem.removeprefix("dlq-").rpartition("-")
+        end = positions.get(series, (0, 0))
+        start = 0
         for line in path.read_bytes().split(b"\n")[:-1]:
-            letter = json.loads(line)
-            place = Place(letter["topic"], letter["partition"], letter["offset"])
-            yield Letter(place, _bytes(letter, "key"), _bytes(letter, "value"))
+            if (int(number), start) < end:
+                counted.append(_letter(line))
+            else:
+                others += 1
+            start += len(line) + 1
+    return counted, others
+
+
+def _letter(line: bytes) -> Letter:
+    letter = json.loads(line)
+    place = Place(letter["topic"], letter["partition"], letter["offset"])
+    return Letter(place, _bytes(letter, "key"), _bytes(letter, "value"), letter["reason"])
 
 
 def _bytes(letter: dict[str, Any], name: str) -> bytes | None:

@@ -32,7 +32,7 @@ class Trade(NamedTuple):
 
 
 class Published(NamedTuple):
-    """One message in a partition; `kind` is `trade`, `unreadable` or `skipped`."""
+    """One message in a partition; `kind` is `trade`, `conflict` with one, `unreadable` or `skipped`."""
 
     offset: int
     timestamp_ms: int
@@ -76,6 +76,16 @@ class _Symbol:
     homes: list[Where]
 
 
+class _Copy(NamedTuple):
+    """A trade to be published, once of perhaps several times."""
+
+    place: float
+    """Among its symbol's."""
+    where: Where
+    trade: Trade
+    kind: str = "trade"
+
+
 def publish(seed: int, *, across: bool) -> Market:
     """Make a market of a few hundred messages; the same for the same seed."""
     rng = Random(f"market {seed} {across}")
@@ -86,17 +96,18 @@ def publish(seed: int, *, across: bool) -> Market:
     while queues := [queue for queue in queues if queue]:
         queue = rng.choice(queues)
         # A symbol is active for a while, so that polls differ in what they hold.
-        for where, trade in itertools.islice(_pop(queue), rng.randint(1, 6)):
+        for copy in itertools.islice(_pop(queue), rng.randint(1, 6)):
             clock += rng.randint(0, 2_000)
-            _append(rng, market.logs[where], clock, trade)
+            log = market.logs[copy.where]
+            _append(rng, log, clock, copy)
             if rng.random() < 0.015:
-                _repeat(rng, market.logs[where], clock)
+                _repeat(rng, log, clock)
     for log in market.logs.values():
         log.end += rng.choice([0, 0, 1, 3])
     return market
 
 
-def _pop(queue: list[tuple[Where, Trade]]) -> Iterator[tuple[Where, Trade]]:
+def _pop(queue: list[_Copy]) -> Iterator[_Copy]:
     while queue:
         yield queue.pop(0)
 
@@ -119,9 +130,9 @@ def _symbols(rng: Random, market: Market) -> Iterator[_Symbol]:
             yield _Symbol("binance", "BTCUSDT", "number", [where])
 
 
-def _copies(rng: Random, symbol: _Symbol) -> list[tuple[Where, Trade]]:
-    """Give a symbol's trades in the order of publishing: some late, some twice, some never."""
-    placed: list[tuple[float, Where, Trade]] = []
+def _copies(rng: Random, symbol: _Symbol) -> list[_Copy]:
+    """Give a symbol's trades in the order of publishing: some late, some twice, some never, some with other content."""
+    placed: list[_Copy] = []
     # Where a symbol lies in several partitions, nothing but the order of reading tells two sessions apart.
     sessions = 1 if len(symbol.homes) > 1 else rng.choice([1, 1, 2, 3])
     place = 0
@@ -130,14 +141,28 @@ def _copies(rng: Random, symbol: _Symbol) -> list[tuple[Where, Trade]]:
         if not is_pinned and rng.random() < 0.08:
             continue
         delay = 0.0 if is_pinned or rng.random() > 0.1 else rng.choice([1.5, 4.5, 30.5])
-        placed.append((place + delay, rng.choice(symbol.homes), trade))
+        placed.append(_Copy(place + delay, rng.choice(symbol.homes), trade))
         if symbol.style == "nothing":
             continue
         while rng.random() < 0.13:
             far = rng.choice([0.1, 0.1, 2.2, 50.2])
-            placed.append((place + delay + far, rng.choice(symbol.homes), trade))
-    placed.sort(key=lambda one: one[0])
-    return [(where, trade) for _, where, trade in placed]
+            placed.append(_Copy(place + delay + far, rng.choice(symbol.homes), trade))
+        # Which of two contents is stored depends on the order of reading, where there are several partitions.
+        if symbol.style == "number" and len(symbol.homes) == 1 and rng.random() < 0.05:
+            far = rng.choice([0.1, 2.2, 50.2])
+            placed.append(_Copy(place + delay + far, symbol.homes[0], _differing(rng, trade), "conflict"))
+    return sorted(placed, key=lambda copy: copy.place)
+
+
+def _differing(rng: Random, trade: Trade) -> Trade:
+    """Give a trade another price, quantity or side."""
+    return rng.choice(
+        [
+            trade._replace(price=f"{rng.randint(0, 10**6)}.{rng.randint(0, 10**18 - 1):018d}"),
+            trade._replace(quantity=f"{rng.randint(10**4 + 1, 10**5)}.5"),
+            trade._replace(side={"buy": "sell", "sell": "buy", None: "buy"}[trade.side]),
+        ]
+    )
 
 
 def _trades(rng: Random, symbol: _Symbol, sessions: int) -> Iterator[tuple[Trade, bool]]:
@@ -174,13 +199,14 @@ def _trade(rng: Random, symbol: _Symbol, session: int, number: int, clock: int) 
     )
 
 
-def _append(rng: Random, log: Log, clock: int, trade: Trade) -> None:
+def _append(rng: Random, log: Log, clock: int, copy: _Copy) -> None:
+    trade = copy.trade
     if rng.random() < 0.05:
         log.end += rng.randint(1, 5)
     if rng.random() < 0.06:
         _add(log, clock, *_noise(rng, log.venue, trade))
     key = f"{trade.exchange}|{trade.symbol}".encode()
-    _add(log, clock, key, _value(log.venue, trade), "trade", trade)
+    _add(log, clock, key, _value(log.venue, trade), copy.kind, trade if copy.kind == "trade" else None)
 
 
 def _repeat(rng: Random, log: Log, clock: int) -> None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.simulation.mutate import Edit, Mutant
 
-__all__ = ["MUTANTS", "RARE"]
+__all__ = ["MUTANTS"]
 
 
 def _mutant(name: str, law: int, what: str, *edits: tuple[str, str, str]) -> Mutant:
@@ -33,10 +33,10 @@ MUTANTS: Final = (
         ("operators.route:_range_writers", "consumed if writer == counting else bare", "consumed"),
     ),
     _mutant(
-        "letters of a replay counted again",
+        "skipped messages of a replay counted again",
         1,
-        "a replayed message without a trade is counted though the table's progress has it",
-        ("connectors.iceberg.books:Books.tell", "consumed.rejected >= page.base", "consumed.rejected >= 0"),
+        "a replayed message that is no trade is counted though the table's progress has it",
+        ("connectors.iceberg.books:Books.tell", "consumed.skipped >= page.base", "consumed.skipped >= 0"),
     ),
     _mutant(
         "duplicates not counted",
@@ -57,15 +57,20 @@ MUTANTS: Final = (
     _mutant(
         "dead letters not truncated",
         2,
-        "a resume leaves what was written after its position, and the replay writes it again",
-        (f"{_LETTERS}.resume:_remove_after", "for path in tail:", "for path in ():"),
-        (f"{_LETTERS}.sink:_DeadLettersPartition._lines", "if letter.coordinates not in self._present", "if True"),
+        "a start leaves what was written behind the last commit, and the replay writes it again",
+        (f"{_LETTERS}.letters:_taken_up", "for series in there:", "for series in ():"),
     ),
     _mutant(
-        "dead letters known by nothing",
+        "dead letters of a replay written again",
         2,
-        "letters that are in the files are written again",
-        (f"{_LETTERS}.sink:_DeadLettersPartition._lines", "if letter.coordinates not in self._present", "if True"),
+        "letters below the table's progress are not left out",
+        ("connectors.iceberg.books:Books.tell", "if letter.offset >= page.base", "if True"),
+    ),
+    _mutant(
+        "dead letters not counted by their commit",
+        1,
+        "a commit records the position that the one before recorded",
+        (f"{_LETTERS}.letters:Letters.sync", "!= BEGIN", "== BEGIN"),
     ),
     _mutant(
         "events' replay filter too wide",
@@ -174,9 +179,9 @@ MUTANTS: Final = (
         "foreign rows taken for the job's",
         5,
         "rows that others appended count as seen",
-        (f"{_HISTORY}._query_trades", "where=_from(self._floor, self._progress)", "where=None"),
+        (f"{_HISTORY}._ahead", "where=_from(self._floor, self._progress)", "where=None"),
         (
-            f"{_HISTORY}._query_trades",
+            f"{_HISTORY}._ahead",
             "_as_arrow(positions)",
             '_as_arrow({**positions, TopicPartition("foreign", 0): 0})',
         ),
@@ -218,10 +223,10 @@ MUTANTS: Final = (
         ("connectors.kafka.start:_choose", "watermarks.low, Origin.BEGINNING", "watermarks.high, Origin.BEGINNING"),
     ),
     _mutant(
-        "lost dead letters not missed",
-        6,
-        "a start without a store goes on from the progress though letters below it are in no file",
-        ("flows.letters:LetterCount.is_short", "return there <", "return False and there <"),
+        "dead letters written after their commit",
+        2,
+        "a commit counts letters that a crash behind it can lose",
+        (f"{_LETTERS}.letters:Letters.sync", "self._write()", "pass"),
     ),
     _mutant(
         "unfinished snapshots kept",
@@ -280,13 +285,3 @@ MUTANTS: Final = (
         ),
     ),
 )
-
-RARE: Final = {
-    "topic expired behind a store": _mutant(
-        "committed dead letters removed",
-        2,
-        "a resume removes letters below the table's progress, though no replay may bring them again",
-        (f"{_LETTERS}.resume:_final", "or coordinates.offset < reached) and", "and False) and"),
-    ),
-}
-"""Bugs that seeds show seldom: each by the chosen course (`tests.simulation.cases`) that shows it."""

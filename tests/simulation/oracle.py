@@ -27,7 +27,7 @@ class Truth:
     """Where each trade is first published: which row is stored, if a symbol's trades lie in one partition."""
     trades: dict[Trade, int] = field(default_factory=dict)
     """How many rows each trade must have: one, or more where its copies can't be told for copies."""
-    unreadable: dict[Place, Published] = field(default_factory=dict)
+    dead_letters: dict[Place, Published] = field(default_factory=dict)
     skipped: set[Place] = field(default_factory=set)
     missing: dict[tuple[str, str, int], set[int]] = field(default_factory=dict)
     """Numbers never published, by exchange, symbol and session; empty sets among them."""
@@ -45,8 +45,8 @@ def know(market: Market) -> Truth:
         for message in log.messages:
             place = Place(topic, partition, message.offset)
             truth.messages[place] = message
-            if message.kind == "unreadable":
-                truth.unreadable[place] = message
+            if message.kind in {"unreadable", "conflict"}:
+                truth.dead_letters[place] = message
             elif message.kind == "skipped":
                 truth.skipped.add(place)
             elif message.trade is not None and _is_first(message, stored_at, market.window_seconds):

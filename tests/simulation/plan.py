@@ -11,7 +11,7 @@ from tests.simulation.market import Market, Where
 
 __all__ = ["ENDING", "REFUSALS", "Fault", "Life", "Plan", "make_plan"]
 
-RAISED_ONCE: Final = ("letters.kept", "letters.resumed", "events.withdrawing", "events.withdrawn")
+RAISED_ONCE: Final = ("letters.cut", "letters.truncated", "events.withdrawing", "events.withdrawn")
 ENDING: Final = frozenset({"kill", "raise", "outage", "permanent"})
 """Kinds of faults after which a life cannot go on."""
 ANSWERS: Final = ("lost", "reset", "unknown", "conflict", "conflict")

@@ -11,12 +11,12 @@ from random import Random
 from typing import Any, Final
 
 from runtime.failpoints import Name
-from tests.simulation.checks import Fault, after_crash, at_end, late_letters
+from tests.simulation.checks import Fault, after_crash, at_end
 from tests.simulation.disks import Disks
 from tests.simulation.foreign import Foreigner
 from tests.simulation.found import Found, look
 from tests.simulation.life import Ended, Running, Surroundings, begin, do_foreign
-from tests.simulation.market import Market, Where, publish
+from tests.simulation.market import Market, publish
 from tests.simulation.mutate import Mutant
 from tests.simulation.oracle import know
 from tests.simulation.plan import REFUSALS, Life, Plan, make_plan
@@ -47,10 +47,8 @@ class Outcome:
     refused: int = 0
     rows: int = 0
     """Rows checked, at each look."""
-    lacking_letters: int = 0
-    """Dead letters that a crash left out of the files until the next life, though the table counts them."""
-    double_letters: int = 0
-    """Dead letters that a crash left twice until the next life."""
+    pending_letters: int = 0
+    """Dead letters that a crash left in the files before the commit that would have counted them."""
     passings: Counter[Name] = field(default_factory=Counter)
 
 
@@ -171,11 +169,7 @@ class _Simulation:
         if life.refused == "shorter":
             where = next(where for where in sorted(ends) if reached.get(where))
             ends[where] = reached[where] - 1
-        lows: dict[Where, int] = {}
-        # Letters that a crash left out can be had again from the broker alone.
-        if life.is_expired and not late_letters(self._founds[-1], self._truth)[0]:
-            lows = reached
-        return Window(ends, lows)
+        return Window(ends, reached if life.is_expired else {})
 
     def _judge(self, life: Life, ended: Ended) -> None:
         self.outcome.crashes += ended.how == "crashed"
@@ -204,14 +198,12 @@ class _Simulation:
     def _check(self, *, is_last: bool) -> None:
         if self.outcome.faults:
             return
-        found = look(self._disks.data, self._disks.letters, self._files)
+        found = look(self._disks.data, self._disks.all_letters(), self._files)
         self._founds.append(found)
         self.outcome.rows += len(found.rows)
         check = at_end if is_last else after_crash
         self.outcome.faults += check(found, self._truth, self._market, self._disks.journal)
-        lacking, double = late_letters(found, self._truth)
-        self.outcome.lacking_letters += lacking
-        self.outcome.double_letters += double
+        self.outcome.pending_letters += found.pending_letters
 
     def _note(self, ended: Ended, who: str, *, is_right: bool) -> None:
         if not is_right:

@@ -58,7 +58,7 @@ def test_markets_hold_every_fault() -> None:
     markets = [publish(seed, across=False) for seed in range(20)]
     logs = [log for market in markets for log in market.logs.values()]
     messages = [message for log in logs for message in log.messages]
-    assert {message.kind for message in messages} == {"trade", "unreadable", "skipped"}
+    assert {message.kind for message in messages} == {"trade", "conflict", "unreadable", "skipped"}
     assert any(message.value is None for message in messages)
     assert any(len(log.messages) < log.end for log in logs)
     assert {log.venue for log in logs} == {"k2", "binance-spot"}
@@ -103,7 +103,10 @@ def _found(market: Market, truth: Truth) -> Found:
         for session, missing in truth.missing.items()
         for event, first in [("session_started", 0), *(("gap_opened", number) for number in sorted(missing))]
     ]
-    letters = [Letter(place, message.key, message.value) for place, message in truth.unreadable.items()]
+    letters = [
+        Letter(place, message.key, message.value, "conflict" if message.kind == "conflict" else "malformed")
+        for place, message in truth.dead_letters.items()
+    ]
     commits = [{"k2.progress": '{"writers": {"0": {"trades:0": {}}}}', "added-records": "7", "k2.stored": "7"}]
     return Found(rows, events, letters, {"0": _books(market, truth)}, foreign=[0, 1], commits=commits)
 
@@ -116,7 +119,7 @@ def _books(market: Market, truth: Truth) -> dict[str, dict[str, int]]:
             for name, places in (
                 ("received", truth.messages),
                 ("stored", truth.rows),
-                ("dead_letters", truth.unreadable),
+                ("dead_letters", truth.dead_letters),
                 ("skipped", truth.skipped),
             )
         }

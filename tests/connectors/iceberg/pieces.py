@@ -1,5 +1,6 @@
 """Slices of trades with every column of the table, made from plain rows; and the table read back."""
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -9,11 +10,15 @@ from typing import Any
 import numpy as np
 from pyiceberg.table import Table
 
+from connectors.dead_letters import Letters
 from connectors.iceberg.handle import TableHandle
 from connectors.iceberg.tables import TableName
 from connectors.iceberg.writer import OnCommit, TradesWriter
 from runtime.settings import Settings, read_settings
-from trades.batch import NULL_TIME, Consumed, MessageBatch, TradeBatch, TradeColumns, TradeSlice
+from trades.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, TradeSlice
+from trades.consumed import Consumed
+from trades.dead_letter import DeadLetter
+from trades.reasons import Reason
 from trades.symbols import SYMBOLS
 from trades.verdicts import STORED
 
@@ -108,8 +113,24 @@ def read_to(
         partition,
         0,
         next_offset,
-        np.array(rejected, dtype=np.int64),
+        tuple(letter(partition, offset) for offset in rejected),
         np.array(skipped, dtype=np.int64),
+    )
+
+
+def letter(partition: int, offset: int) -> DeadLetter:
+    """Give an unreadable message."""
+    return DeadLetter(
+        topic="trades",
+        partition=partition,
+        offset=offset,
+        kafka_timestamp=None,
+        key=None,
+        value="{",
+        reason=Reason.MALFORMED,
+        error="not JSON",
+        error_type="ValueError",
+        venue="k2",
     )
 
 
@@ -123,7 +144,13 @@ def writer_of(
 ) -> TradesWriter:
     """Begin a writer as a process of its own would."""
     handle = TableHandle(settings, TableName.TRADES, None)
-    return TradesWriter(writer, handle, handle.committer().progress().of(writer), on_commit, flush_rows)
+    progress = handle.committer().progress().of(writer)
+    return TradesWriter(writer, handle, progress, letters_of(settings), on_commit, flush_rows)
+
+
+def letters_of(settings: Settings) -> Letters:
+    """Begin a series of dead letters that no other writer of the test has."""
+    return Letters(settings.dead_letter_folder, f"{uuid.uuid4().hex}-", {}, settings.dlq_file_bytes_max)
 
 
 def rows_of(table: Table) -> list[dict[str, Any]]:

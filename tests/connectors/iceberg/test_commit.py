@@ -17,7 +17,7 @@ from connectors.iceberg.progress import progress_of
 from connectors.iceberg.tables import TableName, open_table
 from connectors.iceberg.writer import TradesWriter
 from runtime.settings import Settings
-from tests.connectors.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
+from tests.connectors.iceberg.pieces import Row, letters_of, offsets_of, piece_of, read_to, settings_in, writer_of
 from trades.errors import FencedError, TableError, UnreachableError
 from trades.progress import TopicPartition
 
@@ -47,7 +47,7 @@ class Catalog:
         self._catalog = committer.table.catalog
         self._commit = self._catalog.commit_table
         self._monkeypatch = monkeypatch
-        self.writer = TradesWriter("0", handle, committer.progress().of("0"))
+        self.writer = TradesWriter("0", handle, committer.progress().of("0"), letters_of(settings))
 
     def answer(self, answer: Callable[[Callable[[], Any], int], Any]) -> None:
         """Let `answer(commit, number)` say what becomes of each commit."""

@@ -20,7 +20,7 @@ from connectors.iceberg.retention import DAY_MS, HOUR_MS, REMOVED_MIN, Retention
 from connectors.iceberg.tables import MANIFESTS_MERGED, TableName, open_table
 from connectors.iceberg.writer import TradesWriter
 from runtime.settings import Settings
-from tests.connectors.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
+from tests.connectors.iceberg.pieces import Row, letters_of, offsets_of, piece_of, read_to, settings_in, writer_of
 from trades.events import EventKind, SequenceEvent
 from trades.landed import Landed
 from trades.progress import Progress, TopicPartition
@@ -233,7 +233,7 @@ def test_a_commit_in_doubt_is_found_among_many(
     """Its answer is lost, and others' commits push its snapshot out before it is looked up: it is not repeated."""
     handle = TableHandle(settings, TableName.TRADES, None)
     handle._committer = Committer(handle.committer().table, sleep=lambda _: None)
-    writer, other = TradesWriter("0", handle, {}), writer_of(settings, "1")
+    writer, other = TradesWriter("0", handle, {}, letters_of(settings)), writer_of(settings, "1")
     catalog = handle.committer().table.catalog
     commit, commits = catalog.commit_table, []
 

@@ -57,6 +57,7 @@ def test_a_recovery_store_ahead_of_the_table_is_refused(tmp_path: Path, offset: 
     writer = sink.build_part("out", "00", None)
     writer.write_batch([piece_of([Row(row) for row in range(4)]), read_to(4)])
     writer.snapshot()
+    writer.close()
     state = {"format": 1, "offsets": {"trades:0": offset}}
     again = TradesSink(settings_in(tmp_path))
     if is_ahead:

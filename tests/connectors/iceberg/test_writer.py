@@ -1,6 +1,7 @@
 """A writer's laws, against a real catalog: rows and progress in one commit, once, whatever is replayed."""
 
 import pickle
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,9 @@ from pyiceberg.table import Table
 
 from connectors.iceberg.catalog import open_catalog
 from connectors.iceberg.progress import progress_of, read_progress
+from connectors.iceberg.sink import TradesSink
 from connectors.iceberg.tables import TableName, open_table
+from runtime.dead_letter_files import Position, letters_in, recorded_letters
 from runtime.settings import Settings
 from tests.connectors.iceberg.pieces import (
     DAY,
@@ -28,7 +31,9 @@ from tests.connectors.iceberg.pieces import (
     settings_in,
     writer_of,
 )
+from trades.errors import UnreachableError
 from trades.progress import PartitionProgress, Progress, TopicPartition
+from trades.reasons import Reason
 from trades.verdicts import CONFLICT, DUPLICATE, STORED
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -142,6 +147,44 @@ def test_rows_and_progress_are_one_commit(settings: Settings, table: Table) -> N
     }
     alone = Progress.parse(snapshot.summary["k2.progress"])
     assert alone.of("0")[HERE] == PartitionProgress(10, received=2, stored=1, duplicates=1)
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Table, *, landed: bool) -> None:
+    """Unreadable messages and conflicts alike: durable before the commit, and once, whether or not it lands."""
+
+    def epoch() -> None:
+        sink = TradesSink(settings)
+        writer = sink.build_part("iceberg_out", "00", None)
+        try:
+            writer.write_batch([piece_of([Row(0), Row(1, verdict=CONFLICT, index=2)]), read_to(4, rejected=[3])])
+            with monkeypatch.context() as patch:
+                if not landed:
+                    patch.setattr(sink.committer, "commit", _fails)
+                with nullcontext() if landed else pytest.raises(UnreachableError):
+                    writer.snapshot()
+        finally:
+            writer.close()
+
+    monkeypatch = pytest.MonkeyPatch()
+    epoch()
+    landed = True
+    epoch()
+    found = list(letters_in(settings.dead_letter_folder, pytest.fail))
+    assert sorted((one.offset, one.index, str(one.reason)) for one in found) == [
+        (1, 2, "conflict"),
+        (3, 0, "malformed"),
+    ]
+    assert "of kraken BTC-USD is stored with another price" in next(
+        one.error for one in found if one.reason is Reason.CONFLICT
+    )
+    (recorded,) = recorded_letters(table.refresh().properties, "0").values()
+    (path,) = settings.dead_letter_folder.glob("dlq-*")
+    assert recorded == Position(1, path.stat().st_size)
+
+
+def _fails(_advance: object) -> None:
+    raise UnreachableError("the catalog does not answer")
 
 
 def test_an_epoch_without_anything_commits_nothing(settings: Settings, table: Table) -> None:
