@@ -20,6 +20,7 @@ from runtime.catalog import find_table
 from runtime.settings import Settings
 from trades.groups import group_of
 from trades.history import NO_TRADES, Ledger, Positions, Ranges, SeenId, SeenSession, SeenTrades, SessionKey
+from trades.off_book import joined, off_book_in
 from trades.progress import Progress, TopicPartition
 from trades.recent_kernel import RECENT, contents
 from trades.trade import SIDES
@@ -47,6 +48,7 @@ class TableHistory:
         self._trades = find_table(settings, "trades")
         self._progress = Progress() if self._trades is None else progress_of(self._trades)
         self._sessions: Mapping[int, list[SeenSession]] | None = None
+        self._off_book = [] if self._trades is None else off_book_in(self._trades.metadata.properties)
         self._ids: Mapping[int, list[SeenId]] | None = None
         self._recent: SeenTrades | None = None
         self._ledger: Ledger | None = None
@@ -61,8 +63,9 @@ class TableHistory:
         """Give the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
         with self._lock:
             if self._sessions is None:
-                rows = self._query_trades(_SESSIONS)
-                self._sessions = _by_group(map(_as_session, rows), lambda seen: seen.key[:2])
+                rows = map(_as_session, self._query_trades(_SESSIONS))
+                skipped = (seen for seen in self._off_book if seen.offset >= self._floor.get(seen.where, 0))
+                self._sessions = _by_group(joined((*rows, *skipped)), lambda seen: seen.key[:2])
             return self._sessions.get(group, ())
 
     def recent(self, group: int) -> SeenTrades:

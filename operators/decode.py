@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import bytewax.operators as op
 import numpy as np
@@ -9,7 +10,7 @@ from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 
 from runtime.metrics import MESSAGES_SKIPPED
-from trades.batch import MessageBatch, TradeBatch, TradeSlice
+from trades.batch import MessageBatch, TradeSlice
 from trades.consumed import Consumed
 from trades.dead_letter import DeadLetter
 from trades.decode import Decoded, empty_slice, split
@@ -17,6 +18,9 @@ from trades.decode import decode as decode_batch
 from trades.groups import GROUPS, group_key
 
 __all__ = ["DecodedStreams", "decode"]
+
+OFF_BOOK: Final = "off_book"
+"""Why a row is skipped: it bears one of its symbol's numbers, and is no market trade."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,17 @@ def decode(step_id: str, messages: Stream[MessageBatch]) -> DecodedStreams:
 
 
 def _keyed(decoded: Decoded) -> Iterable[tuple[str, TradeSlice]]:
-    return [(group_key(piece.group), piece) for piece in _pieces(decoded.trades)]
+    return [(group_key(piece.group), piece) for piece in _pieces(decoded)]
 
 
-def _pieces(trades: TradeBatch) -> Iterable[TradeSlice]:
+def _pieces(decoded: Decoded) -> Iterable[TradeSlice]:
     """Give a slice for each key group that has rows; at the start of a run for every group.
 
     So all groups' states are brought up to the table in one epoch, and a recovery store never holds some of them
     alone.
     """
-    pieces = split(trades)
+    trades = decoded.trades
+    pieces = split(trades, decoded.off_book)
     if not trades.source.is_first:
         return pieces
     present = {piece.group for piece in pieces}
@@ -60,6 +65,8 @@ def _consumed(decoded: Decoded) -> Consumed:
     skipped = np.array([message for message, _ in decoded.skipped], dtype=np.int64)
     for _, why in decoded.skipped:
         MESSAGES_SKIPPED.labels(why.why).inc()
+    if len(decoded.off_book):
+        MESSAGES_SKIPPED.labels(OFF_BOOK).inc(len(decoded.off_book))
     return Consumed(
         topic=source.topic,
         partition=source.partition,

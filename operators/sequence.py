@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import bytewax.operators as op
 from bytewax.dataflow import Stream
@@ -17,9 +17,13 @@ from trades.batch import TradeSlice
 from trades.events import EventKind, SequenceEvent
 from trades.history import History
 from trades.ledger import owed_events
+from trades.monotonic import GroupDisorder
 from trades.tracker import GroupTracker, Tracked
 
 __all__ = ["SequencedStreams", "sequence"]
+
+MONOTONIC: Final = "monotonic"
+"""Where a group's state holds what `monotonic` venues need."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class SequencedStreams:
 
 
 def sequence(step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int, history: History) -> SequencedStreams:
-    """Track the numbers of every symbol of a key group.
+    """Track the numbers of every symbol of a key group, as its venue gives them.
 
     State is part of the recovery snapshot and moves with its key group when workers are added or taken away. Where
     the table is ahead of it, or it is lost, what is in the table is taken as seen first: so a replay, in whatever
@@ -51,6 +55,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         self._gap_large_min = gap_large_min
         self._history: History | None = history
         self._tracker = GroupTracker(state)
+        self._disorder = GroupDisorder(None if state is None else state.get(MONOTONIC))
         self._open_gaps: dict[str, int] = {}
         self._tell_open_gaps()
         if state is not None:
@@ -61,6 +66,8 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         """Track each slice, in the order in which they came."""
         owed = self._catch_up(values[0].group)
         tracked = [self._tracker.track(piece) for piece in values]
+        for piece in values:
+            _tell_disorder(self._disorder.out_of_order(piece))
         if owed:
             tracked[0] = replace(tracked[0], events=[*owed, *tracked[0].events])
         for one in tracked:
@@ -70,7 +77,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
     def snapshot(self) -> dict[str, Any]:
         """Give the key group's state."""
         failpoint("sequence.snapshot")
-        return self._tracker.snapshot()
+        return {**self._tracker.snapshot(), MONOTONIC: self._disorder.snapshot()}
 
     def _catch_up(self, group: int) -> list[SequenceEvent]:
         """Bring the state up to the table, once; give the events that the ledger still owes for that."""
@@ -83,8 +90,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         return list(owed_events(seen, self._tracker, history.ledger())) if seen else []
 
     def _tell(self, tracked: Tracked) -> None:
-        for exchange, count in tracked.out_of_order.items():
-            OUT_OF_ORDER.labels(exchange).inc(count)
+        _tell_disorder(tracked.out_of_order)
         for event in tracked.events:
             _count(event, self._gap_large_min)
         if tracked.events:
@@ -97,6 +103,11 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         for exchange, difference in change.items():
             OPEN_GAPS.labels(exchange).inc(difference)
         self._open_gaps = now
+
+
+def _tell_disorder(out_of_order: Counter[str]) -> None:
+    for exchange, count in out_of_order.items():
+        OUT_OF_ORDER.labels(exchange).inc(count)
 
 
 def _count(event: SequenceEvent, gap_large_min: int) -> None:

@@ -1,6 +1,7 @@
 """Messages to columns: compiled where a venue has a loop for it, message by message for what that leaves."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,16 @@ from trades.trade import Trade
 from trades.venues import VENUES, Venue
 from trades.venues.rows import EXCHANGE_START, MESSAGE_BYTES_MAX, SYMBOL, SYMBOL_SIZE, WIDTH, columns_of
 from trades.venues.venue import CompiledDecoder
+from trades.verdicts import SKIPPED, STORED
 
 __all__ = ["MESSAGE_BYTES_MAX", "Decoded", "decode", "decode_by_reference", "empty_slice", "split"]
+
+_NO_ROWS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of a batch's messages: each is in exactly one of the three."""
+    """What became of a batch's messages: each is in exactly one of the first three."""
 
     trades: TradeBatch
     """Rows in the order of the messages."""
@@ -29,6 +33,8 @@ class Decoded:
     """(message number in the batch, why), ascending."""
     skipped: list[tuple[int, SkippedError]]
     """Likewise, the messages that are no market trade."""
+    off_book: NDArray[np.int64]
+    """int64: the rows, ascending, that bear a number of their symbol though they are no market trade."""
 
 
 @dataclass(slots=True)
@@ -41,6 +47,11 @@ class _Read:
     rejected: list[tuple[int, RejectedError]] = field(default_factory=list)
     skipped: list[tuple[int, SkippedError]] = field(default_factory=list)
 
+    @property
+    def off_book(self) -> NDArray[np.int64]:
+        """Which of the trades are no market trade."""
+        return np.flatnonzero([not trade.is_market for trade in self.trades])
+
 
 def decode(batch: MessageBatch) -> Decoded:
     """Give a batch's trades as columns, by the rules of its venue; the same on replay.
@@ -52,29 +63,37 @@ def decode(batch: MessageBatch) -> Decoded:
         return decode_by_reference(batch)
     columns, left = _decode_compiled(venue, venue.decode_compiled, batch)
     if not len(left):
-        return Decoded(TradeBatch(batch, columns), [], [])
+        return Decoded(TradeBatch(batch, columns), [], [], _NO_ROWS)
     read = _read(venue, batch, left)
-    if read.trades:
-        columns = TradeColumns.concatenate([columns, _columns(read)])
-        columns = columns.take(np.argsort(columns.messages, kind="stable"))
-    return _decoded(batch, columns, read)
+    if not read.trades:
+        return Decoded(TradeBatch(batch, columns), read.rejected, read.skipped, _NO_ROWS)
+    off_book = len(columns) + read.off_book
+    columns = TradeColumns.concatenate([columns, _columns(read)])
+    order = np.argsort(columns.messages, kind="stable")
+    rows = np.flatnonzero(np.isin(order, off_book))
+    return Decoded(TradeBatch(batch, columns.take(order)), read.rejected, read.skipped, rows)
 
 
 def decode_by_reference(batch: MessageBatch) -> Decoded:
     """Give what `decode` gives, by the reference decoder alone."""
     read = _read(VENUES[batch.venue], batch, np.arange(len(batch), dtype=np.int32))
-    return _decoded(batch, _columns(read), read)
+    return Decoded(TradeBatch(batch, _columns(read)), read.rejected, read.skipped, read.off_book)
 
 
-def split(trades: TradeBatch) -> list[TradeSlice]:
-    """Give one slice for each key group that has rows, the rows ascending; verdicts and sessions are zeros."""
+def split(trades: TradeBatch, off_book: NDArray[np.int64] | None = None) -> list[TradeSlice]:
+    """Give one slice for each key group that has rows, the rows ascending.
+
+    Nothing is said of them yet, but that the rows `off_book` are `SKIPPED`; sessions are zeros.
+    """
     symbols = trades.columns.symbols
     rows = np.empty(len(symbols), dtype=np.int32)
     ends = np.zeros(GROUPS, dtype=np.int64)
     _split(symbols, SYMBOLS.groups, rows, ends)
     shares = np.split(rows, ends[:-1])
+    verdicts = np.full(len(symbols), STORED, dtype=np.uint8)
+    verdicts[_NO_ROWS if off_book is None else off_book] = SKIPPED
     return [
-        TradeSlice(trades, group, share, np.zeros(len(share), dtype=np.uint8), np.zeros(len(share), dtype=np.int32))
+        TradeSlice(trades, group, share, verdicts[share], np.zeros(len(share), dtype=np.int32))
         for group, share in enumerate(shares)
         if len(share)
     ]
@@ -156,7 +175,3 @@ def _read_one(venue: Venue, batch: MessageBatch, message: int) -> list[Trade]:
 
 def _columns(read: _Read) -> TradeColumns:
     return TradeColumns.from_trades(read.trades, read.messages, read.indexes)
-
-
-def _decoded(batch: MessageBatch, columns: TradeColumns, read: _Read) -> Decoded:
-    return Decoded(TradeBatch(batch, columns), read.rejected, read.skipped)

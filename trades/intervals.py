@@ -28,6 +28,10 @@ class IntervalSet:
         self._starts = array("q", starts)
         self._ends = array("q", ends)
 
+    def __len__(self) -> int:
+        """Give the number of ranges."""
+        return len(self._starts)
+
     def __contains__(self, number: int) -> bool:
         place = bisect_right(self._starts, number)
         return place > 0 and number <= self._ends[place - 1]

@@ -20,7 +20,7 @@ from trades.sequence import Event, Placement, SymbolSequence
 from trades.symbols import SYMBOLS
 from trades.tracker_kernel import BOUNDARY, COLUMNS, SESSION, follow
 from trades.venues import VENUES, SequenceMode
-from trades.verdicts import CONFLICT, DUPLICATE, STORED
+from trades.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
 
 __all__ = ["GroupTracker", "Tracked", "is_contiguous"]
 
@@ -103,13 +103,15 @@ class GroupTracker:
     def track(self, piece: TradeSlice) -> Tracked:
         """Place every row that has a number, on a venue that counts its trades without holes.
 
-        Other rows keep their verdict and session. The slice given is left as it is.
+        Other rows keep their verdict and session. A row that is no market trade is placed like the others, since its
+        number is not missing, and stays `SKIPPED`. The slice given is left as it is.
         """
         if not len(piece) or not is_contiguous(piece.batch):
             return Tracked(piece, [], Counter())
         self._make_slots(piece.batch.columns.symbols[piece.rows])
         source = piece.batch.source
         self._positions[TopicPartition(source.topic, source.partition)] = piece.batch.offset(int(piece.rows[-1])) + 1
+        off_book = piece.verdicts == SKIPPED
         piece = replace(piece, verdicts=piece.verdicts.copy(), sessions=piece.sessions.copy())
         columns = piece.batch.columns
         started = np.empty(len(piece), dtype=np.int32)
@@ -136,6 +138,7 @@ class GroupTracker:
             )
             events.extend(_first_events(piece, started[:count]))
             if place == len(piece):
+                piece.verdicts[off_book] = SKIPPED
                 return Tracked(piece, events, out_of_order)
             placement = self._place(piece, place)
             events.extend(_ledger(piece, place, placement.events))

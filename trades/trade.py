@@ -29,3 +29,8 @@ class Trade(NamedTuple):
     """The venue's time, microseconds since the epoch, UTC."""
     received: int | None = None
     """The capture's time, likewise."""
+    is_market: bool = True
+    """False for what the venue numbers among its trades though it is no market trade: its number is seen, and no more.
+
+    Such a one needs no price and quantity.
+    """

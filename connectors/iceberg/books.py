@@ -13,7 +13,7 @@ from trades.consumed import Consumed
 from trades.dead_letter import DeadLetter
 from trades.errors import StateError
 from trades.progress import Counts, PartitionProgress, TopicPartition
-from trades.verdicts import CONFLICT, DUPLICATE, STORED
+from trades.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
 
 __all__ = ["Books", "check_recovered", "check_resume", "resume_state"]
 
@@ -87,10 +87,11 @@ class Books:
         if not is_new.any():
             return _NOWHERE, _NOWHERE
         verdicts = piece.verdicts if is_new.all() else piece.verdicts[is_new]
-        counts = np.bincount(verdicts, minlength=CONFLICT + 1)
+        counts = np.bincount(verdicts, minlength=SKIPPED + 1)
         page.stored += int(counts[STORED])
         page.duplicates += int(counts[DUPLICATE])
         page.dead_letters += int(counts[CONFLICT])
+        page.skipped += int(counts[SKIPPED])
         page.last_row_offset = max(page.last_row_offset, int(offsets.max()))
         conflicts = np.flatnonzero(is_new & (piece.verdicts == CONFLICT)) if counts[CONFLICT] else _NOWHERE
         return np.flatnonzero(is_new & (piece.verdicts == STORED)), conflicts

@@ -29,6 +29,7 @@ from runtime.metrics import (
 from trades.batch import TradeSlice
 from trades.conflicts import conflict_letters
 from trades.consumed import Consumed
+from trades.off_book import PROPERTY, OffBook
 from trades.progress import Counts, Progress
 
 __all__ = ["OnCommit", "TradesWriter"]
@@ -58,6 +59,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._letters = letters
         self._on_commit = on_commit
         self.books = Books(committed)
+        self._off_book = OffBook(self._committer.table.metadata.properties.get(PROPERTY + writer))
         self._buffer = RowBuffer(arrow_schema(self._committer.table.schema()), flush_rows)
         self._files: list[DataFile] = []
         self._newest: int | None = None
@@ -85,6 +87,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._letters.close()
 
     def _take(self, piece: TradeSlice) -> None:
+        self._off_book.add(piece, self.books.committed)
         picks, conflicts = self.books.count(piece)
         self._letters.append(conflict_letters(piece, conflicts))
         if len(picks):
@@ -110,7 +113,8 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
             return
         self._flush()
         # Durable before they are counted, so that after any crash the table counts none that is not there.
-        properties = recording(self._writer, self._letters.sync())
+        letters = recording(self._writer, self._letters.sync())
+        properties = {**letters, **self._off_book.changed(self._writer)}
         advance = Advance(self._writer, self.books.committed, moves, self._files, properties=properties)
         progress = self._land(advance)
         self._files = []

@@ -21,8 +21,11 @@ from cli.produce import RateLimit
 from runtime.child import free_port
 from tests.brokers import Broker, read_topic
 from trades.errors import K2Error
+from trades.venues import VENUES
 
 ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
+CAPTURE_OF = {"binance-futures": "binance-coinm", "coinbase": "coinbase", "okx": "okx", "bybit": "bybit"}
 
 TRADE = b'{"exchange":"x","symbol":"A-B","sequence":1,"price":"1","quantity":"1","side":"buy","timestamp":1}'
 LINES = [TRADE, b"not json", b"\xff\xfe\x00", TRADE + b"\r", b'"\xc3\xa9"', b" " + TRADE + b" "]
@@ -105,7 +108,11 @@ def test_the_topic_is_made_with_its_partitions(broker: Broker, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ([os.devnull, "--venue", "nyse"], 2, "unknown venue 'nyse'; known are binance-spot, k2"),
+        (
+            [os.devnull, "--venue", "nyse"],
+            2,
+            "unknown venue 'nyse'; known are binance-futures, binance-spot, bybit, coinbase, k2, okx",
+        ),
         (["absent.ndjson"], 2, "absent.ndjson cannot be read: No such file"),
         (["."], 2, ". cannot be read: Is a directory"),
         ([""], 2, "FILE is empty"),
@@ -157,6 +164,21 @@ def test_a_spoilt_gzip_is_published_up_to_its_fault(
     assert f"; {len(published):,} messages were published\n" in result.stderr
 
 
+@pytest.mark.parametrize("venue", ["binance-futures", "coinbase", "okx", "bybit"])
+def test_a_capture_is_keyed_by_its_venues_rule(broker: Broker, venue: str) -> None:
+    """A real capture comes back line by line, each under the exchange and symbol of its trades."""
+    topic = broker.topic(partitions=1)
+    [path] = DATA.glob(f"{CAPTURE_OF[venue]}-*.gz")
+    found = _found(_produce(broker, path, "--topic", topic, "--venue", venue, "--json"))
+    lines = gzip.decompress(path.read_bytes()).splitlines()
+    assert (found["published"], found["unkeyed"]) == (len(lines), 0)
+    trades = [VENUES[venue].decode(line)[0] for line in lines]
+    keys = [f"{trade.exchange}|{trade.symbol}".encode() for trade in trades]
+    assert [(message.key(), message.value()) for message in read_topic(broker, topic)] == [
+        *zip(keys, lines, strict=True)
+    ]
+
+
 def test_another_venue_than_was_meant_is_told(broker: Broker, tmp_path: Path) -> None:
     """Lines without a key are published as they are; a warning says how many, and what the first one lacks."""
     topic = broker.topic()
@@ -166,7 +188,8 @@ def test_another_venue_than_was_meant_is_told(broker: Broker, tmp_path: Path) ->
     found = _found(result)
     assert (found["published"], found["unkeyed"]) == (4, 2)
     assert result.stderr == (
-        "k2: warning: 2 of 4 messages have no key by the rule of venue k2 (--venue knows also binance-spot); "
+        "k2: warning: 2 of 4 messages have no key by the rule of venue k2 (--venue knows also "
+        "binance-futures, binance-spot, bybit, coinbase, okx); "
         f"the first is line 3 of {tmp_path / 'foreign'}: exchange: missing\n"
     )
     assert sorted(message.value() or b"" for message in read_topic(broker, topic)) == sorted(

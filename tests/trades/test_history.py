@@ -31,7 +31,7 @@ def streams(draw: st.DrawFn) -> list[Row]:
     return [Row(sequence, at, symbol, exchange) for (exchange, symbol), sequence, at in rows]
 
 
-def _seen(rows: list[Row], verdicts: list[int], sessions: list[int]) -> list[SeenSession]:
+def table_of(rows: list[Row], verdicts: list[int], sessions: list[int]) -> list[SeenSession]:
     """Give what a table of the stored rows says, worked out with plain sets."""
     table = defaultdict[SessionKey, list[tuple[int, int, int]]](list)
     for offset, (row, verdict, session) in enumerate(zip(rows, verdicts, sessions, strict=True)):
@@ -95,7 +95,7 @@ def test_state_from_the_table_judges_as_if_it_had_seen_all(
     verdicts, sessions = before[0] + between[0], before[1] + between[1]
     since = 0 if lost else stored_at
     newest = _newest(rows[since:committed_at], verdicts[since:], sessions[since:])
-    rebuilt.absorb(_seen(rows[:committed_at], verdicts, sessions), newest)
+    rebuilt.absorb(table_of(rows[:committed_at], verdicts, sessions), newest)
     replay = rows[stored_at:committed_at]
     random.shuffle(replay)  # type: ignore[attr-defined]
     assert STORED not in _track(rebuilt, replay, stored_at)[0]
@@ -114,7 +114,7 @@ def test_state_from_the_table_judges_as_if_it_had_seen_all(
         ([(1, 10)], 1, [(3, 4)], 40, (2, 41), STORED, 1),
     ],
 )
-def test_absorbed_numbers_count_as_seen(
+def test_absorbed_numbers_count_astable_of(
     had: list[tuple[int, int]],
     session: int,
     ranges: list[tuple[int, int]],

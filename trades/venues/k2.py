@@ -15,7 +15,7 @@ from trades.symbols import EXCHANGE_BYTES_MAX
 from trades.times import checked_time, parse_time
 from trades.trade import BUY, NO_SIDE, SELL, Trade
 from trades.venues.k2_compiled import decode_k2
-from trades.venues.reading import ID_BYTES_MAX, checked, given, name, positive, read, sequence
+from trades.venues.reading import checked, decimal_text, given, identity, name, positive, read, sequence
 from trades.venues.venue import SequenceMode, Venue
 
 __all__ = ["K2", "decode", "key"]
@@ -40,7 +40,6 @@ class _Names(msgspec.Struct, gc=False):
 
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
 _NAMES: Final = msgspec.json.Decoder(_Names)
-_TEXT: Final = msgspec.json.Decoder(str)
 _SIDES: Final[dict[str | None, int]] = {None: NO_SIDE, "buy": BUY, "sell": SELL}
 
 
@@ -58,8 +57,8 @@ def decode(value: bytes) -> list[Trade]:
             symbol=name("symbol", given("symbol", message.symbol)),
             trade_id=_trade_id(message.trade_id, number),
             sequence=number,
-            price=checked("price", parse_decimal, _decimal_text("price", message.price)),
-            quantity=positive("quantity", _decimal_text("quantity", message.quantity)),
+            price=checked("price", parse_decimal, decimal_text("price", message.price)),
+            quantity=positive("quantity", decimal_text("quantity", message.quantity)),
             side=_side(message.side),
             timestamp=_time("timestamp", message.timestamp),
             received=None if message.received is None else _time("received", message.received),
@@ -80,28 +79,12 @@ def _exchange(text: str | UnsetType) -> str:
 def _trade_id(trade_id: str | UnsetType | None, number: int | None) -> str | None:
     """Give the id: the sequence stands in for one, and an explicit null without a sequence says there is none."""
     if isinstance(trade_id, str):
-        if not trade_id:
-            invalid("trade_id", "empty")
-        if len(trade_id.encode()) > ID_BYTES_MAX:
-            invalid("trade_id", f"longer than {ID_BYTES_MAX} bytes: {clipped(trade_id)}")
-        return trade_id
+        return identity("trade_id", trade_id)
     if number is not None:
         return str(number)
     if trade_id is UNSET:
         invalid("trade_id", "missing, and there is no sequence in its place")
     return None
-
-
-def _decimal_text(field: str, raw: Raw) -> str:
-    """Give the digits of a JSON string or number, as they stand."""
-    text = bytes(raw)
-    if not text:
-        invalid(field, "missing")
-    if text.startswith(b'"'):
-        return _TEXT.decode(text)
-    if text[0] not in b"-0123456789":
-        invalid(field, f"expected a decimal string or a number, got {clipped(text.decode())}")
-    return text.decode()
 
 
 def _side(side: str | None) -> int:

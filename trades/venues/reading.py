@@ -6,14 +6,28 @@ from typing import Final, NoReturn, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from trades.decimals import clipped, parse_decimal
 from trades.reasons import Reason, RejectedError, invalid
 from trades.symbols import NAME_BYTES_MAX
 from trades.venues.scan import nesting
 
-__all__ = ["ID_BYTES_MAX", "INT64_MAX", "INT64_MIN", "checked", "given", "name", "positive", "read", "sequence"]
+__all__ = [
+    "ID_BYTES_MAX",
+    "INT64_MAX",
+    "INT64_MIN",
+    "checked",
+    "decimal_text",
+    "given",
+    "identity",
+    "milliseconds",
+    "name",
+    "number_text",
+    "positive",
+    "read",
+    "sequence",
+]
 
 ID_BYTES_MAX: Final = 255
 """Longest trade id, in bytes of UTF-8."""
@@ -28,6 +42,8 @@ A = TypeVar("A")
 _GRAMMAR: Final = msgspec.json.Decoder(msgspec.Raw)
 _FIELD_ERROR: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_WHOLE: Final = re.compile(r"-?[0-9]{1,19}")
+_TEXT: Final = msgspec.json.Decoder(str)
 
 
 def read(decoder: msgspec.json.Decoder[T], value: bytes) -> T:
@@ -100,6 +116,41 @@ def sequence(field: str, number: int) -> int:
     if not INT64_MIN <= number <= INT64_MAX:
         invalid(field, f"beyond 64 bits: {clipped(number)}")
     return number
+
+
+def number_text(field: str, text: str) -> int:
+    """Give a whole number that stands as text; what is longer than 64 bits' digits is none."""
+    if not _WHOLE.fullmatch(text):
+        invalid(field, f"not a whole number of 64 bits: {clipped(text)}")
+    return sequence(field, int(text))
+
+
+def identity(field: str, text: str) -> str:
+    """Give a trade's id: not empty, not long."""
+    if not text:
+        invalid(field, "empty")
+    if len(text.encode()) > ID_BYTES_MAX:
+        invalid(field, f"longer than {ID_BYTES_MAX} bytes: {clipped(text)}")
+    return text
+
+
+def milliseconds(field: str, number: int) -> int:
+    """Give microseconds for a time that must be milliseconds since the epoch, of 13 digits: 2001 to 2286."""
+    if not 10**12 <= number < 10**13:
+        invalid(field, f"not milliseconds (13 digits): {clipped(number)}")
+    return number * 1000
+
+
+def decimal_text(field: str, raw: Raw) -> str:
+    """Give the digits of a JSON string or number, as they stand."""
+    text = bytes(raw)
+    if not text:
+        invalid(field, "missing")
+    if text.startswith(b'"'):
+        return _TEXT.decode(text)
+    if text[0] not in b"-0123456789":
+        invalid(field, f"expected a decimal string or a number, got {clipped(text.decode())}")
+    return text.decode()
 
 
 def positive(field: str, text: str) -> int:
