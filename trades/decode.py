@@ -65,19 +65,18 @@ def decode(batch: MessageBatch) -> Decoded:
     if not len(left):
         return Decoded(TradeBatch(batch, columns), [], [], _NO_ROWS)
     read = _read(venue, batch, left)
-    if not read.trades:
-        return Decoded(TradeBatch(batch, columns), read.rejected, read.skipped, _NO_ROWS)
     off_book = len(columns) + read.off_book
-    columns = TradeColumns.concatenate([columns, _columns(read)])
-    order = np.argsort(columns.messages, kind="stable")
-    rows = np.flatnonzero(np.isin(order, off_book))
-    return Decoded(TradeBatch(batch, columns.take(order)), read.rejected, read.skipped, rows)
+    if read.trades:
+        columns = TradeColumns.concatenate([columns, _columns(read)])
+        order = np.argsort(columns.messages, kind="stable")
+        columns, off_book = columns.take(order), np.flatnonzero(np.isin(order, off_book))
+    return _decoded(batch, columns, read, off_book)
 
 
 def decode_by_reference(batch: MessageBatch) -> Decoded:
     """Give what `decode` gives, by the reference decoder alone."""
     read = _read(VENUES[batch.venue], batch, np.arange(len(batch), dtype=np.int32))
-    return Decoded(TradeBatch(batch, _columns(read)), read.rejected, read.skipped, read.off_book)
+    return _decoded(batch, _columns(read), read, read.off_book)
 
 
 def split(trades: TradeBatch, off_book: NDArray[np.int64] | None = None) -> list[TradeSlice]:
@@ -175,3 +174,7 @@ def _read_one(venue: Venue, batch: MessageBatch, message: int) -> list[Trade]:
 
 def _columns(read: _Read) -> TradeColumns:
     return TradeColumns.from_trades(read.trades, read.messages, read.indexes)
+
+
+def _decoded(batch: MessageBatch, columns: TradeColumns, read: _Read, off_book: NDArray[np.int64]) -> Decoded:
+    return Decoded(TradeBatch(batch, columns), read.rejected, read.skipped, off_book)

@@ -258,7 +258,7 @@ MUTANTS: Final = (
         "the rest of a batch is dead-lettered with a message that cannot be read",
         (
             "trades.decode:_decoded",
-            "return Decoded(TradeBatch(batch, columns), read.rejected, read.skipped)",
+            "return Decoded(TradeBatch(batch, columns), read.rejected, read.skipped, off_book)",
             _NEIGHBOURS,
         ),
     ),
