@@ -23,7 +23,7 @@ why = dict(read.rejected)
 good = columns.messages < min(why, default=len(batch))
 for message in set(columns.messages[~good].tolist()):
     why[message] = RejectedError(Reason.INVALID, "value: beside one that is")
-return Decoded(TradeBatch(batch, columns.take(np.flatnonzero(good))), sorted(why.items()), read.skipped)"""
+return Decoded(TradeBatch(batch, columns.take(np.flatnonzero(good))), sorted(why.items()), read.skipped, off_book)"""
 
 MUTANTS: Final = (
     _mutant(

@@ -1,0 +1,209 @@
+"""The hard cases of numbering, each as a row of a table, of the specification and of what the job runs alike."""
+
+import pickle
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import pytest
+
+from tests.trades.forms import FORMS, Columnar, Form
+from tests.trades.trade_slices import Row, slice_of
+from trades.deduplication import GroupDeduplicator
+from trades.events import EventKind
+from trades.sequence import Event
+from trades.tracker import GroupTracker
+from trades.verdicts import DUPLICATE, STORED
+
+MIN, MAX = -(2**63), 2**63 - 1
+DAY: Final = 86_400_000_000
+STARTED, OPENED, FILLED = EventKind.SESSION_STARTED, EventKind.GAP_OPENED, EventKind.GAP_FILLED
+OTHER: Final = "ETH-USD"
+
+
+@pytest.fixture(params=FORMS.values(), ids=FORMS)
+def form(request: pytest.FixtureRequest) -> Form:
+    """Give a tracker that has seen nothing, of each form."""
+    make: Callable[[], Form] = request.param
+    return make()
+
+
+class Case(NamedTuple):
+    """What was seen, what comes, and what is said of it."""
+
+    saw: tuple[int, int, int] | None
+    """First and last number seen, and the latest time."""
+    rows: list[Row]
+    stored: list[bool]
+    sessions: list[int]
+    events: list[Event]
+
+
+def upward(first: int, last: int, at: int, symbol: str = "BTC-USD") -> list[Row]:
+    """Give numbers that follow one another, one each microsecond from `at` on."""
+    return [Row(number, at + place, symbol) for place, number in enumerate(range(first, last + 1))]
+
+
+CASES: Final = {
+    "a restart to 1 straight after 1,000,000 with no pause": Case(
+        (1, 1_000_000, 100),
+        upward(1, 3, 101),
+        [True] * 3,
+        [2] * 3,
+        [(STARTED, 2, 1, 1)],
+    ),
+    "a restart whose first 40 numbers were lost": Case(
+        (1, 1_000_000, 100),
+        upward(41, 43, 101),
+        [True] * 3,
+        [2] * 3,
+        [(STARTED, 2, 41, 41)],
+    ),
+    "a lost first number of a restart that comes late after all": Case(
+        (1, 1_000_000, 100),
+        [*upward(41, 43, 101), Row(39, 101)],
+        [True] * 4,
+        [2] * 4,
+        [(STARTED, 2, 41, 41), (OPENED, 2, 40, 40)],
+    ),
+    "a straggler of the old session after the restart": Case(
+        (1, 1_000_000, 100),
+        [*upward(1, 2, 101), Row(1_000_001, 99), Row(3, 103)],
+        [True] * 4,
+        [2, 2, 1, 2],
+        [(STARTED, 2, 1, 1)],
+    ),
+    "a straggler of the old session that leaves a hole": Case(
+        (1, 1_000_000, 100),
+        [*upward(1, 2, 101), Row(1_000_003, 99), Row(1_000_001, 99)],
+        [True] * 4,
+        [2, 2, 1, 1],
+        [(STARTED, 2, 1, 1), (OPENED, 1, 1_000_001, 1_000_002), (FILLED, 1, 1_000_001, 1_000_001)],
+    ),
+    "a duplicate from before the restart": Case(
+        (1, 1_000_000, 100),
+        [*upward(1, 2, 101), Row(1_000_000, 100), Row(2, 7)],
+        [True, True, False, False],
+        [2, 2, 1, 1],
+        [(STARTED, 2, 1, 1)],
+    ),
+    "a restart after 20 trades": Case(
+        (1, 1_000_000, 100),
+        [*upward(1, 20, 101), *upward(1, 2, 121)],
+        [True] * 22,
+        [2] * 20 + [3] * 2,
+        [(STARTED, 2, 1, 1), (STARTED, 3, 1, 1)],
+    ),
+    "a session of another symbol untouched": Case(
+        (1, 1_000_000, 100),
+        [Row(7, 50, OTHER), *upward(1, 2, 101), Row(8, 102, OTHER), Row(7, 50, OTHER)],
+        [True, True, True, True, False],
+        [1, 2, 2, 1, 1],
+        [(STARTED, 1, 7, 7), (STARTED, 2, 1, 1)],
+    ),
+    "an exact duplicate 3 days later": Case(
+        (1, 10, 100),
+        [Row(11, 101), Row(12, 102 + 3 * DAY), Row(11, 101), Row(10, 100)],
+        [True, True, False, False],
+        [1] * 4,
+        [],
+    ),
+    "a weekend's silence": Case((1, 10, 100), [Row(11, 100 + 2 * DAY)], [True], [1], []),
+    "a batch in descending order": Case(
+        (1, 1, 0),
+        [Row(number, number) for number in range(6, 1, -1)],
+        [True] * 5,
+        [1] * 5,
+        [(OPENED, 1, 2, 5), *((FILLED, 1, number, number) for number in (5, 4, 3, 2))],
+    ),
+    "a batch in descending order that is the first": Case(
+        None,
+        [Row(number, number) for number in range(6, 0, -1)],
+        [True] * 6,
+        [1] * 6,
+        [(STARTED, 1, 6, 6)],
+    ),
+    "negative numbers": Case(
+        (-5, -3, 10),
+        [Row(-2, 11), Row(1, 12), Row(0, 12), Row(-5, 9), Row(-7, 10)],
+        [True, True, True, False, True],
+        [1] * 5,
+        [(OPENED, 1, -1, 0), (FILLED, 1, 0, 0), (OPENED, 1, -6, -6)],
+    ),
+    "the first and the last number of 64 bits": Case(
+        None,
+        [Row(MIN, 1), Row(MIN + 1, 2), Row(MAX, 3), Row(MAX, 3), Row(0, 3), Row(MIN, 1)],
+        [True, True, True, False, True, False],
+        [1] * 6,
+        [(STARTED, 1, MIN, MIN), (OPENED, 1, MIN + 2, -1), (OPENED, 1, 0, MAX - 1), (FILLED, 1, 0, 0)],
+    ),
+    "the least number right after the largest": Case(
+        (1, MAX, 5), [Row(MIN, 6), Row(MIN + 1, 6)], [True, True], [2, 2], [(STARTED, 2, MIN, MIN)]
+    ),
+    "the first and the last time of 64 bits": Case(
+        None,
+        [Row(1, MIN), Row(2, MAX), Row(1, MIN), Row(3, MIN)],
+        [True, True, False, True],
+        [1] * 4,
+        [(STARTED, 1, 1, 1)],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_hard_cases(form: Form, case: Case) -> None:
+    """Each trade is stored or known, in its session, and the ledger is told what the rules name."""
+    if case.saw is not None:
+        form.saw(*case.saw)
+    said = form.track(case.rows)
+    assert [verdict == STORED for verdict in said.verdicts] == case.stored
+    assert {*said.verdicts} <= {STORED, DUPLICATE}
+    assert said.sessions == case.sessions
+    assert said.events == case.events
+
+
+@pytest.mark.parametrize("make", [FORMS["plain"], FORMS["columnar"]], ids=["plain", "columnar"])
+def test_a_gap_of_5_000_000_filled_from_both_ends_and_the_middle(make: Callable[[], Form]) -> None:
+    """Memory stays small while it fills, whatever came, and what is missing is what was not given."""
+    form = make()
+    form.saw(1, 1, 0)
+    form.track([Row(5_000_002, 1)])
+    low, high = range(2, 2_002), range(5_000_001, 4_998_001, -1)
+    up, down = range(2_500_000, 2_501_000), range(2_499_999, 2_498_999, -1)
+    middle = [number for both in zip(up, down, strict=True) for number in both]
+    for numbers in (low, high, middle):
+        assert {*form.track([Row(number, 1) for number in numbers]).verdicts} == {STORED}
+    assert form.ranges() == [[(1, 2_001), (2_499_000, 2_500_999), (4_998_002, 5_000_002)]]
+
+
+def test_the_state_of_a_gap_of_5_000_000_is_small() -> None:
+    """A snapshot of a symbol with such a gap, thousands of its numbers filled, is below a kilobyte."""
+    form = Columnar()
+    form.track([Row(1, 0), Row(5_000_002, 1), *(Row(number, 1) for number in range(5_000_001, 4_997_001, -1))])
+    assert len(pickle.dumps(form.tracker.snapshot())) < 1_000
+
+
+def test_a_gap_closes_when_all_of_it_came(form: Form) -> None:
+    """From both ends and the middle at once, down to the last number: nothing is left open."""
+    form.saw(1, 1, 0)
+    form.track([Row(302, 1)])
+    thirds = zip(range(2, 102), range(301, 201, -1), range(102, 202), strict=True)
+    form.track([Row(number, 1) for three in thirds for number in three])
+    assert form.ranges() == [[(1, 302)]]
+
+
+def test_two_identical_trades_without_ids(form: Form) -> None:
+    """Both are kept, by the tracker and by the window: they can both be real."""
+    rows = [Row(None, 5), Row(None, 5)]
+    assert form.track(rows).verdicts == [STORED, STORED]
+    piece = GroupDeduplicator(DAY).deduplicate(GroupTracker().track(slice_of(rows)).piece)
+    assert piece.verdicts.tolist() == [STORED, STORED]
+
+
+@pytest.mark.parametrize("venue", ["okx", "bybit"])
+def test_a_hole_where_holes_mean_nothing(form: Form, venue: str) -> None:
+    """Nothing is missing on a monotonic venue, nor where an id bears no order; a copy is left to its id."""
+    said = form.track([Row(1, 1), Row(9, 2), Row(9, 2), Row(3, 3)], venue)
+    assert (said.verdicts, said.sessions, said.events, form.events) == ([STORED] * 4, [0] * 4, [], [])
+    rows = [Row(1, 1, trade_id="1"), Row(9, 2, trade_id="9"), Row(9, 2, trade_id="9")]
+    piece = GroupDeduplicator(DAY).deduplicate(slice_of(rows, venue=venue))
+    assert piece.verdicts.tolist() == [STORED, STORED, DUPLICATE]
