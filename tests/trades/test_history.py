@@ -114,7 +114,7 @@ def test_state_from_the_table_judges_as_if_it_had_seen_all(
         ([(1, 10)], 1, [(3, 4)], 40, (2, 41), STORED, 1),
     ],
 )
-def test_absorbed_numbers_count_astable_of(
+def test_absorbed_numbers_count_as_seen(
     had: list[tuple[int, int]],
     session: int,
     ranges: list[tuple[int, int]],

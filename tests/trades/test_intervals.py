@@ -41,6 +41,17 @@ def test_ends_and_gaps(numbers: list[int]) -> None:
     assert (intervals.top_start, intervals.gap_count) == (runs[-1][0], len(runs) - 1)
 
 
+@given(st.lists(st.integers(-15, 15), min_size=1, max_size=30))
+def test_what_is_missing_is_what_a_plain_set_lacks(numbers: list[int]) -> None:
+    """Between its ends, all numbers that are not members lie in the ranges missing, which neither overlap nor touch."""
+    intervals = IntervalSet()
+    for number in numbers:
+        intervals.add(number)
+    missing = [number for first, last in intervals.missing() for number in range(first, last + 1)]
+    assert missing == sorted({*range(min(numbers), max(numbers))} - {*numbers})
+    assert len(intervals) == len(intervals.missing()) + 1 == len(ranges_of({*numbers}))
+
+
 @given(NUMBERS)
 def test_bytes_bring_it_back(numbers: list[int]) -> None:
     """What is written as bytes comes back the same."""
