@@ -111,7 +111,6 @@ class GroupTracker:
         self._make_slots(piece.batch.columns.symbols[piece.rows])
         source = piece.batch.source
         self._positions[TopicPartition(source.topic, source.partition)] = piece.batch.offset(int(piece.rows[-1])) + 1
-        off_book = piece.verdicts == SKIPPED
         piece = replace(piece, verdicts=piece.verdicts.copy(), sessions=piece.sessions.copy())
         columns = piece.batch.columns
         started = np.empty(len(piece), dtype=np.int32)
@@ -138,7 +137,6 @@ class GroupTracker:
             )
             events.extend(_first_events(piece, started[:count]))
             if place == len(piece):
-                piece.verdicts[off_book] = SKIPPED
                 return Tracked(piece, events, out_of_order)
             placement = self._place(piece, place)
             events.extend(_ledger(piece, place, placement.events))
@@ -154,8 +152,9 @@ class GroupTracker:
         sequence = self._sequence(slot)
         number, timestamp = int(columns.sequences[row]), int(columns.timestamps[row])
         placement = sequence.place(number, timestamp)
-        mixed = content(columns.prices[row], columns.quantities[row], int(columns.sides[row]), timestamp)
-        piece.verdicts[place] = self._verdict(placement, slot, number, mixed)
+        if piece.verdicts[place] != SKIPPED:
+            mixed = content(columns.prices[row], columns.quantities[row], int(columns.sides[row]), timestamp)
+            piece.verdicts[place] = self._verdict(placement, slot, number, mixed)
         piece.sessions[place] = placement.session
         self._settle(slot, sequence)
         return placement

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from trades.compiled import compiled
 from trades.recent_kernel import Ring, content, recall, remember
-from trades.verdicts import CONFLICT, DUPLICATE, STORED
+from trades.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
 
 __all__ = ["BOUNDARY", "COLUMNS", "HIGHEST", "LATEST", "SESSION", "TOP_START", "follow"]
 
@@ -48,6 +48,16 @@ def _is_repeat(slot: NDArray[np.int64], sequence: int, timestamp: int) -> bool:
 
 
 @compiled
+def _judged(verdict: int, recent: Ring, slot: int, session: int, sequence: int, mixed: int) -> int:
+    """Keep a trade that is stored; tell a conflict from a repeat of one."""
+    if verdict == STORED:
+        remember(recent, slot, session, sequence, mixed)
+    elif recall(recent, slot, session, sequence, mixed):
+        return CONFLICT
+    return verdict
+
+
+@compiled
 def follow(
     position: int,
     rows: NDArray[np.int32],
@@ -80,7 +90,7 @@ def follow(
         slot_of: int32[symbols].
         slots: int64[slots, COLUMNS], changed in place.
         recent: of as many slots, changed in place.
-        verdicts: uint8[m], written for the rows tracked.
+        verdicts: uint8[m], written for the rows tracked; a row that is `SKIPPED` stays so, and is no content.
         sessions: int32[m], likewise.
         started: int32[m], written: the places in `rows` of symbols' first trades, ascending.
 
@@ -92,6 +102,7 @@ def follow(
         row = rows[place]
         if not has_sequence[row]:
             continue
+        is_off_book = verdicts[place] == SKIPPED
         number = slot_of[symbols[row]]
         slot = slots[number]
         sequence, timestamp = sequences[row], timestamps[row]
@@ -111,9 +122,9 @@ def follow(
         else:
             return place, count
         session = sessions[place] = slot[SESSION]
-        mixed = content(prices[row], quantities[row], sides[row], timestamp)
-        if verdicts[place] == STORED:
-            remember(recent, number, session, sequence, mixed)
-        elif recall(recent, number, session, sequence, mixed):
-            verdicts[place] = CONFLICT
+        if is_off_book:
+            verdicts[place] = SKIPPED
+        else:
+            mixed = content(prices[row], quantities[row], sides[row], timestamp)
+            verdicts[place] = _judged(verdicts[place], recent, number, session, sequence, mixed)
     return len(rows), count

@@ -15,7 +15,8 @@ from flows.ends import Ends
 from flows.trades import trades_flow
 from runtime.settings import read_settings
 from tests.flows.ends import MemorySource, Message, message_batch, run_in_memory
-from trades.batch import Consumed, MessageBatch, TradeSlice
+from trades.batch import MessageBatch, TradeSlice
+from trades.consumed import Consumed
 from trades.events import EventKind, SequenceEvent
 from trades.symbols import SYMBOLS
 from trades.verdicts import DUPLICATE, STORED
@@ -129,7 +130,7 @@ class Reassigned(MemorySource):
 
 def run_rebalanced(batches: dict[str, list[MessageBatch]], workers: int, recovery: RecoveryConfig) -> dict[str, list]:  # type: ignore[type-arg]
     """Run the flow with its state from the recovery store, and its place from the batches given."""
-    out: dict[str, list] = {"iceberg": [], "events": [], "dead_letters": []}  # type: ignore[type-arg]
+    out: dict[str, list] = {"iceberg": [], "events": []}  # type: ignore[type-arg]
     sinks = {name: TestingSink(some) for name, some in out.items()}
     ends = Ends(kafka=Reassigned(batches), **sinks)
     flow = trades_flow(ends, read_settings({}))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bytewax.testing import TestingSink, cluster_main
+from bytewax.testing import cluster_main
 
 from connectors.iceberg.progress import read_progress
 from connectors.iceberg.sink import EventsSink, TradesSink
@@ -36,7 +36,7 @@ def land(settings: Settings, numbers: list[int], first_offset: int) -> None:
     events = EventsSink(settings, progress, claim=trades.claim)
     events.open()
     source = MemorySource({"trades:0": [batch]})
-    ends = Ends(source, trades, events, TestingSink([]), TableHistory(settings))
+    ends = Ends(source, trades, events, TableHistory(settings))
     cluster_main(trades_flow(ends, settings), [], 0)
 
 

@@ -8,11 +8,12 @@ from tests.trades.trade_slices import Row, slice_of
 from trades.events import SequenceEvent
 from trades.history import SeenSession, SessionKey
 from trades.progress import TopicPartition
-from trades.sequence import Event, SymbolSequence
+from trades.recent import PlainRecent
+from trades.sequence import Event, Placement, SymbolSequence
 from trades.symbols import SYMBOLS
 from trades.tracker import GroupTracker
 from trades.venues import VENUES, SequenceMode
-from trades.verdicts import STORED
+from trades.verdicts import CONFLICT, DUPLICATE, STORED
 
 __all__ = ["FORMS", "Columnar", "Form", "Plain", "Said"]
 
@@ -46,11 +47,12 @@ class Form(Protocol):
 
 
 class Plain:
-    """The specification: one `SymbolSequence` a symbol, asked row by row."""
+    """The specification: one `SymbolSequence` and one `PlainRecent` a symbol, asked row by row."""
 
     def __init__(self) -> None:
         self.events: list[SequenceEvent] = []
         self._sequences = defaultdict[tuple[str, str], SymbolSequence](SymbolSequence)
+        self._recent = defaultdict[tuple[str, str], PlainRecent](PlainRecent)
         self._offset = 0
 
     def track(self, rows: Sequence[Row], venue: str = "k2") -> Said:
@@ -67,13 +69,21 @@ class Plain:
             said.sessions.append(0)
             return False
         placement = self._sequences[row.exchange, row.symbol].place(row.sequence, row.timestamp)
-        said.verdicts.append(placement.verdict)
+        said.verdicts.append(self._verdict(row, placement))
         said.sessions.append(placement.session)
         said.events.extend(placement.events)
         for kind, session, first, last in placement.events:
             where = row.timestamp, "trades", 0, offset
             self.events.append(SequenceEvent(row.exchange, row.symbol, session, kind, first, last, *where))
         return placement.out_of_order
+
+    def _verdict(self, row: Row, placement: Placement) -> int:
+        recent = self._recent[row.exchange, row.symbol]
+        trade = placement.session, row.sequence, (row.price, row.timestamp)
+        if placement.verdict == STORED:
+            recent.add(*trade)
+            return STORED
+        return CONFLICT if recent.differs(*trade) else DUPLICATE
 
     def saw(self, first: int, last: int, latest: int) -> None:
         """Take all numbers of a range, and a time, as the first session of the usual symbol."""

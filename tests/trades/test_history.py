@@ -43,7 +43,7 @@ def table_of(rows: list[Row], verdicts: list[int], sessions: list[int]) -> list[
     ]
 
 
-def _newest(rows: list[Row], verdicts: list[int], sessions: list[int]) -> SeenTrades:
+def newest_of(rows: list[Row], verdicts: list[int], sessions: list[int]) -> SeenTrades:
     """Give the stored trades of a few rows, all of them among the newest."""
     stored = [
         (row, session)
@@ -94,7 +94,7 @@ def test_state_from_the_table_judges_as_if_it_had_seen_all(
     rebuilt = GroupTracker(None if lost else snapshot)
     verdicts, sessions = before[0] + between[0], before[1] + between[1]
     since = 0 if lost else stored_at
-    newest = _newest(rows[since:committed_at], verdicts[since:], sessions[since:])
+    newest = newest_of(rows[since:committed_at], verdicts[since:], sessions[since:])
     rebuilt.absorb(table_of(rows[:committed_at], verdicts, sessions), newest)
     replay = rows[stored_at:committed_at]
     random.shuffle(replay)  # type: ignore[attr-defined]

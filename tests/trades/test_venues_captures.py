@@ -14,7 +14,8 @@ import pytest
 
 from runtime.metrics import OUT_OF_ORDER
 from tests.flows.ends import message_batch, run_in_memory
-from trades.batch import Consumed, TradeSlice
+from trades.batch import TradeSlice
+from trades.consumed import Consumed
 from trades.events import EventKind, SequenceEvent
 from trades.symbols import SYMBOLS
 from trades.trade import SIDES
