@@ -1,10 +1,14 @@
 """What commands take from the command line, refused where it cannot be meant: an unset shell variable is no answer."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import typer
 
-__all__ = ["given_path", "given_text"]
+from trades.errors import SettingsError
+
+__all__ = ["given_path", "given_span", "given_text", "given_time"]
 
 
 def given_path(text: str) -> Path:
@@ -23,3 +27,29 @@ def given_text(text: str) -> str:
     except UnicodeEncodeError:
         raise typer.BadParameter("is not UTF-8") from None
     return text
+
+
+def given_time(option: str, text: str) -> datetime:
+    """Read a time, or a day for its begin; without a zone it is UTC.
+
+    Raises:
+        SettingsError: it is neither; the sentence names the option.
+    """
+    try:
+        time = msgspec.convert(text if "T" in text.upper() else f"{text}T00:00:00", datetime)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{option} {text!r}: not a time such as 2024-08-09T12:00:00Z") from error
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def given_span(start: str | None, end: str | None) -> tuple[datetime | None, datetime | None]:
+    """Read `--start` and `--end`: from the first on, before the second.
+
+    Raises:
+        SettingsError: one is no time, or nothing lies between them.
+    """
+    first = None if start is None else given_time("--start", start)
+    until = None if end is None else given_time("--end", end)
+    if first is not None and until is not None and first >= until:
+        raise SettingsError(f"--start {start!r} is not before --end {end!r}, so nothing lies between them")
+    return first, until

@@ -18,8 +18,10 @@ class K2(Commands):
         "produce": Command("cli.produce", "produce", "Publish captures to Kafka, each line as it is."),
         "demo": Command("cli.demo", "demo", "A market with known faults, captured by the job and compared."),
         "dlq": Command("cli.dlq", "app", "Dead letters: messages set aside, with their reasons."),
-        "gaps": Command("cli.reports", "gaps", "Sequence numbers that are missing."),
+        "gaps": Command("cli.gaps", "gaps", "Sequence numbers that are missing, and those that came late."),
+        "completeness": Command("cli.completeness", "completeness", "How much of each symbol and day is there."),
         "reconcile": Command("cli.reports", "reconcile", "Whether what was received is all accounted for."),
+        "audit": Command("cli.audit", "audit", "Each commit of the job to the table of trades."),
         "recovery": Command("cli.recovery", "app", "The recovery store: made, looked at, backed up, restored."),
     }
 

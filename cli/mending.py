@@ -53,7 +53,7 @@ def roll_forward(*, as_json: Json = False) -> None:
     }
     show_record(done, as_json=as_json)
     if not any(done.values()) and not as_json:
-        typer.echo("k2: neither table was rolled back behind the job's last commit", err=True)
+        typer.echo("k2: no table was rolled back behind the job's last commit", err=True)
 
 
 def _committer(settings: Settings, which: TableName) -> Committer:

@@ -1,43 +1,18 @@
-"""`k2 gaps` and `k2 reconcile`: what is missing, and whether the sums come out."""
+"""`k2 reconcile`: whether the sums come out."""
 
 from collections.abc import Iterator
 from dataclasses import fields
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import typer
 
-from cli.arguments import given_text
 from cli.console import Json, say_json
 from cli.rows import print_table
-from query.reports import MissingRange, Reconciliation, is_known
-from query.reports import gaps as find_gaps
+from query.reports import Reconciliation
 from query.reports import reconcile as reconcile_all
 from runtime.settings import Settings, read_settings
-from trades.errors import SettingsError
 
-__all__ = ["gaps", "reconcile"]
-
-
-def gaps(
-    *,
-    exchange: Annotated[str | None, typer.Option(parser=given_text, help="Only of an exchange.")] = None,
-    symbol: Annotated[str | None, typer.Option(parser=given_text, help="Only of a symbol.")] = None,
-    as_of: Annotated[
-        str | None, typer.Option(help="What was missing then: RFC 3339, such as 2024-08-09T12:00:00Z.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """List each range of sequence numbers that is missing now, or was at a time."""
-    settings = read_settings()
-    rows = find_gaps(settings, exchange, symbol, None if as_of is None else _time("--as-of", as_of))
-    _print("Missing", MissingRange, rows, as_json=as_json)
-    if not as_json:
-        typer.echo(f"{sum(row.missing for row in rows):,} missing in {len(rows):,} ranges", err=True)
-    if not rows and (exchange or symbol) and not is_known(settings, exchange, symbol):
-        names = " and ".join(repr(name) for name in (exchange, symbol) if name)
-        typer.echo(f"no sequence number of {names} was ever seen, so none can be missing", err=True)
+__all__ = ["reconcile"]
 
 
 def reconcile(*, as_json: Json = False) -> None:
@@ -69,12 +44,3 @@ def _print(title: str, row_type: type[Any], rows: list[Any], *, as_json: bool) -
         return
     names = [field.name for field in fields(row_type)]
     print_table(title, names, [[getattr(row, name) for name in names] for row in rows])
-
-
-def _time(option: str, text: str) -> datetime:
-    """Read a time; without a zone it is UTC."""
-    try:
-        time = msgspec.convert(text, datetime)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"{option} {text!r}: not a time such as 2024-08-09T12:00:00Z") from error
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

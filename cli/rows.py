@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import typer
@@ -11,10 +12,17 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-__all__ = ["print_table"]
+__all__ = ["Name", "print_table", "printable", "spell_seconds", "spell_time"]
 
 _TEXT_WIDTH_MIN: Final = 16
 """A longer text may be folded to so many characters, and to no fewer."""
+
+
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+class Name(int):
+    """A number that only names something: shown without commas, as other tools want it."""
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -69,7 +77,34 @@ def _print_fields(title: str, names: Sequence[str], rows: Sequence[Sequence[obje
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "NO"
+    if isinstance(value, Name):
+        return str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    # what came in a message must not steer the terminal
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(value or ""))
+    return printable(str("" if value is None else value))
+
+
+def printable(text: str) -> str:
+    """Give a text that came in a message, so that it does not steer the terminal."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def spell_seconds(seconds: float) -> str:
+    """Give a length of time in few characters.
+
+    >>> [spell_seconds(seconds) for seconds in (0, 0.25, 59, 90, 5400, 200_000)]
+    ['0 s', '0.2 s', '59 s', '1.5 min', '1.5 h', '2.3 d']
+    """
+    for unit_seconds, unit in _UNITS:
+        if seconds >= unit_seconds:
+            return f"{seconds / unit_seconds:.1f} {unit}"
+    return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
+
+
+def spell_time(time: datetime, unit: str = "seconds") -> str:
+    """Give a time to the second, or another unit of ISO 8601, UTC.
+
+    >>> spell_time(datetime(2024, 8, 9, 12, 0, 1, tzinfo=UTC), "minutes")
+    '2024-08-09 12:00'
+    """
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(" ", unit)

@@ -4,7 +4,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from itertools import groupby
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -15,11 +14,11 @@ from pyiceberg.expressions import BooleanExpression
 from connectors.iceberg.filters import any_of, rows_from
 from connectors.iceberg.progress import progress_of
 from query.engine import open_engine
-from query.reports import OPEN_RANGES
+from query.gaps import missing_ranges
 from runtime.catalog import find_table
 from runtime.settings import Settings
 from trades.groups import group_of
-from trades.history import NO_TRADES, Ledger, Positions, Ranges, SeenId, SeenSession, SeenTrades, SessionKey
+from trades.history import NO_TRADES, Ledger, Positions, SeenId, SeenSession, SeenTrades, SessionKey
 from trades.off_book import joined, off_book_in
 from trades.progress import Progress, TopicPartition
 from trades.recent_kernel import RECENT, contents
@@ -126,8 +125,8 @@ class TableHistory:
         with open_engine(self._settings) as engine:
             engine.show("sequence_events", table)
             started = engine.query(_STARTED)
-            missing = engine.query(OPEN_RANGES, {"exchange": None, "symbol": None, "as_of": None})
-        return Ledger(frozenset(map(_session_key, started)), _ranges_by_session(missing))
+            missing = missing_ranges(engine)
+        return Ledger(frozenset(map(_session_key, started)), missing)
 
 
 # Where a session's numbers have no hole they are one range; only the others' rows are looked at one by one.
@@ -252,10 +251,3 @@ def _by_group(seen: Iterable[Seen], name_of: Callable[[Seen], tuple[str, str]]) 
     for one in seen:
         groups[group_of_name(*name_of(one))].append(one)
     return groups
-
-
-def _ranges_by_session(rows: Iterable[Row]) -> Mapping[SessionKey, Ranges]:
-    return {
-        key: tuple((row["first_sequence"], row["last_sequence"]) for row in found)
-        for key, found in groupby(rows, key=_session_key)
-    }

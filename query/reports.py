@@ -1,16 +1,13 @@
-"""Reports on what is in: counts per exchange, numbers missing now, and whether the sums come out."""
+"""Reports on what is in: counts per exchange, and whether the sums come out."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
 from typing import Final
 
 import msgspec
 import pyarrow as pa
 import structlog
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo
 
 from query.engine import Engine, open_engine
 from query.tables import check_columns, existing_table
@@ -18,7 +15,7 @@ from runtime.dead_letter_files import Line, committed_lines, read_coordinates, r
 from runtime.settings import Settings
 from trades.progress import Counts, Progress, TopicPartition
 
-__all__ = ["ExchangeSummary", "MissingRange", "Reconciliation", "gaps", "is_known", "reconcile", "summary"]
+__all__ = ["ExchangeSummary", "Reconciliation", "reconcile", "summary"]
 
 PROGRESS: Final = "k2.progress"
 log = structlog.get_logger()
@@ -35,18 +32,6 @@ class ExchangeSummary:
     last: datetime
     volume: float
     """Sum of price times quantity over all symbols, about."""
-
-
-@dataclass(frozen=True, slots=True)
-class MissingRange:
-    """A range of sequence numbers that were not seen, `first_sequence` to `last_sequence` inclusive."""
-
-    exchange: str
-    symbol: str
-    session: int
-    first_sequence: int
-    last_sequence: int
-    missing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,87 +68,6 @@ _SUMMARY: Final = """
     SELECT exchange, count(DISTINCT symbol) AS symbols, count(*) AS trades, min("timestamp") AS first,
            max("timestamp") AS last, sum(price::DOUBLE * quantity::DOUBLE) AS volume
     FROM trades GROUP BY exchange ORDER BY exchange
-"""
-
-
-def gaps(
-    settings: Settings, exchange: str | None = None, symbol: str | None = None, as_of: datetime | None = None
-) -> list[MissingRange]:
-    """Give each range of numbers that is missing: what the ledger says was opened, less what was filled.
-
-    `as_of` (with its zone) asks what was missing then, by the time that events were detected at.
-
-    Raises:
-        NoTableError: there is no ledger where the settings say.
-        TableError: it is not the job's.
-    """
-    with _ledger(settings, exchange, symbol) as engine:
-        parameters = {"exchange": exchange, "symbol": symbol, "as_of": as_of}
-        return [MissingRange(**row) for row in engine.query(OPEN_RANGES, parameters)]
-
-
-def is_known(settings: Settings, exchange: str | None, symbol: str | None) -> bool:
-    """Tell whether the ledger has a numbering of an exchange or symbol: without one, nothing can be missing."""
-    with _ledger(settings, exchange, symbol) as engine:
-        return bool(engine.query(_KNOWN, {"exchange": exchange, "symbol": symbol}))
-
-
-@contextmanager
-def _ledger(settings: Settings, exchange: str | None, symbol: str | None) -> Iterator[Engine]:
-    """Give an engine that shows, as `sequence_events`, at least what the ledger has of an exchange and symbol."""
-    table = existing_table(settings, "sequence_events")
-    check_columns(table, _LEDGER_COLUMNS)
-    with open_engine(settings) as engine:
-        engine.show("sequence_events", table, where=_equal(exchange=exchange, symbol=symbol))
-        yield engine
-
-
-_LEDGER_COLUMNS: Final = (
-    "exchange",
-    "symbol",
-    "session",
-    "event",
-    "first_sequence",
-    "last_sequence",
-    "detected_at",
-)
-_KNOWN: Final = """
-    SELECT 1 FROM sequence_events
-    WHERE exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol) LIMIT 1
-"""
-
-
-# Each range is an edge up and an edge down; between two edges of a symbol's session a stretch is missing
-# where something opened covers it and nothing filled does. Neighbouring stretches of one kind are one.
-OPEN_RANGES: Final = """
-    WITH events AS (
-        SELECT exchange, symbol, session, first_sequence::HUGEINT AS low, last_sequence::HUGEINT + 1 AS high,
-               (event = 'gap_opened')::INT AS opened, (event = 'gap_filled')::INT AS filled
-        FROM sequence_events
-        WHERE event IN ('gap_opened', 'gap_filled')
-          AND exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
-          AND detected_at <= coalesce($as_of::TIMESTAMPTZ, detected_at)
-    ), edges AS (
-        SELECT exchange, symbol, session, low AS edge, opened, filled FROM events
-        UNION ALL
-        SELECT exchange, symbol, session, high AS edge, -opened, -filled FROM events
-    ), steps AS (
-        SELECT exchange, symbol, session, edge, sum(opened) AS opened, sum(filled) AS filled
-        FROM edges GROUP BY ALL
-    ), stretches AS (
-        SELECT exchange, symbol, session, edge,
-               sum(opened) OVER numbers > 0 AND sum(filled) OVER numbers = 0 AS is_missing
-        FROM steps WINDOW numbers AS (PARTITION BY exchange, symbol, session ORDER BY edge)
-    ), changes AS (
-        SELECT * FROM stretches
-        WINDOW numbers AS (PARTITION BY exchange, symbol, session ORDER BY edge)
-        QUALIFY is_missing IS DISTINCT FROM lag(is_missing) OVER numbers
-    ), ranges AS (
-        SELECT *, lead(edge) OVER (PARTITION BY exchange, symbol, session ORDER BY edge) AS until FROM changes
-    )
-    SELECT exchange, symbol, session, edge::BIGINT AS first_sequence, (until - 1)::BIGINT AS last_sequence,
-           (until - edge)::BIGINT AS missing
-    FROM ranges WHERE is_missing ORDER BY exchange, symbol, session, edge
 """
 
 
@@ -251,12 +155,6 @@ def _reconciled(
         counted.skipped,
         holds=counted.holds and counted == said and not is_doubled,
     )
-
-
-def _equal(**values: str | None) -> BooleanExpression:
-    terms = [EqualTo(name, value) for name, value in values.items() if value is not None]  # type: ignore[call-arg,arg-type]  # PyIceberg's own types miss its constructor
-    everything: BooleanExpression = AlwaysTrue()
-    return reduce(And, terms, everything)
 
 
 def _warn(line: str) -> None:

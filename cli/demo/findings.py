@@ -9,7 +9,8 @@ import structlog
 
 from cli.demo.books import GAP_LARGE_MIN, Missing, SetAside
 from query.engine import Engine, open_engine
-from query.reports import ExchangeSummary, Reconciliation, gaps, reconcile, summary
+from query.gaps import gaps
+from query.reports import ExchangeSummary, Reconciliation, reconcile, summary
 from runtime.catalog import find_table
 from runtime.dead_letter_files import letters_in
 from runtime.settings import Settings

@@ -4,6 +4,7 @@ from typing import Final
 
 from pyiceberg.table import Table
 
+from connectors.iceberg.trail import noting
 from trades.errors import FencedError
 
 __all__ = ["CLAIM", "check_claim", "claim", "claim_on"]
@@ -30,7 +31,7 @@ def claim(table: Table, mark: str) -> None:
         return
     transaction = table.transaction()
     transaction.update_snapshot(snapshot_properties={CLAIM: mark}).fast_append().commit()
-    transaction.set_properties({CLAIM: mark})
+    transaction.set_properties({CLAIM: mark, **noting(table.metadata, transaction._updates)})  # noqa: SLF001
     # Not `commit_transaction`, which retries on what it read before.
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
 

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
@@ -25,12 +25,14 @@ from connectors.iceberg.fence import Entries, check_fence
 from connectors.iceberg.lineage import LAST, check_lineage, mark_of
 from connectors.iceberg.progress import PROGRESS, progress_of
 from connectors.iceberg.tables import MANIFESTS_MERGED
+from connectors.iceberg.trail import NOTED_MAX, noted_in, noting
 from runtime.failpoints import failpoint
 from runtime.retry import OnRetry, retried
 from trades.errors import FencedError, TableError, UnreachableError
 from trades.progress import Counts, PartitionProgress, Progress
+from trades.trail import Commit
 
-__all__ = ["Advance", "Committer"]
+__all__ = ["Advance", "Committer", "Keep"]
 
 T = TypeVar("T")
 
@@ -42,6 +44,9 @@ _TOPICS: Final = "k2.topics"
 """Table property: Kafka's id of each topic as it was first read."""
 _COMMIT: Final = "k2.commit."
 """Table property, one a writer: the mark of its last commit, by which a commit in doubt is looked up."""
+
+Keep = Callable[[Sequence[Commit]], int]
+"""Keeps commits elsewhere, the oldest first; gives the last sequence number kept."""
 
 _log = structlog.get_logger()
 
@@ -97,9 +102,16 @@ class Committer:
     """
 
     def __init__(
-        self, table: Table, on_retry: OnRetry | None = None, sleep: Callable[[float], None] = time.sleep
+        self,
+        table: Table,
+        on_retry: OnRetry | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        keep: Keep | None = None,
     ) -> None:
+        """Commit to a table; where there is a `keep` its commits leave a trail, which goes there by and by."""
         self.table = table
+        self._keep = keep
+        self._kept = 0
         self._on_retry = on_retry
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -163,9 +175,14 @@ class Committer:
             SettingsError: the catalog no longer takes the credentials.
         """
         with self._lock:
+            self._keep_trail()
             self._ride_out(f"committing to table {self._name}", lambda: self._try(advance))
             failpoint("commit.seen")
             return progress_of(self.table)
+
+    def _keep_trail(self) -> None:
+        if self._keep is not None and len(noted := noted_in(self.table.metadata)) >= NOTED_MAX:
+            self._kept = self._keep(noted)
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
         """Give the topics' ids that the table knows, with those that it did not know added."""
@@ -232,8 +249,9 @@ class Committer:
         progress = progress_of(self.table).replaced(advance.writer, advance.result)
         number = self.table.metadata.next_sequence_number()
         last = mark_of(append.snapshot_id, number)
+        trail = {} if self._keep is None else noting(self.table.metadata, transaction._updates, self._kept)  # noqa: SLF001
         own = {PROGRESS: progress.text(), LAST: last, _COMMIT + advance.writer: advance.mark}
-        transaction.set_properties({**advance.properties, **own})
+        transaction.set_properties({**advance.properties, **own, **trail})
         removed = removable(self.table.metadata)
         is_removable = AssertRemovable(uuid=self.table.metadata.table_uuid, removed=removed)
         return _Attempt(

@@ -2,7 +2,8 @@
 
 import threading
 
-from connectors.iceberg.commit import Committer
+from connectors.iceberg.commit import Committer, Keep
+from connectors.iceberg.keeper import Keeper
 from connectors.iceberg.tables import TableName, connect
 from runtime.retry import OnRetry
 from runtime.settings import Settings
@@ -34,5 +35,12 @@ class TableHandle:
         with self._lock:
             if self._committer is None:
                 table = connect(self._settings, self._which, self.on_retry)
-                self._committer = Committer(table, self.on_retry)
+                self._committer = Committer(table, self.on_retry, keep=self._keep(str(table.metadata.table_uuid)))
             return self._committer
+
+    def _keep(self, table_id: str) -> Keep | None:
+        """Open the table that keeps the trail of the trades' commits."""
+        if self._which is not TableName.TRADES:
+            return None
+        kept = Committer(connect(self._settings, TableName.COMMITS, self.on_retry), self.on_retry)
+        return Keeper(kept, table_id, self._which, self.on_retry).keep

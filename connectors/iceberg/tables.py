@@ -1,4 +1,4 @@
-"""The two tables as they are made, and the check that a table found is one of them."""
+"""The tables as they are made, and the check that a table found is one of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,17 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import DayTransform, IdentityTransform
-from pyiceberg.types import DecimalType, IcebergType, IntegerType, LongType, NestedField, StringType, TimestamptzType
+from pyiceberg.types import (
+    DecimalType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    NestedField,
+    StringType,
+    StructType,
+    TimestamptzType,
+)
 from sqlalchemy.exc import IntegrityError
 
 from connectors.iceberg import retention
@@ -25,6 +35,7 @@ from connectors.iceberg.expiry import retention_in
 from runtime.retry import OnRetry, retried
 from runtime.settings import Settings
 from trades.errors import SettingsError, TableError
+from trades.progress import Counts
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -46,6 +57,7 @@ class TableName(StrEnum):
 
     TRADES = "trades"
     SEQUENCE_EVENTS = "sequence_events"
+    COMMITS = "commits"
 
 
 def _schema(*columns: tuple[str, IcebergType, bool]) -> Schema:
@@ -90,6 +102,35 @@ _SEQUENCE_EVENTS: Final = _schema(
     ("detected_at", TimestamptzType(), True),
 )
 
+_MOVE: Final = StructType(
+    *(
+        NestedField(number, name, field_type, required=True)
+        for number, (name, field_type) in enumerate(
+            (
+                ("topic", StringType()),
+                ("partition", IntegerType()),
+                ("offset", LongType()),
+                *((name, LongType()) for name in Counts.__struct_fields__),
+            ),
+            # Behind the columns and the list's element, as catalogs number them.
+            start=13,
+        )
+    )
+)
+_COMMITS: Final = _schema(
+    ("table_uuid", StringType(), True),
+    ("snapshot_id", LongType(), True),
+    ("parent_id", LongType(), False),
+    ("sequence_number", LongType(), True),
+    ("committed_at", TimestamptzType(), True),
+    ("writer", StringType(), False),
+    ("rows", LongType(), True),
+    ("files", LongType(), True),
+    ("bytes", LongType(), True),
+    ("partitions", ListType(12, _MOVE, element_required=True), True),
+    ("remark", StringType(), False),
+)
+
 _PROPERTIES: Final = {
     "format-version": "2",
     "write.format.default": "parquet",
@@ -118,22 +159,28 @@ def _ascending(schema: Schema, *names: str) -> SortOrder:
     return SortOrder(*fields)
 
 
-def _exchange_partition(field_id: int) -> PartitionField:
-    return PartitionField(1, field_id, IdentityTransform(), "exchange")
+def _first_column_partition(field_id: int, name: str = "exchange") -> PartitionField:
+    return PartitionField(1, field_id, IdentityTransform(), name)
 
 
 _DESIGNS: Final = {
     TableName.TRADES: _Design(
         schema=_TRADES,
-        spec=PartitionSpec(PartitionField(9, 1000, DayTransform(), "timestamp_day"), _exchange_partition(1001)),
+        spec=PartitionSpec(PartitionField(9, 1000, DayTransform(), "timestamp_day"), _first_column_partition(1001)),
         sort_order=_ascending(_TRADES, "symbol", "timestamp"),
     ),
     # The ledger gets few rows, so a partition by day would make one tiny file a day and exchange to no
     # reader's gain: reports read an exchange's whole history, since a gap stays open until it is filled.
     TableName.SEQUENCE_EVENTS: _Design(
         schema=_SEQUENCE_EVENTS,
-        spec=PartitionSpec(_exchange_partition(1000)),
+        spec=PartitionSpec(_first_column_partition(1000)),
         sort_order=_ascending(_SEQUENCE_EVENTS, "symbol", "timestamp"),
+    ),
+    # Also of trades' tables that were dropped since: what they were remains on record.
+    TableName.COMMITS: _Design(
+        schema=_COMMITS,
+        spec=PartitionSpec(_first_column_partition(1000, "table_uuid")),
+        sort_order=_ascending(_COMMITS, "sequence_number"),
     ),
 }
 

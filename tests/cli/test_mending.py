@@ -12,11 +12,11 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from connectors.iceberg.tables import TableName
 from connectors.kafka.producer import TradeProducer
-from query.reports import gaps, reconcile
+from query.reports import reconcile
 from runtime.catalog import open_catalog
 from tests.brokers import Broker
 from tests.flows.job import Job
-from tests.query.tables import made
+from tests.query.tables import made, missing_now
 
 
 def k2(job: Job, *arguments: object) -> Result:
@@ -55,7 +55,7 @@ def test_messages_that_expired_unread_are_given_up_aloud(
     assert json.loads(done.stdout) == {"partition": f"{job.topics}:0", "given_up_first": 100, "given_up_last": 149}
     job.run(recovery=recovery)
     assert sorted(job.table()["sequence"].to_pylist()) == [*range(1, 101), *range(151, 201)]
-    assert [(gap.first_sequence, gap.last_sequence) for gap in gaps(job.settings)] == [(101, 150)]
+    assert [gap[3:] for gap in missing_now(job.settings)] == [(101, 150)]
     (row,) = reconcile(job.settings)
     assert (row.received, row.stored, row.holds) == (150, 150, True)
 
@@ -71,7 +71,7 @@ def test_what_is_given_up_though_it_is_there_is_not_read(broker: Broker, tmp_pat
         publish(job, number + 1, number + 49)
     assert k2(job, "skip", f"{job.topics}:0", "--to", 150, "--yes").exit_code == 0
     job.run()
-    assert [(gap.first_sequence, gap.last_sequence) for gap in gaps(job.settings)] == [(101, 151)]
+    assert [gap[3:] for gap in missing_now(job.settings)] == [(101, 151)]
     assert [letter.offset for letter in job.letters()] == [150]
     (row,) = reconcile(job.settings)
     assert (row.received, row.stored, row.dead_letters, row.holds) == (150, 149, 1, True)
@@ -89,7 +89,7 @@ def test_a_rollback_is_taken_back_by_command(broker: Broker, tmp_path: Path) -> 
     code, said = job.outcome()
     assert (code, "`k2 recovery roll-forward`" in said) == (1, True)
     done = json.loads(k2(job, "roll-forward", "--json").stdout)
-    assert done == {"trades": table.history()[1].snapshot_id, "sequence_events": None}
+    assert done == {"trades": table.history()[1].snapshot_id, "sequence_events": None, "commits": None}
     publish(job, 101, 120)
     job.run()
     assert sorted(job.table()["sequence"].to_pylist()) == list(range(1, 121))
@@ -101,17 +101,17 @@ def test_a_ledger_that_was_dropped_is_rebuilt(broker: Broker, tmp_path: Path) ->
     publish(job, 1, 10)
     publish(job, 15, 20)
     job.run()
-    before = gaps(job.settings)
+    before = missing_now(job.settings)
     open_catalog(job.settings).drop_table("market_data.sequence_events")
     code, said = job.outcome()
     assert (code, "sequence_events was dropped and made anew" in said) == (1, True)
     publish(job, 21, 22)
     job.run(recovery=False)
-    assert gaps(job.settings) == before != []
+    assert missing_now(job.settings) == before != []
     code, said = job.outcome()
     assert (code, "the recovery store is of another table than market_data.sequence_events" in said) == (1, True)
     job.run(recovery=False)
-    assert gaps(job.settings) == before
+    assert missing_now(job.settings) == before
     assert job.table("sequence_events").num_rows == 2
 
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from cli.recovery import Verdict, verdict
 from connectors.kafka.producer import TradeProducer
-from query.reports import gaps, reconcile
+from query.gaps import gaps
+from query.reports import reconcile
 from runtime.catalog import open_catalog
 from runtime.child import free_port
 from runtime.recovery.store import Store, read_store

@@ -1,4 +1,4 @@
-"""`k2 gaps` and `k2 reconcile`: fields, filters and exit codes."""
+"""`k2 reconcile`: fields and exit codes; and what all reports say where nothing is."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from connectors.iceberg.tables import TableName
 from runtime.settings import Settings
-from tests.query.tables import append, event, letter, made, progress, set_progress, trade, write_letters
+from tests.query.tables import append, letter, made, progress, set_progress, trade, write_letters
 
 
 @pytest.fixture
@@ -22,30 +22,6 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def k2(*arguments: str) -> Result:
     """Run `k2`."""
     return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
-
-
-def test_gaps(settings: Settings) -> None:
-    """A row a missing range, with the documented fields."""
-    rows = [event("gap_opened", 5, 9), event("gap_filled", 6, 6), event("gap_opened", 1, 1, exchange="kraken")]
-    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
-    result = k2("gaps", "--exchange", "binance", "--symbol", "BTCUSDT", "--json")
-    where = {"exchange": "binance", "symbol": "BTCUSDT", "session": 0}
-    assert json.loads(result.stdout) == [
-        {**where, "first_sequence": 5, "last_sequence": 5, "missing": 1},
-        {**where, "first_sequence": 7, "last_sequence": 9, "missing": 3},
-    ]
-    assert json.loads(k2("gaps", "--as-of", "2024-08-08T23:59:59", "--json").stdout) == []
-    shown = k2("gaps")
-    assert shown.exit_code == 0
-    assert "kraken" in shown.stdout
-    assert "5 missing in 3 ranges" in shown.stderr
-
-
-def test_a_time_that_is_none(settings: Settings) -> None:
-    """A bad time is wrong usage, and the sentence names the option."""
-    result = k2("gaps", "--as-of", "yesterday")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "--as-of 'yesterday'" in result.stderr
 
 
 @pytest.mark.parametrize(("letters", "holds"), [([1], True), ([], False)])
@@ -74,7 +50,7 @@ def test_reconcile(settings: Settings, letters: list[int], *, holds: bool) -> No
     assert ("NO" in shown.stdout) is not holds
 
 
-@pytest.mark.parametrize("command", ["gaps", "reconcile"])
+@pytest.mark.parametrize("command", ["gaps", "completeness", "audit", "reconcile"])
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
@@ -102,7 +78,7 @@ def test_empty_tables_are_an_answer(settings: Settings) -> None:
     """Before the first message: empty results, exit code 0, and a word on stderr."""
     made(settings, TableName.TRADES)
     made(settings, TableName.SEQUENCE_EVENTS)
-    for command in ("gaps", "reconcile"):
+    for command in ("gaps", "completeness", "audit", "reconcile"):
         result = k2(command, "--json")
         assert (result.exit_code, json.loads(result.stdout)) == (0, [])
     assert "nothing is stored yet" in k2("reconcile").stderr
@@ -127,32 +103,6 @@ def test_letters_that_are_looked_for_in_no_folder_are_told(settings: Settings, m
     result = k2("reconcile")
     assert result.exit_code == 1
     assert "there is no folder absent, so no dead letter was counted; K2_DLQ_DIR names it" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--exchange", "binanc"], "no sequence number of 'binanc' was ever seen"),
-        (["--exchange", "kraken", "--symbol", "BTCUSDT"], "no sequence number of 'kraken' and 'BTCUSDT' was ever seen"),
-        (["--exchange", "binance", "--symbol", "BTCUSDT"], ""),
-    ],
-)
-def test_a_name_that_is_not_in_the_ledger_is_told(settings: Settings, arguments: list[str], says: str) -> None:
-    """A misspelt symbol has no gaps; one whose numbers are all there has none either, and is told apart."""
-    rows = [event("session_started", 1, 1), event("session_started", 1, 1, exchange="kraken", symbol="X")]
-    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
-    result = k2("gaps", *arguments, "--json")
-    assert (result.exit_code, result.stdout) == (0, "[]\n")
-    assert says in result.stderr
-    assert ("ever seen" in result.stderr) is bool(says)
-
-
-@pytest.mark.parametrize("value", ["", "\udcff"])
-def test_a_name_that_cannot_be_meant_is_wrong_usage(settings: Settings, value: str) -> None:
-    """An unset shell variable, or bytes that are no text."""
-    result = k2("gaps", "--exchange", value)
-    assert result.exit_code == 2
-    assert "Invalid value for '--exchange'" in result.stderr
 
 
 def test_wrong_settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

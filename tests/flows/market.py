@@ -9,8 +9,9 @@ from typing import Any, Final, Self
 import pyarrow.compute as pc
 
 from connectors.kafka.producer import TradeProducer
-from query.reports import gaps, reconcile
+from query.reports import reconcile
 from tests.flows.job import Job
+from tests.query.tables import missing_now
 
 __all__ = ["Publisher", "assert_reconciled", "assert_same", "content", "letters_of", "market", "publish", "trade"]
 
@@ -107,7 +108,7 @@ def _ledger(job: Job) -> tuple[list[Any], list[Any]]:
     Rows are not held against rows: what a crash kept from the ledger is told later, in fewer.
     """
     started = job.table("sequence_events").filter(pc.field("event") == "session_started")
-    return gaps(job.settings), sorted(started.select(["exchange", "symbol", "session"]).to_pylist(), key=str)
+    return missing_now(job.settings), sorted(started.select(["exchange", "symbol", "session"]).to_pylist(), key=str)
 
 
 def letters_of(job: Job) -> list[tuple[object, ...]]:

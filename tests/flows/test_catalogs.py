@@ -10,7 +10,8 @@ from typing import Final
 import pytest
 
 from connectors.kafka.producer import TradeProducer
-from query.reports import gaps, reconcile
+from query.gaps import gaps
+from query.reports import reconcile
 from runtime.child import free_port
 from tests.brokers import Broker
 from tests.catalogs.fixtures import SERVED, Place, variables_of

@@ -10,6 +10,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from connectors.iceberg.tables import TableName, open_table
+from query.gaps import gaps
 from runtime.catalog import open_catalog
 from runtime.dead_letter_files import Position, file_name, recording, series_prefix
 from runtime.settings import Settings
@@ -17,7 +18,18 @@ from trades.dead_letter import DeadLetter
 from trades.progress import PartitionProgress, Progress, TopicPartition
 from trades.reasons import Reason
 
-__all__ = ["EPOCH", "append", "event", "letter", "made", "progress", "set_progress", "trade", "write_letters"]
+__all__ = [
+    "EPOCH",
+    "append",
+    "event",
+    "letter",
+    "made",
+    "missing_now",
+    "progress",
+    "set_progress",
+    "trade",
+    "write_letters",
+]
 
 EPOCH = datetime(2024, 8, 9, tzinfo=UTC)
 Row = dict[str, Any]
@@ -31,6 +43,11 @@ def made(settings: Settings, which: TableName) -> Table:
 def append(table: Table, rows: list[Row]) -> None:
     """Append rows in one commit."""
     table.append(pa.Table.from_pylist(rows, schema=schema_to_pyarrow(table.schema())))
+
+
+def missing_now(settings: Settings) -> list[tuple[str, str, int, int, int]]:
+    """Give the ranges missing now, without when each was opened."""
+    return [(gap.exchange, gap.symbol, gap.session, gap.first_sequence, gap.last_sequence) for gap in gaps(settings)]
 
 
 def set_progress(table: Table, progress: Progress) -> None:

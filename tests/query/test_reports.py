@@ -3,34 +3,26 @@
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pyiceberg.schema import Schema
 from pyiceberg.types import NestedField, StringType
 
 from connectors.iceberg.tables import TableName
-from query.engine import open_engine
-from query.reports import OPEN_RANGES, MissingRange, Reconciliation, gaps, reconcile, summary
+from query.audit import audit
+from query.completeness import by_day
+from query.gaps import gaps
+from query.reports import Reconciliation, reconcile, summary
 from query.tables import NoTableError
 from runtime.catalog import open_catalog
 from runtime.settings import Settings
-from tests.query.tables import EPOCH, append, event, letter, made, progress, set_progress, trade, write_letters
+from tests.query.tables import EPOCH, append, letter, made, progress, set_progress, trade, write_letters
 from trades.errors import TableError
 from trades.progress import PartitionProgress, Progress, TopicPartition
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """Give settings with an own folder."""
-    return Settings(data_dir=tmp_path / "data")
-
-
-@pytest.mark.parametrize("report", [reconcile, gaps, summary])
+@pytest.mark.parametrize("report", [reconcile, gaps, summary, by_day, audit])
 def test_without_tables_there_is_no_answer(settings: Settings, report: Callable[[Settings], object]) -> None:
     """Where nothing was ever stored no report says that nothing is missing, and none makes a folder."""
     with pytest.raises(NoTableError, match=r"K2_DATA_DIR=.*: there is no catalog in it"):
@@ -42,8 +34,9 @@ def test_another_table_of_the_name_is_told(settings: Settings) -> None:
     """A table that lacks a column is not the job's."""
     catalog = open_catalog(settings)
     catalog.create_namespace("market_data")
-    for name, report in (("trades", reconcile), ("sequence_events", gaps)):
+    for name in ("trades", "sequence_events"):
         catalog.create_table(f"market_data.{name}", Schema(NestedField(1, "topic", StringType(), required=False)))
+    for name, report in (("trades", reconcile), ("trades", by_day), ("sequence_events", gaps)):
         with pytest.raises(TableError, match=rf"market_data.{name} has no column \w+: it is of another shape"):
             report(settings)
 
@@ -52,7 +45,7 @@ def test_empty_tables(settings: Settings) -> None:
     """Tables without rows give empty reports."""
     made(settings, TableName.TRADES)
     made(settings, TableName.SEQUENCE_EVENTS)
-    assert (reconcile(settings), gaps(settings), summary(settings)) == ([], [], [])
+    assert [report(settings) for report in (reconcile, gaps, summary, by_day)] == [[]] * 4
 
 
 def test_summary(settings: Settings) -> None:
@@ -62,83 +55,6 @@ def test_summary(settings: Settings) -> None:
     second = timedelta(seconds=1)
     assert astuple(binance) == ("binance", 2, 2, EPOCH + second, EPOCH + 3 * second, 10.0)
     assert (kraken.exchange, kraken.trades, kraken.volume) == ("kraken", 1, 5.0)
-
-
-def ranges(settings: Settings, **asked: Any) -> list[tuple[int, int, int]]:
-    """Ask for gaps; a tuple a range."""
-    found = gaps(settings, **asked)
-    assert all(one.missing == one.last_sequence - one.first_sequence + 1 for one in found)
-    return [(one.session, one.first_sequence, one.last_sequence) for one in found]
-
-
-@pytest.mark.parametrize(
-    ("events", "expected"),
-    [
-        ([("session_started", 1, 1)], []),
-        ([("gap_opened", 5, 9)], [(5, 9)]),
-        ([("gap_opened", 5, 9), ("gap_filled", 5, 9)], []),
-        ([("gap_opened", 5, 9), ("gap_filled", 7, 7)], [(5, 6), (8, 9)]),
-        ([("gap_opened", 5, 9), ("gap_filled", 5, 5), ("gap_filled", 9, 9)], [(6, 8)]),
-        ([("gap_opened", 5, 9), ("gap_opened", 20, 20)], [(5, 9), (20, 20)]),
-        ([("gap_opened", 5, 9), ("gap_opened", 5, 9), ("gap_filled", 6, 6)], [(5, 5), (7, 9)]),
-        ([("gap_opened", -5, 2**62)], [(-5, 2**62)]),
-    ],
-)
-def test_missing_is_opened_less_filled(
-    settings: Settings, events: list[tuple[str, int, int]], expected: list[tuple[int, int]]
-) -> None:
-    """A row a range that is missing now."""
-    append(made(settings, TableName.SEQUENCE_EVENTS), [event(*one) for one in events])
-    assert [one[1:] for one in ranges(settings)] == expected
-
-
-@given(
-    opened=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8)), max_size=6),
-    filled=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8)), max_size=6),
-)
-def test_missing_as_sets_of_numbers(opened: list[tuple[int, int]], filled: list[tuple[int, int]]) -> None:
-    """Whatever was opened and filled: the ranges are the one set less the other, in as few rows as can be."""
-    rows = [event("gap_opened", low, low + size) for low, size in opened]
-    rows += [event("gap_filled", low, low + size) for low, size in filled]
-    rows.append(event("session_started", 0, 0))
-    with open_engine(Settings()) as engine:
-        engine.show_arrow("sequence_events", pa.Table.from_pylist(rows))
-        found = [
-            MissingRange(**row) for row in engine.query(OPEN_RANGES, dict.fromkeys(("exchange", "symbol", "as_of")))
-        ]
-    missing = _numbers(opened) - _numbers(filled)
-    assert [number for one in found for number in range(one.first_sequence, one.last_sequence + 1)] == sorted(missing)
-    assert len(found) == sum(number - 1 not in missing for number in missing)
-
-
-def _numbers(ranges: list[tuple[int, int]]) -> set[int]:
-    return {number for low, size in ranges for number in range(low, low + size + 1)}
-
-
-def test_gaps_are_apart_by_symbol_and_session(settings: Settings) -> None:
-    """A fill of another symbol or session closes nothing; filters choose."""
-    rows = [
-        event("gap_opened", 5, 9),
-        event("gap_filled", 5, 9, session=1),
-        event("gap_filled", 5, 9, symbol="ETHUSDT"),
-        event("gap_opened", 1, 1, exchange="kraken"),
-        event("gap_opened", 2, 2, session=1),
-    ]
-    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
-    assert ranges(settings, exchange="binance") == [(0, 5, 9), (1, 2, 2)]
-    assert ranges(settings, exchange="kraken") == [(0, 1, 1)]
-    assert ranges(settings, symbol="ETHUSDT") == []
-    assert len(ranges(settings)) == 3
-
-
-def test_gaps_as_of(settings: Settings) -> None:
-    """An earlier time sees what was detected by then."""
-    hour = timedelta(hours=1)
-    rows = [event("gap_opened", 5, 9), event("gap_filled", 6, 9, detected_at=EPOCH + hour)]
-    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
-    assert ranges(settings, as_of=EPOCH - hour) == []
-    assert ranges(settings, as_of=EPOCH) == [(0, 5, 9)]
-    assert ranges(settings, as_of=EPOCH + hour) == [(0, 5, 5)]
 
 
 STORED = [trade(0), trade(1), trade(3), trade(5, index=0), trade(5, index=1)]

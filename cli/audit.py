@@ -1,0 +1,81 @@
+"""`k2 audit`: each commit of the job, and whether they are complete."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from cli.arguments import given_span
+from cli.console import Json, say_json
+from cli.rows import Name, print_table, spell_time
+from query.audit import Audit, AuditedCommit
+from query.audit import audit as find_commits
+from runtime.settings import read_settings
+
+__all__ = ["audit"]
+
+
+def audit(
+    *,
+    start: Annotated[str | None, typer.Option(help="Commits from this time on: RFC 3339, or a day.")] = None,
+    end: Annotated[str | None, typer.Option(help="Commits before this time.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many of the newest at most.")] = None,
+    partitions: Annotated[
+        bool, typer.Option("--partitions", help="A row for each topic partition that a commit moved.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List each commit of the job to the table of trades, the oldest first, whether or not its snapshot has expired.
+
+    Exit code 1 where the commits of all time do not add up to the table's progress: some are not known any more.
+    """
+    span = given_span(start, end)
+    found = find_commits(read_settings(), *span, limit)
+    if as_json:
+        say_json(found.commits)
+    elif partitions:
+        _show_partitions(found.commits)
+    else:
+        _show(found.commits)
+    _sum_up(found)
+
+
+def _show(commits: Sequence[AuditedCommit]) -> None:
+    rows = [
+        [spell_time(one.committed_at), Name(one.snapshot_id), _name(one.parent_id), one.rows, one.files]
+        for one in commits
+    ]
+    print_table("Commits", ["committed_at", "snapshot", "parent", "rows", "files"], rows)
+
+
+def _show_partitions(commits: Sequence[AuditedCommit]) -> None:
+    counts = ["offset", "received", "stored", "duplicates", "dead_letters", "skipped"]
+    rows = [
+        [Name(one.snapshot_id), one.writer, f"{move['topic']}:{move['partition']}", *(move[name] for name in counts)]
+        for one in commits
+        for move in one.partitions
+    ]
+    print_table("Commits by partition", ["snapshot", "writer", "partition", *counts], rows)
+
+
+def _name(snapshot_id: int | None) -> object:
+    return "-" if snapshot_id is None else Name(snapshot_id)
+
+
+def _sum_up(found: Audit) -> None:
+    expired = sum(one.expired for one in found.commits)
+    typer.echo(
+        f"{len(found.commits):,} commits with {sum(one.rows for one in found.commits):,} rows, "
+        f"{expired:,} of them of snapshots that have expired",
+        err=True,
+    )
+    for one in found.commits:
+        if one.remark:
+            typer.echo(f"{spell_time(one.committed_at)} snapshot {one.snapshot_id}: {one.remark}", err=True)
+    if not found.adds_up:
+        typer.echo(
+            "the commits known of do not add up to the progress in the table: others were made, and expired, before "
+            "the job kept a trail of them",
+            err=True,
+        )
+        raise typer.Exit(1)

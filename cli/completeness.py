@@ -1,0 +1,76 @@
+"""`k2 completeness`: of each symbol and day, what is expected, stored and missing."""
+
+from collections.abc import Sequence
+from dataclasses import astuple, fields, replace
+from datetime import UTC, datetime, time, timedelta
+from typing import Annotated, Final
+
+import typer
+
+from cli.arguments import given_span, given_text, given_time
+from cli.console import Json, say_json
+from cli.heat import print_heat
+from cli.rows import print_table
+from query.completeness import Asked, Day, Hour, by_day, by_hour, is_stored
+from runtime.settings import Settings, read_settings
+
+__all__ = ["completeness"]
+
+HEAT_DAYS_MAX: Final = 7
+"""Of so many of the newest days the strip is shown where no others are asked for."""
+
+
+def completeness(
+    *,
+    exchange: Annotated[str | None, typer.Option(parser=given_text, help="Only of an exchange.")] = None,
+    symbol: Annotated[str | None, typer.Option(parser=given_text, help="Only of a symbol.")] = None,
+    start: Annotated[str | None, typer.Option(help="Venue times from this on: RFC 3339, or a day.")] = None,
+    end: Annotated[str | None, typer.Option(help="Venue times before this.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="What was in the table then.")] = None,
+    heat: Annotated[bool, typer.Option("--heat", help="Show a strip by symbol and hour.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Hold, of each symbol and day (UTC), the trades stored against those that the venue's numbers tell of.
+
+    A missing number counts for the time between its stored neighbours; see docs/tables.md.
+    """
+    settings = read_settings()
+    asked = Asked(exchange, symbol, *given_span(start, end), None if as_of is None else given_time("--as-of", as_of))
+    days = by_day(settings, asked)
+    rows: Sequence[Day | Hour] = by_hour(settings, _shown(asked, days)) if heat and days else days
+    if as_json:
+        say_json(rows)
+    elif heat:
+        print_heat([row for row in rows if isinstance(row, Hour)])
+    else:
+        print_table("Completeness", [field.name for field in fields(Day)], [_cells(row) for row in days])
+    typer.echo(_sum(days) if days else _why_none(settings, asked), err=True)
+
+
+def _shown(asked: Asked, days: Sequence[Day]) -> Asked:
+    """Give what is asked for with the days that the strip is of."""
+    newest = sorted({row.day for row in days})[-HEAT_DAYS_MAX:]
+    first, until = (datetime.combine(day, time(), UTC) for day in (newest[0], newest[-1]))
+    return replace(asked, start=asked.start or first, end=asked.end or until + timedelta(days=1))
+
+
+def _cells(row: Day) -> list[object]:
+    return [f"{cell:.4f}" if isinstance(cell, float) else cell for cell in astuple(row)]
+
+
+def _sum(days: Sequence[Day]) -> str:
+    expected, missing = (sum(getattr(row, name) for row in days) for name in ("expected", "missing"))
+    complete = sum(not row.missing for row in days)
+    return (
+        f"{expected - missing:,} stored of {expected:,} expected, {missing:,} missing; "
+        f"{complete:,} of {len(days):,} rows complete"
+    )
+
+
+def _why_none(settings: Settings, asked: Asked) -> str:
+    if not is_stored(settings):
+        return "nothing is stored yet, so nothing is expected"
+    names = [name for name in (asked.exchange, asked.symbol) if name]
+    if names and not is_stored(settings, asked.exchange, asked.symbol):
+        return f"no trade of {' and '.join(map(repr, names))} was ever stored"
+    return "no trade was in the table by then" if asked.as_of else "no trade lies in that time"

@@ -1,0 +1,78 @@
+"""`k2 gaps`: sequence numbers that are missing, and those that came late."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+
+from cli.arguments import given_text, given_time
+from cli.console import Json, say_json
+from cli.rows import Name, print_table, spell_seconds, spell_time
+from query.gaps import Gap, Which, is_known
+from query.gaps import gaps as find_gaps
+from runtime.settings import read_settings
+from trades.errors import SettingsError
+
+__all__ = ["gaps"]
+
+
+def gaps(
+    *,
+    exchange: Annotated[str | None, typer.Option(parser=given_text, help="Only of an exchange.")] = None,
+    symbol: Annotated[str | None, typer.Option(parser=given_text, help="Only of a symbol.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="What was known then: RFC 3339, such as 2024-08-09T12:00:00Z.")
+    ] = None,
+    filled: Annotated[bool, typer.Option("--filled", help="Those that late trades filled, not those open.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Open and filled ones.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List each range of sequence numbers that is missing now, or was at a time, and how long each has been open.
+
+    Times are those at which the job saw it: a gap opens with the commit that tells of it, and is filled with another.
+    """
+    settings = read_settings()
+    if filled and everything:
+        raise SettingsError("--filled and --all: say one of the two")
+    which = Which.ALL if everything else Which.FILLED if filled else Which.OPEN
+    rows = find_gaps(settings, exchange, symbol, None if as_of is None else given_time("--as-of", as_of), which)
+    if as_json:
+        say_json(rows)
+    else:
+        _show(rows, which)
+    if not rows and (exchange or symbol) and not is_known(settings, exchange, symbol):
+        names = " and ".join(repr(name) for name in (exchange, symbol) if name)
+        typer.echo(f"no sequence number of {names} was ever seen, so none can be missing", err=True)
+
+
+def _show(rows: Sequence[Gap], which: Which) -> None:
+    if which is Which.OPEN:
+        print_table("Missing", _OPEN, [[_cell(row, name) for name in _OPEN] for row in rows])
+    else:
+        title = "Filled" if which is Which.FILLED else "Missing and filled"
+        print_table(title, _FILLED, [[_cell(row, name) for name in _FILLED] for row in rows])
+    missing = [row.missing for row in rows if row.filled_at is None]
+    late = [row.missing for row in rows if row.filled_at is not None]
+    if which is not Which.FILLED:
+        typer.echo(f"{sum(missing):,} missing in {len(missing):,} ranges", err=True)
+    if which is not Which.OPEN:
+        typer.echo(f"{sum(late):,} filled in {len(late):,} ranges", err=True)
+
+
+_OPEN: Final = ("exchange", "symbol", "session", "first", "last", "missing", "open_for")
+# The last number would be one column too many for a terminal.
+_FILLED: Final = ("exchange", "symbol", "session", "first", "missing", "open_for", "filled_at")
+
+
+def _cell(row: Gap, name: str) -> object:
+    match name:
+        case "first":
+            return Name(row.first_sequence)
+        case "last":
+            return Name(row.last_sequence)
+        case "open_for":
+            return spell_seconds(row.open_seconds)
+        case "filled_at":
+            return "open" if row.filled_at is None else spell_time(row.filled_at, "minutes")
+        case _:
+            return getattr(row, name)

@@ -1,0 +1,65 @@
+"""The keeper of the trail: commits that the trades' table notes go to a table of their own, each once."""
+
+import contextlib
+from collections.abc import Sequence
+
+import pyarrow as pa
+from pyiceberg.schema import Schema
+
+from connectors.iceberg.columns import arrow_schema
+from connectors.iceberg.commit import Advance, Committer
+from connectors.iceberg.fence import Entries
+from connectors.iceberg.files import write_file
+from runtime.retry import OnRetry
+from trades.errors import FencedError
+from trades.progress import PartitionProgress, TopicPartition
+from trades.trail import Commit
+
+__all__ = ["Keeper"]
+
+
+class Keeper:
+    """Appends commits to the table `commits`; its progress says, by the trades' table, how far it is.
+
+    Where a crash comes between this and the commit that takes them out of the property, they are offered again, and
+    those below the progress are dropped. Several processes may offer the same.
+    """
+
+    def __init__(self, committer: Committer, table_id: str, name: str, on_retry: OnRetry | None = None) -> None:
+        """Keep the commits of the table with that UUID, which people call `name`."""
+        self._committer = committer
+        self._table_id = table_id
+        self._place = TopicPartition(name, 0)
+        self._on_retry = on_retry
+
+    def keep(self, commits: Sequence[Commit]) -> int:
+        """Land commits, the oldest first, that are not kept yet; give the last sequence number kept.
+
+        Raises:
+            UnreachableError: the catalog or store did not answer, after retries.
+            TableError: the table `commits` was dropped, made anew, or rolled back.
+        """
+        while new := self._new(expected := self._committer.progress().of(self._table_id), commits):
+            with contextlib.suppress(FencedError):
+                # Another process was faster: look what is left to keep.
+                self._append(expected, new)
+        return commits[-1].sequence_number
+
+    def _new(self, there: Entries, commits: Sequence[Commit]) -> list[Commit]:
+        reached = there[self._place].offset if self._place in there else 0
+        return [commit for commit in commits if commit.sequence_number >= reached]
+
+    def _append(self, expected: Entries, commits: Sequence[Commit]) -> None:
+        table = self._committer.table
+        file = write_file(table, self._as_arrow(commits, table.schema()), (self._table_id,), self._on_retry)
+        move = PartitionProgress(commits[-1].sequence_number + 1, received=len(commits), stored=len(commits))
+        try:
+            self._committer.commit(Advance(self._table_id, expected, {self._place: move}, [file]))
+        except FencedError:
+            with contextlib.suppress(Exception):
+                table.io.delete(file.file_path)
+            raise
+
+    def _as_arrow(self, commits: Sequence[Commit], schema: Schema) -> pa.Table:
+        rows = [commit.row() | {"table_uuid": self._table_id} for commit in commits]
+        return pa.Table.from_pylist(rows, schema=arrow_schema(schema, frozenset()))

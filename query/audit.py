@@ -1,0 +1,170 @@
+"""The audit: each commit of the job to the table `trades`, also of snapshots that have expired since."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from query.engine import Engine, open_engine
+from query.filters import equal
+from query.tables import check_columns, existing_table
+from runtime.catalog import find_table
+from runtime.settings import Settings
+from trades.progress import Counts, PartitionProgress, Progress, TopicPartition
+from trades.trail import TRAIL, Commit, Move, commit_of, parse_trail
+
+__all__ = ["Audit", "AuditedCommit", "audit", "progress_as_of"]
+
+_PROGRESS: Final = "k2.progress"
+_COUNTS: Final = Counts.__struct_fields__
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedCommit:
+    """One commit of the job."""
+
+    snapshot_id: int
+    parent_id: int | None
+    """The snapshot it was built on, of another writer as well; None of the table's first."""
+    sequence_number: int
+    """Rises from commit to commit of a table, whoever makes them."""
+    committed_at: datetime
+    """By the clock of the process that committed."""
+    writer: str | None
+    """None of a commit that only claimed the table."""
+    rows: int
+    files: int
+    bytes: int
+    partitions: list[dict[str, Any]]
+    """Of each topic partition that moved: `topic`, `partition`, the next `offset`, and the counts of this commit."""
+    remark: str | None
+    """What else was done by it: offsets given up, a claim."""
+    expired: bool
+    """Whether its snapshot is in the table no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The commits asked for, the oldest first, and whether those of all time are complete."""
+
+    commits: list[AuditedCommit]
+    adds_up: bool
+    """The counts and offsets of all commits are those of the table's progress: none is missing, none is told twice."""
+
+
+def audit(
+    settings: Settings, start: datetime | None = None, end: datetime | None = None, limit: int | None = None
+) -> Audit:
+    """Give the job's commits from a time on and before another; the newest of them where there is a limit.
+
+    A commit is told by the table `commits`, by the table property that holds the newest, or by a snapshot that is
+    there: by several of them it is one.
+
+    Raises:
+        NoTableError: there is no table `trades` where the settings say.
+        TableError: it, or its table `commits`, is not the job's, or cannot be read.
+    """
+    table = existing_table(settings, "trades")
+    with _commits(settings, table) as engine:
+        asked = {"start": start, "end": end, "limit": limit, **_whose(table)}
+        rows = engine.query(_EVERY + _CHOSEN, asked)
+        there = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
+        commits = [AuditedCommit(**row, expired=row["snapshot_id"] not in there) for row in reversed(rows)]
+        progress = Progress.parse(table.metadata.properties.get(_PROGRESS))
+        return Audit(commits, _moves(progress) == _moves(_summed(engine, table, None)))
+
+
+def progress_as_of(settings: Settings, table: Table, as_of: datetime) -> Progress:
+    """Give the progress that the table of trades had at a time, by its commits until then."""
+    with _commits(settings, table) as engine:
+        return _summed(engine, table, as_of)
+
+
+@contextmanager
+def _commits(settings: Settings, table: Table) -> Iterator[Engine]:
+    """Give an engine that shows what is `kept` of commits, and what is `noted` in the table's own metadata.
+
+    The metadata was read before: what goes from it to the table `commits` meanwhile is in both.
+    """
+    noted = pa.Table.from_pylist([commit.row() for commit in _noted(table)], schema=_NOTED)
+    kept = find_table(settings, "commits")
+    with open_engine(settings) as engine:
+        engine.show_arrow("noted", noted)
+        if kept is None:
+            engine.show_arrow("kept", noted.slice(0, 0).append_column("table_uuid", pa.array([], pa.string())))
+        else:
+            check_columns(kept, ["table_uuid", *_NOTED.names])
+            engine.show("kept", kept, where=equal(table_uuid=str(table.metadata.table_uuid)))
+        yield engine
+
+
+def _noted(table: Table) -> list[Commit]:
+    snapshots = (commit_of(snapshot) for snapshot in table.metadata.snapshots)
+    noted = parse_trail(table.metadata.properties.get(TRAIL))
+    # What was noted comes last, since the removal of a snapshot takes it out of those that were built on it.
+    return [*{one.snapshot_id: one for one in (*snapshots, *noted) if one is not None}.values()]
+
+
+def _whose(table: Table) -> dict[str, object]:
+    return {"table": str(table.metadata.table_uuid), "next": table.metadata.next_sequence_number()}
+
+
+def _summed(engine: Engine, table: Table, as_of: datetime | None) -> Progress:
+    writers: dict[str, dict[TopicPartition, PartitionProgress]] = {}
+    for row in engine.query(_EVERY + _SUMMED, {"as_of": as_of, **_whose(table)}):
+        entry = PartitionProgress(row["offset"], **{name: row[name] for name in _COUNTS})
+        writers.setdefault(row["writer"], {})[TopicPartition(row["topic"], row["partition"])] = entry
+    return Progress(writers)
+
+
+def _moves(progress: Progress) -> Mapping[tuple[str, TopicPartition], tuple[int, Counts]]:
+    return {
+        (writer, where): (entry.offset, entry.counts)
+        for writer, entries in progress.writers.items()
+        for where, entry in entries.items()
+    }
+
+
+_TYPES: Final[Mapping[type | str, pa.DataType]] = {int: pa.int64(), str: pa.string()}
+_MOVE: Final = pa.struct([pa.field(name, _TYPES[kind]) for name, kind in Move.__annotations__.items()])
+_FIELDS: "Final[list[pa.Field[Any]]]" = [
+    pa.field("snapshot_id", pa.int64()),
+    pa.field("parent_id", pa.int64()),
+    pa.field("sequence_number", pa.int64()),
+    pa.field("committed_at", pa.timestamp("us", tz="UTC")),
+    pa.field("writer", pa.string()),
+    pa.field("rows", pa.int64()),
+    pa.field("files", pa.int64()),
+    pa.field("bytes", pa.int64()),
+    pa.field("partitions", pa.list_(_MOVE)),
+    pa.field("remark", pa.string()),
+]
+_NOTED: Final = pa.schema(_FIELDS)
+_COLUMNS: Final = ", ".join(_NOTED.names)
+_EVERY: Final = f"""
+    WITH own AS (SELECT {_COLUMNS} FROM kept WHERE table_uuid = $table AND sequence_number < $next),
+    commits AS (
+        SELECT * FROM own
+        UNION ALL
+        SELECT {_COLUMNS} FROM noted WHERE snapshot_id NOT IN (SELECT snapshot_id FROM own)
+    )
+"""  # noqa: S608  names of columns, no values
+_CHOSEN: Final = """
+    SELECT * FROM commits
+    WHERE committed_at >= coalesce($start::TIMESTAMPTZ, committed_at)
+      AND ($end IS NULL OR committed_at < $end::TIMESTAMPTZ)
+    ORDER BY sequence_number DESC LIMIT coalesce($limit, 9223372036854775807)
+"""
+_SUMMED: Final = f"""
+    , moves AS (
+        SELECT writer, unnest(partitions, max_depth := 2) FROM commits
+        WHERE committed_at <= coalesce($as_of::TIMESTAMPTZ, committed_at)
+    )
+    SELECT writer, topic, partition, max("offset") AS "offset",
+           {", ".join(f"sum({name})::BIGINT AS {name}" for name in _COUNTS)}
+    FROM moves GROUP BY writer, topic, partition
+"""  # noqa: S608  as above

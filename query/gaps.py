@@ -1,0 +1,170 @@
+"""Gaps in the numbering: those open now or at an earlier time, and those that were filled."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import groupby
+from typing import Any, Final
+
+from pyiceberg.table import Table
+
+from query.engine import Engine, open_engine
+from query.filters import equal
+from query.tables import check_columns, existing_table
+from runtime.settings import Settings
+from trades.gap_pieces import Piece, Told, pieces, still_open
+from trades.history import Ranges, SessionKey
+
+__all__ = ["Gap", "Which", "gaps", "is_known", "missing_ranges"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Which(StrEnum):
+    """Which gaps are asked for."""
+
+    OPEN = "open"
+    FILLED = "filled"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Numbers that are missing, or were: `first_sequence` to `last_sequence` inclusive.
+
+    Times are the job's own, of the commit that told of it to the ledger (`detected_at`).
+    """
+
+    exchange: str
+    symbol: str
+    session: int
+    first_sequence: int
+    last_sequence: int
+    missing: int
+    """How many numbers it holds."""
+    opened_at: datetime
+    filled_at: datetime | None
+    """None of one that is open."""
+    open_seconds: float
+    """Until it was filled, or else until the time that was asked for."""
+
+
+def gaps(
+    settings: Settings,
+    exchange: str | None = None,
+    symbol: str | None = None,
+    as_of: datetime | None = None,
+    which: Which = Which.OPEN,
+) -> list[Gap]:
+    """Give gaps as the ledger tells them: what was opened, less what was filled, or what of it was filled.
+
+    Of the open ones a row is a whole range that is missing; of the filled ones, the neighbours that were opened at
+    one time and filled at one. A gap that is filled in the middle is two open ones and a filled one.
+    `as_of` (with its zone) asks what the ledger told then: the same as from the events detected by then alone.
+
+    Raises:
+        NoTableError: there is no ledger where the settings say.
+        TableError: it is not the job's.
+    """
+    until = as_of or datetime.now(UTC)
+    with _ledger(settings, exchange, symbol) as engine:
+        told = _told(engine, {"exchange": exchange, "symbol": symbol, "as_of": as_of})
+        return [_gap(key, piece, until) for key, cut in told for piece in _chosen(cut, which)]
+
+
+def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
+    """Give what is missing of each session, by the events that an engine shows as `sequence_events`."""
+    everything = dict.fromkeys(("exchange", "symbol", "as_of"))
+    ranges = (
+        (key, tuple((piece.first, piece.last) for piece in still_open(cut))) for key, cut in _told(engine, everything)
+    )
+    return {key: found for key, found in ranges if found}
+
+
+def is_known(settings: Settings, exchange: str | None, symbol: str | None) -> bool:
+    """Tell whether the ledger has a numbering of an exchange or symbol: without one, nothing can be missing."""
+    with _ledger(settings, exchange, symbol) as engine:
+        return bool(engine.query(_KNOWN, {"exchange": exchange, "symbol": symbol}))
+
+
+def _chosen(cut: list[Piece], which: Which) -> list[Piece]:
+    filled = [piece for piece in cut if piece.filled_at is not None and which is not Which.OPEN]
+    opened = [] if which is Which.FILLED else still_open(cut)
+    return sorted([*filled, *opened])
+
+
+def _told(engine: Engine, asked: Mapping[str, object]) -> Iterator[tuple[SessionKey, list[Piece]]]:
+    rows = engine.query(_TOLD, asked)
+    for key, found in groupby(rows, key=lambda row: SessionKey(row["exchange"], row["symbol"], row["session"])):
+        events = [*found]
+        yield key, [*pieces(_ranges(events, "gap_opened"), _ranges(events, "gap_filled"))]
+
+
+def _ranges(events: list[dict[str, Any]], kind: str) -> Iterator[Told]:
+    return (Told(row["first"], row["last"], row["told_at"]) for row in events if row["event"] == kind)
+
+
+def _gap(key: SessionKey, piece: Piece, until: datetime) -> Gap:
+    opened_at = _time(piece.opened_at)
+    filled_at = None if piece.filled_at is None else _time(piece.filled_at)
+    # Two hosts' clocks may differ, and nothing closes before it opens.
+    seconds = max(0.0, ((filled_at or until) - opened_at).total_seconds())
+    return Gap(*key, piece.first, piece.last, piece.last - piece.first + 1, opened_at, filled_at, seconds)
+
+
+def _time(microseconds: int) -> datetime:
+    return _EPOCH + microseconds * _MICROSECOND
+
+
+@contextmanager
+def _ledger(settings: Settings, exchange: str | None, symbol: str | None) -> Iterator[Engine]:
+    """Give an engine that shows, as `sequence_events`, at least what the ledger has of an exchange and symbol."""
+    table: Table = existing_table(settings, "sequence_events")
+    check_columns(table, _LEDGER_COLUMNS)
+    with open_engine(settings) as engine:
+        engine.show("sequence_events", table, where=equal(exchange=exchange, symbol=symbol))
+        yield engine
+
+
+_LEDGER_COLUMNS: Final = (
+    "exchange",
+    "symbol",
+    "session",
+    "event",
+    "first_sequence",
+    "last_sequence",
+    "detected_at",
+)
+_KNOWN: Final = """
+    SELECT 1 FROM sequence_events
+    WHERE exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol) LIMIT 1
+"""
+
+
+# A gap of millions may be filled number by number: what one commit tells of neighbours is one range here.
+_TOLD: Final = """
+    WITH events AS (
+        SELECT exchange, symbol, session, event, epoch_us(detected_at) AS told_at, first_sequence AS first,
+               last_sequence AS last,
+               first_sequence::HUGEINT > 1 + max(last_sequence::HUGEINT) OVER (
+                   PARTITION BY exchange, symbol, session, event, detected_at ORDER BY first_sequence, last_sequence
+                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+               ) AS is_apart
+        FROM sequence_events
+        WHERE event IN ('gap_opened', 'gap_filled')
+          AND exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
+          AND detected_at <= coalesce($as_of::TIMESTAMPTZ, detected_at)
+    ), runs AS (
+        SELECT *, count(*) FILTER (is_apart) OVER (
+            PARTITION BY exchange, symbol, session, event, told_at ORDER BY first, last
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS run
+        FROM events
+    )
+    SELECT exchange, symbol, session, event, told_at, min(first) AS first, max(last) AS last
+    FROM runs GROUP BY exchange, symbol, session, event, told_at, run
+    ORDER BY exchange, symbol, session
+"""

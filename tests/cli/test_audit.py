@@ -1,0 +1,117 @@
+"""`k2 audit`: fields, filters and exit codes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import Result
+
+from connectors.iceberg.catalog import open_catalog
+from connectors.iceberg.tables import TableName, open_table
+from runtime.settings import Settings
+from tests.connectors.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+from tests.query.tables import made
+
+K2 = Callable[..., Result]
+
+
+@pytest.fixture
+def commits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Land three commits, an hour apart; the snapshots of the first two have expired."""
+    clock = SimpleNamespace(now=1_700_000_000.0, time=lambda: clock.now)
+    monkeypatch.setattr("pyiceberg.table.snapshots.time", clock)
+    job = settings_in(Path(settings.data_dir))
+    writer = writer_of(job)
+    for number in range(3):
+        writer.write_batch([piece_of([Row(number)]), read_to(number + 1)])
+        writer.snapshot()
+        clock.now += 3_600
+    table = open_table(open_catalog(job), job, TableName.TRADES)
+    *old, _ = table.snapshots()
+    table.maintenance.expire_snapshots().by_ids([one.snapshot_id for one in old]).commit()
+    return job
+
+
+def test_audit(commits: Settings, k2: K2) -> None:
+    """A row a commit, with the documented fields, also of snapshots that have expired."""
+    result = k2("audit", "--json")
+    first, second, third = json.loads(result.stdout)
+    where = {"topic": "trades", "partition": 0, "offset": 1}
+    assert first == {
+        "snapshot_id": first["snapshot_id"],
+        "parent_id": None,
+        "sequence_number": 1,
+        "committed_at": "2023-11-14T22:13:20Z",
+        "writer": "0",
+        "rows": 1,
+        "files": 1,
+        "bytes": first["bytes"],
+        "partitions": [where | {"received": 1, "stored": 1, "duplicates": 0, "dead_letters": 0, "skipped": 0}],
+        "remark": None,
+        "expired": True,
+    }
+    assert [second["parent_id"], third["parent_id"]] == [first["snapshot_id"], second["snapshot_id"]]
+    assert third["expired"] is False
+    assert result.exit_code == 0
+    assert "3 commits with 3 rows, 2 of them of snapshots that have expired" in result.stderr
+
+
+def test_tables_for_people_fit(commits: Settings, k2: K2) -> None:
+    """By commit, and by partition of each; ids as other tools want them."""
+    shown = k2("audit", columns=80)
+    (first, *_) = json.loads(k2("audit", "--json").stdout)
+    assert str(first["snapshot_id"]) in shown.stdout
+    assert "2023-11-14 22:13:20" in shown.stdout
+    parts = k2("audit", "--partitions", columns=80)
+    assert parts.stdout.count("trades:0") == 3
+    assert all(len(line) <= 80 for line in (shown.stdout + parts.stdout).splitlines())
+
+
+def test_filters_choose(commits: Settings, k2: K2) -> None:
+    """By time, and the newest of them; what is left out does not make the trail incomplete."""
+
+    def numbers(*arguments: str) -> list[int]:
+        result = k2("audit", "--json", *arguments)
+        assert result.exit_code == 0
+        return [one["sequence_number"] for one in json.loads(result.stdout)]
+
+    assert numbers("--limit", "2") == [2, 3]
+    assert numbers("--start", "2023-11-14T23:00:00Z") == [2, 3]
+    assert numbers("--start", "2023-11-14T23:13:20Z", "--end", "2023-11-15T00:13:20Z") == [2]
+    assert numbers("--end", "2023-11-14") == []
+
+
+def test_a_trail_that_is_not_complete_is_exit_code_1(commits: Settings, k2: K2) -> None:
+    """What is left is shown, and the reason said."""
+    table = open_table(open_catalog(commits), commits, TableName.TRADES)
+    with table.transaction() as transaction:
+        transaction.remove_properties("k2.trail")
+    result = k2("audit", "--json")
+    assert (result.exit_code, len(json.loads(result.stdout))) == (1, 1)
+    assert "do not add up to the progress" in result.stderr
+
+
+def test_a_trail_that_cannot_be_read_is_told(commits: Settings, k2: K2) -> None:
+    """Another hand on the property is named, and not taken for no commits."""
+    table = open_table(open_catalog(commits), commits, TableName.TRADES)
+    with table.transaction() as transaction:
+        transaction.set_properties({"k2.trail": '{"format":2,"commits":[]}'})
+    result = k2("audit")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "table property k2.trail has format 2" in result.stderr
+
+
+def test_an_empty_table_is_an_answer(settings: Settings, k2: K2) -> None:
+    """Before the first commit: none, and exit code 0."""
+    made(settings, TableName.TRADES)
+    result = k2("audit", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+    assert "0 commits" in result.stderr
+
+
+def test_wrong_usage(settings: Settings, k2: K2) -> None:
+    """A limit of none, or a span of nothing."""
+    assert k2("audit", "--limit", "0").exit_code == 2
+    assert "is not before --end" in k2("audit", "--start", "2024-01-02", "--end", "2024-01-01").stderr

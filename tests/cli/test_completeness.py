@@ -1,0 +1,132 @@
+"""`k2 completeness`: fields, filters, the strip, and exit codes."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from cli.heat import MARKS, NONE, NOTHING, mark_of
+from connectors.iceberg.tables import TableName
+from query.completeness import Hour
+from runtime.settings import Settings
+from tests.query.tables import EPOCH, append, made, trade
+
+K2 = Callable[..., Result]
+
+
+def row(sequence: int, hours: float, **values: Any) -> dict[str, Any]:
+    """Make a row of `trades`, so many hours after the epoch of the tests."""
+    numbered = {"sequence": sequence, "session": 1, "timestamp": EPOCH + timedelta(hours=hours)}
+    return {**trade(0), **numbered, **values}
+
+
+@pytest.fixture
+def stored(settings: Settings) -> None:
+    """Lay out two symbols over two days."""
+    rows = [row(1, 20), row(9, 28), row(10, 29), row(1, 22, symbol="ETHUSDT")]
+    append(made(settings, TableName.TRADES), rows)
+
+
+def test_completeness(stored: None, k2: K2) -> None:
+    """A row a symbol and day, with the documented fields; a table for people that fits, and the sum on stderr."""
+    result = k2("completeness", "--json")
+    where, other = ({"exchange": "binance", "symbol": symbol} for symbol in ("BTCUSDT", "ETHUSDT"))
+    assert json.loads(result.stdout) == [
+        {**where, "day": "2024-08-09", "expected": 4, "stored": 1, "missing": 3, "percent": 25.0, "sessions": 1},
+        {**where, "day": "2024-08-10", "expected": 6, "stored": 2, "missing": 4, "percent": 33.3333, "sessions": 1},
+        {**other, "day": "2024-08-09", "expected": 1, "stored": 1, "missing": 0, "percent": 100.0, "sessions": 1},
+    ]
+    shown = k2("completeness", columns=80)
+    assert shown.exit_code == 0
+    assert "33.3333" in shown.stdout
+    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+    assert "4 stored of 11 expected, 7 missing; 1 of 3 rows complete" in shown.stderr
+
+
+def test_filters_choose(stored: None, k2: K2) -> None:
+    """By name and time; a day stands for its begin."""
+    assert len(json.loads(k2("completeness", "--symbol", "BTCUSDT", "--json").stdout)) == 2
+    (day,) = json.loads(k2("completeness", "--symbol", "BTCUSDT", "--start", "2024-08-10", "--json").stdout)
+    assert (day["stored"], day["missing"]) == (2, 4)
+    until = ("--end", "2024-08-09T22:00:00Z")
+    assert [one["expected"] for one in json.loads(k2("completeness", *until, "--json").stdout)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--exchange", "binanc"], "no trade of 'binanc' was ever stored"),
+        (["--symbol", "X", "--exchange", "Y"], "no trade of 'Y' and 'X' was ever stored"),
+        (["--symbol", "ETHUSDT", "--start", "2025-01-01"], "no trade lies in that time"),
+        (["--as-of", "2020-01-01"], "no trade was in the table by then"),
+    ],
+)
+def test_why_there_is_nothing_is_told(stored: None, k2: K2, arguments: list[str], says: str) -> None:
+    """A wrong name, a wrong time: no rows, exit code 0, and the reason on stderr."""
+    result = k2("completeness", *arguments, "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+    assert says in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--start", "yesterday"], "--start 'yesterday': not a time"),
+        (["--end", "2024-13-01"], "--end '2024-13-01': not a time"),
+        (["--as-of", ""], "--as-of '': not a time"),
+        (["--start", "2024-08-10", "--end", "2024-08-10"], "is not before --end"),
+    ],
+)
+def test_times_that_cannot_be_meant_are_wrong_usage(stored: None, k2: K2, arguments: list[str], says: str) -> None:
+    """Exit code 2, and the sentence names the option."""
+    result = k2("completeness", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
+
+
+def test_the_strip(stored: None, k2: K2) -> None:
+    """A line a symbol, a mark an hour, within the terminal, readable without colour; as JSON a row an hour."""
+    shown = k2("completeness", "--heat", columns=80)
+    lines = shown.stdout.splitlines()
+    assert "2024-08-09" in lines[0]
+    assert "2024-08-10" in lines[0]
+    assert lines[2].startswith("binance BTCUSDT " + "·" * 20 + "█xxx")
+    assert lines[2].split()[-2:] == ["30.00", "%"]
+    assert lines[3].split()[-2:] == ["100.00", "%"]
+    assert all(len(line) <= 80 for line in lines)
+    narrow = k2("completeness", "--heat", columns=50).stdout.splitlines()
+    assert ["2024-08-09" in narrow[0], "2024-08-10" in narrow[0], "2024-08-10" in narrow[5]] == [True, False, True]
+    hours = json.loads(k2("completeness", "--heat", "--symbol", "BTCUSDT", "--json").stdout)
+    assert sum(one["expected"] for one in hours) == 10
+    where = {"exchange": "binance", "symbol": "BTCUSDT", "hour": "2024-08-09T20:00:00Z"}
+    assert hours[0] == {**where, "expected": 1, "stored": 1, "missing": 0}
+
+
+def test_the_strip_of_nothing(settings: Settings, k2: K2) -> None:
+    """An empty table has no strip, and the reason is told."""
+    made(settings, TableName.TRADES)
+    result = k2("completeness", "--heat")
+    assert (result.exit_code, result.stdout.strip()) == (0, "")
+    assert "nothing is stored yet" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("stored_of", "block"),
+    [((1000, 1000), "█"), ((999, 1000), "▆"), ((90, 100), "▄"), ((89, 100), "▂"), ((1, 100), "▁"), ((0, 9), "x")],
+)
+def test_only_what_is_complete_is_marked_so(stored_of: tuple[int, int], block: str) -> None:
+    """Each mark says at least what share is there."""
+    there, expected = stored_of
+    hour = Hour("x", "S", datetime(2024, 8, 9, tzinfo=UTC), expected, there, expected - there)
+    assert mark_of(hour).block == block
+    assert mark_of(None) is NOTHING
+
+
+def test_marks_are_told_apart_without_colour() -> None:
+    """In blocks and in letters alike."""
+    marks = [*MARKS, NONE, NOTHING]
+    assert len({mark.block for mark in marks}) == len({mark.letter for mark in marks}) == len(marks)
+    assert all(mark.letter.isascii() for mark in marks)

@@ -1,0 +1,86 @@
+"""`k2 gaps`: fields, filters and exit codes."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from typer.testing import Result
+
+from connectors.iceberg.tables import TableName
+from runtime.settings import Settings
+from tests.query.tables import EPOCH, append, event, made
+
+K2 = Callable[..., Result]
+LATER = "2024-08-09T00:01:00Z"
+
+
+@pytest.fixture
+def ledger(settings: Settings) -> None:
+    """Lay out a ledger with a gap that was split by a late number, and one of another exchange."""
+    rows = [
+        event("gap_opened", 5, 9),
+        event("gap_filled", 6, 6, detected_at=EPOCH + timedelta(minutes=1)),
+        event("gap_opened", 1, 1, exchange="kraken"),
+    ]
+    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
+
+
+def test_gaps(ledger: None, k2: K2) -> None:
+    """A row a missing range, with the documented fields; filters choose; a table for people."""
+    result = k2("gaps", "--exchange", "binance", "--symbol", "BTCUSDT", "--json", "--as-of", "2024-08-09T00:02:00Z")
+    where = {"exchange": "binance", "symbol": "BTCUSDT", "session": 0}
+    times = {"opened_at": "2024-08-09T00:00:00Z", "filled_at": None, "open_seconds": 120.0}
+    assert json.loads(result.stdout) == [
+        {**where, "first_sequence": 5, "last_sequence": 5, "missing": 1, **times},
+        {**where, "first_sequence": 7, "last_sequence": 9, "missing": 3, **times},
+    ]
+    assert json.loads(k2("gaps", "--as-of", "2024-08-08T23:59:59", "--json").stdout) == []
+    assert [row["missing"] for row in json.loads(k2("gaps", "--as-of", "2024-08-09", "--json").stdout)] == [5, 1]
+    shown = k2("gaps")
+    assert shown.exit_code == 0
+    assert "kraken" in shown.stdout
+    assert "5 missing in 3 ranges" in shown.stderr
+
+
+def test_filled_gaps(ledger: None, k2: K2) -> None:
+    """With what was filled alone, or with all; the two are not asked for at once."""
+    (row,) = json.loads(k2("gaps", "--filled", "--json").stdout)
+    assert (row["first_sequence"], row["last_sequence"], row["missing"], row["open_seconds"]) == (6, 6, 1, 60.0)
+    assert (row["opened_at"], row["filled_at"]) == ("2024-08-09T00:00:00Z", LATER)
+    assert len(json.loads(k2("gaps", "--all", "--json").stdout)) == 4
+    shown = k2("gaps", "--all", columns=80)
+    assert "2024-08-09 00:01" in shown.stdout
+    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+    assert "5 missing in 3 ranges" in shown.stderr
+    assert "1 filled in 1 ranges" in shown.stderr
+    assert "missing" not in k2("gaps", "--filled").stderr
+    both = k2("gaps", "--filled", "--all")
+    assert (both.exit_code, both.stdout) == (2, "")
+    assert "--filled and --all" in both.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--exchange", "binanc"], "no sequence number of 'binanc' was ever seen"),
+        (["--exchange", "kraken", "--symbol", "BTCUSDT"], "no sequence number of 'kraken' and 'BTCUSDT' was ever seen"),
+        (["--exchange", "binance", "--symbol", "BTCUSDT"], ""),
+    ],
+)
+def test_a_name_that_is_not_in_the_ledger_is_told(settings: Settings, k2: K2, arguments: list[str], says: str) -> None:
+    """A misspelt symbol has no gaps; one whose numbers are all there has none either, and is told apart."""
+    rows = [event("session_started", 1, 1), event("session_started", 1, 1, exchange="kraken", symbol="X")]
+    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
+    result = k2("gaps", *arguments, "--json")
+    assert (result.exit_code, result.stdout) == (0, "[]\n")
+    assert says in result.stderr
+    assert ("ever seen" in result.stderr) is bool(says)
+
+
+@pytest.mark.parametrize("value", ["", "\udcff"])
+def test_a_name_that_cannot_be_meant_is_wrong_usage(settings: Settings, k2: K2, value: str) -> None:
+    """An unset shell variable, or bytes that are no text."""
+    result = k2("gaps", "--exchange", value)
+    assert result.exit_code == 2
+    assert "Invalid value for '--exchange'" in result.stderr

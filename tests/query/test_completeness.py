@@ -1,0 +1,213 @@
+"""Completeness: every number from the lowest stored to the highest is counted once, on one day."""
+
+from collections import Counter
+from dataclasses import astuple
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.iceberg.tables import TableName
+from query.completeness import _SEEN, DAY_US, HOUR_US, Asked, _counted, _show_off_book, by_day, by_hour
+from query.engine import open_engine
+from runtime.settings import Settings
+from tests.connectors.iceberg.pieces import DAY, Row, piece_of, read_to, settings_in, writer_of
+from tests.query.tables import EPOCH, append, made, trade
+from trades.groups import group_of
+from trades.history import SeenSession, SessionKey
+from trades.progress import TopicPartition
+
+YEAR_1 = datetime(1, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+Trade = tuple[str, int, int, datetime]
+"""Symbol, session, sequence and venue time."""
+
+
+def row(sequence: int | None, hours: float, session: int = 1, **values: Any) -> dict[str, Any]:
+    """Make a row of `trades`, so many hours after the epoch of the tests."""
+    numbered = {"sequence": sequence, "session": session, "timestamp": EPOCH + hours * HOUR}
+    return {**trade(0), **numbered, **values}
+
+
+def days(settings: Settings, **asked: Any) -> list[tuple[str, int, int, int]]:
+    """Ask by day: symbol, day of the month, stored and missing."""
+    found = by_day(settings, Asked(**asked))
+    assert all(one.expected == one.stored + one.missing for one in found)
+    return [(one.symbol, one.day.day, one.stored, one.missing) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([(7, 1)], [(9, 1, 0)]),
+        ([(1, 1), (2, 2)], [(9, 2, 0)]),
+        ([(1, 1), (4, 2)], [(9, 2, 2)]),
+        ([(1, 23), (4, 25)], [(9, 1, 1), (10, 1, 1)]),
+        ([(1, 23), (3, 25)], [(9, 1, 0), (10, 1, 1)]),
+        ([(1, 12), (10, 84)], [(9, 1, 1), (10, 0, 3), (11, 0, 3), (12, 1, 1)]),
+        ([(4, 23), (1, 25)], [(9, 1, 1), (10, 1, 1)]),
+        ([(1, 23), (2, 23), (2, 25)], [(9, 2, 0)]),
+        ([(5, 1), (1, 2, 2), (3, 3, 2)], [(9, 3, 1)]),
+        ([(None, 1, 0), (None, 2, 0), (None, 25, 0)], [(9, 2, 0), (10, 1, 0)]),
+        ([(1, 1, 0), (9, 2, 0)], [(9, 2, 0)]),
+        ([(-(2**63), 1), (2**63 - 1, 2)], [(9, 2, 2**64 - 2)]),
+    ],
+    ids=[
+        "one trade",
+        "in order",
+        "a hole on a day",
+        "a hole over midnight, on both sides of it",
+        "a hole's number that falls on midnight is the new day's",
+        "a hole over days without any trade",
+        "numbers against the clock",
+        "a number twice",
+        "sessions apart",
+        "trades without a number",
+        "numbers with holes by nature",
+        "wider than 64 bits",
+    ],
+)
+def test_days(settings: Settings, rows: list[tuple[Any, ...]], expected: list[tuple[int, ...]]) -> None:
+    """What is stored counts for its day, what is missing for the time between its neighbours."""
+    append(made(settings, TableName.TRADES), [row(*one) for one in rows])
+    assert [one[1:] for one in days(settings)] == expected
+
+
+def test_percent_is_cut_off(settings: Settings) -> None:
+    """What lacks one of three million is not said to be complete, and the sessions of the day are counted."""
+    append(made(settings, TableName.TRADES), [row(1, 1), row(3, 2), row(1, 3, 2)])
+    assert [astuple(one) for one in by_day(settings)] == [
+        ("binance", "BTCUSDT", date(2024, 8, 9), 4, 3, 1, 75.0, 2),
+    ]
+    append(made(settings, TableName.TRADES), [row(n, 30 + n / 1e6, 3) for n in (*range(300_000), 300_001)])
+    assert [one.percent for one in by_day(settings)] == [75.0, 99.9996]
+
+
+def test_filters_choose(settings: Settings) -> None:
+    """By name and by time; a hole whose neighbours lie outside counts with what of it lies inside."""
+    rows = [row(1, 0), row(9, 8), row(1, 1, symbol="ETHUSDT"), row(1, 2, exchange="kraken")]
+    append(made(settings, TableName.TRADES), rows)
+    assert [one.exchange for one in by_day(settings, Asked("kraken"))] == ["kraken"]
+    assert days(settings, symbol="ETHUSDT") == [("ETHUSDT", 9, 1, 0)]
+    binance = {"exchange": "binance", "symbol": "BTCUSDT"}
+    assert days(settings, **binance) == [("BTCUSDT", 9, 2, 7)]
+    assert days(settings, **binance, start=EPOCH + 2 * HOUR, end=EPOCH + 5 * HOUR) == [("BTCUSDT", 9, 0, 3)]
+    assert days(settings, **binance, start=EPOCH + 6 * HOUR) == [("BTCUSDT", 9, 1, 2)]
+    assert days(settings, **binance, start=EPOCH + 9 * HOUR) == []
+    hours = by_hour(settings, Asked(**binance, end=EPOCH + 2 * HOUR))
+    assert [(one.hour, one.stored, one.missing) for one in hours] == [(EPOCH, 1, 0), (EPOCH + HOUR, 0, 1)]
+
+
+TRADES = st.lists(
+    st.tuples(
+        st.sampled_from("AB"),
+        st.integers(0, 2),
+        st.integers(-20, 40),
+        st.integers(-60, 60).map(lambda hours: EPOCH + hours * HOUR / 2),
+    ),
+    min_size=1,
+    max_size=25,
+    unique_by=lambda one: one[:3],
+)
+BOUNDS = st.none() | st.integers(-50, 50).map(lambda hours: EPOCH + hours * HOUR / 2)
+
+
+def by_hand(
+    trades: list[Trade], off_book: set[int], asked: Asked, span: timedelta
+) -> dict[tuple[str, int], tuple[int, int]]:
+    """Give stored and missing by symbol and span, number by number."""
+    stored: Counter[tuple[str, int]] = Counter()
+    missing: Counter[tuple[str, int]] = Counter()
+
+    def count(counter: Counter[tuple[str, int]], symbol: str, time: datetime) -> None:
+        if (asked.start is None or time >= asked.start) and (asked.end is None or time < asked.end):
+            counter[symbol, (time - YEAR_1) // span] += 1
+
+    for symbol, _, _, time in trades:
+        count(stored, symbol, time)
+    for symbol, session in {one[:2] for one in trades if one[1]}:
+        numbers = sorted(one[2:] for one in trades if one[:2] == (symbol, session))
+        for (low, before), (high, after) in pairwise(numbers):
+            early, late = sorted((before, after))
+            lacking = [number for number in range(low + 1, high) if number not in off_book]
+            for place in range(1, len(lacking) + 1):
+                microseconds = (late - early) // timedelta(microseconds=1) * place // (len(lacking) + 1)
+                count(missing, symbol, early + timedelta(microseconds=microseconds))
+    return {key: (stored[key], missing[key]) for key in {*stored, *missing}}
+
+
+@given(
+    trades=TRADES,
+    off_book=st.sets(st.integers(-20, 40), max_size=20),
+    start=BOUNDS,
+    end=BOUNDS,
+    span=st.sampled_from([DAY_US, HOUR_US]),
+)
+def test_each_number_is_counted_once(
+    trades: list[Trade], off_book: set[int], start: datetime | None, end: datetime | None, span: int
+) -> None:
+    """Against a count number by number: stored, missing, and so expected, of every symbol and span.
+
+    Numbers of no market trade, the same ones in every session, are neither.
+    """
+    rows = [
+        {"exchange": "x", "symbol": symbol, "session": session, "sequence": sequence, "timestamp": time}
+        for symbol, session, sequence, time in trades
+    ]
+    asked = Asked(start=start, end=end)
+    with open_engine(Settings()) as engine:
+        engine.show_arrow("trades", pa.Table.from_pylist(rows))
+        _show_off_book(engine, numbers_of_none(trades, off_book))
+        counted = [*_counted(engine, _SEEN, asked, span)]
+        whole = [*_counted(engine, _SEEN, Asked(), span)]
+    found = {(one["symbol"], one["span"]): (one["stored"], one["missing"]) for one in counted}
+    assert found == by_hand(trades, off_book, asked, timedelta(microseconds=span))
+    assert sum(one["stored"] + one["missing"] for one in whole) == expected_of(trades, off_book)
+
+
+def numbers_of_none(trades: list[Trade], off_book: set[int]) -> list[SeenSession]:
+    """Give the numbers, of every session that has trades, that are of no market trade."""
+    return [
+        SeenSession(SessionKey("x", symbol, session), ((number, number),), 0, TopicPartition("t", 0), 0)
+        for symbol, session in sorted({one[:2] for one in trades if one[1]})
+        for number in sorted(off_book - {one[2] for one in trades if one[:2] == (symbol, session)})
+    ]
+
+
+def expected_of(trades: list[Trade], off_book: set[int]) -> int:
+    """Give how many trades there should be: of each session its numbers, and the rows without one."""
+    sessions = {one[:2]: {other[2] for other in trades if other[:2] == one[:2]} for one in trades if one[1]}
+    between = [{*range(min(numbers), max(numbers) + 1)} - (off_book - numbers) for numbers in sessions.values()]
+    return sum(map(len, between)) + sum(not one[1] for one in trades)
+
+
+def test_as_of_a_time_is_what_was_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the commits until then, of two writers, each with its symbols: whatever came later, or expired since."""
+    clock = SimpleNamespace(now=1_700_000_000.0, time=lambda: clock.now)
+    monkeypatch.setattr("pyiceberg.table.snapshots.time", clock)
+    settings = settings_in(tmp_path, writers=2)
+    names = [next(f"S{n}" for n in range(99) if group_of("kraken", f"S{n}") % 2 == writer) for writer in (0, 1)]
+    writers = [writer_of(settings, str(writer)) for writer in (0, 1)]
+    told: list[tuple[float, Any]] = [(clock.now - 1, [])]
+    for epoch, numbers in enumerate([(1, 9), (4, 10), (2, 3)]):
+        for writer, name in zip(writers, names, strict=True):
+            offset = 4 * epoch + 2 * writers.index(writer)
+            rows = [
+                Row(offset + place, name, sequence=number, timestamp=20_000 * DAY + number)
+                for place, number in enumerate(numbers)
+            ]
+            writer.write_batch([piece_of(rows, session=1), read_to(4 * epoch + 4)])
+            writer.snapshot()
+            told.append((clock.now, by_day(settings)))
+            clock.now += 60
+    assert [sum(one.stored for one in found) for _, found in told] == [0, 2, 4, 6, 8, 10, 12]
+    for now, found in told:
+        as_of = datetime.fromtimestamp(now, UTC)
+        assert by_day(settings, Asked(as_of=as_of)) == found
+        assert by_day(settings, Asked(as_of=as_of, symbol=names[1])) == [one for one in found if one.symbol == names[1]]

@@ -1,0 +1,151 @@
+"""The gaps: what the ledger's events leave open, and what they say was filled."""
+
+from dataclasses import astuple
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.iceberg.tables import TableName
+from query.engine import open_engine
+from query.gaps import Which, gaps, missing_ranges
+from runtime.settings import Settings
+from tests.query.tables import EPOCH, append, event, made
+from trades.history import SessionKey
+
+MINUTE = timedelta(minutes=1)
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["gap_opened", "gap_filled"]),
+        st.integers(0, 20),
+        st.integers(0, 5),
+        st.integers(0, 3),
+        st.sampled_from(["A", "B"]),
+    ),
+    max_size=8,
+)
+Event = tuple[str, int, int, int, str]
+
+
+def ranges(settings: Settings, **asked: Any) -> list[tuple[int, int, int]]:
+    """Ask for gaps; a tuple a range."""
+    found = gaps(settings, **asked)
+    assert all(one.missing == one.last_sequence - one.first_sequence + 1 for one in found)
+    return [(one.session, one.first_sequence, one.last_sequence) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([("session_started", 1, 1)], []),
+        ([("gap_opened", 5, 9)], [(5, 9)]),
+        ([("gap_opened", 5, 9), ("gap_filled", 5, 9)], []),
+        ([("gap_opened", 5, 9), ("gap_filled", 7, 7)], [(5, 6), (8, 9)]),
+        ([("gap_opened", 5, 9), ("gap_filled", 5, 5), ("gap_filled", 9, 9)], [(6, 8)]),
+        ([("gap_opened", 5, 9), ("gap_opened", 20, 20)], [(5, 9), (20, 20)]),
+        ([("gap_opened", 5, 9), ("gap_opened", 5, 9), ("gap_filled", 6, 6)], [(5, 5), (7, 9)]),
+        ([("gap_opened", -5, 2**62)], [(-5, 2**62)]),
+        ([("gap_opened", 1 - 2**63, -1), ("gap_opened", 0, 2**63 - 2)], [(1 - 2**63, 2**63 - 2)]),
+    ],
+)
+def test_missing_is_opened_less_filled(
+    settings: Settings, events: list[tuple[str, int, int]], expected: list[tuple[int, int]]
+) -> None:
+    """A row a range that is missing now, also of more numbers than 64 bits hold."""
+    rows = [event(*one, **({"missing": 0} if one[1] < -5 else {})) for one in events]
+    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
+    assert [one[1:] for one in ranges(settings)] == expected
+    filled = ranges(settings, which=Which.FILLED)
+    assert sorted(ranges(settings) + filled) == ranges(settings, which=Which.ALL)
+
+
+def rows_of(events: list[Event]) -> list[dict[str, Any]]:
+    """Give the ledger's rows of events, with one that opens nothing."""
+    rows = [
+        event(kind, low, low + size, symbol=symbol, detected_at=EPOCH + minute * MINUTE)
+        for kind, low, size, minute, symbol in events
+    ]
+    return [*rows, event("session_started", 0, 0)]
+
+
+@given(events=EVENTS)
+def test_missing_as_sets_of_numbers(events: list[Event]) -> None:
+    """Whatever was opened and filled, by symbol: the ranges are the one set less the other."""
+    with open_engine(Settings()) as engine:
+        engine.show_arrow("sequence_events", pa.Table.from_pylist(rows_of(events)))
+        found = missing_ranges(engine)
+    for symbol in ("A", "B"):
+        opened, filled = (numbers(events, kind, symbol) for kind in ("gap_opened", "gap_filled"))
+        told = found.get(SessionKey("binance", symbol, 0), ())
+        assert [number for low, high in told for number in range(low, high + 1)] == sorted(opened - filled)
+    assert all(found.values())
+
+
+def numbers(events: list[Event], kind: str, symbol: str) -> set[int]:
+    """Give the numbers that events of a kind tell of."""
+    return {
+        number
+        for told, low, size, _, of in events
+        if (told, of) == (kind, symbol)
+        for number in range(low, low + size + 1)
+    }
+
+
+def test_gaps_are_apart_by_symbol_and_session(settings: Settings) -> None:
+    """A fill of another symbol or session closes nothing; filters choose."""
+    rows = [
+        event("gap_opened", 5, 9),
+        event("gap_filled", 5, 9, session=1),
+        event("gap_filled", 5, 9, symbol="ETHUSDT"),
+        event("gap_opened", 1, 1, exchange="kraken"),
+        event("gap_opened", 2, 2, session=1),
+    ]
+    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
+    assert ranges(settings, exchange="binance") == [(0, 5, 9), (1, 2, 2)]
+    assert ranges(settings, exchange="kraken") == [(0, 1, 1)]
+    assert ranges(settings, symbol="ETHUSDT") == []
+    assert len(ranges(settings)) == 3
+    assert ranges(settings, which=Which.FILLED) == []
+
+
+def test_how_long_each_was_open(settings: Settings) -> None:
+    """From the commit that opened it to the one that filled it, or to the time asked for; never less than nothing."""
+    rows = [
+        event("gap_opened", 5, 9),
+        event("gap_filled", 6, 6, detected_at=EPOCH + MINUTE),
+        event("gap_filled", 8, 8, detected_at=EPOCH - MINUTE),
+    ]
+    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
+    found = gaps(settings, as_of=EPOCH + 2 * MINUTE, which=Which.ALL)
+    assert [astuple(one)[3:] for one in found] == [
+        (5, 5, 1, EPOCH, None, 120.0),
+        (6, 6, 1, EPOCH, EPOCH + MINUTE, 60.0),
+        (7, 7, 1, EPOCH, None, 120.0),
+        (8, 8, 1, EPOCH, EPOCH - MINUTE, 0.0),
+        (9, 9, 1, EPOCH, None, 120.0),
+    ]
+    (latest, *_) = gaps(settings)
+    assert latest.open_seconds == pytest.approx((datetime.now(UTC) - EPOCH).total_seconds(), abs=60)
+
+
+def test_as_of_a_time_is_the_ledger_until_then(settings: Settings, tmp_path: Any) -> None:
+    """What is told of an earlier time is what a ledger of the events detected by then tells, open and filled."""
+    events: list[Event] = [
+        ("gap_opened", 5, 4, 0, "A"),
+        ("gap_filled", 6, 0, 1, "A"),
+        ("gap_opened", 1, 1, 1, "B"),
+        ("gap_filled", 5, 4, 2, "A"),
+        ("gap_opened", 20, 3, 3, "A"),
+    ]
+    append(made(settings, TableName.SEQUENCE_EVENTS), rows_of(events))
+    for minute in range(-1, 4):
+        then = Settings(data_dir=tmp_path / f"until {minute}")
+        append(made(then, TableName.SEQUENCE_EVENTS), rows_of([one for one in events if one[3] <= minute]))
+        as_of = EPOCH + minute * MINUTE
+        for which in Which:
+            told = gaps(settings, as_of=as_of, which=which)
+            assert [astuple(one)[:8] for one in told] == [astuple(one)[:8] for one in gaps(then, which=which)]
+            assert told == gaps(then, as_of=as_of, which=which)

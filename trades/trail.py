@@ -1,0 +1,132 @@
+"""The trail of commits: what each brought to the table, in a form that outlives the snapshot it made."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from trades.errors import TableError
+from trades.progress import Counts, Progress
+
+__all__ = ["TRAIL", "Commit", "Made", "Move", "Said", "commit_of", "parse_trail", "trail_text"]
+
+TRAIL: Final = "k2.trail"
+"""Table property: the newest commits, replaced in the commit that adds one, until the table `commits` has them."""
+_FORMAT: Final = 1
+_OWN: Final = "k2."
+_COUNTED: Final = frozenset({f"k2.{name}" for name in ("writer", "progress", *Counts.__struct_fields__)})
+
+
+class Made(Protocol):
+    """A snapshot, named as the Iceberg specification does it."""
+
+    snapshot_id: int
+    parent_snapshot_id: int | None
+    sequence_number: int | None
+    timestamp_ms: int
+
+    @property
+    def summary(self) -> "Said | None": ...  # noqa: D102
+
+
+class Said(Protocol):
+    """What was said of a snapshot when it was made."""
+
+    @property
+    def additional_properties(self) -> Mapping[str, str]: ...  # noqa: D102
+
+
+class Move(msgspec.Struct, frozen=True):
+    """What a commit did to its writer's progress of one topic partition."""
+
+    topic: str
+    partition: int
+    offset: int
+    """To read next, once the commit was in."""
+    received: int
+    stored: int
+    duplicates: int
+    dead_letters: int
+    skipped: int
+    """The counts are of this commit alone."""
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """One commit of the job to its table: a row of the table `commits`, but for whose it is."""
+
+    snapshot_id: int
+    parent_id: int | None
+    sequence_number: int
+    """Rises from commit to commit of a table, whoever makes them."""
+    committed_at: int
+    """Microseconds since the epoch, by the clock of the process that committed."""
+    writer: str | None
+    """None of a commit that only claimed the table."""
+    rows: int
+    files: int
+    bytes: int
+    partitions: list[Move]
+    """Those that moved, sorted."""
+    remark: str | None = None
+    """What else the job did by it: offsets given up, a claim."""
+
+    def row(self) -> dict[str, Any]:
+        """Give it as builtins alone."""
+        row: dict[str, Any] = msgspec.to_builtins(self)
+        return row
+
+
+class _Document(msgspec.Struct, frozen=True):
+    format: int
+    commits: list[Commit]
+
+
+def commit_of(made: Made) -> Commit | None:
+    """Give the commit that made a snapshot; None where it was not the job's."""
+    summary = {} if made.summary is None else made.summary.additional_properties
+    own = {name: text for name, text in summary.items() if name.startswith(_OWN)}
+    if not own:
+        return None
+    rest = [f"{name.removeprefix(_OWN)} {text}" for name, text in sorted(own.items()) if name not in _COUNTED]
+    return Commit(
+        made.snapshot_id,
+        made.parent_snapshot_id,
+        made.sequence_number or 0,
+        made.timestamp_ms * 1_000,
+        own.get("k2.writer"),
+        int(summary.get("added-records", 0)),
+        int(summary.get("added-data-files", 0)),
+        int(summary.get("added-files-size", 0)),
+        _moves(Progress.parse(own.get("k2.progress"))),
+        "; ".join(rest) or None,
+    )
+
+
+def _moves(progress: Progress) -> list[Move]:
+    return [
+        Move(where.topic, where.partition, entry.offset, **msgspec.structs.asdict(entry.counts))
+        for entries in progress.writers.values()
+        for where, entry in sorted(entries.items())
+    ]
+
+
+def parse_trail(text: str | None) -> list[Commit]:
+    """Read the property's text, the oldest commit first; None (a table without it) is none.
+
+    Raises:
+        TableError: the text is not of the documented shape, or of a later format.
+    """
+    if text is None:
+        return []
+    try:
+        document = msgspec.json.decode(text, type=_Document)
+    except msgspec.MsgspecError as error:
+        raise TableError(f"table property {TRAIL} cannot be read: {error}") from error
+    if document.format != _FORMAT:
+        raise TableError(f"table property {TRAIL} has format {document.format}, this version reads {_FORMAT}")
+    return document.commits
+
+
+def trail_text(commits: Iterable[Commit]) -> str:
+    """Give the property's text."""
+    return msgspec.json.encode(_Document(_FORMAT, [*commits])).decode()
