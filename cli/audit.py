@@ -64,11 +64,10 @@ def _name(snapshot_id: int | None) -> object:
 
 def _sum_up(found: Audit) -> None:
     expired = sum(one.expired for one in found.commits)
-    typer.echo(
-        f"{len(found.commits):,} commits with {sum(one.rows for one in found.commits):,} rows, "
-        f"{expired:,} of them of snapshots that have expired",
-        err=True,
-    )
+    rows = sum(one.rows for one in found.commits if not one.undone)
+    typer.echo(f"{len(found.commits):,} commits with {rows:,} rows; {expired:,} snapshots have expired", err=True)
+    if undone := sum(one.undone for one in found.commits):
+        typer.echo(f"{undone:,} commits, not in these rows, were undone: the table was put back behind them", err=True)
     for one in found.commits:
         if one.remark:
             typer.echo(f"{spell_time(one.committed_at)} snapshot {one.snapshot_id}: {one.remark}", err=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import pyarrow as pa
@@ -43,6 +43,8 @@ class AuditedCommit:
     """Of each topic partition that moved: `topic`, `partition`, the next `offset`, and the counts of this commit."""
     remark: str | None
     """What else was done by it: offsets given up, a claim."""
+    undone: bool
+    """Whether the table was put back to a state before it: it landed, and its rows are not in the table any more."""
     expired: bool
     """Whether its snapshot is in the table no more."""
 
@@ -110,7 +112,9 @@ def _noted(table: Table) -> list[Commit]:
 
 
 def _whose(table: Table) -> dict[str, object]:
-    return {"table": str(table.metadata.table_uuid), "next": table.metadata.next_sequence_number()}
+    metadata = table.metadata
+    read = datetime.fromtimestamp(metadata.last_updated_ms / 1_000, UTC)
+    return {"table": str(metadata.table_uuid), "next": metadata.next_sequence_number(), "read": read}
 
 
 def _summed(engine: Engine, table: Table, as_of: datetime | None) -> Progress:
@@ -145,24 +149,33 @@ _FIELDS: "Final[list[pa.Field[Any]]]" = [
 ]
 _NOTED: Final = pa.schema(_FIELDS)
 _COLUMNS: Final = ", ".join(_NOTED.names)
+# Sequence numbers come again where the table was put back, from a backup of its catalog: of two commits of one number
+# the later is in effect, and one beyond the table's last is not. (What is newer than the reading was not read yet.)
 _EVERY: Final = f"""
-    WITH own AS (SELECT {_COLUMNS} FROM kept WHERE table_uuid = $table AND sequence_number < $next),
-    commits AS (
-        SELECT * FROM own
+    WITH told AS (
+        SELECT {_COLUMNS}, TRUE AS is_noted FROM noted
         UNION ALL
-        SELECT {_COLUMNS} FROM noted WHERE snapshot_id NOT IN (SELECT snapshot_id FROM own)
+        SELECT {_COLUMNS}, FALSE AS is_noted FROM kept
+        WHERE table_uuid = $table AND (sequence_number < $next OR committed_at <= $read::TIMESTAMPTZ)
+    ), each AS (
+        SELECT * FROM told QUALIFY row_number() OVER (PARTITION BY snapshot_id ORDER BY is_noted DESC) = 1
+    ), commits AS (
+        SELECT {_COLUMNS}, sequence_number >= $next OR row_number() OVER (
+            PARTITION BY sequence_number ORDER BY is_noted DESC, committed_at DESC
+        ) > 1 AS undone
+        FROM each
     )
 """  # noqa: S608  names of columns, no values
 _CHOSEN: Final = """
     SELECT * FROM commits
     WHERE committed_at >= coalesce($start::TIMESTAMPTZ, committed_at)
       AND ($end IS NULL OR committed_at < $end::TIMESTAMPTZ)
-    ORDER BY sequence_number DESC LIMIT coalesce($limit, 9223372036854775807)
+    ORDER BY sequence_number DESC, undone LIMIT coalesce($limit, 9223372036854775807)
 """
 _SUMMED: Final = f"""
     , moves AS (
         SELECT writer, unnest(partitions, max_depth := 2) FROM commits
-        WHERE committed_at <= coalesce($as_of::TIMESTAMPTZ, committed_at)
+        WHERE NOT undone AND committed_at <= coalesce($as_of::TIMESTAMPTZ, committed_at)
     )
     SELECT writer, topic, partition, max("offset") AS "offset",
            {", ".join(f"sum({name})::BIGINT AS {name}" for name in _COUNTS)}

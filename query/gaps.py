@@ -71,13 +71,14 @@ def gaps(
     """
     until = as_of or datetime.now(UTC)
     with _ledger(settings, exchange, symbol) as engine:
-        told = _told(engine, {"exchange": exchange, "symbol": symbol, "as_of": as_of})
+        asked = {"exchange": exchange, "symbol": symbol, "as_of": as_of, "with_filled": which is not Which.OPEN}
+        told = _told(engine, asked)
         return [_gap(key, piece, until) for key, cut in told for piece in _chosen(cut, which)]
 
 
 def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
     """Give what is missing of each session, by the events that an engine shows as `sequence_events`."""
-    everything = dict.fromkeys(("exchange", "symbol", "as_of"))
+    everything = {"exchange": None, "symbol": None, "as_of": None, "with_filled": False}
     ranges = (
         (key, tuple((piece.first, piece.last) for piece in still_open(cut))) for key, cut in _told(engine, everything)
     )
@@ -144,25 +145,28 @@ _KNOWN: Final = """
 """
 
 
-# A gap of millions may be filled number by number: what one commit tells of neighbours is one range here.
+# A gap of millions may be filled number by number: what one commit tells of neighbours is one range here; and where
+# nobody asks when they were filled, what all commits tell is.
 _TOLD: Final = """
-    WITH events AS (
-        SELECT exchange, symbol, session, event, epoch_us(detected_at) AS told_at, first_sequence AS first,
-               last_sequence AS last,
-               first_sequence::HUGEINT > 1 + max(last_sequence::HUGEINT) OVER (
-                   PARTITION BY exchange, symbol, session, event, detected_at ORDER BY first_sequence, last_sequence
-                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-               ) AS is_apart
+    WITH told AS (
+        SELECT exchange, symbol, session, event, first_sequence AS first, last_sequence AS last,
+               CASE WHEN $with_filled OR event = 'gap_opened' THEN epoch_us(detected_at) ELSE 0 END AS told_at
         FROM sequence_events
         WHERE event IN ('gap_opened', 'gap_filled')
           AND exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
           AND detected_at <= coalesce($as_of::TIMESTAMPTZ, detected_at)
+    ), begun AS (
+        SELECT *, first::HUGEINT > 1 + max(last::HUGEINT) OVER (
+            PARTITION BY exchange, symbol, session, event, told_at ORDER BY first, last
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS is_apart
+        FROM told
     ), runs AS (
         SELECT *, count(*) FILTER (is_apart) OVER (
             PARTITION BY exchange, symbol, session, event, told_at ORDER BY first, last
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS run
-        FROM events
+        FROM begun
     )
     SELECT exchange, symbol, session, event, told_at, min(first) AS first, max(last) AS last
     FROM runs GROUP BY exchange, symbol, session, event, told_at, run

@@ -106,6 +106,7 @@ class Committer:
         table: Table,
         on_retry: OnRetry | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        *,
         keep: Keep | None = None,
     ) -> None:
         """Commit to a table; where there is a `keep` its commits leave a trail, which goes there by and by."""

@@ -50,12 +50,13 @@ def test_audit(commits: Settings, k2: K2) -> None:
         "bytes": first["bytes"],
         "partitions": [where | {"received": 1, "stored": 1, "duplicates": 0, "dead_letters": 0, "skipped": 0}],
         "remark": None,
+        "undone": False,
         "expired": True,
     }
     assert [second["parent_id"], third["parent_id"]] == [first["snapshot_id"], second["snapshot_id"]]
     assert third["expired"] is False
     assert result.exit_code == 0
-    assert "3 commits with 3 rows, 2 of them of snapshots that have expired" in result.stderr
+    assert "3 commits with 3 rows; 2 snapshots have expired" in result.stderr
 
 
 def test_tables_for_people_fit(commits: Settings, k2: K2) -> None:
@@ -101,6 +102,27 @@ def test_a_trail_that_cannot_be_read_is_told(commits: Settings, k2: K2) -> None:
     result = k2("audit")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "table property k2.trail has format 2" in result.stderr
+
+
+def test_commits_that_were_undone_are_told(commits: Settings, k2: K2, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that was put back: what was committed since is on record, and is not counted as being there."""
+    catalog = open_catalog(commits)
+    before = open_table(catalog, commits, TableName.TRADES).metadata_location
+    writer = writer_of(commits)
+    monkeypatch.setattr("connectors.iceberg.commit.NOTED_MAX", 2)
+    for number in range(3, 9):
+        writer.write_batch([piece_of([Row(number)]), read_to(number + 1)])
+        writer.snapshot()
+    catalog.drop_table("market_data.trades")
+    catalog.register_table("market_data.trades", before)
+    again = writer_of(commits)
+    again.write_batch([piece_of([Row(number) for number in range(3, 9)]), read_to(9)])
+    again.snapshot()
+    result = k2("audit", "--json")
+    assert result.exit_code == 0
+    assert [one["rows"] for one in json.loads(result.stdout) if not one["undone"]] == [1, 1, 1, 6]
+    assert "commits with 9 rows;" in result.stderr
+    assert "commits, not in these rows, were undone" in result.stderr
 
 
 def test_an_empty_table_is_an_answer(settings: Settings, k2: K2) -> None:

@@ -30,6 +30,7 @@ def after_crash(found: Found, truth: Truth, market: Market, journal: Journal) ->
     yield from _lost("dead letter", _below(found, truth.dead_letters), {letter.place for letter in found.letters})
     yield from _books(found, truth)
     yield from _commits(found)
+    yield from _trail(found)
     yield from _foreign_rows(found, journal)
     below = _below(found, truth.messages)
     yield from _lost("trade", {truth.messages[place].trade for place in below} & truth.trades.keys(), _trades(found))
@@ -131,6 +132,28 @@ def _commits(found: Found) -> Iterator[Fault]:
             yield "wrong", f"an epoch that consumed nothing was committed: {summary}"
         if int(summary.get("added-records", 0)) != int(summary["k2.stored"]):
             yield "wrong", f"a commit holds other rows than it tells of: {summary}"
+
+
+def _trail(found: Found) -> Iterator[Fault]:
+    """Each commit is told, by its table or by what the trades' table notes: together they made the progress.
+
+    Where the trades were put back, sequence numbers come again, and the later commit of one is in effect.
+    """
+    there = {commit["snapshot_id"] for commit in found.noted}
+    told = sorted((*found.kept, *found.noted), key=lambda one: (one["snapshot_id"] in there, one["committed_at"]))
+    commits = {one["sequence_number"]: one for one in told if one["sequence_number"] <= found.last}
+    totals: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    offsets: Counter[tuple[str, str]] = Counter()
+    for commit in commits.values():
+        for move in commit["partitions"]:
+            place = (commit["writer"], f"{move['topic']}:{move['partition']}")
+            totals[place].update({count: move[count] for count in COUNTS})
+            offsets[place] = max(offsets[place], move["offset"])
+    for writer, entries in found.progress.items():
+        for name, entry in entries.items():
+            sums = {count: totals[writer, name][count] for count in COUNTS} | {"offset": offsets[writer, name]}
+            if any(entry[count] != sums[count] for count in sums):
+                yield "lost", f"commits of writer {writer} to {name} tell of {sums}, its progress is {entry}"
 
 
 def _foreign_rows(found: Found, journal: Journal) -> Iterator[Fault]:

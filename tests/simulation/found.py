@@ -3,7 +3,7 @@
 import base64
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,12 @@ class Found:
     """The offsets of rows that others appended."""
     commits: list[dict[str, str]] = field(default_factory=list)
     """The summaries of the job's own snapshots of `trades` that have not expired."""
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    """The rows of the table `commits`."""
+    noted: list[dict[str, Any]] = field(default_factory=list)
+    """The commits that `trades` itself tells of in its property."""
+    last: int = 0
+    """The sequence number of the newest snapshot of `trades`."""
     files: list[str] = field(default_factory=list)
     """The paths of all files of `trades`, its metadata first."""
     pending_letters: int = 0
@@ -77,13 +83,18 @@ def look(data: Path, letters: list[Path], known: dict[str, list[dict[str, Any]]]
     for name, location in _locations(data / "catalog.db"):
         table = StaticTable.from_metadata(location)
         files, manifests = _files(table)
-        rows = _rows(files, known)
+        if name == "commits":
+            found.kept = _rows(files, known, _read_kept)
+            continue
+        rows = _rows(files, known, _read)
         if name == "trades":
             found.rows = [row for row in rows if row["topic"] != FOREIGN]
             found.foreign = sorted(row["offset"] for row in rows if row["topic"] == FOREIGN)
             found.files = [_path(file) for file in (location, *manifests, *files)]
             found.commits = [summary for summary in _summaries(table) if "k2.writer" in summary]
             writers = json.loads(table.properties.get("k2.progress", '{"writers": {}}'))["writers"]
+            found.noted = json.loads(table.properties.get("k2.trail", '{"commits": []}'))["commits"]
+            found.last = table.metadata.last_sequence_number
             found.progress = {str(n): writers.pop(str(n), {}) for n in range(int(table.properties["k2.writers"]))}
             positions = _positions(table.properties)
             assert not writers, f"writers beyond those the table was made for: {writers}"
@@ -121,10 +132,12 @@ def _path(location: str) -> str:
     return location.removeprefix("file://")
 
 
-def _rows(files: list[str], known: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _rows(
+    files: list[str], known: dict[str, list[dict[str, Any]]], read: Callable[[str], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
     for file in files:
         if file not in known:
-            known[file] = _read(_path(file))
+            known[file] = read(_path(file))
     return [row for file in files for row in known[file]]
 
 
@@ -141,6 +154,17 @@ def _read(path: str) -> list[dict[str, Any]]:
     table = table.set_column(table.schema.get_field_index("timestamp"), "timestamp", timestamp)
     wanted = [name for name in table.column_names if name not in {"kafka_timestamp", "received", "detected_at"}]
     rows: list[dict[str, Any]] = table.select(wanted).to_pylist()
+    return rows
+
+
+def _read_kept(path: str) -> list[dict[str, Any]]:
+    with pa.OSFile(path) as stream:
+        table = pq.ParquetFile(stream).read(use_threads=False)
+    place = table.schema.get_field_index("committed_at")
+    table = table.set_column(place, "committed_at", table["committed_at"].cast(pa.int64()))
+    rows: list[dict[str, Any]] = table.select(
+        ["snapshot_id", "sequence_number", "committed_at", "writer", "partitions"]
+    ).to_pylist()
     return rows
 
 

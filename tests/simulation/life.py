@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import cluster_main
 
+import connectors.iceberg.commit
 import flows.recovery
 import flows.start
 from connectors.iceberg.commit import Committer
@@ -153,6 +154,7 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
         mutate(around.mutant)
     set_up_logs()
     _never_sleep()
+    _keep_soon()
     held = flows.recovery.NO_STORE
     if life.store != "none":
         held = flows.recovery._brought(flows.recovery._held(around.settings, around.store, 0, 1))
@@ -168,6 +170,11 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
         recovery_config=None if life.store == "none" else RecoveryConfig(str(around.store)),
         worker_count_per_proc=life.workers,
     )
+
+
+def _keep_soon() -> None:
+    """Let the trail of commits go to its table every other commit, for a life has few."""
+    connectors.iceberg.commit.NOTED_MAX = 2
 
 
 def _never_sleep() -> None:

@@ -12,7 +12,7 @@ from connectors.iceberg.progress import progress_of
 from connectors.iceberg.tables import TableName
 from connectors.iceberg.writer import TradesWriter
 from runtime.settings import Settings
-from tests.connectors.iceberg.pieces import Row, offsets_of, piece_of, read_to
+from tests.connectors.iceberg.pieces import Row, letters_of, offsets_of, piece_of, read_to
 from trades.progress import TopicPartition
 
 HERE: Final = TopicPartition("trades", 0)
@@ -27,7 +27,7 @@ class Running:
         """Called where it would wait."""
         handle = TableHandle(settings, TableName.TRADES, None)
         committer = handle._committer = Committer(handle.committer().table, None, self._wait)
-        self._writer = TradesWriter(writer, handle, committer.progress().of(writer))
+        self._writer = TradesWriter(writer, handle, committer.progress().of(writer), letters_of(settings))
 
     def _wait(self, seconds: float) -> None:
         self.waits.append(seconds)

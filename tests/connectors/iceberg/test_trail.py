@@ -126,7 +126,7 @@ def test_a_crash_beside_the_keeping_loses_and_doubles_nothing(
 def test_a_try_that_did_not_land_is_not_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit that met another's is told as it landed in the end, on the other's snapshot."""
     handle = TableHandle(settings, TableName.TRADES, None)
-    writer = TradesWriter("0", handle, {})
+    writer = TradesWriter("0", handle, {}, letters_of(settings))
     land(writer, 0)
     tries: list[int] = []
     catalog = handle.committer().table.catalog
@@ -176,7 +176,7 @@ def test_a_table_from_before_there_was_a_trail(settings: Settings) -> None:
     """What its snapshots tell is kept with the first commits; what had expired by then is told to be lacking."""
     handle = TableHandle(settings, TableName.TRADES, None)
     handle._committer = Committer(handle.committer().table)
-    old = TradesWriter("0", handle, {})
+    old = TradesWriter("0", handle, {}, letters_of(settings))
     for number in range(5):
         land(old, number)
     assert len(told(settings)) == 5
@@ -191,7 +191,7 @@ def test_commits_that_are_gone_are_said_to_lack(settings: Settings) -> None:
     """A trail that does not lead to the table's progress is not passed off as all of it."""
     handle = TableHandle(settings, TableName.TRADES, None)
     handle._committer = Committer(handle.committer().table)
-    old = TradesWriter("0", handle, {})
+    old = TradesWriter("0", handle, {}, letters_of(settings))
     for number in range(2):
         land(old, number)
     expire(table_of(settings))
@@ -227,6 +227,26 @@ def test_a_table_made_anew_has_a_trail_of_its_own(settings: Settings) -> None:
     assert len(told(settings)) == 1
     assert len(kept(settings)) == NOTED
     assert offsets_of(table_of(settings)) == [0, 1]
+
+
+def test_a_table_that_was_put_back_keeps_what_it_does_anew(settings: Settings) -> None:
+    """Sequence numbers come again: the new commits are kept, the old are told as undone, and the sums come out."""
+    catalog, writer = open_catalog(settings), writer_of(settings)
+    for number in range(2 * NOTED + 1):
+        land(writer, number)
+        if number == 1:
+            before = table_of(settings).metadata_location
+    catalog.drop_table("market_data.trades")
+    catalog.register_table("market_data.trades", before)
+    again = writer_of(settings)
+    for number in range(2, 3 * NOTED):
+        land(again, number)
+        expire(table_of(settings))
+        found = audit(settings)
+        assert found.adds_up
+        assert [one.sequence_number for one in found.commits if not one.undone] == list(range(1, number + 2))
+    undone = [one.sequence_number for one in found.commits if one.undone]
+    assert undone == [*range(3, 2 * NOTED + 1)]
 
 
 def test_a_dropped_table_of_commits_stops_the_job(settings: Settings) -> None:
