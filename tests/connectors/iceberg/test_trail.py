@@ -19,7 +19,7 @@ from connectors.iceberg.trail import noted_in
 from connectors.iceberg.writer import TradesWriter
 from query.audit import audit
 from runtime.settings import Settings
-from tests.connectors.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
+from tests.connectors.iceberg.pieces import Row, letters_of, offsets_of, piece_of, read_to, settings_in, writer_of
 from trades.errors import TableError
 from trades.progress import TopicPartition
 from trades.trail import Commit
