@@ -13,12 +13,13 @@ from pyiceberg.expressions import BooleanExpression
 
 from connectors.iceberg.filters import any_of, rows_from
 from connectors.iceberg.progress import progress_of
+from flows.ids import TableIds
 from query.engine import open_engine
 from query.gaps import missing_ranges
 from runtime.catalog import find_table
 from runtime.settings import Settings
 from trades.groups import group_of
-from trades.history import NO_TRADES, Ledger, Positions, SeenId, SeenSession, SeenTrades, SessionKey
+from trades.history import NO_TRADES, Ledger, Positions, Reach, SeenIds, SeenSession, SeenTrades, SessionKey
 from trades.off_book import joined, off_book_in
 from trades.progress import Progress, TopicPartition
 from trades.recent_kernel import RECENT, contents
@@ -37,10 +38,12 @@ class TableHistory:
     """The tables as they were when the process began; safe to use from several worker threads.
 
     Where states were resumed from a recovery store, only rows from the furthest of their positions on are read (files
-    below are left out by their statistics); else the whole table is, by grouped queries.
+    below are left out by their statistics); else the whole table is, by grouped queries. Ids are no part of the states:
+    those of the last two windows are always read (`flows.ids`). `written` says how far the table was, by writer, at
+    the recovered epoch; None where that is not known.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, written: Mapping[str, Positions] | None = None) -> None:
         self._settings = settings.model_copy(update={"query_timeout_seconds": QUERY_SECONDS_MAX})
         self._lock = threading.Lock()
         self._floor: dict[TopicPartition, int] = {}
@@ -48,8 +51,8 @@ class TableHistory:
         self._progress = Progress() if self._trades is None else progress_of(self._trades)
         self._sessions: Mapping[int, list[SeenSession]] | None = None
         self._off_book = [] if self._trades is None else off_book_in(self._trades.metadata.properties)
-        self._ids: Mapping[int, list[SeenId]] | None = None
         self._recent: SeenTrades | None = None
+        self._ids = TableIds(self._trades, self._progress, written)
         self._ledger: Ledger | None = None
 
     def resumed(self, positions: Positions) -> None:
@@ -57,6 +60,10 @@ class TableHistory:
         with self._lock:
             for where, offset in positions.items():
                 self._floor[where] = max(offset, self._floor.get(where, offset))
+
+    def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
+        """Hear how far a group's recovered state is in time."""
+        self._ids.clocks(clocks)
 
     def sessions(self, group: int) -> Iterable[SeenSession]:
         """Give the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
@@ -75,13 +82,9 @@ class TableHistory:
             groups = np.array([group_of(*name) for name in self._recent.names], dtype=np.int64)
             return self._recent.of(groups == group)
 
-    def ids(self, group: int, window_us: int) -> Iterable[SeenId]:
-        """Give the ids likewise, of those whose Kafka time can still matter to a window."""
-        with self._lock:
-            if self._ids is None:
-                rows = self._query_trades(_IDS, {"two_windows_us": 2 * window_us})
-                self._ids = _by_group(map(_as_id, rows), lambda seen: seen[:2])
-            return self._ids.get(group, ())
+    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
+        """Give the ids in the table whose Kafka time can still matter to a window."""
+        return self._ids.ids(group, window_us, is_resumed=is_resumed)
 
     def ledger(self) -> Ledger:
         """Give what the ledger says, once it was brought back to the trades that are in the table."""
@@ -94,8 +97,8 @@ class TableHistory:
         rows = self._ahead(_RECENT, {"kept": RECENT})
         return NO_TRADES if rows is None else _as_trades(rows)
 
-    def _query_trades(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[Row]:
-        rows = self._ahead(sql, parameters)
+    def _query_trades(self, sql: str) -> list[Row]:
+        rows = self._ahead(sql)
         return [] if rows is None else rows.to_pylist()
 
     def _ahead(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table | None:
@@ -173,19 +176,6 @@ _RECENT: Final = """
     SELECT * FROM aged WHERE age <= $kept ORDER BY age DESC
 """
 
-_IDS: Final = """
-    WITH untracked AS (
-        SELECT exchange, symbol, trade_id, topic, partition, "offset", next_offset,
-               max(epoch_us(kafka_timestamp)) OVER (PARTITION BY topic, partition) AS newest,
-               coalesce(epoch_us(kafka_timestamp), newest, 0) AS kafka_timestamp
-        FROM trades JOIN positions USING (topic, partition)
-        WHERE session = 0 AND trade_id IS NOT NULL
-    )
-    SELECT exchange, symbol, trade_id, topic, partition, kafka_timestamp FROM untracked
-    WHERE "offset" >= next_offset AND kafka_timestamp >= coalesce(newest, 0) - $two_windows_us
-    ORDER BY topic, partition, "offset"
-"""
-
 _STARTED: Final = "SELECT DISTINCT exchange, symbol, session FROM sequence_events WHERE event = 'session_started'"
 
 
@@ -212,11 +202,6 @@ def _as_session(row: Row) -> SeenSession:
     where = TopicPartition(row["topic"], row["partition"])
     ranges = tuple(zip(row["lows"], row["highs"], strict=True))
     return SeenSession(_session_key(row), ranges, row["latest"], where, row["offset"])
-
-
-def _as_id(row: Row) -> SeenId:
-    where = TopicPartition(row["topic"], row["partition"])
-    return SeenId(row["exchange"], row["symbol"], row["trade_id"], where, row["kafka_timestamp"])
 
 
 def _as_trades(rows: pa.Table) -> SeenTrades:

@@ -2,6 +2,7 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,6 +18,7 @@ from runtime.recovery.store import Store, check_store, partition_files, read_sto
 from runtime.settings import Settings
 from runtime.signals import is_job
 from trades.errors import SettingsError
+from trades.history import Positions
 from trades.progress import TopicPartition
 
 __all__ = ["NO_STORE", "Held", "hold_store"]
@@ -31,6 +33,8 @@ class Held(NamedTuple):
     """Whether states may be resumed from it; a process whose peers have the partitions cannot know, and says so."""
     sources: frozenset[TopicPartition] = frozenset()
     """The topic partitions of which it holds a state."""
+    written: Mapping[str, Positions] | None = None
+    """How far the table was at the resume epoch, by writer; None where a part of the store lies with peers."""
 
 
 NO_STORE: Final = Held()
@@ -68,7 +72,8 @@ def _brought(store: Store | None) -> Held:
         return Held(is_resumed=True)
     if store.execution is None and not store.missing:
         return NO_STORE
-    return Held(is_resumed=True, sources=store.sources)
+    written = None if store.missing else store.written
+    return Held(is_resumed=True, sources=store.sources, written=written)
 
 
 def _held(settings: Settings, folder: Path, process: int, processes: int) -> Store | None:

@@ -53,7 +53,8 @@ def _real_ends(settings: Settings, held: Held = NO_STORE) -> Ends:
     events = EventsSink(settings, progress, _count_retry, trades.claim)
     pair(trades.committer, events.committer, is_resumed=held.is_resumed)
     events.open()
-    return Ends(kafka=source, iceberg=trades, events=events, history=TableHistory(settings))
+    history = TableHistory(settings, held.written)
+    return Ends(kafka=source, iceberg=trades, events=events, history=history)
 
 
 def _tell_signal(number: signal.Signals) -> None:

@@ -24,8 +24,8 @@ def deduplicate(
 ) -> KeyedStream[TradeSlice]:
     """Mark the trades whose id was stored within the window, measured on Kafka timestamps.
 
-    State is part of the recovery snapshot. Where the table is ahead of it, or it is lost, the ids in the table are
-    taken as seen first, so that a replay, in whatever order, gives verdicts that fit the rows.
+    The recovery snapshot holds clocks alone: at each start the ids are taken from the table's rows, those of the
+    last two windows. So a replay, in whatever order, gives verdicts that fit the rows.
     """
     return op.stateful_batch(step_id, trades, partial(_DeduplicateLogic, window_seconds * MICROSECONDS, history))
 
@@ -35,11 +35,13 @@ class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any
     def __init__(self, window_us: int, history: History, state: dict[str, Any] | None) -> None:
         self._window_us = window_us
         self._history: History | None = history
+        self._is_resumed = state is not None
         self._deduplicator = GroupDeduplicator(window_us, state)
         self._told = 0
         self._tell()
         if state is not None:
             history.resumed(self._deduplicator.positions)
+            history.clocks(self._deduplicator.clocks)
 
     @told
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[TradeSlice], bool]:
@@ -50,15 +52,15 @@ class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any
         return pieces, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, Any]:
-        """Give the key group's state."""
+        """Give the key group's clocks."""
         failpoint("deduplicate.snapshot")
         return self._deduplicator.snapshot()
 
     def _catch_up(self, group: int) -> None:
-        """Bring the state up to the table, once."""
+        """Take the ids from the table, once."""
         history, self._history = self._history, None
         if history is not None:
-            self._deduplicator.absorb(history.ids(group, self._window_us))
+            self._deduplicator.absorb(history.ids(group, self._window_us, is_resumed=self._is_resumed))
 
     def _tell(self) -> None:
         DEDUP_IDS.inc(len(self._deduplicator) - self._told)

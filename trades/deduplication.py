@@ -1,7 +1,7 @@
 """Trades known by their id alone: one is stored once within a window of Kafka time."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -9,65 +9,36 @@ from numpy.typing import NDArray
 
 from trades.batch import NULL_TIME, TradeSlice
 from trades.errors import StateError
-from trades.history import Positions, SeenId
+from trades.history import Positions, Reach, SeenIds
+from trades.identity import IDENTITIES
 from trades.progress import TopicPartition
-from trades.symbols import SYMBOLS
 from trades.tracker import is_contiguous
 from trades.verdicts import DUPLICATE, STORED
+from trades.window import rules_for
+from trades.window_log import ClockState, IdLog
 
 __all__ = ["GroupDeduplicator"]
 
-FORMAT: Final = 1
-BUCKETS: Final = 24
-"""Into how many buckets of time a window is cut."""
-WINDOWS_HELD: Final = 2
-"""For how many windows an id is held."""
-
-CONFIRMATIONS: Final = 100
-"""So many rows in turn must be more than a window ahead before the clock follows: one wrong time must not make the
-ids of the right ones too old to hold. Until it does, nothing is dropped."""
-
-Source = tuple[str, int]
-"""A topic partition."""
-Ids = dict[bytes, int]
-"""Ids stored within a bucket of time, and the Kafka timestamp of each."""
-
-
-@dataclass(slots=True)
-class _Clock:
-    """The newest Kafka timestamp that a source gave, and the oldest bucket still held of it."""
-
-    newest: int
-    reached: int
-    """The newest that is believed: expiry goes by it."""
-    floor: int
-    ahead: int = 0
-    """How many rows in turn were more than a window ahead of what is believed."""
-
-
-@dataclass(slots=True)
-class _SymbolIds:
-    """The ids of one symbol: by source, by bucket."""
-
-    sources: dict[Source, dict[int, Ids]] = field(default_factory=dict)
+FORMAT: Final = 2
+TIME_MAX: Final = 2**61
+"""Times beyond it, some 73,000 years on, count as it, so that sums stay within 64 bits."""
 
 
 class GroupDeduplicator:
     """The ids stored of one key group's symbols, as far back as a duplicate can be told.
 
     A trade is a duplicate if one of the same exchange, symbol and id was stored under a Kafka
-    timestamp at most a window before or after its own. Ids are compared byte by byte, so no two
-    ever collide. Kafka timestamps do not change on replay, so neither do verdicts.
+    timestamp at most a window before or after its own. The three are compared by 128 bits of a hash under a
+    secret key. Kafka timestamps do not change on replay, so neither do verdicts. A row
+    without one counts by its venue's time, which is in the table as well.
 
-    Ids lie in buckets of a 24th of a window, by topic partition, and are held until that partition's
-    newest timestamp is two windows on: whole buckets are dropped, no id is looked at. A time more than a
-    window ahead moves nothing until a hundred rows in turn bear such. So verdicts
-    are exact while a trade is at most one window older than the newest one read of any partition
-    that bears its symbol; partitions of other symbols, ahead or behind, change nothing. A row
-    without a Kafka timestamp counts as the newest of its partition (as 0 before there is one).
+    Ids are held, by topic partition, until that partition's clock (`trades.window.Clock`) is two windows beyond
+    them, and let go by buckets of a 144th of a window, at no cost. So verdicts are exact while a trade is at
+    most one window older than what was believed to be reached of the partitions that bear its
+    symbol; partitions of other symbols, ahead or behind, change nothing.
 
-    Memory: about 150 bytes and the id's own length for each id of two windows, all of it in each
-    snapshot.
+    The state holds positions and clocks alone, no ids: what was stored before is in the table, from where
+    `absorb` takes it at a start.
     """
 
     def __init__(self, window_us: int, state: dict[str, Any] | None = None) -> None:
@@ -76,33 +47,41 @@ class GroupDeduplicator:
         Raises:
             StateError: the state was written in a format that this version does not read.
         """
-        self._window_us = window_us
-        self._bucket_us = max(window_us // BUCKETS, 1)
-        self._clocks: dict[Source, _Clock] = {}
-        self._symbols: dict[int, _SymbolIds] = {}
-        self._count = 0
+        self._rules = rules_for(window_us)
+        self._logs: dict[TopicPartition, IdLog] = {}
         self._positions: dict[TopicPartition, int] = {}
         if state is not None:
             self._restore(state)
 
     def __len__(self) -> int:
         """Give the number of ids held."""
-        return self._count
+        return sum(map(len, self._logs.values()))
+
+    @property
+    def size_bytes(self) -> int:
+        """The memory that the ids take."""
+        return sum(log.size_bytes for log in self._logs.values())
 
     @property
     def positions(self) -> Positions:
         """How far this state is in each topic partition."""
         return self._positions
 
-    def absorb(self, seen: Iterable[SeenId]) -> None:
-        """Hold ids that are in the table though this state was not there to see them stored."""
-        for one in seen:
-            source = one.where.topic, one.where.partition
-            clock = self._clocks.setdefault(source, self._clock(0, 0))
-            symbol = SYMBOLS.intern(one.exchange, one.symbol)
-            self._add(source, symbol, one.trade_id.encode(), self._advance(clock, one.kafka_timestamp))
-        for source, clock in self._clocks.items():
-            self._expire(source, clock.floor)
+    @property
+    def clocks(self) -> Mapping[TopicPartition, Reach]:
+        """How far each topic partition is in Kafka time."""
+        return {where: Reach(log.clock.reached, log.clock.newest) for where, log in self._logs.items()}
+
+    def absorb(self, seen: Iterable[SeenIds]) -> None:
+        """Hold ids that are in the table, before the first row is judged.
+
+        A topic partition whose clock is not known gets that of the table.
+        """
+        for ids in seen:
+            log = self._logs.get(ids.where)
+            if log is None or (ids.reached and not log.clock.reached):
+                log = self._logs[ids.where] = IdLog(self._rules, ClockState(ids.reached))
+            log.absorb(ids.symbols, ids.identities, np.clip(ids.times, 0, TIME_MAX))
 
     def deduplicate(self, piece: TradeSlice) -> TradeSlice:
         """Mark the rows that were stored already, among those that have an id and no tracked number.
@@ -114,105 +93,35 @@ class GroupDeduplicator:
         if not len(places):
             return piece
         source = piece.batch.source
-        self._positions[TopicPartition(source.topic, source.partition)] = piece.batch.offset(int(piece.rows[-1])) + 1
-        duplicates = self._find(piece, places)
-        if not duplicates:
+        where = TopicPartition(source.topic, source.partition)
+        self._positions[where] = piece.batch.offset(int(piece.rows[-1])) + 1
+        duplicates = places[self._find(where, piece, places)]
+        if not len(duplicates):
             return piece
         verdicts = piece.verdicts.copy()
         verdicts[duplicates] = DUPLICATE
         return replace(piece, verdicts=verdicts)
 
-    def _find(self, piece: TradeSlice, places: NDArray[np.intp]) -> list[int]:
-        columns, messages = piece.batch.columns, piece.batch.source
-        rows = piece.rows[places]
-        text = columns.text.data
-        source = messages.topic, messages.partition
-        clock = self._clocks.setdefault(source, self._clock(0, 0))
-        floor_before = clock.floor
-        each = zip(
-            places.tolist(),
-            columns.symbols[rows].tolist(),
-            columns.id_starts[rows].tolist(),
-            columns.id_sizes[rows].tolist(),
-            messages.kafka_timestamps[columns.messages[rows]].tolist(),
-            strict=True,
-        )
-        duplicates = [
-            place
-            for place, symbol, start, size, timestamp in each
-            if not self._add(source, symbol, bytes(text[start : start + size]), self._advance(clock, timestamp))
-        ]
-        if clock.floor > floor_before:
-            self._expire(source, clock.floor)
-        return duplicates
-
-    def _add(self, source: Source, symbol: int, trade_id: bytes, at: int) -> bool:
-        """Hold an id from now on; tell whether it was not stored within a window of that time."""
-        ids = self._symbols.setdefault(symbol, _SymbolIds())
-        if self._is_stored(ids, trade_id, at):
-            return False
-        bucket = at // self._bucket_us
-        if bucket >= self._clocks[source].floor:
-            ids.sources.setdefault(source, {}).setdefault(bucket, {})[trade_id] = at
-            self._count += 1
-        return True
-
-    def _clock(self, newest: int, reached: int, ahead: int = 0) -> _Clock:
-        return _Clock(newest, reached, self._floor(reached), ahead)
-
-    def _floor(self, reached: int) -> int:
-        return (reached - WINDOWS_HELD * self._window_us) // self._bucket_us
-
-    def _advance(self, clock: _Clock, timestamp: int) -> int:
-        """Move a source's clock to a row; give the time that the row counts as."""
-        if timestamp == NULL_TIME:
-            return clock.newest
-        clock.newest = max(clock.newest, timestamp)
-        clock.ahead = clock.ahead + 1 if timestamp > clock.reached + self._window_us else 0
-        if timestamp > clock.reached and (not clock.ahead or clock.ahead >= CONFIRMATIONS):
-            clock.reached, clock.ahead = timestamp, 0
-            clock.floor = self._floor(timestamp)
-        return timestamp
-
-    def _is_stored(self, ids: _SymbolIds, trade_id: bytes, at: int) -> bool:
-        """Tell whether an id was stored within a window of a time.
-
-        A bucket below its source's floor is passed over though it is not yet dropped, so that a
-        verdict does not depend on when it is.
-        """
-        first, last = (at - self._window_us) // self._bucket_us, (at + self._window_us) // self._bucket_us
-        for source, buckets in ids.sources.items():
-            floor = max(first, self._clocks[source].floor)
-            for bucket, held in buckets.items():
-                if floor <= bucket <= last:
-                    stored_at = held.get(trade_id)
-                    if stored_at is not None and abs(stored_at - at) <= self._window_us:
-                        return True
-        return False
-
-    def _expire(self, source: Source, floor: int) -> None:
-        for number in list(self._symbols):
-            ids = self._symbols[number]
-            buckets = ids.sources.get(source, {})
-            for bucket in [bucket for bucket in buckets if bucket < floor]:
-                self._count -= len(buckets.pop(bucket))
-            if not buckets:
-                ids.sources.pop(source, None)
-            if not ids.sources:
-                del self._symbols[number]
+    def _find(self, where: TopicPartition, piece: TradeSlice, places: NDArray[np.intp]) -> NDArray[np.bool_]:
+        columns, rows = piece.batch.columns, piece.rows[places]
+        symbols, times = columns.symbols[rows], _times(piece, rows)
+        identities = IDENTITIES.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
+        stored = np.zeros(len(rows), dtype=np.bool_)
+        own = self._logs.get(where)
+        if own is None:
+            own = self._logs[where] = IdLog(self._rules)
+        for log in self._logs.values():
+            if log is not own:
+                log.mark(symbols, identities, times, stored)
+        own.judge(symbols, identities, times, stored)
+        return stored
 
     def snapshot(self) -> dict[str, object]:
         """Give the state as builtins alone, by names; later rows do not change what was given."""
         return {
             "format": FORMAT,
-            "bucket_us": self._bucket_us,
             "positions": [[where.topic, where.partition, offset] for where, offset in self._positions.items()],
-            "newest": [[*source, clock.newest, clock.reached, clock.ahead] for source, clock in self._clocks.items()],
-            "symbols": [
-                [*SYMBOLS.name(number), *source, {bucket: dict(held) for bucket, held in buckets.items()}]
-                for number, ids in self._symbols.items()
-                for source, buckets in ids.sources.items()
-            ],
+            "clocks": [[where.topic, where.partition, *log.clock] for where, log in self._logs.items()],
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -222,28 +131,17 @@ class GroupDeduplicator:
                 " run the version that wrote it, or start without that store to rebuild the state"
             )
         self._positions = {TopicPartition(topic, part): offset for topic, part, offset in state["positions"]}
-        self._clocks = {
-            (topic, partition): self._clock(newest, reached, ahead)
-            for topic, partition, newest, reached, ahead in state["newest"]
+        self._logs = {
+            TopicPartition(topic, part): IdLog(self._rules, ClockState(*clock))
+            for topic, part, *clock in state["clocks"]
         }
-        for exchange, symbol, topic, partition, buckets in state["symbols"]:
-            ids = self._symbols.setdefault(SYMBOLS.intern(exchange, symbol), _SymbolIds())
-            ids.sources[topic, partition] = self._rebucketed(buckets, state["bucket_us"])
-        self._count = sum(
-            len(held) for ids in self._symbols.values() for buckets in ids.sources.values() for held in buckets.values()
-        )
-        for source, clock in self._clocks.items():
-            self._expire(source, clock.floor)
 
-    def _rebucketed(self, buckets: dict[int, Ids], bucket_us: int) -> dict[int, Ids]:
-        """Give buckets of this window's size; where a longer one joins two of an id, the newer stays."""
-        if bucket_us == self._bucket_us:
-            return {bucket: dict(held) for bucket, held in buckets.items()}
-        fitted: dict[int, Ids] = {}
-        for _, held in sorted(buckets.items()):
-            for trade_id, at in held.items():
-                fitted.setdefault(at // self._bucket_us, {})[trade_id] = at
-        return fitted
+
+def _times(piece: TradeSlice, rows: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Give the time by which each of some rows counts."""
+    columns, messages = piece.batch.columns, piece.batch.source
+    times = messages.kafka_timestamps[columns.messages[rows]]
+    return np.clip(np.where(times == NULL_TIME, columns.timestamps[rows], times), 0, TIME_MAX)
 
 
 def _places_by_id(piece: TradeSlice) -> NDArray[np.intp]:

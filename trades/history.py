@@ -15,7 +15,8 @@ __all__ = [
     "Ledger",
     "Positions",
     "Ranges",
-    "SeenId",
+    "Reach",
+    "SeenIds",
     "SeenSession",
     "SeenTrades",
     "SessionKey",
@@ -48,15 +49,27 @@ class SeenSession(NamedTuple):
     """Coordinates of the newest of them."""
 
 
-class SeenId(NamedTuple):
-    """An id of a trade without a number that is in the table."""
+class Reach(NamedTuple):
+    """How far a topic partition is in Kafka time, microseconds since the epoch."""
 
-    exchange: str
-    symbol: str
-    trade_id: str
+    reached: int
+    """What is believed (`trades.window.Clock`)."""
+    newest: int
+    """The latest time seen, believed or not."""
+
+
+class SeenIds(NamedTuple):
+    """Trades without a number that are in the table, of one topic partition: n of them, in any order."""
+
     where: TopicPartition
-    kafka_timestamp: int
-    """Microseconds since the epoch, UTC."""
+    reached: int
+    """The Kafka time that the partition has surely reached, microseconds since the epoch."""
+    symbols: NDArray[np.int32]
+    """int32[n], numbers of `trades.symbols.SYMBOLS`."""
+    identities: NDArray[np.int64]
+    """int64[n, 2], of `trades.identity.IDENTITIES`."""
+    times: NDArray[np.int64]
+    """int64[n], the Kafka time of each (the venue's, where it has none), microseconds since the epoch."""
 
 
 class SeenTrades(NamedTuple):
@@ -102,14 +115,20 @@ class History(Protocol):
         States of one recovery store are of one moment, so no group misses a row below the furthest of them.
         """
 
+    def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
+        """Hear how far a group's recovered state is in time; all are told of before the first is asked for."""
+
     def sessions(self, group: int) -> Iterable[SeenSession]:
         """Give the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
 
     def recent(self, group: int) -> SeenTrades:
         """Give the newest trades likewise, by which others are known to be in conflict."""
 
-    def ids(self, group: int, window_us: int) -> Iterable[SeenId]:
-        """Give the ids likewise, of those whose Kafka time can still matter to a window."""
+    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
+        """Give the ids in the table whose Kafka time can still matter to a window.
+
+        Where the group was resumed, by the clocks that were told of; else by those of the table.
+        """
 
     def ledger(self) -> Ledger:
         """Give what the ledger says, of the trades that are in the table and of no later ones."""
@@ -125,13 +144,16 @@ class _NoHistory:
     def resumed(self, positions: Positions) -> None:
         """Take no notice."""
 
+    def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
+        """Take no notice."""
+
     def sessions(self, group: int) -> Iterable[SeenSession]:  # noqa: ARG002
         return ()
 
     def recent(self, group: int) -> SeenTrades:  # noqa: ARG002
         return NO_TRADES
 
-    def ids(self, group: int, window_us: int) -> Iterable[SeenId]:  # noqa: ARG002
+    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:  # noqa: ARG002
         return ()
 
     def ledger(self) -> Ledger:

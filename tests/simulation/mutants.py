@@ -196,7 +196,7 @@ MUTANTS: Final = (
         "warm start without ids",
         6,
         "ids in the table are not taken as seen",
-        (f"{_HISTORY}.ids", "with self._lock:", "return ()\nwith self._lock:"),
+        (f"{_HISTORY}.ids", "return self._ids", "return ()\nreturn self._ids"),
     ),
     _mutant(
         "trackers not restored",
@@ -205,10 +205,11 @@ MUTANTS: Final = (
         ("trades.tracker:GroupTracker._restore", 'in state["sequences"].items()', "in ()"),
     ),
     _mutant(
-        "ids not restored",
+        "ids below the store's epoch not read",
         6,
-        "ids are not taken from the recovery store",
-        ("trades.deduplication:GroupDeduplicator._restore", 'in state["symbols"]', "in ()"),
+        "a resumed start takes from the table the ids alone that the recovery store does not know of",
+        ("flows.ids:TableIds._spans", "in clocks.items()", "in ()"),
+        ("flows.ids:TableIds._spans", "if where not in clocks", "if True"),
     ),
     _mutant(
         "source snapshot too far",

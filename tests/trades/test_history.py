@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.trades.trade_slices import Row, slice_of
+from tests.trades.trade_slices import Row, seen_ids, slice_of
 from trades.deduplication import GroupDeduplicator
 from trades.events import EventKind, SequenceEvent
-from trades.history import Ledger, SeenId, SeenSession, SeenTrades, SessionKey
+from trades.history import Ledger, SeenSession, SeenTrades, SessionKey
 from trades.intervals import IntervalSet
 from trades.ledger import difference, owed_events
 from trades.progress import TopicPartition
@@ -178,6 +178,6 @@ def test_the_ledger_is_told_what_it_lacks(ledger: Ledger, owed: list[str]) -> No
 def test_absorbed_ids_are_duplicates_within_the_window() -> None:
     """An id in the table counts as stored at its Kafka time, and no longer than the window."""
     deduplicator = GroupDeduplicator(window_us=100)
-    deduplicator.absorb([SeenId("kraken", "BTC-USD", "7", WHERE, 1_000)])
+    deduplicator.absorb([seen_ids([Row(trade_id="7", kafka_timestamp=1_000)], reached=1_000)])
     rows = [Row(trade_id="7", kafka_timestamp=at) for at in (1_050, 1_100, 1_101)]
     assert deduplicator.deduplicate(slice_of(rows)).verdicts.tolist() == [DUPLICATE, DUPLICATE, STORED]

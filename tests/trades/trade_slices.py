@@ -6,6 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from trades.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
+from trades.history import SeenIds
+from trades.identity import IDENTITIES
+from trades.progress import TopicPartition
 from trades.symbols import SYMBOLS
 
 
@@ -57,6 +60,18 @@ def slice_of(
         rows=np.arange(count, dtype=np.int32),
         verdicts=np.zeros(count, dtype=np.uint8),
         sessions=np.zeros(count, dtype=np.int32),
+    )
+
+
+def seen_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> SeenIds:
+    """Give what a table of these rows says of one partition of topic `trades`."""
+    columns = slice_of(rows).batch.columns
+    return SeenIds(
+        where=TopicPartition("trades", partition),
+        reached=reached,
+        symbols=columns.symbols,
+        identities=IDENTITIES.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols),
+        times=np.array([row.kafka_timestamp for row in rows], dtype=np.int64),
     )
 
 

@@ -1,0 +1,64 @@
+"""The deduplication step: its metric, its state, and when it asks for what is in the table."""
+
+from collections.abc import Iterable
+
+from operators.deduplicate import _DeduplicateLogic
+from runtime.metrics import DEDUP_IDS
+from tests.trades.trade_slices import Row, seen_ids, slice_of
+from trades.history import NO_HISTORY, SeenIds
+from trades.verdicts import DUPLICATE
+from trades.window import CONFIRMATIONS
+
+WINDOW = 100
+
+
+def rows_at(time: int, count: int) -> list[Row]:
+    """Give trades of different ids."""
+    return [Row(trade_id=f"{time}-{number}", kafka_timestamp=time) for number in range(count)]
+
+
+def ids_told() -> float:
+    """Give the metric's value."""
+    return DEDUP_IDS._value.get()
+
+
+def test_metrics_count_the_ids_held() -> None:
+    """`k2_dedup_ids` rises by what each key group holds, and falls as ids expire."""
+    before = ids_told()
+    logics = [_DeduplicateLogic(WINDOW, NO_HISTORY, None) for _ in range(2)]
+    for logic in logics:
+        logic.on_batch([slice_of(rows_at(1_000, CONFIRMATIONS + 20))])
+    assert ids_told() - before == 2 * (CONFIRMATIONS + 20)
+    logics[0].on_batch([slice_of([*rows_at(1_000, 3), *rows_at(1_100, 1)])])
+    assert ids_told() - before == 2 * (CONFIRMATIONS + 20) + 1
+    logics[0].on_batch([slice_of([*rows_at(1_200, 1), *rows_at(1_210, 1)])])
+    assert ids_told() - before == CONFIRMATIONS + 20 + 3
+
+
+class Table:
+    """A history that holds one trade, and notes how it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int, bool]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(NO_HISTORY, name)
+
+    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
+        """Give the trade."""
+        self.asked.append((group, window_us, is_resumed))
+        return [seen_ids([Row(trade_id="stored", kafka_timestamp=1_000)], reached=1_000)]
+
+
+def test_what_is_in_the_table_is_taken_once_before_the_first_row() -> None:
+    """At every start, resumed or not, the table's ids are asked for once, and count as stored and as held."""
+    before, state = ids_told(), None
+    for is_resumed in (False, True):
+        table = Table()
+        logic = _DeduplicateLogic(WINDOW, table, state)  # type: ignore[arg-type]
+        for _ in range(2):
+            (piece,), _ = logic.on_batch([slice_of([Row(trade_id="stored", kafka_timestamp=1_050)])])
+            assert piece.verdicts.tolist() == [DUPLICATE]
+        assert table.asked == [(0, WINDOW, is_resumed)]
+        state = logic.snapshot()
+    assert ids_told() - before == 2

@@ -1,0 +1,231 @@
+"""The window's log against its specification, and what an id costs."""
+
+import tracemalloc
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trades.identity import IDENTITIES, Identities, siphash
+from trades.symbols import SYMBOLS, as_bytes
+from trades.window import BUCKETS, Clock, Window, WindowRules, rules_for, settled
+from trades.window_log import ClockState, IdLog
+
+RULES = WindowRules(window_us=20, bucket_us=4, confirmations=3)
+Stored = tuple[int, int, int]
+"""The number of a topic partition, an identity, and a time."""
+
+
+class Logs:
+    """Logs of some topic partitions, each a symbol's home, fed row by row or many rows at once."""
+
+    def __init__(self, rules: WindowRules) -> None:
+        self.rules = rules
+        self.logs: dict[int, IdLog] = {}
+
+    def are_stored(self, source: int, rows: Sequence[Stored]) -> list[bool]:
+        """Judge rows of one partition."""
+        symbols, identities, times = columns(rows)
+        stored = np.zeros(len(rows), dtype=np.bool_)
+        own = self.logs.setdefault(source, IdLog(self.rules))
+        for log in self.logs.values():
+            if log is not own:
+                log.mark(symbols, identities, times, stored)
+        own.judge(symbols, identities, times, stored)
+        found: list[bool] = stored.tolist()
+        return found
+
+    def __len__(self) -> int:
+        return sum(map(len, self.logs.values()))
+
+
+def columns(
+    rows: Sequence[Stored],
+) -> tuple[
+    np.ndarray[tuple[int], np.dtype[np.int32]],
+    np.ndarray[tuple[int, int], np.dtype[np.int64]],
+    np.ndarray[tuple[int], np.dtype[np.int64]],
+]:
+    """Lay rows out; identities share their low words in pairs, and all are in few chains."""
+    identities = np.array([[one // 2, one] for _, one, _ in rows], dtype=np.int64).reshape(-1, 2)
+    times = np.array([at for *_, at in rows], dtype=np.int64)
+    return np.array([one % 2 for _, one, _ in rows], dtype=np.int32), identities, times
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Stored]:
+    """Rows of three partitions, whose times go on, jump ahead for some rows or for good, and fall back."""
+    clocks, rows = [1_000, 1_000, 1_500], list[Stored]()
+    steps = st.tuples(st.integers(0, 2), st.integers(0, 5), st.sampled_from([0, 1, 3, 21, 45]), st.integers(0, 50))
+    for source, identity, forward, back in draw(st.lists(steps, max_size=60)):
+        clocks[source] += forward
+        far = draw(st.sampled_from([0, 0, 0, 0, 100, 10_000]))
+        rows.append((source, identity, max(clocks[source] - back * (back > 35) + far, 0)))
+    return rows
+
+
+def by_slice(rows: list[Stored], cuts: list[int]) -> list[list[Stored]]:
+    """Cut rows at places, and where the partition changes."""
+    bounds = {0, len(rows), *(cut for cut in cuts if cut < len(rows))}
+    bounds |= {place for place in range(1, len(rows)) if rows[place][0] != rows[place - 1][0]}
+    return [rows[start:end] for start, end in pairwise(sorted(bounds))]
+
+
+@given(streams(), st.lists(st.integers(0, 59), max_size=6))
+def test_the_log_judges_as_the_specification(rows: list[Stored], cuts: list[int]) -> None:
+    """Any rows, cut in any way: the compiled form's verdicts and clocks are the plain form's, and so are its ids."""
+    window, logs, clocks = Window(RULES), Logs(RULES), dict[int, Clock]()
+    for piece in by_slice(rows, cuts):
+        source = piece[0][0]
+        found = logs.are_stored(source, piece)
+        assert found == [window.is_stored(*row) for row in piece]
+        clock = clocks.setdefault(source, Clock())
+        for *_, at in piece:
+            clock.advance(at, RULES)
+        assert (clock.reached, clock.ahead) == logs.logs[source].clock[::2]
+        assert len(window) <= len(logs)
+
+
+@given(streams(), st.integers(0, 60), st.booleans())
+def test_a_window_rebuilt_from_what_was_stored_judges_alike(
+    rows: list[Stored],
+    cut: int,
+    shuffled: bool,  # noqa: FBT001
+) -> None:
+    """Clocks and stored rows are all that later verdicts rest on: ids need not be in the state."""
+    window, logs, rebuilt = Window(RULES), Logs(RULES), Logs(RULES)
+    stored = [row for row in rows[:cut] if not window.is_stored(*row)]
+    for piece in by_slice(rows[:cut], []):
+        logs.are_stored(piece[0][0], piece)
+    for source, log in logs.logs.items():
+        own = [row for row in stored if row[0] == source]
+        rebuilt.logs[source] = IdLog(RULES, log.clock)
+        rebuilt.logs[source].absorb(*columns(own[::-1] if shuffled else own))
+    for piece in by_slice(rows[cut:], []):
+        assert rebuilt.are_stored(piece[0][0], piece) == logs.are_stored(piece[0][0], piece)
+
+
+@given(streams(), st.integers(0, 60))
+def test_what_the_table_settles_is_never_ahead_of_the_clock(rows: list[Stored], cut: int) -> None:
+    """A clock made from the last stored rows alone lets go of nothing that the one that saw all rows would hold."""
+    window, clock = Window(RULES), Clock()
+    own = [row for row in rows[:cut] if row[0] == 0]
+    stored = []
+    for row in own:
+        clock.advance(row[2], RULES)
+        if not window.is_stored(*row):
+            stored.append(row[2])
+    # Copies in between may have put the clock off; they are not in the table.
+    if len(stored) == len(own):
+        assert settled(stored[-RULES.confirmations :], RULES) <= clock.reached
+
+
+@pytest.mark.parametrize(
+    ("times", "reached"),
+    [([], 0), ([50, 60], 0), ([60, 50, 70], 50), ([60, 9_000, 61], 60)],
+)
+def test_settled_cases(times: list[int], reached: int) -> None:
+    """Fewer rows than confirm a clock settle nothing; one wrong time among them changes little."""
+    assert settled(times, RULES) == reached
+
+
+def test_a_jump_of_the_clock_keeps_the_ids_that_were_ahead() -> None:
+    """Rows that bear a new time before it is believed are held when it is, also where late ones lie between."""
+    logs = Logs(RULES)
+    rows = [(0, number, 100 + number % 3) for number in range(100, 130)]
+    ahead = [(0, 1, 5_000), (0, 2, 100), (0, 3, 5_001), (0, 4, 5_001), (0, 5, 5_002)]
+    assert not any(logs.are_stored(0, [(0, 9, 80), *rows, *ahead]))
+    assert logs.logs[0].clock == ClockState(5_002, 5_002, 0)
+    assert len(logs) == 4
+    again = logs.are_stored(0, [*ahead, (0, 100, 100)])
+    assert again == [True, False, True, True, True, False]
+
+
+def test_one_time_far_ahead_holds_no_others_up() -> None:
+    """An id of a wrong time is held until its time comes; those around it are let go by buckets."""
+    logs = Logs(RULES)
+    logs.are_stored(0, [(0, number, 10) for number in range(3)])
+    for at in range(10, 2_000):
+        logs.are_stored(0, [(0, 10 + at, at)] + [(0, 5, 10_000)] * (at == 50))
+        assert len(logs) <= 2 * RULES.window_us + 2 * RULES.bucket_us + 4
+    assert logs.are_stored(0, [(0, 5, 10_001)]) == [True]
+
+
+def test_no_entry_is_lost_when_numbers_wrap_or_capacities_change() -> None:
+    """Ids are found beyond 2^32 entries, whatever grows, shrinks and wraps meanwhile."""
+    rules = WindowRules(window_us=1_000, bucket_us=10, confirmations=1)
+    log = IdLog(rules, ClockState(5_000, 5_000, 0))
+    log._log.state[:2] = 2**32 - 40
+    for start in range(0, 3_000, 300):
+        rows = [(0, start + number, 5_000 + start + number) for number in range(300)]
+        for wanted in (False, True):
+            stored = np.zeros(300, dtype=np.bool_)
+            log.judge(*columns(rows), stored)
+            assert stored.tolist() == [wanted] * 300
+    size_bytes = log.size_bytes
+    log.judge(*columns([(0, 1, 50_000)]), np.zeros(1, dtype=np.bool_))
+    log.judge(*columns([(0, 2, 50_000)]), np.zeros(1, dtype=np.bool_))
+    assert len(log) == 2
+    assert log.size_bytes < size_bytes
+
+
+def test_an_id_costs_less_than_50_bytes() -> None:
+    """A million ids in memory: what the process takes for each is bounded, and is what the log says of itself."""
+    count, piece = 1_000_000, 20_000
+    rng = np.random.default_rng(7)
+    symbols, log = np.zeros(piece, dtype=np.int32), IdLog(rules_for(10**15))
+    tracemalloc.start()
+    for start in range(0, count, piece):
+        identities = rng.integers(-(2**63), 2**63 - 1, (piece, 2), dtype=np.int64)
+        stored = np.zeros(piece, dtype=np.bool_)
+        log.judge(symbols, identities, np.arange(start, start + piece), stored)
+        assert not stored.any()
+    del identities
+    held_bytes, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(log) == count
+    assert log.size_bytes <= held_bytes * 1.01
+    assert held_bytes / count < 50
+    assert peak_bytes / count < 90
+
+
+@pytest.mark.parametrize(
+    ("size", "digest"),
+    [
+        (0, "a3817f04ba25a8e66df67214c7550293"),
+        (1, "da87c1d86b99af44347659119b22fc45"),
+        (7, "a1f1ebbed8dbc153c0b84aa61ff08239"),
+        (8, "3b62a9ba6258f5610f83e264f31497b4"),
+        (15, "5493e99933b0a8117e08ec0f97cfc3d9"),
+    ],
+)
+def test_the_hash_is_siphash(size: int, digest: str) -> None:
+    """The vectors of the reference implementation: key 00 01 .. 0f, input 00 01 .. of some length."""
+    key = np.frombuffer(bytes(range(16)), dtype="<u8")
+    # Behind other bytes and before some: none but the range counts.
+    text = np.frombuffer(b"\xaa" + bytes(range(size)) + b"\xbb" * 9, dtype=np.uint8)
+    assert np.array(siphash(key[0], key[1], text, 1, size), dtype="<u8").tobytes().hex() == digest
+
+
+def test_identities_tell_names_and_ids_apart() -> None:
+    """No two of names and ids that differ, if only in where one ends, have one identity; another key gives others."""
+    names = [("a", "xb"), ("ax", "b"), ("a", "x"), ("A", "x")]
+    ids = ["c", "bc", "", "\x00", "\x00\x00", "c" * 8, "c" * 9]
+    symbols = np.repeat([SYMBOLS.intern(*name) for name in names], len(ids)).astype(np.int32)
+    sizes = np.tile([len(one) for one in ids], len(names)).astype(np.int32)
+    starts = np.cumsum(sizes, dtype=np.int64) - sizes
+    text = as_bytes("".join(ids) * len(names))
+    found = IDENTITIES.of(text, starts, sizes, symbols)
+    assert len(np.unique(found, axis=0)) == len(symbols)
+    other = Identities(bytes(16)).of(text, starts, sizes, symbols)
+    assert not (found == other).any()
+
+
+def test_buckets_are_ten_minutes_of_a_day() -> None:
+    """What expires is let go at least each 10 minutes of Kafka time where the window is a day."""
+    rules = rules_for(86_400 * 1_000_000)
+    assert rules.bucket_us == 600 * 1_000_000
+    assert rules.bucket_us * BUCKETS == rules.window_us
