@@ -13,7 +13,7 @@ endif
 .DELETE_ON_ERROR:
 # Two targets side by side would install into .venv at one time.
 .NOTPARALLEL:
-.PHONY: help demo test torture torture-mutants torture-processes check lint bench lock clean
+.PHONY: help demo test torture torture-mutants torture-processes mutants check lint bench lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ torture-mutants: .venv/dev ## put bugs into the job, and show at which seed the 
 torture-processes: .venv/dev ## kill and rescale real processes on a real broker, round by round (ROUNDS=20)
 	@.venv/bin/python -m tests.flows.torture --rounds $(or $(ROUNDS),10) $(ARGS)
 
+mutants: .venv/dev ## change the rules in some thousand small ways, and ask for a reason for each that no test sees
+	@.venv/bin/python -m tests.mutation $(ARGS)
+
 check: lint test ## style, types, who imports whom, and the tests
 
 lint: .venv/dev ## the quick part of the check
@@ -49,7 +52,7 @@ lock: .venv/dev ## resolve the versions anew (ARGS=--upgrade for newer ones)
 	$(LOCK) $(ARGS) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 
 clean: ## remove .venv, caches, compiled rules, and the data of demo and tests
-	rm -rf data/demo-* .venv .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf data/demo-* .venv .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist mutants
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first of these that runs, is of a version with Bytewax wheels, and can make an environment; else uv.

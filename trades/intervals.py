@@ -3,12 +3,10 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from typing import Final, Self
+from itertools import pairwise
+from typing import Self
 
 __all__ = ["IntervalSet"]
-
-_LONG_MIN: Final = -(2**63)
-_LONG_MAX: Final = 2**63 - 1
 
 
 class IntervalSet:
@@ -82,16 +80,20 @@ class IntervalSet:
     def add_range(self, first: int, last: int) -> None:
         """Add all numbers from `first` to `last`, both inclusive, whichever of them are there."""
         starts, ends = self._starts, self._ends
-        low = bisect_left(ends, first - 1 if first > _LONG_MIN else first)
-        high = bisect_right(starts, last + 1 if last < _LONG_MAX else last)
+        # What lies beyond 64 bits is only compared with, never kept.
+        low, high = bisect_left(ends, first - 1), bisect_right(starts, last + 1)
         if low < high:
             first, last = min(first, starts[low]), max(last, ends[high - 1])
         starts[low:high] = array("q", [first])
         ends[low:high] = array("q", [last])
 
+    def drop_lowest(self, count: int) -> None:
+        """Let go of the lowest ranges."""
+        del self._starts[:count], self._ends[:count]
+
     def missing(self) -> tuple[tuple[int, int], ...]:
         """Give the ranges missing between `lowest` and `highest`, ascending, both ends inclusive."""
-        return tuple((end + 1, start - 1) for end, start in zip(self._ends, self._starts[1:], strict=False))
+        return tuple((end + 1, start - 1) for (_, end), (start, _) in pairwise(self.ranges()))
 
     def to_bytes(self) -> bytes:
         """Give the ranges as bytes: all starts, then all ends, 8 bytes each in the machine's order."""

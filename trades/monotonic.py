@@ -15,6 +15,7 @@ __all__ = ["GroupDisorder"]
 
 _LEAST: Final = np.iinfo(np.int64).min
 """Below, or at, every number: nothing is out of order before a symbol's first."""
+_NO_SYMBOLS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 
 @compiled
@@ -64,7 +65,7 @@ class GroupDisorder:
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
         """Start anew, or from what `snapshot` gave."""
-        self._highest: NDArray[np.int64] = np.full(0, _LEAST, dtype=np.int64)
+        self._highest = _NO_SYMBOLS
         for exchange, symbol, highest in (state or {}).get("highest", ()):
             number = SYMBOLS.intern(exchange, symbol)
             self._make_room(number)

@@ -121,9 +121,8 @@ class OffBook:
 
     def _shrink(self) -> None:
         while sum(len(numbers.ranges) for numbers in self._sessions.values()) > self._ranges_max:
-            longest = max(self._sessions.values(), key=lambda numbers: len(numbers.ranges))
-            kept = list(longest.ranges.ranges())[(len(longest.ranges) + 1) // 2 :]
-            longest.ranges = IntervalSet(*zip(*kept, strict=True)) if kept else IntervalSet()
+            longest = max((numbers.ranges for numbers in self._sessions.values()), key=len)
+            longest.drop_lowest((len(longest) + 1) // 2)
 
 
 def off_book_in(properties: Mapping[str, str]) -> list[SeenSession]:

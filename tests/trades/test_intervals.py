@@ -99,3 +99,21 @@ def test_memory_grows_with_ranges_not_numbers() -> None:
         intervals.add(number)
     assert list(intervals.ranges()) == [(1, 1_000_000)]
     assert sys.getsizeof(intervals._starts) < 200
+
+
+def test_the_lowest_ranges_are_let_go() -> None:
+    """As many as asked for, and at most all."""
+    intervals = IntervalSet([1, 5, 9], [2, 6, 9])
+    intervals.drop_lowest(1)
+    assert list(intervals.ranges()) == [(5, 6), (9, 9)]
+    intervals.drop_lowest(5)
+    assert list(intervals.ranges()) == []
+
+
+def test_ranges_join_at_the_ends_of_64_bits() -> None:
+    """A range that begins with the least number, or ends with the largest, takes in what it touches."""
+    low, high = -(2**63), 2**63 - 1
+    intervals = IntervalSet([low + 2, high - 3], [low + 3, high - 2])
+    intervals.add_range(low, low + 1)
+    intervals.add_range(high - 1, high)
+    assert list(intervals.ranges()) == [(low, low + 3), (high - 3, high)]

@@ -44,6 +44,13 @@ def test_symbols_and_exchanges_are_apart() -> None:
     assert GroupDisorder().out_of_order(slice_of(rows, venue="okx")) == Counter(a=1, b=1)
 
 
+def test_a_snapshot_holds_the_symbols_seen_alone() -> None:
+    """By name, each with its highest number."""
+    state = GroupDisorder()
+    state.out_of_order(slice_of([Row(5, 0, "m1", "a"), Row(7, 0, "m2", "a"), Row(6, 0, "m2", "a")], venue="okx"))
+    assert state.snapshot() == {"highest": [["a", "m1", 5], ["a", "m2", 7]]}
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("xyz"), st.integers(0, 9)), max_size=40),
     st.lists(st.integers(0, 40), max_size=4),

@@ -85,6 +85,7 @@ def test_what_is_kept_comes_back(numbers: list[int]) -> None:
 def test_a_replay_adds_nothing() -> None:
     """Rows below the writer's progress are known; what is new is given once, for the next commit."""
     kept = OffBook()
+    assert kept.changed("3") == {}
     kept.add(tracked_in_session([7, 8, 9], first_offset=4), {HERE: PartitionProgress(6)})
     assert [one.ranges for one in OffBook(kept.changed("3")[f"{PROPERTY}3"]).seen()] == [((9, 9),)]
     assert kept.changed("3") == {}
@@ -94,11 +95,11 @@ def test_a_replay_adds_nothing() -> None:
 
 def test_numbers_kept_are_bounded() -> None:
     """Beyond the bound the lowest of the longest session go, and the others stay."""
-    kept = OffBook(ranges_max=6)
-    kept.add(tracked_in_session(list(range(0, 20, 2))), {})
+    kept = OffBook(ranges_max=11)
+    kept.add(tracked_in_session(list(range(0, 40, 2))), {})
     kept.add(tracked_in_session([4], session=2), {})
     [first, second] = OffBook(kept.changed("0")[f"{PROPERTY}0"]).seen()
-    assert first.ranges == tuple((number, number) for number in range(10, 20, 2))
+    assert first.ranges == tuple((number, number) for number in range(20, 40, 2))
     assert second.ranges == ((4, 4),)
 
 

@@ -1,0 +1,97 @@
+"""Mutation testing of the rules: `python -m tests.mutation` runs mutmut, and asks for a reason for each survivor."""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+__all__ = ["EXPLAINED", "Survivor", "change_in", "read_explained", "unexplained"]
+
+EXPLAINED: Final = Path(__file__).parent / "mutants.toml"
+"""Survivors that change nothing that a test could see, each with the reason."""
+KILLED: Final = frozenset({"killed", "timeout", "segfault", "caught by type check"})
+"""What mutmut says of a mutant that did not pass."""
+_RESULT: Final = re.compile(r"^\s+(\S+): (.+)$", re.MULTILINE)
+_NAME: Final = re.compile(r"(?P<module>.+)\.x(?:ǁ(?P<owner>\w+)ǁ|_)(?P<function>\w+)__mutmut_\d+")
+
+
+class Survivor(NamedTuple):
+    """A change of the code that every test passes."""
+
+    function: str
+    """`module:name`, or `module:Class.name`."""
+    old: str
+    """The lines taken out, and then those put in, without their indentation."""
+    new: str
+
+
+def main() -> int:
+    """Run the mutants, then print each survivor without a reason, and each reason without a survivor."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("--no-run", action="store_true", help="look at the results of the last run")
+    parser.add_argument("patterns", nargs="*", help="only these mutants, as mutmut names them")
+    arguments = parser.parse_args()
+    if not arguments.no_run:
+        # Uncompiled, a rule is what its source says; compiled, a mutant would wait for the compiler.
+        environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+        subprocess.run(_mutmut("run", *arguments.patterns), env=environment, check=True)
+    survivors, explained = list(_survivors()), read_explained()
+    lacking = unexplained(survivors, explained)
+    idle = [] if arguments.patterns else unexplained(explained, survivors)
+    for survivor in lacking:
+        sys.stdout.write(f"SURVIVED {_shown(survivor)}")
+    for reason in idle:
+        sys.stdout.write(f"NO LONGER A SURVIVOR, take it out of {EXPLAINED.name}: {_shown(reason)}")
+    sys.stdout.write(f"survived: {len(survivors)}, of which unexplained: {len(lacking)}\n")
+    return 1 if lacking or idle else 0
+
+
+def read_explained(path: Path = EXPLAINED) -> list[Survivor]:
+    """Give the survivors that have a reason."""
+    entries = tomllib.loads(path.read_text(encoding="utf-8"))["survivor"]
+    assert all(entry["why"].strip() for entry in entries), "each survivor has a reason"
+    return [Survivor(entry["function"], entry["old"], entry["new"]) for entry in entries]
+
+
+def unexplained(survivors: Iterable[Survivor], explained: Iterable[Survivor]) -> list[Survivor]:
+    """Give what of the first is not among the second."""
+    known = {*explained}
+    return [survivor for survivor in survivors if survivor not in known]
+
+
+def change_in(name: str, diff: str) -> Survivor:
+    """Say what a mutant changes, by its name and the diff that mutmut shows."""
+    parts = _NAME.fullmatch(name)
+    assert parts is not None, f"not a mutant's name: {name}"
+    owner = f"{parts['owner']}." if parts["owner"] else ""
+    lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
+    old, new = ("\n".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
+    return Survivor(f"{parts['module']}:{owner}{parts['function']}", old, new)
+
+
+def _survivors() -> Iterator[Survivor]:
+    results = subprocess.run(_mutmut("results"), capture_output=True, text=True, check=True).stdout
+    for name, status in _RESULT.findall(results):
+        if status not in KILLED | {"not checked"}:
+            shown = subprocess.run(_mutmut("show", name), capture_output=True, text=True, check=True).stdout
+            yield change_in(name, shown)
+
+
+def _mutmut(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mutmut", *arguments]
+
+
+def _shown(survivor: Survivor) -> str:
+    return (
+        f'\n[[survivor]]\nfunction = "{survivor.function}"\nold = """{survivor.old}"""\nnew = """{survivor.new}"""\n'
+        'why = ""\n'
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""What mutation testing left alive has a reason that still fits the code."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.mutation import Survivor, change_in, read_explained, unexplained
+
+ROOT = Path(__file__).parent.parent
+DIFF = """# trades.intervals.xǁIntervalSetǁadd__mutmut_7: survived
+--- trades/intervals.py
++++ trades/intervals.py
+@@ -1,6 +1,6 @@
+ def add(self, number: int) -> bool:
+-    if place > 0:
++    if place >= 0:
+         return False
+"""
+
+
+def source_of(function: str) -> str:
+    """Give the source of `module:name` or `module:Class.name`, its lines without indentation."""
+    module, _, name = function.partition(":")
+    text = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    node: ast.AST = ast.parse(text)
+    for part in name.split("."):
+        node = next(one for one in ast.iter_child_nodes(node) if getattr(one, "name", None) == part)
+    return "\n".join(line.strip() for line in (ast.get_source_segment(text, node) or "").splitlines())
+
+
+@pytest.mark.parametrize("survivor", read_explained(), ids=lambda survivor: f"{survivor.function} {survivor.new}")
+def test_explained_survivors_fit_the_code(survivor: Survivor) -> None:
+    """What each changes is there, and it changes something."""
+    assert survivor.old in source_of(survivor.function)
+    assert survivor.old != survivor.new
+
+
+def test_a_change_is_told_from_its_diff() -> None:
+    """By the function and the lines, not by mutmut's number, which moves with the code."""
+    expected = Survivor("trades.intervals:IntervalSet.add", "if place > 0:", "if place >= 0:")
+    assert change_in("trades.intervals.xǁIntervalSetǁadd__mutmut_7", DIFF) == expected
+    names = {
+        "trades.off_book.x__both__mutmut_1": "trades.off_book:_both",
+        "trades.tracker.xǁGroupTrackerǁ__init____mutmut_12": "trades.tracker:GroupTracker.__init__",
+        "trades.ledger.x_owed_events__mutmut_3": "trades.ledger:owed_events",
+    }
+    assert {name: change_in(name, DIFF).function for name in names} == names
+
+
+def test_a_survivor_without_a_reason_is_told() -> None:
+    """Another change of the same line, or the same change elsewhere, is not explained by it."""
+    one, other, elsewhere = Survivor("a:f", "x", "y"), Survivor("a:f", "x", "z"), Survivor("a:g", "x", "y")
+    assert unexplained([one, other, elsewhere], [one]) == [other, elsewhere]
