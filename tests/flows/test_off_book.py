@@ -12,7 +12,7 @@ from connectors.iceberg.tables import TableName
 from flows.ends import Ends
 from flows.history import TableHistory
 from flows.trades import trades_flow
-from query.reports import gaps
+from query.gaps import gaps
 from runtime.settings import Settings, read_settings
 from tests.flows.ends import MemorySource, message_batch
 from tests.query.tables import made
