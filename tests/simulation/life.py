@@ -173,8 +173,8 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
 
 
 def _keep_soon() -> None:
-    """Let the trail of commits go to its table every other commit, for a life has few."""
-    connectors.iceberg.commit.NOTED_MAX = 2
+    """Let the trail of commits go to its table every few commits, for a life has few."""
+    connectors.iceberg.commit.NOTED_MAX = 4
 
 
 def _never_sleep() -> None:
