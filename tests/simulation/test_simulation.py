@@ -4,9 +4,10 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -108,7 +109,21 @@ def _found(market: Market, truth: Truth) -> Found:
         for place, message in truth.dead_letters.items()
     ]
     commits = [{"k2.progress": '{"writers": {"0": {"trades:0": {}}}}', "added-records": "7", "k2.stored": "7"}]
-    return Found(rows, events, letters, {"0": _books(market, truth)}, foreign=[0, 1], commits=commits)
+    books = _books(market, truth)
+    first, *others = books
+    kept = [_noted(1, {where: books[where] for where in others}), _noted(2, {first: books[first]})]
+    found = Found(rows, events, letters, {"0": books}, foreign=[0, 1], commits=commits)
+    return replace(found, kept=kept, noted=kept[1:], last=2)
+
+
+def _noted(number: int, books: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Give a commit as the trail has it."""
+    partitions = [
+        {"topic": where.rpartition(":")[0], "partition": int(where.rpartition(":")[2]), **counts}
+        for where, counts in books.items()
+    ]
+    place = {"snapshot_id": number, "sequence_number": number, "committed_at": number}
+    return {**place, "writer": "0", "partitions": partitions}
 
 
 def _books(market: Market, truth: Truth) -> dict[str, dict[str, int]]:
@@ -143,6 +158,8 @@ def _books(market: Market, truth: Truth) -> dict[str, dict[str, int]]:
         ("found.progress['0']['trades:0']['offset'] -= 1", "lost"),
         ("found.commits[0]['k2.stored'] = '8'", "wrong"),
         ("found.commits[0]['k2.progress'] = '{\"writers\": {\"0\": {}}}'", "wrong"),
+        ("found.kept.pop(0)", "lost"),
+        ("found.noted[0]['partitions'][0]['received'] += 1", "lost"),
         ("found.foreign.remove(0)", "lost"),
         ("found.foreign.append(1)", "doubled"),
         ("found.foreign.append(3)", "wrong"),
