@@ -1,0 +1,227 @@
+"""A day of a whole market, simulated fast: `python -m benchmarks.day [--symbols 10000] [--trades 200]`.
+
+Every symbol of three exchanges trades around the clock; numbers are lost, come an hour late, come twice, and some
+symbols begin their numbering again. The real flow lands it all in real tables, with a recovery store. Then completeness
+and the ledger are held against what was put in, number by number, and the size of the state is told.
+"""
+
+import argparse
+import sqlite3
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.testing import cluster_main
+
+from connectors.iceberg.progress import read_progress
+from connectors.iceberg.sink import EventsSink, TradesSink
+from flows.ends import Ends
+from flows.history import TableHistory
+from flows.trades import trades_flow
+from query.completeness import by_day
+from query.gaps import gaps
+from runtime.settings import Settings, read_settings
+from tests.flows.ends import MemorySource, message_batch
+from trades.batch import MessageBatch
+
+__all__ = ["Market", "Outcome", "Truth", "market_of_a_day", "run_day"]
+
+EXCHANGES: Final = ("binance", "coinbase", "kraken")
+DAY: Final = datetime(2024, 8, 9, tzinfo=UTC)
+HOURS: Final = 24
+LOST: Final = 0.01
+LATE: Final = 0.01
+TWICE: Final = 0.01
+RESTARTED: Final = 0.02
+"""How many of the symbols begin their numbering again on that day."""
+
+Session = tuple[str, str, int]
+"""Exchange, symbol and session."""
+
+
+@dataclass
+class Truth:
+    """What was put in."""
+
+    messages: int = 0
+    twice: int = 0
+    numbers: defaultdict[Session, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """The numbers of each session that arrive, at whatever time."""
+
+    def missing(self) -> set[tuple[Session, int]]:
+        """Give the numbers between a session's lowest and highest that never arrive."""
+        return {
+            (session, number)
+            for session, numbers in self.numbers.items()
+            for number in range(min(numbers), max(numbers))
+            if number not in numbers
+        }
+
+    def days(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Give stored and missing of each symbol."""
+        days: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+        for (exchange, symbol, _), numbers in self.numbers.items():
+            days[exchange, symbol][0] += len(numbers)
+            days[exchange, symbol][1] += max(numbers) - min(numbers) + 1 - len(numbers)
+        return {name: (stored, missing) for name, (stored, missing) in days.items()}
+
+
+@dataclass
+class Market:
+    """The messages of a day, an hour a batch, and what they are."""
+
+    batches: list[MessageBatch]
+    truth: Truth
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the job made of a day."""
+
+    seconds: float
+    days: dict[tuple[str, str], tuple[int, int]]
+    """Stored and missing of each symbol, by `k2 completeness`."""
+    missing: set[tuple[Session, int]]
+    """By the ledger."""
+    duplicates: int
+    state_bytes: dict[str, int]
+    """What the recovery store holds of each step's state at the end."""
+
+
+@dataclass
+class _Symbol:
+    exchange: str
+    symbol: str
+    restart_hour: int
+    number: int = 0
+    session: int = 1
+    late: list[bytes] = field(default_factory=list)
+
+
+def market_of_a_day(symbols: int, trades: int, seed: int = 1) -> Market:
+    """Make a day of so many symbols with some `trades` each; the same for the same seed."""
+    rng = Random(seed)
+    all_symbols = [
+        _Symbol(EXCHANGES[n % 3], f"S{n}-USD", rng.randrange(1, HOURS) if rng.random() < RESTARTED else HOURS)
+        for n in range(symbols)
+    ]
+    truth, batches, offset = Truth(), [], 0
+    for hour in range(HOURS):
+        messages = [(None, value) for symbol in all_symbols for value in _hour(rng, symbol, hour, trades, truth)]
+        batches.append(message_batch(messages, offset))
+        offset += len(messages)
+    truth.messages = offset
+    return Market(batches, truth)
+
+
+def _hour(rng: Random, symbol: _Symbol, hour: int, trades: int, truth: Truth) -> Iterator[bytes]:
+    """Give what is published of a symbol in an hour; its first and last trade of a session always are, and in time."""
+    count = trades // HOURS + (hour < trades % HOURS)
+    if hour == symbol.restart_hour:
+        symbol.number, symbol.session = 0, symbol.session + 1
+    late, symbol.late = symbol.late, []
+    for place in range(count):
+        symbol.number += 1
+        at = DAY + timedelta(hours=hour, seconds=3600 * place / count)
+        value = _value(symbol, at)
+        is_pinned = symbol.number == 1 or (place == count - 1 and hour + 1 in {symbol.restart_hour, HOURS})
+        chance = 1.0 if is_pinned else rng.random()
+        if chance < LOST:
+            continue
+        truth.numbers[symbol.exchange, symbol.symbol, symbol.session].add(symbol.number)
+        if chance < LOST + LATE and hour + 1 < HOURS:
+            symbol.late.append(value)
+            continue
+        yield value
+        if chance > 1 - TWICE and not is_pinned:
+            truth.twice += 1
+            yield value
+    yield from late
+
+
+def _value(symbol: _Symbol, at: datetime) -> bytes:
+    microseconds = (at - DAY) // timedelta(microseconds=1) + int(DAY.timestamp()) * 1_000_000
+    return (
+        f'{{"exchange":"{symbol.exchange}","symbol":"{symbol.symbol}","sequence":{symbol.number},"price":"1.5",'
+        f'"quantity":"2","side":"buy","timestamp":{microseconds}}}'
+    ).encode()
+
+
+def run_day(market: Market, folder: Path) -> Outcome:
+    """Land a day by the real flow, an hour an epoch, and ask for what is there."""
+    settings = read_settings({}, data_dir=folder / "data")
+    store = folder / "recovery"
+    store.mkdir(parents=True)
+    init_db_dir(store, 1)  # type: ignore[no-untyped-call]
+    begun = time.perf_counter()
+    trades = TradesSink(settings)
+    progress = trades.open()
+    events = EventsSink(settings, progress, claim=trades.claim)
+    events.open()
+    ends = Ends(MemorySource({"trades:0": market.batches}), trades, events, TableHistory(settings))
+    recovery = RecoveryConfig(str(store), timedelta(0))  # type: ignore[no-untyped-call]
+    flow = trades_flow(ends, settings)
+    cluster_main(flow, [], 0, epoch_interval=timedelta(), recovery_config=recovery)  # type: ignore[no-untyped-call]
+    seconds = time.perf_counter() - begun
+    (entry,) = read_progress(settings).of("0").values()
+    return Outcome(seconds, _days(settings), _missing(settings), entry.duplicates, _state_bytes(store))
+
+
+def _days(settings: Settings) -> dict[tuple[str, str], tuple[int, int]]:
+    found = by_day(settings)
+    assert {one.day for one in found} == {DAY.date()}
+    return {(one.exchange, one.symbol): (one.stored, one.missing) for one in found}
+
+
+def _missing(settings: Settings) -> set[tuple[Session, int]]:
+    return {
+        ((gap.exchange, gap.symbol, gap.session), number)
+        for gap in gaps(settings)
+        for number in range(gap.first_sequence, gap.last_sequence + 1)
+    }
+
+
+def _state_bytes(store: Path) -> dict[str, int]:
+    query = """
+        SELECT step_id, sum(length(ser_change))
+        FROM (SELECT *, max(snap_epoch) OVER (PARTITION BY step_id, state_key) AS newest FROM snaps)
+        WHERE snap_epoch = newest GROUP BY step_id
+    """
+    with closing(sqlite3.connect(store / "part-0.sqlite3")) as connection:
+        return dict(connection.execute(query).fetchall())
+
+
+def main() -> None:
+    """Run a day, and end with 1 where anything differs from what was put in."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--symbols", type=int, default=10_000)
+    arguments.add_argument("--trades", type=int, default=200)
+    arguments.add_argument("--seed", type=int, default=1)
+    chosen = arguments.parse_args()
+    market = market_of_a_day(chosen.symbols, chosen.trades, chosen.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = run_day(market, Path(folder))
+    truth = market.truth
+    print(f"{truth.messages:,} messages of {chosen.symbols:,} symbols, a day in {outcome.seconds:.1f} s")
+    for step, size in sorted(outcome.state_bytes.items()):
+        print(f"state of {step}: {size:,} bytes, {size / chosen.symbols:.0f} a symbol")
+    results = {
+        "completeness of each symbol": outcome.days == truth.days(),
+        f"{len(truth.missing()):,} missing numbers in the ledger": outcome.missing == truth.missing(),
+        f"{truth.twice:,} duplicates": outcome.duplicates == truth.twice,
+    }
+    for what, is_right in results.items():
+        print(f"{what}: {'as put in' if is_right else 'DIFFERS'}")
+    raise SystemExit(not all(results.values()))
+
+
+if __name__ == "__main__":
+    main()
