@@ -185,14 +185,15 @@ def read_settled(table: Table, starts: Positions, rules: WindowRules) -> dict[To
         TableError: the table has delete files that cannot be applied.
         UnreachableError: a file of the table cannot be read.
     """
-    sources, firsts = list(starts), np.array(list(starts.values()), dtype=np.int64)
+    sources = list(starts)
     last = [np.empty((0, 2), dtype=np.int64) for _ in sources]
-    where = And(_BY_ID, any_of(rows_from(one, offset) for one, offset in starts.items())) if firsts.any() else _BY_ID
-    for batch in _batches(table, where, ("offset", *_PLACE)) if sources else ():
-        source, offsets = _numbers(batch, "topic", "partition", _index_in(sources)), batch["offset"].to_numpy()
-        rows = np.column_stack([offsets, _times(batch)])
+    from_offsets = any_of(rows_from(one, offset) for one, offset in starts.items())
+    chosen = And(_BY_ID, from_offsets) if any(starts.values()) else _BY_ID
+    for batch in _batches(table, chosen, ("offset", *_PLACE)) if sources else ():
+        source = _numbers(batch, "topic", "partition", _index_in(sources))
+        rows = np.column_stack([batch["offset"].to_numpy(), _times(batch)])
         for one in np.unique(source[source >= 0]).tolist():
-            found = np.concatenate([last[one], rows[(source == one) & (offsets >= firsts[one])]])
+            found = np.concatenate([last[one], rows[source == one]])
             last[one] = found[np.argsort(found[:, 0])[-rules.confirmations :]]
     return {where: settled(rows[:, 1].tolist(), rules) for where, rows in zip(sources, last, strict=True)}
 
