@@ -83,5 +83,6 @@ def run_in_memory(
         iceberg=TestingSink(out["iceberg"]),
         events=TestingSink(out["events"]),
     )
-    cluster_main(trades_flow(ends, settings or read_settings({})), [], 0, worker_count_per_proc=workers)  # type: ignore[no-untyped-call]
+    flow = trades_flow(ends, settings or read_settings({}))
+    cluster_main(flow, [], 0, worker_count_per_proc=workers)  # type: ignore[no-untyped-call]
     return out
