@@ -8,11 +8,11 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyiceberg.expressions import BooleanExpression
 
 from connectors.iceberg.filters import any_of, rows_from
 from connectors.iceberg.progress import progress_of
+from flows.contents import contents_of
 from flows.ids import TableIds
 from query.engine import open_engine
 from query.gaps import missing_ranges
@@ -22,8 +22,7 @@ from trades.groups import group_of
 from trades.history import NO_TRADES, Ledger, Positions, Reach, SeenIds, SeenSession, SeenTrades, SessionKey
 from trades.off_book import joined, off_book_in
 from trades.progress import Progress, TopicPartition
-from trades.recent_kernel import RECENT, contents
-from trades.trade import SIDES
+from trades.recent_kernel import RECENT
 
 __all__ = ["TableHistory"]
 
@@ -208,26 +207,14 @@ def _as_trades(rows: pa.Table) -> SeenTrades:
     rows = rows.combine_chunks()
     names = [(row["exchange"], row["symbol"]) for row in rows.select(["exchange", "symbol"]).to_pylist()]
     number_of = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    contents_of = np.empty(len(rows), dtype=np.int64)
-    sides = np.array([SIDES.index(side) for side in rows["side"].to_pylist()], dtype=np.int8)
-    timestamps = rows["timestamp"].to_numpy()
-    contents(_words(rows["price"]), _words(rows["quantity"]), sides, timestamps, contents_of)
+    price, quantity, side = (rows[name].combine_chunks() for name in ("price", "quantity", "side"))
     return SeenTrades(
         list(number_of),
         np.array([number_of[name] for name in names], dtype=np.int64),
         rows["session"].to_numpy().astype(np.int64),
         rows["sequence"].to_numpy(),
-        contents_of,
+        contents_of(price, quantity, side, rows["timestamp"].to_numpy()),
     )
-
-
-def _words(decimals: "pa.ChunkedArray[Any]") -> NDArray[np.uint64]:
-    """Give decimal(38, 18) as Arrow lays it out: uint64[n, 2], the low word first."""
-    if not len(decimals):
-        return np.empty((0, 2), dtype=np.uint64)
-    (chunk,) = decimals.chunks
-    words = np.frombuffer(memoryview(chunk.buffers()[1]), dtype=np.uint64)  # type: ignore[arg-type]
-    return words.reshape(-1, 2)[chunk.offset : chunk.offset + len(chunk)]
 
 
 def _by_group(seen: Iterable[Seen], name_of: Callable[[Seen], tuple[str, str]]) -> Mapping[int, list[Seen]]:

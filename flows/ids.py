@@ -25,6 +25,7 @@ from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import Table
 
 from connectors.iceberg.filters import any_of, rows_from
+from flows.contents import contents_of
 from trades.errors import TableError, UnreachableError
 from trades.history import Positions, Reach, SeenIds
 from trades.identity import IDENTITIES
@@ -36,7 +37,7 @@ __all__ = ["Span", "TableIds", "read_ids", "read_settled"]
 
 _SPOOLED_BYTES_MAX: Final = 1 << 24
 """More of a key group's ids lie in a temporary file until the group asks for them: other processes' never does."""
-_ROW: Final = np.dtype([("identity", "<i8", 2), ("time", "<i8"), ("symbol", "<i4"), ("source", "<i4")])
+_ROW: Final = np.dtype([("identity", "<i8", 3), ("time", "<i8"), ("symbol", "<i4"), ("source", "<i4")])
 
 
 class Span(NamedTuple):
@@ -164,7 +165,7 @@ def read_ids(table: Table, spans: Mapping[TopicPartition, Span]) -> _SpooledIds:
     """
     spooled, sources = _SpooledIds(spans), list(spans)
     firsts = np.array([span.first for span in spans.values()], dtype=np.int64)
-    fields = ("exchange", "symbol", "trade_id", *_PLACE)
+    fields = ("exchange", "symbol", "trade_id", *_CONTENT, *_PLACE)
     for batch in _batches(table, And(_BY_ID, _within(spans)), fields) if spans else ():
         source, times = _numbers(batch, "topic", "partition", _index_in(sources)), _times(batch)
         chosen = np.flatnonzero((source >= 0) & (times >= firsts[source]))
@@ -172,7 +173,9 @@ def read_ids(table: Table, spans: Mapping[TopicPartition, Span]) -> _SpooledIds:
             taken = batch.take(chosen)
             rows = np.empty(len(chosen), dtype=_ROW)
             rows["symbol"] = _numbers(taken, "exchange", "symbol", SYMBOLS.intern)
-            rows["identity"] = _identities(taken["trade_id"], rows["symbol"].astype(np.int32))
+            rows["identity"][:, :2] = _identities(taken["trade_id"], rows["symbol"].astype(np.int32))
+            timestamps = taken["timestamp"].cast(pa.int64()).to_numpy()
+            rows["identity"][:, 2] = contents_of(taken["price"], taken["quantity"], taken["side"], timestamps)
             rows["time"], rows["source"] = times[chosen], source[chosen]
             spooled.add(rows)
     return spooled
@@ -202,6 +205,7 @@ def read_settled(table: Table, starts: Positions, rules: WindowRules) -> dict[To
 _BY_ID: Final = And(EqualTo("session", 0), NotNull("trade_id"))  # type: ignore[call-arg,arg-type]
 _TIME_MAX: Final = 253_402_300_799_999_999
 """The end of the year 9999."""
+_CONTENT: Final = ("price", "quantity", "side")
 _PLACE: Final = ("topic", "partition", "kafka_timestamp", "timestamp")
 
 

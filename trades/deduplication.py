@@ -12,8 +12,9 @@ from trades.errors import StateError
 from trades.history import Positions, Reach, SeenIds
 from trades.identity import IDENTITIES
 from trades.progress import TopicPartition
+from trades.recent_kernel import contents
 from trades.tracker import is_contiguous
-from trades.verdicts import DUPLICATE, STORED
+from trades.verdicts import STORED
 from trades.window import rules_for
 from trades.window_log import ClockState, IdLog
 
@@ -28,7 +29,8 @@ class GroupDeduplicator:
     """The ids stored of one key group's symbols, as far back as a duplicate can be told.
 
     A trade is a duplicate if one of the same exchange, symbol and id was stored under a Kafka
-    timestamp at most a window before or after its own. The three are compared by 128 bits of a hash under a
+    timestamp at most a window before or after its own; if only with other content (32 bits of it, as
+    `trades.recent_kernel` mixes them), it is a conflict. The three are compared by 128 bits of a hash under a
     secret key. Kafka timestamps do not change on replay, so neither do verdicts. A row
     without one counts by its venue's time, which is in the table as well.
 
@@ -84,7 +86,7 @@ class GroupDeduplicator:
             log.absorb(ids.symbols, ids.identities, np.clip(ids.times, 0, TIME_MAX))
 
     def deduplicate(self, piece: TradeSlice) -> TradeSlice:
-        """Mark the rows that were stored already, among those that have an id and no tracked number.
+        """Mark the rows that were stored already, or with other content, of those with an id and no tracked number.
 
         A row with a tracked number, without an id, or not to be stored anyhow is left alone, and
         so is the slice given.
@@ -95,26 +97,29 @@ class GroupDeduplicator:
         source = piece.batch.source
         where = TopicPartition(source.topic, source.partition)
         self._positions[where] = piece.batch.offset(int(piece.rows[-1])) + 1
-        duplicates = places[self._find(where, piece, places)]
-        if not len(duplicates):
+        found = self._judge(where, piece, places)
+        if not found.any():
             return piece
         verdicts = piece.verdicts.copy()
-        verdicts[duplicates] = DUPLICATE
+        verdicts[places] = found
         return replace(piece, verdicts=verdicts)
 
-    def _find(self, where: TopicPartition, piece: TradeSlice, places: NDArray[np.intp]) -> NDArray[np.bool_]:
+    def _judge(self, where: TopicPartition, piece: TradeSlice, places: NDArray[np.intp]) -> NDArray[np.uint8]:
         columns, rows = piece.batch.columns, piece.rows[places]
         symbols, times = columns.symbols[rows], _times(piece, rows)
-        identities = IDENTITIES.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
-        stored = np.zeros(len(rows), dtype=np.bool_)
+        identities = np.empty((len(rows), 3), dtype=np.int64)
+        identities[:, :2] = IDENTITIES.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
+        parts = columns.prices[rows], columns.quantities[rows], columns.sides[rows], columns.timestamps[rows]
+        contents(*parts, identities[:, 2])
+        verdicts = np.full(len(rows), STORED, dtype=np.uint8)
         own = self._logs.get(where)
         if own is None:
             own = self._logs[where] = IdLog(self._rules)
         for log in self._logs.values():
             if log is not own:
-                log.mark(symbols, identities, times, stored)
-        own.judge(symbols, identities, times, stored)
-        return stored
+                log.mark(symbols, identities, times, verdicts)
+        own.judge(symbols, identities, times, verdicts)
+        return verdicts
 
     def snapshot(self) -> dict[str, object]:
         """Give the state as builtins alone, by names; later rows do not change what was given."""

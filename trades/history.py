@@ -67,7 +67,7 @@ class SeenIds(NamedTuple):
     symbols: NDArray[np.int32]
     """int32[n], numbers of `trades.symbols.SYMBOLS`."""
     identities: NDArray[np.int64]
-    """int64[n, 2], of `trades.identity.IDENTITIES`."""
+    """int64[n, 3]: of `trades.identity.IDENTITIES`, and the content, of `trades.recent_kernel.content`."""
     times: NDArray[np.int64]
     """int64[n], the Kafka time of each (the venue's, where it has none), microseconds since the epoch."""
 

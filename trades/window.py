@@ -6,6 +6,8 @@ This is the specification; `trades.window_log` does the same to whole batches.
 from collections import defaultdict
 from typing import Final, NamedTuple
 
+from trades.verdicts import CONFLICT, DUPLICATE, STORED
+
 __all__ = ["CONFIRMATIONS", "Clock", "Window", "WindowRules", "rules_for", "settled"]
 
 BUCKETS: Final = 144
@@ -62,19 +64,24 @@ class Window:
     def __init__(self, rules: WindowRules) -> None:
         self._rules = rules
         self._clocks: defaultdict[object, Clock] = defaultdict(Clock)
-        self._stored: list[tuple[object, object, int]] = []
+        self._stored: list[tuple[object, object, int, object]] = []
 
-    def is_stored(self, source: object, identity: object, at: int) -> bool:
-        """Tell whether a trade's id was stored within a window of its time; if not, it is stored from now on."""
+    def judge(self, source: object, identity: object, at: int, content: object = None) -> int:
+        """Give the verdict on a trade by its id; one that is `STORED` is so from now on.
+
+        It is a duplicate if it was stored within a window of its time, and a conflict if only with other content.
+        """
         self._clocks[source].advance(at, self._rules)
-        self._stored = [one for one in self._stored if self._is_held(*one)]
-        if any(name == identity and abs(time - at) <= self._rules.window_us for _, name, time in self._stored):
-            return True
-        if self._is_held(source, identity, at):
-            self._stored.append((source, identity, at))
-        return False
+        self._stored = [one for one in self._stored if self._is_held(one[0], one[2])]
+        near = (one for one in self._stored if one[1] == identity and abs(one[2] - at) <= self._rules.window_us)
+        contents = [one[3] for one in near]
+        if contents:
+            return DUPLICATE if content in contents else CONFLICT
+        if self._is_held(source, at):
+            self._stored.append((source, identity, at, content))
+        return STORED
 
-    def _is_held(self, source: object, _identity: object, at: int) -> bool:
+    def _is_held(self, source: object, at: int) -> bool:
         return at >= self._rules.floor(self._clocks[source].reached)
 
     def __len__(self) -> int:

@@ -10,18 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trades.compiled import compiled
+from trades.verdicts import CONFLICT, DUPLICATE, STORED
 from trades.window import WINDOWS_HELD, WindowRules
 
 __all__ = ["ClockState", "IdLog"]
 
 # Columns of an entry.
-_LOW, _HIGH, _AT, _BEFORE = range(4)
+_LOW, _HIGH, _AT, _LINK = range(4)
 # Columns of a segment.
 _START, _LABEL, _LATEST = range(3)
 # Places of a log's state.
 _OLDEST, _NEXT, _FIRST_SEGMENT, _NEXT_SEGMENT, _REACHED, _NEWEST, _AHEAD = range(7)
 
 _WORD: Final = 0xFFFF_FFFF
+_WORD_BITS: Final = 32
 _CAPACITY_MIN: Final = 64
 
 
@@ -40,11 +42,12 @@ class _Log(NamedTuple):
     """
 
     entries: NDArray[np.int64]
-    """int64[capacity, 4]: identity (low and high word), Kafka time, and the number of the entry before it in its
-    chain."""
+    """int64[capacity, 4]: identity (low and high word), Kafka time, and in one the content (upper half) and the lower
+    half of the number of the entry before it in its chain."""
     heads: NDArray[np.uint32]
     """uint32[power of two]: the lower half of the number of each chain's newest entry. One of 2^32 entries ago may
-    be taken for a live one: then a chain has entries of another, and identities are compared anyhow."""
+    be taken for a live one, here and within a chain: then it has entries of another, and identities are compared
+    anyhow."""
     segments: NDArray[np.int64]
     """int64[ring, 3]: the number of its first entry, the bucket that the clock had reached, and the latest time."""
     state: NDArray[np.int64]
@@ -64,24 +67,38 @@ def _number(newest: int, word: np.int64) -> int:
 
 
 @compiled
-def _is_stored(log: _Log, low: int, high: int, at: int, rules: WindowRules) -> bool:
-    """Tell whether an identity is held, at or above the floor, within a window of a time."""
+def _link_of(content: np.int64, before: np.int64) -> np.int64:
+    return np.int64((content << _WORD_BITS) | (before & _WORD))
+
+
+@compiled
+def _content_in(link: np.int64) -> np.int64:
+    return np.int64((link >> _WORD_BITS) & _WORD)
+
+
+@compiled
+def _found(log: _Log, identity: NDArray[np.int64], at: int, rules: WindowRules) -> int:
+    """Give the verdict on an identity with its content, by those held at or above the floor, within a window."""
     entries, heads, _, state = log
+    low, high, content = identity
     floor = _bucket_floor(state, rules) * rules.bucket_us
     number = _number(state[_NEXT] - 1, np.int64(heads[low & (len(heads) - 1)]))
+    verdict = STORED
     while number >= state[_OLDEST]:
         place = number % len(entries)
         if entries[place, _LOW] == low and entries[place, _HIGH] == high:
             time = entries[place, _AT]
             if time >= floor and abs(time - at) <= rules.window_us:
-                return True
-        number = entries[place, _BEFORE]
-    return False
+                if _content_in(entries[place, _LINK]) == content:
+                    return DUPLICATE
+                verdict = CONFLICT
+        number = _number(number - 1, entries[place, _LINK] & _WORD)
+    return verdict
 
 
 @compiled
-def _append(log: _Log, low: int, high: int, at: int, rules: WindowRules) -> None:
-    """Hold an identity; there is room for it."""
+def _append(log: _Log, low: np.int64, high: np.int64, content: np.int64, at: int, rules: WindowRules) -> None:
+    """Hold an identity with its content; there is room for it."""
     entries, heads, segments, state = log
     number, home = state[_NEXT], low & (len(heads) - 1)
     bucket = min(at, state[_REACHED]) // rules.bucket_us
@@ -93,7 +110,7 @@ def _append(log: _Log, low: int, high: int, at: int, rules: WindowRules) -> None
     segments[last, _LATEST] = max(segments[last, _LATEST], at)
     place = number % len(entries)
     entries[place, _LOW], entries[place, _HIGH], entries[place, _AT] = low, high, at
-    entries[place, _BEFORE] = _number(number - 1, np.int64(heads[home]))
+    entries[place, _LINK] = _link_of(content, np.int64(heads[home]))
     heads[home] = np.uint32(number & _WORD)
     state[_NEXT] += 1
 
@@ -115,9 +132,10 @@ def _expire(log: _Log, rules: WindowRules) -> None:
         while state[_OLDEST] < end:
             place = state[_OLDEST] % len(entries)
             low, high, at = entries[place, _LOW], entries[place, _HIGH], entries[place, _AT]
+            content = _content_in(entries[place, _LINK])
             state[_OLDEST] += 1
             if at >= bucket_floor * rules.bucket_us:
-                _append(log, low, high, at, rules)
+                _append(log, low, high, content, at, rules)
 
 
 @compiled
@@ -135,19 +153,27 @@ def _advance(log: _Log, at: int, rules: WindowRules) -> None:
 
 
 @compiled
-def _judge(
-    log: _Log, identities: NDArray[np.int64], times: NDArray[np.int64], rules: WindowRules, stored: NDArray[np.bool_]
+def _mark_row(
+    log: _Log, identity: NDArray[np.int64], at: int, rules: WindowRules, verdicts: NDArray[np.uint8], row: int
 ) -> None:
-    """Tell of each of n rows in turn whether it is stored; hold those that are neither stored nor too old."""
+    """Mark a row that is held here: as a duplicate of any, or else as in conflict."""
+    if verdicts[row] != DUPLICATE:
+        found = _found(log, identity, at, rules)
+        if found != STORED:
+            verdicts[row] = found
+
+
+@compiled
+def _judge(
+    log: _Log, identities: NDArray[np.int64], times: NDArray[np.int64], rules: WindowRules, verdicts: NDArray[np.uint8]
+) -> None:
+    """Give the verdict on each of n rows in turn; hold those that are to be stored and not too old."""
     for row in range(len(times)):
-        low, high, at = identities[row, 0], identities[row, 1], times[row]
+        at = times[row]
         _advance(log, at, rules)
-        if stored[row]:
-            continue
-        if _is_stored(log, low, high, at, rules):
-            stored[row] = True
-        elif at // rules.bucket_us >= _bucket_floor(log.state, rules):
-            _append(log, low, high, at, rules)
+        _mark_row(log, identities[row], at, rules, verdicts, row)
+        if verdicts[row] == STORED and at // rules.bucket_us >= _bucket_floor(log.state, rules):
+            _append(log, identities[row, 0], identities[row, 1], identities[row, 2], at, rules)
 
 
 @compiled
@@ -158,12 +184,12 @@ def _mark(
     identities: NDArray[np.int64],
     times: NDArray[np.int64],
     rules: WindowRules,
-    stored: NDArray[np.bool_],
+    verdicts: NDArray[np.uint8],
 ) -> None:
-    """Mark those of n rows, of another topic partition, that are stored here; bool[symbols] `bears` says of which."""
+    """Mark those of n rows, of another topic partition, that are held here; bool[symbols] `bears` says of which."""
     for row in range(len(times)):
-        if symbols[row] < len(bears) and bears[symbols[row]] and not stored[row]:
-            stored[row] = _is_stored(log, identities[row, 0], identities[row, 1], times[row], rules)
+        if symbols[row] < len(bears) and bears[symbols[row]]:
+            _mark_row(log, identities[row], times[row], rules, verdicts, row)
 
 
 @compiled
@@ -172,7 +198,7 @@ def _absorb(log: _Log, identities: NDArray[np.int64], times: NDArray[np.int64], 
     for row in range(len(times)):
         log.state[_NEWEST] = max(log.state[_NEWEST], times[row])
         if times[row] // rules.bucket_us >= _bucket_floor(log.state, rules):
-            _append(log, identities[row, 0], identities[row, 1], times[row], rules)
+            _append(log, identities[row, 0], identities[row, 1], identities[row, 2], times[row], rules)
 
 
 @compiled
@@ -189,7 +215,7 @@ def _link(log: _Log) -> None:
     for number in range(state[_OLDEST], state[_NEXT]):
         place = number % len(entries)
         home = entries[place, _LOW] & (len(heads) - 1)
-        entries[place, _BEFORE] = _number(number - 1, np.int64(heads[home]))
+        entries[place, _LINK] = _link_of(_content_in(entries[place, _LINK]), np.int64(heads[home]))
         heads[home] = np.uint32(number & _WORD)
 
 
@@ -232,25 +258,26 @@ class IdLog:
         symbols: NDArray[np.int32],
         identities: NDArray[np.int64],
         times: NDArray[np.int64],
-        stored: NDArray[np.bool_],
+        verdicts: NDArray[np.uint8],
     ) -> None:
-        """Mark in bool[n] `stored` those of n rows of this partition, in their order, that are stored here.
+        """Mark in uint8[n] `verdicts` those of n rows of this partition, in their order, whose id is held here.
 
-        A row that is marked already moves the clock alone; another one that is not found is held from now on.
-        `identities` is int64[n, 2], `times` int64[n] microseconds from 0 to 2^61.
+        One that is held with the same content is a `DUPLICATE`, with other content alone a `CONFLICT`. A row that
+        is `STORED` is held from now on. `identities` is int64[n, 3]: low word, high word, and 32 bits of content;
+        `times` is int64[n], microseconds from 0 to 2^61.
         """
         self._prepare(symbols)
-        _judge(self._log, identities, times, self._rules, stored)
+        _judge(self._log, identities, times, self._rules, verdicts)
 
     def mark(
         self,
         symbols: NDArray[np.int32],
         identities: NDArray[np.int64],
         times: NDArray[np.int64],
-        stored: NDArray[np.bool_],
+        verdicts: NDArray[np.uint8],
     ) -> None:
         """Mark likewise, of rows of another partition; nothing here changes."""
-        _mark(self._log, self._bears, symbols, identities, times, self._rules, stored)
+        _mark(self._log, self._bears, symbols, identities, times, self._rules, verdicts)
 
     def absorb(self, symbols: NDArray[np.int32], identities: NDArray[np.int64], times: NDArray[np.int64]) -> None:
         """Hold rows that are stored, in any order; the clock stands still."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from trades.deduplication import GroupDeduplicator
 from trades.groups import group_of
 from trades.history import Positions, Reach
 from trades.progress import PartitionProgress, Progress, TopicPartition
-from trades.verdicts import DUPLICATE, STORED
+from trades.verdicts import CONFLICT, DUPLICATE, STORED
 from trades.window import CONFIRMATIONS
 
 P0, P1 = TopicPartition("trades", 0), TopicPartition("trades", 1)
@@ -31,7 +32,9 @@ def row(offset: int, kafka_timestamp: int | None, partition: int = 0, **more: An
     """Give a trade without a number; its id is its offset."""
     kafka_time = None if kafka_timestamp is None else ZERO + timedelta(microseconds=kafka_timestamp)
     times = {"kafka_timestamp": kafka_time, "timestamp": ZERO + timedelta(microseconds=7)}
-    return trade(offset, partition=partition) | {"sequence": None} | times | more
+    # As a `Row` holds them.
+    content = {"price": Decimal("1e-18"), "quantity": Decimal("18.446744073709551617"), "side": None}
+    return trade(offset, partition=partition) | {"sequence": None} | content | times | more
 
 
 def progress_to(**offsets: int) -> Progress:
@@ -68,15 +71,16 @@ def test_without_a_store_the_table_says_how_far_it_is(table: Table) -> None:
 
 
 def test_ids_from_the_table_are_those_of_the_stream(table: Table) -> None:
-    """A stored trade's id from the table is the one that the same trade has in a batch, whatever is in it."""
+    """A stored trade's id and content from the table are those that the same trade has in a batch."""
     names = ["plain", "", "Ü€", "x" * 255]
     append(table, [row(number, 5_000, trade_id=name) for number, name in enumerate(names)])
     append(table, [row(9, None, trade_id="no time")])
     deduplicator = GroupDeduplicator(WINDOW)
     deduplicator.absorb(TableIds(table, progress_to(p0=10), None).ids(GROUP, WINDOW, is_resumed=False))
-    batch = [Row(None, 0, "BTCUSDT", "binance", name, 5_000) for name in [*names, "other"]]
-    batch += [Row(None, 0, "BTCUSDT", "binance", "no time", at) for at in (WINDOW + 7, WINDOW + 8)]
-    verdicts = [DUPLICATE] * len(names) + [STORED, DUPLICATE, STORED]
+    batch = [Row(None, 7, "BTCUSDT", "binance", name, 5_000) for name in [*names, "other"]]
+    batch += [Row(None, 7, "BTCUSDT", "binance", name, 5_000, price=2) for name in names]
+    batch += [Row(None, 7, "BTCUSDT", "binance", "no time", at) for at in (WINDOW + 7, WINDOW + 8)]
+    verdicts = [*[DUPLICATE] * len(names), STORED, *[CONFLICT] * len(names), DUPLICATE, STORED]
     assert deduplicator.deduplicate(slice_of(batch, partition=3)).verdicts.tolist() == verdicts
 
 

@@ -11,6 +11,8 @@ __all__ = ["Log", "Market", "Published", "Trade", "Where", "publish"]
 
 FIRST_MILLISECOND: Final = 1_700_000_000_000
 MICROSECONDS: Final = 1000
+WINDOW_SECONDS: Final = 86_400
+"""One that is longer than the whole market, unless a seed has a short one."""
 Where = tuple[str, int]
 """A topic partition."""
 
@@ -89,9 +91,9 @@ class _Copy(NamedTuple):
 def publish(seed: int, *, across: bool) -> Market:
     """Make a market of a few hundred messages; the same for the same seed."""
     rng = Random(f"market {seed} {across}")
-    window_seconds = 86_400 if across else rng.choice([60, 86_400])
+    window_seconds = WINDOW_SECONDS if across else rng.choice([60, WINDOW_SECONDS])
     market = Market(_logs(rng), window_seconds, across)
-    queues = [list(_copies(rng, symbol)) for symbol in _symbols(rng, market)]
+    queues = [_copies(rng, symbol, window_seconds) for symbol in _symbols(rng, market)]
     clock = FIRST_MILLISECOND
     while queues := [queue for queue in queues if queue]:
         queue = rng.choice(queues)
@@ -130,7 +132,7 @@ def _symbols(rng: Random, market: Market) -> Iterator[_Symbol]:
             yield _Symbol("binance", "BTCUSDT", "number", [where])
 
 
-def _copies(rng: Random, symbol: _Symbol) -> list[_Copy]:
+def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:
     """Give a symbol's trades in the order of publishing: some late, some twice, some never, some with other content."""
     placed: list[_Copy] = []
     # Where a symbol lies in several partitions, nothing but the order of reading tells two sessions apart.
@@ -148,7 +150,8 @@ def _copies(rng: Random, symbol: _Symbol) -> list[_Copy]:
             far = rng.choice([0.1, 0.1, 2.2, 50.2])
             placed.append(_Copy(place + delay + far, rng.choice(symbol.homes), trade))
         # Which of two contents is stored depends on the order of reading, where there are several partitions.
-        if symbol.style == "number" and len(symbol.homes) == 1 and rng.random() < 0.05:
+        is_told = symbol.style == "number" or window_seconds == WINDOW_SECONDS
+        if is_told and len(symbol.homes) == 1 and rng.random() < 0.05:
             far = rng.choice([0.1, 2.2, 50.2])
             placed.append(_Copy(place + delay + far, symbol.homes[0], _differing(rng, trade), "conflict"))
     return sorted(placed, key=lambda copy: copy.place)

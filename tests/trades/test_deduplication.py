@@ -48,8 +48,10 @@ class Plain:
             trade_id, at = columns.trade_id(row), int(source.kafka_timestamps[row])
             at = int(columns.timestamps[row]) if at == NULL_TIME else at
             name = (int(columns.symbols[row]), trade_id)
-            if trade_id is not None and self.window.is_stored((source.topic, source.partition), name, at):
-                verdicts[row] = DUPLICATE
+            parts = columns.prices[row], columns.quantities[row], columns.sides[row], columns.timestamps[row]
+            if trade_id is not None:
+                content = [part.tolist() for part in parts]
+                verdicts[row] = self.window.judge((source.topic, source.partition), name, at, content)
         return replace(piece, verdicts=verdicts)
 
 

@@ -16,8 +16,8 @@ from trades.window import BUCKETS, Clock, Window, WindowRules, rules_for, settle
 from trades.window_log import ClockState, IdLog
 
 RULES = WindowRules(window_us=20, bucket_us=4, confirmations=3)
-Stored = tuple[int, int, int]
-"""The number of a topic partition, an identity, and a time."""
+Stored = tuple[int, ...]
+"""The number of a topic partition, an identity, and a time; and a content where it is not 0."""
 
 
 class Logs:
@@ -27,16 +27,16 @@ class Logs:
         self.rules = rules
         self.logs: dict[int, IdLog] = {}
 
-    def are_stored(self, source: int, rows: Sequence[Stored]) -> list[bool]:
+    def judge(self, source: int, rows: Sequence[Stored]) -> list[int]:
         """Judge rows of one partition."""
         symbols, identities, times = columns(rows)
-        stored = np.zeros(len(rows), dtype=np.bool_)
+        verdicts = np.zeros(len(rows), dtype=np.uint8)
         own = self.logs.setdefault(source, IdLog(self.rules))
         for log in self.logs.values():
             if log is not own:
-                log.mark(symbols, identities, times, stored)
-        own.judge(symbols, identities, times, stored)
-        found: list[bool] = stored.tolist()
+                log.mark(symbols, identities, times, verdicts)
+        own.judge(symbols, identities, times, verdicts)
+        found: list[int] = verdicts.tolist()
         return found
 
     def __len__(self) -> int:
@@ -51,9 +51,9 @@ def columns(
     np.ndarray[tuple[int], np.dtype[np.int64]],
 ]:
     """Lay rows out; identities share their low words in pairs, and all are in few chains."""
-    identities = np.array([[one // 2, one] for _, one, _ in rows], dtype=np.int64).reshape(-1, 2)
-    times = np.array([at for *_, at in rows], dtype=np.int64)
-    return np.array([one % 2 for _, one, _ in rows], dtype=np.int32), identities, times
+    identities = np.array([[row[1] // 2, row[1], sum(row[3:])] for row in rows], dtype=np.int64).reshape(-1, 3)
+    times = np.array([row[2] for row in rows], dtype=np.int64)
+    return np.array([row[1] % 2 for row in rows], dtype=np.int32), identities, times
 
 
 @st.composite
@@ -64,7 +64,8 @@ def streams(draw: st.DrawFn) -> list[Stored]:
     for source, identity, forward, back in draw(st.lists(steps, max_size=60)):
         clocks[source] += forward
         far = draw(st.sampled_from([0, 0, 0, 0, 100, 10_000]))
-        rows.append((source, identity, max(clocks[source] - back * (back > 35) + far, 0)))
+        content = draw(st.sampled_from([1, 1, 1, 2**32 - 1]))
+        rows.append((source, identity, max(clocks[source] - back * (back > 35) + far, 0), content))
     return rows
 
 
@@ -81,11 +82,11 @@ def test_the_log_judges_as_the_specification(rows: list[Stored], cuts: list[int]
     window, logs, clocks = Window(RULES), Logs(RULES), dict[int, Clock]()
     for piece in by_slice(rows, cuts):
         source = piece[0][0]
-        found = logs.are_stored(source, piece)
-        assert found == [window.is_stored(*row) for row in piece]
+        found = logs.judge(source, piece)
+        assert found == [window.judge(*row) for row in piece]
         clock = clocks.setdefault(source, Clock())
-        for *_, at in piece:
-            clock.advance(at, RULES)
+        for row in piece:
+            clock.advance(row[2], RULES)
         assert (clock.reached, clock.ahead) == logs.logs[source].clock[::2]
         assert len(window) <= len(logs)
 
@@ -98,15 +99,15 @@ def test_a_window_rebuilt_from_what_was_stored_judges_alike(
 ) -> None:
     """Clocks and stored rows are all that later verdicts rest on: ids need not be in the state."""
     window, logs, rebuilt = Window(RULES), Logs(RULES), Logs(RULES)
-    stored = [row for row in rows[:cut] if not window.is_stored(*row)]
+    stored = [row for row in rows[:cut] if not window.judge(*row)]
     for piece in by_slice(rows[:cut], []):
-        logs.are_stored(piece[0][0], piece)
+        logs.judge(piece[0][0], piece)
     for source, log in logs.logs.items():
         own = [row for row in stored if row[0] == source]
         rebuilt.logs[source] = IdLog(RULES, log.clock)
         rebuilt.logs[source].absorb(*columns(own[::-1] if shuffled else own))
     for piece in by_slice(rows[cut:], []):
-        assert rebuilt.are_stored(piece[0][0], piece) == logs.are_stored(piece[0][0], piece)
+        assert rebuilt.judge(piece[0][0], piece) == logs.judge(piece[0][0], piece)
 
 
 @given(streams(), st.integers(0, 60))
@@ -117,7 +118,7 @@ def test_what_the_table_settles_is_never_ahead_of_the_clock(rows: list[Stored], 
     stored = []
     for row in own:
         clock.advance(row[2], RULES)
-        if not window.is_stored(*row):
+        if not window.judge(*row):
             stored.append(row[2])
     # Copies in between may have put the clock off; they are not in the table.
     if len(stored) == len(own):
@@ -138,10 +139,10 @@ def test_a_jump_of_the_clock_keeps_the_ids_that_were_ahead() -> None:
     logs = Logs(RULES)
     rows = [(0, number, 100 + number % 3) for number in range(100, 130)]
     ahead = [(0, 1, 5_000), (0, 2, 100), (0, 3, 5_001), (0, 4, 5_001), (0, 5, 5_002)]
-    assert not any(logs.are_stored(0, [(0, 9, 80), *rows, *ahead]))
+    assert not any(logs.judge(0, [(0, 9, 80), *rows, *ahead]))
     assert logs.logs[0].clock == ClockState(5_002, 5_002, 0)
     assert len(logs) == 4
-    again = logs.are_stored(0, [*ahead, (0, 100, 100)])
+    again = logs.judge(0, [*ahead, (0, 100, 100)])
     assert again == [True, False, True, True, True, False]
 
 
@@ -155,19 +156,19 @@ def test_an_id_below_the_floor_is_not_found_while_it_lingers() -> None:
         (0, 3, 65),
     ]
     window, logs = Window(RULES), Logs(RULES)
-    assert logs.are_stored(0, rows) == [False, False, False, False, True, False, False, False]
-    assert [window.is_stored(*row) for row in rows] == [False, False, False, False, True, False, False, False]
+    assert logs.judge(0, rows) == [False, False, False, False, True, False, False, False]
+    assert [window.judge(*row) for row in rows] == [False, False, False, False, True, False, False, False]
     assert (len(window), len(logs)) == (5, 6)
 
 
 def test_one_time_far_ahead_holds_no_others_up() -> None:
     """An id of a wrong time is held until its time comes; those around it are let go by buckets."""
     logs = Logs(RULES)
-    logs.are_stored(0, [(0, number, 10) for number in range(3)])
+    logs.judge(0, [(0, number, 10) for number in range(3)])
     for at in range(10, 2_000):
-        logs.are_stored(0, [(0, 10 + at, at)] + [(0, 5, 10_000)] * (at == 50))
+        logs.judge(0, [(0, 10 + at, at)] + [(0, 5, 10_000)] * (at == 50))
         assert len(logs) <= 2 * RULES.window_us + 2 * RULES.bucket_us + 4
-    assert logs.are_stored(0, [(0, 5, 10_001)]) == [True]
+    assert logs.judge(0, [(0, 5, 10_001)]) == [True]
 
 
 def test_ids_from_the_table_are_let_go_at_their_own_times() -> None:
@@ -176,7 +177,7 @@ def test_ids_from_the_table_are_let_go_at_their_own_times() -> None:
     log.absorb(*columns([(0, at, at) for at in [*range(980, 1_001), *range(900, 980)]]))
     held = [len(log)]
     for at in range(1_001, 1_045):
-        log.judge(*columns([(0, 1, at)]), np.ones(1, dtype=np.bool_))
+        log.judge(*columns([(0, 1, at)]), np.ones(1, dtype=np.uint8))
         held.append(len(log))
     assert held == [
         1_000 - floor + 1 if floor <= 1_000 else 0 for floor in (RULES.floor(at) for at in range(1_000, 1_045))
@@ -191,12 +192,12 @@ def test_no_entry_is_lost_when_numbers_wrap_or_capacities_change() -> None:
     for start in range(0, 3_000, 300):
         rows = [(0, start + number, 5_000 + start + number) for number in range(300)]
         for wanted in (False, True):
-            stored = np.zeros(300, dtype=np.bool_)
+            stored = np.zeros(300, dtype=np.uint8)
             log.judge(*columns(rows), stored)
             assert stored.tolist() == [wanted] * 300
     size_bytes = log.size_bytes
-    log.judge(*columns([(0, 1, 50_000)]), np.zeros(1, dtype=np.bool_))
-    log.judge(*columns([(0, 2, 50_000)]), np.zeros(1, dtype=np.bool_))
+    log.judge(*columns([(0, 1, 50_000)]), np.zeros(1, dtype=np.uint8))
+    log.judge(*columns([(0, 2, 50_000)]), np.zeros(1, dtype=np.uint8))
     assert len(log) == 2
     assert log.size_bytes < size_bytes
 
@@ -209,8 +210,8 @@ def test_an_id_costs_less_than_50_bytes() -> None:
     symbols, log = np.zeros(piece, dtype=np.int32), IdLog(rules_for(10**15))
     tracemalloc.start()
     for start in range(0, count, piece):
-        identities = rng.integers(-(2**63), 2**63 - 1, (piece, 2), dtype=np.int64)
-        stored = np.zeros(piece, dtype=np.bool_)
+        identities = rng.integers(0, 2**32, (piece, 3), dtype=np.int64)
+        stored = np.zeros(piece, dtype=np.uint8)
         log.judge(symbols, identities, np.arange(start, start + piece), stored)
         assert not stored.any()
     del identities

@@ -9,6 +9,7 @@ from trades.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from trades.history import SeenIds
 from trades.identity import IDENTITIES
 from trades.progress import TopicPartition
+from trades.recent_kernel import contents
 from trades.symbols import SYMBOLS
 
 
@@ -63,6 +64,13 @@ def slice_of(
     )
 
 
+def _with_contents(columns: TradeColumns) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    identities = np.empty((len(columns), 3), dtype=np.int64)
+    identities[:, :2] = IDENTITIES.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols)
+    contents(columns.prices, columns.quantities, columns.sides, columns.timestamps, identities[:, 2])
+    return identities
+
+
 def seen_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> SeenIds:
     """Give what a table of these rows says of one partition of topic `trades`."""
     columns = slice_of(rows).batch.columns
@@ -70,7 +78,7 @@ def seen_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> SeenIds:
         where=TopicPartition("trades", partition),
         reached=reached,
         symbols=columns.symbols,
-        identities=IDENTITIES.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols),
+        identities=_with_contents(columns),
         times=np.array([row.kafka_timestamp for row in rows], dtype=np.int64),
     )
 
