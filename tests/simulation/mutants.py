@@ -49,6 +49,32 @@ MUTANTS: Final = (
         ),
     ),
     _mutant(
+        "conflicts not counted",
+        1,
+        "the books leave out what is stored with other content",
+        (
+            "connectors.iceberg.books:Books.count",
+            "page.dead_letters += int(counts[CONFLICT])",
+            "page.dead_letters += 0",
+        ),
+    ),
+    _mutant(
+        "conflicts not set aside",
+        1,
+        "what is stored with other content is counted, and in no file",
+        (
+            "connectors.iceberg.writer:TradesWriter._take",
+            "self._letters.append(conflict_letters(piece, conflicts))",
+            "pass",
+        ),
+    ),
+    _mutant(
+        "commits off the record",
+        3,
+        "a commit leaves no note of itself for the trail",
+        (f"{_COMMIT}._stage", "**own, **trail}", "**own}"),
+    ),
+    _mutant(
         "replay filter off",
         2,
         "rows below the table's progress are not dropped",
@@ -197,6 +223,12 @@ MUTANTS: Final = (
         6,
         "ids in the table are not taken as seen",
         (f"{_HISTORY}.ids", "return self._ids", "return ()\nreturn self._ids"),
+    ),
+    _mutant(
+        "warm start without recent trades",
+        6,
+        "what the newest trades in the table hold is not known",
+        (f"{_HISTORY}.recent", "with self._lock:", "return NO_TRADES\nwith self._lock:"),
     ),
     _mutant(
         "trackers not restored",
