@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trades.decimals import as_words
+from trades.progress import TopicPartition
 from trades.symbols import SYMBOLS
 from trades.trade import Trade
 
@@ -46,6 +47,14 @@ class MessageBatch:
     """int32[n], bytes; -1 for a null key."""
     is_first: bool = False
     """Whether it is the first of its partition in this run: every key group is to hear of it."""
+
+    @classmethod
+    def first(cls, where: TopicPartition, venue: str, offset: int) -> "MessageBatch":
+        """Give the batch that a partition's run begins with: without a message, and for every key group."""
+        longs, ints = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
+        data = np.empty(0, dtype=np.uint8)
+        parts = longs, longs, data, longs, ints, longs, ints
+        return cls(where.topic, where.partition, venue, offset, offset, *parts, is_first=True)
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -50,9 +50,15 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
     def next_batch(self) -> Iterable[MessageBatch]:
         """Give the messages that have arrived as one batch; none where none have.
 
+        The first one is empty: so all groups are brought up to the table, and the ledger gets what a crash kept from
+        it, also where nothing new comes.
+
         Raises:
             StopIteration: the offset to stop at is reached.
         """
+        if self._is_first:
+            self._is_first = False
+            return (MessageBatch.first(self._where, self._venue, self._position),)
         if self._end is not None and self._position >= self._end:
             raise StopIteration
         self._client.serve()
@@ -71,8 +77,7 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         failpoint("source.polled")
         self._position = batch.next_offset
         MESSAGES_RECEIVED.inc(len(batch))
-        is_first, self._is_first = self._is_first, False
-        return (replace(batch, is_first=True) if is_first else batch,)
+        return (batch,)
 
     def _pause(self) -> None:
         self._awake = datetime.now(UTC) + PAUSE

@@ -7,7 +7,13 @@ import pytest
 
 from connectors.iceberg.tables import TableName
 from flows.history import TableHistory
+from query.gaps import gaps
+from runtime.catalog import open_catalog
 from runtime.settings import read_settings
+from tests.brokers import Broker
+from tests.flows.job import Job
+from tests.flows.market import publish
+from tests.flows.market import trade as message
 from tests.query.tables import append, made, progress, set_progress, trade
 from trades.groups import group_of
 from trades.progress import TopicPartition
@@ -34,3 +40,17 @@ def test_rows_of_other_writers_are_not_taken_as_seen(resumed: dict[TopicPartitio
     assert [(seen.where.topic, seen.ranges) for seen in history.sessions(group)] == [("trades", ((7, 7),))]
     ids = list(history.ids(group, 10**12, is_resumed=False))
     assert [(seen.where.topic, len(seen.times)) for seen in ids] == [("trades", 1)]
+
+
+def test_what_the_ledger_lacks_is_written_though_nothing_new_comes(broker: Broker, tmp_path: Path) -> None:
+    """The ledger is gone, the store as well, and the topic is silent since: what is missing is told all the same."""
+    topic = broker.topic()
+    job = Job(broker.bootstrap_servers, tmp_path, topic)
+    publish(broker.bootstrap_servers, topic, [message(number) for number in (1, 2, 5, 4)])
+    job.run(recovery=False)
+    assert job.table("sequence_events").num_rows == 3
+    open_catalog(job.settings).drop_table(("market_data", "sequence_events"))
+    for _ in range(2):
+        job.run(recovery=False)
+        assert [(gap.first_sequence, gap.last_sequence) for gap in gaps(job.settings)] == [(3, 3)]
+        assert job.table("sequence_events").num_rows == 2
