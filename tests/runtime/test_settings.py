@@ -42,7 +42,11 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
         ("K2_WRITERS", "0", "K2_WRITERS='0': Input should be greater than or equal to 1"),
         ("K2_WRITERS", "two", "K2_WRITERS='two': Input should be a valid integer"),
         ("K2_TOPICS", ",", "K2_TOPICS=',': names no topic"),
-        ("K2_TOPICS", "a=nyse", "unknown venue 'nyse'; known are binance-futures, binance-spot, bybit, coinbase, k2, okx"),
+        (
+            "K2_TOPICS",
+            "a=nyse",
+            "unknown venue 'nyse'; known are binance-futures, binance-spot, bybit, coinbase, k2, okx",
+        ),
         ("K2_TOPICS", "a,a", "names topic 'a' twice"),
         ("K2_TOPICS", "a/b", "'a/b' is no topic name"),
         ("K2_TOPICS", "..", "'..' is no topic name"),

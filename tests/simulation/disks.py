@@ -82,6 +82,14 @@ class Disks:
         }
         return read_settings(environment)
 
+    def drop_ledger(self) -> None:
+        """Have the catalog forget the ledger."""
+        catalog = self.data / "catalog.db"
+        if catalog.exists():
+            with closing(sqlite3.connect(catalog, isolation_level=None)) as connection:
+                if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'iceberg_tables'").fetchone():
+                    connection.execute("DELETE FROM iceberg_tables WHERE table_name = 'sequence_events'")
+
     def point_to(self, metadata: str) -> str:
         """Make the catalog name another metadata file; give the one that it named."""
         query = "SELECT metadata_location FROM iceberg_tables WHERE table_name = 'trades'"

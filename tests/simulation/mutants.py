@@ -25,6 +25,9 @@ for message in set(columns.messages[~good].tolist()):
     why[message] = RejectedError(Reason.INVALID, "value: beside one that is")
 return Decoded(TradeBatch(batch, columns.take(np.flatnonzero(good))), sorted(why.items()), read.skipped, off_book)"""
 
+_BEHIND: Final = """files = files_of(folder, self._series)
+position = Position(file_number(files[-1].name), files[-1].stat().st_size) if files else BEGIN"""
+
 MUTANTS: Final = (
     _mutant(
         "letters counted by every writer",
@@ -85,6 +88,11 @@ MUTANTS: Final = (
         2,
         "a start leaves what was written behind the last commit, and the replay writes it again",
         (f"{_LETTERS}.letters:_taken_up", "for series in there:", "for series in ():"),
+        (
+            f"{_LETTERS}.letters:Letters.__init__",
+            "position = self._recorded.get(self._series, BEGIN)",
+            _BEHIND,
+        ),
     ),
     _mutant(
         "dead letters of a replay written again",

@@ -1,6 +1,6 @@
 """What befalls the job in one simulation: its lives, and how each of them ends."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, NamedTuple
@@ -63,6 +63,8 @@ class Life:
     """Whether the topics have lost what is in the table."""
     is_put_back: bool = False
     """Whether the table `trades` is an older one again, as a restored catalog has it."""
+    is_ledger_dropped: bool = False
+    """Whether the ledger is gone, and no recovery store knows of it either."""
     refused: str | None = None
     """Why it must not begin, one of `REFUSALS`."""
 
@@ -70,7 +72,7 @@ class Life:
         what = [f"{self.workers} workers", f"epochs of {self.epoch_milliseconds} ms", f"store {self.store}"]
         what += [f"{act} before" for act in self.before]
         what += ["elsewhere"] * self.is_elsewhere + ["back"] * self.is_back + ["topics expired"] * self.is_expired
-        what += ["table put back"] * self.is_put_back
+        what += ["table put back"] * self.is_put_back + ["ledger dropped"] * self.is_ledger_dropped
         what += [f"to be refused ({self.refused})"] * bool(self.refused)
         return f"{', '.join(what)}: {', '.join(map(str, self.faults)) or 'no fault'}"
 
@@ -97,7 +99,17 @@ def make_plan(seed: int, market: Market) -> Plan:
     ]
     lives.append(replace(_life(rng, _ends(market, 1.0, is_hidden=False), ()), is_expired=rng.random() < 0.2))
     rng.choices([_add_nothing, _add_second_instance, _add_refused], [10, 5, 5])[0](rng, lives)
+    lives = list(_with_ledgers_dropped(Random(f"ledger {seed}"), lives))
     return Plan(seed, rng.choice([1, 2]), rng.choice([400, 3_000, 10**8]), tuple(lives))
+
+
+def _with_ledgers_dropped(rng: Random, lives: list[Life]) -> Iterator[Life]:
+    """Drop the ledger before some lives whose store is gone as well."""
+    for before, life in zip([None, *lives], lives, strict=False):
+        is_free = before is not None and not any(fault.kind == "freeze" for fault in before.faults)
+        is_alone = is_free and not (life.refused or life.is_elsewhere or life.is_back or life.is_put_back)
+        is_dropped = rng.random() < 0.5 and life.store in {"none", "lost"} and is_alone
+        yield replace(life, is_ledger_dropped=True, before=()) if is_dropped else life
 
 
 def _life(rng: Random, ends: Mapping[Where, int], faults: tuple[Fault, ...]) -> Life:

@@ -136,6 +136,8 @@ class _Simulation:
             self._disks.move(0 if life.is_back else 1)
         if not life.refused:
             self._disks.treat_store(life.store)
+        if life.is_ledger_dropped:
+            self._disks.drop_ledger()
         if life.before:
             ended = do_foreign(self._foreigner, life.before, self._disks.said("foreign"))
             self._note(ended, "another writer", is_right=ended.how == "finished")

@@ -86,7 +86,7 @@ def test_plans_hold_every_kind_of_harm() -> None:
     assert {life.refused for life in lives} == {None, *REFUSALS}
     assert {life.store for life in lives} == {"kept", "lost", "older", "none"}
     assert {act for life in lives for act in life.before} == {*ACTS}
-    for is_so in ("is_elsewhere", "is_back", "is_expired", "is_put_back"):
+    for is_so in ("is_elsewhere", "is_back", "is_expired", "is_put_back", "is_ledger_dropped"):
         assert any(getattr(life, is_so) for life in lives)
 
 
