@@ -21,6 +21,8 @@ from trades.errors import StateError
 __all__ = ["Letters"]
 
 Clock = Callable[[], datetime]
+Settle = Callable[[], Mapping[str, Position]]
+"""Sees to it that no commit from before can land any more; gives what is recorded then."""
 
 PENDING_BYTES_MAX: Final = 8 * 2**20
 """So much is held back until the epoch ends: what is not in the files needs no removal after a crash."""
@@ -44,20 +46,31 @@ class Letters:
     """
 
     def __init__(
-        self, folder: Path, prefix: str, recorded: Mapping[str, Position], file_bytes_max: int, clock: Clock = _now
+        self,
+        folder: Path,
+        prefix: str,
+        recorded: Mapping[str, Position],
+        file_bytes_max: int,
+        clock: Clock = _now,
+        settle: Settle | None = None,
     ) -> None:
         """Take the series of this folder whose names begin with `prefix`, and cut them back to what is recorded.
+
+        Before anything is cut `settle` is asked, which may raise what it likes: a commit that was under way when
+        `recorded` was read may count what is to be cut.
 
         Raises:
             SettingsError: the folder cannot be made or written.
             StateError: another process has them, or a series holds less than is recorded of it.
         """
         self._clock = clock
-        self._recorded = dict(recorded)
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._lock = FileLock(folder, prefix)
         try:
+            if settle is not None and _is_cut_due(folder, prefix, recorded):
+                recorded = settle()
+            self._recorded = dict(recorded)
             self._series = _taken_up(folder, prefix, recorded)
         except BaseException:
             self._lock.release()
@@ -113,9 +126,22 @@ def _taken_up(folder: Path, prefix: str, recorded: Mapping[str, Position]) -> st
     return next(iter([*known, *there]), f"{prefix}{secrets.token_hex(3)}")
 
 
+def _is_cut_due(folder: Path, prefix: str, recorded: Mapping[str, Position]) -> bool:
+    return any(_is_beyond(folder, series, recorded.get(series, BEGIN)) for series in series_in(folder, prefix))
+
+
+def _is_beyond(folder: Path, series: str, position: Position) -> bool:
+    path = folder / file_name(series, position.number)
+    return bool(_later(folder, series, position)) or (path.exists() and path.stat().st_size > position.bytes)
+
+
+def _later(folder: Path, series: str, position: Position) -> list[Path]:
+    return [path for path in files_of(folder, series) if (file_number(path.name) or 0) > position.number]
+
+
 def _cut(folder: Path, series: str, position: Position) -> None:
     _check(folder / file_name(series, position.number), position)
-    later = [path for path in files_of(folder, series) if (file_number(path.name) or 0) > position.number]
+    later = _later(folder, series, position)
     # The newest first, so that a crash in between leaves no hole in the numbering.
     for path in reversed(later):
         path.unlink()

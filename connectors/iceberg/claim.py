@@ -7,10 +7,14 @@ from pyiceberg.table import Table
 from connectors.iceberg.trail import noting
 from trades.errors import FencedError
 
-__all__ = ["CLAIM", "check_claim", "claim", "claim_on"]
+__all__ = ["CLAIM", "check_claim", "claim", "claim_on", "keep_out"]
 
 CLAIM: Final = "k2.claim"
 """Table property, and what marks the snapshot that set it: the ledger's snapshot from which a start withdrew events."""
+
+
+_KEPT_OUT: Final = "k2.kept_out"
+"""What marks the snapshot that a start made before it cut dead letters of a writer: which writer."""
 
 
 def claim_on(table: Table) -> str | None:
@@ -32,6 +36,21 @@ def claim(table: Table, mark: str) -> None:
     transaction = table.transaction()
     transaction.update_snapshot(snapshot_properties={CLAIM: mark}).fast_append().commit()
     transaction.set_properties({CLAIM: mark, **noting(table.metadata, transaction._updates)})  # noqa: SLF001
+    # Not `commit_transaction`, which retries on what it read before.
+    table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
+
+
+def keep_out(writer: str, table: Table) -> None:
+    """Have each commit refused that is under way, also of a process that is dead: what is in is in, and no more.
+
+    It makes a snapshot without rows, upon which none of them was staged. Who is alive looks, and commits again.
+
+    Raises:
+        CommitFailedException: the table has moved since it was loaded.
+    """
+    transaction = table.transaction()
+    transaction.update_snapshot(snapshot_properties={_KEPT_OUT: writer}).fast_append().commit()
+    transaction.set_properties(noting(table.metadata, transaction._updates))  # noqa: SLF001
     # Not `commit_transaction`, which retries on what it read before.
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
 

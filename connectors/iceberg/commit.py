@@ -176,13 +176,19 @@ class Committer:
             SettingsError: the catalog no longer takes the credentials.
         """
         with self._lock:
-            self._keep_trail()
+            self._keep_trail(advance)
             self._ride_out(f"committing to table {self._name}", lambda: self._try(advance))
             failpoint("commit.seen")
             return progress_of(self.table)
 
-    def _keep_trail(self) -> None:
-        if self._keep is not None and len(noted := noted_in(self.table.metadata)) >= NOTED_MAX:
+    def _keep_trail(self, advance: Advance) -> None:
+        if self._keep is None or len(noted_in(self.table.metadata)) < NOTED_MAX:
+            return
+        # What was noted when this process last looked may have been kept and dropped since, which is not to be kept twice.
+        self._ride_out(f"reading table {self._name}", self._refresh)
+        self._check_fence(advance)
+        noted = noted_in(self.table.metadata)
+        if len(noted) >= NOTED_MAX:
             self._kept = self._keep(noted)
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:

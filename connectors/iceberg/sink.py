@@ -1,13 +1,16 @@
 """The ends of the flow that are tables: stored trades, and the ledger of sequence events."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import structlog
 from bytewax.outputs import FixedPartitionedSink
+from pyiceberg.exceptions import CommitFailedException
 
 from connectors.dead_letters import Letters
 from connectors.iceberg.books import check_resume
+from connectors.iceberg.claim import keep_out
 from connectors.iceberg.commit import Committer
 from connectors.iceberg.events import EventsWriter
 from connectors.iceberg.fence import Entries, check_fence
@@ -15,7 +18,7 @@ from connectors.iceberg.handle import TableHandle
 from connectors.iceberg.tables import TableName
 from connectors.iceberg.withdraw import WRITER, Claim, withdraw
 from connectors.iceberg.writer import OnCommit, TradesWriter
-from runtime.dead_letter_files import recorded_letters, series_prefix
+from runtime.dead_letter_files import Position, recorded_letters, series_prefix
 from runtime.ending import told
 from runtime.retry import OnRetry
 from runtime.settings import Settings
@@ -117,12 +120,26 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         check_resume(resume_state, committed, self._handle.name, self.committer.table_id)
         offsets = {str(where): entry.offset for where, entry in committed.items()}
         _log.info("writer_ready", step=step_id, writer=for_part, offsets=offsets)
-        return TradesWriter(writer, self._handle, committed, self._letters(writer), self._on_commit)
+        return TradesWriter(writer, self._handle, committed, self._letters(writer, committed), self._on_commit)
 
-    def _letters(self, writer: str) -> Letters:
-        prefix = series_prefix(self.committer.table_id, writer)
-        recorded = recorded_letters(self._recorded, writer)
-        return Letters(self._settings.dead_letter_folder, prefix, recorded, self._settings.dlq_file_bytes_max)
+    def _letters(self, writer: str, committed: Entries) -> Letters:
+        return Letters(
+            self._settings.dead_letter_folder,
+            series_prefix(self.committer.table_id, writer),
+            recorded_letters(self._recorded, writer),
+            self._settings.dlq_file_bytes_max,
+            settle=partial(self._settle, writer, committed),
+        )
+
+    def _settle(self, writer: str, committed: Entries) -> Mapping[str, Position]:
+        """Keep out what another instance may have under way; give how far the letters are that are counted then.
+
+        Raises:
+            FencedError: another instance has committed since the progress was read.
+        """
+        self.committer.change("settling dead letters", partial(keep_out, writer), also=(CommitFailedException,))
+        check_fence(self._handle.name, writer, self.committer.progress().of(writer), committed)
+        return recorded_letters(self.committer.table.metadata.properties, writer)
 
 
 class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):

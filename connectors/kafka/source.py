@@ -151,7 +151,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
             SettingsError: a topic does not exist.
             OffsetError: the broker has lost a partition that was read before.
         """
-        self._settings, self._progress = settings, progress
+        self._settings, self._progress, self._in_store = settings, progress, frozenset(in_store)
         self._writers = [str(writer) for writer in range(settings.writers)]
         self._venues = dict(settings.topics)
         self._partitions = topic_partitions(settings)
@@ -165,9 +165,20 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         self._watermarks = {where: Watermarks(lows[where], ends[where]) for where in self._partitions}
         self._watch = PartitionWatch(self.client.partition_count, self._partitions)
 
+    @told
     def list_parts(self) -> list[str]:
-        """Name the partitions of all topics, and those of which there is a state; called once the peers are there."""
+        """Name the partitions of all topics, and those of which there is a state; called once the peers are there.
+
+        Where no store can say otherwise, a start that is to be refused is refused here: the sinks, which bring the
+        ledger and the dead letters back to the table, have touched nothing yet.
+
+        Raises:
+            OffsetError: the broker does not hold the offset from which a partition is to be read.
+        """
         HEALTH.joined()
+        for where in self._partitions:
+            if where not in self._in_store:
+                decide_start(where, self._record(where, None), self._watermarks[where])
         return [str(where) for where in (*self._partitions, *self._unread)]
 
     @told

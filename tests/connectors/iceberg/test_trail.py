@@ -20,7 +20,7 @@ from connectors.iceberg.writer import TradesWriter
 from query.audit import audit
 from runtime.settings import Settings
 from tests.connectors.iceberg.pieces import Row, letters_of, offsets_of, piece_of, read_to, settings_in, writer_of
-from trades.errors import TableError
+from trades.errors import FencedError, TableError
 from trades.progress import TopicPartition
 from trades.trail import Commit
 
@@ -278,3 +278,19 @@ def test_keeping_that_conflicts_is_tried_again(settings: Settings, monkeypatch: 
     assert not fails
     assert len(kept(settings)) == NOTED
     assert len(told(settings)) == NOTED + 1
+
+
+def test_a_zombie_keeps_nothing(settings: Settings) -> None:
+    """What it saw noted long ago has been kept since, and is not kept again before it is fenced."""
+    zombie = writer_of(settings)
+    for number in range(NOTED):
+        land(zombie, number)
+    alive = writer_of(settings)
+    for number in range(NOTED, 4 * NOTED):
+        land(alive, number)
+    zombie.write_batch([piece_of([Row(100)]), read_to(101)])
+    with pytest.raises(FencedError):
+        zombie.snapshot()
+    land(alive, 4 * NOTED)
+    assert len(kept(settings)) == len(set(kept(settings)))
+    assert len(told(settings)) == 4 * NOTED + 1
