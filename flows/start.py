@@ -49,6 +49,7 @@ def _real_ends(settings: Settings, held: Held = NO_STORE) -> Ends:
     source = KafkaSource(settings, progress, held.sources)
     trades = TradesSink(settings, progress, source.commit, _count_retry)
     trades.open()
+    trades.check_letters()
     check_topics(trades.remember_topics(source.topic_ids), source.topic_ids)
     events = EventsSink(settings, progress, _count_retry, trades.claim)
     pair(trades.committer, events.committer, is_resumed=held.is_resumed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trades.errors import SettingsError, StateError
 
-__all__ = ["FileLock", "check_folder"]
+__all__ = ["FileLock", "check_folder", "check_free"]
 
 
 def check_folder(folder: Path) -> None:
@@ -18,26 +18,36 @@ def check_folder(folder: Path) -> None:
     os.close(_opened(folder, ".lock"))
 
 
+def check_free(folder: Path, prefix: str) -> None:
+    """Ask whether the series whose names begin so could be taken now; processes of one cluster may ask at once.
+
+    Raises:
+        SettingsError: the folder cannot be made or written.
+        StateError: another process has them.
+    """
+    FileLock(folder, prefix, how=fcntl.LOCK_SH).release()
+
+
 class FileLock:
     """Keeps the series of one Iceberg writer to one process; it ends with the process, however that ends."""
 
-    def __init__(self, folder: Path, prefix: str) -> None:
-        """Take the series whose names begin so.
+    def __init__(self, folder: Path, prefix: str, how: int = fcntl.LOCK_EX) -> None:
+        """Take the series whose names begin so, alone unless `how` says otherwise.
 
         Raises:
             SettingsError: the folder cannot be made or written.
             StateError: another process has it.
         """
         self._descriptor = _opened(folder, f".lock-{prefix.rstrip('-')}")
-        self._lock(folder)
+        self._lock(folder, how)
 
     def release(self) -> None:
         """Let another process have it."""
         os.close(self._descriptor)
 
-    def _lock(self, folder: Path) -> None:
+    def _lock(self, folder: Path, how: int) -> None:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.release()
             raise StateError(

@@ -8,7 +8,7 @@ import structlog
 from bytewax.outputs import FixedPartitionedSink
 from pyiceberg.exceptions import CommitFailedException
 
-from connectors.dead_letters import Letters
+from connectors.dead_letters import Letters, check_free
 from connectors.iceberg.books import check_resume
 from connectors.iceberg.claim import keep_out
 from connectors.iceberg.commit import Committer
@@ -80,6 +80,16 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         for writer in map(str, range(self._settings.writers)):
             check_fence(self._handle.name, writer, there.of(writer), self._progress.of(writer))
         return self._progress
+
+    def check_letters(self) -> None:
+        """Say before anything is read that another process has the dead letters of a writer, as one that runs has.
+
+        Raises:
+            SettingsError: the folder cannot be made or written.
+            StateError: another process has them.
+        """
+        for writer in map(str, range(self._settings.writers)):
+            check_free(self._settings.dead_letter_folder, series_prefix(self.committer.table_id, writer))
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
         """Give the topics' ids as they were when first read; those not known yet are noted in the table now."""

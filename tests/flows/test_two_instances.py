@@ -118,7 +118,7 @@ def test_a_second_instance_on_the_same_letters_does_not_start(broker: Broker, tm
         letters = str(first.settings.dead_letter_folder)
         code, said = replace(second, environment={**second.environment, "K2_DLQ_DIR": letters}).outcome()
     assert code == 1, said
-    assert "another process writes dead letters in" in said
+    assert "another process writes dead letters of this table in" in said
     assert '"event": "reading"' not in said
     assert "Traceback" not in said
     assert_reconciled(first)
