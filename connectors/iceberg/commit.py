@@ -184,7 +184,7 @@ class Committer:
     def _keep_trail(self, advance: Advance) -> None:
         if self._keep is None or len(noted_in(self.table.metadata)) < NOTED_MAX:
             return
-        # What was noted when this process last looked may have been kept and dropped since, which is not to be kept twice.
+        # What was noted when it last looked may have been kept and dropped since, which is not to be kept twice.
         self._ride_out(f"reading table {self._name}", self._refresh)
         self._check_fence(advance)
         noted = noted_in(self.table.metadata)

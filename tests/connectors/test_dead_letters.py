@@ -1,6 +1,7 @@
 """The dead letters of a writer: each once, byte for byte, and as many as commits count, whatever a crash left."""
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.dead_letters import Letters, check_folder, letters, writer
+from connectors.dead_letters import Letters, check_folder, check_free, letters, writer
+from connectors.dead_letters.lock import FileLock
 from runtime.dead_letter_files import (
     Position,
     letters_in,
@@ -296,6 +298,16 @@ def test_another_process_is_refused(tmp_path: Path) -> None:
         pass
     with opened(tmp_path):
         pass
+
+
+def test_several_may_ask_whether_the_letters_are_free(tmp_path: Path) -> None:
+    """Processes of one cluster that start at once do not refuse each other; one that runs refuses both."""
+    asking = FileLock(tmp_path, PREFIX, how=fcntl.LOCK_SH)
+    check_free(tmp_path, PREFIX)
+    asking.release()
+    with opened(tmp_path), pytest.raises(StateError, match="another process"):
+        check_free(tmp_path, PREFIX)
+    check_free(tmp_path, PREFIX)
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
