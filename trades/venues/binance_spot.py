@@ -10,11 +10,11 @@ so the taker sold. `E` is when the venue sent the event, not when anybody receiv
 from typing import Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
 
 from trades.decimals import clipped, parse_decimal
-from trades.reasons import Reason, RejectedError, SkippedError, invalid
-from trades.trade import BUY, SELL, Trade
+from trades.reasons import invalid
+from trades.trade import Trade
+from trades.venues.binance import BinanceTrade, symbol_of, taker, trade_event
 from trades.venues.binance_spot_compiled import decode_binance_spot
 from trades.venues.reading import checked, given, name, positive, read, sequence
 from trades.venues.venue import SequenceMode, Venue
@@ -24,28 +24,7 @@ __all__ = ["BINANCE_SPOT", "decode", "key"]
 EXCHANGE: Final = "binance"
 
 
-class _Event(msgspec.Struct, gc=False):
-    e: str | UnsetType = UNSET
-    result: Raw = Raw()
-    data: Raw = Raw()
-
-
-class _Trade(msgspec.Struct, gc=False):
-    s: str | UnsetType = UNSET
-    t: int | UnsetType = UNSET
-    p: str | UnsetType = UNSET
-    q: str | UnsetType = UNSET
-    T: int | UnsetType = UNSET
-    m: bool | UnsetType = UNSET
-
-
-class _Symbol(msgspec.Struct, gc=False):
-    s: str | UnsetType = UNSET
-
-
-_EVENT: Final = msgspec.json.Decoder(_Event)
-_TRADE: Final = msgspec.json.Decoder(_Trade)
-_SYMBOL: Final = msgspec.json.Decoder(_Symbol)
+_TRADE: Final = msgspec.json.Decoder(BinanceTrade)
 
 
 def decode(value: bytes) -> list[Trade]:
@@ -55,7 +34,7 @@ def decode(value: bytes) -> list[Trade]:
         RejectedError: `malformed`, `invalid`, or `unsupported` for an event that is no trade.
         SkippedError: the reply to a subscription.
     """
-    trade = read(_TRADE, _trade_event(value))
+    trade = read(_TRADE, trade_event(value, "binance-spot"))
     number = sequence("t", given("t", trade.t))
     return [
         Trade(
@@ -65,7 +44,7 @@ def decode(value: bytes) -> list[Trade]:
             sequence=number,
             price=checked("p", parse_decimal, given("p", trade.p)),
             quantity=positive("q", given("q", trade.q)),
-            side=SELL if given("m", trade.m) else BUY,
+            side=taker(given("m", trade.m)),
             timestamp=_time(given("T", trade.T)),
         )
     ]
@@ -73,28 +52,7 @@ def decode(value: bytes) -> list[Trade]:
 
 def key(value: bytes) -> str:
     """Give `binance|symbol` of an event, whatever its kind."""
-    symbol = read(_SYMBOL, _bare_event(value)[0]).s
-    return f"{EXCHANGE}|{name('s', given('s', symbol))}"
-
-
-def _trade_event(value: bytes) -> bytes:
-    """Give the bytes of the trade event that a message is or bears."""
-    bare, event = _bare_event(value)
-    kind = given("e", event.e)
-    if kind != "trade":
-        raise RejectedError(Reason.UNSUPPORTED, f"e: {clipped(kind)} is not read from a binance-spot topic")
-    return bare
-
-
-def _bare_event(value: bytes) -> tuple[bytes, _Event]:
-    """Take an event out of the form of a combined stream, where it is in it."""
-    event = read(_EVENT, value)
-    if event.e is UNSET and bytes(event.data):
-        value = bytes(event.data)
-        event = read(_EVENT, value)
-    if event.e is UNSET and bytes(event.result):
-        raise SkippedError("subscription_reply")
-    return value, event
+    return f"{EXCHANGE}|{symbol_of(value)}"
 
 
 def _time(number: int) -> int:
