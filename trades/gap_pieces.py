@@ -1,6 +1,6 @@
 """Gaps as the ledger tells them: what was opened, cut into pieces by when it was opened and when filled."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from itertools import pairwise
 from typing import NamedTuple
@@ -69,26 +69,22 @@ class _Cover:
 
 def joined(cut: Iterable[Piece]) -> Iterator[Piece]:
     """Give pieces, ascending, with those that touch and are of the same times as one."""
-    last: Piece | None = None
-    for piece in cut:
-        if last is not None and (last.last + 1, *last[2:]) == (piece.first, *piece[2:]):
-            last = last._replace(last=piece.last)
-            continue
-        if last is not None:
-            yield last
-        last = piece
-    if last is not None:
-        yield last
+    return _grown(cut, lambda last, piece: last.opened_at if last[2:] == piece[2:] else None)
 
 
 def still_open(cut: Iterable[Piece]) -> Iterator[Piece]:
-    """Give the ranges that are missing, in as few pieces as can be: each opened when its first number was."""
+    """Give the ranges that are missing, in as few pieces as can be: each opened when the first of it was."""
+    still = (piece for piece in cut if piece.filled_at is None)
+    return _grown(still, lambda last, piece: min(last.opened_at, piece.opened_at))
+
+
+def _grown(cut: Iterable[Piece], opened_at: Callable[[Piece, Piece], int | None]) -> Iterator[Piece]:
+    """Grow each piece by those that touch it; `opened_at` says when the two as one were, None where they stay apart."""
     last: Piece | None = None
     for piece in cut:
-        if piece.filled_at is not None:
-            continue
-        if last is not None and last.last + 1 == piece.first:
-            last = last._replace(last=piece.last, opened_at=min(last.opened_at, piece.opened_at))
+        at = opened_at(last, piece) if last is not None and last.last + 1 == piece.first else None
+        if last is not None and at is not None:
+            last = last._replace(last=piece.last, opened_at=at)
             continue
         if last is not None:
             yield last

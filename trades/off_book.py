@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from trades.batch import TradeSlice
-from trades.errors import TableError
+from trades.documents import read_document
 from trades.history import SeenSession, SessionKey
 from trades.intervals import IntervalSet
 from trades.progress import PartitionProgress, TopicPartition
@@ -154,12 +154,4 @@ def _edges(ranges: IntervalSet) -> list[int]:
 
 
 def _read(text: str | None) -> list[_Session]:
-    if text is None:
-        return []
-    try:
-        document = msgspec.json.decode(text, type=_Document)
-    except msgspec.MsgspecError as error:
-        raise TableError(f"a table property {PROPERTY}N cannot be read: {error}") from error
-    if document.format != FORMAT:
-        raise TableError(f"a table property {PROPERTY}N has format {document.format}, this version reads {FORMAT}")
-    return document.sessions
+    return [] if text is None else read_document(f"{PROPERTY}N", text, _Document, FORMAT).sessions

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from trades.errors import TableError
+from trades.documents import read_document
 
 __all__ = ["Counts", "PartitionProgress", "Progress", "TopicPartition"]
 
@@ -99,12 +99,7 @@ class Progress(msgspec.Struct, frozen=True):
         """
         if text is None:
             return cls()
-        try:
-            document = msgspec.json.decode(text, type=_Document)
-        except msgspec.MsgspecError as error:
-            raise TableError(f"table property k2.progress cannot be read: {error}") from error
-        if document.format != FORMAT:
-            raise TableError(f"table property k2.progress has format {document.format}, this version reads {FORMAT}")
+        document = read_document("k2.progress", text, _Document, FORMAT)
         return cls(
             {
                 writer: {TopicPartition.parse(name): entry for name, entry in entries.items()}

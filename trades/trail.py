@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from trades.errors import TableError
+from trades.documents import read_document
 from trades.progress import Counts, Progress
 
 __all__ = ["TRAIL", "Commit", "Made", "Move", "Said", "commit_of", "parse_trail", "trail_text"]
@@ -116,15 +116,7 @@ def parse_trail(text: str | None) -> list[Commit]:
     Raises:
         TableError: the text is not of the documented shape, or of a later format.
     """
-    if text is None:
-        return []
-    try:
-        document = msgspec.json.decode(text, type=_Document)
-    except msgspec.MsgspecError as error:
-        raise TableError(f"table property {TRAIL} cannot be read: {error}") from error
-    if document.format != _FORMAT:
-        raise TableError(f"table property {TRAIL} has format {document.format}, this version reads {_FORMAT}")
-    return document.commits
+    return [] if text is None else read_document(TRAIL, text, _Document, _FORMAT).commits
 
 
 def trail_text(commits: Iterable[Commit]) -> str:
