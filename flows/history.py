@@ -12,7 +12,7 @@ from pyiceberg.expressions import BooleanExpression
 
 from connectors.iceberg.filters import any_of, rows_from
 from connectors.iceberg.progress import progress_of
-from flows.contents import contents_of
+from flows.columns import contents_of, pair_numbers
 from flows.ids import TableIds
 from query.engine import open_engine
 from query.gaps import missing_ranges
@@ -50,7 +50,7 @@ class TableHistory:
         self._progress = Progress() if self._trades is None else progress_of(self._trades)
         self._sessions: Mapping[int, list[SeenSession]] | None = None
         self._off_book = [] if self._trades is None else off_book_in(self._trades.metadata.properties)
-        self._recent: SeenTrades | None = None
+        self._recent: Mapping[int, SeenTrades] | None = None
         self._ids = TableIds(self._trades, self._progress, written)
         self._ledger: Ledger | None = None
 
@@ -78,8 +78,7 @@ class TableHistory:
         with self._lock:
             if self._recent is None:
                 self._recent = self._read_recent()
-            groups = np.array([group_of(*name) for name in self._recent.names], dtype=np.int64)
-            return self._recent.of(groups == group)
+            return self._recent.get(group, NO_TRADES)
 
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
         """Give the ids in the table whose Kafka time can still matter to a window."""
@@ -92,9 +91,11 @@ class TableHistory:
                 self._ledger = self._read_ledger()
             return self._ledger
 
-    def _read_recent(self) -> SeenTrades:
+    def _read_recent(self) -> Mapping[int, SeenTrades]:
         rows = self._ahead(_RECENT, {"kept": RECENT})
-        return NO_TRADES if rows is None else _as_trades(rows)
+        trades = NO_TRADES if rows is None else _as_trades(rows)
+        groups = np.array([group_of(*name) for name in trades.names], dtype=np.int64)
+        return {group: trades.of(groups == group) for group in np.unique(groups).tolist()}
 
     def _query_trades(self, sql: str) -> list[Row]:
         rows = self._ahead(sql)
@@ -204,16 +205,18 @@ def _as_session(row: Row) -> SeenSession:
 
 
 def _as_trades(rows: pa.Table) -> SeenTrades:
-    rows = rows.combine_chunks()
-    names = [(row["exchange"], row["symbol"]) for row in rows.select(["exchange", "symbol"]).to_pylist()]
-    number_of = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    price, quantity, side = (rows[name].combine_chunks() for name in ("price", "quantity", "side"))
+    names: dict[tuple[str, str], int] = {}
+    batches = rows.combine_chunks().to_batches()
+    if not batches:
+        return NO_TRADES
+    (batch,) = batches
+    numbers = pair_numbers(batch, "exchange", "symbol", lambda *name: names.setdefault(name, len(names)))
     return SeenTrades(
-        list(number_of),
-        np.array([number_of[name] for name in names], dtype=np.int64),
-        rows["session"].to_numpy().astype(np.int64),
-        rows["sequence"].to_numpy(),
-        contents_of(price, quantity, side, rows["timestamp"].to_numpy()),
+        list(names),
+        numbers.astype(np.int64),
+        batch["session"].to_numpy().astype(np.int64),
+        batch["sequence"].to_numpy(),
+        contents_of(batch["price"], batch["quantity"], batch["side"], batch["timestamp"].to_numpy()),
     )
 
 

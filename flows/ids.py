@@ -25,7 +25,7 @@ from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import Table
 
 from connectors.iceberg.filters import any_of, rows_from
-from flows.contents import contents_of
+from flows.columns import contents_of, pair_numbers
 from trades.errors import TableError, UnreachableError
 from trades.history import Positions, Reach, SeenIds
 from trades.identity import IDENTITIES
@@ -167,12 +167,12 @@ def read_ids(table: Table, spans: Mapping[TopicPartition, Span]) -> _SpooledIds:
     firsts = np.array([span.first for span in spans.values()], dtype=np.int64)
     fields = ("exchange", "symbol", "trade_id", *_CONTENT, *_PLACE)
     for batch in _batches(table, And(_BY_ID, _within(spans)), fields) if spans else ():
-        source, times = _numbers(batch, "topic", "partition", _index_in(sources)), _times(batch)
+        source, times = pair_numbers(batch, "topic", "partition", _index_in(sources)), _times(batch)
         chosen = np.flatnonzero((source >= 0) & (times >= firsts[source]))
         if len(chosen):
             taken = batch.take(chosen)
             rows = np.empty(len(chosen), dtype=_ROW)
-            rows["symbol"] = _numbers(taken, "exchange", "symbol", SYMBOLS.intern)
+            rows["symbol"] = pair_numbers(taken, "exchange", "symbol", SYMBOLS.intern)
             rows["identity"][:, :2] = _identities(taken["trade_id"], rows["symbol"].astype(np.int32))
             timestamps = taken["timestamp"].cast(pa.int64()).to_numpy()
             rows["identity"][:, 2] = contents_of(taken["price"], taken["quantity"], taken["side"], timestamps)
@@ -193,7 +193,7 @@ def read_settled(table: Table, starts: Positions, rules: WindowRules) -> dict[To
     from_offsets = any_of(rows_from(one, offset) for one, offset in starts.items())
     chosen = And(_BY_ID, from_offsets) if any(starts.values()) else _BY_ID
     for batch in _batches(table, chosen, ("offset", *_PLACE)) if sources else ():
-        source = _numbers(batch, "topic", "partition", _index_in(sources))
+        source = pair_numbers(batch, "topic", "partition", _index_in(sources))
         rows = np.column_stack([batch["offset"].to_numpy(), _times(batch)])
         for one in np.unique(source[source >= 0]).tolist():
             found = np.concatenate([last[one], rows[source == one]])
@@ -248,18 +248,6 @@ def _batches(table: Table, where: BooleanExpression, fields: tuple[str, ...]) ->
 def _index_in(sources: list[TopicPartition]) -> Callable[[str, int], int]:
     indexes = {(where.topic, where.partition): index for index, where in enumerate(sources)}
     return lambda topic, partition: indexes.get((topic, partition), -1)
-
-
-def _numbers(batch: pa.RecordBatch, left: str, right: str, number_of: Callable[[Any, Any], int]) -> NDArray[np.int32]:
-    """Give each row the number of its pair of values in two columns, which is asked for once a pair."""
-    lefts, rights = batch[left].dictionary_encode(), batch[right].dictionary_encode()
-    left_values, right_values = lefts.dictionary.to_pylist(), rights.dictionary.to_pylist()
-    pairs = lefts.indices.to_numpy().astype(np.int64) * len(right_values) + rights.indices.to_numpy()
-    numbers: NDArray[np.int32] = np.empty(len(left_values) * len(right_values), dtype=np.int32)
-    for pair in np.flatnonzero(np.bincount(pairs)).tolist():
-        numbers[pair] = number_of(left_values[pair // len(right_values)], right_values[pair % len(right_values)])
-    found: NDArray[np.int32] = numbers[pairs]
-    return found
 
 
 def _times(batch: pa.RecordBatch) -> NDArray[np.int64]:
