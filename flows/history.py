@@ -163,15 +163,28 @@ _SESSIONS: Final = """
     ORDER BY exchange, symbol, session
 """
 
+# The newest are those stored last: within a partition by offset, between partitions by the Kafka time reached there
+# (a producer that sends old trades again may give them falling times).
 _RECENT: Final = """
-    WITH aged AS (
+    WITH newest AS (
         SELECT exchange, symbol, session, sequence, price, quantity, side, epoch_us(timestamp) AS timestamp,
-               row_number() OVER (
-                   PARTITION BY exchange, symbol
-                   ORDER BY kafka_timestamp DESC NULLS LAST, topic, partition, "offset" DESC, "index" DESC
-               ) AS age
+               topic, partition, "offset", "index", kafka_timestamp
         FROM trades JOIN positions USING (topic, partition)
         WHERE session > 0 AND "offset" >= next_offset
+        QUALIFY row_number() OVER (
+            PARTITION BY exchange, symbol, topic, partition ORDER BY "offset" DESC, "index" DESC
+        ) <= $kept
+    ), reaching AS (
+        SELECT *, max(kafka_timestamp) OVER (
+                   PARTITION BY exchange, symbol, topic, partition ORDER BY "offset", "index"
+               ) AS reached
+        FROM newest
+    ), aged AS (
+        SELECT *, row_number() OVER (
+                   PARTITION BY exchange, symbol
+                   ORDER BY reached DESC NULLS LAST, topic, partition, "offset" DESC, "index" DESC
+               ) AS age
+        FROM reaching
     )
     SELECT * FROM aged WHERE age <= $kept ORDER BY age DESC
 """

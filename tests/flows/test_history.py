@@ -1,5 +1,6 @@
 """What the tables say to a start whose own state is behind, or lost."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from tests.brokers import Broker
 from tests.flows.job import Job
 from tests.flows.market import publish
 from tests.flows.market import trade as message
-from tests.query.tables import append, made, progress, set_progress, trade
+from tests.query.tables import EPOCH, append, made, progress, set_progress, trade
 from trades.groups import group_of
-from trades.progress import TopicPartition
+from trades.progress import PartitionProgress, Progress, TopicPartition
 
 
 @pytest.mark.parametrize("resumed", [{}, {TopicPartition("trades", 0): 6}])
@@ -40,6 +41,26 @@ def test_rows_of_other_writers_are_not_taken_as_seen(resumed: dict[TopicPartitio
     assert [(seen.where.topic, seen.ranges) for seen in history.sessions(group)] == [("trades", ((7, 7),))]
     ids = list(history.ids(group, 10**12, is_resumed=False))
     assert [(seen.where.topic, len(seen.times)) for seen in ids] == [("trades", 1)]
+
+
+def test_the_newest_trades_are_those_stored_last(tmp_path: Path) -> None:
+    """A producer that sends old trades again gives them falling times; what a run stored last is the newest still."""
+    settings = read_settings({}, data_dir=tmp_path)
+    table = made(settings, TableName.TRADES)
+    places = [(0, 1, 30), (0, 2, 10), (0, 3, 20), (1, 9, 25)]
+    append(
+        table,
+        [
+            trade(offset, partition=partition) | {"session": 1, "kafka_timestamp": EPOCH + timedelta(seconds=seconds)}
+            for partition, offset, seconds in places
+        ],
+    )
+    entries = {
+        TopicPartition("trades", partition): PartitionProgress(10, received=10, stored=10) for partition in (0, 1)
+    }
+    set_progress(table, Progress({"0": entries}))
+    recent = TableHistory(settings).recent(group_of("binance", "BTCUSDT"))
+    assert recent.sequences.tolist() == [9, 1, 2, 3]
 
 
 def test_what_the_ledger_lacks_is_written_though_nothing_new_comes(broker: Broker, tmp_path: Path) -> None:
