@@ -93,9 +93,16 @@ def _commits(settings: Settings, table: Table) -> Iterator[Engine]:
     The metadata was read before: what goes from it to the table `commits` meanwhile is in both.
     """
     noted = pa.Table.from_pylist([commit.row() for commit in _noted(table)], schema=_NOTED)
+    there = pa.table(
+        {
+            "there_id": pa.array([one.snapshot_id for one in table.metadata.snapshots], pa.int64()),
+            "sequence_number": pa.array([one.sequence_number for one in table.metadata.snapshots], pa.int64()),
+        }
+    )
     kept = find_table(settings, "commits")
     with open_engine(settings) as engine:
         engine.show_arrow("noted", noted)
+        engine.show_arrow("there", there)
         if kept is None:
             engine.show_arrow("kept", noted.slice(0, 0).append_column("table_uuid", pa.array([], pa.string())))
         else:
@@ -150,7 +157,8 @@ _FIELDS: "Final[list[pa.Field[Any]]]" = [
 _NOTED: Final = pa.schema(_FIELDS)
 _COLUMNS: Final = ", ".join(_NOTED.names)
 # Sequence numbers come again where the table was put back, from a backup of its catalog: of two commits of one number
-# the later is in effect, and one beyond the table's last is not. (What is newer than the reading was not read yet.)
+# the later is in effect, and one beyond the table's last is not, nor is one whose number a snapshot that is there has.
+# (What is newer than the reading was not read yet.)
 _EVERY: Final = f"""
     WITH told AS (
         SELECT {_COLUMNS}, TRUE AS is_noted FROM noted
@@ -160,10 +168,10 @@ _EVERY: Final = f"""
     ), each AS (
         SELECT * FROM told QUALIFY row_number() OVER (PARTITION BY snapshot_id ORDER BY is_noted DESC) = 1
     ), commits AS (
-        SELECT {_COLUMNS}, sequence_number >= $next OR row_number() OVER (
+        SELECT {_COLUMNS}, sequence_number >= $next OR coalesce(there_id <> snapshot_id, FALSE) OR row_number() OVER (
             PARTITION BY sequence_number ORDER BY is_noted DESC, committed_at DESC
         ) > 1 AS undone
-        FROM each
+        FROM each LEFT JOIN there USING (sequence_number)
     )
 """  # noqa: S608  names of columns, no values
 _CHOSEN: Final = """

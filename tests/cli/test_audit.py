@@ -125,6 +125,27 @@ def test_commits_that_were_undone_are_told(commits: Settings, k2: K2, monkeypatc
     assert "commits, not in these rows, were undone" in result.stderr
 
 
+def test_a_number_that_a_foreign_commit_took_since_is_not_counted(
+    commits: Settings, k2: K2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that was put back, to which somebody else then committed: what had its number before is undone."""
+    catalog = open_catalog(commits)
+    monkeypatch.setattr("connectors.iceberg.commit.NOTED_MAX", 2)
+    writer = writer_of(commits)
+    writer.write_batch([piece_of([Row(3)]), read_to(4)])
+    writer.snapshot()
+    before = open_table(catalog, commits, TableName.TRADES).metadata_location
+    for number in range(4, 8):
+        writer.write_batch([piece_of([Row(number)]), read_to(number + 1)])
+        writer.snapshot()
+    catalog.drop_table("market_data.trades")
+    table = catalog.register_table("market_data.trades", before)
+    table.append(table.scan().to_arrow().slice(0, 0))
+    result = k2("audit", "--json")
+    assert result.exit_code == 0
+    assert [one["rows"] for one in json.loads(result.stdout) if not one["undone"]] == [1, 1, 1, 1]
+
+
 def test_an_empty_table_is_an_answer(settings: Settings, k2: K2) -> None:
     """Before the first commit: none, and exit code 0."""
     made(settings, TableName.TRADES)
