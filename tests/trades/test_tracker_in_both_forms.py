@@ -102,8 +102,19 @@ def test_100_000_messages(make: Callable[[], Form]) -> None:
     assert sum(last - first + 1 for _, _, first, last in opened) == len(lost)
 
 
-def _sample(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0
+def _samples() -> tuple[float | None, ...]:
+    """Give small and large gaps, those filled, trades out of order, resets, and open gaps, so far."""
+    return tuple(
+        REGISTRY.get_sample_value(f"k2_{name}", {"exchange": "metrics", **labels})
+        for name, labels in (
+            ("sequence_gaps_detected_total", {"size": "small"}),
+            ("sequence_gaps_detected_total", {"size": "large"}),
+            ("sequence_gaps_filled_total", {}),
+            ("sequence_out_of_order_total", {}),
+            ("sequence_resets_detected_total", {}),
+            ("open_gaps", {}),
+        )
+    )
 
 
 def test_metrics_with_names_and_labels() -> None:
@@ -118,16 +129,11 @@ def test_metrics_with_names_and_labels() -> None:
         % (row.sequence or 0, 1_700_000_000_000_000 + row.timestamp)
         for row in rows
     ]
+    before = _samples()
     run_in_memory({"trades:0": [message_batch([(None, line) for line in lines])]})
     opened = [last - first + 1 for kind, _, first, last in said.events if kind is OPENED]
     filled = [first for kind, _, first, _ in said.events if kind is FILLED]
     assert (sorted(opened), len(filled), said.out_of_order, said.sessions[-1]) == ([4, 10, 11], 4, 4, 2)
-    gaps = "k2_sequence_gaps_detected_total"
-    assert _sample(gaps, exchange="metrics", size="small") == 2
-    assert _sample(gaps, exchange="metrics", size="large") == 1
-    assert _sample("k2_sequence_gaps_filled_total", exchange="metrics") == len(filled)
-    assert _sample("k2_sequence_out_of_order_total", exchange="metrics") == said.out_of_order
-    assert _sample("k2_sequence_resets_detected_total", exchange="metrics") == 1
-    assert _sample("k2_open_gaps", exchange="metrics") == sum(
-        len(ranges) - 1 for ranges in plain.ranges("metrics", "S")
-    )
+    counted = [(now or 0) - (then or 0) for now, then in zip(_samples(), before, strict=True)]
+    missing = sum(len(ranges) - 1 for ranges in plain.ranges("metrics", "S"))
+    assert counted == [2, 1, len(filled), said.out_of_order, 1, missing]
