@@ -22,7 +22,7 @@ demo: .venv/runtime ## start a broker, publish a market with known faults, run t
 	@.venv/bin/python -m cli demo $(ARGS)
 
 test: .venv/dev ## pass the tests (ARGS="tests/trades -x")
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 torture: .venv/dev ## crash and rescale the job, seed by seed, and check every row (SEEDS=1000, ARGS=--verbose)
 	@.venv/bin/python -m tests.simulation --seeds $(or $(SEEDS),100) $(ARGS)

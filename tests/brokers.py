@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, Message, TopicPartition
@@ -286,6 +286,18 @@ def embedded_broker() -> Iterator[Broker]:
     """Give an embedded broker of the test's own."""
     with embedded() as found:
         yield found
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that prints the summary, where this is one of several that run tests."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["brokers"] = _SAID
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear what such a process told."""
+    _SAID.extend(getattr(node, "workeroutput", {}).get("brokers", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
