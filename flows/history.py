@@ -140,7 +140,8 @@ _SESSIONS: Final = """
         WHERE session > 0 AND "offset" >= next_offset
     ), sums AS (
         SELECT exchange, symbol, session, min(sequence) AS first, max(sequence) AS last, count(*) AS numbers,
-               max(seen_at) AS latest, max_by(topic, seen_at) AS topic, max_by(partition, seen_at) AS partition,
+               max(seen_at) AS latest, min(seen_at) AS earliest,
+               max_by(topic, seen_at) AS topic, max_by(partition, seen_at) AS partition,
                max_by("offset", seen_at) AS "offset"
         FROM ahead GROUP BY exchange, symbol, session
     ), sums_with_holes AS (
@@ -157,7 +158,7 @@ _SESSIONS: Final = """
         SELECT exchange, symbol, session, list(low ORDER BY low) AS lows, list(high ORDER BY low) AS highs
         FROM islands GROUP BY exchange, symbol, session
     )
-    SELECT exchange, symbol, session, latest, topic, partition, "offset",
+    SELECT exchange, symbol, session, latest, earliest, topic, partition, "offset",
            coalesce(lows, [first]) AS lows, coalesce(highs, [last]) AS highs
     FROM sums LEFT JOIN ranges USING (exchange, symbol, session)
     ORDER BY exchange, symbol, session
@@ -214,7 +215,7 @@ def _session_key(row: Row) -> SessionKey:
 def _as_session(row: Row) -> SeenSession:
     where = TopicPartition(row["topic"], row["partition"])
     ranges = tuple(zip(row["lows"], row["highs"], strict=True))
-    return SeenSession(_session_key(row), ranges, row["latest"], where, row["offset"])
+    return SeenSession(_session_key(row), ranges, row["latest"], row["earliest"], where, row["offset"])
 
 
 def _as_trades(rows: pa.Table) -> SeenTrades:

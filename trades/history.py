@@ -44,6 +44,8 @@ class SeenSession(NamedTuple):
     ranges: Ranges
     latest: int
     """The latest venue time among them, microseconds since the epoch, UTC."""
+    earliest: int
+    """The earliest, likewise."""
     where: TopicPartition
     offset: int
     """Coordinates of the newest of them."""

@@ -38,6 +38,8 @@ class _Numbers:
     ranges: IntervalSet = field(default_factory=IntervalSet)
     latest: int = np.iinfo(np.int64).min
     """The latest venue time among them."""
+    earliest: int = np.iinfo(np.int64).max
+    """The earliest."""
     offset: int = 0
     """Of the newest."""
 
@@ -52,6 +54,8 @@ class _Session(msgspec.Struct, frozen=True):
     latest: int
     edges: list[int]
     """The first number, then by turns the distance to where its range ends and to where the next one starts."""
+    earliest: int | None = None
+    """Earlier versions did not write it."""
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -74,7 +78,8 @@ class OffBook:
         for one in _read(text):
             edges = list(accumulate(one.edges))
             key = SessionKey(one.exchange, one.symbol, one.session), TopicPartition(one.topic, one.partition)
-            self._sessions[key] = _Numbers(IntervalSet(edges[::2], edges[1::2]), one.latest, one.offset)
+            earliest = one.latest if one.earliest is None else one.earliest
+            self._sessions[key] = _Numbers(IntervalSet(edges[::2], edges[1::2]), one.latest, earliest, one.offset)
 
     def add(self, piece: TradeSlice, committed: Mapping[TopicPartition, PartitionProgress]) -> None:
         """Keep the numbers of a tracked slice's skipped rows, but for a replay's, which are below the progress."""
@@ -95,6 +100,7 @@ class OffBook:
         numbers = self._sessions[key]
         numbers.ranges.add(number)
         numbers.latest = max(numbers.latest, timestamp)
+        numbers.earliest = min(numbers.earliest, timestamp)
         numbers.offset = max(numbers.offset, offset)
         self._is_changed = True
 
@@ -109,7 +115,15 @@ class OffBook:
     def text(self) -> str:
         """Give the property's text."""
         sessions = [
-            _Session(*key, where.topic, where.partition, numbers.offset, numbers.latest, _edges(numbers.ranges))
+            _Session(
+                *key,
+                where.topic,
+                where.partition,
+                numbers.offset,
+                numbers.latest,
+                _edges(numbers.ranges),
+                numbers.earliest,
+            )
             for (key, where), numbers in sorted(self._sessions.items())
         ]
         return msgspec.json.encode(_Document(FORMAT, sessions)).decode()
@@ -117,7 +131,8 @@ class OffBook:
     def seen(self) -> Iterator[SeenSession]:
         """Give the numbers as a tracker takes them in."""
         for (key, where), numbers in self._sessions.items():
-            yield SeenSession(key, tuple(numbers.ranges.ranges()), numbers.latest, where, numbers.offset)
+            ranges = tuple(numbers.ranges.ranges())
+            yield SeenSession(key, ranges, numbers.latest, numbers.earliest, where, numbers.offset)
 
     def _shrink(self) -> None:
         while sum(len(numbers.ranges) for numbers in self._sessions.values()) > self._ranges_max:
@@ -145,7 +160,7 @@ def _both(one: SeenSession, other: SeenSession) -> SeenSession:
     for first, last in (*one.ranges, *other.ranges):
         ranges.add_range(first, last)
     newest = max(one, other, key=lambda seen: seen.latest)
-    return newest._replace(ranges=tuple(ranges.ranges()))
+    return newest._replace(ranges=tuple(ranges.ranges()), earliest=min(one.earliest, other.earliest))
 
 
 def _edges(ranges: IntervalSet) -> list[int]:

@@ -66,11 +66,13 @@ class SymbolSequence:
     alone begins nothing.
 
     A trade belongs to the newest session whose predecessor's latest time lies before its own. So a
-    straggler, not later than an old session's latest, stays that session's, and an old session's
-    latest time never moves. In it, a straggler is placed by the same rules, above the highest too:
-    the next number continues the old session, and one further on opens a gap in it. (A new
-    session's trade that bears the very time of the old session's last is taken for a straggler: no
-    clock can tell, and either way it is stored once.) An old session begins no other.
+    straggler, not later than an old session's latest, stays that session's. So does one later than
+    that, but earlier than all of the next session, whose number is above the old session's highest
+    and the next one's lowest: numbers and times rise together, so it is too early for its number in
+    the next one. In an old session a straggler is placed by the same rules, above the highest too:
+    the next number continues it, and one further on opens a gap in it. (A new session's trade that
+    bears the very time of the old session's last is taken for a straggler: no clock can tell, and
+    either way it is stored once.) An old session begins no other.
 
     Memory: 16 bytes a range of numbers seen and about 300 bytes a session, whatever the number of
     trades. Sessions are kept for good, since a number seen is a duplicate whatever its age, so a
@@ -78,32 +80,52 @@ class SymbolSequence:
     growth that hostile input can cause beside one range for each trade that leaves a gap.
     """
 
-    __slots__ = ("_boundaries", "_latest", "_sessions")
+    __slots__ = ("_boundaries", "_earliest", "_latest", "_sessions")
 
-    def __init__(self, sessions: Iterable[IntervalSet] = (), boundaries: Iterable[int] = (), latest: int = 0) -> None:
+    def __init__(
+        self,
+        sessions: Iterable[IntervalSet] = (),
+        boundaries: Iterable[int] = (),
+        latest: int = 0,
+        earliest: Iterable[int] = (),
+    ) -> None:
+        """Take up sessions: the latest time of each but the last, that of the last, and the earliest of each."""
         self._sessions = list(sessions)
         self._boundaries = array("q", boundaries)
         self._latest = latest
+        self._earliest = array("q", earliest)
 
     def place(self, sequence: int, timestamp: int) -> Placement:
         """Place one trade; `timestamp` is the venue's, in microseconds. Both are within 64 bits."""
         if not self._sessions:
             return self._start(sequence, timestamp, Kind.FIRST)
         session = bisect_left(self._boundaries, timestamp)
+        if self._continues_the_one_before(session, sequence, timestamp):
+            session -= 1
+            self._boundaries[session] = timestamp
         numbers = self._sessions[session]
-        if session < len(self._boundaries):
-            return _place(numbers, sequence, session + 1, is_old=True)
-        if timestamp > self._latest:
+        is_old = session < len(self._boundaries)
+        if not is_old and timestamp > self._latest:
             if sequence < numbers.lowest or sequence in numbers:
                 return self._start(sequence, timestamp, Kind.NEW_SESSION)
             self._latest = timestamp
-        return _place(numbers, sequence, session + 1, is_old=False)
+        placement = _place(numbers, sequence, session + 1, is_old=is_old)
+        if placement.verdict == STORED:
+            self._earliest[session] = min(self._earliest[session], timestamp)
+        return placement
+
+    def _continues_the_one_before(self, session: int, sequence: int, timestamp: int) -> bool:
+        if not session or timestamp >= self._earliest[session] or sequence <= self._sessions[session].lowest:
+            return False
+        before = self._sessions[session - 1]
+        return len(before) > 0 and sequence > before.highest
 
     def _start(self, sequence: int, timestamp: int, kind: Kind) -> Placement:
         if self._sessions:
             self._boundaries.append(self._latest)
         self._sessions.append(IntervalSet([sequence], [sequence]))
         self._latest = timestamp
+        self._earliest.append(timestamp)
         started = (EventKind.SESSION_STARTED, self.session, sequence, sequence)
         return Placement(STORED, self.session, kind, (started,))
 
@@ -123,6 +145,11 @@ class SymbolSequence:
         return self._latest
 
     @property
+    def earliest(self) -> int:
+        """The earliest venue time of the current session, in microseconds."""
+        return self._earliest[-1]
+
+    @property
     def boundary(self) -> int | None:
         """The latest venue time of the session before; None where there is none."""
         return self._boundaries[-1] if self._boundaries else None
@@ -137,10 +164,10 @@ class SymbolSequence:
         self.numbers.extend_top(highest)
         self._latest = latest
 
-    def absorb(self, session: int, ranges: Iterable[tuple[int, int]], latest: int) -> None:
+    def absorb(self, session: int, ranges: Iterable[tuple[int, int]], latest: int, earliest: int) -> None:
         """Take numbers as seen that were stored while this state was not there to see; sessions come ascending.
 
-        `latest` is the latest venue time among them. What is seen already changes nothing. A session of which
+        `latest` and `earliest` are venue times among them. What is seen already changes nothing. A session of which
         nothing is left in the table keeps its place, and no time belongs to it.
         """
         if session > self.session:
@@ -148,14 +175,18 @@ class SymbolSequence:
             self._latest = latest
         for first, last in ranges:
             self._sessions[session - 1].add_range(first, last)
+        self._earliest[session - 1] = min(self._earliest[session - 1], earliest)
         if session == self.session:
             self._latest = max(self._latest, latest)
+        else:
+            self._boundaries[session - 1] = max(self._boundaries[session - 1], latest)
 
     def _open_sessions(self, session: int) -> None:
         while self.session < session:
             if self._sessions:
                 self._boundaries.append(self._latest)
             self._sessions.append(IntervalSet())
+            self._earliest.append(_LONG_MAX)
 
     def missing(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """Give the ranges missing, session by session."""
@@ -167,13 +198,14 @@ class SymbolSequence:
             "sessions": [numbers.to_bytes() for numbers in self._sessions],
             "boundaries": self._boundaries.tobytes(),
             "latest": self._latest,
+            "earliest": self._earliest.tobytes(),
         }
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> Self:
         """Take up what `snapshot` gave."""
         sessions = [IntervalSet.from_bytes(numbers) for numbers in state["sessions"]]
-        return cls(sessions, array("q", state["boundaries"]), state["latest"])
+        return cls(sessions, array("q", state["boundaries"]), state["latest"], array("q", state["earliest"]))
 
 
 def _place(numbers: IntervalSet, sequence: int, session: int, *, is_old: bool) -> Placement:

@@ -18,13 +18,13 @@ from trades.recent import Recent
 from trades.recent_kernel import content
 from trades.sequence import Event, Placement, SymbolSequence
 from trades.symbols import SYMBOLS
-from trades.tracker_kernel import BOUNDARY, COLUMNS, SESSION, follow
+from trades.tracker_kernel import COLUMNS, SESSION, follow
 from trades.venues import VENUES, SequenceMode
 from trades.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
 
 __all__ = ["GroupTracker", "Tracked", "is_contiguous"]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 _NO_BOUNDARY: Final = np.iinfo(np.int64).min
 _CAPACITY: Final = 64
 Number = TypeVar("Number", np.int32, np.int64)
@@ -49,7 +49,7 @@ def is_contiguous(batch: TradeBatch) -> bool:
 class GroupTracker:
     """The numberings of one key group's symbols, whichever partitions their trades come from.
 
-    Each symbol has a slot of five integers, enough for rows that continue the topmost range of the
+    Each symbol has a slot of six integers, enough for rows that continue the topmost range of the
     current session or repeat it: these stay in a compiled loop. A symbol with a gap or a second
     session has a `SymbolSequence` beside its slot, which decides all other rows; the slot is the
     newer of the two between them. Verdicts, sessions and events are those of `SymbolSequence` row
@@ -91,7 +91,7 @@ class GroupTracker:
             self._make_slots(np.array([number], dtype=np.int32))
             slot = int(self._slot_of[number])
             sequence = self._sequence(slot) if self._slots[slot, SESSION] else SymbolSequence()
-            sequence.absorb(one.key.session, one.ranges, one.latest)
+            sequence.absorb(one.key.session, one.ranges, one.latest, one.earliest)
             self._settle(slot, sequence)
         slots = np.array([self._slot_of[SYMBOLS.intern(*name)] for name in recent.names], dtype=np.int64)
         self._recent.add_all(slots[recent.symbols], recent.sessions, recent.sequences, recent.contents)
@@ -168,10 +168,10 @@ class GroupTracker:
 
     def _sequence(self, slot: int) -> SymbolSequence:
         """Give a symbol's plain form, brought up to its slot."""
-        top_start, highest, latest = self._slots[slot, :BOUNDARY].tolist()
+        top_start, highest, latest, _, _, earliest = self._slots[slot].tolist()
         sequence = self._sequences.get(slot)
         if sequence is None:
-            return SymbolSequence([IntervalSet([top_start], [highest])], latest=latest)
+            return SymbolSequence([IntervalSet([top_start], [highest])], latest=latest, earliest=[earliest])
         sequence.advance(highest, latest)
         return sequence
 
@@ -185,6 +185,7 @@ class GroupTracker:
             sequence.latest,
             _NO_BOUNDARY if boundary is None else boundary,
             sequence.session,
+            sequence.earliest,
         )
         if sequence.session > 1 or numbers.gap_count:
             self._sequences[slot] = sequence

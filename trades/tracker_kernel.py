@@ -9,7 +9,7 @@ from trades.compiled import compiled
 from trades.recent_kernel import Ring, content, recall, remember
 from trades.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
 
-__all__ = ["BOUNDARY", "COLUMNS", "HIGHEST", "LATEST", "SESSION", "TOP_START", "follow"]
+__all__ = ["BOUNDARY", "COLUMNS", "EARLIEST", "HIGHEST", "LATEST", "SESSION", "TOP_START", "follow"]
 
 TOP_START: Final = 0
 """Column of a slot: where the topmost range of numbers seen in the current session starts."""
@@ -21,7 +21,9 @@ BOUNDARY: Final = 3
 """Column of a slot: the latest venue time of the session before; the least int64 where there is none."""
 SESSION: Final = 4
 """Column of a slot: the current session; 0 before the symbol's first trade."""
-COLUMNS: Final = 5
+EARLIEST: Final = 5
+"""Column of a slot: the current session's earliest venue time."""
+COLUMNS: Final = 6
 
 _TIME_MIN: Final = np.iinfo(np.int64).min
 
@@ -33,6 +35,7 @@ def _start(slot: NDArray[np.int64], sequence: int, timestamp: int) -> None:
     slot[LATEST] = timestamp
     slot[BOUNDARY] = _TIME_MIN
     slot[SESSION] = 1
+    slot[EARLIEST] = timestamp
 
 
 @compiled
@@ -111,7 +114,7 @@ def follow(
             started[count] = place
             count += 1
             verdicts[place] = STORED
-        elif timestamp <= slot[BOUNDARY]:
+        elif timestamp <= slot[BOUNDARY] or timestamp < slot[EARLIEST]:
             return place, count
         elif _is_next(slot, sequence):
             slot[HIGHEST] = sequence

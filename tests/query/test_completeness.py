@@ -174,7 +174,7 @@ def test_each_number_is_counted_once(
 def numbers_of_none(trades: list[Trade], off_book: set[int]) -> list[SeenSession]:
     """Give the numbers, of every session that has trades, that are of no market trade."""
     return [
-        SeenSession(SessionKey("x", symbol, session), ((number, number),), 0, TopicPartition("t", 0), 0)
+        SeenSession(SessionKey("x", symbol, session), ((number, number),), 0, 0, TopicPartition("t", 0), 0)
         for symbol, session in sorted({one[:2] for one in trades if one[1]})
         for number in sorted(off_book - {one[2] for one in trades if one[:2] == (symbol, session)})
     ]

@@ -239,6 +239,12 @@ MUTANTS: Final = (
         (f"{_HISTORY}.recent", "with self._lock:", "return NO_TRADES\nwith self._lock:"),
     ),
     _mutant(
+        "late end of a session",
+        10,
+        "a trade of an old session that is later than all that was seen of it counts as the new one's",
+        ("trades.sequence:SymbolSequence._continues_the_one_before", "if not session", "if True"),
+    ),
+    _mutant(
         "trackers not restored",
         6,
         "open gaps and sessions are not taken from the recovery store",

@@ -87,7 +87,7 @@ class Plain:
 
     def saw(self, first: int, last: int, latest: int) -> None:
         """Take all numbers of a range, and a time, as the first session of the usual symbol."""
-        self._sequences[Row().exchange, Row().symbol].absorb(1, [(first, last)], latest)
+        self._sequences[Row().exchange, Row().symbol].absorb(1, [(first, last)], latest, latest)
 
     def ranges(self, exchange: str = "kraken", symbol: str = "BTC-USD") -> list[list[tuple[int, int]]]:
         """Give the ranges seen of a symbol, session by session."""
@@ -125,7 +125,7 @@ class Columnar:
     def saw(self, first: int, last: int, latest: int) -> None:
         """Take all numbers of a range, and a time, as the first session of the usual symbol."""
         key = SessionKey(Row().exchange, Row().symbol, 1)
-        self.tracker.absorb([SeenSession(key, ((first, last),), latest, HERE, 0)])
+        self.tracker.absorb([SeenSession(key, ((first, last),), latest, latest, HERE, 0)])
 
     def ranges(self, exchange: str = "kraken", symbol: str = "BTC-USD") -> list[list[tuple[int, int]]]:
         """Give the ranges seen of a symbol, session by session."""

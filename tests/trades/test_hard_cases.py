@@ -79,6 +79,13 @@ CASES: Final = {
         [2, 2, 1, 1],
         [(STARTED, 2, 1, 1), (OPENED, 1, 1_000_001, 1_000_002), (FILLED, 1, 1_000_001, 1_000_001)],
     ),
+    "a straggler of the old session later than all that was seen of it": Case(
+        (1, 1_000_000, 100),
+        [*upward(1, 2, 110), Row(1_000_002, 106), Row(1_000_001, 105), Row(1_000_002, 106), *upward(3, 4, 112)],
+        [True, True, True, True, False, True, True],
+        [2, 2, 1, 1, 1, 2, 2],
+        [(STARTED, 2, 1, 1), (OPENED, 1, 1_000_001, 1_000_001), (FILLED, 1, 1_000_001, 1_000_001)],
+    ),
     "a duplicate from before the restart": Case(
         (1, 1_000_000, 100),
         [*upward(1, 2, 101), Row(1_000_000, 100), Row(2, 7)],

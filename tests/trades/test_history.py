@@ -38,7 +38,9 @@ def table_of(rows: list[Row], verdicts: list[int], sessions: list[int]) -> list[
         if verdict == STORED and row.sequence is not None:
             table[SessionKey(row.exchange, row.symbol, session)].append((row.timestamp, offset, row.sequence))
     return [
-        SeenSession(key, _ranges({sequence for *_, sequence in trades}), max(trades)[0], WHERE, max(trades)[1])
+        SeenSession(
+            key, _ranges({sequence for *_, sequence in trades}), max(trades)[0], min(trades)[0], WHERE, max(trades)[1]
+        )
         for key, trades in sorted(table.items())
     ]
 
@@ -127,7 +129,7 @@ def test_absorbed_numbers_count_as_seen(
     sequence = SymbolSequence()
     for number, at in had:
         sequence.place(number, at)
-    sequence.absorb(session, ranges, latest)
+    sequence.absorb(session, ranges, latest, latest)
     placement = sequence.place(*then)
     assert (placement.verdict, placement.session) == (verdict, in_session)
 
@@ -166,7 +168,7 @@ def test_ranges_are_added_as_sets_are(numbers: set[int], more: list[tuple[int, i
 )
 def test_the_ledger_is_told_what_it_lacks(ledger: Ledger, owed: list[str]) -> None:
     """Events of trades in the table that a crash kept from the ledger are made up for, and no others."""
-    seen = [SeenSession(SessionKey("a", "x", 1), ((1, 2), (5, 6), (8, 8)), 50, WHERE, 7)]
+    seen = [SeenSession(SessionKey("a", "x", 1), ((1, 2), (5, 6), (8, 8)), 50, 40, WHERE, 7)]
     tracker = GroupTracker()
     tracker.absorb(seen)
     events = list(owed_events(seen, tracker, ledger))

@@ -77,8 +77,8 @@ def test_what_is_kept_comes_back(numbers: list[int]) -> None:
     seen = off_book_in({f"{PROPERTY}0": kept.text(), "k2.progress": "{}"})
     found = {number for one in seen for first, last in one.ranges for number in range(first, last + 1)}
     assert found == {*numbers}
-    assert [(one.key, one.where, one.latest, one.offset) for one in seen] == [
-        (SessionKey("kraken", "BTC-USD", 1), HERE, len(numbers) - 1, len(numbers) - 1)
+    assert [(one.key, one.where, one.latest, one.earliest, one.offset) for one in seen] == [
+        (SessionKey("kraken", "BTC-USD", 1), HERE, len(numbers) - 1, 0, len(numbers) - 1)
     ] * bool(numbers)
 
 
@@ -113,9 +113,9 @@ def test_a_text_of_another_shape_is_refused(text: str) -> None:
 def test_a_session_is_joined_from_rows_and_skipped_numbers() -> None:
     """Its ranges are those of both, its coordinates those of the later, and sessions come ascending."""
     one, two = SessionKey("a", "x", 1), SessionKey("a", "x", 2)
-    rows = [SeenSession(one, ((1, 3), (9, 9)), 50, HERE, 5)]
-    others = [SeenSession(two, ((1, 1),), 70, HERE, 7), SeenSession(one, ((4, 4), (6, 6)), 60, HERE, 6)]
-    joint = SeenSession(one, ((1, 4), (6, 6), (9, 9)), 60, HERE, 6)
+    rows = [SeenSession(one, ((1, 3), (9, 9)), 50, 40, HERE, 5)]
+    others = [SeenSession(two, ((1, 1),), 70, 70, HERE, 7), SeenSession(one, ((4, 4), (6, 6)), 60, 30, HERE, 6)]
+    joint = SeenSession(one, ((1, 4), (6, 6), (9, 9)), 60, 30, HERE, 6)
     assert joined([*others, *rows]) == joined([*rows, *others]) == [joint, others[0]]
 
 

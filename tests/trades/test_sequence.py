@@ -18,7 +18,7 @@ DAY = 86_400_000_000
 
 def seen(low: int, high: int, latest: int) -> SymbolSequence:
     """Give a symbol that had all numbers from `low` to `high`, the last at `latest`."""
-    return SymbolSequence([IntervalSet([low], [high])], latest=latest)
+    return SymbolSequence([IntervalSet([low], [high])], latest=latest, earliest=[latest])
 
 
 def restarted() -> SymbolSequence:
@@ -68,7 +68,7 @@ CASES = {
         [(499, 101, NEW_SESSION, 2, [(STARTED, 2, 499, 499)])],
     ),
     "a restart into an open gap can't be told from a late fill": (
-        SymbolSequence([IntervalSet([1, 50], [9, 60])], latest=100),
+        SymbolSequence([IntervalSet([1, 50], [9, 60])], latest=100, earliest=[100]),
         [(20, 101, LATE, 1, [(FILLED, 1, 20, 20)])],
     ),
     "no restart at the very time of the latest": (seen(1, 9, 5), [(1, 5, REPEAT, 1, [])]),
@@ -91,6 +91,49 @@ CASES = {
     "a straggler below the old session's first": (
         restarted(),
         [(0, 100, LATE, 1, []), (-2, 3, LATE, 1, [(OPENED, 1, -1, -1)])],
+    ),
+    "a straggler later than all of the old session that was seen": (
+        seen(1, 999_999, 100),
+        [
+            (1, 110, NEW_SESSION, 2, [(STARTED, 2, 1, 1)]),
+            (2, 111, NEXT, 2, []),
+            (1_000_002, 106, LATE, 1, [(OPENED, 1, 1_000_000, 1_000_001)]),
+            (1_000_000, 104, LATE, 1, [(FILLED, 1, 1_000_000, 1_000_000)]),
+            (1_000_002, 106, REPEAT, 1, []),
+            (1_000_001, 105, LATE, 1, [(FILLED, 1, 1_000_001, 1_000_001)]),
+            (1_000_003, 109, LATE, 1, []),
+            (1_000_004, 110, GAP, 2, [(OPENED, 2, 3, 1_000_003)]),
+        ],
+    ),
+    "a straggler of a short session that the next one has outgrown": (
+        seen(1, 3, 100),
+        [
+            (1, 110, NEW_SESSION, 2, [(STARTED, 2, 1, 1)]),
+            *[(number, 109 + number, NEXT, 2, []) for number in range(2, 7)],
+            (4, 105, LATE, 1, []),
+            (4, 105, REPEAT, 1, []),
+            (4, 113, REPEAT, 2, []),
+        ],
+    ),
+    "a straggler two sessions back": (
+        seen(1, 9, 100),
+        [
+            (1, 110, NEW_SESSION, 2, [(STARTED, 2, 1, 1)]),
+            (2, 111, NEXT, 2, []),
+            (1, 120, NEW_SESSION, 3, [(STARTED, 3, 1, 1)]),
+            (10, 105, LATE, 1, []),
+            (3, 115, LATE, 2, []),
+            (2, 121, NEXT, 3, []),
+        ],
+    ),
+    "what a restart had lost at its begin stays its own": (
+        seen(1, 100, 100),
+        [
+            (41, 110, NEW_SESSION, 2, [(STARTED, 2, 41, 41)]),
+            (39, 105, EARLIER, 2, [(OPENED, 2, 40, 40)]),
+            (40, 106, LATE, 2, [(FILLED, 2, 40, 40)]),
+            (42, 104, NEXT, 2, []),
+        ],
     ),
     "an old session begins no other": (restarted(), [(1, 100, REPEAT, 1, []), (1, 120, REPEAT, 2, [])]),
     "an exact duplicate three days later": (
