@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import typer
@@ -9,6 +10,9 @@ import typer
 from trades.errors import SettingsError
 
 __all__ = ["given_path", "given_span", "given_text", "given_time"]
+
+_LEFT_OUT: Final = {len("2024-08-09"): "T00:00:00", len("2024-08-09 12:00"): ":00"}
+"""What RFC 3339 asks for beyond a text of so many characters."""
 
 
 def given_path(text: str) -> Path:
@@ -30,13 +34,13 @@ def given_text(text: str) -> str:
 
 
 def given_time(option: str, text: str) -> datetime:
-    """Read a time, or a day for its begin; without a zone it is UTC.
+    """Read a time, as the reports print it too, or a day for its begin; without a zone it is UTC.
 
     Raises:
         SettingsError: it is neither; the sentence names the option.
     """
     try:
-        time = msgspec.convert(text if "T" in text.upper() else f"{text}T00:00:00", datetime)
+        time = msgspec.convert(text + _LEFT_OUT.get(len(text), ""), datetime)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{option} {text!r}: not a time such as 2024-08-09T12:00:00Z") from error
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -71,6 +71,13 @@ def test_why_there_is_nothing_is_told(stored: None, k2: K2, arguments: list[str]
     assert says in result.stderr
 
 
+@pytest.mark.parametrize("end", ["2024-08-09 22:00:00", "2024-08-09 22:00", "2024-08-09T22:00", "2024-08-09T22:00:00"])
+def test_a_time_that_a_report_printed_is_taken(stored: None, k2: K2, end: str) -> None:
+    """With a blank, without a zone, without seconds: copied out of another table."""
+    result = k2("completeness", "--symbol", "BTCUSDT", "--end", end, "--json")
+    assert [one["expected"] for one in json.loads(result.stdout)] == [2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
