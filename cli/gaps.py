@@ -1,6 +1,7 @@
 """`k2 gaps`: sequence numbers that are missing, and those that came late."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Final
 
 import typer
@@ -35,14 +36,20 @@ def gaps(
     if filled and everything:
         raise SettingsError("--filled and --all: say one of the two")
     which = Which.ALL if everything else Which.FILLED if filled else Which.OPEN
-    rows = find_gaps(settings, exchange, symbol, None if as_of is None else given_time("--as-of", as_of), which)
+    asked = (exchange, symbol, None if as_of is None else given_time("--as-of", as_of))
+    rows = find_gaps(settings, *asked, which)
     if as_json:
         say_json(rows)
     else:
         _show(rows, which)
-    if not rows and (exchange or symbol) and not is_known(settings, exchange, symbol):
-        names = " and ".join(repr(name) for name in (exchange, symbol) if name)
-        typer.echo(f"no sequence number of {names} was ever seen, so none can be missing", err=True)
+    if not rows and not is_known(settings, *asked):
+        typer.echo(_why_none(*asked), err=True)
+
+
+def _why_none(exchange: str | None, symbol: str | None, as_of: datetime | None) -> str:
+    names = " and ".join(repr(name) for name in (exchange, symbol) if name)
+    when = "was known by then" if as_of else "is known"
+    return f"no numbering without holes{' of ' if names else ''}{names} {when}, so no number can be missing"
 
 
 def _show(rows: Sequence[Gap], which: Which) -> None:

@@ -63,13 +63,15 @@ def gaps(
 
     Of the open ones a row is a whole range that is missing; of the filled ones, the neighbours that were opened at
     one time and filled at one. A gap that is filled in the middle is two open ones and a filled one.
-    `as_of` (with its zone) asks what the ledger told then: the same as from the events detected by then alone.
+    `as_of` (with its zone) asks what the ledger told then: the same as from the events detected by then alone. Of a
+    time to come it asks what is told now.
 
     Raises:
         NoTableError: there is no ledger where the settings say.
         TableError: it is not the job's.
     """
-    until = as_of or datetime.now(UTC)
+    now = datetime.now(UTC)
+    until = min(as_of or now, now)
     with _ledger(settings, exchange, symbol) as engine:
         asked = {"exchange": exchange, "symbol": symbol, "as_of": as_of, "with_filled": which is not Which.OPEN}
         told = _told(engine, asked)
@@ -85,10 +87,12 @@ def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
     return {key: found for key, found in ranges if found}
 
 
-def is_known(settings: Settings, exchange: str | None, symbol: str | None) -> bool:
-    """Tell whether the ledger has a numbering of an exchange or symbol: without one, nothing can be missing."""
+def is_known(
+    settings: Settings, exchange: str | None = None, symbol: str | None = None, as_of: datetime | None = None
+) -> bool:
+    """Tell whether the ledger had a numbering of an exchange or symbol: without one, nothing can be missing."""
     with _ledger(settings, exchange, symbol) as engine:
-        return bool(engine.query(_KNOWN, {"exchange": exchange, "symbol": symbol}))
+        return bool(engine.query(_KNOWN, {"exchange": exchange, "symbol": symbol, "as_of": as_of}))
 
 
 def _chosen(cut: list[Piece], which: Which) -> list[Piece]:
@@ -141,7 +145,8 @@ _LEDGER_COLUMNS: Final = (
 )
 _KNOWN: Final = """
     SELECT 1 FROM sequence_events
-    WHERE exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol) LIMIT 1
+    WHERE exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
+      AND detected_at <= coalesce($as_of::TIMESTAMPTZ, detected_at) LIMIT 1
 """
 
 

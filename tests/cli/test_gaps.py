@@ -63,19 +63,28 @@ def test_filled_gaps(ledger: None, k2: K2) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--exchange", "binanc"], "no sequence number of 'binanc' was ever seen"),
-        (["--exchange", "kraken", "--symbol", "BTCUSDT"], "no sequence number of 'kraken' and 'BTCUSDT' was ever seen"),
+        (["--exchange", "binanc"], "no numbering without holes of 'binanc' is known"),
+        (["--exchange", "kraken", "--symbol", "BTCUSDT"], "no numbering without holes of 'kraken' and 'BTCUSDT' is"),
+        (["--as-of", "2024-08-08"], "no numbering without holes was known by then"),
+        (["--exchange", "kraken", "--as-of", "2024-08-08"], "no numbering without holes of 'kraken' was known by then"),
         (["--exchange", "binance", "--symbol", "BTCUSDT"], ""),
+        (["--as-of", "2024-08-09"], ""),
     ],
 )
 def test_a_name_that_is_not_in_the_ledger_is_told(settings: Settings, k2: K2, arguments: list[str], says: str) -> None:
-    """A misspelt symbol has no gaps; one whose numbers are all there has none either, and is told apart."""
+    """A misspelt symbol has no gaps, nor had any before it was seen; one that is all there is told apart."""
     rows = [event("session_started", 1, 1), event("session_started", 1, 1, exchange="kraken", symbol="X")]
     append(made(settings, TableName.SEQUENCE_EVENTS), rows)
     result = k2("gaps", *arguments, "--json")
     assert (result.exit_code, result.stdout) == (0, "[]\n")
     assert says in result.stderr
-    assert ("ever seen" in result.stderr) is bool(says)
+    assert ("can be missing" in result.stderr) is bool(says)
+
+
+def test_no_gap_is_open_longer_than_until_now(ledger: None, k2: K2) -> None:
+    """Asked of a time to come, gaps are those of now."""
+    now, then = (json.loads(k2("gaps", "--json", *of).stdout) for of in ((), ("--as-of", "2999-01-01")))
+    assert [one["open_seconds"] for one in then] == pytest.approx([one["open_seconds"] for one in now], abs=600)
 
 
 @pytest.mark.parametrize("value", ["", "\udcff"])
