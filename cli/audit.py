@@ -49,13 +49,19 @@ def _show(commits: Sequence[AuditedCommit]) -> None:
 
 
 def _show_partitions(commits: Sequence[AuditedCommit]) -> None:
-    counts = ["offset", "received", "stored", "duplicates", "dead_letters", "skipped"]
+    counts = ["received", "stored", "duplicates", "dead_letters", "skipped"]
     rows = [
-        [Name(one.snapshot_id), one.writer, f"{move['topic']}:{move['partition']}", *(move[name] for name in counts)]
+        [
+            Name(one.snapshot_id),
+            one.writer,
+            f"{move['topic']}:{move['partition']}",
+            Name(move["offset"]),
+            *(move[name] for name in counts),
+        ]
         for one in commits
         for move in one.partitions
     ]
-    print_table("Commits by partition", ["snapshot", "writer", "partition", *counts], rows)
+    print_table("Commits by partition", ["snapshot", "writer", "partition", "offset", *counts], rows)
 
 
 def _name(snapshot_id: int | None) -> object:

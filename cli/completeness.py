@@ -55,7 +55,8 @@ def _shown(asked: Asked, days: Sequence[Day]) -> Asked:
 
 
 def _cells(row: Day) -> list[object]:
-    return [f"{cell:.4f}" if isinstance(cell, float) else cell for cell in astuple(row)]
+    # As wide as 100, so that the points stand below one another.
+    return [f"{cell:8.4f}" if isinstance(cell, float) else cell for cell in astuple(row)]
 
 
 def _sum(days: Sequence[Day]) -> str:

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from cli.arguments import given_text
 from cli.console import Json, say_json, show_record
-from cli.rows import print_table
+from cli.rows import Name, print_table, spell_time
 from runtime.dead_letter_files import letters_in
 from runtime.settings import Settings, read_settings
 from trades.dead_letter import DeadLetter
@@ -45,8 +45,10 @@ def list_letters(
         for letter in islice(letters, limit):
             say_json(letter)
     else:
-        letters = islice(letters, ROWS_MAX if limit is None else limit)
-        print_table("Dead letters", ("topic", "partition", "offset", "reason", "error", "value"), map(_row, letters))
+        shown = [*islice(letters, ROWS_MAX if limit is None else limit)]
+        print_table("Dead letters", ("topic", "partition", "offset", "reason", "error", "value"), map(_row, shown))
+        if next(letters, None) is not None:
+            typer.echo(f"the oldest {len(shown):,} are shown, and there are more: --limit, or --json for all", err=True)
 
 
 @app.command()
@@ -60,7 +62,8 @@ def stats(*, as_json: Json = False) -> None:
     rows = [(entry["topic"], entry["partition"], entry["dead_letters"]) for entry in found["partitions"]]
     print_table("By topic partition", ("topic", "partition", "letters"), rows)
     if found["dead_letters"]:
-        typer.echo(f"{found['dead_letters']:,} in all, from {found['oldest']} to {found['newest']}")
+        ends = [spell_time(found[end]) for end in ("oldest", "newest") if found[end]]
+        typer.echo(f"{found['dead_letters']:,} in all{', from ' if ends else ''}{' to '.join(ends)}")
 
 
 @app.command()
@@ -85,7 +88,8 @@ def show(
     if key or value:
         _write_bytes(letter.key_bytes() if key else letter.value_bytes())
     else:
-        say_json(letter) if as_json else show_record(structs.asdict(letter), as_json=False)
+        record = structs.asdict(letter)
+        show_record(record if as_json else record | {"offset": str(offset)}, as_json=as_json)
 
 
 def statistics(settings: Settings) -> dict[str, Any]:
@@ -140,8 +144,10 @@ def _unreadable(line: str) -> None:
 
 def _row(letter: DeadLetter) -> tuple[object, ...]:
     text = "null" if letter.value is None else letter.value
+    if letter.value_encoding:
+        text = f"{letter.value_encoding}: {text}"
     shown = text if len(text) <= VALUE_CHARACTERS_MAX else text[:VALUE_CHARACTERS_MAX] + "..."
-    return letter.topic, letter.partition, letter.offset, letter.reason.value, letter.error, shown
+    return letter.topic, letter.partition, Name(letter.offset), letter.reason.value, letter.error, shown
 
 
 def _write_bytes(data: bytes | None) -> None:

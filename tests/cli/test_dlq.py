@@ -68,7 +68,8 @@ def test_list_chooses(folder: Path, arguments: list[str], expected: list[int]) -
 def test_list_for_people(folder: Path) -> None:
     """A table shows what the message held, and lets none of it steer the terminal."""
     result = k2("list")
-    assert result.exit_code == 0
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "base64: /wAK" in result.stdout
     assert "é\N{REPLACEMENT CHARACTER}[31m [bold]" in result.stdout
     assert "\x1b[31m" not in result.stdout
 
@@ -81,6 +82,20 @@ def test_what_cannot_be_meant_is_wrong_usage(folder: Path, arguments: list[str])
     result = k2("list", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"Error: Invalid value for '{arguments[0]}'" in result.stderr
+
+
+def test_a_table_that_is_cut_says_so(folder: Path) -> None:
+    """How many are shown, and how to have the others; what ends at the limit is whole."""
+    assert "the oldest 3 are shown, and there are more" in k2("list", "--limit", "3").stderr
+    assert k2("list", "--limit", "4").stderr == ""
+
+
+def test_an_offset_is_shown_as_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without commas, so that it can be copied from the list to `show`."""
+    monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
+    write_letters(Settings(data_dir=tmp_path), [letter(1234567)])
+    assert "1234567" in k2("list").stdout
+    assert "\noffset            1234567\n" in k2("show", "trades", "0", "1234567").stdout
 
 
 def test_an_unreadable_line_is_named(folder: Path) -> None:
@@ -108,7 +123,7 @@ def test_stats(folder: Path) -> None:
     }
     shown = k2("stats")
     assert shown.exit_code == 0
-    assert "4 in all" in shown.stdout
+    assert "4 in all, from 2024-08-09 00:00:00 to 2024-08-09 01:00:00\n" in shown.stdout
 
 
 @pytest.mark.parametrize(
