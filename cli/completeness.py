@@ -45,6 +45,9 @@ def completeness(
     else:
         print_table("Completeness", [field.name for field in fields(Day)], [_cells(row) for row in days])
     typer.echo(_sum(days) if days else _why_none(settings, asked), err=True)
+    known = {row.day for row in days}
+    if heat and asked.start is None and len(known) > HEAT_DAYS_MAX:
+        typer.echo(f"the newest {HEAT_DAYS_MAX} of {len(known):,} days by hour; --start asks for more", err=True)
 
 
 def _shown(asked: Asked, days: Sequence[Day]) -> Asked:

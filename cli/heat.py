@@ -15,7 +15,8 @@ from query.completeness import Hour
 __all__ = ["print_heat"]
 
 HOURS: Final = 24
-LABEL_CELLS_MAX: Final = 24
+LABEL_CELLS_MAX: Final = 32
+LABEL_CELLS_MIN: Final = 8
 PERCENT_CELLS: Final = 9
 
 
@@ -50,7 +51,11 @@ def print_heat(hours: Sequence[Hour]) -> None:
     for one in hours:
         cells[one.exchange, one.symbol][one.hour.date(), one.hour.hour] = one
     days = sorted({one.hour.date() for one in hours})
-    label_cells = min(LABEL_CELLS_MAX, max((cell_len(_label(*name)) for name in cells), default=0))
+    label_cells = min(
+        LABEL_CELLS_MAX,
+        max(LABEL_CELLS_MIN, console.width - HOURS - 1 - PERCENT_CELLS),
+        max((cell_len(_label(*name)) for name in cells), default=0),
+    )
     beside = max(1, (console.width - label_cells - PERCENT_CELLS) // (HOURS + 1))
     for first in range(0, len(days), beside):
         for line in _block(cells, days[first : first + beside], label_cells, is_ascii=console.options.ascii_only):
@@ -64,7 +69,7 @@ def _block(cells: Cells, days: Sequence[date], label_cells: int, *, is_ascii: bo
     yield Text(" " * label_cells + "".join(f" {day!s:<{HOURS}}" for day in days))
     yield Text(" " * label_cells + "".join(" " + "".join(f"{hour:<6}" for hour in range(0, HOURS, 6)) for _ in days))
     for name, found in cells.items():
-        line = Text(set_cell_size(_label(*name), label_cells))
+        line = Text(_fitted(_label(*name), label_cells, is_ascii=is_ascii))
         for day in days:
             line.append(" ")
             for hour in range(HOURS):
@@ -92,6 +97,16 @@ def _percent(hours: Sequence[Hour]) -> str:
 
 def _label(exchange: str, symbol: str) -> str:
     return printable(f"{exchange} {symbol}")
+
+
+def _fitted(label: str, cells: int, *, is_ascii: bool) -> str:
+    """Give a label so wide; of one that is too long begin and end, since contracts differ in what comes last."""
+    if cell_len(label) <= cells:
+        return set_cell_size(label, cells)
+    begin, end = set_cell_size(label, cells // 2), label
+    while cell_len(end) >= cells - cells // 2:
+        end = end[1:]
+    return set_cell_size(f"{begin}{'~' if is_ascii else '…'}{end}", cells)
 
 
 def _legend(*, is_ascii: bool) -> Text:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from typer.testing import Result
 
 from cli.heat import MARKS, NONE, NOTHING, mark_of
@@ -111,6 +112,26 @@ def test_the_strip(stored: None, k2: K2) -> None:
     assert sum(one["expected"] for one in hours) == 10
     where = {"exchange": "binance", "symbol": "BTCUSDT", "hour": "2024-08-09T20:00:00Z"}
     assert hours[0] == {**where, "expected": 1, "stored": 1, "missing": 0}
+
+
+@pytest.mark.parametrize("columns", [50, 60, 80, 200])
+def test_contracts_of_one_name_are_told_apart(settings: Settings, k2: K2, columns: int) -> None:
+    """A long name keeps its begin and end, beside a whole strip, also in a narrow terminal."""
+    names = ["BTCUSDT_240927-C", "BTCUSDT_241227-C", "日本" * 100]
+    rows = [row(1, 20, exchange="binance-futures", symbol=name) for name in names]
+    append(made(settings, TableName.TRADES), rows)
+    lines = k2("completeness", "--heat", columns=columns).stdout.splitlines()[2:5]
+    assert [len({line[:place] for line in lines}) for place in (7, 32)] == [1, 3]
+    assert all(line.endswith("█··· 100.00 %") and cell_len(line) <= columns for line in lines)
+
+
+def test_a_strip_that_leaves_older_days_out_says_so(settings: Settings, k2: K2) -> None:
+    """Where no first day is asked for it has the newest, and the sum below it is that of all."""
+    append(made(settings, TableName.TRADES), [row(1, 0), row(16, 24 * 7)])
+    shown = k2("completeness", "--heat")
+    assert ("2024-08-09" in shown.stdout, "the newest 7 of 8 days" in shown.stderr) == (False, True)
+    shown = k2("completeness", "--heat", "--start", "2024-08-09")
+    assert ("2024-08-09" in shown.stdout, "the newest" in shown.stderr) == (True, False)
 
 
 def test_the_strip_of_nothing(settings: Settings, k2: K2) -> None:
