@@ -1,7 +1,9 @@
 """The demo's report: tables for people, one JSON document for programs."""
 
 import shlex
+import shutil
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -100,6 +102,12 @@ def _gaps(outcome: Outcome) -> Table:
     return table
 
 
+def _k2() -> str:
+    """Give the command by which a shell finds `k2`: `make demo` puts no environment on its path."""
+    beside = Path(sys.executable).with_name("k2")
+    return shlex.quote(str(beside)) if shutil.which("k2") is None and beside.exists() else "k2"
+
+
 def _lines(outcome: Outcome) -> list[str]:
     plan, settings = outcome.plan, outcome.settings
     catalog = "" if settings.catalog == "k2" else f"K2_CATALOG={settings.catalog} "
@@ -116,7 +124,7 @@ def _lines(outcome: Outcome) -> list[str]:
         kill,
         f"Tables: {settings.data_dir / 'warehouse'}",
         f"Dead letters: {settings.dead_letter_folder}",
-        f"Look further: {catalog}K2_DATA_DIR={folder} k2 gaps",
+        f"Look further: {catalog}K2_DATA_DIR={folder} {_k2()} gaps",
         "[bold green]All that was injected was found, and nothing else.[/]"
         if outcome.ok
         else "[bold red]What was found differs from what was injected.[/]",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -117,6 +118,19 @@ def test_report_fits_its_width(outcome: Outcome, capsys: pytest.CaptureFixture[s
     assert all(check.name in text for check in outcome.checks)
     assert "DIFFERS" not in text
     assert "BROKEN" not in text
+
+
+def test_the_command_to_look_further_is_found(
+    outcome: Outcome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no `k2` is on the path it is named with its folder, as the shell needs it."""
+    monkeypatch.setenv("PATH", "")
+    print_outcome(outcome, as_json=False)
+    (command,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Look further: "))
+    assert Path(shlex.split(command)[-2]).is_file()
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    print_outcome(outcome, as_json=False)
+    assert " k2 gaps\n" in capsys.readouterr().out
 
 
 def test_document_is_what_was_printed(outcome: Outcome, report: dict[str, Any]) -> None:
