@@ -7,7 +7,7 @@ import typer
 
 from cli.arguments import given_span
 from cli.console import Json, say_json
-from cli.rows import Name, print_table, spell_time
+from cli.rows import Name, print_table, spell_count, spell_time
 from query.audit import Audit, AuditedCommit
 from query.audit import audit as find_commits
 from runtime.settings import read_settings
@@ -71,7 +71,8 @@ def _name(snapshot_id: int | None) -> object:
 def _sum_up(found: Audit) -> None:
     expired = sum(one.expired for one in found.commits)
     rows = sum(one.rows for one in found.commits if not one.undone)
-    typer.echo(f"{len(found.commits):,} commits with {rows:,} rows; {expired:,} snapshots have expired", err=True)
+    counts = spell_count(len(found.commits), "commit"), spell_count(rows, "row"), spell_count(expired, "snapshot")
+    typer.echo("{} with {}; {} expired".format(*counts), err=True)
     if undone := sum(one.undone for one in found.commits):
         typer.echo(f"{undone:,} commits, not in these rows, were undone: the table was put back behind them", err=True)
     for one in found.commits:

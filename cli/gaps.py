@@ -8,7 +8,7 @@ import typer
 
 from cli.arguments import given_text, given_time
 from cli.console import Json, say_json
-from cli.rows import Name, print_table, spell_seconds, spell_time
+from cli.rows import Name, print_table, spell_count, spell_seconds, spell_time
 from query.gaps import Gap, Which, is_known
 from query.gaps import gaps as find_gaps
 from runtime.settings import read_settings
@@ -61,9 +61,9 @@ def _show(rows: Sequence[Gap], which: Which) -> None:
     missing = [row.missing for row in rows if row.filled_at is None]
     late = [row.missing for row in rows if row.filled_at is not None]
     if which is not Which.FILLED:
-        typer.echo(f"{sum(missing):,} missing in {len(missing):,} ranges", err=True)
+        typer.echo(f"{sum(missing):,} missing in {spell_count(len(missing), 'range')}", err=True)
     if which is not Which.OPEN:
-        typer.echo(f"{sum(late):,} filled in {len(late):,} ranges", err=True)
+        typer.echo(f"{sum(late):,} filled in {spell_count(len(late), 'range')}", err=True)
 
 
 _OPEN: Final = ("exchange", "symbol", "session", "first", "last", "missing", "open_for")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-__all__ = ["Name", "print_table", "printable", "spell_seconds", "spell_time"]
+__all__ = ["Name", "print_table", "printable", "spell_count", "spell_seconds", "spell_time"]
 
 _TEXT_WIDTH_MIN: Final = 16
 """A longer text may be folded to so many characters, and to no fewer."""
@@ -87,6 +87,15 @@ def _cell(value: object) -> str:
 def printable(text: str) -> str:
     """Give a text that came in a message, so that it does not steer the terminal."""
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def spell_count(count: int, one: str) -> str:
+    """Give so many of what is named.
+
+    >>> [spell_count(count, "range") for count in (0, 1, 1_000)]
+    ['0 ranges', '1 range', '1,000 ranges']
+    """
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
 
 
 def spell_seconds(seconds: float) -> str:

@@ -56,7 +56,7 @@ def test_audit(commits: Settings, k2: K2) -> None:
     assert [second["parent_id"], third["parent_id"]] == [first["snapshot_id"], second["snapshot_id"]]
     assert third["expired"] is False
     assert result.exit_code == 0
-    assert "3 commits with 3 rows; 2 snapshots have expired" in result.stderr
+    assert "3 commits with 3 rows; 2 snapshots expired" in result.stderr
 
 
 def test_tables_for_people_fit(commits: Settings, k2: K2) -> None:

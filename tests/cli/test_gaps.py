@@ -53,7 +53,7 @@ def test_filled_gaps(ledger: None, k2: K2) -> None:
     assert "2024-08-09 00:01" in shown.stdout
     assert all(len(line) <= 80 for line in shown.stdout.splitlines())
     assert "5 missing in 3 ranges" in shown.stderr
-    assert "1 filled in 1 ranges" in shown.stderr
+    assert "1 filled in 1 range\n" in shown.stderr
     assert "missing" not in k2("gaps", "--filled").stderr
     both = k2("gaps", "--filled", "--all")
     assert (both.exit_code, both.stdout) == (2, "")
