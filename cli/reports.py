@@ -30,12 +30,24 @@ def reconcile(*, as_json: Json = False) -> None:
 
 
 def _reasons(settings: Settings, rows: list[Reconciliation]) -> Iterator[str]:
-    """Give what a wrong setting, or another hand on the table, makes of the sums."""
+    """Give how far each sum is out, and what a wrong setting, or another hand on the table, makes of it."""
+    yield from (_difference(row) for row in rows if row.received and not row.holds)
     foreign = [f"{row.topic}:{row.partition}" for row in rows if row.stored and not row.received]
     if foreign:
         yield f"rows of {', '.join(foreign)} are in the table without any progress: the job did not write them"
     if not settings.dead_letter_folder.is_dir():
         yield f"there is no folder {settings.dead_letter_folder}, so no dead letter was counted; K2_DLQ_DIR names it"
+
+
+def _difference(row: Reconciliation) -> str:
+    lacking = row.received - row.stored - row.duplicates - row.dead_letters - row.skipped
+    if lacking > 0:
+        what = f"{lacking:,} of {row.received:,} received are neither stored nor anywhere else"
+    elif lacking < 0:
+        what = f"{-lacking:,} more accounted for than received"
+    else:
+        what = "the sum comes out, but one is there twice, or rows or letters are not as many as the progress says"
+    return f"{row.topic}:{row.partition}: {what}"
 
 
 def _print(title: str, row_type: type[Any], rows: list[Any], *, as_json: bool) -> None:

@@ -50,6 +50,18 @@ def test_reconcile(settings: Settings, letters: list[int], *, holds: bool) -> No
     assert ("NO" in shown.stdout) is not holds
 
 
+@pytest.mark.parametrize(
+    ("received", "says"),
+    [(7, "3 of 7 received are neither"), (3, "1 more accounted for"), (4, "the sum comes out, but")],
+)
+def test_how_far_a_sum_is_out_is_told(settings: Settings, received: int, says: str) -> None:
+    """By topic partition, on stderr."""
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(0), trade(1)])
+    set_progress(table, progress(offset=4, received=received, stored=1, duplicates=2))
+    assert f"trades:0: {says}" in k2("reconcile").stderr
+
+
 @pytest.mark.parametrize("command", ["gaps", "completeness", "audit", "reconcile"])
 @pytest.mark.parametrize(
     ("environment", "says"),
