@@ -183,7 +183,7 @@ def test_a_gap_of_5_000_000_filled_from_both_ends_and_the_middle(make: Callable[
 
 
 def test_the_state_of_a_gap_of_5_000_000_is_small() -> None:
-    """A snapshot of a symbol with such a gap, thousands of its numbers filled, is below a kilobyte."""
+    """A snapshot of a symbol with such a gap, thousands of its numbers filled, is below 3 kB."""
     form = Columnar()
     form.track([Row(1, 0), Row(5_000_002, 1), *(Row(number, 1) for number in range(5_000_001, 4_997_001, -1))])
     assert len(pickle.dumps(form.tracker.snapshot())) < 3_000
