@@ -17,6 +17,13 @@ class K2(Commands):
     table: ClassVar[Mapping[str, Command]] = {
         "produce": Command("cli.produce", "produce", "Publish captures to Kafka, each line as it is."),
         "demo": Command("cli.demo", "demo", "A market with known faults, captured by the job and compared."),
+        "symbols": Command("cli.market", "symbols", "Exchanges and symbols, with the number of their trades."),
+        "trades": Command("cli.market", "trades", "Trades, as stored."),
+        "latest": Command("cli.market", "latest", "The latest trade of each symbol."),
+        "ohlcv": Command("cli.market", "ohlcv", "Bars of any interval."),
+        "vwap": Command("cli.market", "vwap", "Prices weighted by quantity."),
+        "twap": Command("cli.market", "twap", "Prices weighted by time."),
+        "sql": Command("cli.market", "sql", "Free SQL over the tables, in a sandbox."),
         "dlq": Command("cli.dlq", "app", "Dead letters: messages set aside, with their reasons."),
         "gaps": Command("cli.gaps", "gaps", "Sequence numbers that are missing, and those that came late."),
         "completeness": Command("cli.completeness", "completeness", "How much of each symbol and day is there."),

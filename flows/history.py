@@ -14,8 +14,8 @@ from connectors.iceberg.filters import any_of, rows_from
 from connectors.iceberg.progress import progress_of
 from flows.columns import contents_of, pair_numbers
 from flows.ids import TableIds
-from query.engine import open_engine
 from query.gaps import missing_ranges
+from query.pool import open_engine
 from runtime.catalog import find_table
 from runtime.settings import Settings
 from trades.groups import group_of

@@ -9,8 +9,9 @@ from typing import Any, Final
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from query.engine import Engine, open_engine
+from query.engine import Engine
 from query.filters import equal
+from query.pool import open_engine
 from query.tables import check_columns, existing_table
 from runtime.catalog import find_table
 from runtime.settings import Settings
@@ -173,7 +174,7 @@ _EVERY: Final = f"""
         ) > 1 AS undone
         FROM each LEFT JOIN there USING (sequence_number)
     )
-"""  # noqa: S608  names of columns, no values
+"""
 _CHOSEN: Final = """
     SELECT * FROM commits
     WHERE committed_at >= coalesce($start::TIMESTAMPTZ, committed_at)
@@ -188,4 +189,4 @@ _SUMMED: Final = f"""
     SELECT writer, topic, partition, max("offset") AS "offset",
            {", ".join(f"sum({name})::BIGINT AS {name}" for name in _COUNTS)}
     FROM moves GROUP BY writer, topic, partition
-"""  # noqa: S608  as above
+"""

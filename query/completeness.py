@@ -23,8 +23,9 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from query.audit import progress_as_of
-from query.engine import Engine, open_engine
+from query.engine import Engine
 from query.filters import equal
+from query.pool import open_engine
 from query.tables import check_columns, existing_table
 from runtime.settings import Settings
 from trades.groups import group_of
@@ -288,4 +289,4 @@ _SPANS: Final = f"""
     SELECT exchange, symbol, span, sum(stored) AS stored, sum(missing) AS missing,
            count(*) FILTER (session > 0) AS sessions
     FROM both_kinds GROUP BY exchange, symbol, span ORDER BY exchange, symbol, span
-"""  # noqa: S608  parts of a query, no values
+"""

@@ -1,78 +1,91 @@
-"""DuckDB in memory over files that PyIceberg plans: the tables' own rows, within limits."""
+"""One connection to DuckDB in memory, on which tables are shown under names, and queries are bounded."""
 
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from itertools import chain, islice
+from typing import Any, Final, NamedTuple
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import DataScan, Table
 
-from runtime.settings import Settings
-from trades.errors import K2Error, SettingsError, TableError, UnreachableError
+from trades.errors import K2Error, TableError
 
-__all__ = ["Engine", "QueryMemoryError", "QueryTimeoutError", "open_engine"]
+__all__ = [
+    "Engine",
+    "Limits",
+    "QueryCancelledError",
+    "QueryError",
+    "QueryMemoryError",
+    "QueryTimeoutError",
+    "Rows",
+]
 
+BATCH_ROWS: Final = 65_536
 LOCAL_SCHEMES: Final = {"", "file"}
+
+
+class QueryError(K2Error, ValueError):
+    """A query cannot be answered as it is asked."""
+
+    exit_code = 2
 
 
 class QueryTimeoutError(K2Error, TimeoutError):
     """A query took longer than it may."""
 
+    exit_code = 2
+
 
 class QueryMemoryError(K2Error, MemoryError):
     """A query needs more memory than it may have."""
 
-
-@contextmanager
-def open_engine(settings: Settings) -> Iterator["Engine"]:
-    """Give an engine with the settings' memory limit and timeout; what it spills to disk goes with it.
-
-    Raises:
-        SettingsError: the memory limit is none that DuckDB can have.
-        QueryMemoryError: within the block, a query needs more.
-        UnreachableError: within the block, a file of a table cannot be read.
-    """
-    try:
-        with tempfile.TemporaryDirectory(prefix="k2-query-") as spill, _connected(settings, spill) as connection:
-            yield Engine(connection, settings.query_timeout_seconds)
-    except duckdb.OutOfMemoryException as error:
-        raise QueryMemoryError(f"the query needs more memory than {_limit(settings)} gives it; raise it") from error
-    except duckdb.IOException as error:
-        raise UnreachableError(f"a file of the table cannot be read: {_first_line(error)}") from error
+    exit_code = 2
 
 
-@contextmanager
-def _connected(settings: Settings, spill: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    # nothing is downloaded at run time
-    fixed = {"temp_directory": spill, "autoinstall_known_extensions": "false"}
-    try:
-        connection = duckdb.connect(config={"memory_limit": settings.query_memory_limit, **fixed})
-    except duckdb.ParserException as error:
-        raise SettingsError(f"{_limit(settings)}: {_first_line(error)}") from error
-    with connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        yield connection
+class QueryCancelledError(K2Error):
+    """A query was stopped, since nobody waits for its answer any more."""
 
 
-def _limit(settings: Settings) -> str:
-    return f"K2_QUERY_MEMORY_LIMIT={settings.query_memory_limit}"
+class Limits(NamedTuple):
+    """What one query may take."""
+
+    timeout_seconds: float
+    memory: str
+    """As the setting says it, for people."""
+    result_bytes_max: int
+    """Of a result that is held whole; DuckDB does not count it as its own memory."""
 
 
-def _first_line(error: duckdb.Error) -> str:
-    return str(error).partition("\n")[0]
+class Rows(NamedTuple):
+    """A result as it comes, at most 65,536 rows at a time."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+    def first(self, count: int) -> "Rows":
+        """Give so many of them at the most."""
+        return Rows(self.schema, _first(self.batches, count))
 
 
 class Engine:
-    """A connection on which tables are shown under names, and queries bounded in time."""
+    """A connection on which tables are shown under names, and each query has a time limit.
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, timeout_seconds: float) -> None:
+    One thread uses it at a time; `cancel` may be called from any.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, limits: Limits, folders: Iterable[str] = ()) -> None:
+        """Take a connection that may read local files in some folders."""
         self._connection = connection
-        self._timeout_seconds = timeout_seconds
+        self._limits = limits
+        self._folders = tuple(folders)
+        self._views: set[str] = set()
+        self._registered: set[str] = set()
+        self._is_cancelled = False
 
     def show(
         self,
@@ -84,25 +97,32 @@ class Engine:
     ) -> None:
         """Show an Iceberg table's rows under a name, as of a snapshot (the current one by default).
 
-        `where` leaves out whole files that hold no row that fits; the rows are for the query to filter.
+        `where` leaves out whole files that hold no row that fits; the rows are for the query to filter. Files that
+        DuckDB cannot open itself, on S3 for one, are read through Arrow, with the query's columns and filters.
 
         Raises:
             TableError: the table has delete files, which are not applied here.
         """
         scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
         files = _planned_files(table, scan)
+        paths = [PyArrowFileIO.parse_location(file)[2] for file in files]
         if not files:
-            self.show_arrow(name, schema_to_pyarrow(table.schema(), include_field_ids=False).empty_table())
-        elif all(_is_local(file) for file in files):
-            paths = [PyArrowFileIO.parse_location(file)[2] for file in files]
-            # the folders' names repeat columns: DuckDB must not read values out of them
+            self.show_none(name, table)
+        elif all(map(self._is_readable, files, paths)):
+            # The folders' names repeat columns: DuckDB must not read values out of them.
             self._connection.read_parquet(paths, hive_partitioning=False).create_view(name)
+            self._views.add(name)
         else:
-            self.show_arrow(name, scan.to_arrow())
+            self.show_arrow(name, _dataset(table, scan, files, paths))
 
-    def show_arrow(self, name: str, rows: pa.Table) -> None:
-        """Show an Arrow table's rows under a name."""
+    def show_none(self, name: str, table: Table) -> None:
+        """Show an Iceberg table's columns under a name, without any row."""
+        self.show_arrow(name, schema_to_pyarrow(table.schema(), include_field_ids=False).empty_table())
+
+    def show_arrow(self, name: str, rows: pa.Table | ds.Dataset) -> None:
+        """Show an Arrow table's rows, or a dataset's, under a name."""
         self._connection.register(name, rows)
+        self._registered.add(name)
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """Give the rows of `table`, a dictionary each."""
@@ -110,22 +130,90 @@ class Engine:
         return rows
 
     def table(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
-        """Run a statement, its values as parameters only.
+        """Run a statement, its values as parameters only; give the result whole.
 
         Raises:
             QueryTimeoutError: it took longer than `K2_QUERY_TIMEOUT_SECONDS`, and was stopped.
+            QueryMemoryError: it, or its result, needs more memory than `K2_QUERY_MEMORY_LIMIT`.
+            QueryCancelledError: `cancel` was called meanwhile.
         """
-        timer = threading.Timer(self._timeout_seconds, self._connection.interrupt)
+        with self.rows(sql, parameters) as rows:
+            return pa.Table.from_batches(self._held(rows.batches), rows.schema)
+
+    @contextmanager
+    def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[Rows]:
+        """Run a statement likewise, and give its rows as they come; the time limit is that of the whole block.
+
+        The first rows are there when the block begins, so that what prevents them is told there.
+        """
+        with self._timed():
+            reader = self._connection.execute(sql, parameters or {}).to_arrow_reader(BATCH_ROWS)
+            first = [*islice(reader, 1)]
+            yield Rows(reader.schema, chain(first, reader))
+
+    @contextmanager
+    def relation(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[duckdb.DuckDBPyRelation]:
+        """Give a statement as a DuckDB relation; the time limit is that of the whole block."""
+        with self._timed():
+            yield self._connection.sql(sql, params=parameters or {})
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        timer = threading.Timer(self._limits.timeout_seconds, self._connection.interrupt)
+        timer.daemon = True
         timer.start()
         try:
-            return self._connection.execute(sql, parameters or {}).to_arrow_table()
+            yield
         except duckdb.InterruptException as error:
-            raise QueryTimeoutError(
-                f"the query took longer than {self._timeout_seconds:g} s and was stopped; "
-                "narrow it, or raise K2_QUERY_TIMEOUT_SECONDS"
-            ) from error
+            raise self._interrupted() from error
         finally:
             timer.cancel()
+
+    def tables_in(self, sql: str) -> set[str]:
+        """Give the names of the tables that a statement asks for."""
+        return self._connection.get_table_names(sql)
+
+    def cancel(self) -> None:
+        """Stop the query that runs, and those that come."""
+        self._is_cancelled = True
+        self._connection.interrupt()
+
+    def clear(self) -> None:
+        """Show nothing any more."""
+        for name in self._registered:
+            self._connection.unregister(name)
+        for name in self._views:
+            self._connection.execute(f'DROP VIEW IF EXISTS "{name}"')
+        self._registered.clear()
+        self._views.clear()
+
+    def _is_readable(self, file: str, path: str) -> bool:
+        is_local = PyArrowFileIO.parse_location(file)[0] in LOCAL_SCHEMES
+        return is_local and any(path.startswith(folder) for folder in self._folders)
+
+    def _held(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        held_bytes = 0
+        for batch in batches:
+            held_bytes += batch.nbytes
+            if held_bytes > self._limits.result_bytes_max:
+                raise QueryMemoryError(
+                    f"the result is larger than K2_QUERY_MEMORY_LIMIT={self._limits.memory}; limit it, or raise that"
+                )
+            yield batch
+
+    def _interrupted(self) -> K2Error:
+        if self._is_cancelled:
+            return QueryCancelledError("the query was stopped: nobody waits for its answer any more")
+        return QueryTimeoutError(
+            f"the query took longer than {self._limits.timeout_seconds:g} s and was stopped; "
+            "narrow it, or raise K2_QUERY_TIMEOUT_SECONDS"
+        )
+
+
+def _first(batches: Iterator[pa.RecordBatch], count: int) -> Iterator[pa.RecordBatch]:
+    while count > 0 and (batch := next(batches, None)) is not None:
+        yield batch.slice(0, count)
+        count -= batch.num_rows
 
 
 def _planned_files(table: Table, scan: DataScan) -> list[str]:
@@ -137,5 +225,10 @@ def _planned_files(table: Table, scan: DataScan) -> list[str]:
     return [task.file.file_path for task in tasks]
 
 
-def _is_local(file: str) -> bool:
-    return PyArrowFileIO.parse_location(file)[0] in LOCAL_SCHEMES
+def _dataset(table: Table, scan: DataScan, files: list[str], paths: list[str]) -> pa.Table | ds.Dataset:
+    """Give the rows of files wherever PyIceberg can read them, where it can without reading any yet."""
+    if not isinstance(table.io, PyArrowFileIO):
+        return scan.to_arrow()
+    scheme, host, _ = PyArrowFileIO.parse_location(files[0], table.io.properties)
+    schema = schema_to_pyarrow(scan.projection(), include_field_ids=False)
+    return ds.dataset(paths, schema=schema, format="parquet", filesystem=table.io.fs_by_scheme(scheme, host))

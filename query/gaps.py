@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from pyiceberg.table import Table
 
-from query.engine import Engine, open_engine
+from query.engine import Engine
 from query.filters import equal
+from query.pool import open_engine
 from query.tables import check_columns, existing_table
 from runtime.settings import Settings
 from trades.gap_pieces import Piece, Told, pieces, still_open

@@ -9,7 +9,8 @@ import msgspec
 import pyarrow as pa
 import structlog
 
-from query.engine import Engine, open_engine
+from query.engine import Engine
+from query.pool import open_engine
 from query.tables import check_columns, existing_table
 from runtime.dead_letter_files import Line, committed_lines, read_coordinates, recorded_letters
 from runtime.settings import Settings

@@ -21,7 +21,7 @@ _NAMESPACE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _SERVER: Final = re.compile(
     r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?(\[[0-9a-f:.%]+\]|[^\s:/\[\]]+)(:(?P<port>\d{1,5}))?", re.IGNORECASE
 )
-_MEMORY: Final = re.compile(r"\d+(\.\d+)?\s*[KMGT]i?B", re.IGNORECASE)
+_MEMORY: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
 
 
 class TopicVenue(NamedTuple):
@@ -134,6 +134,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take only what `read_settings` hands in, so that a test's environment is the whole one."""
         return (init_settings,)
+
+    @property
+    def query_memory_limit_bytes(self) -> int:
+        """The memory limit as a number: a kB has 1,000 bytes, a KiB 1,024."""
+        match = _MEMORY.fullmatch(self.query_memory_limit)
+        assert match is not None, "checked when it was read"
+        number, unit, binary = match.groups()
+        return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit.upper()) + 1))
 
     @property
     def dead_letter_folder(self) -> Path:

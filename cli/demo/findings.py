@@ -8,8 +8,9 @@ from typing import Any, Final
 import structlog
 
 from cli.demo.books import GAP_LARGE_MIN, Missing, SetAside
-from query.engine import Engine, open_engine
+from query.engine import Engine
 from query.gaps import gaps
+from query.pool import open_engine
 from query.reports import ExchangeSummary, Reconciliation, reconcile, summary
 from runtime.catalog import find_table
 from runtime.dead_letter_files import letters_in

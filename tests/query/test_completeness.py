@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from connectors.iceberg.tables import TableName
 from query.completeness import _SEEN, DAY_US, HOUR_US, Asked, _counted, _show_off_book, by_day, by_hour
-from query.engine import open_engine
+from query.pool import open_engine
 from runtime.settings import Settings
 from tests.connectors.iceberg.pieces import DAY, Row, piece_of, read_to, settings_in, writer_of
 from tests.query.tables import EPOCH, append, made, trade

@@ -12,7 +12,8 @@ from pyiceberg.expressions import EqualTo
 from pyiceberg.table import Table
 
 from connectors.iceberg.tables import TableName
-from query.engine import Engine, QueryMemoryError, QueryTimeoutError, open_engine
+from query.engine import Engine, QueryMemoryError, QueryTimeoutError
+from query.pool import open_engine
 from runtime.settings import Settings
 from tests.query.tables import EPOCH, append, made, trade
 from trades.errors import K2Error, SettingsError, TableError, UnreachableError

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.iceberg.tables import TableName
-from query.engine import open_engine
 from query.gaps import Which, gaps, missing_ranges
+from query.pool import open_engine
 from runtime.settings import Settings
 from tests.query.tables import EPOCH, append, event, made
 from trades.history import SessionKey

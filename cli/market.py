@@ -1,0 +1,159 @@
+"""The commands that ask for trades: rows, symbols, bars, average prices, and free SQL."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from cli.answers import Output, say_rows, shown_limit
+from cli.arguments import given_text
+from cli.console import Json
+from query import questions
+from query.asked import as_of_in
+from query.market import open_market
+from query.questions import Question
+from runtime.settings import read_settings
+
+__all__ = ["latest", "ohlcv", "sql", "symbols", "trades", "twap", "vwap"]
+
+Exchange = Annotated[str | None, typer.Option(parser=given_text, help="Only of an exchange.")]
+Symbol = Annotated[str | None, typer.Option(parser=given_text, help="Only of a symbol.")]
+Start = Annotated[str | None, typer.Option(help="Venue times from this on: RFC 3339, or a day.")]
+End = Annotated[str | None, typer.Option(help="Venue times before this.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="So many rows at the most; a table shows 100 by default.")]
+AsOf = Annotated[str | None, typer.Option(help="The table as of then: a time, or the id of a snapshot.")]
+Bar = Annotated[str, typer.Option(help="Length of a bar: 500ms, 1s, 5m, 1h, 1d, 1w.")]
+Interval = Annotated[str | None, typer.Option(help="By intervals: 500ms, 1s, 5m, 1h, 1d, 1w; all together by default.")]
+
+_OF_A_TRADE: Final = ("exchange", "symbol", "timestamp", "sequence", "side", "price", "quantity")
+"""What people look for; a file or JSON has all columns."""
+
+
+def symbols(
+    *,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    start: Start = None,
+    end: End = None,
+    limit: Limit = None,
+    as_of: AsOf = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """List each exchange and symbol, with the number of its trades."""
+    asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
+    _answer("Symbols", questions.symbols, asked, limit, output, as_json=as_json)
+
+
+def trades(
+    *,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    start: Start = None,
+    end: End = None,
+    limit: Limit = None,
+    as_of: AsOf = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """List trades, the oldest first by venue time."""
+    asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
+    _answer("Trades", questions.trades, asked, limit, output, as_json=as_json, columns=_OF_A_TRADE)
+
+
+def latest(
+    *,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    start: Start = None,
+    end: End = None,
+    limit: Limit = None,
+    as_of: AsOf = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Show the latest trade of each symbol, by venue time."""
+    asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
+    _answer("Latest trades", questions.latest, asked, limit, output, as_json=as_json, columns=_OF_A_TRADE)
+
+
+def ohlcv(
+    *,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    start: Start = None,
+    end: End = None,
+    interval: Bar = "1m",
+    limit: Limit = None,
+    as_of: AsOf = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Show bars: open, high, low, close, volume and average price. One without trades is left out."""
+    asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of, "interval": interval}
+    _answer(f"Bars of {interval}", questions.ohlcv, asked, limit, output, as_json=as_json)
+
+
+def vwap(
+    *,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    start: Start = None,
+    end: End = None,
+    interval: Interval = None,
+    limit: Limit = None,
+    as_of: AsOf = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Show each symbol's average price, weighted by quantity."""
+    asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of, "interval": interval}
+    _answer("Prices weighted by quantity", questions.vwap, asked, limit, output, as_json=as_json)
+
+
+def twap(
+    *,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    start: Start = None,
+    end: End = None,
+    interval: Interval = None,
+    limit: Limit = None,
+    as_of: AsOf = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Show each symbol's average price, weighted by how long it held: to the next trade, or to --end."""
+    asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of, "interval": interval}
+    _answer("Prices weighted by time", questions.twap, asked, limit, output, as_json=as_json)
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT, in DuckDB's SQL.")],
+    *,
+    limit: Limit = None,
+    as_of: AsOf = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a SELECT over the tables trades, sequence_events, commits and dead_letters; nothing else can be read."""
+    shown_limit(limit, output, as_json=as_json)
+    then = None if as_of is None else as_of_in(as_of)
+    with open_market(read_settings()) as market, market.sql(query, then) as rows:
+        say_rows("Answer", rows if limit is None else rows.first(limit), limit, output, as_json=as_json)
+
+
+def _answer(
+    title: str,
+    question: Callable[..., Question],
+    asked: dict[str, Any],
+    limit: int | None,
+    output: Path | None,
+    *,
+    as_json: bool,
+    columns: Sequence[str] | None = None,
+) -> None:
+    asked_for = question(**asked, limit=shown_limit(limit, output, as_json=as_json))
+    with open_market(read_settings()) as market, market.rows(asked_for) as rows:
+        say_rows(title, rows, limit, output, as_json=as_json, columns=columns)

@@ -1,0 +1,80 @@
+"""Rows as bytes: JSON, CSV, Parquet and Arrow, each written as the rows come."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from typing import Any, BinaryIO, Final, Protocol
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from query.engine import QueryError, Rows
+
+__all__ = ["Format", "json_lines", "to_json", "write"]
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    JSON = "json"
+    """One array of objects; decimals as strings with all their digits, times as RFC 3339."""
+    CSV = "csv"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+    """The IPC stream format."""
+
+
+class _Writer(Protocol):
+    def write_batch(self, batch: pa.RecordBatch) -> None: ...
+
+
+def write(rows: Rows, form: Format, stream: BinaryIO) -> int:
+    """Write rows to a stream; give how many there were.
+
+    Raises:
+        QueryError: CSV has no form for a column's type.
+    """
+    if form is Format.JSON:
+        return _write_json(rows, stream)
+    try:
+        with _OPEN[form](stream, rows.schema) as writer:
+            return sum(_written(writer, batch) for batch in rows.batches)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise QueryError(f"{form.value} has no form for a column: {error}; cast it, or ask for JSON") from error
+
+
+def to_json(value: object) -> bytes:
+    """Give a value as JSON: decimals as strings with all their digits, times as RFC 3339, bytes in base64."""
+    return msgspec.json.encode(value, enc_hook=str)
+
+
+def json_lines(rows: Rows) -> Iterator[bytes]:
+    """Give each row as an object, without anything between them."""
+    for batch in rows.batches:
+        yield from map(to_json, batch.to_pylist())
+
+
+def _write_json(rows: Rows, stream: BinaryIO) -> int:
+    count = 0
+    for line in json_lines(rows):
+        stream.write(b",\n" if count else b"[")
+        stream.write(line)
+        count += 1
+    stream.write(b"]\n" if count else b"[]\n")
+    return count
+
+
+def _written(writer: _Writer, batch: pa.RecordBatch) -> int:
+    writer.write_batch(batch)
+    return batch.num_rows
+
+
+_OPEN: Final[dict[Format, Callable[[BinaryIO, pa.Schema], AbstractContextManager[Any]]]] = {
+    Format.CSV: pa.csv.CSVWriter,
+    Format.PARQUET: pq.ParquetWriter,
+    # The stubs know no file object of Python's.
+    Format.ARROW: pa.ipc.new_stream,  # type: ignore[dict-item]
+}

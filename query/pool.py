@@ -1,0 +1,182 @@
+"""DuckDB in memory with a few connections, each lent to one query at a time."""
+
+import queue
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import TracebackType
+from typing import Final, Self
+
+import duckdb
+from pyiceberg.io.pyarrow import PyArrowFileIO
+
+from query.engine import Engine, Limits, QueryError, QueryMemoryError
+from runtime.catalog import find_table
+from runtime.settings import Settings
+from trades.errors import K2Error, SettingsError, UnreachableError
+
+__all__ = ["Pool", "QueryBusyError", "open_engine"]
+
+TABLES: Final = ("trades", "sequence_events", "commits")
+
+
+class QueryBusyError(K2Error, TimeoutError):
+    """All connections are taken, and were for as long as one may wait."""
+
+    exit_code = 3
+
+
+class Pool:
+    """A database in memory with the settings' memory limit, and `K2_QUERY_CONNECTIONS` connections to it.
+
+    It can read the tables' data files and nothing else: no other file, no extension, nothing from the network, and
+    none of that can be changed. What does not fit into memory spills to a folder that goes with the pool.
+    """
+
+    def __init__(self, settings: Settings, connections: int | None = None) -> None:
+        """Open it; `connections` wins over the setting.
+
+        Raises:
+            SettingsError: the memory limit is none that DuckDB can have.
+        """
+        self.settings = settings
+        self._limits = Limits(
+            settings.query_timeout_seconds, settings.query_memory_limit, settings.query_memory_limit_bytes
+        )
+        self._folders = _data_folders(settings)
+        self._count = connections or settings.query_connections
+        self._renewal = threading.Lock()
+        self._opened, self._free = self._open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; queries that still run are stopped."""
+        self._opened.close()
+
+    @contextmanager
+    def engine(self) -> Iterator[Engine]:
+        """Lend a connection; it waits for one at most as long as a query may take.
+
+        Raises:
+            QueryBusyError: none came free.
+            QueryMemoryError: within the block, a query needs more memory than there is.
+            QueryError: within the block, a query cannot be answered as it is asked.
+            UnreachableError: within the block, a file of a table cannot be read.
+        """
+        free = self._free
+        try:
+            connection = free.get(timeout=self._limits.timeout_seconds)
+        except queue.Empty:
+            raise QueryBusyError(
+                f"all {self._count} connections were taken for {self._limits.timeout_seconds:g} s; "
+                "try again, or raise K2_QUERY_CONNECTIONS"
+            ) from None
+        engine = Engine(connection, self._limits, self._folders)
+        try:
+            with _faults_named(self._limits):
+                yield engine
+        except (duckdb.FatalException, duckdb.InternalException) as error:
+            self._renew(free)
+            raise QueryError(f"DuckDB failed at the query, and was started anew: {_first_line(error)}") from error
+        finally:
+            with suppress(duckdb.Error):
+                engine.clear()
+            free.put(connection)
+
+    def _renew(self, broken: "queue.Queue[duckdb.DuckDBPyConnection]") -> None:
+        """Open another database: one that failed within itself answers no query any more."""
+        with self._renewal:
+            if self._free is broken:
+                self._opened.close()
+                self._opened, self._free = self._open()
+
+    def _open(self) -> "tuple[ExitStack, queue.Queue[duckdb.DuckDBPyConnection]]":
+        free: queue.Queue[duckdb.DuckDBPyConnection] = queue.Queue()
+        with ExitStack() as stack:
+            database = stack.enter_context(self._database(stack.enter_context(_spill_folder())))
+            for number in range(self._count):
+                connection = stack.enter_context(database.cursor())
+                # Views are of a schema, and those of two queries have one name.
+                connection.execute(f"CREATE SCHEMA connection_{number}")
+                connection.execute(f"USE connection_{number}")
+                connection.execute("SET TimeZone = 'UTC'")
+                free.put(connection)
+            database.execute("SET allowed_directories = $folders", {"folders": self._folders})
+            database.execute("SET enable_external_access = false")
+            database.execute("SET lock_configuration = true")
+            return stack.pop_all(), free
+
+    def _database(self, spill: str) -> duckdb.DuckDBPyConnection:
+        limit = self.settings.query_memory_limit
+        try:
+            return duckdb.connect(
+                config={
+                    "memory_limit": limit,
+                    "temp_directory": spill,
+                    # Nothing is downloaded at run time.
+                    "autoinstall_known_extensions": "false",
+                    "autoload_known_extensions": "false",
+                    # A name in a statement is never a variable of this program.
+                    "python_enable_replacements": "false",
+                }
+            )
+        except duckdb.ParserException as error:
+            raise SettingsError(f"K2_QUERY_MEMORY_LIMIT={limit}: {_first_line(error)}") from error
+
+
+@contextmanager
+def open_engine(settings: Settings, pool: Pool | None = None) -> Iterator[Engine]:
+    """Lend a connection of a pool; where there is none, of one that ends with the block.
+
+    Raises:
+        SettingsError: the memory limit is none that DuckDB can have.
+        QueryBusyError, QueryMemoryError, QueryError, UnreachableError: as `Pool.engine`.
+    """
+    if pool is not None:
+        with pool.engine() as engine:
+            yield engine
+        return
+    with Pool(settings, connections=1) as own, own.engine() as engine:
+        yield engine
+
+
+@contextmanager
+def _faults_named(limits: Limits) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise QueryMemoryError(
+            f"the query needs more memory than K2_QUERY_MEMORY_LIMIT={limits.memory} gives it; raise it"
+        ) from error
+    except duckdb.IOException as error:
+        raise UnreachableError(f"a file of the table cannot be read: {_first_line(error)}") from error
+    except duckdb.OutOfRangeException as error:
+        raise QueryError(f"a number of the result is beyond what its type can hold: {_first_line(error)}") from error
+
+
+def _spill_folder() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="k2-query-")
+
+
+def _data_folders(settings: Settings) -> list[str]:
+    """Give the local folders in which the tables' data files are, each with a slash at its end."""
+    locations = [str(settings.data_dir.absolute() / "warehouse")]
+    for name in TABLES:
+        table = find_table(settings, name)
+        if table is not None:
+            path = table.metadata.properties.get("write.data.path", f"{table.location()}/data")
+            locations.append(path)
+    parsed = (PyArrowFileIO.parse_location(location) for location in locations)
+    return sorted({f"{path.rstrip('/')}/" for scheme, _, path in parsed if scheme == "file"})
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).partition("\n")[0]
