@@ -104,11 +104,12 @@ def make_plan(seed: int, market: Market) -> Plan:
 
 
 def _with_ledgers_dropped(rng: Random, lives: list[Life]) -> Iterator[Life]:
-    """Drop the ledger before some lives whose store is gone as well."""
-    for before, life in zip([None, *lives], lives, strict=False):
+    """Drop the ledger before some lives whose store is gone as well, and of which no later life has one from before."""
+    for before, life, after in zip([None, *lives], lives, [*lives[1:], None], strict=False):
         is_free = before is not None and not any(fault.kind == "freeze" for fault in before.faults)
         is_alone = is_free and not (life.refused or life.is_elsewhere or life.is_back or life.is_put_back)
-        is_dropped = rng.random() < 0.5 and life.store in {"none", "lost"} and is_alone
+        is_gone = life.store == "lost" or (life.store == "none" and (after is None or after.store == "lost"))
+        is_dropped = rng.random() < 0.5 and is_gone and is_alone
         yield replace(life, is_ledger_dropped=True, before=()) if is_dropped else life
 
 
