@@ -104,11 +104,13 @@ def make_plan(seed: int, market: Market) -> Plan:
 
 
 def _with_ledgers_dropped(rng: Random, lives: list[Life]) -> Iterator[Life]:
-    """Drop the ledger before some lives whose store is gone as well, and of which no later life has one from before."""
-    for before, life, after in zip([None, *lives], lives, [*lives[1:], None], strict=False):
-        is_free = before is not None and not any(fault.kind == "freeze" for fault in before.faults)
+    """Drop the ledger before some lives whose store is gone, where nothing that knows it comes back later."""
+    for place, life in enumerate(lives):
+        before, later = lives[place - 1], lives[place + 1 :]
+        is_free = place > 0 and not any(fault.kind == "freeze" for fault in before.faults)
         is_alone = is_free and not (life.refused or life.is_elsewhere or life.is_back or life.is_put_back)
-        is_gone = life.store == "lost" or (life.store == "none" and (after is None or after.store == "lost"))
+        is_gone = life.store == "lost" or (life.store == "none" and (not later or later[0].store == "lost"))
+        is_gone = is_gone and not any(other.is_put_back for other in later)
         is_dropped = rng.random() < 0.5 and is_gone and is_alone
         yield replace(life, is_ledger_dropped=True, before=()) if is_dropped else life
 
