@@ -148,8 +148,9 @@ class Engine:
         """
         with self._timed():
             reader = self._connection.execute(sql, parameters or {}).to_arrow_reader(BATCH_ROWS)
-            first = [*islice(reader, 1)]
-            yield Rows(reader.schema, chain(first, reader))
+            batches = _batches(reader)
+            first = [*islice(batches, 1)]
+            yield Rows(reader.schema, chain(first, batches))
 
     @contextmanager
     def relation(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[duckdb.DuckDBPyRelation]:
@@ -208,6 +209,26 @@ class Engine:
             f"the query took longer than {self._limits.timeout_seconds:g} s and was stopped; "
             "narrow it, or raise K2_QUERY_TIMEOUT_SECONDS"
         )
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Give what is read, and DuckDB's errors as its own: Arrow passes on their text alone."""
+    try:
+        yield from reader
+    except OSError as error:
+        text = str(error)
+        kind = next((kind for begin, kind in _ERRORS.items() if text.startswith(begin)), duckdb.Error)
+        raise kind(text) from error
+
+
+_ERRORS: Final[Mapping[str, type[duckdb.Error]]] = {
+    "FATAL Error": duckdb.FatalException,
+    "INTERNAL Error": duckdb.InternalException,
+    "INTERRUPT Error": duckdb.InterruptException,
+    "IO Error": duckdb.IOException,
+    "Out of Memory Error": duckdb.OutOfMemoryException,
+    "Out of Range Error": duckdb.OutOfRangeException,
+}
 
 
 def _first(batches: Iterator[pa.RecordBatch], count: int) -> Iterator[pa.RecordBatch]:

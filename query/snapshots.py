@@ -14,7 +14,7 @@ NO_SNAPSHOT = 0
 
 
 def snapshot_as_of(table: Table, as_of: AsOf | None) -> int | None:
-    """Give the id of the snapshot that was the table at a time, None for the one that is; an id is only looked up.
+    """Give the id of the last snapshot kept that was the table by a time, None for the one that is; an id is looked up.
 
     Raises:
         QueryError: no such snapshot is kept.
@@ -25,15 +25,14 @@ def snapshot_as_of(table: Table, as_of: AsOf | None) -> int | None:
         if table.metadata.snapshot_by_id(as_of) is None:
             raise QueryError(f"as_of: table {_name(table)} keeps no snapshot {as_of}; k2 audit lists those it had")
         return as_of
-    found = table.snapshot_as_of_timestamp(int(as_of.timestamp() * 1_000))
-    return found.snapshot_id if found is not None else _before_all(table, as_of)
-
-
-def _before_all(table: Table, as_of: datetime) -> int:
-    log = table.metadata.snapshot_log
-    first = table.metadata.snapshot_by_id(log[0].snapshot_id) if log else None
-    if first is not None and first.parent_snapshot_id is not None:
-        oldest = datetime.fromtimestamp(log[0].timestamp_ms / 1_000, UTC)
+    snapshots = (table.metadata.snapshot_by_id(entry.snapshot_id) for entry in table.metadata.snapshot_log)
+    kept = [snapshot for snapshot in snapshots if snapshot is not None]
+    then = [snapshot for snapshot in kept if snapshot.timestamp_ms <= as_of.timestamp() * 1_000]
+    if then:
+        return then[-1].snapshot_id
+    # Its parent would not tell: the expiry of a snapshot takes it out of those that were built on it.
+    if kept and kept[0].sequence_number != 1:
+        oldest = datetime.fromtimestamp(kept[0].timestamp_ms / 1_000, UTC)
         raise QueryError(
             f"as_of: table {_name(table)} keeps no snapshot as old as {as_of.isoformat()}; "
             f"the oldest is of {oldest.isoformat(timespec='milliseconds')}"

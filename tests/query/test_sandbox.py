@@ -1,0 +1,181 @@
+"""Free SQL: what the tables say can be asked, and nothing else."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from connectors.iceberg.tables import TableName
+from query.engine import QueryError, QueryTimeoutError
+from query.market import Market, open_market
+from runtime.settings import Settings
+from tests.query.tables import EPOCH, append, event, letter, made, progress, set_progress, trade, write_letters
+
+ONLY_SELECT = "only SELECT"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with tables of two trades and of one event, and a dead letter."""
+    folder = tmp_path_factory.mktemp("sandbox")
+    options = Settings(data_dir=folder)
+    table = made(options, TableName.TRADES)
+    append(table, [trade(1), trade(2, symbol="ETHUSDT")])
+    append(made(options, TableName.SEQUENCE_EVENTS), [event("gap_opened", 3, 4)])
+    set_progress(table, progress(offset=3, received=3, stored=2, dead_letters=1))
+    write_letters(options, [letter(0)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def market(folder: Path) -> Iterator[Market]:
+    """Give a market over them."""
+    with open_market(Settings(data_dir=folder, query_timeout_seconds=10)) as opened:
+        yield opened
+
+
+def answered(market: Market, sql: str, as_of: int | datetime | None = None) -> list[dict[str, Any]]:
+    """Give the rows of a statement."""
+    with market.sql(sql, as_of) as rows:
+        return [row for batch in rows.batches for row in batch.to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("sql", "answer"),
+    [
+        ("SELECT count(*) AS n FROM trades", [{"n": 2}]),
+        ("FROM trades SELECT symbol ORDER BY symbol DESC LIMIT 1;", [{"symbol": "ETHUSDT"}]),
+        ("WITH a AS (SELECT * FROM trades) SELECT count(*) AS n FROM a JOIN A AS b USING (symbol)", [{"n": 2}]),
+        ("SELECT sum(missing)::BIGINT AS n FROM sequence_events", [{"n": 2}]),
+        ("SELECT t.symbol FROM TRADES t, sequence_events e WHERE t.exchange = e.exchange ORDER BY ALL LIMIT 1", None),
+        ('SELECT reason, "offset" FROM dead_letters', [{"reason": "malformed", "offset": 0}]),
+        ("SELECT unnest([1, 2]) AS n", [{"n": 1}, {"n": 2}]),
+        ("SELECT range AS n FROM range(2) UNION ALL SELECT 7 ORDER BY n", [{"n": 0}, {"n": 1}, {"n": 7}]),
+        (
+            "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT max(n) AS n FROM r",
+            [{"n": 3}],
+        ),
+        ("SELECT column_name FROM (DESCRIBE trades) LIMIT 1", [{"column_name": "exchange"}]),
+        ("SELECT 'DROP TABLE trades; --' AS text", [{"text": "DROP TABLE trades; --"}]),
+        ("SELECT " + "(" * 300 + "1" + ")" * 300 + " AS n", [{"n": 1}]),
+    ],
+)
+def test_a_select_is_answered(market: Market, sql: str, answer: list[dict[str, Any]] | None) -> None:
+    """In DuckDB's SQL, over the tables by their names."""
+    found = answered(market, sql)
+    assert answer is None or found == answer
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("COPY trades TO '/tmp/x.csv'", ONLY_SELECT),
+        ("COPY (SELECT 1) TO '{file}'", ONLY_SELECT),
+        ("ATTACH '/tmp/x.db'", ONLY_SELECT),
+        ("INSTALL httpfs", ONLY_SELECT),
+        ("LOAD httpfs", ONLY_SELECT),
+        ("SET memory_limit = '1TB'", ONLY_SELECT),
+        ("RESET memory_limit", ONLY_SELECT),
+        ("PRAGMA version", ONLY_SELECT),
+        ("CALL pragma_version()", ONLY_SELECT),
+        ("CREATE TABLE x AS SELECT 1", ONLY_SELECT),
+        ("CREATE MACRO f(x) AS x", ONLY_SELECT),
+        ("INSERT INTO trades SELECT * FROM trades", ONLY_SELECT),
+        ("DELETE FROM trades", ONLY_SELECT),
+        ("DROP VIEW trades", ONLY_SELECT),
+        ("EXPORT DATABASE '/tmp/x'", ONLY_SELECT),
+        ("EXPLAIN ANALYZE SELECT 1", ONLY_SELECT),
+        ("PREPARE p AS SELECT 1", ONLY_SELECT),
+        ("USE main", ONLY_SELECT),
+        ("CHECKPOINT", ONLY_SELECT),
+        ("SELECT 1; SELECT 2", "one statement at a time, not 2"),
+        ("SELECT 1; DROP VIEW trades", ONLY_SELECT),
+        ("", "not 0"),
+        ("-- nothing", "not 0"),
+        ("SELECT * FROM read_csv('/etc/passwd')", r"read_csv\(\) is refused"),
+        ("SELECT * FROM READ_PARQUET('{file}')", r"read_parquet\(\) is refused"),
+        ("SELECT * FROM trades WHERE symbol IN (SELECT content FROM read_text('/etc/passwd'))", r"read_text\(\)"),
+        ("WITH x AS (SELECT * FROM glob('/*')) SELECT 1", r"glob\(\) is refused"),
+        ("SELECT * FROM '/etc/passwd'", "there is no table '/etc/passwd' here"),
+        ('SELECT * FROM "{file}"', "there is no table"),
+        ("SELECT * FROM other.main.trades", "there is no table 'other.main.trades' here"),
+        ("SELECT * FROM connection_1.trades", "there is no table"),
+        ("SELECT * FROM information_schema.tables", "there is no table"),
+        ("SELECT * FROM duckdb_settings()", r"duckdb_settings\(\) is refused"),
+        ("SELECT * FROM query('SELECT 1')", r"query\(\) is refused"),
+        ("SELECT * FROM query_table('trades')", r"query_table\(\) is refused"),
+        ("SELECT * FROM parquet_metadata('{file}')", r"parquet_metadata\(\) is refused"),
+        ("SELECT getenv('HOME')", r"getenv\(\) is refused"),
+        ("SELECT current_setting('temp_directory')", r"current_setting\(\) is refused"),
+        ("SELECT main.current_setting('temp_directory')", r"current_setting\(\) is refused"),
+        ("SELECT json_serialize_sql('SELECT 1')", r"json_serialize_sql\(\) is refused"),
+        ("SELECT nothing FROM trades", "nothing"),
+        ("SELECT * FROM trades WHERE symbol = $symbol", "SQL: "),
+        ("SELECT 'x'::INTEGER", "SQL: Conversion Error"),
+        ("SELECT FROM WHERE", "SQL: "),
+        ("SELECT '\udcff'", "SQL: is not UTF-8"),
+        ("SELECT '" + "x" * 300_000 + "'", "SQL: has 300,009 bytes"),
+    ],
+)
+def test_all_else_is_refused(market: Market, folder: Path, sql: str, why: str) -> None:
+    """With a sentence that names what, and nothing in the tables' folder is another than before."""
+    (file,) = (folder / "warehouse/market_data/trades").rglob("*.parquet")
+    before = file.read_bytes()
+    with pytest.raises(QueryError, match=why):
+        answered(market, sql.replace("{file}", str(file)))
+    assert file.read_bytes() == before
+    assert answered(market, "SELECT count(*) AS n FROM trades") == [{"n": 2}]
+
+
+def is_taken(market: Market, sql: str) -> bool:
+    """Tell whether a statement is answered; what else comes of it is a refusal."""
+    try:
+        answered(market, sql)
+    except QueryError:
+        return False
+    return True
+
+
+@given(st.text(max_size=40))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_answered_or_refused(market: Market, text: str) -> None:
+    """Nothing but a refusal comes of a text that is no SELECT, and the next one is answered."""
+    is_taken(market, f"SELECT {text}")
+    is_taken(market, text)
+    assert is_taken(market, "SELECT 1")
+
+
+def test_a_deep_statement_is_no_end_of_the_process(market: Market) -> None:
+    """Be it taken or refused."""
+    is_taken(market, "(" * 5_000 + "SELECT 1" + ")" * 5_000)
+    is_taken(market, "SELECT " + "NOT " * 5_000 + "true")
+    assert is_taken(market, "SELECT 1")
+
+
+def test_a_statement_has_its_time(folder: Path) -> None:
+    """As every query."""
+    with open_market(Settings(data_dir=folder, query_timeout_seconds=0.3)) as market, pytest.raises(QueryTimeoutError):
+        answered(market, "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 7")
+
+
+def test_all_tables_are_of_one_moment(tmp_path: Path) -> None:
+    """As of a snapshot of the trades the ledger is that of its time, and so are the letters."""
+    options = Settings(data_dir=tmp_path)
+    table, ledger = made(options, TableName.TRADES), made(options, TableName.SEQUENCE_EVENTS)
+    append(ledger, [event("gap_opened", 3, 4)])
+    append(table, [trade(1)])
+    first = table.current_snapshot()
+    assert first is not None
+    append(table, [trade(2)])
+    append(ledger, [event("gap_filled", 3, 3)])
+    counts = "SELECT (SELECT count(*) FROM trades) AS t, (SELECT count(*) FROM sequence_events) AS e"
+    with open_market(options) as market:
+        assert answered(market, counts) == [{"t": 2, "e": 2}]
+        assert answered(market, counts, first.snapshot_id) == [{"t": 1, "e": 1}]
+        assert answered(market, counts, EPOCH) == [{"t": 0, "e": 0}]
+        with pytest.raises(QueryError, match="keeps no snapshot 17"):
+            answered(market, counts, 17)
