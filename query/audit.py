@@ -16,7 +16,7 @@ from query.tables import check_columns, existing_table
 from runtime.catalog import find_table
 from runtime.settings import Settings
 from trades.progress import Counts, PartitionProgress, Progress, TopicPartition
-from trades.trail import TRAIL, Commit, Move, commit_of, parse_trail
+from trades.trail import TRAIL, Commit, Move, commit_of, in_effect, parse_trail
 
 __all__ = ["Audit", "AuditedCommit", "audit", "progress_as_of"]
 
@@ -94,22 +94,25 @@ def _commits(settings: Settings, table: Table) -> Iterator[Engine]:
     The metadata was read before: what goes from it to the table `commits` meanwhile is in both.
     """
     noted = pa.Table.from_pylist([commit.row() for commit in _noted(table)], schema=_NOTED)
-    there = pa.table(
-        {
-            "there_id": pa.array([one.snapshot_id for one in table.metadata.snapshots], pa.int64()),
-            "sequence_number": pa.array([one.sequence_number for one in table.metadata.snapshots], pa.int64()),
-        }
-    )
     kept = find_table(settings, "commits")
     with open_engine(settings) as engine:
         engine.show_arrow("noted", noted)
-        engine.show_arrow("there", there)
         if kept is None:
             engine.show_arrow("kept", noted.slice(0, 0).append_column("table_uuid", pa.array([], pa.string())))
         else:
             check_columns(kept, ["table_uuid", *_NOTED.names])
             engine.show("kept", kept, where=equal(table_uuid=str(table.metadata.table_uuid)))
+        engine.show_arrow("effective", _effective(engine, table))
         yield engine
+
+
+def _effective(engine: Engine, table: Table) -> pa.Table:
+    """Give the ids of the commits that led to the table as it is."""
+    told = engine.table(_TOLD + _LINE, _whose(table))
+    ids, previous, numbers = (told[name].to_numpy() for name in ("snapshot_id", "previous_id", "sequence_number"))
+    noted = parse_trail(table.metadata.properties.get(TRAIL))
+    found = in_effect(ids, previous, numbers, noted[-1].snapshot_id if noted else 0)
+    return pa.table({"snapshot_id": pa.array(ids[found], pa.int64())})
 
 
 def _noted(table: Table) -> list[Commit]:
@@ -154,29 +157,36 @@ _FIELDS: "Final[list[pa.Field[Any]]]" = [
     pa.field("bytes", pa.int64()),
     pa.field("partitions", pa.list_(_MOVE)),
     pa.field("remark", pa.string()),
+    pa.field("previous_id", pa.int64()),
 ]
 _NOTED: Final = pa.schema(_FIELDS)
 _COLUMNS: Final = ", ".join(_NOTED.names)
-# Sequence numbers come again where the table was put back, from a backup of its catalog: of two commits of one number
-# the later is in effect, and one beyond the table's last is not, nor is one whose number a snapshot that is there has.
-# (What is newer than the reading was not read yet.)
-_EVERY: Final = f"""
+# A commit told of twice is one; of one that the table does not have any more, as it was put back, nothing is noted.
+# What is newer than the reading was not read yet.
+_TOLD: Final = f"""
     WITH told AS (
         SELECT {_COLUMNS}, TRUE AS is_noted FROM noted
         UNION ALL
         SELECT {_COLUMNS}, FALSE AS is_noted FROM kept
         WHERE table_uuid = $table AND (sequence_number < $next OR committed_at <= $read::TIMESTAMPTZ)
     ), each AS (
-        SELECT * FROM told QUALIFY row_number() OVER (PARTITION BY snapshot_id ORDER BY is_noted DESC) = 1
-    ), commits AS (
-        SELECT {_COLUMNS}, sequence_number >= $next OR coalesce(there_id <> snapshot_id, FALSE) OR row_number() OVER (
-            PARTITION BY sequence_number ORDER BY is_noted DESC, committed_at DESC
-        ) > 1 AS undone
-        FROM each LEFT JOIN there USING (sequence_number)
+        -- What was noted says more than the snapshot itself.
+        SELECT * FROM told QUALIFY row_number() OVER (
+            PARTITION BY snapshot_id ORDER BY previous_id IS NULL, is_noted DESC
+        ) = 1
+    )
+"""
+_LINE: Final = """
+    SELECT snapshot_id, coalesce(previous_id, 0) AS previous_id, sequence_number FROM each
+    WHERE sequence_number < $next ORDER BY sequence_number DESC, is_noted DESC, committed_at DESC
+"""
+_EVERY: Final = f"""
+    {_TOLD}, commits AS (
+        SELECT {_COLUMNS}, snapshot_id NOT IN (SELECT snapshot_id FROM effective) AS undone FROM each
     )
 """
 _CHOSEN: Final = """
-    SELECT * FROM commits
+    SELECT * EXCLUDE previous_id FROM commits
     WHERE committed_at >= coalesce($start::TIMESTAMPTZ, committed_at)
       AND ($end IS NULL OR committed_at < $end::TIMESTAMPTZ)
     ORDER BY sequence_number DESC, undone LIMIT coalesce($limit, 9223372036854775807)

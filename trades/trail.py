@@ -4,11 +4,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from trades.compiled import compiled
 from trades.documents import read_document
 from trades.progress import Counts, Progress
 
-__all__ = ["TRAIL", "Commit", "Made", "Move", "Said", "commit_of", "parse_trail", "trail_text"]
+__all__ = ["TRAIL", "Commit", "Made", "Move", "Said", "commit_of", "in_effect", "parse_trail", "trail_text"]
 
 TRAIL: Final = "k2.trail"
 """Table property: the newest commits, replaced in the commit that adds one, until the table `commits` has them."""
@@ -69,6 +72,8 @@ class Commit(msgspec.Struct, frozen=True):
     """Those that moved, sorted."""
     remark: str | None = None
     """What else the job did by it: offsets given up, a claim."""
+    previous_id: int | None = None
+    """The job's last snapshot before; None of its first, and where nothing noted it."""
 
     def row(self) -> dict[str, Any]:
         """Give it as builtins alone."""
@@ -108,6 +113,33 @@ def _moves(progress: Progress) -> list[Move]:
         for entries in progress.writers.values()
         for where, entry in sorted(entries.items())
     ]
+
+
+@compiled
+def in_effect(
+    snapshot_ids: NDArray[np.int64], previous_ids: NDArray[np.int64], numbers: NDArray[np.int64], last_id: int
+) -> NDArray[np.bool_]:
+    """Tell which commits led to a table as it is, of those told of.
+
+    A table that was put back gives numbers again, to the job and to others; only that each commit names the one before
+    tells its own line from one that was left.
+
+    Args:
+        snapshot_ids: int64[n], by descending sequence number; of one number the likeliest first.
+        previous_ids: int64[n], 0 where it is not known: it is the next one with a lower number then.
+        numbers: int64[n], their sequence numbers.
+        last_id: the table's last commit of the job; 0 where it is not known.
+
+    Returns:
+        bool[n].
+    """
+    found = np.zeros(len(snapshot_ids), dtype=np.bool_)
+    expected, number = last_id, np.iinfo(np.int64).max
+    for place in range(len(snapshot_ids)):
+        if snapshot_ids[place] == expected or (expected == 0 and numbers[place] < number):
+            found[place] = True
+            expected, number = previous_ids[place], numbers[place]
+    return found
 
 
 def parse_trail(text: str | None) -> list[Commit]:

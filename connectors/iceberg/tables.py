@@ -113,7 +113,7 @@ _MOVE: Final = StructType(
                 *((name, LongType()) for name in Counts.__struct_fields__),
             ),
             # Behind the columns and the list's element, as catalogs number them.
-            start=13,
+            start=14,
         )
     )
 )
@@ -127,8 +127,9 @@ _COMMITS: Final = _schema(
     ("rows", LongType(), True),
     ("files", LongType(), True),
     ("bytes", LongType(), True),
-    ("partitions", ListType(12, _MOVE, element_required=True), True),
+    ("partitions", ListType(13, _MOVE, element_required=True), True),
     ("remark", StringType(), False),
+    ("previous_id", LongType(), False),
 )
 
 _PROPERTIES: Final = {

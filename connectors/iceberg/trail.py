@@ -6,6 +6,7 @@ So it is noted if it landed and not if it did not, and the expiry of its snapsho
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import AddSnapshotUpdate, TableUpdate
 
@@ -30,6 +31,8 @@ def noted_in(metadata: TableMetadata) -> list[Commit]:
 
 def noting(metadata: TableMetadata, updates: Iterable[TableUpdate], kept: int = 0) -> dict[str, str]:
     """Give the property with the commit that `updates` make, and without those kept up to a sequence number."""
+    noted = noted_in(metadata)
+    previous_id = noted[-1].snapshot_id if noted else None
     made = [commit_of(update.snapshot) for update in updates if isinstance(update, AddSnapshotUpdate)]
-    left = [commit for commit in noted_in(metadata) if commit.sequence_number > kept]
-    return {TRAIL: trail_text([*left, *(commit for commit in made if commit)])}
+    own = [msgspec.structs.replace(commit, previous_id=previous_id) for commit in made if commit]
+    return {TRAIL: trail_text([*(commit for commit in noted if commit.sequence_number > kept), *own])}

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pyiceberg.table import Table
 from typer.testing import Result
 
 from connectors.iceberg.catalog import open_catalog
@@ -125,25 +126,52 @@ def test_commits_that_were_undone_are_told(commits: Settings, k2: K2, monkeypatc
     assert "commits, not in these rows, were undone" in result.stderr
 
 
-def test_a_number_that_a_foreign_commit_took_since_is_not_counted(
-    commits: Settings, k2: K2, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_foreign", [False, True])
+def test_a_table_put_back_and_forth_has_the_commits_that_led_to_it(
+    commits: Settings,
+    k2: K2,
+    monkeypatch: pytest.MonkeyPatch,
+    has_foreign: bool,  # noqa: FBT001
 ) -> None:
-    """A table that was put back, to which somebody else then committed: what had its number before is undone."""
+    """Also where others took the numbers of those that were left, and their snapshots have expired since."""
     catalog = open_catalog(commits)
     monkeypatch.setattr("connectors.iceberg.commit.NOTED_MAX", 2)
-    writer = writer_of(commits)
-    writer.write_batch([piece_of([Row(3)]), read_to(4)])
-    writer.snapshot()
-    before = open_table(catalog, commits, TableName.TRADES).metadata_location
-    for number in range(4, 8):
-        writer.write_batch([piece_of([Row(number)]), read_to(number + 1)])
-        writer.snapshot()
-    catalog.drop_table("market_data.trades")
-    table = catalog.register_table("market_data.trades", before)
-    table.append(table.scan().to_arrow().slice(0, 0))
-    result = k2("audit", "--json")
-    assert result.exit_code == 0
-    assert [one["rows"] for one in json.loads(result.stdout) if not one["undone"]] == [1, 1, 1, 1]
+
+    def land(first: int, last: int) -> None:
+        writer = writer_of(commits)
+        for number in range(first, last + 1):
+            writer.write_batch([piece_of([Row(number)]), read_to(number + 1)])
+            writer.snapshot()
+
+    def put(location: str) -> None:
+        catalog.drop_table("market_data.trades")
+        catalog.register_table("market_data.trades", location)
+
+    def table() -> Table:
+        return open_table(catalog, commits, TableName.TRADES)
+
+    def effective() -> list[int]:
+        result = k2("audit", "--json")
+        assert result.exit_code == 0
+        return [one["partitions"][0]["offset"] for one in json.loads(result.stdout) if not one["undone"]]
+
+    land(3, 3)
+    before = table().metadata_location
+    land(4, 8)
+    after = table().metadata_location
+    assert effective() == [*range(1, 10)]
+    put(before)
+    if has_foreign:
+        table().append(table().scan().to_arrow().slice(0, 0))
+    foreign_id = table().metadata.current_snapshot_id
+    assert effective() == [1, 2, 3, 4]
+    land(4, 6)
+    if has_foreign:
+        assert foreign_id is not None
+        table().maintenance.expire_snapshots().by_id(foreign_id).commit()
+    assert effective() == [*range(1, 8)]
+    put(after)
+    assert effective() == [*range(1, 10)]
 
 
 def test_an_empty_table_is_an_answer(settings: Settings, k2: K2) -> None:

@@ -137,14 +137,14 @@ def _commits(found: Found) -> Iterator[Fault]:
 def _trail(found: Found) -> Iterator[Fault]:
     """Each commit is told, by its table or by what the trades' table notes: together they made the progress.
 
-    Where the trades were put back, sequence numbers come again, and the later commit of one is in effect.
+    Each names the one before, so those that the table was put back behind are on no line to the last.
     """
-    there = {commit["snapshot_id"] for commit in found.noted}
-    told = sorted((*found.kept, *found.noted), key=lambda one: (one["snapshot_id"] in there, one["committed_at"]))
-    commits = {one["sequence_number"]: one for one in told if one["sequence_number"] <= found.last}
+    told = {commit["snapshot_id"]: commit for commit in (*found.kept, *found.noted)}
     totals: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     offsets: Counter[tuple[str, str]] = Counter()
-    for commit in commits.values():
+    next_id = found.noted[-1]["snapshot_id"] if found.noted else None
+    while (commit := told.pop(next_id, None)) is not None:
+        next_id = commit["previous_id"]
         for move in commit["partitions"]:
             place = (commit["writer"], f"{move['topic']}:{move['partition']}")
             totals[place].update({count: move[count] for count in COUNTS})

@@ -48,8 +48,6 @@ class Found:
     """The rows of the table `commits`."""
     noted: list[dict[str, Any]] = field(default_factory=list)
     """The commits that `trades` itself tells of in its property."""
-    last: int = 0
-    """The sequence number of the newest snapshot of `trades`."""
     files: list[str] = field(default_factory=list)
     """The paths of all files of `trades`, its metadata first."""
     pending_letters: int = 0
@@ -94,7 +92,6 @@ def look(data: Path, letters: list[Path], known: dict[str, list[dict[str, Any]]]
             found.commits = [summary for summary in _summaries(table) if "k2.writer" in summary]
             writers = json.loads(table.properties.get("k2.progress", '{"writers": {}}'))["writers"]
             found.noted = json.loads(table.properties.get("k2.trail", '{"commits": []}'))["commits"]
-            found.last = table.metadata.last_sequence_number
             found.progress = {str(n): writers.pop(str(n), {}) for n in range(int(table.properties["k2.writers"]))}
             positions = _positions(table.properties)
             assert not writers, f"writers beyond those the table was made for: {writers}"
@@ -160,11 +157,7 @@ def _read(path: str) -> list[dict[str, Any]]:
 def _read_kept(path: str) -> list[dict[str, Any]]:
     with pa.OSFile(path) as stream:
         table = pq.ParquetFile(stream).read(use_threads=False)
-    place = table.schema.get_field_index("committed_at")
-    table = table.set_column(place, "committed_at", table["committed_at"].cast(pa.int64()))
-    rows: list[dict[str, Any]] = table.select(
-        ["snapshot_id", "sequence_number", "committed_at", "writer", "partitions"]
-    ).to_pylist()
+    rows: list[dict[str, Any]] = table.select(["snapshot_id", "previous_id", "writer", "partitions"]).to_pylist()
     return rows
 
 
