@@ -53,8 +53,12 @@ def to_json(value: object) -> bytes:
 
 def json_lines(rows: Rows) -> Iterator[bytes]:
     """Give each row as an object, without anything between them."""
+    decimals = [field.name for field in rows.schema if pa.types.is_decimal(field.type)]
     for batch in rows.batches:
-        yield from map(to_json, batch.to_pylist())
+        for row in batch.to_pylist():
+            # Python writes a small one, and zero, with an exponent.
+            row |= {name: f"{row[name]:f}" for name in decimals if row[name] is not None}
+            yield to_json(row)
 
 
 def _write_json(rows: Rows, stream: BinaryIO) -> int:
