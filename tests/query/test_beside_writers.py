@@ -1,0 +1,78 @@
+"""Queries while the table is written, compacted and shed of its past."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyiceberg.table import Table
+
+from connectors.iceberg.catalog import open_catalog
+from connectors.iceberg.tables import TableName, open_table
+from query.market import Market, open_market
+from query.questions import symbols, trades
+from tests.connectors.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+
+ROWS = 7
+"""Of each commit."""
+QUERIES = 200
+
+
+@contextmanager
+def repeated(act: Callable[[], None]) -> Iterator[None]:
+    """Do it over and over, on another thread, until the block ends; what fails there fails here."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.is_set():
+            act()
+
+    with ThreadPoolExecutor(1) as thread:
+        repeating = thread.submit(repeat)
+        try:
+            yield
+        finally:
+            ended.set()
+        repeating.result()
+
+
+def compact(table: Table) -> None:
+    """Write all rows anew into one file, forget the past, and delete the files of it."""
+    table.refresh()
+    files = {task.file.file_path for task in table.scan().plan_files()}
+    past = [snapshot.snapshot_id for snapshot in table.snapshots()]
+    table.overwrite(table.scan().to_arrow())
+    table.maintenance.expire_snapshots().by_ids(past).commit()
+    for file in files:
+        Path(file.removeprefix("file://")).unlink()
+
+
+def is_whole(market: Market, way: int) -> bool:
+    """Look at the table, in one of three ways."""
+    if way == 0:
+        return all(row["trades"] % ROWS == 0 for row in market.table(symbols()).to_pylist())
+    if way == 1:
+        return market.table(trades()).num_rows % ROWS == 0
+    with market.sql(f'SELECT count(*) AS n FROM trades GROUP BY "offset" // {ROWS} HAVING n <> {ROWS}') as rows:
+        return not list(rows.batches)
+
+
+def test_each_query_sees_whole_commits_and_no_file_that_is_gone(tmp_path: Path) -> None:
+    """Whatever is committed, compacted, expired and deleted meanwhile."""
+    settings = settings_in(tmp_path)
+    writer, numbers = writer_of(settings), iter(range(1_000_000))
+    table = open_table(open_catalog(settings), settings, TableName.TRADES)
+
+    def commit() -> None:
+        number = next(numbers)
+        rows = [Row(offset) for offset in range(number * ROWS, (number + 1) * ROWS)]
+        writer.write_batch([piece_of(rows), read_to((number + 1) * ROWS)])
+        writer.snapshot()
+        if number % 5 == 4:
+            compact(table)
+
+    commit()
+    with open_market(settings) as market, repeated(commit), ThreadPoolExecutor(4) as clients:
+        assert all(clients.map(lambda number: is_whole(market, number % 3), range(QUERIES)))
+    assert next(numbers) > 10
