@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow.dataset as ds
 import structlog
 
 from cli.demo.books import GAP_LARGE_MIN, Missing, SetAside
@@ -57,7 +58,8 @@ def find(settings: Settings, expected: Path) -> Findings:
                 raise TableError(f"the job has made no table {settings.namespace}.{name}")
             engine.show(name, table)
         counted = _one(engine, _COUNTED) | _one(engine, _LATE) | _one(engine, _EVENTS, large=GAP_LARGE_MIN)
-        different = _one(engine, _DIFFERENT, expected=str(expected))
+        engine.show_arrow("expected", ds.dataset(expected))
+        different = _one(engine, _DIFFERENT)
     letters = letters_in(settings.dead_letter_folder, lambda line: _LOG.warning("unreadable", line=line))
     return Findings(
         **counted,
@@ -96,7 +98,7 @@ _EVENTS: Final = """
 """
 # A trade without a number belongs to no session: 0 or null says so.
 _DIFFERENT: Final = """
-    WITH expected AS (FROM read_parquet($expected)), found AS (
+    WITH found AS (
         SELECT exchange, symbol, coalesce(session, 0) AS session, sequence, trade_id, price, quantity, side,
                "timestamp", received
         FROM trades
