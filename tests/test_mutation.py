@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation import Survivor, change_in, read_explained, unexplained
+from tests.mutation import Survivor, change_in, is_ruled_out, read_explained, unexplained
 
 ROOT = Path(__file__).parent.parent
 DIFF = """# trades.intervals.xǁIntervalSetǁadd__mutmut_7: survived
@@ -29,11 +29,36 @@ def source_of(function: str) -> str:
     return "\n".join(line.strip() for line in (ast.get_source_segment(text, node) or "").splitlines())
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "is_out"),
+    [
+        ("zip(a, b, strict=True)", "zip(a, b, strict=None)", True),
+        ("zip(a, b, strict=True)", "zip(a, b, strict=False)", True),
+        ("zip(a, b, strict=True)", "zip(a, b, )", True),
+        ("zip(a, b, strict=True)", "zip(a, strict=True)", False),
+        ("zip(a, b, strict=True)", "zip(a, None, strict=False)", False),
+        ("zip(a, b)", "zip(a, b, strict=False)", False),
+        ("np.zeros(0, dtype=np.int32)", "np.zeros(0, dtype=None)", True),
+        ("np.zeros(0, dtype=np.int32)", "np.zeros(0, )", True),
+        ('np.full(0, 1, dtype="<i8")', "np.full(0, 1, )", True),
+        ("np.zeros(0, dtype=np.int32)", "np.zeros(1, dtype=np.int32)", False),
+        ("np.zeros(0, dtype=np.int32)", "np.zeros(1, dtype=None)", False),
+        ("np.zeros(0, dtype=np.int32)", "np.zeros(dtype=np.int32)", False),
+        ("f(a, dtype=x), f(b, dtype=np.int8)", "f(a, dtype=x), f(b, )", True),
+        ("a = np.zeros(0, dtype=np.int32)", "a = None", False),
+    ],
+)
+def test_a_rule_is_the_reason_of_what_it_says_alone(old: str, new: str, *, is_out: bool) -> None:
+    """A survivor that changes anything else beside it needs a reason of its own."""
+    assert is_ruled_out(Survivor("a:f", old, new)) is is_out
+
+
 @pytest.mark.parametrize("survivor", read_explained(), ids=lambda survivor: f"{survivor.function} {survivor.new}")
 def test_explained_survivors_fit_the_code(survivor: Survivor) -> None:
-    """What each changes is there, and it changes something."""
+    """What each changes is there, it changes something, and no rule says why already."""
     assert survivor.old in source_of(survivor.function)
     assert survivor.old != survivor.new
+    assert not is_ruled_out(survivor)
 
 
 def test_a_change_is_told_from_its_diff() -> None:

@@ -261,8 +261,6 @@ def _compact(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Copy chosen ranges of bytes side by side; give them and where each now starts."""
     lengths = np.maximum(sizes, 0).astype(np.int64)
-    ends = np.cumsum(lengths)
-    new_starts = ends - lengths
-    total = int(ends[-1]) if len(ends) else 0
-    places = np.repeat(starts - new_starts, lengths) + np.arange(total)
+    new_starts = np.cumsum(lengths) - lengths
+    places = np.repeat(starts - new_starts, lengths) + np.arange(lengths.sum())
     return data[places], new_starts
