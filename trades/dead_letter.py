@@ -121,7 +121,7 @@ def _as_text(data: bytes | None) -> tuple[str | None, Encoding | None]:
     try:
         return data.decode(), None
     except UnicodeDecodeError:
-        return base64.b64encode(data).decode("ascii"), "base64"
+        return base64.b64encode(data).decode(), "base64"
 
 
 def _as_bytes(text: str | None, encoding: Encoding | None) -> bytes | None:

@@ -50,7 +50,7 @@ def parse_decimal(text: str) -> int:
 
 def clipped(value: object) -> str:
     """Show a value from a message in an error, quoted, and cut where it is long."""
-    text = value if isinstance(value, str) else str(value)
+    text = str(value)
     return repr(text if len(text) <= _SHOWN_CHARACTERS_MAX else text[:_SHOWN_CHARACTERS_MAX] + "...")
 
 

@@ -76,8 +76,8 @@ class Recent:
         counts = self.ring.counts[:slots]
         order = (np.maximum(counts[:, None], RECENT) + _ORDER) % RECENT
         is_kept = np.minimum(counts[:, None], RECENT) > _ORDER
-        numbers = np.take_along_axis(self.ring.numbers[:slots], order, axis=1)[is_kept]
-        marks = np.take_along_axis(self.ring.marks[:slots], order, axis=1)[is_kept]
+        numbers = np.take_along_axis(self.ring.numbers[:slots], order)[is_kept]
+        marks = np.take_along_axis(self.ring.marks[:slots], order)[is_kept]
         return {
             "counts": np.minimum(counts, RECENT).astype("<u2").tobytes(),
             "numbers": _packed(numbers),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trades.batch import NULL_TIME, MessageBatch
-from trades.dead_letter import DeadLetter
+from trades.dead_letter import Coordinates, DeadLetter
 from trades.reasons import Reason
 
 
@@ -45,3 +45,11 @@ def test_kafka_timestamps(timestamp: int, expected: str | None) -> None:
     """A time that is absent, or that no calendar holds, is null."""
     line = DeadLetter.of(batch(b"{", timestamp=timestamp), 0, Reason.MALFORMED, "bad").line()
     assert json.loads(line)["kafka_timestamp"] == expected
+
+
+def test_a_letter_bears_where_its_trade_came_from() -> None:
+    """The first place in a message, unless another is given."""
+    letters = [DeadLetter.of(batch(b"{"), 0, Reason.INVALID, "bad", *place) for place in ((), (3,))]
+    assert [one.coordinates for one in letters] == [Coordinates("trades", 0, 7), Coordinates("trades", 0, 7, 3)]
+    assert [DeadLetter.parse(one.line()) for one in letters] == letters
+    assert letters[0].index == letters[0].coordinates.index == 0

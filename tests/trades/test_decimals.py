@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trades.decimals import PRECISION, SCALE, as_words, parse_decimal, read_decimal, scaled
+from trades.decimals import PRECISION, SCALE, as_words, clipped, parse_decimal, read_decimal, scaled
 
 FITS: Final = [
     ("0", 0),
@@ -93,6 +93,21 @@ def test_what_is_no_decimal_is_refused(text: str) -> None:
     """The grammar is JSON's for numbers, leading zeros allowed."""
     with pytest.raises(ValueError, match="not a decimal: "):
         parse_decimal(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("it's", '"it\'s"'),
+        (5, "'5'"),
+        (ValueError("odd"), "'odd'"),
+        ("x" * 60, repr("x" * 60)),
+        ("x" * 61, repr("x" * 60 + "...")),
+    ],
+)
+def test_a_value_in_an_error_is_short_and_quoted(value: object, shown: str) -> None:
+    """Sixty characters of it at most."""
+    assert clipped(value) == shown
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))

@@ -15,6 +15,8 @@ from tests.trades.trade_slices import Row, seen_ids, slice_of
 from trades.batch import NULL_TIME, TradeSlice
 from trades.deduplication import GroupDeduplicator
 from trades.errors import StateError
+from trades.history import Reach
+from trades.progress import TopicPartition
 from trades.venues import VENUES, SequenceMode
 from trades.verdicts import DUPLICATE, STORED
 from trades.window import CONFIRMATIONS, Window, rules_for, settled
@@ -98,6 +100,7 @@ CASES: list[tuple[list[Row], list[int]]] = [
     ([at(0, "bc", "x"), at(0, "c", "xb"), at(0, "")], [STORED] * 3),
     ([at(0, None), at(0, None), at(0, ""), at(0, "")], [STORED, STORED, STORED, DUPLICATE]),
     ([at(NULL_TIME), at(NULL_TIME), at(WINDOW), at(WINDOW + 1)], [STORED, DUPLICATE, DUPLICATE, STORED]),
+    ([Row(None, 500, "x", "a", "t", time) for time in (NULL_TIME, 600, 601)], [STORED, DUPLICATE, STORED]),
     ([at(0), at(50, "n"), at(250, "n"), at(150)], [STORED, STORED, STORED, STORED]),
     ([at(100), at(300, "n"), at(199)], [STORED, STORED, DUPLICATE]),
 ]
@@ -337,5 +340,48 @@ def test_a_snapshot_has_no_ids() -> None:
 
 def test_a_foreign_format_is_refused() -> None:
     """State of another version stops the job instead of being misread."""
-    with pytest.raises(StateError, match="format 1"):
+    with pytest.raises(StateError) as caught:
         GroupDeduplicator(WINDOW, {**GroupDeduplicator(WINDOW).snapshot(), "format": 1})
+    assert str(caught.value) == (
+        "the recovery store's ids have format 1, this version reads 2: run the version that wrote it, or start without"
+        " that store to rebuild the state"
+    )
+
+
+def test_positions_and_clocks_are_those_of_each_partition() -> None:
+    """The offset behind the last row judged, and how far its times are, before and after a restart."""
+    deduplicator = GroupDeduplicator(WINDOW)
+    deduplicator.deduplicate(slice_of([at(50), at(40, "u")], first_offset=5))
+    deduplicator.deduplicate(slice_of([at(7, "v"), at(900, "w")], topic="more", partition=7, first_offset=9))
+    one, other = TopicPartition("trades", 0), TopicPartition("more", 7)
+    for state in (deduplicator, GroupDeduplicator(WINDOW, deduplicator.snapshot())):
+        assert state.positions == {one: 7, other: 11}
+        assert state.clocks == {one: Reach(50, 50), other: Reach(7, 900)}
+
+
+def test_ids_of_a_partition_come_from_the_table_in_parts() -> None:
+    """A clock that is not known is the table's, one that is known stays, and no part makes another forgotten."""
+    here, parts = TopicPartition("trades", 0), [seen_ids([at(990, name)], reached=1_000) for name in ("t", "u")]
+    lost, kept = GroupDeduplicator(WINDOW), confirmed(GroupDeduplicator, 970)
+    for deduplicator, reach in ((lost, Reach(1_000, 990)), (kept, Reach(970, 990))):
+        assert isinstance(deduplicator, GroupDeduplicator)
+        deduplicator.absorb(parts)
+        assert deduplicator.clocks == {here: reach}
+        assert verdicts_of([at(990), at(990, "u")], deduplicator) == [DUPLICATE, DUPLICATE]
+
+
+@pytest.mark.parametrize(
+    ("time", "then", "verdict"),
+    [
+        (-5, WINDOW, DUPLICATE),
+        (-5, WINDOW + 1, STORED),
+        (2**61 + 500, 2**61, DUPLICATE),
+        (2**61 + 500, 2**61 - WINDOW - 1, STORED),
+    ],
+)
+def test_times_count_as_within_the_first_and_last_that_can_be(time: int, then: int, verdict: int) -> None:
+    """Those before the epoch as it, those far on as the last, be they judged or in the table."""
+    assert verdicts_of([at(time), at(then)]) == [STORED, verdict]
+    deduplicator = GroupDeduplicator(WINDOW)
+    deduplicator.absorb([seen_ids([at(time)], reached=0)])
+    assert verdicts_of([at(then)], deduplicator) == [verdict]

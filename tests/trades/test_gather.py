@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.trades.trade_slices import Row, slice_of
-from trades.gather import append, empty_rows, gather_text, id_bytes
+from trades.gather import append, each_column, empty_rows, gather_text, id_bytes
 from trades.symbols import SYMBOLS
 
 
@@ -24,6 +24,36 @@ def test_picked_rows_are_copied_behind_those_there_are() -> None:
     assert rows.id_starts[:3].tolist() == [0, 2, 2]
     assert rows.timestamps[2] == 9
     assert SYMBOLS.name(int(rows.symbols[2])) == ("kraken", "ETH-USD")
+
+
+def test_rows_are_of_the_types_of_batches() -> None:
+    """So that a copy loses nothing: a decimal has two words, the rest are single numbers."""
+    rows = empty_rows(3)
+    assert {name: (str(column.dtype), column.shape) for name, column in rows._asdict().items()} == {
+        "symbols": ("int32", (3,)),
+        "sessions": ("int32", (3,)),
+        "sequences": ("int64", (3,)),
+        "has_sequence": ("bool", (3,)),
+        "prices": ("uint64", (3, 2)),
+        "quantities": ("uint64", (3, 2)),
+        "sides": ("int8", (3,)),
+        "timestamps": ("int64", (3,)),
+        "received": ("int64", (3,)),
+        "kafka_timestamps": ("int64", (3,)),
+        "places": ("int32", (3,)),
+        "offsets": ("int64", (3,)),
+        "indexes": ("int32", (3,)),
+        "id_starts": ("int64", (3,)),
+        "id_sizes": ("int32", (3,)),
+    }
+
+
+def test_the_same_is_done_to_each_column() -> None:
+    """What comes of each takes its place."""
+    rows = empty_rows(3)
+    cut = each_column(rows, lambda column: column[1:])
+    assert type(cut) is type(rows)
+    assert all(np.shares_memory(one, other) and len(one) == 2 for one, other in zip(cut, rows, strict=True))
 
 
 def test_what_is_gathered_does_not_keep_the_batch_alive() -> None:

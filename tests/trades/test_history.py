@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.trades.trade_slices import Row, seen_ids, slice_of
 from trades.deduplication import GroupDeduplicator
 from trades.events import EventKind, SequenceEvent
-from trades.history import Ledger, SeenSession, SeenTrades, SessionKey
+from trades.history import NO_HISTORY, NO_TRADES, Ledger, SeenSession, SeenTrades, SessionKey
 from trades.intervals import IntervalSet
 from trades.ledger import difference, owed_events
 from trades.progress import TopicPartition
@@ -114,6 +114,7 @@ def test_state_from_the_table_judges_as_if_it_had_seen_all(
         ([(1, 10)], 2, [(1, 3)], 20, (4, 21), STORED, 2),
         ([(1, 10)], 3, [(1, 3)], 20, (4, 21), STORED, 3),
         ([(1, 10)], 1, [(3, 4)], 40, (2, 41), STORED, 1),
+        ([(1, 10)], 1, [(3, 4)], 5, (1, 8), DUPLICATE, 1),
     ],
 )
 def test_absorbed_numbers_count_as_seen(
@@ -183,3 +184,23 @@ def test_absorbed_ids_are_duplicates_within_the_window() -> None:
     deduplicator.absorb([seen_ids([Row(trade_id="7", kafka_timestamp=1_000)], reached=1_000)])
     rows = [Row(trade_id="7", kafka_timestamp=at) for at in (1_050, 1_100, 1_101)]
     assert deduplicator.deduplicate(slice_of(rows)).verdicts.tolist() == [DUPLICATE, DUPLICATE, STORED]
+
+
+def test_trades_are_taken_by_the_names_chosen() -> None:
+    """In their order, numbered anew among the names that are left."""
+    names = [("a", "x"), ("a", "y"), ("b", "x")]
+    seen = SeenTrades(names, *(np.array(column) for column in ([2, 1, 0, 2], [1, 1, 2, 3], [5, 6, 7, 8], [9, 8, 7, 6])))
+    chosen = seen.of(np.array([True, False, True]))
+    assert chosen.names == [("a", "x"), ("b", "x")]
+    assert [column.tolist() for column in chosen[1:]] == [[1, 0, 1], [1, 2, 3], [5, 7, 8], [9, 7, 6]]
+    assert [len(column) for column in seen.of(np.zeros(3, dtype=np.bool_))] == [0] * 5
+
+
+def test_a_flow_without_tables_has_no_history() -> None:
+    """Nothing was stored before, whoever asks."""
+    NO_HISTORY.resumed({WHERE: 5})
+    NO_HISTORY.clocks({})
+    assert (*NO_HISTORY.sessions(3), *NO_HISTORY.ids(3, 5, is_resumed=True)) == ()
+    assert NO_HISTORY.recent(3) is NO_TRADES
+    assert [len(column) for column in NO_TRADES] == [0] * 5
+    assert NO_HISTORY.ledger() == Ledger(frozenset(), {})

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.trades.trade_slices import Row, slice_of
 from trades.monotonic import GroupDisorder
+from trades.symbols import Symbols
 
 MIN, MAX = -(2**63), 2**63 - 1
 
@@ -49,6 +50,13 @@ def test_a_snapshot_holds_the_symbols_seen_alone() -> None:
     state = GroupDisorder()
     state.out_of_order(slice_of([Row(5, 0, "m1", "a"), Row(7, 0, "m2", "a"), Row(6, 0, "m2", "a")], venue="okx"))
     assert state.snapshot() == {"highest": [["a", "m1", 5], ["a", "m2", 7]]}
+
+
+def test_a_state_is_taken_up_by_a_process_that_knows_no_symbol(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first numbers that it gives have room as any others."""
+    state = {"highest": [["a", f"S{number}", number + 1] for number in range(9)]}
+    monkeypatch.setattr("trades.monotonic.SYMBOLS", Symbols())
+    assert GroupDisorder(state).snapshot() == state
 
 
 @given(

@@ -37,6 +37,23 @@ def test_equals_the_plain_form(
             assert recent.differs(slot, session, number, mixed) == plain[slot].differs(session, number, mixed)
 
 
+def test_a_snapshot_is_of_what_was_kept_alone() -> None:
+    """Of symbols that had no trade, one, some, and more than are kept, each to its own when taken up."""
+    counts = [0, 1, 3, RECENT + 5, 2]
+    recent = Recent()
+    for slot, count in enumerate(counts):
+        for number in range(count):
+            recent.add(slot, 2**31 - 1, number, 10 * slot + number)
+    state = recent.snapshot(5)
+    assert [len(state["counts"]), len(state["contents"])] == [2 * 5, 4 * (1 + 3 + RECENT + 2)]
+    again = Recent.restore(state)
+    assert again.snapshot(5) == state
+    for slot, count in enumerate(counts):
+        for number in range(max(count - RECENT, 0), count):
+            assert not again.differs(slot, 2**31 - 1, number, 10 * slot + number)
+            assert again.differs(slot, 2**31 - 1, number, 10 * slot + number + 1)
+
+
 @pytest.mark.parametrize("back", [0, 1, 200, 255])
 def test_other_content_within_reach_is_a_conflict(back: int) -> None:
     """The same number with another price, next to the newest and far back; the same content is a repeat."""

@@ -259,5 +259,9 @@ def test_a_snapshot_is_builtins_and_stays_as_it_was() -> None:
 
 def test_a_foreign_format_is_refused() -> None:
     """State of another version stops the job instead of being misread."""
-    with pytest.raises(StateError, match="format 9"):
+    with pytest.raises(StateError) as caught:
         GroupTracker({**GroupTracker().snapshot(), "format": 9})
+    assert str(caught.value) == (
+        "the recovery store's sequence state has format 9, this version reads 3: run the version that wrote it, or"
+        " start without that store to rebuild the state"
+    )

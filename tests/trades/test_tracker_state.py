@@ -2,8 +2,11 @@
 
 import pickle
 
+import pytest
+
 from tests.trades.trade_slices import Row, slice_of
 from trades.progress import TopicPartition
+from trades.symbols import Symbols
 from trades.tracker import GroupTracker
 
 
@@ -26,3 +29,16 @@ def test_open_gaps_outlive_a_restart() -> None:
     tracker = GroupTracker()
     tracker.track(slice_of([Row(1, 1), Row(3, 2), Row(1, 3), Row(5, 4), Row(1, 1, "x", "other")]))
     assert tracker.open_gaps() == restarted(tracker).open_gaps() == {"kraken": 2, "other": 0}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_a_state_is_taken_up_by_a_process_that_knows_no_symbol(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """The first numbers that it gives find their slots as any others, and what is kept is of these symbols alone."""
+    names = [f"S{number}" for number in range(count)]
+    tracker = GroupTracker()
+    tracker.track(slice_of([Row(number, 1, name) for name in names for number in (1, 4)]))
+    state = tracker.snapshot()
+    assert len(state["recent"]["counts"]) == 2 * count  # type: ignore[index]
+    monkeypatch.setattr("trades.tracker.SYMBOLS", Symbols())
+    again = GroupTracker(state)
+    assert [again.missing("kraken", name) for name in names] == [(((2, 3),),)] * count

@@ -32,6 +32,10 @@ REFUSED: Final[list[tuple[dict[str, Any], str]]] = [
     ({"p": "abc"}, "invalid: p: not a decimal: 'abc'"),
     ({"p": 5}, "invalid: p: expected str, got int"),
     ({"q": "0.00000000"}, "invalid: q: not above zero: '0.00000000'"),
+    ({"T": 10**12 - 1}, "invalid: T: neither milliseconds (13 digits) nor microseconds (16): '999999999999'"),
+    ({"T": 10**13}, "invalid: T: neither milliseconds (13 digits) nor microseconds (16): '10000000000000'"),
+    ({"T": 10**15 - 1}, "invalid: T: neither milliseconds (13 digits) nor microseconds (16): '999999999999999'"),
+    ({"T": 10**16}, "invalid: T: neither milliseconds (13 digits) nor microseconds (16): '10000000000000000'"),
     ({"T": 1_723_161_255}, "invalid: T: neither milliseconds (13 digits) nor microseconds (16): '1723161255'"),
     (
         {"T": 1_723_161_255_342_000_000},
@@ -53,6 +57,10 @@ def message(changes: dict[str, Any]) -> bytes:
     [
         ({}, {}),
         ({"m": False}, {"side": BUY}),
+        ({"T": 10**12}, {"timestamp": 10**15}),
+        ({"T": 10**13 - 1}, {"timestamp": 10**16 - 1000}),
+        ({"T": 10**15}, {"timestamp": 10**15}),
+        ({"T": 10**16 - 1}, {"timestamp": 10**16 - 1}),
         ({"T": 1_723_161_255_342_123}, {"timestamp": 1_723_161_255_342_123}),
         ({"s": "币安人生USDT"}, {"symbol": "币安人生USDT"}),
         ({"E": "whenever", "M": None}, {}),

@@ -10,7 +10,7 @@ from tests.trades.messages import K2_MESSAGE
 from trades.reasons import RejectedError
 from trades.trade import BUY, NO_SIDE, SELL, Trade
 from trades.venues.k2 import decode, key
-from trades.venues.scan import nesting
+from trades.venues.scan import keys_of, nesting
 
 FIELDS: Final[dict[str, Any]] = msgspec.json.decode(K2_MESSAGE)
 UNIT: Final = 10**18
@@ -50,12 +50,15 @@ ACCEPTED: Final[list[tuple[dict[str, Any], dict[str, Any]]]] = [
     ({"received": ABSENT}, {"received": None}),
     ({"symbol": "币安人生"}, {"symbol": "币安人生"}),
     ({"symbol": "x" * 255}, {"symbol": "x" * 255}),
+    ({"exchange": "x" * 64}, {"exchange": "x" * 64}),
+    ({"trade_id": "x" * 255}, {"trade_id": "x" * 255}),
     ({"extra": {"deep": [1, {"deeper": None}]}}, {}),
 ]
 REFUSED: Final[list[tuple[dict[str, Any], str]]] = [
     ({"exchange": ABSENT}, "invalid: exchange: missing"),
     ({"exchange": None}, "invalid: exchange: expected str, got null"),
     ({"exchange": ""}, "invalid: exchange: empty"),
+    ({"exchange": "x" * 65}, "invalid: exchange: longer than 64 bytes: '" + "x" * 60 + "...'"),
     ({"symbol": "x" * 256}, "invalid: symbol: longer than 255 bytes: '" + "x" * 60 + "...'"),
     ({"symbol": "币" * 86}, "invalid: symbol: longer than 255 bytes: '" + "币" * 60 + "...'"),
     ({"symbol": "A\x00B"}, "invalid: symbol: has a control character: 'A\\x00B'"),
@@ -182,3 +185,10 @@ def test_deep_nesting_is_malformed(depth: int, *, is_read: bool) -> None:
     else:
         with pytest.raises(RejectedError, match="malformed: value: nested more than 100 deep"):
             key(value)
+
+
+def test_keys_lie_side_by_side() -> None:
+    """A key's number is its place, whatever the sizes; all in unsigned words, as loops count."""
+    text, starts, sizes = keys_of("price", "s", "", "id")
+    assert (text.tobytes(), starts.tolist(), sizes.tolist()) == (b"pricesid", [0, 5, 6, 6], [5, 1, 0, 2])
+    assert [str(column.dtype) for column in keys_of("a", "b")] == ["uint8", "uint64", "uint64"]

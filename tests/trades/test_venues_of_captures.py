@@ -5,6 +5,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from tests.trades.messages import BINANCE_MESSAGE, K2_MESSAGE
 from trades.reasons import RejectedError, SkippedError
 from trades.trade import BUY, NO_SIDE, SELL, Trade
 from trades.venues import VENUES
@@ -29,6 +30,7 @@ BYBIT: Final = (
     b'{"symbol":"BTCUSD","price":"1.5","size":0.25,"trade_time_ms":"1618677785117","side":"Buy","trade_id":"01ca"}]}'
 )
 SAMPLES: Final = {"binance-futures": FUTURES, "coinbase": COINBASE, "okx": OKX, "bybit": BYBIT}
+ALL_SAMPLES: Final = SAMPLES | {"binance-spot": BINANCE_MESSAGE, "k2": K2_MESSAGE}
 TRADES: Final = {
     "binance-futures": [
         Trade(
@@ -62,6 +64,28 @@ KEYS: Final = {
 }
 ABSENT: Final = object()
 OKX_TRADE: Final = msgspec.json.decode(OKX)["data"][0]
+BYBIT_TRADE: Final = msgspec.json.decode(BYBIT)["data"][0]
+NEEDED: Final = {
+    "binance-futures": ["e", "t", "X", "s", "p", "q", "m", "T"],
+    "binance-spot": ["e", "t", "s", "p", "q", "m", "T"],
+    "coinbase": ["type", "trade_id", "product_id", "price", "size", "side", "time"],
+    "okx": ["tradeId", "ts", "instId", "px", "sz", "side"],
+    "bybit": ["symbol", "trade_id", "price", "size", "side", "trade_time_ms"],
+    "k2": ["exchange", "symbol", "price", "quantity", "timestamp"],
+}
+NO_KEY: Final[list[tuple[str, dict[str, Any], str]]] = [
+    ("binance-futures", {"s": ABSENT}, "invalid: s: missing"),
+    ("binance-spot", {"s": ""}, "invalid: s: empty"),
+    ("coinbase", {"product_id": ABSENT}, "invalid: product_id: missing"),
+    ("coinbase", {"product_id": ""}, "invalid: product_id: empty"),
+    ("okx", {"arg": ABSENT}, "invalid: arg: missing"),
+    ("okx", {"arg": {"channel": "trades"}}, "invalid: arg.instId: missing"),
+    ("okx", {"arg": {"channel": "trades", "instId": ""}}, "invalid: arg.instId: empty"),
+    ("bybit", {"topic": ABSENT}, "invalid: topic: missing"),
+    ("bybit", {"topic": "trade."}, "invalid: topic: empty"),
+    ("k2", {"symbol": ABSENT}, "invalid: symbol: missing"),
+    ("k2", {"symbol": ""}, "invalid: symbol: empty"),
+]
 
 REFUSED: Final[list[tuple[str, dict[str, Any], str]]] = [
     ("binance-futures", {"e": "aggTrade"}, "unsupported: e: 'aggTrade' is not read from a binance-futures topic"),
@@ -76,6 +100,8 @@ REFUSED: Final[list[tuple[str, dict[str, Any], str]]] = [
     ("binance-futures", {"X": "ADL", "t": ABSENT}, "invalid: t: missing"),
     ("coinbase", {"type": "ticker"}, "unsupported: type: 'ticker' is not read from a coinbase topic"),
     ("coinbase", {"type": ABSENT}, "invalid: type: missing"),
+    ("coinbase", {"trade_id": 2**63}, "invalid: trade_id: beyond 64 bits: '9223372036854775808'"),
+    ("coinbase", {"price": "x"}, "invalid: price: not a decimal: 'x'"),
     ("coinbase", {"trade_id": "5"}, "invalid: trade_id: expected int, got str"),
     ("coinbase", {"side": "Buy"}, "invalid: side: neither buy nor sell: 'Buy'"),
     ("coinbase", {"size": "0"}, "invalid: size: not above zero: '0'"),
@@ -100,6 +126,11 @@ REFUSED: Final[list[tuple[str, dict[str, Any], str]]] = [
     ),
     ("okx", {"data": [{"tradeId": "9" * 19}]}, f"invalid: data[0].tradeId: beyond 64 bits: '{'9' * 19}'"),
     ("okx", {"data": [OKX_TRADE | {"ts": "16524"}]}, "invalid: data[0].ts: not milliseconds (13 digits): '16524'"),
+    ("okx", {"data": [OKX_TRADE | {"ts": "now"}]}, "invalid: data[0].ts: not a whole number of 64 bits: 'now'"),
+    ("okx", {"data": [OKX_TRADE, OKX_TRADE | {"instId": ""}]}, "invalid: data[1].instId: empty"),
+    ("okx", {"data": [OKX_TRADE | {"px": "x"}]}, "invalid: data[0].px: not a decimal: 'x'"),
+    ("okx", {"data": [OKX_TRADE | {"sz": "0"}]}, "invalid: data[0].sz: not above zero: '0'"),
+    ("okx", {"data": [OKX_TRADE | {"side": "Buy"}]}, "invalid: data[0].side: neither buy nor sell: 'Buy'"),
     (
         "bybit",
         {"topic": "publicTrade.BTCUSDT"},
@@ -109,6 +140,23 @@ REFUSED: Final[list[tuple[str, dict[str, Any], str]]] = [
     ("bybit", {"data": ABSENT}, "invalid: data: missing"),
     ("bybit", {"data": [{"symbol": "B", "trade_id": ""}]}, "invalid: data[0].trade_id: empty"),
     ("bybit", {"data": [{"symbol": "B", "trade_id": "i"}]}, "invalid: data[0].price: missing"),
+    ("bybit", {"data": [BYBIT_TRADE, BYBIT_TRADE | {"symbol": ""}]}, "invalid: data[1].symbol: empty"),
+    ("bybit", {"data": [BYBIT_TRADE | {"price": "x"}]}, "invalid: data[0].price: not a decimal: 'x'"),
+    (
+        "bybit",
+        {"data": [BYBIT_TRADE | {"trade_time_ms": "now"}]},
+        "invalid: data[0].trade_time_ms: not a whole number of 64 bits: 'now'",
+    ),
+    (
+        "bybit",
+        {"data": [BYBIT_TRADE | {"trade_time_ms": "5"}]},
+        "invalid: data[0].trade_time_ms: not milliseconds (13 digits): '5'",
+    ),
+    (
+        "bybit",
+        {"data": [BYBIT_TRADE | {"trade_time_ms": 5}]},
+        "invalid: data[0].trade_time_ms: not milliseconds (13 digits): '5'",
+    ),
     (
         "bybit",
         {"data": [{"symbol": "B", "trade_id": "i", "price": True}]},
@@ -142,7 +190,7 @@ SKIPPED: Final = [
 
 def message(venue: str, changes: dict[str, Any]) -> bytes:
     """Give a venue's sample with some fields changed or left out."""
-    fields = msgspec.json.decode(SAMPLES[venue]) | changes
+    fields = msgspec.json.decode(ALL_SAMPLES[venue]) | changes
     return msgspec.json.encode({name: value for name, value in fields.items() if value is not ABSENT})
 
 
@@ -160,6 +208,36 @@ def test_a_bad_field_is_named(venue: str, changes: dict[str, Any], error: str) -
     assert str(caught.value) == error
 
 
+@pytest.mark.parametrize(("venue", "field"), [(venue, field) for venue, fields in NEEDED.items() for field in fields])
+def test_a_missing_field_is_named(venue: str, field: str) -> None:
+    """Whichever of those that a trade can't be without, and where it is in a list."""
+    data = msgspec.json.decode(ALL_SAMPLES[venue]).get("data")
+    trade = data and {name: value for name, value in data[-1].items() if name != field}
+    with pytest.raises(RejectedError) as caught:
+        VENUES[venue].decode(message(venue, {"data": [data[0], trade]} if data else {field: ABSENT}))
+    assert str(caught.value) == f"invalid: {'data[1].' if data else ''}{field}: missing"
+
+
+@pytest.mark.parametrize(("venue", "changes", "error"), NO_KEY)
+def test_a_message_without_a_name_has_no_key(venue: str, changes: dict[str, Any], error: str) -> None:
+    """The refusal says which field ought to bear it."""
+    with pytest.raises(RejectedError) as caught:
+        VENUES[venue].key(message(venue, changes))
+    assert str(caught.value) == error
+
+
+def test_the_channel_ends_at_the_first_point() -> None:
+    """All behind it is the symbol."""
+    assert VENUES["bybit"].key(message("bybit", {"topic": "trade.BTC.USD"})) == "bybit|BTC.USD"
+
+
+@pytest.mark.parametrize("time", [10**12, 10**13 - 1])
+def test_milliseconds_have_13_digits(time: int) -> None:
+    """The first and the last moment that have them count."""
+    [trade] = VENUES["binance-futures"].decode(message("binance-futures", {"T": time}))
+    assert trade.timestamp == time * 1000
+
+
 @pytest.mark.parametrize(("venue", "value", "why"), SKIPPED)
 def test_what_is_no_trade_is_passed_over(venue: str, value: bytes, why: str) -> None:
     """A heartbeat or a reply is skipped with its reason; it has no key either."""
@@ -173,18 +251,20 @@ def test_what_is_no_trade_is_passed_over(venue: str, value: bytes, why: str) -> 
 def test_a_message_without_trades_is_passed_over(venue: str) -> None:
     """It has a key, since its topic names the symbol."""
     value = message(venue, {"data": []})
-    with pytest.raises(SkippedError, match="no_trades"):
+    with pytest.raises(SkippedError) as caught:
         VENUES[venue].decode(value)
+    assert caught.value.why == "no_trades"
     assert VENUES[venue].key(value) == KEYS[venue]
 
 
 @pytest.mark.parametrize("kind", ["INSURANCE_FUND", "ADL", "NA"])
 def test_off_book_trades_keep_their_number_alone(kind: str) -> None:
     """A futures trade that is none of the market's needs neither price nor quantity nor side."""
-    value = message("binance-futures", {"X": kind, "p": "0", "q": "0", "m": ABSENT})
-    [trade] = VENUES["binance-futures"].decode(value)
     [market] = TRADES["binance-futures"]
-    assert trade == market._replace(price=0, quantity=0, side=NO_SIDE, is_market=False)
+    for number in ("0", "7", ABSENT):
+        value = message("binance-futures", {"X": kind, "p": number, "q": number, "m": ABSENT})
+        [trade] = VENUES["binance-futures"].decode(value)
+        assert trade == market._replace(price=0, quantity=0, side=NO_SIDE, is_market=False)
 
 
 @pytest.mark.parametrize("side", [("buy", SELL), ("sell", BUY)])

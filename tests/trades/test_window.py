@@ -202,6 +202,16 @@ def test_no_entry_is_lost_when_numbers_wrap_or_capacities_change() -> None:
     assert log.size_bytes < size_bytes
 
 
+@pytest.mark.parametrize(
+    ("count", "entries", "heads"), [(1, 64, 64), (64, 64, 64), (65, 81, 128), (128, 160, 128), (1_000, 1_250, 1_024)]
+)
+def test_room_is_made_as_it_is_needed(count: int, entries: int, heads: int) -> None:
+    """For a quarter more entries than there are, and a chain for each, of a power of two."""
+    log = IdLog(rules_for(1_000))
+    log.absorb(*columns([(0, number, 5) for number in range(count)]))
+    assert (len(log), log._log.entries.shape, log._log.heads.shape) == (count, (entries, 4), (heads,))
+
+
 def test_an_id_costs_less_than_50_bytes() -> None:
     """A million ids in memory: what the process takes for each is bounded, and is what the log says of itself."""
     # Uncompiled a million takes minutes, and fewer need as much each.
