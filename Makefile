@@ -33,7 +33,7 @@ torture-mutants: .venv/dev ## put bugs into the job, and show at which seed the 
 torture-processes: .venv/dev ## kill and rescale real processes on a real broker, round by round (ROUNDS=20)
 	@.venv/bin/python -m tests.flows.torture --rounds $(or $(ROUNDS),10) $(ARGS)
 
-mutants: .venv/dev ## change the rules in some thousand small ways, and ask for a reason for each that no test sees
+mutants: .venv/dev ## change all rules in five thousand small ways, and ask for a reason for each that no test sees
 	@.venv/bin/python -m tests.mutation $(ARGS)
 
 check: lint test ## style, types, who imports whom, and the tests

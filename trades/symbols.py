@@ -128,8 +128,8 @@ class Symbols:
         if number is not None:
             return number
         with self._lock:
-            number = self._numbers.get((exchange, symbol))
-            return self._add(exchange, symbol) if number is None else number
+            given = self._numbers.get((exchange, symbol))
+            return self._add(exchange, symbol) if given is None else given
 
     def _add(self, exchange: str, symbol: str) -> int:
         number = len(self._names)

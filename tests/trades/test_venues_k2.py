@@ -84,6 +84,7 @@ REFUSED: Final[list[tuple[dict[str, Any], str]]] = [
     ({"price": None}, "invalid: price: expected a decimal string or a number, got 'null'"),
     ({"price": "1e-19"}, "invalid: price: does not fit decimal(38, 18): '1e-19'"),
     ({"price": msgspec.Raw(b"1e999999999")}, "invalid: price: does not fit decimal(38, 18): '1e999999999'"),
+    ({"quantity": "x"}, "invalid: quantity: not a decimal: 'x'"),
     ({"quantity": "0"}, "invalid: quantity: not above zero: '0'"),
     ({"quantity": "-0.5"}, "invalid: quantity: not above zero: '-0.5'"),
     ({"side": "BUY"}, "invalid: side: neither buy nor sell: 'BUY'"),
