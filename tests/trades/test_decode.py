@@ -200,9 +200,11 @@ def test_a_tombstone_is_malformed_and_a_reply_skipped() -> None:
 
 
 def test_an_empty_batch_has_no_rows() -> None:
-    """Nothing in, nothing out, and no slices."""
-    decoded = decode(batch_of([]))
+    """Nothing in, nothing out but the batch itself, and no slices."""
+    batch = batch_of([])
+    decoded = decode(batch)
     assert outcome(decoded) == ([], [], [])
+    assert decode(batch).trades.source is decode_by_reference(batch).trades.source is batch
     assert split(decoded.trades) == []
 
 

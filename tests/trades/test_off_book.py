@@ -110,12 +110,19 @@ def test_a_text_of_another_shape_is_refused(text: str) -> None:
         OffBook(text)
 
 
+def test_a_text_of_earlier_versions_says_no_earliest_time() -> None:
+    """The latest stands in for it."""
+    where = '"exchange":"a","symbol":"x","session":2,"topic":"trades","partition":0,"offset":5'
+    [seen] = OffBook(f'{{"format":1,"sessions":[{{{where},"latest":70,"edges":[4,2]}}]}}').seen()
+    assert seen == SeenSession(SessionKey("a", "x", 2), ((4, 6),), 70, 70, HERE, 5)
+
+
 def test_a_session_is_joined_from_rows_and_skipped_numbers() -> None:
-    """Its ranges are those of both, its coordinates those of the later, and sessions come ascending."""
+    """Its ranges and earliest time are of both, its coordinates those of the later, and sessions come ascending."""
     one, two = SessionKey("a", "x", 1), SessionKey("a", "x", 2)
-    rows = [SeenSession(one, ((1, 3), (9, 9)), 50, 40, HERE, 5)]
+    rows = [SeenSession(one, ((1, 3), (9, 9)), 50, 20, HERE, 5)]
     others = [SeenSession(two, ((1, 1),), 70, 70, HERE, 7), SeenSession(one, ((4, 4), (6, 6)), 60, 30, HERE, 6)]
-    joint = SeenSession(one, ((1, 4), (6, 6), (9, 9)), 60, 30, HERE, 6)
+    joint = SeenSession(one, ((1, 4), (6, 6), (9, 9)), 60, 20, HERE, 6)
     assert joined([*others, *rows]) == joined([*rows, *others]) == [joint, others[0]]
 
 
