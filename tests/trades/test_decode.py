@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.trades.messages import BINANCE_MESSAGE, K2_MESSAGE, batch_of, outcome, rows_of, value_of
 from trades.batch import NULL_TIME
-from trades.decode import decode, decode_by_reference, split
+from trades.decode import decode, decode_by_reference, empty_slice, split
 from trades.groups import GROUPS, group_of
 from trades.symbols import SYMBOLS
 from trades.trade import BUY, SELL, Trade
@@ -248,8 +248,18 @@ def test_split_puts_every_row_in_its_group_once(symbols: list[int]) -> None:
         assert part.rows.tolist() == sorted(part.rows.tolist())
         assert {group_of("binance", f"S{symbols[row]}") for row in part.rows} == {part.group}
         assert len(part.verdicts) == len(part.sessions) == len(part)
+        assert [part.rows.dtype, part.verdicts.dtype, part.sessions.dtype] == [np.int32, np.uint8, np.int32]
         assert not part.verdicts.any()
         assert not part.sessions.any()
+
+
+def test_a_group_without_rows_has_a_slice_all_the_same() -> None:
+    """Of the types of others, over the same batch, so that the group hears of it."""
+    trades = decode(batch_of([K2_MESSAGE])).trades
+    piece = empty_slice(trades, 7)
+    assert (piece.batch, piece.group, len(piece)) == (trades, 7, 0)
+    columns = piece.rows, piece.verdicts, piece.sessions
+    assert [(len(column), column.dtype) for column in columns] == [(0, np.int32), (0, np.uint8), (0, np.int32)]
 
 
 SMALL: Final = """

@@ -54,6 +54,17 @@ def test_a_snapshot_is_of_what_was_kept_alone() -> None:
             assert again.differs(slot, 2**31 - 1, number, 10 * slot + number + 1)
 
 
+def test_there_is_room_for_as_many_symbols_as_asked_for() -> None:
+    """What was kept stays, and a new symbol has nothing."""
+    recent = Recent()
+    recent.add(63, 1, 5, 7)
+    recent.make_room(65)
+    recent.add(64, 1, 6, 7)
+    assert [recent.differs(slot, 1, number, 8) for slot in (63, 64) for number in (5, 6)] == [True, False, False, True]
+    assert [column.dtype for column in recent.ring] == [np.int64, np.uint64, np.int64]
+    assert [column.shape[1:] for column in recent.ring] == [(RECENT,), (RECENT,), ()]
+
+
 @pytest.mark.parametrize("back", [0, 1, 200, 255])
 def test_other_content_within_reach_is_a_conflict(back: int) -> None:
     """The same number with another price, next to the newest and far back; the same content is a repeat."""
