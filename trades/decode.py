@@ -137,8 +137,8 @@ def _number_new_symbols(data: NDArray[np.uint8], exchange: str | None, rows: NDA
     """Intern the pairs that the kernel did not know: plain Python, once a pair and poll that bring it first."""
     for row in np.flatnonzero(rows[:, SYMBOL] < 0):
         exchange_start, exchange_size, start, size = rows[row, EXCHANGE_START : SYMBOL_SIZE + 1].tolist()
-        own = data[exchange_start : exchange_start + exchange_size].tobytes().decode("ascii")
-        symbol = data[start : start + size].tobytes().decode("ascii")
+        own = data[exchange_start : exchange_start + exchange_size].tobytes().decode()
+        symbol = data[start : start + size].tobytes().decode()
         rows[row, SYMBOL] = SYMBOLS.intern(own if exchange is None else exchange, symbol)
 
 

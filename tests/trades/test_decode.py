@@ -189,6 +189,22 @@ def test_a_message_too_large_is_refused_unread() -> None:
     ]
 
 
+def test_the_reference_has_the_same_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message of as many bytes as may be is read, one of more is not."""
+    monkeypatch.setattr("trades.decode.MESSAGE_BYTES_MAX", len(K2_MESSAGE))
+    rows, rejected, _ = outcome(decode_by_reference(batch_of([K2_MESSAGE, K2_MESSAGE + b" "])))
+    assert ([row[0] for row in rows], [number for number, _ in rejected]) == ([0], [1])
+
+
+@pytest.mark.parametrize(("venue", "sample"), [("k2", K2_MESSAGE), ("binance-spot", BINANCE_MESSAGE)])
+def test_new_symbols_are_named_by_their_messages(venue: str, sample: bytes) -> None:
+    """Each pair that the loop did not know, the exchange by its own name or by the venue's; later it knows them."""
+    names = [f"{venue.upper()}{number}" for number in (1, 22, 1, 333)]
+    batch = batch_of([sample.replace(b"BTCUSDT", name.encode()) for name in names], venue)
+    for _ in range(2):
+        assert [row[2] for row in rows_of(decode(batch).trades.columns)] == [("binance", name) for name in names]
+
+
 def test_a_tombstone_is_malformed_and_a_reply_skipped() -> None:
     """A null value says so; what is no market trade is counted apart."""
     _, rejected, skipped = outcome(decode(batch_of([None, b'{"result":null,"id":1}', b""], "binance-spot")))
@@ -204,6 +220,7 @@ def test_an_empty_batch_has_no_rows() -> None:
     batch = batch_of([])
     decoded = decode(batch)
     assert outcome(decoded) == ([], [], [])
+    assert decode_by_reference(batch).off_book.tolist() == decoded.off_book.tolist() == []
     assert decode(batch).trades.source is decode_by_reference(batch).trades.source is batch
     assert split(decoded.trades) == []
 
@@ -232,6 +249,7 @@ def test_a_fault_that_no_rule_foresaw_is_that_records_alone(monkeypatch: pytest.
         "invalid: value: TypeError:",
         "invalid: value: KeyError:",
     ]
+    assert all("odd" in error for _, error in rejected)
     with pytest.raises(OSError, match="odd"):
         decode(batch_of([b"bug"], "faulty"))
 
