@@ -147,8 +147,8 @@ class Engine:
         The first rows are there when the block begins, so that what prevents them is told there.
         """
         with self._timed():
-            reader = self._connection.execute(sql, parameters or {}).to_arrow_reader(BATCH_ROWS)
-            batches = _batches(reader)
+            reader = _reader(self._connection.execute(sql, parameters or {}))
+            batches = _read(reader)
             first = [*islice(batches, 1)]
             yield Rows(reader.schema, chain(first, batches))
 
@@ -160,6 +160,8 @@ class Engine:
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
+        if self._is_cancelled:
+            raise self._interrupted()
         timer = threading.Timer(self._limits.timeout_seconds, self._connection.interrupt)
         timer.daemon = True
         timer.start()
@@ -211,23 +213,38 @@ class Engine:
         )
 
 
-def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    """Give what is read, and DuckDB's errors as its own: Arrow passes on their text alone."""
+def _reader(answer: duckdb.DuckDBPyConnection) -> pa.RecordBatchReader:
+    with _faults_read():
+        return answer.to_arrow_reader(BATCH_ROWS)
+
+
+def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    while True:
+        with _faults_read():
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return
+        yield batch
+
+
+@contextmanager
+def _faults_read() -> Iterator[None]:
+    """Raise as DuckDB's own what it says through Arrow, where its words alone are left of a fault."""
     try:
-        yield from reader
+        yield
     except OSError as error:
-        text = str(error)
-        kind = next((kind for begin, kind in _ERRORS.items() if text.startswith(begin)), duckdb.Error)
-        raise kind(text) from error
+        words = str(error)
+        raise _WORDED.get(words.partition(" Error:")[0], duckdb.Error)(words) from error
 
 
-_ERRORS: Final[Mapping[str, type[duckdb.Error]]] = {
-    "FATAL Error": duckdb.FatalException,
-    "INTERNAL Error": duckdb.InternalException,
-    "INTERRUPT Error": duckdb.InterruptException,
-    "IO Error": duckdb.IOException,
-    "Out of Memory Error": duckdb.OutOfMemoryException,
-    "Out of Range Error": duckdb.OutOfRangeException,
+_WORDED: Final[dict[str, type[duckdb.Error]]] = {
+    "FATAL": duckdb.FatalException,
+    "INTERNAL": duckdb.InternalException,
+    "INTERRUPT": duckdb.InterruptException,
+    "IO": duckdb.IOException,
+    "Out of Memory": duckdb.OutOfMemoryException,
+    "Out of Range": duckdb.OutOfRangeException,
 }
 
 

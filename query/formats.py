@@ -1,5 +1,6 @@
 """Rows as bytes: JSON, CSV, Parquet and Arrow, each written as the rows come."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from enum import StrEnum
@@ -35,10 +36,11 @@ def write(rows: Rows, form: Format, stream: BinaryIO) -> int:
     """Write rows to a stream; give how many there were.
 
     Raises:
-        QueryError: CSV has no form for a column's type.
+        QueryError: two columns have one name, or the format has no form for a column or a value.
     """
     if form is Format.JSON:
         return _write_json(rows, stream)
+    _check_names(rows.schema)
     try:
         with _OPEN[form](stream, rows.schema) as writer:
             return sum(_written(writer, batch) for batch in rows.batches)
@@ -52,13 +54,32 @@ def to_json(value: object) -> bytes:
 
 
 def json_lines(rows: Rows) -> Iterator[bytes]:
-    """Give each row as an object, without anything between them."""
+    """Give each row as an object, without anything between them.
+
+    Raises:
+        QueryError: two columns have one name, or a value has no form in JSON.
+    """
+    _check_names(rows.schema)
     decimals = [field.name for field in rows.schema if pa.types.is_decimal(field.type)]
     for batch in rows.batches:
-        for row in batch.to_pylist():
+        for row in _objects(batch):
             # Python writes a small one, and zero, with an exponent.
             row |= {name: f"{row[name]:f}" for name in decimals if row[name] is not None}
             yield to_json(row)
+
+
+def _check_names(schema: pa.Schema) -> None:
+    names = Counter(schema.names)
+    doubled = [name for name, count in names.items() if count > 1]
+    if doubled:
+        raise QueryError(f"two columns have the name {doubled[0]!r}; give one another name (AS)")
+
+
+def _objects(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    try:
+        return batch.to_pylist()
+    except (ArithmeticError, ValueError) as error:
+        raise QueryError(f"json has no form for a value: {error}; cast it") from error
 
 
 def _write_json(rows: Rows, stream: BinaryIO) -> int:
