@@ -1,10 +1,10 @@
 """`k2 dlq`: dead letters listed, counted, and one message's bytes as they were."""
 
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import astuple
 from itertools import islice
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from msgspec import structs
@@ -12,13 +12,13 @@ from msgspec import structs
 from cli.arguments import given_text
 from cli.console import Json, say_json, show_record
 from cli.rows import Name, print_table, spell_time
-from runtime.dead_letter_files import letters_in
+from query.dead_letters import letters, statistics
 from runtime.settings import Settings, read_settings
 from trades.dead_letter import DeadLetter
 from trades.errors import SettingsError
 from trades.reasons import Reason
 
-__all__ = ["app", "statistics"]
+__all__ = ["app"]
 
 VALUE_CHARACTERS_MAX: Final = 60
 ROWS_MAX: Final = 1_000
@@ -40,30 +40,29 @@ def list_letters(
 ) -> None:
     """List dead letters, oldest first; with --json a letter a line, as in the files."""
     wanted = {"reason": reason, "topic": topic, "partition": partition}
-    letters = _chosen(read_settings(), wanted)
+    chosen = _chosen(read_settings(), wanted)
     if as_json:
-        for letter in islice(letters, limit):
+        for letter in islice(chosen, limit):
             say_json(letter)
     else:
-        shown = [*islice(letters, ROWS_MAX if limit is None else limit)]
+        shown = [*islice(chosen, ROWS_MAX if limit is None else limit)]
         print_table("Dead letters", ("topic", "partition", "offset", "reason", "error", "value"), map(_row, shown))
-        if next(letters, None) is not None:
+        if next(chosen, None) is not None:
             typer.echo(f"the oldest {len(shown):,} are shown, and there are more: --limit, or --json for all", err=True)
 
 
 @app.command()
 def stats(*, as_json: Json = False) -> None:
     """Count dead letters by reason and by topic partition."""
-    found = statistics(read_settings())
+    found = statistics(letters(read_settings(), _unreadable))
     if as_json:
         say_json(found)
         return
-    print_table("By reason", ("reason", "letters"), found["reasons"].items())
-    rows = [(entry["topic"], entry["partition"], entry["dead_letters"]) for entry in found["partitions"]]
-    print_table("By topic partition", ("topic", "partition", "letters"), rows)
-    if found["dead_letters"]:
-        ends = [spell_time(found[end]) for end in ("oldest", "newest") if found[end]]
-        typer.echo(f"{found['dead_letters']:,} in all{', from ' if ends else ''}{' to '.join(ends)}")
+    print_table("By reason", ("reason", "letters"), found.reasons.items())
+    print_table("By topic partition", ("topic", "partition", "letters"), map(astuple, found.partitions))
+    if found.dead_letters:
+        ends = [spell_time(end) for end in (found.oldest, found.newest) if end]
+        typer.echo(f"{found.dead_letters:,} in all{', from ' if ends else ''}{' to '.join(ends)}")
 
 
 @app.command()
@@ -92,50 +91,11 @@ def show(
         show_record(record if as_json else record | {"offset": str(offset)}, as_json=as_json)
 
 
-def statistics(settings: Settings) -> dict[str, Any]:
-    """Count the dead letters: `dead_letters`, `reasons`, `partitions`, `oldest`, `newest` (UTC or null)."""
-    reasons: Counter[str] = Counter()
-    partitions: Counter[tuple[str, int]] = Counter()
-    oldest, newest = None, None
-    for letter in _chosen(settings, {}):
-        reasons[letter.reason] += 1
-        partitions[letter.topic, letter.partition] += 1
-        if (when := letter.dead_lettered_at) is not None:
-            oldest, newest = min(oldest or when, when), max(newest or when, when)
-    return {
-        "dead_letters": reasons.total(),
-        "reasons": dict(sorted(reasons.items())),
-        "partitions": [
-            {"topic": topic, "partition": partition, "dead_letters": count}
-            for (topic, partition), count in sorted(partitions.items())
-        ],
-        "oldest": oldest,
-        "newest": newest,
-    }
-
-
 def _chosen(settings: Settings, wanted: Mapping[str, object]) -> Iterator[DeadLetter]:
     """Give the letters whose fields equal what is wanted; None asks nothing."""
     asked = {name: value for name, value in wanted.items() if value is not None}
-    letters = _letters(settings)
-    return (one for one in letters if all(getattr(one, name) == value for name, value in asked.items()))
-
-
-def _letters(settings: Settings) -> Iterator[DeadLetter]:
-    folder = settings.dead_letter_folder
-    if not folder.is_dir():
-        setting = f"K2_DATA_DIR={settings.data_dir}" if settings.dlq_dir is None else f"K2_DLQ_DIR={folder}"
-        raise SettingsError(
-            f"{setting}: there is no folder of dead letters {folder}; mend it, or let the job run, which makes it"
-        )
-    return _readable(letters_in(folder, _unreadable))
-
-
-def _readable(letters: Iterator[DeadLetter]) -> Iterator[DeadLetter]:
-    try:
-        yield from letters
-    except OSError as error:
-        raise SettingsError(f"{error.filename} cannot be read: {error.strerror}") from None
+    found = letters(settings, _unreadable)
+    return (one for one in found if all(getattr(one, name) == value for name, value in asked.items()))
 
 
 def _unreadable(line: str) -> None:
