@@ -11,7 +11,7 @@ from pyiceberg.table import Table
 
 from query.engine import Engine
 from query.filters import equal
-from query.pool import open_engine
+from query.pool import Engines, open_engine
 from query.tables import check_columns, existing_table
 from runtime.catalog import find_table
 from runtime.settings import Settings
@@ -60,7 +60,12 @@ class Audit:
 
 
 def audit(
-    settings: Settings, start: datetime | None = None, end: datetime | None = None, limit: int | None = None
+    settings: Settings,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    limit: int | None = None,
+    *,
+    pool: Engines | None = None,
 ) -> Audit:
     """Give the job's commits from a time on and before another; the newest of them where there is a limit.
 
@@ -72,7 +77,7 @@ def audit(
         TableError: it, or its table `commits`, is not the job's, or cannot be read.
     """
     table = existing_table(settings, "trades")
-    with _commits(settings, table) as engine:
+    with _commits(settings, table, pool) as engine:
         asked = {"start": start, "end": end, "limit": limit, **_whose(table)}
         rows = engine.query(_EVERY + _CHOSEN, asked)
         there = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
@@ -81,21 +86,21 @@ def audit(
         return Audit(commits, _moves(progress) == _moves(_summed(engine, table, None)))
 
 
-def progress_as_of(settings: Settings, table: Table, as_of: datetime) -> Progress:
+def progress_as_of(settings: Settings, table: Table, as_of: datetime, *, pool: Engines | None = None) -> Progress:
     """Give the progress that the table of trades had at a time, by its commits until then."""
-    with _commits(settings, table) as engine:
+    with _commits(settings, table, pool) as engine:
         return _summed(engine, table, as_of)
 
 
 @contextmanager
-def _commits(settings: Settings, table: Table) -> Iterator[Engine]:
+def _commits(settings: Settings, table: Table, pool: Engines | None) -> Iterator[Engine]:
     """Give an engine that shows what is `kept` of commits, and what is `noted` in the table's own metadata.
 
     The metadata was read before: what goes from it to the table `commits` meanwhile is in both.
     """
     noted = pa.Table.from_pylist([commit.row() for commit in _noted(table)], schema=_NOTED)
     kept = find_table(settings, "commits")
-    with open_engine(settings) as engine:
+    with open_engine(settings, pool) as engine:
         engine.show_arrow("noted", noted)
         if kept is None:
             engine.show_arrow("kept", noted.slice(0, 0).append_column("table_uuid", pa.array([], pa.string())))

@@ -25,7 +25,7 @@ from pyiceberg.table import Table
 from query.audit import progress_as_of
 from query.engine import Engine
 from query.filters import equal
-from query.pool import open_engine
+from query.pool import Engines, open_engine
 from query.tables import check_columns, existing_table
 from runtime.settings import Settings
 from trades.groups import group_of
@@ -87,7 +87,7 @@ class Hour:
     missing: int
 
 
-def by_day(settings: Settings, asked: Asked | None = None) -> list[Day]:
+def by_day(settings: Settings, asked: Asked | None = None, *, pool: Engines | None = None) -> list[Day]:
     """Give completeness by exchange, symbol and day; a day on which nothing was to be expected has no row.
 
     Raises:
@@ -105,11 +105,11 @@ def by_day(settings: Settings, asked: Asked | None = None) -> list[Day]:
             _percent(row["stored"], row["stored"] + row["missing"]),
             row["sessions"],
         )
-        for row in _spans(settings, asked or Asked(), DAY_US)
+        for row in _spans(settings, asked or Asked(), DAY_US, pool)
     ]
 
 
-def by_hour(settings: Settings, asked: Asked) -> list[Hour]:
+def by_hour(settings: Settings, asked: Asked, *, pool: Engines | None = None) -> list[Hour]:
     """Give the same by exchange, symbol and hour.
 
     Raises:
@@ -125,7 +125,7 @@ def by_hour(settings: Settings, asked: Asked) -> list[Hour]:
             row["stored"],
             row["missing"],
         )
-        for row in _spans(settings, asked, HOUR_US)
+        for row in _spans(settings, asked, HOUR_US, pool)
     ]
 
 
@@ -139,8 +139,8 @@ def _percent(stored: int, expected: int) -> float:
     return 1_000_000 * stored // expected / 10_000
 
 
-def _spans(settings: Settings, asked: Asked, span_us: int) -> Iterator[dict[str, Any]]:
-    with _trades(settings, asked) as (engine, seen):
+def _spans(settings: Settings, asked: Asked, span_us: int, pool: Engines | None) -> Iterator[dict[str, Any]]:
+    with _trades(settings, asked, pool) as (engine, seen):
         yield from _counted(engine, seen, asked, span_us)
 
 
@@ -162,12 +162,12 @@ def _since_year_1(time: datetime | None) -> int | None:
 
 
 @contextmanager
-def _trades(settings: Settings, asked: Asked) -> Iterator[tuple[Engine, str]]:
+def _trades(settings: Settings, asked: Asked, pool: Engines | None = None) -> Iterator[tuple[Engine, str]]:
     """Give an engine, and the query by which it tells of the trades asked for."""
     table = existing_table(settings, "trades")
     check_columns(table, _COLUMNS)
-    progress = None if asked.as_of is None else progress_as_of(settings, table, asked.as_of)
-    with open_engine(settings) as engine:
+    progress = None if asked.as_of is None else progress_as_of(settings, table, asked.as_of, pool=pool)
+    with open_engine(settings, pool) as engine:
         engine.show("trades", table, where=equal(exchange=asked.exchange, symbol=asked.symbol))
         _show_off_book(engine, off_book_in(table.metadata.properties))
         if progress is not None:

@@ -12,7 +12,7 @@ from pyiceberg.table import Table
 
 from query.engine import Engine
 from query.filters import equal
-from query.pool import open_engine
+from query.pool import Engines, open_engine
 from query.tables import check_columns, existing_table
 from runtime.settings import Settings
 from trades.gap_pieces import Piece, Told, pieces, still_open
@@ -59,6 +59,8 @@ def gaps(
     symbol: str | None = None,
     as_of: datetime | None = None,
     which: Which = Which.OPEN,
+    *,
+    pool: Engines | None = None,
 ) -> list[Gap]:
     """Give gaps as the ledger tells them: what was opened, less what was filled, or what of it was filled.
 
@@ -73,7 +75,7 @@ def gaps(
     """
     now = datetime.now(UTC)
     until = min(as_of or now, now)
-    with _ledger(settings, exchange, symbol) as engine:
+    with _ledger(settings, exchange, symbol, pool) as engine:
         asked = {"exchange": exchange, "symbol": symbol, "as_of": as_of, "with_filled": which is not Which.OPEN}
         told = _told(engine, asked)
         return [_gap(key, piece, until) for key, cut in told for piece in _chosen(cut, which)]
@@ -126,11 +128,13 @@ def _time(microseconds: int) -> datetime:
 
 
 @contextmanager
-def _ledger(settings: Settings, exchange: str | None, symbol: str | None) -> Iterator[Engine]:
+def _ledger(
+    settings: Settings, exchange: str | None, symbol: str | None, pool: Engines | None = None
+) -> Iterator[Engine]:
     """Give an engine that shows, as `sequence_events`, at least what the ledger has of an exchange and symbol."""
     table: Table = existing_table(settings, "sequence_events")
     check_columns(table, _LEDGER_COLUMNS)
-    with open_engine(settings) as engine:
+    with open_engine(settings, pool) as engine:
         engine.show("sequence_events", table, where=equal(exchange=exchange, symbol=symbol))
         yield engine
 

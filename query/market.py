@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from query.asked import AsOf
 from query.engine import Engine, QueryError, Rows
-from query.pool import Pool
+from query.pool import Engines, Pool
 from query.questions import COLUMNS, Question
 from query.sandbox import tables_asked
 from query.tables import check_columns, existing_table
@@ -43,7 +43,7 @@ Answer = Callable[[Engine, str, Mapping[str, object]], AbstractContextManager[Fo
 class Market:
     """Answers questions from the table of trades, each from one snapshot; several threads may ask at once."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Engines) -> None:
         """Ask on the connections of a pool."""
         self._pool = pool
 

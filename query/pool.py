@@ -3,28 +3,40 @@
 import queue
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self, TypeVar
 
 import duckdb
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
-from query.engine import Engine, Limits, QueryError, QueryMemoryError
+from query.engine import Engine, Limits, QueryCancelledError, QueryError, QueryMemoryError
 from runtime.catalog import find_table
 from runtime.settings import Settings
 from trades.errors import K2Error, SettingsError, UnreachableError
 
-__all__ = ["Pool", "QueryBusyError", "open_engine"]
+__all__ = ["Caller", "Engines", "Pool", "QueryBusyError", "open_engine"]
 
 TABLES: Final = ("trades", "sequence_events", "commits")
+Item = TypeVar("Item")
 
 
 class QueryBusyError(K2Error, TimeoutError):
     """All connections are taken, and were for as long as one may wait."""
 
     exit_code = 3
+
+
+class Engines(Protocol):
+    """What lends connections."""
+
+    @property
+    def settings(self) -> Settings:
+        """Where the tables are."""
+
+    def engine(self) -> AbstractContextManager[Engine]:
+        """Lend one for a block."""
 
 
 class Pool:
@@ -40,7 +52,7 @@ class Pool:
         Raises:
             SettingsError: the memory limit is none that DuckDB can have.
         """
-        self.settings = settings
+        self._settings = settings
         self._limits = Limits(
             settings.query_timeout_seconds, settings.query_memory_limit, settings.query_memory_limit_bytes
         )
@@ -56,6 +68,16 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def settings(self) -> Settings:
+        """Where the tables are."""
+        return self._settings
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The local folders in which the tables' files are."""
+        return tuple(self._folders)
 
     def close(self) -> None:
         """Close the database; queries that still run are stopped."""
@@ -115,7 +137,7 @@ class Pool:
             return stack.pop_all(), free
 
     def _database(self, spill: str) -> duckdb.DuckDBPyConnection:
-        limit = self.settings.query_memory_limit
+        limit = self._settings.query_memory_limit
         try:
             return duckdb.connect(
                 config={
@@ -132,8 +154,71 @@ class Pool:
             raise SettingsError(f"K2_QUERY_MEMORY_LIMIT={limit}: {_first_line(error)}") from error
 
 
+class Caller:
+    """One who asks on a pool's connections, and may go away before the answer is there."""
+
+    def __init__(self, pool: Engines) -> None:
+        """Ask on the connections of a pool."""
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._is_gone = False
+
+    @property
+    def settings(self) -> Settings:
+        """Where the tables are."""
+        return self._pool.settings
+
+    @contextmanager
+    def engine(self) -> Iterator[Engine]:
+        """Lend a connection.
+
+        Raises:
+            QueryCancelledError: the caller is gone.
+            QueryBusyError, QueryMemoryError, QueryError, UnreachableError: as `Pool.engine`.
+        """
+        with self._pool.engine() as engine:
+            self._hold(engine)
+            self.check()
+            try:
+                yield engine
+            finally:
+                self._hold(None)
+
+    def check(self) -> None:
+        """Go on only where somebody waits for the answer.
+
+        Raises:
+            QueryCancelledError: nobody does.
+        """
+        if self._is_gone:
+            raise QueryCancelledError("nobody waits for the answer any more")
+
+    def each(self, found: Iterable[Item]) -> Iterator[Item]:
+        """Give one after the other, as long as somebody waits.
+
+        Raises:
+            QueryCancelledError: nobody does.
+        """
+        for one in found:
+            self.check()
+            yield one
+
+    def leave(self) -> None:
+        """Stop what is asked, and all that would come; to be called again until it has ended."""
+        with self._lock:
+            self._is_gone = True
+            # A connection that was given back runs another's query.
+            if self._engine is not None:
+                self._engine.cancel()
+
+    def _hold(self, engine: Engine | None) -> None:
+        with self._lock:
+            self._engine = engine
+
+
 @contextmanager
-def open_engine(settings: Settings, pool: Pool | None = None) -> Iterator[Engine]:
+def open_engine(settings: Settings, pool: Engines | None = None) -> Iterator[Engine]:
     """Lend a connection of a pool; where there is none, of one that ends with the block.
 
     Raises:

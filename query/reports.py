@@ -10,7 +10,7 @@ import pyarrow as pa
 import structlog
 
 from query.engine import Engine
-from query.pool import open_engine
+from query.pool import Engines, open_engine
 from query.tables import check_columns, existing_table
 from runtime.dead_letter_files import Line, committed_lines, read_coordinates, recorded_letters
 from runtime.settings import Settings
@@ -72,7 +72,7 @@ _SUMMARY: Final = """
 """
 
 
-def reconcile(settings: Settings) -> list[Reconciliation]:
+def reconcile(settings: Settings, *, pool: Engines | None = None) -> list[Reconciliation]:
     """Hold what was counted against the table's progress, for each topic partition that either knows.
 
     Rows and progress are of one snapshot, and so is how far each file of dead letters counts. Rows without a progress
@@ -86,7 +86,7 @@ def reconcile(settings: Settings) -> list[Reconciliation]:
     check_columns(table, _COLUMNS)
     progress = Progress.parse(table.metadata.properties.get(PROGRESS))
     letters = _letters(settings, table.metadata.properties, progress)
-    with open_engine(settings) as engine:
+    with open_engine(settings, pool) as engine:
         engine.show("trades", table)
         engine.show_arrow("letters", letters)
         stored, dead_letters = _counted(engine, "trades"), _counted(engine, "letters")
