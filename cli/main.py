@@ -24,6 +24,7 @@ class K2(Commands):
         "vwap": Command("cli.market", "vwap", "Prices weighted by quantity."),
         "twap": Command("cli.market", "twap", "Prices weighted by time."),
         "sql": Command("cli.market", "sql", "Free SQL over the tables, in a sandbox."),
+        "serve": Command("cli.serve", "serve", "The HTTP API: queries and reports for programs."),
         "dlq": Command("cli.dlq", "app", "Dead letters: messages set aside, with their reasons."),
         "gaps": Command("cli.gaps", "gaps", "Sequence numbers that are missing, and those that came late."),
         "completeness": Command("cli.completeness", "completeness", "How much of each symbol and day is there."),

@@ -5,7 +5,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Self, TypedDict, TypeVar, Unpack
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pyiceberg.expressions import And, BooleanExpression
 
 from query.engine import QueryError
@@ -13,13 +22,16 @@ from query.filters import between, equal
 
 __all__ = [
     "AsOf",
+    "AsOfGiven",
     "Asked",
     "Bars",
     "BarsAsked",
+    "Name",
     "Prices",
     "PricesAsked",
     "RowsAsked",
     "Some",
+    "Time",
     "as_of_in",
     "ask",
     "sentence_of",
@@ -110,11 +122,31 @@ def _interval(value: object) -> timedelta:
 
 
 Kind = TypeVar("Kind", bound="Asked")
-Name = Annotated[str, AfterValidator(_name)]
-Time = Annotated[datetime, BeforeValidator(_time)]
+Name = Annotated[
+    str, AfterValidator(_name), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": NAME_BYTES_MAX})
+]
+Time = Annotated[
+    datetime,
+    BeforeValidator(_time),
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}),
+]
 AsOf = int | datetime
 """A snapshot's id, or a time: the snapshot that was the table then."""
-Interval = Annotated[timedelta, BeforeValidator(_interval)]
+AsOfGiven = Annotated[
+    AsOf,
+    BeforeValidator(_as_of),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
+                {"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]},
+            ]
+        }
+    ),
+]
+Interval = Annotated[
+    timedelta, BeforeValidator(_interval), WithJsonSchema({"type": "string", "pattern": f"^{_INTERVAL.pattern}$"})
+]
 
 
 class Some(TypedDict, total=False):
@@ -151,7 +183,7 @@ class Asked(BaseModel):
     """First venue time."""
     end: Time | None = None
     """First venue time beyond."""
-    as_of: Annotated[AsOf, BeforeValidator(_as_of)] | None = None
+    as_of: AsOfGiven | None = None
 
     @model_validator(mode="after")
     def _something_lies_between(self) -> Self:

@@ -1,0 +1,27 @@
+"""`k2 serve`: the HTTP API."""
+
+from typing import Annotated
+
+import typer
+
+from cli.arguments import given_text
+from query.api.server import listen, url_of
+from query.api.server import serve as serve_api
+from runtime.settings import read_settings
+
+__all__ = ["serve"]
+
+
+def serve(
+    *,
+    host: Annotated[str, typer.Option(parser=given_text, help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8080,
+) -> None:
+    """Serve the queries and reports over HTTP, until SIGTERM or Ctrl-C.
+
+    Without K2_API_KEYS this machine alone is served.
+    """
+    settings = read_settings()
+    with listen(settings, host, port) as listener:
+        typer.echo(f"listening on {url_of(listener)}, described at {url_of(listener)}/openapi.json", err=True)
+        serve_api(settings, listener)

@@ -1,0 +1,97 @@
+"""What the routes share: where they ask, and the format in which the answer is wanted."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from datetime import date, datetime
+from typing import Annotated, Any, BinaryIO, Final, get_type_hints
+
+import pyarrow as pa
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+
+from query.api.answers import Answer, format_asked
+from query.api.desk import Desk
+from query.engine import QueryError, Rows
+from query.formats import Format, to_json, write
+from query.pool import Caller
+
+__all__ = ["Ask", "AskForDocument", "AskForRows"]
+
+_TYPES: Final[dict[type, pa.DataType]] = {
+    bool: pa.bool_(),
+    date: pa.date32(),
+    datetime: pa.timestamp("us", tz="UTC"),
+    float: pa.float64(),
+    int: pa.int64(),
+    str: pa.string(),
+    datetime | None: pa.timestamp("us", tz="UTC"),  # type: ignore[dict-item]
+}
+
+
+class Ask:
+    """Makes the answer to one request."""
+
+    def __init__(self, desk: Desk, form: Format) -> None:
+        """Ask at a desk, for a format."""
+        self._desk = desk
+        self._form = form
+
+    def rows(self, question: Callable[[Caller], AbstractContextManager[Rows]], limit: int) -> Answer:
+        """Answer with rows as they come, so many at the most."""
+
+        def run(caller: Caller, stream: BinaryIO) -> None:
+            with question(caller) as rows:
+                write(rows.first(limit), self._form, stream)
+
+        return Answer(self._desk, run, self._form, {"K2-Limit": str(limit)})
+
+    def records(self, kind: type[Any], report: Callable[[Caller], Sequence[Any]]) -> Answer:
+        """Answer with a report's rows, each an instance of a data class."""
+
+        def run(caller: Caller, stream: BinaryIO) -> None:
+            found = report(caller)
+            if self._form is Format.JSON:
+                stream.write(to_json(found))
+            else:
+                write(_rows(kind, found), self._form, stream)
+
+        return Answer(self._desk, run, self._form)
+
+    def document(self, report: Callable[[Caller], object], limit: int | None = None) -> Answer:
+        """Answer with one JSON document."""
+
+        def run(caller: Caller, stream: BinaryIO) -> None:
+            stream.write(to_json(report(caller)))
+
+        return Answer(self._desk, run, Format.JSON, None if limit is None else {"K2-Limit": str(limit)})
+
+
+def _rows(kind: type[Any], found: Sequence[Any]) -> Rows:
+    schema = pa.schema({name: _TYPES[hint] for name, hint in get_type_hints(kind).items()})
+    try:
+        table = pa.Table.from_pylist([asdict(one) for one in found], schema)
+    except (OverflowError, pa.ArrowInvalid) as error:
+        raise QueryError("a number of the report is beyond 64 bits; ask for JSON, which has it") from error
+    return Rows(schema, iter(table.to_batches()))
+
+
+def _ask(request: Request) -> Ask:
+    return _asked(request, tuple(Format))
+
+
+def _ask_for_document(request: Request) -> Ask:
+    return _asked(request, (Format.JSON,))
+
+
+def _asked(request: Request, formats: Sequence[Format]) -> Ask:
+    names = Counter(name for name, _ in request.query_params.multi_items())
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise RequestValidationError([{"loc": ("query", twice[0]), "msg": "is given more than once", "type": "twice"}])
+    return Ask(request.app.state.desk, format_asked(request, formats))
+
+
+AskForRows = Annotated[Ask, Depends(_ask)]
+AskForDocument = Annotated[Ask, Depends(_ask_for_document)]

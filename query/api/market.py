@@ -1,0 +1,66 @@
+"""The routes that ask for trades: rows, symbols, bars, average prices, and free SQL."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from query import questions
+from query.api import columns
+from query.api.answers import Answer
+from query.api.asking import Ask, AskForRows
+from query.api.description import rows_of, some_rows
+from query.api.parameters import Bars, Prices, Rows, SqlAsked
+from query.market import Market
+from query.questions import Question
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", tags=["market"])
+
+
+@router.get("/symbols", responses=rows_of(columns.SYMBOLS))
+async def symbols(asked: Annotated[Rows, Query()], ask: AskForRows) -> Answer:
+    """Give each exchange and symbol, with the number of its trades."""
+    return _answer(ask, questions.symbols, asked)
+
+
+@router.get("/trades", responses=rows_of(columns.TRADES))
+async def trades(asked: Annotated[Rows, Query()], ask: AskForRows) -> Answer:
+    """Give trades, the oldest first by venue time."""
+    return _answer(ask, questions.trades, asked)
+
+
+@router.get("/latest", responses=rows_of(columns.TRADES))
+async def latest(asked: Annotated[Rows, Query()], ask: AskForRows) -> Answer:
+    """Give the latest trade of each symbol, by venue time."""
+    return _answer(ask, questions.latest, asked)
+
+
+@router.get("/ohlcv", responses=rows_of(columns.BARS))
+async def ohlcv(asked: Annotated[Bars, Query()], ask: AskForRows) -> Answer:
+    """Give bars; one without trades is left out."""
+    return _answer(ask, questions.ohlcv, asked)
+
+
+@router.get("/vwap", responses=rows_of(columns.VWAP))
+async def vwap(asked: Annotated[Prices, Query()], ask: AskForRows) -> Answer:
+    """Give each symbol's average price, weighted by quantity."""
+    return _answer(ask, questions.vwap, asked)
+
+
+@router.get("/twap", responses=rows_of(columns.TWAP))
+async def twap(asked: Annotated[Prices, Query()], ask: AskForRows) -> Answer:
+    """Give each symbol's average price, weighted by how long it held: to the next trade, or to the end."""
+    return _answer(ask, questions.twap, asked)
+
+
+@router.post("/sql", responses=some_rows())
+async def sql(asked: SqlAsked, ask: AskForRows) -> Answer:
+    """Answer one SELECT over trades, sequence_events, commits and dead_letters."""
+    return ask.rows(lambda caller: Market(caller).sql(asked.sql, asked.as_of), asked.limit)
+
+
+def _answer(ask: Ask, question: Callable[..., Question], asked: Rows | Bars | Prices) -> Answer:
+    fields: dict[str, Any] = asked.model_dump(exclude_none=True)
+    return ask.rows(lambda caller: Market(caller).rows(question(**fields)), asked.limit)

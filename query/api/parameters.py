@@ -1,0 +1,84 @@
+"""What may be asked over HTTP, checked field by field; a field that nobody knows is refused."""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from query.asked import Asked, AsOfGiven, BarsAsked, Name, PricesAsked, RowsAsked, Time
+from query.gaps import Which
+
+__all__ = [
+    "LIMIT",
+    "AuditAsked",
+    "Bars",
+    "CompletenessAsked",
+    "GapsAsked",
+    "Nothing",
+    "Prices",
+    "Rows",
+    "SqlAsked",
+]
+
+LIMIT: Final = 10_000
+"""So many rows where no limit is given."""
+LIMIT_MAX: Final = 1_000_000
+
+Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX, description="So many rows at the most.")]
+
+
+class Rows(RowsAsked):
+    """Which trades, and how many rows."""
+
+    limit: Limit = LIMIT
+
+
+class Bars(BarsAsked):
+    """Which trades, by intervals."""
+
+    limit: Limit = LIMIT
+
+
+class Prices(PricesAsked):
+    """Which trades, taken together or by intervals."""
+
+    limit: Limit = LIMIT
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Nothing(_Fields):
+    """No field at all."""
+
+
+class GapsAsked(_Fields):
+    """Which gaps."""
+
+    exchange: Name | None = None
+    symbol: Name | None = None
+    as_of: Time | None = Field(None, description="What was known then.")
+    which: Which = Which.OPEN
+
+
+class CompletenessAsked(Asked):
+    """Which trades, and how they are counted."""
+
+    as_of: Time | None = Field(None, description="What was in the table then.")
+    by: Literal["day", "hour"] = "day"
+
+
+class AuditAsked(_Fields):
+    """Which commits; where there are more than the limit, the newest."""
+
+    start: Time | None = None
+    end: Time | None = None
+    limit: Limit = LIMIT
+
+
+class SqlAsked(_Fields):
+    """One SELECT."""
+
+    sql: str = Field(description="One SELECT, in DuckDB's SQL, over trades, sequence_events, commits, dead_letters.")
+    as_of: AsOfGiven | None = Field(None, description="The tables as of then.")
+    limit: Limit = Field(LIMIT, strict=True)

@@ -1,0 +1,75 @@
+"""The routes of the integrity reports."""
+
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Query
+
+from query import completeness as complete
+from query.api.answers import Answer
+from query.api.asking import AskForDocument, AskForRows
+from query.api.description import document_of, records_of
+from query.api.parameters import AuditAsked, CompletenessAsked, GapsAsked, Nothing
+from query.audit import Audit
+from query.audit import audit as find_commits
+from query.completeness import Day, Hour, by_day, by_hour
+from query.dead_letters import Statistics, letters, statistics
+from query.gaps import Gap
+from query.gaps import gaps as find_gaps
+from query.pool import Caller
+from query.reports import Reconciliation
+from query.reports import reconcile as reconcile_all
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", tags=["integrity"])
+log = structlog.get_logger()
+
+
+@router.get("/gaps", responses=records_of(Gap))
+async def gaps(asked: Annotated[GapsAsked, Query()], ask: AskForRows) -> Answer:
+    """Give each range of sequence numbers that is missing now, or was at a time, or that came late."""
+
+    def found(caller: Caller) -> list[Gap]:
+        return find_gaps(caller.settings, asked.exchange, asked.symbol, asked.as_of, asked.which, pool=caller)
+
+    return ask.records(Gap, found)
+
+
+@router.get("/completeness", responses=records_of(Day, Hour))
+async def completeness(asked: Annotated[CompletenessAsked, Query()], ask: AskForRows) -> Answer:
+    """Give, of each symbol and day or hour (UTC), how many trades are expected, stored and missing."""
+    which = complete.Asked(asked.exchange, asked.symbol, asked.start, asked.end, asked.as_of)
+    if asked.by == "hour":
+        return ask.records(Hour, lambda caller: by_hour(caller.settings, which, pool=caller))
+    return ask.records(Day, lambda caller: by_day(caller.settings, which, pool=caller))
+
+
+@router.get("/reconcile", responses=records_of(Reconciliation))
+async def reconcile(_: Annotated[Nothing, Query()], ask: AskForRows) -> Answer:
+    """Hold, for each topic partition, what was received against what became of it."""
+    return ask.records(Reconciliation, lambda caller: reconcile_all(caller.settings, pool=caller))
+
+
+@router.get("/audit", responses=document_of(Audit))
+async def audit(asked: Annotated[AuditAsked, Query()], ask: AskForDocument) -> Answer:
+    """Give the job's commits to the table of trades, the oldest first, and whether those of all time are complete."""
+
+    def found(caller: Caller) -> Audit:
+        return find_commits(caller.settings, asked.start, asked.end, asked.limit, pool=caller)
+
+    return ask.document(found, asked.limit)
+
+
+@router.get("/dead-letters", responses=document_of(Statistics))
+async def dead_letters(_: Annotated[Nothing, Query()], ask: AskForDocument) -> Answer:
+    """Count the dead letters by reason and by topic partition."""
+
+    def found(caller: Caller) -> Statistics:
+        return statistics(caller.each(letters(caller.settings, _unreadable)))
+
+    return ask.document(found)
+
+
+def _unreadable(line: str) -> None:
+    log.warning("dead letter cannot be read", line=line)
