@@ -1,0 +1,82 @@
+"""Hostile text through every parameter of every route: taken literally, or refused, and nothing else."""
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+PAYLOADS = [
+    "' OR '1'='1",
+    "' OR 1=1 --",
+    "a'; DROP TABLE trades; --",
+    '" OR ""="',
+    "BTCUSDT' UNION SELECT * FROM read_text('/etc/passwd') --",
+    "') OR exists(SELECT 1) --",
+    "$symbol",
+    "?",
+    "BTCUSDT%00' OR 1=1",
+    "%' OR symbol LIKE '%",
+    "{{7*7}}",
+    "${jndi:ldap://x}",
+    "../../etc/passwd",
+    "\x00",
+    "BTCUSDT\r\nX-Other: 1",
+    "é%_\\",
+    "1; ATTACH 'x.db'",
+    "NULL",
+    "trades",
+    "\u202eBTCUSDT",
+    "😀",
+]
+MARKET = ("symbols", "trades", "latest", "ohlcv", "vwap", "twap")
+FIELDS = ("start", "end", "as_of", "limit", "interval", "which", "by")
+STORED = {"BTCUSDT", "a'; DROP TABLE trades; --", "é%_\\"}
+
+
+def check_literal(client: Any, route: str, field: str, text: str) -> None:
+    """Hold an answer against what a literal match gives."""
+    reply = client.ask("GET", f"/v1/{route}?{field}={quote(text, safe='')}")
+    if reply.status == 422:
+        assert len(text.encode()) > 1024 or text == ""
+        return
+    assert reply.status == 200
+    found = {row[field] for row in reply.json}
+    stored = STORED if field == "symbol" else {"binance"}
+    # A whole route's rows are of what was asked for, and are there exactly where it is stored.
+    assert found == ({text} & stored if route != "gaps" else found & {text})
+
+
+@pytest.mark.parametrize("route", [*MARKET, "gaps", "completeness"])
+def test_names_are_taken_literally(client: Any, route: str) -> None:
+    """An exchange or symbol matches itself alone, however it is written."""
+    # The filters of all routes are one: all texts are tried on one route of each kind.
+    texts = PAYLOADS if route in {"symbols", "gaps"} else PAYLOADS[:4]
+    for text in texts:
+        check_literal(client, route, "symbol", text)
+    for text in PAYLOADS[:4]:
+        check_literal(client, route, "exchange", text)
+
+
+@settings(max_examples=20)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
+def test_any_text_is_taken_literally(client: Any, text: str) -> None:
+    """Text of whatever characters is an unknown symbol, and breaks nothing."""
+    check_literal(client, "symbols", "symbol", text)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_other_fields_refuse_it(client: Any, field: str) -> None:
+    """A field that is no name takes none of it."""
+    route = {"which": "gaps", "by": "completeness", "interval": "ohlcv"}.get(field, "trades")
+    for text in PAYLOADS:
+        reply = client.ask("GET", f"/v1/{route}?{field}={quote(text, safe='')}")
+        assert (reply.status, reply.json["field"]) == (422, field), text
+
+
+def test_nothing_was_dropped(client: Any) -> None:
+    """After all of that the rows are there."""
+    for text in PAYLOADS:
+        assert client.sql(text).status == 400
+    assert client.sql("SELECT count(*) AS n FROM trades").json == [{"n": 12}]
