@@ -1,15 +1,8 @@
-"""`k2 serve`: where it listens, what it refuses, and that it ends when it is told to."""
+"""`k2 serve`: where it listens, and what it refuses."""
 
-import http.client
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 from typer.testing import Result
@@ -33,21 +26,3 @@ def test_where_it_cannot_listen(k2: Callable[..., Result], monkeypatch: pytest.M
         result = k2("serve", "--host", host, "--port", port)
     assert (result.exit_code, result.stdout) == (2, "")
     assert re.match(rf"k2: --host {host} --port {port}: cannot listen there: .*\n$", result.stderr)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_it_ends_when_told(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    """It says where it listens, answers there, and ends quietly with SIGTERM and Ctrl-C."""
-    command = [sys.executable, "-m", "cli", "serve", "--port", "0"]
-    environment = {**os.environ, "K2_DATA_DIR": str(tmp_path / "data")}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        said = process.stderr.readline()
-        match = re.match(r"listening on http://127\.0\.0\.1:(\d+), ", said)
-        assert match is not None, said
-        with closing(http.client.HTTPConnection("127.0.0.1", int(match[1]), timeout=60)) as connection:
-            connection.request("GET", "/healthz")
-            assert connection.getresponse().status == 200
-        process.send_signal(number)
-        assert process.wait(timeout=60) == code
-        assert process.stderr.read() == ""
