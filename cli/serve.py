@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.arguments import given_text
+from cli.console import Json, say_json
 from query.api.server import listen, url_of
 from query.api.server import serve as serve_api
 from runtime.settings import read_settings
@@ -16,6 +17,7 @@ def serve(
     *,
     host: Annotated[str, typer.Option(parser=given_text, help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8080,
+    as_json: Json = False,
 ) -> None:
     """Serve the queries and reports over HTTP, until SIGTERM or Ctrl-C.
 
@@ -23,5 +25,8 @@ def serve(
     """
     settings = read_settings()
     with listen(settings, host, port) as listener:
-        typer.echo(f"listening on {url_of(listener)}, described at {url_of(listener)}/openapi.json", err=True)
+        url = url_of(listener)
+        if as_json:
+            say_json({"url": url, "description": f"{url}/openapi.json"})
+        typer.echo(f"listening on {url}, described at {url}/openapi.json", err=True)
         serve_api(settings, listener)

@@ -113,7 +113,7 @@ def _found(market: Market, truth: Truth) -> Found:
     first, *others = books
     kept = [_noted(1, {where: books[where] for where in others}), _noted(2, {first: books[first]})]
     found = Found(rows, events, letters, {"0": books}, foreign=[0, 1], commits=commits)
-    return replace(found, kept=kept, noted=kept[1:], last=2)
+    return replace(found, kept=kept, noted=kept[1:])
 
 
 def _noted(number: int, books: dict[str, dict[str, int]]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _noted(number: int, books: dict[str, dict[str, int]]) -> dict[str, Any]:
         {"topic": where.rpartition(":")[0], "partition": int(where.rpartition(":")[2]), **counts}
         for where, counts in books.items()
     ]
-    place = {"snapshot_id": number, "sequence_number": number, "committed_at": number}
+    place = {"snapshot_id": number, "previous_id": number - 1 or None}
     return {**place, "writer": "0", "partitions": partitions}
 
 
