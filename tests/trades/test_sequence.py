@@ -133,7 +133,12 @@ CASES = {
             (39, 105, EARLIER, 2, [(OPENED, 2, 40, 40)]),
             (40, 106, LATE, 2, [(FILLED, 2, 40, 40)]),
             (42, 104, NEXT, 2, []),
+            (101, 107, GAP, 2, [(OPENED, 2, 43, 100)]),
         ],
+    ),
+    "the old session's highest under a later time is no repeat of it": (
+        seen(1, 9, 100),
+        [(1, 110, NEW_SESSION, 2, [(STARTED, 2, 1, 1)]), (9, 105, GAP, 2, [(OPENED, 2, 2, 8)])],
     ),
     "an old session begins no other": (restarted(), [(1, 100, REPEAT, 1, []), (1, 120, REPEAT, 2, [])]),
     "an exact duplicate three days later": (
@@ -182,6 +187,25 @@ def test_hard_cases(case: tuple[SymbolSequence, list[tuple[int, int, Kind, int, 
         assert (placement.kind, placement.session, list(placement.events)) == (kind, session, events)
         assert placement.verdict == (DUPLICATE if kind is REPEAT else STORED)
         assert placement.out_of_order == (kind in {LATE, EARLIER})
+
+
+def test_what_is_absorbed_of_old_sessions_moves_their_times() -> None:
+    """Of each session its own: stragglers are placed as if they had been seen."""
+    sequence = seen(1, 9, 100)
+    for number, timestamp in ((1, 110), (1, 120)):
+        sequence.place(number, timestamp)
+    sequence.absorb(1, [(11, 11)], latest=105, earliest=104)
+    sequence.absorb(2, [(4, 4)], latest=115, earliest=108)
+    found = [sequence.place(*trade) for trade in ((10, 104), (2, 109), (3, 115), (12, 107), (13, 109), (2, 116))]
+    assert [placement.session for placement in found] == [1, 2, 2, 1, 2, 3]
+    assert all(placement.verdict == STORED for placement in found)
+
+
+def test_a_session_of_which_nothing_is_left_takes_no_straggler() -> None:
+    """It has neither numbers nor times by which one could be its own."""
+    sequence = SymbolSequence()
+    sequence.absorb(2, [(5, 9)], latest=200, earliest=150)
+    assert [sequence.place(*trade).session for trade in ((10, 120), (4, 110))] == [2, 2]
 
 
 def test_a_gap_of_5_000_000_filled_from_both_ends_and_the_middle() -> None:
