@@ -26,56 +26,52 @@ AsOf = Annotated[str | None, typer.Option(help="The table as of then: a time, or
 Bar = Annotated[str, typer.Option(help="Length of a bar: 500ms, 1s, 5m, 1h, 1d, 1w.")]
 Interval = Annotated[str | None, typer.Option(help="By intervals: 500ms, 1s, 5m, 1h, 1d, 1w; all together by default.")]
 
+Ask = Callable[..., Question]
 _OF_A_TRADE: Final = ("exchange", "symbol", "timestamp", "sequence", "side", "price", "quantity")
 """What people look for; a file or JSON has all columns."""
 
 
-def symbols(
-    *,
-    exchange: Exchange = None,
-    symbol: Symbol = None,
-    start: Start = None,
-    end: End = None,
-    limit: Limit = None,
-    as_of: AsOf = None,
-    output: Output = None,
-    as_json: Json = False,
-) -> None:
-    """List each exchange and symbol, with the number of its trades."""
-    asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
-    _answer("Symbols", questions.symbols, asked, limit, output, as_json=as_json)
+def _rows(title: str, question: Ask, what: str, columns: Sequence[str] | None = None) -> Callable[..., None]:
+    """Make a command that asks for rows; `what` is its help."""
+
+    def command(
+        *,
+        exchange: Exchange = None,
+        symbol: Symbol = None,
+        start: Start = None,
+        end: End = None,
+        limit: Limit = None,
+        as_of: AsOf = None,
+        output: Output = None,
+        as_json: Json = False,
+    ) -> None:
+        asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
+        _answer(title, question, asked, limit, output, as_json=as_json, columns=columns)
+
+    command.__doc__ = what
+    return command
 
 
-def trades(
-    *,
-    exchange: Exchange = None,
-    symbol: Symbol = None,
-    start: Start = None,
-    end: End = None,
-    limit: Limit = None,
-    as_of: AsOf = None,
-    output: Output = None,
-    as_json: Json = False,
-) -> None:
-    """List trades, the oldest first by venue time."""
-    asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
-    _answer("Trades", questions.trades, asked, limit, output, as_json=as_json, columns=_OF_A_TRADE)
+def _prices(title: str, question: Ask, what: str) -> Callable[..., None]:
+    """Make a command that asks for average prices; `what` is its help."""
 
+    def command(
+        *,
+        exchange: Exchange = None,
+        symbol: Symbol = None,
+        start: Start = None,
+        end: End = None,
+        interval: Interval = None,
+        limit: Limit = None,
+        as_of: AsOf = None,
+        output: Output = None,
+        as_json: Json = False,
+    ) -> None:
+        asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
+        _answer(title, question, {**asked, "interval": interval}, limit, output, as_json=as_json)
 
-def latest(
-    *,
-    exchange: Exchange = None,
-    symbol: Symbol = None,
-    start: Start = None,
-    end: End = None,
-    limit: Limit = None,
-    as_of: AsOf = None,
-    output: Output = None,
-    as_json: Json = False,
-) -> None:
-    """Show the latest trade of each symbol, by venue time."""
-    asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
-    _answer("Latest trades", questions.latest, asked, limit, output, as_json=as_json, columns=_OF_A_TRADE)
+    command.__doc__ = what
+    return command
 
 
 def ohlcv(
@@ -95,40 +91,6 @@ def ohlcv(
     _answer(f"Bars of {interval}", questions.ohlcv, asked, limit, output, as_json=as_json)
 
 
-def vwap(
-    *,
-    exchange: Exchange = None,
-    symbol: Symbol = None,
-    start: Start = None,
-    end: End = None,
-    interval: Interval = None,
-    limit: Limit = None,
-    as_of: AsOf = None,
-    output: Output = None,
-    as_json: Json = False,
-) -> None:
-    """Show each symbol's average price, weighted by quantity."""
-    asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of, "interval": interval}
-    _answer("Prices weighted by quantity", questions.vwap, asked, limit, output, as_json=as_json)
-
-
-def twap(
-    *,
-    exchange: Exchange = None,
-    symbol: Symbol = None,
-    start: Start = None,
-    end: End = None,
-    interval: Interval = None,
-    limit: Limit = None,
-    as_of: AsOf = None,
-    output: Output = None,
-    as_json: Json = False,
-) -> None:
-    """Show each symbol's average price, weighted by how long it held: to the next trade, or to --end."""
-    asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of, "interval": interval}
-    _answer("Prices weighted by time", questions.twap, asked, limit, output, as_json=as_json)
-
-
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT, in DuckDB's SQL.")],
     *,
@@ -146,7 +108,7 @@ def sql(
 
 def _answer(
     title: str,
-    question: Callable[..., Question],
+    question: Ask,
     asked: dict[str, Any],
     limit: int | None,
     output: Path | None,
@@ -157,3 +119,14 @@ def _answer(
     asked_for = question(**asked, limit=shown_limit(limit, output, as_json=as_json))
     with open_market(read_settings()) as market, market.rows(asked_for) as rows:
         say_rows(title, rows, limit, output, as_json=as_json, columns=columns)
+
+
+symbols = _rows("Symbols", questions.symbols, "List each exchange and symbol, with the number of its trades.")
+trades = _rows("Trades", questions.trades, "List trades, the oldest first by venue time.", _OF_A_TRADE)
+latest = _rows("Latest trades", questions.latest, "Show the latest trade of each symbol, by venue time.", _OF_A_TRADE)
+vwap = _prices("Prices weighted by quantity", questions.vwap, "Show each symbol's average price, weighted by quantity.")
+twap = _prices(
+    "Prices weighted by time",
+    questions.twap,
+    "Show each symbol's average price, weighted by how long it held: to the next trade, or to --end.",
+)
