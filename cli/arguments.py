@@ -1,18 +1,14 @@
 """What commands take from the command line, refused where it cannot be meant: an unset shell variable is no answer."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Final
 
-import msgspec
 import typer
 
+from query.asked import time_in
 from trades.errors import SettingsError
 
 __all__ = ["given_path", "given_span", "given_text", "given_time"]
-
-_LEFT_OUT: Final = {len("2024-08-09"): "T00:00:00", len("2024-08-09 12:00"): ":00"}
-"""What RFC 3339 asks for beyond a text of so many characters."""
 
 
 def given_path(text: str) -> Path:
@@ -40,10 +36,9 @@ def given_time(option: str, text: str) -> datetime:
         SettingsError: it is neither; the sentence names the option.
     """
     try:
-        time = msgspec.convert(text + _LEFT_OUT.get(len(text), ""), datetime)
-    except msgspec.ValidationError as error:
+        return time_in(text)
+    except ValueError as error:
         raise SettingsError(f"{option} {text!r}: not a time such as 2024-08-09T12:00:00Z") from error
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def given_span(start: str | None, end: str | None) -> tuple[datetime | None, datetime | None]:

@@ -51,10 +51,12 @@ _UNITS: Final = {
 }
 _INTERVAL_MAX: Final = timedelta(days=36_525)
 _SNAPSHOT: Final = re.compile(r"\d{1,19}")
+_LEFT_OUT: Final = {len("2024-08-09"): "T00:00:00", len("2024-08-09 12:00"): ":00"}
+"""What RFC 3339 asks for beyond a text of so many characters."""
 
 
 def time_in(text: str) -> datetime:
-    """Read a time, RFC 3339, or a day for its begin; without a zone it is UTC.
+    """Read a time, RFC 3339 or as the reports print it, or a day for its begin; without a zone it is UTC.
 
     >>> time_in("2024-08-09").isoformat()
     '2024-08-09T00:00:00+00:00'
@@ -63,7 +65,7 @@ def time_in(text: str) -> datetime:
         ValueError: it is neither.
     """
     try:
-        time = msgspec.convert(text if "T" in text.upper() else f"{text}T00:00:00", datetime)
+        time = msgspec.convert(text + _LEFT_OUT.get(len(text), ""), datetime)
         return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (msgspec.ValidationError, OverflowError):
         raise ValueError(f"{text!r} is no time such as 2024-08-09T12:00:00Z") from None

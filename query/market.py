@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from query.asked import AsOf
 from query.engine import Engine, QueryError, Rows
-from query.pool import Engines, Pool
+from query.pool import Engines, Pool, first_line
 from query.questions import COLUMNS, Question
 from query.sandbox import tables_asked
 from query.tables import check_columns, existing_table
@@ -125,7 +125,7 @@ def _errors_named() -> Iterator[None]:
     except _NOT_THE_STATEMENTS:
         raise
     except duckdb.Error as error:
-        raise QueryError(f"SQL: {str(error).partition(chr(10))[0]}") from error
+        raise QueryError(f"SQL: {first_line(error)}") from error
 
 
 def _whole(engine: Engine, sql: str, parameters: Mapping[str, object]) -> AbstractContextManager[pa.Table]:

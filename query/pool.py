@@ -16,7 +16,7 @@ from runtime.catalog import find_table
 from runtime.settings import Settings
 from trades.errors import K2Error, SettingsError, UnreachableError
 
-__all__ = ["Caller", "Engines", "Pool", "QueryBusyError", "open_engine"]
+__all__ = ["Caller", "Engines", "Pool", "QueryBusyError", "first_line", "open_engine"]
 
 TABLES: Final = ("trades", "sequence_events", "commits")
 Item = TypeVar("Item")
@@ -107,7 +107,7 @@ class Pool:
                 yield engine
         except (duckdb.FatalException, duckdb.InternalException) as error:
             self._renew(free)
-            raise QueryError(f"DuckDB failed at the query, and was started anew: {_first_line(error)}") from error
+            raise QueryError(f"DuckDB failed at the query, and was started anew: {first_line(error)}") from error
         finally:
             with suppress(duckdb.Error):
                 engine.clear()
@@ -151,7 +151,7 @@ class Pool:
                 }
             )
         except duckdb.ParserException as error:
-            raise SettingsError(f"K2_QUERY_MEMORY_LIMIT={limit}: {_first_line(error)}") from error
+            raise SettingsError(f"K2_QUERY_MEMORY_LIMIT={limit}: {first_line(error)}") from error
 
 
 class Caller:
@@ -242,9 +242,9 @@ def _faults_named(limits: Limits) -> Iterator[None]:
             f"the query needs more memory than K2_QUERY_MEMORY_LIMIT={limits.memory} gives it; raise it"
         ) from error
     except duckdb.IOException as error:
-        raise UnreachableError(f"a file of the table cannot be read: {_first_line(error)}") from error
+        raise UnreachableError(f"a file of the table cannot be read: {first_line(error)}") from error
     except duckdb.OutOfRangeException as error:
-        raise QueryError(f"a number of the result is beyond what its type can hold: {_first_line(error)}") from error
+        raise QueryError(f"a number of the result is beyond what its type can hold: {first_line(error)}") from error
 
 
 def _spill_folder() -> "tempfile.TemporaryDirectory[str]":
@@ -263,5 +263,6 @@ def _data_folders(settings: Settings) -> list[str]:
     return sorted({f"{path.rstrip('/')}/" for scheme, _, path in parsed if scheme == "file"})
 
 
-def _first_line(error: duckdb.Error) -> str:
+def first_line(error: duckdb.Error) -> str:
+    """Give what an error says, without the excerpt of the statement that follows."""
     return str(error).partition("\n")[0]
