@@ -24,7 +24,7 @@ RULES: Final = {
         (", strict=None", ", strict=False", ", "),
     ),
     "The type of an array's numbers is seen by compiled loops alone, which mutants do not wait for: the tests do.": (
-        re.compile(r"dtype=(?:np\.\w+|\"[<\w]+\")"),
+        re.compile(r"dtype=(?:np\.\w+|\w+\.dtype|\"[<\w]+\")"),
         ("dtype=None", ""),
     ),
 }

@@ -15,6 +15,7 @@ from trades.verdicts import DUPLICATE, STORED
 
 __all__ = ["Event", "Kind", "Placement", "SymbolSequence"]
 
+_LONG_MIN: Final = -(2**63)
 _LONG_MAX: Final = 2**63 - 1
 
 Event = tuple[EventKind, int, int, int]
@@ -86,7 +87,7 @@ class SymbolSequence:
         self,
         sessions: Iterable[IntervalSet] = (),
         boundaries: Iterable[int] = (),
-        latest: int = 0,
+        latest: int = _LONG_MIN,
         earliest: Iterable[int] = (),
     ) -> None:
         """Take up sessions: the latest time of each but the last, that of the last, and the earliest of each."""

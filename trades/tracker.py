@@ -27,6 +27,7 @@ __all__ = ["GroupTracker", "Tracked", "is_contiguous"]
 FORMAT: Final = 3
 _NO_BOUNDARY: Final = np.iinfo(np.int64).min
 _CAPACITY: Final = 64
+_NO_SLOTS: Final[NDArray[np.int32]] = np.empty(0, dtype=np.int32)
 Number = TypeVar("Number", np.int32, np.int64)
 
 
@@ -63,7 +64,7 @@ class GroupTracker:
             StateError: the state was written in a format that this version does not read.
         """
         self._slots: NDArray[np.int64] = np.zeros((_CAPACITY, COLUMNS), dtype=np.int64)
-        self._slot_of: NDArray[np.int32] = np.full(0, -1, dtype=np.int32)
+        self._slot_of = _NO_SLOTS
         self._numbers: list[int] = []
         self._sequences: dict[int, SymbolSequence] = {}
         self._positions: dict[TopicPartition, int] = {}

@@ -5,10 +5,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -156,6 +158,27 @@ def test_rows_left_to_the_reference_stand_in_message_order() -> None:
     assert [message for message, _ in decoded.rejected] == [2, 5]
 
 
+def test_trades_of_one_message_stay_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between those that the loop took, as many as they are; those that are no market trades are told by their rows."""
+    venue = VENUES["k2"]
+
+    def several(value: bytes) -> list[Trade]:
+        (trade,) = venue.decode(value)
+        return [trade._replace(is_market=index % 3 > 0) for index in range(100)]
+
+    monkeypatch.setitem(VENUES, "k2", replace(venue, decode=several))
+    decoded = decode(batch_of([K2_MESSAGE, LEFT_TO_THE_REFERENCE[0], K2_MESSAGE, LEFT_TO_THE_REFERENCE[0]]))
+    columns = decoded.trades.columns
+    assert columns.messages.tolist() == [0, *[1] * 100, 2, *[3] * 100]
+    assert columns.indexes.tolist() == [0, *range(100), 0, *range(100)]
+    assert decoded.off_book.tolist() == [*range(1, 101, 3), *range(102, 202, 3)]
+
+
+def test_a_batch_without_trades_has_none_off_the_book() -> None:
+    """Where the reference refused all that the loop left."""
+    assert decode(batch_of([K2_MESSAGE, b"x"])).off_book.tolist() == []
+
+
 def test_a_capture_comes_out_digit_for_digit() -> None:
     """Nine thousand real trades, against what a plain script says of each line."""
     decoded = decode(batch_of(LINES, "binance-spot"))
@@ -198,8 +221,12 @@ def test_the_reference_has_the_same_limit(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize(("venue", "sample"), [("k2", K2_MESSAGE), ("binance-spot", BINANCE_MESSAGE)])
 def test_new_symbols_are_named_by_their_messages(venue: str, sample: bytes) -> None:
-    """Each pair that the loop did not know, the exchange by its own name or by the venue's; later it knows them."""
-    names = [f"{venue.upper()}{number}" for number in (1, 22, 1, 333)]
+    """Each pair that the loop did not know, the exchange by its own name or by the venue's; later it knows them.
+
+    New in this process, whatever ran in it before.
+    """
+    new = uuid4().hex
+    names = [f"{new}{number}" for number in (1, 22, 1, 333)]
     batch = batch_of([sample.replace(b"BTCUSDT", name.encode()) for name in names], venue)
     for _ in range(2):
         assert [row[2] for row in rows_of(decode(batch).trades.columns)] == [("binance", name) for name in names]

@@ -174,6 +174,10 @@ CASES = {
         ],
     ),
     "the largest gap that is told in one": (seen(-1, -1, 5), [(MAX, 6, GAP, 1, [(OPENED, 1, 0, MAX - 1)])]),
+    "the smallest gap that is told in two": (
+        seen(-2, -2, 5),
+        [(MAX, 6, GAP, 1, [(OPENED, 1, -1, -1), (OPENED, 1, 0, MAX - 1)])],
+    ),
 }
 
 
@@ -205,7 +209,16 @@ def test_a_session_of_which_nothing_is_left_takes_no_straggler() -> None:
     """It has neither numbers nor times by which one could be its own."""
     sequence = SymbolSequence()
     sequence.absorb(2, [(5, 9)], latest=200, earliest=150)
-    assert [sequence.place(*trade).session for trade in ((10, 120), (4, 110))] == [2, 2]
+    assert [sequence.place(*trade).session for trade in ((10, 120), (4, 110), (3, 0), (2, -(10**15)))] == [2, 2, 2, 2]
+
+
+def test_the_lowest_number_left_of_a_session_is_no_straggler() -> None:
+    """It is a duplicate, though what is left of the session before ends below it; one above it can be no other."""
+    sequence = SymbolSequence()
+    sequence.absorb(1, [(1, 5)], latest=100, earliest=90)
+    sequence.absorb(2, [(8, 9)], latest=120, earliest=110)
+    placed = [sequence.place(number, 105) for number in (8, 9)]
+    assert [(placement.session, placement.verdict) for placement in placed] == [(2, DUPLICATE), (1, STORED)]
 
 
 def test_a_gap_of_5_000_000_filled_from_both_ends_and_the_middle() -> None:

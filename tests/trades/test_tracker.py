@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from tests.trades.trade_slices import Row, slice_of
 from trades.errors import StateError
 from trades.events import EventKind, SequenceEvent
+from trades.history import SeenSession, SessionKey
+from trades.progress import TopicPartition
 from trades.recent import PlainRecent
 from trades.sequence import SymbolSequence
 from trades.tracker import GroupTracker, Tracked
@@ -231,9 +233,25 @@ def test_ten_thousand_new_symbols_in_one_slice() -> None:
     names = [f"S{number}" for number in range(10_000)]
     tracker = GroupTracker()
     tracked = tracker.track(slice_of([Row(5, 1, name) for name in names]))
-    assert [event.symbol for event in tracked.events] == names
+    started = [(EventKind.SESSION_STARTED, name) for name in names]
+    assert [(event.event, event.symbol) for event in tracked.events] == started
     again = tracker.track(slice_of([Row(6, 2, name) for name in names]))
     assert (again.events, set(again.piece.verdicts.tolist()), len(tracker)) == ([], {STORED}, 10_000)
+
+
+def test_an_absorbed_session_may_reach_beyond_the_begin_of_the_next() -> None:
+    """Read in another order it did: a trade not later than its latest is its straggler, in the loop as in the rules."""
+    plain, tracker = SymbolSequence(), GroupTracker()
+    seen = [(1, ((1, 10),), 100, 1), (2, ((1, 5),), 200, 50)]
+    for session, ranges, latest, earliest in seen:
+        plain.absorb(session, ranges, latest, earliest)
+        key = SessionKey("kraken", "BTC-USD", session)
+        tracker.absorb([SeenSession(key, ranges, latest, earliest, TopicPartition("trades", 0), 0)])
+    trades = [(6, 80), (11, 100), (6, 101), (7, 50)]
+    placed = [plain.place(*trade) for trade in trades]
+    tracked = tracker.track(slice_of([Row(*trade) for trade in trades])).piece
+    assert [placement.session for placement in placed] == tracked.sessions.tolist() == [1, 1, 2, 1]
+    assert [placement.verdict for placement in placed] == tracked.verdicts.tolist()
 
 
 def builtin(value: object) -> bool:

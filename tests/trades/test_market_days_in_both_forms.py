@@ -1,0 +1,76 @@
+"""Days of a market by the rules alone, in both their forms: an open, a rebalance, a weekend."""
+
+import pickle
+from collections import Counter
+from random import Random
+
+import pytest
+
+from tests.trades.forms import FORMS, Columnar, Form
+from tests.trades.trade_slices import Row
+from trades.events import EventKind
+from trades.tracker import GroupTracker
+from trades.verdicts import DUPLICATE, STORED
+
+HOUR = 3_600_000_000
+BURST = 30
+
+
+@pytest.fixture(params=FORMS.values(), ids=FORMS)
+def form(request: pytest.FixtureRequest) -> Form:
+    """Give each of the forms."""
+    made: Form = request.param()
+    return made
+
+
+def numbers_of(form: Form, kind: EventKind) -> Counter[tuple[str, int]]:
+    """Give the numbers, with their symbols, that the events of a kind name."""
+    return Counter(
+        (event.symbol, number)
+        for event in form.events
+        if event.event is kind
+        for number in range(event.first_sequence, event.last_sequence + 1)
+    )
+
+
+def test_a_market_open_burst(form: Form) -> None:
+    """Many trades of a symbol under one time, out of order, doubled and lost: each is told, and stored once."""
+    random, names = Random(7), [f"S{number}" for number in range(20)]
+    inner = [(name, number) for name in names for number in range(2, BURST)]
+    lost, doubled = {*inner[3::29]}, {*inner[5::31]}
+    rows = [Row(number, number // 8, name) for name in names for number in range(1, BURST + 1)]
+    sent = [
+        (row.sequence + random.uniform(0, 3) + 5 * copy, row)
+        for row in rows
+        for copy in range(1 + ((row.symbol, row.sequence) in doubled))
+        if row.sequence is not None and (row.symbol, row.sequence) not in lost
+    ]
+    said = form.track([row for _, row in sorted(sent, key=lambda one: one[0])])
+    assert Counter(said.verdicts) == {STORED: len(rows) - len(lost), DUPLICATE: len(doubled - lost)}
+    assert {*said.sessions} == {1}
+    opened, filled = numbers_of(form, EventKind.GAP_OPENED), numbers_of(form, EventKind.GAP_FILLED)
+    assert opened - filled == Counter(lost)
+    assert opened | filled == opened
+    assert said.out_of_order >= filled.total() > 0
+
+
+def test_a_kafka_rebalance(form: Form) -> None:
+    """A partition goes to another worker with its state, and its last poll is read again: known, and no gap."""
+    polls = [[Row(number, number, f"S{number % 3}") for number in range(at, at + 15)] for at in range(0, 60, 15)]
+    first = form.track([row for poll in polls[:3] for row in poll])
+    if isinstance(form, Columnar):
+        form.tracker = GroupTracker(pickle.loads(pickle.dumps(form.tracker.snapshot())))  # noqa: S301
+    again = form.track([row for poll in polls[2:] for row in poll])
+    assert first.verdicts == [STORED] * 45
+    assert again.verdicts == [DUPLICATE] * 15 + [STORED] * 15
+    assert ({*again.sessions}, again.out_of_order) == ({1}, 0)
+    assert len(numbers_of(form, EventKind.SESSION_STARTED)) == 3
+
+
+def test_a_weekends_silence(form: Form) -> None:
+    """From Friday's close to Sunday's open no number is missing and no session begins; Friday's trades are known."""
+    friday = [Row(number, number) for number in range(1, 21)]
+    sunday = [Row(number, number + 57 * HOUR) for number in range(21, 41)]
+    said = form.track([*friday, *sunday, *friday[-3:]])
+    assert said.verdicts == [STORED] * 40 + [DUPLICATE] * 3
+    assert ({*said.sessions}, [event.event for event in form.events]) == ({1}, [EventKind.SESSION_STARTED])
