@@ -7,23 +7,27 @@ from pyiceberg.table import Table
 from query.asked import AsOf
 from query.engine import QueryError
 
-__all__ = ["NO_SNAPSHOT", "snapshot_as_of"]
+__all__ = ["NO_SNAPSHOT", "NoSnapshotError", "snapshot_as_of"]
 
 NO_SNAPSHOT = 0
 """Given for a time before the table's first snapshot: it had no row then."""
+
+
+class NoSnapshotError(QueryError):
+    """What a table was then cannot be read any more, or never was."""
 
 
 def snapshot_as_of(table: Table, as_of: AsOf | None) -> int | None:
     """Give the id of the last snapshot kept that was the table by a time, None for the one that is; an id is looked up.
 
     Raises:
-        QueryError: no such snapshot is kept.
+        NoSnapshotError: no such snapshot is kept.
     """
     if as_of is None:
         return None
     if isinstance(as_of, int):
         if table.metadata.snapshot_by_id(as_of) is None:
-            raise QueryError(f"as_of: table {_name(table)} keeps no snapshot {as_of}; k2 audit lists those it had")
+            raise NoSnapshotError(f"as_of: table {_name(table)} keeps no snapshot {as_of}; k2 audit lists those it had")
         return as_of
     snapshots = (table.metadata.snapshot_by_id(entry.snapshot_id) for entry in table.metadata.snapshot_log)
     kept = [snapshot for snapshot in snapshots if snapshot is not None]
@@ -33,7 +37,7 @@ def snapshot_as_of(table: Table, as_of: AsOf | None) -> int | None:
     # Its parent would not tell: the expiry of a snapshot takes it out of those that were built on it.
     if kept and kept[0].sequence_number != 1:
         oldest = datetime.fromtimestamp(kept[0].timestamp_ms / 1_000, UTC)
-        raise QueryError(
+        raise NoSnapshotError(
             f"as_of: table {_name(table)} keeps no snapshot as old as {as_of.isoformat()}; "
             f"the oldest is of {oldest.isoformat(timespec='milliseconds')}"
         )

@@ -10,8 +10,8 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from query.asked import AsOf
-from query.engine import Engine, QueryError, QueryMemoryError
-from query.snapshots import NO_SNAPSHOT, snapshot_as_of
+from query.engine import Engine, QueryMemoryError
+from query.snapshots import NO_SNAPSHOT, NoSnapshotError, snapshot_as_of
 from query.tables import existing_table
 from runtime.dead_letter_files import committed_lines, recorded_letters
 from runtime.settings import Settings
@@ -27,7 +27,7 @@ def show_tables(engine: Engine, settings: Settings, names: Collection[str], as_o
     """Show tables under their own names; a snapshot's id is one of `trades`, and the others are shown as of its time.
 
     Raises:
-        QueryError: no such snapshot is kept.
+        NoSnapshotError: no such snapshot is kept.
         NoTableError: there is no such table where the settings say.
     """
     if not names:
@@ -47,7 +47,7 @@ def show_table(engine: Engine, table: Table, as_of: AsOf | None, where: BooleanE
     """Show one table under its name, as of a snapshot or a time; files without a row of `where` stay closed.
 
     Raises:
-        QueryError: no such snapshot is kept.
+        NoSnapshotError: no such snapshot is kept.
     """
     snapshot_id = snapshot_as_of(table, as_of)
     if snapshot_id == NO_SNAPSHOT:
@@ -59,7 +59,7 @@ def show_table(engine: Engine, table: Table, as_of: AsOf | None, where: BooleanE
 def _time_of(trades: Table, snapshot_id: int) -> datetime:
     snapshot = trades.metadata.snapshot_by_id(snapshot_id)
     if snapshot is None:
-        raise QueryError(f"as_of: table {'.'.join(trades.name())} keeps no snapshot {snapshot_id}")
+        raise NoSnapshotError(f"as_of: table {'.'.join(trades.name())} keeps no snapshot {snapshot_id}")
     return datetime.fromtimestamp(snapshot.timestamp_ms / 1_000, UTC)
 
 

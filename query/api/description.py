@@ -1,6 +1,7 @@
 """What `/openapi.json` says of the answers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -74,20 +75,55 @@ def _files() -> dict[str, Any]:
 def _described(app: FastAPI, *, has_keys: bool) -> dict[str, Any]:
     found = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
     found["components"] = {
-        **found.get("components", {}),
+        "schemas": {name: schema for name, schema in found["components"]["schemas"].items() if name not in _FASTAPIS},
         "securitySchemes": _KEYS if has_keys else {},
-        "responses": {"Problem": _PROBLEM},
+        "responses": {_name(status): _problem(status) for status in _WHY},
     }
     for path, operations in found["paths"].items():
+        is_open = path in OPEN_PATHS
+        entrance = 421 if not has_keys else None if is_open else 401
         for operation in operations.values():
-            operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
-            if has_keys and path not in OPEN_PATHS:
+            statuses = {*_ANYWHERE, *(() if is_open else _ASKED), *((entrance,) if entrance else ())}
+            operation["responses"] |= _refused(statuses)
+            if has_keys and not is_open:
                 operation["security"] = [{name: []} for name in _KEYS]
     return found
 
 
-_PROBLEM: Final = {
-    "description": "Why there is no answer: wrongly asked (400, 406, 413, 422), no key (401), no such table (404), too "
-    "much asked of the server (503, 504, 507), or a fault of it (500).",
-    "content": {problems.MEDIA_TYPE: {"schema": problems.SCHEMA}},
+def _refused(statuses: Iterable[int]) -> dict[str, Any]:
+    return {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in sorted(statuses)}
+
+
+def _name(status: int) -> str:
+    return f"Problem{status}"
+
+
+def _problem(status: int) -> dict[str, Any]:
+    schema = problems.SCHEMA
+    properties = {**schema["properties"], "status": {"const": status}, "title": {"const": HTTPStatus(status).phrase}}
+    required = [*schema["required"], *_MORE.get(status, ())]
+    headers = {name: {"required": True, "schema": {"type": "string"}} for name in _HEADERS.get(status, ())}
+    content = {problems.MEDIA_TYPE: {"schema": {**schema, "properties": properties, "required": required}}}
+    return {"description": _WHY[status], "headers": headers, "content": content}
+
+
+_FASTAPIS: Final = frozenset({"HTTPValidationError", "ValidationError"})
+"""What FastAPI says of wrong requests where it is let tell of them itself."""
+_WHY: Final[Mapping[int, str]] = {
+    400: "The statement is refused or cannot be run, or the format has no form for a value.",
+    401: "No key.",
+    404: "No such snapshot is kept; or the job, which makes the tables, has not run here.",
+    406: "The route has none of the formats that are accepted.",
+    413: "The body is too long.",
+    421: "Addressed to a name that is none of loopback.",
+    422: "Asked wrongly.",
+    500: "A fault of the server.",
+    503: "Too many ask, or the catalog or a file cannot be reached.",
+    504: "The query took too long.",
+    507: "The query needs too much memory.",
 }
+_ANYWHERE: Final = (413, 500)
+_ASKED: Final = (400, 404, 406, 422, 503, 504, 507)
+_MORE: Final = {422: ("field",), 500: ("id",)}
+"""What a problem has beside what all have."""
+_HEADERS: Final = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}

@@ -16,11 +16,12 @@ __all__ = ["OPEN_PATHS", "HostCheck", "KeyCheck", "check_host", "is_loopback"]
 
 OPEN_PATHS: Final = frozenset({"/healthz"})
 """What is answered without a key."""
-_BEARER: Final = b"bearer "
+_BEARER: Final = b"bearer"
+_BASIC: Final = b"basic"
 
 
 class KeyCheck:
-    """Lets through who bears one of the keys, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+    """Lets through who bears one of the keys, as `Authorization: Bearer KEY` or `X-API-Key: KEY`, and no wrong one."""
 
     def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
         """Stand before an application."""
@@ -41,16 +42,19 @@ class KeyCheck:
 
     def _is_known(self, scope: Scope) -> bool:
         # Every key is compared with every one given, so that time tells nothing of either.
-        given = [*_given(scope["headers"])]
-        return sum(hmac.compare_digest(one, key) for one in given for key in self._keys) > 0
+        given = [sum(hmac.compare_digest(one, key) for key in self._keys) > 0 for one in _given(scope["headers"])]
+        return bool(given) and all(given)
 
 
 def _given(headers: Sequence[tuple[bytes, bytes]]) -> Iterable[bytes]:
     for name, value in headers:
         if name == b"x-api-key":
             yield value.strip()
-        elif name == b"authorization" and value[: len(_BEARER)].lower() == _BEARER:
-            yield value[len(_BEARER) :].strip()
+        elif name == b"authorization":
+            scheme, _, credentials = value.partition(b" ")
+            # That of a proxy before the server is none of its own.
+            if scheme.lower() != _BASIC:
+                yield credentials.strip() if scheme.lower() == _BEARER else b""
 
 
 class HostCheck:

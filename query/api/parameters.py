@@ -79,6 +79,9 @@ class AuditAsked(_Fields):
 class SqlAsked(_Fields):
     """One SELECT."""
 
-    sql: str = Field(description="One SELECT, in DuckDB's SQL, over trades, sequence_events, commits, dead_letters.")
+    sql: str = Field(
+        description="One SELECT, in DuckDB's SQL, over trades, sequence_events, commits, dead_letters.",
+        examples=["SELECT symbol, max(price) AS highest FROM trades GROUP BY symbol"],
+    )
     as_of: AsOfGiven | None = Field(None, description="The tables as of then.")
     limit: Limit = Field(LIMIT, strict=True)

@@ -18,6 +18,7 @@ from query.dead_letters import NoLettersError
 from query.engine import QueryCancelledError, QueryError, QueryMemoryError, QueryTimeoutError
 from query.formats import to_json
 from query.pool import Pool, QueryBusyError
+from query.snapshots import NoSnapshotError
 from query.tables import NoTableError
 from trades.errors import K2Error, UnreachableError
 
@@ -46,6 +47,7 @@ _OWN_WORDS: Final[dict[type[K2Error], HTTPStatus]] = {
     QueryMemoryError: HTTPStatus.INSUFFICIENT_STORAGE,
     QueryBusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     QueryCancelledError: HTTPStatus.SERVICE_UNAVAILABLE,
+    NoSnapshotError: HTTPStatus.NOT_FOUND,
     QueryError: HTTPStatus.BAD_REQUEST,
 }
 """Errors whose sentence is for those who ask."""

@@ -26,7 +26,9 @@ def kept(serve: Callable[..., Any]) -> Any:
 def test_a_key_is_asked_for(kept: Any) -> None:
     """With keys every route but the health check wants one of them, in either header, and tells no more than that."""
     bad = [{}, {"X-API-Key": "o"}, {"X-API-Key": ""}, {"Authorization": "Basic one"}, {"Authorization": "Bearer onex"}]
+    bad += [{"X-API-Key": "one", "Authorization": text} for text in ("Bearer", "Bearer onex", "one")]
     good = [{"X-API-Key": "one"}, {"Authorization": "Bearer one"}, {"Authorization": "bearer  one"}]
+    good += [{"X-API-Key": "one", "Authorization": text} for text in ("Bearer one", "Basic proxy")]
     good += [{"X-API-Key": "zwei-ü".encode().decode("latin-1")}]
     for headers in bad:
         replies = [kept.ask("GET", route, headers=headers) for route in ROUTES]
@@ -124,7 +126,7 @@ def test_a_wrong_field_is_named(client: Any, target: str, field: str) -> None:
         ('{"sql": "DROP TABLE trades"}', 400),
         ('{"sql": "SELECT * FROM read_csv(\'x.csv\')"}', 400),
         ('{"sql": "SELECT 1", "as_of": 1}', 200),
-        ('{"sql": "SELECT * FROM trades", "as_of": 1}', 400),
+        ('{"sql": "SELECT * FROM trades", "as_of": 1}', 404),
     ],
 )
 def test_sql_is_checked(client: Any, body: str, status: int) -> None:
