@@ -147,7 +147,8 @@ class Engine:
         The first rows are there when the block begins, so that what prevents them is told there.
         """
         with self._timed():
-            reader = _reader(self._connection.execute(sql, parameters or {}))
+            with _faults_read():
+                reader = self._connection.execute(sql, parameters or {}).to_arrow_reader(BATCH_ROWS)
             batches = _read(reader)
             first = [*islice(batches, 1)]
             yield Rows(reader.schema, chain(first, batches))
@@ -213,11 +214,6 @@ class Engine:
         )
 
 
-def _reader(answer: duckdb.DuckDBPyConnection) -> pa.RecordBatchReader:
-    with _faults_read():
-        return answer.to_arrow_reader(BATCH_ROWS)
-
-
 def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     while True:
         with _faults_read():
@@ -230,14 +226,19 @@ def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
 
 @contextmanager
 def _faults_read() -> Iterator[None]:
-    """Raise as DuckDB's own what it says through Arrow, where its words alone are left of a fault."""
+    """Raise as DuckDB's own what it says through Arrow, or Arrow through it, where words alone are left of a fault."""
     try:
         yield
+    except duckdb.InvalidInputException as error:
+        if _ARROW_READS not in str(error):
+            raise
+        raise duckdb.IOException(str(error).partition(_ARROW_READS)[2]) from error
     except OSError as error:
         words = str(error)
         raise _WORDED.get(words.partition(" Error:")[0], duckdb.Error)(words) from error
 
 
+_ARROW_READS: Final = "arrow_scan: get_next failed(): IOError: "
 _WORDED: Final[dict[str, type[duckdb.Error]]] = {
     "FATAL": duckdb.FatalException,
     "INTERNAL": duckdb.InternalException,

@@ -27,7 +27,7 @@ structlog.configure(
 # What a shell runs in the background ignores Ctrl-C, and so would every process that tests it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.brokers", "tests.catalogs.fixtures"]
+pytest_plugins = ["tests.brokers", "tests.catalogs.fixtures", "tests.s3"]
 
 
 @pytest.fixture(scope="session")

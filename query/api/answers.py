@@ -17,7 +17,8 @@ from trades.errors import K2Error
 
 __all__ = ["MEDIA_TYPES", "Answer", "format_asked"]
 
-GRACE_SECONDS: Final = 5.0
+GRACE_SECONDS: Final = 0.5
+"""So long after its limit an answer is given up, whatever its thread waits for: a store that hangs, for one."""
 MEDIA_TYPES: Final[Mapping[Format, str]] = {
     Format.JSON: "application/json",
     Format.CSV: "text/csv",

@@ -118,7 +118,7 @@ _WHY: Final[Mapping[int, str]] = {
     421: "Addressed to a name that is none of loopback.",
     422: "Asked wrongly.",
     500: "A fault of the server.",
-    503: "Too many ask, or the catalog or a file cannot be reached.",
+    503: "Too many ask, the server is ending, or the catalog or a file cannot be reached.",
     504: "The query took too long.",
     507: "The query needs too much memory.",
 }

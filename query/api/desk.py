@@ -29,6 +29,7 @@ class Desk:
         count, self.seconds_max = pool.settings.query_connections, pool.settings.query_timeout_seconds
         self._turns = Turns(count, min(WAIT_SECONDS_MAX, self.seconds_max))
         self._threads = ThreadPoolExecutor(count, "query")
+        self._running: set[Run] = set()
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def begin(self, write: Write) -> "Run":
@@ -39,8 +40,13 @@ class Desk:
         """
         await self._turns.take()
         run = Run(Caller(self.pool), Chunks(self.seconds_max))
-        run.begin(self._threads, write, self._turns.give_back)
+        self._running.add(run)
+        run.begin(self._threads, write, lambda: self._end(run))
         return run
+
+    def _end(self, run: "Run") -> None:
+        self._running.discard(run)
+        self._turns.give_back()
 
     def leave(self, run: "Run") -> None:
         """Have a run stopped, without waiting for its end; one that has ended stays as it is."""
@@ -50,10 +56,10 @@ class Desk:
             task.add_done_callback(self._leaving.discard)
 
     async def close(self) -> None:
-        """Wait until the runs that are stopped have ended."""
+        """Stop all runs, and wait until they have ended; the server leaves some when it ends itself."""
         with suppress(TimeoutError):
             async with asyncio.timeout(WAIT_SECONDS_MAX):
-                await asyncio.gather(*self._leaving)
+                await asyncio.gather(*self._leaving, *(run.stop() for run in self._running))
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,5 +1,6 @@
 """What is told where a request is not answered: a problem of RFC 9457, and nothing of the inside."""
 
+import asyncio
 import secrets
 import tempfile
 from collections.abc import Collection, Mapping
@@ -86,7 +87,7 @@ def explain(app: FastAPI, pool: Pool) -> None:
 
 
 class Unexpected:
-    """Has a bug logged under an id, and tells the client that id alone."""
+    """Has a bug logged under an id, and tells the client that id alone; tells those who wait that the server ends."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Stand around an application."""
@@ -103,6 +104,10 @@ class Unexpected:
 
         try:
             await self._app(scope, receive, noting)
+        except asyncio.CancelledError:
+            # The server ends, and this answer had its time.
+            if not is_begun and scope["type"] == "http":
+                await problem(503, "the server is ending; ask again later", headers=_RETRY)(scope, receive, send)
         except Exception as error:  # noqa: BLE001  whatever it is, nothing of it is told
             response = _bug(scope, error)
             if not is_begun and scope["type"] == "http":

@@ -48,7 +48,8 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         SettingsError: the memory limit is none that DuckDB can have.
     """
     # The server takes signals while it runs, and gives each on to who took them before.
-    signal.signal(signal.SIGTERM, _end)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     with Pool(settings) as pool:
         server_of(pool).run([listener])
 

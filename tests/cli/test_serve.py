@@ -1,11 +1,27 @@
-"""`k2 serve`: where it listens, and what it refuses."""
+"""`k2 serve`: where it listens, what it refuses, and how it ends."""
 
+import http.client
+import json
 import re
+import signal
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import Result
+
+from query.api.server import END_SECONDS_MAX
+from runtime.settings import Settings
+
+ENDLESS = "SELECT sum(a.range * b.range) AS s FROM range(10000000) a, range(10000000) b"
+LONG = "SELECT range, repeat('x', 1000) AS text FROM range(8000)"
+ROWS = 8_000
+"""More bytes than wait anywhere to be read."""
 
 
 def test_others_are_not_served_without_keys(k2: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +42,54 @@ def test_where_it_cannot_listen(k2: Callable[..., Result], monkeypatch: pytest.M
         result = k2("serve", "--host", host, "--port", port)
     assert (result.exit_code, result.stdout) == (2, "")
     assert re.match(rf"k2: --host {host} --port {port}: cannot listen there: .*\n$", result.stderr)
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Give `k2 serve` in a process of its own, and its port."""
+    command = [sys.executable, "-m", "cli", "serve", "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = urlsplit(json.loads(process.stdout.readline())["url"]).port
+        assert port is not None
+        try:
+            yield process, port
+        finally:
+            process.kill()
+
+
+def begun(port: int, sql: str) -> http.client.HTTPConnection:
+    """Ask a statement, without waiting for the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    body = json.dumps({"sql": sql, "limit": ROWS})
+    connection.request("POST", "/v1/sql", body, {"Content-Type": "application/json"})
+    return connection
+
+
+def test_it_ends_in_good_order(server: tuple[subprocess.Popen[str], int], k2: Callable[..., Result]) -> None:
+    """SIGTERM: an answer under way is given whole, a query that does not end is ended, and the exit code is 0."""
+    process, port = server
+    with closing(begun(port, LONG)) as reader, closing(begun(port, ENDLESS)) as waiter:
+        second = k2("serve", "--port", str(port))
+        assert second.exit_code == 2
+        assert f"--port {port}: cannot listen there" in second.stderr
+        answer = reader.getresponse()
+        process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        time.sleep(0.2)
+        assert len(json.loads(answer.read())) == ROWS
+        refusal = waiter.getresponse()
+        assert (refusal.status, json.loads(refusal.read())["status"]) == (503, 503)
+        assert process.wait(60) == 0
+        assert END_SECONDS_MAX - 1 < time.monotonic() - asked < 4 * END_SECONDS_MAX
+    said = process.communicate()[1]
+    assert "Traceback" not in said, said
+
+
+def test_ctrl_c_ends_it(server: tuple[subprocess.Popen[str], int]) -> None:
+    """SIGINT is how it ends at a terminal: at once where nobody waits, and with exit code 0."""
+    process, _ = server
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" not in said

@@ -1,0 +1,144 @@
+"""An S3 server for the tests, as a process on loopback: moto's, in an environment of its own.
+
+It cannot be had in the environment of the tests: its client of AWS wants other versions than they have.
+"""
+
+import fcntl
+import hashlib
+import http.client
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+from uuid import uuid4
+
+import pyarrow.fs as pafs
+import pytest
+
+from runtime.child import Child, free_port
+from tests.maven import NotToBeHadError, run
+
+PINS: Final = Path(__file__).parent.parent / "requirements" / "s3-server.txt"
+INSTALL_SECONDS_MAX: Final = 280.0
+START_SECONDS_MAX: Final = 60.0
+KEYS: Final = ("k2", "secret")
+REGION: Final = "us-east-1"
+
+
+@dataclass(frozen=True)
+class S3:
+    """A running S3 server."""
+
+    port: int
+    process: Child
+
+    @property
+    def endpoint(self) -> str:
+        """Where its clients connect."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def bucket(self) -> str:
+        """Make a bucket with a name that none has had."""
+        name = f"b{uuid4().hex[:12]}"
+        key, secret = KEYS
+        filesystem = pafs.S3FileSystem(
+            access_key=key,
+            secret_key=secret,
+            region=REGION,
+            endpoint_override=self.endpoint,
+            allow_bucket_creation=True,
+        )
+        filesystem.create_dir(name)
+        return name
+
+    def variables(self, bucket: str, catalog: Path) -> dict[str, str]:
+        """Configure PyIceberg, as its users do, for a warehouse in a bucket and a catalog in a SQLite file."""
+        key, secret = KEYS
+        properties = {
+            "URI": f"sqlite:///{catalog}",
+            "WAREHOUSE": f"s3://{bucket}/warehouse",
+            "S3__ENDPOINT": self.endpoint,
+            "S3__ACCESS_KEY_ID": key,
+            "S3__SECRET_ACCESS_KEY": secret,
+            "S3__REGION": REGION,
+        }
+        return {f"PYICEBERG_CATALOG__K2__{name}": value for name, value in properties.items()}
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Have it know no key while the block lasts."""
+        self._requests_unchecked(0)
+        try:
+            yield
+        finally:
+            self._requests_unchecked(10**9)
+
+    def _requests_unchecked(self, count: int) -> None:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.request("POST", "/moto-api/reset-auth", str(count))
+            assert connection.getresponse().status == 200
+
+
+@contextmanager
+def running_s3() -> Iterator[S3]:
+    """Give an S3 server of our own.
+
+    Raises:
+        NotToBeHadError: it cannot be had here.
+    """
+    python = _python()
+    with tempfile.TemporaryDirectory(prefix="k2-s3-") as folder:
+        port = free_port()
+        server = [str(python), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        child = Child(server, Path(folder) / "s3.log")
+        child.start()
+        try:
+            if not child.wait_until(lambda: _answers(port), START_SECONDS_MAX):
+                raise NotToBeHadError(f"the S3 server does not start; its log ends: {child.log_end()}")
+            yield S3(port, child)
+        finally:
+            child.resume()
+            child.kill()
+
+
+@pytest.fixture(scope="session")
+def s3(missing: Callable[[str], NoReturn]) -> Iterator[S3]:
+    """Give an S3 server, started at first use."""
+    try:
+        with running_s3() as server:
+            yield server
+    except NotToBeHadError as error:
+        missing(f"an S3 server ({error})")
+
+
+def _python() -> Path:
+    """Give the Python of the server's environment, made at first use into the user's cache."""
+    identity = hashlib.sha256(PINS.read_bytes() + sys.version.encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "k2-trades" / f"s3-server-{identity}"
+    python, whole = folder / "bin" / "python", folder / "whole"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Two test runs may do this at the same time, and one may be interrupted.
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            uv = str(Path(sys.executable).with_name("uv"))
+            run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], INSTALL_SECONDS_MAX)
+            install = [uv, "pip", "install", "--quiet", "--require-hashes", "--python", str(python), "-r", str(PINS)]
+            run(install, INSTALL_SECONDS_MAX)
+            whole.touch()
+    return python
+
+
+def _answers(port: int) -> bool:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        try:
+            connection.request("GET", "/moto-api/data.json")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
