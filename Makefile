@@ -1,8 +1,9 @@
 # `make` alone says what there is.
 
-LOCK = env -u PIP_FIND_LINKS -u UV_FIND_LINKS .venv/bin/uv pip compile pyproject.toml --quiet --universal \
-	--python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --group build \
-	--custom-compile-command "make lock"
+LOCKING = env -u PIP_FIND_LINKS -u UV_FIND_LINKS .venv/bin/uv pip compile
+PINNING = --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock"
+LOCK = $(LOCKING) pyproject.toml $(PINNING) --group build
 ROOMS = cli connectors flows operators query runtime trades
 
 ifeq ($(wildcard pyproject.toml),)
@@ -50,6 +51,7 @@ bench: .venv/dev ## CPU a message of the whole job over that of a bare consume()
 lock: .venv/dev ## resolve the versions anew (ARGS=--upgrade for newer ones)
 	$(LOCK) $(ARGS) --output-file requirements/runtime.txt
 	$(LOCK) $(ARGS) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(LOCKING) requirements/s3-server.in $(PINNING) $(ARGS) --output-file requirements/s3-server.txt
 
 clean: ## remove .venv, caches, compiled rules, and the data of demo and tests
 	rm -rf data/demo-* .venv .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist mutants

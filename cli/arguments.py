@@ -5,10 +5,11 @@ from pathlib import Path
 
 import typer
 
-from query.asked import time_in
+from query.asked import AsOf, as_of_in, time_in
+from query.engine import QueryError
 from trades.errors import SettingsError
 
-__all__ = ["given_path", "given_span", "given_text", "given_time"]
+__all__ = ["given_as_of", "given_path", "given_span", "given_text", "given_time"]
 
 
 def given_path(text: str) -> Path:
@@ -39,6 +40,20 @@ def given_time(option: str, text: str) -> datetime:
         return time_in(text)
     except ValueError as error:
         raise SettingsError(f"{option} {text!r}: not a time such as 2024-08-09T12:00:00Z") from error
+
+
+def given_as_of(text: str) -> AsOf:
+    """Read `--as-of`: a time likewise, or the id of a snapshot.
+
+    Raises:
+        SettingsError: it is neither.
+    """
+    try:
+        return as_of_in(text)
+    except QueryError as error:
+        raise SettingsError(
+            f"--as-of {text!r}: not a time such as 2024-08-09T12:00:00Z, nor the id of a snapshot"
+        ) from error
 
 
 def given_span(start: str | None, end: str | None) -> tuple[datetime | None, datetime | None]:

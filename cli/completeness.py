@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from cli.arguments import given_span, given_text, given_time
+from cli.arguments import given_as_of, given_span, given_text
 from cli.console import Json, say_json
 from cli.heat import print_heat
 from cli.rows import print_table
@@ -26,7 +26,7 @@ def completeness(
     symbol: Annotated[str | None, typer.Option(parser=given_text, help="Only of a symbol.")] = None,
     start: Annotated[str | None, typer.Option(help="Venue times from this on: RFC 3339, or a day.")] = None,
     end: Annotated[str | None, typer.Option(help="Venue times before this.")] = None,
-    as_of: Annotated[str | None, typer.Option(help="What was in the table then.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="What was in the table then: a time, or a commit's id.")] = None,
     heat: Annotated[bool, typer.Option("--heat", help="Show a strip by symbol and hour.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -35,7 +35,7 @@ def completeness(
     A missing number counts for the time between its stored neighbours; see docs/tables.md.
     """
     settings = read_settings()
-    asked = Asked(exchange, symbol, *given_span(start, end), None if as_of is None else given_time("--as-of", as_of))
+    asked = Asked(exchange, symbol, *given_span(start, end), None if as_of is None else given_as_of(as_of))
     days = by_day(settings, asked)
     rows: Sequence[Day | Hour] = by_hour(settings, _shown(asked, days)) if heat and days else days
     if as_json:

@@ -1,14 +1,14 @@
 """`k2 gaps`: sequence numbers that are missing, and those that came late."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Final
 
 import typer
 
-from cli.arguments import given_text, given_time
+from cli.arguments import given_as_of, given_text
 from cli.console import Json, say_json
 from cli.rows import Name, print_table, spell_count, spell_seconds, spell_time
+from query.asked import AsOf
 from query.gaps import Gap, Which, is_known
 from query.gaps import gaps as find_gaps
 from runtime.settings import read_settings
@@ -22,7 +22,7 @@ def gaps(
     exchange: Annotated[str | None, typer.Option(parser=given_text, help="Only of an exchange.")] = None,
     symbol: Annotated[str | None, typer.Option(parser=given_text, help="Only of a symbol.")] = None,
     as_of: Annotated[
-        str | None, typer.Option(help="What was known then: RFC 3339, such as 2024-08-09T12:00:00Z.")
+        str | None, typer.Option(help="What was known then: a time such as 2024-08-09T12:00:00Z, or a commit's id.")
     ] = None,
     filled: Annotated[bool, typer.Option("--filled", help="Those that late trades filled, not those open.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Open and filled ones.")] = False,
@@ -36,7 +36,7 @@ def gaps(
     if filled and everything:
         raise SettingsError("--filled and --all: say one of the two")
     which = Which.ALL if everything else Which.FILLED if filled else Which.OPEN
-    asked = (exchange, symbol, None if as_of is None else given_time("--as-of", as_of))
+    asked = (exchange, symbol, None if as_of is None else given_as_of(as_of))
     rows = find_gaps(settings, *asked, which)
     if as_json:
         say_json(rows)
@@ -46,7 +46,7 @@ def gaps(
         typer.echo(_why_none(*asked), err=True)
 
 
-def _why_none(exchange: str | None, symbol: str | None, as_of: datetime | None) -> str:
+def _why_none(exchange: str | None, symbol: str | None, as_of: AsOf | None) -> str:
     names = " and ".join(repr(name) for name in (exchange, symbol) if name)
     when = "was known by then" if as_of else "is known"
     return f"no numbering without holes{' of ' if names else ''}{names} {when}, so no number can be missing"

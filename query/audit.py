@@ -4,21 +4,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import ancestors_of
 
+from query.asked import AsOf
 from query.engine import Engine
 from query.filters import equal
 from query.pool import Engines, open_engine
+from query.snapshots import NoSnapshotError
 from query.tables import check_columns, existing_table
 from runtime.catalog import find_table
 from runtime.settings import Settings
 from trades.progress import Counts, PartitionProgress, Progress, TopicPartition
 from trades.trail import TRAIL, Commit, Move, commit_of, in_effect, parse_trail
 
-__all__ = ["Audit", "AuditedCommit", "audit", "progress_as_of"]
+__all__ = ["Audit", "AuditedCommit", "Moment", "audit", "moment_of"]
 
 _PROGRESS: Final = "k2.progress"
 _COUNTS: Final = Counts.__struct_fields__
@@ -83,13 +86,38 @@ def audit(
         there = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
         commits = [AuditedCommit(**row, expired=row["snapshot_id"] not in there) for row in reversed(rows)]
         progress = Progress.parse(table.metadata.properties.get(_PROGRESS))
-        return Audit(commits, _moves(progress) == _moves(_summed(engine, table, None)))
+        return Audit(commits, _moves(progress) == _moves(_summed(engine, table)))
 
 
-def progress_as_of(settings: Settings, table: Table, as_of: datetime, *, pool: Engines | None = None) -> Progress:
-    """Give the progress that the table of trades had at a time, by its commits until then."""
+class Moment(NamedTuple):
+    """What the table of trades was at a time or by a snapshot."""
+
+    progress: Progress
+    time: datetime
+
+
+def moment_of(settings: Settings, table: Table, as_of: AsOf, *, pool: Engines | None = None) -> Moment:
+    """Give how far the job was, by its commits until a time, or up to a snapshot, which may have expired since.
+
+    Raises:
+        NoSnapshotError: the table never had that snapshot, or was put back to one before it.
+    """
     with _commits(settings, table, pool) as engine:
-        return _summed(engine, table, as_of)
+        if isinstance(as_of, datetime):
+            return Moment(_summed(engine, table, as_of), as_of)
+        number, time = _place_of(engine, table, as_of)
+        return Moment(_summed(engine, table, number=number), time)
+
+
+def _place_of(engine: Engine, table: Table, snapshot_id: int) -> tuple[int, datetime]:
+    """Give the sequence number of a snapshot that led to the table as it is, of whichever writer, and its time."""
+    for row in engine.query(_EVERY + _PLACE, {"id": snapshot_id, **_whose(table)}):
+        return row["sequence_number"], row["committed_at"]
+    for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
+        if snapshot.snapshot_id == snapshot_id:
+            return snapshot.sequence_number or 0, datetime.fromtimestamp(snapshot.timestamp_ms / 1_000, UTC)
+    name = ".".join(table.name())
+    raise NoSnapshotError(f"as_of: {snapshot_id} is no commit that led to table {name} as it is; k2 audit lists them")
 
 
 @contextmanager
@@ -133,9 +161,9 @@ def _whose(table: Table) -> dict[str, object]:
     return {"table": str(metadata.table_uuid), "next": metadata.next_sequence_number(), "read": read}
 
 
-def _summed(engine: Engine, table: Table, as_of: datetime | None) -> Progress:
+def _summed(engine: Engine, table: Table, as_of: datetime | None = None, number: int | None = None) -> Progress:
     writers: dict[str, dict[TopicPartition, PartitionProgress]] = {}
-    for row in engine.query(_EVERY + _SUMMED, {"as_of": as_of, **_whose(table)}):
+    for row in engine.query(_EVERY + _SUMMED, {"as_of": as_of, "number": number, **_whose(table)}):
         entry = PartitionProgress(row["offset"], **{name: row[name] for name in _COUNTS})
         writers.setdefault(row["writer"], {})[TopicPartition(row["topic"], row["partition"])] = entry
     return Progress(writers)
@@ -196,10 +224,12 @@ _CHOSEN: Final = """
       AND ($end IS NULL OR committed_at < $end::TIMESTAMPTZ)
     ORDER BY sequence_number DESC, undone LIMIT coalesce($limit, 9223372036854775807)
 """
+_PLACE: Final = "SELECT sequence_number, committed_at FROM commits WHERE snapshot_id = $id AND NOT undone"
 _SUMMED: Final = f"""
     , moves AS (
         SELECT writer, unnest(partitions, max_depth := 2) FROM commits
         WHERE NOT undone AND committed_at <= coalesce($as_of::TIMESTAMPTZ, committed_at)
+          AND sequence_number <= coalesce($number::BIGINT, sequence_number)
     )
     SELECT writer, topic, partition, max("offset") AS "offset",
            {", ".join(f"sum({name})::BIGINT AS {name}" for name in _COUNTS)}

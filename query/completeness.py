@@ -20,25 +20,23 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
-from pyiceberg.table import Table
 
-from query.audit import progress_as_of
+from query.asked import AsOf
+from query.audit import moment_of
 from query.engine import Engine
 from query.filters import equal
+from query.floors import BELOW_FLOORS, show_floors, table_of
 from query.pool import Engines, open_engine
 from query.tables import check_columns, existing_table
 from runtime.settings import Settings
-from trades.groups import group_of
 from trades.history import SeenSession
 from trades.off_book import joined, off_book_in
-from trades.progress import Progress
 
 __all__ = ["Asked", "Day", "Hour", "by_day", "by_hour", "is_stored"]
 
 HOUR_US: Final = 3_600_000_000
 DAY_US: Final = 24 * HOUR_US
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_WRITERS: Final = "k2.writers"
 _YEAR_1: Final = datetime(1, 1, 1, tzinfo=UTC)
 _COLUMNS: Final = ("exchange", "symbol", "session", "sequence", "timestamp", "topic", "partition", "offset")
 
@@ -53,8 +51,8 @@ class Asked:
     """First venue time."""
     end: datetime | None = None
     """First venue time beyond."""
-    as_of: datetime | None = None
-    """What was in the table then, by the job's commits until that time; rows of other writers are left out."""
+    as_of: AsOf | None = None
+    """What was in the table then, or with a snapshot, by the job's commits; rows of other writers are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +90,7 @@ def by_day(settings: Settings, asked: Asked | None = None, *, pool: Engines | No
 
     Raises:
         NoTableError: there is no table `trades` where the settings say.
+        NoSnapshotError: it never had the snapshot that `as_of` names.
         TableError: it is not the job's.
     """
     return [
@@ -114,6 +113,7 @@ def by_hour(settings: Settings, asked: Asked, *, pool: Engines | None = None) ->
 
     Raises:
         NoTableError: there is no table `trades` where the settings say.
+        NoSnapshotError: it never had the snapshot that `as_of` names.
         TableError: it is not the job's.
     """
     return [
@@ -166,48 +166,21 @@ def _trades(settings: Settings, asked: Asked, pool: Engines | None = None) -> It
     """Give an engine, and the query by which it tells of the trades asked for."""
     table = existing_table(settings, "trades")
     check_columns(table, _COLUMNS)
-    progress = None if asked.as_of is None else progress_as_of(settings, table, asked.as_of, pool=pool)
+    then = None if asked.as_of is None else moment_of(settings, table, asked.as_of, pool=pool)
     with open_engine(settings, pool) as engine:
         engine.show("trades", table, where=equal(exchange=asked.exchange, symbol=asked.symbol))
         _show_off_book(engine, off_book_in(table.metadata.properties))
-        if progress is not None:
-            _show_floors(engine, table, progress)
-        yield engine, _SEEN if progress is None else _SEEN_THEN
+        if then is not None:
+            show_floors(engine, table, then.progress)
+        yield engine, _SEEN if then is None else _SEEN_THEN
 
 
 def _show_off_book(engine: Engine, seen: Iterable[SeenSession]) -> None:
     """Show the ranges of numbers that no market trade bears."""
     rows = [(*one.key, first, last) for one in joined(seen) for first, last in one.ranges]
-    engine.show_arrow("off_book", _table(_OFF_BOOK, rows))
+    engine.show_arrow("off_book", table_of(_OFF_BOOK, rows))
 
 
-def _show_floors(engine: Engine, table: Table, progress: Progress) -> None:
-    """Show how far the writer of each symbol was, partition by partition."""
-    writers = int(table.metadata.properties.get(_WRITERS, "1"))
-    names = [(row["exchange"], row["symbol"]) for row in engine.query("SELECT DISTINCT exchange, symbol FROM trades")]
-    symbols = [(*name, str(group_of(*name) % writers)) for name in names]
-    floors = [
-        (writer, where.topic, where.partition, entry.offset)
-        for writer, entries in progress.writers.items()
-        for where, entry in entries.items()
-    ]
-    engine.show_arrow("symbols", _table(_SYMBOLS, symbols))
-    engine.show_arrow("floors", _table(_FLOORS, floors))
-
-
-def _table(schema: pa.Schema, rows: list[Any]) -> pa.Table:
-    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema=schema)
-
-
-_SYMBOL_FIELDS: "Final[list[pa.Field[Any]]]" = [
-    pa.field(name, pa.string()) for name in ("exchange", "symbol", "writer")
-]
-_FLOOR_FIELDS: "Final[list[pa.Field[Any]]]" = [
-    pa.field("writer", pa.string()),
-    pa.field("topic", pa.string()),
-    pa.field("partition", pa.int32()),
-    pa.field("floor", pa.int64()),
-]
 _OFF_BOOK_FIELDS: "Final[list[pa.Field[Any]]]" = [
     pa.field("exchange", pa.string()),
     pa.field("symbol", pa.string()),
@@ -216,8 +189,6 @@ _OFF_BOOK_FIELDS: "Final[list[pa.Field[Any]]]" = [
     pa.field("last", pa.int64()),
 ]
 _OFF_BOOK: Final = pa.schema(_OFF_BOOK_FIELDS)
-_SYMBOLS: Final = pa.schema(_SYMBOL_FIELDS)
-_FLOORS: Final = pa.schema(_FLOOR_FIELDS)
 
 # Times count from the year 1, so that division of none of them goes towards the epoch.
 _SEEN: Final = """
@@ -225,10 +196,9 @@ _SEEN: Final = """
     WHERE exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
 """
 _ANY: Final = f"{_SEEN} LIMIT 1"
-_SEEN_THEN: Final = """
+_SEEN_THEN: Final = f"""
     SELECT exchange, symbol, session, sequence, epoch_us("timestamp") + 62135596800000000 AS seen_at
-    FROM trades JOIN symbols USING (exchange, symbol) JOIN floors USING (writer, topic, partition)
-    WHERE "offset" < floor
+    FROM trades {BELOW_FLOORS}
       AND exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
 """
 

@@ -6,20 +6,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pyiceberg.table import Table
 
+from query.asked import AsOf
+from query.audit import moment_of
 from query.engine import Engine
 from query.filters import equal
+from query.floors import BELOW_FLOORS, show_floors
 from query.pool import Engines, open_engine
 from query.tables import check_columns, existing_table
 from runtime.settings import Settings
 from trades.gap_pieces import Piece, Told, pieces, still_open
 from trades.history import Ranges, SessionKey
+from trades.progress import Progress
 
 __all__ = ["Gap", "Which", "gaps", "is_known", "missing_ranges"]
 
+_ALL_EVENTS: Final = "SELECT * FROM sequence_events"
+_EVENTS_THEN: Final = f"{_ALL_EVENTS} {BELOW_FLOORS}"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -57,7 +63,7 @@ def gaps(
     settings: Settings,
     exchange: str | None = None,
     symbol: str | None = None,
-    as_of: datetime | None = None,
+    as_of: AsOf | None = None,
     which: Which = Which.OPEN,
     *,
     pool: Engines | None = None,
@@ -67,17 +73,19 @@ def gaps(
     Of the open ones a row is a whole range that is missing; of the filled ones, the neighbours that were opened at
     one time and filled at one. A gap that is filled in the middle is two open ones and a filled one.
     `as_of` (with its zone) asks what the ledger told then: the same as from the events detected by then alone. Of a
-    time to come it asks what is told now.
+    time to come it asks what is told now. The id of a commit to `trades` asks what is told by the messages that are in
+    with it, so that it agrees with the trades of that snapshot; the id of one to the ledger asks for the ledger then.
 
     Raises:
         NoTableError: there is no ledger where the settings say.
+        NoSnapshotError: neither table ever had the snapshot that `as_of` names.
         TableError: it is not the job's.
     """
     now = datetime.now(UTC)
-    until = min(as_of or now, now)
-    with _ledger(settings, exchange, symbol, pool) as engine:
-        asked = {"exchange": exchange, "symbol": symbol, "as_of": as_of, "with_filled": which is not Which.OPEN}
-        told = _told(engine, asked)
+    with _ledger(settings, exchange, symbol, as_of, pool) as (engine, then):
+        until = min(then.time or now, now)
+        asked = {"exchange": exchange, "symbol": symbol, "as_of": then.detected, "with_filled": which is not Which.OPEN}
+        told = _told(engine, asked, then.events)
         return [_gap(key, piece, until) for key, cut in told for piece in _chosen(cut, which)]
 
 
@@ -91,11 +99,12 @@ def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
 
 
 def is_known(
-    settings: Settings, exchange: str | None = None, symbol: str | None = None, as_of: datetime | None = None
+    settings: Settings, exchange: str | None = None, symbol: str | None = None, as_of: AsOf | None = None
 ) -> bool:
     """Tell whether the ledger had a numbering of an exchange or symbol: without one, nothing can be missing."""
-    with _ledger(settings, exchange, symbol) as engine:
-        return bool(engine.query(_KNOWN, {"exchange": exchange, "symbol": symbol, "as_of": as_of}))
+    with _ledger(settings, exchange, symbol, as_of) as (engine, then):
+        asked = {"exchange": exchange, "symbol": symbol, "as_of": then.detected}
+        return bool(engine.query(f"WITH events AS ({then.events}) {_KNOWN}", asked))
 
 
 def _chosen(cut: list[Piece], which: Which) -> list[Piece]:
@@ -104,11 +113,13 @@ def _chosen(cut: list[Piece], which: Which) -> list[Piece]:
     return sorted([*filled, *opened])
 
 
-def _told(engine: Engine, asked: Mapping[str, object]) -> Iterator[tuple[SessionKey, list[Piece]]]:
-    rows = engine.query(_TOLD, asked)
+def _told(
+    engine: Engine, asked: Mapping[str, object], events: str = _ALL_EVENTS
+) -> Iterator[tuple[SessionKey, list[Piece]]]:
+    rows = engine.query(f"WITH events AS ({events}) {_TOLD}", asked)
     for key, found in groupby(rows, key=lambda row: SessionKey(row["exchange"], row["symbol"], row["session"])):
-        events = [*found]
-        yield key, [*pieces(_ranges(events, "gap_opened"), _ranges(events, "gap_filled"))]
+        ranges = [*found]
+        yield key, [*pieces(_ranges(ranges, "gap_opened"), _ranges(ranges, "gap_filled"))]
 
 
 def _ranges(events: list[dict[str, Any]], kind: str) -> Iterator[Told]:
@@ -127,16 +138,45 @@ def _time(microseconds: int) -> datetime:
     return _EPOCH + microseconds * _MICROSECOND
 
 
+class _Then(NamedTuple):
+    """How the ledger is cut where an earlier one is asked for."""
+
+    time: datetime | None
+    detected: datetime | None = None
+    """Events detected by then."""
+    snapshot_id: int | None = None
+    """Of the ledger itself."""
+    events: str = _ALL_EVENTS
+    trades: Table | None = None
+    progress: Progress = Progress()
+    """Events of messages below it."""
+
+
 @contextmanager
 def _ledger(
-    settings: Settings, exchange: str | None, symbol: str | None, pool: Engines | None = None
-) -> Iterator[Engine]:
+    settings: Settings, exchange: str | None, symbol: str | None, as_of: AsOf | None, pool: Engines | None = None
+) -> Iterator[tuple[Engine, _Then]]:
     """Give an engine that shows, as `sequence_events`, at least what the ledger has of an exchange and symbol."""
     table: Table = existing_table(settings, "sequence_events")
     check_columns(table, _LEDGER_COLUMNS)
+    then = _then(settings, table, as_of, pool)
     with open_engine(settings, pool) as engine:
-        engine.show("sequence_events", table, where=equal(exchange=exchange, symbol=symbol))
-        yield engine
+        where = equal(exchange=exchange, symbol=symbol)
+        engine.show("sequence_events", table, where=where, snapshot_id=then.snapshot_id)
+        if then.trades is not None:
+            show_floors(engine, then.trades, then.progress, "sequence_events")
+        yield engine, then
+
+
+def _then(settings: Settings, ledger: Table, as_of: AsOf | None, pool: Engines | None) -> _Then:
+    if not isinstance(as_of, int):
+        return _Then(as_of, detected=as_of)
+    own = ledger.metadata.snapshot_by_id(as_of)
+    if own is not None:
+        return _Then(datetime.fromtimestamp(own.timestamp_ms / 1_000, UTC), snapshot_id=as_of)
+    trades = existing_table(settings, "trades")
+    progress, time = moment_of(settings, trades, as_of, pool=pool)
+    return _Then(time, events=_EVENTS_THEN, trades=trades, progress=progress)
 
 
 _LEDGER_COLUMNS: Final = (
@@ -146,10 +186,13 @@ _LEDGER_COLUMNS: Final = (
     "event",
     "first_sequence",
     "last_sequence",
+    "topic",
+    "partition",
+    "offset",
     "detected_at",
 )
 _KNOWN: Final = """
-    SELECT 1 FROM sequence_events
+    SELECT 1 FROM events
     WHERE exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
       AND detected_at <= coalesce($as_of::TIMESTAMPTZ, detected_at) LIMIT 1
 """
@@ -158,10 +201,10 @@ _KNOWN: Final = """
 # A gap of millions may be filled number by number: what one commit tells of neighbours is one range here; and where
 # nobody asks when they were filled, what all commits tell is.
 _TOLD: Final = """
-    WITH told AS (
+    , told AS (
         SELECT exchange, symbol, session, event, first_sequence AS first, last_sequence AS last,
                CASE WHEN $with_filled OR event = 'gap_opened' THEN epoch_us(detected_at) ELSE 0 END AS told_at
-        FROM sequence_events
+        FROM events
         WHERE event IN ('gap_opened', 'gap_filled')
           AND exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
           AND detected_at <= coalesce($as_of::TIMESTAMPTZ, detected_at)

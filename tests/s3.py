@@ -21,6 +21,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from runtime.child import Child, free_port
+from runtime.settings import Settings, read_settings
 from tests.maven import NotToBeHadError, run
 
 PINS: Final = Path(__file__).parent.parent / "requirements" / "s3-server.txt"
@@ -45,16 +46,23 @@ class S3:
     def bucket(self) -> str:
         """Make a bucket with a name that none has had."""
         name = f"b{uuid4().hex[:12]}"
+        self._filesystem().create_dir(name)
+        return name
+
+    def remove(self, bucket: str) -> None:
+        """Remove a bucket with all that is in it."""
+        self._filesystem().delete_dir(bucket)
+
+    def _filesystem(self) -> pafs.S3FileSystem:
         key, secret = KEYS
-        filesystem = pafs.S3FileSystem(
+        return pafs.S3FileSystem(
             access_key=key,
             secret_key=secret,
             region=REGION,
             endpoint_override=self.endpoint,
             allow_bucket_creation=True,
+            allow_bucket_deletion=True,
         )
-        filesystem.create_dir(name)
-        return name
 
     def variables(self, bucket: str, catalog: Path) -> dict[str, str]:
         """Configure PyIceberg, as its users do, for a warehouse in a bucket and a catalog in a SQLite file."""
@@ -77,6 +85,15 @@ class S3:
             yield
         finally:
             self._requests_unchecked(10**9)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have it answer nothing while the block lasts; connections stay open."""
+        self.process.pause()
+        try:
+            yield
+        finally:
+            self.process.resume()
 
     def _requests_unchecked(self, count: int) -> None:
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
@@ -114,6 +131,15 @@ def s3(missing: Callable[[str], NoReturn]) -> Iterator[S3]:
             yield server
     except NotToBeHadError as error:
         missing(f"an S3 server ({error})")
+
+
+@pytest.fixture
+def on_s3(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Give settings whose warehouse is a bucket of the test's own; the environment leads there."""
+    variables = {"K2_DATA_DIR": str(tmp_path), **s3.variables(s3.bucket(), tmp_path / "catalog.db")}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return read_settings({"K2_DATA_DIR": str(tmp_path)})
 
 
 def _python() -> Path:

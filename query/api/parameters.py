@@ -57,14 +57,14 @@ class GapsAsked(_Fields):
 
     exchange: Name | None = None
     symbol: Name | None = None
-    as_of: Time | None = Field(None, description="What was known then.")
+    as_of: AsOfGiven | None = Field(None, description="What was known then, or with a commit.")
     which: Which = Which.OPEN
 
 
 class CompletenessAsked(Asked):
     """Which trades, and how they are counted."""
 
-    as_of: Time | None = Field(None, description="What was in the table then.")
+    as_of: AsOfGiven | None = Field(None, description="What was in the table then, or with a commit.")
     by: Literal["day", "hour"] = "day"
 
 

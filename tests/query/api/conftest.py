@@ -113,6 +113,13 @@ def serve(market: Settings) -> Iterator[Callable[..., Client]]:
 
 
 @pytest.fixture
+def serve_at() -> Iterator[Callable[[Settings], Client]]:
+    """Give what serves the tables of settings."""
+    with ExitStack() as opened:
+        yield lambda settings: opened.enter_context(serving(settings))
+
+
+@pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Client]:
     """Give one who asks a server where the job has never run."""
     with serving(Settings(data_dir=tmp_path / "nothing")) as found:

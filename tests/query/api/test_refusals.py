@@ -96,7 +96,7 @@ def test_a_body_is_bounded(serve: Callable[..., Any]) -> None:
         ("/v1/trades?interval=1m", "interval"),
         ("/v1/ohlcv?interval=1y", "interval"),
         ("/v1/gaps?which=most", "which"),
-        ("/v1/gaps?as_of=1", "as_of"),
+        ("/v1/gaps?as_of=-1", "as_of"),
         ("/v1/completeness?by=week", "by"),
         ("/v1/reconcile?exchange=a", "exchange"),
         ("/v1/dead-letters?x=", "x"),
