@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from connectors.iceberg.tables import TableName
 from query.completeness import _SEEN, DAY_US, HOUR_US, Asked, _counted, _show_off_book, by_day, by_hour
 from query.pool import open_engine
+from query.snapshots import NoSnapshotError
+from runtime.catalog import open_catalog
 from runtime.settings import Settings
 from tests.connectors.iceberg.pieces import DAY, Row, piece_of, read_to, settings_in, writer_of
 from tests.query.tables import EPOCH, append, made, trade
@@ -187,14 +189,22 @@ def expected_of(trades: list[Trade], off_book: set[int]) -> int:
     return sum(map(len, between)) + sum(not one[1] for one in trades)
 
 
+def current_of(settings: Settings) -> int:
+    """Give the id of the snapshot that the table of trades is."""
+    snapshot = made(settings, TableName.TRADES).current_snapshot()
+    assert snapshot is not None
+    return snapshot.snapshot_id
+
+
 def test_as_of_a_time_is_what_was_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the commits until then, of two writers, each with its symbols: whatever came later, or expired since."""
+    """By the commits until then, or up to a snapshot, of two writers: whatever came later, or expired since."""
     clock = SimpleNamespace(now=1_700_000_000.0, time=lambda: clock.now)
     monkeypatch.setattr("pyiceberg.table.snapshots.time", clock)
     settings = settings_in(tmp_path, writers=2)
     names = [next(f"S{n}" for n in range(99) if group_of("kraken", f"S{n}") % 2 == writer) for writer in (0, 1)]
     writers = [writer_of(settings, str(writer)) for writer in (0, 1)]
     told: list[tuple[float, Any]] = [(clock.now - 1, [])]
+    snapshots: list[int] = []
     for epoch, numbers in enumerate([(1, 9), (4, 10), (2, 3)]):
         for writer, name in zip(writers, names, strict=True):
             offset = 4 * epoch + 2 * writers.index(writer)
@@ -205,9 +215,16 @@ def test_as_of_a_time_is_what_was_in_the_table(tmp_path: Path, monkeypatch: pyte
             writer.write_batch([piece_of(rows, session=1), read_to(4 * epoch + 4)])
             writer.snapshot()
             told.append((clock.now, by_day(settings)))
+            snapshots.append(current_of(settings))
             clock.now += 60
     assert [sum(one.stored for one in found) for _, found in told] == [0, 2, 4, 6, 8, 10, 12]
     for now, found in told:
         as_of = datetime.fromtimestamp(now, UTC)
         assert by_day(settings, Asked(as_of=as_of)) == found
         assert by_day(settings, Asked(as_of=as_of, symbol=names[1])) == [one for one in found if one.symbol == names[1]]
+    open_catalog(settings).load_table("market_data.trades").maintenance.expire_snapshots().by_id(snapshots[0]).commit()
+    append(made(settings, TableName.TRADES), [trade(99)])
+    for snapshot, (_, found) in zip([*snapshots, current_of(settings)], [*told[1:], told[-1]], strict=True):
+        assert by_day(settings, Asked(as_of=snapshot)) == found
+    with pytest.raises(NoSnapshotError, match=r"as_of: 17 is no commit that led to table market_data\.trades"):
+        by_day(settings, Asked(as_of=17))

@@ -2,6 +2,7 @@
 
 from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from connectors.iceberg.tables import TableName
 from query.gaps import Which, gaps, missing_ranges
 from query.pool import open_engine
+from query.snapshots import NoSnapshotError
 from runtime.settings import Settings
+from tests.connectors.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
 from tests.query.tables import EPOCH, append, event, made
 from trades.history import SessionKey
 
@@ -149,3 +152,43 @@ def test_as_of_a_time_is_the_ledger_until_then(settings: Settings, tmp_path: Any
             told = gaps(settings, as_of=as_of, which=which)
             assert [astuple(one)[:8] for one in told] == [astuple(one)[:8] for one in gaps(then, which=which)]
             assert told == gaps(then, as_of=as_of, which=which)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("trades 0", [(5, 9)]),
+        ("trades 1", [(5, 5), (7, 9)]),
+        ("trades 2", [(5, 5), (7, 9), (20, 20)]),
+        ("ledger 0", [(5, 9), (20, 20)]),
+        ("ledger 1", [(5, 5), (7, 9), (20, 20)]),
+    ],
+)
+def test_as_of_a_commit_is_what_its_messages_told(tmp_path: Path, asked: str, expected: list[tuple[int, int]]) -> None:
+    """Of a commit to the trades: by the messages in with it, whenever they were told; of one to the ledger: that."""
+    settings = settings_in(tmp_path)
+    writer, trades, ledger = writer_of(settings), [], made(settings, TableName.SEQUENCE_EVENTS)
+    for offset in (0, 4, 8):
+        writer.write_batch([piece_of([Row(offset)]), read_to(offset + 4)])
+        writer.snapshot()
+        trades.append(made(settings, TableName.TRADES).current_snapshot())
+    late = {"detected_at": datetime.now(UTC) + MINUTE}
+    snapshots = []
+    for events in (
+        [event("gap_opened", 5, 9, offset=0), event("gap_opened", 20, 20, offset=8, **late)],
+        [event("gap_filled", 6, 6, offset=4, **late)],
+    ):
+        append(ledger, events)
+        snapshots.append(ledger.current_snapshot())
+    table, number = asked.split()
+    snapshot = {"trades": trades, "ledger": snapshots}[table][int(number)]
+    assert snapshot is not None
+    assert [one[1:] for one in ranges(settings, as_of=snapshot.snapshot_id)] == expected
+
+
+def test_an_unknown_commit_is_named(settings: Settings) -> None:
+    """An id that is of neither table is no empty answer."""
+    for name in (TableName.TRADES, TableName.SEQUENCE_EVENTS):
+        made(settings, name)
+    with pytest.raises(NoSnapshotError, match=r"^as_of: 17 is no commit"):
+        gaps(settings, as_of=17)
