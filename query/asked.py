@@ -40,7 +40,9 @@ __all__ = [
 
 NAME_BYTES_MAX: Final = 1_024
 LIMIT_MAX: Final = 1_000_000_000
-_INTERVAL: Final = re.compile(r"([1-9]\d{0,8})(ms|s|m|h|d|w)")
+_DIGITS_MAX: Final = {"ms": 12, "s": 9, "m": 7, "h": 5, "d": 4, "w": 3}
+_INTERVAL: Final = re.compile("|".join(rf"[1-9]\d{{0,{count - 1}}}{unit}" for unit, count in _DIGITS_MAX.items()))
+"""So many digits that none is longer than 100 years."""
 _UNITS: Final = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -94,6 +96,9 @@ def as_of_in(text: str) -> "AsOf":
 def _as_of(value: object) -> int | datetime:
     if isinstance(value, str) and _SNAPSHOT.fullmatch(value):
         value = int(value)
+    # JSON has one kind of number.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         if not 0 < value < 2**63:
             raise ValueError(f"{value} is no snapshot id")
@@ -114,10 +119,10 @@ def _name(text: str) -> str:
 def _interval(value: object) -> timedelta:
     """Read an interval such as 1m, or take one."""
     if isinstance(value, str):
-        match = _INTERVAL.fullmatch(value)
-        if match is None:
+        if _INTERVAL.fullmatch(value) is None:
             raise ValueError(f"{value!r} is no interval such as 500ms, 1s, 5m, 1h, 1d or 1w")
-        value = min(int(match[1]) * _UNITS[match[2]], 2 * _INTERVAL_MAX)
+        count = value.rstrip("".join(_UNITS))
+        value = int(count) * _UNITS[value.removeprefix(count)]
     if not isinstance(value, timedelta) or not timedelta(milliseconds=1) <= value <= _INTERVAL_MAX:
         raise ValueError("must be between 1 ms and 100 years")
     return value
@@ -147,7 +152,7 @@ AsOfGiven = Annotated[
     ),
 ]
 Interval = Annotated[
-    timedelta, BeforeValidator(_interval), WithJsonSchema({"type": "string", "pattern": f"^{_INTERVAL.pattern}$"})
+    timedelta, BeforeValidator(_interval), WithJsonSchema({"type": "string", "pattern": f"^({_INTERVAL.pattern})$"})
 ]
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-__all__ = ["BARS", "SYMBOLS", "TRADES", "TWAP", "VWAP"]
+__all__ = ["BARS", "START", "SYMBOLS", "TRADES", "TWAP", "VWAP"]
 
 Columns = dict[str, dict[str, Any]]
 
@@ -33,11 +33,13 @@ TRADES: Final[Columns] = {
     "index": _INTEGER,
     "kafka_timestamp": _SOME_TIME,
 }
+START: Final[Columns] = {"start": _TIME}
+"""Where they are by intervals."""
 VWAP: Final[Columns] = {**_NAMES, "vwap": _NUMBER, "volume": _DECIMAL, "trades": _INTEGER}
 TWAP: Final[Columns] = {**_NAMES, "twap": _NUMBER, "trades": _INTEGER}
 BARS: Final[Columns] = {
     **_NAMES,
-    "start": _TIME,
+    **START,
     **dict.fromkeys(("open", "high", "low", "close"), _DECIMAL),
     **VWAP,
 }

@@ -28,10 +28,10 @@ _ABOUT: Final = "Market trades: rows, bars, average prices, SQL, and what is mis
 Responses = dict[int | str, dict[str, Any]]
 
 
-def rows_of(columns: Mapping[str, Mapping[str, Any]]) -> Responses:
-    """Describe rows of some columns."""
-    row = {"type": "object", "properties": dict(columns), "required": list(columns), "additionalProperties": False}
-    return _rows(row)
+def rows_of(columns: Mapping[str, Mapping[str, Any]], some: Mapping[str, Mapping[str, Any]] | None = None) -> Responses:
+    """Describe rows of columns, and of some that are not always there."""
+    properties = {**columns, **(some or {})}
+    return _rows({"type": "object", "properties": properties, "required": list(columns), "additionalProperties": False})
 
 
 def some_rows() -> Responses:

@@ -43,13 +43,13 @@ async def ohlcv(asked: Annotated[Bars, Query()], ask: AskForRows) -> Answer:
     return _answer(ask, questions.ohlcv, asked)
 
 
-@router.get("/vwap", responses=rows_of(columns.VWAP))
+@router.get("/vwap", responses=rows_of(columns.VWAP, columns.START))
 async def vwap(asked: Annotated[Prices, Query()], ask: AskForRows) -> Answer:
     """Give each symbol's average price, weighted by quantity."""
     return _answer(ask, questions.vwap, asked)
 
 
-@router.get("/twap", responses=rows_of(columns.TWAP))
+@router.get("/twap", responses=rows_of(columns.TWAP, columns.START))
 async def twap(asked: Annotated[Prices, Query()], ask: AskForRows) -> Answer:
     """Give each symbol's average price, weighted by how long it held: to the next trade, or to the end."""
     return _answer(ask, questions.twap, asked)

@@ -4,6 +4,8 @@ from typing import Any
 
 import schemathesis
 
+from query.asked import time_in
+
 STATEMENT = "SELECT * FROM trades"
 
 
@@ -13,9 +15,9 @@ def map_case(_: schemathesis.HookContext, case: Any) -> Any:
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return case
     start, end = ((case.query or {}).get(name) for name in ("start", "end"))
-    if start is not None and end is not None and start >= end:
+    if start is not None and end is not None and time_in(start) >= time_in(end):
         case.query["start"], case.query["end"] = end, start
-        if start == end:
+        if time_in(start) == time_in(end):
             del case.query["end"]
     if case.path == "/v1/sql" and case.body.get("sql") is not None:
         case.body["sql"] = STATEMENT

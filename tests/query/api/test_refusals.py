@@ -95,6 +95,7 @@ def test_a_body_is_bounded(serve: Callable[..., Any]) -> None:
         ("/v1/trades?symbol=a&symbol=b", "symbol"),
         ("/v1/trades?interval=1m", "interval"),
         ("/v1/ohlcv?interval=1y", "interval"),
+        ("/v1/ohlcv?interval=10000d", "interval"),
         ("/v1/gaps?which=most", "which"),
         ("/v1/gaps?as_of=-1", "as_of"),
         ("/v1/completeness?by=week", "by"),
@@ -116,6 +117,9 @@ def test_a_wrong_field_is_named(client: Any, target: str, field: str) -> None:
     [
         ('{"sql": "SELECT 1", "x": 1}', 422),
         ('{"sql": "SELECT 1", "limit": "5"}', 422),
+        ('{"sql": "SELECT 1", "limit": 5.5}', 422),
+        ('{"sql": "SELECT 1", "limit": 5.0}', 200),
+        ('{"sql": "SELECT 1", "as_of": 1.0}', 200),
         ('{"sql": 1}', 422),
         ('{"sql": "\\ud800"}', 400),
         ("[]", 422),
