@@ -115,3 +115,26 @@ def test_a_file_that_fails_leaves_what_was_there(filled: Settings, k2: K2, tmp_p
     assert result.exit_code == 2
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["out.csv"]
     assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--json"], ["--output", "{folder}/out.csv"], ["--output", "{folder}/out.parquet"]]
+)
+def test_a_value_that_cannot_be_cast_amid_the_answer(
+    filled: Settings, k2: K2, tmp_path: Path, arguments: list[str]
+) -> None:
+    """Rows may be out by then: it is one sentence all the same, exit code 2, and no file."""
+    sql = "SELECT CAST(CASE WHEN range < 500000 THEN '1' ELSE 'x' END AS INTEGER) AS n FROM range(1000000)"
+    result = k2("sql", sql, *(text.format(folder=tmp_path) for text in arguments))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("k2: SQL: Conversion Error: Could not convert string 'x' to INT32")
+    assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith("out")]
+
+
+@pytest.mark.parametrize("suffix", [None, "json", "csv", "parquet", "arrow"])
+def test_two_columns_of_one_name(filled: Settings, k2: K2, tmp_path: Path, suffix: str | None) -> None:
+    """No output has a form for them, and each says so before a byte is out."""
+    path = tmp_path / f"out.{suffix}"
+    result = k2("sql", "SELECT 1 AS a, 2 AS a", *(["--json"] if suffix is None else ["--output", str(path)]))
+    assert (result.exit_code, result.stdout, path.exists()) == (2, "", False)
+    assert "two columns have the name 'a'" in result.stderr

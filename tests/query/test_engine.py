@@ -7,6 +7,8 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.expressions import EqualTo
 from pyiceberg.table import Table
@@ -135,6 +137,22 @@ def test_a_lost_file_is_named(settings: Settings, trades: Table) -> None:
     file.unlink()
     with pytest.raises(UnreachableError, match=rf"a file of the table cannot be read: .*{file.name}"):
         shown(settings, trades, "SELECT * FROM trades")
+
+
+def test_a_file_that_arrow_lost_is_named(tmp_path: Path) -> None:
+    """What is read through Arrow, as files on S3 are, is told of alike."""
+    path = tmp_path / "one.parquet"
+    pq.write_table(pa.table({"x": [1]}), path)
+    rows = ds.dataset(path)
+    path.unlink()
+
+    def ask() -> None:
+        with open_engine(Settings()) as engine:
+            engine.show_arrow("rows", rows)
+            engine.query("SELECT x FROM rows")
+
+    with pytest.raises(UnreachableError, match=rf"^a file of the table cannot be read: .*{path.name}"):
+        ask()
 
 
 def test_values_are_parameters() -> None:

@@ -104,3 +104,17 @@ def test_so_many_rows_at_the_most() -> None:
 
     found = Rows(SCHEMA, batches()).first(3)
     assert [batch.num_rows for batch in found.batches] == [2, 1]
+
+
+@pytest.mark.parametrize("form", [*Format])
+def test_two_columns_of_one_name_are_refused(form: Format) -> None:
+    """A reader would take the one for the other, so nothing is written."""
+    schema = pa.schema([pa.field("a", pa.int64()), pa.field("a", pa.int64())])
+    stream = io.BytesIO()
+    with pytest.raises(QueryError, match="two columns have the name 'a'"):
+        write(
+            Rows(schema, iter([pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], schema=schema)])),
+            form,
+            stream,
+        )
+    assert stream.getvalue() == b""
