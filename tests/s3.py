@@ -155,8 +155,9 @@ def _python() -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             uv = str(Path(sys.executable).with_name("uv"))
             run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], INSTALL_SECONDS_MAX)
-            install = [uv, "pip", "install", "--quiet", "--require-hashes", "--python", str(python), "-r", str(PINS)]
-            run(install, INSTALL_SECONDS_MAX)
+            # The same installer as that of the tests' own environment, so that what configures the one serves both.
+            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+            run([*pip, "install", "--quiet", "--require-hashes", "-r", str(PINS)], INSTALL_SECONDS_MAX)
             whole.touch()
     return python
 
