@@ -6,7 +6,7 @@ import typer
 
 from cli.arguments import given_text
 from cli.console import Json, say_json
-from query.api.server import listen, url_of
+from query.api.server import listen, take_signals, url_of
 from query.api.server import serve as serve_api
 from runtime.settings import read_settings
 
@@ -25,6 +25,8 @@ def serve(
     """
     settings = read_settings()
     with listen(settings, host, port) as listener:
+        # Who is told the address may end it from then on.
+        take_signals()
         url = url_of(listener)
         if as_json:
             say_json({"url": url, "description": f"{url}/openapi.json"})

@@ -13,7 +13,7 @@ from query.pool import Pool
 from runtime.settings import Settings
 from trades.errors import SettingsError
 
-__all__ = ["listen", "serve", "url_of"]
+__all__ = ["listen", "serve", "take_signals", "url_of"]
 
 CONNECTIONS_MAX: Final = 2_000
 END_SECONDS_MAX: Final = 5
@@ -41,15 +41,18 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def take_signals() -> None:
+    """Have SIGTERM and Ctrl-C end the process with 0: the server takes them while it runs, and gives them on then."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+
+
 def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve the API until SIGTERM or Ctrl-C.
+    """Serve the API until SIGTERM or Ctrl-C; `take_signals` says what these do afterwards.
 
     Raises:
         SettingsError: the memory limit is none that DuckDB can have.
     """
-    # The server takes signals while it runs, and gives each on to who took them before.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
     with Pool(settings) as pool:
         server_of(pool).run([listener])
 
