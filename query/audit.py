@@ -21,7 +21,7 @@ from runtime.settings import Settings
 from trades.progress import Counts, PartitionProgress, Progress, TopicPartition
 from trades.trail import TRAIL, Commit, Move, commit_of, in_effect, parse_trail
 
-__all__ = ["Audit", "AuditedCommit", "Moment", "audit", "moment_of"]
+__all__ = ["Audit", "AuditedCommit", "Moment", "audit", "moment_of", "noted_commits"]
 
 _PROGRESS: Final = "k2.progress"
 _COUNTS: Final = Counts.__struct_fields__
@@ -126,7 +126,7 @@ def _commits(settings: Settings, table: Table, pool: Engines | None) -> Iterator
 
     The metadata was read before: what goes from it to the table `commits` meanwhile is in both.
     """
-    noted = pa.Table.from_pylist([commit.row() for commit in _noted(table)], schema=_NOTED)
+    noted = pa.Table.from_pylist([commit.row() for commit in noted_commits(table)], schema=_NOTED)
     kept = find_table(settings, "commits")
     with open_engine(settings, pool) as engine:
         engine.show_arrow("noted", noted)
@@ -148,7 +148,8 @@ def _effective(engine: Engine, table: Table) -> pa.Table:
     return pa.table({"snapshot_id": pa.array(ids[found], pa.int64())})
 
 
-def _noted(table: Table) -> list[Commit]:
+def noted_commits(table: Table) -> list[Commit]:
+    """Give the commits that the table's own metadata tells of: the newest, and those whose snapshots are there."""
     snapshots = (commit_of(snapshot) for snapshot in table.metadata.snapshots)
     noted = parse_trail(table.metadata.properties.get(TRAIL))
     # What was noted comes last, since the removal of a snapshot takes it out of those that were built on it.

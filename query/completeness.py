@@ -53,6 +53,10 @@ class Asked:
     """First venue time beyond."""
     as_of: AsOf | None = None
     """What was in the table then, or with a snapshot, by the job's commits; rows of other writers are left out."""
+    containing: str | None = None
+    """Part of an exchange's and symbol's names, with a space between them; small letters and capitals are alike."""
+    worst: int | None = None
+    """So many symbols at the most: those that lack the most numbers, then those with the most trades."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ def by_hour(settings: Settings, asked: Asked, *, pool: Engines | None = None) ->
 def is_stored(settings: Settings, exchange: str | None = None, symbol: str | None = None) -> bool:
     """Tell whether there is any trade of an exchange or symbol in the table."""
     with _trades(settings, Asked(exchange, symbol)) as (engine, _):
-        return bool(engine.query(_ANY, {"exchange": exchange, "symbol": symbol}))
+        return bool(engine.query(_ANY, {"exchange": exchange, "symbol": symbol, "containing": None}))
 
 
 def _percent(stored: int, expected: int) -> float:
@@ -151,6 +155,8 @@ def _counted(engine: Engine, seen: str, asked: Asked, span_us: int) -> Iterator[
         "start": _since_year_1(asked.start),
         "end": _since_year_1(asked.end),
         "span": span_us,
+        "containing": asked.containing,
+        "worst": asked.worst,
     }
     for row in engine.query(f"WITH seen AS ({seen}) {_SPANS}", parameters):
         # 64 bits may not hold what is missing, so DuckDB gives decimals.
@@ -191,15 +197,18 @@ _OFF_BOOK_FIELDS: "Final[list[pa.Field[Any]]]" = [
 _OFF_BOOK: Final = pa.schema(_OFF_BOOK_FIELDS)
 
 # Times count from the year 1, so that division of none of them goes towards the epoch.
-_SEEN: Final = """
+_NAMED: Final = """
+    exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
+    AND contains(lower(exchange || ' ' || symbol), lower(coalesce($containing, '')))
+"""
+_SEEN: Final = f"""
     SELECT exchange, symbol, session, sequence, epoch_us("timestamp") + 62135596800000000 AS seen_at FROM trades
-    WHERE exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
+    WHERE {_NAMED}
 """
 _ANY: Final = f"{_SEEN} LIMIT 1"
 _SEEN_THEN: Final = f"""
     SELECT exchange, symbol, session, sequence, epoch_us("timestamp") + 62135596800000000 AS seen_at
-    FROM trades {BELOW_FLOORS}
-      AND exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
+    FROM trades {BELOW_FLOORS} AND {_NAMED}
 """
 
 
@@ -255,8 +264,13 @@ _SPANS: Final = f"""
     ), both_kinds AS (
         SELECT exchange, symbol, session, span, sum(stored) AS stored, sum(missing) AS missing
         FROM (SELECT * FROM stored UNION ALL SELECT * FROM missing WHERE missing > 0) GROUP BY ALL
+    ), chosen AS (
+        SELECT exchange, symbol FROM both_kinds GROUP BY exchange, symbol
+        ORDER BY sum(missing) DESC, sum(stored) DESC, exchange, symbol
+        LIMIT coalesce($worst, 9223372036854775807)
     )
     SELECT exchange, symbol, span, sum(stored) AS stored, sum(missing) AS missing,
            count(*) FILTER (session > 0) AS sessions
-    FROM both_kinds GROUP BY exchange, symbol, span ORDER BY exchange, symbol, span
+    FROM both_kinds SEMI JOIN chosen USING (exchange, symbol)
+    GROUP BY exchange, symbol, span ORDER BY exchange, symbol, span
 """

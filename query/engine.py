@@ -104,7 +104,14 @@ class Engine:
             TableError: the table has delete files, which are not applied here.
         """
         scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
-        files = _planned_files(table, scan)
+        self._show_files(name, table, _planned_files(table, scan), scan)
+
+    def show_files(self, name: str, table: Table, files: list[str]) -> None:
+        """Show the rows of some data files of an Iceberg table under a name; none where PyArrow cannot read them."""
+        can_read = isinstance(table.io, PyArrowFileIO)
+        self._show_files(name, table, files if can_read else [], table.scan())
+
+    def _show_files(self, name: str, table: Table, files: list[str], scan: DataScan) -> None:
         paths = [PyArrowFileIO.parse_location(file)[2] for file in files]
         if not files:
             self.show_none(name, table)

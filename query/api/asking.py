@@ -27,6 +27,7 @@ _TYPES: Final[dict[type, pa.DataType]] = {
     int: pa.int64(),
     str: pa.string(),
     datetime | None: pa.timestamp("us", tz="UTC"),  # type: ignore[dict-item]
+    float | None: pa.float64(),  # type: ignore[dict-item]
 }
 
 
@@ -47,7 +48,7 @@ class Ask:
 
         return Answer(self._desk, run, self._form, {"K2-Limit": str(limit)})
 
-    def records(self, kind: type[Any], report: Callable[[Caller], Sequence[Any]]) -> Answer:
+    def records(self, kind: type[Any], report: Callable[[Caller], Sequence[Any]], limit: int | None = None) -> Answer:
         """Answer with a report's rows, each an instance of a data class."""
 
         def run(caller: Caller, stream: BinaryIO) -> None:
@@ -57,7 +58,7 @@ class Ask:
             else:
                 write(_rows(kind, found), self._form, stream)
 
-        return Answer(self._desk, run, self._form)
+        return Answer(self._desk, run, self._form, _limited(limit))
 
     def document(self, report: Callable[[Caller], object], limit: int | None = None) -> Answer:
         """Answer with one JSON document."""
@@ -65,7 +66,11 @@ class Ask:
         def run(caller: Caller, stream: BinaryIO) -> None:
             stream.write(to_json(report(caller)))
 
-        return Answer(self._desk, run, Format.JSON, None if limit is None else {"K2-Limit": str(limit)})
+        return Answer(self._desk, run, Format.JSON, _limited(limit))
+
+
+def _limited(limit: int | None) -> dict[str, str] | None:
+    return None if limit is None else {"K2-Limit": str(limit)}
 
 
 def _rows(kind: type[Any], found: Sequence[Any]) -> Rows:

@@ -64,6 +64,7 @@ class GapsAsked(_Fields):
     symbol: Name | None = None
     as_of: AsOfGiven | None = Field(None, description="What was known then, or with a commit.")
     which: Which = Which.OPEN
+    limit: Limit | None = Field(None, description="So many gaps at the most: the largest.")
 
 
 class CompletenessAsked(Asked):
@@ -71,6 +72,10 @@ class CompletenessAsked(Asked):
 
     as_of: AsOfGiven | None = Field(None, description="What was in the table then, or with a commit.")
     by: Literal["day", "hour"] = "day"
+    containing: Name | None = Field(None, description="Part of an exchange's and symbol's names, a space between them.")
+    worst: Annotated[int, Field(ge=1, le=LIMIT_MAX)] | None = Field(
+        None, description="So many symbols at the most: those that lack the most."
+    )
 
 
 class AuditAsked(_Fields):

@@ -1,5 +1,6 @@
 """The routes of the integrity reports."""
 
+from heapq import nlargest
 from typing import Annotated
 
 import structlog
@@ -17,6 +18,8 @@ from query.dead_letters import Statistics, letters, statistics
 from query.gaps import Gap
 from query.gaps import gaps as find_gaps
 from query.pool import Caller
+from query.progress import PartitionState
+from query.progress import progress as progress_of_all
 from query.reports import Reconciliation
 from query.reports import reconcile as reconcile_all
 
@@ -31,15 +34,17 @@ async def gaps(asked: Annotated[GapsAsked, Query()], ask: AskForRows) -> Answer:
     """Give each range of sequence numbers that is missing now, or was at a time, or that came late."""
 
     def found(caller: Caller) -> list[Gap]:
-        return find_gaps(caller.settings, asked.exchange, asked.symbol, asked.as_of, asked.which, pool=caller)
+        every = find_gaps(caller.settings, asked.exchange, asked.symbol, asked.as_of, asked.which, pool=caller)
+        return every if asked.limit is None else nlargest(asked.limit, every, key=lambda gap: gap.missing)
 
-    return ask.records(Gap, found)
+    return ask.records(Gap, found, asked.limit)
 
 
 @router.get("/completeness", responses=records_of(Day, Hour))
 async def completeness(asked: Annotated[CompletenessAsked, Query()], ask: AskForRows) -> Answer:
     """Give, of each symbol and day or hour (UTC), how many trades are expected, stored and missing."""
-    which = complete.Asked(asked.exchange, asked.symbol, asked.start, asked.end, asked.as_of)
+    names = (asked.exchange, asked.symbol)
+    which = complete.Asked(*names, asked.start, asked.end, asked.as_of, asked.containing, asked.worst)
     if asked.by == "hour":
         return ask.records(Hour, lambda caller: by_hour(caller.settings, which, pool=caller))
     return ask.records(Day, lambda caller: by_day(caller.settings, which, pool=caller))
@@ -49,6 +54,12 @@ async def completeness(asked: Annotated[CompletenessAsked, Query()], ask: AskFor
 async def reconcile(_: Annotated[Nothing, Query()], ask: AskForRows) -> Answer:
     """Hold, for each topic partition, what was received against what became of it."""
     return ask.records(Reconciliation, lambda caller: reconcile_all(caller.settings, pool=caller))
+
+
+@router.get("/progress", responses=records_of(PartitionState))
+async def progress(_: Annotated[Nothing, Query()], ask: AskForRows) -> Answer:
+    """Give, of each topic partition, how far the table is and how old its newest trades are; cheap to ask often."""
+    return ask.records(PartitionState, lambda caller: progress_of_all(caller.settings, pool=caller))
 
 
 @router.get("/audit", responses=document_of(Audit))

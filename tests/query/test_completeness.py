@@ -228,3 +228,15 @@ def test_as_of_a_time_is_what_was_in_the_table(tmp_path: Path, monkeypatch: pyte
         assert by_day(settings, Asked(as_of=snapshot)) == found
     with pytest.raises(NoSnapshotError, match=r"as_of: 17 is no commit that led to table market_data\.trades"):
         by_day(settings, Asked(as_of=17))
+
+
+def test_the_worst_come_first(settings: Settings) -> None:
+    """Of some symbols those are told that lack most, then those with most trades; each as without the others."""
+    numbers = {"AAA": (1, 2, 3), "BBB": (1, 9), "CCC": (1, 2), "aab": (1, 3)}
+    rows = [trade(one, symbol=name) | {"session": 1} for name, found in numbers.items() for one in found]
+    append(made(settings, TableName.TRADES), rows)
+    every = by_day(settings)
+    for count, names in ((1, {"BBB"}), (2, {"BBB", "aab"}), (3, {"BBB", "aab", "AAA"}), (9, {*numbers})):
+        assert by_day(settings, Asked(worst=count)) == [row for row in every if row.symbol in names]
+    for part, names in (("aa", {"AAA", "aab"}), ("NCE B", {"BBB"}), ("%", set()), ("' OR 1", set())):
+        assert by_day(settings, Asked(containing=part)) == [row for row in every if row.symbol in names]

@@ -17,6 +17,7 @@ from query.dead_letters import letters, statistics
 from query.formats import to_json
 from query.gaps import Which, gaps
 from query.market import open_market
+from query.progress import progress
 from query.reports import reconcile
 from runtime.settings import Settings
 
@@ -65,6 +66,20 @@ def test_reports_are_the_same(client: Any, market: Settings) -> None:
     }
     for target, report in found.items():
         assert client.ask("GET", target).json == json.loads(to_json(report)), target
+
+
+def test_reports_may_be_cut(client: Any, market: Settings) -> None:
+    """Of gaps the largest are given, of symbols those that lack most, as the reports have them."""
+    largest = sorted(gaps(market), key=lambda gap: -gap.missing)
+    reply = client.get("/v1/gaps", limit="1")
+    assert [row["missing"] for row in reply.json] == [largest[0].missing]
+    assert reply.headers["K2-Limit"] == "1"
+    asked = {"by": "hour", "worst": "1", "containing": "btc"}
+    expected = by_hour(market, Asked(containing="btc", worst=1))
+    assert client.get("/v1/completeness", **asked).json == json.loads(to_json(expected))
+    assert client.get("/v1/progress").json == json.loads(to_json(progress(market)))
+    for wrong in ({"worst": "0"}, {"containing": ""}):
+        assert client.get("/v1/completeness", **wrong).status == 422
 
 
 def test_an_earlier_time(client: Any) -> None:
