@@ -14,7 +14,7 @@ endif
 .DELETE_ON_ERROR:
 # Two targets side by side would install into .venv at one time.
 .NOTPARALLEL:
-.PHONY: help demo test torture torture-mutants torture-processes mutants check lint bench lock clean
+.PHONY: help demo test torture torture-mutants torture-processes mutants check lint bench picture lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ lint: .venv/dev ## the quick part of the check
 
 bench: .venv/dev ## CPU a message of the whole job over that of a bare consume() loop
 	@.venv/bin/python -m benchmarks.job $(ARGS)
+
+picture: .venv/dev ## take the picture of the page of k2 serve that the docs show (needs Chromium)
+	@K2_TEST_PICTURE=docs/page.png .venv/bin/python -m pytest -q tests/query/api/test_page.py -k picture
 
 lock: .venv/dev ## resolve the versions anew (ARGS=--upgrade for newer ones)
 	$(LOCK) $(ARGS) --output-file requirements/runtime.txt

@@ -16,6 +16,7 @@ from query.api.desk import Desk
 from query.api.keys import HostCheck, KeyCheck
 from query.api.limits import BodyLimit
 from query.api.problems import Unexpected, explain
+from query.api.static import add_page
 from query.formats import to_json
 from query.pool import Pool
 
@@ -46,6 +47,7 @@ def make_app(pool: Pool) -> FastAPI:
     app.include_router(market.router)
     app.include_router(reports.router)
     app.add_api_route("/healthz", healthz, tags=["health"])
+    add_page(app)
     describe(app, has_keys=bool(settings.api_keys))
     # What is added last stands outermost.
     app.add_middleware(BodyLimit, bytes_max=settings.api_body_bytes_max)

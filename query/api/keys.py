@@ -9,12 +9,13 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from query.api.problems import problem
+from query.api.static import PAGE_PATHS
 from runtime.settings import Settings
 from trades.errors import SettingsError
 
 __all__ = ["OPEN_PATHS", "HostCheck", "KeyCheck", "check_host", "is_loopback"]
 
-OPEN_PATHS: Final = frozenset({"/healthz"})
+OPEN_PATHS: Final = frozenset({"/healthz"}) | PAGE_PATHS
 """What is answered without a key."""
 _BEARER: Final = b"bearer"
 _BASIC: Final = b"basic"

@@ -68,9 +68,9 @@ class Client:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Client]:
-    """Serve the API in a thread, on a free port of loopback."""
-    with listen(settings, "127.0.0.1", 0) as listener, Pool(settings) as pool:
+def serving(settings: Settings, port: int = 0) -> Iterator[Client]:
+    """Serve the API in a thread on loopback, on a free port unless one is named."""
+    with listen(settings, "127.0.0.1", port) as listener, Pool(settings) as pool:
         server = server_of(pool)
         thread = threading.Thread(target=server.run, args=([listener],))
         host, port = listener.getsockname()

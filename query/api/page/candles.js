@@ -1,0 +1,146 @@
+// Candles and volumes of one symbol. The chart draws in floats; what is written beside it has all the digits.
+
+import { $, el, say } from "./dom.js";
+import { count, decimal, label, minute, plural } from "./format.js";
+import { CandlestickSeries, HistogramSeries, createChart } from "./vendor/lightweight-charts.js";
+
+export const SECONDS = { "1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "1d": 86_400 };
+export const DAYS = { "1m": 1, "5m": 1, "15m": 1, "1h": 7, "1d": 90 };
+export const BARS_MAX = 2_000;
+const DIGITS_MAX = 12;
+const TABLE_MAX = 100;
+
+const panel = $("#candles");
+const box = $("#chart");
+const dark = matchMedia("(prefers-color-scheme: dark)");
+let bars = [];
+let drawn = null;
+let place = -1;
+let shown = "";
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+function make() {
+  const chart = createChart(box, {
+    autoSize: true,
+    layout: { attributionLogo: false, fontFamily: getComputedStyle(document.body).fontFamily },
+    // The wheel and a finger scroll the page.
+    handleScroll: { mouseWheel: false, vertTouchDrag: false },
+    handleScale: { mouseWheel: false },
+    kineticScroll: { touch: false, mouse: false },
+    timeScale: { timeVisible: true, secondsVisible: false, rightOffset: 2 },
+    localization: { locale: "en-US", timeFormatter: (time) => `${minute(time * 1_000)} UTC` },
+  });
+  const candles = chart.addSeries(CandlestickSeries, { borderVisible: false, priceLineVisible: false });
+  const volumes = chart.addSeries(HistogramSeries, {
+    priceScaleId: "", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false,
+  });
+  volumes.priceScale().applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
+  candles.priceScale().applyOptions({ scaleMargins: { top: 0.06, bottom: 0.22 } });
+  chart.subscribeCrosshairMove((event) => {
+    if (event.time !== undefined) tellBar(bars.findIndex((bar) => bar.time === event.time));
+  });
+  return { chart, candles, volumes };
+}
+
+function paint() {
+  if (drawn === null) return;
+  const [line, muted, up, down] = ["--line", "--muted", "--up", "--down"].map(colour);
+  drawn.chart.applyOptions({
+    layout: { background: { color: colour("--panel") }, textColor: muted },
+    grid: { vertLines: { color: line }, horzLines: { color: line } },
+    rightPriceScale: { borderColor: line },
+    timeScale: { borderColor: line },
+    crosshair: { vertLine: { color: muted }, horzLine: { color: muted } },
+  });
+  drawn.candles.applyOptions({ upColor: up, downColor: down, wickUpColor: up, wickDownColor: down });
+  drawn.volumes.setData(bars.filter((bar) => bar.row).map((bar) => ({ ...bar.volume, color: bar.isUp ? colour("--up-faint") : colour("--down-faint") })));
+}
+
+dark.addEventListener("change", paint);
+
+export function showCandles(rows, { one, interval, key }) {
+  drawn ??= make();
+  const wasLast = place === bars.length - 1;
+  const held = bars[place]?.time;
+  bars = spaced(rows, SECONDS[interval]);
+  const digits = Math.min(DIGITS_MAX, Math.max(0, ...rows.map((row) => fraction(row.close))));
+  drawn.candles.applyOptions({ priceFormat: { type: "price", precision: digits, minMove: 1 / 10 ** digits } });
+  drawn.candles.setData(bars.map((bar) => bar.candle));
+  paint();
+  if (key !== shown) drawn.chart.timeScale().fitContent();
+  const again = key === shown && !wasLast ? bars.findIndex((bar) => bar.time === held) : -1;
+  shown = key;
+  tellBar(again >= 0 ? again : bars.length - 1);
+  say($(".figure", panel), label(one));
+  box.setAttribute("aria-label", `Bar of ${label(one)}`);
+  box.setAttribute("aria-valuemax", String(Math.max(0, bars.length - 1)));
+  fillTable();
+  return rows.length === 0 ? "No trades in these hours" : `${plural(rows.length, "bar")}${rows.length >= BARS_MAX ? ", as many as are shown" : ""}`;
+}
+
+const fraction = (text) => decimal(text).split(".")[1]?.length ?? 0;
+
+// An interval without trades has no bar, and takes its place in time all the same.
+function spaced(rows, seconds) {
+  const found = [];
+  for (const row of rows) {
+    const time = Math.floor(Date.parse(row.start) / 1_000);
+    for (let next = (found.at(-1)?.time ?? time) + seconds; next < time && found.length < 2 * BARS_MAX; next += seconds) {
+      found.push({ time: next, row: null, candle: { time: next } });
+    }
+    const [open, high, low, close] = [row.open, row.high, row.low, row.close].map(Number);
+    found.push({
+      time, row, isUp: close >= open, candle: { time, open, high, low, close }, volume: { time, value: Number(row.volume) },
+    });
+  }
+  return found;
+}
+
+function tellBar(at) {
+  place = at;
+  const bar = bars[at];
+  const spoken = bar === undefined ? "" : `${minute(bar.time * 1_000)}${bar.row ? "" : " no trades"}`;
+  const fields = bar?.row ? PRICES.map(([field, mark]) => [mark, decimal(bar.row[field])]) : [];
+  $("#bar").replaceChildren(
+    el("span", { text: spoken }),
+    ...fields.map(([mark, text]) => el("span", {}, el("b", { text: mark }), ` ${text}`)),
+    ...(bar?.row ? [el("span", { text: ` ${count(bar.row.trades)} trades` })] : []),
+  );
+  box.setAttribute("aria-valuenow", String(Math.max(0, at)));
+  box.setAttribute("aria-valuetext", $("#bar").textContent || "no bars");
+}
+
+const PRICES = [["open", "O"], ["high", "H"], ["low", "L"], ["close", "C"], ["volume", "V"]];
+
+function fillTable() {
+  if (!$("#bars").open) return;
+  const rows = bars.filter((bar) => bar.row).slice(-TABLE_MAX).reverse();
+  $("#bars tbody").replaceChildren(
+    ...rows.map(({ time, row }) =>
+      el(
+        "tr",
+        {},
+        el("th", { scope: "row", text: minute(time * 1_000) }),
+        ...["open", "high", "low", "close", "volume"].map((field) => el("td", { class: "number", text: decimal(row[field]) })),
+        el("td", { class: "number", text: count(row.trades) }),
+      ),
+    ),
+  );
+}
+
+$("#bars").addEventListener("toggle", fillTable);
+
+const STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -Infinity, End: Infinity };
+
+box.addEventListener("keydown", (event) => {
+  if (!(event.key in STEPS) || event.altKey || event.ctrlKey || event.metaKey || bars.length === 0) return;
+  event.preventDefault();
+  const next = Math.min(bars.length - 1, Math.max(0, place + STEPS[event.key]));
+  const { candle, time } = bars[next];
+  if (candle.close === undefined) drawn.chart.clearCrosshairPosition();
+  else drawn.chart.setCrosshairPosition(candle.close, time, drawn.candles);
+  tellBar(next);
+});
+
+box.addEventListener("blur", () => drawn?.chart.clearCrosshairPosition());

@@ -1,0 +1,47 @@
+// How figures, times and names are written. Counts may be beyond 2^53, and are BigInts then.
+
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cn}]/gu;
+
+export const count = (value) => value.toLocaleString("en-US");
+
+export const total = (values) => values.reduce((sum, value) => sum + BigInt(value), 0n);
+
+export const plural = (value, one, many = `${one}s`) => `${count(value)} ${BigInt(value) === 1n ? one : many}`;
+
+// Cut off, so that 100 is said of nothing less.
+export function percent(stored, expected) {
+  if (BigInt(expected) === 0n) return "–";
+  const hundredths = (10_000n * BigInt(stored)) / BigInt(expected);
+  return `${hundredths / 100n}.${String(hundredths % 100n).padStart(2, "0")} %`;
+}
+
+// Names are anybody's text: what cannot be seen, or turns the reading round, is spelled out.
+export const name = (text) =>
+  text.replace(UNSEEN, (character) => `\\u{${character.codePointAt(0).toString(16)}}`);
+
+export const label = ({ exchange, symbol }) => [exchange, symbol].filter((one) => one !== null).map(name).join(" ");
+
+// A decimal, with all its digits but zeros that say nothing.
+export const decimal = (text) => (/^-?\d+\.\d+$/.test(text) ? text.replace(/\.?0+$/, "") : text);
+
+export const day = (time) => new Date(time).toISOString().slice(0, 10);
+
+export const clock = (time) => new Date(time).toISOString().slice(11, 19);
+
+export const minute = (time) => new Date(time).toISOString().slice(0, 16).replace("T", " ");
+
+// The time of day, with its day where that is not today's.
+export function moment(time, now = Date.now()) {
+  return day(time) === day(now) ? clock(time) : `${day(time)} ${clock(time)}`;
+}
+
+export function duration(seconds) {
+  const units = [[86_400, "d"], [3_600, "h"], [60, "min"], [1, "s"]];
+  const place = units.findIndex(([length]) => seconds >= length);
+  if (place < 0) return "0 s";
+  const [length, unit] = units[place];
+  const whole = `${count(Math.floor(seconds / length))} ${unit}`;
+  const next = units[place + 1];
+  const rest = next === undefined ? 0 : Math.floor((seconds % length) / next[0]);
+  return rest > 0 && seconds < 10 * length ? `${whole} ${rest} ${next[1]}` : whole;
+}

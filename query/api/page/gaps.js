@@ -1,0 +1,33 @@
+// The ranges of numbers that are missing now, the largest first.
+
+import { $, el, say } from "./dom.js";
+import { count, duration, label, minute, plural, total } from "./format.js";
+
+export const GAPS_MAX = 500;
+
+const panel = $("#gaps");
+
+export function showGaps(rows) {
+  const isCut = rows.length >= GAPS_MAX;
+  const missing = total(rows.map((row) => row.missing));
+  const more = isCut ? " or more" : "";
+  say(
+    $(".figure", panel),
+    rows.length === 0 ? "none" : `${plural(rows.length, "gap")}${more}, ${plural(missing, "number")}${more}`,
+  );
+  $("tbody", panel).replaceChildren(...rows.map(line));
+  say($(".rest", panel), isCut ? `The ${count(GAPS_MAX)} largest; there may be more.` : "");
+  return rows.length === 0 ? "Every number that was to come has come" : "Told by the ledger";
+}
+
+function line(row) {
+  const { first_sequence: first, last_sequence: last } = row;
+  return el(
+    "tr",
+    {},
+    el("th", { scope: "row" }, el("bdi", { text: label(row) })),
+    el("td", { class: "number", text: count(row.missing) }),
+    el("td", { class: "number", text: first === last ? `${first}` : `${first} – ${last}` }),
+    el("td", { class: "number" }, minute(row.opened_at), el("small", { text: ` ${duration(row.open_seconds)}` })),
+  );
+}

@@ -1,0 +1,166 @@
+// Completeness of each symbol by hour: a grid to walk with the arrow keys, whose cells say in figures as well as by
+// colour how much is missing.
+
+import { $, el, say } from "./dom.js";
+import { count, label, minute, name, percent, plural, total } from "./format.js";
+
+export const WORST = 24;
+export const HOURS = 24;
+export const HOUR_MS = 3_600_000;
+const KEY_OF = (row) => JSON.stringify([row.exchange, row.symbol]);
+
+const panel = $("#completeness");
+const grid = $("#heat");
+let lines = [];
+let place = { row: 0, column: 0 };
+let chosen = () => {};
+
+export function onChosen(take) {
+  chosen = take;
+}
+
+// `known` tells how many symbols there are of those asked for: { symbols, isCut }.
+export function showHeat(rows, start, known) {
+  const focused = grid.contains(document.activeElement);
+  const held = lines[place.row]?.key;
+  lines = gather(rows, start);
+  const stored = total(lines.map((line) => line.stored));
+  const missing = total(lines.map((line) => line.missing));
+  const isCut = lines.length >= WORST;
+  say($(".figure", panel), lines.length === 0 ? "" : `${percent(stored, stored + missing)}${isCut ? " of those shown" : ""}`);
+  grid.replaceChildren(head(start), el("tbody", {}, ...lines.map((line) => body(line, start))));
+  const again = lines.findIndex((line) => line.key === held);
+  go({ row: Math.max(0, again), column: place.column }, focused);
+  return lines.length === 0 ? "No trades were to be expected in these hours" : `Counted from the rows; ${left(known)}`;
+}
+
+function left({ symbols, isCut }) {
+  if (lines.length < WORST || symbols <= lines.length) return plural(lines.length, "symbol");
+  return `the ${lines.length} symbols that lack most, of ${count(symbols)}${isCut ? " or more" : ""}`;
+}
+
+function gather(rows, start) {
+  const found = new Map();
+  for (const row of rows) {
+    const key = KEY_OF(row);
+    if (!found.has(key)) found.set(key, { key, row, hours: Array(HOURS).fill(null) });
+    const hour = Math.round((Date.parse(row.hour) - start) / HOUR_MS);
+    if (hour >= 0 && hour < HOURS) found.get(key).hours[hour] = row;
+  }
+  const summed = [...found.values()].map((line) => {
+    const there = line.hours.filter(Boolean);
+    return { ...line, stored: total(there.map((hour) => hour.stored)), missing: total(there.map((hour) => hour.missing)) };
+  });
+  return summed.sort((one, other) => compare(other.missing, one.missing) || compare(other.stored, one.stored));
+}
+
+const compare = (one, other) => (one < other ? -1 : one > other ? 1 : 0);
+
+function head(start) {
+  const hours = Array.from({ length: HOURS }, (_, at) => new Date(start + at * HOUR_MS).getUTCHours());
+  return el(
+    "thead",
+    {},
+    el(
+      "tr",
+      {},
+      el("th", { scope: "col", text: "Symbol" }),
+      ...hours.map((hour) => el("th", { scope: "col", class: "hour" }, el("span", { text: String(hour).padStart(2, "0") }))),
+      el("th", { scope: "col", class: "number", text: "There" }),
+    ),
+  );
+}
+
+function body(line, start) {
+  const cells = line.hours.map((hour, column) => {
+    const level = levelOf(hour);
+    const spoken = `${label(line.row)}, ${told(hour, start + column * HOUR_MS)}`;
+    return el("td", { role: "gridcell", class: `cell-${level}`, tabindex: "-1", "aria-label": spoken, text: markOf(hour, level) });
+  });
+  return el(
+    "tr",
+    {},
+    el("th", { scope: "row" }, el("bdi", { text: name(line.row.symbol) }), " ", el("small", { text: name(line.row.exchange) })),
+    ...cells,
+    el("td", { class: "number", text: percent(line.stored, line.stored + line.missing) }),
+  );
+}
+
+function levelOf(hour) {
+  if (hour === null) return "quiet";
+  if (BigInt(hour.missing) === 0n) return "full";
+  if (BigInt(hour.stored) === 0n) return "none";
+  const share = Number(hour.stored) / Number(hour.expected);
+  return share >= 0.99 ? "most" : share >= 0.9 ? "some" : "few";
+}
+
+// How many of 100 are missing; what is missing at all is one at the least.
+function markOf(hour, level) {
+  if (level === "none") return "✕";
+  if (level === "full" || level === "quiet") return "";
+  const expected = BigInt(hour.expected);
+  return String((100n * BigInt(hour.missing) + expected - 1n) / expected);
+}
+
+function told(hour, time) {
+  const when = `${minute(time)} UTC`;
+  if (hour === null) return `${when}: none expected`;
+  const rest = BigInt(hour.missing) === 0n ? "all there" : `${count(hour.missing)} missing`;
+  return `${when}: ${count(hour.stored)} of ${count(hour.expected)} stored, ${rest}`;
+}
+
+const cellAt = ({ row, column }) => grid.tBodies[0]?.rows[row]?.cells[column + 1];
+
+function go(next, withFocus) {
+  cellAt(place)?.setAttribute("tabindex", "-1");
+  place = { row: Math.min(next.row, Math.max(0, lines.length - 1)), column: next.column };
+  const cell = cellAt(place);
+  if (cell === undefined) {
+    say($("#cell"), "");
+    return;
+  }
+  cell.setAttribute("tabindex", "0");
+  if (withFocus) cell.focus();
+  say($("#cell"), cell.getAttribute("aria-label"));
+}
+
+const MOVES = {
+  ArrowUp: ({ row, column }) => ({ row: row - 1, column }),
+  ArrowDown: ({ row, column }) => ({ row: row + 1, column }),
+  ArrowLeft: ({ row, column }) => ({ row, column: column - 1 }),
+  ArrowRight: ({ row, column }) => ({ row, column: column + 1 }),
+  Home: ({ row }) => ({ row, column: 0 }),
+  End: ({ row }) => ({ row, column: HOURS - 1 }),
+  PageUp: ({ column }) => ({ row: 0, column }),
+  PageDown: ({ column }) => ({ row: lines.length - 1, column }),
+};
+
+grid.addEventListener("keydown", (event) => {
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.key === "Enter" && lines[place.row]) chosen(lines[place.row].row);
+  else if (!(event.key in MOVES)) return;
+  else {
+    const next = MOVES[event.key](place);
+    go({ row: Math.max(0, next.row), column: Math.min(HOURS - 1, Math.max(0, next.column)) }, true);
+  }
+  event.preventDefault();
+});
+
+function placeOf(target) {
+  const cell = target.closest?.("td[role=gridcell]");
+  return cell ? { row: cell.parentElement.sectionRowIndex, column: cell.cellIndex - 1 } : null;
+}
+
+for (const kind of ["focusin", "mouseover"]) {
+  grid.addEventListener(kind, (event) => {
+    const under = placeOf(event.target);
+    if (under !== null) say($("#cell"), cellAt(under).getAttribute("aria-label"));
+  });
+}
+
+grid.addEventListener("click", (event) => {
+  const under = placeOf(event.target);
+  if (under === null) return;
+  go(under, true);
+  chosen(lines[under.row].row);
+});

@@ -1,0 +1,241 @@
+// The page: what is asked when, and what is shown of it.
+
+import { ask, askSql } from "./api.js";
+import { BARS_MAX, DAYS, SECONDS, showCandles } from "./candles.js";
+import { $, say } from "./dom.js";
+import { clock, label, minute } from "./format.js";
+import { contact, isAnswering, onKey, tellPaused } from "./connection.js";
+import { GAPS_MAX, showGaps } from "./gaps.js";
+import { HOURS, HOUR_MS, WORST, onChosen, showHeat } from "./heat.js";
+import { showLetters } from "./letters.js";
+import { newestOf, showPartitions, versionOf } from "./partitions.js";
+import { Poll, everyPoll, setPaused } from "./poll.js";
+import { readView, writeView } from "./state.js";
+import { SYMBOLS_MAX, busiest, howMany, keepSymbols, named, offer } from "./symbols.js";
+import { showVerdict } from "./verdict.js";
+
+const FILTER_WAIT_MS = 400;
+const DAY_MS = 24 * HOUR_MS;
+
+let view = readView();
+let version;
+let newest = null;
+let isPaused = false;
+let isBack = false;
+
+function hours() {
+  const start = view.day === null ? Math.floor((newest ?? Date.now()) / HOUR_MS) * HOUR_MS - (HOURS - 1) * HOUR_MS : Date.parse(view.day);
+  return { start, end: start + HOURS * HOUR_MS };
+}
+
+function tellHours() {
+  const { start, end } = hours();
+  say($("#hours"), `From ${minute(start)} to ${minute(end)} UTC`);
+}
+
+const iso = (time) => new Date(time).toISOString();
+
+async function findNewest(rows) {
+  let found = newestOf(rows);
+  // Of commits that nothing is at hand of, the rows tell; that is asked once.
+  if (found === -Infinity && newest === null && rows.length > 0) {
+    const [row] = (await askSql('SELECT max("timestamp") AS newest FROM trades')).found;
+    found = row.newest === null ? -Infinity : Date.parse(row.newest);
+  }
+  // A trade that is dated far ahead does not take the page along.
+  if (found > -Infinity) newest = Math.min(Math.max(found, newest ?? found), Date.now() + DAY_MS);
+}
+
+function panelPoll(id, { seconds, ask: asking, show, isDear = true, told = () => {} }) {
+  const panel = $(id);
+  return new Poll({
+    seconds,
+    contact,
+    ask: asking,
+    version: isDear ? () => version : null,
+    tell: (sentence) => {
+      say($(".state", panel), sentence);
+      panel.toggleAttribute("data-stale", sentence !== "");
+      told();
+    },
+    show: (answer, time) => {
+      panel.toggleAttribute("data-shown", true);
+      say($(".asof", panel), `${show(answer)}, ${clock(time)} UTC.`);
+    },
+  });
+}
+
+const progress = panelPoll("#partitions", {
+  seconds: 5,
+  isDear: false,
+  ask: async (signal) => {
+    const { found } = await ask("v1/progress", {}, signal);
+    await findNewest(found);
+    return found;
+  },
+  show: (rows) => {
+    version = versionOf(rows);
+    tellHours();
+    if (isBack) everyPoll().forEach((poll) => poll.tick());
+    isBack = false;
+    return showPartitions(rows);
+  },
+  // The rest asks for the hours of the newest trades, and where there are none for those of today.
+  told: () => {
+    if (isAnswering()) begin();
+  },
+});
+
+const verdict = panelPoll("#verdict", {
+  seconds: 60,
+  ask: (signal) => ask("v1/reconcile", {}, signal),
+  show: ({ found }) => showVerdict(found),
+});
+
+const heat = panelPoll("#completeness", {
+  seconds: 60,
+  ask: async (signal) => {
+    const { start, end } = hours();
+    const fields = { by: "hour", start: iso(start), end: iso(end), worst: WORST, containing: view.filter };
+    return { start, rows: (await ask("v1/completeness", fields, signal)).found };
+  },
+  show: ({ start, rows }) => showHeat(rows, start, howMany(view.filter)),
+});
+
+const gaps = panelPoll("#gaps", {
+  seconds: 60,
+  ask: (signal) => ask("v1/gaps", { limit: GAPS_MAX }, signal),
+  show: ({ found }) => showGaps(found),
+});
+
+const letters = panelPoll("#letters", {
+  seconds: 60,
+  ask: (signal) => ask("v1/dead-letters", {}, signal),
+  show: ({ found }) => showLetters(found),
+});
+
+const candles = panelPoll("#candles", {
+  seconds: 60,
+  ask: async (signal) => {
+    const { exchange, symbol, interval } = view;
+    const end = hours().end;
+    const fields = { exchange: exchange ?? undefined, symbol, interval, limit: BARS_MAX };
+    const span = { start: iso(end - DAYS[interval] * DAY_MS), end: iso(end) };
+    const { found } = await ask("v1/ohlcv", { ...fields, ...span }, signal);
+    const key = JSON.stringify([exchange, symbol, interval, view.day]);
+    return { rows: found, what: { one: { exchange, symbol }, interval, key } };
+  },
+  show: ({ rows, what }) => showCandles(rows, what),
+});
+
+const symbols = new Poll({
+  seconds: 300,
+  contact,
+  ask: (signal) => ask("v1/symbols", { limit: SYMBOLS_MAX }, signal),
+  version: () => version,
+  tell: (sentence) => {
+    if (view.symbol === null && sentence !== "") candles.tell(sentence);
+  },
+  show: (answer) => {
+    keepSymbols(answer);
+    const best = busiest();
+    if (view.symbol === null && best !== null) choose(best, { isOwn: false });
+    if (view.symbol === null) candles.tell("There is no trade yet.");
+    tellChoice();
+    heat.showAgain();
+  },
+});
+
+function change(changes, ...polls) {
+  view = { ...view, ...changes };
+  writeView(view);
+  $("#day").value = view.day ?? "";
+  tellHours();
+  polls.filter(isWanted).forEach((poll) => poll.now({ isChanged: true }));
+}
+
+function choose({ exchange, symbol }, { isOwn = true } = {}) {
+  if (isOwn) change({ exchange, symbol }, candles);
+  else {
+    view = { ...view, exchange, symbol };
+    candles.now({ isChanged: true });
+  }
+  tellChoice();
+}
+
+function tellChoice() {
+  const isTyping = document.activeElement === $("#symbol");
+  if (view.symbol !== null && !isTyping) $("#symbol").value = label(view);
+  $("#interval").value = view.interval;
+  $("#filter").value = view.filter;
+  offer();
+}
+
+$("#choice").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const { one, why } = named($("#symbol").value);
+  say($("#choice-why"), why ?? "");
+  if (one !== undefined) {
+    choose(one);
+    $("#symbol").value = one.label;
+  }
+});
+
+$("#interval").addEventListener("change", () => change({ interval: $("#interval").value in SECONDS ? $("#interval").value : "15m" }, candles));
+$("#view").addEventListener("submit", (event) => event.preventDefault());
+$("#day").addEventListener("change", () => change({ day: $("#day").value || null }, heat, candles));
+$("#latest").addEventListener("click", () => change({ day: null }, heat, candles));
+
+let filtering;
+$("#filter").addEventListener("input", () => {
+  clearTimeout(filtering);
+  filtering = setTimeout(() => change({ filter: $("#filter").value.trim() }, heat), FILTER_WAIT_MS);
+});
+
+addEventListener("hashchange", () => {
+  view = readView();
+  $("#day").value = view.day ?? "";
+  tellHours();
+  tellChoice();
+  [heat, candles].filter(isWanted).forEach((poll) => poll.now({ isChanged: true }));
+});
+
+onChosen((row) => {
+  choose(row);
+  say($("#choice-why"), "");
+});
+
+let hasBegun = false;
+
+function begin() {
+  if (hasBegun) return;
+  hasBegun = true;
+  everyPoll().filter(isWanted).forEach((poll) => poll.now());
+}
+
+// Candles are of a symbol: until there is one, nothing is asked.
+const isWanted = (poll) => poll !== progress && (poll !== candles || view.symbol !== null);
+
+function updateAll() {
+  progress.now();
+  if (hasBegun) everyPoll().filter(isWanted).forEach((poll) => poll.now());
+}
+
+$("#update").addEventListener("click", updateAll);
+$("#pause").addEventListener("click", () => {
+  isPaused = !isPaused;
+  setPaused(isPaused);
+  $("#pause").setAttribute("aria-pressed", String(isPaused));
+  tellPaused(isPaused);
+  if (!isPaused) updateAll();
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden || isPaused) return;
+  isBack = true;
+  progress.tick();
+});
+
+onKey(updateAll);
+$("#day").value = view.day ?? "";
+tellChoice();
+updateAll();

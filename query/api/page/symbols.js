@@ -1,0 +1,46 @@
+// The symbols there are: what may be chosen, and how many are meant by a filter.
+
+import { $, el } from "./dom.js";
+import { label } from "./format.js";
+
+export const SYMBOLS_MAX = 10_000;
+const OFFERED_MAX = 100;
+
+const input = $("#symbol");
+let known = [];
+let isCut = false;
+
+export function keepSymbols({ found, limit }) {
+  known = found.map((row) => ({ ...row, label: label(row), words: `${row.exchange} ${row.symbol}`.toLowerCase() }));
+  isCut = known.length >= limit;
+  offer();
+}
+
+export const howMany = (filter) => ({
+  symbols: known.filter((one) => one.words.includes(filter.toLowerCase())).length,
+  isCut,
+});
+
+export const busiest = () => known.reduce((best, one) => (best && best.trades >= one.trades ? best : one), null);
+
+// What a text names: itself, or the only one that has it as a part.
+export function named(text) {
+  const wanted = text.trim().toLowerCase();
+  if (wanted === "") return { why: "Name a symbol." };
+  const exact = known.filter((one) => one.label.toLowerCase() === wanted);
+  const fitting = exact.length > 0 ? exact : known.filter((one) => one.label.toLowerCase().includes(wanted));
+  if (fitting.length === 1) return { one: fitting[0] };
+  const bySymbol = fitting.filter((one) => one.symbol.toLowerCase() === wanted);
+  if (bySymbol.length === 1) return { one: bySymbol[0] };
+  if (fitting.length === 0) return { why: isCut ? "None of the symbols read so far has that name." : "No symbol has that name." };
+  return { why: `${fitting.length} symbols have that in their names: say more of it.` };
+}
+
+// A browser draws all options of a list: it gets those that fit, and not too many.
+export function offer() {
+  const wanted = input.value.trim().toLowerCase();
+  const fitting = known.filter((one) => one.label.toLowerCase().includes(wanted)).slice(0, OFFERED_MAX);
+  $("#symbols").replaceChildren(...fitting.map((one) => el("option", { value: one.label })));
+}
+
+input.addEventListener("input", offer);

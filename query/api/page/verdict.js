@@ -1,0 +1,52 @@
+// Whether what was received is all accounted for: the sums over all partitions, and those that fail.
+
+import { $, el, say } from "./dom.js";
+import { count, name, plural, total } from "./format.js";
+
+const FATES = [
+  ["stored", "stored"],
+  ["duplicates", "duplicates"],
+  ["dead_letters", "dead letters"],
+  ["skipped", "skipped"],
+];
+const FAULTS_MAX = 20;
+
+const panel = $("#verdict");
+
+export function showVerdict(rows) {
+  const failing = rows.filter((row) => !row.holds);
+  const received = total(rows.map((row) => row.received));
+  const found = total(FATES.flatMap(([field]) => rows.map((row) => row[field])));
+  panel.dataset.verdict = rows.length === 0 ? "unknown" : failing.length > 0 ? "fails" : "holds";
+  say($("h2", panel), TITLES[panel.dataset.verdict]);
+  const fates = FATES.map(([field, words]) => [total(rows.map((row) => row[field])), words]);
+  $(".equation", panel).replaceChildren(
+    ...term(received, "received"),
+    sign(received === found ? "=" : "≠"),
+    ...fates.flatMap(([value, words], at) => [...(at > 0 ? [sign("+")] : []), ...term(value, words)]),
+  );
+  $(".faults", panel).replaceChildren(...failing.slice(0, FAULTS_MAX).map((row) => el("li", { text: fault(row) })));
+  if (failing.length > FAULTS_MAX) {
+    $(".faults", panel).append(el("li", { text: `and ${count(failing.length - FAULTS_MAX)} more partitions` }));
+  }
+  return rows.length === 0
+    ? "The job has read nothing yet"
+    : `Counted from the table’s rows and the dead-letter files of ${plural(rows.length, "partition")}`;
+}
+
+const TITLES = { unknown: "Nothing received yet", holds: "Accounted for", fails: "Not accounted for" };
+
+const term = (value, words) => [
+  el("span", { class: "term" }, el("b", { text: count(value) }), " ", el("span", { text: words })),
+];
+
+const sign = (text) => el("span", { class: "sign", text: ` ${text} ` });
+
+function fault(row) {
+  const found = total(FATES.map(([field]) => row[field]));
+  const off = BigInt(row.received) - found;
+  const where = `${name(row.topic)} partition ${row.partition}`;
+  if (off > 0n) return `${where}: ${count(off)} of ${count(row.received)} received are nowhere`;
+  if (off < 0n) return `${where}: ${count(-off)} more are there than the ${count(row.received)} received`;
+  return `${where}: what was counted is not what the table’s progress says, or something is there twice`;
+}

@@ -1,0 +1,113 @@
+"""Headless Chromium for the tests of the page, and what a page did that it must not."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, expect, sync_playwright
+
+__all__ = ["Window", "answered", "chromium", "opening", "window"]
+
+PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS: Final = ("--disable-gpu",)
+WAIT_MS_MAX: Final = 30_000
+"""On a machine that does much else at the same time; what is there is not waited for."""
+
+
+@dataclass
+class Window:
+    """A page, what it asked for, and what it complained of."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def listen(self) -> None:
+        """Note everything from now on."""
+        self.page.on("request", self._asked)
+        self.page.on("console", self._said)
+        self.page.on("pageerror", self._failed)
+
+    def _asked(self, request: Request) -> None:
+        self.requests.append(request.url)
+
+    def _said(self, message: ConsoleMessage) -> None:
+        # An answer that is a refusal is no fault of the page.
+        if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
+            self.complaints.append(message.text)
+
+    def _failed(self, error: Error) -> None:
+        self.complaints.append(str(error))
+
+    def asked(self, path: str) -> int:
+        """Tell how often a path was asked for."""
+        return sum(f"{path}?" in url or url.endswith(path) for url in self.requests)
+
+    def settled(self) -> Page:
+        """Give the page once all of its parts have their answers."""
+        expect(self.page.locator(".state:not(:empty)")).to_have_count(0)
+        return self.page
+
+    def tab_to(self, name: str) -> None:
+        """Go to an element by the Tab key alone."""
+        focused = self.page.locator(f"#{name}:focus, #{name} :focus")
+        for _ in range(60):
+            self.page.keyboard.press("Tab")
+            if focused.count() > 0:
+                return
+        pytest.fail(f"Tab does not lead to #{name}")
+
+
+@pytest.fixture(scope="module")
+def chromium(missing: Callable[[str], NoReturn]) -> Iterator[Browser]:
+    """Give a browser for the tests of one file."""
+    found = [path for program in PROGRAMS if (path := shutil.which(program)) is not None]
+    if not found:
+        missing("Chromium: the page of k2 serve (on Debian: apt install chromium)")
+    expect.set_options(timeout=WAIT_MS_MAX)
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=found[0], args=ARGUMENTS) as browser,
+    ):
+        yield browser
+
+
+@pytest.fixture
+def window(chromium: Browser) -> Iterator[Callable[..., Window]]:
+    """Give what opens a page of a server for one test."""
+    with opening(chromium) as open_page:
+        yield open_page
+
+
+@contextmanager
+def opening(chromium: Browser) -> Iterator[Callable[..., Window]]:
+    """Give what opens a page of a server; at the end it has asked nobody else, and has not complained."""
+    opened: list[tuple[str, Window]] = []
+
+    def open_page(port: int, view: str = "", **options: Any) -> Window:
+        origin = f"http://127.0.0.1:{port}/"
+        context = chromium.new_context(
+            **{"color_scheme": "dark", "timezone_id": "Pacific/Auckland", "locale": "en-GB", **options}
+        )
+        context.set_default_timeout(WAIT_MS_MAX)
+        found = Window(context.new_page())
+        found.listen()
+        opened.append((origin, found))
+        found.page.goto(origin + view)
+        return found
+
+    yield open_page
+    for origin, one in opened:
+        assert one.complaints == []
+        assert [url for url in one.requests if not url.startswith(origin)] == []
+        one.page.context.close()
+
+
+@contextmanager
+def answered(page: Page, path: str) -> Iterator[None]:
+    """Within the block something makes the page ask a path, and its answer is waited for."""
+    with page.expect_response(lambda response: path in response.url):
+        yield
