@@ -13,7 +13,9 @@ from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import DataScan, Table
 
-from trades.errors import K2Error, TableError
+from query.manifests import Manifests
+from query.planning import planned_files
+from trades.errors import K2Error
 
 __all__ = [
     "Engine",
@@ -78,10 +80,17 @@ class Engine:
     One thread uses it at a time; `cancel` may be called from any.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, limits: Limits, folders: Iterable[str] = ()) -> None:
-        """Take a connection that may read local files in some folders."""
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        limits: Limits,
+        folders: Iterable[str] = (),
+        manifests: Manifests | None = None,
+    ) -> None:
+        """Take a connection that may read local files in some folders; `manifests` remembers those read before."""
         self._connection = connection
         self._limits = limits
+        self._manifests = manifests or Manifests()
         self._folders = tuple(folders)
         self._views: set[str] = set()
         self._registered: set[str] = set()
@@ -104,7 +113,7 @@ class Engine:
             TableError: the table has delete files, which are not applied here.
         """
         scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
-        self._show_files(name, table, _planned_files(table, scan), scan)
+        self._show_files(name, table, planned_files(self._manifests, table, scan), scan)
 
     def show_files(self, name: str, table: Table, files: list[str]) -> None:
         """Show the rows of some data files of an Iceberg table under a name; none where PyArrow cannot read them."""
@@ -260,15 +269,6 @@ def _first(batches: Iterator[pa.RecordBatch], count: int) -> Iterator[pa.RecordB
     while count > 0 and (batch := next(batches, None)) is not None:
         yield batch.slice(0, count)
         count -= batch.num_rows
-
-
-def _planned_files(table: Table, scan: DataScan) -> list[str]:
-    tasks = list(scan.plan_files())
-    if any(task.delete_files for task in tasks):
-        raise TableError(
-            f"table {'.'.join(table.name())} has delete files, which queries here do not apply; compact it"
-        )
-    return [task.file.file_path for task in tasks]
 
 
 def _dataset(table: Table, scan: DataScan, files: list[str], paths: list[str]) -> pa.Table | ds.Dataset:

@@ -88,7 +88,7 @@ class Market:
             names = tables_asked(engine, sql)
 
             def begin() -> Rows:
-                show_tables(engine, self._pool.settings, names, as_of)
+                show_tables(engine, self._pool, names, as_of)
                 return opened.enter_context(engine.rows(sql))
 
             yield _begun(engine, begin)
@@ -98,7 +98,7 @@ class Market:
         with self._pool.engine() as engine, ExitStack() as opened:
 
             def begin() -> Found:
-                table = existing_table(self._pool.settings, "trades")
+                table = existing_table(self._pool.settings, "trades", self._pool.find_table)
                 check_columns(table, COLUMNS)
                 show_table(engine, table, question.asked.as_of, question.asked.where)
                 return opened.enter_context(answer(engine, question.sql, question.parameters))

@@ -10,9 +10,11 @@ from typing import Final, Protocol, Self, TypeVar
 
 import duckdb
 from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.table import Table
 
 from query.engine import Engine, Limits, QueryCancelledError, QueryError, QueryMemoryError
-from runtime.catalog import find_table
+from query.lookup import Tables
+from query.manifests import Manifests
 from runtime.settings import Settings
 from trades.errors import K2Error, SettingsError, UnreachableError
 
@@ -38,6 +40,9 @@ class Engines(Protocol):
     def engine(self) -> AbstractContextManager[Engine]:
         """Lend one for a block."""
 
+    def find_table(self, name: str) -> Table | None:
+        """Give one of the job's tables as it is now; None where there is none."""
+
 
 class Pool:
     """A database in memory with the settings' memory limit, and `K2_QUERY_CONNECTIONS` connections to it.
@@ -56,7 +61,9 @@ class Pool:
         self._limits = Limits(
             settings.query_timeout_seconds, settings.query_memory_limit, settings.query_memory_limit_bytes
         )
-        self._folders = _data_folders(settings)
+        self._tables = Tables(settings)
+        self._manifests = Manifests()
+        self._folders = _data_folders(settings, self._tables)
         self._count = connections or settings.query_connections
         self._renewal = threading.Lock()
         self._opened, self._free = self._open()
@@ -82,6 +89,15 @@ class Pool:
     def close(self) -> None:
         """Close the database; queries that still run are stopped."""
         self._opened.close()
+        self._tables.close()
+
+    def find_table(self, name: str) -> Table | None:
+        """Give one of the job's tables as it is now; None where there is none.
+
+        Raises:
+            UnreachableError: the catalog does not answer, after retries.
+        """
+        return self._tables.find(name)
 
     @contextmanager
     def engine(self) -> Iterator[Engine]:
@@ -101,7 +117,7 @@ class Pool:
                 f"all {self._count} connections were taken for {self._limits.timeout_seconds:g} s; "
                 "try again, or raise K2_QUERY_CONNECTIONS"
             ) from None
-        engine = Engine(connection, self._limits, self._folders)
+        engine = Engine(connection, self._limits, self._folders, self._manifests)
         try:
             with _faults_named(self._limits):
                 yield engine
@@ -148,6 +164,8 @@ class Pool:
                     "autoload_known_extensions": "false",
                     # A name in a statement is never a variable of this program.
                     "python_enable_replacements": "false",
+                    # Of a join's few keys DuckDB makes a list for Arrow to filter by, and of times asks for pytz.
+                    "dynamic_or_filter_threshold": "0",
                 }
             )
         except duckdb.ParserException as error:
@@ -184,6 +202,10 @@ class Caller:
                 yield engine
             finally:
                 self._hold(None)
+
+    def find_table(self, name: str) -> Table | None:
+        """Give one of the job's tables, as `Pool.find_table`."""
+        return self._pool.find_table(name)
 
     def check(self) -> None:
         """Go on only where somebody waits for the answer.
@@ -251,11 +273,11 @@ def _spill_folder() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="k2-query-")
 
 
-def _data_folders(settings: Settings) -> list[str]:
+def _data_folders(settings: Settings, tables: Tables) -> list[str]:
     """Give the local folders in which the tables' data files are, each with a slash at its end."""
     locations = [str(settings.data_dir.absolute() / "warehouse")]
     for name in TABLES:
-        table = find_table(settings, name)
+        table = tables.find(name)
         if table is not None:
             path = table.metadata.properties.get("write.data.path", f"{table.location()}/data")
             locations.append(path)

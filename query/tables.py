@@ -1,6 +1,6 @@
 """The job's tables, looked up where they must be."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pyiceberg.table import Table
 
@@ -15,14 +15,14 @@ class NoTableError(SettingsError):
     """There is no such table where the settings say: another one than was meant, or the job has never run."""
 
 
-def existing_table(settings: Settings, name: str) -> Table:
-    """Give one of the job's tables as it is now.
+def existing_table(settings: Settings, name: str, find: Callable[[str], Table | None] | None = None) -> Table:
+    """Give one of the job's tables as it is now, found by `find`, or else through a catalog that is opened anew.
 
     Raises:
         NoTableError: there is none; one sentence that names the settings which say where it is.
         UnreachableError: the catalog does not answer, after retries.
     """
-    table = find_table(settings, name)
+    table = find_table(settings, name) if find is None else find(name)
     if table is None:
         raise no_table(settings, name)
     return table

@@ -11,6 +11,7 @@ from pyiceberg.table import Table
 
 from query.asked import AsOf
 from query.engine import Engine, QueryMemoryError
+from query.pool import Engines
 from query.snapshots import NO_SNAPSHOT, NoSnapshotError, snapshot_as_of
 from query.tables import existing_table
 from runtime.dead_letter_files import committed_lines, recorded_letters
@@ -23,7 +24,7 @@ __all__ = ["show_table", "show_tables"]
 PROGRESS: Final = "k2.progress"
 
 
-def show_tables(engine: Engine, settings: Settings, names: Collection[str], as_of: AsOf | None) -> None:
+def show_tables(engine: Engine, pool: Engines, names: Collection[str], as_of: AsOf | None) -> None:
     """Show tables under their own names; a snapshot's id is one of `trades`, and the others are shown as of its time.
 
     Raises:
@@ -32,7 +33,8 @@ def show_tables(engine: Engine, settings: Settings, names: Collection[str], as_o
     """
     if not names:
         return
-    trades = existing_table(settings, "trades")
+    settings = pool.settings
+    trades = existing_table(settings, "trades", pool.find_table)
     time = _time_of(trades, as_of) if isinstance(as_of, int) else as_of
     for name in sorted(names):
         if name == "trades":
@@ -40,7 +42,7 @@ def show_tables(engine: Engine, settings: Settings, names: Collection[str], as_o
         elif name == "dead_letters":
             engine.show_arrow(name, _dead_letters(settings, trades, time))
         else:
-            show_table(engine, existing_table(settings, name), time)
+            show_table(engine, existing_table(settings, name, pool.find_table), time)
 
 
 def show_table(engine: Engine, table: Table, as_of: AsOf | None, where: BooleanExpression | None = None) -> None:

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
-__all__ = ["TRANSIENT", "catalog_exists", "find_table", "open_catalog"]
+__all__ = ["TRANSIENT", "Load", "catalog_exists", "find_table", "local_catalog", "open_catalog"]
+
+Load = Callable[[tuple[str, ...]], "Table"]
+"""Loads a table by its namespace's parts and its name."""
 
 SQLITE_TIMEOUT_SECONDS: Final = 30
 _RACES_MAX: Final = 20
@@ -55,11 +58,19 @@ def open_catalog(settings: Settings) -> "Catalog":
 
 def catalog_exists(settings: Settings) -> bool:
     """Tell whether there is a catalog to look into; False only for a local one that was never made."""
-    return _configured(settings) is not None or _database(settings).exists()
+    database = local_catalog(settings)
+    return database is None or database.exists()
 
 
-def find_table(settings: Settings, name: str) -> "Table | None":
+def local_catalog(settings: Settings) -> Path | None:
+    """Give the database of the catalog beside a local warehouse; None where PyIceberg is configured for another."""
+    return _database(settings) if _configured(settings) is None else None
+
+
+def find_table(settings: Settings, name: str, load: Load | None = None) -> "Table | None":
     """Give one of the job's tables as it is now; None where there is none, and nothing is made then.
+
+    It is loaded by `load`, or else through a catalog that is opened anew.
 
     Raises:
         UnreachableError: the catalog does not answer, after retries.
@@ -68,14 +79,14 @@ def find_table(settings: Settings, name: str) -> "Table | None":
         return None
     identifier = (*settings.namespace.split("."), name)
 
-    def load() -> "Table | None":
+    def find() -> "Table | None":
         try:
             with refusals_named(settings.catalog):
-                return open_catalog(settings).load_table(identifier)
+                return open_catalog(settings).load_table(identifier) if load is None else load(identifier)
         except (NoSuchTableError, NoSuchNamespaceError):
             return None
 
-    return retried(f"opening table {'.'.join(identifier)}", load, also=TRANSIENT)
+    return retried(f"opening table {'.'.join(identifier)}", find, also=TRANSIENT)
 
 
 def _configured(settings: Settings) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.expressions import EqualTo
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table
 
 from connectors.iceberg.tables import TableName
@@ -76,15 +77,26 @@ def test_files_without_rows_that_fit_are_left_out(settings: Settings, trades: Ta
         assert engine.query("SELECT exchange FROM trades") == [{"exchange": "kraken"}]
 
 
-def test_delete_files_are_refused(settings: Settings, trades: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows deleted by another engine's delete files are never shown as if they were there."""
-    append(trades, [trade(1)])
-    scan = trades.scan()
-    (task,) = scan.plan_files()
-    task.delete_files.add(task.file)
-    monkeypatch.setattr(type(scan), "plan_files", lambda _: [task])
-    with open_engine(settings) as engine, pytest.raises(TableError, match="delete files"):
-        engine.show("trades", trades)
+def test_delete_files_are_refused(settings: Settings, trades: Table) -> None:
+    """Rows deleted by another engine's delete files are never shown as if they were there; other files still are."""
+    append(trades, [trade(1, "binance"), trade(2, "kraken")])
+    (file,) = (task.file for task in trades.scan(row_filter="exchange = 'kraken'").plan_files())
+    deletes = DataFile.from_args(
+        content=DataFileContent.POSITION_DELETES,
+        file_path=f"{file.file_path}-deletes",
+        file_format=FileFormat.PARQUET,
+        partition=file.partition,
+        record_count=1,
+        file_size_in_bytes=1,
+    )
+    deletes.spec_id = file.spec_id
+    with trades.transaction() as transaction, transaction.update_snapshot().fast_append() as append_deletes:
+        append_deletes.append_data_file(deletes)
+    with open_engine(settings) as engine:
+        with pytest.raises(TableError, match="delete files"):
+            engine.show("trades", trades)
+        engine.show("trades", trades, where=EqualTo("exchange", "binance"))  # type: ignore[call-arg,arg-type]
+        assert engine.query("SELECT exchange FROM trades") == [{"exchange": "binance"}]
 
 
 def test_files_elsewhere_are_read_by_pyiceberg(
