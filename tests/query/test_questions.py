@@ -1,21 +1,24 @@
 """The questions: what they answer is what a few lines of plain Python say of the same trades."""
 
+import math
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.iceberg.tables import TableName
 from query.asked import Some
-from query.engine import QueryError
+from query.engine import Engine, QueryError
 from query.market import Market, open_market
-from query.pool import Pool
+from query.pool import Pool, open_engine
 from query.questions import Question, latest, ohlcv, symbols, trades, twap, vwap
 from query.tables import NoTableError
 from runtime.settings import Settings
@@ -265,6 +268,91 @@ def test_files_that_go_meanwhile_are_planned_anew(tmp_path: Path, monkeypatch: p
         market = Market(pool)
         _then(monkeypatch, lambda: (table.overwrite(table.scan().to_arrow()), [file.unlink() for file in planned]))
         assert market.table(trades()).num_rows == len(ROWS)
+
+
+ODD_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "exchange": st.sampled_from("xy"),
+            "symbol": st.sampled_from(["BTC", "ETH"]),
+            "timestamp": st.sampled_from([at(0), at(59.999999), at(60), at(61)]),
+            "session": st.sampled_from([None, 0, 1]),
+            "sequence": st.sampled_from([None, -1, 1, 2]),
+            "topic": st.sampled_from("tu"),
+            "partition": st.integers(0, 1),
+            "price": st.decimals("0.000000000000000001", "99999999999999999999", places=18),
+            "quantity": st.decimals("0", "99999999999", places=18),
+        }
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def place(row: Row) -> tuple[Any, ...]:
+    """Give where a trade stands among those of its symbol."""
+    numbers = (row["session"] or 0, row["sequence"] or 0)
+    return (row["timestamp"], *numbers, row["topic"], row["partition"], row["offset"], row["index"])
+
+
+@pytest.fixture(scope="module")
+def schema(market: Market) -> pa.Schema:
+    """Give the columns of trades."""
+    return market.table(trades(limit=1)).schema
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """Give an engine without tables."""
+    with open_engine(Settings()) as opened:
+        yield opened
+
+
+@given(ODD_ROWS)
+@settings(max_examples=30)
+def test_ties_and_nulls(engine: Engine, schema: pa.Schema, drawn: list[Row]) -> None:
+    """Of trades of one time the first and last are by their numbers, then by Kafka's; averages are doubles' best."""
+    rows = [trade(number) | row for number, row in enumerate(drawn)]
+    engine.clear()
+    engine.show_arrow("trades", pa.Table.from_pylist(rows, schema=schema))
+    by_symbol = grouped(rows, lambda row: (row["exchange"], row["symbol"]))
+    last = [max(found, key=place) for _, found in by_symbol]
+    assert engine.query(latest().sql) == last
+    assert engine.query(latest(limit=1).sql, {"limit": 1}) == last[:1]
+    bars = grouped(
+        rows, lambda row: (row["exchange"], row["symbol"], row["timestamp"].replace(second=0, microsecond=0))
+    )
+    found = engine.query(ohlcv().sql, ohlcv().parameters)
+    assert [(row["exchange"], row["symbol"], row["start"]) for row in found] == [key for key, _ in bars]
+    for row, (_, of_bar) in zip(found, bars, strict=True):
+        prices = [one["price"] for one in sorted(of_bar, key=place)]
+        assert [row[name] for name in ("open", "high", "low", "close")] == [
+            prices[0],
+            max(prices),
+            min(prices),
+            prices[-1],
+        ]
+        assert row["volume"] == sum(one["quantity"] for one in of_bar)
+        weights = sum(Fraction(one["quantity"]) for one in of_bar)
+        turnover = sum(Fraction(one["price"]) * Fraction(one["quantity"]) for one in of_bar)
+        assert row["vwap"] == (pytest.approx(float(turnover / weights), rel=1e-14) if weights else None)
+
+
+def grouped(rows: list[Row], key: Callable[[Row], Any]) -> list[tuple[Any, list[Row]]]:
+    """Give the rows of each key, by their keys' order."""
+    return [(one, [row for row in rows if key(row) == one]) for one in sorted({*map(key, rows)})]
+
+
+@given(st.lists(st.decimals(-(10**20) + 1, 10**20 - 1, places=18), min_size=1, max_size=50))
+@settings(max_examples=30)
+def test_a_price_is_the_double_next_to_it(engine: Engine, schema: pa.Schema, prices: list[Decimal]) -> None:
+    """Over the whole of decimal(38, 18), within one place of the last bit."""
+    engine.clear()
+    rows = [trade(number, symbol=f"{number:02}") | {"price": price} for number, price in enumerate(prices)]
+    engine.show_arrow("trades", pa.Table.from_pylist(rows, schema=schema))
+    question = twap()
+    for row, price in zip(engine.query(question.sql, question.parameters), prices, strict=True):
+        assert abs(row["twap"] - float(price)) <= math.ulp(float(price))
 
 
 def _then(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
