@@ -17,7 +17,7 @@ from connectors.iceberg.tables import TableName, open_table
 from runtime.settings import Settings
 from trades.progress import PartitionProgress, TopicPartition
 
-__all__ = ["BEGIN", "EXCHANGES", "SYMBOLS", "fill"]
+__all__ = ["BEGIN", "EXCHANGES", "SYMBOLS", "Filling", "fill"]
 
 BEGIN: Final = datetime(2024, 8, 9, tzinfo=UTC)
 EXCHANGES: Final = ("binance", "coinbase")
@@ -29,20 +29,40 @@ _DAY_US: Final = 86_400_000_000
 
 def fill(settings: Settings, rows: int, commits: int, days: int = 1) -> Table:
     """Make the table `trades`, with so many rows in so many commits, even in time over some days."""
-    committer = Committer(open_table(open_catalog(settings), settings, TableName.TRADES))
-    each, random = rows // commits, np.random.default_rng(7)
-    for number in range(commits):
-        expected = committer.progress().of("0")
+    filling = Filling(settings)
+    for _ in range(commits):
+        filling.commit(rows // commits, days, commits)
+    return filling.table
+
+
+class Filling:
+    """The table `trades`, to which commits are added."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open or make it."""
+        self._committer = Committer(open_table(open_catalog(settings), settings, TableName.TRADES))
+        self._random = np.random.default_rng(7)
+        self.count = 0
+        """Of the commits that were added."""
+
+    @property
+    def table(self) -> Table:
+        """The table as it is."""
+        return self._committer.table
+
+    def commit(self, rows: int, days: int, commits: int) -> None:
+        """Add a commit, of the next part of some days that are divided into so many commits."""
         span_us = days * _DAY_US // commits
-        first_us = int(BEGIN.timestamp() * 1_000_000) + number * span_us
-        batch = _batch(number * each, np.sort(random.integers(first_us, first_us + span_us, each)), random)
+        first_us = int(BEGIN.timestamp() * 1_000_000) + self.count * span_us
+        times = np.sort(self._random.integers(first_us, first_us + span_us, rows))
+        offset = self.count * rows
         files = [
-            write_file(committer.table, piece, (day, exchange))
-            for day, exchange, piece in _pieces(batch, committer.table)
+            write_file(self.table, piece, (day, exchange))
+            for day, exchange, piece in _pieces(_batch(offset, times, self._random), self.table)
         ]
-        move = PartitionProgress((number + 1) * each, received=each, stored=each)
-        committer.commit(Advance("0", expected, {_HERE: move}, files))
-    return committer.table
+        move = PartitionProgress(offset + rows, received=rows, stored=rows)
+        self._committer.commit(Advance("0", self._committer.progress().of("0"), {_HERE: move}, files))
+        self.count += 1
 
 
 def _batch(offset: int, times: NDArray[np.int64], random: np.random.Generator) -> pa.Table:
