@@ -16,7 +16,7 @@ from runtime.settings import Settings
 ROOT = Path(__file__).parents[3]
 ROUTES = {
     *(("GET", f"/v1/{name}") for name in ("symbols", "trades", "latest", "ohlcv", "vwap", "twap")),
-    *(("GET", f"/v1/{name}") for name in ("gaps", "completeness", "reconcile", "audit", "dead-letters")),
+    *(("GET", f"/v1/{name}") for name in ("gaps", "completeness", "reconcile", "audit", "dead-letters", "progress")),
     ("POST", "/v1/sql"),
     ("GET", "/healthz"),
 }
