@@ -99,5 +99,7 @@ def _pieces(batch: pa.Table, table: Table) -> Iterator[tuple[int, str, pa.Table]
     for day in np.unique(days).tolist():
         for exchange in EXCHANGES:
             chosen = np.flatnonzero((days == day) & (names == exchange))
+            if not len(chosen):
+                continue
             piece = batch.take(chosen).sort_by([("symbol", "ascending"), ("timestamp", "ascending")])
             yield day, exchange, piece.cast(arrow_schema(table.schema()))

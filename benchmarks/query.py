@@ -176,7 +176,7 @@ def _report(name: str, costs: Mapping[str, list[Cost]]) -> None:
 
 def _median(costs: list[Cost]) -> str:
     wall_ms, cpu_ms = (statistics.median(column) for column in zip(*costs, strict=True))
-    return f"{wall_ms:.0f} ms ({cpu_ms:.0f} CPU)"
+    return f"{wall_ms:.1f} ms ({cpu_ms:.1f} CPU)"
 
 
 def _plan_as_it_grows(settings: Settings, commits_max: int, runs: int) -> None:
@@ -193,15 +193,15 @@ def _plan_as_it_grows(settings: Settings, commits_max: int, runs: int) -> None:
         while filling.count < commits:
             filling.commit(PLANNED_ROWS, days=1, commits=commits_max)
         plan()
-        warm = statistics.median(_milliseconds(plan) for _ in range(runs))
-        theirs = statistics.median(_milliseconds(partial(_plan_by_pyiceberg, settings)) for _ in range(3))
+        warm = _median([_cost(plan) for _ in range(runs)])
+        theirs = _median([_cost(partial(_plan_by_pyiceberg, settings)) for _ in range(3)])
         fresh = []
         for _ in range(runs):
             filling.commit(PLANNED_ROWS, days=1, commits=commits_max)
-            fresh.append(_milliseconds(plan))
+            fresh.append(_cost(plan))
         print(
-            f"{commits:6} commits: {warm:.1f} ms warm, {statistics.median(fresh):.1f} ms after a commit "
-            f"(at most {max(fresh):.1f}), {theirs:.0f} ms by PyIceberg; {manifests.held_bytes:,} bytes remembered",
+            f"{commits:6} commits: {warm} warm, {_median(fresh)} after a commit, {theirs} by PyIceberg; "
+            f"{manifests.held_bytes:,} bytes remembered",
             flush=True,
         )
     tables.close()
@@ -210,10 +210,6 @@ def _plan_as_it_grows(settings: Settings, commits_max: int, runs: int) -> None:
 def _plan_by_pyiceberg(settings: Settings) -> None:
     where = QUESTIONS["one symbol, one hour"]().asked.where
     list(_table(settings).scan(row_filter=where).plan_files())
-
-
-def _milliseconds(act: Act) -> float:
-    return _cost(act).wall_ms
 
 
 def _cost(act: Act) -> Cost:

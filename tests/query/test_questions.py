@@ -334,6 +334,7 @@ def test_ties_and_nulls(engine: Engine, schema: pa.Schema, drawn: list[Row]) -> 
         ]
         assert Fraction(row["volume"]) == sum(Fraction(one["quantity"]) for one in of_bar)
         weights = sum(Fraction(one["quantity"]) for one in of_bar)
+        assert Fraction(row["volume"]) == weights
         turnover = sum(Fraction(one["price"]) * Fraction(one["quantity"]) for one in of_bar)
         assert row["vwap"] == (pytest.approx(float(turnover / weights), rel=1e-14) if weights else None)
 
