@@ -1,7 +1,7 @@
 """`k2 completeness`: of each symbol and day, what is expected, stored and missing."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, fields, replace
+from dataclasses import astuple, fields
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Final
 
@@ -35,7 +35,9 @@ def completeness(
     A missing number counts for the time between its stored neighbours; see docs/tables.md.
     """
     settings = read_settings()
-    asked = Asked(exchange, symbol, *given_span(start, end), None if as_of is None else given_as_of(as_of))
+    first, until = given_span(start, end)
+    then = None if as_of is None else given_as_of(as_of)
+    asked = Asked(exchange=exchange, symbol=symbol, start=first, end=until, as_of=then)
     days = by_day(settings, asked)
     rows: Sequence[Day | Hour] = by_hour(settings, _shown(asked, days)) if heat and days else days
     if as_json:
@@ -54,7 +56,8 @@ def _shown(asked: Asked, days: Sequence[Day]) -> Asked:
     """Give what is asked for with the days that the strip is of."""
     newest = sorted({row.day for row in days})[-HEAT_DAYS_MAX:]
     first, until = (datetime.combine(day, time(), UTC) for day in (newest[0], newest[-1]))
-    return replace(asked, start=asked.start or first, end=asked.end or until + timedelta(days=1))
+    days_of = {"start": asked.start or first, "end": asked.end or until + timedelta(days=1)}
+    return asked.model_copy(update=days_of)
 
 
 def _cells(row: Day) -> list[object]:

@@ -21,6 +21,7 @@ from query.engine import QueryError
 from query.filters import between, equal
 
 __all__ = [
+    "LIMIT_MAX",
     "AsOf",
     "AsOfGiven",
     "Asked",

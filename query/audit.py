@@ -15,15 +15,13 @@ from query.engine import Engine
 from query.filters import equal
 from query.pool import Engines, open_engine
 from query.snapshots import NoSnapshotError
-from query.tables import check_columns, existing_table
-from runtime.catalog import find_table
+from query.tables import check_columns, existing_table, looked_up
 from runtime.settings import Settings
 from trades.progress import Counts, PartitionProgress, Progress, TopicPartition
 from trades.trail import TRAIL, Commit, Move, commit_of, in_effect, parse_trail
 
 __all__ = ["Audit", "AuditedCommit", "Moment", "audit", "moment_of", "noted_commits"]
 
-_PROGRESS: Final = "k2.progress"
 _COUNTS: Final = Counts.__struct_fields__
 
 
@@ -79,13 +77,13 @@ def audit(
         NoTableError: there is no table `trades` where the settings say.
         TableError: it, or its table `commits`, is not the job's, or cannot be read.
     """
-    table = existing_table(settings, "trades")
+    table = existing_table(settings, "trades", pool)
     with _commits(settings, table, pool) as engine:
         asked = {"start": start, "end": end, "limit": limit, **_whose(table)}
         rows = engine.query(_EVERY + _CHOSEN, asked)
         there = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
         commits = [AuditedCommit(**row, expired=row["snapshot_id"] not in there) for row in reversed(rows)]
-        progress = Progress.parse(table.metadata.properties.get(_PROGRESS))
+        progress = Progress.in_properties(table.metadata.properties)
         return Audit(commits, _moves(progress) == _moves(_summed(engine, table)))
 
 
@@ -127,7 +125,7 @@ def _commits(settings: Settings, table: Table, pool: Engines | None) -> Iterator
     The metadata was read before: what goes from it to the table `commits` meanwhile is in both.
     """
     noted = pa.Table.from_pylist([commit.row() for commit in noted_commits(table)], schema=_NOTED)
-    kept = find_table(settings, "commits")
+    kept = looked_up(settings, "commits", pool)
     with open_engine(settings, pool) as engine:
         engine.show_arrow("noted", noted)
         if kept is None:

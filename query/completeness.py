@@ -17,11 +17,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import pyarrow as pa
+from pydantic import Field
 
-from query.asked import AsOf
+from query.asked import LIMIT_MAX, Name
+from query.asked import Asked as TradesAsked
 from query.audit import moment_of
 from query.engine import Engine
 from query.filters import equal
@@ -41,21 +43,12 @@ _YEAR_1: Final = datetime(1, 1, 1, tzinfo=UTC)
 _COLUMNS: Final = ("exchange", "symbol", "session", "sequence", "timestamp", "topic", "partition", "offset")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Which trades are asked for; None asks for all. Times bear their zone."""
+class Asked(TradesAsked):
+    """Which trades, and of which symbols. `as_of` counts the job's commits; rows of other writers are left out."""
 
-    exchange: str | None = None
-    symbol: str | None = None
-    start: datetime | None = None
-    """First venue time."""
-    end: datetime | None = None
-    """First venue time beyond."""
-    as_of: AsOf | None = None
-    """What was in the table then, or with a snapshot, by the job's commits; rows of other writers are left out."""
-    containing: str | None = None
+    containing: Name | None = None
     """Part of an exchange's and symbol's names, with a space between them; small letters and capitals are alike."""
-    worst: int | None = None
+    worst: Annotated[int, Field(ge=1, le=LIMIT_MAX)] | None = None
     """So many symbols at the most: those that lack the most numbers, then those with the most trades."""
 
 
@@ -135,7 +128,7 @@ def by_hour(settings: Settings, asked: Asked, *, pool: Engines | None = None) ->
 
 def is_stored(settings: Settings, exchange: str | None = None, symbol: str | None = None) -> bool:
     """Tell whether there is any trade of an exchange or symbol in the table."""
-    with _trades(settings, Asked(exchange, symbol)) as (engine, _):
+    with _trades(settings, Asked(exchange=exchange, symbol=symbol)) as (engine, _):
         return bool(engine.query(_ANY, {"exchange": exchange, "symbol": symbol, "containing": None}))
 
 
@@ -170,7 +163,7 @@ def _since_year_1(time: datetime | None) -> int | None:
 @contextmanager
 def _trades(settings: Settings, asked: Asked, pool: Engines | None = None) -> Iterator[tuple[Engine, str]]:
     """Give an engine, and the query by which it tells of the trades asked for."""
-    table = existing_table(settings, "trades")
+    table = existing_table(settings, "trades", pool)
     check_columns(table, _COLUMNS)
     then = None if asked.as_of is None else moment_of(settings, table, asked.as_of, pool=pool)
     with open_engine(settings, pool) as engine:

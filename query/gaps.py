@@ -157,7 +157,7 @@ def _ledger(
     settings: Settings, exchange: str | None, symbol: str | None, as_of: AsOf | None, pool: Engines | None = None
 ) -> Iterator[tuple[Engine, _Then]]:
     """Give an engine that shows, as `sequence_events`, at least what the ledger has of an exchange and symbol."""
-    table: Table = existing_table(settings, "sequence_events")
+    table: Table = existing_table(settings, "sequence_events", pool)
     check_columns(table, _LEDGER_COLUMNS)
     then = _then(settings, table, as_of, pool)
     with open_engine(settings, pool) as engine:
@@ -174,7 +174,7 @@ def _then(settings: Settings, ledger: Table, as_of: AsOf | None, pool: Engines |
     own = ledger.metadata.snapshot_by_id(as_of)
     if own is not None:
         return _Then(datetime.fromtimestamp(own.timestamp_ms / 1_000, UTC), snapshot_id=as_of)
-    trades = existing_table(settings, "trades")
+    trades = existing_table(settings, "trades", pool)
     progress, time = moment_of(settings, trades, as_of, pool=pool)
     return _Then(time, events=_EVENTS_THEN, trades=trades, progress=progress)
 

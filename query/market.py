@@ -98,7 +98,7 @@ class Market:
         with self._pool.engine() as engine, ExitStack() as opened:
 
             def begin() -> Found:
-                table = existing_table(self._pool.settings, "trades", self._pool.find_table)
+                table = existing_table(self._pool.settings, "trades", self._pool)
                 check_columns(table, COLUMNS)
                 show_table(engine, table, question.asked.as_of, question.asked.where)
                 return opened.enter_context(answer(engine, question.sql, question.parameters))

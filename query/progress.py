@@ -22,7 +22,6 @@ __all__ = ["PartitionState", "progress"]
 
 COMMITS_READ_MAX: Final = 16
 """Of so many commits the files are read; partitions that none of them moved have been quiet for longer."""
-_PROGRESS: Final = "k2.progress"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -56,8 +55,8 @@ def progress(settings: Settings, *, pool: Engines | None = None) -> list[Partiti
         NoTableError: there is no table `trades` where the settings say.
         TableError: its progress cannot be read.
     """
-    table = existing_table(settings, "trades")
-    said = Progress.parse(table.metadata.properties.get(_PROGRESS))
+    table = existing_table(settings, "trades", pool)
+    said = Progress.in_properties(table.metadata.properties)
     last = _last_commits(said, noted_commits(table))
     newest = _newest(settings, table, {one.snapshot_id for ones in last.values() for one in ones}, pool)
     now = datetime.now(UTC)

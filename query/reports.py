@@ -1,6 +1,6 @@
 """Reports on what is in: counts per exchange, and whether the sums come out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,13 +12,12 @@ import structlog
 from query.engine import Engine
 from query.pool import Engines, open_engine
 from query.tables import check_columns, existing_table
-from runtime.dead_letter_files import Line, committed_lines, read_coordinates, recorded_letters
+from runtime.dead_letter_files import Line, committed_lines, read_coordinates
 from runtime.settings import Settings
 from trades.progress import Counts, Progress, TopicPartition
 
 __all__ = ["ExchangeSummary", "Reconciliation", "reconcile", "summary"]
 
-PROGRESS: Final = "k2.progress"
 log = structlog.get_logger()
 
 
@@ -82,13 +81,14 @@ def reconcile(settings: Settings, *, pool: Engines | None = None) -> list[Reconc
         NoTableError: there is no table `trades` where the settings say.
         TableError: it is not the job's, or its progress cannot be read.
     """
-    table = existing_table(settings, "trades")
+    table = existing_table(settings, "trades", pool)
     check_columns(table, _COLUMNS)
-    progress = Progress.parse(table.metadata.properties.get(PROGRESS))
-    letters = _letters(settings, table.metadata.properties, progress)
+    properties = table.metadata.properties
+    progress = Progress.in_properties(properties)
+    letters = committed_lines(settings.dead_letter_folder, properties, progress.writers)
     with open_engine(settings, pool) as engine:
         engine.show("trades", table)
-        engine.show_arrow("letters", letters)
+        engine.show_arrow("letters", _coordinates(letters))
         stored, dead_letters = _counted(engine, "trades"), _counted(engine, "letters")
         doubled = {TopicPartition(row["topic"], row["partition"]) for row in engine.query(_DOUBLED)}
     partitions = sorted({*progress.partitions(), *stored})
@@ -128,18 +128,10 @@ def _counted(engine: Engine, name: str) -> dict[TopicPartition, int]:
     return {TopicPartition(row["topic"], row["partition"]): row["n"] for row in engine.query(_COUNTED[name])}
 
 
-def _letters(settings: Settings, properties: Mapping[str, str], progress: Progress) -> pa.Table:
-    """Give where the letters came from that commits have counted, a row each."""
-    rows = [
-        msgspec.structs.asdict(coordinates)
-        for writer in progress.writers
-        for _, coordinates in read_coordinates(_committed(settings, properties, writer), _warn)
-    ]
+def _coordinates(letters: Iterable[Line]) -> pa.Table:
+    """Give where letters came from, a row each."""
+    rows = [msgspec.structs.asdict(coordinates) for _, coordinates in read_coordinates(letters, _warn)]
     return pa.Table.from_pylist(rows, schema=_LETTERS)
-
-
-def _committed(settings: Settings, properties: Mapping[str, str], writer: str) -> Iterator[Line]:
-    return committed_lines(settings.dead_letter_folder, recorded_letters(properties, writer))
 
 
 def _reconciled(

@@ -1,28 +1,38 @@
 """The job's tables, looked up where they must be."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from pyiceberg.table import Table
 
+from query.pool import Engines
 from runtime.catalog import catalog_exists, find_table
 from runtime.settings import Settings
 from trades.errors import SettingsError, TableError
 
-__all__ = ["NoTableError", "check_columns", "existing_table", "no_table"]
+__all__ = ["NoTableError", "check_columns", "existing_table", "looked_up", "no_table"]
 
 
 class NoTableError(SettingsError):
     """There is no such table where the settings say: another one than was meant, or the job has never run."""
 
 
-def existing_table(settings: Settings, name: str, find: Callable[[str], Table | None] | None = None) -> Table:
-    """Give one of the job's tables as it is now, found by `find`, or else through a catalog that is opened anew.
+def looked_up(settings: Settings, name: str, pool: Engines | None = None) -> Table | None:
+    """Give one of the job's tables as it is now, None where there is none, by a pool that keeps catalogs open, if any.
+
+    Raises:
+        UnreachableError: the catalog does not answer, after retries.
+    """
+    return find_table(settings, name) if pool is None else pool.find_table(name)
+
+
+def existing_table(settings: Settings, name: str, pool: Engines | None = None) -> Table:
+    """Give one of the job's tables likewise.
 
     Raises:
         NoTableError: there is none; one sentence that names the settings which say where it is.
         UnreachableError: the catalog does not answer, after retries.
     """
-    table = find_table(settings, name) if find is None else find(name)
+    table = looked_up(settings, name, pool)
     if table is None:
         raise no_table(settings, name)
     return table

@@ -14,14 +14,12 @@ from query.engine import Engine, QueryMemoryError
 from query.pool import Engines
 from query.snapshots import NO_SNAPSHOT, NoSnapshotError, snapshot_as_of
 from query.tables import existing_table
-from runtime.dead_letter_files import committed_lines, recorded_letters
+from runtime.dead_letter_files import committed_lines
 from runtime.settings import Settings
 from trades.dead_letter import DeadLetter
 from trades.progress import Progress
 
 __all__ = ["show_table", "show_tables"]
-
-PROGRESS: Final = "k2.progress"
 
 
 def show_tables(engine: Engine, pool: Engines, names: Collection[str], as_of: AsOf | None) -> None:
@@ -34,7 +32,7 @@ def show_tables(engine: Engine, pool: Engines, names: Collection[str], as_of: As
     if not names:
         return
     settings = pool.settings
-    trades = existing_table(settings, "trades", pool.find_table)
+    trades = existing_table(settings, "trades", pool)
     time = _time_of(trades, as_of) if isinstance(as_of, int) else as_of
     for name in sorted(names):
         if name == "trades":
@@ -42,7 +40,7 @@ def show_tables(engine: Engine, pool: Engines, names: Collection[str], as_of: As
         elif name == "dead_letters":
             engine.show_arrow(name, _dead_letters(settings, trades, time))
         else:
-            show_table(engine, existing_table(settings, name, pool.find_table), time)
+            show_table(engine, existing_table(settings, name, pool), time)
 
 
 def show_table(engine: Engine, table: Table, as_of: AsOf | None, where: BooleanExpression | None = None) -> None:
@@ -68,16 +66,16 @@ def _time_of(trades: Table, snapshot_id: int) -> datetime:
 def _dead_letters(settings: Settings, trades: Table, as_of: datetime | None) -> pa.Table:
     """Give the letters that commits have counted, a row each; held in memory, as a view over files has no filter."""
     properties, rows, held_bytes = trades.metadata.properties, [], 0
-    for writer in Progress.parse(properties.get(PROGRESS)).writers:
-        for line in committed_lines(settings.dead_letter_folder, recorded_letters(properties, writer)):
-            held_bytes += len(line.text)
-            if held_bytes > settings.query_memory_limit_bytes:
-                raise QueryMemoryError(
-                    f"the dead letters are larger than K2_QUERY_MEMORY_LIMIT={settings.query_memory_limit}; raise it"
-                )
-            letter = DeadLetter.parse(line.text)
-            if as_of is None or (letter.dead_lettered_at is not None and letter.dead_lettered_at <= as_of):
-                rows.append({**msgspec.structs.asdict(letter), "reason": letter.reason.value})
+    writers = Progress.in_properties(properties).writers
+    for line in committed_lines(settings.dead_letter_folder, properties, writers):
+        held_bytes += len(line.text)
+        if held_bytes > settings.query_memory_limit_bytes:
+            raise QueryMemoryError(
+                f"the dead letters are larger than K2_QUERY_MEMORY_LIMIT={settings.query_memory_limit}; raise it"
+            )
+        letter = DeadLetter.parse(line.text)
+        if as_of is None or (letter.dead_lettered_at is not None and letter.dead_lettered_at <= as_of):
+            rows.append({**msgspec.structs.asdict(letter), "reason": letter.reason.value})
     return pa.Table.from_pylist(rows, schema=_LETTERS)
 
 

@@ -127,9 +127,10 @@ def series_in(folder: Path, prefix: str) -> list[str]:
     return sorted(name for name in names if name.startswith(prefix))
 
 
-def committed_lines(folder: Path, recorded: Mapping[str, Position]) -> Iterator[Line]:
+def committed_lines(folder: Path, properties: Mapping[str, str], writers: Iterable[str]) -> Iterator[Line]:
     """Give the lines that commits of the table `trades` have counted, of those series that are in this folder."""
-    for series, position in recorded.items():
+    recorded = [item for writer in writers for item in recorded_letters(properties, writer).items()]
+    for series, position in recorded:
         for path in files_of(folder, series):
             number = file_number(path.name) or 0
             for line in lines_of([path]) if number <= position.number else ():

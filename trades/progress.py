@@ -1,6 +1,6 @@
 """What is in the table: offsets and running totals, for each writer and topic partition.
 
-The text form is the table property ``k2.progress``, replaced in the same commit as the rows.
+The text form is a table property, replaced in the same commit as the rows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,8 +11,10 @@ import msgspec
 
 from trades.documents import read_document
 
-__all__ = ["Counts", "PartitionProgress", "Progress", "TopicPartition"]
+__all__ = ["PROGRESS", "Counts", "PartitionProgress", "Progress", "TopicPartition"]
 
+PROGRESS: Final = "k2.progress"
+"""The table property that says what is in, and in a snapshot's summary what that commit brought."""
 FORMAT: Final = 1
 
 
@@ -99,13 +101,22 @@ class Progress(msgspec.Struct, frozen=True):
         """
         if text is None:
             return cls()
-        document = read_document("k2.progress", text, _Document, FORMAT)
+        document = read_document(PROGRESS, text, _Document, FORMAT)
         return cls(
             {
                 writer: {TopicPartition.parse(name): entry for name, entry in entries.items()}
                 for writer, entries in document.writers.items()
             }
         )
+
+    @classmethod
+    def in_properties(cls, properties: Mapping[str, str]) -> "Progress":
+        """Read what the properties of a table say, or of a snapshot's summary.
+
+        Raises:
+            TableError: as `parse`.
+        """
+        return cls.parse(properties.get(PROGRESS))
 
     def text(self) -> str:
         """Give the property's text, the same for the same progress."""

@@ -102,7 +102,7 @@ def commit_of(made: Made) -> Commit | None:
         int(summary.get("added-records", 0)),
         int(summary.get("added-data-files", 0)),
         int(summary.get("added-files-size", 0)),
-        _moves(Progress.parse(own.get("k2.progress"))),
+        _moves(Progress.in_properties(own)),
         "; ".join(rest) or None,
     )
 

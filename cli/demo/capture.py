@@ -152,5 +152,5 @@ def committed(settings: Settings) -> int:
     table = find_table(settings, "trades")
     if table is None:
         return 0
-    progress = Progress.parse(table.metadata.properties.get("k2.progress"))
+    progress = Progress.in_properties(table.metadata.properties)
     return sum(progress.counts(where).received for where in progress.partitions())

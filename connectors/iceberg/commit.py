@@ -23,13 +23,13 @@ from connectors.iceberg.claim import check_claim, claim, claim_on
 from connectors.iceberg.expiry import AssertRemovable, removable, removals
 from connectors.iceberg.fence import Entries, check_fence
 from connectors.iceberg.lineage import LAST, check_lineage, mark_of
-from connectors.iceberg.progress import PROGRESS, progress_of
+from connectors.iceberg.progress import progress_of
 from connectors.iceberg.tables import MANIFESTS_MERGED
 from connectors.iceberg.trail import NOTED_MAX, noted_in, noting
 from runtime.failpoints import failpoint
 from runtime.retry import OnRetry, retried
 from trades.errors import FencedError, TableError, UnreachableError
-from trades.progress import Counts, PartitionProgress, Progress
+from trades.progress import PROGRESS, Counts, PartitionProgress, Progress
 from trades.trail import Commit
 
 __all__ = ["Advance", "Committer", "Keep"]

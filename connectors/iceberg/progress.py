@@ -1,7 +1,5 @@
 """Reading what is in a table from the table itself."""
 
-from typing import Final
-
 from pyiceberg.table import Table
 
 from connectors.iceberg.catalog import find_table
@@ -9,10 +7,7 @@ from connectors.iceberg.tables import TableName
 from runtime.settings import Settings
 from trades.progress import Progress
 
-__all__ = ["PROGRESS", "progress_of", "read_progress"]
-
-PROGRESS: Final = "k2.progress"
-"""The table property that says what is in, and in a snapshot's summary what that commit brought."""
+__all__ = ["progress_of", "read_progress"]
 
 
 def read_progress(settings: Settings, which: TableName = TableName.TRADES) -> Progress:
@@ -28,4 +23,4 @@ def read_progress(settings: Settings, which: TableName = TableName.TRADES) -> Pr
 
 def progress_of(table: Table) -> Progress:
     """Give the progress that the table's metadata, as loaded, bears."""
-    return Progress.parse(table.metadata.properties.get(PROGRESS))
+    return Progress.in_properties(table.metadata.properties)

@@ -14,10 +14,10 @@ from pyiceberg.table import Table
 from connectors.iceberg.commit import Committer
 from connectors.iceberg.fence import Entries
 from connectors.iceberg.filters import any_of, rows_from
-from connectors.iceberg.progress import PROGRESS, progress_of
+from connectors.iceberg.progress import progress_of
 from runtime.failpoints import failpoint
 from trades.landed import Landed
-from trades.progress import Progress, TopicPartition
+from trades.progress import PROGRESS, Progress, TopicPartition
 
 __all__ = ["WRITER", "Claim", "withdraw"]
 

@@ -4,7 +4,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from query.asked import Asked, AsOfGiven, BarsAsked, Name, PricesAsked, RowsAsked, Time
+from query import completeness as complete
+from query.asked import AsOfGiven, BarsAsked, Name, PricesAsked, RowsAsked, Time
 from query.gaps import Which
 
 __all__ = [
@@ -67,15 +68,11 @@ class GapsAsked(_Fields):
     limit: Limit | None = Field(None, description="So many gaps at the most: the largest.")
 
 
-class CompletenessAsked(Asked):
+class CompletenessAsked(complete.Asked):
     """Which trades, and how they are counted."""
 
     as_of: AsOfGiven | None = Field(None, description="What was in the table then, or with a commit.")
     by: Literal["day", "hour"] = "day"
-    containing: Name | None = Field(None, description="Part of an exchange's and symbol's names, a space between them.")
-    worst: Annotated[int, Field(ge=1, le=LIMIT_MAX)] | None = Field(
-        None, description="So many symbols at the most: those that lack the most."
-    )
 
 
 class AuditAsked(_Fields):

@@ -6,7 +6,6 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Query
 
-from query import completeness as complete
 from query.api.answers import Answer
 from query.api.asking import AskForDocument, AskForRows
 from query.api.description import document_of, records_of
@@ -43,11 +42,9 @@ async def gaps(asked: Annotated[GapsAsked, Query()], ask: AskForRows) -> Answer:
 @router.get("/completeness", responses=records_of(Day, Hour))
 async def completeness(asked: Annotated[CompletenessAsked, Query()], ask: AskForRows) -> Answer:
     """Give, of each symbol and day or hour (UTC), how many trades are expected, stored and missing."""
-    names = (asked.exchange, asked.symbol)
-    which = complete.Asked(*names, asked.start, asked.end, asked.as_of, asked.containing, asked.worst)
     if asked.by == "hour":
-        return ask.records(Hour, lambda caller: by_hour(caller.settings, which, pool=caller))
-    return ask.records(Day, lambda caller: by_day(caller.settings, which, pool=caller))
+        return ask.records(Hour, lambda caller: by_hour(caller.settings, asked, pool=caller))
+    return ask.records(Day, lambda caller: by_day(caller.settings, asked, pool=caller))
 
 
 @router.get("/reconcile", responses=records_of(Reconciliation))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from connectors.iceberg.tables import TableName
@@ -95,7 +95,7 @@ def test_filters_choose(settings: Settings) -> None:
     """By name and by time; a hole whose neighbours lie outside counts with what of it lies inside."""
     rows = [row(1, 0), row(9, 8), row(1, 1, symbol="ETHUSDT"), row(1, 2, exchange="kraken")]
     append(made(settings, TableName.TRADES), rows)
-    assert [one.exchange for one in by_day(settings, Asked("kraken"))] == ["kraken"]
+    assert [one.exchange for one in by_day(settings, Asked(exchange="kraken"))] == ["kraken"]
     assert days(settings, symbol="ETHUSDT") == [("ETHUSDT", 9, 1, 0)]
     binance = {"exchange": "binance", "symbol": "BTCUSDT"}
     assert days(settings, **binance) == [("BTCUSDT", 9, 2, 7)]
@@ -162,6 +162,7 @@ def test_each_number_is_counted_once(
         {"exchange": "x", "symbol": symbol, "session": session, "sequence": sequence, "timestamp": time}
         for symbol, session, sequence, time in trades
     ]
+    assume(start is None or end is None or start < end)
     asked = Asked(start=start, end=end)
     with open_engine(Settings()) as engine:
         engine.show_arrow("trades", pa.Table.from_pylist(rows))

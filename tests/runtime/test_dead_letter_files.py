@@ -36,10 +36,12 @@ def test_committed_lines_are_those_before_the_position(tmp_path: Path, file_byte
     """What a report counts ends where the last commit does, in the middle of a file or of several."""
     with opened(tmp_path, file_bytes_max=file_bytes_max) as part:
         part.append([letter(0), letter(1)])
-        recorded = dict(part.sync())
+        properties = recording("0", dict(part.sync()))
         part.append([letter(2), letter(3)])
         part.sync()
-    assert [json.loads(line.text)["offset"] for line in committed_lines(tmp_path, recorded)] == [0, 1]
+    found = committed_lines(tmp_path, properties, ["0", "1"])
+    assert [json.loads(line.text)["offset"] for line in found] == [0, 1]
+    assert not [*committed_lines(tmp_path, properties, ["1"])]
 
 
 def test_an_unreadable_line_stays(tmp_path: Path) -> None:
