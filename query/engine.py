@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 BATCH_ROWS: Final = 65_536
+DROPS_MAX: Final = 100
+"""So often is a view dropped, where interrupts come in between."""
 LOCAL_SCHEMES: Final = {"", "file"}
 
 
@@ -113,7 +115,9 @@ class Engine:
             TableError: the table has delete files, which are not applied here.
         """
         scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
-        self._show_files(name, table, planned_files(self._manifests, table, scan), scan)
+        with _faults_planned():
+            files = planned_files(self._manifests, table, scan)
+        self._show_files(name, table, files, scan)
 
     def show_files(self, name: str, table: Table, files: list[str]) -> None:
         """Show the rows of some data files of an Iceberg table under a name; none where PyArrow cannot read them."""
@@ -188,6 +192,8 @@ class Engine:
             raise self._interrupted() from error
         finally:
             timer.cancel()
+            # Its interrupt may be under way, and must not meet the connection's next query.
+            timer.join()
 
     def tables_in(self, sql: str) -> set[str]:
         """Give the names of the tables that a statement asks for."""
@@ -200,12 +206,20 @@ class Engine:
 
     def clear(self) -> None:
         """Show nothing any more."""
-        for name in self._registered:
+        while self._registered:
+            name = self._registered.pop()
             self._connection.unregister(name)
-        for name in self._views:
-            self._connection.execute(f'DROP VIEW IF EXISTS "{name}"')
-        self._registered.clear()
-        self._views.clear()
+            # An interrupt may have stopped that unsaid, and the next query would read what is left.
+            self._drop(f'temp.main."{name}"')
+        while self._views:
+            self._drop(f'"{self._views.pop()}"')
+
+    def _drop(self, view: str) -> None:
+        for _ in range(DROPS_MAX):
+            # An interrupt is for the query before, not for this.
+            with suppress(duckdb.InterruptException):
+                self._connection.execute(f"DROP VIEW IF EXISTS {view}")
+                return
 
     def _is_readable(self, file: str, path: str) -> bool:
         is_local = PyArrowFileIO.parse_location(file)[0] in LOCAL_SCHEMES
@@ -252,6 +266,17 @@ def _faults_read() -> Iterator[None]:
     except OSError as error:
         words = str(error)
         raise _WORDED.get(words.partition(" Error:")[0], duckdb.Error)(words) from error
+
+
+@contextmanager
+def _faults_planned() -> Iterator[None]:
+    """Raise as DuckDB's own that a list of files is gone, by an expiry for one, or its store does not answer."""
+    try:
+        yield
+    except K2Error:
+        raise
+    except OSError as error:
+        raise duckdb.IOException(str(error)) from error
 
 
 _ARROW_READS: Final = "arrow_scan: get_next failed(): IOError: "

@@ -1,6 +1,9 @@
 """The engine: a table's rows as DuckDB sees them, within limits."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +18,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table
 
 from connectors.iceberg.tables import TableName
-from query.engine import Engine, QueryMemoryError, QueryTimeoutError
+from query.engine import Engine, Limits, QueryMemoryError, QueryTimeoutError
 from query.pool import open_engine
 from runtime.settings import Settings
 from tests.query.tables import EPOCH, append, made, trade
@@ -149,6 +152,39 @@ def test_a_lost_file_is_named(settings: Settings, trades: Table) -> None:
     file.unlink()
     with pytest.raises(UnreachableError, match=rf"a file of the table cannot be read: .*{file.name}"):
         shown(settings, trades, "SELECT * FROM trades")
+
+
+def test_a_lost_list_of_files_is_named(settings: Settings, trades: Table) -> None:
+    """What an expiry took away between the catalog's answer and the reading is told as a lost data file is."""
+    append(trades, [trade(1)])
+    snapshot = trades.current_snapshot()
+    assert snapshot is not None
+    Path(snapshot.manifest_list.removeprefix("file://")).unlink()
+    with pytest.raises(UnreachableError, match="snap-"):
+        shown(settings, trades, "SELECT * FROM trades")
+
+
+def test_an_interrupt_leaves_nothing_shown() -> None:
+    """What one query was shown is gone for the next, whatever interrupts come while it is taken away."""
+    ended = threading.Event()
+    connection = duckdb.connect()
+    engine = Engine(connection, Limits(60, "1GB", 1_000))
+
+    def interrupt() -> None:
+        while not ended.is_set():
+            engine.cancel()
+
+    with ThreadPoolExecutor(1) as thread:
+        interrupting = thread.submit(interrupt)
+        try:
+            for number in range(20):
+                with suppress(duckdb.InterruptException):
+                    engine.show_arrow("trades", pa.table({"number": [number]}))
+                engine.clear()
+        finally:
+            ended.set()
+        interrupting.result()
+    assert connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall() == []
 
 
 def test_a_file_that_arrow_lost_is_named(tmp_path: Path) -> None:
