@@ -153,14 +153,16 @@ _TWAP: Final = f"""
            count(*) AS trades
     FROM held {_BY_SYMBOL}
 """
-# Bars are numbered from Monday 2000-01-03 on, as time_bucket counts.
+# Bars are numbered from Monday 2000-01-03 on, as time_bucket counts. They are rows of a table function, which come a
+# few at a time: a list of all that a price holds in is bounded by neither the memory limit nor the time limit.
 _TWAP_BY_BAR: Final = f"""
     , numbered AS (
         SELECT *, floor((since - {_MONDAY_US}) / $interval)::BIGINT AS first,
                ceil((until - {_MONDAY_US}) / $interval)::BIGINT - 1 AS last
         FROM held
     ), parts AS (
-        SELECT *, unnest(range(first, greatest(first, last) + 1)) * $interval + {_MONDAY_US} AS start FROM numbered
+        SELECT numbered.*, bar * $interval + {_MONDAY_US} AS start
+        FROM numbered, range(first, greatest(first, last) + 1) AS bars(bar)
     ), weighed AS (
         SELECT exchange, symbol, start, price, since >= start AS is_traded,
                least(until, start + $interval) - greatest(since, start) AS held_us

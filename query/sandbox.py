@@ -48,7 +48,11 @@ def _tree(engine: Engine, sql: str) -> dict[str, Any]:
     if size > STATEMENT_BYTES_MAX:
         raise QueryError(f"SQL: has {size:,} bytes, of {STATEMENT_BYTES_MAX:,} at the most")
     (row,) = engine.query(_TREE, {"sql": sql})
-    tree: dict[str, Any] = msgspec.json.decode(row["tree"])
+    try:
+        tree: dict[str, Any] = msgspec.json.decode(row["tree"])
+    except msgspec.DecodeError:
+        # DuckDB writes a number such as 1e400 as an infinity, which JSON has not.
+        raise QueryError("SQL: a number in it is beyond what a double can hold") from None
     if tree["error"]:
         if tree["error_type"] == "not implemented":
             raise QueryError("only SELECT is taken here: nothing is written, opened, installed or set")

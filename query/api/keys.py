@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Final
@@ -18,6 +19,7 @@ __all__ = ["OPEN_PATHS", "HostCheck", "KeyCheck", "check_host", "is_loopback"]
 OPEN_PATHS: Final = frozenset({"/healthz"}) | PAGE_PATHS
 """What is answered without a key."""
 _BEARER: Final = b"bearer"
+_HOST: Final = re.compile(r"(?:\[(?P<address>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::\d*)?")
 _BASIC: Final = b"basic"
 
 
@@ -87,10 +89,9 @@ def _is_local(headers: Sequence[tuple[bytes, bytes]]) -> bool:
 
 
 def _name_of(host: str) -> str:
-    """Leave the port away, and the brackets of an address that has colons of its own."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    """Leave the port away, and the brackets of an address that has colons of its own; what is no host has no name."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else found["address"] or found["name"]
 
 
 def is_loopback(host: str) -> bool:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from connectors.iceberg.tables import TableName
 from query.asked import Some
-from query.engine import Engine, QueryError
+from query.engine import Engine, QueryError, QueryMemoryError, QueryTimeoutError
 from query.market import Market, open_market
 from query.pool import Pool, open_engine
 from query.questions import Question, latest, ohlcv, symbols, trades, twap, vwap
@@ -145,6 +145,14 @@ def test_average_prices(market: Market) -> None:
     assert row["twap"] == pytest.approx((10 * 59.999 + 12.5 * 0.001 + 11 * 90 + 9 * 50) / 200)
     (row,) = asked(market, twap(exchange="x", symbol="ETH"))
     assert row["twap"] == 7, "of a single trade it is its price"
+
+
+def test_a_price_that_holds_for_billions_of_bars_meets_the_limits(tmp_path: Path) -> None:
+    """Its bars are counted as they come, so that the time limit ends them, and no list of all is made."""
+    limited = Settings(data_dir=tmp_path, query_timeout_seconds=0.5)
+    append(made(limited, TableName.TRADES), [trade(1)])
+    with open_market(limited) as market, pytest.raises((QueryTimeoutError, QueryMemoryError)):
+        market.table(twap(interval="1ms", end=EPOCH + timedelta(days=365)))
 
 
 def test_a_price_holds_into_the_next_bars(market: Market) -> None:

@@ -140,6 +140,7 @@ def test_a_select_is_answered(market: Market, sql: str, answer: list[dict[str, A
         ("SELECT * FROM trades WHERE symbol = $symbol", "SQL: "),
         ("SELECT 'x'::INTEGER", "SQL: Conversion Error"),
         ("SELECT FROM WHERE", "SQL: "),
+        ("SELECT 1e400 FROM trades", "SQL: a number in it is beyond what a double can hold"),
         ("SELECT '\udcff'", "SQL: is not UTF-8"),
         ("SELECT '" + "x" * 300_000 + "'", "SQL: has 300,009 bytes"),
     ],

@@ -42,7 +42,20 @@ def test_a_key_is_asked_for(kept: Any) -> None:
     assert kept.ask("GET", "/healthz/../v1/symbols").status == 401
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", ""])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "",
+        "[::1].evil.example",
+        "[::1",
+        "localhost:80:evil.example",
+        "localhost:80@evil.example",
+    ],
+)
 def test_names_of_others_are_refused(client: Any, host: str) -> None:
     """Without keys a page elsewhere whose name points to this machine reads nothing."""
     assert client.ask("GET", "/v1/symbols", headers={"Host": host}).status == 421
