@@ -15,7 +15,7 @@ from pyiceberg.table import DataScan, Table
 
 from query.manifests import Manifests
 from query.planning import planned_files
-from trades.errors import K2Error
+from trades.errors import K2Error, TableError
 
 __all__ = [
     "Engine",
@@ -112,7 +112,7 @@ class Engine:
         DuckDB cannot open itself, on S3 for one, are read through Arrow, with the query's columns and filters.
 
         Raises:
-            TableError: the table has delete files, which are not applied here.
+            TableError: the table has delete files, which are not applied here, or was altered since it was made.
         """
         scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
         with _faults_planned():
@@ -125,13 +125,14 @@ class Engine:
         self._show_files(name, table, files if can_read else [], table.scan())
 
     def _show_files(self, name: str, table: Table, files: list[str], scan: DataScan) -> None:
+        _check_unaltered(table)
         paths = [PyArrowFileIO.parse_location(file)[2] for file in files]
         if not files:
             self.show_none(name, table)
         elif all(map(self._is_readable, files, paths)):
             # The folders' names repeat columns: DuckDB must not read values out of them.
-            self._connection.read_parquet(paths, hive_partitioning=False).create_view(name)
             self._views.add(name)
+            self._connection.read_parquet(paths, hive_partitioning=False).create_view(name)
         else:
             self.show_arrow(name, _dataset(table, scan, files, paths))
 
@@ -141,8 +142,9 @@ class Engine:
 
     def show_arrow(self, name: str, rows: pa.Table | ds.Dataset) -> None:
         """Show an Arrow table's rows, or a dataset's, under a name."""
-        self._connection.register(name, rows)
+        # Noted before, as an interrupt may come when it is there already.
         self._registered.add(name)
+        self._connection.register(name, rows)
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """Give the rows of `table`, a dictionary each."""
@@ -161,14 +163,16 @@ class Engine:
             return pa.Table.from_batches(self._held(rows.batches), rows.schema)
 
     @contextmanager
-    def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[Rows]:
+    def rows(
+        self, sql: str, parameters: Mapping[str, object] | None = None, *, batch_rows: int = BATCH_ROWS
+    ) -> Iterator[Rows]:
         """Run a statement likewise, and give its rows as they come; the time limit is that of the whole block.
 
         The first rows are there when the block begins, so that what prevents them is told there.
         """
         with self._timed():
             with _faults_read():
-                reader = self._connection.execute(sql, parameters or {}).to_arrow_reader(BATCH_ROWS)
+                reader = self._connection.execute(sql, parameters or {}).to_arrow_reader(batch_rows)
             batches = _read(reader)
             first = [*islice(batches, 1)]
             yield Rows(reader.schema, chain(first, batches))
@@ -241,6 +245,15 @@ class Engine:
         return QueryTimeoutError(
             f"the query took longer than {self._limits.timeout_seconds:g} s and was stopped; "
             "narrow it, or raise K2_QUERY_TIMEOUT_SECONDS"
+        )
+
+
+def _check_unaltered(table: Table) -> None:
+    """Refuse a table of which older files have other columns: here they are read by the columns' names alone."""
+    if len(table.metadata.schemas) > 1:
+        raise TableError(
+            f"table {'.'.join(table.name())} was altered since it was made: another program changed its columns, "
+            "which queries here do not follow"
         )
 
 

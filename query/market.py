@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Market", "open_market"]
 
+SQL_BATCH_ROWS: Final = 8_192
+"""Of a statement that is not ours rows may be of any width, and so many of them are in memory at a time."""
 READS_MAX: Final = 3
 """How often a query is begun anew where files that it was to read are gone: a compaction replaced them."""
 _NOT_THE_STATEMENTS: Final = (
@@ -89,7 +91,7 @@ class Market:
 
             def begin() -> Rows:
                 show_tables(engine, self._pool, names, as_of)
-                return opened.enter_context(engine.rows(sql))
+                return opened.enter_context(engine.rows(sql, batch_rows=SQL_BATCH_ROWS))
 
             yield _begun(engine, begin)
 

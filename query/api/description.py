@@ -114,6 +114,7 @@ _WHY: Final[Mapping[int, str]] = {
     401: "No key.",
     404: "No such snapshot is kept; or the job, which makes the tables, has not run here.",
     406: "The route has none of the formats that are accepted.",
+    408: "The body takes too long to come.",
     413: "The body is too long.",
     421: "Addressed to a name that is none of loopback.",
     422: "Asked wrongly.",
@@ -122,7 +123,7 @@ _WHY: Final[Mapping[int, str]] = {
     504: "The query took too long.",
     507: "The query needs too much memory.",
 }
-_ANYWHERE: Final = (413, 500)
+_ANYWHERE: Final = (408, 413, 500)
 _ASKED: Final = (400, 404, 406, 422, 503, 504, 507)
 _MORE: Final = {422: ("field",), 500: ("id",)}
 """What a problem has beside what all have."""

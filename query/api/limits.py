@@ -1,4 +1,4 @@
-"""Limits: how long a body may be, and how many queries run at a time."""
+"""Limits: how long a body may be and may take, and how many queries run at a time."""
 
 import asyncio
 from http import HTTPStatus
@@ -14,10 +14,11 @@ __all__ = ["BodyLimit", "Turns"]
 
 WAITING_MAX: Final = 1_000
 """So many requests wait for their turn; more are refused at once."""
+BODY_SECONDS_MAX: Final = 30.0
 
 
 class BodyLimit:
-    """Refuses a request whose body is longer than it may be: by what it says of itself, and by what comes."""
+    """Refuses a body that is longer than it may be, by what is said of it and by what comes, or too slow to come."""
 
     def __init__(self, app: ASGIApp, bytes_max: int) -> None:
         """Stand before an application."""
@@ -25,7 +26,7 @@ class BodyLimit:
         self._bytes_max = bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 413, or go on and count."""
+        """Answer 413 or 408, or go on and count."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif _said(scope) > self._bytes_max:
@@ -38,11 +39,19 @@ class BodyLimit:
         return f"a body has {self._bytes_max:,} bytes at the most"
 
     def _counted(self, receive: Receive) -> Receive:
-        seen = 0
+        seen, is_whole = 0, False
+        until = asyncio.get_running_loop().time() + BODY_SECONDS_MAX
 
         async def counting() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, is_whole
+            try:
+                # What comes behind the body is that the client has gone, whenever that is.
+                async with asyncio.timeout_at(None if is_whole else until):
+                    message = await receive()
+            except TimeoutError:
+                why = f"the body did not come within {BODY_SECONDS_MAX:g} s"
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, why) from None
+            is_whole = not message.get("more_body", False)
             seen += len(message.get("body", b""))
             if seen > self._bytes_max:
                 raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._sentence)

@@ -20,7 +20,7 @@ ROUTES = {
     ("POST", "/v1/sql"),
     ("GET", "/healthz"),
 }
-ASKED = {"200", "400", "404", "406", "413", "422", "500", "503", "504", "507"}
+ASKED = {"200", "400", "404", "406", "408", "413", "422", "500", "503", "504", "507"}
 KEY = SecretStr("key")
 
 
@@ -37,7 +37,7 @@ def test_every_route_is_described(market: Settings, keys: tuple[SecretStr, ...],
     assert {*found} == ROUTES
     for (_, path), operation in found.items():
         is_open = path == "/healthz"
-        statuses = {"200", "413", "500"} if is_open else ASKED
+        statuses = {"200", "408", "413", "500"} if is_open else ASKED
         assert {*operation["responses"]} == statuses | (set() if is_open and keys else {entrance})
         assert ("security" in operation) is (bool(keys) and not is_open)
         assert operation["description"].endswith(".")

@@ -96,6 +96,17 @@ def test_a_body_is_bounded(serve: Callable[..., Any]) -> None:
         assert connection.getresponse().status == 413
 
 
+def test_a_body_that_does_not_come_is_not_waited_for(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never ends its body is told so after a while, and holds nothing meanwhile."""
+    monkeypatch.setattr("query.api.limits.BODY_SECONDS_MAX", 0.2)
+    with closing(client.connect()) as connection:
+        connection.putrequest("POST", "/v1/sql")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", "100")
+        connection.endheaders(b"{")
+        assert connection.getresponse().status == 408
+
+
 @pytest.mark.parametrize(
     ("target", "field"),
     [
