@@ -15,7 +15,7 @@ import typer
 from cli.arguments import given_path
 from cli.rows import Name, print_table, spell_count
 from query.engine import Rows
-from query.formats import Format, write
+from query.formats import Format, objects, write
 from trades.errors import SettingsError
 
 __all__ = ["ROWS_SHOWN", "Output", "say_rows", "shown_limit"]
@@ -26,7 +26,10 @@ Output = Annotated[
 ]
 ROWS_SHOWN: Final = 100
 """So many are shown to people where no limit is given."""
-_NAMES: Final = frozenset({"sequence", "session", "partition", "offset", "index"})
+_NAMES: Final = frozenset(
+    {"sequence", "first_sequence", "last_sequence", "sequence_number", "session", "partition", "offset", "index"}
+    | {"snapshot_id", "parent_id", "previous_id"}
+)
 
 
 def shown_limit(limit: int | None, output: Path | None, *, as_json: bool) -> int | None:
@@ -61,7 +64,7 @@ def say_rows(
 
 
 def _show(title: str, rows: Rows, limit: int | None, names: Sequence[str]) -> None:
-    found = (row for batch in rows.batches for row in batch.to_pylist())
+    found = (row for batch in rows.batches for row in objects(batch))
     shown = [*islice(found, ROWS_SHOWN if limit is None else limit)]
     print_table(title, names, [[_cell(name, row[name]) for name in names] for row in shown])
     if limit is None and next(found, None) is not None:

@@ -33,10 +33,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     shown = [list(row) for row in rows]
     names = [column.replace("_", " ") for column in columns]
     console = Console(markup=False, highlight=False)
-    table = _table(title, names, shown)
+    table = _table(names, shown)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _width(table)
-    if _width(_table(title, names, [[_folded(value) for value in row] for row in shown])) <= console.width:
+    if _width(_table(names, [[_folded(value) for value in row] for row in shown])) <= console.width:
+        console.print(title, style="table.title", soft_wrap=True)
         console.print(table)
     else:
         _print_fields(title, names, shown)
@@ -52,8 +53,8 @@ def _folded(value: object) -> object:
     return value if isinstance(value, int | float) else str(value or "")[:_TEXT_WIDTH_MIN]
 
 
-def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for place, name in enumerate(names):
         numeric = all(isinstance(row[place], int | float) and not isinstance(row[place], bool) for row in rows)
         width = max(map(len, name.split()))

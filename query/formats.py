@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from query.engine import QueryError, Rows
 
-__all__ = ["Format", "json_lines", "to_json", "write"]
+__all__ = ["Format", "json_lines", "objects", "to_json", "write"]
 
 
 class Format(StrEnum):
@@ -62,7 +62,7 @@ def json_lines(rows: Rows) -> Iterator[bytes]:
     _check_names(rows.schema)
     decimals = [field.name for field in rows.schema if pa.types.is_decimal(field.type)]
     for batch in rows.batches:
-        for row in _objects(batch):
+        for row in objects(batch):
             # Python writes a small one, and zero, with an exponent.
             row |= {name: f"{row[name]:f}" for name in decimals if row[name] is not None}
             yield to_json(row)
@@ -75,11 +75,16 @@ def _check_names(schema: pa.Schema) -> None:
         raise QueryError(f"two columns have the name {doubled[0]!r}; give one another name (AS)")
 
 
-def _objects(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+def objects(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Give each row as an object.
+
+    Raises:
+        QueryError: Python, and JSON with it, has no form for a value, such as an infinite time.
+    """
     try:
         return batch.to_pylist()
     except (ArithmeticError, ValueError) as error:
-        raise QueryError(f"json has no form for a value: {error}; cast it") from error
+        raise QueryError(f"there is no form for a value: {error}; cast it") from error
 
 
 def _write_json(rows: Rows, stream: BinaryIO) -> int:

@@ -52,7 +52,7 @@ def _tree(engine: Engine, sql: str) -> dict[str, Any]:
         tree: dict[str, Any] = msgspec.json.decode(row["tree"])
     except msgspec.DecodeError:
         # DuckDB writes a number such as 1e400 as an infinity, which JSON has not.
-        raise QueryError("SQL: a number in it is beyond what a double can hold") from None
+        raise QueryError("SQL: a number is too large; an infinite one is 'inf'::DOUBLE") from None
     if tree["error"]:
         if tree["error_type"] == "not implemented":
             raise QueryError("only SELECT is taken here: nothing is written, opened, installed or set")
@@ -132,6 +132,8 @@ def _check(node: dict[str, Any], scope: _Scope) -> None:
             f"{node['function']['function_name']}() is refused: a query reads the tables alone, "
             "no files, settings or catalogs"
         )
+    if node.get("type") == "SHOW_REF" and node["query"] is None:
+        raise QueryError(f"what it would show is not here; there are the tables {', '.join(sorted(TABLES))}")
     name = str(node.get("function_name", "")).lower()
     if name in _REFUSED or name.startswith(_REFUSED_BEGINS):
         raise QueryError(f"{name}() is refused: it tells of the process, not of the tables")

@@ -50,6 +50,7 @@ def test_tables_for_people(filled: Settings, k2: K2) -> None:
     assert "the first 100 rows are shown, and there are more" in shown.stderr
     assert all(len(line) <= 110 for line in shown.stdout.splitlines())
     assert k2("trades", "--limit", "120", columns=110).stdout.count("BTCUSDT") == 120
+    assert "1234567" in k2("sql", "SELECT 1234567 AS snapshot_id", columns=110).stdout
     latest = k2("latest", columns=110)
     assert "日本[red]" in latest.stdout
     assert "more" not in latest.stderr
@@ -82,6 +83,7 @@ def test_a_file(filled: Settings, k2: K2, tmp_path: Path, suffix: str) -> None:
         (["sql", "COPY trades TO 'x'"], "only SELECT is taken here"),
         (["sql", "SELECT * FROM read_csv('/etc/passwd')"], "read_csv() is refused"),
         (["sql", "SELECT 1", "--as-of", "never"], "as_of: 'never' is no time"),
+        (["sql", "SELECT 'infinity'::TIMESTAMP AS t"], "there is no form for a value"),
     ],
 )
 def test_wrong_usage(filled: Settings, k2: K2, arguments: list[str], why: str) -> None:

@@ -47,6 +47,15 @@ def test_a_narrow_terminal_gets_a_field_a_line(
     ]
 
 
+def test_a_title_is_one_line_however_narrow_its_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table of one short column does not fold it."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    print_table("Answer", ("n",), [(1,)])
+    assert capsys.readouterr().out.splitlines()[0] == "Answer"
+
+
 def test_a_file_has_no_width(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no terminal looks on, a row is one line."""
     monkeypatch.delenv("COLUMNS", raising=False)
