@@ -126,14 +126,14 @@ def _check(node: dict[str, Any], scope: _Scope) -> None:
             name = ".".join([*place, node["table_name"]])
             raise QueryError(f"there is no table {name!r} here; there are {', '.join(sorted(TABLES))}")
     if node.get("type") == "SHOW_REF" and node.get("query") is None:
-        raise QueryError("SHOW is refused: it tells of the process; DESCRIBE tells of a table")
+        raise QueryError(
+            f"SHOW is refused; there are the tables {', '.join(sorted(TABLES))}, and DESCRIBE tells of one"
+        )
     if node.get("type") == "TABLE_FUNCTION" and node["function"]["function_name"].lower() not in _TABLE_FUNCTIONS:
         raise QueryError(
             f"{node['function']['function_name']}() is refused: a query reads the tables alone, "
             "no files, settings or catalogs"
         )
-    if node.get("type") == "SHOW_REF" and node["query"] is None:
-        raise QueryError(f"what it would show is not here; there are the tables {', '.join(sorted(TABLES))}")
     name = str(node.get("function_name", "")).lower()
     if name in _REFUSED or name.startswith(_REFUSED_BEGINS):
         raise QueryError(f"{name}() is refused: it tells of the process, not of the tables")

@@ -84,7 +84,13 @@ def _memory(text: str) -> str:
 
 
 def _keys(text: object) -> object:
-    return tuple(key.strip() for key in text.split(",") if key.strip()) if isinstance(text, str) else text
+    if not isinstance(text, str):
+        return text
+    keys = tuple(key.strip() for key in text.split(",") if key.strip())
+    if not keys:
+        # Who sets it means to have one: no server is to be open because a secret was not filled in.
+        raise ValueError("holds no key; leave it unset for none")
+    return keys
 
 
 def _not_blank(text: str) -> str:
