@@ -18,7 +18,7 @@ COUNTS: Final = (1, 2, 3)
 """Workers of the lives that are killed; the one that comes to its end has one again."""
 AGE_SECONDS_MAX: Final = 2.5
 """Two epochs and a half, counted from the first commit."""
-PEER_SECONDS_MAX: Final = 30
+PEER_SECONDS_MAX: Final = 100
 
 
 @dataclass(frozen=True)
