@@ -37,6 +37,7 @@ __all__ = [
     "ask",
     "sentence_of",
     "time_in",
+    "whole",
 ]
 
 NAME_BYTES_MAX: Final = 1_024
@@ -94,12 +95,13 @@ def as_of_in(text: str) -> "AsOf":
         raise QueryError(f"as_of: {error}") from error
 
 
+def whole(value: object) -> object:
+    """Take 5.0 for 5, as JSON has one kind of number; give all else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _as_of(value: object) -> int | datetime:
-    if isinstance(value, str) and _SNAPSHOT.fullmatch(value):
-        value = int(value)
-    # JSON has one kind of number.
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    value = int(value) if isinstance(value, str) and _SNAPSHOT.fullmatch(value) else whole(value)
     if isinstance(value, int) and not isinstance(value, bool):
         if not 0 < value < 2**63:
             raise ValueError(f"{value} is no snapshot id")

@@ -117,7 +117,7 @@ _BAR: Final = 'time_bucket(to_microseconds($interval), "timestamp")'
 _BY_SYMBOL: Final = "GROUP BY exchange, symbol ORDER BY exchange, symbol"
 _BY_BAR: Final = "GROUP BY exchange, symbol, start ORDER BY exchange, symbol, start"
 # DuckDB makes a double of a decimal(38, 18) by two divisions of 128 bits, a microsecond a value; its average of a list
-# makes the same double without any, in a twentieth of that.
+# makes one without any, in a twentieth of that, at most one last place from it: the nearest double almost always.
 _PRICE: Final = "list_avg([price])"
 _QUANTITY: Final = "list_avg([quantity])"
 _MEAN: Final = f"sum({_PRICE} * {_QUANTITY}) / nullif(sum({_QUANTITY}), 0)"

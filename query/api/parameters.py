@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from query import completeness as complete
-from query.asked import AsOfGiven, BarsAsked, Name, PricesAsked, RowsAsked, Time
+from query.asked import AsOfGiven, BarsAsked, Name, PricesAsked, RowsAsked, Time, whole
 from query.gaps import Which
 
 __all__ = [
@@ -25,11 +25,6 @@ LIMIT: Final = 10_000
 LIMIT_MAX: Final = 1_000_000
 
 Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX, description="So many rows at the most.")]
-
-
-def _whole(value: object) -> object:
-    """Take 5.0 for 5: JSON has one kind of number."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Rows(RowsAsked):
@@ -91,4 +86,4 @@ class SqlAsked(_Fields):
         examples=["SELECT symbol, max(price) AS highest FROM trades GROUP BY symbol"],
     )
     as_of: AsOfGiven | None = Field(None, description="The tables as of then.")
-    limit: Annotated[Limit, BeforeValidator(_whole)] = Field(LIMIT, strict=True)
+    limit: Annotated[Limit, BeforeValidator(whole)] = Field(LIMIT, strict=True)
