@@ -13,7 +13,7 @@ from pyiceberg.table.snapshots import ancestors_of
 from query.asked import AsOf
 from query.engine import Engine
 from query.filters import equal
-from query.pool import Engines, open_engine
+from query.pool import Engines, begun_anew, open_engine
 from query.snapshots import NoSnapshotError
 from query.tables import check_columns, existing_table, looked_up
 from runtime.settings import Settings
@@ -60,6 +60,7 @@ class Audit:
     """The counts and offsets of all commits are those of the table's progress: none is missing, none is told twice."""
 
 
+@begun_anew
 def audit(
     settings: Settings,
     start: datetime | None = None,

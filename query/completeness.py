@@ -28,7 +28,7 @@ from query.audit import moment_of
 from query.engine import Engine
 from query.filters import equal
 from query.floors import BELOW_FLOORS, show_floors, table_of
-from query.pool import Engines, open_engine
+from query.pool import Engines, begun_anew, open_engine
 from query.tables import check_columns, existing_table
 from runtime.settings import Settings
 from trades.history import SeenSession
@@ -82,6 +82,7 @@ class Hour:
     missing: int
 
 
+@begun_anew
 def by_day(settings: Settings, asked: Asked | None = None, *, pool: Engines | None = None) -> list[Day]:
     """Give completeness by exchange, symbol and day; a day on which nothing was to be expected has no row.
 
@@ -105,6 +106,7 @@ def by_day(settings: Settings, asked: Asked | None = None, *, pool: Engines | No
     ]
 
 
+@begun_anew
 def by_hour(settings: Settings, asked: Asked, *, pool: Engines | None = None) -> list[Hour]:
     """Give the same by exchange, symbol and hour.
 
@@ -126,6 +128,7 @@ def by_hour(settings: Settings, asked: Asked, *, pool: Engines | None = None) ->
     ]
 
 
+@begun_anew
 def is_stored(settings: Settings, exchange: str | None = None, symbol: str | None = None) -> bool:
     """Tell whether there is any trade of an exchange or symbol in the table."""
     with _trades(settings, Asked(exchange=exchange, symbol=symbol)) as (engine, _):

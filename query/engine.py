@@ -1,7 +1,7 @@
 """One connection to DuckDB in memory, on which tables are shown under names, and queries are bounded."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
@@ -14,7 +14,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import DataScan, Table
 
 from query.manifests import Manifests
-from query.planning import planned_files
+from query.planning import added_files, planned_files
 from trades.errors import K2Error, TableError
 
 __all__ = [
@@ -119,10 +119,15 @@ class Engine:
             files = planned_files(self._manifests, table, scan)
         self._show_files(name, table, files, scan)
 
-    def show_files(self, name: str, table: Table, files: list[str]) -> None:
-        """Show the rows of some data files of an Iceberg table under a name; none where PyArrow cannot read them."""
-        can_read = isinstance(table.io, PyArrowFileIO)
-        self._show_files(name, table, files if can_read else [], table.scan())
+    def show_added(self, name: str, table: Table, snapshot_ids: Collection[int]) -> None:
+        """Show the rows that some snapshots brought into an Iceberg table; none where PyArrow cannot read their files.
+
+        Raises:
+            TableError: the table was altered since it was made.
+        """
+        with _faults_planned():
+            files = added_files(table, snapshot_ids) if isinstance(table.io, PyArrowFileIO) else []
+        self._show_files(name, table, files, table.scan())
 
     def _show_files(self, name: str, table: Table, files: list[str], scan: DataScan) -> None:
         _check_unaltered(table)

@@ -15,7 +15,7 @@ from query.audit import moment_of
 from query.engine import Engine
 from query.filters import equal
 from query.floors import BELOW_FLOORS, show_floors
-from query.pool import Engines, open_engine
+from query.pool import Engines, begun_anew, open_engine
 from query.tables import check_columns, existing_table
 from runtime.settings import Settings
 from trades.gap_pieces import Piece, Told, pieces, still_open
@@ -59,6 +59,7 @@ class Gap:
     """Until it was filled, or else until the time that was asked for."""
 
 
+@begun_anew
 def gaps(
     settings: Settings,
     exchange: str | None = None,
@@ -98,6 +99,7 @@ def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
     return {key: found for key, found in ranges if found}
 
 
+@begun_anew
 def is_known(
     settings: Settings, exchange: str | None = None, symbol: str | None = None, as_of: AsOf | None = None
 ) -> bool:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from query.asked import AsOf
 from query.engine import Engine, QueryError, Rows
-from query.pool import Engines, Pool, first_line
+from query.pool import READS_MAX, Engines, Pool, first_line
 from query.questions import COLUMNS, Question
 from query.sandbox import tables_asked
 from query.tables import check_columns, existing_table
@@ -30,8 +30,6 @@ __all__ = ["Market", "open_market"]
 
 SQL_BATCH_ROWS: Final = 8_192
 """Of a statement that is not ours rows may be of any width, and so many of them are in memory at a time."""
-READS_MAX: Final = 3
-"""How often a query is begun anew where files that it was to read are gone: a compaction replaced them."""
 _NOT_THE_STATEMENTS: Final = (
     duckdb.FatalException,
     duckdb.IOException,

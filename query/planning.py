@@ -3,7 +3,7 @@
 It leaves out the files that PyIceberg's own planning leaves out, for all files at once rather than one after the other.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import reduce
 from typing import Any, Final
 
@@ -24,13 +24,14 @@ from pyiceberg.expressions import (
     Or,
 )
 from pyiceberg.expressions.visitors import bind, inclusive_projection, rewrite_not
+from pyiceberg.manifest import ManifestEntryStatus
 from pyiceberg.schema import Schema
 from pyiceberg.table import DataScan, Table
 
 from query.manifests import Column, Manifests, SpecFiles, lower, nulls_only, partition, upper
 from trades.errors import TableError
 
-__all__ = ["planned_files"]
+__all__ = ["added_files", "planned_files"]
 
 Mask = NDArray[np.bool_]
 Test = Callable[[Any, Any, Any], list[Any]]
@@ -61,6 +62,19 @@ def planned_files(manifests: Manifests, table: Table, scan: DataScan) -> list[st
     if not all(pc.all(_known(files, "is_data"), min_count=0).as_py() for files in specs):
         return _planned_by_pyiceberg(table, scan)
     return [path for files in specs for path in _paths(files, table, scan)]
+
+
+def added_files(table: Table, snapshot_ids: Collection[int]) -> list[str]:
+    """Give the locations of the files that came into a table with some of the snapshots that it keeps."""
+    return [
+        entry.data_file.file_path
+        for snapshot in table.metadata.snapshots
+        if snapshot.snapshot_id in snapshot_ids
+        for manifest in snapshot.manifests(table.io)
+        if manifest.added_snapshot_id == snapshot.snapshot_id
+        for entry in manifest.fetch_manifest_entry(table.io)
+        if entry.status == ManifestEntryStatus.ADDED and entry.snapshot_id == snapshot.snapshot_id
+    ]
 
 
 def _planned_by_pyiceberg(table: Table, scan: DataScan) -> list[str]:

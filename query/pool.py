@@ -3,10 +3,11 @@
 import queue
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import wraps
 from types import TracebackType
-from typing import Final, Protocol, Self, TypeVar
+from typing import Final, ParamSpec, Protocol, Self, TypeVar
 
 import duckdb
 from pyiceberg.io.pyarrow import PyArrowFileIO
@@ -18,16 +19,34 @@ from query.manifests import Manifests
 from runtime.settings import Settings
 from trades.errors import K2Error, SettingsError, UnreachableError
 
-__all__ = ["Caller", "Engines", "Pool", "QueryBusyError", "first_line", "open_engine"]
+__all__ = [
+    "READS_MAX",
+    "Caller",
+    "Engines",
+    "FilesGoneError",
+    "Pool",
+    "QueryBusyError",
+    "begun_anew",
+    "first_line",
+    "open_engine",
+]
 
 TABLES: Final = ("trades", "sequence_events", "commits")
+READS_MAX: Final = 3
+"""How often a query is begun anew where files that it was to read are gone: a compaction replaced them."""
 Item = TypeVar("Item")
+Given = ParamSpec("Given")
+Report = TypeVar("Report")
 
 
 class QueryBusyError(K2Error, TimeoutError):
     """All connections are taken, and were for as long as one may wait."""
 
     exit_code = 3
+
+
+class FilesGoneError(UnreachableError):
+    """A file of a table cannot be read: its store does not answer, or a compaction or an expiry took it away."""
 
 
 class Engines(Protocol):
@@ -255,6 +274,19 @@ def open_engine(settings: Settings, pool: Engines | None = None) -> Iterator[Eng
         yield engine
 
 
+def begun_anew(report: Callable[Given, Report]) -> Callable[Given, Report]:
+    """Have a report, which looks its tables up itself, begin again where a file was gone when it was to be read."""
+
+    @wraps(report)
+    def reporting(*given: Given.args, **named: Given.kwargs) -> Report:
+        for _ in range(READS_MAX - 1):
+            with suppress(FilesGoneError):
+                return report(*given, **named)
+        return report(*given, **named)
+
+    return reporting
+
+
 @contextmanager
 def _faults_named(limits: Limits) -> Iterator[None]:
     try:
@@ -264,7 +296,7 @@ def _faults_named(limits: Limits) -> Iterator[None]:
             f"the query needs more memory than K2_QUERY_MEMORY_LIMIT={limits.memory} gives it; raise it"
         ) from error
     except duckdb.IOException as error:
-        raise UnreachableError(f"a file of the table cannot be read: {first_line(error)}") from error
+        raise FilesGoneError(f"a file of the table cannot be read: {first_line(error)}") from error
     except duckdb.OutOfRangeException as error:
         raise QueryError(f"a number of the result is beyond what its type can hold: {first_line(error)}") from error
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pyiceberg.manifest import ManifestEntryStatus
 from pyiceberg.table import Table
 
 from query.audit import noted_commits
-from query.pool import Engines, open_engine
+from query.pool import Engines, begun_anew, open_engine
 from query.tables import existing_table
 from runtime.settings import Settings
 from trades.progress import Progress, TopicPartition
@@ -48,6 +47,7 @@ class PartitionState:
     """Since `kafka_timestamp`."""
 
 
+@begun_anew
 def progress(settings: Settings, *, pool: Engines | None = None) -> list[PartitionState]:
     """Give the state of each topic partition of which something is in, sorted.
 
@@ -86,11 +86,8 @@ def _newest(
     """Give the newest times of each partition among the rows that some commits added."""
     kept = [one for one in table.metadata.snapshots if one.snapshot_id in snapshot_ids]
     kept.sort(key=lambda one: one.timestamp_ms)
-    files = [path for one in kept[-COMMITS_READ_MAX:] for path in _added_files(table, one.snapshot_id)]
-    if not files:
-        return {}
     with open_engine(settings, pool) as engine:
-        engine.show_files("added", table, files)
+        engine.show_added("added", table, {one.snapshot_id for one in kept[-COMMITS_READ_MAX:]})
         return {TopicPartition(row["topic"], row["partition"]): row for row in engine.query(_NEWEST)}
 
 
@@ -98,18 +95,6 @@ _NEWEST: Final = """
     SELECT topic, partition, max(kafka_timestamp) AS kafka_timestamp, max("timestamp") AS "timestamp"
     FROM added GROUP BY topic, partition
 """
-
-
-def _added_files(table: Table, snapshot_id: int) -> list[str]:
-    snapshot = table.metadata.snapshot_by_id(snapshot_id)
-    assert snapshot is not None, "it is one of the table's"
-    return [
-        entry.data_file.file_path
-        for manifest in snapshot.manifests(table.io)
-        if manifest.added_snapshot_id == snapshot_id
-        for entry in manifest.fetch_manifest_entry(table.io)
-        if entry.status == ManifestEntryStatus.ADDED and entry.snapshot_id == snapshot_id
-    ]
 
 
 def _state(

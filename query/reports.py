@@ -10,7 +10,7 @@ import pyarrow as pa
 import structlog
 
 from query.engine import Engine
-from query.pool import Engines, open_engine
+from query.pool import Engines, begun_anew, open_engine
 from query.tables import check_columns, existing_table
 from runtime.dead_letter_files import Line, committed_lines, read_coordinates
 from runtime.settings import Settings
@@ -52,6 +52,7 @@ class Reconciliation:
     says, and no (offset, index) is there twice, be it as row or as dead letter."""
 
 
+@begun_anew
 def summary(settings: Settings) -> list[ExchangeSummary]:
     """Count the stored trades of each exchange.
 
@@ -71,6 +72,7 @@ _SUMMARY: Final = """
 """
 
 
+@begun_anew
 def reconcile(settings: Settings, *, pool: Engines | None = None) -> list[Reconciliation]:
     """Hold what was counted against the table's progress, for each topic partition that either knows.
 

@@ -10,7 +10,9 @@ from pyiceberg.table import Table
 
 from connectors.iceberg.catalog import open_catalog
 from connectors.iceberg.tables import TableName, open_table
-from query.market import Market, open_market
+from query.completeness import by_day
+from query.market import Market
+from query.pool import Pool
 from query.questions import symbols, trades
 from tests.connectors.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
 
@@ -48,12 +50,15 @@ def compact(table: Table) -> None:
         Path(file.removeprefix("file://")).unlink()
 
 
-def is_whole(market: Market, way: int) -> bool:
-    """Look at the table, in one of three ways."""
+def is_whole(pool: Pool, way: int) -> bool:
+    """Look at the table, in one of four ways."""
+    market = Market(pool)
     if way == 0:
         return all(row["trades"] % ROWS == 0 for row in market.table(symbols()).to_pylist())
     if way == 1:
         return market.table(trades()).num_rows % ROWS == 0
+    if way == 2:
+        return sum(day.stored for day in by_day(pool.settings, pool=pool)) % ROWS == 0
     with market.sql(f'SELECT count(*) AS n FROM trades GROUP BY "offset" // {ROWS} HAVING n <> {ROWS}') as rows:
         return not list(rows.batches)
 
@@ -73,6 +78,6 @@ def test_each_query_sees_whole_commits_and_no_file_that_is_gone(tmp_path: Path) 
             compact(table)
 
     commit()
-    with open_market(settings) as market, repeated(commit), ThreadPoolExecutor(4) as clients:
-        assert all(clients.map(lambda number: is_whole(market, number % 3), range(QUERIES)))
+    with Pool(settings) as pool, repeated(commit), ThreadPoolExecutor(4) as clients:
+        assert all(clients.map(lambda number: is_whole(pool, number % 4), range(QUERIES)))
     assert next(numbers) > 10

@@ -74,9 +74,9 @@ def test_what_is_not_known_is_null(settings: Settings) -> None:
 def test_few_files_are_read(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many partitions were moved by commits of their own, the files of the newest are read alone."""
     shown: list[int] = []
-    show = Engine.show_files
+    show = Engine.show_added
     monkeypatch.setattr(module, "COMMITS_READ_MAX", 2)
-    monkeypatch.setattr(Engine, "show_files", lambda *given: (shown.append(len(given[3])), show(*given))[1])
+    monkeypatch.setattr(Engine, "show_added", lambda *given: (shown.append(len(given[3])), show(*given))[1])
     table = made(settings, TableName.TRADES)
     for partition in range(4):
         commit(table, [at(partition, 0, partition)], {partition: stored(1, 1)})

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,25 @@ from pyiceberg.types import NestedField, StringType
 from connectors.iceberg.tables import TableName
 from query.audit import audit
 from query.completeness import by_day
+from query.engine import Engine
 from query.gaps import gaps
+from query.pool import FilesGoneError
 from query.reports import Reconciliation, reconcile, summary
 from query.tables import NoTableError
 from runtime.catalog import open_catalog
 from runtime.settings import Settings
-from tests.query.tables import EPOCH, append, letter, made, progress, set_progress, trade, write_letters
+from tests.query.tables import (
+    EPOCH,
+    append,
+    event,
+    letter,
+    made,
+    missing_now,
+    progress,
+    set_progress,
+    trade,
+    write_letters,
+)
 from trades.errors import TableError
 from trades.progress import PartitionProgress, Progress, TopicPartition
 
@@ -55,6 +69,43 @@ def test_summary(settings: Settings) -> None:
     second = timedelta(seconds=1)
     assert astuple(binance) == ("binance", 2, 2, EPOCH + second, EPOCH + 3 * second, 10.0)
     assert (kraken.exchange, kraken.trades, kraken.volume) == ("kraken", 1, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("report", "name"),
+    [
+        *((report, TableName.TRADES) for report in (reconcile, summary, by_day)),
+        (missing_now, TableName.SEQUENCE_EVENTS),
+    ],
+)
+def test_files_that_go_meanwhile_are_planned_anew(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, report: Callable[[Settings], list[Any]], name: TableName
+) -> None:
+    """A compaction between planning and reading is no error: the report is of the table that came of it."""
+    append(made(settings, TableName.TRADES), [trade(1), trade(3)])
+    append(made(settings, TableName.SEQUENCE_EVENTS), [event("gap_opened", 2, 2)])
+    table, expected = made(settings, name), report(settings)
+    planned = [Path(task.file.file_path.removeprefix("file://")) for task in table.scan().plan_files()]
+    show, todo = Engine.show, [lambda: table.overwrite(table.scan().to_arrow()), *(file.unlink for file in planned)]
+
+    def shown(*given: Any, **named: Any) -> None:
+        show(*given, **named)
+        while todo:
+            todo.pop(0)()
+
+    monkeypatch.setattr(Engine, "show", shown)
+    assert report(settings) == expected != []
+    assert not todo
+
+
+def test_a_file_that_stays_away_is_named(settings: Settings) -> None:
+    """Where a table's file is gone for good, a report says so rather than going on without it."""
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(1)])
+    (file,) = (task.file.file_path for task in table.scan().plan_files())
+    Path(file.removeprefix("file://")).unlink()
+    with pytest.raises(FilesGoneError, match="a file of the table cannot be read"):
+        by_day(settings)
 
 
 STORED = [trade(0), trade(1), trade(3), trade(5, index=0), trade(5, index=1)]
