@@ -2,23 +2,24 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO, Final
 
 import typer
 
 from cli.arguments import given_path
 from cli.rows import Name, print_table, spell_count
 from query.engine import Rows
-from query.formats import Format, objects, write
+from query.formats import Format, objects, write, write_records
 from trades.errors import SettingsError
 
-__all__ = ["ROWS_SHOWN", "Output", "say_rows", "shown_limit"]
+__all__ = ["ROWS_SHOWN", "Output", "check_output", "save_records", "say_rows", "shown_limit"]
 
 Output = Annotated[
     Path | None,
@@ -38,9 +39,23 @@ def shown_limit(limit: int | None, output: Path | None, *, as_json: bool) -> int
     Raises:
         SettingsError: the name of the file says no format.
     """
+    check_output(output)
+    return limit if limit is not None or as_json or output is not None else ROWS_SHOWN + 1
+
+
+def check_output(output: Path | None) -> None:
+    """Refuse a file before anything is asked for it.
+
+    Raises:
+        SettingsError: its name says no format.
+    """
     if output is not None:
         _format(output)
-    return limit if limit is not None or as_json or output is not None else ROWS_SHOWN + 1
+
+
+def save_records(kind: type[Any], found: Sequence[Any], output: Path) -> None:
+    """Write a report's rows, each an instance of a data class, to a file, which is there whole or not at all."""
+    _save(output, partial(write_records, kind, found))
 
 
 def say_rows(
@@ -54,13 +69,17 @@ def say_rows(
 ) -> None:
     """Print rows, or write them to a file, which is there whole or not at all; `columns` are those shown to people."""
     if output is not None:
-        with _whole_file(output) as stream:
-            count = write(rows, _format(output), stream)
-        typer.echo(f"{spell_count(count, 'row')} in {output}", err=True)
+        _save(output, partial(write, rows))
     elif as_json:
         write(rows, Format.JSON, typer.get_binary_stream("stdout"))
     else:
         _show(title, rows, limit, columns or rows.schema.names)
+
+
+def _save(output: Path, put: Callable[[Format, BinaryIO], int]) -> None:
+    with _whole_file(output) as stream:
+        count = put(_format(output), stream)
+    typer.echo(f"{spell_count(count, 'row')} in {output}", err=True)
 
 
 def _show(title: str, rows: Rows, limit: int | None, names: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from cli.answers import Output, check_output, save_records
 from cli.arguments import given_as_of, given_span, given_text
 from cli.console import Json, say_json
 from cli.heat import print_heat
@@ -28,6 +29,7 @@ def completeness(
     end: Annotated[str | None, typer.Option(help="Venue times before this.")] = None,
     as_of: Annotated[str | None, typer.Option(help="What was in the table then: a time, or a commit's id.")] = None,
     heat: Annotated[bool, typer.Option("--heat", help="Show a strip by symbol and hour.")] = False,
+    output: Output = None,
     as_json: Json = False,
 ) -> None:
     """Hold, of each symbol and day (UTC), the trades stored against those that the venue's numbers tell of.
@@ -35,12 +37,15 @@ def completeness(
     A missing number counts for the time between its stored neighbours; see docs/tables.md.
     """
     settings = read_settings()
+    check_output(output)
     first, until = given_span(start, end)
     then = None if as_of is None else given_as_of(as_of)
     asked = Asked(exchange=exchange, symbol=symbol, start=first, end=until, as_of=then)
     days = by_day(settings, asked)
     rows: Sequence[Day | Hour] = by_hour(settings, _shown(asked, days)) if heat and days else days
-    if as_json:
+    if output is not None:
+        save_records(Hour if heat else Day, rows, output)
+    elif as_json:
         say_json(rows)
     elif heat:
         print_heat([row for row in rows if isinstance(row, Hour)])

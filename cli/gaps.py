@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
+from cli.answers import Output, check_output, save_records
 from cli.arguments import given_as_of, given_text
 from cli.console import Json, say_json
 from cli.rows import Name, print_table, spell_count, spell_seconds, spell_time
@@ -26,6 +27,7 @@ def gaps(
     ] = None,
     filled: Annotated[bool, typer.Option("--filled", help="Those that late trades filled, not those open.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Open and filled ones.")] = False,
+    output: Output = None,
     as_json: Json = False,
 ) -> None:
     """List each range of sequence numbers that is missing now, or was at a time, and how long each has been open.
@@ -35,10 +37,13 @@ def gaps(
     settings = read_settings()
     if filled and everything:
         raise SettingsError("--filled and --all: say one of the two")
+    check_output(output)
     which = Which.ALL if everything else Which.FILLED if filled else Which.OPEN
     asked = (exchange, symbol, None if as_of is None else given_as_of(as_of))
     rows = find_gaps(settings, *asked, which)
-    if as_json:
+    if output is not None:
+        save_records(Gap, rows, output)
+    elif as_json:
         say_json(rows)
     else:
         _show(rows, which)

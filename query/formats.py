@@ -1,10 +1,12 @@
 """Rows as bytes: JSON, CSV, Parquet and Arrow, each written as the rows come."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
+from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol, get_type_hints
 
 import msgspec
 import pyarrow as pa
@@ -14,7 +16,18 @@ import pyarrow.parquet as pq
 
 from query.engine import QueryError, Rows
 
-__all__ = ["Format", "json_lines", "objects", "to_json", "write"]
+__all__ = ["Format", "json_lines", "objects", "to_json", "write", "write_records"]
+
+_TYPES: Final[dict[type, pa.DataType]] = {
+    bool: pa.bool_(),
+    date: pa.date32(),
+    datetime: pa.timestamp("us", tz="UTC"),
+    float: pa.float64(),
+    int: pa.int64(),
+    str: pa.string(),
+    datetime | None: pa.timestamp("us", tz="UTC"),  # type: ignore[dict-item]
+    float | None: pa.float64(),  # type: ignore[dict-item]
+}
 
 
 class Format(StrEnum):
@@ -51,6 +64,27 @@ def write(rows: Rows, form: Format, stream: BinaryIO) -> int:
 def to_json(value: object) -> bytes:
     """Give a value as JSON: decimals as strings with all their digits, times as RFC 3339, bytes in base64."""
     return msgspec.json.encode(value, enc_hook=str)
+
+
+def write_records(kind: type[Any], found: Sequence[Any], form: Format, stream: BinaryIO) -> int:
+    """Write a report's rows, each an instance of a data class, as `write` does; give how many they are.
+
+    Raises:
+        QueryError: a number is beyond 64 bits, which JSON alone has.
+    """
+    if form is not Format.JSON:
+        return write(_rows(kind, found), form, stream)
+    stream.write(to_json(found))
+    return len(found)
+
+
+def _rows(kind: type[Any], found: Sequence[Any]) -> Rows:
+    schema = pa.schema({name: _TYPES[hint] for name, hint in get_type_hints(kind).items()})
+    try:
+        table = pa.Table.from_pylist([asdict(one) for one in found], schema)
+    except (OverflowError, pa.ArrowInvalid) as error:
+        raise QueryError("a number of the report is beyond 64 bits; ask for JSON, which has it") from error
+    return Rows(schema, iter(table.to_batches()))
 
 
 def json_lines(rows: Rows) -> Iterator[bytes]:

@@ -3,32 +3,18 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
-from datetime import date, datetime
-from typing import Annotated, Any, BinaryIO, Final, get_type_hints
+from typing import Annotated, Any, BinaryIO
 
-import pyarrow as pa
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 
 from query.api.answers import Answer, format_asked
 from query.api.desk import Desk
-from query.engine import QueryError, Rows
-from query.formats import Format, to_json, write
+from query.engine import Rows
+from query.formats import Format, to_json, write, write_records
 from query.pool import Caller
 
 __all__ = ["Ask", "AskForDocument", "AskForRows"]
-
-_TYPES: Final[dict[type, pa.DataType]] = {
-    bool: pa.bool_(),
-    date: pa.date32(),
-    datetime: pa.timestamp("us", tz="UTC"),
-    float: pa.float64(),
-    int: pa.int64(),
-    str: pa.string(),
-    datetime | None: pa.timestamp("us", tz="UTC"),  # type: ignore[dict-item]
-    float | None: pa.float64(),  # type: ignore[dict-item]
-}
 
 
 class Ask:
@@ -52,11 +38,7 @@ class Ask:
         """Answer with a report's rows, each an instance of a data class."""
 
         def run(caller: Caller, stream: BinaryIO) -> None:
-            found = report(caller)
-            if self._form is Format.JSON:
-                stream.write(to_json(found))
-            else:
-                write(_rows(kind, found), self._form, stream)
+            write_records(kind, report(caller), self._form, stream)
 
         return Answer(self._desk, run, self._form, _limited(limit))
 
@@ -71,15 +53,6 @@ class Ask:
 
 def _limited(limit: int | None) -> dict[str, str] | None:
     return None if limit is None else {"K2-Limit": str(limit)}
-
-
-def _rows(kind: type[Any], found: Sequence[Any]) -> Rows:
-    schema = pa.schema({name: _TYPES[hint] for name, hint in get_type_hints(kind).items()})
-    try:
-        table = pa.Table.from_pylist([asdict(one) for one in found], schema)
-    except (OverflowError, pa.ArrowInvalid) as error:
-        raise QueryError("a number of the report is beyond 64 bits; ask for JSON, which has it") from error
-    return Rows(schema, iter(table.to_batches()))
 
 
 def _ask(request: Request) -> Ask:

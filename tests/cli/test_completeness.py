@@ -3,8 +3,10 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from rich.cells import cell_len
 from typer.testing import Result
@@ -29,6 +31,19 @@ def stored(settings: Settings) -> None:
     """Lay out two symbols over two days."""
     rows = [row(1, 20), row(9, 28), row(10, 29), row(1, 22, symbol="ETHUSDT")]
     append(made(settings, TableName.TRADES), rows)
+
+
+@pytest.mark.parametrize(("arguments", "count"), [([], 3), (["--heat"], 11)], ids=["days", "hours"])
+def test_a_file(stored: None, k2: K2, tmp_path: Path, arguments: list[str], count: int) -> None:
+    """It has the rows that JSON has: days, or with the strip hours."""
+    path = tmp_path / "completeness.parquet"
+    result = k2("completeness", *arguments, "--output", str(path))
+    assert (result.exit_code, result.stdout) == (0, "")
+    rows, told = pq.read_table(path).to_pylist(), json.loads(k2("completeness", *arguments, "--json").stdout)
+    assert len(rows) == count
+    assert [(row["symbol"], row["expected"], row["stored"]) for row in rows] == [
+        (row["symbol"], row["expected"], row["stored"]) for row in told
+    ]
 
 
 def test_completeness(stored: None, k2: K2) -> None:

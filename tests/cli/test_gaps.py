@@ -3,8 +3,11 @@
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv, ipc
 from typer.testing import Result
 
 from connectors.iceberg.tables import TableName
@@ -41,6 +44,27 @@ def test_gaps(ledger: None, k2: K2) -> None:
     assert shown.exit_code == 0
     assert "kraken" in shown.stdout
     assert "5 missing in 3 ranges" in shown.stderr
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "arrow", "json"])
+def test_a_file(ledger: None, k2: K2, tmp_path: Path, suffix: str) -> None:
+    """It has the rows that are printed otherwise, and stdout nothing; a name without a format is refused."""
+    path = tmp_path / f"gaps.{suffix}"
+    result = k2("gaps", "--all", "--output", str(path))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"4 rows in {path}" in result.stderr
+    readers = {
+        "parquet": pq.read_table,
+        "csv": csv.read_csv,
+        "arrow": lambda file: ipc.open_stream(Path(file).read_bytes()).read_all(),
+    }
+    found = json.loads(path.read_text()) if suffix == "json" else readers[suffix](str(path)).to_pylist()
+    assert [(row["first_sequence"], row["missing"]) for row in found] == [
+        (row["first_sequence"], row["missing"]) for row in json.loads(k2("gaps", "--all", "--json").stdout)
+    ]
+    refused = k2("gaps", "--output", "gaps.txt")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--output gaps.txt: its name must end with one of" in refused.stderr
 
 
 def test_filled_gaps(ledger: None, k2: K2) -> None:
