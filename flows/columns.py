@@ -8,23 +8,40 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from trades.recent_kernel import contents
+from trades.content import ContentColumns, contents
+from trades.deduplication import short_contents
 from trades.trade import SIDES
 
-__all__ = ["contents_of", "pair_numbers"]
+__all__ = ["contents_of", "pair_numbers", "short_contents_of"]
 
 _SIDES: Final = pa.array(SIDES, pa.string())
 
 
-def contents_of(
-    prices: "pa.Array[Any]", quantities: "pa.Array[Any]", sides: "pa.Array[Any]", timestamps: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Give int64[n], of `trades.recent_kernel.content`: decimal(38, 18) twice, names of sides, microseconds."""
-    # A null is found as a null.
-    numbers = pc.index_in(sides.cast(pa.string()), _SIDES).to_numpy(zero_copy_only=False)
-    found = np.empty(len(timestamps), dtype=np.int64)
-    contents(_words(prices), _words(quantities), numbers.astype(np.int8), timestamps, found)
-    return found
+def short_contents_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Return int64[n], of `trades.deduplication.short_contents`, of rows with price, quantity and side."""
+    return short_contents(_words(batch["price"]), _words(batch["quantity"]), _side_numbers(batch["side"]))
+
+
+def contents_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Return int64[n], of `trades.content.contents`, of rows with sequence, trade_id, price, quantity and side.
+
+    The batch is whole, not a part of another.
+    """
+    _, offsets, text = batch["trade_id"].cast(pa.large_string()).buffers()
+    assert offsets is not None
+    bounds = np.frombuffer(memoryview(offsets), dtype=np.int64)[: len(batch) + 1]
+    sizes = np.where(batch["trade_id"].is_null().to_numpy(zero_copy_only=False), -1, np.diff(bounds))
+    return contents(
+        ContentColumns(
+            batch["sequence"].to_numpy(),
+            _words(batch["price"]),
+            _words(batch["quantity"]),
+            _side_numbers(batch["side"]),
+            np.frombuffer(memoryview(text or b""), dtype=np.uint8),
+            bounds[:-1],
+            sizes.astype(np.int32),
+        )
+    )
 
 
 def pair_numbers(
@@ -39,6 +56,12 @@ def pair_numbers(
         numbers[pair] = number_of(left_values[pair // len(right_values)], right_values[pair % len(right_values)])
     found: NDArray[np.int32] = numbers[pairs]
     return found
+
+
+def _side_numbers(sides: "pa.Array[Any]") -> NDArray[np.int8]:
+    # A null is found as a null.
+    numbers: NDArray[Any] = pc.index_in(sides.cast(pa.string()), _SIDES).to_numpy(zero_copy_only=False)
+    return numbers.astype(np.int8)
 
 
 def _words(decimals: "pa.Array[Any]") -> NDArray[np.uint64]:

@@ -2,27 +2,37 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, TypeVar
 
-import numpy as np
 import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
 
 from connectors.iceberg.filters import any_of, rows_from
 from connectors.iceberg.progress import progress_of
-from flows.columns import contents_of, pair_numbers
+from flows.contents import read_contents
 from flows.ids import TableIds
 from query.gaps import missing_ranges
 from query.pool import open_engine
 from runtime.catalog import find_table
 from runtime.settings import Settings
 from trades.groups import group_of
-from trades.history import NO_TRADES, Ledger, Positions, Reach, SeenIds, SeenSession, SeenTrades, SessionKey
+from trades.doubts import doubts_in
+from trades.history import (
+    Ledger,
+    NumberDoubt,
+    Positions,
+    Reach,
+    SeenIds,
+    SeenSession,
+    SessionKey,
+    StoredContents,
+    WantedContents,
+)
 from trades.off_book import joined, off_book_in
 from trades.progress import Progress, TopicPartition
-from trades.recent_kernel import RECENT
+from trades.sequence import CLOCK_TOLERANCE_US
 
 __all__ = ["TableHistory"]
 
@@ -49,8 +59,9 @@ class TableHistory:
         self._trades = find_table(settings, "trades")
         self._progress = Progress() if self._trades is None else progress_of(self._trades)
         self._sessions: Mapping[int, list[SeenSession]] | None = None
-        self._off_book = [] if self._trades is None else off_book_in(self._trades.metadata.properties)
-        self._recent: Mapping[int, SeenTrades] | None = None
+        properties = {} if self._trades is None else self._trades.metadata.properties
+        self._off_book = off_book_in(properties)
+        self._doubts = doubts_in(properties)
         self._ids = TableIds(self._trades, self._progress, written)
         self._ledger: Ledger | None = None
 
@@ -68,17 +79,27 @@ class TableHistory:
         """Give the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
         with self._lock:
             if self._sessions is None:
-                rows = map(_as_session, self._query_trades(_SESSIONS))
+                rows = map(_as_session, self._read_sessions())
                 skipped = (seen for seen in self._off_book if seen.offset >= self._floor.get(seen.where, 0))
                 self._sessions = _by_group(joined((*rows, *skipped)), lambda seen: seen.key[:2])
             return self._sessions.get(group, ())
 
-    def recent(self, group: int) -> SeenTrades:
-        """Give the newest trades likewise, by which others are known to be in conflict."""
+    def contents(self, wanted: Sequence[WantedContents], floor: int) -> StoredContents:
+        """Look up what the table stores under some numbers, now.
+
+        `floor` is the Kafka time, microseconds since the epoch, below which a trade is only wanted at any age.
+        """
         with self._lock:
-            if self._recent is None:
-                self._recent = self._read_recent()
-            return self._recent.get(group, NO_TRADES)
+            return read_contents(self._settings, wanted, floor, self._off_book)
+
+    def committed(self, group: int) -> Positions:
+        """Return the first offset of each topic partition that is not in the table for a group's rows."""
+        entries = self._progress.of(str(group % self._settings.writers))
+        return {where: entry.offset for where, entry in entries.items()}
+
+    def doubts(self, group: int) -> Iterable[NumberDoubt]:
+        """Return the conflicts of a group's symbols that are not settled by what is in the table."""
+        return [one for one in self._doubts if group_of(one.exchange, one.symbol) == group]
 
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
         """Give the ids in the table whose Kafka time can still matter to a window."""
@@ -91,26 +112,16 @@ class TableHistory:
                 self._ledger = self._read_ledger()
             return self._ledger
 
-    def _read_recent(self) -> Mapping[int, SeenTrades]:
-        rows = self._ahead(_RECENT, {"kept": RECENT})
-        trades = NO_TRADES if rows is None else _as_trades(rows)
-        groups = np.array([group_of(*name) for name in trades.names], dtype=np.int64)
-        return {group: trades.of(groups == group) for group in np.unique(groups).tolist()}
-
-    def _query_trades(self, sql: str) -> list[Row]:
-        rows = self._ahead(sql)
-        return [] if rows is None else rows.to_pylist()
-
-    def _ahead(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table | None:
-        """Query what of the table the states may not know; None where that is nothing."""
+    def _read_sessions(self) -> list[Row]:
+        """Query what of the table the states may not know."""
         if self._trades is None or not self._is_behind():
-            return None
+            return []
         with open_engine(self._settings) as engine:
             engine.show("trades", self._trades, where=_from(self._floor, self._progress))
             # Also as the job's own partitions: compacted files hold the rows of other writers beside ours.
             positions = {where: self._floor.get(where, 0) for where in self._progress.partitions()}
             engine.show_arrow("positions", _as_arrow(positions))
-            return engine.table(sql, parameters)
+            return engine.table(_SESSIONS, {"tolerance": CLOCK_TOLERANCE_US}).to_pylist()
 
     def _is_behind(self) -> bool:
         """Whether the table may hold rows that the states do not know."""
@@ -135,7 +146,9 @@ class TableHistory:
 # Where a session's numbers have no hole they are one range; only the others' rows are looked at one by one.
 _SESSIONS: Final = """
     WITH ahead AS (
-        SELECT exchange, symbol, session, sequence, epoch_us(timestamp) AS seen_at, topic, partition, "offset"
+        SELECT exchange, symbol, session, sequence, topic, partition, "offset",
+               CASE WHEN epoch_us(timestamp) > epoch_us(kafka_timestamp) + $tolerance THEN epoch_us(kafka_timestamp)
+                    ELSE epoch_us(timestamp) END AS seen_at
         FROM trades JOIN positions USING (topic, partition)
         WHERE session > 0 AND "offset" >= next_offset
     ), sums AS (
@@ -164,32 +177,6 @@ _SESSIONS: Final = """
     ORDER BY exchange, symbol, session
 """
 
-# The newest are those stored last: within a partition by offset, between partitions by the Kafka time reached there
-# (a producer that sends old trades again may give them falling times).
-_RECENT: Final = """
-    WITH newest AS (
-        SELECT exchange, symbol, session, sequence, price, quantity, side, epoch_us(timestamp) AS timestamp,
-               topic, partition, "offset", "index", kafka_timestamp
-        FROM trades JOIN positions USING (topic, partition)
-        WHERE session > 0 AND "offset" >= next_offset
-        QUALIFY row_number() OVER (
-            PARTITION BY exchange, symbol, topic, partition ORDER BY "offset" DESC, "index" DESC
-        ) <= $kept
-    ), reaching AS (
-        SELECT *, max(kafka_timestamp) OVER (
-                   PARTITION BY exchange, symbol, topic, partition ORDER BY "offset", "index"
-               ) AS reached
-        FROM newest
-    ), aged AS (
-        SELECT *, row_number() OVER (
-                   PARTITION BY exchange, symbol
-                   ORDER BY reached DESC NULLS LAST, topic, partition, "offset" DESC, "index" DESC
-               ) AS age
-        FROM reaching
-    )
-    SELECT * FROM aged WHERE age <= $kept ORDER BY age DESC
-"""
-
 _STARTED: Final = "SELECT DISTINCT exchange, symbol, session FROM sequence_events WHERE event = 'session_started'"
 
 
@@ -216,22 +203,6 @@ def _as_session(row: Row) -> SeenSession:
     where = TopicPartition(row["topic"], row["partition"])
     ranges = tuple(zip(row["lows"], row["highs"], strict=True))
     return SeenSession(_session_key(row), ranges, row["latest"], row["earliest"], where, row["offset"])
-
-
-def _as_trades(rows: pa.Table) -> SeenTrades:
-    names: dict[tuple[str, str], int] = {}
-    batches = rows.combine_chunks().to_batches()
-    if not batches:
-        return NO_TRADES
-    (batch,) = batches
-    numbers = pair_numbers(batch, "exchange", "symbol", lambda *name: names.setdefault(name, len(names)))
-    return SeenTrades(
-        list(names),
-        numbers.astype(np.int64),
-        batch["session"].to_numpy().astype(np.int64),
-        batch["sequence"].to_numpy(),
-        contents_of(batch["price"], batch["quantity"], batch["side"], batch["timestamp"].to_numpy()),
-    )
 
 
 def _by_group(seen: Iterable[Seen], name_of: Callable[[Seen], tuple[str, str]]) -> Mapping[int, list[Seen]]:

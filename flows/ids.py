@@ -25,7 +25,7 @@ from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import Table
 
 from connectors.iceberg.filters import any_of, rows_from
-from flows.columns import contents_of, pair_numbers
+from flows.columns import pair_numbers, short_contents_of
 from trades.errors import TableError, UnreachableError
 from trades.history import Positions, Reach, SeenIds
 from trades.identity import IDENTITIES
@@ -174,8 +174,7 @@ def read_ids(table: Table, spans: Mapping[TopicPartition, Span]) -> _SpooledIds:
             rows = np.empty(len(chosen), dtype=_ROW)
             rows["symbol"] = pair_numbers(taken, "exchange", "symbol", SYMBOLS.intern)
             rows["identity"][:, :2] = _identities(taken["trade_id"], rows["symbol"].astype(np.int32))
-            timestamps = taken["timestamp"].cast(pa.int64()).to_numpy()
-            rows["identity"][:, 2] = contents_of(taken["price"], taken["quantity"], taken["side"], timestamps)
+            rows["identity"][:, 2] = short_contents_of(taken)
             rows["time"], rows["source"] = times[chosen], source[chosen]
             spooled.add(rows)
     return spooled

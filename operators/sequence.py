@@ -15,13 +15,14 @@ from runtime.failpoints import failpoint
 from runtime.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
 from trades.batch import TradeSlice
 from trades.events import EventKind, SequenceEvent
-from trades.history import History
+from trades.history import NO_HISTORY, History
 from trades.ledger import owed_events
 from trades.monotonic import GroupDisorder
 from trades.tracker import GroupTracker, Tracked
 
 __all__ = ["SequencedStreams", "sequence"]
 
+MICROSECONDS: Final = 1_000_000
 MONOTONIC: Final = "monotonic"
 """Where a group's state holds what `monotonic` venues need."""
 
@@ -35,14 +36,17 @@ class SequencedStreams:
     events: Stream[list[SequenceEvent]]
 
 
-def sequence(step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int, history: History) -> SequencedStreams:
+def sequence(
+    step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int, window_seconds: int, history: History
+) -> SequencedStreams:
     """Track the numbers of every symbol of a key group, as its venue gives them.
 
     State is part of the recovery snapshot and moves with its key group when workers are added or taken away. Where
-    the table is ahead of it, or it is lost, what is in the table is taken as seen first: so a replay, in whatever
-    order, gives verdicts that fit the rows.
+    the table is ahead of it, or it is lost, what is in the table is taken over first, and the rows that a replay brings
+    again are not judged again: so it gives verdicts that fit the rows, in whatever order.
     """
-    tracked = op.stateful_batch(step_id, trades, partial(_SequenceLogic, gap_large_min, history))
+    window_us = window_seconds * MICROSECONDS
+    tracked = op.stateful_batch(step_id, trades, partial(_SequenceLogic, gap_large_min, window_us, history))
     return SequencedStreams(
         trades=op.map_value(f"{step_id}_trades", tracked, _piece),
         events=op.filter_map(f"{step_id}_events", tracked, _events),
@@ -51,10 +55,10 @@ def sequence(step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int, 
 
 class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
     @told
-    def __init__(self, gap_large_min: int, history: History, state: dict[str, Any] | None) -> None:
+    def __init__(self, gap_large_min: int, window_us: int, history: History, state: dict[str, Any] | None) -> None:
         self._gap_large_min = gap_large_min
         self._history: History | None = history
-        self._tracker = GroupTracker(state)
+        self._tracker = GroupTracker(state, window_us, None if history is NO_HISTORY else history.contents)
         self._disorder = GroupDisorder(None if state is None else state.get(MONOTONIC))
         self._open_gaps: dict[str, int] = {}
         self._tell_open_gaps()
@@ -85,7 +89,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         if history is None:
             return []
         seen = list(history.sessions(group))
-        self._tracker.absorb(seen, history.recent(group))
+        self._tracker.absorb(seen, history.committed(group), history.doubts(group))
         self._tell_open_gaps()
         return list(owed_events(seen, self._tracker, history.ledger())) if seen else []
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trades.decimals import as_words
+from trades.history import NumberDoubt
 from trades.progress import TopicPartition
 from trades.symbols import SYMBOLS
 from trades.trade import Trade
@@ -216,6 +217,8 @@ class TradeSlice:
     """uint8[m], of `trades.verdicts`."""
     sessions: NDArray[np.int32]
     """int32[m], the session of each trade; 0 where the trade has none."""
+    doubts: tuple[NumberDoubt, ...] = ()
+    """What the rows changed of their symbols' unsettled conflicts."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -235,7 +238,7 @@ class TradeSlice:
         numbers, codes = np.unique(small.batch.columns.symbols, return_inverse=True)
         names = [SYMBOLS.name(int(number)) for number in numbers]
         columns = replace(small.batch.columns, symbols=codes.astype(np.int32))
-        return _from_names, (small.batch.source, columns, names, self.group, self.verdicts, self.sessions)
+        return _from_names, (small.batch.source, columns, names, self.group, self.verdicts, self.sessions, self.doubts)
 
 
 def _from_names(
@@ -245,11 +248,12 @@ def _from_names(
     group: int,
     verdicts: NDArray[np.uint8],
     sessions: NDArray[np.int32],
+    doubts: tuple[NumberDoubt, ...],
 ) -> TradeSlice:
     numbers = np.array([SYMBOLS.intern(*name) for name in names], dtype=np.int32)
     columns = replace(columns, symbols=numbers[columns.symbols])
     rows = np.arange(len(columns), dtype=np.int32)
-    return TradeSlice(TradeBatch(source, columns), group, rows, verdicts, sessions)
+    return TradeSlice(TradeBatch(source, columns), group, rows, verdicts, sessions, doubts)
 
 
 def _cut(data: NDArray[np.uint8], start: int, size: int) -> bytes | None:

@@ -12,15 +12,16 @@ from trades.errors import StateError
 from trades.history import Positions, Reach, SeenIds
 from trades.identity import IDENTITIES
 from trades.progress import TopicPartition
-from trades.recent_kernel import contents
+from trades.content import ContentColumns, contents
 from trades.tracker import is_contiguous
 from trades.verdicts import STORED
 from trades.window import rules_for
 from trades.window_log import ClockState, IdLog
 
-__all__ = ["GroupDeduplicator"]
+__all__ = ["GroupDeduplicator", "short_contents"]
 
 FORMAT: Final = 2
+_SHORT: Final = 0xFFFF_FFFF
 TIME_MAX: Final = 2**61
 """Times beyond it, some 73,000 years on, count as it, so that sums stay within 64 bits."""
 
@@ -29,8 +30,8 @@ class GroupDeduplicator:
     """The ids stored of one key group's symbols, as far back as a duplicate can be told.
 
     A trade is a duplicate if one of the same exchange, symbol and id was stored under a Kafka
-    timestamp at most a window before or after its own; if only with other content (32 bits of it, as
-    `trades.recent_kernel` mixes them), it is a conflict. The three are compared by 128 bits of a hash under a
+    timestamp at most a window before or after its own; if only with other content (price, quantity and side: 32 bits
+    of their fingerprint), it is a conflict. The three are compared by 128 bits of a hash under a
     secret key. Kafka timestamps do not change on replay, so neither do verdicts. A row
     without one counts by its venue's time, which is in the table as well.
 
@@ -109,8 +110,7 @@ class GroupDeduplicator:
         symbols, times = columns.symbols[rows], _times(piece, rows)
         identities = np.empty((len(rows), 3), dtype=np.int64)
         identities[:, :2] = IDENTITIES.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
-        parts = columns.prices[rows], columns.quantities[rows], columns.sides[rows], columns.timestamps[rows]
-        contents(*parts, identities[:, 2])
+        identities[:, 2] = short_contents(columns.prices[rows], columns.quantities[rows], columns.sides[rows])
         verdicts = np.full(len(rows), STORED, dtype=np.uint8)
         own = self._logs.get(where)
         if own is None:
@@ -140,6 +140,20 @@ class GroupDeduplicator:
             TopicPartition(topic, part): IdLog(self._rules, ClockState(*clock))
             for topic, part, *clock in state["clocks"]
         }
+
+
+def short_contents(
+    prices: NDArray[np.uint64], quantities: NDArray[np.uint64], sides: NDArray[np.int8]
+) -> NDArray[np.int64]:
+    """Return int64[n]: 32 bits of the content of n trades, uint64[n, 2] twice and int8[n], without their ids.
+
+    They tell a conflict from a duplicate among trades of one id. So one conflict in four thousand million passes for a
+    duplicate; two ids never do.
+    """
+    count = len(sides)
+    none, text = np.zeros(count, dtype=np.int64), np.empty(0, dtype=np.uint8)
+    columns = ContentColumns(none, prices, quantities, sides, text, none, np.full(count, -1, dtype=np.int32))
+    return contents(columns) & _SHORT
 
 
 def _times(piece: TradeSlice, rows: NDArray[np.int32]) -> NDArray[np.int64]:

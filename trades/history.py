@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 from trades.progress import TopicPartition
 
 __all__ = [
+    "NO_CONTENTS",
     "NO_HISTORY",
-    "NO_TRADES",
     "History",
     "Ledger",
+    "NumberDoubt",
     "Positions",
     "Ranges",
     "Reach",
     "SeenIds",
     "SeenSession",
-    "SeenTrades",
     "SessionKey",
+    "StoredContents",
+    "WantedContents",
 ]
 
 Positions = Mapping[TopicPartition, int]
@@ -43,7 +45,7 @@ class SeenSession(NamedTuple):
     key: SessionKey
     ranges: Ranges
     latest: int
-    """The latest venue time among them, microseconds since the epoch, UTC."""
+    """The latest effective time among them (`trades.tracker_kernel.effective_time`), microseconds since the epoch."""
     earliest: int
     """The earliest, likewise."""
     where: TopicPartition
@@ -69,36 +71,47 @@ class SeenIds(NamedTuple):
     symbols: NDArray[np.int32]
     """int32[n], numbers of `trades.symbols.SYMBOLS`."""
     identities: NDArray[np.int64]
-    """int64[n, 3]: of `trades.identity.IDENTITIES`, and the content, of `trades.recent_kernel.content`."""
+    """int64[n, 3]: of `trades.identity.IDENTITIES`, and 32 bits of the content, of `trades.content.contents`."""
     times: NDArray[np.int64]
     """int64[n], the Kafka time of each (the venue's, where it has none), microseconds since the epoch."""
 
 
-class SeenTrades(NamedTuple):
-    """The newest trades in the table of some symbols, at most 256 each, the oldest first: n of them."""
+class WantedContents(NamedTuple):
+    """Of which numbers the contents are wanted: a range of one session, both ends inclusive."""
 
-    names: Sequence[tuple[str, str]]
-    """Exchange and symbol."""
-    symbols: NDArray[np.int64]
-    """int64[n], into `names`."""
-    sessions: NDArray[np.int64]
-    """int64[n]"""
+    key: SessionKey
+    first: int
+    last: int
+    since: int
+    """No trade of the range has an earlier venue time, microseconds since the epoch."""
+    is_any_age: bool
+    """Whether they are wanted however long ago they were stored."""
+
+
+class StoredContents(NamedTuple):
+    """What the table stores under wanted numbers: n trades, in any order."""
+
+    wanted: NDArray[np.int64]
+    """int64[n], into what was asked for."""
     sequences: NDArray[np.int64]
     """int64[n]"""
     contents: NDArray[np.int64]
-    """int64[n], of `trades.recent_kernel.content`."""
+    """int64[n], of `trades.content.contents`."""
+    kafka_times: NDArray[np.int64]
+    """int64[n], microseconds since the epoch; the venue's where the broker gave none."""
+    lowest: Mapping[SessionKey, int]
+    """The lowest number that is young enough, of each session asked for that has any."""
 
-    def of(self, names: NDArray[np.bool_]) -> "SeenTrades":
-        """Give the trades of the chosen `names`, bool[names]."""
-        chosen = names[self.symbols]
-        numbers = np.cumsum(names) - 1
-        return SeenTrades(
-            [name for name, is_chosen in zip(self.names, names, strict=True) if is_chosen],
-            numbers[self.symbols[chosen]],
-            self.sessions[chosen],
-            self.sequences[chosen],
-            self.contents[chosen],
-        )
+
+class NumberDoubt(NamedTuple):
+    """A symbol's newest conflict that is not settled (`trades.sequence.Doubt`), or that there is none now."""
+
+    exchange: str
+    symbol: str
+    sequence: int | None
+    """None where there is none."""
+    at: int = 0
+    """Its effective time, microseconds since the epoch."""
 
 
 class Ledger(NamedTuple):
@@ -123,8 +136,17 @@ class History(Protocol):
     def sessions(self, group: int) -> Iterable[SeenSession]:
         """Give the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
 
-    def recent(self, group: int) -> SeenTrades:
-        """Give the newest trades likewise, by which others are known to be in conflict."""
+    def contents(self, wanted: Sequence[WantedContents], floor: int) -> StoredContents:
+        """Look up what the table stores under some numbers, now.
+
+        `floor` is the Kafka time, microseconds since the epoch, below which a trade is only wanted at any age.
+        """
+
+    def committed(self, group: int) -> Positions:
+        """Return the first offset of each topic partition that is not in the table for a group's rows."""
+
+    def doubts(self, group: int) -> Iterable[NumberDoubt]:
+        """Return the conflicts of a group's symbols that are not settled by what is in the table."""
 
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
         """Give the ids in the table whose Kafka time can still matter to a window.
@@ -137,7 +159,7 @@ class History(Protocol):
 
 
 _NONE: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
-NO_TRADES: Final = SeenTrades((), _NONE, _NONE, _NONE, _NONE)
+NO_CONTENTS: Final = StoredContents(_NONE, _NONE, _NONE, _NONE, {})
 
 
 class _NoHistory:
@@ -152,8 +174,14 @@ class _NoHistory:
     def sessions(self, group: int) -> Iterable[SeenSession]:  # noqa: ARG002
         return ()
 
-    def recent(self, group: int) -> SeenTrades:  # noqa: ARG002
-        return NO_TRADES
+    def contents(self, wanted: Sequence[WantedContents], floor: int) -> StoredContents:  # noqa: ARG002
+        return NO_CONTENTS
+
+    def committed(self, group: int) -> Positions:  # noqa: ARG002
+        return {}
+
+    def doubts(self, group: int) -> Iterable[NumberDoubt]:  # noqa: ARG002
+        return ()
 
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:  # noqa: ARG002
         return ()

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 __all__ = ["IntervalSet"]
 
 
@@ -54,9 +57,32 @@ class IntervalSet:
         """How many ranges between `lowest` and `highest` are missing."""
         return max(len(self._starts) - 1, 0)
 
+    def has_fewer_than(self, count: int) -> bool:
+        """Tell whether it has fewer members than `count`; looks at no more ranges than that."""
+        found = 0
+        for start, end in zip(self._starts, self._ends, strict=True):
+            found += end - start + 1
+            if found >= count:
+                return False
+        return True
+
     def ranges(self) -> Iterator[tuple[int, int]]:
         """Give the ranges covered, ascending, both ends inclusive."""
         return zip(self._starts, self._ends, strict=True)
+
+    def overlap(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Return the parts of the ranges between two numbers, ascending, all ends inclusive."""
+        for place in range(bisect_left(self._ends, first), len(self._starts)):
+            if self._starts[place] > last:
+                return
+            yield max(first, self._starts[place]), min(last, self._ends[place])
+
+    def members_of(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return those of int64[n] that are members, in their order."""
+        if not self._starts:
+            return numbers[:0]
+        places = np.searchsorted(np.array(self._starts), numbers, side="right") - 1
+        return numbers[(places >= 0) & (numbers <= np.array(self._ends)[places])]
 
     def add(self, number: int) -> bool:
         """Add a number; tell whether it was missing."""

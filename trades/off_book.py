@@ -20,6 +20,7 @@ from trades.history import SeenSession, SessionKey
 from trades.intervals import IntervalSet
 from trades.progress import PartitionProgress, TopicPartition
 from trades.symbols import SYMBOLS
+from trades.tracker_kernel import effective_time
 from trades.verdicts import SKIPPED
 
 __all__ = ["PROPERTY", "RANGES_MAX", "OffBook", "joined", "off_book_in"]
@@ -37,7 +38,7 @@ class _Numbers:
 
     ranges: IntervalSet = field(default_factory=IntervalSet)
     latest: int = np.iinfo(np.int64).min
-    """The latest venue time among them."""
+    """The latest effective time among them."""
     earliest: int = np.iinfo(np.int64).max
     """The earliest."""
     offset: int = 0
@@ -93,14 +94,16 @@ class OffBook:
             row, session = int(piece.rows[place]), int(piece.sessions[place])
             offset = piece.batch.offset(row)
             if session and offset >= floor:
+                kafka_timestamp = int(source.kafka_timestamps[columns.messages[row]])
+                at = effective_time(int(columns.timestamps[row]), kafka_timestamp)
                 key = SessionKey(*SYMBOLS.name(int(columns.symbols[row])), session), where
-                self._note(key, int(columns.sequences[row]), int(columns.timestamps[row]), offset)
+                self._note(key, int(columns.sequences[row]), at, offset)
 
-    def _note(self, key: tuple[SessionKey, TopicPartition], number: int, timestamp: int, offset: int) -> None:
+    def _note(self, key: tuple[SessionKey, TopicPartition], number: int, at: int, offset: int) -> None:
         numbers = self._sessions[key]
         numbers.ranges.add(number)
-        numbers.latest = max(numbers.latest, timestamp)
-        numbers.earliest = min(numbers.earliest, timestamp)
+        numbers.latest = max(numbers.latest, at)
+        numbers.earliest = min(numbers.earliest, at)
         numbers.offset = max(numbers.offset, offset)
         self._is_changed = True
 

@@ -1,20 +1,55 @@
 """Where a number belongs in the numbering of its symbol: the rules, one trade at a time.
 
-This is the specification; `trades.tracker` does the same to whole batches.
+This is the specification; `trades.tracker` applies it to whole batches. Evidence decides in this order: content,
+place in the numbering, time.
+
+- **Content.** The same number with the same content (price, quantity, side, and the trade id where the message names
+  one) is a copy, whatever its time says: a feed sends a trade again with its time cut to milliseconds, or with the
+  time of sending in its place.
+- **Place.** A number never seen is stored: it continues its session, fills a gap, or opens one. A number seen with
+  other content contradicts what is stored; it is set aside as a conflict unless numbering has begun again.
+- **Time.** It tells only what content and place leave open: whose straggler a trade is, and whether a number at or
+  below the session's first begins a new session.
+
+Numbering has begun again when a number at or below the session's first comes with other content on a trade that is
+later than the session's newest, or when two neighbouring numbers in succession contradict what is stored. The
+first of those two is set aside: alone it may be a correction.
 """
 
-from array import array
-from bisect import bisect_left
 from collections.abc import Iterable
 from enum import Enum
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from trades.events import EventKind
 from trades.intervals import IntervalSet
-from trades.verdicts import DUPLICATE, STORED
+from trades.verdicts import CONFLICT, DUPLICATE, STORED
 
-__all__ = ["Event", "Kind", "Placement", "SymbolSequence"]
+__all__ = [
+    "CLOCK_TOLERANCE_US",
+    "UNKNOWN",
+    "Contents",
+    "Doubt",
+    "Event",
+    "Kind",
+    "Placement",
+    "PlainContents",
+    "Session",
+    "SymbolSequence",
+]
 
+UNKNOWN: Final = 0
+"""The content of a number that nobody knows any longer."""
+YOUNG: Final = 256
+"""A session with fewer numbers is young: its first trades may still arrive swapped."""
+CLOCK_TOLERANCE_US: Final = 5_000_000
+"""How far a venue's clock may be behind after its numbering began again."""
+SESSIONS_SEARCHED: Final = 64
+"""A trade is compared with the content of so many sessions, the newest ones. A feed that repeats one number under ever
+new content makes a session of each trade: without a limit, each would be compared with all before it."""
+FAR: Final = 256
+"""A session is that many times farther from a number than another one: then the number is the other one's."""
+FAR_FROM_ONE: Final = 16
+"""The same for a session of a single trade, which is weak evidence that numbering began again."""
 _LONG_MIN: Final = -(2**63)
 _LONG_MAX: Final = 2**63 - 1
 
@@ -32,22 +67,24 @@ class Kind(Enum):
     GAP = "gap"
     """Further above the highest: those between are missing."""
     LATE = "late"
-    """Inside a gap, or not covered in an old session."""
+    """Inside a gap, or not seen yet in an old session."""
     EARLIER = "earlier"
-    """Below the session's first, and not later in venue time."""
+    """Below the session's first."""
     DUPLICATE = "duplicate"
-    """Covered already."""
+    """A copy of what is stored."""
+    CONFLICT = "conflict"
+    """Contradicts what is stored, or cannot be told apart from it."""
     NEW_SESSION = "new session"
-    """The numbering started again."""
+    """Numbering began again."""
 
 
 class Placement(NamedTuple):
     """What the rules say of one trade."""
 
     verdict: int
-    """`STORED` or `DUPLICATE`, of `trades.verdicts`."""
+    """`STORED`, `DUPLICATE` or `CONFLICT`, of `trades.verdicts`."""
     session: int
-    """From 1."""
+    """From 1: where it is stored, or what it copies or contradicts."""
     kind: Kind
     events: tuple[Event, ...] = ()
 
@@ -57,176 +94,287 @@ class Placement(NamedTuple):
         return self.kind is Kind.LATE or self.kind is Kind.EARLIER
 
 
+class Contents(Protocol):
+    """The content of the numbers of one symbol, by session (from 1)."""
+
+    def get(self, session: int, sequence: int) -> int:
+        """Return the content stored under a number; `UNKNOWN` where nobody knows it."""
+
+    def put(self, session: int, sequence: int, content: int) -> None:
+        """Keep the content of a number that is stored."""
+
+
+class PlainContents:
+    """A dictionary of all contents: what `trades.fingerprints` does in a few bytes a number."""
+
+    def __init__(self) -> None:
+        self._contents: dict[tuple[int, int], int] = {}
+
+    def get(self, session: int, sequence: int) -> int:
+        """Return the content stored under a number; `UNKNOWN` where nobody knows it."""
+        return self._contents.get((session, sequence), UNKNOWN)
+
+    def put(self, session: int, sequence: int, content: int) -> None:
+        """Keep the content of a number that is stored."""
+        self._contents[session, sequence] = content
+
+
+class Session:
+    """A stretch of numbering that never repeats itself: the numbers seen, and the span of their times."""
+
+    __slots__ = ("earliest", "latest", "numbers")
+
+    def __init__(self, numbers: IntervalSet, earliest: int, latest: int) -> None:
+        self.numbers = numbers
+        self.earliest = earliest
+        """The earliest time of a trade in it, microseconds; `trades.times.effective_time`."""
+        self.latest = latest
+
+    @property
+    def is_young(self) -> bool:
+        """Whether it has fewer than 256 numbers."""
+        return self.numbers.has_fewer_than(YOUNG)
+
+    def lacks(self, sequence: int) -> bool:
+        """Whether a number lies in one of its gaps."""
+        numbers = self.numbers
+        return len(numbers) > 0 and numbers.lowest < sequence < numbers.highest and sequence not in numbers
+
+    def is_later(self, at: int) -> bool:
+        """Whether a trade is later than its newest; from 256 numbers on, a clock may be behind by 5 seconds."""
+        return at > self.latest if self.is_young else at >= self.latest - CLOCK_TOLERANCE_US
+
+    def takes_early(self, sequence: int, at: int) -> bool:
+        """Whether a trade that is earlier than all of the session can be its own by its place.
+
+        It is the next one, fills a gap, or is so little earlier that its clock or its way was not quite even.
+        """
+        numbers = self.numbers
+        if sequence - 1 == numbers.highest or self.lacks(sequence):
+            return True
+        near = numbers.lowest - YOUNG <= sequence < numbers.lowest or numbers.highest < sequence <= numbers.highest + YOUNG
+        return near and at >= self.earliest - CLOCK_TOLERANCE_US
+
+
+class Doubt(NamedTuple):
+    """The newest trade that was set aside, until a later one is stored."""
+
+    sequence: int
+    at: int
+
+    def is_next_to(self, sequence: int) -> bool:
+        """Whether a number is the one before or behind."""
+        return abs(self.sequence - sequence) == 1
+
+
 class SymbolSequence:
     """The numbering of one symbol on a venue where every missing number is a missing trade.
 
-    A session is a stretch of numbering that never repeats itself: the set of its numbers seen, and
-    its latest venue time. A new one begins with a number that is covered already, or below the
-    session's first, on a trade later in venue time than all of the session's. It says nothing
-    missing: what a restart lost before its first trade seen can't be known. A jump of the clock
-    alone begins nothing.
+    It holds the sessions, ascending, and the trade in doubt, if any. Content is any integer but `UNKNOWN`, kept by
+    `contents`. A time is a trade's effective time in microseconds (`trades.times.effective_time`).
 
-    A trade belongs to the newest session whose predecessor's latest time lies before its own. So a
-    straggler, not later than an old session's latest, stays that session's. So does one later than
-    that, but earlier than all of the next session, whose number is above the old session's highest
-    and the next one's lowest: numbers and times rise together, so it is too early for its number in
-    the next one. In an old session a straggler is placed by the same rules, above the highest too:
-    the next number continues it, and one further on opens a gap in it. (A new session's trade that
-    bears the very time of the old session's last is taken for a straggler: no clock can tell, and
-    either way it is stored once.) An old session begins no other.
-
-    Memory: 16 bytes a range of numbers seen and about 300 bytes a session, whatever the number of
-    trades. Sessions are kept for good, since a number seen is a duplicate whatever its age, so a
-    feed that repeats a number under ever later times costs one session a trade: that is all the
-    growth that hostile input can cause beside one range for each trade that leaves a gap.
+    Memory: 16 bytes a range of numbers seen and about 300 bytes a session, whatever the number of trades, beside what
+    `contents` takes. Sessions are kept for good.
     """
 
-    __slots__ = ("_boundaries", "_earliest", "_latest", "_sessions")
+    __slots__ = ("contents", "doubt", "sessions")
 
     def __init__(
-        self,
-        sessions: Iterable[IntervalSet] = (),
-        boundaries: Iterable[int] = (),
-        latest: int = _LONG_MIN,
-        earliest: Iterable[int] = (),
+        self, contents: Contents | None = None, sessions: Iterable[Session] = (), doubt: Doubt | None = None
     ) -> None:
-        """Take up sessions: the latest time of each but the last, that of the last, and the earliest of each."""
-        self._sessions = list(sessions)
-        self._boundaries = array("q", boundaries)
-        self._latest = latest
-        self._earliest = array("q", earliest)
+        self.contents = PlainContents() if contents is None else contents
+        self.sessions = list(sessions)
+        self.doubt = doubt
 
-    def place(self, sequence: int, timestamp: int) -> Placement:
-        """Place one trade; `timestamp` is the venue's, in microseconds. Both are within 64 bits."""
-        if not self._sessions:
-            return self._start(sequence, timestamp, Kind.FIRST)
-        session = bisect_left(self._boundaries, timestamp)
-        if self._continues_the_one_before(session, sequence, timestamp):
-            session -= 1
-            self._boundaries[session] = timestamp
-        numbers = self._sessions[session]
-        is_old = session < len(self._boundaries)
-        if not is_old and timestamp > self._latest:
-            if sequence < numbers.lowest or sequence in numbers:
-                return self._start(sequence, timestamp, Kind.NEW_SESSION)
-            self._latest = timestamp
-        placement = _place(numbers, sequence, session + 1, is_old=is_old)
-        if placement.verdict == STORED:
-            self._earliest[session] = min(self._earliest[session], timestamp)
-        return placement
+    def place(self, sequence: int, at: int, content: int, *, is_named: bool = False) -> Placement:
+        """Place one trade; `is_named` tells whether its message names a trade id beside the number."""
+        if not self.sessions:
+            return self._begin(sequence, at, content, Kind.FIRST)
+        copied = self._copied(sequence, content)
+        if copied is not None and not self._fills_newest(copied, sequence, at, is_named=is_named):
+            if self._may_be_next(copied, sequence, at, is_named=is_named):
+                return self._set_aside(copied, sequence, at)
+            return Placement(DUPLICATE, copied + 1, Kind.DUPLICATE)
+        home = self._home(sequence, at)
+        if sequence in self.sessions[home].numbers:
+            return self._place_seen(home, sequence, at, content)
+        if home == self._newest and self._is_below(sequence, at):
+            return self._place_below(sequence, at, content)
+        if home == self._newest and self._follows_doubt(sequence, at):
+            return self._begin(sequence, at, content, Kind.NEW_SESSION)
+        return self._store(home, sequence, at, content)
 
-    def _continues_the_one_before(self, session: int, sequence: int, timestamp: int) -> bool:
-        if not session or timestamp >= self._earliest[session] or sequence <= self._sessions[session].lowest:
+    @property
+    def _newest(self) -> int:
+        return len(self.sessions) - 1
+
+    def _copied(self, sequence: int, content: int) -> int | None:
+        """Return the index of the newest session that stores this content under this number."""
+        for index in range(self._newest, max(self._newest - SESSIONS_SEARCHED, -1), -1):
+            if sequence in self.sessions[index].numbers and self.contents.get(index + 1, sequence) == content:
+                return index
+        return None
+
+    def _fills_newest(self, copied: int, sequence: int, at: int, *, is_named: bool) -> bool:
+        """Whether a copy of an old session's trade fills a gap of the newest session, at its time.
+
+        Two trades of one number may be alike by chance where their messages name no ids. One that is sent again is
+        either as old as the old session, or as new as its sending.
+        """
+        new = self.sessions[-1]
+        return copied < self._newest and not is_named and new.lacks(sequence) and new.earliest <= at < new.latest
+
+    def _may_be_next(self, copied: int, sequence: int, at: int, *, is_named: bool) -> bool:
+        """Whether a copy of an old session's trade may as well be the next one of the newest session."""
+        new = self.sessions[-1]
+        return copied < self._newest and not is_named and sequence - 1 == new.numbers.highest and at >= new.earliest
+
+    def _home(self, sequence: int, at: int) -> int:
+        """Return the index of the session to which a trade belongs by its place and time."""
+        home = self._newest
+        while home and at < self.sessions[home].earliest:
+            home -= 1
+        if home < self._newest:
+            return self._home_of_early(home, sequence, at)
+        new = self.sessions[-1].numbers
+        if new.lowest <= sequence <= new.highest or sequence - 1 == new.highest:
+            return home
+        distance = max(new.lowest - sequence, sequence - new.highest)
+        for index in range(self._newest - 1, max(self._newest - SESSIONS_SEARCHED, -1), -1):
+            if self._continues(index, sequence, at, distance):
+                return index
+        return home
+
+    def _home_of_early(self, old: int, sequence: int, at: int) -> int:
+        """Return the home of a trade that is earlier than all of the session after `old`."""
+        numbers = self.sessions[old].numbers
+        is_seen = sequence in numbers
+        if not is_seen and len(numbers) and sequence > numbers.lowest:
+            return old
+        if is_seen and at <= self.sessions[old].latest and self.contents.get(old + 1, sequence) == UNKNOWN:
+            return old
+        for index in range(old + 1, self._newest + 1):
+            if len(self.sessions[index].numbers) and self.sessions[index].takes_early(sequence, at):
+                return index
+        return old if len(numbers) else self._newest
+
+    def _continues(self, index: int, sequence: int, at: int, distance: int) -> bool:
+        """Whether a trade fills or continues an old session, where the newest one would need a large gap.
+
+        `distance` is how far the number lies from the newest session's numbers.
+        """
+        old = self.sessions[index]
+        if not len(old.numbers):
             return False
-        before = self._sessions[session - 1]
-        return len(before) > 0 and sequence > before.highest
+        if old.lacks(sequence):
+            return at <= old.latest
+        far = FAR_FROM_ONE if self.sessions[-1].numbers.has_fewer_than(2) else FAR
+        return sequence > old.numbers.highest and (sequence - old.numbers.highest) * far <= distance
 
-    def _start(self, sequence: int, timestamp: int, kind: Kind) -> Placement:
-        if self._sessions:
-            self._boundaries.append(self._latest)
-        self._sessions.append(IntervalSet([sequence], [sequence]))
-        self._latest = timestamp
-        self._earliest.append(timestamp)
-        started = (EventKind.SESSION_STARTED, self.session, sequence, sequence)
-        return Placement(STORED, self.session, kind, (started,))
+    def _place_seen(self, home: int, sequence: int, at: int, content: int) -> Placement:
+        """Place a number that its session has with other content, or with content that nobody knows any longer."""
+        session = self.sessions[home]
+        is_later = session.is_later(at)
+        if not is_later and self.contents.get(home + 1, sequence) == UNKNOWN:
+            return Placement(DUPLICATE, home + 1, Kind.DUPLICATE)
+        if home == self._newest and sequence == session.numbers.lowest and is_later:
+            return self._begin(sequence, at, content, Kind.NEW_SESSION)
+        if self.doubt is not None and self.doubt.is_next_to(sequence):
+            return self._begin(sequence, at, content, Kind.NEW_SESSION)
+        return self._set_aside(home, sequence, at)
 
-    @property
-    def session(self) -> int:
-        """The current session, from 1; 0 before the first trade."""
-        return len(self._sessions)
+    def _is_below(self, sequence: int, at: int) -> bool:
+        """Whether a number lies so far below the newest session's first that it cannot simply extend it."""
+        session = self.sessions[-1]
+        distance = session.numbers.lowest - sequence
+        if distance <= 0 or (distance <= YOUNG and (session.is_young or at < session.earliest)):
+            return False
+        return at >= session.latest - CLOCK_TOLERANCE_US
 
-    @property
-    def numbers(self) -> IntervalSet:
-        """The numbers seen in the current session."""
-        return self._sessions[-1]
+    def _place_below(self, sequence: int, at: int, content: int) -> Placement:
+        is_doubled = self.doubt is not None and self.doubt.is_next_to(sequence)
+        if is_doubled or self.sessions[-1].is_later(at):
+            return self._begin(sequence, at, content, Kind.NEW_SESSION)
+        return self._set_aside(self._newest, sequence, at)
 
-    @property
-    def latest(self) -> int:
-        """The latest venue time of the current session, in microseconds."""
-        return self._latest
+    def _follows_doubt(self, sequence: int, at: int) -> bool:
+        """Whether a number in a gap comes right behind one that contradicts: the second in succession."""
+        session = self.sessions[-1]
+        is_behind = self.doubt is not None and self.doubt.sequence == sequence - 1
+        return is_behind and session.lacks(sequence) and session.is_later(at)
 
-    @property
-    def earliest(self) -> int:
-        """The earliest venue time of the current session, in microseconds."""
-        return self._earliest[-1]
+    def _begin(self, sequence: int, at: int, content: int, kind: Kind) -> Placement:
+        self.sessions.append(Session(IntervalSet([sequence], [sequence]), at, at))
+        self.doubt = None
+        session = len(self.sessions)
+        self.contents.put(session, sequence, content)
+        return Placement(STORED, session, kind, ((EventKind.SESSION_STARTED, session, sequence, sequence),))
 
-    @property
-    def boundary(self) -> int | None:
-        """The latest venue time of the session before; None where there is none."""
-        return self._boundaries[-1] if self._boundaries else None
+    def _set_aside(self, index: int, sequence: int, at: int) -> Placement:
+        self.doubt = Doubt(sequence, at)
+        return Placement(CONFLICT, index + 1, Kind.CONFLICT)
+
+    def _store(self, index: int, sequence: int, at: int, content: int) -> Placement:
+        """Store a number never seen: the next one, in a gap, above or below."""
+        session, number = self.sessions[index], index + 1
+        numbers = session.numbers
+        lowest, highest = numbers.lowest, numbers.highest
+        numbers.add(sequence)
+        self.contents.put(number, sequence, content)
+        session.earliest = min(session.earliest, at)
+        session.latest = max(session.latest, at)
+        if self.doubt is not None and at >= self.doubt.at:
+            self.doubt = None
+        if sequence > highest:
+            events = _opened(number, highest + 1, sequence - 1)
+            kind = Kind.GAP if events else Kind.NEXT
+        elif sequence < lowest:
+            events = _opened(number, sequence + 1, lowest - 1)
+            kind = Kind.EARLIER
+        else:
+            events = ((EventKind.GAP_FILLED, number, sequence, sequence),)
+            kind = Kind.LATE
+        return Placement(STORED, number, Kind.LATE if index < self._newest else kind, events)
 
     @property
     def gap_count(self) -> int:
         """How many ranges are missing, in all sessions."""
-        return sum(numbers.gap_count for numbers in self._sessions)
-
-    def advance(self, highest: int, latest: int) -> None:
-        """Take over a run of trades that only continued the current session."""
-        self.numbers.extend_top(highest)
-        self._latest = latest
+        return sum(session.numbers.gap_count for session in self.sessions)
 
     def absorb(self, session: int, ranges: Iterable[tuple[int, int]], latest: int, earliest: int) -> None:
         """Take numbers as seen that were stored while this state was not there to see; sessions come ascending.
 
-        `latest` and `earliest` are venue times among them. What is seen already changes nothing. A session of which
-        nothing is left in the table keeps its place, and no time belongs to it.
+        `latest` and `earliest` are effective times among them. What is seen already changes nothing. A session of
+        which nothing is left in the table keeps its place, and no time belongs to it.
         """
-        if session > self.session:
-            self._open_sessions(session)
-            self._latest = latest
+        while len(self.sessions) < session:
+            self.sessions.append(Session(IntervalSet(), _LONG_MAX, _LONG_MIN))
+        mine = self.sessions[session - 1]
         for first, last in ranges:
-            self._sessions[session - 1].add_range(first, last)
-        self._earliest[session - 1] = min(self._earliest[session - 1], earliest)
-        if session == self.session:
-            self._latest = max(self._latest, latest)
-        else:
-            self._boundaries[session - 1] = max(self._boundaries[session - 1], latest)
-
-    def _open_sessions(self, session: int) -> None:
-        while self.session < session:
-            if self._sessions:
-                self._boundaries.append(self._latest)
-            self._sessions.append(IntervalSet())
-            self._earliest.append(_LONG_MAX)
+            mine.numbers.add_range(first, last)
+        mine.earliest = min(mine.earliest, earliest)
+        mine.latest = max(mine.latest, latest)
 
     def missing(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """Give the ranges missing, session by session."""
-        return tuple(numbers.missing() for numbers in self._sessions)
+        """Return the ranges missing, session by session."""
+        return tuple(session.numbers.missing() for session in self.sessions)
 
     def snapshot(self) -> dict[str, object]:
-        """Give the state as builtins alone; later trades do not change what was given."""
+        """Return the state without contents as builtins; later trades do not change what was returned."""
         return {
-            "sessions": [numbers.to_bytes() for numbers in self._sessions],
-            "boundaries": self._boundaries.tobytes(),
-            "latest": self._latest,
-            "earliest": self._earliest.tobytes(),
+            "sessions": [[one.numbers.to_bytes(), one.earliest, one.latest] for one in self.sessions],
+            "doubt": None if self.doubt is None else [*self.doubt],
         }
 
     @classmethod
-    def restore(cls, state: dict[str, Any]) -> Self:
-        """Take up what `snapshot` gave."""
-        sessions = [IntervalSet.from_bytes(numbers) for numbers in state["sessions"]]
-        return cls(sessions, array("q", state["boundaries"]), state["latest"], array("q", state["earliest"]))
-
-
-def _place(numbers: IntervalSet, sequence: int, session: int, *, is_old: bool) -> Placement:
-    lowest, highest = numbers.lowest, numbers.highest
-    if not numbers.add(sequence):
-        return Placement(DUPLICATE, session, Kind.DUPLICATE)
-    if sequence > highest:
-        events = _opened(session, highest + 1, sequence - 1)
-        kind = Kind.GAP if events else Kind.NEXT
-    elif sequence < lowest:
-        events = _opened(session, sequence + 1, lowest - 1)
-        kind = Kind.EARLIER
-    else:
-        events = ((EventKind.GAP_FILLED, session, sequence, sequence),)
-        kind = Kind.LATE
-    return Placement(STORED, session, Kind.LATE if is_old else kind, events)
+    def restore(cls, state: dict[str, Any], contents: Contents | None = None) -> Self:
+        """Restore what `snapshot` returned."""
+        sessions = [Session(IntervalSet.from_bytes(data), *times) for data, *times in state["sessions"]]
+        return cls(contents, sessions, None if state["doubt"] is None else Doubt(*state["doubt"]))
 
 
 def _opened(session: int, first: int, last: int) -> tuple[Event, ...]:
-    """Give the events of a gap: none where it is empty, two where its size would not fit 64 bits."""
+    """Return the events of a gap: none where it is empty, two where its size would not fit 64 bits."""
     if first > last:
         return ()
     if last - first + 1 > _LONG_MAX:

@@ -1,34 +1,52 @@
 """Sequence tracking of whole batches: what `trades.sequence` says, at the price of a loop over arrays."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trades.batch import TradeBatch, TradeSlice
+from trades.content import CONTENT_KEY, NON_MARKET
+from trades.content_lookup import WINDOW_US_MIN, AskedSymbol, ContentLookup, Reached, SlotContents
 from trades.errors import StateError
 from trades.events import EventKind, SequenceEvent
-from trades.history import NO_TRADES, Positions, Ranges, SeenSession, SeenTrades
+from trades.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
+from trades.history import NumberDoubt, Positions, Ranges, SeenSession, StoredContents, WantedContents
 from trades.intervals import IntervalSet
 from trades.progress import TopicPartition
-from trades.recent import Recent
-from trades.recent_kernel import content
-from trades.sequence import Event, Placement, SymbolSequence
+from trades.sequence import SESSIONS_SEARCHED, Doubt, Event, Placement, Session, SymbolSequence
 from trades.symbols import SYMBOLS
-from trades.tracker_kernel import COLUMNS, SESSION, follow
+from trades.tracker_kernel import (
+    CHECKED,
+    COLUMNS,
+    HIGHEST,
+    IS_IN_DOUBT,
+    OLD_HIGHEST,
+    SESSION,
+    TOP_PAGE,
+    TrackedColumns,
+    evidence_at,
+    follow,
+    tracked_columns,
+)
 from trades.venues import VENUES, SequenceMode
-from trades.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
+from trades.verdicts import CONFLICT, SKIPPED
 
 __all__ = ["GroupTracker", "Tracked", "is_contiguous"]
 
-FORMAT: Final = 3
-_NO_BOUNDARY: Final = np.iinfo(np.int64).min
+FORMAT: Final = 4
+_STATE_COLUMNS: Final = 5
+"""Of a slot, as many columns are part of the state; the others are this process's."""
 _CAPACITY: Final = 64
 _NO_SLOTS: Final[NDArray[np.int32]] = np.empty(0, dtype=np.int32)
+_NONE: Final = int(np.iinfo(np.int64).min)
 Number = TypeVar("Number", np.int32, np.int64)
+ContentReader = Callable[[Sequence[WantedContents], int], StoredContents]
+"""As `trades.history.History.contents`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +68,25 @@ def is_contiguous(batch: TradeBatch) -> bool:
 class GroupTracker:
     """The numberings of one key group's symbols, whichever partitions their trades come from.
 
-    Each symbol has a slot of six integers, enough for rows that continue the topmost range of the
-    current session or repeat it: these stay in a compiled loop. A symbol with a gap or a second
-    session has a `SymbolSequence` beside its slot, which decides all other rows; the slot is the
+    Each symbol has a slot of a few integers, enough for rows that continue the topmost range of the
+    newest session or copy it: these stay in a compiled loop. A symbol with a gap, a second session or
+    a conflict has a `SymbolSequence` beside its slot, which decides all other rows; the slot is the
     newer of the two between them. Verdicts, sessions and events are those of `SymbolSequence` row
-    by row, however the rows are cut into slices, and the same on replay.
+    by row, however the rows are cut into slices.
+
+    Contents of the last two windows are kept as fingerprints. Those stored before the process started are
+    looked up by `read_contents` when a row first needs one. The state holds no content.
+
+    On replay: rows that the table already has (`absorb`) are not judged again, so what was decided of them stands.
     """
 
-    def __init__(self, state: dict[str, Any] | None = None) -> None:
-        """Start anew, or from what `snapshot` gave.
+    def __init__(
+        self,
+        state: dict[str, Any] | None = None,
+        window_us: int = WINDOW_US_MIN,
+        read_contents: ContentReader | None = None,
+    ) -> None:
+        """Start without a state, or from what `snapshot` returned.
 
         Raises:
             StateError: the state was written in a format that this version does not read.
@@ -68,12 +96,15 @@ class GroupTracker:
         self._numbers: list[int] = []
         self._sequences: dict[int, SymbolSequence] = {}
         self._positions: dict[TopicPartition, int] = {}
-        self._recent = Recent()
+        self._committed: Positions = {}
+        self._fingerprints = Fingerprints()
+        self._reach = Reached(max(window_us, WINDOW_US_MIN))
+        self._lookup = ContentLookup(self._fingerprints, read_contents)
         if state is not None:
             self._restore(state)
 
     def __len__(self) -> int:
-        """Give the number of symbols."""
+        """Return the number of symbols."""
         return len(self._numbers)
 
     @property
@@ -81,24 +112,39 @@ class GroupTracker:
         """How far this state is in each topic partition."""
         return self._positions
 
-    def absorb(self, seen: Iterable[SeenSession], recent: SeenTrades = NO_TRADES) -> None:
-        """Take numbers as seen that are in the table though this state was not there to see them stored.
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """The contents of the numbers stored lately."""
+        return self._fingerprints
 
-        So a copy that is stored already is the one that counts, in whatever order a replay brings the others. `recent`
-        holds the newest of those trades, of symbols that are among `seen`.
+    def absorb(
+        self, seen: Iterable[SeenSession], committed: Positions = MappingProxyType({}), doubts: Iterable[NumberDoubt] = ()
+    ) -> None:
+        """Take over what is in the table, before the first row is judged.
+
+        `seen` are numbers that this state was not there to see stored. Rows below the offsets of `committed` have been
+        judged: they are in the table, in the dead letters or dropped, and are passed over. `doubts` are all
+        conflicts that those rows left unsettled.
         """
+        self._committed = committed
+        changed = dict[int, SymbolSequence]()
         for one in seen:
-            number = SYMBOLS.intern(one.key.exchange, one.key.symbol)
-            self._make_slots(np.array([number], dtype=np.int32))
-            slot = int(self._slot_of[number])
-            sequence = self._sequence(slot) if self._slots[slot, SESSION] else SymbolSequence()
+            slot = self._slot(one.key.exchange, one.key.symbol)
+            sequence = changed.get(slot) or self._sequence(slot)
             sequence.absorb(one.key.session, one.ranges, one.latest, one.earliest)
-            self._settle(slot, sequence)
-        slots = np.array([self._slot_of[SYMBOLS.intern(*name)] for name in recent.names], dtype=np.int64)
-        self._recent.add_all(slots[recent.symbols], recent.sessions, recent.sequences, recent.contents)
+            changed[slot] = sequence
+        in_doubt = {self._slot(one.exchange, one.symbol): one for one in doubts if one.sequence is not None}
+        for slot in {*in_doubt, *np.flatnonzero(self._slots[: len(self._numbers), IS_IN_DOUBT]).tolist()}:
+            sequence = changed.get(slot) or self._sequence(slot)
+            one = in_doubt.get(slot)
+            sequence.doubt = None if one is None or one.sequence is None else Doubt(one.sequence, one.at)
+            changed[slot] = sequence
+        for slot, sequence in changed.items():
+            if sequence.sessions:
+                self._settle(slot, sequence)
 
     def missing(self, exchange: str, symbol: str) -> tuple[Ranges, ...]:
-        """Give the ranges missing of one symbol, session by session; it must have been seen."""
+        """Return the ranges missing of one symbol, session by session; it must have been seen."""
         return self._sequence(int(self._slot_of[SYMBOLS.intern(exchange, symbol)])).missing()
 
     def track(self, piece: TradeSlice) -> Tracked:
@@ -111,87 +157,131 @@ class GroupTracker:
             return Tracked(piece, [], Counter())
         self._make_slots(piece.batch.columns.symbols[piece.rows])
         source = piece.batch.source
-        self._positions[TopicPartition(source.topic, source.partition)] = piece.batch.offset(int(piece.rows[-1])) + 1
+        where = TopicPartition(source.topic, source.partition)
+        self._positions[where] = piece.batch.offset(int(piece.rows[-1])) + 1
+        columns = tracked_columns(piece.batch)
+        place = _first_new(piece, self._committed.get(where, 0))
+        self._reach.advance(columns.kafka_timestamps[columns.messages[piece.rows[place:]]])
         piece = replace(piece, verdicts=piece.verdicts.copy(), sessions=piece.sessions.copy())
-        columns = piece.batch.columns
         started = np.empty(len(piece), dtype=np.int32)
         events: list[SequenceEvent] = []
         out_of_order: Counter[str] = Counter()
-        place = 0
+        doubts: dict[int, NumberDoubt] = {}
         while True:
             place, count = follow(
                 place,
                 piece.rows,
-                columns.symbols,
-                columns.has_sequence,
-                columns.sequences,
-                columns.timestamps,
-                columns.prices,
-                columns.quantities,
-                columns.sides,
+                columns,
+                CONTENT_KEY,
                 self._slot_of,
                 self._slots,
-                self._recent.ring,
+                self._fingerprints.pages,
                 piece.verdicts,
                 piece.sessions,
                 started,
             )
             events.extend(_first_events(piece, started[:count]))
             if place == len(piece):
-                return Tracked(piece, events, out_of_order)
-            placement = self._place(piece, place)
+                return Tracked(replace(piece, doubts=tuple(doubts.values())), events, out_of_order)
+            placement = self._place(piece, columns, place, doubts)
             events.extend(_ledger(piece, place, placement.events))
             if placement.out_of_order:
                 exchange, _ = SYMBOLS.name(int(columns.symbols[piece.rows[place]]))
                 out_of_order[exchange] += 1
             place += 1
 
-    def _place(self, piece: TradeSlice, place: int) -> Placement:
-        """Let the plain form decide one row."""
-        columns, row = piece.batch.columns, piece.rows[place]
-        slot = int(self._slot_of[columns.symbols[row]])
+    def _place(
+        self, piece: TradeSlice, columns: TrackedColumns, place: int, doubts: dict[int, NumberDoubt]
+    ) -> Placement:
+        """Let the plain form decide one row; note in `doubts` what changes of its symbol's."""
+        row = int(piece.rows[place])
+        slot, number = int(self._slot_of[columns.symbols[row]]), int(columns.content.sequences[row])
+        content, at, is_named, kafka_time = evidence_at(columns, row, CONTENT_KEY)
+        is_market = piece.verdicts[place] != SKIPPED
+        self._make_room()
         sequence = self._sequence(slot)
-        number, timestamp = int(columns.sequences[row]), int(columns.timestamps[row])
-        placement = sequence.place(number, timestamp)
-        if piece.verdicts[place] != SKIPPED:
-            mixed = content(columns.prices[row], columns.quantities[row], int(columns.sides[row]), timestamp)
-            piece.verdicts[place] = self._verdict(placement, slot, number, mixed)
-        piece.sessions[place] = placement.session
-        self._settle(slot, sequence)
+        if self._lookup.lacks(slot, sequence, number):
+            symbols = self._symbols_from(piece, columns, place)
+            self._make_room(self._lookup.plan(symbols))
+            self._lookup.read(self._reach.floor, self._reach.reached)
+        self._contents_of(sequence).kafka_time = int(kafka_time)
+        doubt = sequence.doubt
+        placement = sequence.place(
+            number, int(at), int(content) if is_market else NON_MARKET, is_named=bool(is_named) and is_market
+        )
+        if sequence.doubt != doubt:
+            names = SYMBOLS.name(self._numbers[slot])
+            doubts[slot] = NumberDoubt(*names, None) if sequence.doubt is None else NumberDoubt(*names, *sequence.doubt)
+        if is_market:
+            piece.verdicts[place] = placement.verdict
+        if is_market or placement.verdict != CONFLICT:
+            piece.sessions[place] = placement.session
+        self._settle(slot, sequence, number >> PAGE_BITS)
         return placement
 
-    def _verdict(self, placement: Placement, slot: int, number: int, mixed: int) -> int:
-        """Give a row's verdict, and keep what it holds if it is stored."""
-        if placement.verdict == STORED:
-            self._recent.add(slot, placement.session, number, mixed)
-            return STORED
-        return CONFLICT if self._recent.differs(slot, placement.session, number, mixed) else DUPLICATE
+    def _symbols_from(self, piece: TradeSlice, columns: TrackedColumns, place: int) -> Iterator[AskedSymbol]:
+        """Return the numbers of each symbol in the rows from `place` on, of symbols with a session."""
+        rows = piece.rows[place:]
+        rows = rows[columns.has_sequence[rows]]
+        slots = self._slot_of[columns.symbols[rows]]
+        order = np.argsort(slots, kind="stable")
+        for chosen in np.split(order, np.flatnonzero(np.diff(slots[order])) + 1):
+            slot = int(slots[chosen[0]])
+            if self._slots[slot, SESSION]:
+                names = SYMBOLS.name(self._numbers[slot])
+                numbers = np.unique(columns.content.sequences[rows[chosen]])
+                yield AskedSymbol(slot, *names, self._sequence(slot), numbers)
+
+    def _make_room(self, pages: int = 1) -> None:
+        slots = self._slots[: len(self._numbers)]
+        self._fingerprints.make_room(pages, self._reach.floor, slots[:, SESSION].copy(), slots[:, HIGHEST].copy())
 
     def _sequence(self, slot: int) -> SymbolSequence:
-        """Give a symbol's plain form, brought up to its slot."""
-        top_start, highest, latest, _, _, earliest = self._slots[slot].tolist()
+        """Return a symbol's plain form, brought up to its slot."""
+        top_start, highest, latest, earliest, session = self._slots[slot, :_STATE_COLUMNS].tolist()
         sequence = self._sequences.get(slot)
         if sequence is None:
-            return SymbolSequence([IntervalSet([top_start], [highest])], latest=latest, earliest=[earliest])
-        sequence.advance(highest, latest)
+            numbers = [Session(IntervalSet([top_start], [highest]), earliest, latest)] if session else ()
+            return SymbolSequence(SlotContents(self._fingerprints, slot), numbers)
+        newest = sequence.sessions[-1]
+        newest.numbers.extend_top(highest)
+        newest.latest = latest
         return sequence
 
-    def _settle(self, slot: int, sequence: SymbolSequence) -> None:
-        """Bring a slot up to its symbol's plain form, and keep that only where the slot can't say it all."""
-        numbers, boundary = sequence.numbers, sequence.boundary
+    @staticmethod
+    def _contents_of(sequence: SymbolSequence) -> SlotContents:
+        assert isinstance(sequence.contents, SlotContents)
+        return sequence.contents
+
+    def _settle(self, slot: int, sequence: SymbolSequence, checked: int = _NONE) -> None:
+        """Bring a slot up to its symbol's plain form, and keep that only where the slot can't say it all.
+
+        `checked` is the number of the page for which all contents are at hand.
+        """
+        newest, session = sequence.sessions[-1], len(sequence.sessions)
+        highest = newest.numbers.highest
+        old = sequence.sessions[-SESSIONS_SEARCHED:-1]
         # In the order of the kernel's columns.
         self._slots[slot] = (
-            numbers.top_start,
-            numbers.highest,
-            sequence.latest,
-            _NO_BOUNDARY if boundary is None else boundary,
-            sequence.session,
-            sequence.earliest,
+            newest.numbers.top_start,
+            highest,
+            newest.latest,
+            newest.earliest,
+            session,
+            max((one.numbers.highest for one in old if len(one.numbers)), default=_NONE),
+            find_page(self._fingerprints.pages, slot, session, highest),
+            checked,
+            sequence.doubt is not None,
         )
-        if sequence.session > 1 or numbers.gap_count:
+        if session > 1 or newest.numbers.gap_count or sequence.doubt is not None:
             self._sequences[slot] = sequence
         else:
             self._sequences.pop(slot, None)
+
+    def _slot(self, exchange: str, symbol: str) -> int:
+        number = SYMBOLS.intern(exchange, symbol)
+        self._make_slots(np.array([number], dtype=np.int32))
+        return int(self._slot_of[number])
 
     def _make_slots(self, symbols: NDArray[np.int32]) -> None:
         """Give each symbol that has none a slot."""
@@ -207,25 +297,24 @@ class GroupTracker:
         self._numbers.extend(new.tolist())
         if len(self._numbers) > len(self._slots):
             self._slots = _grown(self._slots, len(self._numbers), 0)
-        self._recent.make_room(len(self._numbers))
+        self._make_room(len(new))
 
     def open_gaps(self) -> dict[str, int]:
-        """Give the number of ranges missing now by exchange, 0 for one without, over all sessions."""
+        """Return the number of ranges missing now by exchange, 0 for one without, over all sessions."""
         gaps = dict.fromkeys((SYMBOLS.name(number)[0] for number in self._numbers), 0)
         for slot, sequence in self._sequences.items():
             gaps[SYMBOLS.name(self._numbers[slot])[0]] += sequence.gap_count
         return gaps
 
     def snapshot(self) -> dict[str, object]:
-        """Give the state as builtins alone, by names; later rows do not change what was given."""
+        """Return the state as builtins alone, by names; later rows do not change what was returned."""
         count = len(self._numbers)
         return {
             "format": FORMAT,
             "positions": [[where.topic, where.partition, offset] for where, offset in self._positions.items()],
             "symbols": [[*SYMBOLS.name(number)] for number in self._numbers],
-            "slots": self._slots[:count].astype("<i8").tobytes(),
+            "slots": self._slots[:count, :_STATE_COLUMNS].astype("<i8").tobytes(),
             "sequences": {slot: self._sequence(slot).snapshot() for slot in self._sequences},
-            "recent": self._recent.snapshot(count),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -236,15 +325,27 @@ class GroupTracker:
             )
         self._positions = {TopicPartition(topic, part): offset for topic, part, offset in state["positions"]}
         numbers = np.array([SYMBOLS.intern(*name) for name in state["symbols"]], dtype=np.int32)
-        if len(numbers):
-            self._slot_of = _grown(self._slot_of, int(numbers.max()) + 1, -1)
+        if not len(numbers):
+            return
+        self._slot_of = _grown(self._slot_of, int(numbers.max()) + 1, -1)
         self._slot_of[numbers] = np.arange(len(numbers), dtype=np.int32)
         self._numbers = numbers.tolist()
-        slots = np.frombuffer(state["slots"], dtype="<i8").reshape(-1, COLUMNS)
-        self._slots = _grown(slots.astype(np.int64), _CAPACITY, 0)
-        self._sequences = {slot: SymbolSequence.restore(kept) for slot, kept in state["sequences"].items()}
-        self._recent = Recent.restore(state["recent"])
-        self._recent.make_room(len(self._numbers))
+        self._slots = np.zeros((max(len(numbers), _CAPACITY), COLUMNS), dtype=np.int64)
+        self._slots[: len(numbers), :_STATE_COLUMNS] = np.frombuffer(state["slots"], dtype="<i8").reshape(
+            -1, _STATE_COLUMNS
+        )
+        self._slots[:, OLD_HIGHEST] = self._slots[:, CHECKED] = _NONE
+        self._slots[:, TOP_PAGE] = NO_PAGE
+        for slot, kept in state["sequences"].items():
+            self._settle(slot, SymbolSequence.restore(kept, SlotContents(self._fingerprints, slot)))
+
+
+def _first_new(piece: TradeSlice, committed: int) -> int:
+    """Return the place of the first row that the table does not have."""
+    offsets = piece.batch.source.offsets
+    if not committed or offsets[piece.batch.columns.messages[piece.rows[0]]] >= committed:
+        return 0
+    return int(np.searchsorted(offsets[piece.batch.columns.messages[piece.rows]], committed))
 
 
 def _grown(values: NDArray[Number], size: int, fill: int) -> NDArray[Number]:

@@ -1,79 +1,191 @@
-"""The compiled loop of sequence tracking: rows that simply continue their symbol, or repeat it."""
+"""The compiled loop of sequence tracking: rows that simply continue their symbol, or copy what its session stores."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trades.batch import NULL_TIME, TradeBatch
 from trades.compiled import compiled
-from trades.recent_kernel import Ring, content, recall, remember
-from trades.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
+from trades.content import NON_MARKET, ContentColumns, content_at, id_word
+from trades.fingerprints import (
+    NO_PAGE,
+    PAGE_BITS,
+    Pages,
+    find_page,
+    is_stored_elsewhere,
+    read_mark,
+    take_page,
+    write_mark,
+)
+from trades.sequence import CLOCK_TOLERANCE_US
+from trades.verdicts import DUPLICATE, SKIPPED, STORED
 
-__all__ = ["BOUNDARY", "COLUMNS", "EARLIEST", "HIGHEST", "LATEST", "SESSION", "TOP_START", "follow"]
+__all__ = [
+    "CHECKED",
+    "COLUMNS",
+    "EARLIEST",
+    "HIGHEST",
+    "IS_IN_DOUBT",
+    "LATEST",
+    "OLD_HIGHEST",
+    "SESSION",
+    "TOP_PAGE",
+    "TOP_START",
+    "TrackedColumns",
+    "effective_time",
+    "evidence_at",
+    "follow",
+    "tracked_columns",
+]
 
 TOP_START: Final = 0
-"""Column of a slot: where the topmost range of numbers seen in the current session starts."""
+"""Column of a slot: where the topmost range of numbers seen in the newest session starts."""
 HIGHEST: Final = 1
 """Column of a slot: where that range ends."""
 LATEST: Final = 2
-"""Column of a slot: the current session's latest venue time."""
-BOUNDARY: Final = 3
-"""Column of a slot: the latest venue time of the session before; the least int64 where there is none."""
+"""Column of a slot: the newest session's latest effective time."""
+EARLIEST: Final = 3
+"""Column of a slot: the newest session's earliest effective time."""
 SESSION: Final = 4
-"""Column of a slot: the current session; 0 before the symbol's first trade."""
-EARLIEST: Final = 5
-"""Column of a slot: the current session's earliest venue time."""
-COLUMNS: Final = 6
+"""Column of a slot: the newest session; 0 before the symbol's first trade."""
+OLD_HIGHEST: Final = 5
+"""Column of a slot: the highest number of the sessions before; the least int64 where there is none."""
+TOP_PAGE: Final = 6
+"""Column of a slot: the page of fingerprints that holds `HIGHEST`, or `NO_PAGE`."""
+CHECKED: Final = 7
+"""Column of a slot: of which page number all fingerprints of sessions before are at hand; the least int64 for none."""
+IS_IN_DOUBT: Final = 8
+"""Column of a slot: 1 where the symbol's newest conflict is not settled."""
+COLUMNS: Final = 9
 
-_TIME_MIN: Final = np.iinfo(np.int64).min
+_TIME_MAX: Final = np.iinfo(np.int64).max
+_NONE: Final = np.iinfo(np.int64).min
+
+
+class TrackedColumns(NamedTuple):
+    """What sequence tracking reads of a batch."""
+
+    symbols: NDArray[np.int32]
+    """int32[n], numbers of this process."""
+    has_sequence: NDArray[np.bool_]
+    """bool[n]; a row without is passed over."""
+    timestamps: NDArray[np.int64]
+    """int64[n], the venue's, microseconds."""
+    messages: NDArray[np.int32]
+    """int32[n], into `kafka_timestamps`."""
+    kafka_timestamps: NDArray[np.int64]
+    """int64[messages], microseconds; `NULL_TIME` where the broker gave none."""
+    content: ContentColumns
+
+
+def tracked_columns(batch: TradeBatch) -> TrackedColumns:
+    """Return the columns of a batch that tracking reads, without a copy."""
+    columns = batch.columns
+    content = ContentColumns(
+        columns.sequences,
+        columns.prices,
+        columns.quantities,
+        columns.sides,
+        columns.text,
+        columns.id_starts,
+        columns.id_sizes,
+    )
+    return TrackedColumns(
+        columns.symbols,
+        columns.has_sequence,
+        columns.timestamps,
+        columns.messages,
+        batch.source.kafka_timestamps,
+        content,
+    )
 
 
 @compiled
-def _start(slot: NDArray[np.int64], sequence: int, timestamp: int) -> None:
+def effective_time(timestamp: int, kafka_timestamp: int) -> int:
+    """Return the time by which a trade is ordered, microseconds.
+
+    It is the venue's, or where that is ahead of the message's Kafka timestamp by more than 5 seconds, the Kafka
+    timestamp: so one misdated trade does not hide that numbering began again.
+    """
+    if kafka_timestamp == NULL_TIME or kafka_timestamp > _TIME_MAX - CLOCK_TOLERANCE_US:
+        return timestamp
+    return kafka_timestamp if timestamp > kafka_timestamp + CLOCK_TOLERANCE_US else timestamp
+
+
+@compiled
+def evidence_at(columns: TrackedColumns, row: int, key: np.uint64) -> tuple[int, int, bool, int]:
+    """Return a row's content, effective time, whether its message names a trade id, and its Kafka time.
+
+    The Kafka time is the effective one where the broker gave none.
+    """
+    content = columns.content
+    named = id_word(content.sequences[row], content.text, content.id_starts[row], content.id_sizes[row], key)
+    kafka_time = columns.kafka_timestamps[columns.messages[row]]
+    at = effective_time(columns.timestamps[row], kafka_time)
+    if kafka_time == NULL_TIME:
+        kafka_time = at
+    return content_at(content, row, key), at, named != 0, kafka_time
+
+
+@compiled
+def _start(slot: NDArray[np.int64], sequence: int, at: int, page: int) -> None:
     slot[TOP_START] = sequence
     slot[HIGHEST] = sequence
-    slot[LATEST] = timestamp
-    slot[BOUNDARY] = _TIME_MIN
+    slot[LATEST] = at
+    slot[EARLIEST] = at
     slot[SESSION] = 1
-    slot[EARLIEST] = timestamp
+    slot[OLD_HIGHEST] = _NONE
+    slot[TOP_PAGE] = page
+    slot[CHECKED] = _NONE
+    slot[IS_IN_DOUBT] = 0
 
 
 @compiled
-def _is_next(slot: NDArray[np.int64], sequence: int) -> bool:
-    """Tell whether a number is one above the highest, without adding to what may be the last of 64 bits."""
-    return bool(sequence > slot[HIGHEST] and sequence - 1 == slot[HIGHEST])
+def _continues(slot: NDArray[np.int64], number: int, sequence: int, at: int, content: int, pages: Pages) -> bool:
+    """Tell whether a number is one above the highest, and no copy of what an older session stores under it."""
+    # Without adding to what may be the last of 64 bits.
+    if sequence <= slot[HIGHEST] or sequence - 1 != slot[HIGHEST] or at < slot[EARLIEST] or slot[IS_IN_DOUBT] != 0:
+        return False
+    if sequence > slot[OLD_HIGHEST] or content == NON_MARKET:
+        return True
+    return bool(
+        sequence >> PAGE_BITS == slot[CHECKED]
+        and not is_stored_elsewhere(pages, number, slot[SESSION], sequence, content)
+    )
 
 
 @compiled
-def _is_repeat(slot: NDArray[np.int64], sequence: int, timestamp: int) -> bool:
-    """Tell whether a number lies in the topmost range, on a trade that can't begin a session."""
-    return bool(slot[TOP_START] <= sequence <= slot[HIGHEST] and timestamp <= slot[LATEST])
+def _is_copy(slot: NDArray[np.int64], number: int, sequence: int, content: int, pages: Pages) -> bool:
+    """Tell whether a number of the topmost range is stored with this content."""
+    if not slot[TOP_START] <= sequence <= slot[HIGHEST]:
+        return False
+    page = slot[TOP_PAGE]
+    if sequence >> PAGE_BITS != slot[HIGHEST] >> PAGE_BITS:
+        page = find_page(pages, number, slot[SESSION], sequence)
+    return bool(page >= 0 and read_mark(pages, page, sequence) == content)
 
 
 @compiled
-def _judged(verdict: int, recent: Ring, slot: int, session: int, sequence: int, mixed: int) -> int:
-    """Keep a trade that is stored; tell a conflict from a repeat of one."""
-    if verdict == STORED:
-        remember(recent, slot, session, sequence, mixed)
-    elif recall(recent, slot, session, sequence, mixed):
-        return CONFLICT
-    return verdict
+def _page_behind(slot: NDArray[np.int64], number: int, sequence: int, pages: Pages) -> int:
+    """Return the page of the number behind the highest; `NO_PAGE` where it has none and none is free."""
+    page = slot[TOP_PAGE]
+    if sequence & ((1 << PAGE_BITS) - 1) == 0 or page == NO_PAGE:
+        page = find_page(pages, number, slot[SESSION], sequence)
+        if page == NO_PAGE:
+            page = take_page(pages, number, slot[SESSION], sequence)
+    return int(page)
 
 
 @compiled
 def follow(
     position: int,
     rows: NDArray[np.int32],
-    symbols: NDArray[np.int32],
-    has_sequence: NDArray[np.bool_],
-    sequences: NDArray[np.int64],
-    timestamps: NDArray[np.int64],
-    prices: NDArray[np.uint64],
-    quantities: NDArray[np.uint64],
-    sides: NDArray[np.int8],
+    columns: TrackedColumns,
+    key: np.uint64,
     slot_of: NDArray[np.int32],
     slots: NDArray[np.int64],
-    recent: Ring,
+    pages: Pages,
     verdicts: NDArray[np.uint8],
     sessions: NDArray[np.int32],
     started: NDArray[np.int32],
@@ -83,17 +195,12 @@ def follow(
     Args:
         position: where to begin in `rows`.
         rows: int32[m], into the columns.
-        symbols: int32[n], numbers of this process; each has a slot in `slot_of`.
-        has_sequence: bool[n]; a row without is passed over.
-        sequences: int64[n].
-        timestamps: int64[n], the venue's, microseconds.
-        prices: uint64[n, 2].
-        quantities: uint64[n, 2].
-        sides: int8[n].
+        columns: of the batch; each symbol has a slot in `slot_of`.
+        key: of the contents, `trades.content.CONTENT_KEY`.
         slot_of: int32[symbols].
         slots: int64[slots, COLUMNS], changed in place.
-        recent: of as many slots, changed in place.
-        verdicts: uint8[m], written for the rows tracked; a row that is `SKIPPED` stays so, and is no content.
+        pages: of the same slots, changed in place.
+        verdicts: uint8[m], written for the rows tracked; a row that is `SKIPPED` stays so.
         sessions: int32[m], likewise.
         started: int32[m], written: the places in `rows` of symbols' first trades, ascending.
 
@@ -103,31 +210,42 @@ def follow(
     count = 0
     for place in range(position, len(rows)):
         row = rows[place]
-        if not has_sequence[row]:
+        if not columns.has_sequence[row]:
             continue
-        is_off_book = verdicts[place] == SKIPPED
-        number = slot_of[symbols[row]]
+        number = slot_of[columns.symbols[row]]
         slot = slots[number]
-        sequence, timestamp = sequences[row], timestamps[row]
+        sequence = columns.content.sequences[row]
+        kafka_time = columns.kafka_timestamps[columns.messages[row]]
+        at = effective_time(columns.timestamps[row], kafka_time)
+        if kafka_time == NULL_TIME:
+            kafka_time = at
+        is_market = verdicts[place] != SKIPPED
+        content = content_at(columns.content, row, key) if is_market else NON_MARKET
+        verdict = STORED
         if slot[SESSION] == 0:
-            _start(slot, sequence, timestamp)
+            page = take_page(pages, number, 1, sequence)
+            if page == NO_PAGE:
+                return place, count
+            _start(slot, sequence, at, page)
             started[count] = place
             count += 1
-            verdicts[place] = STORED
-        elif timestamp <= slot[BOUNDARY] or timestamp < slot[EARLIEST]:
-            return place, count
-        elif _is_next(slot, sequence):
+        elif _continues(slot, number, sequence, at, content, pages):
+            page = _page_behind(slot, number, sequence, pages)
+            if page == NO_PAGE:
+                return place, count
+            slot[TOP_PAGE] = page
             slot[HIGHEST] = sequence
-            slot[LATEST] = max(slot[LATEST], timestamp)
-            verdicts[place] = STORED
-        elif _is_repeat(slot, sequence, timestamp):
-            verdicts[place] = DUPLICATE
+            slot[LATEST] = max(slot[LATEST], at)
+        elif _is_copy(slot, number, sequence, content, pages):
+            page = NO_PAGE
+            verdict = DUPLICATE
         else:
             return place, count
-        session = sessions[place] = slot[SESSION]
-        if is_off_book:
-            verdicts[place] = SKIPPED
-        else:
-            mixed = content(prices[row], quantities[row], sides[row], timestamp)
-            verdicts[place] = _judged(verdicts[place], recent, number, session, sequence, mixed)
+        if page != NO_PAGE:
+            write_mark(pages, page, sequence, content, kafka_time)
+        if is_market:
+            verdicts[place] = verdict
+        sessions[place] = slot[SESSION]
     return len(rows), count
+
+

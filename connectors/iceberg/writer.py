@@ -29,6 +29,8 @@ from runtime.metrics import (
 from trades.batch import TradeSlice
 from trades.conflicts import conflict_letters
 from trades.consumed import Consumed
+from trades.doubts import PROPERTY as DOUBTS
+from trades.doubts import Doubts
 from trades.off_book import PROPERTY, OffBook
 from trades.progress import Counts, Progress
 
@@ -59,7 +61,9 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._letters = letters
         self._on_commit = on_commit
         self.books = Books(committed)
-        self._off_book = OffBook(self._committer.table.metadata.properties.get(PROPERTY + writer))
+        properties = self._committer.table.metadata.properties
+        self._off_book = OffBook(properties.get(PROPERTY + writer))
+        self._doubts = Doubts(properties.get(DOUBTS + writer))
         self._buffer = RowBuffer(arrow_schema(self._committer.table.schema()), flush_rows)
         self._files: list[DataFile] = []
         self._newest: int | None = None
@@ -88,6 +92,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
 
     def _take(self, piece: TradeSlice) -> None:
         self._off_book.add(piece, self.books.committed)
+        self._doubts.update(piece.doubts)
         picks, conflicts = self.books.count(piece)
         self._letters.append(conflict_letters(piece, conflicts))
         if len(picks):
@@ -114,7 +119,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._flush()
         # Durable before they are counted, so that after any crash the table counts none that is not there.
         letters = recording(self._writer, self._letters.sync())
-        properties = {**letters, **self._off_book.changed(self._writer)}
+        properties = {**letters, **self._off_book.changed(self._writer), **self._doubts.changed(self._writer)}
         advance = Advance(self._writer, self.books.committed, moves, self._files, properties=properties)
         progress = self._land(advance)
         self._files = []

@@ -8,12 +8,12 @@ from tests.trades.trade_slices import Row, slice_of
 from trades.events import SequenceEvent
 from trades.history import SeenSession, SessionKey
 from trades.progress import TopicPartition
-from trades.recent import PlainRecent
-from trades.sequence import Event, Placement, SymbolSequence
+from trades.sequence import Event, SymbolSequence
 from trades.symbols import SYMBOLS
 from trades.tracker import GroupTracker
+from trades.tracker_kernel import effective_time
 from trades.venues import VENUES, SequenceMode
-from trades.verdicts import CONFLICT, DUPLICATE, STORED
+from trades.verdicts import STORED
 
 __all__ = ["FORMS", "Columnar", "Form", "Plain", "Said"]
 
@@ -47,12 +47,12 @@ class Form(Protocol):
 
 
 class Plain:
-    """The specification: one `SymbolSequence` and one `PlainRecent` a symbol, asked row by row."""
+    """The specification: one `SymbolSequence` a symbol, asked row by row."""
 
     def __init__(self) -> None:
         self.events: list[SequenceEvent] = []
         self._sequences = defaultdict[tuple[str, str], SymbolSequence](SymbolSequence)
-        self._recent = defaultdict[tuple[str, str], PlainRecent](PlainRecent)
+        self._contents = dict[object, int]()
         self._offset = 0
 
     def track(self, rows: Sequence[Row], venue: str = "k2") -> Said:
@@ -68,8 +68,12 @@ class Plain:
             said.verdicts.append(STORED)
             said.sessions.append(0)
             return False
-        placement = self._sequences[row.exchange, row.symbol].place(row.sequence, row.timestamp)
-        said.verdicts.append(self._verdict(row, placement))
+        named = row.trade_id if row.trade_id != str(row.sequence) else None
+        content = self._contents.setdefault((row.price, row.quantity, row.side, named), len(self._contents) + 2)
+        at = effective_time(row.timestamp, row.kafka_timestamp)
+        numbers = self._sequences[row.exchange, row.symbol]
+        placement = numbers.place(row.sequence, at, content, is_named=named is not None)
+        said.verdicts.append(placement.verdict)
         said.sessions.append(placement.session)
         said.events.extend(placement.events)
         for kind, session, first, last in placement.events:
@@ -77,21 +81,13 @@ class Plain:
             self.events.append(SequenceEvent(row.exchange, row.symbol, session, kind, first, last, *where))
         return placement.out_of_order
 
-    def _verdict(self, row: Row, placement: Placement) -> int:
-        recent = self._recent[row.exchange, row.symbol]
-        trade = placement.session, row.sequence, (row.price, row.timestamp)
-        if placement.verdict == STORED:
-            recent.add(*trade)
-            return STORED
-        return CONFLICT if recent.differs(*trade) else DUPLICATE
-
     def saw(self, first: int, last: int, latest: int) -> None:
         """Take all numbers of a range, and a time, as the first session of the usual symbol."""
         self._sequences[Row().exchange, Row().symbol].absorb(1, [(first, last)], latest, latest)
 
     def ranges(self, exchange: str = "kraken", symbol: str = "BTC-USD") -> list[list[tuple[int, int]]]:
-        """Give the ranges seen of a symbol, session by session."""
-        return [list(numbers.ranges()) for numbers in self._sequences[exchange, symbol]._sessions]
+        """Return the ranges seen of a symbol, session by session."""
+        return [list(session.numbers.ranges()) for session in self._sequences[exchange, symbol].sessions]
 
 
 class Columnar:
@@ -130,7 +126,7 @@ class Columnar:
     def ranges(self, exchange: str = "kraken", symbol: str = "BTC-USD") -> list[list[tuple[int, int]]]:
         """Give the ranges seen of a symbol, session by session."""
         slot = int(self.tracker._slot_of[SYMBOLS.intern(exchange, symbol)])
-        return [list(numbers.ranges()) for numbers in self.tracker._sequence(slot)._sessions]
+        return [list(numbers.ranges()) for numbers in (session.numbers for session in self.tracker._sequence(slot).sessions)]
 
 
 FORMS = {"plain": Plain, "columnar": Columnar, "columnar row by row": lambda: Columnar(cut=1)}

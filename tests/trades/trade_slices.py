@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trades.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
+from trades.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, TradeSlice
+from trades.deduplication import short_contents
 from trades.history import SeenIds
 from trades.identity import IDENTITIES
 from trades.progress import TopicPartition
-from trades.recent_kernel import contents
 from trades.symbols import SYMBOLS
 
 
@@ -21,9 +21,12 @@ class Row(NamedTuple):
     symbol: str = "BTC-USD"
     exchange: str = "kraken"
     trade_id: str | None = None
-    kafka_timestamp: int = 0
+    kafka_timestamp: int = NULL_TIME
     price: int = 1
     """Times 10**18, below 2**64."""
+    quantity: int = 1
+    """Likewise."""
+    side: int = 0
 
 
 def slice_of(
@@ -43,8 +46,8 @@ def slice_of(
         sequences=np.array([row.sequence or 0 for row in rows], dtype=np.int64),
         has_sequence=np.array([row.sequence is not None for row in rows], dtype=np.bool_),
         prices=np.array([[row.price, 0] for row in rows], dtype=np.uint64).reshape(count, 2),
-        quantities=np.ones((count, 2), dtype=np.uint64),
-        sides=np.zeros(count, dtype=np.int8),
+        quantities=np.array([[row.quantity, 0] for row in rows], dtype=np.uint64).reshape(count, 2),
+        sides=np.array([row.side for row in rows], dtype=np.int8),
         timestamps=np.array([row.timestamp for row in rows], dtype=np.int64),
         received=np.zeros(count, dtype=np.int64),
         text=np.array(bytearray(b"".join(ids)), dtype=np.uint8),
@@ -67,7 +70,7 @@ def slice_of(
 def _with_contents(columns: TradeColumns) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     identities = np.empty((len(columns), 3), dtype=np.int64)
     identities[:, :2] = IDENTITIES.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols)
-    contents(columns.prices, columns.quantities, columns.sides, columns.timestamps, identities[:, 2])
+    identities[:, 2] = short_contents(columns.prices, columns.quantities, columns.sides)
     return identities
 
 
