@@ -1,11 +1,13 @@
 """What the table stores under some numbers, read when a row first needs it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, IsNull, LessThanOrEqual, Or
+from numpy.typing import NDArray
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, IsNull, Or
 
 from connectors.iceberg.filters import any_of
 from flows.columns import contents_of
@@ -44,10 +46,13 @@ def read_contents(
         engine.show_arrow("wanted", _as_arrow(wanted))
         parameters = {"floor": min(max(floor, _TIME_MIN), _TIME_MAX)}
         rows = engine.table(_CONTENTS, parameters).combine_chunks()
-        lowest = {SessionKey(*key): first for *key, first in map(tuple, map(dict.values, engine.query(_LOWEST, parameters)))}
+        lowest = {
+            SessionKey(row["exchange"], row["symbol"], row["session"]): row["first"]
+            for row in engine.query(_LOWEST, parameters)
+        }
     found = [_of_table(rows), *_of_non_market(wanted, non_market)]
-    parts = [np.concatenate(part) for part in zip(*found, strict=True)]
-    return StoredContents(*parts, lowest=lowest)
+    numbers, sequences, contents, kafka_times = (np.concatenate(part) for part in zip(*found, strict=True))
+    return StoredContents(numbers, sequences, contents, kafka_times, lowest)
 
 
 _CONTENTS: Final = """
@@ -102,7 +107,7 @@ def _as_arrow(wanted: Sequence[WantedContents]) -> pa.Table:
     )
 
 
-_Columns = tuple["np.ndarray[tuple[int], np.dtype[np.int64]]", ...]
+_Columns = tuple[NDArray[np.int64], ...]
 
 
 def _of_table(rows: pa.Table) -> _Columns:
@@ -120,9 +125,9 @@ def _of_table(rows: pa.Table) -> _Columns:
 
 def _of_non_market(wanted: Sequence[WantedContents], non_market: Iterable[SeenSession]) -> Iterable[_Columns]:
     """Return what is wanted of the numbers that are no market trades."""
-    by_key: Mapping[SessionKey, list[SeenSession]] = {}
+    by_key = defaultdict[SessionKey, list[SeenSession]](list)
     for seen in non_market:
-        by_key.setdefault(seen.key, []).append(seen)  # type: ignore[attr-defined]
+        by_key[seen.key].append(seen)
     for index, one in enumerate(wanted):
         for seen in by_key.get(one.key, ()):
             numbers = IntervalSet(*zip(*seen.ranges, strict=True))

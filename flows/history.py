@@ -17,8 +17,8 @@ from query.gaps import missing_ranges
 from query.pool import open_engine
 from runtime.catalog import find_table
 from runtime.settings import Settings
-from trades.groups import group_of
 from trades.doubts import doubts_in
+from trades.groups import group_of
 from trades.history import (
     Ledger,
     NumberDoubt,

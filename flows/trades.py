@@ -23,9 +23,7 @@ def trades_flow(ends: Ends, settings: Settings) -> Dataflow:
 
     messages = op.input("kafka_in", dataflow, ends.kafka)
     decoded = decode("decode", messages)
-    tracked = sequence(
-        "sequence", decoded.trades, settings.gap_large_min, settings.dedup_window_seconds, ends.history
-    )
+    tracked = sequence("sequence", decoded.trades, settings.gap_large_min, settings.dedup_window_seconds, ends.history)
     unique = deduplicate("deduplicate", tracked.trades, settings.dedup_window_seconds, ends.history)
 
     rows = to_writers("to_writers", unique, decoded.consumed, settings.writers)

@@ -142,7 +142,9 @@ class ContentLookup:
 
     def plan(self, symbols: Iterable[AskedSymbol]) -> int:
         """Plan a read of all that some symbols' rows may need; return how many pages it may take."""
-        self._plan = [found for asked in symbols for index in _searched(asked.sequence) for found in self._of(asked, index)]
+        self._plan = [
+            found for asked in symbols for index in _searched(asked.sequence) for found in self._of(asked, index)
+        ]
         return 1 + sum(one.last_page - one.first_page + 1 for one in self._plan)
 
     def read(self, floor: int, now: int) -> None:

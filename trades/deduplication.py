@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trades.batch import NULL_TIME, TradeSlice
+from trades.content import ContentColumns, contents
 from trades.errors import StateError
 from trades.history import Positions, Reach, SeenIds
 from trades.identity import IDENTITIES
 from trades.progress import TopicPartition
-from trades.content import ContentColumns, contents
 from trades.tracker import is_contiguous
 from trades.verdicts import STORED
 from trades.window import rules_for

@@ -43,8 +43,8 @@ class Pages(NamedTuple):
     """The pages of one key group as compiled loops use them; a page holds 256 neighbouring numbers of a session."""
 
     headers: NDArray[np.int64]
-    """int64[capacity, 7]: slot, session, number >> 8, the next page of that slot and number or -1, the latest Kafka time
-    of what it holds, whether the table was asked for what it lacks, whether it is taken."""
+    """int64[capacity, 7]: slot, session, number >> 8, the next page of that slot and number or -1, the latest Kafka
+    time of what it holds, whether the table was asked for what it lacks, whether it is taken."""
     marks: NDArray[np.uint16]
     """uint16[capacity, 768]: three words a number, the lowest first; 0 where unknown."""
     heads: NDArray[np.int32]
@@ -126,9 +126,7 @@ def is_stored_elsewhere(pages: Pages, slot: int, session: int, sequence: int, co
 
 
 @compiled
-def _expire(
-    pages: Pages, floor: int, sessions: NDArray[np.int64], highest: NDArray[np.int64]
-) -> int:
+def _expire(pages: Pages, floor: int, sessions: NDArray[np.int64], highest: NDArray[np.int64]) -> int:
     """Free the pages whose latest time lies below `floor`, but for those of each slot's newest 256 numbers.
 
     `sessions` and `highest` are int64[slots]: the newest session, and its highest number. Returns how many were freed.

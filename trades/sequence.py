@@ -144,16 +144,16 @@ class Session:
         """Whether a trade is later than its newest; from 256 numbers on, a clock may be behind by 5 seconds."""
         return at > self.latest if self.is_young else at >= self.latest - CLOCK_TOLERANCE_US
 
-    def takes_early(self, sequence: int, at: int) -> bool:
-        """Whether a trade that is earlier than all of the session can be its own by its place.
+    def takes_early(self, sequence: int, at: int, before: "Session") -> bool:
+        """Whether a trade that is earlier than all of the session is its own, and not of the session `before`.
 
-        It is the next one, fills a gap, or is so little earlier that its clock or its way was not quite even.
+        Its number is near, and it is later than the session before; or where the clocks of the two overlap, it is so
+        little earlier that the clock was not quite even.
         """
         numbers = self.numbers
-        if sequence - 1 == numbers.highest or self.lacks(sequence):
-            return True
-        near = numbers.lowest - YOUNG <= sequence < numbers.lowest or numbers.highest < sequence <= numbers.highest + YOUNG
-        return near and at >= self.earliest - CLOCK_TOLERANCE_US
+        if not numbers.lowest - YOUNG <= sequence <= numbers.highest + YOUNG or sequence in numbers:
+            return False
+        return at > before.latest or self.earliest - CLOCK_TOLERANCE_US <= at < self.earliest <= before.latest
 
 
 class Doubt(NamedTuple):
@@ -254,7 +254,8 @@ class SymbolSequence:
         if is_seen and at <= self.sessions[old].latest and self.contents.get(old + 1, sequence) == UNKNOWN:
             return old
         for index in range(old + 1, self._newest + 1):
-            if len(self.sessions[index].numbers) and self.sessions[index].takes_early(sequence, at):
+            session = self.sessions[index]
+            if len(session.numbers) and session.takes_early(sequence, at, self.sessions[index - 1]):
                 return index
         return old if len(numbers) else self._newest
 

@@ -118,7 +118,10 @@ class GroupTracker:
         return self._fingerprints
 
     def absorb(
-        self, seen: Iterable[SeenSession], committed: Positions = MappingProxyType({}), doubts: Iterable[NumberDoubt] = ()
+        self,
+        seen: Iterable[SeenSession],
+        committed: Positions = MappingProxyType({}),
+        doubts: Iterable[NumberDoubt] = (),
     ) -> None:
         """Take over what is in the table, before the first row is judged.
 
@@ -129,19 +132,24 @@ class GroupTracker:
         self._committed = committed
         changed = dict[int, SymbolSequence]()
         for one in seen:
-            slot = self._slot(one.key.exchange, one.key.symbol)
-            sequence = changed.get(slot) or self._sequence(slot)
+            sequence = self._among(changed, self._slot(one.key.exchange, one.key.symbol))
             sequence.absorb(one.key.session, one.ranges, one.latest, one.earliest)
-            changed[slot] = sequence
-        in_doubt = {self._slot(one.exchange, one.symbol): one for one in doubts if one.sequence is not None}
-        for slot in {*in_doubt, *np.flatnonzero(self._slots[: len(self._numbers), IS_IN_DOUBT]).tolist()}:
-            sequence = changed.get(slot) or self._sequence(slot)
-            one = in_doubt.get(slot)
-            sequence.doubt = None if one is None or one.sequence is None else Doubt(one.sequence, one.at)
-            changed[slot] = sequence
+        for slot in np.flatnonzero(self._slots[: len(self._numbers), IS_IN_DOUBT]).tolist():
+            self._among(changed, slot).doubt = None
+        for doubt in doubts:
+            if doubt.sequence is not None:
+                sequence = self._among(changed, self._slot(doubt.exchange, doubt.symbol))
+                sequence.doubt = Doubt(doubt.sequence, doubt.at)
         for slot, sequence in changed.items():
             if sequence.sessions:
                 self._settle(slot, sequence)
+
+    def _among(self, sequences: dict[int, SymbolSequence], slot: int) -> SymbolSequence:
+        """Return a slot's plain form out of those taken before, or take it."""
+        sequence = sequences.get(slot)
+        if sequence is None:
+            sequence = sequences[slot] = self._sequence(slot)
+        return sequence
 
     def missing(self, exchange: str, symbol: str) -> tuple[Ranges, ...]:
         """Return the ranges missing of one symbol, session by session; it must have been seen."""

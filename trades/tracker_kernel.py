@@ -247,5 +247,3 @@ def follow(
             verdicts[place] = verdict
         sessions[place] = slot[SESSION]
     return len(rows), count
-
-

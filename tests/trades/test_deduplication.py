@@ -18,7 +18,7 @@ from trades.errors import StateError
 from trades.history import Reach
 from trades.progress import TopicPartition
 from trades.venues import VENUES, SequenceMode
-from trades.verdicts import DUPLICATE, STORED
+from trades.verdicts import CONFLICT, DUPLICATE, STORED
 from trades.window import CONFIRMATIONS, Window, rules_for, settled
 
 WINDOW = 100
@@ -50,7 +50,7 @@ class Plain:
             trade_id, at = columns.trade_id(row), int(source.kafka_timestamps[row])
             at = int(columns.timestamps[row]) if at == NULL_TIME else at
             name = (int(columns.symbols[row]), trade_id)
-            parts = columns.prices[row], columns.quantities[row], columns.sides[row], columns.timestamps[row]
+            parts = columns.prices[row], columns.quantities[row], columns.sides[row]
             if trade_id is not None:
                 content = [part.tolist() for part in parts]
                 verdicts[row] = self.window.judge((source.topic, source.partition), name, at, content)
@@ -103,13 +103,18 @@ CASES: list[tuple[list[Row], list[int]]] = [
     ([Row(None, 500, "x", "a", "t", time) for time in (NULL_TIME, 600, 601)], [STORED, DUPLICATE, STORED]),
     ([at(0), at(50, "n"), at(250, "n"), at(150)], [STORED, STORED, STORED, STORED]),
     ([at(100), at(300, "n"), at(199)], [STORED, STORED, DUPLICATE]),
+    ([at(0), at(0)._replace(timestamp=77)], [STORED, DUPLICATE]),
+    *(
+        ([at(0), at(0)._replace(**other), at(0), at(WINDOW + 1)._replace(**other)], [STORED, CONFLICT, DUPLICATE, STORED])
+        for other in ({"price": 2}, {"quantity": 2}, {"side": 1})
+    ),
 ]
 
 
 @both_forms
 @pytest.mark.parametrize(("rows", "verdicts"), CASES)
 def test_a_duplicate_within_the_window(make: Make, rows: list[Row], verdicts: list[int]) -> None:
-    """An id is a duplicate up to a window before or after one stored, in its exchange and symbol."""
+    """An id is a duplicate up to a window before or after one stored, its content being equal; a time is no content."""
     assert verdicts_of(rows, make(WINDOW)) == verdicts
 
 
@@ -190,14 +195,17 @@ def test_another_window_setting_takes_up_the_ids() -> None:
 
 def by_the_rule(rows: list[Row], window: int) -> list[int]:
     """Judge rows against the list of all that was stored."""
-    stored = list[tuple[str, str, str | None, int]]()
+    stored = list[Row]()
     verdicts = []
     for row in rows:
-        twins = [time for *name, time in stored if name == [row.exchange, row.symbol, row.trade_id]]
-        is_duplicate = any(abs(time - row.kafka_timestamp) <= window for time in twins)
-        if row.trade_id is None or not is_duplicate:
-            stored.append((row.exchange, row.symbol, row.trade_id, row.kafka_timestamp))
-        verdicts.append(DUPLICATE if row.trade_id is not None and is_duplicate else STORED)
+        name = row.exchange, row.symbol, row.trade_id
+        twins = [one for one in stored if (one.exchange, one.symbol, one.trade_id) == name]
+        prices = {one.price for one in twins if abs(one.kafka_timestamp - row.kafka_timestamp) <= window}
+        if row.trade_id is None or not prices:
+            stored.append(row)
+            verdicts.append(STORED)
+        else:
+            verdicts.append(DUPLICATE if row.price in prices else CONFLICT)
     return verdicts
 
 
@@ -209,11 +217,11 @@ NAMES = st.sampled_from([("a", "x"), ("a", "y"), ("b", "x")])
 def streams(draw: st.DrawFn) -> tuple[int, list[Row]]:
     """A window, and rows at most that much older than the newest before them."""
     window = draw(st.sampled_from([1, 5, 24, 100]))
-    steps = draw(st.lists(st.tuples(st.integers(0, window), st.integers(0, window), IDS, NAMES), max_size=40))
+    step = st.tuples(st.integers(0, window), st.integers(0, window), IDS, NAMES, st.integers(1, 2), st.integers(0, 9))
     clock, rows = 1_000, list[Row]()
-    for forward, back, trade_id, (exchange, symbol) in steps:
+    for forward, back, trade_id, (exchange, symbol), price, timestamp in draw(st.lists(step, max_size=40)):
         clock += forward
-        rows.append(at(clock - back, trade_id, symbol, exchange))
+        rows.append(at(clock - back, trade_id, symbol, exchange)._replace(price=price, timestamp=timestamp))
     return window, rows
 
 

@@ -1,42 +1,39 @@
 """State brought up from the table: a key group that lost its state, or is behind, judges as if it had seen all."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import groupby
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trades.stored_rows import StoredRows
+from tests.trades.streams import streams
 from tests.trades.trade_slices import Row, seen_ids, slice_of
+from trades.batch import TradeSlice
 from trades.deduplication import GroupDeduplicator
+from trades.doubts import Doubts, doubts_in
 from trades.events import EventKind, SequenceEvent
-from trades.history import NO_HISTORY, NO_TRADES, Ledger, SeenSession, SeenTrades, SessionKey
+from trades.history import NO_CONTENTS, NO_HISTORY, Ledger, NumberDoubt, SeenSession, SessionKey
 from trades.intervals import IntervalSet
 from trades.ledger import difference, owed_events
 from trades.progress import TopicPartition
-from trades.recent_kernel import content
 from trades.sequence import SymbolSequence
 from trades.tracker import GroupTracker
+from trades.tracker_kernel import effective_time
 from trades.verdicts import DUPLICATE, STORED
 
 WHERE = TopicPartition("trades", 0)
-NAMES = st.sampled_from([("a", "x"), ("a", "y"), ("b", "x")])
-
-
-@st.composite
-def streams(draw: st.DrawFn) -> list[Row]:
-    """Rows of a few numbers and times, so that gaps, repeats, restarts and stragglers all meet."""
-    rows = draw(st.lists(st.tuples(NAMES, st.integers(1, 9), st.integers(1, 12)), max_size=40))
-    return [Row(sequence, at, symbol, exchange) for (exchange, symbol), sequence, at in rows]
 
 
 def table_of(rows: list[Row], verdicts: list[int], sessions: list[int]) -> list[SeenSession]:
-    """Give what a table of the stored rows says, worked out with plain sets."""
+    """Return what a table of the stored rows says, worked out with plain sets."""
     table = defaultdict[SessionKey, list[tuple[int, int, int]]](list)
     for offset, (row, verdict, session) in enumerate(zip(rows, verdicts, sessions, strict=True)):
         if verdict == STORED and row.sequence is not None:
-            table[SessionKey(row.exchange, row.symbol, session)].append((row.timestamp, offset, row.sequence))
+            at = effective_time(row.timestamp, row.kafka_timestamp)
+            table[SessionKey(row.exchange, row.symbol, session)].append((at, offset, row.sequence))
     return [
         SeenSession(
             key, _ranges({sequence for *_, sequence in trades}), max(trades)[0], min(trades)[0], WHERE, max(trades)[1]
@@ -45,23 +42,12 @@ def table_of(rows: list[Row], verdicts: list[int], sessions: list[int]) -> list[
     ]
 
 
-def newest_of(rows: list[Row], verdicts: list[int], sessions: list[int]) -> SeenTrades:
-    """Give the stored trades of a few rows, all of them among the newest."""
-    stored = [
-        (row, session)
-        for row, verdict, session in zip(rows, verdicts, sessions, strict=True)
-        if verdict == STORED and row.sequence is not None
-    ]
-    names = sorted({(row.exchange, row.symbol) for row, _ in stored})
-    columns = [
-        (names.index((row.exchange, row.symbol)), session, row.sequence, content(*_words(row), 0, row.timestamp))
-        for row, session in stored
-    ]
-    return SeenTrades(names, *(np.array(column, dtype=np.int64) for column in np.array(columns).reshape(-1, 4).T))
-
-
-def _words(row: Row) -> np.ndarray:
-    return np.array([[row.price, 0], [1, 1]], dtype=np.uint64)
+def doubts_of(pieces: Iterable[TradeSlice]) -> list[NumberDoubt]:
+    """Return the conflicts that some tracked slices left unsettled, as the table's property has them."""
+    kept = Doubts()
+    for piece in pieces:
+        kept.update(piece.doubts)
+    return doubts_in(kept.changed("0"))
 
 
 def _ranges(numbers: set[int]) -> tuple[tuple[int, int], ...]:
@@ -72,36 +58,80 @@ def _ranges(numbers: set[int]) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _track(tracker: GroupTracker, rows: list[Row], first_offset: int = 0) -> tuple[list[int], list[int], object]:
+def _track(tracker: GroupTracker, rows: list[Row], first_offset: int = 0) -> tuple[TradeSlice, list[SequenceEvent]]:
     tracked = tracker.track(slice_of(rows, first_offset=first_offset))
-    return tracked.piece.verdicts.tolist(), tracked.piece.sessions.tolist(), tracked.events
+    return tracked.piece, tracked.events
 
 
-@given(streams(), st.integers(0, 40), st.integers(0, 40), st.randoms(use_true_random=False), st.booleans())
+@given(streams(), st.integers(0, 900), st.integers(0, 900), st.booleans())
 def test_state_from_the_table_judges_as_if_it_had_seen_all(
     rows: list[Row],
     one: int,
     other: int,
-    random: object,
     lost: bool,  # noqa: FBT001
 ) -> None:
-    """Store at one cut or lost, table at a later one, replay in any order: nothing twice, all goes on alike."""
+    """Store at one cut or lost, table at a later one: the replay causes nothing, and all goes on alike."""
     stored_at, committed_at = sorted((one % (len(rows) + 1), other % (len(rows) + 1)))
-    whole = GroupTracker()
-    before = _track(whole, rows[:stored_at])
+    whole, table = GroupTracker(), StoredRows()
+    before, _ = _track(whole, rows[:stored_at])
     snapshot = whole.snapshot()
-    between = _track(whole, rows[stored_at:committed_at], stored_at)
-    after = _track(whole, rows[committed_at:], committed_at)
+    between, _ = _track(whole, rows[stored_at:committed_at], stored_at)
+    after, events = _track(whole, rows[committed_at:], committed_at)
+    pieces = [before, between]
+    verdicts, sessions = ([*before.verdicts, *between.verdicts], [*before.sessions, *between.sessions])
+    for piece in pieces:
+        table.add(piece)
 
-    rebuilt = GroupTracker(None if lost else snapshot)
-    verdicts, sessions = before[0] + between[0], before[1] + between[1]
-    since = 0 if lost else stored_at
-    newest = newest_of(rows[since:committed_at], verdicts[since:], sessions[since:])
-    rebuilt.absorb(table_of(rows[:committed_at], verdicts, sessions), newest)
-    replay = rows[stored_at:committed_at]
-    random.shuffle(replay)  # type: ignore[attr-defined]
-    assert STORED not in _track(rebuilt, replay, stored_at)[0]
-    assert _track(rebuilt, rows[committed_at:], committed_at) == after
+    rebuilt = GroupTracker(None if lost else snapshot, read_contents=table.read)
+    seen = table_of(rows[:committed_at], verdicts, sessions)
+    rebuilt.absorb(seen, {WHERE: committed_at}, doubts_of(pieces))
+    replay, again = _track(rebuilt, rows[stored_at:committed_at], stored_at)
+    assert ([*again], replay.doubts) == ([], ())
+    found, more = _track(rebuilt, rows[committed_at:], committed_at)
+    assert (found.verdicts.tolist(), found.sessions.tolist()) == (after.verdicts.tolist(), after.sessions.tolist())
+    assert (found.doubts, more) == (after.doubts, events)
+
+
+Sent = list[tuple[int, int]]
+"""Partition and number of each trade."""
+
+
+@st.composite
+def two_partitions(draw: st.DrawFn) -> tuple[Sent, int]:
+    """Each trade in both partitions, in the order of one reader, and how much of it was committed."""
+    count = draw(st.integers(1, 30))
+    turns = draw(st.permutations([0] * count + [1] * count))
+    numbers = [0, 0]
+    sent = Sent()
+    for partition in turns:
+        numbers[partition] += 1
+        sent.append((partition, numbers[partition]))
+    return sent, draw(st.integers(0, 2 * count))
+
+
+@given(two_partitions(), st.randoms(use_true_random=False))
+def test_a_replay_in_another_order_of_partitions_stores_each_trade_once(both: tuple[Sent, int], random: object) -> None:
+    """A restart reads the partitions of a doubled feed in another order than the rows committed."""
+    sent, committed = both
+    tracker, table = GroupTracker(), StoredRows()
+    offsets, stored = [0, 0], list[int]()
+
+    def send(partition: int, number: int) -> TradeSlice:
+        first_offset, offsets[partition] = offsets[partition], offsets[partition] + 1
+        piece = tracker.track(slice_of([Row(number, number)], partition=partition, first_offset=first_offset)).piece
+        stored.extend([number] * (piece.verdicts[0] == STORED))
+        return piece
+
+    for one in sent[:committed]:
+        table.add(send(*one))
+    if stored:
+        seen = SeenSession(SessionKey("kraken", "BTC-USD", 1), _ranges({*stored}), max(stored), 1, WHERE, 0)
+        tracker = GroupTracker(read_contents=table.read)
+        tracker.absorb([seen], {TopicPartition("trades", partition): offsets[partition] for partition in (0, 1)})
+    rest = [[one for one in sent[committed:] if one[0] == partition] for partition in (0, 1)]
+    while any(rest):
+        send(*random.choice([part for part in rest if part]).pop(0))  # type: ignore[attr-defined]
+    assert sorted(stored) == [*range(1, len(sent) // 2 + 1)]
 
 
 @pytest.mark.parametrize(
@@ -129,15 +159,15 @@ def test_absorbed_numbers_count_as_seen(
     """Examples: what was absorbed is a duplicate, what follows goes on, and a session without rows keeps its place."""
     sequence = SymbolSequence()
     for number, at in had:
-        sequence.place(number, at)
+        sequence.place(number, at, number)
     sequence.absorb(session, ranges, latest, latest)
-    placement = sequence.place(*then)
+    placement = sequence.place(*then, then[0])
     assert (placement.verdict, placement.session) == (verdict, in_session)
 
 
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
 def test_difference_is_that_of_sets(left: set[int], right: set[int]) -> None:
-    """Ranges less ranges are numbers less numbers."""
+    """The difference of ranges is that of their numbers."""
     assert difference(_ranges(left), _ranges(right)) == _ranges(left - right)
 
 
@@ -167,7 +197,7 @@ def test_ranges_are_added_as_sets_are(numbers: set[int], more: list[tuple[int, i
         (Ledger(frozenset({SessionKey("a", "x", 1)}), {SessionKey("a", "x", 1): ((3, 4), (7, 7))}), []),
     ],
 )
-def test_the_ledger_is_told_what_it_lacks(ledger: Ledger, owed: list[str]) -> None:
+def test_the_ledger_gets_what_it_lacks(ledger: Ledger, owed: list[str]) -> None:
     """Events of trades in the table that a crash kept from the ledger are made up for, and no others."""
     seen = [SeenSession(SessionKey("a", "x", 1), ((1, 2), (5, 6), (8, 8)), 50, 40, WHERE, 7)]
     tracker = GroupTracker()
@@ -186,21 +216,12 @@ def test_absorbed_ids_are_duplicates_within_the_window() -> None:
     assert deduplicator.deduplicate(slice_of(rows)).verdicts.tolist() == [DUPLICATE, DUPLICATE, STORED]
 
 
-def test_trades_are_taken_by_the_names_chosen() -> None:
-    """In their order, numbered anew among the names that are left."""
-    names = [("a", "x"), ("a", "y"), ("b", "x")]
-    seen = SeenTrades(names, *(np.array(column) for column in ([2, 1, 0, 2], [1, 1, 2, 3], [5, 6, 7, 8], [9, 8, 7, 6])))
-    chosen = seen.of(np.array([True, False, True]))
-    assert chosen.names == [("a", "x"), ("b", "x")]
-    assert [column.tolist() for column in chosen[1:]] == [[1, 0, 1], [1, 2, 3], [5, 7, 8], [9, 7, 6]]
-    assert [len(column) for column in seen.of(np.zeros(3, dtype=np.bool_))] == [0] * 5
-
-
 def test_a_flow_without_tables_has_no_history() -> None:
-    """Nothing was stored before, whoever asks."""
+    """Nothing was stored before, for whichever group."""
     NO_HISTORY.resumed({WHERE: 5})
     NO_HISTORY.clocks({})
-    assert (*NO_HISTORY.sessions(3), *NO_HISTORY.ids(3, 5, is_resumed=True)) == ()
-    assert NO_HISTORY.recent(3) is NO_TRADES
-    assert [len(column) for column in NO_TRADES] == [0] * 5
+    assert (*NO_HISTORY.sessions(3), *NO_HISTORY.ids(3, 5, is_resumed=True), *NO_HISTORY.doubts(3)) == ()
+    assert NO_HISTORY.contents([], 0) is NO_CONTENTS
+    assert [len(column) for column in NO_CONTENTS] == [0] * 5
+    assert NO_HISTORY.committed(3) == {}
     assert NO_HISTORY.ledger() == Ledger(frozenset(), {})

@@ -1,4 +1,4 @@
-"""Laws of the rules under anything that may come, each with a small table of examples beside it."""
+"""Laws of the rules under any stream, each with a small table of examples."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -45,21 +45,21 @@ def judged(rows: Sequence[Row], cuts: Sequence[int], groups: int, workers: int) 
 
 
 def part_of(whole: TradeSlice, rows: Any) -> TradeSlice:
-    """Give some rows of a slice, as a key group gets them."""
+    """Return some rows of a slice, as a key group gets them."""
     return TradeSlice(whole.batch, 0, rows, np.zeros(len(rows), np.uint8), np.zeros(len(rows), np.int32))
 
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[Row]:
-    """Rows of a few symbols, with numbers or ids, so that gaps, repeats, restarts and copies all meet."""
-    trades = draw(
-        st.lists(
-            st.tuples(st.sampled_from("ABCDEFGH"), st.integers(0, 9), st.integers(0, 12), st.booleans()), max_size=50
-        )
+    """Rows of a few symbols, with numbers or ids, so that gaps, copies, corrections and restarts all meet."""
+    trade = st.tuples(
+        st.sampled_from("ABCDEFGH"), st.integers(0, 9), st.integers(0, 12), st.booleans(), st.integers(1, 2)
     )
     return [
-        Row(number, at, symbol) if numbered else Row(None, at, symbol, trade_id=str(number), kafka_timestamp=at)
-        for symbol, number, at, numbered in trades
+        Row(number, at, symbol, price=price)
+        if numbered
+        else Row(None, at, symbol, trade_id=str(number), kafka_timestamp=at, price=price)
+        for symbol, number, at, numbered, price in draw(st.lists(trade, max_size=50))
     ]
 
 
@@ -67,7 +67,17 @@ EXAMPLES: Final = {
     "nothing": [],
     "one": [Row(1, 1, "A")],
     "a gap filled in the next slice": [Row(1, 1, "A"), Row(4, 2, "A"), Row(1, 1, "B"), Row(3, 2, "A"), Row(2, 2, "A")],
-    "a restart between two slices": [Row(8, 1, "A"), Row(9, 2, "A"), Row(1, 3, "A"), Row(9, 2, "A"), Row(2, 4, "A")],
+    "a restart between two slices": [
+        Row(8, 1, "A"),
+        Row(9, 2, "A"),
+        Row(8, 3, "A", price=2),
+        Row(9, 2, "A"),
+        Row(9, 4, "A", price=2),
+    ],
+    "two corrections in succession": [
+        *(Row(number, number, "A") for number in range(1, 5)),
+        *(Row(number, 5 + number, "A", price=2) for number in (2, 3, 4, 5)),
+    ],
     "copies by number and by id": [
         Row(1, 1, "A"),
         Row(None, 1, "B", trade_id="1"),
@@ -152,10 +162,10 @@ def test_examples_of_ids(ids: list[str | None], verdicts: list[int]) -> None:
     assert GroupDeduplicator(WINDOW).deduplicate(slice_of(rows)).verdicts.tolist() == verdicts
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=40))
-def test_both_forms_know_the_same_numbers(trades: list[tuple[int, int]]) -> None:
-    """After anything, the ranges of every session are the same, and none touches the next."""
-    rows = [Row(number, at) for number, at in trades]
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 2)), max_size=40))
+def test_both_forms_know_the_same_numbers(trades: list[tuple[int, int, int]]) -> None:
+    """After any stream, the ranges of every session are the same, and none touches the next."""
+    rows = [Row(number, at, price=price) for number, at, price in trades]
     plain, columnar = Plain(), Columnar()
     assert plain.track(rows) == columnar.track(rows)
     if rows:

@@ -7,7 +7,8 @@ from random import Random
 import pytest
 
 from tests.trades.forms import FORMS, Columnar, Form
-from tests.trades.trade_slices import Row
+from tests.trades.stored_rows import StoredRows
+from tests.trades.trade_slices import Row, slice_of
 from trades.events import EventKind
 from trades.tracker import GroupTracker
 from trades.verdicts import DUPLICATE, STORED
@@ -18,13 +19,13 @@ BURST = 30
 
 @pytest.fixture(params=FORMS.values(), ids=FORMS)
 def form(request: pytest.FixtureRequest) -> Form:
-    """Give each of the forms."""
+    """Return each of the forms."""
     made: Form = request.param()
     return made
 
 
 def numbers_of(form: Form, kind: EventKind) -> Counter[tuple[str, int]]:
-    """Give the numbers, with their symbols, that the events of a kind name."""
+    """Return the numbers, with their symbols, that the events of a kind name."""
     return Counter(
         (event.symbol, number)
         for event in form.events
@@ -34,7 +35,7 @@ def numbers_of(form: Form, kind: EventKind) -> Counter[tuple[str, int]]:
 
 
 def test_a_market_open_burst(form: Form) -> None:
-    """Many trades of a symbol under one time, out of order, doubled and lost: each is told, and stored once."""
+    """Many trades of a symbol under one time, out of order, doubled and lost: each is found, and stored once."""
     random, names = Random(7), [f"S{number}" for number in range(20)]
     inner = [(name, number) for name in names for number in range(2, BURST)]
     lost, doubled = {*inner[3::29]}, {*inner[5::31]}
@@ -55,11 +56,14 @@ def test_a_market_open_burst(form: Form) -> None:
 
 
 def test_a_kafka_rebalance(form: Form) -> None:
-    """A partition goes to another worker with its state, and its last poll is read again: known, and no gap."""
+    """A partition goes to another worker with its state, and its last poll is read again: copies, and no gap."""
     polls = [[Row(number, number, f"S{number % 3}") for number in range(at, at + 15)] for at in range(0, 60, 15)]
     first = form.track([row for poll in polls[:3] for row in poll])
     if isinstance(form, Columnar):
-        form.tracker = GroupTracker(pickle.loads(pickle.dumps(form.tracker.snapshot())))  # noqa: S301
+        table = StoredRows()
+        table.add(GroupTracker().track(slice_of([row for poll in polls[:3] for row in poll])).piece)
+        state = pickle.loads(pickle.dumps(form.tracker.snapshot()))  # noqa: S301
+        form.tracker = GroupTracker(state, read_contents=table.read)
     again = form.track([row for poll in polls[2:] for row in poll])
     assert first.verdicts == [STORED] * 45
     assert again.verdicts == [DUPLICATE] * 15 + [STORED] * 15
@@ -68,9 +72,19 @@ def test_a_kafka_rebalance(form: Form) -> None:
 
 
 def test_a_weekends_silence(form: Form) -> None:
-    """From Friday's close to Sunday's open no number is missing and no session begins; Friday's trades are known."""
+    """From Friday's close to Sunday's open no number is missing and no session begins; Friday's trades are copies."""
     friday = [Row(number, number) for number in range(1, 21)]
     sunday = [Row(number, number + 57 * HOUR) for number in range(21, 41)]
     said = form.track([*friday, *sunday, *friday[-3:]])
     assert said.verdicts == [STORED] * 40 + [DUPLICATE] * 3
     assert ({*said.sessions}, [event.event for event in form.events]) == ({1}, [EventKind.SESSION_STARTED])
+
+
+def test_a_new_week_begins_at_1(form: Form) -> None:
+    """Numbers of Friday come again on Monday with other trades: a session, no duplicate and no gap."""
+    friday = [Row(number, number) for number in range(1, 21)]
+    monday = [Row(number, number + 60 * HOUR, price=2) for number in range(1, 41)]
+    said = form.track([*friday, *monday, *friday[-3:]])
+    assert said.verdicts == [STORED] * 60 + [DUPLICATE] * 3
+    assert said.sessions == [1] * 20 + [2] * 40 + [1] * 3
+    assert [event.event for event in form.events] == [EventKind.SESSION_STARTED] * 2

@@ -1,7 +1,7 @@
 """Numbers of what is no market trade: seen by the tracker, never stored, and known again after any loss of state."""
 
 import pickle
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trades.messages import batch_of
-from tests.trades.test_history import newest_of, streams, table_of
+from tests.trades.stored_rows import StoredRows
+from tests.trades.streams import streams
+from tests.trades.test_history import doubts_of, table_of
 from tests.trades.test_venues_of_captures import message
 from tests.trades.trade_slices import Row, slice_of
 from trades.batch import TradeSlice
+from trades.content import NON_MARKET
 from trades.decode import decode, split
 from trades.errors import TableError
 from trades.events import EventKind, SequenceEvent
@@ -22,8 +25,10 @@ from trades.history import Ledger, SeenSession, SessionKey
 from trades.ledger import owed_events
 from trades.off_book import PROPERTY, OffBook, joined, off_book_in
 from trades.progress import PartitionProgress, TopicPartition
+from trades.sequence import SymbolSequence
 from trades.tracker import GroupTracker
-from trades.verdicts import SKIPPED, STORED
+from trades.tracker_kernel import effective_time
+from trades.verdicts import CONFLICT, SKIPPED, STORED
 
 MIN, MAX = -(2**63), 2**63 - 1
 HERE = TopicPartition("trades", 0)
@@ -135,7 +140,11 @@ def count_missing(missing: Counter[tuple[SessionKey, int]], events: Iterable[Seq
 
 
 @given(
-    streams(), st.integers(0, 40), st.integers(0, 40), st.lists(st.booleans(), min_size=40, max_size=40), st.booleans()
+    streams(),
+    st.integers(0, 900),
+    st.integers(0, 900),
+    st.lists(st.booleans(), min_size=40, max_size=40),
+    st.booleans(),
 )
 def test_a_start_from_the_tables_opens_no_gap_for_them(
     rows: list[Row],
@@ -146,29 +155,69 @@ def test_a_start_from_the_tables_opens_no_gap_for_them(
 ) -> None:
     """Store at one cut or lost, table at a later one: all goes on alike, and the ledger owes what is missing."""
     stored_at, committed_at = sorted((one % (len(rows) + 1), other % (len(rows) + 1)))
-    flags = flags[: len(rows)]
-    whole, ledger = GroupTracker(), Counter[tuple[SessionKey, int]]()
+    flags = (flags * len(rows))[: len(rows)]
+    whole, table, ledger = GroupTracker(), StoredRows(), Counter[tuple[SessionKey, int]]()
     first = whole.track(piece_of(rows[:stored_at], flags[:stored_at]))
     snapshot = pickle.loads(pickle.dumps(whole.snapshot()))  # noqa: S301
     second = whole.track(piece_of(rows[stored_at:committed_at], flags[stored_at:committed_at], stored_at))
-    kept = OffBook()
-    for tracked in (first, second):
-        kept.add(tracked.piece, {})
-    verdicts = [*first.piece.verdicts.tolist(), *second.piece.verdicts.tolist()]
-    sessions = [*first.piece.sessions.tolist(), *second.piece.sessions.tolist()]
+    kept, pieces = OffBook(), [first.piece, second.piece]
+    for piece in pieces:
+        kept.add(piece, {})
+        table.add(piece)
+    verdicts = [verdict for piece in pieces for verdict in piece.verdicts.tolist()]
+    sessions = [session for piece in pieces for session in piece.sessions.tolist()]
     seen = joined([*table_of(rows[:committed_at], verdicts, sessions), *off_book_in({f"{PROPERTY}0": kept.text()})])
 
-    rebuilt = GroupTracker(None if lost else snapshot)
-    since = 0 if lost else stored_at
-    rebuilt.absorb(seen, newest_of(rows[since:committed_at], verdicts[since:], sessions[since:]))
-    owed = owed_events(seen, rebuilt, Ledger(frozenset(), {}))
-    count_missing(ledger, owed)
+    rebuilt = GroupTracker(None if lost else snapshot, read_contents=table.read)
+    rebuilt.absorb(seen, {HERE: committed_at}, doubts_of(pieces))
+    count_missing(ledger, owed_events(seen, rebuilt, Ledger(frozenset(), {})))
     expected = Counter[tuple[SessionKey, int]]()
     count_missing(expected, [*first.events, *second.events])
     assert +ledger == +expected
     replay = rebuilt.track(piece_of(rows[stored_at:committed_at], flags[stored_at:committed_at], stored_at))
     assert not replay.events
-    assert STORED not in replay.piece.verdicts
     rest = piece_of(rows[committed_at:], flags[committed_at:], committed_at)
     found, wanted = rebuilt.track(rest), whole.track(rest)
     assert (found.piece.verdicts.tolist(), found.events) == (wanted.piece.verdicts.tolist(), wanted.events)
+    assert found.piece.doubts == wanted.piece.doubts
+
+
+def by_the_plain_form(rows: list[Row], flags: list[bool]) -> tuple[list[int], list[int]]:
+    """Return verdicts and sessions by the specification."""
+    sequences, verdicts, sessions = defaultdict[object, SymbolSequence](SymbolSequence), list[int](), list[int]()
+    for row, is_off_book in zip(rows, flags, strict=True):
+        if row.sequence is None:
+            verdicts.append(SKIPPED if is_off_book else STORED)
+            sessions.append(0)
+            continue
+        is_named = row.trade_id not in {None, str(row.sequence)} and not is_off_book
+        content = 2 + hash((row.price, row.trade_id if is_named else None)) % 2**40
+        at = effective_time(row.timestamp, row.kafka_timestamp)
+        of = sequences[row.exchange, row.symbol]
+        placement = of.place(row.sequence, at, NON_MARKET if is_off_book else content, is_named=is_named)
+        verdicts.append(SKIPPED if is_off_book else placement.verdict)
+        sessions.append(placement.session if verdicts[-1] != SKIPPED or placement.verdict != CONFLICT else 0)
+    return verdicts, sessions
+
+
+@given(streams(), st.lists(st.booleans(), min_size=40, max_size=40), st.integers(0, 900))
+def test_off_book_numbers_are_placed_as_the_plain_form_places_them(
+    rows: list[Row], flags: list[bool], cut: int
+) -> None:
+    """All of them have the same content, so one sent again is a copy; in conflict with a trade, none is set aside."""
+    flags = (flags * len(rows))[: len(rows)]
+    tracker, verdicts, sessions = GroupTracker(), list[int](), list[int]()
+    cut %= len(rows) + 1
+    for start, end in ((0, cut), (cut, len(rows))):
+        piece = tracker.track(piece_of(rows[start:end], flags[start:end], start)).piece
+        verdicts += piece.verdicts.tolist()
+        sessions += piece.sessions.tolist()
+    assert (verdicts, sessions) == by_the_plain_form(rows, flags)
+
+
+def test_a_trade_under_an_off_book_number_is_a_conflict() -> None:
+    """And the other way round it is skipped: neither opens a gap or begins a session."""
+    rows = [Row(1, 1), Row(2, 2), Row(3, 3), Row(2, 9), Row(3, 9)]
+    tracked = GroupTracker().track(piece_of(rows, [False, True, False, False, True]))
+    assert tracked.piece.verdicts.tolist() == [STORED, SKIPPED, STORED, CONFLICT, SKIPPED]
+    assert [event.event for event in tracked.events] == [EventKind.SESSION_STARTED]

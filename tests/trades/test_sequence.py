@@ -1,275 +1,370 @@
-"""The rules of numbering, one trade at a time: laws, and a table of the hard cases."""
+"""The hard cases of numbering, one line a trade, against the specification."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from trades.events import EventKind
 from trades.intervals import IntervalSet
-from trades.sequence import Event, Kind, SymbolSequence
-from trades.verdicts import DUPLICATE, STORED
+from trades.sequence import UNKNOWN, Event, Kind, PlainContents, Session, SymbolSequence
+from trades.verdicts import CONFLICT, DUPLICATE, STORED
 
 MIN, MAX = -(2**63), 2**63 - 1
+MILLISECOND, SECOND, DAY = 1_000, 1_000_000, 86_400_000_000
 STARTED, OPENED, FILLED = EventKind.SESSION_STARTED, EventKind.GAP_OPENED, EventKind.GAP_FILLED
-FIRST, NEXT, GAP, LATE = Kind.FIRST, Kind.NEXT, Kind.GAP, Kind.LATE
-EARLIER, REPEAT, NEW_SESSION = Kind.EARLIER, Kind.DUPLICATE, Kind.NEW_SESSION
-DAY = 86_400_000_000
+FIRST, NEXT, GAP, LATE, EARLIER = Kind.FIRST, Kind.NEXT, Kind.GAP, Kind.LATE, Kind.EARLIER
+COPY, SET_ASIDE, RESTART = Kind.DUPLICATE, Kind.CONFLICT, Kind.NEW_SESSION
+VERDICTS: Final = {COPY: DUPLICATE, SET_ASIDE: CONFLICT}
 
 
-def seen(low: int, high: int, latest: int) -> SymbolSequence:
-    """Give a symbol that had all numbers from `low` to `high`, the last at `latest`."""
-    return SymbolSequence([IntervalSet([low], [high])], latest=latest, earliest=[latest])
+class Trade(NamedTuple):
+    """A trade, and what the rules say of it."""
+
+    number: int
+    at: int
+    kind: Kind
+    session: int
+    events: Sequence[Event] = ()
+    price: int | None = None
+    """The price of the session expected, unless another is given."""
+    is_named: bool = False
 
 
-def restarted() -> SymbolSequence:
-    """Give a symbol that had 1 to 1,000,000 until time 100, then 1 to 20 until time 120."""
-    sequence = seen(1, 1_000_000, 100)
-    for number in range(1, 21):
-        sequence.place(number, 100 + number)
-    return sequence
+class Span(NamedTuple):
+    """A session as it was before the first trade of a case."""
+
+    ranges: Sequence[tuple[int, int]]
+    earliest: int
+    latest: int
 
 
-# Each: what the symbol had before, then trades as number, time, kind, session, events.
-CASES = {
-    "the first trade begins session 1": (SymbolSequence(), [(7, 5, FIRST, 1, [(STARTED, 1, 7, 7)])]),
-    "in order": (seen(1, 9, 5), [(10, 6, NEXT, 1, []), (11, 6, NEXT, 1, [])]),
-    "a gap of 1": (seen(1, 9, 5), [(11, 6, GAP, 1, [(OPENED, 1, 10, 10)])]),
-    "a gap of 10": (seen(1, 9, 5), [(20, 6, GAP, 1, [(OPENED, 1, 10, 19)])]),
-    "a gap of 11": (seen(1, 9, 5), [(21, 6, GAP, 1, [(OPENED, 1, 10, 20)])]),
-    "a clock jump alone opens nothing": (seen(1, 9, 5), [(10, 3 * DAY, NEXT, 1, [])]),
-    "a late fill splits and closes the gap": (
-        seen(1, 9, 5),
+class SpanContents(PlainContents):
+    """Contents where all numbers of some sessions were stored at the session's own price."""
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        super().__init__()
+        self._sessions = [session.numbers.to_bytes() for session in sessions]
+
+    def get(self, session: int, sequence: int) -> int:
+        """Return the content stored under a number."""
+        found = super().get(session, sequence)
+        is_old = session <= len(self._sessions) and sequence in IntervalSet.from_bytes(self._sessions[session - 1])
+        return content(sequence, session) if found == UNKNOWN and is_old else found
+
+
+class Case(NamedTuple):
+    """What a symbol had, and what comes."""
+
+    before: Sequence[Span]
+    trades: Sequence[Trade]
+    is_known: bool = True
+    """Whether the contents of what it had are known."""
+
+
+def content(number: int, price: int) -> int:
+    """Return a content that is a function of the number and the price."""
+    return 1 + 2 * abs(number) * 1_000 + (number < 0) * 1_000 + price
+
+
+def live(first: int, last: int, at: int, session: int = 1) -> list[Trade]:
+    """Return trades that continue a session, one each microsecond from `at` on."""
+    return [Trade(number, at + place, NEXT, session) for place, number in enumerate(range(first, last + 1))]
+
+
+def copies(first: int, last: int, at: int, session: int = 1) -> list[Trade]:
+    """Return trades of a session that are sent again, one each microsecond from `at` on."""
+    return [trade._replace(kind=COPY) for trade in live(first, last, at, session)]
+
+
+def restart(first: int, at: int, session: int = 2, price: int | None = None) -> Trade:
+    """Return a trade that begins a session."""
+    return Trade(first, at, RESTART, session, [(STARTED, session, first, first)], price)
+
+
+def opened(number: int, at: int, session: int, first: int, last: int) -> Trade:
+    """Return a trade that opens a gap above the highest number."""
+    return Trade(number, at, GAP, session, [(OPENED, session, first, last)])
+
+
+def filled(number: int, at: int, session: int = 1) -> Trade:
+    """Return a trade that fills a gap."""
+    return Trade(number, at, LATE, session, [(FILLED, session, number, number)])
+
+
+MILLION = Span([(1, 1_000_000)], 1, 100)
+THOUSAND = Span([(1, 1_000)], 1, 1_000)
+YOUNG = Span([(1, 20)], 1, 100)
+RESTARTED = [MILLION, Span([(1, 20)], 101, 120)]
+
+
+def six_sessions() -> list[Trade]:
+    """Return six sessions of 20 numbers without the tenth, then the tenth of each."""
+    trades = list[Trade]()
+    for session in range(1, 7):
+        at = 1_000 * session
+        first = Trade(1, at + 1, FIRST, 1, [(STARTED, 1, 1, 1)]) if session == 1 else restart(1, at + 1, session)
+        trades += [first, *live(2, 9, at + 2, session), opened(11, at + 11, session, 10, 10)]
+        trades += live(12, 20, at + 12, session)
+    return [*trades, *(filled(10, 1_000 * session + 10, session) for session in (3, 6, 1, 5, 2, 4))]
+
+
+COPIES: Final = {
+    "an old number sent again under a newer time": Case(
+        [THOUSAND], [Trade(500, 5_000, COPY, 1), *live(1_001, 1_002, 1_001)]
+    ),
+    "each trade twice, 1 us apart": Case(
+        [],
         [
-            (13, 6, GAP, 1, [(OPENED, 1, 10, 12)]),
-            (11, 5, LATE, 1, [(FILLED, 1, 11, 11)]),
-            (10, 9, LATE, 1, [(FILLED, 1, 10, 10)]),
-            (12, 5, LATE, 1, [(FILLED, 1, 12, 12)]),
-            (12, 5, REPEAT, 1, []),
+            Trade(1, 10, FIRST, 1, [(STARTED, 1, 1, 1)]),
+            Trade(1, 11, COPY, 1),
+            *(Trade(2 + place // 2, 20 + place, COPY if place % 2 else NEXT, 1) for place in range(20)),
         ],
     ),
-    "a restart at 1 without a pause": (
-        seen(1, 1_000_000, 100),
-        [(1, 101, NEW_SESSION, 2, [(STARTED, 2, 1, 1)]), (2, 101, NEXT, 2, [])],
+    "the only trade sent again later": Case(
+        [], [Trade(7, 5, FIRST, 1, [(STARTED, 1, 7, 7)]), Trade(7, 9 * DAY, COPY, 1), Trade(7, 4, COPY, 1)]
     ),
-    "a restart whose first 40 numbers were lost": (
-        seen(1, 1_000_000, 100),
-        [
-            (41, 101, NEW_SESSION, 2, [(STARTED, 2, 41, 41)]),
-            (42, 102, NEXT, 2, []),
-            (38, 101, EARLIER, 2, [(OPENED, 2, 39, 40)]),
-        ],
+    "a block of 900 sent again with the times of sending": Case(
+        [THOUSAND], [*copies(101, 1_000, 5_000), *live(1_001, 1_002, 6_000)]
     ),
-    "a restart below the first number seen": (
-        seen(500, 600, 100),
-        [(3, 101, NEW_SESSION, 2, [(STARTED, 2, 3, 3)])],
+    "a snapshot of the last 50 with their own times after a reconnect": Case(
+        [THOUSAND], [*copies(951, 1_000, 951), *live(1_001, 1_003, 1_001)]
     ),
-    "a restart just below the first number seen": (
-        seen(500, 600, 100),
-        [(499, 101, NEW_SESSION, 2, [(STARTED, 2, 499, 499)])],
+    "a snapshot of the last 50 that goes beyond the newest": Case(
+        [THOUSAND], [*copies(971, 1_000, 971), *live(1_001, 1_020, 1_001)]
     ),
-    "a restart into an open gap can't be told from a late fill": (
-        SymbolSequence([IntervalSet([1, 50], [9, 60])], latest=100, earliest=[100]),
-        [(20, 101, LATE, 1, [(FILLED, 1, 20, 20)])],
+    "an equal explicit id": Case(
+        [], [Trade(5, 5, FIRST, 1, [(STARTED, 1, 5, 5)], 1, True), Trade(5, 9, COPY, 1, (), 1, True)]
     ),
-    "no restart at the very time of the latest": (seen(1, 9, 5), [(1, 5, REPEAT, 1, [])]),
-    "a restart after 20 trades": (restarted(), [(1, 121, NEW_SESSION, 3, [(STARTED, 3, 1, 1)])]),
-    "a duplicate from before the restart": (
-        restarted(),
-        [(15, 100, REPEAT, 1, []), (999_999, 7, REPEAT, 1, [])],
+    "a number whose content nobody knows, as old as the session": Case(
+        [Span([(1, 1_000)], 1, DAY)], [Trade(500, 500, COPY, 1, (), 2), Trade(1, 1, COPY, 1, (), 2)], is_known=False
     ),
-    "a straggler continues the old session": (
-        restarted(),
-        [(1_000_001, 100, LATE, 1, []), (21, 121, NEXT, 2, [])],
-    ),
-    "a straggler opens a gap in the old session": (
-        restarted(),
-        [
-            (1_000_003, 100, LATE, 1, [(OPENED, 1, 1_000_001, 1_000_002)]),
-            (1_000_001, 99, LATE, 1, [(FILLED, 1, 1_000_001, 1_000_001)]),
-        ],
-    ),
-    "a straggler below the old session's first": (
-        restarted(),
-        [(0, 100, LATE, 1, []), (-2, 3, LATE, 1, [(OPENED, 1, -1, -1)])],
-    ),
-    "a straggler later than all of the old session that was seen": (
-        seen(1, 999_999, 100),
-        [
-            (1, 110, NEW_SESSION, 2, [(STARTED, 2, 1, 1)]),
-            (2, 111, NEXT, 2, []),
-            (1_000_002, 106, LATE, 1, [(OPENED, 1, 1_000_000, 1_000_001)]),
-            (1_000_000, 104, LATE, 1, [(FILLED, 1, 1_000_000, 1_000_000)]),
-            (1_000_002, 106, REPEAT, 1, []),
-            (1_000_001, 105, LATE, 1, [(FILLED, 1, 1_000_001, 1_000_001)]),
-            (1_000_003, 109, LATE, 1, []),
-            (1_000_004, 110, GAP, 2, [(OPENED, 2, 3, 1_000_003)]),
-        ],
-    ),
-    "a straggler of a short session that the next one has outgrown": (
-        seen(1, 3, 100),
-        [
-            (1, 110, NEW_SESSION, 2, [(STARTED, 2, 1, 1)]),
-            *[(number, 109 + number, NEXT, 2, []) for number in range(2, 7)],
-            (4, 105, LATE, 1, []),
-            (4, 105, REPEAT, 1, []),
-            (4, 113, REPEAT, 2, []),
-        ],
-    ),
-    "a straggler two sessions back": (
-        seen(1, 9, 100),
-        [
-            (1, 110, NEW_SESSION, 2, [(STARTED, 2, 1, 1)]),
-            (2, 111, NEXT, 2, []),
-            (1, 120, NEW_SESSION, 3, [(STARTED, 3, 1, 1)]),
-            (10, 105, LATE, 1, []),
-            (3, 115, LATE, 2, []),
-            (2, 121, NEXT, 3, []),
-        ],
-    ),
-    "what a restart had lost at its begin stays its own": (
-        seen(1, 100, 100),
-        [
-            (41, 110, NEW_SESSION, 2, [(STARTED, 2, 41, 41)]),
-            (39, 105, EARLIER, 2, [(OPENED, 2, 40, 40)]),
-            (40, 106, LATE, 2, [(FILLED, 2, 40, 40)]),
-            (42, 104, NEXT, 2, []),
-            (101, 107, GAP, 2, [(OPENED, 2, 43, 100)]),
-        ],
-    ),
-    "the old session's highest under a later time is no repeat of it": (
-        seen(1, 9, 100),
-        [(1, 110, NEW_SESSION, 2, [(STARTED, 2, 1, 1)]), (9, 105, GAP, 2, [(OPENED, 2, 2, 8)])],
-    ),
-    "an old session begins no other": (restarted(), [(1, 100, REPEAT, 1, []), (1, 120, REPEAT, 2, [])]),
-    "an exact duplicate three days later": (
-        seen(1, 9, 3 * DAY),
-        [(9, 3 * DAY, REPEAT, 1, []), (10, 6 * DAY, NEXT, 1, []), (9, 3 * DAY, REPEAT, 1, [])],
-    ),
-    "a descending batch leaves no gap open": (
-        seen(1, 1, 5),
-        [
-            (4, 9, GAP, 1, [(OPENED, 1, 2, 3)]),
-            (3, 8, LATE, 1, [(FILLED, 1, 3, 3)]),
-            (2, 7, LATE, 1, [(FILLED, 1, 2, 2)]),
-        ],
-    ),
-    "a descending batch at the start": (
-        SymbolSequence(),
-        [(3, 9, FIRST, 1, [(STARTED, 1, 3, 3)]), (2, 8, EARLIER, 1, []), (1, 9, EARLIER, 1, [])],
-    ),
-    "negative numbers": (
-        seen(-9, -3, 5),
-        [(-2, 6, NEXT, 1, []), (1, 6, GAP, 1, [(OPENED, 1, -1, 0)]), (-9, 6, REPEAT, 1, [])],
-    ),
-    "the last number of 64 bits": (
-        seen(1, MAX - 1, 5),
-        [(MAX, 6, NEXT, 1, []), (MAX, 6, REPEAT, 1, []), (MIN, 7, NEW_SESSION, 2, [(STARTED, 2, MIN, MIN)])],
-    ),
-    "a gap whose size is more than 64 bits hold is told in two": (
-        seen(MIN, MIN, MIN),
-        [
-            (MAX, MAX, GAP, 1, [(OPENED, 1, MIN + 1, -1), (OPENED, 1, 0, MAX - 1)]),
-            (0, MIN, LATE, 1, [(FILLED, 1, 0, 0)]),
-            (MIN + 1, 0, LATE, 1, [(FILLED, 1, MIN + 1, MIN + 1)]),
-        ],
-    ),
-    "the largest gap that is told in one": (seen(-1, -1, 5), [(MAX, 6, GAP, 1, [(OPENED, 1, 0, MAX - 1)])]),
-    "the smallest gap that is told in two": (
-        seen(-2, -2, 5),
-        [(MAX, 6, GAP, 1, [(OPENED, 1, -1, -1), (OPENED, 1, 0, MAX - 1)])],
+    "a late copy of a gap's fill": Case(
+        [Span([(1, 9), (11, 20)], 1, 20)], [filled(10, 10), Trade(10, 10, COPY, 1), Trade(10, 99, COPY, 1)]
     ),
 }
 
+CONFLICTS: Final = {
+    "a correction": Case([THOUSAND], [Trade(500, 5_000, SET_ASIDE, 1, (), 2), *live(1_001, 1_003, 1_001)]),
+    "a correction with the trade's own time": Case(
+        [THOUSAND], [Trade(500, 500, SET_ASIDE, 1, (), 2), Trade(500, 500, COPY, 1), *live(1_001, 1_002, 1_001)]
+    ),
+    "the newest again with a corrected price and a later time": Case(
+        [THOUSAND], [Trade(1_000, 1_001, SET_ASIDE, 1, (), 2), *live(1_001, 1_003, 1_002)]
+    ),
+    "the newest of a young session again with a corrected price": Case(
+        [YOUNG], [Trade(20, 101, SET_ASIDE, 1, (), 2), *live(21, 23, 102)]
+    ),
+    "a correction each time that a live trade came between": Case(
+        [THOUSAND],
+        [
+            trade
+            for place in range(5)
+            for trade in (
+                Trade(500 + place, 2_000 + 2 * place, SET_ASIDE, 1, (), 2),
+                Trade(1_001 + place, 2_001 + 2 * place, NEXT, 1),
+            )
+        ],
+    ),
+    "two explicit ids under one number": Case(
+        [],
+        [
+            Trade(5, 5, FIRST, 1, [(STARTED, 1, 5, 5)], 1, True),
+            Trade(6, 6, NEXT, 1, (), 1, True),
+            Trade(6, 6, SET_ASIDE, 1, (), 2, True),
+            Trade(7, 7, NEXT, 1, (), 1, True),
+        ],
+    ),
+    "a number whose content nobody knows, later than the session": Case(
+        [YOUNG], [Trade(10, 100, COPY, 1), Trade(10, 101, SET_ASIDE, 1)], is_known=False
+    ),
+    "a lone correction of the session's first number": Case(
+        [MILLION],
+        [
+            restart(1, 101, price=2),
+            *(trade._replace(kind=LATE) for trade in live(1_000_001, 1_000_050, 102)),
+            Trade(1, 1, COPY, 1),
+            Trade(1, 200, COPY, 2),
+        ],
+    ),
+    "a lone correction of the first number of 17": Case(
+        [Span([(1, 17)], 1, 17)], [restart(1, 101), *(trade._replace(kind=LATE) for trade in live(18, 40, 102))]
+    ),
+}
+
+RESTARTS: Final = {
+    "a restart straight after 1,000,000": Case([MILLION], [restart(1, 101), *live(2, 5, 101, 2)]),
+    **{
+        f"a restart whose first {lost} numbers were lost": Case(
+            [MILLION],
+            [
+                Trade(lost + 1, 101, SET_ASIDE, 1, (), 2),
+                restart(lost + 2, 102),
+                *live(lost + 3, lost + 9, 103, 2),
+                Trade(lost + 1, 101, EARLIER, 2),
+                Trade(lost + 1, 101, COPY, 2),
+                Trade(lost + 10, 110, NEXT, 2),
+            ],
+        )
+        for lost in (1, 5, 40, 60)
+    },
+    **{
+        f"a restart whose clock is {behind} us behind": Case(
+            [MILLION._replace(latest=DAY)], [restart(1, DAY - behind), *live(2, 9, DAY - behind, 2)]
+        )
+        for behind in (0, 50 * MILLISECOND, 5 * SECOND)
+    },
+    **{
+        f"a restart of a young session whose clock is {behind} us behind": Case(
+            [YOUNG._replace(latest=DAY)],
+            [
+                Trade(1, DAY - behind, SET_ASIDE, 1, (), 2),
+                restart(2, DAY - behind + 1),
+                Trade(1, DAY - behind, EARLIER, 2),
+                *live(3, 9, DAY - behind + 2, 2),
+            ],
+        )
+        for behind in (0, 50 * MILLISECOND, 5 * SECOND)
+    },
+    "a restart whose clock is more than 5 s behind": Case(
+        [MILLION._replace(latest=DAY)],
+        [Trade(1, DAY - 5 * SECOND - 1, SET_ASIDE, 1, (), 2), restart(2, DAY - 5 * SECOND), *live(3, 9, DAY, 2)],
+    ),
+    **{
+        f"a restart after {count} trades": Case(
+            [MILLION, Span([(1, count)], 101, 200)], [restart(1, 201, 3), *live(2, 9, 202, 3)]
+        )
+        for count in (1, 15, 20, 60)
+    },
+    "a restart far below the first number seen": Case(
+        [Span([(500, 600)], 1, 100)], [restart(3, 101), *live(4, 9, 102, 2)]
+    ),
+    "a restart of an old session just below its first number": Case(
+        [Span([(500, 1_000)], 1, 100)], [restart(499, 101), *live(500, 509, 102, 2)]
+    ),
+    "a restart into an open gap": Case(
+        [Span([(1, 9), (50, 900)], 1, 100)],
+        [Trade(9, 101, SET_ASIDE, 1, (), 2), restart(10, 102), *live(11, 19, 103, 2)],
+    ),
+    "one number in an open gap can't be told from a late fill": Case(
+        [Span([(1, 9), (50, 900)], 1, 100)],
+        [Trade(20, 101, LATE, 1, [(FILLED, 1, 20, 20)])],
+    ),
+    "a restart whose content nobody knows": Case([MILLION], [restart(1, 101), *live(2, 9, 102, 2)], is_known=False),
+    "the first two trades swapped, times rising": Case(
+        [], [Trade(2, 10, FIRST, 1, [(STARTED, 1, 2, 2)]), Trade(1, 11, EARLIER, 1), *live(3, 9, 12)]
+    ),
+    "the first 256 numbers after the 257th": Case(
+        [],
+        [
+            Trade(257, 10, FIRST, 1, [(STARTED, 1, 257, 257)]),
+            Trade(1, 11, EARLIER, 1, [(OPENED, 1, 2, 256)]),
+            *(filled(number, 10 + number) for number in range(2, 257)),
+        ],
+    ),
+    "a number more than 256 below the first": Case(
+        [], [Trade(258, 10, FIRST, 1, [(STARTED, 1, 258, 258)]), restart(1, 11), *live(2, 9, 12, 2)]
+    ),
+    "the first two trades of a restart swapped, times rising": Case(
+        [MILLION],
+        [
+            Trade(2, 101, SET_ASIDE, 1, (), 2),
+            restart(1, 102),
+            opened(3, 103, 2, 2, 2),
+            filled(2, 101, 2),
+            *live(4, 9, 104, 2),
+        ],
+    ),
+    "the first two trades of a restart below the first number swapped": Case(
+        [Span([(500, 600)], 1, 100)], [restart(2, 101), Trade(1, 102, EARLIER, 2), *live(3, 9, 103, 2)]
+    ),
+    "a clock jump alone": Case([YOUNG], [Trade(21, 3 * DAY, NEXT, 1), *live(22, 29, 3 * DAY)]),
+}
+
+STRAGGLERS: Final = {
+    "numbers missing in the old session": Case(
+        [Span([(1, 10), (12, 1_000)], 1, 100)],
+        [restart(1, 101), *live(2, 3, 102, 2), filled(11, 50), Trade(11, 50, COPY, 1), *live(4, 9, 104, 2)],
+    ),
+    "a straggler continues the old session": Case(
+        RESTARTED, [Trade(1_000_001, 100, LATE, 1), Trade(1_000_001, 100, COPY, 1), *live(21, 22, 121, 2)]
+    ),
+    "a straggler later than all of the old session": Case(
+        [MILLION, Span([(1, 20)], 201, 220)],
+        [Trade(1_000_002, 150, LATE, 1, [(OPENED, 1, 1_000_001, 1_000_001)]), *live(21, 22, 221, 2), filled(1_000_001, 149)],
+    ),
+    "a straggler with the time of sending": Case(RESTARTED, [Trade(1_000_001, 500, LATE, 1), *live(21, 22, 501, 2)]),
+    "a straggler that leaves a hole": Case(
+        RESTARTED, [Trade(1_000_003, 100, LATE, 1, [(OPENED, 1, 1_000_001, 1_000_002)]), filled(1_000_001, 99)]
+    ),
+    "copies of the old session with their own times": Case(
+        RESTARTED, [Trade(1_000_000, 100, COPY, 1), *copies(1, 20, 1), *live(21, 22, 121, 2)]
+    ),
+    "copies of the old session with the times of sending": Case(
+        RESTARTED, [Trade(1_000_000, 500, COPY, 1), *copies(1, 20, 500), *live(21, 22, 521, 2)]
+    ),
+    "one trade of the old session sent again behind the new one's newest": Case(
+        RESTARTED, [Trade(15, 500, COPY, 1), Trade(22, 500, COPY, 1), *live(21, 24, 121, 2)]
+    ),
+    "one trade of the old session sent again under the next number": Case(
+        RESTARTED, [Trade(21, 500, SET_ASIDE, 1), *live(21, 24, 121, 2)]
+    ),
+    "a block of the old session sent again across the next number": Case(
+        RESTARTED,
+        [*copies(5, 20, 500), Trade(21, 516, SET_ASIDE, 1), *copies(22, 90, 517), *live(21, 95, 600, 2)],
+    ),
+    "trades of the old session under their own times across the next number": Case(
+        RESTARTED, [*copies(5, 90, 5), *live(21, 24, 121, 2)]
+    ),
+    "a named trade of the old session sent again under the next number": Case(
+        RESTARTED, [Trade(21, 500, COPY, 1, (), None, True), *live(21, 24, 501, 2)]
+    ),
+    "six sessions with a hole each, filled late": Case([], six_sessions()),
+    "a straggler two sessions back": Case(
+        [*RESTARTED, Span([(1, 5)], 201, 205)],
+        [Trade(1_000_001, 100, LATE, 1), Trade(21, 150, LATE, 2), *copies(1, 20, 101, 2), *live(6, 9, 206, 3)],
+    ),
+}
+
+PLACES: Final = {
+    "a gap": Case([YOUNG], [opened(22, 101, 1, 21, 21), opened(33, 102, 1, 23, 32)]),
+    "late fills split and close a gap": Case(
+        [YOUNG], [opened(24, 101, 1, 21, 23), filled(22, 50), filled(21, 900), filled(23, 1)]
+    ),
+    "a descending batch leaves no gap open": Case(
+        [YOUNG], [opened(24, 109, 1, 21, 23), filled(23, 108), filled(22, 107), filled(21, 106)]
+    ),
+    "negative numbers": Case(
+        [Span([(-9, -3)], 1, 5)], [Trade(-2, 6, NEXT, 1), opened(1, 6, 1, -1, 0), Trade(-9, 6, COPY, 1)]
+    ),
+    "the last number of 64 bits": Case(
+        [Span([(1, MAX - 1)], 1, 5)], [Trade(MAX, 6, NEXT, 1), Trade(MAX, 6, COPY, 1), restart(MIN, 7), restart(MIN, 8, 3)]
+    ),
+    "the least and the last number": Case(
+        [Span([(MIN, MIN)], MIN, MIN)],
+        [
+            Trade(MAX, MAX, GAP, 1, [(OPENED, 1, MIN + 1, -1), (OPENED, 1, 0, MAX - 1)]),
+            filled(0, MIN),
+            filled(MIN + 1, 0),
+        ],
+    ),
+    "the largest gap of one event": Case([Span([(-1, -1)], 5, 5)], [opened(MAX, 6, 1, 0, MAX - 1)]),
+    "the smallest gap of two events": Case(
+        [Span([(-2, -2)], 5, 5)], [Trade(MAX, 6, GAP, 1, [(OPENED, 1, -1, -1), (OPENED, 1, 0, MAX - 1)])]
+    ),
+}
+CASES: Final = {**COPIES, **CONFLICTS, **RESTARTS, **STRAGGLERS, **PLACES}
+
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_hard_cases(case: tuple[SymbolSequence, list[tuple[int, int, Kind, int, list[object]]]]) -> None:
-    """Each trade gets the verdict, session, kind and events that the rules name."""
-    before, trades = case
-    sequence = SymbolSequence.restore(before.snapshot())
-    for number, timestamp, kind, session, events in trades:
-        placement = sequence.place(number, timestamp)
-        assert (placement.kind, placement.session, list(placement.events)) == (kind, session, events)
-        assert placement.verdict == (DUPLICATE if kind is REPEAT else STORED)
-        assert placement.out_of_order == (kind in {LATE, EARLIER})
-
-
-def test_what_is_absorbed_of_old_sessions_moves_their_times() -> None:
-    """Of each session its own: stragglers are placed as if they had been seen."""
-    sequence = seen(1, 9, 100)
-    for number, timestamp in ((1, 110), (1, 120)):
-        sequence.place(number, timestamp)
-    sequence.absorb(1, [(11, 11)], latest=105, earliest=104)
-    sequence.absorb(2, [(4, 4)], latest=115, earliest=108)
-    found = [sequence.place(*trade) for trade in ((10, 104), (2, 109), (3, 115), (12, 107), (13, 109), (2, 116))]
-    assert [placement.session for placement in found] == [1, 2, 2, 1, 2, 3]
-    assert all(placement.verdict == STORED for placement in found)
-
-
-def test_a_session_of_which_nothing_is_left_takes_no_straggler() -> None:
-    """It has neither numbers nor times by which one could be its own."""
-    sequence = SymbolSequence()
-    sequence.absorb(2, [(5, 9)], latest=200, earliest=150)
-    assert [sequence.place(*trade).session for trade in ((10, 120), (4, 110), (3, 0), (2, -(10**15)))] == [2, 2, 2, 2]
-
-
-def test_the_lowest_number_left_of_a_session_is_no_straggler() -> None:
-    """It is a duplicate, though what is left of the session before ends below it; one above it can be no other."""
-    sequence = SymbolSequence()
-    sequence.absorb(1, [(1, 5)], latest=100, earliest=90)
-    sequence.absorb(2, [(8, 9)], latest=120, earliest=110)
-    placed = [sequence.place(number, 105) for number in (8, 9)]
-    assert [(placement.session, placement.verdict) for placement in placed] == [(2, DUPLICATE), (1, STORED)]
-
-
-def test_a_gap_of_5_000_000_filled_from_both_ends_and_the_middle() -> None:
-    """The ranges stay few while it fills, and none is left open."""
-    sequence = seen(1, 1, 0)
-    sequence.place(5_000_002, 0)
-    low, high = range(2, 1_002), range(5_000_001, 4_999_001, -1)
-    middle = range(2_500_000, 2_501_000)
-    for numbers in (low, high, middle):
-        assert all(sequence.place(number, 0).verdict == STORED for number in numbers)
-    assert sequence.gap_count == 2
-    assert list(sequence.numbers.ranges()) == [(1, 1_001), (2_500_000, 2_500_999), (4_999_002, 5_000_002)]
-
-
-@given(st.permutations(range(-4, 5)), st.lists(st.integers(-4, 4), max_size=6))
-def test_no_input_order_loses_or_invents_a_trade(numbers: list[int], again: list[int]) -> None:
-    """Under one time, each number is stored once, in whatever order, and what was opened is filled."""
-    sequence = SymbolSequence()
-    placements = [sequence.place(number, 0) for number in numbers]
-    assert all(placement.verdict == STORED for placement in placements)
-    assert all(sequence.place(number, 0).verdict == DUPLICATE for number in again)
-    assert (sequence.session, list(sequence.numbers.ranges())) == (1, [(-4, 4)])
-    missing = ledger_of([event for placement in placements for event in placement.events])
-    assert missing == set()
-
-
-def ledger_of(events: list[Event]) -> set[tuple[int, int]]:
-    """Give what is missing by the ledger, as (session, number): each opened once, filled once."""
-    missing = set[tuple[int, int]]()
-    for kind, session, first, last in events:
-        numbers = {(session, number) for number in range(first, last + 1)}
-        if kind is OPENED:
-            assert not missing & numbers
-            missing |= numbers
-        elif kind is FILLED:
-            assert missing >= numbers
-            missing -= numbers
-    return missing
-
-
-@given(st.lists(st.tuples(st.integers(-5, 12), st.integers(0, 12)), max_size=60))
-def test_a_number_is_stored_once_a_session_and_the_ledger_balances(trades: list[tuple[int, int]]) -> None:
-    """Under any disorder: one row a number and session, and missing is what lies between them."""
-    sequence, stored, events = SymbolSequence(), set[tuple[int, int]](), list[Event]()
-    for number, timestamp in trades:
-        placement = sequence.place(number, timestamp)
-        assert ((placement.session, number) not in stored) == (placement.verdict == STORED)
-        stored.add((placement.session, number))
-        events += placement.events
-    expected = set[tuple[int, int]]()
-    for session in {session for session, _ in stored}:
-        mine = [number for of, number in stored if of == session]
-        expected |= {(session, number) for number in range(min(mine), max(mine))} - stored
-    assert ledger_of(events) == expected
+def test_hard_cases(case: Case) -> None:
+    """Each trade gets the verdict, session, kind and events of its line."""
+    sessions = [Session(IntervalSet(*zip(*one.ranges, strict=True)), one.earliest, one.latest) for one in case.before]
+    sequence = SymbolSequence(SpanContents(sessions if case.is_known else ()), sessions)
+    for line, trade in enumerate(case.trades):
+        of = content(trade.number, trade.session if trade.price is None else trade.price)
+        placement = sequence.place(trade.number, trade.at, of, is_named=trade.is_named)
+        found = placement.kind, placement.session, [*placement.events]
+        assert found == (trade.kind, trade.session, [*trade.events]), f"line {line}: {trade}"
+        assert placement.verdict == VERDICTS.get(trade.kind, STORED)
+        assert placement.out_of_order == (trade.kind in {LATE, EARLIER})

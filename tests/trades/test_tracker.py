@@ -1,7 +1,6 @@
-"""The columnar tracker against the plain rules, and what only it does."""
+"""The columnar tracker against the specification, however a stream is cut and wherever the process starts again."""
 
 import pickle
-from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trades.forms import Plain
+from tests.trades.stored_rows import StoredRows
+from tests.trades.streams import markets, streams
 from tests.trades.trade_slices import Row, slice_of
-from trades.errors import StateError
 from trades.events import EventKind, SequenceEvent
 from trades.history import SeenSession, SessionKey
 from trades.progress import TopicPartition
-from trades.recent import PlainRecent
 from trades.sequence import SymbolSequence
 from trades.tracker import GroupTracker, Tracked
 from trades.venues import VENUES, SequenceMode
@@ -23,134 +23,131 @@ from trades.verdicts import CONFLICT, DUPLICATE, STORED
 
 MIN, MAX = -(2**63), 2**63 - 1
 Outcome = tuple[list[int], list[int], list[SequenceEvent], int]
+Doubts = dict[tuple[str, str], tuple[int, int]]
 
 
 def outcome_of(tracked: Tracked) -> Outcome:
-    """Give verdicts, sessions, events and the count of disorder as plain values."""
+    """Return verdicts, sessions, events and the count of disorder as plain values."""
     piece = tracked.piece
     return piece.verdicts.tolist(), piece.sessions.tolist(), tracked.events, tracked.out_of_order.total()
 
 
-def by_the_plain_form(rows: list[Row]) -> Outcome:
-    """Track row by row with `SymbolSequence`, the rows' places being their offsets."""
-    sequences = defaultdict[tuple[str, str], SymbolSequence](SymbolSequence)
-    recent = defaultdict[tuple[str, str], PlainRecent](PlainRecent)
-    verdicts, sessions, events, out_of_order = [], [], list[SequenceEvent](), 0
-    for offset, row in enumerate(rows):
-        if row.sequence is None:
-            verdicts.append(STORED)
-            sessions.append(0)
-            continue
-        placement = sequences[row.exchange, row.symbol].place(row.sequence, row.timestamp)
-        trade = placement.session, row.sequence, (row.price, row.timestamp)
-        if placement.verdict == STORED:
-            recent[row.exchange, row.symbol].add(*trade)
-        is_conflict = placement.verdict == DUPLICATE and recent[row.exchange, row.symbol].differs(*trade)
-        verdicts.append(CONFLICT if is_conflict else placement.verdict)
-        sessions.append(placement.session)
-        out_of_order += placement.out_of_order
-        for kind, session, first, last in placement.events:
-            names = row.exchange, row.symbol
-            events.append(SequenceEvent(*names, session, kind, first, last, row.timestamp, "trades", 0, offset))
-    return verdicts, sessions, events, out_of_order
+def by_the_plain_form(rows: list[Row]) -> tuple[Outcome, Doubts]:
+    """Track row by row with the specification; also return the trades in doubt at the end."""
+    plain = Plain()
+    said = plain.track(rows)
+    doubts = {name: tuple(one.doubt) for name, one in plain._sequences.items() if one.doubt is not None}
+    return (said.verdicts, said.sessions, plain.events, said.out_of_order), doubts
 
 
-def by_the_tracker(rows: list[Row], cuts: list[int], *, restarts: bool) -> Outcome:
-    """Track slices cut at the places given, through a pickled snapshot at each cut where asked to."""
-    tracker = GroupTracker()
+def by_the_tracker(rows: list[Row], cuts: list[int], *, restarts: bool) -> tuple[Outcome, Doubts]:
+    """Track slices cut at the places given; where asked to, start again from a snapshot and the table at each cut."""
+    table, doubts = StoredRows(), Doubts()
+    tracker = GroupTracker(read_contents=table.read)
     verdicts, sessions, events, out_of_order = list[int](), list[int](), list[SequenceEvent](), 0
     bounds = [0, *sorted(cut % (len(rows) + 1) for cut in cuts), len(rows)]
     for start, end in pairwise(bounds):
-        outcome = outcome_of(tracker.track(slice_of(rows[start:end], first_offset=start)))
+        tracked = tracker.track(slice_of(rows[start:end], first_offset=start))
+        outcome = outcome_of(tracked)
         verdicts += outcome[0]
         sessions += outcome[1]
         events += outcome[2]
         out_of_order += outcome[3]
+        for one in tracked.piece.doubts:
+            doubts.pop((one.exchange, one.symbol), None)
+            if one.sequence is not None:
+                doubts[one.exchange, one.symbol] = one.sequence, one.at
+        table.add(tracked.piece)
         if restarts:
-            tracker = GroupTracker(pickle.loads(pickle.dumps(tracker.snapshot())))  # noqa: S301
-    return verdicts, sessions, events, out_of_order
+            state = pickle.loads(pickle.dumps(tracker.snapshot()))  # noqa: S301
+            tracker = GroupTracker(state, read_contents=table.read)
+    if not restarts:
+        assert table.lookups == []
+    return (verdicts, sessions, events, out_of_order), doubts
 
 
-SEQUENCES = st.one_of(
-    st.none(), st.integers(0, 12), st.integers(0, 12), st.sampled_from([MIN, MIN + 1, -1, MAX - 1, MAX])
-)
-TIMES = st.one_of(st.integers(0, 8), st.sampled_from([MIN, MIN + 1, MAX]))
-NAMES = st.sampled_from([("a", "x"), ("a", "y"), ("b", "x")])
-
-
-@st.composite
-def anything(draw: st.DrawFn) -> list[Row]:
-    """Rows of any number and time."""
-    rows = draw(st.lists(st.tuples(SEQUENCES, TIMES, NAMES, st.integers(1, 2)), max_size=40))
-    return [Row(sequence, at, symbol, exchange, price=price) for sequence, at, (exchange, symbol), price in rows]
-
-
-@st.composite
-def markets(draw: st.DrawFn) -> list[Row]:
-    """Rows that mostly continue, with gaps, repeats, stragglers and restarts among them."""
-    rows, numbers, clock = list[Row](), defaultdict[tuple[str, str], int](int), 0
-    for step in draw(st.lists(st.tuples(NAMES, st.integers(0, 11), st.integers(0, 3)), max_size=60)):
-        (exchange, symbol), action, amount = step
-        clock += amount
-        numbers[exchange, symbol] += 1
-        if action == 0:
-            numbers[exchange, symbol] += amount
-        elif action == 1:
-            numbers[exchange, symbol] = amount
-        number, at = numbers[exchange, symbol], clock
-        if action in {2, 3}:
-            number, at = number - amount, at - action * amount
-        rows.append(Row(number, at, symbol, exchange))
-        if action == 4 and len(rows) > 5 * amount:
-            rows.append(rows[-1 - 5 * amount])
-    return rows
-
-
-@st.composite
-def crowded(draw: st.DrawFn) -> list[Row]:
-    """Rows of one symbol with so few numbers and times that all of them meet."""
-    trades = draw(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 2)), max_size=25))
-    return [Row(sequence, at, price=price) for sequence, at, price in trades]
-
-
-@st.composite
-def long_ago(draw: st.DrawFn) -> list[Row]:
-    """Many rows in order, then some of them again, with the same content or another: within reach and beyond."""
-    count = draw(st.integers(200, 600))
-    again = draw(st.lists(st.tuples(st.integers(1, count), st.integers(1, 2)), max_size=20))
-    return [
-        *(Row(number, number) for number in range(1, count + 1)),
-        *(Row(number, number, price=price) for number, price in again),
-    ]
-
-
-@given(
-    st.one_of(anything(), markets(), crowded(), long_ago()), st.lists(st.integers(0, 600), max_size=4), st.booleans()
-)
+@given(streams(), st.lists(st.integers(0, 900), max_size=4), st.booleans())
 def test_equals_the_plain_form(rows: list[Row], cuts: list[int], restarts: bool) -> None:  # noqa: FBT001
-    """Verdicts, sessions, events and disorder are the plain form's, however cut, and over restarts."""
+    """Verdicts, sessions, events, disorder and doubts are the plain form's, however cut, and over restarts."""
     assert by_the_tracker(rows, cuts, restarts=restarts) == by_the_plain_form(rows)
 
 
-@pytest.mark.parametrize(
-    "trades",
-    [
-        pytest.param([(1, 1), (2, 5), (1, 6), (2, 5), (2, 6)], id="at the old session's latest time"),
-        pytest.param([(1, 1), (2, 5), (1, 6), (3, 5), (2, 5), (2, 7)], id="the old session goes on"),
-        pytest.param([(1, 1), (2, 9), (3, 5), (2, 7), (2, 10)], id="a next number of an earlier time"),
-        pytest.param([(MAX - 1, 1), (MAX, 2), (MIN, 2), (MIN, 3)], id="past the last of 64 bits"),
-        pytest.param([(1, 1), (4, 2), (5, 3), (6, 4), (5, 4), (2, 4), (8, 5), (3, 5)], id="on after a gap"),
-        pytest.param([(1, 1), (4, 2), (5, 3), (6, 9), (4, 8), (3, 9), (5, 10)], id="later after a gap"),
-        pytest.param([(5, MIN), (6, MIN), (5, MIN), (5, MIN + 1), (6, MIN)], id="at the least time"),
-    ],
-)
+STREAMS = {
+    "at the old session's latest time": [(1, 1, 1), (2, 5, 1), (1, 6, 2), (2, 5, 1), (2, 6, 2)],
+    "the old session goes on": [(1, 1, 1), (2, 5, 1), (1, 6, 2), (3, 5, 1), (2, 5, 1), (2, 7, 2)],
+    "a next number of an earlier time": [(1, 1, 1), (2, 9, 1), (3, 5, 1), (2, 7, 1), (2, 10, 2), (3, 11, 2)],
+    "past the last of 64 bits": [(MAX - 1, 1, 1), (MAX, 2, 1), (MIN, 2, 2), (MIN, 3, 2), (MIN + 1, 4, 2)],
+    "on after a gap": [(1, 1, 1), (4, 2, 1), (5, 3, 1), (6, 4, 1), (5, 4, 1), (2, 4, 1), (8, 5, 1), (3, 5, 1)],
+    "later after a gap": [(1, 1, 1), (4, 2, 1), (5, 3, 1), (6, 9, 1), (4, 8, 2), (3, 9, 1), (5, 10, 2)],
+    "at the least time": [(5, MIN, 1), (6, MIN, 1), (5, MIN, 2), (5, MIN + 1, 2), (6, MIN, 1)],
+    "a correction, then live": [(1, 1, 1), (2, 2, 1), (2, 3, 2), (3, 4, 1), (2, 5, 2), (4, 6, 1)],
+    "two corrections in succession": [(1, 1, 1), (2, 2, 1), (3, 3, 1), (2, 4, 2), (3, 5, 2), (4, 6, 2)],
+    "a copy of the old session under the next number": [(1, 1, 1), (2, 2, 1), (1, 3, 2), (2, 9, 1), (2, 4, 2)],
+    "a copy of what a restart set aside": [(1, 1, 1), (2, 2, 1), (3, 3, 1), (2, 4, 2), (2, 4, 2), (3, 5, 2), (2, 4, 2)],
+}
+
+
+@pytest.mark.parametrize("trades", STREAMS.values(), ids=STREAMS)
 @pytest.mark.parametrize("restarts", [False, True])
-def test_streams_that_leave_the_loop(trades: list[tuple[int, int]], restarts: bool) -> None:  # noqa: FBT001
+def test_streams_that_leave_the_loop(trades: list[tuple[int, int, int]], restarts: bool) -> None:  # noqa: FBT001
     """In one slice, row by row and over restarts, what the plain form says holds."""
-    rows = [Row(sequence, at) for sequence, at in trades]
+    rows = [Row(sequence, at, price=price) for sequence, at, price in trades]
     expected = by_the_plain_form(rows)
     assert by_the_tracker(rows, [], restarts=restarts) == expected
     assert by_the_tracker(rows, list(range(len(rows))), restarts=restarts) == expected
+
+
+def resumed(rows: list[Row]) -> tuple[GroupTracker, StoredRows]:
+    """Return a tracker that starts again after some rows, and the table that holds them."""
+    table, before = StoredRows(), GroupTracker()
+    table.add(before.track(slice_of(rows)).piece)
+    return GroupTracker(before.snapshot(), read_contents=table.read), table
+
+
+def test_a_resumed_tracker_looks_nothing_up_on_the_clean_path() -> None:
+    """Numbers that continue need no content, neither first ones nor those after a gap."""
+    names = [f"S{place}" for place in range(50)]
+    tracker, table = resumed([Row(number, number, name) for name in names for number in range(1, 301)])
+    more = [Row(number, number, name) for number in range(301, 900) for name in names]
+    gaps = [Row(number, number, name) for number in (950, 951) for name in names]
+    assert {*tracker.track(slice_of([*more, *gaps])).piece.verdicts.tolist()} == {STORED}
+    assert table.lookups == []
+
+
+def test_one_lookup_serves_all_symbols_of_a_slice() -> None:
+    """A slice full of many symbols' copies is judged after one read, and the next slices read nothing more."""
+    names = [f"S{place}" for place in range(50)]
+    rows = [Row(number, number, name) for name in names for number in range(1, 301)]
+    tracker, table = resumed(rows)
+    for place in (0, 5_000):
+        copies = [row._replace(timestamp=row.timestamp + place) for row in rows]
+        assert {*tracker.track(slice_of(copies)).piece.verdicts.tolist()} == {DUPLICATE}
+    assert len(table.lookups) == 1
+    assert {one.key.symbol for one in table.lookups[0]} == {*names}
+
+
+def test_a_session_under_the_numbers_of_an_old_one_is_looked_up_in_few_reads() -> None:
+    """It must not take a copy of the old session for its next number: twice as many pages are read each time."""
+    rows = [Row(number, number) for number in range(1, 50_001)]
+    tracker, table = resumed([*rows, *(Row(number, 60_000 + number, price=2) for number in range(1, 11))])
+    new = [Row(number, 60_000 + number, price=2) for number in range(11, 49_000)]
+    verdicts = [
+        verdict
+        for start in range(0, len(new), 1_000)
+        for verdict in tracker.track(slice_of(new[start : start + 1_000])).piece.verdicts.tolist()
+    ]
+    assert {*verdicts} == {STORED}
+    assert 1 <= len(table.lookups) <= 6
+
+
+@pytest.mark.parametrize(("price", "verdict"), [(1, DUPLICATE), (2, CONFLICT)])
+@pytest.mark.parametrize("back", [0, 1, 200, 255, 256, 700, 999])
+def test_content_from_before_the_process_is_known(back: int, price: int, verdict: int) -> None:
+    """A number sent again under a newer time is a copy or a correction by what the table says."""
+    tracker, table = resumed([Row(number, number) for number in range(1, 1_002)])
+    number = 1_001 - back
+    assert tracker.track(slice_of([Row(number, 1_001, price=price)])).piece.verdicts.tolist() == [verdict]
+    assert len(table.lookups) == 1
 
 
 @given(markets())
@@ -174,7 +171,7 @@ def test_open_gaps_are_those_of_the_ledger(rows: list[Row]) -> None:
 
 def test_exchanges_and_symbols_are_apart() -> None:
     """A restart of one symbol leaves the others in their sessions, whatever their names share."""
-    rows = [Row(1, 1, "x", "a"), Row(1, 1, "x", "b"), Row(1, 1, "y", "a"), Row(1, 2, "x", "a")]
+    rows = [Row(1, 1, "x", "a"), Row(1, 1, "x", "b"), Row(1, 1, "y", "a"), Row(1, 2, "x", "a", price=2)]
     tracked = GroupTracker().track(slice_of([*rows, Row(2, 3, "x", "b"), Row(1, 1, "y", "a")]))
     assert tracked.piece.sessions.tolist() == [1, 1, 1, 2, 1, 1]
     assert tracked.piece.verdicts.tolist() == [STORED] * 5 + [DUPLICATE]
@@ -187,7 +184,7 @@ def test_exchanges_and_symbols_are_apart() -> None:
 
 
 def test_state_is_the_symbol_s_whatever_the_partition() -> None:
-    """A symbol's trades in two partitions are one numbering, and events name the partition that told."""
+    """A symbol's trades in two partitions are one numbering, and events name the partition that caused them."""
     tracker = GroupTracker()
     tracker.track(slice_of([Row(1, 1), Row(2, 2)], partition=0))
     tracked = tracker.track(slice_of([Row(2, 2), Row(4, 3)], partition=7, first_offset=50))
@@ -236,50 +233,21 @@ def test_ten_thousand_new_symbols_in_one_slice() -> None:
     started = [(EventKind.SESSION_STARTED, name) for name in names]
     assert [(event.event, event.symbol) for event in tracked.events] == started
     again = tracker.track(slice_of([Row(6, 2, name) for name in names]))
-    assert (again.events, set(again.piece.verdicts.tolist()), len(tracker)) == ([], {STORED}, 10_000)
+    assert (again.events, {*again.piece.verdicts.tolist()}, len(tracker)) == ([], {STORED}, 10_000)
 
 
 def test_an_absorbed_session_may_reach_beyond_the_begin_of_the_next() -> None:
-    """Read in another order it did: a trade not later than its latest is its straggler, in the loop as in the rules."""
+    """The times of two sessions may overlap: the loop places by them as the rules do."""
     plain, tracker = SymbolSequence(), GroupTracker()
     seen = [(1, ((1, 10),), 100, 1), (2, ((1, 5),), 200, 50)]
     for session, ranges, latest, earliest in seen:
         plain.absorb(session, ranges, latest, earliest)
-        key = SessionKey("kraken", "BTC-USD", session)
-        tracker.absorb([SeenSession(key, ranges, latest, earliest, TopicPartition("trades", 0), 0)])
-    trades = [(6, 80), (11, 100), (6, 101), (7, 50)]
-    placed = [plain.place(*trade) for trade in trades]
-    tracked = tracker.track(slice_of([Row(*trade) for trade in trades])).piece
-    assert [placement.session for placement in placed] == tracked.sessions.tolist() == [1, 1, 2, 1]
-    assert [placement.verdict for placement in placed] == tracked.verdicts.tolist()
-
-
-def builtin(value: object) -> bool:
-    """Tell whether a value is made of builtins alone."""
-    if isinstance(value, dict):
-        return all(builtin(key) and builtin(item) for key, item in value.items())
-    if isinstance(value, list):
-        return all(builtin(item) for item in value)
-    return type(value) in {int, str, bytes}
-
-
-def test_a_snapshot_is_builtins_and_stays_as_it_was() -> None:
-    """Nothing of ours or NumPy's is in a snapshot, it bears names, and later rows do not reach it."""
-    tracker = GroupTracker()
-    tracker.track(slice_of([Row(1, 1), Row(4, 2), Row(1, 3), Row(8, 4), Row(1, 1, "y")]))
-    state = tracker.snapshot()
-    before = pickle.dumps(state)
-    tracker.track(slice_of([Row(2, 2), Row(6, 4), Row(1, 5), Row(2, 2, "y")]))
-    assert builtin(state)
-    assert state["symbols"] == [["kraken", "BTC-USD"], ["kraken", "y"]]
-    assert pickle.dumps(state) == before
-
-
-def test_a_foreign_format_is_refused() -> None:
-    """State of another version stops the job instead of being misread."""
-    with pytest.raises(StateError) as caught:
-        GroupTracker({**GroupTracker().snapshot(), "format": 9})
-    assert str(caught.value) == (
-        "the recovery store's sequence state has format 9, this version reads 3: run the version that wrote it, or"
-        " start without that store to rebuild the state"
+    keys = [SessionKey("kraken", "BTC-USD", session) for session, *_ in seen]
+    tracker.absorb(
+        SeenSession(key, *one[1:], TopicPartition("trades", 0), 0) for key, one in zip(keys, seen, strict=True)
     )
+    trades = [(11, 49), (6, 101), (7, 80), (12, 48), (8, 201)]
+    placed = [plain.place(*trade, trade[0]) for trade in trades]
+    tracked = tracker.track(slice_of([Row(*trade, price=trade[0]) for trade in trades])).piece
+    assert [placement.session for placement in placed] == tracked.sessions.tolist() == [1, 2, 2, 1, 2]
+    assert [placement.verdict for placement in placed] == tracked.verdicts.tolist() == [STORED] * 5

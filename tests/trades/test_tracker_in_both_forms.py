@@ -1,4 +1,4 @@
-"""What a tracker is for, told case by case, of the specification and of what the job runs alike."""
+"""What a tracker is for, case by case, for the specification and the columnar tracker alike."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -20,7 +20,7 @@ STARTED, OPENED, FILLED = EventKind.SESSION_STARTED, EventKind.GAP_OPENED, Event
 
 @pytest.fixture(params=FORMS.values(), ids=FORMS)
 def form(request: pytest.FixtureRequest) -> Form:
-    """Give a tracker that has seen nothing, of each form."""
+    """Return a tracker that has seen nothing, of each form."""
     make: Callable[[], Form] = request.param
     return make()
 
@@ -31,7 +31,7 @@ def test_first_message(form: Form) -> None:
 
 
 def test_in_order(form: Form) -> None:
-    """Numbers that follow one another cause nothing beside the start."""
+    """Numbers that follow one another cause no event but the start."""
     said = form.track([Row(number, number) for number in range(1, 50)])
     assert said == Said([STORED] * 49, [1] * 49, [(STARTED, 1, 1, 1)], 0)
 
@@ -45,7 +45,7 @@ def test_small_gap(form: Form, missing: int) -> None:
 
 @pytest.mark.parametrize("missing", [11, 1_000, 10**12])
 def test_large_gap(form: Form, missing: int) -> None:
-    """So are more than 10, however many: they cost one range."""
+    """More than 10 are one gap as well, and cost one range."""
     form.track([Row(1, 1)])
     assert form.track([Row(2 + missing, 2)]) == Said([STORED], [1], [(OPENED, 1, 2, 1 + missing)], 0)
     assert form.ranges() == [[(1, 1), (2 + missing, 2 + missing)]]
@@ -61,7 +61,7 @@ def test_out_of_order(form: Form) -> None:
 
 
 def test_duplicate(form: Form) -> None:
-    """A copy is told as one, of the newest and of the oldest, in a row and after a gap, and causes nothing."""
+    """A copy of the newest and of the oldest is a duplicate, in a row and after a gap, and causes nothing."""
     form.track([Row(1, 1), Row(2, 2), Row(5, 5)])
     said = form.track([Row(5, 5), Row(1, 1), Row(1, 1), Row(2, 2)])
     assert said == Said([DUPLICATE] * 4, [1] * 4, [], 0)
@@ -70,19 +70,19 @@ def test_duplicate(form: Form) -> None:
 def test_session_reset_at_end_of_day(form: Form) -> None:
     """Numbers from 1 on the next morning are a new session: no gap and no duplicate."""
     form.track([Row(number, 10 * HOUR + number) for number in range(1, 100)])
-    said = form.track([Row(number, DAY + 10 * HOUR + number) for number in range(1, 4)])
+    said = form.track([Row(number, DAY + 10 * HOUR + number, price=2) for number in range(1, 4)])
     assert said == Said([STORED] * 3, [2] * 3, [(STARTED, 2, 1, 1)], 0)
 
 
 def test_symbols_isolated(form: Form) -> None:
     """What happens to one symbol leaves another's numbering as it was."""
     form.track([Row(1, 1, "A"), Row(7, 1, "B")])
-    said = form.track([Row(9, 2, "A"), Row(1, 3, "A"), Row(8, 2, "B"), Row(8, 2, "B")])
+    said = form.track([Row(9, 2, "A"), Row(1, 3, "A", price=2), Row(8, 2, "B"), Row(8, 2, "B")])
     assert said == Said([STORED, STORED, STORED, DUPLICATE], [1, 2, 1, 1], [(OPENED, 1, 2, 8), (STARTED, 2, 1, 1)], 0)
 
 
 def test_exchanges_isolated(form: Form) -> None:
-    """One symbol's name on two exchanges is two numberings."""
+    """One symbol on two exchanges has two numberings."""
     form.track([Row(1, 1, "A", "x"), Row(7, 1, "A", "y")])
     said = form.track([Row(2, 2, "A", "x"), Row(9, 2, "A", "y"), Row(7, 1, "A", "x")])
     assert said == Said([STORED] * 3, [1, 1, 1], [(OPENED, 1, 8, 8), (OPENED, 1, 3, 6)], 0)
@@ -91,7 +91,7 @@ def test_exchanges_isolated(form: Form) -> None:
 
 @pytest.mark.parametrize("make", [Plain, Columnar, partial(Columnar, 997)], ids=["plain", "columnar", "columnar, cut"])
 def test_100_000_messages(make: Callable[[], Form]) -> None:
-    """Of 100 symbols, one in 1,000 numbers lost and one in 500 doubled: each is told, and the rest is stored."""
+    """Of 100 symbols, one in 1,000 numbers lost and one in 500 doubled: each is found, and the rest is stored."""
     rows = [Row(place // 100 + 1, place, f"S{place % 100}") for place in range(100_000)]
     lost = {place for place in range(100_000) if place % 1_000 == 501}
     kept = [row for place, row in enumerate(rows) if place not in lost]
@@ -103,7 +103,7 @@ def test_100_000_messages(make: Callable[[], Form]) -> None:
 
 
 def _samples() -> tuple[float | None, ...]:
-    """Give small and large gaps, those filled, trades out of order, resets, and open gaps, so far."""
+    """Return small and large gaps, those filled, trades out of order, resets, and open gaps, so far."""
     return tuple(
         REGISTRY.get_sample_value(f"k2_{name}", {"exchange": "metrics", **labels})
         for name, labels in (
@@ -121,12 +121,16 @@ def test_metrics_with_names_and_labels() -> None:
     """Those of the flow are what the specification says of the same rows, by exchange, and gaps by size."""
     numbers = [1, 2, 13, 25, 4, 4, 30, 28, 27, 29, 1]
     times = [1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10]
-    rows = [Row(number, time, "S", "metrics") for number, time in zip(numbers, times, strict=True)]
+    prices = [1] * 10 + [2]
+    rows = [
+        Row(number, time, "S", "metrics", price=price)
+        for number, time, price in zip(numbers, times, prices, strict=True)
+    ]
     plain = Plain()
     said = plain.track(rows)
     lines = [
-        b'{"exchange":"metrics","symbol":"S","sequence":%d,"price":"1","quantity":"1","timestamp":%d}'
-        % (row.sequence or 0, 1_700_000_000_000_000 + row.timestamp)
+        b'{"exchange":"metrics","symbol":"S","sequence":%d,"price":"%d","quantity":"1","timestamp":%d}'
+        % (row.sequence or 0, row.price, 1_700_000_000_000_000 + row.timestamp)
         for row in rows
     ]
     before = _samples()
