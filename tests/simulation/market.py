@@ -174,7 +174,7 @@ def _trades(rng: Random, symbol: _Symbol, sessions: int) -> Iterator[tuple[Trade
     A session's first must: it shows that numbering began again.
     """
     first = rng.randint(1, 1_000)
-    clock = FIRST_MILLISECOND * MICROSECONDS + rng.randint(0, 10**12)
+    clock = FIRST_MILLISECOND * MICROSECONDS - rng.randint(0, 10**12)
     for session in range(1, sessions + 1):
         length = rng.randint(4, 40)
         for place in range(length):
