@@ -27,6 +27,7 @@ def test_defaults_are_those_of_the_interface() -> None:
     [
         ("trades", [("trades", "k2")]),
         ("trades=k2,binance.trade=binance-spot", [("trades", "k2"), ("binance.trade", "binance-spot")]),
+        ("trades=k2-monotonic,ticks=k2-identity-only", [("trades", "k2-monotonic"), ("ticks", "k2-identity-only")]),
         (" a , b = binance-spot ,", [("a", "k2"), ("b", "binance-spot")]),
     ],
 )
@@ -46,8 +47,12 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
         (
             "K2_TOPICS",
             "a=nyse",
-            "unknown venue 'nyse'; known are binance-futures, binance-spot, bybit, coinbase, k2, okx",
+            (
+                "unknown venue 'nyse'; known are binance-futures, binance-spot, bybit, coinbase, k2, k2-identity-only, "
+                "k2-monotonic, okx"
+            ),
         ),
+        ("K2_TOPICS", "a=k2-monotone", "unknown venue 'k2-monotone'; known are binance-futures"),
         ("K2_TOPICS", "a,a", "names topic 'a' twice"),
         ("K2_TOPICS", "a/b", "'a/b' is no topic name"),
         ("K2_TOPICS", "..", "'..' is no topic name"),
