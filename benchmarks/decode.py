@@ -13,6 +13,8 @@ MESSAGES: Final = 20_000
 SYMBOLS: Final = 200
 ROUNDS: Final = 11
 MALFORMED_EVERY: Final = 1_000
+KAFKA_TIME: Final = 1_723_161_300_000_000
+"""Microseconds; later than the venue time of every message below."""
 
 
 def k2_message(number: int) -> bytes:
@@ -44,7 +46,7 @@ def batch_of(values: Sequence[bytes], venue: str) -> MessageBatch:
         first_offset=0,
         next_offset=count,
         offsets=np.arange(count, dtype=np.int64),
-        kafka_timestamps=np.zeros(count, dtype=np.int64),
+        kafka_timestamps=np.full(count, KAFKA_TIME, dtype=np.int64),
         data=np.frombuffer(bytearray().join(values), dtype=np.uint8),
         value_starts=np.cumsum(sizes, dtype=np.int64) - sizes,
         value_sizes=sizes,

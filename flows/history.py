@@ -32,7 +32,7 @@ from trades.history import (
 )
 from trades.off_book import joined, off_book_in
 from trades.progress import Progress, TopicPartition
-from trades.sequence import CLOCK_TOLERANCE_US
+from trades.times import TIME_AHEAD_TOLERANCE_US
 
 __all__ = ["TableHistory"]
 
@@ -121,7 +121,7 @@ class TableHistory:
             # Also as the job's own partitions: compacted files hold the rows of other writers beside ours.
             positions = {where: self._floor.get(where, 0) for where in self._progress.partitions()}
             engine.show_arrow("positions", _as_arrow(positions))
-            return engine.table(_SESSIONS, {"tolerance": CLOCK_TOLERANCE_US}).to_pylist()
+            return engine.table(_SESSIONS, {"tolerance": TIME_AHEAD_TOLERANCE_US}).to_pylist()
 
     def _is_behind(self) -> bool:
         """Whether the table may hold rows that the states do not know."""

@@ -22,7 +22,7 @@ def trades_flow(ends: Ends, settings: Settings) -> Dataflow:
     dataflow = Dataflow("trades")
 
     messages = op.input("kafka_in", dataflow, ends.kafka)
-    decoded = decode("decode", messages)
+    decoded = decode("decode", messages, settings.time_ahead_seconds_max)
     tracked = sequence("sequence", decoded.trades, settings.gap_large_min, settings.dedup_window_seconds, ends.history)
     unique = deduplicate("deduplicate", tracked.trades, settings.dedup_window_seconds, ends.history)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import bytewax.operators as op
@@ -9,13 +10,14 @@ import numpy as np
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 
-from runtime.metrics import MESSAGES_SKIPPED
+from runtime.metrics import DATED_AHEAD, MESSAGES_SKIPPED
 from trades.batch import MessageBatch, TradeSlice
 from trades.consumed import Consumed
 from trades.dead_letter import DeadLetter
 from trades.decode import Decoded, empty_slice, split
 from trades.decode import decode as decode_batch
 from trades.groups import GROUPS, group_key
+from trades.symbols import SYMBOLS
 
 __all__ = ["DecodedStreams", "decode"]
 
@@ -33,9 +35,12 @@ class DecodedStreams:
     """The range of offsets of each batch, and the messages in it without a trade."""
 
 
-def decode(step_id: str, messages: Stream[MessageBatch]) -> DecodedStreams:
-    """Decode batches; stateless, so a replay gives the same."""
-    decoded = op.map(step_id, messages, decode_batch)
+def decode(step_id: str, messages: Stream[MessageBatch], time_ahead_seconds_max: int) -> DecodedStreams:
+    """Decode batches; stateless, so a replay gives the same.
+
+    Messages with a trade dated further ahead of the Kafka timestamp than `time_ahead_seconds_max` are dead letters.
+    """
+    decoded = op.map(step_id, messages, partial(decode_batch, time_ahead_seconds_max=time_ahead_seconds_max))
     return DecodedStreams(
         trades=op.flat_map(f"{step_id}_split", decoded, _keyed),
         consumed=op.map(f"{step_id}_account", decoded, _consumed),
@@ -67,6 +72,8 @@ def _consumed(decoded: Decoded) -> Consumed:
         MESSAGES_SKIPPED.labels(why.why).inc()
     if len(decoded.off_book):
         MESSAGES_SKIPPED.labels(OFF_BOOK).inc(len(decoded.off_book))
+    if len(decoded.dated_ahead):
+        _count_dated_ahead(decoded)
     return Consumed(
         topic=source.topic,
         partition=source.partition,
@@ -75,3 +82,10 @@ def _consumed(decoded: Decoded) -> Consumed:
         letters=tuple(DeadLetter.of(source, message, why.reason, why.error) for message, why in decoded.rejected),
         skipped=source.offsets[skipped],
     )
+
+
+def _count_dated_ahead(decoded: Decoded) -> None:
+    symbols, counts = np.unique(decoded.trades.columns.symbols[decoded.dated_ahead], return_counts=True)
+    for symbol, count in zip(symbols.tolist(), counts.tolist(), strict=True):
+        exchange, _ = SYMBOLS.name(symbol)
+        DATED_AHEAD.labels(exchange).inc(count)

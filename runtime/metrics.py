@@ -8,6 +8,7 @@ __all__ = [
     "COMMITS",
     "COMMIT_SECONDS",
     "CONSUMER_LAG",
+    "DATED_AHEAD",
     "DEAD_LETTERS",
     "DEDUP_IDS",
     "DUPLICATES_DROPPED",
@@ -32,6 +33,11 @@ MESSAGES_SKIPPED: Final = Counter("k2_messages_skipped", "Messages that are no m
 TRADES_STORED: Final = Counter("k2_trades_stored", "Trades committed to the table.")
 DUPLICATES_DROPPED: Final = Counter("k2_duplicates_dropped", "Trades dropped because they are stored already.")
 DEAD_LETTERS: Final = Counter("k2_dead_letters", "Messages set aside.", ["reason"])
+DATED_AHEAD: Final = Counter(
+    "k2_trades_dated_ahead",
+    "Accepted trades whose venue time is more than 5 s ahead of the Kafka timestamp.",
+    ["exchange"],
+)
 
 GAPS_DETECTED: Final = Counter("k2_sequence_gaps_detected", "Ranges of numbers found missing.", ["exchange", "size"])
 GAPS_FILLED: Final = Counter("k2_sequence_gaps_filled", "Ranges of missing numbers that came late.", ["exchange"])

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from trades.errors import SettingsError
+from trades.time_ahead import TIME_AHEAD_SECONDS_MAX
 from trades.venues import VENUES
 
 __all__ = ["Settings", "TopicVenue", "checked_topic", "read_settings"]
@@ -118,6 +119,7 @@ class Settings(BaseSettings):
     dlq_dir: Path | None = None
     dlq_file_bytes_max: Count = 104_857_600
     dedup_window_seconds: Count = 86_400
+    time_ahead_seconds_max: Count = TIME_AHEAD_SECONDS_MAX
     gap_large_min: Annotated[int, Field(ge=2)] = 11
     run_to_end: bool = False
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9464

@@ -12,6 +12,8 @@ from trades.decimals import clipped
 from trades.groups import GROUPS
 from trades.reasons import Reason, RejectedError, SkippedError
 from trades.symbols import SYMBOLS
+from trades.time_ahead import TIME_AHEAD_SECONDS_MAX, time_ahead, too_far_ahead
+from trades.times import TIME_AHEAD_TOLERANCE_US
 from trades.trade import Trade
 from trades.venues import VENUES, Venue
 from trades.venues.rows import EXCHANGE_START, MESSAGE_BYTES_MAX, SYMBOL, SYMBOL_SIZE, WIDTH, columns_of
@@ -20,6 +22,7 @@ from trades.verdicts import SKIPPED, STORED
 
 __all__ = ["MESSAGE_BYTES_MAX", "Decoded", "decode", "decode_by_reference", "empty_slice", "split"]
 
+_MICROSECONDS: Final = 1_000_000
 _NO_ROWS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 
@@ -35,6 +38,8 @@ class Decoded:
     """Likewise, the messages that are no market trade."""
     off_book: NDArray[np.int64]
     """int64: the rows, ascending, that bear a number of their symbol though they are no market trade."""
+    dated_ahead: NDArray[np.int64]
+    """int64: the rows, ascending, whose venue time is ahead of the Kafka timestamp by more than the tolerance."""
 
 
 @dataclass(slots=True)
@@ -53,30 +58,31 @@ class _Read:
         return np.flatnonzero([not trade.is_market for trade in self.trades])
 
 
-def decode(batch: MessageBatch) -> Decoded:
+def decode(batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX) -> Decoded:
     """Give a batch's trades as columns, by the rules of its venue; the same on replay.
 
-    A message that can't become a trade is rejected alone; its neighbours are not touched.
+    A message that can't become a trade is rejected alone; its neighbours are not touched. A message with a trade
+    whose venue time is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is rejected as a whole.
     """
     venue = VENUES[batch.venue]
     if venue.decode_compiled is None:
-        return decode_by_reference(batch)
+        return decode_by_reference(batch, time_ahead_seconds_max)
     columns, left = _decode_compiled(venue, venue.decode_compiled, batch)
     if not len(left):
-        return Decoded(TradeBatch(batch, columns), [], [], _NO_ROWS)
+        return _decoded(batch, columns, _Read(), _NO_ROWS, time_ahead_seconds_max)
     read = _read(venue, batch, left)
     off_book = len(columns) + read.off_book
     if read.trades:
         columns = TradeColumns.concatenate([columns, _columns(read)])
         order = np.argsort(columns.messages, kind="stable")
         columns, off_book = columns.take(order), np.flatnonzero(np.isin(order, off_book))
-    return _decoded(batch, columns, read, off_book)
+    return _decoded(batch, columns, read, off_book, time_ahead_seconds_max)
 
 
-def decode_by_reference(batch: MessageBatch) -> Decoded:
+def decode_by_reference(batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX) -> Decoded:
     """Give what `decode` gives, by the reference decoder alone."""
     read = _read(VENUES[batch.venue], batch, np.arange(len(batch), dtype=np.int32))
-    return _decoded(batch, _columns(read), read, read.off_book)
+    return _decoded(batch, _columns(read), read, read.off_book, time_ahead_seconds_max)
 
 
 def split(trades: TradeBatch, off_book: NDArray[np.int64] | None = None) -> list[TradeSlice]:
@@ -176,5 +182,35 @@ def _columns(read: _Read) -> TradeColumns:
     return TradeColumns.from_trades(read.trades, read.messages, read.indexes)
 
 
-def _decoded(batch: MessageBatch, columns: TradeColumns, read: _Read, off_book: NDArray[np.int64]) -> Decoded:
-    return Decoded(TradeBatch(batch, columns), read.rejected, read.skipped, off_book)
+def _decoded(
+    batch: MessageBatch, columns: TradeColumns, read: _Read, off_book: NDArray[np.int64], time_ahead_seconds_max: int
+) -> Decoded:
+    """Reject the messages with a trade dated too far ahead; return the rest, its rows numbered without theirs."""
+    rejected = read.rejected
+    ahead = time_ahead(columns.timestamps, batch.kafka_timestamps[columns.messages])
+    too_far = np.flatnonzero(ahead > time_ahead_seconds_max * _MICROSECONDS)
+    if len(too_far):
+        refused = _rejected_ahead(batch, columns, too_far, time_ahead_seconds_max)
+        rejected = sorted([*rejected, *refused.items()], key=_message_of)
+        kept = np.flatnonzero(~np.isin(columns.messages, list(refused)))
+        columns, ahead, off_book = columns.take(kept), ahead[kept], np.flatnonzero(np.isin(kept, off_book))
+    dated_ahead = np.flatnonzero(ahead > TIME_AHEAD_TOLERANCE_US)
+    return Decoded(TradeBatch(batch, columns), rejected, read.skipped, off_book, dated_ahead)
+
+
+def _message_of(rejected: tuple[int, RejectedError]) -> int:
+    return rejected[0]
+
+
+def _rejected_ahead(
+    batch: MessageBatch, columns: TradeColumns, rows: NDArray[np.int64], seconds_max: int
+) -> dict[int, RejectedError]:
+    """Return by message number why it is rejected: the first of its rows that is dated too far ahead."""
+    field, rejected = VENUES[batch.venue].time_field, dict[int, RejectedError]()
+    for row in rows.tolist():
+        message = int(columns.messages[row])
+        if message not in rejected:
+            name = field.format(index=columns.indexes[row])
+            times = int(columns.timestamps[row]), int(batch.kafka_timestamps[message])
+            rejected[message] = too_far_ahead(name, *times, seconds_max)
+    return rejected

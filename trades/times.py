@@ -10,12 +10,21 @@ from numpy.typing import NDArray
 from trades.compiled import compiled
 from trades.decimals import clipped
 
-__all__ = ["MICROSECONDS_MAX", "MICROSECONDS_MIN", "checked_time", "parse_time", "read_time"]
+__all__ = [
+    "MICROSECONDS_MAX",
+    "MICROSECONDS_MIN",
+    "TIME_AHEAD_TOLERANCE_US",
+    "checked_time",
+    "parse_time",
+    "read_time",
+]
 
 MICROSECONDS_MIN: Final = 10**14
 """March 1973; a number below may be seconds or milliseconds."""
 MICROSECONDS_MAX: Final = 10**16
 """The year 2286, exclusive; a number from here on may be nanoseconds."""
+TIME_AHEAD_TOLERANCE_US: Final = 5_000_000
+"""How far a venue time may be ahead of its message's Kafka timestamp, as clocks differ; beyond, it is in doubt."""
 
 _SECOND: Final = 1_000_000
 _DAY: Final = 86_400 * _SECOND

@@ -18,7 +18,7 @@ from trades.fingerprints import (
     take_page,
     write_mark,
 )
-from trades.sequence import CLOCK_TOLERANCE_US
+from trades.times import TIME_AHEAD_TOLERANCE_US
 from trades.verdicts import DUPLICATE, SKIPPED, STORED
 
 __all__ = [
@@ -108,9 +108,9 @@ def effective_time(timestamp: int, kafka_timestamp: int) -> int:
     It is the venue's, or where that is ahead of the message's Kafka timestamp by more than 5 seconds, the Kafka
     timestamp: so one misdated trade does not hide that numbering began again.
     """
-    if kafka_timestamp == NULL_TIME or kafka_timestamp > _TIME_MAX - CLOCK_TOLERANCE_US:
+    if kafka_timestamp == NULL_TIME or kafka_timestamp > _TIME_MAX - TIME_AHEAD_TOLERANCE_US:
         return timestamp
-    return kafka_timestamp if timestamp > kafka_timestamp + CLOCK_TOLERANCE_US else timestamp
+    return kafka_timestamp if timestamp > kafka_timestamp + TIME_AHEAD_TOLERANCE_US else timestamp
 
 
 @compiled

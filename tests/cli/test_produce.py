@@ -89,6 +89,8 @@ def test_standard_input_is_read(broker: Broker) -> None:
         ([], "other", "k2"),
         ([], "{topic}=binance-spot", "binance-spot"),
         (["--venue", "k2"], "{topic}=binance-spot", "k2"),
+        (["--venue", "k2-monotonic"], "{topic}=k2", "k2-monotonic"),
+        ([], "{topic}=k2-identity-only", "k2-identity-only"),
     ],
 )
 def test_the_venue_is_the_topics(broker: Broker, arguments: list[str], topics: str, venue: str) -> None:
@@ -111,7 +113,10 @@ def test_the_topic_is_made_with_its_partitions(broker: Broker, tmp_path: Path) -
         (
             [os.devnull, "--venue", "nyse"],
             2,
-            "unknown venue 'nyse'; known are binance-futures, binance-spot, bybit, coinbase, k2, okx",
+            (
+                "unknown venue 'nyse'; known are binance-futures, binance-spot, bybit, coinbase, k2, k2-identity-only, "
+                "k2-monotonic, okx"
+            ),
         ),
         (["absent.ndjson"], 2, "absent.ndjson cannot be read: No such file"),
         (["."], 2, ". cannot be read: Is a directory"),
@@ -189,7 +194,7 @@ def test_another_venue_than_was_meant_is_told(broker: Broker, tmp_path: Path) ->
     assert (found["published"], found["unkeyed"]) == (4, 2)
     assert result.stderr == (
         "k2: warning: 2 of 4 messages have no key by the rule of venue k2 (--venue knows also "
-        "binance-futures, binance-spot, bybit, coinbase, okx); "
+        "binance-futures, binance-spot, bybit, coinbase, k2-identity-only, k2-monotonic, okx); "
         f"the first is line 3 of {tmp_path / 'foreign'}: exchange: missing\n"
     )
     assert sorted(message.value() or b"" for message in read_topic(broker, topic)) == sorted(

@@ -1,7 +1,7 @@
 """Ends in memory, and message batches to feed them with."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -12,6 +12,8 @@ from flows.trades import trades_flow
 from runtime.settings import Settings, read_settings
 from trades.batch import MessageBatch
 
+FIRST_KAFKA_TIME: Final = 1_800_000_000_000_000
+"""January 2027: later than the venue times of all captures."""
 Message = tuple[bytes | None, bytes | None]
 
 
@@ -35,7 +37,7 @@ def message_batch(
         first_offset=first_offset,
         next_offset=first_offset + len(messages),
         offsets=offsets,
-        kafka_timestamps=1_700_000_000_000_000 + offsets * 1000,
+        kafka_timestamps=FIRST_KAFKA_TIME + offsets * 1000,
         data=np.frombuffer(b"".join(part for part in parts if part), dtype=np.uint8),
         value_starts=starts[::2],
         value_sizes=sizes[::2],

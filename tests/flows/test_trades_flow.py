@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import flows.trades
 from flows.ends import Ends
+from runtime.metrics import DATED_AHEAD
 from runtime.settings import read_settings
-from tests.flows.ends import MemorySource, Message, message_batch, run_in_memory
+from tests.flows.ends import FIRST_KAFKA_TIME, MemorySource, Message, message_batch, run_in_memory
 from trades.batch import MessageBatch, TradeSlice
 from trades.consumed import Consumed
 from trades.events import EventKind
@@ -112,6 +113,22 @@ def test_every_message_comes_out_once() -> None:
         (EventKind.GAP_OPENED, 3, 4, 3),
         (EventKind.GAP_FILLED, 3, 3, 5),
     ]
+
+
+def test_trades_dated_too_far_ahead_are_dead_letters() -> None:
+    """The limit is that of the settings; those ahead by more than 5 s that it allows are stored and counted."""
+    ahead = FIRST_KAFKA_TIME - FIRST_TIME
+    times = [0, 5_000_000, 6_000_000, 10_000_000, 10_000_001, 7_000_000]
+    messages = [_trade("A", number, ahead + time) for number, time in enumerate(times)]
+    batch = message_batch(messages)
+    batch.kafka_timestamps[:] = FIRST_KAFKA_TIME
+    before = DATED_AHEAD.labels("x")._value.get()
+    out = run_in_memory({"trades:0": [batch]}, settings=read_settings({"K2_TIME_AHEAD_SECONDS_MAX": "10"}))
+    assert [row[1] for row in _rows(out["iceberg"])] == [0, 1, 2, 3, 5]
+    [letter] = [letter for _, item in out["iceberg"] if isinstance(item, Consumed) for letter in item.letters]
+    assert (letter.offset, letter.reason) == (4, "invalid")
+    assert "K2_TIME_AHEAD_SECONDS_MAX (10)" in letter.error
+    assert DATED_AHEAD.labels("x")._value.get() - before == 3
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

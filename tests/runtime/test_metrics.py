@@ -14,6 +14,7 @@ import runtime.metrics
         ("k2_duplicates_dropped_total", []),
         ("k2_messages_skipped_total", ["reason"]),
         ("k2_dead_letters_total", ["reason"]),
+        ("k2_trades_dated_ahead_total", ["exchange"]),
         ("k2_sequence_gaps_detected_total", ["exchange", "size"]),
         ("k2_sequence_gaps_filled_total", ["exchange"]),
         ("k2_sequence_resets_detected_total", ["exchange"]),

@@ -17,6 +17,7 @@ def test_defaults_are_those_of_the_interface() -> None:
     assert (settings.writers, settings.gap_large_min, settings.dedup_window_seconds) == (1, 11, 86_400)
     assert (settings.metrics_port, settings.stall_seconds_max, settings.run_to_end) == (9464, 60, False)
     assert settings.dlq_file_bytes_max == 104_857_600
+    assert settings.time_ahead_seconds_max == 86_400
     assert settings.api_body_bytes_max == 10_485_760
     assert settings.query_memory_limit == "4GB"
 
@@ -26,6 +27,7 @@ def test_defaults_are_those_of_the_interface() -> None:
     [
         ("trades", [("trades", "k2")]),
         ("trades=k2,binance.trade=binance-spot", [("trades", "k2"), ("binance.trade", "binance-spot")]),
+        ("trades=k2-monotonic,ticks=k2-identity-only", [("trades", "k2-monotonic"), ("ticks", "k2-identity-only")]),
         (" a , b = binance-spot ,", [("a", "k2"), ("b", "binance-spot")]),
     ],
 )
@@ -45,8 +47,12 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
         (
             "K2_TOPICS",
             "a=nyse",
-            "unknown venue 'nyse'; known are binance-futures, binance-spot, bybit, coinbase, k2, okx",
+            (
+                "unknown venue 'nyse'; known are binance-futures, binance-spot, bybit, coinbase, k2, k2-identity-only, "
+                "k2-monotonic, okx"
+            ),
         ),
+        ("K2_TOPICS", "a=k2-monotone", "unknown venue 'k2-monotone'; known are binance-futures"),
         ("K2_TOPICS", "a,a", "names topic 'a' twice"),
         ("K2_TOPICS", "a/b", "'a/b' is no topic name"),
         ("K2_TOPICS", "..", "'..' is no topic name"),
@@ -57,6 +63,8 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
         ("K2_QUERY_MEMORY_LIMIT", "50%", "'50%' is no amount of memory"),
         ("K2_QUERY_TIMEOUT_SECONDS", "inf", "K2_QUERY_TIMEOUT_SECONDS='inf'"),
         ("K2_GAP_LARGE_MIN", "1", "K2_GAP_LARGE_MIN='1'"),
+        ("K2_TIME_AHEAD_SECONDS_MAX", "0", "K2_TIME_AHEAD_SECONDS_MAX='0': Input should be greater than or equal to 1"),
+        ("K2_TIME_AHEAD_SECONDS_MAX", "1.5", "K2_TIME_AHEAD_SECONDS_MAX='1.5': Input should be a valid integer"),
         ("K2_API_KEYS", " , ", "K2_API_KEYS=...: holds no key"),
         ("K2_BOOTSTRAP_SERVERS", " ", "K2_BOOTSTRAP_SERVERS=' ': is empty"),
         ("K2_BOOTSTRAP_SERVERS", "http://kafka:9092", "'http://kafka:9092' is no broker"),

@@ -19,11 +19,12 @@ _SECOND: Final = """\
 failpoint("commit.landed")
 self.table._do_commit(tuple(one for one in attempt.updates if one.action == "set-properties"), ())"""
 _NEIGHBOURS: Final = """\
-why = dict(read.rejected)
+why = dict(rejected)
 good = columns.messages < min(why, default=len(batch))
 for message in set(columns.messages[~good].tolist()):
     why[message] = RejectedError(Reason.INVALID, "value: beside one that is")
-return Decoded(TradeBatch(batch, columns.take(np.flatnonzero(good))), sorted(why.items()), read.skipped, off_book)"""
+trades = TradeBatch(batch, columns.take(np.flatnonzero(good)))
+return Decoded(trades, sorted(why.items()), read.skipped, off_book, dated_ahead)"""
 
 _BEHIND: Final = """files = files_of(folder, self._series)
 position = Position(file_number(files[-1].name), files[-1].stat().st_size) if files else BEGIN"""
@@ -305,7 +306,7 @@ MUTANTS: Final = (
         "the rest of a batch is dead-lettered with a message that cannot be read",
         (
             "trades.decode:_decoded",
-            "return Decoded(TradeBatch(batch, columns), read.rejected, read.skipped, off_book)",
+            "return Decoded(TradeBatch(batch, columns), rejected, read.skipped, off_book, dated_ahead)",
             _NEIGHBOURS,
         ),
     ),

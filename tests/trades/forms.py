@@ -126,7 +126,9 @@ class Columnar:
     def ranges(self, exchange: str = "kraken", symbol: str = "BTC-USD") -> list[list[tuple[int, int]]]:
         """Give the ranges seen of a symbol, session by session."""
         slot = int(self.tracker._slot_of[SYMBOLS.intern(exchange, symbol)])
-        return [list(numbers.ranges()) for numbers in (session.numbers for session in self.tracker._sequence(slot).sessions)]
+        return [
+            list(numbers.ranges()) for numbers in (session.numbers for session in self.tracker._sequence(slot).sessions)
+        ]
 
 
 FORMS = {"plain": Plain, "columnar": Columnar, "columnar row by row": lambda: Columnar(cut=1)}

@@ -334,10 +334,14 @@ def _swapped_at_a_restart(feed: _Feed, rng: Random) -> None:
     feed.restart()
     feed.live(2)
     one, two = feed.sent[-2:]
-    feed.sent[-2:] = [two, one] if rng.random() < 0.5 else [
-        two._replace(timestamp=one.timestamp),
-        one._replace(timestamp=two.timestamp),
-    ]
+    feed.sent[-2:] = (
+        [two, one]
+        if rng.random() < 0.5
+        else [
+            two._replace(timestamp=one.timestamp),
+            one._replace(timestamp=two.timestamp),
+        ]
+    )
     feed.live(_some(rng))
 
 
@@ -544,9 +548,7 @@ def assess(
     return found
 
 
-def _assess_ledger(
-    found: Assessment, rows: list[tuple[int, Sent]], missing: Iterable[tuple[int, int, int]]
-) -> None:
+def _assess_ledger(found: Assessment, rows: list[tuple[int, Sent]], missing: Iterable[tuple[int, int, int]]) -> None:
     """Hold the ledger against what is stored, each session as the numbering that most of its rows are of."""
     votes, numbers = defaultdict[int, Counter[int]](Counter), defaultdict[int, set[int]](set)
     for session, one in rows:

@@ -106,6 +106,16 @@ def test_both_decoders_agree_on_canonical_messages(values: list[bytes | None]) -
     assert outcome(decode(batch)) == outcome(decode_by_reference(batch))
 
 
+@pytest.mark.parametrize("venue", ["k2-monotonic", "k2-identity-only"])
+def test_canonical_messages_are_read_alike_by_all_venues_of_theirs(venue: str) -> None:
+    """By either decoder: the venues differ only in what numbers mean."""
+    values: list[bytes | None] = [*TAKEN, b"x", *LEFT_TO_THE_REFERENCE, None]
+    expected = outcome(decode(batch_of(values)))
+    batch = batch_of(values, venue)
+    assert outcome(decode(batch)) == outcome(decode_by_reference(batch)) == expected
+    assert VENUES[venue].key(K2_MESSAGE) == VENUES["k2"].key(K2_MESSAGE) == "binance|BTCUSDT"
+
+
 @given(values_of(BINANCE_MESSAGE))
 def test_both_decoders_agree_on_binance_events(values: list[bytes | None]) -> None:
     """Same rows, same refusals, in the same order, whoever read which."""

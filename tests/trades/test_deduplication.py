@@ -105,7 +105,10 @@ CASES: list[tuple[list[Row], list[int]]] = [
     ([at(100), at(300, "n"), at(199)], [STORED, STORED, DUPLICATE]),
     ([at(0), at(0)._replace(timestamp=77)], [STORED, DUPLICATE]),
     *(
-        ([at(0), at(0)._replace(**other), at(0), at(WINDOW + 1)._replace(**other)], [STORED, CONFLICT, DUPLICATE, STORED])
+        (
+            [at(0), at(0)._replace(**other), at(0), at(WINDOW + 1)._replace(**other)],
+            [STORED, CONFLICT, DUPLICATE, STORED],
+        )
         for other in ({"price": 2}, {"quantity": 2}, {"side": 1})
     ),
 ]

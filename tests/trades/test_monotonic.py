@@ -33,7 +33,7 @@ def test_what_is_below_the_highest_is_out_of_order(numbers: list[int | None], di
     assert GroupDisorder().out_of_order(piece).total() == disorder
 
 
-@pytest.mark.parametrize("venue", ["k2", "coinbase", "bybit"])
+@pytest.mark.parametrize("venue", ["k2", "coinbase", "bybit", "k2-identity-only"])
 def test_other_venues_are_not_looked_at(venue: str) -> None:
     """Where holes mean loss the tracker tells of disorder, and an id alone has no order."""
     assert not GroupDisorder().out_of_order(slice_of([Row(3), Row(1)], venue=venue))

@@ -291,7 +291,11 @@ STRAGGLERS: Final = {
     ),
     "a straggler later than all of the old session": Case(
         [MILLION, Span([(1, 20)], 201, 220)],
-        [Trade(1_000_002, 150, LATE, 1, [(OPENED, 1, 1_000_001, 1_000_001)]), *live(21, 22, 221, 2), filled(1_000_001, 149)],
+        [
+            Trade(1_000_002, 150, LATE, 1, [(OPENED, 1, 1_000_001, 1_000_001)]),
+            *live(21, 22, 221, 2),
+            filled(1_000_001, 149),
+        ],
     ),
     "a straggler with the time of sending": Case(RESTARTED, [Trade(1_000_001, 500, LATE, 1), *live(21, 22, 501, 2)]),
     "a straggler that leaves a hole": Case(
@@ -338,7 +342,8 @@ PLACES: Final = {
         [Span([(-9, -3)], 1, 5)], [Trade(-2, 6, NEXT, 1), opened(1, 6, 1, -1, 0), Trade(-9, 6, COPY, 1)]
     ),
     "the last number of 64 bits": Case(
-        [Span([(1, MAX - 1)], 1, 5)], [Trade(MAX, 6, NEXT, 1), Trade(MAX, 6, COPY, 1), restart(MIN, 7), restart(MIN, 8, 3)]
+        [Span([(1, MAX - 1)], 1, 5)],
+        [Trade(MAX, 6, NEXT, 1), Trade(MAX, 6, COPY, 1), restart(MIN, 7), restart(MIN, 8, 3)],
     ),
     "the least and the last number": Case(
         [Span([(MIN, MIN)], MIN, MIN)],

@@ -118,9 +118,7 @@ def builtin(value: object) -> bool:
 def test_a_snapshot_is_builtins_and_stays_as_it_was() -> None:
     """Neither classes nor NumPy's types are in a snapshot, symbols go by name, and later rows do not reach it."""
     tracker = GroupTracker()
-    tracker.track(
-        slice_of([Row(1, 1), Row(4, 2), Row(1, 3, price=2), Row(8, 4), Row(8, 4, price=9), Row(1, 1, "y")])
-    )
+    tracker.track(slice_of([Row(1, 1), Row(4, 2), Row(1, 3, price=2), Row(8, 4), Row(8, 4, price=9), Row(1, 1, "y")]))
     state = tracker.snapshot()
     before = pickle.dumps(state)
     tracker.track(slice_of([Row(2, 2), Row(6, 4), Row(1, 5), Row(2, 2, "y")]))

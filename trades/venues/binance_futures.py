@@ -66,4 +66,6 @@ def key(value: bytes) -> str:
     return f"{EXCHANGE}|{symbol_of(value)}"
 
 
-BINANCE_FUTURES: Final = Venue("binance-futures", SequenceMode.CONTIGUOUS, decode, None, key, exchange=EXCHANGE)
+BINANCE_FUTURES: Final = Venue(
+    "binance-futures", SequenceMode.CONTIGUOUS, decode, None, key, exchange=EXCHANGE, time_field="T"
+)

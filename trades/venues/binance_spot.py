@@ -65,5 +65,5 @@ def _time(number: int) -> int:
 
 
 BINANCE_SPOT: Final = Venue(
-    "binance-spot", SequenceMode.CONTIGUOUS, decode, decode_binance_spot, key, exchange=EXCHANGE
+    "binance-spot", SequenceMode.CONTIGUOUS, decode, decode_binance_spot, key, exchange=EXCHANGE, time_field="T"
 )

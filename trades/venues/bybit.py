@@ -116,4 +116,6 @@ def _time(field: str, time: int | str | UnsetType) -> int:
     return milliseconds(field, given(field, time))
 
 
-BYBIT: Final = Venue("bybit", SequenceMode.IDENTITY_ONLY, decode, None, key, exchange=EXCHANGE)
+BYBIT: Final = Venue(
+    "bybit", SequenceMode.IDENTITY_ONLY, decode, None, key, exchange=EXCHANGE, time_field="data[{index}].trade_time_ms"
+)

@@ -95,4 +95,4 @@ def _taker(maker: str) -> int:
     return _TAKERS[maker]
 
 
-COINBASE: Final = Venue("coinbase", SequenceMode.CONTIGUOUS, decode, None, key, exchange=EXCHANGE)
+COINBASE: Final = Venue("coinbase", SequenceMode.CONTIGUOUS, decode, None, key, exchange=EXCHANGE, time_field="time")

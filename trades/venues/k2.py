@@ -2,8 +2,12 @@
 
 Prices may be zero or below: calendar spreads, power and (in April 2020) crude oil have traded there.
 Quantities are above zero.
+
+Three venues read it, which differ only in what a missing sequence number means: `k2`, `k2-monotonic` and
+`k2-identity-only`.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -18,7 +22,7 @@ from trades.venues.k2_compiled import decode_k2
 from trades.venues.reading import checked, decimal_text, given, identity, name, positive, read, sequence
 from trades.venues.venue import SequenceMode, Venue
 
-__all__ = ["K2", "decode", "key"]
+__all__ = ["K2", "K2_IDENTITY_ONLY", "K2_MONOTONIC", "decode", "key"]
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -102,3 +106,5 @@ def _time(field: str, value: int | str | UnsetType) -> int:
 
 
 K2: Final = Venue("k2", SequenceMode.CONTIGUOUS, decode, decode_k2, key)
+K2_MONOTONIC: Final = replace(K2, name="k2-monotonic", mode=SequenceMode.MONOTONIC)
+K2_IDENTITY_ONLY: Final = replace(K2, name="k2-identity-only", mode=SequenceMode.IDENTITY_ONLY)

@@ -108,4 +108,4 @@ def _side(field: str, side: str) -> int:
     return _SIDES[side]
 
 
-OKX: Final = Venue("okx", SequenceMode.MONOTONIC, decode, None, key, exchange=EXCHANGE)
+OKX: Final = Venue("okx", SequenceMode.MONOTONIC, decode, None, key, exchange=EXCHANGE, time_field="data[{index}].ts")

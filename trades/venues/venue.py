@@ -63,3 +63,5 @@ class Venue:
     """The Kafka key by the venue's rule."""
     exchange: str | None = None
     """The name of the exchange where the messages themselves don't bear it."""
+    time_field: str = "timestamp"
+    """Path of the field that holds the venue time, as errors name it; `{index}` stands for the trade's place."""
