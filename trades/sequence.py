@@ -153,7 +153,10 @@ class Session:
         numbers = self.numbers
         if not numbers.lowest - YOUNG <= sequence <= numbers.highest + YOUNG or sequence in numbers:
             return False
-        return at > before.latest or self.earliest - CLOCK_TOLERANCE_US <= at < self.earliest <= before.latest
+        if self.earliest - CLOCK_TOLERANCE_US <= at < self.earliest <= before.latest:
+            return True
+        # The first trade of a restart may bear the very time of the last one before it.
+        return at >= before.latest if sequence < numbers.lowest else at > before.latest
 
 
 class Doubt(NamedTuple):
@@ -268,7 +271,7 @@ class SymbolSequence:
         if not len(old.numbers):
             return False
         if old.lacks(sequence):
-            return at <= old.latest
+            return at < old.latest
         far = FAR_FROM_ONE if self.sessions[-1].numbers.has_fewer_than(2) else FAR
         return sequence > old.numbers.highest and (sequence - old.numbers.highest) * far <= distance
 

@@ -19,7 +19,8 @@ IDS = st.one_of(st.text(max_size=20), SEQUENCES.map(str), SEQUENCES.map(lambda n
 
 def contents_of(*rows: Row) -> list[int]:
     """Return the contents of some rows."""
-    return contents(tracked_columns(slice_of(rows).batch).content).tolist()
+    found: list[int] = contents(tracked_columns(slice_of(rows).batch).content).tolist()
+    return found
 
 
 def is_decimal(sequence: int, trade_id: str) -> bool:

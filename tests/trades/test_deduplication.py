@@ -62,7 +62,7 @@ Make = Callable[[int], Form]
 
 
 def at(kafka_timestamp: int, trade_id: str | None = "t", symbol: str = "x", exchange: str = "a") -> Row:
-    """Give a trade without a number."""
+    """Return a trade without a number."""
     return Row(None, 0, symbol, exchange, trade_id, kafka_timestamp)
 
 
@@ -74,7 +74,7 @@ def verdicts_of(rows: list[Row], deduplicator: Form | None = None, partition: in
 
 
 def confirmed(make: Make, reached: int, partition: int = 0) -> Form:
-    """Give a form whose clock is believed to have reached a time."""
+    """Return a form whose clock is believed to have reached a time."""
     deduplicator = make(WINDOW)
     verdicts_of([at(reached, f"c{number}", "clock") for number in range(CONFIRMATIONS)], deduplicator, partition)
     return deduplicator

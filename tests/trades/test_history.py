@@ -119,7 +119,7 @@ def test_a_replay_in_another_order_of_partitions_stores_each_trade_once(both: tu
     def send(partition: int, number: int) -> TradeSlice:
         first_offset, offsets[partition] = offsets[partition], offsets[partition] + 1
         piece = tracker.track(slice_of([Row(number, number)], partition=partition, first_offset=first_offset)).piece
-        stored.extend([number] * (piece.verdicts[0] == STORED))
+        stored.extend([number] * int(piece.verdicts[0] == STORED))
         return piece
 
     for one in sent[:committed]:

@@ -134,7 +134,7 @@ COPIES: Final = {
         [THOUSAND], [*copies(971, 1_000, 971), *live(1_001, 1_020, 1_001)]
     ),
     "an equal explicit id": Case(
-        [], [Trade(5, 5, FIRST, 1, [(STARTED, 1, 5, 5)], 1, True), Trade(5, 9, COPY, 1, (), 1, True)]
+        [], [Trade(5, 5, FIRST, 1, [(STARTED, 1, 5, 5)], 1, is_named=True), Trade(5, 9, COPY, 1, (), 1, is_named=True)]
     ),
     "a number whose content nobody knows, as old as the session": Case(
         [Span([(1, 1_000)], 1, DAY)], [Trade(500, 500, COPY, 1, (), 2), Trade(1, 1, COPY, 1, (), 2)], is_known=False
@@ -169,10 +169,10 @@ CONFLICTS: Final = {
     "two explicit ids under one number": Case(
         [],
         [
-            Trade(5, 5, FIRST, 1, [(STARTED, 1, 5, 5)], 1, True),
-            Trade(6, 6, NEXT, 1, (), 1, True),
-            Trade(6, 6, SET_ASIDE, 1, (), 2, True),
-            Trade(7, 7, NEXT, 1, (), 1, True),
+            Trade(5, 5, FIRST, 1, [(STARTED, 1, 5, 5)], 1, is_named=True),
+            Trade(6, 6, NEXT, 1, (), 1, is_named=True),
+            Trade(6, 6, SET_ASIDE, 1, (), 2, is_named=True),
+            Trade(7, 7, NEXT, 1, (), 1, is_named=True),
         ],
     ),
     "a number whose content nobody knows, later than the session": Case(
@@ -226,6 +226,15 @@ RESTARTS: Final = {
         )
         for behind in (0, 50 * MILLISECOND, 5 * SECOND)
     },
+    "a restart of a young session whose clock is behind and catches up": Case(
+        [YOUNG._replace(latest=DAY)],
+        [
+            Trade(1, DAY - 50 * MILLISECOND, SET_ASIDE, 1, (), 2),
+            restart(2, DAY + 10 * MILLISECOND),
+            Trade(1, DAY - 50 * MILLISECOND, EARLIER, 2),
+            *live(3, 9, DAY + 20 * MILLISECOND, 2),
+        ],
+    ),
     "a restart whose clock is more than 5 s behind": Case(
         [MILLION._replace(latest=DAY)],
         [Trade(1, DAY - 5 * SECOND - 1, SET_ASIDE, 1, (), 2), restart(2, DAY - 5 * SECOND), *live(3, 9, DAY, 2)],
@@ -321,7 +330,7 @@ STRAGGLERS: Final = {
         RESTARTED, [*copies(5, 90, 5), *live(21, 24, 121, 2)]
     ),
     "a named trade of the old session sent again under the next number": Case(
-        RESTARTED, [Trade(21, 500, COPY, 1, (), None, True), *live(21, 24, 501, 2)]
+        RESTARTED, [Trade(21, 500, COPY, 1, (), None, is_named=True), *live(21, 24, 501, 2)]
     ),
     "six sessions with a hole each, filled late": Case([], six_sessions()),
     "a straggler two sessions back": Case(

@@ -36,7 +36,9 @@ def by_the_plain_form(rows: list[Row]) -> tuple[Outcome, Doubts]:
     """Track row by row with the specification; also return the trades in doubt at the end."""
     plain = Plain()
     said = plain.track(rows)
-    doubts = {name: tuple(one.doubt) for name, one in plain._sequences.items() if one.doubt is not None}
+    doubts = {
+        name: (one.doubt.sequence, one.doubt.at) for name, one in plain._sequences.items() if one.doubt is not None
+    }
     return (said.verdicts, said.sessions, plain.events, said.out_of_order), doubts
 
 

@@ -28,6 +28,11 @@ class Row(NamedTuple):
     """Likewise."""
     side: int = 0
 
+    def __repr__(self) -> str:
+        """Write what is not the default, so that a long stream stays readable."""
+        given = (f"{name}={value!r}" for name, value in self._asdict().items() if value != self._field_defaults[name])
+        return f"Row({', '.join(given)})"
+
 
 def slice_of(
     rows: Sequence[Row],
@@ -37,7 +42,7 @@ def slice_of(
     venue: str = "k2",
     first_offset: int = 0,
 ) -> TradeSlice:
-    """Give a slice of all the rows, in a batch of their own, nothing said of them yet."""
+    """Return a slice of all the rows, in a batch of their own, before any rule."""
     count = len(rows)
     ids = [b"" if row.trade_id is None else row.trade_id.encode() for row in rows]
     sizes = np.array([len(trade_id) for trade_id in ids], dtype=np.int64)
@@ -75,7 +80,7 @@ def _with_contents(columns: TradeColumns) -> np.ndarray[tuple[int, int], np.dtyp
 
 
 def seen_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> SeenIds:
-    """Give what a table of these rows says of one partition of topic `trades`."""
+    """Return what a table of these rows says of one partition of topic `trades`."""
     columns = slice_of(rows).batch.columns
     return SeenIds(
         where=TopicPartition("trades", partition),
@@ -93,7 +98,7 @@ def messages_of(
     venue: str,
     first_offset: int,
 ) -> MessageBatch:
-    """Give a batch of messages without bytes, at offsets that follow one another."""
+    """Return a batch of messages without bytes, at offsets that follow one another."""
     count = len(kafka_timestamps)
     return MessageBatch(
         topic=topic,
