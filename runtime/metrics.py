@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 __all__ = [
     "COMMITS",
     "COMMIT_SECONDS",
+    "CONFLICTS",
     "CONSUMER_LAG",
     "DEAD_LETTERS",
     "DEDUP_IDS",
@@ -32,6 +33,7 @@ MESSAGES_SKIPPED: Final = Counter("k2_messages_skipped", "Messages that are no m
 TRADES_STORED: Final = Counter("k2_trades_stored", "Trades committed to the table.")
 DUPLICATES_DROPPED: Final = Counter("k2_duplicates_dropped", "Trades dropped because they are stored already.")
 DEAD_LETTERS: Final = Counter("k2_dead_letters", "Messages set aside.", ["reason"])
+CONFLICTS: Final = Counter("k2_conflicts", "Trades set aside because they contradict a stored one.", ["exchange"])
 
 GAPS_DETECTED: Final = Counter("k2_sequence_gaps_detected", "Ranges of numbers found missing.", ["exchange", "size"])
 GAPS_FILLED: Final = Counter("k2_sequence_gaps_filled", "Ranges of missing numbers that came late.", ["exchange"])
