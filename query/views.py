@@ -95,5 +95,10 @@ _LETTERS_FIELDS: Final[Mapping[str, pa.DataType]] = {
     "error_type": pa.string(),
     "venue": pa.string(),
     "dead_lettered_at": _TIME,
+    "exchange": pa.string(),
+    "symbol": pa.string(),
+    "sequence": pa.int64(),
+    "session": pa.int32(),
+    "timestamp": _TIME,
 }
 _LETTERS: Final = pa.schema(_LETTERS_FIELDS)

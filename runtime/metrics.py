@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 __all__ = [
     "COMMITS",
     "COMMIT_SECONDS",
+    "CONFLICTS",
     "CONSUMER_LAG",
     "DATED_AHEAD",
     "DEAD_LETTERS",
@@ -38,6 +39,7 @@ DATED_AHEAD: Final = Counter(
     "Accepted trades whose venue time is more than 5 s ahead of the Kafka timestamp.",
     ["exchange"],
 )
+CONFLICTS: Final = Counter("k2_conflicts", "Trades set aside because they contradict a stored one.", ["exchange"])
 
 GAPS_DETECTED: Final = Counter("k2_sequence_gaps_detected", "Ranges of numbers found missing.", ["exchange", "size"])
 GAPS_FILLED: Final = Counter("k2_sequence_gaps_filled", "Ranges of missing numbers that came late.", ["exchange"])

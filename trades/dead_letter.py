@@ -9,7 +9,7 @@ import msgspec
 from trades.batch import NULL_TIME, MessageBatch
 from trades.reasons import Reason
 
-__all__ = ["Coordinates", "DeadLetter"]
+__all__ = ["Coordinates", "DeadLetter", "as_time"]
 
 Encoding = Literal["base64"]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,13 +39,21 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The text, or with `value_encoding` the bytes in base64; null for a null value (a tombstone)."""
     reason: Reason
     error: str
-    """One sentence: the field and what is wrong with it."""
+    """The field and what is wrong with it; of a conflict, what is stored, what came and what settles it."""
     error_type: str
     venue: str
     dead_lettered_at: datetime | None = None
     """UTC; set when the letter is written."""
     key_encoding: Encoding | None = None
     value_encoding: Encoding | None = None
+    exchange: str | None = None
+    """This and the fields below: of a conflict alone, and absent from files of earlier versions."""
+    symbol: str | None = None
+    sequence: int | None = None
+    session: int | None = None
+    """The session of the stored trade; 0 if the conflict is one of trade ids."""
+    timestamp: datetime | None = None
+    """The venue's time of the trade, UTC."""
 
     @classmethod
     def of(cls, batch: MessageBatch, message: int, reason: Reason, error: str, index: int = 0) -> "DeadLetter":
@@ -57,7 +65,7 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             partition=batch.partition,
             offset=int(batch.offsets[message]),
             index=index,
-            kafka_timestamp=_as_time(int(batch.kafka_timestamps[message])),
+            kafka_timestamp=as_time(int(batch.kafka_timestamps[message])),
             key=key,
             key_encoding=key_encoding,
             value=value,
@@ -106,7 +114,8 @@ _ERROR_TYPES: Final = {
 }
 
 
-def _as_time(microseconds: int) -> datetime | None:
+def as_time(microseconds: int) -> datetime | None:
+    """Return a time in microseconds since the epoch, UTC; None if it is absent or outside the years 1 to 9999."""
     if microseconds == NULL_TIME:
         return None
     try:

@@ -9,7 +9,17 @@ from numpy.typing import NDArray
 
 from trades.compiled import compiled
 
-__all__ = ["PRECISION", "SCALE", "as_words", "clipped", "parse_decimal", "read_decimal", "scaled"]
+__all__ = [
+    "PRECISION",
+    "SCALE",
+    "as_words",
+    "clipped",
+    "from_words",
+    "parse_decimal",
+    "read_decimal",
+    "scaled",
+    "spell_decimal",
+]
 
 PRECISION: Final = 38
 SCALE: Final = 18
@@ -18,6 +28,7 @@ _GRAMMAR: Final = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+)
 _EXPONENT_DIGITS_MAX: Final = 9
 _SHOWN_CHARACTERS_MAX: Final = 60
 _LOW_WORD: Final = (1 << 64) - 1
+_SIGN_WORD: Final = 1 << 63
 
 
 def parse_decimal(text: str) -> int:
@@ -58,6 +69,26 @@ def as_words(values: Sequence[int]) -> NDArray[np.uint64]:
     """Give integers within 128 bits as uint64[n, 2], two's complement, low word first."""
     words = [(value & _LOW_WORD, (value >> 64) & _LOW_WORD) for value in values]
     return np.array(words, dtype=np.uint64).reshape(-1, 2)
+
+
+def from_words(low: int, high: int) -> int:
+    """Return the integer of 128 bits that `as_words` lays out as these two words.
+
+    >>> [from_words(*as_words([value])[0].tolist()) for value in (-1, 0, 10**37)] == [-1, 0, 10**37]
+    True
+    """
+    return low + ((high ^ _SIGN_WORD) - _SIGN_WORD) * (_LOW_WORD + 1)
+
+
+def spell_decimal(value: int) -> str:
+    """Return a decimal's shortest plain text; `value` is the decimal times 10**18.
+
+    >>> [spell_decimal(value) for value in (0, 10**20, -5 * 10**17, 1)]
+    ['0', '100', '-0.5', '0.000000000000000001']
+    """
+    whole, fraction = divmod(abs(value), 10**SCALE)
+    digits = f"{fraction:0{SCALE}}".rstrip("0")
+    return f"{'-' if value < 0 else ''}{whole}{'.' if digits else ''}{digits}"
 
 
 _DIGITS_MAX: Final = np.uint64(18)

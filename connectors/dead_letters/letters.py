@@ -14,9 +14,10 @@ from connectors.dead_letters.lock import FileLock
 from connectors.dead_letters.writer import Writer, sync_folder
 from runtime.dead_letter_files import BEGIN, Position, file_name, file_number, files_of, series_in
 from runtime.failpoints import failpoint
-from runtime.metrics import DEAD_LETTERS
+from runtime.metrics import CONFLICTS, DEAD_LETTERS
 from trades.dead_letter import DeadLetter
 from trades.errors import StateError
+from trades.reasons import Reason
 
 __all__ = ["Letters"]
 
@@ -87,6 +88,8 @@ class Letters:
         now = self._clock()
         for letter in letters:
             DEAD_LETTERS.labels(str(letter.reason)).inc()
+            if letter.reason is Reason.CONFLICT:
+                CONFLICTS.labels(letter.exchange or "").inc()
             line = msgspec.structs.replace(letter, dead_lettered_at=now).line()
             self._pending.append(line)
             self._pending_bytes += len(line)

@@ -1,6 +1,6 @@
 """A writer's rows until they are a file: columns that grow to a bound, then are written and used again."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from connectors.iceberg.columns import Share, shares
 from trades.batch import TradeSlice
+from trades.conflicts import Content, StoredKey
+from trades.decimals import from_words
 from trades.gather import append, each_column, empty_rows, id_bytes
 from trades.progress import TopicPartition
+from trades.symbols import SYMBOLS
 
 __all__ = ["FLUSH_ROWS", "FLUSH_TEXT_BYTES", "RowBuffer"]
 
@@ -59,6 +62,30 @@ class RowBuffer:
         self._count = 0
         self._text_bytes = 0
         self._places.clear()
+
+    def find(self, wanted: Collection[StoredKey]) -> Mapping[StoredKey, Content]:
+        """Return the content of those rows whose key is wanted."""
+        rows = each_column(self._rows, lambda column: column[: self._count])
+        symbols = sorted({SYMBOLS.intern(key.exchange, key.symbol) for key in wanted})
+        numbers = sorted({key.number for key in wanted if isinstance(key.number, int)})
+        id_sizes = sorted({len(key.number.encode()) for key in wanted if isinstance(key.number, str)})
+        is_near = np.where(rows.sessions > 0, np.isin(rows.sequences, numbers), np.isin(rows.id_sizes, id_sizes))
+        candidates = np.flatnonzero(is_near & np.isin(rows.symbols, symbols)).tolist()
+        pairs = ((self._key(row), row) for row in candidates)
+        return {key: self._content(row) for key, row in pairs if key in wanted}
+
+    def _key(self, row: int) -> StoredKey:
+        session = int(self._rows.sessions[row])
+        number = int(self._rows.sequences[row]) if session else self._trade_id(row) or ""
+        return StoredKey(*SYMBOLS.name(int(self._rows.symbols[row])), session, number)
+
+    def _content(self, row: int) -> Content:
+        price, quantity = (from_words(*words[row].tolist()) for words in (self._rows.prices, self._rows.quantities))
+        return Content(price, quantity, int(self._rows.sides[row]), self._trade_id(row))
+
+    def _trade_id(self, row: int) -> str | None:
+        start, size = int(self._rows.id_starts[row]), int(self._rows.id_sizes[row])
+        return None if size < 0 else self._text[start : start + size].tobytes().decode()
 
     def _make_room(self, rows: int, text_bytes: int) -> None:
         capacity = len(self._rows.symbols)

@@ -104,18 +104,20 @@ def _data_file(table: Table, path: str, size: int, key: PartitionKey, metadata: 
         parquet_column_mapping=parquet_path_to_id_mapping(table.schema()),
     )
     _drop_unwritable_bounds(statistics)
-    return DataFile.from_args(
+    file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
         partition=key.partition,
         file_size_in_bytes=size,
         sort_order_id=table.metadata.default_sort_order_id,
-        spec_id=table.metadata.default_spec_id,
         equality_ids=None,
         key_metadata=None,
         **statistics.to_serialized_dict(),
     )
+    # No argument: it is not written with the file, but whoever reads the file needs it.
+    file.spec_id = table.metadata.default_spec_id
+    return file
 
 
 def _drop_unwritable_bounds(statistics: DataFileStatistics) -> None:

@@ -12,6 +12,7 @@ from connectors.iceberg.books import Books, resume_state
 from connectors.iceberg.buffer import FLUSH_ROWS, RowBuffer
 from connectors.iceberg.columns import arrow_schema
 from connectors.iceberg.commit import Advance
+from connectors.iceberg.conflicts import HeldConflicts
 from connectors.iceberg.fence import Entries
 from connectors.iceberg.files import write_file
 from connectors.iceberg.handle import TableHandle
@@ -27,7 +28,6 @@ from runtime.metrics import (
     TRADES_STORED,
 )
 from trades.batch import TradeSlice
-from trades.conflicts import conflict_letters
 from trades.consumed import Consumed
 from trades.doubts import PROPERTY as DOUBTS
 from trades.doubts import Doubts
@@ -59,6 +59,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._handle = handle
         self._committer = handle.committer()
         self._letters = letters
+        self._conflicts = HeldConflicts(letters, lambda: self._committer.table)
         self._on_commit = on_commit
         self.books = Books(committed)
         properties = self._committer.table.metadata.properties
@@ -94,7 +95,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._off_book.add(piece, self.books.committed)
         self._doubts.update(piece.doubts)
         picks, conflicts = self.books.count(piece)
-        self._letters.append(conflict_letters(piece, conflicts))
+        self._conflicts.take(piece, conflicts)
         if len(picks):
             columns = piece.batch.columns
             newest = int(columns.timestamps[piece.rows[picks]].max())
@@ -106,6 +107,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
 
     def _flush(self) -> None:
         failpoint("trades.flush")
+        self._conflicts.look_into(self._buffer)
         table = self._committer.table
         for share in self._buffer.drain():
             partition = (share.day, share.exchange)
@@ -117,6 +119,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
             self.books.close(self.books.committed)
             return
         self._flush()
+        self._conflicts.settle(self._files)
         # Durable before they are counted, so that after any crash the table counts none that is not there.
         letters = recording(self._writer, self._letters.sync())
         properties = {**letters, **self._off_book.changed(self._writer), **self._doubts.changed(self._writer)}

@@ -68,7 +68,7 @@ MUTANTS: Final = (
         "what is stored with other content is counted, and in no file",
         (
             "connectors.iceberg.writer:TradesWriter._take",
-            "self._letters.append(conflict_letters(piece, conflicts))",
+            "self._conflicts.take(piece, conflicts)",
             "pass",
         ),
     ),

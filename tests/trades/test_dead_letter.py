@@ -53,3 +53,12 @@ def test_a_letter_bears_where_its_trade_came_from() -> None:
     assert [one.coordinates for one in letters] == [Coordinates("trades", 0, 7), Coordinates("trades", 0, 7, 3)]
     assert [DeadLetter.parse(one.line()) for one in letters] == letters
     assert letters[0].index == letters[0].coordinates.index == 0
+
+
+def test_fields_of_conflicts_are_optional() -> None:
+    """A letter of another reason has none of them, and a line of an earlier version is read without them."""
+    letter = DeadLetter.of(batch(b"{"), 0, Reason.MALFORMED, "bad")
+    own = {"exchange", "symbol", "sequence", "session", "timestamp"}
+    assert own.isdisjoint(json.loads(letter.line()))
+    old = DeadLetter.parse(letter.line().replace(b"malformed", b"conflict"))
+    assert (old.reason, {getattr(old, name) for name in own}) == (Reason.CONFLICT, {None})

@@ -175,7 +175,7 @@ def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Ta
         (1, 2, "conflict"),
         (3, 0, "malformed"),
     ]
-    assert "of kraken BTC-USD is stored with another price" in next(
+    assert "trade id 'id' of kraken BTC-USD is stored with price 1, quantity 1, side buy" in next(
         one.error for one in found if one.reason is Reason.CONFLICT
     )
     (recorded,) = recorded_letters(table.refresh().properties, "0").values()
