@@ -70,7 +70,7 @@ def test_content_in_other_sessions_is_found(rows: Puts, content: int) -> None:
 
 @given(puts(), st.integers(0, 10))
 def test_expiry_keeps_the_newest_and_what_is_young(rows: Puts, floor: int) -> None:
-    """Whatever is at or above the floor stays, and each slot's newest 256 numbers; nothing turns into another content."""
+    """What is at or above the floor stays, as do each slot's newest 256 numbers; no content turns into another."""
     fingerprints, kept = filled(rows)
     free = len(fingerprints.pages.headers) - fingerprints.page_count
     make_room(fingerprints, kept, free + 1, floor)

@@ -12,6 +12,7 @@ from tests.trades.stored_rows import StoredRows
 from tests.trades.trade_slices import Row, slice_of
 from trades.tracker import GroupTracker
 
+DAY_US = 86_400_000_000
 EACH = 6
 """How many seeds of each kind; `python -m tests.trades.numberings_of_many_seeds` tries more."""
 
@@ -69,14 +70,14 @@ def test_a_restarted_process_judges_them_alike(kind: str) -> None:
     rows = rows_of(script(seed))
     said = Plain().track(rows)
     stored, verdicts, sessions = StoredRows(), list[int](), list[int]()
-    tracker = GroupTracker(read_contents=stored.read)
+    tracker = GroupTracker(None, DAY_US, stored.read)
     for start in range(0, len(rows), 150):
         piece = tracker.track(slice_of(rows[start : start + 150], first_offset=start)).piece
         stored.add(piece)
         verdicts += piece.verdicts.tolist()
         sessions += piece.sessions.tolist()
         state = pickle.loads(pickle.dumps(tracker.snapshot()))  # noqa: S301
-        tracker = GroupTracker(state, read_contents=stored.read)
+        tracker = GroupTracker(state, DAY_US, stored.read)
     assert (verdicts, sessions) == (said.verdicts, said.sessions)
 
 
