@@ -14,7 +14,7 @@ endif
 .DELETE_ON_ERROR:
 # Two targets side by side would install into .venv at one time.
 .NOTPARALLEL:
-.PHONY: help demo test torture torture-mutants torture-processes mutants check lint bench picture lock clean
+.PHONY: numberings help demo test torture torture-mutants torture-processes mutants check lint bench picture lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ torture-mutants: .venv/dev ## put bugs into the job, and show at which seed the 
 
 torture-processes: .venv/dev ## kill and rescale real processes on a real broker, round by round (ROUNDS=20)
 	@.venv/bin/python -m tests.flows.torture --rounds $(or $(ROUNDS),10) $(ARGS)
+
+numberings: .venv/dev ## judge feeds of every kind of numbering, with known truth, seed by seed (SEEDS=1000)
+	@.venv/bin/python -m tests.trades.numberings_of_many_seeds --seeds $(or $(SEEDS),1000) $(ARGS)
 
 mutants: .venv/dev ## change all rules in five thousand small ways, and ask for a reason for each that no test sees
 	@.venv/bin/python -m tests.mutation $(ARGS)

@@ -28,7 +28,7 @@ _TIME_MAX: Final = 253_402_300_799_999_999
 
 
 def read_contents(
-    settings: Settings, wanted: Sequence[WantedContents], floor: int, non_market: Iterable[SeenSession]
+    settings: Settings, wanted: Sequence[WantedContents], floor: int, non_market: Sequence[SeenSession]
 ) -> StoredContents:
     """Read what the table stores under some numbers; of those in `non_market` it is known without the table.
 
@@ -50,6 +50,10 @@ def read_contents(
             SessionKey(row["exchange"], row["symbol"], row["session"]): row["first"]
             for row in engine.query(_LOWEST, parameters)
         }
+    # What is no market trade is in no row: how old it is, nobody asks.
+    for seen in non_market:
+        if seen.key in lowest:
+            lowest[seen.key] = min(lowest[seen.key], seen.ranges[0][0])
     found = [_of_table(rows), *_of_non_market(wanted, non_market)]
     numbers, sequences, contents, kafka_times = (np.concatenate(part) for part in zip(*found, strict=True))
     return StoredContents(numbers, sequences, contents, kafka_times, lowest)

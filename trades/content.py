@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trades.compiled import compiled
 
-__all__ = ["CONTENT_KEY", "NON_MARKET", "UNKNOWN", "ContentColumns", "content_at", "contents", "id_word"]
+__all__ = ["CONTENT_KEY", "NON_MARKET", "UNKNOWN", "ContentColumns", "content_at", "content_of", "contents", "id_word"]
 
 UNKNOWN: Final = 0
 """Stands for content that nobody knows (any longer)."""
@@ -99,14 +99,35 @@ def id_word(sequence: int, text: NDArray[np.uint8], start: int, size: int, key: 
 
 
 @compiled
-def content_at(columns: ContentColumns, row: int, key: np.uint64) -> int:
-    """Return the fingerprint of one trade's content: 48 bits, neither `UNKNOWN` nor `NON_MARKET`."""
-    named = id_word(columns.sequences[row], columns.text, columns.id_starts[row], columns.id_sizes[row], key)
-    state = _mixed(key, np.uint64(columns.sides[row]) ^ (named << _EIGHT))
-    state = _mixed(_mixed(state, columns.prices[row, 0]), columns.prices[row, 1])
-    state = _mixed(_mixed(state, columns.quantities[row, 0]), columns.quantities[row, 1])
+def content_of(
+    named: np.uint64,
+    side: int,
+    price_low: np.uint64,
+    price_high: np.uint64,
+    quantity_low: np.uint64,
+    quantity_high: np.uint64,
+    key: np.uint64,
+) -> int:
+    """Return the fingerprint of one trade's content: 48 bits, neither `UNKNOWN` nor `NON_MARKET`.
+
+    `named` is of `id_word`. It takes numbers and no arrays: a tuple of arrays is counted in and out at each call, which
+    costs more than the hash.
+    """
+    state = _mixed(key, np.uint64(side) ^ (named << _EIGHT))
+    state = _mixed(_mixed(state, price_low), price_high)
+    state = _mixed(_mixed(state, quantity_low), quantity_high)
     found = np.int64(state & _BITS)
     return int(found) if found > NON_MARKET else int(found + 2)
+
+
+@compiled
+def content_at(columns: ContentColumns, row: int, key: np.uint64) -> int:
+    """Return the fingerprint of one trade's content."""
+    sequences, prices, quantities, sides, text, id_starts, id_sizes = columns
+    named = id_word(sequences[row], text, id_starts[row], id_sizes[row], key)
+    return content_of(
+        named, sides[row], prices[row, 0], prices[row, 1], quantities[row, 0], quantities[row, 1], key
+    )
 
 
 @compiled

@@ -232,5 +232,5 @@ def _fill(
     """Keep n contents, int64[n] each, where there is a page for them that does not know the number."""
     for row in range(len(slots)):
         page = find_page(pages, slots[row], sessions[row], sequences[row])
-        if page >= 0 and read_mark(pages, page, sequences[row]) == UNKNOWN:
-            write_mark(pages, page, sequences[row], contents[row], kafka_times[row])
+        if page >= 0 and read_mark(pages.marks, page, sequences[row]) == UNKNOWN:
+            write_mark(pages.headers, pages.marks, page, sequences[row], contents[row], kafka_times[row])

@@ -96,22 +96,23 @@ def take_page(pages: Pages, slot: int, session: int, sequence: int) -> int:
 
 
 @compiled
-def read_mark(pages: Pages, page: int, sequence: int) -> int:
+def read_mark(marks: NDArray[np.uint16], page: int, sequence: int) -> int:
     """Return the fingerprint that a page holds for a number; `UNKNOWN` where it holds none."""
     start = (sequence & (PAGE_NUMBERS - 1)) * _WORDS
-    marks = pages.marks
     low, middle, high = np.int64(marks[page, start]), np.int64(marks[page, start + 1]), np.int64(marks[page, start + 2])
     return int(low | (middle << _WORD_BITS) | (high << (2 * _WORD_BITS)))
 
 
 @compiled
-def write_mark(pages: Pages, page: int, sequence: int, content: int, kafka_time: int) -> None:
+def write_mark(
+    headers: NDArray[np.int64], marks: NDArray[np.uint16], page: int, sequence: int, content: int, kafka_time: int
+) -> None:
     """Keep a number's fingerprint in its page."""
     start = (sequence & (PAGE_NUMBERS - 1)) * _WORDS
-    pages.marks[page, start] = content & _WORD
-    pages.marks[page, start + 1] = (content >> _WORD_BITS) & _WORD
-    pages.marks[page, start + 2] = (content >> (2 * _WORD_BITS)) & _WORD
-    pages.headers[page, _LATEST] = max(pages.headers[page, _LATEST], kafka_time)
+    marks[page, start] = content & _WORD
+    marks[page, start + 1] = (content >> _WORD_BITS) & _WORD
+    marks[page, start + 2] = (content >> (2 * _WORD_BITS)) & _WORD
+    headers[page, _LATEST] = max(headers[page, _LATEST], kafka_time)
 
 
 @compiled
@@ -119,7 +120,7 @@ def is_stored_elsewhere(pages: Pages, slot: int, session: int, sequence: int, co
     """Tell whether another session of the slot holds this content under this number."""
     page = pages.heads[_home(pages, slot, sequence >> PAGE_BITS)]
     while page >= 0:
-        if pages.headers[page, _SESSION] != session and read_mark(pages, page, sequence) == content:
+        if pages.headers[page, _SESSION] != session and read_mark(pages.marks, page, sequence) == content:
             return True
         page = pages.headers[page, _NEXT]
     return False
@@ -181,7 +182,7 @@ class Fingerprints:
     def get(self, slot: int, session: int, sequence: int) -> int:
         """Return the fingerprint of a number; `UNKNOWN` where there is none here."""
         page = find_page(self.pages, slot, session, sequence)
-        return UNKNOWN if page < 0 else read_mark(self.pages, page, sequence)
+        return UNKNOWN if page < 0 else read_mark(self.pages.marks, page, sequence)
 
     def put(self, slot: int, session: int, sequence: int, content: int, kafka_time: int) -> None:
         """Keep a number's fingerprint; there is a free page (`make_room`)."""
@@ -189,7 +190,7 @@ class Fingerprints:
         if page < 0:
             page = take_page(self.pages, slot, session, sequence)
         assert page >= 0, "room was made"
-        write_mark(self.pages, page, sequence, content, kafka_time)
+        write_mark(self.pages.headers, self.pages.marks, page, sequence, content, kafka_time)
 
     def unknown_in(self, slot: int, session: int, number: int, ranges: Iterable[tuple[int, int]]) -> bool:
         """Tell whether any number of some ranges, all of the page `number`, is unknown here and may be in the table."""

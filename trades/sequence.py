@@ -20,13 +20,13 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol, Self
 
+from trades.content import NON_MARKET, UNKNOWN
 from trades.events import EventKind
 from trades.intervals import IntervalSet
 from trades.verdicts import CONFLICT, DUPLICATE, STORED
 
 __all__ = [
     "CLOCK_TOLERANCE_US",
-    "UNKNOWN",
     "Contents",
     "Doubt",
     "Event",
@@ -37,8 +37,6 @@ __all__ = [
     "SymbolSequence",
 ]
 
-UNKNOWN: Final = 0
-"""The content of a number that nobody knows any longer."""
 YOUNG: Final = 256
 """A session with fewer numbers is young: its first trades may still arrive swapped."""
 CLOCK_TOLERANCE_US: Final = 5_000_000
@@ -147,16 +145,17 @@ class Session:
     def takes_early(self, sequence: int, at: int, before: "Session") -> bool:
         """Whether a trade that is earlier than all of the session is its own, and not of the session `before`.
 
-        Its number is near, and it is later than the session before; or where the clocks of the two overlap, it is so
-        little earlier that the clock was not quite even.
+        Its number is near, and it is later than the session before. Or it is so little earlier that clocks explain it:
+        of a number that was set aside when the session began, or where the two sessions overlap in time.
         """
         numbers = self.numbers
         if not numbers.lowest - YOUNG <= sequence <= numbers.highest + YOUNG or sequence in numbers:
             return False
-        if self.earliest - CLOCK_TOLERANCE_US <= at < self.earliest <= before.latest:
+        is_below = sequence < numbers.lowest
+        if at >= self.earliest - CLOCK_TOLERANCE_US and (is_below or self.earliest <= before.latest):
             return True
         # The first trade of a restart may bear the very time of the last one before it.
-        return at >= before.latest if sequence < numbers.lowest else at > before.latest
+        return at >= before.latest if is_below else at > before.latest
 
 
 class Doubt(NamedTuple):
@@ -213,7 +212,9 @@ class SymbolSequence:
 
     def _copied(self, sequence: int, content: int) -> int | None:
         """Return the index of the newest session that stores this content under this number."""
-        for index in range(self._newest, max(self._newest - SESSIONS_SEARCHED, -1), -1):
+        # All that is no market trade is alike: under the same number it is no copy of an old session's.
+        searched = 1 if content == NON_MARKET else SESSIONS_SEARCHED
+        for index in range(self._newest, max(self._newest - searched, -1), -1):
             if sequence in self.sessions[index].numbers and self.contents.get(index + 1, sequence) == content:
                 return index
         return None
@@ -279,7 +280,7 @@ class SymbolSequence:
         """Place a number that its session has with other content, or with content that nobody knows any longer."""
         session = self.sessions[home]
         is_later = session.is_later(at)
-        if not is_later and self.contents.get(home + 1, sequence) == UNKNOWN:
+        if not is_later and self.contents.get(home + 1, sequence) in {UNKNOWN, content}:
             return Placement(DUPLICATE, home + 1, Kind.DUPLICATE)
         if home == self._newest and sequence == session.numbers.lowest and is_later:
             return self._begin(sequence, at, content, Kind.NEW_SESSION)

@@ -24,7 +24,6 @@ from trades.tracker_kernel import (
     CHECKED,
     COLUMNS,
     HIGHEST,
-    IS_IN_DOUBT,
     OLD_HIGHEST,
     SESSION,
     TOP_PAGE,
@@ -44,6 +43,7 @@ _STATE_COLUMNS: Final = 5
 _CAPACITY: Final = 64
 _NO_SLOTS: Final[NDArray[np.int32]] = np.empty(0, dtype=np.int32)
 _NONE: Final = int(np.iinfo(np.int64).min)
+_MOST: Final = int(np.iinfo(np.int64).max)
 Number = TypeVar("Number", np.int32, np.int64)
 ContentReader = Callable[[Sequence[WantedContents], int], StoredContents]
 """As `trades.history.History.contents`."""
@@ -134,7 +134,7 @@ class GroupTracker:
         for one in seen:
             sequence = self._among(changed, self._slot(one.key.exchange, one.key.symbol))
             sequence.absorb(one.key.session, one.ranges, one.latest, one.earliest)
-        for slot in np.flatnonzero(self._slots[: len(self._numbers), IS_IN_DOUBT]).tolist():
+        for slot in [slot for slot, sequence in self._sequences.items() if sequence.doubt is not None]:
             self._among(changed, slot).doubt = None
         for doubt in doubts:
             if doubt.sequence is not None:
@@ -276,10 +276,11 @@ class GroupTracker:
             newest.latest,
             newest.earliest,
             session,
-            max((one.numbers.highest for one in old if len(one.numbers)), default=_NONE),
+            max((one.numbers.highest for one in old if len(one.numbers)), default=_NONE)
+            if sequence.doubt is None
+            else _MOST,
             find_page(self._fingerprints.pages, slot, session, highest),
-            checked,
-            sequence.doubt is not None,
+            checked if sequence.doubt is None else _NONE,
         )
         if session > 1 or newest.numbers.gap_count or sequence.doubt is not None:
             self._sequences[slot] = sequence

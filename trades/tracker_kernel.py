@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from trades.batch import NULL_TIME, TradeBatch
 from trades.compiled import compiled
-from trades.content import NON_MARKET, ContentColumns, content_at, id_word
+from trades.content import NON_MARKET, ContentColumns, content_at, content_of, id_word
 from trades.fingerprints import (
     NO_PAGE,
     PAGE_BITS,
+    PAGE_NUMBERS,
     Pages,
     find_page,
     is_stored_elsewhere,
@@ -26,7 +27,6 @@ __all__ = [
     "COLUMNS",
     "EARLIEST",
     "HIGHEST",
-    "IS_IN_DOUBT",
     "LATEST",
     "OLD_HIGHEST",
     "SESSION",
@@ -50,14 +50,14 @@ EARLIEST: Final = 3
 SESSION: Final = 4
 """Column of a slot: the newest session; 0 before the symbol's first trade."""
 OLD_HIGHEST: Final = 5
-"""Column of a slot: the highest number of the sessions before; the least int64 where there is none."""
+"""Column of a slot: the highest number of the sessions before; the least int64 where there is none, and the greatest
+where the symbol's newest conflict is not settled, so that no row passes the plain form."""
 TOP_PAGE: Final = 6
 """Column of a slot: the page of fingerprints that holds `HIGHEST`, or `NO_PAGE`."""
 CHECKED: Final = 7
 """Column of a slot: of which page number all fingerprints of sessions before are at hand; the least int64 for none."""
-IS_IN_DOUBT: Final = 8
-"""Column of a slot: 1 where the symbol's newest conflict is not settled."""
-COLUMNS: Final = 9
+COLUMNS: Final = 8
+"""As many as fill a line of a processor's cache."""
 
 _TIME_MAX: Final = np.iinfo(np.int64).max
 _NONE: Final = np.iinfo(np.int64).min
@@ -138,43 +138,37 @@ def _start(slot: NDArray[np.int64], sequence: int, at: int, page: int) -> None:
     slot[OLD_HIGHEST] = _NONE
     slot[TOP_PAGE] = page
     slot[CHECKED] = _NONE
-    slot[IS_IN_DOUBT] = 0
 
 
 @compiled
-def _continues(slot: NDArray[np.int64], number: int, sequence: int, at: int, content: int, pages: Pages) -> bool:
-    """Tell whether a number is one above the highest, and no copy of what an older session stores under it."""
+def _continues(slot: NDArray[np.int64], sequence: int, at: int) -> bool:
+    """Tell whether a number is one above the highest, and not earlier than all of its session."""
     # Without adding to what may be the last of 64 bits.
-    if sequence <= slot[HIGHEST] or sequence - 1 != slot[HIGHEST] or at < slot[EARLIEST] or slot[IS_IN_DOUBT] != 0:
-        return False
-    if sequence > slot[OLD_HIGHEST] or content == NON_MARKET:
-        return True
-    return bool(
-        sequence >> PAGE_BITS == slot[CHECKED]
-        and not is_stored_elsewhere(pages, number, slot[SESSION], sequence, content)
-    )
+    return bool(sequence > slot[HIGHEST] and sequence - 1 == slot[HIGHEST] and at >= slot[EARLIEST])
 
 
 @compiled
-def _is_copy(slot: NDArray[np.int64], number: int, sequence: int, content: int, pages: Pages) -> bool:
-    """Tell whether a number of the topmost range is stored with this content."""
-    if not slot[TOP_START] <= sequence <= slot[HIGHEST]:
-        return False
-    page = slot[TOP_PAGE]
-    if sequence >> PAGE_BITS != slot[HIGHEST] >> PAGE_BITS:
-        page = find_page(pages, number, slot[SESSION], sequence)
-    return bool(page >= 0 and read_mark(pages, page, sequence) == content)
+def _may_be_old(slot: NDArray[np.int64], number: int, sequence: int, content: int, pages: Pages) -> bool:
+    """Tell whether a number may be a copy of what a session before the newest stores under it."""
+    if sequence >> PAGE_BITS != slot[CHECKED]:
+        return True
+    # All that is no market trade is alike.
+    return bool(content != NON_MARKET and is_stored_elsewhere(pages, number, slot[SESSION], sequence, content))
+
+
+@compiled
+def _page_of(slot: NDArray[np.int64], number: int, sequence: int, pages: Pages) -> int:
+    """Return the page of a number of the newest session; `NO_PAGE` where it has none."""
+    if slot[TOP_PAGE] != NO_PAGE and sequence >> PAGE_BITS == slot[HIGHEST] >> PAGE_BITS:
+        return int(slot[TOP_PAGE])
+    return find_page(pages, number, slot[SESSION], sequence)
 
 
 @compiled
 def _page_behind(slot: NDArray[np.int64], number: int, sequence: int, pages: Pages) -> int:
     """Return the page of the number behind the highest; `NO_PAGE` where it has none and none is free."""
-    page = slot[TOP_PAGE]
-    if sequence & ((1 << PAGE_BITS) - 1) == 0 or page == NO_PAGE:
-        page = find_page(pages, number, slot[SESSION], sequence)
-        if page == NO_PAGE:
-            page = take_page(pages, number, slot[SESSION], sequence)
-    return int(page)
+    page = find_page(pages, number, slot[SESSION], sequence)
+    return page if page != NO_PAGE else take_page(pages, number, slot[SESSION], sequence)
 
 
 @compiled
@@ -207,21 +201,28 @@ def follow(
     Returns:
         The place in `rows` of the row that was left alone, or m; and how many `started` holds.
     """
+    symbols, has_sequence, timestamps, messages, kafka_timestamps, content_columns = columns
+    sequences, prices, quantities, sides, text, id_starts, id_sizes = content_columns
+    headers, marks = pages.headers, pages.marks
     count = 0
     for place in range(position, len(rows)):
         row = rows[place]
-        if not columns.has_sequence[row]:
+        if not has_sequence[row]:
             continue
-        number = slot_of[columns.symbols[row]]
+        number = slot_of[symbols[row]]
         slot = slots[number]
-        sequence = columns.content.sequences[row]
-        kafka_time = columns.kafka_timestamps[columns.messages[row]]
-        at = effective_time(columns.timestamps[row], kafka_time)
+        sequence = sequences[row]
+        kafka_time = kafka_timestamps[messages[row]]
+        at = effective_time(timestamps[row], kafka_time)
         if kafka_time == NULL_TIME:
             kafka_time = at
         is_market = verdicts[place] != SKIPPED
-        content = content_at(columns.content, row, key) if is_market else NON_MARKET
-        verdict = STORED
+        content = NON_MARKET
+        if is_market:
+            named = id_word(sequence, text, id_starts[row], id_sizes[row], key)
+            price_low, price_high = prices[row, 0], prices[row, 1]
+            quantity_low, quantity_high = quantities[row, 0], quantities[row, 1]
+            content = content_of(named, sides[row], price_low, price_high, quantity_low, quantity_high, key)
         if slot[SESSION] == 0:
             page = take_page(pages, number, 1, sequence)
             if page == NO_PAGE:
@@ -229,20 +230,28 @@ def follow(
             _start(slot, sequence, at, page)
             started[count] = place
             count += 1
-        elif _continues(slot, number, sequence, at, content, pages):
-            page = _page_behind(slot, number, sequence, pages)
-            if page == NO_PAGE:
+            write_mark(headers, marks, page, sequence, content, kafka_time)
+            verdict = STORED
+        elif _continues(slot, sequence, at):
+            if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, number, sequence, content, pages):
                 return place, count
-            slot[TOP_PAGE] = page
+            page = slot[TOP_PAGE]
+            if sequence & (PAGE_NUMBERS - 1) == 0 or page == NO_PAGE:
+                page = _page_behind(slot, number, sequence, pages)
+                if page == NO_PAGE:
+                    return place, count
+                slot[TOP_PAGE] = page
             slot[HIGHEST] = sequence
             slot[LATEST] = max(slot[LATEST], at)
-        elif _is_copy(slot, number, sequence, content, pages):
-            page = NO_PAGE
+            write_mark(headers, marks, page, sequence, content, kafka_time)
+            verdict = STORED
+        elif slot[TOP_START] <= sequence <= slot[HIGHEST]:
+            page = _page_of(slot, number, sequence, pages)
+            if page == NO_PAGE or read_mark(marks, page, sequence) != content:
+                return place, count
             verdict = DUPLICATE
         else:
             return place, count
-        if page != NO_PAGE:
-            write_mark(pages, page, sequence, content, kafka_time)
         if is_market:
             verdicts[place] = verdict
         sessions[place] = slot[SESSION]

@@ -1,4 +1,4 @@
-"""Judge many seeds of numberings by the specification: `python -m tests.trades.numberings_of_many_seeds --seeds 1000`."""
+"""Judge many seeds of numberings by the specification: `make numberings SEEDS=1000`."""
 
 import argparse
 import sys

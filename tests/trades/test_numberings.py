@@ -14,7 +14,7 @@ from trades.tracker import GroupTracker
 
 DAY_US = 86_400_000_000
 EACH = 6
-"""How many seeds of each kind; `python -m tests.trades.numberings_of_many_seeds` tries more."""
+"""How many seeds of each kind; `make numberings` tries more."""
 
 
 def rows_of(made: Script) -> list[Row]:

@@ -5,9 +5,10 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from trades.content import UNKNOWN
 from trades.events import EventKind
 from trades.intervals import IntervalSet
-from trades.sequence import UNKNOWN, Event, Kind, PlainContents, Session, SymbolSequence
+from trades.sequence import Event, Kind, PlainContents, Session, SymbolSequence
 from trades.verdicts import CONFLICT, DUPLICATE, STORED
 
 MIN, MAX = -(2**63), 2**63 - 1
