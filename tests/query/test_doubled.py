@@ -113,7 +113,7 @@ def test_copies_of_a_number_may_come_in_several_batches(batch_rows: int) -> None
             "sequence": pa.array([one[0] for one in copies], pa.int64()),
             "content": pa.array([one[1] for one in copies], pa.uint64()),
             "session": pa.array([one[2] for one in copies], pa.int32()),
-            **dict.fromkeys(("timestamp", "topic", "partition", "offset", "index"), [*range(len(copies))]),
+            **{name: [*range(len(copies))] for name in ("timestamp", "topic", "partition", "offset", "index")},
         }
     )
     rows = Rows(table.schema, iter(table.to_batches(max_chunksize=batch_rows)))
