@@ -1,16 +1,19 @@
-"""`k2 audit`: each commit of the job, and whether they are complete."""
+"""`k2 audit`: each commit of the job, and whether they are complete; or the trades that are stored twice."""
 
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from cli.answers import Output
 from cli.arguments import given_span
 from cli.console import Json, say_json
+from cli.doubled import say_doubled
 from cli.rows import Name, print_table, spell_count, spell_time
 from query.audit import Audit, AuditedCommit
 from query.audit import audit as find_commits
 from runtime.settings import read_settings
+from trades.errors import SettingsError
 
 __all__ = ["audit"]
 
@@ -19,17 +22,31 @@ def audit(
     *,
     start: Annotated[str | None, typer.Option(help="Commits from this time on: RFC 3339, or a day.")] = None,
     end: Annotated[str | None, typer.Option(help="Commits before this time.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="So many of the newest at most.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many at most: the newest, or the first doubled.")] = None,
     partitions: Annotated[
         bool, typer.Option("--partitions", help="A row for each topic partition that a commit moved.")
     ] = False,
+    doubled: Annotated[
+        bool, typer.Option("--doubled", help="List trades stored in two sessions by an earlier version instead.")
+    ] = False,
+    output: Output = None,
     as_json: Json = False,
 ) -> None:
     """List each commit of the job to the table of trades, the oldest first, whether or not its snapshot has expired.
 
     Exit code 1 where the commits of all time do not add up to the table's progress: some are not known any more.
+
+    With --doubled list the numbers that are stored with the same content in more than one session; exit code 1 if there
+    are any. Nothing is deleted. --output goes with --doubled alone.
     """
     span = given_span(start, end)
+    if doubled:
+        if partitions or span != (None, None):
+            raise SettingsError("--doubled: cannot be combined with --start, --end or --partitions; leave those out")
+        say_doubled(read_settings(), limit, output, as_json=as_json)
+        return
+    if output is not None:
+        raise SettingsError("--output: only --doubled writes a file; use --json for the commits")
     found = find_commits(read_settings(), *span, limit)
     if as_json:
         say_json(found.commits)

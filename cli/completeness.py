@@ -1,7 +1,6 @@
-"""`k2 completeness`: of each symbol and day, what is expected, stored and missing."""
+"""`k2 completeness`: of each symbol and day, what is expected, stored and missing, and which numbering is in doubt."""
 
-from collections.abc import Sequence
-from dataclasses import astuple, fields
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Final
 
@@ -11,7 +10,7 @@ from cli.answers import Output, check_output, save_records
 from cli.arguments import given_as_of, given_span, given_text
 from cli.console import Json, say_json
 from cli.heat import print_heat
-from cli.rows import print_table
+from cli.rows import print_table, printable, spell_count
 from query.completeness import Asked, Day, Hour, by_day, by_hour, is_stored
 from runtime.settings import Settings, read_settings
 
@@ -19,6 +18,11 @@ __all__ = ["completeness"]
 
 HEAT_DAYS_MAX: Final = 7
 """Of so many of the newest days the strip is shown where no others are asked for."""
+NAMED_MAX: Final = 5
+"""Number of symbols in doubt that are listed by name."""
+COLUMNS: Final = ("exchange", "symbol", "day", "stored", "missing", "percent", "conflicts", "sessions")
+"""What is expected is stored + missing, and would be one column too many for a terminal."""
+IN_DOUBT: Final = "?"
 
 
 def completeness(
@@ -34,7 +38,9 @@ def completeness(
 ) -> None:
     """Hold, of each symbol and day (UTC), the trades stored against those that the venue's numbers tell of.
 
-    A missing number counts for the time between its stored neighbours; see docs/tables.md.
+    A missing number counts for the time between its stored neighbours; see docs/tables.md. Conflicts are dead letters
+    whose number is stored with other content; sessions are the numberings that started on the day. A row marked ? has
+    conflicts or more than one session, so that its numbering is in doubt.
     """
     settings = read_settings()
     check_output(output)
@@ -48,10 +54,11 @@ def completeness(
     elif as_json:
         say_json(rows)
     elif heat:
-        print_heat([row for row in rows if isinstance(row, Hour)])
+        print_heat([row for row in rows if isinstance(row, Hour)], in_doubt=_in_doubt(days))
     else:
-        print_table("Completeness", [field.name for field in fields(Day)], [_cells(row) for row in days])
-    typer.echo(_sum(days) if days else _why_none(settings, asked), err=True)
+        print_table("Completeness", COLUMNS, [_cells(row) for row in days])
+    for sentence in _summary(days) if days else [_why_none(settings, asked)]:
+        typer.echo(sentence, err=True)
     known = {row.day for row in days}
     if heat and asked.start is None and len(known) > HEAT_DAYS_MAX:
         typer.echo(f"the newest {HEAT_DAYS_MAX} of {len(known):,} days by hour; --start asks for more", err=True)
@@ -66,17 +73,45 @@ def _shown(asked: Asked, days: Sequence[Day]) -> Asked:
 
 
 def _cells(row: Day) -> list[object]:
-    # As wide as 100, so that the points stand below one another.
-    return [f"{cell:8.4f}" if isinstance(cell, float) else cell for cell in astuple(row)]
+    # As wide as 100, so that the points stand below one another; and the marks do.
+    percent = "" if row.percent is None else f"{row.percent:8.4f}"
+    sessions = f"{row.sessions:>6,} {IN_DOUBT if row.numbering_in_doubt else ' '}"
+    return [row.exchange, row.symbol, row.day, row.stored, row.missing, percent, row.conflicts, sessions]
 
 
-def _sum(days: Sequence[Day]) -> str:
+def _in_doubt(days: Sequence[Day]) -> Mapping[tuple[str, str], list[Day]]:
+    """Return the days of each symbol in doubt."""
+    found: dict[tuple[str, str], list[Day]] = {}
+    for row in days:
+        if row.symbol_in_doubt:
+            found.setdefault((row.exchange, row.symbol), []).append(row)
+    return found
+
+
+def _summary(days: Sequence[Day]) -> Iterator[str]:
     expected, missing = (sum(getattr(row, name) for row in days) for name in ("expected", "missing"))
-    complete = sum(not row.missing for row in days)
-    return (
+    complete = sum(not row.missing and not row.numbering_in_doubt for row in days)
+    doubtful = sum(row.numbering_in_doubt for row in days)
+    yield (
         f"{expected - missing:,} stored of {expected:,} expected, {missing:,} missing; "
-        f"{complete:,} of {len(days):,} rows complete"
+        f"{complete:,} of {len(days):,} rows complete" + (f", {doubtful:,} in doubt ({IN_DOUBT})" if doubtful else "")
     )
+    symbols = _in_doubt(days)
+    if symbols:
+        named = [_doubt(*name, rows) for name, rows in symbols.items()][:NAMED_MAX]
+        more = f"; and {len(symbols) - NAMED_MAX:,} more" if len(symbols) > NAMED_MAX else ""
+        yield (
+            f"the numbering of {spell_count(len(symbols), 'symbol')} is in doubt: {'; '.join(named)}{more}. "
+            "Their trades may be set aside or stored twice although no number is missing: look at "
+            "k2 dlq list --reason conflict and k2 gaps --all"
+        )
+
+
+def _doubt(exchange: str, symbol: str, rows: Sequence[Day]) -> str:
+    conflicts = spell_count(sum(row.conflicts for row in rows), "conflict")
+    sessions = spell_count(sum(row.sessions for row in rows), "session")
+    days = spell_count(sum(row.stored > 0 for row in rows), "day")
+    return f"{printable(exchange)} {printable(symbol)} ({conflicts}, {sessions} in {days} with trades)"
 
 
 def _why_none(settings: Settings, asked: Asked) -> str:

@@ -1,7 +1,7 @@
 """A strip of completeness by symbol and hour, read by the height of its marks as well as by their colour."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Final, NamedTuple
 
@@ -18,6 +18,8 @@ HOURS: Final = 24
 LABEL_CELLS_MAX: Final = 32
 LABEL_CELLS_MIN: Final = 8
 PERCENT_CELLS: Final = 9
+DOUBT_CELLS: Final = 2
+IN_DOUBT: Final = " ?"
 
 
 class Mark(NamedTuple):
@@ -44,28 +46,35 @@ NOTHING: Final = Mark(0, "·", ".", "dim", "none expected")
 Cells = Mapping[tuple[str, str], Mapping[tuple[date, int], Hour]]
 
 
-def print_heat(hours: Sequence[Hour]) -> None:
-    """Print a line a symbol, as many days beside each other as fit, with what share of them is there."""
+def print_heat(hours: Sequence[Hour], in_doubt: Collection[tuple[str, str]] = ()) -> None:
+    """Print a line a symbol, as many days beside each other as fit, with what share of them is there.
+
+    The lines of symbols whose numbering is `in_doubt` are marked.
+    """
     console = Console(markup=False, highlight=False)
     cells: defaultdict[tuple[str, str], dict[tuple[date, int], Hour]] = defaultdict(dict)
     for one in hours:
         cells[one.exchange, one.symbol][one.hour.date(), one.hour.hour] = one
     days = sorted({one.hour.date() for one in hours})
+    end_cells = PERCENT_CELLS + (DOUBT_CELLS if in_doubt else 0)
     label_cells = min(
         LABEL_CELLS_MAX,
-        max(LABEL_CELLS_MIN, console.width - HOURS - 1 - PERCENT_CELLS),
+        max(LABEL_CELLS_MIN, console.width - HOURS - 1 - end_cells),
         max((cell_len(_label(*name)) for name in cells), default=0),
     )
-    beside = max(1, (console.width - label_cells - PERCENT_CELLS) // (HOURS + 1))
+    beside = max(1, (console.width - label_cells - end_cells) // (HOURS + 1))
     for first in range(0, len(days), beside):
-        for line in _block(cells, days[first : first + beside], label_cells, is_ascii=console.options.ascii_only):
+        block = days[first : first + beside]
+        for line in _block(cells, block, label_cells, in_doubt, is_ascii=console.options.ascii_only):
             console.print(line, no_wrap=True, overflow="crop")
         console.print()
     if days:
-        console.print(_legend(is_ascii=console.options.ascii_only))
+        console.print(_legend(is_ascii=console.options.ascii_only, has_doubts=bool(in_doubt)))
 
 
-def _block(cells: Cells, days: Sequence[date], label_cells: int, *, is_ascii: bool) -> Iterator[Text]:
+def _block(
+    cells: Cells, days: Sequence[date], label_cells: int, in_doubt: Collection[tuple[str, str]], *, is_ascii: bool
+) -> Iterator[Text]:
     yield Text(" " * label_cells + "".join(f" {day!s:<{HOURS}}" for day in days))
     yield Text(" " * label_cells + "".join(" " + "".join(f"{hour:<6}" for hour in range(0, HOURS, 6)) for _ in days))
     for name, found in cells.items():
@@ -75,7 +84,8 @@ def _block(cells: Cells, days: Sequence[date], label_cells: int, *, is_ascii: bo
             for hour in range(HOURS):
                 mark = mark_of(found.get((day, hour)))
                 line.append(mark.letter if is_ascii else mark.block, style=mark.style)
-        yield line.append(_percent([one for (day, _), one in found.items() if day in days]))
+        line.append(_percent([one for (day, _), one in found.items() if day in days]))
+        yield line.append(IN_DOUBT, style="bold yellow") if name in in_doubt else line
 
 
 def mark_of(hour: Hour | None) -> Mark:
@@ -109,6 +119,6 @@ def _fitted(label: str, cells: int, *, is_ascii: bool) -> str:
     return set_cell_size(f"{begin}{'~' if is_ascii else '…'}{end}", cells)
 
 
-def _legend(*, is_ascii: bool) -> Text:
-    marks = (*MARKS, NONE, NOTHING)
-    return Text("  ".join(f"{mark.letter if is_ascii else mark.block} {mark.meaning}" for mark in marks), style="dim")
+def _legend(*, is_ascii: bool, has_doubts: bool) -> Text:
+    marks = [f"{mark.letter if is_ascii else mark.block} {mark.meaning}" for mark in (*MARKS, NONE, NOTHING)]
+    return Text("  ".join(marks) + ("\n? numbering in doubt" if has_doubts else ""), style="dim")

@@ -24,6 +24,12 @@ LIMIT: Final = 10_000
 """So many rows where no limit is given."""
 LIMIT_MAX: Final = 1_000_000
 
+
+def _flag(value: object) -> object:
+    """Read true or false as JSON writes it; leave anything else as it is."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
 Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX, description="So many rows at the most.")]
 
 
@@ -68,6 +74,9 @@ class CompletenessAsked(complete.Asked):
 
     as_of: AsOfGiven | None = Field(None, description="What was in the table then, or with a commit.")
     by: Literal["day", "hour"] = "day"
+    in_doubt: Annotated[bool, BeforeValidator(_flag)] = Field(
+        default=False, strict=True, description="Only symbols whose numbering is in doubt."
+    )
 
 
 class AuditAsked(_Fields):

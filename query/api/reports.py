@@ -41,7 +41,10 @@ async def gaps(asked: Annotated[GapsAsked, Query()], ask: AskForRows) -> Answer:
 
 @router.get("/completeness", responses=records_of(Day, Hour))
 async def completeness(asked: Annotated[CompletenessAsked, Query()], ask: AskForRows) -> Answer:
-    """Give, of each symbol and day or hour (UTC), how many trades are expected, stored and missing."""
+    """Give, of each symbol and day or hour (UTC), how many trades are expected, stored and missing.
+
+    A day also has its conflicts, the sessions started on it, and whether they leave the numbering in doubt.
+    """
     if asked.by == "hour":
         return ask.records(Hour, lambda caller: by_hour(caller.settings, asked, pool=caller))
     return ask.records(Day, lambda caller: by_day(caller.settings, asked, pool=caller))

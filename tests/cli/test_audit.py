@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.table import Table
 from typer.testing import Result
@@ -13,7 +14,7 @@ from connectors.iceberg.catalog import open_catalog
 from connectors.iceberg.tables import TableName, open_table
 from runtime.settings import Settings
 from tests.connectors.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
-from tests.query.tables import made
+from tests.query.tables import EPOCH, append, made, progress, set_progress, trade
 
 K2 = Callable[..., Result]
 
@@ -180,6 +181,86 @@ def test_an_empty_table_is_an_answer(settings: Settings, k2: K2) -> None:
     result = k2("audit", "--json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, [])
     assert "0 commits" in result.stderr
+
+
+@pytest.fixture
+def doubled(settings: Settings) -> Table:
+    """Lay out four trades, of which the second session repeats two; the progress knows of all rows."""
+    table = made(settings, TableName.TRADES)
+    rows = [trade(number, symbol="BTCUSDT") | {"session": 1} for number in range(4)]
+    again = [one | {"session": 2, "offset": 10 + at, "timestamp": EPOCH} for at, one in enumerate(rows[1:3])]
+    append(table, [*rows, *again])
+    set_progress(table, progress(offset=12, received=6, stored=6))
+    return table
+
+
+def test_doubled_trades(doubled: Table, k2: K2, tmp_path: Path) -> None:
+    """A line a number with its copies, exit code 1; as JSON, a table for people, and a file."""
+    result = k2("audit", "--doubled", "--json")
+    lines = json.loads(result.stdout)
+    where = {"topic": "trades", "partition": 0, "index": 0}
+    assert lines[0] == {
+        "exchange": "binance",
+        "symbol": "BTCUSDT",
+        "sequence": 1,
+        "price": "2.500000000000000000",
+        "quantity": "2.000000000000000000",
+        "side": "buy",
+        "trade_id": "1",
+        "copies": [
+            where | {"session": 1, "timestamp": "2024-08-09T00:00:01Z", "offset": 1},
+            where | {"session": 2, "timestamp": "2024-08-09T00:00:00Z", "offset": 10},
+        ],
+    }
+    assert (result.exit_code, len(lines)) == (1, 2)
+    assert "2 numbers with 4 rows:" in result.stderr
+    shown = k2("audit", "--doubled", columns=80)
+    assert (shown.exit_code, "session 2" in shown.stdout) == (1, True)
+    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+    wide = k2("audit", "--doubled")
+    assert "session 1, 2024-08-09 00:00:01, trades:0 offset 1; session 2, 2024-08-09 00:00:00, trades:0 offset 10" in (
+        wide.stdout
+    )
+    path = tmp_path / "doubled.parquet"
+    assert k2("audit", "--doubled", "--output", str(path)).exit_code == 1
+    assert pq.read_table(path).num_rows == 2
+
+
+def test_a_limit_bounds_the_lines_and_not_the_count(doubled: Table, k2: K2) -> None:
+    """The first numbers are shown, and all are counted."""
+    result = k2("audit", "--doubled", "--limit", "1", "--json")
+    assert [one["sequence"] for one in json.loads(result.stdout)] == [1]
+    assert (result.exit_code, "2 numbers with 4 rows" in result.stderr) == (1, True)
+    assert k2("audit", "--doubled", "--limit", "1").stdout.count("session 1") == 1
+
+
+def test_doubled_trades_that_were_deleted_are_gone_and_reconcile_says_so(doubled: Table, k2: K2) -> None:
+    """Exit code 0 again, with no line; reconcile tells how many received trades are in no row any more."""
+    assert k2("reconcile").exit_code == 0
+    doubled.refresh()
+    doubled.delete("session = 2 and sequence in (1, 2)")
+    result = k2("audit", "--doubled", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+    assert "no number is stored with the same content" in result.stderr
+    sums = k2("reconcile")
+    assert sums.exit_code == 1
+    assert "trades:0: 2 of 6 received are neither stored nor anywhere else" in sums.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--doubled", "--partitions"], "--doubled: cannot be combined"),
+        (["--doubled", "--start", "2024-01-01"], "--doubled: cannot be combined"),
+        (["--doubled", "--output", "x.txt"], "its name must end with one of"),
+        (["--output", "x.json"], "--output: only --doubled writes a file"),
+    ],
+)
+def test_options_of_doubled(doubled: Table, k2: K2, arguments: list[str], says: str) -> None:
+    """Exit code 2, and the sentence names the option."""
+    result = k2("audit", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
 
 
 def test_wrong_usage(settings: Settings, k2: K2) -> None:

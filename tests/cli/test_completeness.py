@@ -15,7 +15,17 @@ from cli.heat import MARKS, NONE, NOTHING, mark_of
 from connectors.iceberg.tables import TableName
 from query.completeness import Hour
 from runtime.settings import Settings
-from tests.query.tables import EPOCH, append, made, trade
+from tests.query.tables import (
+    EPOCH,
+    append,
+    conflict,
+    event,
+    made,
+    progress,
+    set_progress,
+    trade,
+    write_letters,
+)
 
 K2 = Callable[..., Result]
 
@@ -26,11 +36,27 @@ def row(sequence: int, hours: float, **values: Any) -> dict[str, Any]:
     return {**trade(0), **numbered, **values}
 
 
+def started(session: int, hours: float, **values: Any) -> dict[str, Any]:
+    """Make an event of a session that began so many hours after the epoch of the tests."""
+    return event("session_started", 1, 1, session=session, timestamp=EPOCH + timedelta(hours=hours), **values)
+
+
 @pytest.fixture
 def stored(settings: Settings) -> None:
     """Lay out two symbols over two days."""
     rows = [row(1, 20), row(9, 28), row(10, 29), row(1, 22, symbol="ETHUSDT")]
     append(made(settings, TableName.TRADES), rows)
+    append(made(settings, TableName.SEQUENCE_EVENTS), [started(1, 20), started(1, 22, symbol="ETHUSDT")])
+
+
+@pytest.fixture
+def doubtful(settings: Settings, stored: None) -> None:
+    """Add a second session on a day of the one symbol, and a conflict of a third that has nothing missing."""
+    trades = made(settings, TableName.TRADES)
+    append(trades, [row(1, 22, session=2), *(row(number, 22, symbol="XRPUSDT") for number in (1, 2))])
+    append(made(settings, TableName.SEQUENCE_EVENTS), [started(2, 22)])
+    set_progress(trades, progress(offset=100))
+    write_letters(settings, [conflict(50, EPOCH + timedelta(hours=23), symbol="XRPUSDT")])
 
 
 @pytest.mark.parametrize(("arguments", "count"), [([], 3), (["--heat"], 11)], ids=["days", "hours"])
@@ -50,10 +76,12 @@ def test_completeness(stored: None, k2: K2) -> None:
     """A row a symbol and day, with the documented fields; a table for people that fits, and the sum on stderr."""
     result = k2("completeness", "--json")
     where, other = ({"exchange": "binance", "symbol": symbol} for symbol in ("BTCUSDT", "ETHUSDT"))
+    calm = {"conflicts": 0, "sessions": 1, "numbering_in_doubt": False, "symbol_in_doubt": False}
+    none = {**calm, "sessions": 0}
     assert json.loads(result.stdout) == [
-        {**where, "day": "2024-08-09", "expected": 4, "stored": 1, "missing": 3, "percent": 25.0, "sessions": 1},
-        {**where, "day": "2024-08-10", "expected": 6, "stored": 2, "missing": 4, "percent": 33.3333, "sessions": 1},
-        {**other, "day": "2024-08-09", "expected": 1, "stored": 1, "missing": 0, "percent": 100.0, "sessions": 1},
+        {**where, "day": "2024-08-09", "expected": 4, "stored": 1, "missing": 3, "percent": 25.0, **calm},
+        {**where, "day": "2024-08-10", "expected": 6, "stored": 2, "missing": 4, "percent": 33.3333, **none},
+        {**other, "day": "2024-08-09", "expected": 1, "stored": 1, "missing": 0, "percent": 100.0, **calm},
     ]
     shown = k2("completeness", columns=80)
     assert shown.exit_code == 0
@@ -61,6 +89,54 @@ def test_completeness(stored: None, k2: K2) -> None:
     assert ("33.3333" in shown.stdout, "100.0000" in shown.stdout, len(points)) == (True, True, 1)
     assert all(len(line) <= 80 for line in shown.stdout.splitlines())
     assert "4 stored of 11 expected, 7 missing; 1 of 3 rows complete" in shown.stderr
+
+
+def test_a_numbering_in_doubt_is_marked(doubtful: None, k2: K2) -> None:
+    """The rows, and one sentence below the sum: of which symbols, what it means, and where to look."""
+    rows = json.loads(k2("completeness", "--json").stdout)
+    found = [(one["symbol"], one["conflicts"], one["sessions"], one["numbering_in_doubt"]) for one in rows]
+    assert found == [
+        ("BTCUSDT", 0, 2, True),
+        ("BTCUSDT", 0, 0, False),
+        ("ETHUSDT", 0, 1, False),
+        ("XRPUSDT", 1, 0, True),
+    ]
+    assert [one["symbol_in_doubt"] for one in rows] == [True, True, False, True]
+    shown = k2("completeness", columns=80)
+    assert shown.exit_code == 0
+    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+    marked = [line.split()[1] for line in shown.stdout.splitlines() if line.rstrip().endswith("?")]
+    assert marked == ["BTCUSDT", "XRPUSDT"]
+    assert "7 missing; 1 of 4 rows complete, 2 in doubt (?)" in shown.stderr
+    (sentence,) = [line for line in shown.stderr.splitlines() if "numbering" in line]
+    assert sentence.startswith(
+        "the numbering of 2 symbols is in doubt: binance BTCUSDT (0 conflicts, 2 sessions in 2 days with trades); "
+        "binance XRPUSDT (1 conflict, 0 sessions in 1 day with trades). "
+    )
+    assert sentence.endswith("look at k2 dlq list --reason conflict and k2 gaps --all")
+
+
+def test_all_there_and_in_doubt_does_not_read_as_complete(doubtful: None, k2: K2) -> None:
+    """No number is missing, and still the sum and the strip say that the numbering is in doubt."""
+    shown = k2("completeness", "--symbol", "XRPUSDT")
+    assert "0 missing; 0 of 1 rows complete, 1 in doubt (?)" in shown.stderr
+    strip = k2("completeness", "--heat", columns=80)
+    lines = strip.stdout.splitlines()
+    ends = {line.split()[1]: line.rstrip()[-1] for line in lines if line.startswith("binance ")}
+    assert ends == {"BTCUSDT": "?", "ETHUSDT": "%", "XRPUSDT": "?"}
+    assert all(cell_len(line) <= 80 for line in lines if "%" in line)
+    assert (lines[-1].startswith("? numbering in doubt"), "2 symbols is in doubt" in strip.stderr) == (True, True)
+
+
+def test_many_symbols_in_doubt_are_counted(settings: Settings, k2: K2) -> None:
+    """Some are named; the rest is a number."""
+    trades = made(settings, TableName.TRADES)
+    append(trades, [row(1, 1, symbol=f"S{number}") for number in range(8)])
+    set_progress(trades, progress(offset=100))
+    write_letters(settings, [conflict(number, EPOCH, symbol=f"S{number}") for number in range(8)])
+    shown = k2("completeness")
+    assert ("of 8 symbols is in doubt" in shown.stderr, "binance S4 " in shown.stderr) == (True, True)
+    assert ("binance S5 " in shown.stderr, "; and 3 more. Their" in shown.stderr) == (False, True)
 
 
 def test_filters_choose(stored: None, k2: K2) -> None:

@@ -1,10 +1,12 @@
 """The job's tables with rows of the test's choice, in a real catalog."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 import pyarrow as pa
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
@@ -21,6 +23,7 @@ from trades.reasons import Reason
 __all__ = [
     "EPOCH",
     "append",
+    "conflict",
     "event",
     "letter",
     "made",
@@ -33,6 +36,13 @@ __all__ = [
 
 EPOCH = datetime(2024, 8, 9, tzinfo=UTC)
 Row = dict[str, Any]
+
+
+class Letter(Protocol):
+    """What a file of dead letters has a line of."""
+
+    def line(self) -> bytes:
+        """Return the line, with its newline."""
 
 
 def made(settings: Settings, which: TableName) -> Table:
@@ -119,8 +129,26 @@ def letter(offset: int, **values: Any) -> DeadLetter:
     return DeadLetter(**{**fields, **values})
 
 
+@dataclass(frozen=True)
+class Fields:
+    """A dead letter by its fields."""
+
+    fields: Row
+
+    def line(self) -> bytes:
+        """Return the line, with its newline."""
+        return msgspec.json.encode(self.fields) + b"\n"
+
+
+def conflict(offset: int, timestamp: datetime | str, **values: Any) -> Fields:
+    """Make a dead letter of a trade that has the number of a stored one, with the fields that say which trade it is."""
+    which = {"exchange": "binance", "symbol": "BTCUSDT", "sequence": offset, "session": 1, "timestamp": timestamp}
+    fields = msgspec.to_builtins(letter(offset, reason=Reason.CONFLICT, error="sequence: stored with other content"))
+    return Fields({**fields, **which, **values})
+
+
 def write_letters(
-    settings: Settings, letters: Iterable[DeadLetter], writer: str = "0", uncounted: Iterable[DeadLetter] = ()
+    settings: Settings, letters: Iterable[Letter], writer: str = "0", uncounted: Iterable[Letter] = ()
 ) -> None:
     """Write the first file of a writer's dead letters anew, as a commit of the table counts them; others behind."""
     table = made(settings, TableName.TRADES)

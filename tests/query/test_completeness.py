@@ -14,7 +14,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from connectors.iceberg.tables import TableName
-from query.completeness import _SEEN, DAY_US, HOUR_US, Asked, _counted, _show_off_book, by_day, by_hour
+from query.completeness import (
+    _SOURCES,
+    DAY_US,
+    HOUR_US,
+    Asked,
+    _counted,
+    _show_marks,
+    _show_off_book,
+    by_day,
+    by_hour,
+)
+from query.conflicts import CONFLICTS
 from query.pool import open_engine
 from query.snapshots import NoSnapshotError
 from runtime.catalog import open_catalog
@@ -82,10 +93,10 @@ def test_days(settings: Settings, rows: list[tuple[Any, ...]], expected: list[tu
 
 
 def test_percent_is_cut_off(settings: Settings) -> None:
-    """What lacks one of three million is not said to be complete, and the sessions of the day are counted."""
+    """What lacks one of three million is not said to be complete."""
     append(made(settings, TableName.TRADES), [row(1, 1), row(3, 2), row(1, 3, 2)])
     assert [astuple(one) for one in by_day(settings)] == [
-        ("binance", "BTCUSDT", date(2024, 8, 9), 4, 3, 1, 75.0, 2),
+        ("binance", "BTCUSDT", date(2024, 8, 9), 4, 3, 1, 75.0, 0, 0, False, False),
     ]
     append(made(settings, TableName.TRADES), [row(n, 30 + n / 1e6, 3) for n in (*range(300_000), 300_001)])
     assert [one.percent for one in by_day(settings)] == [75.0, 99.9996]
@@ -167,8 +178,9 @@ def test_each_number_is_counted_once(
     with open_engine(Settings()) as engine:
         engine.show_arrow("trades", pa.Table.from_pylist(rows))
         _show_off_book(engine, numbers_of_none(trades, off_book))
-        counted = [*_counted(engine, _SEEN, asked, span)]
-        whole = [*_counted(engine, _SEEN, Asked(), span)]
+        _show_marks(engine, None, CONFLICTS.empty_table(), asked)
+        counted = [*_counted(engine, _SOURCES, asked, span)]
+        whole = [*_counted(engine, _SOURCES, Asked(), span)]
     found = {(one["symbol"], one["span"]): (one["stored"], one["missing"]) for one in counted}
     assert found == by_hand(trades, off_book, asked, timedelta(microseconds=span))
     assert sum(one["stored"] + one["missing"] for one in whole) == expected_of(trades, off_book)

@@ -2,6 +2,7 @@
 // colour how much is missing.
 
 import { $, el, say } from "./dom.js";
+import { doubtOf, doubtsContaining } from "./doubts.js";
 import { count, label, minute, name, percent, plural, total } from "./format.js";
 
 export const WORST = 24;
@@ -19,15 +20,17 @@ export function onChosen(take) {
   chosen = take;
 }
 
-// `known` tells how many symbols there are of those asked for: { symbols, isCut }.
-export function showHeat(rows, start, known) {
+// `known` tells how many symbols there are of those that contain `filter`: { symbols, isCut }.
+export function showHeat(rows, start, known, filter) {
   const focused = grid.contains(document.activeElement);
   const held = lines[place.row]?.key;
   lines = gather(rows, start);
   const stored = total(lines.map((line) => line.stored));
   const missing = total(lines.map((line) => line.missing));
   const isCut = lines.length >= WORST;
-  say($(".figure", panel), lines.length === 0 ? "" : `${percent(stored, stored + missing)}${isCut ? " of those shown" : ""}`);
+  const doubts = doubtsContaining(filter);
+  const figures = lines.length === 0 ? [] : [`${percent(stored, stored + missing)}${isCut ? " of those shown" : ""}`];
+  say($(".figure", panel), [...figures, ...(doubts > 0 ? [`${count(doubts)} in doubt`] : [])].join(", "));
   grid.replaceChildren(head(start), el("tbody", {}, ...lines.map((line) => body(line, start))));
   const again = lines.findIndex((line) => line.key === held);
   go({ row: Math.max(0, again), column: place.column }, focused);
@@ -72,19 +75,22 @@ function head(start) {
 }
 
 function body(line, start) {
+  const doubt = doubtOf(line.row);
   const cells = line.hours.map((hour, column) => {
     const level = levelOf(hour);
-    const spoken = `${label(line.row)}, ${told(hour, start + column * HOUR_MS)}`;
+    const spoken = [label(line.row), told(hour, start + column * HOUR_MS), ...(doubt === null ? [] : [doubt])].join(", ");
     return el("td", { role: "gridcell", class: `cell-${level}`, tabindex: "-1", "aria-label": spoken, text: markOf(hour, level) });
   });
   return el(
     "tr",
     {},
-    el("th", { scope: "row" }, el("bdi", { text: name(line.row.symbol) }), " ", el("small", { text: name(line.row.exchange) })),
+    el("th", { scope: "row" }, el("bdi", { text: name(line.row.symbol) }), " ", el("small", { text: name(line.row.exchange) }), ...mark(doubt)),
     ...cells,
     el("td", { class: "number", text: percent(line.stored, line.stored + line.missing) }),
   );
 }
+
+const mark = (doubt) => (doubt === null ? [] : [" ", el("b", { class: "doubtful", role: "img", "aria-label": doubt, title: doubt, text: "?" })]);
 
 function levelOf(hour) {
   if (hour === null) return "quiet";

@@ -5,6 +5,7 @@ import { BARS_MAX, DAYS, SECONDS, showCandles } from "./candles.js";
 import { $, say } from "./dom.js";
 import { clock, label, minute } from "./format.js";
 import { contact, isAnswering, onKey, tellPaused } from "./connection.js";
+import { keepDoubts, tellUnknown } from "./doubts.js";
 import { GAPS_MAX, showGaps } from "./gaps.js";
 import { HOURS, HOUR_MS, WORST, onChosen, showHeat } from "./heat.js";
 import { showLetters } from "./letters.js";
@@ -12,7 +13,7 @@ import { newestOf, showPartitions, versionOf } from "./partitions.js";
 import { Poll, everyPoll, setPaused } from "./poll.js";
 import { readView, writeView } from "./state.js";
 import { SYMBOLS_MAX, busiest, howMany, keepSymbols, named, offer } from "./symbols.js";
-import { showVerdict } from "./verdict.js";
+import { showVerdict, titleVerdict } from "./verdict.js";
 
 const FILTER_WAIT_MS = 400;
 const DAY_MS = 24 * HOUR_MS;
@@ -99,7 +100,29 @@ const heat = panelPoll("#completeness", {
     const fields = { by: "hour", start: iso(start), end: iso(end), worst: WORST, containing: view.filter };
     return { start, rows: (await ask("v1/completeness", fields, signal)).found };
   },
-  show: ({ start, rows }) => showHeat(rows, start, howMany(view.filter)),
+  show: ({ start, rows }) => showHeat(rows, start, howMany(view.filter), view.filter),
+});
+
+// A second session makes a day doubtful, not a few hours of it: whole days are asked for.
+const doubts = new Poll({
+  seconds: 60,
+  contact,
+  version: () => version,
+  ask: async (signal) => {
+    const start = Math.floor(hours().start / DAY_MS) * DAY_MS;
+    const end = Math.ceil(hours().end / DAY_MS) * DAY_MS;
+    return { start, end, rows: (await ask("v1/completeness", { in_doubt: true, start: iso(start), end: iso(end) }, signal)).found };
+  },
+  tell: (sentence) => {
+    if (sentence === "") return;
+    tellUnknown();
+    titleVerdict();
+  },
+  show: ({ start, end, rows }) => {
+    keepDoubts(rows, start, end);
+    titleVerdict();
+    heat.showAgain();
+  },
 });
 
 const gaps = panelPoll("#gaps", {
@@ -183,8 +206,8 @@ $("#choice").addEventListener("submit", (event) => {
 
 $("#interval").addEventListener("change", () => change({ interval: $("#interval").value in SECONDS ? $("#interval").value : "15m" }, candles));
 $("#view").addEventListener("submit", (event) => event.preventDefault());
-$("#day").addEventListener("change", () => change({ day: $("#day").value || null }, heat, candles));
-$("#latest").addEventListener("click", () => change({ day: null }, heat, candles));
+$("#day").addEventListener("change", () => change({ day: $("#day").value || null }, heat, doubts, candles));
+$("#latest").addEventListener("click", () => change({ day: null }, heat, doubts, candles));
 
 let filtering;
 $("#filter").addEventListener("input", () => {
@@ -197,7 +220,7 @@ addEventListener("hashchange", () => {
   $("#day").value = view.day ?? "";
   tellHours();
   tellChoice();
-  [heat, candles].filter(isWanted).forEach((poll) => poll.now({ isChanged: true }));
+  [heat, doubts, candles].filter(isWanted).forEach((poll) => poll.now({ isChanged: true }));
 });
 
 onChosen((row) => {

@@ -1,6 +1,7 @@
 // Whether what was received is all accounted for: the sums over all partitions, and those that fail.
 
 import { $, el, say } from "./dom.js";
+import { doubtful } from "./doubts.js";
 import { count, name, plural, total } from "./format.js";
 
 const FATES = [
@@ -12,13 +13,14 @@ const FATES = [
 const FAULTS_MAX = 20;
 
 const panel = $("#verdict");
+let outcome = null;
 
 export function showVerdict(rows) {
   const failing = rows.filter((row) => !row.holds);
   const received = total(rows.map((row) => row.received));
   const found = total(FATES.flatMap(([field]) => rows.map((row) => row[field])));
-  panel.dataset.verdict = rows.length === 0 ? "unknown" : failing.length > 0 ? "fails" : "holds";
-  say($("h2", panel), TITLES[panel.dataset.verdict]);
+  outcome = rows.length === 0 ? "unknown" : failing.length > 0 ? "fails" : "holds";
+  titleVerdict();
   const fates = FATES.map(([field, words]) => [total(rows.map((row) => row[field])), words]);
   $(".equation", panel).replaceChildren(
     ...term(received, "received"),
@@ -32,6 +34,14 @@ export function showVerdict(rows) {
   return rows.length === 0
     ? "The job has read nothing yet"
     : `Counted from the table’s rows and the dead-letter files of ${plural(rows.length, "partition")}`;
+}
+
+// Sums that hold do not make a numbering right: trades that contradict one another are accounted for as well.
+export function titleVerdict() {
+  if (outcome === null) return;
+  const symbols = doubtful();
+  panel.dataset.verdict = outcome === "holds" && symbols > 0 ? "doubt" : outcome;
+  say($("h2", panel), symbols > 0 ? `${TITLES[outcome]}, numbering in doubt` : TITLES[outcome]);
 }
 
 const TITLES = { unknown: "Nothing received yet", holds: "Accounted for", fails: "Not accounted for" };

@@ -14,6 +14,7 @@ from pyiceberg.table import Table
 from connectors.iceberg.tables import TableName
 from runtime.settings import Settings
 from tests.query.tables import append, event, letter, made, set_progress, write_letters
+from trades.dead_letter import DeadLetter
 from trades.progress import PartitionProgress, Progress, TopicPartition
 from trades.reasons import Reason
 
@@ -70,6 +71,7 @@ class Made:
     end: datetime
     """Nothing is later."""
     missing: list[Missing] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
     stored: int = 0
     reasons: dict[str, int] = field(default_factory=lambda: {reason.value: count for reason, count in _DEAD.items()})
 
@@ -103,7 +105,8 @@ def make_market(settings: Settings, end: datetime, names: tuple[tuple[str, str, 
     made_of.stored = len(rows)
     table = made(settings, TableName.TRADES)
     _commit(table, rows, _progress(offsets))
-    write_letters(settings, _letters(offsets[0] + _DUPLICATES + _SKIPPED, end, dice))
+    made_of.letters = _letters(offsets[0] + _DUPLICATES + _SKIPPED, end, dice)
+    write_letters(settings, made_of.letters)
     gaps = [
         event("gap_opened", one.first, one.last, exchange=one.exchange, symbol=one.symbol, session=1,
               detected_at=made_of.start + timedelta(hours=one.hour, minutes=41))
@@ -153,7 +156,7 @@ def _renumbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "sequence": at + 1, "trade_id": str(at + 1)} for at, row in enumerate(rows)]
 
 
-def _letters(first: int, end: datetime, dice: random.Random) -> list[Any]:
+def _letters(first: int, end: datetime, dice: random.Random) -> list[DeadLetter]:
     reasons = [reason for reason, count in _DEAD.items() for _ in range(count)]
     dice.shuffle(reasons)
     return [

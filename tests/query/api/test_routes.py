@@ -2,6 +2,8 @@
 
 import io
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
+from connectors.iceberg.tables import TableName
 from query import questions
 from query.audit import audit
 from query.completeness import Asked, by_day, by_hour
@@ -20,6 +23,9 @@ from query.market import open_market
 from query.progress import progress
 from query.reports import reconcile
 from runtime.settings import Settings
+from tests.query import tables
+from tests.query.api.conftest import Client
+from tests.query.tables import EPOCH, append, conflict, made, set_progress, trade, write_letters
 
 FILES = {
     "application/vnd.apache.arrow.stream": lambda body: pa.ipc.open_stream(body).read_all(),
@@ -78,8 +84,26 @@ def test_reports_may_be_cut(client: Any, market: Settings) -> None:
     expected = by_hour(market, Asked(containing="btc", worst=1))
     assert client.get("/v1/completeness", **asked).json == json.loads(to_json(expected))
     assert client.get("/v1/progress").json == json.loads(to_json(progress(market)))
-    for wrong in ({"worst": "0"}, {"containing": ""}):
+    for wrong in ({"worst": "0"}, {"containing": ""}, {"in_doubt": "yes"}):
         assert client.get("/v1/completeness", **wrong).status == 422
+
+
+def test_numberings_in_doubt_are_told(tmp_path: Path, serve_at: Callable[[Settings], Client]) -> None:
+    """By day with the report's fields; `in_doubt` leaves out all other symbols, by day and by hour."""
+    settings = Settings(data_dir=tmp_path / "data")
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(one, symbol=name) for name in ("ETHUSDT", "BTCUSDT") for one in range(2)])
+    set_progress(table, tables.progress(offset=9))
+    write_letters(settings, [conflict(8, EPOCH)])
+    client = serve_at(settings)
+    by_symbol = {row["symbol"]: row for row in client.get("/v1/completeness").json}
+    names = ("conflicts", "sessions", "numbering_in_doubt", "symbol_in_doubt")
+    assert [by_symbol["BTCUSDT"][name] for name in names] == [1, 0, True, True]
+    assert [by_symbol["ETHUSDT"][name] for name in names] == [0, 0, False, False]
+    assert client.get("/v1/completeness", in_doubt="true").json == [by_symbol["BTCUSDT"]]
+    assert client.get("/v1/completeness", in_doubt="false").json == [*by_symbol.values()]
+    hours = client.get("/v1/completeness", in_doubt="true", by="hour").json
+    assert {row["symbol"] for row in hours} == {"BTCUSDT"}
 
 
 def test_an_earlier_time(client: Any) -> None:

@@ -1,0 +1,50 @@
+// Symbols whose numbering is in doubt: dead letters that contradict stored trades, or sessions that start too often.
+
+import { $, say } from "./dom.js";
+import { day, label, plural, total } from "./format.js";
+
+const NAMED_MAX = 5;
+const KEY_OF = (row) => JSON.stringify([row.exchange, row.symbol]);
+
+// Null until the server has answered.
+let found = null;
+
+// `rows` are the days of these symbols alone.
+export function keepDoubts(rows, start, end) {
+  found = new Map();
+  for (const row of rows) {
+    const key = KEY_OF(row);
+    if (!found.has(key)) found.set(key, { row, conflicts: [], sessions: [] });
+    found.get(key).conflicts.push(row.conflicts);
+    found.get(key).sessions.push(row.sessions);
+  }
+  say($("#doubt"), found.size === 0 ? "" : sentence(start, end));
+}
+
+export function tellUnknown() {
+  found = null;
+  say($("#doubt"), "It is not known whether a numbering is in doubt.");
+}
+
+export const doubtful = () => found?.size ?? 0;
+
+// What is in doubt of a row's symbol; null if nothing is.
+export function doubtOf(row) {
+  const doubt = found?.get(KEY_OF(row));
+  if (doubt === undefined) return null;
+  return `numbering in doubt: ${plural(total(doubt.conflicts), "conflict")}, ${plural(total(doubt.sessions), "session")}`;
+}
+
+export const doubtsContaining = (text) =>
+  [...(found?.values() ?? [])].filter(({ row }) => `${row.exchange} ${row.symbol}`.toLowerCase().includes(text.toLowerCase())).length;
+
+function sentence(start, end) {
+  const last = day(end - 1);
+  const when = day(start) === last ? `on ${last}` : `from ${day(start)} to ${last}`;
+  const names = [...found.values()].slice(0, NAMED_MAX).map(({ row }) => label(row));
+  if (found.size > NAMED_MAX) names.push(`${found.size - NAMED_MAX} more`);
+  return (
+    `The numbering of ${plural(found.size, "symbol")} is in doubt ${when}: ${names.join(", ")}. Trades may be set aside ` +
+    "or stored twice although no number is missing: look at k2 dlq list --reason conflict and k2 gaps --all."
+  );
+}
