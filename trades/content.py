@@ -125,9 +125,7 @@ def content_at(columns: ContentColumns, row: int, key: np.uint64) -> int:
     """Return the fingerprint of one trade's content."""
     sequences, prices, quantities, sides, text, id_starts, id_sizes = columns
     named = id_word(sequences[row], text, id_starts[row], id_sizes[row], key)
-    return content_of(
-        named, sides[row], prices[row, 0], prices[row, 1], quantities[row, 0], quantities[row, 1], key
-    )
+    return content_of(named, sides[row], prices[row, 0], prices[row, 1], quantities[row, 0], quantities[row, 1], key)
 
 
 @compiled

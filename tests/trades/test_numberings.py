@@ -7,7 +7,8 @@ from random import Random
 import pytest
 
 from tests.trades.forms import Columnar, Plain, Said
-from tests.trades.numberings import KINDS, Assessment, Script, assess, script
+from tests.trades.numberings import KINDS, Script, script
+from tests.trades.numberings_truth import Assessment, assess
 from tests.trades.stored_rows import StoredRows
 from tests.trades.trade_slices import Row, slice_of
 from trades.tracker import GroupTracker
