@@ -214,9 +214,9 @@ MUTANTS: Final = (
         "foreign rows taken for the job's",
         5,
         "rows that others appended count as seen",
-        (f"{_HISTORY}._ahead", "where=_from(self._floor, self._progress)", "where=None"),
+        (f"{_HISTORY}._read_sessions", "where=_from(self._floor, self._progress)", "where=None"),
         (
-            f"{_HISTORY}._ahead",
+            f"{_HISTORY}._read_sessions",
             "_as_arrow(positions)",
             '_as_arrow({**positions, TopicPartition("foreign", 0): 0})',
         ),
@@ -234,16 +234,16 @@ MUTANTS: Final = (
         (f"{_HISTORY}.ids", "return self._ids", "return ()\nreturn self._ids"),
     ),
     _mutant(
-        "warm start without recent trades",
+        "warm start without contents",
         6,
-        "what the newest trades in the table hold is not known",
-        (f"{_HISTORY}.recent", "with self._lock:", "return NO_TRADES\nwith self._lock:"),
+        "what was stored before the process started is not looked up",
+        (f"{_HISTORY}.contents", "with self._lock:", "wanted = ()\nwith self._lock:"),
     ),
     _mutant(
         "late end of a session",
         10,
         "a trade of an old session that is later than all that was seen of it counts as the new one's",
-        ("trades.sequence:SymbolSequence._continues_the_one_before", "if not session", "if True"),
+        ("trades.sequence:SymbolSequence._home_of_early", "not is_seen and len(numbers)", "False and len(numbers)"),
     ),
     _mutant(
         "trackers not restored",
