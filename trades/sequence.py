@@ -304,9 +304,10 @@ class SymbolSequence:
 
     def _follows_doubt(self, sequence: int, at: int) -> bool:
         """Whether a number in a gap comes right behind one that contradicts: the second in succession."""
-        session = self.sessions[-1]
-        is_behind = self.doubt is not None and self.doubt.sequence == sequence - 1
-        return is_behind and session.lacks(sequence) and session.is_later(at)
+        session, doubt = self.sessions[-1], self.doubt
+        if doubt is None or doubt.sequence != sequence - 1 or at < doubt.at:
+            return False
+        return session.lacks(sequence) and session.is_later(at)
 
     def _begin(self, sequence: int, at: int, content: int, kind: Kind) -> Placement:
         self.sessions.append(Session(IntervalSet([sequence], [sequence]), at, at))
