@@ -184,22 +184,12 @@ def follow(
     sessions: NDArray[np.int32],
     started: NDArray[np.int32],
 ) -> tuple[int, int]:
-    """Track rows from `position` on, up to the first that needs the plain form.
+    """Track int32[m] `rows` of the columns from `position` on, up to the first that needs the plain form.
 
-    Args:
-        position: where to begin in `rows`.
-        rows: int32[m], into the columns.
-        columns: of the batch; each symbol has a slot in `slot_of`.
-        key: of the contents, `trades.content.CONTENT_KEY`.
-        slot_of: int32[symbols].
-        slots: int64[slots, COLUMNS], changed in place.
-        pages: of the same slots, changed in place.
-        verdicts: uint8[m], written for the rows tracked; a row that is `SKIPPED` stays so.
-        sessions: int32[m], likewise.
-        started: int32[m], written: the places in `rows` of symbols' first trades, ascending.
-
-    Returns:
-        The place in `rows` of the row that was left alone, or m; and how many `started` holds.
+    `key` is of the contents; int32[symbols] `slot_of` has a slot of int64[slots, COLUMNS] for each symbol. `slots` and
+    `pages` are changed in place. uint8[m] `verdicts` (a row that is `SKIPPED` stays so) and int32[m] `sessions` are
+    written for the rows tracked, int32[m] `started` with the places in `rows` of symbols' first trades, ascending.
+    Returns the place in `rows` of the row that was left alone, or m; and how many `started` holds.
     """
     symbols, has_sequence, timestamps, messages, kafka_timestamps, content_columns = columns
     sequences, prices, quantities, sides, text, id_starts, id_sizes = content_columns
@@ -214,15 +204,13 @@ def follow(
         sequence = sequences[row]
         kafka_time = kafka_timestamps[messages[row]]
         at = effective_time(timestamps[row], kafka_time)
-        if kafka_time == NULL_TIME:
-            kafka_time = at
+        kafka_time = at if kafka_time == NULL_TIME else kafka_time
         is_market = verdicts[place] != SKIPPED
-        content = NON_MARKET
+        content, verdict = NON_MARKET, STORED
         if is_market:
             named = id_word(sequence, text, id_starts[row], id_sizes[row], key)
-            price_low, price_high = prices[row, 0], prices[row, 1]
-            quantity_low, quantity_high = quantities[row, 0], quantities[row, 1]
-            content = content_of(named, sides[row], price_low, price_high, quantity_low, quantity_high, key)
+            price, quantity = prices[row], quantities[row]
+            content = content_of(named, sides[row], price[0], price[1], quantity[0], quantity[1], key)
         if slot[SESSION] == 0:
             page = take_page(pages, number, 1, sequence)
             if page == NO_PAGE:
@@ -231,7 +219,6 @@ def follow(
             started[count] = place
             count += 1
             write_mark(headers, marks, page, sequence, content, kafka_time)
-            verdict = STORED
         elif _continues(slot, sequence, at):
             if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, number, sequence, content, pages):
                 return place, count
@@ -241,10 +228,8 @@ def follow(
                 if page == NO_PAGE:
                     return place, count
                 slot[TOP_PAGE] = page
-            slot[HIGHEST] = sequence
-            slot[LATEST] = max(slot[LATEST], at)
+            slot[HIGHEST], slot[LATEST] = sequence, max(slot[LATEST], at)
             write_mark(headers, marks, page, sequence, content, kafka_time)
-            verdict = STORED
         elif slot[TOP_START] <= sequence <= slot[HIGHEST]:
             page = _page_of(slot, number, sequence, pages)
             if page == NO_PAGE or read_mark(marks, page, sequence) != content:
