@@ -17,7 +17,8 @@ from tests.flows.market import publish
 from tests.flows.market import trade as message
 from tests.query.tables import EPOCH, append, made, progress, set_progress, trade
 from trades.groups import group_of
-from trades.progress import PartitionProgress, Progress, TopicPartition
+from trades.history import SessionKey, WantedContents
+from trades.progress import TopicPartition
 
 
 @pytest.mark.parametrize("resumed", [{}, {TopicPartition("trades", 0): 6}])
@@ -43,24 +44,27 @@ def test_rows_of_other_writers_are_not_taken_as_seen(resumed: dict[TopicPartitio
     assert [(seen.where.topic, len(seen.times)) for seen in ids] == [("trades", 1)]
 
 
-def test_the_newest_trades_are_those_stored_last(tmp_path: Path) -> None:
-    """A producer that sends old trades again gives them falling times; what a run stored last is the newest still."""
+def test_contents_are_looked_up_by_number_and_age(tmp_path: Path) -> None:
+    """What was stored long ago is found where it is wanted at any age; the lowest young number is told as well."""
     settings = read_settings({}, data_dir=tmp_path)
     table = made(settings, TableName.TRADES)
-    places = [(0, 1, 30), (0, 2, 10), (0, 3, 20), (1, 9, 25)]
+    ages = {7: 0, 8: 100, 9: 200}
     append(
         table,
         [
-            trade(offset, partition=partition) | {"session": 1, "kafka_timestamp": EPOCH + timedelta(seconds=seconds)}
-            for partition, offset, seconds in places
+            trade(number) | {"session": 1, "sequence": number, "kafka_timestamp": EPOCH + timedelta(seconds=seconds)}
+            for number, seconds in ages.items()
         ],
     )
-    entries = {
-        TopicPartition("trades", partition): PartitionProgress(10, received=10, stored=10) for partition in (0, 1)
-    }
-    set_progress(table, Progress({"0": entries}))
-    recent = TableHistory(settings).recent(group_of("binance", "BTCUSDT"))
-    assert recent.sequences.tolist() == [9, 1, 2, 3]
+    set_progress(table, progress(offset=10, received=3, stored=3))
+    key = SessionKey("binance", "BTCUSDT", 1)
+    floor = int((EPOCH + timedelta(seconds=100)).timestamp() * 1_000_000)
+    history = TableHistory(settings)
+    for is_any_age, numbers in ((False, [8, 9]), (True, [7, 8, 9])):
+        found = history.contents([WantedContents(key, 0, 255, 0, is_any_age)], floor)
+        assert sorted(found.sequences.tolist()) == numbers
+        assert found.lowest == {key: 8}
+    assert history.committed(group_of("binance", "BTCUSDT")) == {TopicPartition("trades", 0): 10}
 
 
 def test_what_the_ledger_lacks_is_written_though_nothing_new_comes(broker: Broker, tmp_path: Path) -> None:
