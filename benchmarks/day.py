@@ -150,8 +150,9 @@ def _hour(rng: Random, symbol: _Symbol, hour: int, trades: int, truth: Truth) ->
 def _value(symbol: _Symbol, at: datetime) -> bytes:
     microseconds = (at - DAY) // timedelta(microseconds=1) + int(DAY.timestamp()) * 1_000_000
     return (
-        f'{{"exchange":"{symbol.exchange}","symbol":"{symbol.symbol}","sequence":{symbol.number},"price":"1.5",'
-        f'"quantity":"2","side":"buy","timestamp":{microseconds}}}'
+        f'{{"exchange":"{symbol.exchange}","symbol":"{symbol.symbol}","sequence":{symbol.number},'
+        f'"price":"{symbol.session}.5",'
+        f'"quantity":"{symbol.number}","side":"buy","timestamp":{microseconds}}}'
     ).encode()
 
 
