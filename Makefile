@@ -14,7 +14,7 @@ endif
 .DELETE_ON_ERROR:
 # Two targets side by side would install into .venv at one time.
 .NOTPARALLEL:
-.PHONY: numberings help demo test torture torture-mutants torture-processes mutants check lint bench picture lock clean
+.PHONY: help demo test torture torture-mutants torture-processes numberings mutants check lint bench picture lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
