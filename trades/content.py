@@ -75,7 +75,7 @@ def _is_decimal_of(sequence: int, text: NDArray[np.uint8], start: int, size: int
         rest = np.uint64(0) - rest
         start, size = start + 1, size - 1
     for place in range(start + size - 1, start - 1, -1):
-        if text[place] != np.uint64(_DIGIT_0) + rest % _TEN or (rest == 0 and (place > start or size > 1)):
+        if text[place] != np.uint64(_DIGIT_0) + rest % _TEN:
             return False
         rest //= _TEN
         if rest == 0:

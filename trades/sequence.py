@@ -125,7 +125,7 @@ class Session:
     def __init__(self, numbers: IntervalSet, earliest: int, latest: int) -> None:
         self.numbers = numbers
         self.earliest = earliest
-        """The earliest time of a trade in it, microseconds; `trades.times.effective_time`."""
+        """The earliest time of a trade in it, microseconds; `trades.tracker_kernel.effective_time`."""
         self.latest = latest
 
     @property
@@ -173,7 +173,7 @@ class SymbolSequence:
     """The numbering of one symbol on a venue where every missing number is a missing trade.
 
     It holds the sessions, ascending, and the trade in doubt, if any. Content is any integer but `UNKNOWN`, kept by
-    `contents`. A time is a trade's effective time in microseconds (`trades.times.effective_time`).
+    `contents`. A time is a trade's effective time (`trades.tracker_kernel.effective_time`) in microseconds.
 
     Memory: 16 bytes a range of numbers seen and about 300 bytes a session, whatever the number of trades, beside what
     `contents` takes. Sessions are kept for good.

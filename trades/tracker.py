@@ -241,6 +241,8 @@ class GroupTracker:
                 yield AskedSymbol(slot, *names, self._sequence(slot), numbers)
 
     def _make_room(self, pages: int = 1) -> None:
+        if self._fingerprints.free_count >= pages:
+            return
         slots = self._slots[: len(self._numbers)]
         self._fingerprints.make_room(pages, self._reach.floor, slots[:, SESSION].copy(), slots[:, HIGHEST].copy())
 
