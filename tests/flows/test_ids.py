@@ -33,7 +33,7 @@ def row(offset: int, kafka_timestamp: int | None, partition: int = 0, **more: An
     kafka_time = None if kafka_timestamp is None else ZERO + timedelta(microseconds=kafka_timestamp)
     times = {"kafka_timestamp": kafka_time, "timestamp": ZERO + timedelta(microseconds=7)}
     # As a `Row` holds them.
-    content = {"price": Decimal("1e-18"), "quantity": Decimal("18.446744073709551617"), "side": None}
+    content = {"price": Decimal("1e-18"), "quantity": Decimal("1e-18"), "side": None}
     return trade(offset, partition=partition) | {"sequence": None} | content | times | more
 
 
