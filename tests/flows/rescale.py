@@ -63,8 +63,8 @@ def rescaled(job: Job, lives: Sequence[Life]) -> Job:
 
 def _live(job: Job, life: Life, publisher: Publisher) -> None:
     """Live one life: until it has committed, grown to its age, and was killed."""
-    # With what the last life committed after it was last heard: if that counted as this one's, the victim would be killed
-    # while the cluster forms, and its peers would wait for it without end.
+    # With what the last life committed after it was last heard: if that counted as this one's, the victim would be
+    # killed while the cluster forms, and its peers would wait for it without end.
     before = _heard(job, publisher)
     with running([job] * life.processes, workers=life.threads) as processes:
         _until(lambda: _heard(job, publisher) > before, processes)
