@@ -12,8 +12,8 @@ place in the numbering, time.
   below the session's first begins a new session.
 
 Numbering has begun again when a number at or below the session's first comes with other content on a trade that is
-later than the session's newest, or when two neighbouring numbers in succession contradict what is stored. The
-first of those two is set aside: alone it may be a correction.
+later than the session's newest, or when two numbers near each other contradict what is stored, in succession: the
+session does not go on between them. The first of those two is set aside: alone it may be a correction.
 """
 
 from collections.abc import Iterable
@@ -48,6 +48,9 @@ FAR: Final = 256
 """A session is that many times farther from a number than another one: then the number is the other one's."""
 FAR_FROM_ONE: Final = 16
 """The same for a session of a single trade, which is weak evidence that numbering began again."""
+NEAR: Final = 64
+"""Two numbers that contradict what is stored are at most so far apart where the first trades of a session are lost or
+come in disorder."""
 _LONG_MIN: Final = -(2**63)
 _LONG_MAX: Final = 2**63 - 1
 
@@ -159,14 +162,20 @@ class Session:
 
 
 class Doubt(NamedTuple):
-    """The newest trade that was set aside, until a later one is stored."""
+    """The newest trade that was set aside, until a later one is stored or the newest session goes on."""
 
     sequence: int
     at: int
 
-    def is_next_to(self, sequence: int) -> bool:
-        """Whether a number is the one before or behind."""
-        return abs(self.sequence - sequence) == 1
+    def is_confirmed_by(self, sequence: int, at: int) -> bool:
+        """Whether another number that contradicts what is stored is the second in succession.
+
+        It is a neighbour; or it is near, and comes before or after the first in number as in time.
+        """
+        distance = sequence - self.sequence
+        if abs(distance) == 1:
+            return True
+        return 0 < abs(distance) <= NEAR and (at > self.at if distance > 0 else at < self.at)
 
 
 class SymbolSequence:
@@ -284,7 +293,7 @@ class SymbolSequence:
             return Placement(DUPLICATE, home + 1, Kind.DUPLICATE)
         if home == self._newest and sequence == session.numbers.lowest and is_later:
             return self._begin(sequence, at, content, Kind.NEW_SESSION)
-        if self.doubt is not None and self.doubt.is_next_to(sequence):
+        if self.doubt is not None and self.doubt.is_confirmed_by(sequence, at):
             return self._begin(sequence, at, content, Kind.NEW_SESSION)
         return self._set_aside(home, sequence, at)
 
@@ -297,7 +306,7 @@ class SymbolSequence:
         return at >= session.latest - CLOCK_TOLERANCE_US
 
     def _place_below(self, sequence: int, at: int, content: int) -> Placement:
-        is_doubled = self.doubt is not None and self.doubt.is_next_to(sequence)
+        is_doubled = self.doubt is not None and self.doubt.is_confirmed_by(sequence, at)
         if is_doubled or self.sessions[-1].is_later(at):
             return self._begin(sequence, at, content, Kind.NEW_SESSION)
         return self._set_aside(self._newest, sequence, at)
@@ -329,7 +338,8 @@ class SymbolSequence:
         self.contents.put(number, sequence, content)
         session.earliest = min(session.earliest, at)
         session.latest = max(session.latest, at)
-        if self.doubt is not None and at >= self.doubt.at:
+        goes_on = index == self._newest and sequence - 1 == highest
+        if self.doubt is not None and (goes_on or at >= self.doubt.at):
             self.doubt = None
         if sequence > highest:
             events = _opened(number, highest + 1, sequence - 1)

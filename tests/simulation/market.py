@@ -151,16 +151,18 @@ def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:
             placed.append(_Copy(place + delay + far, rng.choice(symbol.homes), trade))
         # Which of two contents is stored depends on the order of reading, where there are several partitions.
         is_told = symbol.style == "number" or window_seconds == WINDOW_SECONDS
-        if is_told and len(symbol.homes) == 1 and rng.random() < 0.05 and not _is_beside_a_conflict(placed, trade):
+        if is_told and len(symbol.homes) == 1 and rng.random() < 0.05 and not _is_near_a_conflict(placed, trade):
             far = rng.choice([0.1, 2.2, 50.2])
             placed.append(_Copy(place + delay + far, symbol.homes[0], _differing(rng, trade), "conflict"))
     return sorted(placed, key=lambda copy: copy.place)
 
 
-def _is_beside_a_conflict(placed: list[_Copy], trade: Trade) -> bool:
-    """Tell whether the number before is in conflict: two of them in succession would tell of a restart."""
-    before = None if trade.sequence is None else trade.sequence - 1
-    return any(copy.kind == "conflict" and copy.trade.sequence == before for copy in placed if before is not None)
+def _is_near_a_conflict(placed: list[_Copy], trade: Trade) -> bool:
+    """Tell whether a number at most 64 before is in conflict: two of them in succession would tell of a restart."""
+    if trade.sequence is None:
+        return False
+    near = range(trade.sequence - 64, trade.sequence)
+    return any(copy.kind == "conflict" and copy.trade.sequence in near for copy in placed)
 
 
 def _differing(rng: Random, trade: Trade) -> Trade:

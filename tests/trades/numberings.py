@@ -323,6 +323,17 @@ def _shaken(rng: Random, sent: list[Sent]) -> list[Sent]:
 
 
 @_kind
+def _restart_in_disorder(feed: Feed, rng: Random) -> None:
+    """Numbering begins again; its first trades overtake one another, and a fifth of them is lost."""
+    feed.live(_some(rng))
+    before, feed.sent = feed.sent, []
+    feed.restart(first=rng.randint(1, 61), pause=rng.choice([0, SECOND]))
+    feed.live(_some(rng))
+    head = _shaken(rng, [one for one in feed.sent[:60] if rng.random() > 0.2])
+    feed.sent = [*before, *head, *feed.sent[60:]]
+
+
+@_kind
 def _two_collectors(feed: Feed, rng: Random) -> None:
     """Two collectors publish the same feed, one a little later, each with losses of its own."""
     feed.live(_some(rng))

@@ -166,14 +166,15 @@ def test_a_gap_of_5_000_000_filled_from_both_ends_and_the_middle() -> None:
 @pytest.mark.parametrize(
     ("then", "doubt"),
     [
-        ((10, 101), None),
-        ((10, 100), None),
-        ((10, 99), Doubt(5, 100)),
+        ((11, 101), None),
+        ((11, 100), None),
+        ((11, 99), Doubt(5, 100)),
+        ((10, 9), None),
         ((9, 500), Doubt(5, 100)),
     ],
 )
-def test_a_trade_stored_later_settles_the_doubt(then: tuple[int, int], doubt: Doubt | None) -> None:
-    """The trade set aside counts until one that is not earlier is stored; a copy settles nothing."""
+def test_a_trade_stored_settles_the_doubt(then: tuple[int, int], doubt: Doubt | None) -> None:
+    """It does so if it is not earlier, or if its session goes on with it; a copy settles nothing."""
     sequence = SymbolSequence()
     for number in range(1, 10):
         sequence.place(number, number, content(number))
@@ -181,6 +182,26 @@ def test_a_trade_stored_later_settles_the_doubt(then: tuple[int, int], doubt: Do
     assert sequence.doubt == Doubt(5, 100)
     sequence.place(*then, content(then[0]))
     assert sequence.doubt == doubt
+
+
+@pytest.mark.parametrize(
+    ("second", "at", "is_confirmed"),
+    [
+        (101, 1_000, True),
+        (101, 999, True),
+        (99, 1_001, True),
+        (100, 1_001, False),
+        (164, 1_001, True),
+        (164, 1_000, False),
+        (165, 1_001, False),
+        (36, 999, True),
+        (36, 1_000, False),
+        (35, 999, False),
+    ],
+)
+def test_two_contradictions_near_each_other_confirm_a_restart(second: int, at: int, is_confirmed: bool) -> None:  # noqa: FBT001
+    """Neighbours do; else they are at most 64 apart, and ordered in time as in number."""
+    assert Doubt(100, 1_000).is_confirmed_by(second, at) is is_confirmed
 
 
 @pytest.mark.parametrize(("count", "is_later"), [(255, False), (256, True)])
