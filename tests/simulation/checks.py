@@ -57,13 +57,12 @@ def _place(row: dict[str, Any]) -> Place:
 
 def _trade(row: dict[str, Any]) -> Trade:
     """Give a row as the market's trade, numbers as texts of the market's form."""
-    is_numbered = row["sequence"] is not None
     return Trade(
         exchange=row["exchange"],
         symbol=row["symbol"],
         session=row["session"] or 0,
         sequence=row["sequence"],
-        trade_id=row["trade_id"] if not is_numbered or row["trade_id"] == str(row["sequence"]) else "?",
+        trade_id=row["trade_id"],
         price=f"{row['price']:.18f}",
         quantity=f"{row['quantity'].quantize(Decimal('0.1'))}",
         side=row["side"],

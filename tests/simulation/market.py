@@ -34,7 +34,10 @@ class Trade(NamedTuple):
 
 
 class Published(NamedTuple):
-    """One message in a partition; `kind` is `trade`, `conflict` with one, `unreadable` or `skipped`."""
+    """One message in a partition; `kind` is `trade`, `copy` or `conflict` of one, `unreadable` or `skipped`.
+
+    A `trade` may be a copy as well: the first of those alike is stored.
+    """
 
     offset: int
     timestamp_ms: int

@@ -246,6 +246,30 @@ MUTANTS: Final = (
         ("trades.sequence:SymbolSequence._home_of_early", "not is_seen and len(numbers)", "False and len(numbers)"),
     ),
     _mutant(
+        "a conflict in doubt forgotten",
+        10,
+        "a start does not know the first of the two conflicts by which numbering begins again",
+        (f"{_HISTORY}.doubts", "return [", "return []\nreturn ["),
+    ),
+    _mutant(
+        "replayed rows judged again",
+        14,
+        "rows that the table has are judged by the contents that they left there",
+        ("trades.tracker:GroupTracker.track", "_first_new(piece, self._committed.get(where, 0))", "0"),
+    ),
+    _mutant(
+        "a Kafka timestamp bounds nothing",
+        12,
+        "a trade dated ahead hides that numbering begins again",
+        ("trades.tracker:GroupTracker._place", "number, int(at)", "number, int(columns.timestamps[row])"),
+    ),
+    _mutant(
+        "a copy from before the restart is not seen",
+        8,
+        "a trade of an old session that is sent again is taken for one of the new session",
+        ("trades.sequence:SymbolSequence._copied", "searched = 1 if content == NON_MARKET else", "searched = 1 or"),
+    ),
+    _mutant(
         "trackers not restored",
         6,
         "open gaps and sessions are not taken from the recovery store",

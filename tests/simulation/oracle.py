@@ -49,7 +49,7 @@ def know(market: Market) -> Truth:
                 truth.dead_letters[place] = message
             elif message.kind == "skipped":
                 truth.skipped.add(place)
-            elif message.trade is not None and _is_first(message, stored_at, market.window_seconds):
+            elif message.kind == "trade" and _is_first(message, stored_at, market.window_seconds):
                 truth.rows[place] = message.trade
                 truth.trades[message.trade] = truth.trades.get(message.trade, 0) + 1
     truth.missing = _missing(truth.trades)

@@ -18,15 +18,18 @@ from tests.simulation.found import Found, look
 from tests.simulation.life import Ended, Running, Surroundings, begin, do_foreign
 from tests.simulation.market import Market, publish
 from tests.simulation.mutate import Mutant
+from tests.simulation.numbered import publish_numberings
 from tests.simulation.oracle import know
 from tests.simulation.plan import REFUSALS, Life, Plan, make_plan
 from tests.simulation.source import Window
 
-__all__ = ["ACROSS_EVERY", "Outcome", "is_across", "play", "simulate"]
+__all__ = ["ACROSS_EVERY", "Outcome", "is_across", "is_numbered", "play", "simulate"]
 
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  a file system in memory, where there is one
 ACROSS_EVERY: Final = 4
 """At one seed in so many a symbol's trades lie in several partitions, unless another number is asked for."""
+NUMBERED_EVERY: Final = 5
+"""At one seed in so many the numbering itself is hard to judge."""
 SAID_BYTES_MAX: Final = 6_000
 FENCED: Final = "another instance writes to table"
 
@@ -57,9 +60,14 @@ def is_across(seed: int, every: int) -> bool:
     return every > 0 and seed % every == every - 1
 
 
+def is_numbered(seed: int, *, across: bool) -> bool:
+    """Tell whether a seed's feeds are those of `tests.simulation.numbered`."""
+    return not across and seed % NUMBERED_EVERY == NUMBERED_EVERY - 1
+
+
 def simulate(seed: int, *, across: bool, mutant: Mutant | None = None, keep: Path | None = None) -> Outcome:
     """Run one seed; the first fault ends it. What is on disk then is left in `keep`, if that is given."""
-    market = publish(seed, across=across)
+    market = publish_numberings(seed) if is_numbered(seed, across=across) else publish(seed, across=across)
     return play(market, make_plan(seed, market), mutant=mutant, keep=keep)
 
 

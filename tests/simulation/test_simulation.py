@@ -16,6 +16,7 @@ from tests.simulation.checks import at_end
 from tests.simulation.foreign import ACTS, Journal
 from tests.simulation.found import Found, Letter
 from tests.simulation.market import Market, publish
+from tests.simulation.numbered import publish_numberings
 from tests.simulation.oracle import Truth, know
 from tests.simulation.plan import ENDING, REFUSALS, make_plan
 from tests.simulation.run import ACROSS_EVERY, is_across
@@ -69,6 +70,16 @@ def test_markets_hold_every_fault() -> None:
     assert any(missing for market in markets for missing in know(market).missing.values())
     # A batch that a producer sent twice.
     assert any(log.messages[n][2:] == log.messages[n + 3][2:] for log in logs for n in range(len(log.messages) - 3))
+
+
+def test_numberings_are_markets_too() -> None:
+    """Among a few seeds: copies, conflicts, restarts; the same for the same seed."""
+    assert publish_numberings(5) == publish_numberings(5) != publish_numberings(6)
+    markets = [publish_numberings(seed) for seed in range(40)]
+    messages = [message for market in markets for log in market.logs.values() for message in log.messages]
+    assert {message.kind for message in messages} >= {"trade", "copy", "conflict"}
+    assert max(message.trade.session for message in messages if message.trade) > 2
+    assert {len(market.logs) for market in markets} == {1, 2, 3}
 
 
 def test_plans_use_every_failpoint() -> None:
