@@ -4,7 +4,7 @@ LOCKING = env -u PIP_FIND_LINKS -u UV_FIND_LINKS .venv/bin/uv pip compile
 PINNING = --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"
 LOCK = $(LOCKING) pyproject.toml $(PINNING) --group build
-ROOMS = cli connectors flows operators query runtime trades
+PACKAGES = demo flows k2 operators
 
 ifeq ($(wildcard pyproject.toml),)
 $(error There is no checkout here: run make in the folder of its Makefile (make -C FOLDER))
@@ -20,9 +20,9 @@ help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/runtime ## start a broker, publish a market with known faults, run the job, compare (ARGS="--messages 10000")
-	@.venv/bin/python -m cli demo $(ARGS)
+	@.venv/bin/python -m k2.cli demo $(ARGS)
 
-test: .venv/dev ## pass the tests (ARGS="tests/trades -x")
+test: .venv/dev ## pass the tests (ARGS="tests/sequencing -x")
 	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 torture: .venv/dev ## crash and rescale the job, seed by seed, and check every row (SEEDS=1000, ARGS=--verbose)
@@ -35,7 +35,7 @@ torture-processes: .venv/dev ## kill and rescale real processes on a real broker
 	@.venv/bin/python -m tests.flows.torture --rounds $(or $(ROUNDS),10) $(ARGS)
 
 numberings: .venv/dev ## judge feeds of every kind of numbering, with known truth, seed by seed (SEEDS=1000)
-	@.venv/bin/python -m tests.trades.numberings_of_many_seeds --seeds $(or $(SEEDS),1000) $(ARGS)
+	@.venv/bin/python -m tests.sequencing.numberings_of_many_seeds --seeds $(or $(SEEDS),1000) $(ARGS)
 
 mutants: .venv/dev ## change all rules in five thousand small ways, and ask for a reason for each that no test sees
 	@.venv/bin/python -m tests.mutation $(ARGS)
@@ -52,7 +52,7 @@ bench: .venv/dev ## CPU a message of the whole job over that of a bare consume()
 	@.venv/bin/python -m benchmarks.job $(ARGS)
 
 picture: .venv/dev ## take the picture of the page of k2 serve that the docs show (needs Chromium)
-	@K2_TEST_PICTURE=docs/page.png .venv/bin/python -m pytest -q tests/query/api/test_page.py -k picture
+	@K2_TEST_PICTURE=docs/page.png .venv/bin/python -m pytest -q tests/http/test_page.py -k picture
 
 lock: .venv/dev ## resolve the versions anew (ARGS=--upgrade for newer ones)
 	$(LOCK) $(ARGS) --output-file requirements/runtime.txt

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from connectors.iceberg.catalog import open_catalog
-from connectors.iceberg.tables import TableName, open_table
-from connectors.iceberg.writer import TradesWriter
-from runtime.settings import Settings
-from tests.connectors.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+from k2.iceberg.catalog import open_catalog
+from k2.iceberg.tables import TableName, open_table
+from k2.iceberg.trades_writer import TradesWriter
+from k2.ops.settings import Settings
+from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
 
 COMMITS: Final = 1_000
 HUNDRED: Final = 100

@@ -21,16 +21,16 @@ from typing import Final
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import cluster_main
 
-from connectors.iceberg.progress import read_progress
-from connectors.iceberg.sink import EventsSink, TradesSink
-from flows.ends import Ends
-from flows.history import TableHistory
+from flows.job_io import Ends
 from flows.trades import trades_flow
-from query.completeness import by_day
-from query.gaps import gaps
-from runtime.settings import Settings, read_settings
-from tests.flows.ends import MemorySource, message_batch
-from trades.batch import MessageBatch
+from k2.iceberg.sink import EventsSink, TradesSink
+from k2.iceberg.table_progress import read_progress
+from k2.model.batch import MessageBatch
+from k2.ops.settings import Settings, read_settings
+from k2.query.completeness import by_day
+from k2.query.gaps import gaps
+from k2.restore.tables import TableHistory
+from tests.flows.job_io import MemorySource, message_batch
 
 __all__ = ["Market", "Outcome", "Truth", "market_of_a_day", "run_day"]
 

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from trades.batch import MessageBatch
-from trades.decode import decode, decode_by_reference, split
+from k2.model.batch import MessageBatch
+from k2.venues.decode import decode, decode_by_reference, split
 
 MESSAGES: Final = 20_000
 SYMBOLS: Final = 200

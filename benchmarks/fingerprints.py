@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from benchmarks.track import ROWS, market
-from trades.tracker import GroupTracker
+from k2.sequencing.tracker import GroupTracker
 
 SYMBOLS: Final = 1_000
 KIB: Final = 1024

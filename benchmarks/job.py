@@ -16,8 +16,8 @@ from typing import Final
 
 import msgspec
 
-from connectors.kafka.producer import TradeProducer
-from runtime.settings import read_settings
+from k2.kafka.producer import TradeProducer
+from k2.ops.settings import read_settings
 from tests.brokers import Broker, own_broker
 
 PARTITIONS: Final = 4

@@ -9,13 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyiceberg.table import Table
 
-from connectors.iceberg.catalog import open_catalog
-from connectors.iceberg.columns import arrow_schema
-from connectors.iceberg.commit import Advance, Committer
-from connectors.iceberg.files import write_file
-from connectors.iceberg.tables import TableName, open_table
-from runtime.settings import Settings
-from trades.progress import PartitionProgress, TopicPartition
+from k2.iceberg.arrow_columns import arrow_schema
+from k2.iceberg.catalog import open_catalog
+from k2.iceberg.commit import Advance, Committer
+from k2.iceberg.data_files import write_file
+from k2.iceberg.tables import TableName, open_table
+from k2.model.progress import PartitionProgress, TopicPartition
+from k2.ops.settings import Settings
 
 __all__ = ["BEGIN", "EXCHANGES", "SYMBOLS", "Filling", "fill"]
 

@@ -27,13 +27,13 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from benchmarks.market import BEGIN, EXCHANGES, SYMBOLS, Filling, fill
-from query.lookup import Tables
-from query.manifests import Manifests
-from query.market import Market, open_market
-from query.planning import planned_files
-from query.questions import Question, latest, ohlcv, symbols, trades
-from runtime.catalog import find_table
-from runtime.settings import Settings, read_settings
+from k2.ops.settings import Settings, read_settings
+from k2.query.manifests import Manifests
+from k2.query.market import Market, open_market
+from k2.query.planning import planned_files
+from k2.query.query_builders import Question, latest, ohlcv, symbols, trades
+from k2.query.table_cache import Tables
+from k2.storage.catalog import find_table
 
 __all__ = ["main"]
 

@@ -5,9 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from trades.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
-from trades.symbols import SYMBOLS
-from trades.tracker import GroupTracker
+from k2.model.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
+from k2.model.symbols import SYMBOLS
+from k2.sequencing.tracker import GroupTracker
 
 ROWS: Final = 200_000
 ROUNDS: Final = 6

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
-from connectors.iceberg.tables import TableName, open_table
-from flows.ids import TableIds
-from runtime.catalog import open_catalog
-from runtime.settings import read_settings
-from trades.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
-from trades.deduplication import GroupDeduplicator
-from trades.groups import GROUPS
-from trades.progress import PartitionProgress, Progress, TopicPartition
-from trades.symbols import SYMBOLS
+from k2.dedup.deduplicator import GroupDeduplicator
+from k2.iceberg.tables import TableName, open_table
+from k2.model.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
+from k2.model.key_groups import GROUPS
+from k2.model.progress import PartitionProgress, Progress, TopicPartition
+from k2.model.symbols import SYMBOLS
+from k2.ops.settings import read_settings
+from k2.restore.trade_ids import TableIds
+from k2.storage.catalog import open_catalog
 
 ROWS: Final = 20_000
 ID_BYTES: Final = 12

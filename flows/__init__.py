@@ -1,6 +1,6 @@
 """The dataflow, one statement an arrow."""
 
-from runtime.signals import end_on_signals, is_job
+from k2.ops.signals import end_on_signals, is_job
 
 # Before the imports of the dataflow, which take their second or two.
 if is_job():

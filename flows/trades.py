@@ -6,13 +6,13 @@ Run it by ``python -m bytewax.run flows.trades``.
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
-from flows.ends import Ends
-from flows.start import start
+from flows.bootstrap import start
+from flows.job_io import Ends
+from k2.ops.settings import Settings
 from operators.decode import decode
 from operators.deduplicate import deduplicate
 from operators.route import to_only_writer, to_writers
 from operators.sequence import sequence
-from runtime.settings import Settings
 
 __all__ = ["flow", "trades_flow"]
 

@@ -10,14 +10,14 @@ import numpy as np
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 
-from runtime.metrics import DATED_AHEAD, MESSAGES_SKIPPED
-from trades.batch import MessageBatch, TradeSlice
-from trades.consumed import Consumed
-from trades.dead_letter import DeadLetter
-from trades.decode import Decoded, empty_slice, split
-from trades.decode import decode as decode_batch
-from trades.groups import GROUPS, group_key
-from trades.symbols import SYMBOLS
+from k2.model.batch import MessageBatch, TradeSlice
+from k2.model.consumed import Consumed
+from k2.model.dead_letter import DeadLetter
+from k2.model.key_groups import GROUPS, group_key
+from k2.model.symbols import SYMBOLS
+from k2.ops.metrics import DATED_AHEAD, MESSAGES_SKIPPED
+from k2.venues.decode import Decoded, empty_slice, split
+from k2.venues.decode import decode as decode_batch
 
 __all__ = ["DecodedStreams", "decode"]
 

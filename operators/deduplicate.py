@@ -7,12 +7,12 @@ from typing import Any, Final
 import bytewax.operators as op
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
-from runtime.ending import told
-from runtime.failpoints import failpoint
-from runtime.metrics import DEDUP_IDS
-from trades.batch import TradeSlice
-from trades.deduplication import GroupDeduplicator
-from trades.history import History
+from k2.dedup.deduplicator import GroupDeduplicator
+from k2.model.batch import TradeSlice
+from k2.model.state_source import History
+from k2.ops.error_boundary import told
+from k2.ops.failpoints import failpoint
+from k2.ops.metrics import DEDUP_IDS
 
 __all__ = ["deduplicate"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 
-from trades.batch import TradeSlice
-from trades.consumed import Consumed
+from k2.model.batch import TradeSlice
+from k2.model.consumed import Consumed
 
 __all__ = ["ONLY", "to_only_writer", "to_writers"]
 

@@ -10,15 +10,15 @@ import bytewax.operators as op
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
-from runtime.ending import told
-from runtime.failpoints import failpoint
-from runtime.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
-from trades.batch import TradeSlice
-from trades.events import EventKind, SequenceEvent
-from trades.history import NO_HISTORY, History
-from trades.ledger import owed_events
-from trades.monotonic import GroupDisorder
-from trades.tracker import GroupTracker, Tracked
+from k2.model.batch import TradeSlice
+from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.model.state_source import NO_HISTORY, History
+from k2.ops.error_boundary import told
+from k2.ops.failpoints import failpoint
+from k2.ops.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
+from k2.sequencing.ledger import owed_events
+from k2.sequencing.monotonic import GroupDisorder
+from k2.sequencing.tracker import GroupTracker, Tracked
 
 __all__ = ["SequencedStreams", "sequence"]
 

@@ -15,8 +15,8 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, 
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from cli.broker import EmbeddedBroker, answers
-from runtime.child import Child, free_port
+from demo.broker import EmbeddedBroker, answers
+from k2.ops.child_process import Child, free_port
 from tests.maven import NotToBeHadError, jars_of, run, version_in
 
 POM: Final = Path(__file__).parent / "kafka" / "pom.xml"

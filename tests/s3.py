@@ -20,8 +20,8 @@ from uuid import uuid4
 import pyarrow.fs as pafs
 import pytest
 
-from runtime.child import Child, free_port
-from runtime.settings import Settings, read_settings
+from k2.ops.child_process import Child, free_port
+from k2.ops.settings import Settings, read_settings
 from tests.maven import NotToBeHadError, run
 
 PINS: Final = Path(__file__).parent.parent / "requirements" / "s3-server.txt"

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from runtime.child import Child
+from k2.ops.child_process import Child
 from tests.brokers import Broker, embedded, kafka_version
 
 
@@ -118,7 +118,7 @@ def test_the_version_is_the_one_named() -> None:
 def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     """A parent killed without a chance to clean up leaves no process behind."""
     parent = (
-        "import sys; from pathlib import Path; from runtime.child import Child; "
+        "import sys; from pathlib import Path; from k2.ops.child_process import Child; "
         "child = Child(['sleep', '600'], Path(sys.argv[1])); child.start(); "
         "child.wait_until(lambda: b'sleep' in Path(f'/proc/{child.pid}/cmdline').read_bytes()[:5], 10); "
         "print(child.pid, flush=True); sys.stdin.read()"

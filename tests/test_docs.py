@@ -13,7 +13,7 @@ import pytest
 import typer
 from pydantic_core import PydanticUndefined
 
-from runtime.settings import Settings, TopicVenue
+from k2.ops.settings import Settings, TopicVenue
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("cli", "connectors", "flows", "operators", "query", "runtime", "trades")
@@ -109,7 +109,7 @@ def _check_make(words: list[str]) -> None:
 
 
 def _check_k2(words: list[str]) -> None:
-    command: Any = typer.main.get_command(importlib.import_module("cli.main").app)
+    command: Any = typer.main.get_command(importlib.import_module("k2.cli.main").app)
     rest = iter(words)
     for word in rest:
         if word in {"|", ">", ">>", "&&", ";", "2>"}:

@@ -8,9 +8,9 @@ import pytest
 from tests.mutation import Survivor, change_in, is_ruled_out, read_explained, unexplained
 
 ROOT = Path(__file__).parent.parent
-DIFF = """# trades.intervals.xǁIntervalSetǁadd__mutmut_7: survived
---- trades/intervals.py
-+++ trades/intervals.py
+DIFF = """# k2.sequencing.intervals.xǁIntervalSetǁadd__mutmut_7: survived
+--- k2/sequencing/intervals.py
++++ k2/sequencing/intervals.py
 @@ -1,6 +1,6 @@
  def add(self, number: int) -> bool:
 -    if place > 0:
@@ -63,12 +63,12 @@ def test_explained_survivors_fit_the_code(survivor: Survivor) -> None:
 
 def test_a_change_is_told_from_its_diff() -> None:
     """By the function and the lines, not by mutmut's number, which moves with the code."""
-    expected = Survivor("trades.intervals:IntervalSet.add", "if place > 0:", "if place >= 0:")
-    assert change_in("trades.intervals.xǁIntervalSetǁadd__mutmut_7", DIFF) == expected
+    expected = Survivor("k2.sequencing.intervals:IntervalSet.add", "if place > 0:", "if place >= 0:")
+    assert change_in("k2.sequencing.intervals.xǁIntervalSetǁadd__mutmut_7", DIFF) == expected
     names = {
-        "trades.off_book.x__both__mutmut_1": "trades.off_book:_both",
-        "trades.tracker.xǁGroupTrackerǁ__init____mutmut_12": "trades.tracker:GroupTracker.__init__",
-        "trades.ledger.x_owed_events__mutmut_3": "trades.ledger:owed_events",
+        "k2.sequencing.non_market.x__both__mutmut_1": "k2.sequencing.non_market:_both",
+        "k2.sequencing.tracker.xǁGroupTrackerǁ__init____mutmut_12": "k2.sequencing.tracker:GroupTracker.__init__",
+        "k2.sequencing.ledger.x_owed_events__mutmut_3": "k2.sequencing.ledger:owed_events",
     }
     assert {name: change_in(name, DIFF).function for name in names} == names
 

@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 
 import pytest
 
-from runtime.settings import Settings, read_settings
+from k2.ops.settings import Settings, read_settings
 from tests.catalogs.http_proxy import HttpProxy
 from tests.catalogs.proxy import Proxy
 from tests.catalogs.servers import LOGIN, Server, running_postgresql, running_rest

@@ -15,7 +15,7 @@ from typing import Final
 
 import psycopg2
 
-from runtime.child import Child, free_port
+from k2.ops.child_process import Child, free_port
 from tests.maven import NotToBeHadError, jars_of, run
 
 POM: Final = Path(__file__).parent / "pom.xml"

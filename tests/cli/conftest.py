@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.main import app
-from runtime.settings import Settings
+from k2.cli.main import app
+from k2.ops.settings import Settings
 
 
 @pytest.fixture

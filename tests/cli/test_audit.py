@@ -10,10 +10,10 @@ import pytest
 from pyiceberg.table import Table
 from typer.testing import Result
 
-from connectors.iceberg.catalog import open_catalog
-from connectors.iceberg.tables import TableName, open_table
-from runtime.settings import Settings
-from tests.connectors.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+from k2.iceberg.catalog import open_catalog
+from k2.iceberg.tables import TableName, open_table
+from k2.ops.settings import Settings
+from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
 from tests.query.tables import EPOCH, append, made, progress, set_progress, trade
 
 K2 = Callable[..., Result]
@@ -111,7 +111,7 @@ def test_commits_that_were_undone_are_told(commits: Settings, k2: K2, monkeypatc
     catalog = open_catalog(commits)
     before = open_table(catalog, commits, TableName.TRADES).metadata_location
     writer = writer_of(commits)
-    monkeypatch.setattr("connectors.iceberg.commit.NOTED_MAX", 2)
+    monkeypatch.setattr("k2.iceberg.commit.NOTED_MAX", 2)
     for number in range(3, 9):
         writer.write_batch([piece_of([Row(number)]), read_to(number + 1)])
         writer.snapshot()
@@ -136,7 +136,7 @@ def test_a_table_put_back_and_forth_has_the_commits_that_led_to_it(
 ) -> None:
     """Also where others took the numbers of those that were left, and their snapshots have expired since."""
     catalog = open_catalog(commits)
-    monkeypatch.setattr("connectors.iceberg.commit.NOTED_MAX", 2)
+    monkeypatch.setattr("k2.iceberg.commit.NOTED_MAX", 2)
 
     def land(first: int, last: int) -> None:
         writer = writer_of(commits)

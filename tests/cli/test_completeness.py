@@ -11,10 +11,10 @@ import pytest
 from rich.cells import cell_len
 from typer.testing import Result
 
-from cli.heat import MARKS, NONE, NOTHING, mark_of
-from connectors.iceberg.tables import TableName
-from query.completeness import Hour
-from runtime.settings import Settings
+from k2.cli.heat_map import MARKS, NONE, NOTHING, mark_of
+from k2.iceberg.tables import TableName
+from k2.ops.settings import Settings
+from k2.query.completeness import Hour
 from tests.query.tables import (
     EPOCH,
     append,

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.main import app
-from runtime.settings import Settings
+from k2.cli.main import app
+from k2.model.dead_letter import DeadLetter
+from k2.model.reasons import Reason
+from k2.ops.settings import Settings
 from tests.query.tables import EPOCH, letter, write_letters
-from trades.dead_letter import DeadLetter
-from trades.reasons import Reason
 
 LETTERS = [
     letter(0),

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from cli import __main__ as entry
+from k2.cli import __main__ as entry
 
 ROOT = Path(__file__).parents[2]
 
 INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)"
 COMMAND = """
 import ctypes, os, signal, sys, time
-from cli import main as k2
-from cli.console import Command
-from cli.__main__ import main
+from k2.cli import main as k2
+from k2.cli.console import Command
+from k2.cli.__main__ import main
 
 def command() -> None:
     {body}
@@ -39,10 +39,10 @@ def test_ctrl_c_while_modules_are_imported_is_quiet() -> None:
     """Before a command runs the process ends at once with 130, and no import can take the signal for an error."""
     done = run(
         "import builtins, os, signal\n"
-        "from cli.__main__ import main\n"
+        "from k2.cli.__main__ import main\n"
         "slow = builtins.__import__\n"
         "def imported(name, *rest):\n"
-        f"    name == 'cli.main' and {INTERRUPT}\n"
+        f"    name == 'k2.cli.main' and {INTERRUPT}\n"
         "    return slow(name, *rest)\n"
         "builtins.__import__ = imported\n"
         "main()\n"

@@ -10,8 +10,8 @@ import pytest
 from pyarrow import csv, ipc
 from typer.testing import Result
 
-from connectors.iceberg.tables import TableName
-from runtime.settings import Settings
+from k2.iceberg.tables import TableName
+from k2.ops.settings import Settings
 from tests.query.tables import EPOCH, append, event, made
 
 K2 = Callable[..., Result]

@@ -11,9 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli.console import Command, Commands, to_json
-from cli.main import K2, app
-from trades.errors import NotDeliveredError, SettingsError, UnreachableError
+from k2.cli.console import Command, Commands, to_json
+from k2.cli.main import K2, app
+from k2.model.errors import NotDeliveredError, SettingsError, UnreachableError
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ def test_every_command_takes_json(subtests: pytest.Subtests) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     """`k2 --help` lists every command without importing one."""
-    heavy = "import sys; from cli.main import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
+    heavy = "import sys; from k2.cli.main import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
     assert all(f"\n  {name} " in done.stdout for name in K2.table)
     loaded = set(done.stdout.splitlines()[-1].split())

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from cli.captures import read_capture
-from cli.main import app
-from cli.produce import RateLimit
-from runtime.child import free_port
+from k2.cli.captures import read_capture
+from k2.cli.main import app
+from k2.cli.produce import RateLimit
+from k2.model.errors import K2Error
+from k2.ops.child_process import free_port
+from k2.venues import VENUES
 from tests.brokers import Broker, read_topic
-from trades.errors import K2Error
-from trades.venues import VENUES
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
@@ -225,7 +225,7 @@ def test_a_line_is_what_lies_between_newlines(
 
 def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is no text of lines does not fill the memory."""
-    monkeypatch.setattr("cli.captures.LINE_BYTES_MAX", 100)
+    monkeypatch.setattr("k2.cli.captures.LINE_BYTES_MAX", 100)
     path = tmp_path / "lines"
     path.write_bytes(b"x" * 100 + b"\n" + b"y" * 101)
     with pytest.raises(K2Error, match="line 2 is longer than 100 bytes"):

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.main import app
-from cli.recovery import Verdict, verdict
-from connectors.kafka.producer import TradeProducer
-from query.gaps import gaps
-from query.reports import reconcile
-from runtime.catalog import open_catalog
-from runtime.child import free_port
-from runtime.recovery.store import Store, read_store
+from k2.cli.main import app
+from k2.cli.recovery import Verdict, verdict
+from k2.kafka.producer import TradeProducer
+from k2.model.progress import PartitionProgress, Progress, TopicPartition
+from k2.ops.child_process import free_port
+from k2.query.gaps import gaps
+from k2.query.reconcile import reconcile
+from k2.storage.catalog import open_catalog
+from k2.storage.recovery.store import Store, read_store
 from tests.brokers import Broker
 from tests.flows.job import Job
-from trades.progress import PartitionProgress, Progress, TopicPartition
 
 SECONDS_MAX = 120
 WHERE = TopicPartition("trades", 0)

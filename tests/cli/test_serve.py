@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 from typer.testing import Result
 
-from query.api.server import END_SECONDS_MAX
-from runtime.settings import Settings
+from k2.http.server import END_SECONDS_MAX
+from k2.ops.settings import Settings
 
 ENDLESS = "SELECT sum(a.range * b.range) AS s FROM range(10000000) a, range(10000000) b"
 LONG = "SELECT range, repeat('x', 1000) AS text FROM range(8000)"

@@ -16,8 +16,8 @@ from random import Random
 from subprocess import run
 from typing import Any, Final
 
-from query.reports import reconcile
-from runtime.recovery.copies import make_store
+from k2.query.reconcile import reconcile
+from k2.storage.recovery.backup import make_store
 from tests.flows.job import Job, wait_until
 from tests.flows.market import Message, publish, trade
 from tests.flows.rescale import running

@@ -13,11 +13,11 @@ from typing import Any, Final
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from connectors.iceberg.progress import read_progress
-from runtime.catalog import find_table
-from runtime.dead_letter_files import letters_in
-from runtime.settings import Settings, read_settings
-from trades.dead_letter import DeadLetter
+from k2.iceberg.table_progress import read_progress
+from k2.model.dead_letter import DeadLetter
+from k2.ops.settings import Settings, read_settings
+from k2.storage.catalog import find_table
+from k2.storage.dead_letter_files import letters_in
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SECONDS_MAX: Final = 120

@@ -8,8 +8,8 @@ from typing import Any, Final, Self
 
 import pyarrow.compute as pc
 
-from connectors.kafka.producer import TradeProducer
-from query.reports import reconcile
+from k2.kafka.producer import TradeProducer
+from k2.query.reconcile import reconcile
 from tests.flows.job import Job
 from tests.query.tables import missing_now
 

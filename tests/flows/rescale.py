@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final
 
-from runtime.child import free_port
+from k2.ops.child_process import free_port
 from tests.flows.job import SECONDS_MAX, Job
 from tests.flows.market import Publisher, market
 

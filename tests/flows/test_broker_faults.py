@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.cimpl import NewTopic
 
-from connectors.kafka.producer import TradeProducer
-from query.reports import reconcile
+from k2.kafka.producer import TradeProducer
+from k2.query.reconcile import reconcile
 from tests.brokers import LOGIN, Broker, real_kafka
 from tests.flows.job import Job
 from tests.maven import NotToBeHadError

@@ -9,10 +9,10 @@ from typing import Final
 
 import pytest
 
-from connectors.kafka.producer import TradeProducer
-from query.gaps import gaps
-from query.reports import reconcile
-from runtime.child import free_port
+from k2.kafka.producer import TradeProducer
+from k2.ops.child_process import free_port
+from k2.query.gaps import gaps
+from k2.query.reconcile import reconcile
 from tests.brokers import Broker
 from tests.catalogs.fixtures import SERVED, Place, variables_of
 from tests.catalogs.http_proxy import HttpProxy

@@ -15,8 +15,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pytest
 
-from query.gaps import gaps
-from query.reports import reconcile
+from k2.query.gaps import gaps
+from k2.query.reconcile import reconcile
 from tests.brokers import Broker
 from tests.flows.job import ROOT, Job, wait_until
 from tests.flows.market import assert_reconciled, assert_same, market, publish

@@ -7,17 +7,17 @@ from typing import Any, Final
 import pytest
 from bytewax.testing import cluster_main
 
-from connectors.iceberg.progress import read_progress
-from connectors.iceberg.sink import EventsSink, TradesSink
-from connectors.iceberg.tables import TableName
-from flows.ends import Ends
-from flows.history import TableHistory
+from flows.job_io import Ends
 from flows.trades import trades_flow
-from query.completeness import by_day
-from query.gaps import gaps
-from runtime.metrics import OUT_OF_ORDER
-from runtime.settings import Settings, read_settings
-from tests.flows.ends import MemorySource, message_batch
+from k2.iceberg.sink import EventsSink, TradesSink
+from k2.iceberg.table_progress import read_progress
+from k2.iceberg.tables import TableName
+from k2.ops.metrics import OUT_OF_ORDER
+from k2.ops.settings import Settings, read_settings
+from k2.query.completeness import by_day
+from k2.query.gaps import gaps
+from k2.restore.tables import TableHistory
+from tests.flows.job_io import MemorySource, message_batch
 from tests.query.tables import made
 
 FIRST_TIME: Final = 1_700_006_400_000_000

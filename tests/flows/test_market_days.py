@@ -11,15 +11,15 @@ import pytest
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, cluster_main
 
-from flows.ends import Ends
+from flows.job_io import Ends
 from flows.trades import trades_flow
-from runtime.settings import read_settings
-from tests.flows.ends import MemorySource, Message, message_batch, run_in_memory
-from trades.batch import MessageBatch, TradeSlice
-from trades.consumed import Consumed
-from trades.events import EventKind, SequenceEvent
-from trades.symbols import SYMBOLS
-from trades.verdicts import DUPLICATE, STORED
+from k2.model.batch import MessageBatch, TradeSlice
+from k2.model.consumed import Consumed
+from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.model.symbols import SYMBOLS
+from k2.model.verdicts import DUPLICATE, STORED
+from k2.ops.settings import read_settings
+from tests.flows.job_io import MemorySource, Message, message_batch, run_in_memory
 
 OPEN = datetime(2024, 8, 9, 13, 30, tzinfo=UTC)
 SYMBOLS_COUNT = 200

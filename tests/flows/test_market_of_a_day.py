@@ -18,5 +18,5 @@ def test_a_day_of_10_000_symbols(tmp_path: Path) -> None:
     assert outcome.duplicates == market.truth.twice
     assert {exchange for exchange, _ in outcome.days} == {"binance", "coinbase", "kraken"}
     assert {session for _, _, session in market.truth.numbers} == {1, 2}
-    assert outcome.state_bytes["trades.sequence"] < SYMBOLS * SYMBOL_BYTES_MAX
+    assert outcome.state_bytes["k2.sequencing.sequence"] < SYMBOLS * SYMBOL_BYTES_MAX
     assert outcome.state_bytes["trades.deduplicate"] < SYMBOLS

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from connectors.iceberg.progress import read_progress
-from runtime.child import free_port
+from k2.iceberg.table_progress import read_progress
+from k2.ops.child_process import free_port
 from tests.brokers import Broker
 from tests.flows.job import Job, wait_until
 from tests.flows.market import assert_same, market, publish

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from connectors.kafka.producer import TradeProducer
-from query.reports import reconcile
+from k2.kafka.producer import TradeProducer
+from k2.query.reconcile import reconcile
 from tests.brokers import Broker
 from tests.flows.job import Job
 from tests.query.tables import missing_now

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flows.trades
-from flows.ends import Ends
-from runtime.metrics import DATED_AHEAD
-from runtime.settings import read_settings
-from tests.flows.ends import FIRST_KAFKA_TIME, MemorySource, Message, message_batch, run_in_memory
-from trades.batch import MessageBatch, TradeSlice
-from trades.consumed import Consumed
-from trades.events import EventKind
+from flows.job_io import Ends
+from k2.model.batch import MessageBatch, TradeSlice
+from k2.model.consumed import Consumed
+from k2.model.sequence_events import EventKind
+from k2.ops.metrics import DATED_AHEAD
+from k2.ops.settings import read_settings
+from tests.flows.job_io import FIRST_KAFKA_TIME, MemorySource, Message, message_batch, run_in_memory
 
 FIRST_TIME = 1_700_000_000_000_000
 
@@ -58,10 +58,10 @@ def test_step_names_are_pinned() -> None:
     assert drawn["flow_id"] == "trades"
     assert [step["step_id"] for step in drawn["substeps"]] == [
         "trades.kafka_in",
-        "trades.decode",
+        "k2.venues.decode",
         "trades.decode_split",
         "trades.decode_account",
-        "trades.sequence",
+        "k2.sequencing.sequence",
         "trades.sequence_trades",
         "trades.sequence_events",
         "trades.deduplicate",

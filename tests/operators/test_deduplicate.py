@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
+from k2.dedup.window import CONFIRMATIONS
+from k2.model.state_source import NO_HISTORY, SeenIds
+from k2.model.verdicts import DUPLICATE
+from k2.ops.metrics import DEDUP_IDS
 from operators.deduplicate import _DeduplicateLogic
-from runtime.metrics import DEDUP_IDS
-from tests.trades.trade_slices import Row, seen_ids, slice_of
-from trades.history import NO_HISTORY, SeenIds
-from trades.verdicts import DUPLICATE
-from trades.window import CONFIRMATIONS
+from tests.sequencing.trade_slices import Row, seen_ids, slice_of
 
 WINDOW = 100
 

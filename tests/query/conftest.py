@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.settings import Settings
+from k2.ops.settings import Settings
 
 
 @pytest.fixture

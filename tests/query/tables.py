@@ -11,14 +11,14 @@ import pyarrow as pa
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
-from connectors.iceberg.tables import TableName, open_table
-from query.gaps import gaps
-from runtime.catalog import open_catalog
-from runtime.dead_letter_files import Position, file_name, recording, series_prefix
-from runtime.settings import Settings
-from trades.dead_letter import DeadLetter
-from trades.progress import PartitionProgress, Progress, TopicPartition
-from trades.reasons import Reason
+from k2.iceberg.tables import TableName, open_table
+from k2.model.dead_letter import DeadLetter
+from k2.model.progress import PartitionProgress, Progress, TopicPartition
+from k2.model.reasons import Reason
+from k2.ops.settings import Settings
+from k2.query.gaps import gaps
+from k2.storage.catalog import open_catalog
+from k2.storage.dead_letter_files import Position, file_name, recording, series_prefix
 
 __all__ = [
     "EPOCH",

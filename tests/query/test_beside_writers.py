@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pyiceberg.table import Table
 
-from connectors.iceberg.catalog import open_catalog
-from connectors.iceberg.tables import TableName, open_table
-from query.completeness import by_day
-from query.market import Market
-from query.pool import Pool
-from query.questions import symbols, trades
-from tests.connectors.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+from k2.iceberg.catalog import open_catalog
+from k2.iceberg.tables import TableName, open_table
+from k2.query.completeness import by_day
+from k2.query.market import Market
+from k2.query.pool import Pool
+from k2.query.query_builders import symbols, trades
+from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
 
 ROWS = 7
 """Of each commit."""

@@ -13,8 +13,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from connectors.iceberg.tables import TableName
-from query.completeness import (
+from k2.iceberg.tables import TableName
+from k2.model.key_groups import group_of
+from k2.model.progress import TopicPartition
+from k2.model.state_source import SeenSession, SessionKey
+from k2.ops.settings import Settings
+from k2.query.completeness import (
     _SOURCES,
     DAY_US,
     HOUR_US,
@@ -25,16 +29,12 @@ from query.completeness import (
     by_day,
     by_hour,
 )
-from query.conflicts import CONFLICTS
-from query.pool import open_engine
-from query.snapshots import NoSnapshotError
-from runtime.catalog import open_catalog
-from runtime.settings import Settings
-from tests.connectors.iceberg.pieces import DAY, Row, piece_of, read_to, settings_in, writer_of
+from k2.query.conflicts import CONFLICTS
+from k2.query.pool import open_engine
+from k2.query.snapshots import NoSnapshotError
+from k2.storage.catalog import open_catalog
+from tests.iceberg.pieces import DAY, Row, piece_of, read_to, settings_in, writer_of
 from tests.query.tables import EPOCH, append, made, trade
-from trades.groups import group_of
-from trades.history import SeenSession, SessionKey
-from trades.progress import TopicPartition
 
 YEAR_1 = datetime(1, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

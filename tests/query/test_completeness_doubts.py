@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from connectors.iceberg.tables import TableName
-from query.completeness import Asked, by_day, by_hour
-from runtime.settings import Settings
-from tests.connectors.iceberg.pieces import DAY, Row, piece_of, read_to, settings_in, writer_of
+from k2.iceberg.tables import TableName
+from k2.model.key_groups import group_of
+from k2.model.reasons import Reason
+from k2.ops.settings import Settings
+from k2.query.completeness import Asked, by_day, by_hour
+from tests.iceberg.pieces import DAY, Row, piece_of, read_to, settings_in, writer_of
 from tests.query.tables import (
     EPOCH,
     append,
@@ -24,8 +26,6 @@ from tests.query.tables import (
     trade,
     write_letters,
 )
-from trades.groups import group_of
-from trades.reasons import Reason
 
 HOUR = timedelta(hours=1)
 Marks = tuple[str, int, int, int, bool, bool]

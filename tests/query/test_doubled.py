@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from connectors.iceberg.tables import TableName
-from query.doubled import _grouped, _schema, doubled
-from query.engine import Rows
-from query.tables import NoTableError
-from runtime.settings import Settings
+from k2.iceberg.tables import TableName
+from k2.ops.settings import Settings
+from k2.query.doubled import _grouped, _schema, doubled
+from k2.query.engine import Rows
+from k2.query.tables import NoTableError
 from tests.query.tables import EPOCH, append, made, trade
 
 

@@ -18,12 +18,12 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table
 from pyiceberg.types import StringType
 
-from connectors.iceberg.tables import TableName
-from query.engine import Engine, Limits, QueryMemoryError, QueryTimeoutError
-from query.pool import open_engine
-from runtime.settings import Settings
+from k2.iceberg.tables import TableName
+from k2.model.errors import K2Error, SettingsError, TableError, UnreachableError
+from k2.ops.settings import Settings
+from k2.query.engine import Engine, Limits, QueryMemoryError, QueryTimeoutError
+from k2.query.pool import open_engine
 from tests.query.tables import EPOCH, append, made, trade
-from trades.errors import K2Error, SettingsError, TableError, UnreachableError
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_files_elsewhere_are_read_by_pyiceberg(
     """Where DuckDB cannot go, PyIceberg fetches: the same rows."""
     append(trades, [trade(1)])
     local = shown(settings, trades, "SELECT * FROM trades")
-    monkeypatch.setattr("query.engine.LOCAL_SCHEMES", set())
+    monkeypatch.setattr("k2.query.engine.LOCAL_SCHEMES", set())
     assert shown(settings, trades, "SELECT * FROM trades") == local
 
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.iceberg.tables import TableName
-from query.gaps import Which, gaps, missing_ranges
-from query.pool import open_engine
-from query.snapshots import NoSnapshotError
-from runtime.settings import Settings
-from tests.connectors.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+from k2.iceberg.tables import TableName
+from k2.model.state_source import SessionKey
+from k2.ops.settings import Settings
+from k2.query.gaps import Which, gaps, missing_ranges
+from k2.query.pool import open_engine
+from k2.query.snapshots import NoSnapshotError
+from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
 from tests.query.tables import EPOCH, append, event, made
-from trades.history import SessionKey
 
 MINUTE = timedelta(minutes=1)
 EVENTS = st.lists(

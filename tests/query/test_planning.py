@@ -30,11 +30,11 @@ from pyiceberg.expressions import (
 from pyiceberg.manifest import DataFile, ManifestFile
 from pyiceberg.table import Table
 
-from connectors.iceberg.tables import TableName
-from query.kept import Kept
-from query.manifests import Manifests, lower
-from query.planning import planned_files
-from runtime.settings import Settings
+from k2.iceberg.tables import TableName
+from k2.ops.settings import Settings
+from k2.query.lru_cache import Kept
+from k2.query.manifests import Manifests, lower
+from k2.query.planning import planned_files
 from tests.query.tables import EPOCH, append, made, trade
 
 LONG = "a symbol of more letters than a bound has: "

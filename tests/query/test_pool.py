@@ -8,10 +8,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from connectors.iceberg.tables import TableName
-from query.engine import Engine, QueryCancelledError, QueryError, QueryMemoryError, QueryTimeoutError
-from query.pool import Pool, QueryBusyError
-from runtime.settings import Settings
+from k2.iceberg.tables import TableName
+from k2.ops.settings import Settings
+from k2.query.engine import Engine, QueryCancelledError, QueryError, QueryMemoryError, QueryTimeoutError
+from k2.query.pool import Pool, QueryBusyError
 from tests.query.tables import append, made, trade
 
 CROSS_JOIN = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 7"

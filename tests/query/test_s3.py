@@ -8,17 +8,17 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 from typer.testing import CliRunner
 
-from cli.main import app
-from connectors.iceberg.tables import TableName
-from query.engine import QueryTimeoutError, _dataset
-from query.market import open_market
-from query.pool import Pool
-from query.questions import ohlcv, symbols, trades
-from runtime.child import free_port
-from runtime.settings import Settings
+from k2.cli.main import app
+from k2.iceberg.tables import TableName
+from k2.model.errors import UnreachableError
+from k2.ops.child_process import free_port
+from k2.ops.settings import Settings
+from k2.query.engine import QueryTimeoutError, _dataset
+from k2.query.market import open_market
+from k2.query.pool import Pool
+from k2.query.query_builders import ohlcv, symbols, trades
 from tests.query.tables import append, made, trade
 from tests.s3 import S3
-from trades.errors import UnreachableError
 
 COUNT = "SELECT count(price) AS n FROM trades"
 
@@ -92,7 +92,7 @@ def test_faults_before_it_are_told_in_a_sentence(
 ) -> None:
     """Each ends a command with exit code 3, and the bucket is named with what is wrong."""
     bucket = bucket_of(table)
-    monkeypatch.setattr("runtime.retry.WAIT_SECONDS_MIN", 0)
+    monkeypatch.setattr("k2.ops.retry.WAIT_SECONDS_MIN", 0)
     command = ["trades", "--json"]
     if fault == "keys refused":
         with s3.refusing():

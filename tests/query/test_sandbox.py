@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.iceberg.tables import TableName
-from query.engine import QueryError, QueryTimeoutError
-from query.market import Market, open_market
-from runtime.settings import Settings
+from k2.iceberg.tables import TableName
+from k2.ops.settings import Settings
+from k2.query.engine import QueryError, QueryTimeoutError
+from k2.query.market import Market, open_market
 from tests.query.tables import EPOCH, append, event, letter, made, progress, set_progress, trade, write_letters
 
 ONLY_SELECT = "only SELECT"

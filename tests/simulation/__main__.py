@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from runtime.failpoints import NAMES
+from k2.ops.failpoints import NAMES
 from tests.simulation.run import ACROSS_EVERY, Outcome, is_across, simulate
 from tests.simulation.warm import warm
 

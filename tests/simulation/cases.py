@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Final
 
-from runtime.failpoints import NAMES, Name
+from k2.ops.failpoints import NAMES, Name
 from tests.simulation.market import Market, publish
 from tests.simulation.plan import Fault, Life, Plan
 from tests.simulation.run import play

@@ -8,7 +8,7 @@ from typing import Final
 
 from bytewax.recovery import init_db_dir
 
-from runtime.settings import Settings, read_settings
+from k2.ops.settings import Settings, read_settings
 from tests.simulation.foreign import Journal
 from tests.simulation.market import Market
 from tests.simulation.plan import Plan

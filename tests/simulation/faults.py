@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 
-from runtime.failpoints import NAMES, Name
+from k2.ops.failpoints import NAMES, Name
 from tests.simulation.plan import ENDING, Fault
 
 __all__ = ["CrashError", "Faults", "Passings"]

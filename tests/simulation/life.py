@@ -17,15 +17,15 @@ from typing import Final, NoReturn
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import cluster_main
 
-import connectors.iceberg.commit
-import flows.recovery
-import flows.start
-from connectors.iceberg.commit import Committer
+import flows.bootstrap
+import k2.iceberg.commit
+import k2.restore.recovery_store
 from flows.trades import trades_flow
-from runtime.failpoints import arm
-from runtime.logs import set_up_logs
-from runtime.retry import retried
-from runtime.settings import Settings
+from k2.iceberg.commit import Committer
+from k2.ops.failpoints import arm
+from k2.ops.logs import set_up_logs
+from k2.ops.retry import retried
+from k2.ops.settings import Settings
 from tests.simulation.faults import Faults, Passings
 from tests.simulation.foreign import Foreigner
 from tests.simulation.market import Market
@@ -155,15 +155,15 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
     set_up_logs()
     _never_sleep()
     _keep_soon()
-    held = flows.recovery.NO_STORE
+    held = k2.restore.recovery_store.NO_STORE
     if life.store != "none":
-        held = flows.recovery._brought(flows.recovery._held(around.settings, around.store, 0, 1))
+        held = k2.restore.recovery_store._brought(k2.restore.recovery_store._held(around.settings, around.store, 0, 1))
     # Without a wait for time nothing but the seed says what an epoch holds.
     pause = timedelta(milliseconds=1 if life.epoch_milliseconds else 0)
     read_from_memory(around.market.logs, around.window, around.rng, pause)
     arm(Faults(life.faults, passings, around.foreigner.do).pass_by)
     cluster_main(
-        trades_flow(flows.start._real_ends(around.settings, held), around.settings),
+        trades_flow(flows.bootstrap._real_ends(around.settings, held), around.settings),
         [],
         0,
         epoch_interval=timedelta(milliseconds=life.epoch_milliseconds),
@@ -174,7 +174,7 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
 
 def _keep_soon() -> None:
     """Let the trail of commits go to its table every few commits, for a life has few."""
-    connectors.iceberg.commit.NOTED_MAX = 4
+    k2.iceberg.commit.NOTED_MAX = 4
 
 
 def _never_sleep() -> None:

@@ -11,9 +11,10 @@ def _mutant(name: str, law: int, what: str, *edits: tuple[str, str, str]) -> Mut
     return Mutant(name, law, what, tuple(Edit(*edit) for edit in edits))
 
 
-_COMMIT: Final = "connectors.iceberg.commit:Committer"
-_HISTORY: Final = "flows.history:TableHistory"
-_LETTERS: Final = "connectors.dead_letters"
+_COMMIT: Final = "k2.iceberg.commit:Committer"
+_SEQUENCE: Final = "k2.sequencing.sequence:SymbolSequence"
+_HISTORY: Final = "k2.restore.tables:TableHistory"
+_LETTERS: Final = "k2.storage.dead_letters"
 
 _SECOND: Final = """\
 failpoint("commit.landed")
@@ -40,14 +41,14 @@ MUTANTS: Final = (
         "skipped messages of a replay counted again",
         1,
         "a replayed message that is no trade is counted though the table's progress has it",
-        ("connectors.iceberg.books:Books.tell", "consumed.skipped >= page.base", "consumed.skipped >= 0"),
+        ("k2.iceberg.partition_counts:Books.tell", "consumed.skipped >= page.base", "consumed.skipped >= 0"),
     ),
     _mutant(
         "duplicates not counted",
         1,
         "the books leave out what was dropped",
         (
-            "connectors.iceberg.books:Books.count",
+            "k2.iceberg.partition_counts:Books.count",
             "page.duplicates += int(counts[DUPLICATE])",
             "page.duplicates += 0",
         ),
@@ -57,7 +58,7 @@ MUTANTS: Final = (
         1,
         "the books leave out what is stored with other content",
         (
-            "connectors.iceberg.books:Books.count",
+            "k2.iceberg.partition_counts:Books.count",
             "page.dead_letters += int(counts[CONFLICT])",
             "page.dead_letters += 0",
         ),
@@ -67,7 +68,7 @@ MUTANTS: Final = (
         1,
         "what is stored with other content is counted, and in no file",
         (
-            "connectors.iceberg.writer:TradesWriter._take",
+            "k2.iceberg.trades_writer:TradesWriter._take",
             "self._conflicts.take(piece, conflicts)",
             "pass",
         ),
@@ -82,7 +83,7 @@ MUTANTS: Final = (
         "replay filter off",
         2,
         "rows below the table's progress are not dropped",
-        ("connectors.iceberg.books:Books.count", "offsets >= page.base", "offsets >= 0"),
+        ("k2.iceberg.partition_counts:Books.count", "offsets >= page.base", "offsets >= 0"),
     ),
     _mutant(
         "dead letters not truncated",
@@ -99,7 +100,7 @@ MUTANTS: Final = (
         "dead letters of a replay written again",
         2,
         "letters below the table's progress are not left out",
-        ("connectors.iceberg.books:Books.tell", "if letter.offset >= page.base", "if True"),
+        ("k2.iceberg.partition_counts:Books.tell", "if letter.offset >= page.base", "if True"),
     ),
     _mutant(
         "dead letters not counted by their commit",
@@ -111,13 +112,13 @@ MUTANTS: Final = (
         "events' replay filter too wide",
         2,
         "an event of the first trade that the table lacks is dropped",
-        ("connectors.iceberg.events:EventsWriter._is_new", "event.offset >=", "event.offset >"),
+        ("k2.iceberg.ledger_writer:EventsWriter._is_new", "event.offset >=", "event.offset >"),
     ),
     _mutant(
         "events not withdrawn",
         2,
         "the ledger keeps events of trades that a crash kept from the table",
-        ("connectors.iceberg.withdraw:_ahead", "if not beyond:", "if True:"),
+        ("k2.iceberg.ledger_rollback:_ahead", "if not beyond:", "if True:"),
     ),
     _mutant(
         "owed events never written",
@@ -150,13 +151,13 @@ MUTANTS: Final = (
         "progress without the buffer",
         3,
         "an epoch's rows that fill no file stay in memory, and its progress lands",
-        ("connectors.iceberg.writer:TradesWriter._commit", "self._flush()", "pass"),
+        ("k2.iceberg.trades_writer:TradesWriter._commit", "self._flush()", "pass"),
     ),
     _mutant(
         "empty epochs committed",
         3,
         "an epoch that consumed nothing makes a snapshot",
-        ("connectors.iceberg.writer:TradesWriter._commit", "if not moves:", "if False:"),
+        ("k2.iceberg.trades_writer:TradesWriter._commit", "if not moves:", "if False:"),
     ),
     _mutant(
         "clean-up unguarded",
@@ -190,13 +191,13 @@ MUTANTS: Final = (
         "fence off",
         5,
         "an instance that was frozen while another went on commits what it had",
-        ("connectors.iceberg.fence:check_fence", "if found.get(where) != own.get(where):", "if False:"),
+        ("k2.iceberg.fence:check_fence", "if found.get(where) != own.get(where):", "if False:"),
     ),
     _mutant(
         "store not locked",
         5,
         "a second execution begins on a recovery store in use",
-        ("runtime.recovery.lock:take", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
+        ("k2.storage.recovery.lock:take", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
     ),
     _mutant(
         "other writers' commits overwritten",
@@ -243,7 +244,7 @@ MUTANTS: Final = (
         "late end of a session",
         10,
         "a trade of an old session that is later than all that was seen of it counts as the new one's",
-        ("trades.sequence:SymbolSequence._home_of_early", "not is_seen and len(numbers)", "False and len(numbers)"),
+        (f"{_SEQUENCE}._home_of_early", "not is_seen and len(numbers)", "False and len(numbers)"),
     ),
     _mutant(
         "a conflict in doubt forgotten",
@@ -255,44 +256,44 @@ MUTANTS: Final = (
         "replayed rows judged again",
         14,
         "rows that the table has are judged by the contents that they left there",
-        ("trades.tracker:GroupTracker.track", "_first_new(piece, self._committed.get(where, 0))", "0"),
+        ("k2.sequencing.tracker:GroupTracker.track", "_first_new(piece, self._committed.get(where, 0))", "0"),
     ),
     _mutant(
         "a Kafka timestamp bounds nothing",
         12,
         "a trade dated ahead hides that numbering begins again",
-        ("trades.tracker:GroupTracker._place", "number, int(at)", "number, int(columns.timestamps[row])"),
+        ("k2.sequencing.tracker:GroupTracker._place", "number, int(at)", "number, int(columns.timestamps[row])"),
     ),
     _mutant(
         "a copy from before the restart is not seen",
         8,
         "a trade of an old session that is sent again is taken for one of the new session",
-        ("trades.sequence:SymbolSequence._copied", "searched = 1 if content == NON_MARKET else", "searched = 1 or"),
+        (f"{_SEQUENCE}._copied", "searched = 1 if content == NON_MARKET else", "searched = 1 or"),
     ),
     _mutant(
         "trackers not restored",
         6,
         "open gaps and sessions are not taken from the recovery store",
-        ("trades.tracker:GroupTracker._restore", 'in state["sequences"].items()', "in ()"),
+        ("k2.sequencing.tracker:GroupTracker._restore", 'in state["sequences"].items()', "in ()"),
     ),
     _mutant(
         "ids below the store's epoch not read",
         6,
         "a resumed start takes from the table the ids alone that the recovery store does not know of",
-        ("flows.ids:TableIds._spans", "in clocks.items()", "in ()"),
-        ("flows.ids:TableIds._spans", "if where not in clocks", "if True"),
+        ("k2.restore.trade_ids:TableIds._spans", "in clocks.items()", "in ()"),
+        ("k2.restore.trade_ids:TableIds._spans", "if where not in clocks", "if True"),
     ),
     _mutant(
         "source snapshot too far",
         6,
         "the source is to go on one offset behind where it was",
-        ("connectors.kafka.source:KafkaPartition.snapshot", '"offset": self._position', '"offset": self._position + 1'),
+        ("k2.kafka.source:KafkaPartition.snapshot", '"offset": self._position', '"offset": self._position + 1'),
     ),
     _mutant(
         "jump to the end of a topic",
         6,
         "a partition of which nothing was read begins at its end",
-        ("connectors.kafka.start:_choose", "watermarks.low, Origin.BEGINNING", "watermarks.high, Origin.BEGINNING"),
+        ("k2.kafka.offset_resolution:_choose", "watermarks.low, Origin.BEGINNING", "watermarks.high, Origin.BEGINNING"),
     ),
     _mutant(
         "dead letters written after their commit",
@@ -304,32 +305,32 @@ MUTANTS: Final = (
         "unfinished snapshots kept",
         6,
         "what an epoch that was cut off left in the recovery store is taken up two lives later",
-        ("runtime.recovery.copies:forget_unfinished", "return ", "return 0 and "),
+        ("k2.storage.recovery.backup:forget_unfinished", "return ", "return 0 and "),
     ),
     _mutant(
         "store ahead of the table taken",
         6,
         "a recovery store that knows of more than the table holds is resumed from",
-        ("connectors.iceberg.books:check_recovered", "if there is None or offset > there:", "if False:"),
+        ("k2.iceberg.partition_counts:check_recovered", "if there is None or offset > there:", "if False:"),
     ),
     _mutant(
         "topic cut short taken",
         6,
         "a topic that ends below what was read of it is read on",
-        ("connectors.kafka.start:decide_start", "if reached > watermarks.high:", "if False:"),
+        ("k2.kafka.offset_resolution:decide_start", "if reached > watermarks.high:", "if False:"),
     ),
     _mutant(
         "poison stops the job",
         7,
         "a message that cannot be read ends the process",
-        ("trades.decode:_read", "read.rejected.append((message, error))", "raise"),
+        ("k2.venues.decode:_read", "read.rejected.append((message, error))", "raise"),
     ),
     _mutant(
         "poison takes its neighbours along",
         7,
         "the rest of a batch is dead-lettered with a message that cannot be read",
         (
-            "trades.decode:_decoded",
+            "k2.venues.decode:_decoded",
             "return Decoded(TradeBatch(batch, columns), rejected, read.skipped, off_book, dated_ahead)",
             _NEIGHBOURS,
         ),
@@ -338,20 +339,20 @@ MUTANTS: Final = (
         "permanent fault tried again",
         7,
         "a fault that no waiting mends is waited for",
-        ("runtime.retry:retried", "(*_TRANSIENT, *also)", "(Exception,)"),
+        ("k2.ops.retry:retried", "(*_TRANSIENT, *also)", "(Exception,)"),
     ),
     _mutant(
         "transient fault not tried again",
         7,
         "a fault that passes by itself ends the process",
-        ("runtime.retry:retried", "stop_after_attempt(1 + RETRIES)", "stop_after_attempt(1)"),
+        ("k2.ops.retry:retried", "stop_after_attempt(1 + RETRIES)", "stop_after_attempt(1)"),
     ),
     _mutant(
         "fault logged and passed over",
         7,
         "an epoch whose commit failed is taken for done",
         (
-            "connectors.iceberg.writer:TradesWriter.snapshot",
+            "k2.iceberg.trades_writer:TradesWriter.snapshot",
             "self._commit()",
             "try:\n    self._commit()\nexcept Exception:\n    pass",
         ),

@@ -1,7 +1,7 @@
-"""Markets of feeds whose numbering is hard to judge: `tests.trades.numberings`, one symbol a partition.
+"""Markets of feeds whose numbering is hard to judge: `tests.sequencing.numberings`, one symbol a partition.
 
 What must come of each message is what the specification says of the whole stream, whatever crashes in between.
-`tests.trades.test_numberings` holds the specification itself to what is true.
+`tests.sequencing.test_numberings` holds the specification itself to what is true.
 """
 
 import json
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any, Final
 
+from k2.model.verdicts import CONFLICT, STORED
+from k2.sequencing.sequence import SymbolSequence
+from k2.sequencing.tracker_kernel import effective_time
+from tests.sequencing.numberings import KINDS, Sent, script
 from tests.simulation.market import WINDOW_SECONDS, Log, Market, Published, Trade
-from tests.trades.numberings import KINDS, Sent, script
-from trades.sequence import SymbolSequence
-from trades.tracker_kernel import effective_time
-from trades.verdicts import CONFLICT, STORED
 
 __all__ = ["publish_numberings"]
 

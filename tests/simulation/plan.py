@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, NamedTuple
 
-from runtime.failpoints import NAMES, Name
+from k2.ops.failpoints import NAMES, Name
 from tests.simulation.foreign import ACTS
 from tests.simulation.market import Market, Where
 

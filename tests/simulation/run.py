@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from runtime.failpoints import Name
+from k2.ops.failpoints import Name
 from tests.simulation.checks import Fault, after_crash, at_end
 from tests.simulation.disks import Disks
 from tests.simulation.foreign import Foreigner

@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 from confluent_kafka import KafkaError
 
-from connectors.kafka import source
-from connectors.kafka.native import Fetched
+from k2.kafka import source
+from k2.kafka.librdkafka import Fetched
+from k2.model.progress import TopicPartition
 from tests.simulation.market import Log, Published, Where
-from trades.progress import TopicPartition
 
 __all__ = ["Window", "fetched", "read_from_memory", "row"]
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from runtime.failpoints import NAMES, Name
+from k2.ops.failpoints import NAMES, Name
 
 ROOT: Final = Path(__file__).parent.parent.parent
 

@@ -84,11 +84,11 @@ def test_an_edit_changes_a_function_wherever_it_was_imported_to() -> None:
     ("target", "old", "why"),
     [
         ("trades.nowhere:decode", "return", "No module named"),
-        ("trades.decode:gone", "return", "is not there"),
-        ("trades.decode:Decoded", "return", "is no function"),
-        ("trades.decode:decode", "no such text", "holds 0 times"),
-        ("trades.decode:decode", "return", "holds 3 times"),
-        ("connectors.iceberg.commit:_AppendTransaction.table_metadata", "self._table.metadata", "is a closure"),
+        ("k2.venues.decode:gone", "return", "is not there"),
+        ("k2.venues.decode:Decoded", "return", "is no function"),
+        ("k2.venues.decode:decode", "no such text", "holds 0 times"),
+        ("k2.venues.decode:decode", "return", "holds 3 times"),
+        ("k2.iceberg.commit:_AppendTransaction.table_metadata", "self._table.metadata", "is a closure"),
     ],
 )
 def test_a_mutant_that_does_not_fit_is_an_error(target: str, old: str, why: str) -> None:

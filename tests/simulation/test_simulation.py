@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from runtime.failpoints import NAMES
+from k2.ops.failpoints import NAMES
 from tests.simulation.checks import at_end
 from tests.simulation.foreign import ACTS, Journal
 from tests.simulation.found import Found, Letter

@@ -5,16 +5,16 @@ import pyiceberg.catalog.sql  # noqa: F401  imported late by the catalog
 import pyiceberg_core.transform  # noqa: F401  imported late by day partitions
 import sqlalchemy.dialects.sqlite  # noqa: F401  imported late by the catalog
 
-from connectors.iceberg.buffer import RowBuffer
-from connectors.iceberg.columns import arrow_schema
-from connectors.iceberg.tables import _TRADES
-from connectors.kafka.reader import as_batch
+from k2.dedup.deduplicator import GroupDeduplicator
+from k2.iceberg.arrow_columns import arrow_schema
+from k2.iceberg.column_buffer import RowBuffer
+from k2.iceberg.tables import _TRADES
+from k2.kafka.reader import as_batch
+from k2.model.progress import TopicPartition
+from k2.sequencing.tracker import GroupTracker
+from k2.venues.decode import decode, split
 from tests.simulation.market import publish
 from tests.simulation.source import fetched, row
-from trades.decode import decode, split
-from trades.deduplication import GroupDeduplicator
-from trades.progress import TopicPartition
-from trades.tracker import GroupTracker
 
 __all__ = ["warm"]
 

@@ -1,5 +1,0 @@
-"""The demo: a market with known faults, captured by the real job, and what was found of them."""
-
-from cli.demo.command import demo
-
-__all__ = ["demo"]

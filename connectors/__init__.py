@@ -1,1 +1,0 @@
-"""The outside world: Kafka in, Iceberg tables and dead-letter files out."""

@@ -1,0 +1,88 @@
+"""The command `k2 demo`: its options, and how it ends."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from demo.faults import MESSAGES_MAX, MESSAGES_MIN
+from demo.report import print_outcome
+from demo.run import Plan, run_demo
+from k2.cli.console import Json
+from k2.cli.options import given_path
+from k2.model.errors import SettingsError
+from k2.ops.settings import read_settings
+
+__all__ = ["demo", "fresh_folder"]
+
+
+def demo(
+    messages: Annotated[
+        int, typer.Option(min=MESSAGES_MIN, max=MESSAGES_MAX, help="How many messages to publish.")
+    ] = 1_000_000,
+    symbols: Annotated[int, typer.Option(min=1, max=100_000, help="How many symbols trade.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same market and faults.")] = 7,
+    *,
+    as_json: Json = False,
+    data_dir: Annotated[
+        Path | None, typer.Option(parser=given_path, help="A new or empty folder (default: data/demo-N).")
+    ] = None,
+) -> None:
+    """Publish a market with known faults to a broker of its own, capture it, and compare.
+
+    The job is killed once on the way. Exit code 1 where anything found differs from what was injected.
+    """
+    folder = fresh_folder(data_dir)
+    former = signal.signal(signal.SIGTERM, _end)
+    try:
+        outcome = run_demo(Plan(folder, messages, symbols, seed))
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        typer.echo(f"k2: the demo was stopped; what it wrote is kept in {folder}", err=True)
+        raise typer.Exit(130 if isinstance(stopped, KeyboardInterrupt) else _code(stopped)) from None
+    except Exception as error:
+        error.add_note(f"what the demo wrote is kept in {folder}")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    print_outcome(outcome, as_json=as_json)
+    raise typer.Exit(0 if outcome.ok else 1)
+
+
+def fresh_folder(chosen: Path | None) -> Path:
+    """Make the demo's folder; without a choice the first of `demo-1`, `demo-2`, ... in the data folder.
+
+    Raises:
+        SettingsError: the chosen folder holds something already, or none can be made.
+    """
+    try:
+        if chosen is not None:
+            chosen.mkdir(parents=True, exist_ok=True)
+            if any(chosen.iterdir()):
+                raise SettingsError(f"--data-dir {chosen}: is not empty; name a new folder")
+            return chosen.absolute()
+        return _next_folder(read_settings().data_dir.absolute())
+    except OSError as error:
+        raise SettingsError(f"the demo's folder {error.filename} cannot be made: {error.strerror}") from None
+
+
+def _next_folder(parent: Path) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = parent / f"demo-{number}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _code(stopped: SystemExit) -> int:
+    return stopped.code if isinstance(stopped.code, int) else 1
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

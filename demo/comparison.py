@@ -1,0 +1,108 @@
+"""What was injected against what was found, row by row."""
+
+from collections import Counter
+from typing import Final, NamedTuple
+
+from demo.actual import Findings
+from demo.corruption import GARBLES
+from demo.expected import Books
+from demo.faults import (
+    DUPLICATE_FAR,
+    DUPLICATE_NEAR,
+    LATE_LARGE,
+    LATE_SMALL,
+    LOST_IN_HALF,
+    LOST_LARGE,
+    LOST_SMALL,
+    RESTART,
+    SWAPPED,
+)
+
+__all__ = ["Check", "compare"]
+
+
+class Check(NamedTuple):
+    """One figure that must come out as injected."""
+
+    name: str
+    injected: int
+    found: int
+    made_of: str = ""
+    """The faults behind it, and how many of each."""
+    same: bool = True
+    """Where the things themselves were compared: whether they are the same, not just as many."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether what was found is what was injected."""
+        return self.same and self.injected == self.found
+
+
+_SMALL: Final = {
+    LOST_SMALL: "lost",
+    LATE_SMALL: "late",
+    SWAPPED: "out of order",
+    LOST_IN_HALF: "cut in half",
+    RESTART: "stragglers",
+}
+_LARGE: Final = {LOST_LARGE: "lost", LATE_LARGE: "late"}
+_DUPLICATES: Final = {DUPLICATE_NEAR: "near", DUPLICATE_FAR: "far"}
+
+
+def compare(books: Books, found: Findings) -> list[Check]:
+    """Give every figure of the injector's books beside what the capture says of it."""
+    return [*_amounts(books, found), *_letters(books, found), *_numbering(books, found)]
+
+
+def _amounts(books: Books, found: Findings) -> list[Check]:
+    kinds = books.injected
+    received = sum(partition.received for partition in found.partitions)
+    duplicates = sum(partition.duplicates for partition in found.partitions)
+    alike = books.stored - found.absent
+    return [
+        Check("messages", books.published, received),
+        Check("trades stored", books.stored, found.stored),
+        Check("trades stored, as published", books.stored, alike, "every field", not found.foreign),
+        Check("duplicates dropped", books.duplicates, duplicates, _made_of(kinds, _DUPLICATES)),
+    ]
+
+
+def _letters(books: Books, found: Findings) -> list[Check]:
+    wanted, reasons = Counter(books.set_aside), books.reasons()
+    got: Counter[str] = Counter()
+    for letter, count in found.set_aside.items():
+        got[letter.reason] += count
+    checks = [
+        Check(f"dead letters, {reason}", reasons[reason], got[reason], _made_of(books.injected, _faults(reason)))
+        for reason in sorted({*reasons, *got})
+    ]
+    alike = (wanted & found.set_aside).total()
+    text = "key and value, byte for byte"
+    checks.append(Check("dead letters, as published", wanted.total(), alike, text, wanted == found.set_aside))
+    return checks
+
+
+def _faults(reason: str) -> dict[str, str]:
+    """Give the faults that end as dead letters of a reason."""
+    faults = {kind: kind for kind, garble in GARBLES.items() if garble.reason == reason}
+    return faults | ({LOST_IN_HALF: "cut in half"} if reason == "malformed" else {})
+
+
+def _numbering(books: Books, found: Findings) -> list[Check]:
+    kinds = books.injected
+    wanted = books.missing()
+    ranges = len(set(wanted) & set(found.missing))
+    numbers = [sum(gap.missing for gap in gaps) for gaps in (wanted, found.missing)]
+    return [
+        Check("gaps opened, small", books.gaps_small, found.gaps_small, _made_of(kinds, _SMALL)),
+        Check("gaps opened, large", books.gaps_large, found.gaps_large, _made_of(kinds, _LARGE)),
+        Check("numbers filled late", books.filled, found.filled),
+        Check("trades out of order", books.late, found.late, "late, swapped, stragglers of old sessions"),
+        Check("sessions restarted", books.restarts, found.restarts),
+        Check("numbers missing now", numbers[0], numbers[1]),
+        Check("gaps open now", len(wanted), ranges, "range by range", wanted == found.missing),
+    ]
+
+
+def _made_of(kinds: Counter[str], names: dict[str, str]) -> str:
+    return ", ".join(f"{kinds[kind]:,} {name}" for kind, name in names.items() if kinds[kind])

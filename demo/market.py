@@ -1,0 +1,206 @@
+"""A seeded market: what was truly traded, before any fault; pure, and the same for a seed everywhere.
+
+Numbers of a symbol are contiguous within a session and venue times strictly increase over the whole market,
+so that every fault laid over it has one exact meaning.
+"""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demo.rng import Dice
+
+__all__ = ["EXCHANGES", "UNNUMBERED", "Listing", "Market", "Traded", "listings"]
+
+EXCHANGES: Final = ("binance", "coinbase", "kraken", "okx", "bybit")
+UNNUMBERED: Final = "bybit"
+"""The exchange whose trades bear an id (a UUID) and no sequence."""
+
+_BASE_NAMES: Final = (
+    "BTC ETH SOL XRP ADA DOGE AVAX DOT LINK LTC BCH ATOM NEAR APT ARB OP SUI TRX UNI AAVE ETC FIL ICP INJ "
+    "ALGO XLM VET SAND MANA GRT"
+)
+_BASES: Final = _BASE_NAMES.split()
+_QUOTES: Final = ("USDT", "USD", "EUR")
+_START: Final = 1_741_045_800_000_000
+"""2025-03-03 23:50 UTC in microseconds: ten minutes on, a new day's partitions begin."""
+_STEP_MAX: Final = 1_999
+"""Most microseconds from one trade to the next; 1,000 on average."""
+_RESTARTED_FROM: Final = 1
+
+
+class Listing(NamedTuple):
+    """One symbol of one exchange, and how its numbers are written."""
+
+    exchange: str
+    symbol: str
+    price_scale: int
+    """Decimal places of a price: its tick is 10**-price_scale."""
+    quantity_scale: int
+    first_ticks: int
+    first_sequence: int
+
+    @property
+    def numbered(self) -> bool:
+        """Whether its trades bear a sequence."""
+        return self.exchange != UNNUMBERED
+
+    @property
+    def key(self) -> bytes:
+        """The Kafka key, `exchange|symbol`."""
+        return f"{self.exchange}|{self.symbol}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Traded:
+    """n trades in the order of venue time, a column an array of n."""
+
+    symbols: NDArray[np.int64]
+    """Places in the market's `listings`."""
+    sequences: NDArray[np.int64]
+    """Counted for every symbol; published only where the listing is numbered."""
+    sessions: NDArray[np.int64]
+    """1 for the numbering that a symbol begins with, one more at each restart."""
+    ordinals: NDArray[np.int64]
+    """How many trades of the session came before."""
+    ticks: NDArray[np.int64]
+    lots: NDArray[np.int64]
+    sides: NDArray[np.int64]
+    """0 none, 1 buy, 2 sell."""
+    timestamps: NDArray[np.int64]
+    """Microseconds since the epoch, strictly increasing."""
+    received: NDArray[np.int64]
+    id_high: NDArray[np.uint64]
+    id_low: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+
+def listings(count: int, seed: int) -> list[Listing]:
+    """Give `count` symbols, dealt over the exchanges in turn."""
+    dice = Dice(seed, 1)
+    return [_listing(number, dice) for number in range(count)]
+
+
+def _listing(number: int, dice: Dice) -> Listing:
+    place, exchange = divmod(number, len(EXCHANGES))
+    rest, base = divmod(place, len(_BASES))
+    rank, quote = divmod(rest, len(_QUOTES))
+    symbol = f"{_BASES[base]}-{_QUOTES[quote]}" + (f"-{rank + 1}" if rank else "")
+    return Listing(
+        exchange=EXCHANGES[exchange],
+        symbol=symbol,
+        price_scale=2 + dice.below(4),
+        quantity_scale=3 + dice.below(4),
+        first_ticks=10_000 + dice.below(9_000_000),
+        first_sequence=1 if number % 7 == 0 else 1 + dice.below(4_000_000_000),
+    )
+
+
+class Market:
+    """The market's state: each symbol's price and next number, and the clock."""
+
+    def __init__(self, seed: int, symbols: int) -> None:
+        self.listings = listings(symbols, seed)
+        self.numbered = np.array([listing.numbered for listing in self.listings])
+        self._dice = Dice(seed, 2)
+        self._shares = self._activity(Dice(seed, 3))
+        self._ticks = np.array([listing.first_ticks for listing in self.listings], dtype=np.int64)
+        self._next = np.array([listing.first_sequence for listing in self.listings], dtype=np.int64)
+        self._ordinals = np.zeros(symbols, dtype=np.int64)
+        self._sessions = np.ones(symbols, dtype=np.int64)
+        self._clock = _START
+
+    def _activity(self, dice: Dice) -> NDArray[np.int64]:
+        """Give cumulative shares in whole numbers: the busiest symbol trades n times as often as the n-th."""
+        count = len(self.listings)
+        ranks = np.argsort(dice.words(count), kind="stable").astype(np.int64)
+        return np.cumsum(1_000_000_000 // (ranks + 2))
+
+    def draw(self, count: int) -> NDArray[np.int64]:
+        """Choose which symbols trade next, int64[count]."""
+        spots = (self._dice.words(count) % np.uint64(self._shares[-1])).astype(np.int64)
+        return np.searchsorted(self._shares, spots, side="right").astype(np.int64)
+
+    def ordinals(self, symbols: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give how many trades of its session each row would have before it, were they traded next."""
+        order = np.argsort(symbols, kind="stable")
+        ordinals = np.empty(len(symbols), dtype=np.int64)
+        ordinals[order] = self._ordinals[symbols[order]] + _ranks(symbols[order])
+        return ordinals
+
+    def trade(self, symbols: NDArray[np.int64], restarts: list[int]) -> Traded:
+        """Trade the symbols in turn; at the rows in `restarts` (ascending) their numbering begins again at 1."""
+        count = len(symbols)
+        words = self._dice.words(count)
+        order = np.argsort(symbols, kind="stable")
+        ranks = _ranks(symbols[order])
+        sequences, ordinals, sessions = (np.empty(count, dtype=np.int64) for _ in range(3))
+        sequences[order] = self._next[symbols[order]] + ranks
+        ordinals[order] = self._ordinals[symbols[order]] + ranks
+        sessions[:] = self._sessions[symbols]
+        for row in restarts:
+            after = (symbols == symbols[row]) & (np.arange(count) >= row)
+            sequences[after] -= sequences[row] - _RESTARTED_FROM
+            ordinals[after] -= ordinals[row]
+            sessions[after] += 1
+        ticks = self._walk(symbols, order, ranks, (words % np.uint64(7)).astype(np.int64) - 3)
+        self._next[symbols[order]] = sequences[order] + 1
+        self._ordinals[symbols[order]] = ordinals[order] + 1
+        self._sessions[symbols[order]] = sessions[order]
+        timestamps = self._tick_clock(words)
+        ids = self._dice.words(2 * count)
+        return Traded(
+            symbols=symbols,
+            sequences=sequences,
+            sessions=sessions,
+            ordinals=ordinals,
+            ticks=ticks,
+            lots=1 + ((words >> np.uint64(8)) % np.uint64(500_000)).astype(np.int64),
+            sides=_sides((words >> np.uint64(28)) % np.uint64(100)),
+            timestamps=timestamps,
+            received=timestamps + 200 + (words >> np.uint64(50)).astype(np.int64),
+            id_high=ids[:count],
+            id_low=ids[count:],
+        )
+
+    def _walk(
+        self,
+        symbols: NDArray[np.int64],
+        order: NDArray[np.int64],
+        ranks: NDArray[np.int64],
+        steps: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """Move each symbol's price by the steps of its own rows; never below one tick."""
+        sums = np.cumsum(steps[order])
+        firsts = np.arange(len(order)) - ranks
+        before = sums[firsts] - steps[order][firsts]
+        ticks = np.empty(len(order), dtype=np.int64)
+        ticks[order] = np.maximum(self._ticks[symbols[order]] + sums - before, 1)
+        self._ticks[symbols[order]] = ticks[order]
+        return ticks
+
+    def _tick_clock(self, words: NDArray[np.uint64]) -> NDArray[np.int64]:
+        steps = 1 + ((words >> np.uint64(36)) % np.uint64(_STEP_MAX)).astype(np.int64)
+        timestamps = self._clock + np.cumsum(steps)
+        if len(timestamps):
+            self._clock = int(timestamps[-1])
+        return timestamps
+
+
+def _ranks(grouped: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count within each run of equal values: `[4, 4, 9]` gives `[0, 1, 0]`."""
+    places = np.arange(len(grouped))
+    starts = np.flatnonzero(np.concatenate([[True], grouped[1:] != grouped[:-1]])) if len(grouped) else places
+    lengths = np.diff(np.append(starts, len(grouped)))
+    return places - np.repeat(starts, lengths)
+
+
+def _sides(hundredths: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """One trade in fifty tells no side."""
+    sides = 1 + (hundredths % np.uint64(2)).astype(np.int64)
+    sides[hundredths < 2] = 0
+    return sides

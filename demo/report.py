@@ -1,0 +1,131 @@
+"""The demo's report: tables for people, one JSON document for programs."""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from demo.run import Outcome
+
+__all__ = ["WIDTH_MAX", "document", "print_outcome"]
+
+WIDTH_MAX: Final = 100
+_GAPS_SHOWN: Final = 5
+
+
+def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
+    """Print the report on stdout."""
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(document(outcome)), indent=2) + b"\n")
+        return
+    console = Console(highlight=False)
+    console.width = min(console.width, WIDTH_MAX) if console.is_terminal else WIDTH_MAX
+    for table in (_checks(outcome), _partitions(outcome), _exchanges(outcome), _gaps(outcome)):
+        console.print(table)
+    for line in _lines(outcome):
+        console.print(line, soft_wrap=True)
+
+
+def document(outcome: Outcome) -> dict[str, Any]:
+    """Give the whole outcome as one JSON document's content."""
+    return {
+        "ok": outcome.ok,
+        "messages": outcome.plan.messages,
+        "symbols": outcome.plan.symbols,
+        "seed": outcome.plan.seed,
+        "seconds": round(outcome.seconds, 3),
+        "publish_seconds": round(outcome.publish_seconds, 3),
+        "run_seconds": [round(seconds, 3) for seconds in outcome.run_seconds],
+        "messages_per_second": round(outcome.messages_per_second),
+        "killed_at": outcome.killed_at,
+        "injected": dict(sorted(outcome.books.injected.items())),
+        "checks": [{**check._asdict(), "ok": check.ok} for check in outcome.checks],
+        "partitions": outcome.found.partitions,
+        "exchanges": outcome.found.exchanges,
+        "open_gaps": [{**gap._asdict(), "missing": gap.missing} for gap in outcome.found.missing],
+        "folder": str(outcome.plan.folder),
+        "tables": str(outcome.settings.data_dir / "warehouse"),
+        "dead_letters": str(outcome.settings.dead_letter_folder),
+    }
+
+
+def _table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    return table
+
+
+def _checks(outcome: Outcome) -> Table:
+    numbers = ("injected", "found")
+    table = _table("Injected against found", "", *numbers, "", "of which", numbers=numbers)
+    for check in outcome.checks:
+        verdict = "[green]ok[/]" if check.ok else "[bold red]DIFFERS[/]"
+        table.add_row(check.name, f"{check.injected:,}", f"{check.found:,}", verdict, check.made_of)
+    return table
+
+
+def _partitions(outcome: Outcome) -> Table:
+    numbers = ("received", "stored", "duplicates", "dead letters", "skipped")
+    title = "Reconciliation: received = stored + duplicates + dead letters + skipped"
+    table = _table(title, "partition", *numbers, "", numbers=numbers)
+    for one in outcome.found.partitions:
+        counts = (one.received, one.stored, one.duplicates, one.dead_letters, one.skipped)
+        verdict = "[green]holds[/]" if one.holds else "[bold red]BROKEN[/]"
+        table.add_row(f"{one.topic}:{one.partition}", *(f"{count:,}" for count in counts), verdict)
+    return table
+
+
+def _exchanges(outcome: Outcome) -> Table:
+    numbers = ("symbols", "trades", "volume")
+    table = _table("Trades by exchange (DuckDB)", "exchange", *numbers, "first", "last", numbers=numbers)
+    for one in outcome.found.exchanges:
+        times = (f"{time:%Y-%m-%d %H:%M:%S}" for time in (one.first, one.last))
+        table.add_row(one.exchange, f"{one.symbols:,}", f"{one.trades:,}", f"{one.volume:,.0f}", *times)
+    return table
+
+
+def _gaps(outcome: Outcome) -> Table:
+    missing = outcome.found.missing
+    numbers = ("session", "first", "last", "missing")
+    table = _table(f"Open gaps: {len(missing):,}", "exchange", "symbol", *numbers, numbers=numbers)
+    for gap in missing[:_GAPS_SHOWN]:
+        figures = (gap.session, gap.first_sequence, gap.last_sequence, gap.missing)
+        table.add_row(gap.exchange, gap.symbol, *(str(figure) for figure in figures))
+    if len(missing) > _GAPS_SHOWN:
+        table.add_row("...", "", "", "", "", f"{sum(gap.missing for gap in missing):,} in all")
+    return table
+
+
+def _k2() -> str:
+    """Give the command by which a shell finds `k2`: `make demo` puts no environment on its path."""
+    beside = Path(sys.executable).with_name("k2")
+    return shlex.quote(str(beside)) if shutil.which("k2") is None and beside.exists() else "k2"
+
+
+def _lines(outcome: Outcome) -> list[str]:
+    plan, settings = outcome.plan, outcome.settings
+    catalog = "" if settings.catalog == "k2" else f"K2_CATALOG={settings.catalog} "
+    folder = shlex.quote(str(plan.folder))
+    first, second = outcome.run_seconds
+    rate = (
+        f"{outcome.messages_per_second:,.0f} messages a second: {plan.messages:,} in {first + second:.1f} s, "
+        f"the job's processes from start to end: {outcome.killed_at:,} in {first:.1f} s, then "
+        f"{plan.messages - outcome.killed_at:,} in {second:.1f} s."
+    )
+    kill = f"Killed by SIGKILL at {outcome.killed_at:,} of {plan.messages:,} messages, and started again."
+    return [
+        f"{rate} All in: {outcome.seconds:.0f} s.",
+        kill,
+        f"Tables: {settings.data_dir / 'warehouse'}",
+        f"Dead letters: {settings.dead_letter_folder}",
+        f"Look further: {catalog}K2_DATA_DIR={folder} {_k2()} gaps",
+        "[bold green]All that was injected was found, and nothing else.[/]"
+        if outcome.ok
+        else "[bold red]What was found differs from what was injected.[/]",
+    ]

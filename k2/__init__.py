@@ -1,0 +1,1 @@
+"""Trade capture from Kafka to Apache Iceberg; `docs/architecture.md` is the map."""

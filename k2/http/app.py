@@ -1,0 +1,89 @@
+"""The application: routes behind the checks of host, key and body."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from k2.http import market_routes, report_routes
+from k2.http.access import HostCheck, KeyCheck
+from k2.http.concurrency_limit import BodyLimit
+from k2.http.executor import Desk
+from k2.http.openapi import describe
+from k2.http.problems import Unexpected, explain
+from k2.http.static import add_page
+from k2.query.output_formats import to_json
+from k2.query.pool import Pool
+
+__all__ = ["make_app"]
+
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def make_app(pool: Pool) -> FastAPI:
+    """Make the application on a pool, which it does not close; its settings say keys and limits."""
+    settings, desk = pool.settings, Desk(pool)
+
+    @asynccontextmanager
+    async def alive(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await desk.close()
+
+    app = FastAPI(title="K2 trades", version=_version(), docs_url=None, redoc_url=None, lifespan=alive)
+    app.state.desk = desk
+    explain(app, pool)
+    app.include_router(market_routes.router)
+    app.include_router(report_routes.router)
+    app.add_api_route("/healthz", healthz, tags=["health"])
+    add_page(app)
+    describe(app, has_keys=bool(settings.api_keys))
+    # What is added last stands outermost.
+    app.add_middleware(BodyLimit, bytes_max=settings.api_body_bytes_max)
+    if settings.api_keys:
+        app.add_middleware(KeyCheck, keys=[key.get_secret_value() for key in settings.api_keys])
+    else:
+        app.add_middleware(HostCheck)
+    app.add_middleware(Unexpected)
+    app.add_middleware(_SafeHeaders)
+    return app
+
+
+async def healthz() -> Response:
+    """Say that the server answers; the catalog is not asked."""
+    return Response(to_json({"status": "ok"}), media_type="application/json")
+
+
+def _version() -> str:
+    try:
+        return version("k2-trades")
+    except PackageNotFoundError:
+        return "0"
+
+
+class _SafeHeaders:
+    """Tells browsers to guess nothing, keep nothing and load nothing from elsewhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, sending)

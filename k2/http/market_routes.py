@@ -1,0 +1,66 @@
+"""The routes that ask for trades: rows, symbols, bars, average prices, and free SQL."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from k2.http import json_columns
+from k2.http.cancellation import Ask, AskForRows
+from k2.http.openapi import rows_of, some_rows
+from k2.http.parameters import Bars, Prices, Rows, SqlAsked
+from k2.http.responses import Answer
+from k2.query import query_builders
+from k2.query.market import Market
+from k2.query.query_builders import Question
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", tags=["market"])
+
+
+@router.get("/symbols", responses=rows_of(json_columns.SYMBOLS))
+async def symbols(asked: Annotated[Rows, Query()], ask: AskForRows) -> Answer:
+    """Give each exchange and symbol, with the number of its trades."""
+    return _answer(ask, query_builders.symbols, asked)
+
+
+@router.get("/trades", responses=rows_of(json_columns.TRADES))
+async def trades(asked: Annotated[Rows, Query()], ask: AskForRows) -> Answer:
+    """Give trades, the oldest first by venue time."""
+    return _answer(ask, query_builders.trades, asked)
+
+
+@router.get("/latest", responses=rows_of(json_columns.TRADES))
+async def latest(asked: Annotated[Rows, Query()], ask: AskForRows) -> Answer:
+    """Give the latest trade of each symbol, by venue time."""
+    return _answer(ask, query_builders.latest, asked)
+
+
+@router.get("/ohlcv", responses=rows_of(json_columns.BARS))
+async def ohlcv(asked: Annotated[Bars, Query()], ask: AskForRows) -> Answer:
+    """Give bars; one without trades is left out."""
+    return _answer(ask, query_builders.ohlcv, asked)
+
+
+@router.get("/vwap", responses=rows_of(json_columns.VWAP, json_columns.START))
+async def vwap(asked: Annotated[Prices, Query()], ask: AskForRows) -> Answer:
+    """Give each symbol's average price, weighted by quantity."""
+    return _answer(ask, query_builders.vwap, asked)
+
+
+@router.get("/twap", responses=rows_of(json_columns.TWAP, json_columns.START))
+async def twap(asked: Annotated[Prices, Query()], ask: AskForRows) -> Answer:
+    """Give each symbol's average price, weighted by how long it held: to the next trade, or to the end."""
+    return _answer(ask, query_builders.twap, asked)
+
+
+@router.post("/sql", responses=some_rows())
+async def sql(asked: SqlAsked, ask: AskForRows) -> Answer:
+    """Answer one SELECT over trades, sequence_events, commits and dead_letters."""
+    return ask.rows(lambda caller: Market(caller).sql(asked.sql, asked.as_of), asked.limit)
+
+
+def _answer(ask: Ask, question: Callable[..., Question], asked: Rows | Bars | Prices) -> Answer:
+    fields: dict[str, Any] = asked.model_dump(exclude_none=True)
+    return ask.rows(lambda caller: Market(caller).rows(question(**fields)), asked.limit)

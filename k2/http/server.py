@@ -1,0 +1,77 @@
+"""The server: a socket, uvicorn on it, and an end that is quiet."""
+
+import signal
+import socket
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from k2.http.access import check_host
+from k2.http.app import make_app
+from k2.model.errors import SettingsError
+from k2.ops.settings import Settings
+from k2.query.pool import Pool
+
+__all__ = ["listen", "serve", "take_signals", "url_of"]
+
+CONNECTIONS_MAX: Final = 2_000
+END_SECONDS_MAX: Final = 5
+"""So long may answers go on after the end is asked for."""
+
+
+def listen(settings: Settings, host: str, port: int) -> socket.socket:
+    """Listen on an address; port 0 takes a free one.
+
+    Raises:
+        SettingsError: it is taken, or none of this machine; or others could reach it without a key.
+    """
+    check_host(settings, host)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise SettingsError(f"--host {host} --port {port}: cannot listen there: {why}; choose another") from None
+
+
+def url_of(listener: socket.socket) -> str:
+    """Give the address of a socket as a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def take_signals() -> None:
+    """Have SIGTERM and Ctrl-C end the process with 0: the server takes them while it runs, and gives them on then."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve the API until SIGTERM or Ctrl-C; `take_signals` says what these do afterwards.
+
+    Raises:
+        SettingsError: the memory limit is none that DuckDB can have.
+    """
+    with Pool(settings) as pool:
+        server_of(pool).run([listener])
+
+
+def server_of(pool: Pool) -> uvicorn.Server:
+    """Make the server; its logs are the root logger's, and it tells nothing of itself."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            make_app(pool),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_graceful_shutdown=END_SECONDS_MAX,
+        )
+    )
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)

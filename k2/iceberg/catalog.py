@@ -1,0 +1,6 @@
+"""The catalog, as the query module opens it too."""
+
+from k2.storage.catalog import TRANSIENT, catalog_exists, find_table, open_catalog
+from k2.storage.catalog_errors import refusals_named
+
+__all__ = ["TRANSIENT", "catalog_exists", "find_table", "open_catalog", "refusals_named"]

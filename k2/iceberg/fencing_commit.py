@@ -1,0 +1,68 @@
+"""The claim on the trades' table: it keeps instances that began earlier from committing to it."""
+
+from typing import Final
+
+from pyiceberg.table import Table
+
+from k2.iceberg.commit_notes import noting
+from k2.model.errors import FencedError
+
+__all__ = ["CLAIM", "check_claim", "claim", "claim_on", "keep_out"]
+
+CLAIM: Final = "k2.claim"
+"""Table property, and what marks the snapshot that set it: the ledger's snapshot from which a start withdrew events."""
+
+
+_KEPT_OUT: Final = "k2.kept_out"
+"""What marks the snapshot that a start made before it cut dead letters of a writer: which writer."""
+
+
+def claim_on(table: Table) -> str | None:
+    """Give the newest claim in the table's metadata as loaded."""
+    return table.metadata.properties.get(CLAIM)
+
+
+def claim(table: Table, mark: str) -> None:
+    """Put a claim on a table; the same one twice is one.
+
+    It makes a snapshot without rows: so a commit that an earlier instance has staged meets a conflict, looks at the
+    table, and finds the claim.
+
+    Raises:
+        CommitFailedException: the table has moved since it was loaded.
+    """
+    if claim_on(table) == mark:
+        return
+    transaction = table.transaction()
+    transaction.update_snapshot(snapshot_properties={CLAIM: mark}).fast_append().commit()
+    transaction.set_properties({CLAIM: mark, **noting(table.metadata, transaction._updates)})  # noqa: SLF001
+    # Not `commit_transaction`, which retries on what it read before.
+    table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
+
+
+def keep_out(writer: str, table: Table) -> None:
+    """Have each commit refused that is under way, also of a process that is dead: what is in is in, and no more.
+
+    It makes a snapshot without rows, upon which none of them was staged. Who is alive looks, and commits again.
+
+    Raises:
+        CommitFailedException: the table has moved since it was loaded.
+    """
+    transaction = table.transaction()
+    transaction.update_snapshot(snapshot_properties={_KEPT_OUT: writer}).fast_append().commit()
+    transaction.set_properties(noting(table.metadata, transaction._updates))  # noqa: SLF001
+    # Not `commit_transaction`, which retries on what it read before.
+    table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
+
+
+def check_claim(table: str, found: str | None, own: str | None) -> None:
+    """Compare the claim in the table with the one that this instance found when it began.
+
+    Raises:
+        FencedError: they differ, so another instance has begun since, and changed the ledger for itself.
+    """
+    if found != own:
+        raise FencedError(
+            f"another instance writes to table {table}: it began after this one, and withdrew events that this one has "
+            f"in the ledger (claim {found}, it was {own}); stop one of the two and start again"
+        )

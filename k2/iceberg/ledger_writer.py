@@ -1,0 +1,85 @@
+"""The writer of the ledger: what the tracker saw, to `sequence_events`."""
+
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+from bytewax.outputs import StatefulSinkPartition
+
+from k2.iceberg.arrow_columns import arrow_schema
+from k2.iceberg.commit import Advance
+from k2.iceberg.data_files import write_file
+from k2.iceberg.fence import Entries
+from k2.iceberg.ledger_rollback import WRITER
+from k2.iceberg.partition_counts import resume_state
+from k2.iceberg.table_handle import TableHandle
+from k2.model.committed_offsets import Landed
+from k2.model.progress import PartitionProgress, TopicPartition
+from k2.model.sequence_events import SequenceEvent
+from k2.ops.error_boundary import told
+from k2.ops.failpoints import failpoint
+
+__all__ = ["EventsWriter"]
+
+
+class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
+    """The writer of the ledger."""
+
+    def __init__(self, handle: TableHandle, committed: Entries, landed: Landed) -> None:
+        """Go on from the ledger's progress; `landed` are the trades that were in their table at the start."""
+        self._handle = handle
+        self._committer = handle.committer()
+        self.committed = committed
+        self._landed = landed
+        self._events: list[SequenceEvent] = []
+
+    def write_batch(self, values: list[list[SequenceEvent]]) -> None:
+        """Keep the events that are not in the ledger yet."""
+        self._events += [event for events in values for event in events if self._is_new(event)]
+        failpoint("events.taken")
+
+    @told
+    def snapshot(self) -> dict[str, Any]:
+        """Commit the epoch's events, if there are any."""
+        failpoint("events.closing")
+        if self._events:
+            self._commit()
+        failpoint("events.snapshot")
+        return resume_state(self.committed, self._committer.table_id)
+
+    def _is_new(self, event: SequenceEvent) -> bool:
+        return event.is_owed or event.offset >= self._landed.floor(event.exchange, event.symbol, _where(event))
+
+    def _commit(self) -> None:
+        table = self._committer.table
+        now = int(datetime.now(UTC).timestamp() * 1_000_000)
+        # By message as well, so that the ledger reads in the order in which things happened.
+        events = sorted(self._events, key=lambda event: (event.exchange, event.symbol, event.timestamp, event.offset))
+        files = [
+            write_file(table, _as_arrow(list(share), now, table.schema()), (exchange,), self._handle.on_retry)
+            for exchange, share in groupby(events, key=lambda event: event.exchange)
+        ]
+        advance = Advance(WRITER, self.committed, _moves(events), files)
+        self._committer.commit(advance)
+        failpoint("events.committed")
+        self.committed = advance.result
+        self._events = []
+
+
+def _where(event: SequenceEvent) -> TopicPartition:
+    return TopicPartition(event.topic, event.partition)
+
+
+def _moves(events: list[SequenceEvent]) -> dict[TopicPartition, PartitionProgress]:
+    moves: dict[TopicPartition, PartitionProgress] = {}
+    for event in events:
+        known = moves.get(_where(event), PartitionProgress(0))
+        offset = max(known.offset, event.offset + 1)
+        moves[_where(event)] = PartitionProgress(offset, received=known.received + 1, stored=known.stored + 1)
+    return moves
+
+
+def _as_arrow(events: list[SequenceEvent], detected_at: int, schema: Any) -> pa.Table:
+    rows = [event._asdict() | {"missing": event.missing, "detected_at": detected_at} for event in events]
+    return pa.Table.from_pylist(rows, schema=arrow_schema(schema, frozenset()))

@@ -1,0 +1,88 @@
+"""Whether a table still stands on what the job committed, or was rolled back behind it."""
+
+from typing import Final
+
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
+
+from k2.model.errors import TableError
+
+__all__ = ["LAST", "check_lineage", "is_rolled_back", "last_of", "mark_of", "roll_forward"]
+
+LAST: Final = "k2.snapshot"
+"""Table property: the job's last snapshot as `id:sequence number`. It survives the snapshot's expiry."""
+
+
+def mark_of(snapshot_id: int, sequence_number: int) -> str:
+    """Give the property's value for a commit."""
+    return f"{snapshot_id}:{sequence_number}"
+
+
+def last_of(metadata: TableMetadata) -> tuple[int, int] | None:
+    """Give the id and the sequence number of the job's last snapshot; None where it committed none."""
+    mark = metadata.properties.get(LAST)
+    if mark is None:
+        return None
+    snapshot_id, _, number = mark.partition(":")
+    return int(snapshot_id), int(number)
+
+
+def is_rolled_back(metadata: TableMetadata) -> bool:
+    """Tell whether the current snapshot stands on one older than the job's last, and not on that one.
+
+    Sequence numbers grow with each snapshot of a table (Iceberg spec, "Sequence Numbers"), so an ancestor with a
+    smaller one that is met before the job's last says that the last is on no line to the present. Where expiry has
+    cut the line before either is met, nothing speaks against it.
+    """
+    last = last_of(metadata)
+    if last is None:
+        return False
+    snapshot = metadata.current_snapshot()
+    while snapshot is not None and snapshot.snapshot_id != last[0]:
+        if _number(snapshot) < last[1]:
+            return True
+        parent = snapshot.parent_snapshot_id
+        snapshot = None if parent is None else metadata.snapshot_by_id(parent)
+    return metadata.current_snapshot_id is None
+
+
+def check_lineage(metadata: TableMetadata, table: str) -> None:
+    """Refuse to go on where rows that the table's progress counts are no longer in it.
+
+    Raises:
+        TableError: the table was rolled back behind the job's last commit.
+    """
+    if is_rolled_back(metadata):
+        last = last_of(metadata)
+        assert last is not None
+        raise TableError(
+            f"table {table} was rolled back to snapshot {metadata.current_snapshot_id}, behind this job's last commit "
+            f"{last[0]}: rows that k2.progress counts are gone; take the rollback back by `k2 recovery roll-forward`, "
+            "or begin anew in another K2_NAMESPACE"
+        )
+
+
+def roll_forward(table: Table) -> int | None:
+    """Make the job's last snapshot the current one again; give its id, None where it was not rolled back.
+
+    Raises:
+        TableError: the job's last snapshot has expired, or others committed since the rollback.
+    """
+    name, metadata = ".".join(table.name()), table.metadata
+    last, current = last_of(metadata), metadata.current_snapshot()
+    if last is None or not is_rolled_back(metadata):
+        return None
+    if metadata.snapshot_by_id(last[0]) is None:
+        raise TableError(f"table {name}: snapshot {last[0]} has expired, so there is nothing to go forward to")
+    if current is not None and _number(current) > last[1]:
+        raise TableError(
+            f"table {name}: snapshot {current.snapshot_id} was committed by others after the rollback and would be "
+            "lost; move its rows elsewhere first"
+        )
+    table.manage_snapshots().set_current_snapshot(snapshot_id=last[0]).commit()
+    return last[0]
+
+
+def _number(snapshot: Snapshot) -> int:
+    return snapshot.sequence_number or 0

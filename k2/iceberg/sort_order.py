@@ -1,0 +1,111 @@
+"""The order of rows in a file: by rank, then venue time, then where the message lay in Kafka."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from k2.model.compiled import compiled
+
+__all__ = ["SortKeys", "sort_rows", "stable_by"]
+
+_BLOCK: Final = 16
+"""Rows that are sorted by insertion before blocks are merged."""
+
+
+class SortKeys(NamedTuple):
+    """What n rows are sorted by inside a rank, the first that differs deciding."""
+
+    timestamps: NDArray[np.int64]
+    places: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    indexes: NDArray[np.int32]
+
+
+@compiled
+def _after(keys: SortKeys, left: int, right: int) -> bool:
+    """Tell whether row `left` belongs behind row `right`."""
+    timestamps, places, offsets, indexes = keys
+    if timestamps[left] != timestamps[right]:
+        return bool(timestamps[left] > timestamps[right])
+    if places[left] != places[right]:
+        return bool(places[left] > places[right])
+    if offsets[left] != offsets[right]:
+        return bool(offsets[left] > offsets[right])
+    return bool(indexes[left] > indexes[right])
+
+
+@compiled
+def stable_by(
+    values: NDArray[np.int32], value_count: int, order: NDArray[np.int64], out: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Put int64[n] `order` into `out` by the rows' values, equal ones as they were; a counting sort.
+
+    `values` is int32[n] of 0 to `value_count` (exclusive). Gives int64[value_count + 1]: where each value's run starts.
+    """
+    starts = np.zeros(value_count + 1, np.int64)
+    for row in values:
+        starts[row + 1] += 1
+    for value in range(value_count):
+        starts[value + 1] += starts[value]
+    cursor = starts.copy()
+    for row in order:
+        value = values[row]
+        out[cursor[value]] = row
+        cursor[value] += 1
+    return starts
+
+
+@compiled
+def _insert_block(keys: SortKeys, order: NDArray[np.int64], start: int, stop: int) -> None:
+    for place in range(start + 1, stop):
+        row = order[place]
+        hole = place
+        while hole > start and _after(keys, order[hole - 1], row):
+            order[hole] = order[hole - 1]
+            hole -= 1
+        order[hole] = row
+
+
+@compiled
+def _merge(
+    keys: SortKeys, order: NDArray[np.int64], start: int, middle: int, stop: int, scratch: NDArray[np.int64]
+) -> None:
+    """Merge two sorted neighbours; nothing is moved where they are in order already."""
+    if not _after(keys, order[middle - 1], order[middle]):
+        return
+    scratch[start:middle] = order[start:middle]
+    left, right, to = start, middle, start
+    while left < middle:
+        if right < stop and _after(keys, scratch[left], order[right]):
+            order[to] = order[right]
+            right += 1
+        else:
+            order[to] = scratch[left]
+            left += 1
+        to += 1
+
+
+@compiled
+def _sort_run(keys: SortKeys, order: NDArray[np.int64], start: int, stop: int, scratch: NDArray[np.int64]) -> None:
+    """Sort one run: a merge sort, so that no order of times costs more than n log n, and sorted ones only n."""
+    for block in range(start, stop, _BLOCK):
+        _insert_block(keys, order, block, min(block + _BLOCK, stop))
+    width = _BLOCK
+    while width < stop - start:
+        for left in range(start, stop - width, 2 * width):
+            _merge(keys, order, left, left + width, min(left + 2 * width, stop), scratch)
+        width *= 2
+
+
+@compiled
+def sort_rows(ranks: NDArray[np.int32], rank_count: int, keys: SortKeys) -> NDArray[np.int64]:
+    """Give int64[n]: the rows by int32[n] `ranks` (0 to `rank_count`), inside a rank by `keys`."""
+    count = len(ranks)
+    order = np.empty(count, np.int64)
+    scratch = np.arange(count).astype(np.int64)
+    starts = stable_by(ranks, rank_count, scratch, order)
+    for rank in range(rank_count):
+        if starts[rank + 1] - starts[rank] > 1:
+            _sort_run(keys, order, starts[rank], starts[rank + 1], scratch)
+    return order

@@ -1,0 +1,195 @@
+"""Conflicts of a writer's running epoch: held until the stored trades that they contradict are looked up."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, In, LessThanOrEqual
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import FileScanTask, Table
+
+from k2.iceberg.column_buffer import RowBuffer
+from k2.iceberg.row_filters import any_of
+from k2.model.batch import TradeSlice
+from k2.model.decimals import parse_decimal
+from k2.model.trade import SIDES
+from k2.sequencing.conflicts import Conflict, Content, NotFound, StoredKey, conflicts_in
+from k2.storage.dead_letters import Letters
+
+__all__ = ["LOOKUPS_MAX", "LOOKUP_SECONDS_MAX", "HeldConflicts"]
+
+LOOKUPS_MAX: Final = 1_000
+"""Stored trades looked up per commit. A restart of numbering makes two conflicts a symbol; if far more come, their
+letters repeat one another, and the commit must not wait for them."""
+HELD_BYTES_MAX: Final = 8 * 2**20
+"""Keys and values of the messages held until the commit: as much as pending dead letters may take."""
+LOOKUP_SECONDS_MAX: Final = 5.0
+"""Time that a commit waits for the lookup: half of an epoch of 10 s."""
+PAUSE_FACTOR: Final = 10
+"""After a lookup that took longer than a second, the next waits ten times as long: a tenth of the time at most."""
+_PAUSED_SECONDS_MIN: Final = 1.0
+_COLUMNS: Final = ("exchange", "symbol", "session", "sequence", "trade_id", "price", "quantity", "side")
+
+_log = structlog.get_logger()
+
+
+class HeldConflicts:
+    """The conflicts of one writer's epoch.
+
+    A stored trade is looked up first among the rows of the epoch, then, once a commit, in the data files. A lookup
+    that fails or takes too long costs the letters their stored values, and nothing else.
+    """
+
+    def __init__(
+        self, letters: Letters, table: Callable[[], Table], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Append to `letters`; read `table`, as it is then."""
+        self._letters = letters
+        self._table = table
+        self._clock = clock
+        self._held: list[Conflict] = []
+        self._held_bytes = 0
+        self._found: dict[StoredKey, Content] = {}
+        self._paused_until = clock()
+
+    def take(self, piece: TradeSlice, indices: NDArray[np.int64]) -> None:
+        """Hold a slice's conflicts until the commit; beyond the limits append their letters now."""
+        for conflict in conflicts_in(piece, indices):
+            size = len(conflict.message.key or "") + len(conflict.message.value or "")
+            if len(self._held) < LOOKUPS_MAX and self._held_bytes + size <= HELD_BYTES_MAX:
+                self._held.append(conflict)
+                self._held_bytes += size
+            else:
+                self._letters.append([conflict.letter(NotFound.NOT_READ)])
+
+    def look_into(self, buffer: RowBuffer) -> None:
+        """Look the stored trades up among the epoch's rows; to be called before these are drained."""
+        if wanted := self._wanted():
+            self._found.update(buffer.find(wanted))
+
+    def settle(self, files: Sequence[DataFile]) -> None:
+        """Look up what is still unknown, in the epoch's `files` and in the table, and append all letters."""
+        absence = NotFound.ABSENT if self._look_into_table(files) else NotFound.NOT_READ
+        self._letters.append(conflict.letter(self._found.get(conflict.key, absence)) for conflict in self._held)
+        self._held, self._held_bytes, self._found = [], 0, {}
+
+    def _wanted(self) -> set[StoredKey]:
+        return {conflict.key for conflict in self._held} - self._found.keys()
+
+    def _look_into_table(self, files: Sequence[DataFile]) -> bool:
+        """Return whether every stored trade was found or is known to be absent."""
+        wanted = self._wanted()
+        if not wanted or self._clock() < self._paused_until:
+            return not wanted
+        begun = self._clock()
+        reading = _Reading(self._table(), files, wanted, begun + LOOKUP_SECONDS_MAX, self._clock)
+        self._found.update(reading.wait(LOOKUP_SECONDS_MAX))
+        seconds = self._clock() - begun
+        if seconds > _PAUSED_SECONDS_MIN:
+            self._paused_until = begun + seconds * (1 + PAUSE_FACTOR)
+        return reading.is_complete
+
+
+class _Reading:
+    """One lookup, in a thread of its own: a store that hangs must not hold the commit up."""
+
+    def __init__(
+        self,
+        table: Table,
+        files: Sequence[DataFile],
+        wanted: Collection[StoredKey],
+        deadline: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.is_complete = False
+        self._table = table
+        self._files = files
+        self._wanted = wanted
+        self._deadline = deadline
+        self._clock = clock
+        self._found: dict[StoredKey, Content] = {}
+
+    def wait(self, seconds: float) -> dict[StoredKey, Content]:
+        """Return what is found within some seconds."""
+        thread = threading.Thread(target=self._run, name="conflict-lookup", daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if not self.is_complete:
+            _log.warning("conflict_lookup_incomplete", found=len(self._found), wanted=len(self._wanted))
+        # A thread that is late may still add to it.
+        return {key: content for key in self._wanted if (content := self._found.get(key)) is not None}
+
+    def _run(self) -> None:
+        try:
+            self.is_complete = self._read()
+        except Exception as error:  # noqa: BLE001  whatever fails, the letters go without the stored values
+            _log.warning("conflict_lookup_failed", error=repr(error))
+
+    def _read(self) -> bool:
+        # A projection and a plan of one snapshot; the newest days first, as most conflicts are with recent trades.
+        scan = self._table.scan(row_filter=_rows_of(self._wanted), selected_fields=_COLUMNS)
+        reader = ArrowScan(scan.table_metadata, scan.io, scan.projection(), scan.row_filter)
+        tasks = [*map(FileScanTask, self._files), *sorted(scan.plan_files(), key=_day_of, reverse=True)]
+        for task in tasks:
+            if len(self._found) == len(self._wanted):
+                break
+            if self._clock() >= self._deadline:
+                return False
+            for batch in reader.to_record_batches([task]):
+                self._keep(batch.to_pylist())
+        return True
+
+    def _keep(self, rows: Iterable[dict[str, Any]]) -> None:
+        for row in rows:
+            session = row["session"] or 0
+            key = StoredKey(row["exchange"], row["symbol"], session, row["sequence"] if session else row["trade_id"])
+            if key in self._wanted:
+                self._found.setdefault(key, _content_of(row))
+
+
+def _content_of(row: dict[str, Any]) -> Content:
+    return Content(_scaled(row["price"]), _scaled(row["quantity"]), SIDES.index(row["side"]), row["trade_id"])
+
+
+def _scaled(value: Decimal) -> int:
+    # Not by arithmetic, which Python rounds to 28 digits.
+    return parse_decimal(f"{value:f}")
+
+
+def _day_of(task: FileScanTask) -> int:
+    day = task.file.partition[0] if len(task.file.partition) else None
+    return day if isinstance(day, int) else 0
+
+
+def _rows_of(wanted: Collection[StoredKey]) -> BooleanExpression:
+    """Return a filter that keeps at least the wanted rows, and is cheap to evaluate whatever their number."""
+    return any_of(_filters(wanted))
+
+
+def _filters(wanted: Collection[StoredKey]) -> Iterator[BooleanExpression]:
+    by_number = [key for key in wanted if key.session]
+    by_id = [key for key in wanted if not key.session]
+    if by_number:
+        numbers = {key.number for key in by_number}
+        # PyIceberg does not prune files by a set of more than 200 values, but by bounds it does.
+        yield And(
+            *_names(by_number),
+            GreaterThanOrEqual("sequence", min(numbers)),  # type: ignore[call-arg,arg-type]
+            LessThanOrEqual("sequence", max(numbers)),  # type: ignore[call-arg,arg-type]
+            In("sequence", numbers),  # type: ignore[call-arg,arg-type]
+        )
+    if by_id:
+        yield And(*_names(by_id), In("trade_id", {key.number for key in by_id}))  # type: ignore[call-arg,arg-type]
+
+
+def _names(keys: Collection[StoredKey]) -> tuple[BooleanExpression, BooleanExpression]:
+    return (
+        In("exchange", {key.exchange for key in keys}),  # type: ignore[call-arg,arg-type]
+        In("symbol", {key.symbol for key in keys}),  # type: ignore[call-arg,arg-type]
+    )

@@ -1,0 +1,286 @@
+"""The tables as they are made, and the check that a table found is one of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from pyiceberg.exceptions import (
+    NamespaceAlreadyExistsError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.sorting import SortField, SortOrder
+from pyiceberg.transforms import DayTransform, IdentityTransform
+from pyiceberg.types import (
+    DecimalType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    NestedField,
+    StringType,
+    StructType,
+    TimestamptzType,
+)
+from sqlalchemy.exc import IntegrityError
+
+from k2.iceberg import snapshot_retention
+from k2.iceberg.catalog import TRANSIENT, open_catalog, refusals_named
+from k2.iceberg.snapshot_expiry import retention_in
+from k2.model.errors import SettingsError, TableError
+from k2.model.progress import Counts
+from k2.ops.retry import OnRetry, retried
+from k2.ops.settings import Settings
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+
+__all__ = ["MANIFESTS_MERGED", "WRITERS", "TableName", "connect", "open_table"]
+
+WRITERS: Final = "k2.writers"
+"""The table property that holds the number of writers the table was made for."""
+MANIFESTS_MERGED: Final = 20
+"""One commit in so many merges small manifests; the others only add theirs.
+
+Left to itself PyIceberg merges again and again into a manifest that is nearly full, in the end with each commit.
+"""
+_RACES_MAX: Final = 10
+
+
+class TableName(StrEnum):
+    """Which of the job's tables."""
+
+    TRADES = "trades"
+    SEQUENCE_EVENTS = "sequence_events"
+    COMMITS = "commits"
+
+
+def _schema(*columns: tuple[str, IcebergType, bool]) -> Schema:
+    """Number the columns from 1 on, as catalogs do when they make a table."""
+    fields = [
+        NestedField(number, name, field_type, required=required)
+        for number, (name, field_type, required) in enumerate(columns, start=1)
+    ]
+    return Schema(*fields)
+
+
+_DECIMAL: Final = DecimalType(38, 18)
+_TRADES: Final = _schema(
+    ("exchange", StringType(), True),
+    ("symbol", StringType(), True),
+    ("trade_id", StringType(), False),
+    ("sequence", LongType(), False),
+    ("session", IntegerType(), False),
+    ("price", _DECIMAL, True),
+    ("quantity", _DECIMAL, True),
+    ("side", StringType(), False),
+    ("timestamp", TimestamptzType(), True),
+    ("received", TimestamptzType(), False),
+    ("topic", StringType(), True),
+    ("partition", IntegerType(), True),
+    ("offset", LongType(), True),
+    ("index", IntegerType(), True),
+    ("kafka_timestamp", TimestamptzType(), False),
+)
+_SEQUENCE_EVENTS: Final = _schema(
+    ("exchange", StringType(), True),
+    ("symbol", StringType(), True),
+    ("session", IntegerType(), True),
+    ("event", StringType(), True),
+    ("first_sequence", LongType(), True),
+    ("last_sequence", LongType(), True),
+    ("missing", LongType(), True),
+    ("timestamp", TimestamptzType(), True),
+    ("topic", StringType(), True),
+    ("partition", IntegerType(), True),
+    ("offset", LongType(), True),
+    ("detected_at", TimestamptzType(), True),
+)
+
+_MOVE: Final = StructType(
+    *(
+        NestedField(number, name, field_type, required=True)
+        for number, (name, field_type) in enumerate(
+            (
+                ("topic", StringType()),
+                ("partition", IntegerType()),
+                ("offset", LongType()),
+                *((name, LongType()) for name in Counts.__struct_fields__),
+            ),
+            # Behind the columns and the list's element, as catalogs number them.
+            start=14,
+        )
+    )
+)
+_COMMITS: Final = _schema(
+    ("table_uuid", StringType(), True),
+    ("snapshot_id", LongType(), True),
+    ("parent_id", LongType(), False),
+    ("sequence_number", LongType(), True),
+    ("committed_at", TimestamptzType(), True),
+    ("writer", StringType(), False),
+    ("rows", LongType(), True),
+    ("files", LongType(), True),
+    ("bytes", LongType(), True),
+    ("partitions", ListType(13, _MOVE, element_required=True), True),
+    ("remark", StringType(), False),
+    ("previous_id", LongType(), False),
+)
+
+_PROPERTIES: Final = {
+    "format-version": "2",
+    "write.format.default": "parquet",
+    "write.parquet.compression-codec": "zstd",
+    # A commit reads and writes the list of all manifests; these keep it short, and each merge small.
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": str(MANIFESTS_MERGED),
+    "commit.manifest.target-size-bytes": str(128 * 1024),
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "50",
+    **snapshot_retention.PROPERTIES,
+}
+
+
+@dataclass(frozen=True)
+class _Design:
+    """What a table looks like when it is made."""
+
+    schema: Schema
+    spec: PartitionSpec
+    sort_order: SortOrder
+
+
+def _ascending(schema: Schema, *names: str) -> SortOrder:
+    fields = [SortField(schema.find_field(name).field_id, transform=IdentityTransform()) for name in names]
+    return SortOrder(*fields)
+
+
+def _first_column_partition(field_id: int, name: str = "exchange") -> PartitionField:
+    return PartitionField(1, field_id, IdentityTransform(), name)
+
+
+_DESIGNS: Final = {
+    TableName.TRADES: _Design(
+        schema=_TRADES,
+        spec=PartitionSpec(PartitionField(9, 1000, DayTransform(), "timestamp_day"), _first_column_partition(1001)),
+        sort_order=_ascending(_TRADES, "symbol", "timestamp"),
+    ),
+    # The ledger gets few rows, so a partition by day would make one tiny file a day and exchange to no
+    # reader's gain: reports read an exchange's whole history, since a gap stays open until it is filled.
+    TableName.SEQUENCE_EVENTS: _Design(
+        schema=_SEQUENCE_EVENTS,
+        spec=PartitionSpec(_first_column_partition(1000)),
+        sort_order=_ascending(_SEQUENCE_EVENTS, "symbol", "timestamp"),
+    ),
+    # Also of trades' tables that were dropped since: what they were remains on record.
+    TableName.COMMITS: _Design(
+        schema=_COMMITS,
+        spec=PartitionSpec(_first_column_partition(1000, "table_uuid")),
+        sort_order=_ascending(_COMMITS, "sequence_number"),
+    ),
+}
+
+
+def open_table(catalog: "Catalog", settings: Settings, which: TableName) -> Table:
+    """Open one of the job's tables; it and its namespace are made where absent, also by several at once.
+
+    Raises:
+        TableError: there is a table of that name with another shape, or a bad property.
+        SettingsError: `K2_WRITERS` is not what the table was made with.
+    """
+    identifier = (*settings.namespace.split("."), which.value)
+    table = _load_or_make(catalog, identifier, _DESIGNS[which], settings)
+    _check_shape(table, _DESIGNS[which])
+    retention_in(table.metadata)
+    if which is TableName.TRADES:
+        _check_writers(table, settings)
+    return table
+
+
+def connect(settings: Settings, which: TableName, on_retry: OnRetry | None = None) -> Table:
+    """Open the catalog and one of its tables, transient faults ridden out.
+
+    Raises:
+        SettingsError: the catalog does not allow it.
+        UnreachableError: the catalog does not answer, after retries.
+    """
+
+    def open_both() -> Table:
+        with refusals_named(settings.catalog):
+            return open_table(open_catalog(settings), settings, which)
+
+    return retried(f"opening table {settings.namespace}.{which}", open_both, also=TRANSIENT, on_retry=on_retry)
+
+
+def _load_or_make(catalog: "Catalog", identifier: tuple[str, ...], design: _Design, settings: Settings) -> Table:
+    for _ in range(_RACES_MAX):
+        try:
+            return catalog.load_table(identifier)
+        except (NoSuchTableError, NoSuchNamespaceError):
+            pass
+        try:
+            return _make(catalog, identifier, design, settings)
+        except (TableAlreadyExistsError, NamespaceAlreadyExistsError, IntegrityError):
+            # Another process made it in between, so it is there to be loaded.
+            continue
+    raise TableError(f"table {'.'.join(identifier)} keeps being dropped while the job makes it: look who drops it")
+
+
+def _make(catalog: "Catalog", identifier: tuple[str, ...], design: _Design, settings: Settings) -> Table:
+    catalog.create_namespace_if_not_exists(identifier[:-1])
+    return catalog.create_table(
+        identifier,
+        schema=design.schema,
+        partition_spec=design.spec,
+        sort_order=design.sort_order,
+        properties={**_PROPERTIES, **({WRITERS: str(settings.writers)} if identifier[-1] == TableName.TRADES else {})},
+    )
+
+
+def _check_shape(table: Table, design: _Design) -> None:
+    for what, found, wanted in _differences(table, design):
+        raise TableError(
+            f"table {'.'.join(table.name())} is not the job's: {what} is {found}, not {wanted}; "
+            f"set K2_NAMESPACE to another namespace, or rename that table"
+        )
+
+
+def _differences(table: Table, design: _Design) -> Iterator[tuple[str, str, str]]:
+    if table.metadata.format_version != 2:
+        yield "its format version", str(table.metadata.format_version), "2"
+    found = {field.name: field for field in table.schema().fields}
+    for field in design.schema.fields:
+        if (there := found.pop(field.name, None)) is None or _shape(there) != _shape(field):
+            yield f"column {field.name!r}", "absent" if there is None else _shape(there), _shape(field)
+    for name, field in found.items():
+        yield f"column {name!r}", _shape(field), "there"
+    yield from _unequal("the partitioning", table, table.spec().fields, design.spec.fields)
+    yield from _unequal("the sort order", table, table.sort_order().fields, design.sort_order.fields)
+
+
+def _shape(field: NestedField) -> str:
+    return f"{'required' if field.required else 'optional'} {field.field_type} with id {field.field_id}"
+
+
+def _unequal(what: str, table: Table, found: Any, wanted: Any) -> Iterator[tuple[str, str, str]]:
+    texts = [
+        ", ".join(f"{field.transform}({table.schema().find_column_name(field.source_id)})" for field in fields)
+        for fields in (found, wanted)
+    ]
+    if texts[0] != texts[1]:
+        yield what, texts[0] or "none", texts[1]
+
+
+def _check_writers(table: Table, settings: Settings) -> None:
+    made_with = table.metadata.properties.get(WRITERS)
+    if made_with != str(settings.writers):
+        raise SettingsError(
+            f"K2_WRITERS={settings.writers}, but table {'.'.join(table.name())} was made for "
+            f"{made_with or 'no'} writers; set K2_WRITERS={made_with or 'as before'}"
+            f"{'' if made_with else f' and the table property {WRITERS} to it'}"
+        )

@@ -1,0 +1,270 @@
+"""What travels: messages of one poll as columns, and the trades decoded from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from k2.model.decimals import as_words
+from k2.model.progress import TopicPartition
+from k2.model.state_source import NumberDoubt
+from k2.model.symbols import SYMBOLS
+from k2.model.trade import Trade
+
+__all__ = ["NULL_TIME", "MessageBatch", "TradeBatch", "TradeColumns", "TradeSlice"]
+
+NULL_TIME: Final = np.iinfo(np.int64).min
+"""Stands for an absent time in an int64 column of microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageBatch:
+    """The messages of one poll of one topic partition, n of them, in the order of their offsets.
+
+    `first_offset` to `next_offset` (exclusive) is the range that the batch covers; it may be wider than
+    the offsets in it, since compaction and transaction markers leave offsets without a message.
+    """
+
+    topic: str
+    partition: int
+    venue: str
+    first_offset: int
+    next_offset: int
+    offsets: NDArray[np.int64]
+    """int64[n]"""
+    kafka_timestamps: NDArray[np.int64]
+    """int64[n], microseconds since the epoch, UTC; `NULL_TIME` where the broker gave none."""
+    data: NDArray[np.uint8]
+    """uint8[bytes]: values and keys, one after the other."""
+    value_starts: NDArray[np.int64]
+    """int64[n], into `data`."""
+    value_sizes: NDArray[np.int32]
+    """int32[n], bytes; -1 for a null value (a tombstone)."""
+    key_starts: NDArray[np.int64]
+    """int64[n], into `data`."""
+    key_sizes: NDArray[np.int32]
+    """int32[n], bytes; -1 for a null key."""
+    is_first: bool = False
+    """Whether it is the first of its partition in this run: every key group is to hear of it."""
+
+    @classmethod
+    def first(cls, where: TopicPartition, venue: str, offset: int) -> "MessageBatch":
+        """Give the batch that a partition's run begins with: without a message, and for every key group."""
+        longs, ints = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
+        data = np.empty(0, dtype=np.uint8)
+        parts = longs, longs, data, longs, ints, longs, ints
+        return cls(where.topic, where.partition, venue, offset, offset, *parts, is_first=True)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def value(self, message: int) -> bytes | None:
+        """Give one message's value, byte for byte; None for a null."""
+        return _cut(self.data, self.value_starts[message], self.value_sizes[message])
+
+    def key(self, message: int) -> bytes | None:
+        """Give one message's key, byte for byte; None for a null."""
+        return _cut(self.data, self.key_starts[message], self.key_sizes[message])
+
+    def take(self, messages: NDArray[np.int32]) -> "MessageBatch":
+        """Give a batch of the chosen messages that holds no byte of the others."""
+        data, starts = _compact(
+            self.data,
+            np.concatenate([self.value_starts[messages], self.key_starts[messages]]),
+            np.concatenate([self.value_sizes[messages], self.key_sizes[messages]]),
+        )
+        return replace(
+            self,
+            offsets=self.offsets[messages],
+            kafka_timestamps=self.kafka_timestamps[messages],
+            data=data,
+            value_starts=starts[: len(messages)],
+            value_sizes=self.value_sizes[messages],
+            key_starts=starts[len(messages) :],
+            key_sizes=self.key_sizes[messages],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TradeColumns:
+    """n decoded trades, a column an array."""
+
+    symbols: NDArray[np.int32]
+    """int32[n], numbers given by `k2.model.symbols.SYMBOLS`: this process's own."""
+    sequences: NDArray[np.int64]
+    """int64[n]; meaningless where `has_sequence` is false."""
+    has_sequence: NDArray[np.bool_]
+    prices: NDArray[np.uint64]
+    """uint64[n, 2]: decimal(38, 18) as a two's complement integer of 128 bits, low word first."""
+    quantities: NDArray[np.uint64]
+    """uint64[n, 2], as `prices`."""
+    sides: NDArray[np.int8]
+    """int8[n], the taker's: 0 none, 1 buy, 2 sell."""
+    timestamps: NDArray[np.int64]
+    """int64[n], the venue's time, microseconds since the epoch, UTC."""
+    received: NDArray[np.int64]
+    """int64[n], the capture's time, likewise; `NULL_TIME` where none."""
+    text: NDArray[np.uint8]
+    """uint8[bytes]: where the ids lie; often the message batch's own data."""
+    id_starts: NDArray[np.int64]
+    """int64[n], into `text`."""
+    id_sizes: NDArray[np.int32]
+    """int32[n], bytes of UTF-8; -1 where the trade has no id."""
+    messages: NDArray[np.int32]
+    """int32[n]: which message of the batch the trade came in; never descends."""
+    indexes: NDArray[np.int32]
+    """int32[n]: the trade's place in its message."""
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def trade_id(self, row: int) -> str | None:
+        """Give one trade's id."""
+        id_bytes = _cut(self.text, self.id_starts[row], self.id_sizes[row])
+        return None if id_bytes is None else id_bytes.decode()
+
+    @classmethod
+    def from_trades(cls, trades: Sequence[Trade], messages: Sequence[int], indexes: Sequence[int]) -> "TradeColumns":
+        """Lay out trades as columns, each with its message's number and its place in that message."""
+        ids = [b"" if trade.trade_id is None else trade.trade_id.encode() for trade in trades]
+        sizes = [-1 if trade.trade_id is None else len(text) for trade, text in zip(trades, ids, strict=True)]
+        lengths = np.array([len(text) for text in ids], dtype=np.int64)
+        received = [NULL_TIME if trade.received is None else trade.received for trade in trades]
+        return cls(
+            symbols=np.array([SYMBOLS.intern(trade.exchange, trade.symbol) for trade in trades], dtype=np.int32),
+            sequences=np.array([trade.sequence or 0 for trade in trades], dtype=np.int64),
+            has_sequence=np.array([trade.sequence is not None for trade in trades], dtype=np.bool_),
+            prices=as_words([trade.price for trade in trades]),
+            quantities=as_words([trade.quantity for trade in trades]),
+            sides=np.array([trade.side for trade in trades], dtype=np.int8),
+            timestamps=np.array([trade.timestamp for trade in trades], dtype=np.int64),
+            received=np.array(received, dtype=np.int64),
+            text=np.frombuffer(bytearray().join(ids), dtype=np.uint8),
+            id_starts=np.cumsum(lengths) - lengths,
+            id_sizes=np.array(sizes, dtype=np.int32),
+            messages=np.array(messages, dtype=np.int32),
+            indexes=np.array(indexes, dtype=np.int32),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["TradeColumns"]) -> "TradeColumns":
+        """Give the rows of one or more parts after one another, their texts copied side by side."""
+        lengths = np.array([len(part.text) for part in parts], dtype=np.int64)
+        shifts = np.cumsum(lengths) - lengths
+        starts = [part.id_starts + shift for part, shift in zip(parts, shifts, strict=True)]
+        return cls(
+            symbols=np.concatenate([part.symbols for part in parts]),
+            sequences=np.concatenate([part.sequences for part in parts]),
+            has_sequence=np.concatenate([part.has_sequence for part in parts]),
+            prices=np.concatenate([part.prices for part in parts]),
+            quantities=np.concatenate([part.quantities for part in parts]),
+            sides=np.concatenate([part.sides for part in parts]),
+            timestamps=np.concatenate([part.timestamps for part in parts]),
+            received=np.concatenate([part.received for part in parts]),
+            text=np.concatenate([part.text for part in parts]),
+            id_starts=np.concatenate(starts),
+            id_sizes=np.concatenate([part.id_sizes for part in parts]),
+            messages=np.concatenate([part.messages for part in parts]),
+            indexes=np.concatenate([part.indexes for part in parts]),
+        )
+
+    def take(self, rows: NDArray[np.int32] | NDArray[np.int64] | NDArray[np.bool_]) -> "TradeColumns":
+        """Give the chosen rows; the text is shared, not copied."""
+        return TradeColumns(
+            symbols=self.symbols[rows],
+            sequences=self.sequences[rows],
+            has_sequence=self.has_sequence[rows],
+            prices=self.prices[rows],
+            quantities=self.quantities[rows],
+            sides=self.sides[rows],
+            timestamps=self.timestamps[rows],
+            received=self.received[rows],
+            text=self.text,
+            id_starts=self.id_starts[rows],
+            id_sizes=self.id_sizes[rows],
+            messages=self.messages[rows],
+            indexes=self.indexes[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TradeBatch:
+    """Decoded trades beside the messages that they came in."""
+
+    source: MessageBatch
+    columns: TradeColumns
+
+    def offset(self, row: int) -> int:
+        """Give the Kafka offset of a row's message."""
+        return int(self.source.offsets[self.columns.messages[row]])
+
+
+@dataclass(frozen=True, slots=True)
+class TradeSlice:
+    """The m rows of a batch that belong to one key group, and what the rules said of each.
+
+    Within a process it is a view: indices into the shared batch. Pickled (between processes), it carries
+    the chosen rows and messages alone, and names in place of symbol numbers.
+    """
+
+    batch: TradeBatch
+    group: int
+    rows: NDArray[np.int32]
+    """int32[m], ascending, into the batch's columns."""
+    verdicts: NDArray[np.uint8]
+    """uint8[m], of `k2.model.verdicts`."""
+    sessions: NDArray[np.int32]
+    """int32[m], the session of each trade; 0 where the trade has none."""
+    doubts: tuple[NumberDoubt, ...] = ()
+    """What the rows changed of their symbols' unsettled conflicts."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def compact(self) -> "TradeSlice":
+        """Give the same rows over a batch that holds nothing else."""
+        columns = self.batch.columns.take(self.rows)
+        messages, places = np.unique(columns.messages, return_inverse=True)
+        text, id_starts = _compact(columns.text, columns.id_starts, columns.id_sizes)
+        columns = replace(columns, text=text, id_starts=id_starts, messages=places.astype(np.int32))
+        batch = TradeBatch(self.batch.source.take(messages.astype(np.int32)), columns)
+        return replace(self, batch=batch, rows=np.arange(len(columns), dtype=np.int32))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by name, since a symbol's number means nothing to another process."""
+        small = self.compact()
+        numbers, codes = np.unique(small.batch.columns.symbols, return_inverse=True)
+        names = [SYMBOLS.name(int(number)) for number in numbers]
+        columns = replace(small.batch.columns, symbols=codes.astype(np.int32))
+        return _from_names, (small.batch.source, columns, names, self.group, self.verdicts, self.sessions, self.doubts)
+
+
+def _from_names(
+    source: MessageBatch,
+    columns: TradeColumns,
+    names: list[tuple[str, str]],
+    group: int,
+    verdicts: NDArray[np.uint8],
+    sessions: NDArray[np.int32],
+    doubts: tuple[NumberDoubt, ...],
+) -> TradeSlice:
+    numbers = np.array([SYMBOLS.intern(*name) for name in names], dtype=np.int32)
+    columns = replace(columns, symbols=numbers[columns.symbols])
+    rows = np.arange(len(columns), dtype=np.int32)
+    return TradeSlice(TradeBatch(source, columns), group, rows, verdicts, sessions, doubts)
+
+
+def _cut(data: NDArray[np.uint8], start: int, size: int) -> bytes | None:
+    return None if size < 0 else data[start : start + size].tobytes()
+
+
+def _compact(
+    data: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int32]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Copy chosen ranges of bytes side by side; give them and where each now starts."""
+    lengths = np.maximum(sizes, 0).astype(np.int64)
+    new_starts = np.cumsum(lengths) - lengths
+    places = np.repeat(starts - new_starts, lengths) + np.arange(lengths.sum())
+    return data[places], new_starts

@@ -1,0 +1,150 @@
+"""Decimals as decimal(38, 18) holds them: an integer of 128 bits, times 10**18, never through a float."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from k2.model.compiled import compiled
+
+__all__ = [
+    "PRECISION",
+    "SCALE",
+    "as_words",
+    "clipped",
+    "from_words",
+    "parse_decimal",
+    "read_decimal",
+    "scaled",
+    "spell_decimal",
+]
+
+PRECISION: Final = 38
+SCALE: Final = 18
+
+_GRAMMAR: Final = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
+_EXPONENT_DIGITS_MAX: Final = 9
+_SHOWN_CHARACTERS_MAX: Final = 60
+_LOW_WORD: Final = (1 << 64) - 1
+_SIGN_WORD: Final = 1 << 63
+
+
+def parse_decimal(text: str) -> int:
+    """Give a decimal's value times 10**18, exact.
+
+    The grammar is JSON's for numbers, leading zeros allowed: no NaN, no infinity, no leading plus, no blanks.
+
+    Raises:
+        ValueError: the text is no decimal, or decimal(38, 18) can't hold it exactly; it is never rounded.
+
+    >>> parse_decimal("-0.5e1") == -5 * 10**18
+    True
+    """
+    match = _GRAMMAR.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a decimal: {clipped(text)}")
+    minus, whole, fraction, exponent_sign, exponent_digits = match.groups(default="")
+    digits = (whole + fraction).rstrip("0")
+    zeros = len(whole) - len(digits)
+    digits = digits.lstrip("0")
+    if not digits:
+        return 0
+    exponent_digits = exponent_digits.lstrip("0")
+    if len(exponent_digits) <= _EXPONENT_DIGITS_MAX:
+        power = int(f"{exponent_sign}{exponent_digits or 0}") + zeros + SCALE
+        if power >= 0 and len(digits) + power <= PRECISION:
+            return int(minus + digits) * int(10**power)
+    raise ValueError(f"does not fit decimal({PRECISION}, {SCALE}): {clipped(text)}")
+
+
+def clipped(value: object) -> str:
+    """Show a value from a message in an error, quoted, and cut where it is long."""
+    text = str(value)
+    return repr(text if len(text) <= _SHOWN_CHARACTERS_MAX else text[:_SHOWN_CHARACTERS_MAX] + "...")
+
+
+def as_words(values: Sequence[int]) -> NDArray[np.uint64]:
+    """Give integers within 128 bits as uint64[n, 2], two's complement, low word first."""
+    words = [(value & _LOW_WORD, (value >> 64) & _LOW_WORD) for value in values]
+    return np.array(words, dtype=np.uint64).reshape(-1, 2)
+
+
+def from_words(low: int, high: int) -> int:
+    """Return the integer of 128 bits that `as_words` lays out as these two words.
+
+    >>> [from_words(*as_words([value])[0].tolist()) for value in (-1, 0, 10**37)] == [-1, 0, 10**37]
+    True
+    """
+    return low + ((high ^ _SIGN_WORD) - _SIGN_WORD) * (_LOW_WORD + 1)
+
+
+def spell_decimal(value: int) -> str:
+    """Return a decimal's shortest plain text; `value` is the decimal times 10**18.
+
+    >>> [spell_decimal(value) for value in (0, 10**20, -5 * 10**17, 1)]
+    ['0', '100', '-0.5', '0.000000000000000001']
+    """
+    whole, fraction = divmod(abs(value), 10**SCALE)
+    digits = f"{fraction:0{SCALE}}".rstrip("0")
+    return f"{'-' if value < 0 else ''}{whole}{'.' if digits else ''}{digits}"
+
+
+_DIGITS_MAX: Final = np.uint64(18)
+_POWERS: Final = 10 ** np.arange(SCALE + 1, dtype=np.uint64)
+_ZERO, _ONE, _NINE, _TEN, _HALF, _LOW_HALF = (np.uint64(number) for number in (0, 1, 9, 10, 32, 0xFFFFFFFF))
+_MINUS, _POINT = (int(character) for character in b"-.")
+_DIGIT_0: Final = np.uint64(0x30)
+
+
+@compiled
+def scaled(mantissa: np.uint64, power: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """Give mantissa * 10**power as (low, high) words; both factors are at most 10**18, so it always fits."""
+    factor = _POWERS[power]
+    left_low, left_high = mantissa & _LOW_HALF, mantissa >> _HALF
+    right_low, right_high = factor & _LOW_HALF, factor >> _HALF
+    low = left_low * right_low
+    middle = left_high * right_low + (low >> _HALF)
+    carry = left_low * right_high + (middle & _LOW_HALF)
+    high = left_high * right_high + (middle >> _HALF) + (carry >> _HALF)
+    return (carry << _HALF) | (low & _LOW_HALF), high
+
+
+@compiled
+def read_decimal(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, np.uint64, np.uint64]:
+    """Read a plain decimal of at most 18 digits: (whether it is one, low word, high word).
+
+    What it does not take (an exponent, more digits) `parse_decimal` may yet; what it takes, both give alike.
+    """
+    negative = start < end and data[start] == _MINUS
+    first = start + _ONE if negative else start
+    if end - first > _DIGITS_MAX + _ONE:
+        return False, _ZERO, _ZERO
+    mantissa, place = _digits(data, first, end, _ZERO)
+    digits, fraction = place - first, _ZERO
+    if digits > _ZERO and place < end and data[place] == _POINT:
+        mantissa, after = _digits(data, place + _ONE, end, mantissa)
+        fraction = after - place - _ONE
+        digits, place = digits + fraction, after if fraction > _ZERO else place
+    if place != end or digits == _ZERO or digits > _DIGITS_MAX:
+        return False, _ZERO, _ZERO
+    low, high = scaled(mantissa, np.uint64(SCALE) - fraction)
+    if negative and mantissa != _ZERO:
+        return True, _ZERO if low == _ZERO else ~low + _ONE, ~high + _ONE if low == _ZERO else ~high
+    return True, low, high
+
+
+@compiled
+def _digits(
+    data: NDArray[np.uint8], place: np.uint64, end: np.uint64, mantissa: np.uint64
+) -> tuple[np.uint64, np.uint64]:
+    """Read digits on to a mantissa: (mantissa, where they end)."""
+    while place < end:
+        # Flipped bits, not a difference: what is no digit comes out above nine without wrapping around.
+        digit = np.uint64(data[place]) ^ _DIGIT_0
+        if digit > _NINE:
+            break
+        mantissa = mantissa * _TEN + digit
+        place += _ONE
+    return mantissa, place

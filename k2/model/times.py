@@ -1,0 +1,191 @@
+"""Times as integers: microseconds since the epoch, UTC; other units are refused, never guessed."""
+
+import re
+from datetime import date
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from k2.model.compiled import compiled
+from k2.model.decimals import clipped
+
+__all__ = [
+    "MICROSECONDS_MAX",
+    "MICROSECONDS_MIN",
+    "TIME_AHEAD_TOLERANCE_US",
+    "checked_time",
+    "parse_time",
+    "read_time",
+]
+
+MICROSECONDS_MIN: Final = 10**14
+"""March 1973; a number below may be seconds or milliseconds."""
+MICROSECONDS_MAX: Final = 10**16
+"""The year 2286, exclusive; a number from here on may be nanoseconds."""
+TIME_AHEAD_TOLERANCE_US: Final = 5_000_000
+"""How far a venue time may be ahead of its message's Kafka timestamp, as clocks differ; beyond, it is in doubt."""
+
+_SECOND: Final = 1_000_000
+_DAY: Final = 86_400 * _SECOND
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_YEAR_1: Final = (1 - _EPOCH_DAY) * _DAY
+_YEAR_10000: Final = (date(9999, 12, 31).toordinal() + 1 - _EPOCH_DAY) * _DAY
+_UNITS: Final = (
+    (10**8, 10**11, "seconds"),
+    (10**11, MICROSECONDS_MIN, "milliseconds"),
+    (10**17, 10**19, "nanoseconds"),
+)
+_RFC_3339: Final = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
+    r"(?:([Zz])|([+-])([0-9]{2}):([0-9]{2}))?"
+)
+
+
+def checked_time(number: int) -> int:
+    """Give a time that is a whole number of microseconds, as it is.
+
+    Raises:
+        ValueError: the number lies outside 1973 to 2286, as the same time in another unit would.
+    """
+    if MICROSECONDS_MIN <= number < MICROSECONDS_MAX:
+        return number
+    for first, end, unit in _UNITS:
+        if first <= number < end:
+            raise ValueError(f"looks like {unit}, microseconds are wanted: {number}")
+    raise ValueError(f"not microseconds since the epoch between 1973 and 2286: {clipped(number)}")
+
+
+def parse_time(text: str) -> int:
+    """Give an RFC 3339 time as microseconds since the epoch, UTC.
+
+    Digits beyond the microsecond are cut off, towards the past, also before 1970. The form is that of
+    RFC 3339 section 5.6, with at most nanoseconds; leap seconds have no place on this time line.
+
+    Raises:
+        ValueError: the text is no such time.
+
+    >>> parse_time("2024-08-08T23:54:15.342999999Z"), parse_time("2024-08-09t01:54:15.342+02:00")
+    (1723161255342999, 1723161255342000)
+    """
+    match = _RFC_3339.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not an RFC 3339 time: {clipped(text)}")
+    fraction, zulu, sign = match.group(7) or "", match.group(8), match.group(9)
+    if not zulu and not sign:
+        raise ValueError(f"a time without a zone: {clipped(text)}")
+    if len(fraction) > 9:
+        raise ValueError(f"finer than nanoseconds: {clipped(text)}")
+    moment = _day(match, text) * _DAY + _time_of_day(match, text) + int(fraction[:6].ljust(6, "0"))
+    if sign:
+        moment -= int(f"{sign}1") * _offset(match, text)
+    if not _YEAR_1 <= moment < _YEAR_10000:
+        raise ValueError(f"outside the years 0001 to 9999 in UTC: {clipped(text)}")
+    return moment
+
+
+def _day(match: re.Match[str], text: str) -> int:
+    year, month, day = (int(part) for part in match.group(1, 2, 3))
+    try:
+        return date(year, month, day).toordinal() - _EPOCH_DAY
+    except ValueError:
+        raise ValueError(f"no such day: {clipped(text)}") from None
+
+
+def _time_of_day(match: re.Match[str], text: str) -> int:
+    hour, minute, second = (int(part) for part in match.group(4, 5, 6))
+    if second == 60:
+        raise ValueError(f"a leap second: {clipped(text)}")
+    if hour > 23 or minute > 59 or second > 59:
+        raise ValueError(f"no such time of day: {clipped(text)}")
+    return (hour * 3600 + minute * 60 + second) * _SECOND
+
+
+def _offset(match: re.Match[str], text: str) -> int:
+    hours, minutes = (int(part) for part in match.group(10, 11))
+    if hours > 23 or minutes > 59:
+        raise ValueError(f"no such offset from UTC: {clipped(text)}")
+    return (hours * 60 + minutes) * 60 * _SECOND
+
+
+_DATE_TIME_CHARACTERS: Final = 19
+_FRACTION_DIGITS_MAX: Final = 9
+_DASH, _COLON, _POINT, _LETTER_T, _LETTER_Z, _DIGIT_0 = (int(character) for character in b"-:.TZ0")
+_MONTH_DAYS: Final = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
+
+
+@compiled
+def _digits(data: NDArray[np.uint8], start: int, count: int) -> int:
+    """Read `count` digits; -1 where there is another character."""
+    value = 0
+    for place in range(start, start + count):
+        digit: Any = np.int64(data[place]) ^ _DIGIT_0
+        if digit > 9:
+            return -1
+        value = value * 10 + digit
+    return value
+
+
+@compiled
+def _days(year: int, month: int, day: int) -> int:
+    """Count the days from 1970-01-01, by Howard Hinnant's `days_from_civil`."""
+    shifted = year - 1 if month <= 2 else year
+    era = shifted // 400
+    year_of_era = shifted - era * 400
+    day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    return int(era * 146_097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719_468)
+
+
+@compiled
+def _is_day(year: int, month: int, day: int) -> bool:
+    if year < 1 or month < 1 or month > 12 or day < 1:
+        return False
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    return bool(day <= _MONTH_DAYS[month - 1] + (1 if leap and month == 2 else 0))
+
+
+@compiled
+def _has_marks(data: NDArray[np.uint8], start: int) -> bool:
+    return bool(
+        data[start + 4] == _DASH
+        and data[start + 7] == _DASH
+        and data[start + 10] == _LETTER_T
+        and data[start + 13] == _COLON
+        and data[start + 16] == _COLON
+    )
+
+
+@compiled
+def _microseconds(data: NDArray[np.uint8], start: int, end: int) -> int:
+    """Read `.`, one to nine digits: whole microseconds, -1 where it is something else; 0 for nothing."""
+    if start == end:
+        return 0
+    count = end - start - 1
+    if data[start] != _POINT or count < 1 or count > _FRACTION_DIGITS_MAX:
+        return -1
+    value = _digits(data, start + 1, count)
+    if value < 0:
+        return -1
+    for _ in range(count, 6):
+        value *= 10
+    for _ in range(6, count):
+        value //= 10
+    return value
+
+
+@compiled
+def read_time(data: NDArray[np.uint8], start: int, end: int) -> tuple[bool, int]:
+    """Read the plain form `YYYY-MM-DDTHH:MM:SS[.f]Z`: (whether it is one, microseconds since the epoch).
+
+    What it does not take (an offset, small letters) `parse_time` may yet; what it takes, both give alike.
+    """
+    fraction = start + _DATE_TIME_CHARACTERS
+    if end <= fraction or data[end - 1] != _LETTER_Z or not _has_marks(data, start):
+        return False, 0
+    year, month, day = _digits(data, start, 4), _digits(data, start + 5, 2), _digits(data, start + 8, 2)
+    hour, minute = _digits(data, start + 11, 2), _digits(data, start + 14, 2)
+    second, micros = _digits(data, start + 17, 2), _microseconds(data, fraction, end - 1)
+    if not _is_day(year, month, day) or not (0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59):
+        return False, 0
+    seconds = hour * 3600 + minute * 60 + second
+    return micros >= 0, _days(year, month, day) * _DAY + seconds * _SECOND + micros

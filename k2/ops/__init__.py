@@ -1,0 +1,1 @@
+"""What every package uses: settings, logs, metrics, health, retries, signals."""

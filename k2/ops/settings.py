@@ -1,0 +1,193 @@
+"""All settings, read once from the environment; each is documented in the README's table."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from k2.model.errors import SettingsError
+from k2.venues import VENUES
+from k2.venues.time_ahead import TIME_AHEAD_SECONDS_MAX
+
+__all__ = ["Settings", "TopicVenue", "checked_topic", "read_settings"]
+
+PREFIX: Final = "K2_"
+TEST_PREFIX: Final = "K2_TEST_"
+_TOPIC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_NAMESPACE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_SERVER: Final = re.compile(
+    r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?(\[[0-9a-f:.%]+\]|[^\s:/\[\]]+)(:(?P<port>\d{1,5}))?", re.IGNORECASE
+)
+_MEMORY: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
+
+
+class TopicVenue(NamedTuple):
+    """A topic to read, and the venue whose messages it bears."""
+
+    topic: str
+    venue: str
+
+
+def _topics(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    topics = [_topic(part.strip()) for part in text.split(",") if part.strip()]
+    if not topics:
+        raise ValueError("names no topic")
+    names = [topic.topic for topic in topics]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"names topic {twice[0]!r} twice")
+    return tuple(topics)
+
+
+def checked_topic(name: str) -> str:
+    """Give a topic's name where Kafka allows it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not _TOPIC_NAME.fullmatch(name) or name in {".", ".."}:
+        raise ValueError(f"{name!r} is no topic name (letters, digits, '.', '_', '-', at most 249)")
+    return name
+
+
+def _topic(part: str) -> TopicVenue:
+    topic, _, venue = (piece.strip() for piece in part.partition("="))
+    checked_topic(topic)
+    if (venue or "k2") not in VENUES:
+        raise ValueError(f"unknown venue {venue!r}; known are {', '.join(sorted(VENUES))}")
+    return TopicVenue(topic, venue or "k2")
+
+
+def _servers(text: str) -> str:
+    for server in text.split(","):
+        match = _SERVER.fullmatch(server.strip())
+        if match is None or int(match["port"] or 1) not in range(1, 65_536):
+            raise ValueError(f"{server.strip()!r} is no broker (host or host:port, comma separated)")
+    return text
+
+
+def _namespace(text: str) -> str:
+    if not _NAMESPACE_NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is no namespace (letters, digits, '_', '-', levels apart by '.')")
+    return text
+
+
+def _memory(text: str) -> str:
+    if not _MEMORY.fullmatch(text):
+        raise ValueError(f"{text!r} is no amount of memory (such as 4GB or 512MiB)")
+    return text
+
+
+def _keys(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    keys = tuple(key.strip() for key in text.split(",") if key.strip())
+    if not keys:
+        # Who sets it means to have one: no server is to be open because a secret was not filled in.
+        raise ValueError("holds no key; leave it unset for none")
+    return keys
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text.strip()
+
+
+Text = Annotated[str, AfterValidator(_not_blank)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """What the job and its commands are told from outside; frozen."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    bootstrap_servers: Annotated[Text, AfterValidator(_servers)] = "127.0.0.1:9092"
+    topics: Annotated[tuple[TopicVenue, ...], NoDecode, BeforeValidator(_topics)] = (TopicVenue("trades", "k2"),)
+    kafka_config: Path | None = None
+    catalog: Text = "k2"
+    namespace: Annotated[str, AfterValidator(_namespace)] = "market_data"
+    data_dir: Path = Path("data")
+    writers: Annotated[int, Field(ge=1, le=64)] = 1
+    dlq_dir: Path | None = None
+    dlq_file_bytes_max: Count = 104_857_600
+    dedup_window_seconds: Count = 86_400
+    time_ahead_seconds_max: Count = TIME_AHEAD_SECONDS_MAX
+    gap_large_min: Annotated[int, Field(ge=2)] = 11
+    run_to_end: bool = False
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9464
+    metrics_host: Text = "127.0.0.1"
+    stall_seconds_max: Count = 60
+    query_timeout_seconds: Annotated[float, Field(gt=0, le=1_000_000)] = 60
+    query_memory_limit: Annotated[str, AfterValidator(_memory)] = "4GB"
+    query_connections: Count = 5
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_keys)] = ()
+    api_body_bytes_max: Count = 10_485_760
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what `read_settings` hands in, so that a test's environment is the whole one."""
+        return (init_settings,)
+
+    @property
+    def query_memory_limit_bytes(self) -> int:
+        """The memory limit as a number: a kB has 1,000 bytes, a KiB 1,024."""
+        match = _MEMORY.fullmatch(self.query_memory_limit)
+        assert match is not None, "checked when it was read"
+        number, unit, binary = match.groups()
+        return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit.upper()) + 1))
+
+    @property
+    def dead_letter_folder(self) -> Path:
+        """Where dead letters go: `K2_DLQ_DIR`, else `dlq` in the data folder."""
+        return self.dlq_dir if self.dlq_dir is not None else self.data_dir / "dlq"
+
+
+def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read the settings from the environment; `overrides` win over it.
+
+    Raises:
+        SettingsError: a variable is unknown or its value is bad; one sentence that names it.
+    """
+    environment = os.environ if environment is None else environment
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and name not in known:
+            raise SettingsError(f"{name} is not a setting of this job{_meant(name, known)}")
+    values = {
+        name: environment[PREFIX + name.upper()]
+        for name in Settings.model_fields
+        if environment.get(PREFIX + name.upper())
+    }
+    try:
+        return Settings(**{**values, **overrides})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0])
+        what = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{PREFIX}{field.upper()}={_shown(field, first['input'])}: {what}") from None
+
+
+def _shown(field: str, value: object) -> str:
+    return "..." if field == "api_keys" else repr(value)
+
+
+def _meant(name: str, known: set[str]) -> str:
+    import difflib  # noqa: PLC0415  only an error needs it
+
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; {close[0]} is" if close else ""

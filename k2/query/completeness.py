@@ -1,0 +1,363 @@
+"""Completeness: of each symbol and day, how many trades there should be, how many are there, how many are missing.
+
+A day also says how far its numbering can be trusted: `conflicts` are its dead letters with reason `conflict`, by their
+venue time, and `sessions` its events `session_started` in the ledger. A conflict, or a second session on one day,
+leaves the numbering in doubt: trades may be set aside, or stored twice, though no number is missing.
+
+A venue that numbers its trades says by that which there were: every number from a session's lowest stored to its
+highest. All of it is counted from the rows of the table alone, so the ledger can be held against it.
+
+Rows fall on a day by their venue time. A missing number has none, so it gets one: the numbers missing between two that
+are stored are taken as spread evenly over the time between those two (the k-th of m at k/(m+1) of the way, in whole
+microseconds). So each missing number falls on one day, an outage over midnight falls on both days, one of a week on all
+of its days, and stored + missing = expected holds in each row and in all.
+
+Numbers that a venue gave to what is no market trade are neither expected nor missing; the table keeps them beside its
+progress. Numbers before the first stored one of a session, and after the last, are not known of. Rows without a number,
+or of a venue whose numbers have holes by nature (session 0), are stored and expected alike.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Final, NamedTuple
+
+import pyarrow as pa
+from pydantic import Field
+from pyiceberg.table import Table
+
+from k2.model.state_source import SeenSession
+from k2.ops.settings import Settings
+from k2.query.audit import moment_of
+from k2.query.conflicts import CONFLICTS, conflicts_by_span
+from k2.query.engine import Engine
+from k2.query.offset_bounds import BELOW_FLOORS, show_floors, table_of
+from k2.query.parameters import LIMIT_MAX, Name
+from k2.query.parameters import Asked as TradesAsked
+from k2.query.pool import Engines, begun_anew, open_engine
+from k2.query.tables import check_columns, existing_table, looked_up
+from k2.query.where_clauses import equal
+from k2.sequencing.non_market import joined, off_book_in
+
+__all__ = ["Asked", "Day", "Hour", "by_day", "by_hour", "is_stored"]
+
+HOUR_US: Final = 3_600_000_000
+DAY_US: Final = 24 * HOUR_US
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_1: Final = datetime(1, 1, 1, tzinfo=UTC)
+_COLUMNS: Final = ("exchange", "symbol", "session", "sequence", "timestamp", "topic", "partition", "offset")
+
+
+class Asked(TradesAsked):
+    """Which trades, and of which symbols. `as_of` counts the job's commits; rows of other writers are left out."""
+
+    containing: Name | None = None
+    """Part of an exchange's and symbol's names, with a space between them; small letters and capitals are alike."""
+    worst: Annotated[int, Field(ge=1, le=LIMIT_MAX)] | None = None
+    """So many symbols at the most: those that lack the most numbers, then those with the most trades."""
+    in_doubt: bool = False
+    """Only symbols whose numbering is in doubt, each with all of its days or hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One symbol on one day (UTC)."""
+
+    exchange: str
+    symbol: str
+    day: date
+    expected: int
+    """stored + missing."""
+    stored: int
+    missing: int
+    percent: float | None
+    """Of what is expected; cut off, so that 100 is said of nothing less. None if nothing is expected."""
+    conflicts: int
+    """Dead letters with reason `conflict` whose venue time is on this day."""
+    sessions: int
+    """Sessions of the ledger that started on this day, the symbol's first included."""
+    numbering_in_doubt: bool
+    """A conflict, or more than one session started on this day."""
+    symbol_in_doubt: bool
+    """A day of the symbol is in doubt, or in all the days asked for more sessions started than days have trades.
+    A single session is never in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """One symbol in one hour (UTC)."""
+
+    exchange: str
+    symbol: str
+    hour: datetime
+    """Its begin."""
+    expected: int
+    stored: int
+    missing: int
+
+
+@begun_anew
+def by_day(settings: Settings, asked: Asked | None = None, *, pool: Engines | None = None) -> list[Day]:
+    """Return completeness by exchange, symbol and day; a day without numbers, conflicts and sessions has no row.
+
+    Raises:
+        NoTableError: there is no table `trades` where the settings say.
+        NoSnapshotError: it never had the snapshot that `as_of` names.
+        TableError: it is not the job's.
+    """
+    return [_day(row) for row in _spans(settings, asked or Asked(), DAY_US, pool)]
+
+
+def _day(row: dict[str, Any]) -> Day:
+    stored, missing = row["stored"], row["missing"]
+    return Day(
+        row["exchange"],
+        row["symbol"],
+        (_YEAR_1 + timedelta(days=row["span"])).date(),
+        stored + missing,
+        stored,
+        missing,
+        _percent(stored, stored + missing),
+        row["conflicts"],
+        row["sessions"],
+        numbering_in_doubt=row["conflicts"] > 0 or row["sessions"] > 1,
+        symbol_in_doubt=row["symbol_in_doubt"],
+    )
+
+
+@begun_anew
+def by_hour(settings: Settings, asked: Asked, *, pool: Engines | None = None) -> list[Hour]:
+    """Give the same by exchange, symbol and hour.
+
+    Raises:
+        NoTableError: there is no table `trades` where the settings say.
+        NoSnapshotError: it never had the snapshot that `as_of` names.
+        TableError: it is not the job's.
+    """
+    return [
+        Hour(
+            row["exchange"],
+            row["symbol"],
+            _YEAR_1 + timedelta(hours=row["span"]),
+            row["stored"] + row["missing"],
+            row["stored"],
+            row["missing"],
+        )
+        for row in _spans(settings, asked, HOUR_US, pool)
+        if row["stored"] or row["missing"]
+    ]
+
+
+@begun_anew
+def is_stored(settings: Settings, exchange: str | None = None, symbol: str | None = None) -> bool:
+    """Tell whether there is any trade of an exchange or symbol in the table."""
+    table = existing_table(settings, "trades")
+    check_columns(table, _COLUMNS)
+    with open_engine(settings) as engine:
+        engine.show("trades", table, where=equal(exchange=exchange, symbol=symbol))
+        return bool(engine.query(_ANY, {"exchange": exchange, "symbol": symbol, "containing": None}))
+
+
+def _percent(stored: int, expected: int) -> float | None:
+    return 1_000_000 * stored // expected / 10_000 if expected else None
+
+
+class _Sources(NamedTuple):
+    """The queries that give the trades asked for, and the sessions started."""
+
+    seen: str
+    started: str
+
+
+def _spans(settings: Settings, asked: Asked, span_us: int, pool: Engines | None) -> Iterator[dict[str, Any]]:
+    with _shown(settings, asked, span_us, pool) as (engine, sources):
+        yield from _counted(engine, sources, asked, span_us)
+
+
+def _counted(engine: Engine, sources: _Sources, asked: Asked, span_us: int) -> Iterator[dict[str, Any]]:
+    parameters = {
+        "exchange": asked.exchange,
+        "symbol": asked.symbol,
+        "start": _since_year_1(asked.start),
+        "end": _since_year_1(asked.end),
+        "span": span_us,
+        "containing": asked.containing,
+        "worst": asked.worst,
+        "in_doubt": asked.in_doubt,
+    }
+    seen = f"{sources.seen} {_OF_CANDIDATES}" if asked.in_doubt else sources.seen
+    for row in engine.query(f"WITH started AS ({sources.started}), {_MARKS}, seen AS ({seen}) {_SPANS}", parameters):
+        # 64 bits may not hold what is missing, so DuckDB gives decimals.
+        yield {**row, **{name: int(row[name]) for name in ("missing", "stored", "conflicts", "sessions")}}
+
+
+def _since_year_1(time: datetime | None) -> int | None:
+    return None if time is None else (time - _YEAR_1) // timedelta(microseconds=1)
+
+
+@contextmanager
+def _shown(settings: Settings, asked: Asked, span_us: int, pool: Engines | None) -> Iterator[tuple[Engine, _Sources]]:
+    """Give an engine that shows what is asked for, and the queries of it."""
+    table = existing_table(settings, "trades", pool)
+    check_columns(table, _COLUMNS)
+    then = None if asked.as_of is None else moment_of(settings, table, asked.as_of, pool=pool).progress
+    is_marked = span_us == DAY_US or asked.in_doubt
+    ledger = looked_up(settings, "sequence_events", pool) if is_marked else None
+    found = CONFLICTS.empty_table()
+    if is_marked:
+        found = conflicts_by_span(settings, table, asked, timedelta(microseconds=span_us), then)
+    with open_engine(settings, pool) as engine:
+        engine.show("trades", table, where=equal(exchange=asked.exchange, symbol=asked.symbol))
+        _show_off_book(engine, off_book_in(table.metadata.properties))
+        _show_marks(engine, ledger, found, asked)
+        if then is not None:
+            show_floors(engine, table, then)
+        yield engine, _SOURCES if then is None else _SOURCES_THEN
+
+
+def _show_marks(engine: Engine, ledger: Table | None, found: pa.Table, asked: Asked) -> None:
+    """Show the conflicts, and the ledger; one that does not exist has no events."""
+    engine.show_arrow("conflicts", found)
+    if ledger is None:
+        engine.show_arrow("sequence_events", _EVENTS.empty_table())
+        return
+    check_columns(ledger, _EVENTS.names)
+    engine.show("sequence_events", ledger, where=equal(exchange=asked.exchange, symbol=asked.symbol))
+
+
+def _show_off_book(engine: Engine, seen: Iterable[SeenSession]) -> None:
+    """Show the ranges of numbers that no market trade bears."""
+    rows = [(*one.key, first, last) for one in joined(seen) for first, last in one.ranges]
+    engine.show_arrow("off_book", table_of(_OFF_BOOK, rows))
+
+
+_OFF_BOOK_FIELDS: "Final[list[pa.Field[Any]]]" = [
+    pa.field("exchange", pa.string()),
+    pa.field("symbol", pa.string()),
+    pa.field("session", pa.int32()),
+    pa.field("first", pa.int64()),
+    pa.field("last", pa.int64()),
+]
+_OFF_BOOK: Final = pa.schema(_OFF_BOOK_FIELDS)
+
+_EVENT_FIELDS: "Final[list[pa.Field[Any]]]" = [
+    pa.field("exchange", pa.string()),
+    pa.field("symbol", pa.string()),
+    pa.field("session", pa.int32()),
+    pa.field("event", pa.string()),
+    pa.field("timestamp", pa.timestamp("us", tz="UTC")),
+    pa.field("topic", pa.string()),
+    pa.field("partition", pa.int32()),
+    pa.field("offset", pa.int64()),
+]
+_EVENTS: Final = pa.schema(_EVENT_FIELDS)
+
+# Times count from the year 1, so that division of none of them goes towards the epoch.
+_NAMED: Final = """
+    exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
+    AND contains(lower(exchange || ' ' || symbol), lower(coalesce($containing, '')))
+"""
+_SINCE_YEAR_1: Final = 'epoch_us("timestamp") + 62135596800000000'
+_SEEN: Final = f"SELECT exchange, symbol, session, sequence, {_SINCE_YEAR_1} AS seen_at FROM trades"
+_STARTED: Final = f"SELECT exchange, symbol, session, min({_SINCE_YEAR_1}) AS seen_at FROM sequence_events"
+# An event that the ledger has twice is one session.
+_EACH_SESSION: Final = f"event = 'session_started' AND {_NAMED} GROUP BY exchange, symbol, session"
+_SOURCES: Final = _Sources(f"{_SEEN} WHERE {_NAMED}", f"{_STARTED} WHERE {_EACH_SESSION}")
+_SOURCES_THEN: Final = _Sources(
+    f"{_SEEN} {BELOW_FLOORS} AND {_NAMED}", f"{_STARTED} {BELOW_FLOORS} AND {_EACH_SESSION}"
+)
+_ANY: Final = f"{_SOURCES.seen} LIMIT 1"
+_MARKS: Final = f"""
+    marks AS (
+        SELECT exchange, symbol, span, conflicts, 0 AS sessions FROM conflicts WHERE {_NAMED}
+        UNION ALL
+        SELECT exchange, symbol, seen_at // $span AS span, 0, count(*) FROM started
+        WHERE seen_at >= coalesce($start, seen_at) AND seen_at < coalesce($end, seen_at + 1)
+        GROUP BY ALL
+    )
+"""
+# No other symbol can be in doubt, and the trades of most need not be sorted then.
+_OF_CANDIDATES: Final = """
+    AND (exchange, symbol) IN (
+        SELECT (exchange, symbol) FROM marks
+        GROUP BY exchange, symbol HAVING sum(conflicts) > 0 OR sum(sessions) > 1
+    )
+"""
+
+
+def _before(edge: str) -> str:
+    """Word how many of a hole's numbers lie before a time: those k with low + (high - low) * k / (m + 1) < edge."""
+    return f"""
+        CASE WHEN {edge} <= low THEN 0
+             WHEN {edge} > high THEN missing
+             ELSE (({edge} - low)::HUGEINT * (missing + 1) + (high - low) - 1) // (high - low) - 1 END
+    """
+
+
+# A number that is there twice is one.
+_SPANS: Final = f"""
+    , numbered AS (
+        SELECT *, sequence::HUGEINT - lag(sequence) OVER numbers AS step, lag(seen_at) OVER numbers AS seen_before
+        FROM seen WHERE session > 0
+        WINDOW numbers AS (PARTITION BY exchange, symbol, session ORDER BY sequence, seen_at)
+    ), rows_there AS (
+        SELECT exchange, symbol, seen_at FROM numbered WHERE step IS DISTINCT FROM 0
+        UNION ALL
+        SELECT exchange, symbol, seen_at FROM seen WHERE coalesce(session, 0) <= 0
+    ), stored AS (
+        SELECT exchange, symbol, seen_at // $span AS span, count(*) AS stored, 0::HUGEINT AS missing
+        FROM rows_there WHERE seen_at >= coalesce($start, seen_at) AND seen_at < coalesce($end, seen_at + 1)
+        GROUP BY ALL
+    ), between AS (
+        SELECT exchange, symbol, session, sequence::HUGEINT - step + 1 AS first, sequence::HUGEINT - 1 AS last,
+               least(seen_at, seen_before) AS low, greatest(seen_at, seen_before) AS high
+        FROM numbered WHERE step > 1
+    ), holes AS (
+        SELECT exchange, symbol, low, high, last - first + 1 - coalesce((
+                   SELECT sum(least(off_book.last, between.last) - greatest(off_book.first, between.first) + 1)
+                   FROM off_book
+                   WHERE off_book.exchange = between.exchange AND off_book.symbol = between.symbol
+                     AND off_book.session = between.session
+                     AND off_book.first <= between.last AND off_book.last >= between.first
+               ), 0) AS missing
+        FROM between
+    ), parts AS (
+        SELECT exchange, symbol, missing, low, high,
+               unnest(range(greatest(low, coalesce($start, low)) // $span,
+                            least(high, coalesce($end - 1, high)) // $span + 1)) AS span
+        FROM holes WHERE missing > 0
+    ), bounds AS (
+        SELECT *, greatest(span * $span, coalesce($start, 0)) AS first,
+               least((span + 1) * $span, coalesce($end, (span + 1) * $span)) AS until
+        FROM parts
+    ), missing AS (
+        SELECT exchange, symbol, span, 0 AS stored,
+               ({_before("until")}) - ({_before("first")}) AS missing
+        FROM bounds
+    ), spans AS (
+        SELECT exchange, symbol, span, sum(stored) AS stored, sum(missing) AS missing,
+               sum(conflicts) AS conflicts, sum(sessions) AS sessions
+        FROM (
+            SELECT *, 0 AS conflicts, 0 AS sessions FROM stored
+            UNION ALL
+            SELECT *, 0, 0 FROM missing WHERE missing > 0
+            UNION ALL
+            SELECT exchange, symbol, span, 0, 0, conflicts, sessions FROM marks
+        ) GROUP BY exchange, symbol, span
+    ), days AS (
+        SELECT exchange, symbol, sum(stored) AS stored, sum(missing) AS missing,
+               sum(conflicts) AS conflicts, sum(sessions) AS sessions
+        FROM spans GROUP BY exchange, symbol, span * $span // {DAY_US}
+    ), symbols AS (
+        SELECT exchange, symbol, sum(stored) AS stored, sum(missing) AS missing,
+               bool_or(conflicts > 0 OR sessions > 1)
+               OR sum(sessions) > greatest(1, count(*) FILTER (stored > 0)) AS symbol_in_doubt
+        FROM days GROUP BY exchange, symbol
+    ), chosen AS (
+        SELECT exchange, symbol, symbol_in_doubt FROM symbols WHERE symbol_in_doubt OR NOT $in_doubt
+        ORDER BY missing DESC, stored DESC, exchange, symbol
+        LIMIT coalesce($worst, 9223372036854775807)
+    )
+    SELECT * FROM spans JOIN chosen USING (exchange, symbol) ORDER BY exchange, symbol, span
+"""

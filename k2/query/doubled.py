@@ -1,0 +1,124 @@
+"""Trades that are stored twice: one number and content of a symbol in more than one session.
+
+An earlier version's rule could take a trade that was read again for one of a new session. Such rows are found here by
+what they hold; nothing is deleted.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from k2.ops.settings import Settings
+from k2.query.engine import Rows
+from k2.query.pool import Engines, Pool
+from k2.query.tables import check_columns, existing_table
+
+__all__ = ["doubled"]
+
+_COLUMNS: Final = (
+    "exchange",
+    "symbol",
+    "trade_id",
+    "sequence",
+    "session",
+    "price",
+    "quantity",
+    "side",
+    "timestamp",
+    "topic",
+    "partition",
+    "offset",
+    "index",
+)
+
+
+@contextmanager
+def doubled(settings: Settings, *, pool: Engines | None = None) -> Iterator[Rows]:
+    """Return a row for each number that is stored with one content in several sessions, sorted, within a block.
+
+    Content is price, quantity, side and trade id. `copies` holds each such row's session, timestamp, topic, partition,
+    offset and index, sorted by session.
+
+    Raises:
+        NoTableError: there is no table `trades` where the settings say.
+        TableError: it is not the job's.
+        QueryTimeoutError, QueryMemoryError, QueryBusyError: a limit of the settings was met.
+    """
+    if pool is None:
+        with Pool(settings, connections=1) as own, doubled(settings, pool=own) as rows:
+            yield rows
+        return
+    table = existing_table(settings, "trades", pool)
+    check_columns(table, _COLUMNS)
+    with pool.engine() as engine:
+        engine.show("trades", table)
+        with engine.rows(_COPIES) as copies:
+            schema = _schema(copies)
+            yield Rows(schema, _grouped(copies, schema))
+
+
+def _schema(copies: Rows) -> pa.Schema:
+    fields: list[pa.Field[Any]] = [copies.schema.field(name) for name in _NUMBER]
+    copy = pa.struct([copies.schema.field(name) for name in _COPY])
+    return pa.schema([*fields, pa.field("copies", pa.list_(copy))])
+
+
+def _grouped(copies: Rows, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Return a row for each group of sorted copies; a group may go on in the next batch."""
+    held = copies.schema.empty_table()
+    for batch in chain(copies.batches, [None]):
+        if batch is not None:
+            held = pa.concat_tables([held, pa.Table.from_batches([batch])])
+        starts = _starts(held)
+        whole = held.num_rows if batch is None else int(starts[-1]) if len(starts) else 0
+        if whole > 0:
+            yield from _rows(held.slice(0, whole), starts[starts < whole], schema)
+        held = held.slice(whole)
+
+
+def _starts(copies: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the index of each row whose number or content is not that of the row before."""
+    content, sequence = (copies[name].to_numpy() for name in ("content", "sequence"))
+    is_start = np.ones(copies.num_rows, dtype=np.bool_)
+    is_start[1:] = (content[1:] != content[:-1]) | (sequence[1:] != sequence[:-1])
+    return np.flatnonzero(is_start)
+
+
+def _rows(copies: pa.Table, starts: npt.NDArray[np.int64], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Return the groups that begin at `starts` and have more than one session; each is sorted by session."""
+    bounds = np.append(starts, copies.num_rows)
+    session = copies["session"].to_numpy()
+    several = pa.array(session[starts] != session[bounds[1:] - 1])
+    fields: list[pa.Field[Any]] = [copies.schema.field(name) for name in _COPY]
+    rows = pa.StructArray.from_arrays([copies[name].combine_chunks() for name in _COPY], fields=fields)
+    lists = pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), rows)
+    numbers = copies.select(_NUMBER).take(starts).append_column(schema.field("copies"), lists)
+    yield from numbers.filter(several).to_batches()
+
+
+_NUMBER: Final = ("exchange", "symbol", "sequence", "price", "quantity", "side", "trade_id")
+_COPY: Final = ("session", "timestamp", "topic", "partition", "offset", "index")
+# Most symbols have one session, and are left out by a small aggregate. Of the others a hash of 64 bits stands for
+# number and content, so that the large aggregate holds no texts. The copies are only sorted here, which spills to disk;
+# a list of them in an aggregate does not. Different numbers that share a hash by chance are told apart after that.
+_COPIES: Final = """
+    WITH numbered AS (
+        SELECT *, hash(exchange, symbol, sequence, price, quantity, side, trade_id) AS content
+        FROM trades WHERE sequence IS NOT NULL AND session > 0
+    ), restarted AS (
+        SELECT exchange, symbol FROM trades WHERE session > 0
+        GROUP BY exchange, symbol HAVING min(session) <> max(session)
+    ), several AS (
+        SELECT content FROM numbered SEMI JOIN restarted USING (exchange, symbol)
+        GROUP BY content HAVING min(session) <> max(session)
+    )
+    SELECT exchange, symbol, sequence, price, quantity, side, trade_id, content,
+           session, "timestamp", topic, partition, "offset", "index"
+    FROM numbered SEMI JOIN several USING (content)
+    ORDER BY exchange, symbol, sequence, content, session, topic, partition, "offset", "index"
+"""

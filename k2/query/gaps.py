@@ -1,0 +1,229 @@
+"""Gaps in the numbering: those open now or at an earlier time, and those that were filled."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+from pyiceberg.table import Table
+
+from k2.model.progress import Progress
+from k2.model.state_source import Ranges, SessionKey
+from k2.ops.settings import Settings
+from k2.query.audit import moment_of
+from k2.query.engine import Engine
+from k2.query.offset_bounds import BELOW_FLOORS, show_floors
+from k2.query.parameters import AsOf
+from k2.query.pool import Engines, begun_anew, open_engine
+from k2.query.tables import check_columns, existing_table
+from k2.query.where_clauses import equal
+from k2.sequencing.gap_pieces import Piece, Told, pieces, still_open
+
+__all__ = ["Gap", "Which", "gaps", "is_known", "missing_ranges"]
+
+_ALL_EVENTS: Final = "SELECT * FROM sequence_events"
+_EVENTS_THEN: Final = f"{_ALL_EVENTS} {BELOW_FLOORS}"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Which(StrEnum):
+    """Which gaps are asked for."""
+
+    OPEN = "open"
+    FILLED = "filled"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Numbers that are missing, or were: `first_sequence` to `last_sequence` inclusive.
+
+    Times are the job's own, of the commit that told of it to the ledger (`detected_at`).
+    """
+
+    exchange: str
+    symbol: str
+    session: int
+    first_sequence: int
+    last_sequence: int
+    missing: int
+    """How many numbers it holds."""
+    opened_at: datetime
+    filled_at: datetime | None
+    """None of one that is open."""
+    open_seconds: float
+    """Until it was filled, or else until the time that was asked for."""
+
+
+@begun_anew
+def gaps(
+    settings: Settings,
+    exchange: str | None = None,
+    symbol: str | None = None,
+    as_of: AsOf | None = None,
+    which: Which = Which.OPEN,
+    *,
+    pool: Engines | None = None,
+) -> list[Gap]:
+    """Give gaps as the ledger tells them: what was opened, less what was filled, or what of it was filled.
+
+    Of the open ones a row is a whole range that is missing; of the filled ones, the neighbours that were opened at
+    one time and filled at one. A gap that is filled in the middle is two open ones and a filled one.
+    `as_of` (with its zone) asks what the ledger told then: the same as from the events detected by then alone. Of a
+    time to come it asks what is told now. The id of a commit to `trades` asks what is told by the messages that are in
+    with it, so that it agrees with the trades of that snapshot; the id of one to the ledger asks for the ledger then.
+
+    Raises:
+        NoTableError: there is no ledger where the settings say.
+        NoSnapshotError: neither table ever had the snapshot that `as_of` names.
+        TableError: it is not the job's.
+    """
+    now = datetime.now(UTC)
+    with _ledger(settings, exchange, symbol, as_of, pool) as (engine, then):
+        until = min(then.time or now, now)
+        asked = {"exchange": exchange, "symbol": symbol, "as_of": then.detected, "with_filled": which is not Which.OPEN}
+        told = _told(engine, asked, then.events)
+        return [_gap(key, piece, until) for key, cut in told for piece in _chosen(cut, which)]
+
+
+def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
+    """Give what is missing of each session, by the events that an engine shows as `sequence_events`."""
+    everything = {"exchange": None, "symbol": None, "as_of": None, "with_filled": False}
+    ranges = (
+        (key, tuple((piece.first, piece.last) for piece in still_open(cut))) for key, cut in _told(engine, everything)
+    )
+    return {key: found for key, found in ranges if found}
+
+
+@begun_anew
+def is_known(
+    settings: Settings, exchange: str | None = None, symbol: str | None = None, as_of: AsOf | None = None
+) -> bool:
+    """Tell whether the ledger had a numbering of an exchange or symbol: without one, nothing can be missing."""
+    with _ledger(settings, exchange, symbol, as_of) as (engine, then):
+        asked = {"exchange": exchange, "symbol": symbol, "as_of": then.detected}
+        return bool(engine.query(f"WITH events AS ({then.events}) {_KNOWN}", asked))
+
+
+def _chosen(cut: list[Piece], which: Which) -> list[Piece]:
+    filled = [piece for piece in cut if piece.filled_at is not None and which is not Which.OPEN]
+    opened = [] if which is Which.FILLED else still_open(cut)
+    return sorted([*filled, *opened])
+
+
+def _told(
+    engine: Engine, asked: Mapping[str, object], events: str = _ALL_EVENTS
+) -> Iterator[tuple[SessionKey, list[Piece]]]:
+    rows = engine.query(f"WITH events AS ({events}) {_TOLD}", asked)
+    for key, found in groupby(rows, key=lambda row: SessionKey(row["exchange"], row["symbol"], row["session"])):
+        ranges = [*found]
+        yield key, [*pieces(_ranges(ranges, "gap_opened"), _ranges(ranges, "gap_filled"))]
+
+
+def _ranges(events: list[dict[str, Any]], kind: str) -> Iterator[Told]:
+    return (Told(row["first"], row["last"], row["told_at"]) for row in events if row["event"] == kind)
+
+
+def _gap(key: SessionKey, piece: Piece, until: datetime) -> Gap:
+    opened_at = _time(piece.opened_at)
+    filled_at = None if piece.filled_at is None else _time(piece.filled_at)
+    # Two hosts' clocks may differ, and nothing closes before it opens.
+    seconds = max(0.0, ((filled_at or until) - opened_at).total_seconds())
+    return Gap(*key, piece.first, piece.last, piece.last - piece.first + 1, opened_at, filled_at, seconds)
+
+
+def _time(microseconds: int) -> datetime:
+    return _EPOCH + microseconds * _MICROSECOND
+
+
+class _Then(NamedTuple):
+    """How the ledger is cut where an earlier one is asked for."""
+
+    time: datetime | None
+    detected: datetime | None = None
+    """Events detected by then."""
+    snapshot_id: int | None = None
+    """Of the ledger itself."""
+    events: str = _ALL_EVENTS
+    trades: Table | None = None
+    progress: Progress = Progress()
+    """Events of messages below it."""
+
+
+@contextmanager
+def _ledger(
+    settings: Settings, exchange: str | None, symbol: str | None, as_of: AsOf | None, pool: Engines | None = None
+) -> Iterator[tuple[Engine, _Then]]:
+    """Give an engine that shows, as `sequence_events`, at least what the ledger has of an exchange and symbol."""
+    table: Table = existing_table(settings, "sequence_events", pool)
+    check_columns(table, _LEDGER_COLUMNS)
+    then = _then(settings, table, as_of, pool)
+    with open_engine(settings, pool) as engine:
+        where = equal(exchange=exchange, symbol=symbol)
+        engine.show("sequence_events", table, where=where, snapshot_id=then.snapshot_id)
+        if then.trades is not None:
+            show_floors(engine, then.trades, then.progress, "sequence_events")
+        yield engine, then
+
+
+def _then(settings: Settings, ledger: Table, as_of: AsOf | None, pool: Engines | None) -> _Then:
+    if not isinstance(as_of, int):
+        return _Then(as_of, detected=as_of)
+    own = ledger.metadata.snapshot_by_id(as_of)
+    if own is not None:
+        return _Then(datetime.fromtimestamp(own.timestamp_ms / 1_000, UTC), snapshot_id=as_of)
+    trades = existing_table(settings, "trades", pool)
+    progress, time = moment_of(settings, trades, as_of, pool=pool)
+    return _Then(time, events=_EVENTS_THEN, trades=trades, progress=progress)
+
+
+_LEDGER_COLUMNS: Final = (
+    "exchange",
+    "symbol",
+    "session",
+    "event",
+    "first_sequence",
+    "last_sequence",
+    "topic",
+    "partition",
+    "offset",
+    "detected_at",
+)
+_KNOWN: Final = """
+    SELECT 1 FROM events
+    WHERE exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
+      AND detected_at <= coalesce($as_of::TIMESTAMPTZ, detected_at) LIMIT 1
+"""
+
+
+# A gap of millions may be filled number by number: what one commit tells of neighbours is one range here; and where
+# nobody asks when they were filled, what all commits tell is.
+_TOLD: Final = """
+    , told AS (
+        SELECT exchange, symbol, session, event, first_sequence AS first, last_sequence AS last,
+               CASE WHEN $with_filled OR event = 'gap_opened' THEN epoch_us(detected_at) ELSE 0 END AS told_at
+        FROM events
+        WHERE event IN ('gap_opened', 'gap_filled')
+          AND exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
+          AND detected_at <= coalesce($as_of::TIMESTAMPTZ, detected_at)
+    ), begun AS (
+        SELECT *, first::HUGEINT > 1 + max(last::HUGEINT) OVER (
+            PARTITION BY exchange, symbol, session, event, told_at ORDER BY first, last
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS is_apart
+        FROM told
+    ), runs AS (
+        SELECT *, count(*) FILTER (is_apart) OVER (
+            PARTITION BY exchange, symbol, session, event, told_at ORDER BY first, last
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS run
+        FROM begun
+    )
+    SELECT exchange, symbol, session, event, told_at, min(first) AS first, max(last) AS last
+    FROM runs GROUP BY exchange, symbol, session, event, told_at, run
+    ORDER BY exchange, symbol, session
+"""

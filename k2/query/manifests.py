@@ -1,0 +1,154 @@
+"""What a snapshot's manifests say of its files, as columns; each manifest is read once, since none ever changes."""
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import pyarrow as pa
+from pyiceberg.conversions import from_bytes
+from pyiceberg.manifest import DataFile, DataFileContent, ManifestFile
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.types import (
+    DateType,
+    IcebergType,
+    IntegerType,
+    LongType,
+    PrimitiveType,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+)
+from pyiceberg.utils.concurrent import ExecutorFactory
+
+from k2.query.lru_cache import Kept
+
+__all__ = ["Column", "Manifests", "SpecFiles", "lower", "nulls_only", "partition", "upper"]
+
+Column: TypeAlias = "pa.ChunkedArray[Any]"
+MANIFESTS_BYTES_MAX: Final = 64 * 1024 * 1024
+LISTS_MAX: Final = 16
+"""Lists of manifests that are remembered: of the tables asked for, and of some of their earlier snapshots."""
+_COMPARED: Final[Mapping[type[IcebergType], pa.DataType]] = {
+    DateType: pa.int64(),
+    IntegerType: pa.int64(),
+    LongType: pa.int64(),
+    StringType: pa.string(),
+    TimestampType: pa.int64(),
+    TimestamptzType: pa.int64(),
+}
+"""Types whose values Arrow orders as Iceberg does; by a column of another type no file is left out."""
+
+
+def lower(field_id: int) -> str:
+    """Name the column of a field's lower bounds; null where a file has none."""
+    return f"lower {field_id}"
+
+
+def upper(field_id: int) -> str:
+    """Name the column of a field's upper bounds; null where a file has none."""
+    return f"upper {field_id}"
+
+
+def nulls_only(field_id: int) -> str:
+    """Name the column that tells of which files a field is known to be null in all rows."""
+    return f"nulls only {field_id}"
+
+
+def partition(field_id: int) -> str:
+    """Name the column of a partition field's values."""
+    return f"partition {field_id}"
+
+
+class SpecFiles:
+    """The files of one partition spec, as columns: `path`, `rows`, `is_data`, and those named above."""
+
+    def __init__(self, spec_id: int, parts: Sequence[pa.Table]) -> None:
+        """Take what some manifests say, one after the other."""
+        self.spec_id = spec_id
+        self._parts = parts
+
+    def column(self, name: str) -> "Column | None":
+        """Give a column; None where it is not known."""
+        if any(part.schema.get_field_index(name) < 0 for part in self._parts):
+            return None
+        return pa.chunked_array([chunk for part in self._parts for chunk in part[name].chunks])
+
+
+class Manifests:
+    """What manifests say, remembered as long as there is room for it; several threads may ask at once."""
+
+    def __init__(self, bytes_max: int = MANIFESTS_BYTES_MAX) -> None:
+        """Remember so many bytes of columns at the most."""
+        self._lists: Kept[str, list[ManifestFile]] = Kept(LISTS_MAX)
+        self._parts: Kept[tuple[str, int], pa.Table] = Kept(bytes_max, lambda part: int(part.nbytes))
+
+    @property
+    def held_bytes(self) -> int:
+        """How much is remembered now."""
+        return self._parts.size
+
+    def files(self, table: Table, snapshot: Snapshot) -> list[SpecFiles]:
+        """Give the files that are in one of a table's snapshots."""
+        path = snapshot.manifest_list
+        manifests = self._lists.find(path) or self._lists.keep(path, snapshot.manifests(table.io))
+        parts = self._read(table, manifests)
+        return [
+            SpecFiles(spec_id, [parts[one] for one in manifests if one.partition_spec_id == spec_id])
+            for spec_id in dict.fromkeys(one.partition_spec_id for one in manifests)
+        ]
+
+    def _read(self, table: Table, manifests: Sequence[ManifestFile]) -> dict[ManifestFile, pa.Table]:
+        schema_id = table.schema().schema_id
+        kept = {one: self._parts.find((one.manifest_path, schema_id)) for one in manifests}
+        new = [one for one, part in kept.items() if part is None]
+        # Several are on their way at a time, as to far storage each takes long.
+        read = ExecutorFactory.get_or_create().map(lambda one: _columns_of(table, one), new)
+        found = {
+            one: self._parts.keep((one.manifest_path, schema_id), part) for one, part in zip(new, read, strict=True)
+        }
+        return {one: found[one] if part is None else part for one, part in kept.items()}
+
+
+def _columns_of(table: Table, manifest: ManifestFile) -> pa.Table:
+    files = [entry.data_file for entry in manifest.fetch_manifest_entry(table.io)]
+    columns: dict[str, pa.Array[Any]] = {
+        "path": pa.array([file.file_path for file in files], pa.string()),
+        "rows": pa.array([file.record_count for file in files], pa.int64()),
+        "is_data": pa.array([file.content == DataFileContent.DATA for file in files], pa.bool_()),
+    }
+    for field in table.schema().fields:
+        if type(field.field_type) in _COMPARED:
+            columns |= _bounds_of(files, field.field_id, field.field_type)
+    fields = table.specs()[manifest.partition_spec_id].partition_type(table.schema()).fields
+    for position, field in enumerate(fields):
+        if type(field.field_type) in _COMPARED:
+            values = [file.partition[position] for file in files]
+            columns[partition(field.field_id)] = pa.array(values, _COMPARED[type(field.field_type)])
+    return pa.table(columns)
+
+
+def _bounds_of(files: Sequence[DataFile], field_id: int, kind: IcebergType) -> dict[str, "pa.Array[Any]"]:
+    return {
+        lower(field_id): _decoded([(file.lower_bounds or {}).get(field_id) for file in files], kind),
+        upper(field_id): _decoded([(file.upper_bounds or {}).get(field_id) for file in files], kind),
+        nulls_only(field_id): pa.array([_holds_nulls_only(file, field_id) for file in files], pa.bool_()),
+    }
+
+
+def _decoded(bounds: Sequence[bytes | None], kind: IcebergType) -> "pa.Array[Any]":
+    return pa.array([_value(bound, kind) for bound in bounds], _COMPARED[type(kind)])
+
+
+def _value(bound: bytes | None, kind: IcebergType) -> object:
+    assert isinstance(kind, PrimitiveType), "of a column that is compared"
+    try:
+        return None if bound is None else from_bytes(kind, bound)
+    except (ValueError, struct.error):
+        # A bound that another writer has cut within a letter, for one, leaves no file out.
+        return None
+
+
+def _holds_nulls_only(file: DataFile, field_id: int) -> bool:
+    values = (file.value_counts or {}).get(field_id)
+    return bool(values) and values == (file.null_value_counts or {}).get(field_id)

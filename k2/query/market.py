@@ -1,0 +1,142 @@
+"""Answers from the table of trades, for analysts in Python, the `k2` commands and the HTTP API.
+
+from k2.query.market import open_market
+from k2.query.query_builders import ohlcv
+
+with open_market(read_settings()) as market:
+    bars = market.table(ohlcv(exchange="binance", symbol="BTCUSDT", interval="5m"))
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from k2.ops.settings import Settings
+from k2.query.engine import Engine, QueryError, Rows
+from k2.query.parameters import AsOf
+from k2.query.pool import READS_MAX, Engines, Pool, first_line
+from k2.query.query_builders import COLUMNS, Question
+from k2.query.sandbox import tables_asked
+from k2.query.tables import check_columns, existing_table
+from k2.query.views import show_table, show_tables
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Market", "open_market"]
+
+SQL_BATCH_ROWS: Final = 8_192
+"""Of a statement that is not ours rows may be of any width, and so many of them are in memory at a time."""
+_NOT_THE_STATEMENTS: Final = (
+    duckdb.FatalException,
+    duckdb.IOException,
+    duckdb.InternalException,
+    duckdb.OutOfMemoryException,
+)
+Found = TypeVar("Found")
+Answer = Callable[[Engine, str, Mapping[str, object]], AbstractContextManager[Found]]
+
+
+class Market:
+    """Answers questions from the table of trades, each from one snapshot; several threads may ask at once."""
+
+    def __init__(self, pool: Engines) -> None:
+        """Ask on the connections of a pool."""
+        self._pool = pool
+
+    def table(self, question: Question) -> pa.Table:
+        """Give the answer whole, as Arrow.
+
+        Raises:
+            QueryError: no such snapshot is kept, or a sum is beyond decimal(38, 18).
+            QueryTimeoutError, QueryMemoryError, QueryBusyError: a limit of the settings was met.
+            NoTableError: there is no table `trades` where the settings say.
+            TableError: it is not the job's.
+        """
+        with self._answer(question, _whole) as answer:
+            return answer
+
+    def rows(self, question: Question) -> AbstractContextManager[Rows]:
+        """Give the answer as it comes, within a block; the time limit is that of the whole block."""
+        return self._answer(question, Engine.rows)
+
+    def relation(self, question: Question) -> AbstractContextManager[duckdb.DuckDBPyRelation]:
+        """Give the answer as a DuckDB relation, to ask more of within a block, under the same limit."""
+        return self._answer(question, Engine.relation)
+
+    def polars(self, question: Question) -> "pl.DataFrame":
+        """Give the answer whole, as a polars frame; polars must be installed."""
+        import polars as pl  # noqa: PLC0415  an analyst's, not the job's
+
+        frame = pl.from_arrow(self.table(question))
+        assert isinstance(frame, pl.DataFrame), "of a table"
+        return frame
+
+    @contextmanager
+    def sql(self, sql: str, as_of: AsOf | None = None) -> Iterator[Rows]:
+        """Give the rows of one SELECT over `trades`, `sequence_events`, `commits` and `dead_letters`, within a block.
+
+        Raises:
+            QueryError: the statement is refused, or DuckDB cannot run it; no such snapshot is kept.
+            QueryTimeoutError, QueryMemoryError, QueryBusyError: a limit of the settings was met.
+            NoTableError: there is no such table where the settings say.
+        """
+        with self._pool.engine() as engine, _errors_named(), ExitStack() as opened:
+            names = tables_asked(engine, sql)
+
+            def begin() -> Rows:
+                show_tables(engine, self._pool, names, as_of)
+                return opened.enter_context(engine.rows(sql, batch_rows=SQL_BATCH_ROWS))
+
+            yield _begun(engine, begin)
+
+    @contextmanager
+    def _answer(self, question: Question, answer: Answer[Found]) -> Iterator[Found]:
+        with self._pool.engine() as engine, ExitStack() as opened:
+
+            def begin() -> Found:
+                table = existing_table(self._pool.settings, "trades", self._pool)
+                check_columns(table, COLUMNS)
+                show_table(engine, table, question.asked.as_of, question.asked.where)
+                return opened.enter_context(answer(engine, question.sql, question.parameters))
+
+            yield _begun(engine, begin)
+
+
+@contextmanager
+def open_market(settings: Settings) -> Iterator[Market]:
+    """Give a market with connections of its own.
+
+    Raises:
+        SettingsError: the memory limit is none that DuckDB can have.
+    """
+    with Pool(settings) as pool:
+        yield Market(pool)
+
+
+@contextmanager
+def _errors_named() -> Iterator[None]:
+    """Name what is wrong with a statement that is not ours."""
+    try:
+        yield
+    except _NOT_THE_STATEMENTS:
+        raise
+    except duckdb.Error as error:
+        raise QueryError(f"SQL: {first_line(error)}") from error
+
+
+def _whole(engine: Engine, sql: str, parameters: Mapping[str, object]) -> AbstractContextManager[pa.Table]:
+    return nullcontext(engine.table(sql, parameters))
+
+
+def _begun(engine: Engine, begin: Callable[[], Found]) -> Found:
+    """Begin anew where a file that was planned is gone: a compaction or an expiry came in between."""
+    for _ in range(READS_MAX - 1):
+        try:
+            return begin()
+        except duckdb.IOException:
+            engine.clear()
+    return begin()

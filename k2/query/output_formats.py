@@ -1,0 +1,144 @@
+"""Rows as bytes: JSON, CSV, Parquet and Arrow, each written as the rows come."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, BinaryIO, Final, Protocol, get_type_hints
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from k2.query.engine import QueryError, Rows
+
+__all__ = ["Format", "json_lines", "objects", "to_json", "write", "write_records"]
+
+_TYPES: Final[dict[type, pa.DataType]] = {
+    bool: pa.bool_(),
+    date: pa.date32(),
+    datetime: pa.timestamp("us", tz="UTC"),
+    float: pa.float64(),
+    int: pa.int64(),
+    str: pa.string(),
+    datetime | None: pa.timestamp("us", tz="UTC"),  # type: ignore[dict-item]
+    float | None: pa.float64(),  # type: ignore[dict-item]
+}
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    JSON = "json"
+    """One array of objects; decimals as strings with all their digits, times as RFC 3339."""
+    CSV = "csv"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+    """The IPC stream format."""
+
+
+class _Writer(Protocol):
+    def write_batch(self, batch: pa.RecordBatch) -> None: ...
+
+
+def write(rows: Rows, form: Format, stream: BinaryIO) -> int:
+    """Write rows to a stream; give how many there were.
+
+    Raises:
+        QueryError: two columns have one name, or the format has no form for a column or a value.
+    """
+    if form is Format.JSON:
+        return _write_json(rows, stream)
+    _check_names(rows.schema)
+    try:
+        with _OPEN[form](stream, rows.schema) as writer:
+            return sum(_written(writer, batch) for batch in rows.batches)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise QueryError(f"{form.value} has no form for a column: {error}; cast it, or ask for JSON") from error
+
+
+def to_json(value: object) -> bytes:
+    """Give a value as JSON: decimals as strings with all their digits, times as RFC 3339, bytes in base64."""
+    return msgspec.json.encode(value, enc_hook=str)
+
+
+def write_records(kind: type[Any], found: Sequence[Any], form: Format, stream: BinaryIO) -> int:
+    """Write a report's rows, each an instance of a data class, as `write` does; give how many they are.
+
+    Raises:
+        QueryError: a number is beyond 64 bits, which JSON alone has.
+    """
+    if form is not Format.JSON:
+        return write(_rows(kind, found), form, stream)
+    stream.write(to_json(found))
+    return len(found)
+
+
+def _rows(kind: type[Any], found: Sequence[Any]) -> Rows:
+    schema = pa.schema({name: _TYPES[hint] for name, hint in get_type_hints(kind).items()})
+    try:
+        table = pa.Table.from_pylist([asdict(one) for one in found], schema)
+    except (OverflowError, pa.ArrowInvalid) as error:
+        raise QueryError("a number of the report is beyond 64 bits; ask for JSON, which has it") from error
+    return Rows(schema, iter(table.to_batches()))
+
+
+def json_lines(rows: Rows) -> Iterator[bytes]:
+    """Give each row as an object, without anything between them.
+
+    Raises:
+        QueryError: two columns have one name, or a value has no form in JSON.
+    """
+    _check_names(rows.schema)
+    decimals = [field.name for field in rows.schema if pa.types.is_decimal(field.type)]
+    for batch in rows.batches:
+        for row in objects(batch):
+            # Python writes a small one, and zero, with an exponent.
+            row |= {name: f"{row[name]:f}" for name in decimals if row[name] is not None}
+            yield to_json(row)
+
+
+def _check_names(schema: pa.Schema) -> None:
+    names = Counter(schema.names)
+    doubled = [name for name, count in names.items() if count > 1]
+    if doubled:
+        raise QueryError(f"two columns have the name {doubled[0]!r}; give one another name (AS)")
+
+
+def objects(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Give each row as an object.
+
+    Raises:
+        QueryError: Python, and JSON with it, has no form for a value, such as an infinite time.
+    """
+    try:
+        return batch.to_pylist()
+    except (ArithmeticError, ValueError) as error:
+        raise QueryError(f"there is no form for a value: {error}; cast it") from error
+
+
+def _write_json(rows: Rows, stream: BinaryIO) -> int:
+    count = 0
+    for line in json_lines(rows):
+        stream.write(b",\n" if count else b"[")
+        stream.write(line)
+        count += 1
+    stream.write(b"]\n" if count else b"[]\n")
+    return count
+
+
+def _written(writer: _Writer, batch: pa.RecordBatch) -> int:
+    writer.write_batch(batch)
+    return batch.num_rows
+
+
+_OPEN: Final[dict[Format, Callable[[BinaryIO, pa.Schema], AbstractContextManager[Any]]]] = {
+    Format.CSV: pa.csv.CSVWriter,
+    Format.PARQUET: pq.ParquetWriter,
+    # The stubs know no file object of Python's.
+    Format.ARROW: pa.ipc.new_stream,  # type: ignore[dict-item]
+}

@@ -1,0 +1,144 @@
+"""Which of a table's files a query must open: those that may hold a row that fits, by partitions and statistics.
+
+It leaves out the files that PyIceberg's own planning leaves out, for all files at once rather than one after the other.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from functools import reduce
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyiceberg.expressions import (
+    AlwaysFalse,
+    And,
+    BooleanExpression,
+    BoundEqualTo,
+    BoundGreaterThan,
+    BoundGreaterThanOrEqual,
+    BoundLessThan,
+    BoundLessThanOrEqual,
+    BoundLiteralPredicate,
+    Or,
+)
+from pyiceberg.expressions.visitors import bind, inclusive_projection, rewrite_not
+from pyiceberg.manifest import ManifestEntryStatus
+from pyiceberg.schema import Schema
+from pyiceberg.table import DataScan, Table
+
+from k2.model.errors import TableError
+from k2.query.manifests import Column, Manifests, SpecFiles, lower, nulls_only, partition, upper
+
+__all__ = ["added_files", "planned_files"]
+
+Mask = NDArray[np.bool_]
+Test = Callable[[Any, Any, Any], list[Any]]
+Leaf = Callable[[BoundLiteralPredicate], Mask | None]
+"""Tells of which files a predicate may hold; None where it cannot tell."""
+_HOLDS: Final[Mapping[type[BoundLiteralPredicate], Test]] = {
+    BoundEqualTo: lambda low, high, value: [pc.less_equal(low, value), pc.greater_equal(high, value)],
+    BoundGreaterThan: lambda _, high, value: [pc.greater(high, value)],
+    BoundGreaterThanOrEqual: lambda _, high, value: [pc.greater_equal(high, value)],
+    BoundLessThan: lambda low, _, value: [pc.less(low, value)],
+    BoundLessThanOrEqual: lambda low, _, value: [pc.less_equal(low, value)],
+}
+"""How a value between two bounds, which may be null, may fit."""
+
+
+def planned_files(manifests: Manifests, table: Table, scan: DataScan) -> list[str]:
+    """Give the locations of the files of a table that a scan of it reads.
+
+    Raises:
+        TableError: the table has delete files, which are not applied here.
+    """
+    snapshot = scan.snapshot()
+    if snapshot is None:
+        return []
+    if table.catalog.supports_server_side_planning():
+        return _planned_by_pyiceberg(table, scan)
+    specs = manifests.files(table, snapshot)
+    if not all(pc.all(_known(files, "is_data"), min_count=0).as_py() for files in specs):
+        return _planned_by_pyiceberg(table, scan)
+    return [path for files in specs for path in _paths(files, table, scan)]
+
+
+def added_files(table: Table, snapshot_ids: Collection[int]) -> list[str]:
+    """Give the locations of the files that came into a table with some of the snapshots that it keeps."""
+    return [
+        entry.data_file.file_path
+        for snapshot in table.metadata.snapshots
+        if snapshot.snapshot_id in snapshot_ids
+        for manifest in snapshot.manifests(table.io)
+        if manifest.added_snapshot_id == snapshot.snapshot_id
+        for entry in manifest.fetch_manifest_entry(table.io)
+        if entry.status == ManifestEntryStatus.ADDED and entry.snapshot_id == snapshot.snapshot_id
+    ]
+
+
+def _planned_by_pyiceberg(table: Table, scan: DataScan) -> list[str]:
+    tasks = list(scan.plan_files())
+    if any(task.delete_files for task in tasks):
+        raise TableError(
+            f"table {'.'.join(table.name())} has delete files, which queries here do not apply; compact it"
+        )
+    return [task.file.file_path for task in tasks]
+
+
+def _paths(files: SpecFiles, table: Table, scan: DataScan) -> list[str]:
+    schema, spec = table.schema(), table.specs()[files.spec_id]
+    rows = _known(files, "rows").to_numpy()
+    projected = inclusive_projection(schema, spec)(scan.row_filter)
+    in_partitions = bind(Schema(*spec.partition_type(schema).fields), projected, case_sensitive=True)
+    in_bounds = bind(schema, rewrite_not(scan.row_filter), case_sensitive=True)
+    chosen = (
+        _mask(in_partitions, len(rows), lambda predicate: _of_partition(files, predicate))
+        & _mask(in_bounds, len(rows), lambda predicate: _of_bounds(files, predicate))
+        & (rows != 0)
+    )
+    return [str(path) for path in _known(files, "path").filter(pa.array(chosen)).to_pylist()]
+
+
+def _mask(expression: BooleanExpression, count: int, leaf: Leaf) -> Mask:
+    """Tell of which files an expression may hold; it is bound, and has no negation."""
+    if isinstance(expression, And):
+        return _mask(expression.left, count, leaf) & _mask(expression.right, count, leaf)
+    if isinstance(expression, Or):
+        return _mask(expression.left, count, leaf) | _mask(expression.right, count, leaf)
+    found = leaf(expression) if isinstance(expression, BoundLiteralPredicate) else None
+    # What is not understood here leaves no file out.
+    return np.full(count, not isinstance(expression, AlwaysFalse)) if found is None else found
+
+
+def _of_partition(files: SpecFiles, predicate: BoundLiteralPredicate) -> Mask | None:
+    values = files.column(partition(_field_id(predicate)))
+    return None if values is None else _holds(predicate, values, values, where_unknown=False)
+
+
+def _of_bounds(files: SpecFiles, predicate: BoundLiteralPredicate) -> Mask | None:
+    field_id = _field_id(predicate)
+    low, high = files.column(lower(field_id)), files.column(upper(field_id))
+    if low is None or high is None:
+        return None
+    found = _holds(predicate, low, high, where_unknown=True)
+    return None if found is None else found & ~_known(files, nulls_only(field_id)).to_numpy()
+
+
+def _holds(predicate: BoundLiteralPredicate, low: "Column", high: "Column", *, where_unknown: bool) -> Mask | None:
+    test = _HOLDS.get(type(predicate))
+    if test is None:
+        return None
+    found = test(low, high, pa.scalar(predicate.literal.value, low.type))
+    masks: list[Mask] = [one.fill_null(where_unknown).to_numpy() for one in found]
+    return reduce(np.logical_and, masks)
+
+
+def _field_id(predicate: BoundLiteralPredicate) -> int:
+    return predicate.term.ref().field.field_id
+
+
+def _known(files: SpecFiles, name: str) -> "Column":
+    column = files.column(name)
+    assert column is not None, "of every file"
+    return column

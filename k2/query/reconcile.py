@@ -1,0 +1,156 @@
+"""Reports on what is in: counts per exchange, and whether the sums come out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+import structlog
+
+from k2.model.progress import Counts, Progress, TopicPartition
+from k2.ops.settings import Settings
+from k2.query.engine import Engine
+from k2.query.pool import Engines, begun_anew, open_engine
+from k2.query.tables import check_columns, existing_table
+from k2.storage.dead_letter_files import Line, committed_lines, read_coordinates
+
+__all__ = ["ExchangeSummary", "Reconciliation", "reconcile", "summary"]
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeSummary:
+    """What is stored of one exchange."""
+
+    exchange: str
+    symbols: int
+    trades: int
+    first: datetime
+    last: datetime
+    volume: float
+    """Sum of price times quantity over all symbols, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """A topic partition's sums: what was received against what became of it."""
+
+    topic: str
+    partition: int
+    received: int
+    stored: int
+    """Counted from the table's rows."""
+    duplicates: int
+    dead_letters: int
+    """Counted from the files, below the table's progress."""
+    skipped: int
+    holds: bool
+    """received = stored + duplicates + dead letters + skipped, the counted ones are those that the progress
+    says, and no (offset, index) is there twice, be it as row or as dead letter."""
+
+
+@begun_anew
+def summary(settings: Settings) -> list[ExchangeSummary]:
+    """Count the stored trades of each exchange.
+
+    Raises:
+        NoTableError: there is no table `trades` where the settings say.
+    """
+    table = existing_table(settings, "trades")
+    with open_engine(settings) as engine:
+        engine.show("trades", table)
+        return [ExchangeSummary(**row) for row in engine.query(_SUMMARY)]
+
+
+_SUMMARY: Final = """
+    SELECT exchange, count(DISTINCT symbol) AS symbols, count(*) AS trades, min("timestamp") AS first,
+           max("timestamp") AS last, sum(price::DOUBLE * quantity::DOUBLE) AS volume
+    FROM trades GROUP BY exchange ORDER BY exchange
+"""
+
+
+@begun_anew
+def reconcile(settings: Settings, *, pool: Engines | None = None) -> list[Reconciliation]:
+    """Hold what was counted against the table's progress, for each topic partition that either knows.
+
+    Rows and progress are of one snapshot, and so is how far each file of dead letters counts. Rows without a progress
+    do not hold: the job writes none.
+
+    Raises:
+        NoTableError: there is no table `trades` where the settings say.
+        TableError: it is not the job's, or its progress cannot be read.
+    """
+    table = existing_table(settings, "trades", pool)
+    check_columns(table, _COLUMNS)
+    properties = table.metadata.properties
+    progress = Progress.in_properties(properties)
+    letters = committed_lines(settings.dead_letter_folder, properties, progress.writers)
+    with open_engine(settings, pool) as engine:
+        engine.show("trades", table)
+        engine.show_arrow("letters", _coordinates(letters))
+        stored, dead_letters = _counted(engine, "trades"), _counted(engine, "letters")
+        doubled = {TopicPartition(row["topic"], row["partition"]) for row in engine.query(_DOUBLED)}
+    partitions = sorted({*progress.partitions(), *stored})
+    return [
+        _reconciled(
+            where,
+            progress.counts(where),
+            stored.get(where, 0),
+            dead_letters.get(where, 0),
+            is_doubled=where in doubled,
+        )
+        for where in partitions
+    ]
+
+
+_COUNTED: Final[dict[str, str]] = {
+    "trades": "SELECT topic, partition, count(*) AS n FROM trades GROUP BY ALL",
+    "letters": "SELECT topic, partition, count(*) AS n FROM letters GROUP BY ALL",
+}
+_DOUBLED: Final = """
+    SELECT DISTINCT topic, partition FROM (
+        SELECT topic, partition, "offset", "index" FROM trades
+        UNION ALL
+        SELECT topic, partition, "offset", "index" FROM letters
+    ) GROUP BY topic, partition, "offset", "index" HAVING count(*) > 1
+"""
+_COLUMNS: Final[dict[str, pa.DataType]] = {
+    "topic": pa.string(),
+    "partition": pa.int32(),
+    "offset": pa.int64(),
+    "index": pa.int64(),
+}
+_LETTERS: Final = pa.schema(_COLUMNS)
+
+
+def _counted(engine: Engine, name: str) -> dict[TopicPartition, int]:
+    return {TopicPartition(row["topic"], row["partition"]): row["n"] for row in engine.query(_COUNTED[name])}
+
+
+def _coordinates(letters: Iterable[Line]) -> pa.Table:
+    """Give where letters came from, a row each."""
+    rows = [msgspec.structs.asdict(coordinates) for _, coordinates in read_coordinates(letters, _warn)]
+    return pa.Table.from_pylist(rows, schema=_LETTERS)
+
+
+def _reconciled(
+    where: TopicPartition, said: Counts, stored: int, dead_letters: int, *, is_doubled: bool
+) -> Reconciliation:
+    counted = Counts(said.received, stored, said.duplicates, dead_letters, said.skipped)
+    return Reconciliation(
+        where.topic,
+        where.partition,
+        counted.received,
+        counted.stored,
+        counted.duplicates,
+        counted.dead_letters,
+        counted.skipped,
+        holds=counted.holds and counted == said and not is_doubled,
+    )
+
+
+def _warn(line: str) -> None:
+    log.warning("dead letter cannot be read", line=line)

@@ -1,0 +1,145 @@
+"""What the table stores under some numbers, read when a row first needs it."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, IsNull, Or
+
+from k2.iceberg.row_filters import any_of
+from k2.model.content import NON_MARKET
+from k2.model.state_source import NO_CONTENTS, SeenSession, SessionKey, StoredContents, WantedContents
+from k2.ops.settings import Settings
+from k2.query.pool import open_engine
+from k2.restore.content_columns import contents_of
+from k2.sequencing.intervals import IntervalSet
+from k2.storage.catalog import find_table
+
+__all__ = ["read_contents"]
+
+_SYMBOLS_MAX: Final = 200
+"""Of more symbols of an exchange, files are not chosen by their names: a file holds most symbols of an exchange."""
+_TIME_MIN: Final = 0
+_TIME_MAX: Final = 253_402_300_799_999_999
+"""The end of the year 9999."""
+
+
+def read_contents(
+    settings: Settings, wanted: Sequence[WantedContents], floor: int, non_market: Sequence[SeenSession]
+) -> StoredContents:
+    """Read what the table stores under some numbers; of those in `non_market` it is known without the table.
+
+    One planned read serves all: files without the exchanges, the symbols and the Kafka times that are wanted are left
+    out by their statistics.
+
+    Raises:
+        UnreachableError: the catalog or a file cannot be read.
+    """
+    table = find_table(settings, "trades")
+    if table is None or not wanted:
+        return NO_CONTENTS
+    with open_engine(settings) as engine:
+        engine.show("trades", table, where=_files_of(wanted, floor))
+        engine.show_arrow("wanted", _as_arrow(wanted))
+        parameters = {"floor": min(max(floor, _TIME_MIN), _TIME_MAX)}
+        rows = engine.table(_CONTENTS, parameters).combine_chunks()
+        lowest = {
+            SessionKey(row["exchange"], row["symbol"], row["session"]): row["first"]
+            for row in engine.query(_LOWEST, parameters)
+        }
+    # What is no market trade is in no row: how old it is, nobody asks.
+    for seen in non_market:
+        if seen.key in lowest:
+            lowest[seen.key] = min(lowest[seen.key], seen.ranges[0][0])
+    found = [_of_table(rows), *_of_non_market(wanted, non_market)]
+    numbers, sequences, contents, kafka_times = (np.concatenate(part) for part in zip(*found, strict=True))
+    return StoredContents(numbers, sequences, contents, kafka_times, lowest)
+
+
+_CONTENTS: Final = """
+    SELECT wanted.number, sequence, trade_id, price, quantity, side,
+           epoch_us(coalesce(kafka_timestamp, timestamp)) AS kafka_time
+    FROM trades JOIN wanted USING (exchange, symbol, session)
+    WHERE sequence BETWEEN first AND last
+      AND (is_any_age OR epoch_us(coalesce(kafka_timestamp, timestamp)) >= $floor)
+"""
+
+_LOWEST: Final = """
+    SELECT exchange, symbol, session, min(sequence) AS first
+    FROM trades SEMI JOIN wanted USING (exchange, symbol, session)
+    WHERE epoch_us(coalesce(kafka_timestamp, timestamp)) >= $floor
+    GROUP BY ALL
+"""
+
+
+def _files_of(wanted: Sequence[WantedContents], floor: int) -> BooleanExpression:
+    """Return what the files must hold that are read."""
+    # PyIceberg's own types miss its constructors.
+    exchanges: dict[str, set[str]] = {}
+    for one in wanted:
+        exchanges.setdefault(one.key.exchange, set()).add(one.key.symbol)
+    names = any_of(
+        And(EqualTo("exchange", exchange), In("symbol", symbols))  # type: ignore[call-arg,arg-type]
+        if len(symbols) <= _SYMBOLS_MAX
+        else EqualTo("exchange", exchange)  # type: ignore[call-arg,arg-type]
+        for exchange, symbols in exchanges.items()
+    )
+    young: BooleanExpression = Or(
+        IsNull("kafka_timestamp"),  # type: ignore[call-arg,arg-type]
+        GreaterThanOrEqual("kafka_timestamp", min(max(floor, _TIME_MIN), _TIME_MAX)),  # type: ignore[call-arg,arg-type]
+    )
+    since = [min(max(one.since, _TIME_MIN), _TIME_MAX) for one in wanted if one.is_any_age]
+    if since:
+        young = Or(young, GreaterThanOrEqual("timestamp", min(since)))  # type: ignore[call-arg,arg-type]
+    return And(names, young)
+
+
+def _as_arrow(wanted: Sequence[WantedContents]) -> pa.Table:
+    return pa.table(
+        {
+            "number": pa.array(range(len(wanted)), pa.int64()),
+            "exchange": pa.array([one.key.exchange for one in wanted], pa.string()),
+            "symbol": pa.array([one.key.symbol for one in wanted], pa.string()),
+            "session": pa.array([one.key.session for one in wanted], pa.int32()),
+            "first": pa.array([one.first for one in wanted], pa.int64()),
+            "last": pa.array([one.last for one in wanted], pa.int64()),
+            "is_any_age": pa.array([one.is_any_age for one in wanted], pa.bool_()),
+        }
+    )
+
+
+_Columns = tuple[NDArray[np.int64], ...]
+
+
+def _of_table(rows: pa.Table) -> _Columns:
+    batches = rows.to_batches()
+    if not batches:
+        return (np.empty(0, dtype=np.int64),) * 4
+    (batch,) = batches
+    return (
+        batch["number"].to_numpy(),
+        batch["sequence"].to_numpy(),
+        contents_of(batch),
+        batch["kafka_time"].to_numpy(),
+    )
+
+
+def _of_non_market(wanted: Sequence[WantedContents], non_market: Iterable[SeenSession]) -> Iterable[_Columns]:
+    """Return what is wanted of the numbers that are no market trades."""
+    by_key = defaultdict[SessionKey, list[SeenSession]](list)
+    for seen in non_market:
+        by_key[seen.key].append(seen)
+    for index, one in enumerate(wanted):
+        for seen in by_key.get(one.key, ()):
+            numbers = IntervalSet(*zip(*seen.ranges, strict=True))
+            for first, last in numbers.overlap(one.first, one.last):
+                count = last - first + 1
+                yield (
+                    np.full(count, index, dtype=np.int64),
+                    np.arange(first, last + 1, dtype=np.int64),
+                    np.full(count, NON_MARKET, dtype=np.int64),
+                    np.full(count, seen.latest, dtype=np.int64),
+                )

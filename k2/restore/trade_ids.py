@@ -1,0 +1,265 @@
+"""The ids of trades that are in the table, streamed from its files, hashed, and set aside by key group."""
+
+import threading
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyiceberg.expressions import (
+    AlwaysTrue,
+    And,
+    BooleanExpression,
+    EqualTo,
+    GreaterThanOrEqual,
+    IsNull,
+    LessThanOrEqual,
+    NotNull,
+)
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.table import Table
+
+from k2.dedup.trade_id_hash import IDENTITIES
+from k2.dedup.window import WindowRules, rules_for, settled
+from k2.iceberg.row_filters import any_of, rows_from
+from k2.model.errors import TableError, UnreachableError
+from k2.model.progress import Progress, TopicPartition
+from k2.model.state_source import Positions, Reach, SeenIds
+from k2.model.symbols import SYMBOLS
+from k2.restore.content_columns import pair_numbers, short_contents_of
+
+__all__ = ["Span", "TableIds", "read_ids", "read_settled"]
+
+_SPOOLED_BYTES_MAX: Final = 1 << 24
+"""More of a key group's ids lie in a temporary file until the group asks for them: other processes' never does."""
+_ROW: Final = np.dtype([("identity", "<i8", 3), ("time", "<i8"), ("symbol", "<i4"), ("source", "<i4")])
+
+
+class Span(NamedTuple):
+    """Of which time ids are wanted of a topic partition, both ends inclusive; microseconds since the epoch."""
+
+    reached: int
+    """What its clock says."""
+    first: int
+    last: int = 2**63 - 1
+    """Given where the table can hold no later ones."""
+
+
+def _span(reached: int, rules: WindowRules) -> Span:
+    return Span(reached, rules.floor(reached))
+
+
+class TableIds:
+    """The ids of the table as it was when the process began; safe to use from several worker threads.
+
+    Of a topic partition those are read that its clock calls for: that of the recovered states, or where they
+    know none, that which the table's own rows settle. `written` says how far the table was at the recovered epoch,
+    by writer; None where nobody knows. Where it is no further now, nothing is later than what the states have seen, and
+    so a partition that fell silent long ago costs no reading of all that came since.
+    """
+
+    def __init__(self, table: Table | None, progress: Progress, written: Mapping[str, Positions] | None) -> None:
+        self._lock = threading.Lock()
+        self._table, self._progress, self._written = table, progress, written
+        self._clocks: dict[TopicPartition, Reach] = {}
+        self._spooled: dict[bool, _SpooledIds] = {}
+
+    def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
+        """Hear how far a group's recovered state is in time; the furthest counts."""
+        with self._lock:
+            for where, reach in clocks.items():
+                known = self._clocks.get(where, reach)
+                self._clocks[where] = Reach(max(reach.reached, known.reached), max(reach.newest, known.newest))
+
+    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
+        """Give a group's ids; they are read for all groups at once, and again only for one that asks again."""
+        if self._table is None:
+            return ()
+        with self._lock:
+            spooled = self._spooled.get(is_resumed)
+            if spooled is None or group in spooled.taken:
+                spans = self._spans(self._table, rules_for(window_us), is_resumed=is_resumed)
+                spooled = self._spooled[is_resumed] = read_ids(self._table, spans)
+            return list(spooled.take(group))
+
+    def _spans(self, table: Table, rules: WindowRules, *, is_resumed: bool) -> dict[TopicPartition, Span]:
+        clocks = self._clocks if is_resumed else {}
+        ahead = self._ahead() if is_resumed else dict.fromkeys(self._stored(), 0)
+        spans = {where: _span(reach.reached, rules) for where, reach in clocks.items()}
+        spans |= {
+            where: span._replace(last=clocks[where].newest) for where, span in spans.items() if where not in ahead
+        }
+        unknown = {where: offset for where, offset in ahead.items() if where not in clocks}
+        for where, reached in read_settled(table, unknown, rules).items():
+            spans[where] = _span(reached, rules)
+        return spans
+
+    def _stored(self) -> list[TopicPartition]:
+        return [where for where in self._progress.partitions() if self._progress.counts(where).stored]
+
+    def _ahead(self) -> dict[TopicPartition, int]:
+        """Give the topic partitions of which the table may hold rows that no recovered state has seen, from where."""
+        if self._written is None:
+            return dict.fromkeys(self._stored(), 0)
+        ahead: dict[TopicPartition, int] = {}
+        for writer, entries in self._progress.writers.items():
+            written = self._written.get(writer, {})
+            for where, entry in entries.items():
+                seen = written.get(where, 0)
+                if entry.offset > seen:
+                    ahead[where] = min(seen, ahead.get(where, seen))
+        return ahead
+
+
+class _SpooledIds:
+    """The ids of each key group, until they are taken."""
+
+    def __init__(self, spans: Mapping[TopicPartition, Span]) -> None:
+        self._spans = list(spans.items())
+        self._files: defaultdict[int, IO[bytes]] = defaultdict(_spool)
+        # Those of groups that other processes have are never taken.
+        weakref.finalize(self, _close, self._files)
+        self.taken: set[int] = set()
+
+    def add(self, rows: NDArray[np.void]) -> None:
+        """Set rows aside by their symbols' groups."""
+        groups = SYMBOLS.groups[rows["symbol"]]
+        for group in np.unique(groups).tolist():
+            self._files[group].write(rows[groups == group].tobytes())
+
+    def take(self, group: int) -> Iterator[SeenIds]:
+        """Give a group's ids, by topic partition, and keep them no longer."""
+        self.taken.add(group)
+        with self._files.pop(group, None) or _spool() as file:
+            file.seek(0)
+            rows = np.frombuffer(file.read(), dtype=_ROW)
+        for source, (where, span) in enumerate(self._spans):
+            own = rows[rows["source"] == source]
+            if len(own):
+                symbols, times = own["symbol"].astype(np.int32), own["time"].astype(np.int64)
+                yield SeenIds(where, span.reached, symbols, np.ascontiguousarray(own["identity"]), times)
+
+
+def _spool() -> IO[bytes]:
+    return SpooledTemporaryFile(_SPOOLED_BYTES_MAX)
+
+
+def _close(files: Mapping[int, IO[bytes]]) -> None:
+    for file in files.values():
+        file.close()
+
+
+def read_ids(table: Table, spans: Mapping[TopicPartition, Span]) -> _SpooledIds:
+    """Read the ids of trades without a number whose Kafka time lies in their topic partition's span.
+
+    Files and row groups of other times are left out by their statistics.
+
+    Raises:
+        TableError: the table has delete files that cannot be applied.
+        UnreachableError: a file of the table cannot be read.
+    """
+    spooled, sources = _SpooledIds(spans), list(spans)
+    firsts = np.array([span.first for span in spans.values()], dtype=np.int64)
+    fields = ("exchange", "symbol", "trade_id", *_CONTENT, *_PLACE)
+    for batch in _batches(table, And(_BY_ID, _within(spans)), fields) if spans else ():
+        source, times = pair_numbers(batch, "topic", "partition", _index_in(sources)), _times(batch)
+        chosen = np.flatnonzero((source >= 0) & (times >= firsts[source]))
+        if len(chosen):
+            taken = batch.take(chosen)
+            rows = np.empty(len(chosen), dtype=_ROW)
+            rows["symbol"] = pair_numbers(taken, "exchange", "symbol", SYMBOLS.intern)
+            rows["identity"][:, :2] = _identities(taken["trade_id"], rows["symbol"].astype(np.int32))
+            rows["identity"][:, 2] = short_contents_of(taken)
+            rows["time"], rows["source"] = times[chosen], source[chosen]
+            spooled.add(rows)
+    return spooled
+
+
+def read_settled(table: Table, starts: Positions, rules: WindowRules) -> dict[TopicPartition, int]:
+    """Give what each topic partition has surely reached, by its last rows, of those from an offset on.
+
+    Raises:
+        TableError: the table has delete files that cannot be applied.
+        UnreachableError: a file of the table cannot be read.
+    """
+    sources = list(starts)
+    last = [np.empty((0, 2), dtype=np.int64) for _ in sources]
+    from_offsets = any_of(rows_from(one, offset) for one, offset in starts.items())
+    chosen = And(_BY_ID, from_offsets) if any(starts.values()) else _BY_ID
+    for batch in _batches(table, chosen, ("offset", *_PLACE)) if sources else ():
+        source = pair_numbers(batch, "topic", "partition", _index_in(sources))
+        rows = np.column_stack([batch["offset"].to_numpy(), _times(batch)])
+        for one in np.unique(source[source >= 0]).tolist():
+            found = np.concatenate([last[one], rows[source == one]])
+            last[one] = found[np.argsort(found[:, 0])[-rules.confirmations :]]
+    return {where: settled(rows[:, 1].tolist(), rules) for where, rows in zip(sources, last, strict=True)}
+
+
+# PyIceberg's own types miss its constructors.
+_BY_ID: Final = And(EqualTo("session", 0), NotNull("trade_id"))  # type: ignore[call-arg,arg-type]
+_TIME_MAX: Final = 253_402_300_799_999_999
+"""The end of the year 9999."""
+_CONTENT: Final = ("price", "quantity", "side")
+_PLACE: Final = ("topic", "partition", "kafka_timestamp", "timestamp")
+
+
+def _within(spans: Mapping[TopicPartition, Span]) -> BooleanExpression:
+    """Give the rows of the spans' times, of whatever partition: the fewest intervals that cover them."""
+    intervals: list[tuple[int, int]] = []
+    for first, last in sorted((span.first, span.last) for span in spans.values()):
+        if intervals and first <= intervals[-1][1]:
+            intervals[-1] = intervals[-1][0], max(intervals[-1][1], last)
+        else:
+            intervals.append((first, last))
+    is_null = IsNull("kafka_timestamp")  # type: ignore[arg-type,call-arg]
+    return any_of([is_null, *(_between(*interval) for interval in intervals)])
+
+
+def _between(first: int, last: int) -> BooleanExpression:
+    """Give the rows between two times; bounds that PyIceberg cannot write as times are left off."""
+    bounds: list[BooleanExpression] = []
+    if first > 0:
+        bounds.append(GreaterThanOrEqual("kafka_timestamp", min(first, _TIME_MAX)))  # type: ignore[call-arg,arg-type]
+    if last <= _TIME_MAX:
+        bounds.append(LessThanOrEqual("kafka_timestamp", last))  # type: ignore[call-arg,arg-type]
+    return And(AlwaysTrue(), AlwaysTrue(), *bounds)
+
+
+def _batches(table: Table, where: BooleanExpression, fields: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    """Stream rows, file by file, so that no more than one file's columns are in memory."""
+    scan = table.scan(row_filter=where, selected_fields=fields)
+    reader = ArrowScan(table.metadata, table.io, scan.projection(), scan.row_filter)
+    try:
+        for task in scan.plan_files():
+            yield from reader.to_record_batches([task])
+    except ValueError as error:
+        name = ".".join(table.name())
+        raise TableError(f"the ids of table {name} cannot be read ({error}); compact it") from error
+    except OSError as error:
+        raise UnreachableError(f"a file of the table cannot be read: {error}") from error
+
+
+def _index_in(sources: list[TopicPartition]) -> Callable[[str, int], int]:
+    indexes = {(where.topic, where.partition): index for index, where in enumerate(sources)}
+    return lambda topic, partition: indexes.get((topic, partition), -1)
+
+
+def _times(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Give the time by which each row counts, as the rules have it."""
+    times = pc.coalesce(batch["kafka_timestamp"], batch["timestamp"]).cast(pa.int64())
+    found: NDArray[np.int64] = times.to_numpy()
+    return found
+
+
+def _identities(ids: "pa.Array[Any]", symbols: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Hash ids that are a whole array, not a part of one."""
+    _, offsets, text = ids.cast(pa.large_string()).buffers()
+    assert offsets is not None
+    bounds = np.frombuffer(memoryview(offsets), dtype=np.int64)[: len(ids) + 1]
+    data = np.frombuffer(memoryview(text or b""), dtype=np.uint8)
+    return IDENTITIES.of(data, bounds[:-1], np.diff(bounds).astype(np.int32), symbols)

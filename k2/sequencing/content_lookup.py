@@ -1,0 +1,236 @@
+"""Contents that were stored before the process started, looked up in the table when a row first needs one."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from k2.dedup.window import CONFIRMATIONS, WINDOW_US_MAX, WINDOWS_HELD
+from k2.model.batch import NULL_TIME
+from k2.model.compiled import compiled
+from k2.model.content import UNKNOWN
+from k2.model.state_source import SessionKey, StoredContents, WantedContents
+from k2.sequencing.fingerprints import PAGE_BITS, Fingerprints, Pages, find_page, read_mark, write_mark
+from k2.sequencing.intervals import IntervalSet
+from k2.sequencing.sequence import SESSIONS_SEARCHED, SymbolSequence
+
+__all__ = ["WINDOW_US_MIN", "AskedSymbol", "ContentLookup", "Reached", "SlotContents"]
+
+WINDOW_US_MIN: Final = 600_000_000
+"""Contents are kept for a window of at least 10 minutes, whatever the deduplication window: so one that nobody knows
+any longer was stored long before the 5 seconds that clocks may differ by."""
+PAGES_AHEAD_MIN: Final = 16
+"""A lookup reads so many pages beyond those that are needed, since a feed that sends old trades again sends more of
+them; twice as many each time, up to `PAGES_AHEAD_MAX`."""
+PAGES_AHEAD_MAX: Final = 4096
+_PAGES_APART_MAX: Final = 4
+"""Pages that are no farther apart are asked for as one range."""
+_PAGE_LAST: Final = (1 << PAGE_BITS) - 1
+
+
+class Reached:
+    """The Kafka time that a key group has reached; only memory hangs on it, no verdict.
+
+    As with `k2.dedup.window.Clock`, rows that are more than a window ahead move it only when a hundred of them come in
+    turn: one wrong time must not let contents go.
+    """
+
+    def __init__(self, window_us: int) -> None:
+        self._window_us = min(window_us, WINDOW_US_MAX)
+        self._ahead = 0
+        self.reached = 0
+
+    @property
+    def floor(self) -> int:
+        """The time before which contents are let go."""
+        return self.reached - WINDOWS_HELD * self._window_us
+
+    def advance(self, times: NDArray[np.int64]) -> None:
+        """Move to the latest of a slice's Kafka times, int64[n]; `NULL_TIME` is passed over."""
+        times = times[(times != NULL_TIME) & (times < WINDOW_US_MAX)]
+        if not len(times):
+            return
+        near = times[times <= self.reached + self._window_us]
+        if len(near):
+            self.reached, self._ahead = max(self.reached, int(near.max())), 0
+            return
+        self._ahead += len(times)
+        if not self.reached or self._ahead >= CONFIRMATIONS:
+            self.reached, self._ahead = int(times.min()), 0
+
+
+class SlotContents:
+    """The contents of one slot's numbers, as `k2.sequencing.sequence` asks for them."""
+
+    __slots__ = ("_fingerprints", "_slot", "kafka_time")
+
+    def __init__(self, fingerprints: Fingerprints, slot: int) -> None:
+        self._fingerprints = fingerprints
+        self._slot = slot
+        self.kafka_time = 0
+        """Of the message whose trade is placed, microseconds."""
+
+    def get(self, session: int, sequence: int) -> int:
+        """Return the content stored under a number; `UNKNOWN` where nobody knows it."""
+        return self._fingerprints.get(self._slot, session, sequence)
+
+    def put(self, session: int, sequence: int, content: int) -> None:
+        """Keep the content of a number that is stored."""
+        self._fingerprints.put(self._slot, session, sequence, content, self.kafka_time)
+
+
+class AskedSymbol(NamedTuple):
+    """A symbol that has rows in a slice."""
+
+    slot: int
+    exchange: str
+    symbol: str
+    sequence: SymbolSequence
+    numbers: NDArray[np.int64]
+    """int64[n]: the numbers of those rows, ascending, each once."""
+
+
+class _Range(NamedTuple):
+    """Pages to read of one session, both ends inclusive."""
+
+    slot: int
+    key: SessionKey
+    numbers: IntervalSet
+    first_page: int
+    last_page: int
+    since: int
+    is_any_age: bool
+
+    @property
+    def wanted(self) -> WantedContents:
+        first, last = self.first_page << PAGE_BITS, (self.last_page << PAGE_BITS) + _PAGE_LAST
+        return WantedContents(self.key, first, last, self.since, self.is_any_age)
+
+
+class ContentLookup:
+    """Brings contents from the table to memory: rarely, and for all symbols of a slice in one read."""
+
+    def __init__(
+        self,
+        fingerprints: Fingerprints,
+        read_contents: Callable[[Sequence[WantedContents], int], StoredContents] | None,
+    ) -> None:
+        self._fingerprints = fingerprints
+        self._read_contents = read_contents
+        self._plan: list[_Range] = []
+        self._known_from: dict[tuple[int, int], int] = {}
+        """By slot and session: pages below this number hold nothing that is young enough, as a read has shown."""
+        self._pages_ahead: dict[tuple[int, int], int] = {}
+
+    def lacks(self, slot: int, sequence: SymbolSequence, number: int) -> bool:
+        """Tell whether placing a number may need a content that only the table has.
+
+        Of the sessions before the newest all numbers of its page are looked at, so that the rows behind it need not.
+        """
+        if self._read_contents is None:
+            return False
+        page = number >> PAGE_BITS
+        for index in _searched(sequence):
+            numbers = sequence.sessions[index].numbers
+            is_newest = index == len(sequence.sessions) - 1
+            ranges = numbers.overlap(number, number) if is_newest else _in_page(numbers, page)
+            if self._is_unknown(slot, sequence, index, page, ranges):
+                return True
+        return False
+
+    def plan(self, symbols: Iterable[AskedSymbol]) -> int:
+        """Plan a read of all that some symbols' rows may need; return how many pages it may take."""
+        self._plan = [
+            found for asked in symbols for index in _searched(asked.sequence) for found in self._of(asked, index)
+        ]
+        return 1 + sum(one.last_page - one.first_page + 1 for one in self._plan)
+
+    def read(self, floor: int, now: int) -> None:
+        """Read what was planned, of trades whose Kafka time is not below `floor`; there is room for it."""
+        assert self._read_contents is not None, "only what lacks something is read"
+        plan, self._plan = self._plan, []
+        stored = self._read_contents([one.wanted for one in plan], floor)
+        for one in plan:
+            for page in range(one.first_page, one.last_page + 1):
+                if any(True for _ in _in_page(one.numbers, page)):
+                    self._fingerprints.set_looked_up(one.slot, one.key.session, page, now)
+            where = one.slot, one.key.session
+            self._known_from[where] = stored.lowest.get(one.key, one.numbers.highest + 1)
+        slots = np.array([one.slot for one in plan], dtype=np.int64)[stored.wanted]
+        sessions = np.array([one.key.session for one in plan], dtype=np.int64)[stored.wanted]
+        _fill(self._fingerprints.pages, slots, sessions, stored.sequences, stored.contents, stored.kafka_times)
+
+    def _is_unknown(
+        self, slot: int, sequence: SymbolSequence, index: int, page: int, ranges: Iterable[tuple[int, int]]
+    ) -> bool:
+        if not _is_among_newest(sequence, index, page):
+            known_from = self._known_from.get((slot, index + 1))
+            if known_from is not None and (page << PAGE_BITS) + _PAGE_LAST < known_from:
+                return False
+        return self._fingerprints.unknown_in(slot, index + 1, page, ranges)
+
+    def _of(self, asked: AskedSymbol, index: int) -> Iterator[_Range]:
+        """Return the ranges of pages to read of one session of a symbol."""
+        session = asked.sequence.sessions[index]
+        numbers = session.numbers
+        is_newest = index == len(asked.sequence.sessions) - 1
+        asked_numbers = numbers.members_of(asked.numbers) if is_newest else asked.numbers
+        pages = [
+            page
+            for page in np.unique(asked_numbers >> PAGE_BITS).tolist()
+            if self._is_unknown(asked.slot, asked.sequence, index, page, _in_page(numbers, page))
+        ]
+        if not pages:
+            return
+        where = asked.slot, index + 1
+        ahead = self._pages_ahead.get(where, PAGES_AHEAD_MIN)
+        self._pages_ahead[where] = min(2 * ahead, PAGES_AHEAD_MAX)
+        key = SessionKey(asked.exchange, asked.symbol, index + 1)
+        for first, last, limit in _runs(pages, numbers.highest >> PAGE_BITS):
+            last_page = min(last + ahead, limit)
+            is_any_age = _is_among_newest(asked.sequence, index, last_page)
+            yield _Range(asked.slot, key, numbers, first, last_page, session.earliest, is_any_age)
+
+
+def _in_page(numbers: IntervalSet, page: int) -> Iterator[tuple[int, int]]:
+    """Return the ranges of numbers that a page holds."""
+    return numbers.overlap(page << PAGE_BITS, (page << PAGE_BITS) + _PAGE_LAST)
+
+
+def _searched(sequence: SymbolSequence) -> range:
+    """Return the indexes of the sessions whose contents count."""
+    count = len(sequence.sessions)
+    return range(count - 1, max(count - 1 - SESSIONS_SEARCHED, -1), -1)
+
+
+def _is_among_newest(sequence: SymbolSequence, index: int, page: int) -> bool:
+    """Whether a page holds some of the newest 256 numbers, which are wanted however old they are."""
+    is_newest = index == len(sequence.sessions) - 1
+    return is_newest and page >= (sequence.sessions[index].numbers.highest >> PAGE_BITS) - 1
+
+
+def _runs(pages: list[int], highest: int) -> Iterator[tuple[int, int, int]]:
+    """Return the first and last page of each run of near pages, ascending, and how far it may be extended."""
+    breaks = [place for place, (left, right) in enumerate(pairwise(pages), 1) if right - left > _PAGES_APART_MAX]
+    starts, ends = [0, *breaks], [*breaks, len(pages)]
+    for start, end in zip(starts, ends, strict=True):
+        limit = pages[end] - 1 if end < len(pages) else highest
+        yield pages[start], pages[end - 1], limit
+
+
+@compiled
+def _fill(
+    pages: Pages,
+    slots: NDArray[np.int64],
+    sessions: NDArray[np.int64],
+    sequences: NDArray[np.int64],
+    contents: NDArray[np.int64],
+    kafka_times: NDArray[np.int64],
+) -> None:
+    """Keep n contents, int64[n] each, where there is a page for them that does not know the number."""
+    for row in range(len(slots)):
+        page = find_page(pages, slots[row], sessions[row], sequences[row])
+        if page >= 0 and read_mark(pages.marks, page, sequences[row]) == UNKNOWN:
+            write_mark(pages.headers, pages.marks, page, sequences[row], contents[row], kafka_times[row])

@@ -1,0 +1,182 @@
+"""Opening the catalog: the one that PyIceberg is configured for, else SQLite beside a local warehouse."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import tenacity
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+from pyiceberg.utils.config import Config
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+
+from k2.model.errors import SettingsError, UnreachableError
+from k2.ops.retry import retried
+from k2.ops.settings import Settings
+from k2.storage.catalog_errors import TRANSIENT, address_in, fault_of, refusals_named, words_of
+from k2.storage.catalog_timeouts import limit_waits
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+__all__ = ["TRANSIENT", "Load", "catalog_exists", "find_table", "local_catalog", "open_catalog"]
+
+Load = Callable[[tuple[str, ...]], "Table"]
+"""Loads a table by its namespace's parts and its name."""
+
+SQLITE_TIMEOUT_SECONDS: Final = 30
+_RACES_MAX: Final = 20
+_RACE_WAIT_SECONDS: Final = 0.05
+_POSTGRESQL: Final = "postgresql://"
+
+
+def open_catalog(settings: Settings) -> "Catalog":
+    """Open the catalog named by `K2_CATALOG`, configured as PyIceberg does it (file or environment).
+
+    Where PyIceberg knows none of that name: SQLite and a local warehouse in `K2_DATA_DIR`, made
+    where absent; several threads and processes may do so at once.
+
+    Raises:
+        SettingsError: the configuration is bad, credentials are refused, or the folder can't be written.
+        UnreachableError: the catalog does not answer.
+    """
+    configuration = _configured(settings)
+    if configuration is None:
+        return _open_local(settings)
+    limit_waits(settings.catalog, configuration)
+    try:
+        return _load(settings.catalog, _with_driver(configuration))
+    except Exception as error:
+        named = fault_of(settings.catalog, address_in(configuration), error)
+        if named is None:
+            raise
+        raise named from error
+
+
+def catalog_exists(settings: Settings) -> bool:
+    """Tell whether there is a catalog to look into; False only for a local one that was never made."""
+    database = local_catalog(settings)
+    return database is None or database.exists()
+
+
+def local_catalog(settings: Settings) -> Path | None:
+    """Give the database of the catalog beside a local warehouse; None where PyIceberg is configured for another."""
+    return _database(settings) if _configured(settings) is None else None
+
+
+def find_table(settings: Settings, name: str, load: Load | None = None) -> "Table | None":
+    """Give one of the job's tables as it is now; None where there is none, and nothing is made then.
+
+    It is loaded by `load`, or else through a catalog that is opened anew.
+
+    Raises:
+        UnreachableError: the catalog does not answer, after retries.
+    """
+    if not catalog_exists(settings):
+        return None
+    identifier = (*settings.namespace.split("."), name)
+
+    def find() -> "Table | None":
+        try:
+            with refusals_named(settings.catalog):
+                return open_catalog(settings).load_table(identifier) if load is None else load(identifier)
+        except (NoSuchTableError, NoSuchNamespaceError):
+            return None
+
+    return retried(f"opening table {'.'.join(identifier)}", find, also=TRANSIENT)
+
+
+def _configured(settings: Settings) -> dict[str, Any] | None:
+    try:
+        configuration = Config().get_catalog_config(settings.catalog)
+    except Exception as error:
+        raise SettingsError(f"PyIceberg's configuration cannot be read: {error}") from error
+    return None if configuration is None else dict(configuration)
+
+
+def _with_driver(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Have PostgreSQL reached by psycopg2 where the URI names no driver: on it alone a wait has a limit."""
+    uri = str(configuration.get("uri", ""))
+    if uri.startswith(_POSTGRESQL) and find_spec("psycopg2") is not None:
+        return {**configuration, "uri": "postgresql+psycopg2://" + uri.removeprefix(_POSTGRESQL)}
+    return dict(configuration)
+
+
+def _load(name: str, configuration: dict[str, Any]) -> "Catalog":
+    # Imported here because the module reads its configuration at import and would raise a bare error.
+    from pyiceberg.catalog import load_catalog  # noqa: PLC0415
+
+    for race in range(_RACES_MAX):
+        try:
+            return load_catalog(name, **configuration)
+        except DBAPIError as error:
+            # Another process is making the catalog's own tables at this moment.
+            if not _is_race(error) or race + 1 == _RACES_MAX:
+                raise
+            time.sleep(_RACE_WAIT_SECONDS)
+    raise AssertionError("unreachable")
+
+
+def _is_race(error: DBAPIError) -> bool:
+    # PostgreSQL lets both begin, and of the two that make one table tells the second so, or that its name is taken.
+    return isinstance(error, IntegrityError) or "already exists" in str(error.orig)
+
+
+def _database(settings: Settings) -> Path:
+    return settings.data_dir.absolute() / "catalog.db"
+
+
+def _open_local(settings: Settings) -> "Catalog":
+    database = _database(settings)
+    _check_path(settings.data_dir.absolute())
+    warehouse = database.parent / "warehouse"
+    try:
+        warehouse.mkdir(parents=True, exist_ok=True)
+        _prepare(database)
+    except (OSError, sqlite3.Error) as error:
+        if "locked" in str(error):
+            raise UnreachableError(f"the catalog {database} is locked by another process: {error}") from error
+        raise SettingsError(f"K2_DATA_DIR={settings.data_dir}: cannot be written: {error}") from error
+    return _load_local(settings.catalog, database, warehouse)
+
+
+def _check_path(folder: Path) -> None:
+    # Locations are URIs that PyIceberg does not unquote, so these would cut the path short.
+    bad = sorted(set(str(folder)) & set("?#%"))
+    if bad:
+        raise SettingsError(f"K2_DATA_DIR={folder}: a path with {bad[0]!r} cannot hold a local catalog; choose another")
+
+
+# SQLite does not wait for its lock while another process turns WAL on.
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_message(match=".*locked"),
+    stop=tenacity.stop_after_delay(SQLITE_TIMEOUT_SECONDS),
+    wait=tenacity.wait_random(0.01, 0.1),
+    reraise=True,
+)
+def _prepare(database: Path) -> None:
+    """Make the database where absent, with readers and a writer side by side (WAL)."""
+    connection = sqlite3.connect(database, timeout=SQLITE_TIMEOUT_SECONDS)
+    try:
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal":
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.rollback()
+    finally:
+        connection.close()
+
+
+def _load_local(name: str, database: Path, warehouse: Path) -> "Catalog":
+    configuration = {
+        "type": "sql",
+        "uri": f"sqlite:///{database}?timeout={SQLITE_TIMEOUT_SECONDS}",
+        "warehouse": f"file://{warehouse}",
+    }
+    try:
+        return _load(name, configuration)
+    except OperationalError as error:
+        raise UnreachableError(f"the catalog {database} cannot be used: {words_of(error)}") from error

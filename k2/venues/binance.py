@@ -1,0 +1,76 @@
+"""What Binance's markets share: the form of a trade's event, bare or in a combined stream.
+
+https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from k2.model.decimals import clipped
+from k2.model.reasons import Reason, RejectedError, SkippedError
+from k2.model.trade import BUY, SELL
+from k2.venues.reading import given, name, read
+
+__all__ = ["BinanceTrade", "symbol_of", "taker", "trade_event"]
+
+
+class BinanceTrade(msgspec.Struct, gc=False):
+    """The fields of a trade that every market has."""
+
+    s: str | UnsetType = UNSET
+    t: int | UnsetType = UNSET
+    p: str | UnsetType = UNSET
+    q: str | UnsetType = UNSET
+    T: int | UnsetType = UNSET
+    m: bool | UnsetType = UNSET
+
+
+class _Event(msgspec.Struct, gc=False):
+    e: str | UnsetType = UNSET
+    result: Raw = Raw()
+    data: Raw = Raw()
+
+
+class _Symbol(msgspec.Struct, gc=False):
+    s: str | UnsetType = UNSET
+
+
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_SYMBOL: Final = msgspec.json.Decoder(_Symbol)
+
+
+def trade_event(value: bytes, venue: str) -> bytes:
+    """Give the bytes of the trade event that a message of a venue's topic is or bears.
+
+    Raises:
+        RejectedError: `malformed`, or `unsupported` for an event that is no trade.
+        SkippedError: the reply to a subscription.
+    """
+    bare, event = _bare_event(value)
+    kind = given("e", event.e)
+    if kind != "trade":
+        raise RejectedError(Reason.UNSUPPORTED, f"e: {clipped(kind)} is not read from a {venue} topic")
+    return bare
+
+
+def symbol_of(value: bytes) -> str:
+    """Give the symbol of an event, whatever its kind; raises as `trade_event`."""
+    return name("s", given("s", read(_SYMBOL, _bare_event(value)[0]).s))
+
+
+def taker(buyer_was_maker: bool) -> int:  # noqa: FBT001  the venue's own flag
+    """Give the taker's side."""
+    return SELL if buyer_was_maker else BUY
+
+
+def _bare_event(value: bytes) -> tuple[bytes, _Event]:
+    """Take an event out of the form of a combined stream, where it is in it."""
+    event = read(_EVENT, value)
+    if event.e is UNSET and bytes(event.data):
+        value = bytes(event.data)
+        event = read(_EVENT, value)
+    if event.e is UNSET and bytes(event.result):
+        raise SkippedError("subscription_reply")
+    return value, event

@@ -1,0 +1,69 @@
+"""Binance spot, stream `<symbol>@trade`.
+
+https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams says:
+
+`t` numbers a symbol's trades without a hole, over days. `T` is the time of the trade: milliseconds (13 digits)
+by default, microseconds (16) where the connection asked for them. `m` true says that the buyer was the maker,
+so the taker sold. `E` is when the venue sent the event, not when anybody received it, and is not kept.
+"""
+
+from typing import Final
+
+import msgspec
+
+from k2.model.decimals import clipped, parse_decimal
+from k2.model.reasons import invalid
+from k2.model.trade import Trade
+from k2.venues.binance import BinanceTrade, symbol_of, taker, trade_event
+from k2.venues.binance_spot_compiled import decode_binance_spot
+from k2.venues.reading import checked, given, name, positive, read, sequence
+from k2.venues.venue import SequenceMode, Venue
+
+__all__ = ["BINANCE_SPOT", "decode", "key"]
+
+EXCHANGE: Final = "binance"
+
+
+_TRADE: Final = msgspec.json.Decoder(BinanceTrade)
+
+
+def decode(value: bytes) -> list[Trade]:
+    """Read one event, bare or in the form of a combined stream: one trade.
+
+    Raises:
+        RejectedError: `malformed`, `invalid`, or `unsupported` for an event that is no trade.
+        SkippedError: the reply to a subscription.
+    """
+    trade = read(_TRADE, trade_event(value, "binance-spot"))
+    number = sequence("t", given("t", trade.t))
+    return [
+        Trade(
+            exchange=EXCHANGE,
+            symbol=name("s", given("s", trade.s)),
+            trade_id=str(number),
+            sequence=number,
+            price=checked("p", parse_decimal, given("p", trade.p)),
+            quantity=positive("q", given("q", trade.q)),
+            side=taker(given("m", trade.m)),
+            timestamp=_time(given("T", trade.T)),
+        )
+    ]
+
+
+def key(value: bytes) -> str:
+    """Give `binance|symbol` of an event, whatever its kind."""
+    return f"{EXCHANGE}|{symbol_of(value)}"
+
+
+def _time(number: int) -> int:
+    """Give microseconds by the count of digits: 13 are milliseconds, 16 microseconds."""
+    if 10**12 <= number < 10**13:
+        return number * 1000
+    if not 10**15 <= number < 10**16:
+        invalid("T", f"neither milliseconds (13 digits) nor microseconds (16): {clipped(number)}")
+    return number
+
+
+BINANCE_SPOT: Final = Venue(
+    "binance-spot", SequenceMode.CONTIGUOUS, decode, decode_binance_spot, key, exchange=EXCHANGE, time_field="T"
+)

@@ -1,0 +1,161 @@
+"""What reference decoders share: JSON read strictly, and errors that name the field."""
+
+import re
+from collections.abc import Callable
+from typing import Final, NoReturn, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Raw, UnsetType
+
+from k2.model.decimals import clipped, parse_decimal
+from k2.model.reasons import Reason, RejectedError, invalid
+from k2.model.symbols import NAME_BYTES_MAX
+from k2.venues.scan import nesting
+
+__all__ = [
+    "ID_BYTES_MAX",
+    "INT64_MAX",
+    "INT64_MIN",
+    "checked",
+    "decimal_text",
+    "given",
+    "identity",
+    "milliseconds",
+    "name",
+    "number_text",
+    "positive",
+    "read",
+    "sequence",
+]
+
+ID_BYTES_MAX: Final = 255
+"""Longest trade id, in bytes of UTF-8."""
+NESTING_MAX: Final = 100
+"""Deepest nesting of objects and arrays; a JSON reader's own limit would hang on how deep its caller is."""
+INT64_MIN: Final = -(2**63)
+INT64_MAX: Final = 2**63 - 1
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+_GRAMMAR: Final = msgspec.json.Decoder(msgspec.Raw)
+_FIELD_ERROR: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_WHOLE: Final = re.compile(r"-?[0-9]{1,19}")
+_TEXT: Final = msgspec.json.Decoder(str)
+
+
+def read(decoder: msgspec.json.Decoder[T], value: bytes) -> T:
+    """Read a message; what is not one JSON object in UTF-8 is malformed, a field of another type invalid."""
+    if nesting(np.frombuffer(value, dtype=np.uint8)) > NESTING_MAX:
+        _malformed(f"nested more than {NESTING_MAX} deep")
+    try:
+        value.decode()
+        return decoder.decode(value)
+    except UnicodeDecodeError as error:
+        _malformed(f"not UTF-8 (byte {error.start})")
+    except msgspec.ValidationError as error:
+        _check_grammar(value)
+        _refuse_field(str(error))
+    except msgspec.DecodeError as error:
+        _malformed(str(error))
+
+
+def _check_grammar(value: bytes) -> None:
+    """Refuse what is not JSON: that outweighs a field of a wrong type."""
+    try:
+        _GRAMMAR.decode(value)
+    except msgspec.DecodeError as error:
+        _malformed(str(error))
+
+
+def _refuse_field(error: str) -> NoReturn:
+    match = _FIELD_ERROR.fullmatch(error)
+    if match is None:
+        _malformed(_lower(error))
+    invalid(match.group(2), _lower(match.group(1)))
+
+
+def _lower(sentence: str) -> str:
+    return (sentence[:1].lower() + sentence[1:]).replace("`", "")
+
+
+def _malformed(what: str) -> NoReturn:
+    raise RejectedError(Reason.MALFORMED, f"value: {what}")
+
+
+def given(field: str, value: T | UnsetType) -> T:
+    """Give a field's value, which must be there."""
+    if value is UNSET:
+        invalid(field, "missing")
+    return value
+
+
+def checked(field: str, rule: Callable[[A], T], value: A) -> T:
+    """Apply a rule to a field's value; its `ValueError` becomes the field's error."""
+    try:
+        return rule(value)
+    except ValueError as error:
+        invalid(field, str(error))
+
+
+def name(field: str, text: str, bytes_max: int = NAME_BYTES_MAX) -> str:
+    """Give the name of an exchange or symbol: not empty, not long, without control characters."""
+    if not text:
+        invalid(field, "empty")
+    if len(text.encode()) > bytes_max:
+        invalid(field, f"longer than {bytes_max} bytes: {clipped(text)}")
+    if _CONTROL.search(text):
+        invalid(field, f"has a control character: {clipped(text)}")
+    return text
+
+
+def sequence(field: str, number: int) -> int:
+    """Give a sequence number, which 64 bits must hold."""
+    if not INT64_MIN <= number <= INT64_MAX:
+        invalid(field, f"beyond 64 bits: {clipped(number)}")
+    return number
+
+
+def number_text(field: str, text: str) -> int:
+    """Give a whole number that stands as text; what is longer than 64 bits' digits is none."""
+    if not _WHOLE.fullmatch(text):
+        invalid(field, f"not a whole number of 64 bits: {clipped(text)}")
+    return sequence(field, int(text))
+
+
+def identity(field: str, text: str) -> str:
+    """Give a trade's id: not empty, not long."""
+    if not text:
+        invalid(field, "empty")
+    if len(text.encode()) > ID_BYTES_MAX:
+        invalid(field, f"longer than {ID_BYTES_MAX} bytes: {clipped(text)}")
+    return text
+
+
+def milliseconds(field: str, number: int) -> int:
+    """Give microseconds for a time that must be milliseconds since the epoch, of 13 digits: 2001 to 2286."""
+    if not 10**12 <= number < 10**13:
+        invalid(field, f"not milliseconds (13 digits): {clipped(number)}")
+    return number * 1000
+
+
+def decimal_text(field: str, raw: Raw) -> str:
+    """Give the digits of a JSON string or number, as they stand."""
+    text = bytes(raw)
+    if not text:
+        invalid(field, "missing")
+    if text.startswith(b'"'):
+        return _TEXT.decode(text)
+    if text[0] not in b"-0123456789":
+        invalid(field, f"expected a decimal string or a number, got {clipped(text.decode())}")
+    return text.decode()
+
+
+def positive(field: str, text: str) -> int:
+    """Give a quantity times 10**18: a trade of nothing, or of less, is none."""
+    value = checked(field, parse_decimal, text)
+    if value <= 0:
+        invalid(field, f"not above zero: {clipped(text)}")
+    return value

@@ -1,0 +1,119 @@
+"""How a compiled decoder lays out a trade: one row of 64-bit words, from which columns are cut.
+
+One matrix, since a loop that hands a dozen columns to its rules spends more on counting references than on reading
+(1.1 us a message against 0.5).
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from k2.model.batch import TradeColumns
+from k2.model.compiled import compiled
+
+__all__ = [
+    "EXCHANGE_SIZE",
+    "EXCHANGE_START",
+    "HAS_SEQUENCE",
+    "ID_SIZE",
+    "ID_START",
+    "MESSAGE",
+    "MESSAGE_BYTES_MAX",
+    "PRICE",
+    "QUANTITY",
+    "RECEIVED",
+    "SEQUENCE",
+    "SIDE",
+    "SYMBOL",
+    "SYMBOL_SIZE",
+    "SYMBOL_START",
+    "TIMESTAMP",
+    "WIDTH",
+    "columns_of",
+]
+
+MESSAGE_BYTES_MAX: Final = 1_048_576
+"""A larger value is refused unread."""
+
+MESSAGE: Final = 0
+SYMBOL: Final = 1
+"""-1 for a pair that has no number yet."""
+SEQUENCE: Final = 2
+HAS_SEQUENCE: Final = 3
+PRICE: Final = 4
+"""Two words, low first."""
+QUANTITY: Final = 6
+"""Two words, low first."""
+SIDE: Final = 8
+TIMESTAMP: Final = 9
+RECEIVED: Final = 10
+ID_START: Final = 11
+ID_SIZE: Final = 12
+EXCHANGE_START: Final = 13
+"""This and the next three count only where `SYMBOL` is -1: where the names lie in the data."""
+EXCHANGE_SIZE: Final = 14
+SYMBOL_START: Final = 15
+SYMBOL_SIZE: Final = 16
+WIDTH: Final = 17
+
+
+def columns_of(rows: NDArray[np.int64], text: NDArray[np.uint8]) -> TradeColumns:
+    """Cut rows, all with symbol numbers, into columns; `text` is where the ids lie."""
+    count = len(rows)
+    columns = TradeColumns(
+        symbols=np.empty(count, dtype=np.int32),
+        sequences=np.empty(count, dtype=np.int64),
+        has_sequence=np.empty(count, dtype=np.bool_),
+        prices=np.empty((count, 2), dtype=np.uint64),
+        quantities=np.empty((count, 2), dtype=np.uint64),
+        sides=np.empty(count, dtype=np.int8),
+        timestamps=np.empty(count, dtype=np.int64),
+        received=np.empty(count, dtype=np.int64),
+        text=text,
+        id_starts=np.empty(count, dtype=np.int64),
+        id_sizes=np.empty(count, dtype=np.int32),
+        messages=np.empty(count, dtype=np.int32),
+        indexes=np.zeros(count, dtype=np.int32),
+    )
+    _copy_numbers(rows, columns.messages, columns.symbols, columns.sequences, columns.has_sequence)
+    _copy_values(rows.view(np.uint64), columns.prices, columns.quantities)
+    _copy_rest(rows, columns.sides, columns.timestamps, columns.received, columns.id_starts, columns.id_sizes)
+    return columns
+
+
+@compiled
+def _copy_numbers(
+    rows: NDArray[np.int64],
+    messages: NDArray[np.int32],
+    symbols: NDArray[np.int32],
+    sequences: NDArray[np.int64],
+    has_sequence: NDArray[np.bool_],
+) -> None:
+    for row in range(len(rows)):
+        messages[row] = rows[row, MESSAGE]
+        symbols[row] = rows[row, SYMBOL]
+        sequences[row] = rows[row, SEQUENCE]
+        has_sequence[row] = rows[row, HAS_SEQUENCE] != 0
+
+
+@compiled
+def _copy_values(words: NDArray[np.uint64], prices: NDArray[np.uint64], quantities: NDArray[np.uint64]) -> None:
+    for row in range(len(words)):
+        prices[row, 0], prices[row, 1] = words[row, PRICE], words[row, PRICE + 1]
+        quantities[row, 0], quantities[row, 1] = words[row, QUANTITY], words[row, QUANTITY + 1]
+
+
+@compiled
+def _copy_rest(
+    rows: NDArray[np.int64],
+    sides: NDArray[np.int8],
+    timestamps: NDArray[np.int64],
+    received: NDArray[np.int64],
+    id_starts: NDArray[np.int64],
+    id_sizes: NDArray[np.int32],
+) -> None:
+    for row in range(len(rows)):
+        sides[row] = rows[row, SIDE]
+        timestamps[row], received[row] = rows[row, TIMESTAMP], rows[row, RECEIVED]
+        id_starts[row], id_sizes[row] = rows[row, ID_START], rows[row, ID_SIZE]

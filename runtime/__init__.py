@@ -1,1 +1,0 @@
-"""Settings, logs, metrics, retries and health: what every room outside the rules uses."""

@@ -1,0 +1,142 @@
+"""`k2 symbols`, `trades`, `latest`, `ohlcv`, `vwap`, `twap` and `sql`: tables, JSON, files and exit codes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import Result
+
+from k2.iceberg.tables import TableName
+from k2.ops.settings import Settings
+from tests.query.tables import append, made, trade
+
+K2 = Callable[..., Result]
+COMMANDS = ["symbols", "trades", "latest", "ohlcv", "vwap", "twap"]
+
+
+@pytest.fixture
+def filled(settings: Settings) -> Settings:
+    """Have 150 trades of one symbol, and one of another, in two commits."""
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(offset) for offset in range(150)])
+    append(table, [trade(150, "kraken", "日本[red]")])
+    return settings
+
+
+def test_results_for_programs(filled: Settings, k2: K2) -> None:
+    """One array on stdout, whole, and nothing else there."""
+    assert json.loads(k2("symbols", "--json").stdout) == [
+        {"exchange": "binance", "symbol": "BTCUSDT", "trades": 150},
+        {"exchange": "kraken", "symbol": "日本[red]", "trades": 1},
+    ]
+    assert len(json.loads(k2("trades", "--json").stdout)) == 151
+    (bar,) = json.loads(k2("ohlcv", "--json", "--exchange", "binance", "--interval", "1h").stdout)
+    assert (bar["start"], bar["open"], bar["volume"]) == (
+        "2024-08-09T00:00:00Z",
+        "2.500000000000000000",
+        "300.000000000000000000",
+    )
+    (row,) = json.loads(k2("sql", "--json", "SELECT count(*) AS n FROM trades").stdout)
+    assert row == {"n": 151}
+
+
+def test_tables_for_people(filled: Settings, k2: K2) -> None:
+    """They fit a terminal, show data as it is, and say where there is more."""
+    shown = k2("trades", columns=110)
+    assert "2024-08-09 00:01:39" in shown.stdout
+    assert shown.stdout.count("BTCUSDT") == 100
+    assert "the first 100 rows are shown, and there are more" in shown.stderr
+    assert all(len(line) <= 110 for line in shown.stdout.splitlines())
+    assert k2("trades", "--limit", "120", columns=110).stdout.count("BTCUSDT") == 120
+    assert "1234567" in k2("sql", "SELECT 1234567 AS snapshot_id", columns=110).stdout
+    latest = k2("latest", columns=110)
+    assert "日本[red]" in latest.stdout
+    assert "more" not in latest.stderr
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "arrow", "json", "PARQUET"])
+def test_a_file(filled: Settings, k2: K2, tmp_path: Path, suffix: str) -> None:
+    """It is whole, all rows are in it, and stdout has nothing."""
+    path = tmp_path / f"out.{suffix}"
+    path.write_text("before")
+    result = k2("trades", "--output", str(path))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"151 rows in {path}" in result.stderr
+    assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == [path.name]
+    if suffix == "parquet":
+        assert pq.read_table(path).num_rows == 151
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["trades", "--start", "yesterday"], "start: 'yesterday' is no time"),
+        (["trades", "--start", "2024-08-10", "--end", "2024-08-09"], "start is not before end"),
+        (["ohlcv", "--interval", "1 hour"], "interval: '1 hour' is no interval"),
+        (["symbols", "--as-of", "17"], "keeps no snapshot 17"),
+        (["trades", "--output", "out.txt"], "must end with one of .json, .csv, .parquet, .arrow"),
+        (["trades", "--output", "nowhere/out.csv"], "No such file or directory"),
+        (["trades", "--limit", "0"], "Invalid value for '--limit'"),
+        (["trades", "--exchange", ""], "is empty"),
+        (["sql", "COPY trades TO 'x'"], "only SELECT is taken here"),
+        (["sql", "SELECT * FROM read_csv('/etc/passwd')"], "read_csv() is refused"),
+        (["sql", "SELECT 1", "--as-of", "never"], "as_of: 'never' is no time"),
+        (["sql", "SELECT 'infinity'::TIMESTAMP AS t"], "there is no form for a value"),
+    ],
+)
+def test_wrong_usage(filled: Settings, k2: K2, arguments: list[str], why: str) -> None:
+    """One sentence that names what is wrong, and exit code 2."""
+    result = k2(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert why in result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_table_is_no_empty_answer(settings: Settings, k2: K2, command: str) -> None:
+    """Where the job has never run, that is told."""
+    result = k2(command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there is no catalog in it" in result.stderr
+
+
+def test_a_query_that_takes_too_long(filled: Settings, k2: K2, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped, and the setting named."""
+    monkeypatch.setenv("K2_QUERY_TIMEOUT_SECONDS", "0.3")
+    result = k2("sql", "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 7")
+    assert result.exit_code == 2
+    assert "K2_QUERY_TIMEOUT_SECONDS" in result.stderr
+
+
+def test_a_file_that_fails_leaves_what_was_there(filled: Settings, k2: K2, tmp_path: Path) -> None:
+    """An answer that breaks off replaces nothing."""
+    path = tmp_path / "out.csv"
+    path.write_text("before")
+    result = k2("sql", "SELECT [1] AS list", "--output", str(path))
+    assert result.exit_code == 2
+    assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["out.csv"]
+    assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--json"], ["--output", "{folder}/out.csv"], ["--output", "{folder}/out.parquet"]]
+)
+def test_a_value_that_cannot_be_cast_amid_the_answer(
+    filled: Settings, k2: K2, tmp_path: Path, arguments: list[str]
+) -> None:
+    """Rows may be out by then: it is one sentence all the same, exit code 2, and no file."""
+    sql = "SELECT CAST(CASE WHEN range < 500000 THEN '1' ELSE 'x' END AS INTEGER) AS n FROM range(1000000)"
+    result = k2("sql", sql, *(text.format(folder=tmp_path) for text in arguments))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("k2: SQL: Conversion Error: Could not convert string 'x' to INT32")
+    assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith("out")]
+
+
+@pytest.mark.parametrize("suffix", [None, "json", "csv", "parquet", "arrow"])
+def test_two_columns_of_one_name(filled: Settings, k2: K2, tmp_path: Path, suffix: str | None) -> None:
+    """No output has a form for them, and each says so before a byte is out."""
+    path = tmp_path / f"out.{suffix}"
+    result = k2("sql", "SELECT 1 AS a, 2 AS a", *(["--json"] if suffix is None else ["--output", str(path)]))
+    assert (result.exit_code, result.stdout, path.exists()) == (2, "", False)
+    assert "two columns have the name 'a'" in result.stderr

@@ -1,0 +1,125 @@
+"""`k2 reconcile`: fields and exit codes; and what all reports say where nothing is."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from k2.cli.main import app
+from k2.iceberg.tables import TableName
+from k2.ops.settings import Settings
+from tests.query.tables import append, letter, made, progress, set_progress, trade, write_letters
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Give settings with an own folder, as the environment says."""
+    monkeypatch.setenv("K2_DATA_DIR", str(tmp_path / "data"))
+    return Settings(data_dir=tmp_path / "data")
+
+
+def k2(*arguments: str) -> Result:
+    """Run `k2`."""
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+
+
+@pytest.mark.parametrize(("letters", "holds"), [([1], True), ([], False)])
+def test_reconcile(settings: Settings, letters: list[int], *, holds: bool) -> None:
+    """A row a topic partition, with the documented fields; exit code 1 where it does not hold."""
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(0)])
+    set_progress(table, progress(offset=4, received=4, stored=1, duplicates=1, dead_letters=1, skipped=1))
+    write_letters(settings, map(letter, letters))
+    result = k2("reconcile", "--json")
+    assert json.loads(result.stdout) == [
+        {
+            "topic": "trades",
+            "partition": 0,
+            "received": 4,
+            "stored": 1,
+            "duplicates": 1,
+            "dead_letters": len(letters),
+            "skipped": 1,
+            "holds": holds,
+        }
+    ]
+    assert result.exit_code == (0 if holds else 1)
+    shown = k2("reconcile")
+    assert shown.exit_code == result.exit_code
+    assert ("NO" in shown.stdout) is not holds
+
+
+@pytest.mark.parametrize(
+    ("received", "says"),
+    [(7, "3 of 7 received are neither"), (3, "1 more accounted for"), (4, "the sum comes out, but")],
+)
+def test_how_far_a_sum_is_out_is_told(settings: Settings, received: int, says: str) -> None:
+    """By topic partition, on stderr."""
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(0), trade(1)])
+    set_progress(table, progress(offset=4, received=received, stored=1, duplicates=2))
+    assert f"trades:0: {says}" in k2("reconcile").stderr
+
+
+@pytest.mark.parametrize("command", ["gaps", "completeness", "audit", "reconcile"])
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"K2_DATA_DIR": "absent"}, "K2_DATA_DIR=absent: there is no catalog in it"),
+        ({"K2_DATA_DIR": "file"}, "K2_DATA_DIR=file: there is no catalog in it"),
+        ({"K2_NAMESPACE": "absent"}, "K2_NAMESPACE=absent: there is no table absent."),
+    ],
+)
+def test_a_table_that_was_never_made_is_a_wrong_setting(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, command: str, environment: dict[str, str], says: str
+) -> None:
+    """Exit code 2 and the setting's name, where "nothing is missing" would be false; nothing on stdout or made."""
+    made(settings, TableName.TRADES)
+    monkeypatch.chdir(settings.data_dir)
+    Path("file").touch()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    result = k2(command, "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
+    assert not Path("absent").exists()
+
+
+def test_empty_tables_are_an_answer(settings: Settings) -> None:
+    """Before the first message: empty results, exit code 0, and a word on stderr."""
+    made(settings, TableName.TRADES)
+    made(settings, TableName.SEQUENCE_EVENTS)
+    for command in ("gaps", "completeness", "audit", "reconcile"):
+        result = k2(command, "--json")
+        assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+    assert "nothing is stored yet" in k2("reconcile").stderr
+    assert "0 missing in 0 ranges" in k2("gaps").stderr
+
+
+def test_rows_without_progress_do_not_hold(settings: Settings) -> None:
+    """Rows that the job did not write are no sum of its: exit code 1, and the reason on stderr."""
+    append(made(settings, TableName.TRADES), [trade(0), trade(1, partition=2)])
+    result = k2("reconcile", "--json")
+    assert result.exit_code == 1
+    assert [(row["stored"], row["received"], row["holds"]) for row in json.loads(result.stdout)] == [(1, 0, False)] * 2
+    assert "rows of trades:0, trades:2 are in the table without any progress" in result.stderr
+
+
+def test_letters_that_are_looked_for_in_no_folder_are_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sum that fails for a wrong K2_DLQ_DIR names it."""
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(0)])
+    set_progress(table, progress(offset=2, received=2, stored=1, dead_letters=1))
+    monkeypatch.setenv("K2_DLQ_DIR", "absent")
+    result = k2("reconcile")
+    assert result.exit_code == 1
+    assert "there is no folder absent, so no dead letter was counted; K2_DLQ_DIR names it" in result.stderr
+
+
+def test_wrong_settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong setting ends with exit code 2 and its name."""
+    monkeypatch.setenv("K2_WRITERS", "none")
+    result = k2("reconcile")
+    assert result.exit_code == 2
+    assert "K2_WRITERS" in result.stderr

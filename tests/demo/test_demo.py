@@ -1,0 +1,277 @@
+"""The demo from end to end: the real job, killed once, finds what was injected, and a difference is told."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pyiceberg.expressions import And, EqualTo
+from typer.testing import CliRunner
+
+from demo import capture, command, run
+from demo.actual import Findings, find
+from demo.comparison import compare
+from demo.expected import ExpectedRows, Missing, SetAside
+from demo.faults import Stream
+from demo.job_runner import DemoError
+from demo.market import listings
+from demo.report import WIDTH_MAX, document, print_outcome
+from demo.run import Outcome, Plan
+from k2.cli.main import app
+from k2.model.errors import SettingsError
+from k2.ops.settings import Settings, read_settings
+from k2.storage.catalog import find_table
+
+ROOT = Path(__file__).parents[2]
+MESSAGES, SYMBOLS, SEED = 20_000, 60, 11
+
+
+@contextmanager
+def _demo(folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", "demo", "--data-dir", str(folder), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=own,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the one demo of these tests lives."""
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> dict[str, Any]:
+    """Run the demo as users do, and give its JSON document."""
+    numbers = ("--messages", str(MESSAGES), "--symbols", str(SYMBOLS), "--seed", str(SEED))
+    with _demo(folder, *numbers, "--json") as process:
+        output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    whole: dict[str, Any] = json.loads(output)
+    return whole
+
+
+@pytest.fixture(scope="module")
+def outcome(folder: Path, report: dict[str, Any]) -> Outcome:
+    """Give the demo's outcome anew: the same seed makes the same books, and the tables are still there."""
+    expected = folder / "again.parquet"
+    with ExpectedRows(expected, listings(SYMBOLS, SEED)) as rows:
+        stream = Stream(MESSAGES, SYMBOLS, SEED, rows)
+        for _ in stream:
+            pass
+    settings = read_settings({}, data_dir=folder)
+    found = find(settings, expected)
+    checks = compare(stream.books, found)
+    plan = Plan(folder, MESSAGES, SYMBOLS, SEED)
+    return Outcome(plan, settings, stream.books, found, checks, report["killed_at"], 1.0, [2.0, 2.0], 5.0)
+
+
+def test_demo_finds_what_was_injected(report: dict[str, Any]) -> None:
+    """Every check is ok, every partition's sum holds, and the messages are all accounted for."""
+    assert report["ok"]
+    assert [check for check in report["checks"] if not check["ok"]] == []
+    assert len(report["partitions"]) == run.PARTITIONS
+    assert all(partition["holds"] for partition in report["partitions"])
+    assert sum(partition["received"] for partition in report["partitions"]) == MESSAGES
+
+
+def test_demo_kills_the_job_on_the_way(report: dict[str, Any], folder: Path) -> None:
+    """The kill came when something was in the table and not everything."""
+    assert 0 < report["killed_at"] < MESSAGES
+    assert (folder / "job.log").is_file()
+
+
+def test_demo_says_where_things_lie(report: dict[str, Any], folder: Path) -> None:
+    """The folder, the tables and the dead letters are there to look at; the yardstick is not."""
+    assert report["folder"] == str(folder)
+    assert Path(report["tables"]).is_dir()
+    assert Path(report["dead_letters"]).is_dir()
+    assert not (folder / "expected.parquet").exists()
+
+
+def test_report_fits_its_width(outcome: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tables stay within 100 columns; every check and partition has its line, nothing differs."""
+    print_outcome(outcome, as_json=False)
+    text = capsys.readouterr().out
+    tables, _ = text.split(" messages a second")
+    assert max(len(line) for line in tables.splitlines()) <= WIDTH_MAX
+    assert all(check.name in text for check in outcome.checks)
+    assert "DIFFERS" not in text
+    assert "BROKEN" not in text
+
+
+def test_the_command_to_look_further_is_found(
+    outcome: Outcome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no `k2` is on the path it is named with its folder, as the shell needs it."""
+    monkeypatch.setenv("PATH", "")
+    print_outcome(outcome, as_json=False)
+    (command,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Look further: "))
+    assert Path(shlex.split(command)[-2]).is_file()
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    print_outcome(outcome, as_json=False)
+    assert " k2 gaps\n" in capsys.readouterr().out
+
+
+def test_document_is_what_was_printed(outcome: Outcome, report: dict[str, Any]) -> None:
+    """The same seed and tables make the same document, but for the clock."""
+    again = document(outcome)
+    for name in ("messages", "symbols", "seed", "killed_at", "injected", "open_gaps", "ok"):
+        assert again[name] == report[name]
+
+
+_GAP = Missing("binance", "NEW-USD", 1, 5, 6)
+_LETTER = SetAside("invalid", b"binance|NEW-USD", b"{}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stored": 1},
+        {"absent": 1},
+        {"foreign": 1},
+        {"late": 0},
+        {"gaps_small": 0},
+        {"gaps_large": 0},
+        {"filled": 0},
+        {"restarts": 0},
+        {"missing": []},
+        {"missing": [_GAP]},
+        {"partitions": []},
+    ],
+    ids=str,
+)
+def test_any_difference_is_told(outcome: Outcome, change: dict[str, Any]) -> None:
+    """One figure that differs makes the outcome bad, whichever it is."""
+    assert outcome.ok
+    assert not replace(outcome, checks=compare(outcome.books, replace(outcome.found, **change))).ok
+
+
+def test_another_dead_letter_is_told(outcome: Outcome) -> None:
+    """As many dead letters with one other message among them are not the same."""
+    letters = outcome.found.set_aside.copy()
+    letters[next(letter for letter in letters if letter.reason == "invalid")] -= 1
+    letters[_LETTER] += 1
+    assert not replace(outcome, checks=compare(outcome.books, replace(outcome.found, set_aside=letters))).ok
+
+
+def test_a_broken_sum_is_told(outcome: Outcome) -> None:
+    """A partition whose sum does not hold makes the outcome bad, though every figure fits."""
+    first, *others = outcome.found.partitions
+    found = replace(outcome.found, partitions=[replace(first, holds=False), *others])
+    assert all(check.ok for check in compare(outcome.books, found))
+    assert not replace(outcome, found=found).ok
+
+
+def test_a_deleted_row_fails_the_demo(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one trade gone from the table the command ends with 1, and names the row that differs."""
+    found = _without_a_trade(outcome.settings, outcome.plan.folder / "again.parquet")
+    assert (found.stored, found.absent) == (outcome.found.stored - 1, 1)
+    bad = replace(outcome, found=found, checks=compare(outcome.books, found))
+    assert "trades stored" in {check.name for check in bad.checks if not check.ok}
+    assert not all(partition.holds for partition in found.partitions)
+    monkeypatch.setattr(command, "run_demo", lambda _: bad)
+    with pytest.raises(typer.Exit) as ended:
+        command.demo(data_dir=outcome.plan.folder / "new")
+    assert ended.value.exit_code == 1
+
+
+def _without_a_trade(settings: Settings, expected: Path) -> Findings:
+    table = find_table(settings, "trades")
+    assert table is not None
+    (row,) = table.scan(limit=1, selected_fields=("partition", "offset")).to_arrow().to_pylist()
+    table.delete(And(EqualTo("partition", row["partition"]), EqualTo("offset", row["offset"])))
+    return find(settings, expected)
+
+
+def test_a_failing_job_fails_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that ends by itself is told with its exit code and the end of its log, whenever it is noticed."""
+    monkeypatch.setattr(capture, "COMMAND", ("no_such_job",))
+    job = capture.Capture(read_settings({}, data_dir=tmp_path), tmp_path / "job.log")
+    with job.running(to_end=True) as running:
+        for wait in (running.wait_for_commit, running.wait_for_end):
+            with pytest.raises(DemoError, match=r"exit code 1(?s:.*)No module named no_such_job"):
+                wait(lambda _: None)
+        with pytest.raises(DemoError, match="ended by itself"):
+            running.kill()
+
+
+def test_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
+    """On Ctrl-C its children are gone, its folder stays, and one sentence says so."""
+    with _demo(tmp_path / "new", "--messages", "50000") as process:
+        end = time.monotonic() + 60
+        while not (tmp_path / "new" / "job.log").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        children = _children(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"what it wrote is kept in {tmp_path / 'new'}" in errors
+    assert "Traceback" not in errors
+    assert [child for child in children if _is_running(child)] == []
+
+
+def _children(pid: int) -> list[int]:
+    """Ask Linux; elsewhere there is nothing simple to ask."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listed.read_text().split()] if listed.exists() else []
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_folder_is_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a choice each demo gets the next folder; one that holds something is refused."""
+    monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
+    assert [command.fresh_folder(None).name for _ in range(2)] == ["demo-1", "demo-2"]
+    assert command.fresh_folder(tmp_path / "mine") == tmp_path / "mine"
+    with pytest.raises(SettingsError, match="is not empty"):
+        command.fresh_folder(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="cannot be made"):
+        command.fresh_folder(tmp_path / "file" / "below")
+
+
+def test_a_folder_that_cannot_hold_a_catalog_is_told_at_once(tmp_path: Path) -> None:
+    """Before anything is published, and not by a job that fails."""
+    done = CliRunner().invoke(app, ["demo", "--data-dir", str(tmp_path / "a#b")])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "a path with '#' cannot hold a local catalog" in done.stderr
+    assert not (tmp_path / "a#b" / "job.log").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--messages", "9" * 30], ["--messages", "999"], ["--data-dir", ""]])
+def test_what_cannot_be_done_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """More messages than memory holds, fewer than the faults need, no folder: exit code 2 before anything is made."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["demo", *arguments])
+    assert done.exit_code == 2
+    assert f"Invalid value for '{arguments[0]}'" in done.stderr
+    assert not any(tmp_path.iterdir())

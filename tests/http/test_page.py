@@ -1,0 +1,358 @@
+"""The page in a browser: it shows what the tables hold, to whoever looks, by whatever means."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
+from pydantic import SecretStr
+
+from k2.iceberg.tables import TableName
+from k2.ops.settings import Settings
+from k2.query.reconcile import reconcile
+from tests.http.browser import Window, answered, chromium, opening, window
+from tests.http.conftest import Client, serving
+from tests.http.page_market import HOSTILE, PARTITIONS, Made, make_market, move_on
+from tests.query.tables import append, made, progress, set_progress, trade
+
+__all__ = ["chromium", "window"]
+
+PICTURE: Final = os.environ.get("K2_TEST_PICTURE")
+"""Where the page's picture is written, if anywhere."""
+PICTURE_BYTES_MAX: Final = 400_000
+SIZE: Final[ViewportSize] = {"width": 1344, "height": 1000}
+NARROW: Final[ViewportSize] = {"width": 360, "height": 740}
+Opened = Callable[..., Window]
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Give a market of a day; in a picture it is of today."""
+    end = datetime.now(UTC) if PICTURE else datetime(2024, 8, 9, 16, 42, tzinfo=UTC)
+    return make_market(Settings(data_dir=tmp_path_factory.mktemp("page") / "data"), end)
+
+
+@pytest.fixture(scope="module")
+def served(town: Made) -> Iterator[Client]:
+    """Give a server on that market."""
+    with serving(town.settings) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def look(chromium: Browser, served: Client) -> Iterator[Page]:
+    """Give a page of it that is only looked at."""
+    with opening(chromium) as open_page:
+        yield open_page(served.port, viewport=SIZE).settled()
+
+
+def texts(page: Page, selector: str) -> list[list[str]]:
+    """Give the texts of a table's rows, cell by cell."""
+    rows = page.locator(f"{selector} tbody tr").all()
+    return [[cell.strip() for cell in row.locator("th, td").all_inner_texts()] for row in rows]
+
+
+def test_it_shows_what_the_tables_hold(look: Page, town: Made) -> None:
+    """Sums, partitions, gaps, reasons and the symbols' hours are those that were put in."""
+    assert all(row.holds for row in reconcile(town.settings))
+    page = look
+    expect(page.get_by_role("heading", name="Accounted for", exact=True)).to_be_visible()
+    sums = f"{town.received:,} received = {town.stored:,} stored + 120 duplicates + 56 dead letters + 35 skipped"
+    assert " ".join(page.locator(".equation").inner_text().split()) == sums
+    rows = texts(page, "#partitions")
+    assert [row[0] for row in rows] == [f"trades:{one}" for one in range(PARTITIONS)]
+    assert sum(int(row[2].replace(",", "")) for row in rows) == town.received
+    largest = sorted(town.missing, key=lambda gap: gap.first - gap.last)
+    found = {(row[0], row[1]) for row in texts(page, "#gaps")}
+    joined = {("okx BTC-USDT", "80")} | {
+        (f"{gap.exchange} {gap.symbol}", f"{gap.last - gap.first + 1}") for gap in largest
+    }
+    assert found == joined - {("okx BTC-USDT", "40")}
+    assert {row[0].split()[0]: int(row[1]) for row in texts(page, "#letters")} == town.reasons
+
+
+def test_each_hour_says_what_is_missing(look: Page, town: Made) -> None:
+    """A cell has its figures in words, a mark beside its colour, and is blank where nothing was to be expected."""
+    for gap in town.missing[:3]:
+        when = town.start + timedelta(hours=gap.hour)
+        count = gap.last - gap.first + 1
+        words = f"{gap.exchange} {gap.symbol}, {when:%Y-%m-%d %H:%M} UTC"
+        cell = look.get_by_role("gridcell", name=re.compile(rf"^{words}: .*, {count} missing$"))
+        expect(cell).to_have_count(1)
+        assert int(cell.inner_text()) >= 1
+    quiet = look.get_by_role("gridcell", name=re.compile("LTC-USDT.*: none expected"))
+    expect(quiet).to_have_count(5)
+    whole = look.get_by_role("gridcell", name=re.compile("all there"))
+    assert {*whole.all_inner_texts()} == {""}
+    assert whole.count() > 200
+
+
+def test_candles_are_drawn(served: Client, window: Opened) -> None:
+    """The chart has colours on it, and the line above it the last bar with all digits."""
+    page = window(served.port, "#exchange=bybit&symbol=XRPUSDT&interval=1h", viewport=SIZE).settled()
+    bar = served.get("/v1/ohlcv", exchange="bybit", symbol="XRPUSDT", interval="1h").json[-1]
+    assert f"C {float(bar['close']):.5f}" in page.locator("#bar").inner_text()
+    assert bar["close"].startswith(f"{float(bar['close']):.5f}")
+    colours = page.locator("#chart canvas").evaluate_all(
+        """(all) => Math.max(...all.map((one) => {
+            const { data } = one.getContext("2d").getImageData(0, 0, one.width, one.height);
+            return new Set(new Uint32Array(data.buffer)).size;
+        }))"""
+    )
+    assert colours > 5
+    page.get_by_text("The newest bars as a table").click()
+    assert len(texts(page, "#bars")) == len(
+        served.get("/v1/ohlcv", exchange="bybit", symbol="XRPUSDT", interval="1h").json
+    )
+
+
+def test_no_mouse_is_needed(served: Client, window: Opened) -> None:
+    """By keys alone: past the head, through the cells, to the symbol of one, to another by its name, along the bars."""
+    shown = window(served.port, viewport=SIZE)
+    page = shown.settled()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the figures")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    shown.tab_to("heat")
+    for key in ("ArrowDown", "End", "ArrowLeft"):
+        page.keyboard.press(key)
+    expect(page.locator("#cell")).to_have_text(re.compile(r"^bybit BTCUSDT, 2024-08-09 15:00 UTC: 70 of 70 stored"))
+    with answered(page, "symbol=BTCUSDT"):
+        page.keyboard.press("Enter")
+    expect(page.locator("#candles .figure")).to_have_text("bybit BTCUSDT")
+    shown.tab_to("symbol")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("no such")
+    page.keyboard.press("Enter")
+    expect(page.locator("#choice-why")).to_have_text("No symbol has that name.")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("doge-usdt")
+    page.keyboard.press("Enter")
+    expect(page.locator("#candles .figure")).to_have_text("okx DOGE-USDT")
+    assert "symbol=DOGE-USDT" in page.url
+    shown.tab_to("chart")
+    page.keyboard.press("Home")
+    expect(page.get_by_role("slider")).to_have_attribute("aria-valuetext", re.compile(r"^2024-08-08 17:00"))
+
+
+def test_a_view_can_be_shared(served: Client, window: Opened) -> None:
+    """The address holds day, symbol, interval and filter; a day without trades says so."""
+    view = "#exchange=okx&symbol=BTC-USDT&interval=5m&day=2024-08-08&filter=okx+btc"
+    page = window(served.port, view, viewport=SIZE).settled()
+    expect(page.locator("#day")).to_have_value("2024-08-08")
+    expect(page.locator("#interval")).to_have_value("5m")
+    expect(page.locator("#heat tbody tr")).to_have_count(1)
+    expect(page.locator("#candles .figure")).to_have_text("okx BTC-USDT")
+    with answered(page, "v1/completeness"):
+        page.locator("#day").fill("2024-08-01")
+    expect(page.locator("#completeness .asof")).to_contain_text("No trades were to be expected")
+    assert "day=2024-08-01" in page.url
+
+
+def test_sums_that_fail_are_told(tmp_path: Path, window: Opened) -> None:
+    """Where a trade is nowhere the page says so, and of which partition."""
+    settings = Settings(data_dir=tmp_path / "data")
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(one) for one in range(12)])
+    set_progress(table, progress(offset=14, received=14, stored=13, dead_letters=1))
+    with serving(settings) as client:
+        page = window(client.port).page
+        expect(page.get_by_role("heading", name="Not accounted for")).to_be_visible()
+        expect(page.locator(".faults")).to_have_text("trades partition 0: 2 of 14 received are nowhere")
+        expect(page.locator(".equation")).to_contain_text("≠")
+        window_closed(page)
+
+
+def window_closed(page: Page) -> None:
+    """Have a page ask nothing any more, so that its server can end."""
+    page.goto("about:blank")
+
+
+def test_names_are_text(tmp_path: Path, window: Opened) -> None:
+    """Markup in a name is shown as it is, and what would turn the reading round is spelled out."""
+    settings = Settings(data_dir=tmp_path / "data")
+    make_market(
+        settings, datetime(2024, 8, 9, 16, 42, tzinfo=UTC), ((HOSTILE, HOSTILE, "1.5", 20), ("a", "b" * 64, "2", 3))
+    )
+    with serving(settings) as client:
+        page = window(client.port, viewport=NARROW).settled()
+        shown = HOSTILE.replace("\u202e", "\\u{202e}").replace("\u2066", "\\u{2066}")
+        expect(page.locator("#candles .figure")).to_have_text(f"{shown} {shown}")
+        assert texts(page, "#gaps")[0][0] == f"{shown} {shown}"
+        expect(page).to_have_title("K2 trades")
+        expect(page.locator("img")).to_have_count(0)
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+        window_closed(page)
+
+
+def test_a_key_is_asked_for_where_there_are_keys(town: Made, window: Opened) -> None:
+    """The page itself is open; a wrong key is forgotten and asked for again, a right one is kept for the tab."""
+    with serving(town.settings.model_copy(update={"api_keys": (SecretStr("zwei-ü"),)})) as client:
+        page = window(client.port).page
+        expect(page.get_by_role("heading", name="This server asks for a key")).to_be_visible()
+        field = page.get_by_role("textbox", name="Key")
+        expect(field).to_be_focused()
+        for _ in range(2):
+            page.keyboard.type("wrong")
+            page.keyboard.press("Enter")
+            expect(page.locator("#key-why")).to_have_text(re.compile("does not take the key"))
+            expect(field).to_have_value("")
+        assert page.evaluate("sessionStorage.length") == 0
+        page.keyboard.type("zwei-ü")
+        page.keyboard.press("Enter")
+        accounted = page.get_by_role("heading", name="Accounted for", exact=True)
+        expect(accounted).to_be_visible()
+        page.reload()
+        expect(accounted).to_be_visible()
+        window_closed(page)
+
+
+def test_a_server_that_goes_and_comes_back(town: Made, window: Opened) -> None:
+    """Without a server the page says since when, keeps what it has, and goes on by itself."""
+    with serving(town.settings) as client:
+        page = window(client.port).settled()
+    page.get_by_role("button", name="Update now").click()
+    expect(page.get_by_role("alert")).to_have_text(re.compile(r"^No answer since \d\d:\d\d:\d\d UTC\."))
+    expect(page.locator(".equation")).to_contain_text(f"{town.received:,}")
+    with serving(town.settings, client.port):
+        page.get_by_role("button", name="Update now").click()
+        expect(page.get_by_role("alert")).to_be_hidden()
+        expect(page.locator(".state:not(:empty)")).to_have_count(0)
+        window_closed(page)
+
+
+def test_where_the_job_never_ran(bare: Client, window: Opened) -> None:
+    """Without tables each part says that the job has not run here, and none is red."""
+    page = window(bare.port).page
+    expect(page.get_by_text("the job has not run here")).to_have_count(6)
+    expect(page.locator("#verdict")).to_have_attribute("data-verdict", "unknown")
+
+
+def test_a_busy_server_is_asked_when_it_says(served: Client, window: Opened) -> None:
+    """503 keeps what is shown, says so, and is asked again once Retry-After is over."""
+    shown = window(served.port)
+    page = shown.settled()
+    refusals = [1]
+
+    def refuse(route: Route) -> None:
+        if refusals:
+            refusals.pop()
+            route.fulfill(status=503, headers={"Retry-After": "1"}, json={"detail": "busy"})
+        else:
+            route.continue_()
+
+    page.route("**/v1/reconcile*", refuse)
+    page.get_by_role("button", name="Update now").click()
+    expect(page.locator("#verdict .state")).to_have_text("The server is busy; what is shown is from before.")
+    expect(page.locator("#verdict .state")).to_be_empty()
+    assert not refusals
+
+
+def test_what_is_dear_is_asked_when_something_came(served: Client, town: Made, window: Opened) -> None:
+    """A quiet table is asked for its progress alone, a paused page asks nothing, and a commit renews the sums."""
+    shown = window(served.port)
+    page = shown.settled()
+    page.clock.install()
+    page.reload()
+    shown.settled()
+    shown.requests.clear()
+    for _ in range(4):
+        with answered(page, "v1/progress"):
+            page.clock.fast_forward(100_000)
+    assert {re.sub(r".*(/v1/[a-z-]*).*", r"\1", url) for url in shown.requests} == {"/v1/progress"}
+    page.get_by_role("button", name="Pause").click()
+    shown.requests.clear()
+    page.clock.fast_forward(200_000)
+    assert shown.requests == []
+    town.stored += 3
+    (last,) = served.get("/v1/latest", symbol="LTC-USDT").json
+    move_on(town.settings, [last], 3, town.end)
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator(".equation")).to_contain_text(f"{town.received:,} received")
+
+
+def test_a_market_of_10_000_symbols(served: Client, window: Opened) -> None:
+    """The browser draws some tens of them, and says how many are left out."""
+    names = [{"exchange": "e", "symbol": f"S{one:05}"} for one in range(10_000)]
+    counts = {"hour": "2024-08-09T10:00:00Z", "expected": 2**60, "stored": 2**60 - 1, "missing": 1}
+    answers = {
+        "symbols": [{**name, "trades": 1} for name in names],
+        "completeness": [{**name, **counts} for name in names[:24]],
+    }
+
+    def answer(route: Route) -> None:
+        name = route.request.url.partition("/v1/")[2].partition("?")[0]
+        found = [] if "in_doubt" in route.request.url else answers[name]
+        route.fulfill(body=json.dumps(found), headers={"K2-Limit": "10000"}, content_type="application/json")
+
+    shown = window(served.port)
+    page = shown.settled()
+    page.route(re.compile("/v1/(symbols|completeness)"), answer)
+    page.get_by_role("button", name="Update now").click()
+    expect(page.locator("#completeness .asof")).to_contain_text("the 24 symbols that lack most, of 10,000 or more")
+    expect(page.get_by_role("gridcell", name=re.compile("S00000.*: 1,152,921,504,606,846,975 of"))).to_have_count(1)
+    assert page.locator("#symbols option").count() <= 100
+    assert page.locator("*").count() < 3_000
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("dark", NARROW), ("light", SIZE)])
+def test_both_lights_and_widths(look: Page, scheme: Literal["dark", "light"], size: ViewportSize) -> None:
+    """In the dark and in the light, wide and narrow: nothing sticks out, and all text has the contrast of WCAG AA."""
+    look.emulate_media(color_scheme=scheme)
+    look.set_viewport_size(size)
+    assert look.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    if size is SIZE:
+        hidden = look.locator(".tall").evaluate_all("(all) => all.map((one) => one.scrollWidth - one.clientWidth)")
+        assert not any(hidden)
+    faint: list[Any] = look.evaluate(CONTRASTS)
+    assert [entry for entry in faint if entry[0] < 4.5] == []
+    assert len(faint) > 50
+
+
+CONTRASTS: Final = """() => {
+    const channels = (text) => text.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+        .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+    const ground = (element) => {
+        for (let one = element; one !== null; one = one.parentElement) {
+            const found = channels(getComputedStyle(one).backgroundColor);
+            if (found.length === 3 || found[3] > 0) return found;
+        }
+    };
+    const isText = (node) => node.nodeType === Node.TEXT_NODE && node.data.trim();
+    const hasText = (one) => one.checkVisibility() && [...one.childNodes].some(isText);
+    return [...document.querySelectorAll("body *")].filter(hasText).map((one) => {
+        const [a, b] = [light(channels(getComputedStyle(one).color)), light(ground(one))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        return [ratio, one.tagName, one.className, one.textContent.slice(0, 20)];
+    });
+}"""
+
+
+def test_its_picture(served: Client, town: Made, window: Opened) -> None:
+    """The whole page fits into one picture of fair size, which is written for the docs where that is asked for."""
+    shown = window(served.port, viewport=SIZE)
+    page = shown.settled()
+    if PICTURE:
+        # A commit that comes while somebody looks gives each partition a speed.
+        lasts = {row["partition"]: row for row in served.get("/v1/latest").json}
+        move_on(town.settings, [*lasts.values()], 40, datetime.now(UTC))
+        town.stored += 40 * len(lasts)
+        expect(page.locator("#partitions tbody td:nth-child(4)").first).not_to_have_text("\u2013")
+        page.keyboard.press("Tab")
+        page.get_by_role("button", name="Update now").click()
+        page.mouse.move(0, 0)
+        for part, told in (("equation", f"{town.received:,}"), ("bar-line", "trades")):
+            expect(page.locator(f".{part}")).to_contain_text(told)
+    picture = page.screenshot(full_page=True, animations="disabled")
+    assert picture.startswith(b"\x89PNG")
+    assert 20_000 < len(picture) < PICTURE_BYTES_MAX
+    if PICTURE:
+        Path(PICTURE).write_bytes(picture)

@@ -1,0 +1,172 @@
+"""The routes: the same answers as the module's, in each format, and what they tell of themselves."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import pytest
+
+from k2.iceberg.tables import TableName
+from k2.ops.settings import Settings
+from k2.query import query_builders
+from k2.query.audit import audit
+from k2.query.completeness import Asked, by_day, by_hour
+from k2.query.dead_letters import letters, statistics
+from k2.query.gaps import Which, gaps
+from k2.query.market import open_market
+from k2.query.output_formats import to_json
+from k2.query.partition_progress import progress
+from k2.query.reconcile import reconcile
+from tests.http.conftest import Client
+from tests.query import tables
+from tests.query.tables import EPOCH, append, conflict, made, set_progress, trade, write_letters
+
+FILES = {
+    "application/vnd.apache.arrow.stream": lambda body: pa.ipc.open_stream(body).read_all(),
+    "application/vnd.apache.parquet": lambda body: pq.read_table(io.BytesIO(body)),
+    "text/csv": lambda body: pa.csv.read_csv(io.BytesIO(body)),
+}
+SPAN = {"start": "2024-08-09T00:00:01Z", "end": "2024-08-09T00:10:00+00:00"}
+
+
+@pytest.mark.parametrize("name", ["symbols", "trades", "latest", "ohlcv", "vwap", "twap"])
+@pytest.mark.parametrize("asked", [{}, {"symbol": "é%_\\"}, {"exchange": "binance", **SPAN}, {"limit": "2"}])
+def test_the_same_as_the_module(client: Any, market: Settings, name: str, asked: dict[str, str]) -> None:
+    """A route answers what its question does, whatever filters are set."""
+    with open_market(market) as module:
+        expected = module.table(getattr(query_builders, name)(**asked)).to_pylist()
+    reply = client.get(f"/v1/{name}", **asked)
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "application/json")
+    assert reply.json == json.loads(to_json(expected))
+    assert reply.headers["K2-Limit"] == asked.get("limit", "10000")
+
+
+@pytest.mark.parametrize("name", ["ohlcv", "vwap", "twap"])
+def test_intervals(client: Any, market: Settings, name: str) -> None:
+    """An interval is taken as the module takes it."""
+    with open_market(market) as module:
+        expected = module.table(getattr(query_builders, name)(interval="1s")).to_pylist()
+    assert client.get(f"/v1/{name}", interval="1s").json == json.loads(to_json(expected))
+
+
+def test_reports_are_the_same(client: Any, market: Settings) -> None:
+    """Each report's route answers what the report does."""
+    which = client.get("/v1/gaps", which="all").json
+    expected = json.loads(to_json(gaps(market, which=Which.ALL)))
+    # How long a gap has been open goes on.
+    assert [{**row, "open_seconds": 0} for row in which] == [{**row, "open_seconds": 0} for row in expected]
+    assert {row["symbol"] for row in client.get("/v1/gaps", symbol="BTCUSDT").json} == {"BTCUSDT"}
+    asked = Asked(symbol="BTCUSDT")
+    found = {
+        "/v1/completeness": by_day(market),
+        "/v1/completeness?by=hour&symbol=BTCUSDT": by_hour(market, asked),
+        "/v1/reconcile": reconcile(market),
+        "/v1/audit": audit(market),
+        "/v1/dead-letters": statistics(letters(market, pytest.fail)),
+    }
+    for target, report in found.items():
+        assert client.ask("GET", target).json == json.loads(to_json(report)), target
+
+
+def test_reports_may_be_cut(client: Any, market: Settings) -> None:
+    """Of gaps the largest are given, of symbols those that lack most, as the reports have them."""
+    largest = sorted(gaps(market), key=lambda gap: -gap.missing)
+    reply = client.get("/v1/gaps", limit="1")
+    assert [row["missing"] for row in reply.json] == [largest[0].missing]
+    assert reply.headers["K2-Limit"] == "1"
+    asked = {"by": "hour", "worst": "1", "containing": "btc"}
+    expected = by_hour(market, Asked(containing="btc", worst=1))
+    assert client.get("/v1/completeness", **asked).json == json.loads(to_json(expected))
+    assert client.get("/v1/progress").json == json.loads(to_json(progress(market)))
+    for wrong in ({"worst": "0"}, {"containing": ""}, {"in_doubt": "yes"}):
+        assert client.get("/v1/completeness", **wrong).status == 422
+
+
+def test_numberings_in_doubt_are_told(tmp_path: Path, serve_at: Callable[[Settings], Client]) -> None:
+    """By day with the report's fields; `in_doubt` leaves out all other symbols, by day and by hour."""
+    settings = Settings(data_dir=tmp_path / "data")
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(one, symbol=name) for name in ("ETHUSDT", "BTCUSDT") for one in range(2)])
+    set_progress(table, tables.progress(offset=9))
+    write_letters(settings, [conflict(8, EPOCH)])
+    client = serve_at(settings)
+    by_symbol = {row["symbol"]: row for row in client.get("/v1/completeness").json}
+    names = ("conflicts", "sessions", "numbering_in_doubt", "symbol_in_doubt")
+    assert [by_symbol["BTCUSDT"][name] for name in names] == [1, 0, True, True]
+    assert [by_symbol["ETHUSDT"][name] for name in names] == [0, 0, False, False]
+    assert client.get("/v1/completeness", in_doubt="true").json == [by_symbol["BTCUSDT"]]
+    assert client.get("/v1/completeness", in_doubt="false").json == [*by_symbol.values()]
+    hours = client.get("/v1/completeness", in_doubt="true", by="hour").json
+    assert {row["symbol"] for row in hours} == {"BTCUSDT"}
+
+
+def test_an_earlier_time(client: Any) -> None:
+    """As of a time before the table there is nothing, and as of none all of it."""
+    then = {"as_of": "2020-01-01"}
+    assert client.get("/v1/trades", **then).json == []
+    assert client.get("/v1/gaps", **then).json == []
+    assert client.sql("SELECT count(*) AS n FROM trades", as_of="2020-01-01").json == [{"n": 0}]
+    assert client.sql("SELECT count(*) AS n FROM trades").json == [{"n": 12}]
+
+
+@pytest.mark.parametrize("media_type", FILES)
+@pytest.mark.parametrize("path", ["/v1/trades", "/v1/completeness", "/v1/gaps", "/v1/reconcile"])
+def test_each_format_has_the_rows(client: Any, media_type: str, path: str) -> None:
+    """A file of each format has the names and as many rows as JSON has, and is said to be of its type."""
+    rows = client.get(path).json
+    reply = client.get(path, media_type)
+    assert reply.headers["Content-Type"].split(";")[0] == media_type
+    table = FILES[media_type](reply.body)
+    assert (table.column_names, table.num_rows) == ([*rows[0]], len(rows))
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (None, "application/json"),
+        ("*/*", "application/json"),
+        ("text/*", "text/csv"),
+        ("text/csv;q=0.5, application/json;q=0.4", "text/csv"),
+        ("application/json;q=0, */*", "text/csv"),
+        ("image/png, application/vnd.apache.parquet;q=0.1", "application/vnd.apache.parquet"),
+        ("TEXT/CSV ; header=present ; q=1.000", "text/csv"),
+        ("text/csv;q=nan, application/json;q=0.1", "application/json"),
+        ("image/png", None),
+        ("text/csv;q=0", None),
+        ("text/csv;q=2e9999", None),
+    ],
+)
+def test_the_format_is_negotiated(client: Any, accept: str | None, expected: str | None) -> None:
+    """The type that the client likes best is answered, and 406 where it likes none of them."""
+    reply = client.get("/v1/symbols", accept)
+    assert reply.status == (406 if expected is None else 200)
+    assert reply.headers["Content-Type"].split(";")[0] == (expected or "application/problem+json")
+
+
+def test_what_no_format_has(client: Any) -> None:
+    """What a format cannot say is a sentence before the answer begins, never half an answer."""
+    assert client.sql("SELECT {'a': 1} AS one", "text/csv").status == 400
+    assert client.sql("SELECT 1 AS a, 2 AS a").status == 400
+    assert client.sql("SELECT TIMESTAMP '290000-01-01' AS late").status == 400
+    assert client.sql("SELECT {'a': 1} AS one").json == [{"one": {"a": 1}}]
+
+
+def test_nobody_keeps_or_guesses(client: Any) -> None:
+    """Every answer, also a refusal, tells browsers to keep, guess and load nothing, and not what serves it."""
+    for reply in (
+        client.get("/healthz"),
+        client.get("/v1/symbols"),
+        client.get("/none"),
+        client.get("/v1/vwap", x="1"),
+    ):
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
+        assert reply.headers["Cache-Control"] == "no-store"
+        assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
+        assert not {"Server", "Access-Control-Allow-Origin"} & {*reply.headers}
+    assert client.get("/healthz").json == {"status": "ok"}

@@ -1,0 +1,70 @@
+"""A writer of the trades' table as the job runs it, and the table looked at as a stranger would."""
+
+from collections.abc import Callable
+from typing import Final
+
+from pyiceberg.table import Table
+
+from k2.iceberg.catalog import find_table
+from k2.iceberg.commit import CONFLICT_WAIT_SECONDS_MAX, Committer
+from k2.iceberg.table_handle import TableHandle
+from k2.iceberg.table_progress import progress_of
+from k2.iceberg.tables import TableName
+from k2.iceberg.trades_writer import TradesWriter
+from k2.model.progress import TopicPartition
+from k2.ops.settings import Settings
+from tests.iceberg.pieces import Row, letters_of, offsets_of, piece_of, read_to
+
+HERE: Final = TopicPartition("trades", 0)
+
+
+class Running:
+    """A writer that has begun; what it would wait is noted, and not waited."""
+
+    def __init__(self, settings: Settings, writer: str = "0") -> None:
+        self.waits: list[float] = []
+        self.on_wait: Callable[[], None] | None = None
+        """Called where it would wait."""
+        handle = TableHandle(settings, TableName.TRADES, None)
+        committer = handle._committer = Committer(handle.committer().table, None, self._wait)
+        self._writer = TradesWriter(writer, handle, committer.progress().of(writer), letters_of(settings))
+
+    def _wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        if self.on_wait is not None:
+            self.on_wait()
+
+    @property
+    def retries(self) -> list[float]:
+        """The waits before a retry; those after a conflict are below a second."""
+        return [wait for wait in self.waits if wait > CONFLICT_WAIT_SECONDS_MAX]
+
+    def land(self, first: int, stop: int, step: int = 1) -> None:
+        """Bring rows of these offsets, all up to `stop` being read, and end the epoch."""
+        self._writer.write_batch([piece_of([Row(offset) for offset in range(first, stop, step)]), read_to(stop)])
+        self._writer.snapshot()
+
+
+def table_of(settings: Settings) -> Table:
+    """Open the trades' table anew."""
+    table = find_table(settings, TableName.TRADES)
+    assert table is not None
+    return table
+
+
+def assert_whole(table: Table) -> None:
+    """Check that all that a live snapshot names is there."""
+    for snapshot in table.snapshots():
+        for manifest in snapshot.manifests(table.io):
+            for entry in manifest.fetch_manifest_entry(table.io):
+                assert table.io.new_input(entry.data_file.file_path).exists(), entry.data_file.file_path
+
+
+def assert_in_once(settings: Settings, stop: int, commits: int) -> None:
+    """Check that offsets 0 to `stop` are in, each once, by so many commits, and that the progress says so."""
+    table = table_of(settings)
+    progress = progress_of(table).of("0")[HERE]
+    assert offsets_of(table) == list(range(stop))
+    assert (progress.offset, progress.received, progress.stored) == (stop, stop, stop)
+    assert len(table.snapshots()) == commits
+    assert_whole(table)

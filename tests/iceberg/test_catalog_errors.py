@@ -1,0 +1,155 @@
+"""Commits to real catalogs whose answers are lost, late or wrong: each is in once, or not at all."""
+
+from collections.abc import Iterable
+from itertools import repeat
+from typing import Final
+
+import pytest
+
+from k2.iceberg import commit
+from k2.model.errors import SettingsError, UnreachableError
+from k2.ops.retry import RETRIES
+from tests.catalogs.fixtures import SERVED, Place
+from tests.catalogs.http_proxy import HttpProxy
+from tests.catalogs.proxy import Answer, Fault, Proxy
+from tests.iceberg.running import Running, assert_in_once, table_of
+
+ANSWERS: Final[dict[str, tuple[Answer, ...]]] = {
+    "postgresql": ("reset", "silence"),
+    "rest": (409, 500, 502, 503, 504, "reset", "silence"),
+}
+NOT_LANDED: Final = [(kind, answer) for kind in SERVED for answer in ANSWERS[kind]]
+LANDED: Final = [*NOT_LANDED, ("rest", "half")]
+ON_SERVERS: Final = pytest.mark.parametrize("place", SERVED, indirect=True)
+
+
+@pytest.fixture
+def proxy(place: Place) -> Proxy:
+    """Give the proxy before the catalog."""
+    assert place.proxy is not None
+    return place.proxy
+
+
+@pytest.fixture
+def writer(place: Place) -> Running:
+    """Give a writer that has begun."""
+    return Running(place.settings)
+
+
+def _lost(answer: Answer) -> Fault:
+    return Fault(lands=False, answer=answer)
+
+
+def _landed(answer: Answer) -> Fault:
+    return Fault(lands=True, answer=answer)
+
+
+@pytest.mark.parametrize(("place", "answer"), LANDED, indirect=["place"])
+def test_a_landed_commit_is_not_repeated(place: Place, proxy: Proxy, writer: Running, answer: Answer) -> None:
+    """Whatever becomes of the catalog's answer, a commit that is in is found, and all it names is kept."""
+    proxy.plan([_landed(answer)])
+    writer.land(0, 4)
+    writer.land(4, 8)
+    assert_in_once(place.settings, 8, commits=2)
+    assert (proxy.commits, proxy.given_up) == (2, answer == "silence")
+    assert not writer.retries
+
+
+@pytest.mark.parametrize(("place", "answer"), LANDED, indirect=["place"])
+def test_a_commit_that_lands_on_the_last_try_is_found(
+    place: Place, proxy: Proxy, writer: Running, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The try after which the job would give up lands, and is answered as badly as those before: it is in, once."""
+    monkeypatch.setattr(commit, "CONFLICTS_MAX", 1 + RETRIES)
+    proxy.plan([_lost(409 if answer == 409 else "reset")] * RETRIES + [_landed(answer)])
+    writer.land(0, 4)
+    writer.land(4, 8)
+    assert_in_once(place.settings, 8, commits=2)
+    assert (proxy.commits, proxy.given_up) == (RETRIES + 2, answer == "silence")
+
+
+@ON_SERVERS
+def test_a_commit_that_lands_late_is_in_once(place: Place, proxy: Proxy, writer: Running) -> None:
+    """It lands after the job has given up to wait for it, whether the job looks before or after that."""
+    proxy.plan([_landed("late")])
+    writer.land(0, 4)
+    writer.land(4, 8)
+    assert_in_once(place.settings, 8, commits=2)
+    assert proxy.given_up == 1
+
+
+@pytest.mark.parametrize(("place", "answer"), NOT_LANDED, indirect=["place"])
+def test_a_commit_that_did_not_land_is_tried_again(place: Place, proxy: Proxy, writer: Running, answer: Answer) -> None:
+    """A fault before the catalog did anything costs a wait, and no row."""
+    proxy.plan([_lost(answer)])
+    writer.land(0, 4)
+    assert_in_once(place.settings, 4, commits=1)
+    assert (proxy.commits, proxy.given_up) == (2, answer == "silence")
+    assert writer.retries == ([] if answer == 409 else [2])
+
+
+@pytest.mark.parametrize(
+    ("place", "answer"), [("postgresql", "reset"), ("rest", "reset"), ("rest", 503)], indirect=["place"]
+)
+def test_a_catalog_that_stays_away_gets_nothing(place: Place, proxy: Proxy, writer: Running, answer: Answer) -> None:
+    """After three retries the error is named and nothing is in; the next start brings it, once."""
+    proxy.plan(repeat(_lost(answer)))
+    with pytest.raises(UnreachableError, match=r"committing to table .*trades failed 4 times"):
+        writer.land(0, 4)
+    assert (proxy.commits, writer.retries) == (1 + RETRIES, [2, 4, 8])
+    assert table_of(place.settings).snapshots() == []
+    _start_again(place, proxy)
+
+
+@pytest.mark.parametrize("place", ["rest"], indirect=True)
+def test_credentials_that_run_out_are_named(place: Place, proxy: Proxy, writer: Running) -> None:
+    """A token that is good no more ends the job with that word, and no retry."""
+    assert isinstance(proxy, HttpProxy)
+    writer.land(0, 4)
+    proxy.token = "another"  # noqa: S105  no secret
+    with pytest.raises(SettingsError, match=r"^catalog 'k2' refuses the credentials it was given: .*token is not good"):
+        writer.land(4, 8)
+    assert writer.retries == []
+    proxy.token = None
+    assert_in_once(place.settings, 4, commits=1)
+
+
+@ON_SERVERS
+def test_a_catalog_that_goes_and_comes_back_is_ridden_out(place: Place, proxy: Proxy, writer: Running) -> None:
+    """Its connections break between two commits, and at the third try it is there again."""
+    writer.land(0, 4)
+    proxy.is_away = True
+
+    def come_back() -> None:
+        proxy.is_away = len(writer.waits) < 2
+
+    writer.on_wait = come_back
+    writer.land(4, 8)
+    assert_in_once(place.settings, 8, commits=2)
+    assert writer.retries == [2, 4]
+
+
+@ON_SERVERS
+def test_a_commit_still_in_doubt_at_the_end_is_seen_by_the_next_start(
+    place: Place, proxy: Proxy, writer: Running
+) -> None:
+    """It landed, and the catalog was gone before it could be looked up: the job ends, and the next doubles nothing."""
+    proxy.plan(_and_then_away(proxy))
+    with pytest.raises(UnreachableError):
+        writer.land(0, 4)
+    proxy.is_away = False
+    _start_again(place, proxy)
+
+
+def _and_then_away(proxy: Proxy) -> Iterable[Fault]:
+    proxy.is_away = True
+    yield _landed("reset")
+
+
+def _start_again(place: Place, proxy: Proxy) -> None:
+    """Let all be well, and a new start read everything again."""
+    proxy.plan([])
+    again = Running(place.settings)
+    again.land(0, 4)
+    again.land(0, 8)
+    assert_in_once(place.settings, 8, commits=2)

@@ -1,0 +1,177 @@
+"""A running writer and others on the same table, alike on SQLite, PostgreSQL and a REST catalog."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from multiprocessing.synchronize import Barrier
+from typing import Final
+
+import pytest
+from pyiceberg.expressions import EqualTo
+from pyiceberg.table import Table
+
+from k2.iceberg.catalog import open_catalog
+from k2.iceberg.snapshot_retention import REMOVED_MIN
+from k2.iceberg.table_progress import progress_of
+from k2.iceberg.tables import TableName, connect
+from k2.model.errors import FencedError, TableError
+from k2.ops.failpoints import arm, disarm
+from k2.ops.settings import Settings
+from tests.catalogs.fixtures import KINDS, SERVED, Place
+from tests.iceberg.pieces import offsets_of
+from tests.iceberg.running import HERE, Running, assert_in_once, assert_whole, table_of
+
+EVERYWHERE: Final = pytest.mark.parametrize("place", KINDS, indirect=True)
+EPOCHS: Final = 20
+
+
+@pytest.fixture
+def writer(place: Place) -> Iterator[Running]:
+    """Give a writer that has committed offsets 0 to 7, four a commit."""
+    writer = Running(place.settings)
+    writer.land(0, 4)
+    writer.land(4, 8)
+    yield writer
+    disarm()
+
+
+def _append(table: Table) -> None:
+    table.append(table.scan(row_filter=EqualTo("offset", 0)).to_arrow())
+
+
+def _compact(table: Table) -> None:
+    table.overwrite(table.scan().to_arrow())
+
+
+def _delete(table: Table) -> None:
+    table.delete(EqualTo("offset", 1))
+
+
+def _expire(table: Table) -> None:
+    *old, _ = [snapshot.snapshot_id for snapshot in table.snapshots()]
+    table.maintenance.expire_snapshots().by_ids(old).commit()
+    assert len(table.refresh().snapshots()) == 1
+
+
+CHANGES: Final[dict[Callable[[Table], None], list[int]]] = {
+    _append: [0, *range(12)],
+    _compact: list(range(12)),
+    _delete: [0, *range(2, 12)],
+    _expire: list(range(12)),
+}
+"""What others do to the table while it holds offsets 0 to 7, and the offsets that are in once 8 to 11 have landed."""
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__.strip("_"))
+@pytest.mark.parametrize("moment", ["between", "during"])
+@EVERYWHERE
+def test_the_changes_of_others_stay(
+    place: Place, writer: Running, moment: str, change: Callable[[Table], None]
+) -> None:
+    """Between two commits, or between the making of one and its landing: nothing is lost or doubled on either side."""
+    if moment == "between":
+        change(table_of(place.settings))
+    else:
+        _once("commit.staged", lambda: change(table_of(place.settings)))
+    writer.land(8, 12)
+    table = table_of(place.settings)
+    assert offsets_of(table) == CHANGES[change]
+    assert progress_of(table).of("0")[HERE].stored == 12
+    assert_whole(table)
+
+
+@EVERYWHERE
+def test_a_commit_in_doubt_is_found_when_its_snapshot_is_gone(place: Place, writer: Running) -> None:
+    """Landed, its answer lost, then built upon and expired by others before it is looked up: it is in, once."""
+
+    def lose_the_answer() -> None:
+        table = table_of(place.settings)
+        _append(table)
+        _expire(table)
+        raise ConnectionResetError("the answer is lost")
+
+    _once("commit.landed", lose_the_answer)
+    writer.land(8, 12)
+    table = table_of(place.settings)
+    assert offsets_of(table) == [0, *range(12)]
+    assert progress_of(table).of("0")[HERE].stored == 12
+    assert writer.waits == []
+
+
+def _once(point: str, act: Callable[[], None]) -> None:
+    def at(name: str) -> None:
+        if name == point:
+            disarm()
+            act()
+
+    arm(at)
+
+
+@EVERYWHERE
+def test_of_two_live_instances_one_is_fenced(place: Place, writer: Running) -> None:
+    """The first to commit goes on, the other stops and names both sides, also with the very same rows."""
+    second = Running(place.settings)
+    writer.land(8, 12)
+    with pytest.raises(FencedError, match=r"writer 0: trades:0 is at offset 12 .* left it at 8 "):
+        second.land(8, 12)
+    writer.land(12, 16)
+    assert_in_once(place.settings, 16, commits=4)
+
+
+@EVERYWHERE
+def test_a_table_made_anew_stops_the_writer(place: Place, writer: Running) -> None:
+    """A table dropped, or dropped and made again, is not written on."""
+    catalog = open_catalog(place.settings)
+    catalog.drop_table(table_of(place.settings).name())
+    with pytest.raises(TableError, match="is gone"):
+        writer.land(8, 12)
+    made = connect(place.settings, TableName.TRADES)
+    with pytest.raises(TableError, match="not the one the job began with"):
+        writer.land(8, 12)
+    assert made.refresh().snapshots() == []
+
+
+def _land_many(settings: Settings, number: int, together: Barrier) -> None:
+    """Bring every second offset in a process of its own, an epoch each."""
+    writer = Running(settings, str(number))
+    together.wait()
+    for epoch in range(EPOCHS):
+        writer.land(2 * epoch + number, 2 * epoch + number + 1)
+
+
+@pytest.mark.parametrize("place", SERVED, indirect=True)
+def test_writers_in_two_processes_lose_nothing_to_each_other(place: Place) -> None:
+    """Twenty epochs each, at the same time: forty commits, each row once, and the progress of both complete."""
+    settings = place.settings.model_copy(update={"writers": 2})
+    spawn = multiprocessing.get_context("spawn")
+    together = spawn.Barrier(2, timeout=120)
+    writers = [spawn.Process(target=_land_many, args=(settings, number, together)) for number in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    table = table_of(settings)
+    assert offsets_of(table) == list(range(2 * EPOCHS))
+    found = progress_of(table)
+    assert [found.of(writer)[HERE].stored for writer in ("0", "1")] == [EPOCHS, EPOCHS]
+    assert [found.of(writer)[HERE].offset for writer in ("0", "1")] == [2 * EPOCHS - 1, 2 * EPOCHS]
+    assert len(table.snapshots()) == 2 * EPOCHS
+    assert_whole(table)
+
+
+@pytest.mark.parametrize("moment", ["quiet", "expiry during"])
+@EVERYWHERE
+def test_old_snapshots_leave_with_a_commit(place: Place, writer: Running, moment: str) -> None:
+    """A commit that brings rows and removes snapshots is taken, also where others removed them just before."""
+    with table_of(place.settings).transaction() as transaction:
+        transaction.set_properties(
+            {"history.expire.min-snapshots-to-keep": "1", "history.expire.max-snapshot-age-ms": "0"}
+        )
+    stop = 8 + REMOVED_MIN - 1
+    for first in range(8, stop):
+        writer.land(first, first + 1)
+    assert len(table_of(place.settings).snapshots()) == REMOVED_MIN + 1
+    if moment == "expiry during":
+        _once("commit.staged", lambda: _expire(table_of(place.settings)))
+    writer.land(stop, stop + 1)
+    assert_in_once(place.settings, stop + 1, commits=2)

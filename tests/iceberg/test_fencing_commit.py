@@ -1,0 +1,83 @@
+"""The claim on the trades' table: a start that withdraws events fences off those that began before."""
+
+from pathlib import Path
+
+import pytest
+
+from k2.iceberg.fencing_commit import claim_on
+from k2.iceberg.sink import EventsSink, TradesSink
+from k2.iceberg.table_handle import TableHandle
+from k2.iceberg.tables import TableName
+from k2.model.errors import FencedError
+from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.ops.settings import Settings
+from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
+
+
+def tell(settings: Settings) -> None:
+    """Write an event of a trade that is not in the table."""
+    writer = EventsSink(settings).build_part("out", "0", None)
+    writer.write_batch([[SequenceEvent("x", "S", 1, EventKind.SESSION_STARTED, 1, 1, 1, "trades", 0, 0)]])
+    writer.snapshot()
+
+
+def begin(settings: Settings) -> None:
+    """Start another instance, up to where it has brought the ledger back."""
+    trades = TradesSink(settings)
+    EventsSink(settings, trades.open(), claim=trades.claim).list_parts()
+
+
+def test_a_withdrawal_fences_off_who_began_before(tmp_path: Path) -> None:
+    """The older instance lands nothing any more, though no trade has landed since it read the table."""
+    settings = settings_in(tmp_path)
+    older = writer_of(settings)
+    tell(settings)
+    begin(settings)
+    older.write_batch([piece_of([Row(0)]), read_to(1)])
+    with pytest.raises(FencedError, match="it began after this one"):
+        older.snapshot()
+    table = TableHandle(settings, TableName.TRADES, None).committer().table
+    assert offsets_of(table) == []
+    newer = writer_of(settings)
+    newer.write_batch([piece_of([Row(0)]), read_to(1)])
+    newer.snapshot()
+    assert offsets_of(table) == [0]
+
+
+def test_without_a_withdrawal_nothing_is_claimed(tmp_path: Path) -> None:
+    """A start that finds the ledger in step leaves the trades' table as it is."""
+    settings = settings_in(tmp_path)
+    writer = writer_of(settings)
+    begin(settings)
+    writer.write_batch([piece_of([Row(0)]), read_to(1)])
+    writer.snapshot()
+    assert len(TableHandle(settings, TableName.TRADES, None).committer().table.snapshots()) == 1
+
+
+def test_processes_of_one_cluster_claim_once(tmp_path: Path) -> None:
+    """The claim names what is withdrawn: who comes second with the same finds it made, and both commit under it."""
+    settings = settings_in(tmp_path, writers=2)
+    processes = [TradesSink(settings) for _ in range(2)]
+    for mark in ("7", None):
+        for process in processes:
+            process.claim(mark)
+    table = processes[0].committer.table.refresh()
+    assert (claim_on(table), len(table.snapshots())) == ("7", 1)
+    for number, process in enumerate(processes):
+        writer = process.build_part("out", f"0{number}", None)
+        writer.write_batch([piece_of([Row(number)]), read_to(2)])
+        writer.snapshot()
+    assert offsets_of(table) == [0, 1]
+
+
+def test_a_table_that_moved_is_not_claimed(tmp_path: Path) -> None:
+    """Another instance has committed since this one read the progress: this one is fenced, and claims nothing."""
+    settings = settings_in(tmp_path)
+    sink = TradesSink(settings)
+    sink.open()
+    writer = writer_of(settings)
+    writer.write_batch([piece_of([Row(0)]), read_to(1)])
+    writer.snapshot()
+    with pytest.raises(FencedError, match="trades:0 is at offset 1"):
+        sink.claim("7")
+    assert claim_on(sink.committer.table.refresh()) is None

@@ -1,0 +1,297 @@
+"""Many commits to one table: what a commit reads and writes stays small, so that it takes no longer than the first."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pytest
+from pyiceberg.table import CommitTableRequest, Table, TableIdentifier
+from pyiceberg.table.snapshots import Snapshot
+
+from k2.iceberg.catalog import open_catalog
+from k2.iceberg.commit import Committer
+from k2.iceberg.ledger_writer import EventsWriter
+from k2.iceberg.snapshot_expiry import AssertRemovable, removable, removals
+from k2.iceberg.snapshot_retention import DAY_MS, HOUR_MS, REMOVED_MIN, Retention, is_own, retention_of
+from k2.iceberg.table_handle import TableHandle
+from k2.iceberg.table_progress import progress_of
+from k2.iceberg.tables import MANIFESTS_MERGED, TableName, open_table
+from k2.iceberg.trades_writer import TradesWriter
+from k2.model.committed_offsets import Landed
+from k2.model.progress import Progress, TopicPartition
+from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.ops.settings import Settings
+from tests.iceberg.pieces import Row, letters_of, offsets_of, piece_of, read_to, settings_in, writer_of
+
+HERE = TopicPartition("trades", 0)
+NEWEST = 5
+SMALL = {
+    "history.expire.min-snapshots-to-keep": str(NEWEST),
+    "history.expire.max-snapshot-age-ms": str(3 * DAY_MS),
+    "k2.expire.hourly-age-ms": str(12 * HOUR_MS),
+}
+COMMITS = 300
+METADATA_LOG_MAX = 50
+SNAPSHOT_BYTES_MAX = 1_500
+"""Of one snapshot in the metadata, of a commit that moves one topic partition."""
+OTHER_BYTES_MAX = 20_000
+
+
+class Clock(SimpleNamespace):
+    """A clock that stands still until it is moved."""
+
+    now = datetime(2024, 1, 1, tzinfo=UTC)
+
+    def time(self) -> float:
+        """Give the seconds since the epoch."""
+        return self.now.timestamp()
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the clock that PyIceberg reads for its snapshots, so that no test meets the end of an hour."""
+    clock = Clock()
+    monkeypatch.setattr("pyiceberg.table.snapshots.time", clock)
+    return clock
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Give a job of two writers in a folder of its own."""
+    return settings_in(tmp_path, writers=2)
+
+
+@pytest.fixture
+def table(settings: Settings) -> Table:
+    """Give its table `trades`, of which few snapshots are kept."""
+    return limited(settings, TableName.TRADES)
+
+
+def limited(settings: Settings, which: TableName) -> Table:
+    """Give a table of which few snapshots are kept."""
+    table = open_table(open_catalog(settings), settings, which)
+    with table.transaction() as transaction:
+        transaction.set_properties(SMALL)
+    return table
+
+
+def land(writer: TradesWriter, offset: int) -> None:
+    """Bring one row and end the epoch."""
+    writer.write_batch([piece_of([Row(offset)]), read_to(offset + 1)])
+    writer.snapshot()
+
+
+def own_of(table: Table) -> list[Snapshot]:
+    """Give the job's snapshots, as they were committed."""
+    return sorted(filter(is_own, table.refresh().snapshots()), key=lambda snapshot: snapshot.sequence_number or 0)
+
+
+def rows_in(table: Table, snapshot: Snapshot) -> int:
+    """Count the rows as of a snapshot."""
+    return table.scan(snapshot_id=snapshot.snapshot_id).to_arrow().num_rows
+
+
+def test_a_commit_reads_and_writes_no_more_as_the_table_ages(tmp_path: Path) -> None:
+    """After 120 commits and after 300 the lists that each commit copies are of one length, and all rows are in."""
+    settings = settings_in(tmp_path)
+    writer = writer_of(settings)
+    lengths = []
+    for offset in range(COMMITS):
+        land(writer, offset)
+        lengths.append(len(writer._committer.table.snapshots()))
+    table = open_table(open_catalog(settings), settings, TableName.TRADES)
+    own = own_of(table)
+    assert max(lengths) <= Retention().newest + REMOVED_MIN
+    assert [snapshot.sequence_number for snapshot in own] == list(range(COMMITS - len(own) + 1, COMMITS + 1))
+    assert len(table.metadata.snapshot_log) == len(own)
+    assert [rows_in(table, snapshot) for snapshot in (own[0], own[50])] == [
+        own[0].sequence_number,
+        own[50].sequence_number,
+    ]
+    assert len(own[-1].manifests(table.io)) <= 2 * MANIFESTS_MERGED
+    check_metadata_files(table, len(own))
+    assert offsets_of(table) == list(range(COMMITS))
+    assert progress_of(table).of("0")[HERE].stored == COMMITS
+
+
+def check_metadata_files(table: Table, snapshots: int) -> None:
+    """Hold the file that a commit reads and writes, and those kept of earlier ones, against their bounds."""
+    assert len(table.metadata.metadata_log) <= METADATA_LOG_MAX
+    folder = Path(table.metadata_location.removeprefix("file://")).parent
+    assert len(list(folder.glob("*.metadata.json"))) <= METADATA_LOG_MAX + 1
+    assert len(table.io.new_input(table.metadata_location)) <= SNAPSHOT_BYTES_MAX * snapshots + OTHER_BYTES_MAX
+
+
+def test_days_of_commits_leave_the_last_of_each_hour_and_day(settings: Settings, table: Table, clock: Clock) -> None:
+    """Four days, a commit each half hour: a bounded list, from which the table can be had as of an earlier time.
+
+    A foreign snapshot, a tag and a branch stay, whatever their age.
+    """
+    writer = writer_of(settings)
+    most = 0
+    for offset in range(4 * 48):
+        land(writer, offset)
+        most = max(most, len(writer._committer.table.snapshots()))
+        if offset == 3:
+            refer_to(table, own_of(table)[2:])
+        clock.now += timedelta(minutes=30)
+    assert most <= retention_of(table.properties).own_max + 3
+    kept = {datetime.fromtimestamp(one.timestamp_ms / 1_000, UTC).strftime("%d %H:%M") for one in own_of(table)}
+    hourly = {f"04 {hour:02}:30" for hour in range(12, 24)}
+    assert {"01 01:00", "01 01:30", "01 23:30", "02 23:30", "03 23:30", *hourly} <= kept
+    assert not kept & {"01 00:30", "01 02:00", "02 00:30", "03 20:30", "04 02:00", "04 12:00"}
+    assert {"audit", "study"} <= set(table.refs())
+    assert len(table.snapshots()) == len(kept) + 1
+    as_of = table.snapshot_as_of_timestamp(int(datetime(2024, 1, 4, 15, 45, tzinfo=UTC).timestamp() * 1_000))
+    assert as_of is not None
+    assert rows_in(table, as_of) == 3 * 48 + 15 * 2 + 2
+
+
+def refer_to(table: Table, snapshots: list[Snapshot]) -> None:
+    """Tag one snapshot, branch off at another, and append nothing as a foreign client does."""
+    first, second = snapshots
+    table.manage_snapshots().create_tag(first.snapshot_id, "audit").commit()
+    table.manage_snapshots().create_branch(second.snapshot_id, "study").commit()
+    table.append(pa.Table.from_pylist([], schema=table.schema().as_arrow()))
+
+
+def beaten_by(monkeypatch: pytest.MonkeyPatch, writer: TradesWriter, other: Callable[[], None]) -> list[int]:
+    """Let another client be faster by a hair with each commit that removes snapshots; give the commits of those."""
+    catalog = writer._committer.table.catalog
+    commit = catalog.commit_table
+    tries: list[int] = []
+
+    def commit_table(table: Table, requirements: tuple, updates: tuple) -> object:
+        removed = len([update for update in updates if update.action == "remove-snapshots"])
+        tries.append(removed)
+        if removed and sum(map(bool, tries)) == 1:
+            other()
+        return commit(table, requirements, updates)
+
+    monkeypatch.setattr(catalog, "commit_table", commit_table)
+    return tries
+
+
+def until_removal_is_due(writer: TradesWriter) -> int:
+    """Land commits until the next one is to remove snapshots; give its offset."""
+    offset = 0
+    while not removable(writer._committer.table.metadata):
+        land(writer, offset)
+        offset += 1
+    return offset
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_tag_made_meanwhile_keeps_its_snapshot(
+    settings: Settings, table: Table, monkeypatch: pytest.MonkeyPatch, *, in_time: bool
+) -> None:
+    """Made between two commits a tag is seen; made while a commit is on its way, it makes that commit try again."""
+    writer = writer_of(settings)
+    offset = until_removal_is_due(writer)
+    first = own_of(table)[0]
+    tries = beaten_by(
+        monkeypatch,
+        writer,
+        lambda: None if in_time else table.manage_snapshots().create_tag(first.snapshot_id, "audit").commit(),
+    )
+    if in_time:
+        table.manage_snapshots().create_tag(first.snapshot_id, "audit").commit()
+    land(writer, offset)
+    land(writer, offset + 1)
+    assert own_of(table)[0] == first
+    assert table.refs()["audit"].snapshot_id == first.snapshot_id
+    assert offsets_of(table) == list(range(offset + 2))
+    assert tries == ([0, REMOVED_MIN] if in_time else [REMOVED_MIN, 0, REMOVED_MIN])
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_an_expiry_to_one_snapshot_meanwhile_is_no_harm(
+    settings: Settings, table: Table, monkeypatch: pytest.MonkeyPatch, *, in_time: bool
+) -> None:
+    """What another tool has removed is not removed again, and the commit lands, be it ever so close."""
+
+    def expire() -> None:
+        *old, _ = table.refresh().snapshots()
+        table.maintenance.expire_snapshots().by_ids([one.snapshot_id for one in old]).commit()
+
+    writer = writer_of(settings)
+    offset = until_removal_is_due(writer)
+    tries = beaten_by(monkeypatch, writer, (lambda: None) if in_time else expire)
+    if in_time:
+        expire()
+    land(writer, offset)
+    assert len(own_of(table)) == 2
+    assert offsets_of(table) == list(range(offset + 1))
+    assert tries == ([0] if in_time else [REMOVED_MIN, 0])
+
+
+def test_a_commit_in_doubt_is_found_among_many(
+    settings: Settings, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is lost, and others' commits push its snapshot out before it is looked up: it is not repeated."""
+    handle = TableHandle(settings, TableName.TRADES, None)
+    handle._committer = Committer(handle.committer().table, sleep=lambda _: None)
+    writer, other = TradesWriter("0", handle, {}, letters_of(settings)), writer_of(settings, "1")
+    catalog = handle.committer().table.catalog
+    commit, commits = catalog.commit_table, []
+
+    def commit_table(*arguments: object) -> object:
+        commits.append(commit(*arguments))
+        landed = own_of(table)[-1]
+        for offset in range(30):
+            land(other, offset)
+        assert landed not in own_of(table)
+        raise TimeoutError("slow")
+
+    monkeypatch.setattr(catalog, "commit_table", commit_table)
+    land(writer, 0)
+    assert len(commits) == 1
+    assert offsets_of(table) == sorted([0, *range(30)])
+    assert {name: progress_of(table).of(name)[HERE].stored for name in "01"} == {"0": 1, "1": 30}
+
+
+def test_a_table_with_a_long_past_sheds_it_by_and_by(
+    settings: Settings, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No commit removes more than its share, so that none takes long; none removes where it is switched off."""
+    monkeypatch.setattr("k2.iceberg.snapshot_expiry.REMOVED_MAX", 20)
+    with table.transaction() as transaction:
+        transaction.set_properties({"k2.expire.enabled": "false"})
+    writer = writer_of(settings)
+    for offset in range(50):
+        land(writer, offset)
+    with table.transaction() as transaction:
+        transaction.set_properties({"k2.expire.enabled": "true"})
+    lengths = [len(own_of(table))]
+    for offset in range(50, 54):
+        land(writer, offset)
+        lengths.append(len(own_of(table)))
+    assert lengths == [50, 31, 12, 13, 14]
+
+
+def test_the_ledger_is_thinned_as_well(settings: Settings) -> None:
+    """Its commits are as many as those of trades where gaps are many."""
+    table = limited(settings, TableName.SEQUENCE_EVENTS)
+    writer = EventsWriter(TableHandle(settings, TableName.SEQUENCE_EVENTS, None), {}, Landed(Progress(), 1))
+    for offset in range(40):
+        writer.write_batch([[SequenceEvent("kraken", "X", 1, EventKind.GAP_OPENED, 1, 2, 3, "trades", 0, offset)]])
+        writer.snapshot()
+    assert len(own_of(table)) <= NEWEST + REMOVED_MIN
+    assert table.scan().to_arrow().num_rows == 40
+
+
+def test_removals_are_as_rest_catalogs_take_them(table: Table) -> None:
+    """One id an update, and no requirement but those that the specification knows."""
+    requirement = AssertRemovable(uuid=table.metadata.table_uuid, removed=(5, 6))
+    request = CommitTableRequest(
+        identifier=TableIdentifier(namespace=("market_data",), name="trades"),
+        requirements=(requirement,),
+        updates=removals((5, 6)),
+    )
+    assert request.model_dump()["requirements"] == ({"type": "assert-table-uuid", "uuid": table.metadata.table_uuid},)
+    assert request.model_dump()["updates"] == (
+        {"action": "remove-snapshots", "snapshot-ids": [5]},
+        {"action": "remove-snapshots", "snapshot-ids": [6]},
+    )

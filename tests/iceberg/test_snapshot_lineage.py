@@ -1,0 +1,133 @@
+"""A table that others change between commits: rolled back, expired, compacted, cut."""
+
+from pathlib import Path
+
+import pytest
+from pyiceberg.expressions import EqualTo
+from pyiceberg.table import Table
+
+from k2.iceberg.catalog import open_catalog
+from k2.iceberg.sink import TradesSink
+from k2.iceberg.snapshot_lineage import is_rolled_back, last_of, roll_forward
+from k2.iceberg.tables import TableName, open_table
+from k2.iceberg.trades_writer import TradesWriter
+from k2.model.errors import TableError
+from k2.ops.settings import Settings
+from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Give a job in a folder of its own."""
+    return settings_in(tmp_path)
+
+
+@pytest.fixture
+def writer(settings: Settings) -> TradesWriter:
+    """Give a writer that has committed offsets 0 to 11, four a commit."""
+    writer = writer_of(settings)
+    for first in (0, 4, 8):
+        land(writer, first)
+    return writer
+
+
+def land(writer: TradesWriter, first: int) -> None:
+    """Bring four rows and end the epoch."""
+    writer.write_batch([piece_of([Row(first + more) for more in range(4)]), read_to(first + 4)])
+    writer.snapshot()
+
+
+def table_of(settings: Settings) -> Table:
+    """Open the table as another program would."""
+    return open_table(open_catalog(settings), settings, TableName.TRADES)
+
+
+def roll_back(table: Table, commits: int = 1) -> None:
+    """Make an older snapshot the current one."""
+    earlier = table.refresh().history()[-1 - commits].snapshot_id
+    table.manage_snapshots().rollback_to_snapshot(earlier).commit()
+
+
+@pytest.mark.parametrize("commits", [1, 2])
+def test_a_table_rolled_back_is_refused(settings: Settings, writer: TradesWriter, commits: int) -> None:
+    """Rows that the progress counts are gone: neither a running job nor a new one goes on; both name the way out."""
+    roll_back(table_of(settings), commits)
+    said = r"trades was rolled back to snapshot \d+, behind this job's last commit \d+.*k2 recovery roll-forward"
+    with pytest.raises(TableError, match=said):
+        land(writer, 12)
+    with pytest.raises(TableError, match=said):
+        TradesSink(settings).open()
+
+
+def test_a_rollback_is_taken_back(settings: Settings, writer: TradesWriter) -> None:
+    """The job's last commit is the current one again, and the writer goes on; a second time nothing is done."""
+    table = table_of(settings)
+    roll_back(table, 2)
+    last = last_of(table.refresh().metadata)
+    assert last is not None
+    assert roll_forward(table) == last[0]
+    assert roll_forward(table.refresh()) is None
+    land(writer, 12)
+    assert offsets_of(table) == list(range(16))
+
+
+def test_a_rollback_that_others_built_upon_is_not_taken_back(settings: Settings, writer: TradesWriter) -> None:
+    """Their rows would be gone."""
+    table = table_of(settings)
+    rows = table.scan().to_arrow().slice(0, 1)
+    roll_back(table)
+    table.refresh().append(rows)
+    with pytest.raises(TableError, match="by others after the rollback"):
+        roll_forward(table)
+    assert len(offsets_of(table)) == 9
+
+
+def test_a_rollback_to_what_has_expired_is_not_taken_back(settings: Settings, writer: TradesWriter) -> None:
+    """There is nothing to go forward to, and it says so."""
+    table = table_of(settings)
+    roll_back(table)
+    last = last_of(table.refresh().metadata)
+    assert last is not None
+    table.maintenance.expire_snapshots().by_id(last[0]).commit()
+    with pytest.raises(TableError, match=rf"snapshot {last[0]} has expired"):
+        roll_forward(table.refresh())
+
+
+def test_a_rollback_is_seen_below_a_later_commit_of_others(settings: Settings, writer: TradesWriter) -> None:
+    """A foreign append after the rollback does not hide it."""
+    table = table_of(settings)
+    rows = table.scan().to_arrow().slice(0, 1)
+    roll_back(table)
+    table.refresh().append(rows)
+    with pytest.raises(TableError, match="was rolled back"):
+        land(writer, 12)
+
+
+def test_commits_of_others_are_no_rollback(settings: Settings, writer: TradesWriter) -> None:
+    """An append, a compaction and a delete stand on the job's commits: it goes on over them."""
+    table = table_of(settings)
+    row = table.scan().to_arrow().slice(0, 1)
+    table.append(row)
+    land(writer, 12)
+    table.refresh().overwrite(table.scan().to_arrow())
+    land(writer, 16)
+    table.refresh().delete(EqualTo("offset", 7))
+    land(writer, 20)
+    assert offsets_of(table) == sorted([*range(7), *range(8, 24), *row["offset"].to_pylist()])
+    assert not is_rolled_back(table.metadata)
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_expiry_down_to_one_snapshot_is_no_rollback(
+    settings: Settings, writer: TradesWriter, *, is_compacted: bool
+) -> None:
+    """The progress outlives the snapshots that bore it, the job's last among them."""
+    table = table_of(settings)
+    if is_compacted:
+        table.overwrite(table.scan().to_arrow())
+    old = [snapshot.snapshot_id for snapshot in table.snapshots() if snapshot != table.current_snapshot()]
+    table.maintenance.expire_snapshots().by_ids(old).commit()
+    assert len(table.refresh().snapshots()) == 1
+    land(writer, 12)
+    TradesSink(settings).open()
+    assert offsets_of(table) == list(range(16))

@@ -1,0 +1,174 @@
+"""Which snapshots are kept: never fewer than promised, never more than the bound."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+
+from k2.iceberg.snapshot_retention import (
+    DAY_MS,
+    HOUR_MS,
+    PROPERTIES,
+    REMOVED_MIN,
+    Retention,
+    expired,
+    is_own,
+    retention_of,
+)
+
+SMALL = Retention(newest=1, hourly_age_ms=2 * HOUR_MS, age_ms=3 * DAY_MS)
+MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def snapshot(number: int, timestamp_ms: int, *, by_job: bool = True) -> Snapshot:
+    """Give a snapshot of a table's commit of that number."""
+    properties = {"k2.writer": "0"} if by_job else {"spark.app.id": "k2.writer"}
+    return Snapshot(
+        snapshot_id=1_000 - number,
+        sequence_number=number,
+        timestamp_ms=timestamp_ms,
+        manifest_list="",
+        summary=Summary(Operation.APPEND, **properties),
+    )
+
+
+def moment(text: str) -> int:
+    """Give the milliseconds of a day of the week that began on MONDAY and a time, such as `2 12:30`."""
+    day, clock = text.split()
+    hour, minute = clock.split(":")
+    return int((MONDAY + timedelta(days=int(day), hours=int(hour), minutes=int(minute))).timestamp()) * 1_000
+
+
+@pytest.mark.parametrize(
+    ("gone", "kept"),
+    [
+        ([], []),
+        ([], ["5 12:30"]),
+        (["5 12:10", "5 12:20"], ["5 12:30"]),
+        (["5 11:10"], ["5 11:50", "5 12:30"]),
+        (["5 11:00", "5 11:58"], ["5 10:59", "5 11:59", "5 12:30"]),
+        (["5 10:29"], ["5 10:30", "5 12:30"]),
+        (["5 08:50", "5 09:50"], ["5 10:40", "5 12:30"]),
+        (["4 00:00", "4 23:58"], ["4 23:59", "5 00:30"]),
+        (["3 10:00", "4 10:00"], ["3 23:00", "4 11:00", "5 12:30"]),
+        (["2 12:29"], ["5 12:30"]),
+        ([], ["2 12:30", "5 12:30"]),
+    ],
+)
+def test_the_last_of_each_hour_is_kept_then_the_last_of_each_day(gone: list[str], kept: list[str]) -> None:
+    """With the newest alone kept whatever it is: two hours by the hour, three days by the day, then nothing."""
+    numbered = {text: snapshot(number, moment(text)) for number, text in enumerate(sorted(gone + kept))}
+    ids = expired(list(numbered.values()), set(), SMALL)
+    assert ids == [numbered[text].snapshot_id for text in sorted(gone)]
+
+
+def test_nothing_goes_where_it_is_off() -> None:
+    """The rule can be switched off."""
+    old = [snapshot(number, number) for number in range(20)]
+    assert len(expired(old, set(), Retention(newest=1))) == 19
+    assert expired(old, set(), Retention(is_on=False, newest=1)) == []
+
+
+RETENTIONS = st.builds(
+    Retention,
+    newest=st.integers(1, 6),
+    hourly_age_ms=st.integers(0, 30 * HOUR_MS),
+    age_ms=st.integers(0, 6 * DAY_MS),
+)
+FORWARD = st.one_of(st.just(0), st.integers(1, HOUR_MS), st.integers(HOUR_MS, DAY_MS))
+STEPS = st.one_of(FORWARD, st.integers(-2 * HOUR_MS, 0))
+
+
+def snapshots_at(steps: Sequence[int], owners: Sequence[bool]) -> list[Snapshot]:
+    """Give snapshots that far apart, some of them the job's."""
+    time_ms = moment("0 00:00")
+    made = []
+    for number, (step, by_job) in enumerate(zip(steps, owners, strict=False)):
+        time_ms += step
+        made.append(snapshot(number, time_ms, by_job=by_job))
+    return made
+
+
+@given(
+    steps=st.lists(STEPS, max_size=60),
+    owners=st.lists(st.integers(0, 4).map(bool), min_size=60, max_size=60),
+    referred=st.sets(st.integers(930, 1_000)),
+    retention=RETENTIONS,
+)
+def test_what_is_promised_is_kept_and_the_rest_is_bounded(
+    steps: list[int], owners: list[bool], referred: set[int], retention: Retention
+) -> None:
+    """Foreign, referred and newest snapshots stay; each that goes has a later one of its hour or day; few stay.
+
+    All of it holds when a clock jumps back, and nothing is left to remove after a removal.
+    """
+    made = snapshots_at(steps, owners)
+    gone = set(expired(made, referred, retention))
+    own = [one for one in made if is_own(one)]
+    kept = [one for one in own if one.snapshot_id not in gone]
+    assert gone <= {one.snapshot_id for one in own[: -retention.newest]} - referred
+    assert len({one.snapshot_id for one in kept} - referred) <= retention.own_max - REMOVED_MIN
+    now_ms = max((one.timestamp_ms for one in made), default=0)
+    for one in own:
+        age_ms = now_ms - one.timestamp_ms
+        if one.snapshot_id in gone and age_ms <= retention.age_ms:
+            period_ms = HOUR_MS if age_ms <= retention.hourly_age_ms else DAY_MS
+            assert any(
+                later.sequence_number > one.sequence_number
+                and later.timestamp_ms // period_ms == one.timestamp_ms // period_ms
+                for later in kept
+            )
+    assert expired([one for one in made if one.snapshot_id not in gone], referred, retention) == []
+
+
+@given(steps=st.lists(FORWARD, max_size=60), retention=RETENTIONS)
+def test_removing_with_each_commit_ends_as_removing_once(steps: list[int], retention: Retention) -> None:
+    """What is kept does not depend on when, or how often, snapshots were removed."""
+    made = snapshots_at(steps, [True] * len(steps))
+    left: list[Snapshot] = []
+    for one in made:
+        left.append(one)
+        gone = set(expired(left, set(), retention))
+        left = [other for other in left if other.snapshot_id not in gone]
+    gone = set(expired(made, set(), retention))
+    assert left == [one for one in made if one.snapshot_id not in gone]
+
+
+@pytest.mark.parametrize(
+    ("properties", "wanted"),
+    [
+        ({}, Retention()),
+        (PROPERTIES, Retention()),
+        ({"history.expire.min-snapshots-to-keep": "1"}, Retention(newest=1)),
+        ({"history.expire.max-snapshot-age-ms": "0"}, Retention(age_ms=0)),
+        ({"k2.expire.hourly-age-ms": "0"}, Retention(hourly_age_ms=0)),
+        ({"k2.expire.enabled": "false"}, Retention(is_on=False)),
+        ({"gc.enabled": "false"}, Retention(is_on=False)),
+    ],
+)
+def test_table_properties_decide(properties: dict[str, str], wanted: Retention) -> None:
+    """Each property sets its rule, and a table made before they were is kept as a new one."""
+    assert retention_of(properties) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("history.expire.min-snapshots-to-keep", "0"),
+        ("history.expire.max-snapshot-age-ms", "-1"),
+        ("k2.expire.hourly-age-ms", "5d"),
+        ("k2.expire.enabled", "perhaps"),
+    ],
+)
+def test_a_bad_property_is_named(name: str, value: str) -> None:
+    """What cannot be understood is refused, the property named, rather than snapshots removed by guess."""
+    with pytest.raises(ValueError, match=name):
+        retention_of({name: value})
+
+
+def test_the_documented_bound_is_the_real_one() -> None:
+    """At the defaults a table never has more than 257 snapshots of the job's."""
+    assert Retention().own_max == 257

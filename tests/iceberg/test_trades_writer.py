@@ -1,0 +1,274 @@
+"""A writer's laws, against a real catalog: rows and progress in one commit, once, whatever is replayed."""
+
+import pickle
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as trying
+from hypothesis import strategies as st
+from pyiceberg.table import Table
+
+from k2.iceberg.catalog import open_catalog
+from k2.iceberg.sink import TradesSink
+from k2.iceberg.table_progress import progress_of, read_progress
+from k2.iceberg.tables import TableName, open_table
+from k2.model.errors import UnreachableError
+from k2.model.progress import PartitionProgress, Progress, TopicPartition
+from k2.model.reasons import Reason
+from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
+from k2.ops.settings import Settings
+from k2.storage.dead_letter_files import Position, letters_in, recorded_letters
+from tests.iceberg.pieces import (
+    DAY,
+    SCALE,
+    Row,
+    decimal_of,
+    offsets_of,
+    piece_of,
+    read_to,
+    rows_of,
+    settings_in,
+    writer_of,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LARGEST = 10**38 - 1
+HERE = TopicPartition("trades", 0)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Give a job in a folder of its own, with a blank in its path."""
+    return settings_in(tmp_path / "a b")
+
+
+@pytest.fixture
+def table(settings: Settings) -> Table:
+    """Give the table `trades`."""
+    return open_table(open_catalog(settings), settings, TableName.TRADES)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row(0),
+        Row(0, price=-1, quantity=-SCALE - 1),
+        Row(0, price=LARGEST, quantity=-LARGEST),
+        Row(0, price=2**64, quantity=2**64 - 1),
+        Row(0, trade_id=None, sequence=None, side=0),
+        Row(0, trade_id="", sequence=-(2**63), side=2),
+        Row(0, trade_id="ü" * 300, sequence=2**63 - 1, received=5, kafka_timestamp=7, index=9),
+        Row(0, timestamp=-1),
+        Row(0, exchange="a/b ü", symbol="BTC/USD ü", timestamp=30_000 * DAY + 1),
+    ],
+)
+def test_every_value_comes_back_as_it_was(settings: Settings, table: Table, row: Row) -> None:
+    """Extremes of each column survive the file, nulls included."""
+    writer = writer_of(settings)
+    writer.write_batch([piece_of([row], session=3), read_to(1)])
+    writer.snapshot()
+    [found] = rows_of(table)
+    times = {"timestamp": row.timestamp, "received": row.received, "kafka_timestamp": row.kafka_timestamp}
+    for name, value in times.items():
+        wanted = None if value == -(2**63) else EPOCH + timedelta(microseconds=value)
+        assert found.pop(name) == wanted
+    assert found == {
+        "exchange": row.exchange,
+        "symbol": row.symbol,
+        "trade_id": row.trade_id,
+        "sequence": row.sequence,
+        "session": 3,
+        "price": decimal_of(row.price),
+        "quantity": decimal_of(row.quantity),
+        "side": (None, "buy", "sell")[row.side],
+        "topic": "trades",
+        "partition": 0,
+        "offset": 0,
+        "index": row.index,
+    }
+
+
+def test_a_file_holds_one_day_and_exchange_sorted(settings: Settings, table: Table) -> None:
+    """Rows of mixed symbols, days and times lie in a file a partition, by symbol and time, dictionaries unseen."""
+    symbols, exchanges = ["b", "a", "ü", "B", "z"], ["kraken", "okx"]
+    rows = [
+        Row(
+            offset,
+            symbol=symbols[offset % 5],
+            exchange=exchanges[offset % 2],
+            timestamp=20_000 * DAY + (offset * 7919 % 4) * DAY // 2 - offset % 3,
+        )
+        for offset in range(200)
+    ]
+    writer = writer_of(settings)
+    writer.write_batch([piece_of(rows), read_to(200)])
+    writer.snapshot()
+    files = [task.file for task in table.refresh().scan().plan_files()]
+    for file in files:
+        found = pq.read_table(file.file_path.removeprefix("file://"), partitioning=None).to_pylist()
+        days = {int((row["timestamp"] - EPOCH) // timedelta(days=1)) for row in found}
+        assert ({row["exchange"] for row in found}, days) == ({file.partition[1]}, {file.partition[0]})
+        keys = [(row["symbol"].encode(), row["timestamp"], row["offset"]) for row in found]
+        assert keys == sorted(keys)
+        assert file.sort_order_id == table.sort_order().order_id
+    wanted = {(row.timestamp // DAY, row.exchange) for row in rows}
+    assert sorted((file.partition[0], file.partition[1]) for file in files) == sorted(wanted)
+    assert offsets_of(table) == list(range(200))
+
+
+def test_rows_and_progress_are_one_commit(settings: Settings, table: Table) -> None:
+    """One snapshot bears the rows, the progress with its totals, and a summary of that commit alone."""
+    told: list[Progress] = []
+    writer = writer_of(settings, on_commit=told.append)
+    verdicts = [0, 0, DUPLICATE, CONFLICT, 0]
+    first = piece_of([Row(offset, verdict=verdict) for offset, verdict in enumerate(verdicts)])
+    writer.write_batch([first, read_to(8, rejected=[5], skipped=[6, 7])])
+    assert writer.snapshot()["offsets"] == {"trades:0": 8}
+    writer.write_batch([read_to(10), piece_of([Row(8), Row(9, verdict=DUPLICATE)])])
+    writer.snapshot()
+    assert offsets_of(table) == [0, 1, 4, 8]
+    total = PartitionProgress(10, received=10, stored=4, duplicates=2, dead_letters=2, skipped=2)
+    assert read_progress(settings).of("0") == {HERE: total} == told[-1].of("0")
+    assert total.counts.holds
+    snapshot = table.current_snapshot()
+    assert len(table.snapshots()) == 2
+    assert snapshot is not None
+    assert snapshot.summary is not None
+    assert {name: snapshot.summary[f"k2.{name}"] for name in ("writer", "received", "stored", "duplicates")} == {
+        "writer": "0",
+        "received": "2",
+        "stored": "1",
+        "duplicates": "1",
+    }
+    alone = Progress.parse(snapshot.summary["k2.progress"])
+    assert alone.of("0")[HERE] == PartitionProgress(10, received=2, stored=1, duplicates=1)
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Table, *, landed: bool) -> None:
+    """Unreadable messages and conflicts alike: durable before the commit, and once, whether or not it lands."""
+
+    def epoch() -> None:
+        sink = TradesSink(settings)
+        writer = sink.build_part("iceberg_out", "00", None)
+        try:
+            writer.write_batch([piece_of([Row(0), Row(1, verdict=CONFLICT, index=2)]), read_to(4, rejected=[3])])
+            with monkeypatch.context() as patch:
+                if not landed:
+                    patch.setattr(sink.committer, "commit", _fails)
+                with nullcontext() if landed else pytest.raises(UnreachableError):
+                    writer.snapshot()
+        finally:
+            writer.close()
+
+    monkeypatch = pytest.MonkeyPatch()
+    epoch()
+    landed = True
+    epoch()
+    found = list(letters_in(settings.dead_letter_folder, pytest.fail))
+    assert sorted((one.offset, one.index, str(one.reason)) for one in found) == [
+        (1, 2, "conflict"),
+        (3, 0, "malformed"),
+    ]
+    assert "trade id 'id' of kraken BTC-USD is stored with price 1, quantity 1, side buy" in next(
+        one.error for one in found if one.reason is Reason.CONFLICT
+    )
+    (recorded,) = recorded_letters(table.refresh().properties, "0").values()
+    (path,) = settings.dead_letter_folder.glob("dlq-*")
+    assert recorded == Position(1, path.stat().st_size)
+
+
+def _fails(_advance: object) -> None:
+    raise UnreachableError("the catalog does not answer")
+
+
+def test_an_epoch_without_anything_commits_nothing(settings: Settings, table: Table) -> None:
+    """Neither an idle epoch nor one of rows that are in already makes a snapshot; moved progress alone does."""
+    writer = writer_of(settings)
+    writer.snapshot()
+    assert table.refresh().snapshots() == []
+    writer.write_batch([piece_of([Row(0, verdict=DUPLICATE)]), read_to(1)])
+    writer.snapshot()
+    writer.write_batch([piece_of([Row(0)]), read_to(1)])
+    writer.snapshot()
+    assert len(table.refresh().snapshots()) == 1
+    assert offsets_of(table) == []
+
+
+@trying(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(1, 29), max_size=4), killed_at=st.integers(0, 30), repeat=st.integers(0, 30))
+def test_a_replay_doubles_and_loses_nothing(
+    tmp_path_factory: pytest.TempPathFactory, cuts: list[int], killed_at: int, repeat: int
+) -> None:
+    """Whatever was committed before a kill, and wherever the replay begins and is cut, each row is in once."""
+    settings = settings_in(tmp_path_factory.mktemp("replay"))
+    verdicts = [0, 0, 0, DUPLICATE, CONFLICT]
+    rows = [Row(offset // 2, index=offset % 2, verdict=verdicts[offset % 5]) for offset in range(60)]
+    writer = writer_of(settings)
+    if killed_at:
+        writer.write_batch([piece_of(rows[: 2 * killed_at]), read_to(killed_at)])
+        writer.snapshot()
+        writer.write_batch([piece_of(rows[:10])])
+    again = writer_of(settings)
+    bounds = [min(repeat, killed_at), *sorted(cuts), 30]
+    for start, stop in pairwise(bounds):
+        if start < stop:
+            again.write_batch([read_to(stop), piece_of(rows[2 * start : 2 * stop])])
+            again.snapshot()
+    table = open_table(open_catalog(settings), settings, TableName.TRADES)
+    stored = [row.place for row in rows if row.verdict == STORED]
+    assert [(row["offset"], row["index"]) for row in rows_of(table)] == stored
+    counts = progress_of(table).counts(HERE)
+    assert counts.holds
+    assert counts.stored == len(stored)
+
+
+def test_memory_is_bounded_by_writing_files_as_rows_come(settings: Settings, table: Table) -> None:
+    """An epoch of more rows than a buffer holds is several files in one commit."""
+    writer = writer_of(settings, flush_rows=30)
+    writer.write_batch([piece_of([Row(offset) for offset in range(100)]), read_to(100)])
+    writer.snapshot()
+    files = [task.file.record_count for task in table.refresh().scan().plan_files()]
+    assert (sorted(files), len(table.snapshots())) == ([10, 30, 30, 30], 1)
+    assert offsets_of(table) == list(range(100))
+
+
+def test_a_slice_from_another_process_is_stored_the_same(settings: Settings, table: Table) -> None:
+    """Pickled slices bear names and only their own rows."""
+    rows = [Row(offset, symbol=f"S{offset % 3}", trade_id=f"t{offset}") for offset in range(9)]
+    writer = writer_of(settings)
+    writer.write_batch([pickle.loads(pickle.dumps(piece_of(rows))), read_to(9)])  # noqa: S301
+    writer.snapshot()
+    found = [(row["symbol"], row["trade_id"], row["offset"]) for row in rows_of(table)]
+    assert found == [(row.symbol, row.trade_id, row.offset) for row in rows]
+
+
+def test_writers_keep_each_others_progress(tmp_path: Path) -> None:
+    """Two writers of two processes commit in turn and lose nothing of one another, nor a foreign append."""
+    settings = settings_in(tmp_path, writers=2)
+    writers = [writer_of(settings, str(number)) for number in (0, 1)]
+    table = open_table(open_catalog(settings), settings, TableName.TRADES)
+    for epoch in range(3):
+        for number, writer in enumerate(writers):
+            first = epoch * 10
+            rows = [Row(offset) for offset in range(first + number, first + 10, 2)]
+            writer.write_batch([piece_of(rows), read_to(first + 10)])
+            writer.snapshot()
+        if epoch == 0:
+            table.refresh().append(table.scan().to_arrow().slice(0, 1))
+    assert sorted(set(offsets_of(table))) == list(range(30))
+    assert len(offsets_of(table)) == 31
+    assert {number: read_progress(settings).of(str(number))[HERE].stored for number in (0, 1)} == {0: 15, 1: 15}
+
+
+def test_rows_beyond_what_was_told_as_read_are_a_bug(settings: Settings) -> None:
+    """Rows without their range would be read, and stored, again."""
+    writer = writer_of(settings)
+    writer.write_batch([piece_of([Row(5)]), read_to(5)])
+    with pytest.raises(AssertionError, match="beyond the ranges"):
+        writer.snapshot()

@@ -1,0 +1,139 @@
+"""librdkafka's configuration comes from the settings and the file, and a bad file is named."""
+
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2.kafka.config import (
+    OWNED,
+    admin_client,
+    bootstrap_servers,
+    cluster_metadata,
+    config_errors,
+    consumer_config,
+    producer_config,
+    read_kafka_config,
+)
+from k2.model.errors import SettingsError, UnreachableError
+from k2.ops.child_process import free_port
+from k2.ops.settings import Settings, read_settings
+from tests.brokers import Broker
+
+
+def _settings(tmp_path: Path, text: str | bytes, **environment: str) -> Settings:
+    path = tmp_path / "kafka.properties"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_settings({"K2_KAFKA_CONFIG": str(path), **environment})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("\ufeff# TLS\n\n  security.protocol = SSL  \r\n", {"security.protocol": "SSL"}),
+        ("sasl.password=a=b#c!\n", {"sasl.password": "a=b#c!"}),
+        ("client.id=a\nclient.id=b", {"client.id": "b"}),
+        ("client.id=", {"client.id": ""}),
+        ("group.id=mine\n", {"group.id": "mine"}),
+    ],
+)
+def test_properties_are_read(tmp_path: Path, text: str, expected: dict[str, str]) -> None:
+    """A line is property=value, taken as it stands; blank lines and comments are passed over."""
+    assert read_kafka_config(_settings(tmp_path, text)) == expected
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z]+(\.[a-z]+){1,3}", fullmatch=True), st.from_regex(r"[!-~]{0,20}", fullmatch=True)
+    )
+)
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, properties: dict[str, str]) -> None:
+    """Any properties that are not the job's own come back as they were written."""
+    mine = {name: value for name, value in properties.items() if name not in OWNED}
+    text = "".join(f"{name}={value}\n" for name, value in mine.items())
+    assert read_kafka_config(_settings(tmp_path_factory.mktemp("config"), text)) == mine
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("client.id=a\n\nhunter2\n", "line 3 of"),
+        ("=hunter2\n", "line 1 of"),
+        (b"sasl.password=hunter2\xff\n", "is not UTF-8"),
+        *[(f"{name}=hunter2\n", f"sets {name}") for name in sorted(OWNED)],
+    ],
+)
+def test_a_bad_file_is_named_and_no_secret_told(tmp_path: Path, text: str | bytes, expected: str) -> None:
+    """A line that is no property, or the job's own, is told by its number, never by its text."""
+    with pytest.raises(SettingsError, match="K2_KAFKA_CONFIG") as told:
+        read_kafka_config(_settings(tmp_path, text))
+    assert expected in str(told.value)
+    assert "hunter2" not in str(told.value)
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    """A file that is not there, or is a folder, is a wrong setting."""
+    for path in (tmp_path / "absent", tmp_path):
+        with pytest.raises(SettingsError, match=path.name):
+            read_kafka_config(read_settings({"K2_KAFKA_CONFIG": str(path)}))
+
+
+def test_librdkafka_says_what_it_does_not_know(tmp_path: Path) -> None:
+    """A property that librdkafka does not have is a wrong setting, in its words."""
+    settings = _settings(tmp_path, "sasl.pasword=hunter2\n")
+    with pytest.raises(SettingsError, match=r'No such configuration property: "sasl\.pasword"'):
+        admin_client(settings)
+    with pytest.raises(SettingsError, match="pasword"), config_errors(settings):
+        Consumer(consumer_config(settings))
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "expected"),
+    [
+        ("", {}, "127.0.0.1:9092"),
+        ("bootstrap.servers=file:1", {}, "file:1"),
+        ("metadata.broker.list=file:1", {}, "file:1"),
+        ("bootstrap.servers=file:1", {"K2_BOOTSTRAP_SERVERS": "set:2"}, "set:2"),
+        ("bootstrap.servers=file:1", {"K2_BOOTSTRAP_SERVERS": "127.0.0.1:9092"}, "127.0.0.1:9092"),
+    ],
+)
+def test_the_environment_outranks_the_file(
+    tmp_path: Path, text: str, environment: dict[str, str], expected: str
+) -> None:
+    """K2_BOOTSTRAP_SERVERS wins where it is set, then the file, then the default; all clients hear the same."""
+    settings = _settings(tmp_path, text, **environment)
+    assert bootstrap_servers(settings) == expected
+    for config in (consumer_config(settings), producer_config(settings)):
+        assert config["bootstrap.servers"] == expected
+        assert "metadata.broker.list" not in config
+
+
+def test_each_client_takes_its_own(tmp_path: Path) -> None:
+    """The file's group is the consumer's alone; guarantees outrank everything given."""
+    settings = _settings(tmp_path, "group.id=mine\nlinger.ms=1\n")
+    assert consumer_config(settings)["group.id"] == "mine"
+    assert consumer_config(settings, **{"group.id": "other"})["group.id"] == "other"
+    produced = producer_config(settings, acks=0)
+    assert (produced["acks"], produced["linger.ms"], "group.id" in produced) == ("all", "1", False)
+
+
+def test_a_broker_that_is_away_is_not_told_of_without_end(tmp_path: Path) -> None:
+    """One line a second at the most; who wants more says so."""
+    assert consumer_config(_settings(tmp_path, ""))["reconnect.backoff.ms"] == 1_000
+    assert consumer_config(_settings(tmp_path, "reconnect.backoff.ms=50\n"))["reconnect.backoff.ms"] == "50"
+
+
+def test_a_broker_that_is_there_answers(broker: Broker) -> None:
+    """The metadata of a running broker names at least itself."""
+    settings = read_settings({"K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers})
+    assert cluster_metadata(settings).brokers
+
+
+def test_a_broker_that_is_absent_is_named() -> None:
+    """Nobody at the address: the error says which address, and why."""
+    address = f"127.0.0.1:{free_port()}"
+    with pytest.raises(UnreachableError, match=f"{address}: .*refused"):
+        cluster_metadata(read_settings({"K2_BOOTSTRAP_SERVERS": address}), seconds_max=0.5)

@@ -1,0 +1,68 @@
+"""Partitions added to a topic while the job runs: told of, and read after the next start."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import structlog
+
+from k2.kafka import watch
+from k2.kafka.partition_discovery import PartitionWatch
+from k2.kafka.source import KafkaSource
+from k2.model.errors import UnreachableError
+from k2.model.progress import Progress, TopicPartition
+from k2.ops.metrics import UNREAD_PARTITIONS
+from k2.ops.settings import read_settings
+from tests.brokers import Broker
+
+
+def _unread(topic: str) -> float:
+    return UNREAD_PARTITIONS.labels(topic)._value.get()
+
+
+def test_partitions_beyond_those_read_are_told_of() -> None:
+    """The gauge follows what the broker says, the log says it once a topic, and a silent broker changes nothing."""
+    counts = {"a": 2, "b": 3}
+
+    def count(topic: str) -> int:
+        if topic == "c":
+            raise UnreachableError("no answer")
+        return counts[topic]
+
+    read = [TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0), TopicPartition("c", 0)]
+    look = PartitionWatch(count, read).look
+    with structlog.testing.capture_logs() as logs:
+        look()
+        assert (_unread("a"), _unread("b"), _unread("c")) == (0, 2, 0)
+        counts |= {"a": 1, "b": 4}
+        look()
+        assert (_unread("a"), _unread("b"), _unread("c")) == (0, 3, 0)
+    warned = [(entry["topic"], entry["unread"]) for entry in logs if entry["log_level"] == "warning"]
+    assert warned == [("b", 2)]
+
+
+def test_the_source_watches_its_topics(
+    broker: Broker, missing: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first partition that it opens to the last that it closes, in one thread, by asking the broker."""
+    if not broker.is_kafka:
+        missing("Java and Maven: real Kafka")
+    topic = broker.topic(partitions=2)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.05)
+    settings = read_settings({"K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers, "K2_TOPICS": topic})
+    source = KafkaSource(settings, Progress())
+    parts = [source.build_part("in", name, None) for name in source.list_parts()]
+    broker.add_partitions(topic, 5)
+    _wait(lambda: _unread(topic) == 3)
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "partition watch")
+    for part in parts:
+        part.close()
+    _wait(lambda: not thread.is_alive())
+
+
+def _wait(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < deadline, "it does not get there"
+        time.sleep(0.02)

@@ -1,0 +1,159 @@
+"""Both ways of reading give the same batches."""
+
+import time
+from collections.abc import Callable
+from dataclasses import fields
+
+import confluent_kafka
+import numpy as np
+import pytest
+
+from k2.kafka.client import KafkaClient
+from k2.kafka.librdkafka import Fetched, load_library
+from k2.kafka.reader import ColumnReader, MessageReader, Reader, as_batch
+from k2.model.batch import NULL_TIME, MessageBatch
+from k2.model.errors import OffsetError, UnreachableError
+from k2.model.progress import TopicPartition
+from k2.ops.settings import Settings, read_settings
+from tests.brokers import Broker
+
+MESSAGES: list[tuple[bytes | None, bytes | None]] = [
+    (b"binance|BTCUSDT", b'{"e":"trade"}'),
+    (None, b"no key"),
+    (b"key", None),
+    (None, None),
+    (b"", b""),
+    (b"\xff\xfe", b"\x00\xff not text \xc3\x28"),
+    (b"large", b"x" * 900_000),
+    *((b"key %d" % place, b"value %d" % place * place) for place in range(200)),
+]
+
+
+@pytest.fixture
+def settings(broker: Broker) -> Settings:
+    """Settings for the broker of the tests."""
+    return read_settings({}, bootstrap_servers=broker.bootstrap_servers)
+
+
+@pytest.fixture
+def topic(broker: Broker) -> str:
+    """A topic that holds `MESSAGES` in one partition."""
+    name = broker.topic(partitions=1)
+    producer = confluent_kafka.Producer({"bootstrap.servers": broker.bootstrap_servers})
+    for place, (key, value) in enumerate(MESSAGES):
+        producer.produce(name, value, key, timestamp=1_700_000_000_000 + place)
+    assert producer.flush(30) == 0
+    return name
+
+
+def _read(client: KafkaClient, topic: str, reader_class: type) -> MessageBatch:
+    """Read a topic's one partition to its end, in one batch."""
+    where = TopicPartition(topic, 0)
+    reader = client.open(where, 0)
+    assert type(reader) is reader_class
+    polls: list[Fetched] = []
+    deadline = time.monotonic() + 60
+    while not (polls and polls[-1].errors[-1]) and time.monotonic() < deadline:
+        fetched = reader.poll()
+        if fetched is not None:
+            polls.append(fetched)
+        time.sleep(0.01)
+    batches = [as_batch(where, "k2", 0, fetched) for fetched in polls]
+    assert batches[-1].at_end
+    reader.close()
+    return _joined([polled.batch for polled in batches])
+
+
+def _joined(batches: list[MessageBatch]) -> MessageBatch:
+    """Join batches of one partition by taking each apart and together again."""
+    columns = {}
+    shifts = np.cumsum([0, *(len(batch.data) for batch in batches)])
+    for field in fields(MessageBatch):
+        parts = [getattr(batch, field.name) for batch in batches]
+        if field.name.endswith("_starts"):
+            parts = [part + shift for part, shift in zip(parts, shifts, strict=False)]
+        columns[field.name] = np.concatenate(parts) if isinstance(parts[0], np.ndarray) else parts[-1]
+    return MessageBatch(**columns)
+
+
+def test_the_compiled_way_gives_what_was_published(settings: Settings, topic: str) -> None:
+    """Keys, values, nulls, offsets and timestamps come out byte for byte."""
+    assert load_library() is not None
+    batch = _read(KafkaClient(settings), topic, ColumnReader)
+    assert [(batch.key(place), batch.value(place)) for place in range(len(batch))] == MESSAGES
+    assert batch.offsets.tolist() == list(range(len(MESSAGES)))
+    assert batch.kafka_timestamps.tolist() == [(1_700_000_000_000 + place) * 1000 for place in range(len(MESSAGES))]
+    assert batch.next_offset == len(MESSAGES)
+
+
+def test_both_ways_give_the_same_batch(settings: Settings, topic: str) -> None:
+    """A consumer with a Python callback reads by `consume()`, and nobody can tell by the batches."""
+    compiled = _read(KafkaClient(settings), topic, ColumnReader)
+    plain = _read(KafkaClient(settings, {"error_cb": lambda _: None}), topic, MessageReader)
+    for field in fields(MessageBatch):
+        left, right = getattr(compiled, field.name), getattr(plain, field.name)
+        if field.name not in {"data", "value_starts", "key_starts"}:
+            assert np.array_equal(left, right), field.name
+    for place in range(len(compiled)):
+        assert (compiled.key(place), compiled.value(place)) == (plain.key(place), plain.value(place))
+
+
+def test_an_offset_beyond_the_end_is_an_error(
+    settings: Settings, topic: str, broker: Broker, missing: Callable[[str], None]
+) -> None:
+    """Librdkafka is told not to jump, and its answer becomes a sentence with topic and partition."""
+    if broker.name == "embedded":
+        missing("Java and Maven: real Kafka")
+    client = KafkaClient(settings)
+    where = TopicPartition(topic, 0)
+    reader = client.open(where, 1_000_000)
+    fetched = _first(reader)
+    with pytest.raises(OffsetError, match=f"{topic}:0: offset 1000000 does not exist"):
+        as_batch(where, "k2", 1_000_000, fetched)
+    reader.close()
+
+
+def _first(reader: Reader) -> Fetched:
+    deadline = time.monotonic() + 60
+    while (fetched := reader.poll()) is None:
+        assert time.monotonic() < deadline, "nothing is heard"
+        time.sleep(0.01)
+    return fetched
+
+
+def _fetched(errors: list[int], offsets: list[int]) -> Fetched:
+    count = len(errors)
+    return Fetched(
+        offsets=np.array(offsets, dtype=np.int64),
+        timestamps_ms=np.full(count, -1, dtype=np.int64),
+        errors=np.array(errors, dtype=np.int32),
+        data=np.empty(0, dtype=np.uint8),
+        sizes=np.full(2 * count, -1, dtype=np.int32),
+        starts=np.zeros(2 * count, dtype=np.int64),
+    )
+
+
+@pytest.mark.parametrize(
+    ("errors", "offsets", "count", "next_offset", "at_end"),
+    [
+        ([0, 0], [7, 9], 2, 10, False),
+        ([0, -191], [7, 12], 1, 12, True),
+        ([-191], [5], 0, 5, True),
+        ([-195, 0], [-1001, 6], 1, 7, False),
+        ([-187], [-1001], 0, 5, False),
+    ],
+)
+def test_what_stands_beside_messages_is_heeded(
+    errors: list[int], offsets: list[int], count: int, next_offset: int, *, at_end: bool
+) -> None:
+    """The end of a partition widens the range that a batch covers; passing faults are ridden out."""
+    polled = as_batch(TopicPartition("t", 0), "k2", 5, _fetched(errors, offsets))
+    assert (len(polled.batch), polled.batch.next_offset, polled.at_end) == (count, next_offset, at_end)
+    assert polled.batch.first_offset == 5
+    assert (polled.batch.kafka_timestamps == NULL_TIME).all()
+
+
+def test_a_lasting_fault_has_a_name() -> None:
+    """A topic taken away stops the job by name."""
+    with pytest.raises(UnreachableError, match="t:0 cannot be read"):
+        as_batch(TopicPartition("t", 0), "k2", 5, _fetched([3], [-1001]))

@@ -1,0 +1,151 @@
+"""What travels: chosen rows and messages hold no byte of others, and go to another process by name."""
+
+import pickle
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import pytest
+
+from k2.model.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, TradeSlice, _from_names
+from k2.model.progress import TopicPartition
+from k2.model.symbols import SYMBOLS
+from k2.model.trade import BUY, SELL, Trade
+from k2.venues.decode import decode
+from tests.venues.messages import BINANCE_MESSAGE, K2_MESSAGE, batch_of, rows_of
+
+TRADES: Final = [
+    Trade("a", "x", "id", 7, -5, 2**64, BUY, 10, 11),
+    Trade("a", "y", None, None, 2**100, 1, SELL, 12, None),
+    Trade("c", "z", "other", 3, 1, 1, 0, 15, 16),
+    Trade("b", "x", "last", 0, 0, 3, 0, 13, 14),
+]
+ROWS: Final = [
+    (0, 0, ("a", "x"), "id", 7, -5, 2**64, BUY, 10, 11),
+    (0, 1, ("a", "y"), None, None, 2**100, 1, SELL, 12, NULL_TIME),
+    (1, 0, ("c", "z"), "other", 3, 1, 1, 0, 15, 16),
+    (4, 0, ("b", "x"), "last", 0, 0, 3, 0, 13, 14),
+]
+DTYPES: Final = {
+    "symbols": "int32",
+    "sequences": "int64",
+    "has_sequence": "bool",
+    "prices": "uint64",
+    "quantities": "uint64",
+    "sides": "int8",
+    "timestamps": "int64",
+    "received": "int64",
+    "text": "uint8",
+    "id_starts": "int64",
+    "id_sizes": "int32",
+    "messages": "int32",
+    "indexes": "int32",
+}
+
+
+def columns_of_trades() -> TradeColumns:
+    """Lay four trades of three messages out."""
+    return TradeColumns.from_trades(TRADES, [0, 0, 1, 4], [0, 1, 0, 0])
+
+
+def dtypes(columns: TradeColumns) -> dict[str, str]:
+    """Give each column's type."""
+    return {name: str(getattr(columns, name).dtype) for name in columns.__slots__}
+
+
+def messages_of(batch: MessageBatch) -> list[tuple[int, int, bytes | None, bytes | None]]:
+    """Give every message with its coordinates."""
+    return [
+        (int(batch.offsets[at]), int(batch.kafka_timestamps[at]), batch.value(at), batch.key(at))
+        for at in range(len(batch))
+    ]
+
+
+def test_trades_are_laid_out_as_columns() -> None:
+    """Every value comes back, and the columns are of the types that compiled loops take, rows or none."""
+    columns = columns_of_trades()
+    assert rows_of(columns) == ROWS
+    assert (columns.text.tobytes(), columns.id_sizes.tolist()) == (b"idotherlast", [2, -1, 5, 4])
+    assert dtypes(columns) == dtypes(TradeColumns.from_trades([], [], [])) == DTYPES
+
+
+def test_columns_are_put_behind_one_another_and_chosen_from() -> None:
+    """The rows of all parts, ids included; and of these the rows asked for."""
+    columns = columns_of_trades()
+    whole = TradeColumns.concatenate([columns, TradeColumns.from_trades([], [], []), columns.take(np.array([3, 0]))])
+    assert rows_of(whole) == [*ROWS, ROWS[3], ROWS[0]]
+    assert dtypes(whole) == DTYPES
+    assert rows_of(whole.take(np.array([0, 0, 0, 0, 1, 1], dtype=np.bool_))) == [ROWS[3], ROWS[0]]
+
+
+def test_chosen_messages_hold_no_byte_of_the_others() -> None:
+    """Values and keys come back byte for byte, nulls as nulls, in the order asked for."""
+    batch = replace(batch_of([b"one", None, b"", b"four"]), kafka_timestamps=np.array([5, 6, 7, 8]))
+    batch = replace(batch, key_sizes=np.array([3, 3, -1, 2], dtype=np.int32))
+    taken = batch.take(np.array([3, 1, 2], dtype=np.int32))
+    assert messages_of(taken) == [(103, 8, b"four", b"ke"), (101, 6, None, b"key"), (102, 7, b"", None)]
+    assert len(taken.data) == len(b"four" + b"ke" + b"key")
+    assert (taken.topic, taken.first_offset, taken.next_offset) == ("trades", 100, 104)
+    assert messages_of(batch.take(np.empty(0, dtype=np.int32))) == []
+
+
+def test_a_run_begins_with_a_batch_without_messages() -> None:
+    """It covers no offset, and says that every key group is to hear of it; others do not."""
+    first = MessageBatch.first(TopicPartition("t", 3), "okx", 9)
+    assert (first.topic, first.partition, first.venue, first.first_offset, first.next_offset) == ("t", 3, "okx", 9, 9)
+    assert (len(first), messages_of(first), first.is_first, batch_of([]).is_first) == (0, [], True, False)
+    empty = batch_of([])
+    for name in ("offsets", "kafka_timestamps", "data", "value_starts", "value_sizes", "key_starts", "key_sizes"):
+        column = getattr(first, name)
+        assert (len(column), column.dtype) == (0, getattr(empty, name).dtype)
+    assert len(decode(replace(first, venue="k2")).trades.columns) == 0
+
+
+def piece_of_two() -> TradeSlice:
+    """Give a slice of some rows of a batch whose ids lie apart from its messages."""
+    batch = TradeBatch(batch_of([b"zero", b"-", b"-", b"-", b"four"]), columns_of_trades())
+    rows = np.array([0, 3], dtype=np.int32)
+    return TradeSlice(batch, 5, rows, np.array([1, 2], dtype=np.uint8), np.array([3, 4], dtype=np.int32))
+
+
+def said_of(piece: TradeSlice) -> tuple[object, ...]:
+    """Give what a slice says, in plain values; a row's message is that which it names."""
+    batch = piece.batch
+    rows = [rows_of(batch.columns)[row] for row in piece.rows]
+    messages = [batch.source.value(row[0]) for row in rows]
+    offsets = [batch.offset(int(row)) for row in piece.rows]
+    rest = piece.group, piece.verdicts.tolist(), piece.sessions.tolist()
+    return [row[1:] for row in rows], messages, offsets, rest
+
+
+@pytest.mark.parametrize("change", [TradeSlice.compact, lambda piece: pickle.loads(pickle.dumps(piece))])  # noqa: S301
+def test_a_compact_slice_says_the_same_and_holds_nothing_else(change: object) -> None:
+    """Its rows, their ids and their messages alone, in the same columns; so does one that was pickled."""
+    piece = piece_of_two()
+    small: TradeSlice = change(piece)  # type: ignore[operator]
+    assert said_of(small) == said_of(piece)
+    assert said_of(piece)[1:3] == ([b"zero", b"four"], [100, 104])
+    assert (small.rows.tolist(), small.rows.dtype, len(small)) == ([0, 1], np.int32, 2)
+    assert (len(small.batch.source), small.batch.source.data.tobytes()) == (2, b"zerofourkeykey")
+    assert small.batch.columns.text.tobytes() == b"idlast"
+    assert dtypes(small.batch.columns) == DTYPES
+
+
+def test_a_pickled_slice_bears_names() -> None:
+    """A number means nothing to another process: there the names get numbers of its own."""
+    piece = piece_of_two()
+    make, parts = piece.__reduce__()
+    assert isinstance(parts, tuple)
+    source, columns, names, *rest = parts
+    assert (make, names, columns.symbols.tolist()) == (_from_names, [("a", "x"), ("b", "x")], [0, 1])
+    there = _from_names(source, columns, [("a", "met first"), ("b", "met then")], *rest)
+    numbers = [SYMBOLS.intern("a", "met first"), SYMBOLS.intern("b", "met then")]
+    assert there.batch.columns.symbols.tolist() == numbers
+
+
+def test_a_slice_without_rows_is_compact_as_well() -> None:
+    """Nothing is left of its batch."""
+    none = np.empty(0, dtype=np.int32)
+    batch = decode(batch_of([K2_MESSAGE, BINANCE_MESSAGE])).trades
+    small = TradeSlice(batch, 1, none, np.empty(0, dtype=np.uint8), none).compact()
+    assert (len(small), len(small.batch.columns), len(small.batch.source), len(small.batch.source.data)) == (0, 0, 0, 0)

@@ -1,0 +1,122 @@
+"""Compiled rules are kept between starts, wherever there is a place for them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import k2
+from k2.model import compiled
+
+RULE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from k2.model.decimals import read_decimal
+from k2.model.compiled import _FOLDER
+import numpy as np
+digits = np.frombuffer(b"1.5", dtype=np.uint8)
+assert read_decimal(digits, np.uint64(0), np.uint64(3))[0]
+print(_FOLDER, sum(read_decimal.stats.cache_hits.values()), sep="\\n")
+"""
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    """Give the folder of a copy of the package in which nobody, be it root, can make the folder for compiled rules."""
+    package = tmp_path / "installed" / "k2"
+    shutil.copytree(Path(k2.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__pycache__").touch()
+    return package.parent
+
+
+def start(folder: Path, **environment: str) -> tuple[str, int]:
+    """Run a rule in a process of its own; give the folder of compiled rules and how many came from it."""
+    own = {name: value for name, value in os.environ.items() if name not in {"NUMBA_CACHE_DIR", "XDG_CACHE_HOME"}}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", RULE, str(folder)],
+        cwd=folder,
+        env={**own, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    kept, hits = done.stdout.splitlines()
+    return kept, int(hits)
+
+
+def test_a_read_only_install_keeps_its_rules_with_the_users_caches(sealed: Path, tmp_path: Path) -> None:
+    """The first start compiles, the second finds what the first left."""
+    (first, none), (second, found) = (start(sealed, HOME=str(tmp_path / "user")) for _ in range(2))
+    assert first == second
+    assert Path(first).is_relative_to(tmp_path / "user")
+    assert Path(first).parent.name == "k2-trades"
+    assert any(Path(first).rglob("*.nbi"))
+    assert none == 0
+    assert found > 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, "home"),
+        ({"XDG_CACHE_HOME": "{tmp}/caches"}, "caches/k2-trades"),
+        ({"XDG_CACHE_HOME": "relative"}, "home"),
+        ({"XDG_CACHE_HOME": "{tmp}/file"}, "home"),
+        ({"HOME": "{tmp}/file"}, None),
+        ({"NUMBA_CACHE_DIR": "{tmp}/named"}, "named"),
+        ({"NUMBA_CACHE_DIR": "{tmp}/file"}, None),
+    ],
+)
+def test_the_first_place_that_can_be_written_is_taken(
+    sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str | None
+) -> None:
+    """In the order of the documents; what the user named is not replaced by a place of our choice."""
+    (tmp_path / "file").touch()
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "{tmp}/home", **environment}.items():
+        monkeypatch.setenv(name, value.format(tmp=tmp_path))
+    monkeypatch.setattr(compiled, "_PACKAGE", sealed / "k2")
+    found = compiled._cache_folder()
+    if expected is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.is_relative_to(tmp_path / expected)
+
+
+def test_a_folder_that_is_there_and_cannot_be_written_is_passed_over(
+    sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installation that somebody else has run, or one on a medium that is read-only."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    (sealed / "k2" / "__pycache__").unlink()
+    monkeypatch.setattr(compiled, "_PACKAGE", sealed / "k2")
+    writable = compiled.tempfile.TemporaryFile
+
+    def refused(dir: Path) -> object:  # noqa: A002  as tempfile names it
+        if dir.is_relative_to(sealed):
+            raise OSError(30, "Read-only file system")
+        return writable(dir=dir)
+
+    monkeypatch.setattr(compiled.tempfile, "TemporaryFile", refused)
+    found = compiled._cache_folder()
+    assert found is not None
+    assert found.is_relative_to(tmp_path / "caches")
+
+
+def test_rules_are_kept_beside_the_package_where_that_can_be_written(
+    sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a checkout."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    (sealed / "k2" / "__pycache__").unlink()
+    monkeypatch.setattr(compiled, "_PACKAGE", sealed / "k2")
+    found = compiled._cache_folder()
+    assert found is not None
+    assert found.parent == sealed / "k2" / "__pycache__"

@@ -1,0 +1,114 @@
+"""What is in the table: its text form, and what it says of one writer, of all, and of a topic partition."""
+
+import pytest
+
+from k2.model.errors import TableError
+from k2.model.progress import Counts, PartitionProgress, Progress, TopicPartition
+
+HERE, THERE = TopicPartition("trades", 0), TopicPartition("trades", 10)
+PROGRESS = Progress(
+    {
+        "1": {THERE: PartitionProgress(9, 5, 1, 1, 1, 2, 4), HERE: PartitionProgress(7, 3, 2, 1, start=6)},
+        "0": {HERE: PartitionProgress(8, 4, 4, start=2)},
+    }
+)
+TEXT = (
+    '{"format":1,"writers":{'
+    '"0":{"trades:0":{"offset":8,"received":4,"stored":4,"duplicates":0,"dead_letters":0,"skipped":0,"start":2}},'
+    '"1":{"trades:0":{"offset":7,"received":3,"stored":2,"duplicates":1,"dead_letters":0,"skipped":0,"start":6},'
+    '"trades:10":{"offset":9,"received":5,"stored":1,"duplicates":1,"dead_letters":1,"skipped":2,"start":4}}}}'
+)
+
+
+def test_the_text_is_the_same_for_the_same_progress() -> None:
+    """Writers and topic partitions are in order, whatever the order they came in; the text gives all of it back."""
+    assert PROGRESS.text() == TEXT
+    assert Progress.parse(TEXT) == PROGRESS
+    assert Progress.parse(None) == Progress()
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("{}", "table property k2.progress cannot be read: Object missing required field `format`"),
+        ('{"format":2,"writers":{}}', "table property k2.progress has format 2, this version reads 1"),
+    ],
+)
+def test_a_text_of_another_shape_is_refused(text: str, error: str) -> None:
+    """By the name of the property: progress misread would lose trades, or bring them twice."""
+    with pytest.raises(TableError) as caught:
+        Progress.parse(text)
+    assert str(caught.value) == error
+
+
+@pytest.mark.parametrize(("text", "where"), [("a.b-c_d:12", TopicPartition("a.b-c_d", 12)), ("a:b:0", ("a:b", 0))])
+def test_a_topic_partition_is_read_from_its_end(text: str, where: tuple[str, int] | TopicPartition) -> None:
+    """The partition is what follows the last colon."""
+    read = TopicPartition.parse(text)
+    assert (str(read), where) == (text, read if isinstance(where, TopicPartition) else (read.topic, read.partition))
+
+
+def test_counts_add_up_one_by_one() -> None:
+    """Each of the five is the sum of its own."""
+    assert Counts(1, 2, 3, 4, 5) + Counts(10, 20, 30, 40, 50) == Counts(11, 22, 33, 44, 55)
+    assert Counts() == Counts(0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "holds"), [(Counts(15, 1, 2, 4, 8), True), (Counts(), True), (Counts(15, 2, 2, 4, 8), False)]
+)
+def test_what_was_received_became_something(counts: Counts, *, holds: bool) -> None:
+    """Stored, duplicate, dead letter or skipped, and nothing else."""
+    assert counts.holds is holds
+
+
+@pytest.mark.parametrize(
+    ("offset", "start", "then"), [(12, 5, (12, 5)), (9, 3, (10, 4)), (10, 0, (10, 4)), (11, 4, (11, 4))]
+)
+def test_progress_moves_on_and_never_back(offset: int, start: int, then: tuple[int, int]) -> None:
+    """Neither the offset nor the start of a replay goes back; counts are added to."""
+    before = PartitionProgress(10, 6, 1, 2, 3, 4, 4)
+    after = before.advanced(PartitionProgress(offset, 10, 20, 30, 40, 50, start))
+    assert (after.offset, after.start) == then
+    assert after.counts == Counts(16, 21, 32, 43, 54)
+
+
+def test_a_writer_is_replaced_and_the_others_stay() -> None:
+    """What was given is copied, and what was before is left as it was."""
+    entries = {HERE: PartitionProgress(20)}
+    changed = PROGRESS.replaced("0", entries).replaced("2", {})
+    entries.clear()
+    assert changed.of("0") == {HERE: PartitionProgress(20)}
+    assert changed.of("1") == PROGRESS.of("1")
+    assert (changed.of("2"), changed.of("3")) == ({}, {})
+    assert PROGRESS.of("0")[HERE].offset == 8
+
+
+def test_every_partition_is_known_in_order() -> None:
+    """By topic and number, each once, whichever writers have it."""
+    assert PROGRESS.partitions() == [HERE, THERE]
+    assert Progress().partitions() == []
+
+
+@pytest.mark.parametrize(
+    ("where", "writers", "offset"),
+    [
+        (HERE, ["0", "1"], 7),
+        (HERE, ["0"], 8),
+        (HERE, ["0", "2"], 2),
+        (THERE, ["0", "1"], 4),
+        (THERE, ["1"], 9),
+        (TopicPartition("other", 0), ["0"], None),
+    ],
+)
+def test_reading_goes_on_at_the_slowest_writer(where: TopicPartition, writers: list[str], offset: int | None) -> None:
+    """One that has nothing of a partition begins where reading once began."""
+    assert PROGRESS.next_offset(where, writers) == offset
+
+
+def test_a_partition_s_start_and_totals_are_over_all_writers() -> None:
+    """The earliest start, the sum of the counts; none and nothing of a partition that was never read."""
+    assert (PROGRESS.start(HERE), PROGRESS.start(THERE), PROGRESS.start(TopicPartition("x", 0))) == (2, 4, None)
+    assert PROGRESS.counts(HERE) == Counts(7, 6, 1)
+    assert PROGRESS.counts(THERE) == Counts(5, 1, 1, 1, 2)
+    assert PROGRESS.counts(TopicPartition("x", 0)) == Counts()

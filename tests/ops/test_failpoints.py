@@ -1,0 +1,107 @@
+"""Failpoints: a closed list, each in the code once, free when unarmed, and able to end a real process."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from k2.model.errors import SettingsError
+from k2.ops import failpoints
+from k2.ops.failpoints import NAMES, VARIABLE, arm, armed_by, disarm, failpoint
+
+ROOT = Path(__file__).parent.parent.parent
+ROOMS = ("connectors", "flows", "operators", "runtime", "trades")
+
+
+@pytest.fixture(autouse=True)
+def _disarmed() -> Iterator[None]:
+    yield
+    disarm()
+
+
+def test_each_name_stands_in_the_code_once() -> None:
+    """No point is listed and absent, and none is passed under two meanings."""
+    texts = (path.read_text(encoding="utf-8") for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+    found = Counter(name for text in texts for name in re.findall(r'failpoint\("([a-z.]+)"\)', text))
+    assert found == Counter(NAMES)
+
+
+def test_nothing_is_armed_by_itself() -> None:
+    """A run without the variable passes every point."""
+    assert armed_by({}) is armed_by({VARIABLE: ""}) is failpoints._action is None
+    for name in NAMES:
+        failpoint(name)
+
+
+def test_an_action_sees_every_passing() -> None:
+    """What is armed is called with the point's name, and may raise."""
+    seen: list[str] = []
+    arm(seen.append)
+    failpoint("commit.landed")
+    failpoint("letters.fsync")
+    disarm()
+    failpoint("commit.landed")
+    assert seen == ["commit.landed", "letters.fsync"]
+
+
+@pytest.mark.parametrize("text", ["nowhere", "commit", "commit.landed:0", "commit.landed:x", "commit.landed:1:x"])
+def test_an_unknown_point_or_passing_is_refused(text: str) -> None:
+    """A test that means another point than it names would prove nothing."""
+    with pytest.raises(SettingsError, match=re.escape(repr(text))):
+        armed_by({VARIABLE: text})
+
+
+@pytest.mark.parametrize(("setting", "passed"), [("commit.landed", 0), ("commit.landed:3", 2)])
+def test_a_process_is_killed_at_the_chosen_passing(setting: str, passed: int) -> None:
+    """SIGKILL, at the n-th passing of that point and of no other."""
+    done = _passing(setting)
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout.split() == [str(number).encode() for number in range(passed)]
+
+
+def test_a_process_meets_a_fault_at_the_chosen_passing() -> None:
+    """Once, as an error that the job's retries know."""
+    done = _passing("commit.landed:2:OSError")
+    assert done.returncode == 1
+    assert done.stdout.split() == [b"0"]
+    assert b"OSError: [Errno 5] a fault of a test" in done.stderr
+
+
+def test_a_process_is_frozen_at_the_chosen_passing() -> None:
+    """It goes on from there when it is continued."""
+    with _started("commit.landed:2:SIGSTOP") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"0\n"
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate(timeout=60)[0].split() == [b"1", b"2", b"3", b"4"]
+
+
+def _passing(setting: str) -> "subprocess.CompletedProcess[bytes]":
+    with _started(setting) as process:
+        said, error = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, said, error)
+
+
+def _started(setting: str) -> "subprocess.Popen[bytes]":
+    code = (
+        "from k2.ops.failpoints import failpoint\n"
+        "for passing in range(5):\n"
+        "    failpoint('commit.staged')\n"
+        "    failpoint('commit.landed')\n"
+        "    print(passing, flush=True)\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, VARIABLE: setting},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )

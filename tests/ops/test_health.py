@@ -1,0 +1,73 @@
+"""Whether the job moves, told over HTTP."""
+
+import urllib.error
+import urllib.request
+
+import pytest
+
+from k2.model.errors import SettingsError
+from k2.ops.health import Health, serve_health
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _get(port: int, path: str) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_health_follows_the_slowest_partition() -> None:
+    """One partition without a closed epoch is enough to be unhealthy; one read to its end is not waited for."""
+    clock = _Clock()
+    health = Health(clock)
+    port = serve_health(health, 60, "127.0.0.1", 0)
+    assert (_get(port, "/healthz"), _get(port, "/readyz")) == (200, 503)
+    health.opened("t:0")
+    health.opened("t:1")
+    clock.now += 61
+    health.epoch_closed("t:0")
+    assert (_get(port, "/healthz"), _get(port, "/readyz")) == (503, 200)
+    health.epoch_closed("t:1")
+    assert _get(port, "/healthz") == 200
+    clock.now += 61
+    health.finished("t:0")
+    health.finished("t:1")
+    assert _get(port, "/healthz") == 200
+    assert _get(port, "/nothing") == 404
+
+
+def test_a_process_without_its_peers_is_not_healthy() -> None:
+    """Waited for as long as an epoch may take, they count as gone; a process that then has nothing to read is well."""
+    clock = _Clock()
+    health = Health(clock)
+    port = serve_health(health, 60, "127.0.0.1", 0)
+    clock.now += 61
+    assert (_get(port, "/healthz"), _get(port, "/readyz")) == (503, 503)
+    health.joined()
+    assert (_get(port, "/healthz"), _get(port, "/readyz")) == (200, 503)
+
+
+def test_metrics_are_served() -> None:
+    """The page bears the declared names."""
+    port = serve_health(Health(), 60, "127.0.0.1", 0)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    assert "k2_messages_received_total" in text
+    assert "k2_last_commit_timestamp_seconds" in text
+
+
+def test_a_taken_port_is_named() -> None:
+    """A port in use is a wrong setting, said in one sentence."""
+    port = serve_health(Health(), 60, "127.0.0.1", 0)
+    with pytest.raises(SettingsError, match=f"K2_METRICS_PORT={port}: cannot listen") as caught:
+        serve_health(Health(), 60, "127.0.0.1", port)
+    assert caught.value.exit_code == 2

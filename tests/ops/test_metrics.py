@@ -1,0 +1,52 @@
+"""The metrics' names and labels are an interface: dashboards and alerts are written against them."""
+
+import pytest
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+
+import k2.ops.metrics
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("k2_messages_received_total", []),
+        ("k2_trades_stored_total", []),
+        ("k2_duplicates_dropped_total", []),
+        ("k2_messages_skipped_total", ["reason"]),
+        ("k2_dead_letters_total", ["reason"]),
+        ("k2_trades_dated_ahead_total", ["exchange"]),
+        ("k2_sequence_gaps_detected_total", ["exchange", "size"]),
+        ("k2_sequence_gaps_filled_total", ["exchange"]),
+        ("k2_sequence_resets_detected_total", ["exchange"]),
+        ("k2_sequence_out_of_order_total", ["exchange"]),
+        ("k2_open_gaps", ["exchange"]),
+        ("k2_dedup_ids", []),
+        ("k2_consumer_lag_messages", ["topic", "partition"]),
+        ("k2_unread_partitions", ["topic"]),
+        ("k2_commit_seconds", []),
+        ("k2_commits_total", ["result"]),
+        ("k2_last_commit_timestamp_seconds", []),
+        ("k2_last_epoch_timestamp_seconds", []),
+        ("k2_retries_total", ["operation"]),
+        ("k2_freshness_seconds", []),
+    ],
+)
+def test_metrics_are_declared(name: str, labels: list[str]) -> None:
+    """Each is there, with its labels and no others."""
+    declared = _declared()
+    assert name in declared
+    assert list(declared[name]._labelnames) == labels
+
+
+def test_no_metric_bears_a_symbol() -> None:
+    """10,000 symbols must not make 10,000 series."""
+    assert all("symbol" not in metric._labelnames for metric in _declared().values())
+
+
+def _declared() -> dict[str, Counter | Gauge | Histogram]:
+    found = {}
+    for name in k2.ops.metrics.__all__:
+        metric = getattr(k2.ops.metrics, name)
+        found[metric._name + "_total" if isinstance(metric, Counter) else metric._name] = metric
+        assert REGISTRY._names_to_collectors[metric._name] is metric
+    return found

@@ -1,0 +1,101 @@
+"""Settings: read once, refused in one sentence that names the variable."""
+
+from pathlib import Path
+
+import pytest
+
+from k2.model.errors import SettingsError
+from k2.ops.settings import TopicVenue, read_settings
+
+
+def test_defaults_are_those_of_the_interface() -> None:
+    """An empty environment gives the documented defaults."""
+    settings = read_settings({})
+    assert settings.bootstrap_servers == "127.0.0.1:9092"
+    assert settings.topics == (TopicVenue("trades", "k2"),)
+    assert settings.dead_letter_folder == Path("data/dlq")
+    assert (settings.writers, settings.gap_large_min, settings.dedup_window_seconds) == (1, 11, 86_400)
+    assert (settings.metrics_port, settings.stall_seconds_max, settings.run_to_end) == (9464, 60, False)
+    assert settings.dlq_file_bytes_max == 104_857_600
+    assert settings.time_ahead_seconds_max == 86_400
+    assert settings.api_body_bytes_max == 10_485_760
+    assert settings.query_memory_limit == "4GB"
+
+
+@pytest.mark.parametrize(
+    ("text", "topics"),
+    [
+        ("trades", [("trades", "k2")]),
+        ("trades=k2,binance.trade=binance-spot", [("trades", "k2"), ("binance.trade", "binance-spot")]),
+        ("trades=k2-monotonic,ticks=k2-identity-only", [("trades", "k2-monotonic"), ("ticks", "k2-identity-only")]),
+        (" a , b = binance-spot ,", [("a", "k2"), ("b", "binance-spot")]),
+    ],
+)
+def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> None:
+    """Each is `topic` or `topic=venue`."""
+    assert list(read_settings({"K2_TOPICS": text}).topics) == topics
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("K2_TOPIC", "trades", "K2_TOPIC is not a setting of this job; K2_TOPICS is"),
+        ("K2_NONSENSE", "", "K2_NONSENSE is not a setting"),
+        ("K2_WRITERS", "0", "K2_WRITERS='0': Input should be greater than or equal to 1"),
+        ("K2_WRITERS", "two", "K2_WRITERS='two': Input should be a valid integer"),
+        ("K2_TOPICS", ",", "K2_TOPICS=',': names no topic"),
+        (
+            "K2_TOPICS",
+            "a=nyse",
+            (
+                "unknown venue 'nyse'; known are binance-futures, binance-spot, bybit, coinbase, k2, k2-identity-only, "
+                "k2-monotonic, okx"
+            ),
+        ),
+        ("K2_TOPICS", "a=k2-monotone", "unknown venue 'k2-monotone'; known are binance-futures"),
+        ("K2_TOPICS", "a,a", "names topic 'a' twice"),
+        ("K2_TOPICS", "a/b", "'a/b' is no topic name"),
+        ("K2_TOPICS", "..", "'..' is no topic name"),
+        ("K2_NAMESPACE", "a b", "'a b' is no namespace"),
+        ("K2_METRICS_PORT", "70000", "K2_METRICS_PORT='70000'"),
+        ("K2_RUN_TO_END", "perhaps", "K2_RUN_TO_END='perhaps'"),
+        ("K2_QUERY_MEMORY_LIMIT", "lots", "'lots' is no amount of memory"),
+        ("K2_QUERY_MEMORY_LIMIT", "50%", "'50%' is no amount of memory"),
+        ("K2_QUERY_TIMEOUT_SECONDS", "inf", "K2_QUERY_TIMEOUT_SECONDS='inf'"),
+        ("K2_GAP_LARGE_MIN", "1", "K2_GAP_LARGE_MIN='1'"),
+        ("K2_TIME_AHEAD_SECONDS_MAX", "0", "K2_TIME_AHEAD_SECONDS_MAX='0': Input should be greater than or equal to 1"),
+        ("K2_TIME_AHEAD_SECONDS_MAX", "1.5", "K2_TIME_AHEAD_SECONDS_MAX='1.5': Input should be a valid integer"),
+        ("K2_API_KEYS", " , ", "K2_API_KEYS=...: holds no key"),
+        ("K2_BOOTSTRAP_SERVERS", " ", "K2_BOOTSTRAP_SERVERS=' ': is empty"),
+        ("K2_BOOTSTRAP_SERVERS", "http://kafka:9092", "'http://kafka:9092' is no broker"),
+        ("K2_BOOTSTRAP_SERVERS", "kafka:port", "'kafka:port' is no broker"),
+        ("K2_BOOTSTRAP_SERVERS", "kafka:99999", "'kafka:99999' is no broker"),
+        ("K2_BOOTSTRAP_SERVERS", "kafka:9092,", "'' is no broker"),
+    ],
+)
+def test_a_wrong_setting_is_named(name: str, value: str, words: str) -> None:
+    """Unknown names and bad values end with exit code 2 and one sentence."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({name: value})
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "servers", ["kafka", "kafka-1:9092, kafka-2:9092", "[::1]:9092", "SASL_SSL://kafka.example:9092", "10.0.0.1:1"]
+)
+def test_brokers_are_named_as_librdkafka_takes_them(servers: str) -> None:
+    """Hosts with or without a port, one or several, with a protocol of its own or not."""
+    assert read_settings({"K2_BOOTSTRAP_SERVERS": servers}).bootstrap_servers == servers
+
+
+def test_settings_of_the_tests_are_no_settings_of_the_job() -> None:
+    """`K2_TEST_…` may stand in the environment."""
+    assert read_settings({"K2_TEST_BOOTSTRAP_SERVERS": "x"}).bootstrap_servers == "127.0.0.1:9092"
+
+
+def test_settings_are_frozen() -> None:
+    """Nobody changes them later."""
+    with pytest.raises(ValueError, match="frozen"):
+        read_settings({}).writers = 2

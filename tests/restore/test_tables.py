@@ -1,0 +1,81 @@
+"""What the tables say to a start whose own state is behind, or lost."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from k2.iceberg.tables import TableName
+from k2.model.key_groups import group_of
+from k2.model.progress import TopicPartition
+from k2.model.state_source import SessionKey, WantedContents
+from k2.ops.settings import read_settings
+from k2.query.gaps import gaps
+from k2.restore.tables import TableHistory
+from k2.storage.catalog import open_catalog
+from tests.brokers import Broker
+from tests.flows.job import Job
+from tests.flows.market import publish
+from tests.flows.market import trade as message
+from tests.query.tables import EPOCH, append, made, progress, set_progress, trade
+
+
+@pytest.mark.parametrize("resumed", [{}, {TopicPartition("trades", 0): 6}])
+def test_rows_of_other_writers_are_not_taken_as_seen(resumed: dict[TopicPartition, int], tmp_path: Path) -> None:
+    """A foreign row stays unseen in whatever file it lies: a compaction puts it into one with the job's own."""
+    settings = read_settings({}, data_dir=tmp_path)
+    table = made(settings, TableName.TRADES)
+    foreign: dict[str, Any] = {"topic": "elsewhere"}
+    append(
+        table,
+        [
+            trade(7) | {"session": 1},
+            trade(8) | {"session": 1} | foreign,
+            trade(9) | {"sequence": None},
+            trade(10) | {"sequence": None} | foreign,
+        ],
+    )
+    set_progress(table, progress(offset=11, received=2, stored=2))
+    history, group = TableHistory(settings), group_of("binance", "BTCUSDT")
+    history.resumed(resumed)
+    assert [(seen.where.topic, seen.ranges) for seen in history.sessions(group)] == [("trades", ((7, 7),))]
+    ids = list(history.ids(group, 10**12, is_resumed=False))
+    assert [(seen.where.topic, len(seen.times)) for seen in ids] == [("trades", 1)]
+
+
+def test_contents_are_looked_up_by_number_and_age(tmp_path: Path) -> None:
+    """What was stored long ago is found where it is wanted at any age; the lowest young number is told as well."""
+    settings = read_settings({}, data_dir=tmp_path)
+    table = made(settings, TableName.TRADES)
+    ages = {7: 0, 8: 100, 9: 200}
+    append(
+        table,
+        [
+            trade(number) | {"session": 1, "sequence": number, "kafka_timestamp": EPOCH + timedelta(seconds=seconds)}
+            for number, seconds in ages.items()
+        ],
+    )
+    set_progress(table, progress(offset=10, received=3, stored=3))
+    key = SessionKey("binance", "BTCUSDT", 1)
+    floor = int((EPOCH + timedelta(seconds=100)).timestamp() * 1_000_000)
+    history = TableHistory(settings)
+    for is_any_age, numbers in ((False, [8, 9]), (True, [7, 8, 9])):
+        found = history.contents([WantedContents(key, 0, 255, 0, is_any_age)], floor)
+        assert sorted(found.sequences.tolist()) == numbers
+        assert found.lowest == {key: 8}
+    assert history.committed(group_of("binance", "BTCUSDT")) == {TopicPartition("trades", 0): 10}
+
+
+def test_what_the_ledger_lacks_is_written_though_nothing_new_comes(broker: Broker, tmp_path: Path) -> None:
+    """The ledger is gone, the store as well, and the topic is silent since: what is missing is told all the same."""
+    topic = broker.topic()
+    job = Job(broker.bootstrap_servers, tmp_path, topic)
+    publish(broker.bootstrap_servers, topic, [message(number) for number in (1, 2, 5, 4)])
+    job.run(recovery=False)
+    assert job.table("sequence_events").num_rows == 3
+    open_catalog(job.settings).drop_table(("market_data", "sequence_events"))
+    for _ in range(2):
+        job.run(recovery=False)
+        assert [(gap.first_sequence, gap.last_sequence) for gap in gaps(job.settings)] == [(3, 3)]
+        assert job.table("sequence_events").num_rows == 2

@@ -1,0 +1,223 @@
+"""Numbers of what is no market trade: seen by the tracker, never stored, and known again after any loss of state."""
+
+import pickle
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2.model.batch import TradeSlice
+from k2.model.content import NON_MARKET
+from k2.model.errors import TableError
+from k2.model.progress import PartitionProgress, TopicPartition
+from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.model.state_source import Ledger, SeenSession, SessionKey
+from k2.model.verdicts import CONFLICT, SKIPPED, STORED
+from k2.sequencing.ledger import owed_events
+from k2.sequencing.non_market import PROPERTY, OffBook, joined, off_book_in
+from k2.sequencing.sequence import SymbolSequence
+from k2.sequencing.tracker import GroupTracker
+from k2.sequencing.tracker_kernel import effective_time
+from k2.venues.decode import decode, split
+from tests.sequencing.stored_rows import StoredRows
+from tests.sequencing.streams import bounded, streams
+from tests.sequencing.test_ledger import doubts_of, table_of
+from tests.sequencing.trade_slices import Row, slice_of
+from tests.venues.messages import batch_of
+from tests.venues.test_recorded_venues import message
+
+MIN, MAX = -(2**63), 2**63 - 1
+HERE = TopicPartition("trades", 0)
+
+
+def piece_of(rows: list[Row], off_book: list[bool], first_offset: int = 0) -> TradeSlice:
+    """Return a slice of which some rows are no market trade."""
+    piece = slice_of(rows, first_offset=first_offset)
+    return replace(piece, verdicts=np.where(off_book, SKIPPED, STORED).astype(np.uint8))
+
+
+def test_an_off_book_number_is_no_gap() -> None:
+    """It continues the numbering and is not stored, at the start, between trades, in a gap and as a copy."""
+    rows = [Row(1, 1), Row(2, 2), Row(3, 3), Row(6, 6), Row(5, 6), Row(5, 6), Row(4, 6)]
+    tracked = GroupTracker().track(piece_of(rows, [True, False, True, False, True, True, False]))
+    assert tracked.piece.verdicts.tolist() == [SKIPPED, STORED, SKIPPED, STORED, SKIPPED, SKIPPED, STORED]
+    assert [(event.event, event.first_sequence, event.last_sequence) for event in tracked.events] == [
+        (EventKind.SESSION_STARTED, 1, 1),
+        (EventKind.GAP_OPENED, 4, 5),
+        (EventKind.GAP_FILLED, 5, 5),
+        (EventKind.GAP_FILLED, 4, 4),
+    ]
+
+
+def test_decoding_marks_the_rows_before_anything_is_said_of_them() -> None:
+    """Whatever key group a row belongs to, it comes as skipped if it is no market trade."""
+    values = [
+        message("binance-futures", {"s": f"S{place}", "X": "ADL" if place % 3 else "MARKET"}) for place in range(9)
+    ]
+    decoded = decode(batch_of(values, "binance-futures"))
+    pieces = split(decoded.trades, decoded.off_book)
+    found = {
+        int(row): int(verdict) for piece in pieces for row, verdict in zip(piece.rows, piece.verdicts, strict=True)
+    }
+    assert found == {place: SKIPPED if place % 3 else STORED for place in range(9)}
+    assert (len(decoded.skipped), len(pieces) > 1) == (0, True)
+
+
+def tracked_in_session(numbers: list[int], first_offset: int = 0, session: int = 1) -> TradeSlice:
+    """Return off-book rows as the tracker leaves them; each row's time is its offset."""
+    rows = [Row(number, place) for place, number in enumerate(numbers, first_offset)]
+    piece = piece_of(rows, [True] * len(rows), first_offset)
+    return replace(piece, sessions=np.full(len(rows), session, dtype=np.int32))
+
+
+@given(st.lists(st.one_of(st.integers(0, 20), st.sampled_from([MIN, MIN + 1, -1, MAX - 1, MAX])), max_size=20))
+def test_what_is_kept_comes_back(numbers: list[int]) -> None:
+    """Through the property's text, 64-bit extremes included, in ranges that are those of a plain set."""
+    kept = OffBook()
+    kept.add(tracked_in_session(numbers), {})
+    seen = off_book_in({f"{PROPERTY}0": kept.text(), "k2.progress": "{}"})
+    found = {number for one in seen for first, last in one.ranges for number in range(first, last + 1)}
+    assert found == {*numbers}
+    assert [(one.key, one.where, one.latest, one.earliest, one.offset) for one in seen] == [
+        (SessionKey("kraken", "BTC-USD", 1), HERE, len(numbers) - 1, 0, len(numbers) - 1)
+    ] * bool(numbers)
+
+
+def test_a_replay_adds_nothing() -> None:
+    """Rows below the writer's progress are known; what is new is given once, for the next commit."""
+    kept = OffBook()
+    assert kept.changed("3") == {}
+    kept.add(tracked_in_session([7, 8, 9], first_offset=4), {HERE: PartitionProgress(6)})
+    assert [one.ranges for one in OffBook(kept.changed("3")[f"{PROPERTY}3"]).seen()] == [((9, 9),)]
+    assert kept.changed("3") == {}
+    kept.add(slice_of([Row(10, 10)], first_offset=9), {HERE: PartitionProgress(6)})
+    assert kept.changed("3") == {}
+
+
+def test_numbers_kept_are_bounded() -> None:
+    """Beyond the bound the lowest of the longest session go, and the others stay."""
+    kept = OffBook(ranges_max=11)
+    kept.add(tracked_in_session(list(range(0, 40, 2))), {})
+    kept.add(tracked_in_session([4], session=2), {})
+    [first, second] = OffBook(kept.changed("0")[f"{PROPERTY}0"]).seen()
+    assert first.ranges == tuple((number, number) for number in range(20, 40, 2))
+    assert second.ranges == ((4, 4),)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format":2,"sessions":[]}', '{"format":1,"sessions":[{}]}'])
+def test_a_text_of_another_shape_is_refused(text: str) -> None:
+    """Numbers that cannot be read are not taken for none."""
+    with pytest.raises(TableError, match=r"k2\.off_book\.N"):
+        OffBook(text)
+
+
+def test_a_text_of_earlier_versions_says_no_earliest_time() -> None:
+    """The latest stands in for it."""
+    where = '"exchange":"a","symbol":"x","session":2,"topic":"trades","partition":0,"offset":5'
+    [seen] = OffBook(f'{{"format":1,"sessions":[{{{where},"latest":70,"edges":[4,2]}}]}}').seen()
+    assert seen == SeenSession(SessionKey("a", "x", 2), ((4, 6),), 70, 70, HERE, 5)
+
+
+def test_a_session_is_joined_from_rows_and_skipped_numbers() -> None:
+    """Its ranges and earliest time are of both, its coordinates those of the later, and sessions come ascending."""
+    one, two = SessionKey("a", "x", 1), SessionKey("a", "x", 2)
+    rows = [SeenSession(one, ((1, 3), (9, 9)), 50, 20, HERE, 5)]
+    others = [SeenSession(two, ((1, 1),), 70, 70, HERE, 7), SeenSession(one, ((4, 4), (6, 6)), 60, 30, HERE, 6)]
+    joint = SeenSession(one, ((1, 4), (6, 6), (9, 9)), 60, 20, HERE, 6)
+    assert joined([*others, *rows]) == joined([*rows, *others]) == [joint, others[0]]
+
+
+def count_missing(missing: Counter[tuple[SessionKey, int]], events: Iterable[SequenceEvent]) -> None:
+    """Count each number up as it is opened, and down as it is filled."""
+    signs = {EventKind.GAP_OPENED: 1, EventKind.GAP_FILLED: -1, EventKind.SESSION_STARTED: 0}
+    for event in events:
+        for number in range(event.first_sequence, event.last_sequence + 1):
+            missing[SessionKey(event.exchange, event.symbol, event.session), number] += signs[event.event]
+
+
+@given(
+    bounded(),
+    st.integers(0, 900),
+    st.integers(0, 900),
+    st.lists(st.booleans(), min_size=40, max_size=40),
+    st.booleans(),
+)
+def test_a_start_from_the_tables_opens_no_gap_for_them(
+    rows: list[Row],
+    one: int,
+    other: int,
+    flags: list[bool],
+    lost: bool,  # noqa: FBT001
+) -> None:
+    """Store at one cut or lost, table at a later one: all goes on alike, and the ledger owes what is missing."""
+    stored_at, committed_at = sorted((one % (len(rows) + 1), other % (len(rows) + 1)))
+    flags = (flags * len(rows))[: len(rows)]
+    whole, table, ledger = GroupTracker(), StoredRows(), Counter[tuple[SessionKey, int]]()
+    first = whole.track(piece_of(rows[:stored_at], flags[:stored_at]))
+    snapshot = pickle.loads(pickle.dumps(whole.snapshot()))  # noqa: S301
+    second = whole.track(piece_of(rows[stored_at:committed_at], flags[stored_at:committed_at], stored_at))
+    kept, pieces = OffBook(), [first.piece, second.piece]
+    for piece in pieces:
+        kept.add(piece, {})
+        table.add(piece)
+    verdicts = [verdict for piece in pieces for verdict in piece.verdicts.tolist()]
+    sessions = [session for piece in pieces for session in piece.sessions.tolist()]
+    seen = joined([*table_of(rows[:committed_at], verdicts, sessions), *off_book_in({f"{PROPERTY}0": kept.text()})])
+
+    rebuilt = GroupTracker(None if lost else snapshot, read_contents=table.read)
+    rebuilt.absorb(seen, {HERE: committed_at}, doubts_of(pieces))
+    count_missing(ledger, owed_events(seen, rebuilt, Ledger(frozenset(), {})))
+    expected = Counter[tuple[SessionKey, int]]()
+    count_missing(expected, [*first.events, *second.events])
+    assert +ledger == +expected
+    replay = rebuilt.track(piece_of(rows[stored_at:committed_at], flags[stored_at:committed_at], stored_at))
+    assert not replay.events
+    rest = piece_of(rows[committed_at:], flags[committed_at:], committed_at)
+    found, wanted = rebuilt.track(rest), whole.track(rest)
+    assert (found.piece.verdicts.tolist(), found.events) == (wanted.piece.verdicts.tolist(), wanted.events)
+    assert found.piece.doubts == wanted.piece.doubts
+
+
+def by_the_plain_form(rows: list[Row], flags: list[bool]) -> tuple[list[int], list[int]]:
+    """Return verdicts and sessions by the specification."""
+    sequences, verdicts, sessions = defaultdict[object, SymbolSequence](SymbolSequence), list[int](), list[int]()
+    for row, is_off_book in zip(rows, flags, strict=True):
+        if row.sequence is None:
+            verdicts.append(SKIPPED if is_off_book else STORED)
+            sessions.append(0)
+            continue
+        is_named = row.trade_id not in {None, str(row.sequence)} and not is_off_book
+        content = 2 + hash((row.price, row.trade_id if is_named else None)) % 2**40
+        at = effective_time(row.timestamp, row.kafka_timestamp)
+        of = sequences[row.exchange, row.symbol]
+        placement = of.place(row.sequence, at, NON_MARKET if is_off_book else content, is_named=is_named)
+        verdicts.append(SKIPPED if is_off_book else placement.verdict)
+        sessions.append(placement.session if verdicts[-1] != SKIPPED or placement.verdict != CONFLICT else 0)
+    return verdicts, sessions
+
+
+@given(streams(), st.lists(st.booleans(), min_size=40, max_size=40), st.integers(0, 900))
+def test_off_book_numbers_are_placed_as_the_plain_form_places_them(
+    rows: list[Row], flags: list[bool], cut: int
+) -> None:
+    """All of them have the same content, so one sent again is a copy; in conflict with a trade, none is set aside."""
+    flags = (flags * len(rows))[: len(rows)]
+    tracker, verdicts, sessions = GroupTracker(), list[int](), list[int]()
+    cut %= len(rows) + 1
+    for start, end in ((0, cut), (cut, len(rows))):
+        piece = tracker.track(piece_of(rows[start:end], flags[start:end], start)).piece
+        verdicts += piece.verdicts.tolist()
+        sessions += piece.sessions.tolist()
+    assert (verdicts, sessions) == by_the_plain_form(rows, flags)
+
+
+def test_a_trade_under_an_off_book_number_is_a_conflict() -> None:
+    """And the other way round it is skipped: neither opens a gap or begins a session."""
+    rows = [*(Row(number, number) for number in range(1, 6)), Row(2, 9), Row(4, 9)]
+    tracked = GroupTracker().track(piece_of(rows, [False, True, False, False, False, False, True]))
+    assert tracked.piece.verdicts.tolist() == [STORED, SKIPPED, STORED, STORED, STORED, CONFLICT, SKIPPED]
+    assert [event.event for event in tracked.events] == [EventKind.SESSION_STARTED]

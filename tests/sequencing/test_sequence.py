@@ -1,0 +1,385 @@
+"""The hard cases of numbering, one line a trade, against the specification."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import pytest
+
+from k2.model.content import UNKNOWN
+from k2.model.sequence_events import EventKind
+from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
+from k2.sequencing.intervals import IntervalSet
+from k2.sequencing.sequence import Event, Kind, PlainContents, Session, SymbolSequence
+
+MIN, MAX = -(2**63), 2**63 - 1
+MILLISECOND, SECOND, DAY = 1_000, 1_000_000, 86_400_000_000
+STARTED, OPENED, FILLED = EventKind.SESSION_STARTED, EventKind.GAP_OPENED, EventKind.GAP_FILLED
+FIRST, NEXT, GAP, LATE, EARLIER = Kind.FIRST, Kind.NEXT, Kind.GAP, Kind.LATE, Kind.EARLIER
+COPY, SET_ASIDE, RESTART = Kind.DUPLICATE, Kind.CONFLICT, Kind.NEW_SESSION
+VERDICTS: Final = {COPY: DUPLICATE, SET_ASIDE: CONFLICT}
+
+
+class Trade(NamedTuple):
+    """A trade, and what the rules say of it."""
+
+    number: int
+    at: int
+    kind: Kind
+    session: int
+    events: Sequence[Event] = ()
+    price: int | None = None
+    """The price of the session expected, unless another is given."""
+    is_named: bool = False
+
+
+class Span(NamedTuple):
+    """A session as it was before the first trade of a case."""
+
+    ranges: Sequence[tuple[int, int]]
+    earliest: int
+    latest: int
+
+
+class SpanContents(PlainContents):
+    """Contents where all numbers of some sessions were stored at the session's own price."""
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        super().__init__()
+        self._sessions = [session.numbers.to_bytes() for session in sessions]
+
+    def get(self, session: int, sequence: int) -> int:
+        """Return the content stored under a number."""
+        found = super().get(session, sequence)
+        is_old = session <= len(self._sessions) and sequence in IntervalSet.from_bytes(self._sessions[session - 1])
+        return content(sequence, session) if found == UNKNOWN and is_old else found
+
+
+class Case(NamedTuple):
+    """What a symbol had, and what comes."""
+
+    before: Sequence[Span]
+    trades: Sequence[Trade]
+    is_known: bool = True
+    """Whether the contents of what it had are known."""
+
+
+def content(number: int, price: int) -> int:
+    """Return a content that is a function of the number and the price."""
+    return 1 + 2 * abs(number) * 1_000 + (number < 0) * 1_000 + price
+
+
+def live(first: int, last: int, at: int, session: int = 1) -> list[Trade]:
+    """Return trades that continue a session, one each microsecond from `at` on."""
+    return [Trade(number, at + place, NEXT, session) for place, number in enumerate(range(first, last + 1))]
+
+
+def copies(first: int, last: int, at: int, session: int = 1) -> list[Trade]:
+    """Return trades of a session that are sent again, one each microsecond from `at` on."""
+    return [trade._replace(kind=COPY) for trade in live(first, last, at, session)]
+
+
+def restart(first: int, at: int, session: int = 2, price: int | None = None) -> Trade:
+    """Return a trade that begins a session."""
+    return Trade(first, at, RESTART, session, [(STARTED, session, first, first)], price)
+
+
+def opened(number: int, at: int, session: int, first: int, last: int) -> Trade:
+    """Return a trade that opens a gap above the highest number."""
+    return Trade(number, at, GAP, session, [(OPENED, session, first, last)])
+
+
+def filled(number: int, at: int, session: int = 1) -> Trade:
+    """Return a trade that fills a gap."""
+    return Trade(number, at, LATE, session, [(FILLED, session, number, number)])
+
+
+MILLION = Span([(1, 1_000_000)], 1, 100)
+THOUSAND = Span([(1, 1_000)], 1, 1_000)
+YOUNG = Span([(1, 20)], 1, 100)
+RESTARTED = [MILLION, Span([(1, 20)], 101, 120)]
+
+
+def six_sessions() -> list[Trade]:
+    """Return six sessions of 20 numbers without the tenth, then the tenth of each."""
+    trades = list[Trade]()
+    for session in range(1, 7):
+        at = 1_000 * session
+        first = Trade(1, at + 1, FIRST, 1, [(STARTED, 1, 1, 1)]) if session == 1 else restart(1, at + 1, session)
+        trades += [first, *live(2, 9, at + 2, session), opened(11, at + 11, session, 10, 10)]
+        trades += live(12, 20, at + 12, session)
+    return [*trades, *(filled(10, 1_000 * session + 10, session) for session in (3, 6, 1, 5, 2, 4))]
+
+
+COPIES: Final = {
+    "an old number sent again under a newer time": Case(
+        [THOUSAND], [Trade(500, 5_000, COPY, 1), *live(1_001, 1_002, 1_001)]
+    ),
+    "each trade twice, 1 us apart": Case(
+        [],
+        [
+            Trade(1, 10, FIRST, 1, [(STARTED, 1, 1, 1)]),
+            Trade(1, 11, COPY, 1),
+            *(Trade(2 + place // 2, 20 + place, COPY if place % 2 else NEXT, 1) for place in range(20)),
+        ],
+    ),
+    "the only trade sent again later": Case(
+        [], [Trade(7, 5, FIRST, 1, [(STARTED, 1, 7, 7)]), Trade(7, 9 * DAY, COPY, 1), Trade(7, 4, COPY, 1)]
+    ),
+    "a block of 900 sent again with the times of sending": Case(
+        [THOUSAND], [*copies(101, 1_000, 5_000), *live(1_001, 1_002, 6_000)]
+    ),
+    "a snapshot of the last 50 with their own times after a reconnect": Case(
+        [THOUSAND], [*copies(951, 1_000, 951), *live(1_001, 1_003, 1_001)]
+    ),
+    "a snapshot of the last 50 that goes beyond the newest": Case(
+        [THOUSAND], [*copies(971, 1_000, 971), *live(1_001, 1_020, 1_001)]
+    ),
+    "an equal explicit id": Case(
+        [], [Trade(5, 5, FIRST, 1, [(STARTED, 1, 5, 5)], 1, is_named=True), Trade(5, 9, COPY, 1, (), 1, is_named=True)]
+    ),
+    "a number whose content nobody knows, as old as the session": Case(
+        [Span([(1, 1_000)], 1, DAY)], [Trade(500, 500, COPY, 1, (), 2), Trade(1, 1, COPY, 1, (), 2)], is_known=False
+    ),
+    "a late copy of a gap's fill": Case(
+        [Span([(1, 9), (11, 20)], 1, 20)], [filled(10, 10), Trade(10, 10, COPY, 1), Trade(10, 99, COPY, 1)]
+    ),
+}
+
+CONFLICTS: Final = {
+    "a correction": Case([THOUSAND], [Trade(500, 5_000, SET_ASIDE, 1, (), 2), *live(1_001, 1_003, 1_001)]),
+    "a correction with the trade's own time": Case(
+        [THOUSAND], [Trade(500, 500, SET_ASIDE, 1, (), 2), Trade(500, 500, COPY, 1), *live(1_001, 1_002, 1_001)]
+    ),
+    "the newest again with a corrected price and a later time": Case(
+        [THOUSAND], [Trade(1_000, 1_001, SET_ASIDE, 1, (), 2), *live(1_001, 1_003, 1_002)]
+    ),
+    "the newest of a young session again with a corrected price": Case(
+        [YOUNG], [Trade(20, 101, SET_ASIDE, 1, (), 2), *live(21, 23, 102)]
+    ),
+    "a correction each time that a live trade came between": Case(
+        [THOUSAND],
+        [
+            trade
+            for place in range(5)
+            for trade in (
+                Trade(500 + place, 2_000 + 2 * place, SET_ASIDE, 1, (), 2),
+                Trade(1_001 + place, 2_001 + 2 * place, NEXT, 1),
+            )
+        ],
+    ),
+    "two explicit ids under one number": Case(
+        [],
+        [
+            Trade(5, 5, FIRST, 1, [(STARTED, 1, 5, 5)], 1, is_named=True),
+            Trade(6, 6, NEXT, 1, (), 1, is_named=True),
+            Trade(6, 6, SET_ASIDE, 1, (), 2, is_named=True),
+            Trade(7, 7, NEXT, 1, (), 1, is_named=True),
+        ],
+    ),
+    "a number whose content nobody knows, later than the session": Case(
+        [YOUNG], [Trade(10, 100, COPY, 1), Trade(10, 101, SET_ASIDE, 1)], is_known=False
+    ),
+    "a lone correction of the session's first number": Case(
+        [MILLION],
+        [
+            restart(1, 101, price=2),
+            *(trade._replace(kind=LATE) for trade in live(1_000_001, 1_000_050, 102)),
+            Trade(1, 1, COPY, 1),
+            Trade(1, 200, COPY, 2),
+        ],
+    ),
+    "a lone correction of the first number of 17": Case(
+        [Span([(1, 17)], 1, 17)], [restart(1, 101), *(trade._replace(kind=LATE) for trade in live(18, 40, 102))]
+    ),
+}
+
+RESTARTS: Final = {
+    "a restart straight after 1,000,000": Case([MILLION], [restart(1, 101), *live(2, 5, 101, 2)]),
+    **{
+        f"a restart whose first {lost} numbers were lost": Case(
+            [MILLION],
+            [
+                Trade(lost + 1, 101, SET_ASIDE, 1, (), 2),
+                restart(lost + 2, 102),
+                *live(lost + 3, lost + 9, 103, 2),
+                Trade(lost + 1, 101, EARLIER, 2),
+                Trade(lost + 1, 101, COPY, 2),
+                Trade(lost + 10, 110, NEXT, 2),
+            ],
+        )
+        for lost in (1, 5, 40, 60)
+    },
+    **{
+        f"a restart whose clock is {behind} us behind": Case(
+            [MILLION._replace(latest=DAY)], [restart(1, DAY - behind), *live(2, 9, DAY - behind, 2)]
+        )
+        for behind in (0, 50 * MILLISECOND, 5 * SECOND)
+    },
+    **{
+        f"a restart of a young session whose clock is {behind} us behind": Case(
+            [YOUNG._replace(latest=DAY)],
+            [
+                Trade(1, DAY - behind, SET_ASIDE, 1, (), 2),
+                restart(2, DAY - behind + 1),
+                Trade(1, DAY - behind, EARLIER, 2),
+                *live(3, 9, DAY - behind + 2, 2),
+            ],
+        )
+        for behind in (0, 50 * MILLISECOND, 5 * SECOND)
+    },
+    "a restart of a young session whose clock is behind and catches up": Case(
+        [YOUNG._replace(latest=DAY)],
+        [
+            Trade(1, DAY - 50 * MILLISECOND, SET_ASIDE, 1, (), 2),
+            restart(2, DAY + 10 * MILLISECOND),
+            Trade(1, DAY - 50 * MILLISECOND, EARLIER, 2),
+            *live(3, 9, DAY + 20 * MILLISECOND, 2),
+        ],
+    ),
+    "a restart whose clock is more than 5 s behind": Case(
+        [MILLION._replace(latest=DAY)],
+        [Trade(1, DAY - 5 * SECOND - 1, SET_ASIDE, 1, (), 2), restart(2, DAY - 5 * SECOND), *live(3, 9, DAY, 2)],
+    ),
+    **{
+        f"a restart after {count} trades": Case(
+            [MILLION, Span([(1, count)], 101, 200)], [restart(1, 201, 3), *live(2, 9, 202, 3)]
+        )
+        for count in (1, 15, 20, 60)
+    },
+    "a restart far below the first number seen": Case(
+        [Span([(500, 600)], 1, 100)], [restart(3, 101), *live(4, 9, 102, 2)]
+    ),
+    "a restart of an old session just below its first number": Case(
+        [Span([(500, 1_000)], 1, 100)], [restart(499, 101), *live(500, 509, 102, 2)]
+    ),
+    "a restart into an open gap": Case(
+        [Span([(1, 9), (50, 900)], 1, 100)],
+        [Trade(9, 101, SET_ASIDE, 1, (), 2), restart(10, 102), *live(11, 19, 103, 2)],
+    ),
+    "one number in an open gap can't be told from a late fill": Case(
+        [Span([(1, 9), (50, 900)], 1, 100)],
+        [Trade(20, 101, LATE, 1, [(FILLED, 1, 20, 20)])],
+    ),
+    "a restart whose content nobody knows": Case([MILLION], [restart(1, 101), *live(2, 9, 102, 2)], is_known=False),
+    "the first two trades swapped, times rising": Case(
+        [], [Trade(2, 10, FIRST, 1, [(STARTED, 1, 2, 2)]), Trade(1, 11, EARLIER, 1), *live(3, 9, 12)]
+    ),
+    "the first 256 numbers after the 257th": Case(
+        [],
+        [
+            Trade(257, 10, FIRST, 1, [(STARTED, 1, 257, 257)]),
+            Trade(1, 11, EARLIER, 1, [(OPENED, 1, 2, 256)]),
+            *(filled(number, 10 + number) for number in range(2, 257)),
+        ],
+    ),
+    "a number more than 256 below the first": Case(
+        [], [Trade(258, 10, FIRST, 1, [(STARTED, 1, 258, 258)]), restart(1, 11), *live(2, 9, 12, 2)]
+    ),
+    "the first two trades of a restart swapped, times rising": Case(
+        [MILLION],
+        [
+            Trade(2, 101, SET_ASIDE, 1, (), 2),
+            restart(1, 102),
+            opened(3, 103, 2, 2, 2),
+            filled(2, 101, 2),
+            *live(4, 9, 104, 2),
+        ],
+    ),
+    "the first two trades of a restart below the first number swapped": Case(
+        [Span([(500, 600)], 1, 100)], [restart(2, 101), Trade(1, 102, EARLIER, 2), *live(3, 9, 103, 2)]
+    ),
+    "a clock jump alone": Case([YOUNG], [Trade(21, 3 * DAY, NEXT, 1), *live(22, 29, 3 * DAY)]),
+}
+
+STRAGGLERS: Final = {
+    "numbers missing in the old session": Case(
+        [Span([(1, 10), (12, 1_000)], 1, 100)],
+        [restart(1, 101), *live(2, 3, 102, 2), filled(11, 50), Trade(11, 50, COPY, 1), *live(4, 9, 104, 2)],
+    ),
+    "a straggler continues the old session": Case(
+        RESTARTED, [Trade(1_000_001, 100, LATE, 1), Trade(1_000_001, 100, COPY, 1), *live(21, 22, 121, 2)]
+    ),
+    "a straggler later than all of the old session": Case(
+        [MILLION, Span([(1, 20)], 201, 220)],
+        [
+            Trade(1_000_002, 150, LATE, 1, [(OPENED, 1, 1_000_001, 1_000_001)]),
+            *live(21, 22, 221, 2),
+            filled(1_000_001, 149),
+        ],
+    ),
+    "a straggler with the time of sending": Case(RESTARTED, [Trade(1_000_001, 500, LATE, 1), *live(21, 22, 501, 2)]),
+    "a straggler that leaves a hole": Case(
+        RESTARTED, [Trade(1_000_003, 100, LATE, 1, [(OPENED, 1, 1_000_001, 1_000_002)]), filled(1_000_001, 99)]
+    ),
+    "copies of the old session with their own times": Case(
+        RESTARTED, [Trade(1_000_000, 100, COPY, 1), *copies(1, 20, 1), *live(21, 22, 121, 2)]
+    ),
+    "copies of the old session with the times of sending": Case(
+        RESTARTED, [Trade(1_000_000, 500, COPY, 1), *copies(1, 20, 500), *live(21, 22, 521, 2)]
+    ),
+    "one trade of the old session sent again behind the new one's newest": Case(
+        RESTARTED, [Trade(15, 500, COPY, 1), Trade(22, 500, COPY, 1), *live(21, 24, 121, 2)]
+    ),
+    "one trade of the old session sent again under the next number": Case(
+        RESTARTED, [Trade(21, 500, SET_ASIDE, 1), *live(21, 24, 121, 2)]
+    ),
+    "a block of the old session sent again across the next number": Case(
+        RESTARTED,
+        [*copies(5, 20, 500), Trade(21, 516, SET_ASIDE, 1), *copies(22, 90, 517), *live(21, 95, 600, 2)],
+    ),
+    "trades of the old session under their own times across the next number": Case(
+        RESTARTED, [*copies(5, 90, 5), *live(21, 24, 121, 2)]
+    ),
+    "a named trade of the old session sent again under the next number": Case(
+        RESTARTED, [Trade(21, 500, COPY, 1, (), None, is_named=True), *live(21, 24, 501, 2)]
+    ),
+    "six sessions with a hole each, filled late": Case([], six_sessions()),
+    "a straggler two sessions back": Case(
+        [*RESTARTED, Span([(1, 5)], 201, 205)],
+        [Trade(1_000_001, 100, LATE, 1), Trade(21, 150, LATE, 2), *copies(1, 20, 101, 2), *live(6, 9, 206, 3)],
+    ),
+}
+
+PLACES: Final = {
+    "a gap": Case([YOUNG], [opened(22, 101, 1, 21, 21), opened(33, 102, 1, 23, 32)]),
+    "late fills split and close a gap": Case(
+        [YOUNG], [opened(24, 101, 1, 21, 23), filled(22, 50), filled(21, 900), filled(23, 1)]
+    ),
+    "a descending batch leaves no gap open": Case(
+        [YOUNG], [opened(24, 109, 1, 21, 23), filled(23, 108), filled(22, 107), filled(21, 106)]
+    ),
+    "negative numbers": Case(
+        [Span([(-9, -3)], 1, 5)], [Trade(-2, 6, NEXT, 1), opened(1, 6, 1, -1, 0), Trade(-9, 6, COPY, 1)]
+    ),
+    "the last number of 64 bits": Case(
+        [Span([(1, MAX - 1)], 1, 5)],
+        [Trade(MAX, 6, NEXT, 1), Trade(MAX, 6, COPY, 1), restart(MIN, 7), restart(MIN, 8, 3)],
+    ),
+    "the least and the last number": Case(
+        [Span([(MIN, MIN)], MIN, MIN)],
+        [
+            Trade(MAX, MAX, GAP, 1, [(OPENED, 1, MIN + 1, -1), (OPENED, 1, 0, MAX - 1)]),
+            filled(0, MIN),
+            filled(MIN + 1, 0),
+        ],
+    ),
+    "the largest gap of one event": Case([Span([(-1, -1)], 5, 5)], [opened(MAX, 6, 1, 0, MAX - 1)]),
+    "the smallest gap of two events": Case(
+        [Span([(-2, -2)], 5, 5)], [Trade(MAX, 6, GAP, 1, [(OPENED, 1, -1, -1), (OPENED, 1, 0, MAX - 1)])]
+    ),
+}
+CASES: Final = {**COPIES, **CONFLICTS, **RESTARTS, **STRAGGLERS, **PLACES}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_hard_cases(case: Case) -> None:
+    """Each trade gets the verdict, session, kind and events of its line."""
+    sessions = [Session(IntervalSet(*zip(*one.ranges, strict=True)), one.earliest, one.latest) for one in case.before]
+    sequence = SymbolSequence(SpanContents(sessions if case.is_known else ()), sessions)
+    for line, trade in enumerate(case.trades):
+        of = content(trade.number, trade.session if trade.price is None else trade.price)
+        placement = sequence.place(trade.number, trade.at, of, is_named=trade.is_named)
+        found = placement.kind, placement.session, [*placement.events]
+        assert found == (trade.kind, trade.session, [*trade.events]), f"line {line}: {trade}"
+        assert placement.verdict == VERDICTS.get(trade.kind, STORED)
+        assert placement.out_of_order == (trade.kind in {LATE, EARLIER})

@@ -1,0 +1,111 @@
+"""The trail of commits: what a snapshot's summary says of the commit that made it, and the property's text."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pytest
+
+from k2.model.errors import TableError
+from k2.model.progress import PartitionProgress, Progress, TopicPartition
+from k2.storage.commit_log import Commit, Move, commit_of, parse_trail, trail_text
+
+PROGRESS = Progress(
+    {
+        "1": {
+            TopicPartition("trades", 1): PartitionProgress(30, 9, 8, 1, start=3),
+            TopicPartition("trades", 0): PartitionProgress(20, 9, 2, 3, 4, 0, start=3),
+        }
+    }
+)
+MOVES = [Move("trades", 0, 20, 9, 2, 3, 4, 0), Move("trades", 1, 30, 9, 8, 1, 0, 0)]
+COUNTED = {f"k2.{name}": "1" for name in ("received", "stored", "duplicates", "dead_letters", "skipped")}
+ADDED = {"added-records": "10", "added-data-files": "2", "added-files-size": "999", "total-records": "70"}
+COMMIT = Commit(5, 4, 3, 1_700_000_000_123_000, "1", 10, 2, 999, MOVES)
+
+
+class Said(NamedTuple):
+    """A snapshot's summary."""
+
+    additional_properties: Mapping[str, str]
+
+
+class Made(NamedTuple):
+    """A snapshot."""
+
+    summary: Said | None
+    snapshot_id: int = 5
+    parent_snapshot_id: int | None = 4
+    sequence_number: int | None = 3
+    timestamp_ms: int = 1_700_000_000_123
+
+
+def made(properties: Mapping[str, str]) -> Made:
+    """Give a snapshot of which so much was said."""
+    return Made(Said(properties))
+
+
+def test_a_commit_is_told_by_its_summary() -> None:
+    """Who made it, what it added, and how far it brought each topic partition, in their order."""
+    assert commit_of(made({"k2.writer": "1", "k2.progress": PROGRESS.text(), **COUNTED, **ADDED})) == COMMIT
+
+
+@pytest.mark.parametrize("summary", [None, Said({}), Said(ADDED), Said({"other.k2.writer": "0"})])
+def test_a_snapshot_of_others_is_no_commit_of_the_job(summary: Said | None) -> None:
+    """Whatever it added, if nothing of it is the job's."""
+    assert commit_of(Made(summary)) is None
+
+
+def test_what_else_was_said_is_the_remark() -> None:
+    """In the order of the names, without what has a field of its own; a claim has neither writer nor rows."""
+    found = commit_of(Made(Said({"k2.skipped.to": "7", "k2.claim": "a b"}), 1, None, None, 2))
+    assert found == Commit(1, None, 0, 2_000, None, 0, 0, 0, [], "claim a b; skipped.to 7")
+
+
+def test_the_text_gives_the_commits_back() -> None:
+    """In their order; a table without the property has none."""
+    commits = [COMMIT, Commit(6, 5, 4, 0, None, 0, 0, 0, [], "claim")]
+    assert parse_trail(trail_text(iter(commits))) == commits
+    assert parse_trail(None) == parse_trail(trail_text([])) == []
+    assert trail_text([]) == '{"format":1,"commits":[]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('{"format":1}', "table property k2.trail cannot be read: Object missing required field `commits`"),
+        ('{"format":2,"commits":[]}', "table property k2.trail has format 2, this version reads 1"),
+    ],
+)
+def test_a_text_of_another_shape_is_refused(text: str, error: str) -> None:
+    """By the name of the property."""
+    with pytest.raises(TableError) as caught:
+        parse_trail(text)
+    assert str(caught.value) == error
+
+
+def test_a_row_is_of_builtins() -> None:
+    """Field by field, those of the partitions likewise."""
+    row = COMMIT.row()
+    assert row == {
+        "snapshot_id": 5,
+        "parent_id": 4,
+        "sequence_number": 3,
+        "committed_at": 1_700_000_000_123_000,
+        "writer": "1",
+        "rows": 10,
+        "files": 2,
+        "bytes": 999,
+        "partitions": row["partitions"],
+        "remark": None,
+        "previous_id": None,
+    }
+    assert row["partitions"][1] == {
+        "topic": "trades",
+        "partition": 1,
+        "offset": 30,
+        "received": 9,
+        "stored": 8,
+        "duplicates": 1,
+        "dead_letters": 0,
+        "skipped": 0,
+    }

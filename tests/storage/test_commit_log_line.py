@@ -1,0 +1,45 @@
+"""The line of commits that led to a table, among all that are told of."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2.storage.commit_log import in_effect
+
+Told = tuple[int, int, int]
+"""Snapshot id, that of the one before (0: not known), and sequence number."""
+
+
+def line_of(told: list[Told], last_id: int) -> list[int]:
+    """Give the ids that are in effect."""
+    columns = np.array(told, dtype=np.int64).reshape(-1, 3)
+    return columns[in_effect(*np.ascontiguousarray(columns.T), last_id), 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("told", "last_id", "line"),
+    [
+        ([], 7, []),
+        ([(13, 12, 3), (12, 11, 2), (11, 0, 1)], 13, [13, 12, 11]),
+        ([(24, 13, 4), (14, 13, 4), (13, 11, 3), (12, 11, 2), (11, 0, 1)], 24, [24, 13, 11]),
+        ([(15, 14, 5), (14, 11, 4), (24, 11, 4), (11, 0, 1)], 24, [24, 11]),
+        ([(15, 14, 5), (14, 0, 4), (24, 0, 4), (11, 0, 1)], 0, [15, 14, 11]),
+        ([(13, 12, 3), (12, 11, 2)], 99, []),
+    ],
+)
+def test_each_commit_names_the_one_before(told: list[Told], last_id: int, line: list[int]) -> None:
+    """The line is followed from the last one; where it is not known, by falling numbers."""
+    assert line_of(told, last_id) == line
+
+
+@given(st.lists(st.integers(0, 10), min_size=1, max_size=30))
+def test_any_history_is_told_apart(steps: list[int]) -> None:
+    """Each step puts the table back to one of its states, and commits once: in effect is what a stack holds."""
+    told, states = list[Told](), [tuple[int, ...]()]
+    for number, step in enumerate(steps, 1):
+        line = states[step % len(states)]
+        told.append((number, line[-1] if line else 0, len(line) + 1))
+        states.append((*line, number))
+    told.sort(key=lambda one: -one[2])
+    assert line_of(told, states[-1][-1]) == [*reversed(states[-1])]

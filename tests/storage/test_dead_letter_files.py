@@ -1,0 +1,59 @@
+"""Files of dead letters: read as one list, and as far as commits count."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from k2.storage.dead_letter_files import Position, committed_lines, letters_in, recorded_letters, recording
+from k2.storage.dead_letters import Letters
+from tests.storage.test_dead_letters import NOW, OTHER, PREFIX, letter, offsets, only_file, opened
+
+
+def test_letters_of_several_series_come_in_the_order_of_time(tmp_path: Path) -> None:
+    """Two writers' files are read as one list, oldest first, each series in its own order."""
+    for prefix, minutes in ((PREFIX, (0, 2, 2, 5)), (OTHER, (1, 3, 4))):
+        times = iter(minutes)
+        part = Letters(tmp_path, prefix, {}, 1, lambda times=times: NOW + timedelta(minutes=next(times)))
+        for minute in minutes:
+            part.append([letter(minute)])
+        part.sync()
+        part.close()
+    assert offsets(tmp_path) == [0, 1, 2, 2, 3, 4, 5]
+
+
+def test_the_table_remembers_how_far_each_series_is() -> None:
+    """What is recorded in the table's properties comes back from them, for each writer apart."""
+    recorded = {f"{PREFIX}a1b2c3": Position(3, 400), f"{PREFIX}ffffff": Position(1, 9)}
+    properties = {**recording("0", recorded), **recording("1", {})}
+    assert recorded_letters(properties, "0") == recorded
+    assert recorded_letters(properties, "1") == recorded_letters({}, "0") == {}
+
+
+@pytest.mark.parametrize("file_bytes_max", [1, 1_000_000])
+def test_committed_lines_are_those_before_the_position(tmp_path: Path, file_bytes_max: int) -> None:
+    """What a report counts ends where the last commit does, in the middle of a file or of several."""
+    with opened(tmp_path, file_bytes_max=file_bytes_max) as part:
+        part.append([letter(0), letter(1)])
+        properties = recording("0", dict(part.sync()))
+        part.append([letter(2), letter(3)])
+        part.sync()
+    found = committed_lines(tmp_path, properties, ["0", "1"])
+    assert [json.loads(line.text)["offset"] for line in found] == [0, 1]
+    assert not [*committed_lines(tmp_path, properties, ["1"])]
+
+
+def test_an_unreadable_line_stays(tmp_path: Path) -> None:
+    """A line that someone else put among those counted is told of by file and line, and not removed."""
+    with opened(tmp_path) as part:
+        part.append([letter(0)])
+        (series,) = part.sync()
+    path = only_file(tmp_path)
+    path.write_bytes(path.read_bytes() + b"not a letter\n")
+    with opened(tmp_path, {series: Position(1, path.stat().st_size)}) as part:
+        part.append([letter(1)])
+        part.sync()
+    unreadable: list[str] = []
+    assert [one.offset for one in letters_in(tmp_path, unreadable.append)] == [0, 1]
+    assert [f"{path}:2: " in line for line in unreadable] == [True]

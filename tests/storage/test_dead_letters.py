@@ -1,0 +1,379 @@
+"""The dead letters of a writer: each once, byte for byte, and as many as commits count, whatever a crash left."""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2.model.batch import MessageBatch
+from k2.model.dead_letter import DeadLetter
+from k2.model.errors import SettingsError, StateError, UnreachableError
+from k2.model.reasons import Reason
+from k2.ops.retry import retried
+from k2.storage.dead_letter_files import (
+    Position,
+    letters_in,
+    series_in,
+    series_prefix,
+)
+from k2.storage.dead_letters import Letters, check_folder, check_free, letters, writer
+from k2.storage.dead_letters.lock import FileLock
+
+NOW = datetime(2024, 8, 9, 1, 2, 3, tzinfo=UTC)
+PREFIX = series_prefix("9c1f03aa-0b52-4d0e-8f7e-3a8f6c1f9d10", "0")
+OTHER = series_prefix("9c1f03aa-0b52-4d0e-8f7e-3a8f6c1f9d10", "1")
+
+
+def batch(value: bytes | None, *, key: bytes | None = None) -> MessageBatch:
+    """Make a batch of one message."""
+    data = np.frombuffer((value or b"") + (key or b""), np.uint8)
+    sizes = [np.array([-1 if part is None else len(part)], np.int32) for part in (value, key)]
+    starts = [np.array([0], np.int64), np.array([len(value or b"")], np.int64)]
+    times = np.array([0], np.int64)
+    offsets = np.array([7], np.int64)
+    return MessageBatch("trades", 0, "k2", 7, 8, offsets, times, data, starts[0], sizes[0], starts[1], sizes[1])
+
+
+def letter(offset: int, value: str = "{") -> DeadLetter:
+    """Make a letter."""
+    return DeadLetter(
+        topic="trades",
+        partition=0,
+        offset=offset,
+        kafka_timestamp=NOW,
+        key=None,
+        value=value,
+        reason=Reason.MALFORMED,
+        error="not JSON",
+        error_type="ValueError",
+        venue="k2",
+    )
+
+
+def offsets(folder: Path) -> list[int]:
+    """Read the offsets of a folder's letters, in order; every line must be readable."""
+    return [one.offset for one in letters_in(folder, pytest.fail)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Read every file of dead letters."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("dlq-*"))}
+
+
+def only_file(folder: Path) -> Path:
+    """Give the folder's one file of dead letters."""
+    (path,) = folder.glob("dlq-*")
+    return path
+
+
+@contextmanager
+def opened(
+    folder: Path,
+    recorded: Mapping[str, Position] | None = None,
+    *,
+    prefix: str = PREFIX,
+    file_bytes_max: int = 1_000_000,
+) -> Iterator[Letters]:
+    """Give a writer's letters, and let go of the folder as a killed process does."""
+    part = Letters(folder, prefix, recorded or {}, file_bytes_max, lambda: NOW)
+    try:
+        yield part
+    finally:
+        part._lock.release()
+        if part._writer._descriptor is not None:
+            os.close(part._writer._descriptor)
+
+
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare a thousand small runs the waiting for the disk, which none of them looks at."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"{",
+        "日本 \u2028 é".encode(),
+        b"\xff\xfe{",
+        b"a\nb\r\n\x00c",
+        b"",
+        None,
+        b"x" * 1_000_000,
+        b"\xff" * 1_000_000,
+        b'\\ud800 "quoted"',
+        "\ufeff{}".encode(),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_bytes_come_back_exactly(tmp_path: Path, value: bytes | None) -> None:
+    """What was in the message, key and value, comes back byte for byte."""
+    with opened(tmp_path) as part:
+        part.append([DeadLetter.of(batch(value, key=value), 0, Reason.MALFORMED, "bad")])
+        part.sync()
+    (found,) = letters_in(tmp_path, pytest.fail)
+    assert found.value_bytes() == value
+    assert found.key_bytes() == value
+    assert found.dead_lettered_at == NOW
+
+
+def test_fields_are_the_documented_ones(tmp_path: Path) -> None:
+    """A line bears the fields that users rely on."""
+    with opened(tmp_path) as part:
+        part.append([DeadLetter.of(batch(b"\xff", key=b"k"), 0, Reason.MALFORMED, "not UTF-8")])
+        part.sync()
+    assert json.loads(only_file(tmp_path).read_bytes()) == {
+        "topic": "trades",
+        "partition": 0,
+        "offset": 7,
+        "kafka_timestamp": "1970-01-01T00:00:00Z",
+        "key": "k",
+        "value": "/w==",
+        "value_encoding": "base64",
+        "reason": "malformed",
+        "error": "not UTF-8",
+        "error_type": "ValueError",
+        "venue": "k2",
+        "dead_lettered_at": "2024-08-09T01:02:03Z",
+    }
+
+
+@given(sizes=st.lists(st.integers(0, 400), max_size=20), cuts=st.integers(1, 5), limit=st.integers(1, 900))
+def test_rotation(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], cuts: int, limit: int) -> None:
+    """No file exceeds its limit but by a single letter of its own; none is lost, split or out of order."""
+    folder = tmp_path_factory.mktemp("dlq")
+    with opened(folder, file_bytes_max=limit) as part:
+        some = [letter(offset, "x" * size) for offset, size in enumerate(sizes)]
+        for start in range(0, len(some), cuts):
+            part.append(some[start : start + cuts])
+            part.sync()
+    assert offsets(folder) == list(range(len(sizes)))
+    for data in contents(folder).values():
+        assert data.endswith(b"\n")
+        assert len(data) <= limit or data.count(b"\n") == 1
+
+
+def test_a_file_is_filled_to_its_last_byte(tmp_path: Path) -> None:
+    """Rotation begins with the letter that would exceed the limit, not with one that just fits."""
+    size = len(letter(0).line()) + len(f', "dead_lettered_at":"{NOW:%Y-%m-%dT%H:%M:%SZ}"') - 1
+    for limit, files in ((2 * size, 1), (2 * size - 1, 2)):
+        folder = tmp_path / str(limit)
+        with opened(folder, file_bytes_max=limit) as part:
+            part.append([letter(0), letter(1)])
+            part.sync()
+        assert sum(map(len, contents(folder).values())) == 2 * size
+        assert len(contents(folder)) == files
+
+
+@pytest.mark.parametrize("file_bytes_max", [1, 500, 1_000_000])
+def test_goes_on_from_every_byte(quick_disk: None, tmp_path: Path, file_bytes_max: int) -> None:
+    """Wherever a crash cut what came after the last commit, a replay makes the files of a run without one."""
+    with opened(tmp_path / "whole", file_bytes_max=file_bytes_max) as part:
+        part.append([letter(0), letter(1)])
+        recorded = dict(part.sync())
+        before = sum(map(len, contents(tmp_path / "whole").values()))
+        part.append([letter(2), letter(3)])
+        part.sync()
+    whole = contents(tmp_path / "whole")
+    size = sum(map(len, whole.values()))
+    for cut in range(before, size + 1, 7 if file_bytes_max == 500 else 1):
+        folder = tmp_path / str(cut)
+        _lay_out(folder, whole, cut)
+        with opened(folder, recorded, file_bytes_max=file_bytes_max) as part:
+            part.append([letter(2), letter(3)])
+            part.sync()
+        assert contents(folder) == whole
+
+
+def _lay_out(folder: Path, files: Mapping[str, bytes], size: int) -> None:
+    folder.mkdir()
+    for name, data in files.items():
+        if size > 0:
+            (folder / name).write_bytes(data[:size])
+        size -= len(data)
+
+
+def test_what_no_commit_counted_is_removed(tmp_path: Path) -> None:
+    """The first epoch never landed: its letters go, in however many files, and the same series goes on."""
+    with opened(tmp_path, file_bytes_max=1) as part:
+        part.append([letter(0), letter(1), letter(2)])
+        part.sync()
+    with opened(tmp_path, file_bytes_max=1) as part:
+        assert offsets(tmp_path) == []
+        part.append([letter(1)])
+        part.sync()
+    assert offsets(tmp_path) == [1]
+    assert len(series_in(tmp_path, PREFIX)) == 1
+
+
+def test_pending_letters_are_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters wait for the end of the epoch, so a crash before leaves none; very many do not wait."""
+    with opened(tmp_path) as part:
+        part.append([letter(0)])
+        assert contents(tmp_path) == {}
+        monkeypatch.setattr(letters, "PENDING_BYTES_MAX", 1_500)
+        part.append(letter(number) for number in range(1, 10))
+        assert 0 < len(offsets(tmp_path)) < 10
+        part.sync()
+    assert offsets(tmp_path) == list(range(10))
+
+
+def test_another_machine_begins_a_series_of_its_own(tmp_path: Path) -> None:
+    """A folder that has nothing of the writer begins anew, and says so; both series are recorded from then on."""
+    with opened(tmp_path / "first") as part:
+        part.append([letter(0)])
+        first = dict(part.sync())
+    with structlog.testing.capture_logs() as logs, opened(tmp_path / "second", first) as part:
+        part.append([letter(1)])
+        second = dict(part.sync())
+    assert [(entry["event"], entry["series"]) for entry in logs] == [("dead_letters_elsewhere", [*first])]
+    assert first.items() < second.items()
+    with structlog.testing.capture_logs() as logs, opened(tmp_path / "first", second) as part:
+        part.append([letter(2)])
+        third = dict(part.sync())
+    assert logs == []
+    assert third.keys() == second.keys()
+    assert offsets(tmp_path / "first") == [0, 2]
+    assert offsets(tmp_path / "second") == [1]
+
+
+def test_a_start_without_letters_records_nothing(tmp_path: Path) -> None:
+    """A machine that sets nothing aside leaves no trace in the table, so moving about does not make it grow."""
+    with opened(tmp_path) as part:
+        assert part.sync() == {}
+
+
+def test_series_of_other_writers_are_left_alone(tmp_path: Path) -> None:
+    """Writers, and tables, share a folder: a start cuts back its own series alone."""
+    with opened(tmp_path, prefix=OTHER) as part:
+        part.append([letter(7)])
+        part.sync()
+        before = contents(tmp_path)
+        with opened(tmp_path) as own:
+            own.append([letter(8)])
+            own.sync()
+    assert before.items() < contents(tmp_path).items()
+
+
+@pytest.mark.parametrize("harm", ["shorter", "gone"])
+def test_less_than_is_recorded_is_refused(tmp_path: Path, harm: str) -> None:
+    """Letters that the table counts and that are not there stop the job, and nothing else is touched."""
+    with opened(tmp_path, file_bytes_max=1) as part:
+        part.append([letter(0), letter(1)])
+        recorded = dict(part.sync())
+    last = max(tmp_path.glob("dlq-*"))
+    os.truncate(last, 5) if harm == "shorter" else last.unlink()
+    before = contents(tmp_path)
+    with pytest.raises(StateError, match="put it back"), opened(tmp_path, recorded):
+        pass
+    assert contents(tmp_path) == before
+
+
+def test_files_before_the_position_may_be_archived(tmp_path: Path) -> None:
+    """A rotated file that was moved away is not missed: the next one goes on."""
+    with opened(tmp_path, file_bytes_max=1) as part:
+        part.append([letter(0), letter(1)])
+        recorded = dict(part.sync())
+    min(tmp_path.glob("dlq-*")).unlink()
+    with opened(tmp_path, recorded, file_bytes_max=1) as part:
+        part.append([letter(2)])
+        part.sync()
+    assert offsets(tmp_path) == [1, 2]
+
+
+def test_another_process_is_refused(tmp_path: Path) -> None:
+    """One writer's letters have one process; when that one is gone the folder is free."""
+    with opened(tmp_path), pytest.raises(StateError, match="another process"), opened(tmp_path):
+        pass
+    with opened(tmp_path):
+        pass
+
+
+def test_several_may_ask_whether_the_letters_are_free(tmp_path: Path) -> None:
+    """Processes of one cluster that start at once do not refuse each other; one that runs refuses both."""
+    asking = FileLock(tmp_path, PREFIX, how=fcntl.LOCK_SH)
+    check_free(tmp_path, PREFIX)
+    asking.release()
+    with opened(tmp_path), pytest.raises(StateError, match="another process"):
+        check_free(tmp_path, PREFIX)
+    check_free(tmp_path, PREFIX)
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made(tmp_path: Path, name: str) -> None:
+    """A folder that cannot be had is a wrong setting, and the sentence names it."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="K2_DLQ_DIR"):
+        check_folder(tmp_path / name)
+
+
+@pytest.mark.parametrize("failures", [1, 3, 4])
+def test_a_full_disk_is_ridden_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    """A write that fails half-way is tried again three times, and leaves no half line behind it."""
+    pwrite, left = os.pwrite, [failures]
+
+    def full(descriptor: int, data: memoryview, offset: int) -> int:
+        if not left[0]:
+            return pwrite(descriptor, data, offset)
+        left[0] -= 1
+        pwrite(descriptor, data[:9], offset)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with opened(tmp_path) as part:
+        part.append([letter(0, "long" * 50)])
+        part.sync()
+        monkeypatch.setattr(os, "pwrite", full)
+        monkeypatch.setattr(writer, "retried", partial(retried, sleep=lambda _: None))
+        part.append([letter(1)])
+        if failures > 3:
+            with pytest.raises(UnreachableError, match=r"dlq-.*No space left"):
+                part.sync()
+        part.sync()
+    assert offsets(tmp_path) == [0, 1]
+
+
+def test_short_writes_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may take fewer bytes than it was given; the rest follows."""
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, offset: pwrite(file, data[:7], offset))
+    with opened(tmp_path) as part:
+        part.append([letter(0), letter(1)])
+        part.sync()
+    assert offsets(tmp_path) == [0, 1]
+
+
+def test_what_cannot_be_made_durable_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that refuses to keep what it took ends the epoch before its commit."""
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with opened(tmp_path) as part:
+        part.append([letter(0)])
+        part.sync()
+        part.append([letter(1)])
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(UnreachableError, match="Input/output error"):
+            part.sync()
+
+
+def test_a_file_cut_by_something_else_stops_the_job(tmp_path: Path) -> None:
+    """A file that lost bytes while the job runs is never filled up with nulls."""
+    with opened(tmp_path) as part:
+        part.append([letter(0)])
+        part.sync()
+        os.truncate(only_file(tmp_path), 5)
+        part.append([letter(1)])
+        with pytest.raises(StateError, match="has 5 bytes"):
+            part.sync()

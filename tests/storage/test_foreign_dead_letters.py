@@ -1,0 +1,97 @@
+"""Dead letters of a commit that another instance lands while this one starts: they are counted, so they stay."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyiceberg.exceptions import CommitFailedException
+
+from k2.iceberg.catalog import open_catalog
+from k2.iceberg.sink import TradesSink
+from k2.iceberg.tables import TableName, open_table
+from k2.iceberg.trades_writer import TradesWriter
+from k2.model.errors import FencedError
+from k2.ops.settings import Settings
+from k2.query.reconcile import reconcile
+from k2.storage.dead_letter_files import files_in
+from tests.iceberg.pieces import read_to, settings_in
+
+
+def writer_in(settings: Settings) -> TradesWriter:
+    """Start an instance, up to its writer."""
+    sink = TradesSink(settings)
+    sink.list_parts()
+    return sink.build_part("out", "00", None)
+
+
+def land(writer: TradesWriter, offset: int) -> None:
+    """Bring a message that cannot be read, and end the epoch."""
+    writer.write_batch([read_to(offset + 1, rejected=[offset])])
+    writer.snapshot()
+
+
+def contents(settings: Settings) -> dict[str, bytes]:
+    """Read every file of dead letters."""
+    return {path.name: path.read_bytes() for path in files_in(settings.dead_letter_folder)}
+
+
+def assert_holds(settings: Settings, letters: int) -> None:
+    """The table counts the letters that are in the files."""
+    (row,) = reconcile(settings)
+    assert (row.dead_letters, row.holds) == (letters, True)
+
+
+def test_what_landed_since_the_table_was_read_is_not_cut(tmp_path: Path) -> None:
+    """An instance that commits, and ends, after this one read the table keeps its letters; this one is fenced."""
+    settings = settings_in(tmp_path)
+    older = writer_in(settings)
+    land(older, 0)
+    ours = TradesSink(settings)
+    ours.list_parts()
+    land(older, 1)
+    older.close()
+    before = contents(settings)
+    with pytest.raises(FencedError, match="trades:0 is at offset 2"):
+        ours.build_part("out", "00", None)
+    assert contents(settings) == before
+    assert_holds(settings, 2)
+    land(writer_in(settings), 2)
+    assert_holds(settings, 3)
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_commit_that_is_under_way_is_out_before_its_letters_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int
+) -> None:
+    """A process died while its commit was on its way to the catalog, which it reaches late: it is refused there."""
+    settings = settings_in(tmp_path)
+    older = writer_in(settings)
+    for offset in range(epochs):
+        land(older, offset)
+    catalog, late = older._committer.table.catalog, list[Callable[[], Any]]()
+    commit = catalog.commit_table
+
+    def die(*request: Any) -> None:
+        late.append(lambda: commit(*request))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(catalog, "commit_table", die)
+    with pytest.raises(KeyboardInterrupt):
+        land(older, epochs)
+    older.close()
+    ours = writer_in(settings)
+    with pytest.raises(CommitFailedException):
+        late[0]()
+    land(ours, epochs)
+    assert_holds(settings, epochs + 1)
+
+
+def test_a_start_that_cuts_nothing_commits_nothing(tmp_path: Path) -> None:
+    """Where all letters are counted, nobody's commit need be kept out."""
+    settings = settings_in(tmp_path)
+    older = writer_in(settings)
+    land(older, 0)
+    older.close()
+    writer_in(settings).close()
+    assert len(open_table(open_catalog(settings), settings, TableName.TRADES).snapshots()) == 1

@@ -1,1 +1,0 @@
-"""Pure rules of trade capture: no broker, no table, no dataflow in their imports."""
