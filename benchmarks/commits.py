@@ -78,7 +78,7 @@ def ratios(cost: Cost, base: Cost) -> str:
 
 
 def median(costs: Sequence[Cost]) -> Cost:
-    """Give the medians of some commits."""
+    """Return the medians of some commits."""
     return Cost(statistics.median(cost.wall_ms for cost in costs), statistics.median(cost.cpu_ms for cost in costs))
 
 

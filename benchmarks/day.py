@@ -21,15 +21,15 @@ from typing import Final
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import cluster_main
 
-from flows.job_io import Ends
+from flows.job_io import JobIO
 from flows.trades import trades_flow
-from k2.iceberg.sink import EventsSink, TradesSink
+from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_progress import read_progress
 from k2.model.batch import MessageBatch
 from k2.ops.settings import Settings, read_settings
 from k2.query.completeness import by_day
 from k2.query.gaps import gaps
-from k2.restore.tables import TableHistory
+from k2.restore.tables import TableStateSource
 from tests.flows.job_io import MemorySource, message_batch
 
 __all__ = ["Market", "Outcome", "Truth", "market_of_a_day", "run_day"]
@@ -57,7 +57,7 @@ class Truth:
     """The numbers of each session that arrive, at whatever time."""
 
     def missing(self) -> set[tuple[Session, int]]:
-        """Give the numbers between a session's lowest and highest that never arrive."""
+        """Return the numbers between a session's lowest and highest that never arrive."""
         return {
             (session, number)
             for session, numbers in self.numbers.items()
@@ -66,7 +66,7 @@ class Truth:
         }
 
     def days(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """Give stored and missing of each symbol."""
+        """Return stored and missing of each symbol."""
         days: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
         for (exchange, symbol, _), numbers in self.numbers.items():
             days[exchange, symbol][0] += len(numbers)
@@ -123,7 +123,7 @@ def market_of_a_day(symbols: int, trades: int, seed: int = 1) -> Market:
 
 
 def _hour(rng: Random, symbol: _Symbol, hour: int, trades: int, truth: Truth) -> Iterator[bytes]:
-    """Give what is published of a symbol in an hour; its first and last trade of a session always are, and in time."""
+    """Yield what is published of a symbol in an hour; its first and last trade of a session always are, and in time."""
     count = trades // HOURS + (hour < trades % HOURS)
     if hour == symbol.restart_hour:
         symbol.number, symbol.session = 0, symbol.session + 1
@@ -165,9 +165,9 @@ def run_day(market: Market, folder: Path) -> Outcome:
     begun = time.perf_counter()
     trades = TradesSink(settings)
     progress = trades.open()
-    events = EventsSink(settings, progress, claim=trades.claim)
+    events = LedgerSink(settings, progress, set_fencing_token=trades.set_fencing_token)
     events.open()
-    ends = Ends(MemorySource({"trades:0": market.batches}), trades, events, TableHistory(settings))
+    ends = JobIO(MemorySource({"trades:0": market.batches}), trades, events, TableStateSource(settings))
     recovery = RecoveryConfig(str(store), timedelta(0))  # type: ignore[no-untyped-call]
     flow = trades_flow(ends, settings)
     cluster_main(flow, [], 0, epoch_interval=timedelta(), recovery_config=recovery)  # type: ignore[no-untyped-call]

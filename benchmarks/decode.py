@@ -18,7 +18,7 @@ KAFKA_TIME: Final = 1_723_161_300_000_000
 
 
 def k2_message(number: int) -> bytes:
-    """Give a canonical trade of about 200 bytes."""
+    """Return a canonical trade of about 200 bytes."""
     return (
         f'{{"exchange":"binance","symbol":"SYM{number % SYMBOLS}USDT","trade_id":"{3_735_683_259 + number}",'
         f'"sequence":{number // SYMBOLS},"price":"{60_000 + number % 999}.83000000",'
@@ -28,7 +28,7 @@ def k2_message(number: int) -> bytes:
 
 
 def binance_message(number: int) -> bytes:
-    """Give a trade event of about 140 bytes."""
+    """Return a trade event of about 140 bytes."""
     return (
         f'{{"e":"trade","E":{1_723_161_255_343 + number},"s":"SYM{number % SYMBOLS}USDT","t":{3_735_683_259 + number},'
         f'"p":"{60_000 + number % 999}.63000000","q":"0.02000000","T":{1_723_161_255_342 + number},"m":true,"M":true}}'
@@ -56,7 +56,7 @@ def batch_of(values: Sequence[bytes], venue: str) -> MessageBatch:
 
 
 def costs(*works: Callable[[], object]) -> list[float]:
-    """Give the least CPU time of each over some rounds, taken in turn, in microseconds a message."""
+    """Return the least CPU time of each over some rounds, taken in turn, in microseconds a message."""
     spent: list[list[float]] = [[] for _ in works]
     for _ in range(ROUNDS):
         for work, times in zip(works, spent, strict=True):

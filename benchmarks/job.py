@@ -90,7 +90,7 @@ def fill(broker: Broker, topic: str, messages: int, symbols: int) -> None:
 
 
 def market(messages: int, symbols: int) -> Iterator[tuple[bytes, bytes]]:
-    """Give the keys and values of a market in which the symbols trade in turn."""
+    """Yield the keys and values of a market in which the symbols trade in turn."""
     for place in range(messages):
         number, symbol = divmod(place, symbols)
         time_us = FIRST_TIME + place * 100

@@ -93,7 +93,7 @@ def _batch(offset: int, times: NDArray[np.int64], random: np.random.Generator) -
 
 
 def _pieces(batch: pa.Table, table: Table) -> Iterator[tuple[int, str, pa.Table]]:
-    """Give what goes into one file each: of a day and exchange, sorted by symbol and time."""
+    """Yield what goes into one file each: of a day and exchange, sorted by symbol and time."""
     days = batch["timestamp"].cast(pa.int64()).to_numpy() // _DAY_US
     names = np.array(batch["exchange"].to_pylist())
     for day in np.unique(days).tolist():

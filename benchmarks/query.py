@@ -129,7 +129,7 @@ def _table(settings: Settings) -> Table:
 
 @contextmanager
 def _with_iceberg() -> Iterator[duckdb.DuckDBPyConnection | None]:
-    """Give a connection that has the extension; None where it is not installed."""
+    """Yield a connection that has the extension; None where it is not installed."""
     with duckdb.connect(config={"memory_limit": MEMORY}) as connection:
         with suppress(ImportError):
             extensions = import_module("duckdb_extensions")
@@ -144,7 +144,7 @@ def _with_iceberg() -> Iterator[duckdb.DuckDBPyConnection | None]:
 
 
 def _by_turns(acts: Mapping[str, Act], runs: int) -> dict[str, list[Cost]]:
-    """Give what each took in each of some turns; one more before warms them, and compares the answers."""
+    """Return what each took in each of some turns; one more before warms them, and compares the answers."""
     answers = [act() for act in acts.values()]
     assert all(_is_same(answer, answers[0]) for answer in answers), "of one table all tell the same"
     turns = [{name: _cost(act) for name, act in acts.items()} for _ in range(runs)]

@@ -14,7 +14,7 @@ ROUNDS: Final = 6
 
 
 def market(symbol_count: int, round_number: int) -> TradeSlice:
-    """Give in-order trades of that many symbols, each with as many as the others."""
+    """Return in-order trades of that many symbols, each with as many as the others."""
     names = [SYMBOLS.intern("bench", f"S{number}") for number in range(symbol_count)]
     place = np.arange(ROWS, dtype=np.int64)
     each = ROWS // symbol_count

@@ -20,7 +20,7 @@ from k2.model.key_groups import GROUPS
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.symbols import SYMBOLS
 from k2.ops.settings import read_settings
-from k2.restore.trade_ids import TableIds
+from k2.restore.trade_ids import StoredTradeIds
 from k2.storage.catalog import open_catalog
 
 ROWS: Final = 20_000
@@ -39,7 +39,7 @@ class Took(NamedTuple):
 
 
 def market(first: int, symbol: int) -> TradeSlice:
-    """Give trades without numbers, with ids of twelve digits from one on, a microsecond apart."""
+    """Return trades without numbers, with ids of twelve digits from one on, a microsecond apart."""
     place = np.arange(ROWS, dtype=np.int64)
     zeros, sizes = np.zeros(ROWS, dtype=np.int64), np.full(ROWS, ID_BYTES, dtype=np.int32)
     text = ((first + place)[:, None] // DIGITS % 10 + ord("0")).astype(np.uint8)
@@ -80,7 +80,7 @@ def run(groups: list[GroupDeduplicator], first: int, last: int) -> Took:
 
 
 def resident_bytes() -> int:
-    """Give the memory that this process has now (Linux)."""
+    """Return the memory that this process has now (Linux)."""
     pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * 4096
 
@@ -139,7 +139,7 @@ def measure_start(ids: int) -> None:
         table = made(Path(folder), ids)
         progress = Progress({"0": {TopicPartition("trades", 0): PartitionProgress(offset=ids, stored=ids)}})
         began, cpu = time.perf_counter(), time.process_time()
-        history = TableIds(table, progress, None)
+        history = StoredTradeIds(table, progress, None)
         groups = [GroupDeduplicator(ids) for _ in range(GROUPS)]
         for number, group in enumerate(groups):
             group.absorb(history.ids(number, ids, is_resumed=False))

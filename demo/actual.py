@@ -18,13 +18,13 @@ from k2.query.reconcile import ExchangeSummary, Reconciliation, reconcile, summa
 from k2.storage.catalog import find_table
 from k2.storage.dead_letter_files import letters_in
 
-__all__ = ["Findings", "find"]
+__all__ = ["Actual", "find"]
 
 _LOG = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Findings:
+class Actual:
     """What is in the tables and files after the capture."""
 
     stored: int
@@ -45,7 +45,7 @@ class Findings:
     exchanges: list[ExchangeSummary]
 
 
-def find(settings: Settings, expected: Path) -> Findings:
+def find(settings: Settings, expected: Path) -> Actual:
     """Read the tables and files that `settings` name; `expected` is a Parquet file of the rows to be there.
 
     Raises:
@@ -61,7 +61,7 @@ def find(settings: Settings, expected: Path) -> Findings:
         engine.show_arrow("expected", ds.dataset(expected))
         different = _one(engine, _DIFFERENT)
     letters = letters_in(settings.dead_letter_folder, lambda line: _LOG.warning("unreadable", line=line))
-    return Findings(
+    return Actual(
         **counted,
         **different,
         missing=sorted(

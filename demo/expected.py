@@ -1,4 +1,4 @@
-"""What the capture must find: the injector's own books, in plain counting, apart from the code under test."""
+"""What the capture must find: the injector's own expected, in plain counting, apart from the code under test."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from demo.market import Listing, Traded
 from demo.render import uuid_columns
 
-__all__ = ["GAP_LARGE_MIN", "Books", "ExpectedRows", "Missing", "SetAside"]
+__all__ = ["GAP_LARGE_MIN", "Expected", "ExpectedRows", "Missing", "SetAside"]
 
 GAP_LARGE_MIN: Final = 11
 """A gap of this many numbers is large (the job's default)."""
@@ -50,7 +50,7 @@ class Missing(NamedTuple):
 
 
 @dataclass
-class Books:
+class Expected:
     """Everything that was injected, and what must come of it."""
 
     injected: Counter[str] = field(default_factory=Counter)
@@ -80,7 +80,7 @@ class Books:
         self.lost.setdefault((listing, session), set()).add(sequence)
 
     def missing(self) -> list[Missing]:
-        """Give the ranges that stay missing, sorted."""
+        """Return the ranges that stay missing, sorted."""
         ranges = []
         for (listing, session), numbers in self.lost.items():
             for first, last in _runs(sorted(numbers)):
@@ -88,7 +88,7 @@ class Books:
         return sorted(ranges)
 
     def reasons(self) -> Counter[str]:
-        """Give the number of dead letters of each reason."""
+        """Return the number of dead letters of each reason."""
         return Counter(letter.reason for letter in self.set_aside)
 
 
@@ -179,7 +179,7 @@ class ExpectedRows:
 
 
 def _decimals(hundred_millionths: NDArray[np.int64]) -> "Column":
-    """Give exact decimals of whole 10**-8: Arrow reads two words a value, the high one 0."""
+    """Return exact decimals of whole 10**-8: Arrow reads two words a value, the high one 0."""
     words = np.zeros((len(hundred_millionths), 2), dtype=np.int64)
     words[:, 0] = hundred_millionths
     scaled = pa.Array.from_buffers(pa.decimal128(38, 8), len(words), [None, pa.py_buffer(words.tobytes())])

@@ -12,11 +12,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.corruption import GARBLES, cut_short
-from demo.expected import GAP_LARGE_MIN, Books, ExpectedRows, SetAside
+from demo.corruption import CORRUPTIONS, cut_short
+from demo.expected import GAP_LARGE_MIN, Expected, ExpectedRows, SetAside
 from demo.market import Market, Traded
 from demo.render import Renderer
-from demo.rng import Dice
+from demo.rng import Rng
 
 __all__ = [
     "DUPLICATE_FAR",
@@ -66,7 +66,7 @@ FAULTS: Final[dict[str, float]] = {
     DUPLICATE_NEAR: 1_200,
     DUPLICATE_FAR: 800,
     RESTART: 12,
-    **dict.fromkeys(GARBLES, 1_000 / len(GARBLES)),
+    **dict.fromkeys(CORRUPTIONS, 1_000 / len(CORRUPTIONS)),
 }
 """Kinds of faults, and how many there are in a million messages; at least one of each."""
 
@@ -133,17 +133,17 @@ class _Outbox:
 
 
 class Stream:
-    """Exactly `messages` messages of a seeded market with faults; `books` is complete once it is exhausted."""
+    """Exactly `messages` messages of a seeded market with faults; `totals` is complete once it is exhausted."""
 
     def __init__(self, messages: int, symbols: int, seed: int, expected: ExpectedRows | None = None) -> None:
         assert messages >= MESSAGES_MIN, "no room for the faults"
         self.market = Market(seed, symbols)
-        self.books = Books()
+        self.totals = Expected()
         self.expected = expected
         self.messages = messages
         self._renderer = Renderer(self.market.listings)
         self._keys = np.array([listing.key for listing in self.market.listings], dtype=object)
-        self._dice = Dice(seed, 4)
+        self._dice = Rng(seed, 4)
         self._due = self._plan()
         self._restarted = np.zeros(symbols, dtype=np.bool_)
         self._out = _Outbox()
@@ -154,7 +154,7 @@ class Stream:
             yield self._out.take()
         while self._out.held:
             self._out.release()
-        self.books.published = self._out.sent
+        self.totals.published = self._out.sent
         yield self._out.take()
 
     def _plan(self) -> list[tuple[int, str]]:
@@ -181,12 +181,12 @@ class Stream:
         traded = self.market.trade(np.repeat(base, repeats), restarts)
         lost = self._send(traded, [(fault, int(anchors[fault.row])) for fault in placed])
         kept = np.delete(np.arange(len(traded)), lost)
-        self.books.stored += len(kept)
+        self.totals.stored += len(kept)
         if self.expected is not None:
             self.expected.add(traded, kept)
 
     def _place(self, base: NDArray[np.int64], room: int) -> list[_Placed]:
-        """Give the faults due within the next rows a row each; those that find none stay due."""
+        """Return the faults due within the next rows a row each; those that find none stay due."""
         free = np.ones(len(base), dtype=np.bool_)
         numbered = self.market.numbered[base] & (self.market.ordinals(base) >= _ORDINAL_MIN)
         placed, waiting = [], []
@@ -211,7 +211,7 @@ class Stream:
         return sorted(placed)
 
     def _size(self, kind: str) -> int:
-        """Give how many trades the fault takes out of the stream."""
+        """Return how many trades the fault takes out of the stream."""
         if kind in (LOST_SMALL, LATE_SMALL):
             return 1 + self._dice.below(GAP_LARGE_MIN - 1)
         if kind in (LOST_LARGE, LATE_LARGE):
@@ -227,7 +227,7 @@ class Stream:
         for fault, anchor in faults:
             before = range(anchor - fault.size, anchor)
             self._out.send_all(keys[done : before.start], values[done : before.start])
-            self.books.injected[fault.kind] += 1
+            self.totals.injected[fault.kind] += 1
             lost += self._keep_back(fault.kind, traded, before, keys, values)
             self._out.send_all(keys[anchor : anchor + 1], values[anchor : anchor + 1])
             self._follow(fault.kind, keys[anchor], values[anchor], [values[row] for row in before])
@@ -243,7 +243,7 @@ class Stream:
             before = before[:1]
         if not len(before):
             return []
-        self.books.open_gap(len(before))
+        self.totals.open_gap(len(before))
         lost = list(before)
         if kind in (SWAPPED, RESTART):
             lost = []
@@ -256,15 +256,15 @@ class Stream:
                 until += self._dice.below(20)
         elif kind == LOST_IN_HALF:
             self._set_aside("malformed", keys[before[0]], cut_short(values[before[0]]))
-        self.books.filled += len(before) - len(lost)
-        self.books.late += len(before) - len(lost)
+        self.totals.filled += len(before) - len(lost)
+        self.totals.late += len(before) - len(lost)
         for row in lost:
             listing = self.market.listings[traded.symbols[row]]
-            self.books.lose(listing, int(traded.sessions[row]), int(traded.sequences[row]))
+            self.totals.lose(listing, int(traded.sessions[row]), int(traded.sequences[row]))
         return lost
 
     def _late(self, size: int) -> int:
-        """Give how many of a gap's numbers come late after all: mostly all, else its first half."""
+        """Return how many of a gap's numbers come late after all: mostly all, else its first half."""
         return size if size < 4 or self._dice.below(3) else size // 2
 
     def _follow(self, kind: str, key: bytes, value: bytes, before: list[bytes]) -> None:
@@ -276,15 +276,15 @@ class Stream:
         elif kind == DUPLICATE_FAR:
             self._repeat(1_000 + self._dice.below(self.messages // 5), key, value)
         elif kind == RESTART:
-            self.books.restarts += 1
+            self.totals.restarts += 1
             self._out.hold(self._out.sent + 1 + self._dice.below(50), key, before[0])
-        elif kind in GARBLES:
-            self._set_aside(GARBLES[kind].reason, key, GARBLES[kind].spoil(value))
+        elif kind in CORRUPTIONS:
+            self._set_aside(CORRUPTIONS[kind].reason, key, CORRUPTIONS[kind].spoil(value))
 
     def _repeat(self, after: int, key: bytes, value: bytes) -> None:
-        self.books.duplicates += 1
+        self.totals.duplicates += 1
         self._out.hold(self._out.sent + after, key, value)
 
     def _set_aside(self, reason: str, key: bytes, value: bytes | None) -> None:
-        self.books.set_aside.append(SetAside(reason, key, value))
+        self.totals.set_aside.append(SetAside(reason, key, value))
         self._out.send(key, value)

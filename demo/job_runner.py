@@ -12,11 +12,11 @@ from typing import Final
 import flows
 from k2.model.errors import K2Error
 from k2.model.progress import Progress
-from k2.ops.child_process import Child
+from k2.ops.child_process import ChildProcess
 from k2.ops.settings import PREFIX, Settings
 from k2.storage.catalog import find_table
 
-__all__ = ["COMMAND", "Capture", "DemoError", "committed"]
+__all__ = ["COMMAND", "DemoError", "JobRunner", "committed"]
 
 RECOVERY_PARTITIONS: Final = 4
 COMMAND: Final = ("bytewax.run", "flows.trades", "-w", "2", "-s", "2", "-b", "0", "-r")
@@ -32,14 +32,14 @@ class DemoError(K2Error, RuntimeError):
     """A part of the demo ended when it should not have, or never did."""
 
 
-class _Job(Child):
+class _Job(ChildProcess):
     @property
     def exit_code(self) -> int | None:
         """The code it ended with; None while it runs."""
         return None if self._process is None else self._process.poll()
 
 
-class Capture:
+class JobRunner:
     """Runs of the job over one topic into one table; `seconds` has the life of each process."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
@@ -129,7 +129,7 @@ class Run:
         return committed(self._settings)
 
     def _commits(self) -> Iterator[int]:
-        """Give what is in, again and again, until the job ended, and once more then."""
+        """Yield what is in, again and again, until the job ended, and once more then."""
         last, moved = 0, time.monotonic()
         while self._job.pid is not None:
             count = committed(self._settings)
@@ -148,7 +148,7 @@ class Run:
 
 
 def committed(settings: Settings) -> int:
-    """Give how many messages the table's progress says are in."""
+    """Return how many messages the table's progress says are in."""
     table = find_table(settings, "trades")
     if table is None:
         return 0

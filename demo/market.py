@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.rng import Dice
+from demo.rng import Rng
 
 __all__ = ["EXCHANGES", "UNNUMBERED", "Listing", "Market", "Traded", "listings"]
 
@@ -80,12 +80,12 @@ class Traded:
 
 
 def listings(count: int, seed: int) -> list[Listing]:
-    """Give `count` symbols, dealt over the exchanges in turn."""
-    dice = Dice(seed, 1)
-    return [_listing(number, dice) for number in range(count)]
+    """Return `count` symbols, dealt over the exchanges in turn."""
+    rng = Rng(seed, 1)
+    return [_listing(number, rng) for number in range(count)]
 
 
-def _listing(number: int, dice: Dice) -> Listing:
+def _listing(number: int, rng: Rng) -> Listing:
     place, exchange = divmod(number, len(EXCHANGES))
     rest, base = divmod(place, len(_BASES))
     rank, quote = divmod(rest, len(_QUOTES))
@@ -93,10 +93,10 @@ def _listing(number: int, dice: Dice) -> Listing:
     return Listing(
         exchange=EXCHANGES[exchange],
         symbol=symbol,
-        price_scale=2 + dice.below(4),
-        quantity_scale=3 + dice.below(4),
-        first_ticks=10_000 + dice.below(9_000_000),
-        first_sequence=1 if number % 7 == 0 else 1 + dice.below(4_000_000_000),
+        price_scale=2 + rng.below(4),
+        quantity_scale=3 + rng.below(4),
+        first_ticks=10_000 + rng.below(9_000_000),
+        first_sequence=1 if number % 7 == 0 else 1 + rng.below(4_000_000_000),
     )
 
 
@@ -106,18 +106,18 @@ class Market:
     def __init__(self, seed: int, symbols: int) -> None:
         self.listings = listings(symbols, seed)
         self.numbered = np.array([listing.numbered for listing in self.listings])
-        self._dice = Dice(seed, 2)
-        self._shares = self._activity(Dice(seed, 3))
+        self._dice = Rng(seed, 2)
+        self._shares = self._activity(Rng(seed, 3))
         self._ticks = np.array([listing.first_ticks for listing in self.listings], dtype=np.int64)
         self._next = np.array([listing.first_sequence for listing in self.listings], dtype=np.int64)
         self._ordinals = np.zeros(symbols, dtype=np.int64)
         self._sessions = np.ones(symbols, dtype=np.int64)
         self._clock = _START
 
-    def _activity(self, dice: Dice) -> NDArray[np.int64]:
-        """Give cumulative shares in whole numbers: the busiest symbol trades n times as often as the n-th."""
+    def _activity(self, rng: Rng) -> NDArray[np.int64]:
+        """Return cumulative shares in whole numbers: the busiest symbol trades n times as often as the n-th."""
         count = len(self.listings)
-        ranks = np.argsort(dice.words(count), kind="stable").astype(np.int64)
+        ranks = np.argsort(rng.words(count), kind="stable").astype(np.int64)
         return np.cumsum(1_000_000_000 // (ranks + 2))
 
     def draw(self, count: int) -> NDArray[np.int64]:
@@ -126,7 +126,7 @@ class Market:
         return np.searchsorted(self._shares, spots, side="right").astype(np.int64)
 
     def ordinals(self, symbols: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give how many trades of its session each row would have before it, were they traded next."""
+        """Return how many trades of its session each row would have before it, were they traded next."""
         order = np.argsort(symbols, kind="stable")
         ordinals = np.empty(len(symbols), dtype=np.int64)
         ordinals[order] = self._ordinals[symbols[order]] + _ranks(symbols[order])

@@ -38,7 +38,7 @@ class Renderer:
         self._quantity_units = np.array([10**listing.quantity_scale for listing in listings], dtype=np.int64)
 
     def messages(self, traded: Traded) -> list[bytes]:
-        """Give each trade's message, in their order."""
+        """Return each trade's message, in their order."""
         out = np.empty(len(traded), dtype=object)
         exchanges = self._exchanges[traded.symbols]
         for number, exchange in enumerate(EXCHANGES):
@@ -89,7 +89,7 @@ def _rfc3339(timestamps: NDArray[np.int64]) -> list[Iterable[object]]:
 
 
 def uuid_columns(traded: Traded, rows: NDArray[np.int64]) -> list[Iterable[object]]:
-    """Give the five parts of each row's UUID-like id, for `%08x-%04x-%04x-%04x-%012x`."""
+    """Return the five parts of each row's UUID-like id, for `%08x-%04x-%04x-%04x-%012x`."""
     high, low = traded.id_high[rows], traded.id_low[rows]
     short = np.uint64(0xFFFF)
     return [

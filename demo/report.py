@@ -32,7 +32,7 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
-    """Give the whole outcome as one JSON document's content."""
+    """Return the whole outcome as one JSON document's content."""
     return {
         "ok": outcome.ok,
         "messages": outcome.plan.messages,
@@ -43,7 +43,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "run_seconds": [round(seconds, 3) for seconds in outcome.run_seconds],
         "messages_per_second": round(outcome.messages_per_second),
         "killed_at": outcome.killed_at,
-        "injected": dict(sorted(outcome.books.injected.items())),
+        "injected": dict(sorted(outcome.expected.injected.items())),
         "checks": [{**check._asdict(), "ok": check.ok} for check in outcome.checks],
         "partitions": outcome.found.partitions,
         "exchanges": outcome.found.exchanges,
@@ -103,7 +103,7 @@ def _gaps(outcome: Outcome) -> Table:
 
 
 def _k2() -> str:
-    """Give the command by which a shell finds `k2`: `make demo` puts no environment on its path."""
+    """Return the command by which a shell finds `k2`: `make demo` puts no environment on its path."""
     beside = Path(sys.executable).with_name("k2")
     return shlex.quote(str(beside)) if shutil.which("k2") is None and beside.exists() else "k2"
 

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Dice"]
+__all__ = ["Rng"]
 
 
-class Dice:
+class Rng:
     """Numbers from a seed and a purpose, so that one purpose's draws never move another's.
 
     Raw 64-bit words of PCG64 alone are used: NEP 19 keeps a bit generator's stream for good, while the
@@ -17,9 +17,9 @@ class Dice:
         self._bits = np.random.PCG64(np.random.SeedSequence([seed, purpose]))
 
     def words(self, count: int) -> NDArray[np.uint64]:
-        """Give uint64[count]."""
+        """Return uint64[count]."""
         return np.asarray(self._bits.random_raw(count), dtype=np.uint64)
 
     def below(self, limit: int) -> int:
-        """Give one integer in [0, limit)."""
+        """Return one integer in [0, limit)."""
         return int(self.words(1)[0]) % limit

@@ -13,12 +13,12 @@ from pyiceberg.utils.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from demo.actual import Findings, find
+from demo.actual import Actual, find
 from demo.broker import EmbeddedBroker
 from demo.comparison import Check, compare
-from demo.expected import Books, ExpectedRows
+from demo.expected import Expected, ExpectedRows
 from demo.faults import Stream
-from demo.job_runner import Capture, DemoError
+from demo.job_runner import DemoError, JobRunner
 from demo.market import listings
 from k2.kafka.producer import TradeProducer
 from k2.ops.settings import Settings, read_settings
@@ -51,8 +51,8 @@ class Outcome:
 
     plan: Plan
     settings: Settings
-    books: Books
-    found: Findings
+    expected: Expected
+    found: Actual
     checks: list[Check]
     killed_at: int
     """Messages in the table when the job was killed."""
@@ -104,7 +104,7 @@ class _Publisher:
     def finish(self) -> None:
         """Publish what is left."""
         self.publish(1)
-        # The books are closed at the stream's very end, behind its last message.
+        # The expected are closed at the stream's very end, behind its last message.
         assert next(self._pairs, None) is None, "more messages than planned"
 
 
@@ -129,16 +129,16 @@ def run_demo(plan: Plan) -> Outcome:
         # A folder, or a catalog of the user's, that does not do is told before anything is published.
         open_catalog(settings)
         stream = Stream(plan.messages, plan.symbols, plan.seed, rows)
-        capture = Capture(settings, plan.folder / "job.log")
+        capture = JobRunner(settings, plan.folder / "job.log")
         publisher = _Publisher(stream, settings, bars)
         killed_at = _publish_and_capture(plan.messages, publisher, capture, bars)
     found = find(settings, expected)
     outcome = Outcome(
         plan=plan,
         settings=settings,
-        books=stream.books,
+        expected=stream.totals,
         found=found,
-        checks=compare(stream.books, found),
+        checks=compare(stream.totals, found),
         killed_at=killed_at,
         publish_seconds=publisher.seconds,
         run_seconds=capture.seconds,
@@ -149,8 +149,8 @@ def run_demo(plan: Plan) -> Outcome:
     return outcome
 
 
-def _publish_and_capture(messages: int, publisher: _Publisher, capture: Capture, bars: Progress) -> int:
-    """Give how many messages were in when the job was killed."""
+def _publish_and_capture(messages: int, publisher: _Publisher, capture: JobRunner, bars: Progress) -> int:
+    """Return how many messages were in when the job was killed."""
     capture.prepare()
     publisher.publish(PUBLISHED_FIRST)
     bar = _bar(bars, "capture", messages)

@@ -7,8 +7,8 @@ from types import TracebackType
 
 import structlog
 
-from flows.job_io import Ends
-from k2.iceberg.sink import EventsSink, TradesSink
+from flows.job_io import JobIO
+from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_binding import pair
 from k2.iceberg.table_progress import read_progress
 from k2.kafka.offset_resolution import check_topics
@@ -20,7 +20,7 @@ from k2.ops.metrics import RETRIES
 from k2.ops.settings import Settings, read_settings
 from k2.ops.signals import end_on_signals
 from k2.restore.recovery_store import NO_STORE, Held, hold_store
-from k2.restore.tables import TableHistory
+from k2.restore.tables import TableStateSource
 from k2.storage.dead_letters import check_folder
 
 __all__ = ["start"]
@@ -28,7 +28,7 @@ __all__ = ["start"]
 _LOG = structlog.get_logger()
 
 
-def start() -> tuple[Settings, Ends]:
+def start() -> tuple[Settings, JobIO]:
     """Make the process ready; where something is amiss, end it with one sentence and the documented exit code."""
     sys.excepthook = _say
     set_up_logs()
@@ -43,7 +43,7 @@ def start() -> tuple[Settings, Ends]:
     return settings, ends
 
 
-def _real_ends(settings: Settings, held: Held = NO_STORE) -> Ends:
+def _real_ends(settings: Settings, held: Held = NO_STORE) -> JobIO:
     check_folder(settings.dead_letter_folder)
     progress = read_progress(settings)
     source = KafkaSource(settings, progress, held.sources)
@@ -51,11 +51,11 @@ def _real_ends(settings: Settings, held: Held = NO_STORE) -> Ends:
     trades.open()
     trades.check_letters()
     check_topics(trades.remember_topics(source.topic_ids), source.topic_ids)
-    events = EventsSink(settings, progress, _count_retry, trades.claim)
+    events = LedgerSink(settings, progress, _count_retry, trades.set_fencing_token)
     pair(trades.committer, events.committer, is_resumed=held.is_resumed)
     events.open()
-    history = TableHistory(settings, held.written)
-    return Ends(kafka=source, iceberg=trades, events=events, history=history)
+    history = TableStateSource(settings, held.written)
+    return JobIO(kafka=source, iceberg=trades, events=events, history=history)
 
 
 def _tell_signal(number: signal.Signals) -> None:

@@ -8,16 +8,16 @@ from bytewax.outputs import Sink
 from k2.model.batch import MessageBatch, TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.sequence_events import SequenceEvent
-from k2.model.state_source import NO_HISTORY, History
+from k2.model.state_source import NO_STATE_SOURCE, StateSource
 
-__all__ = ["Ends"]
+__all__ = ["JobIO"]
 
 
 @dataclass(frozen=True)
-class Ends:
+class JobIO:
     """What the dataflow touches of the outside world."""
 
     kafka: Source[MessageBatch]
     iceberg: Sink[tuple[str, TradeSlice | Consumed]]
     events: Sink[tuple[str, list[SequenceEvent]]]
-    history: History = NO_HISTORY
+    history: StateSource = NO_STATE_SOURCE

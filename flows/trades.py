@@ -7,7 +7,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
 from flows.bootstrap import start
-from flows.job_io import Ends
+from flows.job_io import JobIO
 from k2.ops.settings import Settings
 from operators.decode import decode
 from operators.deduplicate import deduplicate
@@ -17,7 +17,7 @@ from operators.sequence import sequence
 __all__ = ["flow", "trades_flow"]
 
 
-def trades_flow(ends: Ends, settings: Settings) -> Dataflow:
+def trades_flow(ends: JobIO, settings: Settings) -> Dataflow:
     """Join the ends; the names of the steps are the keys of the recovery store."""
     dataflow = Dataflow("trades")
 

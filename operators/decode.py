@@ -52,7 +52,7 @@ def _keyed(decoded: Decoded) -> Iterable[tuple[str, TradeSlice]]:
 
 
 def _pieces(decoded: Decoded) -> Iterable[TradeSlice]:
-    """Give a slice for each key group that has rows; at the start of a run for every group.
+    """Return a slice for each key group that has rows; at the start of a run for every group.
 
     So all groups' states are brought up to the table in one epoch, and a recovery store never holds some of them
     alone.

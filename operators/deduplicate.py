@@ -9,8 +9,8 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from k2.dedup.deduplicator import GroupDeduplicator
 from k2.model.batch import TradeSlice
-from k2.model.state_source import History
-from k2.ops.error_boundary import told
+from k2.model.state_source import StateSource
+from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import DEDUP_IDS
 
@@ -20,7 +20,7 @@ MICROSECONDS: Final = 1_000_000
 
 
 def deduplicate(
-    step_id: str, trades: KeyedStream[TradeSlice], window_seconds: int, history: History
+    step_id: str, trades: KeyedStream[TradeSlice], window_seconds: int, history: StateSource
 ) -> KeyedStream[TradeSlice]:
     """Mark the trades whose id was stored within the window, measured on Kafka timestamps.
 
@@ -31,10 +31,10 @@ def deduplicate(
 
 
 class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any]]):
-    @told
-    def __init__(self, window_us: int, history: History, state: dict[str, Any] | None) -> None:
+    @reports_errors
+    def __init__(self, window_us: int, history: StateSource, state: dict[str, Any] | None) -> None:
         self._window_us = window_us
-        self._history: History | None = history
+        self._history: StateSource | None = history
         self._is_resumed = state is not None
         self._deduplicator = GroupDeduplicator(window_us, state)
         self._told = 0
@@ -43,7 +43,7 @@ class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any
             history.resumed(self._deduplicator.positions)
             history.clocks(self._deduplicator.clocks)
 
-    @told
+    @reports_errors
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[TradeSlice], bool]:
         """Look at each slice, in the order in which they came."""
         self._catch_up(values[0].group)
@@ -52,7 +52,7 @@ class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any
         return pieces, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, Any]:
-        """Give the key group's clocks."""
+        """Return the key group's clocks."""
         failpoint("deduplicate.snapshot")
         return self._deduplicator.snapshot()
 

@@ -24,14 +24,14 @@ ONLY: Final = "0"
 def to_writers(
     step_id: str, trades: KeyedStream[TradeSlice], consumed: Stream[Consumed], writers: int
 ) -> KeyedStream[TradeSlice | Consumed]:
-    """Give each key group's rows to one writer, and tell every writer which offsets were consumed."""
+    """Return each key group's rows to one writer, and tell every writer which offsets were consumed."""
     rows = op.map(f"{step_id}_trades", trades, partial(_row_writer, writers))
     ranges = op.flat_map(f"{step_id}_consumed", consumed, partial(_range_writers, writers))
     return op.merge(step_id, rows, ranges)
 
 
 def to_only_writer(step_id: str, items: Stream[X]) -> KeyedStream[X]:
-    """Give all items to one writer."""
+    """Return all items to one writer."""
     return op.map(step_id, items, _only)
 
 

@@ -12,8 +12,8 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from k2.model.batch import TradeSlice
 from k2.model.sequence_events import EventKind, SequenceEvent
-from k2.model.state_source import NO_HISTORY, History
-from k2.ops.error_boundary import told
+from k2.model.state_source import NO_STATE_SOURCE, StateSource
+from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
 from k2.sequencing.ledger import owed_events
@@ -37,7 +37,7 @@ class SequencedStreams:
 
 
 def sequence(
-    step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int, window_seconds: int, history: History
+    step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int, window_seconds: int, history: StateSource
 ) -> SequencedStreams:
     """Track the numbers of every symbol of a key group, as its venue gives them.
 
@@ -54,18 +54,18 @@ def sequence(
 
 
 class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
-    @told
-    def __init__(self, gap_large_min: int, window_us: int, history: History, state: dict[str, Any] | None) -> None:
+    @reports_errors
+    def __init__(self, gap_large_min: int, window_us: int, history: StateSource, state: dict[str, Any] | None) -> None:
         self._gap_large_min = gap_large_min
-        self._history: History | None = history
-        self._tracker = GroupTracker(state, window_us, None if history is NO_HISTORY else history.contents)
+        self._history: StateSource | None = history
+        self._tracker = GroupTracker(state, window_us, None if history is NO_STATE_SOURCE else history.contents)
         self._disorder = GroupDisorder(None if state is None else state.get(MONOTONIC))
         self._open_gaps: dict[str, int] = {}
         self._tell_open_gaps()
         if state is not None:
             history.resumed(self._tracker.positions)
 
-    @told
+    @reports_errors
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[Tracked], bool]:
         """Track each slice, in the order in which they came."""
         owed = self._catch_up(values[0].group)
@@ -79,7 +79,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         return tracked, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, Any]:
-        """Give the key group's state."""
+        """Return the key group's state."""
         failpoint("sequence.snapshot")
         return {**self._tracker.snapshot(), MONOTONIC: self._disorder.snapshot()}
 

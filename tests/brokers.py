@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from demo.broker import EmbeddedBroker, answers
-from k2.ops.child_process import Child, free_port
+from k2.ops.child_process import ChildProcess, free_port
 from tests.maven import NotToBeHadError, jars_of, run, version_in
 
 POM: Final = Path(__file__).parent / "kafka" / "pom.xml"
@@ -63,7 +63,7 @@ class Broker:
         return self.name.startswith("kafka")
 
     def admin(self) -> AdminClient:
-        """Give an admin client of it."""
+        """Return an admin client of it."""
         return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
 
     def topic(self, partitions: int = 1, name: str = "trades", config: Mapping[str, str] | None = None) -> str:
@@ -82,7 +82,7 @@ class Broker:
         _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
 
     def group_offsets(self, group: str, topic: str) -> dict[int, int]:
-        """Give what a lag tool reads: a consumer group's offset of each partition of a topic."""
+        """Return what a lag tool reads: a consumer group's offset of each partition of a topic."""
         admin = self.admin()
         (asked,) = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
         found = asked.result(TOPIC_SECONDS_MAX).topic_partitions
@@ -135,7 +135,7 @@ class KafkaProcess:
         self._port, self._login_port = free_port(), free_port()
         text = _properties(self._port, self._login_port, free_port(), folder / "log")
         self._properties.write_text(text, encoding="utf-8")
-        self._child = Child([*self._java, "kafka.Kafka", str(self._properties)], folder / "kafka.log")
+        self._child = ChildProcess([*self._java, "kafka.Kafka", str(self._properties)], folder / "kafka.log")
         format_log = [*self._java, "kafka.tools.StorageTool", "format", "--standalone"]
         identity = ["-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(self._properties)]
         run([*format_log, *identity], seconds_max=KAFKA_START_SECONDS_MAX)
@@ -205,12 +205,12 @@ def _properties(port: int, login: int, controller: int, log: Path) -> str:
 
 
 def kafka_version() -> str:
-    """Give the version of Kafka that the pom names."""
+    """Return the version of Kafka that the pom names."""
     return version_in(POM, "kafka")
 
 
 def kafka_libraries() -> Path:
-    """Give the folder of Kafka's jars.
+    """Return the folder of Kafka's jars.
 
     Raises:
         NotToBeHadError: they cannot be had here.
@@ -220,7 +220,7 @@ def kafka_libraries() -> Path:
 
 @contextmanager
 def real_kafka() -> Iterator[Broker]:
-    """Give Apache Kafka in a process of its own.
+    """Yield Apache Kafka in a process of its own.
 
     Raises:
         NotToBeHadError: it cannot be had here.
@@ -237,14 +237,14 @@ def real_kafka() -> Iterator[Broker]:
 
 @contextmanager
 def embedded() -> Iterator[Broker]:
-    """Give the embedded broker in a process of its own."""
+    """Yield the embedded broker in a process of its own."""
     with EmbeddedBroker() as process:
         yield Broker(process.name, process.bootstrap_servers, process)
 
 
 @contextmanager
 def own_broker() -> Iterator[Broker]:
-    """Give real Kafka, or where that is not to be had (never on CI) the embedded one."""
+    """Yield real Kafka, or where that is not to be had (never on CI) the embedded one."""
     try:
         kafka_libraries()
     except NotToBeHadError as error:
@@ -263,7 +263,7 @@ _SAID: list[str] = []
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
-    """Give the broker that tests share: `K2_TEST_BOOTSTRAP_SERVERS`, else real Kafka, else the embedded one."""
+    """Yield the broker that tests share: `K2_TEST_BOOTSTRAP_SERVERS`, else real Kafka, else the embedded one."""
     given = os.environ.get("K2_TEST_BOOTSTRAP_SERVERS")
     if given:
         _SAID.append(f"given, {given}")
@@ -276,14 +276,14 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def private_broker() -> Iterator[Broker]:
-    """Give a broker of the test's own (real Kafka where it is to be had), to stop, kill, pause and start."""
+    """Yield a broker of the test's own (real Kafka where it is to be had), to stop, kill, pause and start."""
     with own_broker() as found:
         yield found
 
 
 @pytest.fixture
 def embedded_broker() -> Iterator[Broker]:
-    """Give an embedded broker of the test's own."""
+    """Yield an embedded broker of the test's own."""
     with embedded() as found:
         yield found
 
@@ -307,7 +307,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def read_topic(broker: Broker, topic: str) -> list[Message]:
-    """Give every message of a topic, partition by partition, each in its order."""
+    """Return every message of a topic, partition by partition, each in its order."""
     partitions = len(broker.admin().list_topics(timeout=TOPIC_SECONDS_MAX).topics[topic].partitions)
     config = {"group.id": "test", "enable.auto.commit": False, "enable.partition.eof": True}
     consumer = Consumer({"bootstrap.servers": broker.bootstrap_servers, **config})

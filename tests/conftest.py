@@ -32,7 +32,7 @@ pytest_plugins = ["tests.brokers", "tests.catalogs.fixtures", "tests.s3"]
 
 @pytest.fixture(scope="session")
 def missing() -> Callable[[str], NoReturn]:
-    """Give what a test calls where an outside part is absent: `missing("Java and Maven: real Kafka")`.
+    """Return what a test calls where an outside part is absent: `missing("Java and Maven: real Kafka")`.
 
     On CI the test fails, elsewhere it is skipped, and the summary counts the tests per part.
     """

@@ -36,7 +36,7 @@ def run(command: Sequence[str], seconds_max: float) -> str:
 
 
 def version_in(pom: Path, name: str) -> str:
-    """Give the version that a pom names in its property `NAME.version`."""
+    """Return the version that a pom names in its property `NAME.version`."""
     found = ET.parse(pom).getroot().find(f".//{{*}}{name}.version")  # noqa: S314  our own file
     assert found is not None
     assert found.text is not None
@@ -45,7 +45,7 @@ def version_in(pom: Path, name: str) -> str:
 
 @cache
 def jars_of(pom: Path, name: str) -> Path:
-    """Give the folder of the jars that a pom asks for; it is kept under the name and its version.
+    """Return the folder of the jars that a pom asks for; it is kept under the name and its version.
 
     Raises:
         NotToBeHadError: Java (17 or later) or Maven is absent, or Maven cannot bring the jars.

@@ -65,20 +65,20 @@ def main() -> int:
 
 
 def read_explained(path: Path = EXPLAINED) -> list[Survivor]:
-    """Give the survivors that have a reason."""
+    """Return the survivors that have a reason."""
     entries = tomllib.loads(path.read_text(encoding="utf-8"))["survivor"]
     assert all(entry["why"].strip() for entry in entries), "each survivor has a reason"
     return [Survivor(entry["function"], entry["old"], entry["new"]) for entry in entries]
 
 
 def unexplained(survivors: Iterable[Survivor], explained: Iterable[Survivor]) -> list[Survivor]:
-    """Give what of the first is not among the second."""
+    """Return what of the first is not among the second."""
     known = {*explained}
     return [survivor for survivor in survivors if survivor not in known]
 
 
 def is_ruled_out(survivor: Survivor) -> bool:
-    """Tell whether a rule is the reason of a survivor."""
+    """Return whether a rule is the reason of a survivor."""
     return any(survivor.new in _changes(survivor.old, found, texts) for found, texts in RULES.values())
 
 

@@ -20,7 +20,7 @@ from uuid import uuid4
 import pyarrow.fs as pafs
 import pytest
 
-from k2.ops.child_process import Child, free_port
+from k2.ops.child_process import ChildProcess, free_port
 from k2.ops.settings import Settings, read_settings
 from tests.maven import NotToBeHadError, run
 
@@ -36,7 +36,7 @@ class S3:
     """A running S3 server."""
 
     port: int
-    process: Child
+    process: ChildProcess
 
     @property
     def endpoint(self) -> str:
@@ -103,7 +103,7 @@ class S3:
 
 @contextmanager
 def running_s3() -> Iterator[S3]:
-    """Give an S3 server of our own.
+    """Yield an S3 server of our own.
 
     Raises:
         NotToBeHadError: it cannot be had here.
@@ -112,7 +112,7 @@ def running_s3() -> Iterator[S3]:
     with tempfile.TemporaryDirectory(prefix="k2-s3-") as folder:
         port = free_port()
         server = [str(python), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        child = Child(server, Path(folder) / "s3.log")
+        child = ChildProcess(server, Path(folder) / "s3.log")
         child.start()
         try:
             if not child.wait_until(lambda: _answers(port), START_SECONDS_MAX):
@@ -125,7 +125,7 @@ def running_s3() -> Iterator[S3]:
 
 @pytest.fixture(scope="session")
 def s3(missing: Callable[[str], NoReturn]) -> Iterator[S3]:
-    """Give an S3 server, started at first use."""
+    """Yield an S3 server, started at first use."""
     try:
         with running_s3() as server:
             yield server
@@ -135,7 +135,7 @@ def s3(missing: Callable[[str], NoReturn]) -> Iterator[S3]:
 
 @pytest.fixture
 def on_s3(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Give settings whose warehouse is a bucket of the test's own; the environment leads there."""
+    """Return settings whose warehouse is a bucket of the test's own; the environment leads there."""
     variables = {"K2_DATA_DIR": str(tmp_path), **s3.variables(s3.bucket(), tmp_path / "catalog.db")}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -143,7 +143,7 @@ def on_s3(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def _python() -> Path:
-    """Give the Python of the server's environment, made at first use into the user's cache."""
+    """Return the Python of the server's environment, made at first use into the user's cache."""
     identity = hashlib.sha256(PINS.read_bytes() + sys.version.encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "k2-trades" / f"s3-server-{identity}"
     python, whole = folder / "bin" / "python", folder / "whole"

@@ -10,13 +10,13 @@ from typing import NoReturn
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from k2.ops.child_process import Child
+from k2.ops.child_process import ChildProcess
 from tests.brokers import Broker, embedded, kafka_version
 
 
 @pytest.fixture(params=["shared", "embedded"])
 def either(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """Give the shared broker, and the embedded one."""
+    """Yield the shared broker, and the embedded one."""
     if request.param == "shared":
         yield request.getfixturevalue("broker")
     else:
@@ -118,8 +118,8 @@ def test_the_version_is_the_one_named() -> None:
 def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     """A parent killed without a chance to clean up leaves no process behind."""
     parent = (
-        "import sys; from pathlib import Path; from k2.ops.child_process import Child; "
-        "child = Child(['sleep', '600'], Path(sys.argv[1])); child.start(); "
+        "import sys; from pathlib import Path; from k2.ops.child_process import ChildProcess; "
+        "child = ChildProcess(['sleep', '600'], Path(sys.argv[1])); child.start(); "
         "child.wait_until(lambda: b'sleep' in Path(f'/proc/{child.pid}/cmdline').read_bytes()[:5], 10); "
         "print(child.pid, flush=True); sys.stdin.read()"
     )
@@ -150,7 +150,7 @@ def _is_gone(pid: int) -> bool:
 
 def test_a_child_that_ends_at_once_is_not_waited_for(tmp_path: Path) -> None:
     """A command that fails is told from one that is not ready yet, and its words are kept."""
-    child = Child([sys.executable, "-c", "print('no luck'); raise SystemExit(3)"], tmp_path / "log")
+    child = ChildProcess([sys.executable, "-c", "print('no luck'); raise SystemExit(3)"], tmp_path / "log")
     child.start()
     assert not child.wait_until(lambda: False, 30)
     child.stop()

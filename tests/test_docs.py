@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 from k2.ops.settings import Settings, TopicVenue
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("cli", "connectors", "flows", "operators", "query", "runtime", "trades")
+PACKAGES = ("demo", "flows", "k2", "operators")
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -32,7 +32,7 @@ def _name(path: Path) -> str:
 
 
 def _fences(*languages: str) -> Iterator[tuple[str, str, str]]:
-    """Give (page and line, info, text) of each fenced block in one of the languages."""
+    """Yield (page and line, info, text) of each fenced block in one of the languages."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for match in FENCE.finditer(text):
@@ -134,7 +134,7 @@ def test_named_tests_exist(subtests: pytest.Subtests) -> None:
 
 def test_docstring_examples_run(subtests: pytest.Subtests) -> None:
     """The examples in a module's docstrings give what they say, compiled rules among them."""
-    for path in (path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))):
+    for path in (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))):
         examples = _documented_examples(path)
         if examples:
             with subtests.test(_name(path)):

@@ -20,7 +20,7 @@ DIFF = """# k2.sequencing.intervals.xǁIntervalSetǁadd__mutmut_7: survived
 
 
 def source_of(function: str) -> str:
-    """Give the source of `module:name` or `module:Class.name`, its lines without indentation."""
+    """Return the source of `module:name` or `module:Class.name`, its lines without indentation."""
     module, _, name = function.partition(":")
     text = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
     node: ast.AST = ast.parse(text)

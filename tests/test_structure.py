@@ -116,6 +116,6 @@ def test_runtime_versions_are_the_tested_ones() -> None:
 
 
 def _pins(path: Path) -> set[str]:
-    """Give the pinned versions; a development tool may ask for more extras of what the runtime has."""
+    """Return the pinned versions; a development tool may ask for more extras of what the runtime has."""
     pins = re.findall(r"^[a-zA-Z].*==.*?(?= \\)", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"\[[^]]*\]", "", pin) for pin in pins}

@@ -53,7 +53,7 @@ def check_captures(files: list[str]) -> int | None:
 
 
 def read_capture(file: str) -> Iterator[Line]:
-    """Give the lines of a file; `-` is stdin. Gzip is told by its first bytes, whatever the file's name.
+    """Yield the lines of a file; `-` is stdin. Gzip is told by its first bytes, whatever the file's name.
 
     The last line needs no newline. All whole lines before a fault are given, then the fault is raised.
 

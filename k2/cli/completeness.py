@@ -65,7 +65,7 @@ def completeness(
 
 
 def _shown(asked: Asked, days: Sequence[Day]) -> Asked:
-    """Give what is asked for with the days that the strip is of."""
+    """Return what is asked for with the days that the strip is of."""
     newest = sorted({row.day for row in days})[-HEAT_DAYS_MAX:]
     first, until = (datetime.combine(day, time(), UTC) for day in (newest[0], newest[-1]))
     days_of = {"start": asked.start or first, "end": asked.end or until + timedelta(days=1)}

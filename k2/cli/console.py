@@ -78,11 +78,11 @@ class Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from None
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  click's signature
-        """Give their names in the table's order."""
+        """Return their names in the table's order."""
         return [*self.table]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  click's signature
-        """Give one by name, None where there is none."""
+        """Return one by name, None where there is none."""
         command = self.table.get(cmd_name)
         return command.load(cmd_name) if command else None
 
@@ -93,7 +93,7 @@ class Commands(TyperGroup):
 
 
 def to_json(value: object) -> str:
-    """Give a value as JSON: decimals as strings with all their digits, times as RFC 3339, NumPy's as Python's.
+    """Return a value as JSON: decimals as strings with all their digits, times as RFC 3339, NumPy's as Python's.
 
     >>> from decimal import Decimal
     >>> to_json({"price": Decimal("61837.63000000"), "gaps": []})
@@ -129,7 +129,7 @@ def show_record(record: Mapping[str, object], *, as_json: bool) -> None:
 
 
 def _text(value: object) -> str:
-    """Give a value as a person reads it; one that is absent is a dash, and none steers the terminal."""
+    """Return a value as a person reads it; one that is absent is a dash, and none steers the terminal."""
     if value is None:
         return "-"
     if isinstance(value, int) and not isinstance(value, bool):
@@ -141,7 +141,7 @@ def _text(value: object) -> str:
 
 @contextmanager
 def progress(description: str, total: float | None = None) -> Iterator["Progress"]:
-    """Give a progress bar on stderr, with one task (`tasks[0]`); it shows on a terminal alone."""
+    """Yield a progress bar on stderr, with one task (`tasks[0]`); it shows on a terminal alone."""
     from rich.console import Console  # noqa: PLC0415  `k2 --help` does without
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415  as above
 

@@ -92,7 +92,7 @@ def show(
 
 
 def _chosen(settings: Settings, wanted: Mapping[str, object]) -> Iterator[DeadLetter]:
-    """Give the letters whose fields equal what is wanted; None asks nothing."""
+    """Yield the letters whose fields equal what is wanted; None asks nothing."""
     asked = {name: value for name, value in wanted.items() if value is not None}
     found = letters(settings, _unreadable)
     return (one for one in found if all(getattr(one, name) == value for name, value in asked.items()))

@@ -89,7 +89,7 @@ def _block(
 
 
 def mark_of(hour: Hour | None) -> Mark:
-    """Give how an hour is shown; only what is complete is shown as complete."""
+    """Return how an hour is shown; only what is complete is shown as complete."""
     if hour is None or not hour.expected:
         return NOTHING
     if not hour.stored:
@@ -110,7 +110,7 @@ def _label(exchange: str, symbol: str) -> str:
 
 
 def _fitted(label: str, cells: int, *, is_ascii: bool) -> str:
-    """Give a label so wide; of one that is too long begin and end, since contracts differ in what comes last."""
+    """Return a label so wide; of one that is too long begin and end, since contracts differ in what comes last."""
     if cell_len(label) <= cells:
         return set_cell_size(label, cells)
     begin, end = set_cell_size(label, cells // 2), label

@@ -134,7 +134,7 @@ class _Place(NamedTuple):
 
 
 def _progressing(files: list[str], total: int | None) -> Iterator[tuple[_Place, bytes]]:
-    """Give every line's place and bytes, moving a progress bar on by the bytes of the files."""
+    """Yield every line's place and bytes, moving a progress bar on by the bytes of the files."""
     before = 0
     with progress("publishing", total) as bar:
         for file in files:

@@ -30,7 +30,7 @@ def reconcile(*, as_json: Json = False) -> None:
 
 
 def _reasons(settings: Settings, rows: list[Reconciliation]) -> Iterator[str]:
-    """Give how far each sum is out, and what a wrong setting, or another hand on the table, makes of it."""
+    """Yield how far each sum is out, and what a wrong setting, or another hand on the table, makes of it."""
     yield from (_difference(row) for row in rows if row.received and not row.holds)
     foreign = [f"{row.topic}:{row.partition}" for row in rows if row.stored and not row.received]
     if foreign:

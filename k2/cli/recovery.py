@@ -146,7 +146,7 @@ def _resumed(store: Store, *, as_json: bool) -> dict[str, Any]:
 
 
 def _progress() -> Progress | None:
-    """Give what the table has; none, and a word on stderr, where there is no table or the catalog does not answer."""
+    """Return what the table has; none, and a word on stderr, where there is no table or the catalog does not answer."""
     settings = read_settings()
     try:
         table = find_table(settings, "trades")

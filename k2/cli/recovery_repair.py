@@ -74,7 +74,7 @@ def _partition(settings: Settings, text: str) -> TopicPartition:
 
 
 def _offset(settings: Settings, where: TopicPartition, to: int | None) -> int:
-    """Give the offset to go on at, which lies within what the broker holds."""
+    """Return the offset to go on at, which lies within what the broker holds."""
     if where not in topic_partitions(settings):
         raise SettingsError(f"there is no partition {where} at {bootstrap_servers(settings)}")
     client = KafkaClient(settings)

@@ -34,7 +34,7 @@ _NAMES: Final = frozenset(
 
 
 def shown_limit(limit: int | None, output: Path | None, *, as_json: bool) -> int | None:
-    """Give how many rows are to be asked for: of a table one more than is shown, so that it can be said that there are.
+    """Return how many rows are to be asked for: of a table one more than is shown, so that it can be said that there are.
 
     Raises:
         SettingsError: the name of the file says no format.

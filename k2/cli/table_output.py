@@ -44,7 +44,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def _width(table: Table) -> int:
-    """Give the width at which nothing is folded."""
+    """Return the width at which nothing is folded."""
     endless = Console(width=sys.maxsize)
     return Measurement.get(endless, endless.options, table).maximum
 
@@ -86,12 +86,12 @@ def _cell(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Give a text that came in a message, so that it does not steer the terminal."""
+    """Return a text that came in a message, so that it does not steer the terminal."""
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def spell_count(count: int, one: str) -> str:
-    """Give so many of what is named.
+    """Return so many of what is named.
 
     >>> [spell_count(count, "range") for count in (0, 1, 1_000)]
     ['0 ranges', '1 range', '1,000 ranges']
@@ -100,7 +100,7 @@ def spell_count(count: int, one: str) -> str:
 
 
 def spell_seconds(seconds: float) -> str:
-    """Give a length of time in few characters.
+    """Return a length of time in few characters.
 
     >>> [spell_seconds(seconds) for seconds in (0, 0.25, 59, 90, 5400, 200_000)]
     ['0 s', '0.2 s', '59 s', '1.5 min', '1.5 h', '2.3 d']
@@ -112,7 +112,7 @@ def spell_seconds(seconds: float) -> str:
 
 
 def spell_time(time: datetime, unit: str = "seconds") -> str:
-    """Give a time to the second, or another unit of ISO 8601, UTC.
+    """Return a time to the second, or another unit of ISO 8601, UTC.
 
     >>> spell_time(datetime(2024, 8, 9, 12, 0, 1, tzinfo=UTC), "minutes")
     '2024-08-09 12:00'

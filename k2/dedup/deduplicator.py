@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.dedup.id_log import ClockState, IdLog
-from k2.dedup.trade_id_hash import IDENTITIES
+from k2.dedup.trade_id_hash import TRADE_ID_HASHER
 from k2.dedup.window import rules_for
 from k2.model.batch import NULL_TIME, TradeSlice
 from k2.model.content import ContentColumns, contents
@@ -57,7 +57,7 @@ class GroupDeduplicator:
             self._restore(state)
 
     def __len__(self) -> int:
-        """Give the number of ids held."""
+        """Return the number of ids held."""
         return sum(map(len, self._logs.values()))
 
     @property
@@ -109,7 +109,7 @@ class GroupDeduplicator:
         columns, rows = piece.batch.columns, piece.rows[places]
         symbols, times = columns.symbols[rows], _times(piece, rows)
         identities = np.empty((len(rows), 3), dtype=np.int64)
-        identities[:, :2] = IDENTITIES.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
+        identities[:, :2] = TRADE_ID_HASHER.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
         identities[:, 2] = short_contents(columns.prices[rows], columns.quantities[rows], columns.sides[rows])
         verdicts = np.full(len(rows), STORED, dtype=np.uint8)
         own = self._logs.get(where)
@@ -122,7 +122,7 @@ class GroupDeduplicator:
         return verdicts
 
     def snapshot(self) -> dict[str, object]:
-        """Give the state as builtins alone, by names; later rows do not change what was given."""
+        """Return the state as builtins alone, by names; later rows do not change what was given."""
         return {
             "format": FORMAT,
             "positions": [[where.topic, where.partition, offset] for where, offset in self._positions.items()],
@@ -157,14 +157,14 @@ def short_contents(
 
 
 def _times(piece: TradeSlice, rows: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Give the time by which each of some rows counts."""
+    """Return the time by which each of some rows counts."""
     columns, messages = piece.batch.columns, piece.batch.source
     times = messages.kafka_timestamps[columns.messages[rows]]
     return np.clip(np.where(times == NULL_TIME, columns.timestamps[rows], times), 0, TIME_MAX)
 
 
 def _places_by_id(piece: TradeSlice) -> NDArray[np.intp]:
-    """Give the places in a slice of the rows that nothing but their id can tell from others."""
+    """Return the places in a slice of the rows that nothing but their id can tell from others."""
     columns = piece.batch.columns
     chosen = np.ones(len(piece), dtype=np.bool_)
     if VENUES[piece.batch.source.venue].is_contiguous:

@@ -56,13 +56,13 @@ class _Log(NamedTuple):
 
 @compiled
 def _bucket_floor(state: NDArray[np.int64], rules: WindowRules) -> int:
-    """Give the first bucket whose ids are held; as `WindowRules.floor`."""
+    """Return the first bucket whose ids are held; as `WindowRules.floor`."""
     return int((state[_REACHED] - WINDOWS_HELD * rules.window_us) // rules.bucket_us)
 
 
 @compiled
 def _number(newest: int, word: np.int64) -> int:
-    """Give the number, not above the newest, whose lower half is given."""
+    """Return the number, not above the newest, whose lower half is given."""
     return int(newest - ((newest - word) & _WORD))
 
 
@@ -78,7 +78,7 @@ def _content_in(link: np.int64) -> np.int64:
 
 @compiled
 def _found(log: _Log, identity: NDArray[np.int64], at: int, rules: WindowRules) -> int:
-    """Give the verdict on an identity with its content, by those held at or above the floor, within a window."""
+    """Return the verdict on an identity with its content, by those held at or above the floor, within a window."""
     entries, heads, _, state = log
     low, high, content = identity
     floor = _bucket_floor(state, rules) * rules.bucket_us
@@ -240,7 +240,7 @@ class IdLog:
         self._bears = np.zeros(0, dtype=np.bool_)
 
     def __len__(self) -> int:
-        """Give the number of ids held."""
+        """Return the number of ids held."""
         return int(self._log.state[_NEXT] - self._log.state[_OLDEST])
 
     @property

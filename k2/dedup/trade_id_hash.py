@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from k2.model.compiled import compiled
 from k2.model.symbols import SYMBOLS
 
-__all__ = ["IDENTITIES", "Identities", "siphash"]
+__all__ = ["TRADE_ID_HASHER", "TradeIdHasher", "siphash"]
 
 KEY_BYTES: Final = 16
 
@@ -48,7 +48,7 @@ def _rounds(
 
 @compiled
 def _word(text: NDArray[np.uint8], start: int, size: int) -> np.uint64:
-    """Give up to eight bytes as a word, the first lowest."""
+    """Return up to eight bytes as a word, the first lowest."""
     word = np.uint64(0)
     for place in range(size):
         word |= np.uint64(text[start + place]) << (_U8 * np.uint64(place))
@@ -59,7 +59,7 @@ def _word(text: NDArray[np.uint8], start: int, size: int) -> np.uint64:
 def siphash(
     key_low: np.uint64, key_high: np.uint64, text: NDArray[np.uint8], start: int, size: int
 ) -> tuple[np.uint64, np.uint64]:
-    """Give SipHash-2-4-128 of `size` bytes of uint8[] `text` from `start` on, low word first."""
+    """Return SipHash-2-4-128 of `size` bytes of uint8[] `text` from `start` on, low word first."""
     v0 = key_low ^ np.uint64(0x736F6D6570736575)
     v1 = key_high ^ np.uint64(0x646F72616E646F6D) ^ np.uint64(0xEE)
     v2 = key_low ^ np.uint64(0x6C7967656E657261)
@@ -92,7 +92,7 @@ def _hash_rows(
         out[row, 0], out[row, 1] = siphash(key_low, key_high, text, starts[row], sizes[row])
 
 
-class Identities:
+class TradeIdHasher:
     """Identities of trades under one secret key; safe to use from several worker threads.
 
     A symbol has a key of its own, the hash of its names, under which its ids are hashed: so the same id
@@ -111,7 +111,7 @@ class Identities:
         sizes: NDArray[np.int32],
         symbols: NDArray[np.int32],
     ) -> NDArray[np.int64]:
-        """Give int64[n, 2]: the identity of n ids, each `sizes` bytes of `text` from `starts` on, of its symbol."""
+        """Return int64[n, 2]: the identity of n ids, each `sizes` bytes of `text` from `starts` on, of its symbol."""
         found = np.empty((len(starts), 2), dtype=np.uint64)
         _hash_rows(text, starts, sizes, symbols, self._keys_up_to(int(symbols.max(initial=-1))), found)
         return found.view(np.int64)
@@ -132,5 +132,5 @@ class Identities:
         return siphash(self._key[0], self._key[1], np.frombuffer(names, dtype=np.uint8), 0, len(names))
 
 
-IDENTITIES: Final = Identities(secrets.token_bytes(KEY_BYTES))
+TRADE_ID_HASHER: Final = TradeIdHasher(secrets.token_bytes(KEY_BYTES))
 """This process's. The key is never stored: no identity leaves the process."""

@@ -29,12 +29,12 @@ class WindowRules(NamedTuple):
     confirmations: int
 
     def floor(self, reached: int) -> int:
-        """Give the time from which on ids are held, of a topic partition that has reached a time: a bucket's start."""
+        """Return the time from which on ids are held, of a topic partition that has reached a time: a bucket's start."""
         return (reached - WINDOWS_HELD * self.window_us) // self.bucket_us * self.bucket_us
 
 
 def rules_for(window_us: int) -> WindowRules:
-    """Give the rules of a window."""
+    """Return the rules of a window."""
     window_us = min(window_us, WINDOW_US_MAX)
     return WindowRules(window_us, max(window_us // BUCKETS, 1), CONFIRMATIONS)
 
@@ -67,7 +67,7 @@ class Window:
         self._stored: list[tuple[object, object, int, object]] = []
 
     def judge(self, source: object, identity: object, at: int, content: object = None) -> int:
-        """Give the verdict on a trade by its id; one that is `STORED` is so from now on.
+        """Return the verdict on a trade by its id; one that is `STORED` is so from now on.
 
         It is a duplicate if it was stored within a window of its time, and a conflict if only with other content.
         """
@@ -85,12 +85,12 @@ class Window:
         return at >= self._rules.floor(self._clocks[source].reached)
 
     def __len__(self) -> int:
-        """Give the number of ids held."""
+        """Return the number of ids held."""
         return len(self._stored)
 
 
 def settled(newest_times: list[int], rules: WindowRules) -> int:
-    """Give what a topic partition has surely reached, of the times of the rows that lie last in it, in any order.
+    """Return what a topic partition has surely reached, of the times of the rows that lie last in it, in any order.
 
     That is the earliest of the last hundred: had the clock not got there, each of them would have been ahead of
     it, and the hundredth in turn moves it. Of fewer rows nothing is sure: 0.

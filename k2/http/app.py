@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from k2.http import market_routes, report_routes
 from k2.http.access import HostCheck, KeyCheck
 from k2.http.concurrency_limit import BodyLimit
-from k2.http.executor import Desk
+from k2.http.executor import QueryExecutor
 from k2.http.openapi import describe
 from k2.http.problems import Unexpected, explain
 from k2.http.static import add_page
@@ -34,7 +34,7 @@ _HEADERS: Final = {
 
 def make_app(pool: Pool) -> FastAPI:
     """Make the application on a pool, which it does not close; its settings say keys and limits."""
-    settings, desk = pool.settings, Desk(pool)
+    settings, desk = pool.settings, QueryExecutor(pool)
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:

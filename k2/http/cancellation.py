@@ -8,7 +8,7 @@ from typing import Annotated, Any, BinaryIO
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 
-from k2.http.executor import Desk
+from k2.http.executor import QueryExecutor
 from k2.http.responses import Answer, format_asked
 from k2.query.engine import Rows
 from k2.query.output_formats import Format, to_json, write, write_records
@@ -20,7 +20,7 @@ __all__ = ["Ask", "AskForDocument", "AskForRows"]
 class Ask:
     """Makes the answer to one request."""
 
-    def __init__(self, desk: Desk, form: Format) -> None:
+    def __init__(self, desk: QueryExecutor, form: Format) -> None:
         """Ask at a desk, for a format."""
         self._desk = desk
         self._form = form

@@ -63,7 +63,7 @@ class Chunks(io.RawIOBase):
         self._loop.call_soon_threadsafe(self._sent.put_nowait, chunk)
 
     async def read_all(self) -> AsyncIterator[bytes]:
-        """Give the chunks as they come."""
+        """Yield the chunks as they come."""
         while (chunk := await self._sent.get()) is not None:
             yield chunk
             self._room.release()

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from k2.http.problems import problem
 from k2.query.pool import QueryBusyError
 
-__all__ = ["BodyLimit", "Turns"]
+__all__ = ["BodyLimit", "FifoSemaphore"]
 
 WAITING_MAX: Final = 1_000
 """So many requests wait for their turn; more are refused at once."""
@@ -65,7 +65,7 @@ def _said(scope: Scope) -> int:
     return max((int(text) for text in texts if text.isdigit()), default=0)
 
 
-class Turns:
+class FifoSemaphore:
     """So many at a time, in the order in which they came; who waits too long is sent away."""
 
     def __init__(self, count: int, wait_seconds_max: float) -> None:

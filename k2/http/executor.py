@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import BinaryIO, Final, cast
 
 from k2.http.chunks import Chunks
-from k2.http.concurrency_limit import Turns
+from k2.http.concurrency_limit import FifoSemaphore
 from k2.query.pool import Caller, Pool
 
-__all__ = ["Desk", "Run", "Write"]
+__all__ = ["QueryExecutor", "Run", "Write"]
 
 WAIT_SECONDS_MAX: Final = 30.0
 LEAVE_SECONDS: Final = 0.05
@@ -20,14 +20,14 @@ Write = Callable[[Caller, BinaryIO], object]
 """Asks on behalf of a caller, and writes the answer; called in a thread."""
 
 
-class Desk:
+class QueryExecutor:
     """Runs queries on a pool, in the order in which they come."""
 
     def __init__(self, pool: Pool) -> None:
         """Take a pool, which the desk does not close."""
         self.pool = pool
         count, self.seconds_max = pool.settings.query_connections, pool.settings.query_timeout_seconds
-        self._turns = Turns(count, min(WAIT_SECONDS_MAX, self.seconds_max))
+        self._turns = FifoSemaphore(count, min(WAIT_SECONDS_MAX, self.seconds_max))
         self._threads = ThreadPoolExecutor(count, "query")
         self._running: set[Run] = set()
         self._leaving: set[asyncio.Task[None]] = set()

@@ -21,37 +21,37 @@ router = APIRouter(prefix="/v1", tags=["market"])
 
 @router.get("/symbols", responses=rows_of(json_columns.SYMBOLS))
 async def symbols(asked: Annotated[Rows, Query()], ask: AskForRows) -> Answer:
-    """Give each exchange and symbol, with the number of its trades."""
+    """Return each exchange and symbol, with the number of its trades."""
     return _answer(ask, query_builders.symbols, asked)
 
 
 @router.get("/trades", responses=rows_of(json_columns.TRADES))
 async def trades(asked: Annotated[Rows, Query()], ask: AskForRows) -> Answer:
-    """Give trades, the oldest first by venue time."""
+    """Return trades, the oldest first by venue time."""
     return _answer(ask, query_builders.trades, asked)
 
 
 @router.get("/latest", responses=rows_of(json_columns.TRADES))
 async def latest(asked: Annotated[Rows, Query()], ask: AskForRows) -> Answer:
-    """Give the latest trade of each symbol, by venue time."""
+    """Return the latest trade of each symbol, by venue time."""
     return _answer(ask, query_builders.latest, asked)
 
 
 @router.get("/ohlcv", responses=rows_of(json_columns.BARS))
 async def ohlcv(asked: Annotated[Bars, Query()], ask: AskForRows) -> Answer:
-    """Give bars; one without trades is left out."""
+    """Return bars; one without trades is left out."""
     return _answer(ask, query_builders.ohlcv, asked)
 
 
 @router.get("/vwap", responses=rows_of(json_columns.VWAP, json_columns.START))
 async def vwap(asked: Annotated[Prices, Query()], ask: AskForRows) -> Answer:
-    """Give each symbol's average price, weighted by quantity."""
+    """Return each symbol's average price, weighted by quantity."""
     return _answer(ask, query_builders.vwap, asked)
 
 
 @router.get("/twap", responses=rows_of(json_columns.TWAP, json_columns.START))
 async def twap(asked: Annotated[Prices, Query()], ask: AskForRows) -> Answer:
-    """Give each symbol's average price, weighted by how long it held: to the next trade, or to the end."""
+    """Return each symbol's average price, weighted by how long it held: to the next trade, or to the end."""
     return _answer(ask, query_builders.twap, asked)
 
 

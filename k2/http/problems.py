@@ -67,7 +67,7 @@ _OUR_WORDS: Final[dict[type[K2Error], tuple[HTTPStatus, str]]] = {
 
 
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: str | None) -> Response:
-    """Give a problem as a response; None of `more` is left out."""
+    """Return a problem as a response; None of `more` is left out."""
     document = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 @router.get("/gaps", responses=records_of(Gap))
 async def gaps(asked: Annotated[GapsAsked, Query()], ask: AskForRows) -> Answer:
-    """Give each range of sequence numbers that is missing now, or was at a time, or that came late."""
+    """Return each range of sequence numbers that is missing now, or was at a time, or that came late."""
 
     def found(caller: Caller) -> list[Gap]:
         every = find_gaps(caller.settings, asked.exchange, asked.symbol, asked.as_of, asked.which, pool=caller)
@@ -41,7 +41,7 @@ async def gaps(asked: Annotated[GapsAsked, Query()], ask: AskForRows) -> Answer:
 
 @router.get("/completeness", responses=records_of(Day, Hour))
 async def completeness(asked: Annotated[CompletenessAsked, Query()], ask: AskForRows) -> Answer:
-    """Give, of each symbol and day or hour (UTC), how many trades are expected, stored and missing.
+    """Return, of each symbol and day or hour (UTC), how many trades are expected, stored and missing.
 
     A day also has its conflicts, the sessions started on it, and whether they leave the numbering in doubt.
     """
@@ -58,13 +58,13 @@ async def reconcile(_: Annotated[Nothing, Query()], ask: AskForRows) -> Answer:
 
 @router.get("/progress", responses=records_of(PartitionState))
 async def progress(_: Annotated[Nothing, Query()], ask: AskForRows) -> Answer:
-    """Give, of each topic partition, how far the table is and how old its newest trades are; cheap to ask often."""
+    """Return, of each topic partition, how far the table is and how old its newest trades are; cheap to ask often."""
     return ask.records(PartitionState, lambda caller: progress_of_all(caller.settings, pool=caller))
 
 
 @router.get("/audit", responses=document_of(Audit))
 async def audit(asked: Annotated[AuditAsked, Query()], ask: AskForDocument) -> Answer:
-    """Give the job's commits to the table of trades, the oldest first, and whether those of all time are complete."""
+    """Return the job's commits to the table of trades, the oldest first, and whether those of all time are complete."""
 
     def found(caller: Caller) -> Audit:
         return find_commits(caller.settings, asked.start, asked.end, asked.limit, pool=caller)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from k2.http.executor import Desk, Run, Write
+from k2.http.executor import QueryExecutor, Run, Write
 from k2.model.errors import K2Error
 from k2.query.engine import QueryTimeoutError
 from k2.query.output_formats import Format
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 def format_asked(request: Request, formats: Iterable[Format] = tuple(Format)) -> Format:
-    """Give the format that a request's `Accept` likes best; of several that it likes alike the first of ours.
+    """Return the format that a request's `Accept` likes best; of several that it likes alike the first of ours.
 
     Raises:
         HTTPException: 406, it takes none of them.
@@ -69,7 +69,9 @@ class Answer(Response):
     ends the connection before the answer's end.
     """
 
-    def __init__(self, desk: Desk, write: Write, form: Format, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, desk: QueryExecutor, write: Write, form: Format, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Have it written at a desk."""
         super().__init__(None, headers={**(headers or {}), "Vary": "Accept"}, media_type=MEDIA_TYPES[form])
         del self.headers["Content-Length"]

@@ -24,7 +24,7 @@ class _Files(StaticFiles):
     """Files that a browser may keep, if it asks each time whether they are still the same."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Give a file, or that it is still the same."""
+        """Return a file, or that it is still the same."""
         response = await super().get_response(path, scope)
         response.headers.update(_REVALIDATED)
         return response

@@ -38,7 +38,7 @@ class Share:
 
 
 def arrow_schema(schema: Schema, dictionaries: frozenset[str] = _DICTIONARIES) -> pa.Schema:
-    """Give the Arrow schema of a table, field ids in it, with some of its strings as dictionaries."""
+    """Return the Arrow schema of a table, field ids in it, with some of its strings as dictionaries."""
     return pa.schema(
         field.with_type(_DICTIONARY if field.name in dictionaries else pa.string()) if _is_string(field.type) else field
         for field in schema_to_pyarrow(schema, include_field_ids=True)
@@ -72,7 +72,7 @@ def shares(rows: Rows, text: NDArray[np.uint8], places: Sequence[TopicPartition]
 
 
 def _ranks(symbols: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[tuple[str, str]]]:
-    """Give each row's rank by exchange and symbol, as UTF-8 sorts them, and the names by rank."""
+    """Return each row's rank by exchange and symbol, as UTF-8 sorts them, and the names by rank."""
     present = np.flatnonzero(np.bincount(symbols))
     # Code points sort as their UTF-8 does.
     ranked = sorted((SYMBOLS.name(int(number)), int(number)) for number in present)

@@ -55,7 +55,7 @@ class RowBuffer:
         return len(picks)
 
     def drain(self) -> Iterator[Share]:
-        """Give the rows as the shares of files, and begin anew."""
+        """Yield the rows as the shares of files, and begin anew."""
         if self._count:
             rows = each_column(self._rows, lambda column: column[: self._count])
             yield from shares(rows, self._text, list(self._places), self._schema)

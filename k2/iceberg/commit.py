@@ -21,7 +21,7 @@ from pyiceberg.table.update import TableRequirement, TableUpdate
 from k2.iceberg.catalog import TRANSIENT, refusals_named
 from k2.iceberg.commit_notes import NOTED_MAX, noted_in, noting
 from k2.iceberg.fence import Entries, check_fence
-from k2.iceberg.fencing_commit import check_claim, claim, claim_on
+from k2.iceberg.fencing_commit import check_fencing_token, fencing_token_of, set_fencing_token
 from k2.iceberg.snapshot_expiry import AssertRemovable, removable, removals
 from k2.iceberg.snapshot_lineage import LAST, check_lineage, mark_of
 from k2.iceberg.table_progress import progress_of
@@ -117,10 +117,10 @@ class Committer:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._is_stale = False
-        self._claim = claim_on(table)
+        self._fencing_token = fencing_token_of(table)
 
     def progress(self) -> Progress:
-        """Give what is in the table now, read afresh.
+        """Return what is in the table now, read afresh.
 
         Raises:
             TableError: the table was rolled back behind the job's last commit, dropped, or made anew.
@@ -128,7 +128,7 @@ class Committer:
         return self.change("reading the table's progress", self._look)
 
     def change(self, operation: str, act: Callable[[Table], T], *, also: tuple[type[BaseException], ...] = ()) -> T:
-        """Give what `act` gives of the table as it is now; it may change the table, and must be right to do twice.
+        """Return what `act` gives of the table as it is now; it may change the table, and must be right to do twice.
 
         A transient fault, or one of the types in `also`, is tried again on the table as it is then.
         """
@@ -140,7 +140,7 @@ class Committer:
         with self._lock:
             return self._ride_out(operation, afresh, also=also)
 
-    def claim(self, mark: str | None, expected: Progress) -> None:
+    def set_fencing_token(self, mark: str | None, expected: Progress) -> None:
         """Keep instances that began before this one from committing, where the table is as `expected`.
 
         None as the mark: no claim is made, and that of another process of this cluster is taken over.
@@ -149,15 +149,15 @@ class Committer:
             FencedError: another instance has committed since the progress was read.
         """
         act = partial(self._claimed, mark, expected)
-        self._claim = self.change("claiming the table", act, also=(CommitFailedException,))
+        self._fencing_token = self.change("claiming the table", act, also=(CommitFailedException,))
 
     def _claimed(self, mark: str | None, expected: Progress, table: Table) -> str | None:
         there = progress_of(table)
         for writer in sorted({*there.writers, *expected.writers}):
             check_fence(self._name, writer, there.of(writer), expected.of(writer))
         if mark is not None:
-            claim(table, mark)
-        return claim_on(table)
+            set_fencing_token(table, mark)
+        return fencing_token_of(table)
 
     def _look(self, table: Table) -> Progress:
         check_lineage(table.metadata, self._name)
@@ -192,7 +192,7 @@ class Committer:
             self._kept = self._keep(noted)
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
-        """Give the topics' ids that the table knows, with those that it did not know added."""
+        """Return the topics' ids that the table knows, with those that it did not know added."""
         return self.change("noting topics", partial(_note_topics, ids), also=(CommitFailedException,))
 
     def _ride_out(self, operation: str, act: Callable[[], T], *, also: tuple[type[BaseException], ...] = ()) -> T:
@@ -291,7 +291,7 @@ class Committer:
         there = progress_of(self.table).of(advance.writer)
         # First, since the offsets of both sides say more than the claim.
         check_fence(self._name, advance.writer, there, advance.expected)
-        check_claim(self._name, claim_on(self.table), self._claim)
+        check_fencing_token(self._name, fencing_token_of(self.table), self._fencing_token)
 
     def _discard(self, paths: list[str]) -> None:
         for path in paths:

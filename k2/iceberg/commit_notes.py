@@ -10,7 +10,7 @@ import msgspec
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import AddSnapshotUpdate, TableUpdate
 
-from k2.storage.commit_log import TRAIL, Commit, commit_of, parse_trail, trail_text
+from k2.storage.commit_log import COMMIT_NOTES, Commit, commit_notes_text, commit_of, parse_commit_notes
 
 __all__ = ["NOTED_MAX", "noted_in", "noting"]
 
@@ -19,20 +19,20 @@ NOTED_MAX: Final = 50
 
 
 def noted_in(metadata: TableMetadata) -> list[Commit]:
-    """Give the commits that the metadata tells of beyond those kept, the oldest first.
+    """Return the commits that the metadata tells of beyond those kept, the oldest first.
 
     Those of an earlier version of the job, which noted none, are told by their snapshots.
     """
-    noted = parse_trail(metadata.properties.get(TRAIL))
+    noted = parse_commit_notes(metadata.properties.get(COMMIT_NOTES))
     last = noted[-1].sequence_number if noted else 0
     newer = [commit_of(snapshot) for snapshot in metadata.snapshots if (snapshot.sequence_number or 0) > last]
     return [*noted, *sorted((commit for commit in newer if commit), key=lambda commit: commit.sequence_number)]
 
 
 def noting(metadata: TableMetadata, updates: Iterable[TableUpdate], kept: int = 0) -> dict[str, str]:
-    """Give the property with the commit that `updates` make, and without those kept up to a sequence number."""
+    """Return the property with the commit that `updates` make, and without those kept up to a sequence number."""
     noted = noted_in(metadata)
     previous_id = noted[-1].snapshot_id if noted else None
     made = [commit_of(update.snapshot) for update in updates if isinstance(update, AddSnapshotUpdate)]
     own = [msgspec.structs.replace(commit, previous_id=previous_id) for commit in made if commit]
-    return {TRAIL: trail_text([*(commit for commit in noted if commit.sequence_number > kept), *own])}
+    return {COMMIT_NOTES: commit_notes_text([*(commit for commit in noted if commit.sequence_number > kept), *own])}

@@ -7,9 +7,9 @@ from pyiceberg.table import Table
 from k2.iceberg.commit_notes import noting
 from k2.model.errors import FencedError
 
-__all__ = ["CLAIM", "check_claim", "claim", "claim_on", "keep_out"]
+__all__ = ["FENCING_TOKEN", "check_fencing_token", "fence_out", "fencing_token_of", "set_fencing_token"]
 
-CLAIM: Final = "k2.claim"
+FENCING_TOKEN: Final = "k2.claim"  # noqa: S105  the name of a property
 """Table property, and what marks the snapshot that set it: the ledger's snapshot from which a start withdrew events."""
 
 
@@ -17,12 +17,12 @@ _KEPT_OUT: Final = "k2.kept_out"
 """What marks the snapshot that a start made before it cut dead letters of a writer: which writer."""
 
 
-def claim_on(table: Table) -> str | None:
-    """Give the newest claim in the table's metadata as loaded."""
-    return table.metadata.properties.get(CLAIM)
+def fencing_token_of(table: Table) -> str | None:
+    """Return the newest claim in the table's metadata as loaded."""
+    return table.metadata.properties.get(FENCING_TOKEN)
 
 
-def claim(table: Table, mark: str) -> None:
+def set_fencing_token(table: Table, mark: str) -> None:
     """Put a claim on a table; the same one twice is one.
 
     It makes a snapshot without rows: so a commit that an earlier instance has staged meets a conflict, looks at the
@@ -31,16 +31,16 @@ def claim(table: Table, mark: str) -> None:
     Raises:
         CommitFailedException: the table has moved since it was loaded.
     """
-    if claim_on(table) == mark:
+    if fencing_token_of(table) == mark:
         return
     transaction = table.transaction()
-    transaction.update_snapshot(snapshot_properties={CLAIM: mark}).fast_append().commit()
-    transaction.set_properties({CLAIM: mark, **noting(table.metadata, transaction._updates)})  # noqa: SLF001
+    transaction.update_snapshot(snapshot_properties={FENCING_TOKEN: mark}).fast_append().commit()
+    transaction.set_properties({FENCING_TOKEN: mark, **noting(table.metadata, transaction._updates)})  # noqa: SLF001
     # Not `commit_transaction`, which retries on what it read before.
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
 
 
-def keep_out(writer: str, table: Table) -> None:
+def fence_out(writer: str, table: Table) -> None:
     """Have each commit refused that is under way, also of a process that is dead: what is in is in, and no more.
 
     It makes a snapshot without rows, upon which none of them was staged. Who is alive looks, and commits again.
@@ -55,7 +55,7 @@ def keep_out(writer: str, table: Table) -> None:
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
 
 
-def check_claim(table: str, found: str | None, own: str | None) -> None:
+def check_fencing_token(table: str, found: str | None, own: str | None) -> None:
     """Compare the claim in the table with the one that this instance found when it began.
 
     Raises:

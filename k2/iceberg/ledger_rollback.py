@@ -15,16 +15,16 @@ from k2.iceberg.commit import Committer
 from k2.iceberg.fence import Entries
 from k2.iceberg.row_filters import any_of, rows_from
 from k2.iceberg.table_progress import progress_of
-from k2.model.committed_offsets import Landed
+from k2.model.committed_offsets import CommittedOffsets
 from k2.model.progress import PROGRESS, Progress, TopicPartition
 from k2.ops.failpoints import failpoint
 
-__all__ = ["WRITER", "Claim", "withdraw"]
+__all__ = ["WRITER", "SetFencingToken", "roll_back_events"]
 
 WRITER: Final = "0"
 """The ledger's only writer: events are rare."""
 
-Claim = Callable[[str | None], None]
+SetFencingToken = Callable[[str | None], None]
 """Claims the trades' table for this start, or takes over what its cluster has claimed."""
 
 _log = structlog.get_logger()
@@ -39,7 +39,7 @@ class _Place(NamedTuple):
     offset: int
 
 
-def withdraw(committer: Committer, landed: Landed, claim: Claim) -> Progress:
+def roll_back_events(committer: Committer, landed: CommittedOffsets, set_fencing_token: SetFencingToken) -> Progress:
     """Remove the events of trades that are not in their table.
 
     Trades and events land in two commits, and a crash may come between. Those trades are read again, perhaps in
@@ -54,18 +54,18 @@ def withdraw(committer: Committer, landed: Landed, claim: Claim) -> Progress:
     """
     look = partial(_snapshot_ahead, landed=landed)
     while mark := committer.change("reading the ledger", look):
-        claim(mark)
+        set_fencing_token(mark)
         committer.change("withdrawing events", partial(_withdraw, landed=landed), also=(CommitFailedException,))
-    claim(None)
+    set_fencing_token(None)
     return progress_of(committer.table)
 
 
-def _snapshot_ahead(table: Table, landed: Landed) -> str | None:
-    """Give the current snapshot's id where it holds events of trades that did not land, else None."""
+def _snapshot_ahead(table: Table, landed: CommittedOffsets) -> str | None:
+    """Return the current snapshot's id where it holds events of trades that did not land, else None."""
     return f"{table.metadata.current_snapshot_id}" if _ahead(table, landed) else None
 
 
-def _withdraw(table: Table, landed: Landed) -> None:
+def _withdraw(table: Table, landed: CommittedOffsets) -> None:
     places = _ahead(table, landed)
     if not places:
         return
@@ -82,8 +82,8 @@ def _withdraw(table: Table, landed: Landed) -> None:
     _log.info("events withdrawn, since their trades are not in the table", events=len(places))
 
 
-def _ahead(table: Table, landed: Landed) -> list[_Place]:
-    """Give the places of the events whose trades did not land."""
+def _ahead(table: Table, landed: CommittedOffsets) -> list[_Place]:
+    """Return the places of the events whose trades did not land."""
     there = progress_of(table).of(WRITER)
     floors = {where: min(landed.floors(where)) for where in there}
     beyond = [rows_from(where, floors[where]) for where, entry in there.items() if entry.offset > floors[where]]
@@ -98,8 +98,8 @@ def _ahead(table: Table, landed: Landed) -> list[_Place]:
     return [place for place in places if place.offset >= landed.floor(*place[:3])]
 
 
-def _filters(places: Iterable[_Place], landed: Landed) -> Iterator[BooleanExpression]:
-    """Give what finds these events: by topic partition where all writers are at one offset, else by symbol."""
+def _filters(places: Iterable[_Place], landed: CommittedOffsets) -> Iterator[BooleanExpression]:
+    """Yield what finds these events: by topic partition where all writers are at one offset, else by symbol."""
     for where in sorted({place.where for place in places}):
         if len({*landed.floors(where)}) == 1:
             yield rows_from(where, landed.floors(where)[0])
@@ -108,7 +108,7 @@ def _filters(places: Iterable[_Place], landed: Landed) -> Iterator[BooleanExpres
             yield rows_from(where, landed.floor(exchange, symbol, where), exchange=exchange, symbol=symbol)
 
 
-def _lowered(there: Entries, places: Iterable[_Place], landed: Landed) -> Entries:
+def _lowered(there: Entries, places: Iterable[_Place], landed: CommittedOffsets) -> Entries:
     counts = Counter(place.where for place in places)
     return {
         where: msgspec.structs.replace(

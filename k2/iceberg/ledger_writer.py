@@ -14,19 +14,19 @@ from k2.iceberg.fence import Entries
 from k2.iceberg.ledger_rollback import WRITER
 from k2.iceberg.partition_counts import resume_state
 from k2.iceberg.table_handle import TableHandle
-from k2.model.committed_offsets import Landed
+from k2.model.committed_offsets import CommittedOffsets
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.model.sequence_events import SequenceEvent
-from k2.ops.error_boundary import told
+from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 
-__all__ = ["EventsWriter"]
+__all__ = ["LedgerWriter"]
 
 
-class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
+class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
     """The writer of the ledger."""
 
-    def __init__(self, handle: TableHandle, committed: Entries, landed: Landed) -> None:
+    def __init__(self, handle: TableHandle, committed: Entries, landed: CommittedOffsets) -> None:
         """Go on from the ledger's progress; `landed` are the trades that were in their table at the start."""
         self._handle = handle
         self._committer = handle.committer()
@@ -39,7 +39,7 @@ class EventsWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         self._events += [event for events in values for event in events if self._is_new(event)]
         failpoint("events.taken")
 
-    @told
+    @reports_errors
     def snapshot(self) -> dict[str, Any]:
         """Commit the epoch's events, if there are any."""
         failpoint("events.closing")

@@ -42,7 +42,7 @@ class Rows(NamedTuple):
 
 
 def empty_rows(capacity: int) -> Rows:
-    """Give columns with room for `capacity` rows."""
+    """Return columns with room for `capacity` rows."""
     return Rows(
         symbols=np.empty(capacity, np.int32),
         sessions=np.empty(capacity, np.int32),
@@ -63,7 +63,7 @@ def empty_rows(capacity: int) -> Rows:
 
 
 def each_column(rows: Rows, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Rows:
-    """Give rows with the same done to each column."""
+    """Return rows with the same done to each column."""
     return Rows(*map(change, rows))  # type: ignore[arg-type]
 
 
@@ -174,7 +174,7 @@ def _copy_ids(
 
 
 def id_bytes(piece: TradeSlice, picks: NDArray[np.int64]) -> int:
-    """Give how many bytes of text the ids of the picked rows take."""
+    """Return how many bytes of text the ids of the picked rows take."""
     sizes = piece.batch.columns.id_sizes[piece.rows[picks]]
     return int(np.maximum(sizes, 0).sum(dtype=np.int64))
 

@@ -15,7 +15,7 @@ from k2.model.errors import StateError
 from k2.model.progress import Counts, PartitionProgress, TopicPartition
 from k2.model.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
 
-__all__ = ["Books", "check_recovered", "check_resume", "resume_state"]
+__all__ = ["PartitionCounts", "check_recovered", "check_resume", "resume_state"]
 
 STATE_FORMAT: Final = 1
 _NOWHERE: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
@@ -38,7 +38,7 @@ class _Page:
     skipped: int = 0
 
     def move(self) -> PartitionProgress:
-        """Give the next offset and this epoch's counts."""
+        """Return the next offset and this epoch's counts."""
         received = self.stored + self.duplicates + self.dead_letters + self.skipped
         return PartitionProgress(
             self.next_offset, received, self.stored, self.duplicates, self.dead_letters, self.skipped, self.start
@@ -51,7 +51,7 @@ class _Page:
 
 
 @dataclass
-class Books:
+class PartitionCounts:
     """What one writer committed, and the pages of the running epoch."""
 
     committed: Entries
@@ -97,7 +97,7 @@ class Books:
         return np.flatnonzero(is_new & (piece.verdicts == STORED)), conflicts
 
     def moves(self) -> dict[TopicPartition, PartitionProgress]:
-        """Give what the epoch brought, of the topic partitions that moved."""
+        """Return what the epoch brought, of the topic partitions that moved."""
         for where, page in self._pages.items():
             assert page.last_row_offset < page.next_offset, f"{where}: a row beyond the ranges told as read"
         return {where: page.move() for where, page in self._pages.items() if page.moved}
@@ -124,7 +124,7 @@ class Books:
 
 
 def resume_state(committed: Entries, table_id: str) -> dict[str, Any]:
-    """Give what a sink's snapshot holds: which table it writes, and how far the writer was in it."""
+    """Return what a sink's snapshot holds: which table it writes, and how far the writer was in it."""
     offsets = {str(where): entry.offset for where, entry in committed.items()}
     return {"format": STATE_FORMAT, "table": table_id, "offsets": offsets}
 

@@ -10,7 +10,7 @@ __all__ = ["any_of", "rows_from"]
 
 
 def rows_from(where: TopicPartition, offset: int, **names: str) -> BooleanExpression:
-    """Give the rows of a topic partition from an offset on, and of the names given (`exchange`, `symbol`) alone."""
+    """Return the rows of a topic partition from an offset on, and of the names given (`exchange`, `symbol`) alone."""
     # PyIceberg's own types miss its constructors.
     return And(
         EqualTo("topic", where.topic),  # type: ignore[call-arg,arg-type]
@@ -21,6 +21,6 @@ def rows_from(where: TopicPartition, offset: int, **names: str) -> BooleanExpres
 
 
 def any_of(filters: Iterable[BooleanExpression]) -> BooleanExpression:
-    """Give the rows that any of the filters gives; none where there are none."""
+    """Return the rows that any of the filters gives; none where there are none."""
     # More than two are a balanced tree, so thousands do not nest too deep.
     return Or(AlwaysFalse(), AlwaysFalse(), *filters)

@@ -10,30 +10,30 @@ from pyiceberg.exceptions import CommitFailedException
 
 from k2.iceberg.commit import Committer
 from k2.iceberg.fence import Entries, check_fence
-from k2.iceberg.fencing_commit import keep_out
-from k2.iceberg.ledger_rollback import WRITER, Claim, withdraw
-from k2.iceberg.ledger_writer import EventsWriter
+from k2.iceberg.fencing_commit import fence_out
+from k2.iceberg.ledger_rollback import WRITER, SetFencingToken, roll_back_events
+from k2.iceberg.ledger_writer import LedgerWriter
 from k2.iceberg.partition_counts import check_resume
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName
 from k2.iceberg.trades_writer import OnCommit, TradesWriter
 from k2.model.batch import TradeSlice
-from k2.model.committed_offsets import Landed
+from k2.model.committed_offsets import CommittedOffsets
 from k2.model.consumed import Consumed
 from k2.model.progress import Progress
 from k2.model.sequence_events import SequenceEvent
-from k2.ops.error_boundary import told
+from k2.ops.error_boundary import reports_errors
 from k2.ops.retry import OnRetry
 from k2.ops.settings import Settings
 from k2.storage.dead_letter_files import Position, recorded_letters, series_prefix
-from k2.storage.dead_letters import Letters, check_free
+from k2.storage.dead_letters import DeadLetterQueue, check_free
 
-__all__ = ["EventsSink", "TradesSink"]
+__all__ = ["LedgerSink", "TradesSink"]
 
 _log = structlog.get_logger()
 
 
-def _no_claim(_mark: str | None) -> None:
+def _no_fencing(_mark: str | None) -> None:
     """Leave the trades' table alone: no job of its own writes there."""
 
 
@@ -92,16 +92,16 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
             check_free(self._settings.dead_letter_folder, series_prefix(self.committer.table_id, writer))
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
-        """Give the topics' ids as they were when first read; those not known yet are noted in the table now."""
+        """Return the topics' ids as they were when first read; those not known yet are noted in the table now."""
         return self.committer.remember_topics(ids)
 
-    def claim(self, mark: str | None) -> None:
+    def set_fencing_token(self, mark: str | None) -> None:
         """Keep instances that began before this one from committing, or take over what this cluster has claimed.
 
         Raises:
             FencedError: another instance has committed since this one read the progress that it begins from.
         """
-        self.committer.claim(mark, self.open())
+        self.committer.set_fencing_token(mark, self.open())
 
     @property
     def committer(self) -> Committer:
@@ -121,7 +121,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         """Route to the writer that the key names."""
         return int(item_key)
 
-    @told
+    @reports_errors
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "TradesWriter":
         """Begin at the writer's progress."""
         writer = str(int(for_part))
@@ -132,8 +132,8 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         _log.info("writer_ready", step=step_id, writer=for_part, offsets=offsets)
         return TradesWriter(writer, self._handle, committed, self._letters(writer, committed), self._on_commit)
 
-    def _letters(self, writer: str, committed: Entries) -> Letters:
-        return Letters(
+    def _letters(self, writer: str, committed: Entries) -> DeadLetterQueue:
+        return DeadLetterQueue(
             self._settings.dead_letter_folder,
             series_prefix(self.committer.table_id, writer),
             recorded_letters(self._recorded, writer),
@@ -147,12 +147,12 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         Raises:
             FencedError: another instance has committed since the progress was read.
         """
-        self.committer.change("settling dead letters", partial(keep_out, writer), also=(CommitFailedException,))
+        self.committer.change("settling dead letters", partial(fence_out, writer), also=(CommitFailedException,))
         check_fence(self._handle.name, writer, self.committer.progress().of(writer), committed)
         return recorded_letters(self.committer.table.metadata.properties, writer)
 
 
-class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
+class LedgerSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
     """Land sequence events in the table `sequence_events`. Can support exactly-once processing.
 
     Items are `("0", list[SequenceEvent])`. An epoch without events commits nothing.
@@ -168,12 +168,12 @@ class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         settings: Settings,
         landed: Progress | None = None,
         on_retry: OnRetry | None = None,
-        claim: Claim = _no_claim,
+        set_fencing_token: SetFencingToken = _no_fencing,
     ) -> None:
         """Take the progress of the trades' table, None for nothing there yet, and what claims that table."""
-        self._landed = Landed(landed or Progress(), settings.writers)
+        self._landed = CommittedOffsets(landed or Progress(), settings.writers)
         self._handle = TableHandle(settings, TableName.SEQUENCE_EVENTS, on_retry)
-        self._claim = claim
+        self._fencing_token = set_fencing_token
         self._committed: Entries | None = None
 
     @property
@@ -193,8 +193,8 @@ class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         self._bring_back()
         return [WRITER]
 
-    @told
-    def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "EventsWriter":  # noqa: ARG002
+    @reports_errors
+    def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "LedgerWriter":  # noqa: ARG002
         """Begin at the ledger's progress, which follows the trades' table alone.
 
         Raises:
@@ -202,10 +202,10 @@ class EventsSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         """
         committed = self._bring_back()
         check_resume(resume_state, committed, self._handle.name, self.committer.table_id)
-        return EventsWriter(self._handle, committed, self._landed)
+        return LedgerWriter(self._handle, committed, self._landed)
 
     def _bring_back(self) -> Entries:
         """Withdraw the events of trades that are not in the table, once; give the ledger's progress."""
         if self._committed is None:
-            self._committed = withdraw(self.committer, self._landed, self._claim).of(WRITER)
+            self._committed = roll_back_events(self.committer, self._landed, self._fencing_token).of(WRITER)
         return self._committed

@@ -13,7 +13,7 @@ __all__ = ["AssertRemovable", "removable", "removals", "retention_in"]
 
 
 def retention_in(metadata: TableMetadata) -> Retention:
-    """Give how many snapshots a table keeps.
+    """Return how many snapshots a table keeps.
 
     Raises:
         TableError: a property that decides about it is bad.
@@ -28,7 +28,7 @@ def retention_in(metadata: TableMetadata) -> Retention:
 
 
 def removable(metadata: TableMetadata) -> tuple[int, ...]:
-    """Give the ids of the snapshots that the next commit is to remove; none until a batch is due.
+    """Return the ids of the snapshots that the next commit is to remove; none until a batch is due.
 
     Raises:
         TableError: a property that decides about it is bad.
@@ -38,7 +38,7 @@ def removable(metadata: TableMetadata) -> tuple[int, ...]:
 
 
 def removals(ids: Iterable[int]) -> tuple[TableUpdate, ...]:
-    """Give the updates that remove snapshots: one each, since REST catalogs of older Java take no more in one."""
+    """Return the updates that remove snapshots: one each, since REST catalogs of older Java take no more in one."""
     # The stubs know the field by its alias alone.
     return tuple(RemoveSnapshotsUpdate(snapshot_ids=[snapshot_id]) for snapshot_id in ids)  # type: ignore[call-arg]
 

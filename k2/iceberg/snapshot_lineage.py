@@ -15,12 +15,12 @@ LAST: Final = "k2.snapshot"
 
 
 def mark_of(snapshot_id: int, sequence_number: int) -> str:
-    """Give the property's value for a commit."""
+    """Return the property's value for a commit."""
     return f"{snapshot_id}:{sequence_number}"
 
 
 def last_of(metadata: TableMetadata) -> tuple[int, int] | None:
-    """Give the id and the sequence number of the job's last snapshot; None where it committed none."""
+    """Return the id and the sequence number of the job's last snapshot; None where it committed none."""
     mark = metadata.properties.get(LAST)
     if mark is None:
         return None
@@ -29,7 +29,7 @@ def last_of(metadata: TableMetadata) -> tuple[int, int] | None:
 
 
 def is_rolled_back(metadata: TableMetadata) -> bool:
-    """Tell whether the current snapshot stands on one older than the job's last, and not on that one.
+    """Return whether the current snapshot stands on one older than the job's last, and not on that one.
 
     Sequence numbers grow with each snapshot of a table (Iceberg spec, "Sequence Numbers"), so an ancestor with a
     smaller one that is met before the job's last says that the last is on no line to the present. Where expiry has

@@ -71,7 +71,7 @@ PROPERTIES: Final = {
 
 
 def retention_of(properties: Mapping[str, str]) -> Retention:
-    """Give what a table's properties decide; where they are silent, what a new table gets.
+    """Return what a table's properties decide; where they are silent, what a new table gets.
 
     Raises:
         ValueError: a property is not of its kind, or out of its range.
@@ -94,7 +94,7 @@ def _number(properties: Mapping[str, str], name: str, default: int, lowest: int)
 
 
 def expired(snapshots: Sequence[Snapshot], referred: AbstractSet[int], retention: Retention) -> list[int]:
-    """Give the ids of the snapshots that a table need not keep, the oldest first.
+    """Return the ids of the snapshots that a table need not keep, the oldest first.
 
     Only the job's own are among them, none that is in `referred` (the current one, branches and tags), and none of the
     newest. The newest are an unbroken stretch: no snapshot, whose ever, between two of them is given.
@@ -112,7 +112,7 @@ def expired(snapshots: Sequence[Snapshot], referred: AbstractSet[int], retention
 
 
 def is_own(snapshot: Snapshot) -> bool:
-    """Tell whether the job made a snapshot: its summary says so."""
+    """Return whether the job made a snapshot: its summary says so."""
     return snapshot.summary is not None and any(
         name.startswith(_OWN) for name in snapshot.summary.additional_properties
     )
@@ -124,7 +124,7 @@ def _sequence_number(snapshot: Snapshot) -> int:
 
 
 def _lasts(own: Sequence[Snapshot]) -> dict[tuple[int, int], int]:
-    """Give the id of the last snapshot of each hour and of each day, of those in the order of commits."""
+    """Return the id of the last snapshot of each hour and of each day, of those in the order of commits."""
     return {
         (period_ms, snapshot.timestamp_ms // period_ms): snapshot.snapshot_id
         for period_ms in (HOUR_MS, DAY_MS)

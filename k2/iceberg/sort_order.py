@@ -24,7 +24,7 @@ class SortKeys(NamedTuple):
 
 @compiled
 def _after(keys: SortKeys, left: int, right: int) -> bool:
-    """Tell whether row `left` belongs behind row `right`."""
+    """Return whether row `left` belongs behind row `right`."""
     timestamps, places, offsets, indexes = keys
     if timestamps[left] != timestamps[right]:
         return bool(timestamps[left] > timestamps[right])
@@ -100,7 +100,7 @@ def _sort_run(keys: SortKeys, order: NDArray[np.int64], start: int, stop: int, s
 
 @compiled
 def sort_rows(ranks: NDArray[np.int32], rank_count: int, keys: SortKeys) -> NDArray[np.int64]:
-    """Give int64[n]: the rows by int32[n] `ranks` (0 to `rank_count`), inside a rank by `keys`."""
+    """Return int64[n]: the rows by int32[n] `ranks` (0 to `rank_count`), inside a rank by `keys`."""
     count = len(ranks)
     order = np.empty(count, np.int64)
     scratch = np.arange(count).astype(np.int64)

@@ -20,9 +20,9 @@ from k2.model.batch import TradeSlice
 from k2.model.decimals import parse_decimal
 from k2.model.trade import SIDES
 from k2.sequencing.conflicts import Conflict, Content, NotFound, StoredKey, conflicts_in
-from k2.storage.dead_letters import Letters
+from k2.storage.dead_letters import DeadLetterQueue
 
-__all__ = ["LOOKUPS_MAX", "LOOKUP_SECONDS_MAX", "HeldConflicts"]
+__all__ = ["LOOKUPS_MAX", "LOOKUP_SECONDS_MAX", "PendingConflicts"]
 
 LOOKUPS_MAX: Final = 1_000
 """Stored trades looked up per commit. A restart of numbering makes two conflicts a symbol; if far more come, their
@@ -39,7 +39,7 @@ _COLUMNS: Final = ("exchange", "symbol", "session", "sequence", "trade_id", "pri
 _log = structlog.get_logger()
 
 
-class HeldConflicts:
+class PendingConflicts:
     """The conflicts of one writer's epoch.
 
     A stored trade is looked up first among the rows of the epoch, then, once a commit, in the data files. A lookup
@@ -47,7 +47,7 @@ class HeldConflicts:
     """
 
     def __init__(
-        self, letters: Letters, table: Callable[[], Table], clock: Callable[[], float] = time.monotonic
+        self, letters: DeadLetterQueue, table: Callable[[], Table], clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Append to `letters`; read `table`, as it is then."""
         self._letters = letters

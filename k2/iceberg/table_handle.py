@@ -31,7 +31,7 @@ class TableHandle:
         self.committer()
 
     def committer(self) -> Committer:
-        """Give the committer; the table is opened, or made, the first time."""
+        """Return the committer; the table is opened, or made, the first time."""
         with self._lock:
             if self._committer is None:
                 table = connect(self._settings, self._which, self.on_retry)

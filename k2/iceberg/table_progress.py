@@ -11,7 +11,7 @@ __all__ = ["progress_of", "read_progress"]
 
 
 def read_progress(settings: Settings, which: TableName = TableName.TRADES) -> Progress:
-    """Give what is in the table; nothing is made where the table, or the catalog, is not there.
+    """Return what is in the table; nothing is made where the table, or the catalog, is not there.
 
     Raises:
         TableError: the progress in the table can't be read.
@@ -22,5 +22,5 @@ def read_progress(settings: Settings, which: TableName = TableName.TRADES) -> Pr
 
 
 def progress_of(table: Table) -> Progress:
-    """Give the progress that the table's metadata, as loaded, bears."""
+    """Return the progress that the table's metadata, as loaded, bears."""
     return Progress.in_properties(table.metadata.properties)

@@ -12,13 +12,13 @@ from k2.iceberg.column_buffer import FLUSH_ROWS, RowBuffer
 from k2.iceberg.commit import Advance
 from k2.iceberg.data_files import write_file
 from k2.iceberg.fence import Entries
-from k2.iceberg.partition_counts import Books, resume_state
-from k2.iceberg.stored_trades import HeldConflicts
+from k2.iceberg.partition_counts import PartitionCounts, resume_state
+from k2.iceberg.stored_trades import PendingConflicts
 from k2.iceberg.table_handle import TableHandle
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.progress import Counts, Progress
-from k2.ops.error_boundary import told
+from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import (
     COMMIT_SECONDS,
@@ -30,9 +30,9 @@ from k2.ops.metrics import (
 )
 from k2.sequencing.doubts import PROPERTY as DOUBTS
 from k2.sequencing.doubts import Doubts
-from k2.sequencing.non_market import PROPERTY, OffBook
+from k2.sequencing.non_market import PROPERTY, NonMarketNumbers
 from k2.storage.dead_letter_files import recording
-from k2.storage.dead_letters import Letters
+from k2.storage.dead_letters import DeadLetterQueue
 
 __all__ = ["OnCommit", "TradesWriter"]
 
@@ -50,7 +50,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         writer: str,
         handle: TableHandle,
         committed: Entries,
-        letters: Letters,
+        letters: DeadLetterQueue,
         on_commit: OnCommit | None = None,
         flush_rows: int = FLUSH_ROWS,
     ) -> None:
@@ -59,42 +59,42 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._handle = handle
         self._committer = handle.committer()
         self._letters = letters
-        self._conflicts = HeldConflicts(letters, lambda: self._committer.table)
+        self._conflicts = PendingConflicts(letters, lambda: self._committer.table)
         self._on_commit = on_commit
-        self.books = Books(committed)
+        self.partition_counts = PartitionCounts(committed)
         properties = self._committer.table.metadata.properties
-        self._off_book = OffBook(properties.get(PROPERTY + writer))
+        self._off_book = NonMarketNumbers(properties.get(PROPERTY + writer))
         self._doubts = Doubts(properties.get(DOUBTS + writer))
         self._buffer = RowBuffer(arrow_schema(self._committer.table.schema()), flush_rows)
         self._files: list[DataFile] = []
         self._newest: int | None = None
 
-    @told
+    @reports_errors
     def write_batch(self, values: list[TradeSlice | Consumed]) -> None:
         """Take what an epoch brings; files are written as the buffer fills, and named by no one yet."""
         for value in values:
             if isinstance(value, Consumed):
-                self._letters.append(self.books.tell(value))
+                self._letters.append(self.partition_counts.tell(value))
             else:
                 self._take(value)
         failpoint("trades.taken")
 
-    @told
+    @reports_errors
     def snapshot(self) -> dict[str, Any]:
         """Commit the epoch, once; an epoch that brought nothing commits nothing."""
         failpoint("trades.closing")
         self._commit()
         failpoint("trades.snapshot")
-        return resume_state(self.books.committed, self._committer.table_id)
+        return resume_state(self.partition_counts.committed, self._committer.table_id)
 
     def close(self) -> None:
         """Let go of the dead letters."""
         self._letters.close()
 
     def _take(self, piece: TradeSlice) -> None:
-        self._off_book.add(piece, self.books.committed)
+        self._off_book.add(piece, self.partition_counts.committed)
         self._doubts.update(piece.doubts)
-        picks, conflicts = self.books.count(piece)
+        picks, conflicts = self.partition_counts.count(piece)
         self._conflicts.take(piece, conflicts)
         if len(picks):
             columns = piece.batch.columns
@@ -114,19 +114,19 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
             self._files.append(write_file(table, share.rows, partition, self._handle.on_retry))
 
     def _commit(self) -> None:
-        moves = self.books.moves()
+        moves = self.partition_counts.moves()
         if not moves:
-            self.books.close(self.books.committed)
+            self.partition_counts.close(self.partition_counts.committed)
             return
         self._flush()
         self._conflicts.settle(self._files)
         # Durable before they are counted, so that after any crash the table counts none that is not there.
         letters = recording(self._writer, self._letters.sync())
         properties = {**letters, **self._off_book.changed(self._writer), **self._doubts.changed(self._writer)}
-        advance = Advance(self._writer, self.books.committed, moves, self._files, properties=properties)
+        advance = Advance(self._writer, self.partition_counts.committed, moves, self._files, properties=properties)
         progress = self._land(advance)
         self._files = []
-        self.books.close(advance.result)
+        self.partition_counts.close(advance.result)
         self._tell(advance)
         if self._on_commit is not None:
             self._on_commit(progress)

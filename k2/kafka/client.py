@@ -125,7 +125,7 @@ class KafkaClient:
         return len(found.partitions) if found else 0
 
     def lag(self, where: TopicPartition, position: int) -> int:
-        """Give how many offsets lie ahead of `position`, by what the broker last said; asks nobody."""
+        """Return how many offsets lie ahead of `position`, by what the broker last said; asks nobody."""
         part = confluent_kafka.TopicPartition(where.topic, where.partition)
         found = self._consumer.get_watermark_offsets(part, cached=True)
         return max(0, found[1] - position)
@@ -194,7 +194,7 @@ def _end_marks(consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPar
 
 
 def _end_heard(consumer: confluent_kafka.Consumer, message: confluent_kafka.Message) -> int:
-    """Give a partition's end by the first that is heard of it.
+    """Return a partition's end by the first that is heard of it.
 
     That is the end mark; or, while others publish, a message that came since, whose fetch bore the end of then.
     """

@@ -90,7 +90,7 @@ def _properties(text: str, path: str) -> Iterator[tuple[str, str]]:
 
 
 def bootstrap_servers(settings: Settings) -> str:
-    """Give the brokers to ask first: `K2_BOOTSTRAP_SERVERS` if set, else the file's, else the default."""
+    """Return the brokers to ask first: `K2_BOOTSTRAP_SERVERS` if set, else the file's, else the default."""
     return _with_servers(settings, read_kafka_config(settings))["bootstrap.servers"]
 
 
@@ -103,7 +103,7 @@ def _with_servers(settings: Settings, file: dict[str, str]) -> dict[str, str]:
 
 
 def consumer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
-    """Give a consumer's configuration; `extra` (properties, or callbacks) wins over the file.
+    """Return a consumer's configuration; `extra` (properties, or callbacks) wins over the file.
 
     It never starts by itself from anywhere: no group offset is stored, an offset that is gone is an error.
     """
@@ -123,7 +123,7 @@ def consumer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
 
 
 def producer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
-    """Give an idempotent producer's configuration; `extra` wins over the file."""
+    """Return an idempotent producer's configuration; `extra` wins over the file."""
     return {
         "compression.type": "lz4",
         "linger.ms": 20,
@@ -155,7 +155,7 @@ def config_errors(settings: Settings) -> Iterator[None]:
 
 
 def admin_client(settings: Settings, **extra: Any) -> AdminClient:
-    """Give an admin client; nothing is asked of the broker yet.
+    """Return an admin client; nothing is asked of the broker yet.
 
     Raises:
         SettingsError: librdkafka does not know a property, or refuses its value.

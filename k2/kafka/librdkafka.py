@@ -202,7 +202,7 @@ class Library:
         self.destroy_function = _address(library.rd_kafka_message_destroy)
 
     def handle(self, consumer: confluent_kafka.Consumer) -> int | None:
-        """Give a consumer's `rd_kafka_t *`; None where what stands in its place is none."""
+        """Return a consumer's `rd_kafka_t *`; None where what stands in its place is none."""
         handle = ctypes.c_void_p.from_address(id(consumer) + _HANDLE_PLACE).value
         if not handle:
             return None

@@ -44,7 +44,7 @@ def check_topics(known: Mapping[str, str], found: Mapping[str, str]) -> None:
 def left_out(
     known: Iterable[TopicPartition], found: Collection[TopicPartition], topics: Collection[str]
 ) -> list[TopicPartition]:
-    """Give the partitions that were read before and are not to be read now, since their topics are not asked for.
+    """Return the partitions that were read before and are not to be read now, since their topics are not asked for.
 
     `known` were read before, `found` are the broker's of the `topics` that are asked for (one at the least of each).
 
@@ -122,5 +122,5 @@ def _choose(record: Record, watermarks: Watermarks) -> Start:
 
 
 def _there(offset: int, committed: int, watermarks: Watermarks) -> int:
-    """Give an offset from which what is in the table is read again; the first that is left where it has expired."""
+    """Return an offset from which what is in the table is read again; the first that is left where it has expired."""
     return watermarks.low if offset < watermarks.low <= committed else offset

@@ -120,7 +120,7 @@ def _messages(where: TopicPartition, venue: str, first_offset: int, fetched: Fet
 
 
 def _microseconds(timestamps_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give microseconds; none where the broker gave none, or one that no calendar holds."""
+    """Return microseconds; none where the broker gave none, or one that no calendar holds."""
     is_time = (timestamps_ms >= 0) & (timestamps_ms < MILLISECONDS_END)
     return np.where(is_time, timestamps_ms * MICROSECONDS_PER_MILLISECOND, NULL_TIME)
 
@@ -140,7 +140,7 @@ def _error(where: TopicPartition, offset: int, code: int) -> OffsetError | Unrea
 
 
 def fetched_of(messages: Sequence[confluent_kafka.Message]) -> Fetched:
-    """Give confluent-kafka's messages in the columns that the compiled way gives."""
+    """Return confluent-kafka's messages in the columns that the compiled way gives."""
     errors = [message.error() for message in messages]
     values = [None if error else message.value() for message, error in zip(messages, errors, strict=True)]
     keys = [None if error else message.key() for message, error in zip(messages, errors, strict=True)]

@@ -17,7 +17,7 @@ from k2.kafka.reader import Polled, Reader, as_batch
 from k2.model.batch import MessageBatch
 from k2.model.errors import StateError
 from k2.model.progress import Progress, TopicPartition
-from k2.ops.error_boundary import told
+from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 from k2.ops.health import HEALTH
 from k2.ops.metrics import CONSUMER_LAG, MESSAGES_RECEIVED, WARM_STARTS
@@ -46,9 +46,9 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         lag = CONSUMER_LAG.labels(where.topic, str(where.partition))
         lag.set_function(lambda: client.lag(where, self._position))
 
-    @told
+    @reports_errors
     def next_batch(self) -> Iterable[MessageBatch]:
-        """Give the messages that have arrived as one batch; none where none have.
+        """Return the messages that have arrived as one batch; none where none have.
 
         The first one is empty: so all groups are brought up to the table, and the ledger gets what a crash kept from
         it, also where nothing new comes.
@@ -88,7 +88,7 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         return awake
 
     def snapshot(self) -> dict[str, Any]:
-        """Give the offset to read next."""
+        """Return the offset to read next."""
         failpoint("source.snapshot")
         HEALTH.epoch_closed(str(self._where))
         return {"format": FORMAT, "offset": self._position}
@@ -110,7 +110,7 @@ class UnreadPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         raise StopIteration
 
     def snapshot(self) -> dict[str, Any]:
-        """Give what the recovery store has of it: named again, it is read on from there."""
+        """Return what the recovery store has of it: named again, it is read on from there."""
         return self._state
 
 
@@ -165,7 +165,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         self._watermarks = {where: Watermarks(lows[where], ends[where]) for where in self._partitions}
         self._watch = PartitionWatch(self.client.partition_count, self._partitions)
 
-    @told
+    @reports_errors
     def list_parts(self) -> list[str]:
         """Name the partitions of all topics, and those of which there is a state; called once the peers are there.
 
@@ -181,7 +181,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
                 decide_start(where, self._record(where, None), self._watermarks[where])
         return [str(where) for where in (*self._partitions, *self._unread)]
 
-    @told
+    @reports_errors
     def build_part(
         self, step_id: str, for_part: str, resume_state: dict[str, Any] | None
     ) -> KafkaPartition | UnreadPartition:

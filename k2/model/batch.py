@@ -51,7 +51,7 @@ class MessageBatch:
 
     @classmethod
     def first(cls, where: TopicPartition, venue: str, offset: int) -> "MessageBatch":
-        """Give the batch that a partition's run begins with: without a message, and for every key group."""
+        """Return the batch that a partition's run begins with: without a message, and for every key group."""
         longs, ints = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
         data = np.empty(0, dtype=np.uint8)
         parts = longs, longs, data, longs, ints, longs, ints
@@ -61,15 +61,15 @@ class MessageBatch:
         return len(self.offsets)
 
     def value(self, message: int) -> bytes | None:
-        """Give one message's value, byte for byte; None for a null."""
+        """Return one message's value, byte for byte; None for a null."""
         return _cut(self.data, self.value_starts[message], self.value_sizes[message])
 
     def key(self, message: int) -> bytes | None:
-        """Give one message's key, byte for byte; None for a null."""
+        """Return one message's key, byte for byte; None for a null."""
         return _cut(self.data, self.key_starts[message], self.key_sizes[message])
 
     def take(self, messages: NDArray[np.int32]) -> "MessageBatch":
-        """Give a batch of the chosen messages that holds no byte of the others."""
+        """Return a batch of the chosen messages that holds no byte of the others."""
         data, starts = _compact(
             self.data,
             np.concatenate([self.value_starts[messages], self.key_starts[messages]]),
@@ -121,7 +121,7 @@ class TradeColumns:
         return len(self.symbols)
 
     def trade_id(self, row: int) -> str | None:
-        """Give one trade's id."""
+        """Return one trade's id."""
         id_bytes = _cut(self.text, self.id_starts[row], self.id_sizes[row])
         return None if id_bytes is None else id_bytes.decode()
 
@@ -150,7 +150,7 @@ class TradeColumns:
 
     @classmethod
     def concatenate(cls, parts: Sequence["TradeColumns"]) -> "TradeColumns":
-        """Give the rows of one or more parts after one another, their texts copied side by side."""
+        """Return the rows of one or more parts after one another, their texts copied side by side."""
         lengths = np.array([len(part.text) for part in parts], dtype=np.int64)
         shifts = np.cumsum(lengths) - lengths
         starts = [part.id_starts + shift for part, shift in zip(parts, shifts, strict=True)]
@@ -171,7 +171,7 @@ class TradeColumns:
         )
 
     def take(self, rows: NDArray[np.int32] | NDArray[np.int64] | NDArray[np.bool_]) -> "TradeColumns":
-        """Give the chosen rows; the text is shared, not copied."""
+        """Return the chosen rows; the text is shared, not copied."""
         return TradeColumns(
             symbols=self.symbols[rows],
             sequences=self.sequences[rows],
@@ -197,7 +197,7 @@ class TradeBatch:
     columns: TradeColumns
 
     def offset(self, row: int) -> int:
-        """Give the Kafka offset of a row's message."""
+        """Return the Kafka offset of a row's message."""
         return int(self.source.offsets[self.columns.messages[row]])
 
 
@@ -224,7 +224,7 @@ class TradeSlice:
         return len(self.rows)
 
     def compact(self) -> "TradeSlice":
-        """Give the same rows over a batch that holds nothing else."""
+        """Return the same rows over a batch that holds nothing else."""
         columns = self.batch.columns.take(self.rows)
         messages, places = np.unique(columns.messages, return_inverse=True)
         text, id_starts = _compact(columns.text, columns.id_starts, columns.id_sizes)

@@ -5,10 +5,10 @@ from functools import cached_property
 from k2.model.key_groups import group_of
 from k2.model.progress import Progress, TopicPartition
 
-__all__ = ["Landed"]
+__all__ = ["CommittedOffsets"]
 
 
-class Landed:
+class CommittedOffsets:
     """The table's progress, asked symbol by symbol: each is one writer's, and writers stand at different offsets."""
 
     def __init__(self, progress: Progress, writers: int) -> None:
@@ -16,14 +16,14 @@ class Landed:
         self._groups: dict[tuple[str, str], int] = {}
 
     def floor(self, exchange: str, symbol: str, where: TopicPartition) -> int:
-        """Give the first offset of a topic partition whose trades of a symbol are not in the table."""
+        """Return the first offset of a topic partition whose trades of a symbol are not in the table."""
         group = self._groups.get((exchange, symbol))
         if group is None:
             group = self._groups[exchange, symbol] = group_of(exchange, symbol)
         return self.floors(where)[group % self._writers]
 
     def floors(self, where: TopicPartition) -> tuple[int, ...]:
-        """Give that offset for each writer."""
+        """Return that offset for each writer."""
         return self._floors.get(where, (0,) * self._writers)
 
     @cached_property

@@ -33,7 +33,7 @@ def _digest() -> str:
 
 
 def _roots() -> Iterator[Path]:
-    """Give where compiled code may be kept, best first: as told, else beside the rules, else with the user's caches."""
+    """Yield where compiled code may be kept, best first: as told, else beside the rules, else with the user's caches."""
     told = os.environ.get("NUMBA_CACHE_DIR")
     if told:
         yield Path(told)
@@ -48,7 +48,7 @@ def _roots() -> Iterator[Path]:
 
 
 def _cache_folder() -> Path | None:
-    """Give the first folder that can be written, made where it is absent; None where there is none."""
+    """Return the first folder that can be written, made where it is absent; None where there is none."""
     digest = _digest()
     for root in _roots():
         folder = root / f"compiled-{digest}"

@@ -66,7 +66,7 @@ def _mixed(state: np.uint64, word: np.uint64) -> np.uint64:
 
 @compiled
 def _is_decimal_of(sequence: int, text: NDArray[np.uint8], start: int, size: int) -> bool:
-    """Tell whether an id is the decimal form of a number."""
+    """Return whether an id is the decimal form of a number."""
     # Two's complement: also right for the least of 64 bits.
     rest = np.uint64(np.int64(sequence))
     if sequence < 0:

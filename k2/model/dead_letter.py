@@ -86,7 +86,7 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return _DECODER.decode(line)
 
     def line(self) -> bytes:
-        """Give the letter's line, with its newline; the text itself never holds a raw one."""
+        """Return the letter's line, with its newline; the text itself never holds a raw one."""
         return _ENCODER.encode(self) + b"\n"
 
     @property
@@ -95,11 +95,11 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return Coordinates(self.topic, self.partition, self.offset, self.index)
 
     def key_bytes(self) -> bytes | None:
-        """Give the message's key as it was."""
+        """Return the message's key as it was."""
         return _as_bytes(self.key, self.key_encoding)
 
     def value_bytes(self) -> bytes | None:
-        """Give the message's value as it was."""
+        """Return the message's value as it was."""
         return _as_bytes(self.value, self.value_encoding)
 
 

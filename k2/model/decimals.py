@@ -32,7 +32,7 @@ _SIGN_WORD: Final = 1 << 63
 
 
 def parse_decimal(text: str) -> int:
-    """Give a decimal's value times 10**18, exact.
+    """Return a decimal's value times 10**18, exact.
 
     The grammar is JSON's for numbers, leading zeros allowed: no NaN, no infinity, no leading plus, no blanks.
 
@@ -66,7 +66,7 @@ def clipped(value: object) -> str:
 
 
 def as_words(values: Sequence[int]) -> NDArray[np.uint64]:
-    """Give integers within 128 bits as uint64[n, 2], two's complement, low word first."""
+    """Return integers within 128 bits as uint64[n, 2], two's complement, low word first."""
     words = [(value & _LOW_WORD, (value >> 64) & _LOW_WORD) for value in values]
     return np.array(words, dtype=np.uint64).reshape(-1, 2)
 
@@ -100,7 +100,7 @@ _DIGIT_0: Final = np.uint64(0x30)
 
 @compiled
 def scaled(mantissa: np.uint64, power: np.uint64) -> tuple[np.uint64, np.uint64]:
-    """Give mantissa * 10**power as (low, high) words; both factors are at most 10**18, so it always fits."""
+    """Return mantissa * 10**power as (low, high) words; both factors are at most 10**18, so it always fits."""
     factor = _POWERS[power]
     left_low, left_high = mantissa & _LOW_HALF, mantissa >> _HALF
     right_low, right_high = factor & _LOW_HALF, factor >> _HALF

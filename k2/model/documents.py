@@ -14,7 +14,7 @@ class Document(Protocol):
 
     @property
     def format(self) -> int:
-        """Give its format."""
+        """Return its format."""
 
 
 D = TypeVar("D", bound=Document)

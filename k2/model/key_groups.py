@@ -10,7 +10,7 @@ GROUPS: Final = 16
 
 
 def group_of(exchange: str, symbol: str) -> int:
-    """Give the key group of a symbol, the same in every process, on every machine, for ever.
+    """Return the key group of a symbol, the same in every process, on every machine, for ever.
 
     BLAKE2b is specified in RFC 7693, so unlike `hash` it depends on no process, library or version.
 
@@ -22,7 +22,7 @@ def group_of(exchange: str, symbol: str) -> int:
 
 
 def group_key(group: int) -> str:
-    """Give the Bytewax key of a group: two digits.
+    """Return the Bytewax key of a group: two digits.
 
     >>> group_key(7)
     '07'

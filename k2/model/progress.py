@@ -77,7 +77,7 @@ class PartitionProgress(msgspec.Struct, frozen=True):
         return Counts(self.received, self.stored, self.duplicates, self.dead_letters, self.skipped)
 
     def advanced(self, move: "PartitionProgress") -> "PartitionProgress":
-        """Give the progress after a commit that moves on to an offset, never back, and adds counts."""
+        """Return the progress after a commit that moves on to an offset, never back, and adds counts."""
         total = msgspec.structs.asdict(self.counts + move.counts)
         return PartitionProgress(max(self.offset, move.offset), **total, start=max(self.start, move.start))
 
@@ -119,7 +119,7 @@ class Progress(msgspec.Struct, frozen=True):
         return cls.parse(properties.get(PROGRESS))
 
     def text(self) -> str:
-        """Give the property's text, the same for the same progress."""
+        """Return the property's text, the same for the same progress."""
         writers = {
             writer: {str(where): entries[where] for where in sorted(entries)}
             for writer, entries in sorted(self.writers.items())
@@ -127,29 +127,29 @@ class Progress(msgspec.Struct, frozen=True):
         return msgspec.json.encode(_Document(FORMAT, writers)).decode()
 
     def of(self, writer: str) -> Mapping[TopicPartition, PartitionProgress]:
-        """Give one writer's progress; empty where it has none."""
+        """Return one writer's progress; empty where it has none."""
         return self.writers.get(writer, {})
 
     def replaced(self, writer: str, entries: Mapping[TopicPartition, PartitionProgress]) -> "Progress":
-        """Give the progress with one writer's entries replaced."""
+        """Return the progress with one writer's entries replaced."""
         return Progress({**self.writers, writer: dict(entries)})
 
     def partitions(self) -> list[TopicPartition]:
-        """Give every topic partition of which something is in, sorted."""
+        """Return every topic partition of which something is in, sorted."""
         return sorted({where for entries in self.writers.values() for where in entries})
 
     def next_offset(self, where: TopicPartition, writers: Iterable[str]) -> int | None:
-        """Give the first offset that one of `writers` has not committed; None where none of them has begun."""
+        """Return the first offset that one of `writers` has not committed; None where none of them has begun."""
         start = self.start(where)
         if start is None:
             return None
         return min(self.of(writer)[where].offset if where in self.of(writer) else start for writer in writers)
 
     def start(self, where: TopicPartition) -> int | None:
-        """Give the first offset that was ever read of a partition; None where nothing is in."""
+        """Return the first offset that was ever read of a partition; None where nothing is in."""
         starts = [entries[where].start for entries in self.writers.values() if where in entries]
         return min(starts) if starts else None
 
     def counts(self, where: TopicPartition) -> Counts:
-        """Give a partition's totals, summed over the writers."""
+        """Return a partition's totals, summed over the writers."""
         return sum((entries[where].counts for entries in self.writers.values() if where in entries), Counts())

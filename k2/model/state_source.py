@@ -10,8 +10,7 @@ from k2.model.progress import TopicPartition
 
 __all__ = [
     "NO_CONTENTS",
-    "NO_HISTORY",
-    "History",
+    "NO_STATE_SOURCE",
     "Ledger",
     "NumberDoubt",
     "Positions",
@@ -20,6 +19,7 @@ __all__ = [
     "SeenIds",
     "SeenSession",
     "SessionKey",
+    "StateSource",
     "StoredContents",
     "WantedContents",
 ]
@@ -71,7 +71,7 @@ class SeenIds(NamedTuple):
     symbols: NDArray[np.int32]
     """int32[n], numbers of `k2.model.symbols.SYMBOLS`."""
     identities: NDArray[np.int64]
-    """int64[n, 3]: `k2.dedup.trade_id_hash.IDENTITIES`, and 32 bits of the content (`k2.model.content`)."""
+    """int64[n, 3]: `k2.dedup.trade_id_hash.TRADE_ID_HASHER`, and 32 bits of the content (`k2.model.content`)."""
     times: NDArray[np.int64]
     """int64[n], the Kafka time of each (the venue's, where it has none), microseconds since the epoch."""
 
@@ -121,7 +121,7 @@ class Ledger(NamedTuple):
     missing: Mapping[SessionKey, Ranges]
 
 
-class History(Protocol):
+class StateSource(Protocol):
     """Reads the tables as they were when the process began."""
 
     def resumed(self, positions: Positions) -> None:
@@ -134,7 +134,7 @@ class History(Protocol):
         """Hear how far a group's recovered state is in time; all are told of before the first is asked for."""
 
     def sessions(self, group: int) -> Iterable[SeenSession]:
-        """Give the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
+        """Return the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
 
     def contents(self, wanted: Sequence[WantedContents], floor: int) -> StoredContents:
         """Look up what the table stores under some numbers, now.
@@ -149,13 +149,13 @@ class History(Protocol):
         """Return the conflicts of a group's symbols that are not settled by what is in the table."""
 
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
-        """Give the ids in the table whose Kafka time can still matter to a window.
+        """Return the ids in the table whose Kafka time can still matter to a window.
 
         Where the group was resumed, by the clocks that were told of; else by those of the table.
         """
 
     def ledger(self) -> Ledger:
-        """Give what the ledger says, of the trades that are in the table and of no later ones."""
+        """Return what the ledger says, of the trades that are in the table and of no later ones."""
 
 
 _NONE: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
@@ -190,5 +190,5 @@ class _NoHistory:
         return Ledger(frozenset(), {})
 
 
-NO_HISTORY: History = _NoHistory()
+NO_STATE_SOURCE: StateSource = _NoHistory()
 """For a flow without tables."""

@@ -41,7 +41,7 @@ class SymbolTable(NamedTuple):
 
 
 def as_bytes(text: str) -> NDArray[np.uint8]:
-    """Give the UTF-8 of a text as an array, for compiled loops."""
+    """Return the UTF-8 of a text as an array, for compiled loops."""
     return np.frombuffer(text.encode(), dtype=np.uint8)
 
 
@@ -55,7 +55,7 @@ def _first_slot(
     symbol_start: int,
     symbol_size: int,
 ) -> np.uint64:
-    """Give where a pair is looked for first: FNV-1a over its names, 0xFF (never in UTF-8) between them."""
+    """Return where a pair is looked for first: FNV-1a over its names, 0xFF (never in UTF-8) between them."""
     value = _FNV_OFFSET
     for place in range(exchange_start, exchange_start + exchange_size):
         value = (value ^ np.uint64(exchange[place])) * _FNV_PRIME
@@ -69,7 +69,7 @@ def _first_slot(
 def equal_range(
     left: NDArray[np.uint8], left_start: int, right: NDArray[np.uint8], right_start: int, size: int
 ) -> bool:
-    """Tell whether two ranges of `size` bytes are the same."""
+    """Return whether two ranges of `size` bytes are the same."""
     for place in range(size):
         if left[left_start + place] != right[right_start + place]:
             return False
@@ -86,7 +86,7 @@ def lookup(
     symbol_start: int,
     symbol_size: int,
 ) -> int:
-    """Give the number of a pair named by two ranges of bytes, or -1 where it has none yet."""
+    """Return the number of a pair named by two ranges of bytes, or -1 where it has none yet."""
     slots, starts, exchange_sizes, symbol_sizes, names = table
     mask = np.uint64(len(slots) - 1)
     slot = _first_slot(len(slots), exchange, exchange_start, exchange_size, symbol, symbol_start, symbol_size)
@@ -119,11 +119,11 @@ class Symbols:
         return len(self._names)
 
     def name(self, number: int) -> tuple[str, str]:
-        """Give the (exchange, symbol) of a number."""
+        """Return the (exchange, symbol) of a number."""
         return self._names[number]
 
     def intern(self, exchange: str, symbol: str) -> int:
-        """Give the number of a pair, a new one where it has none."""
+        """Return the number of a pair, a new one where it has none."""
         number = self._numbers.get((exchange, symbol))
         if number is not None:
             return number

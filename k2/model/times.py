@@ -43,7 +43,7 @@ _RFC_3339: Final = re.compile(
 
 
 def checked_time(number: int) -> int:
-    """Give a time that is a whole number of microseconds, as it is.
+    """Return a time that is a whole number of microseconds, as it is.
 
     Raises:
         ValueError: the number lies outside 1973 to 2286, as the same time in another unit would.
@@ -57,7 +57,7 @@ def checked_time(number: int) -> int:
 
 
 def parse_time(text: str) -> int:
-    """Give an RFC 3339 time as microseconds since the epoch, UTC.
+    """Return an RFC 3339 time as microseconds since the epoch, UTC.
 
     Digits beyond the microsecond are cut off, towards the past, also before 1970. The form is that of
     RFC 3339 section 5.6, with at most nanoseconds; leap seconds have no place on this time line.

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Child", "free_port"]
+__all__ = ["ChildProcess", "free_port"]
 
 STOP_SECONDS_MAX: Final = 10.0
 
@@ -38,7 +38,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Child:
+class ChildProcess:
     """One command, its output in a log file; may be started again after it was stopped.
 
     On Linux it dies with the thread that started it, however that ended; elsewhere `stop` alone stops it.
@@ -110,7 +110,7 @@ class Child:
         return False
 
     def log_end(self, characters: int = 1000) -> str:
-        """Give the end of what it wrote, for an error message."""
+        """Return the end of what it wrote, for an error message."""
         with contextlib.suppress(OSError):
             return self.log.read_text(encoding="utf-8", errors="replace")[-characters:].strip()
         return ""

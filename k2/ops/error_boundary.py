@@ -8,9 +8,9 @@ from typing import Final, NoReturn, ParamSpec, TypeVar
 import structlog
 
 from k2.model.errors import K2Error, PeerLostError, UnreachableError
-from k2.ops.signals import exit_told, is_job
+from k2.ops.signals import exit_saying, is_job
 
-__all__ = ["end", "error_in", "told"]
+__all__ = ["end", "error_in", "reports_errors"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,7 +23,7 @@ _SQLITE: Final = re.compile(r'SqliteFailure\(.*?, Some\("(.*?)"\)\)')
 
 
 def error_in(raised: BaseException) -> K2Error | None:
-    """Give the error of ours that came out of Bytewax, wrapped or as a panic; None where it is something else."""
+    """Return the error of ours that came out of Bytewax, wrapped or as a panic; None where it is something else."""
     cause: BaseException | None = raised
     while cause is not None and not isinstance(cause, K2Error):
         cause = cause.__cause__ or cause.__context__
@@ -38,10 +38,10 @@ def error_in(raised: BaseException) -> K2Error | None:
 
 def end(error: K2Error) -> NoReturn:
     """End the process by an error of ours: one sentence, and its exit code."""
-    exit_told(error.exit_code, lambda: _say(error))
+    exit_saying(error.exit_code, lambda: _say(error))
 
 
-def told(call: Callable[P, T]) -> Callable[P, T]:
+def reports_errors(call: Callable[P, T]) -> Callable[P, T]:
     """Say what a call of ours raises before Bytewax has it, and end the job where it is an error of ours.
 
     Bytewax makes a panic without a word of what leaves a snapshot, or any call in a process that has peers.

@@ -80,7 +80,7 @@ def disarm() -> None:
 
 
 def armed_by(environment: Mapping[str, str]) -> Action | None:
-    """Give the action that `K2_TEST_FAILPOINT` asks for; None where it is not set.
+    """Return the action that `K2_TEST_FAILPOINT` asks for; None where it is not set.
 
     Raises:
         SettingsError: it names no failpoint, or a passing that can't be.

@@ -56,7 +56,7 @@ class Health:
         return bool(self._closed)
 
     def stalled_seconds(self) -> float:
-        """Give how long the slowest partition has been without a closed epoch, or the peers have been waited for.
+        """Return how long the slowest partition has been without a closed epoch, or the peers have been waited for.
 
         0 where nothing is read: there may be more processes than partitions.
         """

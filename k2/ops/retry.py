@@ -31,7 +31,7 @@ def retried(
     on_retry: OnRetry | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Give what `call` gives; a transient fault is tried again after 2, 4 and 8 seconds.
+    """Return what `call` gives; a transient fault is tried again after 2, 4 and 8 seconds.
 
     Transient are `ConnectionError`, `TimeoutError`, `OSError` and the types in `also`, which a client
     wraps them in. Anything else leaves at once, as it is.
@@ -65,5 +65,5 @@ def retried(
 
 
 def _words(error: BaseException | None) -> str:
-    """Give a fault in one line: SQLAlchemy adds others, of where to read on."""
+    """Return a fault in one line: SQLAlchemy adds others, of where to read on."""
     return str(error).partition("\n")[0]

@@ -46,7 +46,7 @@ def _topics(text: object) -> object:
 
 
 def checked_topic(name: str) -> str:
-    """Give a topic's name where Kafka allows it.
+    """Return a topic's name where Kafka allows it.
 
     Raises:
         ValueError: it does not.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, NoReturn
 
-__all__ = ["end_on_signals", "exit_told", "is_job"]
+__all__ = ["end_on_signals", "exit_saying", "is_job"]
 
 RUNNER: Final = "bytewax.run"
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -43,7 +43,7 @@ def end_on_signals(tell: Tell = _silently) -> None:
     threading.Thread(target=_listen, args=(listener, noted, tell), name="signals", daemon=True).start()
 
 
-def exit_told(code: int, tell: Callable[[], None]) -> NoReturn:
+def exit_saying(code: int, tell: Callable[[], None]) -> NoReturn:
     """End the process at once, having told of it if that can be done."""
     try:
         telling = threading.Thread(target=tell, daemon=True)
@@ -59,4 +59,4 @@ def _leave_to_listener(_number: int, _frame: FrameType | None) -> None:
 
 def _listen(listener: socket.socket, _noted: socket.socket, tell: Tell) -> None:
     number = signal.Signals(listener.recv(1)[0])
-    exit_told(128 + number, lambda: tell(number))
+    exit_saying(128 + number, lambda: tell(number))

@@ -18,7 +18,7 @@ from k2.query.pool import Engines, begun_anew, open_engine
 from k2.query.snapshots import NoSnapshotError
 from k2.query.tables import check_columns, existing_table, looked_up
 from k2.query.where_clauses import equal
-from k2.storage.commit_log import TRAIL, Commit, Move, commit_of, in_effect, parse_trail
+from k2.storage.commit_log import COMMIT_NOTES, Commit, Move, commit_of, in_effect, parse_commit_notes
 
 __all__ = ["Audit", "AuditedCommit", "Moment", "audit", "moment_of", "noted_commits"]
 
@@ -69,7 +69,7 @@ def audit(
     *,
     pool: Engines | None = None,
 ) -> Audit:
-    """Give the job's commits from a time on and before another; the newest of them where there is a limit.
+    """Return the job's commits from a time on and before another; the newest of them where there is a limit.
 
     A commit is told by the table `commits`, by the table property that holds the newest, or by a snapshot that is
     there: by several of them it is one.
@@ -96,7 +96,7 @@ class Moment(NamedTuple):
 
 
 def moment_of(settings: Settings, table: Table, as_of: AsOf, *, pool: Engines | None = None) -> Moment:
-    """Give how far the job was, by its commits until a time, or up to a snapshot, which may have expired since.
+    """Return how far the job was, by its commits until a time, or up to a snapshot, which may have expired since.
 
     Raises:
         NoSnapshotError: the table never had that snapshot, or was put back to one before it.
@@ -109,7 +109,7 @@ def moment_of(settings: Settings, table: Table, as_of: AsOf, *, pool: Engines | 
 
 
 def _place_of(engine: Engine, table: Table, snapshot_id: int) -> tuple[int, datetime]:
-    """Give the sequence number of a snapshot that led to the table as it is, of whichever writer, and its time."""
+    """Return the sequence number of a snapshot that led to the table as it is, of whichever writer, and its time."""
     for row in engine.query(_EVERY + _PLACE, {"id": snapshot_id, **_whose(table)}):
         return row["sequence_number"], row["committed_at"]
     for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
@@ -121,7 +121,7 @@ def _place_of(engine: Engine, table: Table, snapshot_id: int) -> tuple[int, date
 
 @contextmanager
 def _commits(settings: Settings, table: Table, pool: Engines | None) -> Iterator[Engine]:
-    """Give an engine that shows what is `kept` of commits, and what is `noted` in the table's own metadata.
+    """Yield an engine that shows what is `kept` of commits, and what is `noted` in the table's own metadata.
 
     The metadata was read before: what goes from it to the table `commits` meanwhile is in both.
     """
@@ -139,18 +139,18 @@ def _commits(settings: Settings, table: Table, pool: Engines | None) -> Iterator
 
 
 def _effective(engine: Engine, table: Table) -> pa.Table:
-    """Give the ids of the commits that led to the table as it is."""
+    """Return the ids of the commits that led to the table as it is."""
     told = engine.table(_TOLD + _LINE, _whose(table))
     ids, previous, numbers = (told[name].to_numpy() for name in ("snapshot_id", "previous_id", "sequence_number"))
-    noted = parse_trail(table.metadata.properties.get(TRAIL))
+    noted = parse_commit_notes(table.metadata.properties.get(COMMIT_NOTES))
     found = in_effect(ids, previous, numbers, noted[-1].snapshot_id if noted else 0)
     return pa.table({"snapshot_id": pa.array(ids[found], pa.int64())})
 
 
 def noted_commits(table: Table) -> list[Commit]:
-    """Give the commits that the table's own metadata tells of: the newest, and those whose snapshots are there."""
+    """Return the commits that the table's own metadata tells of: the newest, and those whose snapshots are there."""
     snapshots = (commit_of(snapshot) for snapshot in table.metadata.snapshots)
-    noted = parse_trail(table.metadata.properties.get(TRAIL))
+    noted = parse_commit_notes(table.metadata.properties.get(COMMIT_NOTES))
     # What was noted comes last, since the removal of a snapshot takes it out of those that were built on it.
     return [*{one.snapshot_id: one for one in (*snapshots, *noted) if one is not None}.values()]
 

@@ -32,7 +32,7 @@ from k2.ops.settings import Settings
 from k2.query.audit import moment_of
 from k2.query.conflicts import CONFLICTS, conflicts_by_span
 from k2.query.engine import Engine
-from k2.query.offset_bounds import BELOW_FLOORS, show_floors, table_of
+from k2.query.offset_bounds import BELOW_FLOORS, show_offset_bounds, table_of
 from k2.query.parameters import LIMIT_MAX, Name
 from k2.query.parameters import Asked as TradesAsked
 from k2.query.pool import Engines, begun_anew, open_engine
@@ -128,7 +128,7 @@ def _day(row: dict[str, Any]) -> Day:
 
 @begun_anew
 def by_hour(settings: Settings, asked: Asked, *, pool: Engines | None = None) -> list[Hour]:
-    """Give the same by exchange, symbol and hour.
+    """Return the same by exchange, symbol and hour.
 
     Raises:
         NoTableError: there is no table `trades` where the settings say.
@@ -151,7 +151,7 @@ def by_hour(settings: Settings, asked: Asked, *, pool: Engines | None = None) ->
 
 @begun_anew
 def is_stored(settings: Settings, exchange: str | None = None, symbol: str | None = None) -> bool:
-    """Tell whether there is any trade of an exchange or symbol in the table."""
+    """Return whether there is any trade of an exchange or symbol in the table."""
     table = existing_table(settings, "trades")
     check_columns(table, _COLUMNS)
     with open_engine(settings) as engine:
@@ -198,7 +198,7 @@ def _since_year_1(time: datetime | None) -> int | None:
 
 @contextmanager
 def _shown(settings: Settings, asked: Asked, span_us: int, pool: Engines | None) -> Iterator[tuple[Engine, _Sources]]:
-    """Give an engine that shows what is asked for, and the queries of it."""
+    """Yield an engine that shows what is asked for, and the queries of it."""
     table = existing_table(settings, "trades", pool)
     check_columns(table, _COLUMNS)
     then = None if asked.as_of is None else moment_of(settings, table, asked.as_of, pool=pool).progress
@@ -212,7 +212,7 @@ def _shown(settings: Settings, asked: Asked, span_us: int, pool: Engines | None)
         _show_off_book(engine, off_book_in(table.metadata.properties))
         _show_marks(engine, ledger, found, asked)
         if then is not None:
-            show_floors(engine, table, then)
+            show_offset_bounds(engine, table, then)
         yield engine, _SOURCES if then is None else _SOURCES_THEN
 
 

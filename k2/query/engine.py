@@ -72,7 +72,7 @@ class Rows(NamedTuple):
     batches: Iterator[pa.RecordBatch]
 
     def first(self, count: int) -> "Rows":
-        """Give so many of them at the most."""
+        """Return so many of them at the most."""
         return Rows(self.schema, _first(self.batches, count))
 
 
@@ -152,7 +152,7 @@ class Engine:
         self._connection.register(name, rows)
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
-        """Give the rows of `table`, a dictionary each."""
+        """Return the rows of `table`, a dictionary each."""
         rows: list[dict[str, Any]] = self.table(sql, parameters).to_pylist()
         return rows
 
@@ -184,7 +184,7 @@ class Engine:
 
     @contextmanager
     def relation(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[duckdb.DuckDBPyRelation]:
-        """Give a statement as a DuckDB relation; the time limit is that of the whole block."""
+        """Yield a statement as a DuckDB relation; the time limit is that of the whole block."""
         with self._timed():
             yield self._connection.sql(sql, params=parameters or {})
 
@@ -205,7 +205,7 @@ class Engine:
             timer.join()
 
     def tables_in(self, sql: str) -> set[str]:
-        """Give the names of the tables that a statement asks for."""
+        """Return the names of the tables that a statement asks for."""
         return self._connection.get_table_names(sql)
 
     def cancel(self) -> None:
@@ -315,7 +315,7 @@ def _first(batches: Iterator[pa.RecordBatch], count: int) -> Iterator[pa.RecordB
 
 
 def _dataset(table: Table, scan: DataScan, files: list[str], paths: list[str]) -> pa.Table | ds.Dataset:
-    """Give the rows of files wherever PyIceberg can read them, where it can without reading any yet."""
+    """Return the rows of files wherever PyIceberg can read them, where it can without reading any yet."""
     if not isinstance(table.io, PyArrowFileIO):
         return scan.to_arrow()
     scheme, host, _ = PyArrowFileIO.parse_location(files[0], table.io.properties)

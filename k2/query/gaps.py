@@ -15,7 +15,7 @@ from k2.model.state_source import Ranges, SessionKey
 from k2.ops.settings import Settings
 from k2.query.audit import moment_of
 from k2.query.engine import Engine
-from k2.query.offset_bounds import BELOW_FLOORS, show_floors
+from k2.query.offset_bounds import BELOW_FLOORS, show_offset_bounds
 from k2.query.parameters import AsOf
 from k2.query.pool import Engines, begun_anew, open_engine
 from k2.query.tables import check_columns, existing_table
@@ -69,7 +69,7 @@ def gaps(
     *,
     pool: Engines | None = None,
 ) -> list[Gap]:
-    """Give gaps as the ledger tells them: what was opened, less what was filled, or what of it was filled.
+    """Return gaps as the ledger tells them: what was opened, less what was filled, or what of it was filled.
 
     Of the open ones a row is a whole range that is missing; of the filled ones, the neighbours that were opened at
     one time and filled at one. A gap that is filled in the middle is two open ones and a filled one.
@@ -91,7 +91,7 @@ def gaps(
 
 
 def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
-    """Give what is missing of each session, by the events that an engine shows as `sequence_events`."""
+    """Return what is missing of each session, by the events that an engine shows as `sequence_events`."""
     everything = {"exchange": None, "symbol": None, "as_of": None, "with_filled": False}
     ranges = (
         (key, tuple((piece.first, piece.last) for piece in still_open(cut))) for key, cut in _told(engine, everything)
@@ -103,7 +103,7 @@ def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
 def is_known(
     settings: Settings, exchange: str | None = None, symbol: str | None = None, as_of: AsOf | None = None
 ) -> bool:
-    """Tell whether the ledger had a numbering of an exchange or symbol: without one, nothing can be missing."""
+    """Return whether the ledger had a numbering of an exchange or symbol: without one, nothing can be missing."""
     with _ledger(settings, exchange, symbol, as_of) as (engine, then):
         asked = {"exchange": exchange, "symbol": symbol, "as_of": then.detected}
         return bool(engine.query(f"WITH events AS ({then.events}) {_KNOWN}", asked))
@@ -158,7 +158,7 @@ class _Then(NamedTuple):
 def _ledger(
     settings: Settings, exchange: str | None, symbol: str | None, as_of: AsOf | None, pool: Engines | None = None
 ) -> Iterator[tuple[Engine, _Then]]:
-    """Give an engine that shows, as `sequence_events`, at least what the ledger has of an exchange and symbol."""
+    """Yield an engine that shows, as `sequence_events`, at least what the ledger has of an exchange and symbol."""
     table: Table = existing_table(settings, "sequence_events", pool)
     check_columns(table, _LEDGER_COLUMNS)
     then = _then(settings, table, as_of, pool)
@@ -166,7 +166,7 @@ def _ledger(
         where = equal(exchange=exchange, symbol=symbol)
         engine.show("sequence_events", table, where=where, snapshot_id=then.snapshot_id)
         if then.trades is not None:
-            show_floors(engine, then.trades, then.progress, "sequence_events")
+            show_offset_bounds(engine, then.trades, then.progress, "sequence_events")
         yield engine, then
 
 

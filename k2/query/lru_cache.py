@@ -5,13 +5,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["Kept"]
+__all__ = ["LruCache"]
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-class Kept(Generic[Key, Value]):
+class LruCache(Generic[Key, Value]):
     """A cache of what never changes under its key, of a size that it never goes beyond; of use to several threads."""
 
     def __init__(self, size_max: int, size_of: Callable[[Value], int] = lambda _: 1) -> None:
@@ -28,7 +28,7 @@ class Kept(Generic[Key, Value]):
         return self._size
 
     def find(self, key: Key) -> Value | None:
-        """Give a key's value; None where it is not kept."""
+        """Return a key's value; None where it is not kept."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

@@ -21,7 +21,7 @@ from pyiceberg.types import (
 )
 from pyiceberg.utils.concurrent import ExecutorFactory
 
-from k2.query.lru_cache import Kept
+from k2.query.lru_cache import LruCache
 
 __all__ = ["Column", "Manifests", "SpecFiles", "lower", "nulls_only", "partition", "upper"]
 
@@ -69,7 +69,7 @@ class SpecFiles:
         self._parts = parts
 
     def column(self, name: str) -> "Column | None":
-        """Give a column; None where it is not known."""
+        """Return a column; None where it is not known."""
         if any(part.schema.get_field_index(name) < 0 for part in self._parts):
             return None
         return pa.chunked_array([chunk for part in self._parts for chunk in part[name].chunks])
@@ -80,8 +80,8 @@ class Manifests:
 
     def __init__(self, bytes_max: int = MANIFESTS_BYTES_MAX) -> None:
         """Remember so many bytes of columns at the most."""
-        self._lists: Kept[str, list[ManifestFile]] = Kept(LISTS_MAX)
-        self._parts: Kept[tuple[str, int], pa.Table] = Kept(bytes_max, lambda part: int(part.nbytes))
+        self._lists: LruCache[str, list[ManifestFile]] = LruCache(LISTS_MAX)
+        self._parts: LruCache[tuple[str, int], pa.Table] = LruCache(bytes_max, lambda part: int(part.nbytes))
 
     @property
     def held_bytes(self) -> int:
@@ -89,7 +89,7 @@ class Manifests:
         return self._parts.size
 
     def files(self, table: Table, snapshot: Snapshot) -> list[SpecFiles]:
-        """Give the files that are in one of a table's snapshots."""
+        """Return the files that are in one of a table's snapshots."""
         path = snapshot.manifest_list
         manifests = self._lists.find(path) or self._lists.keep(path, snapshot.manifests(table.io))
         parts = self._read(table, manifests)

@@ -48,7 +48,7 @@ class Market:
         self._pool = pool
 
     def table(self, question: Question) -> pa.Table:
-        """Give the answer whole, as Arrow.
+        """Return the answer whole, as Arrow.
 
         Raises:
             QueryError: no such snapshot is kept, or a sum is beyond decimal(38, 18).
@@ -60,15 +60,15 @@ class Market:
             return answer
 
     def rows(self, question: Question) -> AbstractContextManager[Rows]:
-        """Give the answer as it comes, within a block; the time limit is that of the whole block."""
+        """Return the answer as it comes, within a block; the time limit is that of the whole block."""
         return self._answer(question, Engine.rows)
 
     def relation(self, question: Question) -> AbstractContextManager[duckdb.DuckDBPyRelation]:
-        """Give the answer as a DuckDB relation, to ask more of within a block, under the same limit."""
+        """Return the answer as a DuckDB relation, to ask more of within a block, under the same limit."""
         return self._answer(question, Engine.relation)
 
     def polars(self, question: Question) -> "pl.DataFrame":
-        """Give the answer whole, as a polars frame; polars must be installed."""
+        """Return the answer whole, as a polars frame; polars must be installed."""
         import polars as pl  # noqa: PLC0415  an analyst's, not the job's
 
         frame = pl.from_arrow(self.table(question))
@@ -77,7 +77,7 @@ class Market:
 
     @contextmanager
     def sql(self, sql: str, as_of: AsOf | None = None) -> Iterator[Rows]:
-        """Give the rows of one SELECT over `trades`, `sequence_events`, `commits` and `dead_letters`, within a block.
+        """Yield the rows of one SELECT over `trades`, `sequence_events`, `commits` and `dead_letters`, within a block.
 
         Raises:
             QueryError: the statement is refused, or DuckDB cannot run it; no such snapshot is kept.
@@ -108,7 +108,7 @@ class Market:
 
 @contextmanager
 def open_market(settings: Settings) -> Iterator[Market]:
-    """Give a market with connections of its own.
+    """Yield a market with connections of its own.
 
     Raises:
         SettingsError: the memory limit is none that DuckDB can have.

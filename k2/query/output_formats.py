@@ -62,7 +62,7 @@ def write(rows: Rows, form: Format, stream: BinaryIO) -> int:
 
 
 def to_json(value: object) -> bytes:
-    """Give a value as JSON: decimals as strings with all their digits, times as RFC 3339, bytes in base64."""
+    """Return a value as JSON: decimals as strings with all their digits, times as RFC 3339, bytes in base64."""
     return msgspec.json.encode(value, enc_hook=str)
 
 
@@ -88,7 +88,7 @@ def _rows(kind: type[Any], found: Sequence[Any]) -> Rows:
 
 
 def json_lines(rows: Rows) -> Iterator[bytes]:
-    """Give each row as an object, without anything between them.
+    """Yield each row as an object, without anything between them.
 
     Raises:
         QueryError: two columns have one name, or a value has no form in JSON.
@@ -110,7 +110,7 @@ def _check_names(schema: pa.Schema) -> None:
 
 
 def objects(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Give each row as an object.
+    """Return each row as an object.
 
     Raises:
         QueryError: Python, and JSON with it, has no form for a value, such as an infinite time.

@@ -49,7 +49,7 @@ class PartitionState:
 
 @begun_anew
 def progress(settings: Settings, *, pool: Engines | None = None) -> list[PartitionState]:
-    """Give the state of each topic partition of which something is in, sorted.
+    """Return the state of each topic partition of which something is in, sorted.
 
     Raises:
         NoTableError: there is no table `trades` where the settings say.
@@ -64,7 +64,7 @@ def progress(settings: Settings, *, pool: Engines | None = None) -> list[Partiti
 
 
 def _last_commits(said: Progress, commits: Iterable[Commit]) -> Mapping[TopicPartition, list[Commit]]:
-    """Give, for each partition, the last commit of each writer: the one that moved it to where it is."""
+    """Return, for each partition, the last commit of each writer: the one that moved it to where it is."""
     moved: dict[tuple[str | None, TopicPartition, int], Commit] = {}
     for commit in sorted(commits, key=lambda one: one.committed_at):
         moved.update({(commit.writer, _where(move), move.offset): commit for move in commit.partitions})
@@ -83,7 +83,7 @@ def _where(move: Move) -> TopicPartition:
 def _newest(
     settings: Settings, table: Table, snapshot_ids: set[int], pool: Engines | None
 ) -> Mapping[TopicPartition, dict[str, Any]]:
-    """Give the newest times of each partition among the rows that some commits added."""
+    """Return the newest times of each partition among the rows that some commits added."""
     kept = [one for one in table.metadata.snapshots if one.snapshot_id in snapshot_ids]
     kept.sort(key=lambda one: one.timestamp_ms)
     with open_engine(settings, pool) as engine:

@@ -48,7 +48,7 @@ _HOLDS: Final[Mapping[type[BoundLiteralPredicate], Test]] = {
 
 
 def planned_files(manifests: Manifests, table: Table, scan: DataScan) -> list[str]:
-    """Give the locations of the files of a table that a scan of it reads.
+    """Return the locations of the files of a table that a scan of it reads.
 
     Raises:
         TableError: the table has delete files, which are not applied here.
@@ -65,7 +65,7 @@ def planned_files(manifests: Manifests, table: Table, scan: DataScan) -> list[st
 
 
 def added_files(table: Table, snapshot_ids: Collection[int]) -> list[str]:
-    """Give the locations of the files that came into a table with some of the snapshots that it keeps."""
+    """Return the locations of the files that came into a table with some of the snapshots that it keeps."""
     return [
         entry.data_file.file_path
         for snapshot in table.metadata.snapshots

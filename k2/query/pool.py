@@ -60,7 +60,7 @@ class Engines(Protocol):
         """Lend one for a block."""
 
     def find_table(self, name: str) -> Table | None:
-        """Give one of the job's tables as it is now; None where there is none."""
+        """Return one of the job's tables as it is now; None where there is none."""
 
 
 class Pool:
@@ -111,7 +111,7 @@ class Pool:
         self._tables.close()
 
     def find_table(self, name: str) -> Table | None:
-        """Give one of the job's tables as it is now; None where there is none.
+        """Return one of the job's tables as it is now; None where there is none.
 
         Raises:
             UnreachableError: the catalog does not answer, after retries.
@@ -223,7 +223,7 @@ class Caller:
                 self._hold(None)
 
     def find_table(self, name: str) -> Table | None:
-        """Give one of the job's tables, as `Pool.find_table`."""
+        """Return one of the job's tables, as `Pool.find_table`."""
         return self._pool.find_table(name)
 
     def check(self) -> None:
@@ -236,7 +236,7 @@ class Caller:
             raise QueryCancelledError("nobody waits for the answer any more")
 
     def each(self, found: Iterable[Item]) -> Iterator[Item]:
-        """Give one after the other, as long as somebody waits.
+        """Yield one after the other, as long as somebody waits.
 
         Raises:
             QueryCancelledError: nobody does.
@@ -306,7 +306,7 @@ def _spill_folder() -> "tempfile.TemporaryDirectory[str]":
 
 
 def _data_folders(settings: Settings, tables: Tables) -> list[str]:
-    """Give the local folders in which the tables' data files are, each with a slash at its end."""
+    """Return the local folders in which the tables' data files are, each with a slash at its end."""
     locations = [str(settings.data_dir.absolute() / "warehouse")]
     for name in TABLES:
         table = tables.find(name)
@@ -318,5 +318,5 @@ def _data_folders(settings: Settings, tables: Tables) -> list[str]:
 
 
 def first_line(error: duckdb.Error) -> str:
-    """Give what an error says, without the excerpt of the statement that follows."""
+    """Return what an error says, without the excerpt of the statement that follows."""
     return str(error).partition("\n")[0]

@@ -131,7 +131,7 @@ def _counted(engine: Engine, name: str) -> dict[TopicPartition, int]:
 
 
 def _coordinates(letters: Iterable[Line]) -> pa.Table:
-    """Give where letters came from, a row each."""
+    """Return where letters came from, a row each."""
     rows = [msgspec.structs.asdict(coordinates) for _, coordinates in read_coordinates(letters, _warn)]
     return pa.Table.from_pylist(rows, schema=_LETTERS)
 

@@ -24,7 +24,7 @@ _TREE: Final = "SELECT json_serialize_sql($sql) AS tree"
 
 
 def tables_asked(engine: Engine, sql: str) -> set[str]:
-    """Give which of the tables a statement reads.
+    """Return which of the tables a statement reads.
 
     Raises:
         QueryError: it is not one SELECT over these tables alone; the sentence names what is refused.
@@ -80,7 +80,7 @@ _NOTHING_KNOWN: Final = _Scope({}, 0, None)
 
 
 def _nodes(tree: object) -> Iterator[tuple[dict[str, Any], _Scope]]:
-    """Give each object of a tree, however deep, with the names that are known there.
+    """Yield each object of a tree, however deep, with the names that are known there.
 
     A statement may be deeper than Python's own stack.
     """
@@ -95,7 +95,7 @@ def _nodes(tree: object) -> Iterator[tuple[dict[str, Any], _Scope]]:
 
 
 def _within(node: dict[str, Any], scope: _Scope) -> Iterator[tuple[object, _Scope]]:
-    """Give an object's parts, each with what is known in it: in a query of a WITH the names before it alone."""
+    """Yield an object's parts, each with what is known in it: in a query of a WITH the names before it alone."""
     entries = node.get("cte_map", {}).get("map", ())
     if entries:
         places = {_folded(entry["key"]): place for place, entry in enumerate(entries)}
@@ -110,7 +110,7 @@ def _within(node: dict[str, Any], scope: _Scope) -> Iterator[tuple[object, _Scop
 
 
 def _folded(name: str) -> str:
-    """Give a name as DuckDB compares it: only letters of ASCII are alike in small and capital."""
+    """Return a name as DuckDB compares it: only letters of ASCII are alike in small and capital."""
     return name.translate(_SMALL)
 
 

@@ -34,7 +34,7 @@ class Tables:
         self._known: dict[Identifier, Table] = {}
 
     def find(self, name: str) -> Table | None:
-        """Give a table as it is now; None where there is none, and nothing is made then.
+        """Return a table as it is now; None where there is none, and nothing is made then.
 
         Raises:
             UnreachableError: the catalog does not answer, after retries.
@@ -92,7 +92,7 @@ class Tables:
 
 
 def _location(catalog: "Catalog", identifier: Identifier) -> str | None:
-    """Give where a table's metadata is, of a catalog that tells it without reading it; None of others."""
+    """Return where a table's metadata is, of a catalog that tells it without reading it; None of others."""
     # Imported here because these read PyIceberg's configuration at import and would raise a bare error.
     from pyiceberg.catalog.sql import IcebergTables, SqlCatalog  # noqa: PLC0415
     from sqlalchemy import select  # noqa: PLC0415

@@ -17,7 +17,7 @@ class NoTableError(SettingsError):
 
 
 def looked_up(settings: Settings, name: str, pool: Engines | None = None) -> Table | None:
-    """Give one of the job's tables as it is now, None where there is none, by a pool that keeps catalogs open, if any.
+    """Return one of the job's tables as it is now, None where there is none, by a pool that keeps catalogs open, if any.
 
     Raises:
         UnreachableError: the catalog does not answer, after retries.
@@ -26,7 +26,7 @@ def looked_up(settings: Settings, name: str, pool: Engines | None = None) -> Tab
 
 
 def existing_table(settings: Settings, name: str, pool: Engines | None = None) -> Table:
-    """Give one of the job's tables likewise.
+    """Return one of the job's tables likewise.
 
     Raises:
         NoTableError: there is none; one sentence that names the settings which say where it is.

@@ -64,7 +64,7 @@ def _time_of(trades: Table, snapshot_id: int) -> datetime:
 
 
 def _dead_letters(settings: Settings, trades: Table, as_of: datetime | None) -> pa.Table:
-    """Give the letters that commits have counted, a row each; held in memory, as a view over files has no filter."""
+    """Return the letters that commits have counted, a row each; held in memory, as a view over files has no filter."""
     properties, rows, held_bytes = trades.metadata.properties, [], 0
     writers = Progress.in_properties(properties).writers
     for line in committed_lines(settings.dead_letter_folder, properties, writers):

@@ -47,7 +47,7 @@ def contents_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
 def pair_numbers(
     batch: pa.RecordBatch, left: str, right: str, number_of: Callable[[Any, Any], int]
 ) -> NDArray[np.int32]:
-    """Give each row the number of its pair of values in two columns, which is asked for once a pair."""
+    """Return each row the number of its pair of values in two columns, which is asked for once a pair."""
     lefts, rights = batch[left].dictionary_encode(), batch[right].dictionary_encode()
     left_values, right_values = lefts.dictionary.to_pylist(), rights.dictionary.to_pylist()
     pairs = lefts.indices.to_numpy().astype(np.int64) * len(right_values) + rights.indices.to_numpy()
@@ -65,7 +65,7 @@ def _side_numbers(sides: "pa.Array[Any]") -> NDArray[np.int8]:
 
 
 def _words(decimals: "pa.Array[Any]") -> NDArray[np.uint64]:
-    """Give decimals as Arrow lays them out: uint64[n, 2], the low word first."""
+    """Return decimals as Arrow lays them out: uint64[n, 2], the low word first."""
     if not len(decimals):
         return np.empty((0, 2), dtype=np.uint64)
     words = np.frombuffer(memoryview(decimals.buffers()[1]), dtype=np.uint64)  # type: ignore[arg-type]

@@ -112,7 +112,7 @@ def _check_ahead(settings: Settings, store: Store) -> None:
 
 
 def _arguments() -> Namespace | None:
-    """Give the arguments as Bytewax's own parser reads them; None where it is not `bytewax.run` that runs."""
+    """Return the arguments as Bytewax's own parser reads them; None where it is not `bytewax.run` that runs."""
     if not is_job():
         return None
     arguments = sys.modules["__main__"]._parse_args()  # noqa: SLF001  it alone knows the variables beside the options

@@ -29,12 +29,12 @@ from k2.ops.settings import Settings
 from k2.query.gaps import missing_ranges
 from k2.query.pool import open_engine
 from k2.restore.contents import read_contents
-from k2.restore.trade_ids import TableIds
+from k2.restore.trade_ids import StoredTradeIds
 from k2.sequencing.doubts import doubts_in
 from k2.sequencing.non_market import joined, off_book_in
 from k2.storage.catalog import find_table
 
-__all__ = ["TableHistory"]
+__all__ = ["TableStateSource"]
 
 Row = dict[str, Any]
 Seen = TypeVar("Seen")
@@ -43,7 +43,7 @@ QUERY_SECONDS_MAX: Final = 3600.0
 """A start may read a whole table, for which a user's query has no time."""
 
 
-class TableHistory:
+class TableStateSource:
     """The tables as they were when the process began; safe to use from several worker threads.
 
     Where states were resumed from a recovery store, only rows from the furthest of their positions on are read (files
@@ -62,7 +62,7 @@ class TableHistory:
         properties = {} if self._trades is None else self._trades.metadata.properties
         self._off_book = off_book_in(properties)
         self._doubts = doubts_in(properties)
-        self._ids = TableIds(self._trades, self._progress, written)
+        self._ids = StoredTradeIds(self._trades, self._progress, written)
         self._ledger: Ledger | None = None
 
     def resumed(self, positions: Positions) -> None:
@@ -76,7 +76,7 @@ class TableHistory:
         self._ids.clocks(clocks)
 
     def sessions(self, group: int) -> Iterable[SeenSession]:
-        """Give the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
+        """Return the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
         with self._lock:
             if self._sessions is None:
                 rows = map(_as_session, self._read_sessions())
@@ -102,11 +102,11 @@ class TableHistory:
         return [one for one in self._doubts if group_of(one.exchange, one.symbol) == group]
 
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
-        """Give the ids in the table whose Kafka time can still matter to a window."""
+        """Return the ids in the table whose Kafka time can still matter to a window."""
         return self._ids.ids(group, window_us, is_resumed=is_resumed)
 
     def ledger(self) -> Ledger:
-        """Give what the ledger says, once it was brought back to the trades that are in the table."""
+        """Return what the ledger says, once it was brought back to the trades that are in the table."""
         with self._lock:
             if self._ledger is None:
                 self._ledger = self._read_ledger()
@@ -181,7 +181,7 @@ _STARTED: Final = "SELECT DISTINCT exchange, symbol, session FROM sequence_event
 
 
 def _from(floor: Positions, progress: Progress) -> BooleanExpression:
-    """Give the rows from `floor` on as Iceberg asks for them; a partition that is not in it counts whole."""
+    """Return the rows from `floor` on as Iceberg asks for them; a partition that is not in it counts whole."""
     return any_of(rows_from(where, floor.get(where, 0)) for where in progress.partitions())
 
 

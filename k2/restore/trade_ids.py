@@ -24,7 +24,7 @@ from pyiceberg.expressions import (
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import Table
 
-from k2.dedup.trade_id_hash import IDENTITIES
+from k2.dedup.trade_id_hash import TRADE_ID_HASHER
 from k2.dedup.window import WindowRules, rules_for, settled
 from k2.iceberg.row_filters import any_of, rows_from
 from k2.model.errors import TableError, UnreachableError
@@ -33,7 +33,7 @@ from k2.model.state_source import Positions, Reach, SeenIds
 from k2.model.symbols import SYMBOLS
 from k2.restore.content_columns import pair_numbers, short_contents_of
 
-__all__ = ["Span", "TableIds", "read_ids", "read_settled"]
+__all__ = ["Span", "StoredTradeIds", "read_ids", "read_settled"]
 
 _SPOOLED_BYTES_MAX: Final = 1 << 24
 """More of a key group's ids lie in a temporary file until the group asks for them: other processes' never does."""
@@ -54,7 +54,7 @@ def _span(reached: int, rules: WindowRules) -> Span:
     return Span(reached, rules.floor(reached))
 
 
-class TableIds:
+class StoredTradeIds:
     """The ids of the table as it was when the process began; safe to use from several worker threads.
 
     Of a topic partition those are read that its clock calls for: that of the recovered states, or where they
@@ -77,7 +77,7 @@ class TableIds:
                 self._clocks[where] = Reach(max(reach.reached, known.reached), max(reach.newest, known.newest))
 
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
-        """Give a group's ids; they are read for all groups at once, and again only for one that asks again."""
+        """Return a group's ids; they are read for all groups at once, and again only for one that asks again."""
         if self._table is None:
             return ()
         with self._lock:
@@ -103,7 +103,7 @@ class TableIds:
         return [where for where in self._progress.partitions() if self._progress.counts(where).stored]
 
     def _ahead(self) -> dict[TopicPartition, int]:
-        """Give the topic partitions of which the table may hold rows that no recovered state has seen, from where."""
+        """Return the topic partitions of which the table may hold rows that no recovered state has seen, from where."""
         if self._written is None:
             return dict.fromkeys(self._stored(), 0)
         ahead: dict[TopicPartition, int] = {}
@@ -133,7 +133,7 @@ class _SpooledIds:
             self._files[group].write(rows[groups == group].tobytes())
 
     def take(self, group: int) -> Iterator[SeenIds]:
-        """Give a group's ids, by topic partition, and keep them no longer."""
+        """Yield a group's ids, by topic partition, and keep them no longer."""
         self.taken.add(group)
         with self._files.pop(group, None) or _spool() as file:
             file.seek(0)
@@ -181,7 +181,7 @@ def read_ids(table: Table, spans: Mapping[TopicPartition, Span]) -> _SpooledIds:
 
 
 def read_settled(table: Table, starts: Positions, rules: WindowRules) -> dict[TopicPartition, int]:
-    """Give what each topic partition has surely reached, by its last rows, of those from an offset on.
+    """Return what each topic partition has surely reached, by its last rows, of those from an offset on.
 
     Raises:
         TableError: the table has delete files that cannot be applied.
@@ -209,7 +209,7 @@ _PLACE: Final = ("topic", "partition", "kafka_timestamp", "timestamp")
 
 
 def _within(spans: Mapping[TopicPartition, Span]) -> BooleanExpression:
-    """Give the rows of the spans' times, of whatever partition: the fewest intervals that cover them."""
+    """Return the rows of the spans' times, of whatever partition: the fewest intervals that cover them."""
     intervals: list[tuple[int, int]] = []
     for first, last in sorted((span.first, span.last) for span in spans.values()):
         if intervals and first <= intervals[-1][1]:
@@ -221,7 +221,7 @@ def _within(spans: Mapping[TopicPartition, Span]) -> BooleanExpression:
 
 
 def _between(first: int, last: int) -> BooleanExpression:
-    """Give the rows between two times; bounds that PyIceberg cannot write as times are left off."""
+    """Return the rows between two times; bounds that PyIceberg cannot write as times are left off."""
     bounds: list[BooleanExpression] = []
     if first > 0:
         bounds.append(GreaterThanOrEqual("kafka_timestamp", min(first, _TIME_MAX)))  # type: ignore[call-arg,arg-type]
@@ -250,7 +250,7 @@ def _index_in(sources: list[TopicPartition]) -> Callable[[str, int], int]:
 
 
 def _times(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Give the time by which each row counts, as the rules have it."""
+    """Return the time by which each row counts, as the rules have it."""
     times = pc.coalesce(batch["kafka_timestamp"], batch["timestamp"]).cast(pa.int64())
     found: NDArray[np.int64] = times.to_numpy()
     return found
@@ -262,4 +262,4 @@ def _identities(ids: "pa.Array[Any]", symbols: NDArray[np.int32]) -> NDArray[np.
     assert offsets is not None
     bounds = np.frombuffer(memoryview(offsets), dtype=np.int64)[: len(ids) + 1]
     data = np.frombuffer(memoryview(text or b""), dtype=np.uint8)
-    return IDENTITIES.of(data, bounds[:-1], np.diff(bounds).astype(np.int32), symbols)
+    return TRADE_ID_HASHER.of(data, bounds[:-1], np.diff(bounds).astype(np.int32), symbols)

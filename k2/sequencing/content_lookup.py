@@ -125,7 +125,7 @@ class ContentLookup:
         self._pages_ahead: dict[tuple[int, int], int] = {}
 
     def lacks(self, slot: int, sequence: SymbolSequence, number: int) -> bool:
-        """Tell whether placing a number may need a content that only the table has.
+        """Return whether placing a number may need a content that only the table has.
 
         Of the sessions before the newest all numbers of its page are looked at, so that the rows behind it need not.
         """

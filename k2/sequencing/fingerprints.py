@@ -117,7 +117,7 @@ def write_mark(
 
 @compiled
 def is_stored_elsewhere(pages: Pages, slot: int, session: int, sequence: int, content: int) -> bool:
-    """Tell whether another session of the slot holds this content under this number."""
+    """Return whether another session of the slot holds this content under this number."""
     page = pages.heads[_home(pages, slot, sequence >> PAGE_BITS)]
     while page >= 0:
         if pages.headers[page, _SESSION] != session and read_mark(pages.marks, page, sequence) == content:
@@ -199,7 +199,7 @@ class Fingerprints:
         write_mark(self.pages.headers, self.pages.marks, page, sequence, content, kafka_time)
 
     def unknown_in(self, slot: int, session: int, number: int, ranges: Iterable[tuple[int, int]]) -> bool:
-        """Tell whether any number of some ranges, all of the page `number`, is unknown here and may be in the table."""
+        """Return whether any number of some ranges, all of the page `number`, is unknown here and may be in the table."""
         page = find_page(self.pages, slot, session, number << PAGE_BITS)
         if page >= 0 and self.pages.headers[page, _IS_LOOKED_UP]:
             return False

@@ -58,7 +58,7 @@ class _Cover:
         self._begun: list[tuple[int, int]] = []
 
     def earliest(self, number: int) -> int | None:
-        """Give when a number was first told; None where no range covers it."""
+        """Return when a number was first told; None where no range covers it."""
         while self._coming and self._coming[-1].first <= number:
             told = self._coming.pop()
             heappush(self._begun, (told.at, told.last))
@@ -68,12 +68,12 @@ class _Cover:
 
 
 def joined(cut: Iterable[Piece]) -> Iterator[Piece]:
-    """Give pieces, ascending, with those that touch and are of the same times as one."""
+    """Yield pieces, ascending, with those that touch and are of the same times as one."""
     return _grown(cut, lambda last, piece: last.opened_at if last[2:] == piece[2:] else None)
 
 
 def still_open(cut: Iterable[Piece]) -> Iterator[Piece]:
-    """Give the ranges that are missing, in as few pieces as can be: each opened when the first of it was."""
+    """Yield the ranges that are missing, in as few pieces as can be: each opened when the first of it was."""
     still = (piece for piece in cut if piece.filled_at is None)
     return _grown(still, lambda last, piece: min(last.opened_at, piece.opened_at))
 

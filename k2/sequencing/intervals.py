@@ -30,7 +30,7 @@ class IntervalSet:
         self._ends = array("q", ends)
 
     def __len__(self) -> int:
-        """Give the number of ranges."""
+        """Return the number of ranges."""
         return len(self._starts)
 
     def __contains__(self, number: int) -> bool:
@@ -58,7 +58,7 @@ class IntervalSet:
         return max(len(self._starts) - 1, 0)
 
     def has_fewer_than(self, count: int) -> bool:
-        """Tell whether it has fewer members than `count`; looks at no more ranges than that."""
+        """Return whether it has fewer members than `count`; looks at no more ranges than that."""
         found = 0
         for start, end in zip(self._starts, self._ends, strict=True):
             found += end - start + 1
@@ -67,7 +67,7 @@ class IntervalSet:
         return True
 
     def ranges(self) -> Iterator[tuple[int, int]]:
-        """Give the ranges covered, ascending, both ends inclusive."""
+        """Yield the ranges covered, ascending, both ends inclusive."""
         return zip(self._starts, self._ends, strict=True)
 
     def overlap(self, first: int, last: int) -> Iterator[tuple[int, int]]:
@@ -118,11 +118,11 @@ class IntervalSet:
         del self._starts[:count], self._ends[:count]
 
     def missing(self) -> tuple[tuple[int, int], ...]:
-        """Give the ranges missing between `lowest` and `highest`, ascending, both ends inclusive."""
+        """Return the ranges missing between `lowest` and `highest`, ascending, both ends inclusive."""
         return tuple((end + 1, start - 1) for (_, end), (start, _) in pairwise(self.ranges()))
 
     def to_bytes(self) -> bytes:
-        """Give the ranges as bytes: all starts, then all ends, 8 bytes each in the machine's order."""
+        """Return the ranges as bytes: all starts, then all ends, 8 bytes each in the machine's order."""
         return self._starts.tobytes() + self._ends.tobytes()
 
     @classmethod

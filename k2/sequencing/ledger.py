@@ -13,11 +13,11 @@ class Missing(Protocol):
     """Knows what is missing."""
 
     def missing(self, exchange: str, symbol: str) -> tuple[Ranges, ...]:
-        """Give the ranges missing of one symbol, session by session."""
+        """Return the ranges missing of one symbol, session by session."""
 
 
 def owed_events(seen: Iterable[SeenSession], tracker: Missing, ledger: Ledger) -> Iterator[SequenceEvent]:
-    """Give the events that bring the ledger to what the tracker knows of the sessions it has just absorbed.
+    """Yield the events that bring the ledger to what the tracker knows of the sessions it has just absorbed.
 
     Each bears the coordinates of the newest trade absorbed of its session, since the very one is not known.
     """
@@ -34,7 +34,7 @@ def owed_events(seen: Iterable[SeenSession], tracker: Missing, ledger: Ledger) -
 
 
 def difference(ranges: Ranges, less: Ranges) -> Ranges:
-    """Give what `ranges` cover and `less` does not.
+    """Return what `ranges` cover and `less` does not.
 
     >>> difference(((1, 9), (20, 29)), ((3, 4), (9, 21)))
     ((1, 2), (5, 8), (22, 29))

@@ -86,7 +86,7 @@ class GroupDisorder:
         return Counter(SYMBOLS.name(int(symbol))[0] for symbol in symbols[is_late])
 
     def snapshot(self) -> dict[str, object]:
-        """Give the state as builtins alone, by names."""
+        """Return the state as builtins alone, by names."""
         seen = np.flatnonzero(self._highest > _LEAST).tolist()
         return {"highest": [[*SYMBOLS.name(number), int(self._highest[number])] for number in seen]}
 

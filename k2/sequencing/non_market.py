@@ -23,7 +23,7 @@ from k2.model.verdicts import SKIPPED
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.tracker_kernel import effective_time
 
-__all__ = ["PROPERTY", "RANGES_MAX", "OffBook", "joined", "off_book_in"]
+__all__ = ["PROPERTY", "RANGES_MAX", "NonMarketNumbers", "joined", "off_book_in"]
 
 PROPERTY: Final = "k2.off_book."
 """Property of the table `trades`, one a writer."""
@@ -64,7 +64,7 @@ class _Document(msgspec.Struct, frozen=True):
     sessions: list[_Session]
 
 
-class OffBook:
+class NonMarketNumbers:
     """The numbers that one writer has skipped."""
 
     def __init__(self, text: str | None = None, ranges_max: int = RANGES_MAX) -> None:
@@ -108,7 +108,7 @@ class OffBook:
         self._is_changed = True
 
     def changed(self, writer: str) -> dict[str, str]:
-        """Give the property to set with the next commit, once; nothing where nothing was added."""
+        """Return the property to set with the next commit, once; nothing where nothing was added."""
         if not self._is_changed:
             return {}
         self._is_changed = False
@@ -116,7 +116,7 @@ class OffBook:
         return {PROPERTY + writer: self.text()}
 
     def text(self) -> str:
-        """Give the property's text."""
+        """Return the property's text."""
         sessions = [
             _Session(
                 *key,
@@ -132,7 +132,7 @@ class OffBook:
         return msgspec.json.encode(_Document(FORMAT, sessions)).decode()
 
     def seen(self) -> Iterator[SeenSession]:
-        """Give the numbers as a tracker takes them in."""
+        """Yield the numbers as a tracker takes them in."""
         for (key, where), numbers in self._sessions.items():
             ranges = tuple(numbers.ranges.ranges())
             yield SeenSession(key, ranges, numbers.latest, numbers.earliest, where, numbers.offset)
@@ -144,13 +144,13 @@ class OffBook:
 
 
 def off_book_in(properties: Mapping[str, str]) -> list[SeenSession]:
-    """Give what the properties of the table `trades` say that all writers have skipped."""
+    """Return what the properties of the table `trades` say that all writers have skipped."""
     texts = [text for name, text in properties.items() if name.startswith(PROPERTY)]
-    return [seen for text in texts for seen in OffBook(text).seen() if seen.ranges]
+    return [seen for text in texts for seen in NonMarketNumbers(text).seen() if seen.ranges]
 
 
 def joined(seen: Iterable[SeenSession]) -> list[SeenSession]:
-    """Give each session once, with all that is said of it, the sessions of a symbol ascending."""
+    """Return each session once, with all that is said of it, the sessions of a symbol ascending."""
     sessions: dict[SessionKey, SeenSession] = {}
     for one in seen:
         other = sessions.get(one.key)

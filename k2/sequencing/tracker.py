@@ -46,7 +46,7 @@ _NONE: Final = int(np.iinfo(np.int64).min)
 _MOST: Final = int(np.iinfo(np.int64).max)
 Number = TypeVar("Number", np.int32, np.int64)
 ContentReader = Callable[[Sequence[WantedContents], int], StoredContents]
-"""As `k2.model.state_source.History.contents`."""
+"""As `k2.model.state_source.StateSource.contents`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +355,7 @@ def _first_new(piece: TradeSlice, committed: int) -> int:
 
 
 def _grown(values: NDArray[Number], size: int, fill: int) -> NDArray[Number]:
-    """Give a copy of an array with room for `size` rows and as many again, the new ones filled."""
+    """Return a copy of an array with room for `size` rows and as many again, the new ones filled."""
     grown = np.full((max(2 * size, len(values)), *values.shape[1:]), fill, dtype=values.dtype)
     grown[: len(values)] = values
     return grown
@@ -368,7 +368,7 @@ def _first_events(piece: TradeSlice, started: NDArray[np.int32]) -> Iterator[Seq
 
 
 def _ledger(piece: TradeSlice, place: int, events: Iterable[Event]) -> Iterator[SequenceEvent]:
-    """Give the ledger's rows of what one trade caused."""
+    """Yield the ledger's rows of what one trade caused."""
     columns, source, row = piece.batch.columns, piece.batch.source, int(piece.rows[place])
     for kind, session, first, last in events:
         exchange, symbol = SYMBOLS.name(int(columns.symbols[row]))

@@ -142,14 +142,14 @@ def _start(slot: NDArray[np.int64], sequence: int, at: int, page: int) -> None:
 
 @compiled
 def _continues(slot: NDArray[np.int64], sequence: int, at: int) -> bool:
-    """Tell whether a number is one above the highest, and not earlier than all of its session."""
+    """Return whether a number is one above the highest, and not earlier than all of its session."""
     # Without adding to what may be the last of 64 bits.
     return bool(sequence > slot[HIGHEST] and sequence - 1 == slot[HIGHEST] and at >= slot[EARLIEST])
 
 
 @compiled
 def _may_be_old(slot: NDArray[np.int64], number: int, sequence: int, content: int, pages: Pages) -> bool:
-    """Tell whether a number may be a copy of what a session before the newest stores under it."""
+    """Return whether a number may be a copy of what a session before the newest stores under it."""
     if sequence >> PAGE_BITS != slot[CHECKED]:
         return True
     # All that is no market trade is alike.

@@ -16,7 +16,7 @@ from k2.model.errors import SettingsError, UnreachableError
 from k2.ops.retry import retried
 from k2.ops.settings import Settings
 from k2.storage.catalog_errors import TRANSIENT, address_in, fault_of, refusals_named, words_of
-from k2.storage.catalog_timeouts import limit_waits
+from k2.storage.catalog_timeouts import limit_catalog_timeouts
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -46,7 +46,7 @@ def open_catalog(settings: Settings) -> "Catalog":
     configuration = _configured(settings)
     if configuration is None:
         return _open_local(settings)
-    limit_waits(settings.catalog, configuration)
+    limit_catalog_timeouts(settings.catalog, configuration)
     try:
         return _load(settings.catalog, _with_driver(configuration))
     except Exception as error:
@@ -57,18 +57,18 @@ def open_catalog(settings: Settings) -> "Catalog":
 
 
 def catalog_exists(settings: Settings) -> bool:
-    """Tell whether there is a catalog to look into; False only for a local one that was never made."""
+    """Return whether there is a catalog to look into; False only for a local one that was never made."""
     database = local_catalog(settings)
     return database is None or database.exists()
 
 
 def local_catalog(settings: Settings) -> Path | None:
-    """Give the database of the catalog beside a local warehouse; None where PyIceberg is configured for another."""
+    """Return the database of the catalog beside a local warehouse; None where PyIceberg is configured for another."""
     return _database(settings) if _configured(settings) is None else None
 
 
 def find_table(settings: Settings, name: str, load: Load | None = None) -> "Table | None":
-    """Give one of the job's tables as it is now; None where there is none, and nothing is made then.
+    """Return one of the job's tables as it is now; None where there is none, and nothing is made then.
 
     It is loaded by `load`, or else through a catalog that is opened anew.
 

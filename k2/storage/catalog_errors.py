@@ -58,7 +58,7 @@ _MISCONFIGURED: Final = (
 
 
 def fault_of(catalog: str, address: str, error: Exception) -> K2Error | None:
-    """Give the error of ours that a fault at opening a catalog stands for; None where it is none of them."""
+    """Return the error of ours that a fault at opening a catalog stands for; None where it is none of them."""
     if _is_refusal(error):
         return _refused(catalog, error)
     if isinstance(error, _UNREACHABLE) and not _NO_DATABASE.search(str(error)):
@@ -84,13 +84,13 @@ def refusals_named(catalog: str) -> Iterator[None]:
 
 
 def address_in(configuration: Mapping[str, Any]) -> str:
-    """Give where a catalog is, without the password that its URI may bear."""
+    """Return where a catalog is, without the password that its URI may bear."""
     uri = str(configuration.get("uri", "an address that is not named"))
     return (urlsplit(uri).netloc or uri).rpartition("@")[2]
 
 
 def words_of(error: Exception) -> str:
-    """Give what an error says on one line, without what SQLAlchemy adds and with what PyIceberg leaves out."""
+    """Return what an error says on one line, without what SQLAlchemy adds and with what PyIceberg leaves out."""
     said = str(error.orig if isinstance(error, DBAPIError) else error)
     if isinstance(error, NotInstalledError) and error.__cause__ is not None:
         said = f"{error.__cause__}: {said}"

@@ -13,7 +13,7 @@ from requests.adapters import HTTPAdapter
 
 from k2.model.errors import SettingsError
 
-__all__ = ["WAIT_SECONDS", "limit_waits", "wait_seconds"]
+__all__ = ["WAIT_SECONDS", "limit_catalog_timeouts", "wait_seconds"]
 
 WAIT_SECONDS: Final = 60.0
 """What is waited where the catalog's configuration says nothing."""
@@ -23,7 +23,7 @@ _PROPERTY: Final = "connection.timeout"
 _send: Final = HTTPAdapter.send
 
 
-def limit_waits(catalog: str, configuration: Mapping[str, Any]) -> None:
+def limit_catalog_timeouts(catalog: str, configuration: Mapping[str, Any]) -> None:
     """Let no HTTP call, and no statement to PostgreSQL by psycopg2, wait longer than the catalog's configuration says.
 
     Raises:

@@ -11,9 +11,19 @@ from k2.model.compiled import compiled
 from k2.model.documents import read_document
 from k2.model.progress import Counts, Progress
 
-__all__ = ["TRAIL", "Commit", "Made", "Move", "Said", "commit_of", "in_effect", "parse_trail", "trail_text"]
+__all__ = [
+    "COMMIT_NOTES",
+    "Commit",
+    "Made",
+    "Move",
+    "Said",
+    "commit_notes_text",
+    "commit_of",
+    "in_effect",
+    "parse_commit_notes",
+]
 
-TRAIL: Final = "k2.trail"
+COMMIT_NOTES: Final = "k2.trail"
 """Table property: the newest commits, replaced in the commit that adds one, until the table `commits` has them."""
 _FORMAT: Final = 1
 _OWN: Final = "k2."
@@ -76,7 +86,7 @@ class Commit(msgspec.Struct, frozen=True):
     """The job's last snapshot before; None of its first, and where nothing noted it."""
 
     def row(self) -> dict[str, Any]:
-        """Give it as builtins alone."""
+        """Return it as builtins alone."""
         row: dict[str, Any] = msgspec.to_builtins(self)
         return row
 
@@ -87,7 +97,7 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 def commit_of(made: Made) -> Commit | None:
-    """Give the commit that made a snapshot; None where it was not the job's."""
+    """Return the commit that made a snapshot; None where it was not the job's."""
     summary = {} if made.summary is None else made.summary.additional_properties
     own = {name: text for name, text in summary.items() if name.startswith(_OWN)}
     if not own:
@@ -142,15 +152,15 @@ def in_effect(
     return found
 
 
-def parse_trail(text: str | None) -> list[Commit]:
+def parse_commit_notes(text: str | None) -> list[Commit]:
     """Read the property's text, the oldest commit first; None (a table without it) is none.
 
     Raises:
         TableError: the text is not of the documented shape, or of a later format.
     """
-    return [] if text is None else read_document(TRAIL, text, _Document, _FORMAT).commits
+    return [] if text is None else read_document(COMMIT_NOTES, text, _Document, _FORMAT).commits
 
 
-def trail_text(commits: Iterable[Commit]) -> str:
-    """Give the property's text."""
+def commit_notes_text(commits: Iterable[Commit]) -> str:
+    """Return the property's text."""
     return msgspec.json.encode(_Document(_FORMAT, [*commits])).decode()

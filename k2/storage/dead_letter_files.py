@@ -72,7 +72,7 @@ class Line(NamedTuple):
 
 
 def series_prefix(table_id: str, writer: str) -> str:
-    """Give what the names of all series begin with that one Iceberg writer of the table with this UUID wrote.
+    """Return what the names of all series begin with that one Iceberg writer of the table with this UUID wrote.
 
     >>> series_prefix("9c1f03aa-0b52-4d0e-8f7e-3a8f6c1f9d10", "0")
     '9c1f03aa-0-'
@@ -81,13 +81,13 @@ def series_prefix(table_id: str, writer: str) -> str:
 
 
 def recorded_letters(properties: Mapping[str, str], writer: str) -> dict[str, Position]:
-    """Give how far each of a writer's series was at its last commit, by the properties of the table `trades`."""
+    """Return how far each of a writer's series was at its last commit, by the properties of the table `trades`."""
     recorded: dict[str, str] = msgspec.json.decode(properties.get(_PROPERTY + writer, "{}"))
     return {series: Position.parse(text) for series, text in recorded.items()}
 
 
 def recording(writer: str, recorded: Mapping[str, Position]) -> dict[str, str]:
-    """Give the property of the table `trades` that `recorded_letters` reads."""
+    """Return the property of the table `trades` that `recorded_letters` reads."""
     positions = {series: str(position) for series, position in sorted(recorded.items())}
     return {_PROPERTY + writer: msgspec.json.encode(positions).decode()}
 
@@ -98,7 +98,7 @@ def file_name(series: str, number: int) -> str:
 
 
 def file_number(name: str) -> int | None:
-    """Give a file's number by its name; None where it is no file of dead letters."""
+    """Return a file's number by its name; None where it is no file of dead letters."""
     match = _NAME.fullmatch(name)
     return int(match[2]) if match else None
 
@@ -109,7 +109,7 @@ def _series(path: Path) -> str | None:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Give the folder's files of dead letters, oldest first; none where there is no folder."""
+    """Return the folder's files of dead letters, oldest first; none where there is no folder."""
     if not folder.is_dir():
         return []
     numbered = [(number, path) for path in folder.iterdir() if (number := file_number(path.name)) is not None]
@@ -117,18 +117,18 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def files_of(folder: Path, series: str) -> list[Path]:
-    """Give a series' files, oldest first."""
+    """Return a series' files, oldest first."""
     return [path for path in files_in(folder) if _series(path) == series]
 
 
 def series_in(folder: Path, prefix: str) -> list[str]:
-    """Give the series in a folder whose names begin so, in the order of their names."""
+    """Return the series in a folder whose names begin so, in the order of their names."""
     names = {name for path in files_in(folder) if (name := _series(path)) is not None}
     return sorted(name for name in names if name.startswith(prefix))
 
 
 def committed_lines(folder: Path, properties: Mapping[str, str], writers: Iterable[str]) -> Iterator[Line]:
-    """Give the lines that commits of the table `trades` have counted, of those series that are in this folder."""
+    """Yield the lines that commits of the table `trades` have counted, of those series that are in this folder."""
     recorded = [item for writer in writers for item in recorded_letters(properties, writer).items()]
     for series, position in recorded:
         for path in files_of(folder, series):
@@ -139,7 +139,7 @@ def committed_lines(folder: Path, properties: Mapping[str, str], writers: Iterab
 
 
 def lines_of(files: Iterable[Path], position: int = 0) -> Iterator[Line]:
-    """Give the whole lines of files, the first from a byte position on.
+    """Yield the whole lines of files, the first from a byte position on.
 
     What follows a file's last newline was never finished, and is left out.
     """

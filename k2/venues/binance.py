@@ -42,7 +42,7 @@ _SYMBOL: Final = msgspec.json.Decoder(_Symbol)
 
 
 def trade_event(value: bytes, venue: str) -> bytes:
-    """Give the bytes of the trade event that a message of a venue's topic is or bears.
+    """Return the bytes of the trade event that a message of a venue's topic is or bears.
 
     Raises:
         RejectedError: `malformed`, or `unsupported` for an event that is no trade.
@@ -56,12 +56,12 @@ def trade_event(value: bytes, venue: str) -> bytes:
 
 
 def symbol_of(value: bytes) -> str:
-    """Give the symbol of an event, whatever its kind; raises as `trade_event`."""
+    """Return the symbol of an event, whatever its kind; raises as `trade_event`."""
     return name("s", given("s", read(_SYMBOL, _bare_event(value)[0]).s))
 
 
 def taker(buyer_was_maker: bool) -> int:  # noqa: FBT001  the venue's own flag
-    """Give the taker's side."""
+    """Return the taker's side."""
     return SELL if buyer_was_maker else BUY
 
 

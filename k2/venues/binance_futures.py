@@ -62,7 +62,7 @@ def decode(value: bytes) -> list[Trade]:
 
 
 def key(value: bytes) -> str:
-    """Give `binance-futures|symbol` of an event, whatever its kind."""
+    """Return `binance-futures|symbol` of an event, whatever its kind."""
     return f"{EXCHANGE}|{symbol_of(value)}"
 
 

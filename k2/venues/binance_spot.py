@@ -51,12 +51,12 @@ def decode(value: bytes) -> list[Trade]:
 
 
 def key(value: bytes) -> str:
-    """Give `binance|symbol` of an event, whatever its kind."""
+    """Return `binance|symbol` of an event, whatever its kind."""
     return f"{EXCHANGE}|{symbol_of(value)}"
 
 
 def _time(number: int) -> int:
-    """Give microseconds by the count of digits: 13 are milliseconds, 16 microseconds."""
+    """Return microseconds by the count of digits: 13 are milliseconds, 16 microseconds."""
     if 10**12 <= number < 10**13:
         return number * 1000
     if not 10**15 <= number < 10**16:

@@ -100,7 +100,7 @@ def _decode_one(
 
 @compiled
 def _is_trade(data: NDArray[np.uint8], fields: NDArray[np.uint64]) -> bool:
-    """Tell whether the event and its fields are of the kinds of a trade."""
+    """Return whether the event and its fields are of the kinds of a trade."""
     start = fields[_E, START]
     if fields[_E, KIND] != STRING or fields[_E, END] - start != np.uint64(len(_TRADE)):
         return False

@@ -73,7 +73,7 @@ def decode(value: bytes) -> list[Trade]:
 
 
 def key(value: bytes) -> str:
-    """Give `bybit|symbol` of a message, by its topic."""
+    """Return `bybit|symbol` of a message, by its topic."""
     return f"{EXCHANGE}|{name('topic', _symbol(_topic(value)))}"
 
 

@@ -76,7 +76,7 @@ def decode(value: bytes) -> list[Trade]:
 
 
 def key(value: bytes) -> str:
-    """Give `coinbase|product_id` of a message, whatever its kind."""
+    """Return `coinbase|product_id` of a message, whatever its kind."""
     _kind(value)
     product = read(_PRODUCT, value).product_id
     return f"{EXCHANGE}|{name('product_id', given('product_id', product))}"

@@ -59,7 +59,7 @@ class _Read:
 
 
 def decode(batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX) -> Decoded:
-    """Give a batch's trades as columns, by the rules of its venue; the same on replay.
+    """Return a batch's trades as columns, by the rules of its venue; the same on replay.
 
     A message that can't become a trade is rejected alone; its neighbours are not touched. A message with a trade
     whose venue time is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is rejected as a whole.
@@ -80,13 +80,13 @@ def decode(batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS
 
 
 def decode_by_reference(batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX) -> Decoded:
-    """Give what `decode` gives, by the reference decoder alone."""
+    """Return what `decode` gives, by the reference decoder alone."""
     read = _read(VENUES[batch.venue], batch, np.arange(len(batch), dtype=np.int32))
     return _decoded(batch, _columns(read), read, read.off_book, time_ahead_seconds_max)
 
 
 def split(trades: TradeBatch, off_book: NDArray[np.int64] | None = None) -> list[TradeSlice]:
-    """Give one slice for each key group that has rows, the rows ascending.
+    """Return one slice for each key group that has rows, the rows ascending.
 
     Nothing is said of them yet, but that the rows `off_book` are `SKIPPED`; sessions are zeros.
     """
@@ -105,7 +105,7 @@ def split(trades: TradeBatch, off_book: NDArray[np.int64] | None = None) -> list
 
 
 def empty_slice(trades: TradeBatch, group: int) -> TradeSlice:
-    """Give the slice of a key group that has no rows in a batch."""
+    """Return the slice of a key group that has no rows in a batch."""
     none = np.empty(0, dtype=np.int32)
     return TradeSlice(trades, group, none, np.empty(0, dtype=np.uint8), none)
 
@@ -131,7 +131,7 @@ def _split(
 def _decode_compiled(
     venue: Venue, kernel: CompiledDecoder, batch: MessageBatch
 ) -> tuple[TradeColumns, NDArray[np.int32]]:
-    """Give the trades that the kernel took, and the numbers of the messages that it left."""
+    """Return the trades that the kernel took, and the numbers of the messages that it left."""
     rows = np.empty((len(batch), WIDTH), dtype=np.int64)
     left = np.empty(len(batch), dtype=np.int32)
     count = kernel(batch.data, batch.value_starts, batch.value_sizes, SYMBOLS.table, rows, left)

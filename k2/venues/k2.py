@@ -71,7 +71,7 @@ def decode(value: bytes) -> list[Trade]:
 
 
 def key(value: bytes) -> str:
-    """Give `exchange|symbol` of a canonical message."""
+    """Return `exchange|symbol` of a canonical message."""
     names = read(_NAMES, value)
     return f"{_exchange(names.exchange)}|{name('symbol', given('symbol', names.symbol))}"
 
@@ -81,7 +81,7 @@ def _exchange(text: str | UnsetType) -> str:
 
 
 def _trade_id(trade_id: str | UnsetType | None, number: int | None) -> str | None:
-    """Give the id: the sequence stands in for one, and an explicit null without a sequence says there is none."""
+    """Return the id: the sequence stands in for one, and an explicit null without a sequence says there is none."""
     if isinstance(trade_id, str):
         return identity("trade_id", trade_id)
     if number is not None:

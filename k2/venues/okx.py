@@ -73,7 +73,7 @@ def decode(value: bytes) -> list[Trade]:
 
 
 def key(value: bytes) -> str:
-    """Give `okx|instrument` of a message, by what it was subscribed for."""
+    """Return `okx|instrument` of a message, by what it was subscribed for."""
     instrument = given("arg.instId", given("arg", _head(value).arg).instId)
     return f"{EXCHANGE}|{name('arg.instId', instrument)}"
 

@@ -86,7 +86,7 @@ def _malformed(what: str) -> NoReturn:
 
 
 def given(field: str, value: T | UnsetType) -> T:
-    """Give a field's value, which must be there."""
+    """Return a field's value, which must be there."""
     if value is UNSET:
         invalid(field, "missing")
     return value
@@ -101,7 +101,7 @@ def checked(field: str, rule: Callable[[A], T], value: A) -> T:
 
 
 def name(field: str, text: str, bytes_max: int = NAME_BYTES_MAX) -> str:
-    """Give the name of an exchange or symbol: not empty, not long, without control characters."""
+    """Return the name of an exchange or symbol: not empty, not long, without control characters."""
     if not text:
         invalid(field, "empty")
     if len(text.encode()) > bytes_max:
@@ -112,21 +112,21 @@ def name(field: str, text: str, bytes_max: int = NAME_BYTES_MAX) -> str:
 
 
 def sequence(field: str, number: int) -> int:
-    """Give a sequence number, which 64 bits must hold."""
+    """Return a sequence number, which 64 bits must hold."""
     if not INT64_MIN <= number <= INT64_MAX:
         invalid(field, f"beyond 64 bits: {clipped(number)}")
     return number
 
 
 def number_text(field: str, text: str) -> int:
-    """Give a whole number that stands as text; what is longer than 64 bits' digits is none."""
+    """Return a whole number that stands as text; what is longer than 64 bits' digits is none."""
     if not _WHOLE.fullmatch(text):
         invalid(field, f"not a whole number of 64 bits: {clipped(text)}")
     return sequence(field, int(text))
 
 
 def identity(field: str, text: str) -> str:
-    """Give a trade's id: not empty, not long."""
+    """Return a trade's id: not empty, not long."""
     if not text:
         invalid(field, "empty")
     if len(text.encode()) > ID_BYTES_MAX:
@@ -135,14 +135,14 @@ def identity(field: str, text: str) -> str:
 
 
 def milliseconds(field: str, number: int) -> int:
-    """Give microseconds for a time that must be milliseconds since the epoch, of 13 digits: 2001 to 2286."""
+    """Return microseconds for a time that must be milliseconds since the epoch, of 13 digits: 2001 to 2286."""
     if not 10**12 <= number < 10**13:
         invalid(field, f"not milliseconds (13 digits): {clipped(number)}")
     return number * 1000
 
 
 def decimal_text(field: str, raw: Raw) -> str:
-    """Give the digits of a JSON string or number, as they stand."""
+    """Return the digits of a JSON string or number, as they stand."""
     text = bytes(raw)
     if not text:
         invalid(field, "missing")
@@ -154,7 +154,7 @@ def decimal_text(field: str, raw: Raw) -> str:
 
 
 def positive(field: str, text: str) -> int:
-    """Give a quantity times 10**18: a trade of nothing, or of less, is none."""
+    """Return a quantity times 10**18: a trade of nothing, or of less, is none."""
     value = checked(field, parse_decimal, text)
     if value <= 0:
         invalid(field, f"not above zero: {clipped(text)}")

@@ -88,7 +88,7 @@ def _past_blanks(data: NDArray[np.uint8], place: np.uint64, end: np.uint64) -> n
 
 @compiled
 def _string_end(data: NDArray[np.uint8], place: np.uint64, end: np.uint64) -> np.uint64:
-    """Give where the closing quote lies; `end` where a character comes before it that is not plain."""
+    """Return where the closing quote lies; `end` where a character comes before it that is not plain."""
     while place < end:
         character = data[place]
         if _ENDS_STRING[character]:
@@ -156,7 +156,7 @@ def _scalar(data: NDArray[np.uint8], place: np.uint64, end: np.uint64) -> tuple[
 
 @compiled
 def _find_key(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, keys: Keys, guess: np.uint64) -> np.uint64:
-    """Give a key's number, looked for from `guess` on and around; the count of keys where it is unknown."""
+    """Return a key's number, looked for from `guess` on and around; the count of keys where it is unknown."""
     text, starts, sizes = keys
     count, size = np.uint64(len(sizes)), end - start
     key = guess
@@ -226,7 +226,7 @@ def scan_object(
 
 @compiled
 def signed(place: np.uint64) -> Any:
-    """Give a place as int64: numba makes a float of a sum of both kinds."""
+    """Return a place as int64: numba makes a float of a sum of both kinds."""
     return np.int64(place)
 
 
@@ -248,7 +248,7 @@ def read_integer(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> t
 
 @compiled
 def nesting(text: NDArray[np.uint8]) -> int:
-    """Give how deep objects and arrays are nested in a JSON text; braces inside strings do not count.
+    """Return how deep objects and arrays are nested in a JSON text; braces inside strings do not count.
 
     `text` uint8[bytes]; of bytes that are no JSON the answer is some number.
     """

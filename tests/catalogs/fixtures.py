@@ -36,7 +36,7 @@ class Place:
 
 @pytest.fixture(scope="session")
 def postgresql(missing: Callable[[str], NoReturn]) -> Iterator[Server]:
-    """Give PostgreSQL, started at first use."""
+    """Yield PostgreSQL, started at first use."""
     try:
         with running_postgresql() as server:
             yield server
@@ -46,7 +46,7 @@ def postgresql(missing: Callable[[str], NoReturn]) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def rest(missing: Callable[[str], NoReturn]) -> Iterator[Server]:
-    """Give Apache's Iceberg REST catalog, started at first use."""
+    """Yield Apache's Iceberg REST catalog, started at first use."""
     try:
         with running_rest() as server:
             yield server
@@ -56,7 +56,7 @@ def rest(missing: Callable[[str], NoReturn]) -> Iterator[Server]:
 
 @pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """Give a place of the kind that the test's parameter names; the environment leads there."""
+    """Yield a place of the kind that the test's parameter names; the environment leads there."""
     kind: str = request.param
     server: Server | None = None if kind == "sqlite" else request.getfixturevalue(kind)
     with nullcontext() if server is None else proxy_of(kind, server) as proxy:
@@ -69,7 +69,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def proxy_of(kind: str, server: Server) -> Proxy:
-    """Give a proxy before a server."""
+    """Return a proxy before a server."""
     return SqlProxy(server.port) if kind == "postgresql" else HttpProxy(server.port)
 
 

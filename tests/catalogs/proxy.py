@@ -56,7 +56,7 @@ class Proxy:
         self._faults = iter(faults)
 
     def fault(self) -> Fault | None:
-        """Give what becomes of the commit that has come."""
+        """Return what becomes of the commit that has come."""
         with self._lock:
             self.commits += 1
             return next(self._faults, None)

@@ -15,7 +15,7 @@ from typing import Final
 
 import psycopg2
 
-from k2.ops.child_process import Child, free_port
+from k2.ops.child_process import ChildProcess, free_port
 from tests.maven import NotToBeHadError, jars_of, run
 
 POM: Final = Path(__file__).parent / "pom.xml"
@@ -39,7 +39,7 @@ class Server:
 
 @contextmanager
 def running_postgresql() -> Iterator[Server]:
-    """Give PostgreSQL with a cluster of its own, gone with it.
+    """Yield PostgreSQL with a cluster of its own, gone with it.
 
     Raises:
         NotToBeHadError: it cannot be had here.
@@ -64,7 +64,9 @@ def running_postgresql() -> Iterator[Server]:
         settings = [part for option in options.items() for part in ("-c", "{}={}".format(*option))]
         # It asks for SIGKILL at our end anew, since changing the user takes that away.
         follow = ["--pdeathsig", "SIGKILL"] if as_user else []
-        child = Child([*as_user, *follow, f"{binaries}/postgres", *cluster, *settings], folder / "postgresql.log")
+        child = ChildProcess(
+            [*as_user, *follow, f"{binaries}/postgres", *cluster, *settings], folder / "postgresql.log"
+        )
         # SIGINT ends it although clients are connected.
         with _started(child, lambda: _logs_in(port), "PostgreSQL", signal.SIGINT):
             yield Server(port, folder / "warehouse")
@@ -72,7 +74,7 @@ def running_postgresql() -> Iterator[Server]:
 
 @contextmanager
 def running_rest() -> Iterator[Server]:
-    """Give Apache's Iceberg REST catalog over a catalog in SQLite.
+    """Yield Apache's Iceberg REST catalog over a catalog in SQLite.
 
     Raises:
         NotToBeHadError: it cannot be had here.
@@ -87,7 +89,7 @@ def running_rest() -> Iterator[Server]:
         }
         java = ["java", "-Xmx256m", "-XX:+UseSerialGC", *("-D{}={}".format(*item) for item in properties.items())]
         main = ["-cp", f"{jars}/*", "org.eclipse.jetty.xml.XmlConfiguration", str(SERVER_XML)]
-        child = Child([*java, *main], folder / "rest.log")
+        child = ChildProcess([*java, *main], folder / "rest.log")
         with _started(child, lambda: _is_serving(port), "the Iceberg REST catalog", signal.SIGTERM):
             yield Server(port, folder / "warehouse")
 
@@ -114,7 +116,7 @@ def _connect(port: int) -> "psycopg2.extensions.connection":
 
 
 @contextmanager
-def _started(child: Child, answers: Callable[[], bool], name: str, end: signal.Signals) -> Iterator[None]:
+def _started(child: ChildProcess, answers: Callable[[], bool], name: str, end: signal.Signals) -> Iterator[None]:
     child.start()
     try:
         if not child.wait_until(answers, START_SECONDS_MAX):
@@ -138,7 +140,7 @@ def _postgresql_binaries() -> Path:
 
 
 def _as_its_user(*paths: Path) -> list[str]:
-    """Give the words that start a command as PostgreSQL's own user, where we are root: it refuses to run as that."""
+    """Return the words that start a command as PostgreSQL's own user, where we are root: it refuses to run as that."""
     if os.geteuid() != 0:
         return []
     try:

@@ -25,7 +25,7 @@ LETTERS = [
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a data folder with a few dead letters, the last line half-written, named by the environment."""
+    """Return a data folder with a few dead letters, the last line half-written, named by the environment."""
     monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
     settings = Settings(data_dir=tmp_path)
     write_letters(settings, LETTERS)
@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def only_file(folder: Path) -> Path:
-    """Give the folder's one file of dead letters."""
+    """Return the folder's one file of dead letters."""
     (path,) = folder.glob("dlq-*.jsonl")
     return path
 

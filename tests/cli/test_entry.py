@@ -107,7 +107,7 @@ def test_a_process_that_ignores_the_signal_goes_on_ignoring_it() -> None:
 def test_a_full_disk_is_one_sentence(arguments: list[str]) -> None:
     """Exit code 1, and nothing more when the process tidies up."""
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "cli", *arguments]
+        command = [sys.executable, "-m", "k2.cli", *arguments]
         buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
         done = subprocess.run(
             command, cwd=ROOT, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True, check=False
@@ -121,7 +121,7 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "cli", "--help"], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False
+        [sys.executable, "-m", "k2.cli", "--help"], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")

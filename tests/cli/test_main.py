@@ -27,7 +27,7 @@ def test_every_command_of_the_table_loads(name: str) -> None:
 
 
 def _leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Give each command that does something, by its words."""
+    """Yield each command that does something, by its words."""
     if not hasattr(command, "list_commands"):
         yield path, command
         return
@@ -66,7 +66,7 @@ def test_a_configuration_that_pyiceberg_cannot_read_is_named(tmp_path: Path, tex
     """It is read when PyIceberg is imported: exit code 2 and one sentence all the same."""
     (tmp_path / ".pyiceberg.yaml").write_bytes(text)
     done = subprocess.run(
-        [sys.executable, "-m", "cli", "gaps"],
+        [sys.executable, "-m", "k2.cli", "gaps"],
         cwd=ROOT,
         env={**os.environ, "PYICEBERG_HOME": str(tmp_path)},
         capture_output=True,

@@ -72,7 +72,7 @@ def test_standard_input_is_read(broker: Broker) -> None:
     """`-` reads what is piped in, gzip as well, and the table says what was done."""
     topic = broker.topic()
     done = subprocess.run(
-        [sys.executable, "-m", "cli", "produce", "-", "--topic", topic],
+        [sys.executable, "-m", "k2.cli", "produce", "-", "--topic", topic],
         cwd=ROOT,
         input=gzip.compress(TRADE + b"\n"),
         env={**os.environ, "K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers},
@@ -273,7 +273,7 @@ def test_a_signal_stops_it_with_all_delivered(broker: Broker, number: signal.Sig
     """Told to end while it waits for more lines, it delivers those it has and ends with 128 + the signal."""
     topic = broker.topic()
     with subprocess.Popen(
-        [sys.executable, "-m", "cli", "produce", "-", "--topic", topic],
+        [sys.executable, "-m", "k2.cli", "produce", "-", "--topic", topic],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -14,7 +14,7 @@ from tests.query.tables import append, letter, made, progress, set_progress, tra
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Give settings with an own folder, as the environment says."""
+    """Return settings with an own folder, as the environment says."""
     monkeypatch.setenv("K2_DATA_DIR", str(tmp_path / "data"))
     return Settings(data_dir=tmp_path / "data")
 

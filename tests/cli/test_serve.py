@@ -46,8 +46,8 @@ def test_where_it_cannot_listen(k2: Callable[..., Result], monkeypatch: pytest.M
 
 @pytest.fixture
 def server(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Give `k2 serve` in a process of its own, and its port."""
-    command = [sys.executable, "-m", "cli", "serve", "--port", "0", "--json"]
+    """Yield `k2 serve` in a process of its own, and its port."""
+    command = [sys.executable, "-m", "k2.cli", "serve", "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = urlsplit(json.loads(process.stdout.readline())["url"]).port

@@ -320,7 +320,7 @@ def test_numbers_with_holes_do_not_shield_from_their_ids(monkeypatch: pytest.Mon
 
 
 def builtin(value: object) -> bool:
-    """Tell whether a value is made of builtins alone."""
+    """Return whether a value is made of builtins alone."""
     if isinstance(value, dict):
         return all(builtin(key) and builtin(item) for key, item in value.items())
     if isinstance(value, list):

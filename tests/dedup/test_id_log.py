@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numba.core import config
 
 from k2.dedup.id_log import ClockState, IdLog
-from k2.dedup.trade_id_hash import IDENTITIES, Identities, siphash
+from k2.dedup.trade_id_hash import TRADE_ID_HASHER, TradeIdHasher, siphash
 from k2.dedup.window import BUCKETS, Clock, Window, WindowRules, rules_for, settled
 from k2.model.symbols import SYMBOLS, as_bytes
 
@@ -259,9 +259,9 @@ def test_identities_tell_names_and_ids_apart() -> None:
     sizes = np.tile([len(one) for one in ids], len(names)).astype(np.int32)
     starts = np.cumsum(sizes, dtype=np.int64) - sizes
     text = as_bytes("".join(ids) * len(names))
-    found = IDENTITIES.of(text, starts, sizes, symbols)
+    found = TRADE_ID_HASHER.of(text, starts, sizes, symbols)
     assert len(np.unique(found, axis=0)) == len(symbols)
-    other = Identities(bytes(16)).of(text, starts, sizes, symbols)
+    other = TradeIdHasher(bytes(16)).of(text, starts, sizes, symbols)
     assert not (found == other).any()
 
 

@@ -18,8 +18,8 @@ import typer
 from pyiceberg.expressions import And, EqualTo
 from typer.testing import CliRunner
 
-from demo import capture, command, run
-from demo.actual import Findings, find
+from demo import command, job_runner, run
+from demo.actual import Actual, find
 from demo.comparison import compare
 from demo.expected import ExpectedRows, Missing, SetAside
 from demo.faults import Stream
@@ -40,7 +40,7 @@ MESSAGES, SYMBOLS, SEED = 20_000, 60, 11
 def _demo(folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "demo", "--data-dir", str(folder), *arguments],
+        [sys.executable, "-m", "k2.cli", "demo", "--data-dir", str(folder), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -73,7 +73,7 @@ def report(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def outcome(folder: Path, report: dict[str, Any]) -> Outcome:
-    """Give the demo's outcome anew: the same seed makes the same books, and the tables are still there."""
+    """Return the demo's outcome anew: the same seed makes the same expected, and the tables are still there."""
     expected = folder / "again.parquet"
     with ExpectedRows(expected, listings(SYMBOLS, SEED)) as rows:
         stream = Stream(MESSAGES, SYMBOLS, SEED, rows)
@@ -81,9 +81,9 @@ def outcome(folder: Path, report: dict[str, Any]) -> Outcome:
             pass
     settings = read_settings({}, data_dir=folder)
     found = find(settings, expected)
-    checks = compare(stream.books, found)
+    checks = compare(stream.totals, found)
     plan = Plan(folder, MESSAGES, SYMBOLS, SEED)
-    return Outcome(plan, settings, stream.books, found, checks, report["killed_at"], 1.0, [2.0, 2.0], 5.0)
+    return Outcome(plan, settings, stream.totals, found, checks, report["killed_at"], 1.0, [2.0, 2.0], 5.0)
 
 
 def test_demo_finds_what_was_injected(report: dict[str, Any]) -> None:
@@ -164,7 +164,7 @@ _LETTER = SetAside("invalid", b"binance|NEW-USD", b"{}")
 def test_any_difference_is_told(outcome: Outcome, change: dict[str, Any]) -> None:
     """One figure that differs makes the outcome bad, whichever it is."""
     assert outcome.ok
-    assert not replace(outcome, checks=compare(outcome.books, replace(outcome.found, **change))).ok
+    assert not replace(outcome, checks=compare(outcome.expected, replace(outcome.found, **change))).ok
 
 
 def test_another_dead_letter_is_told(outcome: Outcome) -> None:
@@ -172,14 +172,14 @@ def test_another_dead_letter_is_told(outcome: Outcome) -> None:
     letters = outcome.found.set_aside.copy()
     letters[next(letter for letter in letters if letter.reason == "invalid")] -= 1
     letters[_LETTER] += 1
-    assert not replace(outcome, checks=compare(outcome.books, replace(outcome.found, set_aside=letters))).ok
+    assert not replace(outcome, checks=compare(outcome.expected, replace(outcome.found, set_aside=letters))).ok
 
 
 def test_a_broken_sum_is_told(outcome: Outcome) -> None:
     """A partition whose sum does not hold makes the outcome bad, though every figure fits."""
     first, *others = outcome.found.partitions
     found = replace(outcome.found, partitions=[replace(first, holds=False), *others])
-    assert all(check.ok for check in compare(outcome.books, found))
+    assert all(check.ok for check in compare(outcome.expected, found))
     assert not replace(outcome, found=found).ok
 
 
@@ -187,7 +187,7 @@ def test_a_deleted_row_fails_the_demo(outcome: Outcome, monkeypatch: pytest.Monk
     """With one trade gone from the table the command ends with 1, and names the row that differs."""
     found = _without_a_trade(outcome.settings, outcome.plan.folder / "again.parquet")
     assert (found.stored, found.absent) == (outcome.found.stored - 1, 1)
-    bad = replace(outcome, found=found, checks=compare(outcome.books, found))
+    bad = replace(outcome, found=found, checks=compare(outcome.expected, found))
     assert "trades stored" in {check.name for check in bad.checks if not check.ok}
     assert not all(partition.holds for partition in found.partitions)
     monkeypatch.setattr(command, "run_demo", lambda _: bad)
@@ -196,7 +196,7 @@ def test_a_deleted_row_fails_the_demo(outcome: Outcome, monkeypatch: pytest.Monk
     assert ended.value.exit_code == 1
 
 
-def _without_a_trade(settings: Settings, expected: Path) -> Findings:
+def _without_a_trade(settings: Settings, expected: Path) -> Actual:
     table = find_table(settings, "trades")
     assert table is not None
     (row,) = table.scan(limit=1, selected_fields=("partition", "offset")).to_arrow().to_pylist()
@@ -206,8 +206,8 @@ def _without_a_trade(settings: Settings, expected: Path) -> Findings:
 
 def test_a_failing_job_fails_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that ends by itself is told with its exit code and the end of its log, whenever it is noticed."""
-    monkeypatch.setattr(capture, "COMMAND", ("no_such_job",))
-    job = capture.Capture(read_settings({}, data_dir=tmp_path), tmp_path / "job.log")
+    monkeypatch.setattr(job_runner, "COMMAND", ("no_such_job",))
+    job = job_runner.JobRunner(read_settings({}, data_dir=tmp_path), tmp_path / "job.log")
     with job.running(to_end=True) as running:
         for wait in (running.wait_for_commit, running.wait_for_end):
             with pytest.raises(DemoError, match=r"exit code 1(?s:.*)No module named no_such_job"):

@@ -1,4 +1,4 @@
-"""The demo's market and its faults: the same for a seed, and books that hold against what was published."""
+"""The demo's market and its faults: the same for a seed, and expected that hold against what was published."""
 
 import hashlib
 import json
@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demo.corruption import GARBLES
-from demo.expected import Books, ExpectedRows, Missing
+from demo.corruption import CORRUPTIONS
+from demo.expected import Expected, ExpectedRows, Missing
 from demo.faults import FAULTS, MESSAGES_MIN, Stream
 from demo.market import EXCHANGES, Market, listings
 from demo.render import Renderer
@@ -30,14 +30,14 @@ class Published(NamedTuple):
 
     keys: list[bytes]
     values: list[bytes | None]
-    books: Books
+    expected: Expected
 
 
 def _publish(messages: int, symbols: int, seed: int, rows: ExpectedRows | None = None) -> Published:
     stream = Stream(messages, symbols, seed, rows)
     parts = list(stream)
     keys = [key for part in parts for key in part.keys]
-    return Published(keys, [value for part in parts for value in part.values], stream.books)
+    return Published(keys, [value for part in parts for value in part.values], stream.totals)
 
 
 def _digest(published: Published) -> str:
@@ -117,14 +117,14 @@ def test_messages_are_canonical(seed: int) -> None:
         assert bool(trade.trade_id)
 
 
-@pytest.mark.parametrize("kind", GARBLES)
+@pytest.mark.parametrize("kind", CORRUPTIONS)
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_garbled_messages_are_no_trades(kind: str, exchange: str) -> None:
     """Each spoilt message is refused for the reason that it is booked under, whatever the exchange's manner."""
     market = Market(7, len(EXCHANGES))
     traded = market.trade(np.array([EXCHANGES.index(exchange)]), [])
     (message,) = Renderer(market.listings).messages(traded)
-    reason, spoil = GARBLES[kind]
+    reason, spoil = CORRUPTIONS[kind]
     spoilt = spoil(message)
     if spoilt is None:
         return
@@ -137,14 +137,14 @@ def test_garbled_messages_are_no_trades(kind: str, exchange: str) -> None:
 def test_stream_has_as_many_messages_as_asked(messages: int) -> None:
     """Whatever faults take out or put in, the count is exact; all kinds are there from 2,000 on."""
     published = _publish(messages, 300, 7)
-    assert len(published.keys) == len(published.values) == messages == published.books.published
+    assert len(published.keys) == len(published.values) == messages == published.expected.published
     if messages >= 2_000:
-        assert set(published.books.injected) == set(FAULTS)
+        assert set(published.expected.injected) == set(FAULTS)
 
 
 @pytest.mark.parametrize("symbols", [1, 3, 5, 2_000])
 def test_stream_takes_any_number_of_symbols(symbols: int) -> None:
-    """With one symbol or more symbols than trades of each, the books still come out."""
+    """With one symbol or more symbols than trades of each, the expected still come out."""
     _check_books(_publish(3_000, symbols, 7))
 
 
@@ -157,7 +157,7 @@ def test_books_hold(seed: int) -> None:
 
 def _check_books(published: Published) -> None:
     """Count again, from the published bytes alone: a symbol's sessions part where its numbering falls to 1."""
-    books = published.books
+    expected = published.expected
     seen: set[tuple[str, str, object, int]] = set()
     latest: dict[tuple[str, str], int] = {}
     numbers: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
@@ -178,15 +178,15 @@ def _check_books(published: Published) -> None:
         latest[name] = max(latest.get(name, 0), trade.timestamp)
         if trade.sequence is not None:
             numbers[name][trade.timestamp] = trade.sequence
-    assert (refused, duplicates, late) == (len(books.set_aside), books.duplicates, books.late)
-    assert len(seen) == books.stored
-    assert len(seen) + refused + duplicates == books.published
+    assert (refused, duplicates, late) == (len(expected.set_aside), expected.duplicates, expected.late)
+    assert len(seen) == expected.stored
+    assert len(seen) + refused + duplicates == expected.published
     missing, restarts = _holes(numbers)
-    assert (sorted(missing), restarts) == (books.missing(), books.restarts)
+    assert (sorted(missing), restarts) == (expected.missing(), expected.restarts)
 
 
 def _holes(numbers: dict[tuple[str, str], dict[int, int]]) -> tuple[list[Missing], int]:
-    """Give the numbers skipped in the order of venue time, and how often a numbering began again."""
+    """Return the numbers skipped in the order of venue time, and how often a numbering began again."""
     missing, restarts = [], 0
     for (exchange, symbol), by_time in numbers.items():
         session = 1
@@ -208,7 +208,7 @@ def test_expected_rows_are_what_was_published(tmp_path: Path) -> None:
         (row["exchange"], row["symbol"], row["trade_id"], row["timestamp"].timestamp()): row
         for row in pq.read_table(path).to_pylist()
     }
-    assert len(written) == published.books.stored == pq.read_metadata(path).num_rows
+    assert len(written) == published.expected.stored == pq.read_metadata(path).num_rows
     for value in published.values:
         try:
             (trade,) = VENUES["k2"].decode(value or b"")

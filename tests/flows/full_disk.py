@@ -31,7 +31,7 @@ BAD_EVERY: Final = 50
 
 
 def messages() -> list[Message]:
-    """Give trades of which a data file takes some hundred KB, and among them messages that make large letters."""
+    """Return trades of which a data file takes some hundred KB, and among them messages that make large letters."""
     rng = Random(1)
     good = [trade(number, f"S{rng.getrandbits(64):x}") for number in range(1, COUNT + 1)]
     return [(key, b"?" * 900) if not place % BAD_EVERY else (key, value) for place, (key, value) in enumerate(good)]
@@ -88,7 +88,7 @@ def _free_bytes(disk: Path) -> int:
 
 
 def _look(job: Job) -> dict[str, Any]:
-    """Give what is in, by the offsets."""
+    """Return what is in, by the offsets."""
     rows = reconcile(job.settings)
     return {
         "received": job.committed(),

@@ -113,7 +113,7 @@ class Job:
         process.communicate(timeout=SECONDS_MAX)
 
     def committed(self) -> int:
-        """Give how many trades the table's progress says were received."""
+        """Return how many trades the table's progress says were received."""
         progress = read_progress(self.settings)
         return sum(progress.counts(where).received for where in progress.partitions())
 
@@ -124,7 +124,7 @@ class Job:
         return table
 
     def table(self, name: str = "trades") -> pa.Table:
-        """Give all rows of a table."""
+        """Return all rows of a table."""
         return self.iceberg(name).scan().to_arrow()
 
     def snapshots(self, name: str = "trades") -> int:
@@ -136,7 +136,7 @@ class Job:
         return [task.file.file_path for task in self.iceberg(name).scan().plan_files()]
 
     def letters(self) -> list[DeadLetter]:
-        """Give all dead letters; an unreadable one fails the test."""
+        """Return all dead letters; an unreadable one fails the test."""
         unreadable: list[object] = []
         letters = list(letters_in(self.settings.dead_letter_folder, unreadable.append))
         assert not unreadable

@@ -1,4 +1,4 @@
-"""Ends in memory, and message batches to feed them with."""
+"""The ends in memory, and message batches to feed them with."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -7,7 +7,7 @@ import numpy as np
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.testing import TestingSink, cluster_main
 
-from flows.job_io import Ends
+from flows.job_io import JobIO
 from flows.trades import trades_flow
 from k2.model.batch import MessageBatch
 from k2.ops.settings import Settings, read_settings
@@ -24,7 +24,7 @@ def message_batch(
     topic: str = "trades",
     venue: str = "k2",
 ) -> MessageBatch:
-    """Give (key, value) pairs as the batch that a poll would."""
+    """Return (key, value) pairs as the batch that a poll would."""
     parts = [part for pair in messages for part in (pair[1], pair[0])]
     sizes = np.array([-1 if part is None else len(part) for part in parts], dtype=np.int32)
     lengths = np.maximum(sizes, 0).astype(np.int64)
@@ -80,7 +80,7 @@ def run_in_memory(
 ) -> dict[str, list[Any]]:
     """Run the real flow over batches in memory; give what came to each of its outputs."""
     out: dict[str, list[Any]] = {"iceberg": [], "events": []}
-    ends = Ends(
+    ends = JobIO(
         kafka=MemorySource(partitions),
         iceberg=TestingSink(out["iceberg"]),
         events=TestingSink(out["events"]),

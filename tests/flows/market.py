@@ -37,13 +37,13 @@ Message = tuple[bytes, bytes]
 
 
 def trade(number: int, symbol: str = "S") -> Message:
-    """Give one good trade, as key and value."""
+    """Return one good trade, as key and value."""
     fields = {"exchange": "x", "symbol": symbol, "sequence": number, "price": f"{number}.5", "quantity": "1"}
     return f"x|{symbol}".encode(), json.dumps(fields | {"timestamp": FIRST_TIME + number}).encode()
 
 
 def market(symbols: int, rounds: int) -> list[Message]:
-    """Give a market with gaps, duplicates, trades without a number, and messages that are cut off."""
+    """Return a market with gaps, duplicates, trades without a number, and messages that are cut off."""
     messages: list[Message] = []
     for number in range(1, rounds + 1):
         for symbol in range(symbols):
@@ -96,14 +96,14 @@ class Publisher:
 
 
 def content(job: Job) -> list[dict[str, Any]]:
-    """Give a table's rows, in the order of the topics."""
+    """Return a table's rows, in the order of the topics."""
     order = [("topic", "ascending"), ("partition", "ascending"), ("offset", "ascending")]
     rows: list[dict[str, Any]] = job.table().select(CONTENT).sort_by(order).to_pylist()
     return rows
 
 
 def _ledger(job: Job) -> tuple[list[Any], list[Any]]:
-    """Give what the ledger says: what is missing, and each session's start.
+    """Return what the ledger says: what is missing, and each session's start.
 
     Rows are not held against rows: what a crash kept from the ledger is told later, in fewer.
     """
@@ -112,7 +112,7 @@ def _ledger(job: Job) -> tuple[list[Any], list[Any]]:
 
 
 def letters_of(job: Job) -> list[tuple[object, ...]]:
-    """Give the dead letters, in the order of the topics."""
+    """Return the dead letters, in the order of the topics."""
     return sorted(
         (letter.topic, letter.partition, letter.offset, letter.value, letter.error) for letter in job.letters()
     )

@@ -34,7 +34,7 @@ def capture() -> list[bytes]:
 
 def _produce(broker: Broker, topic: str, *files: Path, partitions: int = 2) -> None:
     """Publish files as users do."""
-    command = [sys.executable, "-m", "cli", "produce", *map(str, files), "--topic", topic]
+    command = [sys.executable, "-m", "k2.cli", "produce", *map(str, files), "--topic", topic]
     subprocess.run(
         [*command, "--venue", "binance-spot", "--partitions", str(partitions)],
         cwd=ROOT,
@@ -64,7 +64,7 @@ def _expected(line: bytes) -> dict[str, Any]:
 
 
 def _comparable(table: pa.Table) -> list[dict[str, Any]]:
-    """Give the rows in the order of their sequences, times as microseconds."""
+    """Return the rows in the order of their sequences, times as microseconds."""
     table = table.set_column(
         table.schema.get_field_index("timestamp"), "timestamp", table["timestamp"].cast(pa.int64())
     )
@@ -161,7 +161,7 @@ def test_epochs_without_messages_commit_nothing(broker: Broker, tmp_path: Path) 
 
 
 def _left_behind(job: Job) -> list[object]:
-    """Give what a commit would change: tables by their metadata, letters by what and when they were."""
+    """Return what a commit would change: tables by their metadata, letters by what and when they were."""
     tables = [job.iceberg(name).metadata_location for name in ("trades", "sequence_events")]
     files = job.settings.dead_letter_folder.glob("*.jsonl")
     return [*tables, *sorted((file.name, file.read_bytes(), file.stat().st_mtime_ns) for file in files)]

@@ -39,7 +39,7 @@ def _may_mount(namespace: list[str], folder: Path) -> bool:
 def outcomes(
     broker: Broker, tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]
 ) -> dict[str, dict[str, Any]]:
-    """Give what became of the job on each disk; all at one time, since most of it is waiting between retries."""
+    """Return what became of the job on each disk; all at one time, since most of it is waiting between retries."""
     folder = tmp_path_factory.mktemp("disks")
     namespace = next((one for one in NAMESPACES if _may_mount(one, folder)), None)
     if namespace is None:

@@ -7,16 +7,16 @@ from typing import Any, Final
 import pytest
 from bytewax.testing import cluster_main
 
-from flows.job_io import Ends
+from flows.job_io import JobIO
 from flows.trades import trades_flow
-from k2.iceberg.sink import EventsSink, TradesSink
+from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_progress import read_progress
 from k2.iceberg.tables import TableName
 from k2.ops.metrics import OUT_OF_ORDER
 from k2.ops.settings import Settings, read_settings
 from k2.query.completeness import by_day
 from k2.query.gaps import gaps
-from k2.restore.tables import TableHistory
+from k2.restore.tables import TableStateSource
 from tests.flows.job_io import MemorySource, message_batch
 from tests.query.tables import made
 
@@ -38,9 +38,9 @@ def land(settings: Settings, venue: str, lines: list[bytes], first_offset: int) 
     progress = read_progress(settings)
     trades = TradesSink(settings, progress)
     trades.open()
-    events = EventsSink(settings, progress, claim=trades.claim)
+    events = LedgerSink(settings, progress, claim=trades.claim)
     events.open()
-    ends = Ends(MemorySource({"trades:0": [batch]}), trades, events, TableHistory(settings))
+    ends = JobIO(MemorySource({"trades:0": [batch]}), trades, events, TableStateSource(settings))
     cluster_main(trades_flow(ends, settings), [], 0)
 
 

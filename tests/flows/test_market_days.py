@@ -11,7 +11,7 @@ import pytest
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, cluster_main
 
-from flows.job_io import Ends
+from flows.job_io import JobIO
 from flows.trades import trades_flow
 from k2.model.batch import MessageBatch, TradeSlice
 from k2.model.consumed import Consumed
@@ -29,13 +29,13 @@ Verdicts = Counter[tuple[str, int, int]]
 
 
 def trade(symbol: str, sequence: int, at: datetime) -> Message:
-    """Give one trade of a symbol."""
+    """Return one trade of a symbol."""
     fields = {"exchange": "x", "symbol": symbol, "sequence": sequence, "price": "1.5", "quantity": 2}
     return f"x|{symbol}".encode(), json.dumps(fields | {"timestamp": at.isoformat()}).encode()
 
 
 def cut(messages: list[Message], size: int, partition: int = 0) -> list[MessageBatch]:
-    """Give the messages of a partition as polls of a size."""
+    """Return the messages of a partition as polls of a size."""
     return [message_batch(messages[at : at + size], at, partition) for at in range(0, len(messages), size)]
 
 
@@ -51,12 +51,12 @@ def verdicts_of(out: list[tuple[str, TradeSlice | Consumed]]) -> Verdicts:
 
 
 def sessions_of(out: list[tuple[str, TradeSlice | Consumed]]) -> set[int]:
-    """Give the sessions of all rows."""
+    """Return the sessions of all rows."""
     return {int(session) for _, piece in out if isinstance(piece, TradeSlice) for session in np.unique(piece.sessions)}
 
 
 def numbers_of(out: list[tuple[str, list[SequenceEvent]]], kind: EventKind) -> set[tuple[str, int]]:
-    """Give the numbers, with their symbols, that the ledger's events of a kind name."""
+    """Return the numbers, with their symbols, that the ledger's events of a kind name."""
     events = [event for _, some in out for event in some if event.event is kind]
     return {
         (event.symbol, number) for event in events for number in range(event.first_sequence, event.last_sequence + 1)
@@ -64,7 +64,7 @@ def numbers_of(out: list[tuple[str, list[SequenceEvent]]], kind: EventKind) -> s
 
 
 def missing_of(out: list[tuple[str, list[SequenceEvent]]]) -> set[tuple[str, int]]:
-    """Give what the ledger's events leave missing; within a session nothing is opened twice."""
+    """Return what the ledger's events leave missing; within a session nothing is opened twice."""
     return numbers_of(out, EventKind.GAP_OPENED) - numbers_of(out, EventKind.GAP_FILLED)
 
 
@@ -132,7 +132,7 @@ def run_rebalanced(batches: dict[str, list[MessageBatch]], workers: int, recover
     """Run the flow with its state from the recovery store, and its place from the batches given."""
     out: dict[str, list] = {"iceberg": [], "events": []}  # type: ignore[type-arg]
     sinks = {name: TestingSink(some) for name, some in out.items()}
-    ends = Ends(kafka=Reassigned(batches), **sinks)
+    ends = JobIO(kafka=Reassigned(batches), **sinks)
     flow = trades_flow(ends, read_settings({}))
     cluster_main(flow, [], 0, worker_count_per_proc=workers, recovery_config=recovery, epoch_interval=timedelta(0))
     return out

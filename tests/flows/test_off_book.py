@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from bytewax.testing import cluster_main
 
-from flows.job_io import Ends
+from flows.job_io import JobIO
 from flows.trades import trades_flow
-from k2.iceberg.sink import EventsSink, TradesSink
+from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_progress import read_progress
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings, read_settings
 from k2.query.gaps import gaps
-from k2.restore.tables import TableHistory
+from k2.restore.tables import TableStateSource
 from tests.flows.job_io import MemorySource, message_batch
 from tests.query.tables import made
 from tests.venues.test_recorded_venues import message
@@ -23,7 +23,7 @@ LOST = {6, 13}
 
 
 def line_of(number: int) -> bytes:
-    """Give a futures trade of the market, or of another kind."""
+    """Return a futures trade of the market, or of another kind."""
     return message("binance-futures", {"t": number, "T": 1_723_161_256_000 + number, "X": KINDS.get(number, "MARKET")})
 
 
@@ -33,10 +33,10 @@ def land(settings: Settings, numbers: list[int], first_offset: int) -> None:
     progress = read_progress(settings)
     trades = TradesSink(settings, progress)
     trades.open()
-    events = EventsSink(settings, progress, claim=trades.claim)
+    events = LedgerSink(settings, progress, claim=trades.claim)
     events.open()
     source = MemorySource({"trades:0": [batch]})
-    ends = Ends(source, trades, events, TableHistory(settings))
+    ends = JobIO(source, trades, events, TableStateSource(settings))
     cluster_main(trades_flow(ends, settings), [], 0)
 
 

@@ -13,7 +13,7 @@ from tests.flows.rescale import running
 
 
 def _stored(job: Job) -> list[tuple[str, int, int]]:
-    """Give topic, partition and sequence of each row, sorted."""
+    """Return topic, partition and sequence of each row, sorted."""
     rows = job.table().select(["topic", "partition", "sequence"]).to_pylist()
     return sorted((row["topic"], row["partition"], row["sequence"]) for row in rows)
 

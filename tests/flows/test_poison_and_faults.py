@@ -14,7 +14,7 @@ SECONDS_MAX = 60
 
 
 def _with_poison(first: int, stop: int) -> list[Message]:
-    """Give trades of which every tenth has a message that cannot be read behind it."""
+    """Return trades of which every tenth has a message that cannot be read behind it."""
     return [
         one
         for number in range(first, stop)

@@ -18,7 +18,7 @@ WAIT_SECONDS_MAX = 60
 
 
 def _health(port: int) -> int:
-    """Give the status of `/healthz`; 0 where nobody answers."""
+    """Return the status of `/healthz`; 0 where nobody answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
             return int(answer.status)
@@ -29,7 +29,7 @@ def _health(port: int) -> int:
 
 
 def _with_port(job: Job) -> tuple[Job, int]:
-    """Give the job with a port for its pages, and the port."""
+    """Return the job with a port for its pages, and the port."""
     port = free_port()
     return replace(job, environment={**job.environment, "K2_METRICS_PORT": str(port)}), port
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flows.trades
-from flows.job_io import Ends
+from flows.job_io import JobIO
 from k2.model.batch import MessageBatch, TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.sequence_events import EventKind
@@ -32,7 +32,7 @@ def _trade(symbol: str, sequence: int | None, time: int = 0, trade_id: str | Non
 
 
 def _rows(out: list[tuple[str, TradeSlice | Consumed]]) -> list[tuple[object, ...]]:
-    """Give (partition, offset, verdict, session) of every row, sorted."""
+    """Return (partition, offset, verdict, session) of every row, sorted."""
     return sorted(
         (
             piece.batch.source.partition,
@@ -53,7 +53,7 @@ def _cut(messages: Sequence[Message], cuts: Sequence[int], partition: int = 0) -
 
 def test_step_names_are_pinned() -> None:
     """Recovery finds state by these names: a new name silently starts its step from nothing."""
-    ends = Ends(MemorySource({}), TestingSink([]), TestingSink([]))
+    ends = JobIO(MemorySource({}), TestingSink([]), TestingSink([]))
     drawn = json.loads(to_json(flows.trades.trades_flow(ends, read_settings({}))))
     assert drawn["flow_id"] == "trades"
     assert [step["step_id"] for step in drawn["substeps"]] == [

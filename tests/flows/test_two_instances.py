@@ -18,7 +18,7 @@ Process = subprocess.Popen[str]
 
 
 def _two(broker: Broker, folder: Path, topic: str, **environment: str) -> tuple[Job, Job]:
-    """Give two jobs of one table, each with a recovery store and dead letters of its own."""
+    """Return two jobs of one table, each with a recovery store and dead letters of its own."""
     first = Job(broker.bootstrap_servers, folder / "first", topic, {"K2_RUN_TO_END": "false", **environment})
     own = {"K2_DATA_DIR": first.variables["K2_DATA_DIR"], "K2_DLQ_DIR": str(folder / "letters")}
     return first, replace(first, folder=folder / "second", environment={**first.environment, **own})

@@ -43,11 +43,11 @@ class Window:
         self.complaints.append(str(error))
 
     def asked(self, path: str) -> int:
-        """Tell how often a path was asked for."""
+        """Return how often a path was asked for."""
         return sum(f"{path}?" in url or url.endswith(path) for url in self.requests)
 
     def settled(self) -> Page:
-        """Give the page once all of its parts have their answers."""
+        """Return the page once all of its parts have their answers."""
         expect(self.page.locator(".state:not(:empty)")).to_have_count(0)
         return self.page
 
@@ -63,7 +63,7 @@ class Window:
 
 @pytest.fixture(scope="module")
 def chromium(missing: Callable[[str], NoReturn]) -> Iterator[Browser]:
-    """Give a browser for the tests of one file."""
+    """Yield a browser for the tests of one file."""
     found = [path for program in PROGRAMS if (path := shutil.which(program)) is not None]
     if not found:
         missing("Chromium: the page of k2 serve (on Debian: apt install chromium)")
@@ -77,14 +77,14 @@ def chromium(missing: Callable[[str], NoReturn]) -> Iterator[Browser]:
 
 @pytest.fixture
 def window(chromium: Browser) -> Iterator[Callable[..., Window]]:
-    """Give what opens a page of a server for one test."""
+    """Yield what opens a page of a server for one test."""
     with opening(chromium) as open_page:
         yield open_page
 
 
 @contextmanager
 def opening(chromium: Browser) -> Iterator[Callable[..., Window]]:
-    """Give what opens a page of a server; at the end it has asked nobody else, and has not complained."""
+    """Yield what opens a page of a server; at the end it has asked nobody else, and has not complained."""
     opened: list[tuple[str, Window]] = []
 
     def open_page(port: int, view: str = "", **options: Any) -> Window:

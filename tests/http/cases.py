@@ -11,7 +11,7 @@ STATEMENT = "SELECT * FROM trades"
 
 @schemathesis.hook
 def map_case(_: schemathesis.HookContext, case: Any) -> Any:
-    """Give valid requests a time that has a length, and a statement that is SQL: no schema says either."""
+    """Return valid requests a time that has a length, and a statement that is SQL: no schema says either."""
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return case
     start, end = ((case.query or {}).get(name) for name in ("start", "end"))

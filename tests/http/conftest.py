@@ -87,7 +87,7 @@ def serving(settings: Settings, port: int = 0) -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Give settings whose tables hold trades of three symbols, a gap, a dead letter and a progress."""
+    """Return settings whose tables hold trades of three symbols, a gap, a dead letter and a progress."""
     settings = Settings(data_dir=tmp_path_factory.mktemp("api") / "data")
     trades = made(settings, TableName.TRADES)
     append(trades, [trade(100 * at + one, symbol=name) for at, name in enumerate(SYMBOLS) for one in range(4)])
@@ -100,27 +100,27 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="session")
 def client(market: Settings) -> Iterator[Client]:
-    """Give one who asks a server on that market, without keys."""
+    """Yield one who asks a server on that market, without keys."""
     with serving(market) as found:
         yield found
 
 
 @pytest.fixture
 def serve(market: Settings) -> Iterator[Callable[..., Client]]:
-    """Give what serves the same market under settings of the test's own."""
+    """Yield what serves the same market under settings of the test's own."""
     with ExitStack() as opened:
         yield lambda **values: opened.enter_context(serving(market.model_copy(update=values)))
 
 
 @pytest.fixture
 def serve_at() -> Iterator[Callable[[Settings], Client]]:
-    """Give what serves the tables of settings."""
+    """Yield what serves the tables of settings."""
     with ExitStack() as opened:
         yield lambda settings: opened.enter_context(serving(settings))
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Client]:
-    """Give one who asks a server where the job has never run."""
+    """Yield one who asks a server where the job has never run."""
     with serving(Settings(data_dir=tmp_path / "nothing")) as found:
         yield found

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from k2.http.concurrency_limit import Turns
+from k2.http.concurrency_limit import FifoSemaphore
 from k2.ops.settings import Settings
 from k2.query.engine import QueryCancelledError
 from k2.query.pool import Caller, Pool, QueryBusyError
@@ -22,17 +22,17 @@ LONG = "SELECT range, repeat('x', 1000) AS text FROM range(1000000)"
 def test_turns_are_taken_in_order() -> None:
     """Who came first has the first turn; who waits too long, or comes when too many wait, is sent away."""
 
-    async def take(turns: Turns, name: int, begun: list[int]) -> None:
+    async def take(turns: FifoSemaphore, name: int, begun: list[int]) -> None:
         await turns.take()
         begun.append(name)
         await asyncio.sleep(0.001)
         turns.give_back()
 
     async def all_of_them() -> list[int]:
-        turns, begun = Turns(1, 10), [-1]
+        turns, begun = FifoSemaphore(1, 10), [-1]
         await asyncio.gather(*(take(turns, name, begun) for name in range(50)))
         await turns.take()
-        late = Turns(1, 0.01)
+        late = FifoSemaphore(1, 0.01)
         await late.take()
         with pytest.raises(QueryBusyError):
             await late.take()

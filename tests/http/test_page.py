@@ -32,27 +32,27 @@ Opened = Callable[..., Window]
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Give a market of a day; in a picture it is of today."""
+    """Return a market of a day; in a picture it is of today."""
     end = datetime.now(UTC) if PICTURE else datetime(2024, 8, 9, 16, 42, tzinfo=UTC)
     return make_market(Settings(data_dir=tmp_path_factory.mktemp("page") / "data"), end)
 
 
 @pytest.fixture(scope="module")
 def served(town: Made) -> Iterator[Client]:
-    """Give a server on that market."""
+    """Yield a server on that market."""
     with serving(town.settings) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def look(chromium: Browser, served: Client) -> Iterator[Page]:
-    """Give a page of it that is only looked at."""
+    """Yield a page of it that is only looked at."""
     with opening(chromium) as open_page:
         yield open_page(served.port, viewport=SIZE).settled()
 
 
 def texts(page: Page, selector: str) -> list[list[str]]:
-    """Give the texts of a table's rows, cell by cell."""
+    """Return the texts of a table's rows, cell by cell."""
     rows = page.locator(f"{selector} tbody tr").all()
     return [[cell.strip() for cell in row.locator("th, td").all_inner_texts()] for row in rows]
 

@@ -21,7 +21,7 @@ Opened = Callable[..., Window]
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """Give a server on a market in which one symbol starts a second session on a day, and another has a conflict."""
+    """Yield a server on a market in which one symbol starts a second session on a day, and another has a conflict."""
     settings = Settings(data_dir=tmp_path_factory.mktemp("doubts") / "data")
     town = make_market(settings, datetime(2024, 8, 9, 16, 42, tzinfo=UTC), LISTED[:3])
     times = [town.start + timedelta(hours=one) for one in (1, 2)]

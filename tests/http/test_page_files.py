@@ -49,7 +49,7 @@ def test_a_wheel_has_the_page(tmp_path: Path) -> None:
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(wheel) as archive:
         names = {*archive.namelist()}
-    files = {f"query/api/page/{file.relative_to(FOLDER)}" for file in FOLDER.rglob("*") if file.is_file()}
+    files = {f"k2/http/page/{file.relative_to(FOLDER)}" for file in FOLDER.rglob("*") if file.is_file()}
     assert len(files) > 10
     assert files <= names
 

@@ -19,7 +19,7 @@ ROUTES = ("/v1/symbols", "/v1/gaps", "/v1/dead-letters", "/openapi.json", "/v1/n
 
 @pytest.fixture
 def kept(serve: Callable[..., Any]) -> Any:
-    """Give one who asks a server with keys."""
+    """Return one who asks a server with keys."""
     return serve(api_keys=KEYS)
 
 

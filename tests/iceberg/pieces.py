@@ -20,7 +20,7 @@ from k2.model.reasons import Reason
 from k2.model.symbols import SYMBOLS
 from k2.model.verdicts import STORED
 from k2.ops.settings import Settings, read_settings
-from k2.storage.dead_letters import Letters
+from k2.storage.dead_letters import DeadLetterQueue
 
 DAY = 86_400_000_000
 SCALE = 10**18
@@ -48,18 +48,18 @@ class Row:
 
     @property
     def place(self) -> tuple[int, int]:
-        """Give what names the row in its partition."""
+        """Return what names the row in its partition."""
         return self.offset, self.index
 
 
 def words(values: Sequence[int]) -> Any:
-    """Give uint64[n, 2]: two's complement, low word first."""
+    """Return uint64[n, 2]: two's complement, low word first."""
     pairs = [(value % WORD, (value >> 64) % WORD) for value in values]
     return np.array(pairs, dtype=np.uint64).reshape(len(values), 2)
 
 
 def piece_of(rows: Sequence[Row], partition: int = 0, topic: str = "trades", session: int = 0) -> TradeSlice:
-    """Give a slice of the rows, whose offsets must not descend."""
+    """Return a slice of the rows, whose offsets must not descend."""
     ids = [b"" if row.trade_id is None else row.trade_id.encode() for row in rows]
     sizes = np.array([len(text) for text in ids], dtype=np.int64)
     data = np.frombuffer(b"".join(ids), dtype=np.uint8)
@@ -119,7 +119,7 @@ def read_to(
 
 
 def letter(partition: int, offset: int) -> DeadLetter:
-    """Give an unreadable message."""
+    """Return an unreadable message."""
     return DeadLetter(
         topic="trades",
         partition=partition,
@@ -135,7 +135,7 @@ def letter(partition: int, offset: int) -> DeadLetter:
 
 
 def settings_in(folder: Path, **values: Any) -> Settings:
-    """Give settings of a job that keeps all in one folder."""
+    """Return settings of a job that keeps all in one folder."""
     return read_settings({}, data_dir=folder, **values)
 
 
@@ -148,9 +148,9 @@ def writer_of(
     return TradesWriter(writer, handle, progress, letters_of(settings), on_commit, flush_rows)
 
 
-def letters_of(settings: Settings) -> Letters:
+def letters_of(settings: Settings) -> DeadLetterQueue:
     """Begin a series of dead letters that no other writer of the test has."""
-    return Letters(settings.dead_letter_folder, f"{uuid.uuid4().hex}-", {}, settings.dlq_file_bytes_max)
+    return DeadLetterQueue(settings.dead_letter_folder, f"{uuid.uuid4().hex}-", {}, settings.dlq_file_bytes_max)
 
 
 def rows_of(table: Table) -> list[dict[str, Any]]:
@@ -165,5 +165,5 @@ def offsets_of(table: Table) -> list[int]:
 
 
 def decimal_of(value: int) -> Decimal:
-    """Give what 10**18 times a number stands for, exactly."""
+    """Return what 10**18 times a number stands for, exactly."""
     return Decimal((int(value < 0), tuple(map(int, str(abs(value)))), -18))

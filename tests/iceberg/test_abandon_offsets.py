@@ -17,7 +17,7 @@ HERE = TopicPartition("trades", 0)
 
 
 def began(settings: Settings) -> list[TradesWriter]:
-    """Give the table's writers, all at offset 4, of which writer 0 has the rows."""
+    """Return the table's writers, all at offset 4, of which writer 0 has the rows."""
     writers = [writer_of(settings, str(number)) for number in range(settings.writers)]
     for writer in writers:
         writer.write_batch(

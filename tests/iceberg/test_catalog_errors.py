@@ -25,14 +25,14 @@ ON_SERVERS: Final = pytest.mark.parametrize("place", SERVED, indirect=True)
 
 @pytest.fixture
 def proxy(place: Place) -> Proxy:
-    """Give the proxy before the catalog."""
+    """Return the proxy before the catalog."""
     assert place.proxy is not None
     return place.proxy
 
 
 @pytest.fixture
 def writer(place: Place) -> Running:
-    """Give a writer that has begun."""
+    """Return a writer that has begun."""
     return Running(place.settings)
 
 

@@ -26,7 +26,7 @@ EPOCHS: Final = 20
 
 @pytest.fixture
 def writer(place: Place) -> Iterator[Running]:
-    """Give a writer that has committed offsets 0 to 7, four a commit."""
+    """Yield a writer that has committed offsets 0 to 7, four a commit."""
     writer = Running(place.settings)
     writer.land(0, 4)
     writer.land(4, 8)

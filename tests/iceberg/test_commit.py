@@ -66,18 +66,18 @@ class Catalog:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Give a job in a folder of its own."""
+    """Return a job in a folder of its own."""
     return settings_in(tmp_path)
 
 
 @pytest.fixture
 def catalog(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Catalog:
-    """Give a catalog that answers as it is told."""
+    """Return a catalog that answers as it is told."""
     return Catalog(settings, monkeypatch)
 
 
 def is_once(table: Table, stop: int = 4) -> bool:
-    """Tell whether the table scans and holds each offset once, and its progress says so."""
+    """Return whether the table scans and holds each offset once, and its progress says so."""
     progress = progress_of(table.refresh()).of("0")[HERE]
     return offsets_of(table) == list(range(stop)) and (progress.offset, progress.stored) == (stop, stop)
 

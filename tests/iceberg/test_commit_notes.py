@@ -36,7 +36,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Give a job of two writers in a folder of its own."""
+    """Return a job of two writers in a folder of its own."""
     return settings_in(tmp_path, writers=2)
 
 
@@ -60,14 +60,14 @@ def expire(table: Table) -> None:
 
 
 def told(settings: Settings) -> list[int]:
-    """Give the snapshot ids that the audit tells of, which must be complete."""
+    """Return the snapshot ids that the audit tells of, which must be complete."""
     found = audit(settings)
     assert found.adds_up
     return [one.snapshot_id for one in found.commits]
 
 
 def kept(settings: Settings) -> list[int]:
-    """Give the snapshot ids in the table `commits`."""
+    """Return the snapshot ids in the table `commits`."""
     rows = table_of(settings, TableName.COMMITS).scan().to_arrow().to_pylist()
     return [row["snapshot_id"] for row in sorted(rows, key=lambda row: row["sequence_number"])]
 
@@ -204,7 +204,7 @@ def test_claims_and_offsets_given_up_are_told(settings: Settings) -> None:
     writer = writer_of(settings)
     land(writer, 0)
     committer = TableHandle(settings, TableName.TRADES, None).committer()
-    committer.claim("77", progress_of(committer.table))
+    committer.set_fencing_token("77", progress_of(committer.table))
     give_up(committer, TopicPartition("trades", 0), 10, 2)
     expire(table_of(settings))
     found = audit(settings)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from k2.iceberg.fencing_commit import claim_on
-from k2.iceberg.sink import EventsSink, TradesSink
+from k2.iceberg.fencing_commit import fencing_token_of
+from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName
 from k2.model.errors import FencedError
@@ -16,7 +16,7 @@ from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in
 
 def tell(settings: Settings) -> None:
     """Write an event of a trade that is not in the table."""
-    writer = EventsSink(settings).build_part("out", "0", None)
+    writer = LedgerSink(settings).build_part("out", "0", None)
     writer.write_batch([[SequenceEvent("x", "S", 1, EventKind.SESSION_STARTED, 1, 1, 1, "trades", 0, 0)]])
     writer.snapshot()
 
@@ -24,7 +24,7 @@ def tell(settings: Settings) -> None:
 def begin(settings: Settings) -> None:
     """Start another instance, up to where it has brought the ledger back."""
     trades = TradesSink(settings)
-    EventsSink(settings, trades.open(), claim=trades.claim).list_parts()
+    LedgerSink(settings, trades.open(), claim=trades.set_fencing_token).list_parts()
 
 
 def test_a_withdrawal_fences_off_who_began_before(tmp_path: Path) -> None:
@@ -60,9 +60,9 @@ def test_processes_of_one_cluster_claim_once(tmp_path: Path) -> None:
     processes = [TradesSink(settings) for _ in range(2)]
     for mark in ("7", None):
         for process in processes:
-            process.claim(mark)
+            process.set_fencing_token(mark)
     table = processes[0].committer.table.refresh()
-    assert (claim_on(table), len(table.snapshots())) == ("7", 1)
+    assert (fencing_token_of(table), len(table.snapshots())) == ("7", 1)
     for number, process in enumerate(processes):
         writer = process.build_part("out", f"0{number}", None)
         writer.write_batch([piece_of([Row(number)]), read_to(2)])
@@ -79,5 +79,5 @@ def test_a_table_that_moved_is_not_claimed(tmp_path: Path) -> None:
     writer.write_batch([piece_of([Row(0)]), read_to(1)])
     writer.snapshot()
     with pytest.raises(FencedError, match="trades:0 is at offset 1"):
-        sink.claim("7")
-    assert claim_on(sink.committer.table.refresh()) is None
+        sink.set_fencing_token("7")
+    assert fencing_token_of(sink.committer.table.refresh()) is None

@@ -12,14 +12,14 @@ from pyiceberg.table.snapshots import Snapshot
 
 from k2.iceberg.catalog import open_catalog
 from k2.iceberg.commit import Committer
-from k2.iceberg.ledger_writer import EventsWriter
+from k2.iceberg.ledger_writer import LedgerWriter
 from k2.iceberg.snapshot_expiry import AssertRemovable, removable, removals
 from k2.iceberg.snapshot_retention import DAY_MS, HOUR_MS, REMOVED_MIN, Retention, is_own, retention_of
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.table_progress import progress_of
 from k2.iceberg.tables import MANIFESTS_MERGED, TableName, open_table
 from k2.iceberg.trades_writer import TradesWriter
-from k2.model.committed_offsets import Landed
+from k2.model.committed_offsets import CommittedOffsets
 from k2.model.progress import Progress, TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.ops.settings import Settings
@@ -45,13 +45,13 @@ class Clock(SimpleNamespace):
     now = datetime(2024, 1, 1, tzinfo=UTC)
 
     def time(self) -> float:
-        """Give the seconds since the epoch."""
+        """Return the seconds since the epoch."""
         return self.now.timestamp()
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Give the clock that PyIceberg reads for its snapshots, so that no test meets the end of an hour."""
+    """Return the clock that PyIceberg reads for its snapshots, so that no test meets the end of an hour."""
     clock = Clock()
     monkeypatch.setattr("pyiceberg.table.snapshots.time", clock)
     return clock
@@ -59,18 +59,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Give a job of two writers in a folder of its own."""
+    """Return a job of two writers in a folder of its own."""
     return settings_in(tmp_path, writers=2)
 
 
 @pytest.fixture
 def table(settings: Settings) -> Table:
-    """Give its table `trades`, of which few snapshots are kept."""
+    """Return its table `trades`, of which few snapshots are kept."""
     return limited(settings, TableName.TRADES)
 
 
 def limited(settings: Settings, which: TableName) -> Table:
-    """Give a table of which few snapshots are kept."""
+    """Return a table of which few snapshots are kept."""
     table = open_table(open_catalog(settings), settings, which)
     with table.transaction() as transaction:
         transaction.set_properties(SMALL)
@@ -84,7 +84,7 @@ def land(writer: TradesWriter, offset: int) -> None:
 
 
 def own_of(table: Table) -> list[Snapshot]:
-    """Give the job's snapshots, as they were committed."""
+    """Return the job's snapshots, as they were committed."""
     return sorted(filter(is_own, table.refresh().snapshots()), key=lambda snapshot: snapshot.sequence_number or 0)
 
 
@@ -274,7 +274,7 @@ def test_a_table_with_a_long_past_sheds_it_by_and_by(
 def test_the_ledger_is_thinned_as_well(settings: Settings) -> None:
     """Its commits are as many as those of trades where gaps are many."""
     table = limited(settings, TableName.SEQUENCE_EVENTS)
-    writer = EventsWriter(TableHandle(settings, TableName.SEQUENCE_EVENTS, None), {}, Landed(Progress(), 1))
+    writer = LedgerWriter(TableHandle(settings, TableName.SEQUENCE_EVENTS, None), {}, CommittedOffsets(Progress(), 1))
     for offset in range(40):
         writer.write_batch([[SequenceEvent("kraken", "X", 1, EventKind.GAP_OPENED, 1, 2, 3, "trades", 0, offset)]])
         writer.snapshot()

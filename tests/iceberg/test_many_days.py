@@ -20,7 +20,7 @@ ARROW_BYTES_MAX = 4 << 20
 
 @pytest.fixture
 def held() -> Iterator[list[tuple[int, int]]]:
-    """Give the open files and Arrow's bytes at each data file that is begun or written."""
+    """Yield the open files and Arrow's bytes at each data file that is begun or written."""
     found: list[tuple[int, int]] = []
 
     def note(name: str) -> None:

@@ -10,7 +10,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSource, cluster_main
 
 from k2.iceberg.catalog import open_catalog
-from k2.iceberg.sink import EventsSink, TradesSink
+from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_progress import read_progress
 from k2.iceberg.tables import TableName, open_table
 from k2.model.errors import FencedError, StateError
@@ -21,7 +21,7 @@ from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in
 
 
 def event(offset: int, exchange: str = "kraken", partition: int = 0) -> SequenceEvent:
-    """Give a gap of two numbers."""
+    """Return a gap of two numbers."""
     return SequenceEvent(
         exchange, "BTC-USD", 1, EventKind.GAP_OPENED, offset, offset + 1, offset * 1_000, "trades", partition, offset
     )
@@ -89,17 +89,17 @@ def test_a_commit_since_the_start_is_fenced(tmp_path: Path) -> None:
 
 
 def landed(*offsets: int) -> Progress:
-    """Give the progress of trades that are in the table to an offset of each partition."""
+    """Return the progress of trades that are in the table to an offset of each partition."""
     return Progress({"0": {TopicPartition("trades", part): PartitionProgress(to) for part, to in enumerate(offsets)}})
 
 
 def test_events_land_once(tmp_path: Path) -> None:
     """Events of several groups and partitions land at the end of the epoch; a replay adds only what is new."""
     settings = settings_in(tmp_path)
-    writer = EventsSink(settings).build_part("out", "0", None)
+    writer = LedgerSink(settings).build_part("out", "0", None)
     writer.write_batch([[event(7), event(3, "okx")], [event(5), event(2, partition=1)]])
     assert writer.snapshot()["offsets"] == {"trades:0": 8, "trades:1": 3}
-    again = EventsSink(settings, landed(8, 3)).build_part("out", "0", {"format": 1, "offsets": {}})
+    again = LedgerSink(settings, landed(8, 3)).build_part("out", "0", {"format": 1, "offsets": {}})
     again.write_batch([[event(5), event(7), event(9)]])
     again.snapshot()
     again.snapshot()
@@ -117,7 +117,7 @@ def test_events_land_once(tmp_path: Path) -> None:
 def test_owed_events_land_wherever_their_trade_lies(tmp_path: Path) -> None:
     """An event that a crash kept back lands though the ledger is beyond its offset already."""
     settings = settings_in(tmp_path)
-    writer = EventsSink(settings, landed(8)).build_part("out", "0", None)
+    writer = LedgerSink(settings, landed(8)).build_part("out", "0", None)
     writer.write_batch([[event(2)._replace(is_owed=True), event(3), event(9)]])
     writer.snapshot()
     table = open_table(open_catalog(settings), settings, TableName.SEQUENCE_EVENTS)
@@ -130,18 +130,18 @@ def test_a_recovery_store_that_counts_events_the_ledger_lacks_is_refused(
 ) -> None:
     """Its states hold them for told, so nobody would tell them again; a ledger that is as far, or further, is well."""
     settings = settings_in(tmp_path)
-    writer = EventsSink(settings).build_part("out", "0", None)
+    writer = LedgerSink(settings).build_part("out", "0", None)
     writer.write_batch([[event(9)]])
     state = writer.snapshot()
-    EventsSink(settings, landed(offset)).list_parts()
+    LedgerSink(settings, landed(offset)).list_parts()
     with pytest.raises(StateError, match="is ahead of table") if is_refused else nullcontext():
-        EventsSink(settings, landed(20)).build_part("out", "0", state)
+        LedgerSink(settings, landed(20)).build_part("out", "0", state)
 
 
 def test_an_owed_event_does_not_move_the_ledger_back(tmp_path: Path) -> None:
     """What the ledger has beyond it would else be taken for nothing, and stay when it is to be withdrawn."""
     settings = settings_in(tmp_path)
-    writer = EventsSink(settings, landed(8)).build_part("out", "0", None)
+    writer = LedgerSink(settings, landed(8)).build_part("out", "0", None)
     for events in ([event(9)], [event(2)._replace(is_owed=True)]):
         writer.write_batch([events])
         writer.snapshot()
@@ -153,11 +153,11 @@ def test_events_of_a_writer_that_is_ahead_stay(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, writers=2)
     symbols = {group_of("kraken", name) % 2: name for name in "ABCDEFGH"}
     events = [event(offset)._replace(symbol=symbols[writer]) for offset in (3, 7) for writer in (0, 1)]
-    first = EventsSink(settings).build_part("out", "0", None)
+    first = LedgerSink(settings).build_part("out", "0", None)
     first.write_batch([events])
     state = first.snapshot()
     progress = Progress({"0": {TopicPartition("trades", 0): PartitionProgress(8)}})
-    again = EventsSink(settings, progress).build_part("out", "0", state)
+    again = LedgerSink(settings, progress).build_part("out", "0", state)
     table = open_table(open_catalog(settings), settings, TableName.SEQUENCE_EVENTS)
     assert [(row["symbol"], row["offset"]) for row in rows_of_events(table)] == [(symbols[0], 3), (symbols[0], 7)]
     assert again.committed[TopicPartition("trades", 0)] == PartitionProgress(8, received=2, stored=2)
@@ -182,10 +182,10 @@ def test_events_of_trades_that_did_not_land_are_withdrawn(
 ) -> None:
     """What the ledger has beyond the trades' table goes, with its progress, and may come again in another form."""
     settings = settings_in(tmp_path)
-    writer = EventsSink(settings).build_part("out", "0", None)
+    writer = LedgerSink(settings).build_part("out", "0", None)
     writer.write_batch([[event(7), event(3, "okx")], [event(5), event(2, partition=1)]])
     writer.snapshot()
-    again = EventsSink(settings, progress).build_part("out", "0", None)
+    again = LedgerSink(settings, progress).build_part("out", "0", None)
     table = open_table(open_catalog(settings), settings, TableName.SEQUENCE_EVENTS)
     assert [(row["partition"], row["offset"]) for row in rows_of_events(table)] == left
     stored = sum(entry.stored for entry in read_progress(settings, TableName.SEQUENCE_EVENTS).of("0").values())
@@ -198,11 +198,11 @@ def test_events_of_trades_that_did_not_land_are_withdrawn(
 def test_nothing_is_withdrawn_before_a_start_can_no_longer_be_refused(tmp_path: Path) -> None:
     """Opening the ledger leaves it as it is: the recovery store may yet be found ahead of the trades' table."""
     settings = settings_in(tmp_path)
-    writer = EventsSink(settings).build_part("out", "0", None)
+    writer = LedgerSink(settings).build_part("out", "0", None)
     writer.write_batch([[event(3)]])
     writer.snapshot()
     table = open_table(open_catalog(settings), settings, TableName.SEQUENCE_EVENTS)
-    sink = EventsSink(settings, landed(2))
+    sink = LedgerSink(settings, landed(2))
     sink.open()
     assert [row["offset"] for row in rows_of_events(table)] == [3]
     sink.list_parts()

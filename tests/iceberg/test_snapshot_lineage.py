@@ -18,13 +18,13 @@ from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Give a job in a folder of its own."""
+    """Return a job in a folder of its own."""
     return settings_in(tmp_path)
 
 
 @pytest.fixture
 def writer(settings: Settings) -> TradesWriter:
-    """Give a writer that has committed offsets 0 to 11, four a commit."""
+    """Return a writer that has committed offsets 0 to 11, four a commit."""
     writer = writer_of(settings)
     for first in (0, 4, 8):
         land(writer, first)

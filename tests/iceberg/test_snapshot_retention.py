@@ -24,7 +24,7 @@ MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def snapshot(number: int, timestamp_ms: int, *, by_job: bool = True) -> Snapshot:
-    """Give a snapshot of a table's commit of that number."""
+    """Return a snapshot of a table's commit of that number."""
     properties = {"k2.writer": "0"} if by_job else {"spark.app.id": "k2.writer"}
     return Snapshot(
         snapshot_id=1_000 - number,
@@ -36,7 +36,7 @@ def snapshot(number: int, timestamp_ms: int, *, by_job: bool = True) -> Snapshot
 
 
 def moment(text: str) -> int:
-    """Give the milliseconds of a day of the week that began on MONDAY and a time, such as `2 12:30`."""
+    """Return the milliseconds of a day of the week that began on MONDAY and a time, such as `2 12:30`."""
     day, clock = text.split()
     hour, minute = clock.split(":")
     return int((MONDAY + timedelta(days=int(day), hours=int(hour), minutes=int(minute))).timestamp()) * 1_000
@@ -83,7 +83,7 @@ STEPS = st.one_of(FORWARD, st.integers(-2 * HOUR_MS, 0))
 
 
 def snapshots_at(steps: Sequence[int], owners: Sequence[bool]) -> list[Snapshot]:
-    """Give snapshots that far apart, some of them the job's."""
+    """Return snapshots that far apart, some of them the job's."""
     time_ms = moment("0 00:00")
     made = []
     for number, (step, by_job) in enumerate(zip(steps, owners, strict=False)):

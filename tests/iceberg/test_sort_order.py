@@ -13,7 +13,7 @@ KEYS = st.tuples(st.integers(0, 4), st.integers(-3, 3), st.integers(0, 2), st.in
 
 
 def keys_of(rows: list[tuple[int, int, int, int, int]]) -> tuple[np.ndarray, SortKeys]:
-    """Give the ranks and keys of rows of (rank, timestamp, place, offset, index)."""
+    """Return the ranks and keys of rows of (rank, timestamp, place, offset, index)."""
     columns = np.array(rows, dtype=np.int64).reshape(-1, 5)
     ranks, places, indexes = (columns[:, place].astype(np.int32) for place in (0, 2, 4))
     return ranks, SortKeys(columns[:, 1].copy(), places, columns[:, 3].copy(), indexes)

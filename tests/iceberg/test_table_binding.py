@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from k2.iceberg.catalog import open_catalog
-from k2.iceberg.sink import EventsSink, TradesSink
+from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_binding import pair
 from k2.model.errors import StateError, TableError
 from k2.model.sequence_events import EventKind, SequenceEvent
@@ -13,14 +13,14 @@ from k2.ops.settings import Settings
 from tests.iceberg.pieces import settings_in
 
 
-def begin(settings: Settings, *, is_resumed: bool) -> EventsSink:
+def begin(settings: Settings, *, is_resumed: bool) -> LedgerSink:
     """Open both tables as a start of the job does."""
-    events = EventsSink(settings)
+    events = LedgerSink(settings)
     pair(TradesSink(settings).committer, events.committer, is_resumed=is_resumed)
     return events
 
 
-def tell(events: EventsSink) -> None:
+def tell(events: LedgerSink) -> None:
     """Write an event."""
     writer = events.build_part("out", "0", None)
     writer.write_batch([[SequenceEvent("x", "S", 1, EventKind.SESSION_STARTED, 1, 1, 1, "trades", 0, 0)]])

@@ -43,13 +43,13 @@ HERE = TopicPartition("trades", 0)
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Give a job in a folder of its own, with a blank in its path."""
+    """Return a job in a folder of its own, with a blank in its path."""
     return settings_in(tmp_path / "a b")
 
 
 @pytest.fixture
 def table(settings: Settings) -> Table:
-    """Give the table `trades`."""
+    """Return the table `trades`."""
     return open_table(open_catalog(settings), settings, TableName.TRADES)
 
 

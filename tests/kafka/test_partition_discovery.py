@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import structlog
 
-from k2.kafka import watch
+from k2.kafka import partition_discovery
 from k2.kafka.partition_discovery import PartitionWatch
 from k2.kafka.source import KafkaSource
 from k2.model.errors import UnreachableError
@@ -49,7 +49,7 @@ def test_the_source_watches_its_topics(
     if not broker.is_kafka:
         missing("Java and Maven: real Kafka")
     topic = broker.topic(partitions=2)
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(partition_discovery, "LOOK_SECONDS", 0.05)
     settings = read_settings({"K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers, "K2_TOPICS": topic})
     source = KafkaSource(settings, Progress())
     parts = [source.build_part("in", name, None) for name in source.list_parts()]

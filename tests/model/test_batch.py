@@ -49,12 +49,12 @@ def columns_of_trades() -> TradeColumns:
 
 
 def dtypes(columns: TradeColumns) -> dict[str, str]:
-    """Give each column's type."""
+    """Return each column's type."""
     return {name: str(getattr(columns, name).dtype) for name in columns.__slots__}
 
 
 def messages_of(batch: MessageBatch) -> list[tuple[int, int, bytes | None, bytes | None]]:
-    """Give every message with its coordinates."""
+    """Return every message with its coordinates."""
     return [
         (int(batch.offsets[at]), int(batch.kafka_timestamps[at]), batch.value(at), batch.key(at))
         for at in range(len(batch))
@@ -102,14 +102,14 @@ def test_a_run_begins_with_a_batch_without_messages() -> None:
 
 
 def piece_of_two() -> TradeSlice:
-    """Give a slice of some rows of a batch whose ids lie apart from its messages."""
+    """Return a slice of some rows of a batch whose ids lie apart from its messages."""
     batch = TradeBatch(batch_of([b"zero", b"-", b"-", b"-", b"four"]), columns_of_trades())
     rows = np.array([0, 3], dtype=np.int32)
     return TradeSlice(batch, 5, rows, np.array([1, 2], dtype=np.uint8), np.array([3, 4], dtype=np.int32))
 
 
 def said_of(piece: TradeSlice) -> tuple[object, ...]:
-    """Give what a slice says, in plain values; a row's message is that which it names."""
+    """Return what a slice says, in plain values; a row's message is that which it names."""
     batch = piece.batch
     rows = [rows_of(batch.columns)[row] for row in piece.rows]
     messages = [batch.source.value(row[0]) for row in rows]

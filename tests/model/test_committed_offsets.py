@@ -2,7 +2,7 @@
 
 import pytest
 
-from k2.model.committed_offsets import Landed
+from k2.model.committed_offsets import CommittedOffsets
 from k2.model.key_groups import group_of
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
@@ -10,10 +10,10 @@ from k2.model.sequence_events import EventKind, SequenceEvent
 HERE, THERE = TopicPartition("trades", 0), TopicPartition("trades", 1)
 
 
-def landed() -> Landed:
-    """Give three writers of which the last has begun nowhere, at different offsets."""
+def landed() -> CommittedOffsets:
+    """Return three writers of which the last has begun nowhere, at different offsets."""
     writers = {"0": {HERE: PartitionProgress(7), THERE: PartitionProgress(3)}, "1": {HERE: PartitionProgress(9)}}
-    return Landed(Progress(writers), 3)
+    return CommittedOffsets(Progress(writers), 3)
 
 
 def test_each_writer_has_its_own_floor() -> None:

@@ -25,7 +25,7 @@ print(_FOLDER, sum(read_decimal.stats.cache_hits.values()), sep="\\n")
 
 @pytest.fixture
 def sealed(tmp_path: Path) -> Path:
-    """Give the folder of a copy of the package in which nobody, be it root, can make the folder for compiled rules."""
+    """Return the folder of a copy of the package in which nobody, be it root, can make the folder for compiled rules."""
     package = tmp_path / "installed" / "k2"
     shutil.copytree(Path(k2.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "__pycache__").touch()

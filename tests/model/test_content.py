@@ -24,7 +24,7 @@ def contents_of(*rows: Row) -> list[int]:
 
 
 def is_decimal(sequence: int, trade_id: str) -> bool:
-    """Tell whether an id, in the midst of other text, is a number's decimal form."""
+    """Return whether an id, in the midst of other text, is a number's decimal form."""
     text = np.frombuffer(bytearray(b"1-" + trade_id.encode() + b"2"), dtype=np.uint8)
     return bool(is_decimal_of(sequence, text, 2, len(text) - 3))
 

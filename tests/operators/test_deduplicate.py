@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from k2.dedup.window import CONFIRMATIONS
-from k2.model.state_source import NO_HISTORY, SeenIds
+from k2.model.state_source import NO_STATE_SOURCE, SeenIds
 from k2.model.verdicts import DUPLICATE
 from k2.ops.metrics import DEDUP_IDS
 from operators.deduplicate import _DeduplicateLogic
@@ -13,19 +13,19 @@ WINDOW = 100
 
 
 def rows_at(time: int, count: int) -> list[Row]:
-    """Give trades of different ids."""
+    """Return trades of different ids."""
     return [Row(trade_id=f"{time}-{number}", kafka_timestamp=time) for number in range(count)]
 
 
 def ids_told() -> float:
-    """Give the metric's value."""
+    """Return the metric's value."""
     return DEDUP_IDS._value.get()
 
 
 def test_metrics_count_the_ids_held() -> None:
     """`k2_dedup_ids` rises by what each key group holds, and falls as ids expire."""
     before = ids_told()
-    logics = [_DeduplicateLogic(WINDOW, NO_HISTORY, None) for _ in range(2)]
+    logics = [_DeduplicateLogic(WINDOW, NO_STATE_SOURCE, None) for _ in range(2)]
     for logic in logics:
         logic.on_batch([slice_of(rows_at(1_000, CONFIRMATIONS + 20))])
     assert ids_told() - before == 2 * (CONFIRMATIONS + 20)
@@ -42,10 +42,10 @@ class Table:
         self.asked: list[tuple[int, int, bool]] = []
 
     def __getattr__(self, name: str) -> object:
-        return getattr(NO_HISTORY, name)
+        return getattr(NO_STATE_SOURCE, name)
 
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
-        """Give the trade."""
+        """Return the trade."""
         self.asked.append((group, window_us, is_resumed))
         return [seen_ids([Row(trade_id="stored", kafka_timestamp=1_000)], reached=1_000)]
 

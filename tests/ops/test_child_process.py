@@ -11,7 +11,7 @@ import pytest
 
 from demo.broker import EmbeddedBroker
 from k2.ops import child_process as child
-from k2.ops.child_process import Child
+from k2.ops.child_process import ChildProcess
 
 SLEEP = ("sleep", "600")
 
@@ -40,7 +40,7 @@ def test_an_interrupted_start_leaves_no_process(tmp_path: Path, monkeypatch: pyt
     """Ctrl-C within the start is raised at its end, when the process is known; the handlers are the former ones."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     _interrupted(monkeypatch)
-    one = Child(SLEEP, tmp_path / "log")
+    one = ChildProcess(SLEEP, tmp_path / "log")
     with pytest.raises(KeyboardInterrupt):
         one.start()
     pid = one.pid
@@ -62,7 +62,7 @@ def test_an_interrupted_broker_is_stopped(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_another_thread_starts_a_process_as_well(tmp_path: Path) -> None:
     """Python handles signals in the main thread alone; elsewhere nothing is held back, and nothing fails."""
-    one = Child(SLEEP, tmp_path / "log")
+    one = ChildProcess(SLEEP, tmp_path / "log")
 
     def start_and_stop() -> None:
         one.start()

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from k2.model.errors import FencedError, K2Error, PeerLostError, UnreachableError
-from k2.ops.error_boundary import error_in, told
+from k2.ops.error_boundary import error_in, reports_errors
 from k2.ops.signals import is_job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def test_other_errors_are_left_as_they_are() -> None:
 def test_what_bytewax_would_swallow_is_said() -> None:
     """An error of ours in its sentence, another with its traceback; the end of input is no error."""
 
-    @told
+    @reports_errors
     def call(error: Exception) -> None:
         raise error
 

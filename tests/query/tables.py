@@ -56,7 +56,7 @@ def append(table: Table, rows: list[Row]) -> None:
 
 
 def missing_now(settings: Settings) -> list[tuple[str, str, int, int, int]]:
-    """Give the ranges missing now, without when each was opened."""
+    """Return the ranges missing now, without when each was opened."""
     return [(gap.exchange, gap.symbol, gap.session, gap.first_sequence, gap.last_sequence) for gap in gaps(settings)]
 
 

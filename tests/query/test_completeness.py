@@ -134,7 +134,7 @@ BOUNDS = st.none() | st.integers(-50, 50).map(lambda hours: EPOCH + hours * HOUR
 def by_hand(
     trades: list[Trade], off_book: set[int], asked: Asked, span: timedelta
 ) -> dict[tuple[str, int], tuple[int, int]]:
-    """Give stored and missing by symbol and span, number by number."""
+    """Return stored and missing by symbol and span, number by number."""
     stored: Counter[tuple[str, int]] = Counter()
     missing: Counter[tuple[str, int]] = Counter()
 
@@ -187,7 +187,7 @@ def test_each_number_is_counted_once(
 
 
 def numbers_of_none(trades: list[Trade], off_book: set[int]) -> list[SeenSession]:
-    """Give the numbers, of every session that has trades, that are of no market trade."""
+    """Return the numbers, of every session that has trades, that are of no market trade."""
     return [
         SeenSession(SessionKey("x", symbol, session), ((number, number),), 0, 0, TopicPartition("t", 0), 0)
         for symbol, session in sorted({one[:2] for one in trades if one[1]})
@@ -196,14 +196,14 @@ def numbers_of_none(trades: list[Trade], off_book: set[int]) -> list[SeenSession
 
 
 def expected_of(trades: list[Trade], off_book: set[int]) -> int:
-    """Give how many trades there should be: of each session its numbers, and the rows without one."""
+    """Return how many trades there should be: of each session its numbers, and the rows without one."""
     sessions = {one[:2]: {other[2] for other in trades if other[:2] == one[:2]} for one in trades if one[1]}
     between = [{*range(min(numbers), max(numbers) + 1)} - (off_book - numbers) for numbers in sessions.values()]
     return sum(map(len, between)) + sum(not one[1] for one in trades)
 
 
 def current_of(settings: Settings) -> int:
-    """Give the id of the snapshot that the table of trades is."""
+    """Return the id of the snapshot that the table of trades is."""
     snapshot = made(settings, TableName.TRADES).current_snapshot()
     assert snapshot is not None
     return snapshot.snapshot_id

@@ -28,13 +28,13 @@ from tests.query.tables import EPOCH, append, made, trade
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Give settings with an own folder, whose name holds what trips globs and addresses."""
+    """Return settings with an own folder, whose name holds what trips globs and addresses."""
     return Settings(data_dir=tmp_path / "a b[c]*é")
 
 
 @pytest.fixture
 def trades(settings: Settings) -> Table:
-    """Give the table, empty."""
+    """Return the table, empty."""
     return made(settings, TableName.TRADES)
 
 

@@ -66,7 +66,7 @@ def test_missing_is_opened_less_filled(
 
 
 def rows_of(events: list[Event]) -> list[dict[str, Any]]:
-    """Give the ledger's rows of events, with one that opens nothing."""
+    """Return the ledger's rows of events, with one that opens nothing."""
     rows = [
         event(kind, low, low + size, symbol=symbol, detected_at=EPOCH + minute * MINUTE)
         for kind, low, size, minute, symbol in events
@@ -88,7 +88,7 @@ def test_missing_as_sets_of_numbers(events: list[Event]) -> None:
 
 
 def numbers(events: list[Event], kind: str, symbol: str) -> set[int]:
-    """Give the numbers that events of a kind tell of."""
+    """Return the numbers that events of a kind tell of."""
     return {
         number
         for told, low, size, _, of in events

@@ -39,7 +39,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def rows_of(*batches: list[dict[str, Any]], schema: pa.Schema = SCHEMA) -> Rows:
-    """Give rows in some batches."""
+    """Return rows in some batches."""
     return Rows(schema, (pa.RecordBatch.from_pylist(batch, schema=schema) for batch in batches))
 
 

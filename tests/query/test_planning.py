@@ -32,7 +32,7 @@ from pyiceberg.table import Table
 
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
-from k2.query.lru_cache import Kept
+from k2.query.lru_cache import LruCache
 from k2.query.manifests import Manifests, lower
 from k2.query.planning import planned_files
 from tests.query.tables import EPOCH, append, made, trade
@@ -73,12 +73,12 @@ def with_few_files(folder: Path) -> Table:
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
-    """Give such a table."""
+    """Return such a table."""
     return with_few_files(tmp_path_factory.mktemp("planning"))
 
 
 def leaves(kinds: list[Any]) -> st.SearchStrategy[BooleanExpression]:
-    """Give a comparison of a column with one of some values, by the kinds of comparison given."""
+    """Return a comparison of a column with one of some values, by the kinds of comparison given."""
     return st.one_of(
         st.builds(lambda kind, value, name=name: kind(name, value), st.sampled_from(kinds), st.sampled_from(values))
         for name, values in COMPARED.items()
@@ -103,12 +103,12 @@ ODD: st.SearchStrategy[BooleanExpression] = st.one_of(
 
 
 def by_pyiceberg(table: Table, where: BooleanExpression) -> set[str]:
-    """Give the files that PyIceberg plans."""
+    """Return the files that PyIceberg plans."""
     return {task.file.file_path for task in table.scan(row_filter=where).plan_files()}
 
 
 def by_us(table: Table, where: BooleanExpression, manifests: Manifests | None = None) -> list[str]:
-    """Give the files that are planned here."""
+    """Return the files that are planned here."""
     return planned_files(manifests or Manifests(), table, table.scan(row_filter=where))
 
 
@@ -133,7 +133,7 @@ _KEPT = Manifests()
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Table:
-    """Give a table of three files, with a row each."""
+    """Return a table of three files, with a row each."""
     table = made(Settings(data_dir=tmp_path_factory.mktemp("three")), TableName.TRADES)
     append(table, [trade(0, "binance", "BTC") | {"side": None}])
     append(table, [trade(5, "kraken", "ETH")])
@@ -218,7 +218,7 @@ def test_many_threads_plan_at_once(table: Table) -> None:
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=60), st.integers(1, 12))
 def test_a_bounded_memory(steps: list[tuple[int, bool]], size_max: int) -> None:
     """It gives what was kept under a key or nothing, the newest are there, and the sizes never sum up to more."""
-    kept: Kept[int, str] = Kept(size_max, len)
+    kept: LruCache[int, str] = LruCache(size_max, len)
     for key, is_kept in steps:
         if is_kept:
             assert kept.keep(key, "x" * (key % 4)) == "x" * (key % 4)
@@ -230,7 +230,7 @@ def test_a_bounded_memory(steps: list[tuple[int, bool]], size_max: int) -> None:
 
 def test_the_longest_unasked_goes_first() -> None:
     """Not the longest kept."""
-    kept: Kept[str, int] = Kept(2)
+    kept: LruCache[str, int] = LruCache(2)
     kept.keep("a", 1)
     kept.keep("b", 2)
     assert kept.find("a") == 1

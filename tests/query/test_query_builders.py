@@ -70,7 +70,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
-    """Give a market with the few trades above, in two commits."""
+    """Yield a market with the few trades above, in two commits."""
     options = Settings(data_dir=tmp_path_factory.mktemp("market"))
     table = made(options, TableName.TRADES)
     append(table, ROWS[:2])
@@ -80,12 +80,12 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
 
 
 def at(second: float) -> datetime:
-    """Give the time of a second."""
+    """Return the time of a second."""
     return EPOCH + timedelta(seconds=second)
 
 
 def asked(market: Market, question: Question) -> list[Row]:
-    """Give the answer's rows."""
+    """Return the answer's rows."""
     rows: list[Row] = market.table(question).to_pylist()
     return rows
 
@@ -298,20 +298,20 @@ ODD_ROWS = st.lists(
 
 
 def place(row: Row) -> tuple[Any, ...]:
-    """Give where a trade stands among those of its symbol."""
+    """Return where a trade stands among those of its symbol."""
     numbers = (row["session"] or 0, row["sequence"] or 0)
     return (row["timestamp"], *numbers, row["topic"], row["partition"], row["offset"], row["index"])
 
 
 @pytest.fixture(scope="module")
 def schema(market: Market) -> pa.Schema:
-    """Give the columns of trades."""
+    """Return the columns of trades."""
     return market.table(trades(limit=1)).schema
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """Give an engine without tables."""
+    """Yield an engine without tables."""
     with open_engine(Settings()) as opened:
         yield opened
 
@@ -347,7 +347,7 @@ def test_ties_and_nulls(engine: Engine, schema: pa.Schema, drawn: list[Row]) -> 
 
 
 def grouped(rows: list[Row], key: Callable[[Row], Any]) -> list[tuple[Any, list[Row]]]:
-    """Give the rows of each key, by their keys' order."""
+    """Return the rows of each key, by their keys' order."""
     return [(one, [row for row in rows if key(row) == one]) for one in sorted({*map(key, rows)})]
 
 

@@ -25,7 +25,7 @@ COUNT = "SELECT count(price) AS n FROM trades"
 
 @pytest.fixture
 def table(on_s3: Settings) -> Table:
-    """Give the table with ten trades."""
+    """Return the table with ten trades."""
     table = made(on_s3, TableName.TRADES)
     append(table, [trade(offset) for offset in range(10)])
     return table
@@ -40,7 +40,7 @@ def count(pool: Pool, table: Table, files: list[str]) -> None:
 
 
 def bucket_of(table: Table) -> str:
-    """Give the bucket that a table lies in."""
+    """Return the bucket that a table lies in."""
     return urlsplit(table.location()).netloc
 
 

@@ -20,7 +20,7 @@ ONLY_SELECT = "only SELECT"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with tables of two trades and of one event, and a dead letter."""
+    """Return a folder with tables of two trades and of one event, and a dead letter."""
     folder = tmp_path_factory.mktemp("sandbox")
     options = Settings(data_dir=folder)
     table = made(options, TableName.TRADES)
@@ -33,13 +33,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def market(folder: Path) -> Iterator[Market]:
-    """Give a market over them."""
+    """Yield a market over them."""
     with open_market(Settings(data_dir=folder, query_timeout_seconds=10)) as opened:
         yield opened
 
 
 def answered(market: Market, sql: str, as_of: int | datetime | None = None) -> list[dict[str, Any]]:
-    """Give the rows of a statement."""
+    """Return the rows of a statement."""
     with market.sql(sql, as_of) as rows:
         return [row for batch in rows.batches for row in batch.to_pylist()]
 
@@ -157,7 +157,7 @@ def test_all_else_is_refused(market: Market, folder: Path, sql: str, why: str) -
 
 
 def is_taken(market: Market, sql: str) -> bool:
-    """Tell whether a statement is answered; what else comes of it is a refusal."""
+    """Return whether a statement is answered; what else comes of it is a refusal."""
     try:
         answered(market, sql)
     except QueryError:

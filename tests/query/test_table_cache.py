@@ -22,7 +22,7 @@ from tests.query.tables import append, made, trade
 
 @pytest.fixture
 def tables(settings: Settings) -> Iterator[Tables]:
-    """Give the lookup, closed in the end."""
+    """Yield the lookup, closed in the end."""
     tables = Tables(settings)
     yield tables
     tables.close()
@@ -37,7 +37,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
 
 def found(tables: Tables) -> Table:
-    """Give the table of trades."""
+    """Return the table of trades."""
     table = tables.find(TableName.TRADES)
     assert table is not None
     return table

@@ -12,7 +12,7 @@ from k2.model.progress import TopicPartition
 from k2.model.state_source import SessionKey, WantedContents
 from k2.ops.settings import read_settings
 from k2.query.gaps import gaps
-from k2.restore.tables import TableHistory
+from k2.restore.tables import TableStateSource
 from k2.storage.catalog import open_catalog
 from tests.brokers import Broker
 from tests.flows.job import Job
@@ -37,7 +37,7 @@ def test_rows_of_other_writers_are_not_taken_as_seen(resumed: dict[TopicPartitio
         ],
     )
     set_progress(table, progress(offset=11, received=2, stored=2))
-    history, group = TableHistory(settings), group_of("binance", "BTCUSDT")
+    history, group = TableStateSource(settings), group_of("binance", "BTCUSDT")
     history.resumed(resumed)
     assert [(seen.where.topic, seen.ranges) for seen in history.sessions(group)] == [("trades", ((7, 7),))]
     ids = list(history.ids(group, 10**12, is_resumed=False))
@@ -59,7 +59,7 @@ def test_contents_are_looked_up_by_number_and_age(tmp_path: Path) -> None:
     set_progress(table, progress(offset=10, received=3, stored=3))
     key = SessionKey("binance", "BTCUSDT", 1)
     floor = int((EPOCH + timedelta(seconds=100)).timestamp() * 1_000_000)
-    history = TableHistory(settings)
+    history = TableStateSource(settings)
     for is_any_age, numbers in ((False, [8, 9]), (True, [7, 8, 9])):
         found = history.contents([WantedContents(key, 0, 255, 0, is_any_age)], floor)
         assert sorted(found.sequences.tolist()) == numbers

@@ -18,7 +18,7 @@ from k2.model.state_source import Positions, Reach
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.ops.settings import read_settings
 from k2.restore import trade_ids
-from k2.restore.trade_ids import TableIds
+from k2.restore.trade_ids import StoredTradeIds
 from tests.query.tables import append, made, trade
 from tests.sequencing.trade_slices import Row, slice_of
 
@@ -29,7 +29,7 @@ ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def row(offset: int, kafka_timestamp: int | None, partition: int = 0, **more: Any) -> dict[str, Any]:
-    """Give a trade without a number; its id is its offset."""
+    """Return a trade without a number; its id is its offset."""
     kafka_time = None if kafka_timestamp is None else ZERO + timedelta(microseconds=kafka_timestamp)
     times = {"kafka_timestamp": kafka_time, "timestamp": ZERO + timedelta(microseconds=7)}
     # As a `Row` holds them.
@@ -38,7 +38,7 @@ def row(offset: int, kafka_timestamp: int | None, partition: int = 0, **more: An
 
 
 def progress_to(**offsets: int) -> Progress:
-    """Give the progress of one writer in partitions p0 and p1, in which all is stored."""
+    """Return the progress of one writer in partitions p0 and p1, in which all is stored."""
     entries = {
         name: PartitionProgress(offset=offset, received=offset, stored=offset) for name, offset in offsets.items()
     }
@@ -51,8 +51,8 @@ def table(tmp_path: Path) -> Table:
     return made(read_settings({}, data_dir=tmp_path), TableName.TRADES)
 
 
-def times_given(ids: TableIds, *, is_resumed: bool) -> dict[TopicPartition, list[int]]:
-    """Give the times of the ids that one group is given, sorted."""
+def times_given(ids: StoredTradeIds, *, is_resumed: bool) -> dict[TopicPartition, list[int]]:
+    """Return the times of the ids that one group is given, sorted."""
     given = ids.ids(GROUP, WINDOW, is_resumed=is_resumed)
     return {seen.where: sorted(seen.times.tolist()) for seen in given}
 
@@ -63,7 +63,7 @@ def test_without_a_store_the_table_says_how_far_it_is(table: Table) -> None:
     rows = [row(number, start + 40 * number) for number in range(CONFIRMATIONS + 50)]
     append(table, [*rows, row(999, 10**15), row(7, 9_000, partition=1), row(8, 5, partition=1)])
     reached = start + 40 * 51
-    given = times_given(TableIds(table, progress_to(p0=1_000, p1=9), None), is_resumed=False)
+    given = times_given(StoredTradeIds(table, progress_to(p0=1_000, p1=9), None), is_resumed=False)
     wanted = [start + 40 * number for number in range(CONFIRMATIONS + 50)]
     floor = reached - 2 * WINDOW
     assert given[P0] == [at for at in wanted if at >= floor // 6 * 6] + [10**15]
@@ -76,7 +76,7 @@ def test_ids_from_the_table_are_those_of_the_stream(table: Table) -> None:
     append(table, [row(number, 5_000, trade_id=name) for number, name in enumerate(names)])
     append(table, [row(9, None, trade_id="no time")])
     deduplicator = GroupDeduplicator(WINDOW)
-    deduplicator.absorb(TableIds(table, progress_to(p0=10), None).ids(GROUP, WINDOW, is_resumed=False))
+    deduplicator.absorb(StoredTradeIds(table, progress_to(p0=10), None).ids(GROUP, WINDOW, is_resumed=False))
     batch = [Row(None, 7, "BTCUSDT", "binance", name, 5_000) for name in [*names, "other"]]
     batch += [Row(None, 7, "BTCUSDT", "binance", name, 5_000, price=2) for name in names]
     batch += [Row(None, 7, "BTCUSDT", "binance", "no time", at) for at in (WINDOW + 7, WINDOW + 8)]
@@ -108,7 +108,7 @@ def test_a_resumed_start_reads_by_the_clocks_it_has(
     """Of each partition are given the ids that its clock calls for, and those that no state has seen."""
     append(table, [row(number, at) for number, at in enumerate([1_000, 18_000, 20_000, 29_000])])
     append(table, [row(number, at, partition=1) for number, at in enumerate([500, 10_000])])
-    ids = TableIds(table, progress_to(p0=10, p1=10), written)
+    ids = StoredTradeIds(table, progress_to(p0=10, p1=10), written)
     for where, reach in clocks.items():
         ids.clocks({where: Reach(0, 0)})
         ids.clocks({where: reach})
@@ -127,7 +127,7 @@ def test_files_of_other_times_are_not_read(table: Table, monkeypatch: pytest.Mon
         return plain(batch)
 
     monkeypatch.setattr(trade_ids, "_times", counted)
-    ids = TableIds(table, progress_to(p0=4, p1=4), {"0": {P0: 4, P1: 4}})
+    ids = StoredTradeIds(table, progress_to(p0=4, p1=4), {"0": {P0: 4, P1: 4}})
     ids.clocks({P0: Reach(1_000_000, 1_000_500), P1: Reach(4_000_000, 4_000_000)})
     assert times_given(ids, is_resumed=True) == {P0: [1_000_000], P1: [4_000_000]}
     assert sum(read) == 2
@@ -136,7 +136,7 @@ def test_files_of_other_times_are_not_read(table: Table, monkeypatch: pytest.Mon
 def test_a_group_that_was_not_resumed_is_given_what_the_table_has(table: Table) -> None:
     """Clocks of other groups say nothing of it."""
     append(table, [row(1, 5_000)])
-    ids = TableIds(table, progress_to(p0=2), {"0": {P0: 2}})
+    ids = StoredTradeIds(table, progress_to(p0=2), {"0": {P0: 2}})
     ids.clocks({})
     assert times_given(ids, is_resumed=True) == {}
     assert times_given(ids, is_resumed=False) == {P0: [5_000]}
@@ -145,8 +145,8 @@ def test_a_group_that_was_not_resumed_is_given_what_the_table_has(table: Table) 
 def test_ids_are_given_again_when_asked_again(table: Table) -> None:
     """What was taken is not kept in memory, and is read anew for one that asks a second time."""
     append(table, [row(1, 5_000), row(2, 5_001, symbol="ETHUSDT")])
-    ids = TableIds(table, progress_to(p0=3), None)
+    ids = StoredTradeIds(table, progress_to(p0=3), None)
     assert group_of("binance", "ETHUSDT") != GROUP
     for _ in range(2):
         assert times_given(ids, is_resumed=False) == {P0: [5_000]}
-    assert list(TableIds(None, Progress(), None).ids(GROUP, WINDOW, is_resumed=False)) == []
+    assert list(StoredTradeIds(None, Progress(), None).ids(GROUP, WINDOW, is_resumed=False)) == []

@@ -43,7 +43,7 @@ class Form(Protocol):
         """Take all numbers of a range, and a time, as the first session of the usual symbol."""
 
     def ranges(self, exchange: str = "kraken", symbol: str = "BTC-USD") -> list[list[tuple[int, int]]]:
-        """Give the ranges seen of a symbol, session by session."""
+        """Return the ranges seen of a symbol, session by session."""
 
 
 class Plain:
@@ -124,7 +124,7 @@ class Columnar:
         self.tracker.absorb([SeenSession(key, ((first, last),), latest, latest, HERE, 0)])
 
     def ranges(self, exchange: str = "kraken", symbol: str = "BTC-USD") -> list[list[tuple[int, int]]]:
-        """Give the ranges seen of a symbol, session by session."""
+        """Return the ranges seen of a symbol, session by session."""
         slot = int(self.tracker._slot_of[SYMBOLS.intern(exchange, symbol)])
         return [
             list(numbers.ranges()) for numbers in (session.numbers for session in self.tracker._sequence(slot).sessions)

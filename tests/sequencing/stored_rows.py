@@ -47,7 +47,7 @@ class StoredRows:
             )
 
     def read(self, wanted: Sequence[WantedContents], floor: int) -> StoredContents:
-        """Look up contents, as `k2.model.state_source.History.contents` has it."""
+        """Look up contents, as `k2.model.state_source.StateSource.contents` has it."""
         self.lookups.append(wanted)
         found = list[tuple[int, int, int, int]]()
         lowest = dict[SessionKey, int]()

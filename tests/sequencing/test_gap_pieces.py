@@ -15,7 +15,7 @@ TOLD = st.lists(
 
 
 def first_told(told: list[Told]) -> dict[int, int]:
-    """Give when each number was first told, number by number."""
+    """Return when each number was first told, number by number."""
     times: dict[int, int] = {}
     for one in told:
         for number in range(one.first, one.last + 1):

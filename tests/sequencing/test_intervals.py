@@ -13,7 +13,7 @@ NUMBERS = st.lists(st.one_of(st.integers(-15, 15), INT64), max_size=60)
 
 
 def ranges_of(numbers: set[int]) -> list[tuple[int, int]]:
-    """Give the maximal runs of a plain set."""
+    """Return the maximal runs of a plain set."""
     starts = sorted(number for number in numbers if number - 1 not in numbers)
     ends = sorted(number for number in numbers if number + 1 not in numbers)
     return list(zip(starts, ends, strict=True))

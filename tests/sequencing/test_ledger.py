@@ -12,7 +12,7 @@ from k2.dedup.deduplicator import GroupDeduplicator
 from k2.model.batch import TradeSlice
 from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
-from k2.model.state_source import NO_CONTENTS, NO_HISTORY, Ledger, NumberDoubt, SeenSession, SessionKey
+from k2.model.state_source import NO_CONTENTS, NO_STATE_SOURCE, Ledger, NumberDoubt, SeenSession, SessionKey
 from k2.model.verdicts import DUPLICATE, STORED
 from k2.sequencing.doubts import Doubts, doubts_in
 from k2.sequencing.intervals import IntervalSet
@@ -218,10 +218,10 @@ def test_absorbed_ids_are_duplicates_within_the_window() -> None:
 
 def test_a_flow_without_tables_has_no_history() -> None:
     """Nothing was stored before, for whichever group."""
-    NO_HISTORY.resumed({WHERE: 5})
-    NO_HISTORY.clocks({})
-    assert (*NO_HISTORY.sessions(3), *NO_HISTORY.ids(3, 5, is_resumed=True), *NO_HISTORY.doubts(3)) == ()
-    assert NO_HISTORY.contents([], 0) is NO_CONTENTS
+    NO_STATE_SOURCE.resumed({WHERE: 5})
+    NO_STATE_SOURCE.clocks({})
+    assert (*NO_STATE_SOURCE.sessions(3), *NO_STATE_SOURCE.ids(3, 5, is_resumed=True), *NO_STATE_SOURCE.doubts(3)) == ()
+    assert NO_STATE_SOURCE.contents([], 0) is NO_CONTENTS
     assert [len(column) for column in NO_CONTENTS] == [0] * 5
-    assert NO_HISTORY.committed(3) == {}
-    assert NO_HISTORY.ledger() == Ledger(frozenset(), {})
+    assert NO_STATE_SOURCE.committed(3) == {}
+    assert NO_STATE_SOURCE.ledger() == Ledger(frozenset(), {})

@@ -18,7 +18,7 @@ from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import Ledger, SeenSession, SessionKey
 from k2.model.verdicts import CONFLICT, SKIPPED, STORED
 from k2.sequencing.ledger import owed_events
-from k2.sequencing.non_market import PROPERTY, OffBook, joined, off_book_in
+from k2.sequencing.non_market import PROPERTY, NonMarketNumbers, joined, off_book_in
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
 from k2.sequencing.tracker_kernel import effective_time
@@ -77,7 +77,7 @@ def tracked_in_session(numbers: list[int], first_offset: int = 0, session: int =
 @given(st.lists(st.one_of(st.integers(0, 20), st.sampled_from([MIN, MIN + 1, -1, MAX - 1, MAX])), max_size=20))
 def test_what_is_kept_comes_back(numbers: list[int]) -> None:
     """Through the property's text, 64-bit extremes included, in ranges that are those of a plain set."""
-    kept = OffBook()
+    kept = NonMarketNumbers()
     kept.add(tracked_in_session(numbers), {})
     seen = off_book_in({f"{PROPERTY}0": kept.text(), "k2.progress": "{}"})
     found = {number for one in seen for first, last in one.ranges for number in range(first, last + 1)}
@@ -89,10 +89,10 @@ def test_what_is_kept_comes_back(numbers: list[int]) -> None:
 
 def test_a_replay_adds_nothing() -> None:
     """Rows below the writer's progress are known; what is new is given once, for the next commit."""
-    kept = OffBook()
+    kept = NonMarketNumbers()
     assert kept.changed("3") == {}
     kept.add(tracked_in_session([7, 8, 9], first_offset=4), {HERE: PartitionProgress(6)})
-    assert [one.ranges for one in OffBook(kept.changed("3")[f"{PROPERTY}3"]).seen()] == [((9, 9),)]
+    assert [one.ranges for one in NonMarketNumbers(kept.changed("3")[f"{PROPERTY}3"]).seen()] == [((9, 9),)]
     assert kept.changed("3") == {}
     kept.add(slice_of([Row(10, 10)], first_offset=9), {HERE: PartitionProgress(6)})
     assert kept.changed("3") == {}
@@ -100,10 +100,10 @@ def test_a_replay_adds_nothing() -> None:
 
 def test_numbers_kept_are_bounded() -> None:
     """Beyond the bound the lowest of the longest session go, and the others stay."""
-    kept = OffBook(ranges_max=11)
+    kept = NonMarketNumbers(ranges_max=11)
     kept.add(tracked_in_session(list(range(0, 40, 2))), {})
     kept.add(tracked_in_session([4], session=2), {})
-    [first, second] = OffBook(kept.changed("0")[f"{PROPERTY}0"]).seen()
+    [first, second] = NonMarketNumbers(kept.changed("0")[f"{PROPERTY}0"]).seen()
     assert first.ranges == tuple((number, number) for number in range(20, 40, 2))
     assert second.ranges == ((4, 4),)
 
@@ -112,13 +112,13 @@ def test_numbers_kept_are_bounded() -> None:
 def test_a_text_of_another_shape_is_refused(text: str) -> None:
     """Numbers that cannot be read are not taken for none."""
     with pytest.raises(TableError, match=r"k2\.off_book\.N"):
-        OffBook(text)
+        NonMarketNumbers(text)
 
 
 def test_a_text_of_earlier_versions_says_no_earliest_time() -> None:
     """The latest stands in for it."""
     where = '"exchange":"a","symbol":"x","session":2,"topic":"trades","partition":0,"offset":5'
-    [seen] = OffBook(f'{{"format":1,"sessions":[{{{where},"latest":70,"edges":[4,2]}}]}}').seen()
+    [seen] = NonMarketNumbers(f'{{"format":1,"sessions":[{{{where},"latest":70,"edges":[4,2]}}]}}').seen()
     assert seen == SeenSession(SessionKey("a", "x", 2), ((4, 6),), 70, 70, HERE, 5)
 
 
@@ -160,7 +160,7 @@ def test_a_start_from_the_tables_opens_no_gap_for_them(
     first = whole.track(piece_of(rows[:stored_at], flags[:stored_at]))
     snapshot = pickle.loads(pickle.dumps(whole.snapshot()))  # noqa: S301
     second = whole.track(piece_of(rows[stored_at:committed_at], flags[stored_at:committed_at], stored_at))
-    kept, pieces = OffBook(), [first.piece, second.piece]
+    kept, pieces = NonMarketNumbers(), [first.piece, second.piece]
     for piece in pieces:
         kept.add(piece, {})
         table.add(piece)

@@ -107,7 +107,7 @@ def test_rows_that_the_table_has_are_passed_over() -> None:
 
 
 def builtin(value: object) -> bool:
-    """Tell whether a value is made of builtins alone."""
+    """Return whether a value is made of builtins alone."""
     if isinstance(value, dict):
         return all(builtin(key) and builtin(item) for key, item in value.items())
     if isinstance(value, list):

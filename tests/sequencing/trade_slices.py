@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from k2.dedup.deduplicator import short_contents
-from k2.dedup.trade_id_hash import IDENTITIES
+from k2.dedup.trade_id_hash import TRADE_ID_HASHER
 from k2.model.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.progress import TopicPartition
 from k2.model.state_source import SeenIds
@@ -74,7 +74,7 @@ def slice_of(
 
 def _with_contents(columns: TradeColumns) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     identities = np.empty((len(columns), 3), dtype=np.int64)
-    identities[:, :2] = IDENTITIES.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols)
+    identities[:, :2] = TRADE_ID_HASHER.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols)
     identities[:, 2] = short_contents(columns.prices, columns.quantities, columns.sides)
     return identities
 

@@ -28,7 +28,7 @@ def _life(share: float, *faults: tuple[Name, int, str], **more: Any) -> Life:
 
 
 def kill_at(name: Name) -> tuple[Life, ...]:
-    """Give the lives up to one that is killed at a failpoint that it surely passes."""
+    """Return the lives up to one that is killed at a failpoint that it surely passes."""
     match name:
         case "letters.cut" | "letters.truncated":
             # A crash before a commit has left letters that no commit counts, and begun another file: they are removed.

@@ -56,7 +56,7 @@ def _place(row: dict[str, Any]) -> Place:
 
 
 def _trade(row: dict[str, Any]) -> Trade:
-    """Give a row as the market's trade, numbers as texts of the market's form."""
+    """Return a row as the market's trade, numbers as texts of the market's form."""
     return Trade(
         exchange=row["exchange"],
         symbol=row["symbol"],
@@ -114,7 +114,7 @@ def _lost(what: str, wanted: Iterable[Any], there: set[Any]) -> Iterator[Fault]:
 
 
 def _below(found: Found, places: Iterable[Place]) -> list[Place]:
-    """Give the places that every writer has behind it."""
+    """Return the places that every writer has behind it."""
     reached = found.reached()
     return [place for place in places if place.offset < reached.get((place.topic, place.partition), 0)]
 

@@ -33,7 +33,7 @@ class Disks:
         return self._own / "dlq"
 
     def all_letters(self) -> list[Path]:
-        """Give the dead letters of every machine, those of the one that goes on at the end."""
+        """Return the dead letters of every machine, those of the one that goes on at the end."""
         others = sorted(path for path in self._folder.glob("machine-*/dlq") if path != self.letters)
         return [*others, self.letters]
 
@@ -47,7 +47,7 @@ class Disks:
         return self._folder / f"machine-{self._machine}"
 
     def said(self, who: object) -> Path:
-        """Give the file for somebody's standard error."""
+        """Return the file for somebody's standard error."""
         return self._folder / f"stderr-{who}.txt"
 
     def move(self, machine: int) -> None:
@@ -70,7 +70,7 @@ class Disks:
         shutil.copytree(self.store, older)
 
     def settings(self) -> Settings:
-        """Give the settings under which a life runs now."""
+        """Return the settings under which a life runs now."""
         environment = {
             "K2_DATA_DIR": str(self.data),
             "K2_DLQ_DIR": str(self.letters),

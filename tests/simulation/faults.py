@@ -36,11 +36,11 @@ class Passings:
         return self._counts[place]
 
     def each(self) -> dict[Name, int]:
-        """Give the passings of each name."""
+        """Return the passings of each name."""
         return dict(zip(NAMES, self._counts, strict=False))
 
     def total(self) -> int:
-        """Give the passings of all."""
+        """Return the passings of all."""
         return sum(self._counts[:-1])
 
     def end(self) -> None:

@@ -38,7 +38,7 @@ class Journal:
             stream.write(json.dumps([kind, list(rows)]) + "\n")
 
     def rows(self, kind: str) -> set[int]:
-        """Give the rows noted so."""
+        """Return the rows noted so."""
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
         return {row for noted, rows in map(json.loads, lines) if noted == kind for row in rows}
 
@@ -108,7 +108,7 @@ def _expire(table: Table) -> None:
 
 
 def _files_left(table: Table, snapshots: Iterable[Snapshot]) -> set[str]:
-    """Give the files of snapshots; none of one whose files were deleted before the table was put back."""
+    """Return the files of snapshots; none of one whose files were deleted before the table was put back."""
     paths: set[str] = set()
     for snapshot in snapshots:
         with contextlib.suppress(FileNotFoundError):

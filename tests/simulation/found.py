@@ -54,7 +54,7 @@ class Found:
     """How many dead letters the machine that ran last has beside those that count."""
 
     def reached(self) -> dict[Where, int]:
-        """Give for each topic partition the offset below which every writer has committed."""
+        """Return for each topic partition the offset below which every writer has committed."""
         writers = self.progress.values()
         names = {name for entries in writers for name in entries}
         offsets = {
@@ -63,7 +63,7 @@ class Found:
         return {(name.rpartition(":")[0], int(name.rpartition(":")[2])): offset for name, offset in offsets.items()}
 
     def is_ahead_of(self, other: "Found") -> bool:
-        """Tell whether another state of the table has less in it."""
+        """Return whether another state of the table has less in it."""
         return bool(other.files) and any(
             entry["offset"] > other.progress[writer].get(name, {"offset": 0})["offset"]
             for writer, entries in self.progress.items()
@@ -113,7 +113,7 @@ def _locations(database: Path) -> list[tuple[str, str]]:
 
 
 def _files(table: StaticTable) -> tuple[list[str], list[str]]:
-    """Give a table's data files, and the files that lead to them."""
+    """Return a table's data files, and the files that lead to them."""
     snapshot = table.current_snapshot()
     if snapshot is None:
         return [], []
@@ -162,7 +162,7 @@ def _read_kept(path: str) -> list[dict[str, Any]]:
 
 
 def _positions(properties: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """Give of each series of dead letters the number of its last file, and how many bytes of it count."""
+    """Return of each series of dead letters the number of its last file, and how many bytes of it count."""
     recorded = (json.loads(text) for name, text in properties.items() if name.startswith("k2.letters."))
     return {
         series: (int(position.split(":")[0]), int(position.split(":")[1]))
@@ -172,7 +172,7 @@ def _positions(properties: Mapping[str, str]) -> dict[str, tuple[int, int]]:
 
 
 def _letters(folder: Path, positions: Mapping[str, tuple[int, int]]) -> tuple[list[Letter], int]:
-    """Give a folder's letters that count, and how many lines do not."""
+    """Return a folder's letters that count, and how many lines do not."""
     counted, others = [], 0
     for path in sorted(folder.glob("dlq-*.jsonl")):
         series, _, number = path.stem.removeprefix("dlq-").rpartition("-")

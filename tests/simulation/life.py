@@ -92,7 +92,7 @@ class Running:
         os.waitpid(self._process, 0)
 
     def _status(self) -> int | None:
-        """Give the process's status; None where it had to be killed because it came to no end."""
+        """Return the process's status; None where it had to be killed because it came to no end."""
         deadline = time.monotonic() + LIFE_SECONDS_MAX
         while time.monotonic() < deadline:
             done, status = os.waitpid(self._process, os.WNOHANG | os.WUNTRACED)

@@ -136,7 +136,7 @@ def _symbols(rng: Random, market: Market) -> Iterator[_Symbol]:
 
 
 def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:
-    """Give a symbol's trades in the order of publishing: some late, some twice, some never, some with other content."""
+    """Return a symbol's trades in the order of publishing: some late, some twice, some never, some with other content."""
     placed: list[_Copy] = []
     # Where a symbol lies in several partitions, nothing but the order of reading tells two sessions apart.
     sessions = 1 if len(symbol.homes) > 1 else rng.choice([1, 1, 2, 3])
@@ -161,7 +161,7 @@ def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:
 
 
 def _is_near_a_conflict(placed: list[_Copy], trade: Trade) -> bool:
-    """Tell whether a number at most 64 before is in conflict: two of them in succession would tell of a restart."""
+    """Return whether a number at most 64 before is in conflict: two of them in succession would tell of a restart."""
     if trade.sequence is None:
         return False
     near = range(trade.sequence - 64, trade.sequence)
@@ -169,7 +169,7 @@ def _is_near_a_conflict(placed: list[_Copy], trade: Trade) -> bool:
 
 
 def _differing(rng: Random, trade: Trade) -> Trade:
-    """Give a trade another price, quantity or side."""
+    """Return a trade another price, quantity or side."""
     return rng.choice(
         [
             trade._replace(price=f"{rng.randint(0, 10**6)}.{rng.randint(0, 10**18 - 1):018d}"),
@@ -180,7 +180,7 @@ def _differing(rng: Random, trade: Trade) -> Trade:
 
 
 def _trades(rng: Random, symbol: _Symbol, sessions: int) -> Iterator[tuple[Trade, bool]]:
-    """Give trades as they happen, and of each whether it must be published and in time.
+    """Yield trades as they happen, and of each whether it must be published and in time.
 
     A session's first must: it shows that numbering began again.
     """
@@ -235,7 +235,7 @@ def _add(log: Log, clock: int, key: bytes | None, value: bytes | None, kind: str
 
 
 def _noise(rng: Random, venue: str, trade: Trade) -> tuple[bytes | None, bytes | None, str]:
-    """Give the key, value and kind of a message that is no trade."""
+    """Return the key, value and kind of a message that is no trade."""
     good = _value(venue, trade)
     choices: list[tuple[bytes | None, bytes | None, str]] = [
         (b"cut", good[: rng.randrange(len(good))], "unreadable"),

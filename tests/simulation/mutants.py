@@ -13,7 +13,7 @@ def _mutant(name: str, law: int, what: str, *edits: tuple[str, str, str]) -> Mut
 
 _COMMIT: Final = "k2.iceberg.commit:Committer"
 _SEQUENCE: Final = "k2.sequencing.sequence:SymbolSequence"
-_HISTORY: Final = "k2.restore.tables:TableHistory"
+_HISTORY: Final = "k2.restore.tables:TableStateSource"
 _LETTERS: Final = "k2.storage.dead_letters"
 
 _SECOND: Final = """\
@@ -41,14 +41,14 @@ MUTANTS: Final = (
         "skipped messages of a replay counted again",
         1,
         "a replayed message that is no trade is counted though the table's progress has it",
-        ("k2.iceberg.partition_counts:Books.tell", "consumed.skipped >= page.base", "consumed.skipped >= 0"),
+        ("k2.iceberg.partition_counts:PartitionCounts.tell", "consumed.skipped >= page.base", "consumed.skipped >= 0"),
     ),
     _mutant(
         "duplicates not counted",
         1,
         "the books leave out what was dropped",
         (
-            "k2.iceberg.partition_counts:Books.count",
+            "k2.iceberg.partition_counts:PartitionCounts.count",
             "page.duplicates += int(counts[DUPLICATE])",
             "page.duplicates += 0",
         ),
@@ -58,7 +58,7 @@ MUTANTS: Final = (
         1,
         "the books leave out what is stored with other content",
         (
-            "k2.iceberg.partition_counts:Books.count",
+            "k2.iceberg.partition_counts:PartitionCounts.count",
             "page.dead_letters += int(counts[CONFLICT])",
             "page.dead_letters += 0",
         ),
@@ -83,7 +83,7 @@ MUTANTS: Final = (
         "replay filter off",
         2,
         "rows below the table's progress are not dropped",
-        ("k2.iceberg.partition_counts:Books.count", "offsets >= page.base", "offsets >= 0"),
+        ("k2.iceberg.partition_counts:PartitionCounts.count", "offsets >= page.base", "offsets >= 0"),
     ),
     _mutant(
         "dead letters not truncated",
@@ -91,7 +91,7 @@ MUTANTS: Final = (
         "a start leaves what was written behind the last commit, and the replay writes it again",
         (f"{_LETTERS}.letters:_taken_up", "for series in there:", "for series in ():"),
         (
-            f"{_LETTERS}.letters:Letters.__init__",
+            f"{_LETTERS}.letters:DeadLetterQueue.__init__",
             "position = self._recorded.get(self._series, BEGIN)",
             _BEHIND,
         ),
@@ -100,19 +100,19 @@ MUTANTS: Final = (
         "dead letters of a replay written again",
         2,
         "letters below the table's progress are not left out",
-        ("k2.iceberg.partition_counts:Books.tell", "if letter.offset >= page.base", "if True"),
+        ("k2.iceberg.partition_counts:PartitionCounts.tell", "if letter.offset >= page.base", "if True"),
     ),
     _mutant(
         "dead letters not counted by their commit",
         1,
         "a commit records the position that the one before recorded",
-        (f"{_LETTERS}.letters:Letters.sync", "!= BEGIN", "== BEGIN"),
+        (f"{_LETTERS}.letters:DeadLetterQueue.sync", "!= BEGIN", "== BEGIN"),
     ),
     _mutant(
         "events' replay filter too wide",
         2,
         "an event of the first trade that the table lacks is dropped",
-        ("k2.iceberg.ledger_writer:EventsWriter._is_new", "event.offset >=", "event.offset >"),
+        ("k2.iceberg.ledger_writer:LedgerWriter._is_new", "event.offset >=", "event.offset >"),
     ),
     _mutant(
         "events not withdrawn",
@@ -280,8 +280,8 @@ MUTANTS: Final = (
         "ids below the store's epoch not read",
         6,
         "a resumed start takes from the table the ids alone that the recovery store does not know of",
-        ("k2.restore.trade_ids:TableIds._spans", "in clocks.items()", "in ()"),
-        ("k2.restore.trade_ids:TableIds._spans", "if where not in clocks", "if True"),
+        ("k2.restore.trade_ids:StoredTradeIds._spans", "in clocks.items()", "in ()"),
+        ("k2.restore.trade_ids:StoredTradeIds._spans", "if where not in clocks", "if True"),
     ),
     _mutant(
         "source snapshot too far",
@@ -299,7 +299,7 @@ MUTANTS: Final = (
         "dead letters written after their commit",
         2,
         "a commit counts letters that a crash behind it can lose",
-        (f"{_LETTERS}.letters:Letters.sync", "self._write()", "pass"),
+        (f"{_LETTERS}.letters:DeadLetterQueue.sync", "self._write()", "pass"),
     ),
     _mutant(
         "unfinished snapshots kept",

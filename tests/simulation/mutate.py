@@ -48,7 +48,7 @@ def mutate(mutant: Mutant) -> None:
 
 
 def mutated(mutant: Mutant) -> dict[str, CodeType]:
-    """Give the changed code of each target, which is left as it is.
+    """Return the changed code of each target, which is left as it is.
 
     Raises:
         MutantError: as of `mutate`.

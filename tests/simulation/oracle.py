@@ -57,7 +57,7 @@ def know(market: Market) -> Truth:
 
 
 def _is_first(message: Published, stored_at: dict[Trade, int], window_seconds: int) -> bool:
-    """Tell whether a message's trade is stored for it: the first copy is, and one by id alone after its window."""
+    """Return whether a message's trade is stored for it: the first copy is, and one by id alone after its window."""
     trade = message.trade
     assert trade is not None
     before = stored_at.get(trade)

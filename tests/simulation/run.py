@@ -56,12 +56,12 @@ class Outcome:
 
 
 def is_across(seed: int, every: int) -> bool:
-    """Tell whether a seed's symbols lie in several partitions: those of one seed in `every`, of none where it is 0."""
+    """Return whether a seed's symbols lie in several partitions: those of one seed in `every`, of none where it is 0."""
     return every > 0 and seed % every == every - 1
 
 
 def is_numbered(seed: int, *, across: bool) -> bool:
-    """Tell whether a seed's feeds are those of `tests.simulation.numbered`."""
+    """Return whether a seed's feeds are those of `tests.simulation.numbered`."""
     return not across and seed % NUMBERED_EVERY == NUMBERED_EVERY - 1
 
 
@@ -116,7 +116,7 @@ class _Simulation:
             self._frozen.kill()
 
     def _is_possible(self, life: Life) -> bool:
-        """Tell whether there is what a life is to be refused for."""
+        """Return whether there is what a life is to be refused for."""
         match life.refused:
             case "beside":
                 return self._frozen is not None
@@ -127,7 +127,7 @@ class _Simulation:
         return True
 
     def _earlier(self) -> Found | None:
-        """Give an earlier state of the table, with less of the job's in it than now; its files must be there still."""
+        """Return an earlier state of the table, with less of the job's in it than now; its files must be there still."""
         now = self._founds[-1]
         earlier = (found for found in self._founds if now.is_ahead_of(found) and now.foreign == found.foreign)
         return next((found for found in earlier if all(Path(file).exists() for file in found.files)), None)
@@ -222,6 +222,6 @@ class _Simulation:
 
 
 def _gist(said: str) -> str:
-    """Give the first error that a standard error names, which caused the others."""
+    """Return the first error that a standard error names, which caused the others."""
     named = re.findall(r"^(?:\w+\.)*((?!Bytewax)[A-Z]\w*(?:Error|Exception)\b.*)$", said, re.MULTILINE)
     return named[0] if named else "no error is named"

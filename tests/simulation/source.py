@@ -101,12 +101,12 @@ class _Reader:
 
 
 def row(message: Published) -> Row:
-    """Give a message as a row of a poll."""
+    """Return a message as a row of a poll."""
     return message.offset, message.timestamp_ms, 0, message.value, message.key
 
 
 def fetched(rows: list[Row]) -> Fetched:
-    """Give rows as librdkafka's poll would."""
+    """Return rows as librdkafka's poll would."""
     parts = [value for _, _, _, value, _ in rows] + [key for _, _, _, _, key in rows]
     sizes = np.array([-1 if part is None else len(part) for part in parts], dtype=np.int32)
     lengths = np.maximum(sizes, 0).astype(np.int64)

@@ -15,7 +15,7 @@ ROOT: Final = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="module")
 def outcomes(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Give what came of each case that is asked for: all in one process, which imports once."""
+    """Return what came of each case that is asked for: all in one process, which imports once."""
     here = (item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path)
     names = [item.callspec.params["name"] for item in here]
     command = [sys.executable, "-m", "tests.simulation.cases", *names]

@@ -102,7 +102,7 @@ def test_plans_hold_every_kind_of_harm() -> None:
 
 
 def _found(market: Market, truth: Truth) -> Found:
-    """Give what a right job would leave."""
+    """Return what a right job would leave."""
     rows = [
         trade._asdict()
         | {"topic": place.topic, "partition": place.partition, "offset": place.offset}
@@ -128,7 +128,7 @@ def _found(market: Market, truth: Truth) -> Found:
 
 
 def _noted(number: int, books: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """Give a commit as the trail has it."""
+    """Return a commit as the trail has it."""
     partitions = [
         {"topic": where.rpartition(":")[0], "partition": int(where.rpartition(":")[2]), **counts}
         for where, counts in books.items()

@@ -24,7 +24,7 @@ THREADS = 8
 
 @pytest.fixture
 def configured(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], Settings]:
-    """Give what sets the environment of a catalog, and gives the settings that go with it."""
+    """Return what sets the environment of a catalog, and gives the settings that go with it."""
 
     def configure(variables: dict[str, str]) -> Settings:
         for name, value in variables.items():

@@ -15,7 +15,7 @@ from requests.adapters import HTTPAdapter
 from k2.model.errors import SettingsError, UnreachableError
 from k2.ops.settings import read_settings
 from k2.storage.catalog import open_catalog
-from k2.storage.catalog_timeouts import WAIT_SECONDS, limit_waits, wait_seconds
+from k2.storage.catalog_timeouts import WAIT_SECONDS, limit_catalog_timeouts, wait_seconds
 
 LIMIT = 0.2
 SECONDS_MAX = 10
@@ -23,7 +23,7 @@ SECONDS_MAX = 10
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """Give the port of a server that takes connections and says nothing."""
+    """Yield the port of a server that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -59,7 +59,7 @@ def _open(opening: Future[object]) -> None:
 @pytest.mark.timeout(SECONDS_MAX)
 def test_calls_beside_the_session_have_the_limit_too(silent: int) -> None:
     """PyIceberg asks for tokens without its session."""
-    limit_waits("k2", {"connection.timeout": LIMIT})
+    limit_catalog_timeouts("k2", {"connection.timeout": LIMIT})
     with pytest.raises(requests.exceptions.ReadTimeout):
         requests.post(f"http://127.0.0.1:{silent}", data={})  # noqa: S113  that is what is tested
 
@@ -67,7 +67,7 @@ def test_calls_beside_the_session_have_the_limit_too(silent: int) -> None:
 @pytest.mark.timeout(SECONDS_MAX)
 def test_a_call_with_a_limit_of_its_own_keeps_it(silent: int) -> None:
     """Who knows better is left alone."""
-    limit_waits("k2", {})
+    limit_catalog_timeouts("k2", {})
     with pytest.raises(requests.exceptions.ReadTimeout):
         requests.get(f"http://127.0.0.1:{silent}", timeout=LIMIT)
 

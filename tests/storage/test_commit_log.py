@@ -7,7 +7,7 @@ import pytest
 
 from k2.model.errors import TableError
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
-from k2.storage.commit_log import Commit, Move, commit_of, parse_trail, trail_text
+from k2.storage.commit_log import Commit, Move, commit_notes_text, commit_of, parse_commit_notes
 
 PROGRESS = Progress(
     {
@@ -40,7 +40,7 @@ class Made(NamedTuple):
 
 
 def made(properties: Mapping[str, str]) -> Made:
-    """Give a snapshot of which so much was said."""
+    """Return a snapshot of which so much was said."""
     return Made(Said(properties))
 
 
@@ -64,9 +64,9 @@ def test_what_else_was_said_is_the_remark() -> None:
 def test_the_text_gives_the_commits_back() -> None:
     """In their order; a table without the property has none."""
     commits = [COMMIT, Commit(6, 5, 4, 0, None, 0, 0, 0, [], "claim")]
-    assert parse_trail(trail_text(iter(commits))) == commits
-    assert parse_trail(None) == parse_trail(trail_text([])) == []
-    assert trail_text([]) == '{"format":1,"commits":[]}'
+    assert parse_commit_notes(commit_notes_text(iter(commits))) == commits
+    assert parse_commit_notes(None) == parse_commit_notes(commit_notes_text([])) == []
+    assert commit_notes_text([]) == '{"format":1,"commits":[]}'
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_text_gives_the_commits_back() -> None:
 def test_a_text_of_another_shape_is_refused(text: str, error: str) -> None:
     """By the name of the property."""
     with pytest.raises(TableError) as caught:
-        parse_trail(text)
+        parse_commit_notes(text)
     assert str(caught.value) == error
 
 

@@ -12,7 +12,7 @@ Told = tuple[int, int, int]
 
 
 def line_of(told: list[Told], last_id: int) -> list[int]:
-    """Give the ids that are in effect."""
+    """Return the ids that are in effect."""
     columns = np.array(told, dtype=np.int64).reshape(-1, 3)
     return columns[in_effect(*np.ascontiguousarray(columns.T), last_id), 0].tolist()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from k2.storage.dead_letter_files import Position, committed_lines, letters_in, recorded_letters, recording
-from k2.storage.dead_letters import Letters
+from k2.storage.dead_letters import DeadLetterQueue
 from tests.storage.test_dead_letters import NOW, OTHER, PREFIX, letter, offsets, only_file, opened
 
 
@@ -15,7 +15,7 @@ def test_letters_of_several_series_come_in_the_order_of_time(tmp_path: Path) -> 
     """Two writers' files are read as one list, oldest first, each series in its own order."""
     for prefix, minutes in ((PREFIX, (0, 2, 2, 5)), (OTHER, (1, 3, 4))):
         times = iter(minutes)
-        part = Letters(tmp_path, prefix, {}, 1, lambda times=times: NOW + timedelta(minutes=next(times)))
+        part = DeadLetterQueue(tmp_path, prefix, {}, 1, lambda times=times: NOW + timedelta(minutes=next(times)))
         for minute in minutes:
             part.append([letter(minute)])
         part.sync()

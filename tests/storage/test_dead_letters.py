@@ -27,7 +27,7 @@ from k2.storage.dead_letter_files import (
     series_in,
     series_prefix,
 )
-from k2.storage.dead_letters import Letters, check_folder, check_free, letters, writer
+from k2.storage.dead_letters import DeadLetterQueue, append_log, check_folder, check_free, queue
 from k2.storage.dead_letters.lock import FileLock
 
 NOW = datetime(2024, 8, 9, 1, 2, 3, tzinfo=UTC)
@@ -72,7 +72,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def only_file(folder: Path) -> Path:
-    """Give the folder's one file of dead letters."""
+    """Return the folder's one file of dead letters."""
     (path,) = folder.glob("dlq-*")
     return path
 
@@ -84,9 +84,9 @@ def opened(
     *,
     prefix: str = PREFIX,
     file_bytes_max: int = 1_000_000,
-) -> Iterator[Letters]:
-    """Give a writer's letters, and let go of the folder as a killed process does."""
-    part = Letters(folder, prefix, recorded or {}, file_bytes_max, lambda: NOW)
+) -> Iterator[DeadLetterQueue]:
+    """Yield a writer's letters, and let go of the folder as a killed process does."""
+    part = DeadLetterQueue(folder, prefix, recorded or {}, file_bytes_max, lambda: NOW)
     try:
         yield part
     finally:
@@ -222,7 +222,7 @@ def test_pending_letters_are_in_no_file(tmp_path: Path, monkeypatch: pytest.Monk
     with opened(tmp_path) as part:
         part.append([letter(0)])
         assert contents(tmp_path) == {}
-        monkeypatch.setattr(letters, "PENDING_BYTES_MAX", 1_500)
+        monkeypatch.setattr(queue, "PENDING_BYTES_MAX", 1_500)
         part.append(letter(number) for number in range(1, 10))
         assert 0 < len(offsets(tmp_path)) < 10
         part.sync()
@@ -334,7 +334,7 @@ def test_a_full_disk_is_ridden_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         part.append([letter(0, "long" * 50)])
         part.sync()
         monkeypatch.setattr(os, "pwrite", full)
-        monkeypatch.setattr(writer, "retried", partial(retried, sleep=lambda _: None))
+        monkeypatch.setattr(append_log, "retried", partial(retried, sleep=lambda _: None))
         part.append([letter(1)])
         if failures > 3:
             with pytest.raises(UnreachableError, match=r"dlq-.*No space left"):

@@ -42,7 +42,7 @@ def batch_of(values: Sequence[bytes | None], venue: str = "k2") -> MessageBatch:
 
 
 def rows_of(columns: TradeColumns) -> list[tuple[Any, ...]]:
-    """Give every value of every row."""
+    """Return every value of every row."""
     return [
         (
             int(columns.messages[row]),
@@ -61,12 +61,12 @@ def rows_of(columns: TradeColumns) -> list[tuple[Any, ...]]:
 
 
 def value_of(words: Any) -> int:
-    """Give the integer of two words."""
+    """Return the integer of two words."""
     value = (int(words[1]) << 64) | int(words[0])
     return value - (1 << 128) if value >> 127 else value
 
 
 def outcome(decoded: Decoded) -> tuple[list[tuple[Any, ...]], list[tuple[int, str]], list[int]]:
-    """Give all that decoding said, in plain values."""
+    """Return all that decoding said, in plain values."""
     rejected = [(message, str(error)) for message, error in decoded.rejected]
     return rows_of(decoded.trades.columns), rejected, [message for message, _ in decoded.skipped]

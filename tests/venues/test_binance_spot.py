@@ -47,7 +47,7 @@ REFUSED: Final[list[tuple[dict[str, Any], str]]] = [
 
 
 def message(changes: dict[str, Any]) -> bytes:
-    """Give the sample event with some fields changed or left out."""
+    """Return the sample event with some fields changed or left out."""
     fields = {name: value for name, value in {**FIELDS, **changes}.items() if value is not ABSENT}
     return msgspec.json.encode(fields)
 

@@ -50,7 +50,7 @@ class Said(NamedTuple):
 
 
 def lines_of(venue: str) -> list[bytes]:
-    """Give the messages of a capture."""
+    """Return the messages of a capture."""
     return gzip.decompress((DATA / f"{CAPTURES[venue]}.ndjson.gz").read_bytes()).splitlines()
 
 
@@ -152,7 +152,7 @@ def rows_with(verdict: int, out: list[tuple[str, TradeSlice | Consumed]]) -> Cou
 
 
 def missing_of(out: list[tuple[str, list[SequenceEvent]]]) -> dict[str, set[int]]:
-    """Give what the ledger's events leave missing."""
+    """Return what the ledger's events leave missing."""
     missing = defaultdict[str, set[int]](set)
     for event in (event for _, some in out for event in some):
         numbers = {*range(event.first_sequence, event.last_sequence + 1)}

@@ -70,7 +70,7 @@ pieces = st.one_of(
 
 @st.composite
 def changed(draw: st.DrawFn, sample: bytes) -> bytes:
-    """Give a message with some fields changed, left out, added or put in another order."""
+    """Return a message with some fields changed, left out, added or put in another order."""
     fields = json.loads(sample)
     for name in draw(st.lists(st.sampled_from([*fields, "other", "data", "result"]), max_size=3)):
         fields[name] = draw(scalars)
@@ -84,7 +84,7 @@ def changed(draw: st.DrawFn, sample: bytes) -> bytes:
 
 @st.composite
 def mutated(draw: st.DrawFn, source: st.SearchStrategy[bytes]) -> bytes:
-    """Give a message with some bytes cut out or put in."""
+    """Return a message with some bytes cut out or put in."""
     value = draw(source)
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(value)))
@@ -93,7 +93,7 @@ def mutated(draw: st.DrawFn, source: st.SearchStrategy[bytes]) -> bytes:
 
 
 def values_of(sample: bytes) -> st.SearchStrategy[list[bytes | None]]:
-    """Give batches of good, changed, mutated and hopeless messages."""
+    """Return batches of good, changed, mutated and hopeless messages."""
     good = st.just(sample)
     bad = st.one_of(changed(sample), mutated(good), mutated(changed(sample)), st.binary(max_size=40))
     return st.lists(st.one_of(good, bad, st.none()), max_size=8)

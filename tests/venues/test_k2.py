@@ -124,7 +124,7 @@ MALFORMED: Final = [
 
 
 def message(changes: dict[str, Any]) -> bytes:
-    """Give the sample message with some fields changed or left out."""
+    """Return the sample message with some fields changed or left out."""
     fields = {name: value for name, value in {**FIELDS, **changes}.items() if value is not ABSENT}
     return msgspec.json.encode(fields)
 

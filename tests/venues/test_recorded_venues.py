@@ -189,7 +189,7 @@ SKIPPED: Final = [
 
 
 def message(venue: str, changes: dict[str, Any]) -> bytes:
-    """Give a venue's sample with some fields changed or left out."""
+    """Return a venue's sample with some fields changed or left out."""
     fields = msgspec.json.decode(ALL_SAMPLES[venue]) | changes
     return msgspec.json.encode({name: value for name, value in fields.items() if value is not ABSENT})
 

@@ -1,6 +1,6 @@
 """Dead letters: messages set aside, as lines of JSON in files."""
 
 from k2.storage.dead_letters.lock import check_folder, check_free
-from k2.storage.dead_letters.queue import Letters
+from k2.storage.dead_letters.queue import DeadLetterQueue
 
-__all__ = ["Letters", "check_folder", "check_free"]
+__all__ = ["DeadLetterQueue", "check_folder", "check_free"]

@@ -19,7 +19,7 @@ from k2.storage.dead_letter_files import BEGIN, Position, file_name, file_number
 from k2.storage.dead_letters.append_log import Writer, sync_folder
 from k2.storage.dead_letters.lock import FileLock
 
-__all__ = ["Letters"]
+__all__ = ["DeadLetterQueue"]
 
 Clock = Callable[[], datetime]
 Settle = Callable[[], Mapping[str, Position]]
@@ -35,7 +35,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Letters:
+class DeadLetterQueue:
     """The letters of one writer, of which each commit records how far they were when it was made.
 
     They are durable to there before. So what lies before the recorded position is counted by the table, and what lies

@@ -138,7 +138,7 @@ def _make(folder: Path) -> None:
 
 @contextmanager
 def _partial(folder: Path) -> Iterator[Path]:
-    """Give a folder to write to, which is gone afterwards unless it was renamed."""
+    """Yield a folder to write to, which is gone afterwards unless it was renamed."""
     _make(folder)
     try:
         yield folder

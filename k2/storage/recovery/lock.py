@@ -57,7 +57,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Tell whether a process runs on a store; takes nothing."""
+    """Return whether a process runs on a store; takes nothing."""
     return any(_is_locked(_file(folder, process)) for process in _processes(folder))
 
 

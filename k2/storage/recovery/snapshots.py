@@ -24,7 +24,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def offset_in(key: str, state: bytes) -> int:
-    """Give the offset to read next in a state of the Kafka source.
+    """Return the offset to read next in a state of the Kafka source.
 
     Raises:
         StateError: it is no such state, or of another format.
@@ -33,7 +33,7 @@ def offset_in(key: str, state: bytes) -> int:
 
 
 def offsets_in(key: str, state: bytes) -> Mapping[TopicPartition, int]:
-    """Give the offsets in a state of an Iceberg writer.
+    """Return the offsets in a state of an Iceberg writer.
 
     Raises:
         StateError: it is no such state, or of another format.
@@ -42,7 +42,7 @@ def offsets_in(key: str, state: bytes) -> Mapping[TopicPartition, int]:
 
 
 def table_in(key: str, state: bytes) -> str | None:
-    """Give the UUID of the table in a state of an Iceberg writer; None where it has recorded none.
+    """Return the UUID of the table in a state of an Iceberg writer; None where it has recorded none.
 
     Raises:
         StateError: it is no such state, or of another format.

@@ -86,7 +86,7 @@ class _Rows(NamedTuple):
 
 
 def partition_files(folder: Path) -> list[Path]:
-    """Give the files that Bytewax takes for partitions; none where there is no folder."""
+    """Return the files that Bytewax takes for partitions; none where there is no folder."""
     return sorted(folder.glob("*.sqlite3"))
 
 
@@ -193,7 +193,7 @@ def _add(rows: _Rows, connection: sqlite3.Connection) -> None:
 
 
 def _resume_epoch(rows: _Rows) -> int:
-    """Give the epoch that Bytewax would resume from: what the slowest worker of the latest execution has reached."""
+    """Return the epoch that Bytewax would resume from: what the slowest worker of the latest execution has reached."""
     if not rows.executions:
         return FIRST_EPOCH
     number, workers, begun = max(rows.executions)
@@ -205,7 +205,7 @@ def _resume_epoch(rows: _Rows) -> int:
 
 
 def _is_torn(rows: _Rows, resume_epoch: int) -> bool:
-    """Tell whether snapshots that a resume needs have been cleaned away in some partition."""
+    """Return whether snapshots that a resume needs have been cleaned away in some partition."""
     return max(rows.commits.values(), default=0) >= resume_epoch
 
 
@@ -298,7 +298,7 @@ def _table(connections: Sequence[sqlite3.Connection], resume_epoch: int) -> str 
 
 
 def _states(connections: Sequence[sqlite3.Connection], step: str, resume_epoch: int) -> dict[str, bytes]:
-    """Give a step's pickled states by key, as a resume would take them; one that was discarded is left out."""
+    """Return a step's pickled states by key, as a resume would take them; one that was discarded is left out."""
     found: dict[str, tuple[int, bytes | None]] = {}
     for connection in connections:
         for key, epoch, state in connection.execute(

@@ -48,7 +48,7 @@ def _nothing(_offset: int) -> None:
 
 
 def abort_at(place: int) -> Hook:
-    """Give a hook that ends the execution as a crash would."""
+    """Return a hook that ends the execution as a crash would."""
 
     def hook(offset: int) -> None:
         if offset == place:
@@ -81,7 +81,7 @@ def run(
 
 
 def expected(end: int) -> dict[str, int]:
-    """Give the counts after one run to `end`."""
+    """Return the counts after one run to `end`."""
     return {
         f"{name}/{rest}": sum(number % 4 == rest for number in range(1, end + 1))
         for name in PARTITIONS

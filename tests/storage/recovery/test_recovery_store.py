@@ -25,7 +25,7 @@ END = 12
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Give a store of three partitions that has never been run."""
+    """Return a store of three partitions that has never been run."""
     make_store(tmp_path / "store", 3)
     return tmp_path / "store"
 
@@ -37,12 +37,12 @@ def execute(file: Path, statement: str, *values: object) -> None:
 
 
 def offsets(store: Store) -> dict[str, int]:
-    """Give the offsets by the partitions' names."""
+    """Return the offsets by the partitions' names."""
     return {str(where): offset for where, offset in store.offsets.items()}
 
 
 def refusal(folder: Path) -> str:
-    """Give the sentence with which a store is refused."""
+    """Return the sentence with which a store is refused."""
     with pytest.raises(StateError) as refused:
         check_store(read_store(folder))
     return str(refused.value)
