@@ -89,9 +89,9 @@ MUTANTS: Final = (
         "dead letters not truncated",
         2,
         "a start leaves what was written behind the last commit, and the replay writes it again",
-        (f"{_LETTERS}.letters:_taken_up", "for series in there:", "for series in ():"),
+        (f"{_LETTERS}.queue:_taken_up", "for series in there:", "for series in ():"),
         (
-            f"{_LETTERS}.letters:DeadLetterQueue.__init__",
+            f"{_LETTERS}.queue:DeadLetterQueue.__init__",
             "position = self._recorded.get(self._series, BEGIN)",
             _BEHIND,
         ),
@@ -106,7 +106,7 @@ MUTANTS: Final = (
         "dead letters not counted by their commit",
         1,
         "a commit records the position that the one before recorded",
-        (f"{_LETTERS}.letters:DeadLetterQueue.sync", "!= BEGIN", "== BEGIN"),
+        (f"{_LETTERS}.queue:DeadLetterQueue.sync", "!= BEGIN", "== BEGIN"),
     ),
     _mutant(
         "events' replay filter too wide",
@@ -299,7 +299,7 @@ MUTANTS: Final = (
         "dead letters written after their commit",
         2,
         "a commit counts letters that a crash behind it can lose",
-        (f"{_LETTERS}.letters:DeadLetterQueue.sync", "self._write()", "pass"),
+        (f"{_LETTERS}.queue:DeadLetterQueue.sync", "self._write()", "pass"),
     ),
     _mutant(
         "unfinished snapshots kept",
