@@ -3,8 +3,10 @@
 LOCKING = env -u PIP_FIND_LINKS -u UV_FIND_LINKS .venv/bin/uv pip compile
 PINNING = --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"
-LOCK = $(LOCKING) pyproject.toml $(PINNING) --group build
+LOCK = $(LOCKING) pyproject.toml $(PINNING) --extra all --group build
 PACKAGES = demo flows k2 operators
+
+PYTEST = .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 ifeq ($(wildcard pyproject.toml),)
 $(error There is no checkout here: run make in the folder of its Makefile (make -C FOLDER))
@@ -14,7 +16,7 @@ endif
 .DELETE_ON_ERROR:
 # Two targets side by side would install into .venv at one time.
 .NOTPARALLEL:
-.PHONY: help demo test torture torture-mutants torture-processes numberings mutants check lint bench picture lock clean
+.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench picture lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -22,8 +24,11 @@ help: ## say what there is
 demo: .venv/runtime ## start a broker, publish a market with known faults, run the job, compare (ARGS="--messages 10000")
 	@.venv/bin/python -m k2.cli demo $(ARGS)
 
-test: .venv/dev ## pass the tests (ARGS="tests/sequencing -x")
-	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+test: .venv/dev ## pass the quick tests, in a few minutes (ARGS="tests/sequencing -x")
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: test ## pass the slow tests too: real processes, servers, a browser, the torture
+	@$(PYTEST) -m slow $(ARGS)
 
 torture: .venv/dev ## crash and rescale the job, seed by seed, and check every row (SEEDS=1000, ARGS=--verbose)
 	@.venv/bin/python -m tests.simulation --seeds $(or $(SEEDS),100) $(ARGS)
@@ -40,7 +45,7 @@ numberings: .venv/dev ## judge feeds of every kind of numbering, with known trut
 mutants: .venv/dev ## change all rules in five thousand small ways, and ask for a reason for each that no test sees
 	@.venv/bin/python -m tests.mutation $(ARGS)
 
-check: lint test ## style, types, who imports whom, and the tests
+check: lint test-all ## style, types, who imports whom, and all tests
 
 lint: .venv/dev ## the quick part of the check
 	.venv/bin/ruff check --quiet

@@ -28,11 +28,11 @@ from pyiceberg.table import Table
 
 from benchmarks.market import BEGIN, EXCHANGES, SYMBOLS, Filling, fill
 from k2.ops.settings import Settings, read_settings
-from k2.query.manifests import Manifests
+from k2.query.manifests import ManifestCache
 from k2.query.market import Market, open_market
 from k2.query.planning import planned_files
-from k2.query.query_builders import Question, latest, ohlcv, symbols, trades
-from k2.query.table_cache import Tables
+from k2.query.query_builders import TradesQuery, latest, ohlcv, symbols, trades
+from k2.query.table_cache import TableCache
 from k2.storage.catalog import find_table
 
 __all__ = ["main"]
@@ -40,7 +40,7 @@ __all__ = ["main"]
 ONE: Final = {"exchange": EXCHANGES[0], "symbol": SYMBOLS[7]}
 HOUR: Final = {"start": BEGIN.replace(hour=10), "end": BEGIN.replace(hour=11)}
 DAY: Final = {"start": "2024-08-09", "end": "2024-08-10"}
-QUESTIONS: Final[dict[str, Callable[[], Question]]] = {
+QUESTIONS: Final[dict[str, Callable[[], TradesQuery]]] = {
     "one symbol, one hour": lambda: trades(**ONE, **HOUR),  # type: ignore[arg-type]
     "distinct symbols": symbols,
     "a day of 1-minute bars of one symbol": lambda: ohlcv(**ONE, **DAY),  # type: ignore[arg-type]
@@ -104,17 +104,17 @@ def _compare(settings: Settings, runs: int, without: set[str]) -> None:
             _report(name, _by_turns({who: act for who, act in acts.items() if who not in without}, runs))
 
 
-def _ask(market: Market, question: Question) -> pa.Table:
+def _ask(market: Market, question: TradesQuery) -> pa.Table:
     return market.table(question)
 
 
-def _ask_pyiceberg(settings: Settings, question: Question) -> pa.Table:
+def _ask_pyiceberg(settings: Settings, question: TradesQuery) -> pa.Table:
     connection = _table(settings).scan(row_filter=question.asked.where).to_duckdb("trades")
     connection.execute(f"SET TimeZone = 'UTC'; SET memory_limit = '{MEMORY}'")
     return connection.execute(question.sql, question.parameters).to_arrow_table()
 
 
-def _ask_iceberg_scan(settings: Settings, connection: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
+def _ask_iceberg_scan(settings: Settings, connection: duckdb.DuckDBPyConnection, question: TradesQuery) -> pa.Table:
     location = _table(settings).metadata_location
     # A view takes no parameters: of a query with any it would hold the rows.
     connection.execute(f"CREATE OR REPLACE VIEW trades AS FROM iceberg_scan('{location}')")
@@ -181,7 +181,7 @@ def _median(costs: list[Cost]) -> str:
 
 def _plan_as_it_grows(settings: Settings, commits_max: int, runs: int) -> None:
     """Print what planning one symbol's hour takes, of one table as commits are added to it."""
-    where, tables, manifests = QUESTIONS["one symbol, one hour"]().asked.where, Tables(settings), Manifests()
+    where, tables, manifests = QUESTIONS["one symbol, one hour"]().asked.where, TableCache(settings), ManifestCache()
 
     def plan() -> list[str]:
         table = tables.find("trades")

@@ -16,7 +16,7 @@ from k2.query.gaps import gaps
 from k2.query.pool import open_engine
 from k2.query.reconcile import ExchangeSummary, Reconciliation, reconcile, summary
 from k2.storage.catalog import find_table
-from k2.storage.dead_letter_files import letters_in
+from k2.storage.dead_letter_files import read_dead_letters
 
 __all__ = ["Actual", "find"]
 
@@ -56,11 +56,11 @@ def find(settings: Settings, expected: Path) -> Actual:
             table = find_table(settings, name)
             if table is None:
                 raise TableError(f"the job has made no table {settings.namespace}.{name}")
-            engine.show(name, table)
+            engine.register(name, table)
         counted = _one(engine, _COUNTED) | _one(engine, _LATE) | _one(engine, _EVENTS, large=GAP_LARGE_MIN)
-        engine.show_arrow("expected", ds.dataset(expected))
+        engine.register_arrow("expected", ds.dataset(expected))
         different = _one(engine, _DIFFERENT)
-    letters = letters_in(settings.dead_letter_folder, lambda line: _LOG.warning("unreadable", line=line))
+    letters = read_dead_letters(settings.dead_letter_folder, lambda line: _LOG.warning("unreadable", line=line))
     return Actual(
         **counted,
         **different,

@@ -11,7 +11,7 @@ from demo.faults import MESSAGES_MAX, MESSAGES_MIN
 from demo.report import print_outcome
 from demo.run import Plan, run_demo
 from k2.cli.console import Json
-from k2.cli.options import given_path
+from k2.cli.options import parse_path
 from k2.model.errors import SettingsError
 from k2.ops.settings import read_settings
 
@@ -27,7 +27,7 @@ def demo(
     *,
     as_json: Json = False,
     data_dir: Annotated[
-        Path | None, typer.Option(parser=given_path, help="A new or empty folder (default: data/demo-N).")
+        Path | None, typer.Option(parser=parse_path, help="A new or empty folder (default: data/demo-N).")
     ] = None,
 ) -> None:
     """Publish a market with known faults to a broker of its own, capture it, and compare.

@@ -1,7 +1,7 @@
-"""The dataflow, one statement an arrow."""
+"""Dataflow of the job."""
 
-from k2.ops.signals import end_on_signals, is_job
+from k2.ops.signals import exit_on_signals, is_job
 
-# Before the imports of the dataflow, which take their second or two.
+# Before the imports of the dataflow, which take seconds.
 if is_job():
-    end_on_signals()
+    exit_on_signals()

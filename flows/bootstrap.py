@@ -1,4 +1,4 @@
-"""What happens in a process before the dataflow runs: settings, logs, pages, and the real ends."""
+"""Bootstrap of the job: settings, logs, signals, recovery store, health endpoints and the job I/O."""
 
 import gc
 import signal
@@ -9,56 +9,65 @@ import structlog
 
 from flows.job_io import JobIO
 from k2.iceberg.sink import LedgerSink, TradesSink
-from k2.iceberg.table_binding import pair
+from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
-from k2.kafka.offset_resolution import check_topics
+from k2.kafka.offset_resolution import check_topic_ids
 from k2.kafka.source import KafkaSource
-from k2.ops.error_boundary import end, error_in
+from k2.ops.error_boundary import exit_with_error, find_k2_error
 from k2.ops.health import HEALTH, serve_health
 from k2.ops.logs import set_up_logs
 from k2.ops.metrics import RETRIES
 from k2.ops.settings import Settings, read_settings
-from k2.ops.signals import end_on_signals
-from k2.restore.recovery_store import NO_STORE, Held, hold_store
+from k2.ops.signals import exit_on_signals
+from k2.restore.recovery_store import NO_STORE, ResumeInfo, prepare_recovery_store
 from k2.restore.tables import TableStateSource
 from k2.storage.dead_letters import check_folder
 
-__all__ = ["start"]
+__all__ = ["bootstrap", "open_job_io"]
 
 _LOG = structlog.get_logger()
 
 
-def start() -> tuple[Settings, JobIO]:
-    """Make the process ready; where something is amiss, end it with one sentence and the documented exit code."""
-    sys.excepthook = _say
+def bootstrap() -> tuple[Settings, JobIO]:
+    """Prepare the process and open the job I/O.
+
+    From here on, a `K2Error` that reaches the top of the process is logged as one sentence, and the process exits
+    with the error's exit code.
+    """
+    sys.excepthook = _report_uncaught
     set_up_logs()
-    end_on_signals(_tell_signal)
+    exit_on_signals(_log_signal)
     settings = read_settings()
-    held = hold_store(settings)
+    resume_info = prepare_recovery_store(settings)
     if settings.metrics_port:
         serve_health(HEALTH, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
-    ends = _real_ends(settings, held)
-    # What is alive now stays alive: the cyclic collector need not look at it again and again.
+    job_io = open_job_io(settings, resume_info)
+    # All objects that exist now live as long as the process: exclude them from garbage collection.
     gc.freeze()
-    return settings, ends
+    return settings, job_io
 
 
-def _real_ends(settings: Settings, held: Held = NO_STORE) -> JobIO:
+def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE) -> JobIO:
+    """Open the Kafka source and the Iceberg sinks, and check that they belong together.
+
+    Raises:
+        K2Error: a part of the job I/O cannot be opened, or does not fit the other parts.
+    """
     check_folder(settings.dead_letter_folder)
     progress = read_progress(settings)
-    source = KafkaSource(settings, progress, held.sources)
+    source = KafkaSource(settings, progress, resume_info.sources)
     trades = TradesSink(settings, progress, source.commit, _count_retry)
     trades.open()
-    trades.check_letters()
-    check_topics(trades.remember_topics(source.topic_ids), source.topic_ids)
+    trades.check_dead_letter_locks()
+    check_topic_ids(trades.remember_topics(source.topic_ids), source.topic_ids)
     events = LedgerSink(settings, progress, _count_retry, trades.set_fencing_token)
-    pair(trades.committer, events.committer, is_resumed=held.is_resumed)
+    bind_tables(trades.committer, events.committer, is_resumed=resume_info.is_resumed)
     events.open()
-    history = TableStateSource(settings, held.written)
-    return JobIO(kafka=source, iceberg=trades, events=events, history=history)
+    state_source = TableStateSource(settings, resume_info.written)
+    return JobIO(kafka=source, iceberg=trades, events=events, state_source=state_source)
 
 
-def _tell_signal(number: signal.Signals) -> None:
+def _log_signal(number: signal.Signals) -> None:
     _LOG.info("ended", signal=number.name)
 
 
@@ -66,10 +75,10 @@ def _count_retry(operation: str) -> None:
     RETRIES.labels(operation).inc()
 
 
-def _say(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """Say an error of ours, or one that Bytewax wrapped, in its sentence, and end with its code."""
-    known = error_in(error)
-    if known is None:
+def _report_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Log a `K2Error`, also one that Bytewax wrapped, and exit with its code; print the traceback of anything else."""
+    k2_error = find_k2_error(error)
+    if k2_error is None:
         sys.__excepthook__(kind, error, traceback)
         return
-    end(known)
+    exit_with_error(k2_error)

@@ -1,4 +1,4 @@
-"""The ends of the dataflow: passed in, so that tests run the real flow on ends in memory."""
+"""Job I/O: the source, the sinks and the state source of the dataflow."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,16 @@ __all__ = ["JobIO"]
 
 @dataclass(frozen=True)
 class JobIO:
-    """What the dataflow touches of the outside world."""
+    """Everything outside the process that the dataflow reads or writes.
+
+    Tests run the same flow with sources and sinks in memory.
+    """
 
     kafka: Source[MessageBatch]
+    """Batches of messages, one per poll."""
     iceberg: Sink[tuple[str, TradeSlice | Consumed]]
+    """Trades and consumed offsets, keyed by the index of their writer."""
     events: Sink[tuple[str, list[SequenceEvent]]]
-    history: StateSource = NO_STATE_SOURCE
+    """Events of the ledger, under one key."""
+    state_source: StateSource = NO_STATE_SOURCE
+    """State rebuilt from the tables if the recovery store lacks it."""

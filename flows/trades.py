@@ -1,12 +1,12 @@
-"""The job: trades from Kafka to Iceberg, one statement an arrow.
+"""Dataflow of the job: trades from Kafka to Iceberg.
 
-Run it by ``python -m bytewax.run flows.trades``.
+Run it with ``python -m bytewax.run flows.trades``.
 """
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
-from flows.bootstrap import start
+from flows.bootstrap import bootstrap
 from flows.job_io import JobIO
 from k2.ops.settings import Settings
 from operators.decode import decode
@@ -17,24 +17,28 @@ from operators.sequence import sequence
 __all__ = ["flow", "trades_flow"]
 
 
-def trades_flow(ends: JobIO, settings: Settings) -> Dataflow:
-    """Join the ends; the names of the steps are the keys of the recovery store."""
+def trades_flow(job_io: JobIO, settings: Settings) -> Dataflow:
+    """Build the dataflow on the given job I/O.
+
+    The step ids are keys of the recovery store: a renamed step loses its state.
+    """
     dataflow = Dataflow("trades")
+    window_seconds, state_source = settings.dedup_window_seconds, job_io.state_source
 
-    messages = op.input("kafka_in", dataflow, ends.kafka)
+    messages = op.input("kafka_in", dataflow, job_io.kafka)
     decoded = decode("decode", messages, settings.time_ahead_seconds_max)
-    tracked = sequence("sequence", decoded.trades, settings.gap_large_min, settings.dedup_window_seconds, ends.history)
-    unique = deduplicate("deduplicate", tracked.trades, settings.dedup_window_seconds, ends.history)
+    sequenced = sequence("sequence", decoded.trades, settings.gap_large_min, window_seconds, state_source)
+    deduplicated = deduplicate("deduplicate", sequenced.trades, window_seconds, state_source)
 
-    rows = to_writers("to_writers", unique, decoded.consumed, settings.writers)
-    events = to_only_writer("to_ledger", tracked.events)
+    rows = to_writers("to_writers", deduplicated, decoded.consumed, settings.writers)
+    events = to_only_writer("to_ledger", sequenced.events)
 
-    op.output("iceberg_out", rows, ends.iceberg)
-    op.output("events_out", events, ends.events)
+    op.output("iceberg_out", rows, job_io.iceberg)
+    op.output("events_out", events, job_io.events)
     return dataflow
 
 
 def flow() -> Dataflow:
-    """Build the job with its real ends, as the environment's settings say."""
-    settings, ends = start()
-    return trades_flow(ends, settings)
+    """Build the dataflow on Kafka and Iceberg, as configured by the environment."""
+    settings, job_io = bootstrap()
+    return trades_flow(job_io, settings)

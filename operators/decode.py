@@ -58,7 +58,7 @@ def _pieces(decoded: Decoded) -> Iterable[TradeSlice]:
     alone.
     """
     trades = decoded.trades
-    pieces = split(trades, decoded.off_book)
+    pieces = split(trades, decoded.non_market)
     if not trades.source.is_first:
         return pieces
     present = {piece.group for piece in pieces}
@@ -70,8 +70,8 @@ def _consumed(decoded: Decoded) -> Consumed:
     skipped = np.array([message for message, _ in decoded.skipped], dtype=np.int64)
     for _, why in decoded.skipped:
         MESSAGES_SKIPPED.labels(why.why).inc()
-    if len(decoded.off_book):
-        MESSAGES_SKIPPED.labels(OFF_BOOK).inc(len(decoded.off_book))
+    if len(decoded.non_market):
+        MESSAGES_SKIPPED.labels(OFF_BOOK).inc(len(decoded.non_market))
     if len(decoded.dated_ahead):
         _count_dated_ahead(decoded)
     return Consumed(
@@ -79,7 +79,7 @@ def _consumed(decoded: Decoded) -> Consumed:
         partition=source.partition,
         first_offset=source.first_offset,
         next_offset=source.next_offset,
-        letters=tuple(DeadLetter.of(source, message, why.reason, why.error) for message, why in decoded.rejected),
+        dead_letters=tuple(DeadLetter.of(source, message, why.reason, why.error) for message, why in decoded.rejected),
         skipped=source.offsets[skipped],
     )
 

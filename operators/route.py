@@ -47,6 +47,6 @@ def _row_writer(writers: int, item: tuple[str, TradeSlice]) -> tuple[str, TradeS
 def _range_writers(writers: int, consumed: Consumed) -> Iterable[tuple[str, Consumed]]:
     """Tell messages without a trade to one writer alone, so that they are counted once."""
     none = np.empty(0, dtype=np.int64)
-    bare = replace(consumed, letters=(), skipped=none)
+    bare = replace(consumed, dead_letters=(), skipped=none)
     counting = consumed.partition % writers
     return [(str(writer), consumed if writer == counting else bare) for writer in range(writers)]

@@ -126,7 +126,7 @@ def _count(event: SequenceEvent, gap_large_min: int) -> None:
 
 
 def _piece(tracked: Tracked) -> TradeSlice:
-    return tracked.piece
+    return tracked.trade_slice
 
 
 def _events(item: tuple[str, Tracked]) -> list[SequenceEvent] | None:

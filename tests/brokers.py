@@ -1,4 +1,4 @@
-"""Brokers for the tests: the one that is given, else real Apache Kafka, else the embedded one."""
+"""Brokers for the tests: the one that is configured, else real Apache Kafka, else the embedded one."""
 
 import os
 import tempfile
@@ -27,22 +27,22 @@ TOPIC_SECONDS_MAX: Final = 30.0
 
 
 class Process(Protocol):
-    """What can be done to a broker that is ours."""
+    """Operations on a broker that the tests own."""
 
     def start(self) -> None:
-        """Start it and wait until it answers; the address stays."""
+        """Start the broker and wait until it answers; the address stays the same."""
 
     def stop(self) -> None:
-        """Stop it in good order."""
+        """Stop it gracefully."""
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill it with SIGKILL, as in a crash."""
 
     def pause(self) -> None:
         """Freeze it."""
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume it after `pause`."""
 
 
 @dataclass
@@ -59,15 +59,15 @@ class Broker:
 
     @property
     def is_kafka(self) -> bool:
-        """Whether it is Apache Kafka, started here: tests of what Tansu does otherwise ask this."""
+        """Whether this is Apache Kafka, started here; tests use it where Tansu behaves differently."""
         return self.name.startswith("kafka")
 
     def admin(self) -> AdminClient:
-        """Return an admin client of it."""
+        """Return an admin client of this broker."""
         return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
 
     def topic(self, partitions: int = 1, name: str = "trades", config: Mapping[str, str] | None = None) -> str:
-        """Make a topic with a name that none has had, ready to be written to."""
+        """Create a topic with an unused name, ready for writes."""
         topic = f"{name}-{uuid.uuid4().hex[:12]}"
         admin = self.admin()
         new = NewTopic(topic, partitions, 1, config=dict(config or {}))
@@ -76,28 +76,28 @@ class Broker:
         return topic
 
     def add_partitions(self, topic: str, partitions: int) -> None:
-        """Make a topic have this number of partitions, ready to be written to."""
+        """Raise a topic's partition count to this number and wait until it accepts writes."""
         admin = self.admin()
         admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(TOPIC_SECONDS_MAX)
         _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
 
     def group_offsets(self, group: str, topic: str) -> dict[int, int]:
-        """Return what a lag tool reads: a consumer group's offset of each partition of a topic."""
+        """Return a consumer group's offset of each partition of a topic, as lag tools read it."""
         admin = self.admin()
         (asked,) = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
         found = asked.result(TOPIC_SECONDS_MAX).topic_partitions
         return {part.partition: part.offset for part in found if part.topic == topic}
 
     def start(self) -> None:
-        """Start it again at the same address; Kafka has kept its topics, the embedded one has not."""
+        """Start it again at the same address; Kafka keeps its topics, the embedded broker does not."""
         self._ours().start()
 
     def stop(self) -> None:
-        """Stop it in good order."""
+        """Stop it gracefully."""
         self._ours().stop()
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill it with SIGKILL, as in a crash."""
         self._ours().kill()
 
     def pause(self) -> None:
@@ -105,7 +105,7 @@ class Broker:
         self._ours().pause()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume it after `pause`."""
         self._ours().resume()
 
     def _ours(self) -> Process:
@@ -147,22 +147,22 @@ class KafkaProcess:
 
     @property
     def login_servers(self) -> str:
-        """Where clients connect that log in, as `LOGIN` says."""
+        """Where clients that log in connect, with the credentials in `LOGIN`."""
         return f"127.0.0.1:{self._login_port}"
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the broker and wait until it answers."""
         self._child.start()
         if not self._child.wait_until(lambda: answers(self.bootstrap_servers), KAFKA_START_SECONDS_MAX):
             self._child.kill()
             raise NotToBeHadError(f"Kafka does not start; its log ends: {self._child.log_end()}")
 
     def stop(self) -> None:
-        """Stop it in good order."""
+        """Stop it gracefully."""
         self._child.stop()
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill it with SIGKILL, as in a crash."""
         self._child.kill()
 
     def pause(self) -> None:
@@ -170,7 +170,7 @@ class KafkaProcess:
         self._child.pause()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume it after `pause`."""
         self._child.resume()
 
 
@@ -213,7 +213,7 @@ def kafka_libraries() -> Path:
     """Return the folder of Kafka's jars.
 
     Raises:
-        NotToBeHadError: they cannot be had here.
+        NotToBeHadError: Kafka is not available here.
     """
     return jars_of(POM, "kafka")
 
@@ -223,7 +223,7 @@ def real_kafka() -> Iterator[Broker]:
     """Yield Apache Kafka in a process of its own.
 
     Raises:
-        NotToBeHadError: it cannot be had here.
+        NotToBeHadError: Kafka is not available here.
     """
     libraries = kafka_libraries()
     with tempfile.TemporaryDirectory(prefix="k2-kafka-") as folder:
@@ -244,7 +244,7 @@ def embedded() -> Iterator[Broker]:
 
 @contextmanager
 def own_broker() -> Iterator[Broker]:
-    """Yield real Kafka, or where that is not to be had (never on CI) the embedded one."""
+    """Yield real Kafka, or the embedded broker if Kafka is not available (never on CI)."""
     try:
         kafka_libraries()
     except NotToBeHadError as error:
@@ -276,32 +276,32 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def private_broker() -> Iterator[Broker]:
-    """Yield a broker of the test's own (real Kafka where it is to be had), to stop, kill, pause and start."""
+    """Yield a broker for one test (real Kafka if available), to stop, kill, pause and start."""
     with own_broker() as found:
         yield found
 
 
 @pytest.fixture
 def embedded_broker() -> Iterator[Broker]:
-    """Yield an embedded broker of the test's own."""
+    """Yield an embedded broker for one test."""
     with embedded() as found:
         yield found
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the process that prints the summary, where this is one of several that run tests."""
+    """Report the brokers used to the process that prints the summary, if tests run in several processes."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["brokers"] = _SAID
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Hear what such a process told."""
+    """Collect the brokers that a worker process used."""
     _SAID.extend(getattr(node, "workeroutput", {}).get("brokers", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which broker the tests ran on."""
+    """Print which broker the tests ran on."""
     if _SAID:
         terminalreporter.write_line(f"Broker of the tests: {_SAID[0]}")
 

@@ -1,4 +1,4 @@
-"""What every test shares: how much to try, and what happens where an outside part is absent."""
+"""What all tests share: how many examples to try, and what happens if an external part is missing."""
 
 import os
 import signal
@@ -13,10 +13,10 @@ from hypothesis import settings
 ON_CI = os.environ.get("CI") == "true"
 
 settings.register_profile("default", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=300, deadline=None, print_blob=True)
+settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True)
 settings.load_profile("ci" if ON_CI else "default")
 
-# A traceback with everybody's locals takes seconds to draw.
+# A traceback with the locals of each frame takes seconds to render.
 structlog.configure(
     processors=[
         *structlog.get_config()["processors"][:-1],
@@ -24,8 +24,37 @@ structlog.configure(
     ]
 )
 
-# What a shell runs in the background ignores Ctrl-C, and so would every process that tests it.
+# A shell's background jobs ignore Ctrl-C, and so would every process that tests it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+SLOW = (
+    "tests/catalogs",
+    "tests/cli/test_entry.py",
+    "tests/cli/test_produce.py",
+    "tests/cli/test_recovery.py",
+    "tests/cli/test_recovery_repair.py",
+    "tests/cli/test_serve.py",
+    "tests/demo/test_demo.py",
+    "tests/flows",
+    "tests/http/test_load.py",
+    "tests/http/test_openapi.py",
+    "tests/http/test_page.py",
+    "tests/http/test_page_doubts.py",
+    "tests/iceberg/test_catalog_errors.py",
+    "tests/iceberg/test_catalogs.py",
+    "tests/iceberg/test_many_commits.py",
+    "tests/iceberg/test_many_days.py",
+    "tests/query/test_beside_writers.py",
+    "tests/query/test_s3.py",
+    "tests/restore",
+    "tests/simulation/test_simulation.py",
+    "tests/simulation/test_cases.py",
+    "tests/simulation/test_proof.py",
+    "tests/storage/recovery",
+    "tests/test_brokers.py",
+    "tests/test_make.py",
+)
+"""What `make test` leaves to `make test-all`: processes, browsers, servers and the torture."""
 
 pytest_plugins = ["tests.brokers", "tests.catalogs.fixtures", "tests.s3"]
 
@@ -45,8 +74,16 @@ def missing() -> Callable[[str], NoReturn]:
     return say
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of the slow files, so that `-m "not slow"` leaves them out."""
+    slow = tuple(config.rootpath / path for path in SLOW)
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in slow):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was not tested and why, a line a reason."""
+    """Print what was not tested and why, one line for each reason."""
     reports = terminalreporter.stats.get("skipped", [])
     for reason, count in Counter(_reason(report) for report in reports).items():
         terminalreporter.write_line(f"Not tested here: {count} test{'s' * (count > 1)}, {reason}", yellow=True)

@@ -1,4 +1,4 @@
-"""Servers in Java for the tests: their jars from Maven, brought once into the user's cache."""
+"""Java servers for the tests: Maven downloads their jars once into the user's cache."""
 
 import os
 import shutil
@@ -17,11 +17,11 @@ JAVA_MIN: Final = 17
 
 
 class NotToBeHadError(Exception):
-    """An outside part cannot be had here; the sentence says why."""
+    """An external part is not available here; the message says why."""
 
 
 def run(command: Sequence[str], seconds_max: float) -> str:
-    """Run a command; gives what it printed.
+    """Run a command and return its output.
 
     Raises:
         NotToBeHadError: it is absent, fails, or takes too long.
@@ -45,7 +45,7 @@ def version_in(pom: Path, name: str) -> str:
 
 @cache
 def jars_of(pom: Path, name: str) -> Path:
-    """Return the folder of the jars that a pom asks for; it is kept under the name and its version.
+    """Return the folder of the jars that a pom requires, cached under the pom's name and version.
 
     Raises:
         NotToBeHadError: Java (17 or later) or Maven is absent, or Maven cannot bring the jars.
@@ -56,7 +56,7 @@ def jars_of(pom: Path, name: str) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: two test runs may do this at the same time, and one may be interrupted.
+    # Rename the finished folder into place: two test runs may do this at the same time, and one may be interrupted.
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         jars = Path(temporary) / "libs"
         bring = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", "-DincludeScope=runtime"]

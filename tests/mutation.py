@@ -1,4 +1,4 @@
-"""Mutation testing of the rules: `python -m tests.mutation` runs mutmut, and asks for a reason for each survivor."""
+"""Mutation testing of the rules: `python -m tests.mutation` runs mutmut and requires a reason for each survivor."""
 
 import argparse
 import os
@@ -44,13 +44,13 @@ class Survivor(NamedTuple):
 
 
 def main() -> int:
-    """Run the mutants, then print each survivor without a reason, and each reason without a survivor."""
+    """Run the mutants, then print each survivor without a reason and each reason without a survivor."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("--no-run", action="store_true", help="look at the results of the last run")
     parser.add_argument("patterns", nargs="*", help="only these mutants, as mutmut names them")
     arguments = parser.parse_args()
     if not arguments.no_run:
-        # Uncompiled, a rule is what its source says; compiled, a mutant would wait for the compiler.
+        # Uncompiled, a rule runs from its mutated source; compiled, each mutant would wait for the compiler.
         environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
         subprocess.run(_mutmut("run", *arguments.patterns), env=environment, check=True)
     survivors, explained = list(_survivors()), read_explained()
@@ -72,13 +72,13 @@ def read_explained(path: Path = EXPLAINED) -> list[Survivor]:
 
 
 def unexplained(survivors: Iterable[Survivor], explained: Iterable[Survivor]) -> list[Survivor]:
-    """Return what of the first is not among the second."""
+    """Return the changes of the first argument that the second does not contain."""
     known = {*explained}
     return [survivor for survivor in survivors if survivor not in known]
 
 
 def is_ruled_out(survivor: Survivor) -> bool:
-    """Return whether a rule is the reason of a survivor."""
+    """Return whether a rule explains a survivor."""
     return any(survivor.new in _changes(survivor.old, found, texts) for found, texts in RULES.values())
 
 
@@ -89,7 +89,7 @@ def _changes(old: str, found: re.Pattern[str], texts: Iterable[str]) -> Iterator
 
 
 def change_in(name: str, diff: str) -> Survivor:
-    """Say what a mutant changes, by its name and the diff that mutmut shows."""
+    """Return what a mutant changes, from its name and the diff that mutmut shows."""
     parts = _NAME.fullmatch(name)
     assert parts is not None, f"not a mutant's name: {name}"
     owner = f"{parts['owner']}." if parts["owner"] else ""

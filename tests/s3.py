@@ -1,6 +1,6 @@
-"""An S3 server for the tests, as a process on loopback: moto's, in an environment of its own.
+"""An S3 server for the tests, a process on loopback: moto's, in an environment of its own.
 
-It cannot be had in the environment of the tests: its client of AWS wants other versions than they have.
+It cannot run in the tests' environment: its AWS client requires other versions of shared packages.
 """
 
 import fcntl
@@ -40,17 +40,17 @@ class S3:
 
     @property
     def endpoint(self) -> str:
-        """Where its clients connect."""
+        """The URL that clients connect to."""
         return f"http://127.0.0.1:{self.port}"
 
     def bucket(self) -> str:
-        """Make a bucket with a name that none has had."""
+        """Create a bucket with an unused name."""
         name = f"b{uuid4().hex[:12]}"
         self._filesystem().create_dir(name)
         return name
 
     def remove(self, bucket: str) -> None:
-        """Remove a bucket with all that is in it."""
+        """Remove a bucket and its objects."""
         self._filesystem().delete_dir(bucket)
 
     def _filesystem(self) -> pafs.S3FileSystem:
@@ -65,7 +65,7 @@ class S3:
         )
 
     def variables(self, bucket: str, catalog: Path) -> dict[str, str]:
-        """Configure PyIceberg, as its users do, for a warehouse in a bucket and a catalog in a SQLite file."""
+        """Return PyIceberg's variables for a warehouse in a bucket and a catalog in a SQLite file."""
         key, secret = KEYS
         properties = {
             "URI": f"sqlite:///{catalog}",
@@ -79,7 +79,7 @@ class S3:
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Have it know no key while the block lasts."""
+        """Reject every access key while the block lasts."""
         self._requests_unchecked(0)
         try:
             yield
@@ -88,7 +88,7 @@ class S3:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Have it answer nothing while the block lasts; connections stay open."""
+        """Answer nothing while the block lasts; connections stay open."""
         self.process.pause()
         try:
             yield
@@ -103,10 +103,10 @@ class S3:
 
 @contextmanager
 def running_s3() -> Iterator[S3]:
-    """Yield an S3 server of our own.
+    """Yield a running S3 server.
 
     Raises:
-        NotToBeHadError: it cannot be had here.
+        NotToBeHadError: the server is not available here.
     """
     python = _python()
     with tempfile.TemporaryDirectory(prefix="k2-s3-") as folder:
@@ -125,7 +125,7 @@ def running_s3() -> Iterator[S3]:
 
 @pytest.fixture(scope="session")
 def s3(missing: Callable[[str], NoReturn]) -> Iterator[S3]:
-    """Yield an S3 server, started at first use."""
+    """Yield an S3 server, started on first use."""
     try:
         with running_s3() as server:
             yield server
@@ -135,7 +135,7 @@ def s3(missing: Callable[[str], NoReturn]) -> Iterator[S3]:
 
 @pytest.fixture
 def on_s3(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Return settings whose warehouse is a bucket of the test's own; the environment leads there."""
+    """Return settings whose warehouse is the test's own bucket; the environment configures it."""
     variables = {"K2_DATA_DIR": str(tmp_path), **s3.variables(s3.bucket(), tmp_path / "catalog.db")}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -143,7 +143,7 @@ def on_s3(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def _python() -> Path:
-    """Return the Python of the server's environment, made at first use into the user's cache."""
+    """Return the Python of the server's environment, created on first use in the user's cache."""
     identity = hashlib.sha256(PINS.read_bytes() + sys.version.encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "k2-trades" / f"s3-server-{identity}"
     python, whole = folder / "bin" / "python", folder / "whole"
@@ -155,7 +155,7 @@ def _python() -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             uv = str(Path(sys.executable).with_name("uv"))
             run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], INSTALL_SECONDS_MAX)
-            # The same installer as that of the tests' own environment, so that what configures the one serves both.
+            # The installer of the tests' own environment, so that one configuration serves both.
             pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
             run([*pip, "install", "--quiet", "--require-hashes", "-r", str(PINS)], INSTALL_SECONDS_MAX)
             whole.touch()

@@ -1,4 +1,4 @@
-"""The brokers that tests and demo run on do what the job needs of them."""
+"""The brokers that tests and demo run on behave as the job needs."""
 
 import os
 import subprocess
@@ -42,8 +42,8 @@ def _consumer(broker: Broker) -> Consumer:
     )
 
 
-def test_a_topic_gives_back_what_was_put_in(either: Broker) -> None:
-    """Every message of every partition is read once, and fetching tells the right end of each partition."""
+def test_a_topic_returns_what_was_published(either: Broker) -> None:
+    """Every message of every partition is read once, and fetching reports the right end of each partition."""
     topic = either.topic(partitions=3)
     _produce(either, topic, 1000)
     parts = [TopicPartition(topic, number, 0) for number in range(3)]
@@ -65,7 +65,7 @@ def test_a_topic_gives_back_what_was_put_in(either: Broker) -> None:
     assert sum(ends) == 1000
 
 
-def test_group_offsets_are_kept(either: Broker) -> None:
+def test_group_offsets_are_stored(either: Broker) -> None:
     """A committed group offset is read back, and a partition without one has none."""
     topic = either.topic(partitions=2)
     consumer = _consumer(either)
@@ -75,8 +75,8 @@ def test_group_offsets_are_kept(either: Broker) -> None:
     assert [part.offset for part in found] == [77, -1001]
 
 
-def test_topics_have_names_of_their_own(broker: Broker) -> None:
-    """Two topics asked for in the same way are two."""
+def test_topic_names_are_unique(broker: Broker) -> None:
+    """Two topics requested in the same way get different names."""
     assert broker.topic() != broker.topic()
 
 
@@ -96,8 +96,8 @@ def test_a_paused_broker_answers_when_it_is_resumed(embedded_broker: Broker) -> 
     assert topic in embedded_broker.admin().list_topics(timeout=10).topics
 
 
-def test_kafka_keeps_its_topics_over_a_crash(private_broker: Broker, missing: Callable[[str], NoReturn]) -> None:
-    """A real broker that is killed and started has its messages again."""
+def test_kafka_keeps_its_topics_across_a_crash(private_broker: Broker, missing: Callable[[str], NoReturn]) -> None:
+    """A real broker that is killed and started again still has its messages."""
     if not private_broker.is_kafka:
         missing("Java and Maven: real Kafka")
     topic = private_broker.topic()
@@ -109,8 +109,8 @@ def test_kafka_keeps_its_topics_over_a_crash(private_broker: Broker, missing: Ca
     consumer.close()
 
 
-def test_the_version_is_the_one_named() -> None:
-    """The name of the real broker is that of the pom's version."""
+def test_the_version_is_the_one_in_the_pom() -> None:
+    """The name of the real broker contains the pom's version."""
     assert kafka_version() == "4.3.1"
 
 
@@ -135,7 +135,7 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
 
 
 def _is_gone(pid: int) -> bool:
-    """Wait until a process has ended (nobody may have reaped it yet)."""
+    """Wait until a process has ended (its parent may not have reaped it yet)."""
     for _ in range(500):
         try:
             state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
@@ -148,8 +148,8 @@ def _is_gone(pid: int) -> bool:
     return False
 
 
-def test_a_child_that_ends_at_once_is_not_waited_for(tmp_path: Path) -> None:
-    """A command that fails is told from one that is not ready yet, and its words are kept."""
+def test_a_child_that_exits_at_once_is_not_waited_for(tmp_path: Path) -> None:
+    """A command that fails is distinguished from one that is not ready yet, and its output is kept."""
     child = ChildProcess([sys.executable, "-c", "print('no luck'); raise SystemExit(3)"], tmp_path / "log")
     child.start()
     assert not child.wait_until(lambda: False, 30)

@@ -1,4 +1,4 @@
-"""What the documents say is so: settings, commands and examples are held against the code."""
+"""What the documents say holds: settings, commands and examples are checked against the code."""
 
 import ast
 import doctest
@@ -41,7 +41,7 @@ def _fences(*languages: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _shown(default: object) -> str:
-    """Write a default the way the environment would."""
+    """Return a default as the environment would write it."""
     match default:
         case bool():
             return str(default).lower()
@@ -65,19 +65,19 @@ def test_settings_are_documented(field: str) -> None:
     assert default is not PydanticUndefined
     documented = rows[name].strip("`")
     if default is None and documented.startswith("$K2_"):
-        return  # made from another setting
+        return  # derived from another setting
     assert documented == _shown(default)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_documented_settings_exist(page: Path) -> None:
-    """No page tells of a setting that is none."""
+    """No page names a setting that does not exist."""
     known = {f"K2_{field.upper()}" for field in Settings.model_fields}
     assert set(SETTING.findall(page.read_text(encoding="utf-8"))) <= known
 
 
 def test_python_examples_run(subtests: pytest.Subtests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examples in Python run as they stand; one marked `no-run`, since it needs a broker, compiles."""
+    """Python examples run as they stand; one marked `no-run`, because it needs a broker, compiles."""
     monkeypatch.chdir(tmp_path)
     for place, info, text in _fences("python"):
         with subtests.test(place):
@@ -95,7 +95,7 @@ def _run_example(place: str, info: str, text: str) -> None:
 
 
 def test_commands_of_examples_exist(subtests: pytest.Subtests) -> None:
-    """Each `k2` and `make` of an example is a command there is, with options that it takes."""
+    """Each `k2` and `make` command of an example exists and takes the options shown."""
     for place, _info, text in _fences("console", "sh", "bash", "shell"):
         for line in COMMAND.findall(text.replace("\\\n", " ")):
             with subtests.test(f"{place} {line}"):
@@ -124,7 +124,7 @@ def _check_k2(words: list[str]) -> None:
 
 
 def test_named_tests_exist(subtests: pytest.Subtests) -> None:
-    """A promise is tried by a test that there is."""
+    """Each test that docs/guarantees.md names exists."""
     named = set(TEST.findall((ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")))
     assert len(named) > 20
     for path, name in sorted(named):
@@ -133,7 +133,7 @@ def test_named_tests_exist(subtests: pytest.Subtests) -> None:
 
 
 def test_docstring_examples_run(subtests: pytest.Subtests) -> None:
-    """The examples in a module's docstrings give what they say, compiled rules among them."""
+    """Docstring examples print what they show, those of compiled rules included."""
     for path in (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))):
         examples = _documented_examples(path)
         if examples:
@@ -144,7 +144,7 @@ def test_docstring_examples_run(subtests: pytest.Subtests) -> None:
 
 
 def _documented_examples(path: Path) -> int:
-    """Count the examples that the source bears, so that none is passed over because it is compiled."""
+    """Count the examples in the source, so that none is skipped because its function is compiled."""
     parser = doctest.DocTestParser()
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

@@ -1,4 +1,4 @@
-"""What `make` does on a machine where little is as expected."""
+"""How `make` behaves on a machine that is not set up as expected."""
 
 import os
 import re
@@ -27,22 +27,22 @@ def make(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(["make", *arguments], cwd=folder, env=own, capture_output=True, text=True, check=False)
 
 
-def test_make_alone_says_what_there_is() -> None:
-    """A line for each target that people call."""
+def test_make_without_a_target_lists_the_targets() -> None:
+    """It prints a line for each target that people call."""
     shown = re.findall(r"^  make ([a-z-]+) +\S", make(ROOT).stdout, re.MULTILINE)
     phony = re.search(r"^\.PHONY: (.*)$", TEXT, re.MULTILINE)
     assert phony is not None
     assert shown == phony[1].split()
 
 
-def test_another_folder_is_told(tmp_path: Path) -> None:
-    """One sentence, in place of rules that are missing."""
+def test_running_in_another_folder_is_an_error(tmp_path: Path) -> None:
+    """It prints one sentence instead of missing rules."""
     done = make(tmp_path, "-f", str(ROOT / "Makefile"))
     assert done.returncode == 2
     assert "run make in the folder of its Makefile (make -C FOLDER)" in done.stderr
 
 
-def test_two_targets_do_not_install_at_one_time(tmp_path: Path) -> None:
+def test_two_targets_do_not_install_at_the_same_time(tmp_path: Path) -> None:
     """With -j as without it, one recipe ends before the next begins."""
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "Makefile").write_text(

@@ -1,4 +1,4 @@
-"""What mutation testing left alive has a reason that still fits the code."""
+"""Each surviving mutant has a reason that still fits the code."""
 
 import ast
 from pathlib import Path
@@ -48,21 +48,21 @@ def source_of(function: str) -> str:
         ("a = np.zeros(0, dtype=np.int32)", "a = None", False),
     ],
 )
-def test_a_rule_is_the_reason_of_what_it_says_alone(old: str, new: str, *, is_out: bool) -> None:
-    """A survivor that changes anything else beside it needs a reason of its own."""
+def test_a_rule_explains_only_what_it_describes(old: str, new: str, *, is_out: bool) -> None:
+    """A survivor that also changes anything else needs a reason of its own."""
     assert is_ruled_out(Survivor("a:f", old, new)) is is_out
 
 
 @pytest.mark.parametrize("survivor", read_explained(), ids=lambda survivor: f"{survivor.function} {survivor.new}")
 def test_explained_survivors_fit_the_code(survivor: Survivor) -> None:
-    """What each changes is there, it changes something, and no rule says why already."""
+    """The line that each changes exists, the change has an effect, and no rule explains it already."""
     assert survivor.old in source_of(survivor.function)
     assert survivor.old != survivor.new
     assert not is_ruled_out(survivor)
 
 
-def test_a_change_is_told_from_its_diff() -> None:
-    """By the function and the lines, not by mutmut's number, which moves with the code."""
+def test_a_change_is_identified_by_its_diff() -> None:
+    """A change is identified by function and lines, not by mutmut's number, which moves with the code."""
     expected = Survivor("k2.sequencing.intervals:IntervalSet.add", "if place > 0:", "if place >= 0:")
     assert change_in("k2.sequencing.intervals.xǁIntervalSetǁadd__mutmut_7", DIFF) == expected
     names = {
@@ -73,7 +73,7 @@ def test_a_change_is_told_from_its_diff() -> None:
     assert {name: change_in(name, DIFF).function for name in names} == names
 
 
-def test_a_survivor_without_a_reason_is_told() -> None:
-    """Another change of the same line, or the same change elsewhere, is not explained by it."""
+def test_a_survivor_without_a_reason_is_reported() -> None:
+    """Another change of the same line, or the same change elsewhere, is not explained by the reason."""
     one, other, elsewhere = Survivor("a:f", "x", "y"), Survivor("a:f", "x", "z"), Survivor("a:g", "x", "y")
     assert unexplained([one, other, elsewhere], [one]) == [other, elsewhere]

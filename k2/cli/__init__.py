@@ -1,1 +1,1 @@
-"""The `k2` command."""
+"""The `k2` command-line interface."""

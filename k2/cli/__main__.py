@@ -1,4 +1,4 @@
-"""Where the `k2` command begins: Ctrl-C and the standard streams are seen to before anything slow is imported."""
+"""Entry point of the `k2` command: handles Ctrl-C and the standard streams before any slow import."""
 
 import errno
 import os
@@ -14,36 +14,36 @@ _UNWRITABLE: Final = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EI
 
 
 def main() -> None:
-    """Run `k2`; where a file or the result cannot be written, say so in a sentence and end with 1."""
+    """Run `k2`. If a file or the result cannot be written, print one sentence and exit with code 1."""
     INTERRUPT.watch()
     _prepare_streams()
-    from k2.cli.main import app  # noqa: PLC0415  it takes a while
+    from k2.cli.main import app  # noqa: PLC0415  a slow import
 
     try:
         app(prog_name="k2")
     except Exception as error:
-        sentence = _sentence(error)
-        if sentence is None:
+        message = _system_error_message(error)
+        if message is None:
             raise
-        # What is buffered would be written at the end of the process, and fail once more.
+        # Python flushes its buffers at exit, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(f"k2: {sentence}")
+        sys.exit(f"k2: {message}")
     finally:
         INTERRUPT.end()
 
 
 def _prepare_streams() -> None:
-    """Put the null device where the caller closed a stream, so that no file of ours takes its number."""
+    """Replace closed standard streams by the null device, so that no other file gets their descriptors."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  open to the end
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  stays open until exit
     if isinstance(sys.stdout, TextIOWrapper):
-        # A character that the terminal does not know, or a file name that is no text, is no reason to fail.
+        # Escape characters that the terminal cannot encode, and file names that are not valid UTF-8.
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _sentence(error: Exception) -> str | None:
-    """Say what the system refused; None for an error that is a bug's."""
+def _system_error_message(error: Exception) -> str | None:
+    """Return what the operating system refused, or None if the error is a bug."""
     if not isinstance(error, OSError) or error.strerror is None:
         return None
     if error.filename is not None:

@@ -1,4 +1,4 @@
-"""Captures: files of one message a line, plain or gzip, read as the bytes that they are."""
+"""Read captures: files with one message per line, plain or gzip, as raw bytes."""
 
 import gzip
 import io
@@ -14,60 +14,62 @@ from k2.model.errors import K2Error, SettingsError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["STDIN", "CaptureError", "Line", "capture_name", "check_captures", "read_capture"]
+__all__ = ["STDIN", "CaptureError", "CaptureLine", "capture_name", "check_captures", "read_capture"]
 
 STDIN: Final = "-"
 GZIP_MAGIC: Final = b"\x1f\x8b"
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
-UNPACKED_BYTES: Final = 1024 * 1024
+DECOMPRESSED_BYTES: Final = 1024 * 1024
 
 
 class CaptureError(K2Error, RuntimeError):
-    """A capture could be opened, but not be read to its end."""
+    """A capture was opened but cannot be read to its end."""
 
 
-class Line(NamedTuple):
+class CaptureLine(NamedTuple):
     """One line of a capture."""
 
     number: int
-    """From 1."""
+    """Line number, from 1."""
     value: bytes
-    """What lies between two newlines; a carriage return before the second belongs to it."""
+    """The bytes between two newlines, including a carriage return before the second."""
     position: int
     """Bytes of the file read so far, for a progress bar; 0 for stdin."""
 
 
 def check_captures(files: list[str]) -> int | None:
-    """Make sure that every file can be opened; gives their bytes in all, None where stdin is among them.
+    """Check that every file can be opened, and return their total bytes, or None if stdin is one of them.
 
     Raises:
-        SettingsError: one cannot.
+        SettingsError: If a file cannot be opened.
     """
     total = 0
     for file in files:
         if file == STDIN:
             continue
-        with _opened(file) as raw:
+        with _open(file) as raw:
             total += raw.seek(0, io.SEEK_END) if raw.seekable() else 0
     return None if STDIN in files else total
 
 
-def read_capture(file: str) -> Iterator[Line]:
-    """Yield the lines of a file; `-` is stdin. Gzip is told by its first bytes, whatever the file's name.
+def read_capture(file: str) -> Iterator[CaptureLine]:
+    """Yield the lines of a file; `-` is stdin. Gzip is detected by its first bytes, not by the file's name.
 
-    The last line needs no newline. All whole lines before a fault are given, then the fault is raised.
+    The last line needs no newline. All whole lines before a fault are yielded before the fault is raised.
 
     Raises:
-        SettingsError: the file cannot be opened.
-        CaptureError: it cannot be read further: its gzip is cut off or damaged, or a line is longer than 64 MiB.
+        SettingsError: If the file cannot be opened.
+        CaptureError: If the gzip is truncated or damaged, or a line is longer than 64 MiB.
     """
     number = 0
-    with _opened(file) as raw:
+    with _open(file) as raw:
         try:
-            for number, value in enumerate(_lines(_unpacked(raw)), start=1):
-                yield Line(number, value, 0 if file == STDIN else raw.tell())
+            for number, value in enumerate(_read_lines(_decompressed(raw)), start=1):
+                yield CaptureLine(number, value, 0 if file == STDIN else raw.tell())
         except EOFError:
-            raise CaptureError(f"{capture_name(file)} is cut off after line {number:,}: its gzip has no end") from None
+            raise CaptureError(
+                f"{capture_name(file)} is truncated after line {number:,}: its gzip stream has no end"
+            ) from None
         except (gzip.BadGzipFile, zlib.error) as error:
             raise CaptureError(f"{capture_name(file)} is damaged after line {number:,}: {error}") from None
         except OSError as error:
@@ -82,7 +84,7 @@ class _TooLongError(Exception):
     pass
 
 
-def _lines(data: BinaryIO) -> Iterator[bytes]:
+def _read_lines(data: BinaryIO) -> Iterator[bytes]:
     while line := data.readline(LINE_BYTES_MAX + 1):
         if line.endswith(b"\n"):
             yield line[:-1]
@@ -92,37 +94,37 @@ def _lines(data: BinaryIO) -> Iterator[bytes]:
             yield line
 
 
-def _unpacked(raw: io.BufferedReader) -> BinaryIO:
+def _decompressed(raw: io.BufferedReader) -> BinaryIO:
     if raw.peek(2)[:2] == GZIP_MAGIC:
-        return io.BufferedReader(_Unpacked(gzip.GzipFile(fileobj=raw)), UNPACKED_BYTES)
+        return io.BufferedReader(_GzipReader(gzip.GzipFile(fileobj=raw)), DECOMPRESSED_BYTES)
     return raw
 
 
-class _Unpacked(io.RawIOBase):
-    """What a gzip holds, a piece at a time: asked for much at once, it would keep all of it back at a fault."""
+class _GzipReader(io.RawIOBase):
+    """Decompress in small chunks: on a fault, one large read would lose everything that it had decompressed."""
 
-    def __init__(self, packed: gzip.GzipFile) -> None:
-        self._packed = packed
+    def __init__(self, compressed: gzip.GzipFile) -> None:
+        self._compressed = compressed
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        room = memoryview(buffer)
-        piece = self._packed.read1(len(room))
-        room[: len(piece)] = piece
-        return len(piece)
+        target = memoryview(buffer)
+        chunk = self._compressed.read1(len(target))
+        target[: len(chunk)] = chunk
+        return len(chunk)
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[io.BufferedReader]:
+def _open(file: str) -> Iterator[io.BufferedReader]:
     if not file:
-        raise SettingsError("FILE is empty: name a capture, or - for standard input")
+        raise SettingsError("FILE is empty: name a capture, or use - for standard input")
     if file == STDIN:
-        yield sys.stdin.buffer  # type: ignore[misc]  # typed as less than it is
+        yield sys.stdin.buffer  # type: ignore[misc]  # declared as TextIO, but has a BufferedReader
         return
     try:
-        raw = Path(file).open("rb")  # noqa: SIM115  closed below: a fault while reading is told in other words
+        raw = Path(file).open("rb")  # noqa: SIM115  closed below: faults while reading have another message
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
     with raw:
@@ -130,5 +132,5 @@ def _opened(file: str) -> Iterator[io.BufferedReader]:
 
 
 def capture_name(file: str) -> str:
-    """Name a capture in a sentence."""
+    """Return a capture's name for a message."""
     return "stdin" if file == STDIN else file

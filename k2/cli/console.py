@@ -1,10 +1,11 @@
-"""What every command says, and how: results on stdout, all else on stderr, errors as one sentence and a code."""
+"""Console conventions of all commands: results on stdout, the rest on stderr, errors as a sentence and an exit code."""
 
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import PurePath
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
@@ -18,28 +19,38 @@ from k2.model.errors import K2Error, SettingsError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Command", "Commands", "Json", "progress", "say_json", "show_record", "to_json"]
+__all__ = ["Command", "Commands", "Json", "print_json", "print_record", "progress", "to_json"]
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
-"""The option that every command with a result takes."""
+Json = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
+"""Option of every command that prints a result."""
 
 
 class Command(NamedTuple):
-    """Where a sub-command lies: imported when it is called for, so that `k2 --help` answers at once."""
+    """Location of a sub-command, which is imported on demand so that `k2 --help` is fast."""
 
     module: str
     name: str
-    """A function, or a Typer app of further sub-commands."""
+    """Name of a function, or of a Typer app with further sub-commands."""
     help: str
-    """One line for the list."""
+    """One line for the list of commands."""
+    extra: str | None = None
+    """Extra of the distribution that the command needs; None if it needs none."""
+    needs: str = ""
+    """Package of that extra, by which its absence is noticed."""
 
     def load(self, called: str) -> Any:
-        """Import it.
+        """Import the command and return it as a click command.
 
         Raises:
-            SettingsError: PyIceberg cannot read its configuration, which it does when it is imported.
+            SettingsError: If the command's extra is not installed, or if PyIceberg's configuration, which is read on
+                import, cannot be read.
         """
-        found = getattr(_imported(self.module), self.name)
+        if self.extra is not None and find_spec(self.needs) is None:
+            raise SettingsError(
+                f"`k2 {called}` is not installed: it needs the extra {self.extra!r}; "
+                f"run `pip install 'k2-trades[{self.extra}]'`"
+            )
+        found = getattr(_import_command(self.module), self.name)
         INTERRUPT.begin()
         if isinstance(found, typer.Typer):
             found.rich_markup_mode = None
@@ -49,27 +60,27 @@ class Command(NamedTuple):
         return typer.main.get_command(single)
 
 
-def _imported(module: str) -> ModuleType:
+def _import_command(module: str) -> ModuleType:
     try:
         return import_module(module)
     except Exception:
-        from pyiceberg.utils.config import Config  # noqa: PLC0415  `k2 --help` does without
+        from pyiceberg.utils.config import Config  # noqa: PLC0415  `k2 --help` does not need it
 
         try:
             Config()
         except Exception as error:
-            what = " ".join(str(error).split())
-            raise SettingsError(f"PyIceberg's configuration cannot be read: {what}") from error
+            detail = " ".join(str(error).split())
+            raise SettingsError(f"PyIceberg's configuration cannot be read: {detail}") from error
         raise
 
 
 class Commands(TyperGroup):
-    """The sub-commands of `k2`, by name; ends a `K2Error` with its sentence on stderr and its exit code."""
+    """Group of sub-commands, by name. A `K2Error` becomes its message on stderr and its exit code."""
 
     table: ClassVar[Mapping[str, Command]] = {}
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was named."""
+        """Run the named command."""
         try:
             return super().invoke(ctx)
         except K2Error as error:
@@ -78,71 +89,71 @@ class Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from None
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  click's signature
-        """Return their names in the table's order."""
+        """Return the names of the commands in the order of the table."""
         return [*self.table]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  click's signature
-        """Return one by name, None where there is none."""
+        """Return the command of this name, or None if there is no such command."""
         command = self.table.get(cmd_name)
         return command.load(cmd_name) if command else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  click's signature
-        """List them without importing any."""
+        """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in self.table.items()])
 
 
 def to_json(value: object) -> str:
-    """Return a value as JSON: decimals as strings with all their digits, times as RFC 3339, NumPy's as Python's.
+    """Return a value as JSON: decimals as strings with all digits, times as RFC 3339, NumPy scalars as Python's.
 
     >>> from decimal import Decimal
     >>> to_json({"price": Decimal("61837.63000000"), "gaps": []})
     '{"price":"61837.63000000","gaps":[]}'
     """
-    import msgspec  # noqa: PLC0415  `k2 --help` does without
+    import msgspec  # noqa: PLC0415  `k2 --help` does not need it
 
-    return msgspec.json.encode(value, enc_hook=_plain).decode()
+    return msgspec.json.encode(value, enc_hook=_to_plain).decode()
 
 
-def _plain(value: Any) -> object:
+def _to_plain(value: Any) -> object:
     if hasattr(value, "item"):
         return value.item()
     if isinstance(value, PurePath):
-        # A name that is no text still has a place in JSON.
+        # A file name may not be valid UTF-8.
         return os.fsencode(value).decode(errors="replace")
     return str(value)
 
 
-def say_json(value: object) -> None:
-    """Print a value as one line of JSON, in UTF-8 whatever the terminal's own encoding."""
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON, in UTF-8 regardless of the terminal's encoding."""
     typer.echo(to_json(value).encode())
 
 
-def show_record(record: Mapping[str, object], *, as_json: bool) -> None:
-    """Print one result: a JSON document, or its fields one below the other."""
+def print_record(record: Mapping[str, object], *, as_json: bool) -> None:
+    """Print a result as a JSON document, or as one field per line."""
     if as_json:
-        say_json(dict(record))
+        print_json(dict(record))
         return
     width = max(map(len, record), default=0)
     for name, value in record.items():
-        typer.echo(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
+        typer.echo(f"{name.replace('_', ' '):<{width}}  {_format_value(value)}")
 
 
-def _text(value: object) -> str:
-    """Return a value as a person reads it; one that is absent is a dash, and none steers the terminal."""
+def _format_value(value: object) -> str:
+    """Return a value as text for people: a dash for None, and control characters escaped."""
     if value is None:
         return "-"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value))
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(value))
+        return ", ".join(map(_format_value, value))
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(value))
 
 
 @contextmanager
 def progress(description: str, total: float | None = None) -> Iterator["Progress"]:
-    """Yield a progress bar on stderr, with one task (`tasks[0]`); it shows on a terminal alone."""
-    from rich.console import Console  # noqa: PLC0415  `k2 --help` does without
+    """Yield a progress bar on stderr with one task (`tasks[0]`); it is shown only on a terminal."""
+    from rich.console import Console  # noqa: PLC0415  `k2 --help` does not need it
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415  as above
 
     console = Console(stderr=True)

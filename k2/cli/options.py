@@ -1,4 +1,4 @@
-"""What commands take from the command line, refused where it cannot be meant: an unset shell variable is no answer."""
+"""Parsers of command-line values. Empty values are refused, since they usually come from an unset shell variable."""
 
 from datetime import datetime
 from pathlib import Path
@@ -7,20 +7,20 @@ import typer
 
 from k2.model.errors import SettingsError
 from k2.query.engine import QueryError
-from k2.query.parameters import AsOf, as_of_in, time_in
+from k2.query.parameters import AsOf, as_of_from_text, time_from_text
 
-__all__ = ["given_as_of", "given_path", "given_span", "given_text", "given_time"]
+__all__ = ["parse_as_of", "parse_name", "parse_path", "parse_span", "parse_time_option"]
 
 
-def given_path(text: str) -> Path:
-    """Read the name of a file or folder; an empty one would be the working folder."""
+def parse_path(text: str) -> Path:
+    """Parse the path of a file or folder; an empty one would mean the working folder."""
     if not text:
         raise typer.BadParameter("is empty")
     return Path(text)
 
 
-def given_text(text: str) -> str:
-    """Read a name to look for: not empty, and UTF-8 as all names in the tables are."""
+def parse_name(text: str) -> str:
+    """Parse a name to search for: not empty, and UTF-8 like all names in the tables."""
     if not text:
         raise typer.BadParameter("is empty")
     try:
@@ -30,40 +30,40 @@ def given_text(text: str) -> str:
     return text
 
 
-def given_time(option: str, text: str) -> datetime:
-    """Read a time, as the reports print it too, or a day for its begin; without a zone it is UTC.
+def parse_time_option(option: str, text: str) -> datetime:
+    """Parse a time in any form that the reports print, or a day as its start; without a zone it is UTC.
 
     Raises:
-        SettingsError: it is neither; the sentence names the option.
+        SettingsError: If it is neither; the message names the option.
     """
     try:
-        return time_in(text)
+        return time_from_text(text)
     except ValueError as error:
-        raise SettingsError(f"{option} {text!r}: not a time such as 2024-08-09T12:00:00Z") from error
+        raise SettingsError(f"{option} {text!r}: not a time; use RFC 3339, such as 2024-08-09T12:00:00Z") from error
 
 
-def given_as_of(text: str) -> AsOf:
-    """Read `--as-of`: a time likewise, or the id of a snapshot.
+def parse_as_of(text: str) -> AsOf:
+    """Parse `--as-of`: a time, or the id of a snapshot.
 
     Raises:
-        SettingsError: it is neither.
+        SettingsError: If it is neither.
     """
     try:
-        return as_of_in(text)
+        return as_of_from_text(text)
     except QueryError as error:
         raise SettingsError(
-            f"--as-of {text!r}: not a time such as 2024-08-09T12:00:00Z, nor the id of a snapshot"
+            f"--as-of {text!r}: not a time or a snapshot id; use RFC 3339, such as 2024-08-09T12:00:00Z, or an id"
         ) from error
 
 
-def given_span(start: str | None, end: str | None) -> tuple[datetime | None, datetime | None]:
-    """Read `--start` and `--end`: from the first on, before the second.
+def parse_span(start: str | None, end: str | None) -> tuple[datetime | None, datetime | None]:
+    """Parse `--start` (inclusive) and `--end` (exclusive).
 
     Raises:
-        SettingsError: one is no time, or nothing lies between them.
+        SettingsError: If one is not a time, or start is not before end.
     """
-    first = None if start is None else given_time("--start", start)
-    until = None if end is None else given_time("--end", end)
+    first = None if start is None else parse_time_option("--start", start)
+    until = None if end is None else parse_time_option("--end", end)
     if first is not None and until is not None and first >= until:
-        raise SettingsError(f"--start {start!r} is not before --end {end!r}, so nothing lies between them")
+        raise SettingsError(f"--start {start!r} is not before --end {end!r}; use an earlier start")
     return first, until

@@ -1,4 +1,4 @@
-"""The commands that ask for trades: rows, symbols, bars, average prices, and free SQL."""
+"""Query commands: trades, symbols, bars, average prices, and free SQL."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,32 +7,36 @@ from typing import Annotated, Any, Final
 import typer
 
 from k2.cli.console import Json
-from k2.cli.options import given_text
-from k2.cli.result_output import Output, say_rows, shown_limit
+from k2.cli.options import parse_name
+from k2.cli.result_output import Output, output_rows, query_limit
 from k2.ops.settings import read_settings
 from k2.query import query_builders
 from k2.query.market import open_market
-from k2.query.parameters import as_of_in
-from k2.query.query_builders import Question
+from k2.query.parameters import as_of_from_text
+from k2.query.query_builders import TradesQuery
 
 __all__ = ["latest", "ohlcv", "sql", "symbols", "trades", "twap", "vwap"]
 
-Exchange = Annotated[str | None, typer.Option(parser=given_text, help="Only of an exchange.")]
-Symbol = Annotated[str | None, typer.Option(parser=given_text, help="Only of a symbol.")]
-Start = Annotated[str | None, typer.Option(help="Venue times from this on: RFC 3339, or a day.")]
-End = Annotated[str | None, typer.Option(help="Venue times before this.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="So many rows at the most; a table shows 100 by default.")]
-AsOf = Annotated[str | None, typer.Option(help="The table as of then: a time, or the id of a snapshot.")]
-Bar = Annotated[str, typer.Option(help="Length of a bar: 500ms, 1s, 5m, 1h, 1d, 1w.")]
-Interval = Annotated[str | None, typer.Option(help="By intervals: 500ms, 1s, 5m, 1h, 1d, 1w; all together by default.")]
+Exchange = Annotated[str | None, typer.Option(parser=parse_name, help="Filter by exchange.")]
+Symbol = Annotated[str | None, typer.Option(parser=parse_name, help="Filter by symbol.")]
+Start = Annotated[str | None, typer.Option(help="Start of the venue times, inclusive: RFC 3339 or a day.")]
+End = Annotated[str | None, typer.Option(help="End of the venue times, exclusive.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Maximum rows; a table shows 100 by default.")]
+AsOf = Annotated[str | None, typer.Option(help="Query the table as of a time or a snapshot id.")]
+Bar = Annotated[str, typer.Option(help="Set the length of a bar: 500ms, 1s, 5m, 1h, 1d, 1w.")]
+Interval = Annotated[
+    str | None, typer.Option(help="Group by interval: 500ms, 1s, 5m, 1h, 1d, 1w; by default all together.")
+]
 
-Ask = Callable[..., Question]
-_OF_A_TRADE: Final = ("exchange", "symbol", "timestamp", "sequence", "side", "price", "quantity")
-"""What people look for; a file or JSON has all columns."""
+QueryBuilder = Callable[..., TradesQuery]
+_TRADE_COLUMNS: Final = ("exchange", "symbol", "timestamp", "sequence", "side", "price", "quantity")
+"""Columns of the tables for people; a file or JSON has all columns."""
 
 
-def _rows(title: str, question: Ask, what: str, columns: Sequence[str] | None = None) -> Callable[..., None]:
-    """Make a command that asks for rows; `what` is its help."""
+def _rows_command(
+    title: str, build_query: QueryBuilder, help_text: str, columns: Sequence[str] | None = None
+) -> Callable[..., None]:
+    """Make a command that queries rows, with this help text."""
 
     def command(
         *,
@@ -45,15 +49,15 @@ def _rows(title: str, question: Ask, what: str, columns: Sequence[str] | None = 
         output: Output = None,
         as_json: Json = False,
     ) -> None:
-        asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
-        _answer(title, question, asked, limit, output, as_json=as_json, columns=columns)
+        parameters = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
+        _run(title, build_query, parameters, limit, output, as_json=as_json, columns=columns)
 
-    command.__doc__ = what
+    command.__doc__ = help_text
     return command
 
 
-def _prices(title: str, question: Ask, what: str) -> Callable[..., None]:
-    """Make a command that asks for average prices; `what` is its help."""
+def _prices_command(title: str, build_query: QueryBuilder, help_text: str) -> Callable[..., None]:
+    """Make a command that queries average prices, with this help text."""
 
     def command(
         *,
@@ -67,10 +71,10 @@ def _prices(title: str, question: Ask, what: str) -> Callable[..., None]:
         output: Output = None,
         as_json: Json = False,
     ) -> None:
-        asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
-        _answer(title, question, {**asked, "interval": interval}, limit, output, as_json=as_json)
+        parameters = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
+        _run(title, build_query, {**parameters, "interval": interval}, limit, output, as_json=as_json)
 
-    command.__doc__ = what
+    command.__doc__ = help_text
     return command
 
 
@@ -86,51 +90,60 @@ def ohlcv(
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """Show bars: open, high, low, close, volume and average price. One without trades is left out."""
-    asked = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of, "interval": interval}
-    _answer(f"Bars of {interval}", query_builders.ohlcv, asked, limit, output, as_json=as_json)
+    """Show bars with open, high, low, close, volume and average price; bars without trades are left out."""
+    parameters = {
+        "exchange": exchange,
+        "symbol": symbol,
+        "start": start,
+        "end": end,
+        "as_of": as_of,
+        "interval": interval,
+    }
+    _run(f"Bars of {interval}", query_builders.ohlcv, parameters, limit, output, as_json=as_json)
 
 
 def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT, in DuckDB's SQL.")],
+    query: Annotated[str, typer.Argument(help="A SELECT statement in DuckDB's SQL.")],
     *,
     limit: Limit = None,
     as_of: AsOf = None,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """Answer a SELECT over the tables trades, sequence_events, commits and dead_letters; nothing else can be read."""
-    shown_limit(limit, output, as_json=as_json)
-    then = None if as_of is None else as_of_in(as_of)
-    with open_market(read_settings()) as market, market.sql(query, then) as rows:
-        say_rows("Answer", rows if limit is None else rows.first(limit), limit, output, as_json=as_json)
+    """Run a SELECT over trades, sequence_events, commits and dead_letters; nothing else can be read."""
+    query_limit(limit, output, as_json=as_json)
+    version = None if as_of is None else as_of_from_text(as_of)
+    with open_market(read_settings()) as market, market.sql(query, version) as rows:
+        output_rows("Result", rows if limit is None else rows.first(limit), limit, output, as_json=as_json)
 
 
-def _answer(
+def _run(
     title: str,
-    question: Ask,
-    asked: dict[str, Any],
+    build_query: QueryBuilder,
+    parameters: dict[str, Any],
     limit: int | None,
     output: Path | None,
     *,
     as_json: bool,
     columns: Sequence[str] | None = None,
 ) -> None:
-    asked_for = question(**asked, limit=shown_limit(limit, output, as_json=as_json))
-    with open_market(read_settings()) as market, market.rows(asked_for) as rows:
-        say_rows(title, rows, limit, output, as_json=as_json, columns=columns)
+    query = build_query(**parameters, limit=query_limit(limit, output, as_json=as_json))
+    with open_market(read_settings()) as market, market.rows(query) as rows:
+        output_rows(title, rows, limit, output, as_json=as_json, columns=columns)
 
 
-symbols = _rows("Symbols", query_builders.symbols, "List each exchange and symbol, with the number of its trades.")
-trades = _rows("Trades", query_builders.trades, "List trades, the oldest first by venue time.", _OF_A_TRADE)
-latest = _rows(
-    "Latest trades", query_builders.latest, "Show the latest trade of each symbol, by venue time.", _OF_A_TRADE
+symbols = _rows_command(
+    "Symbols", query_builders.symbols, "List exchanges and symbols with the number of their trades."
 )
-vwap = _prices(
+trades = _rows_command("Trades", query_builders.trades, "List trades, oldest first by venue time.", _TRADE_COLUMNS)
+latest = _rows_command(
+    "Latest trades", query_builders.latest, "Show the latest trade of each symbol, by venue time.", _TRADE_COLUMNS
+)
+vwap = _prices_command(
     "Prices weighted by quantity", query_builders.vwap, "Show each symbol's average price, weighted by quantity."
 )
-twap = _prices(
+twap = _prices_command(
     "Prices weighted by time",
     query_builders.twap,
-    "Show each symbol's average price, weighted by how long it held: to the next trade, or to --end.",
+    "Show each symbol's average price, weighted by how long it held, up to the next trade or --end.",
 )

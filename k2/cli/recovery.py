@@ -1,4 +1,4 @@
-"""`k2 recovery`: the recovery store made, looked at, backed up and restored."""
+"""`k2 recovery`: create, inspect, back up and restore the recovery store."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,32 +6,34 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from k2.cli.console import Json, say_json, show_record
-from k2.cli.options import given_path
+from k2.cli.console import Json, print_json, print_record
+from k2.cli.options import parse_path
 from k2.cli.recovery_repair import roll_forward, skip
 from k2.cli.table_output import print_table
 from k2.iceberg.table_progress import progress_of
 from k2.model.errors import UnreachableError
 from k2.model.progress import Progress, TopicPartition
 from k2.ops.settings import read_settings
-from k2.query.tables import no_table
+from k2.query.tables import no_table_error
 from k2.storage.catalog import find_table
 from k2.storage.recovery.backup import back_up, make_store
 from k2.storage.recovery.backup import restore as restore_store
-from k2.storage.recovery.lock import is_held
-from k2.storage.recovery.store import Store, read_store, why_refused
+from k2.storage.recovery.lock import is_locked
+from k2.storage.recovery.store import Store, read_store, resume_problem
 
 __all__ = ["Verdict", "app", "verdict"]
 
 PARTITIONS_MAX: Final = 256
 
-app = typer.Typer(no_args_is_help=True, help="The recovery store, and ways on where the job refuses to start.")
+app = typer.Typer(no_args_is_help=True, help="Manage the recovery store, and repair what stops a start.")
 
-Folder = Annotated[Path, typer.Argument(parser=given_path, metavar="DIR", help="The recovery store, as in -r.")]
+Folder = Annotated[
+    Path, typer.Argument(parser=parse_path, metavar="DIR", help="Folder of the recovery store, as in -r.")
+]
 
 
 class Verdict(StrEnum):
-    """How far the store is beside the table, for one topic partition."""
+    """Position of the store relative to the table, for one topic partition."""
 
     EQUAL = "equal"
     OLDER = "store older (will be replayed)"
@@ -45,26 +47,29 @@ def init(
     folder: Folder,
     *,
     partitions: Annotated[
-        int, typer.Option(min=1, max=PARTITIONS_MAX, help="At least as many as there will ever be workers.")
+        int,
+        typer.Option(
+            min=1, max=PARTITIONS_MAX, help="Set the number of partitions: at least the largest number of workers."
+        ),
     ] = 4,
     as_json: Json = False,
 ) -> None:
-    """Make an empty recovery store; never over one that is there."""
+    """Create an empty recovery store; never overwrite an existing one."""
     store = make_store(folder, partitions)
-    show_record({"store": folder, "partitions": store.partitions}, as_json=as_json)
+    print_record({"store": folder, "partitions": store.partitions}, as_json=as_json)
 
 
 @app.command()
 def status(folder: Folder, *, as_json: Json = False) -> None:
-    """Show how far a store is, beside the table; exit code 1 where the job would refuse it."""
+    """Compare a store with the table; exit with code 1 if the job would refuse the store."""
     store = read_store(folder)
-    progress = _progress()
+    progress = _read_progress()
     rows = [] if progress is None else _rows(store, progress)
-    record = {**_record(store), "in_use": is_held(folder), "problem": why_refused(store)}
+    record = {**_record(store), "in_use": is_locked(folder), "problem": resume_problem(store)}
     if as_json:
-        say_json({**record, "topics": rows})
+        print_json({**record, "topics": rows})
     else:
-        show_record(record, as_json=False)
+        print_record(record, as_json=False)
         if rows:
             typer.echo("")
             print_table("Offsets to be read next", [*rows[0]], [[*row.values()] for row in rows])
@@ -76,50 +81,51 @@ def status(folder: Folder, *, as_json: Json = False) -> None:
 def backup(
     folder: Folder,
     target: Annotated[
-        Path, typer.Argument(parser=given_path, metavar="TARGET", help="A folder that is not there yet, or is empty.")
+        Path, typer.Argument(parser=parse_path, metavar="TARGET", help="Folder of the backup: new or empty.")
     ],
     *,
     as_json: Json = False,
 ) -> None:
-    """Copy a store while the job runs; the copy resumes from the epoch at which it was begun."""
+    """Back up a store while the job runs; the backup resumes from the epoch in which it was started."""
     store = back_up(folder, target)
-    show_record({"backup": target, **_resumed(store, as_json=as_json)}, as_json=as_json)
+    print_record({"backup": target, **_resumed(store, as_json=as_json)}, as_json=as_json)
 
 
 @app.command()
 def restore(
     backup: Annotated[
-        Path, typer.Argument(parser=given_path, metavar="BACKUP", help="What `k2 recovery backup` made.")
+        Path,
+        typer.Argument(parser=parse_path, metavar="BACKUP", help="Folder of a backup made by `k2 recovery backup`."),
     ],
     folder: Folder,
     *,
-    replace: Annotated[bool, typer.Option("--replace", help="Move the store that is there aside.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Rename an existing store out of the way.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Put a backup where the job looks for its store; deletes nothing."""
+    """Restore a backup as the job's recovery store; nothing is deleted."""
     store, replaced = restore_store(backup, folder, replace=replace)
-    show_record({"store": folder, "replaced": replaced, **_resumed(store, as_json=as_json)}, as_json=as_json)
+    print_record({"store": folder, "replaced": replaced, **_resumed(store, as_json=as_json)}, as_json=as_json)
 
 
 app.command()(skip)
 app.command()(roll_forward)
 
 
-def verdict(store: Store, progress: Progress, where: TopicPartition) -> Verdict:
-    """Compare one topic partition's offset in the store with that in the table, as the job's start does."""
-    there = progress.next_offset(where, progress.writers)
+def verdict(store: Store, progress: Progress, partition: TopicPartition) -> Verdict:
+    """Compare the offset of a topic partition in the store with that in the table, as a start of the job does."""
+    table_offset = progress.next_offset(partition, progress.writers)
     for writer, offsets in store.written.items():
-        entry = progress.of(writer).get(where)
-        if where in offsets and (entry is None or offsets[where] > entry.offset):
+        entry = progress.of(writer).get(partition)
+        if partition in offsets and (entry is None or offsets[partition] > entry.offset):
             return Verdict.AHEAD
-    offset = store.offsets.get(where)
-    if there is None:
+    offset = store.offsets.get(partition)
+    if table_offset is None:
         return Verdict.UNREAD
     if offset is None:
         return Verdict.UNKNOWN
-    if offset > there:
+    if offset > table_offset:
         return Verdict.AHEAD
-    return Verdict.EQUAL if offset == there else Verdict.OLDER
+    return Verdict.EQUAL if offset == table_offset else Verdict.OLDER
 
 
 def _record(store: Store) -> dict[str, Any]:
@@ -136,37 +142,37 @@ def _record(store: Store) -> dict[str, Any]:
 
 
 def _resumed(store: Store, *, as_json: bool) -> dict[str, Any]:
-    offsets = {str(where): offset for where, offset in store.offsets.items()}
+    offsets = {str(partition): offset for partition, offset in store.offsets.items()}
     return {
         "partitions": store.partitions,
         "resume_epoch": store.resume_epoch,
         "bytes": store.bytes,
-        "offsets": offsets if as_json else [f"{where} at {offset:,}" for where, offset in offsets.items()],
+        "offsets": offsets if as_json else [f"{partition} at {offset:,}" for partition, offset in offsets.items()],
     }
 
 
-def _progress() -> Progress | None:
-    """Return what the table has; none, and a word on stderr, where there is no table or the catalog does not answer."""
+def _read_progress() -> Progress | None:
+    """Return the table's progress, or None if the catalog does not answer; warn on stderr if there is no table."""
     settings = read_settings()
     try:
         table = find_table(settings, "trades")
         if table is None:
-            typer.echo(f"k2: {no_table(settings, 'trades')}", err=True)
+            typer.echo(f"k2: {no_table_error(settings, 'trades')}", err=True)
         return Progress() if table is None else progress_of(table)
     except UnreachableError as error:
-        typer.echo(f"k2: without the table's progress: {error}", err=True)
+        typer.echo(f"k2: the table's progress is not shown: {error}", err=True)
         return None
 
 
 def _rows(store: Store, progress: Progress) -> list[dict[str, Any]]:
-    known = {*store.offsets, *progress.partitions(), *(one for written in store.written.values() for one in written)}
+    known = {*store.offsets, *progress.partitions(), *(each for written in store.written.values() for each in written)}
     return [
         {
-            "topic": where.topic,
-            "partition": where.partition,
-            "store": store.offsets.get(where),
-            "table": progress.next_offset(where, progress.writers),
-            "verdict": verdict(store, progress, where),
+            "topic": partition.topic,
+            "partition": partition.partition,
+            "store": store.offsets.get(partition),
+            "table": progress.next_offset(partition, progress.writers),
+            "verdict": verdict(store, progress, partition),
         }
-        for where in sorted(known)
+        for partition in sorted(known)
     ]

@@ -1,11 +1,11 @@
-"""`k2 recovery skip` and `roll-forward`: the ways on where the job refuses to go on by itself."""
+"""`k2 recovery skip` and `roll-forward`: repairs for cases in which the job refuses to start."""
 
 from typing import Annotated, Final
 
 import typer
 
-from k2.cli.console import Json, show_record
-from k2.iceberg.abandon_offsets import give_up
+from k2.cli.console import Json, print_record
+from k2.iceberg.abandon_offsets import abandon_offsets
 from k2.iceberg.catalog import find_table
 from k2.iceberg.commit import Committer
 from k2.iceberg.snapshot_lineage import roll_forward as roll_table_forward
@@ -16,7 +16,7 @@ from k2.kafka.config import bootstrap_servers
 from k2.model.errors import SettingsError
 from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings, read_settings
-from k2.query.tables import no_table
+from k2.query.tables import no_table_error
 
 __all__ = ["roll_forward", "skip"]
 
@@ -24,63 +24,74 @@ OFFSET_MAX: Final = 2**63 - 1
 
 
 def skip(
-    partition: Annotated[str, typer.Argument(metavar="TOPIC:PARTITION", help="As the job names it.")],
+    partition: Annotated[
+        str, typer.Argument(metavar="TOPIC:PARTITION", help="Topic and partition, as in the job's message.")
+    ],
     *,
     to: Annotated[
         int | None,
-        typer.Option(min=1, max=OFFSET_MAX, help="First offset to read; else the first that the broker holds."),
+        typer.Option(
+            min=1, max=OFFSET_MAX, help="Set the next offset to read; by default the first that the broker has."
+        ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it: those messages are lost to the table for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm: the skipped messages never reach the table.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Give up messages that expired unread: move the table's progress over them. Stop the job first."""
+    """Abandon messages that expired unread by moving the table's progress past them. Stop the job first."""
     settings = read_settings()
-    where = _partition(settings, partition)
-    committer = _committer(settings, TableName.TRADES)
-    offset = _offset(settings, where, to)
+    skipped = _parse_partition(settings, partition)
+    committer = _open_committer(settings, TableName.TRADES)
+    offset = _resolve_offset(settings, skipped, to)
     if not yes:
-        raise SettingsError(f"{where}: all before offset {offset} that is not in the table is lost then; say --yes")
-    first = give_up(committer, where, offset, settings.writers)
-    show_record({"partition": str(where), "given_up_first": first, "given_up_last": offset - 1}, as_json=as_json)
+        raise SettingsError(
+            f"skipping {skipped} to offset {offset} abandons all earlier messages that are not in the table; "
+            "confirm with --yes"
+        )
+    first = abandon_offsets(committer, skipped, offset, settings.writers)
+    print_record({"partition": str(skipped), "given_up_first": first, "given_up_last": offset - 1}, as_json=as_json)
 
 
 def roll_forward(*, as_json: Json = False) -> None:
-    """Take a rollback of the job's tables back: make the job's last commit the current one again."""
+    """Undo a rollback of the job's tables: make the job's last commit the current snapshot again."""
     settings = read_settings()
     done = {
-        str(which): _committer(settings, which).change("rolling the table forward", roll_table_forward)
+        str(which): _open_committer(settings, which).change("rolling the table forward", roll_table_forward)
         for which in TableName
     }
-    show_record(done, as_json=as_json)
+    print_record(done, as_json=as_json)
     if not any(done.values()) and not as_json:
-        typer.echo("k2: no table was rolled back behind the job's last commit", err=True)
+        typer.echo("k2: nothing to do: no table is rolled back past the job's last commit", err=True)
 
 
-def _committer(settings: Settings, which: TableName) -> Committer:
-    """Open a table; none is made."""
+def _open_committer(settings: Settings, which: TableName) -> Committer:
+    """Return a committer of an existing table; never create the table."""
     if find_table(settings, which) is None:
-        raise no_table(settings, which)
+        raise no_table_error(settings, which)
     return TableHandle(settings, which, None).committer()
 
 
-def _partition(settings: Settings, text: str) -> TopicPartition:
-    """Read a partition of a topic that the job reads: progress of another one would be nobody's."""
+def _parse_partition(settings: Settings, text: str) -> TopicPartition:
+    """Parse a partition of a topic that the job reads; no other topic has progress in the table."""
     topic, _, number = text.rpartition(":")
     if not topic or not (number.isascii() and number.isdecimal()):
-        raise SettingsError(f"{text!r} is no partition; give it as TOPIC:PARTITION, such as trades:0")
+        raise SettingsError(f"invalid partition: {text!r}; use TOPIC:PARTITION, such as trades:0")
     if topic not in dict(settings.topics):
-        raise SettingsError(f"K2_TOPICS does not name topic {topic!r}, so the job does not read it")
+        raise SettingsError(f"topic is not in K2_TOPICS: {topic!r}; the job does not read it")
     return TopicPartition(topic, int(number))
 
 
-def _offset(settings: Settings, where: TopicPartition, to: int | None) -> int:
-    """Return the offset to go on at, which lies within what the broker holds."""
-    if where not in topic_partitions(settings):
-        raise SettingsError(f"there is no partition {where} at {bootstrap_servers(settings)}")
+def _resolve_offset(settings: Settings, partition: TopicPartition, to: int | None) -> int:
+    """Return the next offset to read: `to`, or the first that the broker has; never past the partition's end."""
+    if partition not in topic_partitions(settings):
+        raise SettingsError(
+            f"unknown partition: {partition}; the brokers at {bootstrap_servers(settings)} do not have it"
+        )
     client = KafkaClient(settings)
     if to is None:
-        return client.lows([where])[where]
-    end = client.ends([where])[where]
+        return client.lows([partition])[partition]
+    end = client.ends([partition])[partition]
     if to > end:
-        raise SettingsError(f"--to {to}: {where} ends at offset {end}, so messages yet to come would be given up")
+        raise SettingsError(
+            f"--to {to}: {partition} ends at offset {end}; use at most that, so that no future message is abandoned"
+        )
     return to

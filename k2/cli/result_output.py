@@ -1,4 +1,4 @@
-"""Answers of queries: a table for people, JSON for programs, a file of the format that its name says."""
+"""Output of query results: a table for people, JSON for programs, or a file whose suffix selects the format."""
 
 import os
 import tempfile
@@ -13,81 +13,83 @@ from typing import Annotated, Any, BinaryIO, Final
 
 import typer
 
-from k2.cli.options import given_path
-from k2.cli.table_output import Name, print_table, spell_count
+from k2.cli.options import parse_path
+from k2.cli.table_output import Identifier, format_count, print_table
 from k2.model.errors import SettingsError
-from k2.query.engine import Rows
+from k2.query.engine import RecordBatchStream
 from k2.query.output_formats import Format, objects, write, write_records
 
-__all__ = ["ROWS_SHOWN", "Output", "check_output", "save_records", "say_rows", "shown_limit"]
+__all__ = ["ROWS_SHOWN", "Output", "check_output", "output_rows", "query_limit", "write_report"]
 
 Output = Annotated[
     Path | None,
-    typer.Option("--output", parser=given_path, help="Write to a file instead: .parquet, .csv, .arrow or .json."),
+    typer.Option("--output", parser=parse_path, help="Write to a .parquet, .csv, .arrow or .json file instead."),
 ]
 ROWS_SHOWN: Final = 100
-"""So many are shown to people where no limit is given."""
-_NAMES: Final = frozenset(
+"""Default number of rows of a table."""
+_IDENTIFIER_COLUMNS: Final = frozenset(
     {"sequence", "first_sequence", "last_sequence", "sequence_number", "session", "partition", "offset", "index"}
     | {"snapshot_id", "parent_id", "previous_id"}
 )
 
 
-def shown_limit(limit: int | None, output: Path | None, *, as_json: bool) -> int | None:
-    """Return how many rows are to be asked for: of a table one more than is shown, so that it can be said that there are.
+def query_limit(limit: int | None, output: Path | None, *, as_json: bool) -> int | None:
+    """Return the row limit of a query. A table gets one row more than it shows, to detect that there are more rows.
 
     Raises:
-        SettingsError: the name of the file says no format.
+        SettingsError: If the name of the file has no known format.
     """
     check_output(output)
     return limit if limit is not None or as_json or output is not None else ROWS_SHOWN + 1
 
 
 def check_output(output: Path | None) -> None:
-    """Refuse a file before anything is asked for it.
+    """Check the name of the output file before the query runs.
 
     Raises:
-        SettingsError: its name says no format.
+        SettingsError: If the name has no known format.
     """
     if output is not None:
-        _format(output)
+        _output_format(output)
 
 
-def save_records(kind: type[Any], found: Sequence[Any], output: Path) -> None:
-    """Write a report's rows, each an instance of a data class, to a file, which is there whole or not at all."""
-    _save(output, partial(write_records, kind, found))
+def write_report(kind: type[Any], rows: Sequence[Any], output: Path) -> None:
+    """Write a report's rows, instances of the dataclass `kind`, to a file atomically."""
+    _save(output, partial(write_records, kind, rows))
 
 
-def say_rows(
+def output_rows(
     title: str,
-    rows: Rows,
+    rows: RecordBatchStream,
     limit: int | None,
     output: Path | None,
     *,
     as_json: bool,
     columns: Sequence[str] | None = None,
 ) -> None:
-    """Print rows, or write them to a file, which is there whole or not at all; `columns` are those shown to people."""
+    """Print rows, or write them to a file atomically; `columns` are those of a printed table."""
     if output is not None:
         _save(output, partial(write, rows))
     elif as_json:
         write(rows, Format.JSON, typer.get_binary_stream("stdout"))
     else:
-        _show(title, rows, limit, columns or rows.schema.names)
+        _print_rows(title, rows, limit, columns or rows.schema.names)
 
 
-def _save(output: Path, put: Callable[[Format, BinaryIO], int]) -> None:
-    with _whole_file(output) as stream:
-        count = put(_format(output), stream)
-    typer.echo(f"{spell_count(count, 'row')} in {output}", err=True)
+def _save(output: Path, write_to: Callable[[Format, BinaryIO], int]) -> None:
+    with _atomic_file(output) as stream:
+        count = write_to(_output_format(output), stream)
+    typer.echo(f"{format_count(count, 'row')} in {output}", err=True)
 
 
-def _show(title: str, rows: Rows, limit: int | None, names: Sequence[str]) -> None:
+def _print_rows(title: str, rows: RecordBatchStream, limit: int | None, names: Sequence[str]) -> None:
     found = (row for batch in rows.batches for row in objects(batch))
     shown = [*islice(found, ROWS_SHOWN if limit is None else limit)]
     print_table(title, names, [[_cell(name, row[name]) for name in names] for row in shown])
     if limit is None and next(found, None) is not None:
-        typer.echo(f"the first {len(shown)} rows are shown, and there are more: --limit, --json or --output", err=True)
+        typer.echo(
+            f"the first {len(shown)} rows are shown, and there are more; use --limit, --json or --output", err=True
+        )
 
 
 def _cell(name: str, value: object) -> object:
@@ -95,12 +97,12 @@ def _cell(name: str, value: object) -> object:
         return value.isoformat(" ").removesuffix("+00:00")
     if isinstance(value, Decimal):
         return f"{value.normalize():f}" if value.is_finite() else str(value)
-    if isinstance(value, int) and name in _NAMES:
-        return Name(value)
+    if isinstance(value, int) and name in _IDENTIFIER_COLUMNS:
+        return Identifier(value)
     return value
 
 
-def _format(output: Path) -> Format:
+def _output_format(output: Path) -> Format:
     try:
         return Format(output.suffix.lower().removeprefix("."))
     except ValueError:
@@ -109,7 +111,7 @@ def _format(output: Path) -> Format:
 
 
 @contextmanager
-def _whole_file(output: Path) -> Iterator[BinaryIO]:
+def _atomic_file(output: Path) -> Iterator[BinaryIO]:
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Rows of a report as people read them."""
+"""Tables, numbers and times in the form that people read."""
 
 import os
 import sys
@@ -12,23 +12,21 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-__all__ = ["Name", "print_table", "printable", "spell_count", "spell_seconds", "spell_time"]
+__all__ = ["Identifier", "format_count", "format_duration", "format_time", "print_table", "printable"]
 
 _TEXT_WIDTH_MIN: Final = 16
-"""A longer text may be folded to so many characters, and to no fewer."""
-
-
+"""Characters to which a longer text may be folded."""
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
-class Name(int):
-    """A number that only names something: shown without commas, as other tools want it."""
+class Identifier(int):
+    """Number that is an identifier: shown without commas, so that it can be pasted into other tools."""
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table to stdout, numbers to the right; data is shown as it is, never as markup.
+    """Print a table to stdout, with numbers right-aligned and without interpreting data as markup.
 
-    Where it does not fit the terminal's width a row is printed as its fields, one below the other; a file has no width.
+    If the table does not fit the width of the terminal, print each row as one field per line. A file has no width.
     """
     shown = [list(row) for row in rows]
     names = [column.replace("_", " ") for column in columns]
@@ -45,8 +43,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 def _width(table: Table) -> int:
     """Return the width at which nothing is folded."""
-    endless = Console(width=sys.maxsize)
-    return Measurement.get(endless, endless.options, table).maximum
+    unlimited = Console(width=sys.maxsize)
+    return Measurement.get(unlimited, unlimited.options, table).maximum
 
 
 def _folded(value: object) -> object:
@@ -55,8 +53,9 @@ def _folded(value: object) -> object:
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for place, name in enumerate(names):
-        numeric = all(isinstance(row[place], int | float) and not isinstance(row[place], bool) for row in rows)
+    for column_idx, name in enumerate(names):
+        values = [row[column_idx] for row in rows]
+        numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         width = max(map(len, name.split()))
         table.add_column(
             name, justify="right" if numeric else "left", overflow="fold", min_width=width, no_wrap=numeric
@@ -78,7 +77,7 @@ def _print_fields(title: str, names: Sequence[str], rows: Sequence[Sequence[obje
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "NO"
-    if isinstance(value, Name):
+    if isinstance(value, Identifier):
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
@@ -86,23 +85,23 @@ def _cell(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text that came in a message, so that it does not steer the terminal."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    """Return a text from a message with its control characters replaced, so that it cannot control the terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def spell_count(count: int, one: str) -> str:
-    """Return so many of what is named.
+def format_count(count: int, noun: str) -> str:
+    """Return a count with its noun, in the plural unless the count is 1.
 
-    >>> [spell_count(count, "range") for count in (0, 1, 1_000)]
+    >>> [format_count(count, "range") for count in (0, 1, 1_000)]
     ['0 ranges', '1 range', '1,000 ranges']
     """
-    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def spell_seconds(seconds: float) -> str:
-    """Return a length of time in few characters.
+def format_duration(seconds: float) -> str:
+    """Return a duration in a short form.
 
-    >>> [spell_seconds(seconds) for seconds in (0, 0.25, 59, 90, 5400, 200_000)]
+    >>> [format_duration(seconds) for seconds in (0, 0.25, 59, 90, 5400, 200_000)]
     ['0 s', '0.2 s', '59 s', '1.5 min', '1.5 h', '2.3 d']
     """
     for unit_seconds, unit in _UNITS:
@@ -111,10 +110,10 @@ def spell_seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
 
 
-def spell_time(time: datetime, unit: str = "seconds") -> str:
-    """Return a time to the second, or another unit of ISO 8601, UTC.
+def format_time(time: datetime, unit: str = "seconds") -> str:
+    """Return a time in UTC to the second, or to another unit of `datetime.isoformat`.
 
-    >>> spell_time(datetime(2024, 8, 9, 12, 0, 1, tzinfo=UTC), "minutes")
+    >>> format_time(datetime(2024, 8, 9, 12, 0, 1, tzinfo=UTC), "minutes")
     '2024-08-09 12:00'
     """
     return time.astimezone(UTC).replace(tzinfo=None).isoformat(" ", unit)

@@ -1,1 +1,1 @@
-"""Deduplication by trade id within a window: the plain form and the compiled one."""
+"""Deduplication by trade id within a window: the specification and its compiled implementation."""

@@ -1,4 +1,4 @@
-"""Trades known by their id alone: one is stored once within a window of Kafka time."""
+"""Deduplication of trades by id: each id is stored once within a window of Kafka time."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -23,29 +23,28 @@ __all__ = ["GroupDeduplicator", "short_contents"]
 FORMAT: Final = 2
 _SHORT: Final = 0xFFFF_FFFF
 TIME_MAX: Final = 2**61
-"""Times beyond it, some 73,000 years on, count as it, so that sums stay within 64 bits."""
+"""Later times (73,000 years) are clipped to this one, so that sums stay within 64 bits."""
 
 
 class GroupDeduplicator:
-    """The ids stored of one key group's symbols, as far back as a duplicate can be told.
+    """The stored trade ids of one key group's symbols, as far back as duplicates are detected.
 
-    A trade is a duplicate if one of the same exchange, symbol and id was stored under a Kafka
-    timestamp at most a window before or after its own; if only with other content (price, quantity and side: 32 bits
-    of their fingerprint), it is a conflict. The three are compared by 128 bits of a hash under a
-    secret key. Kafka timestamps do not change on replay, so neither do verdicts. A row
-    without one counts by its venue's time, which is in the table as well.
+    A trade is a duplicate if a trade of the same exchange, symbol and id was stored with a Kafka timestamp at most one
+    window before or after its own. If such trades were stored with other content only (price, quantity and side,
+    compared by 32 bits of their fingerprint), it is a conflict. Exchange, symbol and id are compared by a keyed 128-bit
+    hash. Kafka timestamps do not change on replay, so verdicts do not change either. A row without a Kafka timestamp
+    uses its venue time, which is in the table as well.
 
-    Ids are held, by topic partition, until that partition's clock (`k2.dedup.window.Clock`) is two windows beyond
-    them, and let go by buckets of a 144th of a window, at no cost. So verdicts are exact while a trade is at
-    most one window older than what was believed to be reached of the partitions that bear its
-    symbol; partitions of other symbols, ahead or behind, change nothing.
+    Ids are held by topic partition until the partition's clock (`k2.dedup.window.Clock`) is two windows ahead of them.
+    They expire in buckets of 1/144 window, without a scan. Verdicts are therefore exact while a trade is at most one
+    window older than the confirmed time of the partitions that have its symbol. Partitions of other symbols have no
+    influence, whether they are ahead or behind.
 
-    The state holds positions and clocks alone, no ids: what was stored before is in the table, from where
-    `absorb` takes it at a start.
+    The state contains positions and clocks, but no ids: at a start, `absorb` takes the stored ids from the table.
     """
 
     def __init__(self, window_us: int, state: dict[str, Any] | None = None) -> None:
-        """Start anew, or from what `snapshot` gave, be it under another window.
+        """Start empty, or from a state returned by `snapshot`, possibly with another window.
 
         Raises:
             StateError: the state was written in a format that this version does not read.
@@ -57,118 +56,133 @@ class GroupDeduplicator:
             self._restore(state)
 
     def __len__(self) -> int:
-        """Return the number of ids held."""
+        """Return the number of held ids."""
         return sum(map(len, self._logs.values()))
 
     @property
     def size_bytes(self) -> int:
-        """The memory that the ids take."""
+        """Memory used by the ids, bytes."""
         return sum(log.size_bytes for log in self._logs.values())
 
     @property
     def positions(self) -> Positions:
-        """How far this state is in each topic partition."""
+        """Next offset of this state in each topic partition."""
         return self._positions
 
     @property
     def clocks(self) -> Mapping[TopicPartition, Reach]:
-        """How far each topic partition is in Kafka time."""
-        return {where: Reach(log.clock.reached, log.clock.newest) for where, log in self._logs.items()}
+        """Kafka time reached in each topic partition."""
+        return {
+            topic_partition: Reach(log.clock.reached, log.clock.newest) for topic_partition, log in self._logs.items()
+        }
 
     def absorb(self, seen: Iterable[SeenIds]) -> None:
-        """Hold ids that are in the table, before the first row is judged.
+        """Add the ids in the table, before the first row is judged.
 
-        A topic partition whose clock is not known gets that of the table.
+        A topic partition without a clock gets the clock of the table.
         """
         for ids in seen:
-            log = self._logs.get(ids.where)
+            log = self._logs.get(ids.topic_partition)
             if log is None or (ids.reached and not log.clock.reached):
-                log = self._logs[ids.where] = IdLog(self._rules, ClockState(ids.reached))
-            log.absorb(ids.symbols, ids.identities, np.clip(ids.times, 0, TIME_MAX))
+                log = self._logs[ids.topic_partition] = IdLog(self._rules, ClockState(ids.reached))
+            log.absorb(ids.symbols, ids.id_hashes, np.clip(ids.times, 0, TIME_MAX))
 
-    def deduplicate(self, piece: TradeSlice) -> TradeSlice:
-        """Mark the rows that were stored already, or with other content, of those with an id and no tracked number.
+    def deduplicate(self, trade_slice: TradeSlice) -> TradeSlice:
+        """Return the slice with the duplicates and conflicts by trade id marked.
 
-        A row with a tracked number, without an id, or not to be stored anyhow is left alone, and
-        so is the slice given.
+        Rows with a tracked sequence number, rows without an id, and rows that are not `STORED` keep their verdict. The
+        given slice is not changed.
         """
-        places = _places_by_id(piece)
-        if not len(places):
-            return piece
-        source = piece.batch.source
-        where = TopicPartition(source.topic, source.partition)
-        self._positions[where] = piece.batch.offset(int(piece.rows[-1])) + 1
-        found = self._judge(where, piece, places)
+        slice_idx = _rows_by_id(trade_slice)
+        if not len(slice_idx):
+            return trade_slice
+        source = trade_slice.batch.source
+        topic_partition = TopicPartition(source.topic, source.partition)
+        self._positions[topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
+        found = self._judge(topic_partition, trade_slice, slice_idx)
         if not found.any():
-            return piece
-        verdicts = piece.verdicts.copy()
-        verdicts[places] = found
-        return replace(piece, verdicts=verdicts)
+            return trade_slice
+        verdicts = trade_slice.verdicts.copy()
+        verdicts[slice_idx] = found
+        return replace(trade_slice, verdicts=verdicts)
 
-    def _judge(self, where: TopicPartition, piece: TradeSlice, places: NDArray[np.intp]) -> NDArray[np.uint8]:
-        columns, rows = piece.batch.columns, piece.rows[places]
-        symbols, times = columns.symbols[rows], _times(piece, rows)
-        identities = np.empty((len(rows), 3), dtype=np.int64)
-        identities[:, :2] = TRADE_ID_HASHER.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
-        identities[:, 2] = short_contents(columns.prices[rows], columns.quantities[rows], columns.sides[rows])
+    def _judge(
+        self, topic_partition: TopicPartition, trade_slice: TradeSlice, slice_idx: NDArray[np.intp]
+    ) -> NDArray[np.uint8]:
+        columns, rows = trade_slice.batch.columns, trade_slice.rows[slice_idx]
+        symbols, times = columns.symbols[rows], _times(trade_slice, rows)
+        id_hashes = np.empty((len(rows), 3), dtype=np.int64)
+        id_hashes[:, :2] = TRADE_ID_HASHER.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
+        id_hashes[:, 2] = short_contents(columns.prices[rows], columns.quantities[rows], columns.sides[rows])
         verdicts = np.full(len(rows), STORED, dtype=np.uint8)
-        own = self._logs.get(where)
+        own = self._logs.get(topic_partition)
         if own is None:
-            own = self._logs[where] = IdLog(self._rules)
+            own = self._logs[topic_partition] = IdLog(self._rules)
         for log in self._logs.values():
             if log is not own:
-                log.mark(symbols, identities, times, verdicts)
-        own.judge(symbols, identities, times, verdicts)
+                log.mark(symbols, id_hashes, times, verdicts)
+        own.judge(symbols, id_hashes, times, verdicts)
         return verdicts
 
     def snapshot(self) -> dict[str, object]:
-        """Return the state as builtins alone, by names; later rows do not change what was given."""
+        """Return the state as builtins, with symbols by name; later rows do not change the returned value."""
         return {
             "format": FORMAT,
-            "positions": [[where.topic, where.partition, offset] for where, offset in self._positions.items()],
-            "clocks": [[where.topic, where.partition, *log.clock] for where, log in self._logs.items()],
+            "positions": [
+                [topic_partition.topic, topic_partition.partition, offset]
+                for topic_partition, offset in self._positions.items()
+            ],
+            "clocks": [
+                [topic_partition.topic, topic_partition.partition, *log.clock]
+                for topic_partition, log in self._logs.items()
+            ],
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
         if state.get("format") != FORMAT:
             raise StateError(
-                f"the recovery store's ids have format {state.get('format')!r}, this version reads {FORMAT}:"
+                f"the recovery store's ids have format {state.get('format')!r}; this version reads {FORMAT}:"
                 " run the version that wrote it, or start without that store to rebuild the state"
             )
-        self._positions = {TopicPartition(topic, part): offset for topic, part, offset in state["positions"]}
+        self._positions = {TopicPartition(topic, partition): offset for topic, partition, offset in state["positions"]}
         self._logs = {
-            TopicPartition(topic, part): IdLog(self._rules, ClockState(*clock))
-            for topic, part, *clock in state["clocks"]
+            TopicPartition(topic, partition): IdLog(self._rules, ClockState(*clock))
+            for topic, partition, *clock in state["clocks"]
         }
 
 
 def short_contents(
     prices: NDArray[np.uint64], quantities: NDArray[np.uint64], sides: NDArray[np.int8]
 ) -> NDArray[np.int64]:
-    """Return int64[n]: 32 bits of the content of n trades, uint64[n, 2] twice and int8[n], without their ids.
+    """Return int64[n]: 32 bits of the content of n trades without their ids.
 
-    They tell a conflict from a duplicate among trades of one id. So one conflict in four thousand million passes for a
-    duplicate; two ids never do.
+    They distinguish a conflict from a duplicate among trades of one id, so one conflict in 2^32 is taken for a
+    duplicate. Different ids are never taken for each other because of them.
+
+    Args:
+        prices: uint64[n, 2], low word first.
+        quantities: uint64[n, 2], low word first.
+        sides: int8[n].
     """
     count = len(sides)
-    none, text = np.zeros(count, dtype=np.int64), np.empty(0, dtype=np.uint8)
-    columns = ContentColumns(none, prices, quantities, sides, text, none, np.full(count, -1, dtype=np.int32))
+    zeros, text = np.zeros(count, dtype=np.int64), np.empty(0, dtype=np.uint8)
+    columns = ContentColumns(zeros, prices, quantities, sides, text, zeros, np.full(count, -1, dtype=np.int32))
     return contents(columns) & _SHORT
 
 
-def _times(piece: TradeSlice, rows: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the time by which each of some rows counts."""
-    columns, messages = piece.batch.columns, piece.batch.source
+def _times(trade_slice: TradeSlice, rows: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return int64[m]: the Kafka time of each row, or its venue time if there is none."""
+    columns, messages = trade_slice.batch.columns, trade_slice.batch.source
     times = messages.kafka_timestamps[columns.messages[rows]]
     return np.clip(np.where(times == NULL_TIME, columns.timestamps[rows], times), 0, TIME_MAX)
 
 
-def _places_by_id(piece: TradeSlice) -> NDArray[np.intp]:
-    """Return the places in a slice of the rows that nothing but their id can tell from others."""
-    columns = piece.batch.columns
-    chosen = np.ones(len(piece), dtype=np.bool_)
-    if VENUES[piece.batch.source.venue].is_contiguous:
-        chosen = ~columns.has_sequence[piece.rows]
-        if not chosen.any():
+def _rows_by_id(trade_slice: TradeSlice) -> NDArray[np.intp]:
+    """Return intp[k]: indices in a slice of the `STORED` rows that only their id identifies."""
+    columns = trade_slice.batch.columns
+    is_selected = np.ones(len(trade_slice), dtype=np.bool_)
+    if VENUES[trade_slice.batch.source.venue].is_contiguous:
+        is_selected = ~columns.has_sequence[trade_slice.rows]
+        if not is_selected.any():
             return np.empty(0, dtype=np.intp)
-    return np.flatnonzero(chosen & (columns.id_sizes[piece.rows] >= 0) & (piece.verdicts == STORED))
+    return np.flatnonzero(is_selected & (columns.id_sizes[trade_slice.rows] >= 0) & (trade_slice.verdicts == STORED))

@@ -1,7 +1,7 @@
-"""What a trade known by its id alone is told by: 128 bits of its exchange, symbol and id, under a secret key.
+"""Keyed 128-bit hash that identifies trades without a sequence number by exchange, symbol and id.
 
 SipHash-2-4 with 128 bits of output (Aumasson and Bernstein, https://github.com/veorq/SipHash). Without the key nobody
-can make ids that collide, and by chance two of 100 million do with a probability of 10^-23.
+can craft colliding ids. The probability that any two of 100 million ids collide by chance is 10^-23.
 """
 
 import secrets
@@ -48,10 +48,10 @@ def _rounds(
 
 @compiled
 def _word(text: NDArray[np.uint8], start: int, size: int) -> np.uint64:
-    """Return up to eight bytes as a word, the first lowest."""
+    """Return up to eight bytes as a little-endian word."""
     word = np.uint64(0)
-    for place in range(size):
-        word |= np.uint64(text[start + place]) << (_U8 * np.uint64(place))
+    for idx in range(size):
+        word |= np.uint64(text[start + idx]) << (_U8 * np.uint64(idx))
     return word
 
 
@@ -59,14 +59,14 @@ def _word(text: NDArray[np.uint8], start: int, size: int) -> np.uint64:
 def siphash(
     key_low: np.uint64, key_high: np.uint64, text: NDArray[np.uint8], start: int, size: int
 ) -> tuple[np.uint64, np.uint64]:
-    """Return SipHash-2-4-128 of `size` bytes of uint8[] `text` from `start` on, low word first."""
+    """Return the SipHash-2-4-128 of `size` bytes of uint8[bytes] `text` from `start` on, low word first."""
     v0 = key_low ^ np.uint64(0x736F6D6570736575)
     v1 = key_high ^ np.uint64(0x646F72616E646F6D) ^ np.uint64(0xEE)
     v2 = key_low ^ np.uint64(0x6C7967656E657261)
     v3 = key_high ^ np.uint64(0x7465646279746573)
     whole = size - size % 8
-    for place in range(start, start + whole, 8):
-        word = _word(text, place, 8)
+    for idx in range(start, start + whole, 8):
+        word = _word(text, idx, 8)
         v0, v1, v2, v3 = _rounds(v0, v1, v2, v3 ^ word, 2)
         v0 ^= word
     word = _word(text, start + whole, size - whole) | (np.uint64(size & 0xFF) << np.uint64(56))
@@ -86,17 +86,19 @@ def _hash_rows(
     keys: NDArray[np.uint64],
     out: NDArray[np.uint64],
 ) -> None:
-    """Hash the id of each of n rows under its symbol's key: uint64[symbols, 2] `keys` to uint64[n, 2] `out`."""
+    """Hash the id of each of n rows with the key of its symbol.
+
+    `keys` is uint64[symbols, 2], `out` uint64[n, 2].
+    """
     for row in range(len(starts)):
         key_low, key_high = keys[symbols[row], 0], keys[symbols[row], 1]
         out[row, 0], out[row, 1] = siphash(key_low, key_high, text, starts[row], sizes[row])
 
 
 class TradeIdHasher:
-    """Identities of trades under one secret key; safe to use from several worker threads.
+    """Trade-id hashes under one secret key; thread-safe.
 
-    A symbol has a key of its own, the hash of its names, under which its ids are hashed: so the same id
-    of two symbols is two identities.
+    Each symbol has its own key, the hash of its exchange and name. The same id of two symbols therefore has two hashes.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -111,26 +113,33 @@ class TradeIdHasher:
         sizes: NDArray[np.int32],
         symbols: NDArray[np.int32],
     ) -> NDArray[np.int64]:
-        """Return int64[n, 2]: the identity of n ids, each `sizes` bytes of `text` from `starts` on, of its symbol."""
-        found = np.empty((len(starts), 2), dtype=np.uint64)
-        _hash_rows(text, starts, sizes, symbols, self._keys_up_to(int(symbols.max(initial=-1))), found)
-        return found.view(np.int64)
+        """Return int64[n, 2]: the trade-id hashes of n ids, low word first.
 
-    def _keys_up_to(self, symbol: int) -> NDArray[np.uint64]:
+        Args:
+            text: uint8[bytes], buffer that contains the ids.
+            starts: int64[n], into `text`.
+            sizes: int32[n], bytes.
+            symbols: int32[n], symbol ids.
+        """
+        hashes = np.empty((len(starts), 2), dtype=np.uint64)
+        _hash_rows(text, starts, sizes, symbols, self._keys_up_to(int(symbols.max(initial=-1))), hashes)
+        return hashes.view(np.int64)
+
+    def _keys_up_to(self, symbol_id: int) -> NDArray[np.uint64]:
         keys = self._symbol_keys
-        if symbol < len(keys):
+        if symbol_id < len(keys):
             return keys
         with self._lock:
             known = self._symbol_keys
-            new = [self._symbol_key(number) for number in range(len(known), len(SYMBOLS))]
+            new = [self._symbol_key(symbol_id) for symbol_id in range(len(known), len(SYMBOLS))]
             self._symbol_keys = np.concatenate([known, np.array(new, dtype=np.uint64).reshape(-1, 2)])
             return self._symbol_keys
 
-    def _symbol_key(self, symbol: int) -> tuple[np.uint64, np.uint64]:
-        # 0xFF is never in UTF-8: no other pair of names gives these bytes.
-        names = b"\xff".join(name.encode() for name in SYMBOLS.name(symbol))
+    def _symbol_key(self, symbol_id: int) -> tuple[np.uint64, np.uint64]:
+        # 0xFF never occurs in UTF-8, so these bytes are unique to the pair of names.
+        names = b"\xff".join(name.encode() for name in SYMBOLS.name(symbol_id))
         return siphash(self._key[0], self._key[1], np.frombuffer(names, dtype=np.uint8), 0, len(names))
 
 
 TRADE_ID_HASHER: Final = TradeIdHasher(secrets.token_bytes(KEY_BYTES))
-"""This process's. The key is never stored: no identity leaves the process."""
+"""Hasher of this process. The key is never stored, and no hash leaves the process."""

@@ -14,7 +14,7 @@ from k2.http.static import PAGE_PATHS
 from k2.model.errors import SettingsError
 from k2.ops.settings import Settings
 
-__all__ = ["OPEN_PATHS", "HostCheck", "KeyCheck", "check_host", "is_loopback"]
+__all__ = ["OPEN_PATHS", "ApiKeyMiddleware", "LoopbackHostMiddleware", "check_host", "is_loopback"]
 
 OPEN_PATHS: Final = frozenset({"/healthz"}) | PAGE_PATHS
 """What is answered without a key."""
@@ -23,7 +23,7 @@ _HOST: Final = re.compile(r"(?:\[(?P<address>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::\
 _BASIC: Final = b"basic"
 
 
-class KeyCheck:
+class ApiKeyMiddleware:
     """Lets through who bears one of the keys, as `Authorization: Bearer KEY` or `X-API-Key: KEY`, and no wrong one."""
 
     def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
@@ -60,7 +60,7 @@ def _given(headers: Sequence[tuple[bytes, bytes]]) -> Iterable[bytes]:
                 yield credentials.strip() if scheme.lower() == _BEARER else b""
 
 
-class HostCheck:
+class LoopbackHostMiddleware:
     """Lets through what is addressed to this machine by a loopback name.
 
     A web page elsewhere may have its own name point to 127.0.0.1 (DNS rebinding), and would read the answers; its

@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from k2.http import market_routes, report_routes
-from k2.http.access import HostCheck, KeyCheck
-from k2.http.concurrency_limit import BodyLimit
+from k2.http.access import ApiKeyMiddleware, LoopbackHostMiddleware
+from k2.http.concurrency_limit import BodyLimitMiddleware
 from k2.http.executor import QueryExecutor
-from k2.http.openapi import describe
-from k2.http.problems import Unexpected, explain
+from k2.http.openapi import set_openapi
+from k2.http.problems import UnexpectedErrorMiddleware, add_problem_handlers
 from k2.http.static import add_page
 from k2.query.output_formats import to_json
 from k2.query.pool import Pool
@@ -34,29 +34,29 @@ _HEADERS: Final = {
 
 def make_app(pool: Pool) -> FastAPI:
     """Make the application on a pool, which it does not close; its settings say keys and limits."""
-    settings, desk = pool.settings, QueryExecutor(pool)
+    settings, executor = pool.settings, QueryExecutor(pool)
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await desk.close()
+        await executor.close()
 
     app = FastAPI(title="K2 trades", version=_version(), docs_url=None, redoc_url=None, lifespan=alive)
-    app.state.desk = desk
-    explain(app, pool)
+    app.state.executor = executor
+    add_problem_handlers(app, pool)
     app.include_router(market_routes.router)
     app.include_router(report_routes.router)
     app.add_api_route("/healthz", healthz, tags=["health"])
     add_page(app)
-    describe(app, has_keys=bool(settings.api_keys))
+    set_openapi(app, has_keys=bool(settings.api_keys))
     # What is added last stands outermost.
-    app.add_middleware(BodyLimit, bytes_max=settings.api_body_bytes_max)
+    app.add_middleware(BodyLimitMiddleware, bytes_max=settings.api_body_bytes_max)
     if settings.api_keys:
-        app.add_middleware(KeyCheck, keys=[key.get_secret_value() for key in settings.api_keys])
+        app.add_middleware(ApiKeyMiddleware, keys=[key.get_secret_value() for key in settings.api_keys])
     else:
-        app.add_middleware(HostCheck)
-    app.add_middleware(Unexpected)
-    app.add_middleware(_SafeHeaders)
+        app.add_middleware(LoopbackHostMiddleware)
+    app.add_middleware(UnexpectedErrorMiddleware)
+    app.add_middleware(_SecurityHeadersMiddleware)
     return app
 
 
@@ -72,7 +72,7 @@ def _version() -> str:
         return "0"
 
 
-class _SafeHeaders:
+class _SecurityHeadersMiddleware:
     """Tells browsers to guess nothing, keep nothing and load nothing from elsewhere."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -10,14 +10,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from k2.http.problems import problem
 from k2.query.pool import QueryBusyError
 
-__all__ = ["BodyLimit", "FifoSemaphore"]
+__all__ = ["BodyLimitMiddleware", "FifoSemaphore"]
 
 WAITING_MAX: Final = 1_000
 """So many requests wait for their turn; more are refused at once."""
 BODY_SECONDS_MAX: Final = 30.0
 
 
-class BodyLimit:
+class BodyLimitMiddleware:
     """Refuses a body that is longer than it may be, by what is said of it and by what comes, or too slow to come."""
 
     def __init__(self, app: ASGIApp, bytes_max: int) -> None:
@@ -74,7 +74,7 @@ class FifoSemaphore:
         self._wait_seconds_max = wait_seconds_max
         self._waiting = 0
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
         """Wait for a turn, which `give_back` ends.
 
         Raises:
@@ -93,6 +93,6 @@ class FifoSemaphore:
         finally:
             self._waiting -= 1
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Let the next one begin."""
         self._free.release()

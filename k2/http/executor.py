@@ -8,47 +8,47 @@ from typing import BinaryIO, Final, cast
 
 from k2.http.chunks import Chunks
 from k2.http.concurrency_limit import FifoSemaphore
-from k2.query.pool import Caller, Pool
+from k2.query.pool import CancellableSession, Pool
 
-__all__ = ["QueryExecutor", "Run", "Write"]
+__all__ = ["QueryExecutor", "QueryRun", "WriteResult"]
 
 WAIT_SECONDS_MAX: Final = 30.0
 LEAVE_SECONDS: Final = 0.05
 """An interrupt that comes between two statements is lost, so it is given again and again."""
 
-Write = Callable[[Caller, BinaryIO], object]
-"""Asks on behalf of a caller, and writes the answer; called in a thread."""
+WriteResult = Callable[[CancellableSession, BinaryIO], object]
+"""Asks on behalf of a session, and writes the answer; called in a thread."""
 
 
 class QueryExecutor:
     """Runs queries on a pool, in the order in which they come."""
 
     def __init__(self, pool: Pool) -> None:
-        """Take a pool, which the desk does not close."""
+        """Take a pool, which the executor does not close."""
         self.pool = pool
         count, self.seconds_max = pool.settings.query_connections, pool.settings.query_timeout_seconds
-        self._turns = FifoSemaphore(count, min(WAIT_SECONDS_MAX, self.seconds_max))
+        self._slots = FifoSemaphore(count, min(WAIT_SECONDS_MAX, self.seconds_max))
         self._threads = ThreadPoolExecutor(count, "query")
-        self._running: set[Run] = set()
+        self._running: set[QueryRun] = set()
         self._leaving: set[asyncio.Task[None]] = set()
 
-    async def begin(self, write: Write) -> "Run":
+    async def begin(self, write: WriteResult) -> "QueryRun":
         """Wait for a turn, and begin to write.
 
         Raises:
             QueryBusyError: no turn came in time.
         """
-        await self._turns.take()
-        run = Run(Caller(self.pool), Chunks(self.seconds_max))
+        await self._slots.acquire()
+        run = QueryRun(CancellableSession(self.pool), Chunks(self.seconds_max))
         self._running.add(run)
         run.begin(self._threads, write, lambda: self._end(run))
         return run
 
-    def _end(self, run: "Run") -> None:
+    def _end(self, run: "QueryRun") -> None:
         self._running.discard(run)
-        self._turns.give_back()
+        self._slots.release()
 
-    def leave(self, run: "Run") -> None:
+    def leave(self, run: "QueryRun") -> None:
         """Have a run stopped, without waiting for its end; one that has ended stays as it is."""
         if not run.is_done:
             task = asyncio.create_task(run.stop())
@@ -63,12 +63,12 @@ class QueryExecutor:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class Run:
+class QueryRun:
     """One query, from its first row to its last."""
 
-    def __init__(self, caller: Caller, chunks: Chunks) -> None:
-        """Make it, on behalf of a caller."""
-        self._caller = caller
+    def __init__(self, session: CancellableSession, chunks: Chunks) -> None:
+        """Make it, on behalf of a session."""
+        self._caller = session
         self.chunks = chunks
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -78,7 +78,7 @@ class Run:
         """Whether its thread does other things by now."""
         return self._ended.done()
 
-    def begin(self, threads: ThreadPoolExecutor, write: Write, ended: Callable[[], object]) -> None:
+    def begin(self, threads: ThreadPoolExecutor, write: WriteResult, ended: Callable[[], object]) -> None:
         """Write in a thread; `ended` is called in the event loop once the connection is given back."""
 
         def run() -> None:

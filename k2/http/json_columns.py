@@ -2,6 +2,9 @@
 
 from typing import Any, Final
 
+from k2.model import columns
+from k2.model.columns import ColumnType
+
 __all__ = ["BARS", "START", "SYMBOLS", "TRADES", "TWAP", "VWAP"]
 
 Columns = dict[str, dict[str, Any]]
@@ -15,24 +18,18 @@ _DECIMAL: Final = {"type": "string", "pattern": r"^-?\d+(\.\d+)?(E[+-]?\d+)?$"}
 _TIME: Final = {"type": "string", "format": "date-time"}
 _SOME_TIME: Final = {"type": ["string", "null"], "format": "date-time"}
 
+_JSON: Final[dict[ColumnType, tuple[dict[str, Any], dict[str, Any]]]] = {
+    ColumnType.STRING: (_SOME_TEXT, _TEXT),
+    ColumnType.INT: (_SOME_INTEGER, _INTEGER),
+    ColumnType.LONG: (_SOME_INTEGER, _INTEGER),
+    ColumnType.DECIMAL: (_DECIMAL, _DECIMAL),
+    ColumnType.TIMESTAMP: (_SOME_TIME, _TIME),
+}
+"""Of a column that may be null, and of one that is required."""
+
 _NAMES: Final[Columns] = {"exchange": _TEXT, "symbol": _TEXT}
 SYMBOLS: Final[Columns] = {**_NAMES, "trades": _INTEGER}
-TRADES: Final[Columns] = {
-    **_NAMES,
-    "trade_id": _SOME_TEXT,
-    "sequence": _SOME_INTEGER,
-    "session": _SOME_INTEGER,
-    "price": _DECIMAL,
-    "quantity": _DECIMAL,
-    "side": _SOME_TEXT,
-    "timestamp": _TIME,
-    "received": _SOME_TIME,
-    "topic": _TEXT,
-    "partition": _INTEGER,
-    "offset": _INTEGER,
-    "index": _INTEGER,
-    "kafka_timestamp": _SOME_TIME,
-}
+TRADES: Final[Columns] = {column.name: _JSON[column.type][column.is_required] for column in columns.TRADES}
 START: Final[Columns] = {"start": _TIME}
 """Where they are by intervals."""
 VWAP: Final[Columns] = {**_NAMES, "vwap": _NUMBER, "volume": _DECIMAL, "trades": _INTEGER}

@@ -12,7 +12,7 @@ from k2.http.access import OPEN_PATHS
 from k2.http.responses import MEDIA_TYPES
 from k2.query.output_formats import Format
 
-__all__ = ["describe", "document_of", "records_of", "rows_of", "some_rows"]
+__all__ = ["document_of", "records_of", "rows_of", "set_openapi", "some_rows"]
 
 _KEYS: Final = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -52,8 +52,8 @@ def document_of(kind: type[Any]) -> Responses:
     return {200: {"description": "One document.", "model": kind}}
 
 
-def describe(app: FastAPI, *, has_keys: bool) -> None:
-    """Have an application describe its problems as well, and its keys where it has any."""
+def set_openapi(app: FastAPI, *, has_keys: bool) -> None:
+    """Have an application set_openapi its problems as well, and its keys where it has any."""
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:

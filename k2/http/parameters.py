@@ -4,20 +4,20 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from k2.query import completeness as complete
-from k2.query.gaps import Which
-from k2.query.parameters import AsOfGiven, BarsAsked, Name, PricesAsked, RowsAsked, Time, whole
+from k2.query.completeness import CompletenessParameters
+from k2.query.gaps import GapFilter
+from k2.query.parameters import AsOfField, BarsParameters, Name, PricesParameters, RowsParameters, Time, whole
 
 __all__ = [
     "LIMIT",
-    "AuditAsked",
-    "Bars",
-    "CompletenessAsked",
-    "GapsAsked",
-    "Nothing",
-    "Prices",
-    "Rows",
-    "SqlAsked",
+    "AuditRequest",
+    "BarsRequest",
+    "CompletenessRequest",
+    "EmptyRequest",
+    "GapsRequest",
+    "PricesRequest",
+    "RowsRequest",
+    "SqlRequest",
 ]
 
 LIMIT: Final = 10_000
@@ -33,19 +33,19 @@ def _flag(value: object) -> object:
 Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX, description="So many rows at the most.")]
 
 
-class Rows(RowsAsked):
+class RowsRequest(RowsParameters):
     """Which trades, and how many rows."""
 
     limit: Limit = LIMIT
 
 
-class Bars(BarsAsked):
+class BarsRequest(BarsParameters):
     """Which trades, by intervals."""
 
     limit: Limit = LIMIT
 
 
-class Prices(PricesAsked):
+class PricesRequest(PricesParameters):
     """Which trades, taken together or by intervals."""
 
     limit: Limit = LIMIT
@@ -55,31 +55,31 @@ class _Fields(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Nothing(_Fields):
+class EmptyRequest(_Fields):
     """No field at all."""
 
 
-class GapsAsked(_Fields):
+class GapsRequest(_Fields):
     """Which gaps."""
 
     exchange: Name | None = None
     symbol: Name | None = None
-    as_of: AsOfGiven | None = Field(None, description="What was known then, or with a commit.")
-    which: Which = Which.OPEN
+    as_of: AsOfField | None = Field(None, description="What was known then, or with a commit.")
+    which: GapFilter = GapFilter.OPEN
     limit: Limit | None = Field(None, description="So many gaps at the most: the largest.")
 
 
-class CompletenessAsked(complete.Asked):
+class CompletenessRequest(CompletenessParameters):
     """Which trades, and how they are counted."""
 
-    as_of: AsOfGiven | None = Field(None, description="What was in the table then, or with a commit.")
+    as_of: AsOfField | None = Field(None, description="What was in the table then, or with a commit.")
     by: Literal["day", "hour"] = "day"
     in_doubt: Annotated[bool, BeforeValidator(_flag)] = Field(
         default=False, strict=True, description="Only symbols whose numbering is in doubt."
     )
 
 
-class AuditAsked(_Fields):
+class AuditRequest(_Fields):
     """Which commits; where there are more than the limit, the newest."""
 
     start: Time | None = None
@@ -87,12 +87,12 @@ class AuditAsked(_Fields):
     limit: Limit = LIMIT
 
 
-class SqlAsked(_Fields):
+class SqlRequest(_Fields):
     """One SELECT."""
 
     sql: str = Field(
         description="One SELECT, in DuckDB's SQL, over trades, sequence_events, commits, dead_letters.",
         examples=["SELECT symbol, max(price) AS highest FROM trades GROUP BY symbol"],
     )
-    as_of: AsOfGiven | None = Field(None, description="The tables as of then.")
+    as_of: AsOfField | None = Field(None, description="The tables as of then.")
     limit: Annotated[Limit, BeforeValidator(whole)] = Field(LIMIT, strict=True)

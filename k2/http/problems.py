@@ -16,14 +16,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from k2.model.errors import K2Error, UnreachableError
-from k2.query.dead_letters import NoLettersError
+from k2.query.dead_letters import NoDeadLettersError
 from k2.query.engine import QueryCancelledError, QueryError, QueryMemoryError, QueryTimeoutError
 from k2.query.output_formats import to_json
 from k2.query.pool import Pool, QueryBusyError
 from k2.query.snapshots import NoSnapshotError
 from k2.query.tables import NoTableError
 
-__all__ = ["MEDIA_TYPE", "SCHEMA", "Unexpected", "explain", "problem"]
+__all__ = ["MEDIA_TYPE", "SCHEMA", "UnexpectedErrorMiddleware", "add_problem_handlers", "problem"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 DETAIL_CHARACTERS_MAX: Final = 1_000
@@ -54,7 +54,7 @@ _OWN_WORDS: Final[dict[type[K2Error], HTTPStatus]] = {
 """Errors whose sentence is for those who ask."""
 _OUR_WORDS: Final[dict[type[K2Error], tuple[HTTPStatus, str]]] = {
     NoTableError: (HTTPStatus.NOT_FOUND, "there is no such table yet: the job, which makes it, has not run here"),
-    NoLettersError: (
+    NoDeadLettersError: (
         HTTPStatus.NOT_FOUND,
         "there are no dead letters yet: the job, which writes them, has not run",
     ),
@@ -78,7 +78,7 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
     return Response(to_json(document), status, headers, MEDIA_TYPE)
 
 
-def explain(app: FastAPI, pool: Pool) -> None:
+def add_problem_handlers(app: FastAPI, pool: Pool) -> None:
     """Have an application's errors told as problems."""
     folders = sorted(_folders(pool), key=len, reverse=True)
     app.add_exception_handler(K2Error, partial(_explained, folders))
@@ -86,7 +86,7 @@ def explain(app: FastAPI, pool: Pool) -> None:
     app.add_exception_handler(HTTPException, _refused)
 
 
-class Unexpected:
+class UnexpectedErrorMiddleware:
     """Has a bug logged under an id, and tells the client that id alone; tells those who wait that the server ends."""
 
     def __init__(self, app: ASGIApp) -> None:

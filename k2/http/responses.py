@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from k2.http.executor import QueryExecutor, Run, Write
+from k2.http.executor import QueryExecutor, QueryRun, WriteResult
 from k2.model.errors import K2Error
 from k2.query.engine import QueryTimeoutError
 from k2.query.output_formats import Format
 
-__all__ = ["MEDIA_TYPES", "Answer", "format_asked"]
+__all__ = ["MEDIA_TYPES", "QueryResponse", "negotiate_format"]
 
 GRACE_SECONDS: Final = 0.5
 """So long after its limit an answer is given up, whatever its thread waits for: a store that hangs, for one."""
@@ -28,7 +28,7 @@ MEDIA_TYPES: Final[Mapping[Format, str]] = {
 log = structlog.get_logger()
 
 
-def format_asked(request: Request, formats: Iterable[Format] = tuple(Format)) -> Format:
+def negotiate_format(request: Request, formats: Iterable[Format] = tuple(Format)) -> Format:
     """Return the format that a request's `Accept` likes best; of several that it likes alike the first of ours.
 
     Raises:
@@ -62,7 +62,7 @@ def _liking(media_type: str, ranges: Mapping[str, float]) -> float:
     return fitting[0] if fitting else 0.0
 
 
-class Answer(Response):
+class QueryResponse(Response):
     """What a thread writes, sent as it comes.
 
     The status goes out with the first chunk, so what goes wrong before has a status of its own; what goes wrong later
@@ -70,12 +70,12 @@ class Answer(Response):
     """
 
     def __init__(
-        self, desk: QueryExecutor, write: Write, form: Format, headers: Mapping[str, str] | None = None
+        self, executor: QueryExecutor, write: WriteResult, form: Format, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Have it written at a desk."""
+        """Have it written at a executor."""
         super().__init__(None, headers={**(headers or {}), "Vary": "Accept"}, media_type=MEDIA_TYPES[form])
         del self.headers["Content-Length"]
-        self._desk = desk
+        self._executor = executor
         self._write = write
         self._is_begun = False
 
@@ -100,19 +100,19 @@ class Answer(Response):
             raise error
 
     async def _send(self, send: Send) -> None:
-        run = await self._desk.begin(self._write)
+        run = await self._executor.begin(self._write)
         try:
-            async with asyncio.timeout(self._desk.seconds_max + GRACE_SECONDS):
+            async with asyncio.timeout(self._executor.seconds_max + GRACE_SECONDS):
                 await self._pass_on(run, send)
         except TimeoutError as error:
             # Ours are of this kind as well.
             if isinstance(error, K2Error):
                 raise
-            raise QueryTimeoutError(f"the answer took longer than {self._desk.seconds_max:g} s") from error
+            raise QueryTimeoutError(f"the answer took longer than {self._executor.seconds_max:g} s") from error
         finally:
-            self._desk.leave(run)
+            self._executor.leave(run)
 
-    async def _pass_on(self, run: Run, send: Send) -> None:
+    async def _pass_on(self, run: QueryRun, send: Send) -> None:
         async for chunk in run.chunks.read_all():
             await self._begin(send)
             await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -6,13 +6,13 @@ from k2.iceberg.commit import Advance, Committer
 from k2.model.errors import OffsetError
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 
-__all__ = ["GIVEN_UP", "give_up"]
+__all__ = ["ABANDONED_OFFSETS", "abandon_offsets"]
 
-GIVEN_UP: Final = "k2.given_up"
+ABANDONED_OFFSETS: Final = "k2.given_up"
 """Entry of a snapshot's summary: the range of offsets that were given up, as `topic:partition first-last`."""
 
 
-def give_up(committer: Committer, where: TopicPartition, offset: int, writers: int) -> int | None:
+def abandon_offsets(committer: Committer, where: TopicPartition, offset: int, writers: int) -> int | None:
     """Move the table's progress of a partition on to `offset`, for every writer.
 
     Nothing is counted as received, so the partition's sum goes on to hold; numbers that were in those messages show up
@@ -37,7 +37,7 @@ def _move(committer: Committer, progress: Progress, writer: str, where: TopicPar
     first = entries[where].offset if where in entries else start
     if where in entries and entries[where].start >= offset:
         return
-    remark = {GIVEN_UP: f"{where} {first}-{offset - 1}"} if first < offset else {}
+    remark = {ABANDONED_OFFSETS: f"{where} {first}-{offset - 1}"} if first < offset else {}
     # Also where a writer is beyond it: a recovery store may be before it, and would have those messages read again.
     move = PartitionProgress(max(first, offset), start=offset)
     committer.commit(Advance(writer, entries, {where: move}, [], remark=remark))

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.schema import Schema
 
-from k2.iceberg.output_columns import Rows, each_column, gather_text
-from k2.iceberg.sort_order import SortKeys, sort_rows, stable_by
+from k2.iceberg.output_columns import OutputColumns, concat_text, map_columns
+from k2.iceberg.sort_order import SortKeys, counting_sort, sort_rows
 from k2.model.batch import NULL_TIME
+from k2.model.columns import TRADES, Column, ColumnType
 from k2.model.progress import TopicPartition
 from k2.model.symbols import SYMBOLS
 from k2.model.trade import SIDES
@@ -21,7 +22,9 @@ from k2.model.trade import SIDES
 __all__ = ["Share", "arrow_schema", "shares"]
 
 DAY_US: Final = 86_400_000_000
-_DICTIONARIES: Final = frozenset({"exchange", "symbol", "side", "topic"})
+_DICTIONARIES: Final = frozenset(
+    column.name for column in TRADES if column.is_dictionary and column.type is ColumnType.STRING
+)
 _DECIMAL: Final = pa.decimal128(38, 18)
 _DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
 _TIME: Final = pa.timestamp("us", tz="UTC")
@@ -37,11 +40,19 @@ class Share:
     rows: pa.Table
 
 
-def arrow_schema(schema: Schema, dictionaries: frozenset[str] = _DICTIONARIES) -> pa.Schema:
-    """Return the Arrow schema of a table, field ids in it, with some of its strings as dictionaries."""
+def arrow_schema(
+    schema: Schema, columns: Sequence[Column] = TRADES, dictionaries: frozenset[str] = _DICTIONARIES
+) -> pa.Schema:
+    """Return the Arrow schema of the job's own columns of a table, with its field ids.
+
+    Strings named in `dictionaries` become dictionaries. Columns that others added are left out, and so are null in the
+    files that the job writes.
+    """
+    own = {column.name for column in columns}
     return pa.schema(
         field.with_type(_DICTIONARY if field.name in dictionaries else pa.string()) if _is_string(field.type) else field
         for field in schema_to_pyarrow(schema, include_field_ids=True)
+        if field.name in own
     )
 
 
@@ -49,7 +60,9 @@ def _is_string(arrow_type: pa.DataType) -> bool:
     return pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type)
 
 
-def shares(rows: Rows, text: NDArray[np.uint8], places: Sequence[TopicPartition], schema: pa.Schema) -> Iterator[Share]:
+def shares(
+    rows: OutputColumns, text: NDArray[np.uint8], places: Sequence[TopicPartition], schema: pa.Schema
+) -> Iterator[Share]:
     """Cut rows by day and exchange; in each share they are sorted by symbol (its UTF-8), then venue time.
 
     Rows of one symbol and time are sorted by topic, partition, offset and index, so that the same
@@ -97,7 +110,7 @@ def _by_day(timestamps: NDArray[np.int64], order: NDArray[np.int64]) -> tuple[ND
         return days, order
     _, codes = np.unique(days, return_inverse=True)
     by_day = np.empty_like(order)
-    stable_by(codes.astype(np.int32), int(codes.max()) + 1, order, by_day)
+    counting_sort(codes.astype(np.int32), int(codes.max()) + 1, order, by_day)
     return days[by_day], by_day
 
 
@@ -112,9 +125,9 @@ def _runs(days: NDArray[np.int64], exchanges: NDArray[np.int32]) -> Iterator[tup
     yield from pairwise(bounds)
 
 
-def _columns(rows: Rows, text: NDArray[np.uint8], order: NDArray[np.int64]) -> "dict[str, pa.Array[Any]]":
+def _columns(rows: OutputColumns, text: NDArray[np.uint8], order: NDArray[np.int64]) -> "dict[str, pa.Array[Any]]":
     # `take` brings a column of two words into order eight times as fast as indexing does.
-    taken = each_column(rows, lambda column: np.take(column, order, axis=0))
+    taken = map_columns(rows, lambda column: np.take(column, order, axis=0))
     return {
         "trade_id": _ids(taken, text),
         "sequence": _plain(taken.sequences, pa.int64(), taken.has_sequence),
@@ -127,6 +140,7 @@ def _columns(rows: Rows, text: NDArray[np.uint8], order: NDArray[np.int64]) -> "
         "offset": _plain(taken.offsets, pa.int64()),
         "index": _plain(taken.indexes, pa.int32()),
         "kafka_timestamp": _times(taken.kafka_timestamps),
+        "origin": pa.nulls(len(order), _DICTIONARY),
     }
 
 
@@ -168,10 +182,10 @@ def _sides(sides: NDArray[np.int8]) -> "pa.Array[Any]":
     return pa.DictionaryArray.from_arrays(codes, pa.array(SIDES[1:], pa.string()), safe=False)
 
 
-def _ids(rows: Rows, text: NDArray[np.uint8]) -> "pa.Array[Any]":
+def _ids(rows: OutputColumns, text: NDArray[np.uint8]) -> "pa.Array[Any]":
     ends = np.empty(len(rows.id_sizes) + 1, dtype=np.int32)
     data = np.empty(int(np.maximum(rows.id_sizes, 0).sum(dtype=np.int64)), dtype=np.uint8)
-    gather_text(text, rows.id_starts, rows.id_sizes, ends, data)
+    concat_text(text, rows.id_starts, rows.id_sizes, ends, data)
     bitmap, nulls = _bitmap(rows.id_sizes >= 0)
     buffers = [bitmap, _buffer(ends), _buffer(data)]
     return pa.Array.from_buffers(pa.string(), len(rows.id_sizes), buffers, nulls)

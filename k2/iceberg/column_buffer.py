@@ -8,14 +8,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from k2.iceberg.arrow_columns import Share, shares
-from k2.iceberg.output_columns import append, each_column, empty_rows, id_bytes
+from k2.iceberg.output_columns import append_rows, empty_columns, id_bytes, map_columns
 from k2.model.batch import TradeSlice
 from k2.model.decimals import from_words
 from k2.model.progress import TopicPartition
 from k2.model.symbols import SYMBOLS
 from k2.sequencing.conflicts import Content, StoredKey
 
-__all__ = ["FLUSH_ROWS", "FLUSH_TEXT_BYTES", "RowBuffer"]
+__all__ = ["FLUSH_ROWS", "FLUSH_TEXT_BYTES", "ColumnBuffer"]
 
 FLUSH_ROWS: Final = 300_000
 """Rows a buffer holds at most: some 40 MB, and as much again while they are written."""
@@ -24,13 +24,13 @@ FLUSH_TEXT_BYTES: Final = 64 * 1024 * 1024
 _FIRST_ROWS: Final = 16_384
 
 
-class RowBuffer:
+class ColumnBuffer:
     """Columns of stored trades; what is added is copied, so that no message outlives its batch."""
 
     def __init__(self, schema: pa.Schema, flush_rows: int = FLUSH_ROWS) -> None:
         self._schema = schema
         self._flush_rows = flush_rows
-        self._rows = empty_rows(min(_FIRST_ROWS, flush_rows))
+        self._rows = empty_columns(min(_FIRST_ROWS, flush_rows))
         self._text: NDArray[np.uint8] = np.empty(16 * _FIRST_ROWS, dtype=np.uint8)
         self._count = 0
         self._text_bytes = 0
@@ -50,14 +50,14 @@ class RowBuffer:
         source = piece.batch.source
         self._make_room(len(picks), id_bytes(piece, picks))
         place = self._places.setdefault(TopicPartition(source.topic, source.partition), len(self._places))
-        self._text_bytes = append(self._rows, self._count, self._text, self._text_bytes, piece, picks, place)
+        self._text_bytes = append_rows(self._rows, self._count, self._text, self._text_bytes, piece, picks, place)
         self._count += len(picks)
         return len(picks)
 
     def drain(self) -> Iterator[Share]:
         """Yield the rows as the shares of files, and begin anew."""
         if self._count:
-            rows = each_column(self._rows, lambda column: column[: self._count])
+            rows = map_columns(self._rows, lambda column: column[: self._count])
             yield from shares(rows, self._text, list(self._places), self._schema)
         self._count = 0
         self._text_bytes = 0
@@ -65,7 +65,7 @@ class RowBuffer:
 
     def find(self, wanted: Collection[StoredKey]) -> Mapping[StoredKey, Content]:
         """Return the content of those rows whose key is wanted."""
-        rows = each_column(self._rows, lambda column: column[: self._count])
+        rows = map_columns(self._rows, lambda column: column[: self._count])
         symbols = sorted({SYMBOLS.intern(key.exchange, key.symbol) for key in wanted})
         numbers = sorted({key.number for key in wanted if isinstance(key.number, int)})
         id_sizes = sorted({len(key.number.encode()) for key in wanted if isinstance(key.number, str)})
@@ -91,7 +91,7 @@ class RowBuffer:
         capacity = len(self._rows.symbols)
         if self._count + rows > capacity:
             wanted = min(max(2 * capacity, self._count + rows), self._flush_rows)
-            self._rows = each_column(self._rows, lambda column: _grown(column, self._count, wanted))
+            self._rows = map_columns(self._rows, lambda column: _grown(column, self._count, wanted))
         if self._text_bytes + text_bytes > len(self._text):
             wanted = max(2 * len(self._text), self._text_bytes + text_bytes)
             self._text = _grown(self._text, self._text_bytes, wanted)

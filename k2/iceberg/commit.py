@@ -18,12 +18,12 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 
-from k2.iceberg.catalog import TRANSIENT, refusals_named
-from k2.iceberg.commit_notes import NOTED_MAX, noted_in, noting
+from k2.iceberg.catalog import TRANSIENT, translate_refusals
+from k2.iceberg.commit_notes import COMMIT_NOTES_MAX, commit_notes_property, noted_commits
 from k2.iceberg.fence import Entries, check_fence
 from k2.iceberg.fencing_commit import check_fencing_token, fencing_token_of, set_fencing_token
 from k2.iceberg.snapshot_expiry import AssertRemovable, removable, removals
-from k2.iceberg.snapshot_lineage import LAST, check_lineage, mark_of
+from k2.iceberg.snapshot_lineage import LAST_SNAPSHOT, check_lineage, last_snapshot_value
 from k2.iceberg.table_progress import progress_of
 from k2.iceberg.tables import MANIFESTS_MERGED
 from k2.model.errors import FencedError, TableError, UnreachableError
@@ -32,7 +32,7 @@ from k2.ops.failpoints import failpoint
 from k2.ops.retry import OnRetry, retried
 from k2.storage.commit_log import Commit
 
-__all__ = ["Advance", "Committer", "Keep"]
+__all__ = ["Advance", "Committer", "MoveToCommitLog"]
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ _TOPICS: Final = "k2.topics"
 _COMMIT: Final = "k2.commit."
 """Table property, one a writer: the mark of its last commit, by which a commit in doubt is looked up."""
 
-Keep = Callable[[Sequence[Commit]], int]
+MoveToCommitLog = Callable[[Sequence[Commit]], int]
 """Keeps commits elsewhere, the oldest first; gives the last sequence number kept."""
 
 _log = structlog.get_logger()
@@ -107,7 +107,7 @@ class Committer:
         on_retry: OnRetry | None = None,
         sleep: Callable[[float], None] = time.sleep,
         *,
-        keep: Keep | None = None,
+        keep: MoveToCommitLog | None = None,
     ) -> None:
         """Commit to a table; where there is a `keep` its commits leave a trail, which goes there by and by."""
         self.table = table
@@ -141,7 +141,7 @@ class Committer:
             return self._ride_out(operation, afresh, also=also)
 
     def set_fencing_token(self, mark: str | None, expected: Progress) -> None:
-        """Keep instances that began before this one from committing, where the table is as `expected`.
+        """MoveToCommitLog instances that began before this one from committing, where the table is as `expected`.
 
         None as the mark: no claim is made, and that of another process of this cluster is taken over.
 
@@ -182,21 +182,21 @@ class Committer:
             return progress_of(self.table)
 
     def _keep_trail(self, advance: Advance) -> None:
-        if self._keep is None or len(noted_in(self.table.metadata)) < NOTED_MAX:
+        if self._keep is None or len(noted_commits(self.table.metadata)) < COMMIT_NOTES_MAX:
             return
         # What was noted when it last looked may have been kept and dropped since, which is not to be kept twice.
         self._ride_out(f"reading table {self._name}", self._refresh)
         self._check_fence(advance)
-        noted = noted_in(self.table.metadata)
-        if len(noted) >= NOTED_MAX:
+        noted = noted_commits(self.table.metadata)
+        if len(noted) >= COMMIT_NOTES_MAX:
             self._kept = self._keep(noted)
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
         """Return the topics' ids that the table knows, with those that it did not know added."""
-        return self.change("noting topics", partial(_note_topics, ids), also=(CommitFailedException,))
+        return self.change("recording topic ids", partial(_note_topics, ids), also=(CommitFailedException,))
 
     def _ride_out(self, operation: str, act: Callable[[], T], *, also: tuple[type[BaseException], ...] = ()) -> T:
-        with refusals_named(self.table.catalog.name):
+        with translate_refusals(self.table.catalog.name):
             return retried(operation, act, also=(*TRANSIENT, *also), on_retry=self._on_retry, sleep=self._sleep)
 
     @property
@@ -255,9 +255,11 @@ class Committer:
         append.commit()
         progress = progress_of(self.table).replaced(advance.writer, advance.result)
         number = self.table.metadata.next_sequence_number()
-        last = mark_of(append.snapshot_id, number)
-        trail = {} if self._keep is None else noting(self.table.metadata, transaction._updates, self._kept)  # noqa: SLF001
-        own = {PROGRESS: progress.text(), LAST: last, _COMMIT + advance.writer: advance.mark}
+        last = last_snapshot_value(append.snapshot_id, number)
+        trail = (
+            {} if self._keep is None else commit_notes_property(self.table.metadata, transaction._updates, self._kept)
+        )
+        own = {PROGRESS: progress.text(), LAST_SNAPSHOT: last, _COMMIT + advance.writer: advance.mark}
         transaction.set_properties({**advance.properties, **own, **trail})
         removed = removable(self.table.metadata)
         is_removable = AssertRemovable(uuid=self.table.metadata.table_uuid, removed=removed)

@@ -12,12 +12,13 @@ from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.commit import Advance, Committer
 from k2.iceberg.data_files import write_file
 from k2.iceberg.fence import Entries
+from k2.model.columns import COMMITS
 from k2.model.errors import FencedError
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.ops.retry import OnRetry
 from k2.storage.commit_log import Commit
 
-__all__ = ["Keeper"]
+__all__ = ["CommitLogWriter"]
 
 
 _KEPT: Final = "k2.kept"
@@ -29,7 +30,7 @@ class _Offer(msgspec.Struct, frozen=True):
     snapshots: frozenset[int] = frozenset()
 
 
-class Keeper:
+class CommitLogWriter:
     """Appends commits to the table `commits`, each once.
 
     Where a crash comes between this and the commit that takes them out of the trades' property, they are offered
@@ -83,4 +84,4 @@ class Keeper:
 
     def _as_arrow(self, commits: Sequence[Commit], schema: Schema) -> pa.Table:
         rows = [commit.row() | {"table_uuid": self._table_id} for commit in commits]
-        return pa.Table.from_pylist(rows, schema=arrow_schema(schema, frozenset()))
+        return pa.Table.from_pylist(rows, schema=arrow_schema(schema, COMMITS, frozenset()))

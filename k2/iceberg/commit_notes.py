@@ -12,13 +12,13 @@ from pyiceberg.table.update import AddSnapshotUpdate, TableUpdate
 
 from k2.storage.commit_log import COMMIT_NOTES, Commit, commit_notes_text, commit_of, parse_commit_notes
 
-__all__ = ["NOTED_MAX", "noted_in", "noting"]
+__all__ = ["COMMIT_NOTES_MAX", "commit_notes_property", "noted_commits"]
 
-NOTED_MAX: Final = 50
+COMMIT_NOTES_MAX: Final = 50
 """So many commits in the property go to the table `commits`, and leave the property with the next commit."""
 
 
-def noted_in(metadata: TableMetadata) -> list[Commit]:
+def noted_commits(metadata: TableMetadata) -> list[Commit]:
     """Return the commits that the metadata tells of beyond those kept, the oldest first.
 
     Those of an earlier version of the job, which noted none, are told by their snapshots.
@@ -29,9 +29,9 @@ def noted_in(metadata: TableMetadata) -> list[Commit]:
     return [*noted, *sorted((commit for commit in newer if commit), key=lambda commit: commit.sequence_number)]
 
 
-def noting(metadata: TableMetadata, updates: Iterable[TableUpdate], kept: int = 0) -> dict[str, str]:
+def commit_notes_property(metadata: TableMetadata, updates: Iterable[TableUpdate], kept: int = 0) -> dict[str, str]:
     """Return the property with the commit that `updates` make, and without those kept up to a sequence number."""
-    noted = noted_in(metadata)
+    noted = noted_commits(metadata)
     previous_id = noted[-1].snapshot_id if noted else None
     made = [commit_of(update.snapshot) for update in updates if isinstance(update, AddSnapshotUpdate)]
     own = [msgspec.structs.replace(commit, previous_id=previous_id) for commit in made if commit]

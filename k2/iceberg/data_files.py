@@ -17,6 +17,7 @@ from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table
 
 from k2.iceberg.catalog import TRANSIENT
+from k2.model.columns import SEQUENCE_EVENTS, TRADES, ColumnType
 from k2.ops.failpoints import failpoint
 from k2.ops.retry import OnRetry, retried
 
@@ -25,25 +26,12 @@ __all__ = ["write_file"]
 _ZSTD_LEVEL: Final = 1
 """Level 3 cost a third more time for files 2 % smaller."""
 _ROW_GROUP_ROWS: Final = 131_072
-_DICTIONARIES: Final = frozenset({"exchange", "symbol", "side", "event", "topic", "partition"})
+_COLUMNS: Final = (*TRADES, *SEQUENCE_EVENTS)
+_DICTIONARIES: Final = frozenset(column.name for column in _COLUMNS if column.is_dictionary)
 _ENCODINGS: Final = {
-    "trade_id": "DELTA_BYTE_ARRAY",
-    **dict.fromkeys(
-        (
-            "sequence",
-            "session",
-            "timestamp",
-            "received",
-            "offset",
-            "index",
-            "kafka_timestamp",
-            "first_sequence",
-            "last_sequence",
-            "missing",
-            "detected_at",
-        ),
-        "DELTA_BINARY_PACKED",
-    ),
+    column.name: "DELTA_BYTE_ARRAY" if column.type is ColumnType.STRING else "DELTA_BINARY_PACKED"
+    for column in _COLUMNS
+    if column.is_delta
 }
 
 
@@ -51,7 +39,7 @@ def write_file(table: Table, rows: pa.Table, partition: tuple[Any, ...], on_retr
     """Write one sorted data file of one partition; it is nobody's until a commit names it.
 
     `partition` holds the partition's values after their transforms, in the order of the table's spec.
-    Columns of `rows` are the table's, with its field ids. A file that fails is deleted, and what a
+    Columns of `rows` are the job's own, with the table's field ids. A file that fails is deleted, and what a
     killed process leaves behind is an orphan: no snapshot ever names a file that is not complete.
 
     Raises:

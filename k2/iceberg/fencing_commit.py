@@ -4,10 +4,16 @@ from typing import Final
 
 from pyiceberg.table import Table
 
-from k2.iceberg.commit_notes import noting
+from k2.iceberg.commit_notes import commit_notes_property
 from k2.model.errors import FencedError
 
-__all__ = ["FENCING_TOKEN", "check_fencing_token", "fence_out", "fencing_token_of", "set_fencing_token"]
+__all__ = [
+    "FENCING_TOKEN",
+    "check_fencing_token",
+    "fencing_token_of",
+    "invalidate_commits_in_flight",
+    "set_fencing_token",
+]
 
 FENCING_TOKEN: Final = "k2.claim"  # noqa: S105  the name of a property
 """Table property, and what marks the snapshot that set it: the ledger's snapshot from which a start withdrew events."""
@@ -35,12 +41,12 @@ def set_fencing_token(table: Table, mark: str) -> None:
         return
     transaction = table.transaction()
     transaction.update_snapshot(snapshot_properties={FENCING_TOKEN: mark}).fast_append().commit()
-    transaction.set_properties({FENCING_TOKEN: mark, **noting(table.metadata, transaction._updates)})  # noqa: SLF001
+    transaction.set_properties({FENCING_TOKEN: mark, **commit_notes_property(table.metadata, transaction._updates)})  # noqa: SLF001
     # Not `commit_transaction`, which retries on what it read before.
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
 
 
-def fence_out(writer: str, table: Table) -> None:
+def invalidate_commits_in_flight(writer: str, table: Table) -> None:
     """Have each commit refused that is under way, also of a process that is dead: what is in is in, and no more.
 
     It makes a snapshot without rows, upon which none of them was staged. Who is alive looks, and commits again.
@@ -50,7 +56,7 @@ def fence_out(writer: str, table: Table) -> None:
     """
     transaction = table.transaction()
     transaction.update_snapshot(snapshot_properties={_KEPT_OUT: writer}).fast_append().commit()
-    transaction.set_properties(noting(table.metadata, transaction._updates))  # noqa: SLF001
+    transaction.set_properties(commit_notes_property(table.metadata, transaction._updates))  # noqa: SLF001
     # Not `commit_transaction`, which retries on what it read before.
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
 

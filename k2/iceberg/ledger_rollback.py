@@ -85,7 +85,7 @@ def _withdraw(table: Table, landed: CommittedOffsets) -> None:
 def _ahead(table: Table, landed: CommittedOffsets) -> list[_Place]:
     """Return the places of the events whose trades did not land."""
     there = progress_of(table).of(WRITER)
-    floors = {where: min(landed.floors(where)) for where in there}
+    floors = {where: min(landed.offsets(where)) for where in there}
     beyond = [rows_from(where, floors[where]) for where, entry in there.items() if entry.offset > floors[where]]
     if not beyond:
         return []
@@ -95,17 +95,17 @@ def _ahead(table: Table, landed: CommittedOffsets) -> list[_Place]:
         _Place(row["exchange"], row["symbol"], TopicPartition(row["topic"], row["partition"]), row["offset"])
         for row in rows
     )
-    return [place for place in places if place.offset >= landed.floor(*place[:3])]
+    return [place for place in places if place.offset >= landed.offset(*place[:3])]
 
 
 def _filters(places: Iterable[_Place], landed: CommittedOffsets) -> Iterator[BooleanExpression]:
     """Yield what finds these events: by topic partition where all writers are at one offset, else by symbol."""
     for where in sorted({place.where for place in places}):
-        if len({*landed.floors(where)}) == 1:
-            yield rows_from(where, landed.floors(where)[0])
+        if len({*landed.offsets(where)}) == 1:
+            yield rows_from(where, landed.offsets(where)[0])
             continue
         for exchange, symbol in sorted({place[:2] for place in places if place.where == where}):
-            yield rows_from(where, landed.floor(exchange, symbol, where), exchange=exchange, symbol=symbol)
+            yield rows_from(where, landed.offset(exchange, symbol, where), exchange=exchange, symbol=symbol)
 
 
 def _lowered(there: Entries, places: Iterable[_Place], landed: CommittedOffsets) -> Entries:
@@ -113,7 +113,7 @@ def _lowered(there: Entries, places: Iterable[_Place], landed: CommittedOffsets)
     return {
         where: msgspec.structs.replace(
             there[where],
-            offset=min(there[where].offset, max(landed.floors(where))),
+            offset=min(there[where].offset, max(landed.offsets(where))),
             received=there[where].received - count,
             stored=there[where].stored - count,
         )

@@ -14,6 +14,7 @@ from k2.iceberg.fence import Entries
 from k2.iceberg.ledger_rollback import WRITER
 from k2.iceberg.partition_counts import resume_state
 from k2.iceberg.table_handle import TableHandle
+from k2.model.columns import SEQUENCE_EVENTS
 from k2.model.committed_offsets import CommittedOffsets
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.model.sequence_events import SequenceEvent
@@ -49,7 +50,7 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         return resume_state(self.committed, self._committer.table_id)
 
     def _is_new(self, event: SequenceEvent) -> bool:
-        return event.is_owed or event.offset >= self._landed.floor(event.exchange, event.symbol, _where(event))
+        return event.is_owed or event.offset >= self._landed.offset(event.exchange, event.symbol, _where(event))
 
     def _commit(self) -> None:
         table = self._committer.table
@@ -82,4 +83,4 @@ def _moves(events: list[SequenceEvent]) -> dict[TopicPartition, PartitionProgres
 
 def _as_arrow(events: list[SequenceEvent], detected_at: int, schema: Any) -> pa.Table:
     rows = [event._asdict() | {"missing": event.missing, "detected_at": detected_at} for event in events]
-    return pa.Table.from_pylist(rows, schema=arrow_schema(schema, frozenset()))
+    return pa.Table.from_pylist(rows, schema=arrow_schema(schema, SEQUENCE_EVENTS, frozenset()))

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from k2.model.batch import TradeSlice
 from k2.model.compiled import compiled
 
-__all__ = ["Rows", "append", "each_column", "empty_rows", "gather_text", "id_bytes"]
+__all__ = ["OutputColumns", "append_rows", "concat_text", "empty_columns", "id_bytes", "map_columns"]
 
 
-class Rows(NamedTuple):
+class OutputColumns(NamedTuple):
     """Trades with where they came from, a column an array, each as long as the others."""
 
     symbols: NDArray[np.int32]
@@ -41,9 +41,9 @@ class Rows(NamedTuple):
     """int32[n], bytes; -1 where the trade has no id."""
 
 
-def empty_rows(capacity: int) -> Rows:
+def empty_columns(capacity: int) -> OutputColumns:
     """Return columns with room for `capacity` rows."""
-    return Rows(
+    return OutputColumns(
         symbols=np.empty(capacity, np.int32),
         sessions=np.empty(capacity, np.int32),
         sequences=np.empty(capacity, np.int64),
@@ -62,13 +62,13 @@ def empty_rows(capacity: int) -> Rows:
     )
 
 
-def each_column(rows: Rows, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Rows:
+def map_columns(rows: OutputColumns, change: Callable[[NDArray[Any]], NDArray[Any]]) -> OutputColumns:
     """Return rows with the same done to each column."""
-    return Rows(*map(change, rows))  # type: ignore[arg-type]
+    return OutputColumns(*map(change, rows))  # type: ignore[arg-type]
 
 
-def append(
-    target: Rows,
+def append_rows(
+    target: OutputColumns,
     start: int,
     text: NDArray[np.uint8],
     text_start: int,
@@ -118,7 +118,7 @@ class _Decoded(NamedTuple):
 
 @compiled
 def _copy_columns(
-    target: Rows,
+    target: OutputColumns,
     start: int,
     source: _Decoded,
     rows: NDArray[np.int32],
@@ -150,7 +150,7 @@ def _copy_columns(
 
 @compiled
 def _copy_ids(
-    target: Rows,
+    target: OutputColumns,
     start: int,
     text: NDArray[np.uint8],
     text_start: int,
@@ -180,7 +180,7 @@ def id_bytes(piece: TradeSlice, picks: NDArray[np.int64]) -> int:
 
 
 @compiled
-def gather_text(
+def concat_text(
     text: NDArray[np.uint8],
     starts: NDArray[np.int64],
     sizes: NDArray[np.int32],

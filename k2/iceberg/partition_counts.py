@@ -71,7 +71,7 @@ class PartitionCounts:
             self._begin(where, page, consumed.first_offset)
         page.next_offset = max(page.next_offset, consumed.next_offset)
         page.skipped += int(np.count_nonzero(consumed.skipped >= page.base))
-        letters = [letter for letter in consumed.letters if letter.offset >= page.base]
+        letters = [letter for letter in consumed.dead_letters if letter.offset >= page.base]
         page.dead_letters += len(letters)
         return letters
 

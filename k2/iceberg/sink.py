@@ -10,7 +10,7 @@ from pyiceberg.exceptions import CommitFailedException
 
 from k2.iceberg.commit import Committer
 from k2.iceberg.fence import Entries, check_fence
-from k2.iceberg.fencing_commit import fence_out
+from k2.iceberg.fencing_commit import invalidate_commits_in_flight
 from k2.iceberg.ledger_rollback import WRITER, SetFencingToken, roll_back_events
 from k2.iceberg.ledger_writer import LedgerWriter
 from k2.iceberg.partition_counts import check_resume
@@ -25,7 +25,7 @@ from k2.model.sequence_events import SequenceEvent
 from k2.ops.error_boundary import reports_errors
 from k2.ops.retry import OnRetry
 from k2.ops.settings import Settings
-from k2.storage.dead_letter_files import Position, recorded_letters, series_prefix
+from k2.storage.dead_letter_files import Position, recorded_positions, series_prefix
 from k2.storage.dead_letters import DeadLetterQueue, check_free
 
 __all__ = ["LedgerSink", "TradesSink"]
@@ -81,7 +81,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
             check_fence(self._handle.name, writer, there.of(writer), self._progress.of(writer))
         return self._progress
 
-    def check_letters(self) -> None:
+    def check_dead_letter_locks(self) -> None:
         """Say before anything is read that another process has the dead letters of a writer, as one that runs has.
 
         Raises:
@@ -136,7 +136,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         return DeadLetterQueue(
             self._settings.dead_letter_folder,
             series_prefix(self.committer.table_id, writer),
-            recorded_letters(self._recorded, writer),
+            recorded_positions(self._recorded, writer),
             self._settings.dlq_file_bytes_max,
             settle=partial(self._settle, writer, committed),
         )
@@ -147,9 +147,11 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         Raises:
             FencedError: another instance has committed since the progress was read.
         """
-        self.committer.change("settling dead letters", partial(fence_out, writer), also=(CommitFailedException,))
+        self.committer.change(
+            "settling dead letters", partial(invalidate_commits_in_flight, writer), also=(CommitFailedException,)
+        )
         check_fence(self._handle.name, writer, self.committer.progress().of(writer), committed)
-        return recorded_letters(self.committer.table.metadata.properties, writer)
+        return recorded_positions(self.committer.table.metadata.properties, writer)
 
 
 class LedgerSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):

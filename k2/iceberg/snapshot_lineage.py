@@ -8,20 +8,20 @@ from pyiceberg.table.snapshots import Snapshot
 
 from k2.model.errors import TableError
 
-__all__ = ["LAST", "check_lineage", "is_rolled_back", "last_of", "mark_of", "roll_forward"]
+__all__ = ["LAST_SNAPSHOT", "check_lineage", "is_rolled_back", "last_snapshot", "last_snapshot_value", "roll_forward"]
 
-LAST: Final = "k2.snapshot"
+LAST_SNAPSHOT: Final = "k2.snapshot"
 """Table property: the job's last snapshot as `id:sequence number`. It survives the snapshot's expiry."""
 
 
-def mark_of(snapshot_id: int, sequence_number: int) -> str:
+def last_snapshot_value(snapshot_id: int, sequence_number: int) -> str:
     """Return the property's value for a commit."""
     return f"{snapshot_id}:{sequence_number}"
 
 
-def last_of(metadata: TableMetadata) -> tuple[int, int] | None:
+def last_snapshot(metadata: TableMetadata) -> tuple[int, int] | None:
     """Return the id and the sequence number of the job's last snapshot; None where it committed none."""
-    mark = metadata.properties.get(LAST)
+    mark = metadata.properties.get(LAST_SNAPSHOT)
     if mark is None:
         return None
     snapshot_id, _, number = mark.partition(":")
@@ -35,7 +35,7 @@ def is_rolled_back(metadata: TableMetadata) -> bool:
     smaller one that is met before the job's last says that the last is on no line to the present. Where expiry has
     cut the line before either is met, nothing speaks against it.
     """
-    last = last_of(metadata)
+    last = last_snapshot(metadata)
     if last is None:
         return False
     snapshot = metadata.current_snapshot()
@@ -54,7 +54,7 @@ def check_lineage(metadata: TableMetadata, table: str) -> None:
         TableError: the table was rolled back behind the job's last commit.
     """
     if is_rolled_back(metadata):
-        last = last_of(metadata)
+        last = last_snapshot(metadata)
         assert last is not None
         raise TableError(
             f"table {table} was rolled back to snapshot {metadata.current_snapshot_id}, behind this job's last commit "
@@ -70,7 +70,7 @@ def roll_forward(table: Table) -> int | None:
         TableError: the job's last snapshot has expired, or others committed since the rollback.
     """
     name, metadata = ".".join(table.name()), table.metadata
-    last, current = last_of(metadata), metadata.current_snapshot()
+    last, current = last_snapshot(metadata), metadata.current_snapshot()
     if last is None or not is_rolled_back(metadata):
         return None
     if metadata.snapshot_by_id(last[0]) is None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from k2.model.compiled import compiled
 
-__all__ = ["SortKeys", "sort_rows", "stable_by"]
+__all__ = ["SortKeys", "counting_sort", "sort_rows"]
 
 _BLOCK: Final = 16
 """Rows that are sorted by insertion before blocks are merged."""
@@ -36,7 +36,7 @@ def _after(keys: SortKeys, left: int, right: int) -> bool:
 
 
 @compiled
-def stable_by(
+def counting_sort(
     values: NDArray[np.int32], value_count: int, order: NDArray[np.int64], out: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Put int64[n] `order` into `out` by the rows' values, equal ones as they were; a counting sort.
@@ -104,7 +104,7 @@ def sort_rows(ranks: NDArray[np.int32], rank_count: int, keys: SortKeys) -> NDAr
     count = len(ranks)
     order = np.empty(count, np.int64)
     scratch = np.arange(count).astype(np.int64)
-    starts = stable_by(ranks, rank_count, scratch, order)
+    starts = counting_sort(ranks, rank_count, scratch, order)
     for rank in range(rank_count):
         if starts[rank + 1] - starts[rank] > 1:
             _sort_run(keys, order, starts[rank], starts[rank + 1], scratch)

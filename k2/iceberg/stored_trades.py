@@ -14,7 +14,7 @@ from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
-from k2.iceberg.column_buffer import RowBuffer
+from k2.iceberg.column_buffer import ColumnBuffer
 from k2.iceberg.row_filters import any_of
 from k2.model.batch import TradeSlice
 from k2.model.decimals import parse_decimal
@@ -66,9 +66,9 @@ class PendingConflicts:
                 self._held.append(conflict)
                 self._held_bytes += size
             else:
-                self._letters.append([conflict.letter(NotFound.NOT_READ)])
+                self._letters.append([conflict.dead_letter(NotFound.NOT_READ)])
 
-    def look_into(self, buffer: RowBuffer) -> None:
+    def look_into(self, buffer: ColumnBuffer) -> None:
         """Look the stored trades up among the epoch's rows; to be called before these are drained."""
         if wanted := self._wanted():
             self._found.update(buffer.find(wanted))
@@ -76,7 +76,7 @@ class PendingConflicts:
     def settle(self, files: Sequence[DataFile]) -> None:
         """Look up what is still unknown, in the epoch's `files` and in the table, and append all letters."""
         absence = NotFound.ABSENT if self._look_into_table(files) else NotFound.NOT_READ
-        self._letters.append(conflict.letter(self._found.get(conflict.key, absence)) for conflict in self._held)
+        self._letters.append(conflict.dead_letter(self._found.get(conflict.key, absence)) for conflict in self._held)
         self._held, self._held_bytes, self._found = [], 0, {}
 
     def _wanted(self) -> set[StoredKey]:

@@ -11,7 +11,7 @@ from k2.iceberg.commit import Committer
 from k2.iceberg.table_progress import progress_of
 from k2.model.errors import StateError, TableError
 
-__all__ = ["LEDGER", "pair"]
+__all__ = ["LEDGER", "bind_tables"]
 
 LEDGER: Final = "k2.ledger"
 """Property of the trades' table: the UUID of its ledger."""
@@ -19,7 +19,7 @@ LEDGER: Final = "k2.ledger"
 _log = structlog.get_logger()
 
 
-def pair(trades: Committer, ledger: Committer, *, is_resumed: bool) -> None:
+def bind_tables(trades: Committer, ledger: Committer, *, is_resumed: bool) -> None:
     """See that the ledger is that of the trades' table, or make it so where it is new.
 
     A ledger that was dropped and made anew is rebuilt from the trades, but only by a start without a recovery store:
@@ -32,12 +32,12 @@ def pair(trades: Committer, ledger: Committer, *, is_resumed: bool) -> None:
     has_events = bool(progress_of(ledger.table).partitions())
     trades.change(
         "noting the ledger",
-        partial(_pair, ledger=ledger, has_events=has_events, is_resumed=is_resumed),
+        partial(_bind, ledger=ledger, has_events=has_events, is_resumed=is_resumed),
         also=(CommitFailedException,),
     )
 
 
-def _pair(trades: Table, ledger: Committer, *, has_events: bool, is_resumed: bool) -> None:
+def _bind(trades: Table, ledger: Committer, *, has_events: bool, is_resumed: bool) -> None:
     known = trades.metadata.properties.get(LEDGER)
     if known == ledger.table_id:
         return

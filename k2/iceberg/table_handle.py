@@ -2,8 +2,8 @@
 
 import threading
 
-from k2.iceberg.commit import Committer, Keep
-from k2.iceberg.commit_log_writer import Keeper
+from k2.iceberg.commit import Committer, MoveToCommitLog
+from k2.iceberg.commit_log_writer import CommitLogWriter
 from k2.iceberg.tables import TableName, connect
 from k2.ops.retry import OnRetry
 from k2.ops.settings import Settings
@@ -38,9 +38,9 @@ class TableHandle:
                 self._committer = Committer(table, self.on_retry, keep=self._keep(str(table.metadata.table_uuid)))
             return self._committer
 
-    def _keep(self, table_id: str) -> Keep | None:
+    def _keep(self, table_id: str) -> MoveToCommitLog | None:
         """Open the table that keeps the trail of the trades' commits."""
         if self._which is not TableName.TRADES:
             return None
         kept = Committer(connect(self._settings, TableName.COMMITS, self.on_retry), self.on_retry)
-        return Keeper(kept, table_id, self._which, self.on_retry).keep
+        return CommitLogWriter(kept, table_id, self._which, self.on_retry).keep

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
 from pyiceberg.exceptions import (
+    CommitFailedException,
     NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
     NoSuchTableError,
@@ -16,26 +18,18 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import DayTransform, IdentityTransform
-from pyiceberg.types import (
-    DecimalType,
-    IcebergType,
-    IntegerType,
-    ListType,
-    LongType,
-    NestedField,
-    StringType,
-    StructType,
-    TimestamptzType,
-)
+from pyiceberg.types import NestedField
 from sqlalchemy.exc import IntegrityError
 
 from k2.iceberg import snapshot_retention
-from k2.iceberg.catalog import TRANSIENT, open_catalog, refusals_named
+from k2.iceberg.catalog import TRANSIENT, open_catalog, translate_refusals
 from k2.iceberg.snapshot_expiry import retention_in
+from k2.model.columns import COMMITS, SEQUENCE_EVENTS, TRADES, Column
 from k2.model.errors import SettingsError, TableError
-from k2.model.progress import Counts
+from k2.model.key_groups import GROUPS
 from k2.ops.retry import OnRetry, retried
 from k2.ops.settings import Settings
+from k2.storage.schemas import iceberg_type, schema_of
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -44,12 +38,15 @@ __all__ = ["MANIFESTS_MERGED", "WRITERS", "TableName", "connect", "open_table"]
 
 WRITERS: Final = "k2.writers"
 """The table property that holds the number of writers the table was made for."""
+KEY_GROUPS: Final = "k2.key_groups"
+"""The table property that holds the number of key groups the table was made for; 16 where it is absent."""
 MANIFESTS_MERGED: Final = 20
 """One commit in so many merges small manifests; the others only add theirs.
 
 Left to itself PyIceberg merges again and again into a manifest that is nearly full, in the end with each commit.
 """
 _RACES_MAX: Final = 10
+_LOG = structlog.get_logger()
 
 
 class TableName(StrEnum):
@@ -60,77 +57,9 @@ class TableName(StrEnum):
     COMMITS = "commits"
 
 
-def _schema(*columns: tuple[str, IcebergType, bool]) -> Schema:
-    """Number the columns from 1 on, as catalogs do when they make a table."""
-    fields = [
-        NestedField(number, name, field_type, required=required)
-        for number, (name, field_type, required) in enumerate(columns, start=1)
-    ]
-    return Schema(*fields)
-
-
-_DECIMAL: Final = DecimalType(38, 18)
-_TRADES: Final = _schema(
-    ("exchange", StringType(), True),
-    ("symbol", StringType(), True),
-    ("trade_id", StringType(), False),
-    ("sequence", LongType(), False),
-    ("session", IntegerType(), False),
-    ("price", _DECIMAL, True),
-    ("quantity", _DECIMAL, True),
-    ("side", StringType(), False),
-    ("timestamp", TimestamptzType(), True),
-    ("received", TimestamptzType(), False),
-    ("topic", StringType(), True),
-    ("partition", IntegerType(), True),
-    ("offset", LongType(), True),
-    ("index", IntegerType(), True),
-    ("kafka_timestamp", TimestamptzType(), False),
-)
-_SEQUENCE_EVENTS: Final = _schema(
-    ("exchange", StringType(), True),
-    ("symbol", StringType(), True),
-    ("session", IntegerType(), True),
-    ("event", StringType(), True),
-    ("first_sequence", LongType(), True),
-    ("last_sequence", LongType(), True),
-    ("missing", LongType(), True),
-    ("timestamp", TimestamptzType(), True),
-    ("topic", StringType(), True),
-    ("partition", IntegerType(), True),
-    ("offset", LongType(), True),
-    ("detected_at", TimestamptzType(), True),
-)
-
-_MOVE: Final = StructType(
-    *(
-        NestedField(number, name, field_type, required=True)
-        for number, (name, field_type) in enumerate(
-            (
-                ("topic", StringType()),
-                ("partition", IntegerType()),
-                ("offset", LongType()),
-                *((name, LongType()) for name in Counts.__struct_fields__),
-            ),
-            # Behind the columns and the list's element, as catalogs number them.
-            start=14,
-        )
-    )
-)
-_COMMITS: Final = _schema(
-    ("table_uuid", StringType(), True),
-    ("snapshot_id", LongType(), True),
-    ("parent_id", LongType(), False),
-    ("sequence_number", LongType(), True),
-    ("committed_at", TimestamptzType(), True),
-    ("writer", StringType(), False),
-    ("rows", LongType(), True),
-    ("files", LongType(), True),
-    ("bytes", LongType(), True),
-    ("partitions", ListType(13, _MOVE, element_required=True), True),
-    ("remark", StringType(), False),
-    ("previous_id", LongType(), False),
-)
+_TRADES: Final = schema_of(TRADES)
+_SEQUENCE_EVENTS: Final = schema_of(SEQUENCE_EVENTS)
+_COMMITS: Final = schema_of(COMMITS)
 
 _PROPERTIES: Final = {
     "format-version": "2",
@@ -150,6 +79,7 @@ _PROPERTIES: Final = {
 class _Design:
     """What a table looks like when it is made."""
 
+    columns: tuple[Column, ...]
     schema: Schema
     spec: PartitionSpec
     sort_order: SortOrder
@@ -166,6 +96,7 @@ def _first_column_partition(field_id: int, name: str = "exchange") -> PartitionF
 
 _DESIGNS: Final = {
     TableName.TRADES: _Design(
+        columns=TRADES,
         schema=_TRADES,
         spec=PartitionSpec(PartitionField(9, 1000, DayTransform(), "timestamp_day"), _first_column_partition(1001)),
         sort_order=_ascending(_TRADES, "symbol", "timestamp"),
@@ -173,12 +104,14 @@ _DESIGNS: Final = {
     # The ledger gets few rows, so a partition by day would make one tiny file a day and exchange to no
     # reader's gain: reports read an exchange's whole history, since a gap stays open until it is filled.
     TableName.SEQUENCE_EVENTS: _Design(
+        columns=SEQUENCE_EVENTS,
         schema=_SEQUENCE_EVENTS,
         spec=PartitionSpec(_first_column_partition(1000)),
         sort_order=_ascending(_SEQUENCE_EVENTS, "symbol", "timestamp"),
     ),
     # Also of trades' tables that were dropped since: what they were remains on record.
     TableName.COMMITS: _Design(
+        columns=COMMITS,
         schema=_COMMITS,
         spec=PartitionSpec(_first_column_partition(1000, "table_uuid")),
         sort_order=_ascending(_COMMITS, "sequence_number"),
@@ -196,8 +129,10 @@ def open_table(catalog: "Catalog", settings: Settings, which: TableName) -> Tabl
     identifier = (*settings.namespace.split("."), which.value)
     table = _load_or_make(catalog, identifier, _DESIGNS[which], settings)
     _check_shape(table, _DESIGNS[which])
+    _add_later_columns(table, _DESIGNS[which])
     retention_in(table.metadata)
     if which is TableName.TRADES:
+        _check_key_groups(table)
         _check_writers(table, settings)
     return table
 
@@ -211,7 +146,7 @@ def connect(settings: Settings, which: TableName, on_retry: OnRetry | None = Non
     """
 
     def open_both() -> Table:
-        with refusals_named(settings.catalog):
+        with translate_refusals(settings.catalog):
             return open_table(open_catalog(settings), settings, which)
 
     return retried(f"opening table {settings.namespace}.{which}", open_both, also=TRANSIENT, on_retry=on_retry)
@@ -238,8 +173,12 @@ def _make(catalog: "Catalog", identifier: tuple[str, ...], design: _Design, sett
         schema=design.schema,
         partition_spec=design.spec,
         sort_order=design.sort_order,
-        properties={**_PROPERTIES, **({WRITERS: str(settings.writers)} if identifier[-1] == TableName.TRADES else {})},
+        properties={**_PROPERTIES, **(_fixed_numbers(settings) if identifier[-1] == TableName.TRADES else {})},
     )
+
+
+def _fixed_numbers(settings: Settings) -> dict[str, str]:
+    return {WRITERS: str(settings.writers), KEY_GROUPS: str(GROUPS)}
 
 
 def _check_shape(table: Table, design: _Design) -> None:
@@ -254,13 +193,37 @@ def _differences(table: Table, design: _Design) -> Iterator[tuple[str, str, str]
     if table.metadata.format_version != 2:
         yield "its format version", str(table.metadata.format_version), "2"
     found = {field.name: field for field in table.schema().fields}
-    for field in design.schema.fields:
-        if (there := found.pop(field.name, None)) is None or _shape(there) != _shape(field):
+    for column, field in zip(design.columns, design.schema.fields, strict=True):
+        there = found.pop(field.name, None)
+        if there is None and column.is_later:
+            continue
+        if there is not None and column.is_later:
+            # Whoever added a column before took the id that it has in a new table.
+            field = field.model_copy(update={"field_id": there.field_id})  # noqa: PLW2901
+        if there is None or _shape(there) != _shape(field):
             yield f"column {field.name!r}", "absent" if there is None else _shape(there), _shape(field)
     for name, field in found.items():
-        yield f"column {name!r}", _shape(field), "there"
+        if field.required:
+            yield f"column {name!r}, which the job does not know,", "required", "optional"
     yield from _unequal("the partitioning", table, table.spec().fields, design.spec.fields)
     yield from _unequal("the sort order", table, table.sort_order().fields, design.sort_order.fields)
+
+
+def _add_later_columns(table: Table, design: _Design) -> None:
+    """Add what a later version added to the table's columns; several processes may do so at once."""
+    for _ in range(_RACES_MAX):
+        lacking = [column for column in design.columns if column.name not in table.schema().column_names]
+        if not lacking:
+            return
+        try:
+            with table.update_schema() as update:
+                for column in lacking:
+                    update.add_column(column.name, iceberg_type(column.type))
+        except CommitFailedException:
+            table.refresh()
+            continue
+        _LOG.info("columns_added", table=".".join(table.name()), columns=[column.name for column in lacking])
+    raise TableError(f"table {'.'.join(table.name())}: its columns keep changing while the job adds its own; try again")
 
 
 def _shape(field: NestedField) -> str:
@@ -274,6 +237,15 @@ def _unequal(what: str, table: Table, found: Any, wanted: Any) -> Iterator[tuple
     ]
     if texts[0] != texts[1]:
         yield what, texts[0] or "none", texts[1]
+
+
+def _check_key_groups(table: Table) -> None:
+    made_with = table.metadata.properties.get(KEY_GROUPS, "16")
+    if made_with != str(GROUPS):
+        raise TableError(
+            f"table {'.'.join(table.name())} was made for {made_with} key groups, this version has {GROUPS}; "
+            "run the version that made it, or set K2_NAMESPACE to another namespace"
+        )
 
 
 def _check_writers(table: Table, settings: Settings) -> None:

@@ -8,7 +8,7 @@ from bytewax.outputs import StatefulSinkPartition
 from pyiceberg.manifest import DataFile
 
 from k2.iceberg.arrow_columns import arrow_schema
-from k2.iceberg.column_buffer import FLUSH_ROWS, RowBuffer
+from k2.iceberg.column_buffer import FLUSH_ROWS, ColumnBuffer
 from k2.iceberg.commit import Advance
 from k2.iceberg.data_files import write_file
 from k2.iceberg.fence import Entries
@@ -31,7 +31,7 @@ from k2.ops.metrics import (
 from k2.sequencing.doubts import PROPERTY as DOUBTS
 from k2.sequencing.doubts import Doubts
 from k2.sequencing.non_market import PROPERTY, NonMarketNumbers
-from k2.storage.dead_letter_files import recording
+from k2.storage.dead_letter_files import positions_property
 from k2.storage.dead_letters import DeadLetterQueue
 
 __all__ = ["OnCommit", "TradesWriter"]
@@ -65,7 +65,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         properties = self._committer.table.metadata.properties
         self._off_book = NonMarketNumbers(properties.get(PROPERTY + writer))
         self._doubts = Doubts(properties.get(DOUBTS + writer))
-        self._buffer = RowBuffer(arrow_schema(self._committer.table.schema()), flush_rows)
+        self._buffer = ColumnBuffer(arrow_schema(self._committer.table.schema()), flush_rows)
         self._files: list[DataFile] = []
         self._newest: int | None = None
 
@@ -121,7 +121,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._flush()
         self._conflicts.settle(self._files)
         # Durable before they are counted, so that after any crash the table counts none that is not there.
-        letters = recording(self._writer, self._letters.sync())
+        letters = positions_property(self._writer, self._letters.sync())
         properties = {**letters, **self._off_book.changed(self._writer), **self._doubts.changed(self._writer)}
         advance = Advance(self._writer, self.partition_counts.committed, moves, self._files, properties=properties)
         progress = self._land(advance)

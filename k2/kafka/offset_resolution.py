@@ -7,7 +7,7 @@ from typing import NamedTuple
 from k2.model.errors import OffsetError
 from k2.model.progress import TopicPartition
 
-__all__ = ["Origin", "Record", "Start", "Watermarks", "check_topics", "decide_start", "left_out"]
+__all__ = ["Origin", "Record", "Start", "Watermarks", "check_topic_ids", "decide_start", "left_out"]
 
 
 class Origin(StrEnum):
@@ -25,7 +25,7 @@ class Watermarks(NamedTuple):
     high: int
 
 
-def check_topics(known: Mapping[str, str], found: Mapping[str, str]) -> None:
+def check_topic_ids(known: Mapping[str, str], found: Mapping[str, str]) -> None:
     """Refuse a topic that was deleted and made anew since it was first read: its offsets mean other messages.
 
     `known` and `found` give Kafka's own id of each topic; one without an id on either side is not judged.

@@ -1,1 +1,1 @@
-"""Trades in columns, and what all rules share: decimals, times, symbols, progress, errors."""
+"""Trades as columns, and what all rules share: decimals, times, symbols, progress, errors."""

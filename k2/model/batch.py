@@ -1,4 +1,4 @@
-"""What travels: messages of one poll as columns, and the trades decoded from them."""
+"""The messages of one poll as columns, the trades decoded from them, and their shares by key group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,15 +16,15 @@ from k2.model.trade import Trade
 __all__ = ["NULL_TIME", "MessageBatch", "TradeBatch", "TradeColumns", "TradeSlice"]
 
 NULL_TIME: Final = np.iinfo(np.int64).min
-"""Stands for an absent time in an int64 column of microseconds."""
+"""Marks an absent time in an int64 column of microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class MessageBatch:
-    """The messages of one poll of one topic partition, n of them, in the order of their offsets.
+    """The n messages of one poll of one topic partition, in offset order.
 
     `first_offset` to `next_offset` (exclusive) is the range that the batch covers; it may be wider than
-    the offsets in it, since compaction and transaction markers leave offsets without a message.
+    the offsets in it, because compaction and transaction markers leave offsets without a message.
     """
 
     topic: str
@@ -35,9 +35,9 @@ class MessageBatch:
     offsets: NDArray[np.int64]
     """int64[n]"""
     kafka_timestamps: NDArray[np.int64]
-    """int64[n], microseconds since the epoch, UTC; `NULL_TIME` where the broker gave none."""
+    """int64[n], microseconds since the epoch, UTC; `NULL_TIME` if the broker has none."""
     data: NDArray[np.uint8]
-    """uint8[bytes]: values and keys, one after the other."""
+    """uint8[bytes]: values and keys, concatenated."""
     value_starts: NDArray[np.int64]
     """int64[n], into `data`."""
     value_sizes: NDArray[np.int32]
@@ -47,29 +47,33 @@ class MessageBatch:
     key_sizes: NDArray[np.int32]
     """int32[n], bytes; -1 for a null key."""
     is_first: bool = False
-    """Whether it is the first of its partition in this run: every key group is to hear of it."""
+    """Whether this is the partition's first batch in this run. It goes to every key group."""
 
     @classmethod
-    def first(cls, where: TopicPartition, venue: str, offset: int) -> "MessageBatch":
-        """Return the batch that a partition's run begins with: without a message, and for every key group."""
+    def first(cls, topic_partition: TopicPartition, venue: str, offset: int) -> "MessageBatch":
+        """Return the empty batch that starts a partition's run and goes to every key group."""
         longs, ints = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
         data = np.empty(0, dtype=np.uint8)
-        parts = longs, longs, data, longs, ints, longs, ints
-        return cls(where.topic, where.partition, venue, offset, offset, *parts, is_first=True)
+        columns = longs, longs, data, longs, ints, longs, ints
+        topic, partition = topic_partition.topic, topic_partition.partition
+        return cls(topic, partition, venue, offset, offset, *columns, is_first=True)
 
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def value(self, message: int) -> bytes | None:
-        """Return one message's value, byte for byte; None for a null."""
-        return _cut(self.data, self.value_starts[message], self.value_sizes[message])
+    def value(self, message_idx: int) -> bytes | None:
+        """Return the unchanged value bytes of a message; None for a null value."""
+        return _bytes_at(self.data, self.value_starts[message_idx], self.value_sizes[message_idx])
 
-    def key(self, message: int) -> bytes | None:
-        """Return one message's key, byte for byte; None for a null."""
-        return _cut(self.data, self.key_starts[message], self.key_sizes[message])
+    def key(self, message_idx: int) -> bytes | None:
+        """Return the unchanged key bytes of a message; None for a null key."""
+        return _bytes_at(self.data, self.key_starts[message_idx], self.key_sizes[message_idx])
 
     def take(self, messages: NDArray[np.int32]) -> "MessageBatch":
-        """Return a batch of the chosen messages that holds no byte of the others."""
+        """Return a batch of the selected messages only, with their bytes copied.
+
+        `messages` is int32[m], indices into this batch.
+        """
         data, starts = _compact(
             self.data,
             np.concatenate([self.value_starts[messages], self.key_starts[messages]]),
@@ -89,45 +93,45 @@ class MessageBatch:
 
 @dataclass(frozen=True, slots=True)
 class TradeColumns:
-    """n decoded trades, a column an array."""
+    """n decoded trades, one array per column."""
 
     symbols: NDArray[np.int32]
-    """int32[n], numbers given by `k2.model.symbols.SYMBOLS`: this process's own."""
+    """int32[n], symbol ids from `k2.model.symbols.SYMBOLS`; valid only in this process."""
     sequences: NDArray[np.int64]
-    """int64[n]; meaningless where `has_sequence` is false."""
+    """int64[n]; undefined where `has_sequence` is false."""
     has_sequence: NDArray[np.bool_]
     prices: NDArray[np.uint64]
-    """uint64[n, 2]: decimal(38, 18) as a two's complement integer of 128 bits, low word first."""
+    """uint64[n, 2]: decimal(38, 18) as a 128-bit two's complement integer, low word first."""
     quantities: NDArray[np.uint64]
     """uint64[n, 2], as `prices`."""
     sides: NDArray[np.int8]
-    """int8[n], the taker's: 0 none, 1 buy, 2 sell."""
+    """int8[n], the taker side: 0 none, 1 buy, 2 sell."""
     timestamps: NDArray[np.int64]
-    """int64[n], the venue's time, microseconds since the epoch, UTC."""
+    """int64[n], venue time, microseconds since the epoch, UTC."""
     received: NDArray[np.int64]
-    """int64[n], the capture's time, likewise; `NULL_TIME` where none."""
+    """int64[n], capture time, microseconds since the epoch, UTC; `NULL_TIME` if there is none."""
     text: NDArray[np.uint8]
-    """uint8[bytes]: where the ids lie; often the message batch's own data."""
+    """uint8[bytes]: buffer that contains the trade ids; often the data of the message batch."""
     id_starts: NDArray[np.int64]
     """int64[n], into `text`."""
     id_sizes: NDArray[np.int32]
-    """int32[n], bytes of UTF-8; -1 where the trade has no id."""
+    """int32[n], bytes of UTF-8; -1 if the trade has no id."""
     messages: NDArray[np.int32]
-    """int32[n]: which message of the batch the trade came in; never descends."""
+    """int32[n]: index of the trade's message in the batch; never decreases."""
     indexes: NDArray[np.int32]
-    """int32[n]: the trade's place in its message."""
+    """int32[n]: index of the trade in its message."""
 
     def __len__(self) -> int:
         return len(self.symbols)
 
     def trade_id(self, row: int) -> str | None:
-        """Return one trade's id."""
-        id_bytes = _cut(self.text, self.id_starts[row], self.id_sizes[row])
+        """Return the id of a trade; None if it has none."""
+        id_bytes = _bytes_at(self.text, self.id_starts[row], self.id_sizes[row])
         return None if id_bytes is None else id_bytes.decode()
 
     @classmethod
     def from_trades(cls, trades: Sequence[Trade], messages: Sequence[int], indexes: Sequence[int]) -> "TradeColumns":
-        """Lay out trades as columns, each with its message's number and its place in that message."""
+        """Lay out trades as columns, each with the index of its message and its index in that message."""
         ids = [b"" if trade.trade_id is None else trade.trade_id.encode() for trade in trades]
         sizes = [-1 if trade.trade_id is None else len(text) for trade, text in zip(trades, ids, strict=True)]
         lengths = np.array([len(text) for text in ids], dtype=np.int64)
@@ -150,10 +154,10 @@ class TradeColumns:
 
     @classmethod
     def concatenate(cls, parts: Sequence["TradeColumns"]) -> "TradeColumns":
-        """Return the rows of one or more parts after one another, their texts copied side by side."""
+        """Return the rows of one or more parts, concatenated; their text buffers are copied."""
         lengths = np.array([len(part.text) for part in parts], dtype=np.int64)
-        shifts = np.cumsum(lengths) - lengths
-        starts = [part.id_starts + shift for part, shift in zip(parts, shifts, strict=True)]
+        text_starts = np.cumsum(lengths) - lengths
+        id_starts = [part.id_starts + start for part, start in zip(parts, text_starts, strict=True)]
         return cls(
             symbols=np.concatenate([part.symbols for part in parts]),
             sequences=np.concatenate([part.sequences for part in parts]),
@@ -164,14 +168,14 @@ class TradeColumns:
             timestamps=np.concatenate([part.timestamps for part in parts]),
             received=np.concatenate([part.received for part in parts]),
             text=np.concatenate([part.text for part in parts]),
-            id_starts=np.concatenate(starts),
+            id_starts=np.concatenate(id_starts),
             id_sizes=np.concatenate([part.id_sizes for part in parts]),
             messages=np.concatenate([part.messages for part in parts]),
             indexes=np.concatenate([part.indexes for part in parts]),
         )
 
     def take(self, rows: NDArray[np.int32] | NDArray[np.int64] | NDArray[np.bool_]) -> "TradeColumns":
-        """Return the chosen rows; the text is shared, not copied."""
+        """Return the selected rows; the text buffer is shared, not copied."""
         return TradeColumns(
             symbols=self.symbols[rows],
             sequences=self.sequences[rows],
@@ -191,7 +195,7 @@ class TradeColumns:
 
 @dataclass(frozen=True, slots=True)
 class TradeBatch:
-    """Decoded trades beside the messages that they came in."""
+    """Decoded trades and their source messages."""
 
     source: MessageBatch
     columns: TradeColumns
@@ -203,42 +207,50 @@ class TradeBatch:
 
 @dataclass(frozen=True, slots=True)
 class TradeSlice:
-    """The m rows of a batch that belong to one key group, and what the rules said of each.
+    """The m rows of a batch that belong to one key group, with the outcome of the rules for each.
 
-    Within a process it is a view: indices into the shared batch. Pickled (between processes), it carries
-    the chosen rows and messages alone, and names in place of symbol numbers.
+    Within a process it is a view: indices into the shared batch. When pickled (to send it to another process), it
+    contains only these rows and their messages, and names instead of symbol ids.
     """
 
     batch: TradeBatch
     group: int
     rows: NDArray[np.int32]
-    """int32[m], ascending, into the batch's columns."""
+    """int32[m], ascending indices into the batch's columns."""
     verdicts: NDArray[np.uint8]
-    """uint8[m], of `k2.model.verdicts`."""
+    """uint8[m], values of `k2.model.verdicts`."""
     sessions: NDArray[np.int32]
-    """int32[m], the session of each trade; 0 where the trade has none."""
+    """int32[m], the session of each trade; 0 if the trade has none."""
     doubts: tuple[NumberDoubt, ...] = ()
-    """What the rows changed of their symbols' unsettled conflicts."""
+    """Changes that the rows made to their symbols' doubts."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def compact(self) -> "TradeSlice":
-        """Return the same rows over a batch that holds nothing else."""
+        """Return the same rows over a batch that contains nothing else."""
         columns = self.batch.columns.take(self.rows)
-        messages, places = np.unique(columns.messages, return_inverse=True)
+        messages, message_idx = np.unique(columns.messages, return_inverse=True)
         text, id_starts = _compact(columns.text, columns.id_starts, columns.id_sizes)
-        columns = replace(columns, text=text, id_starts=id_starts, messages=places.astype(np.int32))
+        columns = replace(columns, text=text, id_starts=id_starts, messages=message_idx.astype(np.int32))
         batch = TradeBatch(self.batch.source.take(messages.astype(np.int32)), columns)
         return replace(self, batch=batch, rows=np.arange(len(columns), dtype=np.int32))
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle by name, since a symbol's number means nothing to another process."""
-        small = self.compact()
-        numbers, codes = np.unique(small.batch.columns.symbols, return_inverse=True)
-        names = [SYMBOLS.name(int(number)) for number in numbers]
-        columns = replace(small.batch.columns, symbols=codes.astype(np.int32))
-        return _from_names, (small.batch.source, columns, names, self.group, self.verdicts, self.sessions, self.doubts)
+        """Pickle with symbol names, because symbol ids are valid only in this process."""
+        compact = self.compact()
+        symbol_ids, codes = np.unique(compact.batch.columns.symbols, return_inverse=True)
+        names = [SYMBOLS.name(int(symbol_id)) for symbol_id in symbol_ids]
+        columns = replace(compact.batch.columns, symbols=codes.astype(np.int32))
+        return _from_names, (
+            compact.batch.source,
+            columns,
+            names,
+            self.group,
+            self.verdicts,
+            self.sessions,
+            self.doubts,
+        )
 
 
 def _from_names(
@@ -250,21 +262,21 @@ def _from_names(
     sessions: NDArray[np.int32],
     doubts: tuple[NumberDoubt, ...],
 ) -> TradeSlice:
-    numbers = np.array([SYMBOLS.intern(*name) for name in names], dtype=np.int32)
-    columns = replace(columns, symbols=numbers[columns.symbols])
+    symbol_ids = np.array([SYMBOLS.intern(*name) for name in names], dtype=np.int32)
+    columns = replace(columns, symbols=symbol_ids[columns.symbols])
     rows = np.arange(len(columns), dtype=np.int32)
     return TradeSlice(TradeBatch(source, columns), group, rows, verdicts, sessions, doubts)
 
 
-def _cut(data: NDArray[np.uint8], start: int, size: int) -> bytes | None:
+def _bytes_at(data: NDArray[np.uint8], start: int, size: int) -> bytes | None:
     return None if size < 0 else data[start : start + size].tobytes()
 
 
 def _compact(
     data: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Copy chosen ranges of bytes side by side; give them and where each now starts."""
+    """Copy the selected byte ranges into one buffer; return it and the new start of each range."""
     lengths = np.maximum(sizes, 0).astype(np.int64)
     new_starts = np.cumsum(lengths) - lengths
-    places = np.repeat(starts - new_starts, lengths) + np.arange(lengths.sum())
-    return data[places], new_starts
+    indices = np.repeat(starts - new_starts, lengths) + np.arange(lengths.sum())
+    return data[indices], new_starts

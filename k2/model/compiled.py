@@ -1,4 +1,4 @@
-"""The one place where a rule becomes machine code."""
+"""Compilation of rules with numba, and the on-disk cache of the compiled code."""
 
 import contextlib
 import hashlib
@@ -19,10 +19,10 @@ __all__ = ["compiled"]
 
 
 def _digest() -> str:
-    """Return a name that changes whenever the source of a rule does, or of a constant that one may use.
+    """Return a digest of the source of all rules and of the constants that they may use.
 
-    Numba notices a changed function only in the file that calls it, so a kernel that calls a
-    small rule in another file would go on with the old rule.
+    Numba invalidates its cache only if the file of the calling function changes. Without the digest, a kernel that
+    calls a rule in another file would keep using the old version of that rule.
     """
     digest = hashlib.sha256()
     for source in sorted(_PACKAGE.rglob("*.py")):
@@ -33,22 +33,25 @@ def _digest() -> str:
 
 
 def _roots() -> Iterator[Path]:
-    """Yield where compiled code may be kept, best first: as told, else beside the rules, else with the user's caches."""
-    told = os.environ.get("NUMBA_CACHE_DIR")
-    if told:
-        yield Path(told)
+    """Yield candidate cache folders, best first.
+
+    `NUMBA_CACHE_DIR` alone if it is set; else the package's `__pycache__`, then the user's cache folders.
+    """
+    configured = os.environ.get("NUMBA_CACHE_DIR")
+    if configured:
+        yield Path(configured)
         return
     yield _PACKAGE / "__pycache__"
     caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if caches.is_absolute():
         yield caches / "k2-trades"
-    # Who the user is, and so their folder, may be unknown.
+    # The home folder is unknown if the user id has no entry in the user database.
     with contextlib.suppress(RuntimeError):
         yield Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "k2-trades"
 
 
 def _cache_folder() -> Path | None:
-    """Return the first folder that can be written, made where it is absent; None where there is none."""
+    """Return the first writable cache folder, created if absent; None if no folder is writable."""
     digest = _digest()
     for root in _roots():
         folder = root / f"compiled-{digest}"
@@ -61,7 +64,7 @@ def _cache_folder() -> Path | None:
 
 _PACKAGE: Final = Path(__file__).parent.parent
 _RULES: Final = frozenset({"dedup", "model", "sequencing", "venues"})
-"""The packages of which every source counts."""
+"""Packages of which every source file is part of the digest."""
 _FOLDER: Final = _cache_folder()
 if _FOLDER is not None:
     config.CACHE_DIR = str(_FOLDER)
@@ -70,11 +73,11 @@ if _FOLDER is not None:
 def compiled(rule: F) -> F:
     """Compile a loop over arrays, or a rule on scalars that such a loop calls.
 
-    The result releases the GIL, so that workers in one process run side by side, and is kept on
-    disk between starts where a folder for it can be written. With ``NUMBA_DISABLE_JIT=1`` the function
-    stays plain Python, for coverage, mutation tests and debugging.
+    The compiled function releases the GIL, so that the workers of a process run in parallel. It is cached on disk
+    between starts if a cache folder is writable. With ``NUMBA_DISABLE_JIT=1`` the function stays plain Python, for
+    coverage, mutation tests and debugging.
     """
     if config.DISABLE_JIT:
-        # Hashes wrap around by design, of which NumPy's scalars would warn.
+        # Hashes wrap around by design; NumPy scalars would warn about it.
         return np.errstate(over="ignore")(rule)
     return cast("F", numba.njit(rule, nogil=True, cache=_FOLDER is not None, error_model="numpy"))

@@ -1,4 +1,4 @@
-"""What a poll took from a topic partition beside its trades."""
+"""The offset range of a poll and its messages without a trade, for the partition counts."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,17 @@ __all__ = ["Consumed"]
 
 @dataclass(frozen=True, slots=True)
 class Consumed:
-    """What one poll took from a topic partition beside its trades, for a writer's books.
+    """The offset range of one poll and its messages without a trade, for a writer's partition counts.
 
-    Every writer is told of every range; the messages without a trade are told to one of them.
+    Every writer receives every range. Only one of them receives the messages without a trade, so that each is counted
+    once.
     """
 
     topic: str
     partition: int
     first_offset: int
     next_offset: int
-    letters: tuple[DeadLetter, ...]
+    dead_letters: tuple[DeadLetter, ...]
     """The messages that could not be decoded."""
     skipped: NDArray[np.int64]
-    """int64: offsets of the messages that are no market trade."""
+    """int64: offsets of the messages that are not a market trade."""

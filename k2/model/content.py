@@ -1,11 +1,11 @@
-"""The content of a trade as a fingerprint: price, quantity, side, and the trade id where the message names one.
+"""Content fingerprints: price, quantity, side, and the trade id if the message names one.
 
-A time is no content: the same trade is sent with its time cut to milliseconds, rounded, or replaced by the time of
-sending. A trade id that only repeats the sequence number names nothing.
+Times are not content, because feeds resend the same trade with its time truncated to milliseconds, rounded, or replaced
+by the send time. A trade id that only repeats the sequence number is not content either.
 
-A fingerprint has 48 bits and is made under a key of this process's own, so nobody can make two contents with the same
-one. By chance a trade with the number of a stored one and other content passes for its copy once in 2^48: at a
-hundred million such comparisons a day, once in 7,700 years.
+A fingerprint has 48 bits and is keyed with a secret of this process, so that nobody can craft two contents with the
+same fingerprint. A trade with the sequence number of a stored trade and other content is taken for a copy by chance
+once in 2^48 comparisons: at a hundred million such comparisons a day, once in 7,700 years.
 """
 
 import secrets
@@ -19,11 +19,11 @@ from k2.model.compiled import compiled
 __all__ = ["CONTENT_KEY", "NON_MARKET", "UNKNOWN", "ContentColumns", "content_at", "content_of", "contents", "id_word"]
 
 UNKNOWN: Final = 0
-"""Stands for content that nobody knows (any longer)."""
+"""Content that is not known, or not known any longer."""
 NON_MARKET: Final = 1
-"""The content of what consumes a sequence number and is no market trade."""
+"""Content of a non-market trade, which only consumes a sequence number."""
 CONTENT_KEY: Final = np.uint64(secrets.randbits(64))
-"""This process's. It is never stored: no fingerprint leaves the process."""
+"""Key of this process. It is never stored, and no fingerprint leaves the process."""
 
 _BITS: Final = np.uint64((1 << 48) - 1)
 _HALF: Final = np.uint64(32)
@@ -38,27 +38,27 @@ _DIGIT_0: Final = 48
 
 
 class ContentColumns(NamedTuple):
-    """The columns of n trades that make their content."""
+    """The columns that the content of n trades is computed from."""
 
     sequences: NDArray[np.int64]
-    """int64[n]; 0 where a trade has none."""
+    """int64[n]; 0 if a trade has none."""
     prices: NDArray[np.uint64]
     """uint64[n, 2]: decimal(38, 18), low word first."""
     quantities: NDArray[np.uint64]
-    """uint64[n, 2], likewise."""
+    """uint64[n, 2]: decimal(38, 18), low word first."""
     sides: NDArray[np.int8]
     """int8[n]"""
     text: NDArray[np.uint8]
-    """uint8[bytes]: where the ids lie."""
+    """uint8[bytes]: buffer that contains the trade ids."""
     id_starts: NDArray[np.int64]
     """int64[n], into `text`."""
     id_sizes: NDArray[np.int32]
-    """int32[n], bytes; -1 where a trade has no id."""
+    """int32[n], bytes; -1 if a trade has no id."""
 
 
 @compiled
-def _mixed(state: np.uint64, word: np.uint64) -> np.uint64:
-    """Take a word into a state: one round of SplitMix64, whose every output bit depends on every input bit."""
+def _mix(state: np.uint64, word: np.uint64) -> np.uint64:
+    """Mix a word into a state: one round of SplitMix64, in which every output bit depends on every input bit."""
     state = (state ^ word) + _STEP
     state = (state ^ (state >> _SHIFT)) * _FACTOR
     return state ^ (state >> _HALF)
@@ -66,41 +66,41 @@ def _mixed(state: np.uint64, word: np.uint64) -> np.uint64:
 
 @compiled
 def _is_decimal_of(sequence: int, text: NDArray[np.uint8], start: int, size: int) -> bool:
-    """Return whether an id is the decimal form of a number."""
-    # Two's complement: also right for the least of 64 bits.
+    """Return whether an id is the decimal form of a sequence number."""
+    # Two's complement: also correct for the least int64.
     rest = np.uint64(np.int64(sequence))
     if sequence < 0:
         if size < 2 or text[start] != _MINUS:
             return False
         rest = np.uint64(0) - rest
         start, size = start + 1, size - 1
-    for place in range(start + size - 1, start - 1, -1):
-        if text[place] != np.uint64(_DIGIT_0) + rest % _TEN:
+    for idx in range(start + size - 1, start - 1, -1):
+        if text[idx] != np.uint64(_DIGIT_0) + rest % _TEN:
             return False
         rest //= _TEN
         if rest == 0:
-            return bool(place == start)
+            return bool(idx == start)
     return False
 
 
 @compiled
 def id_word(sequence: int, text: NDArray[np.uint8], start: int, size: int, key: np.uint64) -> np.uint64:
-    """Return 0 for an id that is absent or repeats the number, else an odd hash of its bytes."""
+    """Return 0 if the id is absent or repeats the sequence number, else an odd hash of its bytes."""
     if size < 0 or _is_decimal_of(sequence, text, start, size):
         return np.uint64(0)
-    state = _mixed(key, np.uint64(size))
+    state = _mix(key, np.uint64(size))
     word = np.uint64(0)
-    for place in range(size):
-        word = (word << _EIGHT) | np.uint64(text[start + place])
-        if place % 8 == 7:
-            state = _mixed(state, word)
+    for idx in range(size):
+        word = (word << _EIGHT) | np.uint64(text[start + idx])
+        if idx % 8 == 7:
+            state = _mix(state, word)
             word = np.uint64(0)
-    return _mixed(state, word) | _ONE
+    return _mix(state, word) | _ONE
 
 
 @compiled
 def content_of(
-    named: np.uint64,
+    id_hash: np.uint64,
     side: int,
     price_low: np.uint64,
     price_high: np.uint64,
@@ -108,34 +108,34 @@ def content_of(
     quantity_high: np.uint64,
     key: np.uint64,
 ) -> int:
-    """Return the fingerprint of one trade's content: 48 bits, neither `UNKNOWN` nor `NON_MARKET`.
+    """Return the content fingerprint of one trade: 48 bits, neither `UNKNOWN` nor `NON_MARKET`.
 
-    `named` is of `id_word`. It takes numbers and no arrays: a tuple of arrays is counted in and out at each call, which
-    costs more than the hash.
+    `id_hash` is the result of `id_word`. The arguments are scalars, because numba counts the references of a tuple of
+    arrays at each call, which costs more than the hash.
     """
-    state = _mixed(key, np.uint64(side) ^ (named << _EIGHT))
-    state = _mixed(_mixed(state, price_low), price_high)
-    state = _mixed(_mixed(state, quantity_low), quantity_high)
+    state = _mix(key, np.uint64(side) ^ (id_hash << _EIGHT))
+    state = _mix(_mix(state, price_low), price_high)
+    state = _mix(_mix(state, quantity_low), quantity_high)
     found = np.int64(state & _BITS)
     return int(found) if found > NON_MARKET else int(found + 2)
 
 
 @compiled
 def content_at(columns: ContentColumns, row: int, key: np.uint64) -> int:
-    """Return the fingerprint of one trade's content."""
+    """Return the content fingerprint of one row."""
     sequences, prices, quantities, sides, text, id_starts, id_sizes = columns
-    named = id_word(sequences[row], text, id_starts[row], id_sizes[row], key)
-    return content_of(named, sides[row], prices[row, 0], prices[row, 1], quantities[row, 0], quantities[row, 1], key)
+    id_hash = id_word(sequences[row], text, id_starts[row], id_sizes[row], key)
+    return content_of(id_hash, sides[row], prices[row, 0], prices[row, 1], quantities[row, 0], quantities[row, 1], key)
 
 
 @compiled
-def _write_contents(columns: ContentColumns, key: np.uint64, into: NDArray[np.int64]) -> None:
-    for row in range(len(into)):
-        into[row] = content_at(columns, row, key)
+def _write_contents(columns: ContentColumns, key: np.uint64, out: NDArray[np.int64]) -> None:
+    for row in range(len(out)):
+        out[row] = content_at(columns, row, key)
 
 
 def contents(columns: ContentColumns) -> NDArray[np.int64]:
-    """Return int64[n], the fingerprint of each of n trades."""
+    """Return int64[n], the content fingerprint of each of n trades."""
     found = np.empty(len(columns.sides), dtype=np.int64)
     _write_contents(columns, CONTENT_KEY, found)
     return found

@@ -1,4 +1,4 @@
-"""A dead letter: a message set aside with its reason, as a line of JSON that gives its bytes back."""
+"""Dead letters: messages that are not stored, as JSON lines with the reason and the original bytes."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Coordinates(msgspec.Struct, frozen=True):
-    """Where a trade came from: at most one row or one dead letter bears the same."""
+    """Kafka coordinates of a trade; unique among all rows and dead letters."""
 
     topic: str
     partition: int
@@ -25,47 +25,47 @@ class Coordinates(msgspec.Struct, frozen=True):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One message that is not in the table, and why; fields as in the file."""
+    """One message that is not in the table, and the reason. Fields are named as in the file."""
 
     topic: str
     partition: int
     offset: int
     index: int = 0
-    """The trade's place in its message, for a message that bears several."""
+    """Index of the trade in its message, for a message with several trades."""
     kafka_timestamp: datetime | None
-    """UTC; null where the broker gave none, or one outside the years 1 to 9999."""
+    """UTC; null if the broker has none, or one outside the years 1 to 9999."""
     key: str | None
     value: str | None
-    """The text, or with `value_encoding` the bytes in base64; null for a null value (a tombstone)."""
+    """The value as text, or in base64 if `value_encoding` is set; null for a null value (a tombstone)."""
     reason: Reason
     error: str
-    """The field and what is wrong with it; of a conflict, what is stored, what came and what settles it."""
+    """The field and what is wrong with it; for a conflict, the stored content, the received content and the remedy."""
     error_type: str
     venue: str
     dead_lettered_at: datetime | None = None
-    """UTC; set when the letter is written."""
+    """UTC; set when the dead letter is written."""
     key_encoding: Encoding | None = None
     value_encoding: Encoding | None = None
     exchange: str | None = None
-    """This and the fields below: of a conflict alone, and absent from files of earlier versions."""
+    """This field and those below are set for conflicts only, and absent from files of earlier versions."""
     symbol: str | None = None
     sequence: int | None = None
     session: int | None = None
-    """The session of the stored trade; 0 if the conflict is one of trade ids."""
+    """Session of the stored trade; 0 for a conflict of trade ids."""
     timestamp: datetime | None = None
-    """The venue's time of the trade, UTC."""
+    """Venue time of the trade, UTC."""
 
     @classmethod
-    def of(cls, batch: MessageBatch, message: int, reason: Reason, error: str, index: int = 0) -> "DeadLetter":
-        """Set aside one message of a batch."""
-        key, key_encoding = _as_text(batch.key(message))
-        value, value_encoding = _as_text(batch.value(message))
+    def of(cls, batch: MessageBatch, message_idx: int, reason: Reason, error: str, index: int = 0) -> "DeadLetter":
+        """Return the dead letter of one message of a batch."""
+        key, key_encoding = _as_text(batch.key(message_idx))
+        value, value_encoding = _as_text(batch.value(message_idx))
         return cls(
             topic=batch.topic,
             partition=batch.partition,
-            offset=int(batch.offsets[message]),
+            offset=int(batch.offsets[message_idx]),
             index=index,
-            kafka_timestamp=as_time(int(batch.kafka_timestamps[message])),
+            kafka_timestamp=as_time(int(batch.kafka_timestamps[message_idx])),
             key=key,
             key_encoding=key_encoding,
             value=value,
@@ -78,28 +78,28 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     @classmethod
     def parse(cls, line: bytes) -> "DeadLetter":
-        """Read one line of a file.
+        """Parse one line of a file.
 
         Raises:
-            ValueError: it is not a dead letter.
+            ValueError: the line is not a dead letter.
         """
         return _DECODER.decode(line)
 
     def line(self) -> bytes:
-        """Return the letter's line, with its newline; the text itself never holds a raw one."""
+        """Return the dead letter as one line that ends with a newline. The JSON text contains no other newline."""
         return _ENCODER.encode(self) + b"\n"
 
     @property
     def coordinates(self) -> Coordinates:
-        """Where the letter's trade came from."""
+        """Kafka coordinates of the trade."""
         return Coordinates(self.topic, self.partition, self.offset, self.index)
 
     def key_bytes(self) -> bytes | None:
-        """Return the message's key as it was."""
+        """Return the original key bytes of the message."""
         return _as_bytes(self.key, self.key_encoding)
 
     def value_bytes(self) -> bytes | None:
-        """Return the message's value as it was."""
+        """Return the original value bytes of the message."""
         return _as_bytes(self.value, self.value_encoding)
 
 
@@ -115,7 +115,7 @@ _ERROR_TYPES: Final = {
 
 
 def as_time(microseconds: int) -> datetime | None:
-    """Return a time in microseconds since the epoch, UTC; None if it is absent or outside the years 1 to 9999."""
+    """Convert microseconds since the epoch to a UTC datetime; None if absent or outside the years 1 to 9999."""
     if microseconds == NULL_TIME:
         return None
     try:

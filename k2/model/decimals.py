@@ -1,4 +1,4 @@
-"""Decimals as decimal(38, 18) holds them: an integer of 128 bits, times 10**18, never through a float."""
+"""decimal(38, 18) as 128-bit integers scaled by 10**18; values are never converted to float."""
 
 import re
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ _SIGN_WORD: Final = 1 << 63
 
 
 def parse_decimal(text: str) -> int:
-    """Return a decimal's value times 10**18, exact.
+    """Parse a decimal exactly; return its value times 10**18.
 
-    The grammar is JSON's for numbers, leading zeros allowed: no NaN, no infinity, no leading plus, no blanks.
+    The grammar is that of JSON numbers, with leading zeros allowed: no NaN, no infinity, no leading plus, no blanks.
 
     Raises:
-        ValueError: the text is no decimal, or decimal(38, 18) can't hold it exactly; it is never rounded.
+        ValueError: the text is not a decimal, or decimal(38, 18) cannot hold it exactly; values are never rounded.
 
     >>> parse_decimal("-0.5e1") == -5 * 10**18
     True
@@ -60,19 +60,19 @@ def parse_decimal(text: str) -> int:
 
 
 def clipped(value: object) -> str:
-    """Show a value from a message in an error, quoted, and cut where it is long."""
+    """Return a value quoted for an error message, truncated if it is long."""
     text = str(value)
     return repr(text if len(text) <= _SHOWN_CHARACTERS_MAX else text[:_SHOWN_CHARACTERS_MAX] + "...")
 
 
 def as_words(values: Sequence[int]) -> NDArray[np.uint64]:
-    """Return integers within 128 bits as uint64[n, 2], two's complement, low word first."""
+    """Convert integers within 128 bits to uint64[n, 2], two's complement, low word first."""
     words = [(value & _LOW_WORD, (value >> 64) & _LOW_WORD) for value in values]
     return np.array(words, dtype=np.uint64).reshape(-1, 2)
 
 
 def from_words(low: int, high: int) -> int:
-    """Return the integer of 128 bits that `as_words` lays out as these two words.
+    """Return the 128-bit integer of two words; the inverse of `as_words`.
 
     >>> [from_words(*as_words([value])[0].tolist()) for value in (-1, 0, 10**37)] == [-1, 0, 10**37]
     True
@@ -81,7 +81,7 @@ def from_words(low: int, high: int) -> int:
 
 
 def spell_decimal(value: int) -> str:
-    """Return a decimal's shortest plain text; `value` is the decimal times 10**18.
+    """Format a decimal as its shortest plain text; `value` is the decimal times 10**18.
 
     >>> [spell_decimal(value) for value in (0, 10**20, -5 * 10**17, 1)]
     ['0', '100', '-0.5', '0.000000000000000001']
@@ -100,7 +100,7 @@ _DIGIT_0: Final = np.uint64(0x30)
 
 @compiled
 def scaled(mantissa: np.uint64, power: np.uint64) -> tuple[np.uint64, np.uint64]:
-    """Return mantissa * 10**power as (low, high) words; both factors are at most 10**18, so it always fits."""
+    """Return mantissa * 10**power as (low, high) words; both factors are at most 10**18, so the product fits."""
     factor = _POWERS[power]
     left_low, left_high = mantissa & _LOW_HALF, mantissa >> _HALF
     right_low, right_high = factor & _LOW_HALF, factor >> _HALF
@@ -113,21 +113,22 @@ def scaled(mantissa: np.uint64, power: np.uint64) -> tuple[np.uint64, np.uint64]
 
 @compiled
 def read_decimal(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, np.uint64, np.uint64]:
-    """Read a plain decimal of at most 18 digits: (whether it is one, low word, high word).
+    """Parse a plain decimal of at most 18 digits; return (whether it was accepted, low word, high word).
 
-    What it does not take (an exponent, more digits) `parse_decimal` may yet; what it takes, both give alike.
+    `parse_decimal` may accept what this function rejects (an exponent, more digits). For accepted text both return the
+    same value.
     """
     negative = start < end and data[start] == _MINUS
     first = start + _ONE if negative else start
     if end - first > _DIGITS_MAX + _ONE:
         return False, _ZERO, _ZERO
-    mantissa, place = _digits(data, first, end, _ZERO)
-    digits, fraction = place - first, _ZERO
-    if digits > _ZERO and place < end and data[place] == _POINT:
-        mantissa, after = _digits(data, place + _ONE, end, mantissa)
-        fraction = after - place - _ONE
-        digits, place = digits + fraction, after if fraction > _ZERO else place
-    if place != end or digits == _ZERO or digits > _DIGITS_MAX:
+    mantissa, idx = _digits(data, first, end, _ZERO)
+    digits, fraction = idx - first, _ZERO
+    if digits > _ZERO and idx < end and data[idx] == _POINT:
+        mantissa, after = _digits(data, idx + _ONE, end, mantissa)
+        fraction = after - idx - _ONE
+        digits, idx = digits + fraction, after if fraction > _ZERO else idx
+    if idx != end or digits == _ZERO or digits > _DIGITS_MAX:
         return False, _ZERO, _ZERO
     low, high = scaled(mantissa, np.uint64(SCALE) - fraction)
     if negative and mantissa != _ZERO:
@@ -137,14 +138,14 @@ def read_decimal(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> t
 
 @compiled
 def _digits(
-    data: NDArray[np.uint8], place: np.uint64, end: np.uint64, mantissa: np.uint64
+    data: NDArray[np.uint8], idx: np.uint64, end: np.uint64, mantissa: np.uint64
 ) -> tuple[np.uint64, np.uint64]:
-    """Read digits on to a mantissa: (mantissa, where they end)."""
-    while place < end:
-        # Flipped bits, not a difference: what is no digit comes out above nine without wrapping around.
-        digit = np.uint64(data[place]) ^ _DIGIT_0
+    """Append digits to a mantissa; return (mantissa, end of the digits)."""
+    while idx < end:
+        # XOR instead of a difference: other characters become greater than nine without wrapping around.
+        digit = np.uint64(data[idx]) ^ _DIGIT_0
         if digit > _NINE:
             break
         mantissa = mantissa * _TEN + digit
-        place += _ONE
-    return mantissa, place
+        idx += _ONE
+    return mantissa, idx

@@ -1,4 +1,4 @@
-"""JSON documents in table properties: read strictly, and of one format."""
+"""Strict parsing of versioned JSON documents in table properties."""
 
 from typing import Protocol, TypeVar
 
@@ -10,26 +10,26 @@ __all__ = ["Document", "read_document"]
 
 
 class Document(Protocol):
-    """A document that says of what format it is."""
+    """A document with a format version."""
 
     @property
     def format(self) -> int:
-        """Return its format."""
+        """Return the format version."""
 
 
 D = TypeVar("D", bound=Document)
 
 
 def read_document(name: str, text: str, kind: type[D], known_format: int) -> D:
-    """Read the text of a property.
+    """Parse the text of a table property.
 
     Raises:
-        TableError: it is not of the documented shape, or of another format.
+        TableError: the text does not have the documented shape, or has another format version.
     """
     try:
         document = msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:
         raise TableError(f"table property {name} cannot be read: {error}") from error
     if document.format != known_format:
-        raise TableError(f"table property {name} has format {document.format}, this version reads {known_format}")
+        raise TableError(f"table property {name} has format {document.format}; this version reads {known_format}")
     return document

@@ -1,4 +1,4 @@
-"""Errors that end the job or a command: one sentence each, and the exit code that goes with it."""
+"""Errors that end the job or a command, with their exit codes."""
 
 __all__ = [
     "FencedError",
@@ -14,13 +14,13 @@ __all__ = [
 
 
 class K2Error(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what the process ends with."""
+    """Base class of all errors raised on purpose; `exit_code` is the exit code of the process."""
 
     exit_code = 1
 
 
 class SettingsError(K2Error, ValueError):
-    """A setting, an argument or a file named by one is wrong."""
+    """A setting, an argument, or a file named by one is invalid."""
 
     exit_code = 2
 
@@ -32,15 +32,15 @@ class UnreachableError(K2Error, ConnectionError):
 
 
 class OffsetError(K2Error, LookupError):
-    """The offset to read from does not exist in the topic partition (expired, or a topic made anew)."""
+    """The offset to read from does not exist in the topic partition (expired, or the topic was recreated)."""
 
 
 class StateError(K2Error, RuntimeError):
-    """Recovered state does not fit what is being run."""
+    """Recovered state does not match the job that is started."""
 
 
 class TableError(K2Error, RuntimeError):
-    """A table does not have the shape, or the history, that the job wrote."""
+    """A table does not have the schema or the snapshot history that the job wrote."""
 
 
 class FencedError(K2Error, RuntimeError):
@@ -48,7 +48,7 @@ class FencedError(K2Error, RuntimeError):
 
 
 class NotDeliveredError(K2Error, RuntimeError):
-    """Messages handed to the producer were not acknowledged by the broker."""
+    """The broker did not acknowledge messages of the producer."""
 
 
 class PeerLostError(K2Error, RuntimeError):

@@ -1,4 +1,4 @@
-"""Key groups: the fixed number of shares into which symbols, and so keyed state, are cut."""
+"""Key groups: the fixed number of shares of all symbols, and so of keyed state."""
 
 import hashlib
 from typing import Final
@@ -6,13 +6,13 @@ from typing import Final
 __all__ = ["GROUPS", "group_key", "group_of"]
 
 GROUPS: Final = 16
-"""Fixed for good: the keys of recovery snapshots are group numbers."""
+"""Must never change: the keys of recovery snapshots are group numbers."""
 
 
 def group_of(exchange: str, symbol: str) -> int:
-    """Return the key group of a symbol, the same in every process, on every machine, for ever.
+    """Return the key group of a symbol: the same in every process, on every machine, in every version.
 
-    BLAKE2b is specified in RFC 7693, so unlike `hash` it depends on no process, library or version.
+    BLAKE2b is specified in RFC 7693. Unlike `hash`, it does not depend on the process, library or version.
 
     >>> group_of("binance", "BTCUSDT"), group_of("coinbase", "BTC-USD")
     (11, 13)

@@ -1,6 +1,6 @@
-"""What is in the table: offsets and running totals, for each writer and topic partition.
+"""Progress: committed offsets and partition counts of each writer and topic partition.
 
-The text form is a table property, replaced in the same commit as the rows.
+The text form is a table property that is replaced in the same commit as the rows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from k2.model.documents import read_document
 __all__ = ["PROGRESS", "Counts", "PartitionProgress", "Progress", "TopicPartition"]
 
 PROGRESS: Final = "k2.progress"
-"""The table property that says what is in, and in a snapshot's summary what that commit brought."""
+"""Table property with the progress of all writers; in a snapshot's summary, the progress made by that commit."""
 FORMAT: Final = 1
 
 
@@ -30,13 +30,13 @@ class TopicPartition:
 
     @classmethod
     def parse(cls, text: str) -> "TopicPartition":
-        """Read `topic:partition`; a topic's name holds no colon (Kafka allows letters, digits, `._-`)."""
+        """Parse `topic:partition`; a topic name contains no colon (Kafka allows letters, digits, `._-`)."""
         topic, _, partition = text.rpartition(":")
         return cls(topic, int(partition))
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """Trades by what became of them; a message that can't be read counts one."""
+    """Partition counts: trades by outcome. A message that cannot be decoded counts as one."""
 
     received: int = 0
     stored: int = 0
@@ -55,12 +55,12 @@ class Counts(msgspec.Struct, frozen=True):
 
     @property
     def holds(self) -> bool:
-        """Whether received = stored + duplicates + dead letters + skipped."""
+        """Whether received equals stored + duplicates + dead letters + skipped."""
         return self.received == self.stored + self.duplicates + self.dead_letters + self.skipped
 
 
 class PartitionProgress(msgspec.Struct, frozen=True):
-    """How far one writer is in one topic partition: the offset to read next, and its running totals."""
+    """Progress of one writer in one topic partition: the next offset to read, and running partition counts."""
 
     offset: int
     received: int = 0
@@ -69,17 +69,17 @@ class PartitionProgress(msgspec.Struct, frozen=True):
     dead_letters: int = 0
     skipped: int = 0
     start: int = 0
-    """The first offset that was ever read, or read after others were given up: a replay of all begins here."""
+    """The first offset ever read, or the first one read after offsets were abandoned. A full replay begins here."""
 
     @property
     def counts(self) -> Counts:
-        """The running totals alone."""
+        """The partition counts without the offsets."""
         return Counts(self.received, self.stored, self.duplicates, self.dead_letters, self.skipped)
 
-    def advanced(self, move: "PartitionProgress") -> "PartitionProgress":
-        """Return the progress after a commit that moves on to an offset, never back, and adds counts."""
-        total = msgspec.structs.asdict(self.counts + move.counts)
-        return PartitionProgress(max(self.offset, move.offset), **total, start=max(self.start, move.start))
+    def advanced(self, committed: "PartitionProgress") -> "PartitionProgress":
+        """Return the progress after a commit: its counts are added, and the offset never moves back."""
+        total = msgspec.structs.asdict(self.counts + committed.counts)
+        return PartitionProgress(max(self.offset, committed.offset), **total, start=max(self.start, committed.start))
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -88,16 +88,16 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """The progress of all writers of a table; immutable, so that a commit replaces it whole."""
+    """Progress of all writers of a table; immutable, so that a commit replaces it as a whole."""
 
     writers: Mapping[str, Mapping[TopicPartition, PartitionProgress]] = msgspec.field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str | None) -> "Progress":
-        """Read the property's text; None (a table without it) is no progress at all.
+        """Parse the text of the property; None (a table without it) returns empty progress.
 
         Raises:
-            TableError: the text is not of the documented shape, or of a later format.
+            TableError: the text does not have the documented shape, or has another format version.
         """
         if text is None:
             return cls()
@@ -111,45 +111,54 @@ class Progress(msgspec.Struct, frozen=True):
 
     @classmethod
     def in_properties(cls, properties: Mapping[str, str]) -> "Progress":
-        """Read what the properties of a table say, or of a snapshot's summary.
+        """Return the progress in the properties of a table or in the summary of a snapshot.
 
         Raises:
-            TableError: as `parse`.
+            TableError: see `parse`.
         """
         return cls.parse(properties.get(PROGRESS))
 
     def text(self) -> str:
-        """Return the property's text, the same for the same progress."""
+        """Return the text of the property; equal progress has equal text."""
         writers = {
-            writer: {str(where): entries[where] for where in sorted(entries)}
+            writer: {str(topic_partition): entries[topic_partition] for topic_partition in sorted(entries)}
             for writer, entries in sorted(self.writers.items())
         }
         return msgspec.json.encode(_Document(FORMAT, writers)).decode()
 
     def of(self, writer: str) -> Mapping[TopicPartition, PartitionProgress]:
-        """Return one writer's progress; empty where it has none."""
+        """Return the progress of one writer; empty if it has none."""
         return self.writers.get(writer, {})
 
     def replaced(self, writer: str, entries: Mapping[TopicPartition, PartitionProgress]) -> "Progress":
-        """Return the progress with one writer's entries replaced."""
+        """Return a copy in which the entries of one writer are replaced."""
         return Progress({**self.writers, writer: dict(entries)})
 
     def partitions(self) -> list[TopicPartition]:
-        """Return every topic partition of which something is in, sorted."""
-        return sorted({where for entries in self.writers.values() for where in entries})
+        """Return all topic partitions with progress, sorted."""
+        return sorted({topic_partition for entries in self.writers.values() for topic_partition in entries})
 
-    def next_offset(self, where: TopicPartition, writers: Iterable[str]) -> int | None:
-        """Return the first offset that one of `writers` has not committed; None where none of them has begun."""
-        start = self.start(where)
+    def next_offset(self, topic_partition: TopicPartition, writers: Iterable[str]) -> int | None:
+        """Return the lowest committed offset of `writers` in a topic partition; None if it has no progress.
+
+        A writer without progress in the partition counts from the partition's first offset ever read.
+        """
+        start = self.start(topic_partition)
         if start is None:
             return None
-        return min(self.of(writer)[where].offset if where in self.of(writer) else start for writer in writers)
+        return min(
+            self.of(writer)[topic_partition].offset if topic_partition in self.of(writer) else start
+            for writer in writers
+        )
 
-    def start(self, where: TopicPartition) -> int | None:
-        """Return the first offset that was ever read of a partition; None where nothing is in."""
-        starts = [entries[where].start for entries in self.writers.values() if where in entries]
+    def start(self, topic_partition: TopicPartition) -> int | None:
+        """Return the first offset ever read from a topic partition; None if it has no progress."""
+        starts = [entries[topic_partition].start for entries in self.writers.values() if topic_partition in entries]
         return min(starts) if starts else None
 
-    def counts(self, where: TopicPartition) -> Counts:
-        """Return a partition's totals, summed over the writers."""
-        return sum((entries[where].counts for entries in self.writers.values() if where in entries), Counts())
+    def counts(self, topic_partition: TopicPartition) -> Counts:
+        """Return the counts of a topic partition, summed over the writers."""
+        return sum(
+            (entries[topic_partition].counts for entries in self.writers.values() if topic_partition in entries),
+            Counts(),
+        )

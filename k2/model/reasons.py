@@ -1,4 +1,4 @@
-"""Why a message is not in the table: the closed set of reasons, and a refusal that bears one."""
+"""Reasons why a message is not in the table, and the exceptions that carry them."""
 
 from enum import StrEnum
 from typing import NoReturn
@@ -7,22 +7,22 @@ __all__ = ["Reason", "RejectedError", "SkippedError", "invalid"]
 
 
 class Reason(StrEnum):
-    """Why a message or trade was set aside in the dead letters."""
+    """Why a message or trade became a dead letter."""
 
     MALFORMED = "malformed"
     """The bytes are not one JSON object in UTF-8."""
     INVALID = "invalid"
-    """A field is absent, of the wrong type, or out of its range."""
+    """A field is absent, of the wrong type, or out of range."""
     UNSUPPORTED = "unsupported"
     """A well-formed message of a kind that the topic's venue does not decode."""
     CONFLICT = "conflict"
-    """The same sequence or id as a stored trade, with other content."""
+    """The sequence number or trade id of a stored trade, with other content."""
     TOO_LARGE = "too_large"
-    """More bytes than a message may have."""
+    """More bytes than allowed."""
 
 
 class RejectedError(ValueError):
-    """A message that can't become a trade; permanent, and only ever this message's."""
+    """A message that cannot become a trade. The error is permanent and concerns this message only."""
 
     def __init__(self, reason: Reason, error: str) -> None:
         super().__init__(f"{reason}: {error}")
@@ -31,9 +31,9 @@ class RejectedError(ValueError):
 
 
 class SkippedError(Exception):
-    """A message that is no market trade by the venue's rule (a heartbeat, a reply, an off-book number).
+    """A message that is not a market trade by the rule of the venue (a heartbeat, a reply).
 
-    `why` is of a small closed set, fit for a metric's label.
+    `why` is one of a small closed set of values, so that it can be a metric label.
     """
 
     def __init__(self, why: str) -> None:
@@ -42,5 +42,9 @@ class SkippedError(Exception):
 
 
 def invalid(field: str, what: str) -> NoReturn:
-    """Refuse a message for one of its fields."""
+    """Reject a message because of one of its fields.
+
+    Raises:
+        RejectedError: always, with reason `invalid`.
+    """
     raise RejectedError(Reason.INVALID, f"{field}: {what}")

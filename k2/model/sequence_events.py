@@ -1,4 +1,4 @@
-"""Rows of the ledger `sequence_events`: what the tracker saw begin, open and close."""
+"""Rows of the ledger `sequence_events`: sessions started, gaps opened and filled."""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -15,9 +15,9 @@ class EventKind(StrEnum):
 
 
 class SequenceEvent(NamedTuple):
-    """One row of the ledger, with the coordinates of the message that caused it.
+    """One row of the ledger, with the Kafka coordinates of the message that caused it.
 
-    What is missing now is what `gap_opened` rows cover less what `gap_filled` rows do.
+    The numbers missing now are those covered by `gap_opened` rows but not by `gap_filled` rows.
     """
 
     exchange: str
@@ -33,9 +33,9 @@ class SequenceEvent(NamedTuple):
     partition: int
     offset: int
     is_owed: bool = False
-    """Whether a crash kept it from being written with its trade, which is in the table."""
+    """Whether a crash prevented the event from being written with its trade, which is in the table."""
 
     @property
     def missing(self) -> int:
-        """How many numbers the range holds; 0 for the start of a session."""
+        """Number of sequence numbers in the range; 0 for the start of a session."""
         return 0 if self.event is EventKind.SESSION_STARTED else self.last_sequence - self.first_sequence + 1

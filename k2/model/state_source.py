@@ -1,4 +1,4 @@
-"""What the tables hold, as a key group's rules want to hear of it when their own state is behind, or lost."""
+"""State source: the state of the rules, rebuilt from the tables if their own state is lost or older than the tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -25,14 +25,14 @@ __all__ = [
 ]
 
 Positions = Mapping[TopicPartition, int]
-"""How far a key group's state is in each topic partition: the first offset that it has not seen."""
+"""Position of a key group's state in each topic partition: the first offset that it has not seen."""
 
 Ranges = tuple[tuple[int, int], ...]
-"""Ranges of numbers, ascending and apart, both ends inclusive."""
+"""Ascending, disjoint ranges of sequence numbers, both bounds inclusive."""
 
 
 class SessionKey(NamedTuple):
-    """One session of one symbol's numbering."""
+    """Identifies one session of the numbering of one symbol."""
 
     exchange: str
     symbol: str
@@ -40,44 +40,44 @@ class SessionKey(NamedTuple):
 
 
 class SeenSession(NamedTuple):
-    """Numbers of a session that are in the table."""
+    """Sequence numbers of a session that are in the table."""
 
     key: SessionKey
     ranges: Ranges
     latest: int
-    """The latest effective time among them (`k2.sequencing.tracker_kernel.effective_time`), microseconds."""
+    """Latest effective time among them (`k2.sequencing.tracker_kernel.effective_time`), microseconds."""
     earliest: int
-    """The earliest, likewise."""
-    where: TopicPartition
+    """Earliest effective time among them, microseconds."""
+    topic_partition: TopicPartition
     offset: int
-    """Coordinates of the newest of them."""
+    """Offset of the newest of them in `topic_partition`."""
 
 
 class Reach(NamedTuple):
-    """How far a topic partition is in Kafka time, microseconds since the epoch."""
+    """Kafka time reached in a topic partition, microseconds since the epoch."""
 
     reached: int
-    """What is believed (`k2.dedup.window.Clock`)."""
+    """The confirmed time (`k2.dedup.window.Clock`)."""
     newest: int
-    """The latest time seen, believed or not."""
+    """The latest time seen, confirmed or not."""
 
 
 class SeenIds(NamedTuple):
-    """Trades without a number that are in the table, of one topic partition: n of them, in any order."""
+    """n trades without a sequence number that are in the table, from one topic partition, in any order."""
 
-    where: TopicPartition
+    topic_partition: TopicPartition
     reached: int
-    """The Kafka time that the partition has surely reached, microseconds since the epoch."""
+    """Kafka time that the partition has certainly reached, microseconds since the epoch."""
     symbols: NDArray[np.int32]
-    """int32[n], numbers of `k2.model.symbols.SYMBOLS`."""
-    identities: NDArray[np.int64]
-    """int64[n, 3]: `k2.dedup.trade_id_hash.TRADE_ID_HASHER`, and 32 bits of the content (`k2.model.content`)."""
+    """int32[n], symbol ids of `k2.model.symbols.SYMBOLS`."""
+    id_hashes: NDArray[np.int64]
+    """int64[n, 3]: the trade-id hash (`k2.dedup.trade_id_hash`), low word first, and 32 bits of the content."""
     times: NDArray[np.int64]
-    """int64[n], the Kafka time of each (the venue's, where it has none), microseconds since the epoch."""
+    """int64[n], Kafka time (venue time if there is none), microseconds since the epoch."""
 
 
 class WantedContents(NamedTuple):
-    """Of which numbers the contents are wanted: a range of one session, both ends inclusive."""
+    """A range of sequence numbers of one session whose contents are requested; both bounds inclusive."""
 
     key: SessionKey
     first: int
@@ -85,91 +85,92 @@ class WantedContents(NamedTuple):
     since: int
     """No trade of the range has an earlier venue time, microseconds since the epoch."""
     is_any_age: bool
-    """Whether they are wanted however long ago they were stored."""
+    """Whether contents are requested regardless of the age of the trades."""
 
 
 class StoredContents(NamedTuple):
-    """What the table stores under wanted numbers: n trades, in any order."""
+    """Contents of n stored trades with requested sequence numbers, in any order."""
 
     wanted: NDArray[np.int64]
-    """int64[n], into what was asked for."""
+    """int64[n], indices into the requested ranges."""
     sequences: NDArray[np.int64]
     """int64[n]"""
     contents: NDArray[np.int64]
-    """int64[n], of `k2.model.content.contents`."""
+    """int64[n], fingerprints of `k2.model.content.contents`."""
     kafka_times: NDArray[np.int64]
-    """int64[n], microseconds since the epoch; the venue's where the broker gave none."""
+    """int64[n], Kafka time (venue time if there is none), microseconds since the epoch."""
     lowest: Mapping[SessionKey, int]
-    """The lowest number that is young enough, of each session asked for that has any."""
+    """Lowest sequence number that is young enough, for each requested session that has one."""
 
 
 class NumberDoubt(NamedTuple):
-    """A symbol's newest conflict that is not settled (`k2.sequencing.sequence.Doubt`), or that there is none now."""
+    """The doubt of a symbol (`k2.sequencing.sequence.Doubt`), or the fact that it has none any longer."""
 
     exchange: str
     symbol: str
     sequence: int | None
-    """None where there is none."""
+    """None if the symbol has no doubt."""
     at: int = 0
-    """Its effective time, microseconds since the epoch."""
+    """Effective time of the conflict, microseconds since the epoch."""
 
 
 class Ledger(NamedTuple):
-    """What the ledger says of the trades that are in the table."""
+    """Sessions and missing ranges that the ledger records for the trades in the table."""
 
     started: frozenset[SessionKey]
     missing: Mapping[SessionKey, Ranges]
 
 
 class StateSource(Protocol):
-    """Reads the tables as they were when the process began."""
+    """Reads the tables as they were when the process started."""
 
     def resumed(self, positions: Positions) -> None:
-        """Hear how far a group's recovered state is; all are told of before the first is asked for.
+        """Report the positions of a group's recovered state; called for all groups before the first read.
 
-        States of one recovery store are of one moment, so no group misses a row below the furthest of them.
+        All states of a recovery store are from the same moment, so no group misses a row below the highest position.
         """
 
     def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
-        """Hear how far a group's recovered state is in time; all are told of before the first is asked for."""
+        """Report the clocks of a group's recovered state; called for all groups before the first read."""
 
     def sessions(self, group: int) -> Iterable[SeenSession]:
-        """Return the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
+        """Return the numbers in the table that recovered state may lack; the sessions of a symbol are ascending."""
 
     def contents(self, wanted: Sequence[WantedContents], floor: int) -> StoredContents:
-        """Look up what the table stores under some numbers, now.
+        """Read the contents of stored trades from the current table.
 
-        `floor` is the Kafka time, microseconds since the epoch, below which a trade is only wanted at any age.
+        `floor` is a Kafka time, microseconds since the epoch. Trades below it are returned only for ranges with
+        `is_any_age`.
         """
 
     def committed(self, group: int) -> Positions:
-        """Return the first offset of each topic partition that is not in the table for a group's rows."""
+        """Return the committed offset of each topic partition for the rows of a group."""
 
     def doubts(self, group: int) -> Iterable[NumberDoubt]:
-        """Return the conflicts of a group's symbols that are not settled by what is in the table."""
+        """Return the doubts of a group's symbols as of the trades in the table."""
 
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
-        """Return the ids in the table whose Kafka time can still matter to a window.
+        """Return the ids in the table that can still fall into a deduplication window.
 
-        Where the group was resumed, by the clocks that were told of; else by those of the table.
+        For a resumed group this depends on the reported clocks, else on the clocks of the table.
         """
 
     def ledger(self) -> Ledger:
-        """Return what the ledger says, of the trades that are in the table and of no later ones."""
+        """Return what the ledger records for the trades in the table, without events of later trades."""
 
 
 _NONE: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 NO_CONTENTS: Final = StoredContents(_NONE, _NONE, _NONE, _NONE, {})
 
 
-class _NoHistory:
-    """Nothing was stored before."""
+class _EmptyStateSource:
+    """State source without stored trades."""
 
     def resumed(self, positions: Positions) -> None:
-        """Take no notice."""
+        """Ignore the call."""
 
     def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
-        """Take no notice."""
+        """Ignore the call."""
 
     def sessions(self, group: int) -> Iterable[SeenSession]:  # noqa: ARG002
         return ()
@@ -190,5 +191,5 @@ class _NoHistory:
         return Ledger(frozenset(), {})
 
 
-NO_STATE_SOURCE: StateSource = _NoHistory()
-"""For a flow without tables."""
+NO_STATE_SOURCE: StateSource = _EmptyStateSource()
+"""State source of a flow without tables."""

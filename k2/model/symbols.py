@@ -1,6 +1,6 @@
-"""Numbers for (exchange, symbol) pairs, so that loops compare integers and not text.
+"""Symbol ids: integers for (exchange, symbol) pairs, so that compiled loops compare integers instead of text.
 
-A number is this process's own: whatever leaves the process bears names.
+Symbol ids are valid only in this process: data that leaves the process contains names.
 """
 
 import threading
@@ -15,9 +15,9 @@ from k2.model.key_groups import group_of
 __all__ = ["EXCHANGE_BYTES_MAX", "NAME_BYTES_MAX", "SYMBOLS", "SymbolTable", "Symbols", "as_bytes", "lookup"]
 
 NAME_BYTES_MAX: Final = 255
-"""Longest symbol, in bytes of UTF-8."""
+"""Maximum length of a symbol, bytes of UTF-8."""
 EXCHANGE_BYTES_MAX: Final = 64
-"""Longest exchange, likewise: quoted, with three characters a byte, it is part of a file's path."""
+"""Maximum length of an exchange, bytes of UTF-8. Percent-encoded (3 characters per byte), it is part of a file path."""
 
 _FNV_OFFSET: Final = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME: Final = np.uint64(0x100000001B3)
@@ -25,23 +25,26 @@ _SEPARATOR: Final = np.uint64(0xFF)
 
 
 class SymbolTable(NamedTuple):
-    """An open-addressing hash table over the bytes of names, as compiled loops read it.
+    """Open-addressing hash table over the bytes of names, read by compiled loops.
 
-    Growth makes a new table, so a loop goes on safely with the one it was given; within one table
-    `slots` is written last, so a reader sees a whole entry or none.
+    Growth creates a new table, so a running loop can safely continue with the old one. Within a table, `slots` is
+    written last, so a reader sees a complete entry or none.
     """
 
     slots: NDArray[np.int32]
-    """int32[power of two]: a symbol's number, or -1."""
+    """int32[power of two]: symbol id, or -1."""
     starts: NDArray[np.int64]
-    """int64[symbols]: where the exchange's bytes start in `names`; the symbol's follow."""
+    """int64[symbols]: start of the exchange's bytes in `names`; the symbol's bytes follow them."""
     exchange_sizes: NDArray[np.int32]
+    """int32[symbols], bytes."""
     symbol_sizes: NDArray[np.int32]
+    """int32[symbols], bytes."""
     names: NDArray[np.uint8]
+    """uint8[bytes]"""
 
 
 def as_bytes(text: str) -> NDArray[np.uint8]:
-    """Return the UTF-8 of a text as an array, for compiled loops."""
+    """Encode text as uint8[bytes] of UTF-8, for compiled loops."""
     return np.frombuffer(text.encode(), dtype=np.uint8)
 
 
@@ -55,13 +58,13 @@ def _first_slot(
     symbol_start: int,
     symbol_size: int,
 ) -> np.uint64:
-    """Return where a pair is looked for first: FNV-1a over its names, 0xFF (never in UTF-8) between them."""
+    """Return the first slot to probe for a pair: FNV-1a over both names, separated by 0xFF (never in UTF-8)."""
     value = _FNV_OFFSET
-    for place in range(exchange_start, exchange_start + exchange_size):
-        value = (value ^ np.uint64(exchange[place])) * _FNV_PRIME
+    for idx in range(exchange_start, exchange_start + exchange_size):
+        value = (value ^ np.uint64(exchange[idx])) * _FNV_PRIME
     value = (value ^ _SEPARATOR) * _FNV_PRIME
-    for place in range(symbol_start, symbol_start + symbol_size):
-        value = (value ^ np.uint64(symbol[place])) * _FNV_PRIME
+    for idx in range(symbol_start, symbol_start + symbol_size):
+        value = (value ^ np.uint64(symbol[idx])) * _FNV_PRIME
     return (value ^ (value >> np.uint64(29))) & np.uint64(slot_count - 1)
 
 
@@ -69,9 +72,9 @@ def _first_slot(
 def equal_range(
     left: NDArray[np.uint8], left_start: int, right: NDArray[np.uint8], right_start: int, size: int
 ) -> bool:
-    """Return whether two ranges of `size` bytes are the same."""
-    for place in range(size):
-        if left[left_start + place] != right[right_start + place]:
+    """Return whether two ranges of `size` bytes are equal."""
+    for idx in range(size):
+        if left[left_start + idx] != right[right_start + idx]:
             return False
     return True
 
@@ -86,68 +89,68 @@ def lookup(
     symbol_start: int,
     symbol_size: int,
 ) -> int:
-    """Return the number of a pair named by two ranges of bytes, or -1 where it has none yet."""
+    """Return the symbol id of a pair named by two byte ranges; -1 if it has none yet."""
     slots, starts, exchange_sizes, symbol_sizes, names = table
     mask = np.uint64(len(slots) - 1)
     slot = _first_slot(len(slots), exchange, exchange_start, exchange_size, symbol, symbol_start, symbol_size)
     while True:
-        number = slots[slot]
-        if number < 0:
+        symbol_id = slots[slot]
+        if symbol_id < 0:
             return -1
-        if exchange_sizes[number] == exchange_size and symbol_sizes[number] == symbol_size:
-            start = starts[number]
+        if exchange_sizes[symbol_id] == exchange_size and symbol_sizes[symbol_id] == symbol_size:
+            start = starts[symbol_id]
             if equal_range(names, start + exchange_size, symbol, symbol_start, symbol_size) and equal_range(
                 names, start, exchange, exchange_start, exchange_size
             ):
-                return int(number)
+                return int(symbol_id)
         slot = (slot + np.uint64(1)) & mask
 
 
 class Symbols:
-    """The pairs seen by this process; safe to use from several worker threads."""
+    """Registry of the (exchange, symbol) pairs seen by this process; thread-safe."""
 
     def __init__(self, capacity: int = 1024) -> None:
         self._lock = threading.Lock()
-        self._numbers: dict[tuple[str, str], int] = {}
+        self._ids: dict[tuple[str, str], int] = {}
         self._names: list[tuple[str, str]] = []
         self._used_bytes = 0
         self.table = _empty_table(capacity)
         self.groups: NDArray[np.int32] = np.zeros(capacity, dtype=np.int32)
-        """int32[at least symbols]: the key group of each."""
+        """int32[at least symbols]: key group of each symbol id."""
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def name(self, number: int) -> tuple[str, str]:
-        """Return the (exchange, symbol) of a number."""
-        return self._names[number]
+    def name(self, symbol_id: int) -> tuple[str, str]:
+        """Return the (exchange, symbol) of a symbol id."""
+        return self._names[symbol_id]
 
     def intern(self, exchange: str, symbol: str) -> int:
-        """Return the number of a pair, a new one where it has none."""
-        number = self._numbers.get((exchange, symbol))
-        if number is not None:
-            return number
+        """Return the symbol id of a pair; assign one if it has none."""
+        symbol_id = self._ids.get((exchange, symbol))
+        if symbol_id is not None:
+            return symbol_id
         with self._lock:
-            given = self._numbers.get((exchange, symbol))
-            return self._add(exchange, symbol) if given is None else given
+            symbol_id = self._ids.get((exchange, symbol))
+            return self._add(exchange, symbol) if symbol_id is None else symbol_id
 
     def _add(self, exchange: str, symbol: str) -> int:
-        number = len(self._names)
+        symbol_id = len(self._names)
         exchange_bytes, symbol_bytes = as_bytes(exchange), as_bytes(symbol)
         size = len(exchange_bytes) + len(symbol_bytes)
-        if 2 * (number + 1) > len(self.table.slots) or self._used_bytes + size > len(self.table.names):
+        if 2 * (symbol_id + 1) > len(self.table.slots) or self._used_bytes + size > len(self.table.names):
             self._grow(size)
         table, start = self.table, self._used_bytes
         table.names[start : start + size] = np.concatenate([exchange_bytes, symbol_bytes])
-        table.starts[number] = start
-        table.exchange_sizes[number] = len(exchange_bytes)
-        table.symbol_sizes[number] = len(symbol_bytes)
-        self.groups[number] = group_of(exchange, symbol)
+        table.starts[symbol_id] = start
+        table.exchange_sizes[symbol_id] = len(exchange_bytes)
+        table.symbol_sizes[symbol_id] = len(symbol_bytes)
+        self.groups[symbol_id] = group_of(exchange, symbol)
         self._used_bytes += size
         self._names.append((exchange, symbol))
-        self._numbers[exchange, symbol] = number
-        _place(table, number)
-        return number
+        self._ids[exchange, symbol] = symbol_id
+        _insert(table, symbol_id)
+        return symbol_id
 
     def _grow(self, size: int) -> None:
         old, count = self.table, len(self._names)
@@ -156,8 +159,8 @@ class Symbols:
         new.exchange_sizes[:count] = old.exchange_sizes[:count]
         new.symbol_sizes[:count] = old.symbol_sizes[:count]
         new.names[: self._used_bytes] = old.names[: self._used_bytes]
-        for number in range(count):
-            _place(new, number)
+        for symbol_id in range(count):
+            _insert(new, symbol_id)
         groups = np.zeros(len(new.starts), dtype=np.int32)
         groups[:count] = self.groups[:count]
         self.groups = groups
@@ -175,19 +178,19 @@ def _empty_table(capacity: int, name_bytes: int = 16_384) -> SymbolTable:
 
 
 @compiled
-def _free_slot(table: SymbolTable, number: int) -> int:
+def _free_slot(table: SymbolTable, symbol_id: int) -> int:
     slots, starts, exchange_sizes, symbol_sizes, names = table
-    start, exchange_size = starts[number], exchange_sizes[number]
+    start, exchange_size = starts[symbol_id], exchange_sizes[symbol_id]
     mask = np.uint64(len(slots) - 1)
-    slot = _first_slot(len(slots), names, start, exchange_size, names, start + exchange_size, symbol_sizes[number])
+    slot = _first_slot(len(slots), names, start, exchange_size, names, start + exchange_size, symbol_sizes[symbol_id])
     while slots[slot] >= 0:
         slot = (slot + np.uint64(1)) & mask
     return int(slot)
 
 
-def _place(table: SymbolTable, number: int) -> None:
-    table.slots[_free_slot(table, number)] = number
+def _insert(table: SymbolTable, symbol_id: int) -> None:
+    table.slots[_free_slot(table, symbol_id)] = symbol_id
 
 
 SYMBOLS = Symbols()
-"""This process's pairs."""
+"""The registry of this process."""

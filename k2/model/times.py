@@ -1,4 +1,4 @@
-"""Times as integers: microseconds since the epoch, UTC; other units are refused, never guessed."""
+"""Times as integers: microseconds since the epoch, UTC. Other units are rejected, never guessed."""
 
 import re
 from datetime import date
@@ -20,11 +20,11 @@ __all__ = [
 ]
 
 MICROSECONDS_MIN: Final = 10**14
-"""March 1973; a number below may be seconds or milliseconds."""
+"""March 1973. A smaller number may be seconds or milliseconds."""
 MICROSECONDS_MAX: Final = 10**16
-"""The year 2286, exclusive; a number from here on may be nanoseconds."""
+"""The year 2286, exclusive. A number from here on may be nanoseconds."""
 TIME_AHEAD_TOLERANCE_US: Final = 5_000_000
-"""How far a venue time may be ahead of its message's Kafka timestamp, as clocks differ; beyond, it is in doubt."""
+"""Tolerated clock difference by which a venue time may be ahead of the Kafka timestamp of its message."""
 
 _SECOND: Final = 1_000_000
 _DAY: Final = 86_400 * _SECOND
@@ -43,27 +43,27 @@ _RFC_3339: Final = re.compile(
 
 
 def checked_time(number: int) -> int:
-    """Return a time that is a whole number of microseconds, as it is.
+    """Return a time in microseconds since the epoch, unchanged.
 
     Raises:
-        ValueError: the number lies outside 1973 to 2286, as the same time in another unit would.
+        ValueError: the number is outside the years 1973 to 2286, as a time in another unit would be.
     """
     if MICROSECONDS_MIN <= number < MICROSECONDS_MAX:
         return number
     for first, end, unit in _UNITS:
         if first <= number < end:
-            raise ValueError(f"looks like {unit}, microseconds are wanted: {number}")
+            raise ValueError(f"looks like {unit}: {number}; send microseconds")
     raise ValueError(f"not microseconds since the epoch between 1973 and 2286: {clipped(number)}")
 
 
 def parse_time(text: str) -> int:
-    """Return an RFC 3339 time as microseconds since the epoch, UTC.
+    """Parse an RFC 3339 time; return microseconds since the epoch, UTC.
 
-    Digits beyond the microsecond are cut off, towards the past, also before 1970. The form is that of
-    RFC 3339 section 5.6, with at most nanoseconds; leap seconds have no place on this time line.
+    Digits beyond the microsecond are truncated towards the past, also before 1970. The format is that of RFC 3339
+    section 5.6 with at most nine fractional digits, without leap seconds.
 
     Raises:
-        ValueError: the text is no such time.
+        ValueError: the text is not such a time.
 
     >>> parse_time("2024-08-08T23:54:15.342999999Z"), parse_time("2024-08-09t01:54:15.342+02:00")
     (1723161255342999, 1723161255342000)
@@ -73,15 +73,15 @@ def parse_time(text: str) -> int:
         raise ValueError(f"not an RFC 3339 time: {clipped(text)}")
     fraction, zulu, sign = match.group(7) or "", match.group(8), match.group(9)
     if not zulu and not sign:
-        raise ValueError(f"a time without a zone: {clipped(text)}")
+        raise ValueError(f"time without a zone: {clipped(text)}; append Z or an offset")
     if len(fraction) > 9:
-        raise ValueError(f"finer than nanoseconds: {clipped(text)}")
-    moment = _day(match, text) * _DAY + _time_of_day(match, text) + int(fraction[:6].ljust(6, "0"))
+        raise ValueError(f"more than nine fractional digits: {clipped(text)}")
+    microseconds = _day(match, text) * _DAY + _time_of_day(match, text) + int(fraction[:6].ljust(6, "0"))
     if sign:
-        moment -= int(f"{sign}1") * _offset(match, text)
-    if not _YEAR_1 <= moment < _YEAR_10000:
+        microseconds -= int(f"{sign}1") * _offset(match, text)
+    if not _YEAR_1 <= microseconds < _YEAR_10000:
         raise ValueError(f"outside the years 0001 to 9999 in UTC: {clipped(text)}")
-    return moment
+    return microseconds
 
 
 def _day(match: re.Match[str], text: str) -> int:
@@ -95,7 +95,7 @@ def _day(match: re.Match[str], text: str) -> int:
 def _time_of_day(match: re.Match[str], text: str) -> int:
     hour, minute, second = (int(part) for part in match.group(4, 5, 6))
     if second == 60:
-        raise ValueError(f"a leap second: {clipped(text)}")
+        raise ValueError(f"leap second: {clipped(text)}")
     if hour > 23 or minute > 59 or second > 59:
         raise ValueError(f"no such time of day: {clipped(text)}")
     return (hour * 3600 + minute * 60 + second) * _SECOND
@@ -116,10 +116,10 @@ _MONTH_DAYS: Final = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], 
 
 @compiled
 def _digits(data: NDArray[np.uint8], start: int, count: int) -> int:
-    """Read `count` digits; -1 where there is another character."""
+    """Return the value of `count` digits; -1 if one of the characters is not a digit."""
     value = 0
-    for place in range(start, start + count):
-        digit: Any = np.int64(data[place]) ^ _DIGIT_0
+    for idx in range(start, start + count):
+        digit: Any = np.int64(data[idx]) ^ _DIGIT_0
         if digit > 9:
             return -1
         value = value * 10 + digit
@@ -128,7 +128,7 @@ def _digits(data: NDArray[np.uint8], start: int, count: int) -> int:
 
 @compiled
 def _days(year: int, month: int, day: int) -> int:
-    """Count the days from 1970-01-01, by Howard Hinnant's `days_from_civil`."""
+    """Return the days since 1970-01-01, by Howard Hinnant's `days_from_civil`."""
     shifted = year - 1 if month <= 2 else year
     era = shifted // 400
     year_of_era = shifted - era * 400
@@ -145,7 +145,7 @@ def _is_day(year: int, month: int, day: int) -> bool:
 
 
 @compiled
-def _has_marks(data: NDArray[np.uint8], start: int) -> bool:
+def _has_separators(data: NDArray[np.uint8], start: int) -> bool:
     return bool(
         data[start + 4] == _DASH
         and data[start + 7] == _DASH
@@ -157,7 +157,7 @@ def _has_marks(data: NDArray[np.uint8], start: int) -> bool:
 
 @compiled
 def _microseconds(data: NDArray[np.uint8], start: int, end: int) -> int:
-    """Read `.`, one to nine digits: whole microseconds, -1 where it is something else; 0 for nothing."""
+    """Parse `.` and one to nine digits as whole microseconds; -1 if invalid, 0 for an empty range."""
     if start == end:
         return 0
     count = end - start - 1
@@ -175,12 +175,13 @@ def _microseconds(data: NDArray[np.uint8], start: int, end: int) -> int:
 
 @compiled
 def read_time(data: NDArray[np.uint8], start: int, end: int) -> tuple[bool, int]:
-    """Read the plain form `YYYY-MM-DDTHH:MM:SS[.f]Z`: (whether it is one, microseconds since the epoch).
+    """Parse the plain format `YYYY-MM-DDTHH:MM:SS[.f]Z`; return (whether accepted, microseconds since the epoch).
 
-    What it does not take (an offset, small letters) `parse_time` may yet; what it takes, both give alike.
+    `parse_time` may accept what this function rejects (an offset, lower-case letters). For accepted text both return
+    the same value.
     """
     fraction = start + _DATE_TIME_CHARACTERS
-    if end <= fraction or data[end - 1] != _LETTER_Z or not _has_marks(data, start):
+    if end <= fraction or data[end - 1] != _LETTER_Z or not _has_separators(data, start):
         return False, 0
     year, month, day = _digits(data, start, 4), _digits(data, start + 5, 2), _digits(data, start + 8, 2)
     hour, minute = _digits(data, start + 11, 2), _digits(data, start + 14, 2)

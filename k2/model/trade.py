@@ -1,4 +1,4 @@
-"""One trade as a plain value: what reference decoders give."""
+"""One trade as a plain value, returned by reference decoders."""
 
 from typing import Final, NamedTuple
 
@@ -8,29 +8,29 @@ NO_SIDE: Final = 0
 BUY: Final = 1
 SELL: Final = 2
 SIDES: Final = (None, "buy", "sell")
-"""Names of the side numbers, by number."""
+"""Names of the sides, indexed by their number."""
 
 
 class Trade(NamedTuple):
-    """One trade; what it holds is valid: decoders refuse what is not."""
+    """One valid trade; decoders reject invalid ones."""
 
     exchange: str
     symbol: str
     trade_id: str | None
     sequence: int | None
-    """Within 64 bits, signed."""
+    """Fits a signed 64-bit integer."""
     price: int
-    """Times 10**18: what decimal(38, 18) holds."""
+    """decimal(38, 18), times 10**18."""
     quantity: int
-    """Times 10**18."""
+    """decimal(38, 18), times 10**18."""
     side: int
-    """The taker's: `NO_SIDE`, `BUY` or `SELL`."""
+    """Taker side: `NO_SIDE`, `BUY` or `SELL`."""
     timestamp: int
-    """The venue's time, microseconds since the epoch, UTC."""
+    """Venue time, microseconds since the epoch, UTC."""
     received: int | None = None
-    """The capture's time, likewise."""
+    """Capture time, microseconds since the epoch, UTC."""
     is_market: bool = True
-    """False for what the venue numbers among its trades though it is no market trade: its number is seen, and no more.
+    """False for a non-market trade: it consumes a sequence number and is not stored.
 
-    Such a one needs no price and quantity.
+    It needs no price and quantity.
     """

@@ -1,14 +1,14 @@
-"""What became of each row: one byte a row, so that verdicts travel as a column."""
+"""Verdicts of the rules: one byte per row, so that they form a column."""
 
 from typing import Final
 
 __all__ = ["CONFLICT", "DUPLICATE", "SKIPPED", "STORED"]
 
 STORED: Final = 0
-"""The row is a trade to keep."""
+"""The row is a trade to store."""
 DUPLICATE: Final = 1
-"""The trade is stored already, and dropped here."""
+"""The trade is stored already. The row is dropped."""
 CONFLICT: Final = 2
-"""The same number or id as a stored trade with other content: a dead letter."""
+"""The sequence number or trade id of a stored trade with other content. The row becomes a dead letter."""
 SKIPPED: Final = 3
-"""No market trade by the venue's rule, though it bears one of its numbers: seen by the tracker, and not stored."""
+"""A non-market trade: the tracker sees its sequence number, and the row is not stored."""

@@ -1,4 +1,4 @@
-"""How an error ends the job: said in one sentence, whatever Bytewax makes of it."""
+"""Error boundary between K2 and Bytewax: log an error as one sentence, and exit with its exit code."""
 
 import re
 from collections.abc import Callable
@@ -8,62 +8,67 @@ from typing import Final, NoReturn, ParamSpec, TypeVar
 import structlog
 
 from k2.model.errors import K2Error, PeerLostError, UnreachableError
-from k2.ops.signals import exit_saying, is_job
+from k2.ops.signals import is_job, report_and_exit
 
-__all__ = ["end", "error_in", "reports_errors"]
+__all__ = ["exit_with_error", "find_k2_error", "reports_errors"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _LOG = structlog.get_logger()
 
-_PEER_GONE: Final = re.compile(r"^(Send|Recv) thread panic")
+_PEER_LOST: Final = re.compile(r"^(Send|Recv) thread panic")
+"""A panic of Bytewax when the connection to another process of the cluster is lost."""
 _SQLITE: Final = re.compile(r'SqliteFailure\(.*?, Some\("(.*?)"\)\)')
-"""How Bytewax's panics name what befell the network between processes, and the recovery store."""
+"""A panic of Bytewax when it cannot write the recovery store; group 1 is the reason."""
 
 
-def error_in(raised: BaseException) -> K2Error | None:
-    """Return the error of ours that came out of Bytewax, wrapped or as a panic; None where it is something else."""
+def find_k2_error(raised: BaseException) -> K2Error | None:
+    """Return the `K2Error` behind an exception that left Bytewax, which may have wrapped it; None if there is none.
+
+    Panics of Bytewax that have a known cause become a `K2Error` too.
+    """
     cause: BaseException | None = raised
     while cause is not None and not isinstance(cause, K2Error):
         cause = cause.__cause__ or cause.__context__
     if cause is not None:
         return cause
     if found := _SQLITE.search(str(raised)):
-        return UnreachableError(f"the recovery store cannot be written: {found[1]}; mend that, and start again")
-    if _PEER_GONE.match(str(raised)):
+        return UnreachableError(f"the recovery store cannot be written: {found[1]}; fix that, and start again")
+    if _PEER_LOST.match(str(raised)):
         return PeerLostError("another process of the cluster has ended, so this one ends too; start all of them again")
     return None
 
 
-def end(error: K2Error) -> NoReturn:
-    """End the process by an error of ours: one sentence, and its exit code."""
-    exit_saying(error.exit_code, lambda: _say(error))
+def exit_with_error(error: K2Error) -> NoReturn:
+    """Log an error as one sentence and exit the process with its exit code."""
+    report_and_exit(error.exit_code, lambda: _log_error(error))
 
 
 def reports_errors(call: Callable[P, T]) -> Callable[P, T]:
-    """Say what a call of ours raises before Bytewax has it, and end the job where it is an error of ours.
+    """Decorate a method that Bytewax calls: log its exceptions, and exit the job's process on a `K2Error`.
 
-    Bytewax makes a panic without a word of what leaves a snapshot, or any call in a process that has peers.
+    Otherwise exceptions are lost: Bytewax panics without the reason if a snapshot raises, or if any call raises in a
+    process that has peers.
     """
 
     @wraps(call)
-    def telling(*args: P.args, **kwargs: P.kwargs) -> T:
+    def reporting(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return call(*args, **kwargs)
         except StopIteration:
             raise
         except K2Error as error:
             if is_job():
-                end(error)
-            _say(error)
+                exit_with_error(error)
+            _log_error(error)
             raise
         except Exception:
             _LOG.exception("failed", call=call.__qualname__)
             raise
 
-    return telling
+    return reporting
 
 
-def _say(error: K2Error) -> None:
+def _log_error(error: K2Error) -> None:
     _LOG.error("ended", error=str(error), kind=type(error).__name__)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from k2.model.errors import SettingsError
+from k2.model.key_groups import GROUPS
 from k2.venues import VENUES
 from k2.venues.time_ahead import TIME_AHEAD_SECONDS_MAX
 
@@ -115,7 +116,7 @@ class Settings(BaseSettings):
     catalog: Text = "k2"
     namespace: Annotated[str, AfterValidator(_namespace)] = "market_data"
     data_dir: Path = Path("data")
-    writers: Annotated[int, Field(ge=1, le=64)] = 1
+    writers: Annotated[int, Field(ge=1, le=GROUPS)] = 1
     dlq_dir: Path | None = None
     dlq_file_bytes_max: Count = 104_857_600
     dedup_window_seconds: Count = 86_400

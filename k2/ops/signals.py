@@ -1,4 +1,4 @@
-"""The job's own process: whether this is one, and how it ends before its time. Imports nothing that takes time."""
+"""Exit of the job's process on a signal or an error. This module imports nothing that is slow to load."""
 
 import os
 import signal
@@ -9,54 +9,56 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, NoReturn
 
-__all__ = ["end_on_signals", "exit_saying", "is_job"]
+__all__ = ["exit_on_signals", "is_job", "report_and_exit"]
 
 RUNNER: Final = "bytewax.run"
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-TELL_SECONDS_MAX: Final = 1.0
-"""A stderr that nobody reads must not keep the process from its end."""
+REPORT_SECONDS_MAX: Final = 1.0
+"""Time limit of a last log line: a stderr that nobody reads must not keep the process from exiting."""
 
-Tell = Callable[[signal.Signals], None]
+OnSignal = Callable[[signal.Signals], None]
 
 
 def is_job() -> bool:
-    """Whether this process was begun as `python -m bytewax.run`."""
+    """Return whether this process was started as `python -m bytewax.run`."""
     return getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None) == RUNNER
 
 
-def _silently(_signal: signal.Signals) -> None:
-    """Say nothing."""
+def _report_nothing(_signal: signal.Signals) -> None:
+    """Ignore the signal."""
 
 
-def end_on_signals(tell: Tell = _silently) -> None:
-    """End the process at SIGINT and SIGTERM from now on, with exit code 128 + the signal's number, having told of it.
+def exit_on_signals(report: OnSignal = _report_nothing) -> None:
+    """Exit on SIGINT and SIGTERM from now on, with exit code 128 + the signal's number, after calling `report`.
 
-    At once, and whatever the main thread does: what is not committed is read again at the next start. Python runs no
-    handler while Bytewax waits for peers, and one that raises leaves a cluster hanging; but the interpreter notes each
-    signal in a socket as it comes, and a thread that listens there ends the process. The last call of this counts.
+    The exit is immediate, whatever the main thread does: what is not committed is read again at the next start. Python
+    runs no signal handler while Bytewax waits for peers, and a handler that raises leaves a cluster hanging. But the
+    interpreter writes each signal to a wakeup socket at once; a thread listens there and exits the process. The last
+    call of this function is the one in effect.
     """
-    listener, noted = socket.socketpair()
-    noted.settimeout(0)
+    listener, wakeup = socket.socketpair()
+    wakeup.settimeout(0)
     for number in SIGNALS:
         signal.signal(number, _leave_to_listener)
-    signal.set_wakeup_fd(noted.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_listen, args=(listener, noted, tell), name="signals", daemon=True).start()
+    signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_listen, args=(listener, wakeup, report), name="signals", daemon=True).start()
 
 
-def exit_saying(code: int, tell: Callable[[], None]) -> NoReturn:
-    """End the process at once, having told of it if that can be done."""
+def report_and_exit(code: int, report: Callable[[], None]) -> NoReturn:
+    """Exit at once with an exit code; call `report` before, for at most `REPORT_SECONDS_MAX`."""
     try:
-        telling = threading.Thread(target=tell, daemon=True)
-        telling.start()
-        telling.join(TELL_SECONDS_MAX)
+        reporter = threading.Thread(target=report, daemon=True)
+        reporter.start()
+        reporter.join(REPORT_SECONDS_MAX)
     finally:
         os._exit(code)
 
 
 def _leave_to_listener(_number: int, _frame: FrameType | None) -> None:
-    """Be there, so that the interpreter takes note of the signal."""
+    """Do nothing; the interpreter writes only signals that have a Python handler to the wakeup socket."""
 
 
-def _listen(listener: socket.socket, _noted: socket.socket, tell: Tell) -> None:
+def _listen(listener: socket.socket, _wakeup: socket.socket, report: OnSignal) -> None:
+    """Wait for a signal and exit; the reference to `_wakeup` keeps that socket open."""
     number = signal.Signals(listener.recv(1)[0])
-    exit_saying(128 + number, lambda: tell(number))
+    report_and_exit(128 + number, lambda: report(number))

@@ -14,13 +14,13 @@ from k2.model.progress import Counts, PartitionProgress, Progress, TopicPartitio
 from k2.ops.settings import Settings
 from k2.query.engine import Engine
 from k2.query.parameters import AsOf
-from k2.query.pool import Engines, begun_anew, open_engine
+from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.snapshots import NoSnapshotError
-from k2.query.tables import check_columns, existing_table, looked_up
+from k2.query.tables import check_columns, existing_table, find_job_table
 from k2.query.where_clauses import equal
-from k2.storage.commit_log import COMMIT_NOTES, Commit, Move, commit_of, in_effect, parse_commit_notes
+from k2.storage.commit_log import COMMIT_NOTES, Commit, PartitionMove, commit_of, in_effect, parse_commit_notes
 
-__all__ = ["Audit", "AuditedCommit", "Moment", "audit", "moment_of", "noted_commits"]
+__all__ = ["Audit", "AuditedCommit", "ProgressAsOf", "audit", "progress_as_of", "recorded_commits"]
 
 _COUNTS: Final = Counts.__struct_fields__
 
@@ -60,14 +60,14 @@ class Audit:
     """The counts and offsets of all commits are those of the table's progress: none is missing, none is told twice."""
 
 
-@begun_anew
+@retry_if_files_gone
 def audit(
     settings: Settings,
     start: datetime | None = None,
     end: datetime | None = None,
     limit: int | None = None,
     *,
-    pool: Engines | None = None,
+    pool: EnginePool | None = None,
 ) -> Audit:
     """Return the job's commits from a time on and before another; the newest of them where there is a limit.
 
@@ -88,14 +88,14 @@ def audit(
         return Audit(commits, _moves(progress) == _moves(_summed(engine, table)))
 
 
-class Moment(NamedTuple):
+class ProgressAsOf(NamedTuple):
     """What the table of trades was at a time or by a snapshot."""
 
     progress: Progress
     time: datetime
 
 
-def moment_of(settings: Settings, table: Table, as_of: AsOf, *, pool: Engines | None = None) -> Moment:
+def progress_as_of(settings: Settings, table: Table, as_of: AsOf, *, pool: EnginePool | None = None) -> ProgressAsOf:
     """Return how far the job was, by its commits until a time, or up to a snapshot, which may have expired since.
 
     Raises:
@@ -103,9 +103,9 @@ def moment_of(settings: Settings, table: Table, as_of: AsOf, *, pool: Engines | 
     """
     with _commits(settings, table, pool) as engine:
         if isinstance(as_of, datetime):
-            return Moment(_summed(engine, table, as_of), as_of)
+            return ProgressAsOf(_summed(engine, table, as_of), as_of)
         number, time = _place_of(engine, table, as_of)
-        return Moment(_summed(engine, table, number=number), time)
+        return ProgressAsOf(_summed(engine, table, number=number), time)
 
 
 def _place_of(engine: Engine, table: Table, snapshot_id: int) -> tuple[int, datetime]:
@@ -120,21 +120,21 @@ def _place_of(engine: Engine, table: Table, snapshot_id: int) -> tuple[int, date
 
 
 @contextmanager
-def _commits(settings: Settings, table: Table, pool: Engines | None) -> Iterator[Engine]:
+def _commits(settings: Settings, table: Table, pool: EnginePool | None) -> Iterator[Engine]:
     """Yield an engine that shows what is `kept` of commits, and what is `noted` in the table's own metadata.
 
     The metadata was read before: what goes from it to the table `commits` meanwhile is in both.
     """
-    noted = pa.Table.from_pylist([commit.row() for commit in noted_commits(table)], schema=_NOTED)
-    kept = looked_up(settings, "commits", pool)
+    noted = pa.Table.from_pylist([commit.row() for commit in recorded_commits(table)], schema=_NOTED)
+    kept = find_job_table(settings, "commits", pool)
     with open_engine(settings, pool) as engine:
-        engine.show_arrow("noted", noted)
+        engine.register_arrow("noted", noted)
         if kept is None:
-            engine.show_arrow("kept", noted.slice(0, 0).append_column("table_uuid", pa.array([], pa.string())))
+            engine.register_arrow("kept", noted.slice(0, 0).append_column("table_uuid", pa.array([], pa.string())))
         else:
             check_columns(kept, ["table_uuid", *_NOTED.names])
-            engine.show("kept", kept, where=equal(table_uuid=str(table.metadata.table_uuid)))
-        engine.show_arrow("effective", _effective(engine, table))
+            engine.register("kept", kept, row_filter=equal(table_uuid=str(table.metadata.table_uuid)))
+        engine.register_arrow("effective", _effective(engine, table))
         yield engine
 
 
@@ -147,7 +147,7 @@ def _effective(engine: Engine, table: Table) -> pa.Table:
     return pa.table({"snapshot_id": pa.array(ids[found], pa.int64())})
 
 
-def noted_commits(table: Table) -> list[Commit]:
+def recorded_commits(table: Table) -> list[Commit]:
     """Return the commits that the table's own metadata tells of: the newest, and those whose snapshots are there."""
     snapshots = (commit_of(snapshot) for snapshot in table.metadata.snapshots)
     noted = parse_commit_notes(table.metadata.properties.get(COMMIT_NOTES))
@@ -178,7 +178,7 @@ def _moves(progress: Progress) -> Mapping[tuple[str, TopicPartition], tuple[int,
 
 
 _TYPES: Final[Mapping[type | str, pa.DataType]] = {int: pa.int64(), str: pa.string()}
-_MOVE: Final = pa.struct([pa.field(name, _TYPES[kind]) for name, kind in Move.__annotations__.items()])
+_MOVE: Final = pa.struct([pa.field(name, _TYPES[kind]) for name, kind in PartitionMove.__annotations__.items()])
 _FIELDS: "Final[list[pa.Field[Any]]]" = [
     pa.field("snapshot_id", pa.int64()),
     pa.field("parent_id", pa.int64()),

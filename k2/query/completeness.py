@@ -29,18 +29,17 @@ from pyiceberg.table import Table
 
 from k2.model.state_source import SeenSession
 from k2.ops.settings import Settings
-from k2.query.audit import moment_of
+from k2.query.audit import progress_as_of
 from k2.query.conflicts import CONFLICTS, conflicts_by_span
 from k2.query.engine import Engine
-from k2.query.offset_bounds import BELOW_FLOORS, show_offset_bounds, table_of
-from k2.query.parameters import LIMIT_MAX, Name
-from k2.query.parameters import Asked as TradesAsked
-from k2.query.pool import Engines, begun_anew, open_engine
-from k2.query.tables import check_columns, existing_table, looked_up
+from k2.query.offset_bounds import BELOW_OFFSET_BOUNDS, register_offset_bounds, table_of
+from k2.query.parameters import LIMIT_MAX, Name, QueryParameters
+from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
+from k2.query.tables import check_columns, existing_table, find_job_table
 from k2.query.where_clauses import equal
-from k2.sequencing.non_market import joined, off_book_in
+from k2.sequencing.non_market import joined, non_market_in
 
-__all__ = ["Asked", "Day", "Hour", "by_day", "by_hour", "is_stored"]
+__all__ = ["CompletenessParameters", "Day", "Hour", "by_day", "by_hour", "is_stored"]
 
 HOUR_US: Final = 3_600_000_000
 DAY_US: Final = 24 * HOUR_US
@@ -49,7 +48,7 @@ _YEAR_1: Final = datetime(1, 1, 1, tzinfo=UTC)
 _COLUMNS: Final = ("exchange", "symbol", "session", "sequence", "timestamp", "topic", "partition", "offset")
 
 
-class Asked(TradesAsked):
+class CompletenessParameters(QueryParameters):
     """Which trades, and of which symbols. `as_of` counts the job's commits; rows of other writers are left out."""
 
     containing: Name | None = None
@@ -97,8 +96,10 @@ class Hour:
     missing: int
 
 
-@begun_anew
-def by_day(settings: Settings, asked: Asked | None = None, *, pool: Engines | None = None) -> list[Day]:
+@retry_if_files_gone
+def by_day(
+    settings: Settings, asked: CompletenessParameters | None = None, *, pool: EnginePool | None = None
+) -> list[Day]:
     """Return completeness by exchange, symbol and day; a day without numbers, conflicts and sessions has no row.
 
     Raises:
@@ -106,7 +107,7 @@ def by_day(settings: Settings, asked: Asked | None = None, *, pool: Engines | No
         NoSnapshotError: it never had the snapshot that `as_of` names.
         TableError: it is not the job's.
     """
-    return [_day(row) for row in _spans(settings, asked or Asked(), DAY_US, pool)]
+    return [_day(row) for row in _spans(settings, asked or CompletenessParameters(), DAY_US, pool)]
 
 
 def _day(row: dict[str, Any]) -> Day:
@@ -126,8 +127,8 @@ def _day(row: dict[str, Any]) -> Day:
     )
 
 
-@begun_anew
-def by_hour(settings: Settings, asked: Asked, *, pool: Engines | None = None) -> list[Hour]:
+@retry_if_files_gone
+def by_hour(settings: Settings, asked: CompletenessParameters, *, pool: EnginePool | None = None) -> list[Hour]:
     """Return the same by exchange, symbol and hour.
 
     Raises:
@@ -149,13 +150,13 @@ def by_hour(settings: Settings, asked: Asked, *, pool: Engines | None = None) ->
     ]
 
 
-@begun_anew
+@retry_if_files_gone
 def is_stored(settings: Settings, exchange: str | None = None, symbol: str | None = None) -> bool:
     """Return whether there is any trade of an exchange or symbol in the table."""
     table = existing_table(settings, "trades")
     check_columns(table, _COLUMNS)
     with open_engine(settings) as engine:
-        engine.show("trades", table, where=equal(exchange=exchange, symbol=symbol))
+        engine.register("trades", table, row_filter=equal(exchange=exchange, symbol=symbol))
         return bool(engine.query(_ANY, {"exchange": exchange, "symbol": symbol, "containing": None}))
 
 
@@ -170,12 +171,16 @@ class _Sources(NamedTuple):
     started: str
 
 
-def _spans(settings: Settings, asked: Asked, span_us: int, pool: Engines | None) -> Iterator[dict[str, Any]]:
+def _spans(
+    settings: Settings, asked: CompletenessParameters, span_us: int, pool: EnginePool | None
+) -> Iterator[dict[str, Any]]:
     with _shown(settings, asked, span_us, pool) as (engine, sources):
         yield from _counted(engine, sources, asked, span_us)
 
 
-def _counted(engine: Engine, sources: _Sources, asked: Asked, span_us: int) -> Iterator[dict[str, Any]]:
+def _counted(
+    engine: Engine, sources: _Sources, asked: CompletenessParameters, span_us: int
+) -> Iterator[dict[str, Any]]:
     parameters = {
         "exchange": asked.exchange,
         "symbol": asked.symbol,
@@ -197,39 +202,41 @@ def _since_year_1(time: datetime | None) -> int | None:
 
 
 @contextmanager
-def _shown(settings: Settings, asked: Asked, span_us: int, pool: Engines | None) -> Iterator[tuple[Engine, _Sources]]:
+def _shown(
+    settings: Settings, asked: CompletenessParameters, span_us: int, pool: EnginePool | None
+) -> Iterator[tuple[Engine, _Sources]]:
     """Yield an engine that shows what is asked for, and the queries of it."""
     table = existing_table(settings, "trades", pool)
     check_columns(table, _COLUMNS)
-    then = None if asked.as_of is None else moment_of(settings, table, asked.as_of, pool=pool).progress
+    then = None if asked.as_of is None else progress_as_of(settings, table, asked.as_of, pool=pool).progress
     is_marked = span_us == DAY_US or asked.in_doubt
-    ledger = looked_up(settings, "sequence_events", pool) if is_marked else None
+    ledger = find_job_table(settings, "sequence_events", pool) if is_marked else None
     found = CONFLICTS.empty_table()
     if is_marked:
         found = conflicts_by_span(settings, table, asked, timedelta(microseconds=span_us), then)
     with open_engine(settings, pool) as engine:
-        engine.show("trades", table, where=equal(exchange=asked.exchange, symbol=asked.symbol))
-        _show_off_book(engine, off_book_in(table.metadata.properties))
+        engine.register("trades", table, row_filter=equal(exchange=asked.exchange, symbol=asked.symbol))
+        _show_off_book(engine, non_market_in(table.metadata.properties))
         _show_marks(engine, ledger, found, asked)
         if then is not None:
-            show_offset_bounds(engine, table, then)
+            register_offset_bounds(engine, table, then)
         yield engine, _SOURCES if then is None else _SOURCES_THEN
 
 
-def _show_marks(engine: Engine, ledger: Table | None, found: pa.Table, asked: Asked) -> None:
+def _show_marks(engine: Engine, ledger: Table | None, found: pa.Table, asked: CompletenessParameters) -> None:
     """Show the conflicts, and the ledger; one that does not exist has no events."""
-    engine.show_arrow("conflicts", found)
+    engine.register_arrow("conflicts", found)
     if ledger is None:
-        engine.show_arrow("sequence_events", _EVENTS.empty_table())
+        engine.register_arrow("sequence_events", _EVENTS.empty_table())
         return
     check_columns(ledger, _EVENTS.names)
-    engine.show("sequence_events", ledger, where=equal(exchange=asked.exchange, symbol=asked.symbol))
+    engine.register("sequence_events", ledger, row_filter=equal(exchange=asked.exchange, symbol=asked.symbol))
 
 
 def _show_off_book(engine: Engine, seen: Iterable[SeenSession]) -> None:
     """Show the ranges of numbers that no market trade bears."""
     rows = [(*one.key, first, last) for one in joined(seen) for first, last in one.ranges]
-    engine.show_arrow("off_book", table_of(_OFF_BOOK, rows))
+    engine.register_arrow("off_book", table_of(_OFF_BOOK, rows))
 
 
 _OFF_BOOK_FIELDS: "Final[list[pa.Field[Any]]]" = [
@@ -265,7 +272,7 @@ _STARTED: Final = f"SELECT exchange, symbol, session, min({_SINCE_YEAR_1}) AS se
 _EACH_SESSION: Final = f"event = 'session_started' AND {_NAMED} GROUP BY exchange, symbol, session"
 _SOURCES: Final = _Sources(f"{_SEEN} WHERE {_NAMED}", f"{_STARTED} WHERE {_EACH_SESSION}")
 _SOURCES_THEN: Final = _Sources(
-    f"{_SEEN} {BELOW_FLOORS} AND {_NAMED}", f"{_STARTED} {BELOW_FLOORS} AND {_EACH_SESSION}"
+    f"{_SEEN} {BELOW_OFFSET_BOUNDS} AND {_NAMED}", f"{_STARTED} {BELOW_OFFSET_BOUNDS} AND {_EACH_SESSION}"
 )
 _ANY: Final = f"{_SOURCES.seen} LIMIT 1"
 _MARKS: Final = f"""

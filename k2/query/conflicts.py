@@ -14,7 +14,7 @@ from k2.model.progress import Progress, TopicPartition
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.offset_bounds import table_of
-from k2.query.parameters import Asked
+from k2.query.parameters import QueryParameters
 from k2.storage.dead_letter_files import committed_lines
 
 __all__ = ["CONFLICTS", "conflicts_by_span"]
@@ -53,7 +53,7 @@ _DECODER: Final = msgspec.json.Decoder(_Letter)
 
 
 def conflicts_by_span(
-    settings: Settings, table: Table, asked: Asked, span: timedelta, then: Progress | None = None
+    settings: Settings, table: Table, asked: QueryParameters, span: timedelta, then: Progress | None = None
 ) -> pa.Table:
     """Return the number of conflicts by exchange, symbol and span; spans count from the year 1.
 
@@ -86,7 +86,7 @@ def _is_below(letter: _Letter, writer: str, then: Progress) -> bool:
     return entry is not None and letter.offset < entry.offset
 
 
-def _key(letter: _Letter, asked: Asked, span: timedelta) -> _Key | None:
+def _key(letter: _Letter, asked: QueryParameters, span: timedelta) -> _Key | None:
     """Return where a letter counts; None if it does not say, or is not asked for."""
     exchange, symbol, timestamp = letter.exchange, letter.symbol, letter.timestamp
     if exchange is None or symbol is None or timestamp is None:

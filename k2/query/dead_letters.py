@@ -1,4 +1,4 @@
-"""Dead letters, as the files have them: read one at a time, and counted."""
+"""Dead letters as read from their files, and their counts."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -8,18 +8,18 @@ from datetime import datetime
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import SettingsError
 from k2.ops.settings import Settings
-from k2.storage.dead_letter_files import letters_in
+from k2.storage.dead_letter_files import read_dead_letters
 
-__all__ = ["NoLettersError", "PartitionLetters", "Statistics", "letters", "statistics"]
+__all__ = ["NoDeadLettersError", "PartitionDeadLetters", "Statistics", "count_dead_letters", "open_dead_letters"]
 
 
-class NoLettersError(SettingsError):
-    """There is no folder of dead letters where the settings say: another one than was meant, or the job never ran."""
+class NoDeadLettersError(SettingsError):
+    """The configured folder of dead letters does not exist: the settings are wrong, or the job has never run."""
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionLetters:
-    """A topic partition's."""
+class PartitionDeadLetters:
+    """Number of dead letters of one topic partition."""
 
     topic: str
     partition: int
@@ -28,29 +28,29 @@ class PartitionLetters:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """How many there are, and when the job set them aside."""
+    """Dead letters by reason and by partition, with the times when the job set the oldest and the newest aside."""
 
     dead_letters: int
     reasons: dict[str, int]
-    partitions: list[PartitionLetters]
+    partitions: list[PartitionDeadLetters]
     oldest: datetime | None
     newest: datetime | None
 
 
-def letters(settings: Settings, unreadable: Callable[[str], None]) -> Iterator[DeadLetter]:
-    """Read all letters, the oldest first; each line that is none is told to `unreadable`.
+def open_dead_letters(settings: Settings, unreadable: Callable[[str], None]) -> Iterator[DeadLetter]:
+    """Read all dead letters, the oldest first; `unreadable` is called with each line that is not a dead letter.
 
     Raises:
-        NoLettersError: there is no folder of them where the settings say.
-        SettingsError: while reading, a file cannot be read.
+        NoDeadLettersError: the configured folder does not exist.
+        SettingsError: a file cannot be read; raised during iteration.
     """
     folder = settings.dead_letter_folder
     if not folder.is_dir():
         setting = f"K2_DATA_DIR={settings.data_dir}" if settings.dlq_dir is None else f"K2_DLQ_DIR={folder}"
-        raise NoLettersError(
-            f"{setting}: there is no folder of dead letters {folder}; mend it, or let the job run, which makes it"
+        raise NoDeadLettersError(
+            f"{setting}: there is no folder of dead letters {folder}; correct it, or start the job, which creates it"
         )
-    return _readable(letters_in(folder, unreadable))
+    return _readable(read_dead_letters(folder, unreadable))
 
 
 def _readable(found: Iterator[DeadLetter]) -> Iterator[DeadLetter]:
@@ -60,8 +60,8 @@ def _readable(found: Iterator[DeadLetter]) -> Iterator[DeadLetter]:
         raise SettingsError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 
-def statistics(found: Iterable[DeadLetter]) -> Statistics:
-    """Count letters by reason and by topic partition."""
+def count_dead_letters(found: Iterable[DeadLetter]) -> Statistics:
+    """Count dead letters by reason and by topic partition."""
     reasons: Counter[str] = Counter()
     partitions: Counter[tuple[str, int]] = Counter()
     oldest, newest = None, None
@@ -73,7 +73,7 @@ def statistics(found: Iterable[DeadLetter]) -> Statistics:
     return Statistics(
         reasons.total(),
         dict(sorted(reasons.items())),
-        [PartitionLetters(*where, count) for where, count in sorted(partitions.items())],
+        [PartitionDeadLetters(*partition, count) for partition, count in sorted(partitions.items())],
         oldest,
         newest,
     )

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.ops.settings import Settings
-from k2.query.engine import Rows
-from k2.query.pool import Engines, Pool
+from k2.query.engine import RecordBatchStream
+from k2.query.pool import EnginePool, Pool
 from k2.query.tables import check_columns, existing_table
 
 __all__ = ["doubled"]
@@ -38,7 +38,7 @@ _COLUMNS: Final = (
 
 
 @contextmanager
-def doubled(settings: Settings, *, pool: Engines | None = None) -> Iterator[Rows]:
+def doubled(settings: Settings, *, pool: EnginePool | None = None) -> Iterator[RecordBatchStream]:
     """Return a row for each number that is stored with one content in several sessions, sorted, within a block.
 
     Content is price, quantity, side and trade id. `copies` holds each such row's session, timestamp, topic, partition,
@@ -56,19 +56,19 @@ def doubled(settings: Settings, *, pool: Engines | None = None) -> Iterator[Rows
     table = existing_table(settings, "trades", pool)
     check_columns(table, _COLUMNS)
     with pool.engine() as engine:
-        engine.show("trades", table)
+        engine.register("trades", table)
         with engine.rows(_COPIES) as copies:
             schema = _schema(copies)
-            yield Rows(schema, _grouped(copies, schema))
+            yield RecordBatchStream(schema, _grouped(copies, schema))
 
 
-def _schema(copies: Rows) -> pa.Schema:
+def _schema(copies: RecordBatchStream) -> pa.Schema:
     fields: list[pa.Field[Any]] = [copies.schema.field(name) for name in _NUMBER]
     copy = pa.struct([copies.schema.field(name) for name in _COPY])
     return pa.schema([*fields, pa.field("copies", pa.list_(copy))])
 
 
-def _grouped(copies: Rows, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _grouped(copies: RecordBatchStream, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Return a row for each group of sorted copies; a group may go on in the next batch."""
     held = copies.schema.empty_table()
     for batch in chain(copies.batches, [None]):

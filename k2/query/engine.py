@@ -1,4 +1,4 @@
-"""One connection to DuckDB in memory, on which tables are shown under names, and queries are bounded."""
+"""A DuckDB connection in memory: tables are registered as views, and queries have time and memory limits."""
 
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -14,177 +14,182 @@ from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import DataScan, Table
 
 from k2.model.errors import K2Error, TableError
-from k2.query.manifests import Manifests
+from k2.query.evolution import has_evolved, names_are_ids, select_by_id
+from k2.query.manifests import ManifestCache
 from k2.query.planning import added_files, planned_files
 
 __all__ = [
     "Engine",
-    "Limits",
     "QueryCancelledError",
     "QueryError",
+    "QueryLimits",
     "QueryMemoryError",
     "QueryTimeoutError",
-    "Rows",
+    "RecordBatchStream",
 ]
 
 BATCH_ROWS: Final = 65_536
 DROPS_MAX: Final = 100
-"""So often is a view dropped, where interrupts come in between."""
+"""Attempts to drop a view; an interrupt may come in between."""
 LOCAL_SCHEMES: Final = {"", "file"}
 
 
 class QueryError(K2Error, ValueError):
-    """A query cannot be answered as it is asked."""
+    """A query is invalid or cannot be answered."""
 
     exit_code = 2
 
 
 class QueryTimeoutError(K2Error, TimeoutError):
-    """A query took longer than it may."""
+    """A query exceeded its time limit."""
 
     exit_code = 2
 
 
 class QueryMemoryError(K2Error, MemoryError):
-    """A query needs more memory than it may have."""
+    """A query, or its result, exceeded the memory limit."""
 
     exit_code = 2
 
 
 class QueryCancelledError(K2Error):
-    """A query was stopped, since nobody waits for its answer any more."""
+    """A query was cancelled because its client is gone."""
 
 
-class Limits(NamedTuple):
-    """What one query may take."""
+class QueryLimits(NamedTuple):
+    """Limits of one query."""
 
     timeout_seconds: float
     memory: str
-    """As the setting says it, for people."""
+    """The setting's text, for messages."""
     result_bytes_max: int
-    """Of a result that is held whole; DuckDB does not count it as its own memory."""
+    """Size of a result held in memory; DuckDB does not count it as its own memory."""
 
 
-class Rows(NamedTuple):
-    """A result as it comes, at most 65,536 rows at a time."""
+class RecordBatchStream(NamedTuple):
+    """A result as a stream of record batches of at most 65,536 rows."""
 
     schema: pa.Schema
     batches: Iterator[pa.RecordBatch]
 
-    def first(self, count: int) -> "Rows":
-        """Return so many of them at the most."""
-        return Rows(self.schema, _first(self.batches, count))
+    def first(self, count: int) -> "RecordBatchStream":
+        """Return a stream of the first `count` rows."""
+        return RecordBatchStream(self.schema, _first(self.batches, count))
 
 
 class Engine:
-    """A connection on which tables are shown under names, and each query has a time limit.
+    """A connection on which tables are registered under names, and each query has a time limit.
 
-    One thread uses it at a time; `cancel` may be called from any.
+    One thread may use it at a time; `cancel` may be called from any thread.
     """
 
     def __init__(
         self,
         connection: duckdb.DuckDBPyConnection,
-        limits: Limits,
+        limits: QueryLimits,
         folders: Iterable[str] = (),
-        manifests: Manifests | None = None,
+        manifests: ManifestCache | None = None,
     ) -> None:
-        """Take a connection that may read local files in some folders; `manifests` remembers those read before."""
+        """Use a connection that may read local files in `folders`; `manifests` is a cache shared between engines."""
         self._connection = connection
         self._limits = limits
-        self._manifests = manifests or Manifests()
+        self._manifests = manifests or ManifestCache()
         self._folders = tuple(folders)
         self._views: set[str] = set()
         self._registered: set[str] = set()
         self._is_cancelled = False
 
-    def show(
+    def register(
         self,
         name: str,
         table: Table,
         *,
-        where: BooleanExpression | None = None,
+        row_filter: BooleanExpression | None = None,
         snapshot_id: int | None = None,
     ) -> None:
-        """Show an Iceberg table's rows under a name, as of a snapshot (the current one by default).
+        """Register an Iceberg table under a name, as of a snapshot (the current one by default).
 
-        `where` leaves out whole files that hold no row that fits; the rows are for the query to filter. Files that
-        DuckDB cannot open itself, on S3 for one, are read through Arrow, with the query's columns and filters.
+        `row_filter` skips data files without a matching row; filtering the rows is left to the query. Files that DuckDB
+        cannot open itself, such as those on S3, are read through Arrow, with the query's columns and filters pushed down.
 
         Raises:
-            TableError: the table has delete files, which are not applied here, or was altered since it was made.
+            TableError: the table has delete files, which are not applied here.
         """
-        scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
-        with _faults_planned():
+        scan = table.scan(row_filter=row_filter or AlwaysTrue(), snapshot_id=snapshot_id)
+        with _planning_errors():
             files = planned_files(self._manifests, table, scan)
-        self._show_files(name, table, files, scan)
+        self._register_files(name, table, files, scan)
 
-    def show_added(self, name: str, table: Table, snapshot_ids: Collection[int]) -> None:
-        """Show the rows that some snapshots brought into an Iceberg table; none where PyArrow cannot read their files.
+    def register_added(self, name: str, table: Table, snapshot_ids: Collection[int]) -> None:
+        """Register the rows that some snapshots added; no rows if PyArrow cannot read the table's files.
 
         Raises:
-            TableError: the table was altered since it was made.
+            TableError: the table has delete files.
         """
-        with _faults_planned():
+        with _planning_errors():
             files = added_files(table, snapshot_ids) if isinstance(table.io, PyArrowFileIO) else []
-        self._show_files(name, table, files, table.scan())
+        self._register_files(name, table, files, table.scan())
 
-    def _show_files(self, name: str, table: Table, files: list[str], scan: DataScan) -> None:
-        _check_unaltered(table)
+    def _register_files(self, name: str, table: Table, files: list[str], scan: DataScan) -> None:
         paths = [PyArrowFileIO.parse_location(file)[2] for file in files]
         if not files:
-            self.show_none(name, table)
-        elif all(map(self._is_readable, files, paths)):
-            # The folders' names repeat columns: DuckDB must not read values out of them.
+            self.register_empty(name, table)
+        elif not all(map(self._is_readable, files, paths)):
+            self.register_arrow(name, _dataset(table, scan, files, paths))
+        elif not has_evolved(table):
+            # The folders' names repeat columns: DuckDB must not read values from them.
             self._views.add(name)
             self._connection.read_parquet(paths, hive_partitioning=False).create_view(name)
+        elif (select := select_by_id(table.schema(), paths)) is not None:
+            self._views.add(name)
+            self._connection.sql(select).create_view(name)
         else:
-            self.show_arrow(name, _dataset(table, scan, files, paths))
+            self.register_arrow(name, _dataset(table, scan, files, paths))
 
-    def show_none(self, name: str, table: Table) -> None:
-        """Show an Iceberg table's columns under a name, without any row."""
-        self.show_arrow(name, schema_to_pyarrow(table.schema(), include_field_ids=False).empty_table())
+    def register_empty(self, name: str, table: Table) -> None:
+        """Register an Iceberg table's columns under a name, without any rows."""
+        self.register_arrow(name, schema_to_pyarrow(table.schema(), include_field_ids=False).empty_table())
 
-    def show_arrow(self, name: str, rows: pa.Table | ds.Dataset) -> None:
-        """Show an Arrow table's rows, or a dataset's, under a name."""
-        # Noted before, as an interrupt may come when it is there already.
+    def register_arrow(self, name: str, rows: pa.Table | ds.Dataset) -> None:
+        """Register an Arrow table or dataset under a name."""
+        # Recorded first: an interrupt may come after the registration has taken effect.
         self._registered.add(name)
         self._connection.register(name, rows)
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
-        """Return the rows of `table`, a dictionary each."""
+        """Return the rows of `table`, each as a dictionary."""
         rows: list[dict[str, Any]] = self.table(sql, parameters).to_pylist()
         return rows
 
     def table(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
-        """Run a statement, its values as parameters only; give the result whole.
+        """Run a statement and return the whole result; values are passed as parameters only.
 
         Raises:
-            QueryTimeoutError: it took longer than `K2_QUERY_TIMEOUT_SECONDS`, and was stopped.
-            QueryMemoryError: it, or its result, needs more memory than `K2_QUERY_MEMORY_LIMIT`.
-            QueryCancelledError: `cancel` was called meanwhile.
+            QueryTimeoutError: it exceeded `K2_QUERY_TIMEOUT_SECONDS` and was stopped.
+            QueryMemoryError: it, or its result, exceeded `K2_QUERY_MEMORY_LIMIT`.
+            QueryCancelledError: `cancel` was called.
         """
         with self.rows(sql, parameters) as rows:
-            return pa.Table.from_batches(self._held(rows.batches), rows.schema)
+            return pa.Table.from_batches(self._within_memory(rows.batches), rows.schema)
 
     @contextmanager
     def rows(
         self, sql: str, parameters: Mapping[str, object] | None = None, *, batch_rows: int = BATCH_ROWS
-    ) -> Iterator[Rows]:
-        """Run a statement likewise, and give its rows as they come; the time limit is that of the whole block.
+    ) -> Iterator[RecordBatchStream]:
+        """Run a statement and yield its rows as a stream; the time limit covers the whole block. Raises as `table`.
 
-        The first rows are there when the block begins, so that what prevents them is told there.
+        The first batch is read before the block begins, so errors that prevent it are raised there.
         """
         with self._timed():
-            with _faults_read():
+            with _read_errors():
                 reader = self._connection.execute(sql, parameters or {}).to_arrow_reader(batch_rows)
             batches = _read(reader)
             first = [*islice(batches, 1)]
-            yield Rows(reader.schema, chain(first, batches))
+            yield RecordBatchStream(reader.schema, chain(first, batches))
 
     @contextmanager
     def relation(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[duckdb.DuckDBPyRelation]:
-        """Yield a statement as a DuckDB relation; the time limit is that of the whole block."""
+        """Yield a statement as a DuckDB relation; the time limit covers the whole block."""
         with self._timed():
             yield self._connection.sql(sql, params=parameters or {})
 
@@ -201,31 +206,31 @@ class Engine:
             raise self._interrupted() from error
         finally:
             timer.cancel()
-            # Its interrupt may be under way, and must not meet the connection's next query.
+            # Its interrupt may be in progress, and must not reach the connection's next query.
             timer.join()
 
     def tables_in(self, sql: str) -> set[str]:
-        """Return the names of the tables that a statement asks for."""
+        """Return the names of the tables that a statement reads."""
         return self._connection.get_table_names(sql)
 
     def cancel(self) -> None:
-        """Stop the query that runs, and those that come."""
+        """Stop the running query and reject later ones."""
         self._is_cancelled = True
         self._connection.interrupt()
 
     def clear(self) -> None:
-        """Show nothing any more."""
+        """Unregister all tables."""
         while self._registered:
             name = self._registered.pop()
             self._connection.unregister(name)
-            # An interrupt may have stopped that unsaid, and the next query would read what is left.
+            # An interrupt may have stopped that silently, and the next query would read what is left.
             self._drop(f'temp.main."{name}"')
         while self._views:
             self._drop(f'"{self._views.pop()}"')
 
     def _drop(self, view: str) -> None:
         for _ in range(DROPS_MAX):
-            # An interrupt is for the query before, not for this.
+            # An interrupt is meant for the previous query, not for this statement.
             with suppress(duckdb.InterruptException):
                 self._connection.execute(f"DROP VIEW IF EXISTS {view}")
                 return
@@ -234,37 +239,29 @@ class Engine:
         is_local = PyArrowFileIO.parse_location(file)[0] in LOCAL_SCHEMES
         return is_local and any(path.startswith(folder) for folder in self._folders)
 
-    def _held(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def _within_memory(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         held_bytes = 0
         for batch in batches:
             held_bytes += batch.nbytes
             if held_bytes > self._limits.result_bytes_max:
                 raise QueryMemoryError(
-                    f"the result is larger than K2_QUERY_MEMORY_LIMIT={self._limits.memory}; limit it, or raise that"
+                    f"the result is larger than K2_QUERY_MEMORY_LIMIT={self._limits.memory}: "
+                    "limit the number of rows, or raise the setting"
                 )
             yield batch
 
     def _interrupted(self) -> K2Error:
         if self._is_cancelled:
-            return QueryCancelledError("the query was stopped: nobody waits for its answer any more")
+            return QueryCancelledError("query cancelled: the client is gone")
         return QueryTimeoutError(
             f"the query took longer than {self._limits.timeout_seconds:g} s and was stopped; "
             "narrow it, or raise K2_QUERY_TIMEOUT_SECONDS"
         )
 
 
-def _check_unaltered(table: Table) -> None:
-    """Refuse a table of which older files have other columns: here they are read by the columns' names alone."""
-    if len(table.metadata.schemas) > 1:
-        raise TableError(
-            f"table {'.'.join(table.name())} was altered since it was made: another program changed its columns, "
-            "which queries here do not follow"
-        )
-
-
 def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     while True:
-        with _faults_read():
+        with _read_errors():
             try:
                 batch = reader.read_next_batch()
             except StopIteration:
@@ -273,22 +270,22 @@ def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
 
 
 @contextmanager
-def _faults_read() -> Iterator[None]:
-    """Raise as DuckDB's own what it says through Arrow, or Arrow through it, where words alone are left of a fault."""
+def _read_errors() -> Iterator[None]:
+    """Convert errors that DuckDB reports through Arrow, or Arrow through DuckDB, to DuckDB's own by their message."""
     try:
         yield
     except duckdb.InvalidInputException as error:
-        if _ARROW_READS not in str(error):
+        if _ARROW_ERROR not in str(error):
             raise
-        raise duckdb.IOException(str(error).partition(_ARROW_READS)[2]) from error
+        raise duckdb.IOException(str(error).partition(_ARROW_ERROR)[2]) from error
     except OSError as error:
-        words = str(error)
-        raise _WORDED.get(words.partition(" Error:")[0], duckdb.Error)(words) from error
+        message = str(error)
+        raise _ERRORS_BY_PREFIX.get(message.partition(" Error:")[0], duckdb.Error)(message) from error
 
 
 @contextmanager
-def _faults_planned() -> Iterator[None]:
-    """Raise as DuckDB's own that a list of files is gone, by an expiry for one, or its store does not answer."""
+def _planning_errors() -> Iterator[None]:
+    """Raise `duckdb.IOException` if a manifest is gone, for example after expiry, or its store does not respond."""
     try:
         yield
     except K2Error:
@@ -297,8 +294,8 @@ def _faults_planned() -> Iterator[None]:
         raise duckdb.IOException(str(error)) from error
 
 
-_ARROW_READS: Final = "arrow_scan: get_next failed(): IOError: "
-_WORDED: Final[dict[str, type[duckdb.Error]]] = {
+_ARROW_ERROR: Final = "arrow_scan: get_next failed(): IOError: "
+_ERRORS_BY_PREFIX: Final[dict[str, type[duckdb.Error]]] = {
     "FATAL": duckdb.FatalException,
     "INTERNAL": duckdb.InternalException,
     "INTERRUPT": duckdb.InterruptException,
@@ -315,9 +312,14 @@ def _first(batches: Iterator[pa.RecordBatch], count: int) -> Iterator[pa.RecordB
 
 
 def _dataset(table: Table, scan: DataScan, files: list[str], paths: list[str]) -> pa.Table | ds.Dataset:
-    """Return the rows of files wherever PyIceberg can read them, where it can without reading any yet."""
+    """Return the rows of files that only PyIceberg can read; lazily, as a dataset, if its file IO is PyArrow's."""
     if not isinstance(table.io, PyArrowFileIO):
         return scan.to_arrow()
+    if not names_are_ids(table):
+        raise TableError(
+            f"table {'.'.join(table.name())}: another program renamed or replaced columns, and DuckDB cannot read its "
+            "files itself; query it with an engine that resolves columns by field id"
+        )
     scheme, host, _ = PyArrowFileIO.parse_location(files[0], table.io.properties)
-    schema = schema_to_pyarrow(scan.projection(), include_field_ids=False)
+    schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
     return ds.dataset(paths, schema=schema, format="parquet", filesystem=table.io.fs_by_scheme(scheme, host))

@@ -13,24 +13,24 @@ from pyiceberg.table import Table
 from k2.model.progress import Progress
 from k2.model.state_source import Ranges, SessionKey
 from k2.ops.settings import Settings
-from k2.query.audit import moment_of
+from k2.query.audit import progress_as_of
 from k2.query.engine import Engine
-from k2.query.offset_bounds import BELOW_FLOORS, show_offset_bounds
+from k2.query.offset_bounds import BELOW_OFFSET_BOUNDS, register_offset_bounds
 from k2.query.parameters import AsOf
-from k2.query.pool import Engines, begun_anew, open_engine
+from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table
 from k2.query.where_clauses import equal
-from k2.sequencing.gap_pieces import Piece, Told, pieces, still_open
+from k2.sequencing.gap_pieces import LedgerRange, Piece, pieces, still_open
 
-__all__ = ["Gap", "Which", "gaps", "is_known", "missing_ranges"]
+__all__ = ["Gap", "GapFilter", "gaps", "has_ledger_events", "missing_ranges"]
 
 _ALL_EVENTS: Final = "SELECT * FROM sequence_events"
-_EVENTS_THEN: Final = f"{_ALL_EVENTS} {BELOW_FLOORS}"
+_EVENTS_THEN: Final = f"{_ALL_EVENTS} {BELOW_OFFSET_BOUNDS}"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-class Which(StrEnum):
+class GapFilter(StrEnum):
     """Which gaps are asked for."""
 
     OPEN = "open"
@@ -59,15 +59,15 @@ class Gap:
     """Until it was filled, or else until the time that was asked for."""
 
 
-@begun_anew
+@retry_if_files_gone
 def gaps(
     settings: Settings,
     exchange: str | None = None,
     symbol: str | None = None,
     as_of: AsOf | None = None,
-    which: Which = Which.OPEN,
+    which: GapFilter = GapFilter.OPEN,
     *,
-    pool: Engines | None = None,
+    pool: EnginePool | None = None,
 ) -> list[Gap]:
     """Return gaps as the ledger tells them: what was opened, less what was filled, or what of it was filled.
 
@@ -85,7 +85,12 @@ def gaps(
     now = datetime.now(UTC)
     with _ledger(settings, exchange, symbol, as_of, pool) as (engine, then):
         until = min(then.time or now, now)
-        asked = {"exchange": exchange, "symbol": symbol, "as_of": then.detected, "with_filled": which is not Which.OPEN}
+        asked = {
+            "exchange": exchange,
+            "symbol": symbol,
+            "as_of": then.detected,
+            "with_filled": which is not GapFilter.OPEN,
+        }
         told = _told(engine, asked, then.events)
         return [_gap(key, piece, until) for key, cut in told for piece in _chosen(cut, which)]
 
@@ -99,8 +104,8 @@ def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
     return {key: found for key, found in ranges if found}
 
 
-@begun_anew
-def is_known(
+@retry_if_files_gone
+def has_ledger_events(
     settings: Settings, exchange: str | None = None, symbol: str | None = None, as_of: AsOf | None = None
 ) -> bool:
     """Return whether the ledger had a numbering of an exchange or symbol: without one, nothing can be missing."""
@@ -109,9 +114,9 @@ def is_known(
         return bool(engine.query(f"WITH events AS ({then.events}) {_KNOWN}", asked))
 
 
-def _chosen(cut: list[Piece], which: Which) -> list[Piece]:
-    filled = [piece for piece in cut if piece.filled_at is not None and which is not Which.OPEN]
-    opened = [] if which is Which.FILLED else still_open(cut)
+def _chosen(cut: list[Piece], which: GapFilter) -> list[Piece]:
+    filled = [piece for piece in cut if piece.filled_at is not None and which is not GapFilter.OPEN]
+    opened = [] if which is GapFilter.FILLED else still_open(cut)
     return sorted([*filled, *opened])
 
 
@@ -124,8 +129,8 @@ def _told(
         yield key, [*pieces(_ranges(ranges, "gap_opened"), _ranges(ranges, "gap_filled"))]
 
 
-def _ranges(events: list[dict[str, Any]], kind: str) -> Iterator[Told]:
-    return (Told(row["first"], row["last"], row["told_at"]) for row in events if row["event"] == kind)
+def _ranges(events: list[dict[str, Any]], kind: str) -> Iterator[LedgerRange]:
+    return (LedgerRange(row["first"], row["last"], row["told_at"]) for row in events if row["event"] == kind)
 
 
 def _gap(key: SessionKey, piece: Piece, until: datetime) -> Gap:
@@ -156,7 +161,7 @@ class _Then(NamedTuple):
 
 @contextmanager
 def _ledger(
-    settings: Settings, exchange: str | None, symbol: str | None, as_of: AsOf | None, pool: Engines | None = None
+    settings: Settings, exchange: str | None, symbol: str | None, as_of: AsOf | None, pool: EnginePool | None = None
 ) -> Iterator[tuple[Engine, _Then]]:
     """Yield an engine that shows, as `sequence_events`, at least what the ledger has of an exchange and symbol."""
     table: Table = existing_table(settings, "sequence_events", pool)
@@ -164,20 +169,20 @@ def _ledger(
     then = _then(settings, table, as_of, pool)
     with open_engine(settings, pool) as engine:
         where = equal(exchange=exchange, symbol=symbol)
-        engine.show("sequence_events", table, where=where, snapshot_id=then.snapshot_id)
+        engine.register("sequence_events", table, row_filter=where, snapshot_id=then.snapshot_id)
         if then.trades is not None:
-            show_offset_bounds(engine, then.trades, then.progress, "sequence_events")
+            register_offset_bounds(engine, then.trades, then.progress, "sequence_events")
         yield engine, then
 
 
-def _then(settings: Settings, ledger: Table, as_of: AsOf | None, pool: Engines | None) -> _Then:
+def _then(settings: Settings, ledger: Table, as_of: AsOf | None, pool: EnginePool | None) -> _Then:
     if not isinstance(as_of, int):
         return _Then(as_of, detected=as_of)
     own = ledger.metadata.snapshot_by_id(as_of)
     if own is not None:
         return _Then(datetime.fromtimestamp(own.timestamp_ms / 1_000, UTC), snapshot_id=as_of)
     trades = existing_table(settings, "trades", pool)
-    progress, time = moment_of(settings, trades, as_of, pool=pool)
+    progress, time = progress_as_of(settings, trades, as_of, pool=pool)
     return _Then(time, events=_EVENTS_THEN, trades=trades, progress=progress)
 
 

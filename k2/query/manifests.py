@@ -23,7 +23,7 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 
 from k2.query.lru_cache import LruCache
 
-__all__ = ["Column", "Manifests", "SpecFiles", "lower", "nulls_only", "partition", "upper"]
+__all__ = ["Column", "ManifestCache", "SpecFiles", "lower", "nulls_only", "partition", "upper"]
 
 Column: TypeAlias = "pa.ChunkedArray[Any]"
 MANIFESTS_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -75,7 +75,7 @@ class SpecFiles:
         return pa.chunked_array([chunk for part in self._parts for chunk in part[name].chunks])
 
 
-class Manifests:
+class ManifestCache:
     """What manifests say, remembered as long as there is room for it; several threads may ask at once."""
 
     def __init__(self, bytes_max: int = MANIFESTS_BYTES_MAX) -> None:

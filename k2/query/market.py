@@ -15,13 +15,13 @@ import duckdb
 import pyarrow as pa
 
 from k2.ops.settings import Settings
-from k2.query.engine import Engine, QueryError, Rows
+from k2.query.engine import Engine, QueryError, RecordBatchStream
 from k2.query.parameters import AsOf
-from k2.query.pool import READS_MAX, Engines, Pool, first_line
-from k2.query.query_builders import COLUMNS, Question
-from k2.query.sandbox import tables_asked
+from k2.query.pool import READS_MAX, EnginePool, Pool, first_line
+from k2.query.query_builders import COLUMNS, TradesQuery
+from k2.query.sandbox import referenced_tables
 from k2.query.tables import check_columns, existing_table
-from k2.query.views import show_table, show_tables
+from k2.query.views import register_table, register_tables
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,11 +43,11 @@ Answer = Callable[[Engine, str, Mapping[str, object]], AbstractContextManager[Fo
 class Market:
     """Answers questions from the table of trades, each from one snapshot; several threads may ask at once."""
 
-    def __init__(self, pool: Engines) -> None:
+    def __init__(self, pool: EnginePool) -> None:
         """Ask on the connections of a pool."""
         self._pool = pool
 
-    def table(self, question: Question) -> pa.Table:
+    def table(self, question: TradesQuery) -> pa.Table:
         """Return the answer whole, as Arrow.
 
         Raises:
@@ -59,15 +59,15 @@ class Market:
         with self._answer(question, _whole) as answer:
             return answer
 
-    def rows(self, question: Question) -> AbstractContextManager[Rows]:
+    def rows(self, question: TradesQuery) -> AbstractContextManager[RecordBatchStream]:
         """Return the answer as it comes, within a block; the time limit is that of the whole block."""
         return self._answer(question, Engine.rows)
 
-    def relation(self, question: Question) -> AbstractContextManager[duckdb.DuckDBPyRelation]:
+    def relation(self, question: TradesQuery) -> AbstractContextManager[duckdb.DuckDBPyRelation]:
         """Return the answer as a DuckDB relation, to ask more of within a block, under the same limit."""
         return self._answer(question, Engine.relation)
 
-    def polars(self, question: Question) -> "pl.DataFrame":
+    def polars(self, question: TradesQuery) -> "pl.DataFrame":
         """Return the answer whole, as a polars frame; polars must be installed."""
         import polars as pl  # noqa: PLC0415  an analyst's, not the job's
 
@@ -76,7 +76,7 @@ class Market:
         return frame
 
     @contextmanager
-    def sql(self, sql: str, as_of: AsOf | None = None) -> Iterator[Rows]:
+    def sql(self, sql: str, as_of: AsOf | None = None) -> Iterator[RecordBatchStream]:
         """Yield the rows of one SELECT over `trades`, `sequence_events`, `commits` and `dead_letters`, within a block.
 
         Raises:
@@ -85,22 +85,22 @@ class Market:
             NoTableError: there is no such table where the settings say.
         """
         with self._pool.engine() as engine, _errors_named(), ExitStack() as opened:
-            names = tables_asked(engine, sql)
+            names = referenced_tables(engine, sql)
 
-            def begin() -> Rows:
-                show_tables(engine, self._pool, names, as_of)
+            def begin() -> RecordBatchStream:
+                register_tables(engine, self._pool, names, as_of)
                 return opened.enter_context(engine.rows(sql, batch_rows=SQL_BATCH_ROWS))
 
             yield _begun(engine, begin)
 
     @contextmanager
-    def _answer(self, question: Question, answer: Answer[Found]) -> Iterator[Found]:
+    def _answer(self, question: TradesQuery, answer: Answer[Found]) -> Iterator[Found]:
         with self._pool.engine() as engine, ExitStack() as opened:
 
             def begin() -> Found:
                 table = existing_table(self._pool.settings, "trades", self._pool)
                 check_columns(table, COLUMNS)
-                show_table(engine, table, question.asked.as_of, question.asked.where)
+                register_table(engine, table, question.asked.as_of, question.asked.where)
                 return opened.enter_context(answer(engine, question.sql, question.parameters))
 
             yield _begun(engine, begin)

@@ -9,16 +9,16 @@ from k2.model.key_groups import group_of
 from k2.model.progress import Progress
 from k2.query.engine import Engine
 
-__all__ = ["BELOW_FLOORS", "show_offset_bounds", "table_of"]
+__all__ = ["BELOW_OFFSET_BOUNDS", "register_offset_bounds", "table_of"]
 
 _WRITERS: Final = "k2.writers"
-BELOW_FLOORS: Final = """
+BELOW_OFFSET_BOUNDS: Final = """
     JOIN symbols USING (exchange, symbol) JOIN floors USING (writer, topic, partition) WHERE "offset" < floor
 """
-"""Of rows that tell their message; `show_offset_bounds` makes what is joined."""
+"""Of rows that tell their message; `register_offset_bounds` makes what is joined."""
 
 
-def show_offset_bounds(engine: Engine, trades: Table, progress: Progress, name: str = "trades") -> None:
+def register_offset_bounds(engine: Engine, trades: Table, progress: Progress, name: str = "trades") -> None:
     """Show how far the writer of each symbol was, partition by partition; the symbols are those of a table shown."""
     writers = int(trades.metadata.properties.get(_WRITERS, "1"))
     names = [(row["exchange"], row["symbol"]) for row in engine.query(f"SELECT DISTINCT exchange, symbol FROM {name}")]
@@ -28,8 +28,8 @@ def show_offset_bounds(engine: Engine, trades: Table, progress: Progress, name: 
         for writer, entries in progress.writers.items()
         for where, entry in entries.items()
     ]
-    engine.show_arrow("symbols", table_of(_SYMBOLS, symbols))
-    engine.show_arrow("floors", table_of(_FLOORS, floors))
+    engine.register_arrow("symbols", table_of(_SYMBOLS, symbols))
+    engine.register_arrow("floors", table_of(_FLOORS, floors))
 
 
 def table_of(schema: pa.Schema, rows: list[Any]) -> pa.Table:

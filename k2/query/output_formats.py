@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
-from k2.query.engine import QueryError, Rows
+from k2.query.engine import QueryError, RecordBatchStream
 
 __all__ = ["Format", "json_lines", "objects", "to_json", "write", "write_records"]
 
@@ -45,7 +45,7 @@ class _Writer(Protocol):
     def write_batch(self, batch: pa.RecordBatch) -> None: ...
 
 
-def write(rows: Rows, form: Format, stream: BinaryIO) -> int:
+def write(rows: RecordBatchStream, form: Format, stream: BinaryIO) -> int:
     """Write rows to a stream; give how many there were.
 
     Raises:
@@ -78,16 +78,16 @@ def write_records(kind: type[Any], found: Sequence[Any], form: Format, stream: B
     return len(found)
 
 
-def _rows(kind: type[Any], found: Sequence[Any]) -> Rows:
+def _rows(kind: type[Any], found: Sequence[Any]) -> RecordBatchStream:
     schema = pa.schema({name: _TYPES[hint] for name, hint in get_type_hints(kind).items()})
     try:
         table = pa.Table.from_pylist([asdict(one) for one in found], schema)
     except (OverflowError, pa.ArrowInvalid) as error:
         raise QueryError("a number of the report is beyond 64 bits; ask for JSON, which has it") from error
-    return Rows(schema, iter(table.to_batches()))
+    return RecordBatchStream(schema, iter(table.to_batches()))
 
 
-def json_lines(rows: Rows) -> Iterator[bytes]:
+def json_lines(rows: RecordBatchStream) -> Iterator[bytes]:
     """Yield each row as an object, without anything between them.
 
     Raises:
@@ -121,7 +121,7 @@ def objects(batch: pa.RecordBatch) -> list[dict[str, Any]]:
         raise QueryError(f"there is no form for a value: {error}; cast it") from error
 
 
-def _write_json(rows: Rows, stream: BinaryIO) -> int:
+def _write_json(rows: RecordBatchStream, stream: BinaryIO) -> int:
     count = 0
     for line in json_lines(rows):
         stream.write(b",\n" if count else b"[")

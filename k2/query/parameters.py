@@ -23,20 +23,20 @@ from k2.query.where_clauses import between, equal
 __all__ = [
     "LIMIT_MAX",
     "AsOf",
-    "AsOfGiven",
-    "Asked",
-    "Bars",
-    "BarsAsked",
+    "AsOfField",
+    "BarsFields",
+    "BarsParameters",
     "Name",
-    "Prices",
-    "PricesAsked",
-    "RowsAsked",
-    "Some",
+    "PricesFields",
+    "PricesParameters",
+    "QueryParameters",
+    "RowsFields",
+    "RowsParameters",
     "Time",
-    "as_of_in",
+    "as_of_from_text",
     "ask",
     "sentence_of",
-    "time_in",
+    "time_from_text",
     "whole",
 ]
 
@@ -59,10 +59,10 @@ _LEFT_OUT: Final = {len("2024-08-09"): "T00:00:00", len("2024-08-09 12:00"): ":0
 """What RFC 3339 asks for beyond a text of so many characters."""
 
 
-def time_in(text: str) -> datetime:
+def time_from_text(text: str) -> datetime:
     """Read a time, RFC 3339 or as the reports print it, or a day for its begin; without a zone it is UTC.
 
-    >>> time_in("2024-08-09").isoformat()
+    >>> time_from_text("2024-08-09").isoformat()
     '2024-08-09T00:00:00+00:00'
 
     Raises:
@@ -77,13 +77,13 @@ def time_in(text: str) -> datetime:
 
 def _time(value: object) -> datetime:
     if isinstance(value, str):
-        return time_in(value)
+        return time_from_text(value)
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ValueError(f"{value!r} is no time with its zone")
     return value.astimezone(UTC)
 
 
-def as_of_in(text: str) -> "AsOf":
+def as_of_from_text(text: str) -> "AsOf":
     """Read a snapshot's id or a time.
 
     Raises:
@@ -131,7 +131,7 @@ def _interval(value: object) -> timedelta:
     return value
 
 
-Kind = TypeVar("Kind", bound="Asked")
+Kind = TypeVar("Kind", bound="QueryParameters")
 Name = Annotated[
     str, AfterValidator(_name), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": NAME_BYTES_MAX})
 ]
@@ -142,7 +142,7 @@ Time = Annotated[
 ]
 AsOf = int | datetime
 """A snapshot's id, or a time: the snapshot that was the table then."""
-AsOfGiven = Annotated[
+AsOfField = Annotated[
     AsOf,
     BeforeValidator(_as_of),
     WithJsonSchema(
@@ -159,8 +159,8 @@ Interval = Annotated[
 ]
 
 
-class Some(TypedDict, total=False):
-    """The fields of `RowsAsked`, as texts or as values; None counts as left out."""
+class RowsFields(TypedDict, total=False):
+    """The fields of `RowsParameters`, as texts or as values; None counts as left out."""
 
     exchange: str | None
     symbol: str | None
@@ -170,19 +170,19 @@ class Some(TypedDict, total=False):
     limit: int | None
 
 
-class Bars(Some, total=False):
-    """The fields of `BarsAsked`."""
+class BarsFields(RowsFields, total=False):
+    """The fields of `BarsParameters`."""
 
     interval: str | timedelta
 
 
-class Prices(Some, total=False):
-    """The fields of `PricesAsked`."""
+class PricesFields(RowsFields, total=False):
+    """The fields of `PricesParameters`."""
 
     interval: str | timedelta | None
 
 
-class Asked(BaseModel):
+class QueryParameters(BaseModel):
     """Which trades; what is left out asks for all. Texts are read as the command line and the HTTP API give them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -193,7 +193,7 @@ class Asked(BaseModel):
     """First venue time."""
     end: Time | None = None
     """First venue time beyond."""
-    as_of: AsOfGiven | None = None
+    as_of: AsOfField | None = None
 
     @model_validator(mode="after")
     def _something_lies_between(self) -> Self:
@@ -226,25 +226,25 @@ _CONDITIONS: Final = {
 }
 
 
-class RowsAsked(Asked):
+class RowsParameters(QueryParameters):
     """Which trades, and how many rows at the most."""
 
     limit: Annotated[int, Field(ge=1, le=LIMIT_MAX)] | None = None
 
 
-class PricesAsked(RowsAsked):
+class PricesParameters(RowsParameters):
     """Which trades, taken together or by intervals of time."""
 
     interval: Interval | None = None
 
 
-class BarsAsked(RowsAsked):
+class BarsParameters(RowsParameters):
     """Which trades, by intervals of time."""
 
     interval: Interval = timedelta(minutes=1)
 
 
-def ask(kind: type[Kind], **fields: Unpack[Prices]) -> Kind:
+def ask(kind: type[Kind], **fields: Unpack[PricesFields]) -> Kind:
     """Make one of these from fields.
 
     Raises:

@@ -12,10 +12,10 @@ from pyiceberg.table import Table
 
 from k2.model.progress import Progress, TopicPartition
 from k2.ops.settings import Settings
-from k2.query.audit import noted_commits
-from k2.query.pool import Engines, begun_anew, open_engine
+from k2.query.audit import recorded_commits
+from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import existing_table
-from k2.storage.commit_log import Commit, Move
+from k2.storage.commit_log import Commit, PartitionMove
 
 __all__ = ["PartitionState", "progress"]
 
@@ -47,8 +47,8 @@ class PartitionState:
     """Since `kafka_timestamp`."""
 
 
-@begun_anew
-def progress(settings: Settings, *, pool: Engines | None = None) -> list[PartitionState]:
+@retry_if_files_gone
+def progress(settings: Settings, *, pool: EnginePool | None = None) -> list[PartitionState]:
     """Return the state of each topic partition of which something is in, sorted.
 
     Raises:
@@ -57,7 +57,7 @@ def progress(settings: Settings, *, pool: Engines | None = None) -> list[Partiti
     """
     table = existing_table(settings, "trades", pool)
     said = Progress.in_properties(table.metadata.properties)
-    last = _last_commits(said, noted_commits(table))
+    last = _last_commits(said, recorded_commits(table))
     newest = _newest(settings, table, {one.snapshot_id for ones in last.values() for one in ones}, pool)
     now = datetime.now(UTC)
     return [_state(said, where, last.get(where, []), newest.get(where, {}), now) for where in said.partitions()]
@@ -76,18 +76,18 @@ def _last_commits(said: Progress, commits: Iterable[Commit]) -> Mapping[TopicPar
     return found
 
 
-def _where(move: Move) -> TopicPartition:
+def _where(move: PartitionMove) -> TopicPartition:
     return TopicPartition(move.topic, move.partition)
 
 
 def _newest(
-    settings: Settings, table: Table, snapshot_ids: set[int], pool: Engines | None
+    settings: Settings, table: Table, snapshot_ids: set[int], pool: EnginePool | None
 ) -> Mapping[TopicPartition, dict[str, Any]]:
     """Return the newest times of each partition among the rows that some commits added."""
     kept = [one for one in table.metadata.snapshots if one.snapshot_id in snapshot_ids]
     kept.sort(key=lambda one: one.timestamp_ms)
     with open_engine(settings, pool) as engine:
-        engine.show_added("added", table, {one.snapshot_id for one in kept[-COMMITS_READ_MAX:]})
+        engine.register_added("added", table, {one.snapshot_id for one in kept[-COMMITS_READ_MAX:]})
         return {TopicPartition(row["topic"], row["partition"]): row for row in engine.query(_NEWEST)}
 
 

@@ -29,7 +29,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import DataScan, Table
 
 from k2.model.errors import TableError
-from k2.query.manifests import Column, Manifests, SpecFiles, lower, nulls_only, partition, upper
+from k2.query.manifests import Column, ManifestCache, SpecFiles, lower, nulls_only, partition, upper
 
 __all__ = ["added_files", "planned_files"]
 
@@ -47,7 +47,7 @@ _HOLDS: Final[Mapping[type[BoundLiteralPredicate], Test]] = {
 """How a value between two bounds, which may be null, may fit."""
 
 
-def planned_files(manifests: Manifests, table: Table, scan: DataScan) -> list[str]:
+def planned_files(manifests: ManifestCache, table: Table, scan: DataScan) -> list[str]:
     """Return the locations of the files of a table that a scan of it reads.
 
     Raises:

@@ -15,20 +15,20 @@ from pyiceberg.table import Table
 
 from k2.model.errors import K2Error, SettingsError, UnreachableError
 from k2.ops.settings import Settings
-from k2.query.engine import Engine, Limits, QueryCancelledError, QueryError, QueryMemoryError
-from k2.query.manifests import Manifests
-from k2.query.table_cache import Tables
+from k2.query.engine import Engine, QueryCancelledError, QueryError, QueryLimits, QueryMemoryError
+from k2.query.manifests import ManifestCache
+from k2.query.table_cache import TableCache
 
 __all__ = [
     "READS_MAX",
-    "Caller",
-    "Engines",
+    "CancellableSession",
+    "EnginePool",
     "FilesGoneError",
     "Pool",
     "QueryBusyError",
-    "begun_anew",
     "first_line",
     "open_engine",
+    "retry_if_files_gone",
 ]
 
 TABLES: Final = ("trades", "sequence_events", "commits")
@@ -49,7 +49,7 @@ class FilesGoneError(UnreachableError):
     """A file of a table cannot be read: its store does not answer, or a compaction or an expiry took it away."""
 
 
-class Engines(Protocol):
+class EnginePool(Protocol):
     """What lends connections."""
 
     @property
@@ -77,11 +77,11 @@ class Pool:
             SettingsError: the memory limit is none that DuckDB can have.
         """
         self._settings = settings
-        self._limits = Limits(
+        self._limits = QueryLimits(
             settings.query_timeout_seconds, settings.query_memory_limit, settings.query_memory_limit_bytes
         )
-        self._tables = Tables(settings)
-        self._manifests = Manifests()
+        self._tables = TableCache(settings)
+        self._manifests = ManifestCache()
         self._folders = _data_folders(settings, self._tables)
         self._count = connections or settings.query_connections
         self._renewal = threading.Lock()
@@ -191,10 +191,10 @@ class Pool:
             raise SettingsError(f"K2_QUERY_MEMORY_LIMIT={limit}: {first_line(error)}") from error
 
 
-class Caller:
+class CancellableSession:
     """One who asks on a pool's connections, and may go away before the answer is there."""
 
-    def __init__(self, pool: Engines) -> None:
+    def __init__(self, pool: EnginePool) -> None:
         """Ask on the connections of a pool."""
         self._pool = pool
         self._lock = threading.Lock()
@@ -259,7 +259,7 @@ class Caller:
 
 
 @contextmanager
-def open_engine(settings: Settings, pool: Engines | None = None) -> Iterator[Engine]:
+def open_engine(settings: Settings, pool: EnginePool | None = None) -> Iterator[Engine]:
     """Lend a connection of a pool; where there is none, of one that ends with the block.
 
     Raises:
@@ -274,7 +274,7 @@ def open_engine(settings: Settings, pool: Engines | None = None) -> Iterator[Eng
         yield engine
 
 
-def begun_anew(report: Callable[Given, Report]) -> Callable[Given, Report]:
+def retry_if_files_gone(report: Callable[Given, Report]) -> Callable[Given, Report]:
     """Have a report, which looks its tables up itself, begin again where a file was gone when it was to be read."""
 
     @wraps(report)
@@ -288,7 +288,7 @@ def begun_anew(report: Callable[Given, Report]) -> Callable[Given, Report]:
 
 
 @contextmanager
-def _faults_named(limits: Limits) -> Iterator[None]:
+def _faults_named(limits: QueryLimits) -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException as error:
@@ -305,7 +305,7 @@ def _spill_folder() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="k2-query-")
 
 
-def _data_folders(settings: Settings, tables: Tables) -> list[str]:
+def _data_folders(settings: Settings, tables: TableCache) -> list[str]:
     """Return the local folders in which the tables' data files are, each with a slash at its end."""
     locations = [str(settings.data_dir.absolute() / "warehouse")]
     for name in TABLES:

@@ -7,61 +7,70 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Unpack
 
-from k2.query.parameters import Asked, Bars, BarsAsked, Prices, PricesAsked, RowsAsked, Some, ask
+from k2.query.parameters import (
+    BarsFields,
+    BarsParameters,
+    PricesFields,
+    PricesParameters,
+    QueryParameters,
+    RowsFields,
+    RowsParameters,
+    ask,
+)
 
-__all__ = ["COLUMNS", "Question", "latest", "ohlcv", "symbols", "trades", "twap", "vwap"]
+__all__ = ["COLUMNS", "TradesQuery", "latest", "ohlcv", "symbols", "trades", "twap", "vwap"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MONDAY_US: Final = 946_857_600_000_000
 
 
 @dataclass(frozen=True)
-class Question:
+class TradesQuery:
     """A statement over `trades`, and what it is asked of."""
 
-    asked: Asked
+    asked: QueryParameters
     sql: str
     parameters: dict[str, object] = field(default_factory=dict)
 
 
-def symbols(**fields: Unpack[Some]) -> Question:
+def symbols(**fields: Unpack[RowsFields]) -> TradesQuery:
     """Ask for each exchange and symbol, with the number of its trades.
 
     Raises:
         QueryError: a field is wrong; the sentence names it.
     """
     return _question(
-        ask(RowsAsked, **fields),
+        ask(RowsParameters, **fields),
         "SELECT exchange, symbol, count(*) AS trades FROM asked GROUP BY exchange, symbol ORDER BY exchange, symbol",
     )
 
 
-def trades(**fields: Unpack[Some]) -> Question:
+def trades(**fields: Unpack[RowsFields]) -> TradesQuery:
     """Ask for trades with all their columns, the oldest first."""
-    return _question(ask(RowsAsked, **fields), _TRADES)
+    return _question(ask(RowsParameters, **fields), _TRADES)
 
 
-def latest(**fields: Unpack[Some]) -> Question:
+def latest(**fields: Unpack[RowsFields]) -> TradesQuery:
     """Ask for the latest trade of each symbol, by venue time."""
-    return _question(ask(RowsAsked, **fields), _LATEST)
+    return _question(ask(RowsParameters, **fields), _LATEST)
 
 
-def ohlcv(**fields: Unpack[Bars]) -> Question:
+def ohlcv(**fields: Unpack[BarsFields]) -> TradesQuery:
     """Ask for bars, of an interval of 1m where none is given.
 
-    A bar is of the trades from its start on, before the next one's; one without trades is left out. Bars begin at
+    A bar is of the trades from its start on, before the next one's; one without trades is left out. BarsFields begin at
     multiples of their interval from Monday 2000-01-03 on (UTC). Prices and volume are exact, the vwap is a double.
     """
-    asked: BarsAsked = ask(BarsAsked, **fields)
+    asked: BarsParameters = ask(BarsParameters, **fields)
     return _question(asked, _OHLCV, interval=_microseconds(asked.interval))
 
 
-def vwap(**fields: Unpack[Prices]) -> Question:
+def vwap(**fields: Unpack[PricesFields]) -> TradesQuery:
     """Ask for the average price weighted by quantity.
 
     By intervals where one is given, else of all trades of a symbol together. Null where no quantity was traded.
     """
-    asked: PricesAsked = ask(PricesAsked, **fields)
+    asked: PricesParameters = ask(PricesParameters, **fields)
     if asked.interval is None:
         return _question(asked, f"SELECT exchange, symbol, {_VWAP} FROM asked {_BY_SYMBOL}")
     return _question(
@@ -71,25 +80,25 @@ def vwap(**fields: Unpack[Prices]) -> Question:
     )
 
 
-def twap(**fields: Unpack[Prices]) -> Question:
+def twap(**fields: Unpack[PricesFields]) -> TradesQuery:
     """Ask for the average price weighted by time.
 
     A price holds from its trade to the symbol's next, the last one to the end that is asked for (at most until now),
     or else not at all. By intervals where one is given: a price that holds beyond one counts in the next ones as
     well. Where no time passed it is the plain average.
     """
-    asked: PricesAsked = ask(PricesAsked, **fields)
+    asked: PricesParameters = ask(PricesParameters, **fields)
     end = None if asked.end is None else min(asked.end, datetime.now(UTC))
     if asked.interval is None:
         return _question(asked, f"{_HELD} {_TWAP}", until=end)
     return _question(asked, f"{_HELD} {_TWAP_BY_BAR}", until=end, interval=_microseconds(asked.interval))
 
 
-def _question(asked: RowsAsked, sql: str, **parameters: object) -> Question:
+def _question(asked: RowsParameters, sql: str, **parameters: object) -> TradesQuery:
     limit = {} if asked.limit is None else {"limit": asked.limit}
     # Where it is read twice, to hold all rows of it would take longer than to read the files again.
     rows = f"asked AS NOT MATERIALIZED (SELECT * FROM trades WHERE {asked.conditions})"
-    return Question(
+    return TradesQuery(
         asked, f"WITH {rows} {sql}{' LIMIT $limit' * len(limit)}", {**asked.parameters, **parameters, **limit}
     )
 
@@ -153,7 +162,7 @@ _TWAP: Final = f"""
            count(*) AS trades
     FROM held {_BY_SYMBOL}
 """
-# Bars are numbered from Monday 2000-01-03 on, as time_bucket counts. They are rows of a table function, which come a
+# BarsFields are numbered from Monday 2000-01-03 on, as time_bucket counts. They are rows of a table function, which come a
 # few at a time: a list of all that a price holds in is bounded by neither the memory limit nor the time limit.
 _TWAP_BY_BAR: Final = f"""
     , numbered AS (

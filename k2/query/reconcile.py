@@ -12,9 +12,9 @@ import structlog
 from k2.model.progress import Counts, Progress, TopicPartition
 from k2.ops.settings import Settings
 from k2.query.engine import Engine
-from k2.query.pool import Engines, begun_anew, open_engine
+from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table
-from k2.storage.dead_letter_files import Line, committed_lines, read_coordinates
+from k2.storage.dead_letter_files import DeadLetterLine, committed_lines, read_coordinates
 
 __all__ = ["ExchangeSummary", "Reconciliation", "reconcile", "summary"]
 
@@ -52,7 +52,7 @@ class Reconciliation:
     says, and no (offset, index) is there twice, be it as row or as dead letter."""
 
 
-@begun_anew
+@retry_if_files_gone
 def summary(settings: Settings) -> list[ExchangeSummary]:
     """Count the stored trades of each exchange.
 
@@ -61,7 +61,7 @@ def summary(settings: Settings) -> list[ExchangeSummary]:
     """
     table = existing_table(settings, "trades")
     with open_engine(settings) as engine:
-        engine.show("trades", table)
+        engine.register("trades", table)
         return [ExchangeSummary(**row) for row in engine.query(_SUMMARY)]
 
 
@@ -72,8 +72,8 @@ _SUMMARY: Final = """
 """
 
 
-@begun_anew
-def reconcile(settings: Settings, *, pool: Engines | None = None) -> list[Reconciliation]:
+@retry_if_files_gone
+def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Reconciliation]:
     """Hold what was counted against the table's progress, for each topic partition that either knows.
 
     Rows and progress are of one snapshot, and so is how far each file of dead letters counts. Rows without a progress
@@ -89,8 +89,8 @@ def reconcile(settings: Settings, *, pool: Engines | None = None) -> list[Reconc
     progress = Progress.in_properties(properties)
     letters = committed_lines(settings.dead_letter_folder, properties, progress.writers)
     with open_engine(settings, pool) as engine:
-        engine.show("trades", table)
-        engine.show_arrow("letters", _coordinates(letters))
+        engine.register("trades", table)
+        engine.register_arrow("letters", _coordinates(letters))
         stored, dead_letters = _counted(engine, "trades"), _counted(engine, "letters")
         doubled = {TopicPartition(row["topic"], row["partition"]) for row in engine.query(_DOUBLED)}
     partitions = sorted({*progress.partitions(), *stored})
@@ -130,7 +130,7 @@ def _counted(engine: Engine, name: str) -> dict[TopicPartition, int]:
     return {TopicPartition(row["topic"], row["partition"]): row["n"] for row in engine.query(_COUNTED[name])}
 
 
-def _coordinates(letters: Iterable[Line]) -> pa.Table:
+def _coordinates(letters: Iterable[DeadLetterLine]) -> pa.Table:
     """Return where letters came from, a row each."""
     rows = [msgspec.structs.asdict(coordinates) for _, coordinates in read_coordinates(letters, _warn)]
     return pa.Table.from_pylist(rows, schema=_LETTERS)

@@ -12,7 +12,7 @@ import msgspec
 
 from k2.query.engine import Engine, QueryError
 
-__all__ = ["TABLES", "tables_asked"]
+__all__ = ["TABLES", "referenced_tables"]
 
 TABLES: Final = frozenset({"trades", "sequence_events", "commits", "dead_letters"})
 STATEMENT_BYTES_MAX: Final = 262_144
@@ -23,7 +23,7 @@ _SMALL: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 _TREE: Final = "SELECT json_serialize_sql($sql) AS tree"
 
 
-def tables_asked(engine: Engine, sql: str) -> set[str]:
+def referenced_tables(engine: Engine, sql: str) -> set[str]:
     """Return which of the tables a statement reads.
 
     Raises:

@@ -13,13 +13,13 @@ from k2.storage.catalog import find_table, local_catalog, open_catalog
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
-__all__ = ["Tables"]
+__all__ = ["TableCache"]
 
 Identifier = tuple[str, ...]
 _ABSENT = (NoSuchNamespaceError, NoSuchTableError)
 
 
-class Tables:
+class TableCache:
     """Looks each table up anew whenever it is asked for; several threads may ask at once.
 
     A catalog is kept open for the next to ask, and one thread uses it at a time. Where it tells that a table's

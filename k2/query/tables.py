@@ -6,17 +6,17 @@ from pyiceberg.table import Table
 
 from k2.model.errors import SettingsError, TableError
 from k2.ops.settings import Settings
-from k2.query.pool import Engines
+from k2.query.pool import EnginePool
 from k2.storage.catalog import catalog_exists, find_table
 
-__all__ = ["NoTableError", "check_columns", "existing_table", "looked_up", "no_table"]
+__all__ = ["NoTableError", "check_columns", "existing_table", "find_job_table", "no_table_error"]
 
 
 class NoTableError(SettingsError):
     """There is no such table where the settings say: another one than was meant, or the job has never run."""
 
 
-def looked_up(settings: Settings, name: str, pool: Engines | None = None) -> Table | None:
+def find_job_table(settings: Settings, name: str, pool: EnginePool | None = None) -> Table | None:
     """Return one of the job's tables as it is now, None where there is none, by a pool that keeps catalogs open, if any.
 
     Raises:
@@ -25,20 +25,20 @@ def looked_up(settings: Settings, name: str, pool: Engines | None = None) -> Tab
     return find_table(settings, name) if pool is None else pool.find_table(name)
 
 
-def existing_table(settings: Settings, name: str, pool: Engines | None = None) -> Table:
+def existing_table(settings: Settings, name: str, pool: EnginePool | None = None) -> Table:
     """Return one of the job's tables likewise.
 
     Raises:
         NoTableError: there is none; one sentence that names the settings which say where it is.
         UnreachableError: the catalog does not answer, after retries.
     """
-    table = looked_up(settings, name, pool)
+    table = find_job_table(settings, name, pool)
     if table is None:
-        raise no_table(settings, name)
+        raise no_table_error(settings, name)
     return table
 
 
-def no_table(settings: Settings, name: str) -> NoTableError:
+def no_table_error(settings: Settings, name: str) -> NoTableError:
     """Say that a table is not there."""
     if not catalog_exists(settings):
         return NoTableError(

@@ -14,15 +14,15 @@ from k2.model.progress import Progress
 from k2.ops.settings import Settings
 from k2.query.engine import Engine, QueryMemoryError
 from k2.query.parameters import AsOf
-from k2.query.pool import Engines
+from k2.query.pool import EnginePool
 from k2.query.snapshots import NO_SNAPSHOT, NoSnapshotError, snapshot_as_of
 from k2.query.tables import existing_table
 from k2.storage.dead_letter_files import committed_lines
 
-__all__ = ["show_table", "show_tables"]
+__all__ = ["register_table", "register_tables"]
 
 
-def show_tables(engine: Engine, pool: Engines, names: Collection[str], as_of: AsOf | None) -> None:
+def register_tables(engine: Engine, pool: EnginePool, names: Collection[str], as_of: AsOf | None) -> None:
     """Show tables under their own names; a snapshot's id is one of `trades`, and the others are shown as of its time.
 
     Raises:
@@ -36,14 +36,14 @@ def show_tables(engine: Engine, pool: Engines, names: Collection[str], as_of: As
     time = _time_of(trades, as_of) if isinstance(as_of, int) else as_of
     for name in sorted(names):
         if name == "trades":
-            show_table(engine, trades, as_of)
+            register_table(engine, trades, as_of)
         elif name == "dead_letters":
-            engine.show_arrow(name, _dead_letters(settings, trades, time))
+            engine.register_arrow(name, _dead_letters(settings, trades, time))
         else:
-            show_table(engine, existing_table(settings, name, pool), time)
+            register_table(engine, existing_table(settings, name, pool), time)
 
 
-def show_table(engine: Engine, table: Table, as_of: AsOf | None, where: BooleanExpression | None = None) -> None:
+def register_table(engine: Engine, table: Table, as_of: AsOf | None, where: BooleanExpression | None = None) -> None:
     """Show one table under its name, as of a snapshot or a time; files without a row of `where` stay closed.
 
     Raises:
@@ -51,9 +51,9 @@ def show_table(engine: Engine, table: Table, as_of: AsOf | None, where: BooleanE
     """
     snapshot_id = snapshot_as_of(table, as_of)
     if snapshot_id == NO_SNAPSHOT:
-        engine.show_none(table.name()[-1], table)
+        engine.register_empty(table.name()[-1], table)
     else:
-        engine.show(table.name()[-1], table, where=where, snapshot_id=snapshot_id)
+        engine.register(table.name()[-1], table, row_filter=where, snapshot_id=snapshot_id)
 
 
 def _time_of(trades: Table, snapshot_id: int) -> datetime:

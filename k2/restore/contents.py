@@ -42,8 +42,8 @@ def read_contents(
     if table is None or not wanted:
         return NO_CONTENTS
     with open_engine(settings) as engine:
-        engine.show("trades", table, where=_files_of(wanted, floor))
-        engine.show_arrow("wanted", _as_arrow(wanted))
+        engine.register("trades", table, row_filter=_files_of(wanted, floor))
+        engine.register_arrow("wanted", _as_arrow(wanted))
         parameters = {"floor": min(max(floor, _TIME_MIN), _TIME_MAX)}
         rows = engine.table(_CONTENTS, parameters).combine_chunks()
         lowest = {

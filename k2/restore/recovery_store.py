@@ -17,16 +17,16 @@ from k2.model.state_source import Positions
 from k2.ops.settings import Settings
 from k2.ops.signals import is_job
 from k2.storage.catalog import find_table
-from k2.storage.recovery.backup import forget_unfinished
-from k2.storage.recovery.lock import take
+from k2.storage.recovery.backup import delete_unfinished_epoch
+from k2.storage.recovery.lock import lock_store
 from k2.storage.recovery.store import Store, check_store, partition_files, read_store
 
-__all__ = ["NO_STORE", "Held", "hold_store"]
+__all__ = ["NO_STORE", "ResumeInfo", "prepare_recovery_store"]
 
 _LOG = structlog.get_logger()
 
 
-class Held(NamedTuple):
+class ResumeInfo(NamedTuple):
     """What the recovery store brings to this run."""
 
     is_resumed: bool = False
@@ -37,10 +37,10 @@ class Held(NamedTuple):
     """How far the table was at the resume epoch, by writer; None where a part of the store lies with peers."""
 
 
-NO_STORE: Final = Held()
+NO_STORE: Final = ResumeInfo()
 
 
-def hold_store(settings: Settings) -> Held:
+def prepare_recovery_store(settings: Settings) -> ResumeInfo:
     """See to the store that `python -m bytewax.run` was given, before anything is touched.
 
     It is locked for as long as the process lives, and refused where it is none, another flow's, or not whole. What
@@ -67,13 +67,13 @@ def hold_store(settings: Settings) -> Held:
     return held
 
 
-def _brought(store: Store | None) -> Held:
+def _brought(store: Store | None) -> ResumeInfo:
     if store is None:
-        return Held(is_resumed=True)
+        return ResumeInfo(is_resumed=True)
     if store.execution is None and not store.missing:
         return NO_STORE
     written = None if store.missing else store.written
-    return Held(is_resumed=True, sources=store.sources, written=written)
+    return ResumeInfo(is_resumed=True, sources=store.sources, written=written)
 
 
 def _held(settings: Settings, folder: Path, process: int, processes: int) -> Store | None:
@@ -84,7 +84,7 @@ def _held(settings: Settings, folder: Path, process: int, processes: int) -> Sto
         return None
     read_store(folder)
     # Never closed: the lock is to last as long as the process.
-    take(folder, process)
+    lock_store(folder, process)
     store = read_store(folder)
     if processes > 1 and store.missing and not store.problem:
         _LOG.warning(
@@ -96,7 +96,7 @@ def _held(settings: Settings, folder: Path, process: int, processes: int) -> Sto
         return store
     check_store(store)
     _check_ahead(settings, store)
-    removed = 0 if process else forget_unfinished(store)
+    removed = 0 if process else delete_unfinished_epoch(store)
     _LOG.info("recovery store", store=str(folder), resume_epoch=store.resume_epoch, unfinished_removed=removed)
     return store
 

@@ -31,7 +31,7 @@ from k2.query.pool import open_engine
 from k2.restore.contents import read_contents
 from k2.restore.trade_ids import StoredTradeIds
 from k2.sequencing.doubts import doubts_in
-from k2.sequencing.non_market import joined, off_book_in
+from k2.sequencing.non_market import joined, non_market_in
 from k2.storage.catalog import find_table
 
 __all__ = ["TableStateSource"]
@@ -60,7 +60,7 @@ class TableStateSource:
         self._progress = Progress() if self._trades is None else progress_of(self._trades)
         self._sessions: Mapping[int, list[SeenSession]] | None = None
         properties = {} if self._trades is None else self._trades.metadata.properties
-        self._off_book = off_book_in(properties)
+        self._off_book = non_market_in(properties)
         self._doubts = doubts_in(properties)
         self._ids = StoredTradeIds(self._trades, self._progress, written)
         self._ledger: Ledger | None = None
@@ -80,7 +80,7 @@ class TableStateSource:
         with self._lock:
             if self._sessions is None:
                 rows = map(_as_session, self._read_sessions())
-                skipped = (seen for seen in self._off_book if seen.offset >= self._floor.get(seen.where, 0))
+                skipped = (seen for seen in self._off_book if seen.offset >= self._floor.get(seen.topic_partition, 0))
                 self._sessions = _by_group(joined((*rows, *skipped)), lambda seen: seen.key[:2])
             return self._sessions.get(group, ())
 
@@ -117,10 +117,10 @@ class TableStateSource:
         if self._trades is None or not self._is_behind():
             return []
         with open_engine(self._settings) as engine:
-            engine.show("trades", self._trades, where=_from(self._floor, self._progress))
+            engine.register("trades", self._trades, row_filter=_from(self._floor, self._progress))
             # Also as the job's own partitions: compacted files hold the rows of other writers beside ours.
             positions = {where: self._floor.get(where, 0) for where in self._progress.partitions()}
-            engine.show_arrow("positions", _as_arrow(positions))
+            engine.register_arrow("positions", _as_arrow(positions))
             return engine.table(_SESSIONS, {"tolerance": TIME_AHEAD_TOLERANCE_US}).to_pylist()
 
     def _is_behind(self) -> bool:
@@ -137,7 +137,7 @@ class TableStateSource:
         if table is None:
             return Ledger(frozenset(), {})
         with open_engine(self._settings) as engine:
-            engine.show("sequence_events", table)
+            engine.register("sequence_events", table)
             started = engine.query(_STARTED)
             missing = missing_ranges(engine)
         return Ledger(frozenset(map(_session_key, started)), missing)

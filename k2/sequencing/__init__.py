@@ -1,1 +1,1 @@
-"""Sequence tracking: which numbers of a symbol are there, missing, late, doubled or in conflict."""
+"""Sequence tracking: detects missing, late, duplicate and conflicting sequence numbers by symbol."""

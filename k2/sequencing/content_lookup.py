@@ -1,4 +1,4 @@
-"""Contents that were stored before the process started, looked up in the table when a row first needs one."""
+"""Lookup of contents stored before the process started, in the table, when a row first needs them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -12,29 +12,29 @@ from k2.model.batch import NULL_TIME
 from k2.model.compiled import compiled
 from k2.model.content import UNKNOWN
 from k2.model.state_source import SessionKey, StoredContents, WantedContents
-from k2.sequencing.fingerprints import PAGE_BITS, Fingerprints, Pages, find_page, read_mark, write_mark
+from k2.sequencing.fingerprints import PAGE_BITS, Fingerprints, Pages, find_page, read_fingerprint, write_fingerprint
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.sequence import SESSIONS_SEARCHED, SymbolSequence
 
-__all__ = ["WINDOW_US_MIN", "AskedSymbol", "ContentLookup", "Reached", "SlotContents"]
+__all__ = ["WINDOW_US_MIN", "ContentLookup", "GroupClock", "SliceSymbol", "SlotContents"]
 
 WINDOW_US_MIN: Final = 600_000_000
-"""Contents are kept for a window of at least 10 minutes, whatever the deduplication window: so one that nobody knows
-any longer was stored long before the 5 seconds that clocks may differ by."""
+"""Contents are kept for a window of at least 10 minutes, even if the deduplication window is shorter. A content that is
+no longer known was therefore stored long before the tolerated clock difference of 5 seconds."""
 PAGES_AHEAD_MIN: Final = 16
-"""A lookup reads so many pages beyond those that are needed, since a feed that sends old trades again sends more of
-them; twice as many each time, up to `PAGES_AHEAD_MAX`."""
+"""Initial read-ahead of a lookup, pages: a feed that resends old trades usually resends more of them. The read-ahead
+doubles with each lookup, up to `PAGES_AHEAD_MAX`."""
 PAGES_AHEAD_MAX: Final = 4096
 _PAGES_APART_MAX: Final = 4
-"""Pages that are no farther apart are asked for as one range."""
+"""Pages that are no farther apart are requested as one range."""
 _PAGE_LAST: Final = (1 << PAGE_BITS) - 1
 
 
-class Reached:
-    """The Kafka time that a key group has reached; only memory hangs on it, no verdict.
+class GroupClock:
+    """The Kafka time that a key group has reached; it affects memory only, no verdict.
 
-    As with `k2.dedup.window.Clock`, rows that are more than a window ahead move it only when a hundred of them come in
-    turn: one wrong time must not let contents go.
+    As with `k2.dedup.window.Clock`, rows that are more than a window ahead move it only if a hundred of them are
+    consecutive, so that one wrong time does not expire contents.
     """
 
     def __init__(self, window_us: int) -> None:
@@ -44,11 +44,11 @@ class Reached:
 
     @property
     def floor(self) -> int:
-        """The time before which contents are let go."""
+        """The time before which contents expire."""
         return self.reached - WINDOWS_HELD * self._window_us
 
     def advance(self, times: NDArray[np.int64]) -> None:
-        """Move to the latest of a slice's Kafka times, int64[n]; `NULL_TIME` is passed over."""
+        """Advance to the latest of a slice's Kafka times, int64[n]; `NULL_TIME` is ignored."""
         times = times[(times != NULL_TIME) & (times < WINDOW_US_MAX)]
         if not len(times):
             return
@@ -62,7 +62,7 @@ class Reached:
 
 
 class SlotContents:
-    """The contents of one slot's numbers, as `k2.sequencing.sequence` asks for them."""
+    """The contents of one slot, as `k2.sequencing.sequence.Contents`."""
 
     __slots__ = ("_fingerprints", "_slot", "kafka_time")
 
@@ -70,30 +70,30 @@ class SlotContents:
         self._fingerprints = fingerprints
         self._slot = slot
         self.kafka_time = 0
-        """Of the message whose trade is placed, microseconds."""
+        """Kafka time of the message whose trade is placed, microseconds."""
 
     def get(self, session: int, sequence: int) -> int:
-        """Return the content stored under a number; `UNKNOWN` where nobody knows it."""
+        """Return the content stored under a number; `UNKNOWN` if it is not known."""
         return self._fingerprints.get(self._slot, session, sequence)
 
     def put(self, session: int, sequence: int, content: int) -> None:
-        """Keep the content of a number that is stored."""
+        """Record the content of a stored number."""
         self._fingerprints.put(self._slot, session, sequence, content, self.kafka_time)
 
 
-class AskedSymbol(NamedTuple):
-    """A symbol that has rows in a slice."""
+class SliceSymbol(NamedTuple):
+    """A symbol with rows in a slice."""
 
     slot: int
     exchange: str
     symbol: str
     sequence: SymbolSequence
     numbers: NDArray[np.int64]
-    """int64[n]: the numbers of those rows, ascending, each once."""
+    """int64[n]: distinct sequence numbers of these rows, ascending."""
 
 
 class _Range(NamedTuple):
-    """Pages to read of one session, both ends inclusive."""
+    """Pages of one session to read, both bounds inclusive."""
 
     slot: int
     key: SessionKey
@@ -110,7 +110,7 @@ class _Range(NamedTuple):
 
 
 class ContentLookup:
-    """Brings contents from the table to memory: rarely, and for all symbols of a slice in one read."""
+    """Reads contents from the table into memory, with one read for all symbols of a slice."""
 
     def __init__(
         self,
@@ -121,13 +121,14 @@ class ContentLookup:
         self._read_contents = read_contents
         self._plan: list[_Range] = []
         self._known_from: dict[tuple[int, int], int] = {}
-        """By slot and session: pages below this number hold nothing that is young enough, as a read has shown."""
+        """By slot and session: a read has shown that pages below this number contain nothing young enough."""
         self._pages_ahead: dict[tuple[int, int], int] = {}
 
     def lacks(self, slot: int, sequence: SymbolSequence, number: int) -> bool:
         """Return whether placing a number may need a content that only the table has.
 
-        Of the sessions before the newest all numbers of its page are looked at, so that the rows behind it need not.
+        In sessions before the newest one, all numbers of the number's page are checked, so that the following rows of
+        that page need no check.
         """
         if self._read_contents is None:
             return False
@@ -140,24 +141,33 @@ class ContentLookup:
                 return True
         return False
 
-    def plan(self, symbols: Iterable[AskedSymbol]) -> int:
-        """Plan a read of all that some symbols' rows may need; return how many pages it may take."""
+    def plan(self, symbols: Iterable[SliceSymbol]) -> int:
+        """Plan one read for all contents that the rows of some symbols may need.
+
+        Returns:
+            The number of free pages to provide before `read`.
+        """
         self._plan = [
-            found for asked in symbols for index in _searched(asked.sequence) for found in self._of(asked, index)
+            found
+            for symbol in symbols
+            for index in _searched(symbol.sequence)
+            for found in self._ranges_to_read(symbol, index)
         ]
         return 1 + sum(one.last_page - one.first_page + 1 for one in self._plan)
 
     def read(self, floor: int, now: int) -> None:
-        """Read what was planned, of trades whose Kafka time is not below `floor`; there is room for it."""
-        assert self._read_contents is not None, "only what lacks something is read"
+        """Read the planned contents of trades whose Kafka time is at least `floor`; there must be pages for them.
+
+        `now` is the Kafka time to which the age of the pages is set. Both are in microseconds.
+        """
+        assert self._read_contents is not None, "a lookup is planned only if contents can be read"
         plan, self._plan = self._plan, []
         stored = self._read_contents([one.wanted for one in plan], floor)
         for one in plan:
             for page in range(one.first_page, one.last_page + 1):
                 if any(True for _ in _in_page(one.numbers, page)):
                     self._fingerprints.set_looked_up(one.slot, one.key.session, page, now)
-            where = one.slot, one.key.session
-            self._known_from[where] = stored.lowest.get(one.key, one.numbers.highest + 1)
+            self._known_from[one.slot, one.key.session] = stored.lowest.get(one.key, one.numbers.highest + 1)
         slots = np.array([one.slot for one in plan], dtype=np.int64)[stored.wanted]
         sessions = np.array([one.key.session for one in plan], dtype=np.int64)[stored.wanted]
         _fill(self._fingerprints.pages, slots, sessions, stored.sequences, stored.contents, stored.kafka_times)
@@ -171,49 +181,49 @@ class ContentLookup:
                 return False
         return self._fingerprints.unknown_in(slot, index + 1, page, ranges)
 
-    def _of(self, asked: AskedSymbol, index: int) -> Iterator[_Range]:
-        """Return the ranges of pages to read of one session of a symbol."""
-        session = asked.sequence.sessions[index]
+    def _ranges_to_read(self, symbol: SliceSymbol, index: int) -> Iterator[_Range]:
+        """Yield the ranges of pages to read of one session of a symbol."""
+        session = symbol.sequence.sessions[index]
         numbers = session.numbers
-        is_newest = index == len(asked.sequence.sessions) - 1
-        asked_numbers = numbers.members_of(asked.numbers) if is_newest else asked.numbers
+        is_newest = index == len(symbol.sequence.sessions) - 1
+        row_numbers = numbers.members_of(symbol.numbers) if is_newest else symbol.numbers
         pages = [
             page
-            for page in np.unique(asked_numbers >> PAGE_BITS).tolist()
-            if self._is_unknown(asked.slot, asked.sequence, index, page, _in_page(numbers, page))
+            for page in np.unique(row_numbers >> PAGE_BITS).tolist()
+            if self._is_unknown(symbol.slot, symbol.sequence, index, page, _in_page(numbers, page))
         ]
         if not pages:
             return
-        where = asked.slot, index + 1
-        ahead = self._pages_ahead.get(where, PAGES_AHEAD_MIN)
-        self._pages_ahead[where] = min(2 * ahead, PAGES_AHEAD_MAX)
-        key = SessionKey(asked.exchange, asked.symbol, index + 1)
+        slot_session = symbol.slot, index + 1
+        ahead = self._pages_ahead.get(slot_session, PAGES_AHEAD_MIN)
+        self._pages_ahead[slot_session] = min(2 * ahead, PAGES_AHEAD_MAX)
+        key = SessionKey(symbol.exchange, symbol.symbol, index + 1)
         for first, last, limit in _runs(pages, numbers.highest >> PAGE_BITS):
             last_page = min(last + ahead, limit)
-            is_any_age = _is_among_newest(asked.sequence, index, last_page)
-            yield _Range(asked.slot, key, numbers, first, last_page, session.earliest, is_any_age)
+            is_any_age = _is_among_newest(symbol.sequence, index, last_page)
+            yield _Range(symbol.slot, key, numbers, first, last_page, session.earliest, is_any_age)
 
 
 def _in_page(numbers: IntervalSet, page: int) -> Iterator[tuple[int, int]]:
-    """Return the ranges of numbers that a page holds."""
+    """Yield the ranges of numbers within a page."""
     return numbers.overlap(page << PAGE_BITS, (page << PAGE_BITS) + _PAGE_LAST)
 
 
 def _searched(sequence: SymbolSequence) -> range:
-    """Return the indexes of the sessions whose contents count."""
+    """Return the indexes of the sessions whose contents are compared, newest first."""
     count = len(sequence.sessions)
     return range(count - 1, max(count - 1 - SESSIONS_SEARCHED, -1), -1)
 
 
 def _is_among_newest(sequence: SymbolSequence, index: int, page: int) -> bool:
-    """Whether a page holds some of the newest 256 numbers, which are wanted however old they are."""
+    """Return whether a page may contain some of the newest 256 numbers, which are needed regardless of their age."""
     is_newest = index == len(sequence.sessions) - 1
     return is_newest and page >= (sequence.sessions[index].numbers.highest >> PAGE_BITS) - 1
 
 
 def _runs(pages: list[int], highest: int) -> Iterator[tuple[int, int, int]]:
-    """Return the first and last page of each run of near pages, ascending, and how far it may be extended."""
-    breaks = [place for place, (left, right) in enumerate(pairwise(pages), 1) if right - left > _PAGES_APART_MAX]
+    """Yield (first page, last page, limit of read-ahead) of each run of near pages, ascending."""
+    breaks = [index for index, (left, right) in enumerate(pairwise(pages), 1) if right - left > _PAGES_APART_MAX]
     starts, ends = [0, *breaks], [*breaks, len(pages)]
     for start, end in zip(starts, ends, strict=True):
         limit = pages[end] - 1 if end < len(pages) else highest
@@ -229,8 +239,8 @@ def _fill(
     contents: NDArray[np.int64],
     kafka_times: NDArray[np.int64],
 ) -> None:
-    """Keep n contents, int64[n] each, where there is a page for them that does not know the number."""
+    """Record n contents, int64[n] each, that have a page in which their number is unknown."""
     for row in range(len(slots)):
         page = find_page(pages, slots[row], sessions[row], sequences[row])
-        if page >= 0 and read_mark(pages.marks, page, sequences[row]) == UNKNOWN:
-            write_mark(pages.headers, pages.marks, page, sequences[row], contents[row], kafka_times[row])
+        if page >= 0 and read_fingerprint(pages.marks, page, sequences[row]) == UNKNOWN:
+            write_fingerprint(pages.headers, pages.marks, page, sequences[row], contents[row], kafka_times[row])

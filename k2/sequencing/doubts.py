@@ -1,7 +1,7 @@
-"""Conflicts that are not settled yet, as they stand in a property of the table beside the progress.
+"""Doubts: unsettled conflicts, persisted in a table property next to the progress.
 
-Whether numbering began again is decided by two conflicts in succession. A process that ends between the two must
-know the first when it starts again, with its recovery store or without.
+Two successive conflicts decide that numbering began again. A process that ends between the two must know the first one
+when it restarts, with or without its recovery store.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,30 +15,30 @@ from k2.model.state_source import NumberDoubt
 __all__ = ["PROPERTY", "Doubts", "doubts_in"]
 
 PROPERTY: Final = "k2.doubts."
-"""Property of the table `trades`, one a writer."""
+"""Prefix of a property of the table `trades`, one per writer."""
 FORMAT: Final = 1
 
 
 class _Document(msgspec.Struct, frozen=True):
     format: int
     doubts: list[tuple[str, str, int, int]]
-    """Exchange, symbol, number, effective time in microseconds."""
+    """Exchange, symbol, sequence number, effective time in microseconds."""
 
 
 class Doubts:
-    """The unsettled conflicts of one writer's symbols."""
+    """The doubts of one writer's symbols."""
 
     def __init__(self, text: str | None = None) -> None:
-        """Start from the property's text; None for a table without it.
+        """Start from the text of the property; None for a table without it.
 
         Raises:
-            TableError: the text is not of the shape that `changed` gives, or of a later format.
+            TableError: the text does not have the shape written by `text`, or has another format version.
         """
         self._doubts = {(one.exchange, one.symbol): one for one in _read(text)}
         self._is_changed = False
 
     def update(self, changes: Iterable[NumberDoubt]) -> None:
-        """Take over what some rows changed."""
+        """Apply the changes that some rows made."""
         for one in changes:
             self._is_changed = True
             if one.sequence is None:
@@ -47,14 +47,14 @@ class Doubts:
                 self._doubts[one.exchange, one.symbol] = one
 
     def changed(self, writer: str) -> dict[str, str]:
-        """Return the property to set with the next commit, once; nothing where nothing changed."""
+        """Return the property to set with the next commit; empty if nothing changed since the last call."""
         if not self._is_changed:
             return {}
         self._is_changed = False
         return {PROPERTY + writer: self.text()}
 
     def text(self) -> str:
-        """Return the property's text."""
+        """Return the text of the property."""
         doubts = [
             (one.exchange, one.symbol, one.sequence, one.at)
             for _, one in sorted(self._doubts.items())
@@ -64,7 +64,7 @@ class Doubts:
 
 
 def doubts_in(properties: Mapping[str, str]) -> list[NumberDoubt]:
-    """Return the unsettled conflicts of all writers, by the properties of the table `trades`."""
+    """Return the doubts of all writers from the properties of the table `trades`."""
     return [one for name, text in properties.items() if name.startswith(PROPERTY) for one in _read(text)]
 
 

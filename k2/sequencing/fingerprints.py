@@ -1,4 +1,4 @@
-"""The content fingerprints of numbers stored lately: 6 bytes each, in pages of 256 numbers that expire as a whole."""
+"""Content fingerprints of recently stored numbers: 6 bytes each, in pages of 256 numbers that expire as a whole."""
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -17,9 +17,9 @@ __all__ = [
     "Pages",
     "find_page",
     "is_stored_elsewhere",
-    "read_mark",
+    "read_fingerprint",
     "take_page",
-    "write_mark",
+    "write_fingerprint",
 ]
 
 PAGE_BITS: Final = 8
@@ -27,7 +27,7 @@ PAGE_NUMBERS: Final = 1 << PAGE_BITS
 NO_PAGE: Final = -1
 
 # Columns of a page's header.
-_SLOT, _SESSION, _NUMBER, _NEXT, _LATEST, _IS_LOOKED_UP, _IS_TAKEN = range(7)
+_SLOT, _SESSION, _PAGE_NUMBER, _NEXT, _LATEST, _IS_LOOKED_UP, _IS_TAKEN = range(7)
 _COLUMNS: Final = 7
 _WORDS: Final = 3
 _WORD_BITS: Final = 16
@@ -40,38 +40,39 @@ _HALF: Final = np.uint64(32)
 
 
 class Pages(NamedTuple):
-    """The pages of one key group as compiled loops use them; a page holds 256 neighbouring numbers of a session."""
+    """The pages of one key group, for compiled loops; a page has 256 consecutive numbers of a session."""
 
     headers: NDArray[np.int64]
-    """int64[capacity, 7]: slot, session, number >> 8, the next page of that slot and number or -1, the latest Kafka
-    time of what it holds, whether the table was asked for what it lacks, whether it is taken."""
+    """int64[capacity, 7]: slot, session, page number (sequence number >> 8), next page of the same slot and page number
+    or -1, latest Kafka time of its contents, whether the table was read for its unknown contents, whether it is in
+    use."""
     marks: NDArray[np.uint16]
-    """uint16[capacity, 768]: three words a number, the lowest first; 0 where unknown."""
+    """uint16[capacity, 768]: three words per number, lowest first; 0 if unknown."""
     heads: NDArray[np.int32]
-    """int32[power of two]: an open-addressing table of the first page of each slot and number, or -1."""
+    """int32[power of two]: open-addressing table of the first page of each slot and page number, or -1."""
     free: NDArray[np.int32]
-    """int32[capacity]: the pages that are free, a stack."""
+    """int32[capacity]: stack of the free pages."""
     state: NDArray[np.int64]
-    """int64[1]: how many are free."""
+    """int64[1]: number of free pages."""
 
 
 @compiled
-def _home(pages: Pages, slot: int, number: int) -> int:
-    """Return the place of the first page of a slot and number in `heads`, or of the hole where it would be."""
+def _head_idx(pages: Pages, slot: int, page_number: int) -> int:
+    """Return the index in `heads` of a slot and page number, or of the empty element where it would be inserted."""
     mask = np.uint64(len(pages.heads) - 1)
-    mixed = (np.uint64(np.int64(slot)) * _STEP) ^ (np.uint64(np.int64(number)) * _FACTOR)
-    place = (mixed ^ (mixed >> _HALF)) & mask
+    hashed = (np.uint64(np.int64(slot)) * _STEP) ^ (np.uint64(np.int64(page_number)) * _FACTOR)
+    idx = (hashed ^ (hashed >> _HALF)) & mask
     while True:
-        page = pages.heads[place]
-        if page < 0 or (pages.headers[page, _SLOT] == slot and pages.headers[page, _NUMBER] == number):
-            return int(place)
-        place = (place + np.uint64(1)) & mask
+        page = pages.heads[idx]
+        if page < 0 or (pages.headers[page, _SLOT] == slot and pages.headers[page, _PAGE_NUMBER] == page_number):
+            return int(idx)
+        idx = (idx + np.uint64(1)) & mask
 
 
 @compiled
 def find_page(pages: Pages, slot: int, session: int, sequence: int) -> int:
-    """Return the page that holds a number of a session, or `NO_PAGE`."""
-    page = pages.heads[_home(pages, slot, sequence >> PAGE_BITS)]
+    """Return the page of a sequence number of a session, or `NO_PAGE`."""
+    page = pages.heads[_head_idx(pages, slot, sequence >> PAGE_BITS)]
     while page >= 0 and pages.headers[page, _SESSION] != session:
         page = pages.headers[page, _NEXT]
     return int(page)
@@ -79,35 +80,35 @@ def find_page(pages: Pages, slot: int, session: int, sequence: int) -> int:
 
 @compiled
 def take_page(pages: Pages, slot: int, session: int, sequence: int) -> int:
-    """Take a free page for a number of a session that has none; `NO_PAGE` where none is free."""
+    """Take a free page for a sequence number of a session without one; `NO_PAGE` if none is free."""
     if pages.state[0] == 0:
         return NO_PAGE
     pages.state[0] -= 1
     page = pages.free[pages.state[0]]
-    number = sequence >> PAGE_BITS
-    home = _home(pages, slot, number)
+    page_number = sequence >> PAGE_BITS
+    head_idx = _head_idx(pages, slot, page_number)
     header = pages.headers[page]
-    header[_SLOT], header[_SESSION], header[_NUMBER] = slot, session, number
-    header[_NEXT], header[_LATEST] = pages.heads[home], _TIME_MIN
+    header[_SLOT], header[_SESSION], header[_PAGE_NUMBER] = slot, session, page_number
+    header[_NEXT], header[_LATEST] = pages.heads[head_idx], _TIME_MIN
     header[_IS_LOOKED_UP], header[_IS_TAKEN] = 0, 1
-    pages.heads[home] = page
+    pages.heads[head_idx] = page
     pages.marks[page, :] = 0
     return int(page)
 
 
 @compiled
-def read_mark(marks: NDArray[np.uint16], page: int, sequence: int) -> int:
-    """Return the fingerprint that a page holds for a number; `UNKNOWN` where it holds none."""
+def read_fingerprint(marks: NDArray[np.uint16], page: int, sequence: int) -> int:
+    """Return the fingerprint of a sequence number in a page; `UNKNOWN` if it has none."""
     start = (sequence & (PAGE_NUMBERS - 1)) * _WORDS
     low, middle, high = np.int64(marks[page, start]), np.int64(marks[page, start + 1]), np.int64(marks[page, start + 2])
     return int(low | (middle << _WORD_BITS) | (high << (2 * _WORD_BITS)))
 
 
 @compiled
-def write_mark(
+def write_fingerprint(
     headers: NDArray[np.int64], marks: NDArray[np.uint16], page: int, sequence: int, content: int, kafka_time: int
 ) -> None:
-    """Keep a number's fingerprint in its page."""
+    """Write the fingerprint of a sequence number to its page."""
     start = (sequence & (PAGE_NUMBERS - 1)) * _WORDS
     marks[page, start] = content & _WORD
     marks[page, start + 1] = (content >> _WORD_BITS) & _WORD
@@ -117,10 +118,10 @@ def write_mark(
 
 @compiled
 def is_stored_elsewhere(pages: Pages, slot: int, session: int, sequence: int, content: int) -> bool:
-    """Return whether another session of the slot holds this content under this number."""
-    page = pages.heads[_home(pages, slot, sequence >> PAGE_BITS)]
+    """Return whether another session of the slot has this content under this sequence number."""
+    page = pages.heads[_head_idx(pages, slot, sequence >> PAGE_BITS)]
     while page >= 0:
-        if pages.headers[page, _SESSION] != session and read_mark(pages.marks, page, sequence) == content:
+        if pages.headers[page, _SESSION] != session and read_fingerprint(pages.marks, page, sequence) == content:
             return True
         page = pages.headers[page, _NEXT]
     return False
@@ -128,9 +129,16 @@ def is_stored_elsewhere(pages: Pages, slot: int, session: int, sequence: int, co
 
 @compiled
 def _expire(pages: Pages, floor: int, sessions: NDArray[np.int64], highest: NDArray[np.int64]) -> int:
-    """Free the pages whose latest time lies below `floor`, but for those of each slot's newest 256 numbers.
+    """Free the pages whose latest time is below `floor`, except those with a slot's newest 256 numbers.
 
-    `sessions` and `highest` are int64[slots]: the newest session, and its highest number. Returns how many were freed.
+    Args:
+        pages: changed in place.
+        floor: Kafka time, microseconds.
+        sessions: int64[slots], newest session.
+        highest: int64[slots], highest number of the newest session.
+
+    Returns:
+        The number of pages freed.
     """
     freed = 0
     for page in range(len(pages.headers)):
@@ -138,7 +146,7 @@ def _expire(pages: Pages, floor: int, sessions: NDArray[np.int64], highest: NDAr
         if header[_IS_TAKEN] == 0 or header[_LATEST] >= floor:
             continue
         slot = header[_SLOT]
-        if header[_SESSION] == sessions[slot] and header[_NUMBER] >= (highest[slot] >> PAGE_BITS) - 1:
+        if header[_SESSION] == sessions[slot] and header[_PAGE_NUMBER] >= (highest[slot] >> PAGE_BITS) - 1:
             continue
         header[_IS_TAKEN] = 0
         pages.free[pages.state[0]] = page
@@ -148,22 +156,22 @@ def _expire(pages: Pages, floor: int, sessions: NDArray[np.int64], highest: NDAr
 
 
 @compiled
-def _link(pages: Pages) -> None:
-    """Build the table of first pages from the headers; those taken earlier lie behind those taken later in a chain."""
+def _rebuild_chains(pages: Pages) -> None:
+    """Rebuild `heads` and the chains from the headers; in a chain, pages with a higher index come first."""
     pages.heads[:] = NO_PAGE
     for page in range(len(pages.headers)):
         if pages.headers[page, _IS_TAKEN] != 0:
-            home = _home(pages, pages.headers[page, _SLOT], pages.headers[page, _NUMBER])
-            pages.headers[page, _NEXT] = pages.heads[home]
-            pages.heads[home] = page
+            head_idx = _head_idx(pages, pages.headers[page, _SLOT], pages.headers[page, _PAGE_NUMBER])
+            pages.headers[page, _NEXT] = pages.heads[head_idx]
+            pages.heads[head_idx] = page
 
 
 class Fingerprints:
-    """The fingerprints of one key group's symbols, each symbol at a slot.
+    """The fingerprints of one key group's symbols, by slot.
 
-    Memory: 7.1 bytes a number (`python -m benchmarks.fingerprints`), some of it in free pages; at least 1.6 kB a
-    symbol. While pages are added, all are there twice. A page is let go when the latest Kafka time in it is older than
-    asked for, but for those that hold a symbol's newest 256 numbers.
+    Memory: 7.1 bytes per number (`python -m benchmarks.fingerprints`), including free pages; at least 1.6 kB per
+    symbol; twice that while the capacity grows. A page expires when its latest Kafka time is below the floor of
+    `make_room`, except the pages with a symbol's newest 256 numbers.
     """
 
     def __init__(self) -> None:
@@ -172,63 +180,67 @@ class Fingerprints:
 
     @property
     def size_bytes(self) -> int:
-        """The memory that the pages take."""
+        """Memory used by the pages, bytes."""
         return sum(part.nbytes for part in self.pages)
 
     @property
     def free_count(self) -> int:
-        """How many pages are free."""
+        """Number of free pages."""
         return int(self.pages.state[0])
 
     @property
     def page_count(self) -> int:
-        """How many pages are taken."""
+        """Number of pages in use."""
         return len(self.pages.headers) - self.free_count
 
     def get(self, slot: int, session: int, sequence: int) -> int:
-        """Return the fingerprint of a number; `UNKNOWN` where there is none here."""
+        """Return the fingerprint of a sequence number; `UNKNOWN` if it has none."""
         page = find_page(self.pages, slot, session, sequence)
-        return UNKNOWN if page < 0 else read_mark(self.pages.marks, page, sequence)
+        return UNKNOWN if page < 0 else read_fingerprint(self.pages.marks, page, sequence)
 
     def put(self, slot: int, session: int, sequence: int, content: int, kafka_time: int) -> None:
-        """Keep a number's fingerprint; there is a free page (`make_room`)."""
+        """Record the fingerprint of a sequence number; there must be a free page (`make_room`)."""
         page = find_page(self.pages, slot, session, sequence)
         if page < 0:
             page = take_page(self.pages, slot, session, sequence)
-        assert page >= 0, "room was made"
-        write_mark(self.pages.headers, self.pages.marks, page, sequence, content, kafka_time)
+        assert page >= 0, "make_room was called"
+        write_fingerprint(self.pages.headers, self.pages.marks, page, sequence, content, kafka_time)
 
-    def unknown_in(self, slot: int, session: int, number: int, ranges: Iterable[tuple[int, int]]) -> bool:
-        """Return whether any number of some ranges, all of the page `number`, is unknown here and may be in the table."""
-        page = find_page(self.pages, slot, session, number << PAGE_BITS)
+    def unknown_in(self, slot: int, session: int, page_number: int, ranges: Iterable[tuple[int, int]]) -> bool:
+        """Return whether any number in `ranges`, all within one page, is unknown here and may be in the table."""
+        page = find_page(self.pages, slot, session, page_number << PAGE_BITS)
         if page >= 0 and self.pages.headers[page, _IS_LOOKED_UP]:
             return False
         if page < 0:
             return any(True for _ in ranges)
         known = self.pages.marks[page].reshape(PAGE_NUMBERS, _WORDS).any(axis=1)
-        base = number << PAGE_BITS
+        base = page_number << PAGE_BITS
         return any(not known[first - base : last - base + 1].all() for first, last in ranges)
 
-    def set_looked_up(self, slot: int, session: int, number: int, kafka_time: int) -> None:
-        """Note that the table was asked for what a page lacks; there is a free page."""
-        page = find_page(self.pages, slot, session, number << PAGE_BITS)
+    def set_looked_up(self, slot: int, session: int, page_number: int, kafka_time: int) -> None:
+        """Record that the table was read for the unknown contents of a page; there must be a free page."""
+        page = find_page(self.pages, slot, session, page_number << PAGE_BITS)
         if page < 0:
-            page = take_page(self.pages, slot, session, number << PAGE_BITS)
-        assert page >= 0, "room was made"
+            page = take_page(self.pages, slot, session, page_number << PAGE_BITS)
+        assert page >= 0, "make_room was called"
         header = self.pages.headers[page]
         header[_IS_LOOKED_UP], header[_LATEST] = 1, max(header[_LATEST], kafka_time)
 
     def make_room(self, count: int, floor: int, sessions: NDArray[np.int64], highest: NDArray[np.int64]) -> None:
-        """Have so many free pages: let go of those older than `floor`, and grow where that frees few.
+        """Provide at least `count` free pages: expire those older than `floor`, and grow if that frees few.
 
-        `sessions` and `highest` are int64[slots]: each slot's newest session, and the highest number in it.
+        Args:
+            count: number of free pages needed.
+            floor: Kafka time, microseconds.
+            sessions: int64[slots], newest session.
+            highest: int64[slots], highest number of the newest session.
         """
         if self.free_count >= count:
             return
         if _expire(self.pages, floor, sessions, highest):
-            _link(self.pages)
+            _rebuild_chains(self.pages)
         capacity = len(self.pages.headers)
-        # Expiry looks at every page: it is to free many each time.
+        # Expiry scans all pages, so each scan should free many.
         wanted = max(count, capacity // 8)
         if self.free_count < wanted:
             self._grow(capacity + max(wanted, capacity // 4))
@@ -239,16 +251,16 @@ class Fingerprints:
         pages = _with_capacity(capacity)
         pages.headers[:count] = old.headers
         pages.marks[:count] = old.marks
-        free = self.free_count
-        pages.free[:free] = old.free[:free]
-        pages.state[0] = free
+        free_count = self.free_count
+        pages.free[:free_count] = old.free[:free_count]
+        pages.state[0] = free_count
         self.pages = pages
         _fill_free(pages, count)
-        _link(pages)
+        _rebuild_chains(pages)
 
 
 def _with_capacity(capacity: int) -> Pages:
-    """Return pages of which none is free yet; memory is taken as they are written."""
+    """Return pages of which none is in the free stack yet; memory is committed as they are written."""
     return Pages(
         headers=np.zeros((capacity, _COLUMNS), dtype=np.int64),
         marks=np.empty((capacity, PAGE_NUMBERS * _WORDS), dtype=np.uint16),
@@ -259,8 +271,8 @@ def _with_capacity(capacity: int) -> Pages:
 
 
 def _fill_free(pages: Pages, first: int) -> None:
-    """Put the pages from `first` on onto the stack, so that the lowest is taken first."""
-    fresh = np.arange(len(pages.headers) - 1, first - 1, -1, dtype=np.int32)
-    free = int(pages.state[0])
-    pages.free[free : free + len(fresh)] = fresh
-    pages.state[0] = free + len(fresh)
+    """Push the pages from `first` on to the free stack, so that the lowest is taken first."""
+    added = np.arange(len(pages.headers) - 1, first - 1, -1, dtype=np.int32)
+    free_count = int(pages.state[0])
+    pages.free[free_count : free_count + len(added)] = added
+    pages.state[0] = free_count + len(added)

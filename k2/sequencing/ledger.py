@@ -1,4 +1,4 @@
-"""What the ledger owes: events of trades that are in the table, which a crash kept from being written."""
+"""Owed events: ledger events of trades in the table that a crash prevented from being written."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -9,52 +9,55 @@ from k2.model.state_source import Ledger, Ranges, SeenSession
 __all__ = ["difference", "owed_events"]
 
 
-class Missing(Protocol):
-    """Knows what is missing."""
+class MissingRanges(Protocol):
+    """Reports the missing ranges of symbols, as `k2.sequencing.tracker.GroupTracker` does."""
 
     def missing(self, exchange: str, symbol: str) -> tuple[Ranges, ...]:
-        """Return the ranges missing of one symbol, session by session."""
+        """Return the missing ranges of one symbol, one element per session."""
 
 
-def owed_events(seen: Iterable[SeenSession], tracker: Missing, ledger: Ledger) -> Iterator[SequenceEvent]:
-    """Yield the events that bring the ledger to what the tracker knows of the sessions it has just absorbed.
+def owed_events(seen: Iterable[SeenSession], tracker: MissingRanges, ledger: Ledger) -> Iterator[SequenceEvent]:
+    """Yield the events that bring the ledger up to the tracker's state of the sessions it has just absorbed.
 
-    Each bears the coordinates of the newest trade absorbed of its session, since the very one is not known.
+    Each event has the coordinates of the newest absorbed trade of its session, because the trade that caused it is not
+    known.
     """
     for one in seen:
         missing = tracker.missing(one.key.exchange, one.key.symbol)[one.key.session - 1]
-        told = ledger.missing.get(one.key, ())
+        recorded = ledger.missing.get(one.key, ())
         if one.key not in ledger.started:
             first = one.ranges[0][0]
             yield _event(one, EventKind.SESSION_STARTED, first, first)
-        for first, last in difference(missing, told):
+        for first, last in difference(missing, recorded):
             yield _event(one, EventKind.GAP_OPENED, first, last)
-        for first, last in difference(told, missing):
+        for first, last in difference(recorded, missing):
             yield _event(one, EventKind.GAP_FILLED, first, last)
 
 
 def difference(ranges: Ranges, less: Ranges) -> Ranges:
-    """Return what `ranges` cover and `less` does not.
+    """Return the parts of `ranges` that `less` does not cover.
 
     >>> difference(((1, 9), (20, 29)), ((3, 4), (9, 21)))
     ((1, 2), (5, 8), (22, 29))
     """
     left: list[tuple[int, int]] = []
-    place = 0
+    lowest = 0
     for first, last in ranges:
-        while place < len(less) and less[place][1] < first:
-            place += 1
-        begin, at = first, place
-        while at < len(less) and less[at][0] <= last:
-            if begin < less[at][0]:
-                left.append((begin, less[at][0] - 1))
-            begin = less[at][1] + 1
-            at += 1
+        while lowest < len(less) and less[lowest][1] < first:
+            lowest += 1
+        begin, idx = first, lowest
+        while idx < len(less) and less[idx][0] <= last:
+            if begin < less[idx][0]:
+                left.append((begin, less[idx][0] - 1))
+            begin = less[idx][1] + 1
+            idx += 1
         if begin <= last:
             left.append((begin, last))
     return tuple(left)
 
 
 def _event(seen: SeenSession, kind: EventKind, first: int, last: int) -> SequenceEvent:
-    key, where = seen.key, seen.where
-    return SequenceEvent(*key, kind, first, last, seen.latest, where.topic, where.partition, seen.offset, is_owed=True)
+    source = seen.topic_partition
+    return SequenceEvent(
+        *seen.key, kind, first, last, seen.latest, source.topic, source.partition, seen.offset, is_owed=True
+    )

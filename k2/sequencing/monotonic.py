@@ -1,4 +1,4 @@
-"""Disorder on a venue whose numbers grow, though their holes mean nothing: the highest of each symbol says all."""
+"""Out-of-order trades on `monotonic` venues, detected by the highest number of each symbol."""
 
 from collections import Counter
 from typing import Any, Final
@@ -14,7 +14,7 @@ from k2.venues import VENUES, SequenceMode
 __all__ = ["GroupDisorder"]
 
 _LEAST: Final = np.iinfo(np.int64).min
-"""Below, or at, every number: nothing is out of order before a symbol's first."""
+"""Not above any number, so a symbol's first trade is never out of order."""
 _NO_SYMBOLS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 
@@ -27,27 +27,27 @@ def _mark_disorder(
     highest: NDArray[np.int64],
     is_late: NDArray[np.bool_],
 ) -> int:
-    """Mark the rows whose number is below their symbol's highest before them.
+    """Mark the rows whose number is below the highest earlier number of their symbol.
 
     Args:
-        rows: int32[m], into the columns.
-        symbols: int32[n], numbers of this process.
-        has_sequence: bool[n]; a row without is passed over.
+        rows: int32[m], indices into the columns.
+        symbols: int32[n], symbol ids.
+        has_sequence: bool[n]; a row without a number is ignored.
         sequences: int64[n].
         highest: int64[symbols], changed in place.
-        is_late: bool[m], false before, written.
+        is_late: bool[m], initially false; written.
 
     Returns:
-        How many were marked.
+        The number of rows marked.
     """
     count = 0
-    for place in range(len(rows)):
-        row = rows[place]
+    for slice_idx in range(len(rows)):
+        row = rows[slice_idx]
         if not has_sequence[row]:
             continue
         symbol, sequence = symbols[row], sequences[row]
         if sequence < highest[symbol]:
-            is_late[place] = True
+            is_late[slice_idx] = True
             count += 1
         else:
             highest[symbol] = sequence
@@ -55,43 +55,44 @@ def _mark_disorder(
 
 
 class GroupDisorder:
-    """The highest number seen of each of a key group's symbols on `monotonic` venues.
+    """The highest number seen for each of a key group's symbols on `monotonic` venues.
 
-    A copy of the highest trade is no disorder; one of an older trade is, since it can't be told here from a trade that
-    comes late. Nothing hangs on it but a count: no verdict, and no event. A state that is lost begins anew.
+    A copy of the trade with the highest number is not out of order. A copy of an older trade is counted as out of
+    order, because it cannot be distinguished here from a late trade. Only a count depends on this state, no verdict and
+    no event, so a lost state starts empty.
 
-    Memory: 8 bytes a symbol of the process.
+    Memory: 8 bytes per symbol of the process.
     """
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
-        """Start anew, or from what `snapshot` gave."""
+        """Start empty, or from a state returned by `snapshot`."""
         self._highest = _NO_SYMBOLS
         for exchange, symbol, highest in (state or {}).get("highest", ()):
-            number = SYMBOLS.intern(exchange, symbol)
-            self._make_room(number)
-            self._highest[number] = highest
+            symbol_id = SYMBOLS.intern(exchange, symbol)
+            self._make_room(symbol_id)
+            self._highest[symbol_id] = highest
 
-    def out_of_order(self, piece: TradeSlice) -> Counter[str]:
-        """Count a slice's rows by exchange that come after one of their symbol with a higher number."""
-        if not len(piece) or VENUES[piece.batch.source.venue].mode is not SequenceMode.MONOTONIC:
+    def out_of_order(self, trade_slice: TradeSlice) -> Counter[str]:
+        """Count, by exchange, the rows of a slice that come after a row of their symbol with a higher number."""
+        if not len(trade_slice) or VENUES[trade_slice.batch.source.venue].mode is not SequenceMode.MONOTONIC:
             return Counter()
-        columns = piece.batch.columns
-        symbols = columns.symbols[piece.rows]
+        columns = trade_slice.batch.columns
+        symbols = columns.symbols[trade_slice.rows]
         self._make_room(int(symbols.max()))
-        is_late = np.zeros(len(piece), dtype=np.bool_)
+        is_late = np.zeros(len(trade_slice), dtype=np.bool_)
         if not _mark_disorder(
-            piece.rows, columns.symbols, columns.has_sequence, columns.sequences, self._highest, is_late
+            trade_slice.rows, columns.symbols, columns.has_sequence, columns.sequences, self._highest, is_late
         ):
             return Counter()
         return Counter(SYMBOLS.name(int(symbol))[0] for symbol in symbols[is_late])
 
     def snapshot(self) -> dict[str, object]:
-        """Return the state as builtins alone, by names."""
-        seen = np.flatnonzero(self._highest > _LEAST).tolist()
-        return {"highest": [[*SYMBOLS.name(number), int(self._highest[number])] for number in seen]}
+        """Return the state as builtins, with symbols by name."""
+        symbol_ids = np.flatnonzero(self._highest > _LEAST).tolist()
+        return {"highest": [[*SYMBOLS.name(symbol_id), int(self._highest[symbol_id])] for symbol_id in symbol_ids]}
 
-    def _make_room(self, number: int) -> None:
-        if number >= len(self._highest):
-            grown = np.full(2 * (number + 1), _LEAST, dtype=np.int64)
+    def _make_room(self, symbol_id: int) -> None:
+        if symbol_id >= len(self._highest):
+            grown = np.full(2 * (symbol_id + 1), _LEAST, dtype=np.int64)
             grown[: len(self._highest)] = self._highest
             self._highest = grown

@@ -1,8 +1,8 @@
-"""Numbers that were skipped: given to what is no market trade, they are neither missing nor in the table.
+"""Sequence numbers of non-market trades, which are neither missing nor in the table.
 
-A tracker that lost its state, or whose state is behind the table, is brought up to the table's rows. These numbers are
-in no row, so they are kept beside the progress, and land in the same commit: else each would come up as a gap that
-nothing ever fills.
+A tracker whose state is lost or older than the table is rebuilt from the rows of the table. These numbers are in no
+row, so they are persisted next to the progress in the same commit. Otherwise each of them would become a gap that is
+never filled.
 """
 
 from collections import defaultdict
@@ -23,26 +23,27 @@ from k2.model.verdicts import SKIPPED
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.tracker_kernel import effective_time
 
-__all__ = ["PROPERTY", "RANGES_MAX", "NonMarketNumbers", "joined", "off_book_in"]
+__all__ = ["PROPERTY", "RANGES_MAX", "NonMarketNumbers", "joined", "non_market_in"]
 
 PROPERTY: Final = "k2.off_book."
-"""Property of the table `trades`, one a writer."""
+"""Prefix of a property of the table `trades`, one per writer."""
 RANGES_MAX: Final = 50_000
-"""Ranges that a writer keeps, some 5 bytes each: the lowest of the session with the most go first."""
+"""Maximum number of ranges per writer, about 5 bytes each. Beyond it, the lowest ranges of the session with the most
+ranges are dropped first."""
 FORMAT: Final = 1
 
 
 @dataclass(slots=True)
 class _Numbers:
-    """Numbers of one session that came from one topic partition."""
+    """Numbers of one session that came from one topic partition; times are effective times in microseconds."""
 
     ranges: IntervalSet = field(default_factory=IntervalSet)
     latest: int = np.iinfo(np.int64).min
-    """The latest effective time among them."""
+    """Latest effective time."""
     earliest: int = np.iinfo(np.int64).max
-    """The earliest."""
+    """Earliest effective time."""
     offset: int = 0
-    """Of the newest."""
+    """Offset of the newest of them."""
 
 
 class _Session(msgspec.Struct, frozen=True):
@@ -54,9 +55,9 @@ class _Session(msgspec.Struct, frozen=True):
     offset: int
     latest: int
     edges: list[int]
-    """The first number, then by turns the distance to where its range ends and to where the next one starts."""
+    """The first number, then alternately the distance to the end of the range and to the start of the next one."""
     earliest: int | None = None
-    """Earlier versions did not write it."""
+    """None if written by an earlier version."""
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -65,13 +66,13 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 class NonMarketNumbers:
-    """The numbers that one writer has skipped."""
+    """The numbers of non-market trades that one writer has skipped."""
 
     def __init__(self, text: str | None = None, ranges_max: int = RANGES_MAX) -> None:
-        """Take up the property's text; None for a table without it.
+        """Start from the text of the property; None for a table without it.
 
         Raises:
-            TableError: the text is not of the shape that `text` gives, or of a later format.
+            TableError: the text does not have the shape written by `text`, or has another format version.
         """
         self._ranges_max = ranges_max
         self._sessions: defaultdict[tuple[SessionKey, TopicPartition], _Numbers] = defaultdict(_Numbers)
@@ -82,24 +83,24 @@ class NonMarketNumbers:
             earliest = one.latest if one.earliest is None else one.earliest
             self._sessions[key] = _Numbers(IntervalSet(edges[::2], edges[1::2]), one.latest, earliest, one.offset)
 
-    def add(self, piece: TradeSlice, committed: Mapping[TopicPartition, PartitionProgress]) -> None:
-        """Keep the numbers of a tracked slice's skipped rows, but for a replay's, which are below the progress."""
-        places = np.flatnonzero(piece.verdicts == SKIPPED)
-        if not len(places):
+    def add(self, trade_slice: TradeSlice, committed: Mapping[TopicPartition, PartitionProgress]) -> None:
+        """Add the numbers of a tracked slice's skipped rows, except replayed rows below the committed offset."""
+        indices = np.flatnonzero(trade_slice.verdicts == SKIPPED)
+        if not len(indices):
             return
-        source, columns = piece.batch.source, piece.batch.columns
-        where = TopicPartition(source.topic, source.partition)
-        floor = committed[where].offset if where in committed else 0
-        for place in places.tolist():
-            row, session = int(piece.rows[place]), int(piece.sessions[place])
-            offset = piece.batch.offset(row)
+        source, columns = trade_slice.batch.source, trade_slice.batch.columns
+        topic_partition = TopicPartition(source.topic, source.partition)
+        floor = committed[topic_partition].offset if topic_partition in committed else 0
+        for slice_idx in indices.tolist():
+            row, session = int(trade_slice.rows[slice_idx]), int(trade_slice.sessions[slice_idx])
+            offset = trade_slice.batch.offset(row)
             if session and offset >= floor:
                 kafka_timestamp = int(source.kafka_timestamps[columns.messages[row]])
                 at = effective_time(int(columns.timestamps[row]), kafka_timestamp)
-                key = SessionKey(*SYMBOLS.name(int(columns.symbols[row])), session), where
-                self._note(key, int(columns.sequences[row]), at, offset)
+                key = SessionKey(*SYMBOLS.name(int(columns.symbols[row])), session), topic_partition
+                self._add_number(key, int(columns.sequences[row]), at, offset)
 
-    def _note(self, key: tuple[SessionKey, TopicPartition], number: int, at: int, offset: int) -> None:
+    def _add_number(self, key: tuple[SessionKey, TopicPartition], number: int, at: int, offset: int) -> None:
         numbers = self._sessions[key]
         numbers.ranges.add(number)
         numbers.latest = max(numbers.latest, at)
@@ -108,7 +109,7 @@ class NonMarketNumbers:
         self._is_changed = True
 
     def changed(self, writer: str) -> dict[str, str]:
-        """Return the property to set with the next commit, once; nothing where nothing was added."""
+        """Return the property to set with the next commit; empty if nothing was added since the last call."""
         if not self._is_changed:
             return {}
         self._is_changed = False
@@ -116,26 +117,26 @@ class NonMarketNumbers:
         return {PROPERTY + writer: self.text()}
 
     def text(self) -> str:
-        """Return the property's text."""
+        """Return the text of the property."""
         sessions = [
             _Session(
                 *key,
-                where.topic,
-                where.partition,
+                topic_partition.topic,
+                topic_partition.partition,
                 numbers.offset,
                 numbers.latest,
                 _edges(numbers.ranges),
                 numbers.earliest,
             )
-            for (key, where), numbers in sorted(self._sessions.items())
+            for (key, topic_partition), numbers in sorted(self._sessions.items())
         ]
         return msgspec.json.encode(_Document(FORMAT, sessions)).decode()
 
     def seen(self) -> Iterator[SeenSession]:
-        """Yield the numbers as a tracker takes them in."""
-        for (key, where), numbers in self._sessions.items():
+        """Yield the numbers in the form that a tracker absorbs."""
+        for (key, topic_partition), numbers in self._sessions.items():
             ranges = tuple(numbers.ranges.ranges())
-            yield SeenSession(key, ranges, numbers.latest, numbers.earliest, where, numbers.offset)
+            yield SeenSession(key, ranges, numbers.latest, numbers.earliest, topic_partition, numbers.offset)
 
     def _shrink(self) -> None:
         while sum(len(numbers.ranges) for numbers in self._sessions.values()) > self._ranges_max:
@@ -143,22 +144,22 @@ class NonMarketNumbers:
             longest.drop_lowest((len(longest) + 1) // 2)
 
 
-def off_book_in(properties: Mapping[str, str]) -> list[SeenSession]:
-    """Return what the properties of the table `trades` say that all writers have skipped."""
+def non_market_in(properties: Mapping[str, str]) -> list[SeenSession]:
+    """Return the skipped numbers of all writers from the properties of the table `trades`."""
     texts = [text for name, text in properties.items() if name.startswith(PROPERTY)]
     return [seen for text in texts for seen in NonMarketNumbers(text).seen() if seen.ranges]
 
 
 def joined(seen: Iterable[SeenSession]) -> list[SeenSession]:
-    """Return each session once, with all that is said of it, the sessions of a symbol ascending."""
+    """Merge the entries of each session into one; the sessions of a symbol are ascending."""
     sessions: dict[SessionKey, SeenSession] = {}
     for one in seen:
         other = sessions.get(one.key)
-        sessions[one.key] = one if other is None else _both(one, other)
+        sessions[one.key] = one if other is None else _merged(one, other)
     return [sessions[key] for key in sorted(sessions)]
 
 
-def _both(one: SeenSession, other: SeenSession) -> SeenSession:
+def _merged(one: SeenSession, other: SeenSession) -> SeenSession:
     ranges = IntervalSet()
     for first, last in (*one.ranges, *other.ranges):
         ranges.add_range(first, last)
@@ -167,7 +168,7 @@ def _both(one: SeenSession, other: SeenSession) -> SeenSession:
 
 
 def _edges(ranges: IntervalSet) -> list[int]:
-    edges = [edge for both in ranges.ranges() for edge in both]
+    edges = [edge for bounds in ranges.ranges() for edge in bounds]
     return [*edges[:1], *(after - before for before, after in pairwise(edges))]
 
 

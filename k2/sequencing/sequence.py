@@ -1,19 +1,20 @@
-"""Where a number belongs in the numbering of its symbol: the rules, one trade at a time.
+"""Sequence tracking: the rules that place a number in the numbering of its symbol, one trade at a time.
 
 This is the specification; `k2.sequencing.tracker` applies it to whole batches. Evidence decides in this order: content,
 place in the numbering, time.
 
-- **Content.** The same number with the same content (price, quantity, side, and the trade id where the message names
-  one) is a copy, whatever its time says: a feed sends a trade again with its time cut to milliseconds, or with the
-  time of sending in its place.
+- **Content.** The same number with the same content (price, quantity, side, and the trade id if the message names one)
+  is a copy, whatever its time: feeds resend trades with the time truncated to milliseconds, or replaced by the send
+  time.
 - **Place.** A number never seen is stored: it continues its session, fills a gap, or opens one. A number seen with
-  other content contradicts what is stored; it is set aside as a conflict unless numbering has begun again.
-- **Time.** It tells only what content and place leave open: whose straggler a trade is, and whether a number at or
-  below the session's first begins a new session.
+  other content contradicts the stored trade. It becomes a conflict unless numbering has begun again.
+- **Time.** It decides only what content and place leave open: which session a late trade belongs to, and whether a
+  number at or below the first number of the session begins a new session.
 
-Numbering has begun again when a number at or below the session's first comes with other content on a trade that is
-later than the session's newest, or when two numbers near each other contradict what is stored, in succession: the
-session does not go on between them. The first of those two is set aside: alone it may be a correction.
+Numbering has begun again if a number at or below the first number of the session comes with other content on a trade
+that is later than the session's newest, or if two numbers near each other contradict stored trades in succession, that
+is, the session does not continue between them. The first of these two becomes a conflict, because alone it may be a
+correction.
 """
 
 from collections.abc import Iterable
@@ -38,60 +39,60 @@ __all__ = [
 ]
 
 YOUNG: Final = 256
-"""A session with fewer numbers is young: its first trades may still arrive swapped."""
+"""A session with fewer numbers is young: its first trades may still arrive out of order."""
 CLOCK_TOLERANCE_US: Final = 5_000_000
-"""How far a venue's clock may be behind after its numbering began again."""
+"""How far a venue's clock may be behind after its numbering began again, microseconds."""
 SESSIONS_SEARCHED: Final = 64
-"""A trade is compared with the content of so many sessions, the newest ones. A feed that repeats one number under ever
-new content makes a session of each trade: without a limit, each would be compared with all before it."""
+"""Number of sessions, the newest ones, with whose content a trade is compared. A feed that repeats one number with ever
+new content starts a session with each trade: without a limit, each trade would be compared with all trades before."""
 FAR: Final = 256
-"""A session is that many times farther from a number than another one: then the number is the other one's."""
+"""If a session is this many times farther from a number than another session, the number belongs to the other one."""
 FAR_FROM_ONE: Final = 16
-"""The same for a session of a single trade, which is weak evidence that numbering began again."""
+"""`FAR` for a session of a single trade, which is weak evidence that numbering began again."""
 NEAR: Final = 64
-"""Two numbers that contradict what is stored are at most so far apart where the first trades of a session are lost or
-come in disorder."""
+"""Maximum distance of two contradicting numbers that begin a new session, if the first trades of the session are lost
+or out of order."""
 _LONG_MIN: Final = -(2**63)
 _LONG_MAX: Final = 2**63 - 1
 
 Event = tuple[EventKind, int, int, int]
-"""What happened, the session, and the first and last number of the range, inclusive."""
+"""Event kind, session, and first and last number of the range, inclusive."""
 
 
 class Kind(Enum):
-    """How a number stands to those its symbol had before."""
+    """Relation of a number to the earlier numbers of its symbol."""
 
     FIRST = "first"
     """The symbol's first trade."""
     NEXT = "next"
     """One above the highest."""
     GAP = "gap"
-    """Further above the highest: those between are missing."""
+    """More than one above the highest: the numbers between are missing."""
     LATE = "late"
-    """Inside a gap, or not seen yet in an old session."""
+    """Inside a gap, or not yet seen in an old session."""
     EARLIER = "earlier"
-    """Below the session's first."""
+    """Below the first number of the session."""
     DUPLICATE = "duplicate"
-    """A copy of what is stored."""
+    """A copy of a stored trade."""
     CONFLICT = "conflict"
-    """Contradicts what is stored, or cannot be told apart from it."""
+    """Contradicts a stored trade, or cannot be distinguished from it."""
     NEW_SESSION = "new session"
     """Numbering began again."""
 
 
 class Placement(NamedTuple):
-    """What the rules say of one trade."""
+    """The result of placing one trade."""
 
     verdict: int
     """`STORED`, `DUPLICATE` or `CONFLICT`, of `k2.model.verdicts`."""
     session: int
-    """From 1: where it is stored, or what it copies or contradicts."""
+    """From 1: the session in which the trade is stored, or whose trade it copies or contradicts."""
     kind: Kind
     events: tuple[Event, ...] = ()
 
     @property
     def out_of_order(self) -> bool:
-        """Whether a trade that is stored came after one that follows it."""
+        """Whether the stored trade arrived after a trade with a higher number."""
         return self.kind is Kind.LATE or self.kind is Kind.EARLIER
 
 
@@ -99,57 +100,58 @@ class Contents(Protocol):
     """The content of the numbers of one symbol, by session (from 1)."""
 
     def get(self, session: int, sequence: int) -> int:
-        """Return the content stored under a number; `UNKNOWN` where nobody knows it."""
+        """Return the content stored under a number; `UNKNOWN` if it is not known."""
 
     def put(self, session: int, sequence: int, content: int) -> None:
-        """Keep the content of a number that is stored."""
+        """Record the content of a stored number."""
 
 
 class PlainContents:
-    """A dictionary of all contents: what `k2.sequencing.fingerprints` does in a few bytes a number."""
+    """All contents in a dictionary; `k2.sequencing.fingerprints` is the compact form."""
 
     def __init__(self) -> None:
         self._contents: dict[tuple[int, int], int] = {}
 
     def get(self, session: int, sequence: int) -> int:
-        """Return the content stored under a number; `UNKNOWN` where nobody knows it."""
+        """Return the content stored under a number; `UNKNOWN` if it is not known."""
         return self._contents.get((session, sequence), UNKNOWN)
 
     def put(self, session: int, sequence: int, content: int) -> None:
-        """Keep the content of a number that is stored."""
+        """Record the content of a stored number."""
         self._contents[session, sequence] = content
 
 
 class Session:
-    """A stretch of numbering that never repeats itself: the numbers seen, and the span of their times."""
+    """A stretch of numbering without repeated numbers: the numbers seen, and the range of their times."""
 
     __slots__ = ("earliest", "latest", "numbers")
 
     def __init__(self, numbers: IntervalSet, earliest: int, latest: int) -> None:
         self.numbers = numbers
         self.earliest = earliest
-        """The earliest time of a trade in it, microseconds; `k2.sequencing.tracker_kernel.effective_time`."""
+        """Earliest effective time of its trades (`k2.sequencing.tracker_kernel.effective_time`), microseconds."""
         self.latest = latest
+        """Latest effective time of its trades, microseconds."""
 
     @property
     def is_young(self) -> bool:
-        """Whether it has fewer than 256 numbers."""
+        """Whether the session has fewer than 256 numbers."""
         return self.numbers.has_fewer_than(YOUNG)
 
     def lacks(self, sequence: int) -> bool:
-        """Whether a number lies in one of its gaps."""
+        """Return whether a number is in one of the session's gaps."""
         numbers = self.numbers
         return len(numbers) > 0 and numbers.lowest < sequence < numbers.highest and sequence not in numbers
 
     def is_later(self, at: int) -> bool:
-        """Whether a trade is later than its newest; from 256 numbers on, a clock may be behind by 5 seconds."""
+        """Return whether a trade is later than the newest; from 256 numbers on, with a tolerance of 5 seconds."""
         return at > self.latest if self.is_young else at >= self.latest - CLOCK_TOLERANCE_US
 
     def takes_early(self, sequence: int, at: int, before: "Session") -> bool:
-        """Whether a trade that is earlier than all of the session is its own, and not of the session `before`.
+        """Return whether a trade that is earlier than the whole session belongs to it, not to the session `before`.
 
-        Its number is near, and it is later than the session before. Or it is so little earlier that clocks explain it:
-        of a number that was set aside when the session began, or where the two sessions overlap in time.
+        Its number must be near, and either it is later than the session before, or the clock tolerance explains how
+        much earlier it is. The latter applies to numbers below the session's first, and if the sessions overlap.
         """
         numbers = self.numbers
         if not numbers.lowest - YOUNG <= sequence <= numbers.highest + YOUNG or sequence in numbers:
@@ -157,20 +159,20 @@ class Session:
         is_below = sequence < numbers.lowest
         if at >= self.earliest - CLOCK_TOLERANCE_US and (is_below or self.earliest <= before.latest):
             return True
-        # The first trade of a restart may bear the very time of the last one before it.
+        # The first trade after a restart may have the same time as the last one before it.
         return at >= before.latest if is_below else at > before.latest
 
 
 class Doubt(NamedTuple):
-    """The newest trade that was set aside, until a later one is stored or the newest session goes on."""
+    """The newest conflict of a symbol, until a later trade is stored or the newest session continues."""
 
     sequence: int
     at: int
 
     def is_confirmed_by(self, sequence: int, at: int) -> bool:
-        """Whether another number that contradicts what is stored is the second in succession.
+        """Return whether another contradicting number is the second one in succession.
 
-        It is a neighbour; or it is near, and comes before or after the first in number as in time.
+        It must be adjacent; or near, and on the same side of this one in number and in time.
         """
         distance = sequence - self.sequence
         if abs(distance) == 1:
@@ -181,11 +183,11 @@ class Doubt(NamedTuple):
 class SymbolSequence:
     """The numbering of one symbol on a venue where every missing number is a missing trade.
 
-    It holds the sessions, ascending, and the trade in doubt, if any. Content is any integer but `UNKNOWN`, kept by
-    `contents`. A time is a trade's effective time (`k2.sequencing.tracker_kernel.effective_time`) in microseconds.
+    The state is the sessions, ascending, and the doubt, if any. A content is any integer except `UNKNOWN`, stored in
+    `contents`. A time is the effective time of a trade (`k2.sequencing.tracker_kernel.effective_time`) in microseconds.
 
-    Memory: 16 bytes a range of numbers seen and about 300 bytes a session, whatever the number of trades, beside what
-    `contents` takes. Sessions are kept for good.
+    Memory: 16 bytes per range of numbers seen and about 300 bytes per session, regardless of the number of trades, in
+    addition to `contents`. Sessions are never dropped.
     """
 
     __slots__ = ("contents", "doubt", "sessions")
@@ -198,7 +200,7 @@ class SymbolSequence:
         self.doubt = doubt
 
     def place(self, sequence: int, at: int, content: int, *, is_named: bool = False) -> Placement:
-        """Place one trade; `is_named` tells whether its message names a trade id beside the number."""
+        """Place one trade; `is_named`: whether its message names a trade id other than the number."""
         if not self.sessions:
             return self._begin(sequence, at, content, Kind.FIRST)
         copied = self._copied(sequence, content)
@@ -220,8 +222,8 @@ class SymbolSequence:
         return len(self.sessions) - 1
 
     def _copied(self, sequence: int, content: int) -> int | None:
-        """Return the index of the newest session that stores this content under this number."""
-        # All that is no market trade is alike: under the same number it is no copy of an old session's.
+        """Return the index of the newest session that stores this content under this number; None if there is none."""
+        # All non-market trades have the same content, so one is not taken for a copy from an old session.
         searched = 1 if content == NON_MARKET else SESSIONS_SEARCHED
         for index in range(self._newest, max(self._newest - searched, -1), -1):
             if sequence in self.sessions[index].numbers and self.contents.get(index + 1, sequence) == content:
@@ -229,21 +231,21 @@ class SymbolSequence:
         return None
 
     def _fills_newest(self, copied: int, sequence: int, at: int, *, is_named: bool) -> bool:
-        """Whether a copy of an old session's trade fills a gap of the newest session, at its time.
+        """Return whether an apparent copy of an old session's trade fills a gap of the newest session, by its time.
 
-        Two trades of one number may be alike by chance where their messages name no ids. One that is sent again is
-        either as old as the old session, or as new as its sending.
+        Two trades with one number may have the same content by chance if their messages name no ids. The time of a
+        resent trade is either in the old session, or the send time.
         """
         new = self.sessions[-1]
         return copied < self._newest and not is_named and new.lacks(sequence) and new.earliest <= at < new.latest
 
     def _may_be_next(self, copied: int, sequence: int, at: int, *, is_named: bool) -> bool:
-        """Whether a copy of an old session's trade may as well be the next one of the newest session."""
+        """Return whether an apparent copy of an old session's trade may be the next trade of the newest session."""
         new = self.sessions[-1]
         return copied < self._newest and not is_named and sequence - 1 == new.numbers.highest and at >= new.earliest
 
     def _home(self, sequence: int, at: int) -> int:
-        """Return the index of the session to which a trade belongs by its place and time."""
+        """Return the index of the session to which a trade belongs by number and time."""
         home = self._newest
         while home and at < self.sessions[home].earliest:
             home -= 1
@@ -259,7 +261,7 @@ class SymbolSequence:
         return home
 
     def _home_of_early(self, old: int, sequence: int, at: int) -> int:
-        """Return the home of a trade that is earlier than all of the session after `old`."""
+        """Return the session index of a trade that is earlier than the whole session after `old`."""
         numbers = self.sessions[old].numbers
         is_seen = sequence in numbers
         if not is_seen and len(numbers) and sequence > numbers.lowest:
@@ -273,9 +275,9 @@ class SymbolSequence:
         return old if len(numbers) else self._newest
 
     def _continues(self, index: int, sequence: int, at: int, distance: int) -> bool:
-        """Whether a trade fills or continues an old session, where the newest one would need a large gap.
+        """Return whether a trade fills or continues an old session, if it would open a large gap in the newest one.
 
-        `distance` is how far the number lies from the newest session's numbers.
+        `distance` is the distance of the number from the numbers of the newest session.
         """
         old = self.sessions[index]
         if not len(old.numbers):
@@ -286,7 +288,7 @@ class SymbolSequence:
         return sequence > old.numbers.highest and (sequence - old.numbers.highest) * far <= distance
 
     def _place_seen(self, home: int, sequence: int, at: int, content: int) -> Placement:
-        """Place a number that its session has with other content, or with content that nobody knows any longer."""
+        """Place a number that its session has with other content, or with content that is no longer known."""
         session = self.sessions[home]
         is_later = session.is_later(at)
         if not is_later and self.contents.get(home + 1, sequence) in {UNKNOWN, content}:
@@ -298,7 +300,7 @@ class SymbolSequence:
         return self._set_aside(home, sequence, at)
 
     def _is_below(self, sequence: int, at: int) -> bool:
-        """Whether a number lies so far below the newest session's first that it cannot simply extend it."""
+        """Return whether a number is too far below the first one of the newest session to extend that session."""
         session = self.sessions[-1]
         distance = session.numbers.lowest - sequence
         if distance <= 0 or (distance <= YOUNG and (session.is_young or at < session.earliest)):
@@ -312,7 +314,7 @@ class SymbolSequence:
         return self._set_aside(self._newest, sequence, at)
 
     def _follows_doubt(self, sequence: int, at: int) -> bool:
-        """Whether a number in a gap comes right behind one that contradicts: the second in succession."""
+        """Return whether a number in a gap directly follows the doubt: the second contradiction in succession."""
         session, doubt = self.sessions[-1], self.doubt
         if doubt is None or doubt.sequence != sequence - 1 or at < doubt.at:
             return False
@@ -330,7 +332,7 @@ class SymbolSequence:
         return Placement(CONFLICT, index + 1, Kind.CONFLICT)
 
     def _store(self, index: int, sequence: int, at: int, content: int) -> Placement:
-        """Store a number never seen: the next one, in a gap, above or below."""
+        """Store a number never seen: the next one, in a gap, above, or below."""
         session, number = self.sessions[index], index + 1
         numbers = session.numbers
         lowest, highest = numbers.lowest, numbers.highest
@@ -354,29 +356,29 @@ class SymbolSequence:
 
     @property
     def gap_count(self) -> int:
-        """How many ranges are missing, in all sessions."""
+        """Number of missing ranges in all sessions."""
         return sum(session.numbers.gap_count for session in self.sessions)
 
     def absorb(self, session: int, ranges: Iterable[tuple[int, int]], latest: int, earliest: int) -> None:
-        """Take numbers as seen that were stored while this state was not there to see; sessions come ascending.
+        """Add numbers that were stored without this state; sessions are passed in ascending order.
 
-        `latest` and `earliest` are effective times among them. What is seen already changes nothing. A session of
-        which nothing is left in the table keeps its place, and no time belongs to it.
+        `latest` and `earliest` are effective times among them. Numbers seen already change nothing. A session without
+        rows left in the table keeps its number, and has no time range.
         """
         while len(self.sessions) < session:
             self.sessions.append(Session(IntervalSet(), _LONG_MAX, _LONG_MIN))
-        mine = self.sessions[session - 1]
+        absorbed = self.sessions[session - 1]
         for first, last in ranges:
-            mine.numbers.add_range(first, last)
-        mine.earliest = min(mine.earliest, earliest)
-        mine.latest = max(mine.latest, latest)
+            absorbed.numbers.add_range(first, last)
+        absorbed.earliest = min(absorbed.earliest, earliest)
+        absorbed.latest = max(absorbed.latest, latest)
 
     def missing(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """Return the ranges missing, session by session."""
+        """Return the missing ranges, one element per session."""
         return tuple(session.numbers.missing() for session in self.sessions)
 
     def snapshot(self) -> dict[str, object]:
-        """Return the state without contents as builtins; later trades do not change what was returned."""
+        """Return the state without contents as builtins; later trades do not change the returned value."""
         return {
             "sessions": [[one.numbers.to_bytes(), one.earliest, one.latest] for one in self.sessions],
             "doubt": None if self.doubt is None else [*self.doubt],
@@ -384,13 +386,13 @@ class SymbolSequence:
 
     @classmethod
     def restore(cls, state: dict[str, Any], contents: Contents | None = None) -> Self:
-        """Restore what `snapshot` returned."""
+        """Restore a state returned by `snapshot`."""
         sessions = [Session(IntervalSet.from_bytes(data), *times) for data, *times in state["sessions"]]
         return cls(contents, sessions, None if state["doubt"] is None else Doubt(*state["doubt"]))
 
 
 def _opened(session: int, first: int, last: int) -> tuple[Event, ...]:
-    """Return the events of a gap: none where it is empty, two where its size would not fit 64 bits."""
+    """Return the events of a gap: none if it is empty, two if its size does not fit 64 bits."""
     if first > last:
         return ()
     if last - first + 1 > _LONG_MAX:

@@ -1,4 +1,4 @@
-"""The compiled loop of sequence tracking: rows that simply continue their symbol, or copy what its session stores."""
+"""The compiled loop of sequence tracking: rows that continue the newest session of their symbol, or copy its trades."""
 
 from typing import Final, NamedTuple
 
@@ -17,9 +17,9 @@ from k2.sequencing.fingerprints import (
     Pages,
     find_page,
     is_stored_elsewhere,
-    read_mark,
+    read_fingerprint,
     take_page,
-    write_mark,
+    write_fingerprint,
 )
 
 __all__ = [
@@ -40,47 +40,47 @@ __all__ = [
 ]
 
 TOP_START: Final = 0
-"""Column of a slot: where the topmost range of numbers seen in the newest session starts."""
+"""Column of a slot: start of the topmost range of numbers in the newest session."""
 HIGHEST: Final = 1
-"""Column of a slot: where that range ends."""
+"""Column of a slot: end of that range, inclusive."""
 LATEST: Final = 2
-"""Column of a slot: the newest session's latest effective time."""
+"""Column of a slot: latest effective time of the newest session, microseconds."""
 EARLIEST: Final = 3
-"""Column of a slot: the newest session's earliest effective time."""
+"""Column of a slot: earliest effective time of the newest session, microseconds."""
 SESSION: Final = 4
 """Column of a slot: the newest session; 0 before the symbol's first trade."""
 OLD_HIGHEST: Final = 5
-"""Column of a slot: the highest number of the sessions before; the least int64 where there is none, and the greatest
-where the symbol's newest conflict is not settled, so that no row passes the plain form."""
+"""Column of a slot: highest number of the earlier sessions; the least int64 if there are none, and the greatest int64
+if the symbol has a doubt, so that `SymbolSequence` decides every row."""
 TOP_PAGE: Final = 6
-"""Column of a slot: the page of fingerprints that holds `HIGHEST`, or `NO_PAGE`."""
+"""Column of a slot: the fingerprint page of `HIGHEST`, or `NO_PAGE`."""
 CHECKED: Final = 7
-"""Column of a slot: of which page number all fingerprints of sessions before are at hand; the least int64 for none."""
+"""Column of a slot: number of the page whose fingerprints of earlier sessions are in memory; least int64 for none."""
 COLUMNS: Final = 8
-"""As many as fill a line of a processor's cache."""
+"""Eight int64 columns fill a CPU cache line of 64 bytes."""
 
 _TIME_MAX: Final = np.iinfo(np.int64).max
 _NONE: Final = np.iinfo(np.int64).min
 
 
 class TrackedColumns(NamedTuple):
-    """What sequence tracking reads of a batch."""
+    """The columns of a batch that sequence tracking reads."""
 
     symbols: NDArray[np.int32]
-    """int32[n], numbers of this process."""
+    """int32[n], symbol ids."""
     has_sequence: NDArray[np.bool_]
-    """bool[n]; a row without is passed over."""
+    """bool[n]; a row without a number is ignored."""
     timestamps: NDArray[np.int64]
-    """int64[n], the venue's, microseconds."""
+    """int64[n], venue time, microseconds."""
     messages: NDArray[np.int32]
-    """int32[n], into `kafka_timestamps`."""
+    """int32[n], indices into `kafka_timestamps`."""
     kafka_timestamps: NDArray[np.int64]
-    """int64[messages], microseconds; `NULL_TIME` where the broker gave none."""
+    """int64[messages], microseconds; `NULL_TIME` if the broker has none."""
     content: ContentColumns
 
 
 def tracked_columns(batch: TradeBatch) -> TrackedColumns:
-    """Return the columns of a batch that tracking reads, without a copy."""
+    """Return the columns of a batch that tracking reads, without copying."""
     columns = batch.columns
     content = ContentColumns(
         columns.sequences,
@@ -105,8 +105,8 @@ def tracked_columns(batch: TradeBatch) -> TrackedColumns:
 def effective_time(timestamp: int, kafka_timestamp: int) -> int:
     """Return the time by which a trade is ordered, microseconds.
 
-    It is the venue's, or where that is ahead of the message's Kafka timestamp by more than 5 seconds, the Kafka
-    timestamp: so one misdated trade does not hide that numbering began again.
+    It is the venue time, or the Kafka timestamp of the message if the venue time is more than 5 seconds ahead of it.
+    A misdated trade therefore does not hide that numbering began again.
     """
     if kafka_timestamp == NULL_TIME or kafka_timestamp > _TIME_MAX - TIME_AHEAD_TOLERANCE_US:
         return timestamp
@@ -115,17 +115,17 @@ def effective_time(timestamp: int, kafka_timestamp: int) -> int:
 
 @compiled
 def evidence_at(columns: TrackedColumns, row: int, key: np.uint64) -> tuple[int, int, bool, int]:
-    """Return a row's content, effective time, whether its message names a trade id, and its Kafka time.
+    """Return the content, the effective time, whether the message names a trade id, and the Kafka time of a row.
 
-    The Kafka time is the effective one where the broker gave none.
+    The Kafka time is the effective time if the broker has none.
     """
     content = columns.content
-    named = id_word(content.sequences[row], content.text, content.id_starts[row], content.id_sizes[row], key)
+    id_hash = id_word(content.sequences[row], content.text, content.id_starts[row], content.id_sizes[row], key)
     kafka_time = columns.kafka_timestamps[columns.messages[row]]
     at = effective_time(columns.timestamps[row], kafka_time)
     if kafka_time == NULL_TIME:
         kafka_time = at
-    return content_at(content, row, key), at, named != 0, kafka_time
+    return content_at(content, row, key), at, id_hash != 0, kafka_time
 
 
 @compiled
@@ -142,33 +142,33 @@ def _start(slot: NDArray[np.int64], sequence: int, at: int, page: int) -> None:
 
 @compiled
 def _continues(slot: NDArray[np.int64], sequence: int, at: int) -> bool:
-    """Return whether a number is one above the highest, and not earlier than all of its session."""
-    # Without adding to what may be the last of 64 bits.
+    """Return whether a number is one above the highest, and its trade not earlier than the whole session."""
+    # No addition to HIGHEST, which may be the greatest int64.
     return bool(sequence > slot[HIGHEST] and sequence - 1 == slot[HIGHEST] and at >= slot[EARLIEST])
 
 
 @compiled
-def _may_be_old(slot: NDArray[np.int64], number: int, sequence: int, content: int, pages: Pages) -> bool:
-    """Return whether a number may be a copy of what a session before the newest stores under it."""
+def _may_be_old(slot: NDArray[np.int64], slot_idx: int, sequence: int, content: int, pages: Pages) -> bool:
+    """Return whether a row may be a copy of a trade that an earlier session stores under its number."""
     if sequence >> PAGE_BITS != slot[CHECKED]:
         return True
-    # All that is no market trade is alike.
-    return bool(content != NON_MARKET and is_stored_elsewhere(pages, number, slot[SESSION], sequence, content))
+    # All non-market trades have the same content.
+    return bool(content != NON_MARKET and is_stored_elsewhere(pages, slot_idx, slot[SESSION], sequence, content))
 
 
 @compiled
-def _page_of(slot: NDArray[np.int64], number: int, sequence: int, pages: Pages) -> int:
-    """Return the page of a number of the newest session; `NO_PAGE` where it has none."""
+def _page_of(slot: NDArray[np.int64], slot_idx: int, sequence: int, pages: Pages) -> int:
+    """Return the page of a number of the newest session; `NO_PAGE` if it has none."""
     if slot[TOP_PAGE] != NO_PAGE and sequence >> PAGE_BITS == slot[HIGHEST] >> PAGE_BITS:
         return int(slot[TOP_PAGE])
-    return find_page(pages, number, slot[SESSION], sequence)
+    return find_page(pages, slot_idx, slot[SESSION], sequence)
 
 
 @compiled
-def _page_behind(slot: NDArray[np.int64], number: int, sequence: int, pages: Pages) -> int:
-    """Return the page of the number behind the highest; `NO_PAGE` where it has none and none is free."""
-    page = find_page(pages, number, slot[SESSION], sequence)
-    return page if page != NO_PAGE else take_page(pages, number, slot[SESSION], sequence)
+def _page_after(slot: NDArray[np.int64], slot_idx: int, sequence: int, pages: Pages) -> int:
+    """Return the page of the number after the highest, taking a free one if needed; `NO_PAGE` if none is free."""
+    page = find_page(pages, slot_idx, slot[SESSION], sequence)
+    return page if page != NO_PAGE else take_page(pages, slot_idx, slot[SESSION], sequence)
 
 
 @compiled
@@ -184,60 +184,61 @@ def follow(
     sessions: NDArray[np.int32],
     started: NDArray[np.int32],
 ) -> tuple[int, int]:
-    """Track int32[m] `rows` of the columns from `position` on, up to the first that needs the plain form.
+    """Track the rows from `position` on, up to the first one that needs its `SymbolSequence`.
 
-    `key` is of the contents; int32[symbols] `slot_of` has a slot of int64[slots, COLUMNS] for each symbol. `slots` and
-    `pages` are changed in place. uint8[m] `verdicts` (a row that is `SKIPPED` stays so) and int32[m] `sessions` are
-    written for the rows tracked, int32[m] `started` with the places in `rows` of symbols' first trades, ascending.
-    Returns the place in `rows` of the row that was left alone, or m; and how many `started` holds.
+    int32[m] `rows` are indices into the columns; int32[symbols] `slot_of` is the slot of each symbol in `slots`,
+    int64[slots, COLUMNS]. `key` is that of the fingerprints. `slots` and `pages` are changed in place. For the tracked
+    rows, uint8[m] `verdicts` (not of `SKIPPED` rows) and int32[m] `sessions` are written; int32[m] `started` gets the
+    indices in `rows` of symbols' first trades, ascending. Returns the index in `rows` of the first row that was not
+    tracked, or m; and the number of indices in `started`.
     """
     symbols, has_sequence, timestamps, messages, kafka_timestamps, content_columns = columns
     sequences, prices, quantities, sides, text, id_starts, id_sizes = content_columns
     headers, marks = pages.headers, pages.marks
     count = 0
-    for place in range(position, len(rows)):
-        row = rows[place]
+    for slice_idx in range(position, len(rows)):
+        row = rows[slice_idx]
         if not has_sequence[row]:
             continue
-        number = slot_of[symbols[row]]
-        slot = slots[number]
+        slot_idx = slot_of[symbols[row]]
+        slot = slots[slot_idx]
         sequence = sequences[row]
         kafka_time = kafka_timestamps[messages[row]]
         at = effective_time(timestamps[row], kafka_time)
         kafka_time = at if kafka_time == NULL_TIME else kafka_time
-        is_market = verdicts[place] != SKIPPED
+        is_market = verdicts[slice_idx] != SKIPPED
         content, verdict = NON_MARKET, STORED
         if is_market:
-            named = id_word(sequence, text, id_starts[row], id_sizes[row], key)
+            id_hash = id_word(sequence, text, id_starts[row], id_sizes[row], key)
             price, quantity = prices[row], quantities[row]
-            content = content_of(named, sides[row], price[0], price[1], quantity[0], quantity[1], key)
+            content = content_of(id_hash, sides[row], price[0], price[1], quantity[0], quantity[1], key)
         if slot[SESSION] == 0:
-            page = take_page(pages, number, 1, sequence)
+            page = take_page(pages, slot_idx, 1, sequence)
             if page == NO_PAGE:
-                return place, count
+                return slice_idx, count
             _start(slot, sequence, at, page)
-            started[count] = place
+            started[count] = slice_idx
             count += 1
-            write_mark(headers, marks, page, sequence, content, kafka_time)
+            write_fingerprint(headers, marks, page, sequence, content, kafka_time)
         elif _continues(slot, sequence, at):
-            if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, number, sequence, content, pages):
-                return place, count
+            if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
+                return slice_idx, count
             page = slot[TOP_PAGE]
             if sequence & (PAGE_NUMBERS - 1) == 0 or page == NO_PAGE:
-                page = _page_behind(slot, number, sequence, pages)
+                page = _page_after(slot, slot_idx, sequence, pages)
                 if page == NO_PAGE:
-                    return place, count
+                    return slice_idx, count
                 slot[TOP_PAGE] = page
             slot[HIGHEST], slot[LATEST] = sequence, max(slot[LATEST], at)
-            write_mark(headers, marks, page, sequence, content, kafka_time)
+            write_fingerprint(headers, marks, page, sequence, content, kafka_time)
         elif slot[TOP_START] <= sequence <= slot[HIGHEST]:
-            page = _page_of(slot, number, sequence, pages)
-            if page == NO_PAGE or read_mark(marks, page, sequence) != content:
-                return place, count
+            page = _page_of(slot, slot_idx, sequence, pages)
+            if page == NO_PAGE or read_fingerprint(marks, page, sequence) != content:
+                return slice_idx, count
             verdict = DUPLICATE
         else:
-            return place, count
+            return slice_idx, count
         if is_market:
-            verdicts[place] = verdict
-        sessions[place] = slot[SESSION]
+            verdicts[slice_idx] = verdict
+        sessions[slice_idx] = slot[SESSION]
     return len(rows), count

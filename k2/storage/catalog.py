@@ -1,4 +1,4 @@
-"""Opening the catalog: the one that PyIceberg is configured for, else SQLite beside a local warehouse."""
+"""Open the catalog: the one configured for PyIceberg, otherwise SQLite with a local warehouse."""
 
 import sqlite3
 import time
@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from k2.model.errors import SettingsError, UnreachableError
 from k2.ops.retry import retried
 from k2.ops.settings import Settings
-from k2.storage.catalog_errors import TRANSIENT, address_in, fault_of, refusals_named, words_of
+from k2.storage.catalog_errors import TRANSIENT, as_k2_error, catalog_address, error_text, translate_refusals
 from k2.storage.catalog_timeouts import limit_catalog_timeouts
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ _POSTGRESQL: Final = "postgresql://"
 
 
 def open_catalog(settings: Settings) -> "Catalog":
-    """Open the catalog named by `K2_CATALOG`, configured as PyIceberg does it (file or environment).
+    """Open the catalog named by `K2_CATALOG`, configured the PyIceberg way (file or environment).
 
-    Where PyIceberg knows none of that name: SQLite and a local warehouse in `K2_DATA_DIR`, made
-    where absent; several threads and processes may do so at once.
+    If PyIceberg has no catalog of that name, use SQLite and a local warehouse in `K2_DATA_DIR`. Both are created if
+    they are absent; several threads and processes may do so at once.
 
     Raises:
         SettingsError: the configuration is bad, credentials are refused, or the folder can't be written.
@@ -50,27 +50,27 @@ def open_catalog(settings: Settings) -> "Catalog":
     try:
         return _load(settings.catalog, _with_driver(configuration))
     except Exception as error:
-        named = fault_of(settings.catalog, address_in(configuration), error)
-        if named is None:
+        k2_error = as_k2_error(settings.catalog, catalog_address(configuration), error)
+        if k2_error is None:
             raise
-        raise named from error
+        raise k2_error from error
 
 
 def catalog_exists(settings: Settings) -> bool:
-    """Return whether there is a catalog to look into; False only for a local one that was never made."""
+    """Return whether there is a catalog to read; False only for a local one that was never created."""
     database = local_catalog(settings)
     return database is None or database.exists()
 
 
 def local_catalog(settings: Settings) -> Path | None:
-    """Return the database of the catalog beside a local warehouse; None where PyIceberg is configured for another."""
+    """Return the database file of the local catalog; None if PyIceberg is configured for another catalog."""
     return _database(settings) if _configured(settings) is None else None
 
 
 def find_table(settings: Settings, name: str, load: Load | None = None) -> "Table | None":
-    """Return one of the job's tables as it is now; None where there is none, and nothing is made then.
+    """Return one of the job's tables as it is now, or None if it does not exist; nothing is created.
 
-    It is loaded by `load`, or else through a catalog that is opened anew.
+    `load` loads the table; without it, a newly opened catalog does.
 
     Raises:
         UnreachableError: the catalog does not answer, after retries.
@@ -81,7 +81,7 @@ def find_table(settings: Settings, name: str, load: Load | None = None) -> "Tabl
 
     def find() -> "Table | None":
         try:
-            with refusals_named(settings.catalog):
+            with translate_refusals(settings.catalog):
                 return open_catalog(settings).load_table(identifier) if load is None else load(identifier)
         except (NoSuchTableError, NoSuchNamespaceError):
             return None
@@ -98,7 +98,7 @@ def _configured(settings: Settings) -> dict[str, Any] | None:
 
 
 def _with_driver(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Have PostgreSQL reached by psycopg2 where the URI names no driver: on it alone a wait has a limit."""
+    """Use psycopg2 for PostgreSQL if the URI names no driver: it is the only driver whose waits have a timeout."""
     uri = str(configuration.get("uri", ""))
     if uri.startswith(_POSTGRESQL) and find_spec("psycopg2") is not None:
         return {**configuration, "uri": "postgresql+psycopg2://" + uri.removeprefix(_POSTGRESQL)}
@@ -106,14 +106,14 @@ def _with_driver(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load(name: str, configuration: dict[str, Any]) -> "Catalog":
-    # Imported here because the module reads its configuration at import and would raise a bare error.
+    # Imported here because the module reads its configuration on import, where a failure would be a bare error.
     from pyiceberg.catalog import load_catalog  # noqa: PLC0415
 
     for race in range(_RACES_MAX):
         try:
             return load_catalog(name, **configuration)
         except DBAPIError as error:
-            # Another process is making the catalog's own tables at this moment.
+            # Another process is creating the catalog's own tables right now.
             if not _is_race(error) or race + 1 == _RACES_MAX:
                 raise
             time.sleep(_RACE_WAIT_SECONDS)
@@ -121,7 +121,7 @@ def _load(name: str, configuration: dict[str, Any]) -> "Catalog":
 
 
 def _is_race(error: DBAPIError) -> bool:
-    # PostgreSQL lets both begin, and of the two that make one table tells the second so, or that its name is taken.
+    # PostgreSQL lets both processes start; the second one gets "already exists" or a unique violation.
     return isinstance(error, IntegrityError) or "already exists" in str(error.orig)
 
 
@@ -144,13 +144,13 @@ def _open_local(settings: Settings) -> "Catalog":
 
 
 def _check_path(folder: Path) -> None:
-    # Locations are URIs that PyIceberg does not unquote, so these would cut the path short.
+    # Locations are URIs that PyIceberg does not unquote, so these characters would cut the path short.
     bad = sorted(set(str(folder)) & set("?#%"))
     if bad:
         raise SettingsError(f"K2_DATA_DIR={folder}: a path with {bad[0]!r} cannot hold a local catalog; choose another")
 
 
-# SQLite does not wait for its lock while another process turns WAL on.
+# SQLite does not wait for its lock while another process enables WAL.
 @tenacity.retry(
     retry=tenacity.retry_if_exception_message(match=".*locked"),
     stop=tenacity.stop_after_delay(SQLITE_TIMEOUT_SECONDS),
@@ -158,7 +158,7 @@ def _check_path(folder: Path) -> None:
     reraise=True,
 )
 def _prepare(database: Path) -> None:
-    """Make the database where absent, with readers and a writer side by side (WAL)."""
+    """Create the database if it is absent, in WAL mode: readers do not block the writer."""
     connection = sqlite3.connect(database, timeout=SQLITE_TIMEOUT_SECONDS)
     try:
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
@@ -179,4 +179,4 @@ def _load_local(name: str, database: Path, warehouse: Path) -> "Catalog":
     try:
         return _load(name, configuration)
     except OperationalError as error:
-        raise UnreachableError(f"the catalog {database} cannot be used: {words_of(error)}") from error
+        raise UnreachableError(f"the catalog {database} cannot be used: {error_text(error)}") from error

@@ -1,4 +1,4 @@
-"""What Iceberg's clients raise, told apart: out of reach, refused, or badly configured."""
+"""Classify the errors of Iceberg's clients: unreachable, refused or misconfigured."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from k2.model.errors import K2Error, SettingsError, UnreachableError
 
-__all__ = ["TRANSIENT", "address_in", "fault_of", "refusals_named", "words_of"]
+__all__ = ["TRANSIENT", "as_k2_error", "catalog_address", "error_text", "translate_refusals"]
 
 TRANSIENT: Final[tuple[type[BaseException], ...]] = (
     CommitStateUnknownException,
@@ -36,13 +36,13 @@ TRANSIENT: Final[tuple[type[BaseException], ...]] = (
     TooManyRequestsError,
     WaitingForLockException,
 )
-"""What Iceberg's clients wrap transient faults in, beside `OSError` (which `requests` and Arrow use)."""
+"""Exceptions that Iceberg's clients raise for transient faults, in addition to `OSError` (of `requests` and Arrow)."""
 
 _REFUSED: Final = (ForbiddenError, OAuthError, UnauthorizedError)
 _REFUSAL: Final = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|permission denied|role .* does not exist"
 )
-"""How PostgreSQL refuses a login or a right; a login that failed bears no error code to go by."""
+"""Messages by which PostgreSQL refuses a login or a privilege; a failed login has no error code to test."""
 _NO_DATABASE: Final = re.compile(r"database .* does not exist")
 _UNREACHABLE: Final[tuple[type[BaseException], ...]] = (OSError, RESTError, *TRANSIENT)
 _MISCONFIGURED: Final = (
@@ -57,23 +57,23 @@ _MISCONFIGURED: Final = (
 )
 
 
-def fault_of(catalog: str, address: str, error: Exception) -> K2Error | None:
-    """Return the error of ours that a fault at opening a catalog stands for; None where it is none of them."""
+def as_k2_error(catalog: str, address: str, error: Exception) -> K2Error | None:
+    """Translate an exception raised while opening a catalog into a `K2Error`; return None if it is not a known one."""
     if _is_refusal(error):
         return _refused(catalog, error)
     if isinstance(error, _UNREACHABLE) and not _NO_DATABASE.search(str(error)):
-        return UnreachableError(f"catalog {catalog!r} at {address} cannot be reached: {words_of(error)}")
+        return UnreachableError(f"catalog {catalog!r} at {address} cannot be reached: {error_text(error)}")
     if isinstance(error, (*_UNREACHABLE, *_MISCONFIGURED)):
-        return SettingsError(f"catalog {catalog!r} is configured badly: {words_of(error)}")
+        return SettingsError(f"catalog {catalog!r} is misconfigured: {error_text(error)}")
     return None
 
 
 @contextmanager
-def refusals_named(catalog: str) -> Iterator[None]:
-    """Say what a catalog does not allow as an error of ours, also where it opened and refuses a table.
+def translate_refusals(catalog: str) -> Iterator[None]:
+    """Translate a refusal by the catalog into a `SettingsError`, also if it opened but refuses a table.
 
     Raises:
-        SettingsError: the credentials are not good for what was asked.
+        SettingsError: the credentials do not permit the operation.
     """
     try:
         yield
@@ -83,22 +83,22 @@ def refusals_named(catalog: str) -> Iterator[None]:
         raise
 
 
-def address_in(configuration: Mapping[str, Any]) -> str:
-    """Return where a catalog is, without the password that its URI may bear."""
-    uri = str(configuration.get("uri", "an address that is not named"))
+def catalog_address(configuration: Mapping[str, Any]) -> str:
+    """Return the address of a catalog, without the password that its URI may contain."""
+    uri = str(configuration.get("uri", "an unnamed address"))
     return (urlsplit(uri).netloc or uri).rpartition("@")[2]
 
 
-def words_of(error: Exception) -> str:
-    """Return what an error says on one line, without what SQLAlchemy adds and with what PyIceberg leaves out."""
-    said = str(error.orig if isinstance(error, DBAPIError) else error)
+def error_text(error: Exception) -> str:
+    """Return an error's message on one line, without SQLAlchemy's additions and with the cause that PyIceberg omits."""
+    text = str(error.orig if isinstance(error, DBAPIError) else error)
     if isinstance(error, NotInstalledError) and error.__cause__ is not None:
-        said = f"{error.__cause__}: {said}"
-    return " ".join(said.split())
+        text = f"{error.__cause__}: {text}"
+    return " ".join(text.split())
 
 
 def _refused(catalog: str, error: Exception) -> SettingsError:
-    return SettingsError(f"catalog {catalog!r} refuses the credentials it was given: {words_of(error)}")
+    return SettingsError(f"catalog {catalog!r} refuses the credentials: {error_text(error)}")
 
 
 def _is_refusal(error: Exception) -> bool:

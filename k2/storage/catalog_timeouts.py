@@ -1,7 +1,8 @@
-"""How long a catalog's answer is waited for: its clients, left as they are, wait for ever.
+"""Timeouts for catalog calls: by default the clients wait forever.
 
-The limit holds for the whole process, for each wait by itself: an answer that comes slowly, but comes, is heard to
-its end. A commit that is given up here may land all the same; it is looked up like any other without an answer.
+The timeout applies to the whole process, to each wait on the socket: a slow response that keeps arriving is read to
+its end. A commit that times out here may still succeed; its outcome is looked up like that of any commit without an
+answer.
 """
 
 import select
@@ -13,49 +14,51 @@ from requests.adapters import HTTPAdapter
 
 from k2.model.errors import SettingsError
 
-__all__ = ["WAIT_SECONDS", "limit_catalog_timeouts", "wait_seconds"]
+__all__ = ["DEFAULT_TIMEOUT_SECONDS", "limit_catalog_timeouts", "timeout_seconds"]
 
-WAIT_SECONDS: Final = 60.0
-"""What is waited where the catalog's configuration says nothing."""
+DEFAULT_TIMEOUT_SECONDS: Final = 60.0
+"""The timeout if the catalog's configuration sets none."""
 _PROPERTY: Final = "connection.timeout"
-"""Of the catalog, in seconds; later versions of PyIceberg know it by this name."""
+"""Catalog property, in seconds; later versions of PyIceberg use this name."""
 
 _send: Final = HTTPAdapter.send
 
 
 def limit_catalog_timeouts(catalog: str, configuration: Mapping[str, Any]) -> None:
-    """Let no HTTP call, and no statement to PostgreSQL by psycopg2, wait longer than the catalog's configuration says.
+    """Apply the catalog's timeout to every HTTP call, and to every PostgreSQL statement through psycopg2.
 
     Raises:
-        SettingsError: what it says is no time.
+        SettingsError: the configured timeout is not a positive number.
     """
-    seconds = wait_seconds(catalog, configuration)
+    seconds = timeout_seconds(catalog, configuration)
     _limit_http(seconds)
     if str(configuration.get("uri", "")).startswith("postgresql"):
         _limit_psycopg2(seconds)
 
 
-def wait_seconds(catalog: str, configuration: Mapping[str, Any]) -> float:
-    """Read the limit, written as one name or as a block of the configuration file.
+def timeout_seconds(catalog: str, configuration: Mapping[str, Any]) -> float:
+    """Return the timeout, configured as one property or as a block of the configuration file.
 
     Raises:
-        SettingsError: it is no time.
+        SettingsError: it is not a positive number.
     """
     block = configuration.get("connection")
     value = configuration.get(_PROPERTY, block.get("timeout") if isinstance(block, Mapping) else None)
     if value is None:
-        return WAIT_SECONDS
+        return DEFAULT_TIMEOUT_SECONDS
     try:
         seconds = float(value)
     except (TypeError, ValueError):
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise SettingsError(f"catalog {catalog!r}: {_PROPERTY}={value!r} is no number of seconds above zero")
+        raise SettingsError(
+            f"catalog {catalog!r}: invalid {_PROPERTY}={value!r}; set it to a number of seconds above zero"
+        )
     return seconds
 
 
 def _limit_http(seconds: float) -> None:
-    # Here and not in a session, since PyIceberg makes sessions of its own to ask for tokens.
+    # Patched here and not set on a session, because PyIceberg creates its own sessions to request tokens.
     def send(self: HTTPAdapter, request: PreparedRequest, *, timeout: Any = None, **options: Any) -> Response:
         return _send(self, request, timeout=seconds if timeout is None else timeout, **options)
 
@@ -64,7 +67,7 @@ def _limit_http(seconds: float) -> None:
 
 def _limit_psycopg2(seconds: float) -> None:
     try:
-        from psycopg2 import OperationalError, extensions  # noqa: PLC0415  only who chose PostgreSQL has it
+        from psycopg2 import OperationalError, extensions  # noqa: PLC0415  installed only for PostgreSQL
     except ImportError:
         return
     events = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
@@ -72,10 +75,11 @@ def _limit_psycopg2(seconds: float) -> None:
     def wait(connection: Any) -> None:
         while (state := connection.poll()) != extensions.POLL_OK:
             watch = select.poll()
-            # Anew each time: while it connects it may go on to another address.
+            # Registered each time: while connecting, psycopg2 may move on to another address.
             watch.register(connection.fileno(), events[state])
             if not watch.poll(seconds * 1000):
                 raise OperationalError(f"PostgreSQL has not answered for {seconds:g} s")
 
-    # Else libpq waits, and hears of no limit once a statement is sent. psycopg2 closes a connection that fails here.
+    # Without the callback libpq waits, without a timeout once a statement is sent. psycopg2 closes a connection that
+    # fails here.
     extensions.set_wait_callback(wait)

@@ -1,4 +1,4 @@
-"""The trail of commits: what each brought to the table, in a form that outlives the snapshot it made."""
+"""The commit log: what each commit added to the table, in a form that outlives the commit's snapshot."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
@@ -14,9 +14,9 @@ from k2.model.progress import Counts, Progress
 __all__ = [
     "COMMIT_NOTES",
     "Commit",
-    "Made",
-    "Move",
-    "Said",
+    "IcebergSnapshot",
+    "PartitionMove",
+    "SnapshotSummary",
     "commit_notes_text",
     "commit_of",
     "in_effect",
@@ -24,14 +24,14 @@ __all__ = [
 ]
 
 COMMIT_NOTES: Final = "k2.trail"
-"""Table property: the newest commits, replaced in the commit that adds one, until the table `commits` has them."""
+"""Table property: the newest commits, those that the table `commits` does not have yet; each commit rewrites it."""
 _FORMAT: Final = 1
 _OWN: Final = "k2."
 _COUNTED: Final = frozenset({f"k2.{name}" for name in ("writer", "progress", *Counts.__struct_fields__)})
 
 
-class Made(Protocol):
-    """A snapshot, named as the Iceberg specification does it."""
+class IcebergSnapshot(Protocol):
+    """A snapshot, with the field names of the Iceberg specification."""
 
     snapshot_id: int
     parent_snapshot_id: int | None
@@ -39,23 +39,23 @@ class Made(Protocol):
     timestamp_ms: int
 
     @property
-    def summary(self) -> "Said | None": ...  # noqa: D102
+    def summary(self) -> "SnapshotSummary | None": ...  # noqa: D102
 
 
-class Said(Protocol):
-    """What was said of a snapshot when it was made."""
+class SnapshotSummary(Protocol):
+    """The summary that was recorded with a snapshot."""
 
     @property
     def additional_properties(self) -> Mapping[str, str]: ...  # noqa: D102
 
 
-class Move(msgspec.Struct, frozen=True):
-    """What a commit did to its writer's progress of one topic partition."""
+class PartitionMove(msgspec.Struct, frozen=True):
+    """How a commit moved its writer's progress in one topic partition."""
 
     topic: str
     partition: int
     offset: int
-    """To read next, once the commit was in."""
+    """The next offset to read after the commit."""
     received: int
     stored: int
     duplicates: int
@@ -65,28 +65,28 @@ class Move(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """One commit of the job to its table: a row of the table `commits`, but for whose it is."""
+    """One commit of the job to its table: a row of the table `commits`, without the table's UUID."""
 
     snapshot_id: int
     parent_id: int | None
     sequence_number: int
-    """Rises from commit to commit of a table, whoever makes them."""
+    """Increases with each commit to a table, whoever makes it."""
     committed_at: int
     """Microseconds since the epoch, by the clock of the process that committed."""
     writer: str | None
-    """None of a commit that only claimed the table."""
+    """None for a commit that only set a fencing token."""
     rows: int
     files: int
     bytes: int
-    partitions: list[Move]
-    """Those that moved, sorted."""
+    partitions: list[PartitionMove]
+    """The topic partitions that moved, sorted."""
     remark: str | None = None
-    """What else the job did by it: offsets given up, a claim."""
+    """What else the commit did: abandoned offsets, a fencing token."""
     previous_id: int | None = None
-    """The job's last snapshot before; None of its first, and where nothing noted it."""
+    """The job's previous snapshot; None for the first, and if it was not recorded."""
 
     def row(self) -> dict[str, Any]:
-        """Return it as builtins alone."""
+        """Return the commit as a dict of builtins."""
         row: dict[str, Any] = msgspec.to_builtins(self)
         return row
 
@@ -96,18 +96,18 @@ class _Document(msgspec.Struct, frozen=True):
     commits: list[Commit]
 
 
-def commit_of(made: Made) -> Commit | None:
-    """Return the commit that made a snapshot; None where it was not the job's."""
-    summary = {} if made.summary is None else made.summary.additional_properties
+def commit_of(snapshot: IcebergSnapshot) -> Commit | None:
+    """Return the commit that made a snapshot; None if it was not the job's."""
+    summary = {} if snapshot.summary is None else snapshot.summary.additional_properties
     own = {name: text for name, text in summary.items() if name.startswith(_OWN)}
     if not own:
         return None
     rest = [f"{name.removeprefix(_OWN)} {text}" for name, text in sorted(own.items()) if name not in _COUNTED]
     return Commit(
-        made.snapshot_id,
-        made.parent_snapshot_id,
-        made.sequence_number or 0,
-        made.timestamp_ms * 1_000,
+        snapshot.snapshot_id,
+        snapshot.parent_snapshot_id,
+        snapshot.sequence_number or 0,
+        snapshot.timestamp_ms * 1_000,
         own.get("k2.writer"),
         int(summary.get("added-records", 0)),
         int(summary.get("added-data-files", 0)),
@@ -117,9 +117,9 @@ def commit_of(made: Made) -> Commit | None:
     )
 
 
-def _moves(progress: Progress) -> list[Move]:
+def _moves(progress: Progress) -> list[PartitionMove]:
     return [
-        Move(where.topic, where.partition, entry.offset, **msgspec.structs.asdict(entry.counts))
+        PartitionMove(where.topic, where.partition, entry.offset, **msgspec.structs.asdict(entry.counts))
         for entries in progress.writers.values()
         for where, entry in sorted(entries.items())
     ]
@@ -129,34 +129,34 @@ def _moves(progress: Progress) -> list[Move]:
 def in_effect(
     snapshot_ids: NDArray[np.int64], previous_ids: NDArray[np.int64], numbers: NDArray[np.int64], last_id: int
 ) -> NDArray[np.bool_]:
-    """Tell which commits led to a table as it is, of those told of.
+    """Return which of the recorded commits led to the table's current state.
 
-    A table that was put back gives numbers again, to the job and to others; only that each commit names the one before
-    tells its own line from one that was left.
+    A table that was rolled back assigns sequence numbers again, to the job and to others. Only the link from each
+    commit to the previous one separates the current line of commits from an abandoned one.
 
     Args:
-        snapshot_ids: int64[n], by descending sequence number; of one number the likeliest first.
-        previous_ids: int64[n], 0 where it is not known: it is the next one with a lower number then.
-        numbers: int64[n], their sequence numbers.
-        last_id: the table's last commit of the job; 0 where it is not known.
+        snapshot_ids: int64[n], by descending sequence number; among equal numbers the likeliest first.
+        previous_ids: int64[n], 0 if unknown: the previous commit is then the next one with a lower number.
+        numbers: int64[n], the sequence numbers.
+        last_id: the job's last commit to the table; 0 if unknown.
 
     Returns:
         bool[n].
     """
     found = np.zeros(len(snapshot_ids), dtype=np.bool_)
     expected, number = last_id, np.iinfo(np.int64).max
-    for place in range(len(snapshot_ids)):
-        if snapshot_ids[place] == expected or (expected == 0 and numbers[place] < number):
-            found[place] = True
-            expected, number = previous_ids[place], numbers[place]
+    for commit_idx in range(len(snapshot_ids)):
+        if snapshot_ids[commit_idx] == expected or (expected == 0 and numbers[commit_idx] < number):
+            found[commit_idx] = True
+            expected, number = previous_ids[commit_idx], numbers[commit_idx]
     return found
 
 
 def parse_commit_notes(text: str | None) -> list[Commit]:
-    """Read the property's text, the oldest commit first; None (a table without it) is none.
+    """Parse the property's text, the oldest commit first; None (a table without the property) means no commits.
 
     Raises:
-        TableError: the text is not of the documented shape, or of a later format.
+        TableError: the text does not have the documented shape, or has a later format.
     """
     return [] if text is None else read_document(COMMIT_NOTES, text, _Document, _FORMAT).commits
 

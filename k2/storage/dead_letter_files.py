@@ -1,7 +1,7 @@
-"""Files of dead letters, `dlq-SERIES-00000001.jsonl` and so on: found, and read a line at a time.
+"""Find dead-letter files, `dlq-SERIES-00000001.jsonl` and so on, and read them line by line.
 
-A series is what one Iceberg writer of one table wrote in one folder, so that tables may share a folder, and the
-writers of one table may run on several machines.
+A series is what one Iceberg writer of one table wrote in one folder. So tables may share a folder, and the writers of
+one table may run on several machines.
 """
 
 import re
@@ -17,18 +17,18 @@ from k2.model.dead_letter import Coordinates, DeadLetter
 
 __all__ = [
     "BEGIN",
-    "Line",
+    "DeadLetterLine",
     "Position",
     "committed_lines",
     "file_name",
     "file_number",
     "files_in",
     "files_of",
-    "letters_in",
     "lines_of",
+    "positions_property",
     "read_coordinates",
-    "recorded_letters",
-    "recording",
+    "read_dead_letters",
+    "recorded_positions",
     "series_in",
     "series_prefix",
 ]
@@ -38,18 +38,19 @@ _PROPERTY: Final = "k2.letters."
 
 
 class Position(NamedTuple):
-    """Where the next line of a series goes; its text form is `number:bytes`."""
+    """The position of a series' next line; its text form is `number:bytes`."""
 
     number: int
-    """Of the file, from 1."""
+    """Number of the file, from 1."""
     bytes: int
+    """Offset in the file."""
 
     def __str__(self) -> str:
         return f"{self.number}:{self.bytes}"
 
     @classmethod
     def parse(cls, text: str) -> "Position":
-        """Read the text form."""
+        """Parse the text form."""
         number, _, size = text.partition(":")
         return cls(int(number), int(size))
 
@@ -57,14 +58,14 @@ class Position(NamedTuple):
 BEGIN: Final = Position(1, 0)
 
 
-class Line(NamedTuple):
-    """One whole line of a file, without its newline."""
+class DeadLetterLine(NamedTuple):
+    """One complete line of a dead-letter file, without its newline."""
 
     file: Path
     number: int
-    """From 1, where reading began."""
+    """Line number, from 1 at the position where reading started."""
     start: int
-    """Bytes from the file's begin."""
+    """Byte offset in the file."""
     text: bytes
 
     def __str__(self) -> str:
@@ -72,7 +73,7 @@ class Line(NamedTuple):
 
 
 def series_prefix(table_id: str, writer: str) -> str:
-    """Return what the names of all series begin with that one Iceberg writer of the table with this UUID wrote.
+    """Return the name prefix of all series that one Iceberg writer of the table with this UUID wrote.
 
     >>> series_prefix("9c1f03aa-0b52-4d0e-8f7e-3a8f6c1f9d10", "0")
     '9c1f03aa-0-'
@@ -80,25 +81,25 @@ def series_prefix(table_id: str, writer: str) -> str:
     return f"{table_id[:8]}-{writer}-"
 
 
-def recorded_letters(properties: Mapping[str, str], writer: str) -> dict[str, Position]:
-    """Return how far each of a writer's series was at its last commit, by the properties of the table `trades`."""
+def recorded_positions(properties: Mapping[str, str], writer: str) -> dict[str, Position]:
+    """Return each series' position at a writer's last commit, from the properties of the table `trades`."""
     recorded: dict[str, str] = msgspec.json.decode(properties.get(_PROPERTY + writer, "{}"))
     return {series: Position.parse(text) for series, text in recorded.items()}
 
 
-def recording(writer: str, recorded: Mapping[str, Position]) -> dict[str, str]:
-    """Return the property of the table `trades` that `recorded_letters` reads."""
+def positions_property(writer: str, recorded: Mapping[str, Position]) -> dict[str, str]:
+    """Return the property of the table `trades` from which `recorded_positions` reads."""
     positions = {series: str(position) for series, position in sorted(recorded.items())}
     return {_PROPERTY + writer: msgspec.json.encode(positions).decode()}
 
 
 def file_name(series: str, number: int) -> str:
-    """Name the n-th file of a series."""
+    """Return the name of a series' n-th file."""
     return f"dlq-{series}-{number:08d}.jsonl"
 
 
 def file_number(name: str) -> int | None:
-    """Return a file's number by its name; None where it is no file of dead letters."""
+    """Return the number in a file's name; None if it is not a dead-letter file."""
     match = _NAME.fullmatch(name)
     return int(match[2]) if match else None
 
@@ -109,7 +110,7 @@ def _series(path: Path) -> str | None:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return the folder's files of dead letters, oldest first; none where there is no folder."""
+    """Return a folder's dead-letter files, oldest first; an empty list if there is no folder."""
     if not folder.is_dir():
         return []
     numbered = [(number, path) for path in folder.iterdir() if (number := file_number(path.name)) is not None]
@@ -122,14 +123,14 @@ def files_of(folder: Path, series: str) -> list[Path]:
 
 
 def series_in(folder: Path, prefix: str) -> list[str]:
-    """Return the series in a folder whose names begin so, in the order of their names."""
+    """Return the series in a folder whose names start with `prefix`, sorted by name."""
     names = {name for path in files_in(folder) if (name := _series(path)) is not None}
     return sorted(name for name in names if name.startswith(prefix))
 
 
-def committed_lines(folder: Path, properties: Mapping[str, str], writers: Iterable[str]) -> Iterator[Line]:
-    """Yield the lines that commits of the table `trades` have counted, of those series that are in this folder."""
-    recorded = [item for writer in writers for item in recorded_letters(properties, writer).items()]
+def committed_lines(folder: Path, properties: Mapping[str, str], writers: Iterable[str]) -> Iterator[DeadLetterLine]:
+    """Yield the lines in this folder that commits of the table `trades` have counted."""
+    recorded = [item for writer in writers for item in recorded_positions(properties, writer).items()]
     for series, position in recorded:
         for path in files_of(folder, series):
             number = file_number(path.name) or 0
@@ -138,10 +139,10 @@ def committed_lines(folder: Path, properties: Mapping[str, str], writers: Iterab
                     yield line
 
 
-def lines_of(files: Iterable[Path], position: int = 0) -> Iterator[Line]:
-    """Yield the whole lines of files, the first from a byte position on.
+def lines_of(files: Iterable[Path], position: int = 0) -> Iterator[DeadLetterLine]:
+    """Yield the complete lines of files, starting at a byte position in the first file.
 
-    What follows a file's last newline was never finished, and is left out.
+    What follows a file's last newline was never finished, and is skipped.
     """
     for file in files:
         with file.open("rb") as stream:
@@ -149,19 +150,19 @@ def lines_of(files: Iterable[Path], position: int = 0) -> Iterator[Line]:
             start, position = position, 0
             for number, text in enumerate(stream, 1):
                 if text.endswith(b"\n"):
-                    yield Line(file, number, start, text[:-1])
+                    yield DeadLetterLine(file, number, start, text[:-1])
                 start += len(text)
 
 
-def letters_in(folder: Path, unreadable: Callable[[str], None]) -> Iterator[DeadLetter]:
-    """Read a folder's letters, of all series together in the order in which they were written, one at a time.
+def read_dead_letters(folder: Path, unreadable: Callable[[str], None]) -> Iterator[DeadLetter]:
+    """Yield a folder's dead letters, of all series together in the order in which they were written.
 
-    Lines that are no dead letter are left out, each told to `unreadable` as `file:line: why`.
+    Lines that are not a dead letter are skipped; each is reported to `unreadable` as `file:line: reason`.
     """
     files: dict[str | None, list[Path]] = {}
     for path in files_in(folder):
         files.setdefault(_series(path), []).append(path)
-    return merge(*(_readable(some, unreadable) for some in files.values()), key=_written_at)
+    return merge(*(_readable(series_files, unreadable) for series_files in files.values()), key=_written_at)
 
 
 def _readable(files: Iterable[Path], unreadable: Callable[[str], None]) -> Iterator[DeadLetter]:
@@ -176,8 +177,10 @@ def _written_at(letter: DeadLetter) -> datetime:
     return letter.dead_lettered_at or datetime.min.replace(tzinfo=UTC)
 
 
-def read_coordinates(lines: Iterable[Line], unreadable: Callable[[str], None]) -> Iterator[tuple[Line, Coordinates]]:
-    """Read where each line's trade came from, and no more of it; what is unreadable as `letters_in`."""
+def read_coordinates(
+    lines: Iterable[DeadLetterLine], unreadable: Callable[[str], None]
+) -> Iterator[tuple[DeadLetterLine, Coordinates]]:
+    """Yield each line with the Kafka coordinates of its trade; report unreadable lines as `read_dead_letters` does."""
     decoder = msgspec.json.Decoder(Coordinates)
     for line in lines:
         try:

@@ -1,4 +1,4 @@
-"""What each venue's messages mean; one file a message format, found by the venue's name."""
+"""Decoders of the venues' messages, by venue name; one file per message format."""
 
 from k2.venues.binance_futures import BINANCE_FUTURES
 from k2.venues.binance_spot import BINANCE_SPOT

@@ -1,4 +1,4 @@
-"""What Binance's markets share: the form of a trade's event, bare or in a combined stream.
+"""Shared by the Binance markets: the trade event, bare or wrapped in a combined stream.
 
 https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
 """
@@ -11,13 +11,13 @@ from msgspec import UNSET, Raw, UnsetType
 from k2.model.decimals import clipped
 from k2.model.reasons import Reason, RejectedError, SkippedError
 from k2.model.trade import BUY, SELL
-from k2.venues.reading import given, name, read
+from k2.venues.reading import name, read, required
 
 __all__ = ["BinanceTrade", "symbol_of", "taker", "trade_event"]
 
 
 class BinanceTrade(msgspec.Struct, gc=False):
-    """The fields of a trade that every market has."""
+    """The trade fields common to all markets."""
 
     s: str | UnsetType = UNSET
     t: int | UnsetType = UNSET
@@ -42,31 +42,36 @@ _SYMBOL: Final = msgspec.json.Decoder(_Symbol)
 
 
 def trade_event(value: bytes, venue: str) -> bytes:
-    """Return the bytes of the trade event that a message of a venue's topic is or bears.
+    """Return the bytes of the trade event in a message, bare or wrapped in a combined stream.
 
     Raises:
-        RejectedError: `malformed`, or `unsupported` for an event that is no trade.
+        RejectedError: `malformed`, or `unsupported` for an event that is not a trade.
         SkippedError: the reply to a subscription.
     """
     bare, event = _bare_event(value)
-    kind = given("e", event.e)
+    kind = required("e", event.e)
     if kind != "trade":
         raise RejectedError(Reason.UNSUPPORTED, f"e: {clipped(kind)} is not read from a {venue} topic")
     return bare
 
 
 def symbol_of(value: bytes) -> str:
-    """Return the symbol of an event, whatever its kind; raises as `trade_event`."""
-    return name("s", given("s", read(_SYMBOL, _bare_event(value)[0]).s))
+    """Return the symbol of an event of any type.
+
+    Raises:
+        RejectedError: `malformed`, or `invalid` if the symbol is.
+        SkippedError: the reply to a subscription.
+    """
+    return name("s", required("s", read(_SYMBOL, _bare_event(value)[0]).s))
 
 
 def taker(buyer_was_maker: bool) -> int:  # noqa: FBT001  the venue's own flag
-    """Return the taker's side."""
+    """Return the taker side."""
     return SELL if buyer_was_maker else BUY
 
 
 def _bare_event(value: bytes) -> tuple[bytes, _Event]:
-    """Take an event out of the form of a combined stream, where it is in it."""
+    """Return the event and its bytes, unwrapped if it comes from a combined stream."""
     event = read(_EVENT, value)
     if event.e is UNSET and bytes(event.data):
         value = bytes(event.data)

@@ -1,4 +1,4 @@
-"""Binance spot's trade event, compiled: takes what it surely understands, as `k2.venues.binance_spot` would."""
+"""Compiled decoder of the Binance spot trade event; accepts a subset of `k2.venues.binance_spot` with equal results."""
 
 from typing import Final
 
@@ -63,7 +63,7 @@ def decode_binance_spot(
     rows: NDArray[np.int64],
     left: NDArray[np.int32],
 ) -> int:
-    """Write a row for each message that is surely a trade; see `CompiledDecoder`."""
+    """Write a row for each message that is certainly a trade; see `k2.venues.venue.CompiledDecoder`."""
     fields = np.empty((len(_KEYS.sizes), 3), dtype=np.uint64)
     words, row = rows.view(np.uint64), 0
     for message in range(len(starts)):
@@ -88,7 +88,7 @@ def _decode_one(
     row: NDArray[np.int64],
     words: NDArray[np.uint64],
 ) -> bool:
-    """Write one message's row; false where it is to be left, and nothing of the row counts."""
+    """Write the row of one message; return false if the message is left, in which case the row is undefined."""
     return (
         scan_object(data, start, end, _KEYS, fields)
         and _is_trade(data, fields)
@@ -100,12 +100,12 @@ def _decode_one(
 
 @compiled
 def _is_trade(data: NDArray[np.uint8], fields: NDArray[np.uint64]) -> bool:
-    """Return whether the event and its fields are of the kinds of a trade."""
+    """Return whether the event is a trade and its fields have the types of a trade."""
     start = fields[_E, START]
     if fields[_E, KIND] != STRING or fields[_E, END] - start != np.uint64(len(_TRADE)):
         return False
-    for place in range(len(_TRADE)):
-        if data[start + np.uint64(place)] != _TRADE[place]:
+    for idx in range(len(_TRADE)):
+        if data[start + np.uint64(idx)] != _TRADE[idx]:
             return False
     return bool(
         fields[_S, KIND] == STRING
@@ -121,9 +121,9 @@ def _is_trade(data: NDArray[np.uint8], fields: NDArray[np.uint64]) -> bool:
 
 @compiled
 def _read_numbers(data: NDArray[np.uint8], fields: NDArray[np.uint64], row: NDArray[np.int64]) -> bool:
-    plain, number = read_integer(data, fields[_ID, START], fields[_ID, END])
-    timed, time = read_integer(data, fields[_TIME, START], fields[_TIME, END])
-    if not plain or not timed:
+    is_valid, number = read_integer(data, fields[_ID, START], fields[_ID, END])
+    is_time_valid, time = read_integer(data, fields[_TIME, START], fields[_TIME, END])
+    if not is_valid or not is_time_valid:
         return False
     if 10**12 <= time < 10**13:
         time *= 1000
@@ -139,13 +139,13 @@ def _read_numbers(data: NDArray[np.uint8], fields: NDArray[np.uint64], row: NDAr
 
 @compiled
 def _read_values(data: NDArray[np.uint8], fields: NDArray[np.uint64], words: NDArray[np.uint64]) -> bool:
-    plain, low, high = read_decimal(data, fields[_P, START], fields[_P, END])
-    if not plain:
+    is_valid, low, high = read_decimal(data, fields[_P, START], fields[_P, END])
+    if not is_valid:
         return False
     words[PRICE], words[PRICE + 1] = low, high
-    plain, low, high = read_decimal(data, fields[_Q, START], fields[_Q, END])
+    is_valid, low, high = read_decimal(data, fields[_Q, START], fields[_Q, END])
     words[QUANTITY], words[QUANTITY + 1] = low, high
-    return bool(plain and high < _SIGN and (low | high) != _ZERO)
+    return bool(is_valid and high < _SIGN and (low | high) != _ZERO)
 
 
 @compiled
@@ -156,9 +156,9 @@ def _read_symbol(
     size = signed(fields[_S, END]) - start
     if size < 1 or size > NAME_BYTES_MAX:
         return False
-    number = lookup(table, _EXCHANGE, 0, len(_EXCHANGE), data, start, size)
-    row[SYMBOL] = number
-    if number < 0:
+    symbol_id = lookup(table, _EXCHANGE, 0, len(_EXCHANGE), data, start, size)
+    row[SYMBOL] = symbol_id
+    if symbol_id < 0:
         row[EXCHANGE_START], row[EXCHANGE_SIZE] = 0, 0
         row[SYMBOL_START], row[SYMBOL_SIZE] = start, size
     return True

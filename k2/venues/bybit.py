@@ -1,11 +1,11 @@
 """Bybit, version 2 of its API, topic `trade.<symbol>`.
 
-https://bybit-exchange.github.io/docs-legacy/futuresV2/linear/#t-websockettrade and
-https://bybit-exchange.github.io/docs-legacy/futuresV2/inverse/#t-websockettrade say:
+Sources: https://bybit-exchange.github.io/docs-legacy/futuresV2/linear/#t-websockettrade and
+https://bybit-exchange.github.io/docs-legacy/futuresV2/inverse/#t-websockettrade
 
-One message bears one or several trades. `trade_id` is a UUID, so nothing tells what is missing; `cross_seq` numbers
-matches, several trades to one, and is not read. `price` is text on linear contracts and a number on inverse ones,
-`trade_time_ms` likewise; `size` is a number. `side` is the taker's.
+A message has one or more trades. `trade_id` is a UUID, so missing trades cannot be detected. `cross_seq` numbers
+matches, which can have several trades, and is not read. `price` and `trade_time_ms` are text on linear contracts and
+numbers on inverse ones; `size` is a number. `side` is the taker side.
 """
 
 from typing import Final
@@ -18,14 +18,14 @@ from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
 from k2.model.trade import BUY, SELL, Trade
 from k2.venues.reading import (
     checked,
+    checked_trade_id,
     decimal_text,
-    given,
-    identity,
     milliseconds,
     name,
     number_text,
     positive,
     read,
+    required,
 )
 from k2.venues.venue import SequenceMode, Venue
 
@@ -59,21 +59,21 @@ _MESSAGE: Final = msgspec.json.Decoder(_Message)
 
 
 def decode(value: bytes) -> list[Trade]:
-    """Read one message: its trades, in their order.
+    """Decode one message to its trades, in their order.
 
     Raises:
         RejectedError: `malformed`, `invalid`, or `unsupported` for a message of another topic.
         SkippedError: the reply to a subscription or a ping.
     """
     _symbol(_topic(value))
-    trades = given("data", read(_MESSAGE, value).data)
+    trades = required("data", read(_MESSAGE, value).data)
     if not trades:
         raise SkippedError("no_trades")
-    return [_trade(f"data[{place}]", trade) for place, trade in enumerate(trades)]
+    return [_trade(f"data[{index}]", trade) for index, trade in enumerate(trades)]
 
 
 def key(value: bytes) -> str:
-    """Return `bybit|symbol` of a message, by its topic."""
+    """Return `bybit|symbol` of a message, from its topic."""
     return f"{EXCHANGE}|{name('topic', _symbol(_topic(value)))}"
 
 
@@ -81,7 +81,7 @@ def _topic(value: bytes) -> str:
     head = read(_HEAD, value)
     if head.topic is UNSET and bytes(head.success):
         raise SkippedError("subscription_reply")
-    return given("topic", head.topic)
+    return required("topic", head.topic)
 
 
 def _symbol(topic: str) -> str:
@@ -91,16 +91,16 @@ def _symbol(topic: str) -> str:
     return symbol
 
 
-def _trade(where: str, trade: _Trade) -> Trade:
+def _trade(path: str, trade: _Trade) -> Trade:
     return Trade(
         exchange=EXCHANGE,
-        symbol=name(f"{where}.symbol", given(f"{where}.symbol", trade.symbol)),
-        trade_id=identity(f"{where}.trade_id", given(f"{where}.trade_id", trade.trade_id)),
+        symbol=name(f"{path}.symbol", required(f"{path}.symbol", trade.symbol)),
+        trade_id=checked_trade_id(f"{path}.trade_id", required(f"{path}.trade_id", trade.trade_id)),
         sequence=None,
-        price=checked(f"{where}.price", parse_decimal, decimal_text(f"{where}.price", trade.price)),
-        quantity=positive(f"{where}.size", decimal_text(f"{where}.size", trade.size)),
-        side=_side(f"{where}.side", given(f"{where}.side", trade.side)),
-        timestamp=_time(f"{where}.trade_time_ms", trade.trade_time_ms),
+        price=checked(f"{path}.price", parse_decimal, decimal_text(f"{path}.price", trade.price)),
+        quantity=positive(f"{path}.size", decimal_text(f"{path}.size", trade.size)),
+        side=_side(f"{path}.side", required(f"{path}.side", trade.side)),
+        timestamp=_time(f"{path}.trade_time_ms", trade.trade_time_ms),
     )
 
 
@@ -113,7 +113,7 @@ def _side(field: str, side: str) -> int:
 def _time(field: str, time: int | str | UnsetType) -> int:
     if isinstance(time, str):
         return milliseconds(field, number_text(field, time))
-    return milliseconds(field, given(field, time))
+    return milliseconds(field, required(field, time))
 
 
 BYBIT: Final = Venue(

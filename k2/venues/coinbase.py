@@ -1,10 +1,10 @@
 """Coinbase Exchange, channel `matches`.
 
-https://docs.cdp.coinbase.com/exchange/websocket-feed/channels says:
+Source: https://docs.cdp.coinbase.com/exchange/websocket-feed/channels
 
-`trade_id` numbers a product's trades without a hole; `sequence` counts all that happens in its order book and is not
-read. `side` is the maker's: `sell` is an up-tick, where the taker bought. `last_match` is the last trade before a
-subscription, so most often one that has been sent before. `time` is RFC 3339 with microseconds.
+`trade_id` numbers a product's trades without gaps. `sequence` numbers all events of its order book and is not read.
+`side` is the maker side: `sell` is an up-tick, in which the taker bought. `last_match` is the last trade before a
+subscription, so it has usually been sent before. `time` is RFC 3339 with microseconds.
 """
 
 from typing import Final
@@ -16,14 +16,14 @@ from k2.model.decimals import clipped, parse_decimal
 from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
 from k2.model.times import parse_time
 from k2.model.trade import BUY, SELL, Trade
-from k2.venues.reading import checked, given, name, positive, read, sequence
+from k2.venues.reading import checked, name, positive, read, required, sequence
 from k2.venues.venue import SequenceMode, Venue
 
 __all__ = ["COINBASE", "decode", "key"]
 
 EXCHANGE: Final = "coinbase"
 _TAKERS: Final = {"buy": SELL, "sell": BUY}
-"""The taker's side by the maker's."""
+"""Taker side by maker side."""
 _SKIPPED: Final = {"subscriptions": "subscription_reply", "heartbeat": "heartbeat"}
 
 
@@ -50,40 +50,40 @@ _PRODUCT: Final = msgspec.json.Decoder(_Product)
 
 
 def decode(value: bytes) -> list[Trade]:
-    """Read one message: one trade.
+    """Decode one message to one trade.
 
     Raises:
-        RejectedError: `malformed`, `invalid`, or `unsupported` for a message that is no match.
+        RejectedError: `malformed`, `invalid`, or `unsupported` for a message that is not a match.
         SkippedError: a heartbeat, or the reply to a subscription.
     """
     kind = _kind(value)
     if kind not in {"match", "last_match"}:
         raise RejectedError(Reason.UNSUPPORTED, f"type: {clipped(kind)} is not read from a coinbase topic")
     match = read(_MATCH, value)
-    number = sequence("trade_id", given("trade_id", match.trade_id))
+    number = sequence("trade_id", required("trade_id", match.trade_id))
     return [
         Trade(
             exchange=EXCHANGE,
-            symbol=name("product_id", given("product_id", match.product_id)),
+            symbol=name("product_id", required("product_id", match.product_id)),
             trade_id=str(number),
             sequence=number,
-            price=checked("price", parse_decimal, given("price", match.price)),
-            quantity=positive("size", given("size", match.size)),
-            side=_taker(given("side", match.side)),
-            timestamp=checked("time", parse_time, given("time", match.time)),
+            price=checked("price", parse_decimal, required("price", match.price)),
+            quantity=positive("size", required("size", match.size)),
+            side=_taker(required("side", match.side)),
+            timestamp=checked("time", parse_time, required("time", match.time)),
         )
     ]
 
 
 def key(value: bytes) -> str:
-    """Return `coinbase|product_id` of a message, whatever its kind."""
+    """Return `coinbase|product_id` of a message of any type."""
     _kind(value)
     product = read(_PRODUCT, value).product_id
-    return f"{EXCHANGE}|{name('product_id', given('product_id', product))}"
+    return f"{EXCHANGE}|{name('product_id', required('product_id', product))}"
 
 
 def _kind(value: bytes) -> str:
-    kind = given("type", read(_MESSAGE, value).type)
+    kind = required("type", read(_MESSAGE, value).type)
     if kind in _SKIPPED:
         raise SkippedError(_SKIPPED[kind])
     return kind

@@ -1,4 +1,7 @@
-"""Messages to columns: compiled where a venue has a loop for it, message by message for what that leaves."""
+"""Decoding of batches to columns: with the venue's compiled decoder if it has one, else with the reference decoder.
+
+The reference decoder also decodes the messages that a compiled decoder leaves.
+"""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -28,23 +31,23 @@ _NO_ROWS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of a batch's messages: each is in exactly one of the first three."""
+    """A decoded batch; each message is in exactly one of the first three fields."""
 
     trades: TradeBatch
-    """Rows in the order of the messages."""
+    """Rows in message order."""
     rejected: list[tuple[int, RejectedError]]
-    """(message number in the batch, why), ascending."""
+    """(index of the message in the batch, error), ascending."""
     skipped: list[tuple[int, SkippedError]]
-    """Likewise, the messages that are no market trade."""
-    off_book: NDArray[np.int64]
-    """int64: the rows, ascending, that bear a number of their symbol though they are no market trade."""
+    """(index of the message in the batch, reason), ascending: messages without a trade that are not errors."""
+    non_market: NDArray[np.int64]
+    """int64: rows, ascending, of non-market trades, which consume a sequence number."""
     dated_ahead: NDArray[np.int64]
-    """int64: the rows, ascending, whose venue time is ahead of the Kafka timestamp by more than the tolerance."""
+    """int64: rows, ascending, whose venue time is ahead of the Kafka timestamp by more than the tolerance."""
 
 
 @dataclass(slots=True)
-class _Read:
-    """What the reference decoder made of the messages handed to it."""
+class _ReferenceResult:
+    """Result of the reference decoder for some messages."""
 
     trades: list[Trade] = field(default_factory=list)
     messages: list[int] = field(default_factory=list)
@@ -53,42 +56,42 @@ class _Read:
     skipped: list[tuple[int, SkippedError]] = field(default_factory=list)
 
     @property
-    def off_book(self) -> NDArray[np.int64]:
-        """Which of the trades are no market trade."""
+    def non_market(self) -> NDArray[np.int64]:
+        """int64: indices of the non-market trades in `trades`."""
         return np.flatnonzero([not trade.is_market for trade in self.trades])
 
 
 def decode(batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX) -> Decoded:
-    """Return a batch's trades as columns, by the rules of its venue; the same on replay.
+    """Decode a batch to columns by the rules of its venue; the result is the same on replay.
 
-    A message that can't become a trade is rejected alone; its neighbours are not touched. A message with a trade
-    whose venue time is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is rejected as a whole.
+    A message that cannot become a trade is rejected without affecting others. A message with a trade whose venue time
+    is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is rejected as a whole.
     """
     venue = VENUES[batch.venue]
     if venue.decode_compiled is None:
         return decode_by_reference(batch, time_ahead_seconds_max)
     columns, left = _decode_compiled(venue, venue.decode_compiled, batch)
     if not len(left):
-        return _decoded(batch, columns, _Read(), _NO_ROWS, time_ahead_seconds_max)
-    read = _read(venue, batch, left)
-    off_book = len(columns) + read.off_book
-    if read.trades:
-        columns = TradeColumns.concatenate([columns, _columns(read)])
+        return _decoded(batch, columns, _ReferenceResult(), _NO_ROWS, time_ahead_seconds_max)
+    result = _decode_messages(venue, batch, left)
+    non_market = len(columns) + result.non_market
+    if result.trades:
+        columns = TradeColumns.concatenate([columns, _columns(result)])
         order = np.argsort(columns.messages, kind="stable")
-        columns, off_book = columns.take(order), np.flatnonzero(np.isin(order, off_book))
-    return _decoded(batch, columns, read, off_book, time_ahead_seconds_max)
+        columns, non_market = columns.take(order), np.flatnonzero(np.isin(order, non_market))
+    return _decoded(batch, columns, result, non_market, time_ahead_seconds_max)
 
 
 def decode_by_reference(batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX) -> Decoded:
-    """Return what `decode` gives, by the reference decoder alone."""
-    read = _read(VENUES[batch.venue], batch, np.arange(len(batch), dtype=np.int32))
-    return _decoded(batch, _columns(read), read, read.off_book, time_ahead_seconds_max)
+    """Decode a batch as `decode` does, with the reference decoder only."""
+    result = _decode_messages(VENUES[batch.venue], batch, np.arange(len(batch), dtype=np.int32))
+    return _decoded(batch, _columns(result), result, result.non_market, time_ahead_seconds_max)
 
 
-def split(trades: TradeBatch, off_book: NDArray[np.int64] | None = None) -> list[TradeSlice]:
-    """Return one slice for each key group that has rows, the rows ascending.
+def split(trades: TradeBatch, non_market: NDArray[np.int64] | None = None) -> list[TradeSlice]:
+    """Return one slice for each key group with rows, the rows ascending.
 
-    Nothing is said of them yet, but that the rows `off_book` are `SKIPPED`; sessions are zeros.
+    Verdicts are `SKIPPED` for the rows `non_market` (int64, ascending) and `STORED` for the others; sessions are 0.
     """
     symbols = trades.columns.symbols
     rows = np.empty(len(symbols), dtype=np.int32)
@@ -96,7 +99,7 @@ def split(trades: TradeBatch, off_book: NDArray[np.int64] | None = None) -> list
     _split(symbols, SYMBOLS.groups, rows, ends)
     shares = np.split(rows, ends[:-1])
     verdicts = np.full(len(symbols), STORED, dtype=np.uint8)
-    verdicts[_NO_ROWS if off_book is None else off_book] = SKIPPED
+    verdicts[_NO_ROWS if non_market is None else non_market] = SKIPPED
     return [
         TradeSlice(trades, group, share, verdicts[share], np.zeros(len(share), dtype=np.int32))
         for group, share in enumerate(shares)
@@ -106,15 +109,22 @@ def split(trades: TradeBatch, off_book: NDArray[np.int64] | None = None) -> list
 
 def empty_slice(trades: TradeBatch, group: int) -> TradeSlice:
     """Return the slice of a key group that has no rows in a batch."""
-    none = np.empty(0, dtype=np.int32)
-    return TradeSlice(trades, group, none, np.empty(0, dtype=np.uint8), none)
+    no_rows = np.empty(0, dtype=np.int32)
+    return TradeSlice(trades, group, no_rows, np.empty(0, dtype=np.uint8), no_rows)
 
 
 @compiled
 def _split(
     symbols: NDArray[np.int32], groups: NDArray[np.int32], rows: NDArray[np.int32], ends: NDArray[np.int64]
 ) -> None:
-    """Sort row numbers by group, stably, by counting; `ends` (zeros before) gets where each group's end."""
+    """Sort row indices by group with a stable counting sort.
+
+    Args:
+        symbols: int32[n], symbol ids.
+        groups: int32[symbols], key group of each symbol id.
+        rows: int32[n], written.
+        ends: int64[groups], written with the end of each group in `rows`.
+    """
     counts = np.zeros(len(ends), dtype=np.int64)
     for row in range(len(symbols)):
         counts[groups[symbols[row]]] += 1
@@ -131,86 +141,94 @@ def _split(
 def _decode_compiled(
     venue: Venue, kernel: CompiledDecoder, batch: MessageBatch
 ) -> tuple[TradeColumns, NDArray[np.int32]]:
-    """Return the trades that the kernel took, and the numbers of the messages that it left."""
+    """Return the trades that the kernel decoded, and the indices of the messages that it left."""
     rows = np.empty((len(batch), WIDTH), dtype=np.int64)
     left = np.empty(len(batch), dtype=np.int32)
     count = kernel(batch.data, batch.value_starts, batch.value_sizes, SYMBOLS.table, rows, left)
-    _number_new_symbols(batch.data, venue.exchange, rows[:count])
+    _intern_new_symbols(batch.data, venue.exchange, rows[:count])
     return columns_of(rows[:count], batch.data), left[: len(batch) - count]
 
 
-def _number_new_symbols(data: NDArray[np.uint8], exchange: str | None, rows: NDArray[np.int64]) -> None:
-    """Intern the pairs that the kernel did not know: plain Python, once a pair and poll that bring it first."""
+def _intern_new_symbols(data: NDArray[np.uint8], exchange: str | None, rows: NDArray[np.int64]) -> None:
+    """Assign symbol ids to the pairs that the kernel did not know. Plain Python, but needed only for new pairs."""
     for row in np.flatnonzero(rows[:, SYMBOL] < 0):
         exchange_start, exchange_size, start, size = rows[row, EXCHANGE_START : SYMBOL_SIZE + 1].tolist()
-        own = data[exchange_start : exchange_start + exchange_size].tobytes().decode()
+        message_exchange = data[exchange_start : exchange_start + exchange_size].tobytes().decode()
         symbol = data[start : start + size].tobytes().decode()
-        rows[row, SYMBOL] = SYMBOLS.intern(own if exchange is None else exchange, symbol)
+        rows[row, SYMBOL] = SYMBOLS.intern(message_exchange if exchange is None else exchange, symbol)
 
 
-def _read(venue: Venue, batch: MessageBatch, messages: NDArray[np.int32]) -> _Read:
-    read = _Read()
-    for message in messages.tolist():
+def _decode_messages(venue: Venue, batch: MessageBatch, messages: NDArray[np.int32]) -> _ReferenceResult:
+    result = _ReferenceResult()
+    for message_idx in messages.tolist():
         try:
-            trades = _read_one(venue, batch, message)
+            trades = _decode_message(venue, batch, message_idx)
         except RejectedError as error:
-            read.rejected.append((message, error))
+            result.rejected.append((message_idx, error))
         except SkippedError as error:
-            read.skipped.append((message, error))
+            result.skipped.append((message_idx, error))
         except (ValueError, TypeError, KeyError) as error:
-            # A fault of the record that no rule foresaw is still that record's alone.
-            what = RejectedError(Reason.INVALID, f"value: {type(error).__name__}: {clipped(error)}")
-            read.rejected.append((message, what))
+            # An unforeseen error of a record must not affect other records.
+            rejection = RejectedError(Reason.INVALID, f"value: {type(error).__name__}: {clipped(error)}")
+            result.rejected.append((message_idx, rejection))
         else:
-            read.trades += trades
-            read.messages += [message] * len(trades)
-            read.indexes += range(len(trades))
-    return read
+            result.trades += trades
+            result.messages += [message_idx] * len(trades)
+            result.indexes += range(len(trades))
+    return result
 
 
-def _read_one(venue: Venue, batch: MessageBatch, message: int) -> list[Trade]:
-    size = int(batch.value_sizes[message])
+def _decode_message(venue: Venue, batch: MessageBatch, message_idx: int) -> list[Trade]:
+    size = int(batch.value_sizes[message_idx])
     if size > MESSAGE_BYTES_MAX:
         raise RejectedError(Reason.TOO_LARGE, f"value: {size} bytes, more than {MESSAGE_BYTES_MAX}")
-    value = batch.value(message)
+    value = batch.value(message_idx)
     if value is None:
         raise RejectedError(Reason.MALFORMED, "value: null (a tombstone)")
     return venue.decode(value)
 
 
-def _columns(read: _Read) -> TradeColumns:
-    return TradeColumns.from_trades(read.trades, read.messages, read.indexes)
+def _columns(result: _ReferenceResult) -> TradeColumns:
+    return TradeColumns.from_trades(result.trades, result.messages, result.indexes)
 
 
 def _decoded(
-    batch: MessageBatch, columns: TradeColumns, read: _Read, off_book: NDArray[np.int64], time_ahead_seconds_max: int
+    batch: MessageBatch,
+    columns: TradeColumns,
+    result: _ReferenceResult,
+    non_market: NDArray[np.int64],
+    time_ahead_seconds_max: int,
 ) -> Decoded:
-    """Reject the messages with a trade dated too far ahead; return the rest, its rows numbered without theirs."""
-    rejected = read.rejected
+    """Reject the messages with a trade dated too far ahead; return the result without their rows."""
+    rejected = result.rejected
     ahead = time_ahead(columns.timestamps, batch.kafka_timestamps[columns.messages])
     too_far = np.flatnonzero(ahead > time_ahead_seconds_max * _MICROSECONDS)
     if len(too_far):
-        refused = _rejected_ahead(batch, columns, too_far, time_ahead_seconds_max)
-        rejected = sorted([*rejected, *refused.items()], key=_message_of)
-        kept = np.flatnonzero(~np.isin(columns.messages, list(refused)))
-        columns, ahead, off_book = columns.take(kept), ahead[kept], np.flatnonzero(np.isin(kept, off_book))
+        rejected_ahead = _rejected_ahead(batch, columns, too_far, time_ahead_seconds_max)
+        rejected = sorted([*rejected, *rejected_ahead.items()], key=_message_idx_of)
+        accepted = np.flatnonzero(~np.isin(columns.messages, list(rejected_ahead)))
+        columns, ahead, non_market = (
+            columns.take(accepted),
+            ahead[accepted],
+            np.flatnonzero(np.isin(accepted, non_market)),
+        )
     dated_ahead = np.flatnonzero(ahead > TIME_AHEAD_TOLERANCE_US)
-    return Decoded(TradeBatch(batch, columns), rejected, read.skipped, off_book, dated_ahead)
+    return Decoded(TradeBatch(batch, columns), rejected, result.skipped, non_market, dated_ahead)
 
 
-def _message_of(rejected: tuple[int, RejectedError]) -> int:
+def _message_idx_of(rejected: tuple[int, RejectedError]) -> int:
     return rejected[0]
 
 
 def _rejected_ahead(
     batch: MessageBatch, columns: TradeColumns, rows: NDArray[np.int64], seconds_max: int
 ) -> dict[int, RejectedError]:
-    """Return by message number why it is rejected: the first of its rows that is dated too far ahead."""
+    """Return the error of each rejected message by index, for its first row that is dated too far ahead."""
     field, rejected = VENUES[batch.venue].time_field, dict[int, RejectedError]()
     for row in rows.tolist():
-        message = int(columns.messages[row])
-        if message not in rejected:
+        message_idx = int(columns.messages[row])
+        if message_idx not in rejected:
             name = field.format(index=columns.indexes[row])
-            times = int(columns.timestamps[row]), int(batch.kafka_timestamps[message])
-            rejected[message] = too_far_ahead(name, *times, seconds_max)
+            times = int(columns.timestamps[row]), int(batch.kafka_timestamps[message_idx])
+            rejected[message_idx] = too_far_ahead(name, *times, seconds_max)
     return rejected

@@ -1,9 +1,9 @@
-"""The canonical message: one trade as JSON, for feeds that have been through a capture of one's own.
+"""The canonical message: one trade as JSON, for feeds from your own capture process.
 
-Prices may be zero or below: calendar spreads, power and (in April 2020) crude oil have traded there.
-Quantities are above zero.
+Prices may be zero or negative: calendar spreads, power and (in April 2020) crude oil have traded there. Quantities are
+positive.
 
-Three venues read it, which differ only in what a missing sequence number means: `k2`, `k2-monotonic` and
+Three venues use it, which differ only in the meaning of a missing sequence number: `k2`, `k2-monotonic` and
 `k2-identity-only`.
 """
 
@@ -19,7 +19,7 @@ from k2.model.symbols import EXCHANGE_BYTES_MAX
 from k2.model.times import checked_time, parse_time
 from k2.model.trade import BUY, NO_SIDE, SELL, Trade
 from k2.venues.k2_compiled import decode_k2
-from k2.venues.reading import checked, decimal_text, given, identity, name, positive, read, sequence
+from k2.venues.reading import checked, checked_trade_id, decimal_text, name, positive, read, required, sequence
 from k2.venues.venue import SequenceMode, Venue
 
 __all__ = ["K2", "K2_IDENTITY_ONLY", "K2_MONOTONIC", "decode", "key"]
@@ -48,7 +48,7 @@ _SIDES: Final[dict[str | None, int]] = {None: NO_SIDE, "buy": BUY, "sell": SELL}
 
 
 def decode(value: bytes) -> list[Trade]:
-    """Read one canonical message: always one trade.
+    """Decode one canonical message to one trade.
 
     Raises:
         RejectedError: `malformed` or `invalid`, with the field and what is wrong with it.
@@ -58,7 +58,7 @@ def decode(value: bytes) -> list[Trade]:
     return [
         Trade(
             exchange=_exchange(message.exchange),
-            symbol=name("symbol", given("symbol", message.symbol)),
+            symbol=name("symbol", required("symbol", message.symbol)),
             trade_id=_trade_id(message.trade_id, number),
             sequence=number,
             price=checked("price", parse_decimal, decimal_text("price", message.price)),
@@ -73,21 +73,21 @@ def decode(value: bytes) -> list[Trade]:
 def key(value: bytes) -> str:
     """Return `exchange|symbol` of a canonical message."""
     names = read(_NAMES, value)
-    return f"{_exchange(names.exchange)}|{name('symbol', given('symbol', names.symbol))}"
+    return f"{_exchange(names.exchange)}|{name('symbol', required('symbol', names.symbol))}"
 
 
 def _exchange(text: str | UnsetType) -> str:
-    return name("exchange", given("exchange", text), EXCHANGE_BYTES_MAX)
+    return name("exchange", required("exchange", text), EXCHANGE_BYTES_MAX)
 
 
 def _trade_id(trade_id: str | UnsetType | None, number: int | None) -> str | None:
-    """Return the id: the sequence stands in for one, and an explicit null without a sequence says there is none."""
+    """Return the trade id; the sequence number if there is none, and None for an explicit null without a sequence."""
     if isinstance(trade_id, str):
-        return identity("trade_id", trade_id)
+        return checked_trade_id("trade_id", trade_id)
     if number is not None:
         return str(number)
     if trade_id is UNSET:
-        invalid("trade_id", "missing, and there is no sequence in its place")
+        invalid("trade_id", "missing; send a trade_id or a sequence")
     return None
 
 

@@ -1,4 +1,4 @@
-"""The canonical message, compiled: takes what it surely understands, as `k2.venues.k2` would."""
+"""Compiled decoder of the canonical message; accepts a subset of `k2.venues.k2` with equal results."""
 
 from typing import Final
 
@@ -65,7 +65,7 @@ def decode_k2(
     rows: NDArray[np.int64],
     left: NDArray[np.int32],
 ) -> int:
-    """Write a row for each message that is surely a trade; see `CompiledDecoder`."""
+    """Write a row for each message that is certainly a trade; see `k2.venues.venue.CompiledDecoder`."""
     fields = np.empty((len(_KEYS.sizes), 3), dtype=np.uint64)
     words, row = rows.view(np.uint64), 0
     for message in range(len(starts)):
@@ -90,7 +90,7 @@ def _decode_one(
     row: NDArray[np.int64],
     words: NDArray[np.uint64],
 ) -> bool:
-    """Write one message's row; false where it is to be left, and nothing of the row counts."""
+    """Write the row of one message; return false if the message is left, in which case the row is undefined."""
     return (
         scan_object(data, start, end, _KEYS, fields)
         and _read_identity(data, fields, row)
@@ -116,9 +116,9 @@ def _read_names(
     exchange, symbol = signed(fields[_EXCHANGE, START]), signed(fields[_SYMBOL, START])
     exchange_size = signed(fields[_EXCHANGE, END]) - exchange
     symbol_size = signed(fields[_SYMBOL, END]) - symbol
-    number = lookup(table, data, exchange, exchange_size, data, symbol, symbol_size)
-    row[SYMBOL] = number
-    if number < 0:
+    symbol_id = lookup(table, data, exchange, exchange_size, data, symbol, symbol_size)
+    row[SYMBOL] = symbol_id
+    if symbol_id < 0:
         row[EXCHANGE_START], row[EXCHANGE_SIZE] = exchange, exchange_size
         row[SYMBOL_START], row[SYMBOL_SIZE] = symbol, symbol_size
     return True
@@ -130,8 +130,8 @@ def _read_identity(data: NDArray[np.uint8], fields: NDArray[np.uint64], row: NDA
     row[HAS_SEQUENCE] = kind == INTEGER
     row[SEQUENCE] = 0
     if kind == INTEGER:
-        plain, number = read_integer(data, fields[_SEQUENCE, START], fields[_SEQUENCE, END])
-        if not plain:
+        is_valid, number = read_integer(data, fields[_SEQUENCE, START], fields[_SEQUENCE, END])
+        if not is_valid:
             return False
         row[SEQUENCE] = number
     elif kind not in (ABSENT, NULL):
@@ -161,13 +161,13 @@ def _is_decimal(fields: NDArray[np.uint64], field: int) -> bool:
 def _read_values(data: NDArray[np.uint8], fields: NDArray[np.uint64], words: NDArray[np.uint64]) -> bool:
     if not _is_decimal(fields, _PRICE) or not _is_decimal(fields, _QUANTITY):
         return False
-    plain, low, high = read_decimal(data, fields[_PRICE, START], fields[_PRICE, END])
-    if not plain:
+    is_valid, low, high = read_decimal(data, fields[_PRICE, START], fields[_PRICE, END])
+    if not is_valid:
         return False
     words[PRICE], words[PRICE + 1] = low, high
-    plain, low, high = read_decimal(data, fields[_QUANTITY, START], fields[_QUANTITY, END])
+    is_valid, low, high = read_decimal(data, fields[_QUANTITY, START], fields[_QUANTITY, END])
     words[QUANTITY], words[QUANTITY + 1] = low, high
-    return bool(plain and high < _SIGN and (low | high) != _ZERO)
+    return bool(is_valid and high < _SIGN and (low | high) != _ZERO)
 
 
 @compiled
@@ -191,26 +191,26 @@ _SELL: Final = np.frombuffer(b"sell", dtype=np.uint8)
 
 
 @compiled
-def _has(data: NDArray[np.uint8], place: np.uint64, word: NDArray[np.uint8]) -> bool:
+def _has(data: NDArray[np.uint8], idx: np.uint64, word: NDArray[np.uint8]) -> bool:
     for character in word:
-        if data[place] != character:
+        if data[idx] != character:
             return False
-        place += np.uint64(1)
+        idx += np.uint64(1)
     return True
 
 
 @compiled
 def _read_times(data: NDArray[np.uint8], fields: NDArray[np.uint64], row: NDArray[np.int64]) -> bool:
-    plain, micros = _time(data, fields, _TIMESTAMP)
-    if not plain:
+    is_valid, micros = _time(data, fields, _TIMESTAMP)
+    if not is_valid:
         return False
     row[TIMESTAMP], row[RECEIVED] = micros, NULL_TIME
     kind = fields[_RECEIVED, KIND]
     if kind in (ABSENT, NULL):
         return True
-    plain, micros = _time(data, fields, _RECEIVED)
+    is_valid, micros = _time(data, fields, _RECEIVED)
     row[RECEIVED] = micros
-    return plain
+    return is_valid
 
 
 @compiled
@@ -220,5 +220,5 @@ def _time(data: NDArray[np.uint8], fields: NDArray[np.uint64], field: int) -> tu
         return read_time(data, signed(start), signed(end))
     if kind != INTEGER:
         return False, 0
-    plain, micros = read_integer(data, start, end)
-    return plain and MICROSECONDS_MIN <= micros < MICROSECONDS_MAX, micros
+    is_valid, micros = read_integer(data, start, end)
+    return is_valid and MICROSECONDS_MIN <= micros < MICROSECONDS_MAX, micros

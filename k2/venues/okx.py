@@ -1,10 +1,10 @@
 """OKX, channel `trades`.
 
-https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-trades-channel says:
+Source: https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-trades-channel
 
-One message bears one or several trades of an instrument. `tradeId` grows by instrument, but one entry may stand for
-several fills of a taker's order (`count`), of which it bears the last id: so holes mean nothing. `side` is the taker's,
-`ts` milliseconds as text. A connection is kept alive by the text `pong`, which is no JSON.
+A message has one or more trades of an instrument. `tradeId` increases by instrument, but one entry may aggregate
+several fills of a taker order (`count`) and has the id of the last one, so missing numbers mean nothing. `side` is the
+taker side, `ts` milliseconds as text. The keep-alive reply of a connection is the text `pong`, which is not JSON.
 """
 
 from typing import Final
@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from k2.model.decimals import clipped, parse_decimal
 from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
 from k2.model.trade import BUY, SELL, Trade
-from k2.venues.reading import checked, given, milliseconds, name, number_text, positive, read
+from k2.venues.reading import checked, milliseconds, name, number_text, positive, read, required
 from k2.venues.venue import SequenceMode, Venue
 
 __all__ = ["OKX", "decode", "key"]
@@ -54,7 +54,7 @@ _MESSAGE: Final = msgspec.json.Decoder(_Message)
 
 
 def decode(value: bytes) -> list[Trade]:
-    """Read one message: its trades, in their order.
+    """Decode one message to its trades, in their order.
 
     Raises:
         RejectedError: `malformed`, `invalid`, or `unsupported` for a message of another channel.
@@ -63,18 +63,18 @@ def decode(value: bytes) -> list[Trade]:
     head = _head(value)
     if isinstance(head.event, str):
         raise RejectedError(Reason.UNSUPPORTED, f"event: {clipped(head.event)} is not read from an okx topic")
-    channel = given("arg.channel", given("arg", head.arg).channel)
+    channel = required("arg.channel", required("arg", head.arg).channel)
     if channel != CHANNEL:
         raise RejectedError(Reason.UNSUPPORTED, f"arg.channel: {clipped(channel)} is not read from an okx topic")
-    trades = given("data", read(_MESSAGE, value).data)
+    trades = required("data", read(_MESSAGE, value).data)
     if not trades:
         raise SkippedError("no_trades")
-    return [_trade(f"data[{place}]", trade) for place, trade in enumerate(trades)]
+    return [_trade(f"data[{index}]", trade) for index, trade in enumerate(trades)]
 
 
 def key(value: bytes) -> str:
-    """Return `okx|instrument` of a message, by what it was subscribed for."""
-    instrument = given("arg.instId", given("arg", _head(value).arg).instId)
+    """Return `okx|instrument` of a message, from its subscription argument."""
+    instrument = required("arg.instId", required("arg", _head(value).arg).instId)
     return f"{EXCHANGE}|{name('arg.instId', instrument)}"
 
 
@@ -87,18 +87,18 @@ def _head(value: bytes) -> _Head:
     return head
 
 
-def _trade(where: str, trade: _Trade) -> Trade:
-    number = number_text(f"{where}.tradeId", given(f"{where}.tradeId", trade.tradeId))
-    time = number_text(f"{where}.ts", given(f"{where}.ts", trade.ts))
+def _trade(path: str, trade: _Trade) -> Trade:
+    number = number_text(f"{path}.tradeId", required(f"{path}.tradeId", trade.tradeId))
+    time = number_text(f"{path}.ts", required(f"{path}.ts", trade.ts))
     return Trade(
         exchange=EXCHANGE,
-        symbol=name(f"{where}.instId", given(f"{where}.instId", trade.instId)),
+        symbol=name(f"{path}.instId", required(f"{path}.instId", trade.instId)),
         trade_id=str(number),
         sequence=number,
-        price=checked(f"{where}.px", parse_decimal, given(f"{where}.px", trade.px)),
-        quantity=positive(f"{where}.sz", given(f"{where}.sz", trade.sz)),
-        side=_side(f"{where}.side", given(f"{where}.side", trade.side)),
-        timestamp=milliseconds(f"{where}.ts", time),
+        price=checked(f"{path}.px", parse_decimal, required(f"{path}.px", trade.px)),
+        quantity=positive(f"{path}.sz", required(f"{path}.sz", trade.sz)),
+        side=_side(f"{path}.side", required(f"{path}.side", trade.side)),
+        timestamp=milliseconds(f"{path}.ts", time),
     )
 
 

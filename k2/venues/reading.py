@@ -1,4 +1,4 @@
-"""What reference decoders share: JSON read strictly, and errors that name the field."""
+"""Shared by reference decoders: strict JSON parsing, and errors that name the field."""
 
 import re
 from collections.abc import Callable
@@ -18,21 +18,21 @@ __all__ = [
     "INT64_MAX",
     "INT64_MIN",
     "checked",
+    "checked_trade_id",
     "decimal_text",
-    "given",
-    "identity",
     "milliseconds",
     "name",
     "number_text",
     "positive",
     "read",
+    "required",
     "sequence",
 ]
 
 ID_BYTES_MAX: Final = 255
-"""Longest trade id, in bytes of UTF-8."""
+"""Maximum length of a trade id, bytes of UTF-8."""
 NESTING_MAX: Final = 100
-"""Deepest nesting of objects and arrays; a JSON reader's own limit would hang on how deep its caller is."""
+"""Maximum nesting of objects and arrays. The limit of a JSON parser would depend on the stack depth of its caller."""
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 
@@ -47,7 +47,11 @@ _TEXT: Final = msgspec.json.Decoder(str)
 
 
 def read(decoder: msgspec.json.Decoder[T], value: bytes) -> T:
-    """Read a message; what is not one JSON object in UTF-8 is malformed, a field of another type invalid."""
+    """Parse a message.
+
+    Raises:
+        RejectedError: `malformed` if it is not one JSON object in UTF-8, `invalid` if a field has another type.
+    """
     if nesting(np.frombuffer(value, dtype=np.uint8)) > NESTING_MAX:
         _malformed(f"nested more than {NESTING_MAX} deep")
     try:
@@ -57,20 +61,20 @@ def read(decoder: msgspec.json.Decoder[T], value: bytes) -> T:
         _malformed(f"not UTF-8 (byte {error.start})")
     except msgspec.ValidationError as error:
         _check_grammar(value)
-        _refuse_field(str(error))
+        _reject_field(str(error))
     except msgspec.DecodeError as error:
         _malformed(str(error))
 
 
 def _check_grammar(value: bytes) -> None:
-    """Refuse what is not JSON: that outweighs a field of a wrong type."""
+    """Reject text that is not JSON; this takes precedence over a field of the wrong type."""
     try:
         _GRAMMAR.decode(value)
     except msgspec.DecodeError as error:
         _malformed(str(error))
 
 
-def _refuse_field(error: str) -> NoReturn:
+def _reject_field(error: str) -> NoReturn:
     match = _FIELD_ERROR.fullmatch(error)
     if match is None:
         _malformed(_lower(error))
@@ -85,15 +89,23 @@ def _malformed(what: str) -> NoReturn:
     raise RejectedError(Reason.MALFORMED, f"value: {what}")
 
 
-def given(field: str, value: T | UnsetType) -> T:
-    """Return a field's value, which must be there."""
+def required(field: str, value: T | UnsetType) -> T:
+    """Return the value of a required field.
+
+    Raises:
+        RejectedError: `invalid`, the field is missing.
+    """
     if value is UNSET:
         invalid(field, "missing")
     return value
 
 
 def checked(field: str, rule: Callable[[A], T], value: A) -> T:
-    """Apply a rule to a field's value; its `ValueError` becomes the field's error."""
+    """Apply a rule to the value of a field.
+
+    Raises:
+        RejectedError: `invalid`, with the message of the rule's `ValueError`.
+    """
     try:
         return rule(value)
     except ValueError as error:
@@ -101,7 +113,11 @@ def checked(field: str, rule: Callable[[A], T], value: A) -> T:
 
 
 def name(field: str, text: str, bytes_max: int = NAME_BYTES_MAX) -> str:
-    """Return the name of an exchange or symbol: not empty, not long, without control characters."""
+    """Return the name of an exchange or symbol, which must be neither empty nor too long, without control characters.
+
+    Raises:
+        RejectedError: `invalid`.
+    """
     if not text:
         invalid(field, "empty")
     if len(text.encode()) > bytes_max:
@@ -112,21 +128,33 @@ def name(field: str, text: str, bytes_max: int = NAME_BYTES_MAX) -> str:
 
 
 def sequence(field: str, number: int) -> int:
-    """Return a sequence number, which 64 bits must hold."""
+    """Return a sequence number, which must fit a signed 64-bit integer.
+
+    Raises:
+        RejectedError: `invalid`.
+    """
     if not INT64_MIN <= number <= INT64_MAX:
         invalid(field, f"beyond 64 bits: {clipped(number)}")
     return number
 
 
 def number_text(field: str, text: str) -> int:
-    """Return a whole number that stands as text; what is longer than 64 bits' digits is none."""
+    """Parse a signed 64-bit integer from text.
+
+    Raises:
+        RejectedError: `invalid`.
+    """
     if not _WHOLE.fullmatch(text):
         invalid(field, f"not a whole number of 64 bits: {clipped(text)}")
     return sequence(field, int(text))
 
 
-def identity(field: str, text: str) -> str:
-    """Return a trade's id: not empty, not long."""
+def checked_trade_id(field: str, text: str) -> str:
+    """Return a trade id, which must be neither empty nor too long.
+
+    Raises:
+        RejectedError: `invalid`.
+    """
     if not text:
         invalid(field, "empty")
     if len(text.encode()) > ID_BYTES_MAX:
@@ -135,14 +163,22 @@ def identity(field: str, text: str) -> str:
 
 
 def milliseconds(field: str, number: int) -> int:
-    """Return microseconds for a time that must be milliseconds since the epoch, of 13 digits: 2001 to 2286."""
+    """Convert a time of 13 digits (2001 to 2286), milliseconds since the epoch, to microseconds.
+
+    Raises:
+        RejectedError: `invalid`, the number is not milliseconds.
+    """
     if not 10**12 <= number < 10**13:
         invalid(field, f"not milliseconds (13 digits): {clipped(number)}")
     return number * 1000
 
 
 def decimal_text(field: str, raw: Raw) -> str:
-    """Return the digits of a JSON string or number, as they stand."""
+    """Return the unchanged text of a JSON string or number.
+
+    Raises:
+        RejectedError: `invalid`, the field is missing or of another type.
+    """
     text = bytes(raw)
     if not text:
         invalid(field, "missing")
@@ -154,7 +190,11 @@ def decimal_text(field: str, raw: Raw) -> str:
 
 
 def positive(field: str, text: str) -> int:
-    """Return a quantity times 10**18: a trade of nothing, or of less, is none."""
+    """Parse a quantity, which must be positive; return it times 10**18.
+
+    Raises:
+        RejectedError: `invalid`.
+    """
     value = checked(field, parse_decimal, text)
     if value <= 0:
         invalid(field, f"not above zero: {clipped(text)}")

@@ -1,7 +1,7 @@
-"""A compiled reader of flat JSON objects: where the wanted values lie, or that it is not sure.
+"""Compiled scanner of flat JSON objects: finds the positions of requested values, or rejects the message.
 
-It takes a part of RFC 8259 and no more: one object of scalars, strings of printable ASCII without escapes,
-each wanted key at most once. A message that it refuses may be well-formed: the reference decoder says.
+It accepts a subset of RFC 8259: one object of scalars, strings of printable ASCII without escapes, each requested key
+at most once. A rejected message may still be well-formed; the reference decoder decides.
 """
 
 from typing import Any, Final, NamedTuple
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 KIND: Final = 0
-"""Column of a field's kind."""
+"""Column of the kind of a field."""
 START: Final = 1
-"""Column of where its value starts; a string's, behind the quote."""
+"""Column of the start of the value; for a string, after the opening quote."""
 END: Final = 2
-"""Column of where its value ends, exclusive; a string's, at the quote."""
+"""Column of the exclusive end of the value; for a string, the closing quote."""
 
 ABSENT: Final = np.uint64(0)
 STRING: Final = np.uint64(1)
@@ -54,20 +54,23 @@ _BACKSLASH, _OPEN_ARRAY, _CLOSE_ARRAY = (int(character) for character in b"\\[]"
 _MINUS, _PLUS, _POINT, _DIGIT_0, _DIGIT_9 = (int(character) for character in b"-+.09")
 _SMALL_E, _LARGE_E, _SMALL_T, _SMALL_F, _SMALL_N = (int(character) for character in b"eEtfn")
 _ENDS_STRING: Final = np.array([not 0x20 <= byte <= 0x7E or byte in b'"\\' for byte in range(256)])
-"""bool[256]: the closing quote, and what is not plain."""
+"""bool[256]: characters that end a plain string: the closing quote, and those that are not accepted in one."""
 _TRUE_WORD, _FALSE_WORD, _NULL_WORD = (np.frombuffer(word, dtype=np.uint8) for word in (b"true", b"false", b"null"))
 
 
 class Keys(NamedTuple):
-    """The keys that a venue's decoder wants, in the order in which its messages mostly bear them."""
+    """The keys that a decoder requests, in the usual order of its messages."""
 
     text: NDArray[np.uint8]
+    """uint8[bytes]: all keys, concatenated."""
     starts: NDArray[np.uint64]
+    """uint64[keys], into `text`."""
     sizes: NDArray[np.uint64]
+    """uint64[keys], bytes."""
 
 
 def keys_of(*names: str) -> Keys:
-    """Lay out keys for `scan_object`; a key's number is its place here."""
+    """Lay out keys for `scan_object`; the index of a key is its position in `names`."""
     sizes = np.array([len(name) for name in names], dtype=np.uint64)
     return Keys(
         np.frombuffer("".join(names).encode(), dtype=np.uint8), np.cumsum(sizes, dtype=np.uint64) - sizes, sizes
@@ -75,88 +78,88 @@ def keys_of(*names: str) -> Keys:
 
 
 @compiled
-def _past_blanks(data: NDArray[np.uint8], place: np.uint64, end: np.uint64) -> np.uint64:
-    while place < end:
-        character = data[place]
+def _skip_blanks(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
+    while position < end:
+        character = data[position]
         if character > _BLANK:
-            return place
+            return position
         if character not in (_BLANK, _NEWLINE, _RETURN, _TAB):
-            return place
-        place += _ONE
-    return place
+            return position
+        position += _ONE
+    return position
 
 
 @compiled
-def _string_end(data: NDArray[np.uint8], place: np.uint64, end: np.uint64) -> np.uint64:
-    """Return where the closing quote lies; `end` where a character comes before it that is not plain."""
-    while place < end:
-        character = data[place]
+def _string_end(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
+    """Return the position of the closing quote; `end` if a character before it is not plain."""
+    while position < end:
+        character = data[position]
         if _ENDS_STRING[character]:
-            return place if character == _QUOTE else end
-        place += _ONE
+            return position if character == _QUOTE else end
+        position += _ONE
     return end
 
 
 @compiled
-def _past_digits(data: NDArray[np.uint8], place: np.uint64, end: np.uint64) -> np.uint64:
-    while place < end and _DIGIT_0 <= data[place] <= _DIGIT_9:
-        place += _ONE
-    return place
+def _skip_digits(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
+    while position < end and _DIGIT_0 <= data[position] <= _DIGIT_9:
+        position += _ONE
+    return position
 
 
 @compiled
-def _number(data: NDArray[np.uint8], place: np.uint64, end: np.uint64) -> tuple[np.uint64, np.uint64]:
-    """Read a number by JSON's grammar: (its kind, where it ends); `ABSENT` where there is none."""
-    if place < end and data[place] == _MINUS:
-        place += _ONE
-    after = _past_digits(data, place, end)
-    if after == place or (data[place] == _DIGIT_0 and after > place + _ONE):
-        return ABSENT, place
+def _number(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """Scan a number by the JSON grammar; return (kind, end of the value), with kind `ABSENT` if there is none."""
+    if position < end and data[position] == _MINUS:
+        position += _ONE
+    after = _skip_digits(data, position, end)
+    if after == position or (data[position] == _DIGIT_0 and after > position + _ONE):
+        return ABSENT, position
     kind = INTEGER
     if after < end and data[after] == _POINT:
-        kind, place = NUMBER, after + _ONE
-        after = _past_digits(data, place, end)
-        if after == place:
-            return ABSENT, place
+        kind, position = NUMBER, after + _ONE
+        after = _skip_digits(data, position, end)
+        if after == position:
+            return ABSENT, position
     if after < end and (data[after] == _SMALL_E or data[after] == _LARGE_E):
-        kind, place = NUMBER, after + _ONE
-        if place < end and (data[place] == _MINUS or data[place] == _PLUS):
-            place += _ONE
-        after = _past_digits(data, place, end)
-        if after == place:
-            return ABSENT, place
+        kind, position = NUMBER, after + _ONE
+        if position < end and (data[position] == _MINUS or data[position] == _PLUS):
+            position += _ONE
+        after = _skip_digits(data, position, end)
+        if after == position:
+            return ABSENT, position
     return kind, after
 
 
 @compiled
-def _is_word(data: NDArray[np.uint8], place: np.uint64, end: np.uint64, word: NDArray[np.uint8]) -> bool:
-    if end - place < np.uint64(len(word)):
+def _matches(data: NDArray[np.uint8], position: np.uint64, end: np.uint64, word: NDArray[np.uint8]) -> bool:
+    if end - position < np.uint64(len(word)):
         return False
     for character in word:
-        if data[place] != character:
+        if data[position] != character:
             return False
-        place += _ONE
+        position += _ONE
     return True
 
 
 @compiled
-def _scalar(data: NDArray[np.uint8], place: np.uint64, end: np.uint64) -> tuple[np.uint64, np.uint64]:
-    """Read what is no string: (its kind, where it ends); `ABSENT` where it is not surely understood."""
-    if place >= end:
-        return ABSENT, place
-    character = data[place]
-    if character == _SMALL_T and _is_word(data, place, end, _TRUE_WORD):
-        return TRUE, place + np.uint64(4)
-    if character == _SMALL_F and _is_word(data, place, end, _FALSE_WORD):
-        return FALSE, place + np.uint64(5)
-    if character == _SMALL_N and _is_word(data, place, end, _NULL_WORD):
-        return NULL, place + np.uint64(4)
-    return _number(data, place, end)
+def _scalar(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """Scan a scalar other than a string; return (kind, end of the value), with kind `ABSENT` if it is rejected."""
+    if position >= end:
+        return ABSENT, position
+    character = data[position]
+    if character == _SMALL_T and _matches(data, position, end, _TRUE_WORD):
+        return TRUE, position + np.uint64(4)
+    if character == _SMALL_F and _matches(data, position, end, _FALSE_WORD):
+        return FALSE, position + np.uint64(5)
+    if character == _SMALL_N and _matches(data, position, end, _NULL_WORD):
+        return NULL, position + np.uint64(4)
+    return _number(data, position, end)
 
 
 @compiled
-def _find_key(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, keys: Keys, guess: np.uint64) -> np.uint64:
-    """Return a key's number, looked for from `guess` on and around; the count of keys where it is unknown."""
+def _key_idx(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, keys: Keys, guess: np.uint64) -> np.uint64:
+    """Return the index of a key, searched cyclically from `guess`; the number of keys if it is unknown."""
     text, starts, sizes = keys
     count, size = np.uint64(len(sizes)), end - start
     key = guess
@@ -164,10 +167,10 @@ def _find_key(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, keys: K
         if key >= count:
             key = _ZERO
         if sizes[key] == size:
-            offset, place = starts[key], _ZERO
-            while place < size and data[start + place] == text[offset + place]:
-                place += _ONE
-            if place == size:
+            offset, position = starts[key], _ZERO
+            while position < size and data[start + position] == text[offset + position]:
+                position += _ONE
+            if position == size:
                 return key
         key += _ONE
     return count
@@ -175,72 +178,73 @@ def _find_key(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, keys: K
 
 @compiled
 def scan_object(
-    data: NDArray[np.uint8], place: np.uint64, end: np.uint64, keys: Keys, fields: NDArray[np.uint64]
+    data: NDArray[np.uint8], position: np.uint64, end: np.uint64, keys: Keys, fields: NDArray[np.uint64]
 ) -> bool:
-    """Find the wanted values of the object that is all of data[place:end]; false where it is not sure.
+    """Scan data[position:end], which must be one object, for the requested values; return whether it was accepted.
 
-    `fields` is uint64[keys, 3]: kind, start and end of each wanted value, of which nothing counts after a false.
+    `fields` is uint64[keys, 3], written with kind, start and end of each requested value. It is undefined if the result
+    is false.
     """
     fields[:, KIND] = ABSENT
     count, guess = np.uint64(len(keys.sizes)), _ZERO
-    place = _past_blanks(data, place, end)
-    if place >= end or data[place] != _OPEN:
+    position = _skip_blanks(data, position, end)
+    if position >= end or data[position] != _OPEN:
         return False
     while True:
-        place = _past_blanks(data, place + _ONE, end)
-        if place >= end or data[place] != _QUOTE:
+        position = _skip_blanks(data, position + _ONE, end)
+        if position >= end or data[position] != _QUOTE:
             return False
-        key_start = place + _ONE
+        key_start = position + _ONE
         key_end = _string_end(data, key_start, end)
         if key_end >= end:
             return False
-        place = _past_blanks(data, key_end + _ONE, end)
-        if place >= end or data[place] != _COLON:
+        position = _skip_blanks(data, key_end + _ONE, end)
+        if position >= end or data[position] != _COLON:
             return False
-        start = _past_blanks(data, place + _ONE, end)
+        start = _skip_blanks(data, position + _ONE, end)
         if start < end and data[start] == _QUOTE:
             start, kind = start + _ONE, STRING
             value_end = _string_end(data, start, end)
             if value_end >= end:
                 return False
-            place = value_end + _ONE
+            position = value_end + _ONE
         else:
             kind, value_end = _scalar(data, start, end)
             if kind == ABSENT:
                 return False
-            place = value_end
-        key = _find_key(data, key_start, key_end, keys, guess)
+            position = value_end
+        key = _key_idx(data, key_start, key_end, keys, guess)
         if key < count:
             if fields[key, KIND] != ABSENT:
                 return False
             fields[key, KIND], fields[key, START], fields[key, END] = kind, start, value_end
             guess = key + _ONE
-        place = _past_blanks(data, place, end)
-        if place >= end:
+        position = _skip_blanks(data, position, end)
+        if position >= end:
             return False
-        if data[place] == _CLOSE:
-            return bool(_past_blanks(data, place + _ONE, end) == end)
-        if data[place] != _COMMA:
+        if data[position] == _CLOSE:
+            return bool(_skip_blanks(data, position + _ONE, end) == end)
+        if data[position] != _COMMA:
             return False
 
 
 @compiled
-def signed(place: np.uint64) -> Any:
-    """Return a place as int64: numba makes a float of a sum of both kinds."""
-    return np.int64(place)
+def signed(position: np.uint64) -> Any:
+    """Return a position as int64, because numba converts a sum of int64 and uint64 to float."""
+    return np.int64(position)
 
 
 @compiled
 def read_integer(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, int]:
-    """Read a JSON integer of at most 18 digits: (whether it is one, its value); "-0" is left aside."""
+    """Parse a JSON integer of at most 18 digits; return (whether it was accepted, value). "-0" is rejected."""
     negative = data[start] == _MINUS
-    place = start + _ONE if negative else start
-    if end - place > _INTEGER_DIGITS_MAX:
+    position = start + _ONE if negative else start
+    if end - position > _INTEGER_DIGITS_MAX:
         return False, 0
     value = 0
-    while place < end:
-        value = value * 10 + (signed(data[place]) - _DIGIT_0)
-        place += _ONE
+    while position < end:
+        value = value * 10 + (signed(data[position]) - _DIGIT_0)
+        position += _ONE
     if negative:
         return bool(value != 0), -value
     return True, value
@@ -248,9 +252,9 @@ def read_integer(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> t
 
 @compiled
 def nesting(text: NDArray[np.uint8]) -> int:
-    """Return how deep objects and arrays are nested in a JSON text; braces inside strings do not count.
+    """Return the nesting depth of objects and arrays in a JSON text; brackets inside strings are ignored.
 
-    `text` uint8[bytes]; of bytes that are no JSON the answer is some number.
+    `text` is uint8[bytes]. The result is undefined if it is not JSON.
     """
     depth, deepest, in_string, escaped = 0, 0, False, False
     for byte in text:

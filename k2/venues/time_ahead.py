@@ -1,4 +1,4 @@
-"""How far trades are dated ahead of their messages' Kafka timestamps, and the rejection of those too far ahead."""
+"""Venue times ahead of the Kafka timestamps of their messages, and the rejection of those too far ahead."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ TIME_AHEAD_SECONDS_MAX: Final = 86_400
 """Default of `K2_TIME_AHEAD_SECONDS_MAX`."""
 
 _KAFKA_TIME_BOUND: Final = 2**62
-"""Kafka timestamps are clipped to it on both sides, so that a difference from a venue time stays within 64 bits."""
+"""Kafka timestamps are clipped to plus or minus this bound, so that differences from venue times fit 64 bits."""
 _UNITS: Final = ((86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "min"))
 
 
@@ -41,22 +41,23 @@ def too_far_ahead(field: str, timestamp: int, kafka_timestamp: int, seconds_max:
 2029-12-30T16:00:00.500000Z; at most K2_TIME_AHEAD_SECONDS_MAX (86400) seconds are accepted: raise that setting \
 if the time is right
     """
-    span = _span(timestamp - kafka_timestamp)
+    duration = _format_duration(timestamp - kafka_timestamp)
     return RejectedError(
         Reason.INVALID,
-        f"{field}: {_moment(timestamp)} is {span} ahead of the message's Kafka timestamp {_moment(kafka_timestamp)};"
+        f"{field}: {_format_time(timestamp)} is {duration} ahead of the message's Kafka timestamp"
+        f" {_format_time(kafka_timestamp)};"
         f" at most K2_TIME_AHEAD_SECONDS_MAX ({seconds_max}) seconds are accepted:"
         " raise that setting if the time is right",
     )
 
 
-def _moment(microseconds: int) -> str:
-    """Return a time as RFC 3339 text; beyond the years 1 to 9999, which `datetime` cannot hold, in the same form."""
+def _format_time(microseconds: int) -> str:
+    """Format a time as RFC 3339, also outside the years 1 to 9999, which `datetime` cannot hold."""
     return str(np.datetime64(microseconds, "us")).removesuffix(".000000") + "Z"
 
 
-def _span(microseconds: int) -> str:
-    """Return a positive length of time exactly, in days, hours, minutes and seconds; parts that are 0 are left out."""
+def _format_duration(microseconds: int) -> str:
+    """Format a positive duration exactly, in days, hours, minutes and seconds; parts that are 0 are omitted."""
     parts = []
     for size, unit in _UNITS:
         count, microseconds = divmod(microseconds, size)

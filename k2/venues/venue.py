@@ -1,4 +1,4 @@
-"""What a venue is to the job."""
+"""The definition of a venue: name, numbering mode, decoders and key."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from k2.model.trade import Trade
 __all__ = ["CompiledDecoder", "KeyReader", "ReferenceDecoder", "SequenceMode", "Venue"]
 
 ReferenceDecoder = Callable[[bytes], list[Trade]]
-"""Gives a message's trades in the order in which they are to be tracked.
+"""Decodes a message to its trades, in the order in which they are tracked.
 
-Raises `RejectedError` for a message that can't be a trade and `SkippedError` for one that is none.
+Raises `RejectedError` for a message that cannot become a trade and `SkippedError` for one that is not a trade.
 """
 
 KeyReader = Callable[[bytes], str]
-"""Gives a message's Kafka key, `exchange|symbol`.
+"""Returns the Kafka key of a message, `exchange|symbol`.
 
-Reads no more than the names, so that a message with a bad price still goes where its symbol's others do.
-Raises `RejectedError` for a message in which the names can't be read, `SkippedError` for one that has none.
+Reads only the names, so that a message with an invalid price still goes to the partition of its symbol. Raises
+`RejectedError` for a message whose names are invalid, `SkippedError` for one that has none.
 """
 
 
@@ -30,11 +30,12 @@ CompiledDecoder = Callable[
     [NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32], SymbolTable, NDArray[np.int64], NDArray[np.int32]],
     int,
 ]
-"""Takes messages (bytes, where each value starts, its size or -1), the table of symbols, and where to write.
+"""Decodes the messages that it accepts to rows; returns the number of rows.
 
-The first array to write is int64[messages, `k2.venues.rows.WIDTH`]: a row, laid out as that module says, for
-each message that it surely understands, in their order. The second, int32[messages], gets the numbers of
-all others, ascending. Gives the count of rows.
+Arguments: the bytes of the messages; int64[messages] and int32[messages], start and size (or -1) of each value; the
+symbol table; and two arrays that are written. The first is int64[messages, `k2.venues.rows.WIDTH`]: one row for each
+accepted message, in message order, with the layout of that module. The second is int32[messages]: the indices of all
+other messages, ascending.
 """
 
 
@@ -44,27 +45,27 @@ class SequenceMode(Enum):
     CONTIGUOUS = "contiguous"
     """Every missing number is a missing trade."""
     MONOTONIC = "monotonic"
-    """Numbers grow, but holes mean nothing: duplicates and disorder are seen, gaps never."""
+    """Numbers increase, but missing ones mean nothing: duplicates and out-of-order trades are detected, not gaps."""
     IDENTITY_ONLY = "identity_only"
-    """The id bears no order: duplicates only."""
+    """Ids have no order: only duplicates are detected."""
 
 
 @dataclass(frozen=True)
 class Venue:
-    """One venue's messages: their name in `K2_TOPICS`, what their numbers mean, and their decoders."""
+    """A venue: its name in `K2_TOPICS`, the meaning of its numbers, and its decoders."""
 
     name: str
     mode: SequenceMode
     decode: ReferenceDecoder
-    """The specification: exact errors, plain to read."""
+    """The reference decoder: the specification, with exact errors."""
     decode_compiled: CompiledDecoder | None
-    """Takes what it surely understands and leaves the rest to `decode`; None where there is none."""
+    """The compiled decoder, which leaves what it does not accept to `decode`; None if the venue has none."""
     key: KeyReader
-    """The Kafka key by the venue's rule."""
+    """Returns the Kafka key of a message."""
     exchange: str | None = None
-    """The name of the exchange where the messages themselves don't bear it."""
+    """Name of the exchange, if the messages do not contain it."""
     time_field: str = "timestamp"
-    """Path of the field that holds the venue time, as errors name it; `{index}` stands for the trade's place."""
+    """Path of the venue time field in error messages; `{index}` stands for the index of the trade in its message."""
 
     @property
     def is_contiguous(self) -> bool:

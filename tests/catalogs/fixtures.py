@@ -1,4 +1,4 @@
-"""Places for the job's tables: a namespace of the test's own in SQLite, PostgreSQL or a REST catalog."""
+"""Catalogs for the job's tables: each test gets a namespace in SQLite, PostgreSQL or a REST catalog."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,13 +18,13 @@ from tests.maven import NotToBeHadError
 
 SERVED: Final = ("postgresql", "rest")
 KINDS: Final = ("sqlite", *SERVED)
-WAIT_SECONDS: Final = 2
+DEFAULT_TIMEOUT_SECONDS: Final = 2
 """How long the job waits for an answer: enough for a slow machine, and little to wait for in a test."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a test's tables are."""
+    """A namespace of a catalog that contains a test's tables."""
 
     kind: str
     settings: Settings
@@ -36,7 +36,7 @@ class Place:
 
 @pytest.fixture(scope="session")
 def postgresql(missing: Callable[[str], NoReturn]) -> Iterator[Server]:
-    """Yield PostgreSQL, started at first use."""
+    """Yield PostgreSQL, started on first use."""
     try:
         with running_postgresql() as server:
             yield server
@@ -46,7 +46,7 @@ def postgresql(missing: Callable[[str], NoReturn]) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def rest(missing: Callable[[str], NoReturn]) -> Iterator[Server]:
-    """Yield Apache's Iceberg REST catalog, started at first use."""
+    """Yield Apache's Iceberg REST catalog, started on first use."""
     try:
         with running_rest() as server:
             yield server
@@ -56,7 +56,7 @@ def rest(missing: Callable[[str], NoReturn]) -> Iterator[Server]:
 
 @pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """Yield a place of the kind that the test's parameter names; the environment leads there."""
+    """Yield a namespace in the kind of catalog that the test's parameter names; the environment configures it."""
     kind: str = request.param
     server: Server | None = None if kind == "sqlite" else request.getfixturevalue(kind)
     with nullcontext() if server is None else proxy_of(kind, server) as proxy:
@@ -69,18 +69,22 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def proxy_of(kind: str, server: Server) -> Proxy:
-    """Return a proxy before a server."""
+    """Return a proxy in front of a server."""
     return SqlProxy(server.port) if kind == "postgresql" else HttpProxy(server.port)
 
 
 def variables_of(
     kind: str, port: int, warehouse: Path, login: tuple[str, str] = LOGIN, database: str = "postgres"
 ) -> dict[str, str]:
-    """Configure PyIceberg for a server as its users do."""
+    """Return PyIceberg's variables for a server, as its users set them."""
     user, password = login
     uris = {
         "postgresql": f"postgresql://{user}:{password}@127.0.0.1:{port}/{database}",
         "rest": f"http://127.0.0.1:{port}",
     }
-    properties = {"URI": uris[kind], "WAREHOUSE": f"file://{warehouse}", "CONNECTION__TIMEOUT": str(WAIT_SECONDS)}
+    properties = {
+        "URI": uris[kind],
+        "WAREHOUSE": f"file://{warehouse}",
+        "CONNECTION__TIMEOUT": str(DEFAULT_TIMEOUT_SECONDS),
+    }
     return {f"PYICEBERG_CATALOG__K2__{name}": value for name, value in properties.items()}

@@ -1,4 +1,4 @@
-"""The proxy before an Iceberg REST catalog."""
+"""A proxy in front of an Iceberg REST catalog."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ _HOP_BY_HOP: Final = {"connection", "keep-alive", "transfer-encoding", "content-
 
 
 class HttpProxy(Proxy):
-    """Treats commits to tables called `trades`; may ask for a token, and refuse to have tables looked at."""
+    """Applies faults to commits of tables called `trades`; may require a token, and forbid reading tables."""
 
     def __init__(self, port: int, token: str | None = None, *, forbids_tables: bool = False) -> None:
         super().__init__(port, _Handler)
@@ -27,7 +27,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Treat a request of any method."""
+        """Handle a request of any method."""
         proxy = self._proxy
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if proxy.is_away:
@@ -90,4 +90,4 @@ class _Handler(BaseHTTPRequestHandler):
         tear(self.connection)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""A proxy before a catalog that does to chosen commits what networks and gateways do to them."""
+"""A proxy in front of a catalog that applies faults of networks and gateways to chosen commits."""
 
 import socket
 import socketserver
@@ -20,7 +20,7 @@ SECONDS_MAX: Final = 60.0
 
 @dataclass(frozen=True)
 class Fault:
-    """What becomes of one commit."""
+    """What happens to one commit."""
 
     lands: bool
     """Whether it is passed on, so that the catalog does it."""
@@ -28,9 +28,9 @@ class Fault:
 
 
 class Proxy:
-    """Passes all on, but treats commits as planned; at a loopback port that the system chose.
+    """Forwards all traffic, but applies the planned faults to commits; listens on a loopback port chosen by the system.
 
-    A subclass knows the protocol: which message is a commit, and how an answer is given.
+    A subclass knows the protocol: which message is a commit, and how it is answered.
     """
 
     def __init__(self, port: int, handler: type[socketserver.BaseRequestHandler]) -> None:
@@ -52,11 +52,11 @@ class Proxy:
         return int(self._server.server_address[1])
 
     def plan(self, faults: Iterable[Fault | None]) -> None:
-        """Set what becomes of the next commits, one after the other; those of None, and those behind, pass."""
+        """Set the faults of the next commits in their order; a commit whose entry is None, and all later ones, pass."""
         self._faults = iter(faults)
 
     def fault(self) -> Fault | None:
-        """Return what becomes of the commit that has come."""
+        """Return the fault of the commit that has arrived."""
         with self._lock:
             self.commits += 1
             return next(self._faults, None)
@@ -84,13 +84,13 @@ class _Server(socketserver.ThreadingTCPServer):
     proxy: Proxy
 
     def shutdown_request(self, request: Any) -> None:
-        """Close alone, since a shutdown would come as an orderly end before a reset."""
+        """Only close, because a shutdown would send an orderly end before the reset."""
         self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: here connections are torn all the time."""
+        """Log nothing: the proxy breaks connections on purpose."""
 
 
 def tear(client: socket.socket) -> None:
-    """Have the connection end with a reset when it is closed."""
+    """Make the connection end with a reset when it is closed."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)

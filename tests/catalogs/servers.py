@@ -1,4 +1,4 @@
-"""Real catalogs for the tests, in processes of their own on loopback: PostgreSQL, and Apache's Iceberg REST server."""
+"""Real catalogs for the tests, in processes on loopback: PostgreSQL, and Apache's Iceberg REST server."""
 
 import http.client
 import os
@@ -39,10 +39,10 @@ class Server:
 
 @contextmanager
 def running_postgresql() -> Iterator[Server]:
-    """Yield PostgreSQL with a cluster of its own, gone with it.
+    """Yield PostgreSQL with a cluster of its own, which is deleted at the end.
 
     Raises:
-        NotToBeHadError: it cannot be had here.
+        NotToBeHadError: PostgreSQL is not available here.
     """
     binaries = _postgresql_binaries()
     with tempfile.TemporaryDirectory(prefix="k2-postgresql-") as name:
@@ -62,12 +62,12 @@ def running_postgresql() -> Iterator[Server]:
             "fsync": "off",
         }
         settings = [part for option in options.items() for part in ("-c", "{}={}".format(*option))]
-        # It asks for SIGKILL at our end anew, since changing the user takes that away.
+        # It asks again for SIGKILL when this process ends, because changing the user resets that.
         follow = ["--pdeathsig", "SIGKILL"] if as_user else []
         child = ChildProcess(
             [*as_user, *follow, f"{binaries}/postgres", *cluster, *settings], folder / "postgresql.log"
         )
-        # SIGINT ends it although clients are connected.
+        # SIGINT ends it even if clients are connected.
         with _started(child, lambda: _logs_in(port), "PostgreSQL", signal.SIGINT):
             yield Server(port, folder / "warehouse")
 
@@ -77,7 +77,7 @@ def running_rest() -> Iterator[Server]:
     """Yield Apache's Iceberg REST catalog over a catalog in SQLite.
 
     Raises:
-        NotToBeHadError: it cannot be had here.
+        NotToBeHadError: the catalog server is not available here.
     """
     jars = jars_of(POM, "iceberg-rest")
     with tempfile.TemporaryDirectory(prefix="k2-rest-") as name:
@@ -95,14 +95,14 @@ def running_rest() -> Iterator[Server]:
 
 
 def make_database(server: Server) -> str:
-    """Make an empty database in PostgreSQL, and give its name."""
+    """Create an empty database in PostgreSQL and return its name."""
     name = f"d{uuid.uuid4().hex[:12]}"
     execute(server, f"CREATE DATABASE {name}")
     return name
 
 
 def execute(server: Server, *statements: str) -> None:
-    """Carry out statements in PostgreSQL, each by itself."""
+    """Execute statements in PostgreSQL, each in its own transaction."""
     with closing(_connect(server.port)) as connection:
         connection.autocommit = True
         for statement in statements:
@@ -140,7 +140,7 @@ def _postgresql_binaries() -> Path:
 
 
 def _as_its_user(*paths: Path) -> list[str]:
-    """Return the words that start a command as PostgreSQL's own user, where we are root: it refuses to run as that."""
+    """Return the words that start a command as PostgreSQL's own user if this process is root, which it rejects."""
     if os.geteuid() != 0:
         return []
     try:

@@ -1,7 +1,7 @@
-"""The proxy before PostgreSQL: it reads enough of the protocol to know a commit to a table.
+"""A proxy in front of PostgreSQL that parses enough of the protocol to recognise a commit to a table.
 
 Messages are as in PostgreSQL's documentation, "Message Formats": a byte for the kind and four for the length; the
-first ones of a connection have no byte for the kind.
+first messages of a connection have no byte for the kind.
 """
 
 import socket
@@ -20,7 +20,7 @@ _UPDATE: Final = b"UPDATE iceberg_tables"
 
 
 class SqlProxy(Proxy):
-    """Treats the COMMIT of a transaction that gives a table new metadata."""
+    """Applies faults to the COMMIT of a transaction that gives a table new metadata."""
 
     def __init__(self, port: int) -> None:
         super().__init__(port, _Handler)
@@ -30,14 +30,14 @@ class _Handler(BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
-        """Pass all of one connection on, to its end."""
+        """Forward one connection until it ends."""
         self._is_muted = False
         self._is_done = threading.Event()
         with socket.create_connection(self._proxy.upstream) as self._upstream:
             threading.Thread(target=self._pass_back, daemon=True).start()
             with suppress(_TornError, OSError):
                 self._pass_on()
-            # A close alone is not told to PostgreSQL while the other thread reads.
+            # A close alone does not reach PostgreSQL while the other thread reads.
             with suppress(OSError):
                 self._upstream.shutdown(socket.SHUT_RDWR)
 
@@ -107,4 +107,4 @@ class _Handler(BaseRequestHandler):
 
 
 class _TornError(Exception):
-    """This connection is at its end."""
+    """This connection has ended."""

@@ -1,4 +1,4 @@
-"""What the tests of catalogs rely on."""
+"""What the catalog tests rely on."""
 
 import os
 import subprocess
@@ -17,15 +17,15 @@ from tests.maven import version_in
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 
-def test_the_documents_name_the_server_that_is_tested() -> None:
-    """The version in the pom is the one that docs/operations.md speaks of."""
+def test_the_documented_server_version_is_the_tested_one() -> None:
+    """The version in the pom is the one that docs/operations.md names."""
     said = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     assert f"Apache Iceberg {version_in(POM, 'iceberg-rest')}'s own server" in said
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
 def test_postgresql_dies_with_its_parent(postgresql: Server) -> None:
-    """A test run that was killed leaves none behind, although it runs as another user."""
+    """A killed test run leaves no server behind, although the server runs as another user."""
     execute(postgresql, "SELECT 1")
     parent = (
         "import sys; from tests.catalogs.servers import running_postgresql; "

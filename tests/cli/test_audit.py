@@ -111,7 +111,7 @@ def test_commits_that_were_undone_are_told(commits: Settings, k2: K2, monkeypatc
     catalog = open_catalog(commits)
     before = open_table(catalog, commits, TableName.TRADES).metadata_location
     writer = writer_of(commits)
-    monkeypatch.setattr("k2.iceberg.commit.NOTED_MAX", 2)
+    monkeypatch.setattr("k2.iceberg.commit.COMMIT_NOTES_MAX", 2)
     for number in range(3, 9):
         writer.write_batch([piece_of([Row(number)]), read_to(number + 1)])
         writer.snapshot()
@@ -124,7 +124,7 @@ def test_commits_that_were_undone_are_told(commits: Settings, k2: K2, monkeypatc
     assert result.exit_code == 0
     assert [one["rows"] for one in json.loads(result.stdout) if not one["undone"]] == [1, 1, 1, 6]
     assert "commits with 9 rows;" in result.stderr
-    assert "commits, not in these rows, were undone" in result.stderr
+    assert "commits, not counted in these rows, are undone" in result.stderr
 
 
 @pytest.mark.parametrize("has_foreign", [False, True])
@@ -136,7 +136,7 @@ def test_a_table_put_back_and_forth_has_the_commits_that_led_to_it(
 ) -> None:
     """Also where others took the numbers of those that were left, and their snapshots have expired since."""
     catalog = open_catalog(commits)
-    monkeypatch.setattr("k2.iceberg.commit.NOTED_MAX", 2)
+    monkeypatch.setattr("k2.iceberg.commit.COMMIT_NOTES_MAX", 2)
 
     def land(first: int, last: int) -> None:
         writer = writer_of(commits)
@@ -244,7 +244,7 @@ def test_doubled_trades_that_were_deleted_are_gone_and_reconcile_says_so(doubled
     assert "no number is stored with the same content" in result.stderr
     sums = k2("reconcile")
     assert sums.exit_code == 1
-    assert "trades:0: 2 of 6 received are neither stored nor anywhere else" in sums.stderr
+    assert "trades:0: 2 of 6 received are not accounted for" in sums.stderr
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_filters_choose(stored: None, k2: K2) -> None:
     [
         (["--exchange", "binanc"], "no trade of 'binanc' was ever stored"),
         (["--symbol", "X", "--exchange", "Y"], "no trade of 'Y' and 'X' was ever stored"),
-        (["--symbol", "ETHUSDT", "--start", "2025-01-01"], "no trade lies in that time"),
+        (["--symbol", "ETHUSDT", "--start", "2025-01-01"], "no trade is in that time range"),
         (["--as-of", "2020-01-01"], "no trade was in the table by then"),
     ],
 )
@@ -248,5 +248,5 @@ def test_only_what_is_complete_is_marked_so(stored_of: tuple[int, int], block: s
 def test_marks_are_told_apart_without_colour() -> None:
     """In blocks and in letters alike."""
     marks = [*MARKS, NONE, NOTHING]
-    assert len({mark.block for mark in marks}) == len({mark.letter for mark in marks}) == len(marks)
-    assert all(mark.letter.isascii() for mark in marks)
+    assert len({mark.block for mark in marks}) == len({mark.ascii_char for mark in marks}) == len(marks)
+    assert all(mark.ascii_char.isascii() for mark in marks)

@@ -85,7 +85,7 @@ def test_ctrl_c_ends_a_call_that_does_not_come_back(seconds: float, times: int) 
     """A library that waits outside of Python does not keep the user waiting: a little while, or until told again."""
     body = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]); print('waits', flush=True)"
     code = COMMAND.format(body=f"{body}; ctypes.CDLL(None).sleep(60)")
-    code = f"import cli.interrupt\ncli.interrupt.DEAF_SECONDS_MAX = {seconds}\n{code}"
+    code = f"import k2.cli.interrupt\nk2.cli.interrupt.UNRESPONSIVE_SECONDS_MAX = {seconds}\n{code}"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waits\n"
@@ -161,4 +161,4 @@ def test_a_character_that_the_terminal_lacks_is_shown_by_its_number(monkeypatch:
 )
 def test_what_the_system_refuses_is_a_sentence(error: Exception, sentence: str | None) -> None:
     """Anything else is a bug, which shows where it was."""
-    assert entry._sentence(error) == sentence
+    assert entry._system_error_message(error) == sentence

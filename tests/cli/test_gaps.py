@@ -87,10 +87,10 @@ def test_filled_gaps(ledger: None, k2: K2) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--exchange", "binanc"], "no numbering without holes of 'binanc' is known"),
-        (["--exchange", "kraken", "--symbol", "BTCUSDT"], "no numbering without holes of 'kraken' and 'BTCUSDT' is"),
-        (["--as-of", "2024-08-08"], "no numbering without holes was known by then"),
-        (["--exchange", "kraken", "--as-of", "2024-08-08"], "no numbering without holes of 'kraken' was known by then"),
+        (["--exchange", "binanc"], "no contiguous numbering of 'binanc' is known"),
+        (["--exchange", "kraken", "--symbol", "BTCUSDT"], "no contiguous numbering of 'kraken' and 'BTCUSDT' is"),
+        (["--as-of", "2024-08-08"], "no contiguous numbering was known by then"),
+        (["--exchange", "kraken", "--as-of", "2024-08-08"], "no contiguous numbering of 'kraken' was known by then"),
         (["--exchange", "binance", "--symbol", "BTCUSDT"], ""),
         (["--as-of", "2024-08-09"], ""),
     ],

@@ -118,3 +118,12 @@ def test_a_named_error_is_one_sentence_and_its_code(kind: int, code: int) -> Non
 def test_json_takes_what_results_hold() -> None:
     """Texts of any script come out as they are, unknown things as their text."""
     assert to_json({"path": Path("a"), "text": "é"}) == '{"path":"a","text":"é"}'
+
+
+@pytest.mark.parametrize(("name", "extra"), [("demo", "demo"), ("serve", "serve")])
+def test_a_command_whose_extra_is_missing_names_it(monkeypatch: pytest.MonkeyPatch, name: str, extra: str) -> None:
+    """It ends with 2 and the command that installs it."""
+    monkeypatch.setattr("k2.cli.console.find_spec", lambda _: None)
+    done = CliRunner().invoke(app, [name])
+    assert done.exit_code == 2
+    assert f"pip install 'k2-trades[{extra}]'" in done.stderr

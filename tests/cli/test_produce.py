@@ -114,14 +114,14 @@ def test_the_topic_is_made_with_its_partitions(broker: Broker, tmp_path: Path) -
             [os.devnull, "--venue", "nyse"],
             2,
             (
-                "unknown venue 'nyse'; known are binance-futures, binance-spot, bybit, coinbase, k2, k2-identity-only, "
-                "k2-monotonic, okx"
+                "unknown venue: 'nyse'; use one of binance-futures, binance-spot, bybit, coinbase, k2, "
+                "k2-identity-only, k2-monotonic, okx"
             ),
         ),
         (["absent.ndjson"], 2, "absent.ndjson cannot be read: No such file"),
         (["."], 2, ". cannot be read: Is a directory"),
         ([""], 2, "FILE is empty"),
-        ([os.devnull, "--venue", ""], 2, "unknown venue ''"),
+        ([os.devnull, "--venue", ""], 2, "unknown venue: ''"),
         ([os.devnull, "--topic", "a b"], 2, "--topic: 'a b' is no topic name"),
         ([os.devnull, "--rate", "0"], 2, "--rate"),
         ([os.devnull, "--rate", "inf"], 2, "--rate"),
@@ -147,8 +147,8 @@ NUMBERS = [b"%d" % (number * 7_919 % 1_000_003) for number in range(20_000)]
 @pytest.mark.parametrize(
     ("spoil", "words", "least"),
     [
-        (lambda data: data[: len(data) * 2 // 3], "is cut off", 13_000),
-        (lambda data: data[:-4], "is cut off", 20_000),
+        (lambda data: data[: len(data) * 2 // 3], "is truncated", 13_000),
+        (lambda data: data[:-4], "is truncated", 20_000),
         (lambda data: data[:-8] + b"\0" * 8, "is damaged", 20_000),
     ],
     ids=["cut in the middle", "cut at its end", "damaged"],
@@ -193,7 +193,7 @@ def test_another_venue_than_was_meant_is_told(broker: Broker, tmp_path: Path) ->
     found = _found(result)
     assert (found["published"], found["unkeyed"]) == (4, 2)
     assert result.stderr == (
-        "k2: warning: 2 of 4 messages have no key by the rule of venue k2 (--venue knows also "
+        "k2: warning: 2 of 4 messages have no key by the rule of venue k2 (other venues: "
         "binance-futures, binance-spot, bybit, coinbase, k2-identity-only, k2-monotonic, okx); "
         f"the first is line 3 of {tmp_path / 'foreign'}: exchange: missing\n"
     )

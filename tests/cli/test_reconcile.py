@@ -52,7 +52,7 @@ def test_reconcile(settings: Settings, letters: list[int], *, holds: bool) -> No
 
 @pytest.mark.parametrize(
     ("received", "says"),
-    [(7, "3 of 7 received are neither"), (3, "1 more accounted for"), (4, "the sum comes out, but")],
+    [(7, "3 of 7 received are not accounted for"), (3, "1 more are accounted for"), (4, "the sum holds, but")],
 )
 def test_how_far_a_sum_is_out_is_told(settings: Settings, received: int, says: str) -> None:
     """By topic partition, on stderr."""
@@ -114,7 +114,7 @@ def test_letters_that_are_looked_for_in_no_folder_are_told(settings: Settings, m
     monkeypatch.setenv("K2_DLQ_DIR", "absent")
     result = k2("reconcile")
     assert result.exit_code == 1
-    assert "there is no folder absent, so no dead letter was counted; K2_DLQ_DIR names it" in result.stderr
+    assert "no dead letter was counted: folder absent does not exist; set K2_DLQ_DIR" in result.stderr
 
 
 def test_wrong_settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

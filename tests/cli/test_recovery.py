@@ -93,7 +93,7 @@ def test_init_makes_a_store_and_never_over_one(tmp_path: Path) -> None:
     again = k2("init", folder)
     assert again.exit_code == 2
     assert again.stdout == ""
-    assert again.stderr == f"k2: {folder} holds a recovery store, which is left as it is; give another folder\n"
+    assert again.stderr == f"k2: {folder} already holds a recovery store; use another folder\n"
     assert k2("init", tmp_path / "zero", "--partitions", 0).exit_code == 2
 
 

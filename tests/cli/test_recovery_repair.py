@@ -132,9 +132,9 @@ def test_offsets_are_given_up_within_the_partition_alone(broker: Broker, tmp_pat
     made(job.settings, TableName.TRADES)
     before = job.iceberg().properties
     for arguments, says in (
-        (["other:0"], "K2_TOPICS does not name topic 'other'"),
-        ([f"{job.topics}:1"], f"there is no partition {job.topics}:1"),
-        ([f"{job.topics}:{'9' * 30}"], "there is no partition"),
+        (["other:0"], "topic is not in K2_TOPICS: 'other'"),
+        ([f"{job.topics}:1"], f"unknown partition: {job.topics}:1"),
+        ([f"{job.topics}:{'9' * 30}"], "unknown partition"),
         ([f"{job.topics}:0", "--to", "11"], f"--to 11: {job.topics}:0 ends at offset 10"),
         ([f"{job.topics}:0", "--to", "9" * 30], "Invalid value for '--to'"),
     ):

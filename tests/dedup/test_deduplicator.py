@@ -1,4 +1,4 @@
-"""Deduplication by id against a list of all that was stored, and a table of cases, in both its forms."""
+"""Deduplication by id, in both its forms, against a list of all stored trades and a table of cases."""
 
 import pickle
 from collections.abc import Callable
@@ -26,7 +26,7 @@ DAY_US = 86_400 * 1_000_000
 
 
 class Form(Protocol):
-    """What both forms can."""
+    """The interface of both forms."""
 
     def __len__(self) -> int: ...
 
@@ -74,14 +74,14 @@ def verdicts_of(rows: list[Row], deduplicator: Form | None = None, partition: in
 
 
 def confirmed(make: Make, reached: int, partition: int = 0) -> Form:
-    """Return a form whose clock is believed to have reached a time."""
+    """Return a form whose clock has been confirmed at a time."""
     deduplicator = make(WINDOW)
     verdicts_of([at(reached, f"c{number}", "clock") for number in range(CONFIRMATIONS)], deduplicator, partition)
     return deduplicator
 
 
 @both_forms
-def test_the_first_is_no_duplicate(make: Make) -> None:
+def test_the_first_of_an_id_is_not_a_duplicate(make: Make) -> None:
     """A trade whose id was never seen is stored, whatever its time."""
     deduplicator = make(WINDOW)
     for time in (0, 1_000, 500, 2**61):
@@ -117,7 +117,7 @@ CASES: list[tuple[list[Row], list[int]]] = [
 @both_forms
 @pytest.mark.parametrize(("rows", "verdicts"), CASES)
 def test_a_duplicate_within_the_window(make: Make, rows: list[Row], verdicts: list[int]) -> None:
-    """An id is a duplicate up to a window before or after one stored, its content being equal; a time is no content."""
+    """An id is a duplicate up to a window before or after a stored one with equal content; a time is not content."""
     assert verdicts_of(rows, make(WINDOW)) == verdicts
 
 
@@ -125,8 +125,8 @@ def test_a_duplicate_within_the_window(make: Make, rows: list[Row], verdicts: li
 @pytest.mark.parametrize(
     ("later", "verdict"), [(WINDOW, DUPLICATE), (WINDOW + 1, STORED), (2 * WINDOW, STORED), (9 * WINDOW, STORED)]
 )
-def test_expiry(make: Make, later: int, verdict: int) -> None:
-    """An id is stored again once more than a window has passed, and from then on is known by the later time."""
+def test_an_expired_id_is_stored_again(make: Make, later: int, verdict: int) -> None:
+    """An id is stored again after more than a window, and then has the later time."""
     deduplicator = confirmed(make, 1_000)
     assert verdicts_of([at(1_000)], deduplicator) == [STORED]
     verdicts_of([at(1_000 + later, f"n{n}") for n in range(CONFIRMATIONS)], deduplicator)
@@ -135,7 +135,7 @@ def test_expiry(make: Make, later: int, verdict: int) -> None:
 
 @both_forms
 def test_periodic_clean_up(make: Make) -> None:
-    """Ids of a partition go once it is two windows on, those of silent symbols too, bucket by bucket."""
+    """Ids of a partition expire once it is two windows ahead, those of silent symbols too, bucket by bucket."""
     deduplicator = confirmed(make, 1_000)
     verdicts_of([at(1_000 + number, str(number), f"S{number}") for number in range(50)], deduplicator)
     assert len(deduplicator) == CONFIRMATIONS + 50
@@ -147,8 +147,8 @@ def test_periodic_clean_up(make: Make) -> None:
     assert held == [CONFIRMATIONS + 51, *range(51, 1, -1)]
 
 
-def test_periodic_clean_up_is_as_often_as_each_ten_minutes() -> None:
-    """With a window of a day, no id is held ten minutes of Kafka time longer than it must be."""
+def test_periodic_clean_up_runs_at_least_every_ten_minutes() -> None:
+    """With a window of a day, no id is held more than ten minutes of Kafka time longer than necessary."""
     deduplicator, minute = GroupDeduplicator(DAY_US), 60 * 1_000_000
     start = 10 * DAY_US
     verdicts_of([at(start, f"c{number}") for number in range(CONFIRMATIONS)], deduplicator)
@@ -161,7 +161,7 @@ def test_periodic_clean_up_is_as_often_as_each_ten_minutes() -> None:
 
 @both_forms
 def test_10_000_and_more_entries(make: Make) -> None:
-    """Of many ids each is found again, and none that is another's."""
+    """Each of many ids is found again, and no id is taken for another."""
     count = 2_000 if make is Plain else 50_000
     rows = [at(number % WINDOW, f"id-{number}", f"S{number % 7}") for number in range(count)]
     deduplicator = make(WINDOW)
@@ -175,14 +175,14 @@ def test_10_000_and_more_entries(make: Make) -> None:
 @both_forms
 @pytest.mark.parametrize("window_us", [1, 143, 10_000_000, DAY_US, 10**18, 2**63])
 def test_window_setting(make: Make, window_us: int) -> None:
-    """Any window is kept to the microsecond."""
+    """Any window is exact to the microsecond."""
     last = min(window_us, 2**60)
     rows = [at(5), at(5 + last), at(6 + last, "n"), at(6 + last)]
     assert verdicts_of(rows, make(window_us)) == [STORED, DUPLICATE, STORED, STORED]
 
 
-def test_another_window_setting_takes_up_the_ids() -> None:
-    """After the setting changed, clocks go on and what is in the table is judged by the new window."""
+def test_a_changed_window_setting_keeps_the_ids() -> None:
+    """After the setting changed, clocks continue and the table's ids are judged by the new window."""
     held = confirmed(GroupDeduplicator, 1_000)
     assert isinstance(held, GroupDeduplicator)
     table = seen_ids([at(1_000), at(1_150)], reached=0)
@@ -197,7 +197,7 @@ def test_another_window_setting_takes_up_the_ids() -> None:
 
 
 def by_the_rule(rows: list[Row], window: int) -> list[int]:
-    """Judge rows against the list of all that was stored."""
+    """Judge rows against the list of all stored trades."""
     stored = list[Row]()
     verdicts = []
     for row in rows:
@@ -218,7 +218,7 @@ NAMES = st.sampled_from([("a", "x"), ("a", "y"), ("b", "x")])
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[int, list[Row]]:
-    """A window, and rows at most that much older than the newest before them."""
+    """Generate a window, and rows at most that much older than the newest before them."""
     window = draw(st.sampled_from([1, 5, 24, 100]))
     step = st.tuples(st.integers(0, window), st.integers(0, window), IDS, NAMES, st.integers(1, 2), st.integers(0, 9))
     clock, rows = 1_000, list[Row]()
@@ -230,7 +230,7 @@ def streams(draw: st.DrawFn) -> tuple[int, list[Row]]:
 
 @given(streams(), st.lists(st.integers(0, 40), max_size=4), st.sampled_from(["never", "kept", "lost"]))
 def test_exact_within_the_window(stream: tuple[int, list[Row]], cuts: list[int], store: str) -> None:
-    """Up to a window of disorder, verdicts are the rule's, however cut, over restarts with clocks kept or lost."""
+    """Up to a window of disorder, verdicts follow the rule, however cut, over restarts with clocks kept or lost."""
     window, rows = stream
     deduplicator, verdicts = GroupDeduplicator(window), list[int]()
     bounds = [0, *sorted(cut % (len(rows) + 1) for cut in cuts), len(rows)]
@@ -244,7 +244,7 @@ def test_exact_within_the_window(stream: tuple[int, list[Row]], cuts: list[int],
 def restarted(
     before: GroupDeduplicator, window: int, rows: list[Row], verdicts: list[int], *, is_lost: bool
 ) -> GroupDeduplicator:
-    """Begin again from the rows that are in the table, with or without a recovery store."""
+    """Restart from the rows in the table, with or without a recovery store."""
     state = None if is_lost else pickle.loads(pickle.dumps(before.snapshot()))  # noqa: S301
     stored = [
         row for row, verdict in zip(rows, verdicts, strict=True) if verdict == STORED and row.trade_id is not None
@@ -256,8 +256,8 @@ def restarted(
 
 
 @given(st.lists(st.tuples(st.integers(0, 600), IDS), max_size=30), st.lists(st.integers(0, 30), max_size=4))
-def test_cuts_change_nothing_under_any_disorder(rows: list[tuple[int, str | None]], cuts: list[int]) -> None:
-    """Rows far older than the window get the same verdicts in one slice as in many."""
+def test_cuts_change_no_verdict_under_any_disorder(rows: list[tuple[int, str | None]], cuts: list[int]) -> None:
+    """Rows much older than the window get the same verdicts in one slice as in many."""
     rows_at = [at(time, trade_id) for time, trade_id in rows]
     deduplicator, verdicts = GroupDeduplicator(WINDOW), list[int]()
     bounds = [0, *sorted(cut % (len(rows_at) + 1) for cut in cuts), len(rows_at)]
@@ -268,7 +268,7 @@ def test_cuts_change_nothing_under_any_disorder(rows: list[tuple[int, str | None
 
 @both_forms
 def test_partitions_share_ids_but_not_clocks(make: Make) -> None:
-    """A symbol's copy in another partition is found; a partition far ahead makes none forget."""
+    """A symbol's copy in another partition is found; a partition far ahead expires no ids of others."""
     deduplicator = confirmed(make, 1_000)
     verdicts_of([at(1_000)], deduplicator)
     verdicts_of([at(9_000, f"n{number}", "y") for number in range(CONFIRMATIONS)], deduplicator, partition=1)
@@ -278,7 +278,7 @@ def test_partitions_share_ids_but_not_clocks(make: Make) -> None:
 
 @both_forms
 def test_one_wrong_time_makes_no_id_too_old(make: Make) -> None:
-    """A time far ahead moves no clock, however often among right ones; a hundred in turn do (a weekend went by)."""
+    """Single times far ahead move no clock, however many occur; a hundred in succession do (as after a weekend)."""
     deduplicator = make(WINDOW)
     for start in range(300):
         far = [at(9_000_000 + start, f"far {start}")] * (start % 3)
@@ -299,8 +299,8 @@ def test_an_id_too_old_to_be_judged_is_not_held(make: Make) -> None:
     assert len(deduplicator) == held
 
 
-def test_tracked_and_settled_rows_are_left_alone() -> None:
-    """A row with a tracked number is never dropped by its id, nor is one dropped before it held."""
+def test_tracked_and_settled_rows_are_not_judged() -> None:
+    """A row with a tracked number is never dropped by its id, and an id that was dropped earlier is not held."""
     deduplicator = GroupDeduplicator(WINDOW)
     piece = slice_of([Row(1, trade_id="t"), Row(2, trade_id="t"), Row(None, trade_id="t")])
     assert deduplicator.deduplicate(piece).verdicts.tolist() == [STORED] * 3
@@ -310,7 +310,7 @@ def test_tracked_and_settled_rows_are_left_alone() -> None:
     assert verdicts_of([at(0, "u")], deduplicator) == [STORED]
 
 
-def test_numbers_with_holes_do_not_shield_from_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_with_untracked_numbers_are_judged_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a venue whose numbers are not tracked, a row with a number is judged by its id."""
     venue = replace(VENUES["k2"], name="holes", mode=SequenceMode.MONOTONIC)
     monkeypatch.setitem(VENUES, "holes", venue)
@@ -320,7 +320,7 @@ def test_numbers_with_holes_do_not_shield_from_their_ids(monkeypatch: pytest.Mon
 
 
 def builtin(value: object) -> bool:
-    """Return whether a value is made of builtins alone."""
+    """Return whether a value consists only of builtins."""
     if isinstance(value, dict):
         return all(builtin(key) and builtin(item) for key, item in value.items())
     if isinstance(value, list):
@@ -328,8 +328,8 @@ def builtin(value: object) -> bool:
     return type(value) in {int, str, bytes}
 
 
-def test_a_snapshot_is_builtins_and_stays_as_it_was() -> None:
-    """Nothing of ours or NumPy's is in a snapshot, and later rows do not reach it."""
+def test_a_snapshot_consists_of_builtins_and_does_not_change() -> None:
+    """A snapshot has no classes of k2 or NumPy, and later rows do not change it."""
     deduplicator = GroupDeduplicator(WINDOW)
     verdicts_of([at(0), at(1, "u", "y")], deduplicator)
     state = deduplicator.snapshot()
@@ -340,7 +340,7 @@ def test_a_snapshot_is_builtins_and_stays_as_it_was() -> None:
 
 
 def test_a_snapshot_has_no_ids() -> None:
-    """What an epoch rewrites does not grow with the ids, only with the partitions: under 100 bytes each."""
+    """What each epoch rewrites grows only with the partitions, under 100 bytes each, not with the ids."""
     deduplicator = GroupDeduplicator(WINDOW)
     empty_bytes = len(pickle.dumps(deduplicator.snapshot()))
     verdicts_of([at(0, str(number)) for number in range(10_000)], deduplicator)
@@ -349,18 +349,18 @@ def test_a_snapshot_has_no_ids() -> None:
     assert len(pickle.dumps(deduplicator.snapshot())) - empty_bytes < 20 * 100
 
 
-def test_a_foreign_format_is_refused() -> None:
+def test_an_unknown_format_is_rejected() -> None:
     """State of another version stops the job instead of being misread."""
     with pytest.raises(StateError) as caught:
         GroupDeduplicator(WINDOW, {**GroupDeduplicator(WINDOW).snapshot(), "format": 1})
     assert str(caught.value) == (
-        "the recovery store's ids have format 1, this version reads 2: run the version that wrote it, or start without"
+        "the recovery store's ids have format 1; this version reads 2: run the version that wrote it, or start without"
         " that store to rebuild the state"
     )
 
 
 def test_positions_and_clocks_are_those_of_each_partition() -> None:
-    """The offset behind the last row judged, and how far its times are, before and after a restart."""
+    """The offset after the last row judged, and the clock, are the same before and after a restart."""
     deduplicator = GroupDeduplicator(WINDOW)
     deduplicator.deduplicate(slice_of([at(50), at(40, "u")], first_offset=5))
     deduplicator.deduplicate(slice_of([at(7, "v"), at(900, "w")], topic="more", partition=7, first_offset=9))
@@ -370,8 +370,8 @@ def test_positions_and_clocks_are_those_of_each_partition() -> None:
         assert state.clocks == {one: Reach(50, 50), other: Reach(7, 900)}
 
 
-def test_ids_of_a_partition_come_from_the_table_in_parts() -> None:
-    """A clock that is not known is the table's, one that is known stays, and no part makes another forgotten."""
+def test_ids_of_a_partition_can_be_absorbed_in_parts() -> None:
+    """An unknown clock is set from the table, a known one stays, and no part makes ids of another expire."""
     here, parts = TopicPartition("trades", 0), [seen_ids([at(990, name)], reached=1_000) for name in ("t", "u")]
     lost, kept = GroupDeduplicator(WINDOW), confirmed(GroupDeduplicator, 970)
     for deduplicator, reach in ((lost, Reach(1_000, 990)), (kept, Reach(970, 990))):
@@ -390,8 +390,8 @@ def test_ids_of_a_partition_come_from_the_table_in_parts() -> None:
         (2**61 + 500, 2**61 - WINDOW - 1, STORED),
     ],
 )
-def test_times_count_as_within_the_first_and_last_that_can_be(time: int, then: int, verdict: int) -> None:
-    """Those before the epoch as it, those far on as the last, be they judged or in the table."""
+def test_times_are_clamped_to_the_valid_range(time: int, then: int, verdict: int) -> None:
+    """Times before the epoch count as the epoch, those too late as the latest, both in rows and in the table."""
     assert verdicts_of([at(time), at(then)]) == [STORED, verdict]
     deduplicator = GroupDeduplicator(WINDOW)
     deduplicator.absorb([seen_ids([at(time)], reached=0)])

@@ -1,4 +1,4 @@
-"""The window's log against its specification, and what an id costs."""
+"""The id log of the window against its specification, and its memory per id."""
 
 import tracemalloc
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Stored = tuple[int, ...]
 
 
 class Logs:
-    """Logs of some topic partitions, each a symbol's home, fed row by row or many rows at once."""
+    """Logs of some topic partitions, one for each symbol, fed row by row or many rows at once."""
 
     def __init__(self, rules: WindowRules) -> None:
         self.rules = rules
@@ -50,7 +50,7 @@ def columns(
     np.ndarray[tuple[int, int], np.dtype[np.int64]],
     np.ndarray[tuple[int], np.dtype[np.int64]],
 ]:
-    """Lay rows out; identities share their low words in pairs, and all are in few chains."""
+    """Return rows as columns; the ids share their low words in pairs, and all ids are in few hash chains."""
     identities = np.array([[row[1] // 2, row[1], sum(row[3:])] for row in rows], dtype=np.int64).reshape(-1, 3)
     times = np.array([row[2] for row in rows], dtype=np.int64)
     return np.array([row[1] % 2 for row in rows], dtype=np.int32), identities, times
@@ -58,7 +58,7 @@ def columns(
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[Stored]:
-    """Rows of three partitions, whose times go on, jump ahead for some rows or for good, and fall back."""
+    """Generate rows of three partitions, whose times advance, jump ahead for some rows or for good, and fall back."""
     clocks, rows = [1_000, 1_000, 1_500], list[Stored]()
     steps = st.tuples(st.integers(0, 2), st.integers(0, 5), st.sampled_from([0, 1, 3, 21, 45]), st.integers(0, 50))
     for source, identity, forward, back in draw(st.lists(steps, max_size=60)):
@@ -70,15 +70,15 @@ def streams(draw: st.DrawFn) -> list[Stored]:
 
 
 def by_slice(rows: list[Stored], cuts: list[int]) -> list[list[Stored]]:
-    """Cut rows at places, and where the partition changes."""
+    """Cut rows at the given indexes, and where the partition changes."""
     bounds = {0, len(rows), *(cut for cut in cuts if cut < len(rows))}
     bounds |= {place for place in range(1, len(rows)) if rows[place][0] != rows[place - 1][0]}
     return [rows[start:end] for start, end in pairwise(sorted(bounds))]
 
 
 @given(streams(), st.lists(st.integers(0, 59), max_size=6))
-def test_the_log_judges_as_the_specification(rows: list[Stored], cuts: list[int]) -> None:
-    """Any rows, cut in any way: the compiled form's verdicts and clocks are the plain form's, and so are its ids."""
+def test_the_log_agrees_with_the_specification(rows: list[Stored], cuts: list[int]) -> None:
+    """For any rows and cuts, verdicts, clocks and ids of the compiled form are those of the plain form."""
     window, logs, clocks = Window(RULES), Logs(RULES), dict[int, Clock]()
     for piece in by_slice(rows, cuts):
         source = piece[0][0]
@@ -92,12 +92,12 @@ def test_the_log_judges_as_the_specification(rows: list[Stored], cuts: list[int]
 
 
 @given(streams(), st.integers(0, 60), st.booleans())
-def test_a_window_rebuilt_from_what_was_stored_judges_alike(
+def test_a_window_rebuilt_from_stored_rows_gives_the_same_verdicts(
     rows: list[Stored],
     cut: int,
     shuffled: bool,  # noqa: FBT001
 ) -> None:
-    """Clocks and stored rows are all that later verdicts rest on: ids need not be in the state."""
+    """Later verdicts depend only on clocks and stored rows: the state need not contain ids."""
     window, logs, rebuilt = Window(RULES), Logs(RULES), Logs(RULES)
     stored = [row for row in rows[:cut] if not window.judge(*row)]
     for piece in by_slice(rows[:cut], []):
@@ -111,8 +111,8 @@ def test_a_window_rebuilt_from_what_was_stored_judges_alike(
 
 
 @given(streams(), st.integers(0, 60))
-def test_what_the_table_settles_is_never_ahead_of_the_clock(rows: list[Stored], cut: int) -> None:
-    """A clock made from the last stored rows alone lets go of nothing that the one that saw all rows would hold."""
+def test_a_clock_from_the_table_is_never_ahead(rows: list[Stored], cut: int) -> None:
+    """A clock made only from the last stored rows expires no id that the clock over all rows would keep."""
     window, clock = Window(RULES), Clock()
     own = [row for row in rows[:cut] if row[0] == 0]
     stored = []
@@ -120,7 +120,7 @@ def test_what_the_table_settles_is_never_ahead_of_the_clock(rows: list[Stored], 
         clock.advance(row[2], RULES)
         if not window.judge(*row):
             stored.append(row[2])
-    # Copies in between may have put the clock off; they are not in the table.
+    # Copies in between may have delayed the clock; they are not in the table.
     if len(stored) == len(own):
         assert settled(stored[-RULES.confirmations :], RULES) <= clock.reached
 
@@ -135,7 +135,7 @@ def test_settled_cases(times: list[int], reached: int) -> None:
 
 
 def test_a_jump_of_the_clock_keeps_the_ids_that_were_ahead() -> None:
-    """Rows that bear a new time before it is believed are held when it is, also where late ones lie between."""
+    """Rows with a new time before it is confirmed are held once it is, also if late rows are between them."""
     logs = Logs(RULES)
     rows = [(0, number, 100 + number % 3) for number in range(100, 130)]
     ahead = [(0, 1, 5_000), (0, 2, 100), (0, 3, 5_001), (0, 4, 5_001), (0, 5, 5_002)]
@@ -146,8 +146,8 @@ def test_a_jump_of_the_clock_keeps_the_ids_that_were_ahead() -> None:
     assert again == [True, False, True, True, True, False]
 
 
-def test_an_id_below_the_floor_is_not_found_while_it_lingers() -> None:
-    """A late row's id, which goes with the rows it came among, counts no longer than its own time lets it."""
+def test_an_expired_id_is_not_found_while_it_is_in_memory() -> None:
+    """A late row's id, which is removed with the rows around it, counts only as long as its own time allows."""
     rows = [(0, 10 + number, 100) for number in range(3)] + [
         (0, 1, 64),
         (0, 1, 70),
@@ -161,8 +161,8 @@ def test_an_id_below_the_floor_is_not_found_while_it_lingers() -> None:
     assert (len(window), len(logs)) == (5, 6)
 
 
-def test_one_time_far_ahead_holds_no_others_up() -> None:
-    """An id of a wrong time is held until its time comes; those around it are let go by buckets."""
+def test_one_time_far_ahead_delays_no_other_expiry() -> None:
+    """An id with a wrong time is held until that time comes; those around it expire by buckets."""
     logs = Logs(RULES)
     logs.judge(0, [(0, number, 10) for number in range(3)])
     for at in range(10, 2_000):
@@ -171,8 +171,8 @@ def test_one_time_far_ahead_holds_no_others_up() -> None:
     assert logs.judge(0, [(0, 5, 10_001)]) == [True]
 
 
-def test_ids_from_the_table_are_let_go_at_their_own_times() -> None:
-    """What was absorbed, in whatever order, expires as if it had been judged when it came."""
+def test_ids_from_the_table_expire_at_their_own_times() -> None:
+    """Absorbed ids, in whatever order, expire as if they had been judged when they arrived."""
     log = IdLog(RULES, ClockState(1_000, 1_000, 0))
     log.absorb(*columns([(0, at, at) for at in [*range(980, 1_001), *range(900, 980)]]))
     held = [len(log)]
@@ -185,7 +185,7 @@ def test_ids_from_the_table_are_let_go_at_their_own_times() -> None:
 
 
 def test_no_entry_is_lost_when_numbers_wrap_or_capacities_change() -> None:
-    """Ids are found beyond 2^32 entries, whatever grows, shrinks and wraps meanwhile."""
+    """Ids are found beyond 2^32 entries, whatever grows, shrinks and wraps in between."""
     rules = WindowRules(window_us=1_000, bucket_us=10, confirmations=1)
     log = IdLog(rules, ClockState(5_000, 5_000, 0))
     log._log.state[:2] = 2**32 - 40
@@ -205,16 +205,16 @@ def test_no_entry_is_lost_when_numbers_wrap_or_capacities_change() -> None:
 @pytest.mark.parametrize(
     ("count", "entries", "heads"), [(1, 64, 64), (64, 64, 64), (65, 81, 128), (128, 160, 128), (1_000, 1_250, 1_024)]
 )
-def test_room_is_made_as_it_is_needed(count: int, entries: int, heads: int) -> None:
-    """For a quarter more entries than there are, and a chain for each, of a power of two."""
+def test_capacity_grows_by_a_quarter(count: int, entries: int, heads: int) -> None:
+    """There is capacity for a quarter more entries than exist, and a power of two of chains, at least one for each."""
     log = IdLog(rules_for(1_000))
     log.absorb(*columns([(0, number, 5) for number in range(count)]))
     assert (len(log), log._log.entries.shape, log._log.heads.shape) == (count, (entries, 4), (heads,))
 
 
 def test_an_id_costs_less_than_50_bytes() -> None:
-    """A million ids in memory: what the process takes for each is bounded, and is what the log says of itself."""
-    # Uncompiled a million takes minutes, and fewer need as much each.
+    """With a million ids, the memory of the process is bounded, and agrees with what the log reports."""
+    # Uncompiled, a million takes minutes, and fewer ids cost the same each.
     count, piece = 40_000 if config.DISABLE_JIT else 1_000_000, 20_000
     rng = np.random.default_rng(7)
     symbols, log = np.zeros(piece, dtype=np.int32), IdLog(rules_for(10**15))
@@ -244,15 +244,15 @@ def test_an_id_costs_less_than_50_bytes() -> None:
     ],
 )
 def test_the_hash_is_siphash(size: int, digest: str) -> None:
-    """The vectors of the reference implementation: key 00 01 .. 0f, input 00 01 .. of some length."""
+    """Vectors of the reference implementation: key 00 01 .. 0f, inputs 00 01 .. of each length."""
     key = np.frombuffer(bytes(range(16)), dtype="<u8")
-    # Behind other bytes and before some: none but the range counts.
+    # Surrounded by other bytes: only the range counts.
     text = np.frombuffer(b"\xaa" + bytes(range(size)) + b"\xbb" * 9, dtype=np.uint8)
     assert np.array(siphash(key[0], key[1], text, 1, size), dtype="<u8").tobytes().hex() == digest
 
 
-def test_identities_tell_names_and_ids_apart() -> None:
-    """No two of names and ids that differ, if only in where one ends, have one identity; another key gives others."""
+def test_hashes_distinguish_names_and_ids() -> None:
+    """Names and ids that differ, if only in where one ends, have different hashes; another key gives others."""
     names = [("a", "xb"), ("ax", "b"), ("a", "x"), ("A", "x")]
     ids = ["c", "bc", "", "\x00", "\x00\x00", "c" * 8, "c" * 9]
     symbols = np.repeat([SYMBOLS.intern(*name) for name in names], len(ids)).astype(np.int32)
@@ -266,7 +266,7 @@ def test_identities_tell_names_and_ids_apart() -> None:
 
 
 def test_buckets_are_ten_minutes_of_a_day() -> None:
-    """What expires is let go at least each 10 minutes of Kafka time where the window is a day."""
+    """With a window of a day, ids expire at least every 10 minutes of Kafka time."""
     rules = rules_for(86_400 * 1_000_000)
     assert rules.bucket_us == 600 * 1_000_000
     assert rules.bucket_us * BUCKETS == rules.window_us

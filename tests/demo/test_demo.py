@@ -1,4 +1,4 @@
-"""The demo from end to end: the real job, killed once, finds what was injected, and a difference is told."""
+"""The demo from end to end: the real job, killed once, finds what was injected, and any difference is reported."""
 
 import json
 import os
@@ -56,13 +56,13 @@ def _demo(folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the one demo of these tests lives."""
+    """The folder of the single demo that these tests run."""
     return tmp_path_factory.mktemp("demo")
 
 
 @pytest.fixture(scope="module")
 def report(folder: Path) -> dict[str, Any]:
-    """Run the demo as users do, and give its JSON document."""
+    """Run the demo as users do, and return its JSON document."""
     numbers = ("--messages", str(MESSAGES), "--symbols", str(SYMBOLS), "--seed", str(SEED))
     with _demo(folder, *numbers, "--json") as process:
         output, errors = process.communicate(timeout=120)
@@ -73,7 +73,7 @@ def report(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def outcome(folder: Path, report: dict[str, Any]) -> Outcome:
-    """Return the demo's outcome anew: the same seed makes the same expected, and the tables are still there."""
+    """Recompute the demo's outcome: the same seed makes the same expectation, and the tables still exist."""
     expected = folder / "again.parquet"
     with ExpectedRows(expected, listings(SYMBOLS, SEED)) as rows:
         stream = Stream(MESSAGES, SYMBOLS, SEED, rows)
@@ -87,7 +87,7 @@ def outcome(folder: Path, report: dict[str, Any]) -> Outcome:
 
 
 def test_demo_finds_what_was_injected(report: dict[str, Any]) -> None:
-    """Every check is ok, every partition's sum holds, and the messages are all accounted for."""
+    """Every check is ok, every partition's sum holds, and all messages are accounted for."""
     assert report["ok"]
     assert [check for check in report["checks"] if not check["ok"]] == []
     assert len(report["partitions"]) == run.PARTITIONS
@@ -95,14 +95,14 @@ def test_demo_finds_what_was_injected(report: dict[str, Any]) -> None:
     assert sum(partition["received"] for partition in report["partitions"]) == MESSAGES
 
 
-def test_demo_kills_the_job_on_the_way(report: dict[str, Any], folder: Path) -> None:
-    """The kill came when something was in the table and not everything."""
+def test_demo_kills_the_job_midway(report: dict[str, Any], folder: Path) -> None:
+    """The kill came when some of the messages were in the table, but not all."""
     assert 0 < report["killed_at"] < MESSAGES
     assert (folder / "job.log").is_file()
 
 
-def test_demo_says_where_things_lie(report: dict[str, Any], folder: Path) -> None:
-    """The folder, the tables and the dead letters are there to look at; the yardstick is not."""
+def test_demo_names_its_folders(report: dict[str, Any], folder: Path) -> None:
+    """The folder, the tables and the dead letters remain for inspection; the files to compare with are removed."""
     assert report["folder"] == str(folder)
     assert Path(report["tables"]).is_dir()
     assert Path(report["dead_letters"]).is_dir()
@@ -110,7 +110,7 @@ def test_demo_says_where_things_lie(report: dict[str, Any], folder: Path) -> Non
 
 
 def test_report_fits_its_width(outcome: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
-    """Tables stay within 100 columns; every check and partition has its line, nothing differs."""
+    """Tables fit in 100 columns; every check and partition has its line, and nothing differs."""
     print_outcome(outcome, as_json=False)
     text = capsys.readouterr().out
     tables, _ = text.split(" messages a second")
@@ -120,10 +120,10 @@ def test_report_fits_its_width(outcome: Outcome, capsys: pytest.CaptureFixture[s
     assert "BROKEN" not in text
 
 
-def test_the_command_to_look_further_is_found(
+def test_the_suggested_command_has_the_path_of_k2(
     outcome: Outcome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where no `k2` is on the path it is named with its folder, as the shell needs it."""
+    """If no `k2` is on the path it is named with its folder, quoted for the shell."""
     monkeypatch.setenv("PATH", "")
     print_outcome(outcome, as_json=False)
     (command,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Look further: "))
@@ -134,7 +134,7 @@ def test_the_command_to_look_further_is_found(
 
 
 def test_document_is_what_was_printed(outcome: Outcome, report: dict[str, Any]) -> None:
-    """The same seed and tables make the same document, but for the clock."""
+    """The same seed and tables make the same document, except for the clock."""
     again = document(outcome)
     for name in ("messages", "symbols", "seed", "killed_at", "injected", "open_gaps", "ok"):
         assert again[name] == report[name]
@@ -161,22 +161,22 @@ _LETTER = SetAside("invalid", b"binance|NEW-USD", b"{}")
     ],
     ids=str,
 )
-def test_any_difference_is_told(outcome: Outcome, change: dict[str, Any]) -> None:
+def test_any_difference_is_reported(outcome: Outcome, change: dict[str, Any]) -> None:
     """One figure that differs makes the outcome bad, whichever it is."""
     assert outcome.ok
     assert not replace(outcome, checks=compare(outcome.expected, replace(outcome.found, **change))).ok
 
 
-def test_another_dead_letter_is_told(outcome: Outcome) -> None:
-    """As many dead letters with one other message among them are not the same."""
+def test_another_dead_letter_is_reported(outcome: Outcome) -> None:
+    """The same number of dead letters with another message among them is a difference."""
     letters = outcome.found.set_aside.copy()
     letters[next(letter for letter in letters if letter.reason == "invalid")] -= 1
     letters[_LETTER] += 1
     assert not replace(outcome, checks=compare(outcome.expected, replace(outcome.found, set_aside=letters))).ok
 
 
-def test_a_broken_sum_is_told(outcome: Outcome) -> None:
-    """A partition whose sum does not hold makes the outcome bad, though every figure fits."""
+def test_a_broken_sum_is_reported(outcome: Outcome) -> None:
+    """A partition whose sum does not hold makes the outcome bad, even if every figure matches."""
     first, *others = outcome.found.partitions
     found = replace(outcome.found, partitions=[replace(first, holds=False), *others])
     assert all(check.ok for check in compare(outcome.expected, found))
@@ -184,7 +184,7 @@ def test_a_broken_sum_is_told(outcome: Outcome) -> None:
 
 
 def test_a_deleted_row_fails_the_demo(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one trade gone from the table the command ends with 1, and names the row that differs."""
+    """If one trade is missing from the table the command exits with 1, and names the row that differs."""
     found = _without_a_trade(outcome.settings, outcome.plan.folder / "again.parquet")
     assert (found.stored, found.absent) == (outcome.found.stored - 1, 1)
     bad = replace(outcome, found=found, checks=compare(outcome.expected, found))
@@ -205,7 +205,7 @@ def _without_a_trade(settings: Settings, expected: Path) -> Actual:
 
 
 def test_a_failing_job_fails_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that ends by itself is told with its exit code and the end of its log, whenever it is noticed."""
+    """A job that ends early is reported with its exit code and the end of its log, whenever that is noticed."""
     monkeypatch.setattr(job_runner, "COMMAND", ("no_such_job",))
     job = job_runner.JobRunner(read_settings({}, data_dir=tmp_path), tmp_path / "job.log")
     with job.running(to_end=True) as running:
@@ -217,7 +217,7 @@ def test_a_failing_job_fails_the_demo(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
-    """On Ctrl-C its children are gone, its folder stays, and one sentence says so."""
+    """On Ctrl-C its child processes end, its folder stays, and one sentence says so."""
     with _demo(tmp_path / "new", "--messages", "50000") as process:
         end = time.monotonic() + 60
         while not (tmp_path / "new" / "job.log").exists() and time.monotonic() < end:
@@ -232,7 +232,7 @@ def test_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    """Ask Linux; elsewhere there is nothing simple to ask."""
+    """Return the child processes, from Linux's /proc; elsewhere there is no simple way."""
     listed = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(child) for child in listed.read_text().split()] if listed.exists() else []
 
@@ -246,7 +246,7 @@ def _is_running(pid: int) -> bool:
 
 
 def test_folder_is_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a choice each demo gets the next folder; one that holds something is refused."""
+    """By default each demo gets the next free folder; a folder that is not empty is rejected."""
     monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
     assert [command.fresh_folder(None).name for _ in range(2)] == ["demo-1", "demo-2"]
     assert command.fresh_folder(tmp_path / "mine") == tmp_path / "mine"
@@ -257,7 +257,7 @@ def test_folder_is_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         command.fresh_folder(tmp_path / "file" / "below")
 
 
-def test_a_folder_that_cannot_hold_a_catalog_is_told_at_once(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_hold_a_catalog_is_rejected_at_once(tmp_path: Path) -> None:
     """Before anything is published, and not by a job that fails."""
     done = CliRunner().invoke(app, ["demo", "--data-dir", str(tmp_path / "a#b")])
     assert (done.exit_code, done.stdout) == (2, "")
@@ -266,7 +266,7 @@ def test_a_folder_that_cannot_hold_a_catalog_is_told_at_once(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("arguments", [["--messages", "9" * 30], ["--messages", "999"], ["--data-dir", ""]])
-def test_what_cannot_be_done_is_wrong_usage(
+def test_impossible_requests_are_usage_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     """More messages than memory holds, fewer than the faults need, no folder: exit code 2 before anything is made."""

@@ -1,4 +1,4 @@
-"""The demo's market and its faults: the same for a seed, and expected that hold against what was published."""
+"""The demo's market and its faults: reproducible from a seed, with expectations that match the published messages."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 class Published(NamedTuple):
-    """A whole stream, and what its injector says of it."""
+    """A whole stream, with the expectation of its injector."""
 
     keys: list[bytes]
     values: list[bytes | None]
@@ -48,14 +48,14 @@ def _digest(published: Published) -> str:
 
 
 def test_market_is_the_same_everywhere() -> None:
-    """The bytes of a seed are pinned: no machine and no version of a library makes others."""
+    """The bytes for a seed are pinned: no machine or library version changes them."""
     assert _digest(_publish(2_000, 50, 7)) == "9bb74cc7a1bcb5814d25370e3cc31cea1a76b57888714dc2c92fd5d7116fcac0"
 
 
 @SHORT
 @given(SEEDS)
 def test_market_repeats_by_seed(seed: int) -> None:
-    """The same seed publishes the same bytes, another one others."""
+    """The same seed publishes the same bytes, another seed others."""
     first = _digest(_publish(MESSAGES_MIN, 20, seed))
     assert first == _digest(_publish(MESSAGES_MIN, 20, seed))
     assert first != _digest(_publish(MESSAGES_MIN, 20, seed + 1))
@@ -63,8 +63,8 @@ def test_market_repeats_by_seed(seed: int) -> None:
 
 @SHORT
 @given(SEEDS)
-def test_market_is_whole(seed: int) -> None:
-    """Before any fault, numbers of a symbol are contiguous, times strictly increase, and nothing costs nothing."""
+def test_market_without_faults_is_complete(seed: int) -> None:
+    """Before any fault, numbers of a symbol are contiguous, times strictly increase, and no price or size is zero."""
     market = Market(seed, 10)
     parts = [market.trade(market.draw(300), []) for _ in range(3)]
     times = np.concatenate([part.timestamps for part in parts])
@@ -77,7 +77,7 @@ def test_market_is_whole(seed: int) -> None:
 
 
 def test_market_restarts_in_place() -> None:
-    """At a restart the symbol counts from 1 in a new session; its earlier rows and the others go on."""
+    """At a restart the symbol counts from 1 in a new session; its earlier rows and other symbols are unchanged."""
     market = Market(1, 2)
     traded = market.trade(np.array([0, 1, 0, 0, 1]), [2])
     first, other = traded.sequences[0], traded.sequences[1]
@@ -87,7 +87,7 @@ def test_market_restarts_in_place() -> None:
 
 
 def test_few_symbols_are_busy() -> None:
-    """Activity is unequal, and every exchange has its share."""
+    """Activity is uneven, and every exchange has its share."""
     market = Market(7, 300)
     counts = np.bincount(market.draw(20_000), minlength=300)
     assert np.sort(counts)[-30:].sum() > counts.sum() / 2
@@ -95,7 +95,7 @@ def test_few_symbols_are_busy() -> None:
 
 
 def test_listings_differ() -> None:
-    """However many symbols, no two have one name."""
+    """However many symbols there are, no two have the same name."""
     made = listings(5_000, 3)
     assert len({(one.exchange, one.symbol) for one in made}) == 5_000
 
@@ -103,7 +103,7 @@ def test_listings_differ() -> None:
 @SHORT
 @given(SEEDS)
 def test_messages_are_canonical(seed: int) -> None:
-    """The job's reference decoder reads from each message what the market traded."""
+    """The job's reference decoder reads from each message the trade of the market."""
     market = Market(seed, 10)
     traded = market.trade(market.draw(100), [])
     for row, message in enumerate(Renderer(market.listings).messages(traded)):
@@ -119,8 +119,8 @@ def test_messages_are_canonical(seed: int) -> None:
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
 @pytest.mark.parametrize("exchange", EXCHANGES)
-def test_garbled_messages_are_no_trades(kind: str, exchange: str) -> None:
-    """Each spoilt message is refused for the reason that it is booked under, whatever the exchange's manner."""
+def test_corrupted_messages_are_not_trades(kind: str, exchange: str) -> None:
+    """Each is rejected for the reason that it is counted under, in the form of every exchange."""
     market = Market(7, len(EXCHANGES))
     traded = market.trade(np.array([EXCHANGES.index(exchange)]), [])
     (message,) = Renderer(market.listings).messages(traded)
@@ -134,8 +134,8 @@ def test_garbled_messages_are_no_trades(kind: str, exchange: str) -> None:
 
 
 @pytest.mark.parametrize("messages", [MESSAGES_MIN, 1_999, 2_000, 30_000])
-def test_stream_has_as_many_messages_as_asked(messages: int) -> None:
-    """Whatever faults take out or put in, the count is exact; all kinds are there from 2,000 on."""
+def test_stream_has_the_requested_number_of_messages(messages: int) -> None:
+    """Whatever faults remove or add, the count is exact; all kinds occur from 2,000 messages on."""
     published = _publish(messages, 300, 7)
     assert len(published.keys) == len(published.values) == messages == published.expected.published
     if messages >= 2_000:
@@ -144,19 +144,19 @@ def test_stream_has_as_many_messages_as_asked(messages: int) -> None:
 
 @pytest.mark.parametrize("symbols", [1, 3, 5, 2_000])
 def test_stream_takes_any_number_of_symbols(symbols: int) -> None:
-    """With one symbol or more symbols than trades of each, the expected still come out."""
-    _check_books(_publish(3_000, symbols, 7))
+    """With one symbol, or with more symbols than trades of each, the expectation still holds."""
+    _check_counts(_publish(3_000, symbols, 7))
 
 
 @SHORT
 @given(SEEDS)
-def test_books_hold(seed: int) -> None:
-    """What the injector booked is what plain counting over the published messages finds."""
-    _check_books(_publish(MESSAGES_MIN + seed % 2_000, 40, seed))
+def test_expected_counts_match_the_published_messages(seed: int) -> None:
+    """The injector's counts are those of a plain count over the published messages."""
+    _check_counts(_publish(MESSAGES_MIN + seed % 2_000, 40, seed))
 
 
-def _check_books(published: Published) -> None:
-    """Count again, from the published bytes alone: a symbol's sessions part where its numbering falls to 1."""
+def _check_counts(published: Published) -> None:
+    """Count again from the published bytes alone: a symbol's sessions are split where its numbering falls to 1."""
     expected = published.expected
     seen: set[tuple[str, str, object, int]] = set()
     latest: dict[tuple[str, str], int] = {}
@@ -186,7 +186,7 @@ def _check_books(published: Published) -> None:
 
 
 def _holes(numbers: dict[tuple[str, str], dict[int, int]]) -> tuple[list[Missing], int]:
-    """Return the numbers skipped in the order of venue time, and how often a numbering began again."""
+    """Return the numbers skipped in the order of venue time, and how often numbering restarted."""
     missing, restarts = [], 0
     for (exchange, symbol), by_time in numbers.items():
         session = 1
@@ -200,7 +200,7 @@ def _holes(numbers: dict[tuple[str, str], dict[int, int]]) -> tuple[list[Missing
 
 
 def test_expected_rows_are_what_was_published(tmp_path: Path) -> None:
-    """The file of expected rows has each accepted trade once, with every field."""
+    """The file of expected rows contains each accepted trade once, with every field."""
     path = tmp_path / "expected.parquet"
     with ExpectedRows(path, listings(20, 7)) as rows:
         published = _publish(2_000, 20, 7, rows)
@@ -222,7 +222,7 @@ def test_expected_rows_are_what_was_published(tmp_path: Path) -> None:
 
 
 def test_keys_name_the_symbol() -> None:
-    """Every message, spoilt or not, bears the key of its symbol, so that a symbol lies in one partition."""
+    """Every message, corrupted or not, has its symbol's key, so that a symbol is in one partition."""
     published = _publish(2_000, 20, 7)
     for key, value in zip(published.keys, published.values, strict=True):
         try:

@@ -1,7 +1,7 @@
-"""The job on small disks that become full under it, several at a time; prints what became of each, a line of JSON.
+"""The job on small disks that fill up, several at a time; prints the outcome of each as a line of JSON.
 
-To be run in a mount namespace of its own, where it may mount: `unshare --mount` for root, else
-`unshare --user --map-root-user --mount`. The disks are gone with it.
+Run it in a mount namespace of its own, where it may mount: `unshare --mount` for root, else
+`unshare --user --map-root-user --mount`. The disks disappear with the namespace.
 """
 
 import json
@@ -31,7 +31,7 @@ BAD_EVERY: Final = 50
 
 
 def messages() -> list[Message]:
-    """Return trades of which a data file takes some hundred KB, and among them messages that make large letters."""
+    """Return trades that need some hundred KB of data file, and among them messages that make large dead letters."""
     rng = Random(1)
     good = [trade(number, f"S{rng.getrandbits(64):x}") for number in range(1, COUNT + 1)]
     return [(key, b"?" * 900) if not place % BAD_EVERY else (key, value) for place, (key, value) in enumerate(good)]
@@ -88,7 +88,7 @@ def _free_bytes(disk: Path) -> int:
 
 
 def _look(job: Job) -> dict[str, Any]:
-    """Return what is in, by the offsets."""
+    """Return what is stored, by the offsets."""
     rows = reconcile(job.settings)
     return {
         "received": job.committed(),
@@ -99,7 +99,7 @@ def _look(job: Job) -> dict[str, Any]:
 
 
 def _on_full_disk(job: Job, disk: Path, left_bytes: int, filled: Callable[[], None]) -> dict[str, Any]:
-    """Run the job until its disk is full and it ends, then with space again."""
+    """Run the job until its disk is full and it ends, then run it again with space."""
     endless = replace(job, environment={"K2_RUN_TO_END": "false"})
     with running([endless]) as (process,):
         wait_until(lambda: job.committed() == FIRST, "the first messages are not committed")
@@ -113,7 +113,7 @@ def _on_full_disk(job: Job, disk: Path, left_bytes: int, filled: Callable[[], No
 
 
 def main(servers: str, topic: str, folder: Path) -> None:
-    """Run a job on each disk over one topic, whose greater part is published when all disks are full."""
+    """Run a job on each disk over one topic, the greater part of which is published when all disks are full."""
     full: list[str] = []
     publish(servers, topic, messages()[:FIRST])
     with ThreadPoolExecutor(len(DISKS)) as pool:

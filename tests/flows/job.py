@@ -1,4 +1,4 @@
-"""The job as its users run it: a process of its own, on a broker, into a table in a folder."""
+"""The job as its users run it: a process of its own that reads a broker and writes to a table in a folder."""
 
 import os
 import signal
@@ -17,14 +17,14 @@ from k2.iceberg.table_progress import read_progress
 from k2.model.dead_letter import DeadLetter
 from k2.ops.settings import Settings, read_settings
 from k2.storage.catalog import find_table
-from k2.storage.dead_letter_files import letters_in
+from k2.storage.dead_letter_files import read_dead_letters
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SECONDS_MAX: Final = 120
 
 
 def wait_until(reached: Callable[[], bool], what: str) -> None:
-    """Wait until it holds; `what` says what is wrong where it does not in time."""
+    """Wait until the condition holds; `what` describes the failure if it does not hold in time."""
     deadline = time.monotonic() + SECONDS_MAX
     while not reached():
         assert time.monotonic() < deadline, what
@@ -33,7 +33,7 @@ def wait_until(reached: Callable[[], bool], what: str) -> None:
 
 @dataclass
 class Job:
-    """One namespace, one recovery store; may be run, killed, and run again with other numbers of workers."""
+    """A job with one namespace and one recovery store; can be run, killed, and run again with other worker counts."""
 
     bootstrap_servers: str
     folder: Path
@@ -54,12 +54,12 @@ class Job:
 
     @property
     def settings(self) -> Settings:
-        """The same settings, for reading the results."""
+        """The same settings, to read the results with."""
         return read_settings(self.variables)
 
     @property
     def recovery(self) -> Path:
-        """The recovery store, made at first use."""
+        """The recovery store, created on first use."""
         folder = self.folder / "recovery"
         if not folder.exists():
             folder.mkdir(parents=True)
@@ -69,7 +69,7 @@ class Job:
     def start(
         self, *, workers: int = 1, recovery: bool = True, process: int | None = None, addresses: str = ""
     ) -> subprocess.Popen[str]:
-        """Start the very command that users run."""
+        """Start the command that users run."""
         command = [sys.executable, "-m", "bytewax.run", "flows.trades", "-w", str(workers), "-s", "1"]
         if process is not None:
             command += ["-i", str(process), "-a", addresses]
@@ -88,13 +88,13 @@ class Job:
         )
 
     def run(self, **options: Any) -> str:
-        """Run to the end of the topics; give what was said."""
+        """Run to the end of the topics and return the output."""
         code, said = self.outcome(**options)
         assert code == 0, said
         return said
 
     def outcome(self, **options: Any) -> tuple[int, str]:
-        """Run; give the exit code and what was said."""
+        """Run to the end and return the exit code and the output."""
         process = self.start(**options)
         try:
             said, _ = process.communicate(timeout=SECONDS_MAX)
@@ -103,7 +103,7 @@ class Job:
         return process.returncode, said
 
     def kill_when(self, reached: Callable[[], bool], **options: Any) -> None:
-        """Run, and end by SIGKILL once `reached` holds."""
+        """Run, and kill with SIGKILL once `reached` holds."""
         process = self.start(**options)
         deadline = time.monotonic() + SECONDS_MAX
         while not reached() and process.poll() is None and time.monotonic() < deadline:
@@ -113,7 +113,7 @@ class Job:
         process.communicate(timeout=SECONDS_MAX)
 
     def committed(self) -> int:
-        """Return how many trades the table's progress says were received."""
+        """Return how many trades the table's progress counts as received."""
         progress = read_progress(self.settings)
         return sum(progress.counts(where).received for where in progress.partitions())
 
@@ -132,12 +132,12 @@ class Job:
         return len(self.iceberg(name).snapshots())
 
     def files(self, name: str = "trades") -> list[str]:
-        """Name the data files of a table."""
+        """Return the names of the table's data files."""
         return [task.file.file_path for task in self.iceberg(name).scan().plan_files()]
 
     def letters(self) -> list[DeadLetter]:
-        """Return all dead letters; an unreadable one fails the test."""
+        """Return all dead letters; an unreadable line fails the test."""
         unreadable: list[object] = []
-        letters = list(letters_in(self.settings.dead_letter_folder, unreadable.append))
+        letters = list(read_dead_letters(self.settings.dead_letter_folder, unreadable.append))
         assert not unreadable
         return letters

@@ -1,4 +1,4 @@
-"""The ends in memory, and message batches to feed them with."""
+"""The job's I/O in memory, and message batches as its input."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -24,7 +24,7 @@ def message_batch(
     topic: str = "trades",
     venue: str = "k2",
 ) -> MessageBatch:
-    """Return (key, value) pairs as the batch that a poll would."""
+    """Return (key, value) pairs as a batch, as a poll would."""
     parts = [part for pair in messages for part in (pair[1], pair[0])]
     sizes = np.array([-1 if part is None else len(part) for part in parts], dtype=np.int32)
     lengths = np.maximum(sizes, 0).astype(np.int64)
@@ -61,24 +61,24 @@ class _Partition(StatefulSourcePartition[MessageBatch, int]):
 
 
 class MemorySource(FixedPartitionedSource[MessageBatch, int]):
-    """Gives each partition's batches in their order."""
+    """Emits each partition's batches in their order."""
 
     def __init__(self, partitions: dict[str, Sequence[MessageBatch]]) -> None:
         self._partitions = partitions
 
     def list_parts(self) -> list[str]:
-        """Name the partitions."""
+        """Return the names of the partitions."""
         return list(self._partitions)
 
     def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> _Partition:
-        """Begin where the snapshot says."""
+        """Resume where the snapshot ends."""
         return _Partition(self._partitions[for_part], resume_state or 0)
 
 
 def run_in_memory(
     partitions: dict[str, Sequence[MessageBatch]], workers: int = 1, settings: Settings | None = None
 ) -> dict[str, list[Any]]:
-    """Run the real flow over batches in memory; give what came to each of its outputs."""
+    """Run the real flow over batches in memory and return what reached each of its outputs."""
     out: dict[str, list[Any]] = {"iceberg": [], "events": []}
     ends = JobIO(
         kafka=MemorySource(partitions),

@@ -1,4 +1,4 @@
-"""A small market with faults of every kind, published, and what a job made of it in a form to compare."""
+"""A small market with faults of every kind, published, and the job's results in a form to compare."""
 
 import json
 import threading
@@ -43,7 +43,7 @@ def trade(number: int, symbol: str = "S") -> Message:
 
 
 def market(symbols: int, rounds: int) -> list[Message]:
-    """Return a market with gaps, duplicates, trades without a number, and messages that are cut off."""
+    """Return a market with gaps, duplicates, trades without a number, and truncated messages."""
     messages: list[Message] = []
     for number in range(1, rounds + 1):
         for symbol in range(symbols):
@@ -62,7 +62,7 @@ def market(symbols: int, rounds: int) -> list[Message]:
 
 
 def publish(servers: str, topic: str, messages: Iterable[Message], partition: int = -1) -> None:
-    """Publish messages, all acknowledged; to the partitions that their keys choose unless one is given."""
+    """Publish messages, all acknowledged, to the partitions that their keys choose unless one is given."""
     settings = Job(servers, Path(), topic).settings
     with TradeProducer(settings, topic) as producer:
         for key, value in messages:
@@ -70,7 +70,7 @@ def publish(servers: str, topic: str, messages: Iterable[Message], partition: in
 
 
 class Publisher:
-    """Goes on publishing from a thread of its own, only so far ahead of what is committed that no run ends."""
+    """Publishes from a thread of its own, only so far ahead of the committed offsets that no run reaches the end."""
 
     def __init__(self, servers: str, topic: str, messages: Sequence[Message], ahead: int = 1_200) -> None:
         self._messages, self._ahead = messages, ahead
@@ -103,9 +103,9 @@ def content(job: Job) -> list[dict[str, Any]]:
 
 
 def _ledger(job: Job) -> tuple[list[Any], list[Any]]:
-    """Return what the ledger says: what is missing, and each session's start.
+    """Return what the ledger says: the missing numbers, and the start of each session.
 
-    Rows are not held against rows: what a crash kept from the ledger is told later, in fewer.
+    Rows are not compared one by one: events that a crash kept from the ledger are written later, in fewer rows.
     """
     started = job.table("sequence_events").filter(pc.field("event") == "session_started")
     return missing_now(job.settings), sorted(started.select(["exchange", "symbol", "session"]).to_pylist(), key=str)
@@ -119,14 +119,14 @@ def letters_of(job: Job) -> list[tuple[object, ...]]:
 
 
 def assert_reconciled(job: Job) -> None:
-    """Hold what is in the table and the files against the progress."""
+    """Compare the rows and dead letters with the progress."""
     rows = reconcile(job.settings)
     assert rows
     assert all(row.holds for row in rows), rows
 
 
 def assert_same(job: Job, quiet: Job) -> None:
-    """Hold a job's rows, letters and ledger against those of one quiet run over the same topics."""
+    """Compare a job's rows, dead letters and ledger with those of one undisturbed run over the same topics."""
     assert content(job) == content(quiet)
     assert letters_of(job) == letters_of(quiet)
     assert _ledger(job) == _ledger(quiet)

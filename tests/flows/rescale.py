@@ -1,4 +1,4 @@
-"""Real processes under SIGKILL, each time started again with another number of workers, while messages keep coming."""
+"""Real processes killed with SIGKILL and restarted with other worker counts, while messages keep arriving."""
 
 import subprocess
 import time
@@ -35,7 +35,7 @@ class Life:
 
 
 def plan(rng: Random, *, as_processes: bool, counts: Sequence[int] = COUNTS) -> list[Life]:
-    """Choose the moments of the kills, and whom they hit."""
+    """Choose the times of the kills and the processes killed."""
     lives = []
     for count in counts:
         processes, threads = (count, 1) if as_processes else (1, count)
@@ -44,9 +44,9 @@ def plan(rng: Random, *, as_processes: bool, counts: Sequence[int] = COUNTS) -> 
 
 
 def rescaled(job: Job, lives: Sequence[Life]) -> Job:
-    """Live all lives while a market is published to the job's topic, then run to the end with one worker.
+    """Run all lives while a market is published to the job's topic, then run to the end with one worker.
 
-    Gives a job in a folder of its own that ran quietly over the same topic, to compare with.
+    Return a job in a folder of its own that ran undisturbed over the same topic, to compare with.
     """
     messages = market(symbols=60, rounds=100 * len(lives))
     endless = replace(job, environment={**job.environment, "K2_RUN_TO_END": "false"})
@@ -62,9 +62,9 @@ def rescaled(job: Job, lives: Sequence[Life]) -> Job:
 
 
 def _live(job: Job, life: Life, publisher: Publisher) -> None:
-    """Live one life: until it has committed, grown to its age, and was killed."""
-    # With what the last life committed after it was last heard: if that counted as this one's, the victim would be
-    # killed while the cluster forms, and its peers would wait for it without end.
+    """Run one life: until it has committed, has reached its age, and was killed."""
+    # Includes what the last life committed after it was last read: if that counted as this one's, the victim would be
+    # killed while the cluster forms, and its peers would wait for it forever.
     before = _heard(job, publisher)
     with running([job] * life.processes, workers=life.threads) as processes:
         _until(lambda: _heard(job, publisher) > before, processes)
@@ -92,7 +92,7 @@ def _until(reached: Callable[[], bool], processes: Sequence["subprocess.Popen[st
 
 @contextmanager
 def running(jobs: Sequence[Job], *, absent: int = 0, **options: Any) -> Iterator[list["subprocess.Popen[str]"]]:
-    """Run one process for each job, as a cluster where they are several; none of them is left at the end.
+    """Run one process for each job, as a cluster if there are several; stop all of them at the end.
 
     `absent` is the number of further processes that the cluster waits for.
     """

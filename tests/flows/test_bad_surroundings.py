@@ -1,4 +1,4 @@
-"""Wrong settings, absent parts and odd messages: each has a defined outcome, said in one sentence."""
+"""Wrong settings, missing parts and odd messages: each has a defined outcome, reported in one sentence."""
 
 import json
 from pathlib import Path
@@ -15,17 +15,17 @@ from tests.brokers import Broker
 from tests.flows.job import Job
 
 
-def _refused(job: Job, code: int, words: str, **options: Any) -> None:
-    """Run; check the exit code and that the one sentence says what is wrong, without a traceback."""
+def _rejected(job: Job, code: int, words: str, **options: Any) -> None:
+    """Run; check the exit code and that one sentence says what is wrong, without a traceback."""
     found, said = job.outcome(recovery=False, **options)
     assert found == code, said
     assert words in said
     assert "Traceback" not in said
 
 
-def test_wrong_settings_are_refused(broker: Broker, tmp_path: Path) -> None:
-    """Exit code 2, before anything is touched."""
-    _refused(
+def test_wrong_settings_are_rejected(broker: Broker, tmp_path: Path) -> None:
+    """Exit code 2, before anything is changed."""
+    _rejected(
         Job(broker.bootstrap_servers, tmp_path, "trades", {"K2_WRITER": "2"}),
         2,
         "K2_WRITER is not a setting of this job; K2_WRITERS is",
@@ -36,19 +36,19 @@ def test_wrong_settings_are_refused(broker: Broker, tmp_path: Path) -> None:
 def test_a_missing_broker_is_named(tmp_path: Path) -> None:
     """Exit code 3, with the address."""
     address = f"127.0.0.1:{free_port()}"
-    _refused(Job(address, tmp_path, "trades"), 3, f"no Kafka broker answers at {address}")
+    _rejected(Job(address, tmp_path, "trades"), 3, f"no Kafka broker answers at {address}")
 
 
 def test_an_unknown_topic_is_named(broker: Broker, tmp_path: Path) -> None:
-    """Exit code 2: nothing is made on the broker in passing."""
-    _refused(Job(broker.bootstrap_servers, tmp_path, "no.such.topic"), 2, "topic 'no.such.topic' does not exist")
+    """Exit code 2: the job does not create the topic."""
+    _rejected(Job(broker.bootstrap_servers, tmp_path, "no.such.topic"), 2, "topic 'no.such.topic' does not exist")
 
 
 def test_an_unwritable_folder_is_named(broker: Broker, tmp_path: Path) -> None:
     """Exit code 2, with the folder."""
     (tmp_path / "data").write_text("a file where a folder is wanted")
     topic = broker.topic(partitions=1)
-    _refused(Job(broker.bootstrap_servers, tmp_path, topic), 2, str(tmp_path / "data"))
+    _rejected(Job(broker.bootstrap_servers, tmp_path, topic), 2, str(tmp_path / "data"))
 
 
 def test_an_unwritable_dead_letter_folder_is_named(broker: Broker, tmp_path: Path) -> None:
@@ -56,24 +56,24 @@ def test_an_unwritable_dead_letter_folder_is_named(broker: Broker, tmp_path: Pat
     (tmp_path / "letters").write_text("a file where a folder is wanted")
     topic = broker.topic(partitions=1)
     job = Job(broker.bootstrap_servers, tmp_path, topic, {"K2_DLQ_DIR": str(tmp_path / "letters")})
-    _refused(job, 2, str(tmp_path / "letters"))
+    _rejected(job, 2, str(tmp_path / "letters"))
 
 
-def test_a_foreign_table_is_refused(broker: Broker, tmp_path: Path) -> None:
-    """A table of the name with other columns is not written to."""
+def test_a_foreign_table_is_rejected(broker: Broker, tmp_path: Path) -> None:
+    """A table of the same name with other columns is not written to."""
     topic = broker.topic(partitions=1)
     job = Job(broker.bootstrap_servers, tmp_path, topic)
     catalog = open_catalog(job.settings)
     catalog.create_namespace("market_data")
     catalog.create_table("market_data.trades", Schema(NestedField(1, "x", LongType(), required=False)))
-    _refused(job, 1, "market_data.trades")
+    _rejected(job, 1, "market_data.trades")
 
 
-def test_another_number_of_writers_is_refused(broker: Broker, tmp_path: Path) -> None:
-    """`K2_WRITERS` is fixed when the table is made."""
+def test_another_number_of_writers_is_rejected(broker: Broker, tmp_path: Path) -> None:
+    """`K2_WRITERS` is fixed when the table is created."""
     topic = broker.topic(partitions=1)
     Job(broker.bootstrap_servers, tmp_path, topic).run(recovery=False)
-    _refused(Job(broker.bootstrap_servers, tmp_path, topic, {"K2_WRITERS": "2"}), 2, "K2_WRITERS")
+    _rejected(Job(broker.bootstrap_servers, tmp_path, topic, {"K2_WRITERS": "2"}), 2, "K2_WRITERS")
 
 
 def test_a_taken_metrics_port_is_named(broker: Broker, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_taken_metrics_port_is_named(broker: Broker, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         topic = broker.topic(partitions=1)
-        _refused(
+        _rejected(
             Job(broker.bootstrap_servers, tmp_path, topic, {"K2_METRICS_PORT": port}),
             2,
             f"K2_METRICS_PORT={port}",
@@ -145,7 +145,7 @@ OUTCOMES: Final[list[tuple[bytes | None, str | None, str]]] = [
 
 
 def test_odd_messages_have_defined_outcomes(broker: Broker, tmp_path: Path) -> None:
-    """Each is stored or set aside with its reason, and its neighbours are not touched."""
+    """Each is stored or becomes a dead letter with its reason, and its neighbours are unaffected."""
     topic = broker.topic(partitions=1, config={"max.message.bytes": "4000000"})
     job = Job(broker.bootstrap_servers, tmp_path, topic)
     with TradeProducer(job.settings, topic, **{"message.max.bytes": 4_000_000}) as producer:

@@ -1,4 +1,4 @@
-"""The broker goes, comes back, or refuses: ridden out where waiting mends it, named where it does not."""
+"""The broker fails, returns, or rejects: waited for if waiting helps, named in an error otherwise."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def _wait(reached: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def kafka(missing: Callable[[str], None]) -> Iterator[Broker]:
-    """Real Kafka of the test's own: only it keeps its topics over a restart."""
+    """Real Kafka for one test: the embedded broker does not keep its topics over a restart."""
     try:
         with real_kafka() as broker:
             yield broker
@@ -40,8 +40,8 @@ def kafka(missing: Callable[[str], None]) -> Iterator[Broker]:
         missing(f"Java and Maven: real Kafka ({error})")
 
 
-def test_a_broker_that_comes_back_is_ridden_out(kafka: Broker, tmp_path: Path) -> None:
-    """Killed and started again while the job runs: it goes on where it was, with no word from anybody."""
+def test_a_broker_restart_is_survived(kafka: Broker, tmp_path: Path) -> None:
+    """Killed and started again while the job runs: the job resumes where it was, without intervention."""
     topic = kafka.topic()
     live = Job(kafka.bootstrap_servers, tmp_path, topic, {"K2_RUN_TO_END": "false"})
     _publish(live, topic, 1, 500)
@@ -62,7 +62,7 @@ def test_a_broker_that_comes_back_is_ridden_out(kafka: Broker, tmp_path: Path) -
 
 
 def test_a_frozen_broker_is_waited_for(kafka: Broker, tmp_path: Path) -> None:
-    """Frozen for a while, with its connections open: nothing is lost or doubled."""
+    """Frozen for a while with open connections: nothing is lost or doubled."""
     topic = kafka.topic()
     live = Job(kafka.bootstrap_servers, tmp_path, topic, {"K2_RUN_TO_END": "false"})
     _publish(live, topic, 1, 500)
@@ -80,8 +80,8 @@ def test_a_frozen_broker_is_waited_for(kafka: Broker, tmp_path: Path) -> None:
     assert all(row.holds for row in reconcile(live.settings))
 
 
-def test_a_topic_made_anew_is_refused(kafka: Broker, tmp_path: Path) -> None:
-    """Deleted, made again and grown past the old end: its offsets mean other messages, and none is read."""
+def test_a_recreated_topic_is_rejected(kafka: Broker, tmp_path: Path) -> None:
+    """Deleted, created again and grown past the old end: its offsets mean other messages, and none is read."""
     topic = kafka.topic()
     job = Job(kafka.bootstrap_servers, tmp_path, topic)
     _publish(job, topic, 1, 5)
@@ -101,8 +101,8 @@ def test_a_topic_made_anew_is_refused(kafka: Broker, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("password", "code", "words"), [("wrong", 3, "uthentication failed"), (LOGIN[1], 0, "reading")]
 )
-def test_a_refused_login_is_named(kafka: Broker, tmp_path: Path, password: str, code: int, words: str) -> None:
-    """A wrong password ends with exit code 3 and the broker's own words, not with silence; a right one runs."""
+def test_a_rejected_login_is_named(kafka: Broker, tmp_path: Path, password: str, code: int, words: str) -> None:
+    """A wrong password ends the job with exit code 3 and the broker's message; a right one runs."""
     topic = kafka.topic()
     config = tmp_path / "kafka.properties"
     config.write_text(

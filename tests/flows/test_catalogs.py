@@ -27,7 +27,7 @@ COMMITS: Final = 6
 
 @contextmanager
 def _publishing(job: Job, topic: str) -> Iterator[list[int]]:
-    """Publish trades all the time; gives how many there are, complete at the end."""
+    """Publish trades continuously; yield their count, complete at the end."""
     published, is_over = [0], threading.Event()
 
     def publish() -> None:
@@ -52,8 +52,8 @@ def _trade(number: int) -> bytes:
 
 
 @pytest.mark.parametrize("place", SERVED, indirect=True)
-def test_killed_in_the_middle_the_table_has_every_trade_once(broker: Broker, place: Place, tmp_path: Path) -> None:
-    """Every third answer to a commit is lost, and the job is killed by SIGKILL and run again: each trade is a row."""
+def test_a_killed_job_stores_every_trade_once(broker: Broker, place: Place, tmp_path: Path) -> None:
+    """Every third response to a commit is lost, and the job is killed and run again: each trade is one row."""
     proxy = place.proxy
     assert proxy is not None
     proxy.plan(cycle([None, None, Fault(lands=True, answer="reset")]))
@@ -69,10 +69,10 @@ def test_killed_in_the_middle_the_table_has_every_trade_once(broker: Broker, pla
     assert [row.holds for row in reconcile(job.settings)] == [True]
 
 
-def test_a_catalog_that_does_not_let_the_job_in_is_named(postgresql: Server, rest: Server, tmp_path: Path) -> None:
-    """Exit code 2 where it refuses the credentials, 3 where it is not there: one sentence, no traceback."""
+def test_a_catalog_that_denies_access_is_named(postgresql: Server, rest: Server, tmp_path: Path) -> None:
+    """Exit code 2 if it rejects the credentials, 3 if it is absent: one sentence, no traceback."""
     port, nowhere = free_port(), Path("unused")
-    refused = "catalog 'k2' refuses the credentials it was given: "
+    refused = "catalog 'k2' refuses the credentials: "
     away = f"catalog 'k2' at 127.0.0.1:{port} cannot be reached: "
     with HttpProxy(rest.port, token="good") as proxy:  # noqa: S106  no secret
         cases = [
@@ -81,7 +81,7 @@ def test_a_catalog_that_does_not_let_the_job_in_is_named(postgresql: Server, res
             (variables_of("postgresql", port, nowhere), 3, away),
             (variables_of("rest", port, nowhere), 3, away),
         ]
-        # Side by side, since those of the absent wait for it to come back.
+        # In parallel, because the jobs without a catalog retry for a while.
         jobs = [
             Job("127.0.0.1:1", tmp_path / str(number), "trades", variables).start(recovery=False)
             for number, (variables, _, _) in enumerate(cases)

@@ -1,4 +1,4 @@
-"""The job on a broker, as its users run it: real trades in, rows and dead letters out, whatever is killed."""
+"""The job on a broker, as its users run it: real trades in, rows and dead letters out, through kills."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ EPOCH_TICKS_PER_MILLISECOND: Final = 1000
 
 @pytest.fixture(scope="module")
 def capture() -> list[bytes]:
-    """The real trades, a line each."""
+    """The real trades, one line each."""
     return gzip.decompress(CAPTURE.read_bytes()).splitlines()
 
 
@@ -64,7 +64,7 @@ def _expected(line: bytes) -> dict[str, Any]:
 
 
 def _comparable(table: pa.Table) -> list[dict[str, Any]]:
-    """Return the rows in the order of their sequences, times as microseconds."""
+    """Return the rows sorted by sequence, times as microseconds."""
     table = table.set_column(
         table.schema.get_field_index("timestamp"), "timestamp", table["timestamp"].cast(pa.int64())
     )
@@ -72,7 +72,7 @@ def _comparable(table: pa.Table) -> list[dict[str, Any]]:
     return rows
 
 
-def test_real_trades_come_out_digit_for_digit(broker: Broker, tmp_path: Path, capture: list[bytes]) -> None:
+def test_real_trades_are_stored_digit_for_digit(broker: Broker, tmp_path: Path, capture: list[bytes]) -> None:
     """9,757 real trades are 9,757 rows: every digit, time, side and number, and no gap."""
     topic = broker.topic(partitions=2)
     _produce(broker, topic, CAPTURE)
@@ -89,8 +89,8 @@ def test_real_trades_come_out_digit_for_digit(broker: Broker, tmp_path: Path, ca
     assert_reconciled(job)
 
 
-def test_exactly_the_faults_that_were_put_in_are_found(broker: Broker, tmp_path: Path, capture: list[bytes]) -> None:
-    """Every 100th twice, every 500th left out, every 1,000th cut in half: those, and no others."""
+def test_exactly_the_injected_faults_are_found(broker: Broker, tmp_path: Path, capture: list[bytes]) -> None:
+    """Every 100th twice, every 500th left out, every 1,000th truncated: these and no others."""
     published, cut, left_out, twice = [], [], [], 0
     for number, line in enumerate(capture, start=1):
         if number % 1_000 == 0:
@@ -125,7 +125,7 @@ def test_exactly_the_faults_that_were_put_in_are_found(broker: Broker, tmp_path:
 
 @pytest.mark.parametrize("recovery", [True, False])
 def test_a_second_start_doubles_nothing(broker: Broker, tmp_path: Path, *, recovery: bool) -> None:
-    """With its recovery store it goes on; without one the table's progress tells what is in, and it is said."""
+    """With its recovery store the job resumes; without one it resumes from the table's progress and logs that."""
     topic = broker.topic(partitions=2)
     messages = market(symbols=20, rounds=100)
     half = len(messages) // 2
@@ -141,7 +141,7 @@ def test_a_second_start_doubles_nothing(broker: Broker, tmp_path: Path, *, recov
 
 
 def test_epochs_without_messages_commit_nothing(broker: Broker, tmp_path: Path) -> None:
-    """An empty topic makes tables and no snapshot; idle epochs and a second run over what is in leave all as it is."""
+    """An empty topic makes tables and no snapshot; idle epochs and a second run over stored messages change nothing."""
     topic = broker.topic(partitions=2)
     job = _job(broker, tmp_path, topic)
     job.run()
@@ -150,7 +150,7 @@ def test_epochs_without_messages_commit_nothing(broker: Broker, tmp_path: Path) 
     publish(broker.bootstrap_servers, topic, messages)
     with running([replace(job, environment={"K2_RUN_TO_END": "false"})]):
         wait_until(lambda: job.committed() == len(messages), "nothing is committed")
-        # Epochs last one second: the one that brought the last messages is closed, and two more are.
+        # Epochs last one second: the one with the last messages is closed, and so are two more.
         time.sleep(1.5)
         before = _left_behind(job)
         time.sleep(2.5)
@@ -161,14 +161,14 @@ def test_epochs_without_messages_commit_nothing(broker: Broker, tmp_path: Path) 
 
 
 def _left_behind(job: Job) -> list[object]:
-    """Return what a commit would change: tables by their metadata, letters by what and when they were."""
+    """Return what a commit would change: the tables' metadata, and the dead letters with their file times."""
     tables = [job.iceberg(name).metadata_location for name in ("trades", "sequence_events")]
     files = job.settings.dead_letter_folder.glob("*.jsonl")
     return [*tables, *sorted((file.name, file.read_bytes(), file.stat().st_mtime_ns) for file in files)]
 
 
 def test_lag_tools_see_the_job(broker: Broker, tmp_path: Path) -> None:
-    """The consumer group's offsets are those of the table, after it has them."""
+    """The consumer group's offsets follow those committed to the table."""
     topic = broker.topic(partitions=2)
     messages = market(symbols=5, rounds=50)
     publish(broker.bootstrap_servers, topic, messages)
@@ -178,7 +178,7 @@ def test_lag_tools_see_the_job(broker: Broker, tmp_path: Path) -> None:
 
 
 def test_several_topics_have_their_own_venues(broker: Broker, tmp_path: Path, capture: list[bytes]) -> None:
-    """A canonical topic and one of Binance's go into one table."""
+    """A canonical topic and a Binance topic are stored in one table."""
     canonical, binance = broker.topic(partitions=1), broker.topic(partitions=1)
     publish(broker.bootstrap_servers, canonical, market(symbols=2, rounds=10))
     _produce(broker, binance, CAPTURE, partitions=1)
@@ -190,10 +190,10 @@ def test_several_topics_have_their_own_venues(broker: Broker, tmp_path: Path, ca
     assert_reconciled(job)
 
 
-def test_the_time_zone_of_the_machine_is_nothing_to_it(
+def test_the_time_zone_of_the_machine_has_no_effect(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Times are UTC, and land in the day of UTC, whatever TZ says: these two are of one day in Tokyo."""
+    """Times are UTC, and partitions are days of UTC, whatever TZ says: these two are one day in Tokyo."""
     topic = broker.topic(partitions=1)
     times = ["2026-03-01T23:30:00.000001+00:00", "2026-03-02T09:30:00+09:00"]
     for number, text in enumerate(times, start=1):

@@ -1,4 +1,4 @@
-"""A disk that really becomes full under the job: one sentence, nothing half in, and all of it once there is space."""
+"""A disk that really fills up under the job: one sentence, nothing half-committed, and no loss once there is space."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def _may_mount(namespace: list[str], folder: Path) -> bool:
 def outcomes(
     broker: Broker, tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]
 ) -> dict[str, dict[str, Any]]:
-    """Return what became of the job on each disk; all at one time, since most of it is waiting between retries."""
+    """Return the job's outcome on each disk; all in parallel, because most of the time is waits between retries."""
     folder = tmp_path_factory.mktemp("disks")
     namespace = next((one for one in NAMESPACES if _may_mount(one, folder)), None)
     if namespace is None:
@@ -55,7 +55,7 @@ def outcomes(
 
 @pytest.mark.parametrize("disk", DISKS)
 def test_a_full_disk_ends_the_job_and_loses_nothing(outcomes: dict[str, dict[str, Any]], disk: str) -> None:
-    """In a data file, a dead letter, the recovery store, the catalog: no row or letter is lost or doubled."""
+    """In a data file, a dead letter, the recovery store or the catalog: no row or dead letter is lost or doubled."""
     outcome = outcomes[disk]
     assert outcome["code"] > 0, outcome["said"]
     assert SAID[disk] in outcome["said"]
@@ -63,7 +63,7 @@ def test_a_full_disk_ends_the_job_and_loses_nothing(outcomes: dict[str, dict[str
     before, after = outcome["before"], outcome["after"]
     bad = list(range(0, COUNT, BAD_EVERY))
     good = sorted({*range(COUNT)} - {*bad})
-    # What is in the table may be ahead of the recovery store.
+    # The table may be ahead of the recovery store.
     assert FIRST <= before["received"] < COUNT + (disk == "recovery")
     assert before["rows"] == [offset for offset in good if offset < before["received"]]
     assert (after["received"], after["rows"], after["letters"], after["holds"]) == (COUNT, good, bad, True)

@@ -27,7 +27,7 @@ COUNT: Final = 1_000
 
 
 def line_of(number: int, **changes: Any) -> bytes:
-    """Return a trade that is known by its number alone, or with some fields changed."""
+    """Return a trade that is identified only by its number, optionally with changed fields."""
     fields = {"exchange": "steps", "symbol": "S", "sequence": number, "price": "1.5", "quantity": 2}
     return json.dumps(fields | {"timestamp": FIRST_TIME + number} | changes).encode()
 
@@ -52,7 +52,7 @@ def rows_of(settings: Settings) -> list[dict[str, Any]]:
 
 
 def test_numbers_in_steps_are_gaps_under_k2(tmp_path: Path) -> None:
-    """Every number between two that are stored counts as missing."""
+    """Every number between two stored numbers counts as missing."""
     settings = read_settings({}, data_dir=tmp_path)
     land(settings, "k2", [line_of(number * STEP) for number in range(COUNT)], 0)
     [day] = by_day(settings)
@@ -61,7 +61,7 @@ def test_numbers_in_steps_are_gaps_under_k2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("venue", "disorder"), [("k2-monotonic", 3), ("k2-identity-only", 0)])
-def test_numbers_in_steps_are_no_gaps_where_holes_mean_nothing(tmp_path: Path, venue: str, disorder: int) -> None:
+def test_numbers_in_steps_are_no_gaps_if_holes_mean_nothing(tmp_path: Path, venue: str, disorder: int) -> None:
     """All are stored in session 0, nothing is missing, and only a monotonic venue counts disorder."""
     settings = read_settings({}, data_dir=tmp_path)
     before = OUT_OF_ORDER.labels("steps")._value.get()
@@ -91,10 +91,10 @@ def test_a_number_is_the_id_of_a_trade_without_one(tmp_path: Path, venue: str, c
         line_of(-STEP, trade_id="-10000"),
         line_of(STEP, trade_id=None),
         line_of(STEP, trade_id="other"),
-        # Read by the reference decoder, as a name is escaped.
+        # Read by the reference decoder, because a name is escaped.
         line_of(STEP).replace(b"steps", b"st\\u0065ps"),
         line_of(STEP, price="1.6"),
-        # The same trade under another time.
+        # The same trade with another time.
         line_of(0, sequence=None, trade_id="10000"),
     ]
     land(settings, venue, lines[:cut], 0)

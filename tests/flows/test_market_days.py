@@ -35,12 +35,12 @@ def trade(symbol: str, sequence: int, at: datetime) -> Message:
 
 
 def cut(messages: list[Message], size: int, partition: int = 0) -> list[MessageBatch]:
-    """Return the messages of a partition as polls of a size."""
+    """Return the messages of a partition in polls of a size."""
     return [message_batch(messages[at : at + size], at, partition) for at in range(0, len(messages), size)]
 
 
 def verdicts_of(out: list[tuple[str, TradeSlice | Consumed]]) -> Verdicts:
-    """Count what came to the writers."""
+    """Count the verdicts of the rows that reached the writers."""
     found = Verdicts()
     for piece in (piece for _, piece in out if isinstance(piece, TradeSlice)):
         columns = piece.batch.columns
@@ -56,7 +56,7 @@ def sessions_of(out: list[tuple[str, TradeSlice | Consumed]]) -> set[int]:
 
 
 def numbers_of(out: list[tuple[str, list[SequenceEvent]]], kind: EventKind) -> set[tuple[str, int]]:
-    """Return the numbers, with their symbols, that the ledger's events of a kind name."""
+    """Return the numbers, with their symbols, in the ledger's events of a kind."""
     events = [event for _, some in out for event in some if event.event is kind]
     return {
         (event.symbol, number) for event in events for number in range(event.first_sequence, event.last_sequence + 1)
@@ -64,13 +64,13 @@ def numbers_of(out: list[tuple[str, list[SequenceEvent]]], kind: EventKind) -> s
 
 
 def missing_of(out: list[tuple[str, list[SequenceEvent]]]) -> set[tuple[str, int]]:
-    """Return what the ledger's events leave missing; within a session nothing is opened twice."""
+    """Return what the ledger's events leave missing; check that no number of a session is opened twice."""
     return numbers_of(out, EventKind.GAP_OPENED) - numbers_of(out, EventKind.GAP_FILLED)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_market_open_burst(workers: int) -> None:
-    """All symbols trade at once, many under one time, out of order and doubled: each is stored once."""
+    """All symbols trade at once, many with one time, out of order and doubled: each is stored once."""
     random, messages = Random(workers), list[tuple[float, Message]]()
     names, lost = [f"S{number}" for number in range(SYMBOLS_COUNT)], set[tuple[str, int]]()
     copies = 0
@@ -94,7 +94,7 @@ def test_a_market_open_burst(workers: int) -> None:
 
 
 def test_a_kafka_rebalance(tmp_path: Path) -> None:
-    """Partitions move to other workers, and the last poll before is read again: its rows are known, none is lost."""
+    """Partitions move to other workers and the last poll is read again: its rows are duplicates, none is lost."""
     logs = {
         partition: [
             trade(f"P{partition}S{place % 7}", place // 7 + 1, OPEN + timedelta(seconds=place)) for place in range(140)
@@ -121,15 +121,15 @@ def test_a_kafka_rebalance(tmp_path: Path) -> None:
 
 
 class Reassigned(MemorySource):
-    """Partitions whose place was not kept: each begins with the first of the batches given."""
+    """Partitions whose offset was not stored: each starts with the first of the given batches."""
 
     def build_part(self, step_id: str, for_part: str, resume_state: int | None):  # type: ignore[no-untyped-def]  # noqa: ANN201
-        """Begin at the first batch."""
+        """Start at the first batch."""
         return super().build_part(step_id, for_part, None)
 
 
 def run_rebalanced(batches: dict[str, list[MessageBatch]], workers: int, recovery: RecoveryConfig) -> dict[str, list]:  # type: ignore[type-arg]
-    """Run the flow with its state from the recovery store, and its place from the batches given."""
+    """Run the flow with its state from the recovery store, and its offsets from the given batches."""
     out: dict[str, list] = {"iceberg": [], "events": []}  # type: ignore[type-arg]
     sinks = {name: TestingSink(some) for name, some in out.items()}
     ends = JobIO(kafka=Reassigned(batches), **sinks)
@@ -138,8 +138,8 @@ def run_rebalanced(batches: dict[str, list[MessageBatch]], workers: int, recover
     return out
 
 
-def test_a_weekends_silence() -> None:
-    """From Friday's close to Sunday's open: no gap, no session, and Friday's trades are known when they come again."""
+def test_a_weekend_without_trades() -> None:
+    """From Friday's close to Sunday's open: no gap, no session, and Friday's trades are recognised on a replay."""
     friday = [trade("ES", number, OPEN + timedelta(seconds=number)) for number in range(1, 51)]
     sunday = [trade("ES", number, OPEN + timedelta(hours=57, seconds=number)) for number in range(51, 101)]
     out = run_in_memory({"trades:0": cut([*friday, *friday[-5:], *sunday, *friday[-5:]], 32)})

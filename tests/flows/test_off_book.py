@@ -1,4 +1,4 @@
-"""Off-book numbers through the real flow into real tables: counted as skipped, and no gap after a lost store."""
+"""Non-market trades through the real flow into real tables: counted as skipped, and no gap after a lost store."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ LOST = {6, 13}
 
 
 def line_of(number: int) -> bytes:
-    """Return a futures trade of the market, or of another kind."""
+    """Return a futures trade of the market, or of another type."""
     return message("binance-futures", {"t": number, "T": 1_723_161_256_000 + number, "X": KINDS.get(number, "MARKET")})
 
 
@@ -41,8 +41,8 @@ def land(settings: Settings, numbers: list[int], first_offset: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [3, 4, 5, 8, 9])
-def test_a_lost_store_makes_no_gap_of_skipped_numbers(tmp_path: Path, cut: int) -> None:
-    """Wherever the store was lost, stored and skipped add up, and missing is what was lost alone."""
+def test_a_lost_store_opens_no_gap_for_skipped_numbers(tmp_path: Path, cut: int) -> None:
+    """Wherever the store was lost, stored and skipped add up, and only lost trades are missing."""
     settings = read_settings({}, data_dir=tmp_path)
     numbers = [number for number in range(1, 15) if number not in LOST]
     land(settings, numbers[:cut], 0)

@@ -1,4 +1,4 @@
-"""Topics and partitions that come and go between two runs: read, left out aloud, or refused by name."""
+"""Topics and partitions added or removed between two runs: read, left out with a log line, or rejected by name."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,10 +18,10 @@ def _stored(job: Job) -> list[tuple[str, int, int]]:
     return sorted((row["topic"], row["partition"], row["sequence"]) for row in rows)
 
 
-def test_partitions_that_were_added_are_read_from_their_first_offset(
+def test_added_partitions_are_read_from_their_first_offset(
     broker: Broker, tmp_path: Path, missing: Callable[[str], None]
 ) -> None:
-    """What was published into them before the next start is in, beside what follows in the old one."""
+    """Messages published into them before the next start are stored, next to later ones of the old partition."""
     if not broker.is_kafka:
         missing("Java and Maven: real Kafka")
     topic = broker.topic(partitions=1)
@@ -39,8 +39,8 @@ def test_partitions_that_were_added_are_read_from_their_first_offset(
     assert_reconciled(job)
 
 
-def test_a_topic_taken_out_is_left_alone_and_read_on_when_it_is_back(broker: Broker, tmp_path: Path) -> None:
-    """Nothing of it is read in two runs, by two processes and by one; named again it goes on behind what is in."""
+def test_a_removed_topic_resumes_when_it_is_added_again(broker: Broker, tmp_path: Path) -> None:
+    """Nothing of it is read in two runs, by two processes and by one; once listed again it resumes at its offset."""
     kept, taken = broker.topic(partitions=2, name="kept"), broker.topic(partitions=2, name="taken")
     both = Job(broker.bootstrap_servers, tmp_path, f"{kept},{taken}")
     one = replace(both, topics=kept)
@@ -58,8 +58,8 @@ def test_a_topic_taken_out_is_left_alone_and_read_on_when_it_is_back(broker: Bro
     assert_reconciled(both)
 
 
-def test_a_partition_that_the_broker_lost_stops_the_job(broker: Broker, tmp_path: Path) -> None:
-    """Its topic was made anew with fewer: one sentence names it, whether the recovery store or the table knew it."""
+def test_a_lost_partition_stops_the_job(broker: Broker, tmp_path: Path) -> None:
+    """Its topic was recreated with fewer partitions: one sentence names it, whether the store or the table had it."""
     topic = broker.topic(partitions=2)
     publish(broker.bootstrap_servers, topic, [trade(1)], 0)
     publish(broker.bootstrap_servers, topic, [trade(2)], 1)

@@ -1,4 +1,4 @@
-"""A message that cannot be a trade, and a fault of the surroundings: they are never taken for each other."""
+"""Invalid messages and faults of the environment are never mistaken for each other."""
 
 import time
 from dataclasses import replace
@@ -14,7 +14,7 @@ SECONDS_MAX = 60
 
 
 def _with_poison(first: int, stop: int) -> list[Message]:
-    """Return trades of which every tenth has a message that cannot be read behind it."""
+    """Return trades with an unreadable message after every tenth."""
     return [
         one
         for number in range(first, stop)
@@ -22,8 +22,8 @@ def _with_poison(first: int, stop: int) -> list[Message]:
     ]
 
 
-def test_a_fault_holds_back_the_stream_and_makes_no_letters(broker: Broker, tmp_path: Path) -> None:
-    """While the warehouse is away nothing is committed or set aside but the poison; then all of it, and only once."""
+def test_a_fault_stops_the_stream_and_makes_no_dead_letters(broker: Broker, tmp_path: Path) -> None:
+    """While the warehouse is away only the poison is a dead letter and nothing is committed; later all is, once."""
     topic = broker.topic()
     job = Job(broker.bootstrap_servers, tmp_path, topic)
     warehouse = job.settings.data_dir / "warehouse"
@@ -45,8 +45,8 @@ def test_a_fault_holds_back_the_stream_and_makes_no_letters(broker: Broker, tmp_
     _assert_only_poison_set_aside(job, before + during)
 
 
-def test_a_passing_fault_is_no_records(broker: Broker, tmp_path: Path) -> None:
-    """A data file that cannot be written at the first try is written at the next, with every row."""
+def test_a_transient_fault_loses_no_row(broker: Broker, tmp_path: Path) -> None:
+    """A data file that cannot be written on the first try is written on the next, with every row."""
     topic = broker.topic()
     messages = _with_poison(1, 101)
     publish(broker.bootstrap_servers, topic, messages)

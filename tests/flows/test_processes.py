@@ -1,4 +1,4 @@
-"""Processes of a cluster that freeze, wait for one another, or are told to end."""
+"""Processes of a cluster that freeze, wait for one another, or are signalled to end."""
 
 import signal
 import urllib.error
@@ -18,7 +18,7 @@ WAIT_SECONDS_MAX = 60
 
 
 def _health(port: int) -> int:
-    """Return the status of `/healthz`; 0 where nobody answers."""
+    """Return the status of `/healthz`; 0 if nothing answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
             return int(answer.status)
@@ -29,13 +29,13 @@ def _health(port: int) -> int:
 
 
 def _with_port(job: Job) -> tuple[Job, int]:
-    """Return the job with a port for its pages, and the port."""
+    """Return the job with a port for its health and metrics, and the port."""
     port = free_port()
     return replace(job, environment={**job.environment, "K2_METRICS_PORT": str(port)}), port
 
 
-def test_a_frozen_peer_is_seen_and_waited_for(broker: Broker, tmp_path: Path) -> None:
-    """One of two processes stopped: the other's health is 503, nothing is committed; continued, all is well again."""
+def test_a_frozen_peer_is_reported_and_waited_for(broker: Broker, tmp_path: Path) -> None:
+    """If one of two processes is stopped, the other's health is 503 and nothing is committed; later both recover."""
     topic = broker.topic(partitions=4)
     messages = market(symbols=20, rounds=60)
     part = len(messages) // 3
@@ -63,7 +63,7 @@ def test_a_frozen_peer_is_seen_and_waited_for(broker: Broker, tmp_path: Path) ->
 
 
 def test_a_process_that_waits_for_its_peers_can_be_ended(broker: Broker, tmp_path: Path) -> None:
-    """SIGINT and SIGTERM end it at once, and before that its health tells of the wait."""
+    """SIGINT and SIGTERM end it at once, and before that its health reports the wait."""
     job = Job(broker.bootstrap_servers, tmp_path, broker.topic(), {"K2_STALL_SECONDS_MAX": "1"})
     jobs, ports = zip(*(_with_port(job) for _ in range(2)), strict=True)
     with running(jobs, absent=1) as processes:
@@ -76,15 +76,15 @@ def test_a_process_that_waits_for_its_peers_can_be_ended(broker: Broker, tmp_pat
             assert "Traceback" not in said
 
 
-def test_an_interrupt_while_it_imports_is_no_traceback(
+def test_an_interrupt_during_imports_prints_no_traceback(
     broker: Broker, tmp_path: Path, missing: Callable[[str], None]
 ) -> None:
-    """Ctrl-C in the first seconds ends it in silence."""
+    """Ctrl-C in the first seconds ends it without output."""
     if not Path("/proc/self/status").exists():
         missing("Linux: /proc")
     process = Job(broker.bootstrap_servers, tmp_path, "trades").start(recovery=False)
     try:
-        # Python has a handler of its own for SIGINT, so SIGTERM tells.
+        # Python has its own handler for SIGINT, so the handler of SIGTERM shows that ours are set.
         wait_until(lambda: _catches(process.pid, signal.SIGTERM), "it does not begin")
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=10)

@@ -1,4 +1,4 @@
-"""Workers and processes killed in mid-stream, and others in their place: the table is that of one quiet run."""
+"""Workers and processes killed in mid-stream and replaced by others: the table is that of one undisturbed run."""
 
 from pathlib import Path
 from random import Random
@@ -13,10 +13,10 @@ from tests.flows.rescale import plan, rescaled
 
 @pytest.mark.parametrize("writers", ["1", "2"])
 @pytest.mark.parametrize("as_processes", [False, True], ids=["threads", "processes"])
-def test_killed_and_rescaled_it_gives_the_same_table(
+def test_a_killed_and_rescaled_job_writes_the_same_table(
     broker: Broker, tmp_path: Path, writers: str, *, as_processes: bool
 ) -> None:
-    """SIGKILL with one, two and three workers, to the end with one: row for row what one run gives."""
+    """Killed with one, two and three workers, then finished with one: the rows are those of a single run."""
     job = Job(broker.bootstrap_servers, tmp_path / "job", broker.topic(partitions=3), {"K2_WRITERS": writers})
     lives = plan(Random(f"{writers} {as_processes}"), as_processes=as_processes)
     assert_same(job, rescaled(job, lives))

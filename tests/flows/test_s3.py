@@ -15,10 +15,10 @@ NUMBERS = [*range(1, 101), *range(50, 60), *range(111, 201)]
 """As published: ten twice, and ten missing."""
 
 
-def test_killed_at_a_commit_the_table_has_every_trade_once(
+def test_a_job_killed_at_a_commit_stores_every_trade_once(
     broker: Broker, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed when its first commit of rows has landed, and run again: each trade is a row, and the gap is known."""
+    """Killed after its first commit of rows, and run again: each trade is one row, and the gap is recorded."""
     for name, value in s3.variables(s3.bucket(), tmp_path / "catalog.db").items():
         monkeypatch.setenv(name, value)
     topic = broker.topic()

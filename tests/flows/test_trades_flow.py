@@ -1,4 +1,4 @@
-"""The flow on ends in memory: its names, its arrows, and what does not depend on how the stream was cut."""
+"""The flow with in-memory I/O: its step ids, its length, and what does not depend on how the stream was cut."""
 
 import inspect
 import itertools
@@ -52,16 +52,16 @@ def _cut(messages: Sequence[Message], cuts: Sequence[int], partition: int = 0) -
 
 
 def test_step_names_are_pinned() -> None:
-    """Recovery finds state by these names: a new name silently starts its step from nothing."""
+    """Recovery finds state by these ids: a step with a new id silently starts without state."""
     ends = JobIO(MemorySource({}), TestingSink([]), TestingSink([]))
     drawn = json.loads(to_json(flows.trades.trades_flow(ends, read_settings({}))))
     assert drawn["flow_id"] == "trades"
     assert [step["step_id"] for step in drawn["substeps"]] == [
         "trades.kafka_in",
-        "k2.venues.decode",
+        "trades.decode",
         "trades.decode_split",
         "trades.decode_account",
-        "k2.sequencing.sequence",
+        "trades.sequence",
         "trades.sequence_trades",
         "trades.sequence_events",
         "trades.deduplicate",
@@ -75,12 +75,12 @@ def test_step_names_are_pinned() -> None:
 
 
 def test_the_flow_fits_on_a_screen() -> None:
-    """It is read as a picture, so it must be seen whole."""
+    """It is a diagram of the job, so it must be visible at once."""
     assert len(inspect.getsource(flows.trades).splitlines()) <= 60
 
 
-def test_every_message_comes_out_once() -> None:
-    """Trades, duplicates, gaps and unreadable messages each take their arrow."""
+def test_every_message_has_one_outcome() -> None:
+    """Trades, duplicates, gaps and unreadable messages each reach their output."""
     messages = [
         _trade("A", 1),
         _trade("A", 2, 1),
@@ -102,11 +102,13 @@ def test_every_message_comes_out_once() -> None:
         (0, 7, 1, 0),
     ]
     consumed = [item for _, item in out["iceberg"] if isinstance(item, Consumed)]
-    assert [(one.first_offset, one.next_offset, [letter.offset for letter in one.letters]) for one in consumed] == [
+    assert [
+        (one.first_offset, one.next_offset, [letter.offset for letter in one.dead_letters]) for one in consumed
+    ] == [
         (0, 3, [2]),
         (3, 8, []),
     ]
-    assert [letter.reason for one in consumed for letter in one.letters] == ["malformed"]
+    assert [letter.reason for one in consumed for letter in one.dead_letters] == ["malformed"]
     events = [event for _, some in out["events"] for event in some]
     assert [(event.event, event.first_sequence, event.last_sequence, event.offset) for event in events] == [
         (EventKind.SESSION_STARTED, 1, 1, 0),
@@ -116,7 +118,7 @@ def test_every_message_comes_out_once() -> None:
 
 
 def test_trades_dated_too_far_ahead_are_dead_letters() -> None:
-    """The limit is that of the settings; those ahead by more than 5 s that it allows are stored and counted."""
+    """The limit is the setting's; trades within it but more than 5 s ahead are stored and counted."""
     ahead = FIRST_KAFKA_TIME - FIRST_TIME
     times = [0, 5_000_000, 6_000_000, 10_000_000, 10_000_001, 7_000_000]
     messages = [_trade("A", number, ahead + time) for number, time in enumerate(times)]
@@ -125,15 +127,15 @@ def test_trades_dated_too_far_ahead_are_dead_letters() -> None:
     before = DATED_AHEAD.labels("x")._value.get()
     out = run_in_memory({"trades:0": [batch]}, settings=read_settings({"K2_TIME_AHEAD_SECONDS_MAX": "10"}))
     assert [row[1] for row in _rows(out["iceberg"])] == [0, 1, 2, 3, 5]
-    [letter] = [letter for _, item in out["iceberg"] if isinstance(item, Consumed) for letter in item.letters]
+    [letter] = [letter for _, item in out["iceberg"] if isinstance(item, Consumed) for letter in item.dead_letters]
     assert (letter.offset, letter.reason) == (4, "invalid")
     assert "K2_TIME_AHEAD_SECONDS_MAX (10)" in letter.error
     assert DATED_AHEAD.labels("x")._value.get() - before == 3
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_writers_share_the_rows_and_all_hear_of_the_offsets(workers: int) -> None:
-    """With two writers each row goes to one, and messages without a trade are told to one."""
+def test_writers_share_the_rows_and_all_get_the_offsets(workers: int) -> None:
+    """With two writers each row goes to one of them, and messages without a trade are reported to one."""
     messages = [_trade(f"S{place % 40}", place // 40 + 1, place) for place in range(400)]
     messages[7] = (None, None)
     out = run_in_memory(
@@ -144,7 +146,7 @@ def test_writers_share_the_rows_and_all_hear_of_the_offsets(workers: int) -> Non
     assert groups == {("0", 0), ("1", 1)}
     consumed = [(key, item) for key, item in out["iceberg"] if isinstance(item, Consumed)]
     assert {key for key, item in consumed if item.next_offset == 400} == {"0", "1"}
-    assert sum(len(item.letters) for _, item in consumed) == 1
+    assert sum(len(item.dead_letters) for _, item in consumed) == 1
 
 
 @settings(max_examples=25, deadline=None)
@@ -156,7 +158,7 @@ def test_writers_share_the_rows_and_all_hear_of_the_offsets(workers: int) -> Non
 def test_verdicts_do_not_depend_on_cuts_or_workers(
     places: list[tuple[str, int, int]], cuts: list[int], workers: int
 ) -> None:
-    """Law 13: however one partition's stream is cut into polls, and whoever tracks it, the verdicts are the same."""
+    """Law 13: however a partition's stream is cut into polls, and whichever worker tracks it, verdicts are the same."""
     messages = [_trade(symbol, number, time) for symbol, number, time in places]
     whole = run_in_memory({"trades:0": _cut(messages, [])})
     pieces = run_in_memory({"trades:0": _cut(messages, cuts)}, workers=workers)

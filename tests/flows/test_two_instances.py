@@ -1,4 +1,4 @@
-"""Two live instances of the job on one table: one is fenced, says so, and no row is there twice."""
+"""Two live instances of the job on one table: one is fenced, says so, and no row is doubled."""
 
 import signal
 import subprocess
@@ -18,7 +18,7 @@ Process = subprocess.Popen[str]
 
 
 def _two(broker: Broker, folder: Path, topic: str, **environment: str) -> tuple[Job, Job]:
-    """Return two jobs of one table, each with a recovery store and dead letters of its own."""
+    """Return two jobs on one table, each with its own recovery store and dead letters."""
     first = Job(broker.bootstrap_servers, folder / "first", topic, {"K2_RUN_TO_END": "false", **environment})
     own = {"K2_DATA_DIR": first.variables["K2_DATA_DIR"], "K2_DLQ_DIR": str(folder / "letters")}
     return first, replace(first, folder=folder / "second", environment={**first.environment, **own})
@@ -40,7 +40,7 @@ def _assert_once(job: Job, count: int) -> None:
 
 @pytest.mark.parametrize("recovery", [True, False])
 def test_one_of_two_instances_is_fenced(broker: Broker, tmp_path: Path, *, recovery: bool) -> None:
-    """Each with a store of its own, or both without: they read the same messages, and one ends; the other goes on."""
+    """With a store each, or both without: they read the same messages, one ends, and the other continues."""
     topic = broker.topic()
     first, second = _two(broker, tmp_path, topic)
     numbers = iter(range(1, 1_000_000))
@@ -68,8 +68,8 @@ def test_one_of_two_instances_is_fenced(broker: Broker, tmp_path: Path, *, recov
     _assert_once(first, sent)
 
 
-def test_a_zombie_that_comes_back_is_fenced(broker: Broker, tmp_path: Path) -> None:
-    """Stopped between two commits, with messages in hand, while another took over: it commits no row of them."""
+def test_a_resumed_zombie_is_fenced(broker: Broker, tmp_path: Path) -> None:
+    """Frozen between two commits, with messages buffered, while another took over: it commits none of its rows."""
     topic = broker.topic()
     first, second = _two(broker, tmp_path, topic)
     publish(broker.bootstrap_servers, topic, [trade(number) for number in range(1, 101)])
@@ -85,14 +85,14 @@ def test_a_zombie_that_comes_back_is_fenced(broker: Broker, tmp_path: Path) -> N
             wait_until(lambda: first.committed() == 300, "the second does not go on")
             assert other.poll() is None
     _assert_once(first, 300)
-    # The zombie's own store is now behind the table: it is replayed, and what is in is dropped.
+    # The zombie's own store is now behind the table: on a replay, stored rows are dropped.
     publish(broker.bootstrap_servers, topic, [trade(number) for number in range(301, 401)])
     replace(first, environment={}).run()
     _assert_once(first, 400)
 
 
-def test_a_zombie_that_committed_a_part_is_fenced(broker: Broker, tmp_path: Path) -> None:
-    """Stopped behind the commit of one of its two writers, while another took over: the other writer's never lands."""
+def test_a_zombie_that_committed_partly_is_fenced(broker: Broker, tmp_path: Path) -> None:
+    """Frozen after the commit of one of its two writers, while another took over: its other writer never commits."""
     topic = broker.topic()
     first, second = _two(broker, tmp_path, topic, K2_WRITERS="2")
     publish(broker.bootstrap_servers, topic, [trade(number, f"S{number}") for number in range(1, 101)])
@@ -108,8 +108,8 @@ def test_a_zombie_that_committed_a_part_is_fenced(broker: Broker, tmp_path: Path
     _assert_once(first, 100)
 
 
-def test_a_second_instance_on_the_same_letters_does_not_start(broker: Broker, tmp_path: Path) -> None:
-    """Where the first has written one, the folder is refused before anything is read."""
+def test_a_second_instance_on_the_same_dead_letters_does_not_start(broker: Broker, tmp_path: Path) -> None:
+    """Once the first has written a dead letter, the folder is rejected before anything is read."""
     topic = broker.topic()
     first, second = _two(broker, tmp_path, topic)
     publish(broker.bootstrap_servers, topic, [(b"x", b"?"), trade(1)])

@@ -1,6 +1,6 @@
 """Real processes killed and rescaled, round by round: `python -m tests.flows.torture --rounds 20`.
 
-On real Kafka where it is to be had, else on the embedded broker.
+Uses real Kafka if available, else the embedded broker.
 """
 
 import argparse
@@ -23,7 +23,7 @@ LIVES_MAX: Final = 4
 
 
 def main() -> int:
-    """Run the rounds asked for; print each, and the sums. The first that fails is the last, and says what is wrong."""
+    """Run the requested rounds; print each, and the totals. Stop after the first failure and say what is wrong."""
     arguments = _arguments()
     sums: Counter[str] = Counter()
     begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""Headless Chromium for the tests of the page, and what a page did that it must not."""
+"""Headless Chromium for the tests of the page, and a record of what a page does that it must not."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,14 +19,14 @@ WAIT_MS_MAX: Final = 30_000
 
 @dataclass
 class Window:
-    """A page, what it asked for, and what it complained of."""
+    """A browser page with its requests and its errors."""
 
     page: Page
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
     def listen(self) -> None:
-        """Note everything from now on."""
+        """Record requests and errors from now on."""
         self.page.on("request", self._asked)
         self.page.on("console", self._said)
         self.page.on("pageerror", self._failed)
@@ -35,7 +35,7 @@ class Window:
         self.requests.append(request.url)
 
     def _said(self, message: ConsoleMessage) -> None:
-        # An answer that is a refusal is no fault of the page.
+        # A response with an error status is not an error of the page.
         if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
             self.complaints.append(message.text)
 
@@ -43,16 +43,16 @@ class Window:
         self.complaints.append(str(error))
 
     def asked(self, path: str) -> int:
-        """Return how often a path was asked for."""
+        """Return how often a path was requested."""
         return sum(f"{path}?" in url or url.endswith(path) for url in self.requests)
 
     def settled(self) -> Page:
-        """Return the page once all of its parts have their answers."""
+        """Return the page once all of its parts have their responses."""
         expect(self.page.locator(".state:not(:empty)")).to_have_count(0)
         return self.page
 
     def tab_to(self, name: str) -> None:
-        """Go to an element by the Tab key alone."""
+        """Move to an element with the Tab key alone."""
         focused = self.page.locator(f"#{name}:focus, #{name} :focus")
         for _ in range(60):
             self.page.keyboard.press("Tab")
@@ -77,14 +77,14 @@ def chromium(missing: Callable[[str], NoReturn]) -> Iterator[Browser]:
 
 @pytest.fixture
 def window(chromium: Browser) -> Iterator[Callable[..., Window]]:
-    """Yield what opens a page of a server for one test."""
+    """Yield a function that opens a page of a server for one test."""
     with opening(chromium) as open_page:
         yield open_page
 
 
 @contextmanager
 def opening(chromium: Browser) -> Iterator[Callable[..., Window]]:
-    """Yield what opens a page of a server; at the end it has asked nobody else, and has not complained."""
+    """Yield a function that opens a page of a server; check at the end for foreign requests and errors."""
     opened: list[tuple[str, Window]] = []
 
     def open_page(port: int, view: str = "", **options: Any) -> Window:
@@ -108,6 +108,6 @@ def opening(chromium: Browser) -> Iterator[Callable[..., Window]]:
 
 @contextmanager
 def answered(page: Page, path: str) -> Iterator[None]:
-    """Within the block something makes the page ask a path, and its answer is waited for."""
+    """Wait at the end of the block for the response to a path that the block makes the page request."""
     with page.expect_response(lambda response: path in response.url):
         yield

@@ -1,4 +1,4 @@
-"""What the tests of the API share: a small market, and a real server on it."""
+"""What the tests of the API share: a small market, and a real server for it."""
 
 import http.client
 import json
@@ -26,7 +26,7 @@ SYMBOLS = ("BTCUSDT", ODD, "é%_\\")
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server answered."""
+    """A server's response."""
 
     status: int
     headers: HTTPMessage
@@ -34,13 +34,13 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        """The body, read as JSON."""
+        """The body, parsed as JSON."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True)
 class Client:
-    """One who asks a server, on a connection of its own each time."""
+    """An HTTP client that opens a connection for each request."""
 
     host: str
     port: int
@@ -50,26 +50,26 @@ class Client:
         return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
 
     def ask(self, method: str, target: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
-        """Send one request, and read its answer whole."""
+        """Send one request and read its response."""
         with closing(self.connect()) as connection:
             connection.request(method, target, body, headers or {})
             answer = connection.getresponse()
             return Reply(answer.status, answer.headers, answer.read())
 
     def get(self, path: str, accept: str | None = None, **parameters: str) -> Reply:
-        """Ask a route with parameters."""
+        """Request a route with parameters."""
         headers = {} if accept is None else {"Accept": accept}
         return self.ask("GET", f"{path}?{urlencode(parameters)}", headers=headers)
 
     def sql(self, sql: str, accept: str = "application/json", **more: object) -> Reply:
-        """Ask a SELECT."""
+        """Run a SELECT through the API."""
         headers = {"Content-Type": "application/json", "Accept": accept}
         return self.ask("POST", "/v1/sql", json.dumps({"sql": sql, **more}), headers)
 
 
 @contextmanager
 def serving(settings: Settings, port: int = 0) -> Iterator[Client]:
-    """Serve the API in a thread on loopback, on a free port unless one is named."""
+    """Serve the API in a thread on loopback, on a free port unless one is given."""
     with listen(settings, "127.0.0.1", port) as listener, Pool(settings) as pool:
         server = server_of(pool)
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -87,7 +87,7 @@ def serving(settings: Settings, port: int = 0) -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Return settings whose tables hold trades of three symbols, a gap, a dead letter and a progress."""
+    """Return settings whose tables contain trades of three symbols, a gap, a dead letter and progress."""
     settings = Settings(data_dir=tmp_path_factory.mktemp("api") / "data")
     trades = made(settings, TableName.TRADES)
     append(trades, [trade(100 * at + one, symbol=name) for at, name in enumerate(SYMBOLS) for one in range(4)])
@@ -100,27 +100,27 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="session")
 def client(market: Settings) -> Iterator[Client]:
-    """Yield one who asks a server on that market, without keys."""
+    """Yield a client of a server for that market, without keys."""
     with serving(market) as found:
         yield found
 
 
 @pytest.fixture
 def serve(market: Settings) -> Iterator[Callable[..., Client]]:
-    """Yield what serves the same market under settings of the test's own."""
+    """Yield a function that serves the same market under the test's own settings."""
     with ExitStack() as opened:
         yield lambda **values: opened.enter_context(serving(market.model_copy(update=values)))
 
 
 @pytest.fixture
 def serve_at() -> Iterator[Callable[[Settings], Client]]:
-    """Yield what serves the tables of settings."""
+    """Yield a function that serves the tables of given settings."""
     with ExitStack() as opened:
         yield lambda settings: opened.enter_context(serving(settings))
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Client]:
-    """Yield one who asks a server where the job has never run."""
+    """Yield a client of a server where the job has never run."""
     with serving(Settings(data_dir=tmp_path / "nothing")) as found:
         yield found

@@ -1,4 +1,4 @@
-"""A market of a day for the page: symbols of several exchanges, gaps, outages and dead letters, from a seed."""
+"""A day's market for the page: symbols of several exchanges, gaps, outages and dead letters, from a seed."""
 
 import random
 from collections import Counter
@@ -52,7 +52,7 @@ _DUPLICATES, _SKIPPED = 120, 35
 
 @dataclass(frozen=True)
 class Missing:
-    """Numbers of a symbol that never came, all within one hour of the market."""
+    """Missing numbers of a symbol, all within one hour of the market."""
 
     exchange: str
     symbol: str
@@ -63,7 +63,7 @@ class Missing:
 
 @dataclass
 class Made:
-    """What a market was made of."""
+    """What a market consists of."""
 
     settings: Settings
     start: datetime
@@ -77,7 +77,7 @@ class Made:
 
     @property
     def received(self) -> int:
-        """All told."""
+        """The total of all messages received."""
         return self.stored + _DUPLICATES + sum(self.reasons.values()) + _SKIPPED
 
 
@@ -91,7 +91,7 @@ _QUIET: Final = {13: range(1, 6)}
 
 
 def make_market(settings: Settings, end: datetime, names: tuple[tuple[str, str, str, int], ...] = LISTED) -> Made:
-    """Make the tables of a market of the 24 hours that end with that of `end`."""
+    """Make the tables of a market over the 24 hours up to and including the hour of `end`."""
     dice = random.Random(7)
     made_of = Made(settings, end.replace(minute=0, second=0, microsecond=0) - timedelta(hours=HOURS - 1), end)
     rows: list[dict[str, Any]] = []
@@ -124,7 +124,7 @@ def _symbol(
     places = len(first_price.partition(".")[2])
     lost = set()
     for hour, count in [(hour, count) for place, hour, count in _HOLES if place == at]:
-        # In the middle of the hour, so that its neighbours are in it as well, but for an outage.
+        # In the middle of the hour, so that its neighbours are in the same hour, except in an outage.
         first = hour * an_hour + max(0, (an_hour - count) // 2) + 1
         last = min(first + count - 1, (hour + 1) * an_hour)
         made_of.missing.append(Missing(exchange, symbol, hour, first, last))
@@ -136,7 +136,7 @@ def _symbol(
         is_quiet = (number - 1) // an_hour in _QUIET.get(at, ())
         if number not in lost and not is_quiet and when <= end:
             rows.append(_row(exchange, symbol, number, at, f"{price:.{places}f}", when, dice))
-    # Numbers are given to trades alone: a quiet hour takes none.
+    # Only trades have numbers: a quiet hour uses none.
     return _renumbered(rows) if at in _QUIET else rows
 
 
@@ -166,7 +166,7 @@ def _letters(first: int, end: datetime, dice: random.Random) -> list[DeadLetter]
 
 
 def _progress(stored: Counter[int]) -> Progress:
-    """Progress after these rows: what is no row is partition 0's."""
+    """Return progress after these rows: messages that are not rows belong to partition 0."""
     entries = {TopicPartition("trades", one): PartitionProgress(count, count, count) for one, count in stored.items()}
     first, dead = TopicPartition("trades", 0), sum(_DEAD.values())
     count = stored[0]
@@ -176,7 +176,7 @@ def _progress(stored: Counter[int]) -> Progress:
 
 
 def move_on(settings: Settings, latest: list[dict[str, Any]], count: int, when: datetime) -> None:
-    """Commit so many trades more that follow each of some, as the job would."""
+    """Commit this many more trades after the last one of each given symbol, as the job would."""
     table = made(settings, TableName.TRADES)
     progress = Progress.parse(table.metadata.properties["k2.progress"])
     moves: dict[TopicPartition, PartitionProgress] = {}
@@ -203,7 +203,7 @@ def _commit(
     progress: Progress,
     moves: dict[TopicPartition, PartitionProgress] | None = None,
 ) -> None:
-    """Append rows in a commit that says of itself what the job's do."""
+    """Append rows in a commit with the summary that the job's commits have."""
     moved = progress if moves is None else Progress({"0": moves})
     own = {"k2.writer": "0", "k2.progress": moved.text()}
     table.append(pa.Table.from_pylist(rows, schema=schema_to_pyarrow(table.schema())), snapshot_properties=own)

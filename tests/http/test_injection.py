@@ -1,4 +1,4 @@
-"""Hostile text through every parameter of every route: taken literally, or refused, and nothing else."""
+"""Hostile text through every parameter of every route is taken literally or rejected."""
 
 from typing import Any
 from urllib.parse import quote
@@ -36,7 +36,7 @@ STORED = {"BTCUSDT", "a'; DROP TABLE trades; --", "é%_\\"}
 
 
 def check_literal(client: Any, route: str, field: str, text: str) -> None:
-    """Hold an answer against what a literal match gives."""
+    """Compare a response with what a literal match returns."""
     reply = client.ask("GET", f"/v1/{route}?{field}={quote(text, safe='')}")
     if reply.status == 422:
         assert len(text.encode()) > 1024 or text == ""
@@ -44,14 +44,14 @@ def check_literal(client: Any, route: str, field: str, text: str) -> None:
     assert reply.status == 200
     found = {row[field] for row in reply.json}
     stored = STORED if field == "symbol" else {"binance"}
-    # A whole route's rows are of what was asked for, and are there exactly where it is stored.
+    # Every row matches the name, and there are rows exactly if the name is stored.
     assert found == ({text} & stored if route != "gaps" else found & {text})
 
 
 @pytest.mark.parametrize("route", [*MARKET, "gaps", "completeness"])
 def test_names_are_taken_literally(client: Any, route: str) -> None:
-    """An exchange or symbol matches itself alone, however it is written."""
-    # The filters of all routes are one: all texts are tried on one route of each kind.
+    """An exchange or symbol matches only itself, however it is written."""
+    # All routes share their filters: all texts are tried on one route of each kind.
     texts = PAYLOADS if route in {"symbols", "gaps"} else PAYLOADS[:4]
     for text in texts:
         check_literal(client, route, "symbol", text)
@@ -62,21 +62,21 @@ def test_names_are_taken_literally(client: Any, route: str) -> None:
 @settings(max_examples=20)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
 def test_any_text_is_taken_literally(client: Any, text: str) -> None:
-    """Text of whatever characters is an unknown symbol, and breaks nothing."""
+    """Text of any characters is an unknown symbol and causes no error."""
     check_literal(client, "symbols", "symbol", text)
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_other_fields_refuse_it(client: Any, field: str) -> None:
-    """A field that is no name takes none of it."""
+def test_other_fields_reject_hostile_text(client: Any, field: str) -> None:
+    """A field that is not a name accepts none of it."""
     route = {"which": "gaps", "by": "completeness", "interval": "ohlcv"}.get(field, "trades")
     for text in PAYLOADS:
         reply = client.ask("GET", f"/v1/{route}?{field}={quote(text, safe='')}")
         assert (reply.status, reply.json["field"]) == (422, field), text
 
 
-def test_nothing_was_dropped(client: Any) -> None:
-    """After all of that the rows are there."""
+def test_the_rows_survive_hostile_text(client: Any) -> None:
+    """After all of these requests the rows are still there."""
     for text in PAYLOADS:
         assert client.sql(text).status == 400
     assert client.sql("SELECT count(*) AS n FROM trades").json == [{"n": 12}]

@@ -1,4 +1,4 @@
-"""Under load: so many at a time in the order in which they came, and nobody asks on for one who is gone."""
+"""Under load: a FIFO concurrency limit, and no query that continues after its client has left."""
 
 import asyncio
 import socket
@@ -13,38 +13,38 @@ import pytest
 from k2.http.concurrency_limit import FifoSemaphore
 from k2.ops.settings import Settings
 from k2.query.engine import QueryCancelledError
-from k2.query.pool import Caller, Pool, QueryBusyError
+from k2.query.pool import CancellableSession, Pool, QueryBusyError
 
 ENDLESS = "SELECT sum(a.range * b.range) AS s FROM range(10000000) a, range(10000000) b"
 LONG = "SELECT range, repeat('x', 1000) AS text FROM range(1000000)"
 
 
-def test_turns_are_taken_in_order() -> None:
-    """Who came first has the first turn; who waits too long, or comes when too many wait, is sent away."""
+def test_the_concurrency_limit_is_fifo() -> None:
+    """The first to arrive runs first; one that waits too long, or arrives when the queue is full, is rejected."""
 
-    async def take(turns: FifoSemaphore, name: int, begun: list[int]) -> None:
-        await turns.take()
+    async def take(semaphore: FifoSemaphore, name: int, begun: list[int]) -> None:
+        await semaphore.acquire()
         begun.append(name)
         await asyncio.sleep(0.001)
-        turns.give_back()
+        semaphore.release()
 
     async def all_of_them() -> list[int]:
-        turns, begun = FifoSemaphore(1, 10), [-1]
-        await asyncio.gather(*(take(turns, name, begun) for name in range(50)))
-        await turns.take()
+        semaphore, begun = FifoSemaphore(1, 10), [-1]
+        await asyncio.gather(*(take(semaphore, name, begun) for name in range(50)))
+        await semaphore.acquire()
         late = FifoSemaphore(1, 0.01)
-        await late.take()
+        await late.acquire()
         with pytest.raises(QueryBusyError):
-            await late.take()
-        late.give_back()
-        await late.take()
+            await late.acquire()
+        late.release()
+        await late.acquire()
         return begun
 
     assert asyncio.run(all_of_them()) == [*range(-1, 50)]
 
 
-def test_too_many_are_told_to_wait(serve: Callable[..., Any]) -> None:
-    """The queries beyond those at a time wait, each in its turn; one that waits too long is told when to come again."""
+def test_queries_beyond_the_limit_wait_or_get_retry_after(serve: Callable[..., Any]) -> None:
+    """Queries beyond the limit wait in order; one that waits too long gets a Retry-After."""
     client = serve(query_connections=1, query_timeout_seconds=1.5)
     replies: list[Any] = []
     threads = []
@@ -63,15 +63,15 @@ def test_too_many_are_told_to_wait(serve: Callable[..., Any]) -> None:
 
 
 def test_memory_is_bounded(serve: Callable[..., Any]) -> None:
-    """A query that needs more memory than there is says so, and the next one is answered."""
+    """A query that exceeds the memory limit fails with an error, and the next one succeeds."""
     client = serve(query_memory_limit="50MB")
     assert client.sql("SELECT list(range) AS l FROM range(100000000)").status == 507
     assert client.sql("SELECT 1 AS one").json == [{"one": 1}]
 
 
 @pytest.mark.parametrize("sql", [ENDLESS, LONG], ids=["before its answer", "amid its answer"])
-def test_who_goes_away_frees_the_connection(serve: Callable[..., Any], sql: str) -> None:
-    """A client that closes its connection has its query stopped, and the next one is answered at once."""
+def test_a_disconnected_client_frees_the_connection(serve: Callable[..., Any], sql: str) -> None:
+    """If a client closes its connection its query stops, and the next one is answered at once."""
     client = serve(query_connections=1)
     connection = client.connect()
     connection.request("POST", "/v1/sql", f'{{"sql": "{sql}", "limit": 1000000}}', {"Content-Type": "application/json"})
@@ -83,8 +83,8 @@ def test_who_goes_away_frees_the_connection(serve: Callable[..., Any], sql: str)
     assert time.monotonic() - begun < 20
 
 
-def test_who_waits_and_goes_away_takes_no_turn(serve: Callable[..., Any]) -> None:
-    """One who leaves while waiting for a turn leaves the queue as well."""
+def test_a_client_that_disconnects_while_waiting_leaves_the_queue(serve: Callable[..., Any]) -> None:
+    """A client that leaves while it waits takes no place in the queue."""
     client = serve(query_connections=1)
     gone = [client.connect() for _ in range(3)]
     for connection in gone:
@@ -95,8 +95,8 @@ def test_who_waits_and_goes_away_takes_no_turn(serve: Callable[..., Any]) -> Non
     assert client.sql("SELECT 1 AS one").json == [{"one": 1}]
 
 
-def test_an_answer_that_is_not_read_ends(serve: Callable[..., Any]) -> None:
-    """A client that does not read holds no connection beyond the time limit, and is told by a missing end."""
+def test_a_response_that_is_not_read_is_cut_off(serve: Callable[..., Any]) -> None:
+    """A client that does not read holds no connection beyond the time limit; its response is cut off."""
     client = serve(query_connections=1, query_timeout_seconds=1)
     connection = client.connect()
     connection.request(
@@ -119,24 +119,24 @@ def test_an_answer_that_is_not_read_ends(serve: Callable[..., Any]) -> None:
     ],
     ids=["an error", "a cast"],
 )
-def test_a_fault_amid_the_answer_shows(client: Any, sql: str) -> None:
-    """Where the query fails once rows are out, the answer has no end that could be taken for a whole one."""
+def test_a_fault_during_the_response_is_visible(client: Any, sql: str) -> None:
+    """If the query fails after rows were sent, the response does not end like a complete one."""
     with pytest.raises(IncompleteRead):
         client.sql(sql, limit=1_000_000)
 
 
-def test_a_caller_who_left_asks_no_more(market: Settings) -> None:
-    """Who left asks nothing any more, and stops nobody else who has the connection after."""
+def test_a_cancelled_session_runs_no_query(market: Settings) -> None:
+    """A cancelled session runs no more queries, and stops no later user of the connection."""
     with Pool(market, connections=1) as pool:
-        caller = Caller(pool)
-        with caller.engine() as engine:
-            caller.leave()
+        session = CancellableSession(pool)
+        with session.engine() as engine:
+            session.cancel()
             with pytest.raises(QueryCancelledError):
                 engine.query("SELECT 1")
-        with pytest.raises(QueryCancelledError), caller.engine():
+        with pytest.raises(QueryCancelledError), session.engine():
             pytest.fail("lent to one who left")
         with pytest.raises(QueryCancelledError):
-            next(caller.each([1]))
-        with Caller(pool).engine() as engine:
-            caller.leave()
+            next(session.each([1]))
+        with CancellableSession(pool).engine() as engine:
+            session.cancel()
             assert engine.query("SELECT 1 AS one") == [{"one": 1}]

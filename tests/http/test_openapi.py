@@ -1,4 +1,4 @@
-"""The description: what it says of each route is so, by requests made from it."""
+"""The OpenAPI description is true of each route, checked by requests generated from it."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ KEY = SecretStr("key")
 
 @pytest.mark.parametrize(("keys", "entrance"), [((KEY,), "401"), ((), "421")])
 def test_every_route_is_described(market: Settings, keys: tuple[SecretStr, ...], entrance: str) -> None:
-    """The description names every route there is, what it says, each status it can have, and where a key is wanted."""
+    """The description names every route, its response, each status it can have, and where a key is required."""
     with Pool(market.model_copy(update={"api_keys": keys}), connections=1) as pool:
         described = make_app(pool).openapi()
     found = {
@@ -47,15 +47,15 @@ def test_every_route_is_described(market: Settings, keys: tuple[SecretStr, ...],
     "arguments",
     [
         pytest.param(["--phases=examples,fuzzing", "--max-examples=2"], id="a few of each route"),
-        # Of each kind of route one: they share how parameters, bodies and keys are checked.
+        # One route of each kind: they share the checks of parameters, bodies and keys.
         pytest.param(
             ["--phases=coverage", *(f"--include-path={path}" for path in ("/healthz", "/v1/sql", "/v1/gaps"))],
             id="each boundary",
         ),
     ],
 )
-def test_requests_made_from_it(serve: Callable[..., Any], arguments: list[str]) -> None:
-    """What is asked as described is answered as described; what is not is refused as described, and nothing breaks."""
+def test_generated_requests_are_answered_as_described(serve: Callable[..., Any], arguments: list[str]) -> None:
+    """Valid requests succeed as described, invalid ones are rejected as described, and nothing crashes."""
     client = serve(api_keys=(KEY,))
     command = [Path(sys.executable).with_name("schemathesis"), "run", f"--header=X-API-Key: {KEY.get_secret_value()}"]
     more = ["--seed=1", "--generation-database=none", "--no-color", "--warnings=off", *arguments]

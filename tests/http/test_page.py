@@ -1,4 +1,4 @@
-"""The page in a browser: it shows what the tables hold, to whoever looks, by whatever means."""
+"""The page in a browser: it shows what the tables contain, on any screen and by keyboard or mouse."""
 
 import json
 import os
@@ -31,55 +31,55 @@ Opened = Callable[..., Window]
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Return a market of a day; in a picture it is of today."""
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Return a day's market; for a picture it is today's."""
     end = datetime.now(UTC) if PICTURE else datetime(2024, 8, 9, 16, 42, tzinfo=UTC)
     return make_market(Settings(data_dir=tmp_path_factory.mktemp("page") / "data"), end)
 
 
 @pytest.fixture(scope="module")
-def served(town: Made) -> Iterator[Client]:
-    """Yield a server on that market."""
-    with serving(town.settings) as client:
+def served(sample: Made) -> Iterator[Client]:
+    """Yield a server for that market."""
+    with serving(sample.settings) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def look(chromium: Browser, served: Client) -> Iterator[Page]:
-    """Yield a page of it that is only looked at."""
+    """Yield a page for tests that do not change the market."""
     with opening(chromium) as open_page:
         yield open_page(served.port, viewport=SIZE).settled()
 
 
 def texts(page: Page, selector: str) -> list[list[str]]:
-    """Return the texts of a table's rows, cell by cell."""
+    """Return the cell texts of a table's rows."""
     rows = page.locator(f"{selector} tbody tr").all()
     return [[cell.strip() for cell in row.locator("th, td").all_inner_texts()] for row in rows]
 
 
-def test_it_shows_what_the_tables_hold(look: Page, town: Made) -> None:
-    """Sums, partitions, gaps, reasons and the symbols' hours are those that were put in."""
-    assert all(row.holds for row in reconcile(town.settings))
+def test_the_page_shows_what_the_tables_contain(look: Page, sample: Made) -> None:
+    """Sums, partitions, gaps, reasons and the symbols' hours are those of the generated market."""
+    assert all(row.holds for row in reconcile(sample.settings))
     page = look
     expect(page.get_by_role("heading", name="Accounted for", exact=True)).to_be_visible()
-    sums = f"{town.received:,} received = {town.stored:,} stored + 120 duplicates + 56 dead letters + 35 skipped"
+    sums = f"{sample.received:,} received = {sample.stored:,} stored + 120 duplicates + 56 dead letters + 35 skipped"
     assert " ".join(page.locator(".equation").inner_text().split()) == sums
     rows = texts(page, "#partitions")
     assert [row[0] for row in rows] == [f"trades:{one}" for one in range(PARTITIONS)]
-    assert sum(int(row[2].replace(",", "")) for row in rows) == town.received
-    largest = sorted(town.missing, key=lambda gap: gap.first - gap.last)
+    assert sum(int(row[2].replace(",", "")) for row in rows) == sample.received
+    largest = sorted(sample.missing, key=lambda gap: gap.first - gap.last)
     found = {(row[0], row[1]) for row in texts(page, "#gaps")}
     joined = {("okx BTC-USDT", "80")} | {
         (f"{gap.exchange} {gap.symbol}", f"{gap.last - gap.first + 1}") for gap in largest
     }
     assert found == joined - {("okx BTC-USDT", "40")}
-    assert {row[0].split()[0]: int(row[1]) for row in texts(page, "#letters")} == town.reasons
+    assert {row[0].split()[0]: int(row[1]) for row in texts(page, "#letters")} == sample.reasons
 
 
-def test_each_hour_says_what_is_missing(look: Page, town: Made) -> None:
-    """A cell has its figures in words, a mark beside its colour, and is blank where nothing was to be expected."""
-    for gap in town.missing[:3]:
-        when = town.start + timedelta(hours=gap.hour)
+def test_each_hour_shows_what_is_missing(look: Page, sample: Made) -> None:
+    """A cell has its figures in words and a mark next to its colour, and is blank if no trade was expected."""
+    for gap in sample.missing[:3]:
+        when = sample.start + timedelta(hours=gap.hour)
         count = gap.last - gap.first + 1
         words = f"{gap.exchange} {gap.symbol}, {when:%Y-%m-%d %H:%M} UTC"
         cell = look.get_by_role("gridcell", name=re.compile(rf"^{words}: .*, {count} missing$"))
@@ -93,7 +93,7 @@ def test_each_hour_says_what_is_missing(look: Page, town: Made) -> None:
 
 
 def test_candles_are_drawn(served: Client, window: Opened) -> None:
-    """The chart has colours on it, and the line above it the last bar with all digits."""
+    """The chart contains colours, and the line above it shows the last bar with all digits."""
     page = window(served.port, "#exchange=bybit&symbol=XRPUSDT&interval=1h", viewport=SIZE).settled()
     bar = served.get("/v1/ohlcv", exchange="bybit", symbol="XRPUSDT", interval="1h").json[-1]
     assert f"C {float(bar['close']):.5f}" in page.locator("#bar").inner_text()
@@ -111,8 +111,8 @@ def test_candles_are_drawn(served: Client, window: Opened) -> None:
     )
 
 
-def test_no_mouse_is_needed(served: Client, window: Opened) -> None:
-    """By keys alone: past the head, through the cells, to the symbol of one, to another by its name, along the bars."""
+def test_the_page_can_be_used_by_keyboard(served: Client, window: Opened) -> None:
+    """With keys alone: past the head, through the cells, to a symbol, to another by name, along the bars."""
     shown = window(served.port, viewport=SIZE)
     page = shown.settled()
     page.keyboard.press("Tab")
@@ -142,7 +142,7 @@ def test_no_mouse_is_needed(served: Client, window: Opened) -> None:
 
 
 def test_a_view_can_be_shared(served: Client, window: Opened) -> None:
-    """The address holds day, symbol, interval and filter; a day without trades says so."""
+    """The URL contains day, symbol, interval and filter; a day without trades is reported as such."""
     view = "#exchange=okx&symbol=BTC-USDT&interval=5m&day=2024-08-08&filter=okx+btc"
     page = window(served.port, view, viewport=SIZE).settled()
     expect(page.locator("#day")).to_have_value("2024-08-08")
@@ -155,8 +155,8 @@ def test_a_view_can_be_shared(served: Client, window: Opened) -> None:
     assert "day=2024-08-01" in page.url
 
 
-def test_sums_that_fail_are_told(tmp_path: Path, window: Opened) -> None:
-    """Where a trade is nowhere the page says so, and of which partition."""
+def test_sums_that_fail_are_reported(tmp_path: Path, window: Opened) -> None:
+    """If a trade is missing from all outcomes, the page says so and names the partition."""
     settings = Settings(data_dir=tmp_path / "data")
     table = made(settings, TableName.TRADES)
     append(table, [trade(one) for one in range(12)])
@@ -170,12 +170,12 @@ def test_sums_that_fail_are_told(tmp_path: Path, window: Opened) -> None:
 
 
 def window_closed(page: Page) -> None:
-    """Have a page ask nothing any more, so that its server can end."""
+    """Stop the requests of a page, so that its server can end."""
     page.goto("about:blank")
 
 
-def test_names_are_text(tmp_path: Path, window: Opened) -> None:
-    """Markup in a name is shown as it is, and what would turn the reading round is spelled out."""
+def test_names_are_shown_as_text(tmp_path: Path, window: Opened) -> None:
+    """Markup in a name is shown literally, and characters that reverse the text direction are escaped."""
     settings = Settings(data_dir=tmp_path / "data")
     make_market(
         settings, datetime(2024, 8, 9, 16, 42, tzinfo=UTC), ((HOSTILE, HOSTILE, "1.5", 20), ("a", "b" * 64, "2", 3))
@@ -191,9 +191,9 @@ def test_names_are_text(tmp_path: Path, window: Opened) -> None:
         window_closed(page)
 
 
-def test_a_key_is_asked_for_where_there_are_keys(town: Made, window: Opened) -> None:
-    """The page itself is open; a wrong key is forgotten and asked for again, a right one is kept for the tab."""
-    with serving(town.settings.model_copy(update={"api_keys": (SecretStr("zwei-ü"),)})) as client:
+def test_a_key_is_required_if_keys_are_configured(sample: Made, window: Opened) -> None:
+    """The page itself is public; a wrong key is forgotten and asked for again, a right one is kept for the tab."""
+    with serving(sample.settings.model_copy(update={"api_keys": (SecretStr("zwei-ü"),)})) as client:
         page = window(client.port).page
         expect(page.get_by_role("heading", name="This server asks for a key")).to_be_visible()
         field = page.get_by_role("textbox", name="Key")
@@ -213,29 +213,29 @@ def test_a_key_is_asked_for_where_there_are_keys(town: Made, window: Opened) -> 
         window_closed(page)
 
 
-def test_a_server_that_goes_and_comes_back(town: Made, window: Opened) -> None:
-    """Without a server the page says since when, keeps what it has, and goes on by itself."""
-    with serving(town.settings) as client:
+def test_the_page_survives_a_server_restart(sample: Made, window: Opened) -> None:
+    """Without a server the page says since when, keeps its content, and resumes by itself."""
+    with serving(sample.settings) as client:
         page = window(client.port).settled()
     page.get_by_role("button", name="Update now").click()
     expect(page.get_by_role("alert")).to_have_text(re.compile(r"^No answer since \d\d:\d\d:\d\d UTC\."))
-    expect(page.locator(".equation")).to_contain_text(f"{town.received:,}")
-    with serving(town.settings, client.port):
+    expect(page.locator(".equation")).to_contain_text(f"{sample.received:,}")
+    with serving(sample.settings, client.port):
         page.get_by_role("button", name="Update now").click()
         expect(page.get_by_role("alert")).to_be_hidden()
         expect(page.locator(".state:not(:empty)")).to_have_count(0)
         window_closed(page)
 
 
-def test_where_the_job_never_ran(bare: Client, window: Opened) -> None:
+def test_a_warehouse_without_tables_is_explained(bare: Client, window: Opened) -> None:
     """Without tables each part says that the job has not run here, and none is red."""
     page = window(bare.port).page
     expect(page.get_by_text("the job has not run here")).to_have_count(6)
     expect(page.locator("#verdict")).to_have_attribute("data-verdict", "unknown")
 
 
-def test_a_busy_server_is_asked_when_it_says(served: Client, window: Opened) -> None:
-    """503 keeps what is shown, says so, and is asked again once Retry-After is over."""
+def test_a_busy_server_is_retried_after_its_retry_after(served: Client, window: Opened) -> None:
+    """On 503 the page keeps its content, says so, and retries after Retry-After."""
     shown = window(served.port)
     page = shown.settled()
     refusals = [1]
@@ -254,8 +254,8 @@ def test_a_busy_server_is_asked_when_it_says(served: Client, window: Opened) -> 
     assert not refusals
 
 
-def test_what_is_dear_is_asked_when_something_came(served: Client, town: Made, window: Opened) -> None:
-    """A quiet table is asked for its progress alone, a paused page asks nothing, and a commit renews the sums."""
+def test_expensive_requests_follow_new_commits(served: Client, sample: Made, window: Opened) -> None:
+    """For a quiet table only progress is requested, a paused page requests nothing, and a commit updates the sums."""
     shown = window(served.port)
     page = shown.settled()
     page.clock.install()
@@ -270,15 +270,15 @@ def test_what_is_dear_is_asked_when_something_came(served: Client, town: Made, w
     shown.requests.clear()
     page.clock.fast_forward(200_000)
     assert shown.requests == []
-    town.stored += 3
+    sample.stored += 3
     (last,) = served.get("/v1/latest", symbol="LTC-USDT").json
-    move_on(town.settings, [last], 3, town.end)
+    move_on(sample.settings, [last], 3, sample.end)
     page.get_by_role("button", name="Pause").click()
-    expect(page.locator(".equation")).to_contain_text(f"{town.received:,} received")
+    expect(page.locator(".equation")).to_contain_text(f"{sample.received:,} received")
 
 
 def test_a_market_of_10_000_symbols(served: Client, window: Opened) -> None:
-    """The browser draws some tens of them, and says how many are left out."""
+    """The browser draws some tens of them and says how many are left out."""
     names = [{"exchange": "e", "symbol": f"S{one:05}"} for one in range(10_000)]
     counts = {"hour": "2024-08-09T10:00:00Z", "expected": 2**60, "stored": 2**60 - 1, "missing": 1}
     answers = {
@@ -302,8 +302,8 @@ def test_a_market_of_10_000_symbols(served: Client, window: Opened) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "size"), [("dark", NARROW), ("light", SIZE)])
-def test_both_lights_and_widths(look: Page, scheme: Literal["dark", "light"], size: ViewportSize) -> None:
-    """In the dark and in the light, wide and narrow: nothing sticks out, and all text has the contrast of WCAG AA."""
+def test_themes_and_widths(look: Page, scheme: Literal["dark", "light"], size: ViewportSize) -> None:
+    """In the dark and light themes, wide and narrow: nothing overflows, and all text has the contrast of WCAG AA."""
     look.emulate_media(color_scheme=scheme)
     look.set_viewport_size(size)
     assert look.evaluate("document.documentElement.scrollWidth") <= size["width"]
@@ -336,20 +336,20 @@ CONTRASTS: Final = """() => {
 }"""
 
 
-def test_its_picture(served: Client, town: Made, window: Opened) -> None:
-    """The whole page fits into one picture of fair size, which is written for the docs where that is asked for."""
+def test_a_screenshot_of_the_page(served: Client, sample: Made, window: Opened) -> None:
+    """The whole page fits into one picture of moderate size, which is written for the docs on request."""
     shown = window(served.port, viewport=SIZE)
     page = shown.settled()
     if PICTURE:
-        # A commit that comes while somebody looks gives each partition a speed.
+        # A commit while the page is open gives each partition a rate.
         lasts = {row["partition"]: row for row in served.get("/v1/latest").json}
-        move_on(town.settings, [*lasts.values()], 40, datetime.now(UTC))
-        town.stored += 40 * len(lasts)
+        move_on(sample.settings, [*lasts.values()], 40, datetime.now(UTC))
+        sample.stored += 40 * len(lasts)
         expect(page.locator("#partitions tbody td:nth-child(4)").first).not_to_have_text("\u2013")
         page.keyboard.press("Tab")
         page.get_by_role("button", name="Update now").click()
         page.mouse.move(0, 0)
-        for part, told in (("equation", f"{town.received:,}"), ("bar-line", "trades")):
+        for part, told in (("equation", f"{sample.received:,}"), ("bar-line", "trades")):
             expect(page.locator(f".{part}")).to_contain_text(told)
     picture = page.screenshot(full_page=True, animations="disabled")
     assert picture.startswith(b"\x89PNG")

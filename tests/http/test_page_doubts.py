@@ -1,4 +1,4 @@
-"""The page in a browser where a numbering is in doubt: no headline reads as all fine, and the symbols are marked."""
+"""The page if a numbering is in doubt: no headline reads as fine, and the symbols are marked."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ Opened = Callable[..., Window]
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """Yield a server on a market in which one symbol starts a second session on a day, and another has a conflict."""
+    """Yield a server for a market in which one symbol starts a second session, and another has a conflict."""
     settings = Settings(data_dir=tmp_path_factory.mktemp("doubts") / "data")
     town = make_market(settings, datetime(2024, 8, 9, 16, 42, tzinfo=UTC), LISTED[:3])
     times = [town.start + timedelta(hours=one) for one in (1, 2)]
@@ -32,8 +32,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         yield client
 
 
-def test_a_numbering_in_doubt_is_told(served: Client, window: Opened) -> None:
-    """The sums hold, and still the headlines say so; a filter and a day without doubts take it back."""
+def test_a_numbering_in_doubt_is_reported(served: Client, window: Opened) -> None:
+    """The sums hold, and the headlines still say so; a filter or a day without doubts removes the mark."""
     page = window(served.port, viewport={"width": 1344, "height": 1000}).settled()
     expect(page.get_by_role("heading", name="Accounted for, numbering in doubt")).to_be_visible()
     expect(page.locator("#verdict")).to_have_attribute("data-verdict", "doubt")
@@ -57,7 +57,7 @@ def test_a_numbering_in_doubt_is_told(served: Client, window: Opened) -> None:
     expect(page.locator("#doubt")).to_be_empty()
 
 
-def test_doubts_that_are_not_known_are_told(served: Client, window: Opened) -> None:
+def test_unknown_doubts_are_reported(served: Client, window: Opened) -> None:
     """If the server does not answer whether a numbering is in doubt, the page says so."""
     page = window(served.port).settled()
     page.route("**/v1/completeness?in_doubt*", lambda route: route.fulfill(status=504, json={"detail": "too slow"}))
@@ -66,8 +66,8 @@ def test_doubts_that_are_not_known_are_told(served: Client, window: Opened) -> N
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_the_marks_stay_on_a_narrow_page(served: Client, window: Opened, scheme: str) -> None:
-    """Nothing sticks out of a phone's screen."""
+def test_the_marks_fit_a_narrow_page(served: Client, window: Opened, scheme: str) -> None:
+    """Nothing overflows a phone's screen."""
     page = window(served.port, viewport={"width": 360, "height": 740}, color_scheme=scheme).settled()
     expect(page.locator("#heat .doubtful")).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -1,4 +1,4 @@
-"""The page's files: what is served, to whom, and that it is what it says."""
+"""The page's files: what is served, to whom, and that it matches its description."""
 
 import hashlib
 import re
@@ -18,8 +18,8 @@ VENDOR = FOLDER / "vendor"
 OWN = sorted(file for file in FOLDER.iterdir() if file.suffix in {".js", ".html", ".css"})
 
 
-def test_the_library_is_the_one_named() -> None:
-    """The vendored file has the hash that is written beside it, and its licence is there."""
+def test_the_vendored_library_has_its_documented_hash() -> None:
+    """The vendored file has the hash that is recorded next to it, and its licence is included."""
     said = dict(re.findall(r"^(\w+) +(\S+)", (VENDOR / "SOURCE.txt").read_text(encoding="utf-8"), re.MULTILINE))
     library = (VENDOR / "lightweight-charts.js").read_bytes()
     assert hashlib.sha256(library).hexdigest() == said["sha256"]
@@ -28,7 +28,7 @@ def test_the_library_is_the_one_named() -> None:
 
 
 def test_the_notice_is_on_the_page() -> None:
-    """What the library's NOTICE asks for is there to read: its words, and its link."""
+    """The page shows the words and the link that the library's NOTICE requires."""
     page = (FOLDER / "index.html").read_text(encoding="utf-8")
     notice = (VENDOR / "NOTICE").read_text(encoding="utf-8").replace("(с)", "©")  # noqa: RUF001  as they write it
     assert all(word in page for word in notice.replace("\n", " ").split())
@@ -37,7 +37,7 @@ def test_the_notice_is_on_the_page() -> None:
 
 @pytest.mark.parametrize("path", OWN, ids=lambda path: path.name)
 def test_nothing_is_read_as_markup(path: Path) -> None:
-    """No way by which a text could become markup or code is used, and no style that the policy would refuse."""
+    """The script uses no function that turns text into markup or code, and no style that the policy forbids."""
     text = path.read_text(encoding="utf-8")
     ways = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|\bon\w+=|style="
     assert not re.search(ways, text)
@@ -45,7 +45,7 @@ def test_nothing_is_read_as_markup(path: Path) -> None:
 
 
 def test_a_wheel_has_the_page(tmp_path: Path) -> None:
-    """Where the package is installed from a wheel, every file of the page is there."""
+    """If the package is installed from a wheel, every file of the page is included."""
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(wheel) as archive:
         names = {*archive.namelist()}
@@ -54,8 +54,8 @@ def test_a_wheel_has_the_page(tmp_path: Path) -> None:
     assert files <= names
 
 
-def test_the_page_is_open_and_nothing_else(serve: Callable[..., Any]) -> None:
-    """With keys, the page's own files are served without one; what is beside them is not, by whatever path."""
+def test_only_the_page_is_public(serve: Callable[..., Any]) -> None:
+    """With keys, the page's own files are served without one; neighbouring files are not, by any path."""
     client = serve(api_keys=(SecretStr("one"),))
     for path in sorted(PAGE_PATHS):
         reply = client.get(path)
@@ -74,8 +74,8 @@ def test_the_page_is_open_and_nothing_else(serve: Callable[..., Any]) -> None:
     assert client.ask("POST", "/").status == 405
 
 
-def test_a_file_that_is_the_same_is_not_sent_again(client: Any) -> None:
-    """A browser that has a file asks whether it is still that one."""
+def test_an_unchanged_file_is_not_sent_again(client: Any) -> None:
+    """A browser that has a file revalidates it by its ETag."""
     for path in ("/", "/page/main.js"):
         tag = client.get(path).headers["ETag"]
         again = client.ask("GET", path, headers={"If-None-Match": tag})

@@ -1,4 +1,4 @@
-"""Refusals: who may ask, how much, and that nothing of the inside is told."""
+"""Rejections: who may send requests, how much, and that no internal detail is revealed."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,28 +18,28 @@ ROUTES = ("/v1/symbols", "/v1/gaps", "/v1/dead-letters", "/openapi.json", "/v1/n
 
 
 @pytest.fixture
-def kept(serve: Callable[..., Any]) -> Any:
-    """Return one who asks a server with keys."""
+def protected(serve: Callable[..., Any]) -> Any:
+    """Return a client of a server with keys."""
     return serve(api_keys=KEYS)
 
 
-def test_a_key_is_asked_for(kept: Any) -> None:
-    """With keys every route but the health check wants one of them, in either header, and tells no more than that."""
+def test_a_key_is_required(protected: Any) -> None:
+    """With keys every route but the health check requires one, in either header, and reveals nothing else."""
     bad = [{}, {"X-API-Key": "o"}, {"X-API-Key": ""}, {"Authorization": "Basic one"}, {"Authorization": "Bearer onex"}]
     bad += [{"X-API-Key": "one", "Authorization": text} for text in ("Bearer", "Bearer onex", "one")]
     good = [{"X-API-Key": "one"}, {"Authorization": "Bearer one"}, {"Authorization": "bearer  one"}]
     good += [{"X-API-Key": "one", "Authorization": text} for text in ("Bearer one", "Basic proxy")]
     good += [{"X-API-Key": "zwei-ü".encode().decode("latin-1")}]
     for headers in bad:
-        replies = [kept.ask("GET", route, headers=headers) for route in ROUTES]
+        replies = [protected.ask("GET", route, headers=headers) for route in ROUTES]
         assert {reply.status for reply in replies} == {401}
         assert all(reply.headers["WWW-Authenticate"] == "Bearer" for reply in replies)
         assert len({reply.body for reply in replies}) == 1
     for headers in good:
-        assert kept.ask("GET", "/v1/symbols", headers=headers).status == 200
-        assert kept.ask("GET", "/v1/symbols", headers={**headers, "Host": "k2.example"}).status == 200
-    assert kept.get("/healthz").status == 200
-    assert kept.ask("GET", "/healthz/../v1/symbols").status == 401
+        assert protected.ask("GET", "/v1/symbols", headers=headers).status == 200
+        assert protected.ask("GET", "/v1/symbols", headers={**headers, "Host": "k2.example"}).status == 200
+    assert protected.get("/healthz").status == 200
+    assert protected.ask("GET", "/healthz/../v1/symbols").status == 401
 
 
 @pytest.mark.parametrize(
@@ -56,27 +56,27 @@ def test_a_key_is_asked_for(kept: Any) -> None:
         "localhost:80@evil.example",
     ],
 )
-def test_names_of_others_are_refused(client: Any, host: str) -> None:
-    """Without keys a page elsewhere whose name points to this machine reads nothing."""
+def test_foreign_host_names_are_rejected(client: Any, host: str) -> None:
+    """Without keys, a web page whose host name resolves to this machine cannot read anything."""
     assert client.ask("GET", "/v1/symbols", headers={"Host": host}).status == 421
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.9.9.9:80", "[::1]:8080"])
-def test_own_names_are_served(client: Any, host: str) -> None:
-    """Without keys this machine is served under its own names."""
+def test_loopback_names_are_served(client: Any, host: str) -> None:
+    """Without keys, this machine is served under its own names."""
     assert client.ask("GET", "/v1/symbols", headers={"Host": host}).status == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])  # noqa: S104  refused
-def test_others_need_a_key(host: str) -> None:
-    """Without keys the server does not listen where others could reach it."""
+def test_other_machines_need_a_key(host: str) -> None:
+    """Without keys, the server does not listen on an address that others could reach."""
     with pytest.raises(SettingsError, match=r"--host .* K2_API_KEYS"):
         check_host(Settings(), host)
     check_host(Settings(api_keys=KEYS), host)
 
 
 def test_a_body_is_bounded(serve: Callable[..., Any]) -> None:
-    """A body longer than allowed is refused by what it says, and by what comes where it says nothing."""
+    """A body over the limit is rejected by its declared length, or by what arrives if none is declared."""
     client = serve(api_body_bytes_max=1_000)
     short, long = (json.dumps({"sql": "SELECT 1 AS one" + " " * count}).encode() for count in (10, 1_000))
 
@@ -86,7 +86,7 @@ def test_a_body_is_bounded(serve: Callable[..., Any]) -> None:
     headers = {"Content-Type": "application/json"}
     for body, status in ((short, 200), (long, 413)):
         assert client.ask("POST", "/v1/sql", body, headers).status == status
-        # Without a length the client sends it in chunks.
+        # Without a length the client sends the body in chunks.
         assert client.ask("POST", "/v1/sql", pieces(body), headers).status == status
         assert client.ask("GET", "/v1/symbols", pieces(body)).status in {200, status}
     with closing(client.connect()) as connection:
@@ -96,8 +96,8 @@ def test_a_body_is_bounded(serve: Callable[..., Any]) -> None:
         assert connection.getresponse().status == 413
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that never ends its body is told so after a while, and holds nothing meanwhile."""
+def test_an_unfinished_body_times_out(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never ends its body gets an error after a while, and holds no resource until then."""
     monkeypatch.setattr("k2.http.concurrency_limit.BODY_SECONDS_MAX", 0.2)
     with closing(client.connect()) as connection:
         connection.putrequest("POST", "/v1/sql")
@@ -128,7 +128,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(client: Any, monkeypatch: p
     ],
 )
 def test_a_wrong_field_is_named(client: Any, target: str, field: str) -> None:
-    """What is asked wrongly is 422, and names the field."""
+    """Invalid parameters are a 422 that names the field."""
     reply = client.ask("GET", target)
     assert (reply.status, reply.headers["Content-Type"]) == (422, "application/problem+json")
     assert reply.json["field"] == field
@@ -158,14 +158,14 @@ def test_a_wrong_field_is_named(client: Any, target: str, field: str) -> None:
     ],
 )
 def test_sql_is_checked(client: Any, body: str, status: int) -> None:
-    """What is no statement, or none that is taken, is refused; never a 500."""
+    """An invalid or forbidden statement is rejected; never a 500."""
     reply = client.ask("POST", "/v1/sql", body, {"Content-Type": "application/json"})
     assert reply.status == status
     assert client.ask("POST", "/v1/sql", '{"sql": "SELECT 1"}', {"Content-Type": "text/plain"}).status == 422
 
 
-def test_where_the_job_never_ran(bare: Any, tmp_path: Any) -> None:
-    """Where there are no tables each route says 404, and not where it looked."""
+def test_missing_tables_are_404(bare: Any, tmp_path: Any) -> None:
+    """If there are no tables each route returns 404, without the path it looked in."""
     for name in ("symbols", "trades", "gaps", "completeness", "reconcile", "audit", "dead-letters"):
         reply = bare.get(f"/v1/{name}")
         assert reply.status == 404, name
@@ -174,10 +174,10 @@ def test_where_the_job_never_ran(bare: Any, tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, TableError, SettingsError, UnreachableError])
-def test_nothing_of_the_inside_is_told(
+def test_no_internal_detail_is_revealed(
     client: Any, market: Settings, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    """What nobody expected is 500 with an id alone; what settings and folders are at fault is told in general words."""
+    """An unexpected error is a 500 with only an id; errors of settings and folders are described in general words."""
 
     def broken(*_: object) -> None:
         raise error(f"secret in {market.data_dir}")
@@ -194,8 +194,8 @@ def test_nothing_of_the_inside_is_told(
     assert (reply.headers["Retry-After"] is None) is (reply.status == 500)
 
 
-def test_folders_are_cut_out(client: Any, market: Settings) -> None:
-    """A sentence of DuckDB's own that would name a folder of this machine names none."""
+def test_paths_are_removed_from_errors(client: Any, market: Settings) -> None:
+    """A message of DuckDB that names a folder of this machine is sent without it."""
     reply = client.sql(f"SELECT error('in {market.data_dir}/warehouse/x')")
     assert reply.status == 400
     assert str(market.data_dir).encode() not in reply.body

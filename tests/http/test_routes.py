@@ -1,4 +1,4 @@
-"""The routes: the same answers as the module's, in each format, and what they tell of themselves."""
+"""The routes: the module's results, in each format, and their headers."""
 
 import io
 import json
@@ -16,9 +16,9 @@ from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
 from k2.query import query_builders
 from k2.query.audit import audit
-from k2.query.completeness import Asked, by_day, by_hour
-from k2.query.dead_letters import letters, statistics
-from k2.query.gaps import Which, gaps
+from k2.query.completeness import CompletenessParameters, by_day, by_hour
+from k2.query.dead_letters import count_dead_letters, open_dead_letters
+from k2.query.gaps import GapFilter, gaps
 from k2.query.market import open_market
 from k2.query.output_formats import to_json
 from k2.query.partition_progress import progress
@@ -37,8 +37,8 @@ SPAN = {"start": "2024-08-09T00:00:01Z", "end": "2024-08-09T00:10:00+00:00"}
 
 @pytest.mark.parametrize("name", ["symbols", "trades", "latest", "ohlcv", "vwap", "twap"])
 @pytest.mark.parametrize("asked", [{}, {"symbol": "é%_\\"}, {"exchange": "binance", **SPAN}, {"limit": "2"}])
-def test_the_same_as_the_module(client: Any, market: Settings, name: str, asked: dict[str, str]) -> None:
-    """A route answers what its question does, whatever filters are set."""
+def test_routes_return_the_modules_results(client: Any, market: Settings, name: str, asked: dict[str, str]) -> None:
+    """A route returns what its query builder does, whatever filters are set."""
     with open_market(market) as module:
         expected = module.table(getattr(query_builders, name)(**asked)).to_pylist()
     reply = client.get(f"/v1/{name}", **asked)
@@ -49,46 +49,46 @@ def test_the_same_as_the_module(client: Any, market: Settings, name: str, asked:
 
 @pytest.mark.parametrize("name", ["ohlcv", "vwap", "twap"])
 def test_intervals(client: Any, market: Settings, name: str) -> None:
-    """An interval is taken as the module takes it."""
+    """A route accepts the intervals that the module does."""
     with open_market(market) as module:
         expected = module.table(getattr(query_builders, name)(interval="1s")).to_pylist()
     assert client.get(f"/v1/{name}", interval="1s").json == json.loads(to_json(expected))
 
 
-def test_reports_are_the_same(client: Any, market: Settings) -> None:
-    """Each report's route answers what the report does."""
+def test_report_routes_return_the_reports(client: Any, market: Settings) -> None:
+    """Each report's route returns the report."""
     which = client.get("/v1/gaps", which="all").json
-    expected = json.loads(to_json(gaps(market, which=Which.ALL)))
-    # How long a gap has been open goes on.
+    expected = json.loads(to_json(gaps(market, which=GapFilter.ALL)))
+    # The age of an open gap keeps growing.
     assert [{**row, "open_seconds": 0} for row in which] == [{**row, "open_seconds": 0} for row in expected]
     assert {row["symbol"] for row in client.get("/v1/gaps", symbol="BTCUSDT").json} == {"BTCUSDT"}
-    asked = Asked(symbol="BTCUSDT")
+    asked = CompletenessParameters(symbol="BTCUSDT")
     found = {
         "/v1/completeness": by_day(market),
         "/v1/completeness?by=hour&symbol=BTCUSDT": by_hour(market, asked),
         "/v1/reconcile": reconcile(market),
         "/v1/audit": audit(market),
-        "/v1/dead-letters": statistics(letters(market, pytest.fail)),
+        "/v1/dead-letters": count_dead_letters(open_dead_letters(market, pytest.fail)),
     }
     for target, report in found.items():
         assert client.ask("GET", target).json == json.loads(to_json(report)), target
 
 
-def test_reports_may_be_cut(client: Any, market: Settings) -> None:
-    """Of gaps the largest are given, of symbols those that lack most, as the reports have them."""
+def test_reports_can_be_limited(client: Any, market: Settings) -> None:
+    """The largest gaps and the least complete symbols are returned, in the reports' form."""
     largest = sorted(gaps(market), key=lambda gap: -gap.missing)
     reply = client.get("/v1/gaps", limit="1")
     assert [row["missing"] for row in reply.json] == [largest[0].missing]
     assert reply.headers["K2-Limit"] == "1"
     asked = {"by": "hour", "worst": "1", "containing": "btc"}
-    expected = by_hour(market, Asked(containing="btc", worst=1))
+    expected = by_hour(market, CompletenessParameters(containing="btc", worst=1))
     assert client.get("/v1/completeness", **asked).json == json.loads(to_json(expected))
     assert client.get("/v1/progress").json == json.loads(to_json(progress(market)))
     for wrong in ({"worst": "0"}, {"containing": ""}, {"in_doubt": "yes"}):
         assert client.get("/v1/completeness", **wrong).status == 422
 
 
-def test_numberings_in_doubt_are_told(tmp_path: Path, serve_at: Callable[[Settings], Client]) -> None:
+def test_numberings_in_doubt_are_reported(tmp_path: Path, serve_at: Callable[[Settings], Client]) -> None:
     """By day with the report's fields; `in_doubt` leaves out all other symbols, by day and by hour."""
     settings = Settings(data_dir=tmp_path / "data")
     table = made(settings, TableName.TRADES)
@@ -107,7 +107,7 @@ def test_numberings_in_doubt_are_told(tmp_path: Path, serve_at: Callable[[Settin
 
 
 def test_an_earlier_time(client: Any) -> None:
-    """As of a time before the table there is nothing, and as of none all of it."""
+    """As of a time before the table there is nothing; without a time, everything."""
     then = {"as_of": "2020-01-01"}
     assert client.get("/v1/trades", **then).json == []
     assert client.get("/v1/gaps", **then).json == []
@@ -118,7 +118,7 @@ def test_an_earlier_time(client: Any) -> None:
 @pytest.mark.parametrize("media_type", FILES)
 @pytest.mark.parametrize("path", ["/v1/trades", "/v1/completeness", "/v1/gaps", "/v1/reconcile"])
 def test_each_format_has_the_rows(client: Any, media_type: str, path: str) -> None:
-    """A file of each format has the names and as many rows as JSON has, and is said to be of its type."""
+    """A file of each format has the names and row count of the JSON, and its content type."""
     rows = client.get(path).json
     reply = client.get(path, media_type)
     assert reply.headers["Content-Type"].split(";")[0] == media_type
@@ -143,22 +143,22 @@ def test_each_format_has_the_rows(client: Any, media_type: str, path: str) -> No
     ],
 )
 def test_the_format_is_negotiated(client: Any, accept: str | None, expected: str | None) -> None:
-    """The type that the client likes best is answered, and 406 where it likes none of them."""
+    """The format that the client prefers is returned, and 406 if it accepts none."""
     reply = client.get("/v1/symbols", accept)
     assert reply.status == (406 if expected is None else 200)
     assert reply.headers["Content-Type"].split(";")[0] == (expected or "application/problem+json")
 
 
-def test_what_no_format_has(client: Any) -> None:
-    """What a format cannot say is a sentence before the answer begins, never half an answer."""
+def test_values_that_a_format_cannot_encode_are_rejected(client: Any) -> None:
+    """The error is sent before the response begins, never after half of it."""
     assert client.sql("SELECT {'a': 1} AS one", "text/csv").status == 400
     assert client.sql("SELECT 1 AS a, 2 AS a").status == 400
     assert client.sql("SELECT TIMESTAMP '290000-01-01' AS late").status == 400
     assert client.sql("SELECT {'a': 1} AS one").json == [{"one": {"a": 1}}]
 
 
-def test_nobody_keeps_or_guesses(client: Any) -> None:
-    """Every answer, also a refusal, tells browsers to keep, guess and load nothing, and not what serves it."""
+def test_responses_have_security_headers(client: Any) -> None:
+    """Every response, also an error, forbids caching, sniffing and loading, and does not name the server software."""
     for reply in (
         client.get("/healthz"),
         client.get("/v1/symbols"),

@@ -48,18 +48,18 @@ class Row:
 
     @property
     def place(self) -> tuple[int, int]:
-        """Return what names the row in its partition."""
+        """The key of the row in its topic partition."""
         return self.offset, self.index
 
 
 def words(values: Sequence[int]) -> Any:
-    """Return uint64[n, 2]: two's complement, low word first."""
+    """Return int128 values as uint64[n, 2]: two's complement, low word first."""
     pairs = [(value % WORD, (value >> 64) % WORD) for value in values]
     return np.array(pairs, dtype=np.uint64).reshape(len(values), 2)
 
 
 def piece_of(rows: Sequence[Row], partition: int = 0, topic: str = "trades", session: int = 0) -> TradeSlice:
-    """Return a slice of the rows, whose offsets must not descend."""
+    """Return a slice of the rows, whose offsets must not decrease."""
     ids = [b"" if row.trade_id is None else row.trade_id.encode() for row in rows]
     sizes = np.array([len(text) for text in ids], dtype=np.int64)
     data = np.frombuffer(b"".join(ids), dtype=np.uint8)
@@ -107,7 +107,7 @@ def piece_of(rows: Sequence[Row], partition: int = 0, topic: str = "trades", ses
 def read_to(
     next_offset: int, partition: int = 0, rejected: Sequence[int] = (), skipped: Sequence[int] = ()
 ) -> Consumed:
-    """Tell that a partition was read up to an offset."""
+    """Report that a partition was read up to an offset."""
     return Consumed(
         "trades",
         partition,
@@ -135,35 +135,35 @@ def letter(partition: int, offset: int) -> DeadLetter:
 
 
 def settings_in(folder: Path, **values: Any) -> Settings:
-    """Return settings of a job that keeps all in one folder."""
+    """Return settings of a job that keeps all files in one folder."""
     return read_settings({}, data_dir=folder, **values)
 
 
 def writer_of(
     settings: Settings, writer: str = "0", on_commit: OnCommit | None = None, flush_rows: int = 300_000
 ) -> TradesWriter:
-    """Begin a writer as a process of its own would."""
+    """Return an opened writer, as in a process of its own."""
     handle = TableHandle(settings, TableName.TRADES, None)
     progress = handle.committer().progress().of(writer)
     return TradesWriter(writer, handle, progress, letters_of(settings), on_commit, flush_rows)
 
 
 def letters_of(settings: Settings) -> DeadLetterQueue:
-    """Begin a series of dead letters that no other writer of the test has."""
+    """Return a dead-letter writer with a series that no other writer of the test has."""
     return DeadLetterQueue(settings.dead_letter_folder, f"{uuid.uuid4().hex}-", {}, settings.dlq_file_bytes_max)
 
 
 def rows_of(table: Table) -> list[dict[str, Any]]:
-    """Read the whole table, by topic, partition, offset and index."""
+    """Return all rows of the table, sorted by topic, partition, offset and index."""
     rows: list[dict[str, Any]] = table.refresh().scan().to_arrow().to_pylist()
     return sorted(rows, key=lambda row: (row["topic"], row["partition"], row["offset"], row["index"]))
 
 
 def offsets_of(table: Table) -> list[int]:
-    """Read the offsets of all rows."""
+    """Return the offsets of all rows."""
     return [row["offset"] for row in rows_of(table)]
 
 
 def decimal_of(value: int) -> Decimal:
-    """Return what 10**18 times a number stands for, exactly."""
+    """Return the exact decimal whose mantissa at scale 18 is `value`."""
     return Decimal((int(value < 0), tuple(map(int, str(abs(value)))), -18))

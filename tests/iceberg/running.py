@@ -1,4 +1,4 @@
-"""A writer of the trades' table as the job runs it, and the table looked at as a stranger would."""
+"""A writer of the trades table as the job runs it, and the table as another program sees it."""
 
 from collections.abc import Callable
 from typing import Final
@@ -19,7 +19,7 @@ HERE: Final = TopicPartition("trades", 0)
 
 
 class Running:
-    """A writer that has begun; what it would wait is noted, and not waited."""
+    """An opened writer whose waits are recorded instead of slept."""
 
     def __init__(self, settings: Settings, writer: str = "0") -> None:
         self.waits: list[float] = []
@@ -36,24 +36,24 @@ class Running:
 
     @property
     def retries(self) -> list[float]:
-        """The waits before a retry; those after a conflict are below a second."""
+        """The waits before retries; those after a commit conflict are below a second."""
         return [wait for wait in self.waits if wait > CONFLICT_WAIT_SECONDS_MAX]
 
     def land(self, first: int, stop: int, step: int = 1) -> None:
-        """Bring rows of these offsets, all up to `stop` being read, and end the epoch."""
+        """Write rows with these offsets, report all up to `stop` as read, and close the epoch."""
         self._writer.write_batch([piece_of([Row(offset) for offset in range(first, stop, step)]), read_to(stop)])
         self._writer.snapshot()
 
 
 def table_of(settings: Settings) -> Table:
-    """Open the trades' table anew."""
+    """Load the trades table again."""
     table = find_table(settings, TableName.TRADES)
     assert table is not None
     return table
 
 
 def assert_whole(table: Table) -> None:
-    """Check that all that a live snapshot names is there."""
+    """Check that all files of a live snapshot exist."""
     for snapshot in table.snapshots():
         for manifest in snapshot.manifests(table.io):
             for entry in manifest.fetch_manifest_entry(table.io):
@@ -61,7 +61,7 @@ def assert_whole(table: Table) -> None:
 
 
 def assert_in_once(settings: Settings, stop: int, commits: int) -> None:
-    """Check that offsets 0 to `stop` are in, each once, by so many commits, and that the progress says so."""
+    """Check that offsets 0 to `stop` are stored once each, in this many commits, and that the progress agrees."""
     table = table_of(settings)
     progress = progress_of(table).of("0")[HERE]
     assert offsets_of(table) == list(range(stop))

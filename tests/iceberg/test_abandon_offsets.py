@@ -1,11 +1,11 @@
-"""Offsets that expired unread are given up aloud, and the sums go on to hold."""
+"""Abandoned offsets: messages that expired unread are skipped on command, and the sums still hold."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from k2.iceberg.abandon_offsets import GIVEN_UP, give_up
+from k2.iceberg.abandon_offsets import ABANDONED_OFFSETS, abandon_offsets
 from k2.iceberg.table_progress import read_progress
 from k2.iceberg.trades_writer import TradesWriter
 from k2.model.errors import FencedError, OffsetError
@@ -17,7 +17,7 @@ HERE = TopicPartition("trades", 0)
 
 
 def began(settings: Settings) -> list[TradesWriter]:
-    """Return the table's writers, all at offset 4, of which writer 0 has the rows."""
+    """Return the table's writers, all at offset 4; writer 0 has stored the rows."""
     writers = [writer_of(settings, str(number)) for number in range(settings.writers)]
     for writer in writers:
         writer.write_batch(
@@ -28,15 +28,17 @@ def began(settings: Settings) -> list[TradesWriter]:
 
 
 @pytest.mark.parametrize("writers", [1, 2])
-def test_progress_moves_over_what_expired(tmp_path: Path, writers: int) -> None:
-    """Every writer goes on at the offset, nothing more is counted, and the table's history tells the range."""
+def test_progress_moves_past_expired_offsets(tmp_path: Path, writers: int) -> None:
+    """Every writer resumes at the offset, nothing else is counted, and the commit log records the range."""
     settings = settings_in(tmp_path, writers=writers)
     table = began(settings)[0]._committer.table
-    assert give_up(writer_of(settings)._committer, HERE, 50, writers) == 4
+    assert abandon_offsets(writer_of(settings)._committer, HERE, 50, writers) == 4
     progress = read_progress(settings)
     assert progress.next_offset(HERE, progress.writers) == 50
     assert (progress.counts(HERE).received, progress.counts(HERE).holds) == (4, True)
-    said = [snapshot.summary[GIVEN_UP] for snapshot in table.refresh().snapshots()[-writers:] if snapshot.summary]
+    said = [
+        snapshot.summary[ABANDONED_OFFSETS] for snapshot in table.refresh().snapshots()[-writers:] if snapshot.summary
+    ]
     assert said == ["trades:0 4-49"] * writers
     after = writer_of(settings)
     after.write_batch([piece_of([Row(50)]), replace(read_to(51), first_offset=50)])
@@ -44,28 +46,28 @@ def test_progress_moves_over_what_expired(tmp_path: Path, writers: int) -> None:
     assert offsets_of(table) == [0, 1, 2, 3, 50]
 
 
-def test_a_job_that_runs_meanwhile_is_fenced(tmp_path: Path) -> None:
-    """It would go on from another offset than the table's."""
+def test_a_running_job_is_fenced(tmp_path: Path) -> None:
+    """It would continue from another offset than the table's."""
     settings = settings_in(tmp_path)
     (running,) = began(settings)
-    give_up(writer_of(settings)._committer, HERE, 50, 1)
+    abandon_offsets(writer_of(settings)._committer, HERE, 50, 1)
     running.write_batch([piece_of([Row(4)]), read_to(5)])
     with pytest.raises(FencedError):
         running.snapshot()
 
 
 @pytest.mark.parametrize("offset", [3, 4])
-def test_what_is_in_is_not_given_up(tmp_path: Path, offset: int) -> None:
-    """An offset that the table has is refused, and nothing is committed."""
+def test_stored_offsets_are_not_abandoned(tmp_path: Path, offset: int) -> None:
+    """An offset that the table has is rejected, and nothing is committed."""
     settings = settings_in(tmp_path)
     began(settings)
     with pytest.raises(OffsetError, match="at offset 4 of trades:0 already"):
-        give_up(writer_of(settings)._committer, HERE, offset, 1)
+        abandon_offsets(writer_of(settings)._committer, HERE, offset, 1)
     assert read_progress(settings).of("0")[HERE].offset == 4
 
 
-def test_a_partition_that_was_never_read_begins_at_the_offset(tmp_path: Path) -> None:
-    """A recovery store may know a partition of which the table has nothing."""
+def test_an_unread_partition_starts_at_the_offset(tmp_path: Path) -> None:
+    """A recovery store may contain a partition that the table does not have."""
     settings = settings_in(tmp_path)
-    assert give_up(writer_of(settings)._committer, HERE, 50, 1) is None
+    assert abandon_offsets(writer_of(settings)._committer, HERE, 50, 1) is None
     assert read_progress(settings).of("0")[HERE] == PartitionProgress(50, start=50)

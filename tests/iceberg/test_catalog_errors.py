@@ -1,4 +1,4 @@
-"""Commits to real catalogs whose answers are lost, late or wrong: each is in once, or not at all."""
+"""Commits to real catalogs whose responses are lost, late or wrong: each is applied once, or not at all."""
 
 from collections.abc import Iterable
 from itertools import repeat
@@ -25,14 +25,14 @@ ON_SERVERS: Final = pytest.mark.parametrize("place", SERVED, indirect=True)
 
 @pytest.fixture
 def proxy(place: Place) -> Proxy:
-    """Return the proxy before the catalog."""
+    """Return the proxy in front of the catalog."""
     assert place.proxy is not None
     return place.proxy
 
 
 @pytest.fixture
 def writer(place: Place) -> Running:
-    """Return a writer that has begun."""
+    """Return an opened writer."""
     return Running(place.settings)
 
 
@@ -45,8 +45,8 @@ def _landed(answer: Answer) -> Fault:
 
 
 @pytest.mark.parametrize(("place", "answer"), LANDED, indirect=["place"])
-def test_a_landed_commit_is_not_repeated(place: Place, proxy: Proxy, writer: Running, answer: Answer) -> None:
-    """Whatever becomes of the catalog's answer, a commit that is in is found, and all it names is kept."""
+def test_an_applied_commit_is_not_repeated(place: Place, proxy: Proxy, writer: Running, answer: Answer) -> None:
+    """Whatever happens to the response, a commit that was applied is found, and all files it names are kept."""
     proxy.plan([_landed(answer)])
     writer.land(0, 4)
     writer.land(4, 8)
@@ -56,10 +56,10 @@ def test_a_landed_commit_is_not_repeated(place: Place, proxy: Proxy, writer: Run
 
 
 @pytest.mark.parametrize(("place", "answer"), LANDED, indirect=["place"])
-def test_a_commit_that_lands_on_the_last_try_is_found(
+def test_a_commit_applied_on_the_last_try_is_found(
     place: Place, proxy: Proxy, writer: Running, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The try after which the job would give up lands, and is answered as badly as those before: it is in, once."""
+    """The last retry is applied but answered as badly as those before: its rows are stored, once."""
     monkeypatch.setattr(commit, "CONFLICTS_MAX", 1 + RETRIES)
     proxy.plan([_lost(409 if answer == 409 else "reset")] * RETRIES + [_landed(answer)])
     writer.land(0, 4)
@@ -69,8 +69,8 @@ def test_a_commit_that_lands_on_the_last_try_is_found(
 
 
 @ON_SERVERS
-def test_a_commit_that_lands_late_is_in_once(place: Place, proxy: Proxy, writer: Running) -> None:
-    """It lands after the job has given up to wait for it, whether the job looks before or after that."""
+def test_a_commit_applied_late_is_stored_once(place: Place, proxy: Proxy, writer: Running) -> None:
+    """It is applied after the job has stopped waiting for it, whether the job looks before or after that."""
     proxy.plan([_landed("late")])
     writer.land(0, 4)
     writer.land(4, 8)
@@ -79,7 +79,7 @@ def test_a_commit_that_lands_late_is_in_once(place: Place, proxy: Proxy, writer:
 
 
 @pytest.mark.parametrize(("place", "answer"), NOT_LANDED, indirect=["place"])
-def test_a_commit_that_did_not_land_is_tried_again(place: Place, proxy: Proxy, writer: Running, answer: Answer) -> None:
+def test_a_commit_that_was_not_applied_is_retried(place: Place, proxy: Proxy, writer: Running, answer: Answer) -> None:
     """A fault before the catalog did anything costs a wait, and no row."""
     proxy.plan([_lost(answer)])
     writer.land(0, 4)
@@ -91,8 +91,10 @@ def test_a_commit_that_did_not_land_is_tried_again(place: Place, proxy: Proxy, w
 @pytest.mark.parametrize(
     ("place", "answer"), [("postgresql", "reset"), ("rest", "reset"), ("rest", 503)], indirect=["place"]
 )
-def test_a_catalog_that_stays_away_gets_nothing(place: Place, proxy: Proxy, writer: Running, answer: Answer) -> None:
-    """After three retries the error is named and nothing is in; the next start brings it, once."""
+def test_a_catalog_that_stays_absent_stores_nothing(
+    place: Place, proxy: Proxy, writer: Running, answer: Answer
+) -> None:
+    """After three retries the error is named and nothing is stored; the next start stores it, once."""
     proxy.plan(repeat(_lost(answer)))
     with pytest.raises(UnreachableError, match=r"committing to table .*trades failed 4 times"):
         writer.land(0, 4)
@@ -102,12 +104,12 @@ def test_a_catalog_that_stays_away_gets_nothing(place: Place, proxy: Proxy, writ
 
 
 @pytest.mark.parametrize("place", ["rest"], indirect=True)
-def test_credentials_that_run_out_are_named(place: Place, proxy: Proxy, writer: Running) -> None:
-    """A token that is good no more ends the job with that word, and no retry."""
+def test_expired_credentials_are_named(place: Place, proxy: Proxy, writer: Running) -> None:
+    """An expired token ends the job with an error that says so, without a retry."""
     assert isinstance(proxy, HttpProxy)
     writer.land(0, 4)
     proxy.token = "another"  # noqa: S105  no secret
-    with pytest.raises(SettingsError, match=r"^catalog 'k2' refuses the credentials it was given: .*token is not good"):
+    with pytest.raises(SettingsError, match=r"^catalog 'k2' refuses the credentials: .*token is not good"):
         writer.land(4, 8)
     assert writer.retries == []
     proxy.token = None
@@ -115,8 +117,8 @@ def test_credentials_that_run_out_are_named(place: Place, proxy: Proxy, writer: 
 
 
 @ON_SERVERS
-def test_a_catalog_that_goes_and_comes_back_is_ridden_out(place: Place, proxy: Proxy, writer: Running) -> None:
-    """Its connections break between two commits, and at the third try it is there again."""
+def test_a_catalog_restart_is_survived(place: Place, proxy: Proxy, writer: Running) -> None:
+    """Its connections break between two commits, and it answers again on the third try."""
     writer.land(0, 4)
     proxy.is_away = True
 
@@ -130,10 +132,8 @@ def test_a_catalog_that_goes_and_comes_back_is_ridden_out(place: Place, proxy: P
 
 
 @ON_SERVERS
-def test_a_commit_still_in_doubt_at_the_end_is_seen_by_the_next_start(
-    place: Place, proxy: Proxy, writer: Running
-) -> None:
-    """It landed, and the catalog was gone before it could be looked up: the job ends, and the next doubles nothing."""
+def test_a_commit_in_doubt_at_the_end_is_found_by_the_next_start(place: Place, proxy: Proxy, writer: Running) -> None:
+    """It was applied, and the catalog was absent before the lookup: the job ends, and the next one doubles nothing."""
     proxy.plan(_and_then_away(proxy))
     with pytest.raises(UnreachableError):
         writer.land(0, 4)
@@ -147,7 +147,7 @@ def _and_then_away(proxy: Proxy) -> Iterable[Fault]:
 
 
 def _start_again(place: Place, proxy: Proxy) -> None:
-    """Let all be well, and a new start read everything again."""
+    """Remove all faults, and let a new start read everything again."""
     proxy.plan([])
     again = Running(place.settings)
     again.land(0, 4)

@@ -26,7 +26,7 @@ EPOCHS: Final = 20
 
 @pytest.fixture
 def writer(place: Place) -> Iterator[Running]:
-    """Yield a writer that has committed offsets 0 to 7, four a commit."""
+    """Yield a writer that has committed offsets 0 to 7, four in each commit."""
     writer = Running(place.settings)
     writer.land(0, 4)
     writer.land(4, 8)
@@ -64,10 +64,10 @@ CHANGES: Final[dict[Callable[[Table], None], list[int]]] = {
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__.strip("_"))
 @pytest.mark.parametrize("moment", ["between", "during"])
 @EVERYWHERE
-def test_the_changes_of_others_stay(
+def test_changes_of_other_programs_are_kept(
     place: Place, writer: Running, moment: str, change: Callable[[Table], None]
 ) -> None:
-    """Between two commits, or between the making of one and its landing: nothing is lost or doubled on either side."""
+    """Between two commits, or while one is under way: nothing is lost or doubled on either side."""
     if moment == "between":
         change(table_of(place.settings))
     else:
@@ -80,8 +80,8 @@ def test_the_changes_of_others_stay(
 
 
 @EVERYWHERE
-def test_a_commit_in_doubt_is_found_when_its_snapshot_is_gone(place: Place, writer: Running) -> None:
-    """Landed, its answer lost, then built upon and expired by others before it is looked up: it is in, once."""
+def test_a_commit_in_doubt_is_found_after_its_snapshot_expired(place: Place, writer: Running) -> None:
+    """Applied with a lost response, then followed and expired by others before the lookup: it is stored once."""
 
     def lose_the_answer() -> None:
         table = table_of(place.settings)
@@ -108,7 +108,7 @@ def _once(point: str, act: Callable[[], None]) -> None:
 
 @EVERYWHERE
 def test_of_two_live_instances_one_is_fenced(place: Place, writer: Running) -> None:
-    """The first to commit goes on, the other stops and names both sides, also with the very same rows."""
+    """The first to commit continues, the other stops and names both sides, also with the same rows."""
     second = Running(place.settings)
     writer.land(8, 12)
     with pytest.raises(FencedError, match=r"writer 0: trades:0 is at offset 12 .* left it at 8 "):
@@ -118,8 +118,8 @@ def test_of_two_live_instances_one_is_fenced(place: Place, writer: Running) -> N
 
 
 @EVERYWHERE
-def test_a_table_made_anew_stops_the_writer(place: Place, writer: Running) -> None:
-    """A table dropped, or dropped and made again, is not written on."""
+def test_a_recreated_table_stops_the_writer(place: Place, writer: Running) -> None:
+    """A table that was dropped, or dropped and created again, is no longer written to."""
     catalog = open_catalog(place.settings)
     catalog.drop_table(table_of(place.settings).name())
     with pytest.raises(TableError, match="is gone"):
@@ -131,7 +131,7 @@ def test_a_table_made_anew_stops_the_writer(place: Place, writer: Running) -> No
 
 
 def _land_many(settings: Settings, number: int, together: Barrier) -> None:
-    """Bring every second offset in a process of its own, an epoch each."""
+    """Write every second offset in a process of its own, one in each epoch."""
     writer = Running(settings, str(number))
     together.wait()
     for epoch in range(EPOCHS):
@@ -139,8 +139,8 @@ def _land_many(settings: Settings, number: int, together: Barrier) -> None:
 
 
 @pytest.mark.parametrize("place", SERVED, indirect=True)
-def test_writers_in_two_processes_lose_nothing_to_each_other(place: Place) -> None:
-    """Twenty epochs each, at the same time: forty commits, each row once, and the progress of both complete."""
+def test_writers_in_two_processes_keep_each_others_commits(place: Place) -> None:
+    """Twenty epochs each in parallel: forty commits, each row once, and complete progress of both."""
     settings = place.settings.model_copy(update={"writers": 2})
     spawn = multiprocessing.get_context("spawn")
     together = spawn.Barrier(2, timeout=120)
@@ -161,8 +161,8 @@ def test_writers_in_two_processes_lose_nothing_to_each_other(place: Place) -> No
 
 @pytest.mark.parametrize("moment", ["quiet", "expiry during"])
 @EVERYWHERE
-def test_old_snapshots_leave_with_a_commit(place: Place, writer: Running, moment: str) -> None:
-    """A commit that brings rows and removes snapshots is taken, also where others removed them just before."""
+def test_a_commit_removes_old_snapshots(place: Place, writer: Running, moment: str) -> None:
+    """A commit that adds rows and removes snapshots is applied, also if others removed them just before."""
     with table_of(place.settings).transaction() as transaction:
         transaction.set_properties(
             {"history.expire.min-snapshots-to-keep": "1", "history.expire.max-snapshot-age-ms": "0"}

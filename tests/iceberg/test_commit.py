@@ -1,4 +1,4 @@
-"""Commits when the catalog misbehaves: landed but reported as failed, in doubt, in conflict, fenced."""
+"""Commits with a misbehaving catalog: applied but reported as failed, in doubt, in conflict, fenced."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ FAULTS: list[Exception] = [
 
 
 class Catalog:
-    """A real catalog whose answers to commits are what a test makes of them."""
+    """A real catalog whose responses to commits a test controls."""
 
     def __init__(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         self.waits: list[float] = []
@@ -50,7 +50,7 @@ class Catalog:
         self.writer = TradesWriter("0", handle, committer.progress().of("0"), letters_of(settings))
 
     def answer(self, answer: Callable[[Callable[[], Any], int], Any]) -> None:
-        """Let `answer(commit, number)` say what becomes of each commit."""
+        """Let `answer(commit, number)` decide the outcome of each commit."""
 
         def commit_table(*arguments: Any) -> Any:
             self.commits += 1
@@ -59,7 +59,7 @@ class Catalog:
         self._monkeypatch.setattr(self._catalog, "commit_table", commit_table)
 
     def land(self, first: int = 0, stop: int = 4) -> None:
-        """Bring rows and end the epoch."""
+        """Write rows and close the epoch."""
         self.writer.write_batch([piece_of([Row(offset) for offset in range(first, stop)]), read_to(stop)])
         self.writer.snapshot()
 
@@ -72,19 +72,19 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def catalog(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Catalog:
-    """Return a catalog that answers as it is told."""
+    """Return a catalog whose responses the test controls."""
     return Catalog(settings, monkeypatch)
 
 
 def is_once(table: Table, stop: int = 4) -> bool:
-    """Return whether the table scans and holds each offset once, and its progress says so."""
+    """Return whether the table can be scanned and contains each offset once, and its progress agrees."""
     progress = progress_of(table.refresh()).of("0")[HERE]
     return offsets_of(table) == list(range(stop)) and (progress.offset, progress.stored) == (stop, stop)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
-def test_a_commit_that_landed_is_not_repeated(catalog: Catalog, fault: Exception) -> None:
-    """Whatever is said of a commit that is in, it is found, once, and none of its files is deleted."""
+def test_an_applied_commit_is_not_repeated(catalog: Catalog, fault: Exception) -> None:
+    """Whatever the response to an applied commit, it is found, once, and none of its files is deleted."""
 
     def landed(commit: Callable[[], Any], _number: int) -> Any:
         commit()
@@ -98,7 +98,7 @@ def test_a_commit_that_landed_is_not_repeated(catalog: Catalog, fault: Exception
 
 
 @pytest.mark.parametrize("fault", FAULTS[:-1], ids=lambda fault: type(fault).__name__)
-def test_a_commit_that_did_not_land_is_tried_again(catalog: Catalog, fault: Exception) -> None:
+def test_a_commit_that_was_not_applied_is_retried(catalog: Catalog, fault: Exception) -> None:
     """A fault before the catalog did anything costs a wait and a retry, and no row."""
 
     def at_first_lost(commit: Callable[[], Any], number: int) -> Any:
@@ -116,8 +116,8 @@ def test_a_commit_that_did_not_land_is_tried_again(catalog: Catalog, fault: Exce
         assert len(catalog.retries) == 2
 
 
-def test_a_commit_that_lands_late_is_found_by_the_next_try(catalog: Catalog) -> None:
-    """The first try lands after it was looked up: the second is rejected, and finds it."""
+def test_a_commit_applied_late_is_found_by_the_next_try(catalog: Catalog) -> None:
+    """The first try is applied after the lookup: the second is rejected, and finds the first."""
     held: list[Callable[[], Any]] = []
 
     def late(commit: Callable[[], Any], number: int) -> Any:
@@ -133,8 +133,8 @@ def test_a_commit_that_lands_late_is_found_by_the_next_try(catalog: Catalog) -> 
     assert len(catalog.table.snapshots()) == 1
 
 
-def test_a_catalog_that_stays_away_ends_the_job_with_nothing_in(catalog: Catalog) -> None:
-    """After three retries, 2 to 30 seconds apart, the error is named, and the fault is its cause."""
+def test_a_catalog_that_stays_absent_ends_the_job(catalog: Catalog) -> None:
+    """After three retries, 2 to 30 seconds apart, the error is named with the fault as its cause; nothing is stored."""
 
     def away(_commit: Callable[[], Any], _number: int) -> Any:
         raise ConnectionError("refused")
@@ -148,7 +148,7 @@ def test_a_catalog_that_stays_away_ends_the_job_with_nothing_in(catalog: Catalog
 
 
 def test_a_permanent_fault_is_not_retried(catalog: Catalog) -> None:
-    """Anything else ends the process as it is."""
+    """Any other exception ends the process unchanged."""
 
     def broken(_commit: Callable[[], Any], _number: int) -> Any:
         raise KeyError("bug")
@@ -159,8 +159,8 @@ def test_a_permanent_fault_is_not_retried(catalog: Catalog) -> None:
     assert (catalog.waits, catalog.commits) == ([], 1)
 
 
-def test_commits_of_others_are_rebased_over(settings: Settings, catalog: Catalog) -> None:
-    """A foreign append and another property that land first stay, and so does what is ours."""
+def test_a_commit_is_rebased_on_those_of_others(settings: Settings, catalog: Catalog) -> None:
+    """A foreign append and another property that are committed first are kept, and so is our commit."""
     catalog.land()
     foreign = open_table(open_catalog(settings), settings, TableName.TRADES)
     row = foreign.scan().to_arrow().slice(0, 1)
@@ -177,7 +177,7 @@ def test_commits_of_others_are_rebased_over(settings: Settings, catalog: Catalog
 
 
 def test_a_second_instance_is_fenced(settings: Settings, catalog: Catalog) -> None:
-    """Of two instances of one writer the first to commit goes on, the other stops and is told why."""
+    """Of two instances of one writer the first to commit continues; the other stops with the reason."""
     second = writer_of(settings)
     catalog.land()
     second.write_batch([piece_of([Row(offset) for offset in range(6)]), read_to(6)])
@@ -188,7 +188,7 @@ def test_a_second_instance_is_fenced(settings: Settings, catalog: Catalog) -> No
 
 
 def test_a_second_instance_with_the_same_offsets_is_fenced(settings: Settings, catalog: Catalog) -> None:
-    """The very same progress by another instance is not taken for one's own commit."""
+    """The same progress by another instance is not mistaken for one's own commit."""
     second = writer_of(settings)
     catalog.land()
     second.write_batch([piece_of([Row(offset) for offset in range(4)]), read_to(4)])
@@ -197,8 +197,8 @@ def test_a_second_instance_with_the_same_offsets_is_fenced(settings: Settings, c
     assert is_once(catalog.table)
 
 
-def test_a_table_made_anew_stops_the_job(settings: Settings, catalog: Catalog) -> None:
-    """A table dropped, or dropped and made again, is not written on."""
+def test_a_recreated_table_stops_the_job(settings: Settings, catalog: Catalog) -> None:
+    """A table that was dropped, or dropped and created again, is no longer written to."""
     catalog.land()
     other = open_catalog(settings)
     other.drop_table(catalog.table.name())

@@ -1,4 +1,4 @@
-"""The trail of commits: each that landed is told once, whatever expires and whatever is killed."""
+"""The commit log: each commit is recorded once, whatever expires and whatever is killed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
-from k2.iceberg.abandon_offsets import give_up
+from k2.iceberg.abandon_offsets import abandon_offsets
 from k2.iceberg.catalog import open_catalog
 from k2.iceberg.commit import Committer
-from k2.iceberg.commit_log_writer import Keeper
-from k2.iceberg.commit_notes import noted_in
+from k2.iceberg.commit_log_writer import CommitLogWriter
+from k2.iceberg.commit_notes import noted_commits
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.table_progress import progress_of
 from k2.iceberg.tables import TableName, open_table
@@ -30,8 +30,8 @@ ROWS = 2
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have commits kept soon."""
-    monkeypatch.setattr("k2.iceberg.commit.NOTED_MAX", NOTED)
+    """Move commit notes to the table `commits` after few commits."""
+    monkeypatch.setattr("k2.iceberg.commit.COMMIT_NOTES_MAX", NOTED)
 
 
 @pytest.fixture
@@ -41,14 +41,14 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def land(writer: TradesWriter, number: int) -> None:
-    """Bring two rows and end the epoch."""
+    """Write two rows and close the epoch."""
     first = ROWS * number
     writer.write_batch([piece_of([Row(first), Row(first + 1)]), read_to(first + ROWS)])
     writer.snapshot()
 
 
 def table_of(settings: Settings, which: TableName = TableName.TRADES) -> Table:
-    """Open a table as another program would."""
+    """Load a table as another program would."""
     return open_table(open_catalog(settings), settings, which)
 
 
@@ -59,21 +59,21 @@ def expire(table: Table) -> None:
         table.maintenance.expire_snapshots().by_ids([one.snapshot_id for one in old]).commit()
 
 
-def told(settings: Settings) -> list[int]:
-    """Return the snapshot ids that the audit tells of, which must be complete."""
+def audited(settings: Settings) -> list[int]:
+    """Return the snapshot ids in the audit log, which must be complete."""
     found = audit(settings)
     assert found.adds_up
     return [one.snapshot_id for one in found.commits]
 
 
-def kept(settings: Settings) -> list[int]:
+def logged(settings: Settings) -> list[int]:
     """Return the snapshot ids in the table `commits`."""
     rows = table_of(settings, TableName.COMMITS).scan().to_arrow().to_pylist()
     return [row["snapshot_id"] for row in sorted(rows, key=lambda row: row["sequence_number"])]
 
 
-def test_every_commit_is_told_whenever_snapshots_expire(settings: Settings) -> None:
-    """After each commit all but its snapshot are removed: what each was is told, once, to the end."""
+def test_every_commit_is_recorded_whenever_snapshots_expire(settings: Settings) -> None:
+    """All but the newest snapshot expire after each commit: each commit is still recorded, once, to the end."""
     table, writers = table_of(settings), [writer_of(settings, "0"), writer_of(settings, "1")]
     made = []
     for number in range(12):
@@ -91,15 +91,15 @@ def test_every_commit_is_told_whenever_snapshots_expire(settings: Settings) -> N
         assert one.partitions == [move | {"duplicates": 0, "dead_letters": 0, "skipped": 0}]
         assert (one.writer, one.rows, one.files, one.remark) == (str(number % 2), ROWS, 1, None)
         assert one.committed_at.timestamp() * 1_000 == pytest.approx(made[number].timestamp_ms)
-    assert len(noted_in(table.metadata)) <= 2 * NOTED
-    assert 12 - 2 * NOTED <= len(kept(settings)) == len(set(kept(settings)))
+    assert len(noted_commits(table.metadata)) <= 2 * NOTED
+    assert 12 - 2 * NOTED <= len(logged(settings)) == len(set(logged(settings)))
 
 
 @pytest.mark.parametrize("killed_at", ["before", "after"])
-def test_a_crash_beside_the_keeping_loses_and_doubles_nothing(
+def test_a_crash_while_notes_are_moved_loses_and_doubles_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, killed_at: str
 ) -> None:
-    """Killed before commits are kept, or after that and before the commit which takes them from the property."""
+    """Killed before notes are written to `commits`, or after that and before the commit that drops the notes."""
     writer = writer_of(settings)
     for number in range(NOTED):
         land(writer, number)
@@ -113,18 +113,18 @@ def test_a_crash_beside_the_keeping_loses_and_doubles_nothing(
     monkeypatch.setattr(writer._committer, "_keep", crash)
     with pytest.raises(KeyboardInterrupt):
         land(writer, NOTED)
-    assert len(kept(settings)) == (NOTED if killed_at == "after" else 0)
-    assert len(told(settings)) == NOTED
+    assert len(logged(settings)) == (NOTED if killed_at == "after" else 0)
+    assert len(audited(settings)) == NOTED
     again = writer_of(settings)
     for number in range(NOTED, 3 * NOTED):
         land(again, number)
         expire(table_of(settings))
-        assert len(told(settings)) == number + 1
-    assert len(kept(settings)) == len(set(kept(settings))) == 2 * NOTED
+        assert len(audited(settings)) == number + 1
+    assert len(logged(settings)) == len(set(logged(settings))) == 2 * NOTED
 
 
-def test_a_try_that_did_not_land_is_not_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit that met another's is told as it landed in the end, on the other's snapshot."""
+def test_a_try_that_was_not_applied_is_not_recorded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a conflict, a commit is recorded as it was finally applied, on top of the other's snapshot."""
     handle = TableHandle(settings, TableName.TRADES, None)
     writer = TradesWriter("0", handle, {}, letters_of(settings))
     land(writer, 0)
@@ -141,54 +141,56 @@ def test_a_try_that_did_not_land_is_not_told(settings: Settings, monkeypatch: py
     monkeypatch.setattr(catalog, "commit_table", commit_table)
     land(writer, 1)
     assert len(tries) == 2
-    assert tries[0] not in told(settings)
-    assert told(settings)[-1] == tries[1]
-    assert len(told(settings)) == 3
+    assert tries[0] not in audited(settings)
+    assert audited(settings)[-1] == tries[1]
+    assert len(audited(settings)) == 3
 
 
-def test_processes_that_keep_at_once_keep_each_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who comes second finds what the first kept, adds what it lacks, and leaves no file behind."""
+def test_processes_that_move_notes_at_once_record_each_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second finds what the first recorded, adds what is missing, and leaves no file behind."""
     writer = writer_of(settings)
     for number in range(NOTED):
         land(writer, number)
-    commits = noted_in(table_of(settings).metadata)
+    commits = noted_commits(table_of(settings).metadata)
 
-    def keeper() -> Keeper:
-        return Keeper(Committer(table_of(settings, TableName.COMMITS)), "id", "trades")
+    def writer_process() -> CommitLogWriter:
+        return CommitLogWriter(Committer(table_of(settings, TableName.COMMITS)), "id", "trades")
 
-    first, second = keeper(), keeper()
-    append = Keeper._append
+    first, second = writer_process(), writer_process()
+    append = CommitLogWriter._append
 
-    def late(one: Keeper, *arguments: Any) -> None:
-        if one is second and not kept(settings):
+    def late(one: CommitLogWriter, *arguments: Any) -> None:
+        if one is second and not logged(settings):
             first.keep(commits[:2])
         append(one, *arguments)
 
-    monkeypatch.setattr(Keeper, "_append", late)
+    monkeypatch.setattr(CommitLogWriter, "_append", late)
     assert second.keep(commits) == commits[-1].sequence_number
     assert first.keep(commits) == commits[-1].sequence_number
-    assert kept(settings) == [one.snapshot_id for one in commits]
+    assert logged(settings) == [one.snapshot_id for one in commits]
     files = table_of(settings, TableName.COMMITS).location().removeprefix("file://")
     assert len([*Path(files).rglob("*.parquet")]) == 2
 
 
-def test_a_table_from_before_there_was_a_trail(settings: Settings) -> None:
-    """What its snapshots tell is kept with the first commits; what had expired by then is told to be lacking."""
+def test_a_table_from_before_the_commit_log(settings: Settings) -> None:
+    """What its snapshots say is recorded with the first commits; commits that had expired by then count as missing."""
     handle = TableHandle(settings, TableName.TRADES, None)
     handle._committer = Committer(handle.committer().table)
     old = TradesWriter("0", handle, {}, letters_of(settings))
     for number in range(5):
         land(old, number)
-    assert len(told(settings)) == 5
+    assert len(audited(settings)) == 5
     new = writer_of(settings)
     for number in range(5, 7):
         land(new, number)
     expire(table_of(settings))
-    assert len(told(settings)) == 7
+    assert len(audited(settings)) == 7
 
 
-def test_commits_that_are_gone_are_said_to_lack(settings: Settings) -> None:
-    """A trail that does not lead to the table's progress is not passed off as all of it."""
+def test_missing_commits_are_reported(settings: Settings) -> None:
+    """A commit log that does not lead to the table's progress is not reported as complete."""
     handle = TableHandle(settings, TableName.TRADES, None)
     handle._committer = Committer(handle.committer().table)
     old = TradesWriter("0", handle, {}, letters_of(settings))
@@ -199,13 +201,13 @@ def test_commits_that_are_gone_are_said_to_lack(settings: Settings) -> None:
     assert (len(found.commits), found.adds_up) == (1, False)
 
 
-def test_claims_and_offsets_given_up_are_told(settings: Settings) -> None:
-    """What the job did without rows is on record too, also once its snapshot is gone."""
+def test_fencing_and_abandoned_offsets_are_recorded(settings: Settings) -> None:
+    """Commits of the job without rows are recorded as well, also once their snapshots are gone."""
     writer = writer_of(settings)
     land(writer, 0)
     committer = TableHandle(settings, TableName.TRADES, None).committer()
     committer.set_fencing_token("77", progress_of(committer.table))
-    give_up(committer, TopicPartition("trades", 0), 10, 2)
+    abandon_offsets(committer, TopicPartition("trades", 0), 10, 2)
     expire(table_of(settings))
     found = audit(settings)
     assert found.adds_up
@@ -217,20 +219,20 @@ def test_claims_and_offsets_given_up_are_told(settings: Settings) -> None:
     ]
 
 
-def test_a_table_made_anew_has_a_trail_of_its_own(settings: Settings) -> None:
-    """The commits of the one that was dropped stay in the table `commits`, and are not those of the new one."""
+def test_a_recreated_table_has_its_own_commit_log(settings: Settings) -> None:
+    """Commits of the dropped table stay in the table `commits`, and are not reported as those of the new one."""
     writer = writer_of(settings)
     for number in range(NOTED + 1):
         land(writer, number)
     open_catalog(settings).drop_table("market_data.trades")
     land(writer_of(settings), 0)
-    assert len(told(settings)) == 1
-    assert len(kept(settings)) == NOTED
+    assert len(audited(settings)) == 1
+    assert len(logged(settings)) == NOTED
     assert offsets_of(table_of(settings)) == [0, 1]
 
 
-def test_a_table_that_was_put_back_keeps_what_it_does_anew(settings: Settings) -> None:
-    """Sequence numbers come again: the new commits are kept, the old are told as undone, and the sums come out."""
+def test_a_rolled_back_table_records_its_new_commits(settings: Settings) -> None:
+    """Sequence numbers repeat: the new commits are recorded, the old reported as undone, and the sums hold."""
     catalog, writer = open_catalog(settings), writer_of(settings)
     for number in range(2 * NOTED + 1):
         land(writer, number)
@@ -250,7 +252,7 @@ def test_a_table_that_was_put_back_keeps_what_it_does_anew(settings: Settings) -
 
 
 def test_a_dropped_table_of_commits_stops_the_job(settings: Settings) -> None:
-    """Nothing is committed that could not be kept."""
+    """Nothing is committed that could not be recorded."""
     writer = writer_of(settings)
     for number in range(NOTED):
         land(writer, number)
@@ -260,8 +262,8 @@ def test_a_dropped_table_of_commits_stops_the_job(settings: Settings) -> None:
     assert len(offsets_of(table_of(settings))) == ROWS * NOTED
 
 
-def test_keeping_that_conflicts_is_tried_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another client's change of the table `commits` is built upon."""
+def test_moving_notes_is_retried_after_a_conflict(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another client's change of the table `commits` is kept."""
     writer = writer_of(settings)
     for number in range(NOTED):
         land(writer, number)
@@ -276,12 +278,12 @@ def test_keeping_that_conflicts_is_tried_again(settings: Settings, monkeypatch: 
     monkeypatch.setattr(Table, "_do_commit", beaten)
     land(writer, NOTED)
     assert not fails
-    assert len(kept(settings)) == NOTED
-    assert len(told(settings)) == NOTED + 1
+    assert len(logged(settings)) == NOTED
+    assert len(audited(settings)) == NOTED + 1
 
 
-def test_a_zombie_keeps_nothing(settings: Settings) -> None:
-    """What it saw noted long ago has been kept since, and is not kept again before it is fenced."""
+def test_a_zombie_records_nothing(settings: Settings) -> None:
+    """Notes that it read long ago have been recorded since, and are not recorded again before it is fenced."""
     zombie = writer_of(settings)
     for number in range(NOTED):
         land(zombie, number)
@@ -292,5 +294,5 @@ def test_a_zombie_keeps_nothing(settings: Settings) -> None:
     with pytest.raises(FencedError):
         zombie.snapshot()
     land(alive, 4 * NOTED)
-    assert len(kept(settings)) == len(set(kept(settings)))
-    assert len(told(settings)) == 4 * NOTED + 1
+    assert len(logged(settings)) == len(set(logged(settings)))
+    assert len(audited(settings)) == 4 * NOTED + 1

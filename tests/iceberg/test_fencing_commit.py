@@ -1,4 +1,4 @@
-"""The claim on the trades' table: a start that withdraws events fences off those that began before."""
+"""The fencing commit on the trades table: a start that rolls events back invalidates commits of earlier starts."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from k2.ops.settings import Settings
 from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
 
 
-def tell(settings: Settings) -> None:
+def write_event(settings: Settings) -> None:
     """Write an event of a trade that is not in the table."""
     writer = LedgerSink(settings).build_part("out", "0", None)
     writer.write_batch([[SequenceEvent("x", "S", 1, EventKind.SESSION_STARTED, 1, 1, 1, "trades", 0, 0)]])
@@ -22,16 +22,16 @@ def tell(settings: Settings) -> None:
 
 
 def begin(settings: Settings) -> None:
-    """Start another instance, up to where it has brought the ledger back."""
+    """Start another instance, up to where it has rolled the ledger back."""
     trades = TradesSink(settings)
     LedgerSink(settings, trades.open(), claim=trades.set_fencing_token).list_parts()
 
 
-def test_a_withdrawal_fences_off_who_began_before(tmp_path: Path) -> None:
-    """The older instance lands nothing any more, though no trade has landed since it read the table."""
+def test_a_rollback_of_events_fences_earlier_instances(tmp_path: Path) -> None:
+    """The older instance commits nothing more, although no trade was committed since it read the table."""
     settings = settings_in(tmp_path)
     older = writer_of(settings)
-    tell(settings)
+    write_event(settings)
     begin(settings)
     older.write_batch([piece_of([Row(0)]), read_to(1)])
     with pytest.raises(FencedError, match="it began after this one"):
@@ -44,8 +44,8 @@ def test_a_withdrawal_fences_off_who_began_before(tmp_path: Path) -> None:
     assert offsets_of(table) == [0]
 
 
-def test_without_a_withdrawal_nothing_is_claimed(tmp_path: Path) -> None:
-    """A start that finds the ledger in step leaves the trades' table as it is."""
+def test_a_start_without_rollback_makes_no_fencing_commit(tmp_path: Path) -> None:
+    """A start that finds the ledger level with the trades leaves the trades table unchanged."""
     settings = settings_in(tmp_path)
     writer = writer_of(settings)
     begin(settings)
@@ -54,8 +54,8 @@ def test_without_a_withdrawal_nothing_is_claimed(tmp_path: Path) -> None:
     assert len(TableHandle(settings, TableName.TRADES, None).committer().table.snapshots()) == 1
 
 
-def test_processes_of_one_cluster_claim_once(tmp_path: Path) -> None:
-    """The claim names what is withdrawn: who comes second with the same finds it made, and both commit under it."""
+def test_processes_of_one_cluster_fence_once(tmp_path: Path) -> None:
+    """The token names the events rolled back: the second process finds it, and both commit under it."""
     settings = settings_in(tmp_path, writers=2)
     processes = [TradesSink(settings) for _ in range(2)]
     for mark in ("7", None):
@@ -70,8 +70,8 @@ def test_processes_of_one_cluster_claim_once(tmp_path: Path) -> None:
     assert offsets_of(table) == [0, 1]
 
 
-def test_a_table_that_moved_is_not_claimed(tmp_path: Path) -> None:
-    """Another instance has committed since this one read the progress: this one is fenced, and claims nothing."""
+def test_a_table_that_moved_is_not_fenced(tmp_path: Path) -> None:
+    """If another instance committed since this one read the progress, this one is fenced and commits no fence."""
     settings = settings_in(tmp_path)
     sink = TradesSink(settings)
     sink.open()

@@ -40,7 +40,7 @@ OTHER_BYTES_MAX = 20_000
 
 
 class Clock(SimpleNamespace):
-    """A clock that stands still until it is moved."""
+    """A clock that stands still until a test moves it."""
 
     now = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -51,7 +51,7 @@ class Clock(SimpleNamespace):
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Return the clock that PyIceberg reads for its snapshots, so that no test meets the end of an hour."""
+    """Return the clock that PyIceberg uses for its snapshots, so that no test crosses the end of an hour."""
     clock = Clock()
     monkeypatch.setattr("pyiceberg.table.snapshots.time", clock)
     return clock
@@ -65,12 +65,12 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def table(settings: Settings) -> Table:
-    """Return its table `trades`, of which few snapshots are kept."""
+    """Return its table `trades`, which keeps few snapshots."""
     return limited(settings, TableName.TRADES)
 
 
 def limited(settings: Settings, which: TableName) -> Table:
-    """Return a table of which few snapshots are kept."""
+    """Return a table that keeps few snapshots."""
     table = open_table(open_catalog(settings), settings, which)
     with table.transaction() as transaction:
         transaction.set_properties(SMALL)
@@ -78,13 +78,13 @@ def limited(settings: Settings, which: TableName) -> Table:
 
 
 def land(writer: TradesWriter, offset: int) -> None:
-    """Bring one row and end the epoch."""
+    """Write one row and close the epoch."""
     writer.write_batch([piece_of([Row(offset)]), read_to(offset + 1)])
     writer.snapshot()
 
 
 def own_of(table: Table) -> list[Snapshot]:
-    """Return the job's snapshots, as they were committed."""
+    """Return the job's snapshots in the order of their commits."""
     return sorted(filter(is_own, table.refresh().snapshots()), key=lambda snapshot: snapshot.sequence_number or 0)
 
 
@@ -93,7 +93,7 @@ def rows_in(table: Table, snapshot: Snapshot) -> int:
     return table.scan(snapshot_id=snapshot.snapshot_id).to_arrow().num_rows
 
 
-def test_a_commit_reads_and_writes_no_more_as_the_table_ages(tmp_path: Path) -> None:
+def test_the_cost_of_a_commit_does_not_grow_with_the_table(tmp_path: Path) -> None:
     """After 120 commits and after 300 the lists that each commit copies are of one length, and all rows are in."""
     settings = settings_in(tmp_path)
     writer = writer_of(settings)
@@ -117,15 +117,15 @@ def test_a_commit_reads_and_writes_no_more_as_the_table_ages(tmp_path: Path) -> 
 
 
 def check_metadata_files(table: Table, snapshots: int) -> None:
-    """Hold the file that a commit reads and writes, and those kept of earlier ones, against their bounds."""
+    """Compare the file that a commit reads and writes, and the earlier ones kept, with their bounds."""
     assert len(table.metadata.metadata_log) <= METADATA_LOG_MAX
     folder = Path(table.metadata_location.removeprefix("file://")).parent
     assert len(list(folder.glob("*.metadata.json"))) <= METADATA_LOG_MAX + 1
     assert len(table.io.new_input(table.metadata_location)) <= SNAPSHOT_BYTES_MAX * snapshots + OTHER_BYTES_MAX
 
 
-def test_days_of_commits_leave_the_last_of_each_hour_and_day(settings: Settings, table: Table, clock: Clock) -> None:
-    """Four days, a commit each half hour: a bounded list, from which the table can be had as of an earlier time.
+def test_the_last_snapshot_of_each_hour_and_day_is_kept(settings: Settings, table: Table, clock: Clock) -> None:
+    """Four days, a commit each half hour: a bounded list, which allows reads as of an earlier time.
 
     A foreign snapshot, a tag and a branch stay, whatever their age.
     """
@@ -150,7 +150,7 @@ def test_days_of_commits_leave_the_last_of_each_hour_and_day(settings: Settings,
 
 
 def refer_to(table: Table, snapshots: list[Snapshot]) -> None:
-    """Tag one snapshot, branch off at another, and append nothing as a foreign client does."""
+    """Tag one snapshot, branch off at another, and append nothing, as a foreign client does."""
     first, second = snapshots
     table.manage_snapshots().create_tag(first.snapshot_id, "audit").commit()
     table.manage_snapshots().create_branch(second.snapshot_id, "study").commit()
@@ -158,7 +158,7 @@ def refer_to(table: Table, snapshots: list[Snapshot]) -> None:
 
 
 def beaten_by(monkeypatch: pytest.MonkeyPatch, writer: TradesWriter, other: Callable[[], None]) -> list[int]:
-    """Let another client be faster by a hair with each commit that removes snapshots; give the commits of those."""
+    """Make another client commit just before each commit that removes snapshots; return the snapshots of those."""
     catalog = writer._committer.table.catalog
     commit = catalog.commit_table
     tries: list[int] = []
@@ -175,7 +175,7 @@ def beaten_by(monkeypatch: pytest.MonkeyPatch, writer: TradesWriter, other: Call
 
 
 def until_removal_is_due(writer: TradesWriter) -> int:
-    """Land commits until the next one is to remove snapshots; give its offset."""
+    """Commit until the next commit is to remove snapshots; return its offset."""
     offset = 0
     while not removable(writer._committer.table.metadata):
         land(writer, offset)
@@ -184,10 +184,10 @@ def until_removal_is_due(writer: TradesWriter) -> int:
 
 
 @pytest.mark.parametrize("in_time", [True, False])
-def test_a_tag_made_meanwhile_keeps_its_snapshot(
+def test_a_concurrent_tag_keeps_its_snapshot(
     settings: Settings, table: Table, monkeypatch: pytest.MonkeyPatch, *, in_time: bool
 ) -> None:
-    """Made between two commits a tag is seen; made while a commit is on its way, it makes that commit try again."""
+    """A tag made between two commits is seen; one made while a commit is under way makes that commit retry."""
     writer = writer_of(settings)
     offset = until_removal_is_due(writer)
     first = own_of(table)[0]
@@ -207,10 +207,10 @@ def test_a_tag_made_meanwhile_keeps_its_snapshot(
 
 
 @pytest.mark.parametrize("in_time", [True, False])
-def test_an_expiry_to_one_snapshot_meanwhile_is_no_harm(
+def test_a_concurrent_expiry_does_no_harm(
     settings: Settings, table: Table, monkeypatch: pytest.MonkeyPatch, *, in_time: bool
 ) -> None:
-    """What another tool has removed is not removed again, and the commit lands, be it ever so close."""
+    """Snapshots that another tool removed are not removed again, and the commit succeeds, however close the race."""
 
     def expire() -> None:
         *old, _ = table.refresh().snapshots()
@@ -230,7 +230,7 @@ def test_an_expiry_to_one_snapshot_meanwhile_is_no_harm(
 def test_a_commit_in_doubt_is_found_among_many(
     settings: Settings, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its answer is lost, and others' commits push its snapshot out before it is looked up: it is not repeated."""
+    """Its response is lost, and others' commits push its snapshot out before the lookup: it is not repeated."""
     handle = TableHandle(settings, TableName.TRADES, None)
     handle._committer = Committer(handle.committer().table, sleep=lambda _: None)
     writer, other = TradesWriter("0", handle, {}, letters_of(settings)), writer_of(settings, "1")
@@ -252,10 +252,10 @@ def test_a_commit_in_doubt_is_found_among_many(
     assert {name: progress_of(table).of(name)[HERE].stored for name in "01"} == {"0": 1, "1": 30}
 
 
-def test_a_table_with_a_long_past_sheds_it_by_and_by(
+def test_a_long_list_of_snapshots_shrinks_gradually(
     settings: Settings, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No commit removes more than its share, so that none takes long; none removes where it is switched off."""
+    """No commit removes more than its share, so that none takes long; none removes any if removal is off."""
     monkeypatch.setattr("k2.iceberg.snapshot_expiry.REMOVED_MAX", 20)
     with table.transaction() as transaction:
         transaction.set_properties({"k2.expire.enabled": "false"})
@@ -271,8 +271,8 @@ def test_a_table_with_a_long_past_sheds_it_by_and_by(
     assert lengths == [50, 31, 12, 13, 14]
 
 
-def test_the_ledger_is_thinned_as_well(settings: Settings) -> None:
-    """Its commits are as many as those of trades where gaps are many."""
+def test_snapshots_of_the_ledger_are_removed_as_well(settings: Settings) -> None:
+    """It has as many commits as the trades if gaps are frequent."""
     table = limited(settings, TableName.SEQUENCE_EVENTS)
     writer = LedgerWriter(TableHandle(settings, TableName.SEQUENCE_EVENTS, None), {}, CommittedOffsets(Progress(), 1))
     for offset in range(40):
@@ -282,8 +282,8 @@ def test_the_ledger_is_thinned_as_well(settings: Settings) -> None:
     assert table.scan().to_arrow().num_rows == 40
 
 
-def test_removals_are_as_rest_catalogs_take_them(table: Table) -> None:
-    """One id an update, and no requirement but those that the specification knows."""
+def test_removals_have_the_form_that_rest_catalogs_accept(table: Table) -> None:
+    """One id in each update, and only requirements of the specification."""
     requirement = AssertRemovable(uuid=table.metadata.table_uuid, removed=(5, 6))
     request = CommitTableRequest(
         identifier=TableIdentifier(namespace=("market_data",), name="trades"),

@@ -1,4 +1,4 @@
-"""Late trades of many days in one epoch: each to its day, with memory and open files that do not grow with the days."""
+"""Late trades of many days in one epoch: each is stored in its day, in memory and open files that do not grow."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ ARROW_BYTES_MAX = 4 << 20
 
 @pytest.fixture
 def held() -> Iterator[list[tuple[int, int]]]:
-    """Yield the open files and Arrow's bytes at each data file that is begun or written."""
+    """Yield the open files and Arrow's bytes, measured when a data file is begun or written."""
     found: list[tuple[int, int]] = []
 
     def note(name: str) -> None:
@@ -32,8 +32,8 @@ def held() -> Iterator[list[tuple[int, int]]]:
     disarm()
 
 
-def test_trades_of_400_days_in_one_epoch_go_to_their_days(tmp_path: Path, held: list[tuple[int, int]]) -> None:
-    """A flush writes one file a day and exchange, one after the other, however the days are mixed in the stream."""
+def test_trades_of_400_days_in_one_epoch_are_stored_by_day(tmp_path: Path, held: list[tuple[int, int]]) -> None:
+    """A flush writes one file for each day and exchange in sequence, however the days are mixed in the stream."""
     settings = settings_in(tmp_path)
     table = open_table(open_catalog(settings), settings, TableName.TRADES)
     writer = writer_of(settings, flush_rows=FLUSH_ROWS)
@@ -51,6 +51,6 @@ def test_trades_of_400_days_in_one_epoch_go_to_their_days(tmp_path: Path, held: 
         assert lower // DAY == upper // DAY == file.partition[0]
     assert offsets_of(table) == list(range(ROWS))
     files_open, arrow_bytes = zip(*held, strict=True)
-    # Against the first, not the least: what earlier tests left may be let go of meanwhile.
+    # Compared with the first, not the least: memory of earlier tests may be freed meanwhile.
     assert max(files_open) - files_open[0] <= 3
     assert max(arrow_bytes) - arrow_bytes[0] < ARROW_BYTES_MAX

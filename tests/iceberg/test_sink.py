@@ -28,7 +28,7 @@ def event(offset: int, exchange: str = "kraken", partition: int = 0) -> Sequence
 
 
 def test_each_writer_gets_its_items(tmp_path: Path) -> None:
-    """With more than ten writers, key 2 is still writer 2, though "10" sorts before "2"."""
+    """With more than ten writers, key 2 is still writer 2, although "10" sorts before "2"."""
     settings = settings_in(tmp_path, writers=12)
     items: list[Any] = [(str(writer), piece_of([Row(writer)])) for writer in range(12)]
     items += [(str(writer), read_to(12)) for writer in range(12)]
@@ -51,7 +51,7 @@ def test_each_writer_gets_its_items(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("offset", "is_ahead"), [(3, False), (4, False), (5, True)])
-def test_a_recovery_store_ahead_of_the_table_is_refused(tmp_path: Path, offset: int, *, is_ahead: bool) -> None:
+def test_a_recovery_store_ahead_of_the_table_is_rejected(tmp_path: Path, offset: int, *, is_ahead: bool) -> None:
     """Older state is replayed; newer state stops the job with the command to run."""
     sink = TradesSink(settings_in(tmp_path))
     writer = sink.build_part("out", "00", None)
@@ -67,8 +67,8 @@ def test_a_recovery_store_ahead_of_the_table_is_refused(tmp_path: Path, offset: 
         again.build_part("out", "00", state)
 
 
-def test_a_recovery_store_of_another_table_is_refused(tmp_path: Path) -> None:
-    """A table dropped and made anew, or another namespace: offsets in the store say nothing of it."""
+def test_a_recovery_store_of_another_table_is_rejected(tmp_path: Path) -> None:
+    """After a recreated table, or with another namespace, the store's offsets say nothing about the table."""
     settings = settings_in(tmp_path)
     state = TradesSink(settings).build_part("out", "00", None).snapshot()
     open_catalog(settings).drop_table("market_data.trades")
@@ -77,7 +77,7 @@ def test_a_recovery_store_of_another_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_commit_since_the_start_is_fenced(tmp_path: Path) -> None:
-    """What another instance landed after the progress was read is not built upon by state that does not know it."""
+    """State that has not seen another instance's commit, made after the progress was read, commits nothing on top."""
     settings = settings_in(tmp_path)
     ours = TradesSink(settings)
     ours.open()
@@ -88,18 +88,18 @@ def test_a_commit_since_the_start_is_fenced(tmp_path: Path) -> None:
         ours.list_parts()
 
 
-def landed(*offsets: int) -> Progress:
-    """Return the progress of trades that are in the table to an offset of each partition."""
+def committed_to(*offsets: int) -> Progress:
+    """Return the progress of trades that are in the table up to an offset of each partition."""
     return Progress({"0": {TopicPartition("trades", part): PartitionProgress(to) for part, to in enumerate(offsets)}})
 
 
-def test_events_land_once(tmp_path: Path) -> None:
-    """Events of several groups and partitions land at the end of the epoch; a replay adds only what is new."""
+def test_events_are_stored_once(tmp_path: Path) -> None:
+    """Events of several groups and partitions are stored at the end of the epoch; a replay adds only new ones."""
     settings = settings_in(tmp_path)
     writer = LedgerSink(settings).build_part("out", "0", None)
     writer.write_batch([[event(7), event(3, "okx")], [event(5), event(2, partition=1)]])
     assert writer.snapshot()["offsets"] == {"trades:0": 8, "trades:1": 3}
-    again = LedgerSink(settings, landed(8, 3)).build_part("out", "0", {"format": 1, "offsets": {}})
+    again = LedgerSink(settings, committed_to(8, 3)).build_part("out", "0", {"format": 1, "offsets": {}})
     again.write_batch([[event(5), event(7), event(9)]])
     again.snapshot()
     again.snapshot()
@@ -114,10 +114,10 @@ def test_events_land_once(tmp_path: Path) -> None:
     assert progress[TopicPartition("trades", 0)] == PartitionProgress(10, received=4, stored=4)
 
 
-def test_owed_events_land_wherever_their_trade_lies(tmp_path: Path) -> None:
-    """An event that a crash kept back lands though the ledger is beyond its offset already."""
+def test_owed_events_are_stored_whatever_their_offset(tmp_path: Path) -> None:
+    """An event that a crash held back is stored even if the ledger is past its offset."""
     settings = settings_in(tmp_path)
-    writer = LedgerSink(settings, landed(8)).build_part("out", "0", None)
+    writer = LedgerSink(settings, committed_to(8)).build_part("out", "0", None)
     writer.write_batch([[event(2)._replace(is_owed=True), event(3), event(9)]])
     writer.snapshot()
     table = open_table(open_catalog(settings), settings, TableName.SEQUENCE_EVENTS)
@@ -125,31 +125,29 @@ def test_owed_events_land_wherever_their_trade_lies(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("offset", "is_refused"), [(9, True), (10, False), (20, False)])
-def test_a_recovery_store_that_counts_events_the_ledger_lacks_is_refused(
-    tmp_path: Path, offset: int, *, is_refused: bool
-) -> None:
-    """Its states hold them for told, so nobody would tell them again; a ledger that is as far, or further, is well."""
+def test_a_recovery_store_ahead_of_the_ledger_is_rejected(tmp_path: Path, offset: int, *, is_refused: bool) -> None:
+    """Its states count those events as written, so they would never be; a ledger level or ahead is accepted."""
     settings = settings_in(tmp_path)
     writer = LedgerSink(settings).build_part("out", "0", None)
     writer.write_batch([[event(9)]])
     state = writer.snapshot()
-    LedgerSink(settings, landed(offset)).list_parts()
+    LedgerSink(settings, committed_to(offset)).list_parts()
     with pytest.raises(StateError, match="is ahead of table") if is_refused else nullcontext():
-        LedgerSink(settings, landed(20)).build_part("out", "0", state)
+        LedgerSink(settings, committed_to(20)).build_part("out", "0", state)
 
 
 def test_an_owed_event_does_not_move_the_ledger_back(tmp_path: Path) -> None:
-    """What the ledger has beyond it would else be taken for nothing, and stay when it is to be withdrawn."""
+    """Otherwise later events in the ledger would count as unwritten and escape a roll back."""
     settings = settings_in(tmp_path)
-    writer = LedgerSink(settings, landed(8)).build_part("out", "0", None)
+    writer = LedgerSink(settings, committed_to(8)).build_part("out", "0", None)
     for events in ([event(9)], [event(2)._replace(is_owed=True)]):
         writer.write_batch([events])
         writer.snapshot()
     assert writer.committed[TopicPartition("trades", 0)].offset == 10
 
 
-def test_events_of_a_writer_that_is_ahead_stay(tmp_path: Path) -> None:
-    """Of two writers one has landed what the other has not: the events of each symbol go by its own writer."""
+def test_events_of_the_writer_ahead_are_kept(tmp_path: Path) -> None:
+    """One of two writers has committed what the other has not: each symbol's events follow its own writer."""
     settings = settings_in(tmp_path, writers=2)
     symbols = {group_of("kraken", name) % 2: name for name in "ABCDEFGH"}
     events = [event(offset)._replace(symbol=symbols[writer]) for offset in (3, 7) for writer in (0, 1)]
@@ -169,18 +167,18 @@ def test_events_of_a_writer_that_is_ahead_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("progress", "left"),
     [
-        (landed(8, 3), [(0, 3), (0, 5), (0, 7), (1, 2)]),
-        (landed(7, 3), [(0, 3), (0, 5), (1, 2)]),
-        (landed(4, 0), [(0, 3)]),
-        (landed(8), [(0, 3), (0, 5), (0, 7)]),
-        (landed(), []),
+        (committed_to(8, 3), [(0, 3), (0, 5), (0, 7), (1, 2)]),
+        (committed_to(7, 3), [(0, 3), (0, 5), (1, 2)]),
+        (committed_to(4, 0), [(0, 3)]),
+        (committed_to(8), [(0, 3), (0, 5), (0, 7)]),
+        (committed_to(), []),
         (None, []),
     ],
 )
-def test_events_of_trades_that_did_not_land_are_withdrawn(
+def test_events_of_uncommitted_trades_are_rolled_back(
     tmp_path: Path, progress: Progress | None, left: list[tuple[int, int]]
 ) -> None:
-    """What the ledger has beyond the trades' table goes, with its progress, and may come again in another form."""
+    """Events past the trades table are removed, with their progress, and may be written again in another form."""
     settings = settings_in(tmp_path)
     writer = LedgerSink(settings).build_part("out", "0", None)
     writer.write_batch([[event(7), event(3, "okx")], [event(5), event(2, partition=1)]])
@@ -195,14 +193,14 @@ def test_events_of_trades_that_did_not_land_are_withdrawn(
     assert len(rows_of_events(table)) == len(left) + 2
 
 
-def test_nothing_is_withdrawn_before_a_start_can_no_longer_be_refused(tmp_path: Path) -> None:
-    """Opening the ledger leaves it as it is: the recovery store may yet be found ahead of the trades' table."""
+def test_nothing_is_rolled_back_while_a_start_can_still_be_rejected(tmp_path: Path) -> None:
+    """Opening the ledger changes nothing: the recovery store may still prove to be ahead of the trades table."""
     settings = settings_in(tmp_path)
     writer = LedgerSink(settings).build_part("out", "0", None)
     writer.write_batch([[event(3)]])
     writer.snapshot()
     table = open_table(open_catalog(settings), settings, TableName.SEQUENCE_EVENTS)
-    sink = LedgerSink(settings, landed(2))
+    sink = LedgerSink(settings, committed_to(2))
     sink.open()
     assert [row["offset"] for row in rows_of_events(table)] == [3]
     sink.list_parts()
@@ -210,6 +208,6 @@ def test_nothing_is_withdrawn_before_a_start_can_no_longer_be_refused(tmp_path: 
 
 
 def rows_of_events(table: Any) -> list[dict[str, Any]]:
-    """Read the ledger, by partition and offset."""
+    """Return the ledger's rows, sorted by partition and offset."""
     rows: list[dict[str, Any]] = table.refresh().scan().to_arrow().to_pylist()
     return sorted(rows, key=lambda row: (row["partition"], row["offset"]))

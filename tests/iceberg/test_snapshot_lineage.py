@@ -1,4 +1,4 @@
-"""A table that others change between commits: rolled back, expired, compacted, cut."""
+"""A table that others change between commits: rolled back, expired, compacted, deleted from."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from pyiceberg.table import Table
 
 from k2.iceberg.catalog import open_catalog
 from k2.iceberg.sink import TradesSink
-from k2.iceberg.snapshot_lineage import is_rolled_back, last_of, roll_forward
+from k2.iceberg.snapshot_lineage import is_rolled_back, last_snapshot, roll_forward
 from k2.iceberg.tables import TableName, open_table
 from k2.iceberg.trades_writer import TradesWriter
 from k2.model.errors import TableError
@@ -24,7 +24,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def writer(settings: Settings) -> TradesWriter:
-    """Return a writer that has committed offsets 0 to 11, four a commit."""
+    """Return a writer that has committed offsets 0 to 11, four in each commit."""
     writer = writer_of(settings)
     for first in (0, 4, 8):
         land(writer, first)
@@ -32,13 +32,13 @@ def writer(settings: Settings) -> TradesWriter:
 
 
 def land(writer: TradesWriter, first: int) -> None:
-    """Bring four rows and end the epoch."""
+    """Write four rows and close the epoch."""
     writer.write_batch([piece_of([Row(first + more) for more in range(4)]), read_to(first + 4)])
     writer.snapshot()
 
 
 def table_of(settings: Settings) -> Table:
-    """Open the table as another program would."""
+    """Load the table as another program would."""
     return open_table(open_catalog(settings), settings, TableName.TRADES)
 
 
@@ -49,8 +49,8 @@ def roll_back(table: Table, commits: int = 1) -> None:
 
 
 @pytest.mark.parametrize("commits", [1, 2])
-def test_a_table_rolled_back_is_refused(settings: Settings, writer: TradesWriter, commits: int) -> None:
-    """Rows that the progress counts are gone: neither a running job nor a new one goes on; both name the way out."""
+def test_a_rolled_back_table_is_rejected(settings: Settings, writer: TradesWriter, commits: int) -> None:
+    """Rows that the progress counts are gone: neither a running job nor a new one continues; both name the command."""
     roll_back(table_of(settings), commits)
     said = r"trades was rolled back to snapshot \d+, behind this job's last commit \d+.*k2 recovery roll-forward"
     with pytest.raises(TableError, match=said):
@@ -59,11 +59,11 @@ def test_a_table_rolled_back_is_refused(settings: Settings, writer: TradesWriter
         TradesSink(settings).open()
 
 
-def test_a_rollback_is_taken_back(settings: Settings, writer: TradesWriter) -> None:
-    """The job's last commit is the current one again, and the writer goes on; a second time nothing is done."""
+def test_a_rollback_can_be_undone(settings: Settings, writer: TradesWriter) -> None:
+    """The job's last commit is current again, and the writer continues; a second call does nothing."""
     table = table_of(settings)
     roll_back(table, 2)
-    last = last_of(table.refresh().metadata)
+    last = last_snapshot(table.refresh().metadata)
     assert last is not None
     assert roll_forward(table) == last[0]
     assert roll_forward(table.refresh()) is None
@@ -71,8 +71,8 @@ def test_a_rollback_is_taken_back(settings: Settings, writer: TradesWriter) -> N
     assert offsets_of(table) == list(range(16))
 
 
-def test_a_rollback_that_others_built_upon_is_not_taken_back(settings: Settings, writer: TradesWriter) -> None:
-    """Their rows would be gone."""
+def test_a_rollback_with_later_commits_is_not_undone(settings: Settings, writer: TradesWriter) -> None:
+    """The rows of those commits would be lost."""
     table = table_of(settings)
     rows = table.scan().to_arrow().slice(0, 1)
     roll_back(table)
@@ -82,18 +82,18 @@ def test_a_rollback_that_others_built_upon_is_not_taken_back(settings: Settings,
     assert len(offsets_of(table)) == 9
 
 
-def test_a_rollback_to_what_has_expired_is_not_taken_back(settings: Settings, writer: TradesWriter) -> None:
-    """There is nothing to go forward to, and it says so."""
+def test_a_rollback_is_not_undone_if_the_snapshot_expired(settings: Settings, writer: TradesWriter) -> None:
+    """There is no snapshot to roll forward to, and the error says so."""
     table = table_of(settings)
     roll_back(table)
-    last = last_of(table.refresh().metadata)
+    last = last_snapshot(table.refresh().metadata)
     assert last is not None
     table.maintenance.expire_snapshots().by_id(last[0]).commit()
     with pytest.raises(TableError, match=rf"snapshot {last[0]} has expired"):
         roll_forward(table.refresh())
 
 
-def test_a_rollback_is_seen_below_a_later_commit_of_others(settings: Settings, writer: TradesWriter) -> None:
+def test_a_rollback_is_detected_below_later_commits(settings: Settings, writer: TradesWriter) -> None:
     """A foreign append after the rollback does not hide it."""
     table = table_of(settings)
     rows = table.scan().to_arrow().slice(0, 1)
@@ -103,8 +103,8 @@ def test_a_rollback_is_seen_below_a_later_commit_of_others(settings: Settings, w
         land(writer, 12)
 
 
-def test_commits_of_others_are_no_rollback(settings: Settings, writer: TradesWriter) -> None:
-    """An append, a compaction and a delete stand on the job's commits: it goes on over them."""
+def test_commits_of_others_are_not_a_rollback(settings: Settings, writer: TradesWriter) -> None:
+    """An append, a compaction and a delete descend from the job's commits: the job continues on top of them."""
     table = table_of(settings)
     row = table.scan().to_arrow().slice(0, 1)
     table.append(row)
@@ -118,10 +118,10 @@ def test_commits_of_others_are_no_rollback(settings: Settings, writer: TradesWri
 
 
 @pytest.mark.parametrize("is_compacted", [False, True])
-def test_expiry_down_to_one_snapshot_is_no_rollback(
+def test_expiry_down_to_one_snapshot_is_not_a_rollback(
     settings: Settings, writer: TradesWriter, *, is_compacted: bool
 ) -> None:
-    """The progress outlives the snapshots that bore it, the job's last among them."""
+    """The progress survives the snapshots that contained it, even the job's last one."""
     table = table_of(settings)
     if is_compacted:
         table.overwrite(table.scan().to_arrow())

@@ -1,4 +1,4 @@
-"""Which snapshots are kept: never fewer than promised, never more than the bound."""
+"""Which snapshots are kept: never fewer than documented, never more than the bound."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def snapshot(number: int, timestamp_ms: int, *, by_job: bool = True) -> Snapshot:
-    """Return a snapshot of a table's commit of that number."""
+    """Return a snapshot of a table with that sequence number."""
     properties = {"k2.writer": "0"} if by_job else {"spark.app.id": "k2.writer"}
     return Snapshot(
         snapshot_id=1_000 - number,
@@ -36,7 +36,7 @@ def snapshot(number: int, timestamp_ms: int, *, by_job: bool = True) -> Snapshot
 
 
 def moment(text: str) -> int:
-    """Return the milliseconds of a day of the week that began on MONDAY and a time, such as `2 12:30`."""
+    """Return the milliseconds of a weekday and time, such as `2 12:30`, in the week that began on MONDAY."""
     day, clock = text.split()
     hour, minute = clock.split(":")
     return int((MONDAY + timedelta(days=int(day), hours=int(hour), minutes=int(minute))).timestamp()) * 1_000
@@ -59,13 +59,13 @@ def moment(text: str) -> int:
     ],
 )
 def test_the_last_of_each_hour_is_kept_then_the_last_of_each_day(gone: list[str], kept: list[str]) -> None:
-    """With the newest alone kept whatever it is: two hours by the hour, three days by the day, then nothing."""
+    """The newest is always kept: two hours by the hour, three days by the day, then nothing."""
     numbered = {text: snapshot(number, moment(text)) for number, text in enumerate(sorted(gone + kept))}
     ids = expired(list(numbered.values()), set(), SMALL)
     assert ids == [numbered[text].snapshot_id for text in sorted(gone)]
 
 
-def test_nothing_goes_where_it_is_off() -> None:
+def test_nothing_is_removed_if_removal_is_off() -> None:
     """The rule can be switched off."""
     old = [snapshot(number, number) for number in range(20)]
     assert len(expired(old, set(), Retention(newest=1))) == 19
@@ -83,7 +83,7 @@ STEPS = st.one_of(FORWARD, st.integers(-2 * HOUR_MS, 0))
 
 
 def snapshots_at(steps: Sequence[int], owners: Sequence[bool]) -> list[Snapshot]:
-    """Return snapshots that far apart, some of them the job's."""
+    """Return snapshots that are that far apart, some of them the job's."""
     time_ms = moment("0 00:00")
     made = []
     for number, (step, by_job) in enumerate(zip(steps, owners, strict=False)):
@@ -98,10 +98,10 @@ def snapshots_at(steps: Sequence[int], owners: Sequence[bool]) -> list[Snapshot]
     referred=st.sets(st.integers(930, 1_000)),
     retention=RETENTIONS,
 )
-def test_what_is_promised_is_kept_and_the_rest_is_bounded(
+def test_retention_keeps_what_is_documented_within_the_bound(
     steps: list[int], owners: list[bool], referred: set[int], retention: Retention
 ) -> None:
-    """Foreign, referred and newest snapshots stay; each that goes has a later one of its hour or day; few stay.
+    """Foreign, referenced and newest snapshots stay; each removed one has a later one in its hour or day; few stay.
 
     All of it holds when a clock jumps back, and nothing is left to remove after a removal.
     """
@@ -125,7 +125,7 @@ def test_what_is_promised_is_kept_and_the_rest_is_bounded(
 
 
 @given(steps=st.lists(FORWARD, max_size=60), retention=RETENTIONS)
-def test_removing_with_each_commit_ends_as_removing_once(steps: list[int], retention: Retention) -> None:
+def test_removing_with_each_commit_equals_removing_once(steps: list[int], retention: Retention) -> None:
     """What is kept does not depend on when, or how often, snapshots were removed."""
     made = snapshots_at(steps, [True] * len(steps))
     left: list[Snapshot] = []
@@ -149,8 +149,8 @@ def test_removing_with_each_commit_ends_as_removing_once(steps: list[int], reten
         ({"gc.enabled": "false"}, Retention(is_on=False)),
     ],
 )
-def test_table_properties_decide(properties: dict[str, str], wanted: Retention) -> None:
-    """Each property sets its rule, and a table made before they were is kept as a new one."""
+def test_table_properties_set_the_rules(properties: dict[str, str], wanted: Retention) -> None:
+    """Each property sets its rule; a table created before the properties existed is treated like a new one."""
     assert retention_of(properties) == wanted
 
 
@@ -164,11 +164,11 @@ def test_table_properties_decide(properties: dict[str, str], wanted: Retention) 
     ],
 )
 def test_a_bad_property_is_named(name: str, value: str) -> None:
-    """What cannot be understood is refused, the property named, rather than snapshots removed by guess."""
+    """An invalid value is rejected by property name; no snapshot is removed by guess."""
     with pytest.raises(ValueError, match=name):
         retention_of({name: value})
 
 
 def test_the_documented_bound_is_the_real_one() -> None:
-    """At the defaults a table never has more than 257 snapshots of the job's."""
+    """With the defaults a table never has more than 257 of the job's snapshots."""
     assert Retention().own_max == 257

@@ -1,4 +1,4 @@
-"""The order of rows in a file, for any order in which they come."""
+"""The order of rows in a file, for any input order."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.iceberg.sort_order import SortKeys, sort_rows, stable_by
+from k2.iceberg.sort_order import SortKeys, counting_sort, sort_rows
 
 KEYS = st.tuples(st.integers(0, 4), st.integers(-3, 3), st.integers(0, 2), st.integers(0, 3), st.integers(0, 1))
 
@@ -21,7 +21,7 @@ def keys_of(rows: list[tuple[int, int, int, int, int]]) -> tuple[np.ndarray, Sor
 
 @given(st.lists(KEYS, max_size=120))
 def test_rows_are_sorted_by_every_key_and_none_is_lost(rows: list[tuple[int, int, int, int, int]]) -> None:
-    """The result is what Python's sort gives, equal rows in the order in which they came."""
+    """The result equals Python's sort; equal rows keep their input order."""
     order = sort_rows(*_arguments(rows))
     assert order.tolist() == sorted(range(len(rows)), key=rows.__getitem__)
 
@@ -45,16 +45,16 @@ def _arguments(rows: list[tuple[int, int, int, int, int]]) -> tuple[np.ndarray, 
 )
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 32, 33, 1000])
 def test_long_runs_are_sorted_whatever_their_times(count: int, time_of: Callable[[int], int]) -> None:
-    """Runs longer than a block are merged, at every length around a block's."""
+    """Runs longer than a block are merged, at every length near a block's."""
     rows = [(0, time_of(row), 0, row, 0) for row in range(count)]
     assert sort_rows(*_arguments(rows)).tolist() == sorted(range(count), key=rows.__getitem__)
 
 
 @given(st.lists(st.integers(0, 6), max_size=60))
-def test_counting_sort_keeps_the_order_of_equals(values: list[int]) -> None:
-    """Runs start where their sizes say, and hold their rows in the order given."""
+def test_counting_sort_is_stable(values: list[int]) -> None:
+    """Runs start at the sums of the sizes before, and have their rows in input order."""
     order = np.arange(len(values), dtype=np.int64)[::-1].copy()
     out = np.empty_like(order)
-    starts = stable_by(np.array(values, dtype=np.int32), 7, order, out)
+    starts = counting_sort(np.array(values, dtype=np.int32), 7, order, out)
     assert out.tolist() == sorted(order.tolist(), key=values.__getitem__)
     assert starts.tolist() == [sum(value < rank for value in values) for rank in range(8)]

@@ -1,4 +1,4 @@
-"""Stored trades that conflicts contradict: looked up in the epoch and in the table, at no risk to the letters."""
+"""Stored trades that conflicts contradict: looked up in the epoch and in the table, with no dead letter at risk."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from k2.model.verdicts import CONFLICT
 from k2.ops.metrics import CONFLICTS
 from k2.ops.settings import Settings
 from k2.sequencing.conflicts import StoredKey
-from k2.storage.dead_letter_files import letters_in
+from k2.storage.dead_letter_files import read_dead_letters
 from tests.iceberg.pieces import SCALE, Row, piece_of, read_to, settings_in, writer_of
 
 STORED = "is stored in session 1 with price 1, quantity 1, side buy; this trade has price 2, quantity 1, side buy"
@@ -40,7 +40,7 @@ def writer(settings: Settings) -> Iterator[TradesWriter]:
 
 
 def contradicting(row: Row, offset: int) -> Row:
-    """Return the row again at another offset, with another price, as a conflict."""
+    """Return the row at another offset with another price, as a conflict."""
     return replace(row, offset=offset, price=2 * SCALE, verdict=CONFLICT)
 
 
@@ -51,13 +51,13 @@ def epoch(writer: TradesWriter, rows: Sequence[Row], next_offset: int, session: 
 
 
 def errors(settings: Settings) -> list[str]:
-    """Return the errors of all dead letters, without their last sentence."""
+    """Return the errors of all dead letters without their last sentence."""
     return [one.error.partition(". ")[0] for one in letters(settings)]
 
 
 def letters(settings: Settings) -> list[DeadLetter]:
     """Return all dead letters."""
-    return list(letters_in(settings.dead_letter_folder, pytest.fail))
+    return list(read_dead_letters(settings.dead_letter_folder, pytest.fail))
 
 
 def test_stored_trades_are_found_wherever_they_are(settings: Settings, writer: TradesWriter) -> None:
@@ -74,7 +74,7 @@ def test_stored_trades_are_found_wherever_they_are(settings: Settings, writer: T
     ]
 
 
-def test_other_symbols_and_sessions_are_told_apart(settings: Settings, writer: TradesWriter) -> None:
+def test_other_symbols_and_sessions_do_not_match(settings: Settings, writer: TradesWriter) -> None:
     """The same number of another symbol, or of another session, is not what a conflict contradicts."""
     epoch(writer, [Row(0, symbol="ETH-USD", sequence=7, price=5 * SCALE)], 1)
     epoch(writer, [Row(1, sequence=7, price=6 * SCALE)], 2, session=2)
@@ -82,7 +82,7 @@ def test_other_symbols_and_sessions_are_told_apart(settings: Settings, writer: T
     assert [error.startswith(f"sequence 7 of kraken BTC-USD {ABSENT}") for error in errors(settings)] == [True]
 
 
-def test_ids_are_looked_up_as_well(settings: Settings, writer: TradesWriter) -> None:
+def test_stored_trades_are_found_by_id(settings: Settings, writer: TradesWriter) -> None:
     """A conflict of trade ids finds the stored trade in the epoch and in the table."""
     rows = [Row(offset, sequence=None, trade_id=f"t{offset}") for offset in range(3)]
     epoch(writer, [*rows, contradicting(rows[1], 3)], 4, session=0)
@@ -92,7 +92,7 @@ def test_ids_are_looked_up_as_well(settings: Settings, writer: TradesWriter) -> 
 
 
 def test_values_are_exact(settings: Settings, writer: TradesWriter) -> None:
-    """A price of 38 digits is shown with all of them, from the buffer and from the table."""
+    """A price of 38 digits is shown completely, from the buffer and from the table."""
     price = -(10**38 - 1)
     row = Row(0, sequence=1, price=price)
     epoch(writer, [row, contradicting(row, 1)], 2)
@@ -100,8 +100,8 @@ def test_values_are_exact(settings: Settings, writer: TradesWriter) -> None:
     assert all("price -99999999999999999999.999999999999999999," in error for error in errors(settings))
 
 
-def test_a_copy_is_named_as_one(settings: Settings, writer: TradesWriter) -> None:
-    """A conflict whose content is the stored one says that it cannot be told from a copy."""
+def test_equal_content_is_reported_as_a_copy(settings: Settings, writer: TradesWriter) -> None:
+    """A conflict with the stored content says that it cannot be distinguished from a copy."""
     epoch(writer, [Row(0, sequence=1)], 1)
     epoch(writer, [Row(1, sequence=1, timestamp=20_001 * 86_400_000_000, verdict=CONFLICT)], 2)
     (error,) = errors(settings)
@@ -112,7 +112,7 @@ def test_a_copy_is_named_as_one(settings: Settings, writer: TradesWriter) -> Non
 def test_beyond_the_limits_nothing_is_looked_up(
     settings: Settings, writer: TradesWriter, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    """More conflicts than the limits allow lose their stored values, not their letters."""
+    """Conflicts beyond the limits lose their stored values, not their dead letters."""
     monkeypatch.setattr(stored_trades, limit, 2 if limit == "LOOKUPS_MAX" else -1)
     rows = [Row(offset, sequence=offset) for offset in range(5)]
     epoch(writer, rows, 5)
@@ -122,10 +122,10 @@ def test_beyond_the_limits_nothing_is_looked_up(
     assert (looked_up, unread) == ((2, 3) if limit == "LOOKUPS_MAX" else (0, 5))
 
 
-def test_a_failing_lookup_loses_no_letter(
+def test_a_failing_lookup_loses_no_dead_letter(
     settings: Settings, writer: TradesWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the store fails the letters say that the stored trade was not read, and the commit goes on."""
+    """If the store fails the dead letters say that the stored trade was not read, and the commit continues."""
 
     def fails(*_: object, **__: object) -> None:
         raise OSError("the store is gone")
@@ -141,7 +141,7 @@ def test_a_failing_lookup_loses_no_letter(
 def test_a_slow_lookup_is_cut_off_and_paused(
     settings: Settings, writer: TradesWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the store hangs the commit waits a limited time, and the next lookups are left out for a while."""
+    """If the store hangs the commit waits a limited time, and the next lookups are skipped for a while."""
     hang, reads = threading.Event(), []
 
     def hangs(*_: object, **__: object) -> None:
@@ -163,7 +163,7 @@ def test_a_slow_lookup_is_cut_off_and_paused(
 
 
 def test_a_table_of_many_files_is_read_until_the_deadline(settings: Settings, writer: TradesWriter) -> None:
-    """Reading stops between two files once the time is over, and keeps what it has found."""
+    """Reading stops between two files at the deadline, and keeps what it has found."""
     days = range(20_000, 20_004)
     rows = [Row(at, sequence=at, timestamp=day * 86_400_000_000) for at, day in enumerate(days)]
     epoch(writer, rows, 4)

@@ -1,4 +1,4 @@
-"""A writer's laws, against a real catalog: rows and progress in one commit, once, whatever is replayed."""
+"""The guarantees of a writer against a real catalog: rows and progress in one commit, once, whatever is replayed."""
 
 import pickle
 from contextlib import nullcontext
@@ -22,7 +22,7 @@ from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.reasons import Reason
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.ops.settings import Settings
-from k2.storage.dead_letter_files import Position, letters_in, recorded_letters
+from k2.storage.dead_letter_files import Position, read_dead_letters, recorded_positions
 from tests.iceberg.pieces import (
     DAY,
     SCALE,
@@ -43,7 +43,7 @@ HERE = TopicPartition("trades", 0)
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Return a job in a folder of its own, with a blank in its path."""
+    """Return settings of a job in a folder of its own, with a space in its path."""
     return settings_in(tmp_path / "a b")
 
 
@@ -67,8 +67,8 @@ def table(settings: Settings) -> Table:
         Row(0, exchange="a/b ü", symbol="BTC/USD ü", timestamp=30_000 * DAY + 1),
     ],
 )
-def test_every_value_comes_back_as_it_was(settings: Settings, table: Table, row: Row) -> None:
-    """Extremes of each column survive the file, nulls included."""
+def test_every_value_survives_a_round_trip(settings: Settings, table: Table, row: Row) -> None:
+    """Extremes of each column are preserved in the file, nulls included."""
     writer = writer_of(settings)
     writer.write_batch([piece_of([row], session=3), read_to(1)])
     writer.snapshot()
@@ -90,11 +90,12 @@ def test_every_value_comes_back_as_it_was(settings: Settings, table: Table, row:
         "partition": 0,
         "offset": 0,
         "index": row.index,
+        "origin": None,
     }
 
 
-def test_a_file_holds_one_day_and_exchange_sorted(settings: Settings, table: Table) -> None:
-    """Rows of mixed symbols, days and times lie in a file a partition, by symbol and time, dictionaries unseen."""
+def test_a_file_contains_one_day_and_exchange_sorted(settings: Settings, table: Table) -> None:
+    """Mixed rows are split into a file for each partition, sorted by symbol and time; dictionaries do not show."""
     symbols, exchanges = ["b", "a", "ü", "B", "z"], ["kraken", "okx"]
     rows = [
         Row(
@@ -122,7 +123,7 @@ def test_a_file_holds_one_day_and_exchange_sorted(settings: Settings, table: Tab
 
 
 def test_rows_and_progress_are_one_commit(settings: Settings, table: Table) -> None:
-    """One snapshot bears the rows, the progress with its totals, and a summary of that commit alone."""
+    """One snapshot has the rows, the progress with its totals, and a summary of only that commit."""
     told: list[Progress] = []
     writer = writer_of(settings, on_commit=told.append)
     verdicts = [0, 0, DUPLICATE, CONFLICT, 0]
@@ -151,7 +152,7 @@ def test_rows_and_progress_are_one_commit(settings: Settings, table: Table) -> N
 
 @pytest.mark.parametrize("landed", [True, False])
 def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Table, *, landed: bool) -> None:
-    """Unreadable messages and conflicts alike: durable before the commit, and once, whether or not it lands."""
+    """Unreadable messages and conflicts: durable before the commit, and stored once, whether or not it is applied."""
 
     def epoch() -> None:
         sink = TradesSink(settings)
@@ -170,7 +171,7 @@ def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Ta
     epoch()
     landed = True
     epoch()
-    found = list(letters_in(settings.dead_letter_folder, pytest.fail))
+    found = list(read_dead_letters(settings.dead_letter_folder, pytest.fail))
     assert sorted((one.offset, one.index, str(one.reason)) for one in found) == [
         (1, 2, "conflict"),
         (3, 0, "malformed"),
@@ -178,7 +179,7 @@ def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Ta
     assert "trade id 'id' of kraken BTC-USD is stored with price 1, quantity 1, side buy" in next(
         one.error for one in found if one.reason is Reason.CONFLICT
     )
-    (recorded,) = recorded_letters(table.refresh().properties, "0").values()
+    (recorded,) = recorded_positions(table.refresh().properties, "0").values()
     (path,) = settings.dead_letter_folder.glob("dlq-*")
     assert recorded == Position(1, path.stat().st_size)
 
@@ -187,8 +188,8 @@ def _fails(_advance: object) -> None:
     raise UnreachableError("the catalog does not answer")
 
 
-def test_an_epoch_without_anything_commits_nothing(settings: Settings, table: Table) -> None:
-    """Neither an idle epoch nor one of rows that are in already makes a snapshot; moved progress alone does."""
+def test_an_empty_epoch_commits_nothing(settings: Settings, table: Table) -> None:
+    """Neither an idle epoch nor one with stored rows makes a snapshot; moved progress alone does."""
     writer = writer_of(settings)
     writer.snapshot()
     assert table.refresh().snapshots() == []
@@ -205,7 +206,7 @@ def test_an_epoch_without_anything_commits_nothing(settings: Settings, table: Ta
 def test_a_replay_doubles_and_loses_nothing(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[int], killed_at: int, repeat: int
 ) -> None:
-    """Whatever was committed before a kill, and wherever the replay begins and is cut, each row is in once."""
+    """Whatever was committed before a kill, and wherever the replay starts and is cut, each row is stored once."""
     settings = settings_in(tmp_path_factory.mktemp("replay"))
     verdicts = [0, 0, 0, DUPLICATE, CONFLICT]
     rows = [Row(offset // 2, index=offset % 2, verdict=verdicts[offset % 5]) for offset in range(60)]
@@ -228,8 +229,8 @@ def test_a_replay_doubles_and_loses_nothing(
     assert counts.stored == len(stored)
 
 
-def test_memory_is_bounded_by_writing_files_as_rows_come(settings: Settings, table: Table) -> None:
-    """An epoch of more rows than a buffer holds is several files in one commit."""
+def test_memory_is_bounded_by_flushing_files(settings: Settings, table: Table) -> None:
+    """An epoch with more rows than a buffer holds is several files in one commit."""
     writer = writer_of(settings, flush_rows=30)
     writer.write_batch([piece_of([Row(offset) for offset in range(100)]), read_to(100)])
     writer.snapshot()
@@ -239,7 +240,7 @@ def test_memory_is_bounded_by_writing_files_as_rows_come(settings: Settings, tab
 
 
 def test_a_slice_from_another_process_is_stored_the_same(settings: Settings, table: Table) -> None:
-    """Pickled slices bear names and only their own rows."""
+    """Pickled slices contain names and only their own rows."""
     rows = [Row(offset, symbol=f"S{offset % 3}", trade_id=f"t{offset}") for offset in range(9)]
     writer = writer_of(settings)
     writer.write_batch([pickle.loads(pickle.dumps(piece_of(rows))), read_to(9)])  # noqa: S301
@@ -249,7 +250,7 @@ def test_a_slice_from_another_process_is_stored_the_same(settings: Settings, tab
 
 
 def test_writers_keep_each_others_progress(tmp_path: Path) -> None:
-    """Two writers of two processes commit in turn and lose nothing of one another, nor a foreign append."""
+    """Two writers of two processes commit in turn and lose nothing of each other, nor a foreign append."""
     settings = settings_in(tmp_path, writers=2)
     writers = [writer_of(settings, str(number)) for number in (0, 1)]
     table = open_table(open_catalog(settings), settings, TableName.TRADES)
@@ -266,8 +267,8 @@ def test_writers_keep_each_others_progress(tmp_path: Path) -> None:
     assert {number: read_progress(settings).of(str(number))[HERE].stored for number in (0, 1)} == {0: 15, 1: 15}
 
 
-def test_rows_beyond_what_was_told_as_read_are_a_bug(settings: Settings) -> None:
-    """Rows without their range would be read, and stored, again."""
+def test_rows_beyond_the_reported_offsets_are_a_bug(settings: Settings) -> None:
+    """Rows outside a reported range would be read, and stored, again."""
     writer = writer_of(settings)
     writer.write_batch([piece_of([Row(5)]), read_to(5)])
     with pytest.raises(AssertionError, match="beyond the ranges"):

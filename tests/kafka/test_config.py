@@ -1,4 +1,4 @@
-"""librdkafka's configuration comes from the settings and the file, and a bad file is named."""
+"""librdkafka's configuration comes from the settings and the file, and errors in the file are located."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def _settings(tmp_path: Path, text: str | bytes, **environment: str) -> Settings
     ],
 )
 def test_properties_are_read(tmp_path: Path, text: str, expected: dict[str, str]) -> None:
-    """A line is property=value, taken as it stands; blank lines and comments are passed over."""
+    """A line is property=value, taken literally; blank lines and comments are skipped."""
     assert read_kafka_config(_settings(tmp_path, text)) == expected
 
 
@@ -50,8 +50,8 @@ def test_properties_are_read(tmp_path: Path, text: str, expected: dict[str, str]
         st.from_regex(r"[a-z]+(\.[a-z]+){1,3}", fullmatch=True), st.from_regex(r"[!-~]{0,20}", fullmatch=True)
     )
 )
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, properties: dict[str, str]) -> None:
-    """Any properties that are not the job's own come back as they were written."""
+def test_properties_survive_a_round_trip(tmp_path_factory: pytest.TempPathFactory, properties: dict[str, str]) -> None:
+    """Any properties that the job does not set itself are read as they were written."""
     mine = {name: value for name, value in properties.items() if name not in OWNED}
     text = "".join(f"{name}={value}\n" for name, value in mine.items())
     assert read_kafka_config(_settings(tmp_path_factory.mktemp("config"), text)) == mine
@@ -66,8 +66,8 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, prope
         *[(f"{name}=hunter2\n", f"sets {name}") for name in sorted(OWNED)],
     ],
 )
-def test_a_bad_file_is_named_and_no_secret_told(tmp_path: Path, text: str | bytes, expected: str) -> None:
-    """A line that is no property, or the job's own, is told by its number, never by its text."""
+def test_a_bad_file_is_named_without_secrets(tmp_path: Path, text: str | bytes, expected: str) -> None:
+    """An invalid line, or a property that the job sets itself, is named by line number, never by its text."""
     with pytest.raises(SettingsError, match="K2_KAFKA_CONFIG") as told:
         read_kafka_config(_settings(tmp_path, text))
     assert expected in str(told.value)
@@ -75,14 +75,14 @@ def test_a_bad_file_is_named_and_no_secret_told(tmp_path: Path, text: str | byte
 
 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
-    """A file that is not there, or is a folder, is a wrong setting."""
+    """A file that is missing, or is a folder, is a wrong setting."""
     for path in (tmp_path / "absent", tmp_path):
         with pytest.raises(SettingsError, match=path.name):
             read_kafka_config(read_settings({"K2_KAFKA_CONFIG": str(path)}))
 
 
-def test_librdkafka_says_what_it_does_not_know(tmp_path: Path) -> None:
-    """A property that librdkafka does not have is a wrong setting, in its words."""
+def test_an_unknown_property_is_reported_by_librdkafka(tmp_path: Path) -> None:
+    """A property that librdkafka does not have is a wrong setting, with librdkafka's message."""
     settings = _settings(tmp_path, "sasl.pasword=hunter2\n")
     with pytest.raises(SettingsError, match=r'No such configuration property: "sasl\.pasword"'):
         admin_client(settings)
@@ -103,7 +103,7 @@ def test_librdkafka_says_what_it_does_not_know(tmp_path: Path) -> None:
 def test_the_environment_outranks_the_file(
     tmp_path: Path, text: str, environment: dict[str, str], expected: str
 ) -> None:
-    """K2_BOOTSTRAP_SERVERS wins where it is set, then the file, then the default; all clients hear the same."""
+    """K2_BOOTSTRAP_SERVERS takes precedence if set, then the file, then the default; all clients get the same."""
     settings = _settings(tmp_path, text, **environment)
     assert bootstrap_servers(settings) == expected
     for config in (consumer_config(settings), producer_config(settings)):
@@ -111,8 +111,8 @@ def test_the_environment_outranks_the_file(
         assert "metadata.broker.list" not in config
 
 
-def test_each_client_takes_its_own(tmp_path: Path) -> None:
-    """The file's group is the consumer's alone; guarantees outrank everything given."""
+def test_each_client_gets_its_own_properties(tmp_path: Path) -> None:
+    """The file's group applies only to the consumer; guarantees override everything configured."""
     settings = _settings(tmp_path, "group.id=mine\nlinger.ms=1\n")
     assert consumer_config(settings)["group.id"] == "mine"
     assert consumer_config(settings, **{"group.id": "other"})["group.id"] == "other"
@@ -120,20 +120,20 @@ def test_each_client_takes_its_own(tmp_path: Path) -> None:
     assert (produced["acks"], produced["linger.ms"], "group.id" in produced) == ("all", "1", False)
 
 
-def test_a_broker_that_is_away_is_not_told_of_without_end(tmp_path: Path) -> None:
-    """One line a second at the most; who wants more says so."""
+def test_log_lines_of_an_absent_broker_are_limited(tmp_path: Path) -> None:
+    """At most one line a second, unless more is configured."""
     assert consumer_config(_settings(tmp_path, ""))["reconnect.backoff.ms"] == 1_000
     assert consumer_config(_settings(tmp_path, "reconnect.backoff.ms=50\n"))["reconnect.backoff.ms"] == "50"
 
 
-def test_a_broker_that_is_there_answers(broker: Broker) -> None:
+def test_a_running_broker_answers(broker: Broker) -> None:
     """The metadata of a running broker names at least itself."""
     settings = read_settings({"K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers})
     assert cluster_metadata(settings).brokers
 
 
 def test_a_broker_that_is_absent_is_named() -> None:
-    """Nobody at the address: the error says which address, and why."""
+    """If nothing listens at the address, the error says which address, and why."""
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(UnreachableError, match=f"{address}: .*refused"):
         cluster_metadata(read_settings({"K2_BOOTSTRAP_SERVERS": address}), seconds_max=0.5)

@@ -1,8 +1,8 @@
-"""Where reading begins: law 6."""
+"""Offset resolution: where reading starts (law 6)."""
 
 import pytest
 
-from k2.kafka.offset_resolution import Origin, Record, Watermarks, check_topics, decide_start, left_out
+from k2.kafka.offset_resolution import Origin, Record, Watermarks, check_topic_ids, decide_start, left_out
 from k2.model.errors import OffsetError
 from k2.model.progress import TopicPartition
 
@@ -29,8 +29,10 @@ NONE = Record(None, None, None)
         (Record(100, 180, 150), Watermarks(160, 200), 160, Origin.TABLE),
     ],
 )
-def test_begins_where_the_record_says(record: Record, watermarks: Watermarks, offset: int, origin: Origin) -> None:
-    """The recovery store wins, then the table's progress, then the beginning of the partition."""
+def test_the_start_offset_follows_the_precedence(
+    record: Record, watermarks: Watermarks, offset: int, origin: Origin
+) -> None:
+    """The recovery store takes precedence, then the table's progress, then the beginning of the partition."""
     start = decide_start(WHERE, record, watermarks)
     assert (start.offset, start.origin) == (offset, origin)
     assert start.why
@@ -48,8 +50,8 @@ def test_begins_where_the_record_says(record: Record, watermarks: Watermarks, of
         (Record(100, 120, 20), Watermarks(0, 110), "ends at offset 110, but was read to 120"),
     ],
 )
-def test_refuses_an_offset_that_is_not_there(record: Record, watermarks: Watermarks, words: str) -> None:
-    """Nothing jumps over what expired, or begins anew in a topic made anew; the sentence names the partition."""
+def test_a_missing_offset_is_rejected(record: Record, watermarks: Watermarks, words: str) -> None:
+    """Reading skips no expired messages and never restarts in a recreated topic; the error names the partition."""
     with pytest.raises(OffsetError, match="trades:3") as caught:
         decide_start(WHERE, record, watermarks)
     assert words in str(caught.value)
@@ -59,27 +61,27 @@ def test_refuses_an_offset_that_is_not_there(record: Record, watermarks: Waterma
     ("known", "found"),
     [({}, {}), ({}, {"t": "a"}), ({"t": "a"}, {}), ({"t": "a"}, {"t": "a"}), ({"t": "a", "u": "b"}, {"t": "a"})],
 )
-def test_topics_that_are_what_they_were_are_read(known: dict[str, str], found: dict[str, str]) -> None:
-    """A topic without an id on either side is not judged."""
-    check_topics(known, found)
+def test_unchanged_topics_are_read(known: dict[str, str], found: dict[str, str]) -> None:
+    """A topic without an id on either side is not compared."""
+    check_topic_ids(known, found)
 
 
-def test_a_topic_made_anew_is_refused() -> None:
-    """Its offsets mean other messages, though there may be enough of them."""
+def test_a_recreated_topic_is_rejected() -> None:
+    """Its offsets mean other messages, even if there are enough of them."""
     with pytest.raises(OffsetError, match="topic t was deleted and made anew"):
-        check_topics({"s": "x", "t": "a"}, {"s": "x", "t": "b"})
+        check_topic_ids({"s": "x", "t": "a"}, {"s": "x", "t": "b"})
 
 
-def test_a_topic_that_is_no_longer_asked_for_is_left_out() -> None:
-    """Its partitions are given, whatever the broker has of them; what is new at the broker is read."""
+def test_a_removed_topic_is_left_out() -> None:
+    """Its partitions are returned, whatever the broker has of them; new partitions at the broker are read."""
     a, b, c, d = (TopicPartition("a", number) for number in range(4))
     other = TopicPartition("other", 0)
     assert left_out({a, b, other}, [a, b, c, d], ["a"]) == [other]
     assert left_out([], [a], ["a"]) == []
 
 
-def test_a_partition_that_the_broker_lost_is_refused() -> None:
-    """It was read before, and its topic is asked for: the sentence names it."""
+def test_a_lost_partition_is_rejected() -> None:
+    """It was read before and its topic is still configured; the error names it."""
     known = [TopicPartition("t", number) for number in range(4)]
     with pytest.raises(OffsetError, match=r"t:2 was read before, but its topic ends at partition 1 now"):
         left_out(known, known[:2], ["t"])

@@ -1,4 +1,4 @@
-"""Partitions added to a topic while the job runs: told of, and read after the next start."""
+"""Partitions added to a topic while the job runs: reported, and read after the next start."""
 
 import threading
 import time
@@ -21,8 +21,8 @@ def _unread(topic: str) -> float:
     return UNREAD_PARTITIONS.labels(topic)._value.get()
 
 
-def test_partitions_beyond_those_read_are_told_of() -> None:
-    """The gauge follows what the broker says, the log says it once a topic, and a silent broker changes nothing."""
+def test_unread_partitions_are_reported() -> None:
+    """The gauge follows the broker, each topic is logged once, and a broker that does not answer changes nothing."""
     counts = {"a": 2, "b": 3}
 
     def count(topic: str) -> int:
@@ -42,10 +42,10 @@ def test_partitions_beyond_those_read_are_told_of() -> None:
     assert warned == [("b", 2)]
 
 
-def test_the_source_watches_its_topics(
+def test_the_source_discovers_partitions(
     broker: Broker, missing: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the first partition that it opens to the last that it closes, in one thread, by asking the broker."""
+    """From the first partition opened to the last closed, in one thread, by asking the broker."""
     if not broker.is_kafka:
         missing("Java and Maven: real Kafka")
     topic = broker.topic(partitions=2)

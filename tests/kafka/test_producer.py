@@ -1,4 +1,4 @@
-"""The producer delivers everything once, or says how much it did not."""
+"""The producer delivers each message once, or reports how many it did not deliver."""
 
 import signal
 import subprocess
@@ -24,8 +24,8 @@ def _settings(broker: Broker) -> Settings:
     return read_settings({"K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers})
 
 
-def test_everything_sent_is_in_the_topic_once_in_order(broker: Broker) -> None:
-    """Keys and values come back byte for byte, each once, and each key's messages in the order sent."""
+def test_messages_are_delivered_once_in_order(broker: Broker) -> None:
+    """Keys and values arrive byte for byte, each once, and each key's messages in the order sent."""
     topic = broker.topic(partitions=3)
     sent = [(b"key %d" % (number % 5), b"%d \xff\x00\r" % number) for number in range(5000)]
     with TradeProducer(_settings(broker), topic) as producer:
@@ -37,17 +37,17 @@ def test_everything_sent_is_in_the_topic_once_in_order(broker: Broker) -> None:
         assert [value for name, value in found if name == key] == [value for name, value in sent if name == key]
 
 
-def test_a_key_goes_where_java_puts_it(broker: Broker) -> None:
-    """A keyed message lies in the partition that Java's default partitioner chooses (murmur2)."""
+def test_keys_are_partitioned_as_in_java(broker: Broker) -> None:
+    """A keyed message goes to the partition that Java's default partitioner chooses (murmur2)."""
     topic = broker.topic(partitions=12)
     with TradeProducer(_settings(broker), topic) as producer:
         producer.send(b"21", b"")
-    # Of Kafka's own UtilsTest: murmur2("21") is -973932308.
+    # From Kafka's UtilsTest: murmur2("21") is -973932308.
     assert [message.partition() for message in read_topic(broker, topic)] == [(-973932308 & 0x7FFFFFFF) % 12]
 
 
-def test_a_full_queue_makes_it_wait(broker: Broker) -> None:
-    """With room for ten messages in the queue, a thousand are delivered all the same."""
+def test_a_full_queue_makes_the_producer_wait(broker: Broker) -> None:
+    """With room for ten messages in the queue, a thousand are still delivered."""
     topic = broker.topic()
     with TradeProducer(_settings(broker), topic, **{"queue.buffering.max.messages": 10}) as producer:
         for number in range(1000):
@@ -55,8 +55,8 @@ def test_a_full_queue_makes_it_wait(broker: Broker) -> None:
     assert [message.value() for message in read_topic(broker, topic)] == [b"%d" % number for number in range(1000)]
 
 
-def test_a_message_too_large_is_counted_and_its_line_told(broker: Broker) -> None:
-    """The neighbours of a message that no broker takes are delivered."""
+def test_a_message_too_large_is_counted_with_its_line(broker: Broker) -> None:
+    """The messages before and after one that no broker accepts are delivered."""
     topic = broker.topic()
     with (  # noqa: PT012  what is raised at the block's end is of all that it sends
         pytest.raises(NotDeliveredError, match=r"^1 of 3 messages for topic .* line 2: .*too large"),
@@ -68,8 +68,8 @@ def test_a_message_too_large_is_counted_and_its_line_told(broker: Broker) -> Non
     assert [message.value() for message in read_topic(broker, topic)] == [b"before", b"after"]
 
 
-def test_a_broker_that_dies_is_told_with_the_count(embedded_broker: Broker) -> None:
-    """What was acknowledged counts as delivered, what was sent after the broker's end does not."""
+def test_a_dead_broker_is_reported_with_the_count(embedded_broker: Broker) -> None:
+    """Acknowledged messages count as delivered; those sent after the broker died do not."""
     topic = embedded_broker.topic()
     with (  # noqa: PT012  as above
         pytest.raises(NotDeliveredError, match=r"^20 of 30 messages .*timed out"),
@@ -85,7 +85,7 @@ def test_a_broker_that_dies_is_told_with_the_count(embedded_broker: Broker) -> N
 
 
 def test_an_error_of_the_body_is_not_masked(embedded_broker: Broker) -> None:
-    """The body's own exception comes out, with a note of what was not delivered."""
+    """The body's own exception propagates, with a note of what was not delivered."""
     topic = embedded_broker.topic()
     with (  # noqa: PT012  as above
         pytest.raises(KeyError, match="mine") as told,
@@ -98,7 +98,7 @@ def test_an_error_of_the_body_is_not_masked(embedded_broker: Broker) -> None:
 
 
 def test_an_absent_broker_is_named() -> None:
-    """Nobody at the address: entering says so within ten seconds, and names it."""
+    """If nothing listens at the address, entering raises within ten seconds and names it."""
     address = f"127.0.0.1:{free_port()}"
     with (
         pytest.raises(UnreachableError, match=address),
@@ -107,8 +107,8 @@ def test_an_absent_broker_is_named() -> None:
         pass
 
 
-def test_a_topic_is_made_where_it_is_absent(broker: Broker) -> None:
-    """It gets the partitions asked for, and one that is there keeps its own, with a warning."""
+def test_a_missing_topic_is_created(broker: Broker) -> None:
+    """It gets the partitions requested; an existing topic keeps its own, with a warning."""
     topic = f"made-{uuid.uuid4().hex}"
     with TradeProducer(_settings(broker), topic) as producer:
         assert producer.ensure_topic(partitions=3) == 3
@@ -118,8 +118,8 @@ def test_a_topic_is_made_where_it_is_absent(broker: Broker) -> None:
     assert [(log["log_level"], log["wanted"], log["found"]) for log in logs] == [("warning", 5, 3)]
 
 
-def test_a_topic_that_cannot_be_made_is_named(broker: Broker, missing: Callable[[str], NoReturn]) -> None:
-    """The broker's reason is told."""
+def test_a_topic_that_cannot_be_created_is_named(broker: Broker, missing: Callable[[str], NoReturn]) -> None:
+    """The error contains the broker's reason."""
     if not broker.is_kafka:
         missing("Java and Maven: real Kafka")
     with TradeProducer(_settings(broker), "x") as producer, pytest.raises(SettingsError, match=r"topic 'a b'"):
@@ -141,8 +141,8 @@ with TradeProducer(read_settings(), sys.argv[1], **{"linger.ms": 30_000}) as pro
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_flushes(broker: Broker, number: signal.Signals) -> None:
-    """Messages still in the queue when the process is told to end are delivered; its code is 128 + the signal."""
+def test_a_signal_flushes_the_queue(broker: Broker, number: signal.Signals) -> None:
+    """Messages still in the queue when a signal ends the process are delivered; its code is 128 + the signal."""
     topic = broker.topic()
     with subprocess.Popen(
         [sys.executable, "-c", SENDER, topic],
@@ -161,8 +161,8 @@ def test_a_signal_flushes(broker: Broker, number: signal.Signals) -> None:
     assert [message.value() for message in read_topic(broker, topic)] == [b"%d" % number for number in range(100)]
 
 
-def test_former_signal_handlers_come_back(broker: Broker) -> None:
-    """After the producer's end a signal means what it meant before."""
+def test_former_signal_handlers_are_restored(broker: Broker) -> None:
+    """After the producer is closed a signal has its former effect."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with TradeProducer(_settings(broker), broker.topic()):
         assert signal.getsignal(signal.SIGTERM) != before[1]

@@ -1,4 +1,4 @@
-"""Both ways of reading give the same batches."""
+"""Both ways of reading return the same batches."""
 
 import time
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def settings(broker: Broker) -> Settings:
 
 @pytest.fixture
 def topic(broker: Broker) -> str:
-    """A topic that holds `MESSAGES` in one partition."""
+    """A topic with `MESSAGES` in one partition."""
     name = broker.topic(partitions=1)
     producer = confluent_kafka.Producer({"bootstrap.servers": broker.bootstrap_servers})
     for place, (key, value) in enumerate(MESSAGES):
@@ -47,7 +47,7 @@ def topic(broker: Broker) -> str:
 
 
 def _read(client: KafkaClient, topic: str, reader_class: type) -> MessageBatch:
-    """Read a topic's one partition to its end, in one batch."""
+    """Read a topic's only partition to its end, in one batch."""
     where = TopicPartition(topic, 0)
     reader = client.open(where, 0)
     assert type(reader) is reader_class
@@ -65,7 +65,7 @@ def _read(client: KafkaClient, topic: str, reader_class: type) -> MessageBatch:
 
 
 def _joined(batches: list[MessageBatch]) -> MessageBatch:
-    """Join batches of one partition by taking each apart and together again."""
+    """Join batches of one partition by way of their plain values."""
     columns = {}
     shifts = np.cumsum([0, *(len(batch.data) for batch in batches)])
     for field in fields(MessageBatch):
@@ -76,8 +76,8 @@ def _joined(batches: list[MessageBatch]) -> MessageBatch:
     return MessageBatch(**columns)
 
 
-def test_the_compiled_way_gives_what_was_published(settings: Settings, topic: str) -> None:
-    """Keys, values, nulls, offsets and timestamps come out byte for byte."""
+def test_the_compiled_reader_returns_what_was_published(settings: Settings, topic: str) -> None:
+    """Keys, values, nulls, offsets and timestamps are the same byte for byte."""
     assert load_library() is not None
     batch = _read(KafkaClient(settings), topic, ColumnReader)
     assert [(batch.key(place), batch.value(place)) for place in range(len(batch))] == MESSAGES
@@ -86,8 +86,8 @@ def test_the_compiled_way_gives_what_was_published(settings: Settings, topic: st
     assert batch.next_offset == len(MESSAGES)
 
 
-def test_both_ways_give_the_same_batch(settings: Settings, topic: str) -> None:
-    """A consumer with a Python callback reads by `consume()`, and nobody can tell by the batches."""
+def test_both_readers_return_the_same_batch(settings: Settings, topic: str) -> None:
+    """A consumer with a Python callback reads by `consume()`, and the batches do not differ."""
     compiled = _read(KafkaClient(settings), topic, ColumnReader)
     plain = _read(KafkaClient(settings, {"error_cb": lambda _: None}), topic, MessageReader)
     for field in fields(MessageBatch):
@@ -101,7 +101,7 @@ def test_both_ways_give_the_same_batch(settings: Settings, topic: str) -> None:
 def test_an_offset_beyond_the_end_is_an_error(
     settings: Settings, topic: str, broker: Broker, missing: Callable[[str], None]
 ) -> None:
-    """Librdkafka is told not to jump, and its answer becomes a sentence with topic and partition."""
+    """Librdkafka is configured not to reset, and its error becomes a sentence with topic and partition."""
     if broker.name == "embedded":
         missing("Java and Maven: real Kafka")
     client = KafkaClient(settings)
@@ -143,17 +143,17 @@ def _fetched(errors: list[int], offsets: list[int]) -> Fetched:
         ([-187], [-1001], 0, 5, False),
     ],
 )
-def test_what_stands_beside_messages_is_heeded(
+def test_events_among_messages_are_handled(
     errors: list[int], offsets: list[int], count: int, next_offset: int, *, at_end: bool
 ) -> None:
-    """The end of a partition widens the range that a batch covers; passing faults are ridden out."""
+    """The end of a partition widens the range that a batch covers; transient faults are ignored."""
     polled = as_batch(TopicPartition("t", 0), "k2", 5, _fetched(errors, offsets))
     assert (len(polled.batch), polled.batch.next_offset, polled.at_end) == (count, next_offset, at_end)
     assert polled.batch.first_offset == 5
     assert (polled.batch.kafka_timestamps == NULL_TIME).all()
 
 
-def test_a_lasting_fault_has_a_name() -> None:
-    """A topic taken away stops the job by name."""
+def test_a_permanent_fault_is_named() -> None:
+    """A deleted topic stops the job with an error that names it."""
     with pytest.raises(UnreachableError, match="t:0 cannot be read"):
         as_batch(TopicPartition("t", 0), "k2", 5, _fetched([3], [-1001]))

@@ -1,4 +1,4 @@
-"""The source: a start that is to be refused is refused before anything is touched."""
+"""The source: a start that must be rejected is rejected before anything is changed."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from k2.ops.settings import read_settings
 from tests.brokers import Broker
 
 
-def test_what_the_broker_does_not_hold_is_refused_before_the_sinks_begin(broker: Broker) -> None:
-    """The table was put back, or the topic lost data: said when partitions are named, before letters are cut back."""
+def test_missing_offsets_are_rejected_before_the_sinks_open(broker: Broker) -> None:
+    """After a table rollback or lost topic data, listing the partitions raises, before dead letters are cut back."""
     where = TopicPartition(broker.topic(), 0)
     settings = read_settings({"K2_TOPICS": where.topic}, bootstrap_servers=broker.bootstrap_servers)
     known = Progress({"0": {where: PartitionProgress(100)}})

@@ -1,4 +1,4 @@
-"""What travels: chosen rows and messages hold no byte of others, and go to another process by name."""
+"""Batches and slices: selected rows and messages contain no byte of others, and pickles carry names, not ids."""
 
 import pickle
 from dataclasses import replace
@@ -44,7 +44,7 @@ DTYPES: Final = {
 
 
 def columns_of_trades() -> TradeColumns:
-    """Lay four trades of three messages out."""
+    """Return four trades of three messages as columns."""
     return TradeColumns.from_trades(TRADES, [0, 0, 1, 4], [0, 1, 0, 0])
 
 
@@ -62,15 +62,15 @@ def messages_of(batch: MessageBatch) -> list[tuple[int, int, bytes | None, bytes
 
 
 def test_trades_are_laid_out_as_columns() -> None:
-    """Every value comes back, and the columns are of the types that compiled loops take, rows or none."""
+    """Every value is preserved, and the columns have the dtypes that compiled loops take, with rows or without."""
     columns = columns_of_trades()
     assert rows_of(columns) == ROWS
     assert (columns.text.tobytes(), columns.id_sizes.tolist()) == (b"idotherlast", [2, -1, 5, 4])
     assert dtypes(columns) == dtypes(TradeColumns.from_trades([], [], [])) == DTYPES
 
 
-def test_columns_are_put_behind_one_another_and_chosen_from() -> None:
-    """The rows of all parts, ids included; and of these the rows asked for."""
+def test_columns_are_concatenated_and_selected() -> None:
+    """Concatenation keeps the rows of all parts, ids included; selection returns the requested rows."""
     columns = columns_of_trades()
     whole = TradeColumns.concatenate([columns, TradeColumns.from_trades([], [], []), columns.take(np.array([3, 0]))])
     assert rows_of(whole) == [*ROWS, ROWS[3], ROWS[0]]
@@ -78,8 +78,8 @@ def test_columns_are_put_behind_one_another_and_chosen_from() -> None:
     assert rows_of(whole.take(np.array([0, 0, 0, 0, 1, 1], dtype=np.bool_))) == [ROWS[3], ROWS[0]]
 
 
-def test_chosen_messages_hold_no_byte_of_the_others() -> None:
-    """Values and keys come back byte for byte, nulls as nulls, in the order asked for."""
+def test_selected_messages_contain_no_byte_of_others() -> None:
+    """Values and keys are byte for byte the same, nulls stay null, and the order is the requested one."""
     batch = replace(batch_of([b"one", None, b"", b"four"]), kafka_timestamps=np.array([5, 6, 7, 8]))
     batch = replace(batch, key_sizes=np.array([3, 3, -1, 2], dtype=np.int32))
     taken = batch.take(np.array([3, 1, 2], dtype=np.int32))
@@ -89,8 +89,8 @@ def test_chosen_messages_hold_no_byte_of_the_others() -> None:
     assert messages_of(batch.take(np.empty(0, dtype=np.int32))) == []
 
 
-def test_a_run_begins_with_a_batch_without_messages() -> None:
-    """It covers no offset, and says that every key group is to hear of it; others do not."""
+def test_the_first_batch_of_a_run_has_no_messages() -> None:
+    """It covers no offset and is sent to every key group; other batches are not."""
     first = MessageBatch.first(TopicPartition("t", 3), "okx", 9)
     assert (first.topic, first.partition, first.venue, first.first_offset, first.next_offset) == ("t", 3, "okx", 9, 9)
     assert (len(first), messages_of(first), first.is_first, batch_of([]).is_first) == (0, [], True, False)
@@ -102,14 +102,14 @@ def test_a_run_begins_with_a_batch_without_messages() -> None:
 
 
 def piece_of_two() -> TradeSlice:
-    """Return a slice of some rows of a batch whose ids lie apart from its messages."""
+    """Return a slice of some rows of a batch whose ids are not adjacent to its messages."""
     batch = TradeBatch(batch_of([b"zero", b"-", b"-", b"-", b"four"]), columns_of_trades())
     rows = np.array([0, 3], dtype=np.int32)
     return TradeSlice(batch, 5, rows, np.array([1, 2], dtype=np.uint8), np.array([3, 4], dtype=np.int32))
 
 
 def said_of(piece: TradeSlice) -> tuple[object, ...]:
-    """Return what a slice says, in plain values; a row's message is that which it names."""
+    """Return the content of a slice as plain values; a row's message is the one that it names."""
     batch = piece.batch
     rows = [rows_of(batch.columns)[row] for row in piece.rows]
     messages = [batch.source.value(row[0]) for row in rows]
@@ -119,8 +119,8 @@ def said_of(piece: TradeSlice) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("change", [TradeSlice.compact, lambda piece: pickle.loads(pickle.dumps(piece))])  # noqa: S301
-def test_a_compact_slice_says_the_same_and_holds_nothing_else(change: object) -> None:
-    """Its rows, their ids and their messages alone, in the same columns; so does one that was pickled."""
+def test_a_compact_slice_contains_only_its_own_rows(change: object) -> None:
+    """It has the same rows, ids and messages in the same columns; so does a pickled slice."""
     piece = piece_of_two()
     small: TradeSlice = change(piece)  # type: ignore[operator]
     assert said_of(small) == said_of(piece)
@@ -131,8 +131,8 @@ def test_a_compact_slice_says_the_same_and_holds_nothing_else(change: object) ->
     assert dtypes(small.batch.columns) == DTYPES
 
 
-def test_a_pickled_slice_bears_names() -> None:
-    """A number means nothing to another process: there the names get numbers of its own."""
+def test_a_pickled_slice_carries_symbol_names() -> None:
+    """A symbol id means nothing to another process: there the names get new ids."""
     piece = piece_of_two()
     make, parts = piece.__reduce__()
     assert isinstance(parts, tuple)
@@ -144,7 +144,7 @@ def test_a_pickled_slice_bears_names() -> None:
 
 
 def test_a_slice_without_rows_is_compact_as_well() -> None:
-    """Nothing is left of its batch."""
+    """It contains nothing of its batch."""
     none = np.empty(0, dtype=np.int32)
     batch = decode(batch_of([K2_MESSAGE, BINANCE_MESSAGE])).trades
     small = TradeSlice(batch, 1, none, np.empty(0, dtype=np.uint8), none).compact()

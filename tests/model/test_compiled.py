@@ -1,4 +1,4 @@
-"""Compiled rules are kept between starts, wherever there is a place for them."""
+"""Compiled rules are cached between starts, in the first folder that can be written."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ print(_FOLDER, sum(read_decimal.stats.cache_hits.values()), sep="\\n")
 
 @pytest.fixture
 def sealed(tmp_path: Path) -> Path:
-    """Return the folder of a copy of the package in which nobody, be it root, can make the folder for compiled rules."""
+    """Return the folder of a copy of the package in which no user, not even root, can create the cache folder."""
     package = tmp_path / "installed" / "k2"
     shutil.copytree(Path(k2.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "__pycache__").touch()
@@ -33,7 +33,7 @@ def sealed(tmp_path: Path) -> Path:
 
 
 def start(folder: Path, **environment: str) -> tuple[str, int]:
-    """Run a rule in a process of its own; give the folder of compiled rules and how many came from it."""
+    """Run a rule in a process of its own; return its cache folder and how many rules were loaded from it."""
     own = {name: value for name, value in os.environ.items() if name not in {"NUMBA_CACHE_DIR", "XDG_CACHE_HOME"}}
     done = subprocess.run(
         [sys.executable, "-P", "-c", RULE, str(folder)],
@@ -48,8 +48,8 @@ def start(folder: Path, **environment: str) -> tuple[str, int]:
     return kept, int(hits)
 
 
-def test_a_read_only_install_keeps_its_rules_with_the_users_caches(sealed: Path, tmp_path: Path) -> None:
-    """The first start compiles, the second finds what the first left."""
+def test_a_read_only_install_uses_the_users_cache(sealed: Path, tmp_path: Path) -> None:
+    """The first start compiles; the second loads what the first cached."""
     (first, none), (second, found) = (start(sealed, HOME=str(tmp_path / "user")) for _ in range(2))
     assert first == second
     assert Path(first).is_relative_to(tmp_path / "user")
@@ -71,10 +71,10 @@ def test_a_read_only_install_keeps_its_rules_with_the_users_caches(sealed: Path,
         ({"NUMBA_CACHE_DIR": "{tmp}/file"}, None),
     ],
 )
-def test_the_first_place_that_can_be_written_is_taken(
+def test_the_first_writable_cache_folder_is_used(
     sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str | None
 ) -> None:
-    """In the order of the documents; what the user named is not replaced by a place of our choice."""
+    """In the documented order; a folder that the user named is not replaced by a default one."""
     (tmp_path / "file").touch()
     for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -89,10 +89,8 @@ def test_the_first_place_that_can_be_written_is_taken(
         assert found.is_relative_to(tmp_path / expected)
 
 
-def test_a_folder_that_is_there_and_cannot_be_written_is_passed_over(
-    sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An installation that somebody else has run, or one on a medium that is read-only."""
+def test_an_unwritable_cache_folder_is_skipped(sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as that of an installation by another user, or one on a read-only medium."""
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     (sealed / "k2" / "__pycache__").unlink()
@@ -110,9 +108,7 @@ def test_a_folder_that_is_there_and_cannot_be_written_is_passed_over(
     assert found.is_relative_to(tmp_path / "caches")
 
 
-def test_rules_are_kept_beside_the_package_where_that_can_be_written(
-    sealed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writable_package_folder_holds_the_cache(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a checkout."""
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     (sealed / "k2" / "__pycache__").unlink()

@@ -1,4 +1,4 @@
-"""A dead letter: whatever the message held, its line gives it back."""
+"""A dead letter: its line preserves the message, whatever the bytes."""
 
 import json
 
@@ -13,7 +13,7 @@ from k2.model.reasons import Reason
 
 
 def batch(value: bytes | None, *, key: bytes | None = None, timestamp: int = 0) -> MessageBatch:
-    """Make a batch of one message."""
+    """Return a batch of one message."""
     data = np.frombuffer((value or b"") + (key or b""), np.uint8)
     sizes = [np.array([-1 if part is None else len(part)], np.int32) for part in (value, key)]
     starts = [np.array([0], np.int64), np.array([len(value or b"")], np.int64)]
@@ -23,8 +23,8 @@ def batch(value: bytes | None, *, key: bytes | None = None, timestamp: int = 0) 
 
 
 @given(value=st.none() | st.binary(max_size=50) | st.text(max_size=50).map(str.encode))
-def test_any_bytes_come_back(value: bytes | None) -> None:
-    """No bytes are lost on the way to a line and back, and a line holds one newline, at its end."""
+def test_any_bytes_survive_a_round_trip(value: bytes | None) -> None:
+    """No bytes are lost when a letter is written to a line and read back; a line has one newline, at its end."""
     line = DeadLetter.of(batch(value, key=value), 0, Reason.INVALID, "bad").line()
     found = DeadLetter.parse(line)
     assert (found.value_bytes(), found.key_bytes()) == (value, value)
@@ -42,13 +42,13 @@ def test_any_bytes_come_back(value: bytes | None) -> None:
     ],
 )
 def test_kafka_timestamps(timestamp: int, expected: str | None) -> None:
-    """A time that is absent, or that no calendar holds, is null."""
+    """A timestamp that is absent, or that no calendar can represent, is null."""
     line = DeadLetter.of(batch(b"{", timestamp=timestamp), 0, Reason.MALFORMED, "bad").line()
     assert json.loads(line)["kafka_timestamp"] == expected
 
 
-def test_a_letter_bears_where_its_trade_came_from() -> None:
-    """The first place in a message, unless another is given."""
+def test_a_dead_letter_names_the_position_of_its_trade() -> None:
+    """It is the first trade of the message, unless another index is given."""
     letters = [DeadLetter.of(batch(b"{"), 0, Reason.INVALID, "bad", *place) for place in ((), (3,))]
     assert [one.coordinates for one in letters] == [Coordinates("trades", 0, 7), Coordinates("trades", 0, 7, 3)]
     assert [DeadLetter.parse(one.line()) for one in letters] == letters
@@ -56,7 +56,7 @@ def test_a_letter_bears_where_its_trade_came_from() -> None:
 
 
 def test_fields_of_conflicts_are_optional() -> None:
-    """A letter of another reason has none of them, and a line of an earlier version is read without them."""
+    """A dead letter with another reason has none of them, and a line of an earlier version is read without them."""
     letter = DeadLetter.of(batch(b"{"), 0, Reason.MALFORMED, "bad")
     own = {"exchange", "symbol", "sequence", "session", "timestamp"}
     assert own.isdisjoint(json.loads(letter.line()))

@@ -1,4 +1,4 @@
-"""Decimals: exact, or refused."""
+"""Decimals: exact, or rejected."""
 
 from decimal import Context, Decimal
 from typing import Final
@@ -65,7 +65,7 @@ anything = st.one_of(plain, st.text("-+.eE0123456789", max_size=24), st.text(max
 
 
 def _read(text: str) -> int | None:
-    """Read with the compiled rule, from within other bytes."""
+    """Read with the compiled rule, from a position within other bytes."""
     data = np.frombuffer(bytearray(b"9" + text.encode() + b"9"), dtype=np.uint8)
     plain, low, high = read_decimal(data, np.uint64(1), np.uint64(len(data) - 1))
     return _value(int(low), int(high)) if plain else None
@@ -78,21 +78,21 @@ def _value(low: int, high: int) -> int:
 
 @pytest.mark.parametrize(("text", "value"), FITS)
 def test_a_decimal_that_fits_is_exact(text: str, value: int) -> None:
-    """What decimal(38, 18) can hold comes out times 10**18."""
+    """What decimal(38, 18) can represent is returned times 10**18."""
     assert parse_decimal(text) == value
 
 
 @pytest.mark.parametrize("text", TOO_MUCH)
-def test_a_decimal_that_does_not_fit_is_refused(text: str) -> None:
-    """Nothing is rounded, and a hostile exponent is a short error."""
+def test_a_decimal_that_does_not_fit_is_rejected(text: str) -> None:
+    """Nothing is rounded, and a hostile exponent gives a short error."""
     with pytest.raises(ValueError, match=r"does not fit decimal\(38, 18\): '") as error:
         parse_decimal(text)
     assert len(str(error.value)) < 120
 
 
 @pytest.mark.parametrize("text", NO_DECIMALS)
-def test_what_is_no_decimal_is_refused(text: str) -> None:
-    """The grammar is JSON's for numbers, leading zeros allowed."""
+def test_an_invalid_decimal_is_rejected(text: str) -> None:
+    """The grammar is JSON's for numbers, with leading zeros allowed."""
     with pytest.raises(ValueError, match="not a decimal: "):
         parse_decimal(text)
 
@@ -108,13 +108,13 @@ def test_what_is_no_decimal_is_refused(text: str) -> None:
     ],
 )
 def test_a_value_in_an_error_is_short_and_quoted(value: object, shown: str) -> None:
-    """Sixty characters of it at most."""
+    """At most sixty characters of it are shown."""
     assert clipped(value) == shown
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))
 def test_a_parsed_decimal_equals_the_standard_librarys(number: Decimal) -> None:
-    """`Decimal` is the judge of the value, and of whether it fits."""
+    """`Decimal` decides the value, and whether it fits."""
     text = str(number)
     try:
         value = parse_decimal(text)
@@ -128,34 +128,34 @@ def test_a_parsed_decimal_equals_the_standard_librarys(number: Decimal) -> None:
 
 
 @given(anything)
-def test_the_compiled_rule_agrees_where_it_takes_a_text(text: str) -> None:
-    """It may leave a text to the parser, but never gives another value."""
+def test_the_compiled_rule_agrees_on_each_text_it_accepts(text: str) -> None:
+    """It may leave a text to the parser, but never returns another value."""
     value = _read(text)
     assert value is None or value == parse_decimal(text)
 
 
 @given(plain)
-def test_the_compiled_rule_takes_plain_decimals(text: str) -> None:
-    """Up to 18 digits without an exponent are its business."""
+def test_the_compiled_rule_accepts_plain_decimals(text: str) -> None:
+    """It handles up to 18 digits without an exponent."""
     digits = sum(character.isdigit() for character in text)
     assert (_read(text) is not None) == (digits <= 18)
 
 
 @pytest.mark.parametrize("text", ["", "-", ".", "-.", ".5", "5.", "1..2", "1.2.3", "1-", "/", ":", "1/", "1" * 19])
-def test_the_compiled_rule_leaves_what_is_not_plain(text: str) -> None:
-    """Neighbours of digits in ASCII and lone marks are no digits."""
+def test_the_compiled_rule_rejects_what_is_not_plain(text: str) -> None:
+    """ASCII characters next to the digits, and lone signs or points, are not digits."""
     assert _read(text) is None
 
 
 @given(st.integers(0, 10**18 - 1), st.integers(0, 18))
 def test_a_scaled_mantissa_is_the_product(mantissa: int, power: int) -> None:
-    """Two words hold the product of two words, exactly."""
+    """Two words contain the exact product of two words."""
     low, high = scaled(np.uint64(mantissa), np.uint64(power))
     assert (int(high) << 64) | int(low) == mantissa * 10**power
 
 
 @given(st.lists(st.integers(-(10**38) + 1, 10**38 - 1)))
-def test_words_hold_the_value(values: list[int]) -> None:
+def test_words_encode_the_value(values: list[int]) -> None:
     """Two's complement over 128 bits, low word first."""
     words = as_words(values)
     assert words.shape == (len(values), 2)

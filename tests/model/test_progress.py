@@ -1,4 +1,4 @@
-"""What is in the table: its text form, and what it says of one writer, of all, and of a topic partition."""
+"""Progress: its text form, and what it says of one writer, of all writers, and of a topic partition."""
 
 import pytest
 
@@ -20,8 +20,8 @@ TEXT = (
 )
 
 
-def test_the_text_is_the_same_for_the_same_progress() -> None:
-    """Writers and topic partitions are in order, whatever the order they came in; the text gives all of it back."""
+def test_equal_progress_has_equal_text() -> None:
+    """Writers and partitions are sorted, whatever their original order; the text restores all of it."""
     assert PROGRESS.text() == TEXT
     assert Progress.parse(TEXT) == PROGRESS
     assert Progress.parse(None) == Progress()
@@ -31,25 +31,25 @@ def test_the_text_is_the_same_for_the_same_progress() -> None:
     ("text", "error"),
     [
         ("{}", "table property k2.progress cannot be read: Object missing required field `format`"),
-        ('{"format":2,"writers":{}}', "table property k2.progress has format 2, this version reads 1"),
+        ('{"format":2,"writers":{}}', "table property k2.progress has format 2; this version reads 1"),
     ],
 )
-def test_a_text_of_another_shape_is_refused(text: str, error: str) -> None:
-    """By the name of the property: progress misread would lose trades, or bring them twice."""
+def test_a_malformed_text_is_rejected(text: str, error: str) -> None:
+    """The error names the property: misread progress would lose or double trades."""
     with pytest.raises(TableError) as caught:
         Progress.parse(text)
     assert str(caught.value) == error
 
 
 @pytest.mark.parametrize(("text", "where"), [("a.b-c_d:12", TopicPartition("a.b-c_d", 12)), ("a:b:0", ("a:b", 0))])
-def test_a_topic_partition_is_read_from_its_end(text: str, where: tuple[str, int] | TopicPartition) -> None:
-    """The partition is what follows the last colon."""
+def test_a_topic_partition_is_split_at_the_last_colon(text: str, where: tuple[str, int] | TopicPartition) -> None:
+    """The partition is the number after the last colon."""
     read = TopicPartition.parse(text)
     assert (str(read), where) == (text, read if isinstance(where, TopicPartition) else (read.topic, read.partition))
 
 
-def test_counts_add_up_one_by_one() -> None:
-    """Each of the five is the sum of its own."""
+def test_counts_are_added_field_by_field() -> None:
+    """Each of the five sums is that of its own field."""
     assert Counts(1, 2, 3, 4, 5) + Counts(10, 20, 30, 40, 50) == Counts(11, 22, 33, 44, 55)
     assert Counts() == Counts(0, 0, 0, 0, 0)
 
@@ -57,16 +57,16 @@ def test_counts_add_up_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("counts", "holds"), [(Counts(15, 1, 2, 4, 8), True), (Counts(), True), (Counts(15, 2, 2, 4, 8), False)]
 )
-def test_what_was_received_became_something(counts: Counts, *, holds: bool) -> None:
-    """Stored, duplicate, dead letter or skipped, and nothing else."""
+def test_received_equals_the_sum_of_outcomes(counts: Counts, *, holds: bool) -> None:
+    """Each received trade is stored, a duplicate, a dead letter or skipped, and nothing else."""
     assert counts.holds is holds
 
 
 @pytest.mark.parametrize(
     ("offset", "start", "then"), [(12, 5, (12, 5)), (9, 3, (10, 4)), (10, 0, (10, 4)), (11, 4, (11, 4))]
 )
-def test_progress_moves_on_and_never_back(offset: int, start: int, then: tuple[int, int]) -> None:
-    """Neither the offset nor the start of a replay goes back; counts are added to."""
+def test_progress_never_moves_back(offset: int, start: int, then: tuple[int, int]) -> None:
+    """Neither the offset nor the replay start decreases; counts are added."""
     before = PartitionProgress(10, 6, 1, 2, 3, 4, 4)
     after = before.advanced(PartitionProgress(offset, 10, 20, 30, 40, 50, start))
     assert (after.offset, after.start) == then
@@ -74,7 +74,7 @@ def test_progress_moves_on_and_never_back(offset: int, start: int, then: tuple[i
 
 
 def test_a_writer_is_replaced_and_the_others_stay() -> None:
-    """What was given is copied, and what was before is left as it was."""
+    """The given progress is copied, and the former object is unchanged."""
     entries = {HERE: PartitionProgress(20)}
     changed = PROGRESS.replaced("0", entries).replaced("2", {})
     entries.clear()
@@ -84,8 +84,8 @@ def test_a_writer_is_replaced_and_the_others_stay() -> None:
     assert PROGRESS.of("0")[HERE].offset == 8
 
 
-def test_every_partition_is_known_in_order() -> None:
-    """By topic and number, each once, whichever writers have it."""
+def test_partitions_of_all_writers_are_listed_in_order() -> None:
+    """Sorted by topic and number, each once, whichever writers have it."""
     assert PROGRESS.partitions() == [HERE, THERE]
     assert Progress().partitions() == []
 
@@ -101,13 +101,13 @@ def test_every_partition_is_known_in_order() -> None:
         (TopicPartition("other", 0), ["0"], None),
     ],
 )
-def test_reading_goes_on_at_the_slowest_writer(where: TopicPartition, writers: list[str], offset: int | None) -> None:
-    """One that has nothing of a partition begins where reading once began."""
+def test_reading_resumes_at_the_slowest_writer(where: TopicPartition, writers: list[str], offset: int | None) -> None:
+    """A writer without an offset of the partition starts where reading first started."""
     assert PROGRESS.next_offset(where, writers) == offset
 
 
-def test_a_partition_s_start_and_totals_are_over_all_writers() -> None:
-    """The earliest start, the sum of the counts; none and nothing of a partition that was never read."""
+def test_a_partitions_start_and_totals_cover_all_writers() -> None:
+    """The earliest start and the summed counts; None and zeros for a partition that was never read."""
     assert (PROGRESS.start(HERE), PROGRESS.start(THERE), PROGRESS.start(TopicPartition("x", 0))) == (2, 4, None)
     assert PROGRESS.counts(HERE) == Counts(7, 6, 1)
     assert PROGRESS.counts(THERE) == Counts(5, 1, 1, 1, 2)

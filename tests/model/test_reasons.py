@@ -1,24 +1,24 @@
-"""Refusals: the reason apart, for those who count, and a sentence, for those who read."""
+"""Rejections: a reason code for metrics, and a sentence for people."""
 
 import pytest
 
 from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
 
 
-def test_a_refusal_bears_its_reason_and_error() -> None:
-    """Each by itself, and both in what is shown."""
+def test_a_rejection_has_a_reason_and_an_error() -> None:
+    """Each is an attribute, and the text shows both."""
     refusal = RejectedError(Reason.TOO_LARGE, "value: 2 bytes")
     assert (refusal.reason, refusal.error) == (Reason.TOO_LARGE, "value: 2 bytes")
     assert str(refusal) == "too_large: value: 2 bytes"
 
 
 def test_an_invalid_field_is_named_first() -> None:
-    """Then what is wrong with it."""
+    """The problem follows the field's name."""
     with pytest.raises(RejectedError) as caught:
         invalid("price", "empty")
     assert (caught.value.reason, caught.value.error) == (Reason.INVALID, "price: empty")
 
 
-def test_what_is_passed_over_says_why() -> None:
-    """In a word that is fit for a label."""
+def test_a_skipped_message_has_a_reason() -> None:
+    """The reason is a word that is valid as a metric label."""
     assert (SkippedError("heartbeat").why, str(SkippedError("heartbeat"))) == ("heartbeat", "heartbeat")

@@ -1,4 +1,4 @@
-"""Numbers of symbols: given once, found by the bytes of names, kept while the table grows."""
+"""Symbol ids: assigned once, found by the bytes of names, and stable while the table grows."""
 
 from contextlib import nullcontext
 
@@ -14,14 +14,14 @@ NAMES = st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), max_size=3
 
 
 def found(symbols: Symbols, exchange: str, symbol: str) -> int:
-    """Look a pair up as compiled loops do, its names amid other bytes."""
+    """Look a pair up as compiled loops do, with its names surrounded by other bytes."""
     one, other = (np.concatenate([as_bytes("?"), as_bytes(name), as_bytes("!")]) for name in (exchange, symbol))
     return lookup(symbols.table, one, 1, len(one) - 2, other, 1, len(other) - 2)
 
 
 @given(NAMES, st.sampled_from([1, 2, 8]))
-def test_a_pair_has_one_number(names: list[tuple[str, str]], capacity: int) -> None:
-    """From 0 upwards in the order in which pairs were met, whatever room there was; loops find the same by bytes."""
+def test_a_pair_has_one_id(names: list[tuple[str, str]], capacity: int) -> None:
+    """Ids count from 0 in the order of first use, whatever the capacity; loops find the same ids by bytes."""
     symbols = Symbols(capacity)
     numbers = [symbols.intern(*name) for name in names]
     distinct = list(dict.fromkeys(names))
@@ -33,8 +33,8 @@ def test_a_pair_has_one_number(names: list[tuple[str, str]], capacity: int) -> N
 
 
 @pytest.mark.parametrize("first", [("a", "xb"), ("ax", "b"), ("", "axb"), ("axb", "")])
-def test_pairs_are_told_apart_by_where_a_name_ends(first: tuple[str, str]) -> None:
-    """The same bytes cut elsewhere are another pair."""
+def test_pairs_differ_by_where_a_name_ends(first: tuple[str, str]) -> None:
+    """The same bytes split elsewhere are another pair."""
     symbols = Symbols()
     symbols.intern(*first)
     others = {("a", "xb"), ("ax", "b"), ("", "axb"), ("axb", "")} - {first}
@@ -42,7 +42,7 @@ def test_pairs_are_told_apart_by_where_a_name_ends(first: tuple[str, str]) -> No
 
 
 def test_the_table_grows_before_it_is_full() -> None:
-    """At least half of the slots stay free, so that a search ends soon, and names have room however long they are."""
+    """At least half of the slots stay free, so that a search ends soon, and names of any length fit."""
     symbols = Symbols(2)
     table = symbols.table
     symbols.intern("a", "1")
@@ -56,8 +56,8 @@ def test_the_table_grows_before_it_is_full() -> None:
     assert [found(symbols, "a", name) for name in "123"] == [0, 1, 2]
 
 
-def test_compiled_loops_are_given_what_they_are_compiled_for() -> None:
-    """The types of the table and of the groups, before and after growth, and a power of two of slots."""
+def test_compiled_loops_get_the_dtypes_they_expect() -> None:
+    """The dtypes of table and groups are the same before and after growth; the slot count is a power of two."""
     symbols = Symbols()
     for _ in range(2):
         assert [str(column.dtype) for column in (*symbols.table, symbols.groups)] == [
@@ -68,12 +68,12 @@ def test_compiled_loops_are_given_what_they_are_compiled_for() -> None:
         symbols.intern("long", "x" * 100_000)
 
 
-def test_of_two_threads_that_meet_a_pair_the_first_names_it() -> None:
-    """The other one, which looked before and waited, finds the number given meanwhile."""
+def test_two_threads_that_meet_a_pair_get_one_id() -> None:
+    """The second thread, which waited for the lock, finds the id that the first assigned."""
     symbols = Symbols()
 
     class Overtaken(nullcontext[None]):
-        """A lock that another thread had while this one waited."""
+        """A lock that another thread held while this one waited."""
 
         def __enter__(self) -> None:
             symbols._add("a", "x")

@@ -1,4 +1,4 @@
-"""Times: microseconds since the epoch, UTC, or refused."""
+"""Times: microseconds since the epoch in UTC, or rejected."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
@@ -36,8 +36,8 @@ NO_TIMES: Final = [
     ("2024-08-08T23:54:15+0200", "not an RFC 3339 time"),
     ("2024-08-08T23:54:15Z\n", "not an RFC 3339 time"),
     ("1723161255342000", "not an RFC 3339 time"),
-    ("2024-08-08T23:54:15", "a time without a zone"),
-    ("2024-08-08T23:54:15.0123456789Z", "finer than nanoseconds"),
+    ("2024-08-08T23:54:15", "time without a zone"),
+    ("2024-08-08T23:54:15.0123456789Z", "more than nine fractional digits"),
     ("2023-02-29T00:00:00Z", "no such day"),
     ("1900-02-29T00:00:00Z", "no such day"),
     ("2024-13-01T00:00:00Z", "no such day"),
@@ -47,7 +47,7 @@ NO_TIMES: Final = [
     ("2024-08-08T24:00:00Z", "no such time of day"),
     ("2024-08-08T23:60:00Z", "no such time of day"),
     ("2024-08-08T23:59:61Z", "no such time of day"),
-    ("2016-12-31T23:59:60Z", "a leap second"),
+    ("2016-12-31T23:59:60Z", "leap second"),
     ("2024-08-08T23:54:15+24:00", "no such offset"),
     ("2024-08-08T23:54:15+02:60", "no such offset"),
     ("0001-01-01T00:00:00+00:01", "outside the years"),
@@ -78,7 +78,7 @@ times_of_day = st.datetimes(timezones=st.just(UTC))
 
 
 def _read(text: str) -> int | None:
-    """Read with the compiled rule, from within other bytes."""
+    """Read with the compiled rule, from a position within other bytes."""
     data = np.frombuffer(bytearray(b"9" + text.encode() + b"Z"), dtype=np.uint8)
     plain, micros = read_time(data, 1, len(data) - 1)
     return int(micros) if plain else None
@@ -86,37 +86,37 @@ def _read(text: str) -> int | None:
 
 @pytest.mark.parametrize(("text", "micros"), TIMES)
 def test_a_time_is_microseconds_in_utc(text: str, micros: int) -> None:
-    """Offsets are taken off, finer digits cut towards the past, also before 1970."""
+    """Offsets are subtracted and finer digits truncated towards the past, also before 1970."""
     assert parse_time(text) == micros
     assert _read(text) in (micros, None)
 
 
 @pytest.mark.parametrize(("text", "what"), NO_TIMES)
-def test_what_is_no_time_is_refused(text: str, what: str) -> None:
-    """The error says which part is wrong, and the compiled rule takes none of them."""
+def test_an_invalid_time_is_rejected(text: str, what: str) -> None:
+    """The error names the part that is wrong, and the compiled rule accepts none of them."""
     with pytest.raises(ValueError, match=what) as caught:
         parse_time(text)
-    assert str(caught.value).endswith(f": {text!r}")
+    assert f": {text!r}" in str(caught.value)
     assert _read(text) is None
 
 
 @pytest.mark.parametrize(("number", "what"), NUMBERS)
-def test_another_unit_is_refused(number: int, what: str) -> None:
-    """Seconds, milliseconds and nanoseconds are named, not guessed."""
+def test_another_unit_is_rejected(number: int, what: str) -> None:
+    """Seconds, milliseconds and nanoseconds are named in the error, not guessed."""
     with pytest.raises(ValueError, match=what) as caught:
         checked_time(number)
-    assert str(caught.value).strip("'").endswith(f"{number}")
+    assert f"{number}" in str(caught.value)
 
 
 @pytest.mark.parametrize("number", [10**14, 1_723_161_255_342_000, 10**16 - 1])
-def test_microseconds_stay_as_they_are(number: int) -> None:
-    """The range is 1973 to 2286."""
+def test_microseconds_are_unchanged(number: int) -> None:
+    """The valid range is 1973 to 2286."""
     assert checked_time(number) == number
 
 
 @given(times_of_day)
 def test_both_readers_agree_with_the_standard_library(moment: datetime) -> None:
-    """`datetime` is the judge, over all its years."""
+    """`datetime` decides the value, over all its years."""
     text = moment.isoformat().replace("+00:00", "Z")
     micros = (moment - EPOCH) // MICROSECOND
     assert parse_time(text) == micros
@@ -128,14 +128,14 @@ def test_both_readers_agree_with_the_standard_library(moment: datetime) -> None:
     st.integers(-23 * 60 - 59, 23 * 60 + 59),
 )
 def test_offsets_agree_with_the_standard_library(moment: datetime, minutes: int) -> None:
-    """A local time less its offset is UTC."""
+    """A local time minus its offset is UTC."""
     aware = moment.replace(tzinfo=timezone(timedelta(minutes=minutes)))
     assert parse_time(aware.isoformat()) == (aware - EPOCH) // MICROSECOND
 
 
 @given(times_of_day, st.integers(0, 40), st.sampled_from("0123456789-:.TZtz+ /"))
 def test_the_compiled_reader_agrees_on_mutated_times(moment: datetime, place: int, character: str) -> None:
-    """It may leave a text to the parser, but never gives another time, nor one where there is none."""
+    """It may leave a text to the parser, but never returns another time, nor accepts an invalid one."""
     text = moment.isoformat().replace("+00:00", "Z")
     text = text[:place] + character + text[place + 1 :]
     micros = _read(text)

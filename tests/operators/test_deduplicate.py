@@ -1,4 +1,4 @@
-"""The deduplication step: its metric, its state, and when it asks for what is in the table."""
+"""The deduplication step: its metric, its state, and when it reads the ids in the table."""
 
 from collections.abc import Iterable
 
@@ -17,26 +17,26 @@ def rows_at(time: int, count: int) -> list[Row]:
     return [Row(trade_id=f"{time}-{number}", kafka_timestamp=time) for number in range(count)]
 
 
-def ids_told() -> float:
+def ids_metric() -> float:
     """Return the metric's value."""
     return DEDUP_IDS._value.get()
 
 
-def test_metrics_count_the_ids_held() -> None:
-    """`k2_dedup_ids` rises by what each key group holds, and falls as ids expire."""
-    before = ids_told()
+def test_metric_counts_the_ids_held() -> None:
+    """`k2_dedup_ids` rises by the ids of each key group, and falls as ids expire."""
+    before = ids_metric()
     logics = [_DeduplicateLogic(WINDOW, NO_STATE_SOURCE, None) for _ in range(2)]
     for logic in logics:
         logic.on_batch([slice_of(rows_at(1_000, CONFIRMATIONS + 20))])
-    assert ids_told() - before == 2 * (CONFIRMATIONS + 20)
+    assert ids_metric() - before == 2 * (CONFIRMATIONS + 20)
     logics[0].on_batch([slice_of([*rows_at(1_000, 3), *rows_at(1_100, 1)])])
-    assert ids_told() - before == 2 * (CONFIRMATIONS + 20) + 1
+    assert ids_metric() - before == 2 * (CONFIRMATIONS + 20) + 1
     logics[0].on_batch([slice_of([*rows_at(1_200, 1), *rows_at(1_210, 1)])])
-    assert ids_told() - before == CONFIRMATIONS + 20 + 3
+    assert ids_metric() - before == CONFIRMATIONS + 20 + 3
 
 
 class Table:
-    """A history that holds one trade, and notes how it is asked."""
+    """A state source that contains one trade and records its calls."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, int, bool]] = []
@@ -50,9 +50,9 @@ class Table:
         return [seen_ids([Row(trade_id="stored", kafka_timestamp=1_000)], reached=1_000)]
 
 
-def test_what_is_in_the_table_is_taken_once_before_the_first_row() -> None:
-    """At every start, resumed or not, the table's ids are asked for once, and count as stored and as held."""
-    before, state = ids_told(), None
+def test_ids_in_the_table_are_read_once_before_the_first_row() -> None:
+    """At every start, resumed or not, the table's ids are read once, and count as stored and as held."""
+    before, state = ids_metric(), None
     for is_resumed in (False, True):
         table = Table()
         logic = _DeduplicateLogic(WINDOW, table, state)  # type: ignore[arg-type]
@@ -61,4 +61,4 @@ def test_what_is_in_the_table_is_taken_once_before_the_first_row() -> None:
             assert piece.verdicts.tolist() == [DUPLICATE]
         assert table.asked == [(0, WINDOW, is_resumed)]
         state = logic.snapshot()
-    assert ids_told() - before == 2
+    assert ids_metric() - before == 2

@@ -1,4 +1,4 @@
-"""A process of our own making is known, and ended, whatever comes while it is started."""
+"""Child processes are recorded and stopped, whatever interrupts their start."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ SLEEP = ("sleep", "600")
 
 
 def _interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Ctrl-C come when a process was forked, and nobody has been told its number."""
+    """Raise Ctrl-C after the fork and before the caller has the process id."""
     start = subprocess.Popen
 
     def started(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
@@ -37,7 +37,7 @@ def _is_running(pid: int) -> bool:
 
 
 def test_an_interrupted_start_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C within the start is raised at its end, when the process is known; the handlers are the former ones."""
+    """Ctrl-C during the start is raised at its end, when the process is recorded; the former handlers are restored."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     _interrupted(monkeypatch)
     one = ChildProcess(SLEEP, tmp_path / "log")
@@ -51,7 +51,7 @@ def test_an_interrupted_start_leaves_no_process(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_interrupted_broker_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C before the broker answers: no block was entered that could stop it, and yet it is gone."""
+    """Ctrl-C before the broker answers stops it, although no `with` block was entered yet."""
     _interrupted(monkeypatch)
     broker = EmbeddedBroker(tmp_path)
     with pytest.raises(KeyboardInterrupt):
@@ -60,8 +60,8 @@ def test_an_interrupted_broker_is_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert broker.pid is None
 
 
-def test_another_thread_starts_a_process_as_well(tmp_path: Path) -> None:
-    """Python handles signals in the main thread alone; elsewhere nothing is held back, and nothing fails."""
+def test_another_thread_can_start_a_process(tmp_path: Path) -> None:
+    """Python handles signals only in the main thread; in other threads nothing is deferred and nothing fails."""
     one = ChildProcess(SLEEP, tmp_path / "log")
 
     def start_and_stop() -> None:

@@ -1,4 +1,4 @@
-"""How the job's process ends: by an error said in one sentence, or by a signal."""
+"""How the job's process ends: with an error in one sentence, or by a signal."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from k2.model.errors import FencedError, K2Error, PeerLostError, UnreachableError
-from k2.ops.error_boundary import error_in, reports_errors
+from k2.ops.error_boundary import find_k2_error, reports_errors
 from k2.ops.signals import is_job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,19 +38,19 @@ def _wrapped(error: Exception) -> Exception:
     ],
 )
 def test_an_error_is_found_in_what_bytewax_raises(raised: BaseException, kind: type[K2Error], words: str) -> None:
-    """As it is, wrapped, or as a panic of Bytewax's own."""
-    found = error_in(raised)
+    """As raised, wrapped, or as a panic of Bytewax's own."""
+    found = find_k2_error(raised)
     assert type(found) is kind
     assert words in str(found)
 
 
-def test_other_errors_are_left_as_they_are() -> None:
-    """A bug comes out with its traceback."""
-    assert error_in(_wrapped(KeyError("a"))) is None
+def test_other_errors_are_unchanged() -> None:
+    """A bug ends the process with its traceback."""
+    assert find_k2_error(_wrapped(KeyError("a"))) is None
 
 
-def test_what_bytewax_would_swallow_is_said() -> None:
-    """An error of ours in its sentence, another with its traceback; the end of input is no error."""
+def test_errors_that_bytewax_swallows_are_logged() -> None:
+    """A `K2Error` is logged as its sentence, another with its traceback; the end of input is not an error."""
 
     @reports_errors
     def call(error: Exception) -> None:
@@ -70,10 +70,10 @@ def test_what_bytewax_would_swallow_is_said() -> None:
 
 DEAF = (
     "import ctypes\n"
-    "from k2.ops.signals import end_on_signals\n"
-    "end_on_signals(lambda number: print(number.name, flush=True))\n"
+    "from k2.ops.signals import exit_on_signals\n"
+    "exit_on_signals(lambda number: print(number.name, flush=True))\n"
     "print('ready', flush=True)\n"
-    # glibc goes on waiting when a handler has run.
+    # glibc resumes waiting after a handler has run.
     "lock = ctypes.create_string_buffer(64)\n"
     "libc = ctypes.CDLL(None)\n"
     "libc.pthread_mutex_lock(lock)\n"
@@ -86,13 +86,13 @@ NAMESPACES = (["unshare", "--pid", "--fork"], ["unshare", "--user", "--map-root-
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_process_whose_main_thread_hears_nothing(number: signal.Signals) -> None:
-    """It ends at once, and the exit code tells the signal."""
+def test_a_signal_ends_a_process_with_a_blocked_main_thread(number: signal.Signals) -> None:
+    """It ends at once, and the exit code identifies the signal."""
     assert _ended_by(number, []) == (128 + number, f"{number.name}\n")
 
 
 def test_a_signal_ends_process_1_of_a_container(missing: Callable[[str], NoReturn]) -> None:
-    """The kernel keeps from it every signal that it has no handler for."""
+    """The kernel does not deliver to it any signal without a handler."""
     namespace = next((one for one in NAMESPACES if _works(one)), None)
     if namespace is None:
         missing("root, or user namespaces: a process 1 of its own")

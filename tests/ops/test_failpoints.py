@@ -25,22 +25,22 @@ def _disarmed() -> Iterator[None]:
     disarm()
 
 
-def test_each_name_stands_in_the_code_once() -> None:
-    """No point is listed and absent, and none is passed under two meanings."""
+def test_each_name_occurs_in_the_code_once() -> None:
+    """No listed failpoint is missing from the code, and none is used in two places."""
     texts = (path.read_text(encoding="utf-8") for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
     found = Counter(name for text in texts for name in re.findall(r'failpoint\("([a-z.]+)"\)', text))
     assert found == Counter(NAMES)
 
 
-def test_nothing_is_armed_by_itself() -> None:
-    """A run without the variable passes every point."""
+def test_nothing_is_armed_by_default() -> None:
+    """A run without the variable passes every failpoint."""
     assert armed_by({}) is armed_by({VARIABLE: ""}) is failpoints._action is None
     for name in NAMES:
         failpoint(name)
 
 
 def test_an_action_sees_every_passing() -> None:
-    """What is armed is called with the point's name, and may raise."""
+    """The armed action is called with the failpoint's name and may raise."""
     seen: list[str] = []
     arm(seen.append)
     failpoint("commit.landed")
@@ -51,22 +51,22 @@ def test_an_action_sees_every_passing() -> None:
 
 
 @pytest.mark.parametrize("text", ["nowhere", "commit", "commit.landed:0", "commit.landed:x", "commit.landed:1:x"])
-def test_an_unknown_point_or_passing_is_refused(text: str) -> None:
-    """A test that means another point than it names would prove nothing."""
+def test_an_unknown_failpoint_or_passing_is_rejected(text: str) -> None:
+    """A test that armed another failpoint than it names would prove nothing."""
     with pytest.raises(SettingsError, match=re.escape(repr(text))):
         armed_by({VARIABLE: text})
 
 
 @pytest.mark.parametrize(("setting", "passed"), [("commit.landed", 0), ("commit.landed:3", 2)])
 def test_a_process_is_killed_at_the_chosen_passing(setting: str, passed: int) -> None:
-    """SIGKILL, at the n-th passing of that point and of no other."""
+    """SIGKILL at the n-th passing of that failpoint and of no other."""
     done = _passing(setting)
     assert done.returncode == -signal.SIGKILL
     assert done.stdout.split() == [str(number).encode() for number in range(passed)]
 
 
 def test_a_process_meets_a_fault_at_the_chosen_passing() -> None:
-    """Once, as an error that the job's retries know."""
+    """Once, as an error that the job's retries handle."""
     done = _passing("commit.landed:2:OSError")
     assert done.returncode == 1
     assert done.stdout.split() == [b"0"]
@@ -74,7 +74,7 @@ def test_a_process_meets_a_fault_at_the_chosen_passing() -> None:
 
 
 def test_a_process_is_frozen_at_the_chosen_passing() -> None:
-    """It goes on from there when it is continued."""
+    """It continues from there on SIGCONT."""
     with _started("commit.landed:2:SIGSTOP") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"0\n"

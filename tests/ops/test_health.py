@@ -1,4 +1,4 @@
-"""Whether the job moves, told over HTTP."""
+"""Health over HTTP: whether the job makes progress."""
 
 import urllib.error
 import urllib.request
@@ -26,7 +26,7 @@ def _get(port: int, path: str) -> int:
 
 
 def test_health_follows_the_slowest_partition() -> None:
-    """One partition without a closed epoch is enough to be unhealthy; one read to its end is not waited for."""
+    """One partition without a closed epoch makes the job unhealthy; a partition read to its end does not count."""
     clock = _Clock()
     health = Health(clock)
     port = serve_health(health, 60, "127.0.0.1", 0)
@@ -46,7 +46,7 @@ def test_health_follows_the_slowest_partition() -> None:
 
 
 def test_a_process_without_its_peers_is_not_healthy() -> None:
-    """Waited for as long as an epoch may take, they count as gone; a process that then has nothing to read is well."""
+    """Peers awaited for longer than an epoch may take count as gone; a process with peers and no input is healthy."""
     clock = _Clock()
     health = Health(clock)
     port = serve_health(health, 60, "127.0.0.1", 0)
@@ -57,7 +57,7 @@ def test_a_process_without_its_peers_is_not_healthy() -> None:
 
 
 def test_metrics_are_served() -> None:
-    """The page bears the declared names."""
+    """The response contains the declared names."""
     port = serve_health(Health(), 60, "127.0.0.1", 0)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         text = answer.read().decode()
@@ -66,7 +66,7 @@ def test_metrics_are_served() -> None:
 
 
 def test_a_taken_port_is_named() -> None:
-    """A port in use is a wrong setting, said in one sentence."""
+    """A port in use is a wrong setting, reported in one sentence."""
     port = serve_health(Health(), 60, "127.0.0.1", 0)
     with pytest.raises(SettingsError, match=f"K2_METRICS_PORT={port}: cannot listen") as caught:
         serve_health(Health(), 60, "127.0.0.1", port)

@@ -1,4 +1,4 @@
-"""Logs: for programs as JSON, for people as text, and in colour where they like it."""
+"""Logs: JSON for programs, text for people, and colour unless they decline it."""
 
 import io
 import json
@@ -13,16 +13,16 @@ from k2.ops.logs import set_up_logs
 
 
 class Terminal(io.StringIO):
-    """A stream that somebody looks at."""
+    """A stream that is a terminal."""
 
     def isatty(self) -> bool:
-        """Say so."""
+        """Return True."""
         return True
 
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """Put back what a test sets in this process."""
+    """Restore the logging that a test changes in this process."""
     root, k2, config = logging.getLogger(), logging.getLogger("k2"), structlog.get_config()
     handlers, levels = root.handlers, (root.level, k2.level)
     yield
@@ -32,8 +32,8 @@ def as_before() -> Iterator[None]:
     structlog.configure(**config)
 
 
-def said(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> str:
-    """Log a word to a stream; give what it looks like."""
+def logged(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> str:
+    """Log a word to a stream and return what was written."""
     monkeypatch.setattr(sys, "stderr", stream)
     set_up_logs()
     structlog.get_logger().warning("a word", topic="trades")
@@ -41,31 +41,31 @@ def said(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> str:
 
 
 def test_programs_get_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An object a line where no terminal looks on."""
-    line = json.loads(said(monkeypatch, io.StringIO()))
+    """One object a line if the stream is not a terminal."""
+    line = json.loads(logged(monkeypatch, io.StringIO()))
     assert (line["event"], line["topic"], line["level"]) == ("a word", "trades", "warning")
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
 def test_people_get_text(monkeypatch: pytest.MonkeyPatch, no_color: str, *, coloured: bool) -> None:
-    """In colour, unless NO_COLOR says no."""
+    """In colour, unless NO_COLOR is set."""
     monkeypatch.setenv("NO_COLOR", no_color)
-    text = said(monkeypatch, Terminal())
+    text = logged(monkeypatch, Terminal())
     assert "a word" in text
     assert ("\x1b[" in text) is coloured
 
 
 def test_a_traceback_shows_no_values(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Passwords are among the locals of those who open catalogs."""
+    """The locals of functions that open catalogs contain passwords."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     set_up_logs()
     try:
         _open("right" + "horse")
     except ConnectionError:
         structlog.get_logger().exception("commit_failed")
-    said = capsys.readouterr().err
-    assert "ConnectionError: 10 tries" in said
-    assert "righthorse" not in said
+    logged = capsys.readouterr().err
+    assert "ConnectionError: 10 tries" in logged
+    assert "righthorse" not in logged
 
 
 def _open(password: str) -> None:

@@ -1,4 +1,4 @@
-"""The metrics' names and labels are an interface: dashboards and alerts are written against them."""
+"""The metrics' names and labels are an interface: dashboards and alerts depend on them."""
 
 import pytest
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
@@ -32,13 +32,13 @@ import k2.ops.metrics
     ],
 )
 def test_metrics_are_declared(name: str, labels: list[str]) -> None:
-    """Each is there, with its labels and no others."""
+    """Each exists with exactly its labels."""
     declared = _declared()
     assert name in declared
     assert list(declared[name]._labelnames) == labels
 
 
-def test_no_metric_bears_a_symbol() -> None:
+def test_no_metric_has_a_symbol_label() -> None:
     """10,000 symbols must not make 10,000 series."""
     assert all("symbol" not in metric._labelnames for metric in _declared().values())
 

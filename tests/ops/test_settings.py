@@ -1,4 +1,4 @@
-"""Settings: read once, refused in one sentence that names the variable."""
+"""Settings: read once, and rejected in one sentence that names the variable."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from k2.model.errors import SettingsError
 from k2.ops.settings import TopicVenue, read_settings
 
 
-def test_defaults_are_those_of_the_interface() -> None:
+def test_defaults_are_the_documented_ones() -> None:
     """An empty environment gives the documented defaults."""
     settings = read_settings({})
     assert settings.bootstrap_servers == "127.0.0.1:9092"
@@ -85,17 +85,17 @@ def test_a_wrong_setting_is_named(name: str, value: str, words: str) -> None:
 @pytest.mark.parametrize(
     "servers", ["kafka", "kafka-1:9092, kafka-2:9092", "[::1]:9092", "SASL_SSL://kafka.example:9092", "10.0.0.1:1"]
 )
-def test_brokers_are_named_as_librdkafka_takes_them(servers: str) -> None:
-    """Hosts with or without a port, one or several, with a protocol of its own or not."""
+def test_broker_addresses_take_the_forms_of_librdkafka(servers: str) -> None:
+    """Hosts with or without a port, one or several, with or without a protocol."""
     assert read_settings({"K2_BOOTSTRAP_SERVERS": servers}).bootstrap_servers == servers
 
 
-def test_settings_of_the_tests_are_no_settings_of_the_job() -> None:
-    """`K2_TEST_…` may stand in the environment."""
+def test_settings_of_the_tests_are_ignored_by_the_job() -> None:
+    """The environment may contain `K2_TEST_…` variables."""
     assert read_settings({"K2_TEST_BOOTSTRAP_SERVERS": "x"}).bootstrap_servers == "127.0.0.1:9092"
 
 
 def test_settings_are_frozen() -> None:
-    """Nobody changes them later."""
+    """An attribute cannot be changed later."""
     with pytest.raises(ValueError, match="frozen"):
         read_settings({}).writers = 2

@@ -9,5 +9,5 @@ from k2.ops.settings import Settings
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Return settings with an own folder."""
+    """Return settings with a folder of their own."""
     return Settings(data_dir=tmp_path / "data")

@@ -1,4 +1,4 @@
-"""The job's tables with rows of the test's choice, in a real catalog."""
+"""The job's tables with rows that a test chooses, in a real catalog."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.gaps import gaps
 from k2.storage.catalog import open_catalog
-from k2.storage.dead_letter_files import Position, file_name, recording, series_prefix
+from k2.storage.dead_letter_files import Position, file_name, positions_property, series_prefix
 
 __all__ = [
     "EPOCH",
@@ -39,14 +39,14 @@ Row = dict[str, Any]
 
 
 class Letter(Protocol):
-    """What a file of dead letters has a line of."""
+    """What can be written as a line of a dead-letter file."""
 
     def line(self) -> bytes:
-        """Return the line, with its newline."""
+        """Return the line with its newline."""
 
 
 def made(settings: Settings, which: TableName) -> Table:
-    """Make, or open, one of the tables."""
+    """Create or open one of the tables."""
     return open_table(open_catalog(settings), settings, which)
 
 
@@ -56,23 +56,23 @@ def append(table: Table, rows: list[Row]) -> None:
 
 
 def missing_now(settings: Settings) -> list[tuple[str, str, int, int, int]]:
-    """Return the ranges missing now, without when each was opened."""
+    """Return the ranges missing now, without the times they were opened."""
     return [(gap.exchange, gap.symbol, gap.session, gap.first_sequence, gap.last_sequence) for gap in gaps(settings)]
 
 
 def set_progress(table: Table, progress: Progress) -> None:
-    """Say in the table what is in."""
+    """Write progress to the table's properties."""
     with table.transaction() as transaction:
         transaction.set_properties({"k2.progress": progress.text()})
 
 
 def progress(**values: int) -> Progress:
-    """Make the progress of partition 0 of topic `trades`."""
+    """Return progress of partition 0 of topic `trades`."""
     return Progress({"0": {TopicPartition("trades", 0): PartitionProgress(**values)}})
 
 
 def trade(offset: int, exchange: str = "binance", symbol: str = "BTCUSDT", partition: int = 0, index: int = 0) -> Row:
-    """Make a row of `trades`."""
+    """Return a row of `trades`."""
     return {
         "exchange": exchange,
         "symbol": symbol,
@@ -93,7 +93,7 @@ def trade(offset: int, exchange: str = "binance", symbol: str = "BTCUSDT", parti
 
 
 def event(kind: str, first: int, last: int, **values: Any) -> Row:
-    """Make a row of `sequence_events`."""
+    """Return a row of `sequence_events`."""
     return {
         "exchange": "binance",
         "symbol": "BTCUSDT",
@@ -112,7 +112,7 @@ def event(kind: str, first: int, last: int, **values: Any) -> Row:
 
 
 def letter(offset: int, **values: Any) -> DeadLetter:
-    """Make a dead letter."""
+    """Return a dead letter."""
     fields: dict[str, Any] = {
         "topic": "trades",
         "partition": 0,
@@ -131,17 +131,17 @@ def letter(offset: int, **values: Any) -> DeadLetter:
 
 @dataclass(frozen=True)
 class Fields:
-    """A dead letter by its fields."""
+    """A dead letter given by its fields."""
 
     fields: Row
 
     def line(self) -> bytes:
-        """Return the line, with its newline."""
+        """Return the line with its newline."""
         return msgspec.json.encode(self.fields) + b"\n"
 
 
 def conflict(offset: int, timestamp: datetime | str, **values: Any) -> Fields:
-    """Make a dead letter of a trade that has the number of a stored one, with the fields that say which trade it is."""
+    """Return a dead letter of a trade with a stored trade's number, with the fields that identify that trade."""
     which = {"exchange": "binance", "symbol": "BTCUSDT", "sequence": offset, "session": 1, "timestamp": timestamp}
     fields = msgspec.to_builtins(letter(offset, reason=Reason.CONFLICT, error="sequence: stored with other content"))
     return Fields({**fields, **which, **values})
@@ -150,7 +150,7 @@ def conflict(offset: int, timestamp: datetime | str, **values: Any) -> Fields:
 def write_letters(
     settings: Settings, letters: Iterable[Letter], writer: str = "0", uncounted: Iterable[Letter] = ()
 ) -> None:
-    """Write the first file of a writer's dead letters anew, as a commit of the table counts them; others behind."""
+    """Rewrite a writer's first dead-letter file; the table counts the lines of `letters`, not those after."""
     table = made(settings, TableName.TRADES)
     series = f"{series_prefix(str(table.metadata.table_uuid), writer)}000000"
     counted = b"".join(one.line() for one in letters)
@@ -158,4 +158,4 @@ def write_letters(
     path = settings.dead_letter_folder / file_name(series, 1)
     path.write_bytes(counted + b"".join(one.line() for one in uncounted))
     with table.transaction() as transaction:
-        transaction.set_properties(recording(writer, {series: Position(1, len(counted))}))
+        transaction.set_properties(positions_property(writer, {series: Position(1, len(counted))}))

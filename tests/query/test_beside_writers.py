@@ -1,4 +1,4 @@
-"""Queries while the table is written, compacted and shed of its past."""
+"""Queries while the table is written, compacted and expired."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ QUERIES = 200
 
 @contextmanager
 def repeated(act: Callable[[], None]) -> Iterator[None]:
-    """Do it over and over, on another thread, until the block ends; what fails there fails here."""
+    """Repeat the call on another thread until the block ends; raise its exceptions here."""
     ended = threading.Event()
 
     def repeat() -> None:
@@ -40,7 +40,7 @@ def repeated(act: Callable[[], None]) -> Iterator[None]:
 
 
 def compact(table: Table) -> None:
-    """Write all rows anew into one file, forget the past, and delete the files of it."""
+    """Rewrite all rows into one file, expire the older snapshots, and delete their files."""
     table.refresh()
     files = {task.file.file_path for task in table.scan().plan_files()}
     past = [snapshot.snapshot_id for snapshot in table.snapshots()]
@@ -51,7 +51,7 @@ def compact(table: Table) -> None:
 
 
 def is_whole(pool: Pool, way: int) -> bool:
-    """Look at the table, in one of four ways."""
+    """Read the table in one of four ways."""
     market = Market(pool)
     if way == 0:
         return all(row["trades"] % ROWS == 0 for row in market.table(symbols()).to_pylist())
@@ -63,8 +63,8 @@ def is_whole(pool: Pool, way: int) -> bool:
         return not list(rows.batches)
 
 
-def test_each_query_sees_whole_commits_and_no_file_that_is_gone(tmp_path: Path) -> None:
-    """Whatever is committed, compacted, expired and deleted meanwhile."""
+def test_each_query_sees_whole_commits_and_no_deleted_file(tmp_path: Path) -> None:
+    """Whatever is committed, compacted, expired and deleted in the meantime."""
     settings = settings_in(tmp_path)
     writer, numbers = writer_of(settings), iter(range(1_000_000))
     table = open_table(open_catalog(settings), settings, TableName.TRADES)

@@ -22,7 +22,7 @@ from k2.query.completeness import (
     _SOURCES,
     DAY_US,
     HOUR_US,
-    Asked,
+    CompletenessParameters,
     _counted,
     _show_marks,
     _show_off_book,
@@ -43,14 +43,14 @@ Trade = tuple[str, int, int, datetime]
 
 
 def row(sequence: int | None, hours: float, session: int = 1, **values: Any) -> dict[str, Any]:
-    """Make a row of `trades`, so many hours after the epoch of the tests."""
+    """Return a row of `trades` this many hours after the epoch of the tests."""
     numbered = {"sequence": sequence, "session": session, "timestamp": EPOCH + hours * HOUR}
     return {**trade(0), **numbered, **values}
 
 
 def days(settings: Settings, **asked: Any) -> list[tuple[str, int, int, int]]:
-    """Ask by day: symbol, day of the month, stored and missing."""
-    found = by_day(settings, Asked(**asked))
+    """Query by day: symbol, day of the month, stored and missing."""
+    found = by_day(settings, CompletenessParameters(**asked))
     assert all(one.expected == one.stored + one.missing for one in found)
     return [(one.symbol, one.day.day, one.stored, one.missing) for one in found]
 
@@ -87,13 +87,13 @@ def days(settings: Settings, **asked: Any) -> list[tuple[str, int, int, int]]:
     ],
 )
 def test_days(settings: Settings, rows: list[tuple[Any, ...]], expected: list[tuple[int, ...]]) -> None:
-    """What is stored counts for its day, what is missing for the time between its neighbours."""
+    """Stored numbers count for their day, missing ones for the time between their neighbours."""
     append(made(settings, TableName.TRADES), [row(*one) for one in rows])
     assert [one[1:] for one in days(settings)] == expected
 
 
-def test_percent_is_cut_off(settings: Settings) -> None:
-    """What lacks one of three million is not said to be complete."""
+def test_percent_is_rounded_down(settings: Settings) -> None:
+    """A symbol with one of three million missing is not reported as complete."""
     append(made(settings, TableName.TRADES), [row(1, 1), row(3, 2), row(1, 3, 2)])
     assert [astuple(one) for one in by_day(settings)] == [
         ("binance", "BTCUSDT", date(2024, 8, 9), 4, 3, 1, 75.0, 0, 0, False, False),
@@ -102,18 +102,18 @@ def test_percent_is_cut_off(settings: Settings) -> None:
     assert [one.percent for one in by_day(settings)] == [75.0, 99.9996]
 
 
-def test_filters_choose(settings: Settings) -> None:
-    """By name and by time; a hole whose neighbours lie outside counts with what of it lies inside."""
+def test_filters_select(settings: Settings) -> None:
+    """By name and by time; of a hole whose neighbours are outside, the part inside counts."""
     rows = [row(1, 0), row(9, 8), row(1, 1, symbol="ETHUSDT"), row(1, 2, exchange="kraken")]
     append(made(settings, TableName.TRADES), rows)
-    assert [one.exchange for one in by_day(settings, Asked(exchange="kraken"))] == ["kraken"]
+    assert [one.exchange for one in by_day(settings, CompletenessParameters(exchange="kraken"))] == ["kraken"]
     assert days(settings, symbol="ETHUSDT") == [("ETHUSDT", 9, 1, 0)]
     binance = {"exchange": "binance", "symbol": "BTCUSDT"}
     assert days(settings, **binance) == [("BTCUSDT", 9, 2, 7)]
     assert days(settings, **binance, start=EPOCH + 2 * HOUR, end=EPOCH + 5 * HOUR) == [("BTCUSDT", 9, 0, 3)]
     assert days(settings, **binance, start=EPOCH + 6 * HOUR) == [("BTCUSDT", 9, 1, 2)]
     assert days(settings, **binance, start=EPOCH + 9 * HOUR) == []
-    hours = by_hour(settings, Asked(**binance, end=EPOCH + 2 * HOUR))
+    hours = by_hour(settings, CompletenessParameters(**binance, end=EPOCH + 2 * HOUR))
     assert [(one.hour, one.stored, one.missing) for one in hours] == [(EPOCH, 1, 0), (EPOCH + HOUR, 0, 1)]
 
 
@@ -132,9 +132,9 @@ BOUNDS = st.none() | st.integers(-50, 50).map(lambda hours: EPOCH + hours * HOUR
 
 
 def by_hand(
-    trades: list[Trade], off_book: set[int], asked: Asked, span: timedelta
+    trades: list[Trade], off_book: set[int], asked: CompletenessParameters, span: timedelta
 ) -> dict[tuple[str, int], tuple[int, int]]:
-    """Return stored and missing by symbol and span, number by number."""
+    """Return stored and missing by symbol and span, counted number by number."""
     stored: Counter[tuple[str, int]] = Counter()
     missing: Counter[tuple[str, int]] = Counter()
 
@@ -165,29 +165,29 @@ def by_hand(
 def test_each_number_is_counted_once(
     trades: list[Trade], off_book: set[int], start: datetime | None, end: datetime | None, span: int
 ) -> None:
-    """Against a count number by number: stored, missing, and so expected, of every symbol and span.
+    """Compared with a count number by number: stored, missing and so expected, of every symbol and span.
 
-    Numbers of no market trade, the same ones in every session, are neither.
+    Numbers of non-market trades, the same ones in every session, are neither stored nor missing.
     """
     rows = [
         {"exchange": "x", "symbol": symbol, "session": session, "sequence": sequence, "timestamp": time}
         for symbol, session, sequence, time in trades
     ]
     assume(start is None or end is None or start < end)
-    asked = Asked(start=start, end=end)
+    asked = CompletenessParameters(start=start, end=end)
     with open_engine(Settings()) as engine:
-        engine.show_arrow("trades", pa.Table.from_pylist(rows))
-        _show_off_book(engine, numbers_of_none(trades, off_book))
+        engine.register_arrow("trades", pa.Table.from_pylist(rows))
+        _show_off_book(engine, non_market_numbers(trades, off_book))
         _show_marks(engine, None, CONFLICTS.empty_table(), asked)
         counted = [*_counted(engine, _SOURCES, asked, span)]
-        whole = [*_counted(engine, _SOURCES, Asked(), span)]
+        whole = [*_counted(engine, _SOURCES, CompletenessParameters(), span)]
     found = {(one["symbol"], one["span"]): (one["stored"], one["missing"]) for one in counted}
     assert found == by_hand(trades, off_book, asked, timedelta(microseconds=span))
     assert sum(one["stored"] + one["missing"] for one in whole) == expected_of(trades, off_book)
 
 
-def numbers_of_none(trades: list[Trade], off_book: set[int]) -> list[SeenSession]:
-    """Return the numbers, of every session that has trades, that are of no market trade."""
+def non_market_numbers(trades: list[Trade], off_book: set[int]) -> list[SeenSession]:
+    """Return the numbers of non-market trades, for each session that has trades."""
     return [
         SeenSession(SessionKey("x", symbol, session), ((number, number),), 0, 0, TopicPartition("t", 0), 0)
         for symbol, session in sorted({one[:2] for one in trades if one[1]})
@@ -196,20 +196,20 @@ def numbers_of_none(trades: list[Trade], off_book: set[int]) -> list[SeenSession
 
 
 def expected_of(trades: list[Trade], off_book: set[int]) -> int:
-    """Return how many trades there should be: of each session its numbers, and the rows without one."""
+    """Return the expected number of trades: the numbers of each session, and the rows without a number."""
     sessions = {one[:2]: {other[2] for other in trades if other[:2] == one[:2]} for one in trades if one[1]}
     between = [{*range(min(numbers), max(numbers) + 1)} - (off_book - numbers) for numbers in sessions.values()]
     return sum(map(len, between)) + sum(not one[1] for one in trades)
 
 
 def current_of(settings: Settings) -> int:
-    """Return the id of the snapshot that the table of trades is."""
+    """Return the id of the current snapshot of the trades."""
     snapshot = made(settings, TableName.TRADES).current_snapshot()
     assert snapshot is not None
     return snapshot.snapshot_id
 
 
-def test_as_of_a_time_is_what_was_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_of_a_time_is_the_table_at_that_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the commits until then, or up to a snapshot, of two writers: whatever came later, or expired since."""
     clock = SimpleNamespace(now=1_700_000_000.0, time=lambda: clock.now)
     monkeypatch.setattr("pyiceberg.table.snapshots.time", clock)
@@ -233,23 +233,27 @@ def test_as_of_a_time_is_what_was_in_the_table(tmp_path: Path, monkeypatch: pyte
     assert [sum(one.stored for one in found) for _, found in told] == [0, 2, 4, 6, 8, 10, 12]
     for now, found in told:
         as_of = datetime.fromtimestamp(now, UTC)
-        assert by_day(settings, Asked(as_of=as_of)) == found
-        assert by_day(settings, Asked(as_of=as_of, symbol=names[1])) == [one for one in found if one.symbol == names[1]]
+        assert by_day(settings, CompletenessParameters(as_of=as_of)) == found
+        assert by_day(settings, CompletenessParameters(as_of=as_of, symbol=names[1])) == [
+            one for one in found if one.symbol == names[1]
+        ]
     open_catalog(settings).load_table("market_data.trades").maintenance.expire_snapshots().by_id(snapshots[0]).commit()
     append(made(settings, TableName.TRADES), [trade(99)])
     for snapshot, (_, found) in zip([*snapshots, current_of(settings)], [*told[1:], told[-1]], strict=True):
-        assert by_day(settings, Asked(as_of=snapshot)) == found
+        assert by_day(settings, CompletenessParameters(as_of=snapshot)) == found
     with pytest.raises(NoSnapshotError, match=r"as_of: 17 is no commit that led to table market_data\.trades"):
-        by_day(settings, Asked(as_of=17))
+        by_day(settings, CompletenessParameters(as_of=17))
 
 
 def test_the_worst_come_first(settings: Settings) -> None:
-    """Of some symbols those are told that lack most, then those with most trades; each as without the others."""
+    """With a limit, the least complete symbols come first, then those with most trades; each as without a limit."""
     numbers = {"AAA": (1, 2, 3), "BBB": (1, 9), "CCC": (1, 2), "aab": (1, 3)}
     rows = [trade(one, symbol=name) | {"session": 1} for name, found in numbers.items() for one in found]
     append(made(settings, TableName.TRADES), rows)
     every = by_day(settings)
     for count, names in ((1, {"BBB"}), (2, {"BBB", "aab"}), (3, {"BBB", "aab", "AAA"}), (9, {*numbers})):
-        assert by_day(settings, Asked(worst=count)) == [row for row in every if row.symbol in names]
+        assert by_day(settings, CompletenessParameters(worst=count)) == [row for row in every if row.symbol in names]
     for part, names in (("aa", {"AAA", "aab"}), ("NCE B", {"BBB"}), ("%", set()), ("' OR 1", set())):
-        assert by_day(settings, Asked(containing=part)) == [row for row in every if row.symbol in names]
+        assert by_day(settings, CompletenessParameters(containing=part)) == [
+            row for row in every if row.symbol in names
+        ]

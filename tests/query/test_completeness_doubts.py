@@ -1,4 +1,4 @@
-"""Completeness in doubt: conflicts by venue time, sessions by the ledger, and what they make of days and symbols."""
+"""Completeness in doubt: conflicts by venue time, sessions by the ledger, and their effect on days and symbols."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from k2.iceberg.tables import TableName
 from k2.model.key_groups import group_of
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
-from k2.query.completeness import Asked, by_day, by_hour
+from k2.query.completeness import CompletenessParameters, by_day, by_hour
 from tests.iceberg.pieces import DAY, Row, piece_of, read_to, settings_in, writer_of
 from tests.query.tables import (
     EPOCH,
@@ -32,17 +32,17 @@ Marks = tuple[str, int, int, int, bool, bool]
 
 
 def row(sequence: int, hours: float, session: int = 1, **values: Any) -> dict[str, Any]:
-    """Make a row of `trades`, so many hours after the epoch of the tests."""
+    """Return a row of `trades` this many hours after the epoch of the tests."""
     return {**trade(0), "sequence": sequence, "session": session, "timestamp": EPOCH + hours * HOUR, **values}
 
 
 def started(session: int, hours: float, **values: Any) -> dict[str, Any]:
-    """Make an event of a session that began so many hours after the epoch of the tests."""
+    """Return an event of a session that began this many hours after the epoch of the tests."""
     return event("session_started", 1, 1, session=session, timestamp=EPOCH + hours * HOUR, **values)
 
 
 def lay_out(settings: Settings, rows: list[Any], events: list[Any], letters: list[Any]) -> None:
-    """Make both tables, and the dead letters as commits have counted them."""
+    """Create both tables, and the dead letters as commits have counted them."""
     trades = made(settings, TableName.TRADES)
     append(trades, rows)
     append(made(settings, TableName.SEQUENCE_EVENTS), events)
@@ -52,10 +52,10 @@ def lay_out(settings: Settings, rows: list[Any], events: list[Any], letters: lis
 
 
 def marks(settings: Settings, **asked: Any) -> list[Marks]:
-    """Ask by day: symbol, day of the month, conflicts, sessions, and the doubts of day and symbol."""
+    """Query by day: symbol, day of the month, conflicts, sessions, and the doubts of day and symbol."""
     return [
         (one.symbol, one.day.day, one.conflicts, one.sessions, one.numbering_in_doubt, one.symbol_in_doubt)
-        for one in by_day(settings, Asked(**asked))
+        for one in by_day(settings, CompletenessParameters(**asked))
     ]
 
 
@@ -85,22 +85,22 @@ def marks(settings: Settings, **asked: Any) -> list[Marks]:
 def test_numbering_in_doubt(
     settings: Settings, rows: list[Any], events: list[Any], letters: list[float], expected: list[tuple[Any, ...]]
 ) -> None:
-    """A conflict, or a second session on a day; and of a symbol more sessions than days with trades."""
+    """A conflict, or a second session on a day; for a symbol, more sessions than days with trades."""
     counted = [conflict(number, EPOCH + hours * HOUR) for number, hours in enumerate(letters)]
     lay_out(settings, [row(*one) for one in rows], [started(*one) for one in events], counted)
     assert [one[1:] for one in marks(settings)] == expected
 
 
-def test_a_day_of_conflicts_alone_expects_nothing(settings: Settings) -> None:
-    """It has a row, of which no share can be said; the strip by hour has none."""
+def test_a_day_with_only_conflicts_expects_nothing(settings: Settings) -> None:
+    """It has a row without a percentage; the strip by hour has none."""
     lay_out(settings, [], [], [conflict(1, EPOCH)])
     (day,) = by_day(settings)
     assert (day.expected, day.stored, day.missing, day.percent, day.conflicts) == (0, 0, 0, None, 1)
-    assert by_hour(settings, Asked()) == by_hour(settings, Asked(in_doubt=True)) == []
+    assert by_hour(settings, CompletenessParameters()) == by_hour(settings, CompletenessParameters(in_doubt=True)) == []
 
 
 def test_only_committed_conflicts_that_name_their_trade_count(settings: Settings) -> None:
-    """Other reasons, letters of an earlier version, lines that cannot be read, and those of no commit are left out."""
+    """Other reasons, dead letters of an earlier version, unreadable lines and uncommitted ones are ignored."""
     lay_out(settings, [row(1, 1)], [], [])
     broken = msgspec.json.encode({**conflict(4, EPOCH).fields, "timestamp": "yesterday"}) + b"\n"
     letters = [
@@ -114,14 +114,14 @@ def test_only_committed_conflicts_that_name_their_trade_count(settings: Settings
     assert marks(settings) == [("BTCUSDT", 9, 1, 0, True, True)]
 
 
-def test_without_ledger_and_letters_there_is_no_doubt(settings: Settings) -> None:
-    """No folder of dead letters means no conflicts, and no ledger no sessions."""
+def test_without_ledger_and_dead_letters_there_is_no_doubt(settings: Settings) -> None:
+    """Without a folder of dead letters there are no conflicts, and without a ledger no sessions."""
     append(made(settings, TableName.TRADES), [row(1, 1), row(1, 2, 2)])
     assert marks(settings) == [("BTCUSDT", 9, 0, 0, False, False)]
 
 
-def test_filters_choose_marks(settings: Settings) -> None:
-    """By name, by time, by part of a name, and by doubt; a day outside of those asked for does not count."""
+def test_filters_select_marks(settings: Settings) -> None:
+    """By name, by time, by part of a name, and by doubt; a day outside the requested span does not count."""
     rows = [row(1, 1), row(5, 30), row(1, 1, symbol="ETHUSDT"), row(1, 1, symbol="XRPUSDT")]
     events = [started(1, 1), started(2, 3), started(3, 30), started(1, 1, symbol="ETHUSDT")]
     lay_out(settings, rows, events, [conflict(1, EPOCH + 2 * HOUR, symbol="XRPUSDT")])
@@ -136,12 +136,12 @@ def test_filters_choose_marks(settings: Settings) -> None:
     after = EPOCH + 2 * HOUR + HOUR / 2
     assert marks(settings, start=after) == [("BTCUSDT", 9, 0, 1, False, True), ("BTCUSDT", 10, 0, 1, False, True)]
     assert marks(settings, end=EPOCH + 2 * HOUR, symbol="XRPUSDT") == [("XRPUSDT", 9, 0, 0, False, False)]
-    hours = by_hour(settings, Asked())
-    assert by_hour(settings, Asked(in_doubt=True)) == [one for one in hours if one.symbol != "ETHUSDT"]
+    hours = by_hour(settings, CompletenessParameters())
+    assert by_hour(settings, CompletenessParameters(in_doubt=True)) == [one for one in hours if one.symbol != "ETHUSDT"]
 
 
-def test_as_of_has_the_marks_of_the_messages_that_were_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions and conflicts of each writer's messages below its progress then, whenever they were written down."""
+def test_as_of_has_the_marks_of_the_messages_committed_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions and conflicts of each writer's messages below its progress then, whenever they were recorded."""
     clock = SimpleNamespace(now=1_700_000_000.0, time=lambda: clock.now)
     monkeypatch.setattr("pyiceberg.table.snapshots.time", clock)
     settings = settings_in(tmp_path, writers=2)

@@ -10,18 +10,18 @@ import pytest
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
 from k2.query.doubled import _grouped, _schema, doubled
-from k2.query.engine import Rows
+from k2.query.engine import RecordBatchStream
 from k2.query.tables import NoTableError
 from tests.query.tables import EPOCH, append, made, trade
 
 
 def row(sequence: int | None, session: int, offset: int, **values: Any) -> dict[str, Any]:
-    """Make a row of `trades`."""
+    """Return a row of `trades`."""
     return {**trade(offset), "sequence": sequence, "session": session, "trade_id": str(sequence), **values}
 
 
 def found(settings: Settings) -> list[tuple[str, str, int, list[tuple[int, int]]]]:
-    """Ask: exchange, symbol and number, and session and offset of each copy."""
+    """Query: exchange, symbol and number, and session and offset of each copy."""
     with doubled(settings) as rows:
         return [
             (
@@ -73,7 +73,7 @@ def found(settings: Settings) -> list[tuple[str, str, int, list[tuple[int, int]]
     ],
 )
 def test_doubled(settings: Settings, rows: list[dict[str, Any]], copies: list[list[tuple[int, int]]]) -> None:
-    """Content and number count, times do not; a row outside of all sessions is no copy."""
+    """Content and number count, times do not; a row outside all sessions is not a copy."""
     table = made(settings, TableName.TRADES)
     if rows:
         append(table, rows)
@@ -94,7 +94,7 @@ def test_numbers_are_sorted(settings: Settings) -> None:
 
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])
 def test_copies_of_a_number_may_come_in_several_batches(batch_rows: int) -> None:
-    """A number is one row however its copies are cut; one that has a single session is none."""
+    """A number is one row however its copies are split; a number in a single session is not doubled."""
     copies = [
         (1, 7, 1),
         (1, 7, 2),
@@ -116,20 +116,20 @@ def test_copies_of_a_number_may_come_in_several_batches(batch_rows: int) -> None
             **{name: [*range(len(copies))] for name in ("timestamp", "topic", "partition", "offset", "index")},
         }
     )
-    rows = Rows(table.schema, iter(table.to_batches(max_chunksize=batch_rows)))
+    rows = RecordBatchStream(table.schema, iter(table.to_batches(max_chunksize=batch_rows)))
     found = [one for batch in _grouped(rows, _schema(rows)) for one in batch.to_pylist()]
     told = [(one["sequence"], [(copy["session"], copy["offset"]) for copy in one["copies"]]) for one in found]
     assert told == [(1, [(1, 0), (2, 1), (2, 2)]), (2, [(1, 4), (3, 5)]), (4, [(1, 8), (2, 9)])]
 
 
 def test_many_rows_stay_within_the_memory_limit(settings: Settings) -> None:
-    """Numbers of two sessions that share nothing need no more than the query may have."""
+    """Numbers of two sessions without a common one need no more memory than a query may use."""
     rows = [row(number, session, number, price=Decimal(session)) for number in range(3_000) for session in (1, 2)]
     append(made(settings, TableName.TRADES), rows)
     assert found(settings.model_copy(update={"query_memory_limit": "64MB"})) == []
 
 
-def test_without_a_table_it_says_so(settings: Settings) -> None:
+def test_without_a_table_it_raises(settings: Settings) -> None:
     """As the other reports do."""
     with pytest.raises(NoTableError), doubled(settings):
         pass

@@ -21,68 +21,68 @@ from pyiceberg.types import StringType
 from k2.iceberg.tables import TableName
 from k2.model.errors import K2Error, SettingsError, TableError, UnreachableError
 from k2.ops.settings import Settings
-from k2.query.engine import Engine, Limits, QueryMemoryError, QueryTimeoutError
+from k2.query.engine import Engine, QueryLimits, QueryMemoryError, QueryTimeoutError
 from k2.query.pool import open_engine
 from tests.query.tables import EPOCH, append, made, trade
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Return settings with an own folder, whose name holds what trips globs and addresses."""
+    """Return settings with a folder whose name contains characters special to globs and URLs."""
     return Settings(data_dir=tmp_path / "a b[c]*é")
 
 
 @pytest.fixture
 def trades(settings: Settings) -> Table:
-    """Return the table, empty."""
+    """Return the empty table."""
     return made(settings, TableName.TRADES)
 
 
 def shown(settings: Settings, table: Table, sql: str) -> list[dict[str, object]]:
-    """Ask one question of the table, under the name `trades`."""
+    """Run one query on the table, under the name `trades`."""
     with open_engine(settings) as engine:
-        engine.show("trades", table)
+        engine.register("trades", table)
         return engine.query(sql)
 
 
 def test_an_empty_table_has_its_columns(settings: Settings, trades: Table) -> None:
-    """A table without files answers with no rows, of the right types."""
+    """A table without files returns no rows, with the right types."""
     assert shown(settings, trades, 'SELECT * FROM trades WHERE price > 1 AND "offset" = 1') == []
     types = {row["column_name"]: row["column_type"] for row in shown(settings, trades, "DESCRIBE trades")}
     append(trades, [trade(1)])
     assert types == {row["column_name"]: row["column_type"] for row in shown(settings, trades, "DESCRIBE trades")}
 
 
-def test_values_come_as_they_are(settings: Settings, trades: Table) -> None:
-    """Decimals are exact, times in UTC, and columns come from the files, not from folders' names."""
+def test_values_are_exact(settings: Settings, trades: Table) -> None:
+    """Decimals are exact, times in UTC, and columns come from the files, not from folder names."""
     row = {**trade(1, exchange="a/b=c d%20é"), "price": Decimal("0.000000000000000001")}
     append(trades, [row])
     assert shown(settings, trades, "SELECT * FROM trades") == [row]
 
 
 def test_an_earlier_snapshot(settings: Settings, trades: Table) -> None:
-    """A snapshot shows what was there then."""
+    """A snapshot shows the rows of its time."""
     append(trades, [trade(1)])
     snapshot = trades.current_snapshot()
     assert snapshot is not None
     append(trades, [trade(2)])
     with open_engine(settings) as engine:
-        engine.show("earlier", trades, snapshot_id=snapshot.snapshot_id)
-        engine.show("latest", trades)
+        engine.register("earlier", trades, snapshot_id=snapshot.snapshot_id)
+        engine.register("latest", trades)
         counts = engine.query("SELECT (SELECT count(*) FROM earlier) AS a, (SELECT count(*) FROM latest) AS b")
     assert counts == [{"a": 1, "b": 2}]
 
 
-def test_files_without_rows_that_fit_are_left_out(settings: Settings, trades: Table) -> None:
-    """A filter on the partition keeps other partitions' files closed."""
+def test_files_without_matching_rows_are_skipped(settings: Settings, trades: Table) -> None:
+    """With a filter on the partition, files of other partitions are not opened."""
     append(trades, [trade(1, "binance"), trade(2, "kraken")])
     with open_engine(settings) as engine:
-        engine.show("trades", trades, where=EqualTo("exchange", "kraken"))  # type: ignore[call-arg,arg-type]
+        engine.register("trades", trades, row_filter=EqualTo("exchange", "kraken"))  # type: ignore[call-arg,arg-type]
         assert engine.query("SELECT exchange FROM trades") == [{"exchange": "kraken"}]
 
 
-def test_delete_files_are_refused(settings: Settings, trades: Table) -> None:
-    """Rows deleted by another engine's delete files are never shown as if they were there; other files still are."""
+def test_delete_files_are_rejected(settings: Settings, trades: Table) -> None:
+    """Rows removed by another engine's delete files are never shown; a query of other files still works."""
     append(trades, [trade(1, "binance"), trade(2, "kraken")])
     (file,) = (task.file for task in trades.scan(row_filter="exchange = 'kraken'").plan_files())
     deletes = DataFile.from_args(
@@ -98,25 +98,44 @@ def test_delete_files_are_refused(settings: Settings, trades: Table) -> None:
         append_deletes.append_data_file(deletes)
     with open_engine(settings) as engine:
         with pytest.raises(TableError, match="delete files"):
-            engine.show("trades", trades)
-        engine.show("trades", trades, where=EqualTo("exchange", "binance"))  # type: ignore[call-arg,arg-type]
+            engine.register("trades", trades)
+        engine.register("trades", trades, row_filter=EqualTo("exchange", "binance"))  # type: ignore[call-arg,arg-type]
         assert engine.query("SELECT exchange FROM trades") == [{"exchange": "binance"}]
 
 
-def test_an_altered_table_is_refused(settings: Settings, trades: Table) -> None:
-    """A column taken out and put in again holds nothing of before: rows are not shown with what their files have."""
+def test_a_replaced_column_holds_nothing_of_before(settings: Settings, trades: Table) -> None:
+    """A column that was deleted and added again is null in older files: columns are found by field id."""
     append(trades, [trade(1)])
     for change in (lambda update: update.delete_column("side"), lambda update: update.add_column("side", StringType())):
         with trades.update_schema(allow_incompatible_changes=True) as update:
             change(update)
-    with open_engine(settings) as engine, pytest.raises(TableError, match=r"table market_data\.trades was altered"):
+    append(trades, [trade(2)])
+    with open_engine(settings) as engine:
+        engine.show("trades", trades)
+        rows = engine.query("SELECT sequence, side, price FROM trades ORDER BY sequence")
+    assert [(row["sequence"], row["side"]) for row in rows] == [(1, None), (2, trade(2)["side"])]
+    assert rows[0]["price"] == trade(1)["price"]
+
+
+def test_a_renamed_column_elsewhere_is_refused(
+    settings: Settings, trades: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through Arrow columns are found by name, so names that changed their meaning are an error and no wrong answer."""
+    append(trades, [trade(1)])
+    with trades.update_schema(allow_incompatible_changes=True) as update:
+        update.rename_column("side", "taker")
+    monkeypatch.setattr(Engine, "_is_readable", lambda *_: False)
+    with (
+        open_engine(settings) as engine,
+        pytest.raises(TableError, match=r"market_data\.trades: another program renamed"),
+    ):
         engine.show("trades", trades)
 
 
 def test_files_elsewhere_are_read_by_pyiceberg(
     settings: Settings, trades: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where DuckDB cannot go, PyIceberg fetches: the same rows."""
+    """Files that DuckDB cannot reach are read by PyIceberg: the same rows."""
     append(trades, [trade(1)])
     local = shown(settings, trades, "SELECT * FROM trades")
     monkeypatch.setattr("k2.query.engine.LOCAL_SCHEMES", set())
@@ -124,7 +143,7 @@ def test_files_elsewhere_are_read_by_pyiceberg(
 
 
 def test_a_query_that_takes_too_long_is_stopped(settings: Settings) -> None:
-    """A query ends at its time limit with an error that names the setting; the engine stays of use."""
+    """A query ends at its time limit with an error that names the setting; the engine remains usable."""
     hurried = settings.model_copy(update={"query_timeout_seconds": 0.2})
     with open_engine(hurried) as engine:
         begun = time.monotonic()
@@ -136,14 +155,14 @@ def test_a_query_that_takes_too_long_is_stopped(settings: Settings) -> None:
 
 
 def test_limits_are_the_settings() -> None:
-    """The memory limit is the one set, and nothing is read from the environment's time zone."""
+    """The memory limit is the setting's, and the time zone is not read from the environment."""
     with open_engine(Settings(query_memory_limit="512MiB")) as engine:
         (row,) = engine.query("SELECT current_setting('memory_limit') AS limit, current_setting('TimeZone') AS zone")
     assert row == {"limit": "512.0 MiB", "zone": "UTC"}
 
 
-def test_memory_limits_that_do_not_do_are_named() -> None:
-    """One that DuckDB cannot have is a wrong setting; one that a query breaks ends that query."""
+def test_memory_limit_errors_name_the_setting() -> None:
+    """A limit that DuckDB cannot have is a wrong setting; a query that exceeds the limit ends."""
     with (
         pytest.raises(SettingsError, match=r"K2_QUERY_MEMORY_LIMIT=99999999TB: .*out of range"),
         open_engine(Settings(query_memory_limit="99999999TB")),
@@ -157,7 +176,7 @@ def test_memory_limits_that_do_not_do_are_named() -> None:
 
 
 def test_a_lost_file_is_named(settings: Settings, trades: Table) -> None:
-    """A data file that the table knows and the storage does not is no empty table."""
+    """A data file that the table lists and the storage lacks is an error, not an empty table."""
     append(trades, [trade(1)])
     (file,) = settings.data_dir.rglob("*.parquet")
     file.unlink()
@@ -165,8 +184,8 @@ def test_a_lost_file_is_named(settings: Settings, trades: Table) -> None:
         shown(settings, trades, "SELECT * FROM trades")
 
 
-def test_a_lost_list_of_files_is_named(settings: Settings, trades: Table) -> None:
-    """What an expiry took away between the catalog's answer and the reading is told as a lost data file is."""
+def test_a_lost_manifest_list_is_named(settings: Settings, trades: Table) -> None:
+    """A file that expiry deleted between the catalog's response and the read is reported like a lost data file."""
     append(trades, [trade(1)])
     snapshot = trades.current_snapshot()
     assert snapshot is not None
@@ -175,16 +194,16 @@ def test_a_lost_list_of_files_is_named(settings: Settings, trades: Table) -> Non
         shown(settings, trades, "SELECT * FROM trades")
 
 
-def test_an_interrupt_leaves_nothing_shown() -> None:
-    """What one query was shown is gone for the next, whatever interrupts come while it is taken away."""
+def test_an_interrupt_leaves_no_view() -> None:
+    """The views of one query are gone for the next, whatever interrupts arrive while they are dropped."""
     ended = threading.Event()
     connection = duckdb.connect()
-    engine = Engine(connection, Limits(60, "1GB", 1_000))
+    engine = Engine(connection, QueryLimits(60, "1GB", 1_000))
 
     def interrupt() -> None:
         while not ended.is_set():
             engine.cancel()
-            # Far oftener than any caller, yet with time for a statement to end in between.
+            # Much more often than any caller, but with time for a statement to end in between.
             time.sleep(0.001)
 
     with ThreadPoolExecutor(1) as thread:
@@ -192,7 +211,7 @@ def test_an_interrupt_leaves_nothing_shown() -> None:
         try:
             for number in range(200):
                 with suppress(duckdb.InterruptException):
-                    engine.show_arrow("trades", pa.table({"number": [number]}))
+                    engine.register_arrow("trades", pa.table({"number": [number]}))
                 engine.clear()
         finally:
             ended.set()
@@ -201,7 +220,7 @@ def test_an_interrupt_leaves_nothing_shown() -> None:
 
 
 def test_a_file_that_arrow_lost_is_named(tmp_path: Path) -> None:
-    """What is read through Arrow, as files on S3 are, is told of alike."""
+    """Files read through Arrow, such as those on S3, are reported the same way."""
     path = tmp_path / "one.parquet"
     pq.write_table(pa.table({"x": [1]}), path)
     rows = ds.dataset(path)
@@ -209,7 +228,7 @@ def test_a_file_that_arrow_lost_is_named(tmp_path: Path) -> None:
 
     def ask() -> None:
         with open_engine(Settings()) as engine:
-            engine.show_arrow("rows", rows)
+            engine.register_arrow("rows", rows)
             engine.query("SELECT x FROM rows")
 
     with pytest.raises(UnreachableError, match=rf"^a file of the table cannot be read: .*{path.name}"):
@@ -219,13 +238,13 @@ def test_a_file_that_arrow_lost_is_named(tmp_path: Path) -> None:
 def test_values_are_parameters() -> None:
     """A value is never part of the statement."""
     with open_engine(Settings()) as engine:
-        engine.show_arrow("one", pa.table({"x": ["'; DROP"]}))
+        engine.register_arrow("one", pa.table({"x": ["'; DROP"]}))
         assert engine.query("SELECT x FROM one WHERE x = $x", {"x": "'; DROP"}) == [{"x": "'; DROP"}]
         assert engine.query("SELECT $t::TIMESTAMPTZ AS t", {"t": EPOCH}) == [{"t": EPOCH}]
 
 
 def test_an_engine_ends_with_its_block() -> None:
-    """After the block the connection is closed."""
+    """The connection is closed after the block."""
     with open_engine(Settings()) as engine:
         assert isinstance(engine, Engine)
     with pytest.raises(duckdb.ConnectionException):

@@ -1,4 +1,4 @@
-"""The gaps: what the ledger's events leave open, and what they say was filled."""
+"""The gaps: what the ledger's events leave open, and what was filled."""
 
 from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from k2.iceberg.tables import TableName
 from k2.model.state_source import SessionKey
 from k2.ops.settings import Settings
-from k2.query.gaps import Which, gaps, missing_ranges
+from k2.query.gaps import GapFilter, gaps, missing_ranges
 from k2.query.pool import open_engine
 from k2.query.snapshots import NoSnapshotError
 from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
@@ -34,7 +34,7 @@ Event = tuple[str, int, int, int, str]
 
 
 def ranges(settings: Settings, **asked: Any) -> list[tuple[int, int, int]]:
-    """Ask for gaps; a tuple a range."""
+    """Query gaps, one tuple a range."""
     found = gaps(settings, **asked)
     assert all(one.missing == one.last_sequence - one.first_sequence + 1 for one in found)
     return [(one.session, one.first_sequence, one.last_sequence) for one in found]
@@ -54,19 +54,19 @@ def ranges(settings: Settings, **asked: Any) -> list[tuple[int, int, int]]:
         ([("gap_opened", 1 - 2**63, -1), ("gap_opened", 0, 2**63 - 2)], [(1 - 2**63, 2**63 - 2)]),
     ],
 )
-def test_missing_is_opened_less_filled(
+def test_missing_is_opened_minus_filled(
     settings: Settings, events: list[tuple[str, int, int]], expected: list[tuple[int, int]]
 ) -> None:
-    """A row a range that is missing now, also of more numbers than 64 bits hold."""
+    """One row for each range missing now, also of more numbers than 64 bits count."""
     rows = [event(*one, **({"missing": 0} if one[1] < -5 else {})) for one in events]
     append(made(settings, TableName.SEQUENCE_EVENTS), rows)
     assert [one[1:] for one in ranges(settings)] == expected
-    filled = ranges(settings, which=Which.FILLED)
-    assert sorted(ranges(settings) + filled) == ranges(settings, which=Which.ALL)
+    filled = ranges(settings, which=GapFilter.FILLED)
+    assert sorted(ranges(settings) + filled) == ranges(settings, which=GapFilter.ALL)
 
 
 def rows_of(events: list[Event]) -> list[dict[str, Any]]:
-    """Return the ledger's rows of events, with one that opens nothing."""
+    """Return the ledger's rows for events, and one row that opens nothing."""
     rows = [
         event(kind, low, low + size, symbol=symbol, detected_at=EPOCH + minute * MINUTE)
         for kind, low, size, minute, symbol in events
@@ -76,9 +76,9 @@ def rows_of(events: list[Event]) -> list[dict[str, Any]]:
 
 @given(events=EVENTS)
 def test_missing_as_sets_of_numbers(events: list[Event]) -> None:
-    """Whatever was opened and filled, by symbol: the ranges are the one set less the other."""
+    """Whatever was opened and filled, by symbol: the ranges are the difference of the two sets."""
     with open_engine(Settings()) as engine:
-        engine.show_arrow("sequence_events", pa.Table.from_pylist(rows_of(events)))
+        engine.register_arrow("sequence_events", pa.Table.from_pylist(rows_of(events)))
         found = missing_ranges(engine)
     for symbol in ("A", "B"):
         opened, filled = (numbers(events, kind, symbol) for kind in ("gap_opened", "gap_filled"))
@@ -88,7 +88,7 @@ def test_missing_as_sets_of_numbers(events: list[Event]) -> None:
 
 
 def numbers(events: list[Event], kind: str, symbol: str) -> set[int]:
-    """Return the numbers that events of a kind tell of."""
+    """Return the numbers in events of a kind."""
     return {
         number
         for told, low, size, _, of in events
@@ -97,8 +97,8 @@ def numbers(events: list[Event], kind: str, symbol: str) -> set[int]:
     }
 
 
-def test_gaps_are_apart_by_symbol_and_session(settings: Settings) -> None:
-    """A fill of another symbol or session closes nothing; filters choose."""
+def test_gaps_are_separate_by_symbol_and_session(settings: Settings) -> None:
+    """A fill of another symbol or session closes nothing; filters select."""
     rows = [
         event("gap_opened", 5, 9),
         event("gap_filled", 5, 9, session=1),
@@ -111,18 +111,18 @@ def test_gaps_are_apart_by_symbol_and_session(settings: Settings) -> None:
     assert ranges(settings, exchange="kraken") == [(0, 1, 1)]
     assert ranges(settings, symbol="ETHUSDT") == []
     assert len(ranges(settings)) == 3
-    assert ranges(settings, which=Which.FILLED) == []
+    assert ranges(settings, which=GapFilter.FILLED) == []
 
 
 def test_how_long_each_was_open(settings: Settings) -> None:
-    """From the commit that opened it to the one that filled it, or to the time asked for; never less than nothing."""
+    """From the commit that opened it to the one that filled it, or to the requested time; never negative."""
     rows = [
         event("gap_opened", 5, 9),
         event("gap_filled", 6, 6, detected_at=EPOCH + MINUTE),
         event("gap_filled", 8, 8, detected_at=EPOCH - MINUTE),
     ]
     append(made(settings, TableName.SEQUENCE_EVENTS), rows)
-    found = gaps(settings, as_of=EPOCH + 2 * MINUTE, which=Which.ALL)
+    found = gaps(settings, as_of=EPOCH + 2 * MINUTE, which=GapFilter.ALL)
     assert [astuple(one)[3:] for one in found] == [
         (5, 5, 1, EPOCH, None, 120.0),
         (6, 6, 1, EPOCH, EPOCH + MINUTE, 60.0),
@@ -135,7 +135,7 @@ def test_how_long_each_was_open(settings: Settings) -> None:
 
 
 def test_as_of_a_time_is_the_ledger_until_then(settings: Settings, tmp_path: Any) -> None:
-    """What is told of an earlier time is what a ledger of the events detected by then tells, open and filled."""
+    """The result for an earlier time equals that of a ledger with the events detected by then, open and filled."""
     events: list[Event] = [
         ("gap_opened", 5, 4, 0, "A"),
         ("gap_filled", 6, 0, 1, "A"),
@@ -148,7 +148,7 @@ def test_as_of_a_time_is_the_ledger_until_then(settings: Settings, tmp_path: Any
         then = Settings(data_dir=tmp_path / f"until {minute}")
         append(made(then, TableName.SEQUENCE_EVENTS), rows_of([one for one in events if one[3] <= minute]))
         as_of = EPOCH + minute * MINUTE
-        for which in Which:
+        for which in GapFilter:
             told = gaps(settings, as_of=as_of, which=which)
             assert [astuple(one)[:8] for one in told] == [astuple(one)[:8] for one in gaps(then, which=which)]
             assert told == gaps(then, as_of=as_of, which=which)
@@ -164,8 +164,10 @@ def test_as_of_a_time_is_the_ledger_until_then(settings: Settings, tmp_path: Any
         ("ledger 1", [(5, 5), (7, 9), (20, 20)]),
     ],
 )
-def test_as_of_a_commit_is_what_its_messages_told(tmp_path: Path, asked: str, expected: list[tuple[int, int]]) -> None:
-    """Of a commit to the trades: by the messages in with it, whenever they were told; of one to the ledger: that."""
+def test_as_of_a_commit_is_what_its_messages_caused(
+    tmp_path: Path, asked: str, expected: list[tuple[int, int]]
+) -> None:
+    """For a commit to the trades: the events of its messages, whenever recorded; for one to the ledger: that commit."""
     settings = settings_in(tmp_path)
     writer, trades, ledger = writer_of(settings), [], made(settings, TableName.SEQUENCE_EVENTS)
     for offset in (0, 4, 8):
@@ -187,7 +189,7 @@ def test_as_of_a_commit_is_what_its_messages_told(tmp_path: Path, asked: str, ex
 
 
 def test_an_unknown_commit_is_named(settings: Settings) -> None:
-    """An id that is of neither table is no empty answer."""
+    """An id of neither table is an error, not an empty result."""
     for name in (TableName.TRADES, TableName.SEQUENCE_EVENTS):
         made(settings, name)
     with pytest.raises(NoSnapshotError, match=r"^as_of: 17 is no commit"):

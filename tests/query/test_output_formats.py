@@ -1,4 +1,4 @@
-"""Answers as bytes: each format gives back what was asked for."""
+"""Results as bytes: each format is read back as the same rows."""
 
 import io
 import json
@@ -13,7 +13,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
-from k2.query.engine import QueryError, Rows
+from k2.query.engine import QueryError, RecordBatchStream
 from k2.query.output_formats import Format, write
 from tests.query.tables import EPOCH
 
@@ -38,20 +38,20 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def rows_of(*batches: list[dict[str, Any]], schema: pa.Schema = SCHEMA) -> Rows:
-    """Return rows in some batches."""
-    return Rows(schema, (pa.RecordBatch.from_pylist(batch, schema=schema) for batch in batches))
+def rows_of(*batches: list[dict[str, Any]], schema: pa.Schema = SCHEMA) -> RecordBatchStream:
+    """Return rows in some number of batches."""
+    return RecordBatchStream(schema, (pa.RecordBatch.from_pylist(batch, schema=schema) for batch in batches))
 
 
 def written(form: Format, *batches: list[dict[str, Any]]) -> bytes:
-    """Write batches, and give the bytes."""
+    """Write batches and return the bytes."""
     stream = io.BytesIO()
     assert write(rows_of(*batches), form, stream) == sum(map(len, batches))
     return stream.getvalue()
 
 
 def read_csv(data: bytes) -> pa.Table:
-    """Read what a spreadsheet or script would."""
+    """Parse CSV as a spreadsheet or script would."""
     options = pa.csv.ConvertOptions(column_types=SCHEMA, strings_can_be_null=True, quoted_strings_can_be_null=False)
     parsing = pa.csv.ParseOptions(newlines_in_values=True)
     return pa.csv.read_csv(io.BytesIO(data), convert_options=options, parse_options=parsing)
@@ -66,8 +66,8 @@ def read_csv(data: bytes) -> pa.Table:
     ],
 )
 @pytest.mark.parametrize("batches", [[ROWS], [ROWS[:1], [], ROWS[1:]], [[]]])
-def test_what_is_written_is_read(form: Format, read: Any, batches: list[list[dict[str, Any]]]) -> None:
-    """All digits, microseconds and nulls, in whatever batches; no rows are columns without rows."""
+def test_results_survive_a_round_trip(form: Format, read: Any, batches: list[list[dict[str, Any]]]) -> None:
+    """All digits, microseconds and nulls, in any batches; without rows only the columns."""
     found = read(written(form, *batches))
     assert found.schema.names == SCHEMA.names
     assert found.to_pylist() == [row for batch in batches for row in batch]
@@ -87,33 +87,35 @@ def test_json(batches: list[list[dict[str, Any]]]) -> None:
     assert found == [first, dict.fromkeys(SCHEMA.names)][: sum(map(len, batches))]
 
 
-def test_what_a_format_cannot_hold_is_named() -> None:
+def test_a_column_that_a_format_cannot_encode_is_named() -> None:
     """CSV has no lists."""
     schema = pa.schema({"list": pa.list_(pa.int64())})
     with pytest.raises(QueryError, match="csv has no form for a column"):
         write(rows_of([{"list": [1]}], schema=schema), Format.CSV, io.BytesIO())
 
 
-def test_so_many_rows_at_the_most() -> None:
-    """Cut within a batch, and no batch is read beyond."""
+def test_the_row_limit_is_applied() -> None:
+    """Results are cut within a batch, and no later batch is read."""
 
     def batches() -> Iterator[pa.RecordBatch]:
         for _ in range(2):
             yield pa.RecordBatch.from_pylist(ROWS, schema=SCHEMA)
         pytest.fail("one batch too many")
 
-    found = Rows(SCHEMA, batches()).first(3)
+    found = RecordBatchStream(SCHEMA, batches()).first(3)
     assert [batch.num_rows for batch in found.batches] == [2, 1]
 
 
 @pytest.mark.parametrize("form", [*Format])
-def test_two_columns_of_one_name_are_refused(form: Format) -> None:
-    """A reader would take the one for the other, so nothing is written."""
+def test_duplicate_column_names_are_rejected(form: Format) -> None:
+    """A reader could mistake one for the other, so nothing is written."""
     schema = pa.schema([pa.field("a", pa.int64()), pa.field("a", pa.int64())])
     stream = io.BytesIO()
     with pytest.raises(QueryError, match="two columns have the name 'a'"):
         write(
-            Rows(schema, iter([pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], schema=schema)])),
+            RecordBatchStream(
+                schema, iter([pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], schema=schema)])
+            ),
             form,
             stream,
         )

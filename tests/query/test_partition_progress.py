@@ -1,4 +1,4 @@
-"""Progress: told by the table's metadata and the newest commits' files, and null rather than guessed."""
+"""Partition progress: from the table's metadata and the newest commits' files, and null rather than guessed."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ Moves = dict[int, PartitionProgress]
 
 
 def commit(table: Table, rows: list[dict[str, Any]], moves: Moves, writer: str = "0") -> None:
-    """Append rows as a writer's commit does that moves partitions of topic `trades`."""
+    """Append rows in a commit that advances partitions of topic `trades`, as a writer's does."""
     moved = {TopicPartition("trades", partition): move for partition, move in moves.items()}
     own = {"k2.writer": writer, "k2.progress": Progress({writer: moved}).text()}
     table.append(pa.Table.from_pylist(rows, schema=schema_to_pyarrow(table.schema())), snapshot_properties=own)
@@ -31,16 +31,16 @@ def commit(table: Table, rows: list[dict[str, Any]], moves: Moves, writer: str =
 
 
 def stored(offset: int, rows: int) -> PartitionProgress:
-    """Make a move on to an offset that stores as many rows as it received."""
+    """Return an advance to an offset that stores as many rows as it received."""
     return PartitionProgress(offset, rows, rows)
 
 
 def at(seconds: int, offset: int, partition: int = 0) -> dict[str, Any]:
-    """Make a trade with a Kafka time of its own."""
+    """Return a trade with a given Kafka time."""
     return trade(offset, partition=partition) | {"kafka_timestamp": EPOCH + timedelta(seconds=seconds)}
 
 
-def test_each_partition_is_told_by_its_last_commit(settings: Settings) -> None:
+def test_each_partition_is_reported_from_its_last_commit(settings: Settings) -> None:
     """Sums over the writers, the newest times of the last commits' rows, and the age since."""
     table = made(settings, TableName.TRADES)
     commit(table, [at(60, 0)], {0: stored(1, 1)})
@@ -58,8 +58,8 @@ def test_each_partition_is_told_by_its_last_commit(settings: Settings) -> None:
     assert first.age_seconds == pytest.approx((datetime.now(UTC) - EPOCH).total_seconds() - 40, abs=60)
 
 
-def test_what_is_not_known_is_null(settings: Settings) -> None:
-    """Nothing is said of a partition whose last commit nobody tells of, or stored no trade."""
+def test_unknown_values_are_null(settings: Settings) -> None:
+    """Times are null if a partition's last commit is not on record or stored no trade."""
     table = made(settings, TableName.TRADES)
     append(table, [at(10, 0), at(10, 0, partition=1)])
     untold = {TopicPartition("trades", 0): PartitionProgress(1, 1, 1), TopicPartition("trades", 1): stored(1, 1)}
@@ -72,11 +72,11 @@ def test_what_is_not_known_is_null(settings: Settings) -> None:
 
 
 def test_few_files_are_read(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many partitions were moved by commits of their own, the files of the newest are read alone."""
+    """However many partitions were advanced by separate commits, only the files of the newest ones are read."""
     shown: list[int] = []
-    show = Engine.show_added
+    show = Engine.register_added
     monkeypatch.setattr(module, "COMMITS_READ_MAX", 2)
-    monkeypatch.setattr(Engine, "show_added", lambda *given: (shown.append(len(given[3])), show(*given))[1])
+    monkeypatch.setattr(Engine, "register_added", lambda *given: (shown.append(len(given[3])), show(*given))[1])
     table = made(settings, TableName.TRADES)
     for partition in range(4):
         commit(table, [at(partition, 0, partition)], {partition: stored(1, 1)})
@@ -86,8 +86,8 @@ def test_few_files_are_read(settings: Settings, monkeypatch: pytest.MonkeyPatch)
     assert all(one.committed_at for one in found)
 
 
-def test_where_there_is_nothing(settings: Settings) -> None:
-    """An empty table has no partition, and where there is none at all that is said."""
+def test_empty_and_missing_tables(settings: Settings) -> None:
+    """An empty table has no partition, and a missing table is reported."""
     with pytest.raises(NoTableError):
         progress(settings)
     made(settings, TableName.TRADES)

@@ -1,4 +1,4 @@
-"""Planning: what is left out is what PyIceberg leaves out, each manifest is read once, and what is kept has a bound."""
+"""Planning: it skips what PyIceberg skips, reads each manifest once, and its cache has a bound."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -33,7 +33,7 @@ from pyiceberg.table import Table
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
 from k2.query.lru_cache import LruCache
-from k2.query.manifests import Manifests, lower
+from k2.query.manifests import ManifestCache, lower
 from k2.query.planning import planned_files
 from tests.query.tables import EPOCH, append, made, trade
 
@@ -51,7 +51,7 @@ COMPARED: dict[str, list[Any]] = {
 
 
 def with_few_files(folder: Path) -> Table:
-    """Make a table of files over some days, exchanges and symbols, of two partition specs."""
+    """Create a table with files over some days, exchanges and symbols, of two partition specs."""
     table = made(Settings(data_dir=folder), TableName.TRADES)
     for number in range(8):
         if number == 6:
@@ -73,12 +73,12 @@ def with_few_files(folder: Path) -> Table:
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
-    """Return such a table."""
+    """Return a table with few files."""
     return with_few_files(tmp_path_factory.mktemp("planning"))
 
 
 def leaves(kinds: list[Any]) -> st.SearchStrategy[BooleanExpression]:
-    """Return a comparison of a column with one of some values, by the kinds of comparison given."""
+    """Generate a comparison of a column with one of some values, by the given kinds of comparison."""
     return st.one_of(
         st.builds(lambda kind, value, name=name: kind(name, value), st.sampled_from(kinds), st.sampled_from(values))
         for name, values in COMPARED.items()
@@ -87,7 +87,7 @@ def leaves(kinds: list[Any]) -> st.SearchStrategy[BooleanExpression]:
 
 
 def trees(leaf: st.SearchStrategy[BooleanExpression]) -> st.SearchStrategy[BooleanExpression]:
-    """Join such comparisons."""
+    """Generate a combination of such comparisons."""
     return st.recursive(leaf, lambda part: st.builds(And, part, part) | st.builds(Or, part, part), max_leaves=6)
 
 
@@ -107,15 +107,15 @@ def by_pyiceberg(table: Table, where: BooleanExpression) -> set[str]:
     return {task.file.file_path for task in table.scan(row_filter=where).plan_files()}
 
 
-def by_us(table: Table, where: BooleanExpression, manifests: Manifests | None = None) -> list[str]:
-    """Return the files that are planned here."""
-    return planned_files(manifests or Manifests(), table, table.scan(row_filter=where))
+def by_us(table: Table, where: BooleanExpression, manifests: ManifestCache | None = None) -> list[str]:
+    """Return the files that our planning selects."""
+    return planned_files(manifests or ManifestCache(), table, table.scan(row_filter=where))
 
 
 @given(ORDERED)
 @effort(max_examples=50)
 def test_the_files_are_those_that_pyiceberg_plans(table: Table, where: BooleanExpression) -> None:
-    """By partitions of either spec and by statistics, with nulls, cut bounds and letters beyond ASCII."""
+    """By partitions of either spec and by statistics, with nulls, truncated bounds and non-ASCII text."""
     planned = by_us(table, where, _KEPT)
     assert len({*planned}) == len(planned)
     assert {*planned} == by_pyiceberg(table, where)
@@ -123,17 +123,17 @@ def test_the_files_are_those_that_pyiceberg_plans(table: Table, where: BooleanEx
 
 @given(trees(ODD | leaves(ORDERS)))
 @effort(max_examples=50)
-def test_no_file_is_left_out_that_pyiceberg_plans(table: Table, where: BooleanExpression) -> None:
-    """Whatever a filter asks: what is not understood here leaves nothing out."""
+def test_no_file_that_pyiceberg_plans_is_skipped(table: Table, where: BooleanExpression) -> None:
+    """For any filter: a condition that our planning does not understand skips nothing."""
     assert {*by_us(table, where, _KEPT)} >= by_pyiceberg(table, where)
 
 
-_KEPT = Manifests()
+_KEPT = ManifestCache()
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Table:
-    """Return a table of three files, with a row each."""
+    """Return a table of three files with a row each."""
     table = made(Settings(data_dir=tmp_path_factory.mktemp("three")), TableName.TRADES)
     append(table, [trade(0, "binance", "BTC") | {"side": None}])
     append(table, [trade(5, "kraken", "ETH")])
@@ -158,21 +158,21 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Table:
         (Or(EqualTo("symbol", "BTC"), EqualTo("symbol", "ETH")), 2),  # type: ignore[call-arg,arg-type]
     ],
 )
-def test_files_that_are_left_out(three: Table, where: BooleanExpression, count: int) -> None:
-    """By partition, by bounds, and where a column is null in every row; not by the rest of a bound that was cut."""
+def test_files_that_are_skipped(three: Table, where: BooleanExpression, count: int) -> None:
+    """By partition, by bounds, and if a column is null in every row; not by the rest of a truncated bound."""
     assert len(by_us(three, where)) == count
 
 
 def test_an_earlier_snapshot_is_planned_as_it_was(three: Table) -> None:
-    """Each has its own files, whatever is remembered of the others."""
-    kept, ids = Manifests(), [snapshot.snapshot_id for snapshot in three.snapshots()]
+    """Each snapshot has its own files, whatever is cached of the others."""
+    kept, ids = ManifestCache(), [snapshot.snapshot_id for snapshot in three.snapshots()]
     for _ in range(2):
         assert [len(planned_files(kept, three, three.scan(snapshot_id=one))) for one in ids] == [1, 2, 3]
 
 
 def test_each_manifest_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often it is planned; after a commit that commit's alone is read, however many there were before."""
-    table, manifests, opened = with_few_files(tmp_path), Manifests(), 0
+    """However often it is planned; after a commit only that commit's manifests are read, however many exist."""
+    table, manifests, opened = with_few_files(tmp_path), ManifestCache(), 0
     fetch = ManifestFile.fetch_manifest_entry
 
     def counted(*arguments: Any, **options: Any) -> Any:
@@ -195,19 +195,19 @@ def test_each_manifest_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert opened == 1
 
 
-def test_what_is_kept_has_a_bound(table: Table) -> None:
-    """Where there is no room for all manifests they are read anew, and the files are the same."""
-    kept = Manifests()
+def test_the_manifest_cache_is_bounded(table: Table) -> None:
+    """If there is no room for all manifests they are read again, and the files are the same."""
+    kept = ManifestCache()
     everything = by_us(table, AlwaysTrue(), kept)
-    tight = Manifests(bytes_max=kept.held_bytes - 1)
+    tight = ManifestCache(bytes_max=kept.held_bytes - 1)
     for _ in range(3):
         assert by_us(table, AlwaysTrue(), tight) == everything
         assert 0 < tight.held_bytes < kept.held_bytes
 
 
 def test_many_threads_plan_at_once(table: Table) -> None:
-    """On one memory, with room for some of the manifests: each has its own answer."""
-    tight = Manifests(bytes_max=6_000)
+    """With one cache that has room for some of the manifests: each thread gets its own result."""
+    tight = ManifestCache(bytes_max=6_000)
     asked = [EqualTo("symbol", SYMBOLS[number % 6]) for number in range(60)]  # type: ignore[call-arg,arg-type]
     expected = {where: by_pyiceberg(table, where) for where in asked[:6]}
     with ThreadPoolExecutor(50) as threads:
@@ -216,37 +216,37 @@ def test_many_threads_plan_at_once(table: Table) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=60), st.integers(1, 12))
-def test_a_bounded_memory(steps: list[tuple[int, bool]], size_max: int) -> None:
-    """It gives what was kept under a key or nothing, the newest are there, and the sizes never sum up to more."""
+def test_the_lru_cache_is_bounded(steps: list[tuple[int, bool]], size_max: int) -> None:
+    """It returns the cached value of a key or nothing, has the newest entries, and never exceeds its size."""
     kept: LruCache[int, str] = LruCache(size_max, len)
     for key, is_kept in steps:
         if is_kept:
-            assert kept.keep(key, "x" * (key % 4)) == "x" * (key % 4)
-            assert kept.find(key) is not None or key % 4 > size_max
-        assert kept.find(key) in {None, "x" * (key % 4)}
+            assert kept.put(key, "x" * (key % 4)) == "x" * (key % 4)
+            assert kept.get(key) is not None or key % 4 > size_max
+        assert kept.get(key) in {None, "x" * (key % 4)}
         assert 0 <= kept.size <= size_max
-        assert kept.size == sum(len(kept.find(one) or "") for one in range(10))
+        assert kept.size == sum(len(kept.get(one) or "") for one in range(10))
 
 
-def test_the_longest_unasked_goes_first() -> None:
-    """Not the longest kept."""
+def test_the_least_recently_used_entry_is_evicted_first() -> None:
+    """Not the entry that was inserted first."""
     kept: LruCache[str, int] = LruCache(2)
-    kept.keep("a", 1)
-    kept.keep("b", 2)
-    assert kept.find("a") == 1
-    kept.keep("c", 3)
-    assert [kept.find(key) for key in "abc"] == [1, None, 3]
+    kept.put("a", 1)
+    kept.put("b", 2)
+    assert kept.get("a") == 1
+    kept.put("c", 3)
+    assert [kept.get(key) for key in "abc"] == [1, None, 3]
 
 
-def test_a_bound_that_cannot_be_read_leaves_nothing_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of a writer that cuts within a letter."""
+def test_an_unreadable_bound_skips_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one from a writer that truncates within a character."""
     table = made(Settings(data_dir=tmp_path), TableName.TRADES)
     append(table, [trade(1)])
     field_id = table.schema().find_field("symbol").field_id
     monkeypatch.setattr(DataFile, "lower_bounds", property(lambda _: {field_id: b"\xc3"}))
     snapshot = table.current_snapshot()
     assert snapshot is not None
-    (files,) = Manifests().files(table, snapshot)
+    (files,) = ManifestCache().files(table, snapshot)
     bounds = files.column(lower(field_id))
     assert bounds is not None
     assert bounds.to_pylist() == [None]

@@ -1,4 +1,4 @@
-"""The pool: few connections for many, each query within limits, and no way out of the tables' folders."""
+"""The pool: few connections for many clients, each query within limits, and no access outside the tables' folders."""
 
 import threading
 import time
@@ -19,12 +19,12 @@ RECURSIVE = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SEL
 
 
 def pool_with(**settings: object) -> Pool:
-    """Make a pool without tables."""
+    """Return a pool without tables."""
     return Pool(Settings(**settings))  # type: ignore[arg-type]
 
 
 def test_fifty_clients_share_five_connections() -> None:
-    """At most five queries run at a time, each client has its turn, and all connections come back."""
+    """At most five queries run at a time, each client is served, and all connections are returned."""
     running, most, lock = 0, 0, threading.Lock()
 
     def ask(pool: Pool, client: int) -> int:
@@ -45,8 +45,8 @@ def test_fifty_clients_share_five_connections() -> None:
         assert pool._free.qsize() == 5
 
 
-def test_who_waits_too_long_is_told() -> None:
-    """While all connections are taken one waits as long as a query may take; then the error names the setting."""
+def test_a_client_that_waits_too_long_gets_an_error() -> None:
+    """While all connections are in use a client waits up to the query limit; then the error names the setting."""
     with pool_with(query_connections=1, query_timeout_seconds=0.2) as pool:
         with pool.engine():
             begun = time.monotonic()
@@ -58,8 +58,8 @@ def test_who_waits_too_long_is_told() -> None:
 
 
 @pytest.mark.parametrize("sql", [CROSS_JOIN, RECURSIVE])
-def test_a_query_without_end_is_stopped_in_time(sql: str) -> None:
-    """It ends within a second of its limit, and the connection is of use afterwards."""
+def test_an_endless_query_is_stopped_in_time(sql: str) -> None:
+    """It ends within a second of its limit, and the connection is usable afterwards."""
     with pool_with(query_connections=1, query_timeout_seconds=0.3) as pool:
         begun = time.monotonic()
         with pytest.raises(QueryTimeoutError, match=r"longer than 0\.3 s"), pool.engine() as engine:
@@ -69,8 +69,8 @@ def test_a_query_without_end_is_stopped_in_time(sql: str) -> None:
             assert engine.query("SELECT 1 AS one") == [{"one": 1}]
 
 
-def test_reading_slowly_is_within_the_limit_as_well() -> None:
-    """The time limit is that of the whole answer: who reads it too slowly is told so."""
+def test_slow_reading_counts_towards_the_limit() -> None:
+    """The time limit covers the whole result: a client that reads it too slowly gets an error."""
 
     def read_slowly(engine: Engine) -> None:
         with engine.rows("SELECT * FROM range(100000000)") as rows:
@@ -82,7 +82,7 @@ def test_reading_slowly_is_within_the_limit_as_well() -> None:
 
 
 def test_a_query_can_be_cancelled() -> None:
-    """Whoever asked goes away: the query stops, with an error of its own, and the connection is of use."""
+    """If its client leaves, the query stops with an error of its own, and the connection is usable."""
     with pool_with(query_connections=1) as pool:
         with pool.engine() as engine:
             threading.Timer(0.2, engine.cancel).start()
@@ -94,8 +94,8 @@ def test_a_query_can_be_cancelled() -> None:
             assert engine.query("SELECT 1 AS one") == [{"one": 1}]
 
 
-def test_too_much_memory_is_refused() -> None:
-    """Neither a query nor its result takes more than the limit, and the process goes on."""
+def test_too_much_memory_is_rejected() -> None:
+    """Neither a query nor its result uses more than the limit, and the process continues."""
     with pool_with(query_memory_limit="50MB", query_connections=1) as pool:
         with pytest.raises(QueryMemoryError, match="K2_QUERY_MEMORY_LIMIT=50MB"), pool.engine() as engine:
             engine.query("SELECT list(repeat('x', 1000) || range) AS l FROM range(1000000)")
@@ -105,8 +105,8 @@ def test_too_much_memory_is_refused() -> None:
             assert engine.query("SELECT 1 AS one") == [{"one": 1}]
 
 
-def test_a_database_that_fails_within_itself_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug of DuckDB costs one query, not all later ones."""
+def test_a_database_with_an_internal_error_is_reopened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of DuckDB fails one query, not all later ones."""
     with pool_with(query_connections=2) as pool:
         with pytest.raises(QueryError, match="was started anew"), pool.engine():
             raise duckdb.FatalException("database has been invalidated")
@@ -114,7 +114,7 @@ def test_a_database_that_fails_within_itself_is_opened_anew(monkeypatch: pytest.
             assert one.query("SELECT 1 AS one") == other.query("SELECT 1 AS one")
 
 
-def test_views_of_two_queries_do_not_meet(tmp_path: Path) -> None:
+def test_views_of_two_queries_are_separate(tmp_path: Path) -> None:
     """Each connection has its own tables under the usual names, and none of the query before."""
     settings = Settings(data_dir=tmp_path, query_connections=2)
     table = made(settings, TableName.TRADES)
@@ -124,8 +124,8 @@ def test_views_of_two_queries_do_not_meet(tmp_path: Path) -> None:
     append(table, [trade(2)])
     with Pool(settings) as pool:
         with pool.engine() as one, pool.engine() as other:
-            one.show("trades", table, snapshot_id=earlier.snapshot_id)
-            other.show("trades", table)
+            one.register("trades", table, snapshot_id=earlier.snapshot_id)
+            other.register("trades", table)
             counts = [engine.query("SELECT count(*) AS n FROM trades")[0]["n"] for engine in (one, other)]
             assert counts == [1, 2]
         for _ in range(2):
@@ -150,7 +150,7 @@ def test_views_of_two_queries_do_not_meet(tmp_path: Path) -> None:
         "SELECT * FROM pool_with",
     ],
 )
-def test_no_statement_leaves_the_database(sql: str, tmp_path: Path) -> None:
+def test_no_statement_reaches_outside_the_database(sql: str, tmp_path: Path) -> None:
     """No file is read or written, nothing is loaded and no setting changed, whatever is run."""
     (tmp_path / "secret.txt").write_text("secret")
     refused = (duckdb.PermissionException, duckdb.InvalidInputException, duckdb.CatalogException)

@@ -1,4 +1,4 @@
-"""The questions: what they answer is what a few lines of plain Python say of the same trades."""
+"""The query builders: their results equal a few lines of plain Python over the same trades."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -18,14 +18,14 @@ from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
 from k2.query.engine import Engine, QueryError, QueryMemoryError, QueryTimeoutError
 from k2.query.market import Market, open_market
-from k2.query.parameters import Some
+from k2.query.parameters import RowsFields
 from k2.query.pool import Pool, open_engine
-from k2.query.query_builders import Question, latest, ohlcv, symbols, trades, twap, vwap
+from k2.query.query_builders import TradesQuery, latest, ohlcv, symbols, trades, twap, vwap
 from k2.query.tables import NoTableError
 from tests.query.tables import EPOCH, append, made, trade
 
 Row = dict[str, Any]
-QUESTIONS: dict[str, Callable[..., Question]] = {
+QUESTIONS: dict[str, Callable[..., TradesQuery]] = {
     "symbols": symbols,
     "trades": trades,
     "latest": latest,
@@ -52,7 +52,7 @@ HOSTILE = [
 
 
 def traded(second: float, price: str, quantity: str = "1", symbol: str = "BTC", exchange: str = "x") -> Row:
-    """Make a trade at a second; its number and offset are that of the millisecond."""
+    """Return a trade at a second; its number and offset are those of the millisecond."""
     number = int(second * 1_000)
     times = {"timestamp": EPOCH + timedelta(seconds=second)}
     return trade(number, exchange, symbol) | {"price": Decimal(price), "quantity": Decimal(quantity)} | times
@@ -84,15 +84,15 @@ def at(second: float) -> datetime:
     return EPOCH + timedelta(seconds=second)
 
 
-def asked(market: Market, question: Question) -> list[Row]:
-    """Return the answer's rows."""
+def rows_of(market: Market, question: TradesQuery) -> list[Row]:
+    """Return the rows of a result."""
     rows: list[Row] = market.table(question).to_pylist()
     return rows
 
 
 def test_symbols(market: Market) -> None:
     """Each exchange and symbol once, with its count."""
-    found = [(row["exchange"], row["symbol"], row["trades"]) for row in asked(market, symbols())]
+    found = [(row["exchange"], row["symbol"], row["trades"]) for row in rows_of(market, symbols())]
     assert found == [("x", "BTC", 4), ("x", "ETH", 1), ("y", "BTC", 1)]
 
 
@@ -108,56 +108,56 @@ def test_symbols(market: Market) -> None:
         ({"symbol": "btc"}, []),
     ],
 )
-def test_trades(market: Market, fields: Some, numbers: list[int]) -> None:
-    """Those asked for, from the start on and before the end, the oldest first, with all columns as stored."""
-    found = asked(market, trades(**fields))
+def test_trades(market: Market, fields: RowsFields, numbers: list[int]) -> None:
+    """The requested ones, from the start (inclusive) to the end (exclusive), oldest first, all columns as stored."""
+    found = rows_of(market, trades(**fields))
     assert [row["sequence"] for row in found] == numbers
     assert all(row in ROWS for row in found)
 
 
 def test_latest(market: Market) -> None:
     """One of each symbol, the last by venue time."""
-    assert [row["sequence"] for row in asked(market, latest())] == [150_000, 30_000, 10_000]
-    assert [row["sequence"] for row in asked(market, latest(end=at(60), symbol="BTC"))] == [59_999, 10_000]
+    assert [row["sequence"] for row in rows_of(market, latest())] == [150_000, 30_000, 10_000]
+    assert [row["sequence"] for row in rows_of(market, latest(end=at(60), symbol="BTC"))] == [59_999, 10_000]
 
 
 def test_ohlcv(market: Market) -> None:
-    """A bar is of the trades from its start on and before the next; prices and volume are exact."""
-    (first, second, third) = asked(market, ohlcv(exchange="x", symbol="BTC"))
+    """A bar covers trades from its start (inclusive) to the next (exclusive); prices and volume are exact."""
+    (first, second, third) = rows_of(market, ohlcv(exchange="x", symbol="BTC"))
     prices = ("open", "high", "low", "close")
     assert [first[name] for name in prices] == [Decimal(text) for text in ("10", "12.5", "10", "12.5")]
     assert [second[name] for name in prices] == [Decimal(11)] * 4
     assert [row["start"] for row in (first, second, third)] == [at(0), at(60), at(120)]
     assert [(row["volume"], row["trades"]) for row in (first, second, third)] == [(4, 2), (2, 1), (4, 1)]
     assert first["vwap"] == pytest.approx((10 + 3 * 12.5) / 4)
-    (whole,) = asked(market, ohlcv(exchange="x", symbol="BTC", interval="1w"))
+    (whole,) = rows_of(market, ohlcv(exchange="x", symbol="BTC", interval="1w"))
     assert whole["start"] == datetime.fromisoformat("2024-08-05T00:00:00Z"), "a week begins on Monday"
 
 
 def test_average_prices(market: Market) -> None:
-    """By quantity: the sum of price times quantity over that of quantities; by time: how long each price held."""
-    (row,) = asked(market, vwap(exchange="x", symbol="BTC"))
+    """By quantity: sum of price times quantity over sum of quantities; by time: how long each price was valid."""
+    (row,) = rows_of(market, vwap(exchange="x", symbol="BTC"))
     assert row["vwap"] == pytest.approx((10 + 37.5 + 22 + 36) / 10)
     assert (row["volume"], row["trades"]) == (10, 4)
-    (row,) = asked(market, twap(exchange="x", symbol="BTC"))
+    (row,) = rows_of(market, twap(exchange="x", symbol="BTC"))
     assert row["twap"] == pytest.approx((10 * 59.999 + 12.5 * 0.001 + 11 * 90) / 150)
-    (row,) = asked(market, twap(exchange="x", symbol="BTC", end=at(200)))
+    (row,) = rows_of(market, twap(exchange="x", symbol="BTC", end=at(200)))
     assert row["twap"] == pytest.approx((10 * 59.999 + 12.5 * 0.001 + 11 * 90 + 9 * 50) / 200)
-    (row,) = asked(market, twap(exchange="x", symbol="ETH"))
+    (row,) = rows_of(market, twap(exchange="x", symbol="ETH"))
     assert row["twap"] == 7, "of a single trade it is its price"
 
 
-def test_a_price_that_holds_for_billions_of_bars_meets_the_limits(tmp_path: Path) -> None:
-    """Its bars are counted as they come, so that the time limit ends them, and no list of all is made."""
+def test_a_price_over_billions_of_bars_meets_the_limits(tmp_path: Path) -> None:
+    """Bars are generated lazily, so that the time limit ends them, and no list of all is built."""
     limited = Settings(data_dir=tmp_path, query_timeout_seconds=0.5)
     append(made(limited, TableName.TRADES), [trade(1)])
     with open_market(limited) as market, pytest.raises((QueryTimeoutError, QueryMemoryError)):
         market.table(twap(interval="1ms", end=EPOCH + timedelta(days=365)))
 
 
-def test_a_price_holds_into_the_next_bars(market: Market) -> None:
+def test_a_price_continues_into_the_next_bars(market: Market) -> None:
     """Also over a bar without a trade of its own."""
-    found = asked(market, twap(exchange="x", symbol="BTC", interval="30s", end=at(180)))
+    found = rows_of(market, twap(exchange="x", symbol="BTC", interval="30s", end=at(180)))
     assert [(row["start"], row["trades"]) for row in found] == [
         (at(0), 1),
         (at(30), 1),
@@ -173,9 +173,9 @@ def test_a_price_holds_into_the_next_bars(market: Market) -> None:
 @pytest.mark.parametrize("kind", QUESTIONS)
 @pytest.mark.parametrize("field", ["exchange", "symbol"])
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_hostile_name_is_a_name(market: Market, kind: str, field: str, text: str) -> None:
-    """It is looked for as it is, and found nowhere."""
-    assert asked(market, QUESTIONS[kind](**{field: text})) == []
+def test_a_hostile_name_is_taken_literally(market: Market, kind: str, field: str, text: str) -> None:
+    """It is searched for literally, and not found."""
+    assert rows_of(market, QUESTIONS[kind](**{field: text})) == []
 
 
 @given(
@@ -184,14 +184,14 @@ def test_a_hostile_name_is_a_name(market: Market, kind: str, field: str, text: s
     st.text(st.characters(codec="utf-8"), max_size=30),
 )
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_finds_what_it_equals(market: Market, kind: str, field: str, text: str) -> None:
-    """Whatever is asked for: either it is no name, or the rows are those that bear it."""
+def test_any_text_matches_only_equal_names(market: Market, kind: str, field: str, text: str) -> None:
+    """Any text is either an invalid name, or selects exactly the rows with that name."""
     try:
         question = QUESTIONS[kind](**{field: text})
     except QueryError:
         assert not text, "any other is a name"
     else:
-        assert {row[field] for row in asked(market, question)} <= {text}
+        assert {row[field] for row in rows_of(market, question)} <= {text}
 
 
 @pytest.mark.parametrize("kind", QUESTIONS)
@@ -204,28 +204,28 @@ def test_any_text_finds_what_it_equals(market: Market, kind: str, field: str, te
         *(("exchange", text) for text in ["", "\udcff", "x" * 2_000]),
     ],
 )
-def test_what_cannot_be_meant_is_named(kind: str, field: str, value: object) -> None:
-    """A field that is wrong is refused by its name, before anything is read."""
+def test_invalid_parameters_are_named(kind: str, field: str, value: object) -> None:
+    """A wrong field is rejected by its name before anything is read."""
     with pytest.raises(QueryError, match=f"^{field}: "):
         QUESTIONS[kind](**{field: value})
 
 
 @pytest.mark.parametrize("interval", ["", "1", "m", "0m", "-1m", "1 minute", "1mo", "1m; SELECT 1", "99999999w"])
-def test_what_is_no_interval_is_named(interval: str) -> None:
-    """As above."""
+def test_an_invalid_interval_is_named(interval: str) -> None:
+    """Before anything is read."""
     for question in (ohlcv, vwap, twap):
         with pytest.raises(QueryError, match=r"^interval: "):
             question(interval=interval)
 
 
-def test_nothing_between_start_and_end_is_told() -> None:
-    """Nor is a span that is none."""
+def test_an_empty_span_is_rejected() -> None:
+    """A span whose end is not after its start is an error."""
     with pytest.raises(QueryError, match="start is not before end"):
         trades(start="2024-08-09", end="2024-08-09")
 
 
 def test_an_earlier_time_or_snapshot(tmp_path: Path) -> None:
-    """By id or by time: what was there then; before the first snapshot nothing was; what is not kept is told."""
+    """By id or by time: the rows of then, none before the first snapshot; an expired snapshot is an error."""
     options = Settings(data_dir=tmp_path)
     table = made(options, TableName.TRADES)
     append(table, ROWS[:2])
@@ -246,8 +246,8 @@ def test_an_earlier_time_or_snapshot(tmp_path: Path) -> None:
             market.table(trades(as_of="2020-01-01"))
 
 
-def test_forms_of_an_answer(market: Market) -> None:
-    """Whole as Arrow or polars, as rows that come, or as a relation to ask more of: the same."""
+def test_forms_of_a_result(market: Market) -> None:
+    """As Arrow or polars, as streamed rows, or as a relation for further queries: the same."""
     whole = market.table(trades())
     assert market.polars(trades()).to_arrow().to_pylist() == whole.to_pylist()
     with market.rows(trades()) as rows:
@@ -256,8 +256,8 @@ def test_forms_of_an_answer(market: Market) -> None:
         assert relation.filter("symbol = 'ETH'").aggregate("count(*) AS n").fetchall() == [(1,)]
 
 
-def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """And once the job has made it, the same market answers."""
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    """Once the job has created it, the same market returns rows."""
     options = Settings(data_dir=tmp_path)
     with open_market(options) as market:
         with pytest.raises(NoTableError, match="K2_DATA_DIR"):
@@ -266,8 +266,8 @@ def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
         assert market.table(symbols()).num_rows == 3
 
 
-def test_files_that_go_meanwhile_are_planned_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A compaction between planning and reading is no error: the answer is of the table that came of it."""
+def test_files_deleted_meanwhile_are_planned_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compaction between planning and reading is not an error: the result is that of the new files."""
     options = Settings(data_dir=tmp_path)
     table = made(options, TableName.TRADES)
     append(table, ROWS)
@@ -298,7 +298,7 @@ ODD_ROWS = st.lists(
 
 
 def place(row: Row) -> tuple[Any, ...]:
-    """Return where a trade stands among those of its symbol."""
+    """Return the rank of a trade among those of its symbol."""
     numbers = (row["session"] or 0, row["sequence"] or 0)
     return (row["timestamp"], *numbers, row["topic"], row["partition"], row["offset"], row["index"])
 
@@ -319,10 +319,10 @@ def engine() -> Iterator[Engine]:
 @given(ODD_ROWS)
 @settings(max_examples=30)
 def test_ties_and_nulls(engine: Engine, schema: pa.Schema, drawn: list[Row]) -> None:
-    """Of trades of one time the first and last are by their numbers, then by Kafka's; averages are doubles' best."""
+    """Among trades of one time the first and last are by number, then by Kafka's; averages are the nearest doubles."""
     rows = [trade(number) | row for number, row in enumerate(drawn)]
     engine.clear()
-    engine.show_arrow("trades", pa.Table.from_pylist(rows, schema=schema))
+    engine.register_arrow("trades", pa.Table.from_pylist(rows, schema=schema))
     by_symbol = grouped(rows, lambda row: (row["exchange"], row["symbol"]))
     last = [max(found, key=place) for _, found in by_symbol]
     assert engine.query(latest().sql) == last
@@ -347,31 +347,31 @@ def test_ties_and_nulls(engine: Engine, schema: pa.Schema, drawn: list[Row]) -> 
 
 
 def grouped(rows: list[Row], key: Callable[[Row], Any]) -> list[tuple[Any, list[Row]]]:
-    """Return the rows of each key, by their keys' order."""
+    """Return the rows of each key, in the order of the keys."""
     return [(one, [row for row in rows if key(row) == one]) for one in sorted({*map(key, rows)})]
 
 
 @given(st.lists(st.decimals(-(10**20) + 1, 10**20 - 1, places=18), min_size=1, max_size=50))
 @settings(max_examples=30)
-def test_a_price_is_the_double_next_to_it(engine: Engine, schema: pa.Schema, prices: list[Decimal]) -> None:
-    """Over the whole of decimal(38, 18), within one place of the last bit."""
+def test_a_price_is_the_nearest_double(engine: Engine, schema: pa.Schema, prices: list[Decimal]) -> None:
+    """Over the whole of decimal(38, 18), within one unit of the last bit."""
     engine.clear()
     rows = [trade(number, symbol=f"{number:02}") | {"price": price} for number, price in enumerate(prices)]
-    engine.show_arrow("trades", pa.Table.from_pylist(rows, schema=schema))
+    engine.register_arrow("trades", pa.Table.from_pylist(rows, schema=schema))
     question = twap()
     for row, price in zip(engine.query(question.sql, question.parameters), prices, strict=True):
         assert abs(row["twap"] - float(price)) <= math.ulp(float(price))
 
 
 def _then(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Do something once, after the next view is made."""
+    """Run something once, after the next view is created."""
     import k2.query.market as module  # noqa: PLC0415
 
-    show, acts = module.show_table, [act]
+    show, acts = module.register_table, [act]
 
     def shown(*arguments: Any) -> None:
         show(*arguments)
         if acts:
             acts.pop()()
 
-    monkeypatch.setattr(module, "show_table", shown)
+    monkeypatch.setattr(module, "register_table", shown)

@@ -1,4 +1,4 @@
-"""The reports: what they say is what the tables and files hold."""
+"""The reports: they match what the tables and files contain."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
@@ -37,14 +37,14 @@ from tests.query.tables import (
 
 
 @pytest.mark.parametrize("report", [reconcile, gaps, summary, by_day, audit])
-def test_without_tables_there_is_no_answer(settings: Settings, report: Callable[[Settings], object]) -> None:
-    """Where nothing was ever stored no report says that nothing is missing, and none makes a folder."""
+def test_reports_without_tables_raise(settings: Settings, report: Callable[[Settings], object]) -> None:
+    """If nothing was ever stored no report says that nothing is missing, and none creates a folder."""
     with pytest.raises(NoTableError, match=r"K2_DATA_DIR=.*: there is no catalog in it"):
         report(settings)
     assert not settings.data_dir.exists()
 
 
-def test_another_table_of_the_name_is_told(settings: Settings) -> None:
+def test_a_table_with_missing_columns_is_rejected(settings: Settings) -> None:
     """A table that lacks a column is not the job's."""
     catalog = open_catalog(settings)
     catalog.create_namespace("market_data")
@@ -78,28 +78,28 @@ def test_summary(settings: Settings) -> None:
         (missing_now, TableName.SEQUENCE_EVENTS),
     ],
 )
-def test_files_that_go_meanwhile_are_planned_anew(
+def test_files_deleted_meanwhile_are_planned_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, report: Callable[[Settings], list[Any]], name: TableName
 ) -> None:
-    """A compaction between planning and reading is no error: the report is of the table that came of it."""
+    """A compaction between planning and reading is not an error: the report is that of the new files."""
     append(made(settings, TableName.TRADES), [trade(1), trade(3)])
     append(made(settings, TableName.SEQUENCE_EVENTS), [event("gap_opened", 2, 2)])
     table, expected = made(settings, name), report(settings)
     planned = [Path(task.file.file_path.removeprefix("file://")) for task in table.scan().plan_files()]
-    show, todo = Engine.show, [lambda: table.overwrite(table.scan().to_arrow()), *(file.unlink for file in planned)]
+    show, todo = Engine.register, [lambda: table.overwrite(table.scan().to_arrow()), *(file.unlink for file in planned)]
 
     def shown(*given: Any, **named: Any) -> None:
         show(*given, **named)
         while todo:
             todo.pop(0)()
 
-    monkeypatch.setattr(Engine, "show", shown)
+    monkeypatch.setattr(Engine, "register", shown)
     assert report(settings) == expected != []
     assert not todo
 
 
-def test_a_file_that_stays_away_is_named(settings: Settings) -> None:
-    """Where a table's file is gone for good, a report says so rather than going on without it."""
+def test_a_lost_file_is_named(settings: Settings) -> None:
+    """If a table's file is lost for good, a report raises rather than ignoring it."""
     table = made(settings, TableName.TRADES)
     append(table, [trade(1)])
     (file,) = (task.file.file_path for task in table.scan().plan_files())
@@ -119,7 +119,7 @@ def lay_out(
     said: dict[str, int],
     uncounted: Sequence[Any] = (),
 ) -> Reconciliation:
-    """Store rows, letters and progress, and reconcile the one partition."""
+    """Store rows, dead letters and progress, and reconcile the one partition."""
     table = made(settings, TableName.TRADES)
     append(table, rows)
     set_progress(table, progress(**said))
@@ -129,7 +129,7 @@ def lay_out(
 
 
 def test_an_equation_that_holds(settings: Settings) -> None:
-    """Counted rows and letters that fit the progress hold; letters that no commit has counted are not in yet."""
+    """Counted rows and dead letters that match the progress hold; uncommitted dead letters do not count yet."""
     row = lay_out(settings, STORED, [letter(2), letter(7)], SAID, [letter(8), letter(0, partition=1)])
     assert row == Reconciliation("trades", 0, 9, 5, 1, 2, 1, holds=True)
 
@@ -168,7 +168,7 @@ def test_an_equation_that_holds(settings: Settings) -> None:
 def test_an_equation_that_does_not_hold(
     settings: Settings, rows: list[dict[str, Any]], letters: list[Any], said: dict[str, int]
 ) -> None:
-    """Each way in which rows, letters and progress can part is seen."""
+    """Each way in which rows, dead letters and progress can differ is detected."""
     assert not lay_out(settings, rows, letters, said).holds
 
 
@@ -186,7 +186,7 @@ def test_progress_is_summed_over_writers(settings: Settings) -> None:
     assert reconcile(settings) == [Reconciliation("trades", 0, 3, 2, 0, 1, 0, holds=True)]
 
 
-def test_rows_that_no_progress_knows(settings: Settings) -> None:
-    """Rows of a partition that the progress does not name are shown, and do not hold."""
+def test_rows_without_progress_do_not_hold(settings: Settings) -> None:
+    """Rows of a partition without progress are listed, and do not hold."""
     append(made(settings, TableName.TRADES), [trade(0, partition=3)])
     assert reconcile(settings) == [Reconciliation("trades", 3, 0, 1, 0, 0, 0, holds=False)]

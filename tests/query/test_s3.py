@@ -1,4 +1,4 @@
-"""A warehouse on S3: the same answers, and its faults named."""
+"""A warehouse on S3: the same results, and named faults."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,20 +32,20 @@ def table(on_s3: Settings) -> Table:
 
 
 def count(pool: Pool, table: Table, files: list[str]) -> None:
-    """Count the rows of files that were planned before."""
+    """Count the rows of files that were planned earlier."""
     paths = [PyArrowFileIO.parse_location(file)[2] for file in files]
     with pool.engine() as engine:
-        engine.show_arrow("trades", _dataset(table, table.scan(), files, paths))
+        engine.register_arrow("trades", _dataset(table, table.scan(), files, paths))
         engine.query(COUNT)
 
 
 def bucket_of(table: Table) -> str:
-    """Return the bucket that a table lies in."""
+    """Return the bucket of a table."""
     return urlsplit(table.location()).netloc
 
 
-def test_answers_are_those_of_a_local_table(on_s3: Settings, tmp_path: Path) -> None:
-    """Questions and free SQL, in whatever files the rows are, with and without any."""
+def test_results_are_those_of_a_local_table(on_s3: Settings, tmp_path: Path) -> None:
+    """Query builders and free SQL, for several files, one or none."""
     local = Settings(data_dir=tmp_path / "local", catalog="local")
     asked = [symbols(), trades(symbol="BTCUSDT", limit=3), ohlcv(exchange="kraken"), trades(symbol="none")]
     answers = []
@@ -62,8 +62,8 @@ def test_answers_are_those_of_a_local_table(on_s3: Settings, tmp_path: Path) -> 
     assert len(answers[0][1]) == 3
 
 
-def test_a_query_has_its_time_there_as_well(on_s3: Settings, table: Table) -> None:
-    """It is stopped while it works on what came from elsewhere."""
+def test_the_time_limit_applies_on_s3(on_s3: Settings, table: Table) -> None:
+    """A query is stopped while it works on rows read from S3."""
     append(table, [trade(offset) for offset in range(1_000)])
     hurried = on_s3.model_copy(update={"query_timeout_seconds": 0.5})
     sql = "SELECT count(*) FROM trades a, trades b, trades c WHERE a.price + b.price = c.price * 7"
@@ -71,8 +71,8 @@ def test_a_query_has_its_time_there_as_well(on_s3: Settings, table: Table) -> No
         pass
 
 
-def test_faults_amid_a_query_are_those_of_a_file(s3: S3, on_s3: Settings, table: Table) -> None:
-    """Where keys are refused, or a file is gone, that is told with the file's name, and the connection is of use."""
+def test_faults_during_a_query_name_the_file(s3: S3, on_s3: Settings, table: Table) -> None:
+    """Rejected keys or a missing file are reported with the file's name, and the connection is usable."""
     bucket, files = bucket_of(table), [task.file.file_path for task in table.scan().plan_files()]
     with Pool(on_s3, connections=1) as pool:
         told = rf"a file of the table cannot be read: .*{bucket}.*"
@@ -87,10 +87,10 @@ def test_faults_amid_a_query_are_those_of_a_file(s3: S3, on_s3: Settings, table:
 
 
 @pytest.mark.parametrize("fault", ["keys refused", "no such bucket", "nobody there"])
-def test_faults_before_it_are_told_in_a_sentence(
+def test_faults_before_a_query_are_one_sentence(
     s3: S3, on_s3: Settings, table: Table, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each ends a command with exit code 3, and the bucket is named with what is wrong."""
+    """Each ends a command with exit code 3, and names the bucket and what is wrong."""
     bucket = bucket_of(table)
     monkeypatch.setattr("k2.ops.retry.WAIT_SECONDS_MIN", 0)
     command = ["trades", "--json"]

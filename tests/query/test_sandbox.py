@@ -1,4 +1,4 @@
-"""Free SQL: what the tables say can be asked, and nothing else."""
+"""Free SQL: it can query the tables and do nothing else."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -20,7 +20,7 @@ ONLY_SELECT = "only SELECT"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with tables of two trades and of one event, and a dead letter."""
+    """Return a folder with tables of two trades and one event, and a dead letter."""
     folder = tmp_path_factory.mktemp("sandbox")
     options = Settings(data_dir=folder)
     table = made(options, TableName.TRADES)
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def market(folder: Path) -> Iterator[Market]:
-    """Yield a market over them."""
+    """Yield a market on these tables."""
     with open_market(Settings(data_dir=folder, query_timeout_seconds=10)) as opened:
         yield opened
 
@@ -75,7 +75,7 @@ def answered(market: Market, sql: str, as_of: int | datetime | None = None) -> l
     ],
 )
 def test_a_select_is_answered(market: Market, sql: str, answer: list[dict[str, Any]] | None) -> None:
-    """In DuckDB's SQL, over the tables by their names."""
+    """In DuckDB's SQL, with the tables by their names."""
     found = answered(market, sql)
     assert answer is None or found == answer
 
@@ -146,8 +146,8 @@ def test_a_select_is_answered(market: Market, sql: str, answer: list[dict[str, A
         ("SELECT '" + "x" * 300_000 + "'", "SQL: has 300,009 bytes"),
     ],
 )
-def test_all_else_is_refused(market: Market, folder: Path, sql: str, why: str) -> None:
-    """With a sentence that names what, and nothing in the tables' folder is another than before."""
+def test_other_statements_are_rejected(market: Market, folder: Path, sql: str, why: str) -> None:
+    """The error names what is forbidden, and nothing in the tables' folder changes."""
     (file,) = (folder / "warehouse/market_data/trades").rglob("*.parquet")
     before = file.read_bytes()
     with pytest.raises(QueryError, match=why):
@@ -157,7 +157,7 @@ def test_all_else_is_refused(market: Market, folder: Path, sql: str, why: str) -
 
 
 def is_taken(market: Market, sql: str) -> bool:
-    """Return whether a statement is answered; what else comes of it is a refusal."""
+    """Return whether a statement is answered; every exception but a rejection propagates."""
     try:
         answered(market, sql)
     except QueryError:
@@ -167,28 +167,28 @@ def is_taken(market: Market, sql: str) -> bool:
 
 @given(st.text(max_size=40))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_is_answered_or_refused(market: Market, text: str) -> None:
-    """Nothing but a refusal comes of a text that is no SELECT, and the next one is answered."""
+def test_any_text_is_answered_or_rejected(market: Market, text: str) -> None:
+    """A text that is not a SELECT is rejected without another effect, and the next one is answered."""
     is_taken(market, f"SELECT {text}")
     is_taken(market, text)
     assert is_taken(market, "SELECT 1")
 
 
-def test_a_deep_statement_is_no_end_of_the_process(market: Market) -> None:
-    """Be it taken or refused."""
+def test_a_deeply_nested_statement_does_not_crash(market: Market) -> None:
+    """It is answered or rejected."""
     is_taken(market, "(" * 5_000 + "SELECT 1" + ")" * 5_000)
     is_taken(market, "SELECT " + "NOT " * 5_000 + "true")
     assert is_taken(market, "SELECT 1")
 
 
-def test_a_statement_has_its_time(folder: Path) -> None:
-    """As every query."""
+def test_the_time_limit_applies_to_free_sql(folder: Path) -> None:
+    """As to every query."""
     with open_market(Settings(data_dir=folder, query_timeout_seconds=0.3)) as market, pytest.raises(QueryTimeoutError):
         answered(market, "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 7")
 
 
-def test_all_tables_are_of_one_moment(tmp_path: Path) -> None:
-    """As of a snapshot of the trades the ledger is that of its time, and so are the letters."""
+def test_all_tables_are_as_of_one_time(tmp_path: Path) -> None:
+    """As of a snapshot of the trades, the ledger and the dead letters are those of its time."""
     options = Settings(data_dir=tmp_path)
     table, ledger = made(options, TableName.TRADES), made(options, TableName.SEQUENCE_EVENTS)
     append(ledger, [event("gap_opened", 3, 4)])

@@ -1,4 +1,4 @@
-"""Looking tables up: what is committed is seen by who asks next, though catalogs and metadata are kept."""
+"""The table cache: each lookup sees the newest commit, although catalogs and metadata are cached."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,36 +15,36 @@ from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
 from k2.query.market import Market, open_market
 from k2.query.query_builders import symbols
-from k2.query.table_cache import Tables
+from k2.query.table_cache import TableCache
 from k2.storage.catalog import open_catalog
 from tests.query.tables import append, made, trade
 
 
 @pytest.fixture
-def tables(settings: Settings) -> Iterator[Tables]:
-    """Yield the lookup, closed in the end."""
-    tables = Tables(settings)
+def tables(settings: Settings) -> Iterator[TableCache]:
+    """Yield the table cache; close it at the end."""
+    tables = TableCache(settings)
     yield tables
     tables.close()
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """Note each opening of a catalog."""
+    """Record each opening of a catalog."""
     noted: list[Settings] = []
     monkeypatch.setattr(lookup_module, "open_catalog", lambda where: noted.append(where) or open_catalog(where))
     return noted
 
 
-def found(tables: Tables) -> Table:
-    """Return the table of trades."""
+def found(tables: TableCache) -> Table:
+    """Return the trades table."""
     table = tables.find(TableName.TRADES)
     assert table is not None
     return table
 
 
-def test_each_commit_is_seen(settings: Settings, tables: Tables, opened: list[Settings]) -> None:
-    """By the lookup that comes next; metadata that has not changed is not parsed again, and one catalog serves all."""
+def test_each_commit_is_seen(settings: Settings, tables: TableCache, opened: list[Settings]) -> None:
+    """By the next lookup; unchanged metadata is not parsed again, and one catalog object serves all."""
     table = made(settings, TableName.TRADES)
     for number in range(5):
         append(table, [trade(number)])
@@ -56,8 +56,8 @@ def test_each_commit_is_seen(settings: Settings, tables: Tables, opened: list[Se
     assert len(opened) == 1
 
 
-def test_who_changes_a_table_changes_it_for_oneself(settings: Settings, tables: Tables) -> None:
-    """A table that was given out and refreshed tells nobody else of it."""
+def test_a_refreshed_table_does_not_affect_other_lookups(settings: Settings, tables: TableCache) -> None:
+    """A caller that refreshes its table does not change the table of another."""
     table = made(settings, TableName.TRADES)
     given = found(tables)
     append(table, [trade(1)])
@@ -66,8 +66,8 @@ def test_who_changes_a_table_changes_it_for_oneself(settings: Settings, tables: 
     assert found(tables).current_snapshot() == given.current_snapshot()
 
 
-def test_what_is_absent_is_looked_for_again(settings: Settings, tables: Tables) -> None:
-    """No catalog, no table, and then both; nothing is made by looking."""
+def test_a_missing_table_is_looked_up_again(settings: Settings, tables: TableCache) -> None:
+    """First no catalog, then no table, then both; a lookup creates nothing."""
     assert tables.find(TableName.TRADES) is None
     assert not settings.data_dir.exists()
     made(settings, TableName.COMMITS)
@@ -76,8 +76,8 @@ def test_what_is_absent_is_looked_for_again(settings: Settings, tables: Tables) 
     assert found(tables).current_snapshot() is None
 
 
-def test_a_table_made_anew_is_another(settings: Settings, tables: Tables) -> None:
-    """Of the same name, in the same catalog or in one that has taken its place."""
+def test_a_recreated_table_is_another_table(settings: Settings, tables: TableCache) -> None:
+    """With the same name, in the same catalog or in one that has replaced it."""
     append(made(settings, TableName.TRADES), [trade(1)])
     first = found(tables)
     open_catalog(settings).drop_table(("market_data", "trades"))
@@ -90,10 +90,10 @@ def test_a_table_made_anew_is_another(settings: Settings, tables: Tables) -> Non
     assert len({one.metadata.table_uuid for one in (first, second, found(tables))}) == 3
 
 
-def test_a_catalog_that_fails_is_left_for_a_new_one(
-    settings: Settings, tables: Tables, opened: list[Settings], monkeypatch: pytest.MonkeyPatch
+def test_a_failing_catalog_is_reopened(
+    settings: Settings, tables: TableCache, opened: list[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once, since what was kept for long may be dead; a fault of the new one is the fault."""
+    """At once, because a connection cached for long may be dead; a fault of the new one is raised."""
     made(settings, TableName.TRADES)
     found(tables)
     kept, known = tables._open.get_nowait(), tables._known
@@ -109,10 +109,10 @@ def _dead(*_: Any) -> None:
     raise OperationalError("SELECT", {}, Exception("server closed the connection"))
 
 
-def test_a_catalog_that_reads_no_location_alone_loads_the_table(
-    settings: Settings, tables: Tables, monkeypatch: pytest.MonkeyPatch
+def test_a_catalog_without_a_location_lookup_loads_the_table(
+    settings: Settings, tables: TableCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As REST does: each lookup is a load of its own."""
+    """As REST does: each lookup loads the table."""
     table = made(settings, TableName.TRADES)
     monkeypatch.setattr(lookup_module, "_location", lambda *_: None)
     for number in range(2):
@@ -122,8 +122,8 @@ def test_a_catalog_that_reads_no_location_alone_loads_the_table(
         assert first.metadata is not second.metadata
 
 
-def test_fifty_clients_see_what_was_committed_before_they_asked(tmp_path: Path) -> None:
-    """On one market, while the table is written: never less than was in, and whole commits."""
+def test_fifty_clients_see_earlier_commits(tmp_path: Path) -> None:
+    """With one market, while the table is written: never fewer rows than before the query, and whole commits."""
     settings = Settings(data_dir=tmp_path)
     table, in_table = made(settings, TableName.TRADES), [0]
     append(table, [trade(number) for number in range(3)])

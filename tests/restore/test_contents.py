@@ -1,4 +1,4 @@
-"""A job that is ended and started again judges numbers as one run does: contents come from the table."""
+"""A job that is stopped and restarted judges numbers as a single run does: contents come from the table."""
 
 import json
 from collections import Counter
@@ -34,7 +34,7 @@ def message(symbol: str, one: Sent) -> tuple[bytes, bytes]:
 
 
 def outcome(job: Job) -> tuple[Counter[object], Counter[object], list[object]]:
-    """Return the rows by what was judged of them, the conflicts, and what is missing."""
+    """Return the rows with their verdicts, the conflicts, and the missing numbers."""
     columns = job.table().select(["symbol", "sequence", "session", "price", "timestamp"]).to_pylist()
     rows = Counter[object](tuple(row.values()) for row in columns)
     letters = Counter[object]((letter.reason, letter.value) for letter in job.letters())
@@ -43,8 +43,8 @@ def outcome(job: Job) -> tuple[Counter[object], Counter[object], list[object]]:
 
 
 @pytest.mark.parametrize("recovery", [False, True])
-def test_a_start_without_a_store_judges_as_one_run_does(broker: Broker, tmp_path: Path, *, recovery: bool) -> None:
-    """Rows, sessions, conflicts and gaps are those of one run, with a start at each part of the topic."""
+def test_starts_without_a_store_give_the_verdicts_of_one_run(broker: Broker, tmp_path: Path, *, recovery: bool) -> None:
+    """Rows, sessions, conflicts and gaps are those of one run, although each part of the topic is a new start."""
     scripts = {kind: script([*KINDS].index(kind) + 7 * len(KINDS)).sent for kind in SYMBOLS}
     topic = broker.topic()
     parted = Job(broker.bootstrap_servers, tmp_path / "parted", topic)

@@ -1,4 +1,4 @@
-"""What the tables say to a start whose own state is behind, or lost."""
+"""What the tables provide to a start whose own state is behind or lost."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -22,8 +22,8 @@ from tests.query.tables import EPOCH, append, made, progress, set_progress, trad
 
 
 @pytest.mark.parametrize("resumed", [{}, {TopicPartition("trades", 0): 6}])
-def test_rows_of_other_writers_are_not_taken_as_seen(resumed: dict[TopicPartition, int], tmp_path: Path) -> None:
-    """A foreign row stays unseen in whatever file it lies: a compaction puts it into one with the job's own."""
+def test_foreign_rows_do_not_count_as_seen(resumed: dict[TopicPartition, int], tmp_path: Path) -> None:
+    """A foreign row stays unseen in any file, also if a compaction puts it into one with the job's rows."""
     settings = read_settings({}, data_dir=tmp_path)
     table = made(settings, TableName.TRADES)
     foreign: dict[str, Any] = {"topic": "elsewhere"}
@@ -39,13 +39,13 @@ def test_rows_of_other_writers_are_not_taken_as_seen(resumed: dict[TopicPartitio
     set_progress(table, progress(offset=11, received=2, stored=2))
     history, group = TableStateSource(settings), group_of("binance", "BTCUSDT")
     history.resumed(resumed)
-    assert [(seen.where.topic, seen.ranges) for seen in history.sessions(group)] == [("trades", ((7, 7),))]
+    assert [(seen.topic_partition.topic, seen.ranges) for seen in history.sessions(group)] == [("trades", ((7, 7),))]
     ids = list(history.ids(group, 10**12, is_resumed=False))
-    assert [(seen.where.topic, len(seen.times)) for seen in ids] == [("trades", 1)]
+    assert [(seen.topic_partition.topic, len(seen.times)) for seen in ids] == [("trades", 1)]
 
 
 def test_contents_are_looked_up_by_number_and_age(tmp_path: Path) -> None:
-    """What was stored long ago is found where it is wanted at any age; the lowest young number is told as well."""
+    """Numbers that are required at any age are found however old; the lowest recent number is returned as well."""
     settings = read_settings({}, data_dir=tmp_path)
     table = made(settings, TableName.TRADES)
     ages = {7: 0, 8: 100, 9: 200}
@@ -67,8 +67,8 @@ def test_contents_are_looked_up_by_number_and_age(tmp_path: Path) -> None:
     assert history.committed(group_of("binance", "BTCUSDT")) == {TopicPartition("trades", 0): 10}
 
 
-def test_what_the_ledger_lacks_is_written_though_nothing_new_comes(broker: Broker, tmp_path: Path) -> None:
-    """The ledger is gone, the store as well, and the topic is silent since: what is missing is told all the same."""
+def test_missing_ledger_events_are_written_without_new_messages(broker: Broker, tmp_path: Path) -> None:
+    """Ledger and store are lost and no message follows: the missing numbers are still recorded."""
     topic = broker.topic()
     job = Job(broker.bootstrap_servers, tmp_path, topic)
     publish(broker.bootstrap_servers, topic, [message(number) for number in (1, 2, 5, 4)])

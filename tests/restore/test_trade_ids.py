@@ -1,4 +1,4 @@
-"""Which ids a start takes from the table, and that it reads no more than it must."""
+"""Which ids a start reads from the table, and that it reads no more than necessary."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -29,16 +29,16 @@ ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def row(offset: int, kafka_timestamp: int | None, partition: int = 0, **more: Any) -> dict[str, Any]:
-    """Return a trade without a number; its id is its offset."""
+    """Return a trade without a number whose id is its offset."""
     kafka_time = None if kafka_timestamp is None else ZERO + timedelta(microseconds=kafka_timestamp)
     times = {"kafka_timestamp": kafka_time, "timestamp": ZERO + timedelta(microseconds=7)}
-    # As a `Row` holds them.
+    # In the form of a `Row`.
     content = {"price": Decimal("1e-18"), "quantity": Decimal("1e-18"), "side": None}
     return trade(offset, partition=partition) | {"sequence": None} | content | times | more
 
 
 def progress_to(**offsets: int) -> Progress:
-    """Return the progress of one writer in partitions p0 and p1, in which all is stored."""
+    """Return the progress of one writer in partitions p0 and p1, with every message stored."""
     entries = {
         name: PartitionProgress(offset=offset, received=offset, stored=offset) for name, offset in offsets.items()
     }
@@ -52,13 +52,13 @@ def table(tmp_path: Path) -> Table:
 
 
 def times_given(ids: StoredTradeIds, *, is_resumed: bool) -> dict[TopicPartition, list[int]]:
-    """Return the times of the ids that one group is given, sorted."""
+    """Return the sorted times of the ids that one group gets."""
     given = ids.ids(GROUP, WINDOW, is_resumed=is_resumed)
-    return {seen.where: sorted(seen.times.tolist()) for seen in given}
+    return {seen.topic_partition: sorted(seen.times.tolist()) for seen in given}
 
 
-def test_without_a_store_the_table_says_how_far_it_is(table: Table) -> None:
-    """Of a partition's rows the last two windows are given, however far ahead a wrong time among them is."""
+def test_without_a_store_the_clocks_come_from_the_table(table: Table) -> None:
+    """The rows of a partition's last two windows are returned, however far ahead a wrong time among them is."""
     start = 100_000
     rows = [row(number, start + 40 * number) for number in range(CONFIRMATIONS + 50)]
     append(table, [*rows, row(999, 10**15), row(7, 9_000, partition=1), row(8, 5, partition=1)])
@@ -71,7 +71,7 @@ def test_without_a_store_the_table_says_how_far_it_is(table: Table) -> None:
 
 
 def test_ids_from_the_table_are_those_of_the_stream(table: Table) -> None:
-    """A stored trade's id and content from the table are those that the same trade has in a batch."""
+    """A stored trade has the same id hash and content in the table and in a batch."""
     names = ["plain", "", "Ü€", "x" * 255]
     append(table, [row(number, 5_000, trade_id=name) for number, name in enumerate(names)])
     append(table, [row(9, None, trade_id="no time")])
@@ -87,25 +87,25 @@ def test_ids_from_the_table_are_those_of_the_stream(table: Table) -> None:
 @pytest.mark.parametrize(
     ("written", "clocks", "given"),
     [
-        # Nobody knows how far the store is: what is known is read to its end, what is unknown whole.
+        # The store's clocks are unknown: partitions with a known clock are read to their end, others completely.
         (None, {P0: Reach(20_000, 20_500)}, {P0: [18_000, 20_000, 29_000], P1: [500, 10_000]}),
-        # The store is as far as the table: nothing is later than what it has seen, and nothing unknown.
+        # The store is level with the table: nothing is later than what it has seen, and no partition is unknown.
         ({"0": {P0: 10, P1: 10}}, {P0: Reach(20_000, 20_500)}, {P0: [18_000, 20_000]}),
-        # The table is ahead in one partition; that more of another is given than need be is no harm.
+        # The table is ahead in one partition; extra ids of another do no harm.
         ({"0": {P0: 5, P1: 10}}, {P0: Reach(20_000, 20_500)}, {P0: [18_000, 20_000, 29_000]}),
         ({"0": {P0: 10, P1: 5}}, {P0: Reach(20_000, 20_500)}, {P0: [18_000, 20_000, 29_000], P1: [500, 10_000]}),
         ({}, {P1: Reach(2_500, 2_500)}, {P0: [1_000, 18_000, 20_000, 29_000], P1: [500, 10_000]}),
-        # Clocks apart: each partition's own two windows.
+        # Clocks far apart: each partition has its own two windows.
         ({"0": {P0: 10, P1: 10}}, {P0: Reach(29_000, 29_000), P1: Reach(700, 700)}, {P0: [29_000], P1: [500]}),
     ],
 )
-def test_a_resumed_start_reads_by_the_clocks_it_has(
+def test_a_resumed_start_reads_by_its_clocks(
     table: Table,
     written: Mapping[str, Positions] | None,
     clocks: Mapping[TopicPartition, Reach],
     given: dict[TopicPartition, list[int]],
 ) -> None:
-    """Of each partition are given the ids that its clock calls for, and those that no state has seen."""
+    """For each partition it gets the ids that the clock requires, and those that no state has seen."""
     append(table, [row(number, at) for number, at in enumerate([1_000, 18_000, 20_000, 29_000])])
     append(table, [row(number, at, partition=1) for number, at in enumerate([500, 10_000])])
     ids = StoredTradeIds(table, progress_to(p0=10, p1=10), written)
@@ -116,7 +116,7 @@ def test_a_resumed_start_reads_by_the_clocks_it_has(
 
 
 def test_files_of_other_times_are_not_read(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start with a store reads the files of the last two windows, also where a partition fell silent long ago."""
+    """A start with a store reads the files of the last two windows, even if a partition fell silent long ago."""
     for number, at in enumerate([1_000_000, 2_000_000, 3_000_000, 4_000_000]):
         append(table, [row(number, at, partition=number % 2)])
     read = list[int]()
@@ -133,8 +133,8 @@ def test_files_of_other_times_are_not_read(table: Table, monkeypatch: pytest.Mon
     assert sum(read) == 2
 
 
-def test_a_group_that_was_not_resumed_is_given_what_the_table_has(table: Table) -> None:
-    """Clocks of other groups say nothing of it."""
+def test_a_group_without_state_gets_the_tables_ids(table: Table) -> None:
+    """The clocks of other groups do not limit it."""
     append(table, [row(1, 5_000)])
     ids = StoredTradeIds(table, progress_to(p0=2), {"0": {P0: 2}})
     ids.clocks({})
@@ -142,8 +142,8 @@ def test_a_group_that_was_not_resumed_is_given_what_the_table_has(table: Table) 
     assert times_given(ids, is_resumed=False) == {P0: [5_000]}
 
 
-def test_ids_are_given_again_when_asked_again(table: Table) -> None:
-    """What was taken is not kept in memory, and is read anew for one that asks a second time."""
+def test_ids_are_read_again_on_a_second_request(table: Table) -> None:
+    """The ids are not kept in memory, and are read again for a second caller."""
     append(table, [row(1, 5_000), row(2, 5_001, symbol="ETHUSDT")])
     ids = StoredTradeIds(table, progress_to(p0=3), None)
     assert group_of("binance", "ETHUSDT") != GROUP

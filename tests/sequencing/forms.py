@@ -108,8 +108,8 @@ class Columnar:
             self._offset += len(some)
             self.events += tracked.events
             said = Said(
-                [*said.verdicts, *tracked.piece.verdicts.tolist()],
-                [*said.sessions, *tracked.piece.sessions.tolist()],
+                [*said.verdicts, *tracked.trade_slice.verdicts.tolist()],
+                [*said.sessions, *tracked.trade_slice.sessions.tolist()],
                 [
                     *said.events,
                     *((one.event, one.session, one.first_sequence, one.last_sequence) for one in tracked.events),

@@ -13,7 +13,7 @@ from tests.sequencing.trade_slices import Row, slice_of
 
 SCALE = 10**18
 SETTLED = (
-    "If numbering began again, the next trades show it: replay this letter then; "
+    "If numbering began again, the next trades show it: replay this dead letter then; "
     "if it is a correction, the stored trade stands"
 )
 
@@ -50,7 +50,7 @@ def test_letters_carry_fields_to_group_by() -> None:
     first, second = conflicts_in(piece, np.array([0, 1]))
     assert first.key == ("a", "X", 2, 5)
     assert second.key == ("kraken", "BTC-USD", 0, "it's")
-    letters = [one.letter(NotFound.NOT_READ) for one in (first, second)]
+    letters = [one.dead_letter(NotFound.NOT_READ) for one in (first, second)]
     assert [(one.offset, one.index, one.topic, one.reason) for one in letters] == [
         (51, 3, "trades", Reason.CONFLICT),
         (52, 7, "trades", Reason.CONFLICT),
@@ -87,7 +87,7 @@ def test_letters_carry_fields_to_group_by() -> None:
                 "sequence 41 of kraken BTC-USD is either a copy of the trade stored in session 1 or the "
                 "next trade of a "
                 "later session: both have price 101, quantity 2, side buy. The next trades show it: if a later session "
-                "continues after 41, replay this letter then; if not, it is a copy and the stored trade stands"
+                "continues after 41, replay this dead letter then; if not, it is a copy and the stored trade stands"
             ),
         ),
         (
@@ -97,7 +97,7 @@ def test_letters_carry_fields_to_group_by() -> None:
                 "it may belong to "
                 "another numbering; this trade has price 101, quantity 2, side buy. The next trades show "
                 "where it belongs: "
-                "replay this letter then"
+                "replay this dead letter then"
             ),
         ),
         (
@@ -112,21 +112,21 @@ def test_letters_carry_fields_to_group_by() -> None:
 )
 def test_errors_of_numbers_compare_both_trades(stored: Content | NotFound, error: str) -> None:
     """The error says what is stored, what came, and what settles it."""
-    assert conflict().letter(stored).error == error
+    assert conflict().dead_letter(stored).error == error
 
 
 def test_errors_of_ids_compare_both_trades() -> None:
     """A conflict of trade ids names the id, and what is stored under it if that was read."""
     settled = (
-        "If it is a correction, the stored trade stands; if the venue gave the id to another trade, replay this letter "
+        "If it is a correction, the stored trade stands; if the venue gave the id to another trade, replay this dead letter "
         "once the deduplication window has passed"
     )
-    assert conflict(session=0).letter(Content(SCALE, SCALE, 2, "it's")).error == (
+    assert conflict(session=0).dead_letter(Content(SCALE, SCALE, 2, "it's")).error == (
         'trade id "it\'s" of kraken BTC-USD is stored with price 1, quantity 1, side sell; '
         f"this trade has price 101, quantity 2, side buy. {settled}"
     )
     for unknown in NotFound:
-        assert conflict(session=0).letter(unknown).error == (
+        assert conflict(session=0).dead_letter(unknown).error == (
             'trade id "it\'s" of kraken BTC-USD is stored with other content, which was not read; '
             f"this trade has price 101, quantity 2, side buy. {settled}"
         )

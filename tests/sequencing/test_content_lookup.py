@@ -12,9 +12,9 @@ from k2.model.state_source import SessionKey
 from k2.sequencing.content_lookup import (
     PAGES_AHEAD_MAX,
     PAGES_AHEAD_MIN,
-    AskedSymbol,
     ContentLookup,
-    Reached,
+    GroupClock,
+    SliceSymbol,
     SlotContents,
 )
 from k2.sequencing.fingerprints import PAGE_NUMBERS, Fingerprints
@@ -29,7 +29,7 @@ NOW = 50_000
 
 def advanced(*times: list[int]) -> int:
     """Return the time reached after slices of some Kafka times."""
-    reach = Reached(WINDOW)
+    reach = GroupClock(WINDOW)
     for some in times:
         reach.advance(np.array(some, dtype=np.int64))
     return reach.reached
@@ -61,7 +61,7 @@ def test_one_wrong_time_moves_nothing(times: list[list[int]], reached: int) -> N
 @given(st.lists(st.lists(st.integers(1, 3_000), max_size=5), max_size=20))
 def test_the_floor_is_two_windows_behind_and_only_rises(times: list[list[int]]) -> None:
     """Contents are held for two windows."""
-    reach, floor = Reached(WINDOW), -WINDOWS_HELD * WINDOW
+    reach, floor = GroupClock(WINDOW), -WINDOWS_HELD * WINDOW
     for some in times:
         reach.advance(np.array(some, dtype=np.int64))
         assert reach.floor == reach.reached - WINDOWS_HELD * WINDOW >= floor
@@ -88,7 +88,7 @@ class Resumed:
         if not any(self.lookup.lacks(slot, self.sequences[slot], number) for slot in slots for number in numbers):
             return False
         array = np.unique(np.array(numbers, dtype=np.int64))
-        pages = self.lookup.plan(AskedSymbol(slot, "a", f"S{slot}", self.sequences[slot], array) for slot in slots)
+        pages = self.lookup.plan(SliceSymbol(slot, "a", f"S{slot}", self.sequences[slot], array) for slot in slots)
         highest = np.array([one.sessions[-1].numbers.highest for one in self.sequences])
         self.fingerprints.make_room(pages, floor, np.ones(len(highest), dtype=np.int64), highest)
         self.lookup.read(floor, NOW)

@@ -70,5 +70,5 @@ def test_a_text_of_another_shape_is_refused(text: str) -> None:
 
 def test_a_later_format_is_refused() -> None:
     """An older version does not misread a newer one's property."""
-    with pytest.raises(TableError, match="has format 2, this version reads 1"):
+    with pytest.raises(TableError, match="has format 2; this version reads 1"):
         Doubts('{"format":2,"doubts":[]}')

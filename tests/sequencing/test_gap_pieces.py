@@ -4,17 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.sequencing.gap_pieces import Piece, Told, pieces, still_open
+from k2.sequencing.gap_pieces import LedgerRange, Piece, pieces, still_open
 
 TOLD = st.lists(
     st.builds(
-        lambda low, size, at: Told(low, low + size, at), st.integers(-9, 30), st.integers(0, 8), st.integers(0, 3)
+        lambda low, size, at: LedgerRange(low, low + size, at),
+        st.integers(-9, 30),
+        st.integers(0, 8),
+        st.integers(0, 3),
     ),
     max_size=6,
 )
 
 
-def first_told(told: list[Told]) -> dict[int, int]:
+def first_told(told: list[LedgerRange]) -> dict[int, int]:
     """Return when each number was first told, number by number."""
     times: dict[int, int] = {}
     for one in told:
@@ -40,11 +43,13 @@ def test_what_was_opened_is_cut_by_its_times(
     opened: list[tuple[int, int, int]], filled: list[tuple[int, int, int]], cut: list[tuple[int, ...]]
 ) -> None:
     """Shrunk, split, closed, told twice, told late, and wider than 64 bits."""
-    assert [tuple(one) for one in pieces((Told(*one) for one in opened), (Told(*one) for one in filled))] == cut
+    assert [
+        tuple(one) for one in pieces((LedgerRange(*one) for one in opened), (LedgerRange(*one) for one in filled))
+    ] == cut
 
 
 @given(opened=TOLD, filled=TOLD)
-def test_pieces_are_the_numbers_opened(opened: list[Told], filled: list[Told]) -> None:
+def test_pieces_are_the_numbers_opened(opened: list[LedgerRange], filled: list[LedgerRange]) -> None:
     """Open and filled ones together are what was opened, each number with its own times, in as few pieces as can be."""
     cut = [*pieces(opened, filled)]
     opened_at, filled_at = first_told(opened), first_told(filled)
@@ -58,7 +63,7 @@ def test_pieces_are_the_numbers_opened(opened: list[Told], filled: list[Told]) -
 
 
 @given(opened=TOLD, filled=TOLD)
-def test_what_is_open_is_a_row_a_range(opened: list[Told], filled: list[Told]) -> None:
+def test_what_is_open_is_a_row_a_range(opened: list[LedgerRange], filled: list[LedgerRange]) -> None:
     """Whenever its parts were opened, a range that is missing is one, and as old as its oldest part."""
     opened_at = first_told(opened)
     missing = opened_at.keys() - first_told(filled).keys()
@@ -70,7 +75,7 @@ def test_what_is_open_is_a_row_a_range(opened: list[Told], filled: list[Told]) -
 
 def test_a_gap_of_millions_is_one_piece() -> None:
     """What is cut is ranges, whatever they hold."""
-    assert [*pieces([Told(1, 5_000_000, 1)], [Told(1, 2, 2), Told(4_999_999, 5_000_000, 2)])] == [
+    assert [*pieces([LedgerRange(1, 5_000_000, 1)], [LedgerRange(1, 2, 2), LedgerRange(4_999_999, 5_000_000, 2)])] == [
         Piece(1, 2, 1, 2),
         Piece(3, 4_999_998, 1, None),
         Piece(4_999_999, 5_000_000, 1, 2),

@@ -230,7 +230,7 @@ def test_two_identical_trades_without_ids(form: Form) -> None:
     """Both are kept, by the tracker and by the window: they can both be real."""
     rows = [Row(None, 5), Row(None, 5)]
     assert form.track(rows).verdicts == [STORED, STORED]
-    piece = GroupDeduplicator(DAY).deduplicate(GroupTracker().track(slice_of(rows)).piece)
+    piece = GroupDeduplicator(DAY).deduplicate(GroupTracker().track(slice_of(rows)).trade_slice)
     assert piece.verdicts.tolist() == [STORED, STORED]
 
 

@@ -37,7 +37,7 @@ def judged(rows: Sequence[Row], cuts: Sequence[int], groups: int, workers: int) 
             chosen = np.flatnonzero(np.array(places, dtype=np.int64) == group).astype(np.int32)
             tracker, window = states[group]
             tracked = tracker.track(part_of(whole, chosen))
-            piece = window.deduplicate(tracked.piece)
+            piece = window.deduplicate(tracked.trade_slice)
             events += tracked.events
             for row, verdict, session in zip(piece.rows, piece.verdicts, piece.sessions, strict=True):
                 found[piece.batch.offset(int(row))] = int(verdict), int(session)

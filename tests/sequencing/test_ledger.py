@@ -60,7 +60,7 @@ def _ranges(numbers: set[int]) -> tuple[tuple[int, int], ...]:
 
 def _track(tracker: GroupTracker, rows: list[Row], first_offset: int = 0) -> tuple[TradeSlice, list[SequenceEvent]]:
     tracked = tracker.track(slice_of(rows, first_offset=first_offset))
-    return tracked.piece, tracked.events
+    return tracked.trade_slice, tracked.events
 
 
 @given(streams(), st.integers(0, 900), st.integers(0, 900), st.booleans())
@@ -118,7 +118,9 @@ def test_a_replay_in_another_order_of_partitions_stores_each_trade_once(both: tu
 
     def send(partition: int, number: int) -> TradeSlice:
         first_offset, offsets[partition] = offsets[partition], offsets[partition] + 1
-        piece = tracker.track(slice_of([Row(number, number)], partition=partition, first_offset=first_offset)).piece
+        piece = tracker.track(
+            slice_of([Row(number, number)], partition=partition, first_offset=first_offset)
+        ).trade_slice
         stored.extend([number] * int(piece.verdicts[0] == STORED))
         return piece
 

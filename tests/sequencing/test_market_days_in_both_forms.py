@@ -61,7 +61,7 @@ def test_a_kafka_rebalance(form: Form) -> None:
     first = form.track([row for poll in polls[:3] for row in poll])
     if isinstance(form, Columnar):
         table = StoredRows()
-        table.add(GroupTracker().track(slice_of([row for poll in polls[:3] for row in poll])).piece)
+        table.add(GroupTracker().track(slice_of([row for poll in polls[:3] for row in poll])).trade_slice)
         state = pickle.loads(pickle.dumps(form.tracker.snapshot()))  # noqa: S301
         form.tracker = GroupTracker(state, read_contents=table.read)
     again = form.track([row for poll in polls[2:] for row in poll])

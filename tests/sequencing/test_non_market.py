@@ -18,7 +18,7 @@ from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import Ledger, SeenSession, SessionKey
 from k2.model.verdicts import CONFLICT, SKIPPED, STORED
 from k2.sequencing.ledger import owed_events
-from k2.sequencing.non_market import PROPERTY, NonMarketNumbers, joined, off_book_in
+from k2.sequencing.non_market import PROPERTY, NonMarketNumbers, joined, non_market_in
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
 from k2.sequencing.tracker_kernel import effective_time
@@ -44,7 +44,7 @@ def test_an_off_book_number_is_no_gap() -> None:
     """It continues the numbering and is not stored, at the start, between trades, in a gap and as a copy."""
     rows = [Row(1, 1), Row(2, 2), Row(3, 3), Row(6, 6), Row(5, 6), Row(5, 6), Row(4, 6)]
     tracked = GroupTracker().track(piece_of(rows, [True, False, True, False, True, True, False]))
-    assert tracked.piece.verdicts.tolist() == [SKIPPED, STORED, SKIPPED, STORED, SKIPPED, SKIPPED, STORED]
+    assert tracked.trade_slice.verdicts.tolist() == [SKIPPED, STORED, SKIPPED, STORED, SKIPPED, SKIPPED, STORED]
     assert [(event.event, event.first_sequence, event.last_sequence) for event in tracked.events] == [
         (EventKind.SESSION_STARTED, 1, 1),
         (EventKind.GAP_OPENED, 4, 5),
@@ -59,7 +59,7 @@ def test_decoding_marks_the_rows_before_anything_is_said_of_them() -> None:
         message("binance-futures", {"s": f"S{place}", "X": "ADL" if place % 3 else "MARKET"}) for place in range(9)
     ]
     decoded = decode(batch_of(values, "binance-futures"))
-    pieces = split(decoded.trades, decoded.off_book)
+    pieces = split(decoded.trades, decoded.non_market)
     found = {
         int(row): int(verdict) for piece in pieces for row, verdict in zip(piece.rows, piece.verdicts, strict=True)
     }
@@ -79,10 +79,10 @@ def test_what_is_kept_comes_back(numbers: list[int]) -> None:
     """Through the property's text, 64-bit extremes included, in ranges that are those of a plain set."""
     kept = NonMarketNumbers()
     kept.add(tracked_in_session(numbers), {})
-    seen = off_book_in({f"{PROPERTY}0": kept.text(), "k2.progress": "{}"})
+    seen = non_market_in({f"{PROPERTY}0": kept.text(), "k2.progress": "{}"})
     found = {number for one in seen for first, last in one.ranges for number in range(first, last + 1)}
     assert found == {*numbers}
-    assert [(one.key, one.where, one.latest, one.earliest, one.offset) for one in seen] == [
+    assert [(one.key, one.topic_partition, one.latest, one.earliest, one.offset) for one in seen] == [
         (SessionKey("kraken", "BTC-USD", 1), HERE, len(numbers) - 1, 0, len(numbers) - 1)
     ] * bool(numbers)
 
@@ -160,13 +160,13 @@ def test_a_start_from_the_tables_opens_no_gap_for_them(
     first = whole.track(piece_of(rows[:stored_at], flags[:stored_at]))
     snapshot = pickle.loads(pickle.dumps(whole.snapshot()))  # noqa: S301
     second = whole.track(piece_of(rows[stored_at:committed_at], flags[stored_at:committed_at], stored_at))
-    kept, pieces = NonMarketNumbers(), [first.piece, second.piece]
+    kept, pieces = NonMarketNumbers(), [first.trade_slice, second.trade_slice]
     for piece in pieces:
         kept.add(piece, {})
         table.add(piece)
     verdicts = [verdict for piece in pieces for verdict in piece.verdicts.tolist()]
     sessions = [session for piece in pieces for session in piece.sessions.tolist()]
-    seen = joined([*table_of(rows[:committed_at], verdicts, sessions), *off_book_in({f"{PROPERTY}0": kept.text()})])
+    seen = joined([*table_of(rows[:committed_at], verdicts, sessions), *non_market_in({f"{PROPERTY}0": kept.text()})])
 
     rebuilt = GroupTracker(None if lost else snapshot, read_contents=table.read)
     rebuilt.absorb(seen, {HERE: committed_at}, doubts_of(pieces))
@@ -178,8 +178,8 @@ def test_a_start_from_the_tables_opens_no_gap_for_them(
     assert not replay.events
     rest = piece_of(rows[committed_at:], flags[committed_at:], committed_at)
     found, wanted = rebuilt.track(rest), whole.track(rest)
-    assert (found.piece.verdicts.tolist(), found.events) == (wanted.piece.verdicts.tolist(), wanted.events)
-    assert found.piece.doubts == wanted.piece.doubts
+    assert (found.trade_slice.verdicts.tolist(), found.events) == (wanted.trade_slice.verdicts.tolist(), wanted.events)
+    assert found.trade_slice.doubts == wanted.trade_slice.doubts
 
 
 def by_the_plain_form(rows: list[Row], flags: list[bool]) -> tuple[list[int], list[int]]:
@@ -209,7 +209,7 @@ def test_off_book_numbers_are_placed_as_the_plain_form_places_them(
     tracker, verdicts, sessions = GroupTracker(), list[int](), list[int]()
     cut %= len(rows) + 1
     for start, end in ((0, cut), (cut, len(rows))):
-        piece = tracker.track(piece_of(rows[start:end], flags[start:end], start)).piece
+        piece = tracker.track(piece_of(rows[start:end], flags[start:end], start)).trade_slice
         verdicts += piece.verdicts.tolist()
         sessions += piece.sessions.tolist()
     assert (verdicts, sessions) == by_the_plain_form(rows, flags)
@@ -219,5 +219,5 @@ def test_a_trade_under_an_off_book_number_is_a_conflict() -> None:
     """And the other way round it is skipped: neither opens a gap or begins a session."""
     rows = [*(Row(number, number) for number in range(1, 6)), Row(2, 9), Row(4, 9)]
     tracked = GroupTracker().track(piece_of(rows, [False, True, False, False, False, False, True]))
-    assert tracked.piece.verdicts.tolist() == [STORED, SKIPPED, STORED, STORED, STORED, CONFLICT, SKIPPED]
+    assert tracked.trade_slice.verdicts.tolist() == [STORED, SKIPPED, STORED, STORED, STORED, CONFLICT, SKIPPED]
     assert [event.event for event in tracked.events] == [EventKind.SESSION_STARTED]

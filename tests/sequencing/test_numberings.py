@@ -73,7 +73,7 @@ def test_a_restarted_process_judges_them_alike(kind: str) -> None:
     stored, verdicts, sessions = StoredRows(), list[int](), list[int]()
     tracker = GroupTracker(None, DAY_US, stored.read)
     for start in range(0, len(rows), 150):
-        piece = tracker.track(slice_of(rows[start : start + 150], first_offset=start)).piece
+        piece = tracker.track(slice_of(rows[start : start + 150], first_offset=start)).trade_slice
         stored.add(piece)
         verdicts += piece.verdicts.tolist()
         sessions += piece.sessions.tolist()

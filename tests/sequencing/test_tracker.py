@@ -28,7 +28,7 @@ Doubts = dict[tuple[str, str], tuple[int, int]]
 
 def outcome_of(tracked: Tracked) -> Outcome:
     """Return verdicts, sessions, events and the count of disorder as plain values."""
-    piece = tracked.piece
+    piece = tracked.trade_slice
     return piece.verdicts.tolist(), piece.sessions.tolist(), tracked.events, tracked.out_of_order.total()
 
 
@@ -55,11 +55,11 @@ def by_the_tracker(rows: list[Row], cuts: list[int], *, restarts: bool) -> tuple
         sessions += outcome[1]
         events += outcome[2]
         out_of_order += outcome[3]
-        for one in tracked.piece.doubts:
+        for one in tracked.trade_slice.doubts:
             doubts.pop((one.exchange, one.symbol), None)
             if one.sequence is not None:
                 doubts[one.exchange, one.symbol] = one.sequence, one.at
-        table.add(tracked.piece)
+        table.add(tracked.trade_slice)
         if restarts:
             state = pickle.loads(pickle.dumps(tracker.snapshot()))  # noqa: S301
             tracker = GroupTracker(state, read_contents=table.read)
@@ -102,7 +102,7 @@ def test_streams_that_leave_the_loop(trades: list[tuple[int, int, int]], restart
 def resumed(rows: list[Row]) -> tuple[GroupTracker, StoredRows]:
     """Return a tracker that starts again after some rows, and the table that holds them."""
     table, before = StoredRows(), GroupTracker()
-    table.add(before.track(slice_of(rows)).piece)
+    table.add(before.track(slice_of(rows)).trade_slice)
     return GroupTracker(before.snapshot(), read_contents=table.read), table
 
 
@@ -112,7 +112,7 @@ def test_a_resumed_tracker_looks_nothing_up_on_the_clean_path() -> None:
     tracker, table = resumed([Row(number, number, name) for name in names for number in range(1, 301)])
     more = [Row(number, number, name) for number in range(301, 900) for name in names]
     gaps = [Row(number, number, name) for number in (950, 951) for name in names]
-    assert {*tracker.track(slice_of([*more, *gaps])).piece.verdicts.tolist()} == {STORED}
+    assert {*tracker.track(slice_of([*more, *gaps])).trade_slice.verdicts.tolist()} == {STORED}
     assert table.lookups == []
 
 
@@ -123,7 +123,7 @@ def test_one_lookup_serves_all_symbols_of_a_slice() -> None:
     tracker, table = resumed(rows)
     for place in (0, 5_000):
         copies = [row._replace(timestamp=row.timestamp + place) for row in rows]
-        assert {*tracker.track(slice_of(copies)).piece.verdicts.tolist()} == {DUPLICATE}
+        assert {*tracker.track(slice_of(copies)).trade_slice.verdicts.tolist()} == {DUPLICATE}
     assert len(table.lookups) == 1
     assert {one.key.symbol for one in table.lookups[0]} == {*names}
 
@@ -136,7 +136,7 @@ def test_a_session_under_the_numbers_of_an_old_one_is_looked_up_in_few_reads() -
     verdicts = [
         verdict
         for start in range(0, len(new), 1_000)
-        for verdict in tracker.track(slice_of(new[start : start + 1_000])).piece.verdicts.tolist()
+        for verdict in tracker.track(slice_of(new[start : start + 1_000])).trade_slice.verdicts.tolist()
     ]
     assert {*verdicts} == {STORED}
     assert 1 <= len(table.lookups) <= 6
@@ -148,7 +148,7 @@ def test_content_from_before_the_process_is_known(back: int, price: int, verdict
     """A number sent again under a newer time is a copy or a correction by what the table says."""
     tracker, table = resumed([Row(number, number) for number in range(1, 1_002)])
     number = 1_001 - back
-    assert tracker.track(slice_of([Row(number, 1_001, price=price)])).piece.verdicts.tolist() == [verdict]
+    assert tracker.track(slice_of([Row(number, 1_001, price=price)])).trade_slice.verdicts.tolist() == [verdict]
     assert len(table.lookups) == 1
 
 
@@ -175,8 +175,8 @@ def test_exchanges_and_symbols_are_apart() -> None:
     """A restart of one symbol leaves the others in their sessions, whatever their names share."""
     rows = [Row(1, 1, "x", "a"), Row(1, 1, "x", "b"), Row(1, 1, "y", "a"), Row(1, 2, "x", "a", price=2)]
     tracked = GroupTracker().track(slice_of([*rows, Row(2, 3, "x", "b"), Row(1, 1, "y", "a")]))
-    assert tracked.piece.sessions.tolist() == [1, 1, 1, 2, 1, 1]
-    assert tracked.piece.verdicts.tolist() == [STORED] * 5 + [DUPLICATE]
+    assert tracked.trade_slice.sessions.tolist() == [1, 1, 1, 2, 1, 1]
+    assert tracked.trade_slice.verdicts.tolist() == [STORED] * 5 + [DUPLICATE]
     assert [(event.exchange, event.symbol, event.session) for event in tracked.events] == [
         ("a", "x", 1),
         ("b", "x", 1),
@@ -190,7 +190,7 @@ def test_state_is_the_symbol_s_whatever_the_partition() -> None:
     tracker = GroupTracker()
     tracker.track(slice_of([Row(1, 1), Row(2, 2)], partition=0))
     tracked = tracker.track(slice_of([Row(2, 2), Row(4, 3)], partition=7, first_offset=50))
-    assert tracked.piece.verdicts.tolist() == [DUPLICATE, STORED]
+    assert tracked.trade_slice.verdicts.tolist() == [DUPLICATE, STORED]
     assert [(event.partition, event.offset, event.missing) for event in tracked.events] == [(7, 51, 1)]
 
 
@@ -205,8 +205,8 @@ def test_the_slice_given_is_left_alone_and_only_its_rows_are_tracked() -> None:
     )
     tracker = GroupTracker()
     tracked = tracker.track(piece)
-    assert tracked.piece.verdicts.tolist() == [STORED, DUPLICATE, STORED]
-    assert tracked.piece.sessions.dtype == np.int32
+    assert tracked.trade_slice.verdicts.tolist() == [STORED, DUPLICATE, STORED]
+    assert tracked.trade_slice.sessions.dtype == np.int32
     assert (piece.verdicts.tolist(), piece.sessions.tolist(), len(tracker)) == ([0, 0, 0], [0, 0, 0], 1)
 
 
@@ -235,7 +235,7 @@ def test_ten_thousand_new_symbols_in_one_slice() -> None:
     started = [(EventKind.SESSION_STARTED, name) for name in names]
     assert [(event.event, event.symbol) for event in tracked.events] == started
     again = tracker.track(slice_of([Row(6, 2, name) for name in names]))
-    assert (again.events, {*again.piece.verdicts.tolist()}, len(tracker)) == ([], {STORED}, 10_000)
+    assert (again.events, {*again.trade_slice.verdicts.tolist()}, len(tracker)) == ([], {STORED}, 10_000)
 
 
 def test_an_absorbed_session_may_reach_beyond_the_begin_of_the_next() -> None:
@@ -250,6 +250,6 @@ def test_an_absorbed_session_may_reach_beyond_the_begin_of_the_next() -> None:
     )
     trades = [(11, 49), (6, 101), (7, 80), (12, 48), (8, 201)]
     placed = [plain.place(*trade, trade[0]) for trade in trades]
-    tracked = tracker.track(slice_of([Row(*trade, price=trade[0]) for trade in trades])).piece
+    tracked = tracker.track(slice_of([Row(*trade, price=trade[0]) for trade in trades])).trade_slice
     assert [placement.session for placement in placed] == tracked.sessions.tolist() == [1, 2, 2, 1, 2]
     assert [placement.verdict for placement in placed] == tracked.verdicts.tolist() == [STORED] * 5

@@ -62,19 +62,19 @@ def test_the_state_holds_no_content() -> None:
 def test_a_conflict_that_is_not_settled_outlives_a_restart() -> None:
     """The second of two in succession begins a session, also for the process that started between them."""
     table, tracker = StoredRows(), GroupTracker()
-    table.add(tracker.track(slice_of([Row(number, number) for number in range(1, 1_001)])).piece)
-    assert tracker.track(slice_of([Row(41, 1_001, price=2)])).piece.verdicts.tolist() == [CONFLICT]
-    piece = restarted(tracker, table).track(slice_of([Row(42, 1_002, price=2), Row(43, 1_003, price=2)])).piece
+    table.add(tracker.track(slice_of([Row(number, number) for number in range(1, 1_001)])).trade_slice)
+    assert tracker.track(slice_of([Row(41, 1_001, price=2)])).trade_slice.verdicts.tolist() == [CONFLICT]
+    piece = restarted(tracker, table).track(slice_of([Row(42, 1_002, price=2), Row(43, 1_003, price=2)])).trade_slice
     assert (piece.verdicts.tolist(), piece.sessions.tolist()) == ([STORED] * 2, [2] * 2)
 
 
 def test_what_rows_change_of_a_doubt_travels_with_the_slice() -> None:
     """A slice names each symbol's conflict that is not settled, or that there is none any longer."""
     tracker = GroupTracker()
-    first = tracker.track(slice_of([*(Row(number, number) for number in (1, 2, 3)), Row(2, 9, price=2)])).piece
+    first = tracker.track(slice_of([*(Row(number, number) for number in (1, 2, 3)), Row(2, 9, price=2)])).trade_slice
     assert first.doubts == (NumberDoubt("kraken", "BTC-USD", 2, 9),)
-    assert tracker.track(slice_of([Row(6, 4)])).piece.doubts == ()
-    assert tracker.track(slice_of([Row(5, 10)])).piece.doubts == (NumberDoubt("kraken", "BTC-USD", None),)
+    assert tracker.track(slice_of([Row(6, 4)])).trade_slice.doubts == ()
+    assert tracker.track(slice_of([Row(5, 10)])).trade_slice.doubts == (NumberDoubt("kraken", "BTC-USD", None),)
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
@@ -82,11 +82,13 @@ def test_what_rows_change_of_a_doubt_travels_with_the_slice() -> None:
 def test_doubts_are_those_of_the_table(doubt: NumberDoubt | None, is_lost: bool) -> None:  # noqa: FBT001
     """A state older than the table forgets its own conflict for the one that the table's rows left."""
     table, tracker = StoredRows(), GroupTracker()
-    table.add(tracker.track(slice_of([*(Row(number, number) for number in range(1, 6)), Row(4, 9, price=2)])).piece)
+    table.add(
+        tracker.track(slice_of([*(Row(number, number) for number in range(1, 6)), Row(4, 9, price=2)])).trade_slice
+    )
     again = GroupTracker(read_contents=table.read) if is_lost else restarted(tracker, table)
     seen = SeenSession(SessionKey("kraken", "BTC-USD", 1), ((1, 5),), 5, 1, HERE, 4)
     again.absorb([seen], doubts=[] if doubt is None else [doubt])
-    piece = again.track(slice_of([Row(3, 10, price=2)])).piece
+    piece = again.track(slice_of([Row(3, 10, price=2)])).trade_slice
     assert piece.verdicts.tolist() == [CONFLICT if doubt is None else STORED]
     assert piece.sessions.tolist() == [1 if doubt is None else 2]
 
@@ -95,14 +97,14 @@ def test_rows_that_the_table_has_are_passed_over() -> None:
     """A replay is not judged again below the committed offset: what was decided of it stands."""
     table, tracker = StoredRows(), GroupTracker()
     rows = [Row(1, 1), Row(2, 2), Row(3, 3), Row(2, 9, price=2)]
-    table.add(tracker.track(slice_of(rows)).piece)
+    table.add(tracker.track(slice_of(rows)).trade_slice)
     again = GroupTracker(read_contents=table.read)
     seen = SeenSession(SessionKey("kraken", "BTC-USD", 1), ((1, 3),), 3, 1, HERE, 2)
     again.absorb([seen], {HERE: 4}, [NumberDoubt("kraken", "BTC-USD", 2, 9)])
     tracked = again.track(slice_of([*rows, Row(3, 10, price=2), Row(4, 11, price=2)]))
-    assert (tracked.piece.sessions.tolist()[4:], again.positions) == ([2, 2], {HERE: 6})
+    assert (tracked.trade_slice.sessions.tolist()[4:], again.positions) == ([2, 2], {HERE: 6})
     assert [event.offset for event in tracked.events] == [4]
-    other = again.track(slice_of([Row(3, 3)], partition=1)).piece
+    other = again.track(slice_of([Row(3, 3)], partition=1)).trade_slice
     assert (other.verdicts.tolist(), other.sessions.tolist()) == ([DUPLICATE], [1])
 
 
@@ -132,6 +134,6 @@ def test_a_foreign_format_is_refused() -> None:
     with pytest.raises(StateError) as caught:
         GroupTracker({**GroupTracker().snapshot(), "format": 9})
     assert str(caught.value) == (
-        "the recovery store's sequence state has format 9, this version reads 4: run the version that wrote it, or"
+        "the recovery store's sequence state has format 9; this version reads 4: run the version that wrote it, or"
         " start without that store to rebuild the state"
     )

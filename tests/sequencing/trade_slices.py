@@ -83,10 +83,10 @@ def seen_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> SeenIds:
     """Return what a table of these rows says of one partition of topic `trades`."""
     columns = slice_of(rows).batch.columns
     return SeenIds(
-        where=TopicPartition("trades", partition),
+        topic_partition=TopicPartition("trades", partition),
         reached=reached,
         symbols=columns.symbols,
-        identities=_with_contents(columns),
+        id_hashes=_with_contents(columns),
         times=np.array([row.kafka_timestamp for row in rows], dtype=np.int64),
     )
 

@@ -163,7 +163,7 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
     read_from_memory(around.market.logs, around.window, around.rng, pause)
     arm(Faults(life.faults, passings, around.foreigner.do).pass_by)
     cluster_main(
-        trades_flow(flows.bootstrap._real_ends(around.settings, held), around.settings),
+        trades_flow(flows.bootstrap.open_job_io(around.settings, held), around.settings),
         [],
         0,
         epoch_interval=timedelta(milliseconds=life.epoch_milliseconds),
@@ -174,7 +174,7 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
 
 def _keep_soon() -> None:
     """Let the trail of commits go to its table every few commits, for a life has few."""
-    k2.iceberg.commit.NOTED_MAX = 4
+    k2.iceberg.commit.COMMIT_NOTES_MAX = 4
 
 
 def _never_sleep() -> None:

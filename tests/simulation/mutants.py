@@ -25,7 +25,7 @@ good = columns.messages < min(why, default=len(batch))
 for message in set(columns.messages[~good].tolist()):
     why[message] = RejectedError(Reason.INVALID, "value: beside one that is")
 trades = TradeBatch(batch, columns.take(np.flatnonzero(good)))
-return Decoded(trades, sorted(why.items()), read.skipped, off_book, dated_ahead)"""
+return Decoded(trades, sorted(why.items()), result.skipped, non_market, dated_ahead)"""
 
 _BEHIND: Final = """files = files_of(folder, self._series)
 position = Position(file_number(files[-1].name), files[-1].stat().st_size) if files else BEGIN"""
@@ -89,7 +89,7 @@ MUTANTS: Final = (
         "dead letters not truncated",
         2,
         "a start leaves what was written behind the last commit, and the replay writes it again",
-        (f"{_LETTERS}.queue:_taken_up", "for series in there:", "for series in ():"),
+        (f"{_LETTERS}.queue:_resume_series", "for series in found:", "for series in ():"),
         (
             f"{_LETTERS}.queue:DeadLetterQueue.__init__",
             "position = self._recorded.get(self._series, BEGIN)",
@@ -197,7 +197,7 @@ MUTANTS: Final = (
         "store not locked",
         5,
         "a second execution begins on a recovery store in use",
-        ("k2.storage.recovery.lock:take", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
+        ("k2.storage.recovery.lock:lock_store", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
     ),
     _mutant(
         "other writers' commits overwritten",
@@ -215,7 +215,7 @@ MUTANTS: Final = (
         "foreign rows taken for the job's",
         5,
         "rows that others appended count as seen",
-        (f"{_HISTORY}._read_sessions", "where=_from(self._floor, self._progress)", "where=None"),
+        (f"{_HISTORY}._read_sessions", "row_filter=_from(self._floor, self._progress)", "row_filter=None"),
         (
             f"{_HISTORY}._read_sessions",
             "_as_arrow(positions)",
@@ -256,7 +256,11 @@ MUTANTS: Final = (
         "replayed rows judged again",
         14,
         "rows that the table has are judged by the contents that they left there",
-        ("k2.sequencing.tracker:GroupTracker.track", "_first_new(piece, self._committed.get(where, 0))", "0"),
+        (
+            "k2.sequencing.tracker:GroupTracker.track",
+            "_first_new(trade_slice, self._committed.get(topic_partition, 0))",
+            "0",
+        ),
     ),
     _mutant(
         "a Kafka timestamp bounds nothing",
@@ -305,7 +309,7 @@ MUTANTS: Final = (
         "unfinished snapshots kept",
         6,
         "what an epoch that was cut off left in the recovery store is taken up two lives later",
-        ("k2.storage.recovery.backup:forget_unfinished", "return ", "return 0 and "),
+        ("k2.storage.recovery.backup:delete_unfinished_epoch", "return sum", "return 0 and sum"),
     ),
     _mutant(
         "store ahead of the table taken",
@@ -323,7 +327,7 @@ MUTANTS: Final = (
         "poison stops the job",
         7,
         "a message that cannot be read ends the process",
-        ("k2.venues.decode:_read", "read.rejected.append((message, error))", "raise"),
+        ("k2.venues.decode:_decode_messages", "result.rejected.append((message_idx, error))", "raise"),
     ),
     _mutant(
         "poison takes its neighbours along",
@@ -331,7 +335,7 @@ MUTANTS: Final = (
         "the rest of a batch is dead-lettered with a message that cannot be read",
         (
             "k2.venues.decode:_decoded",
-            "return Decoded(TradeBatch(batch, columns), rejected, read.skipped, off_book, dated_ahead)",
+            "return Decoded(TradeBatch(batch, columns), rejected, result.skipped, non_market, dated_ahead)",
             _NEIGHBOURS,
         ),
     ),

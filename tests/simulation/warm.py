@@ -7,7 +7,7 @@ import sqlalchemy.dialects.sqlite  # noqa: F401  imported late by the catalog
 
 from k2.dedup.deduplicator import GroupDeduplicator
 from k2.iceberg.arrow_columns import arrow_schema
-from k2.iceberg.column_buffer import RowBuffer
+from k2.iceberg.column_buffer import ColumnBuffer
 from k2.iceberg.tables import _TRADES
 from k2.kafka.reader import as_batch
 from k2.model.progress import TopicPartition
@@ -23,12 +23,12 @@ SEEDS = 4
 
 def warm() -> None:
     """Take some markets through the rules and into columns; no thread is begun."""
-    buffer = RowBuffer(arrow_schema(_TRADES))
+    buffer = ColumnBuffer(arrow_schema(_TRADES))
     for seed in range(SEEDS):
         for (topic, partition), log in publish(seed, across=False).logs.items():
             polled = fetched([row(message) for message in log.messages])
             batch = as_batch(TopicPartition(topic, partition), log.venue, 0, polled).batch
             for piece in split(decode(batch).trades):
-                unique = GroupDeduplicator(1_000_000).deduplicate(GroupTracker().track(piece).piece)
+                unique = GroupDeduplicator(1_000_000).deduplicate(GroupTracker().track(piece).trade_slice)
                 buffer.add(unique, np.arange(len(unique)))
     assert list(buffer.drain())

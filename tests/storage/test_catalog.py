@@ -13,7 +13,7 @@ from k2.ops.child_process import free_port
 from k2.ops.settings import Settings, read_settings
 from k2.storage import catalog as catalog_module
 from k2.storage.catalog import find_table, open_catalog
-from k2.storage.catalog_errors import address_in
+from k2.storage.catalog_errors import catalog_address
 from tests.catalogs.fixtures import variables_of
 from tests.catalogs.http_proxy import HttpProxy
 from tests.catalogs.servers import LOGIN, Server, execute, make_database
@@ -40,9 +40,9 @@ Configure = Callable[[dict[str, str]], Settings]
 @pytest.mark.parametrize(
     ("login", "database", "said"),
     [
-        (WRONG, "postgres", "refuses the credentials it was given: FATAL: password authentication failed for user"),
-        (("nobody", "x"), "postgres", "refuses the credentials it was given: FATAL: password authentication failed"),
-        (LOGIN, "absent", 'is configured badly: FATAL: database "absent" does not exist'),
+        (WRONG, "postgres", "refuses the credentials: FATAL: password authentication failed for user"),
+        (("nobody", "x"), "postgres", "refuses the credentials: FATAL: password authentication failed"),
+        (LOGIN, "absent", 'is misconfigured: FATAL: database "absent" does not exist'),
     ],
 )
 def test_postgresql_that_refuses_a_login_is_a_wrong_setting(
@@ -60,7 +60,7 @@ def test_postgresql_without_rights_is_a_wrong_setting(postgresql: Server, config
     database = make_database(postgresql)
     execute(postgresql, "CREATE ROLE guest LOGIN PASSWORD 'guest'", f"ALTER DATABASE {database} OWNER TO k2")
     settings = configured(variables_of("postgresql", postgresql.port, Path("unused"), ("guest", "guest"), database))
-    with pytest.raises(SettingsError, match="refuses the credentials it was given: permission denied for schema"):
+    with pytest.raises(SettingsError, match="refuses the credentials: permission denied for schema"):
         connect(settings, TableName.TRADES)
 
 
@@ -69,9 +69,7 @@ def test_a_token_that_is_not_good_is_a_wrong_setting(rest: Server, configured: C
     with HttpProxy(rest.port, token="good") as proxy:  # noqa: S106  no secret
         variables = variables_of("rest", proxy.port, rest.warehouse)
         settings = configured({**variables, "PYICEBERG_CATALOG__K2__TOKEN": "bad"})
-        with pytest.raises(
-            SettingsError, match=r"refuses the credentials it was given: NotAuth.*the token is not good"
-        ):
+        with pytest.raises(SettingsError, match=r"refuses the credentials: NotAuth.*the token is not good"):
             find_table(settings, "trades")
         assert open_catalog(configured({"PYICEBERG_CATALOG__K2__TOKEN": "good"})).list_namespaces() is not None
 
@@ -83,7 +81,7 @@ def test_a_table_that_is_forbidden_is_a_wrong_setting(
     """A catalog that opens, but keeps its tables from this user."""
     with HttpProxy(rest.port, forbids_tables=True) as proxy:
         settings = configured(variables_of("rest", proxy.port, rest.warehouse))
-        with pytest.raises(SettingsError, match=r"refuses the credentials it was given: .*not a table of yours"):
+        with pytest.raises(SettingsError, match=r"refuses the credentials: .*not a table of yours"):
             use(settings, TableName.TRADES)
 
 
@@ -101,7 +99,7 @@ def test_a_catalog_that_is_absent_is_out_of_reach(configured: Configure, kind: s
 def test_a_driver_that_is_not_installed_is_named(configured: Configure) -> None:
     """PyIceberg speaks of SQLAlchemy, whatever is missing."""
     settings = configured({"PYICEBERG_CATALOG__K2__URI": "postgresql+pg8000://127.0.0.1/postgres"})
-    with pytest.raises(SettingsError, match="is configured badly: No module named 'pg8000'"):
+    with pytest.raises(SettingsError, match="is misconfigured: No module named 'pg8000'"):
         open_catalog(settings)
 
 
@@ -124,12 +122,12 @@ def test_postgresql_is_reached_by_the_driver_that_has_a_limit(uri: str, reached_
         ("postgresql://k2:p@ss@h:5432/d", "h:5432"),
         ("https://rest.example/catalog", "rest.example"),
         ("k2:secret@h", "h"),
-        (None, "an address that is not named"),
+        (None, "an unnamed address"),
     ],
 )
 def test_an_address_has_no_password(uri: str | None, address: str) -> None:
     """Whatever the URI looks like."""
-    assert address_in({} if uri is None else {"uri": uri}) == address
+    assert catalog_address({} if uri is None else {"uri": uri}) == address
 
 
 def test_several_may_make_the_catalog_at_one_time(postgresql: Server, configured: Configure) -> None:

@@ -15,7 +15,7 @@ from requests.adapters import HTTPAdapter
 from k2.model.errors import SettingsError, UnreachableError
 from k2.ops.settings import read_settings
 from k2.storage.catalog import open_catalog
-from k2.storage.catalog_timeouts import WAIT_SECONDS, limit_catalog_timeouts, wait_seconds
+from k2.storage.catalog_timeouts import DEFAULT_TIMEOUT_SECONDS, limit_catalog_timeouts, timeout_seconds
 
 LIMIT = 0.2
 SECONDS_MAX = 10
@@ -75,8 +75,8 @@ def test_a_call_with_a_limit_of_its_own_keeps_it(silent: int) -> None:
 @pytest.mark.parametrize(
     ("configuration", "seconds"),
     [
-        ({}, WAIT_SECONDS),
-        ({"connection": "no block"}, WAIT_SECONDS),
+        ({}, DEFAULT_TIMEOUT_SECONDS),
+        ({"connection": "no block"}, DEFAULT_TIMEOUT_SECONDS),
         ({"connection.timeout": "2.5"}, 2.5),
         ({"connection": {"timeout": "7"}}, 7),
         ({"connection.timeout": 1, "connection": {"timeout": "7"}}, 1),
@@ -84,11 +84,13 @@ def test_a_call_with_a_limit_of_its_own_keeps_it(silent: int) -> None:
 )
 def test_the_limit_is_a_property_of_the_catalog(configuration: dict[str, Any], seconds: float) -> None:
     """Written as one name, as the environment gives it, or as a block of the file; a minute by default."""
-    assert wait_seconds("k2", configuration) == seconds
+    assert timeout_seconds("k2", configuration) == seconds
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "soon", "inf", "nan", ""])
 def test_what_is_no_time_is_refused(value: str) -> None:
     """Named with the catalog and the property."""
-    with pytest.raises(SettingsError, match=r"^catalog 'k2': connection\.timeout=.* is no number of seconds above"):
-        wait_seconds("k2", {"connection.timeout": value})
+    with pytest.raises(
+        SettingsError, match=r"^catalog 'k2': connection\.timeout=.*; set it to a number of seconds above"
+    ):
+        timeout_seconds("k2", {"connection.timeout": value})

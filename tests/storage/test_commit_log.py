@@ -7,7 +7,7 @@ import pytest
 
 from k2.model.errors import TableError
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
-from k2.storage.commit_log import Commit, Move, commit_notes_text, commit_of, parse_commit_notes
+from k2.storage.commit_log import Commit, PartitionMove, commit_notes_text, commit_of, parse_commit_notes
 
 PROGRESS = Progress(
     {
@@ -17,7 +17,7 @@ PROGRESS = Progress(
         }
     }
 )
-MOVES = [Move("trades", 0, 20, 9, 2, 3, 4, 0), Move("trades", 1, 30, 9, 8, 1, 0, 0)]
+MOVES = [PartitionMove("trades", 0, 20, 9, 2, 3, 4, 0), PartitionMove("trades", 1, 30, 9, 8, 1, 0, 0)]
 COUNTED = {f"k2.{name}": "1" for name in ("received", "stored", "duplicates", "dead_letters", "skipped")}
 ADDED = {"added-records": "10", "added-data-files": "2", "added-files-size": "999", "total-records": "70"}
 COMMIT = Commit(5, 4, 3, 1_700_000_000_123_000, "1", 10, 2, 999, MOVES)
@@ -73,7 +73,7 @@ def test_the_text_gives_the_commits_back() -> None:
     ("text", "error"),
     [
         ('{"format":1}', "table property k2.trail cannot be read: Object missing required field `commits`"),
-        ('{"format":2,"commits":[]}', "table property k2.trail has format 2, this version reads 1"),
+        ('{"format":2,"commits":[]}', "table property k2.trail has format 2; this version reads 1"),
     ],
 )
 def test_a_text_of_another_shape_is_refused(text: str, error: str) -> None:

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from k2.storage.dead_letter_files import Position, committed_lines, letters_in, recorded_letters, recording
+from k2.storage.dead_letter_files import (
+    Position,
+    committed_lines,
+    positions_property,
+    read_dead_letters,
+    recorded_positions,
+)
 from k2.storage.dead_letters import DeadLetterQueue
 from tests.storage.test_dead_letters import NOW, OTHER, PREFIX, letter, offsets, only_file, opened
 
@@ -26,9 +32,9 @@ def test_letters_of_several_series_come_in_the_order_of_time(tmp_path: Path) -> 
 def test_the_table_remembers_how_far_each_series_is() -> None:
     """What is recorded in the table's properties comes back from them, for each writer apart."""
     recorded = {f"{PREFIX}a1b2c3": Position(3, 400), f"{PREFIX}ffffff": Position(1, 9)}
-    properties = {**recording("0", recorded), **recording("1", {})}
-    assert recorded_letters(properties, "0") == recorded
-    assert recorded_letters(properties, "1") == recorded_letters({}, "0") == {}
+    properties = {**positions_property("0", recorded), **positions_property("1", {})}
+    assert recorded_positions(properties, "0") == recorded
+    assert recorded_positions(properties, "1") == recorded_positions({}, "0") == {}
 
 
 @pytest.mark.parametrize("file_bytes_max", [1, 1_000_000])
@@ -36,7 +42,7 @@ def test_committed_lines_are_those_before_the_position(tmp_path: Path, file_byte
     """What a report counts ends where the last commit does, in the middle of a file or of several."""
     with opened(tmp_path, file_bytes_max=file_bytes_max) as part:
         part.append([letter(0), letter(1)])
-        properties = recording("0", dict(part.sync()))
+        properties = positions_property("0", dict(part.sync()))
         part.append([letter(2), letter(3)])
         part.sync()
     found = committed_lines(tmp_path, properties, ["0", "1"])
@@ -55,5 +61,5 @@ def test_an_unreadable_line_stays(tmp_path: Path) -> None:
         part.append([letter(1)])
         part.sync()
     unreadable: list[str] = []
-    assert [one.offset for one in letters_in(tmp_path, unreadable.append)] == [0, 1]
+    assert [one.offset for one in read_dead_letters(tmp_path, unreadable.append)] == [0, 1]
     assert [f"{path}:2: " in line for line in unreadable] == [True]

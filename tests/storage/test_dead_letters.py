@@ -23,7 +23,7 @@ from k2.model.reasons import Reason
 from k2.ops.retry import retried
 from k2.storage.dead_letter_files import (
     Position,
-    letters_in,
+    read_dead_letters,
     series_in,
     series_prefix,
 )
@@ -63,7 +63,7 @@ def letter(offset: int, value: str = "{") -> DeadLetter:
 
 def offsets(folder: Path) -> list[int]:
     """Read the offsets of a folder's letters, in order; every line must be readable."""
-    return [one.offset for one in letters_in(folder, pytest.fail)]
+    return [one.offset for one in read_dead_letters(folder, pytest.fail)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -91,8 +91,8 @@ def opened(
         yield part
     finally:
         part._lock.release()
-        if part._writer._descriptor is not None:
-            os.close(part._writer._descriptor)
+        if part._append_log._descriptor is not None:
+            os.close(part._append_log._descriptor)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_bytes_come_back_exactly(tmp_path: Path, value: bytes | None) -> None:
     with opened(tmp_path) as part:
         part.append([DeadLetter.of(batch(value, key=value), 0, Reason.MALFORMED, "bad")])
         part.sync()
-    (found,) = letters_in(tmp_path, pytest.fail)
+    (found,) = read_dead_letters(tmp_path, pytest.fail)
     assert found.value_bytes() == value
     assert found.key_bytes() == value
     assert found.dead_lettered_at == NOW

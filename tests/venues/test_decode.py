@@ -181,12 +181,12 @@ def test_trades_of_one_message_stay_in_its_order(monkeypatch: pytest.MonkeyPatch
     columns = decoded.trades.columns
     assert columns.messages.tolist() == [0, *[1] * 100, 2, *[3] * 100]
     assert columns.indexes.tolist() == [0, *range(100), 0, *range(100)]
-    assert decoded.off_book.tolist() == [*range(1, 101, 3), *range(102, 202, 3)]
+    assert decoded.non_market.tolist() == [*range(1, 101, 3), *range(102, 202, 3)]
 
 
 def test_a_batch_without_trades_has_none_off_the_book() -> None:
     """Where the reference refused all that the loop left."""
-    assert decode(batch_of([K2_MESSAGE, b"x"])).off_book.tolist() == []
+    assert decode(batch_of([K2_MESSAGE, b"x"])).non_market.tolist() == []
 
 
 def test_a_capture_comes_out_digit_for_digit() -> None:
@@ -257,7 +257,7 @@ def test_an_empty_batch_has_no_rows() -> None:
     batch = batch_of([])
     decoded = decode(batch)
     assert outcome(decoded) == ([], [], [])
-    assert decode_by_reference(batch).off_book.tolist() == decoded.off_book.tolist() == []
+    assert decode_by_reference(batch).non_market.tolist() == decoded.non_market.tolist() == []
     assert decode(batch).trades.source is decode_by_reference(batch).trades.source is batch
     assert split(decoded.trades) == []
 

@@ -32,7 +32,7 @@ def stamped(values: Sequence[bytes | None], kafka_timestamps: Sequence[int], ven
 
 def whole(decoded: Decoded) -> tuple[Any, ...]:
     """Return all that decoding found, in plain values."""
-    return *outcome(decoded), decoded.off_book.tolist(), decoded.dated_ahead.tolist()
+    return *outcome(decoded), decoded.non_market.tolist(), decoded.dated_ahead.tolist()
 
 
 def decoded_twice(batch: MessageBatch, seconds_max: int = TIME_AHEAD_SECONDS_MAX) -> Decoded:
@@ -97,7 +97,7 @@ def test_off_book_rows_keep_their_numbers_when_rows_are_removed() -> None:
     kafka = [NULL_TIME if place in {1, 3, 4, 6} else 10**15 for place in range(7)]
     decoded = decoded_twice(stamped(values, kafka, "binance-futures"))
     assert decoded.trades.columns.sequences.tolist() == [1, 3, 4, 6]
-    assert decoded.off_book.tolist() == [0, 2, 3]
+    assert decoded.non_market.tolist() == [0, 2, 3]
     assert [number for number, _ in decoded.rejected] == [0, 2, 5]
 
 

@@ -1,4 +1,4 @@
-"""Appends lines to numbered files: what the disk holds is known to the byte, also after a failed write."""
+"""An append-only log of lines in numbered files; its size on disk is known to the byte, also after a failed write."""
 
 import os
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from k2.ops.metrics import RETRIES
 from k2.ops.retry import retried
 from k2.storage.dead_letter_files import Position, file_name
 
-__all__ = ["Writer", "sync_folder"]
+__all__ = ["AppendLog", "sync_folder"]
 
 
-class Writer:
-    """Appends lines at a position, and begins another file before one would exceed its limit.
+class AppendLog:
+    """Appends lines at a position, and starts another file before one would exceed its limit.
 
-    A line is never split over files; one larger than the limit has a file of its own.
+    A line is never split across files; one larger than the limit gets its own file.
     """
 
     def __init__(self, folder: Path, series: str, position: Position, file_bytes_max: int) -> None:
@@ -28,29 +28,32 @@ class Writer:
 
     @property
     def position(self) -> Position:
-        """Where the next line goes; nothing lies beyond it."""
+        """Position of the next line; nothing lies beyond it."""
         return self._position
 
     def append(self, lines: Iterable[bytes]) -> None:
-        """Hand lines to the operating system; `sync` makes them durable.
+        """Write lines to the operating system; `sync` makes them durable.
 
         Raises:
-            UnreachableError: the disk refused, also when tried again.
+            UnreachableError: the disk refused the write, also after retries.
         """
         pending = bytearray()
         for line in lines:
-            begun = self._position.bytes + len(pending)
-            if begun and begun + len(line) > self._file_bytes_max:
+            file_bytes = self._position.bytes + len(pending)
+            if file_bytes and file_bytes + len(line) > self._file_bytes_max:
                 self._write(pending)
-                self._begin_next_file()
+                self._start_next_file()
                 pending.clear()
             pending += line
         self._write(pending)
 
     def sync(self) -> None:
-        """Make durable what was appended.
+        """Make the appended lines durable.
 
-        Never tried again: after a failed fsync the kernel may have dropped the bytes and report success.
+        Never retried: after a failed fsync the kernel may have dropped the bytes and report success.
+
+        Raises:
+            UnreachableError: fsync failed.
         """
         if self._descriptor is not None:
             try:
@@ -60,11 +63,11 @@ class Writer:
             except OSError as error:
                 raise UnreachableError(
                     f"dead letters in {self._path} cannot be made durable: {error.strerror or error}; "
-                    "mend the disk or free space on it, and start again"
+                    "repair the disk or free space on it, then restart"
                 ) from error
 
     def close(self) -> None:
-        """Make durable what was appended, and let go of the file."""
+        """Make the appended lines durable, and close the file."""
         self.sync()
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -78,8 +81,8 @@ class Writer:
 
     def _write_once(self, data: bytearray) -> None:
         if self._descriptor is None:
-            self._descriptor = self._opened()
-        self._cut_unfinished(self._descriptor)
+            self._descriptor = self._open()
+        self._truncate_unfinished(self._descriptor)
         failpoint("letters.append")
         view, offset = memoryview(data), self._position.bytes
         while view:
@@ -87,23 +90,23 @@ class Writer:
             view, offset = view[written:], offset + written
         failpoint("letters.appended")
 
-    def _opened(self) -> int:
+    def _open(self) -> int:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         sync_folder(self._folder)
         return descriptor
 
-    def _cut_unfinished(self, descriptor: int) -> None:
+    def _truncate_unfinished(self, descriptor: int) -> None:
         """Remove what a failed write left beyond the position."""
         size = os.fstat(descriptor).st_size
         if size < self._position.bytes:
             raise StateError(
                 f"{self._path} has {size} bytes but {self._position.bytes} were written; "
-                "something else cut it while this job was running"
+                "another program truncated it while this job was running"
             )
         if size > self._position.bytes:
             os.ftruncate(descriptor, self._position.bytes)
 
-    def _begin_next_file(self) -> None:
+    def _start_next_file(self) -> None:
         self.close()
         failpoint("letters.rotate")
         self._position = Position(self._position.number + 1, 0)
@@ -114,7 +117,7 @@ class Writer:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make durable which files a folder holds."""
+    """Make the folder's list of files durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

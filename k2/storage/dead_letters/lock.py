@@ -1,4 +1,4 @@
-"""The dead letters of one Iceberg writer are written by one process at a time."""
+"""Lock of one Iceberg writer's dead letters: one process writes them at a time."""
 
 import fcntl
 import os
@@ -10,39 +10,39 @@ __all__ = ["FileLock", "check_folder", "check_free"]
 
 
 def check_folder(folder: Path) -> None:
-    """Make the folder, so that what is amiss is said before the job runs.
+    """Create the folder, so that errors are reported before the job runs.
 
     Raises:
-        SettingsError: it cannot be made or written.
+        SettingsError: it cannot be created or written.
     """
-    os.close(_opened(folder, ".lock"))
+    os.close(_open(folder, ".lock"))
 
 
 def check_free(folder: Path, prefix: str) -> None:
-    """Ask whether the series whose names begin so could be taken now; processes of one cluster may ask at once.
+    """Check that no process holds the series whose names start with `prefix`; several processes may check at once.
 
     Raises:
-        SettingsError: the folder cannot be made or written.
-        StateError: another process has them.
+        SettingsError: the folder cannot be created or written.
+        StateError: another process holds them.
     """
     FileLock(folder, prefix, how=fcntl.LOCK_SH).release()
 
 
 class FileLock:
-    """Keeps the series of one Iceberg writer to one process; it ends with the process, however that ends."""
+    """Lock on the series of one Iceberg writer; it is released when the process exits, however it exits."""
 
     def __init__(self, folder: Path, prefix: str, how: int = fcntl.LOCK_EX) -> None:
-        """Take the series whose names begin so, alone unless `how` says otherwise.
+        """Lock the series whose names start with `prefix`, exclusively unless `how` is `fcntl.LOCK_SH`.
 
         Raises:
-            SettingsError: the folder cannot be made or written.
-            StateError: another process has it.
+            SettingsError: the folder cannot be created or written.
+            StateError: another process holds the lock.
         """
-        self._descriptor = _opened(folder, f".lock-{prefix.rstrip('-')}")
+        self._descriptor = _open(folder, f".lock-{prefix.rstrip('-')}")
         self._lock(folder, how)
 
     def release(self) -> None:
-        """Let another process have it."""
+        """Release the lock."""
         os.close(self._descriptor)
 
     def _lock(self, folder: Path, how: int) -> None:
@@ -51,12 +51,12 @@ class FileLock:
         except BlockingIOError as error:
             self.release()
             raise StateError(
-                f"another process writes dead letters of this table in {folder}: another instance of the job runs, "
+                f"another process writes dead letters of this table in {folder}: another instance of the job runs; "
                 "stop one of the two"
             ) from error
 
 
-def _opened(folder: Path, name: str) -> int:
+def _open(folder: Path, name: str) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,1 +1,1 @@
-"""The recovery store: read, locked, made, backed up and restored."""
+"""Create, read, lock, back up and restore the recovery store."""

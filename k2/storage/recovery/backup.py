@@ -1,4 +1,4 @@
-"""Making, backing up and restoring a recovery store, and removing what an unfinished epoch left in it."""
+"""Create, back up and restore a recovery store, and remove what an unfinished epoch left in it."""
 
 import os
 import shutil
@@ -12,34 +12,34 @@ from typing import Final, NamedTuple
 from bytewax.recovery import init_db_dir
 
 from k2.model.errors import SettingsError, StateError
-from k2.storage.recovery.lock import held
-from k2.storage.recovery.store import Pinned, Store, check_store, partition_files, pinned, read_store
+from k2.storage.recovery.lock import exclusive_lock
+from k2.storage.recovery.store import PinnedStore, Store, check_store, partition_files, pin_store, read_store
 
-__all__ = ["Restored", "back_up", "forget_unfinished", "make_store", "restore"]
+__all__ = ["RestoreResult", "back_up", "delete_unfinished_epoch", "make_store", "restore"]
 
 FILES: Final = "*.sqlite3*"
-"""Partitions, and what SQLite keeps beside them."""
+"""Partitions, and the files that SQLite keeps next to them."""
 
 
-class Restored(NamedTuple):
-    """What `restore` did."""
+class RestoreResult(NamedTuple):
+    """The result of `restore`."""
 
     store: Store
-    """The store as restored."""
+    """The restored store."""
     replaced: Path | None
-    """Where the former one lies now; None where there was none."""
+    """The folder to which the previous store was moved; None if there was none."""
 
 
 def make_store(folder: Path, partitions: int) -> Store:
-    """Make an empty store.
+    """Create an empty store.
 
     Raises:
-        SettingsError: the folder holds a store already, which is left as it is, or cannot be written.
-        StateError: a process runs on it.
+        SettingsError: the folder already holds a store, which is left as it is, or cannot be written.
+        StateError: a process uses it.
     """
-    _make(folder)
+    _make_folder(folder)
     _refuse_store(folder)
-    with held(folder):
+    with exclusive_lock(folder):
         _refuse_store(folder)
         init_db_dir(folder, partitions)  # type: ignore[no-untyped-call]
         _sync(folder)
@@ -47,25 +47,25 @@ def make_store(folder: Path, partitions: int) -> Store:
 
 
 def back_up(folder: Path, target: Path) -> Store:
-    """Copy a store, while a job may run on it, to a folder that is not there yet, or is empty.
+    """Copy a store, also while a job uses it, to a folder that does not exist or is empty.
 
-    What the copy resumes from is the epoch that the store would have resumed from when the copy was begun; the table
-    may go on meanwhile, since a store older than the table is replayed. The target is there whole or not at all.
+    The copy resumes from the epoch that the store would have resumed from when the copy started. The table may move on
+    meanwhile, because a store older than the table is replayed. The target is complete or absent.
 
-    Never by the job's own process: it has an SQLite of its own, and two in one process drop each other's file locks
-    (sqlite.org, "How to corrupt an SQLite database file", 2.2.1).
+    Do not call this in the job's own process: the job has its own SQLite, and two in one process drop each other's
+    file locks (sqlite.org, "How to corrupt an SQLite database file", 2.2.1).
 
     Raises:
-        SettingsError: there is no store, or the target is there already or cannot be written.
-        StateError: the store is not whole, or a partition cannot be read.
+        SettingsError: there is no store, or the target is not empty or cannot be written.
+        StateError: the store is incomplete, or a partition cannot be read.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise SettingsError(f"{target} is there already and is not empty; a backup needs a folder of its own")
-    _make(target.parent)
-    with pinned(folder) as whole:
-        check_store(whole.store)
-        with _partial(target.with_name(f".{target.name}.{os.getpid()}.partial")) as partial:
-            _copy(whole, partial)
+        raise SettingsError(f"{target} already exists and is not empty; give the backup a new folder")
+    _make_folder(target.parent)
+    with pin_store(folder) as pinned:
+        check_store(pinned.store)
+        with _temporary_folder(target.with_name(f".{target.name}.{os.getpid()}.partial")) as partial:
+            _copy(pinned, partial)
             try:
                 partial.rename(target)
             except OSError as error:
@@ -74,48 +74,48 @@ def back_up(folder: Path, target: Path) -> Store:
     return read_store(target)
 
 
-def restore(backup: Path, folder: Path, *, replace: bool = False) -> Restored:
-    """Copy a backup to where the job looks for its store.
+def restore(backup: Path, folder: Path, *, replace: bool = False) -> RestoreResult:
+    """Copy a backup to the folder of the job's store.
 
-    A former store is moved into a folder beside the new files, all of it before the first new file comes; should
-    this be cut off, partitions are missing, which the job refuses, and never are old and new ones mixed.
+    A previous store is moved into a subfolder, all of it before the first new file arrives. If this is interrupted,
+    partitions are missing, which the job refuses; old and new partitions are never mixed.
 
     Raises:
-        SettingsError: there is no backup; or there is a store in the folder, and `replace` is not given.
-        StateError: the backup is not whole, or a process runs on the store.
+        SettingsError: there is no backup; or the folder holds a store, and `replace` is false.
+        StateError: the backup is incomplete, or a process uses the store.
     """
     if not partition_files(backup):
         raise SettingsError(f"{backup} holds no backup of a recovery store; `k2 recovery backup` makes one")
-    with pinned(backup) as whole:
-        check_store(whole.store)
-        for connection, file in zip(whole.connections, whole.files, strict=True):
-            _check_pages(connection, file)
-        _make(folder)
-        with held(folder):
+    with pin_store(backup) as pinned:
+        check_store(pinned.store)
+        for connection, file in zip(pinned.connections, pinned.files, strict=True):
+            _check_integrity(connection, file)
+        _make_folder(folder)
+        with exclusive_lock(folder):
             if not replace:
                 _refuse_store(folder, ", or --replace, which moves it aside")
-            with _partial(folder / f".restoring.{os.getpid()}") as partial:
-                _copy(whole, partial)
+            with _temporary_folder(folder / f".restoring.{os.getpid()}") as partial:
+                _copy(pinned, partial)
                 replaced = _move_aside(folder)
                 for file in partition_files(partial):
                     file.rename(folder / file.name)
         _sync(folder)
-    return Restored(read_store(folder), replaced)
+    return RestoreResult(read_store(folder), replaced)
 
 
-def forget_unfinished(store: Store) -> int:
-    """Remove the snapshots of the epoch that was cut off, in a store that no process runs on; gives their number.
+def delete_unfinished_epoch(store: Store) -> int:
+    """Delete the snapshots of the interrupted epoch in a store that no process uses; return their number.
 
-    Bytewax reads that epoch again, and perhaps with less in it: a key that then is not touched would keep the state
-    of the first time, ahead of the source, and the execution after it would take that for the truth.
+    Bytewax runs that epoch again, possibly with less in it. A key that is then not touched would keep its state of the
+    first run, ahead of the source, and the next execution would resume from it.
 
     Raises:
         StateError: a partition cannot be written.
     """
-    return sum(_remove_from(file, store.resume_epoch) for file in partition_files(store.folder))
+    return sum(_delete_snapshots(file, store.resume_epoch) for file in partition_files(store.folder))
 
 
-def _remove_from(file: Path, epoch: int) -> int:
+def _delete_snapshots(file: Path, epoch: int) -> int:
     try:
         with closing(sqlite3.connect(file, isolation_level=None)) as connection:
             return connection.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (epoch,)).rowcount
@@ -124,12 +124,12 @@ def _remove_from(file: Path, epoch: int) -> int:
 
 
 def _refuse_store(folder: Path, otherwise: str = "") -> None:
-    # a log without its partition counts: SQLite would play it into a new one
+    # A WAL file without its partition counts as well: SQLite would replay it into a new partition.
     if any(folder.glob(FILES)):
-        raise SettingsError(f"{folder} holds a recovery store, which is left as it is; give another folder{otherwise}")
+        raise SettingsError(f"{folder} already holds a recovery store; use another folder{otherwise}")
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -137,29 +137,29 @@ def _make(folder: Path) -> None:
 
 
 @contextmanager
-def _partial(folder: Path) -> Iterator[Path]:
-    """Yield a folder to write to, which is gone afterwards unless it was renamed."""
-    _make(folder)
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder to write to; it is deleted afterwards unless it was renamed."""
+    _make_folder(folder)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _copy(whole: Pinned, folder: Path) -> None:
-    for file, source in zip(whole.files, whole.connections, strict=True):
+def _copy(pinned: PinnedStore, folder: Path) -> None:
+    for file, source in zip(pinned.files, pinned.connections, strict=True):
         try:
             with closing(sqlite3.connect(folder / file.name, isolation_level=None)) as target:
-                # It copies what the source's open read transaction sees, whatever is written meanwhile.
+                # This copies what the source's open read transaction sees, whatever is written meanwhile.
                 source.backup(target)
-                _clamp(target, whole.store)
+                _set_back(target, pinned.store)
         except sqlite3.Error as error:
             raise StateError(f"{file} of the recovery store cannot be copied to {folder}: {error}") from error
     _sync(folder)
 
 
-def _clamp(copy: sqlite3.Connection, store: Store) -> None:
-    """Put a copied partition back to the store's resume epoch: it may have been a little further on."""
+def _set_back(copy: sqlite3.Connection, store: Store) -> None:
+    """Set a copied partition back to the store's resume epoch: it may have been slightly ahead."""
     latest = -1 if store.execution is None else store.execution
     copy.execute("BEGIN")
     copy.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (store.resume_epoch,))
@@ -168,17 +168,17 @@ def _clamp(copy: sqlite3.Connection, store: Store) -> None:
     copy.execute("COMMIT")
 
 
-def _check_pages(connection: sqlite3.Connection, file: Path) -> None:
+def _check_integrity(connection: sqlite3.Connection, file: Path) -> None:
     try:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.Error as error:
-        found = str(error)
-    if found != "ok":
-        raise StateError(f"{file} is damaged ({found}); take another backup")
+        result = str(error)
+    if result != "ok":
+        raise StateError(f"{file} is damaged ({result}); use another backup")
 
 
 def _move_aside(folder: Path) -> Path | None:
-    """Move a store's files into a folder beside them: a volume's own folder could not be renamed."""
+    """Move a store's files into a subfolder: the root folder of a volume cannot be renamed."""
     files = sorted(folder.glob(FILES))
     if not files:
         return None

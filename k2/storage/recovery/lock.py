@@ -1,4 +1,4 @@
-"""One execution at a time on a recovery store: a lock for each process of the cluster, held while it lives."""
+"""Lock a recovery store: one execution at a time, with one lock for each process of the cluster."""
 
 import fcntl
 import os
@@ -9,23 +9,23 @@ from typing import Final
 
 from k2.model.errors import SettingsError, StateError
 
-__all__ = ["held", "is_held", "take"]
+__all__ = ["exclusive_lock", "is_locked", "lock_store"]
 
 FIRST_PROCESS: Final = 0
 
 
-def take(folder: Path, process: int) -> int:
-    """Lock a store for the process with this number in its cluster; gives the descriptor that holds it.
+def lock_store(folder: Path, process: int) -> int:
+    """Lock a store for the process with this index in its cluster; return the descriptor that holds the lock.
 
-    It is held until the descriptor is closed or the process is gone, however it ends. Processes of one cluster may
-    share a folder, since each number has a lock of its own; a second cluster has the same numbers.
+    The lock is held until the descriptor is closed or the process exits, however it exits. Processes of one cluster
+    may share a folder, because each index has its own lock. A second cluster has the same indexes, so it is locked out.
 
     Raises:
-        StateError: another process holds it.
+        StateError: another process holds the lock.
         SettingsError: the folder cannot be written.
     """
     try:
-        descriptor = os.open(_file(folder, process), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(_lock_file(folder, process), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise SettingsError(f"{folder}: a recovery store cannot be written there: {error.strerror}") from error
     try:
@@ -43,25 +43,25 @@ def take(folder: Path, process: int) -> int:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep every process of every cluster off a store.
+def exclusive_lock(folder: Path) -> Iterator[None]:
+    """Hold the locks of every process, so that no cluster can use the store meanwhile.
 
     Raises:
-        StateError: a process runs on it.
+        StateError: a process uses it.
         SettingsError: the folder cannot be written.
     """
     with ExitStack() as stack:
         for process in sorted({FIRST_PROCESS, *_processes(folder)}):
-            stack.callback(os.close, take(folder, process))
+            stack.callback(os.close, lock_store(folder, process))
         yield
 
 
-def is_held(folder: Path) -> bool:
-    """Return whether a process runs on a store; takes nothing."""
-    return any(_is_locked(_file(folder, process)) for process in _processes(folder))
+def is_locked(folder: Path) -> bool:
+    """Return whether a process uses a store; no lock is kept."""
+    return any(_is_file_locked(_lock_file(folder, process)) for process in _processes(folder))
 
 
-def _is_locked(file: Path) -> bool:
+def _is_file_locked(file: Path) -> bool:
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -72,7 +72,7 @@ def _is_locked(file: Path) -> bool:
     return False
 
 
-def _file(folder: Path, process: int) -> Path:
+def _lock_file(folder: Path, process: int) -> Path:
     return folder / f"process-{process}.lock"
 
 

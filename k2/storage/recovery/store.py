@@ -1,8 +1,9 @@
-"""Reading a Bytewax recovery store: whose it is, how far it is, and whether it is whole.
+"""Read a Bytewax recovery store: its flow, its progress, and whether it is complete.
 
-A store is a folder of SQLite files, one a partition, as Bytewax 0.21 writes them: `parts` (which of how many),
-`exs` (executions), `fronts` (the epoch each worker has reached), `commits` (the epoch up to which old snapshots were
-cleaned away), `snaps` (pickled state by step, key and epoch). Rows of one execution are spread over the partitions.
+A store is a folder of SQLite files, one for each partition, as Bytewax 0.21 writes them: `parts` (partition index and
+count), `exs` (executions), `fronts` (the epoch each worker has reached), `commits` (the epoch up to which old
+snapshots were deleted), `snaps` (pickled state by step, key and epoch). Rows of one execution are spread over the
+partitions.
 """
 
 import os
@@ -18,16 +19,25 @@ from k2.model.errors import SettingsError, StateError
 from k2.model.progress import TopicPartition
 from k2.storage.recovery.snapshots import offset_in, offsets_in, table_in
 
-__all__ = ["FLOW", "Pinned", "Store", "check_store", "partition_files", "pinned", "read_store", "why_refused"]
+__all__ = [
+    "FLOW",
+    "PinnedStore",
+    "Store",
+    "check_store",
+    "partition_files",
+    "pin_store",
+    "read_store",
+    "resume_problem",
+]
 
 FLOW: Final = "trades"
-"""The flow's name, with which the name of every step begins."""
+"""The flow's name; every step id starts with it."""
 SOURCE_STEP: Final = f"{FLOW}.kafka_in"
 WRITER_STEP: Final = f"{FLOW}.iceberg_out"
 
 FIRST_EPOCH: Final = 1
 LAG_EPOCHS_MAX: Final = 8
-"""All partitions are cleaned up at the same epochs; kills leave them two apart at the most."""
+"""All partitions are cleaned up at the same epochs; after kills they are at most two epochs apart."""
 LOCKED_SECONDS_MAX: Final = 5.0
 PINS_MAX: Final = 50
 PIN_PAUSE_SECONDS: Final = 0.02
@@ -35,37 +45,37 @@ PIN_PAUSE_SECONDS: Final = 0.02
 
 @dataclass(frozen=True)
 class Store:
-    """What a recovery store says of itself, at one moment."""
+    """The contents of a recovery store at one moment."""
 
     folder: Path
     bytes: int
     partitions: int
-    """How many are in the folder."""
+    """Number of partitions in the folder."""
     partitions_expected: int
     missing: tuple[int, ...]
     """Indexes of the partitions that are not in the folder."""
     flow: str | None
-    """The flow whose state it holds; None where it was never run."""
+    """The flow whose state it holds; None if no flow has used it."""
     execution: int | None
-    """The latest execution, from 0; None where it was never run."""
+    """The latest execution, from 0; None if there was none."""
     workers: int | None
-    """Of the latest execution."""
+    """Number of workers of the latest execution."""
     resume_epoch: int
-    """The next execution takes the state as it was at the begin of this epoch."""
+    """The next execution resumes from the state at the start of this epoch."""
     offsets: Mapping[TopicPartition, int]
-    """For each topic partition the offset that the next execution reads first; empty where it cannot be resumed."""
+    """The first offset that the next execution reads, by topic partition; empty if the store cannot be resumed from."""
     written: Mapping[str, Mapping[TopicPartition, int]]
-    """For each Iceberg writer the offsets that its table had at the resume epoch."""
+    """The offsets that the table had at the resume epoch, by Iceberg writer."""
     sources: frozenset[TopicPartition]
-    """Every topic partition of which it holds a state, of whatever epoch."""
+    """Every topic partition that it holds a state of, whatever the epoch."""
     problem: str | None
-    """One sentence where the partitions that are there cannot be resumed from; missing ones are told apart."""
+    """Why the partitions in the folder cannot be resumed from, in one sentence; missing ones are in `missing`."""
     table: str | None = None
-    """The UUID of the table that the writers wrote, as they recorded it."""
+    """The UUID of the table that the writers wrote, as recorded in their state."""
 
 
-class Pinned(NamedTuple):
-    """A store whose partitions are held at one moment: connections in the files' order, each in a read transaction."""
+class PinnedStore(NamedTuple):
+    """A store with its partitions pinned at one moment: connections in file order, each in a read transaction."""
 
     store: Store
     files: Sequence[Path]
@@ -73,11 +83,11 @@ class Pinned(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """All partitions' rows together."""
+    """The rows of all partitions together."""
 
     parts: list[tuple[int, int]]
     executions: list[tuple[int, int, int]]
-    """Number, workers, resume epoch."""
+    """Execution, worker count, resume epoch."""
     fronts: list[tuple[int, int, int]]
     """Execution, worker, epoch."""
     commits: dict[int, int]
@@ -86,59 +96,59 @@ class _Rows(NamedTuple):
 
 
 def partition_files(folder: Path) -> list[Path]:
-    """Return the files that Bytewax takes for partitions; none where there is no folder."""
+    """Return the files that Bytewax treats as partitions; an empty list if there is no folder."""
     return sorted(folder.glob("*.sqlite3"))
 
 
 def read_store(folder: Path) -> Store:
-    """Read a store, whether a job runs on it or not; nothing in it is changed.
+    """Read a store, also while a job uses it; nothing in it is changed.
 
     Raises:
-        SettingsError: the folder is no recovery store.
+        SettingsError: the folder is not a recovery store.
         StateError: a partition is damaged, locked, or of a later version.
     """
-    with pinned(folder) as whole:
-        return whole.store
+    with pin_store(folder) as pinned:
+        return pinned.store
 
 
 def check_store(store: Store) -> None:
-    """Refuse a store that cannot be resumed from.
+    """Check that a store can be resumed from.
 
     Raises:
-        StateError: a partition is missing, the partitions do not fit together, or it is another flow's.
+        StateError: a partition is missing, the partitions do not match, or the store belongs to another flow.
     """
-    why = why_refused(store)
-    if why:
-        raise StateError(why)
+    problem = resume_problem(store)
+    if problem:
+        raise StateError(problem)
 
 
-def why_refused(store: Store) -> str | None:
-    """Say in one sentence why a store cannot be resumed from; None where it can."""
+def resume_problem(store: Store) -> str | None:
+    """Return why a store cannot be resumed from, in one sentence; None if it can."""
     if store.problem or not store.missing:
         return store.problem
     names = ", ".join(map(str, store.missing))
     return (
-        f"{store.folder} lacks partition {names} of {store.partitions_expected}: put it back, or restore a backup "
+        f"{store.folder} lacks partition {names} of {store.partitions_expected}; put it back, or restore a backup "
         f"(`k2 recovery restore BACKUP {store.folder} --replace`)"
     )
 
 
 @contextmanager
-def pinned(folder: Path) -> Iterator[Pinned]:
-    """Hold a store's partitions as they are at one moment, while a job may run on.
+def pin_store(folder: Path) -> Iterator[PinnedStore]:
+    """Pin a store's partitions at one moment, also while a job uses it.
 
-    Each is read in a transaction of its own, begun one after the other. Where the job has cleaned a partition up
-    beyond what another says, they are let go and taken again; so what is held can be resumed from, with any interval
-    between epochs and without a backup interval.
+    Each partition is read in its own transaction, and these start one after the other. If the job has cleaned up a
+    partition beyond the epoch of another, all transactions are started again. So the pinned state can be resumed from,
+    with any interval between epochs and without a backup interval.
 
     Raises:
-        SettingsError: the folder is no recovery store.
+        SettingsError: the folder is not a recovery store.
         StateError: a partition is damaged, locked, or of a later version.
     """
     files = partition_files(folder)
     if not files:
-        what = "holds no recovery store" if folder.is_dir() else "is no folder"
-        raise SettingsError(f"{folder} {what}; make one by `k2 recovery init {folder}`")
+        what = "holds no recovery store" if folder.is_dir() else "is not a folder"
+        raise SettingsError(f"{folder} {what}; create one with `k2 recovery init {folder}`")
     with ExitStack() as stack:
         connections = [stack.enter_context(closing(_connect(file))) for file in files]
         rows = _pin(files, connections)
@@ -147,13 +157,13 @@ def pinned(folder: Path) -> Iterator[Pinned]:
                 break
             time.sleep(PIN_PAUSE_SECONDS)
             rows = _pin(files, connections)
-        yield Pinned(_store(folder, files, connections, rows), files, connections)
+        yield PinnedStore(_store(folder, files, connections, rows), files, connections)
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    # SQLite cannot open a WAL database on a read-only medium unless told that nobody writes it.
-    is_fixed = not os.access(file.parent, os.W_OK) and not file.with_name(f"{file.name}-wal").exists()
-    uri = f"{file.absolute().as_uri()}?mode=ro{'&immutable=1' if is_fixed else ''}"
+    # SQLite can open a WAL database on a read-only medium only as immutable.
+    is_immutable = not os.access(file.parent, os.W_OK) and not file.with_name(f"{file.name}-wal").exists()
+    uri = f"{file.absolute().as_uri()}?mode=ro{'&immutable=1' if is_immutable else ''}"
     try:
         return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCKED_SECONDS_MAX)
     except sqlite3.Error as error:
@@ -180,8 +190,8 @@ def _pin(files: Sequence[Path], connections: Sequence[sqlite3.Connection]) -> _R
 
 def _unreadable(file: Path, error: sqlite3.Error) -> str:
     if getattr(error, "sqlite_errorcode", None) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return f"{file} is locked by another process; stop what holds it, and try again"
-    return f"{file} is no partition of a recovery store, or is damaged ({error}); restore a backup"
+        return f"{file} is locked by another process; stop that process, and try again"
+    return f"{file} is not a partition of a recovery store, or is damaged ({error}); restore a backup"
 
 
 def _add(rows: _Rows, connection: sqlite3.Connection) -> None:
@@ -193,19 +203,19 @@ def _add(rows: _Rows, connection: sqlite3.Connection) -> None:
 
 
 def _resume_epoch(rows: _Rows) -> int:
-    """Return the epoch that Bytewax would resume from: what the slowest worker of the latest execution has reached."""
+    """Return the epoch that Bytewax would resume from: the one of the slowest worker in the latest execution."""
     if not rows.executions:
         return FIRST_EPOCH
-    number, workers, begun = max(rows.executions)
-    reached = dict.fromkeys(range(workers), begun)
+    latest, workers, first_epoch = max(rows.executions)
+    epochs = dict.fromkeys(range(workers), first_epoch)
     for execution, worker, epoch in rows.fronts:
-        if execution == number:
-            reached[worker] = max(reached.get(worker, begun), epoch)
-    return min(reached.values())
+        if execution == latest:
+            epochs[worker] = max(epochs.get(worker, first_epoch), epoch)
+    return min(epochs.values())
 
 
 def _is_torn(rows: _Rows, resume_epoch: int) -> bool:
-    """Return whether snapshots that a resume needs have been cleaned away in some partition."""
+    """Return whether a partition has deleted snapshots that a resume needs."""
     return max(rows.commits.values(), default=0) >= resume_epoch
 
 
@@ -213,9 +223,9 @@ def _store(folder: Path, files: Sequence[Path], connections: Sequence[sqlite3.Co
     resume_epoch = _resume_epoch(rows)
     expected = max((count for _, count in rows.parts), default=0)
     missing = tuple(sorted(set(range(expected)) - {index for index, _ in rows.parts}))
-    problem = _foreign(folder, rows) or ("" if missing else _unfit(folder, rows, resume_epoch))
-    number, workers, _ = max(rows.executions, default=(None, None, None))
-    whole = not problem and not missing
+    problem = _foreign(folder, rows) or ("" if missing else _mismatch(folder, rows, resume_epoch))
+    execution, workers, _ = max(rows.executions, default=(None, None, None))
+    is_complete = not problem and not missing
     return Store(
         folder=folder,
         bytes=sum(map(_bytes, files)),
@@ -223,55 +233,56 @@ def _store(folder: Path, files: Sequence[Path], connections: Sequence[sqlite3.Co
         partitions_expected=expected,
         missing=missing,
         flow=", ".join(sorted(rows.flows)) or None,
-        execution=number,
+        execution=execution,
         workers=workers,
         resume_epoch=resume_epoch,
-        offsets=_offsets(connections, resume_epoch) if whole else {},
-        written=_written(connections, resume_epoch) if whole else {},
+        offsets=_offsets(connections, resume_epoch) if is_complete else {},
+        written=_written(connections, resume_epoch) if is_complete else {},
         sources=_sources(connections),
         problem=problem or None,
-        table=_table(connections, resume_epoch) if whole else None,
+        table=_table(connections, resume_epoch) if is_complete else None,
     )
 
 
 def _bytes(file: Path) -> int:
-    log = file.with_name(f"{file.name}-wal")
+    wal = file.with_name(f"{file.name}-wal")
     try:
-        return file.stat().st_size + log.stat().st_size
+        return file.stat().st_size + wal.stat().st_size
     except FileNotFoundError:
         return file.stat().st_size
 
 
 def _foreign(folder: Path, rows: _Rows) -> str:
+    """Describe in what way partitions belong to another flow or to several stores; empty if they do not."""
     others = sorted(rows.flows - {FLOW})
     if others:
         return (
-            f"{folder} is the recovery store of flow '{others[0]}', not of '{FLOW}'; give another folder, made by "
+            f"{folder} is the recovery store of flow '{others[0]}', not of '{FLOW}'; use another folder, created with "
             "`k2 recovery init DIR`"
         )
     if len({count for _, count in rows.parts}) > 1 or len(dict(rows.parts)) < len(rows.parts):
-        return f"{folder} holds partitions of several recovery stores; leave one store's in it"
+        return f"{folder} holds partitions of several recovery stores; keep those of one store only"
     return ""
 
 
-def _unfit(folder: Path, rows: _Rows, resume_epoch: int) -> str:
-    """Say in what the partitions do not fit together, as copies of different age, or without their log, do not."""
-    cure = f"restore a backup (`k2 recovery restore BACKUP {folder} --replace`)"
-    known = {number for number, _, _ in rows.executions}
-    named = known | {number for number, _, _ in rows.fronts}
-    if known != set(range(max(named, default=-1) + 1)) or (not known and (rows.flows or rows.commits)):
-        return f"a partition in {folder} does not know of an execution: it was copied without its -wal file; {cure}"
+def _mismatch(folder: Path, rows: _Rows, resume_epoch: int) -> str:
+    """Describe in what way partitions do not match, such as copies of different age or without their WAL file."""
+    fix = f"restore a backup (`k2 recovery restore BACKUP {folder} --replace`)"
+    known = {execution for execution, _, _ in rows.executions}
+    referenced = known | {execution for execution, _, _ in rows.fronts}
+    if known != set(range(max(referenced, default=-1) + 1)) or (not known and (rows.flows or rows.commits)):
+        return f"a partition in {folder} lacks an execution: it was copied without its -wal file; {fix}"
     if _is_torn(rows, resume_epoch):
         return (
-            f"the partitions in {folder} are of different age: state of epoch {resume_epoch}, where one of them ends, "
-            f"is gone from another; {cure}"
+            f"the partitions in {folder} are of different age: one of them ends at epoch {resume_epoch}, whose state "
+            f"another has deleted; {fix}"
         )
     latest = max(rows.commits.values(), default=0)
     old = [index for index, _ in rows.parts if latest - rows.commits.get(index, 0) > LAG_EPOCHS_MAX]
     if old:
         return (
             f"partition {old[0]} in {folder} is older than the others: it was copied without its -wal file, or at "
-            f"another time; {cure}"
+            f"another time; {fix}"
         )
     return ""
 
@@ -298,7 +309,7 @@ def _table(connections: Sequence[sqlite3.Connection], resume_epoch: int) -> str 
 
 
 def _states(connections: Sequence[sqlite3.Connection], step: str, resume_epoch: int) -> dict[str, bytes]:
-    """Return a step's pickled states by key, as a resume would take them; one that was discarded is left out."""
+    """Return a step's pickled states by key, as a resume would load them, without discarded ones."""
     found: dict[str, tuple[int, bytes | None]] = {}
     for connection in connections:
         for key, epoch, state in connection.execute(

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from k2.model.errors import SettingsError, StateError
-from k2.storage.recovery.backup import back_up, forget_unfinished, make_store, restore
-from k2.storage.recovery.lock import held, is_held, take
+from k2.storage.recovery.backup import back_up, delete_unfinished_epoch, make_store, restore
+from k2.storage.recovery.lock import exclusive_lock, is_locked, lock_store
 from k2.storage.recovery.snapshots import offset_in
 from k2.storage.recovery.store import Store, check_store, partition_files, read_store
 from tests.storage.recovery.small_flow import abort_at, expected, run
@@ -118,8 +118,8 @@ def test_what_an_unfinished_epoch_left_never_comes_back(folder: Path) -> None:
             pickle.dumps(1_000_000),
         )
     assert read_store(folder).offsets == store.offsets
-    assert forget_unfinished(store) > 0
-    assert forget_unfinished(store) == 0
+    assert delete_unfinished_epoch(store) > 0
+    assert delete_unfinished_epoch(store) == 0
     assert read_store(folder).offsets == store.offsets
     run(folder, END, hook=abort_at(8))
     assert run(folder, END) == expected(END)
@@ -138,7 +138,7 @@ def test_a_damaged_partition_is_named(folder: Path, content: bytes) -> None:
     """A partition that SQLite cannot read, or that bears none of the tables."""
     file = folder / "part-1.sqlite3"
     file.write_bytes(content)
-    with pytest.raises(StateError, match=r"part-1\.sqlite3 is no partition .*restore a backup"):
+    with pytest.raises(StateError, match=r"part-1\.sqlite3 is not a partition .*restore a backup"):
         read_store(folder)
 
 
@@ -279,22 +279,22 @@ def test_restore_moves_the_former_store_aside(folder: Path, tmp_path: Path) -> N
 def test_a_lock_keeps_others_off(folder: Path, tmp_path: Path) -> None:
     """One holder a process number; `restore` and `init` keep off as well, reading and backing up do not."""
     back_up(folder, tmp_path / "backup")
-    assert not is_held(folder)
-    descriptor = take(folder, 1)
+    assert not is_locked(folder)
+    descriptor = lock_store(folder, 1)
     try:
-        assert is_held(folder)
-        os.close(take(folder, 0))
+        assert is_locked(folder)
+        os.close(lock_store(folder, 0))
         with pytest.raises(StateError, match=f"another execution .process {os.getpid()}. runs on .*{folder}"):
-            take(folder, 1)
+            lock_store(folder, 1)
         with pytest.raises(StateError, match="another execution"):
             restore(tmp_path / "backup", folder, replace=True)
         assert not list(folder.glob("replaced-*"))
         assert read_store(folder).partitions == back_up(folder, tmp_path / "second").partitions
     finally:
         os.close(descriptor)
-    assert not is_held(folder)
-    with held(folder), pytest.raises(StateError, match="another execution"):
-        take(folder, 0)
+    assert not is_locked(folder)
+    with exclusive_lock(folder), pytest.raises(StateError, match="another execution"):
+        lock_store(folder, 0)
 
 
 def test_a_lock_ends_with_its_process(folder: Path) -> None:
@@ -302,8 +302,8 @@ def test_a_lock_ends_with_its_process(folder: Path) -> None:
     code = f"""
 import time
 from pathlib import Path
-from k2.storage.recovery.lock import take
-take(Path({str(folder)!r}), 0)
+from k2.storage.recovery.lock import lock_store
+lock_store(Path({str(folder)!r}), 0)
 print(flush=True)
 time.sleep(60)
 """
@@ -312,7 +312,7 @@ time.sleep(60)
         assert other.stdout is not None
         other.stdout.readline()
         with pytest.raises(StateError, match=f"process {other.pid}"):
-            take(folder, 0)
+            lock_store(folder, 0)
         other.send_signal(signal.SIGKILL)
         other.wait()
-        os.close(take(folder, 0))
+        os.close(lock_store(folder, 0))

@@ -1,0 +1,79 @@
+"""What the routes share: where they ask, and the format in which the answer is wanted."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, BinaryIO
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+
+from k2.http.executor import QueryExecutor
+from k2.http.responses import QueryResponse, negotiate_format
+from k2.query.engine import RecordBatchStream
+from k2.query.output_formats import Format, to_json, write, write_records
+from k2.query.pool import CancellableSession
+
+__all__ = ["DocumentResponses", "ResponseFactory", "TabularResponses"]
+
+
+class ResponseFactory:
+    """Makes the answer to one request."""
+
+    def __init__(self, executor: QueryExecutor, form: Format) -> None:
+        """Ask at a executor, for a format."""
+        self._executor = executor
+        self._form = form
+
+    def rows(
+        self, question: Callable[[CancellableSession], AbstractContextManager[RecordBatchStream]], limit: int
+    ) -> QueryResponse:
+        """Answer with rows as they come, so many at the most."""
+
+        def run(session: CancellableSession, stream: BinaryIO) -> None:
+            with question(session) as rows:
+                write(rows.first(limit), self._form, stream)
+
+        return QueryResponse(self._executor, run, self._form, {"K2-Limit": str(limit)})
+
+    def records(
+        self, kind: type[Any], report: Callable[[CancellableSession], Sequence[Any]], limit: int | None = None
+    ) -> QueryResponse:
+        """Answer with a report's rows, each an instance of a data class."""
+
+        def run(session: CancellableSession, stream: BinaryIO) -> None:
+            write_records(kind, report(session), self._form, stream)
+
+        return QueryResponse(self._executor, run, self._form, _limited(limit))
+
+    def document(self, report: Callable[[CancellableSession], object], limit: int | None = None) -> QueryResponse:
+        """Answer with one JSON document."""
+
+        def run(session: CancellableSession, stream: BinaryIO) -> None:
+            stream.write(to_json(report(session)))
+
+        return QueryResponse(self._executor, run, Format.JSON, _limited(limit))
+
+
+def _limited(limit: int | None) -> dict[str, str] | None:
+    return None if limit is None else {"K2-Limit": str(limit)}
+
+
+def _ask(request: Request) -> ResponseFactory:
+    return _asked(request, tuple(Format))
+
+
+def _ask_for_document(request: Request) -> ResponseFactory:
+    return _asked(request, (Format.JSON,))
+
+
+def _asked(request: Request, formats: Sequence[Format]) -> ResponseFactory:
+    names = Counter(name for name, _ in request.query_params.multi_items())
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise RequestValidationError([{"loc": ("query", twice[0]), "msg": "is given more than once", "type": "twice"}])
+    return ResponseFactory(request.app.state.executor, negotiate_format(request, formats))
+
+
+TabularResponses = Annotated[ResponseFactory, Depends(_ask)]
+DocumentResponses = Annotated[ResponseFactory, Depends(_ask_for_document)]
