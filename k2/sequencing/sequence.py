@@ -172,10 +172,9 @@ class Doubt(NamedTuple):
 
         It is a neighbour; or it is near, and comes before or after the first in number as in time.
         """
-        distance = sequence - self.sequence
-        if abs(distance) == 1:
-            return True
-        return 0 < abs(distance) <= NEAR and (at > self.at if distance > 0 else at < self.at)
+        (lower, lower_at), (higher, higher_at) = sorted([(self.sequence, self.at), (sequence, at)])
+        distance = higher - lower
+        return 0 < distance <= NEAR and (distance == 1 or lower_at < higher_at)
 
 
 class SymbolSequence:

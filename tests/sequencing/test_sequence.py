@@ -9,7 +9,7 @@ from k2.model.content import UNKNOWN
 from k2.model.sequence_events import EventKind
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.sequence import Event, Kind, PlainContents, Session, SymbolSequence
+from k2.sequencing.sequence import Doubt, Event, Kind, PlainContents, Session, SymbolSequence
 
 MIN, MAX = -(2**63), 2**63 - 1
 MILLISECOND, SECOND, DAY = 1_000, 1_000_000, 86_400_000_000
@@ -97,6 +97,7 @@ MILLION = Span([(1, 1_000_000)], 1, 100)
 THOUSAND = Span([(1, 1_000)], 1, 1_000)
 YOUNG = Span([(1, 20)], 1, 100)
 RESTARTED = [MILLION, Span([(1, 20)], 101, 120)]
+BEGUN_LATE = [MILLION, Span([(500, 520)], DAY, DAY + 20)]
 
 
 def six_sessions() -> list[Trade]:
@@ -166,6 +167,10 @@ CONFLICTS: Final = {
                 Trade(1_001 + place, 2_001 + 2 * place, NEXT, 1),
             )
         ],
+    ),
+    "one number under ever new prices, whatever the times": Case(
+        [THOUSAND],
+        [*(Trade(500, at, SET_ASIDE, 1, (), at) for at in (5_000, 4_999, 5_001)), *live(1_001, 1_002, 1_001)],
     ),
     "two explicit ids under one number": Case(
         [],
@@ -248,6 +253,15 @@ RESTARTS: Final = {
     },
     "a restart far below the first number seen": Case(
         [Span([(500, 600)], 1, 100)], [restart(3, 101), *live(4, 9, 102, 2)]
+    ),
+    "a restart far below the first number of a young session, its clock behind": Case(
+        [Span([(500, 600)], 1, DAY)],
+        [
+            Trade(3, DAY - 9, SET_ASIDE, 1, (), 2),
+            restart(5, DAY - 8),
+            *live(6, 9, DAY - 7, 2),
+            Trade(3, DAY - 9, EARLIER, 2, [(OPENED, 2, 4, 4)]),
+        ],
     ),
     "a restart of an old session just below its first number": Case(
         [Span([(500, 1_000)], 1, 100)], [restart(499, 101), *live(500, 509, 102, 2)]
@@ -333,6 +347,57 @@ STRAGGLERS: Final = {
     "a named trade of the old session sent again under the next number": Case(
         RESTARTED, [Trade(21, 500, COPY, 1, (), None, is_named=True), *live(21, 24, 501, 2)]
     ),
+    "a number of both sessions, between their times": Case(
+        [MILLION, Span([(1, 20)], 201, 220)], [Trade(5, 150, SET_ASIDE, 1, (), 3)]
+    ),
+    "a number that the old session has, at its latest time": Case(
+        [MILLION, Span([(1, 20)], 201, 220)], [Trade(25, 100, SET_ASIDE, 1, (), 2)]
+    ),
+    "a number that the old session has, 5 s before a new one that overlaps it": Case(
+        [MILLION._replace(latest=DAY), Span([(1, 20)], DAY, DAY + 20)],
+        [Trade(25, DAY - 5 * SECOND - 1, SET_ASIDE, 1, (), 2), opened(25, DAY - 5 * SECOND, 2, 21, 24)],
+    ),
+    "numbers around a new session that begins long after the old one": Case(
+        BEGUN_LATE, [Trade(521, 100, SET_ASIDE, 1, (), 2), Trade(499, 100, EARLIER, 2)]
+    ),
+    "numbers far above a new session that begins long after the old one": Case(
+        BEGUN_LATE, [Trade(777, 150, SET_ASIDE, 1, (), 2), opened(776, 150, 2, 521, 775)]
+    ),
+    "numbers far below a new session that begins long after the old one": Case(
+        BEGUN_LATE,
+        [Trade(243, 150, SET_ASIDE, 1, (), 2), Trade(244, 150, EARLIER, 2, [(OPENED, 2, 245, 499)])],
+    ),
+    "a number below the first of two sessions, between their times": Case(
+        [Span([(500, 520)], 1, 100), Span([(500, 520)], 201, 220)], [Trade(499, 150, EARLIER, 2)]
+    ),
+    "a number whose content nobody knows, at the old session's latest time": Case(
+        [YOUNG, Span([(10, 20)], 201, 220)], [Trade(9, 100, COPY, 1)], is_known=False
+    ),
+    "a number missing in the old session, at its latest time": Case(
+        [Span([(1, 9), (11, 1_000)], 1, 100), Span([(1, 3)], 100, 102)], [opened(10, 100, 2, 4, 9)]
+    ),
+    "a number missing in the old session, before its latest time": Case(
+        [Span([(1, 9), (11, 1_000)], 1, 101), Span([(1, 3)], 100, 102)], [filled(10, 100)]
+    ),
+    "a new session that goes on at the old one's newest number": Case(
+        [THOUSAND, Span([(1, 900)], 2_001, 2_900)], [opened(1_000, 3_000, 2, 901, 999)]
+    ),
+    "the old session's next number, 256 above the new one's newest": Case(
+        [Span([(1, 299)], 1, 299), Span([(1, 44)], 301, 400)], [Trade(300, 500, LATE, 1)]
+    ),
+    "the old session's next number, 255 above the new one's newest": Case(
+        [Span([(1, 299)], 1, 299), Span([(1, 45)], 301, 400)], [opened(300, 500, 2, 46, 299)]
+    ),
+    "the old session's next number after one trade of a third": Case(
+        [*RESTARTED, Span([(1, 1)], 201, 201)], [Trade(21, 300, LATE, 2)]
+    ),
+    "the old session's next number after two trades of a third": Case(
+        [*RESTARTED, Span([(1, 2)], 201, 202)], [opened(21, 300, 3, 3, 20)]
+    ),
+    "an old session of which nothing is left": Case(
+        [Span([], MAX, MIN), Span([(1, 20)], 100, 200)],
+        [opened(1_000, 50, 2, 21, 999), opened(9_000, 300, 2, 1_001, 8_999)],
+    ),
     "six sessions with a hole each, filled late": Case([], six_sessions()),
     "a straggler two sessions back": Case(
         [*RESTARTED, Span([(1, 5)], 201, 205)],
@@ -383,3 +448,25 @@ def test_hard_cases(case: Case) -> None:
         assert found == (trade.kind, trade.session, [*trade.events]), f"line {line}: {trade}"
         assert placement.verdict == VERDICTS.get(trade.kind, STORED)
         assert placement.out_of_order == (trade.kind in {LATE, EARLIER})
+
+
+@pytest.mark.parametrize(
+    ("number", "at", "is_confirmed"),
+    [
+        (500, 1_001, False),
+        (500, 999, False),
+        (501, 999, True),
+        (499, 1_001, True),
+        (502, 1_001, True),
+        (502, 1_000, False),
+        (498, 999, True),
+        (498, 1_000, False),
+        (564, 1_001, True),
+        (565, 1_001, False),
+        (436, 999, True),
+        (435, 999, False),
+    ],
+)
+def test_what_confirms_a_doubt(number: int, at: int, is_confirmed: bool) -> None:  # noqa: FBT001
+    """A neighbour does at any time; a number at most 64 away if number and time have the same order."""
+    assert Doubt(500, 1_000).is_confirmed_by(number, at) is is_confirmed
