@@ -75,11 +75,12 @@ def conflicts_in(piece: TradeSlice, indices: NDArray[np.int64]) -> Iterator[Conf
         sequence = int(columns.sequences[row]) if columns.has_sequence[row] else None
         content = content_at(columns, row)
         number = sequence if session else content.trade_id
+        assert number is not None
         letter = DeadLetter.of(
             source, int(columns.messages[row]), Reason.CONFLICT, error="", index=int(columns.indexes[row])
         )
         yield Conflict(
-            StoredKey(exchange, symbol, session, "" if number is None else number),
+            StoredKey(exchange, symbol, session, number),
             content,
             msgspec.structs.replace(
                 letter,

@@ -123,6 +123,7 @@ class ContentLookup:
         self._known_from: dict[tuple[int, int], int] = {}
         """By slot and session: pages below this number hold nothing that is young enough, as a read has shown."""
         self._pages_ahead: dict[tuple[int, int], int] = {}
+        """By slot and index of the session."""
 
     def lacks(self, slot: int, sequence: SymbolSequence, number: int) -> bool:
         """Return whether placing a number may need a content that only the table has.
@@ -184,7 +185,7 @@ class ContentLookup:
         ]
         if not pages:
             return
-        where = asked.slot, index + 1
+        where = asked.slot, index
         ahead = self._pages_ahead.get(where, PAGES_AHEAD_MIN)
         self._pages_ahead[where] = min(2 * ahead, PAGES_AHEAD_MAX)
         key = SessionKey(asked.exchange, asked.symbol, index + 1)

@@ -192,10 +192,7 @@ class Fingerprints:
 
     def put(self, slot: int, session: int, sequence: int, content: int, kafka_time: int) -> None:
         """Keep a number's fingerprint; there is a free page (`make_room`)."""
-        page = find_page(self.pages, slot, session, sequence)
-        if page < 0:
-            page = take_page(self.pages, slot, session, sequence)
-        assert page >= 0, "room was made"
+        page = self._page_of(slot, session, sequence)
         write_mark(self.pages.headers, self.pages.marks, page, sequence, content, kafka_time)
 
     def unknown_in(self, slot: int, session: int, number: int, ranges: Iterable[tuple[int, int]]) -> bool:
@@ -211,12 +208,8 @@ class Fingerprints:
 
     def set_looked_up(self, slot: int, session: int, number: int, kafka_time: int) -> None:
         """Note that the table was asked for what a page lacks; there is a free page."""
-        page = find_page(self.pages, slot, session, number << PAGE_BITS)
-        if page < 0:
-            page = take_page(self.pages, slot, session, number << PAGE_BITS)
-        assert page >= 0, "room was made"
-        header = self.pages.headers[page]
-        header[_IS_LOOKED_UP], header[_LATEST] = 1, max(header[_LATEST], kafka_time)
+        header = self.pages.headers[self._page_of(slot, session, number << PAGE_BITS)]
+        header[_IS_LOOKED_UP], header[_LATEST] = True, max(header[_LATEST], kafka_time)
 
     def make_room(self, count: int, floor: int, sessions: NDArray[np.int64], highest: NDArray[np.int64]) -> None:
         """Have so many free pages: let go of those older than `floor`, and grow where that frees few.
@@ -232,6 +225,13 @@ class Fingerprints:
         wanted = max(count, capacity // 8)
         if self.free_count < wanted:
             self._grow(capacity + max(wanted, capacity // 4))
+
+    def _page_of(self, slot: int, session: int, sequence: int) -> int:
+        page = find_page(self.pages, slot, session, sequence)
+        if page < 0:
+            page = take_page(self.pages, slot, session, sequence)
+        assert page >= 0, "room was made"
+        return page
 
     def _grow(self, capacity: int) -> None:
         old = self.pages

@@ -137,9 +137,9 @@ class Session:
         return self.numbers.has_fewer_than(YOUNG)
 
     def lacks(self, sequence: int) -> bool:
-        """Whether a number lies in one of its gaps."""
+        """Whether a number lies in one of its gaps; it must have a number."""
         numbers = self.numbers
-        return len(numbers) > 0 and numbers.lowest < sequence < numbers.highest and sequence not in numbers
+        return numbers.lowest < sequence < numbers.highest and sequence not in numbers
 
     def is_later(self, at: int) -> bool:
         """Whether a trade is later than its newest; from 256 numbers on, a clock may be behind by 5 seconds."""
@@ -201,8 +201,8 @@ class SymbolSequence:
         if not self.sessions:
             return self._begin(sequence, at, content, Kind.FIRST)
         copied = self._copied(sequence, content)
-        if copied is not None and not self._fills_newest(copied, sequence, at, is_named=is_named):
-            if self._may_be_next(copied, sequence, at, is_named=is_named):
+        if copied is not None and not self._fills_newest(sequence, at, is_named=is_named):
+            if self._may_be_next(sequence, at, is_named=is_named):
                 return self._set_aside(copied, sequence, at)
             return Placement(DUPLICATE, copied + 1, Kind.DUPLICATE)
         home = self._home(sequence, at)
@@ -227,19 +227,19 @@ class SymbolSequence:
                 return index
         return None
 
-    def _fills_newest(self, copied: int, sequence: int, at: int, *, is_named: bool) -> bool:
-        """Whether a copy of an old session's trade fills a gap of the newest session, at its time.
+    def _fills_newest(self, sequence: int, at: int, *, is_named: bool) -> bool:
+        """Whether a copy fills a gap of the newest session, at its time.
 
         Two trades of one number may be alike by chance where their messages name no ids. One that is sent again is
         either as old as the old session, or as new as its sending.
         """
         new = self.sessions[-1]
-        return copied < self._newest and not is_named and new.lacks(sequence) and new.earliest <= at < new.latest
+        return not is_named and new.lacks(sequence) and new.earliest <= at < new.latest
 
-    def _may_be_next(self, copied: int, sequence: int, at: int, *, is_named: bool) -> bool:
-        """Whether a copy of an old session's trade may as well be the next one of the newest session."""
+    def _may_be_next(self, sequence: int, at: int, *, is_named: bool) -> bool:
+        """Whether a copy may as well be the next trade of the newest session."""
         new = self.sessions[-1]
-        return copied < self._newest and not is_named and sequence - 1 == new.numbers.highest and at >= new.earliest
+        return not is_named and sequence - 1 == new.numbers.highest and at >= new.earliest
 
     def _home(self, sequence: int, at: int) -> int:
         """Return the index of the session to which a trade belongs by its place and time."""

@@ -227,7 +227,7 @@ class GroupTracker:
         rows = piece.rows[place:]
         rows = rows[columns.has_sequence[rows]]
         slots = self._slot_of[columns.symbols[rows]]
-        order = np.argsort(slots, kind="stable")
+        order = np.argsort(slots)
         for chosen in np.split(order, np.flatnonzero(np.diff(slots[order])) + 1):
             slot = int(slots[chosen[0]])
             if self._slots[slot, SESSION]:
@@ -338,7 +338,7 @@ class GroupTracker:
         self._numbers = numbers.tolist()
         self._slots = np.zeros((max(len(numbers), _CAPACITY), COLUMNS), dtype=np.int64)
         self._slots[: len(numbers), :_STATE_COLUMNS] = np.frombuffer(state["slots"], dtype="<i8").reshape(
-            -1, _STATE_COLUMNS
+            len(numbers), _STATE_COLUMNS
         )
         self._slots[:, OLD_HIGHEST] = self._slots[:, CHECKED] = _NONE
         self._slots[:, TOP_PAGE] = NO_PAGE

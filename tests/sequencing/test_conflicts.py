@@ -50,6 +50,7 @@ def test_letters_carry_fields_to_group_by() -> None:
     first, second = conflicts_in(piece, np.array([0, 1]))
     assert first.key == ("a", "X", 2, 5)
     assert second.key == ("kraken", "BTC-USD", 0, "it's")
+    assert first.message.error == ""
     letters = [one.letter(NotFound.NOT_READ) for one in (first, second)]
     assert [(one.offset, one.index, one.topic, one.reason) for one in letters] == [
         (51, 3, "trades", Reason.CONFLICT),

@@ -97,6 +97,7 @@ MILLION = Span([(1, 1_000_000)], 1, 100)
 THOUSAND = Span([(1, 1_000)], 1, 1_000)
 YOUNG = Span([(1, 20)], 1, 100)
 RESTARTED = [MILLION, Span([(1, 20)], 101, 120)]
+WITH_HOLE = [MILLION, Span([(1, 9), (11, 20)], 101, 120)]
 BEGUN_LATE = [MILLION, Span([(500, 520)], DAY, DAY + 20)]
 
 
@@ -336,6 +337,15 @@ STRAGGLERS: Final = {
     ),
     "one trade of the old session sent again under the next number": Case(
         RESTARTED, [Trade(21, 500, SET_ASIDE, 1), *live(21, 24, 121, 2)]
+    ),
+    "one trade of the old session sent again under the next number, at the new one's first time": Case(
+        RESTARTED, [Trade(21, 100, COPY, 1), Trade(21, 101, SET_ASIDE, 1)]
+    ),
+    "a trade like one of the old session fills a gap of the new one": Case(
+        WITH_HOLE, [Trade(10, 100, COPY, 1), Trade(10, 120, COPY, 1), filled(10, 101, 2)._replace(price=1)]
+    ),
+    "a named trade of the old session fills no gap of the new one": Case(
+        WITH_HOLE, [Trade(10, 110, COPY, 1, (), None, is_named=True)]
     ),
     "a block of the old session sent again across the next number": Case(
         RESTARTED,
