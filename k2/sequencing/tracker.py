@@ -1,5 +1,6 @@
 """Sequence tracking of whole batches: what `k2.sequencing.sequence` says, at the price of a loop over arrays."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -348,10 +349,7 @@ class GroupTracker:
 
 def _first_new(piece: TradeSlice, committed: int) -> int:
     """Return the place of the first row that the table does not have."""
-    offsets = piece.batch.source.offsets
-    if not committed or offsets[piece.batch.columns.messages[piece.rows[0]]] >= committed:
-        return 0
-    return int(np.searchsorted(offsets[piece.batch.columns.messages[piece.rows]], committed))
+    return bisect_left(piece.rows, committed, key=piece.batch.offset)
 
 
 def _grown(values: NDArray[Number], size: int, fill: int) -> NDArray[Number]:

@@ -208,12 +208,12 @@ def test_pages_below_the_young_ones_are_not_read_again() -> None:
 
 def test_a_session_without_young_rows_is_read_once() -> None:
     """Contents that all are too old stay unknown, but for those of the newest 256 numbers."""
-    group = Resumed()
+    group = Resumed(1, (0, COUNT + 99))
     assert group.need(1_000, floor=NOW)
     assert not any(group.need(number, floor=NOW) for number in range(0, COUNT - 2 * PAGE_NUMBERS, 100))
     assert group.fingerprints.get(0, 1, 1_000) == UNKNOWN
-    group.need(COUNT - PAGE_NUMBERS, floor=NOW)
-    for number in range(COUNT - PAGE_NUMBERS, COUNT):
+    assert group.need(COUNT - 100, floor=NOW)
+    for number in range(COUNT + 100 - PAGE_NUMBERS, COUNT + 100):
         assert group.fingerprints.get(0, 1, number) == content(0, number)
 
 

@@ -98,10 +98,10 @@ def test_rows_that_the_table_has_are_passed_over() -> None:
     table.add(tracker.track(slice_of(rows)).piece)
     again = GroupTracker(read_contents=table.read)
     seen = SeenSession(SessionKey("kraken", "BTC-USD", 1), ((1, 3),), 3, 1, HERE, 2)
-    again.absorb([seen], {HERE: 4}, [NumberDoubt("kraken", "BTC-USD", 2, 9)])
-    tracked = again.track(slice_of([*rows, Row(3, 10, price=2), Row(4, 11, price=2)]))
-    assert (tracked.piece.sessions.tolist()[4:], again.positions) == ([2, 2], {HERE: 6})
-    assert [event.offset for event in tracked.events] == [4]
+    again.absorb([seen], {HERE: 14}, [NumberDoubt("kraken", "BTC-USD", 2, 9)])
+    tracked = again.track(slice_of([*rows, Row(3, 10, price=2), Row(4, 11, price=2)], first_offset=10))
+    assert (tracked.piece.sessions.tolist(), again.positions) == ([0, 0, 0, 0, 2, 2], {HERE: 16})
+    assert [event.offset for event in tracked.events] == [14]
     other = again.track(slice_of([Row(3, 3)], partition=1)).piece
     assert (other.verdicts.tolist(), other.sessions.tolist()) == ([DUPLICATE], [1])
 
