@@ -14,7 +14,7 @@ from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import SeenSession, SessionKey
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
-from k2.sequencing.content_lookup import PAGES_AHEAD_MIN
+from k2.sequencing.content_lookup import PAGES_AHEAD_MIN, WINDOW_US_MIN
 from k2.sequencing.fingerprints import PAGE_NUMBERS
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker, Tracked
@@ -204,6 +204,20 @@ def test_content_from_before_the_process_is_known(back: int, price: int, verdict
     number = 1_001 - back
     assert tracker.track(slice_of([Row(number, 1_001, price=price)])).piece.verdicts.tolist() == [verdict]
     assert len(table.lookups) == 1
+
+
+def test_contents_are_let_go_after_two_windows_but_for_the_newest() -> None:
+    """A contradiction of what nobody knows any longer passes for a copy; that of a symbol's newest numbers does not."""
+    tracker, names = GroupTracker(), [f"S{place}" for place in range(40)]
+    for number in (1, 10_001):
+        tracker.track(slice_of([Row(number, number, name, kafka_timestamp=number) for name in names]))
+    for windows in range(1, 7):
+        time = windows * WINDOW_US_MIN
+        tracker.track(slice_of([Row(1, time, f"N{windows}{place}", kafka_timestamp=time) for place in range(9)]))
+    assert tracker.fingerprints.page_count == len(names) + 6 * 9
+    for number, verdict in ((1, DUPLICATE), (10_001, CONFLICT)):
+        changed = slice_of([Row(number, number, name, price=2) for name in names])
+        assert {*tracker.track(changed).piece.verdicts.tolist()} == {verdict}
 
 
 @given(markets())
