@@ -3,8 +3,8 @@
 Each is asked warm, by turns with the peers that need no server: PyIceberg's own `scan().to_duckdb()` with the same
 filters, and DuckDB's `iceberg_scan` of the metadata that the catalog names, where its extension is installed: of the
 packages `duckdb-extensions`, `duckdb-extension-avro` and `duckdb-extension-iceberg`, all three and `duckdb` of one
-version. All are asked the same statement, look up the table anew for each query, and must give the same answer. What is
-printed is the median of each, and how many times as long as k2 a peer took, the median of the ratios of the turns: by
+version. All are asked the same statement, look up the table again for each query, and must return the same answer.
+Printed is the median of each, and how many times as long as k2 a peer took, the median of the ratios of the turns: by
 the clock, and in CPU time, which other programs on the machine disturb less.
 
 With `--planning` it is the time to find which files to read, of a table of more and more commits (`--commits` at the

@@ -50,7 +50,7 @@ _DUPLICATES: Final = {DUPLICATE_NEAR: "near", DUPLICATE_FAR: "far"}
 
 
 def compare(expected: Expected, found: Actual) -> list[Check]:
-    """Return every figure of the injector's expected beside what the capture says of it."""
+    """Return every figure of the injector's expected next to what the capture says of it."""
     return [*_amounts(expected, found), *_letters(expected, found), *_numbering(expected, found)]
 
 

@@ -42,7 +42,7 @@ MESSAGES_MAX: Final = 100_000_000
 
 _CHUNK: Final = 20_000
 _QUIET_END: Final = 200
-"""The last messages bear no new faults, so that what is held back still finds its place."""
+"""The last messages have no new faults, so that what is held back still finds its place."""
 _ORDINAL_MIN: Final = 3
 """A session must have begun before a number of it can be missed."""
 

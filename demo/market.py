@@ -16,7 +16,7 @@ __all__ = ["EXCHANGES", "UNNUMBERED", "Listing", "Market", "Traded", "listings"]
 
 EXCHANGES: Final = ("binance", "coinbase", "kraken", "okx", "bybit")
 UNNUMBERED: Final = "bybit"
-"""The exchange whose trades bear an id (a UUID) and no sequence."""
+"""The exchange whose trades have an id (a UUID) and no sequence."""
 
 _BASE_NAMES: Final = (
     "BTC ETH SOL XRP ADA DOGE AVAX DOT LINK LTC BCH ATOM NEAR APT ARB OP SUI TRX UNI AAVE ETC FIL ICP INJ "
@@ -44,7 +44,7 @@ class Listing(NamedTuple):
 
     @property
     def numbered(self) -> bool:
-        """Whether its trades bear a sequence."""
+        """Whether its trades have a sequence."""
         return self.exchange != UNNUMBERED
 
     @property

@@ -104,8 +104,8 @@ def _gaps(outcome: Outcome) -> Table:
 
 def _k2() -> str:
     """Return the command by which a shell finds `k2`: `make demo` puts no environment on its path."""
-    beside = Path(sys.executable).with_name("k2")
-    return shlex.quote(str(beside)) if shutil.which("k2") is None and beside.exists() else "k2"
+    installed = Path(sys.executable).with_name("k2")
+    return shlex.quote(str(installed)) if shutil.which("k2") is None and installed.exists() else "k2"
 
 
 def _lines(outcome: Outcome) -> list[str]:

@@ -22,7 +22,7 @@ from k2.venues.decode import decode as decode_batch
 __all__ = ["DecodedStreams", "decode"]
 
 OFF_BOOK: Final = "off_book"
-"""Why a row is skipped: it bears one of its symbol's numbers, and is no market trade."""
+"""Why a row is skipped: it has one of its symbol's numbers, and is no market trade."""
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,10 @@ RETIRED: Final = {
     r"\bbeside\b": "next to, in addition to",
     r"\bby and by\b": "later",
     r"\bkeeper\b": "commit log",
-    r"\btold\b": "reported, given, recorded",
     r"\btell whether\b": "return whether",
-    r"\b(?:is|are) none\b": "is not a, has no",
-    r"\bso many\b": "as many, this number of",
     r"\boff-book\b": "non-market",
-    r"\bwithdraw(?:s|n|ing)?\b": "roll back",
     r"\bkept[- ]rows\b": "column buffer",
-    r'"""Give (?!up|back)': "Return",
+    r'"""Give (?!up|back|the queue back)': "Return",
 }
 """Pattern, and what to write instead."""
 EXCEPT: Final = (

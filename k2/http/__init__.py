@@ -1,1 +1,1 @@
-"""The HTTP API: what `k2` says of the tables, for programs."""
+"""HTTP API of the queries and integrity reports."""

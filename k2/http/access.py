@@ -1,4 +1,4 @@
-"""Who may ask: who bears a key, or, where there are none, this machine alone."""
+"""Who may ask: who has a key, or, where there are none, this machine alone."""
 
 import hmac
 import ipaddress
@@ -24,7 +24,7 @@ _BASIC: Final = b"basic"
 
 
 class ApiKeyMiddleware:
-    """Lets through who bears one of the keys, as `Authorization: Bearer KEY` or `X-API-Key: KEY`, and no wrong one."""
+    """Lets through who has one of the keys, as `Authorization: Bearer KEY` or `X-API-Key: KEY`, and no wrong one."""
 
     def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
         """Stand before an application."""
@@ -64,7 +64,7 @@ class LoopbackHostMiddleware:
     """Lets through what is addressed to this machine by a loopback name.
 
     A web page elsewhere may have its own name point to 127.0.0.1 (DNS rebinding), and would read the answers; its
-    requests bear that name.
+    requests have that name.
     """
 
     def __init__(self, app: ASGIApp) -> None:

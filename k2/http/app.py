@@ -1,4 +1,4 @@
-"""The application: routes behind the checks of host, key and body."""
+"""The ASGI application: routes behind middleware that checks the host, the API key and the body size."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,7 +33,7 @@ _HEADERS: Final = {
 
 
 def make_app(pool: Pool) -> FastAPI:
-    """Make the application on a pool, which it does not close; its settings say keys and limits."""
+    """Return the application for a pool, which it does not close; the pool's settings have the keys and limits."""
     settings, executor = pool.settings, QueryExecutor(pool)
 
     @asynccontextmanager
@@ -49,7 +49,7 @@ def make_app(pool: Pool) -> FastAPI:
     app.add_api_route("/healthz", healthz, tags=["health"])
     add_page(app)
     set_openapi(app, has_keys=bool(settings.api_keys))
-    # What is added last stands outermost.
+    # The middleware added last is the outermost.
     app.add_middleware(BodyLimitMiddleware, bytes_max=settings.api_body_bytes_max)
     if settings.api_keys:
         app.add_middleware(ApiKeyMiddleware, keys=[key.get_secret_value() for key in settings.api_keys])
@@ -61,7 +61,7 @@ def make_app(pool: Pool) -> FastAPI:
 
 
 async def healthz() -> Response:
-    """Say that the server answers; the catalog is not asked."""
+    """Report that the server is up; the catalog is not checked."""
     return Response(to_json({"status": "ok"}), media_type="application/json")
 
 
@@ -73,7 +73,7 @@ def _version() -> str:
 
 
 class _SecurityHeadersMiddleware:
-    """Tells browsers to guess nothing, keep nothing and load nothing from elsewhere."""
+    """Sets headers that forbid browsers MIME sniffing, caching, and loading from other origins."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""What the routes share: where they ask, and the format in which the answer is wanted."""
+"""FastAPI dependencies of the routes: the executor, and the response format that the request accepts."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ __all__ = ["DocumentResponses", "ResponseFactory", "TabularResponses"]
 
 
 class ResponseFactory:
-    """Makes the answer to one request."""
+    """Creates the response to one request."""
 
-    def __init__(self, executor: QueryExecutor, form: Format) -> None:
+    def __init__(self, executor: QueryExecutor, output_format: Format) -> None:
         """Ask at a executor, for a format."""
         self._executor = executor
-        self._form = form
+        self._format = output_format
 
     def rows(
         self, question: Callable[[CancellableSession], AbstractContextManager[RecordBatchStream]], limit: int
@@ -31,10 +31,10 @@ class ResponseFactory:
         """Answer with rows as they come, so many at the most."""
 
         def run(session: CancellableSession, stream: BinaryIO) -> None:
-            with question(session) as rows:
-                write(rows.first(limit), self._form, stream)
+            with query(session) as rows:
+                write(rows.first(limit), self._format, stream)
 
-        return QueryResponse(self._executor, run, self._form, {"K2-Limit": str(limit)})
+        return QueryResponse(self._executor, run, self._format, {"K2-Limit": str(limit)})
 
     def records(
         self, kind: type[Any], report: Callable[[CancellableSession], Sequence[Any]], limit: int | None = None
@@ -42,12 +42,12 @@ class ResponseFactory:
         """Answer with a report's rows, each an instance of a data class."""
 
         def run(session: CancellableSession, stream: BinaryIO) -> None:
-            write_records(kind, report(session), self._form, stream)
+            write_records(kind, report(session), self._format, stream)
 
-        return QueryResponse(self._executor, run, self._form, _limited(limit))
+        return QueryResponse(self._executor, run, self._format, _limited(limit))
 
     def document(self, report: Callable[[CancellableSession], object], limit: int | None = None) -> QueryResponse:
-        """Answer with one JSON document."""
+        """Send one JSON document."""
 
         def run(session: CancellableSession, stream: BinaryIO) -> None:
             stream.write(to_json(report(session)))
@@ -59,21 +59,23 @@ def _limited(limit: int | None) -> dict[str, str] | None:
     return None if limit is None else {"K2-Limit": str(limit)}
 
 
-def _ask(request: Request) -> ResponseFactory:
-    return _asked(request, tuple(Format))
+def _any_format(request: Request) -> ResponseFactory:
+    return _response_factory(request, tuple(Format))
 
 
-def _ask_for_document(request: Request) -> ResponseFactory:
-    return _asked(request, (Format.JSON,))
+def _json(request: Request) -> ResponseFactory:
+    return _response_factory(request, (Format.JSON,))
 
 
-def _asked(request: Request, formats: Sequence[Format]) -> ResponseFactory:
+def _response_factory(request: Request, formats: Sequence[Format]) -> ResponseFactory:
     names = Counter(name for name, _ in request.query_params.multi_items())
-    twice = [name for name, count in names.items() if count > 1]
-    if twice:
-        raise RequestValidationError([{"loc": ("query", twice[0]), "msg": "is given more than once", "type": "twice"}])
+    repeated = [name for name, count in names.items() if count > 1]
+    if repeated:
+        raise RequestValidationError(
+            [{"loc": ("query", repeated[0]), "msg": "is given more than once; give it once", "type": "repeated"}]
+        )
     return ResponseFactory(request.app.state.executor, negotiate_format(request, formats))
 
 
-TabularResponses = Annotated[ResponseFactory, Depends(_ask)]
-DocumentResponses = Annotated[ResponseFactory, Depends(_ask_for_document)]
+TabularResponses = Annotated[ResponseFactory, Depends(_any_format)]
+DocumentResponses = Annotated[ResponseFactory, Depends(_json)]

@@ -1,4 +1,4 @@
-"""Where queries are run: in threads, as many at a time as there are connections."""
+"""Runs queries in threads, one per pool connection."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,79 +14,79 @@ __all__ = ["QueryExecutor", "QueryRun", "WriteResult"]
 
 WAIT_SECONDS_MAX: Final = 30.0
 LEAVE_SECONDS: Final = 0.05
-"""An interrupt that comes between two statements is lost, so it is given again and again."""
+"""Interval of repeated interrupts; one that comes between two statements has no effect."""
 
 WriteResult = Callable[[CancellableSession, BinaryIO], object]
 """Asks on behalf of a session, and writes the answer; called in a thread."""
 
 
 class QueryExecutor:
-    """Runs queries on a pool, in the order in which they come."""
+    """Runs queries on a pool in FIFO order."""
 
     def __init__(self, pool: Pool) -> None:
-        """Take a pool, which the executor does not close."""
+        """Use a pool, which the executor does not close."""
         self.pool = pool
         count, self.seconds_max = pool.settings.query_connections, pool.settings.query_timeout_seconds
         self._slots = FifoSemaphore(count, min(WAIT_SECONDS_MAX, self.seconds_max))
         self._threads = ThreadPoolExecutor(count, "query")
         self._running: set[QueryRun] = set()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._stopping: set[asyncio.Task[None]] = set()
 
-    async def begin(self, write: WriteResult) -> "QueryRun":
-        """Wait for a turn, and begin to write.
+    async def submit(self, write: WriteResult) -> "QueryRun":
+        """Wait for a slot, then start the query in a thread.
 
         Raises:
-            QueryBusyError: no turn came in time.
+            QueryBusyError: no slot was free in time.
         """
         await self._slots.acquire()
         run = QueryRun(CancellableSession(self.pool), Chunks(self.seconds_max))
         self._running.add(run)
-        run.begin(self._threads, write, lambda: self._end(run))
+        run.start(self._threads, write, lambda: self._release(run))
         return run
 
-    def _end(self, run: "QueryRun") -> None:
+    def _release(self, run: "QueryRun") -> None:
         self._running.discard(run)
         self._slots.release()
 
-    def leave(self, run: "QueryRun") -> None:
-        """Have a run stopped, without waiting for its end; one that has ended stays as it is."""
+    def cancel(self, run: "QueryRun") -> None:
+        """Stop a run without waiting for its end; a run that has ended is left as it is."""
         if not run.is_done:
             task = asyncio.create_task(run.stop())
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
 
     async def close(self) -> None:
-        """Stop all runs, and wait until they have ended; the server leaves some when it ends itself."""
+        """Stop all runs and wait until they have ended; on shutdown the server leaves some of them running."""
         with suppress(TimeoutError):
             async with asyncio.timeout(WAIT_SECONDS_MAX):
-                await asyncio.gather(*self._leaving, *(run.stop() for run in self._running))
+                await asyncio.gather(*self._stopping, *(run.stop() for run in self._running))
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class QueryRun:
-    """One query, from its first row to its last."""
+    """One query in progress."""
 
     def __init__(self, session: CancellableSession, chunks: Chunks) -> None:
         """Make it, on behalf of a session."""
-        self._caller = session
+        self._session = session
         self.chunks = chunks
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
 
     @property
     def is_done(self) -> bool:
-        """Whether its thread does other things by now."""
+        """Whether its thread has finished."""
         return self._ended.done()
 
-    def begin(self, threads: ThreadPoolExecutor, write: WriteResult, ended: Callable[[], object]) -> None:
-        """Write in a thread; `ended` is called in the event loop once the connection is given back."""
+    def start(self, threads: ThreadPoolExecutor, write: WriteResult, ended: Callable[[], object]) -> None:
+        """Call `write` in a thread; `ended` is called in the event loop once the connection is returned."""
 
         def run() -> None:
             failure: BaseException | None = None
             try:
-                write(self._caller, cast("BinaryIO", self.chunks))
+                write(self._session, cast("BinaryIO", self.chunks))
                 self.chunks.finish()
-            except BaseException as error:  # noqa: BLE001  it is raised where the answer is waited for
+            except BaseException as error:  # noqa: BLE001  raised again where the result is awaited
                 failure = error
             self.chunks.end()
             self._loop.call_soon_threadsafe(self._end, failure)
@@ -99,20 +99,20 @@ class QueryRun:
             self._ended.set_result(None)
         else:
             self._ended.set_exception(failure)
-            # Where nobody waits any more, nobody is to be told.
+            # Marks the exception as retrieved: if nobody awaits the result, asyncio must not log it.
             self._ended.exception()
 
-    async def end(self) -> None:
-        """Wait for its end.
+    async def wait(self) -> None:
+        """Wait until the query has ended.
 
         Raises:
-            K2Error: what went wrong.
+            K2Error: the query failed.
         """
         await asyncio.shield(self._ended)
 
     async def stop(self) -> None:
-        """Stop it, and wait until it has ended."""
+        """Stop the query, and wait until it has ended."""
         while not self.is_done:
-            self._caller.leave()
+            self._session.cancel()
             self.chunks.abandon()
             await asyncio.wait({self._ended}, timeout=LEAVE_SECONDS)

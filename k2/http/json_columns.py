@@ -1,4 +1,4 @@
-"""The columns of the answers on trades, as JSON has them."""
+"""JSON schemas of the columns of query results."""
 
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ _NAMES: Final[Columns] = {"exchange": _TEXT, "symbol": _TEXT}
 SYMBOLS: Final[Columns] = {**_NAMES, "trades": _INTEGER}
 TRADES: Final[Columns] = {column.name: _JSON[column.type][column.is_required] for column in columns.TRADES}
 START: Final[Columns] = {"start": _TIME}
-"""Where they are by intervals."""
+"""Present if the query has an interval."""
 VWAP: Final[Columns] = {**_NAMES, "vwap": _NUMBER, "volume": _DECIMAL, "trades": _INTEGER}
 TWAP: Final[Columns] = {**_NAMES, "twap": _NUMBER, "trades": _INTEGER}
 BARS: Final[Columns] = {

@@ -1,4 +1,4 @@
-"""The routes that ask for trades: rows, symbols, bars, average prices, and free SQL."""
+"""Routes that query trades: rows, symbols, bars, average prices and SQL."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -20,49 +20,51 @@ router = APIRouter(prefix="/v1", tags=["market"])
 
 
 @router.get("/symbols", responses=rows_of(json_columns.SYMBOLS))
-async def symbols(asked: Annotated[RowsRequest, Query()], respond: TabularResponses) -> QueryResponse:
+async def symbols(parameters: Annotated[RowsRequest, Query()], respond: TabularResponses) -> QueryResponse:
     """Return each exchange and symbol, with the number of its trades."""
-    return _answer(respond, query_builders.symbols, asked)
+    return _respond(respond, query_builders.symbols, parameters)
 
 
 @router.get("/trades", responses=rows_of(json_columns.TRADES))
-async def trades(asked: Annotated[RowsRequest, Query()], respond: TabularResponses) -> QueryResponse:
-    """Return trades, the oldest first by venue time."""
-    return _answer(respond, query_builders.trades, asked)
+async def trades(parameters: Annotated[RowsRequest, Query()], respond: TabularResponses) -> QueryResponse:
+    """Return trades, oldest first by venue time."""
+    return _respond(respond, query_builders.trades, parameters)
 
 
 @router.get("/latest", responses=rows_of(json_columns.TRADES))
-async def latest(asked: Annotated[RowsRequest, Query()], respond: TabularResponses) -> QueryResponse:
+async def latest(parameters: Annotated[RowsRequest, Query()], respond: TabularResponses) -> QueryResponse:
     """Return the latest trade of each symbol, by venue time."""
-    return _answer(respond, query_builders.latest, asked)
+    return _respond(respond, query_builders.latest, parameters)
 
 
 @router.get("/ohlcv", responses=rows_of(json_columns.BARS))
-async def ohlcv(asked: Annotated[BarsRequest, Query()], respond: TabularResponses) -> QueryResponse:
-    """Return bars; one without trades is left out."""
-    return _answer(respond, query_builders.ohlcv, asked)
+async def ohlcv(parameters: Annotated[BarsRequest, Query()], respond: TabularResponses) -> QueryResponse:
+    """Return bars; intervals without trades are left out."""
+    return _respond(respond, query_builders.ohlcv, parameters)
 
 
 @router.get("/vwap", responses=rows_of(json_columns.VWAP, json_columns.START))
-async def vwap(asked: Annotated[PricesRequest, Query()], respond: TabularResponses) -> QueryResponse:
+async def vwap(parameters: Annotated[PricesRequest, Query()], respond: TabularResponses) -> QueryResponse:
     """Return each symbol's average price, weighted by quantity."""
-    return _answer(respond, query_builders.vwap, asked)
+    return _respond(respond, query_builders.vwap, parameters)
 
 
 @router.get("/twap", responses=rows_of(json_columns.TWAP, json_columns.START))
-async def twap(asked: Annotated[PricesRequest, Query()], respond: TabularResponses) -> QueryResponse:
-    """Return each symbol's average price, weighted by how long it held: to the next trade, or to the end."""
-    return _answer(respond, query_builders.twap, asked)
+async def twap(parameters: Annotated[PricesRequest, Query()], respond: TabularResponses) -> QueryResponse:
+    """Return each symbol's average price, weighted by how long it held: until the next trade, or until `end`."""
+    return _respond(respond, query_builders.twap, parameters)
 
 
 @router.post("/sql", responses=some_rows())
-async def sql(asked: SqlRequest, respond: TabularResponses) -> QueryResponse:
+async def sql(parameters: SqlRequest, respond: TabularResponses) -> QueryResponse:
     """QueryResponse one SELECT over trades, sequence_events, commits and dead_letters."""
-    return respond.rows(lambda session: Market(session).sql(asked.sql, asked.as_of), asked.limit)
+    return respond.rows(lambda session: Market(session).sql(parameters.sql, parameters.as_of), parameters.limit)
 
 
-def _answer(
-    respond: ResponseFactory, question: Callable[..., TradesQuery], asked: RowsRequest | BarsRequest | PricesRequest
+def _respond(
+    respond: ResponseFactory,
+    question: Callable[..., TradesQuery],
+    parameters: RowsRequest | BarsRequest | PricesRequest,
 ) -> QueryResponse:
-    fields: dict[str, Any] = asked.model_dump(exclude_none=True)
-    return respond.rows(lambda session: Market(session).rows(question(**fields)), asked.limit)
+    fields: dict[str, Any] = parameters.model_dump(exclude_none=True)
+    return respond.rows(lambda session: Market(session).rows(question(**fields)), parameters.limit)

@@ -126,5 +126,5 @@ _WHY: Final[Mapping[int, str]] = {
 _ANYWHERE: Final = (408, 413, 500)
 _ASKED: Final = (400, 404, 406, 422, 503, 504, 507)
 _MORE: Final = {422: ("field",), 500: ("id",)}
-"""What a problem has beside what all have."""
+"""What a problem has next to what all have."""
 _HEADERS: Final = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}

@@ -1,4 +1,4 @@
-"""The routes of the integrity reports."""
+"""Routes of the integrity reports: gaps, completeness, reconciliation, progress, commits and dead letters."""
 
 from heapq import nlargest
 from typing import Annotated
@@ -42,46 +42,46 @@ async def gaps(parameters: Annotated[GapsRequest, Query()], respond: TabularResp
 
 
 @router.get("/completeness", responses=records_of(Day, Hour))
-async def completeness(asked: Annotated[CompletenessRequest, Query()], respond: TabularResponses) -> QueryResponse:
-    """Return, of each symbol and day or hour (UTC), how many trades are expected, stored and missing.
+async def completeness(parameters: Annotated[CompletenessRequest, Query()], respond: TabularResponses) -> QueryResponse:
+    """Return how many trades are expected, stored and missing, by symbol and day or hour (UTC).
 
-    A day also has its conflicts, the sessions started on it, and whether they leave the numbering in doubt.
+    A day also has its conflicts, the number of sessions that started on it, and whether its numbering is in doubt.
     """
-    if asked.by == "hour":
-        return respond.records(Hour, lambda session: by_hour(session.settings, asked, pool=session))
-    return respond.records(Day, lambda session: by_day(session.settings, asked, pool=session))
+    if parameters.by == "hour":
+        return respond.records(Hour, lambda session: by_hour(session.settings, parameters, pool=session))
+    return respond.records(Day, lambda session: by_day(session.settings, parameters, pool=session))
 
 
 @router.get("/reconcile", responses=records_of(Reconciliation))
 async def reconcile(_: Annotated[EmptyRequest, Query()], respond: TabularResponses) -> QueryResponse:
-    """Hold, for each topic partition, what was received against what became of it."""
+    """Return, for each topic partition, whether every received message is accounted for."""
     return respond.records(Reconciliation, lambda session: reconcile_all(session.settings, pool=session))
 
 
 @router.get("/progress", responses=records_of(PartitionState))
 async def progress(_: Annotated[EmptyRequest, Query()], respond: TabularResponses) -> QueryResponse:
-    """Return, of each topic partition, how far the table is and how old its newest trades are; cheap to ask often."""
+    """Return the next offset, the counts and the age of the newest trades of each topic partition; cheap to poll."""
     return respond.records(PartitionState, lambda session: progress_of_all(session.settings, pool=session))
 
 
 @router.get("/audit", responses=document_of(Audit))
-async def audit(asked: Annotated[AuditRequest, Query()], respond: DocumentResponses) -> QueryResponse:
-    """Return the job's commits to the table of trades, the oldest first, and whether those of all time are complete."""
+async def audit(parameters: Annotated[AuditRequest, Query()], respond: DocumentResponses) -> QueryResponse:
+    """Return the job's commits to the trades table, oldest first, and whether the commit log is complete."""
 
-    def found(session: CancellableSession) -> Audit:
-        return find_commits(session.settings, asked.start, asked.end, asked.limit, pool=session)
+    def find(session: CancellableSession) -> Audit:
+        return find_commits(session.settings, parameters.start, parameters.end, parameters.limit, pool=session)
 
-    return respond.document(found, asked.limit)
+    return respond.document(find, parameters.limit)
 
 
 @router.get("/dead-letters", responses=document_of(Statistics))
 async def dead_letters(_: Annotated[EmptyRequest, Query()], respond: DocumentResponses) -> QueryResponse:
     """Count the dead letters by reason and by topic partition."""
 
-    def found(session: CancellableSession) -> Statistics:
+    def find(session: CancellableSession) -> Statistics:
         return count_dead_letters(session.each(open_dead_letters(session.settings, _unreadable)))
 
-    return respond.document(found)
+    return respond.document(find)
 
 
 def _unreadable(line: str) -> None:

@@ -1,4 +1,4 @@
-"""The server: a socket, uvicorn on it, and an end that is quiet."""
+"""The HTTP server: a listening socket, uvicorn, and a graceful shutdown."""
 
 import signal
 import socket
@@ -17,14 +17,14 @@ __all__ = ["listen", "serve", "take_signals", "url_of"]
 
 CONNECTIONS_MAX: Final = 2_000
 END_SECONDS_MAX: Final = 5
-"""So long may answers go on after the end is asked for."""
+"""Time that responses in progress have after a shutdown is requested."""
 
 
 def listen(settings: Settings, host: str, port: int) -> socket.socket:
-    """Listen on an address; port 0 takes a free one.
+    """Listen on an address; port 0 selects a free port.
 
     Raises:
-        SettingsError: it is taken, or none of this machine; or others could reach it without a key.
+        SettingsError: the address is in use or not one of this machine, or others could reach it without a key.
     """
     check_host(settings, host)
     try:
@@ -32,33 +32,35 @@ def listen(settings: Settings, host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         why = error.strerror or str(error)
-        raise SettingsError(f"--host {host} --port {port}: cannot listen there: {why}; choose another") from None
+        raise SettingsError(
+            f"--host {host} --port {port}: cannot listen on this address: {why}; choose another one"
+        ) from None
 
 
 def url_of(listener: socket.socket) -> str:
-    """Return the address of a socket as a URL."""
+    """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def take_signals() -> None:
-    """Have SIGTERM and Ctrl-C end the process with 0: the server takes them while it runs, and gives them on then."""
+    """Make SIGTERM and Ctrl-C exit the process with 0; while the server runs it handles them, then re-raises them."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
 
 
 def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve the API until SIGTERM or Ctrl-C; `take_signals` says what these do afterwards.
+    """Serve the API until SIGTERM or Ctrl-C; `take_signals` defines what they do afterwards.
 
     Raises:
-        SettingsError: the memory limit is none that DuckDB can have.
+        SettingsError: the memory limit is not valid for DuckDB.
     """
     with Pool(settings) as pool:
         server_of(pool).run([listener])
 
 
 def server_of(pool: Pool) -> uvicorn.Server:
-    """Make the server; its logs are the root logger's, and it tells nothing of itself."""
+    """Return the server; it logs through the root logger and sends no `Server` header."""
     return uvicorn.Server(
         uvicorn.Config(
             make_app(pool),

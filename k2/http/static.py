@@ -1,4 +1,4 @@
-"""The page at `/`: static files, which ask the routes from the browser."""
+"""The web page at `/`: static files, whose scripts call the API from the browser."""
 
 from pathlib import Path
 from typing import Final
@@ -16,22 +16,22 @@ MOUNT: Final = "/page"
 PAGE_PATHS: Final = frozenset(
     {"/", *(f"{MOUNT}/{file.relative_to(FOLDER).as_posix()}" for file in FOLDER.rglob("*") if file.is_file())}
 )
-"""The page and each of its files, exactly: they hold nothing of the tables, so no key is asked for."""
+"""The page and each of its files; they contain no data of the tables, so no key is required."""
 _REVALIDATED: Final = {"Cache-Control": "no-cache"}
 
 
 class _Files(StaticFiles):
-    """Files that a browser may keep, if it asks each time whether they are still the same."""
+    """Static files that a browser may cache but must revalidate."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file, or that it is still the same."""
+        """Return a file, or 304 if it has not changed."""
         response = await super().get_response(path, scope)
         response.headers.update(_REVALIDATED)
         return response
 
 
 def add_page(app: FastAPI) -> None:
-    """Serve the page and its files; OpenAPI tells of neither."""
+    """Serve the page and its files; they are not part of the OpenAPI description."""
     files = _Files(directory=FOLDER)
 
     async def page(request: Request) -> Response:

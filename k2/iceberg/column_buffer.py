@@ -55,7 +55,7 @@ class ColumnBuffer:
         return len(picks)
 
     def drain(self) -> Iterator[Share]:
-        """Yield the rows as the shares of files, and begin anew."""
+        """Yield the rows as the shares of files, and begin again."""
         if self._count:
             rows = map_columns(self._rows, lambda column: column[: self._count])
             yield from shares(rows, self._text, list(self._places), self._schema)

@@ -109,7 +109,7 @@ class Committer:
         *,
         keep: MoveToCommitLog | None = None,
     ) -> None:
-        """Commit to a table; where there is a `keep` its commits leave a trail, which goes there by and by."""
+        """Commit to a table; if there is a `keep`, its commits are noted, and the notes are moved there later."""
         self.table = table
         self._keep = keep
         self._kept = 0
@@ -123,7 +123,7 @@ class Committer:
         """Return what is in the table now, read afresh.
 
         Raises:
-            TableError: the table was rolled back behind the job's last commit, dropped, or made anew.
+            TableError: the table was rolled back behind the job's last commit, dropped, or made again.
         """
         return self.change("reading the table's progress", self._look)
 
@@ -172,7 +172,7 @@ class Committer:
         Raises:
             FencedError: the writer's progress in the table is not what this instance left there.
             UnreachableError: the catalog or store did not answer, after retries.
-            TableError: the table was dropped or made anew.
+            TableError: the table was dropped or made again.
             SettingsError: the catalog no longer takes the credentials.
         """
         with self._lock:
@@ -201,7 +201,7 @@ class Committer:
 
     @property
     def table_id(self) -> str:
-        """The table's UUID: another after it was dropped and made anew."""
+        """The table's UUID: another after it was dropped and made again."""
         return str(self.table.metadata.table_uuid)
 
     @property
@@ -256,9 +256,9 @@ class Committer:
         progress = progress_of(self.table).replaced(advance.writer, advance.result)
         number = self.table.metadata.next_sequence_number()
         last = last_snapshot_value(append.snapshot_id, number)
-        trail = (
-            {} if self._keep is None else commit_notes_property(self.table.metadata, transaction._updates, self._kept)
-        )
+        trail: dict[str, str] = {}
+        if self._keep is not None:
+            trail = commit_notes_property(self.table.metadata, transaction._updates, self._kept)  # noqa: SLF001
         own = {PROGRESS: progress.text(), LAST_SNAPSHOT: last, _COMMIT + advance.writer: advance.mark}
         transaction.set_properties({**advance.properties, **own, **trail})
         removed = removable(self.table.metadata)
@@ -270,7 +270,7 @@ class Committer:
         )
 
     def _find(self, advance: Advance) -> bool:
-        """Read the table afresh and tell whether the advance is in.
+        """Read the table afresh and return whether the advance is in.
 
         The mark outlives the snapshot's expiry, the snapshot outlives a later commit of the same writer.
         """

@@ -1,4 +1,4 @@
-"""The keeper of the trail: commits that the trades' table notes go to a table of their own, each once."""
+"""The writer of the commit log: moves commit notes of the table `trades` to the table `commits`, each once."""
 
 import contextlib
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class CommitLogWriter:
 
         Raises:
             UnreachableError: the catalog or store did not answer, after retries.
-            TableError: the table `commits` was dropped, made anew, or rolled back.
+            TableError: the table `commits` was dropped, made again, or rolled back.
         """
         while True:
             expected = self._committer.progress().of(self._table_id)

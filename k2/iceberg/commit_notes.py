@@ -1,4 +1,4 @@
-"""The trail of commits, as the table itself bears it: each commit notes itself in a property, in its own swap.
+"""The trail of commits, as the table itself has it: each commit notes itself in a property, in its own swap.
 
 So it is noted if it landed and not if it did not, and the expiry of its snapshot, by whom ever, takes nothing away.
 """

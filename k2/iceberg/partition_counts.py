@@ -153,7 +153,7 @@ def check_recovered(
     """
     if recorded_id not in {None, table_id}:
         raise StateError(
-            f"the recovery store is of another table than {table} is now: that one was dropped and made anew, or "
+            f"the recovery store is of another table than {table} is now: that one was dropped and made again, or "
             "K2_NAMESPACE, K2_CATALOG or K2_DATA_DIR is another; set them back, or make a new store by "
             "`k2 recovery init DIR`"
         )

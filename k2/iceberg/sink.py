@@ -72,7 +72,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         self._handle = TableHandle(settings, TableName.TRADES, on_retry)
 
     def open(self) -> Progress:
-        """Open or make the table now, so that what is amiss is said before the job runs; give the progress."""
+        """Open or make the table now, so that an error is reported before the job runs; give the progress."""
         there = self.committer.progress()
         if self._progress is None:
             self._progress = there
@@ -184,7 +184,7 @@ class LedgerSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         return self._handle.committer()
 
     def open(self) -> None:
-        """Open or make the table now, so that what is amiss is said before the job runs."""
+        """Open or make the table now, so that an error is reported before the job runs."""
         self.committer.progress()
 
     def list_parts(self) -> list[str]:

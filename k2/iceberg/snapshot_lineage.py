@@ -59,7 +59,7 @@ def check_lineage(metadata: TableMetadata, table: str) -> None:
         raise TableError(
             f"table {table} was rolled back to snapshot {metadata.current_snapshot_id}, behind this job's last commit "
             f"{last[0]}: rows that k2.progress counts are gone; take the rollback back by `k2 recovery roll-forward`, "
-            "or begin anew in another K2_NAMESPACE"
+            "or begin again in another K2_NAMESPACE"
         )
 
 

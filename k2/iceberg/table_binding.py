@@ -22,12 +22,12 @@ _log = structlog.get_logger()
 def bind_tables(trades: Committer, ledger: Committer, *, is_resumed: bool) -> None:
     """See that the ledger is that of the trades' table, or make it so where it is new.
 
-    A ledger that was dropped and made anew is rebuilt from the trades, but only by a start without a recovery store:
+    A ledger that was dropped and made again is rebuilt from the trades, but only by a start without a recovery store:
     the states in a store count its events as told.
 
     Raises:
         TableError: the ledger is that of another trades' table.
-        StateError: the ledger was made anew, and states are resumed.
+        StateError: the ledger was made again, and states are resumed.
     """
     has_events = bool(progress_of(ledger.table).partitions())
     trades.change(
@@ -44,15 +44,15 @@ def _bind(trades: Table, ledger: Committer, *, has_events: bool, is_resumed: boo
     name, its_ledger = ".".join(trades.name()), ".".join(ledger.table.name())
     if has_events:
         raise TableError(
-            f"the ledger {its_ledger} is not that of table {name}, which was made anew, as its events are of others; "
+            f"the ledger {its_ledger} is not that of table {name}, which was made again, as its events are of others; "
             "rename or drop it as well, or set another K2_NAMESPACE"
         )
     if known is not None and is_resumed:
         raise StateError(
-            f"the ledger {its_ledger} was dropped and made anew, while the recovery store counts its events as told; "
+            f"the ledger {its_ledger} was dropped and made again, while the recovery store counts its events as told; "
             "start with a new store (`k2 recovery init DIR`): the ledger is then rebuilt from the trades"
         )
     if known is not None:
-        _log.warning("the ledger was made anew: it is rebuilt from the trades", table=its_ledger)
+        _log.warning("the ledger was made again: it is rebuilt from the trades", table=its_ledger)
     with trades.transaction() as transaction:
         transaction.set_properties({LEDGER: ledger.table_id})

@@ -27,7 +27,7 @@ class TableHandle:
         return f"{self._settings.namespace}.{self._which}"
 
     def open(self) -> None:
-        """Open or make the table now, so that what is amiss is said before the job runs."""
+        """Open or make the table now, so that an error is reported before the job runs."""
         self.committer()
 
     def committer(self) -> Committer:

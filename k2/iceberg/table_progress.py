@@ -22,5 +22,5 @@ def read_progress(settings: Settings, which: TableName = TableName.TRADES) -> Pr
 
 
 def progress_of(table: Table) -> Progress:
-    """Return the progress that the table's metadata, as loaded, bears."""
+    """Return the progress that the table's metadata, as loaded, has."""
     return Progress.in_properties(table.metadata.properties)

@@ -41,7 +41,7 @@ def topic_partitions(settings: Settings) -> list[TopicPartition]:
 
 
 def topic_ids(settings: Settings) -> dict[str, str]:
-    """Ask the broker for Kafka's own id of each topic (KIP-516): another after a topic was deleted and made anew.
+    """Ask the broker for Kafka's own id of each topic (KIP-516): another after a topic was deleted and made again.
 
     A broker that gives none is taken at its word.
     """
@@ -51,7 +51,7 @@ def topic_ids(settings: Settings) -> dict[str, str]:
         asked = client.describe_topics(names, request_timeout=ANSWER_SECONDS_MAX)
         return {topic: str(answer.result(ANSWER_SECONDS_MAX).topic_id) for topic, answer in asked.items()}
     except (KafkaException, TimeoutError) as error:
-        _LOG.warning("the broker tells no topic ids: a topic made anew is known by its end alone", error=str(error))
+        _LOG.warning("the broker tells no topic ids: a topic made again is known by its end alone", error=str(error))
         return {}
 
 
@@ -143,7 +143,7 @@ class KafkaClient:
         return MessageReader(consumer)
 
     def serve(self) -> None:
-        """Let librdkafka do its own work now and then, and hear what it says beside messages."""
+        """Let librdkafka do its own work now and then, and hear what it says next to messages."""
         now = time.monotonic()
         if now - self._served < SERVE_SECONDS or not self._lock.acquire(blocking=False):
             return

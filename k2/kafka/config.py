@@ -128,7 +128,7 @@ def producer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
         "compression.type": "lz4",
         "linger.ms": 20,
         "message.timeout.ms": 60_000,
-        # Java's choice of partition by key: a symbol's messages from other producers lie beside ours.
+        # Java's choice of partition by key: a symbol's messages from other producers lie next to ours.
         "partitioner": "murmur2_random",
         "queue.buffering.max.kbytes": 131_072,
         **_quiet(settings),

@@ -110,7 +110,7 @@ def _read_heads(
     sizes: NDArray[np.int32],
     errors: NDArray[np.int32],
 ) -> int:
-    """Read what stands beside the bytes of `count` messages; give how many bytes they hold together.
+    """Read what stands next to the bytes of `count` messages; give how many bytes they hold together.
 
     `pointers` uint64[count]; `offsets`, `timestamps_ms` (-1 for none), `errors` [count]; `sizes` int32[2 * count]:
     the values', then the keys', -1 for a null.

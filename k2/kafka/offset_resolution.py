@@ -26,7 +26,7 @@ class Watermarks(NamedTuple):
 
 
 def check_topic_ids(known: Mapping[str, str], found: Mapping[str, str]) -> None:
-    """Refuse a topic that was deleted and made anew since it was first read: its offsets mean other messages.
+    """Refuse a topic that was deleted and made again since it was first read: its offsets mean other messages.
 
     `known` and `found` give Kafka's own id of each topic; one without an id on either side is not judged.
 
@@ -36,7 +36,7 @@ def check_topic_ids(known: Mapping[str, str], found: Mapping[str, str]) -> None:
     for topic in sorted(known.keys() & found.keys()):
         if known[topic] != found[topic]:
             raise OffsetError(
-                f"topic {topic} was deleted and made anew (its id was {known[topic]}, it is {found[topic]}): what was "
+                f"topic {topic} was deleted and made again (its id was {known[topic]}, it is {found[topic]}): what was "
                 "read of it before is another topic's; give it another name in K2_TOPICS, or a new K2_NAMESPACE"
             )
 
@@ -56,7 +56,7 @@ def left_out(
         if where.topic in topics:
             last = max(one.partition for one in found if one.topic == where.topic)
             raise OffsetError(
-                f"{where} was read before, but its topic ends at partition {last} now: it was made anew; give it "
+                f"{where} was read before, but its topic ends at partition {last} now: it was made again; give it "
                 "another name in K2_TOPICS, or a new K2_NAMESPACE"
             )
     return gone
@@ -88,13 +88,13 @@ def decide_start(where: TopicPartition, record: Record, watermarks: Watermarks) 
     one the table's progress tells, and the trackers' state is rebuilt from the tables. What was given up is never read.
 
     Raises:
-        OffsetError: the broker does not hold that offset (expired, or the topic was made anew).
+        OffsetError: the broker does not hold that offset (expired, or the topic was made again).
     """
     start = _choose(record, watermarks)
     reached = max(start.offset, record.committed or 0)
     if reached > watermarks.high:
         raise OffsetError(
-            f"{where} ends at offset {watermarks.high}, but was read to {reached} before: the topic was made anew or "
+            f"{where} ends at offset {watermarks.high}, but was read to {reached} before: the topic was made again or "
             "lost data; give it another name in K2_TOPICS, or a new K2_NAMESPACE"
         )
     if start.offset < watermarks.low:

@@ -82,7 +82,7 @@ class Polled(NamedTuple):
 
 
 def as_batch(where: TopicPartition, venue: str, first_offset: int, fetched: Fetched) -> Polled:
-    """Turn what a poll gave into the batch that travels; what librdkafka says beside messages is heeded.
+    """Turn what a poll gave into the batch that travels; what librdkafka says next to messages is heeded.
 
     Raises:
         OffsetError: the offset to read from does not exist.
@@ -133,7 +133,7 @@ def _extended(batch: MessageBatch, next_offset: int) -> MessageBatch:
 def _error(where: TopicPartition, offset: int, code: int) -> OffsetError | UnreachableError:
     if code in _OFFSET_LOST:
         return OffsetError(
-            f"{where}: offset {offset} does not exist on the broker (expired, or the topic was made anew); nothing "
+            f"{where}: offset {offset} does not exist on the broker (expired, or the topic was made again); nothing "
             "was skipped: see docs/operations.md, 'An offset that no longer exists'"
         )
     return UnreachableError(f"{where} cannot be read: {KafkaError(code).str()}")

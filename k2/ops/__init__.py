@@ -1,1 +1,1 @@
-"""What every package uses: settings, logs, metrics, health, retries, signals."""
+"""Operations: settings, logs, metrics, health, retries, signals, failpoints and child processes."""

@@ -1,4 +1,4 @@
-"""A process of our own making: started, paused, stopped by its own id, and gone when we are."""
+"""Supervisor of one child process: start, pause, stop and kill it; on Linux it dies with its parent."""
 
 import contextlib
 import os
@@ -24,25 +24,25 @@ if sys.platform == "linux":
     import ctypes
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 if os.getppid() != parent:
-    sys.exit("its parent is gone")
+    sys.exit("parent process is gone")
 os.execvp(sys.argv[2], sys.argv[2:])
 """
-"""Asks Linux for SIGKILL at the parent's end (PR_SET_PDEATHSIG, prctl(2)) and becomes the command, under the
-same id; a `preexec_fn` could hang in the forked copy of a process that has threads."""
+"""Requests SIGKILL on the death of the parent (Linux: PR_SET_PDEATHSIG, prctl(2)), then executes the command under the
+same process id. A `preexec_fn` could deadlock in the forked copy of a process with threads."""
 
 
 def free_port() -> int:
-    """Ask the system for a loopback port that nobody listens on at this moment."""
+    """Return a loopback port on which nothing listens at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class ChildProcess:
-    """One command, its output in a log file; may be started again after it was stopped.
+    """One command with its output in a log file; can be started again after it was stopped.
 
-    On Linux it dies with the thread that started it, however that ended; elsewhere `stop` alone stops it.
-    A terminal's Ctrl-C does not reach it: it has a session of its own.
+    On Linux it dies with the thread that started it, however that thread ends; elsewhere only `stop` and `kill` end it.
+    Ctrl-C in a terminal does not reach it, because it runs in a session of its own.
     """
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -53,20 +53,20 @@ class ChildProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process id while it runs, else None."""
+        """Process id; None if the process is not running."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Start the command; does nothing where it runs.
+        """Start the command, unless it is running.
 
-        What a signal's handler raises meanwhile comes at the end: the process is known then, and `stop` ends it.
+        Signal handlers run after the start: if one raises, the process is already known, and `stop` ends it.
         """
         if self.pid is not None:
             return
 
         launcher = (sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()))
-        with self.log.open("ab") as log, _signals_held():
-            self._process = subprocess.Popen(  # noqa: S603  the caller's own command
+        with self.log.open("ab") as log, _signals_deferred():
+            self._process = subprocess.Popen(  # noqa: S603  the command comes from the caller
                 [*launcher, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -76,7 +76,7 @@ class ChildProcess:
             )
 
     def stop(self) -> None:
-        """Ask it to end, and after 10 s make it; does nothing where it does not run."""
+        """Terminate the process if it is running; kill it if it is still there after 10 s."""
         if self._process is None:
             return
         self._send(signal.SIGCONT)
@@ -87,30 +87,30 @@ class ChildProcess:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """Kill the process with SIGKILL."""
         self._send(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
 
     def pause(self) -> None:
-        """Freeze it: connections stay open and nothing answers."""
+        """Freeze the process with SIGSTOP: its connections stay open, but it does not respond."""
         self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen one go on."""
+        """Resume a frozen process."""
         self._send(signal.SIGCONT)
 
     def wait_until(self, ready: Callable[[], bool], seconds_max: float) -> bool:
-        """Wait until it is ready; False where it ended, or was not ready in time."""
-        end = time.monotonic() + seconds_max
-        while self.pid is not None and time.monotonic() < end:
+        """Wait until `ready` returns True; return False if the process ends first or the time is over."""
+        deadline = time.monotonic() + seconds_max
+        while self.pid is not None and time.monotonic() < deadline:
             if ready():
                 return True
             time.sleep(0.02)
         return False
 
     def log_end(self, characters: int = 1000) -> str:
-        """Return the end of what it wrote, for an error message."""
+        """Return the last characters of the log, for an error message; empty if there is no log."""
         with contextlib.suppress(OSError):
             return self.log.read_text(encoding="utf-8", errors="replace")[-characters:].strip()
         return ""
@@ -121,19 +121,19 @@ class ChildProcess:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """Hear SIGINT and SIGTERM when the block has ended, where Python handles them, which it does in the main thread."""
-    held: list[signal.Signals] = []
+def _signals_deferred() -> Iterator[None]:
+    """Defer the Python handlers of SIGINT and SIGTERM to the end of the block; only the main thread has such handlers."""
+    received: list[signal.Signals] = []
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    handled = {number: handler for number, handler in former.items() if callable(handler)}
+    handlers = {number: handler for number, handler in former.items() if callable(handler)}
     if threading.current_thread() is not threading.main_thread():
-        handled = {}
-    for number in handled:
-        signal.signal(number, lambda heard, _frame: held.append(signal.Signals(heard)))
+        handlers = {}
+    for number in handlers:
+        signal.signal(number, lambda number, _frame: received.append(signal.Signals(number)))
     try:
         yield
     finally:
-        for number, handler in handled.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-    for heard in held:
-        handled[heard](heard, None)
+    for number in received:
+        handlers[number](number, None)

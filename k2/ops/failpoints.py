@@ -1,6 +1,6 @@
-"""Points at which a test can make the job fail: a name for each step between a poll and a finished epoch.
+"""Failpoints: places between a poll and a finished epoch at which a test can make the job fail.
 
-Nothing is armed in a real run, and passing a point then costs one look at a global.
+In production no action is armed, and a failpoint costs one read of a global variable.
 """
 
 import errno
@@ -42,87 +42,89 @@ Name = Literal[
     "letters.cut",
     "letters.truncated",
 ]
-"""Where the job can be made to fail; each stands in the code once.
+"""Names of the failpoints; each occurs once in the code.
 
-`trades.*`, `events.*` and `letters.*` are the three sinks: `taken` (or `append`) is within an epoch, `closing` is its
-end, `snapshot` is when the sink is done with it but the recovery store does not know. `commit.*` is of either table:
-`staged` with the manifests written, `landed` before the catalog's answer is seen. `letters.cut`, `letters.truncated`,
-`events.withdrawing` and `events.withdrawn` stand in what a restart does to dead letters and ledger.
+`trades.*`, `events.*` and `letters.*` belong to the trades sink, the ledger sink and the dead-letter queue: `taken` (or
+`append`) is within an epoch, `closing` is at its end, `snapshot` is after the sink has finished the epoch and before the
+recovery store records it. `commit.*` belongs to both tables: `staged` is after the manifests are written, `landed` is
+before the response of the catalog is seen. `letters.cut`, `letters.truncated`, `events.withdrawing` and
+`events.withdrawn` are in the rollback of dead letters and ledger at a restart.
 """
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)
 VARIABLE: Final = "K2_TEST_FAILPOINT"
-"""`name`, `name:n` or `name:n:kind`: what happens when the process passes that point for the n-th time.
+"""Environment variable that arms an action when the process passes a failpoint for the n-th time.
 
-It kills itself (`SIGKILL`, the kind where none is given), freezes itself (`SIGSTOP`), or meets a fault (`OSError`).
+The value is `name`, `name:n` or `name:n:kind`. The process kills itself (`SIGKILL`, the default), freezes itself
+(`SIGSTOP`) or raises an `OSError`.
 """
 
 Action = Callable[[Name], None]
-"""What is done at every point passed; it may raise, or end the process. Called by any worker thread."""
+"""Called with the name of every failpoint that is passed, from any worker thread; may raise or end the process."""
 
 
 def failpoint(name: Name) -> None:
-    """Pass a point: nothing happens unless a test has armed an action."""
+    """Pass a failpoint: call the armed action, if there is one."""
     if _action is not None:
         _action(name)
 
 
 def arm(action: Action) -> None:
-    """Call `action` at every point that this process passes from now on."""
-    global _action  # noqa: PLW0603  one check of a global is all that a point may cost
+    """Call `action` at every failpoint that this process passes from now on."""
+    global _action  # noqa: PLW0603  a failpoint may cost no more than a check of a global
     _action = action
 
 
 def disarm() -> None:
-    """Make all points pass again."""
+    """Remove the armed action."""
     global _action  # noqa: PLW0603  as above
     _action = None
 
 
 def armed_by(environment: Mapping[str, str]) -> Action | None:
-    """Return the action that `K2_TEST_FAILPOINT` asks for; None where it is not set.
+    """Return the action that `K2_TEST_FAILPOINT` configures; None if it is not set.
 
     Raises:
-        SettingsError: it names no failpoint, or a passing that can't be.
+        SettingsError: the failpoint, the count or the kind is invalid.
     """
     text = environment.get(VARIABLE)
     if not text:
         return None
     name, _, rest = text.partition(":")
-    passing, _, kind = rest.partition(":")
+    count, _, kind = rest.partition(":")
     if name not in NAMES:
-        raise SettingsError(f"{VARIABLE}={text!r}: no failpoint is called {name!r}; known are {', '.join(NAMES)}")
-    if passing and (not passing.isdecimal() or int(passing) < 1):
-        raise SettingsError(f"{VARIABLE}={text!r}: {passing!r} is no passing; give a number from 1")
+        raise SettingsError(f"{VARIABLE}={text!r}: unknown failpoint {name!r}; use one of {', '.join(NAMES)}")
+    if count and (not count.isdecimal() or int(count) < 1):
+        raise SettingsError(f"{VARIABLE}={text!r}: invalid count {count!r}; use a number of at least 1")
     if kind and kind not in _KINDS:
-        raise SettingsError(f"{VARIABLE}={text!r}: {kind!r} cannot be made to happen; known are {', '.join(_KINDS)}")
-    return _at(name, int(passing or 1), _KINDS[kind or "SIGKILL"])
+        raise SettingsError(f"{VARIABLE}={text!r}: unknown kind {kind!r}; use one of {', '.join(_KINDS)}")
+    return _action_at(name, int(count or 1), _KINDS[kind or "SIGKILL"])
 
 
-def _at(wanted: str, passing: int, happen: Callable[[], None]) -> Action:
-    lock, left = threading.Lock(), passing
+def _action_at(wanted: str, count: int, fail: Callable[[], None]) -> Action:
+    lock, remaining = threading.Lock(), count
 
     def act(name: Name) -> None:
-        nonlocal left
+        nonlocal remaining
         if name != wanted:
             return
         with lock:
-            left -= 1
-            is_now = left == 0
-        if is_now:
-            happen()
+            remaining -= 1
+            is_due = remaining == 0
+        if is_due:
+            fail()
 
     return act
 
 
-def _fail() -> NoReturn:
-    raise OSError(errno.EIO, "a fault of a test")
+def _raise_os_error() -> NoReturn:
+    raise OSError(errno.EIO, "injected fault")
 
 
 _KINDS: Final[Mapping[str, Callable[[], None]]] = {
     "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "SIGSTOP": lambda: os.kill(os.getpid(), signal.SIGSTOP),
-    "OSError": _fail,
+    "OSError": _raise_os_error,
 }
 
 _action: Action | None = armed_by(os.environ)

@@ -1,4 +1,4 @@
-"""Whether the job moves: a time for the last closed epoch, and the pages that tell of it."""
+"""Health of the job: the time since the last closed epoch, and the HTTP endpoints that report it."""
 
 import json
 import threading
@@ -20,74 +20,74 @@ __all__ = ["HEALTH", "Health", "serve_health"]
 
 
 class Health:
-    """Times of the source partitions' last snapshots.
+    """Times of the last snapshots of the source partitions.
 
-    Bytewax takes one about once an epoch, even when idle, and none at all while a peer process is frozen, so an old
-    one is the only sign of that. A process that waits for its peers at the start reads nothing yet, which is told by
-    the time since it began.
+    Bytewax takes a snapshot about once per epoch, even when idle, but none while a peer process is frozen: an old
+    snapshot is the only sign of that. A process that waits for its peers at the start reads no partition yet; the
+    time since it started counts instead.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._alone_since: float | None = clock()
+        self._waiting_since: float | None = clock()
         self._closed: dict[str, float] = {}
 
     def joined(self) -> None:
-        """Note that all processes of the cluster are there."""
-        self._alone_since = None
+        """Record that all processes of the cluster are connected."""
+        self._waiting_since = None
 
     def opened(self, partition: str) -> None:
-        """Note that a partition is read from now on."""
-        self._alone_since = None
+        """Record that a partition is read from now on."""
+        self._waiting_since = None
         self._closed[partition] = self._clock()
 
     def epoch_closed(self, partition: str) -> None:
-        """Note that an epoch has closed for a partition."""
+        """Record that an epoch has closed for a partition."""
         self._closed[partition] = self._clock()
         LAST_EPOCH.set_to_current_time()
 
     def finished(self, partition: str) -> None:
-        """Note that a partition was read to its end."""
+        """Record that a partition is no longer read."""
         self._closed.pop(partition, None)
 
     @property
     def is_ready(self) -> bool:
-        """Whether this process reads something."""
+        """Whether this process reads a partition."""
         return bool(self._closed)
 
     def stalled_seconds(self) -> float:
-        """Return how long the slowest partition has been without a closed epoch, or the peers have been waited for.
+        """Return the seconds since the slowest partition last closed an epoch, or since this process waits for its peers.
 
-        0 where nothing is read: there may be more processes than partitions.
+        0 if this process reads no partition: there may be more processes than partitions.
         """
-        since = min(self._closed.values(), default=self._alone_since)
+        since = min(self._closed.values(), default=self._waiting_since)
         return 0.0 if since is None else self._clock() - since
 
 
 HEALTH: Final = Health()
-"""This process's."""
+"""Health of this process."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
-class _Quiet(WSGIRequestHandler):
+class _QuietRequestHandler(WSGIRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Say nothing: probes come every few seconds."""
+        """Do not log: probes arrive every few seconds."""
 
 
 def serve_health(health: Health, stall_seconds_max: int, host: str, port: int) -> int:
-    """Serve `/metrics`, `/healthz` and `/readyz` from a daemon thread; give the port.
+    """Serve `/metrics`, `/healthz` and `/readyz` from a daemon thread; return the port.
 
     Raises:
-        SettingsError: the port is taken, or the address is not this machine's.
+        SettingsError: the port is in use, or the address is not an address of this machine.
     """
     try:
-        server = make_server(host, port, _application(health, stall_seconds_max), _Server, _Quiet)
+        server = make_server(host, port, _application(health, stall_seconds_max), _Server, _QuietRequestHandler)
     except OSError as error:
         raise SettingsError(
-            f"K2_METRICS_PORT={port}: cannot listen on {host}: {error.strerror}; choose another, or 0 for none"
+            f"K2_METRICS_PORT={port}: cannot listen on {host}: {error.strerror}; choose another port, or 0 to serve no metrics"
         ) from None
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server.server_port
@@ -98,15 +98,15 @@ def _application(
 ) -> Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]:
     metrics = make_wsgi_app()
 
-    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    def respond(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "/")
         if path == "/metrics":
-            page: Iterable[bytes] = metrics(environ, start_response)
-            return page
+            body: Iterable[bytes] = metrics(environ, start_response)
+            return body
         stalled = health.stalled_seconds()
         checks = {"/healthz": stalled <= stall_seconds_max, "/readyz": health.is_ready}
         status = "404 Not Found" if path not in checks else "200 OK" if checks[path] else "503 Service Unavailable"
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps({"status": status[4:], "seconds_since_epoch_closed": round(stalled, 1)}).encode()]
 
-    return answer
+    return respond

@@ -1,4 +1,4 @@
-"""Logs: to stderr, a JSON object a line, or coloured text where a person looks on."""
+"""Logs on stderr: one JSON object per line, or coloured text if stderr is a terminal."""
 
 import logging
 import os
@@ -16,34 +16,34 @@ LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 
 def set_up_logs(level: str | None = None) -> None:
-    """Send our logs and those of libraries to stderr; `level` wins over `LOG_LEVEL`, the default is info.
+    """Send the logs of K2 and of libraries to stderr; `level` overrides `LOG_LEVEL`, and the default is info.
 
     Raises:
-        SettingsError: the level is none of debug, info, warning, error, critical.
+        SettingsError: the level is not one of debug, info, warning, error and critical.
     """
     name = (level or os.environ.get("LOG_LEVEL") or "info").lower()
     if name not in LEVELS:
-        raise SettingsError(f"LOG_LEVEL={name!r} is no level; known are {', '.join(LEVELS)}")
-    shared = _shared()
+        raise SettingsError(f"LOG_LEVEL={name!r}: unknown level; use one of {', '.join(LEVELS)}")
+    shared = _shared_processors()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendered()))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_renderers()))
     root = logging.getLogger()
     root.handlers = [handler]
-    # Libraries have much to say at info that no operator needs.
-    root.setLevel(max(logging.WARNING, _number(name)))
-    logging.getLogger("k2").setLevel(_number(name))
+    # Operators do not need what libraries log at info.
+    root.setLevel(max(logging.WARNING, _level_number(name)))
+    logging.getLogger("k2").setLevel(_level_number(name))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=lambda *_: logging.getLogger("k2"),
-        wrapper_class=structlog.make_filtering_bound_logger(_number(name)),
+        wrapper_class=structlog.make_filtering_bound_logger(_level_number(name)),
     )
 
 
-def _number(name: str) -> int:
+def _level_number(name: str) -> int:
     return logging.getLevelNamesMapping()[name.upper()]
 
 
-def _shared() -> list[Processor]:
+def _shared_processors() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -51,11 +51,11 @@ def _shared() -> list[Processor]:
     ]
 
 
-def _rendered() -> list[Processor]:
+def _renderers() -> list[Processor]:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if sys.stderr.isatty():
         colors = not os.environ.get("NO_COLOR")
-        # Without the locals that a rich traceback shows: passwords are among them.
+        # A rich traceback shows local variables, which may contain passwords.
         plain = structlog.dev.plain_traceback
         return [remove, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     return [remove, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]

@@ -1,4 +1,4 @@
-"""How transient faults of outside parts are ridden out: three more tries, 2 to 30 seconds apart, then a named error."""
+"""Retries after transient faults of services and disks: three, with exponential backoff, then `UnreachableError`."""
 
 import time
 from collections.abc import Callable
@@ -9,13 +9,13 @@ import tenacity
 
 from k2.model.errors import UnreachableError
 
-__all__ = ["RETRIES", "OnRetry", "retried"]
+__all__ = ["RETRIES_MAX", "OnRetry", "retried"]
 
 T = TypeVar("T")
 OnRetry = Callable[[str], None]
-"""Told the operation's name before each retry, for counting."""
+"""Called with the operation's name before each retry, for counting."""
 
-RETRIES: Final = 3
+RETRIES_MAX: Final = 3
 WAIT_SECONDS_MIN: Final = 2
 WAIT_SECONDS_MAX: Final = 30
 _TRANSIENT: Final = (ConnectionError, TimeoutError, OSError)
@@ -31,28 +31,30 @@ def retried(
     on_retry: OnRetry | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Return what `call` gives; a transient fault is tried again after 2, 4 and 8 seconds.
+    """Return the result of `call`; retry it after 2, 4 and 8 seconds if it raises a transient fault.
 
-    Transient are `ConnectionError`, `TimeoutError`, `OSError` and the types in `also`, which a client
-    wraps them in. Anything else leaves at once, as it is.
+    Transient are `ConnectionError`, `TimeoutError`, `OSError` and the types in `also`, in which a client wraps them.
+    Any other exception propagates unchanged, without a retry.
 
     Raises:
-        UnreachableError: the fault was still there at the last try; the fault itself is its cause.
+        UnreachableError: the last attempt failed too; the fault is its cause.
     """
 
-    def tell(state: tenacity.RetryCallState) -> None:
+    def report(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         wait = state.upcoming_sleep
-        _log.warning("retry", operation=operation, attempt=state.attempt_number, wait_seconds=wait, error=_words(error))
+        _log.warning(
+            "retry", operation=operation, attempt=state.attempt_number, wait_seconds=wait, error=_first_line(error)
+        )
         if on_retry is not None:
             on_retry(operation)
 
     transient: tuple[type[BaseException], ...] = (*_TRANSIENT, *also)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(transient),
-        stop=tenacity.stop_after_attempt(1 + RETRIES),
+        stop=tenacity.stop_after_attempt(1 + RETRIES_MAX),
         wait=tenacity.wait_exponential(multiplier=WAIT_SECONDS_MIN, max=WAIT_SECONDS_MAX),
-        before_sleep=tell,
+        before_sleep=report,
         sleep=sleep,
         reraise=True,
     )
@@ -61,9 +63,11 @@ def retried(
     except UnreachableError:
         raise
     except transient as error:
-        raise UnreachableError(f"{operation} failed {1 + RETRIES} times, the last with: {_words(error)}") from error
+        raise UnreachableError(
+            f"{operation} failed {1 + RETRIES_MAX} times, the last with: {_first_line(error)}"
+        ) from error
 
 
-def _words(error: BaseException | None) -> str:
-    """Return a fault in one line: SQLAlchemy adds others, of where to read on."""
+def _first_line(error: BaseException | None) -> str:
+    """Return the first line of a fault's text; SQLAlchemy appends lines that refer to its documentation."""
     return str(error).partition("\n")[0]

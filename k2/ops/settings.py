@@ -1,4 +1,4 @@
-"""All settings, read once from the environment; each is documented in the README's table."""
+"""Settings, read once from the environment; the README documents each."""
 
 import os
 import re
@@ -27,7 +27,7 @@ _MEMORY: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
 
 
 class TopicVenue(NamedTuple):
-    """A topic to read, and the venue whose messages it bears."""
+    """A topic to read, and the venue whose messages it carries."""
 
     topic: str
     venue: str
@@ -38,22 +38,22 @@ def _topics(text: object) -> object:
         return text
     topics = [_topic(part.strip()) for part in text.split(",") if part.strip()]
     if not topics:
-        raise ValueError("names no topic")
+        raise ValueError("names no topic; use TOPIC or TOPIC=VENUE, separated by commas")
     names = [topic.topic for topic in topics]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"names topic {twice[0]!r} twice")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"names topic {repeated[0]!r} twice")
     return tuple(topics)
 
 
 def checked_topic(name: str) -> str:
-    """Return a topic's name where Kafka allows it.
+    """Return a topic name unchanged if Kafka allows it.
 
     Raises:
-        ValueError: it does not.
+        ValueError: Kafka does not allow it.
     """
     if not _TOPIC_NAME.fullmatch(name) or name in {".", ".."}:
-        raise ValueError(f"{name!r} is no topic name (letters, digits, '.', '_', '-', at most 249)")
+        raise ValueError(f"invalid topic name {name!r}: use at most 249 letters, digits, '.', '_' and '-'")
     return name
 
 
@@ -61,7 +61,7 @@ def _topic(part: str) -> TopicVenue:
     topic, _, venue = (piece.strip() for piece in part.partition("="))
     checked_topic(topic)
     if (venue or "k2") not in VENUES:
-        raise ValueError(f"unknown venue {venue!r}; known are {', '.join(sorted(VENUES))}")
+        raise ValueError(f"unknown venue {venue!r}; use one of {', '.join(sorted(VENUES))}")
     return TopicVenue(topic, venue or "k2")
 
 
@@ -69,19 +69,19 @@ def _servers(text: str) -> str:
     for server in text.split(","):
         match = _SERVER.fullmatch(server.strip())
         if match is None or int(match["port"] or 1) not in range(1, 65_536):
-            raise ValueError(f"{server.strip()!r} is no broker (host or host:port, comma separated)")
+            raise ValueError(f"invalid broker {server.strip()!r}: use host or host:port, separated by commas")
     return text
 
 
 def _namespace(text: str) -> str:
     if not _NAMESPACE_NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is no namespace (letters, digits, '_', '-', levels apart by '.')")
+        raise ValueError(f"invalid namespace {text!r}: use letters, digits, '_' and '-', with '.' between levels")
     return text
 
 
 def _memory(text: str) -> str:
     if not _MEMORY.fullmatch(text):
-        raise ValueError(f"{text!r} is no amount of memory (such as 4GB or 512MiB)")
+        raise ValueError(f"invalid amount of memory {text!r}: use a number and a unit, such as 4GB or 512MiB")
     return text
 
 
@@ -90,8 +90,8 @@ def _keys(text: object) -> object:
         return text
     keys = tuple(key.strip() for key in text.split(",") if key.strip())
     if not keys:
-        # Who sets it means to have one: no server is to be open because a secret was not filled in.
-        raise ValueError("holds no key; leave it unset for none")
+        # A set variable means that keys are wanted: a secret that was not filled in must not disable them.
+        raise ValueError("contains no key; set a key, or unset the variable to serve without keys")
     return keys
 
 
@@ -106,7 +106,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseSettings):
-    """What the job and its commands are told from outside; frozen."""
+    """Settings of the job and of the `k2` commands; frozen."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
@@ -141,34 +141,34 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what `read_settings` hands in, so that a test's environment is the whole one."""
+        """Use the values that `read_settings` passes, and no other source."""
         return (init_settings,)
 
     @property
     def query_memory_limit_bytes(self) -> int:
-        """The memory limit as a number: a kB has 1,000 bytes, a KiB 1,024."""
+        """`query_memory_limit` in bytes: a kB is 1,000 bytes, a KiB 1,024."""
         match = _MEMORY.fullmatch(self.query_memory_limit)
-        assert match is not None, "checked when it was read"
+        assert match is not None, "validated when it was read"
         number, unit, binary = match.groups()
         return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit.upper()) + 1))
 
     @property
     def dead_letter_folder(self) -> Path:
-        """Where dead letters go: `K2_DLQ_DIR`, else `dlq` in the data folder."""
+        """Folder of the dead-letter files: `K2_DLQ_DIR`, by default `dlq` in the data folder."""
         return self.dlq_dir if self.dlq_dir is not None else self.data_dir / "dlq"
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-    """Read the settings from the environment; `overrides` win over it.
+    """Read the settings from the environment; `overrides` take precedence.
 
     Raises:
-        SettingsError: a variable is unknown or its value is bad; one sentence that names it.
+        SettingsError: a variable is unknown or its value is invalid; the message names the variable.
     """
     environment = os.environ if environment is None else environment
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in sorted(environment):
         if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and name not in known:
-            raise SettingsError(f"{name} is not a setting of this job{_meant(name, known)}")
+            raise SettingsError(f"{name} is not a setting of this job{_suggestion(name, known)}")
     values = {
         name: environment[PREFIX + name.upper()]
         for name in Settings.model_fields
@@ -179,16 +179,16 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0])
-        what = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{PREFIX}{field.upper()}={_shown(field, first['input'])}: {what}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{PREFIX}{field.upper()}={_masked(field, first['input'])}: {reason}") from None
 
 
-def _shown(field: str, value: object) -> str:
+def _masked(field: str, value: object) -> str:
     return "..." if field == "api_keys" else repr(value)
 
 
-def _meant(name: str, known: set[str]) -> str:
+def _suggestion(name: str, known: set[str]) -> str:
     import difflib  # noqa: PLC0415  only an error needs it
 
     close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; {close[0]} is" if close else ""
+    return f"; did you mean {close[0]}?" if close else ""

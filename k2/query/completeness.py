@@ -12,7 +12,7 @@ are stored are taken as spread evenly over the time between those two (the k-th 
 microseconds). So each missing number falls on one day, an outage over midnight falls on both days, one of a week on all
 of its days, and stored + missing = expected holds in each row and in all.
 
-Numbers that a venue gave to what is no market trade are neither expected nor missing; the table keeps them beside its
+Numbers that a venue gave to what is no market trade are neither expected nor missing; the table keeps them next to its
 progress. Numbers before the first stored one of a session, and after the last, are not known of. Rows without a number,
 or of a venue whose numbers have holes by nature (session 0), are stored and expected alike.
 """
@@ -234,7 +234,7 @@ def _show_marks(engine: Engine, ledger: Table | None, found: pa.Table, asked: Co
 
 
 def _show_off_book(engine: Engine, seen: Iterable[SeenSession]) -> None:
-    """Show the ranges of numbers that no market trade bears."""
+    """Show the ranges of numbers that no market trade has."""
     rows = [(*one.key, first, last) for one in joined(seen) for first, last in one.ranges]
     engine.register_arrow("off_book", table_of(_OFF_BOOK, rows))
 

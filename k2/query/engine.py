@@ -109,8 +109,8 @@ class Engine:
     ) -> None:
         """Register an Iceberg table under a name, as of a snapshot (the current one by default).
 
-        `row_filter` skips data files without a matching row; filtering the rows is left to the query. Files that DuckDB
-        cannot open itself, such as those on S3, are read through Arrow, with the query's columns and filters pushed down.
+        `row_filter` skips data files without a matching row; filtering the rows is left to the query. Files that
+        DuckDB cannot open itself, such as those on S3, are read through Arrow, with columns and filters pushed down.
 
         Raises:
             TableError: the table has delete files, which are not applied here.

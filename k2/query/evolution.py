@@ -1,4 +1,4 @@
-"""Read files of a table whose columns have changed by Iceberg field id, not by name (Iceberg spec, column projection)."""
+"""Read files of a table whose columns have changed: by field id, not by name (Iceberg spec, column projection)."""
 
 from collections.abc import Iterable
 from typing import Final

@@ -133,7 +133,7 @@ def _whole(engine: Engine, sql: str, parameters: Mapping[str, object]) -> Abstra
 
 
 def _begun(engine: Engine, begin: Callable[[], Found]) -> Found:
-    """Begin anew where a file that was planned is gone: a compaction or an expiry came in between."""
+    """Begin again where a file that was planned is gone: a compaction or an expiry came in between."""
     for _ in range(READS_MAX - 1):
         try:
             return begin()

@@ -33,7 +33,7 @@ __all__ = [
 
 TABLES: Final = ("trades", "sequence_events", "commits")
 READS_MAX: Final = 3
-"""How often a query is begun anew where files that it was to read are gone: a compaction replaced them."""
+"""How often a query is begun again where files that it was to read are gone: a compaction replaced them."""
 Item = TypeVar("Item")
 Given = ParamSpec("Given")
 Report = TypeVar("Report")
@@ -142,7 +142,7 @@ class Pool:
                 yield engine
         except (duckdb.FatalException, duckdb.InternalException) as error:
             self._renew(free)
-            raise QueryError(f"DuckDB failed at the query, and was started anew: {first_line(error)}") from error
+            raise QueryError(f"DuckDB failed at the query, and was started again: {first_line(error)}") from error
         finally:
             with suppress(duckdb.Error):
                 engine.clear()

@@ -162,7 +162,7 @@ _TWAP: Final = f"""
            count(*) AS trades
     FROM held {_BY_SYMBOL}
 """
-# BarsFields are numbered from Monday 2000-01-03 on, as time_bucket counts. They are rows of a table function, which come a
+# Bars are numbered from Monday 2000-01-03 on, as time_bucket counts. They are rows of a table function, which come a
 # few at a time: a list of all that a price holds in is bounded by neither the memory limit nor the time limit.
 _TWAP_BY_BAR: Final = f"""
     , numbered AS (

@@ -18,7 +18,7 @@ class NoSnapshotError(QueryError):
 
 
 def snapshot_as_of(table: Table, as_of: AsOf | None) -> int | None:
-    """Return the id of the last snapshot kept that was the table by a time, None for the one that is; an id is looked up.
+    """Return the id of the snapshot that was current at a time, None for the current one; an id is looked up.
 
     Raises:
         NoSnapshotError: no such snapshot is kept.

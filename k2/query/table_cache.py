@@ -20,7 +20,7 @@ _ABSENT = (NoSuchNamespaceError, NoSuchTableError)
 
 
 class TableCache:
-    """Looks each table up anew whenever it is asked for; several threads may ask at once.
+    """Looks each table up again whenever it is asked for; several threads may ask at once.
 
     A catalog is kept open for the next to ask, and one thread uses it at a time. Where it tells that a table's
     metadata is still in the file in which it was, that file, which never changes, is not read again.

@@ -17,7 +17,7 @@ class NoTableError(SettingsError):
 
 
 def find_job_table(settings: Settings, name: str, pool: EnginePool | None = None) -> Table | None:
-    """Return one of the job's tables as it is now, None where there is none, by a pool that keeps catalogs open, if any.
+    """Return one of the job's tables as it is now, or None; a pool lends a catalog that is already open.
 
     Raises:
         UnreachableError: the catalog does not answer, after retries.

@@ -115,7 +115,7 @@ def _arguments() -> Namespace | None:
     """Return the arguments as Bytewax's own parser reads them; None where it is not `bytewax.run` that runs."""
     if not is_job():
         return None
-    arguments = sys.modules["__main__"]._parse_args()  # noqa: SLF001  it alone knows the variables beside the options
+    arguments = sys.modules["__main__"]._parse_args()  # noqa: SLF001  it alone knows the variables next to the options
     assert isinstance(arguments, Namespace)
     return arguments
 

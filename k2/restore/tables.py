@@ -118,7 +118,7 @@ class TableStateSource:
             return []
         with open_engine(self._settings) as engine:
             engine.register("trades", self._trades, row_filter=_from(self._floor, self._progress))
-            # Also as the job's own partitions: compacted files hold the rows of other writers beside ours.
+            # Also as the job's own partitions: compacted files hold the rows of other writers next to ours.
             positions = {where: self._floor.get(where, 0) for where in self._progress.partitions()}
             engine.register_arrow("positions", _as_arrow(positions))
             return engine.table(_SESSIONS, {"tolerance": TIME_AHEAD_TOLERANCE_US}).to_pylist()

@@ -75,11 +75,12 @@ def conflicts_in(trade_slice: TradeSlice, indices: NDArray[np.int64]) -> Iterato
         sequence = int(columns.sequences[row]) if columns.has_sequence[row] else None
         content = content_at(columns, row)
         number = sequence if session else content.trade_id
+        assert number is not None
         dead_letter = DeadLetter.of(
             source, int(columns.messages[row]), Reason.CONFLICT, error="", index=int(columns.indexes[row])
         )
         yield Conflict(
-            StoredKey(exchange, symbol, session, "" if number is None else number),
+            StoredKey(exchange, symbol, session, number),
             content,
             msgspec.structs.replace(
                 dead_letter,

@@ -123,6 +123,7 @@ class ContentLookup:
         self._known_from: dict[tuple[int, int], int] = {}
         """By slot and session: a read has shown that pages below this number contain nothing young enough."""
         self._pages_ahead: dict[tuple[int, int], int] = {}
+        """By slot and index of the session."""
 
     def lacks(self, slot: int, sequence: SymbolSequence, number: int) -> bool:
         """Return whether placing a number may need a content that only the table has.
@@ -194,7 +195,7 @@ class ContentLookup:
         ]
         if not pages:
             return
-        slot_session = symbol.slot, index + 1
+        slot_session = symbol.slot, index
         ahead = self._pages_ahead.get(slot_session, PAGES_AHEAD_MIN)
         self._pages_ahead[slot_session] = min(2 * ahead, PAGES_AHEAD_MAX)
         key = SessionKey(symbol.exchange, symbol.symbol, index + 1)

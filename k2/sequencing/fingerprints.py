@@ -200,10 +200,7 @@ class Fingerprints:
 
     def put(self, slot: int, session: int, sequence: int, content: int, kafka_time: int) -> None:
         """Record the fingerprint of a sequence number; there must be a free page (`make_room`)."""
-        page = find_page(self.pages, slot, session, sequence)
-        if page < 0:
-            page = take_page(self.pages, slot, session, sequence)
-        assert page >= 0, "make_room was called"
+        page = self._page_of(slot, session, sequence)
         write_fingerprint(self.pages.headers, self.pages.marks, page, sequence, content, kafka_time)
 
     def unknown_in(self, slot: int, session: int, page_number: int, ranges: Iterable[tuple[int, int]]) -> bool:
@@ -219,12 +216,8 @@ class Fingerprints:
 
     def set_looked_up(self, slot: int, session: int, page_number: int, kafka_time: int) -> None:
         """Record that the table was read for the unknown contents of a page; there must be a free page."""
-        page = find_page(self.pages, slot, session, page_number << PAGE_BITS)
-        if page < 0:
-            page = take_page(self.pages, slot, session, page_number << PAGE_BITS)
-        assert page >= 0, "make_room was called"
-        header = self.pages.headers[page]
-        header[_IS_LOOKED_UP], header[_LATEST] = 1, max(header[_LATEST], kafka_time)
+        header = self.pages.headers[self._page_of(slot, session, page_number << PAGE_BITS)]
+        header[_IS_LOOKED_UP], header[_LATEST] = True, max(header[_LATEST], kafka_time)
 
     def make_room(self, count: int, floor: int, sessions: NDArray[np.int64], highest: NDArray[np.int64]) -> None:
         """Provide at least `count` free pages: expire those older than `floor`, and grow if that frees few.
@@ -244,6 +237,13 @@ class Fingerprints:
         wanted = max(count, capacity // 8)
         if self.free_count < wanted:
             self._grow(capacity + max(wanted, capacity // 4))
+
+    def _page_of(self, slot: int, session: int, sequence: int) -> int:
+        page = find_page(self.pages, slot, session, sequence)
+        if page < 0:
+            page = take_page(self.pages, slot, session, sequence)
+        assert page >= 0, "room was made"
+        return page
 
     def _grow(self, capacity: int) -> None:
         old = self.pages

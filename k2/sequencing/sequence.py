@@ -12,9 +12,8 @@ place in the numbering, time.
   number at or below the first number of the session begins a new session.
 
 Numbering has begun again if a number at or below the first number of the session comes with other content on a trade
-that is later than the session's newest, or if two numbers near each other contradict stored trades in succession, that
-is, the session does not continue between them. The first of these two becomes a conflict, because alone it may be a
-correction.
+that is later than the session's newest, or if two numbers near each other contradict stored trades in succession. The
+first of these two becomes a conflict, because alone it may be a correction.
 """
 
 from collections.abc import Iterable
@@ -43,15 +42,12 @@ YOUNG: Final = 256
 CLOCK_TOLERANCE_US: Final = 5_000_000
 """How far a venue's clock may be behind after its numbering began again, microseconds."""
 SESSIONS_SEARCHED: Final = 64
-"""Number of sessions, the newest ones, with whose content a trade is compared. A feed that repeats one number with ever
-new content starts a session with each trade: without a limit, each trade would be compared with all trades before."""
-FAR: Final = 256
-"""If a session is this many times farther from a number than another session, the number belongs to the other one."""
-FAR_FROM_ONE: Final = 16
-"""`FAR` for a session of a single trade, which is weak evidence that numbering began again."""
+"""Number of newest sessions with whose content a trade is compared; bounds the work if every trade starts a session."""
+FAR_FROM_ONE, FAR, FAR_FROM_MANY = 16, 256, 2_048
+"""If a session is this many times farther from a number than another one, the number belongs to the other: a session
+of one trade, which is weak evidence that numbering began again, of fewer than 64, and of more."""
 NEAR: Final = 64
-"""Maximum distance of two contradicting numbers that begin a new session, if the first trades of the session are lost
-or out of order."""
+"""Maximum distance of two contradicting numbers that begin a new session: its first trades may be lost or swapped."""
 _LONG_MIN: Final = -(2**63)
 _LONG_MAX: Final = 2**63 - 1
 
@@ -139,9 +135,9 @@ class Session:
         return self.numbers.has_fewer_than(YOUNG)
 
     def lacks(self, sequence: int) -> bool:
-        """Return whether a number is in one of the session's gaps."""
+        """Return whether a number is in one of the gaps of the session, which must have a number."""
         numbers = self.numbers
-        return len(numbers) > 0 and numbers.lowest < sequence < numbers.highest and sequence not in numbers
+        return numbers.lowest < sequence < numbers.highest and sequence not in numbers
 
     def is_later(self, at: int) -> bool:
         """Return whether a trade is later than the newest; from 256 numbers on, with a tolerance of 5 seconds."""
@@ -174,10 +170,9 @@ class Doubt(NamedTuple):
 
         It must be adjacent; or near, and on the same side of this one in number and in time.
         """
-        distance = sequence - self.sequence
-        if abs(distance) == 1:
-            return True
-        return 0 < abs(distance) <= NEAR and (at > self.at if distance > 0 else at < self.at)
+        (lower, lower_at), (higher, higher_at) = sorted([(self.sequence, self.at), (sequence, at)])
+        distance = higher - lower
+        return 0 < distance <= NEAR and (distance == 1 or lower_at < higher_at)
 
 
 class SymbolSequence:
@@ -204,8 +199,8 @@ class SymbolSequence:
         if not self.sessions:
             return self._begin(sequence, at, content, Kind.FIRST)
         copied = self._copied(sequence, content)
-        if copied is not None and not self._fills_newest(copied, sequence, at, is_named=is_named):
-            if self._may_be_next(copied, sequence, at, is_named=is_named):
+        if copied is not None and not self._fills_newest(sequence, at, is_named=is_named):
+            if self._may_be_next(sequence, at, is_named=is_named):
                 return self._set_aside(copied, sequence, at)
             return Placement(DUPLICATE, copied + 1, Kind.DUPLICATE)
         home = self._home(sequence, at)
@@ -230,19 +225,19 @@ class SymbolSequence:
                 return index
         return None
 
-    def _fills_newest(self, copied: int, sequence: int, at: int, *, is_named: bool) -> bool:
+    def _fills_newest(self, sequence: int, at: int, *, is_named: bool) -> bool:
         """Return whether an apparent copy of an old session's trade fills a gap of the newest session, by its time.
 
         Two trades with one number may have the same content by chance if their messages name no ids. The time of a
         resent trade is either in the old session, or the send time.
         """
         new = self.sessions[-1]
-        return copied < self._newest and not is_named and new.lacks(sequence) and new.earliest <= at < new.latest
+        return not is_named and new.lacks(sequence) and new.earliest <= at < new.latest
 
-    def _may_be_next(self, copied: int, sequence: int, at: int, *, is_named: bool) -> bool:
+    def _may_be_next(self, sequence: int, at: int, *, is_named: bool) -> bool:
         """Return whether an apparent copy of an old session's trade may be the next trade of the newest session."""
         new = self.sessions[-1]
-        return copied < self._newest and not is_named and sequence - 1 == new.numbers.highest and at >= new.earliest
+        return not is_named and sequence - 1 == new.numbers.highest and at >= new.earliest
 
     def _home(self, sequence: int, at: int) -> int:
         """Return the index of the session to which a trade belongs by number and time."""
@@ -284,7 +279,8 @@ class SymbolSequence:
             return False
         if old.lacks(sequence):
             return at < old.latest
-        far = FAR_FROM_ONE if self.sessions[-1].numbers.has_fewer_than(2) else FAR
+        new = self.sessions[-1].numbers
+        far = FAR_FROM_ONE if new.has_fewer_than(2) else FAR if new.has_fewer_than(NEAR) else FAR_FROM_MANY
         return sequence > old.numbers.highest and (sequence - old.numbers.highest) * far <= distance
 
     def _place_seen(self, home: int, sequence: int, at: int, content: int) -> Placement:
@@ -295,9 +291,14 @@ class SymbolSequence:
             return Placement(DUPLICATE, home + 1, Kind.DUPLICATE)
         if home == self._newest and sequence == session.numbers.lowest and is_later:
             return self._begin(sequence, at, content, Kind.NEW_SESSION)
-        if self.doubt is not None and self.doubt.is_confirmed_by(sequence, at):
+        if self._confirms_doubt(home, sequence, at):
             return self._begin(sequence, at, content, Kind.NEW_SESSION)
         return self._set_aside(home, sequence, at)
+
+    def _confirms_doubt(self, home: int, sequence: int, at: int) -> bool:
+        """Return whether a number is the second in succession that contradicts the session `home`."""
+        doubt = self.doubt
+        return doubt is not None and doubt.is_confirmed_by(sequence, at) and self._home(*doubt) == home
 
     def _is_below(self, sequence: int, at: int) -> bool:
         """Return whether a number is too far below the first one of the newest session to extend that session."""
@@ -308,8 +309,7 @@ class SymbolSequence:
         return at >= session.latest - CLOCK_TOLERANCE_US
 
     def _place_below(self, sequence: int, at: int, content: int) -> Placement:
-        is_doubled = self.doubt is not None and self.doubt.is_confirmed_by(sequence, at)
-        if is_doubled or self.sessions[-1].is_later(at):
+        if self._confirms_doubt(self._newest, sequence, at) or self.sessions[-1].is_later(at):
             return self._begin(sequence, at, content, Kind.NEW_SESSION)
         return self._set_aside(self._newest, sequence, at)
 

@@ -1,5 +1,6 @@
 """Sequence tracking of whole batches: the rules of `k2.sequencing.sequence` at the cost of a compiled loop."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -228,7 +229,7 @@ class GroupTracker:
         rows = trade_slice.rows[slice_idx:]
         rows = rows[columns.has_sequence[rows]]
         slots = self._slot_of[columns.symbols[rows]]
-        order = np.argsort(slots, kind="stable")
+        order = np.argsort(slots)
         for selected in np.split(order, np.flatnonzero(np.diff(slots[order])) + 1):
             slot = int(slots[selected[0]])
             if self._slots[slot, SESSION]:
@@ -342,7 +343,7 @@ class GroupTracker:
         self._symbol_ids = symbol_ids.tolist()
         self._slots = np.zeros((max(len(symbol_ids), _CAPACITY), COLUMNS), dtype=np.int64)
         self._slots[: len(symbol_ids), :_STATE_COLUMNS] = np.frombuffer(state["slots"], dtype="<i8").reshape(
-            -1, _STATE_COLUMNS
+            len(symbol_ids), _STATE_COLUMNS
         )
         self._slots[:, OLD_HIGHEST] = self._slots[:, CHECKED] = _MIN
         self._slots[:, TOP_PAGE] = NO_PAGE
@@ -352,10 +353,7 @@ class GroupTracker:
 
 def _first_new(trade_slice: TradeSlice, committed: int) -> int:
     """Return the index in a slice of the first row at or above the committed offset."""
-    offsets = trade_slice.batch.source.offsets
-    if not committed or offsets[trade_slice.batch.columns.messages[trade_slice.rows[0]]] >= committed:
-        return 0
-    return int(np.searchsorted(offsets[trade_slice.batch.columns.messages[trade_slice.rows]], committed))
+    return bisect_left(trade_slice.rows, committed, key=trade_slice.batch.offset)
 
 
 def _grown(values: NDArray[Number], size: int, fill: int) -> NDArray[Number]:

@@ -21,7 +21,7 @@ K2 = Callable[..., Result]
 
 @pytest.fixture
 def commits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Land three commits, an hour apart; the snapshots of the first two have expired."""
+    """Make three commits, an hour apart; the snapshots of the first two have expired."""
     clock = SimpleNamespace(now=1_700_000_000.0, time=lambda: clock.now)
     monkeypatch.setattr("pyiceberg.table.snapshots.time", clock)
     job = settings_in(Path(settings.data_dir))
@@ -37,7 +37,7 @@ def commits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def test_audit(commits: Settings, k2: K2) -> None:
-    """A row a commit, with the documented fields, also of snapshots that have expired."""
+    """One row for each commit, with the documented fields, also for expired snapshots."""
     result = k2("audit", "--json")
     first, second, third = json.loads(result.stdout)
     where = {"topic": "trades", "partition": 0, "offset": 1}
@@ -62,7 +62,7 @@ def test_audit(commits: Settings, k2: K2) -> None:
 
 
 def test_tables_for_people_fit(commits: Settings, k2: K2) -> None:
-    """By commit, and by partition of each; ids as other tools want them."""
+    """By commit, and by partition of each; ids in the form that other tools take."""
     shown = k2("audit", columns=80)
     (first, *_) = json.loads(k2("audit", "--json").stdout)
     assert str(first["snapshot_id"]) in shown.stdout
@@ -72,8 +72,8 @@ def test_tables_for_people_fit(commits: Settings, k2: K2) -> None:
     assert all(len(line) <= 80 for line in (shown.stdout + parts.stdout).splitlines())
 
 
-def test_filters_choose(commits: Settings, k2: K2) -> None:
-    """By time, and the newest of them; what is left out does not make the trail incomplete."""
+def test_filters_select(commits: Settings, k2: K2) -> None:
+    """By time, and by number of newest commits; commits filtered out do not make the commit log incomplete."""
 
     def numbers(*arguments: str) -> list[int]:
         result = k2("audit", "--json", *arguments)
@@ -86,8 +86,8 @@ def test_filters_choose(commits: Settings, k2: K2) -> None:
     assert numbers("--end", "2023-11-14") == []
 
 
-def test_a_trail_that_is_not_complete_is_exit_code_1(commits: Settings, k2: K2) -> None:
-    """What is left is shown, and the reason said."""
+def test_an_incomplete_commit_log_is_exit_code_1(commits: Settings, k2: K2) -> None:
+    """The remaining commits are shown, with the reason."""
     table = open_table(open_catalog(commits), commits, TableName.TRADES)
     with table.transaction() as transaction:
         transaction.remove_properties("k2.trail")
@@ -96,8 +96,8 @@ def test_a_trail_that_is_not_complete_is_exit_code_1(commits: Settings, k2: K2) 
     assert "do not add up to the progress" in result.stderr
 
 
-def test_a_trail_that_cannot_be_read_is_told(commits: Settings, k2: K2) -> None:
-    """Another hand on the property is named, and not taken for no commits."""
+def test_an_unreadable_commit_log_is_reported(commits: Settings, k2: K2) -> None:
+    """A property that another program changed is named, and does not count as no commits."""
     table = open_table(open_catalog(commits), commits, TableName.TRADES)
     with table.transaction() as transaction:
         transaction.set_properties({"k2.trail": '{"format":2,"commits":[]}'})
@@ -106,8 +106,8 @@ def test_a_trail_that_cannot_be_read_is_told(commits: Settings, k2: K2) -> None:
     assert "table property k2.trail has format 2" in result.stderr
 
 
-def test_commits_that_were_undone_are_told(commits: Settings, k2: K2, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table that was put back: what was committed since is on record, and is not counted as being there."""
+def test_undone_commits_are_reported(commits: Settings, k2: K2, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a rollback, the later commits are on record, and are not counted as stored."""
     catalog = open_catalog(commits)
     before = open_table(catalog, commits, TableName.TRADES).metadata_location
     writer = writer_of(commits)
@@ -128,13 +128,13 @@ def test_commits_that_were_undone_are_told(commits: Settings, k2: K2, monkeypatc
 
 
 @pytest.mark.parametrize("has_foreign", [False, True])
-def test_a_table_put_back_and_forth_has_the_commits_that_led_to_it(
+def test_a_table_rolled_back_and_forth_has_the_right_commits(
     commits: Settings,
     k2: K2,
     monkeypatch: pytest.MonkeyPatch,
     has_foreign: bool,  # noqa: FBT001
 ) -> None:
-    """Also where others took the numbers of those that were left, and their snapshots have expired since."""
+    """Also if others reused the numbers of abandoned commits, and their snapshots have expired since."""
     catalog = open_catalog(commits)
     monkeypatch.setattr("k2.iceberg.commit.COMMIT_NOTES_MAX", 2)
 
@@ -175,8 +175,8 @@ def test_a_table_put_back_and_forth_has_the_commits_that_led_to_it(
     assert effective() == [*range(1, 10)]
 
 
-def test_an_empty_table_is_an_answer(settings: Settings, k2: K2) -> None:
-    """Before the first commit: none, and exit code 0."""
+def test_an_empty_table_is_a_valid_result(settings: Settings, k2: K2) -> None:
+    """Before the first commit: no rows, and exit code 0."""
     made(settings, TableName.TRADES)
     result = k2("audit", "--json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, [])
@@ -185,7 +185,7 @@ def test_an_empty_table_is_an_answer(settings: Settings, k2: K2) -> None:
 
 @pytest.fixture
 def doubled(settings: Settings) -> Table:
-    """Lay out four trades, of which the second session repeats two; the progress knows of all rows."""
+    """Store four trades, two of which the second session repeats; the progress counts all rows."""
     table = made(settings, TableName.TRADES)
     rows = [trade(number, symbol="BTCUSDT") | {"session": 1} for number in range(4)]
     again = [one | {"session": 2, "offset": 10 + at, "timestamp": EPOCH} for at, one in enumerate(rows[1:3])]
@@ -195,7 +195,7 @@ def doubled(settings: Settings) -> Table:
 
 
 def test_doubled_trades(doubled: Table, k2: K2, tmp_path: Path) -> None:
-    """A line a number with its copies, exit code 1; as JSON, a table for people, and a file."""
+    """One line for each number with its copies, exit code 1; as JSON, a table for people, and a file."""
     result = k2("audit", "--doubled", "--json")
     lines = json.loads(result.stdout)
     where = {"topic": "trades", "partition": 0, "index": 0}
@@ -234,8 +234,8 @@ def test_a_limit_bounds_the_lines_and_not_the_count(doubled: Table, k2: K2) -> N
     assert k2("audit", "--doubled", "--limit", "1").stdout.count("session 1") == 1
 
 
-def test_doubled_trades_that_were_deleted_are_gone_and_reconcile_says_so(doubled: Table, k2: K2) -> None:
-    """Exit code 0 again, with no line; reconcile tells how many received trades are in no row any more."""
+def test_deleted_doubled_trades_are_reported_by_reconcile(doubled: Table, k2: K2) -> None:
+    """Exit code 0 again, without a line; reconcile reports how many received trades are in no row any more."""
     assert k2("reconcile").exit_code == 0
     doubled.refresh()
     doubled.delete("session = 2 and sequence in (1, 2)")
@@ -256,14 +256,14 @@ def test_doubled_trades_that_were_deleted_are_gone_and_reconcile_says_so(doubled
         (["--output", "x.json"], "--output: only --doubled writes a file"),
     ],
 )
-def test_options_of_doubled(doubled: Table, k2: K2, arguments: list[str], says: str) -> None:
-    """Exit code 2, and the sentence names the option."""
+def test_invalid_options_of_doubled_are_named(doubled: Table, k2: K2, arguments: list[str], says: str) -> None:
+    """Exit code 2, and the error names the option."""
     result = k2("audit", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert says in result.stderr
 
 
-def test_wrong_usage(settings: Settings, k2: K2) -> None:
-    """A limit of none, or a span of nothing."""
+def test_invalid_limits_and_spans_are_usage_errors(settings: Settings, k2: K2) -> None:
+    """A limit of 0, or an empty span."""
     assert k2("audit", "--limit", "0").exit_code == 2
     assert "is not before --end" in k2("audit", "--start", "2024-01-02", "--end", "2024-01-01").stderr

@@ -31,19 +31,19 @@ K2 = Callable[..., Result]
 
 
 def row(sequence: int, hours: float, **values: Any) -> dict[str, Any]:
-    """Make a row of `trades`, so many hours after the epoch of the tests."""
+    """Return a row of `trades` this many hours after the epoch of the tests."""
     numbered = {"sequence": sequence, "session": 1, "timestamp": EPOCH + timedelta(hours=hours)}
     return {**trade(0), **numbered, **values}
 
 
 def started(session: int, hours: float, **values: Any) -> dict[str, Any]:
-    """Make an event of a session that began so many hours after the epoch of the tests."""
+    """Return an event of a session that began this many hours after the epoch of the tests."""
     return event("session_started", 1, 1, session=session, timestamp=EPOCH + timedelta(hours=hours), **values)
 
 
 @pytest.fixture
 def stored(settings: Settings) -> None:
-    """Lay out two symbols over two days."""
+    """Store two symbols over two days."""
     rows = [row(1, 20), row(9, 28), row(10, 29), row(1, 22, symbol="ETHUSDT")]
     append(made(settings, TableName.TRADES), rows)
     append(made(settings, TableName.SEQUENCE_EVENTS), [started(1, 20), started(1, 22, symbol="ETHUSDT")])
@@ -51,7 +51,7 @@ def stored(settings: Settings) -> None:
 
 @pytest.fixture
 def doubtful(settings: Settings, stored: None) -> None:
-    """Add a second session on a day of the one symbol, and a conflict of a third that has nothing missing."""
+    """Add a second session on a day of one symbol, and a conflict of a third symbol that has nothing missing."""
     trades = made(settings, TableName.TRADES)
     append(trades, [row(1, 22, session=2), *(row(number, 22, symbol="XRPUSDT") for number in (1, 2))])
     append(made(settings, TableName.SEQUENCE_EVENTS), [started(2, 22)])
@@ -61,7 +61,7 @@ def doubtful(settings: Settings, stored: None) -> None:
 
 @pytest.mark.parametrize(("arguments", "count"), [([], 3), (["--heat"], 11)], ids=["days", "hours"])
 def test_a_file(stored: None, k2: K2, tmp_path: Path, arguments: list[str], count: int) -> None:
-    """It has the rows that JSON has: days, or with the strip hours."""
+    """It has the rows of the JSON: days, or hours with the strip."""
     path = tmp_path / "completeness.parquet"
     result = k2("completeness", *arguments, "--output", str(path))
     assert (result.exit_code, result.stdout) == (0, "")
@@ -73,7 +73,7 @@ def test_a_file(stored: None, k2: K2, tmp_path: Path, arguments: list[str], coun
 
 
 def test_completeness(stored: None, k2: K2) -> None:
-    """A row a symbol and day, with the documented fields; a table for people that fits, and the sum on stderr."""
+    """One row for each symbol and day, with the documented fields; a table for people that fits; the sum on stderr."""
     result = k2("completeness", "--json")
     where, other = ({"exchange": "binance", "symbol": symbol} for symbol in ("BTCUSDT", "ETHUSDT"))
     calm = {"conflicts": 0, "sessions": 1, "numbering_in_doubt": False, "symbol_in_doubt": False}
@@ -92,7 +92,7 @@ def test_completeness(stored: None, k2: K2) -> None:
 
 
 def test_a_numbering_in_doubt_is_marked(doubtful: None, k2: K2) -> None:
-    """The rows, and one sentence below the sum: of which symbols, what it means, and where to look."""
+    """The rows are marked, and a sentence below the sum names the symbols, the meaning, and where to look."""
     rows = json.loads(k2("completeness", "--json").stdout)
     found = [(one["symbol"], one["conflicts"], one["sessions"], one["numbering_in_doubt"]) for one in rows]
     assert found == [
@@ -116,8 +116,8 @@ def test_a_numbering_in_doubt_is_marked(doubtful: None, k2: K2) -> None:
     assert sentence.endswith("look at k2 dlq list --reason conflict and k2 gaps --all")
 
 
-def test_all_there_and_in_doubt_does_not_read_as_complete(doubtful: None, k2: K2) -> None:
-    """No number is missing, and still the sum and the strip say that the numbering is in doubt."""
+def test_complete_but_in_doubt_does_not_read_as_complete(doubtful: None, k2: K2) -> None:
+    """No number is missing, and the sum and the strip still say that the numbering is in doubt."""
     shown = k2("completeness", "--symbol", "XRPUSDT")
     assert "0 missing; 0 of 1 rows complete, 1 in doubt (?)" in shown.stderr
     strip = k2("completeness", "--heat", columns=80)
@@ -129,7 +129,7 @@ def test_all_there_and_in_doubt_does_not_read_as_complete(doubtful: None, k2: K2
 
 
 def test_many_symbols_in_doubt_are_counted(settings: Settings, k2: K2) -> None:
-    """Some are named; the rest is a number."""
+    """Some are named; the others are a count."""
     trades = made(settings, TableName.TRADES)
     append(trades, [row(1, 1, symbol=f"S{number}") for number in range(8)])
     set_progress(trades, progress(offset=100))
@@ -139,8 +139,8 @@ def test_many_symbols_in_doubt_are_counted(settings: Settings, k2: K2) -> None:
     assert ("binance S5 " in shown.stderr, "; and 3 more. Their" in shown.stderr) == (False, True)
 
 
-def test_filters_choose(stored: None, k2: K2) -> None:
-    """By name and time; a day stands for its begin."""
+def test_filters_select(stored: None, k2: K2) -> None:
+    """By name and time; a date means the start of the day."""
     assert len(json.loads(k2("completeness", "--symbol", "BTCUSDT", "--json").stdout)) == 2
     (day,) = json.loads(k2("completeness", "--symbol", "BTCUSDT", "--start", "2024-08-10", "--json").stdout)
     assert (day["stored"], day["missing"]) == (2, 4)
@@ -157,16 +157,16 @@ def test_filters_choose(stored: None, k2: K2) -> None:
         (["--as-of", "2020-01-01"], "no trade was in the table by then"),
     ],
 )
-def test_why_there_is_nothing_is_told(stored: None, k2: K2, arguments: list[str], says: str) -> None:
-    """A wrong name, a wrong time: no rows, exit code 0, and the reason on stderr."""
+def test_the_reason_for_an_empty_result_is_reported(stored: None, k2: K2, arguments: list[str], says: str) -> None:
+    """A wrong name or time: no rows, exit code 0, and the reason on stderr."""
     result = k2("completeness", *arguments, "--json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, [])
     assert says in result.stderr
 
 
 @pytest.mark.parametrize("end", ["2024-08-09 22:00:00", "2024-08-09 22:00", "2024-08-09T22:00", "2024-08-09T22:00:00"])
-def test_a_time_that_a_report_printed_is_taken(stored: None, k2: K2, end: str) -> None:
-    """With a blank, without a zone, without seconds: copied out of another table."""
+def test_times_that_a_report_printed_are_accepted(stored: None, k2: K2, end: str) -> None:
+    """With a space, without a zone, without seconds: copied from another table."""
     result = k2("completeness", "--symbol", "BTCUSDT", "--end", end, "--json")
     assert [one["expected"] for one in json.loads(result.stdout)] == [2]
 
@@ -180,15 +180,15 @@ def test_a_time_that_a_report_printed_is_taken(stored: None, k2: K2, end: str) -
         (["--start", "2024-08-10", "--end", "2024-08-10"], "is not before --end"),
     ],
 )
-def test_times_that_cannot_be_meant_are_wrong_usage(stored: None, k2: K2, arguments: list[str], says: str) -> None:
-    """Exit code 2, and the sentence names the option."""
+def test_invalid_times_are_usage_errors(stored: None, k2: K2, arguments: list[str], says: str) -> None:
+    """Exit code 2, and the error names the option."""
     result = k2("completeness", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert says in result.stderr
 
 
 def test_the_strip(stored: None, k2: K2) -> None:
-    """A line a symbol, a mark an hour, within the terminal, readable without colour; as JSON a row an hour."""
+    """One line for each symbol, a mark an hour, within the terminal, readable without colour; as JSON a row an hour."""
     shown = k2("completeness", "--heat", columns=80)
     lines = shown.stdout.splitlines()
     assert "2024-08-09" in lines[0]
@@ -206,8 +206,8 @@ def test_the_strip(stored: None, k2: K2) -> None:
 
 
 @pytest.mark.parametrize("columns", [50, 60, 80, 200])
-def test_contracts_of_one_name_are_told_apart(settings: Settings, k2: K2, columns: int) -> None:
-    """A long name keeps its begin and end, beside a whole strip, also in a narrow terminal."""
+def test_contracts_with_a_common_prefix_are_distinguishable(settings: Settings, k2: K2, columns: int) -> None:
+    """A long name keeps its beginning and end next to a complete strip, also in a narrow terminal."""
     names = ["BTCUSDT_240927-C", "BTCUSDT_241227-C", "日本" * 100]
     rows = [row(1, 20, exchange="binance-futures", symbol=name) for name in names]
     append(made(settings, TableName.TRADES), rows)
@@ -217,7 +217,7 @@ def test_contracts_of_one_name_are_told_apart(settings: Settings, k2: K2, column
 
 
 def test_a_strip_that_leaves_older_days_out_says_so(settings: Settings, k2: K2) -> None:
-    """Where no first day is asked for it has the newest, and the sum below it is that of all."""
+    """Without a first day it shows the newest ones, and the sum below it covers all."""
     append(made(settings, TableName.TRADES), [row(1, 0), row(16, 24 * 7)])
     shown = k2("completeness", "--heat")
     assert ("2024-08-09" in shown.stdout, "the newest 7 of 8 days" in shown.stderr) == (False, True)
@@ -225,8 +225,8 @@ def test_a_strip_that_leaves_older_days_out_says_so(settings: Settings, k2: K2) 
     assert ("2024-08-09" in shown.stdout, "the newest" in shown.stderr) == (True, False)
 
 
-def test_the_strip_of_nothing(settings: Settings, k2: K2) -> None:
-    """An empty table has no strip, and the reason is told."""
+def test_the_strip_of_an_empty_table(settings: Settings, k2: K2) -> None:
+    """An empty table has no strip, and the reason is reported."""
     made(settings, TableName.TRADES)
     result = k2("completeness", "--heat")
     assert (result.exit_code, result.stdout.strip()) == (0, "")
@@ -237,16 +237,16 @@ def test_the_strip_of_nothing(settings: Settings, k2: K2) -> None:
     ("stored_of", "block"),
     [((1000, 1000), "█"), ((999, 1000), "▆"), ((90, 100), "▄"), ((89, 100), "▂"), ((1, 100), "▁"), ((0, 9), "x")],
 )
-def test_only_what_is_complete_is_marked_so(stored_of: tuple[int, int], block: str) -> None:
-    """Each mark says at least what share is there."""
+def test_only_complete_hours_are_marked_complete(stored_of: tuple[int, int], block: str) -> None:
+    """Each mark stands for a minimum share of stored numbers."""
     there, expected = stored_of
     hour = Hour("x", "S", datetime(2024, 8, 9, tzinfo=UTC), expected, there, expected - there)
     assert mark_of(hour).block == block
     assert mark_of(None) is NOTHING
 
 
-def test_marks_are_told_apart_without_colour() -> None:
-    """In blocks and in letters alike."""
+def test_marks_are_distinguishable_without_colour() -> None:
+    """As blocks and as letters."""
     marks = [*MARKS, NONE, NOTHING]
     assert len({mark.block for mark in marks}) == len({mark.ascii_char for mark in marks}) == len(marks)
     assert all(mark.ascii_char.isascii() for mark in marks)

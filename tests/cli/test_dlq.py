@@ -25,7 +25,7 @@ LETTERS = [
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a data folder with a few dead letters, the last line half-written, named by the environment."""
+    """Return a data folder with a few dead letters, the last line half-written, set in the environment."""
     monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
     settings = Settings(data_dir=tmp_path)
     write_letters(settings, LETTERS)
@@ -57,8 +57,8 @@ def k2(*arguments: str) -> Result:
         (["--topic", "absent"], []),
     ],
 )
-def test_list_chooses(folder: Path, arguments: list[str], expected: list[int]) -> None:
-    """With --json: the chosen letters, a line each, as in the files."""
+def test_list_selects(folder: Path, arguments: list[str], expected: list[int]) -> None:
+    """With --json: the selected dead letters, one line each, as in the files."""
     result = k2("list", "--json", *arguments)
     assert result.exit_code == 0
     assert [DeadLetter.parse(line.encode()) for line in result.stdout.splitlines()] == [LETTERS[i] for i in expected]
@@ -66,7 +66,7 @@ def test_list_chooses(folder: Path, arguments: list[str], expected: list[int]) -
 
 
 def test_list_for_people(folder: Path) -> None:
-    """A table shows what the message held, and lets none of it steer the terminal."""
+    """A table shows the content of the message, without control of the terminal."""
     result = k2("list")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "base64: /wAK" in result.stdout
@@ -77,20 +77,20 @@ def test_list_for_people(folder: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [["--reason", "odd"], ["--topic", ""], ["--topic", "\udcff"], ["--limit", "9" * 30], ["--limit", "-1"]]
 )
-def test_what_cannot_be_meant_is_wrong_usage(folder: Path, arguments: list[str]) -> None:
-    """A reason that is none, the empty value of an unset variable, bytes that are no text, absurd numbers."""
+def test_invalid_options_are_usage_errors(folder: Path, arguments: list[str]) -> None:
+    """An unknown reason, the empty value of an unset variable, bytes that are not text, absurd numbers."""
     result = k2("list", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"Error: Invalid value for '{arguments[0]}'" in result.stderr
 
 
-def test_a_table_that_is_cut_says_so(folder: Path) -> None:
-    """How many are shown, and how to have the others; what ends at the limit is whole."""
+def test_a_truncated_table_says_so(folder: Path) -> None:
+    """How many rows are shown, and how to get the others; a list that ends exactly at the limit is complete."""
     assert "the oldest 3 are shown, and there are more" in k2("list", "--limit", "3").stderr
     assert k2("list", "--limit", "4").stderr == ""
 
 
-def test_an_offset_is_shown_as_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_offset_is_shown_as_the_command_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without commas, so that it can be copied from the list to `show`."""
     monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
     write_letters(Settings(data_dir=tmp_path), [letter(1234567)])
@@ -99,7 +99,7 @@ def test_an_offset_is_shown_as_it_is_asked_for(tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_unreadable_line_is_named(folder: Path) -> None:
-    """A line that cannot be read is told on stderr by file and line, and the others are listed."""
+    """An unreadable line is reported on stderr by file and line, and the others are listed."""
     path = only_file(folder)
     path.write_bytes(path.read_bytes() + b"\nnonsense\n" + letter(9).line())
     result = k2("list", "--json")
@@ -109,7 +109,7 @@ def test_an_unreadable_line_is_named(folder: Path) -> None:
 
 
 def test_stats(folder: Path) -> None:
-    """Counts by reason and by topic partition, and the times of the oldest and newest letter."""
+    """Counts by reason and by topic partition, and the times of the oldest and newest dead letter."""
     assert json.loads(k2("stats", "--json").stdout) == {
         "dead_letters": 4,
         "reasons": {"invalid": 1, "malformed": 3},
@@ -135,10 +135,10 @@ def test_stats(folder: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("arguments", [["list"], ["stats"], ["show", "trades", "0", "0"]])
-def test_a_folder_that_was_never_made_is_a_wrong_setting(
+def test_a_missing_folder_is_a_wrong_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], environment: dict[str, str], says: str
 ) -> None:
-    """Exit code 2 and the setting's name, where "none" would be no answer; nothing on stdout, and nothing made."""
+    """Exit code 2 and the setting's name, because "none" would be false; nothing on stdout, and nothing created."""
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     for name, value in environment.items():
@@ -149,8 +149,8 @@ def test_a_folder_that_was_never_made_is_a_wrong_setting(
     assert not Path("absent").exists()
 
 
-def test_an_empty_folder_has_no_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job makes it at its start: nothing in it is an answer."""
+def test_an_empty_folder_has_no_dead_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job creates it at its start: an empty folder is a valid result."""
     monkeypatch.setenv("K2_DLQ_DIR", str(tmp_path))
     assert json.loads(k2("stats", "--json").stdout)["dead_letters"] == 0
     listed = k2("list", "--json")
@@ -168,8 +168,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
     assert result.stderr == f"k2: {path} cannot be read: Is a directory\n"
 
 
-def test_show_gives_the_very_bytes(folder: Path) -> None:
-    """The message's bytes come out as they were, and nothing else."""
+def test_show_writes_the_exact_bytes(folder: Path) -> None:
+    """The message's bytes are written unchanged, and nothing else."""
     assert k2("show", "trades", "0", "2", "--value").stdout_bytes == b"\xff\x00\n"
     assert k2("show", "trades", "0", "2", "--key").stdout_bytes == b"k"
     shown = k2("show", "other", "0", "2", "--index", "1", "--json")
@@ -177,7 +177,7 @@ def test_show_gives_the_very_bytes(folder: Path) -> None:
 
 
 def test_show_for_people(folder: Path) -> None:
-    """A field a line, and nothing of the message steers the terminal."""
+    """One line for each field, without control of the terminal by the message."""
     shown = k2("show", "trades", "1", "1")
     assert shown.exit_code == 0
     assert "\nvalue             é\\x1b[31m [bold]\n" in shown.stdout
@@ -195,8 +195,8 @@ def test_show_for_people(folder: Path) -> None:
         (["trades", "0"], 2, "offset"),
     ],
 )
-def test_show_refuses(folder: Path, arguments: list[str], code: int, says: str) -> None:
-    """What cannot be shown is said on stderr, with nothing on stdout."""
+def test_show_rejects_an_unknown_message(folder: Path, arguments: list[str], code: int, says: str) -> None:
+    """The error is on stderr, with nothing on stdout."""
     result = k2("show", *arguments)
     assert (result.exit_code, result.stdout) == (code, "")
     assert says in result.stderr

@@ -1,4 +1,4 @@
-"""The `k2` process: quiet on Ctrl-C at every moment, and one sentence where its streams fail it."""
+"""The `k2` process: silent on Ctrl-C at every moment, and one sentence if its streams fail."""
 
 import io
 import os
@@ -36,7 +36,7 @@ def run(code: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_ctrl_c_while_modules_are_imported_is_quiet() -> None:
-    """Before a command runs the process ends at once with 130, and no import can take the signal for an error."""
+    """Before a command runs the process ends at once with 130, and no import can mistake the signal for an error."""
     done = run(
         "import builtins, os, signal\n"
         "from k2.cli.__main__ import main\n"
@@ -61,13 +61,13 @@ def test_ctrl_c_while_modules_are_imported_is_quiet() -> None:
     ids=["at once", "as an error", "as an error of the system", "twice"],
 )
 def test_ctrl_c_while_a_command_runs_is_quiet(body: str) -> None:
-    """It unwinds by `KeyboardInterrupt`, whatever a library makes of that; the second time it ends at once."""
+    """It unwinds with `KeyboardInterrupt`, whatever a library makes of it; the second Ctrl-C ends it at once."""
     done = run(COMMAND.format(body=body))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_ctrl_c_within_code_made_from_a_string_is_quiet(tmp_path: Path) -> None:
-    """Python run by `-m` remembers that, and would end itself by the signal."""
+def test_ctrl_c_within_exec_is_quiet(tmp_path: Path) -> None:
+    """Python run with `-m` remembers that, and would end itself with the signal."""
     (tmp_path / "interrupted.py").write_text(COMMAND.format(body=f"exec({INTERRUPT!r})"), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "interrupted"],
@@ -81,8 +81,8 @@ def test_ctrl_c_within_code_made_from_a_string_is_quiet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "times"), [(0.5, 1), (60, 2)])
-def test_ctrl_c_ends_a_call_that_does_not_come_back(seconds: float, times: int) -> None:
-    """A library that waits outside of Python does not keep the user waiting: a little while, or until told again."""
+def test_ctrl_c_ends_a_call_that_does_not_return(seconds: float, times: int) -> None:
+    """A library that waits outside Python blocks the user only for a while, or until the second Ctrl-C."""
     body = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]); print('waits', flush=True)"
     code = COMMAND.format(body=f"{body}; ctypes.CDLL(None).sleep(60)")
     code = f"import k2.cli.interrupt\nk2.cli.interrupt.UNRESPONSIVE_SECONDS_MAX = {seconds}\n{code}"
@@ -95,8 +95,8 @@ def test_ctrl_c_ends_a_call_that_does_not_come_back(seconds: float, times: int) 
         assert process.wait(30) == 130
 
 
-def test_a_process_that_ignores_the_signal_goes_on_ignoring_it() -> None:
-    """As the shell asks for what it runs in the background."""
+def test_an_ignored_signal_stays_ignored() -> None:
+    """As the shell requires for background jobs."""
     code = COMMAND.replace("sys.argv =", "signal.signal(signal.SIGINT, signal.SIG_IGN)\nsys.argv =")
     done = run(code.format(body=f"{INTERRUPT}; print('went on')"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
@@ -105,7 +105,7 @@ def test_a_process_that_ignores_the_signal_goes_on_ignoring_it() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
 def test_a_full_disk_is_one_sentence(arguments: list[str]) -> None:
-    """Exit code 1, and nothing more when the process tidies up."""
+    """Exit code 1, and no further output when the process cleans up."""
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "k2.cli", *arguments]
         buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
@@ -116,8 +116,8 @@ def test_a_full_disk_is_one_sentence(arguments: list[str]) -> None:
     assert done.stderr == "k2: the result cannot be written: No space left on device\n"
 
 
-def test_a_reader_that_has_enough_is_no_error() -> None:
-    """As in `k2 … | head -1`: no word about it."""
+def test_a_closed_pipe_is_not_an_error() -> None:
+    """As in `k2 … | head -1`: nothing is reported."""
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -127,8 +127,8 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_closed_streams_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the caller closed one, what is written goes nowhere."""
+def test_closed_streams_are_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the caller closed a stream, output to it is discarded."""
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
     entry._prepare_streams()
@@ -139,8 +139,8 @@ def test_closed_streams_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
         stream.close()
 
 
-def test_a_character_that_the_terminal_lacks_is_shown_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result in another alphabet, or a file name that is no text, does not fail."""
+def test_a_character_that_the_terminal_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result in another alphabet, or a file name that is not text, does not fail."""
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     entry._prepare_streams()
@@ -159,6 +159,6 @@ def test_a_character_that_the_terminal_lacks_is_shown_by_its_number(monkeypatch:
         (ValueError("a bug"), None),
     ],
 )
-def test_what_the_system_refuses_is_a_sentence(error: Exception, sentence: str | None) -> None:
-    """Anything else is a bug, which shows where it was."""
+def test_an_os_error_is_one_sentence(error: Exception, sentence: str | None) -> None:
+    """Any other exception is a bug, and shows its traceback."""
     assert entry._system_error_message(error) == sentence

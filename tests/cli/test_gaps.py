@@ -20,7 +20,7 @@ LATER = "2024-08-09T00:01:00Z"
 
 @pytest.fixture
 def ledger(settings: Settings) -> None:
-    """Lay out a ledger with a gap that was split by a late number, and one of another exchange."""
+    """Write a ledger with a gap that was split by a late number, and a gap of another exchange."""
     rows = [
         event("gap_opened", 5, 9),
         event("gap_filled", 6, 6, detected_at=EPOCH + timedelta(minutes=1)),
@@ -30,7 +30,7 @@ def ledger(settings: Settings) -> None:
 
 
 def test_gaps(ledger: None, k2: K2) -> None:
-    """A row a missing range, with the documented fields; filters choose; a table for people."""
+    """One row for each missing range, with the documented fields; filters select; a table for people."""
     result = k2("gaps", "--exchange", "binance", "--symbol", "BTCUSDT", "--json", "--as-of", "2024-08-09T00:02:00Z")
     where = {"exchange": "binance", "symbol": "BTCUSDT", "session": 0}
     times = {"opened_at": "2024-08-09T00:00:00Z", "filled_at": None, "open_seconds": 120.0}
@@ -48,7 +48,7 @@ def test_gaps(ledger: None, k2: K2) -> None:
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "arrow", "json"])
 def test_a_file(ledger: None, k2: K2, tmp_path: Path, suffix: str) -> None:
-    """It has the rows that are printed otherwise, and stdout nothing; a name without a format is refused."""
+    """It has the rows that are printed otherwise, and stdout has none; a name without a format is rejected."""
     path = tmp_path / f"gaps.{suffix}"
     result = k2("gaps", "--all", "--output", str(path))
     assert (result.exit_code, result.stdout) == (0, "")
@@ -68,7 +68,7 @@ def test_a_file(ledger: None, k2: K2, tmp_path: Path, suffix: str) -> None:
 
 
 def test_filled_gaps(ledger: None, k2: K2) -> None:
-    """With what was filled alone, or with all; the two are not asked for at once."""
+    """Only the filled ones, or all; the two options exclude each other."""
     (row,) = json.loads(k2("gaps", "--filled", "--json").stdout)
     assert (row["first_sequence"], row["last_sequence"], row["missing"], row["open_seconds"]) == (6, 6, 1, 60.0)
     assert (row["opened_at"], row["filled_at"]) == ("2024-08-09T00:00:00Z", LATER)
@@ -95,8 +95,10 @@ def test_filled_gaps(ledger: None, k2: K2) -> None:
         (["--as-of", "2024-08-09"], ""),
     ],
 )
-def test_a_name_that_is_not_in_the_ledger_is_told(settings: Settings, k2: K2, arguments: list[str], says: str) -> None:
-    """A misspelt symbol has no gaps, nor had any before it was seen; one that is all there is told apart."""
+def test_a_name_that_is_not_in_the_ledger_is_reported(
+    settings: Settings, k2: K2, arguments: list[str], says: str
+) -> None:
+    """A misspelt symbol has no gaps, nor has one before its first trade; a complete one is distinguished."""
     rows = [event("session_started", 1, 1), event("session_started", 1, 1, exchange="kraken", symbol="X")]
     append(made(settings, TableName.SEQUENCE_EVENTS), rows)
     result = k2("gaps", *arguments, "--json")
@@ -105,15 +107,15 @@ def test_a_name_that_is_not_in_the_ledger_is_told(settings: Settings, k2: K2, ar
     assert ("can be missing" in result.stderr) is bool(says)
 
 
-def test_no_gap_is_open_longer_than_until_now(ledger: None, k2: K2) -> None:
-    """Asked of a time to come, gaps are those of now."""
+def test_no_gap_is_older_than_now(ledger: None, k2: K2) -> None:
+    """As of a future time, gaps are those of now."""
     now, then = (json.loads(k2("gaps", "--json", *of).stdout) for of in ((), ("--as-of", "2999-01-01")))
     assert [one["open_seconds"] for one in then] == pytest.approx([one["open_seconds"] for one in now], abs=600)
 
 
 @pytest.mark.parametrize("value", ["", "\udcff"])
-def test_a_name_that_cannot_be_meant_is_wrong_usage(settings: Settings, k2: K2, value: str) -> None:
-    """An unset shell variable, or bytes that are no text."""
+def test_an_invalid_name_is_a_usage_error(settings: Settings, k2: K2, value: str) -> None:
+    """An unset shell variable, or bytes that are not text."""
     result = k2("gaps", "--exchange", value)
     assert result.exit_code == 2
     assert "Invalid value for '--exchange'" in result.stderr

@@ -1,4 +1,4 @@
-"""The `k2` command finds its sub-commands, and ends as it promises."""
+"""The `k2` command finds its sub-commands, and ends with the documented exit codes."""
 
 import os
 import subprocess
@@ -20,14 +20,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("name", K2.table)
 def test_every_command_of_the_table_loads(name: str) -> None:
-    """Each name in the table leads to a command that can say what it does."""
+    """Each name in the table leads to a command with a help text."""
     done = CliRunner().invoke(app, [name, "--help"])
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("Usage:")
 
 
 def _leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield each command that does something, by its words."""
+    """Yield each command that has no sub-commands, with its words."""
     if not hasattr(command, "list_commands"):
         yield path, command
         return
@@ -54,8 +54,8 @@ def test_help_imports_nothing_heavy() -> None:
     assert not loaded & {"confluent_kafka", "duckdb", "numba", "numpy", "pyarrow", "pydantic", "pyiceberg"}
 
 
-def test_an_unknown_command_is_wrong_usage() -> None:
-    """It ends with 2 and is named."""
+def test_an_unknown_command_is_a_usage_error() -> None:
+    """The exit code is 2, and the error names the command."""
     done = CliRunner().invoke(app, ["nope"])
     assert done.exit_code == 2
     assert "nope" in done.stderr
@@ -63,7 +63,7 @@ def test_an_unknown_command_is_wrong_usage() -> None:
 
 @pytest.mark.parametrize("text", [b"\xff\xfe", b"catalog: ["])
 def test_a_configuration_that_pyiceberg_cannot_read_is_named(tmp_path: Path, text: bytes) -> None:
-    """It is read when PyIceberg is imported: exit code 2 and one sentence all the same."""
+    """PyIceberg reads it when imported: still exit code 2 and one sentence."""
     (tmp_path / ".pyiceberg.yaml").write_bytes(text)
     done = subprocess.run(
         [sys.executable, "-m", "k2.cli", "gaps"],
@@ -78,15 +78,15 @@ def test_a_configuration_that_pyiceberg_cannot_read_is_named(tmp_path: Path, tex
     assert done.stderr.count("\n") == 1
 
 
-def test_the_version_is_said() -> None:
-    """`--version` says it and ends well."""
+def test_the_version_is_printed() -> None:
+    """`--version` prints it and exits with 0."""
     done = CliRunner().invoke(app, ["--version"])
     assert done.exit_code == 0
     assert done.stdout.startswith("k2")
 
 
 def test_a_bad_log_level_is_named() -> None:
-    """LOG_LEVEL is held to the levels that there are."""
+    """LOG_LEVEL must be one of the known levels."""
     done = CliRunner().invoke(app, ["produce", "x"], env={"LOG_LEVEL": "loud"})
     assert done.exit_code == 2
     assert "LOG_LEVEL='loud'" in done.stderr
@@ -108,15 +108,15 @@ class _Failing(Commands):
 
 @pytest.mark.parametrize(("kind", "code"), [(0, 1), (1, 2), (2, 3)])
 def test_a_named_error_is_one_sentence_and_its_code(kind: int, code: int) -> None:
-    """The error's text and notes are on stderr, nothing is on stdout, and its exit code is the process's."""
+    """Message and notes are on stderr, nothing is on stdout, and the exit code is the error's."""
     failing = typer.Typer(cls=_Failing)
     failing.callback()(lambda: None)
     done = CliRunner().invoke(failing, ["fail", str(kind)])
     assert (done.exit_code, done.stdout, done.stderr) == (code, "", "k2: what is wrong\nk2: and more\n")
 
 
-def test_json_takes_what_results_hold() -> None:
-    """Texts of any script come out as they are, unknown things as their text."""
+def test_json_encodes_all_values_of_results() -> None:
+    """Text of any script is unchanged, unknown types are their text."""
     assert to_json({"path": Path("a"), "text": "é"}) == '{"path":"a","text":"é"}'
 
 

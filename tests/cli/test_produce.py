@@ -1,4 +1,4 @@
-"""`k2 produce` publishes a capture's lines as they are, and says what it did and what it could not."""
+"""`k2 produce` publishes a capture's lines unchanged, and reports what it did and what it could not do."""
 
 import gzip
 import json
@@ -44,8 +44,8 @@ def _found(result: Result) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_lines_come_back_as_they_are(broker: Broker, tmp_path: Path, *, packed: bool) -> None:
-    """Each line's bytes are a message's value, a carriage return included; keys are the venue's or none."""
+def test_lines_are_published_unchanged(broker: Broker, tmp_path: Path, *, packed: bool) -> None:
+    """Each line's bytes are a message's value, a carriage return included; keys are the venue's or null."""
     topic = broker.topic()
     text = b"\n".join([*LINES[:2], b"", b"  \r", *LINES[2:]])
     path = tmp_path / "capture"
@@ -59,7 +59,7 @@ def test_lines_come_back_as_they_are(broker: Broker, tmp_path: Path, *, packed: 
 
 
 def test_several_files_and_an_empty_one(broker: Broker, tmp_path: Path) -> None:
-    """Files are published one after the other, also those with nothing in them."""
+    """Files are published in sequence, empty ones too."""
     topic = broker.topic()
     for name, text in (("a", b"1\n"), ("b", b""), ("c", b"2")):
         (tmp_path / name).write_bytes(text)
@@ -69,7 +69,7 @@ def test_several_files_and_an_empty_one(broker: Broker, tmp_path: Path) -> None:
 
 
 def test_standard_input_is_read(broker: Broker) -> None:
-    """`-` reads what is piped in, gzip as well, and the table says what was done."""
+    """`-` reads stdin, gzip as well, and the table shows the counts."""
     topic = broker.topic()
     done = subprocess.run(
         [sys.executable, "-m", "k2.cli", "produce", "-", "--topic", topic],
@@ -94,14 +94,14 @@ def test_standard_input_is_read(broker: Broker) -> None:
     ],
 )
 def test_the_venue_is_the_topics(broker: Broker, arguments: list[str], topics: str, venue: str) -> None:
-    """Without --venue it is what K2_TOPICS says of the topic, else k2."""
+    """Without --venue it is the one that K2_TOPICS gives the topic, else k2."""
     topic = broker.topic()
     result = _produce(broker, os.devnull, "--topic", topic, "--json", *arguments, K2_TOPICS=topics.format(topic=topic))
     assert _found(result)["venue"] == venue
 
 
-def test_the_topic_is_made_with_its_partitions(broker: Broker, tmp_path: Path) -> None:
-    """An absent topic gets the partitions asked for."""
+def test_the_topic_is_created_with_its_partitions(broker: Broker, tmp_path: Path) -> None:
+    """A missing topic gets the requested partitions."""
     topic = f"made-{os.urandom(6).hex()}"
     _found(_produce(broker, os.devnull, "--topic", topic, "--partitions", "3", "--json"))
     assert len(broker.admin().list_topics(timeout=30).topics[topic].partitions) == 3
@@ -122,7 +122,7 @@ def test_the_topic_is_made_with_its_partitions(broker: Broker, tmp_path: Path) -
         (["."], 2, ". cannot be read: Is a directory"),
         ([""], 2, "FILE is empty"),
         ([os.devnull, "--venue", ""], 2, "unknown venue: ''"),
-        ([os.devnull, "--topic", "a b"], 2, "--topic: 'a b' is no topic name"),
+        ([os.devnull, "--topic", "a b"], 2, "--topic: invalid topic name 'a b'"),
         ([os.devnull, "--rate", "0"], 2, "--rate"),
         ([os.devnull, "--rate", "inf"], 2, "--rate"),
         ([os.devnull, "--partitions", "9" * 30], 2, "--partitions"),
@@ -130,8 +130,8 @@ def test_the_topic_is_made_with_its_partitions(broker: Broker, tmp_path: Path) -
         ([os.devnull], 3, "no Kafka broker answers at 127.0.0.1:"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_sentence(arguments: list[str], code: int, words: str) -> None:
-    """Wrong usage ends with 2, a broker that is absent with 3, and neither with a traceback."""
+def test_errors_are_one_sentence(arguments: list[str], code: int, words: str) -> None:
+    """Wrong usage exits with 2, an absent broker with 3, and neither prints a traceback."""
     result = _produce(None, *arguments)
     assert result.exit_code == code
     assert words in result.stderr
@@ -140,7 +140,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(arguments: list[str], code: i
     assert result.stdout == ""
 
 
-# Digits in disorder: they do not pack so well that a cut near the end would leave nothing.
+# Random digits: they do not compress so well that a cut near the end would leave nothing.
 NUMBERS = [b"%d" % (number * 7_919 % 1_000_003) for number in range(20_000)]
 
 
@@ -153,10 +153,10 @@ NUMBERS = [b"%d" % (number * 7_919 % 1_000_003) for number in range(20_000)]
     ],
     ids=["cut in the middle", "cut at its end", "damaged"],
 )
-def test_a_spoilt_gzip_is_published_up_to_its_fault(
+def test_a_corrupt_gzip_is_published_up_to_the_error(
     broker: Broker, tmp_path: Path, spoil: Any, words: str, least: int
 ) -> None:
-    """Every whole line before the fault is delivered, then exit code 1: the file, what is wrong, how many lines."""
+    """Every complete line before the error is delivered, then exit code 1: the file, the cause, the line count."""
     topic = broker.topic(partitions=1)
     path = tmp_path / "capture.gz"
     path.write_bytes(spoil(gzip.compress(b"\n".join(NUMBERS) + b"\n")))
@@ -171,7 +171,7 @@ def test_a_spoilt_gzip_is_published_up_to_its_fault(
 
 @pytest.mark.parametrize("venue", ["binance-futures", "coinbase", "okx", "bybit"])
 def test_a_capture_is_keyed_by_its_venues_rule(broker: Broker, venue: str) -> None:
-    """A real capture comes back line by line, each under the exchange and symbol of its trades."""
+    """A real capture is published line by line, each keyed by the exchange and symbol of its trades."""
     topic = broker.topic(partitions=1)
     [path] = DATA.glob(f"{CAPTURE_OF[venue]}-*.gz")
     found = _found(_produce(broker, path, "--topic", topic, "--venue", venue, "--json"))
@@ -184,8 +184,8 @@ def test_a_capture_is_keyed_by_its_venues_rule(broker: Broker, venue: str) -> No
     ]
 
 
-def test_another_venue_than_was_meant_is_told(broker: Broker, tmp_path: Path) -> None:
-    """Lines without a key are published as they are; a warning says how many, and what the first one lacks."""
+def test_a_wrong_venue_is_reported(broker: Broker, tmp_path: Path) -> None:
+    """Lines without a key are published unchanged; a warning counts them, and says what the first one lacks."""
     topic = broker.topic()
     for name, lines in (("good", [TRADE]), ("foreign", [b"", TRADE, b'{"e":"trade"}', b"not json"])):
         (tmp_path / name).write_bytes(b"\n".join(lines))
@@ -202,18 +202,18 @@ def test_another_venue_than_was_meant_is_told(broker: Broker, tmp_path: Path) ->
     )
 
 
-def test_a_message_without_a_key_by_the_rule_is_no_warning(broker: Broker, tmp_path: Path) -> None:
-    """The reply to a subscription belongs to a capture."""
+def test_a_message_that_has_no_key_causes_no_warning(broker: Broker, tmp_path: Path) -> None:
+    """Such as the reply to a subscription, which is part of a capture."""
     (tmp_path / "capture").write_bytes(b'{"result":null,"id":1}\n')
     result = _produce(broker, tmp_path / "capture", "--topic", broker.topic(), "--venue", "binance-spot", "--json")
     assert (_found(result)["unkeyed"], result.stderr) == (1, "")
 
 
 @given(lines=st.lists(st.binary().filter(lambda line: b"\n" not in line), min_size=1), packed=st.booleans())
-def test_a_line_is_what_lies_between_newlines(
+def test_lines_are_split_at_newlines(
     tmp_path_factory: pytest.TempPathFactory, *, lines: list[bytes], packed: bool
 ) -> None:
-    """Whatever the bytes, lines joined by newlines are read as those lines; an empty last one is none."""
+    """Whatever the bytes, lines joined by newlines are read as those lines; an empty last one is not a line."""
     text = b"\n".join(lines)
     path = tmp_path_factory.getbasetemp() / "lines"
     path.write_bytes(gzip.compress(text) if packed or text.startswith(b"\x1f\x8b") else text)
@@ -223,8 +223,8 @@ def test_a_line_is_what_lies_between_newlines(
     assert [line.number for line in found] == list(range(1, len(expected) + 1))
 
 
-def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is no text of lines does not fill the memory."""
+def test_an_endless_line_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that does not consist of lines does not fill the memory."""
     monkeypatch.setattr("k2.cli.captures.LINE_BYTES_MAX", 100)
     path = tmp_path / "lines"
     path.write_bytes(b"x" * 100 + b"\n" + b"y" * 101)
@@ -233,7 +233,7 @@ def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 class _Clock:
-    """Time that passes only while somebody sleeps."""
+    """A clock that advances only in `sleep`."""
 
     now = 100.0
 
@@ -245,8 +245,8 @@ class _Clock:
 
 
 @given(st.floats(0.1, 100_000), st.integers(1, 500))
-def test_the_rate_is_kept(per_second: float, count: int) -> None:
-    """After n calls the clock stands where the n-th was due, give or take what no sleep can measure."""
+def test_the_rate_is_observed(per_second: float, count: int) -> None:
+    """After n calls the clock is at the time of the n-th, within the resolution of sleep."""
     clock = _Clock()
     limit = RateLimit(per_second, clock, clock.sleep)
     for _ in range(count):
@@ -255,7 +255,7 @@ def test_the_rate_is_kept(per_second: float, count: int) -> None:
 
 
 def test_a_stall_is_not_made_up_for() -> None:
-    """After a pause of a minute at most a tenth of a second's calls come at once."""
+    """After a pause of a minute, at most a tenth of a second's calls follow at once."""
     clock = _Clock()
     limit = RateLimit(100, clock, clock.sleep)
     limit.wait()
@@ -269,8 +269,8 @@ def test_a_stall_is_not_made_up_for() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_it_with_all_delivered(broker: Broker, number: signal.Signals) -> None:
-    """Told to end while it waits for more lines, it delivers those it has and ends with 128 + the signal."""
+def test_a_signal_stops_it_after_all_is_delivered(broker: Broker, number: signal.Signals) -> None:
+    """On a signal while it waits for more lines, it delivers the lines it has and exits with 128 + the signal."""
     topic = broker.topic()
     with subprocess.Popen(
         [sys.executable, "-m", "k2.cli", "produce", "-", "--topic", topic],

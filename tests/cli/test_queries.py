@@ -18,7 +18,7 @@ COMMANDS = ["symbols", "trades", "latest", "ohlcv", "vwap", "twap"]
 
 @pytest.fixture
 def filled(settings: Settings) -> Settings:
-    """Have 150 trades of one symbol, and one of another, in two commits."""
+    """Store 150 trades of one symbol and one of another, in two commits."""
     table = made(settings, TableName.TRADES)
     append(table, [trade(offset) for offset in range(150)])
     append(table, [trade(150, "kraken", "日本[red]")])
@@ -26,7 +26,7 @@ def filled(settings: Settings) -> Settings:
 
 
 def test_results_for_programs(filled: Settings, k2: K2) -> None:
-    """One array on stdout, whole, and nothing else there."""
+    """One complete array on stdout, and nothing else there."""
     assert json.loads(k2("symbols", "--json").stdout) == [
         {"exchange": "binance", "symbol": "BTCUSDT", "trades": 150},
         {"exchange": "kraken", "symbol": "日本[red]", "trades": 1},
@@ -43,7 +43,7 @@ def test_results_for_programs(filled: Settings, k2: K2) -> None:
 
 
 def test_tables_for_people(filled: Settings, k2: K2) -> None:
-    """They fit a terminal, show data as it is, and say where there is more."""
+    """They fit a terminal, show data literally, and say if there is more."""
     shown = k2("trades", columns=110)
     assert "2024-08-09 00:01:39" in shown.stdout
     assert shown.stdout.count("BTCUSDT") == 100
@@ -58,7 +58,7 @@ def test_tables_for_people(filled: Settings, k2: K2) -> None:
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "arrow", "json", "PARQUET"])
 def test_a_file(filled: Settings, k2: K2, tmp_path: Path, suffix: str) -> None:
-    """It is whole, all rows are in it, and stdout has nothing."""
+    """It is complete, has all rows, and stdout is empty."""
     path = tmp_path / f"out.{suffix}"
     path.write_text("before")
     result = k2("trades", "--output", str(path))
@@ -86,7 +86,7 @@ def test_a_file(filled: Settings, k2: K2, tmp_path: Path, suffix: str) -> None:
         (["sql", "SELECT 'infinity'::TIMESTAMP AS t"], "there is no form for a value"),
     ],
 )
-def test_wrong_usage(filled: Settings, k2: K2, arguments: list[str], why: str) -> None:
+def test_usage_errors(filled: Settings, k2: K2, arguments: list[str], why: str) -> None:
     """One sentence that names what is wrong, and exit code 2."""
     result = k2(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
@@ -94,23 +94,23 @@ def test_wrong_usage(filled: Settings, k2: K2, arguments: list[str], why: str) -
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_table_is_no_empty_answer(settings: Settings, k2: K2, command: str) -> None:
-    """Where the job has never run, that is told."""
+def test_a_missing_table_is_not_an_empty_result(settings: Settings, k2: K2, command: str) -> None:
+    """If the job has never run, the error says so."""
     result = k2(command)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "there is no catalog in it" in result.stderr
 
 
-def test_a_query_that_takes_too_long(filled: Settings, k2: K2, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is stopped, and the setting named."""
+def test_a_query_that_takes_too_long_is_stopped(filled: Settings, k2: K2, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the setting."""
     monkeypatch.setenv("K2_QUERY_TIMEOUT_SECONDS", "0.3")
     result = k2("sql", "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 7")
     assert result.exit_code == 2
     assert "K2_QUERY_TIMEOUT_SECONDS" in result.stderr
 
 
-def test_a_file_that_fails_leaves_what_was_there(filled: Settings, k2: K2, tmp_path: Path) -> None:
-    """An answer that breaks off replaces nothing."""
+def test_a_failed_write_keeps_the_former_file(filled: Settings, k2: K2, tmp_path: Path) -> None:
+    """A result that breaks off replaces nothing."""
     path = tmp_path / "out.csv"
     path.write_text("before")
     result = k2("sql", "SELECT [1] AS list", "--output", str(path))
@@ -122,10 +122,10 @@ def test_a_file_that_fails_leaves_what_was_there(filled: Settings, k2: K2, tmp_p
 @pytest.mark.parametrize(
     "arguments", [["--json"], ["--output", "{folder}/out.csv"], ["--output", "{folder}/out.parquet"]]
 )
-def test_a_value_that_cannot_be_cast_amid_the_answer(
+def test_a_failed_cast_during_the_result_is_one_sentence(
     filled: Settings, k2: K2, tmp_path: Path, arguments: list[str]
 ) -> None:
-    """Rows may be out by then: it is one sentence all the same, exit code 2, and no file."""
+    """Rows may be printed by then: still one sentence, exit code 2, and no file."""
     sql = "SELECT CAST(CASE WHEN range < 500000 THEN '1' ELSE 'x' END AS INTEGER) AS n FROM range(1000000)"
     result = k2("sql", sql, *(text.format(folder=tmp_path) for text in arguments))
     assert result.exit_code == 2
@@ -134,8 +134,8 @@ def test_a_value_that_cannot_be_cast_amid_the_answer(
 
 
 @pytest.mark.parametrize("suffix", [None, "json", "csv", "parquet", "arrow"])
-def test_two_columns_of_one_name(filled: Settings, k2: K2, tmp_path: Path, suffix: str | None) -> None:
-    """No output has a form for them, and each says so before a byte is out."""
+def test_duplicate_column_names_are_rejected(filled: Settings, k2: K2, tmp_path: Path, suffix: str | None) -> None:
+    """No output format can represent them, and each says so before a byte is written."""
     path = tmp_path / f"out.{suffix}"
     result = k2("sql", "SELECT 1 AS a, 2 AS a", *(["--json"] if suffix is None else ["--output", str(path)]))
     assert (result.exit_code, result.stdout, path.exists()) == (2, "", False)

@@ -1,4 +1,4 @@
-"""`k2 reconcile`: fields and exit codes; and what all reports say where nothing is."""
+"""`k2 reconcile`: fields and exit codes; and what all reports print if there are no tables."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.query.tables import append, letter, made, progress, set_progress, tra
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Return settings with an own folder, as the environment says."""
+    """Return settings with a folder of their own, as the environment configures it."""
     monkeypatch.setenv("K2_DATA_DIR", str(tmp_path / "data"))
     return Settings(data_dir=tmp_path / "data")
 
@@ -26,7 +26,7 @@ def k2(*arguments: str) -> Result:
 
 @pytest.mark.parametrize(("letters", "holds"), [([1], True), ([], False)])
 def test_reconcile(settings: Settings, letters: list[int], *, holds: bool) -> None:
-    """A row a topic partition, with the documented fields; exit code 1 where it does not hold."""
+    """One row for each topic partition, with the documented fields; exit code 1 if one does not hold."""
     table = made(settings, TableName.TRADES)
     append(table, [trade(0)])
     set_progress(table, progress(offset=4, received=4, stored=1, duplicates=1, dead_letters=1, skipped=1))
@@ -54,7 +54,7 @@ def test_reconcile(settings: Settings, letters: list[int], *, holds: bool) -> No
     ("received", "says"),
     [(7, "3 of 7 received are not accounted for"), (3, "1 more are accounted for"), (4, "the sum holds, but")],
 )
-def test_how_far_a_sum_is_out_is_told(settings: Settings, received: int, says: str) -> None:
+def test_the_difference_of_a_sum_is_reported(settings: Settings, received: int, says: str) -> None:
     """By topic partition, on stderr."""
     table = made(settings, TableName.TRADES)
     append(table, [trade(0), trade(1)])
@@ -71,10 +71,10 @@ def test_how_far_a_sum_is_out_is_told(settings: Settings, received: int, says: s
         ({"K2_NAMESPACE": "absent"}, "K2_NAMESPACE=absent: there is no table absent."),
     ],
 )
-def test_a_table_that_was_never_made_is_a_wrong_setting(
+def test_a_missing_table_is_a_wrong_setting(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, command: str, environment: dict[str, str], says: str
 ) -> None:
-    """Exit code 2 and the setting's name, where "nothing is missing" would be false; nothing on stdout or made."""
+    """Exit code 2 and the setting's name, as "nothing is missing" would be false; nothing on stdout or created."""
     made(settings, TableName.TRADES)
     monkeypatch.chdir(settings.data_dir)
     Path("file").touch()
@@ -86,8 +86,8 @@ def test_a_table_that_was_never_made_is_a_wrong_setting(
     assert not Path("absent").exists()
 
 
-def test_empty_tables_are_an_answer(settings: Settings) -> None:
-    """Before the first message: empty results, exit code 0, and a word on stderr."""
+def test_empty_tables_are_a_valid_result(settings: Settings) -> None:
+    """Before the first message: empty results, exit code 0, and a note on stderr."""
     made(settings, TableName.TRADES)
     made(settings, TableName.SEQUENCE_EVENTS)
     for command in ("gaps", "completeness", "audit", "reconcile"):
@@ -98,7 +98,7 @@ def test_empty_tables_are_an_answer(settings: Settings) -> None:
 
 
 def test_rows_without_progress_do_not_hold(settings: Settings) -> None:
-    """Rows that the job did not write are no sum of its: exit code 1, and the reason on stderr."""
+    """Rows that the job did not write are in no sum: exit code 1, and the reason on stderr."""
     append(made(settings, TableName.TRADES), [trade(0), trade(1, partition=2)])
     result = k2("reconcile", "--json")
     assert result.exit_code == 1
@@ -106,8 +106,8 @@ def test_rows_without_progress_do_not_hold(settings: Settings) -> None:
     assert "rows of trades:0, trades:2 are in the table without any progress" in result.stderr
 
 
-def test_letters_that_are_looked_for_in_no_folder_are_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sum that fails for a wrong K2_DLQ_DIR names it."""
+def test_a_missing_dead_letter_folder_is_reported(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a sum fails because of a wrong K2_DLQ_DIR, the report names it."""
     table = made(settings, TableName.TRADES)
     append(table, [trade(0)])
     set_progress(table, progress(offset=2, received=2, stored=1, dead_letters=1))
@@ -117,8 +117,8 @@ def test_letters_that_are_looked_for_in_no_folder_are_told(settings: Settings, m
     assert "no dead letter was counted: folder absent does not exist; set K2_DLQ_DIR" in result.stderr
 
 
-def test_wrong_settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong setting ends with exit code 2 and its name."""
+def test_wrong_settings_are_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong setting is exit code 2 and its name."""
     monkeypatch.setenv("K2_WRITERS", "none")
     result = k2("reconcile")
     assert result.exit_code == 2

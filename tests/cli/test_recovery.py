@@ -1,4 +1,4 @@
-"""`k2 recovery`, beside the job as its users run it: looked at, backed up under load, restored, never run twice."""
+"""`k2 recovery` with the job as its users run it: inspect, back up under load, restore, never run twice."""
 
 import json
 import shutil
@@ -36,14 +36,14 @@ def k2(*arguments: object, **environment: str) -> Result:
 
 
 def k2_json(*arguments: object, **environment: str) -> Any:
-    """Run it with --json; give what it printed."""
+    """Run it with --json and return what it printed."""
     result = k2(*arguments, "--json", **environment)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
 def publish(job: Job, first: int, last: int) -> None:
-    """Publish trades numbered so of six symbols, each 50th number of them twice."""
+    """Publish trades with these numbers of six symbols, each 50th number of them twice."""
     with TradeProducer(job.settings, job.topics) as producer:
         for number in range(first, last):
             for symbol in "ABCDEF":
@@ -64,7 +64,7 @@ def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 @contextmanager
 def running(job: Job, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Run the job without an end; it is killed when the block ends."""
+    """Run the job until the block ends, then kill it."""
     live = replace(job, environment={**job.environment, "K2_RUN_TO_END": "false"})
     # made before the job and its observer may both do so
     open_catalog(job.settings)
@@ -77,7 +77,7 @@ def running(job: Job, **options: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 def assert_all_stored(job: Job, numbers: int) -> None:
-    """Each number of each symbol once, nothing missing, every equation holding."""
+    """Check that each number of each symbol is stored once, none is missing, and every equation holds."""
     rows = job.table().select(["symbol", "sequence"]).to_pylist()
     assert len(rows) == len({(row["symbol"], row["sequence"]) for row in rows}) == 6 * numbers
     assert gaps(job.settings) == []
@@ -86,8 +86,8 @@ def assert_all_stored(job: Job, numbers: int) -> None:
     assert sum(row.duplicates for row in sums) == 6 * len(range(50, numbers + 1, 50))
 
 
-def test_init_makes_a_store_and_never_over_one(tmp_path: Path) -> None:
-    """Exit code 2 and one sentence the second time."""
+def test_init_creates_a_store_and_overwrites_none(tmp_path: Path) -> None:
+    """The second time: exit code 2 and one sentence."""
     folder = tmp_path / "deep" / "recovery"
     assert k2_json("init", folder, "--partitions", 3) == {"store": str(folder), "partitions": 3}
     again = k2("init", folder)
@@ -98,7 +98,7 @@ def test_init_makes_a_store_and_never_over_one(tmp_path: Path) -> None:
 
 
 def test_status_of_an_empty_store(tmp_path: Path) -> None:
-    """A table for people, one document for programs, and no catalog made in passing."""
+    """A table for people, one document for programs, and no catalog is created."""
     folder = tmp_path / "recovery"
     k2("init", folder)
     data = str(tmp_path / "data")
@@ -119,8 +119,8 @@ def test_status_of_an_empty_store(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_status_tells_of_a_table_that_is_not_there(tmp_path: Path) -> None:
-    """A word on stderr, since before the first run there is none; stdout is the store's alone."""
+def test_status_reports_a_missing_table(tmp_path: Path) -> None:
+    """A note on stderr, because there is none before the first run; stdout is only about the store."""
     folder = tmp_path / "recovery"
     k2("init", folder)
     found = k2("status", folder, "--json", K2_DATA_DIR=str(tmp_path / "data"))
@@ -133,7 +133,7 @@ def test_status_tells_of_a_table_that_is_not_there(tmp_path: Path) -> None:
 def test_an_empty_name_is_not_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    """As an unset shell variable would give: exit code 2, and nothing is made there."""
+    """As from an unset shell variable: exit code 2, and nothing is created there."""
     monkeypatch.chdir(tmp_path)
     result = k2(*arguments)
     assert result.exit_code == 2
@@ -141,7 +141,7 @@ def test_an_empty_name_is_not_the_working_folder(
     assert not any(tmp_path.iterdir())
 
 
-def test_a_backup_that_is_none_is_named(tmp_path: Path) -> None:
+def test_an_invalid_backup_is_named(tmp_path: Path) -> None:
     """Exit code 2, and the command that makes one."""
     result = k2("restore", tmp_path / "absent", tmp_path / "recovery")
     assert result.exit_code == 2
@@ -150,14 +150,14 @@ def test_a_backup_that_is_none_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_name_that_is_no_text_has_a_place_in_json(tmp_path: Path) -> None:
-    """Folders may be named by any bytes."""
+def test_a_name_that_is_not_text_is_valid_in_json(tmp_path: Path) -> None:
+    """Folder names may contain any bytes."""
     found = k2_json("init", f"{tmp_path}/\udcff")
     assert found["store"] == f"{tmp_path}/\N{REPLACEMENT CHARACTER}"
 
 
 def test_status_names_what_is_wrong(tmp_path: Path) -> None:
-    """Exit code 2 for a folder that is no store, 1 for a store that the job would refuse."""
+    """Exit code 2 for a folder that is not a store, 1 for a store that the job would reject."""
     assert k2("status", tmp_path).exit_code == 2
     folder = tmp_path / "recovery"
     k2("init", folder)
@@ -182,8 +182,10 @@ def test_status_names_what_is_wrong(tmp_path: Path) -> None:
         (None, None, [10], Verdict.UNKNOWN),
     ],
 )
-def test_verdicts(offset: int | None, written: int | None, table: list[int], expected: Verdict) -> None:
-    """What the store knows beside what the table has: by the offset to read, and by what the writers had."""
+def test_verdicts_of_store_and_table(
+    offset: int | None, written: int | None, table: list[int], expected: Verdict
+) -> None:
+    """The state of the store compared with the table: by the offset to read, and by the writers' progress."""
     store = Store(
         folder=Path(),
         bytes=0,
@@ -203,8 +205,8 @@ def test_verdicts(offset: int | None, written: int | None, table: list[int], exp
     assert verdict(store, progress, WHERE) is expected
 
 
-def test_a_backup_taken_while_the_job_runs_resumes_right(broker: Broker, tmp_path: Path) -> None:
-    """Backups between commits; one is restored over a newer store, and the table comes out as if nothing had been."""
+def test_a_backup_taken_while_the_job_runs_resumes_correctly(broker: Broker, tmp_path: Path) -> None:
+    """Backups between commits; one replaces a newer store, and the table is that of an undisturbed run."""
     topic = broker.topic(partitions=2)
     job = Job(broker.bootstrap_servers, tmp_path, topic)
     publisher = threading.Thread(target=publish, args=(job, 1, 2_001))
@@ -235,8 +237,8 @@ def test_a_backup_taken_while_the_job_runs_resumes_right(broker: Broker, tmp_pat
     assert "will be replayed" not in k2("status", job.recovery, **job.variables).stdout
 
 
-def test_a_second_execution_is_refused(broker: Broker, tmp_path: Path) -> None:
-    """Exit code 1 and one sentence, before a port or a table is touched; the first goes on, and so does `status`."""
+def test_a_second_execution_is_rejected(broker: Broker, tmp_path: Path) -> None:
+    """Exit code 1 and one sentence, before a port or table is used; the first continues, and `status` still works."""
     topic = broker.topic(partitions=1)
     job = Job(broker.bootstrap_servers, tmp_path, topic)
     publish(job, 1, 101)
@@ -258,7 +260,7 @@ def test_a_second_execution_is_refused(broker: Broker, tmp_path: Path) -> None:
 
 
 def test_processes_of_one_cluster_share_a_folder(broker: Broker, tmp_path: Path) -> None:
-    """Both are given the same folder, here by the environment; a second cluster on it is still refused."""
+    """Both get the same folder, here from the environment; a second cluster on it is still rejected."""
     topic = broker.topic(partitions=2)
     single = Job(broker.bootstrap_servers, tmp_path, topic)
     environment = {
@@ -284,8 +286,8 @@ def test_processes_of_one_cluster_share_a_folder(broker: Broker, tmp_path: Path)
     assert_all_stored(single, 200)
 
 
-def test_a_store_that_is_none_is_refused(broker: Broker, tmp_path: Path) -> None:
-    """An empty folder, or none: exit code 2, with the command that makes one."""
+def test_a_folder_without_a_store_is_rejected(broker: Broker, tmp_path: Path) -> None:
+    """An empty or missing folder: exit code 2, with the command that creates a store."""
     topic = broker.topic(partitions=1)
     job = Job(broker.bootstrap_servers, tmp_path, topic)
     (tmp_path / "recovery").mkdir()
@@ -296,8 +298,8 @@ def test_a_store_that_is_none_is_refused(broker: Broker, tmp_path: Path) -> None
     assert not (tmp_path / "data").exists()
 
 
-def test_an_incomplete_store_is_refused(broker: Broker, tmp_path: Path) -> None:
-    """A partition missing: exit code 1, named, in place of Bytewax's traceback."""
+def test_an_incomplete_store_is_rejected(broker: Broker, tmp_path: Path) -> None:
+    """A missing partition: exit code 1, named, instead of Bytewax's traceback."""
     topic = broker.topic(partitions=1)
     job = Job(broker.bootstrap_servers, tmp_path, topic)
     (job.recovery / "part-1.sqlite3").unlink()
@@ -307,8 +309,8 @@ def test_an_incomplete_store_is_refused(broker: Broker, tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-def test_a_lost_store_is_told(broker: Broker, tmp_path: Path) -> None:
-    """Made anew, or left out, while the table has progress: a warning, and nothing doubled."""
+def test_a_lost_store_is_reported(broker: Broker, tmp_path: Path) -> None:
+    """Created again or omitted while the table has progress: a warning, and nothing is doubled."""
     topic = broker.topic(partitions=1)
     job = Job(broker.bootstrap_servers, tmp_path, topic)
     publish(job, 1, 101)

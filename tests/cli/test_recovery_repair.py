@@ -1,4 +1,4 @@
-"""The ways on where the job refuses to go on by itself, as an operator takes them."""
+"""The commands that an operator runs when the job refuses to continue by itself."""
 
 import json
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from tests.query.tables import made, missing_now
 
 
 def k2(job: Job, *arguments: object) -> Result:
-    """Run `k2 recovery` under a job's settings."""
+    """Run `k2 recovery` with a job's settings."""
     return CliRunner().invoke(app, ["recovery", *map(str, arguments)], env={"COLUMNS": "200", **job.variables})
 
 
 def publish(job: Job, first: int, last: int) -> None:
-    """Publish trades numbered so, one symbol."""
+    """Publish trades of one symbol with these numbers."""
     with TradeProducer(job.settings, job.topics) as producer:
         for number in range(first, last + 1):
             trade = {"exchange": "x", "symbol": "S", "sequence": number, "price": "1.5", "quantity": "2"}
@@ -33,10 +33,10 @@ def publish(job: Job, first: int, last: int) -> None:
 
 
 @pytest.mark.parametrize("recovery", [True, False])
-def test_messages_that_expired_unread_are_given_up_aloud(
+def test_messages_that_expired_unread_are_abandoned_on_command(
     broker: Broker, tmp_path: Path, missing: Callable[[str], NoReturn], *, recovery: bool
 ) -> None:
-    """The job stops and names the command; after it the loss is a gap in the ledger, and the sums hold."""
+    """The job stops and names the command; afterwards the loss is a gap in the ledger, and the sums hold."""
     if not broker.is_kafka:
         missing("Java and Maven: real Kafka, to delete records")
     job = Job(broker.bootstrap_servers, tmp_path, broker.topic())
@@ -60,8 +60,8 @@ def test_messages_that_expired_unread_are_given_up_aloud(
     assert (row.received, row.stored, row.holds) == (150, 150, True)
 
 
-def test_what_is_given_up_though_it_is_there_is_not_read(broker: Broker, tmp_path: Path) -> None:
-    """A recovery store before it changes nothing: its trades are a gap, its bad messages no letters, the sums hold."""
+def test_abandoned_offsets_are_not_read_even_if_they_exist(broker: Broker, tmp_path: Path) -> None:
+    """An older recovery store changes nothing: abandoned trades are a gap, bad messages no dead letters; sums hold."""
     job = Job(broker.bootstrap_servers, tmp_path, broker.topic())
     publish(job, 1, 100)
     job.run()
@@ -77,8 +77,8 @@ def test_what_is_given_up_though_it_is_there_is_not_read(broker: Broker, tmp_pat
     assert (row.received, row.stored, row.dead_letters, row.holds) == (150, 149, 1, True)
 
 
-def test_a_rollback_is_taken_back_by_command(broker: Broker, tmp_path: Path) -> None:
-    """The job refuses a table that was rolled back and names the command; after it the job goes on, nothing lost."""
+def test_a_rollback_is_undone_by_command(broker: Broker, tmp_path: Path) -> None:
+    """The job rejects a table that was rolled back and names the command; afterwards it continues, nothing lost."""
     job = Job(broker.bootstrap_servers, tmp_path, broker.topic())
     publish(job, 1, 50)
     job.run()
@@ -95,8 +95,8 @@ def test_a_rollback_is_taken_back_by_command(broker: Broker, tmp_path: Path) -> 
     assert sorted(job.table()["sequence"].to_pylist()) == list(range(1, 121))
 
 
-def test_a_ledger_that_was_dropped_is_rebuilt(broker: Broker, tmp_path: Path) -> None:
-    """With the old recovery store the job refuses; without one the ledger says again what is missing."""
+def test_a_dropped_ledger_is_rebuilt(broker: Broker, tmp_path: Path) -> None:
+    """With the old recovery store the job refuses; without one the ledger records again what is missing."""
     job = Job(broker.bootstrap_servers, tmp_path, broker.topic())
     publish(job, 1, 10)
     publish(job, 15, 20)
@@ -104,7 +104,7 @@ def test_a_ledger_that_was_dropped_is_rebuilt(broker: Broker, tmp_path: Path) ->
     before = missing_now(job.settings)
     open_catalog(job.settings).drop_table("market_data.sequence_events")
     code, said = job.outcome()
-    assert (code, "sequence_events was dropped and made anew" in said) == (1, True)
+    assert (code, "sequence_events was dropped and made again" in said) == (1, True)
     publish(job, 21, 22)
     job.run(recovery=False)
     assert missing_now(job.settings) == before != []
@@ -118,15 +118,15 @@ def test_a_ledger_that_was_dropped_is_rebuilt(broker: Broker, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "partition", ["trades", "trades:", ":0", "trades:x", "trades:-1", "trades:\N{SUPERSCRIPT TWO}", ""]
 )
-def test_what_is_no_partition_is_refused(tmp_path: Path, partition: str) -> None:
-    """Before anything is asked of a broker or a catalog."""
+def test_an_invalid_partition_is_rejected(tmp_path: Path, partition: str) -> None:
+    """Before a broker or catalog is contacted."""
     result = k2(Job("127.0.0.1:1", tmp_path, "trades"), "skip", partition, "--yes")
     assert result.exit_code == 2
     assert repr(partition) in result.stderr
 
 
-def test_offsets_are_given_up_within_the_partition_alone(broker: Broker, tmp_path: Path) -> None:
-    """A mistyped topic, partition or offset is refused, and the table is as it was."""
+def test_offsets_are_abandoned_only_within_the_partition(broker: Broker, tmp_path: Path) -> None:
+    """A mistyped topic, partition or offset is rejected, and the table is unchanged."""
     job = Job(broker.bootstrap_servers, tmp_path, broker.topic(partitions=1))
     publish(job, 1, 10)
     made(job.settings, TableName.TRADES)
@@ -144,8 +144,8 @@ def test_offsets_are_given_up_within_the_partition_alone(broker: Broker, tmp_pat
     assert job.iceberg().properties == before
 
 
-def test_nothing_is_made_where_there_is_no_table(tmp_path: Path) -> None:
-    """A wrong namespace or folder is named, and no table comes of it."""
+def test_nothing_is_created_without_a_table(tmp_path: Path) -> None:
+    """A wrong namespace or folder is named, and no table is created."""
     job = Job("127.0.0.1:1", tmp_path, "trades")
     for arguments in (["skip", "trades:0", "--to", "5", "--yes"], ["roll-forward"]):
         result = k2(job, *arguments)

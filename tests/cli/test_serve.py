@@ -1,4 +1,4 @@
-"""`k2 serve`: where it listens, what it refuses, and how it ends."""
+"""`k2 serve`: where it listens, what it rejects, and how it ends."""
 
 import http.client
 import json
@@ -25,7 +25,7 @@ ROWS = 8_000
 
 
 def test_others_are_not_served_without_keys(k2: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without keys an address that others can reach is refused in a sentence that names both ways out."""
+    """Without keys an address that others can reach is rejected in a sentence that names both alternatives."""
     monkeypatch.delenv("K2_API_KEYS", raising=False)
     result = k2("serve", "--host", "0.0.0.0", "--port", "0")  # noqa: S104  refused
     assert result.exit_code == 2
@@ -34,8 +34,10 @@ def test_others_are_not_served_without_keys(k2: Callable[..., Result], monkeypat
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
-def test_where_it_cannot_listen(k2: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    """A port that is taken, or a host that is none, ends it in a sentence."""
+def test_an_unusable_address_is_one_sentence(
+    k2: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """A port in use, or an invalid host."""
     monkeypatch.setenv("K2_API_KEYS", "key")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -59,15 +61,15 @@ def server(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 def begun(port: int, sql: str) -> http.client.HTTPConnection:
-    """Ask a statement, without waiting for the answer."""
+    """Send a statement without waiting for the response."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     body = json.dumps({"sql": sql, "limit": ROWS})
     connection.request("POST", "/v1/sql", body, {"Content-Type": "application/json"})
     return connection
 
 
-def test_it_ends_in_good_order(server: tuple[subprocess.Popen[str], int], k2: Callable[..., Result]) -> None:
-    """SIGTERM: an answer under way is given whole, a query that does not end is ended, and the exit code is 0."""
+def test_sigterm_ends_it_gracefully(server: tuple[subprocess.Popen[str], int], k2: Callable[..., Result]) -> None:
+    """A response under way is completed, an endless query is stopped, and the exit code is 0."""
     process, port = server
     with closing(begun(port, LONG)) as reader, closing(begun(port, ENDLESS)) as waiter:
         second = k2("serve", "--port", str(port))
@@ -87,7 +89,7 @@ def test_it_ends_in_good_order(server: tuple[subprocess.Popen[str], int], k2: Ca
 
 
 def test_ctrl_c_ends_it(server: tuple[subprocess.Popen[str], int]) -> None:
-    """SIGINT is how it ends at a terminal: at once where nobody waits, and with exit code 0."""
+    """SIGINT ends it at a terminal: at once if no client waits, and with exit code 0."""
     process, _ = server
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""Tables for people: as wide as the terminal, and nothing lost where that is narrow."""
+"""Tables for people: as wide as the terminal, and without loss if it is narrow."""
 
 import pytest
 
@@ -9,7 +9,7 @@ ROWS = [("trades", 0, 1_234_567_890_123, "price: not a decimal, as long as an er
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """Print the rows; give the lines."""
+    """Print the rows and return the lines."""
     print_table("Title", COLUMNS, ROWS)
     return capsys.readouterr().out.splitlines()
 
@@ -18,7 +18,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_a_table_fits_the_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
-    """Texts are folded, numbers never."""
+    """Text is folded, numbers never."""
     monkeypatch.setenv("COLUMNS", str(width))
     lines = shown(capsys)
     assert max(map(len, lines)) <= width
@@ -27,10 +27,10 @@ def test_a_table_fits_the_terminal(
 
 
 @pytest.mark.parametrize("width", [0, 10, 40])
-def test_a_narrow_terminal_gets_a_field_a_line(
+def test_a_narrow_terminal_gets_one_field_per_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
-    """Every value is there, whole, with its name."""
+    """Every value is complete, with its name."""
     monkeypatch.setenv("COLUMNS", str(width))
     assert shown(capsys) == [
         "Title",
@@ -50,13 +50,13 @@ def test_a_narrow_terminal_gets_a_field_a_line(
 def test_a_title_is_one_line_however_narrow_its_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A table of one short column does not fold it."""
+    """A table with one short column does not fold its title."""
     monkeypatch.delenv("COLUMNS", raising=False)
     print_table("Answer", ("n",), [(1,)])
     assert capsys.readouterr().out.splitlines()[0] == "Answer"
 
 
 def test_a_file_has_no_width(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no terminal looks on, a row is one line."""
+    """If stdout is not a terminal, a row is one line."""
     monkeypatch.delenv("COLUMNS", raising=False)
     assert any("trades" in line and "as long as an error may well be" in line for line in shown(capsys))

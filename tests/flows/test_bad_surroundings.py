@@ -28,7 +28,7 @@ def test_wrong_settings_are_rejected(broker: Broker, tmp_path: Path) -> None:
     _rejected(
         Job(broker.bootstrap_servers, tmp_path, "trades", {"K2_WRITER": "2"}),
         2,
-        "K2_WRITER is not a setting of this job; K2_WRITERS is",
+        "K2_WRITER is not a setting of this job; did you mean K2_WRITERS?",
     )
     assert not (tmp_path / "data").exists()
 

@@ -11,7 +11,7 @@ STATEMENT = "SELECT * FROM trades"
 
 @schemathesis.hook
 def map_case(_: schemathesis.HookContext, case: Any) -> Any:
-    """Give valid requests a non-empty time span and a SQL statement: the schema describes neither."""
+    """Return valid requests with a non-empty time span and a SQL statement: the schema describes neither."""
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return case
     start, end = ((case.query or {}).get(name) for name in ("start", "end"))

@@ -94,7 +94,7 @@ def rows_in(table: Table, snapshot: Snapshot) -> int:
 
 
 def test_the_cost_of_a_commit_does_not_grow_with_the_table(tmp_path: Path) -> None:
-    """After 120 commits and after 300 the lists that each commit copies are of one length, and all rows are in."""
+    """After 120 and 300 commits, the lists that each commit copies have the same length, and all rows are stored."""
     settings = settings_in(tmp_path)
     writer = writer_of(settings)
     lengths = []

@@ -49,7 +49,7 @@ def test_a_recreated_ledger_is_rebuilt_without_a_store(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     write_event(begin(settings, is_resumed=False))
     open_catalog(settings).drop_table("market_data.sequence_events")
-    with pytest.raises(StateError, match=r"was dropped and made anew.*`k2 recovery init DIR`"):
+    with pytest.raises(StateError, match=r"was dropped and made again.*`k2 recovery init DIR`"):
         begin(settings, is_resumed=True)
     begin(settings, is_resumed=False)
     begin(settings, is_resumed=True)

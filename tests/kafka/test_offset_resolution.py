@@ -68,7 +68,7 @@ def test_unchanged_topics_are_read(known: dict[str, str], found: dict[str, str])
 
 def test_a_recreated_topic_is_rejected() -> None:
     """Its offsets mean other messages, even if there are enough of them."""
-    with pytest.raises(OffsetError, match="topic t was deleted and made anew"):
+    with pytest.raises(OffsetError, match="topic t was deleted and made again"):
         check_topic_ids({"s": "x", "t": "a"}, {"s": "x", "t": "b"})
 
 

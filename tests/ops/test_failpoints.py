@@ -70,7 +70,7 @@ def test_a_process_meets_a_fault_at_the_chosen_passing() -> None:
     done = _passing("commit.landed:2:OSError")
     assert done.returncode == 1
     assert done.stdout.split() == [b"0"]
-    assert b"OSError: [Errno 5] a fault of a test" in done.stderr
+    assert b"OSError: [Errno 5] injected fault" in done.stderr
 
 
 def test_a_process_is_frozen_at_the_chosen_passing() -> None:

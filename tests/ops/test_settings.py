@@ -39,7 +39,7 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("K2_TOPIC", "trades", "K2_TOPIC is not a setting of this job; K2_TOPICS is"),
+        ("K2_TOPIC", "trades", "K2_TOPIC is not a setting of this job; did you mean K2_TOPICS?"),
         ("K2_NONSENSE", "", "K2_NONSENSE is not a setting"),
         ("K2_WRITERS", "0", "K2_WRITERS='0': Input should be greater than or equal to 1"),
         ("K2_WRITERS", "two", "K2_WRITERS='two': Input should be a valid integer"),
@@ -48,29 +48,29 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
             "K2_TOPICS",
             "a=nyse",
             (
-                "unknown venue 'nyse'; known are binance-futures, binance-spot, bybit, coinbase, k2, k2-identity-only, "
-                "k2-monotonic, okx"
+                "unknown venue 'nyse'; use one of binance-futures, binance-spot, bybit, coinbase, k2, "
+                "k2-identity-only, k2-monotonic, okx"
             ),
         ),
-        ("K2_TOPICS", "a=k2-monotone", "unknown venue 'k2-monotone'; known are binance-futures"),
+        ("K2_TOPICS", "a=k2-monotone", "unknown venue 'k2-monotone'; use one of binance-futures"),
         ("K2_TOPICS", "a,a", "names topic 'a' twice"),
-        ("K2_TOPICS", "a/b", "'a/b' is no topic name"),
-        ("K2_TOPICS", "..", "'..' is no topic name"),
-        ("K2_NAMESPACE", "a b", "'a b' is no namespace"),
+        ("K2_TOPICS", "a/b", "invalid topic name 'a/b'"),
+        ("K2_TOPICS", "..", "invalid topic name '..'"),
+        ("K2_NAMESPACE", "a b", "invalid namespace 'a b'"),
         ("K2_METRICS_PORT", "70000", "K2_METRICS_PORT='70000'"),
         ("K2_RUN_TO_END", "perhaps", "K2_RUN_TO_END='perhaps'"),
-        ("K2_QUERY_MEMORY_LIMIT", "lots", "'lots' is no amount of memory"),
-        ("K2_QUERY_MEMORY_LIMIT", "50%", "'50%' is no amount of memory"),
+        ("K2_QUERY_MEMORY_LIMIT", "lots", "invalid amount of memory 'lots'"),
+        ("K2_QUERY_MEMORY_LIMIT", "50%", "invalid amount of memory '50%'"),
         ("K2_QUERY_TIMEOUT_SECONDS", "inf", "K2_QUERY_TIMEOUT_SECONDS='inf'"),
         ("K2_GAP_LARGE_MIN", "1", "K2_GAP_LARGE_MIN='1'"),
         ("K2_TIME_AHEAD_SECONDS_MAX", "0", "K2_TIME_AHEAD_SECONDS_MAX='0': Input should be greater than or equal to 1"),
         ("K2_TIME_AHEAD_SECONDS_MAX", "1.5", "K2_TIME_AHEAD_SECONDS_MAX='1.5': Input should be a valid integer"),
-        ("K2_API_KEYS", " , ", "K2_API_KEYS=...: holds no key"),
+        ("K2_API_KEYS", " , ", "K2_API_KEYS=...: contains no key"),
         ("K2_BOOTSTRAP_SERVERS", " ", "K2_BOOTSTRAP_SERVERS=' ': is empty"),
-        ("K2_BOOTSTRAP_SERVERS", "http://kafka:9092", "'http://kafka:9092' is no broker"),
-        ("K2_BOOTSTRAP_SERVERS", "kafka:port", "'kafka:port' is no broker"),
-        ("K2_BOOTSTRAP_SERVERS", "kafka:99999", "'kafka:99999' is no broker"),
-        ("K2_BOOTSTRAP_SERVERS", "kafka:9092,", "'' is no broker"),
+        ("K2_BOOTSTRAP_SERVERS", "http://kafka:9092", "invalid broker 'http://kafka:9092'"),
+        ("K2_BOOTSTRAP_SERVERS", "kafka:port", "invalid broker 'kafka:port'"),
+        ("K2_BOOTSTRAP_SERVERS", "kafka:99999", "invalid broker 'kafka:99999'"),
+        ("K2_BOOTSTRAP_SERVERS", "kafka:9092,", "invalid broker ''"),
     ],
 )
 def test_a_wrong_setting_is_named(name: str, value: str, words: str) -> None:

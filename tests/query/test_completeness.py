@@ -210,7 +210,7 @@ def current_of(settings: Settings) -> int:
 
 
 def test_as_of_a_time_is_the_table_at_that_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the commits until then, or up to a snapshot, of two writers: whatever came later, or expired since."""
+    """By the commits until then, or up to a snapshot, of two writers; later commits and expired ones do not matter."""
     clock = SimpleNamespace(now=1_700_000_000.0, time=lambda: clock.now)
     monkeypatch.setattr("pyiceberg.table.snapshots.time", clock)
     settings = settings_in(tmp_path, writers=2)

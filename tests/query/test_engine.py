@@ -103,7 +103,7 @@ def test_delete_files_are_rejected(settings: Settings, trades: Table) -> None:
         assert engine.query("SELECT exchange FROM trades") == [{"exchange": "binance"}]
 
 
-def test_a_replaced_column_holds_nothing_of_before(settings: Settings, trades: Table) -> None:
+def test_a_replaced_column_has_no_old_values(settings: Settings, trades: Table) -> None:
     """A column that was deleted and added again is null in older files: columns are found by field id."""
     append(trades, [trade(1)])
     for change in (lambda update: update.delete_column("side"), lambda update: update.add_column("side", StringType())):
@@ -117,7 +117,7 @@ def test_a_replaced_column_holds_nothing_of_before(settings: Settings, trades: T
     assert rows[0]["price"] == trade(1)["price"]
 
 
-def test_a_renamed_column_elsewhere_is_refused(
+def test_a_renamed_column_elsewhere_is_rejected(
     settings: Settings, trades: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through Arrow columns are found by name, so names that changed their meaning are an error and no wrong answer."""

@@ -297,8 +297,8 @@ ODD_ROWS = st.lists(
 )
 
 
-def place(row: Row) -> tuple[Any, ...]:
-    """Return the rank of a trade among those of its symbol."""
+def order_key(row: Row) -> tuple[Any, ...]:
+    """Return a sort key that orders the trades of a symbol."""
     numbers = (row["session"] or 0, row["sequence"] or 0)
     return (row["timestamp"], *numbers, row["topic"], row["partition"], row["offset"], row["index"])
 
@@ -324,7 +324,7 @@ def test_ties_and_nulls(engine: Engine, schema: pa.Schema, drawn: list[Row]) -> 
     engine.clear()
     engine.register_arrow("trades", pa.Table.from_pylist(rows, schema=schema))
     by_symbol = grouped(rows, lambda row: (row["exchange"], row["symbol"]))
-    last = [max(found, key=place) for _, found in by_symbol]
+    last = [max(found, key=order_key) for _, found in by_symbol]
     assert engine.query(latest().sql) == last
     assert engine.query(latest(limit=1).sql, {"limit": 1}) == last[:1]
     bars = grouped(
@@ -333,7 +333,7 @@ def test_ties_and_nulls(engine: Engine, schema: pa.Schema, drawn: list[Row]) -> 
     found = engine.query(ohlcv().sql, ohlcv().parameters)
     assert [(row["exchange"], row["symbol"], row["start"]) for row in found] == [key for key, _ in bars]
     for row, (_, of_bar) in zip(found, bars, strict=True):
-        prices = [one["price"] for one in sorted(of_bar, key=place)]
+        prices = [one["price"] for one in sorted(of_bar, key=order_key)]
         assert [row[name] for name in ("open", "high", "low", "close")] == [
             prices[0],
             max(prices),

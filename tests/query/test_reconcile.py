@@ -158,7 +158,7 @@ def test_an_equation_that_holds(settings: Settings) -> None:
         "a letter more",
         "a letter doubled for one removed",
         "a letter for a stored row",
-        "a letter for a stored row of a message that bears several",
+        "a letter for a stored row of a message that has several",
         "more received",
         "duplicates fewer",
         "skipped more",

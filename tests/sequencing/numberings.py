@@ -1,6 +1,6 @@
 """Numberings of one symbol on a contiguous venue, with known truth: what a feed does, seed by seed.
 
-A script is a list of messages as they come. Each knows which trade it bears, so `tests.sequencing.numberings_truth` can
+A script is a list of messages as they come. Each knows which trade it has, so `tests.sequencing.numberings_truth` can
 count what the rules lost, doubled, called missing without cause, or dropped in silence. Nothing here knows how the
 rules work.
 """
@@ -129,7 +129,7 @@ def _dated_ahead_in_kafka_too(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _dated_behind(feed: Feed, rng: Random) -> None:
-    """Some trades bear a time in 1973, or hours ago."""
+    """Some trades have a time in 1973, or hours ago."""
     feed.live(_some(rng))
     for _ in range(3):
         made = feed.trade()
@@ -298,7 +298,7 @@ def _two_ids_under_a_number(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _newest_first(feed: Feed, rng: Random) -> None:
-    """Messages bear several trades, the newest first."""
+    """Messages have several trades, the newest first."""
     count = _some(rng)
     feed.live(count)
     size = rng.randint(2, 40)

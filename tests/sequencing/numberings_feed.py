@@ -95,7 +95,7 @@ class Feed:
         self.sent.append(one._replace(**{"kafka_timestamp": self.kafka_clock, **changes}))  # type: ignore[arg-type]
 
     def now(self) -> int:
-        """Return the time that a message sent now would bear."""
+        """Return the time that a message sent now would have."""
         return self.venue_clock + self.skew
 
     def restart(self, first: int = 1, *, pause: int = 0) -> None:

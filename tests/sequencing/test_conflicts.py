@@ -50,6 +50,7 @@ def test_letters_carry_fields_to_group_by() -> None:
     first, second = conflicts_in(piece, np.array([0, 1]))
     assert first.key == ("a", "X", 2, 5)
     assert second.key == ("kraken", "BTC-USD", 0, "it's")
+    assert first.message.error == ""
     letters = [one.dead_letter(NotFound.NOT_READ) for one in (first, second)]
     assert [(one.offset, one.index, one.topic, one.reason) for one in letters] == [
         (51, 3, "trades", Reason.CONFLICT),
@@ -118,8 +119,8 @@ def test_errors_of_numbers_compare_both_trades(stored: Content | NotFound, error
 def test_errors_of_ids_compare_both_trades() -> None:
     """A conflict of trade ids names the id, and what is stored under it if that was read."""
     settled = (
-        "If it is a correction, the stored trade stands; if the venue gave the id to another trade, replay this dead letter "
-        "once the deduplication window has passed"
+        "If it is a correction, the stored trade stands; if the venue gave the id to another trade, replay this "
+        "dead letter once the deduplication window has passed"
     )
     assert conflict(session=0).dead_letter(Content(SCALE, SCALE, 2, "it's")).error == (
         'trade id "it\'s" of kraken BTC-USD is stored with price 1, quantity 1, side sell; '

@@ -84,7 +84,7 @@ class Resumed:
             self.sequences.append(SymbolSequence(SlotContents(self.fingerprints, slot), [session]))
 
     def need(self, *numbers: int, slots: tuple[int, ...] = (0,), floor: int = 0) -> bool:
-        """Ask for some numbers of some slots as the tracker does; tell whether the table was read."""
+        """Ask for some numbers of some slots as the tracker does; return whether the table was read."""
         if not any(self.lookup.lacks(slot, self.sequences[slot], number) for slot in slots for number in numbers):
             return False
         array = np.unique(np.array(numbers, dtype=np.int64))
@@ -93,6 +93,11 @@ class Resumed:
         self.fingerprints.make_room(pages, floor, np.ones(len(highest), dtype=np.int64), highest)
         self.lookup.read(floor, NOW)
         return True
+
+    def begin_sessions(self, count: int, *ranges: tuple[int, int]) -> None:
+        """Begin some sessions of the first symbol, which the table does not have."""
+        for _ in range(count):
+            self.sequences[0].sessions.append(Session(IntervalSet(*zip(*ranges, strict=True)), NOW, NOW))
 
     def asked(self, lookup: int = -1) -> list[tuple[int, int]]:
         """Return the pages that a read asked for."""
@@ -133,6 +138,21 @@ def test_near_pages_are_one_range_and_far_ones_two() -> None:
     assert group.asked() == [(2, 19), (20, 36), (60, 76)]
 
 
+def test_room_is_asked_for_all_that_is_read_and_the_row_itself() -> None:
+    """The pages of each range, and one for the number that is placed."""
+    group = Resumed()
+    numbers = np.array([page * PAGE_NUMBERS for page in (2, 20, 60)], dtype=np.int64)
+    assert group.lookup.plan([SliceSymbol(0, "a", "S0", group.sequences[0], numbers)]) == 1 + 3 * (1 + PAGES_AHEAD_MIN)
+
+
+def test_each_session_goes_farther_by_its_own_reads() -> None:
+    """What one symbol's block took says nothing of another's."""
+    group = Resumed(2)
+    for slot in (0, 1):
+        assert group.need(1_000, slots=(slot,))
+        assert group.asked() == [(3, 3 + PAGES_AHEAD_MIN)]
+
+
 def test_one_read_serves_all_symbols() -> None:
     """Numbers of many symbols are looked up at once, each with its own content."""
     group = Resumed(20)
@@ -150,24 +170,50 @@ def test_numbers_never_seen_are_not_looked_up() -> None:
     assert group.need(300)
 
 
+def test_a_read_asks_for_what_the_newest_session_has() -> None:
+    """Numbers in its gaps are passed over, though others of their pages are stored."""
+    group = Resumed(1, (0, 300), (25_000, 26_000))
+    assert group.need(5, 24_999)
+    assert group.asked() == [(0, PAGES_AHEAD_MIN)]
+
+
+def test_a_page_of_an_old_session_is_looked_up_for_any_of_its_numbers() -> None:
+    """Also for one in a gap, so that the rows behind it need no read; a page that it does not have at all, for none."""
+    group = Resumed(1, (0, 300), (400, 500), (99 * PAGE_NUMBERS, COUNT))
+    group.begin_sessions(1, (0, 0))
+    assert not group.need(50 * PAGE_NUMBERS)
+    assert group.need(350)
+    assert group.asked() == [(1, 1 + PAGES_AHEAD_MIN)]
+    assert not group.need(400)
+    assert group.fingerprints.get(0, 1, 400) == content(0, 400)
+
+
+def test_no_more_sessions_are_looked_up_than_are_compared() -> None:
+    """The newest 64 of them."""
+    group = Resumed()
+    group.begin_sessions(69, (0, 10))
+    assert group.need(5)
+    assert {one.key.session for one in group.table.lookups[0]} == {*range(7, 71)}
+
+
 def test_pages_below_the_young_ones_are_not_read_again() -> None:
     """A read shows from which number on contents are young enough: below it nothing is asked for."""
-    group = Resumed()
-    floor = 50 * PAGE_NUMBERS
-    assert group.need(60 * PAGE_NUMBERS, floor=floor)
-    assert not any(group.need(number, floor=floor) for number in range(0, 50 * PAGE_NUMBERS, 100))
-    assert group.need(50 * PAGE_NUMBERS, floor=floor)
-    assert group.fingerprints.get(0, 1, 50 * PAGE_NUMBERS) == content(0, 50 * PAGE_NUMBERS)
+    for lowest in (50 * PAGE_NUMBERS, 51 * PAGE_NUMBERS - 1):
+        group = Resumed()
+        assert group.need(60 * PAGE_NUMBERS, floor=lowest)
+        assert not any(group.need(number, floor=lowest) for number in range(0, 50 * PAGE_NUMBERS, 100))
+        assert group.need(lowest, floor=lowest)
+        assert group.fingerprints.get(0, 1, lowest) == content(0, lowest)
 
 
 def test_a_session_without_young_rows_is_read_once() -> None:
     """Contents that all are too old stay unknown, but for those of the newest 256 numbers."""
-    group = Resumed()
+    group = Resumed(1, (0, COUNT + 99))
     assert group.need(1_000, floor=NOW)
     assert not any(group.need(number, floor=NOW) for number in range(0, COUNT - 2 * PAGE_NUMBERS, 100))
     assert group.fingerprints.get(0, 1, 1_000) == UNKNOWN
-    group.need(COUNT - PAGE_NUMBERS, floor=NOW)
-    for number in range(COUNT - PAGE_NUMBERS, COUNT):
+    assert group.need(COUNT - 100, floor=NOW)
+    for number in range(COUNT + 100 - PAGE_NUMBERS, COUNT + 100):
         assert group.fingerprints.get(0, 1, number) == content(0, number)
 
 

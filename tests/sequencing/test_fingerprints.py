@@ -114,6 +114,37 @@ def test_pages_let_go_are_taken_again() -> None:
     assert [fingerprints.get(0, 1, number) for number in (0, 395 * PAGE_NUMBERS)] == [UNKNOWN, 7]
 
 
+def with_full_pages(capacity: int, old: int) -> Fingerprints:
+    """Return fingerprints all of whose pages are taken, as many as asked for with time 1, the others with time 9."""
+    fingerprints = Fingerprints()
+    for page in range(capacity):
+        fingerprints.make_room(1, MIN, np.array([1]), np.array([page * PAGE_NUMBERS]))
+        fingerprints.put(0, 1, page * PAGE_NUMBERS, 7, 1 if page < old else 9)
+    assert fingerprints.free_count == 0
+    return fingerprints
+
+
+@pytest.mark.parametrize(
+    ("capacity", "old", "grown"), [(64, 7, 80), (64, 8, 64), (80, 9, 100), (100, 11, 125), (100, 12, 100)]
+)
+def test_pages_are_added_where_letting_go_frees_few(capacity: int, old: int, grown: int) -> None:
+    """By a quarter, where less than an eighth is freed."""
+    fingerprints = with_full_pages(capacity, old)
+    fingerprints.make_room(1, 5, np.array([1]), np.array([capacity * PAGE_NUMBERS]))
+    assert len(fingerprints.pages.headers) == grown
+    assert fingerprints.free_count == grown - capacity + old
+
+
+def test_nothing_is_let_go_while_there_is_room() -> None:
+    """Old contents stay as long as there are as many free pages as asked for."""
+    fingerprints = Fingerprints()
+    for page in range(60):
+        fingerprints.put(0, 1, page * PAGE_NUMBERS, 7, 1)
+    for count, pages in ((4, 60), (5, 2)):
+        fingerprints.make_room(count, 5, np.array([1]), np.array([59 * PAGE_NUMBERS]))
+        assert (fingerprints.page_count, fingerprints.free_count) == (pages, 64 - pages)
+
+
 def test_a_page_taken_again_holds_nothing_of_before() -> None:
     """What its numbers were is unknown, of the slot that has it now and of the one that had it."""
     fingerprints = Fingerprints()

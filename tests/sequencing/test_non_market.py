@@ -68,7 +68,7 @@ def test_decoding_marks_the_rows_before_anything_is_said_of_them() -> None:
 
 
 def tracked_in_session(numbers: list[int], first_offset: int = 0, session: int = 1) -> TradeSlice:
-    """Return off-book rows as the tracker leaves them; each row's time is its offset."""
+    """Return non-market rows as the tracker leaves them; each row's time is its offset."""
     rows = [Row(number, place) for place, number in enumerate(numbers, first_offset)]
     piece = piece_of(rows, [True] * len(rows), first_offset)
     return replace(piece, sessions=np.full(len(rows), session, dtype=np.int32))

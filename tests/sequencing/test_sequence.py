@@ -1,114 +1,47 @@
 """The hard cases of numbering, one line a trade, against the specification."""
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import pytest
 
-from k2.model.content import UNKNOWN
-from k2.model.sequence_events import EventKind
-from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
+from k2.model.verdicts import STORED
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.sequence import Event, Kind, PlainContents, Session, SymbolSequence
-
-MIN, MAX = -(2**63), 2**63 - 1
-MILLISECOND, SECOND, DAY = 1_000, 1_000_000, 86_400_000_000
-STARTED, OPENED, FILLED = EventKind.SESSION_STARTED, EventKind.GAP_OPENED, EventKind.GAP_FILLED
-FIRST, NEXT, GAP, LATE, EARLIER = Kind.FIRST, Kind.NEXT, Kind.GAP, Kind.LATE, Kind.EARLIER
-COPY, SET_ASIDE, RESTART = Kind.DUPLICATE, Kind.CONFLICT, Kind.NEW_SESSION
-VERDICTS: Final = {COPY: DUPLICATE, SET_ASIDE: CONFLICT}
-
-
-class Trade(NamedTuple):
-    """A trade, and what the rules say of it."""
-
-    number: int
-    at: int
-    kind: Kind
-    session: int
-    events: Sequence[Event] = ()
-    price: int | None = None
-    """The price of the session expected, unless another is given."""
-    is_named: bool = False
-
-
-class Span(NamedTuple):
-    """A session as it was before the first trade of a case."""
-
-    ranges: Sequence[tuple[int, int]]
-    earliest: int
-    latest: int
-
-
-class SpanContents(PlainContents):
-    """Contents where all numbers of some sessions were stored at the session's own price."""
-
-    def __init__(self, sessions: Sequence[Session]) -> None:
-        super().__init__()
-        self._sessions = [session.numbers.to_bytes() for session in sessions]
-
-    def get(self, session: int, sequence: int) -> int:
-        """Return the content stored under a number."""
-        found = super().get(session, sequence)
-        is_old = session <= len(self._sessions) and sequence in IntervalSet.from_bytes(self._sessions[session - 1])
-        return content(sequence, session) if found == UNKNOWN and is_old else found
-
-
-class Case(NamedTuple):
-    """What a symbol had, and what comes."""
-
-    before: Sequence[Span]
-    trades: Sequence[Trade]
-    is_known: bool = True
-    """Whether the contents of what it had are known."""
-
-
-def content(number: int, price: int) -> int:
-    """Return a content that is a function of the number and the price."""
-    return 1 + 2 * abs(number) * 1_000 + (number < 0) * 1_000 + price
-
-
-def live(first: int, last: int, at: int, session: int = 1) -> list[Trade]:
-    """Return trades that continue a session, one each microsecond from `at` on."""
-    return [Trade(number, at + place, NEXT, session) for place, number in enumerate(range(first, last + 1))]
-
-
-def copies(first: int, last: int, at: int, session: int = 1) -> list[Trade]:
-    """Return trades of a session that are sent again, one each microsecond from `at` on."""
-    return [trade._replace(kind=COPY) for trade in live(first, last, at, session)]
-
-
-def restart(first: int, at: int, session: int = 2, price: int | None = None) -> Trade:
-    """Return a trade that begins a session."""
-    return Trade(first, at, RESTART, session, [(STARTED, session, first, first)], price)
-
-
-def opened(number: int, at: int, session: int, first: int, last: int) -> Trade:
-    """Return a trade that opens a gap above the highest number."""
-    return Trade(number, at, GAP, session, [(OPENED, session, first, last)])
-
-
-def filled(number: int, at: int, session: int = 1) -> Trade:
-    """Return a trade that fills a gap."""
-    return Trade(number, at, LATE, session, [(FILLED, session, number, number)])
-
-
-MILLION = Span([(1, 1_000_000)], 1, 100)
-THOUSAND = Span([(1, 1_000)], 1, 1_000)
-YOUNG = Span([(1, 20)], 1, 100)
-RESTARTED = [MILLION, Span([(1, 20)], 101, 120)]
-
-
-def six_sessions() -> list[Trade]:
-    """Return six sessions of 20 numbers without the tenth, then the tenth of each."""
-    trades = list[Trade]()
-    for session in range(1, 7):
-        at = 1_000 * session
-        first = Trade(1, at + 1, FIRST, 1, [(STARTED, 1, 1, 1)]) if session == 1 else restart(1, at + 1, session)
-        trades += [first, *live(2, 9, at + 2, session), opened(11, at + 11, session, 10, 10)]
-        trades += live(12, 20, at + 12, session)
-    return [*trades, *(filled(10, 1_000 * session + 10, session) for session in (3, 6, 1, 5, 2, 4))]
-
+from k2.sequencing.sequence import Session, SymbolSequence
+from tests.sequencing.sequence_case import (
+    BEGUN_LATE,
+    COPY,
+    DAY,
+    EARLIER,
+    FILLED,
+    FIRST,
+    GAP,
+    LATE,
+    MAX,
+    MILLION,
+    MILLISECOND,
+    MIN,
+    NEXT,
+    OPENED,
+    RESTARTED,
+    SECOND,
+    SET_ASIDE,
+    STARTED,
+    THOUSAND,
+    VERDICTS,
+    WITH_HOLE,
+    YOUNG,
+    Case,
+    Span,
+    SpanContents,
+    Trade,
+    content,
+    copies,
+    filled,
+    live,
+    opened,
+    restart,
+    six_sessions,
+)
 
 COPIES: Final = {
     "an old number sent again under a newer time": Case(
@@ -166,6 +99,10 @@ CONFLICTS: Final = {
                 Trade(1_001 + place, 2_001 + 2 * place, NEXT, 1),
             )
         ],
+    ),
+    "one number under ever new prices, whatever the times": Case(
+        [THOUSAND],
+        [*(Trade(500, at, SET_ASIDE, 1, (), at) for at in (5_000, 4_999, 5_001)), *live(1_001, 1_002, 1_001)],
     ),
     "two explicit ids under one number": Case(
         [],
@@ -249,6 +186,15 @@ RESTARTS: Final = {
     "a restart far below the first number seen": Case(
         [Span([(500, 600)], 1, 100)], [restart(3, 101), *live(4, 9, 102, 2)]
     ),
+    "a restart far below the first number of a young session, its clock behind": Case(
+        [Span([(500, 600)], 1, DAY)],
+        [
+            Trade(3, DAY - 9, SET_ASIDE, 1, (), 2),
+            restart(5, DAY - 8),
+            *live(6, 9, DAY - 7, 2),
+            Trade(3, DAY - 9, EARLIER, 2, [(OPENED, 2, 4, 4)]),
+        ],
+    ),
     "a restart of an old session just below its first number": Case(
         [Span([(500, 1_000)], 1, 100)], [restart(499, 101), *live(500, 509, 102, 2)]
     ),
@@ -292,6 +238,17 @@ RESTARTS: Final = {
 }
 
 STRAGGLERS: Final = {
+    "a number of the old session with other content confirms no doubt about the new one": Case(
+        [Span([(1, 10)], 1, 10), Span([(1, 4)], 20, 23)],
+        [Trade(4, 30, SET_ASIDE, 2, (), 9), Trade(5, 5, SET_ASIDE, 1, (), 9), Trade(5, 24, NEXT, 2)],
+    ),
+    "hundreds lost behind 64 of the new session, up to just above the old one's highest": Case(
+        [Span([(1, 1_000)], 1, 1_000), Span([(1, 64)], 2_000, 2_063)], [opened(1_004, 3_000, 2, 65, 1_003)]
+    ),
+    "a trade just above the old session's highest, behind fewer than 64 of the new one": Case(
+        [Span([(1, 1_000)], 1, 1_000), Span([(1, 63)], 2_000, 2_063)],
+        [Trade(1_003, 3_000, LATE, 1, [(OPENED, 1, 1_001, 1_002)])],
+    ),
     "numbers missing in the old session": Case(
         [Span([(1, 10), (12, 1_000)], 1, 100)],
         [restart(1, 101), *live(2, 3, 102, 2), filled(11, 50), Trade(11, 50, COPY, 1), *live(4, 9, 104, 2)],
@@ -323,6 +280,15 @@ STRAGGLERS: Final = {
     "one trade of the old session sent again under the next number": Case(
         RESTARTED, [Trade(21, 500, SET_ASIDE, 1), *live(21, 24, 121, 2)]
     ),
+    "one trade of the old session sent again under the next number, at the new one's first time": Case(
+        RESTARTED, [Trade(21, 100, COPY, 1), Trade(21, 101, SET_ASIDE, 1)]
+    ),
+    "a trade like one of the old session fills a gap of the new one": Case(
+        WITH_HOLE, [Trade(10, 100, COPY, 1), Trade(10, 120, COPY, 1), filled(10, 101, 2)._replace(price=1)]
+    ),
+    "a named trade of the old session fills no gap of the new one": Case(
+        WITH_HOLE, [Trade(10, 110, COPY, 1, (), None, is_named=True)]
+    ),
     "a block of the old session sent again across the next number": Case(
         RESTARTED,
         [*copies(5, 20, 500), Trade(21, 516, SET_ASIDE, 1), *copies(22, 90, 517), *live(21, 95, 600, 2)],
@@ -332,6 +298,57 @@ STRAGGLERS: Final = {
     ),
     "a named trade of the old session sent again under the next number": Case(
         RESTARTED, [Trade(21, 500, COPY, 1, (), None, is_named=True), *live(21, 24, 501, 2)]
+    ),
+    "a number of both sessions, between their times": Case(
+        [MILLION, Span([(1, 20)], 201, 220)], [Trade(5, 150, SET_ASIDE, 1, (), 3)]
+    ),
+    "a number that the old session has, at its latest time": Case(
+        [MILLION, Span([(1, 20)], 201, 220)], [Trade(25, 100, SET_ASIDE, 1, (), 2)]
+    ),
+    "a number that the old session has, 5 s before a new one that overlaps it": Case(
+        [MILLION._replace(latest=DAY), Span([(1, 20)], DAY, DAY + 20)],
+        [Trade(25, DAY - 5 * SECOND - 1, SET_ASIDE, 1, (), 2), opened(25, DAY - 5 * SECOND, 2, 21, 24)],
+    ),
+    "numbers around a new session that begins long after the old one": Case(
+        BEGUN_LATE, [Trade(521, 100, SET_ASIDE, 1, (), 2), Trade(499, 100, EARLIER, 2)]
+    ),
+    "numbers far above a new session that begins long after the old one": Case(
+        BEGUN_LATE, [Trade(777, 150, SET_ASIDE, 1, (), 2), opened(776, 150, 2, 521, 775)]
+    ),
+    "numbers far below a new session that begins long after the old one": Case(
+        BEGUN_LATE,
+        [Trade(243, 150, SET_ASIDE, 1, (), 2), Trade(244, 150, EARLIER, 2, [(OPENED, 2, 245, 499)])],
+    ),
+    "a number below the first of two sessions, between their times": Case(
+        [Span([(500, 520)], 1, 100), Span([(500, 520)], 201, 220)], [Trade(499, 150, EARLIER, 2)]
+    ),
+    "a number whose content nobody knows, at the old session's latest time": Case(
+        [YOUNG, Span([(10, 20)], 201, 220)], [Trade(9, 100, COPY, 1)], is_known=False
+    ),
+    "a number missing in the old session, at its latest time": Case(
+        [Span([(1, 9), (11, 1_000)], 1, 100), Span([(1, 3)], 100, 102)], [opened(10, 100, 2, 4, 9)]
+    ),
+    "a number missing in the old session, before its latest time": Case(
+        [Span([(1, 9), (11, 1_000)], 1, 101), Span([(1, 3)], 100, 102)], [filled(10, 100)]
+    ),
+    "a new session that goes on at the old one's newest number": Case(
+        [THOUSAND, Span([(1, 900)], 2_001, 2_900)], [opened(1_000, 3_000, 2, 901, 999)]
+    ),
+    "the old session's next number, 256 above the new one's newest": Case(
+        [Span([(1, 299)], 1, 299), Span([(1, 44)], 301, 400)], [Trade(300, 500, LATE, 1)]
+    ),
+    "the old session's next number, 255 above the new one's newest": Case(
+        [Span([(1, 299)], 1, 299), Span([(1, 45)], 301, 400)], [opened(300, 500, 2, 46, 299)]
+    ),
+    "the old session's next number after one trade of a third": Case(
+        [*RESTARTED, Span([(1, 1)], 201, 201)], [Trade(21, 300, LATE, 2)]
+    ),
+    "the old session's next number after two trades of a third": Case(
+        [*RESTARTED, Span([(1, 2)], 201, 202)], [opened(21, 300, 3, 3, 20)]
+    ),
+    "an old session of which nothing is left": Case(
+        [Span([], MAX, MIN), Span([(1, 20)], 100, 200)],
+        [opened(1_000, 50, 2, 21, 999), opened(9_000, 300, 2, 1_001, 8_999)],
     ),
     "six sessions with a hole each, filled late": Case([], six_sessions()),
     "a straggler two sessions back": Case(

@@ -3,6 +3,7 @@
 import pickle
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,11 @@ from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import SeenSession, SessionKey
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
+from k2.sequencing.content_lookup import PAGES_AHEAD_MIN, WINDOW_US_MIN
+from k2.sequencing.fingerprints import PAGE_NUMBERS
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker, Tracked
+from k2.sequencing.tracker_kernel import follow
 from k2.venues import VENUES, SequenceMode
 from tests.sequencing.forms import Plain
 from tests.sequencing.stored_rows import StoredRows
@@ -85,6 +89,7 @@ STREAMS = {
     "a correction, then live": [(1, 1, 1), (2, 2, 1), (2, 3, 2), (3, 4, 1), (2, 5, 2), (4, 6, 1)],
     "two corrections in succession": [(1, 1, 1), (2, 2, 1), (3, 3, 1), (2, 4, 2), (3, 5, 2), (4, 6, 2)],
     "a copy of the old session under the next number": [(1, 1, 1), (2, 2, 1), (1, 3, 2), (2, 9, 1), (2, 4, 2)],
+    "a copy of a session longer than the first": [(1, 1, 1), (1, 2, 2), (2, 3, 2), (1, 4, 3), (2, 5, 2), (2, 6, 3)],
     "a copy of what a restart set aside": [(1, 1, 1), (2, 2, 1), (3, 3, 1), (2, 4, 2), (2, 4, 2), (3, 5, 2), (2, 4, 2)],
 }
 
@@ -97,6 +102,47 @@ def test_streams_that_leave_the_loop(trades: list[tuple[int, int, int]], restart
     expected = by_the_plain_form(rows)
     assert by_the_tracker(rows, [], restarts=restarts) == expected
     assert by_the_tracker(rows, list(range(len(rows))), restarts=restarts) == expected
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_named_copy_of_an_old_session_is_a_copy(restarts: bool) -> None:  # noqa: FBT001
+    """Also under the next number of the new session: its id tells it from that session's own trade."""
+    names = ["a", "b", "c", "b", "d"]
+    rows = [Row(number, 1 + place, trade_id=names[place]) for place, number in enumerate((1, 2, 1, 2, 2))]
+    outcome, doubts = by_the_tracker(rows, [3], restarts=restarts)
+    assert outcome[:2] == ([STORED, STORED, STORED, DUPLICATE, STORED], [1, 1, 2, 1, 2])
+    assert (outcome, doubts) == by_the_plain_form(rows)
+
+
+@pytest.mark.parametrize(
+    ("before", "new", "left"),
+    [
+        ([Row(1, 1), Row(3, 3)], range(4, 1_001), []),
+        ([Row(1, 1), Row(2, 2), Row(1, 3, price=2)], range(2, 1_001), []),
+        (
+            [*(Row(number, number) for number in range(1, 1_001)), Row(1, 2_000, price=2)],
+            range(2, 1_001),
+            [256, 512, 768],
+        ),
+    ],
+    ids=["after a gap", "beyond an old session", "under an old session's numbers"],
+)
+def test_few_numbers_leave_the_loop(
+    before: list[Row], new: range, left: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a session repeats an old one's numbers the first of each page does: then its contents are at hand."""
+    positions = list[int]()
+
+    def noted(position: int, *arguments: Any) -> tuple[int, int]:
+        positions.append(position)
+        return follow(position, *arguments)
+
+    tracker = GroupTracker()
+    tracker.track(slice_of(before))
+    monkeypatch.setattr("k2.sequencing.tracker.follow", noted)
+    piece = tracker.track(slice_of([Row(number, 2_000 + number, price=2) for number in new])).trade_slice
+    assert {*piece.verdicts.tolist()} == {STORED}
+    assert positions == [0, *(1 + number - new[0] for number in left)]
 
 
 def resumed(rows: list[Row]) -> tuple[GroupTracker, StoredRows]:
@@ -128,6 +174,14 @@ def test_one_lookup_serves_all_symbols_of_a_slice() -> None:
     assert {one.key.symbol for one in table.lookups[0]} == {*names}
 
 
+def test_a_lookup_asks_for_nothing_that_was_judged() -> None:
+    """Rows before the first that needs a content ask for none."""
+    tracker, table = resumed([Row(number, number) for number in range(1, 10_001)])
+    piece = tracker.track(slice_of([Row(10_001, 10_001), Row(5, 10_002), Row(1_000, 10_003)])).trade_slice
+    assert piece.verdicts.tolist() == [STORED, DUPLICATE, DUPLICATE]
+    assert [(one.first, one.last // PAGE_NUMBERS) for one in table.lookups[0]] == [(0, 3 + PAGES_AHEAD_MIN)]
+
+
 def test_a_session_under_the_numbers_of_an_old_one_is_looked_up_in_few_reads() -> None:
     """It must not take a copy of the old session for its next number: twice as many pages are read each time."""
     rows = [Row(number, number) for number in range(1, 50_001)]
@@ -150,6 +204,20 @@ def test_content_from_before_the_process_is_known(back: int, price: int, verdict
     number = 1_001 - back
     assert tracker.track(slice_of([Row(number, 1_001, price=price)])).trade_slice.verdicts.tolist() == [verdict]
     assert len(table.lookups) == 1
+
+
+def test_contents_are_let_go_after_two_windows_but_for_the_newest() -> None:
+    """A contradiction of what nobody knows any longer passes for a copy; that of a symbol's newest numbers does not."""
+    tracker, names = GroupTracker(), [f"S{place}" for place in range(40)]
+    for number in (1, 10_001):
+        tracker.track(slice_of([Row(number, number, name, kafka_timestamp=number) for name in names]))
+    for windows in range(1, 7):
+        time = windows * WINDOW_US_MIN
+        tracker.track(slice_of([Row(1, time, f"N{windows}{place}", kafka_timestamp=time) for place in range(9)]))
+    assert tracker.fingerprints.page_count == len(names) + 6 * 9
+    for number, verdict in ((1, DUPLICATE), (10_001, CONFLICT)):
+        changed = slice_of([Row(number, number, name, price=2) for name in names])
+        assert {*tracker.track(changed).trade_slice.verdicts.tolist()} == {verdict}
 
 
 @given(markets())

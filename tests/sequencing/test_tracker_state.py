@@ -32,11 +32,11 @@ def test_positions_are_those_of_each_partition() -> None:
 
 
 def test_open_gaps_outlive_a_restart() -> None:
-    """By exchange, one without a gap among them, over all sessions."""
+    """By exchange, one without a gap among them, over all symbols and sessions."""
     tracker = GroupTracker()
     rows = [Row(1, 1), Row(3, 2), Row(1, 3, price=2), Row(5, 4, price=2), Row(1, 1, "x", "other")]
-    tracker.track(slice_of(rows))
-    assert tracker.open_gaps() == restarted(tracker).open_gaps() == {"kraken": 2, "other": 0}
+    tracker.track(slice_of([*rows, Row(1, 1, "y"), Row(3, 2, "y")]))
+    assert tracker.open_gaps() == restarted(tracker).open_gaps() == {"kraken": 3, "other": 0}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -100,10 +100,10 @@ def test_rows_that_the_table_has_are_passed_over() -> None:
     table.add(tracker.track(slice_of(rows)).trade_slice)
     again = GroupTracker(read_contents=table.read)
     seen = SeenSession(SessionKey("kraken", "BTC-USD", 1), ((1, 3),), 3, 1, HERE, 2)
-    again.absorb([seen], {HERE: 4}, [NumberDoubt("kraken", "BTC-USD", 2, 9)])
-    tracked = again.track(slice_of([*rows, Row(3, 10, price=2), Row(4, 11, price=2)]))
-    assert (tracked.trade_slice.sessions.tolist()[4:], again.positions) == ([2, 2], {HERE: 6})
-    assert [event.offset for event in tracked.events] == [4]
+    again.absorb([seen], {HERE: 14}, [NumberDoubt("kraken", "BTC-USD", 2, 9)])
+    tracked = again.track(slice_of([*rows, Row(3, 10, price=2), Row(4, 11, price=2)], first_offset=10))
+    assert (tracked.trade_slice.sessions.tolist(), again.positions) == ([0, 0, 0, 0, 2, 2], {HERE: 16})
+    assert [event.offset for event in tracked.events] == [14]
     other = again.track(slice_of([Row(3, 3)], partition=1)).trade_slice
     assert (other.verdicts.tolist(), other.sessions.tolist()) == ([DUPLICATE], [1])
 

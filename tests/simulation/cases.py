@@ -47,7 +47,7 @@ CASES: Final[Mapping[str, tuple[Life, ...]]] = {
         _life(1, ("events.withdrawn", 1, "kill"), is_elsewhere=True),
         _life(1, is_back=True),
     ),
-    "instance beside a frozen one": (_life(0.6, ("source.polled", 9, "freeze")), _life(1, refused="beside")),
+    "instance next to a frozen one": (_life(0.6, ("source.polled", 9, "freeze")), _life(1, refused="second")),
     "store ahead of the table": (_life(0.3), _life(0.6), _life(1, refused="ahead")),
     "topic cut short": (_life(0.6), _life(1, refused="shorter")),
     "topic expired behind a store": (

@@ -75,7 +75,7 @@ def _event(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _rows_are_true(found: Found, truth: Truth) -> Iterator[Fault]:
-    """Every row holds the trade that its message bears, to the digit."""
+    """Every row holds the trade that its message has, to the digit."""
     for row in found.rows:
         message = truth.messages.get(_place(row))
         if message is None or message.trade != _trade(row):

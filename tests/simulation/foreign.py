@@ -75,7 +75,7 @@ class Foreigner:
             return None
 
     def _append(self, table: Table) -> None:
-        """Add rows that bear the job's symbols, and numbers that the job has yet to see or has seen."""
+        """Add rows that have the job's symbols, and numbers that the job has yet to see or has seen."""
         first = len(self._journal.rows("begun"))
         offsets = range(first, first + self._rng.randint(1, ROWS_MAX))
         rows = [_row(self._rng.choice(self._trades), offset) for offset in offsets]

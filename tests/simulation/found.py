@@ -51,7 +51,7 @@ class Found:
     files: list[str] = field(default_factory=list)
     """The paths of all files of `trades`, its metadata first."""
     pending_letters: int = 0
-    """How many dead letters the machine that ran last has beside those that count."""
+    """How many dead letters the machine that ran last has next to those that count."""
 
     def reached(self) -> dict[Where, int]:
         """Return for each topic partition the offset below which every writer has committed."""

@@ -136,7 +136,7 @@ def _symbols(rng: Random, market: Market) -> Iterator[_Symbol]:
 
 
 def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:
-    """Return a symbol's trades in the order of publishing: some late, some twice, some never, some with other content."""
+    """Return a symbol's trades in publishing order: some late, some twice, some never, some with other content."""
     placed: list[_Copy] = []
     # Where a symbol lies in several partitions, nothing but the order of reading tells two sessions apart.
     sessions = 1 if len(symbol.homes) > 1 else rng.choice([1, 1, 2, 3])

@@ -23,7 +23,7 @@ _NEIGHBOURS: Final = """\
 why = dict(rejected)
 good = columns.messages < min(why, default=len(batch))
 for message in set(columns.messages[~good].tolist()):
-    why[message] = RejectedError(Reason.INVALID, "value: beside one that is")
+    why[message] = RejectedError(Reason.INVALID, "value: next to one that is")
 trades = TradeBatch(batch, columns.take(np.flatnonzero(good)))
 return Decoded(trades, sorted(why.items()), result.skipped, non_market, dated_ahead)"""
 
@@ -349,7 +349,7 @@ MUTANTS: Final = (
         "transient fault not tried again",
         7,
         "a fault that passes by itself ends the process",
-        ("k2.ops.retry:retried", "stop_after_attempt(1 + RETRIES)", "stop_after_attempt(1)"),
+        ("k2.ops.retry:retried", "stop_after_attempt(1 + RETRIES_MAX)", "stop_after_attempt(1)"),
     ),
     _mutant(
         "fault logged and passed over",

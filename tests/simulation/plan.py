@@ -18,11 +18,11 @@ ANSWERS: Final = ("lost", "reset", "unknown", "conflict", "conflict")
 TRIED_AGAIN: Final[tuple[Name, ...]] = ("file.create", "file.written", "commit.staged", "letters.append")
 """Where a fault that passes by itself is ridden out."""
 REFUSALS: Final[Mapping[str, str]] = {
-    "beside": "another execution",
+    "second": "another execution",
     "ahead": "the recovery store is ahead of table",
-    "shorter": "the topic was made anew or lost data",
+    "shorter": "the topic was made again or lost data",
 }
-"""What a life that must not begin says: beside a frozen one, with a store ahead of the table, on a topic cut short."""
+"""What a life that must not begin says: next to a frozen one, with a store ahead of the table, on a topic cut short."""
 
 
 class Fault(NamedTuple):
@@ -52,7 +52,7 @@ class Life:
     """How far each partition goes that is there."""
     faults: tuple[Fault, ...] = ()
     store: str = "kept"
-    """What becomes of the recovery store: `kept`, `lost` (made anew), `older` (that of two lives ago), `none` given."""
+    """What becomes of the recovery store: `kept`, `lost` (made again), `older` (of two lives ago), `none` given."""
     before: tuple[str, ...] = ()
     """What other writers do to the tables before."""
     is_elsewhere: bool = False
@@ -151,13 +151,13 @@ def _add_refused(rng: Random, lives: list[Life]) -> None:
 
 
 def _add_second_instance(rng: Random, lives: list[Life]) -> None:
-    """Freeze a life; the one after it runs elsewhere, or is refused beside it; then the first is let go."""
+    """Freeze a life; the one after it runs elsewhere, or is refused next to it; then the first is let go."""
     place = rng.randint(0, len(lives) - 2)
     # One worker, or the process might be frozen while another thread has locked the catalog.
     lives[place] = frozen = replace(lives[place], workers=1, faults=(Fault(*_point(rng), "freeze"),))
     if rng.random() < 0.4:
         lives[place] = frozen = replace(frozen, store=frozen.store.replace("none", "kept"))
-        lives.insert(place + 1, replace(frozen, faults=(), before=(), store="kept", refused="beside"))
+        lives.insert(place + 1, replace(frozen, faults=(), before=(), store="kept", refused="second"))
     else:
         lives[place + 1] = replace(lives[place + 1], is_elsewhere=True, is_expired=False)
         if place + 2 < len(lives) and rng.random() < 0.5:

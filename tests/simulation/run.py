@@ -56,7 +56,7 @@ class Outcome:
 
 
 def is_across(seed: int, every: int) -> bool:
-    """Return whether a seed's symbols lie in several partitions: those of one seed in `every`, of none where it is 0."""
+    """Return whether a seed's symbols lie in several partitions: one seed in `every`, none if it is 0."""
     return every > 0 and seed % every == every - 1
 
 
@@ -118,7 +118,7 @@ class _Simulation:
     def _is_possible(self, life: Life) -> bool:
         """Return whether there is what a life is to be refused for."""
         match life.refused:
-            case "beside":
+            case "second":
                 return self._frozen is not None
             case "shorter":
                 return any(self._founds[-1].reached().get(where) for where in life.ends)
@@ -127,7 +127,7 @@ class _Simulation:
         return True
 
     def _earlier(self) -> Found | None:
-        """Return an earlier state of the table, with less of the job's in it than now; its files must be there still."""
+        """Return an earlier state of the table, with fewer commits than now, whose files still exist."""
         now = self._founds[-1]
         earlier = (found for found in self._founds if now.is_ahead_of(found) and now.foreign == found.foreign)
         return next((found for found in earlier if all(Path(file).exists() for file in found.files)), None)

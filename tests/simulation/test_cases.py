@@ -51,7 +51,7 @@ def test_a_frozen_instance_is_fenced(name: str, crashes: int, outcomes: dict[str
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["instance beside a frozen one", "store ahead of the table", "topic cut short"])
+@pytest.mark.parametrize("name", ["instance next to a frozen one", "store ahead of the table", "topic cut short"])
 def test_a_refused_start_changes_nothing(name: str, outcomes: dict[str, Any]) -> None:
     """It says why in its sentence, and the next right start finds rows, events and letters as they were."""
     said = outcomes[name]

@@ -1,4 +1,4 @@
-"""Catalogs that cannot be opened: each cause has its error, in one sentence that shows no password."""
+"""Catalogs that cannot be opened: each cause has its error, in one sentence without a password."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,7 @@ THREADS = 8
 
 @pytest.fixture
 def configured(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], Settings]:
-    """Return what sets the environment of a catalog, and gives the settings that go with it."""
+    """Return a function that sets a catalog's environment and returns matching settings."""
 
     def configure(variables: dict[str, str]) -> Settings:
         for name, value in variables.items():
@@ -45,10 +45,10 @@ Configure = Callable[[dict[str, str]], Settings]
         (LOGIN, "absent", 'is misconfigured: FATAL: database "absent" does not exist'),
     ],
 )
-def test_postgresql_that_refuses_a_login_is_a_wrong_setting(
+def test_a_rejected_postgresql_login_is_a_wrong_setting(
     postgresql: Server, configured: Configure, login: tuple[str, str], database: str, said: str
 ) -> None:
-    """It would refuse it at every retry: said at once, in the server's words and on one line."""
+    """A retry would not help: it is reported at once, in the server's words and on one line."""
     settings = configured(variables_of("postgresql", postgresql.port, Path("unused"), login, database))
     with pytest.raises(SettingsError, match=f"^catalog 'k2' {said}[^\n]*$") as caught:
         find_table(settings, "trades")
@@ -56,7 +56,7 @@ def test_postgresql_that_refuses_a_login_is_a_wrong_setting(
 
 
 def test_postgresql_without_rights_is_a_wrong_setting(postgresql: Server, configured: Configure) -> None:
-    """A login that may not make the catalog's tables is told so."""
+    """A login that may not create the catalog's tables gets an error that says so."""
     database = make_database(postgresql)
     execute(postgresql, "CREATE ROLE guest LOGIN PASSWORD 'guest'", f"ALTER DATABASE {database} OWNER TO k2")
     settings = configured(variables_of("postgresql", postgresql.port, Path("unused"), ("guest", "guest"), database))
@@ -64,8 +64,8 @@ def test_postgresql_without_rights_is_a_wrong_setting(postgresql: Server, config
         connect(settings, TableName.TRADES)
 
 
-def test_a_token_that_is_not_good_is_a_wrong_setting(rest: Server, configured: Configure) -> None:
-    """401 ends the start, and says what the catalog said; the good token opens it."""
+def test_an_invalid_token_is_a_wrong_setting(rest: Server, configured: Configure) -> None:
+    """A 401 ends the start with the catalog's message; a valid token opens the catalog."""
     with HttpProxy(rest.port, token="good") as proxy:  # noqa: S106  no secret
         variables = variables_of("rest", proxy.port, rest.warehouse)
         settings = configured({**variables, "PYICEBERG_CATALOG__K2__TOKEN": "bad"})
@@ -75,10 +75,10 @@ def test_a_token_that_is_not_good_is_a_wrong_setting(rest: Server, configured: C
 
 
 @pytest.mark.parametrize("use", [find_table, connect])
-def test_a_table_that_is_forbidden_is_a_wrong_setting(
+def test_a_forbidden_table_is_a_wrong_setting(
     rest: Server, configured: Configure, use: Callable[[Settings, TableName], object]
 ) -> None:
-    """A catalog that opens, but keeps its tables from this user."""
+    """The catalog opens, but does not let this user read its tables."""
     with HttpProxy(rest.port, forbids_tables=True) as proxy:
         settings = configured(variables_of("rest", proxy.port, rest.warehouse))
         with pytest.raises(SettingsError, match=r"refuses the credentials: .*not a table of yours"):
@@ -86,8 +86,8 @@ def test_a_table_that_is_forbidden_is_a_wrong_setting(
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "rest"])
-def test_a_catalog_that_is_absent_is_out_of_reach(configured: Configure, kind: str) -> None:
-    """The address is named, the password is not."""
+def test_an_absent_catalog_is_unreachable(configured: Configure, kind: str) -> None:
+    """The error names the address, not the password."""
     port = free_port()
     settings = configured(variables_of(kind, port, Path("unused"), ("k2", "secret")))
     with pytest.raises(UnreachableError, match=rf"^catalog 'k2' at 127\.0\.0\.1:{port} cannot be reached: ") as caught:
@@ -96,8 +96,8 @@ def test_a_catalog_that_is_absent_is_out_of_reach(configured: Configure, kind: s
     assert "secret" not in str(caught.value)
 
 
-def test_a_driver_that_is_not_installed_is_named(configured: Configure) -> None:
-    """PyIceberg speaks of SQLAlchemy, whatever is missing."""
+def test_a_missing_driver_is_named(configured: Configure) -> None:
+    """PyIceberg's own error names SQLAlchemy, whatever is missing."""
     settings = configured({"PYICEBERG_CATALOG__K2__URI": "postgresql+pg8000://127.0.0.1/postgres"})
     with pytest.raises(SettingsError, match="is misconfigured: No module named 'pg8000'"):
         open_catalog(settings)
@@ -111,8 +111,8 @@ def test_a_driver_that_is_not_installed_is_named(configured: Configure) -> None:
         ("http://h", "http://h"),
     ],
 )
-def test_postgresql_is_reached_by_the_driver_that_has_a_limit(uri: str, reached_by: str) -> None:
-    """Where the URI names none; SQLAlchemy would take another, which may not be there."""
+def test_postgresql_uses_the_driver_that_has_a_timeout(uri: str, reached_by: str) -> None:
+    """If the URI names no driver; SQLAlchemy's default is another, which may not be installed."""
     assert catalog_module._with_driver({"uri": uri})["uri"] == reached_by
 
 
@@ -126,11 +126,11 @@ def test_postgresql_is_reached_by_the_driver_that_has_a_limit(uri: str, reached_
     ],
 )
 def test_an_address_has_no_password(uri: str | None, address: str) -> None:
-    """Whatever the URI looks like."""
+    """Whatever the form of the URI."""
     assert catalog_address({} if uri is None else {"uri": uri}) == address
 
 
-def test_several_may_make_the_catalog_at_one_time(postgresql: Server, configured: Configure) -> None:
+def test_several_processes_can_create_the_catalog_at_once(postgresql: Server, configured: Configure) -> None:
     """Processes that start together on an empty database all open the same catalog."""
     database = make_database(postgresql)
     settings = configured(variables_of("postgresql", postgresql.port, postgresql.warehouse, database=database))

@@ -1,4 +1,4 @@
-"""A catalog that takes connections and says nothing is not waited for without end."""
+"""A catalog that accepts connections and never answers is waited for only for a limited time."""
 
 import re
 import socket
@@ -23,25 +23,25 @@ SECONDS_MAX = 10
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """Yield the port of a server that takes connections and says nothing."""
+    """Yield the port of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Lift the limits that a test set in this process."""
+    """Remove the timeouts that a test sets in this process."""
     monkeypatch.setattr(HTTPAdapter, "send", HTTPAdapter.send)
     yield
     extensions.set_wait_callback(None)
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql", "postgresql+psycopg2"])
-def test_a_silent_catalog_is_out_of_reach(silent: int, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
-    """After the time that the catalog's configuration gives it, and no later; the error says where it is."""
+def test_a_silent_catalog_is_unreachable(silent: int, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """After the timeout in the catalog's configuration, and no later; the error names its address."""
     monkeypatch.setenv("PYICEBERG_CATALOG__K2__URI", f"{scheme}://127.0.0.1:{silent}")
     monkeypatch.setenv("PYICEBERG_CATALOG__K2__CONNECTION__TIMEOUT", str(LIMIT))
-    # In a thread that can be left: who waits within libpq hears of no timeout of pytest's.
+    # In a thread that can be abandoned: pytest's timeout does not interrupt a wait within libpq.
     opening = Future[object]()
     Thread(target=_open, args=(opening,), daemon=True).start()
     error = opening.exception(SECONDS_MAX)
@@ -57,16 +57,16 @@ def _open(opening: Future[object]) -> None:
 
 
 @pytest.mark.timeout(SECONDS_MAX)
-def test_calls_beside_the_session_have_the_limit_too(silent: int) -> None:
-    """PyIceberg asks for tokens without its session."""
+def test_calls_outside_the_session_have_the_timeout_too(silent: int) -> None:
+    """PyIceberg requests tokens without its session."""
     limit_catalog_timeouts("k2", {"connection.timeout": LIMIT})
     with pytest.raises(requests.exceptions.ReadTimeout):
         requests.post(f"http://127.0.0.1:{silent}", data={})  # noqa: S113  that is what is tested
 
 
 @pytest.mark.timeout(SECONDS_MAX)
-def test_a_call_with_a_limit_of_its_own_keeps_it(silent: int) -> None:
-    """Who knows better is left alone."""
+def test_a_call_with_its_own_timeout_keeps_it(silent: int) -> None:
+    """An explicit timeout is not replaced."""
     limit_catalog_timeouts("k2", {})
     with pytest.raises(requests.exceptions.ReadTimeout):
         requests.get(f"http://127.0.0.1:{silent}", timeout=LIMIT)
@@ -82,14 +82,14 @@ def test_a_call_with_a_limit_of_its_own_keeps_it(silent: int) -> None:
         ({"connection.timeout": 1, "connection": {"timeout": "7"}}, 1),
     ],
 )
-def test_the_limit_is_a_property_of_the_catalog(configuration: dict[str, Any], seconds: float) -> None:
-    """Written as one name, as the environment gives it, or as a block of the file; a minute by default."""
+def test_the_timeout_is_a_property_of_the_catalog(configuration: dict[str, Any], seconds: float) -> None:
+    """As one name, as in the environment, or as a block of the file; the default is one minute."""
     assert timeout_seconds("k2", configuration) == seconds
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "soon", "inf", "nan", ""])
-def test_what_is_no_time_is_refused(value: str) -> None:
-    """Named with the catalog and the property."""
+def test_an_invalid_timeout_is_rejected(value: str) -> None:
+    """The error names the catalog and the property."""
     with pytest.raises(
         SettingsError, match=r"^catalog 'k2': connection\.timeout=.*; set it to a number of seconds above"
     ):

@@ -1,4 +1,4 @@
-"""The trail of commits: what a snapshot's summary says of the commit that made it, and the property's text."""
+"""The commit log: what a snapshot's summary says of its commit, and the text of the property with commit notes."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -40,18 +40,18 @@ class Made(NamedTuple):
 
 
 def made(properties: Mapping[str, str]) -> Made:
-    """Return a snapshot of which so much was said."""
+    """Return a snapshot with this summary."""
     return Made(Said(properties))
 
 
-def test_a_commit_is_told_by_its_summary() -> None:
-    """Who made it, what it added, and how far it brought each topic partition, in their order."""
+def test_a_commit_is_read_from_its_summary() -> None:
+    """Which writer made it, what it added, and the offset it reached in each topic partition, in their order."""
     assert commit_of(made({"k2.writer": "1", "k2.progress": PROGRESS.text(), **COUNTED, **ADDED})) == COMMIT
 
 
 @pytest.mark.parametrize("summary", [None, Said({}), Said(ADDED), Said({"other.k2.writer": "0"})])
-def test_a_snapshot_of_others_is_no_commit_of_the_job(summary: Said | None) -> None:
-    """Whatever it added, if nothing of it is the job's."""
+def test_a_foreign_snapshot_is_not_a_commit_of_the_job(summary: Said | None) -> None:
+    """Whatever it added, if it contains none of the job's properties."""
     assert commit_of(Made(summary)) is None
 
 
@@ -61,7 +61,7 @@ def test_what_else_was_said_is_the_remark() -> None:
     assert found == Commit(1, None, 0, 2_000, None, 0, 0, 0, [], "claim a b; skipped.to 7")
 
 
-def test_the_text_gives_the_commits_back() -> None:
+def test_commits_survive_a_round_trip() -> None:
     """In their order; a table without the property has none."""
     commits = [COMMIT, Commit(6, 5, 4, 0, None, 0, 0, 0, [], "claim")]
     assert parse_commit_notes(commit_notes_text(iter(commits))) == commits
@@ -76,15 +76,15 @@ def test_the_text_gives_the_commits_back() -> None:
         ('{"format":2,"commits":[]}', "table property k2.trail has format 2; this version reads 1"),
     ],
 )
-def test_a_text_of_another_shape_is_refused(text: str, error: str) -> None:
-    """By the name of the property."""
+def test_a_malformed_text_is_rejected(text: str, error: str) -> None:
+    """The error names the property."""
     with pytest.raises(TableError) as caught:
         parse_commit_notes(text)
     assert str(caught.value) == error
 
 
-def test_a_row_is_of_builtins() -> None:
-    """Field by field, those of the partitions likewise."""
+def test_a_row_consists_of_builtins() -> None:
+    """Field by field, and likewise for the partitions."""
     row = COMMIT.row()
     assert row == {
         "snapshot_id": 5,

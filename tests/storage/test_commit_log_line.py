@@ -1,4 +1,4 @@
-"""The line of commits that led to a table, among all that are told of."""
+"""The line of commits that led to a table, among all recorded commits."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ Told = tuple[int, int, int]
 
 
 def line_of(told: list[Told], last_id: int) -> list[int]:
-    """Return the ids that are in effect."""
+    """Return the ids of the commits in effect."""
     columns = np.array(told, dtype=np.int64).reshape(-1, 3)
     return columns[in_effect(*np.ascontiguousarray(columns.T), last_id), 0].tolist()
 
@@ -28,14 +28,14 @@ def line_of(told: list[Told], last_id: int) -> list[int]:
         ([(13, 12, 3), (12, 11, 2)], 99, []),
     ],
 )
-def test_each_commit_names_the_one_before(told: list[Told], last_id: int, line: list[int]) -> None:
-    """The line is followed from the last one; where it is not known, by falling numbers."""
+def test_each_commit_names_its_parent(told: list[Told], last_id: int, line: list[int]) -> None:
+    """The line is followed from the last commit; where a parent is unknown, by decreasing numbers."""
     assert line_of(told, last_id) == line
 
 
 @given(st.lists(st.integers(0, 10), min_size=1, max_size=30))
-def test_any_history_is_told_apart(steps: list[int]) -> None:
-    """Each step puts the table back to one of its states, and commits once: in effect is what a stack holds."""
+def test_any_sequence_of_rollbacks_is_resolved(steps: list[int]) -> None:
+    """Each step rolls the table back to an earlier state and commits once: a stack holds the commits in effect."""
     told, states = list[Told](), [tuple[int, ...]()]
     for number, step in enumerate(steps, 1):
         line = states[step % len(states)]

@@ -1,4 +1,4 @@
-"""Files of dead letters: read as one list, and as far as commits count."""
+"""Files of dead letters: read as one list, up to the committed positions."""
 
 import json
 from datetime import timedelta
@@ -17,7 +17,7 @@ from k2.storage.dead_letters import DeadLetterQueue
 from tests.storage.test_dead_letters import NOW, OTHER, PREFIX, letter, offsets, only_file, opened
 
 
-def test_letters_of_several_series_come_in_the_order_of_time(tmp_path: Path) -> None:
+def test_dead_letters_of_several_series_are_sorted_by_time(tmp_path: Path) -> None:
     """Two writers' files are read as one list, oldest first, each series in its own order."""
     for prefix, minutes in ((PREFIX, (0, 2, 2, 5)), (OTHER, (1, 3, 4))):
         times = iter(minutes)
@@ -29,8 +29,8 @@ def test_letters_of_several_series_come_in_the_order_of_time(tmp_path: Path) -> 
     assert offsets(tmp_path) == [0, 1, 2, 2, 3, 4, 5]
 
 
-def test_the_table_remembers_how_far_each_series_is() -> None:
-    """What is recorded in the table's properties comes back from them, for each writer apart."""
+def test_positions_survive_a_round_trip() -> None:
+    """Positions written to the table's properties are read back, for each writer separately."""
     recorded = {f"{PREFIX}a1b2c3": Position(3, 400), f"{PREFIX}ffffff": Position(1, 9)}
     properties = {**positions_property("0", recorded), **positions_property("1", {})}
     assert recorded_positions(properties, "0") == recorded
@@ -39,7 +39,7 @@ def test_the_table_remembers_how_far_each_series_is() -> None:
 
 @pytest.mark.parametrize("file_bytes_max", [1, 1_000_000])
 def test_committed_lines_are_those_before_the_position(tmp_path: Path, file_bytes_max: int) -> None:
-    """What a report counts ends where the last commit does, in the middle of a file or of several."""
+    """What a report counts ends at the last commit, in the middle of a file or across several."""
     with opened(tmp_path, file_bytes_max=file_bytes_max) as part:
         part.append([letter(0), letter(1)])
         properties = positions_property("0", dict(part.sync()))
@@ -50,8 +50,8 @@ def test_committed_lines_are_those_before_the_position(tmp_path: Path, file_byte
     assert not [*committed_lines(tmp_path, properties, ["1"])]
 
 
-def test_an_unreadable_line_stays(tmp_path: Path) -> None:
-    """A line that someone else put among those counted is told of by file and line, and not removed."""
+def test_an_unreadable_line_is_kept(tmp_path: Path) -> None:
+    """A foreign line among the committed ones is reported by file and line, and not removed."""
     with opened(tmp_path) as part:
         part.append([letter(0)])
         (series,) = part.sync()

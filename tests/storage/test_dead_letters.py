@@ -1,4 +1,4 @@
-"""The dead letters of a writer: each once, byte for byte, and as many as commits count, whatever a crash left."""
+"""A writer's dead letters: each once, byte for byte, exactly those that commits count, after any crash."""
 
 import errno
 import fcntl
@@ -36,7 +36,7 @@ OTHER = series_prefix("9c1f03aa-0b52-4d0e-8f7e-3a8f6c1f9d10", "1")
 
 
 def batch(value: bytes | None, *, key: bytes | None = None) -> MessageBatch:
-    """Make a batch of one message."""
+    """Return a batch of one message."""
     data = np.frombuffer((value or b"") + (key or b""), np.uint8)
     sizes = [np.array([-1 if part is None else len(part)], np.int32) for part in (value, key)]
     starts = [np.array([0], np.int64), np.array([len(value or b"")], np.int64)]
@@ -46,7 +46,7 @@ def batch(value: bytes | None, *, key: bytes | None = None) -> MessageBatch:
 
 
 def letter(offset: int, value: str = "{") -> DeadLetter:
-    """Make a letter."""
+    """Return a dead letter."""
     return DeadLetter(
         topic="trades",
         partition=0,
@@ -62,12 +62,12 @@ def letter(offset: int, value: str = "{") -> DeadLetter:
 
 
 def offsets(folder: Path) -> list[int]:
-    """Read the offsets of a folder's letters, in order; every line must be readable."""
+    """Return the offsets of a folder's dead letters, in order; every line must be readable."""
     return [one.offset for one in read_dead_letters(folder, pytest.fail)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Read every file of dead letters."""
+    """Return the content of every dead-letter file."""
     return {path.name: path.read_bytes() for path in sorted(folder.glob("dlq-*"))}
 
 
@@ -85,7 +85,7 @@ def opened(
     prefix: str = PREFIX,
     file_bytes_max: int = 1_000_000,
 ) -> Iterator[DeadLetterQueue]:
-    """Yield a writer's letters, and let go of the folder as a killed process does."""
+    """Yield a writer's DLQ, and release the folder as a killed process does."""
     part = DeadLetterQueue(folder, prefix, recorded or {}, file_bytes_max, lambda: NOW)
     try:
         yield part
@@ -97,7 +97,7 @@ def opened(
 
 @pytest.fixture
 def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare a thousand small runs the waiting for the disk, which none of them looks at."""
+    """Skip fsync in a thousand small runs, none of which depends on it."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
@@ -117,8 +117,8 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_bytes_come_back_exactly(tmp_path: Path, value: bytes | None) -> None:
-    """What was in the message, key and value, comes back byte for byte."""
+def test_bytes_survive_a_round_trip(tmp_path: Path, value: bytes | None) -> None:
+    """Key and value of the message are read back byte for byte."""
     with opened(tmp_path) as part:
         part.append([DeadLetter.of(batch(value, key=value), 0, Reason.MALFORMED, "bad")])
         part.sync()
@@ -129,7 +129,7 @@ def test_bytes_come_back_exactly(tmp_path: Path, value: bytes | None) -> None:
 
 
 def test_fields_are_the_documented_ones(tmp_path: Path) -> None:
-    """A line bears the fields that users rely on."""
+    """A line has the fields that users rely on."""
     with opened(tmp_path) as part:
         part.append([DeadLetter.of(batch(b"\xff", key=b"k"), 0, Reason.MALFORMED, "not UTF-8")])
         part.sync()
@@ -151,7 +151,7 @@ def test_fields_are_the_documented_ones(tmp_path: Path) -> None:
 
 @given(sizes=st.lists(st.integers(0, 400), max_size=20), cuts=st.integers(1, 5), limit=st.integers(1, 900))
 def test_rotation(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], cuts: int, limit: int) -> None:
-    """No file exceeds its limit but by a single letter of its own; none is lost, split or out of order."""
+    """No file exceeds its limit except with a single large dead letter; none is lost, split or out of order."""
     folder = tmp_path_factory.mktemp("dlq")
     with opened(folder, file_bytes_max=limit) as part:
         some = [letter(offset, "x" * size) for offset, size in enumerate(sizes)]
@@ -165,7 +165,7 @@ def test_rotation(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], cu
 
 
 def test_a_file_is_filled_to_its_last_byte(tmp_path: Path) -> None:
-    """Rotation begins with the letter that would exceed the limit, not with one that just fits."""
+    """Rotation happens before the line that would exceed the limit, not before one that just fits."""
     size = len(letter(0).line()) + len(f', "dead_lettered_at":"{NOW:%Y-%m-%dT%H:%M:%SZ}"') - 1
     for limit, files in ((2 * size, 1), (2 * size - 1, 2)):
         folder = tmp_path / str(limit)
@@ -177,8 +177,8 @@ def test_a_file_is_filled_to_its_last_byte(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file_bytes_max", [1, 500, 1_000_000])
-def test_goes_on_from_every_byte(quick_disk: None, tmp_path: Path, file_bytes_max: int) -> None:
-    """Wherever a crash cut what came after the last commit, a replay makes the files of a run without one."""
+def test_a_restart_repairs_a_cut_at_any_byte(quick_disk: None, tmp_path: Path, file_bytes_max: int) -> None:
+    """Wherever a crash cut the bytes after the last commit, a replay writes the same files as a run without one."""
     with opened(tmp_path / "whole", file_bytes_max=file_bytes_max) as part:
         part.append([letter(0), letter(1)])
         recorded = dict(part.sync())
@@ -204,8 +204,8 @@ def _lay_out(folder: Path, files: Mapping[str, bytes], size: int) -> None:
         size -= len(data)
 
 
-def test_what_no_commit_counted_is_removed(tmp_path: Path) -> None:
-    """The first epoch never landed: its letters go, in however many files, and the same series goes on."""
+def test_uncommitted_dead_letters_are_removed(tmp_path: Path) -> None:
+    """The first epoch was never committed: its lines are removed, in any number of files, and the series continues."""
     with opened(tmp_path, file_bytes_max=1) as part:
         part.append([letter(0), letter(1), letter(2)])
         part.sync()
@@ -217,8 +217,8 @@ def test_what_no_commit_counted_is_removed(tmp_path: Path) -> None:
     assert len(series_in(tmp_path, PREFIX)) == 1
 
 
-def test_pending_letters_are_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Letters wait for the end of the epoch, so a crash before leaves none; very many do not wait."""
+def test_pending_dead_letters_are_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for the end of the epoch, so a crash before leaves none; very many are written earlier."""
     with opened(tmp_path) as part:
         part.append([letter(0)])
         assert contents(tmp_path) == {}
@@ -229,8 +229,8 @@ def test_pending_letters_are_in_no_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert offsets(tmp_path) == list(range(10))
 
 
-def test_another_machine_begins_a_series_of_its_own(tmp_path: Path) -> None:
-    """A folder that has nothing of the writer begins anew, and says so; both series are recorded from then on."""
+def test_another_machine_starts_its_own_series(tmp_path: Path) -> None:
+    """In a folder without files of the writer a new series starts, with a log line; both series are recorded."""
     with opened(tmp_path / "first") as part:
         part.append([letter(0)])
         first = dict(part.sync())
@@ -248,14 +248,14 @@ def test_another_machine_begins_a_series_of_its_own(tmp_path: Path) -> None:
     assert offsets(tmp_path / "second") == [1]
 
 
-def test_a_start_without_letters_records_nothing(tmp_path: Path) -> None:
-    """A machine that sets nothing aside leaves no trace in the table, so moving about does not make it grow."""
+def test_a_start_without_dead_letters_records_nothing(tmp_path: Path) -> None:
+    """A machine without dead letters adds nothing to the table, so that moves between machines do not make it grow."""
     with opened(tmp_path) as part:
         assert part.sync() == {}
 
 
-def test_series_of_other_writers_are_left_alone(tmp_path: Path) -> None:
-    """Writers, and tables, share a folder: a start cuts back its own series alone."""
+def test_series_of_other_writers_are_unchanged(tmp_path: Path) -> None:
+    """Writers and tables share a folder: a start truncates only its own series."""
     with opened(tmp_path, prefix=OTHER) as part:
         part.append([letter(7)])
         part.sync()
@@ -267,8 +267,8 @@ def test_series_of_other_writers_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["shorter", "gone"])
-def test_less_than_is_recorded_is_refused(tmp_path: Path, harm: str) -> None:
-    """Letters that the table counts and that are not there stop the job, and nothing else is touched."""
+def test_missing_committed_dead_letters_are_rejected(tmp_path: Path, harm: str) -> None:
+    """If lines that the table counts are missing, the job stops and changes nothing else."""
     with opened(tmp_path, file_bytes_max=1) as part:
         part.append([letter(0), letter(1)])
         recorded = dict(part.sync())
@@ -281,7 +281,7 @@ def test_less_than_is_recorded_is_refused(tmp_path: Path, harm: str) -> None:
 
 
 def test_files_before_the_position_may_be_archived(tmp_path: Path) -> None:
-    """A rotated file that was moved away is not missed: the next one goes on."""
+    """A rotated file that was moved away is not required: the next one continues."""
     with opened(tmp_path, file_bytes_max=1) as part:
         part.append([letter(0), letter(1)])
         recorded = dict(part.sync())
@@ -292,16 +292,16 @@ def test_files_before_the_position_may_be_archived(tmp_path: Path) -> None:
     assert offsets(tmp_path) == [1, 2]
 
 
-def test_another_process_is_refused(tmp_path: Path) -> None:
-    """One writer's letters have one process; when that one is gone the folder is free."""
+def test_another_process_is_rejected(tmp_path: Path) -> None:
+    """One process holds a writer's dead letters; when it has ended the folder is free."""
     with opened(tmp_path), pytest.raises(StateError, match="another process"), opened(tmp_path):
         pass
     with opened(tmp_path):
         pass
 
 
-def test_several_may_ask_whether_the_letters_are_free(tmp_path: Path) -> None:
-    """Processes of one cluster that start at once do not refuse each other; one that runs refuses both."""
+def test_several_processes_can_check_the_lock(tmp_path: Path) -> None:
+    """Processes of one cluster that start together do not reject each other; a running one rejects both."""
     asking = FileLock(tmp_path, PREFIX, how=fcntl.LOCK_SH)
     check_free(tmp_path, PREFIX)
     asking.release()
@@ -311,16 +311,16 @@ def test_several_may_ask_whether_the_letters_are_free(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
-def test_a_folder_that_cannot_be_made(tmp_path: Path, name: str) -> None:
-    """A folder that cannot be had is a wrong setting, and the sentence names it."""
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path, name: str) -> None:
+    """A folder that cannot be created is a wrong setting, and the error names it."""
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="K2_DLQ_DIR"):
         check_folder(tmp_path / name)
 
 
 @pytest.mark.parametrize("failures", [1, 3, 4])
-def test_a_full_disk_is_ridden_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
-    """A write that fails half-way is tried again three times, and leaves no half line behind it."""
+def test_a_full_disk_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    """A write that fails half-way is retried three times, and leaves no partial line."""
     pwrite, left = os.pwrite, [failures]
 
     def full(descriptor: int, data: memoryview, offset: int) -> int:
@@ -343,8 +343,8 @@ def test_a_full_disk_is_ridden_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert offsets(tmp_path) == [0, 1]
 
 
-def test_short_writes_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system may take fewer bytes than it was given; the rest follows."""
+def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may accept fewer bytes than given; the rest is written next."""
     pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda file, data, offset: pwrite(file, data[:7], offset))
     with opened(tmp_path) as part:
@@ -353,8 +353,8 @@ def test_short_writes_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert offsets(tmp_path) == [0, 1]
 
 
-def test_what_cannot_be_made_durable_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that refuses to keep what it took ends the epoch before its commit."""
+def test_a_failed_fsync_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the disk fails to flush accepted bytes, the epoch ends before its commit."""
 
     def fail(_descriptor: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -368,8 +368,8 @@ def test_what_cannot_be_made_durable_is_said(tmp_path: Path, monkeypatch: pytest
             part.sync()
 
 
-def test_a_file_cut_by_something_else_stops_the_job(tmp_path: Path) -> None:
-    """A file that lost bytes while the job runs is never filled up with nulls."""
+def test_a_truncated_file_stops_the_job(tmp_path: Path) -> None:
+    """A file that lost bytes while the job runs is never filled with null bytes."""
     with opened(tmp_path) as part:
         part.append([letter(0)])
         part.sync()

@@ -1,4 +1,4 @@
-"""Dead letters of a commit that another instance lands while this one starts: they are counted, so they stay."""
+"""Dead letters of a commit that another instance makes while this one starts are counted, so they stay."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,24 +26,24 @@ def writer_in(settings: Settings) -> TradesWriter:
 
 
 def land(writer: TradesWriter, offset: int) -> None:
-    """Bring a message that cannot be read, and end the epoch."""
+    """Write an unreadable message and close the epoch."""
     writer.write_batch([read_to(offset + 1, rejected=[offset])])
     writer.snapshot()
 
 
 def contents(settings: Settings) -> dict[str, bytes]:
-    """Read every file of dead letters."""
+    """Return the content of every dead-letter file."""
     return {path.name: path.read_bytes() for path in files_in(settings.dead_letter_folder)}
 
 
 def assert_holds(settings: Settings, letters: int) -> None:
-    """The table counts the letters that are in the files."""
+    """Check that the table counts exactly the dead letters in the files."""
     (row,) = reconcile(settings)
     assert (row.dead_letters, row.holds) == (letters, True)
 
 
-def test_what_landed_since_the_table_was_read_is_not_cut(tmp_path: Path) -> None:
-    """An instance that commits, and ends, after this one read the table keeps its letters; this one is fenced."""
+def test_dead_letters_committed_since_the_table_was_read_stay(tmp_path: Path) -> None:
+    """If another instance commits and ends after this one read the table, its dead letters stay; this one is fenced."""
     settings = settings_in(tmp_path)
     older = writer_in(settings)
     land(older, 0)
@@ -61,10 +61,10 @@ def test_what_landed_since_the_table_was_read_is_not_cut(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
-def test_a_commit_that_is_under_way_is_out_before_its_letters_are(
+def test_a_commit_under_way_is_fenced_before_its_dead_letters_are_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int
 ) -> None:
-    """A process died while its commit was on its way to the catalog, which it reaches late: it is refused there."""
+    """A process died while its commit was under way to the catalog; when it arrives late, it is rejected."""
     settings = settings_in(tmp_path)
     older = writer_in(settings)
     for offset in range(epochs):
@@ -88,7 +88,7 @@ def test_a_commit_that_is_under_way_is_out_before_its_letters_are(
 
 
 def test_a_start_that_cuts_nothing_commits_nothing(tmp_path: Path) -> None:
-    """Where all letters are counted, nobody's commit need be kept out."""
+    """If all dead letters are counted, no commit needs to be fenced."""
     settings = settings_in(tmp_path)
     older = writer_in(settings)
     land(older, 0)

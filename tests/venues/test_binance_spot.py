@@ -80,7 +80,7 @@ def test_a_combined_stream_bears_the_same_trade() -> None:
 
 @pytest.mark.parametrize(("changes", "error"), REFUSED)
 def test_a_bad_field_is_named(changes: dict[str, Any], error: str) -> None:
-    """By the name that it bears in the message."""
+    """By the name that it has in the message."""
     with pytest.raises(RejectedError) as caught:
         decode(message(changes))
     assert str(caught.value) == error

@@ -202,7 +202,7 @@ def test_trades_are_read(venue: str) -> None:
 
 @pytest.mark.parametrize(("venue", "changes", "error"), REFUSED)
 def test_a_bad_field_is_named(venue: str, changes: dict[str, Any], error: str) -> None:
-    """By the name that it bears in the message, and its place in a list."""
+    """By the name that it has in the message, and its place in a list."""
     with pytest.raises(RejectedError) as caught:
         VENUES[venue].decode(message(venue, changes))
     assert str(caught.value) == error
@@ -220,7 +220,7 @@ def test_a_missing_field_is_named(venue: str, field: str) -> None:
 
 @pytest.mark.parametrize(("venue", "changes", "error"), NO_KEY)
 def test_a_message_without_a_name_has_no_key(venue: str, changes: dict[str, Any], error: str) -> None:
-    """The refusal says which field ought to bear it."""
+    """The refusal says which field ought to have it."""
     with pytest.raises(RejectedError) as caught:
         VENUES[venue].key(message(venue, changes))
     assert str(caught.value) == error

@@ -1,4 +1,4 @@
-// Candles and volumes of one symbol. The chart draws in floats; what is written beside it has all the digits.
+// Candles and volumes of one symbol. The chart draws in floats; what is written next to it has all the digits.
 
 import { $, el, say } from "./dom.js";
 import { count, decimal, label, minute, plural } from "./format.js";

@@ -123,7 +123,7 @@ export class Poll {
     return Math.min(first * 2 ** Math.min(this.#failures - 1, 6), Math.max(WAIT_SECONDS_MAX, first));
   }
 
-  // The same answer anew, where something beside it has changed.
+  // The same answer again, where something next to it has changed.
   showAgain() {
     if (this.#last !== null) this.show(...this.#last);
   }

@@ -1,4 +1,4 @@
-"""A small Bytewax flow with the job's names: numbered items of three partitions, counted by key."""
+"""A small Bytewax flow with the job's step ids: numbered items of three partitions, counted by key."""
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -60,7 +60,7 @@ def abort_at(place: int) -> Hook:
 def run(
     folder: Path, end: int, workers: int = 1, hook: Hook = _nothing, name: str = "trades", epoch_seconds: float = 0
 ) -> dict[str, int]:
-    """Run over items up to `end` of each partition; gives the greatest count of each key that came out."""
+    """Run over items up to `end` of each partition; return the greatest count of each key in the output."""
     out: list[Any] = []
     flow = Dataflow(name)
     items = op.input("kafka_in", flow, _Source(end, hook))

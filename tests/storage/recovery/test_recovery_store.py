@@ -1,4 +1,4 @@
-"""The recovery store as Bytewax really writes it: read, refused, copied while it is written, and locked."""
+"""The recovery store as Bytewax writes it: read, rejected, copied while it is written, and locked."""
 
 import os
 import pickle
@@ -25,31 +25,31 @@ END = 12
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a store of three partitions that has never been run."""
+    """Return a store of three partitions that no flow has used."""
     make_store(tmp_path / "store", 3)
     return tmp_path / "store"
 
 
 def execute(file: Path, statement: str, *values: object) -> None:
-    """Change a partition behind everybody's back."""
+    """Run a statement on a partition, outside the store's code."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute(statement, values)
 
 
 def offsets(store: Store) -> dict[str, int]:
-    """Return the offsets by the partitions' names."""
+    """Return the offsets by partition name."""
     return {str(where): offset for where, offset in store.offsets.items()}
 
 
 def refusal(folder: Path) -> str:
-    """Return the sentence with which a store is refused."""
+    """Return the message with which a store is rejected."""
     with pytest.raises(StateError) as refused:
         check_store(read_store(folder))
     return str(refused.value)
 
 
-def test_a_store_that_was_never_run(folder: Path) -> None:
-    """It is whole, and of no flow."""
+def test_a_new_store_is_valid(folder: Path) -> None:
+    """It is complete and belongs to no flow."""
     store = read_store(folder)
     check_store(store)
     assert (store.partitions, store.partitions_expected, store.missing) == (3, 3, ())
@@ -60,7 +60,7 @@ def test_a_store_that_was_never_run(folder: Path) -> None:
 
 @pytest.mark.parametrize("workers", [(1,), (3,), (1, 3, 2), (2, 1, 3, 1)])
 def test_offsets_are_those_that_bytewax_resumes_from(folder: Path, workers: Sequence[int]) -> None:
-    """After every rescale, and where a single worker crashed, the store tells what the next execution reads first."""
+    """After every rescale, and after a single worker crashed, the store reports what the next execution reads first."""
     for execution, count in enumerate(workers):
         begun: list[int] = []
 
@@ -81,8 +81,8 @@ def test_offsets_are_those_that_bytewax_resumes_from(folder: Path, workers: Sequ
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_backups_under_load_are_right(folder: Path, tmp_path: Path, workers: int) -> None:
-    """Copies made while epochs close, by another process, as `k2` is: every key's count comes out as in one run."""
+def test_backups_under_load_are_consistent(folder: Path, tmp_path: Path, workers: int) -> None:
+    """Copies made by another process while epochs close, as by `k2`: every key's count equals that of a single run."""
     code = f"""
 from pathlib import Path
 from k2.storage.recovery.backup import back_up
@@ -105,8 +105,8 @@ for number in range(4):
         assert run(restored, end + 4, 4 - workers) == expected(end + 4)
 
 
-def test_what_an_unfinished_epoch_left_never_comes_back(folder: Path) -> None:
-    """Of an epoch that is read again with less in it, the first time's state would be taken two executions later."""
+def test_state_of_an_unfinished_epoch_is_never_restored(folder: Path) -> None:
+    """If an epoch is replayed with fewer items, its first state must not be resumed two executions later."""
     run(folder, END, hook=abort_at(6))
     store = read_store(folder)
     for file in partition_files(folder):
@@ -125,8 +125,8 @@ def test_what_an_unfinished_epoch_left_never_comes_back(folder: Path) -> None:
     assert run(folder, END) == expected(END)
 
 
-def test_a_folder_that_is_no_store(tmp_path: Path) -> None:
-    """An empty folder, none at all, and a file are refused with the command that makes a store."""
+def test_a_folder_without_a_store_is_rejected(tmp_path: Path) -> None:
+    """An empty folder, a missing one, and a file are rejected with the command that creates a store."""
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "absent", tmp_path / "file"):
         with pytest.raises(SettingsError, match=f"{path} .*k2 recovery init {path}"):
@@ -135,7 +135,7 @@ def test_a_folder_that_is_no_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no database at all, but long enough to be looked at" * 40])
 def test_a_damaged_partition_is_named(folder: Path, content: bytes) -> None:
-    """A partition that SQLite cannot read, or that bears none of the tables."""
+    """A partition that SQLite cannot read, or that has none of the tables."""
     file = folder / "part-1.sqlite3"
     file.write_bytes(content)
     with pytest.raises(StateError, match=r"part-1\.sqlite3 is not a partition .*restore a backup"):
@@ -143,7 +143,7 @@ def test_a_damaged_partition_is_named(folder: Path, content: bytes) -> None:
 
 
 def test_a_locked_partition_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another program that has locked a partition for itself."""
+    """Another program has locked a partition exclusively."""
     monkeypatch.setattr("k2.storage.recovery.store.LOCKED_SECONDS_MAX", 0.05)
     with closing(sqlite3.connect(folder / "part-2.sqlite3", isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -153,7 +153,7 @@ def test_a_locked_partition_is_named(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_missing_partitions_are_named(folder: Path) -> None:
-    """By number, with the way out."""
+    """By number, with the command that helps."""
     run(folder, 5)
     (folder / "part-0.sqlite3").unlink()
     (folder / "part-2.sqlite3").unlink()
@@ -163,14 +163,14 @@ def test_missing_partitions_are_named(folder: Path) -> None:
     assert f"k2 recovery restore BACKUP {folder} --replace" in refusal(folder)
 
 
-def test_another_flows_store_is_refused(folder: Path) -> None:
-    """Its steps' names begin with another name."""
+def test_another_flows_store_is_rejected(folder: Path) -> None:
+    """Its step ids start with another name."""
     run(folder, 5, name="orders")
     assert "of flow 'orders', not of 'trades'" in refusal(folder)
     assert "k2 recovery init" in refusal(folder)
 
 
-def test_partitions_of_two_stores_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_partitions_of_two_stores_are_rejected(folder: Path, tmp_path: Path) -> None:
     """A partition of a store of another size, or the same one twice."""
     make_store(tmp_path / "other", 5)
     shutil.copy(tmp_path / "other" / "part-4.sqlite3", folder)
@@ -181,8 +181,8 @@ def test_partitions_of_two_stores_are_refused(folder: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("partition", [0, 1, 2])
-def test_a_copy_without_its_log_is_refused(folder: Path, tmp_path: Path, partition: int) -> None:
-    """One partition copied without its `-wal` while the job runs: each alone is seen beside the others."""
+def test_a_copy_without_its_log_is_rejected(folder: Path, tmp_path: Path, partition: int) -> None:
+    """One partition copied without its `-wal` while the job runs is detected by comparison with the others."""
     copy = tmp_path / "copy"
 
     def hook(offset: int) -> None:
@@ -195,8 +195,8 @@ def test_a_copy_without_its_log_is_refused(folder: Path, tmp_path: Path, partiti
     assert "without its -wal" in refusal(copy) or "different age" in refusal(copy)
 
 
-def test_partitions_of_different_age_are_refused(folder: Path, tmp_path: Path) -> None:
-    """One taken from an earlier, whole copy."""
+def test_partitions_of_different_age_are_rejected(folder: Path, tmp_path: Path) -> None:
+    """One partition comes from an earlier, complete copy."""
     run(folder, 2, 2)
     back_up(folder, tmp_path / "earlier")
     run(folder, END, 2)
@@ -226,7 +226,7 @@ class _Trap:
         (pickle.dumps({"format": 2, "offset": 7}), "has format 2, this version reads 1"),
     ],
 )
-def test_states_are_read_without_running_them(
+def test_states_are_read_without_executing_pickles(
     state: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pickle that names a function is refused, not called; what is no offset is told apart from a later format."""
@@ -237,8 +237,8 @@ def test_states_are_read_without_running_them(
     assert not (tmp_path / "trapped").exists()
 
 
-def test_init_never_touches_a_store(folder: Path, tmp_path: Path) -> None:
-    """Nor one of which only a log is left, which SQLite would play into the new partition."""
+def test_init_never_changes_a_store(folder: Path, tmp_path: Path) -> None:
+    """Nor a store of which only a log remains, which SQLite would apply to the new partition."""
     before = {file: file.read_bytes() for file in partition_files(folder)}
     with pytest.raises(SettingsError, match="left as it is"):
         make_store(folder, 8)
@@ -250,7 +250,7 @@ def test_init_never_touches_a_store(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_backup_replaces_nothing(folder: Path, tmp_path: Path) -> None:
-    """An empty folder will do as its target; a file, or a folder with anything in it, will not."""
+    """Its target may be an empty folder, but not a file or a folder with content."""
     (tmp_path / "empty").mkdir()
     assert back_up(folder, tmp_path / "empty").partitions == 3
     (tmp_path / "file").touch()
@@ -261,7 +261,7 @@ def test_a_backup_replaces_nothing(folder: Path, tmp_path: Path) -> None:
 
 
 def test_restore_moves_the_former_store_aside(folder: Path, tmp_path: Path) -> None:
-    """Only when told to, and whole: it can be read where it lies then."""
+    """Only on request, and complete: it can be read at its new path."""
     run(folder, 5)
     back_up(folder, tmp_path / "backup")
     run(folder, END)
@@ -276,8 +276,8 @@ def test_restore_moves_the_former_store_aside(folder: Path, tmp_path: Path) -> N
     assert run(folder, END, 2) == expected(END)
 
 
-def test_a_lock_keeps_others_off(folder: Path, tmp_path: Path) -> None:
-    """One holder a process number; `restore` and `init` keep off as well, reading and backing up do not."""
+def test_a_lock_excludes_other_executions(folder: Path, tmp_path: Path) -> None:
+    """One holder for each process number; `restore` and `init` are rejected as well, reads and backups are not."""
     back_up(folder, tmp_path / "backup")
     assert not is_locked(folder)
     descriptor = lock_store(folder, 1)
@@ -298,7 +298,7 @@ def test_a_lock_keeps_others_off(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_lock_ends_with_its_process(folder: Path) -> None:
-    """Also by SIGKILL, with nothing to be cleaned up."""
+    """Also after SIGKILL, without a cleanup."""
     code = f"""
 import time
 from pathlib import Path
