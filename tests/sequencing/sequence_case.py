@@ -108,3 +108,39 @@ def six_sessions() -> list[Trade]:
         trades += [first, *live(2, 9, at + 2, session), opened(11, at + 11, session, 10, 10)]
         trades += live(12, 20, at + 12, session)
     return [*trades, *(filled(10, 1_000 * session + 10, session) for session in (3, 6, 1, 5, 2, 4))]
+
+
+COPIES: Final = {
+    "an old number sent again under a newer time": Case(
+        [THOUSAND], [Trade(500, 5_000, COPY, 1), *live(1_001, 1_002, 1_001)]
+    ),
+    "each trade twice, 1 us apart": Case(
+        [],
+        [
+            Trade(1, 10, FIRST, 1, [(STARTED, 1, 1, 1)]),
+            Trade(1, 11, COPY, 1),
+            *(Trade(2 + place // 2, 20 + place, COPY if place % 2 else NEXT, 1) for place in range(20)),
+        ],
+    ),
+    "the only trade sent again later": Case(
+        [], [Trade(7, 5, FIRST, 1, [(STARTED, 1, 7, 7)]), Trade(7, 9 * DAY, COPY, 1), Trade(7, 4, COPY, 1)]
+    ),
+    "a block of 900 sent again with the times of sending": Case(
+        [THOUSAND], [*copies(101, 1_000, 5_000), *live(1_001, 1_002, 6_000)]
+    ),
+    "a snapshot of the last 50 with their own times after a reconnect": Case(
+        [THOUSAND], [*copies(951, 1_000, 951), *live(1_001, 1_003, 1_001)]
+    ),
+    "a snapshot of the last 50 that goes beyond the newest": Case(
+        [THOUSAND], [*copies(971, 1_000, 971), *live(1_001, 1_020, 1_001)]
+    ),
+    "an equal explicit id": Case(
+        [], [Trade(5, 5, FIRST, 1, [(STARTED, 1, 5, 5)], 1, is_named=True), Trade(5, 9, COPY, 1, (), 1, is_named=True)]
+    ),
+    "a number whose content nobody knows, as old as the session": Case(
+        [Span([(1, 1_000)], 1, DAY)], [Trade(500, 500, COPY, 1, (), 2), Trade(1, 1, COPY, 1, (), 2)], is_known=False
+    ),
+    "a late copy of a gap's fill": Case(
+        [Span([(1, 9), (11, 20)], 1, 20)], [filled(10, 10), Trade(10, 10, COPY, 1), Trade(10, 99, COPY, 1)]
+    ),
+}

@@ -229,7 +229,7 @@ class _Trap:
 def test_states_are_read_without_executing_pickles(
     state: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pickle that names a function is refused, not called; what is no offset is told apart from a later format."""
+    """A pickle that names a function is rejected, not called; an invalid offset differs from a later format."""
     monkeypatch.chdir(tmp_path)
     assert offset_in("trades:0", pickle.dumps({"format": 1, "offset": 7})) == 7
     with pytest.raises(StateError, match=words):
