@@ -21,14 +21,14 @@ class ResponseFactory:
     """Creates the response to one request."""
 
     def __init__(self, executor: QueryExecutor, output_format: Format) -> None:
-        """Ask at a executor, for a format."""
+        """Run queries on an executor, and encode their results in a format."""
         self._executor = executor
         self._format = output_format
 
     def rows(
-        self, question: Callable[[CancellableSession], AbstractContextManager[RecordBatchStream]], limit: int
+        self, query: Callable[[CancellableSession], AbstractContextManager[RecordBatchStream]], limit: int
     ) -> QueryResponse:
-        """Answer with rows as they come, so many at the most."""
+        """Stream at most `limit` rows."""
 
         def run(session: CancellableSession, stream: BinaryIO) -> None:
             with query(session) as rows:
@@ -39,7 +39,7 @@ class ResponseFactory:
     def records(
         self, kind: type[Any], report: Callable[[CancellableSession], Sequence[Any]], limit: int | None = None
     ) -> QueryResponse:
-        """Answer with a report's rows, each an instance of a data class."""
+        """Send a report's rows, each an instance of the data class `kind`."""
 
         def run(session: CancellableSession, stream: BinaryIO) -> None:
             write_records(kind, report(session), self._format, stream)

@@ -17,7 +17,7 @@ LEAVE_SECONDS: Final = 0.05
 """Interval of repeated interrupts; one that comes between two statements has no effect."""
 
 WriteResult = Callable[[CancellableSession, BinaryIO], object]
-"""Asks on behalf of a session, and writes the answer; called in a thread."""
+"""Runs the query of a session and writes its result to the stream; called in a thread."""
 
 
 class QueryExecutor:
@@ -67,7 +67,7 @@ class QueryRun:
     """One query in progress."""
 
     def __init__(self, session: CancellableSession, chunks: Chunks) -> None:
-        """Make it, on behalf of a session."""
+        """Create a run for a session; its result goes to `chunks`."""
         self._session = session
         self.chunks = chunks
         self._loop = asyncio.get_running_loop()

@@ -63,8 +63,8 @@ async def sql(parameters: SqlRequest, respond: TabularResponses) -> QueryRespons
 
 def _respond(
     respond: ResponseFactory,
-    question: Callable[..., TradesQuery],
+    build: Callable[..., TradesQuery],
     parameters: RowsRequest | BarsRequest | PricesRequest,
 ) -> QueryResponse:
     fields: dict[str, Any] = parameters.model_dump(exclude_none=True)
-    return respond.rows(lambda session: Market(session).rows(question(**fields)), parameters.limit)
+    return respond.rows(lambda session: Market(session).rows(build(**fields)), parameters.limit)

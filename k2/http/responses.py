@@ -1,4 +1,4 @@
-"""Answers: sent as they are written, in the format that the client accepts, and stopped when it goes away."""
+"""Query responses: streamed as they are written, in the format that the client accepts, cancelled if it disconnects."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ from k2.query.output_formats import Format
 __all__ = ["MEDIA_TYPES", "QueryResponse", "negotiate_format"]
 
 GRACE_SECONDS: Final = 0.5
-"""So long after its limit an answer is given up, whatever its thread waits for: a store that hangs, for one."""
+"""Time after its limit when a response is abandoned, whatever its thread waits for, such as an unresponsive store."""
 MEDIA_TYPES: Final[Mapping[Format, str]] = {
     Format.JSON: "application/json",
     Format.CSV: "text/csv",
@@ -29,21 +29,22 @@ log = structlog.get_logger()
 
 
 def negotiate_format(request: Request, formats: Iterable[Format] = tuple(Format)) -> Format:
-    """Return the format that a request's `Accept` likes best; of several that it likes alike the first of ours.
+    """Return the format that a request's `Accept` header prefers; of equal ones the first of `MEDIA_TYPES`.
 
     Raises:
-        HTTPException: 406, it takes none of them.
+        HTTPException: 406 if it accepts none of them.
     """
     ranges = dict(_ranges(",".join(request.headers.getlist("accept"))))
     ours = [form for form in MEDIA_TYPES if form in formats]
-    best = max(ours, key=lambda form: _liking(MEDIA_TYPES[form], ranges))
-    if ranges and _liking(MEDIA_TYPES[best], ranges) <= 0:
-        raise HTTPException(406, f"Accept takes none of {', '.join(MEDIA_TYPES[form] for form in ours)}")
+    best = max(ours, key=lambda form: _quality(MEDIA_TYPES[form], ranges))
+    if ranges and _quality(MEDIA_TYPES[best], ranges) <= 0:
+        available = ", ".join(MEDIA_TYPES[form] for form in ours)
+        raise HTTPException(406, f"none of the formats in Accept is available; accept one of {available}")
     return best
 
 
 def _ranges(accept: str) -> Iterable[tuple[str, float]]:
-    """Read the ranges of types, each with how much it is liked; what cannot be read is not liked."""
+    """Yield the media ranges, each with its quality; a range that cannot be parsed has quality 0."""
     for part in filter(str.strip, accept.split(",")):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
         yield name, min((_weight(text) for text in parameters if text.startswith("q=")), default=1.0)
@@ -55,24 +56,24 @@ def _weight(text: str) -> float:
     return min(float(number), 1.0) if is_number else 0.0
 
 
-def _liking(media_type: str, ranges: Mapping[str, float]) -> float:
-    """The most exact range that fits counts (RFC 9110, 12.5.1)."""
+def _quality(media_type: str, ranges: Mapping[str, float]) -> float:
+    """Return the quality of a media type by the most specific range that matches (RFC 9110, 12.5.1)."""
     kind = media_type.partition("/")[0]
     fitting = [ranges[name] for name in (media_type, f"{kind}/*", "*/*") if name in ranges]
     return fitting[0] if fitting else 0.0
 
 
 class QueryResponse(Response):
-    """What a thread writes, sent as it comes.
+    """A response that a thread writes and the event loop streams.
 
-    The status goes out with the first chunk, so what goes wrong before has a status of its own; what goes wrong later
-    ends the connection before the answer's end.
+    The status is sent with the first chunk, so an earlier error has its own status; a later error closes the connection
+    before the end of the response.
     """
 
     def __init__(
         self, executor: QueryExecutor, write: WriteResult, form: Format, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Have it written at a executor."""
+        """Create a response that `write` writes in a thread of the executor."""
         super().__init__(None, headers={**(headers or {}), "Vary": "Accept"}, media_type=MEDIA_TYPES[form])
         del self.headers["Content-Length"]
         self._executor = executor
@@ -80,7 +81,7 @@ class QueryResponse(Response):
         self._is_begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, as long as the client is there."""
+        """Send the response while the client is connected."""
         gone = asyncio.create_task(_gone(receive))
         work = asyncio.create_task(self._send(send))
         try:
@@ -91,32 +92,35 @@ class QueryResponse(Response):
             await asyncio.wait({gone, work})
         for task in (work, gone):
             if not task.cancelled():
-                self._tell(task.exception(), scope)
+                self._report(task.exception(), scope)
 
-    def _tell(self, error: BaseException | None, scope: Scope) -> None:
+    def _report(self, error: BaseException | None, scope: Scope) -> None:
         if isinstance(error, K2Error | HTTPException) and self._is_begun:
-            log.warning("an answer was cut off", path=scope["path"], why=str(error))
+            log.warning("response_aborted", path=scope["path"], why=str(error))
         elif error is not None:
             raise error
 
     async def _send(self, send: Send) -> None:
-        run = await self._executor.begin(self._write)
+        run = await self._executor.submit(self._write)
         try:
             async with asyncio.timeout(self._executor.seconds_max + GRACE_SECONDS):
                 await self._pass_on(run, send)
         except TimeoutError as error:
-            # Ours are of this kind as well.
+            # Some K2 errors are timeouts as well.
             if isinstance(error, K2Error):
                 raise
-            raise QueryTimeoutError(f"the answer took longer than {self._executor.seconds_max:g} s") from error
+            raise QueryTimeoutError(
+                f"the response took longer than {self._executor.seconds_max:g} s; "
+                "narrow the query, or raise K2_QUERY_TIMEOUT_SECONDS"
+            ) from error
         finally:
-            self._executor.leave(run)
+            self._executor.cancel(run)
 
     async def _pass_on(self, run: QueryRun, send: Send) -> None:
         async for chunk in run.chunks.read_all():
             await self._begin(send)
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await run.end()
+        await run.wait()
         await self._begin(send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -127,6 +131,6 @@ class QueryResponse(Response):
 
 
 async def _gone(receive: Receive) -> None:
-    """Wait until the client is gone; a body that nobody asked for is dropped."""
+    """Wait until the client disconnects; a body that no route reads is discarded."""
     while (await receive())["type"] != "http.disconnect":
         pass

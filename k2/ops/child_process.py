@@ -122,7 +122,7 @@ class ChildProcess:
 
 @contextmanager
 def _signals_deferred() -> Iterator[None]:
-    """Defer the Python handlers of SIGINT and SIGTERM to the end of the block; only the main thread has such handlers."""
+    """Defer Python's handlers of SIGINT and SIGTERM to the end of the block; they run in the main thread only."""
     received: list[signal.Signals] = []
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = {number: handler for number, handler in former.items() if callable(handler)}

@@ -44,10 +44,10 @@ Name = Literal[
 ]
 """Names of the failpoints; each occurs once in the code.
 
-`trades.*`, `events.*` and `letters.*` belong to the trades sink, the ledger sink and the dead-letter queue: `taken` (or
-`append`) is within an epoch, `closing` is at its end, `snapshot` is after the sink has finished the epoch and before the
-recovery store records it. `commit.*` belongs to both tables: `staged` is after the manifests are written, `landed` is
-before the response of the catalog is seen. `letters.cut`, `letters.truncated`, `events.withdrawing` and
+`trades.*`, `events.*` and `letters.*` belong to the trades sink, the ledger sink and the dead-letter queue: `taken`
+(or `append`) is within an epoch, `closing` is at its end, `snapshot` is after the sink has finished the epoch and
+before the recovery store records it. `commit.*` belongs to both tables: `staged` is after the manifests are written,
+`landed` is before the response of the catalog is seen. `letters.cut`, `letters.truncated`, `events.withdrawing` and
 `events.withdrawn` are in the rollback of dead letters and ledger at a restart.
 """
 

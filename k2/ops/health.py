@@ -56,7 +56,7 @@ class Health:
         return bool(self._closed)
 
     def stalled_seconds(self) -> float:
-        """Return the seconds since the slowest partition last closed an epoch, or since this process waits for its peers.
+        """Return the seconds since the slowest partition closed an epoch, or for which the peers have been awaited.
 
         0 if this process reads no partition: there may be more processes than partitions.
         """
@@ -87,7 +87,7 @@ def serve_health(health: Health, stall_seconds_max: int, host: str, port: int) -
         server = make_server(host, port, _application(health, stall_seconds_max), _Server, _QuietRequestHandler)
     except OSError as error:
         raise SettingsError(
-            f"K2_METRICS_PORT={port}: cannot listen on {host}: {error.strerror}; choose another port, or 0 to serve no metrics"
+            f"K2_METRICS_PORT={port}: cannot listen on {host}: {error.strerror}; choose another port, or 0 for none"
         ) from None
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server.server_port

@@ -1,1 +1,1 @@
-"""Questions to the tables: DuckDB, the integrity reports, the HTTP API."""
+"""Queries of the tables: DuckDB, query builders and integrity reports."""

@@ -1,4 +1,4 @@
-"""The audit: each commit of the job to the table `trades`, also of snapshots that have expired since."""
+"""The audit log: each commit of the job to the table `trades`, including those whose snapshots have expired."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,33 +31,33 @@ class AuditedCommit:
 
     snapshot_id: int
     parent_id: int | None
-    """The snapshot it was built on, of another writer as well; None of the table's first."""
+    """The snapshot it is based on, which may be another writer's; None for the table's first."""
     sequence_number: int
-    """Rises from commit to commit of a table, whoever makes them."""
+    """Iceberg sequence number; increases with each commit to the table, whoever makes it."""
     committed_at: datetime
     """By the clock of the process that committed."""
     writer: str | None
-    """None of a commit that only claimed the table."""
+    """None for a commit that only fences the table."""
     rows: int
     files: int
     bytes: int
     partitions: list[dict[str, Any]]
-    """Of each topic partition that moved: `topic`, `partition`, the next `offset`, and the counts of this commit."""
+    """For each topic partition that advanced: `topic`, `partition`, the next `offset`, and counts of this commit."""
     remark: str | None
-    """What else was done by it: offsets given up, a claim."""
+    """Other effects of the commit: abandoned offsets, fencing."""
     undone: bool
-    """Whether the table was put back to a state before it: it landed, and its rows are not in the table any more."""
+    """Whether the table was rolled back to a state before it, so that its rows are no longer in the table."""
     expired: bool
-    """Whether its snapshot is in the table no more."""
+    """Whether its snapshot has been removed from the table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The commits asked for, the oldest first, and whether those of all time are complete."""
+    """The selected commits, oldest first, and whether the whole commit log is complete."""
 
     commits: list[AuditedCommit]
     adds_up: bool
-    """The counts and offsets of all commits are those of the table's progress: none is missing, none is told twice."""
+    """Whether the counts and offsets of all commits add up to the table's progress: none is missing or counted twice."""
 
 
 @retry_if_files_gone
@@ -69,93 +69,97 @@ def audit(
     *,
     pool: EnginePool | None = None,
 ) -> Audit:
-    """Return the job's commits from a time on and before another; the newest of them where there is a limit.
+    """Return the job's commits with `start` <= committed_at < `end`; with a `limit`, the newest of them.
 
-    A commit is told by the table `commits`, by the table property that holds the newest, or by a snapshot that is
-    there: by several of them it is one.
+    A commit is recorded in the table `commits`, in the table property with the newest commits, or in an existing
+    snapshot; a commit that is recorded in several of them is returned once.
 
     Raises:
-        NoTableError: there is no table `trades` where the settings say.
-        TableError: it, or its table `commits`, is not the job's, or cannot be read.
+        NoTableError: the table `trades` does not exist.
+        TableError: it or the table `commits` was not created by the job, or cannot be read.
     """
     table = existing_table(settings, "trades", pool)
     with _commits(settings, table, pool) as engine:
-        asked = {"start": start, "end": end, "limit": limit, **_whose(table)}
-        rows = engine.query(_EVERY + _CHOSEN, asked)
+        parameters = {"start": start, "end": end, "limit": limit, **_table_parameters(table)}
+        rows = engine.query(_COMMITS + _SELECTED, parameters)
         there = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
         commits = [AuditedCommit(**row, expired=row["snapshot_id"] not in there) for row in reversed(rows)]
         progress = Progress.in_properties(table.metadata.properties)
-        return Audit(commits, _moves(progress) == _moves(_summed(engine, table)))
+        return Audit(commits, _offsets_and_counts(progress) == _offsets_and_counts(_summed(engine, table)))
 
 
 class ProgressAsOf(NamedTuple):
-    """What the table of trades was at a time or by a snapshot."""
+    """The progress of the trades table at a time or snapshot."""
 
     progress: Progress
     time: datetime
 
 
 def progress_as_of(settings: Settings, table: Table, as_of: AsOf, *, pool: EnginePool | None = None) -> ProgressAsOf:
-    """Return how far the job was, by its commits until a time, or up to a snapshot, which may have expired since.
+    """Return the job's progress by its commits until a time, or up to a snapshot, which may have expired.
 
     Raises:
-        NoSnapshotError: the table never had that snapshot, or was put back to one before it.
+        NoSnapshotError: the table never had that snapshot, or was rolled back to one before it.
     """
     with _commits(settings, table, pool) as engine:
         if isinstance(as_of, datetime):
             return ProgressAsOf(_summed(engine, table, as_of), as_of)
-        number, time = _place_of(engine, table, as_of)
+        number, time = _find_snapshot(engine, table, as_of)
         return ProgressAsOf(_summed(engine, table, number=number), time)
 
 
-def _place_of(engine: Engine, table: Table, snapshot_id: int) -> tuple[int, datetime]:
-    """Return the sequence number of a snapshot that led to the table as it is, of whichever writer, and its time."""
-    for row in engine.query(_EVERY + _PLACE, {"id": snapshot_id, **_whose(table)}):
+def _find_snapshot(engine: Engine, table: Table, snapshot_id: int) -> tuple[int, datetime]:
+    """Return the sequence number and time of a snapshot in the current table's lineage, of any writer."""
+    for row in engine.query(_COMMITS + _SNAPSHOT, {"id": snapshot_id, **_table_parameters(table)}):
         return row["sequence_number"], row["committed_at"]
     for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
         if snapshot.snapshot_id == snapshot_id:
             return snapshot.sequence_number or 0, datetime.fromtimestamp(snapshot.timestamp_ms / 1_000, UTC)
     name = ".".join(table.name())
-    raise NoSnapshotError(f"as_of: {snapshot_id} is no commit that led to table {name} as it is; k2 audit lists them")
+    raise NoSnapshotError(
+        f"as_of: {snapshot_id} is no commit in the lineage of table {name}; k2 audit lists its commits"
+    )
 
 
 @contextmanager
 def _commits(settings: Settings, table: Table, pool: EnginePool | None) -> Iterator[Engine]:
-    """Yield an engine that shows what is `kept` of commits, and what is `noted` in the table's own metadata.
+    """Yield an engine with views of the commits: `archived` in the table `commits`, `metadata_commits` in its metadata.
 
-    The metadata was read before: what goes from it to the table `commits` meanwhile is in both.
+    The metadata is read first: a commit that is archived meanwhile is in both.
     """
-    noted = pa.Table.from_pylist([commit.row() for commit in recorded_commits(table)], schema=_NOTED)
-    kept = find_job_table(settings, "commits", pool)
+    metadata_commits = pa.Table.from_pylist([commit.row() for commit in recorded_commits(table)], schema=_RECORD_SCHEMA)
+    archive = find_job_table(settings, "commits", pool)
     with open_engine(settings, pool) as engine:
-        engine.register_arrow("noted", noted)
-        if kept is None:
-            engine.register_arrow("kept", noted.slice(0, 0).append_column("table_uuid", pa.array([], pa.string())))
+        engine.register_arrow("metadata_commits", metadata_commits)
+        if archive is None:
+            engine.register_arrow(
+                "archived", metadata_commits.slice(0, 0).append_column("table_uuid", pa.array([], pa.string()))
+            )
         else:
-            check_columns(kept, ["table_uuid", *_NOTED.names])
-            engine.register("kept", kept, row_filter=equal(table_uuid=str(table.metadata.table_uuid)))
+            check_columns(archive, ["table_uuid", *_RECORD_SCHEMA.names])
+            engine.register("archived", archive, row_filter=equal(table_uuid=str(table.metadata.table_uuid)))
         engine.register_arrow("effective", _effective(engine, table))
         yield engine
 
 
 def _effective(engine: Engine, table: Table) -> pa.Table:
-    """Return the ids of the commits that led to the table as it is."""
-    told = engine.table(_TOLD + _LINE, _whose(table))
-    ids, previous, numbers = (told[name].to_numpy() for name in ("snapshot_id", "previous_id", "sequence_number"))
+    """Return the ids of the commits in the current table's lineage."""
+    recorded = engine.table(_RECORDED + _LINEAGE, _table_parameters(table))
+    ids, previous, numbers = (recorded[name].to_numpy() for name in ("snapshot_id", "previous_id", "sequence_number"))
     noted = parse_commit_notes(table.metadata.properties.get(COMMIT_NOTES))
     found = in_effect(ids, previous, numbers, noted[-1].snapshot_id if noted else 0)
     return pa.table({"snapshot_id": pa.array(ids[found], pa.int64())})
 
 
 def recorded_commits(table: Table) -> list[Commit]:
-    """Return the commits that the table's own metadata tells of: the newest, and those whose snapshots are there."""
+    """Return the commits recorded in the table's own metadata: the newest ones, and those of existing snapshots."""
     snapshots = (commit_of(snapshot) for snapshot in table.metadata.snapshots)
     noted = parse_commit_notes(table.metadata.properties.get(COMMIT_NOTES))
-    # What was noted comes last, since the removal of a snapshot takes it out of those that were built on it.
+    # The notes come last and win: removal of a snapshot also removes it as the parent of later snapshots.
     return [*{one.snapshot_id: one for one in (*snapshots, *noted) if one is not None}.values()]
 
 
-def _whose(table: Table) -> dict[str, object]:
+def _table_parameters(table: Table) -> dict[str, object]:
     metadata = table.metadata
     read = datetime.fromtimestamp(metadata.last_updated_ms / 1_000, UTC)
     return {"table": str(metadata.table_uuid), "next": metadata.next_sequence_number(), "read": read}
@@ -163,13 +167,13 @@ def _whose(table: Table) -> dict[str, object]:
 
 def _summed(engine: Engine, table: Table, as_of: datetime | None = None, number: int | None = None) -> Progress:
     writers: dict[str, dict[TopicPartition, PartitionProgress]] = {}
-    for row in engine.query(_EVERY + _SUMMED, {"as_of": as_of, "number": number, **_whose(table)}):
+    for row in engine.query(_COMMITS + _SUMMED, {"as_of": as_of, "number": number, **_table_parameters(table)}):
         entry = PartitionProgress(row["offset"], **{name: row[name] for name in _COUNTS})
         writers.setdefault(row["writer"], {})[TopicPartition(row["topic"], row["partition"])] = entry
     return Progress(writers)
 
 
-def _moves(progress: Progress) -> Mapping[tuple[str, TopicPartition], tuple[int, Counts]]:
+def _offsets_and_counts(progress: Progress) -> Mapping[tuple[str, TopicPartition], tuple[int, Counts]]:
     return {
         (writer, where): (entry.offset, entry.counts)
         for writer, entries in progress.writers.items()
@@ -192,39 +196,39 @@ _FIELDS: "Final[list[pa.Field[Any]]]" = [
     pa.field("remark", pa.string()),
     pa.field("previous_id", pa.int64()),
 ]
-_NOTED: Final = pa.schema(_FIELDS)
-_COLUMNS: Final = ", ".join(_NOTED.names)
-# A commit told of twice is one; of one that the table does not have any more, as it was put back, nothing is noted.
-# What is newer than the reading was not read yet.
-_TOLD: Final = f"""
-    WITH told AS (
-        SELECT {_COLUMNS}, TRUE AS is_noted FROM noted
+_RECORD_SCHEMA: Final = pa.schema(_FIELDS)
+_COLUMNS: Final = ", ".join(_RECORD_SCHEMA.names)
+# A commit that is recorded twice counts once. Commits that were archived after the metadata was read are left out;
+# a commit that was rolled back is in the archive only.
+_RECORDED: Final = f"""
+    WITH recorded AS (
+        SELECT {_COLUMNS}, TRUE AS is_from_metadata FROM metadata_commits
         UNION ALL
-        SELECT {_COLUMNS}, FALSE AS is_noted FROM kept
+        SELECT {_COLUMNS}, FALSE AS is_from_metadata FROM archived
         WHERE table_uuid = $table AND (sequence_number < $next OR committed_at <= $read::TIMESTAMPTZ)
     ), each AS (
-        -- What was noted says more than the snapshot itself.
-        SELECT * FROM told QUALIFY row_number() OVER (
-            PARTITION BY snapshot_id ORDER BY previous_id IS NULL, is_noted DESC
+        -- The notes hold more than the snapshot summary.
+        SELECT * FROM recorded QUALIFY row_number() OVER (
+            PARTITION BY snapshot_id ORDER BY previous_id IS NULL, is_from_metadata DESC
         ) = 1
     )
 """
-_LINE: Final = """
+_LINEAGE: Final = """
     SELECT snapshot_id, coalesce(previous_id, 0) AS previous_id, sequence_number FROM each
-    WHERE sequence_number < $next ORDER BY sequence_number DESC, is_noted DESC, committed_at DESC
+    WHERE sequence_number < $next ORDER BY sequence_number DESC, is_from_metadata DESC, committed_at DESC
 """
-_EVERY: Final = f"""
-    {_TOLD}, commits AS (
+_COMMITS: Final = f"""
+    {_RECORDED}, commits AS (
         SELECT {_COLUMNS}, snapshot_id NOT IN (SELECT snapshot_id FROM effective) AS undone FROM each
     )
 """
-_CHOSEN: Final = """
+_SELECTED: Final = """
     SELECT * EXCLUDE previous_id FROM commits
     WHERE committed_at >= coalesce($start::TIMESTAMPTZ, committed_at)
       AND ($end IS NULL OR committed_at < $end::TIMESTAMPTZ)
     ORDER BY sequence_number DESC, undone LIMIT coalesce($limit, 9223372036854775807)
 """
-_PLACE: Final = "SELECT sequence_number, committed_at FROM commits WHERE snapshot_id = $id AND NOT undone"
+_SNAPSHOT: Final = "SELECT sequence_number, committed_at FROM commits WHERE snapshot_id = $id AND NOT undone"
 _SUMMED: Final = f"""
     , moves AS (
         SELECT writer, unnest(partitions, max_depth := 2) FROM commits

@@ -1,20 +1,20 @@
-"""Completeness: of each symbol and day, how many trades there should be, how many are there, how many are missing.
+"""Completeness: expected, stored and missing trades of each symbol and day.
 
-A day also says how far its numbering can be trusted: `conflicts` are its dead letters with reason `conflict`, by their
-venue time, and `sessions` its events `session_started` in the ledger. A conflict, or a second session on one day,
-leaves the numbering in doubt: trades may be set aside, or stored twice, though no number is missing.
+A day also says whether its numbering can be trusted: `conflicts` counts its dead letters with reason `conflict`, by
+venue time, and `sessions` counts its events `session_started` in the ledger. A conflict, or a second session on one
+day, puts the numbering in doubt: trades may be dead letters, or stored twice, although no number is missing.
 
-A venue that numbers its trades says by that which there were: every number from a session's lowest stored to its
-highest. All of it is counted from the rows of the table alone, so the ledger can be held against it.
+The sequence numbers of a venue determine the expected trades: every number from a session's lowest stored number to its
+highest. All counts come from the rows of the table alone, so that the ledger can be checked against them.
 
-Rows fall on a day by their venue time. A missing number has none, so it gets one: the numbers missing between two that
-are stored are taken as spread evenly over the time between those two (the k-th of m at k/(m+1) of the way, in whole
-microseconds). So each missing number falls on one day, an outage over midnight falls on both days, one of a week on all
-of its days, and stored + missing = expected holds in each row and in all.
+Rows belong to a day by their venue time. A missing number has no time, so one is interpolated: the numbers missing
+between two stored ones are spread evenly over the time between those two (the k-th of m at k/(m+1) of the way, in whole
+microseconds). So each missing number belongs to one day, an outage over midnight counts on both days, an outage of a
+week on all of its days, and stored + missing = expected holds in each row and in total.
 
-Numbers that a venue gave to what is no market trade are neither expected nor missing; the table keeps them next to its
-progress. Numbers before the first stored one of a session, and after the last, are not known of. Rows without a number,
-or of a venue whose numbers have holes by nature (session 0), are stored and expected alike.
+Numbers that a venue gave to non-market trades are neither expected nor missing; the table stores them next to its
+progress. Numbers before a session's first stored one, and after its last, are unknown. Rows without a number, or of a
+venue whose numbers are not contiguous (session 0), count as stored and expected.
 """
 
 from collections.abc import Iterable, Iterator
@@ -49,12 +49,12 @@ _COLUMNS: Final = ("exchange", "symbol", "session", "sequence", "timestamp", "to
 
 
 class CompletenessParameters(QueryParameters):
-    """Which trades, and of which symbols. `as_of` counts the job's commits; rows of other writers are left out."""
+    """Selects trades and symbols. `as_of` counts the job's commits only; rows of other writers are left out."""
 
     containing: Name | None = None
-    """Part of an exchange's and symbol's names, with a space between them; small letters and capitals are alike."""
+    """Substring of "EXCHANGE SYMBOL", case-insensitive."""
     worst: Annotated[int, Field(ge=1, le=LIMIT_MAX)] | None = None
-    """So many symbols at the most: those that lack the most numbers, then those with the most trades."""
+    """Maximum number of symbols: those with the most missing numbers, then those with the most trades."""
     in_doubt: bool = False
     """Only symbols whose numbering is in doubt, each with all of its days or hours."""
 
@@ -71,7 +71,7 @@ class Day:
     stored: int
     missing: int
     percent: float | None
-    """Of what is expected; cut off, so that 100 is said of nothing less. None if nothing is expected."""
+    """Stored in percent of expected, truncated, so that 100 means complete. None if nothing is expected."""
     conflicts: int
     """Dead letters with reason `conflict` whose venue time is on this day."""
     sessions: int
@@ -79,7 +79,7 @@ class Day:
     numbering_in_doubt: bool
     """A conflict, or more than one session started on this day."""
     symbol_in_doubt: bool
-    """A day of the symbol is in doubt, or in all the days asked for more sessions started than days have trades.
+    """A day of the symbol is in doubt, or more sessions started in the selected days than days have trades.
     A single session is never in doubt."""
 
 
@@ -90,7 +90,7 @@ class Hour:
     exchange: str
     symbol: str
     hour: datetime
-    """Its begin."""
+    """Start of the hour."""
     expected: int
     stored: int
     missing: int
@@ -103,9 +103,9 @@ def by_day(
     """Return completeness by exchange, symbol and day; a day without numbers, conflicts and sessions has no row.
 
     Raises:
-        NoTableError: there is no table `trades` where the settings say.
-        NoSnapshotError: it never had the snapshot that `as_of` names.
-        TableError: it is not the job's.
+        NoTableError: the table `trades` does not exist.
+        NoSnapshotError: the table never had the snapshot `as_of`.
+        TableError: it was not created by the job.
     """
     return [_day(row) for row in _spans(settings, asked or CompletenessParameters(), DAY_US, pool)]
 
@@ -129,12 +129,12 @@ def _day(row: dict[str, Any]) -> Day:
 
 @retry_if_files_gone
 def by_hour(settings: Settings, asked: CompletenessParameters, *, pool: EnginePool | None = None) -> list[Hour]:
-    """Return the same by exchange, symbol and hour.
+    """Return completeness by exchange, symbol and hour.
 
     Raises:
-        NoTableError: there is no table `trades` where the settings say.
-        NoSnapshotError: it never had the snapshot that `as_of` names.
-        TableError: it is not the job's.
+        NoTableError: the table `trades` does not exist.
+        NoSnapshotError: the table never had the snapshot `as_of`.
+        TableError: it was not created by the job.
     """
     return [
         Hour(
@@ -152,7 +152,7 @@ def by_hour(settings: Settings, asked: CompletenessParameters, *, pool: EnginePo
 
 @retry_if_files_gone
 def is_stored(settings: Settings, exchange: str | None = None, symbol: str | None = None) -> bool:
-    """Return whether there is any trade of an exchange or symbol in the table."""
+    """Return whether the table has any trade of an exchange or symbol."""
     table = existing_table(settings, "trades")
     check_columns(table, _COLUMNS)
     with open_engine(settings) as engine:
@@ -165,7 +165,7 @@ def _percent(stored: int, expected: int) -> float | None:
 
 
 class _Sources(NamedTuple):
-    """The queries that give the trades asked for, and the sessions started."""
+    """SQL of the selected trades, and of the sessions started."""
 
     seen: str
     started: str
@@ -193,7 +193,7 @@ def _counted(
     }
     seen = f"{sources.seen} {_OF_CANDIDATES}" if asked.in_doubt else sources.seen
     for row in engine.query(f"WITH started AS ({sources.started}), {_MARKS}, seen AS ({seen}) {_SPANS}", parameters):
-        # 64 bits may not hold what is missing, so DuckDB gives decimals.
+        # The number of missing trades may exceed 64 bits, so DuckDB returns decimals.
         yield {**row, **{name: int(row[name]) for name in ("missing", "stored", "conflicts", "sessions")}}
 
 
@@ -205,7 +205,7 @@ def _since_year_1(time: datetime | None) -> int | None:
 def _shown(
     settings: Settings, asked: CompletenessParameters, span_us: int, pool: EnginePool | None
 ) -> Iterator[tuple[Engine, _Sources]]:
-    """Yield an engine that shows what is asked for, and the queries of it."""
+    """Yield an engine with the selected tables registered, and the SQL of their sources."""
     table = existing_table(settings, "trades", pool)
     check_columns(table, _COLUMNS)
     then = None if asked.as_of is None else progress_as_of(settings, table, asked.as_of, pool=pool).progress
@@ -224,7 +224,7 @@ def _shown(
 
 
 def _show_marks(engine: Engine, ledger: Table | None, found: pa.Table, asked: CompletenessParameters) -> None:
-    """Show the conflicts, and the ledger; one that does not exist has no events."""
+    """Register the conflicts and the ledger; a ledger that does not exist has no events."""
     engine.register_arrow("conflicts", found)
     if ledger is None:
         engine.register_arrow("sequence_events", _EVENTS.empty_table())
@@ -234,7 +234,7 @@ def _show_marks(engine: Engine, ledger: Table | None, found: pa.Table, asked: Co
 
 
 def _show_off_book(engine: Engine, seen: Iterable[SeenSession]) -> None:
-    """Show the ranges of numbers that no market trade has."""
+    """Register the ranges of numbers of non-market trades."""
     rows = [(*one.key, first, last) for one in joined(seen) for first, last in one.ranges]
     engine.register_arrow("off_book", table_of(_OFF_BOOK, rows))
 
@@ -260,7 +260,7 @@ _EVENT_FIELDS: "Final[list[pa.Field[Any]]]" = [
 ]
 _EVENTS: Final = pa.schema(_EVENT_FIELDS)
 
-# Times count from the year 1, so that division of none of them goes towards the epoch.
+# Times count from the year 1, so that no time is negative and integer division always rounds down.
 _NAMED: Final = """
     exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
     AND contains(lower(exchange || ' ' || symbol), lower(coalesce($containing, '')))
@@ -268,7 +268,7 @@ _NAMED: Final = """
 _SINCE_YEAR_1: Final = 'epoch_us("timestamp") + 62135596800000000'
 _SEEN: Final = f"SELECT exchange, symbol, session, sequence, {_SINCE_YEAR_1} AS seen_at FROM trades"
 _STARTED: Final = f"SELECT exchange, symbol, session, min({_SINCE_YEAR_1}) AS seen_at FROM sequence_events"
-# An event that the ledger has twice is one session.
+# A duplicate event in the ledger is one session.
 _EACH_SESSION: Final = f"event = 'session_started' AND {_NAMED} GROUP BY exchange, symbol, session"
 _SOURCES: Final = _Sources(f"{_SEEN} WHERE {_NAMED}", f"{_STARTED} WHERE {_EACH_SESSION}")
 _SOURCES_THEN: Final = _Sources(
@@ -284,7 +284,7 @@ _MARKS: Final = f"""
         GROUP BY ALL
     )
 """
-# No other symbol can be in doubt, and the trades of most need not be sorted then.
+# Only these symbols can be in doubt; for the others the trades need not be sorted.
 _OF_CANDIDATES: Final = """
     AND (exchange, symbol) IN (
         SELECT (exchange, symbol) FROM marks
@@ -294,7 +294,7 @@ _OF_CANDIDATES: Final = """
 
 
 def _before(edge: str) -> str:
-    """Word how many of a hole's numbers lie before a time: those k with low + (high - low) * k / (m + 1) < edge."""
+    """Return SQL for how many of a hole's numbers lie before a time: those k with low + (high - low) * k / (m + 1) < edge."""
     return f"""
         CASE WHEN {edge} <= low THEN 0
              WHEN {edge} > high THEN missing
@@ -302,7 +302,7 @@ def _before(edge: str) -> str:
     """
 
 
-# A number that is there twice is one.
+# A number that is stored twice counts once.
 _SPANS: Final = f"""
     , numbered AS (
         SELECT *, sequence::HUGEINT - lag(sequence) OVER numbers AS step, lag(seen_at) OVER numbers AS seen_before

@@ -1,4 +1,4 @@
-"""Conflicts: committed dead letters with reason `conflict`, counted by symbol and span of venue time."""
+"""Conflicts: committed dead letters with reason `conflict`, counted by symbol and venue-time span."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -31,8 +31,8 @@ _FIELDS: "Final[list[pa.Field[Any]]]" = [
 CONFLICTS: Final = pa.schema(_FIELDS)
 
 
-class _Letter(msgspec.Struct, frozen=True):
-    """The fields of a dead letter that are counted by."""
+class _DeadLetter(msgspec.Struct, frozen=True):
+    """The fields of a dead letter by which conflicts are counted."""
 
     topic: str
     partition: int
@@ -49,49 +49,51 @@ class _Key(NamedTuple):
     span: int
 
 
-_DECODER: Final = msgspec.json.Decoder(_Letter)
+_DECODER: Final = msgspec.json.Decoder(_DeadLetter)
 
 
 def conflicts_by_span(
-    settings: Settings, table: Table, asked: QueryParameters, span: timedelta, then: Progress | None = None
+    settings: Settings, table: Table, parameters: QueryParameters, span: timedelta, then: Progress | None = None
 ) -> pa.Table:
     """Return the number of conflicts by exchange, symbol and span; spans count from the year 1.
 
-    Only letters that a commit of `table` has counted are read, and with `then` only those of messages below that
-    progress. Letters without exchange, symbol or timestamp, as earlier versions wrote them, are left out.
+    Only dead letters counted by a commit of `table` are read; with `then`, only those of messages below that progress.
+    Dead letters without exchange, symbol or timestamp, written by earlier versions, are left out.
     """
-    keys = (_key(letter, asked, span) for letter in _conflicts(settings, table, then))
+    keys = (_key(dead_letter, parameters, span) for dead_letter in _conflicts(settings, table, then))
     found = Counter(key for key in keys if key is not None)
     return table_of(CONFLICTS, [(*key, count) for key, count in sorted(found.items())])
 
 
-def _conflicts(settings: Settings, table: Table, then: Progress | None) -> Iterator[_Letter]:
+def _conflicts(settings: Settings, table: Table, then: Progress | None) -> Iterator[_DeadLetter]:
     properties = table.metadata.properties
     for writer in Progress.in_properties(properties).writers:
         for line in committed_lines(settings.dead_letter_folder, properties, [writer]):
-            # Most letters have other reasons; parsing them all would take several times as long.
+            # Most dead letters have other reasons; parsing them all would take several times as long.
             if b"conflict" not in line.text:
                 continue
             try:
-                letter = _DECODER.decode(line.text)
+                dead_letter = _DECODER.decode(line.text)
             except ValueError as error:
                 log.warning("dead letter cannot be read", line=f"{line}: {error}")
                 continue
-            if letter.reason == Reason.CONFLICT and (then is None or _is_below(letter, writer, then)):
-                yield letter
+            if dead_letter.reason == Reason.CONFLICT and (then is None or _is_below(dead_letter, writer, then)):
+                yield dead_letter
 
 
-def _is_below(letter: _Letter, writer: str, then: Progress) -> bool:
-    entry = then.of(writer).get(TopicPartition(letter.topic, letter.partition))
-    return entry is not None and letter.offset < entry.offset
+def _is_below(dead_letter: _DeadLetter, writer: str, then: Progress) -> bool:
+    entry = then.of(writer).get(TopicPartition(dead_letter.topic, dead_letter.partition))
+    return entry is not None and dead_letter.offset < entry.offset
 
 
-def _key(letter: _Letter, asked: QueryParameters, span: timedelta) -> _Key | None:
-    """Return where a letter counts; None if it does not say, or is not asked for."""
-    exchange, symbol, timestamp = letter.exchange, letter.symbol, letter.timestamp
+def _key(dead_letter: _DeadLetter, parameters: QueryParameters, span: timedelta) -> _Key | None:
+    """Return the key that a dead letter counts for; None if a field is missing or the parameters exclude it."""
+    exchange, symbol, timestamp = dead_letter.exchange, dead_letter.symbol, dead_letter.timestamp
     if exchange is None or symbol is None or timestamp is None:
         return None
     time = timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp
-    is_named = asked.exchange in {None, exchange} and asked.symbol in {None, symbol}
-    is_within = (asked.start is None or time >= asked.start) and (asked.end is None or time < asked.end)
+    is_named = parameters.exchange in {None, exchange} and parameters.symbol in {None, symbol}
+    is_within = (parameters.start is None or time >= parameters.start) and (
+        parameters.end is None or time < parameters.end
+    )
     return _Key(exchange, symbol, (time - _YEAR_1) // span) if is_named and is_within else None

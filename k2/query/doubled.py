@@ -1,7 +1,7 @@
-"""Trades that are stored twice: one number and content of a symbol in more than one session.
+"""Trades stored twice: one number and content of a symbol in more than one session.
 
-An earlier version's rule could take a trade that was read again for one of a new session. Such rows are found here by
-what they hold; nothing is deleted.
+An earlier version could assign a trade that was read again to a new session. Such rows are found by their content;
+nothing is deleted.
 """
 
 from collections.abc import Iterator
@@ -39,15 +39,15 @@ _COLUMNS: Final = (
 
 @contextmanager
 def doubled(settings: Settings, *, pool: EnginePool | None = None) -> Iterator[RecordBatchStream]:
-    """Return a row for each number that is stored with one content in several sessions, sorted, within a block.
+    """Yield a row for each number that is stored with one content in several sessions, sorted.
 
-    Content is price, quantity, side and trade id. `copies` holds each such row's session, timestamp, topic, partition,
+    Content is price, quantity, side and trade id. `copies` lists the stored rows' session, timestamp, topic, partition,
     offset and index, sorted by session.
 
     Raises:
-        NoTableError: there is no table `trades` where the settings say.
-        TableError: it is not the job's.
-        QueryTimeoutError, QueryMemoryError, QueryBusyError: a limit of the settings was met.
+        NoTableError: the table `trades` does not exist.
+        TableError: the table was not created by the job.
+        QueryTimeoutError, QueryMemoryError, QueryBusyError: a configured limit was exceeded.
     """
     if pool is None:
         with Pool(settings, connections=1) as own, doubled(settings, pool=own) as rows:
@@ -69,7 +69,7 @@ def _schema(copies: RecordBatchStream) -> pa.Schema:
 
 
 def _grouped(copies: RecordBatchStream, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Return a row for each group of sorted copies; a group may go on in the next batch."""
+    """Yield a row for each group of sorted copies; a group may continue in the next batch."""
     held = copies.schema.empty_table()
     for batch in chain(copies.batches, [None]):
         if batch is not None:
@@ -82,7 +82,7 @@ def _grouped(copies: RecordBatchStream, schema: pa.Schema) -> Iterator[pa.Record
 
 
 def _starts(copies: pa.Table) -> npt.NDArray[np.int64]:
-    """Return the index of each row whose number or content is not that of the row before."""
+    """Return the int64 index of each row whose number or content differs from the previous row's."""
     content, sequence = (copies[name].to_numpy() for name in ("content", "sequence"))
     is_start = np.ones(copies.num_rows, dtype=np.bool_)
     is_start[1:] = (content[1:] != content[:-1]) | (sequence[1:] != sequence[:-1])
@@ -90,7 +90,7 @@ def _starts(copies: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def _rows(copies: pa.Table, starts: npt.NDArray[np.int64], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Return the groups that begin at `starts` and have more than one session; each is sorted by session."""
+    """Yield the groups that begin at `starts` and have more than one session; each is sorted by session."""
     bounds = np.append(starts, copies.num_rows)
     session = copies["session"].to_numpy()
     several = pa.array(session[starts] != session[bounds[1:] - 1])
@@ -103,9 +103,9 @@ def _rows(copies: pa.Table, starts: npt.NDArray[np.int64], schema: pa.Schema) ->
 
 _NUMBER: Final = ("exchange", "symbol", "sequence", "price", "quantity", "side", "trade_id")
 _COPY: Final = ("session", "timestamp", "topic", "partition", "offset", "index")
-# Most symbols have one session, and are left out by a small aggregate. Of the others a hash of 64 bits stands for
-# number and content, so that the large aggregate holds no texts. The copies are only sorted here, which spills to disk;
-# a list of them in an aggregate does not. Different numbers that share a hash by chance are told apart after that.
+# Most symbols have one session and are excluded by a small aggregate. For the others a 64-bit hash stands for number
+# and content, so that the large aggregate holds no strings. The copies are sorted here, which can spill to disk, but
+# not aggregated to lists, which cannot. Different numbers whose hashes collide are separated afterwards.
 _COPIES: Final = """
     WITH numbered AS (
         SELECT *, hash(exchange, symbol, sequence, price, quantity, side, trade_id) AS content

@@ -1,4 +1,4 @@
-"""Gaps in the numbering: those open now or at an earlier time, and those that were filled."""
+"""Gaps in the sequence numbers: those open now or at an earlier time, and those that were filled."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class GapFilter(StrEnum):
-    """Which gaps are asked for."""
+    """Which gaps to return."""
 
     OPEN = "open"
     FILLED = "filled"
@@ -40,9 +40,9 @@ class GapFilter(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Numbers that are missing, or were: `first_sequence` to `last_sequence` inclusive.
+    """Sequence numbers that are or were missing: `first_sequence` to `last_sequence` inclusive.
 
-    Times are the job's own, of the commit that told of it to the ledger (`detected_at`).
+    Times are the job's: the commit time of the ledger event (`detected_at`).
     """
 
     exchange: str
@@ -51,12 +51,12 @@ class Gap:
     first_sequence: int
     last_sequence: int
     missing: int
-    """How many numbers it holds."""
+    """Number of missing sequence numbers."""
     opened_at: datetime
     filled_at: datetime | None
-    """None of one that is open."""
+    """None if the gap is open."""
     open_seconds: float
-    """Until it was filled, or else until the time that was asked for."""
+    """Until it was filled, or until `as_of` or now."""
 
 
 @retry_if_files_gone
@@ -69,37 +69,37 @@ def gaps(
     *,
     pool: EnginePool | None = None,
 ) -> list[Gap]:
-    """Return gaps as the ledger tells them: what was opened, less what was filled, or what of it was filled.
+    """Return gaps by the events of the ledger.
 
-    Of the open ones a row is a whole range that is missing; of the filled ones, the neighbours that were opened at
-    one time and filled at one. A gap that is filled in the middle is two open ones and a filled one.
-    `as_of` (with its zone) asks what the ledger told then: the same as from the events detected by then alone. Of a
-    time to come it asks what is told now. The id of a commit to `trades` asks what is told by the messages that are in
-    with it, so that it agrees with the trades of that snapshot; the id of one to the ledger asks for the ledger then.
+    An open gap is a maximal range of missing numbers; a filled gap is a maximal range that was opened at one time and
+    filled at one time. A gap that is filled in the middle becomes two open ones and a filled one.
+    With `as_of` as a time (with a time zone) only events detected by then count. With the id of a snapshot of the
+    trades table, events of messages below the progress of that snapshot count, so that the result agrees with its
+    trades; with the id of a snapshot of the ledger, the ledger is read as of that snapshot.
 
     Raises:
-        NoTableError: there is no ledger where the settings say.
-        NoSnapshotError: neither table ever had the snapshot that `as_of` names.
-        TableError: it is not the job's.
+        NoTableError: the ledger does not exist.
+        NoSnapshotError: neither table ever had the snapshot `as_of`.
+        TableError: it was not created by the job.
     """
     now = datetime.now(UTC)
     with _ledger(settings, exchange, symbol, as_of, pool) as (engine, then):
         until = min(then.time or now, now)
-        asked = {
+        parameters = {
             "exchange": exchange,
             "symbol": symbol,
             "as_of": then.detected,
             "with_filled": which is not GapFilter.OPEN,
         }
-        told = _told(engine, asked, then.events)
-        return [_gap(key, piece, until) for key, cut in told for piece in _chosen(cut, which)]
+        events_merged = _pieces(engine, parameters, then.events)
+        return [_gap(key, piece, until) for key, cut in events_merged for piece in _chosen(cut, which)]
 
 
 def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
-    """Return what is missing of each session, by the events that an engine shows as `sequence_events`."""
+    """Return the missing ranges of each session, by the events registered in the engine as `sequence_events`."""
     everything = {"exchange": None, "symbol": None, "as_of": None, "with_filled": False}
     ranges = (
-        (key, tuple((piece.first, piece.last) for piece in still_open(cut))) for key, cut in _told(engine, everything)
+        (key, tuple((piece.first, piece.last) for piece in still_open(cut))) for key, cut in _pieces(engine, everything)
     )
     return {key: found for key, found in ranges if found}
 
@@ -108,10 +108,10 @@ def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
 def has_ledger_events(
     settings: Settings, exchange: str | None = None, symbol: str | None = None, as_of: AsOf | None = None
 ) -> bool:
-    """Return whether the ledger had a numbering of an exchange or symbol: without one, nothing can be missing."""
+    """Return whether the ledger has any event of an exchange or symbol; without one nothing can be missing."""
     with _ledger(settings, exchange, symbol, as_of) as (engine, then):
-        asked = {"exchange": exchange, "symbol": symbol, "as_of": then.detected}
-        return bool(engine.query(f"WITH events AS ({then.events}) {_KNOWN}", asked))
+        parameters = {"exchange": exchange, "symbol": symbol, "as_of": then.detected}
+        return bool(engine.query(f"WITH events AS ({then.events}) {_KNOWN}", parameters))
 
 
 def _chosen(cut: list[Piece], which: GapFilter) -> list[Piece]:
@@ -120,23 +120,23 @@ def _chosen(cut: list[Piece], which: GapFilter) -> list[Piece]:
     return sorted([*filled, *opened])
 
 
-def _told(
-    engine: Engine, asked: Mapping[str, object], events: str = _ALL_EVENTS
+def _pieces(
+    engine: Engine, parameters: Mapping[str, object], events: str = _ALL_EVENTS
 ) -> Iterator[tuple[SessionKey, list[Piece]]]:
-    rows = engine.query(f"WITH events AS ({events}) {_TOLD}", asked)
+    rows = engine.query(f"WITH events AS ({events}) {_EVENTS}", parameters)
     for key, found in groupby(rows, key=lambda row: SessionKey(row["exchange"], row["symbol"], row["session"])):
         ranges = [*found]
         yield key, [*pieces(_ranges(ranges, "gap_opened"), _ranges(ranges, "gap_filled"))]
 
 
 def _ranges(events: list[dict[str, Any]], kind: str) -> Iterator[LedgerRange]:
-    return (LedgerRange(row["first"], row["last"], row["told_at"]) for row in events if row["event"] == kind)
+    return (LedgerRange(row["first"], row["last"], row["detected_us"]) for row in events if row["event"] == kind)
 
 
 def _gap(key: SessionKey, piece: Piece, until: datetime) -> Gap:
     opened_at = _time(piece.opened_at)
     filled_at = None if piece.filled_at is None else _time(piece.filled_at)
-    # Two hosts' clocks may differ, and nothing closes before it opens.
+    # The clocks of two hosts may differ, but nothing closes before it opens.
     seconds = max(0.0, ((filled_at or until) - opened_at).total_seconds())
     return Gap(*key, piece.first, piece.last, piece.last - piece.first + 1, opened_at, filled_at, seconds)
 
@@ -146,24 +146,24 @@ def _time(microseconds: int) -> datetime:
 
 
 class _Then(NamedTuple):
-    """How the ledger is cut where an earlier one is asked for."""
+    """How the ledger is restricted to an earlier state."""
 
     time: datetime | None
     detected: datetime | None = None
-    """Events detected by then."""
+    """Only events detected by this time."""
     snapshot_id: int | None = None
-    """Of the ledger itself."""
+    """Snapshot of the ledger itself."""
     events: str = _ALL_EVENTS
     trades: Table | None = None
     progress: Progress = Progress()
-    """Events of messages below it."""
+    """Only events of messages below it."""
 
 
 @contextmanager
 def _ledger(
     settings: Settings, exchange: str | None, symbol: str | None, as_of: AsOf | None, pool: EnginePool | None = None
 ) -> Iterator[tuple[Engine, _Then]]:
-    """Yield an engine that shows, as `sequence_events`, at least what the ledger has of an exchange and symbol."""
+    """Yield an engine with at least the ledger's rows of an exchange and symbol, registered as `sequence_events`."""
     table: Table = existing_table(settings, "sequence_events", pool)
     check_columns(table, _LEDGER_COLUMNS)
     then = _then(settings, table, as_of, pool)
@@ -205,30 +205,30 @@ _KNOWN: Final = """
 """
 
 
-# A gap of millions may be filled number by number: what one commit tells of neighbours is one range here; and where
-# nobody asks when they were filled, what all commits tell is.
-_TOLD: Final = """
-    , told AS (
+# A gap of millions may be filled number by number: adjacent events of one commit are merged to one range here, and
+# those of all commits if the fill times are not needed.
+_EVENTS: Final = """
+    , events_merged AS (
         SELECT exchange, symbol, session, event, first_sequence AS first, last_sequence AS last,
-               CASE WHEN $with_filled OR event = 'gap_opened' THEN epoch_us(detected_at) ELSE 0 END AS told_at
+               CASE WHEN $with_filled OR event = 'gap_opened' THEN epoch_us(detected_at) ELSE 0 END AS detected_us
         FROM events
         WHERE event IN ('gap_opened', 'gap_filled')
           AND exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
           AND detected_at <= coalesce($as_of::TIMESTAMPTZ, detected_at)
     ), begun AS (
         SELECT *, first::HUGEINT > 1 + max(last::HUGEINT) OVER (
-            PARTITION BY exchange, symbol, session, event, told_at ORDER BY first, last
+            PARTITION BY exchange, symbol, session, event, detected_us ORDER BY first, last
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS is_apart
-        FROM told
+        FROM events_merged
     ), runs AS (
         SELECT *, count(*) FILTER (is_apart) OVER (
-            PARTITION BY exchange, symbol, session, event, told_at ORDER BY first, last
+            PARTITION BY exchange, symbol, session, event, detected_us ORDER BY first, last
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS run
         FROM begun
     )
-    SELECT exchange, symbol, session, event, told_at, min(first) AS first, max(last) AS last
-    FROM runs GROUP BY exchange, symbol, session, event, told_at, run
+    SELECT exchange, symbol, session, event, detected_us, min(first) AS first, max(last) AS last
+    FROM runs GROUP BY exchange, symbol, session, event, detected_us, run
     ORDER BY exchange, symbol, session
 """

@@ -1,4 +1,4 @@
-"""Values that are remembered, those asked for the longest ago forgotten where there are too many."""
+"""LRU cache with a size limit."""
 
 import threading
 from collections import OrderedDict
@@ -12,35 +12,35 @@ Value = TypeVar("Value")
 
 
 class LruCache(Generic[Key, Value]):
-    """A cache of what never changes under its key, of a size that it never goes beyond; of use to several threads."""
+    """A thread-safe cache of immutable values, of limited total size."""
 
     def __init__(self, size_max: int, size_of: Callable[[Value], int] = lambda _: 1) -> None:
-        """Keep values whose sizes sum up to `size_max` at the most, in the unit of `size_of`."""
+        """Create a cache whose values' sizes, in the unit of `size_of`, add up to at most `size_max`."""
         self._size_max = size_max
         self._size_of = size_of
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Key, Value] = OrderedDict()
+        self._values: OrderedDict[Key, Value] = OrderedDict()
         self._size = 0
 
     @property
     def size(self) -> int:
-        """The sizes of all values that are kept now, summed up."""
+        """The total size of the cached values."""
         return self._size
 
-    def find(self, key: Key) -> Value | None:
-        """Return a key's value; None where it is not kept."""
+    def get(self, key: Key) -> Value | None:
+        """Return the value of a key; None if it is not cached."""
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
 
-    def keep(self, key: Key, value: Value) -> Value:
-        """Keep a value, unless another thread has done so, and give it."""
+    def put(self, key: Key, value: Value) -> Value:
+        """Cache a value unless the key is cached already, and return it."""
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = value
+            if key not in self._values:
+                self._values[key] = value
                 self._size += self._size_of(value)
             while self._size > self._size_max:
-                _, oldest = self._kept.popitem(last=False)
+                _, oldest = self._values.popitem(last=False)
                 self._size -= self._size_of(oldest)
         return value

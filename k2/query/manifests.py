@@ -1,4 +1,4 @@
-"""What a snapshot's manifests say of its files, as columns; each manifest is read once, since none ever changes."""
+"""A snapshot's data files as columns, decoded from its manifests; each manifest is read once, as it never changes."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ __all__ = ["Column", "ManifestCache", "SpecFiles", "lower", "nulls_only", "parti
 Column: TypeAlias = "pa.ChunkedArray[Any]"
 MANIFESTS_BYTES_MAX: Final = 64 * 1024 * 1024
 LISTS_MAX: Final = 16
-"""Lists of manifests that are remembered: of the tables asked for, and of some of their earlier snapshots."""
+"""Cached manifest lists: the current ones of the tables, and some of earlier snapshots."""
 _COMPARED: Final[Mapping[type[IcebergType], pa.DataType]] = {
     DateType: pa.int64(),
     IntegerType: pa.int64(),
@@ -37,61 +37,61 @@ _COMPARED: Final[Mapping[type[IcebergType], pa.DataType]] = {
     TimestampType: pa.int64(),
     TimestamptzType: pa.int64(),
 }
-"""Types whose values Arrow orders as Iceberg does; by a column of another type no file is left out."""
+"""Types whose values Arrow orders as Iceberg does; columns of other types are not used to skip files."""
 
 
 def lower(field_id: int) -> str:
-    """Name the column of a field's lower bounds; null where a file has none."""
+    """Return the name of the column of a field's lower bounds; null for a file without one."""
     return f"lower {field_id}"
 
 
 def upper(field_id: int) -> str:
-    """Name the column of a field's upper bounds; null where a file has none."""
+    """Return the name of the column of a field's upper bounds; null for a file without one."""
     return f"upper {field_id}"
 
 
 def nulls_only(field_id: int) -> str:
-    """Name the column that tells of which files a field is known to be null in all rows."""
+    """Return the name of the bool column that says whether a field is known to be null in all rows of a file."""
     return f"nulls only {field_id}"
 
 
 def partition(field_id: int) -> str:
-    """Name the column of a partition field's values."""
+    """Return the name of the column of a partition field's values."""
     return f"partition {field_id}"
 
 
 class SpecFiles:
-    """The files of one partition spec, as columns: `path`, `rows`, `is_data`, and those named above."""
+    """The files of one partition spec as columns: `path`, `rows`, `is_data`, and those named by the functions above."""
 
     def __init__(self, spec_id: int, parts: Sequence[pa.Table]) -> None:
-        """Take what some manifests say, one after the other."""
+        """Concatenate the columns of some manifests."""
         self.spec_id = spec_id
         self._parts = parts
 
     def column(self, name: str) -> "Column | None":
-        """Return a column; None where it is not known."""
+        """Return a column; None if a manifest lacks it."""
         if any(part.schema.get_field_index(name) < 0 for part in self._parts):
             return None
         return pa.chunked_array([chunk for part in self._parts for chunk in part[name].chunks])
 
 
 class ManifestCache:
-    """What manifests say, remembered as long as there is room for it; several threads may ask at once."""
+    """Thread-safe LRU cache of decoded manifests."""
 
     def __init__(self, bytes_max: int = MANIFESTS_BYTES_MAX) -> None:
-        """Remember so many bytes of columns at the most."""
+        """Cache at most `bytes_max` bytes of columns."""
         self._lists: LruCache[str, list[ManifestFile]] = LruCache(LISTS_MAX)
         self._parts: LruCache[tuple[str, int], pa.Table] = LruCache(bytes_max, lambda part: int(part.nbytes))
 
     @property
     def held_bytes(self) -> int:
-        """How much is remembered now."""
+        """Size of the cached columns in bytes."""
         return self._parts.size
 
     def files(self, table: Table, snapshot: Snapshot) -> list[SpecFiles]:
-        """Return the files that are in one of a table's snapshots."""
+        """Return the files of a table's snapshot."""
         path = snapshot.manifest_list
-        manifests = self._lists.find(path) or self._lists.keep(path, snapshot.manifests(table.io))
+        manifests = self._lists.get(path) or self._lists.put(path, snapshot.manifests(table.io))
         parts = self._read(table, manifests)
         return [
             SpecFiles(spec_id, [parts[one] for one in manifests if one.partition_spec_id == spec_id])
@@ -100,14 +100,14 @@ class ManifestCache:
 
     def _read(self, table: Table, manifests: Sequence[ManifestFile]) -> dict[ManifestFile, pa.Table]:
         schema_id = table.schema().schema_id
-        kept = {one: self._parts.find((one.manifest_path, schema_id)) for one in manifests}
-        new = [one for one, part in kept.items() if part is None]
-        # Several are on their way at a time, as to far storage each takes long.
+        cached = {one: self._parts.get((one.manifest_path, schema_id)) for one in manifests}
+        new = [one for one, part in cached.items() if part is None]
+        # Manifests are read concurrently, because each takes long on remote storage.
         read = ExecutorFactory.get_or_create().map(lambda one: _columns_of(table, one), new)
         found = {
-            one: self._parts.keep((one.manifest_path, schema_id), part) for one, part in zip(new, read, strict=True)
+            one: self._parts.put((one.manifest_path, schema_id), part) for one, part in zip(new, read, strict=True)
         }
-        return {one: found[one] if part is None else part for one, part in kept.items()}
+        return {one: found[one] if part is None else part for one, part in cached.items()}
 
 
 def _columns_of(table: Table, manifest: ManifestFile) -> pa.Table:
@@ -145,7 +145,7 @@ def _value(bound: bytes | None, kind: IcebergType) -> object:
     try:
         return None if bound is None else from_bytes(kind, bound)
     except (ValueError, struct.error):
-        # A bound that another writer has cut within a letter, for one, leaves no file out.
+        # An undecodable bound, such as one truncated within a character by another writer, skips no file.
         return None
 
 

@@ -1,4 +1,4 @@
-"""Answers from the table of trades, for analysts in Python, the `k2` commands and the HTTP API.
+"""Queries of the trades table, for Python, the `k2` commands and the HTTP API.
 
 from k2.query.market import open_market
 from k2.query.query_builders import ohlcv
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Market", "open_market"]
 
 SQL_BATCH_ROWS: Final = 8_192
-"""Of a statement that is not ours rows may be of any width, and so many of them are in memory at a time."""
+"""Rows per batch of a user's statement, whose rows may have any width."""
 _NOT_THE_STATEMENTS: Final = (
     duckdb.FatalException,
     duckdb.IOException,
@@ -41,34 +41,34 @@ Answer = Callable[[Engine, str, Mapping[str, object]], AbstractContextManager[Fo
 
 
 class Market:
-    """Answers questions from the table of trades, each from one snapshot; several threads may ask at once."""
+    """Runs queries on the trades table, each on one snapshot; thread-safe."""
 
     def __init__(self, pool: EnginePool) -> None:
-        """Ask on the connections of a pool."""
+        """Use the connections of a pool."""
         self._pool = pool
 
     def table(self, question: TradesQuery) -> pa.Table:
-        """Return the answer whole, as Arrow.
+        """Return the whole result as an Arrow table.
 
         Raises:
-            QueryError: no such snapshot is kept, or a sum is beyond decimal(38, 18).
+            QueryError: the snapshot does not exist, or a sum exceeds decimal(38, 18).
             QueryTimeoutError, QueryMemoryError, QueryBusyError: a limit of the settings was met.
-            NoTableError: there is no table `trades` where the settings say.
-            TableError: it is not the job's.
+            NoTableError: the table `trades` does not exist.
+            TableError: it was not created by the job.
         """
         with self._answer(question, _whole) as answer:
             return answer
 
     def rows(self, question: TradesQuery) -> AbstractContextManager[RecordBatchStream]:
-        """Return the answer as it comes, within a block; the time limit is that of the whole block."""
+        """Return a context manager of the result as a stream; the time limit covers the whole block."""
         return self._answer(question, Engine.rows)
 
     def relation(self, question: TradesQuery) -> AbstractContextManager[duckdb.DuckDBPyRelation]:
-        """Return the answer as a DuckDB relation, to ask more of within a block, under the same limit."""
+        """Return a context manager of the result as a DuckDB relation, for further queries under the same time limit."""
         return self._answer(question, Engine.relation)
 
     def polars(self, question: TradesQuery) -> "pl.DataFrame":
-        """Return the answer whole, as a polars frame; polars must be installed."""
+        """Return the whole result as a polars frame; requires polars."""
         import polars as pl  # noqa: PLC0415  an analyst's, not the job's
 
         frame = pl.from_arrow(self.table(question))
@@ -77,12 +77,12 @@ class Market:
 
     @contextmanager
     def sql(self, sql: str, as_of: AsOf | None = None) -> Iterator[RecordBatchStream]:
-        """Yield the rows of one SELECT over `trades`, `sequence_events`, `commits` and `dead_letters`, within a block.
+        """Yield the result of one SELECT over `trades`, `sequence_events`, `commits` and `dead_letters` as a stream.
 
         Raises:
-            QueryError: the statement is refused, or DuckDB cannot run it; no such snapshot is kept.
+            QueryError: the statement is rejected or DuckDB cannot run it, or the snapshot does not exist.
             QueryTimeoutError, QueryMemoryError, QueryBusyError: a limit of the settings was met.
-            NoTableError: there is no such table where the settings say.
+            NoTableError: a table of the statement does not exist.
         """
         with self._pool.engine() as engine, _errors_named(), ExitStack() as opened:
             names = referenced_tables(engine, sql)
@@ -108,10 +108,10 @@ class Market:
 
 @contextmanager
 def open_market(settings: Settings) -> Iterator[Market]:
-    """Yield a market with connections of its own.
+    """Yield a market with its own connection pool.
 
     Raises:
-        SettingsError: the memory limit is none that DuckDB can have.
+        SettingsError: the memory limit is not valid for DuckDB.
     """
     with Pool(settings) as pool:
         yield Market(pool)
@@ -119,7 +119,7 @@ def open_market(settings: Settings) -> Iterator[Market]:
 
 @contextmanager
 def _errors_named() -> Iterator[None]:
-    """Name what is wrong with a statement that is not ours."""
+    """Convert DuckDB's errors on a user's statement to `QueryError`."""
     try:
         yield
     except _NOT_THE_STATEMENTS:

@@ -1,4 +1,4 @@
-"""Rows as bytes: JSON, CSV, Parquet and Arrow, each written as the rows come."""
+"""Output formats: JSON, CSV, Parquet and Arrow, each encoded as a stream."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,7 @@ _TYPES: Final[dict[type, pa.DataType]] = {
 
 
 class Format(StrEnum):
-    """How rows are written."""
+    """The format of an output."""
 
     JSON = "json"
     """One array of objects; decimals as strings with all their digits, times as RFC 3339."""
@@ -46,10 +46,10 @@ class _Writer(Protocol):
 
 
 def write(rows: RecordBatchStream, form: Format, stream: BinaryIO) -> int:
-    """Write rows to a stream; give how many there were.
+    """Write rows to a stream, and return their number.
 
     Raises:
-        QueryError: two columns have one name, or the format has no form for a column or a value.
+        QueryError: two columns have the same name, or a column or value cannot be encoded in the format.
     """
     if form is Format.JSON:
         return _write_json(rows, stream)
@@ -58,7 +58,7 @@ def write(rows: RecordBatchStream, form: Format, stream: BinaryIO) -> int:
         with _OPEN[form](stream, rows.schema) as writer:
             return sum(_written(writer, batch) for batch in rows.batches)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        raise QueryError(f"{form.value} has no form for a column: {error}; cast it, or ask for JSON") from error
+        raise QueryError(f"cannot encode a column as {form.value}: {error}; cast it, or request JSON") from error
 
 
 def to_json(value: object) -> bytes:
@@ -67,10 +67,10 @@ def to_json(value: object) -> bytes:
 
 
 def write_records(kind: type[Any], found: Sequence[Any], form: Format, stream: BinaryIO) -> int:
-    """Write a report's rows, each an instance of a data class, as `write` does; give how many they are.
+    """Write a report's rows, each an instance of the data class `kind`, and return their number.
 
     Raises:
-        QueryError: a number is beyond 64 bits, which JSON alone has.
+        QueryError: a number exceeds 64 bits, which only JSON can represent.
     """
     if form is not Format.JSON:
         return write(_rows(kind, found), form, stream)
@@ -83,21 +83,21 @@ def _rows(kind: type[Any], found: Sequence[Any]) -> RecordBatchStream:
     try:
         table = pa.Table.from_pylist([asdict(one) for one in found], schema)
     except (OverflowError, pa.ArrowInvalid) as error:
-        raise QueryError("a number of the report is beyond 64 bits; ask for JSON, which has it") from error
+        raise QueryError("a number of the report exceeds 64 bits; request JSON") from error
     return RecordBatchStream(schema, iter(table.to_batches()))
 
 
 def json_lines(rows: RecordBatchStream) -> Iterator[bytes]:
-    """Yield each row as an object, without anything between them.
+    """Yield each row as a JSON object, without separators.
 
     Raises:
-        QueryError: two columns have one name, or a value has no form in JSON.
+        QueryError: two columns have the same name, or a value cannot be represented in JSON.
     """
     _check_names(rows.schema)
     decimals = [field.name for field in rows.schema if pa.types.is_decimal(field.type)]
     for batch in rows.batches:
         for row in objects(batch):
-            # Python writes a small one, and zero, with an exponent.
+            # str() writes small decimals, and zero, with an exponent.
             row |= {name: f"{row[name]:f}" for name in decimals if row[name] is not None}
             yield to_json(row)
 
@@ -106,19 +106,19 @@ def _check_names(schema: pa.Schema) -> None:
     names = Counter(schema.names)
     doubled = [name for name, count in names.items() if count > 1]
     if doubled:
-        raise QueryError(f"two columns have the name {doubled[0]!r}; give one another name (AS)")
+        raise QueryError(f"two columns have the name {doubled[0]!r}; rename one with AS")
 
 
 def objects(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Return each row as an object.
+    """Return each row as a dictionary.
 
     Raises:
-        QueryError: Python, and JSON with it, has no form for a value, such as an infinite time.
+        QueryError: Python, and so JSON, cannot represent a value, such as an infinite time.
     """
     try:
         return batch.to_pylist()
     except (ArithmeticError, ValueError) as error:
-        raise QueryError(f"there is no form for a value: {error}; cast it") from error
+        raise QueryError(f"cannot represent a value: {error}; cast it") from error
 
 
 def _write_json(rows: RecordBatchStream, stream: BinaryIO) -> int:
@@ -139,6 +139,6 @@ def _written(writer: _Writer, batch: pa.RecordBatch) -> int:
 _OPEN: Final[dict[Format, Callable[[BinaryIO, pa.Schema], AbstractContextManager[Any]]]] = {
     Format.CSV: pa.csv.CSVWriter,
     Format.PARQUET: pq.ParquetWriter,
-    # The stubs know no file object of Python's.
+    # The stubs do not accept Python file objects.
     Format.ARROW: pa.ipc.new_stream,  # type: ignore[dict-item]
 }

@@ -52,7 +52,7 @@ def progress(settings: Settings, *, pool: EnginePool | None = None) -> list[Part
     """Return the state of each topic partition of which something is in, sorted.
 
     Raises:
-        NoTableError: there is no table `trades` where the settings say.
+        NoTableError: the table `trades` does not exist.
         TableError: its progress cannot be read.
     """
     table = existing_table(settings, "trades", pool)

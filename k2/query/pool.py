@@ -1,4 +1,4 @@
-"""DuckDB in memory with a few connections, each lent to one query at a time."""
+"""An in-memory DuckDB database with a few connections, each lent to one query at a time."""
 
 import queue
 import tempfile
@@ -31,7 +31,7 @@ __all__ = [
     "retry_if_files_gone",
 ]
 
-TABLES: Final = ("trades", "sequence_events", "commits")
+JOB_TABLES: Final = ("trades", "sequence_events", "commits")
 READS_MAX: Final = 3
 """How often a query is begun again where files that it was to read are gone: a compaction replaced them."""
 Item = TypeVar("Item")
@@ -40,41 +40,41 @@ Report = TypeVar("Report")
 
 
 class QueryBusyError(K2Error, TimeoutError):
-    """All connections are taken, and were for as long as one may wait."""
+    """No connection became free within the time that a query may wait."""
 
     exit_code = 3
 
 
 class FilesGoneError(UnreachableError):
-    """A file of a table cannot be read: its store does not answer, or a compaction or an expiry took it away."""
+    """A file of a table cannot be read: its store does not respond, or compaction or expiry removed it."""
 
 
 class EnginePool(Protocol):
-    """What lends connections."""
+    """Interface of what lends connections: `Pool` and `CancellableSession`."""
 
     @property
     def settings(self) -> Settings:
         """Where the tables are."""
 
     def engine(self) -> AbstractContextManager[Engine]:
-        """Lend one for a block."""
+        """Lend a connection for a block."""
 
     def find_table(self, name: str) -> Table | None:
-        """Return one of the job's tables as it is now; None where there is none."""
+        """Return one of the job's tables as it is now; None if it does not exist."""
 
 
 class Pool:
-    """A database in memory with the settings' memory limit, and `K2_QUERY_CONNECTIONS` connections to it.
+    """An in-memory database with the settings' memory limit, and `K2_QUERY_CONNECTIONS` connections to it.
 
-    It can read the tables' data files and nothing else: no other file, no extension, nothing from the network, and
-    none of that can be changed. What does not fit into memory spills to a folder that goes with the pool.
+    It can read the tables' data files and nothing else: no other file, no extension, no network; and none of that can
+    be changed. What does not fit into memory is spilled to a temporary folder, which is deleted with the pool.
     """
 
     def __init__(self, settings: Settings, connections: int | None = None) -> None:
-        """Open it; `connections` wins over the setting.
+        """Open the database; `connections` overrides the setting.
 
         Raises:
-            SettingsError: the memory limit is none that DuckDB can have.
+            SettingsError: the memory limit is not valid for DuckDB.
         """
         self._settings = settings
         self._limits = QueryLimits(
@@ -102,16 +102,16 @@ class Pool:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The local folders in which the tables' files are."""
+        """The local folders of the tables' data files."""
         return tuple(self._folders)
 
     def close(self) -> None:
-        """Close the database; queries that still run are stopped."""
+        """Close the database and stop running queries."""
         self._opened.close()
         self._tables.close()
 
     def find_table(self, name: str) -> Table | None:
-        """Return one of the job's tables as it is now; None where there is none.
+        """Return one of the job's tables as it is now; None if it does not exist.
 
         Raises:
             UnreachableError: the catalog does not answer, after retries.
@@ -120,36 +120,38 @@ class Pool:
 
     @contextmanager
     def engine(self) -> Iterator[Engine]:
-        """Lend a connection; it waits for one at most as long as a query may take.
+        """Lend a connection; wait for one at most as long as a query may take.
 
         Raises:
-            QueryBusyError: none came free.
-            QueryMemoryError: within the block, a query needs more memory than there is.
-            QueryError: within the block, a query cannot be answered as it is asked.
-            UnreachableError: within the block, a file of a table cannot be read.
+            QueryBusyError: no connection became free.
+            QueryMemoryError: a query in the block exceeds the memory limit.
+            QueryError: a query in the block is invalid or cannot be answered.
+            UnreachableError: a file of a table cannot be read in the block.
         """
         free = self._free
         try:
             connection = free.get(timeout=self._limits.timeout_seconds)
         except queue.Empty:
             raise QueryBusyError(
-                f"all {self._count} connections were taken for {self._limits.timeout_seconds:g} s; "
-                "try again, or raise K2_QUERY_CONNECTIONS"
+                f"all {self._count} connections were in use for {self._limits.timeout_seconds:g} s; "
+                "retry later, or raise K2_QUERY_CONNECTIONS"
             ) from None
         engine = Engine(connection, self._limits, self._folders, self._manifests)
         try:
-            with _faults_named(self._limits):
+            with _translate_errors(self._limits):
                 yield engine
         except (duckdb.FatalException, duckdb.InternalException) as error:
             self._renew(free)
-            raise QueryError(f"DuckDB failed at the query, and was started again: {first_line(error)}") from error
+            raise QueryError(
+                f"DuckDB failed on this query and was restarted: {first_line(error)}; change the query"
+            ) from error
         finally:
             with suppress(duckdb.Error):
                 engine.clear()
             free.put(connection)
 
     def _renew(self, broken: "queue.Queue[duckdb.DuckDBPyConnection]") -> None:
-        """Open another database: one that failed within itself answers no query any more."""
+        """Open a new database: after an internal error DuckDB answers no further query."""
         with self._renewal:
             if self._free is broken:
                 self._opened.close()
@@ -161,7 +163,7 @@ class Pool:
             database = stack.enter_context(self._database(stack.enter_context(_spill_folder())))
             for number in range(self._count):
                 connection = stack.enter_context(database.cursor())
-                # Views are of a schema, and those of two queries have one name.
+                # Views belong to a schema, and those of two queries have the same name.
                 connection.execute(f"CREATE SCHEMA connection_{number}")
                 connection.execute(f"USE connection_{number}")
                 connection.execute("SET TimeZone = 'UTC'")
@@ -181,9 +183,9 @@ class Pool:
                     # Nothing is downloaded at run time.
                     "autoinstall_known_extensions": "false",
                     "autoload_known_extensions": "false",
-                    # A name in a statement is never a variable of this program.
+                    # A name in a statement must never resolve to a Python variable.
                     "python_enable_replacements": "false",
-                    # Of a join's few keys DuckDB makes a list for Arrow to filter by, and of times asks for pytz.
+                    # DuckDB pushes a join's few keys to Arrow as a list filter, which needs pytz if they are times.
                     "dynamic_or_filter_threshold": "0",
                 }
             )
@@ -192,14 +194,14 @@ class Pool:
 
 
 class CancellableSession:
-    """One who asks on a pool's connections, and may go away before the answer is there."""
+    """A client's use of a pool, which another thread can cancel before the result is complete."""
 
     def __init__(self, pool: EnginePool) -> None:
-        """Ask on the connections of a pool."""
+        """Use the connections of a pool."""
         self._pool = pool
         self._lock = threading.Lock()
         self._engine: Engine | None = None
-        self._is_gone = False
+        self._is_cancelled = False
 
     @property
     def settings(self) -> Settings:
@@ -211,7 +213,7 @@ class CancellableSession:
         """Lend a connection.
 
         Raises:
-            QueryCancelledError: the caller is gone.
+            QueryCancelledError: the session was cancelled.
             QueryBusyError, QueryMemoryError, QueryError, UnreachableError: as `Pool.engine`.
         """
         with self._pool.engine() as engine:
@@ -227,29 +229,29 @@ class CancellableSession:
         return self._pool.find_table(name)
 
     def check(self) -> None:
-        """Go on only where somebody waits for the answer.
+        """Raise if the session was cancelled.
 
         Raises:
-            QueryCancelledError: nobody does.
+            QueryCancelledError: the session was cancelled.
         """
-        if self._is_gone:
-            raise QueryCancelledError("nobody waits for the answer any more")
+        if self._is_cancelled:
+            raise QueryCancelledError("query cancelled: the client is gone")
 
     def each(self, found: Iterable[Item]) -> Iterator[Item]:
-        """Yield one after the other, as long as somebody waits.
+        """Yield the items until the session is cancelled.
 
         Raises:
-            QueryCancelledError: nobody does.
+            QueryCancelledError: the session was cancelled.
         """
         for one in found:
             self.check()
             yield one
 
-    def leave(self) -> None:
-        """Stop what is asked, and all that would come; to be called again until it has ended."""
+    def cancel(self) -> None:
+        """Stop the running query and reject later ones; call it repeatedly until the query has ended."""
         with self._lock:
-            self._is_gone = True
-            # A connection that was given back runs another's query.
+            self._is_cancelled = True
+            # A connection that was returned runs the query of another session.
             if self._engine is not None:
                 self._engine.cancel()
 
@@ -260,10 +262,10 @@ class CancellableSession:
 
 @contextmanager
 def open_engine(settings: Settings, pool: EnginePool | None = None) -> Iterator[Engine]:
-    """Lend a connection of a pool; where there is none, of one that ends with the block.
+    """Lend a connection of `pool`, or of a pool that exists for the block only.
 
     Raises:
-        SettingsError: the memory limit is none that DuckDB can have.
+        SettingsError: the memory limit is not valid for DuckDB.
         QueryBusyError, QueryMemoryError, QueryError, UnreachableError: as `Pool.engine`.
     """
     if pool is not None:
@@ -275,7 +277,7 @@ def open_engine(settings: Settings, pool: EnginePool | None = None) -> Iterator[
 
 
 def retry_if_files_gone(report: Callable[Given, Report]) -> Callable[Given, Report]:
-    """Have a report, which looks its tables up itself, begin again where a file was gone when it was to be read."""
+    """Retry a report, which loads its tables itself, if compaction or expiry removed a planned data file."""
 
     @wraps(report)
     def reporting(*given: Given.args, **named: Given.kwargs) -> Report:
@@ -288,17 +290,19 @@ def retry_if_files_gone(report: Callable[Given, Report]) -> Callable[Given, Repo
 
 
 @contextmanager
-def _faults_named(limits: QueryLimits) -> Iterator[None]:
+def _translate_errors(limits: QueryLimits) -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException as error:
         raise QueryMemoryError(
-            f"the query needs more memory than K2_QUERY_MEMORY_LIMIT={limits.memory} gives it; raise it"
+            f"the query needs more memory than K2_QUERY_MEMORY_LIMIT={limits.memory}; narrow it, or raise the setting"
         ) from error
     except duckdb.IOException as error:
         raise FilesGoneError(f"a file of the table cannot be read: {first_line(error)}") from error
     except duckdb.OutOfRangeException as error:
-        raise QueryError(f"a number of the result is beyond what its type can hold: {first_line(error)}") from error
+        raise QueryError(
+            f"a number of the result is out of its type's range: {first_line(error)}; cast it to a larger type"
+        ) from error
 
 
 def _spill_folder() -> "tempfile.TemporaryDirectory[str]":
@@ -306,9 +310,9 @@ def _spill_folder() -> "tempfile.TemporaryDirectory[str]":
 
 
 def _data_folders(settings: Settings, tables: TableCache) -> list[str]:
-    """Return the local folders in which the tables' data files are, each with a slash at its end."""
+    """Return the local folders of the tables' data files, each with a trailing slash."""
     locations = [str(settings.data_dir.absolute() / "warehouse")]
-    for name in TABLES:
+    for name in JOB_TABLES:
         table = tables.find(name)
         if table is not None:
             path = table.metadata.properties.get("write.data.path", f"{table.location()}/data")
@@ -318,5 +322,5 @@ def _data_folders(settings: Settings, tables: TableCache) -> list[str]:
 
 
 def first_line(error: duckdb.Error) -> str:
-    """Return what an error says, without the excerpt of the statement that follows."""
+    """Return an error's message without the excerpt of the statement that follows it."""
     return str(error).partition("\n")[0]

@@ -57,7 +57,7 @@ def summary(settings: Settings) -> list[ExchangeSummary]:
     """Count the stored trades of each exchange.
 
     Raises:
-        NoTableError: there is no table `trades` where the settings say.
+        NoTableError: the table `trades` does not exist.
     """
     table = existing_table(settings, "trades")
     with open_engine(settings) as engine:
@@ -80,7 +80,7 @@ def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Rec
     do not hold: the job writes none.
 
     Raises:
-        NoTableError: there is no table `trades` where the settings say.
+        NoTableError: the table `trades` does not exist.
         TableError: it is not the job's, or its progress cannot be read.
     """
     table = existing_table(settings, "trades", pool)

@@ -195,8 +195,8 @@ def test_show_for_people(folder: Path) -> None:
         (["trades", "0"], 2, "offset"),
     ],
 )
-def test_show_rejects_an_unknown_message(folder: Path, arguments: list[str], code: int, says: str) -> None:
-    """The error is on stderr, with nothing on stdout."""
+def test_show_errors_are_on_stderr_only(folder: Path, arguments: list[str], code: int, says: str) -> None:
+    """The error is on stderr, and nothing is on stdout."""
     result = k2("show", *arguments)
     assert (result.exit_code, result.stdout) == (code, "")
     assert says in result.stderr

@@ -24,7 +24,7 @@ def write_event(settings: Settings) -> None:
 def begin(settings: Settings) -> None:
     """Start another instance, up to where it has rolled the ledger back."""
     trades = TradesSink(settings)
-    LedgerSink(settings, trades.open(), claim=trades.set_fencing_token).list_parts()
+    LedgerSink(settings, trades.open(), set_fencing_token=trades.set_fencing_token).list_parts()
 
 
 def test_a_rollback_of_events_fences_earlier_instances(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_replaced_column_has_no_old_values(settings: Settings, trades: Table) 
             change(update)
     append(trades, [trade(2)])
     with open_engine(settings) as engine:
-        engine.show("trades", trades)
+        engine.register("trades", trades)
         rows = engine.query("SELECT sequence, side, price FROM trades ORDER BY sequence")
     assert [(row["sequence"], row["side"]) for row in rows] == [(1, None), (2, trade(2)["side"])]
     assert rows[0]["price"] == trade(1)["price"]
@@ -129,7 +129,7 @@ def test_a_renamed_column_elsewhere_is_rejected(
         open_engine(settings) as engine,
         pytest.raises(TableError, match=r"market_data\.trades: another program renamed"),
     ):
-        engine.show("trades", trades)
+        engine.register("trades", trades)
 
 
 def test_files_elsewhere_are_read_by_pyiceberg(
@@ -169,7 +169,7 @@ def test_memory_limit_errors_name_the_setting() -> None:
     ):
         pass
     with (
-        pytest.raises(QueryMemoryError, match="needs more memory than K2_QUERY_MEMORY_LIMIT=1KB gives it"),
+        pytest.raises(QueryMemoryError, match="needs more memory than K2_QUERY_MEMORY_LIMIT=1KB"),
         open_engine(Settings(query_memory_limit="1KB")) as engine,
     ):
         engine.query("SELECT count(*) FROM (SELECT DISTINCT range FROM range(100000))")

@@ -108,7 +108,7 @@ def test_too_much_memory_is_rejected() -> None:
 def test_a_database_with_an_internal_error_is_reopened(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug of DuckDB fails one query, not all later ones."""
     with pool_with(query_connections=2) as pool:
-        with pytest.raises(QueryError, match="was started again"), pool.engine():
+        with pytest.raises(QueryError, match="was restarted"), pool.engine():
             raise duckdb.FatalException("database has been invalidated")
         with pool.engine() as one, pool.engine() as other:
             assert one.query("SELECT 1 AS one") == other.query("SELECT 1 AS one")

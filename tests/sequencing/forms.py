@@ -1,4 +1,4 @@
-"""The two forms of the tracker behind one face, so that a test says a law once and holds both to it."""
+"""Both forms of the tracker behind one interface, so that one test checks a law for both."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ HERE = TopicPartition("trades", 0)
 
 
 class Said(NamedTuple):
-    """What a form says of some rows."""
+    """The result of a form for some rows."""
 
     verdicts: list[int]
     sessions: list[int]
@@ -37,17 +37,17 @@ class Form(Protocol):
     """All so far."""
 
     def track(self, rows: Sequence[Row], venue: str = "k2") -> Said:
-        """Place rows behind those before."""
+        """Place rows after the earlier ones."""
 
     def saw(self, first: int, last: int, latest: int) -> None:
-        """Take all numbers of a range, and a time, as the first session of the usual symbol."""
+        """Mark all numbers of a range as seen, at a time, in the first session of the usual symbol."""
 
     def ranges(self, exchange: str = "kraken", symbol: str = "BTC-USD") -> list[list[tuple[int, int]]]:
         """Return the ranges seen of a symbol, session by session."""
 
 
 class Plain:
-    """The specification: one `SymbolSequence` a symbol, asked row by row."""
+    """The specification: one `SymbolSequence` for each symbol, called row by row."""
 
     def __init__(self) -> None:
         self.events: list[SequenceEvent] = []
@@ -56,7 +56,7 @@ class Plain:
         self._offset = 0
 
     def track(self, rows: Sequence[Row], venue: str = "k2") -> Said:
-        """Place rows behind those before."""
+        """Place rows after the earlier ones."""
         said = Said([], [], [], 0)
         for row in rows:
             said = said._replace(out_of_order=said.out_of_order + self._place(row, venue, said))
@@ -82,7 +82,7 @@ class Plain:
         return placement.out_of_order
 
     def saw(self, first: int, last: int, latest: int) -> None:
-        """Take all numbers of a range, and a time, as the first session of the usual symbol."""
+        """Mark all numbers of a range as seen, at a time, in the first session of the usual symbol."""
         self._sequences[Row().exchange, Row().symbol].absorb(1, [(first, last)], latest, latest)
 
     def ranges(self, exchange: str = "kraken", symbol: str = "BTC-USD") -> list[list[tuple[int, int]]]:
@@ -91,7 +91,7 @@ class Plain:
 
 
 class Columnar:
-    """What the job runs: a `GroupTracker`, given slices of at most `cut` rows."""
+    """The form that the job runs: a `GroupTracker`, called with slices of at most `cut` rows."""
 
     def __init__(self, cut: int = 1_000_000) -> None:
         self.events: list[SequenceEvent] = []
@@ -100,7 +100,7 @@ class Columnar:
         self._offset = 0
 
     def track(self, rows: Sequence[Row], venue: str = "k2") -> Said:
-        """Place rows behind those before."""
+        """Place rows after the earlier ones."""
         said = Said([], [], [], 0)
         for start in range(0, len(rows), self._cut):
             some = rows[start : start + self._cut]
@@ -119,7 +119,7 @@ class Columnar:
         return said
 
     def saw(self, first: int, last: int, latest: int) -> None:
-        """Take all numbers of a range, and a time, as the first session of the usual symbol."""
+        """Mark all numbers of a range as seen, at a time, in the first session of the usual symbol."""
         key = SessionKey(Row().exchange, Row().symbol, 1)
         self.tracker.absorb([SeenSession(key, ((first, last),), latest, latest, HERE, 0)])
 

@@ -1,8 +1,8 @@
 """Numberings of one symbol on a contiguous venue, with known truth: what a feed does, seed by seed.
 
-A script is a list of messages as they come. Each knows which trade it has, so `tests.sequencing.numberings_truth` can
-count what the rules lost, doubled, called missing without cause, or dropped in silence. Nothing here knows how the
-rules work.
+A script is a list of messages in the order of arrival. Each has the trade that it carries, so that
+`tests.sequencing.numberings_truth` can count what the rules lost, doubled, called missing without cause, or dropped
+silently. Nothing here depends on how the rules work.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def _plain(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _losses_and_late_fills(feed: Feed, rng: Random) -> None:
-    """Some trades are lost, and half of those come late."""
+    """Some trades are lost, and half of those arrive late."""
     for _ in range(rng.randint(1, 4)):
         for one in feed.live(_some(rng), loss=rng.choice([0.001, 0.01, 0.2])):
             if rng.random() < 0.5:
@@ -63,7 +63,7 @@ def _old_numbers_under_new_times(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _block_again_with_send_times(feed: Feed, rng: Random) -> None:
-    """A block of some 900 numbers is sent again with the times of sending."""
+    """A block of about 900 numbers is sent again with the times of sending."""
     feed.live(_some(rng, 950))
     first = rng.randrange(len(feed.sent) - 900)
     for one in feed.sent[first : first + rng.randint(300, 900)]:
@@ -75,7 +75,7 @@ def _block_again_with_send_times(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _each_twice(feed: Feed, rng: Random) -> None:
-    """Each trade comes twice, its time once in milliseconds and once in microseconds, or a microsecond apart."""
+    """Each trade arrives twice, its time once in milliseconds and once in microseconds, or a microsecond apart."""
     is_cut = rng.random() < 0.5
     restart_at = rng.choice([0, rng.randint(20, 400)])
     for place in range(_some(rng)):
@@ -88,7 +88,7 @@ def _each_twice(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _newest_corrected(feed: Feed, rng: Random) -> None:
-    """The newest number comes again with another price and a later time."""
+    """The newest number is sent again with another price and a later time."""
     for _ in range(rng.randint(1, 20)):
         feed.live(rng.randint(2, 200))
         newest = feed.sent[-1]
@@ -98,7 +98,7 @@ def _newest_corrected(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _older_corrected(feed: Feed, rng: Random) -> None:
-    """Older numbers come again with another price, with their own time or the time of sending."""
+    """Older numbers are sent again with another price, with their own time or the time of sending."""
     feed.live(_some(rng))
     for _ in range(rng.randint(1, 20)):
         (one,) = feed.old(1)
@@ -108,7 +108,7 @@ def _older_corrected(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _dated_ahead_then_restart(feed: Feed, rng: Random) -> None:
-    """One trade is dated 8 hours or more ahead; an hour later numbering begins again."""
+    """One trade is dated 8 hours or more ahead; an hour later numbering restarts."""
     feed.live(_some(rng))
     feed.sent[-1] = feed.sent[-1]._replace(timestamp=feed.now() + rng.choice([8, 20, 73 * 8766]) * HOUR)
     feed.live(rng.choice([0, 100]))
@@ -118,7 +118,7 @@ def _dated_ahead_then_restart(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _dated_ahead_in_kafka_too(feed: Feed, rng: Random) -> None:
-    """As before, with a Kafka timestamp as wrong, as a replay of captures has it."""
+    """As `_dated_ahead_then_restart`, with an equally wrong Kafka timestamp, as in a replay of captures."""
     feed.live(_some(rng))
     ahead = feed.now() + rng.choice([8, 20]) * HOUR
     feed.sent[-1] = feed.sent[-1]._replace(timestamp=ahead, kafka_timestamp=ahead)
@@ -139,7 +139,7 @@ def _dated_behind(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _restart_after_a_million(feed: Feed, rng: Random) -> None:
-    """Numbering begins again straight after 1,000,000."""
+    """Numbering restarts directly after 1,000,000."""
     count = _some(rng)
     feed.next_number = 1_000_001 - count
     feed.live(count, loss=rng.choice([0, 0.01]))
@@ -149,7 +149,7 @@ def _restart_after_a_million(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _restart_from_the_middle(feed: Feed, rng: Random) -> None:
-    """The capture began amid a numbering, which then begins again."""
+    """The capture starts in the middle of a numbering, which then restarts."""
     feed.next_number = rng.randint(1_000, 10**9)
     feed.live(_some(rng, 20))
     feed.restart(pause=rng.choice([0, HOUR]))
@@ -166,7 +166,7 @@ def _restart_without_its_head(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _restart_with_a_slow_clock(feed: Feed, rng: Random) -> None:
-    """The venue's clock is 50 ms to 4 s behind when numbering begins again."""
+    """The venue's clock is 50 ms to 4 s behind when numbering restarts."""
     feed.live(_some(rng))
     feed.skew = -rng.choice([50 * MS, SECOND, 4 * SECOND])
     feed.restart()
@@ -175,7 +175,7 @@ def _restart_with_a_slow_clock(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _restart_an_hour_behind(feed: Feed, rng: Random) -> None:
-    """The venue's clock is an hour behind when numbering begins again."""
+    """The venue's clock is an hour behind when numbering restarts."""
     feed.live(_some(rng))
     feed.skew = -HOUR
     feed.restart()
@@ -184,7 +184,7 @@ def _restart_an_hour_behind(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _restarts_after_few(feed: Feed, rng: Random) -> None:
-    """Numbering begins again after 15 to 60 trades, several times."""
+    """Numbering restarts after 15 to 60 trades, several times."""
     for _ in range(rng.randint(2, 8)):
         feed.live(rng.randint(15, 60))
         feed.restart(pause=rng.choice([0, SECOND]))
@@ -193,7 +193,7 @@ def _restarts_after_few(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _six_with_holes(feed: Feed, rng: Random) -> None:
-    """Six numberings with holes in each, some filled late, some after the next one began."""
+    """Six numberings with holes in each, some filled late, some after the next one started."""
     waiting: list[Sent] = []
     for number in range(6):
         if number:
@@ -218,7 +218,7 @@ def _first_two_swapped(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _swapped_at_a_restart(feed: Feed, rng: Random) -> None:
-    """As before, when numbering begins again."""
+    """As `_first_two_swapped`, when numbering restarts."""
     feed.live(_some(rng))
     feed.restart()
     feed.live(2)
@@ -236,7 +236,7 @@ def _swapped_at_a_restart(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _reconnects(feed: Feed, rng: Random) -> None:
-    """After a reconnect the last 50 come again with their own times, oldest or newest first."""
+    """After a reconnect the last 50 are sent again with their own times, oldest or newest first."""
     for _ in range(rng.randint(1, 6)):
         lost = feed.live(_some(rng), loss=rng.choice([0, 0.002]))
         newest = sorted({*feed.sent[-48:], *lost[-2:]}, key=lambda one: one.sequence)
@@ -247,7 +247,7 @@ def _reconnects(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _stragglers_and_copies(feed: Feed, rng: Random) -> None:
-    """After the restart come trades missing in the old numbering, its end, and copies of it, with their own times."""
+    """After the restart, missing trades of the old numbering, its end, and copies of it arrive with their own times."""
     lost = feed.live(_some(rng), loss=0.01)
     ends = [feed.trade() for _ in range(rng.randint(0, 5))]
     feed.restart(pause=rng.choice([SECOND, HOUR]))
@@ -275,7 +275,7 @@ def _old_numbering_again_with_send_times(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _weekend(feed: Feed, rng: Random) -> None:
-    """The clock jumps by days, and numbers go on."""
+    """The clock jumps by days, and numbers continue."""
     for _ in range(3):
         feed.live(_some(rng))
         feed.venue_clock += 60 * HOUR
@@ -285,7 +285,7 @@ def _weekend(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _two_ids_under_a_number(feed: Feed, rng: Random) -> None:
-    """Trades name ids of their own; some numbers are used for two trades, of which the second is set aside."""
+    """Trades have ids of their own; some numbers are used for two trades, the second of which is set aside."""
     for _ in range(_some(rng)):
         made = feed.trade()
         made = made._replace(trade_id=f"t{rng.randrange(10**9)}")
@@ -307,7 +307,7 @@ def _newest_first(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _disorder(feed: Feed, rng: Random) -> None:
-    """Trades overtake one another within some 20 places; numbering begins again once."""
+    """Trades overtake one another within about 20 places; numbering restarts once."""
     feed.live(_some(rng))
     feed.sent = _shaken(rng, feed.sent)
     if rng.random() < 0.5:
@@ -324,7 +324,7 @@ def _shaken(rng: Random, sent: list[Sent]) -> list[Sent]:
 
 @_kind
 def _restart_in_disorder(feed: Feed, rng: Random) -> None:
-    """Numbering begins again; its first trades overtake one another, and a fifth of them is lost."""
+    """Numbering restarts; its first trades overtake one another, and a fifth of them is lost."""
     feed.live(_some(rng))
     before, feed.sent = feed.sent, []
     feed.restart(first=rng.randint(1, 61), pause=rng.choice([0, SECOND]))
@@ -335,7 +335,7 @@ def _restart_in_disorder(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _two_collectors(feed: Feed, rng: Random) -> None:
-    """Two collectors publish the same feed, one a little later, each with losses of its own."""
+    """Two collectors publish the same feed, one a little later, each with its own losses."""
     feed.live(_some(rng))
     if rng.random() < 0.5:
         feed.restart(pause=SECOND)
@@ -349,7 +349,7 @@ def _two_collectors(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _outage_after_restart(feed: Feed, rng: Random) -> None:
-    """Hundreds of numbers are lost after numbering began again."""
+    """Hundreds of numbers are lost after numbering restarted."""
     feed.live(_some(rng))
     feed.restart()
     feed.live(rng.randint(2, 200))
@@ -359,7 +359,7 @@ def _outage_after_restart(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _coarse_times(feed: Feed, rng: Random) -> None:
-    """Times in whole seconds or milliseconds, so that many trades share one; numbering begins again."""
+    """Times in whole seconds or milliseconds, so that many trades share one; numbering restarts."""
     feed.resolution = rng.choice([MS, SECOND])
     feed.live(_some(rng), loss=rng.choice([0, 0.01]))
     feed.restart(pause=rng.choice([0, 2 * SECOND]))
@@ -368,7 +368,7 @@ def _coarse_times(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _long_ago(feed: Feed, rng: Random) -> None:
-    """Copies come hours later, with their own times."""
+    """Copies arrive hours later, with their own times."""
     feed.live(_some(rng))
     for _ in range(4):
         feed.venue_clock += HOUR
@@ -380,7 +380,7 @@ def _long_ago(feed: Feed, rng: Random) -> None:
 
 @_kind
 def _late_first(feed: Feed, rng: Random) -> None:
-    """What was traded before the capture began comes late, with its own times."""
+    """Trades from before the start of the capture arrive late, with their own times."""
     feed.next_number = rng.randint(1_000, 10**6)
     before = [feed.trade() for _ in range(rng.randint(1, 50))]
     feed.live(rng.randint(1, 400))
@@ -390,7 +390,7 @@ def _late_first(feed: Feed, rng: Random) -> None:
 
 
 def script(seed: int) -> Script:
-    """Make one seed's messages; the same for the same seed."""
+    """Return one seed's messages; the same for the same seed."""
     rng = Random(f"numberings {seed}")
     kind = [*KINDS][seed % len(KINDS)]
     feed = Feed(rng, step=rng.choice([2 * MS, 20 * MS, 2 * SECOND]))

@@ -1,4 +1,4 @@
-"""A venue that trades, and the wire to Kafka: what tests of numbering make their messages with."""
+"""A venue that trades, and its connection to Kafka: the source of messages for tests of numbering."""
 
 from dataclasses import dataclass, field
 from random import Random
@@ -29,7 +29,7 @@ class Sent(NamedTuple):
 
     @property
     def trade(self) -> tuple[int, int, str | None]:
-        """What the trade is in truth."""
+        """The true trade of the message."""
         return self.numbering, self.sequence, self.trade_id
 
 
@@ -45,7 +45,7 @@ class Script:
 
 @dataclass
 class Feed:
-    """A venue that trades, and the wire to Kafka."""
+    """A venue that trades, and its connection to Kafka."""
 
     rng: Random
     sent: list[Sent] = field(default_factory=list)
@@ -89,17 +89,17 @@ class Feed:
         return lost
 
     def again(self, one: Sent, **changes: object) -> None:
-        """Send a trade again, as a message of its own, with its own time unless changed."""
+        """Send a trade again, as a separate message, with its own time unless changed."""
         self.kafka_clock += self.rng.randint(1, MS)
         self.venue_clock = max(self.venue_clock, self.kafka_clock - 5 * MS)
         self.sent.append(one._replace(**{"kafka_timestamp": self.kafka_clock, **changes}))  # type: ignore[arg-type]
 
     def now(self) -> int:
-        """Return the time that a message sent now would have."""
+        """Return the time of a message that is sent now."""
         return self.venue_clock + self.skew
 
     def restart(self, first: int = 1, *, pause: int = 0) -> None:
-        """Begin numbering again."""
+        """Restart numbering."""
         self.numbering += 1
         self.next_number = first
         self.venue_clock += pause
@@ -110,6 +110,6 @@ class Feed:
         return {"price": one.price + self.rng.randint(1, 1_000), "is_correction": True}
 
     def old(self, count: int) -> list[Sent]:
-        """Choose some true trades sent before."""
+        """Choose some true trades that were sent earlier."""
         true = [one for one in self.sent if not one.is_correction]
         return [true[self.rng.randrange(len(true))] for _ in range(count)]

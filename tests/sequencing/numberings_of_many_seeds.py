@@ -10,7 +10,7 @@ from tests.sequencing.test_numberings import assessed, rows_of
 
 
 def main() -> int:
-    """Print what was wrong, by kind and seed; return 1 where anything was."""
+    """Print what was wrong, by kind and seed; return 1 if anything was."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=1_000)
     parser.add_argument("--first", type=int, default=0)

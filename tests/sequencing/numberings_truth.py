@@ -1,4 +1,4 @@
-"""What the rules made of a numbering, held against the truth that its script knows."""
+"""The verdicts of the rules on a numbering, compared with the truth that its script knows."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ __all__ = ["Assessment", "assess"]
 
 @dataclass
 class Assessment:
-    """What the rules made of a script, against the truth."""
+    """The verdicts of the rules on a script, compared with the truth."""
 
     lost: int = 0
     """Trades of which no copy is stored or set aside."""
@@ -30,7 +30,7 @@ class Assessment:
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing but setting aside happened."""
+        """Whether no message was misjudged, except for being set aside."""
         wrong = self.lost, self.doubled, self.dropped_silently, self.falsely_missing, self.gaps_unseen
         return not any(wrong)
 
@@ -38,7 +38,7 @@ class Assessment:
 def assess(
     made: Script, verdicts: Sequence[int], sessions: Sequence[int], missing: Iterable[tuple[int, int, int]]
 ) -> Assessment:
-    """Compare verdicts and sessions a message, and what the ledger misses (session, first, last), with the truth."""
+    """Compare verdicts and sessions by message, and the ledger's missing (session, first, last), with the truth."""
     found = Assessment()
     stored, aside, rows = Counter[object](), set[object](), list[tuple[int, Sent]]()
     contents = set[object]()
@@ -62,7 +62,7 @@ def assess(
 
 
 def _assess_ledger(found: Assessment, rows: list[tuple[int, Sent]], missing: Iterable[tuple[int, int, int]]) -> None:
-    """Hold the ledger against what is stored, each session as the numbering that most of its rows are of."""
+    """Compare the ledger with what is stored; a session stands for the numbering of most of its rows."""
     votes, numbers = defaultdict[int, Counter[int]](Counter), defaultdict[int, set[int]](set)
     for session, one in rows:
         votes[session][one.numbering] += 1

@@ -1,4 +1,4 @@
-"""A table of the trades stored so far, in memory: contents are looked up in it as a key group looks them up."""
+"""A table of the stored trades in memory: contents are looked up in it as a key group looks them up."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ __all__ = ["StoredRow", "StoredRows"]
 
 
 class StoredRow(NamedTuple):
-    """What the table knows of one number; times in microseconds."""
+    """The table's row of one number; times in microseconds."""
 
     content: int
     timestamp: int
@@ -32,7 +32,7 @@ class StoredRows:
         """What was asked for, a list a read."""
 
     def add(self, piece: TradeSlice) -> None:
-        """Store the tracked rows of a slice; of those that are no market trade, that their number is taken."""
+        """Store the tracked rows of a slice; for non-market trades, only that their number is used."""
         columns, source = piece.batch.columns, piece.batch.source
         found = contents(tracked_columns(piece.batch).content)
         for row, verdict, session in zip(piece.rows.tolist(), piece.verdicts, piece.sessions, strict=True):
@@ -47,7 +47,7 @@ class StoredRows:
             )
 
     def read(self, wanted: Sequence[WantedContents], floor: int) -> StoredContents:
-        """Look up contents, as `k2.model.state_source.StateSource.contents` has it."""
+        """Look up contents, as `k2.model.state_source.StateSource.contents` does."""
         self.lookups.append(wanted)
         found = list[tuple[int, int, int, int]]()
         lowest = dict[SessionKey, int]()

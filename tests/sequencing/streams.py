@@ -1,4 +1,4 @@
-"""Streams of rows for tests: whatever a feed may send, with content, ids and both times varied."""
+"""Streams of rows for tests: anything that a feed may send, with varied content, ids and times."""
 
 from collections import defaultdict
 from typing import Final
@@ -22,7 +22,7 @@ _IDS: Final = st.sampled_from([None, None, "{}", "id {}", "other {}"])
 
 
 def timed(at: int, clock: str) -> dict[str, int]:
-    """Return the two times of a row that is ordered by `at`: its Kafka time is absent, near, or an hour behind."""
+    """Return the two times of a row that is ordered by `at`; its Kafka time is absent, near, or an hour behind."""
     if clock == "none":
         return {"timestamp": at, "kafka_timestamp": NULL_TIME}
     return {"timestamp": at + HOUR * (clock == "far"), "kafka_timestamp": at + 3 * (clock == "near")}
@@ -30,7 +30,7 @@ def timed(at: int, clock: str) -> dict[str, int]:
 
 @st.composite
 def anything(draw: st.DrawFn) -> list[Row]:
-    """Rows of any number, time, price and id."""
+    """Generate rows of any number, time, price and id."""
     rows = draw(st.lists(st.tuples(_SEQUENCES, _TIMES, NAMES, st.integers(1, 2), _CLOCKS, _IDS), max_size=40))
     return [
         Row(
@@ -47,7 +47,7 @@ def anything(draw: st.DrawFn) -> list[Row]:
 
 @st.composite
 def markets(draw: st.DrawFn) -> list[Row]:
-    """Rows that mostly continue; gaps, copies, corrections, stragglers and restarts among them."""
+    """Generate rows that mostly continue, with gaps, copies, corrections, stragglers and restarts."""
     step = st.tuples(NAMES, st.integers(0, 15), st.integers(0, 3), _CLOCKS, st.sampled_from([1, 1, 1, 2_000_000]))
     rows, now = list[Row](), 0
     numbers, prices = defaultdict[tuple[str, str], int](int), defaultdict[tuple[str, str], int](lambda: 1)
@@ -77,14 +77,14 @@ def markets(draw: st.DrawFn) -> list[Row]:
 
 @st.composite
 def crowded(draw: st.DrawFn) -> list[Row]:
-    """Rows of one symbol with so few numbers, times and prices that all of them meet."""
+    """Generate rows of one symbol with so few numbers, times and prices that all of them coincide."""
     trades = draw(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 2)), max_size=25))
     return [Row(sequence, at, price=price) for sequence, at, price in trades]
 
 
 @st.composite
 def long_ago(draw: st.DrawFn) -> list[Row]:
-    """Many rows in order, a restart or not, then some rows again with this content or other."""
+    """Generate many rows in order, perhaps a restart, then some rows again with this content or another."""
     count = draw(st.integers(200, 600))
     restarted = draw(st.integers(0, 300))
     again = draw(
@@ -99,10 +99,10 @@ def long_ago(draw: st.DrawFn) -> list[Row]:
 
 
 def bounded() -> st.SearchStrategy[list[Row]]:
-    """Return rows whose numbers are near each other, so that missing ones can be counted one by one."""
+    """Generate rows whose numbers are near each other, so that missing ones can be counted one by one."""
     return st.one_of(markets(), crowded(), long_ago())
 
 
 def streams() -> st.SearchStrategy[list[Row]]:
-    """Return rows of any of these kinds."""
+    """Generate rows of any of these kinds."""
     return st.one_of(anything(), bounded())

@@ -19,7 +19,7 @@ SETTLED = (
 
 
 def conflict(session: int = 1, trade_id: str | None = None) -> Conflict:
-    """Make a conflict of a trade with price 101, quantity 2, side buy."""
+    """Return a conflict of a trade with price 101, quantity 2, side buy."""
     message = DeadLetter(
         topic="trades",
         partition=0,
@@ -37,7 +37,7 @@ def conflict(session: int = 1, trade_id: str | None = None) -> Conflict:
 
 
 def test_letters_carry_fields_to_group_by() -> None:
-    """A letter has the exchange, symbol, sequence, session and venue time of its trade, and its coordinates."""
+    """A dead letter has the exchange, symbol, sequence, session, venue time and coordinates of its trade."""
     rows = [Row(4), Row(5, symbol="X", exchange="a", timestamp=1_500_000), Row(trade_id="it's"), Row(9)]
     piece = slice_of(rows, first_offset=50)
     columns = replace(piece.batch.columns, indexes=np.array([0, 3, 7, 0], dtype=np.int32))
@@ -112,12 +112,12 @@ def test_letters_carry_fields_to_group_by() -> None:
     ids=["other content", "another id", "a copy", "absent", "not read"],
 )
 def test_errors_of_numbers_compare_both_trades(stored: Content | NotFound, error: str) -> None:
-    """The error says what is stored, what came, and what settles it."""
+    """The error says what is stored, what arrived, and how to resolve it."""
     assert conflict().dead_letter(stored).error == error
 
 
 def test_errors_of_ids_compare_both_trades() -> None:
-    """A conflict of trade ids names the id, and what is stored under it if that was read."""
+    """A conflict of trade ids names the id, and what is stored under it if that could be read."""
     settled = (
         "If it is a correction, the stored trade stands; if the venue gave the id to another trade, replay this "
         "dead letter once the deduplication window has passed"

@@ -1,4 +1,4 @@
-"""Lookups of contents in the table: when, of what, and how few."""
+"""Lookups of contents in the table: when, for which numbers, and how few."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ NOW = 50_000
 
 
 def advanced(*times: list[int]) -> int:
-    """Return the time reached after slices of some Kafka times."""
+    """Return the time reached after slices with some Kafka times."""
     reach = GroupClock(WINDOW)
     for some in times:
         reach.advance(np.array(some, dtype=np.int64))
@@ -54,7 +54,7 @@ def advanced(*times: list[int]) -> int:
     ],
 )
 def test_one_wrong_time_moves_nothing(times: list[list[int]], reached: int) -> None:
-    """A time more than a window ahead moves the clock only when a hundred come in turn; it never moves back."""
+    """A time more than a window ahead moves the clock only if a hundred follow in succession; it never moves back."""
     assert advanced(*times) == reached
 
 
@@ -69,7 +69,7 @@ def test_the_floor_is_two_windows_behind_and_only_rises(times: list[list[int]]) 
 
 
 class Resumed:
-    """One key group that starts with symbols whose numbers are all in the table, each at its number's time."""
+    """A key group that starts with symbols whose numbers are all in the table, each at its number's time."""
 
     def __init__(self, symbols: int = 1, *ranges: tuple[int, int]) -> None:
         self.table, self.fingerprints = StoredRows(), Fingerprints()
@@ -84,7 +84,7 @@ class Resumed:
             self.sequences.append(SymbolSequence(SlotContents(self.fingerprints, slot), [session]))
 
     def need(self, *numbers: int, slots: tuple[int, ...] = (0,), floor: int = 0) -> bool:
-        """Ask for some numbers of some slots as the tracker does; return whether the table was read."""
+        """Request some numbers of some slots as the tracker does; return whether the table was read."""
         if not any(self.lookup.lacks(slot, self.sequences[slot], number) for slot in slots for number in numbers):
             return False
         array = np.unique(np.array(numbers, dtype=np.int64))
@@ -100,7 +100,7 @@ class Resumed:
             self.sequences[0].sessions.append(Session(IntervalSet(*zip(*ranges, strict=True)), NOW, NOW))
 
     def asked(self, lookup: int = -1) -> list[tuple[int, int]]:
-        """Return the pages that a read asked for."""
+        """Return the pages that a read requested."""
         return [(one.first // PAGE_NUMBERS, one.last // PAGE_NUMBERS) for one in self.table.lookups[lookup]]
 
 
@@ -110,7 +110,7 @@ def content(slot: int, number: int) -> int:
 
 
 def test_a_range_is_read_ahead_and_then_known() -> None:
-    """A read brings the pages behind those needed, so that a block sent again costs few reads."""
+    """A read includes the pages after those needed, so that a block sent again costs few reads."""
     group = Resumed()
     assert group.need(1_000)
     assert group.asked() == [(3, 3 + PAGES_AHEAD_MIN)]
@@ -131,7 +131,7 @@ def test_each_read_of_a_session_goes_farther() -> None:
 
 
 def test_near_pages_are_one_range_and_far_ones_two() -> None:
-    """What lies between is read where it is little; ranges of one read do not overlap."""
+    """Pages in between are read if they are few; ranges of one read do not overlap."""
     group = Resumed()
     pages = (2, 5, 9, 20, 60)
     assert group.need(*(page * PAGE_NUMBERS for page in pages))
@@ -164,7 +164,7 @@ def test_one_read_serves_all_symbols() -> None:
 
 
 def test_numbers_never_seen_are_not_looked_up() -> None:
-    """One above the highest, below the lowest, or in a gap of the newest session has no content."""
+    """A number above the highest, below the lowest, or in a gap of the newest session has no content."""
     group = Resumed(1, (256, 300), (400, 500))
     assert not any(group.need(number) for number in (255, 301, 399, 501, -1, 10**9))
     assert group.need(300)
@@ -197,7 +197,7 @@ def test_no_more_sessions_are_looked_up_than_are_compared() -> None:
 
 
 def test_pages_below_the_young_ones_are_not_read_again() -> None:
-    """A read shows from which number on contents are young enough: below it nothing is asked for."""
+    """A read shows from which number on contents are recent enough: none below it is requested."""
     for lowest in (50 * PAGE_NUMBERS, 51 * PAGE_NUMBERS - 1):
         group = Resumed()
         assert group.need(60 * PAGE_NUMBERS, floor=lowest)
@@ -207,7 +207,7 @@ def test_pages_below_the_young_ones_are_not_read_again() -> None:
 
 
 def test_a_session_without_young_rows_is_read_once() -> None:
-    """Contents that all are too old stay unknown, but for those of the newest 256 numbers."""
+    """Contents that are all too old stay unknown, except for those of the newest 256 numbers."""
     group = Resumed(1, (0, COUNT + 99))
     assert group.need(1_000, floor=NOW)
     assert not any(group.need(number, floor=NOW) for number in range(0, COUNT - 2 * PAGE_NUMBERS, 100))
@@ -218,7 +218,7 @@ def test_a_session_without_young_rows_is_read_once() -> None:
 
 
 def test_what_the_process_stored_itself_stays() -> None:
-    """A read fills in what is unknown and changes nothing else."""
+    """A read adds what is unknown and changes nothing else."""
     group = Resumed()
     group.fingerprints.put(0, 1, 1_000, 7, NOW)
     assert not group.need(1_000)
@@ -227,14 +227,14 @@ def test_what_the_process_stored_itself_stays() -> None:
 
 
 def test_without_a_table_nothing_is_looked_up() -> None:
-    """What is unknown stays so."""
+    """Unknown contents stay unknown."""
     group = Resumed()
     assert not ContentLookup(group.fingerprints, None).lacks(0, group.sequences[0], 1_000)
 
 
 @pytest.mark.parametrize(("price", "is_known"), [(5, True), (6, False)])
 def test_contents_of_a_slot_are_its_own(price: int, is_known: bool) -> None:  # noqa: FBT001
-    """They are kept with the Kafka time of the message, by session and number."""
+    """They are stored with the Kafka time of the message, by session and number."""
     fingerprints = Fingerprints()
     contents = SlotContents(fingerprints, 2)
     contents.kafka_time = 99

@@ -17,7 +17,7 @@ CHANGES = st.lists(
 
 @given(CHANGES, CHANGES)
 def test_the_newest_of_each_symbol_comes_back(first: list[NumberDoubt], second: list[NumberDoubt]) -> None:
-    """Through the property's text, over a restart; one that is settled is gone."""
+    """Also from the property's text after a restart; a settled conflict is gone."""
     kept = Doubts()
     kept.update(first)
     again = Doubts(kept.text())
@@ -42,7 +42,7 @@ def test_doubts_of_all_writers_are_read() -> None:
 
 
 def test_a_change_is_written_once() -> None:
-    """The property is set with the next commit after a change, also when the last doubt was settled."""
+    """The property is set with the next commit after a change, also after the last doubt was settled."""
     kept = Doubts()
     assert kept.changed("3") == {}
     kept.update([])
@@ -61,7 +61,7 @@ def test_a_change_is_written_once() -> None:
     ["", "{}", '{"format":1}', '{"format":1,"doubts":[["a","x",5]]}', '{"format":1,"doubts":[["a","x","5",7]]}'],
 )
 def test_a_text_of_another_shape_is_refused(text: str) -> None:
-    """Doubts that cannot be read are not taken for none."""
+    """Doubts that cannot be read do not count as no doubts."""
     with pytest.raises(TableError, match=r"k2\.doubts\.N"):
         Doubts(text)
     with pytest.raises(TableError, match=r"k2\.doubts\.N"):
@@ -69,6 +69,6 @@ def test_a_text_of_another_shape_is_refused(text: str) -> None:
 
 
 def test_a_later_format_is_refused() -> None:
-    """An older version does not misread a newer one's property."""
+    """An older version does not misread a newer version's property."""
     with pytest.raises(TableError, match="has format 2; this version reads 1"):
         Doubts('{"format":2,"doubts":[]}')

@@ -1,4 +1,4 @@
-"""Fingerprints against a dictionary: what is kept, what expires, and what it costs."""
+"""Fingerprints compared with a dictionary: what is stored, what expires, and what it costs."""
 
 import numpy as np
 import pytest
@@ -28,13 +28,13 @@ Puts = list[tuple[int, int, int, int, int]]
 
 @st.composite
 def puts(draw: st.DrawFn) -> Puts:
-    """Slot, session, number, content and Kafka time of what is kept."""
+    """Slot, session, number, content and Kafka time of a stored content."""
     one = st.tuples(st.integers(0, SLOTS - 1), st.integers(1, 4), _NUMBERS, _CONTENTS, st.integers(0, 9))
     return draw(st.lists(one, max_size=120))
 
 
 def make_room(fingerprints: Fingerprints, kept: Kept, count: int = 1, floor: int = MIN) -> None:
-    """Make room, as the slots' newest sessions and highest numbers are by what was kept."""
+    """Reserve capacity for the slots' newest sessions and highest numbers in the stored contents."""
     sessions, highest = np.zeros(SLOTS, dtype=np.int64), np.zeros(SLOTS, dtype=np.int64)
     for slot in range(SLOTS):
         mine = [(session, number) for of, session, number in kept if of == slot]
@@ -44,7 +44,7 @@ def make_room(fingerprints: Fingerprints, kept: Kept, count: int = 1, floor: int
 
 
 def filled(rows: Puts) -> tuple[Fingerprints, Kept]:
-    """Return fingerprints that were given some rows, and the same as a dictionary."""
+    """Return fingerprints with some rows, and a dictionary of the same."""
     fingerprints, kept = Fingerprints(), Kept()
     for slot, session, number, content, kafka_time in rows:
         make_room(fingerprints, kept)
@@ -55,7 +55,7 @@ def filled(rows: Puts) -> tuple[Fingerprints, Kept]:
 
 @given(puts(), st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4), _NUMBERS), max_size=20), st.integers(0, 300))
 def test_equals_a_dictionary(rows: Puts, asked: list[tuple[int, int, int]], growth: int) -> None:
-    """What was put last is what is read, over slots, sessions and growth; what was never put is unknown."""
+    """The last stored content is read, over slots, sessions and growth; what was never stored is unknown."""
     fingerprints, kept = filled(rows)
     make_room(fingerprints, kept, growth)
     for where in [*kept, *asked]:
@@ -66,7 +66,7 @@ def test_equals_a_dictionary(rows: Puts, asked: list[tuple[int, int, int]], grow
 
 @given(puts(), _CONTENTS)
 def test_content_in_other_sessions_is_found(rows: Puts, content: int) -> None:
-    """A content is stored elsewhere if another session of the slot holds it under the number."""
+    """A content is stored elsewhere if another session of the slot has it under the number."""
     fingerprints, kept = filled(rows)
     for slot, session, number in kept:
         others = [one for (of, other, at), (one, _) in kept.items() if (of, at) == (slot, number) and other != session]
@@ -77,7 +77,7 @@ def test_content_in_other_sessions_is_found(rows: Puts, content: int) -> None:
 
 @given(puts(), st.integers(0, 10))
 def test_expiry_keeps_the_newest_and_what_is_young(rows: Puts, floor: int) -> None:
-    """What is at or above the floor stays, as do each slot's newest 256 numbers; no content turns into another."""
+    """Contents at or above the floor stay, as do each slot's newest 256 numbers; no content changes."""
     fingerprints, kept = filled(rows)
     free = len(fingerprints.pages.headers) - fingerprints.page_count
     make_room(fingerprints, kept, free + 1, floor)
@@ -99,7 +99,7 @@ def test_expiry_keeps_the_newest_and_what_is_young(rows: Puts, floor: int) -> No
 
 
 def test_pages_let_go_are_taken_again() -> None:
-    """A market that goes on under a moving floor needs no more memory."""
+    """A market that continues with a rising floor needs no more memory."""
     fingerprints = Fingerprints()
     size = 0
     for number in range(400 * PAGE_NUMBERS):
@@ -146,7 +146,7 @@ def test_nothing_is_let_go_while_there_is_room() -> None:
 
 
 def test_a_page_taken_again_holds_nothing_of_before() -> None:
-    """What its numbers were is unknown, of the slot that has it now and of the one that had it."""
+    """Its former numbers are unknown, both for its new slot and for the former one."""
     fingerprints = Fingerprints()
     for number in range(64):
         fingerprints.put(0, 1, number * PAGE_NUMBERS + 3, 5, 1)
@@ -158,7 +158,7 @@ def test_a_page_taken_again_holds_nothing_of_before() -> None:
 
 
 def test_a_million_numbers_cost_8_bytes_each() -> None:
-    """At most, when they are contiguous, whatever the steps in which room is made."""
+    """At most, if they are contiguous, whatever the steps of growth."""
     fingerprints, count = Fingerprints(), 1_000_000
     for number in range(0, count, PAGE_NUMBERS):
         fingerprints.make_room(1, MIN, np.array([1]), np.array([number]))
@@ -168,7 +168,7 @@ def test_a_million_numbers_cost_8_bytes_each() -> None:
 
 
 def test_an_unknown_number_has_no_page() -> None:
-    """A page is found for its own slot, session and numbers alone."""
+    """A page is found only for its own slot, session and numbers."""
     fingerprints = Fingerprints()
     fingerprints.put(1, 2, 300, 2**48 - 1, 0)
     page = find_page(fingerprints.pages, 1, 2, 511)
@@ -191,7 +191,7 @@ def test_an_unknown_number_has_no_page() -> None:
     ],
 )
 def test_what_a_page_lacks_is_asked_for_once(ranges: list[tuple[int, int]], is_unknown: bool) -> None:  # noqa: FBT001
-    """A number of a page that is unknown may be in the table, until the table was asked for the page."""
+    """An unknown number of a page may be in the table until the page has been looked up there."""
     fingerprints = Fingerprints()
     for number in (256, 257, 258, 300):
         fingerprints.put(0, 1, number, 9, 0)

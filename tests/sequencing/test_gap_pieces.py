@@ -1,4 +1,4 @@
-"""Pieces of gaps: each number was opened when first told so, and filled likewise."""
+"""Pieces of gaps: each number counts as opened when it was first reported missing, and filled likewise."""
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ TOLD = st.lists(
 
 
 def first_told(told: list[LedgerRange]) -> dict[int, int]:
-    """Return when each number was first told, number by number."""
+    """Return when each number was first reported, number by number."""
     times: dict[int, int] = {}
     for one in told:
         for number in range(one.first, one.last + 1):
@@ -42,7 +42,7 @@ def first_told(told: list[LedgerRange]) -> dict[int, int]:
 def test_what_was_opened_is_cut_by_its_times(
     opened: list[tuple[int, int, int]], filled: list[tuple[int, int, int]], cut: list[tuple[int, ...]]
 ) -> None:
-    """Shrunk, split, closed, told twice, told late, and wider than 64 bits."""
+    """Shrunk, split, closed, reported twice, reported late, and wider than 64 bits."""
     assert [
         tuple(one) for one in pieces((LedgerRange(*one) for one in opened), (LedgerRange(*one) for one in filled))
     ] == cut
@@ -50,7 +50,7 @@ def test_what_was_opened_is_cut_by_its_times(
 
 @given(opened=TOLD, filled=TOLD)
 def test_pieces_are_the_numbers_opened(opened: list[LedgerRange], filled: list[LedgerRange]) -> None:
-    """Open and filled ones together are what was opened, each number with its own times, in as few pieces as can be."""
+    """Open and filled pieces together are the numbers opened, each with its own times, in as few pieces as possible."""
     cut = [*pieces(opened, filled)]
     opened_at, filled_at = first_told(opened), first_told(filled)
     told = {
@@ -64,7 +64,7 @@ def test_pieces_are_the_numbers_opened(opened: list[LedgerRange], filled: list[L
 
 @given(opened=TOLD, filled=TOLD)
 def test_what_is_open_is_a_row_a_range(opened: list[LedgerRange], filled: list[LedgerRange]) -> None:
-    """Whenever its parts were opened, a range that is missing is one, and as old as its oldest part."""
+    """A missing range is one row, whenever its parts were opened, and as old as its oldest part."""
     opened_at = first_told(opened)
     missing = opened_at.keys() - first_told(filled).keys()
     ranges = [*still_open(pieces(opened, filled))]
@@ -74,7 +74,7 @@ def test_what_is_open_is_a_row_a_range(opened: list[LedgerRange], filled: list[L
 
 
 def test_a_gap_of_millions_is_one_piece() -> None:
-    """What is cut is ranges, whatever they hold."""
+    """Ranges are cut, whatever the count of their numbers."""
     assert [*pieces([LedgerRange(1, 5_000_000, 1)], [LedgerRange(1, 2, 2), LedgerRange(4_999_999, 5_000_000, 2)])] == [
         Piece(1, 2, 1, 2),
         Piece(3, 4_999_998, 1, None),

@@ -1,4 +1,4 @@
-"""The hard cases of numbering in rows of a table, for the specification and the columnar tracker alike."""
+"""The hard cases of numbering as rows of a table, for both the specification and the columnar tracker."""
 
 import pickle
 from collections.abc import Callable
@@ -22,13 +22,13 @@ OTHER: Final = "ETH-USD"
 
 @pytest.fixture(params=FORMS.values(), ids=FORMS)
 def form(request: pytest.FixtureRequest) -> Form:
-    """Return a tracker that has seen nothing, of each form."""
+    """Return a new tracker of each form."""
     make: Callable[[], Form] = request.param
     return make()
 
 
 class Case(NamedTuple):
-    """What was seen, what comes, and what the rules say of it."""
+    """What was seen, what arrives, and the verdicts of the rules."""
 
     saw: tuple[int, int, int] | None
     """First and last number seen, and the latest time."""
@@ -39,7 +39,7 @@ class Case(NamedTuple):
 
 
 def upward(first: int, last: int, at: int, symbol: str = "BTC-USD", price: int = 1) -> list[Row]:
-    """Return numbers that follow one another, one each microsecond from `at` on."""
+    """Return consecutive numbers, one each microsecond from `at` on."""
     return [Row(number, at + place, symbol, price=price) for place, number in enumerate(range(first, last + 1))]
 
 
@@ -187,7 +187,7 @@ CASES: Final = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_hard_cases(form: Form, case: Case) -> None:
-    """Each trade gets its verdict and session, and the events are those that the rules name."""
+    """Each trade gets its verdict and session, and the events are those of the rules."""
     if case.saw is not None:
         form.saw(*case.saw)
     said = form.track(case.rows)
@@ -198,7 +198,7 @@ def test_hard_cases(form: Form, case: Case) -> None:
 
 @pytest.mark.parametrize("make", [FORMS["plain"], FORMS["columnar"]], ids=["plain", "columnar"])
 def test_a_gap_of_5_000_000_filled_from_both_ends_and_the_middle(make: Callable[[], Form]) -> None:
-    """Memory stays small while it fills, whatever came, and what is missing is what was not given."""
+    """Memory stays small while it fills, whatever arrives, and exactly the numbers not sent are missing."""
     form = make()
     form.saw(1, 1, 0)
     form.track([Row(5_000_002, 1)])
@@ -218,7 +218,7 @@ def test_the_state_of_a_gap_of_5_000_000_is_small() -> None:
 
 
 def test_a_gap_closes_when_all_of_it_came(form: Form) -> None:
-    """From both ends and the middle at once, down to the last number: nothing is left open."""
+    """Filled from both ends and the middle, down to the last number: no part is left open."""
     form.saw(1, 1, 0)
     form.track([Row(302, 1)])
     thirds = zip(range(2, 102), range(301, 201, -1), range(102, 202), strict=True)
@@ -227,7 +227,7 @@ def test_a_gap_closes_when_all_of_it_came(form: Form) -> None:
 
 
 def test_two_identical_trades_without_ids(form: Form) -> None:
-    """Both are kept, by the tracker and by the window: they can both be real."""
+    """Both are stored, by the tracker and by the window, because both can be real."""
     rows = [Row(None, 5), Row(None, 5)]
     assert form.track(rows).verdicts == [STORED, STORED]
     piece = GroupDeduplicator(DAY).deduplicate(GroupTracker().track(slice_of(rows)).trade_slice)
@@ -236,7 +236,7 @@ def test_two_identical_trades_without_ids(form: Form) -> None:
 
 @pytest.mark.parametrize("venue", ["okx", "bybit", "k2-monotonic", "k2-identity-only"])
 def test_a_hole_where_holes_mean_nothing(form: Form, venue: str) -> None:
-    """Nothing is missing on a monotonic venue, nor where ids have no order; a copy is left to its id."""
+    """Nothing is missing on a monotonic venue, nor if ids have no order; a copy is recognised by its id."""
     said = form.track([Row(1, 1), Row(9, 2), Row(9, 2), Row(3, 3)], venue)
     assert (said.verdicts, said.sessions, said.events, form.events) == ([STORED] * 4, [0] * 4, [], [])
     rows = [Row(1, 1, trade_id="1"), Row(9, 2, trade_id="9"), Row(9, 2, trade_id="9")]
@@ -246,7 +246,7 @@ def test_a_hole_where_holes_mean_nothing(form: Form, venue: str) -> None:
 
 @pytest.mark.parametrize("back", [0, 1, 200, 255, 256, 800])
 def test_the_same_number_with_another_price(form: Form, back: int) -> None:
-    """A correction is a conflict, whatever its time and however long ago; the same content is a copy."""
+    """A correction is a conflict, whatever its time and age; the same content is a copy."""
     form.track(upward(1, 1_000, 1))
     number = 1_000 - back
     said = form.track([Row(number, number, price=2), Row(number, number), Row(number, 9_000, price=2)])

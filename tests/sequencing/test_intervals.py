@@ -1,4 +1,4 @@
-"""The interval set against a plain set of numbers."""
+"""The interval set compared with a plain set of numbers."""
 
 import sys
 
@@ -21,7 +21,7 @@ def ranges_of(numbers: set[int]) -> list[tuple[int, int]]:
 
 @given(NUMBERS)
 def test_equals_a_plain_set(numbers: list[int]) -> None:
-    """Adding says what a plain set would, and the ranges are the set's maximal runs."""
+    """Adding returns what a plain set would, and the ranges are the set's maximal runs."""
     intervals, plain = IntervalSet(), set[int]()
     for number in numbers:
         assert intervals.add(number) == (number not in plain)
@@ -43,7 +43,7 @@ def test_ends_and_gaps(numbers: list[int]) -> None:
 
 @given(st.lists(st.integers(-15, 15), min_size=1, max_size=30))
 def test_what_is_missing_is_what_a_plain_set_lacks(numbers: list[int]) -> None:
-    """Between its ends, all numbers that are not members lie in the ranges missing, which neither overlap nor touch."""
+    """All non-members between its ends are in the missing ranges, which neither overlap nor touch."""
     intervals = IntervalSet()
     for number in numbers:
         intervals.add(number)
@@ -54,7 +54,7 @@ def test_what_is_missing_is_what_a_plain_set_lacks(numbers: list[int]) -> None:
 
 @given(NUMBERS)
 def test_bytes_bring_it_back(numbers: list[int]) -> None:
-    """What is written as bytes comes back the same."""
+    """A set written as bytes is read back the same."""
     intervals = IntervalSet()
     for number in numbers:
         intervals.add(number)
@@ -74,21 +74,21 @@ def test_bytes_bring_it_back(numbers: list[int]) -> None:
     ],
 )
 def test_ranges_join(added: list[int], ranges: list[tuple[int, int]]) -> None:
-    """A number joins the ranges that it touches, and no other."""
+    """A number joins the ranges that it touches, and no others."""
     intervals = IntervalSet()
     assert all(intervals.add(number) for number in added)
     assert list(intervals.ranges()) == ranges
 
 
 def test_extends_to_a_number() -> None:
-    """The topmost range takes in all numbers up to the one given."""
+    """The topmost range then includes all numbers up to the one given."""
     intervals = IntervalSet([1, 5], [2, 6])
     intervals.extend_top(9)
     assert list(intervals.ranges()) == [(1, 2), (5, 9)]
 
 
 def test_an_empty_set_has_no_gap() -> None:
-    """Nothing is missing where nothing was seen."""
+    """No number is missing if none was seen."""
     assert IntervalSet().gap_count == 0
 
 
@@ -102,7 +102,7 @@ def test_memory_grows_with_ranges_not_numbers() -> None:
 
 
 def test_the_lowest_ranges_are_let_go() -> None:
-    """As many as asked for, and at most all."""
+    """As many as requested, and at most all."""
     intervals = IntervalSet([1, 5, 9], [2, 6, 9])
     intervals.drop_lowest(1)
     assert list(intervals.ranges()) == [(5, 6), (9, 9)]
@@ -111,7 +111,7 @@ def test_the_lowest_ranges_are_let_go() -> None:
 
 
 def test_ranges_join_at_the_ends_of_64_bits() -> None:
-    """A range that begins with the least number, or ends with the largest, takes in what it touches."""
+    """A range that starts with the least number, or ends with the largest, joins what it touches."""
     low, high = -(2**63), 2**63 - 1
     intervals = IntervalSet([low + 2, high - 3], [low + 3, high - 2])
     intervals.add_range(low, low + 1)

@@ -1,4 +1,4 @@
-"""Laws of the rules under any stream, each with a small table of examples."""
+"""Laws of the rules for any stream, each with a small table of examples."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ Judged = tuple[dict[int, tuple[int, int]], list[SequenceEvent]]
 
 
 def judged(rows: Sequence[Row], cuts: Sequence[int], groups: int, workers: int) -> Judged:
-    """Judge rows of one partition, cut into slices, shared among key groups, and those among workers."""
+    """Judge rows of one partition, cut into slices, which are divided among key groups and workers."""
     states = [(GroupTracker(), GroupDeduplicator(WINDOW)) for _ in range(groups)]
     found, events = dict[int, tuple[int, int]](), list[SequenceEvent]()
     bounds = [0, *sorted(cut % (len(rows) + 1) for cut in cuts), len(rows)]
@@ -51,7 +51,7 @@ def part_of(whole: TradeSlice, rows: Any) -> TradeSlice:
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[Row]:
-    """Rows of a few symbols, with numbers or ids, so that gaps, copies, corrections and restarts all meet."""
+    """Generate rows of a few symbols, with numbers or ids, so that gaps, copies, corrections and restarts mix."""
     trade = st.tuples(
         st.sampled_from("ABCDEFGH"), st.integers(0, 9), st.integers(0, 12), st.booleans(), st.integers(1, 2)
     )
@@ -92,21 +92,21 @@ EXAMPLES: Final = {
 def test_neither_cuts_nor_groups_nor_workers_change_a_verdict(
     rows: list[Row], cuts: list[int], groups: int, workers: int
 ) -> None:
-    """However a stream is cut and shared, verdicts, sessions and events are those of one group and one slice."""
+    """However a stream is cut and divided, verdicts, sessions and events are those of one group and one slice."""
     assert judged(rows, cuts, groups, workers) == judged(rows, [], 1, 1)
 
 
 @pytest.mark.parametrize("groups", [2, 16])
 @pytest.mark.parametrize("rows", EXAMPLES.values(), ids=EXAMPLES)
 def test_examples_of_cuts_and_groups(rows: list[Row], groups: int) -> None:
-    """Row by row and in one slice, in few groups and in many, as in one."""
+    """Row by row and in one slice, in few groups and in many: the same as in one."""
     expected = judged(rows, [], 1, 1)
     for cuts in ([], range(len(rows))):
         assert judged(rows, list(cuts), groups, 3) == expected
 
 
 def holds_each_once(form: Form, numbers: Sequence[int]) -> None:
-    """Check that of each number one row is stored, and that what was opened is what is missing."""
+    """Check that one row of each number is stored, and that the opened numbers are the missing ones."""
     said = form.track([Row(number, 0) for number in numbers])
     stored = Counter(number for number, verdict in zip(numbers, said.verdicts, strict=True) if verdict == STORED)
     assert stored == Counter({*numbers})
@@ -120,7 +120,7 @@ def holds_each_once(form: Form, numbers: Sequence[int]) -> None:
 @pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
 @given(st.lists(st.integers(-6, 6), min_size=1, max_size=30))
 def test_no_order_loses_or_invents_a_trade(make: Any, numbers: list[int]) -> None:
-    """Under one time, each number is stored once in whatever order and however often it comes."""
+    """With equal times, each number is stored once, whatever the order and the number of copies."""
     holds_each_once(make(), numbers)
 
 
@@ -137,7 +137,7 @@ def test_examples_of_orders(make: Any, numbers: list[int]) -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3)), min_size=1, max_size=25), st.integers())
 def test_no_order_of_ids_loses_or_invents_a_trade(trades: list[tuple[int, int]], seed: int) -> None:
-    """Within the window, one row an id is stored, whichever copy comes first."""
+    """Within the window, one row of each id is stored, whichever copy arrives first."""
     Random(seed).shuffle(trades)
     rows = [Row(None, 0, trade_id=str(number), kafka_timestamp=at) for number, at in trades]
     piece = GroupDeduplicator(WINDOW).deduplicate(slice_of(rows))

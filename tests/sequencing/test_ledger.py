@@ -1,4 +1,4 @@
-"""State brought up from the table: a key group that lost its state, or is behind, judges as if it had seen all."""
+"""State restored from the table: a key group whose state is lost or behind judges as if it had seen all rows."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ WHERE = TopicPartition("trades", 0)
 
 
 def table_of(rows: list[Row], verdicts: list[int], sessions: list[int]) -> list[SeenSession]:
-    """Return what a table of the stored rows says, worked out with plain sets."""
+    """Return what a table of the stored rows says, computed with plain sets."""
     table = defaultdict[SessionKey, list[tuple[int, int, int]]](list)
     for offset, (row, verdict, session) in enumerate(zip(rows, verdicts, sessions, strict=True)):
         if verdict == STORED and row.sequence is not None:
@@ -43,7 +43,7 @@ def table_of(rows: list[Row], verdicts: list[int], sessions: list[int]) -> list[
 
 
 def doubts_of(pieces: Iterable[TradeSlice]) -> list[NumberDoubt]:
-    """Return the conflicts that some tracked slices left unsettled, as the table's property has them."""
+    """Return the conflicts that some tracked slices left unsettled, in the form of the table's property."""
     kept = Doubts()
     for piece in pieces:
         kept.update(piece.doubts)
@@ -70,7 +70,7 @@ def test_state_from_the_table_judges_as_if_it_had_seen_all(
     other: int,
     lost: bool,  # noqa: FBT001
 ) -> None:
-    """Store at one cut or lost, table at a later one: the replay causes nothing, and all goes on alike."""
+    """Store at one cut or lost, table at a later one: the replay causes nothing, and later verdicts are the same."""
     stored_at, committed_at = sorted((one % (len(rows) + 1), other % (len(rows) + 1)))
     whole, table = GroupTracker(), StoredRows()
     before, _ = _track(whole, rows[:stored_at])
@@ -98,7 +98,7 @@ Sent = list[tuple[int, int]]
 
 @st.composite
 def two_partitions(draw: st.DrawFn) -> tuple[Sent, int]:
-    """Each trade in both partitions, in the order of one reader, and how much of it was committed."""
+    """Return each trade in both partitions, in the order of one reader, and how much of it was committed."""
     count = draw(st.integers(1, 30))
     turns = draw(st.permutations([0] * count + [1] * count))
     numbers = [0, 0]
@@ -158,7 +158,7 @@ def test_absorbed_numbers_count_as_seen(
     verdict: int,
     in_session: int,
 ) -> None:
-    """Examples: what was absorbed is a duplicate, what follows goes on, and a session without rows keeps its place."""
+    """Examples: an absorbed number is a duplicate, the next one continues, and a session without rows stays."""
     sequence = SymbolSequence()
     for number, at in had:
         sequence.place(number, at, number)
@@ -175,7 +175,7 @@ def test_difference_is_that_of_sets(left: set[int], right: set[int]) -> None:
 
 @given(st.sets(st.integers(-20, 20)), st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 9))))
 def test_ranges_are_added_as_sets_are(numbers: set[int], more: list[tuple[int, int]]) -> None:
-    """A range added is its numbers added; what is missing is what a set lacks."""
+    """Adding a range adds its numbers; what is missing is what a set lacks."""
     found = IntervalSet()
     for number in numbers:
         found.add(number)
@@ -200,7 +200,7 @@ def test_ranges_are_added_as_sets_are(numbers: set[int], more: list[tuple[int, i
     ],
 )
 def test_the_ledger_gets_what_it_lacks(ledger: Ledger, owed: list[str]) -> None:
-    """Events of trades in the table that a crash kept from the ledger are made up for, and no others."""
+    """Events that a crash kept from the ledger are written for trades in the table, and for no others."""
     seen = [SeenSession(SessionKey("a", "x", 1), ((1, 2), (5, 6), (8, 8)), 50, 40, WHERE, 7)]
     tracker = GroupTracker()
     tracker.absorb(seen)
@@ -211,7 +211,7 @@ def test_the_ledger_gets_what_it_lacks(ledger: Ledger, owed: list[str]) -> None:
 
 
 def test_absorbed_ids_are_duplicates_within_the_window() -> None:
-    """An id in the table counts as stored at its Kafka time, and no longer than the window."""
+    """An id in the table counts as stored at its Kafka time, no longer than the window."""
     deduplicator = GroupDeduplicator(window_us=100)
     deduplicator.absorb([seen_ids([Row(trade_id="7", kafka_timestamp=1_000)], reached=1_000)])
     rows = [Row(trade_id="7", kafka_timestamp=at) for at in (1_050, 1_100, 1_101)]
@@ -219,7 +219,7 @@ def test_absorbed_ids_are_duplicates_within_the_window() -> None:
 
 
 def test_a_flow_without_tables_has_no_history() -> None:
-    """Nothing was stored before, for whichever group."""
+    """Nothing was stored before, for any group."""
     NO_STATE_SOURCE.resumed({WHERE: 5})
     NO_STATE_SOURCE.clocks({})
     assert (*NO_STATE_SOURCE.sessions(3), *NO_STATE_SOURCE.ids(3, 5, is_resumed=True), *NO_STATE_SOURCE.doubts(3)) == ()

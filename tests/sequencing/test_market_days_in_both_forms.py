@@ -1,4 +1,4 @@
-"""Days of a market by the rules alone, in both their forms: an open, a rebalance, a weekend."""
+"""Days of a market under the rules alone, in both their forms: an open, a rebalance, a weekend."""
 
 import pickle
 from collections import Counter
@@ -25,7 +25,7 @@ def form(request: pytest.FixtureRequest) -> Form:
 
 
 def numbers_of(form: Form, kind: EventKind) -> Counter[tuple[str, int]]:
-    """Return the numbers, with their symbols, that the events of a kind name."""
+    """Return the numbers, with their symbols, in the events of a kind."""
     return Counter(
         (event.symbol, number)
         for event in form.events
@@ -35,7 +35,7 @@ def numbers_of(form: Form, kind: EventKind) -> Counter[tuple[str, int]]:
 
 
 def test_a_market_open_burst(form: Form) -> None:
-    """Many trades of a symbol under one time, out of order, doubled and lost: each is found, and stored once."""
+    """Many trades of a symbol with one time, out of order, doubled and lost: each is found, and stored once."""
     random, names = Random(7), [f"S{number}" for number in range(20)]
     inner = [(name, number) for name in names for number in range(2, BURST)]
     lost, doubled = {*inner[3::29]}, {*inner[5::31]}
@@ -56,7 +56,7 @@ def test_a_market_open_burst(form: Form) -> None:
 
 
 def test_a_kafka_rebalance(form: Form) -> None:
-    """A partition goes to another worker with its state, and its last poll is read again: copies, and no gap."""
+    """A partition moves to another worker with its state, and its last poll is read again: copies, and no gap."""
     polls = [[Row(number, number, f"S{number % 3}") for number in range(at, at + 15)] for at in range(0, 60, 15)]
     first = form.track([row for poll in polls[:3] for row in poll])
     if isinstance(form, Columnar):
@@ -72,7 +72,7 @@ def test_a_kafka_rebalance(form: Form) -> None:
 
 
 def test_a_weekends_silence(form: Form) -> None:
-    """From Friday's close to Sunday's open no number is missing and no session begins; Friday's trades are copies."""
+    """From Friday's close to Sunday's open no number is missing and no session starts; Friday's trades are copies."""
     friday = [Row(number, number) for number in range(1, 21)]
     sunday = [Row(number, number + 57 * HOUR) for number in range(21, 41)]
     said = form.track([*friday, *sunday, *friday[-3:]])
@@ -81,7 +81,7 @@ def test_a_weekends_silence(form: Form) -> None:
 
 
 def test_a_new_week_begins_at_1(form: Form) -> None:
-    """Numbers of Friday come again on Monday with other trades: a session, no duplicate and no gap."""
+    """Friday's numbers are used on Monday for other trades: a session, no duplicate and no gap."""
     friday = [Row(number, number) for number in range(1, 21)]
     monday = [Row(number, number + 60 * HOUR, price=2) for number in range(1, 41)]
     said = form.track([*friday, *monday, *friday[-3:]])

@@ -1,4 +1,4 @@
-"""Disorder where holes mean nothing: the highest number of each symbol, and what lies below it."""
+"""Disorder if holes mean nothing: the highest number of each symbol, and the numbers below it."""
 
 import pickle
 from collections import Counter
@@ -28,19 +28,19 @@ MIN, MAX = -(2**63), 2**63 - 1
     ],
 )
 def test_what_is_below_the_highest_is_out_of_order(numbers: list[int | None], disorder: int) -> None:
-    """Holes and copies of the highest are none."""
+    """Holes and copies of the highest are not."""
     piece = slice_of([Row(number) for number in numbers], venue="okx")
     assert GroupDisorder().out_of_order(piece).total() == disorder
 
 
 @pytest.mark.parametrize("venue", ["k2", "coinbase", "bybit", "k2-identity-only"])
 def test_other_venues_are_not_looked_at(venue: str) -> None:
-    """Where holes mean loss the tracker tells of disorder, and an id alone has no order."""
+    """If holes mean loss the tracker counts disorder, and an id alone has no order."""
     assert not GroupDisorder().out_of_order(slice_of([Row(3), Row(1)], venue=venue))
 
 
 def test_symbols_and_exchanges_are_apart() -> None:
-    """Each symbol has its own highest, whatever their names share, and is counted for its exchange."""
+    """Each symbol has its own highest number, whatever their names share, and is counted for its exchange."""
     rows = [Row(9, 0, "x", "a"), Row(1, 0, "x", "b"), Row(1, 0, "y", "a"), Row(0, 0, "y", "a"), Row(0, 0, "x", "b")]
     assert GroupDisorder().out_of_order(slice_of(rows, venue="okx")) == Counter(a=1, b=1)
 
@@ -53,7 +53,7 @@ def test_a_snapshot_holds_the_symbols_seen_alone() -> None:
 
 
 def test_a_state_is_taken_up_by_a_process_that_knows_no_symbol(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first numbers that it gives have room as any others."""
+    """The first symbol ids that it assigns get capacity like any others."""
     state = {"highest": [["a", f"S{number}", number + 1] for number in range(9)]}
     monkeypatch.setattr("k2.sequencing.monotonic.SYMBOLS", Symbols())
     assert GroupDisorder(state).snapshot() == state
@@ -64,7 +64,7 @@ def test_a_state_is_taken_up_by_a_process_that_knows_no_symbol(monkeypatch: pyte
     st.lists(st.integers(0, 40), max_size=4),
 )
 def test_neither_cuts_nor_restarts_change_the_count(trades: list[tuple[str, int]], cuts: list[int]) -> None:
-    """Through a pickled snapshot at each cut, it counts what a plain loop does."""
+    """With a pickled snapshot at each cut, the count is that of a plain loop."""
     rows = [Row(number, 0, symbol) for symbol, number in trades]
     highest, expected = dict[str, int](), 0
     for symbol, number in trades:

@@ -1,4 +1,4 @@
-"""Numbers of what is no market trade: seen by the tracker, never stored, and known again after any loss of state."""
+"""Numbers of non-market trades: seen by the tracker, never stored, and known again after any loss of state."""
 
 import pickle
 from collections import Counter, defaultdict
@@ -35,7 +35,7 @@ HERE = TopicPartition("trades", 0)
 
 
 def piece_of(rows: list[Row], off_book: list[bool], first_offset: int = 0) -> TradeSlice:
-    """Return a slice of which some rows are no market trade."""
+    """Return a slice in which some rows are non-market trades."""
     piece = slice_of(rows, first_offset=first_offset)
     return replace(piece, verdicts=np.where(off_book, SKIPPED, STORED).astype(np.uint8))
 
@@ -54,7 +54,7 @@ def test_an_off_book_number_is_no_gap() -> None:
 
 
 def test_decoding_marks_the_rows_before_anything_is_said_of_them() -> None:
-    """Whatever key group a row belongs to, it comes as skipped if it is no market trade."""
+    """Whatever the key group of a row, it is skipped if it is a non-market trade."""
     values = [
         message("binance-futures", {"s": f"S{place}", "X": "ADL" if place % 3 else "MARKET"}) for place in range(9)
     ]
@@ -76,7 +76,7 @@ def tracked_in_session(numbers: list[int], first_offset: int = 0, session: int =
 
 @given(st.lists(st.one_of(st.integers(0, 20), st.sampled_from([MIN, MIN + 1, -1, MAX - 1, MAX])), max_size=20))
 def test_what_is_kept_comes_back(numbers: list[int]) -> None:
-    """Through the property's text, 64-bit extremes included, in ranges that are those of a plain set."""
+    """Through the property's text, 64-bit extremes included, in the ranges of a plain set."""
     kept = NonMarketNumbers()
     kept.add(tracked_in_session(numbers), {})
     seen = non_market_in({f"{PROPERTY}0": kept.text(), "k2.progress": "{}"})
@@ -88,7 +88,7 @@ def test_what_is_kept_comes_back(numbers: list[int]) -> None:
 
 
 def test_a_replay_adds_nothing() -> None:
-    """Rows below the writer's progress are known; what is new is given once, for the next commit."""
+    """Rows below the writer's progress are known; new ones are returned once, for the next commit."""
     kept = NonMarketNumbers()
     assert kept.changed("3") == {}
     kept.add(tracked_in_session([7, 8, 9], first_offset=4), {HERE: PartitionProgress(6)})
@@ -99,7 +99,7 @@ def test_a_replay_adds_nothing() -> None:
 
 
 def test_numbers_kept_are_bounded() -> None:
-    """Beyond the bound the lowest of the longest session go, and the others stay."""
+    """Beyond the bound the lowest numbers of the longest session are dropped, and the others stay."""
     kept = NonMarketNumbers(ranges_max=11)
     kept.add(tracked_in_session(list(range(0, 40, 2))), {})
     kept.add(tracked_in_session([4], session=2), {})
@@ -110,20 +110,20 @@ def test_numbers_kept_are_bounded() -> None:
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format":2,"sessions":[]}', '{"format":1,"sessions":[{}]}'])
 def test_a_text_of_another_shape_is_refused(text: str) -> None:
-    """Numbers that cannot be read are not taken for none."""
+    """Numbers that cannot be read do not count as no numbers."""
     with pytest.raises(TableError, match=r"k2\.off_book\.N"):
         NonMarketNumbers(text)
 
 
 def test_a_text_of_earlier_versions_says_no_earliest_time() -> None:
-    """The latest stands in for it."""
+    """The latest time is used instead."""
     where = '"exchange":"a","symbol":"x","session":2,"topic":"trades","partition":0,"offset":5'
     [seen] = NonMarketNumbers(f'{{"format":1,"sessions":[{{{where},"latest":70,"edges":[4,2]}}]}}').seen()
     assert seen == SeenSession(SessionKey("a", "x", 2), ((4, 6),), 70, 70, HERE, 5)
 
 
 def test_a_session_is_joined_from_rows_and_skipped_numbers() -> None:
-    """Its ranges and earliest time are of both, its coordinates those of the later, and sessions come ascending."""
+    """Its ranges and earliest time cover both, its coordinates are the later ones, and sessions are ascending."""
     one, two = SessionKey("a", "x", 1), SessionKey("a", "x", 2)
     rows = [SeenSession(one, ((1, 3), (9, 9)), 50, 20, HERE, 5)]
     others = [SeenSession(two, ((1, 1),), 70, 70, HERE, 7), SeenSession(one, ((4, 4), (6, 6)), 60, 30, HERE, 6)]
@@ -132,7 +132,7 @@ def test_a_session_is_joined_from_rows_and_skipped_numbers() -> None:
 
 
 def count_missing(missing: Counter[tuple[SessionKey, int]], events: Iterable[SequenceEvent]) -> None:
-    """Count each number up as it is opened, and down as it is filled."""
+    """Count each number up when it is opened, and down when it is filled."""
     signs = {EventKind.GAP_OPENED: 1, EventKind.GAP_FILLED: -1, EventKind.SESSION_STARTED: 0}
     for event in events:
         for number in range(event.first_sequence, event.last_sequence + 1):
@@ -216,7 +216,7 @@ def test_off_book_numbers_are_placed_as_the_plain_form_places_them(
 
 
 def test_a_trade_under_an_off_book_number_is_a_conflict() -> None:
-    """And the other way round it is skipped: neither opens a gap or begins a session."""
+    """The reverse is skipped: neither opens a gap or starts a session."""
     rows = [*(Row(number, number) for number in range(1, 6)), Row(2, 9), Row(4, 9)]
     tracked = GroupTracker().track(piece_of(rows, [False, True, False, False, False, False, True]))
     assert tracked.trade_slice.verdicts.tolist() == [STORED, SKIPPED, STORED, STORED, STORED, CONFLICT, SKIPPED]

@@ -1,4 +1,4 @@
-"""Numberings of every kind, with known truth, judged by the specification and by what the job runs."""
+"""Numberings of every kind, with known truth, judged by the specification and by the job's tracker."""
 
 import pickle
 from itertools import pairwise
@@ -35,7 +35,7 @@ def rows_of(made: Script) -> list[Row]:
 
 
 def assessed(made: Script, said: Said, ranges: list[list[tuple[int, int]]]) -> Assessment:
-    """Hold what a form said, and the ranges that it has seen by session, against the truth."""
+    """Compare a form's result, and the ranges that it has seen by session, with the truth."""
     missing = [
         (session, low + 1, high - 1) for session, seen in enumerate(ranges, 1) for (_, low), (high, _) in pairwise(seen)
     ]
@@ -44,7 +44,7 @@ def assessed(made: Script, said: Said, ranges: list[list[tuple[int, int]]]) -> A
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_numberings_are_judged_right(kind: str) -> None:
-    """Nothing is lost, doubled, dropped in silence, or missing without cause; two are set aside for each restart."""
+    """Nothing is lost, doubled, silently dropped, or missing without cause; two are set aside for each restart."""
     for seed in range([*KINDS].index(kind), EACH * len(KINDS), len(KINDS)):
         made, plain = script(seed), Plain()
         found = assessed(made, plain.track(rows_of(made)), plain.ranges())
@@ -54,7 +54,7 @@ def test_numberings_are_judged_right(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loop_judges_them_alike(kind: str) -> None:
-    """However a script is cut, the compiled form says what the specification says."""
+    """However a script is cut, the compiled form agrees with the specification."""
     seed = [*KINDS].index(kind) + 100 * len(KINDS)
     rows, plain = rows_of(script(seed)), Plain()
     said = plain.track(rows)
@@ -66,7 +66,7 @@ def test_the_loop_judges_them_alike(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_restarted_process_judges_them_alike(kind: str) -> None:
-    """With its state from a snapshot and contents from the table, a process goes on as if it had never ended."""
+    """With state from a snapshot and contents from the table, a process continues as if it had never ended."""
     seed = [*KINDS].index(kind) + 200 * len(KINDS)
     rows = rows_of(script(seed))
     said = Plain().track(rows)
@@ -83,7 +83,7 @@ def test_a_restarted_process_judges_them_alike(kind: str) -> None:
 
 
 def test_the_assessment_sees_wrong_verdicts() -> None:
-    """A script judged by time alone is found wrong: the checker can fail."""
+    """A script judged by time alone is found wrong, so the checker can fail."""
     made = script([*KINDS].index("old_numbers_under_new_times"))
     wrong = [0] * len(made.sent)
     found = assess(made, wrong, [1] * len(wrong), [(1, 2, 3)])

@@ -1,4 +1,4 @@
-"""The hard cases of numbering, one line a trade, against the specification."""
+"""The hard cases of numbering, one line for each trade, against the specification."""
 
 from typing import Final
 

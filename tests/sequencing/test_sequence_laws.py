@@ -20,12 +20,12 @@ def content(number: int, session: int = 1) -> int:
 
 
 def seen(low: int, high: int, latest: int) -> SymbolSequence:
-    """Return a symbol that had all numbers from `low` to `high`, at `latest`, with contents that nobody knows."""
+    """Return a symbol that had all numbers from `low` to `high`, at `latest`, with unknown contents."""
     return SymbolSequence(sessions=[Session(IntervalSet([low], [high]), latest, latest)])
 
 
 def missing_by(events: list[Event]) -> set[tuple[int, int]]:
-    """Return what is missing by the ledger, as (session, number): opened once, filled at most once."""
+    """Return what is missing according to the ledger, as (session, number): opened once, filled at most once."""
     missing, opened = set[tuple[int, int]](), set[tuple[int, int]]()
     for kind, session, first, last in events:
         numbers = {(session, number) for number in range(first, last + 1)}
@@ -41,7 +41,7 @@ def missing_by(events: list[Event]) -> set[tuple[int, int]]:
 
 @given(st.permutations(range(-4, 5)), st.lists(st.integers(-4, 4), max_size=6))
 def test_no_order_loses_or_invents_a_trade(numbers: list[int], again: list[int]) -> None:
-    """Under one time each number is stored once, in whatever order, and what was opened is filled."""
+    """With equal times each number is stored once, in whatever order, and what was opened is filled."""
     sequence = SymbolSequence()
     placements = [sequence.place(number, 0, content(number)) for number in numbers]
     assert all(placement.verdict == STORED for placement in placements)
@@ -52,7 +52,7 @@ def test_no_order_loses_or_invents_a_trade(numbers: list[int], again: list[int])
 
 @st.composite
 def any_trades(draw: st.DrawFn) -> Trades:
-    """Trades of few numbers, times on both sides of the clock tolerance, and few contents."""
+    """Generate trades of few numbers, times on both sides of the clock tolerance, and few contents."""
     trade = st.tuples(st.integers(-5, 12), st.integers(0, 12), st.sampled_from([1, SECOND]), st.integers(1, 3))
     found = draw(st.lists(st.tuples(trade, st.booleans()), max_size=60))
     return [(number, at * unit, mark, named) for (number, at, unit, mark), named in found]
@@ -60,7 +60,7 @@ def any_trades(draw: st.DrawFn) -> Trades:
 
 @given(any_trades(), st.integers(0, 300))
 def test_a_number_is_stored_once_a_session_and_the_ledger_balances(trades: Trades, before: int) -> None:
-    """Under any disorder: one trade a number and session, and missing is what lies between them."""
+    """In any disorder: one trade for each number and session, and the numbers between them are missing."""
     sequence, stored, events = SymbolSequence(), set[tuple[int, int]](), list[Event]()
     rows = [*((number, 0, 1, False) for number in range(1, before + 1)), *trades]
     for number, at, mark, named in rows:
@@ -82,7 +82,7 @@ def test_a_number_is_stored_once_a_session_and_the_ledger_balances(trades: Trade
 
 @given(any_trades())
 def test_a_duplicate_is_a_copy_of_what_is_stored(trades: Trades) -> None:
-    """While all contents are known, only what is stored with its number and content is dropped."""
+    """While all contents are known, only a trade stored with the same number and content is dropped."""
     sequence, stored = SymbolSequence(), set[tuple[int, int, int]]()
     for number, at, mark, named in trades:
         placement = sequence.place(number, at, mark, is_named=named)
@@ -95,7 +95,7 @@ def test_a_duplicate_is_a_copy_of_what_is_stored(trades: Trades) -> None:
 
 @given(any_trades(), st.integers(0, 60))
 def test_a_restored_state_goes_on_alike(trades: Trades, cut: int) -> None:
-    """A snapshot and the contents are all that placing depends on."""
+    """Placing depends only on a snapshot and the contents."""
     whole = SymbolSequence()
     for number, at, mark, named in trades[:cut]:
         whole.place(number, at, mark, is_named=named)
@@ -110,7 +110,7 @@ def test_a_restored_state_goes_on_alike(trades: Trades, cut: int) -> None:
 
 @given(st.integers(2, 600), st.integers(0, 60), st.integers(-5 * SECOND, 5 * SECOND))
 def test_at_most_two_messages_are_set_aside_for_a_restart(before: int, lost: int, shift: int) -> None:
-    """Whatever the clock within 5 seconds and whatever was lost at the beginning of the new numbering."""
+    """Whatever the clock within 5 seconds and whatever was lost at the start of the new numbering."""
     sequence = SymbolSequence()
     for number in range(1, before + 1):
         sequence.place(number, 10 * SECOND + number, content(number))
@@ -136,7 +136,7 @@ def test_what_is_absorbed_of_old_sessions_moves_their_times() -> None:
 
 
 def test_a_session_of_which_nothing_is_left_takes_no_straggler() -> None:
-    """It has neither numbers nor times by which one could be its own."""
+    """It has neither numbers nor times that could match one."""
     sequence = SymbolSequence()
     sequence.absorb(2, [(5, 9)], latest=200, earliest=150)
     trades = ((10, 120), (4, 110), (3, 0), (2, -(10**15)))
@@ -144,7 +144,7 @@ def test_a_session_of_which_nothing_is_left_takes_no_straggler() -> None:
 
 
 def test_absorbing_what_is_seen_changes_nothing() -> None:
-    """Numbers and times within those seen are no news."""
+    """Numbers and times within those seen add nothing."""
     sequence = seen(1, 9, 100)
     before = sequence.snapshot()
     sequence.absorb(1, [(2, 3), (9, 9)], latest=100, earliest=100)
@@ -174,7 +174,7 @@ def test_a_gap_of_5_000_000_filled_from_both_ends_and_the_middle() -> None:
     ],
 )
 def test_a_trade_stored_settles_the_doubt(then: tuple[int, int], doubt: Doubt | None) -> None:
-    """It does so if it is not earlier, or if its session goes on with it; a copy settles nothing."""
+    """It does so if it is not earlier, or if its session continues with it; a copy settles nothing."""
     sequence = SymbolSequence()
     for number in range(1, 10):
         sequence.place(number, number, content(number))
@@ -208,7 +208,7 @@ def test_what_confirms_a_doubt(number: int, at: int, is_confirmed: bool) -> None
 
 @pytest.mark.parametrize(("count", "is_later"), [(255, False), (256, True)])
 def test_a_session_is_old_from_256_numbers_on(count: int, is_later: bool) -> None:  # noqa: FBT001
-    """From then on a clock that is 5 seconds behind is no earlier than the newest."""
+    """From then on a clock that is 5 seconds behind is not earlier than the newest."""
     session = Session(IntervalSet([1], [count]), 0, CLOCK_TOLERANCE_US)
     assert session.is_young is not is_later
     assert session.is_later(0) is is_later

@@ -1,4 +1,4 @@
-"""The columnar tracker against the specification, however a stream is cut and wherever the process starts again."""
+"""The columnar tracker against the specification, however a stream is cut and wherever the process restarts."""
 
 import pickle
 from dataclasses import replace
@@ -47,7 +47,7 @@ def by_the_plain_form(rows: list[Row]) -> tuple[Outcome, Doubts]:
 
 
 def by_the_tracker(rows: list[Row], cuts: list[int], *, restarts: bool) -> tuple[Outcome, Doubts]:
-    """Track slices cut at the places given; where asked to, start again from a snapshot and the table at each cut."""
+    """Track slices cut at the given indexes; on request, restart from a snapshot and the table at each cut."""
     table, doubts = StoredRows(), Doubts()
     tracker = GroupTracker(read_contents=table.read)
     verdicts, sessions, events, out_of_order = list[int](), list[int](), list[SequenceEvent](), 0
@@ -74,7 +74,7 @@ def by_the_tracker(rows: list[Row], cuts: list[int], *, restarts: bool) -> tuple
 
 @given(streams(), st.lists(st.integers(0, 900), max_size=4), st.booleans())
 def test_equals_the_plain_form(rows: list[Row], cuts: list[int], restarts: bool) -> None:  # noqa: FBT001
-    """Verdicts, sessions, events, disorder and doubts are the plain form's, however cut, and over restarts."""
+    """Verdicts, sessions, events, disorder and doubts are those of the plain form, however cut, and over restarts."""
     assert by_the_tracker(rows, cuts, restarts=restarts) == by_the_plain_form(rows)
 
 
@@ -97,7 +97,7 @@ STREAMS = {
 @pytest.mark.parametrize("trades", STREAMS.values(), ids=STREAMS)
 @pytest.mark.parametrize("restarts", [False, True])
 def test_streams_that_leave_the_loop(trades: list[tuple[int, int, int]], restarts: bool) -> None:  # noqa: FBT001
-    """In one slice, row by row and over restarts, what the plain form says holds."""
+    """In one slice, row by row and over restarts, the results are those of the plain form."""
     rows = [Row(sequence, at, price=price) for sequence, at, price in trades]
     expected = by_the_plain_form(rows)
     assert by_the_tracker(rows, [], restarts=restarts) == expected
@@ -146,14 +146,14 @@ def test_few_numbers_leave_the_loop(
 
 
 def resumed(rows: list[Row]) -> tuple[GroupTracker, StoredRows]:
-    """Return a tracker that starts again after some rows, and the table that holds them."""
+    """Return a tracker restarted after some rows, and the table that contains them."""
     table, before = StoredRows(), GroupTracker()
     table.add(before.track(slice_of(rows)).trade_slice)
     return GroupTracker(before.snapshot(), read_contents=table.read), table
 
 
 def test_a_resumed_tracker_looks_nothing_up_on_the_clean_path() -> None:
-    """Numbers that continue need no content, neither first ones nor those after a gap."""
+    """Numbers that continue need no content, neither the first ones nor those after a gap."""
     names = [f"S{place}" for place in range(50)]
     tracker, table = resumed([Row(number, number, name) for name in names for number in range(1, 301)])
     more = [Row(number, number, name) for number in range(301, 900) for name in names]
@@ -163,7 +163,7 @@ def test_a_resumed_tracker_looks_nothing_up_on_the_clean_path() -> None:
 
 
 def test_one_lookup_serves_all_symbols_of_a_slice() -> None:
-    """A slice full of many symbols' copies is judged after one read, and the next slices read nothing more."""
+    """A slice of many symbols' copies is judged after one read, and the next slices read nothing more."""
     names = [f"S{place}" for place in range(50)]
     rows = [Row(number, number, name) for name in names for number in range(1, 301)]
     tracker, table = resumed(rows)
@@ -199,7 +199,7 @@ def test_a_session_under_the_numbers_of_an_old_one_is_looked_up_in_few_reads() -
 @pytest.mark.parametrize(("price", "verdict"), [(1, DUPLICATE), (2, CONFLICT)])
 @pytest.mark.parametrize("back", [0, 1, 200, 255, 256, 700, 999])
 def test_content_from_before_the_process_is_known(back: int, price: int, verdict: int) -> None:
-    """A number sent again under a newer time is a copy or a correction by what the table says."""
+    """A number sent again with a newer time is a copy or a correction according to the table."""
     tracker, table = resumed([Row(number, number) for number in range(1, 1_002)])
     number = 1_001 - back
     assert tracker.track(slice_of([Row(number, 1_001, price=price)])).trade_slice.verdicts.tolist() == [verdict]
@@ -263,7 +263,7 @@ def test_state_is_the_symbol_s_whatever_the_partition() -> None:
 
 
 def test_the_slice_given_is_left_alone_and_only_its_rows_are_tracked() -> None:
-    """Rows of other groups in the same batch are not looked at, nor are the arrays given written."""
+    """Rows of other groups in the same batch are not read, and the given arrays are not written."""
     piece = slice_of([Row(1, 1), Row(5, 2, "other"), Row(1, 1), Row(2, 1)])
     piece = replace(
         piece,
@@ -280,14 +280,14 @@ def test_the_slice_given_is_left_alone_and_only_its_rows_are_tracked() -> None:
 
 @pytest.mark.parametrize("mode", [SequenceMode.MONOTONIC, SequenceMode.IDENTITY_ONLY])
 def test_other_venues_have_no_gaps(mode: SequenceMode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a hole means nothing, rows keep session 0, are stored, and cause no event."""
+    """If a hole means nothing, rows keep session 0, are stored, and cause no event."""
     monkeypatch.setitem(VENUES, "holes", replace(VENUES["k2"], name="holes", mode=mode))
     tracked = GroupTracker().track(slice_of([Row(1, 1), Row(9, 2), Row(9, 2)], venue="holes"))
     assert outcome_of(tracked) == ([STORED] * 3, [0] * 3, [], 0)
 
 
 def test_a_closed_gap_leaves_nothing_behind() -> None:
-    """When its gap is filled, a symbol is a slot again and nothing more."""
+    """After its gap is filled, a symbol is only a slot again."""
     tracker = GroupTracker()
     tracker.track(slice_of([Row(1, 1), Row(4, 2), Row(3, 2)]))
     assert tracker.open_gaps() == {"kraken": 1}
@@ -296,7 +296,7 @@ def test_a_closed_gap_leaves_nothing_behind() -> None:
 
 
 def test_ten_thousand_new_symbols_in_one_slice() -> None:
-    """Each begins its session 1, in the order of the rows, and the next slice finds them."""
+    """Each starts its session 1, in the order of the rows, and the next slice finds them."""
     names = [f"S{number}" for number in range(10_000)]
     tracker = GroupTracker()
     tracked = tracker.track(slice_of([Row(5, 1, name) for name in names]))

@@ -1,4 +1,4 @@
-"""What a tracker is for, case by case, for the specification and the columnar tracker alike."""
+"""The tasks of a tracker, case by case, for both the specification and the columnar tracker."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -20,25 +20,25 @@ STARTED, OPENED, FILLED = EventKind.SESSION_STARTED, EventKind.GAP_OPENED, Event
 
 @pytest.fixture(params=FORMS.values(), ids=FORMS)
 def form(request: pytest.FixtureRequest) -> Form:
-    """Return a tracker that has seen nothing, of each form."""
+    """Return a new tracker of each form."""
     make: Callable[[], Form] = request.param
     return make()
 
 
 def test_first_message(form: Form) -> None:
-    """It is stored, whatever its number, and begins session 1."""
+    """It is stored, whatever its number, and starts session 1."""
     assert form.track([Row(41, 5)]) == Said([STORED], [1], [(STARTED, 1, 41, 41)], 0)
 
 
 def test_in_order(form: Form) -> None:
-    """Numbers that follow one another cause no event but the start."""
+    """Consecutive numbers cause no event but the start."""
     said = form.track([Row(number, number) for number in range(1, 50)])
     assert said == Said([STORED] * 49, [1] * 49, [(STARTED, 1, 1, 1)], 0)
 
 
 @pytest.mark.parametrize("missing", [1, 2, 10])
 def test_small_gap(form: Form, missing: int) -> None:
-    """1 to 10 numbers missing are one gap, from the first to the last of them."""
+    """1 to 10 missing numbers are one gap, from the first to the last of them."""
     form.track([Row(1, 1)])
     assert form.track([Row(2 + missing, 2)]) == Said([STORED], [1], [(OPENED, 1, 2, 1 + missing)], 0)
 
@@ -52,7 +52,7 @@ def test_large_gap(form: Form, missing: int) -> None:
 
 
 def test_out_of_order(form: Form) -> None:
-    """A late number is stored and counted as such, and fills what its absence opened."""
+    """A late number is stored and counted as such, and fills its part of the gap."""
     form.track([Row(1, 1), Row(4, 4)])
     assert form.track([Row(3, 3), Row(2, 2)]) == Said(
         [STORED, STORED], [1, 1], [(FILLED, 1, 3, 3), (FILLED, 1, 2, 2)], 2
@@ -61,7 +61,7 @@ def test_out_of_order(form: Form) -> None:
 
 
 def test_duplicate(form: Form) -> None:
-    """A copy of the newest and of the oldest is a duplicate, in a row and after a gap, and causes nothing."""
+    """A copy of the newest and of the oldest is a duplicate, in sequence and after a gap, and causes no event."""
     form.track([Row(1, 1), Row(2, 2), Row(5, 5)])
     said = form.track([Row(5, 5), Row(1, 1), Row(1, 1), Row(2, 2)])
     assert said == Said([DUPLICATE] * 4, [1] * 4, [], 0)
@@ -75,7 +75,7 @@ def test_session_reset_at_end_of_day(form: Form) -> None:
 
 
 def test_symbols_isolated(form: Form) -> None:
-    """What happens to one symbol leaves another's numbering as it was."""
+    """Events of one symbol leave another's numbering unchanged."""
     form.track([Row(1, 1, "A"), Row(7, 1, "B")])
     said = form.track([Row(9, 2, "A"), Row(1, 3, "A", price=2), Row(8, 2, "B"), Row(8, 2, "B")])
     assert said == Said([STORED, STORED, STORED, DUPLICATE], [1, 2, 1, 1], [(OPENED, 1, 2, 8), (STARTED, 2, 1, 1)], 0)
@@ -91,7 +91,7 @@ def test_exchanges_isolated(form: Form) -> None:
 
 @pytest.mark.parametrize("make", [Plain, Columnar, partial(Columnar, 997)], ids=["plain", "columnar", "columnar, cut"])
 def test_100_000_messages(make: Callable[[], Form]) -> None:
-    """Of 100 symbols, one in 1,000 numbers lost and one in 500 doubled: each is found, and the rest is stored."""
+    """Of 100 symbols, one in 1,000 numbers lost and one in 500 doubled: each is found, and the others are stored."""
     rows = [Row(place // 100 + 1, place, f"S{place % 100}") for place in range(100_000)]
     lost = {place for place in range(100_000) if place % 1_000 == 501}
     kept = [row for place, row in enumerate(rows) if place not in lost]
@@ -103,7 +103,7 @@ def test_100_000_messages(make: Callable[[], Form]) -> None:
 
 
 def _samples() -> tuple[float | None, ...]:
-    """Return small and large gaps, those filled, trades out of order, resets, and open gaps, so far."""
+    """Return the metrics so far: small and large gaps, fills, trades out of order, resets, and open gaps."""
     return tuple(
         REGISTRY.get_sample_value(f"k2_{name}", {"exchange": "metrics", **labels})
         for name, labels in (
@@ -118,7 +118,7 @@ def _samples() -> tuple[float | None, ...]:
 
 
 def test_metrics_with_names_and_labels() -> None:
-    """Those of the flow are what the specification says of the same rows, by exchange, and gaps by size."""
+    """The flow's metrics match the specification over the same rows, by exchange, and gaps by size."""
     numbers = [1, 2, 13, 25, 4, 4, 30, 28, 27, 29, 1]
     times = [1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10]
     prices = [1] * 10 + [2]

@@ -23,7 +23,7 @@ def restarted(tracker: GroupTracker, table: StoredRows | None = None) -> GroupTr
 
 
 def test_positions_are_those_of_each_partition() -> None:
-    """The offset behind the last row tracked, by topic and partition, before and after a restart."""
+    """The offset after the last row tracked, by topic and partition, before and after a restart."""
     tracker = GroupTracker()
     tracker.track(slice_of([Row(1, 1), Row(2, 2)], first_offset=5))
     tracker.track(slice_of([Row(3, 3)], topic="more", partition=7, first_offset=9))
@@ -32,7 +32,7 @@ def test_positions_are_those_of_each_partition() -> None:
 
 
 def test_open_gaps_outlive_a_restart() -> None:
-    """By exchange, one without a gap among them, over all symbols and sessions."""
+    """By exchange, one without a gap among them, over all sessions."""
     tracker = GroupTracker()
     rows = [Row(1, 1), Row(3, 2), Row(1, 3, price=2), Row(5, 4, price=2), Row(1, 1, "x", "other")]
     tracker.track(slice_of([*rows, Row(1, 1, "y"), Row(3, 2, "y")]))
@@ -41,7 +41,7 @@ def test_open_gaps_outlive_a_restart() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_a_state_is_taken_up_by_a_process_that_knows_no_symbol(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Its symbols get new numbers and keep their slots."""
+    """Its symbols get new ids and keep their slots."""
     names = [f"S{number}" for number in range(count)]
     tracker = GroupTracker()
     tracker.track(slice_of([Row(number, 1, name) for name in names for number in (1, 4)]))
@@ -52,7 +52,7 @@ def test_a_state_is_taken_up_by_a_process_that_knows_no_symbol(monkeypatch: pyte
 
 
 def test_the_state_holds_no_content() -> None:
-    """It costs 60 bytes a symbol, however many numbers a symbol had."""
+    """It costs 60 bytes for each symbol, however many numbers a symbol had."""
     names = [f"S{number}" for number in range(100)]
     tracker = GroupTracker()
     tracker.track(slice_of([Row(number, 1, name) for name in names for number in range(1, 1_001)]))
@@ -60,7 +60,7 @@ def test_the_state_holds_no_content() -> None:
 
 
 def test_a_conflict_that_is_not_settled_outlives_a_restart() -> None:
-    """The second of two in succession begins a session, also for the process that started between them."""
+    """The second of two in succession starts a session, also in a process that started between them."""
     table, tracker = StoredRows(), GroupTracker()
     table.add(tracker.track(slice_of([Row(number, number) for number in range(1, 1_001)])).trade_slice)
     assert tracker.track(slice_of([Row(41, 1_001, price=2)])).trade_slice.verdicts.tolist() == [CONFLICT]
@@ -69,7 +69,7 @@ def test_a_conflict_that_is_not_settled_outlives_a_restart() -> None:
 
 
 def test_what_rows_change_of_a_doubt_travels_with_the_slice() -> None:
-    """A slice names each symbol's conflict that is not settled, or that there is none any longer."""
+    """A slice names each symbol's unsettled conflict, or that it has none any longer."""
     tracker = GroupTracker()
     first = tracker.track(slice_of([*(Row(number, number) for number in (1, 2, 3)), Row(2, 9, price=2)])).trade_slice
     assert first.doubts == (NumberDoubt("kraken", "BTC-USD", 2, 9),)
@@ -80,7 +80,7 @@ def test_what_rows_change_of_a_doubt_travels_with_the_slice() -> None:
 @pytest.mark.parametrize("is_lost", [False, True])
 @pytest.mark.parametrize("doubt", [None, NumberDoubt("kraken", "BTC-USD", 2, 9)])
 def test_doubts_are_those_of_the_table(doubt: NumberDoubt | None, is_lost: bool) -> None:  # noqa: FBT001
-    """A state older than the table forgets its own conflict for the one that the table's rows left."""
+    """A state older than the table replaces its own conflict by the one that the table's rows left."""
     table, tracker = StoredRows(), GroupTracker()
     table.add(
         tracker.track(slice_of([*(Row(number, number) for number in range(1, 6)), Row(4, 9, price=2)])).trade_slice
@@ -94,7 +94,7 @@ def test_doubts_are_those_of_the_table(doubt: NumberDoubt | None, is_lost: bool)
 
 
 def test_rows_that_the_table_has_are_passed_over() -> None:
-    """A replay is not judged again below the committed offset: what was decided of it stands."""
+    """A replay is not judged again below the committed offset: the former verdicts stand."""
     table, tracker = StoredRows(), GroupTracker()
     rows = [Row(1, 1), Row(2, 2), Row(3, 3), Row(2, 9, price=2)]
     table.add(tracker.track(slice_of(rows)).trade_slice)
@@ -109,7 +109,7 @@ def test_rows_that_the_table_has_are_passed_over() -> None:
 
 
 def builtin(value: object) -> bool:
-    """Return whether a value is made of builtins alone."""
+    """Return whether a value consists only of builtins."""
     if isinstance(value, dict):
         return all(builtin(key) and builtin(item) for key, item in value.items())
     if isinstance(value, list):
@@ -118,7 +118,7 @@ def builtin(value: object) -> bool:
 
 
 def test_a_snapshot_is_builtins_and_stays_as_it_was() -> None:
-    """Neither classes nor NumPy's types are in a snapshot, symbols go by name, and later rows do not reach it."""
+    """A snapshot has no classes of k2 or NumPy, has symbols by name, and does not change with later rows."""
     tracker = GroupTracker()
     tracker.track(slice_of([Row(1, 1), Row(4, 2), Row(1, 3, price=2), Row(8, 4), Row(8, 4, price=9), Row(1, 1, "y")]))
     state = tracker.snapshot()

@@ -1,4 +1,4 @@
-"""Slices of trades for tests, made from plain rows: one message a trade."""
+"""Slices of trades for tests, made from plain rows: one trade in each message."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class Row(NamedTuple):
     side: int = 0
 
     def __repr__(self) -> str:
-        """Write what is not the default, so that a long stream stays readable."""
+        """Show only what is not the default, so that a long stream stays readable."""
         given = (f"{name}={value!r}" for name, value in self._asdict().items() if value != self._field_defaults[name])
         return f"Row({', '.join(given)})"
 
@@ -42,7 +42,7 @@ def slice_of(
     venue: str = "k2",
     first_offset: int = 0,
 ) -> TradeSlice:
-    """Return a slice of all the rows, in a batch of their own, before any rule."""
+    """Return a slice of all the rows, in a batch of their own, before any rule is applied."""
     count = len(rows)
     ids = [b"" if row.trade_id is None else row.trade_id.encode() for row in rows]
     sizes = np.array([len(trade_id) for trade_id in ids], dtype=np.int64)
@@ -98,7 +98,7 @@ def messages_of(
     venue: str,
     first_offset: int,
 ) -> MessageBatch:
-    """Return a batch of messages without bytes, at offsets that follow one another."""
+    """Return a batch of messages without bytes, at consecutive offsets."""
     count = len(kafka_timestamps)
     return MessageBatch(
         topic=topic,

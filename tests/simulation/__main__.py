@@ -17,7 +17,7 @@ from tests.simulation.warm import warm
 
 
 def main() -> int:
-    """Run the seeds asked for; print each that fails with what replays it, and the sums."""
+    """Run the requested seeds; print each failing seed with the command that replays it, and the totals."""
     arguments = _arguments()
     warm()
     begun = time.monotonic()
@@ -51,7 +51,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _outcomes(arguments: argparse.Namespace) -> Iterator[Outcome]:
-    # Forked, so that nothing is imported or compiled again; these processes have no threads, and fork in their turn.
+    # Forked, so that nothing is imported or compiled again; these processes have no threads, and fork themselves.
     seeds = [seed for seed in range(arguments.first, arguments.first + arguments.seeds) for _ in range(arguments.times)]
     run = partial(_outcome, across_every=arguments.across_every, keep=arguments.keep)
     with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("fork")) as pool:

@@ -1,4 +1,4 @@
-"""Chosen courses on one fixed market: `python -m tests.simulation.cases NAME...` prints what came of each, as JSON."""
+"""Fixed scenarios on one market: `python -m tests.simulation.cases NAME...` prints the outcome of each as JSON."""
 
 import json
 import multiprocessing
@@ -28,13 +28,13 @@ def _life(share: float, *faults: tuple[Name, int, str], **more: Any) -> Life:
 
 
 def kill_at(name: Name) -> tuple[Life, ...]:
-    """Return the lives up to one that is killed at a failpoint that it surely passes."""
+    """Return lives, the last of which is killed at a failpoint that it passes with certainty."""
     match name:
         case "letters.cut" | "letters.truncated":
-            # A crash before a commit has left letters that no commit counts, and begun another file: they are removed.
+            # A crash left dead letters that no commit counts, in a new file: the next start removes them.
             return _life(0.6, ("commit.staged", PASSING, "kill")), _life(1, (name, 1, "kill"))
         case "events.withdrawing" | "events.withdrawn":
-            # The ledger is ahead of a table that was put back.
+            # The ledger is ahead of a table that was rolled back.
             return _life(0.3), _life(0.6), _life(1, (name, 1, "kill"), store="lost", is_put_back=True)
     return (_life(1, (name, PASSING, "kill")),)
 

@@ -1,4 +1,4 @@
-"""Whether what the job left on disk is what was published: laws 1 and 2, and the ledger."""
+"""Whether what the job left on disk matches what was published: laws 1 and 2, and the ledger."""
 
 import json
 from collections import Counter, defaultdict
@@ -20,7 +20,7 @@ SHOWN_MAX = 5
 
 
 def after_crash(found: Found, truth: Truth, market: Market, journal: Journal) -> Iterator[Fault]:
-    """Check what holds at every moment: no row twice, none below the progress lost, and the books' equation."""
+    """Check what holds at all times: no row twice, none below the progress lost, and the partitions' equation."""
     yield from _rows_are_true(found, truth)
     yield from _twice("row", (_place(row) for row in found.rows))
     yield from _too_many(found, truth)
@@ -39,7 +39,7 @@ def after_crash(found: Found, truth: Truth, market: Market, journal: Journal) ->
 
 
 def at_end(found: Found, truth: Truth, market: Market, journal: Journal) -> Iterator[Fault]:
-    """Check all that must hold once everything is read."""
+    """Check everything that must hold once all messages are read."""
     yield from after_crash(found, truth, market, journal)
     yield from _lost("dead letter", truth.dead_letters, {letter.place for letter in found.letters})
     if found.pending_letters:
@@ -56,7 +56,7 @@ def _place(row: dict[str, Any]) -> Place:
 
 
 def _trade(row: dict[str, Any]) -> Trade:
-    """Return a row as the market's trade, numbers as texts of the market's form."""
+    """Return a row as the market's trade, with numbers as text in the market's form."""
     return Trade(
         exchange=row["exchange"],
         symbol=row["symbol"],
@@ -75,7 +75,7 @@ def _event(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _rows_are_true(found: Found, truth: Truth) -> Iterator[Fault]:
-    """Every row holds the trade that its message has, to the digit."""
+    """Check that every row contains the trade of its message, to the digit."""
     for row in found.rows:
         message = truth.messages.get(_place(row))
         if message is None or message.trade != _trade(row):
@@ -114,7 +114,7 @@ def _lost(what: str, wanted: Iterable[Any], there: set[Any]) -> Iterator[Fault]:
 
 
 def _below(found: Found, places: Iterable[Place]) -> list[Place]:
-    """Return the places that every writer has behind it."""
+    """Return the positions that every writer has committed."""
     reached = found.reached()
     return [place for place in places if place.offset < reached.get((place.topic, place.partition), 0)]
 
@@ -124,7 +124,7 @@ def _trades(found: Found) -> set[Trade]:
 
 
 def _commits(found: Found) -> Iterator[Fault]:
-    """Law 3: each commit brought progress, and the rows that its summary tells of."""
+    """Check law 3: each commit moved the progress, and added the rows that its summary counts."""
     for summary in found.commits:
         (moves,) = json.loads(summary["k2.progress"])["writers"].values()
         if not moves:
@@ -134,9 +134,9 @@ def _commits(found: Found) -> Iterator[Fault]:
 
 
 def _trail(found: Found) -> Iterator[Fault]:
-    """Each commit is told, by its table or by what the trades' table notes: together they made the progress.
+    """Check that the table `commits` and the commit notes together record each commit, and lead to the progress.
 
-    Each names the one before, so those that the table was put back behind are on no line to the last.
+    Each names its parent, so commits that were rolled back are on no line to the last one.
     """
     told = {commit["snapshot_id"]: commit for commit in (*found.kept, *found.noted)}
     totals: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
@@ -156,7 +156,7 @@ def _trail(found: Found) -> Iterator[Fault]:
 
 
 def _foreign_rows(found: Found, journal: Journal) -> Iterator[Fault]:
-    """Law 5: what others appended is there, once."""
+    """Check law 5: rows that others appended are there, once."""
     yield from _lost("foreign row", journal.rows("done"), set(found.foreign))
     yield from _twice("foreign row", found.foreign)
     for row in {*found.foreign} - journal.rows("begun"):
@@ -164,7 +164,7 @@ def _foreign_rows(found: Found, journal: Journal) -> Iterator[Fault]:
 
 
 def _books(found: Found, truth: Truth) -> Iterator[Fault]:
-    """Each partition's totals add up, and count the rows that are there."""
+    """Check that each partition's counts add up, and match the rows in the table."""
     rows = Counter(f"{row['topic']}:{row['partition']}" for row in found.rows)
     letters = Counter(f"{letter.place.topic}:{letter.place.partition}" for letter in found.letters)
     totals: dict[str, Counter[str]] = defaultdict(Counter)
@@ -184,7 +184,7 @@ def _books(found: Found, truth: Truth) -> Iterator[Fault]:
                 ("dead_letters", sum(place in truth.dead_letters for place in behind)),
                 ("skipped", sum(place in truth.skipped for place in behind)),
             ):
-                # Writers that are not all told of a partition yet have not counted all of it.
+                # While some writers have not seen a partition yet, not all of it is counted.
                 if total[count] != right and all(name in entries for entries in found.progress.values()):
                     yield "wrong", f"the books of {name} to offset {offset} have {total[count]} {count}, {right} were"
     for name in {*rows, *letters, *totals}:
@@ -194,7 +194,7 @@ def _books(found: Found, truth: Truth) -> Iterator[Fault]:
 
 
 def _totals(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:
-    """Law 1 at the end, counted from the rows, the files and what was published."""
+    """Check law 1 at the end, counted from the rows, the files and the published messages."""
     rows = Counter((row["topic"], row["partition"]) for row in found.rows)
     letters = Counter((letter.place.topic, letter.place.partition) for letter in found.letters)
     for where, log in market.logs.items():
@@ -211,7 +211,7 @@ def _totals(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:
 
 
 def _ledger(found: Found, truth: Truth) -> Iterator[Fault]:
-    """What was opened less what was filled is what is missing, number by number."""
+    """Check that opened minus filled is what is missing, number by number."""
     missing: dict[tuple[str, str, int], Counter[int]] = defaultdict(Counter)
     started: Counter[tuple[str, str, int]] = Counter()
     for row in found.events:

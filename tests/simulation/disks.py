@@ -1,4 +1,4 @@
-"""The disks of one simulation: the tables, and for each machine a recovery store and dead letters of its own."""
+"""The disks of one simulation: the tables, and for each machine its own recovery store and dead letters."""
 
 import shutil
 import sqlite3
@@ -19,7 +19,7 @@ STORE_PARTITIONS: Final = 2
 
 
 class Disks:
-    """Where everything lies."""
+    """The folders and files of a simulation."""
 
     def __init__(self, folder: Path, market: Market, plan: Plan) -> None:
         self._folder, self._market, self._plan = folder, market, plan
@@ -29,17 +29,17 @@ class Disks:
 
     @property
     def letters(self) -> Path:
-        """The dead letters."""
+        """The folder of this machine's dead letters."""
         return self._own / "dlq"
 
     def all_letters(self) -> list[Path]:
-        """Return the dead letters of every machine, those of the one that goes on at the end."""
+        """Return the dead-letter folders of all machines, that of the machine used at the end last."""
         others = sorted(path for path in self._folder.glob("machine-*/dlq") if path != self.letters)
         return [*others, self.letters]
 
     @property
     def store(self) -> Path:
-        """The recovery store."""
+        """The recovery store of this machine."""
         return self._own / "recovery"
 
     @property
@@ -47,15 +47,15 @@ class Disks:
         return self._folder / f"machine-{self._machine}"
 
     def said(self, who: object) -> Path:
-        """Return the file for somebody's standard error."""
+        """Return the file for a process's standard error."""
         return self._folder / f"stderr-{who}.txt"
 
     def move(self, machine: int) -> None:
-        """Go on with another machine: the first is 0, and on a new one nothing is."""
+        """Continue on another machine: the first is 0, and a new one has empty disks."""
         self._machine = machine
 
     def treat_store(self, treatment: str) -> None:
-        """Do to the recovery store what the plan says, and keep a copy of it for a later life to go back to."""
+        """Change the recovery store as the plan says, and keep a copy of it that a later life may restore."""
         older = self._own / "recovery-older"
         if treatment == "older" and older.exists():
             shutil.rmtree(self.store)
@@ -70,7 +70,7 @@ class Disks:
         shutil.copytree(self.store, older)
 
     def settings(self) -> Settings:
-        """Return the settings under which a life runs now."""
+        """Return the settings for the next life."""
         environment = {
             "K2_DATA_DIR": str(self.data),
             "K2_DLQ_DIR": str(self.letters),
@@ -83,7 +83,7 @@ class Disks:
         return read_settings(environment)
 
     def drop_ledger(self) -> None:
-        """Have the catalog forget the ledger."""
+        """Drop the ledger from the catalog."""
         catalog = self.data / "catalog.db"
         if catalog.exists():
             with closing(sqlite3.connect(catalog, isolation_level=None)) as connection:
@@ -91,7 +91,7 @@ class Disks:
                     connection.execute("DELETE FROM iceberg_tables WHERE table_name = 'sequence_events'")
 
     def point_to(self, metadata: str) -> str:
-        """Make the catalog name another metadata file; give the one that it named."""
+        """Point the catalog to another metadata file; return the former one."""
         query = "SELECT metadata_location FROM iceberg_tables WHERE table_name = 'trades'"
         change = "UPDATE iceberg_tables SET metadata_location = ? WHERE table_name = 'trades'"
         with closing(sqlite3.connect(self.data / "catalog.db", isolation_level=None)) as connection:

@@ -1,4 +1,4 @@
-"""What is done at failpoints: counted as they are passed, and at the chosen ones the fault that the plan names."""
+"""Actions at failpoints: each passing is counted, and the plan's fault happens at the chosen ones."""
 
 import errno
 import mmap
@@ -19,32 +19,32 @@ BYTES: Final = 8
 
 
 class CrashError(BaseException):
-    """Raised at a failpoint: no part of the job may catch it and go on."""
+    """Raised at a failpoint: no part of the job may catch it and continue."""
 
 
 class Passings:
-    """How often each failpoint was passed, and whether the life's end was met: outlives the process that counts."""
+    """Counts of each failpoint's passings, and whether the life has ended; outlives the counting process."""
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, BYTES * (len(NAMES) + 1))
         self._counts = memoryview(self._shared).cast("q")
 
     def count(self, name: Name) -> int:
-        """Note a passing; give which one it is."""
+        """Count a passing; return its ordinal."""
         place = NAMES.index(name)
         self._counts[place] += 1
         return self._counts[place]
 
     def each(self) -> dict[Name, int]:
-        """Return the passings of each name."""
+        """Return the passings by name."""
         return dict(zip(NAMES, self._counts, strict=False))
 
     def total(self) -> int:
-        """Return the passings of all."""
+        """Return the number of all passings."""
         return sum(self._counts[:-1])
 
     def end(self) -> None:
-        """Note that a fault happens now after which the life cannot go on."""
+        """Record that a fault happens after which the life cannot continue."""
         self._counts[-1] = 1
 
     @property
@@ -54,14 +54,14 @@ class Passings:
 
 
 class Faults:
-    """Counts passings, and does what the plan says at the chosen ones; `act` is what other writers do."""
+    """Counts passings, and applies the plan's faults at the chosen ones; `act` performs those of other writers."""
 
     def __init__(self, faults: tuple[Fault, ...], passings: Passings, act: Callable[[str], None]) -> None:
         self._faults, self._passings, self._act = faults, passings, act
         self._lock = threading.Lock()
 
     def pass_by(self, name: Name) -> None:
-        """Be called at every failpoint."""
+        """Handle one passing; called at every failpoint."""
         with self._lock:
             passing = self._passings.count(name)
             total = self._passings.total()

@@ -27,24 +27,24 @@ TABLES: Final = ("trades", "sequence_events")
 
 
 class Journal:
-    """Which foreign rows were begun to be written and which are surely in, known to the checkers also after a kill."""
+    """Which foreign rows were started and which are surely written; survives a kill for the checkers."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def note(self, kind: str, rows: Iterable[int]) -> None:
-        """Note rows, by their offsets, as `begun` or `done`."""
+        """Record rows, by their offsets, as `begun` or `done`."""
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps([kind, list(rows)]) + "\n")
 
     def rows(self, kind: str) -> set[int]:
-        """Return the rows noted so."""
+        """Return the rows with this record."""
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
         return {row for noted, rows in map(json.loads, lines) if noted == kind for row in rows}
 
 
 class Foreigner:
-    """Writes to the tables with PyIceberg alone, as another team's job would; does nothing before they are made."""
+    """Writes to the tables with only PyIceberg, as another team's job would; does nothing before they exist."""
 
     def __init__(self, data: Path, trades: Iterable[Trade], journal: Journal, rng: Random) -> None:
         self._lock = threading.Lock()
@@ -57,7 +57,7 @@ class Foreigner:
         }
 
     def do(self, act: str) -> None:
-        """Do one of `ACTS`, to both tables where it can be."""
+        """Perform one of `ACTS`, on both tables where possible."""
         with self._lock:
             for name in ("trades",) if act == "append" else TABLES:
                 table = self._find(name)
@@ -75,7 +75,7 @@ class Foreigner:
             return None
 
     def _append(self, table: Table) -> None:
-        """Add rows that have the job's symbols, and numbers that the job has yet to see or has seen."""
+        """Add rows with the job's symbols, and with numbers that the job has yet to see or has seen."""
         first = len(self._journal.rows("begun"))
         offsets = range(first, first + self._rng.randint(1, ROWS_MAX))
         rows = [_row(self._rng.choice(self._trades), offset) for offset in offsets]
@@ -96,7 +96,7 @@ def _compact(table: Table) -> None:
 
 
 def _expire(table: Table) -> None:
-    """Leave the current snapshot alone, and delete what no snapshot then uses."""
+    """Expire all but the current snapshot, and delete the files that no snapshot uses any more."""
     current = table.current_snapshot()
     old = [snapshot for snapshot in table.snapshots() if snapshot != current]
     if current is None or not old:
@@ -108,7 +108,7 @@ def _expire(table: Table) -> None:
 
 
 def _files_left(table: Table, snapshots: Iterable[Snapshot]) -> set[str]:
-    """Return the files of snapshots; none of one whose files were deleted before the table was put back."""
+    """Return the files of snapshots; none of a snapshot whose files were deleted before a rollback."""
     paths: set[str] = set()
     for snapshot in snapshots:
         with contextlib.suppress(FileNotFoundError):

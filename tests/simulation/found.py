@@ -22,7 +22,7 @@ __all__ = ["Found", "Letter", "look"]
 
 @dataclass(frozen=True)
 class Letter:
-    """One whole line of the dead letters."""
+    """One complete line of the dead letters."""
 
     place: Place
     key: bytes | None
@@ -63,7 +63,7 @@ class Found:
         return {(name.rpartition(":")[0], int(name.rpartition(":")[2])): offset for name, offset in offsets.items()}
 
     def is_ahead_of(self, other: "Found") -> bool:
-        """Return whether another state of the table has less in it."""
+        """Return whether another state of the table contains less."""
         return bool(other.files) and any(
             entry["offset"] > other.progress[writer].get(name, {"offset": 0})["offset"]
             for writer, entries in self.progress.items()
@@ -72,7 +72,7 @@ class Found:
 
 
 def look(data: Path, letters: list[Path], known: dict[str, list[dict[str, Any]]]) -> Found:
-    """Read everything; `known` keeps what was read of data files, which never change.
+    """Read everything; `known` caches what was read of data files, which never change.
 
     `letters` are the machines' folders of dead letters, that of the one that ran last at the end.
     """
@@ -113,7 +113,7 @@ def _locations(database: Path) -> list[tuple[str, str]]:
 
 
 def _files(table: StaticTable) -> tuple[list[str], list[str]]:
-    """Return a table's data files, and the files that lead to them."""
+    """Return a table's data files, and the metadata files that lead to them."""
     snapshot = table.current_snapshot()
     if snapshot is None:
         return [], []
@@ -144,7 +144,7 @@ def _summaries(table: StaticTable) -> list[dict[str, str]]:
 
 
 def _read(path: str) -> list[dict[str, Any]]:
-    # No thread may be left behind: this process forks.
+    # No thread may remain: this process forks.
     with pa.OSFile(path) as stream:
         table = pq.ParquetFile(stream).read(use_threads=False)
     timestamp = table["timestamp"].cast(pa.int64())
@@ -162,7 +162,7 @@ def _read_kept(path: str) -> list[dict[str, Any]]:
 
 
 def _positions(properties: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """Return of each series of dead letters the number of its last file, and how many bytes of it count."""
+    """Return for each dead-letter series the number of its last file, and how many bytes of it count."""
     recorded = (json.loads(text) for name, text in properties.items() if name.startswith("k2.letters."))
     return {
         series: (int(position.split(":")[0]), int(position.split(":")[1]))
@@ -172,7 +172,7 @@ def _positions(properties: Mapping[str, str]) -> dict[str, tuple[int, int]]:
 
 
 def _letters(folder: Path, positions: Mapping[str, tuple[int, int]]) -> tuple[list[Letter], int]:
-    """Return a folder's letters that count, and how many lines do not."""
+    """Return a folder's dead letters that count, and the number of lines that do not."""
     counted, others = [], 0
     for path in sorted(folder.glob("dlq-*.jsonl")):
         series, _, number = path.stem.removeprefix("dlq-").rpartition("-")

@@ -41,7 +41,7 @@ PR_SET_PDEATHSIG: Final = 1
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a life finds."""
+    """The environment of a life."""
 
     market: Market
     window: Window
@@ -56,7 +56,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a life ended, or that it stands still."""
+    """How a life ended, or that it is frozen."""
 
     how: str
     """`crashed` as planned, `frozen` or `finished`; `failed`, `hung`, or `went on` after what should have ended it."""
@@ -65,14 +65,14 @@ class Ended:
 
 
 class Running:
-    """A life that was begun."""
+    """A life that was started."""
 
     def __init__(self, process: int, said: Path, passings: Passings) -> None:
         self._process, self._said = process, said
         self.passings = passings
 
     def wait(self) -> Ended:
-        """Wait until it ends, or is frozen."""
+        """Wait until it ends or is frozen."""
         status = self._status()
         said = self._said.read_text(encoding="utf-8", errors="replace")
         if status is not None and os.WIFSTOPPED(status):
@@ -82,17 +82,17 @@ class Running:
         return Ended({None: "hung", 0: "finished"}.get(status, "failed"), said)
 
     def go_on(self) -> Ended:
-        """Let a frozen one go on, to its end."""
+        """Resume a frozen life until it ends."""
         os.kill(self._process, signal.SIGCONT)
         return self.wait()
 
     def kill(self) -> None:
-        """End one that is frozen."""
+        """Kill a frozen life."""
         os.kill(self._process, signal.SIGKILL)
         os.waitpid(self._process, 0)
 
     def _status(self) -> int | None:
-        """Return the process's status; None where it had to be killed because it came to no end."""
+        """Return the process's status; None if it did not end and had to be killed."""
         deadline = time.monotonic() + LIFE_SECONDS_MAX
         while time.monotonic() < deadline:
             done, status = os.waitpid(self._process, os.WNOHANG | os.WUNTRACED)
@@ -104,13 +104,13 @@ class Running:
 
 
 def begin(life: Life, around: Surroundings, said: Path) -> Running:
-    """Begin a life in a forked process; this process must have no threads."""
+    """Start a life in a forked process; this process must have no threads."""
     passings = Passings()
     return Running(_fork(said, partial(_run, life, around, passings)), said, passings)
 
 
 def do_foreign(foreigner: Foreigner, acts: tuple[str, ...], said: Path) -> Ended:
-    """Let another writer do to the tables what the plan says between two lives, in a process of its own."""
+    """Apply another writer's planned action between two lives, in a process of its own."""
 
     def run() -> None:
         for act in acts:
@@ -128,7 +128,7 @@ def _fork(said: Path, run: Callable[[], None]) -> int:
 
 
 def _become(parent: int, said: Path, run: Callable[[], None]) -> NoReturn:
-    """Be the child: whatever happens, never return into the parent's code."""
+    """Run as the child: whatever happens, never return into the parent's code."""
     code = 1
     try:
         _die_with(parent)
@@ -143,7 +143,7 @@ def _become(parent: int, said: Path, run: Callable[[], None]) -> NoReturn:
 
 
 def _die_with(parent: int) -> None:
-    """Leave no frozen process behind where the parent is killed (prctl(2), on Linux)."""
+    """Leave no frozen process behind if the parent is killed (prctl(2), on Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     assert os.getppid() == parent, "the parent is gone"
@@ -158,7 +158,7 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
     held = k2.restore.recovery_store.NO_STORE
     if life.store != "none":
         held = k2.restore.recovery_store._brought(k2.restore.recovery_store._held(around.settings, around.store, 0, 1))
-    # Without a wait for time nothing but the seed says what an epoch holds.
+    # Without time-based waits only the seed decides what an epoch contains.
     pause = timedelta(milliseconds=1 if life.epoch_milliseconds else 0)
     read_from_memory(around.market.logs, around.window, around.rng, pause)
     arm(Faults(life.faults, passings, around.foreigner.do).pass_by)
@@ -173,7 +173,7 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
 
 
 def _keep_soon() -> None:
-    """Let the trail of commits go to its table every few commits, for a life has few."""
+    """Move commit notes to their table every few commits, because a life has few."""
     k2.iceberg.commit.COMMIT_NOTES_MAX = 4
 
 

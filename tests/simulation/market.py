@@ -1,4 +1,4 @@
-"""What is published in one simulation: messages with every fault, and what each of them is, known as it is made."""
+"""What is published in one simulation: messages with every fault, and the known truth of each."""
 
 import itertools
 import json
@@ -36,7 +36,7 @@ class Trade(NamedTuple):
 class Published(NamedTuple):
     """One message in a partition; `kind` is `trade`, `copy` or `conflict` of one, `unreadable` or `skipped`.
 
-    A `trade` may be a copy as well: the first of those alike is stored.
+    A `trade` may be a copy as well: the first of equal ones is stored.
     """
 
     offset: int
@@ -49,7 +49,7 @@ class Published(NamedTuple):
 
 @dataclass
 class Log:
-    """One topic partition: messages in the order of their offsets, with holes between."""
+    """One topic partition: messages in the order of their offsets, with holes in between."""
 
     venue: str
     messages: list[Published] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Log:
 
 @dataclass
 class Market:
-    """All that is published."""
+    """Everything that is published."""
 
     logs: dict[Where, Log]
     window_seconds: int
@@ -82,7 +82,7 @@ class _Symbol:
 
 
 class _Copy(NamedTuple):
-    """A trade to be published, once of perhaps several times."""
+    """A publication of a trade, perhaps one of several."""
 
     place: float
     """Among its symbol's."""
@@ -92,7 +92,7 @@ class _Copy(NamedTuple):
 
 
 def publish(seed: int, *, across: bool) -> Market:
-    """Make a market of a few hundred messages; the same for the same seed."""
+    """Return a market of a few hundred messages; the same for the same seed."""
     rng = Random(f"market {seed} {across}")
     window_seconds = WINDOW_SECONDS if across else rng.choice([60, WINDOW_SECONDS])
     market = Market(_logs(rng), window_seconds, across)
@@ -100,7 +100,7 @@ def publish(seed: int, *, across: bool) -> Market:
     clock = FIRST_MILLISECOND
     while queues := [queue for queue in queues if queue]:
         queue = rng.choice(queues)
-        # A symbol is active for a while, so that polls differ in what they hold.
+        # A symbol is active for a while, so that polls differ in their content.
         for copy in itertools.islice(_pop(queue), rng.randint(1, 6)):
             clock += rng.randint(0, 2_000)
             log = market.logs[copy.where]
@@ -138,7 +138,7 @@ def _symbols(rng: Random, market: Market) -> Iterator[_Symbol]:
 def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:
     """Return a symbol's trades in publishing order: some late, some twice, some never, some with other content."""
     placed: list[_Copy] = []
-    # Where a symbol lies in several partitions, nothing but the order of reading tells two sessions apart.
+    # If a symbol is in several partitions, only the order of reading separates two sessions.
     sessions = 1 if len(symbol.homes) > 1 else rng.choice([1, 1, 2, 3])
     place = 0
     for trade, is_pinned in _trades(rng, symbol, sessions):
@@ -152,7 +152,7 @@ def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:
         while rng.random() < 0.13:
             far = rng.choice([0.1, 0.1, 2.2, 50.2])
             placed.append(_Copy(place + delay + far, rng.choice(symbol.homes), trade))
-        # Which of two contents is stored depends on the order of reading, where there are several partitions.
+        # If there are several partitions, the order of reading decides which of two contents is stored.
         is_told = symbol.style == "number" or window_seconds == WINDOW_SECONDS
         if is_told and len(symbol.homes) == 1 and rng.random() < 0.05 and not _is_near_a_conflict(placed, trade):
             far = rng.choice([0.1, 2.2, 50.2])
@@ -169,7 +169,7 @@ def _is_near_a_conflict(placed: list[_Copy], trade: Trade) -> bool:
 
 
 def _differing(rng: Random, trade: Trade) -> Trade:
-    """Return a trade another price, quantity or side."""
+    """Return a trade with another price, quantity or side."""
     return rng.choice(
         [
             trade._replace(price=f"{rng.randint(0, 10**6)}.{rng.randint(0, 10**18 - 1):018d}"),
@@ -180,12 +180,12 @@ def _differing(rng: Random, trade: Trade) -> Trade:
 
 
 def _trades(rng: Random, symbol: _Symbol, sessions: int) -> Iterator[tuple[Trade, bool]]:
-    """Yield trades as they happen, and of each whether it must be published and in time.
+    """Yield trades as they happen, each with whether it must be published and in time.
 
-    A session's first must: it shows that numbering began again.
+    A session's first must be, because it shows that numbering restarted.
     """
     first = rng.randint(1, 1_000)
-    # Behind Kafka's time all along, as a capture that is replayed.
+    # Constantly behind Kafka's time, like a capture that is replayed.
     clock = FIRST_MILLISECOND * MICROSECONDS - rng.randint(10**9, 10**12)
     for session in range(1, sessions + 1):
         length = rng.randint(4, 40)
@@ -224,7 +224,7 @@ def _append(rng: Random, log: Log, clock: int, copy: _Copy) -> None:
 
 
 def _repeat(rng: Random, log: Log, clock: int) -> None:
-    """Publish a whole batch again, as a producer does that never saw the broker's answer."""
+    """Publish a whole batch again, like a producer that never got the broker's response."""
     for message in log.messages[-rng.randint(2, 12) :]:
         _add(log, clock, *message[2:])
 
@@ -235,7 +235,7 @@ def _add(log: Log, clock: int, key: bytes | None, value: bytes | None, kind: str
 
 
 def _noise(rng: Random, venue: str, trade: Trade) -> tuple[bytes | None, bytes | None, str]:
-    """Return the key, value and kind of a message that is no trade."""
+    """Return the key, value and kind of a message that is not a trade."""
     good = _value(venue, trade)
     choices: list[tuple[bytes | None, bytes | None, str]] = [
         (b"cut", good[: rng.randrange(len(good))], "unreadable"),

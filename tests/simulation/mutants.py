@@ -1,4 +1,4 @@
-"""Deliberate bugs, at least one for each of laws 1 to 7: the simulator is worth what it finds of them."""
+"""Deliberate bugs, at least one for each of laws 1 to 7, which the simulator must find."""
 
 from typing import Final
 

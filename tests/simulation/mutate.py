@@ -1,4 +1,4 @@
-"""Puts deliberate bugs into the running code: a text of a function's source replaced by another."""
+"""Puts deliberate bugs into the running code: one text in a function's source is replaced by another."""
 
 import ast
 import importlib
@@ -12,7 +12,7 @@ __all__ = ["Edit", "Mutant", "MutantError", "mutate", "mutated"]
 
 
 class MutantError(Exception):
-    """A mutant does not fit the code: it would prove nothing."""
+    """A mutant does not fit the code and would prove nothing."""
 
 
 class Edit(NamedTuple):
@@ -38,7 +38,7 @@ class Mutant(NamedTuple):
 
 
 def mutate(mutant: Mutant) -> None:
-    """Put a bug into this process's code, wherever a function was imported to.
+    """Apply a bug to this process's code, wherever a function was imported to.
 
     Raises:
         MutantError: a function is not there, or its source is not what the mutant was made for.
@@ -48,10 +48,10 @@ def mutate(mutant: Mutant) -> None:
 
 
 def mutated(mutant: Mutant) -> dict[str, CodeType]:
-    """Return the changed code of each target, which is left as it is.
+    """Return the changed code of each target; the targets themselves are unchanged.
 
     Raises:
-        MutantError: as of `mutate`.
+        MutantError: see `mutate`.
     """
     targets = dict.fromkeys(edit.target for edit in mutant.edits)
     return {target: _changed(target, [edit for edit in mutant.edits if edit.target == target]) for target in targets}
@@ -69,7 +69,7 @@ def _changed(target: str, edits: list[Edit]) -> CodeType:
 
 
 def _replaced(source: str, edit: Edit) -> str:
-    """Put the new text where the old one is; its further lines are indented as the old one's."""
+    """Replace the old text with the new; further lines are indented like the old ones."""
     if source.count(edit.old) != 1:
         raise MutantError(f"{edit.target} holds {source.count(edit.old)} times, not once: {edit.old!r}")
     (line,) = (line for line in source.splitlines() if edit.old.splitlines()[0] in line)

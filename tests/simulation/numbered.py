@@ -1,7 +1,7 @@
 """Markets of feeds whose numbering is hard to judge: `tests.sequencing.numberings`, one symbol a partition.
 
-What must come of each message is what the specification says of the whole stream, whatever crashes in between.
-`tests.sequencing.test_numberings` holds the specification itself to what is true.
+The expected outcome of each message is what the specification says of the whole stream, whatever crashes in between.
+`tests.sequencing.test_numberings` compares the specification itself with the truth.
 """
 
 import json
@@ -25,7 +25,7 @@ SIDES: Final = (None, "buy", "sell")
 
 
 def publish_numberings(seed: int) -> Market:
-    """Make a market of one to three feeds; the same for the same seed."""
+    """Return a market of one to three feeds; the same for the same seed."""
     rng = Random(f"numberings of market {seed}")
     count = rng.randint(1, 3)
     seeds = (rng.randrange(10**6) for _ in range(1_000))
@@ -51,7 +51,7 @@ def _log(symbol: str, seed: int, rng: Random) -> Log:
 
 
 def _judged(sent: list[Sent]) -> Iterator[tuple[Sent, int | None, int]]:
-    """Yield each message with its verdict and session; None where it is dated too far ahead to be read."""
+    """Yield each message with its verdict and session; None if it is dated too far ahead to be accepted."""
     numbers, contents = SymbolSequence(), dict[object, int]()
     for one in sent:
         kafka_timestamp = one.kafka_timestamp // 1_000 * 1_000

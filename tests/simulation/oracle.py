@@ -1,4 +1,4 @@
-"""What must come of a market, by plain reasoning over the published messages, without any of the job's rules."""
+"""The expected results of a market, by plain reasoning over the published messages, without any of the job's rules."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ __all__ = ["Place", "Truth", "know"]
 
 
 class Place(NamedTuple):
-    """Where a message lies."""
+    """The coordinates of a message."""
 
     topic: str
     partition: int
@@ -20,7 +20,7 @@ class Place(NamedTuple):
 
 @dataclass
 class Truth:
-    """What must be in the table, the dead letters and the ledger when all is read."""
+    """What must be in the table, the dead letters and the ledger once all is read."""
 
     messages: dict[Place, Published] = field(default_factory=dict)
     rows: dict[Place, Trade] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Truth:
 
 
 def know(market: Market) -> Truth:
-    """Reason over all messages of a market, each partition in the order of its offsets."""
+    """Derive the truth from all messages of a market, each partition in the order of its offsets."""
     truth = Truth()
     stored_at: dict[Trade, int] = {}
     for (topic, partition), log in market.logs.items():
@@ -57,7 +57,7 @@ def know(market: Market) -> Truth:
 
 
 def _is_first(message: Published, stored_at: dict[Trade, int], window_seconds: int) -> bool:
-    """Return whether a message's trade is stored for it: the first copy is, and one by id alone after its window."""
+    """Return whether a message's trade is stored for it: the first copy is, and one by id only after its window."""
     trade = message.trade
     assert trade is not None
     before = stored_at.get(trade)

@@ -1,4 +1,4 @@
-"""What befalls the job in one simulation: its lives, and how each of them ends."""
+"""The plan of one simulation: its lives, and how each of them ends."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,12 +26,12 @@ REFUSALS: Final[Mapping[str, str]] = {
 
 
 class Fault(NamedTuple):
-    """What happens at the n-th passing of a failpoint (of any, where `name` is None).
+    """What happens at the n-th passing of a failpoint (of any, if `name` is None).
 
-    `kill` and `raise` end the life; so do an `outage`, which is there at every passing from then on, and a
-    `permanent` fault. A `transient` one is gone at the next try. `lost`, `reset`, `unknown` and `conflict` are
-    wrong answers to a commit that landed. `freeze` stops the process until others have run. Those of `ACTS` are
-    done by another writer of the tables.
+    `kill` and `raise` end the life; so do an `outage`, which lasts for every passing from then on, and a `permanent`
+    fault. A `transient` one is gone on the next try. `lost`, `reset`, `unknown` and `conflict` are wrong responses to a
+    commit that was applied. `freeze` stops the process until others have run. Those of `ACTS` are performed by another
+    writer of the tables.
     """
 
     name: Name | None
@@ -79,7 +79,7 @@ class Life:
 
 @dataclass(frozen=True)
 class Plan:
-    """One simulation, all of it given by its seed."""
+    """One simulation, entirely determined by its seed."""
 
     seed: int
     writers: int
@@ -88,7 +88,7 @@ class Plan:
 
 
 def make_plan(seed: int, market: Market) -> Plan:
-    """Choose two to five lives that are to crash, and a last one that ends by itself with all that was published."""
+    """Choose two to five lives that crash, and a last one that ends by itself after everything is published."""
     rng = Random(f"plan {seed} {market.is_across}")
     crashing = rng.randint(2, 5)
     shares = sorted(rng.choice([1.0, rng.random()]) for _ in range(crashing))
@@ -104,7 +104,7 @@ def make_plan(seed: int, market: Market) -> Plan:
 
 
 def _with_ledgers_dropped(rng: Random, lives: list[Life]) -> Iterator[Life]:
-    """Drop the ledger before some lives whose store is gone, where nothing that knows it comes back later."""
+    """Drop the ledger before some lives whose store is gone, if nothing that knows it is restored later."""
     for place, life in enumerate(lives):
         before, later = lives[place - 1], lives[place + 1 :]
         is_free = place > 0 and not any(fault.kind == "freeze" for fault in before.faults)
@@ -127,7 +127,7 @@ def _life(rng: Random, ends: Mapping[Where, int], faults: tuple[Fault, ...]) -> 
 
 
 def _ends(market: Market, share: float, *, is_hidden: bool) -> dict[Where, int]:
-    """Show a share of each partition; where one is hidden, it is added to the topic later."""
+    """Show a share of each partition; a hidden partition is added to the topic later."""
     ends = {where: int(log.end * share) for where, log in market.logs.items()}
     if is_hidden and len(ends) > 1:
         del ends[max(ends)]
@@ -139,11 +139,11 @@ def _add_nothing(_rng: Random, _lives: list[Life]) -> None:
 
 
 def _add_refused(rng: Random, lives: list[Life]) -> None:
-    """Begin a life with a store ahead of a table that was put back, or on topics cut short."""
+    """Start a life with a store ahead of a table that was rolled back, or on truncated topics."""
     place = rng.randint(2, len(lives) - 1)
     refused = rng.choice(["ahead", "shorter"])
     if refused == "ahead":
-        # That it ends by itself makes its store as new as the table.
+        # Ending by itself makes its store as new as the table.
         lives[place - 1] = replace(lives[place - 1], faults=())
         if rng.random() < 0.5:
             lives[place] = replace(lives[place], store="lost", before=(), is_put_back=True, is_expired=False)
@@ -151,7 +151,7 @@ def _add_refused(rng: Random, lives: list[Life]) -> None:
 
 
 def _add_second_instance(rng: Random, lives: list[Life]) -> None:
-    """Freeze a life; the one after it runs elsewhere, or is refused next to it; then the first is let go."""
+    """Freeze a life; the next one runs elsewhere or is rejected next to it; then the first is resumed."""
     place = rng.randint(0, len(lives) - 2)
     # One worker, or the process might be frozen while another thread has locked the catalog.
     lives[place] = frozen = replace(lives[place], workers=1, faults=(Fault(*_point(rng), "freeze"),))

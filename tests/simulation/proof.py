@@ -19,7 +19,7 @@ SEEDS: Final = 50
 
 
 class Finding(NamedTuple):
-    """What became of one mutant."""
+    """The result for one mutant."""
 
     mutant: Mutant
     seed: int | None
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 
 def main() -> int:
-    """Print the table; give 1 where a mutant survives, or is found at a seed that fails without it."""
+    """Print the table; return 1 if a mutant survives, or is found at a seed that fails without it."""
     arguments = _arguments()
     mutants = [mutant for mutant in MUTANTS if not arguments.only or mutant.name in arguments.only]
     for mutant in mutants:

@@ -1,4 +1,4 @@
-"""One seed from its first life to its last check."""
+"""One seed, from its first life to its last check."""
 
 import re
 import shutil
@@ -36,7 +36,7 @@ FENCED: Final = "another instance writes to table"
 
 @dataclass
 class Outcome:
-    """What one seed came to."""
+    """The result of one seed."""
 
     seed: int
     lives: list[str] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def is_across(seed: int, every: int) -> bool:
-    """Return whether a seed's symbols lie in several partitions: one seed in `every`, none if it is 0."""
+    """Return whether a seed's symbols are in several partitions: one seed in `every`, none if it is 0."""
     return every > 0 and seed % every == every - 1
 
 
@@ -66,7 +66,7 @@ def is_numbered(seed: int, *, across: bool) -> bool:
 
 
 def simulate(seed: int, *, across: bool, mutant: Mutant | None = None, keep: Path | None = None) -> Outcome:
-    """Run one seed; the first fault ends it. What is on disk then is left in `keep`, if that is given."""
+    """Run one seed; the first fault ends it and leaves its disk state in `keep`, if that is given."""
     market = publish_numberings(seed) if is_numbered(seed, across=across) else publish(seed, across=across)
     return play(market, make_plan(seed, market), mutant=mutant, keep=keep)
 
@@ -111,12 +111,12 @@ class _Simulation:
                 return
 
     def close(self) -> None:
-        """Leave no process behind."""
+        """Stop the processes that remain."""
         if self._frozen is not None:
             self._frozen.kill()
 
     def _is_possible(self, life: Life) -> bool:
-        """Return whether there is what a life is to be refused for."""
+        """Return whether the condition exists that a life is to be rejected for."""
         match life.refused:
             case "second":
                 return self._frozen is not None
@@ -127,7 +127,7 @@ class _Simulation:
         return True
 
     def _earlier(self) -> Found | None:
-        """Return an earlier state of the table, with fewer commits than now, whose files still exist."""
+        """Return an earlier state of the table with less of the job's rows; its files must still exist."""
         now = self._founds[-1]
         earlier = (found for found in self._founds if now.is_ahead_of(found) and now.foreign == found.foreign)
         return next((found for found in earlier if all(Path(file).exists() for file in found.files)), None)
@@ -194,7 +194,7 @@ class _Simulation:
         self._check(is_last=life is self._plan.lives[-1])
 
     def _let_go(self, life: Life, frozen: Running) -> None:
-        """Let a frozen life go on after another was there: it is fenced, unless that one was refused or did nothing."""
+        """Resume a frozen life after another ran: it is fenced, unless that one was rejected or did nothing."""
         self._frozen = None
         ended = frozen.go_on()
         self.outcome.lives[-1] += f"; the frozen one then {ended.how}"
@@ -222,6 +222,6 @@ class _Simulation:
 
 
 def _gist(said: str) -> str:
-    """Return the first error that a standard error names, which caused the others."""
+    """Return the first error on a standard error, which caused the others."""
     named = re.findall(r"^(?:\w+\.)*((?!Bytewax)[A-Z]\w*(?:Error|Exception)\b.*)$", said, re.MULTILINE)
     return named[0] if named else "no error is named"

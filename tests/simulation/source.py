@@ -24,7 +24,7 @@ Row = tuple[int, int, int, bytes | None, bytes | None]
 
 @dataclass(frozen=True)
 class Window:
-    """What the broker holds of each partition that is there: from `low`, to `end` exclusive."""
+    """The offsets of each partition that the broker has: from `low` to `end` (exclusive)."""
 
     ends: Mapping[Where, int]
     lows: Mapping[Where, int]
@@ -32,7 +32,7 @@ class Window:
 
 
 def read_from_memory(logs: Mapping[Where, Log], window: Window, rng: Random, pause: timedelta) -> None:
-    """Make this process's Kafka sources read logs, in an interleaving given by `rng`, with a pause between polls."""
+    """Make this process's Kafka sources read logs, in an order given by `rng`, with a pause between polls."""
     client = _Client(logs, window, rng.random())
     source.KafkaClient = lambda _settings: client  # type: ignore[misc,assignment]
     source.topic_ids = lambda _settings: {}
@@ -41,7 +41,7 @@ def read_from_memory(logs: Mapping[Where, Log], window: Window, rng: Random, pau
 
 
 class _Client:
-    """What the source asks of a Kafka client."""
+    """The part of a Kafka client that the source uses."""
 
     def __init__(self, logs: Mapping[Where, Log], window: Window, salt: float) -> None:
         self._logs, self._salt = logs, salt
@@ -72,7 +72,7 @@ class _Client:
 
 
 class _Reader:
-    """Polls of random size; now and then a partition has nothing for a while."""
+    """Polls of random size; sometimes a partition has nothing for a while."""
 
     def __init__(self, log: Log, end: int, offset: int, rng: Random) -> None:
         self._left = [message for message in log.messages if offset <= message.offset < end]
@@ -82,7 +82,7 @@ class _Reader:
         self._silent = rng.choice([0, 0, 3, 12])
 
     def poll(self) -> Fetched | None:
-        """Take what has arrived; the end of the partition is told in the last poll, or in one after it."""
+        """Take what has arrived; the end of the partition is reported in the last poll, or in a later one."""
         if self._silent:
             self._silent -= 1
             return None
@@ -106,7 +106,7 @@ def row(message: Published) -> Row:
 
 
 def fetched(rows: list[Row]) -> Fetched:
-    """Return rows as librdkafka's poll would."""
+    """Return rows in the form of librdkafka's poll."""
     parts = [value for _, _, _, value, _ in rows] + [key for _, _, _, _, key in rows]
     sizes = np.array([-1 if part is None else len(part) for part in parts], dtype=np.int32)
     lengths = np.maximum(sizes, 0).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The simulator finds the deliberate bugs: some of them here, all in `make torture-mutants`."""
+"""The simulator finds the deliberate bugs: some here, all in `make torture-mutants`."""
 
 import re
 import subprocess
@@ -35,7 +35,7 @@ def test_the_simulator_finds_deliberate_bugs() -> None:
 
 @pytest.mark.timeout(300)
 def test_a_surviving_mutant_is_a_failure() -> None:
-    """A bug that the seeds tried do not show is told, and the command fails."""
+    """A bug that no tried seed finds is reported, and the command fails."""
     done = _prove(QUICK[0], seeds=0)
     assert done.returncode == 1
     assert "SURVIVED" in done.stdout
@@ -49,25 +49,25 @@ def _prove(*names: str, seeds: int) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_mutants_fit_the_code(mutant: Mutant) -> None:
-    """What each mutant changes is there, once, and its new text compiles to something else."""
+    """The text that each mutant changes occurs once, and its new text compiles to something else."""
     assert mutated(mutant)
 
 
 def test_mutants_break_each_law() -> None:
-    """There is a deliberate bug for each of laws 1 to 7 and for those of numbering; no two have one name."""
+    """There is a deliberate bug for each of laws 1 to 7 and for those of numbering; all names differ."""
     assert {mutant.law for mutant in MUTANTS} == {*range(1, 9), 10, 12, 14}
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 
 
 def kept(text: str) -> str:
-    """Be changed by the tests below."""
+    """A function for the tests below to change."""
     if text:
         return text
     return "nothing"
 
 
-def test_an_edit_changes_a_function_wherever_it_was_imported_to() -> None:
-    """The function itself is changed, further lines begin where the old one's do, and all edits of one count."""
+def test_an_edit_changes_every_import_of_a_function() -> None:
+    """The function itself changes, further lines are indented like the old ones, and all edits of a mutant apply."""
     also_known_as, code = kept, kept.__code__
     target = f"{__name__}:kept"
     edits = Edit(target, "return text", 'text += "!"\nreturn text'), Edit(target, '"nothing"', '"all"')
@@ -92,6 +92,6 @@ def test_an_edit_changes_a_function_wherever_it_was_imported_to() -> None:
     ],
 )
 def test_a_mutant_that_does_not_fit_is_an_error(target: str, old: str, why: str) -> None:
-    """A target or text that is not there, or there several times, is an error and never a pass."""
+    """A target or text that is missing, or occurs several times, is an error and never a pass."""
     with pytest.raises((MutantError, ImportError), match=why):
         mutated(Mutant("", 1, "", (Edit(target, old, "None"),)))

@@ -28,7 +28,7 @@ SEEDS: Final = 50
 
 @pytest.mark.timeout(1200)
 def test_crashes_and_rescales_lose_and_double_nothing() -> None:
-    """Laws 1 and 2 and the ledger hold after every crash, and every failpoint was passed on the way."""
+    """Laws 1 and 2 and the ledger hold after every crash, and every failpoint was passed."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.simulation", "--seeds", str(SEEDS)],
         cwd=ROOT,
@@ -47,7 +47,7 @@ def test_crashes_and_rescales_lose_and_double_nothing() -> None:
 
 
 @pytest.mark.parametrize("across", [False, True])
-def test_a_seed_is_one_simulation(*, across: bool) -> None:
+def test_a_seed_determines_the_simulation(*, across: bool) -> None:
     """The same seed gives the same messages and the same lives; another gives others."""
     markets = [publish(seed, across=across) for seed in (5, 5, 6)]
     assert markets[0] == markets[1] != markets[2]
@@ -55,7 +55,7 @@ def test_a_seed_is_one_simulation(*, across: bool) -> None:
     assert plans[0] == plans[1] != plans[2]
 
 
-def test_markets_hold_every_fault() -> None:
+def test_markets_contain_every_fault() -> None:
     """Among a few seeds: copies, gaps, restarts, holes in the offsets, noise, tombstones, several topics and venues."""
     markets = [publish(seed, across=False) for seed in range(20)]
     logs = [log for market in markets for log in market.logs.values()]
@@ -72,7 +72,7 @@ def test_markets_hold_every_fault() -> None:
     assert any(log.messages[n][2:] == log.messages[n + 3][2:] for log in logs for n in range(len(log.messages) - 3))
 
 
-def test_numberings_are_markets_too() -> None:
+def test_markets_of_numberings_contain_every_fault() -> None:
     """Among a few seeds: copies, conflicts, restarts; the same for the same seed."""
     assert publish_numberings(5) == publish_numberings(5) != publish_numberings(6)
     markets = [publish_numberings(seed) for seed in range(40)]
@@ -83,13 +83,13 @@ def test_numberings_are_markets_too() -> None:
 
 
 def test_plans_use_every_failpoint() -> None:
-    """No failpoint is left out by the way in which faults are chosen."""
+    """The choice of faults leaves no failpoint out."""
     plans = (make_plan(seed, publish(seed, across=False)) for seed in range(150))
     assert {fault.name for plan in plans for life in plan.lives for fault in life.faults} == {None, *NAMES}
 
 
-def test_plans_hold_every_kind_of_harm() -> None:
-    """Among the seeds that CI runs are all faults, refusals, treatments of the store, and other writers' acts."""
+def test_plans_contain_every_kind_of_harm() -> None:
+    """The seeds that CI runs include all faults, rejections, changes of the store, and other writers' actions."""
     plans = [make_plan(seed, publish(seed, across=is_across(seed, ACROSS_EVERY))) for seed in range(SEEDS)]
     lives = [life for plan in plans for life in plan.lives]
     answers = {"lost", "reset", "unknown", "conflict"}
@@ -102,7 +102,7 @@ def test_plans_hold_every_kind_of_harm() -> None:
 
 
 def _found(market: Market, truth: Truth) -> Found:
-    """Return what a right job would leave."""
+    """Return what a correct job would leave."""
     rows = [
         trade._asdict()
         | {"topic": place.topic, "partition": place.partition, "offset": place.offset}
@@ -128,7 +128,7 @@ def _found(market: Market, truth: Truth) -> Found:
 
 
 def _noted(number: int, books: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """Return a commit as the trail has it."""
+    """Return a commit as the commit log has it."""
     partitions = [
         {"topic": where.rpartition(":")[0], "partition": int(where.rpartition(":")[2]), **counts}
         for where, counts in books.items()
@@ -176,13 +176,13 @@ def _books(market: Market, truth: Truth) -> dict[str, dict[str, int]]:
         ("found.foreign.append(3)", "wrong"),
     ],
 )
-def test_the_checkers_see_each_harm(harm: str, kind: str, tmp_path: Path) -> None:
-    """What is right passes; one row, letter, event or figure less, more or other does not."""
+def test_the_checkers_detect_each_harm(harm: str, kind: str, tmp_path: Path) -> None:
+    """A correct state passes; one row, dead letter, event or count less, more or different fails."""
     market = publish(3, across=False)
     truth = know(market)
     found = _found(market, truth)
     journal = Journal(tmp_path / "foreign.jsonl")
-    # The last was begun when its writer was killed.
+    # The last was started when its writer was killed.
     journal.note("begun", [0, 1, 2])
     journal.note("done", [0, 1])
     assert list(at_end(found, truth, market, journal)) == []

@@ -1,4 +1,4 @@
-"""What every life needs, loaded and compiled once, before the first is forked."""
+"""What every life needs, imported and compiled once before the first is forked."""
 
 import numpy as np
 import pyiceberg.catalog.sql  # noqa: F401  imported late by the catalog
@@ -22,7 +22,7 @@ SEEDS = 4
 
 
 def warm() -> None:
-    """Take some markets through the rules and into columns; no thread is begun."""
+    """Process some markets through the rules and into columns; start no thread."""
     buffer = ColumnBuffer(arrow_schema(_TRADES))
     for seed in range(SEEDS):
         for (topic, partition), log in publish(seed, across=False).logs.items():

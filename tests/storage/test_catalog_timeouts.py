@@ -91,6 +91,6 @@ def test_the_timeout_is_a_property_of_the_catalog(configuration: dict[str, Any],
 def test_an_invalid_timeout_is_rejected(value: str) -> None:
     """The error names the catalog and the property."""
     with pytest.raises(
-        SettingsError, match=r"^catalog 'k2': connection\.timeout=.*; set it to a number of seconds above"
+        SettingsError, match=r"^catalog 'k2': invalid connection\.timeout=.*; set it to a number of seconds above"
     ):
         timeout_seconds("k2", {"connection.timeout": value})

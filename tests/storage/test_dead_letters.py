@@ -275,7 +275,7 @@ def test_missing_committed_dead_letters_are_rejected(tmp_path: Path, harm: str) 
     last = max(tmp_path.glob("dlq-*"))
     os.truncate(last, 5) if harm == "shorter" else last.unlink()
     before = contents(tmp_path)
-    with pytest.raises(StateError, match="put it back"), opened(tmp_path, recorded):
+    with pytest.raises(StateError, match="restore it"), opened(tmp_path, recorded):
         pass
     assert contents(tmp_path) == before
 

@@ -1,4 +1,4 @@
-"""Message batches for tests, and what decoding makes of them in plain values."""
+"""Message batches for tests, and the result of decoding them as plain values."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -20,7 +20,7 @@ BINANCE_MESSAGE: Final = (
 
 
 def batch_of(values: Sequence[bytes | None], venue: str = "k2") -> MessageBatch:
-    """Lay values out as one poll would, with a key before each."""
+    """Return values as one poll would deliver them, with a key before each."""
     pieces = [b"key" + (value or b"") for value in values]
     lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
     starts = np.cumsum(lengths) - lengths
@@ -61,12 +61,12 @@ def rows_of(columns: TradeColumns) -> list[tuple[Any, ...]]:
 
 
 def value_of(words: Any) -> int:
-    """Return the integer of two words."""
+    """Return the integer that two words encode."""
     value = (int(words[1]) << 64) | int(words[0])
     return value - (1 << 128) if value >> 127 else value
 
 
 def outcome(decoded: Decoded) -> tuple[list[tuple[Any, ...]], list[tuple[int, str]], list[int]]:
-    """Return all that decoding said, in plain values."""
+    """Return the whole result of decoding as plain values."""
     rejected = [(message, str(error)) for message, error in decoded.rejected]
     return rows_of(decoded.trades.columns), rejected, [message for message, _ in decoded.skipped]

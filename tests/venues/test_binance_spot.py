@@ -1,4 +1,4 @@
-"""Binance spot's trade event: what is a trade, what is passed over, what is refused."""
+"""Binance spot's trade event: what is a trade, what is skipped, what is rejected."""
 
 from typing import Any, Final
 
@@ -67,11 +67,11 @@ def message(changes: dict[str, Any]) -> bytes:
     ],
 )
 def test_a_trade_is_read(changes: dict[str, Any], expected: dict[str, Any]) -> None:
-    """The side is the taker's, the unit of the time told by its digits."""
+    """The side is the taker's, and the unit of the time follows from its digits."""
     assert decode(message(changes)) == [TRADE._replace(**expected)]
 
 
-def test_a_combined_stream_bears_the_same_trade() -> None:
+def test_a_combined_stream_has_the_same_trade() -> None:
     """The envelope of `/stream?streams=` changes nothing."""
     value = b'{"stream":"btcusdt@trade","data":' + BINANCE_MESSAGE + b"}"
     assert decode(value) == [TRADE]
@@ -80,15 +80,15 @@ def test_a_combined_stream_bears_the_same_trade() -> None:
 
 @pytest.mark.parametrize(("changes", "error"), REFUSED)
 def test_a_bad_field_is_named(changes: dict[str, Any], error: str) -> None:
-    """By the name that it has in the message."""
+    """By its name in the message."""
     with pytest.raises(RejectedError) as caught:
         decode(message(changes))
     assert str(caught.value) == error
 
 
 @pytest.mark.parametrize("value", [b'{"result":null,"id":1}', b'{"result":["btcusdt@trade"],"id":2}'])
-def test_a_reply_is_passed_over(value: bytes) -> None:
-    """It is no market trade, and no fault; it has no key either."""
+def test_a_reply_is_skipped(value: bytes) -> None:
+    """It is neither a market trade nor an error, and it has no key."""
     with pytest.raises(SkippedError):
         decode(value)
     with pytest.raises(SkippedError):
@@ -96,5 +96,5 @@ def test_a_reply_is_passed_over(value: bytes) -> None:
 
 
 def test_a_message_with_a_bad_price_still_has_its_key() -> None:
-    """It goes where its symbol's other trades go."""
+    """It goes to the partition of its symbol's other trades."""
     assert key(message({"p": None})) == "binance|BTCUSDT"

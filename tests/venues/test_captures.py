@@ -1,4 +1,4 @@
-"""Real captures by the venue's rule, faults put in from a seed: all counts are what plain JSON says of the lines."""
+"""Real captures under the venue's rule, with seeded faults: all counts are those of the lines' plain JSON."""
 
 import gzip
 import json
@@ -36,8 +36,8 @@ EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 OFF_BOOK: Final = (b"INSURANCE_FUND", b"ADL", b"NA")
 
 
-class Said(NamedTuple):
-    """A trade as a line says it."""
+class LineTrade(NamedTuple):
+    """A trade as a line of the capture describes it."""
 
     symbol: str
     identity: str
@@ -54,37 +54,37 @@ def lines_of(venue: str) -> list[bytes]:
     return gzip.decompress((DATA / f"{CAPTURES[venue]}.ndjson.gz").read_bytes()).splitlines()
 
 
-def said_by(venue: str, line: bytes) -> Iterator[Said]:
-    """Read a line's trades with `json` alone."""
+def trades_of(venue: str, line: bytes) -> Iterator[LineTrade]:
+    """Read a line's trades with only `json`."""
     message: dict[str, Any] = json.loads(line, parse_float=Decimal)
     match venue:
         case "coinbase":
             time = (datetime.fromisoformat(message["time"]) - EPOCH) // timedelta(microseconds=1)
             number = message["trade_id"]
             price, size, taker = Decimal(message["price"]), Decimal(message["size"]), TAKERS[message["side"]]
-            yield Said(message["product_id"], str(number), number, price, size, taker, time)
+            yield LineTrade(message["product_id"], str(number), number, price, size, taker, time)
         case "okx":
             for one in message["data"]:
                 price, size, time = Decimal(one["px"]), Decimal(one["sz"]), int(one["ts"]) * 1000
-                yield Said(one["instId"], one["tradeId"], int(one["tradeId"]), price, size, one["side"], time)
+                yield LineTrade(one["instId"], one["tradeId"], int(one["tradeId"]), price, size, one["side"], time)
         case "bybit":
             for one in message["data"]:
                 price, size, time = Decimal(one["price"]), Decimal(one["size"]), int(one["trade_time_ms"]) * 1000
-                yield Said(one["symbol"], one["trade_id"], None, price, size, one["side"].lower(), time)
+                yield LineTrade(one["symbol"], one["trade_id"], None, price, size, one["side"].lower(), time)
         case _:
             price, size, taker = Decimal(message["p"]), Decimal(message["q"]), "sell" if message["m"] else "buy"
             is_market = message.get("X", "MARKET") == "MARKET"
             number, time = message["t"], message["T"] * 1000
-            yield Said(message["s"], str(number), number, price, size, taker, time, is_market)
+            yield LineTrade(message["s"], str(number), number, price, size, taker, time, is_market)
 
 
 @pytest.mark.parametrize("venue", CAPTURES)
 def test_every_trade_of_a_capture_is_read(venue: str) -> None:
-    """Names, numbers, values, taker's side and time are what the line says, and the key is its symbol's."""
+    """Names, numbers, values, taker's side and time are those of the line, and the key is the symbol's."""
     for line in lines_of(venue):
         trades = VENUES[venue].decode(line)
         found = [
-            Said(
+            LineTrade(
                 trade.symbol,
                 str(trade.trade_id),
                 trade.sequence,
@@ -95,12 +95,12 @@ def test_every_trade_of_a_capture_is_read(venue: str) -> None:
             )
             for trade in trades
         ]
-        assert found == list(said_by(venue, line))
+        assert found == list(trades_of(venue, line))
         assert {f"{trade.exchange}|{trade.symbol}" for trade in trades} == {VENUES[venue].key(line)}
 
 
 def faulty(venue: str, seed: int) -> list[bytes]:
-    """Lose, repeat and displace lines, and make futures trades of another kind."""
+    """Drop, repeat and move lines, and turn some futures trades into non-market ones."""
     random, lines = Random(f"{venue} {seed}"), list[tuple[int, bytes]]()
     for place, line in enumerate(lines_of(venue)):
         if venue == "binance-futures" and random.random() < 0.05:
@@ -113,7 +113,7 @@ def faulty(venue: str, seed: int) -> list[bytes]:
 
 
 class Counts(NamedTuple):
-    """What a plain reading of the lines counts."""
+    """The counts of a plain reading of the lines."""
 
     rows: Counter[str]
     duplicates: Counter[str]
@@ -126,14 +126,14 @@ def expected_of(venue: str, lines: list[bytes]) -> Counts:
     """Count with dictionaries and sets."""
     rows, duplicates, skipped = Counter[str](), Counter[str](), Counter[str]()
     highest, seen, disorder = dict[str, int](), defaultdict[str, set[str]](set), 0
-    for one in (one for line in lines for one in said_by(venue, line)):
+    for one in (one for line in lines for one in trades_of(venue, line)):
         is_new = one.identity not in seen[one.symbol]
         seen[one.symbol].add(one.identity)
         (rows if is_new else duplicates)[one.symbol] += one.is_market
         skipped[one.symbol] += not one.is_market
         if one.number is not None:
             is_late = one.number < highest.get(one.symbol, one.number)
-            # Only where numbers have no holes is it known at once that a late trade is no copy.
+            # Only if numbers have no holes is it known at once that a late trade is not a copy.
             disorder += is_late and (is_new or venue not in COUNTS_GAPS)
             highest[one.symbol] = max(highest.get(one.symbol, one.number), one.number)
     missing = {
@@ -145,7 +145,7 @@ def expected_of(venue: str, lines: list[bytes]) -> Counts:
 
 
 def rows_with(verdict: int, out: list[tuple[str, TradeSlice | Consumed]]) -> Counter[str]:
-    """Count the rows that came to the writer with a verdict, by symbol."""
+    """Count the rows with a verdict that reached the writer, by symbol."""
     pieces = [piece for _, piece in out if isinstance(piece, TradeSlice)]
     symbols = [piece.batch.columns.symbols[piece.rows[piece.verdicts == verdict]].tolist() for piece in pieces]
     return Counter(SYMBOLS.name(number)[1] for some in symbols for number in some)
@@ -164,7 +164,7 @@ def missing_of(out: list[tuple[str, list[SequenceEvent]]]) -> dict[str, set[int]
 
 
 def found_of(venue: str, lines: list[bytes]) -> Counts:
-    """Count what the flow makes of the lines, read in polls of 37."""
+    """Count the outcomes of the flow for the lines, read in polls of 37."""
     exchange = VENUES[venue].exchange
     assert exchange is not None
     pieces = [(at, [(None, line) for line in lines[at : at + 37]]) for at in range(0, len(lines), 37)]
@@ -176,17 +176,17 @@ def found_of(venue: str, lines: list[bytes]) -> Counts:
 
 
 @pytest.mark.parametrize("venue", CAPTURES)
-def test_a_capture_as_it_is_has_neither_gaps_nor_duplicates(venue: str) -> None:
-    """Nothing is missing or doubled in what an exchange sent, and nothing is found so."""
+def test_an_unmodified_capture_has_neither_gaps_nor_duplicates(venue: str) -> None:
+    """Nothing is missing or doubled in what an exchange sent, and the flow finds nothing."""
     lines = lines_of(venue)
-    rows = Counter(one.symbol for line in lines for one in said_by(venue, line))
+    rows = Counter(one.symbol for line in lines for one in trades_of(venue, line))
     assert found_of(venue, lines) == Counts(rows, Counter(), Counter(), 0, {})
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("venue", CAPTURES)
 def test_counts_are_those_of_a_plain_script(venue: str, seed: int) -> None:
-    """Rows, duplicates, skipped, disorder and missing numbers, with a gap only where holes mean something."""
+    """Rows, duplicates, skipped, disorder and missing numbers, with gaps only on venues without holes."""
     lines = faulty(venue, seed)
     expected = expected_of(venue, lines)
     assert found_of(venue, lines) == expected

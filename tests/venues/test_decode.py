@@ -84,7 +84,7 @@ def changed(draw: st.DrawFn, sample: bytes) -> bytes:
 
 @st.composite
 def mutated(draw: st.DrawFn, source: st.SearchStrategy[bytes]) -> bytes:
-    """Return a message with some bytes cut out or put in."""
+    """Return a message with some bytes removed or inserted."""
     value = draw(source)
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(value)))
@@ -93,7 +93,7 @@ def mutated(draw: st.DrawFn, source: st.SearchStrategy[bytes]) -> bytes:
 
 
 def values_of(sample: bytes) -> st.SearchStrategy[list[bytes | None]]:
-    """Return batches of good, changed, mutated and hopeless messages."""
+    """Return batches of good, changed, mutated and invalid messages."""
     good = st.just(sample)
     bad = st.one_of(changed(sample), mutated(good), mutated(changed(sample)), st.binary(max_size=40))
     return st.lists(st.one_of(good, bad, st.none()), max_size=8)
@@ -101,14 +101,14 @@ def values_of(sample: bytes) -> st.SearchStrategy[list[bytes | None]]:
 
 @given(values_of(K2_MESSAGE))
 def test_both_decoders_agree_on_canonical_messages(values: list[bytes | None]) -> None:
-    """Same rows, same refusals, in the same order, whoever read which."""
+    """Same rows and rejections in the same order, whichever decoder read which message."""
     batch = batch_of(values)
     assert outcome(decode(batch)) == outcome(decode_by_reference(batch))
 
 
 @pytest.mark.parametrize("venue", ["k2-monotonic", "k2-identity-only"])
-def test_canonical_messages_are_read_alike_by_all_venues_of_theirs(venue: str) -> None:
-    """By either decoder: the venues differ only in what numbers mean."""
+def test_all_canonical_venues_decode_alike(venue: str) -> None:
+    """With either decoder: the venues differ only in the meaning of numbers."""
     values: list[bytes | None] = [*TAKEN, b"x", *LEFT_TO_THE_REFERENCE, None]
     expected = outcome(decode(batch_of(values)))
     batch = batch_of(values, venue)
@@ -118,21 +118,21 @@ def test_canonical_messages_are_read_alike_by_all_venues_of_theirs(venue: str) -
 
 @given(values_of(BINANCE_MESSAGE))
 def test_both_decoders_agree_on_binance_events(values: list[bytes | None]) -> None:
-    """Same rows, same refusals, in the same order, whoever read which."""
+    """Same rows and rejections in the same order, whichever decoder read which message."""
     batch = batch_of(values, "binance-spot")
     assert outcome(decode(batch)) == outcome(decode_by_reference(batch))
 
 
 @given(st.lists(mutated(st.sampled_from(LINES)), min_size=1, max_size=8))
 def test_both_decoders_agree_on_a_mutated_capture(values: list[bytes]) -> None:
-    """The same for real messages with bytes cut out and put in."""
+    """The same for real messages with bytes removed and inserted."""
     batch = batch_of(values, "binance-spot")
     assert outcome(decode(batch)) == outcome(decode_by_reference(batch))
 
 
 @pytest.mark.parametrize("sample", [K2_MESSAGE, BINANCE_MESSAGE])
 def test_both_decoders_agree_on_every_changed_byte(sample: bytes) -> None:
-    """Each byte of a message replaced by each of many, and each left out."""
+    """Each byte of a message is replaced by each of many, and each is removed."""
     others = b'\x00\x1f "+-./09:;AZ\\]`eEz{}~\x7f\x80\xff,[tn'
     values: list[bytes | None] = [sample[:at] + sample[at + 1 :] for at in range(len(sample))]
     values += [sample[:at] + bytes([byte]) + sample[at + 1 :] for at in range(len(sample)) for byte in others]
@@ -142,23 +142,23 @@ def test_both_decoders_agree_on_every_changed_byte(sample: bytes) -> None:
 
 
 def left_by_the_kernel(values: list[bytes]) -> int:
-    """Count the messages that the compiled decoder of canonical messages leaves."""
+    """Count the messages that the compiled decoder of canonical messages leaves to the reference."""
     batch, kernel = batch_of(values), VENUES["k2"].decode_compiled
     assert kernel is not None
     rows, left = np.empty((len(values), 17), dtype=np.int64), np.empty(len(values), dtype=np.int32)
     return len(values) - kernel(batch.data, batch.value_starts, batch.value_sizes, SYMBOLS.table, rows, left)
 
 
-def test_the_kernel_takes_what_is_plain_and_leaves_what_is_not() -> None:
-    """All of these are trades; only who reads them differs."""
+def test_the_kernel_decodes_plain_messages_only() -> None:
+    """All of these are trades; only the decoder that reads them differs."""
     assert left_by_the_kernel(TAKEN) == 0
     assert left_by_the_kernel(LEFT_TO_THE_REFERENCE) == len(LEFT_TO_THE_REFERENCE)
     decoded = decode(batch_of([*TAKEN, *LEFT_TO_THE_REFERENCE]))
     assert len(decoded.trades.columns) == len(TAKEN) + len(LEFT_TO_THE_REFERENCE)
 
 
-def test_rows_left_to_the_reference_stand_in_message_order() -> None:
-    """A merged batch reads as if one decoder had read it all, ids of both kinds included."""
+def test_rows_of_the_reference_are_in_message_order() -> None:
+    """A merged batch equals one that a single decoder read, ids of both kinds included."""
     odd = LEFT_TO_THE_REFERENCE[1].replace(b'"a7"', '"ü7"'.encode())
     decoded = decode(batch_of([odd, K2_MESSAGE, b"x", odd, K2_MESSAGE, None]))
     columns = decoded.trades.columns
@@ -169,7 +169,7 @@ def test_rows_left_to_the_reference_stand_in_message_order() -> None:
 
 
 def test_trades_of_one_message_stay_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between those that the loop took, as many as they are; those that are no market trades are told by their rows."""
+    """Between those of the loop, however many there are; non-market trades are marked by their rows."""
     venue = VENUES["k2"]
 
     def several(value: bytes) -> list[Trade]:
@@ -184,13 +184,13 @@ def test_trades_of_one_message_stay_in_its_order(monkeypatch: pytest.MonkeyPatch
     assert decoded.non_market.tolist() == [*range(1, 101, 3), *range(102, 202, 3)]
 
 
-def test_a_batch_without_trades_has_none_off_the_book() -> None:
-    """Where the reference refused all that the loop left."""
+def test_a_batch_without_trades_has_no_non_market_rows() -> None:
+    """The reference rejected all messages that the loop left."""
     assert decode(batch_of([K2_MESSAGE, b"x"])).non_market.tolist() == []
 
 
-def test_a_capture_comes_out_digit_for_digit() -> None:
-    """Nine thousand real trades, against what a plain script says of each line."""
+def test_a_capture_is_decoded_digit_for_digit() -> None:
+    """Nine thousand real trades, compared with a plain script's reading of each line."""
     decoded = decode(batch_of(LINES, "binance-spot"))
     assert not decoded.rejected
     assert not len(decoded.skipped)
@@ -212,8 +212,8 @@ def test_a_capture_comes_out_digit_for_digit() -> None:
     assert first.date().isoformat() in ("2024-08-08", "2024-08-09")
 
 
-def test_a_message_too_large_is_refused_unread() -> None:
-    """Up to the limit it is read; one byte more and it is not, even were it a fine trade."""
+def test_a_message_too_large_is_rejected_unread() -> None:
+    """A message at the limit is read; with one byte more it is not, even if it is a valid trade."""
     fits = K2_MESSAGE + b" " * (MESSAGE_BYTES_MAX - len(K2_MESSAGE))
     decoded = decode(batch_of([fits, fits + b" "]))
     assert decoded.trades.columns.messages.tolist() == [0]
@@ -223,17 +223,17 @@ def test_a_message_too_large_is_refused_unread() -> None:
 
 
 def test_the_reference_has_the_same_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message of as many bytes as may be is read, one of more is not."""
+    """A message at the limit is read, one with a byte more is not."""
     monkeypatch.setattr("k2.venues.decode.MESSAGE_BYTES_MAX", len(K2_MESSAGE))
     rows, rejected, _ = outcome(decode_by_reference(batch_of([K2_MESSAGE, K2_MESSAGE + b" "])))
     assert ([row[0] for row in rows], [number for number, _ in rejected]) == ([0], [1])
 
 
 @pytest.mark.parametrize(("venue", "sample"), [("k2", K2_MESSAGE), ("binance-spot", BINANCE_MESSAGE)])
-def test_new_symbols_are_named_by_their_messages(venue: str, sample: bytes) -> None:
-    """Each pair that the loop did not know, the exchange by its own name or by the venue's; later it knows them.
+def test_new_symbols_are_interned_from_their_messages(venue: str, sample: bytes) -> None:
+    """Each unknown pair, with its own exchange name or the venue's; afterwards the loop knows it.
 
-    New in this process, whatever ran in it before.
+    The pairs are new in this process, whatever ran in it before.
     """
     new = uuid4().hex
     names = [f"{new}{number}" for number in (1, 22, 1, 333)]
@@ -243,7 +243,7 @@ def test_new_symbols_are_named_by_their_messages(venue: str, sample: bytes) -> N
 
 
 def test_a_tombstone_is_malformed_and_a_reply_skipped() -> None:
-    """A null value says so; what is no market trade is counted apart."""
+    """The error names the null value; messages that are not market trades are counted separately."""
     _, rejected, skipped = outcome(decode(batch_of([None, b'{"result":null,"id":1}', b""], "binance-spot")))
     assert rejected == [
         (0, "malformed: value: null (a tombstone)"),
@@ -253,7 +253,7 @@ def test_a_tombstone_is_malformed_and_a_reply_skipped() -> None:
 
 
 def test_an_empty_batch_has_no_rows() -> None:
-    """Nothing in, nothing out but the batch itself, and no slices."""
+    """Its result is only the batch itself, without slices."""
     batch = batch_of([])
     decoded = decode(batch)
     assert outcome(decoded) == ([], [], [])
@@ -262,8 +262,8 @@ def test_an_empty_batch_has_no_rows() -> None:
     assert split(decoded.trades) == []
 
 
-def test_symbols_first_met_in_a_loop_get_numbers() -> None:
-    """Ten thousand new pairs in one poll are named right, and known to the loop in the next."""
+def test_symbols_first_met_in_a_loop_get_ids() -> None:
+    """Ten thousand new pairs in one poll get the right names, and the loop knows them in the next."""
     values: list[bytes | None] = [K2_MESSAGE.replace(b"BTCUSDT", f"NEW{number}".encode()) for number in range(10_000)]
     batch = batch_of(values)
     names = [row[2] for row in rows_of(decode(batch).trades.columns)]
@@ -271,8 +271,8 @@ def test_symbols_first_met_in_a_loop_get_numbers() -> None:
     assert [row[2] for row in rows_of(decode(batch).trades.columns)] == names
 
 
-def test_a_fault_that_no_rule_foresaw_is_that_records_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Value, type and key errors of a decoder refuse one record; anything else is a bug, and ends the process."""
+def test_an_unexpected_error_rejects_only_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Value, type and key errors of a decoder reject one record; any other is a bug, and ends the process."""
     faults = {b"value": ValueError("odd"), b"type": TypeError("odd"), b"key": KeyError("odd"), b"bug": OSError("odd")}
 
     def faulty(value: bytes) -> list[Trade]:
@@ -293,7 +293,7 @@ def test_a_fault_that_no_rule_foresaw_is_that_records_alone(monkeypatch: pytest.
 
 @given(st.lists(st.integers(0, 40), max_size=60))
 def test_split_puts_every_row_in_its_group_once(symbols: list[int]) -> None:
-    """Slices partition the rows by key group, in order, with room for the verdicts."""
+    """Slices partition the rows by key group, in order, with arrays for the verdicts."""
     values: list[bytes | None] = [K2_MESSAGE.replace(b"BTCUSDT", f"S{symbol}".encode()) for symbol in symbols]
     slices = split(decode(batch_of(values)).trades)
     assert sorted(row for part in slices for row in part.rows.tolist()) == list(range(len(symbols)))
@@ -308,8 +308,8 @@ def test_split_puts_every_row_in_its_group_once(symbols: list[int]) -> None:
         assert not part.sessions.any()
 
 
-def test_a_group_without_rows_has_a_slice_all_the_same() -> None:
-    """Of the types of others, over the same batch, so that the group hears of it."""
+def test_a_group_without_rows_still_has_a_slice() -> None:
+    """It has the usual dtypes and the same batch, so that the group gets the offsets."""
     trades = decode(batch_of([K2_MESSAGE])).trades
     piece = empty_slice(trades, 7)
     assert (piece.batch, piece.group, len(piece)) == (trades, 7, 0)
@@ -328,8 +328,8 @@ for values, venue in ((TAKEN + LEFT_TO_THE_REFERENCE, "k2"), ([BINANCE_MESSAGE, 
 """
 
 
-def test_it_runs_uncompiled_with_the_same_outcome() -> None:
-    """Without numba's compiler the loops are plain Python, and say the same."""
+def test_uncompiled_loops_give_the_same_outcome() -> None:
+    """Without numba's compiler the loops are plain Python, with the same result."""
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", SMALL], env=environment, capture_output=True, text=True, check=False, timeout=120

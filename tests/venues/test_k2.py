@@ -1,4 +1,4 @@
-"""The canonical message: what is a trade, and what the error says where it is none."""
+"""The canonical message: what is a trade, and the error for what is not."""
 
 from typing import Any, Final
 
@@ -131,7 +131,7 @@ def message(changes: dict[str, Any]) -> bytes:
 
 @pytest.mark.parametrize(("changes", "expected"), ACCEPTED)
 def test_a_trade_is_read(changes: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Every form that the interface names comes out as the value it says."""
+    """Every documented form is read as its documented value."""
     assert decode(message(changes)) == [TRADE._replace(**expected)]
 
 
@@ -144,26 +144,26 @@ def test_a_bad_field_is_named(changes: dict[str, Any], error: str) -> None:
 
 
 @pytest.mark.parametrize(("value", "error"), MALFORMED)
-def test_what_is_no_object_is_malformed(value: bytes, error: str) -> None:
-    """Not UTF-8, not JSON, not an object, nested without end: each is a refusal with its place."""
+def test_a_message_that_is_not_an_object_is_malformed(value: bytes, error: str) -> None:
+    """Not UTF-8, not JSON, not an object, nested too deeply: each is rejected with its position."""
     with pytest.raises(RejectedError) as caught:
         decode(value)
     assert str(caught.value) == error
 
 
-def test_of_a_key_given_twice_the_last_counts() -> None:
-    """As most readers of JSON do it."""
+def test_the_last_of_duplicate_keys_counts() -> None:
+    """As in most JSON parsers."""
     [trade] = decode(K2_MESSAGE[:-1] + b',"side":"buy"}')
     assert trade == TRADE._replace(side=BUY)
 
 
 def test_a_message_with_a_bad_price_still_has_its_key() -> None:
-    """It goes where its symbol's other trades go."""
+    """It goes to the partition of its symbol's other trades."""
     assert key(message({"price": "abc", "sequence": True})) == "binance|BTCUSDT"
 
 
 def test_a_message_without_names_has_no_key() -> None:
-    """The refusal says which name is missing."""
+    """The error says which name is missing."""
     with pytest.raises(RejectedError, match="symbol: missing"):
         key(b'{"exchange":"binance"}')
 
@@ -173,13 +173,13 @@ def test_a_message_without_names_has_no_key() -> None:
     [(b"1", 0), (b"{}", 1), (b'{"a":[[]]}', 3), (b'{"{[":"}\\"{{"}', 1), (b"[[[", 3), (b"]]{", 0), (b"", 0)],
 )
 def test_nesting_is_counted_outside_strings(text: bytes, depth: int) -> None:
-    """Braces in strings, escaped quotes and stray closings do not count."""
+    """Braces in strings, escaped quotes and stray closing brackets do not count."""
     assert nesting(np.frombuffer(text, dtype=np.uint8)) == depth
 
 
 @pytest.mark.parametrize(("depth", "is_read"), [(99, True), (100, False), (100_000, False)])
 def test_deep_nesting_is_malformed(depth: int, *, is_read: bool) -> None:
-    """A fixed limit, so that a replay judges as the first time; the object around counts one."""
+    """The limit is fixed, so that a replay gives the same verdict; the outer object counts one."""
     value = b'{"exchange":"x","symbol":"S","note":' + b"[" * depth + b"]" * depth + b"}"
     if is_read:
         assert key(value) == "x|S"
@@ -188,8 +188,8 @@ def test_deep_nesting_is_malformed(depth: int, *, is_read: bool) -> None:
             key(value)
 
 
-def test_keys_lie_side_by_side() -> None:
-    """A key's number is its place, whatever the sizes; all in unsigned words, as loops count."""
+def test_keys_are_packed_without_gaps() -> None:
+    """The index of a key is its position, whatever the sizes; all are unsigned words, as the loops use."""
     text, starts, sizes = keys_of("price", "s", "", "id")
     assert (text.tobytes(), starts.tolist(), sizes.tolist()) == (b"pricesid", [0, 5, 6, 6], [5, 1, 0, 2])
     assert [str(column.dtype) for column in keys_of("a", "b")] == ["uint8", "uint64", "uint64"]

@@ -1,4 +1,4 @@
-"""Binance futures, Coinbase, OKX and Bybit: what is a trade, what is passed over, what is refused."""
+"""Binance futures, Coinbase, OKX and Bybit: what is a trade, what is skipped, what is rejected."""
 
 from typing import Any, Final
 
@@ -196,13 +196,13 @@ def message(venue: str, changes: dict[str, Any]) -> bytes:
 
 @pytest.mark.parametrize("venue", SAMPLES)
 def test_trades_are_read(venue: str) -> None:
-    """Every field is where the venue puts it, and the side is the taker's."""
+    """Every field is read from its place in the venue's message, and the side is the taker's."""
     assert (VENUES[venue].decode(SAMPLES[venue]), VENUES[venue].key(SAMPLES[venue])) == (TRADES[venue], KEYS[venue])
 
 
 @pytest.mark.parametrize(("venue", "changes", "error"), REFUSED)
 def test_a_bad_field_is_named(venue: str, changes: dict[str, Any], error: str) -> None:
-    """By the name that it has in the message, and its place in a list."""
+    """By its name in the message, and its index in a list."""
     with pytest.raises(RejectedError) as caught:
         VENUES[venue].decode(message(venue, changes))
     assert str(caught.value) == error
@@ -210,7 +210,7 @@ def test_a_bad_field_is_named(venue: str, changes: dict[str, Any], error: str) -
 
 @pytest.mark.parametrize(("venue", "field"), [(venue, field) for venue, fields in NEEDED.items() for field in fields])
 def test_a_missing_field_is_named(venue: str, field: str) -> None:
-    """Whichever of those that a trade can't be without, and where it is in a list."""
+    """Any field that a trade requires, with its index in a list."""
     data = msgspec.json.decode(ALL_SAMPLES[venue]).get("data")
     trade = data and {name: value for name, value in data[-1].items() if name != field}
     with pytest.raises(RejectedError) as caught:
@@ -220,27 +220,27 @@ def test_a_missing_field_is_named(venue: str, field: str) -> None:
 
 @pytest.mark.parametrize(("venue", "changes", "error"), NO_KEY)
 def test_a_message_without_a_name_has_no_key(venue: str, changes: dict[str, Any], error: str) -> None:
-    """The refusal says which field ought to have it."""
+    """The error names the field that is missing."""
     with pytest.raises(RejectedError) as caught:
         VENUES[venue].key(message(venue, changes))
     assert str(caught.value) == error
 
 
-def test_the_channel_ends_at_the_first_point() -> None:
-    """All behind it is the symbol."""
+def test_the_channel_ends_at_the_first_dot() -> None:
+    """Everything after it is the symbol."""
     assert VENUES["bybit"].key(message("bybit", {"topic": "trade.BTC.USD"})) == "bybit|BTC.USD"
 
 
 @pytest.mark.parametrize("time", [10**12, 10**13 - 1])
 def test_milliseconds_have_13_digits(time: int) -> None:
-    """The first and the last moment that have them count."""
+    """The first and the last time with 13 digits are valid."""
     [trade] = VENUES["binance-futures"].decode(message("binance-futures", {"T": time}))
     assert trade.timestamp == time * 1000
 
 
 @pytest.mark.parametrize(("venue", "value", "why"), SKIPPED)
-def test_what_is_no_trade_is_passed_over(venue: str, value: bytes, why: str) -> None:
-    """A heartbeat or a reply is skipped with its reason; it has no key either."""
+def test_a_message_that_is_not_a_trade_is_skipped(venue: str, value: bytes, why: str) -> None:
+    """A heartbeat or a reply is skipped with its reason, and has no key."""
     for read in (VENUES[venue].decode, VENUES[venue].key):
         with pytest.raises(SkippedError) as caught:
             read(value)
@@ -248,8 +248,8 @@ def test_what_is_no_trade_is_passed_over(venue: str, value: bytes, why: str) -> 
 
 
 @pytest.mark.parametrize("venue", ["okx", "bybit"])
-def test_a_message_without_trades_is_passed_over(venue: str) -> None:
-    """It has a key, since its topic names the symbol."""
+def test_a_message_without_trades_is_skipped(venue: str) -> None:
+    """It has a key, because its topic names the symbol."""
     value = message(venue, {"data": []})
     with pytest.raises(SkippedError) as caught:
         VENUES[venue].decode(value)
@@ -258,8 +258,8 @@ def test_a_message_without_trades_is_passed_over(venue: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["INSURANCE_FUND", "ADL", "NA"])
-def test_off_book_trades_keep_their_number_alone(kind: str) -> None:
-    """A futures trade that is none of the market's needs neither price nor quantity nor side."""
+def test_non_market_trades_keep_only_their_number(kind: str) -> None:
+    """A futures trade of another type needs neither price nor quantity nor side."""
     [market] = TRADES["binance-futures"]
     for number in ("0", "7", ABSENT):
         value = message("binance-futures", {"X": kind, "p": number, "q": number, "m": ABSENT})
@@ -269,12 +269,12 @@ def test_off_book_trades_keep_their_number_alone(kind: str) -> None:
 
 @pytest.mark.parametrize("side", [("buy", SELL), ("sell", BUY)])
 def test_coinbase_names_the_makers_side(side: tuple[str, int]) -> None:
-    """The taker's is the other one; the last match before a subscription is a trade like others."""
+    """The taker's is the opposite; the last match before a subscription is a trade like others."""
     [trade] = VENUES["coinbase"].decode(message("coinbase", {"side": side[0], "type": "last_match"}))
     assert trade.side == side[1]
 
 
-def test_a_combined_stream_bears_the_same_trade() -> None:
+def test_a_combined_stream_has_the_same_trade() -> None:
     """The envelope of `/stream?streams=` changes nothing."""
     value = b'{"stream":"btcusdt@trade","data":' + FUTURES + b"}"
     assert VENUES["binance-futures"].decode(value) == TRADES["binance-futures"]

@@ -1,4 +1,4 @@
-"""Venue times ahead of Kafka timestamps: the message is rejected beyond the limit, the row noted beyond 5 seconds."""
+"""Venue times ahead of Kafka timestamps: the message is rejected beyond the limit, the row marked beyond 5 seconds."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,12 +31,12 @@ def stamped(values: Sequence[bytes | None], kafka_timestamps: Sequence[int], ven
 
 
 def whole(decoded: Decoded) -> tuple[Any, ...]:
-    """Return all that decoding found, in plain values."""
+    """Return the whole result of decoding as plain values."""
     return *outcome(decoded), decoded.non_market.tolist(), decoded.dated_ahead.tolist()
 
 
 def decoded_twice(batch: MessageBatch, seconds_max: int = TIME_AHEAD_SECONDS_MAX) -> Decoded:
-    """Decode by both decoders, which must agree."""
+    """Decode with both decoders, which must agree."""
     decoded = decode(batch, seconds_max)
     assert whole(decoded) == whole(decode_by_reference(batch, seconds_max))
     return decoded
@@ -44,7 +44,7 @@ def decoded_twice(batch: MessageBatch, seconds_max: int = TIME_AHEAD_SECONDS_MAX
 
 @pytest.mark.parametrize("sample", [K2_MESSAGE, LEFT_TO_THE_REFERENCE[0]])
 def test_a_trade_at_the_limit_is_accepted_and_one_beyond_rejected(sample: bytes) -> None:
-    """One microsecond decides, whichever decoder reads the message; its neighbours are not touched."""
+    """One microsecond decides, whichever decoder reads the message; its neighbours are unaffected."""
     kafka = [TIME - LIMIT_US, TIME - LIMIT_US - 1, TIME, TIME + LIMIT_US, NULL_TIME]
     rows, [(number, error)], _ = outcome(decoded_twice(stamped([sample] * 5, kafka)))
     assert ([row[0] for row in rows], number) == ([0, 2, 3, 4], 1)
@@ -67,12 +67,12 @@ def test_a_trade_at_the_limit_is_accepted_and_one_beyond_rejected(sample: bytes)
     ],
 )
 def test_the_error_names_the_venues_own_field(venue: str, field: str) -> None:
-    """As the venue's other errors do, with the place of the first trade too far ahead."""
+    """As in the venue's other errors, with the index of the first trade too far ahead."""
     [(_, error)] = decoded_twice(stamped([ALL_SAMPLES[venue]], [10**15], venue)).rejected
     assert (error.reason, error.error.split(": ")[0]) == ("invalid", field)
 
 
-def test_a_message_is_rejected_whole_for_one_of_its_trades() -> None:
+def test_one_trade_rejects_its_whole_message() -> None:
     """None of its trades remains, before or after the one too far ahead, and other messages keep theirs."""
     late = OKX_TRADE | {"ts": f"{int(OKX_TRADE['ts']) + 2_000}"}
     values = [message("okx", {"data": [OKX_TRADE, late, OKX_TRADE, late]}), ALL_SAMPLES["okx"]]
@@ -82,16 +82,16 @@ def test_a_message_is_rejected_whole_for_one_of_its_trades() -> None:
     assert [(number, error.split(" ")[1]) for number, error in rejected] == [(0, "data[1].ts:")]
 
 
-def test_rejections_stand_in_message_order() -> None:
-    """Those of the decoders and those of the limit, as one list."""
+def test_rejections_are_in_message_order() -> None:
+    """Those of the decoders and those of the limit form one list."""
     values = [b"x", K2_MESSAGE, None, K2_MESSAGE, b"{"]
     decoded = decoded_twice(stamped(values, [10**15] * 5))
     assert [number for number, _ in decoded.rejected] == [0, 1, 2, 3, 4]
     assert len(decoded.trades.columns) == 0
 
 
-def test_off_book_rows_keep_their_numbers_when_rows_are_removed() -> None:
-    """They are checked as any row is, and those that remain are found at their new places."""
+def test_non_market_rows_are_renumbered_when_rows_are_removed() -> None:
+    """They are checked like any row, and the remaining ones are found at their new indexes."""
     kinds = ["MARKET", "ADL", "ADL", "MARKET", "NA", "MARKET", "NA"]
     values = [message("binance-futures", {"X": kind, "t": place}) for place, kind in enumerate(kinds)]
     kafka = [NULL_TIME if place in {1, 3, 4, 6} else 10**15 for place in range(7)]
@@ -101,16 +101,16 @@ def test_off_book_rows_keep_their_numbers_when_rows_are_removed() -> None:
     assert [number for number, _ in decoded.rejected] == [0, 2, 5]
 
 
-def test_rows_ahead_by_more_than_the_tolerance_are_noted() -> None:
-    """At 5 seconds exactly they are not; rows are numbered without the rejected ones."""
+def test_rows_ahead_by_more_than_the_tolerance_are_marked() -> None:
+    """At exactly 5 seconds they are not; row indexes do not count rejected rows."""
     kafka = [TIME - LIMIT_US - 1, TIME - TIME_AHEAD_TOLERANCE_US, TIME - TIME_AHEAD_TOLERANCE_US - 1, NULL_TIME, TIME]
     decoded = decoded_twice(stamped([K2_MESSAGE] * 5, kafka))
     assert decoded.dated_ahead.tolist() == [1]
     assert decoded.trades.columns.messages.tolist() == [1, 2, 3, 4]
 
 
-def test_a_limit_below_the_tolerance_is_kept() -> None:
-    """A message can be rejected that would not be noted otherwise."""
+def test_a_limit_below_the_tolerance_applies() -> None:
+    """It rejects messages that would otherwise not be marked."""
     decoded = decoded_twice(stamped([K2_MESSAGE] * 2, [TIME - 1_000_000, TIME - 1_000_001]), 1)
     assert ([number for number, _ in decoded.rejected], decoded.dated_ahead.tolist()) == ([1], [])
 
@@ -128,8 +128,8 @@ any_kafka_time = st.one_of(
 
 
 @given(st.lists(st.tuples(st.integers(FIRST, LAST), any_kafka_time), max_size=20))
-def test_no_time_is_too_far_for_64_bits(times: list[tuple[int, int]]) -> None:
-    """Differences are those of unbounded integers, but for Kafka timestamps beyond 2**62, which count as that."""
+def test_differences_do_not_overflow_64_bits(times: list[tuple[int, int]]) -> None:
+    """They equal those of unbounded integers, except that Kafka timestamps beyond 2**62 count as 2**62."""
     venue = np.array([time for time, _ in times], dtype=np.int64)
     kafka = np.array([time for _, time in times], dtype=np.int64)
     bound = 2**62
@@ -147,7 +147,7 @@ def test_no_time_is_too_far_for_64_bits(times: list[tuple[int, int]]) -> None:
     )
 )
 def test_both_decoders_reject_the_same(messages: list[tuple[bytes | None, int]]) -> None:
-    """The rows that remain, and their numbers, are those of the accepted messages alone."""
+    """The remaining rows, and their numbers, are only those of the accepted messages."""
     values, kafka = [value for value, _ in messages], [time for _, time in messages]
     decoded = decoded_twice(stamped(values, kafka))
     is_readable = [value is not None and len(value) > 1 for value in values]
@@ -171,6 +171,6 @@ def test_both_decoders_reject_the_same(messages: list[tuple[bytes | None, int]])
         (FIRST, MIN + 1, "0001-01-01T00:00:00Z is "),
     ],
 )
-def test_any_two_times_can_be_written(timestamp: int, kafka_timestamp: int, words: str) -> None:
-    """Whole parts without a fraction, and also times that no calendar of Python's holds."""
+def test_the_difference_of_any_two_times_is_formatted(timestamp: int, kafka_timestamp: int, words: str) -> None:
+    """Whole parts without a fraction, and also times outside Python's calendar."""
     assert words in too_far_ahead("timestamp", timestamp, kafka_timestamp, 1).error
