@@ -57,7 +57,7 @@ class Audit:
 
     commits: list[AuditedCommit]
     adds_up: bool
-    """Whether the counts and offsets of all commits add up to the table's progress: none is missing or counted twice."""
+    """Whether all commits add up to the progress in the table: none is missing or counted twice."""
 
 
 @retry_if_files_gone

@@ -294,7 +294,7 @@ _OF_CANDIDATES: Final = """
 
 
 def _before(edge: str) -> str:
-    """Return SQL for how many of a hole's numbers lie before a time: those k with low + (high - low) * k / (m + 1) < edge."""
+    """Return SQL for the count of a hole's numbers before a time: k with low + (high - low) * k / (m + 1) < edge."""
     return f"""
         CASE WHEN {edge} <= low THEN 0
              WHEN {edge} > high THEN missing

@@ -64,7 +64,7 @@ class Market:
         return self._answer(question, Engine.rows)
 
     def relation(self, question: TradesQuery) -> AbstractContextManager[duckdb.DuckDBPyRelation]:
-        """Return a context manager of the result as a DuckDB relation, for further queries under the same time limit."""
+        """Return a context manager of the result as a DuckDB relation, to be queried under the same time limit."""
         return self._answer(question, Engine.relation)
 
     def polars(self, question: TradesQuery) -> "pl.DataFrame":
