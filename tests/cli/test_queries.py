@@ -83,7 +83,7 @@ def test_a_file(filled: Settings, k2: K2, tmp_path: Path, suffix: str) -> None:
         (["sql", "COPY trades TO 'x'"], "only SELECT is taken here"),
         (["sql", "SELECT * FROM read_csv('/etc/passwd')"], "read_csv() is refused"),
         (["sql", "SELECT 1", "--as-of", "never"], "as_of: 'never' is no time"),
-        (["sql", "SELECT 'infinity'::TIMESTAMP AS t"], "there is no form for a value"),
+        (["sql", "SELECT 'infinity'::TIMESTAMP AS t"], "cannot represent a value"),
     ],
 )
 def test_usage_errors(filled: Settings, k2: K2, arguments: list[str], why: str) -> None:

@@ -13,7 +13,7 @@ from k2.http.app import make_app
 from k2.ops.settings import Settings
 from k2.query.pool import Pool
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 ROUTES = {
     *(("GET", f"/v1/{name}") for name in ("symbols", "trades", "latest", "ohlcv", "vwap", "twap")),
     *(("GET", f"/v1/{name}") for name in ("gaps", "completeness", "reconcile", "audit", "dead-letters", "progress")),

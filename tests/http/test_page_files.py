@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from k2.http.static import FOLDER, PAGE_PATHS
 
-ROOT = Path(__file__).parent.parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent
 VENDOR = FOLDER / "vendor"
 OWN = sorted(file for file in FOLDER.iterdir() if file.suffix in {".js", ".html", ".css"})
 

@@ -17,7 +17,7 @@ from k2.ops.child_process import free_port
 from k2.ops.settings import Settings, read_settings
 from tests.brokers import Broker, read_topic
 
-ROOT: Final = Path(__file__).parents[3]
+ROOT: Final = Path(__file__).parents[2]
 
 
 def _settings(broker: Broker) -> Settings:

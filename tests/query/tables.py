@@ -89,6 +89,7 @@ def trade(offset: int, exchange: str = "binance", symbol: str = "BTCUSDT", parti
         "offset": offset,
         "index": index,
         "kafka_timestamp": EPOCH,
+        "origin": None,
     }
 
 

@@ -241,7 +241,7 @@ def test_as_of_a_time_is_the_table_at_that_time(tmp_path: Path, monkeypatch: pyt
     append(made(settings, TableName.TRADES), [trade(99)])
     for snapshot, (_, found) in zip([*snapshots, current_of(settings)], [*told[1:], told[-1]], strict=True):
         assert by_day(settings, CompletenessParameters(as_of=snapshot)) == found
-    with pytest.raises(NoSnapshotError, match=r"as_of: 17 is no commit that led to table market_data\.trades"):
+    with pytest.raises(NoSnapshotError, match=r"as_of: 17 is no commit in the lineage of table market_data\.trades"):
         by_day(settings, CompletenessParameters(as_of=17))
 
 
