@@ -141,7 +141,7 @@ class Committer:
             return self._ride_out(operation, afresh, also=also)
 
     def set_fencing_token(self, mark: str | None, expected: Progress) -> None:
-        """MoveToCommitLog instances that began before this one from committing, where the table is as `expected`.
+        """Keep instances that began before this one from committing, if the table is as `expected`.
 
         None as the mark: no claim is made, and that of another process of this cluster is taken over.
 
