@@ -1,1 +1,1 @@
-"""Measurements: ratios taken in one run on one machine."""
+"""Benchmarks: ratios measured in one run on one machine."""

@@ -1,4 +1,4 @@
-"""The bare loop that the job is measured against: `Consumer.consume()` over a whole topic, and nothing else."""
+"""Baseline of the job benchmark: a bare `Consumer.consume()` loop over a whole topic."""
 
 import sys
 
@@ -6,7 +6,7 @@ import confluent_kafka
 
 
 def main(bootstrap_servers: str, topic: str) -> None:
-    """Read every partition of a topic to its end; print how many messages there were."""
+    """Read every partition of a topic to its end; print the number of messages."""
     consumer = confluent_kafka.Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
@@ -18,13 +18,13 @@ def main(bootstrap_servers: str, topic: str) -> None:
     )
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
     consumer.assign([confluent_kafka.TopicPartition(topic, partition, 0) for partition in partitions])
-    messages, ends = 0, 0
-    while ends < len(partitions):
+    messages, finished = 0, 0
+    while finished < len(partitions):
         for message in consumer.consume(20_000, timeout=0.1):
             if message.error() is None:
                 messages += 1
             else:
-                ends += 1
+                finished += 1
     consumer.close()
     print(messages)
 

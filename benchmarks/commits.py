@@ -1,8 +1,8 @@
-"""What a commit takes as its table grows older: `python -m benchmarks.commits`.
+"""Commit latency as the table grows: `python -m benchmarks.commits`.
 
-The real writer lands small epochs, one commit each, in a new table of an SQLite catalog. Flat latency shows as a ratio
-near one of the last hundred commits over the second hundred; and of that table over a young one, their commits in turn,
-so that a drift of the machine meets both alike.
+The job's writer commits small epochs to a new table in an SQLite catalog. If latency is flat, the ratio of the last
+hundred commits to the second hundred is near one, and so is the ratio of that table to a young one. The commits to
+the two tables alternate, so that drift of the machine affects both equally.
 """
 
 import argparse
@@ -14,28 +14,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.tables import TableName, open_table
 from k2.iceberg.trades_writer import TradesWriter
 from k2.ops.settings import Settings
+from k2.storage.catalog import open_catalog
 from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
 
 COMMITS: Final = 1_000
 HUNDRED: Final = 100
 ROWS: Final = 4
-"""A commit's rows: so few that what is measured is the commit, not the data file."""
+"""Rows per commit: few, so that the commit is measured and not the data file."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the end of one epoch took."""
+    """Duration of the end of one epoch."""
 
     wall_ms: float
     cpu_ms: float
 
 
 def main() -> None:
-    """Print the medians of each hundred commits, the ratios, and what a commit reads and writes of the table."""
+    """Print the medians of each hundred commits, the ratios, and the size of the table's metadata."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--commits", type=int, default=COMMITS)
     chosen = arguments.parse_args()
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def epoch(writer: TradesWriter, number: int) -> Cost:
-    """Bring a few rows and end the epoch; give what its end took."""
+    """Write a few rows and end the epoch; return the duration of its end."""
     first, stop = number * ROWS, (number + 1) * ROWS
     writer.write_batch([piece_of([Row(offset) for offset in range(first, stop)]), read_to(stop)])
     wall, cpu = time.perf_counter(), time.process_time()
@@ -64,7 +64,7 @@ def epoch(writer: TradesWriter, number: int) -> Cost:
 
 
 def report(costs: Sequence[Cost]) -> None:
-    """Print a line for each hundred, then the ratio of the last to the second."""
+    """Print a line for each hundred commits, then the ratio of the last to the second."""
     hundreds = [median(costs[start : start + HUNDRED]) for start in range(0, len(costs), HUNDRED)]
     for number, cost in enumerate(hundreds):
         print(f"commits from {number * HUNDRED:5}: {cost.wall_ms:6.1f} ms, {cost.cpu_ms:6.1f} ms CPU")
@@ -73,17 +73,17 @@ def report(costs: Sequence[Cost]) -> None:
 
 
 def ratios(cost: Cost, base: Cost) -> str:
-    """Word the ratios of two costs."""
+    """Format the ratios of two costs."""
     return f"{cost.wall_ms / base.wall_ms:.2f}, {cost.cpu_ms / base.cpu_ms:.2f} in CPU"
 
 
 def median(costs: Sequence[Cost]) -> Cost:
-    """Return the medians of some commits."""
+    """Return the median cost of commits."""
     return Cost(statistics.median(cost.wall_ms for cost in costs), statistics.median(cost.cpu_ms for cost in costs))
 
 
 def describe(settings: Settings) -> None:
-    """Print what a commit reads and writes of the table in the end."""
+    """Print the numbers of snapshots and manifests, and the size of the metadata."""
     table = open_table(open_catalog(settings), settings, TableName.TRADES)
     current = table.current_snapshot()
     manifests = 0 if current is None else len(current.manifests(table.io))

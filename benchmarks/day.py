@@ -1,8 +1,8 @@
-"""A day of a whole market, simulated fast: `python -m benchmarks.day [--symbols 10000] [--trades 200]`.
+"""Simulated day of a whole market: `python -m benchmarks.day [--symbols 10000] [--trades 200]`.
 
-Every symbol of three exchanges trades around the clock; numbers are lost, come an hour late, come twice, and some
-symbols begin their numbering again. The real flow lands it all in real tables, with a recovery store. Then completeness
-and the ledger are held against what was put in, number by number, and the size of the state is told.
+Every symbol of three exchanges trades around the clock. Numbers are lost, an hour late or duplicated, and some symbols
+restart their numbering. The flow of the job stores the day in Iceberg tables, with a recovery store. Then completeness
+and the ledger are compared with the input number by number, and the size of the state is printed.
 """
 
 import argparse
@@ -41,7 +41,7 @@ LOST: Final = 0.01
 LATE: Final = 0.01
 TWICE: Final = 0.01
 RESTARTED: Final = 0.02
-"""How many of the symbols begin their numbering again on that day."""
+"""Share of the symbols that restart their numbering on that day."""
 
 Session = tuple[str, str, int]
 """Exchange, symbol and session."""
@@ -49,12 +49,12 @@ Session = tuple[str, str, int]
 
 @dataclass
 class Truth:
-    """What was put in."""
+    """Input of the simulation."""
 
     messages: int = 0
     twice: int = 0
     numbers: defaultdict[Session, set[int]] = field(default_factory=lambda: defaultdict(set))
-    """The numbers of each session that arrive, at whatever time."""
+    """Numbers of each session that arrive, at any time."""
 
     def missing(self) -> set[tuple[Session, int]]:
         """Return the numbers between a session's lowest and highest that never arrive."""
@@ -66,7 +66,7 @@ class Truth:
         }
 
     def days(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """Return stored and missing of each symbol."""
+        """Return the counts of stored and missing numbers of each symbol."""
         days: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
         for (exchange, symbol, _), numbers in self.numbers.items():
             days[exchange, symbol][0] += len(numbers)
@@ -76,7 +76,7 @@ class Truth:
 
 @dataclass
 class Market:
-    """The messages of a day, an hour a batch, and what they are."""
+    """Messages of a day, one batch per hour, and the truth about them."""
 
     batches: list[MessageBatch]
     truth: Truth
@@ -84,16 +84,16 @@ class Market:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the job made of a day."""
+    """Results of the job for a day."""
 
     seconds: float
     days: dict[tuple[str, str], tuple[int, int]]
-    """Stored and missing of each symbol, by `k2 completeness`."""
+    """Counts of stored and missing numbers of each symbol, from `k2 completeness`."""
     missing: set[tuple[Session, int]]
-    """By the ledger."""
+    """Missing numbers of the ledger."""
     duplicates: int
     state_bytes: dict[str, int]
-    """What the recovery store holds of each step's state at the end."""
+    """Size of the state of each step in the recovery store at the end."""
 
 
 @dataclass
@@ -107,7 +107,7 @@ class _Symbol:
 
 
 def market_of_a_day(symbols: int, trades: int, seed: int = 1) -> Market:
-    """Make a day of so many symbols with some `trades` each; the same for the same seed."""
+    """Generate a day of `symbols` symbols with about `trades` trades each; deterministic for a seed."""
     rng = Random(seed)
     all_symbols = [
         _Symbol(EXCHANGES[n % 3], f"S{n}-USD", rng.randrange(1, HOURS) if rng.random() < RESTARTED else HOURS)
@@ -123,16 +123,16 @@ def market_of_a_day(symbols: int, trades: int, seed: int = 1) -> Market:
 
 
 def _hour(rng: Random, symbol: _Symbol, hour: int, trades: int, truth: Truth) -> Iterator[bytes]:
-    """Yield what is published of a symbol in an hour; its first and last trade of a session always are, and in time."""
+    """Yield the messages of a symbol in an hour; the first and last trade of a session are always on time."""
     count = trades // HOURS + (hour < trades % HOURS)
     if hour == symbol.restart_hour:
         symbol.number, symbol.session = 0, symbol.session + 1
     late, symbol.late = symbol.late, []
-    for place in range(count):
+    for trade_idx in range(count):
         symbol.number += 1
-        at = DAY + timedelta(hours=hour, seconds=3600 * place / count)
+        at = DAY + timedelta(hours=hour, seconds=3600 * trade_idx / count)
         value = _value(symbol, at)
-        is_pinned = symbol.number == 1 or (place == count - 1 and hour + 1 in {symbol.restart_hour, HOURS})
+        is_pinned = symbol.number == 1 or (trade_idx == count - 1 and hour + 1 in {symbol.restart_hour, HOURS})
         chance = 1.0 if is_pinned else rng.random()
         if chance < LOST:
             continue
@@ -157,21 +157,21 @@ def _value(symbol: _Symbol, at: datetime) -> bytes:
 
 
 def run_day(market: Market, folder: Path) -> Outcome:
-    """Land a day by the real flow, an hour an epoch, and ask for what is there."""
+    """Run the flow over a day, one epoch per hour, and read the results."""
     settings = read_settings({}, data_dir=folder / "data")
     store = folder / "recovery"
     store.mkdir(parents=True)
     init_db_dir(store, 1)  # type: ignore[no-untyped-call]
-    begun = time.perf_counter()
+    started = time.perf_counter()
     trades = TradesSink(settings)
     progress = trades.open()
     events = LedgerSink(settings, progress, set_fencing_token=trades.set_fencing_token)
     events.open()
-    ends = JobIO(MemorySource({"trades:0": market.batches}), trades, events, TableStateSource(settings))
+    job_io = JobIO(MemorySource({"trades:0": market.batches}), trades, events, TableStateSource(settings))
     recovery = RecoveryConfig(str(store), timedelta(0))  # type: ignore[no-untyped-call]
-    flow = trades_flow(ends, settings)
+    flow = trades_flow(job_io, settings)
     cluster_main(flow, [], 0, epoch_interval=timedelta(), recovery_config=recovery)  # type: ignore[no-untyped-call]
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     (entry,) = read_progress(settings).of("0").values()
     return Outcome(seconds, _days(settings), _missing(settings), entry.duplicates, _state_bytes(store))
 
@@ -201,7 +201,7 @@ def _state_bytes(store: Path) -> dict[str, int]:
 
 
 def main() -> None:
-    """Run a day, and end with 1 where anything differs from what was put in."""
+    """Simulate a day; exit with 1 if a result differs from the input."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--symbols", type=int, default=10_000)
     arguments.add_argument("--trades", type=int, default=200)
@@ -213,14 +213,14 @@ def main() -> None:
     truth = market.truth
     print(f"{truth.messages:,} messages of {chosen.symbols:,} symbols, a day in {outcome.seconds:.1f} s")
     for step, size in sorted(outcome.state_bytes.items()):
-        print(f"state of {step}: {size:,} bytes, {size / chosen.symbols:.0f} a symbol")
+        print(f"state of {step}: {size:,} bytes, {size / chosen.symbols:.0f} per symbol")
     results = {
         "completeness of each symbol": outcome.days == truth.days(),
         f"{len(truth.missing()):,} missing numbers in the ledger": outcome.missing == truth.missing(),
         f"{truth.twice:,} duplicates": outcome.duplicates == truth.twice,
     }
-    for what, is_right in results.items():
-        print(f"{what}: {'as put in' if is_right else 'DIFFERS'}")
+    for name, is_equal in results.items():
+        print(f"{name}: {'as expected' if is_equal else 'DIFFERS'}")
     raise SystemExit(not all(results.values()))
 
 

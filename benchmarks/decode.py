@@ -1,4 +1,4 @@
-"""What decoding costs, in CPU microseconds a message: `python -m benchmarks.decode`."""
+"""CPU microseconds per message of decoding: `python -m benchmarks.decode`."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ def binance_message(number: int) -> bytes:
 
 
 def batch_of(values: Sequence[bytes], venue: str) -> MessageBatch:
-    """Lay messages out as one poll would."""
+    """Return messages as the batch of one poll."""
     sizes = np.array([len(value) for value in values], dtype=np.int32)
     count = len(values)
     return MessageBatch(
@@ -55,13 +55,13 @@ def batch_of(values: Sequence[bytes], venue: str) -> MessageBatch:
     )
 
 
-def costs(*works: Callable[[], object]) -> list[float]:
-    """Return the least CPU time of each over some rounds, taken in turn, in microseconds a message."""
-    spent: list[list[float]] = [[] for _ in works]
+def costs(*calls: Callable[[], object]) -> list[float]:
+    """Return the minimum CPU time of each call over several rounds, in microseconds per message; calls alternate."""
+    spent: list[list[float]] = [[] for _ in calls]
     for _ in range(ROUNDS):
-        for work, times in zip(works, spent, strict=True):
+        for call, times in zip(calls, spent, strict=True):
             start = time.process_time()
-            work()
+            call()
             times.append(time.process_time() - start)
     return [min(times) / MESSAGES * 1e6 for times in spent]
 
@@ -72,7 +72,7 @@ def with_malformed(values: Sequence[bytes]) -> list[bytes]:
 
 
 def report(venue: str, message: Callable[[int], bytes]) -> None:
-    """Print one venue's figures."""
+    """Print the figures of one venue."""
     values = [message(number) for number in range(MESSAGES)]
     clean, faulty = batch_of(values, venue), batch_of(with_malformed(values), venue)
 
@@ -80,9 +80,9 @@ def report(venue: str, message: Callable[[int], bytes]) -> None:
     compiled, malformed, splitting = costs(lambda: decode(clean), lambda: decode(faulty), lambda: split(trades))
     [reference] = costs(lambda: decode_by_reference(clean))
     size = sum(map(len, values)) / MESSAGES
-    print(f"{venue}: {size:.0f} bytes a message; us of CPU a message:")
+    print(f"{venue}: {size:.0f} bytes per message; us of CPU per message:")
     print(f"  compiled {compiled:.3f}   reference {reference:.2f}   split by key group {splitting:.3f}")
-    print(f"  1 in {MALFORMED_EVERY:,} malformed {malformed:.3f}: {malformed / compiled:.2f} times the clean price")
+    print(f"  1 in {MALFORMED_EVERY:,} malformed {malformed:.3f}: {malformed / compiled:.2f} times valid messages")
 
 
 def main() -> None:

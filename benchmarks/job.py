@@ -1,7 +1,7 @@
-"""CPU a message of the whole job over that of a bare `consume()` loop, from one run; `make bench` prints it.
+"""CPU time per message of the job, relative to a bare `consume()` loop; `make bench` prints it.
 
-Both are whole processes, timed by the operating system; what a process costs on an empty topic (start-up) is taken
-off. The broker is that of the tests.
+Both are whole processes, timed by the operating system. The CPU time on an empty topic (start-up) is subtracted. The
+broker is the broker of the tests.
 """
 
 import argparse
@@ -28,7 +28,7 @@ FIRST_TIME: Final = 1_700_000_000_000_000
 
 
 class Costs(msgspec.Struct, frozen=True):
-    """Medians, microseconds of CPU a message, and their ratios."""
+    """Median CPU microseconds per message, and their ratios."""
 
     bare_us: float
     job_10_symbols_us: float
@@ -38,7 +38,7 @@ class Costs(msgspec.Struct, frozen=True):
 
 
 def main() -> None:
-    """Fill the topics, run each process in turn, print the medians and the ratios."""
+    """Fill the topics, run the processes alternately, print the medians and the ratios."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--messages", type=int, default=MESSAGES)
     arguments.add_argument("--runs", type=int, default=RUNS)
@@ -47,7 +47,7 @@ def main() -> None:
     with own_broker() as broker:
         costs = measure(broker, chosen.messages, chosen.runs, chosen.workers)
     print(f"broker: {broker.name}; {chosen.messages:,} messages, {PARTITIONS} partitions, {chosen.runs} runs")
-    print(f"bare consume() loop        {costs.bare_us:6.2f} us CPU a message")
+    print(f"bare consume() loop        {costs.bare_us:6.2f} us CPU per message")
     print(f"whole job, 10 symbols      {costs.job_10_symbols_us:6.2f} us   {costs.job_over_bare:.2f} times bare")
     print(
         f"whole job, 10,000 symbols  {costs.job_10000_symbols_us:6.2f} us   "
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def measure(broker: Broker, messages: int, runs: int, workers: int) -> Costs:
-    """Measure each process `runs` times, in turn, so that a drift of the machine meets all alike."""
+    """Measure each process `runs` times; runs alternate, so that drift of the machine affects all equally."""
     empty, few, many = (broker.topic(partitions=PARTITIONS) for _ in range(3))
     fill(broker, few, messages, symbols=10)
     fill(broker, many, messages, symbols=10_000)
@@ -67,7 +67,7 @@ def measure(broker: Broker, messages: int, runs: int, workers: int) -> Costs:
         "job few": lambda: job(broker, few, workers),
         "job many": lambda: job(broker, many, workers),
     }
-    commands["job few"]()  # compiles, which is not what is measured
+    commands["job few"]()  # compile before the measurement
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(runs):
         for name, run in commands.items():
@@ -82,7 +82,7 @@ def measure(broker: Broker, messages: int, runs: int, workers: int) -> Costs:
 
 
 def fill(broker: Broker, topic: str, messages: int, symbols: int) -> None:
-    """Publish a clean market: every symbol's numbers contiguous, about 200 bytes a trade."""
+    """Publish a market without gaps; a trade has about 200 bytes."""
     settings = read_settings({}, bootstrap_servers=broker.bootstrap_servers)
     with TradeProducer(settings, topic) as producer:
         for key, value in market(messages, symbols):
@@ -90,21 +90,21 @@ def fill(broker: Broker, topic: str, messages: int, symbols: int) -> None:
 
 
 def market(messages: int, symbols: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and values of a market in which the symbols trade in turn."""
-    for place in range(messages):
-        number, symbol = divmod(place, symbols)
-        time_us = FIRST_TIME + place * 100
+    """Yield the keys and values of a market in which the symbols trade round-robin."""
+    for message_idx in range(messages):
+        number, symbol = divmod(message_idx, symbols)
+        time_us = FIRST_TIME + message_idx * 100
         value = (
             f'{{"exchange":"coinbase","symbol":"SYM-{symbol:05d}","trade_id":"{1_000 + number}",'
-            f'"sequence":{1_000 + number},"price":"{60_000 + symbol}.{place % 100:02d}",'
-            f'"quantity":"0.{1 + place % 9_999:04d}","side":"{"buy" if place % 2 else "sell"}",'
+            f'"sequence":{1_000 + number},"price":"{60_000 + symbol}.{message_idx % 100:02d}",'
+            f'"quantity":"0.{1 + message_idx % 9_999:04d}","side":"{"buy" if message_idx % 2 else "sell"}",'
             f'"timestamp":{time_us},"received":{time_us + 50}}}'
         )
         yield b"coinbase|SYM-%05d" % symbol, value.encode()
 
 
 def bare(broker: Broker, topic: str, messages: int) -> float:
-    """Run the bare loop; give its CPU seconds."""
+    """Run the bare loop; return its CPU seconds."""
     seconds, output = cpu_seconds([sys.executable, "-m", "benchmarks.bare", broker.bootstrap_servers, topic], {})
     if int(output) != messages:
         raise SystemExit(f"the bare loop read {output.strip()} messages of {messages}")
@@ -112,7 +112,7 @@ def bare(broker: Broker, topic: str, messages: int) -> float:
 
 
 def job(broker: Broker, topic: str, workers: int) -> float:
-    """Run the whole job over a topic into a new table; give its CPU seconds."""
+    """Run the job from a topic into a new table; return its CPU seconds."""
     with tempfile.TemporaryDirectory() as folder:
         recovery = Path(folder, "recovery")
         recovery.mkdir()
@@ -130,16 +130,16 @@ def job(broker: Broker, topic: str, workers: int) -> float:
 
 
 def cpu_seconds(command: list[str], environment: dict[str, str]) -> tuple[float, str]:
-    """Run a process to its end; give the CPU seconds it took, as the operating system counts them, and its output."""
+    """Run a process to its end; return its CPU seconds, as the operating system counts them, and its output."""
     before = os.times()
-    done = subprocess.run(
+    completed = subprocess.run(
         command, cwd=FOLDER, env={**os.environ, **environment}, check=False, capture_output=True, text=True
     )
     after = os.times()
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
-    used = after.children_user - before.children_user + after.children_system - before.children_system
-    return used, done.stdout
+    if completed.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {completed.returncode}: {completed.stderr[-2000:]}")
+    seconds = after.children_user - before.children_user + after.children_system - before.children_system
+    return seconds, completed.stdout
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Queries over ten million trades in a hundred commits: `python -m benchmarks.query [--rows N] [--commits N]`.
 
-Each is asked warm, by turns with the peers that need no server: PyIceberg's own `scan().to_duckdb()` with the same
-filters, and DuckDB's `iceberg_scan` of the metadata that the catalog names, where its extension is installed: of the
-packages `duckdb-extensions`, `duckdb-extension-avro` and `duckdb-extension-iceberg`, all three and `duckdb` of one
-version. All are asked the same statement, look up the table again for each query, and must return the same answer.
-Printed is the median of each, and how many times as long as k2 a peer took, the median of the ratios of the turns: by
-the clock, and in CPU time, which other programs on the machine disturb less.
+Each query runs warm, alternating with the alternatives that need no server: PyIceberg's `scan().to_duckdb()` with the
+same filters, and DuckDB's `iceberg_scan` of the metadata that the catalog names, if its extension is installed
+(packages `duckdb-extensions`, `duckdb-extension-avro` and `duckdb-extension-iceberg`, all of the version of `duckdb`).
+All run the same statement, look up the table again for each query, and must return the same result. Printed are the
+median time of each, and for each alternative the median of the ratios to k2: of wall time, and of CPU time, which
+other programs on the machine affect less.
 
-With `--planning` it is the time to find which files to read, of a table of more and more commits (`--commits` at the
-most), also for the query that comes next after a commit. `--folder` keeps the table for another run.
+With `--planning` the time to select the files to read is measured instead, for a table of more and more commits (at
+most `--commits`), also for the first query after a commit. `--folder` keeps the table for another run.
 """
 
 import argparse
@@ -40,29 +40,29 @@ __all__ = ["main"]
 ONE: Final = {"exchange": EXCHANGES[0], "symbol": SYMBOLS[7]}
 HOUR: Final = {"start": BEGIN.replace(hour=10), "end": BEGIN.replace(hour=11)}
 DAY: Final = {"start": "2024-08-09", "end": "2024-08-10"}
-QUESTIONS: Final[dict[str, Callable[[], TradesQuery]]] = {
+QUERIES: Final[dict[str, Callable[[], TradesQuery]]] = {
     "one symbol, one hour": lambda: trades(**ONE, **HOUR),  # type: ignore[arg-type]
     "distinct symbols": symbols,
     "a day of 1-minute bars of one symbol": lambda: ohlcv(**ONE, **DAY),  # type: ignore[arg-type]
     "latest trade of each symbol": latest,
 }
 PLANNED_AT: Final = (1, 10, 100, 300, 1_000, 3_000)
-"""After so many commits."""
+"""Numbers of commits after which planning is measured."""
 PLANNED_ROWS: Final = 2
-"""Of each of these commits, so that what takes long is planning."""
+"""Rows per commit: few, so that planning dominates."""
 MEMORY: Final = "4GB"
-Act = Callable[[], object]
+Run = Callable[[], object]
 
 
 class Cost(NamedTuple):
-    """What one query took."""
+    """Time of one query."""
 
     wall_ms: float
     cpu_ms: float
 
 
 def main() -> None:
-    """Fill a table, or take one, and print the median of each query and of its peers."""
+    """Fill a table, or use an existing one, and print the medians of each query."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.query", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--commits", type=int, default=None, help="100, or with --planning 1,000")
@@ -82,9 +82,9 @@ def main() -> None:
 
 
 @contextmanager
-def _folder(given: Path | None) -> Iterator[Path]:
-    if given is not None:
-        yield given
+def _folder(existing: Path | None) -> Iterator[Path]:
+    if existing is not None:
+        yield existing
         return
     with tempfile.TemporaryDirectory(prefix="k2-benchmark-") as folder:
         yield Path(folder)
@@ -93,43 +93,43 @@ def _folder(given: Path | None) -> Iterator[Path]:
 def _compare(settings: Settings, runs: int, without: set[str]) -> None:
     with open_market(settings) as market, _with_iceberg() as scanning:
         print(f"DuckDB {duckdb.__version__}; iceberg_scan {'is' if scanning else 'is not'} installed")
-        for name, made in QUESTIONS.items():
-            question = made()
-            acts: dict[str, Act] = {
-                "k2": partial(_ask, market, question),
-                "PyIceberg": partial(_ask_pyiceberg, settings, question),
+        for name, build in QUERIES.items():
+            query = build()
+            runs_by_name: dict[str, Run] = {
+                "k2": partial(_run_k2, market, query),
+                "PyIceberg": partial(_run_pyiceberg, settings, query),
             }
             if scanning is not None:
-                acts["iceberg_scan"] = partial(_ask_iceberg_scan, settings, scanning, question)
-            _report(name, _by_turns({who: act for who, act in acts.items() if who not in without}, runs))
+                runs_by_name["iceberg_scan"] = partial(_run_iceberg_scan, settings, scanning, query)
+            _report(name, _alternate({who: run for who, run in runs_by_name.items() if who not in without}, runs))
 
 
-def _ask(market: Market, question: TradesQuery) -> pa.Table:
-    return market.table(question)
+def _run_k2(market: Market, query: TradesQuery) -> pa.Table:
+    return market.table(query)
 
 
-def _ask_pyiceberg(settings: Settings, question: TradesQuery) -> pa.Table:
-    connection = _table(settings).scan(row_filter=question.asked.where).to_duckdb("trades")
+def _run_pyiceberg(settings: Settings, query: TradesQuery) -> pa.Table:
+    connection = _table(settings).scan(row_filter=query.filters.row_filter).to_duckdb("trades")
     connection.execute(f"SET TimeZone = 'UTC'; SET memory_limit = '{MEMORY}'")
-    return connection.execute(question.sql, question.parameters).to_arrow_table()
+    return connection.execute(query.sql, query.parameters).to_arrow_table()
 
 
-def _ask_iceberg_scan(settings: Settings, connection: duckdb.DuckDBPyConnection, question: TradesQuery) -> pa.Table:
+def _run_iceberg_scan(settings: Settings, connection: duckdb.DuckDBPyConnection, query: TradesQuery) -> pa.Table:
     location = _table(settings).metadata_location
-    # A view takes no parameters: of a query with any it would hold the rows.
+    # A view takes no parameters; a view of a query with parameters would materialize its rows.
     connection.execute(f"CREATE OR REPLACE VIEW trades AS FROM iceberg_scan('{location}')")
-    return connection.execute(question.sql, question.parameters).to_arrow_table()
+    return connection.execute(query.sql, query.parameters).to_arrow_table()
 
 
 def _table(settings: Settings) -> Table:
     table = find_table(settings, "trades")
-    assert table is not None, "filled before"
+    assert table is not None, "the table is filled"
     return table
 
 
 @contextmanager
 def _with_iceberg() -> Iterator[duckdb.DuckDBPyConnection | None]:
-    """Yield a connection that has the extension; None where it is not installed."""
+    """Yield a connection with the Iceberg extension; None if it is not installed."""
     with duckdb.connect(config={"memory_limit": MEMORY}) as connection:
         with suppress(ImportError):
             extensions = import_module("duckdb_extensions")
@@ -143,17 +143,17 @@ def _with_iceberg() -> Iterator[duckdb.DuckDBPyConnection | None]:
         yield connection
 
 
-def _by_turns(acts: Mapping[str, Act], runs: int) -> dict[str, list[Cost]]:
-    """Return what each took in each of some turns; one more before warms them, and compares the answers."""
-    answers = [act() for act in acts.values()]
-    assert all(_is_same(answer, answers[0]) for answer in answers), "of one table all tell the same"
-    turns = [{name: _cost(act) for name, act in acts.items()} for _ in range(runs)]
-    return {name: [turn[name] for turn in turns] for name in acts}
+def _alternate(calls: Mapping[str, Run], runs: int) -> dict[str, list[Cost]]:
+    """Return the costs of each call in `runs` alternating rounds; a first round warms up and compares the results."""
+    results = [call() for call in calls.values()]
+    assert all(_is_equal(result, results[0]) for result in results), "the results differ"
+    rounds = [{name: _cost(call) for name, call in calls.items()} for _ in range(runs)]
+    return {name: [costs[name] for costs in rounds] for name in calls}
 
 
-def _is_same(one: object, other: object) -> bool:
-    """Compare answers; doubles are summed in any order."""
-    rows, others = (answer.to_pylist() for answer in (one, other))  # type: ignore[attr-defined]
+def _is_equal(one: object, other: object) -> bool:
+    """Compare results; doubles may differ slightly, because their order of summation does."""
+    rows, others = (result.to_pylist() for result in (one, other))  # type: ignore[attr-defined]
     return len(rows) == len(others) and all(
         (abs(value - theirs) <= 1e-9 * abs(value)) if isinstance(value, float) else value == theirs
         for row, their_row in zip(rows, others, strict=True)
@@ -163,15 +163,15 @@ def _is_same(one: object, other: object) -> bool:
 
 def _report(name: str, costs: Mapping[str, list[Cost]]) -> None:
     ours = costs["k2"]
-    told = [f"k2 {_median(ours)}"]
+    parts = [f"k2 {_median(ours)}"]
     for who, theirs in costs.items():
         if who != "k2":
             wall, cpu = (
                 statistics.median(their[kind] / our[kind] for their, our in zip(theirs, ours, strict=True))
                 for kind in range(2)
             )
-            told.append(f"{who} {_median(theirs)}, {wall:.2f} times as long, {cpu:.2f} in CPU")
-    print(f"{name:40}{'; '.join(told)}", flush=True)
+            parts.append(f"{who} {_median(theirs)}, {wall:.2f} times the wall time, {cpu:.2f} times the CPU time")
+    print(f"{name:40}{'; '.join(parts)}", flush=True)
 
 
 def _median(costs: list[Cost]) -> str:
@@ -180,12 +180,13 @@ def _median(costs: list[Cost]) -> str:
 
 
 def _plan_as_it_grows(settings: Settings, commits_max: int, runs: int) -> None:
-    """Print what planning one symbol's hour takes, of one table as commits are added to it."""
-    where, tables, manifests = QUESTIONS["one symbol, one hour"]().asked.where, TableCache(settings), ManifestCache()
+    """Print the planning time of a query for an hour of one symbol, as commits are added to the table."""
+    where = QUERIES["one symbol, one hour"]().filters.row_filter
+    tables, manifests = TableCache(settings), ManifestCache()
 
     def plan() -> list[str]:
         table = tables.find("trades")
-        assert table is not None, "filled before"
+        assert table is not None, "the table is filled"
         return planned_files(manifests, table, table.scan(row_filter=where))
 
     filling = Filling(settings)
@@ -201,20 +202,20 @@ def _plan_as_it_grows(settings: Settings, commits_max: int, runs: int) -> None:
             fresh.append(_cost(plan))
         print(
             f"{commits:6} commits: {warm} warm, {_median(fresh)} after a commit, {theirs} by PyIceberg; "
-            f"{manifests.held_bytes:,} bytes remembered",
+            f"{manifests.held_bytes:,} bytes cached",
             flush=True,
         )
     tables.close()
 
 
 def _plan_by_pyiceberg(settings: Settings) -> None:
-    where = QUESTIONS["one symbol, one hour"]().asked.where
+    where = QUERIES["one symbol, one hour"]().filters.row_filter
     list(_table(settings).scan(row_filter=where).plan_files())
 
 
-def _cost(act: Act) -> Cost:
+def _cost(call: Run) -> Cost:
     wall, cpu = time.perf_counter(), time.process_time()
-    act()
+    call()
     return Cost((time.perf_counter() - wall) * 1_000, (time.process_time() - cpu) * 1_000)
 
 

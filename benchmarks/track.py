@@ -1,4 +1,4 @@
-"""What sequence tracking costs a row, over few symbols and over many: `python benchmarks/track.py`."""
+"""CPU time per row of sequence tracking, with few and with many symbols: `python -m benchmarks.track`."""
 
 import time
 from typing import Final
@@ -14,31 +14,31 @@ ROUNDS: Final = 6
 
 
 def market(symbol_count: int, round_number: int) -> TradeSlice:
-    """Return in-order trades of that many symbols, each with as many as the others."""
-    names = [SYMBOLS.intern("bench", f"S{number}") for number in range(symbol_count)]
-    place = np.arange(ROWS, dtype=np.int64)
-    each = ROWS // symbol_count
+    """Return in-order trades of `symbol_count` symbols, the same number for each."""
+    symbol_ids = [SYMBOLS.intern("bench", f"S{number}") for number in range(symbol_count)]
+    row_idx = np.arange(ROWS, dtype=np.int64)
+    per_symbol = ROWS // symbol_count
     columns = TradeColumns(
-        symbols=np.array(names, dtype=np.int32)[np.random.default_rng(7).permutation(ROWS) % symbol_count],
+        symbols=np.array(symbol_ids, dtype=np.int32)[np.random.default_rng(7).permutation(ROWS) % symbol_count],
         sequences=np.empty(ROWS, dtype=np.int64),
         has_sequence=np.ones(ROWS, dtype=np.bool_),
         prices=np.ones((ROWS, 2), dtype=np.uint64),
         quantities=np.ones((ROWS, 2), dtype=np.uint64),
         sides=np.zeros(ROWS, dtype=np.int8),
-        timestamps=place + round_number * ROWS,
-        received=place,
+        timestamps=row_idx + round_number * ROWS,
+        received=row_idx,
         text=np.zeros(0, dtype=np.uint8),
         id_starts=np.zeros(ROWS, dtype=np.int64),
         id_sizes=np.full(ROWS, -1, dtype=np.int32),
-        messages=place.astype(np.int32),
+        messages=row_idx.astype(np.int32),
         indexes=np.zeros(ROWS, dtype=np.int32),
     )
     order = np.argsort(columns.symbols, kind="stable")
-    columns.sequences[order] = np.tile(np.arange(each), symbol_count) + round_number * each
+    columns.sequences[order] = np.tile(np.arange(per_symbol), symbol_count) + round_number * per_symbol
     zeros = np.zeros(ROWS, dtype=np.int64)
     sizes = np.zeros(ROWS, dtype=np.int32)
     data = np.zeros(0, dtype=np.uint8)
-    source = MessageBatch("trades", 0, "k2", 0, ROWS, place, place, data, zeros, sizes, zeros, sizes)
+    source = MessageBatch("trades", 0, "k2", 0, ROWS, row_idx, row_idx, data, zeros, sizes, zeros, sizes)
     return TradeSlice(
         TradeBatch(source, columns),
         group=0,
@@ -48,15 +48,15 @@ def market(symbol_count: int, round_number: int) -> TradeSlice:
     )
 
 
-def seconds(tracker: GroupTracker, piece: TradeSlice) -> float:
-    """Track a slice; give the CPU time it took."""
+def seconds(tracker: GroupTracker, trade_slice: TradeSlice) -> float:
+    """Track a slice; return the CPU time."""
     start = time.process_time()
-    tracker.track(piece)
+    tracker.track(trade_slice)
     return time.process_time() - start
 
 
 def main() -> None:
-    """Print microseconds a row: of the first slice, whose symbols are new, and of the best one after."""
+    """Print microseconds per row of the first slice, whose symbols are new, and of the fastest later one."""
     GroupTracker().track(market(10, 0))
     for symbol_count in (10, 10_000):
         tracker = GroupTracker()

@@ -1,4 +1,4 @@
-"""What deduplication by id costs: a row, an id, a snapshot, a start: `python -m benchmarks.window --ids 100000000`."""
+"""Cost of deduplication by id, per row, id, snapshot and start: `python -m benchmarks.window --ids 100000000`."""
 
 import argparse
 import pickle
@@ -31,18 +31,18 @@ SYMBOL_NAMES: Final = [f"S{number}" for number in range(SYMBOL_COUNT)]
 FIRST: Final = 1_700_000_000_000_000
 
 
-class Took(NamedTuple):
-    """CPU seconds of the calls of a run: all of them, and the longest."""
+class CpuTime(NamedTuple):
+    """CPU seconds of the calls of a run: total and longest."""
 
     total: float
     longest: float
 
 
 def market(first: int, symbol: int) -> TradeSlice:
-    """Return trades without numbers, with ids of twelve digits from one on, a microsecond apart."""
-    place = np.arange(ROWS, dtype=np.int64)
+    """Return trades without sequence numbers, one per microsecond, with consecutive 12-digit ids from `first`."""
+    row_idx = np.arange(ROWS, dtype=np.int64)
     zeros, sizes = np.zeros(ROWS, dtype=np.int64), np.full(ROWS, ID_BYTES, dtype=np.int32)
-    text = ((first + place)[:, None] // DIGITS % 10 + ord("0")).astype(np.uint8)
+    text = ((first + row_idx)[:, None] // DIGITS % 10 + ord("0")).astype(np.uint8)
     columns = TradeColumns(
         symbols=np.full(ROWS, symbol, dtype=np.int32),
         sequences=zeros,
@@ -50,61 +50,64 @@ def market(first: int, symbol: int) -> TradeSlice:
         prices=np.ones((ROWS, 2), dtype=np.uint64),
         quantities=np.ones((ROWS, 2), dtype=np.uint64),
         sides=np.zeros(ROWS, dtype=np.int8),
-        timestamps=place,
-        received=place,
+        timestamps=row_idx,
+        received=row_idx,
         text=text.ravel(),
-        id_starts=place * ID_BYTES,
+        id_starts=row_idx * ID_BYTES,
         id_sizes=sizes,
-        messages=place.astype(np.int32),
+        messages=row_idx.astype(np.int32),
         indexes=np.zeros(ROWS, dtype=np.int32),
     )
     none = np.zeros(0, dtype=np.uint8)
-    times = FIRST + first + place
+    times = FIRST + first + row_idx
     parts = none, zeros, sizes, zeros, sizes
-    source = MessageBatch("trades", 0, "k2", first, first + ROWS, first + place, times, *parts)
-    rows = place.astype(np.int32)
+    source = MessageBatch("trades", 0, "k2", first, first + ROWS, first + row_idx, times, *parts)
+    rows = row_idx.astype(np.int32)
     nothing = np.zeros(ROWS, dtype=np.uint8), np.zeros(ROWS, dtype=np.int32)
     return TradeSlice(TradeBatch(source, columns), 0, rows, *nothing)
 
 
-def run(groups: list[GroupDeduplicator], first: int, last: int) -> Took:
-    """Deduplicate trades from one id to another, a slice a group in turn."""
+def run(groups: list[GroupDeduplicator], first: int, last: int) -> CpuTime:
+    """Deduplicate trades with ids from `first` to `last`, one slice per group in rotation."""
     total = longest = 0.0
-    for number, start in enumerate(range(first, last, ROWS)):
-        piece = market(start, SYMBOLS.intern("bench", f"S{number % len(groups)}"))
-        began = time.process_time()
-        groups[number % len(groups)].deduplicate(piece)
-        took = time.process_time() - began
-        total, longest = total + took, max(longest, took)
-    return Took(total, longest)
+    for slice_idx, start in enumerate(range(first, last, ROWS)):
+        group = slice_idx % len(groups)
+        trade_slice = market(start, SYMBOLS.intern("bench", f"S{group}"))
+        started = time.process_time()
+        groups[group].deduplicate(trade_slice)
+        seconds = time.process_time() - started
+        total, longest = total + seconds, max(longest, seconds)
+    return CpuTime(total, longest)
 
 
 def resident_bytes() -> int:
-    """Return the memory that this process has now (Linux)."""
+    """Return the resident memory of this process (Linux)."""
     pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * 4096
 
 
 def measure_rows(ids: int) -> None:
-    """Fill two windows with that many ids, then go on for a tenth of that while the oldest expire."""
+    """Fill two windows with `ids` ids, then add a tenth of that while the oldest expire."""
     run([GroupDeduplicator(ids)], 0, 2 * ROWS)
     before = resident_bytes()
     groups = [GroupDeduplicator(ids // 2) for _ in range(GROUPS)]
     filled = run(groups, 0, ids)
     held, resident = sum(map(len, groups)), resident_bytes() - before
     size = sum(group.size_bytes for group in groups)
-    on, again = (run(groups, ids, ids + ids // 10) for _ in range(2))
-    mean_ms = on.total / (ids // 10) * ROWS * 1e3
+    expiring, duplicates = (run(groups, ids, ids + ids // 10) for _ in range(2))
+    mean_ms = expiring.total / (ids // 10) * ROWS * 1e3
     states = [len(pickle.dumps(group.snapshot())) for group in groups]
-    print(f"{held:,} ids held by {GROUPS} key groups: {size / held:.1f} bytes an id ({resident / held:.1f} resident)")
-    print(f"  a row while they fill {filled.total / ids * 1e6:.3f} us")
-    print(f"  a row while as many expire {on.total / ids * 1e7:.3f} us, a duplicate {again.total / ids * 1e7:.3f} us")
-    print(f"  the longest call of {ROWS:,} rows while they expire {on.longest * 1e3:.1f} ms, the mean {mean_ms:.1f} ms")
-    print(f"  snapshots of an epoch {sum(states):,} bytes, {max(states):,} at most of a key group")
+    print(f"{held:,} ids held by {GROUPS} key groups: {size / held:.1f} bytes per id ({resident / held:.1f} resident)")
+    print(f"  per row while they fill {filled.total / ids * 1e6:.3f} us")
+    expiring_us, duplicate_us = expiring.total / ids * 1e7, duplicates.total / ids * 1e7
+    print(f"  per row while ids expire {expiring_us:.3f} us, per duplicate {duplicate_us:.3f} us")
+    longest_ms = expiring.longest * 1e3
+    print(f"  per call of {ROWS:,} rows while ids expire {mean_ms:.1f} ms, at most {longest_ms:.1f} ms")
+    print(f"  snapshots of an epoch {sum(states):,} bytes, {max(states):,} at most per key group")
 
 
-def made(folder: Path, ids: int) -> Table:
-    """Make a table of that many trades, a million a file."""
+def create_table(folder: Path, ids: int) -> Table:
+    """Create a table of `ids` trades, with a million per file."""
     settings = read_settings({}, data_dir=folder)
     table = open_table(open_catalog(settings), settings, TableName.TRADES)
     schema = schema_to_pyarrow(table.schema())
@@ -134,25 +137,31 @@ def _column(field: "pa.Field[Any]", numbers: NDArray[np.int64]) -> Any:
 
 
 def measure_start(ids: int) -> None:
-    """Take that many ids from a table, as a start without a recovery store does."""
+    """Read `ids` ids from a table, as a start without a recovery store does."""
     with tempfile.TemporaryDirectory() as folder:
-        table = made(Path(folder), ids)
+        table = create_table(Path(folder), ids)
         progress = Progress({"0": {TopicPartition("trades", 0): PartitionProgress(offset=ids, stored=ids)}})
-        began, cpu = time.perf_counter(), time.process_time()
-        history = StoredTradeIds(table, progress, None)
+        started, cpu_started = time.perf_counter(), time.process_time()
+        stored_ids = StoredTradeIds(table, progress, None)
         groups = [GroupDeduplicator(ids) for _ in range(GROUPS)]
         for number, group in enumerate(groups):
-            group.absorb(history.ids(number, ids, is_resumed=False))
+            group.absorb(stored_ids.ids(number, ids, is_resumed=False))
+        wall, cpu = time.perf_counter() - started, time.process_time() - cpu_started
         millions = sum(map(len, groups)) / 1e6
-        print(f"a start that takes {millions:g} million ids from the table, for each million of them:")
-        print(f"  {(time.perf_counter() - began) / millions:.2f} s, {(time.process_time() - cpu) / millions:.2f} s CPU")
+        print(f"a start that reads {millions:g} million ids from the table, per million ids:")
+        print(f"  {wall / millions:.2f} s, {cpu / millions:.2f} s CPU")
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ids", type=int, default=2_000_000, help="how many are held (2,000,000)")
-    parser.add_argument("--stored", type=int, default=1_000_000, help="how many a start takes from a table (1,000,000)")
+    parser.add_argument("--ids", type=int, default=2_000_000, help="number of ids in the windows (default: 2,000,000)")
+    parser.add_argument(
+        "--stored",
+        type=int,
+        default=1_000_000,
+        help="number of ids that a start reads from a table (default: 1,000,000)",
+    )
     arguments = parser.parse_args()
     measure_rows(arguments.ids)
     measure_start(arguments.stored)

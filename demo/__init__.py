@@ -1,4 +1,4 @@
-"""The demo: a market with known faults, captured by the real job, and what was found of them."""
+"""Demo: the real job captures a market with known faults, and the result is compared with what was injected."""
 
 from demo.command import demo
 

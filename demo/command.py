@@ -1,4 +1,4 @@
-"""The command `k2 demo`: its options, and how it ends."""
+"""Command `k2 demo`: options and exit codes."""
 
 import signal
 from pathlib import Path
@@ -20,27 +20,27 @@ __all__ = ["demo", "fresh_folder"]
 
 def demo(
     messages: Annotated[
-        int, typer.Option(min=MESSAGES_MIN, max=MESSAGES_MAX, help="How many messages to publish.")
+        int, typer.Option(min=MESSAGES_MIN, max=MESSAGES_MAX, help="Number of messages to publish.")
     ] = 1_000_000,
-    symbols: Annotated[int, typer.Option(min=1, max=100_000, help="How many symbols trade.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same market and faults.")] = 7,
+    symbols: Annotated[int, typer.Option(min=1, max=100_000, help="Number of symbols.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the market and the faults.")] = 7,
     *,
     as_json: Json = False,
     data_dir: Annotated[
         Path | None, typer.Option(parser=parse_path, help="A new or empty folder (default: data/demo-N).")
     ] = None,
 ) -> None:
-    """Publish a market with known faults to a broker of its own, capture it, and compare.
+    """Publish a market with known faults to an embedded broker, capture it, and compare the results.
 
-    The job is killed once on the way. Exit code 1 where anything found differs from what was injected.
+    The job is killed once during the capture. The exit code is 1 if a result differs from what was injected.
     """
     folder = fresh_folder(data_dir)
-    former = signal.signal(signal.SIGTERM, _end)
+    former = signal.signal(signal.SIGTERM, _exit)
     try:
         outcome = run_demo(Plan(folder, messages, symbols, seed))
     except (KeyboardInterrupt, SystemExit) as stopped:
         typer.echo(f"k2: the demo was stopped; what it wrote is kept in {folder}", err=True)
-        raise typer.Exit(130 if isinstance(stopped, KeyboardInterrupt) else _code(stopped)) from None
+        raise typer.Exit(130 if isinstance(stopped, KeyboardInterrupt) else _exit_code(stopped)) from None
     except Exception as error:
         error.add_note(f"what the demo wrote is kept in {folder}")
         raise
@@ -51,20 +51,20 @@ def demo(
 
 
 def fresh_folder(chosen: Path | None) -> Path:
-    """Make the demo's folder; without a choice the first of `demo-1`, `demo-2`, ... in the data folder.
+    """Create the folder of the demo: `chosen`, or the first free of `demo-1`, `demo-2`, ... in the data folder.
 
     Raises:
-        SettingsError: the chosen folder holds something already, or none can be made.
+        SettingsError: the chosen folder is not empty, or a folder cannot be created.
     """
     try:
         if chosen is not None:
             chosen.mkdir(parents=True, exist_ok=True)
             if any(chosen.iterdir()):
-                raise SettingsError(f"--data-dir {chosen}: is not empty; name a new folder")
+                raise SettingsError(f"--data-dir {chosen}: is not empty; use a new folder")
             return chosen.absolute()
         return _next_folder(read_settings().data_dir.absolute())
     except OSError as error:
-        raise SettingsError(f"the demo's folder {error.filename} cannot be made: {error.strerror}") from None
+        raise SettingsError(f"cannot create the folder of the demo: {error.filename}: {error.strerror}") from None
 
 
 def _next_folder(parent: Path) -> Path:
@@ -80,9 +80,9 @@ def _next_folder(parent: Path) -> Path:
             return folder
 
 
-def _code(stopped: SystemExit) -> int:
+def _exit_code(stopped: SystemExit) -> int:
     return stopped.code if isinstance(stopped.code, int) else 1
 
 
-def _end(number: int, _frame: FrameType | None) -> None:
+def _exit(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""What was injected against what was found, row by row."""
+"""Comparison of what was injected with what was found."""
 
 from collections import Counter
 from typing import Final, NamedTuple
@@ -22,19 +22,19 @@ __all__ = ["Check", "compare"]
 
 
 class Check(NamedTuple):
-    """One figure that must come out as injected."""
+    """One number that must be found as injected."""
 
     name: str
     injected: int
     found: int
     made_of: str = ""
-    """The faults behind it, and how many of each."""
+    """Counts of the faults that it consists of."""
     same: bool = True
-    """Where the things themselves were compared: whether they are the same, not just as many."""
+    """Whether the items themselves are equal, if they were compared and not only counted."""
 
     @property
     def ok(self) -> bool:
-        """Whether what was found is what was injected."""
+        """Whether the number found is as injected."""
         return self.same and self.injected == self.found
 
 
@@ -50,45 +50,54 @@ _DUPLICATES: Final = {DUPLICATE_NEAR: "near", DUPLICATE_FAR: "far"}
 
 
 def compare(expected: Expected, found: Actual) -> list[Check]:
-    """Return every figure of the injector's expected next to what the capture says of it."""
-    return [*_amounts(expected, found), *_letters(expected, found), *_numbering(expected, found)]
+    """Return a check for each expected number."""
+    return [
+        *_message_checks(expected, found),
+        *_dead_letter_checks(expected, found),
+        *_sequence_checks(expected, found),
+    ]
 
 
-def _amounts(expected: Expected, found: Actual) -> list[Check]:
+def _message_checks(expected: Expected, found: Actual) -> list[Check]:
     kinds = expected.injected
     received = sum(partition.received for partition in found.partitions)
     duplicates = sum(partition.duplicates for partition in found.partitions)
-    alike = expected.stored - found.absent
+    matching = expected.stored - found.absent
     return [
         Check("messages", expected.published, received),
         Check("trades stored", expected.stored, found.stored),
-        Check("trades stored, as published", expected.stored, alike, "every field", not found.foreign),
+        Check("trades stored, as published", expected.stored, matching, "every field", not found.foreign),
         Check("duplicates dropped", expected.duplicates, duplicates, _made_of(kinds, _DUPLICATES)),
     ]
 
 
-def _letters(expected: Expected, found: Actual) -> list[Check]:
-    wanted, reasons = Counter(expected.set_aside), expected.reasons()
-    got: Counter[str] = Counter()
-    for letter, count in found.set_aside.items():
-        got[letter.reason] += count
+def _dead_letter_checks(expected: Expected, found: Actual) -> list[Check]:
+    wanted, reasons = Counter(expected.dead_letters), expected.reasons()
+    found_reasons: Counter[str] = Counter()
+    for dead_letter, count in found.dead_letters.items():
+        found_reasons[dead_letter.reason] += count
     checks = [
-        Check(f"dead letters, {reason}", reasons[reason], got[reason], _made_of(expected.injected, _faults(reason)))
-        for reason in sorted({*reasons, *got})
+        Check(
+            f"dead letters, {reason}",
+            reasons[reason],
+            found_reasons[reason],
+            _made_of(expected.injected, _faults(reason)),
+        )
+        for reason in sorted({*reasons, *found_reasons})
     ]
-    alike = (wanted & found.set_aside).total()
+    matching = (wanted & found.dead_letters).total()
     text = "key and value, byte for byte"
-    checks.append(Check("dead letters, as published", wanted.total(), alike, text, wanted == found.set_aside))
+    checks.append(Check("dead letters, as published", wanted.total(), matching, text, wanted == found.dead_letters))
     return checks
 
 
 def _faults(reason: str) -> dict[str, str]:
-    """Return the faults that end as dead letters of a reason."""
+    """Return the faults that cause dead letters with this reason."""
     faults = {kind: kind for kind, corruption in CORRUPTIONS.items() if corruption.reason == reason}
     return faults | ({LOST_IN_HALF: "cut in half"} if reason == "malformed" else {})
 
 
-def _numbering(expected: Expected, found: Actual) -> list[Check]:
+def _sequence_checks(expected: Expected, found: Actual) -> list[Check]:
     kinds = expected.injected
     wanted = expected.missing()
     ranges = len(set(wanted) & set(found.missing))

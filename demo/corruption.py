@@ -1,4 +1,4 @@
-"""Messages that can't become a trade: each way to spoil one, and the reason it must be set aside for."""
+"""Corruptions of messages: each way to make a message invalid, and the expected reason of its dead letter."""
 
 import re
 from collections.abc import Callable
@@ -13,10 +13,10 @@ _SYMBOL: Final = re.compile(rb'"symbol":"[^"]*",')
 
 
 class Corruption(NamedTuple):
-    """One way to spoil a message."""
+    """One way to corrupt a message."""
 
     reason: str
-    spoil: Callable[[bytes], bytes | None]
+    corrupt: Callable[[bytes], bytes | None]
 
 
 def cut_short(value: bytes) -> bytes:
@@ -40,4 +40,4 @@ CORRUPTIONS: Final = {
     "time beyond 64 bits": Corruption("invalid", _replacing(_TIME, b'"timestamp":92233720368547758080')),
     "no symbol": Corruption("invalid", _replacing(_SYMBOL, b"")),
 }
-"""By what the report calls them."""
+"""By their names in the report."""

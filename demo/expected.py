@@ -1,4 +1,4 @@
-"""What the capture must find: the injector's own expected, in plain counting, apart from the code under test."""
+"""Expected results of the capture, counted by the fault injector independently of the code under test."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from demo.market import Listing, Traded
 from demo.render import uuid_columns
 
-__all__ = ["GAP_LARGE_MIN", "Expected", "ExpectedRows", "Missing", "SetAside"]
+__all__ = ["GAP_LARGE_MIN", "DeadLetterBytes", "Expected", "ExpectedRows", "MissingRange"]
 
 GAP_LARGE_MIN: Final = 11
 """A gap of this many numbers is large (the job's default)."""
@@ -26,16 +26,16 @@ Column: TypeAlias = "pa.Array[Any]"
 _SIDES: Final = pa.array([None, "buy", "sell"])
 
 
-class SetAside(NamedTuple):
-    """A message that must lie in the dead letters, byte for byte."""
+class DeadLetterBytes(NamedTuple):
+    """A dead letter, with the bytes of its message."""
 
     reason: str
     key: bytes
     value: bytes | None
 
 
-class Missing(NamedTuple):
-    """A range of numbers that were traded and never arrived; both ends belong to it."""
+class MissingRange(NamedTuple):
+    """A range of sequence numbers that never arrived, both bounds inclusive."""
 
     exchange: str
     symbol: str
@@ -45,56 +45,56 @@ class Missing(NamedTuple):
 
     @property
     def missing(self) -> int:
-        """How many numbers it holds."""
+        """Count of the missing numbers."""
         return self.last_sequence - self.first_sequence + 1
 
 
 @dataclass
 class Expected:
-    """Everything that was injected, and what must come of it."""
+    """Everything that was injected, and the results that must follow."""
 
     injected: Counter[str] = field(default_factory=Counter)
-    """How often each kind of fault was laid over the market."""
+    """Count of each kind of fault."""
     published: int = 0
     stored: int = 0
     duplicates: int = 0
     gaps_small: int = 0
     gaps_large: int = 0
     filled: int = 0
-    """Numbers that were missing for a while."""
+    """Numbers that arrived after they were missing."""
     late: int = 0
     """Trades that arrive after a trade of the same symbol with a later venue time."""
     restarts: int = 0
-    set_aside: list[SetAside] = field(default_factory=list)
+    dead_letters: list[DeadLetterBytes] = field(default_factory=list)
     lost: dict[tuple[Listing, int], set[int]] = field(default_factory=dict)
 
     def open_gap(self, size: int) -> None:
-        """Note a range of numbers that the next message jumps over."""
+        """Record a gap: the next message skips `size` numbers."""
         if size < GAP_LARGE_MIN:
             self.gaps_small += 1
         else:
             self.gaps_large += 1
 
     def lose(self, listing: Listing, session: int, sequence: int) -> None:
-        """Note a number that never arrives."""
+        """Record a number that never arrives."""
         self.lost.setdefault((listing, session), set()).add(sequence)
 
-    def missing(self) -> list[Missing]:
-        """Return the ranges that stay missing, sorted."""
+    def missing(self) -> list[MissingRange]:
+        """Return the ranges that never arrive, sorted."""
         ranges = []
         for (listing, session), numbers in self.lost.items():
-            for first, last in _runs(sorted(numbers)):
-                ranges.append(Missing(listing.exchange, listing.symbol, session, first, last))
+            for first, last in _ranges(sorted(numbers)):
+                ranges.append(MissingRange(listing.exchange, listing.symbol, session, first, last))
         return sorted(ranges)
 
     def reasons(self) -> Counter[str]:
         """Return the number of dead letters of each reason."""
-        return Counter(letter.reason for letter in self.set_aside)
+        return Counter(dead_letter.reason for dead_letter in self.dead_letters)
 
 
-def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    """Join neighbours: `[3, 4, 9]` gives `[(3, 4), (9, 9)]`."""
-    breaks = [place for place in range(1, len(numbers)) if numbers[place] != numbers[place - 1] + 1]
+def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
+    """Group ascending numbers into ranges: `[3, 4, 9]` becomes `[(3, 4), (9, 9)]`."""
+    breaks = [idx for idx in range(1, len(numbers)) if numbers[idx] != numbers[idx - 1] + 1]
     starts, ends = [0, *breaks], [*breaks, len(numbers)]
     return [(numbers[start], numbers[end - 1]) for start, end in zip(starts, ends, strict=True)]
 
@@ -116,7 +116,7 @@ _SCHEMA: Final = pa.schema(_COLUMNS)
 
 
 class ExpectedRows:
-    """A Parquet file of the rows that must be in the table, written as the messages are published."""
+    """Parquet file of the rows that must be in the table, written while messages are published."""
 
     def __init__(self, path: Path, listings: list[Listing]) -> None:
         self._writer = pq.ParquetWriter(
@@ -129,7 +129,7 @@ class ExpectedRows:
         self._exchanges = pa.array([listing.exchange for listing in listings])
         self._symbols = pa.array([listing.symbol for listing in listings])
         self._id_prefixes = pa.array([f"{one.symbol}-" if one.exchange == "okx" else "" for one in listings])
-        self._bears_received = np.array([one.exchange in ("kraken", "okx") for one in listings])
+        self._has_received = np.array([one.exchange in ("kraken", "okx") for one in listings])
         self._numbered = np.array([listing.numbered for listing in listings])
         self._prices = np.array([10 ** (8 - listing.price_scale) for listing in listings])
         self._quantities = np.array([10 ** (8 - listing.quantity_scale) for listing in listings])
@@ -143,7 +143,7 @@ class ExpectedRows:
         self._writer.close()
 
     def add(self, traded: Traded, rows: NDArray[np.int64]) -> None:
-        """Add the rows of `traded` whose places are given."""
+        """Append the selected rows; `rows` are indices into `traded`."""
         symbols = traded.symbols[rows]
         numbered = self._numbered[symbols]
         exchanges = self._exchanges.take(symbols)
@@ -165,21 +165,21 @@ class ExpectedRows:
         symbols = traded.symbols[rows]
         sequences: Column = pa.array(traded.sequences[rows]).cast(pa.string())
         prefixes: Column = self._id_prefixes.take(symbols)
-        nothing: Column = pa.repeat("", len(rows))
-        ids = pc.binary_join_element_wise(prefixes, sequences, nothing)
-        bare = ~self._numbered[symbols]
-        parts = zip(*uuid_columns(traded, rows[bare]), strict=True)
+        empty: Column = pa.repeat("", len(rows))
+        ids = pc.binary_join_element_wise(prefixes, sequences, empty)
+        unnumbered = ~self._numbered[symbols]
+        parts = zip(*uuid_columns(traded, rows[unnumbered]), strict=True)
         uuids: Column = pa.array([_UUID.format(*part) for part in parts], pa.string())
-        written: Column = pc.replace_with_mask(ids, pa.array(bare), uuids)
+        written: Column = pc.replace_with_mask(ids, pa.array(unnumbered), uuids)
         return written
 
     def _received(self, traded: Traded, rows: NDArray[np.int64]) -> "Column":
-        absent = ~self._bears_received[traded.symbols[rows]]
+        absent = ~self._has_received[traded.symbols[rows]]
         return pa.array(traded.received[rows], mask=absent).cast(_SCHEMA.field("received").type)
 
 
 def _decimals(hundred_millionths: NDArray[np.int64]) -> "Column":
-    """Return exact decimals of whole 10**-8: Arrow reads two words a value, the high one 0."""
+    """Return exact decimals from integers in units of 10**-8; Arrow reads two words per value, the high one is 0."""
     words = np.zeros((len(hundred_millionths), 2), dtype=np.int64)
     words[:, 0] = hundred_millionths
     scaled = pa.Array.from_buffers(pa.decimal128(38, 8), len(words), [None, pa.py_buffer(words.tobytes())])

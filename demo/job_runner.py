@@ -1,4 +1,4 @@
-"""The job as users run it, in processes of its own: started, killed on the way, started again."""
+"""Runner of the job in child processes, as users run it: start, kill, start again."""
 
 import os
 import subprocess
@@ -20,27 +20,27 @@ __all__ = ["COMMAND", "DemoError", "JobRunner", "committed"]
 
 RECOVERY_PARTITIONS: Final = 4
 COMMAND: Final = ("bytewax.run", "flows.trades", "-w", "2", "-s", "2", "-b", "0", "-r")
-"""What follows `python -m`; the recovery folder comes last."""
+"""Arguments of `python -m`; the recovery folder is appended."""
 STALL_SECONDS_MAX: Final = 120.0
 POLL_SECONDS: Final = 0.2
 _LOG_LINES: Final = 15
-_FOREIGN: Final = (PREFIX, "BYTEWAX_")
-"""Variables of the caller's own job, which must not reach this one."""
+_EXCLUDED_PREFIXES: Final = (PREFIX, "BYTEWAX_")
+"""Prefixes of environment variables that the job does not inherit: they may configure a job of the user."""
 
 
 class DemoError(K2Error, RuntimeError):
-    """A part of the demo ended when it should not have, or never did."""
+    """A part of the demo exited unexpectedly or made no progress."""
 
 
 class _Job(ChildProcess):
     @property
     def exit_code(self) -> int | None:
-        """The code it ended with; None while it runs."""
+        """Exit code; None if the process has not ended."""
         return None if self._process is None else self._process.poll()
 
 
 class JobRunner:
-    """Runs of the job over one topic into one table; `seconds` has the life of each process."""
+    """Runs the job from one topic into one table; `seconds` has the lifetime of each process."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
         self.seconds: list[float] = []
@@ -49,23 +49,23 @@ class JobRunner:
         self._recovery = settings.data_dir / "recovery"
 
     def prepare(self) -> None:
-        """Make the recovery store.
+        """Create the recovery store.
 
         Raises:
-            DemoError: it can't be made.
+            DemoError: the store cannot be created.
         """
         self._recovery.mkdir()
         command = [sys.executable, "-m", "bytewax.recovery", str(self._recovery), str(RECOVERY_PARTITIONS)]
-        made = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
-        if made.returncode:
-            raise DemoError(f"the recovery store cannot be made: {made.stderr.strip()}")
+        created = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
+        if created.returncode:
+            raise DemoError(f"cannot create the recovery store: {created.stderr.strip()}")
 
     @contextmanager
     def running(self, *, to_end: bool) -> Iterator["Run"]:
-        """Run the job; it is gone when the block ends, whatever ended it."""
+        """Run the job for the duration of the block; it is killed at the end."""
         root = Path(flows.__path__[0]).parent
         job = [sys.executable, "-m", *COMMAND, str(self._recovery)]
-        # The job's module is looked for in the working folder first.
+        # Python searches the working folder for the job's module first.
         command = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(root), *job]
         child = _Job(command, self._log, self._environment(K2_RUN_TO_END=str(to_end).lower()))
         started = time.monotonic()
@@ -77,8 +77,8 @@ class JobRunner:
             self.seconds.append(time.monotonic() - started)
 
     def _environment(self, **more: str) -> dict[str, str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-        return own | {
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_EXCLUDED_PREFIXES)}
+        return inherited | {
             "K2_BOOTSTRAP_SERVERS": self._settings.bootstrap_servers,
             "K2_CATALOG": self._settings.catalog,
             "K2_DATA_DIR": str(self._settings.data_dir),
@@ -94,34 +94,34 @@ class Run:
         self._job = job
         self._settings = settings
 
-    def wait_for_commit(self, tell: Callable[[int], None]) -> None:
-        """Wait until something is in the table.
+    def wait_for_commit(self, report: Callable[[int], None]) -> None:
+        """Wait for the first commit.
 
         Raises:
-            DemoError: the job ended, or nothing came in for 120 s.
+            DemoError: the job ended, or committed nothing for 120 s.
         """
         for count in self._commits():
-            tell(count)
+            report(count)
             if count:
                 return
         raise DemoError(f"the job ended before its first commit (exit code {self._job.exit_code}): {self._log_end()}")
 
-    def wait_for_end(self, tell: Callable[[int], None]) -> None:
-        """Wait until the job ended by itself, all captured.
+    def wait_for_end(self, report: Callable[[int], None]) -> None:
+        """Wait until the job ends by itself.
 
         Raises:
-            DemoError: it failed, or nothing came in for 120 s.
+            DemoError: the job failed, or committed nothing for 120 s.
         """
         for count in self._commits():
-            tell(count)
+            report(count)
         if self._job.exit_code:
             raise DemoError(f"the job failed (exit code {self._job.exit_code}): {self._log_end()}")
 
     def kill(self) -> int:
-        """End it by SIGKILL; gives the number of messages that are in.
+        """Kill the job with SIGKILL; return the number of committed messages.
 
         Raises:
-            DemoError: it had ended already.
+            DemoError: the job had already ended.
         """
         if self._job.pid is None:
             raise DemoError(f"the job ended by itself (exit code {self._job.exit_code}): {self._log_end()}")
@@ -129,15 +129,15 @@ class Run:
         return committed(self._settings)
 
     def _commits(self) -> Iterator[int]:
-        """Yield what is in, again and again, until the job ended, and once more then."""
-        last, moved = 0, time.monotonic()
+        """Yield the number of committed messages repeatedly until the job has ended, and once after that."""
+        last, changed_at = 0, time.monotonic()
         while self._job.pid is not None:
             count = committed(self._settings)
             now = time.monotonic()
             if count != last:
-                last, moved = count, now
-            elif now - moved > STALL_SECONDS_MAX:
-                raise DemoError(f"the job stands still at {last} messages: {self._log_end()}")
+                last, changed_at = count, now
+            elif now - changed_at > STALL_SECONDS_MAX:
+                raise DemoError(f"the job makes no progress after {last} messages: {self._log_end()}")
             yield count
             time.sleep(POLL_SECONDS)
         yield committed(self._settings)
@@ -148,9 +148,9 @@ class Run:
 
 
 def committed(settings: Settings) -> int:
-    """Return how many messages the table's progress says are in."""
+    """Return the number of messages that the progress of the table records as committed."""
     table = find_table(settings, "trades")
     if table is None:
         return 0
     progress = Progress.in_properties(table.metadata.properties)
-    return sum(progress.counts(where).received for where in progress.partitions())
+    return sum(progress.counts(topic_partition).received for topic_partition in progress.partitions())

@@ -1,7 +1,7 @@
-"""A seeded market: what was truly traded, before any fault; pure, and the same for a seed everywhere.
+"""Simulated market: the trades before any fault, deterministic for a seed on every machine.
 
-Numbers of a symbol are contiguous within a session and venue times strictly increase over the whole market,
-so that every fault laid over it has one exact meaning.
+Sequence numbers of a symbol are contiguous within a session, and venue times strictly increase over the whole market,
+so that every injected fault has exactly one meaning.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ __all__ = ["EXCHANGES", "UNNUMBERED", "Listing", "Market", "Traded", "listings"]
 
 EXCHANGES: Final = ("binance", "coinbase", "kraken", "okx", "bybit")
 UNNUMBERED: Final = "bybit"
-"""The exchange whose trades have an id (a UUID) and no sequence."""
+"""The exchange whose trades have an id (a UUID) and no sequence number."""
 
 _BASE_NAMES: Final = (
     "BTC ETH SOL XRP ADA DOGE AVAX DOT LINK LTC BCH ATOM NEAR APT ARB OP SUI TRX UNI AAVE ETC FIL ICP INJ "
@@ -25,26 +25,26 @@ _BASE_NAMES: Final = (
 _BASES: Final = _BASE_NAMES.split()
 _QUOTES: Final = ("USDT", "USD", "EUR")
 _START: Final = 1_741_045_800_000_000
-"""2025-03-03 23:50 UTC in microseconds: ten minutes on, a new day's partitions begin."""
+"""2025-03-03 23:50 UTC in microseconds: after ten minutes the partitions of a new day start."""
 _STEP_MAX: Final = 1_999
-"""Most microseconds from one trade to the next; 1,000 on average."""
+"""Maximum microseconds from one trade to the next; the mean is 1,000."""
 _RESTARTED_FROM: Final = 1
 
 
 class Listing(NamedTuple):
-    """One symbol of one exchange, and how its numbers are written."""
+    """One symbol of one exchange, with the format of its numbers."""
 
     exchange: str
     symbol: str
     price_scale: int
-    """Decimal places of a price: its tick is 10**-price_scale."""
+    """Decimal places of a price; a tick is 10**-price_scale."""
     quantity_scale: int
     first_ticks: int
     first_sequence: int
 
     @property
     def numbered(self) -> bool:
-        """Whether its trades have a sequence."""
+        """Whether its trades have sequence numbers."""
         return self.exchange != UNNUMBERED
 
     @property
@@ -55,16 +55,16 @@ class Listing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Traded:
-    """n trades in the order of venue time, a column an array of n."""
+    """Columns of n trades in the order of venue time."""
 
     symbols: NDArray[np.int64]
-    """Places in the market's `listings`."""
+    """Indices into `listings` of the market."""
     sequences: NDArray[np.int64]
-    """Counted for every symbol; published only where the listing is numbered."""
+    """Counted for every symbol; published only if the listing is numbered."""
     sessions: NDArray[np.int64]
-    """1 for the numbering that a symbol begins with, one more at each restart."""
+    """1 for the first numbering of a symbol, incremented at each restart."""
     ordinals: NDArray[np.int64]
-    """How many trades of the session came before."""
+    """Number of earlier trades of the session."""
     ticks: NDArray[np.int64]
     lots: NDArray[np.int64]
     sides: NDArray[np.int64]
@@ -80,14 +80,14 @@ class Traded:
 
 
 def listings(count: int, seed: int) -> list[Listing]:
-    """Return `count` symbols, dealt over the exchanges in turn."""
+    """Return `count` symbols, distributed round-robin over the exchanges."""
     rng = Rng(seed, 1)
-    return [_listing(number, rng) for number in range(count)]
+    return [_listing(listing_idx, rng) for listing_idx in range(count)]
 
 
-def _listing(number: int, rng: Rng) -> Listing:
-    place, exchange = divmod(number, len(EXCHANGES))
-    rest, base = divmod(place, len(_BASES))
+def _listing(listing_idx: int, rng: Rng) -> Listing:
+    symbol_idx, exchange = divmod(listing_idx, len(EXCHANGES))
+    rest, base = divmod(symbol_idx, len(_BASES))
     rank, quote = divmod(rest, len(_QUOTES))
     symbol = f"{_BASES[base]}-{_QUOTES[quote]}" + (f"-{rank + 1}" if rank else "")
     return Listing(
@@ -96,17 +96,17 @@ def _listing(number: int, rng: Rng) -> Listing:
         price_scale=2 + rng.below(4),
         quantity_scale=3 + rng.below(4),
         first_ticks=10_000 + rng.below(9_000_000),
-        first_sequence=1 if number % 7 == 0 else 1 + rng.below(4_000_000_000),
+        first_sequence=1 if listing_idx % 7 == 0 else 1 + rng.below(4_000_000_000),
     )
 
 
 class Market:
-    """The market's state: each symbol's price and next number, and the clock."""
+    """State of the market: the price and next sequence number of each symbol, and the clock."""
 
     def __init__(self, seed: int, symbols: int) -> None:
         self.listings = listings(symbols, seed)
         self.numbered = np.array([listing.numbered for listing in self.listings])
-        self._dice = Rng(seed, 2)
+        self._rng = Rng(seed, 2)
         self._shares = self._activity(Rng(seed, 3))
         self._ticks = np.array([listing.first_ticks for listing in self.listings], dtype=np.int64)
         self._next = np.array([listing.first_sequence for listing in self.listings], dtype=np.int64)
@@ -115,27 +115,27 @@ class Market:
         self._clock = _START
 
     def _activity(self, rng: Rng) -> NDArray[np.int64]:
-        """Return cumulative shares in whole numbers: the busiest symbol trades n times as often as the n-th."""
+        """Return cumulative integer shares of trading: the busiest symbol trades about n times as often as the n-th."""
         count = len(self.listings)
         ranks = np.argsort(rng.words(count), kind="stable").astype(np.int64)
         return np.cumsum(1_000_000_000 // (ranks + 2))
 
     def draw(self, count: int) -> NDArray[np.int64]:
-        """Choose which symbols trade next, int64[count]."""
-        spots = (self._dice.words(count) % np.uint64(self._shares[-1])).astype(np.int64)
-        return np.searchsorted(self._shares, spots, side="right").astype(np.int64)
+        """Return the symbols that trade next: int64[count], indices into `listings`."""
+        draws = (self._rng.words(count) % np.uint64(self._shares[-1])).astype(np.int64)
+        return np.searchsorted(self._shares, draws, side="right").astype(np.int64)
 
     def ordinals(self, symbols: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return how many trades of its session each row would have before it, were they traded next."""
+        """Return the number of earlier trades of its session for each row, if these symbols trade next."""
         order = np.argsort(symbols, kind="stable")
         ordinals = np.empty(len(symbols), dtype=np.int64)
         ordinals[order] = self._ordinals[symbols[order]] + _ranks(symbols[order])
         return ordinals
 
     def trade(self, symbols: NDArray[np.int64], restarts: list[int]) -> Traded:
-        """Trade the symbols in turn; at the rows in `restarts` (ascending) their numbering begins again at 1."""
+        """Trade the symbols in order; at the rows in `restarts` (ascending) the symbol's numbering restarts at 1."""
         count = len(symbols)
-        words = self._dice.words(count)
+        words = self._rng.words(count)
         order = np.argsort(symbols, kind="stable")
         ranks = _ranks(symbols[order])
         sequences, ordinals, sessions = (np.empty(count, dtype=np.int64) for _ in range(3))
@@ -152,7 +152,7 @@ class Market:
         self._ordinals[symbols[order]] = ordinals[order] + 1
         self._sessions[symbols[order]] = sessions[order]
         timestamps = self._tick_clock(words)
-        ids = self._dice.words(2 * count)
+        ids = self._rng.words(2 * count)
         return Traded(
             symbols=symbols,
             sequences=sequences,
@@ -174,7 +174,7 @@ class Market:
         ranks: NDArray[np.int64],
         steps: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """Move each symbol's price by the steps of its own rows; never below one tick."""
+        """Move the price of each symbol by the steps of its rows, never below one tick."""
         sums = np.cumsum(steps[order])
         firsts = np.arange(len(order)) - ranks
         before = sums[firsts] - steps[order][firsts]
@@ -192,15 +192,15 @@ class Market:
 
 
 def _ranks(grouped: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Count within each run of equal values: `[4, 4, 9]` gives `[0, 1, 0]`."""
-    places = np.arange(len(grouped))
-    starts = np.flatnonzero(np.concatenate([[True], grouped[1:] != grouped[:-1]])) if len(grouped) else places
+    """Return the index within each run of equal values: `[4, 4, 9]` becomes `[0, 1, 0]`."""
+    indices = np.arange(len(grouped))
+    starts = np.flatnonzero(np.concatenate([[True], grouped[1:] != grouped[:-1]])) if len(grouped) else indices
     lengths = np.diff(np.append(starts, len(grouped)))
-    return places - np.repeat(starts, lengths)
+    return indices - np.repeat(starts, lengths)
 
 
 def _sides(hundredths: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """One trade in fifty tells no side."""
+    """Return the sides; one trade in fifty has none."""
     sides = 1 + (hundredths % np.uint64(2)).astype(np.int64)
     sides[hundredths < 2] = 0
     return sides

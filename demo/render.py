@@ -1,7 +1,7 @@
-"""The market's trades as canonical `k2` messages, in the manner of each exchange.
+"""Renderer of trades as canonical `k2` messages, with a variant per exchange.
 
-Every manner that the form allows is used by one of them: no id, a text id, numbers in place of decimal
-strings, RFC 3339 times, times of reception, no sequence.
+Together the exchanges use every variant that the format allows: no id, a text id, numbers instead of decimal strings,
+RFC 3339 times, reception times, no sequence number.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ _TEMPLATES: Final = {
 
 
 class Renderer:
-    """Writes trades as messages, about 1.5 us each."""
+    """Renders trades as messages, in about 1.5 us each."""
 
     def __init__(self, listings: list[Listing]) -> None:
         self._templates = [_template(listing) for listing in listings]
@@ -38,26 +38,26 @@ class Renderer:
         self._quantity_units = np.array([10**listing.quantity_scale for listing in listings], dtype=np.int64)
 
     def messages(self, traded: Traded) -> list[bytes]:
-        """Return each trade's message, in their order."""
+        """Return the message of each trade, in order."""
         out = np.empty(len(traded), dtype=object)
         exchanges = self._exchanges[traded.symbols]
-        for number, exchange in enumerate(EXCHANGES):
-            rows = np.flatnonzero(exchanges == number)
+        for exchange_idx, exchange in enumerate(EXCHANGES):
+            rows = np.flatnonzero(exchanges == exchange_idx)
             if len(rows):
                 columns = self._columns(exchange, traded, rows)
                 templates = [self._templates[symbol] for symbol in traded.symbols[rows].tolist()]
-                written = (
+                rendered = (
                     template % row for template, row in zip(templates, zip(*columns, strict=False), strict=False)
                 )
-                out[rows] = np.fromiter(written, dtype=object, count=len(rows))
+                out[rows] = np.fromiter(rendered, dtype=object, count=len(rows))
         messages: list[bytes] = out.tolist()
         return messages
 
     def _columns(self, exchange: str, traded: Traded, rows: NDArray[np.int64]) -> list[Iterable[object]]:
         symbols = traded.symbols[rows]
         values: list[Iterable[object]] = [
-            *_divided(traded.ticks[rows], self._price_units[symbols]),
-            *_divided(traded.lots[rows], self._quantity_units[symbols]),
+            *_divmod(traded.ticks[rows], self._price_units[symbols]),
+            *_divmod(traded.lots[rows], self._quantity_units[symbols]),
             _SIDES[traded.sides[rows]].tolist(),
         ]
         sequences = traded.sequences[rows].tolist()
@@ -77,7 +77,7 @@ def _template(listing: Listing) -> bytes:
     return text.replace("EXCHANGE", listing.exchange).replace("SYMBOL", listing.symbol).encode()
 
 
-def _divided(amounts: NDArray[np.int64], units: NDArray[np.int64]) -> list[Iterable[object]]:
+def _divmod(amounts: NDArray[np.int64], units: NDArray[np.int64]) -> list[Iterable[object]]:
     whole, fraction = np.divmod(amounts, units)
     return [whole.tolist(), fraction.tolist()]
 
@@ -89,13 +89,13 @@ def _rfc3339(timestamps: NDArray[np.int64]) -> list[Iterable[object]]:
 
 
 def uuid_columns(traded: Traded, rows: NDArray[np.int64]) -> list[Iterable[object]]:
-    """Return the five parts of each row's UUID-like id, for `%08x-%04x-%04x-%04x-%012x`."""
+    """Return the five parts of the UUID-like id of each row, for `%08x-%04x-%04x-%04x-%012x`."""
     high, low = traded.id_high[rows], traded.id_low[rows]
-    short = np.uint64(0xFFFF)
+    mask = np.uint64(0xFFFF)
     return [
         (high >> np.uint64(32)).tolist(),
-        ((high >> np.uint64(16)) & short).tolist(),
-        (high & short).tolist(),
+        ((high >> np.uint64(16)) & mask).tolist(),
+        (high & mask).tolist(),
         (low >> np.uint64(48)).tolist(),
         (low & np.uint64(0xFFFF_FFFF_FFFF)).tolist(),
     ]

@@ -1,4 +1,4 @@
-"""The demo's report: tables for people, one JSON document for programs."""
+"""Report of the demo: tables, or one JSON document."""
 
 import shlex
 import shutil
@@ -32,7 +32,7 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
-    """Return the whole outcome as one JSON document's content."""
+    """Return the outcome as the content of one JSON document."""
     return {
         "ok": outcome.ok,
         "messages": outcome.plan.messages,
@@ -103,7 +103,7 @@ def _gaps(outcome: Outcome) -> Table:
 
 
 def _k2() -> str:
-    """Return the command by which a shell finds `k2`: `make demo` puts no environment on its path."""
+    """Return the command for `k2`: its full path if it is not on the search path, as after `make demo`."""
     installed = Path(sys.executable).with_name("k2")
     return shlex.quote(str(installed)) if shutil.which("k2") is None and installed.exists() else "k2"
 

@@ -1,4 +1,4 @@
-"""Randomness that is the same for a seed on every machine and for every version of NumPy."""
+"""Random numbers that are reproducible from a seed on every machine and with every version of NumPy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,10 +7,10 @@ __all__ = ["Rng"]
 
 
 class Rng:
-    """Numbers from a seed and a purpose, so that one purpose's draws never move another's.
+    """Random numbers from a seed and a purpose, so that draws for one purpose do not affect those for another.
 
-    Raw 64-bit words of PCG64 alone are used: NEP 19 keeps a bit generator's stream for good, while the
-    distributions built on it may change. The bias of a modulo is far below what a demo could see.
+    Only raw 64-bit words of PCG64 are used: NEP 19 guarantees the stream of a bit generator, while the distributions
+    built on it may change. The modulo bias is negligible for a demo.
     """
 
     def __init__(self, seed: int, purpose: int) -> None:

@@ -1,4 +1,4 @@
-"""The demo from end to end: publish, capture, kill, capture on, compare."""
+"""The demo end to end: publish, capture, kill, resume the capture, compare."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from pyiceberg.utils.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from demo.actual import Actual, find
+from demo.actual import Actual, read_actual
 from demo.broker import EmbeddedBroker
 from demo.comparison import Check, compare
 from demo.expected import Expected, ExpectedRows
@@ -29,15 +29,15 @@ __all__ = ["Outcome", "Plan", "run_demo"]
 TOPIC: Final = "trades"
 PARTITIONS: Final = 4
 PUBLISHED_FIRST: Final = 0.75
-"""The share that lies in the topic when the job starts."""
+"""Share of the messages that are in the topic when the job starts."""
 PUBLISHED_AT_KILL: Final = 0.85
-"""The share when it is killed: the rest comes after, so the kill is in the middle however fast the job is."""
+"""Share when the job is killed; the rest is published later, so the kill interrupts the capture at any job speed."""
 _SLICE: Final = 5_000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do, and where: `folder` is there and empty."""
+    """Parameters of the demo; `folder` exists and is empty."""
 
     folder: Path
     messages: int
@@ -47,7 +47,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done, and what came of it."""
+    """Results of the demo."""
 
     plan: Plan
     settings: Settings
@@ -58,23 +58,23 @@ class Outcome:
     """Messages in the table when the job was killed."""
     publish_seconds: float
     run_seconds: list[float]
-    """The job's two runs, each from the start of its process to its end."""
+    """Lifetimes of the processes of the two runs."""
     seconds: float
-    """All in."""
+    """Total duration of the demo."""
 
     @property
     def ok(self) -> bool:
-        """Whether everything found is what was injected, and the sums come out."""
+        """Whether everything is found as injected, and every partition reconciles."""
         return all(check.ok for check in self.checks) and all(one.holds for one in self.found.partitions)
 
     @property
     def messages_per_second(self) -> float:
-        """All messages over the seconds of both runs: start-up, and what was read twice, count as time."""
+        """All messages divided by the seconds of both runs, including start-up and messages that were read twice."""
         return self.plan.messages / sum(self.run_seconds)
 
 
 class _Publisher:
-    """Publishes the stream in instalments, keeping no more than a chunk of it."""
+    """Publishes the stream in parts, with at most one chunk of it in memory."""
 
     def __init__(self, stream: Stream, settings: Settings, bars: Progress) -> None:
         self.seconds = 0.0
@@ -86,7 +86,7 @@ class _Publisher:
         self._pairs = chain.from_iterable(zip(part.keys, part.values, strict=True) for part in stream)
 
     def publish(self, share: float) -> None:
-        """Publish until this share of the stream is in the topic, each message acknowledged."""
+        """Publish until this share of the stream is in the topic and acknowledged."""
         started = time.monotonic()
         with TradeProducer(self._settings, TOPIC) as producer:
             producer.ensure_topic(partitions=PARTITIONS)
@@ -102,20 +102,20 @@ class _Publisher:
             yield size
 
     def finish(self) -> None:
-        """Publish what is left."""
+        """Publish the rest."""
         self.publish(1)
-        # The expected are closed at the stream's very end, behind its last message.
+        # The totals are complete only once the stream is exhausted, after its last message.
         assert next(self._pairs, None) is None, "more messages than planned"
 
 
 def run_demo(plan: Plan) -> Outcome:
-    """Publish a market with faults, capture it with a kill on the way, and compare; progress goes to stderr.
+    """Publish a market with faults, capture it with a kill in between, and compare; show progress on stderr.
 
-    The broker and the job are gone at the end, whatever ended it; the folder stays.
+    The broker and the job are stopped at the end, also after an error; the folder remains.
 
     Raises:
-        DemoError: the job failed or stood still.
-        SettingsError: the folder cannot hold a catalog.
+        DemoError: the job failed or made no progress.
+        SettingsError: no catalog can be created in the folder.
         UnreachableError: the broker does not start or answer.
     """
     started = time.monotonic()
@@ -126,13 +126,13 @@ def run_demo(plan: Plan) -> Outcome:
         _bars() as bars,
     ):
         settings = _settings(plan.folder, broker.bootstrap_servers)
-        # A folder, or a catalog of the user's, that does not do is told before anything is published.
+        # Fail before anything is published if the folder or a catalog of the user cannot be used.
         open_catalog(settings)
         stream = Stream(plan.messages, plan.symbols, plan.seed, rows)
-        capture = JobRunner(settings, plan.folder / "job.log")
+        job_runner = JobRunner(settings, plan.folder / "job.log")
         publisher = _Publisher(stream, settings, bars)
-        killed_at = _publish_and_capture(plan.messages, publisher, capture, bars)
-    found = find(settings, expected)
+        killed_at = _publish_and_capture(plan.messages, publisher, job_runner, bars)
+    found = read_actual(settings, expected)
     outcome = Outcome(
         plan=plan,
         settings=settings,
@@ -141,7 +141,7 @@ def run_demo(plan: Plan) -> Outcome:
         checks=compare(stream.totals, found),
         killed_at=killed_at,
         publish_seconds=publisher.seconds,
-        run_seconds=capture.seconds,
+        run_seconds=job_runner.seconds,
         seconds=time.monotonic() - started,
     )
     if outcome.ok:
@@ -149,26 +149,28 @@ def run_demo(plan: Plan) -> Outcome:
     return outcome
 
 
-def _publish_and_capture(messages: int, publisher: _Publisher, capture: JobRunner, bars: Progress) -> int:
-    """Return how many messages were in when the job was killed."""
-    capture.prepare()
+def _publish_and_capture(messages: int, publisher: _Publisher, job_runner: JobRunner, bars: Progress) -> int:
+    """Return the number of messages that were committed when the job was killed."""
+    job_runner.prepare()
     publisher.publish(PUBLISHED_FIRST)
     bar = _bar(bars, "capture", messages)
 
-    def tell(count: int) -> None:
+    def report(count: int) -> None:
         bars.update(bar, completed=count)
 
-    with capture.running(to_end=False) as run:
-        run.wait_for_commit(tell)
-        # Fresh messages give the job something to lose: read, and not yet committed.
+    with job_runner.running(to_end=False) as run:
+        run.wait_for_commit(report)
+        # New messages give the job something to lose: messages that are read and not yet committed.
         publisher.publish(PUBLISHED_AT_KILL)
         killed_at = run.kill()
     if not 0 < killed_at < messages:
-        raise DemoError(f"the job was to be killed on the way, and was at {killed_at} of {messages} messages")
+        raise DemoError(
+            f"the job was not killed during the capture: it had committed {killed_at} of {messages} messages"
+        )
     bars.update(bar, completed=killed_at, description="capture, killed once")
     publisher.finish()
-    with capture.running(to_end=True) as run:
-        run.wait_for_end(tell)
+    with job_runner.running(to_end=True) as run:
+        run.wait_for_end(report)
     return killed_at
 
 

@@ -1,1 +1,1 @@
-"""Thin Bytewax logic around the pure rules."""
+"""Bytewax operators: thin adapters around the rules in `k2`."""

@@ -1,4 +1,4 @@
-"""Messages to trades: one batch in, its trades by key group, what was consumed, and what was refused."""
+"""Decode operator: turns batches of messages into trades by key group and into consumed offsets."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,24 +21,25 @@ from k2.venues.decode import decode as decode_batch
 
 __all__ = ["DecodedStreams", "decode"]
 
-OFF_BOOK: Final = "off_book"
-"""Why a row is skipped: it has one of its symbol's numbers, and is no market trade."""
+NON_MARKET: Final = "off_book"
+"""Reason for skipping a row: a non-market trade that consumes a sequence number of its symbol."""
 
 
 @dataclass(frozen=True)
 class DecodedStreams:
-    """What comes out of `decode`."""
+    """Output streams of `decode`."""
 
     trades: KeyedStream[TradeSlice]
-    """Rows of one batch and one key group, keyed by the group."""
+    """Slices of one batch and one key group, keyed by the group."""
     consumed: Stream[Consumed]
-    """The range of offsets of each batch, and the messages in it without a trade."""
+    """Offset range of each batch, with its messages that have no trade: dead letters and skipped messages."""
 
 
 def decode(step_id: str, messages: Stream[MessageBatch], time_ahead_seconds_max: int) -> DecodedStreams:
-    """Decode batches; stateless, so a replay gives the same.
+    """Decode batches of messages. The step is stateless, so a replay has the same result.
 
-    Messages with a trade dated further ahead of the Kafka timestamp than `time_ahead_seconds_max` are dead letters.
+    A message with a trade whose venue time is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is a
+    dead letter.
     """
     decoded = op.map(step_id, messages, partial(decode_batch, time_ahead_seconds_max=time_ahead_seconds_max))
     return DecodedStreams(
@@ -48,30 +49,30 @@ def decode(step_id: str, messages: Stream[MessageBatch], time_ahead_seconds_max:
 
 
 def _keyed(decoded: Decoded) -> Iterable[tuple[str, TradeSlice]]:
-    return [(group_key(piece.group), piece) for piece in _pieces(decoded)]
+    return [(group_key(trade_slice.group), trade_slice) for trade_slice in _slices(decoded)]
 
 
-def _pieces(decoded: Decoded) -> Iterable[TradeSlice]:
-    """Return a slice for each key group that has rows; at the start of a run for every group.
+def _slices(decoded: Decoded) -> Iterable[TradeSlice]:
+    """Return a slice for each key group that has rows, and for the first batch of a partition for every key group.
 
-    So all groups' states are brought up to the table in one epoch, and a recovery store never holds some of them
-    alone.
+    The first batch brings the states of all groups up to date with the table in one epoch, so a recovery store never
+    has the states of only some groups.
     """
     trades = decoded.trades
-    pieces = split(trades, decoded.non_market)
+    slices = split(trades, decoded.non_market)
     if not trades.source.is_first:
-        return pieces
-    present = {piece.group for piece in pieces}
-    return [*pieces, *(empty_slice(trades, group) for group in range(GROUPS) if group not in present)]
+        return slices
+    present = {trade_slice.group for trade_slice in slices}
+    return [*slices, *(empty_slice(trades, group) for group in range(GROUPS) if group not in present)]
 
 
 def _consumed(decoded: Decoded) -> Consumed:
     source = decoded.trades.source
-    skipped = np.array([message for message, _ in decoded.skipped], dtype=np.int64)
-    for _, why in decoded.skipped:
-        MESSAGES_SKIPPED.labels(why.why).inc()
+    skipped = np.array([message_idx for message_idx, _ in decoded.skipped], dtype=np.int64)
+    for _, error in decoded.skipped:
+        MESSAGES_SKIPPED.labels(error.why).inc()
     if len(decoded.non_market):
-        MESSAGES_SKIPPED.labels(OFF_BOOK).inc(len(decoded.non_market))
+        MESSAGES_SKIPPED.labels(NON_MARKET).inc(len(decoded.non_market))
     if len(decoded.dated_ahead):
         _count_dated_ahead(decoded)
     return Consumed(
@@ -79,13 +80,15 @@ def _consumed(decoded: Decoded) -> Consumed:
         partition=source.partition,
         first_offset=source.first_offset,
         next_offset=source.next_offset,
-        dead_letters=tuple(DeadLetter.of(source, message, why.reason, why.error) for message, why in decoded.rejected),
+        dead_letters=tuple(
+            DeadLetter.of(source, message_idx, error.reason, error.error) for message_idx, error in decoded.rejected
+        ),
         skipped=source.offsets[skipped],
     )
 
 
 def _count_dated_ahead(decoded: Decoded) -> None:
     symbols, counts = np.unique(decoded.trades.columns.symbols[decoded.dated_ahead], return_counts=True)
-    for symbol, count in zip(symbols.tolist(), counts.tolist(), strict=True):
-        exchange, _ = SYMBOLS.name(symbol)
+    for symbol_id, count in zip(symbols.tolist(), counts.tolist(), strict=True):
+        exchange, _ = SYMBOLS.name(symbol_id)
         DATED_AHEAD.labels(exchange).inc(count)

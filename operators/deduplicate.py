@@ -1,4 +1,4 @@
-"""Deduplication by id, for trades whose number does not say whether they were seen."""
+"""Deduplicate operator: finds duplicates by trade id, among trades whose sequence number does not reveal them."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -20,48 +20,48 @@ MICROSECONDS: Final = 1_000_000
 
 
 def deduplicate(
-    step_id: str, trades: KeyedStream[TradeSlice], window_seconds: int, history: StateSource
+    step_id: str, trades: KeyedStream[TradeSlice], window_seconds: int, state_source: StateSource
 ) -> KeyedStream[TradeSlice]:
-    """Mark the trades whose id was stored within the window, measured on Kafka timestamps.
+    """Mark trades whose id was already stored within the deduplication window, measured in Kafka timestamps.
 
-    The recovery snapshot holds clocks alone: at each start the ids are taken from the table's rows, those of the
-    last two windows. So a replay, in whatever order, gives verdicts that fit the rows.
+    The recovery snapshot has only the clocks. At each start the ids of the last two windows are read from the table,
+    so the verdicts of a replay agree with the stored rows, in whatever order partitions are replayed.
     """
-    return op.stateful_batch(step_id, trades, partial(_DeduplicateLogic, window_seconds * MICROSECONDS, history))
+    return op.stateful_batch(step_id, trades, partial(_DeduplicateLogic, window_seconds * MICROSECONDS, state_source))
 
 
 class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any]]):
     @reports_errors
-    def __init__(self, window_us: int, history: StateSource, state: dict[str, Any] | None) -> None:
+    def __init__(self, window_us: int, state_source: StateSource, state: dict[str, Any] | None) -> None:
         self._window_us = window_us
-        self._history: StateSource | None = history
+        self._state_source: StateSource | None = state_source
         self._is_resumed = state is not None
         self._deduplicator = GroupDeduplicator(window_us, state)
-        self._told = 0
-        self._tell()
+        self._reported_ids = 0
+        self._report_ids()
         if state is not None:
-            history.resumed(self._deduplicator.positions)
-            history.clocks(self._deduplicator.clocks)
+            state_source.resumed(self._deduplicator.positions)
+            state_source.clocks(self._deduplicator.clocks)
 
     @reports_errors
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[TradeSlice], bool]:
-        """Look at each slice, in the order in which they came."""
+        """Deduplicate the slices in order."""
         self._catch_up(values[0].group)
-        pieces = [self._deduplicator.deduplicate(piece) for piece in values]
-        self._tell()
-        return pieces, StatefulBatchLogic.RETAIN
+        slices = [self._deduplicator.deduplicate(trade_slice) for trade_slice in values]
+        self._report_ids()
+        return slices, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the key group's clocks."""
+        """Return the clocks of the key group."""
         failpoint("deduplicate.snapshot")
         return self._deduplicator.snapshot()
 
     def _catch_up(self, group: int) -> None:
-        """Take the ids from the table, once."""
-        history, self._history = self._history, None
-        if history is not None:
-            self._deduplicator.absorb(history.ids(group, self._window_us, is_resumed=self._is_resumed))
+        """Read the ids from the table, before the first slice only."""
+        state_source, self._state_source = self._state_source, None
+        if state_source is not None:
+            self._deduplicator.absorb(state_source.ids(group, self._window_us, is_resumed=self._is_resumed))
 
-    def _tell(self) -> None:
-        DEDUP_IDS.inc(len(self._deduplicator) - self._told)
-        self._told = len(self._deduplicator)
+    def _report_ids(self) -> None:
+        DEDUP_IDS.inc(len(self._deduplicator) - self._reported_ids)
+        self._reported_ids = len(self._deduplicator)

@@ -1,4 +1,4 @@
-"""Which writer each item goes to: the same one whatever the number of workers."""
+"""Route operators: assign each item to a writer, regardless of the number of workers."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,20 +18,20 @@ __all__ = ["ONLY", "to_only_writer", "to_writers"]
 X = TypeVar("X")
 
 ONLY: Final = "0"
-"""The one writer of a sink that has no more."""
+"""Key of the writer of a sink that has only one."""
 
 
 def to_writers(
     step_id: str, trades: KeyedStream[TradeSlice], consumed: Stream[Consumed], writers: int
 ) -> KeyedStream[TradeSlice | Consumed]:
-    """Return each key group's rows to one writer, and tell every writer which offsets were consumed."""
+    """Key the slices of a key group by its writer, and send the consumed offsets to every writer."""
     rows = op.map(f"{step_id}_trades", trades, partial(_row_writer, writers))
     ranges = op.flat_map(f"{step_id}_consumed", consumed, partial(_range_writers, writers))
     return op.merge(step_id, rows, ranges)
 
 
 def to_only_writer(step_id: str, items: Stream[X]) -> KeyedStream[X]:
-    """Return all items to one writer."""
+    """Key all items by the only writer."""
     return op.map(step_id, items, _only)
 
 
@@ -40,13 +40,12 @@ def _only(item: X) -> tuple[str, X]:
 
 
 def _row_writer(writers: int, item: tuple[str, TradeSlice]) -> tuple[str, TradeSlice]:
-    _, piece = item
-    return str(piece.group % writers), piece
+    _, trade_slice = item
+    return str(trade_slice.group % writers), trade_slice
 
 
 def _range_writers(writers: int, consumed: Consumed) -> Iterable[tuple[str, Consumed]]:
-    """Tell messages without a trade to one writer alone, so that they are counted once."""
-    none = np.empty(0, dtype=np.int64)
-    bare = replace(consumed, dead_letters=(), skipped=none)
-    counting = consumed.partition % writers
-    return [(str(writer), consumed if writer == counting else bare) for writer in range(writers)]
+    """Send the offset range to every writer; only one gets the messages without a trade, so they are counted once."""
+    range_only = replace(consumed, dead_letters=(), skipped=np.empty(0, dtype=np.int64))
+    counting_writer = consumed.partition % writers
+    return [(str(writer), consumed if writer == counting_writer else range_only) for writer in range(writers)]

@@ -1,4 +1,4 @@
-"""Sequence tracking: each row its verdict and session, and the events of the ledger."""
+"""Sequence operator: assigns each row its verdict and session, and emits the events of the ledger."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -24,12 +24,12 @@ __all__ = ["SequencedStreams", "sequence"]
 
 MICROSECONDS: Final = 1_000_000
 MONOTONIC: Final = "monotonic"
-"""Where a group's state holds what `monotonic` venues need."""
+"""Key of the state of `monotonic` venues in the state of a key group."""
 
 
 @dataclass(frozen=True)
 class SequencedStreams:
-    """What comes out of `sequence`."""
+    """Output streams of `sequence`."""
 
     trades: KeyedStream[TradeSlice]
     """The same rows, with verdicts and sessions."""
@@ -37,70 +37,73 @@ class SequencedStreams:
 
 
 def sequence(
-    step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int, window_seconds: int, history: StateSource
+    step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int, window_seconds: int, state_source: StateSource
 ) -> SequencedStreams:
-    """Track the numbers of every symbol of a key group, as its venue gives them.
+    """Track the sequence numbers of every symbol of a key group.
 
-    State is part of the recovery snapshot and moves with its key group when workers are added or taken away. Where
-    the table is ahead of it, or it is lost, what is in the table is taken over first, and the rows that a replay brings
-    again are not judged again: so it gives verdicts that fit the rows, in whatever order.
+    The state is part of the recovery snapshot and moves with its key group when the number of workers changes. If the
+    state is lost or older than the table, it is first brought up to date from the table. Rows that a replay reads
+    again are not judged again, so verdicts agree with the stored rows, in whatever order partitions are replayed.
     """
     window_us = window_seconds * MICROSECONDS
-    tracked = op.stateful_batch(step_id, trades, partial(_SequenceLogic, gap_large_min, window_us, history))
+    tracked = op.stateful_batch(step_id, trades, partial(_SequenceLogic, gap_large_min, window_us, state_source))
     return SequencedStreams(
-        trades=op.map_value(f"{step_id}_trades", tracked, _piece),
+        trades=op.map_value(f"{step_id}_trades", tracked, _trade_slice),
         events=op.filter_map(f"{step_id}_events", tracked, _events),
     )
 
 
 class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
     @reports_errors
-    def __init__(self, gap_large_min: int, window_us: int, history: StateSource, state: dict[str, Any] | None) -> None:
+    def __init__(
+        self, gap_large_min: int, window_us: int, state_source: StateSource, state: dict[str, Any] | None
+    ) -> None:
         self._gap_large_min = gap_large_min
-        self._history: StateSource | None = history
-        self._tracker = GroupTracker(state, window_us, None if history is NO_STATE_SOURCE else history.contents)
+        self._state_source: StateSource | None = state_source
+        read_contents = None if state_source is NO_STATE_SOURCE else state_source.contents
+        self._tracker = GroupTracker(state, window_us, read_contents)
         self._disorder = GroupDisorder(None if state is None else state.get(MONOTONIC))
         self._open_gaps: dict[str, int] = {}
-        self._tell_open_gaps()
+        self._report_open_gaps()
         if state is not None:
-            history.resumed(self._tracker.positions)
+            state_source.resumed(self._tracker.positions)
 
     @reports_errors
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[Tracked], bool]:
-        """Track each slice, in the order in which they came."""
+        """Track the slices in order; the first call also emits the events that the ledger lacks."""
         owed = self._catch_up(values[0].group)
-        tracked = [self._tracker.track(piece) for piece in values]
-        for piece in values:
-            _tell_disorder(self._disorder.out_of_order(piece))
+        tracked = [self._tracker.track(trade_slice) for trade_slice in values]
+        for trade_slice in values:
+            _count_out_of_order(self._disorder.out_of_order(trade_slice))
         if owed:
             tracked[0] = replace(tracked[0], events=[*owed, *tracked[0].events])
         for one in tracked:
-            self._tell(one)
+            self._count_events(one)
         return tracked, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the key group's state."""
+        """Return the state of the key group."""
         failpoint("sequence.snapshot")
         return {**self._tracker.snapshot(), MONOTONIC: self._disorder.snapshot()}
 
     def _catch_up(self, group: int) -> list[SequenceEvent]:
-        """Bring the state up to the table, once; give the events that the ledger still owes for that."""
-        history, self._history = self._history, None
-        if history is None:
+        """Bring the state up to date with the table, before the first slice only; return events the ledger lacks."""
+        state_source, self._state_source = self._state_source, None
+        if state_source is None:
             return []
-        seen = list(history.sessions(group))
-        self._tracker.absorb(seen, history.committed(group), history.doubts(group))
-        self._tell_open_gaps()
-        return list(owed_events(seen, self._tracker, history.ledger())) if seen else []
+        seen = list(state_source.sessions(group))
+        self._tracker.absorb(seen, state_source.committed(group), state_source.doubts(group))
+        self._report_open_gaps()
+        return list(owed_events(seen, self._tracker, state_source.ledger())) if seen else []
 
-    def _tell(self, tracked: Tracked) -> None:
-        _tell_disorder(tracked.out_of_order)
+    def _count_events(self, tracked: Tracked) -> None:
+        _count_out_of_order(tracked.out_of_order)
         for event in tracked.events:
-            _count(event, self._gap_large_min)
+            _count_event(event, self._gap_large_min)
         if tracked.events:
-            self._tell_open_gaps()
+            self._report_open_gaps()
 
-    def _tell_open_gaps(self) -> None:
+    def _report_open_gaps(self) -> None:
         now = self._tracker.open_gaps()
         change = Counter(now)
         change.subtract(self._open_gaps)
@@ -109,12 +112,12 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         self._open_gaps = now
 
 
-def _tell_disorder(out_of_order: Counter[str]) -> None:
+def _count_out_of_order(out_of_order: Counter[str]) -> None:
     for exchange, count in out_of_order.items():
         OUT_OF_ORDER.labels(exchange).inc(count)
 
 
-def _count(event: SequenceEvent, gap_large_min: int) -> None:
+def _count_event(event: SequenceEvent, gap_large_min: int) -> None:
     match event.event:
         case EventKind.GAP_OPENED:
             size = "large" if event.missing >= gap_large_min else "small"
@@ -125,7 +128,7 @@ def _count(event: SequenceEvent, gap_large_min: int) -> None:
             RESETS_DETECTED.labels(event.exchange).inc()
 
 
-def _piece(tracked: Tracked) -> TradeSlice:
+def _trade_slice(tracked: Tracked) -> TradeSlice:
     return tracked.trade_slice
 
 

@@ -22,7 +22,7 @@ from tests.maven import NotToBeHadError, jars_of, run, version_in
 POM: Final = Path(__file__).parent / "kafka" / "pom.xml"
 KAFKA_START_SECONDS_MAX: Final = 60.0
 LOGIN: Final = ("k2", "right")
-"""User and password that real Kafka's second listener takes (SASL PLAIN)."""
+"""User and password of real Kafka's second listener (SASL PLAIN)."""
 TOPIC_SECONDS_MAX: Final = 30.0
 
 
@@ -53,9 +53,9 @@ class Broker:
     """`kafka 4.3.1`, `embedded` or `given`."""
     bootstrap_servers: str
     process: Process | None = None
-    """None where the broker is not ours to stop."""
+    """None if the tests may not stop the broker."""
     login_servers: str = ""
-    """Real Kafka's second listener, which wants a `LOGIN`."""
+    """Real Kafka's second listener, which requires a `LOGIN`."""
 
     @property
     def is_kafka(self) -> bool:

@@ -15,9 +15,9 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 __all__ = ["EXPLAINED", "RULES", "Survivor", "change_in", "is_ruled_out", "read_explained", "unexplained"]
 
 EXPLAINED: Final = Path(__file__).parent / "mutants.toml"
-"""Survivors that change nothing that a test could see, each with the reason."""
+"""Survivors that change nothing that a test could detect, each with the reason."""
 KILLED: Final = frozenset({"killed", "timeout", "segfault", "caught by type check"})
-"""What mutmut says of a mutant that did not pass."""
+"""What mutmut reports for a mutant that was killed."""
 RULES: Final = {
     "Whether a pair of sequences is as long as each other is a guard against bugs, not behaviour.": (
         re.compile(r", strict=True"),
@@ -28,7 +28,7 @@ RULES: Final = {
         ("dtype=None", ""),
     ),
 }
-"""Why no test can see a change that puts one of the texts in the place of what is matched, once, and does no more."""
+"""Reasons why no test can detect a change that replaces the match, once, by one of the texts and changes no more."""
 _RESULT: Final = re.compile(r"^\s+(\S+): (.+)$", re.MULTILINE)
 _NAME: Final = re.compile(r"(?P<module>.+)\.x(?:ǁ(?P<owner>\w+)ǁ|_)(?P<function>\w+)__mutmut_\d+")
 
@@ -39,7 +39,7 @@ class Survivor(NamedTuple):
     function: str
     """`module:name`, or `module:Class.name`."""
     old: str
-    """The lines taken out, and then those put in, without their indentation."""
+    """The lines removed, and then those added, without their indentation."""
     new: str
 
 

@@ -17,6 +17,11 @@ RETIRED: Final = {
     r"\bby and by\b": "later",
     r"\bkeeper\b": "commit log",
     r"\btell whether\b": "return whether",
+    r"\btold\b": "reported, given, recorded",
+    r"\bso many\b": "as many, this number of",
+    r"\bthe books\b": "the partition counts",
+    # Failpoints and properties on disk keep their names.
+    r"(?<![\w.])withdraw(?:s|n|ing)?\b": "roll back",
     r"\boff-book\b": "non-market",
     r"\bkept[- ]rows\b": "column buffer",
     r'"""Give (?!up|back|the queue back)': "Return",

@@ -6,7 +6,6 @@ import typer
 
 from k2.cli.console import Json, print_record
 from k2.iceberg.abandon_offsets import abandon_offsets
-from k2.iceberg.catalog import find_table
 from k2.iceberg.commit import Committer
 from k2.iceberg.snapshot_lineage import roll_forward as roll_table_forward
 from k2.iceberg.table_handle import TableHandle
@@ -17,6 +16,7 @@ from k2.model.errors import SettingsError
 from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings, read_settings
 from k2.query.tables import no_table_error
+from k2.storage.catalog import find_table
 
 __all__ = ["roll_forward", "skip"]
 
@@ -88,8 +88,8 @@ def _resolve_offset(settings: Settings, partition: TopicPartition, to: int | Non
         )
     client = KafkaClient(settings)
     if to is None:
-        return client.lows([partition])[partition]
-    end = client.ends([partition])[partition]
+        return client.low_watermarks([partition])[partition]
+    end = client.high_watermarks([partition])[partition]
     if to > end:
         raise SettingsError(
             f"--to {to}: {partition} ends at offset {end}; use at most that, so that no future message is abandoned"

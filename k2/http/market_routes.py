@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from k2.http import json_columns
 from k2.http.dependencies import ResponseFactory, TabularResponses
-from k2.http.openapi import rows_of, some_rows
+from k2.http.openapi import any_rows, rows_of
 from k2.http.parameters import BarsRequest, PricesRequest, RowsRequest, SqlRequest
 from k2.http.responses import QueryResponse
 from k2.query import query_builders
@@ -55,7 +55,7 @@ async def twap(parameters: Annotated[PricesRequest, Query()], respond: TabularRe
     return _respond(respond, query_builders.twap, parameters)
 
 
-@router.post("/sql", responses=some_rows())
+@router.post("/sql", responses=any_rows())
 async def sql(parameters: SqlRequest, respond: TabularResponses) -> QueryResponse:
     """QueryResponse one SELECT over trades, sequence_events, commits and dead_letters."""
     return respond.rows(lambda session: Market(session).sql(parameters.sql, parameters.as_of), parameters.limit)

@@ -1,4 +1,4 @@
-"""What `/openapi.json` says of the answers."""
+"""OpenAPI description of the responses at `/openapi.json`."""
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -12,7 +12,7 @@ from k2.http.access import OPEN_PATHS
 from k2.http.responses import MEDIA_TYPES
 from k2.query.output_formats import Format
 
-__all__ = ["document_of", "records_of", "rows_of", "set_openapi", "some_rows"]
+__all__ = ["any_rows", "document_of", "records_of", "rows_of", "set_openapi"]
 
 _KEYS: Final = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -20,27 +20,29 @@ _KEYS: Final = {
 }
 _LIMIT: Final = {
     "K2-Limit": {
-        "description": "How many rows there are at the most: where there are as many, more may have been left out.",
+        "description": "Maximum number of rows; if the response has this many rows, more may exist.",
         "schema": {"type": "string", "pattern": r"^\d+$"},
     }
 }
-_ABOUT: Final = "Market trades: rows, bars, average prices, SQL, and what is missing. All is read-only."
+_ABOUT: Final = "Market trades: rows, bars, average prices, SQL, and integrity reports. All routes are read-only."
 Responses = dict[int | str, dict[str, Any]]
 
 
-def rows_of(columns: Mapping[str, Mapping[str, Any]], some: Mapping[str, Mapping[str, Any]] | None = None) -> Responses:
-    """Describe rows of columns, and of some that are not always there."""
-    properties = {**columns, **(some or {})}
+def rows_of(
+    columns: Mapping[str, Mapping[str, Any]], optional: Mapping[str, Mapping[str, Any]] | None = None
+) -> Responses:
+    """Return the description of rows with required columns, and optional ones in `optional`."""
+    properties = {**columns, **(optional or {})}
     return _rows({"type": "object", "properties": properties, "required": list(columns), "additionalProperties": False})
 
 
-def some_rows() -> Responses:
-    """Describe rows of whatever columns."""
+def any_rows() -> Responses:
+    """Return the description of rows with any columns."""
     return _rows({"type": "object"})
 
 
 def records_of(*kinds: type[Any]) -> Responses:
-    """Describe a report's rows, all of one of these data classes."""
+    """Return the description of a report's rows, all of one of these data classes."""
     model: Any = list[kinds[0]]  # type: ignore[valid-type]
     for kind in kinds[1:]:
         model |= list[kind]  # type: ignore[valid-type]
@@ -48,19 +50,19 @@ def records_of(*kinds: type[Any]) -> Responses:
 
 
 def document_of(kind: type[Any]) -> Responses:
-    """Describe one JSON document, of a data class."""
+    """Return the description of one JSON document, of a data class."""
     return {200: {"description": "One document.", "model": kind}}
 
 
 def set_openapi(app: FastAPI, *, has_keys: bool) -> None:
-    """Have an application set_openapi its problems as well, and its keys where it has any."""
+    """Add problem responses, and security schemes if there are keys, to an application's OpenAPI description."""
 
-    def described() -> dict[str, Any]:
+    def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _described(app, has_keys=has_keys)
+            app.openapi_schema = _build(app, has_keys=has_keys)
         return app.openapi_schema
 
-    app.openapi = described  # type: ignore[method-assign]
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _rows(row: Mapping[str, Any]) -> Responses:
@@ -72,25 +74,27 @@ def _files() -> dict[str, Any]:
     return {media_type: {"schema": {}} for form, media_type in MEDIA_TYPES.items() if form is not Format.JSON}
 
 
-def _described(app: FastAPI, *, has_keys: bool) -> dict[str, Any]:
-    found = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
-    found["components"] = {
-        "schemas": {name: schema for name, schema in found["components"]["schemas"].items() if name not in _FASTAPIS},
+def _build(app: FastAPI, *, has_keys: bool) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
+    document["components"] = {
+        "schemas": {
+            name: schema for name, schema in document["components"]["schemas"].items() if name not in _FASTAPI_SCHEMAS
+        },
         "securitySchemes": _KEYS if has_keys else {},
-        "responses": {_name(status): _problem(status) for status in _WHY},
+        "responses": {_name(status): _problem(status) for status in _DESCRIPTIONS},
     }
-    for path, operations in found["paths"].items():
+    for path, operations in document["paths"].items():
         is_open = path in OPEN_PATHS
-        entrance = 421 if not has_keys else None if is_open else 401
+        access = 421 if not has_keys else None if is_open else 401
         for operation in operations.values():
-            statuses = {*_ANYWHERE, *(() if is_open else _ASKED), *((entrance,) if entrance else ())}
-            operation["responses"] |= _refused(statuses)
+            statuses = {*_ANY_PATH, *(() if is_open else _ANY_QUERY), *((access,) if access else ())}
+            operation["responses"] |= _problem_references(statuses)
             if has_keys and not is_open:
                 operation["security"] = [{name: []} for name in _KEYS]
-    return found
+    return document
 
 
-def _refused(statuses: Iterable[int]) -> dict[str, Any]:
+def _problem_references(statuses: Iterable[int]) -> dict[str, Any]:
     return {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in sorted(statuses)}
 
 
@@ -101,30 +105,30 @@ def _name(status: int) -> str:
 def _problem(status: int) -> dict[str, Any]:
     schema = problems.SCHEMA
     properties = {**schema["properties"], "status": {"const": status}, "title": {"const": HTTPStatus(status).phrase}}
-    required = [*schema["required"], *_MORE.get(status, ())]
+    required = [*schema["required"], *_EXTRA_FIELDS.get(status, ())]
     headers = {name: {"required": True, "schema": {"type": "string"}} for name in _HEADERS.get(status, ())}
     content = {problems.MEDIA_TYPE: {"schema": {**schema, "properties": properties, "required": required}}}
-    return {"description": _WHY[status], "headers": headers, "content": content}
+    return {"description": _DESCRIPTIONS[status], "headers": headers, "content": content}
 
 
-_FASTAPIS: Final = frozenset({"HTTPValidationError", "ValidationError"})
-"""What FastAPI says of wrong requests where it is let tell of them itself."""
-_WHY: Final[Mapping[int, str]] = {
-    400: "The statement is refused or cannot be run, or the format has no form for a value.",
-    401: "No key.",
-    404: "No such snapshot is kept; or the job, which makes the tables, has not run here.",
-    406: "The route has none of the formats that are accepted.",
-    408: "The body takes too long to come.",
-    413: "The body is too long.",
-    421: "Addressed to a name that is none of loopback.",
-    422: "Asked wrongly.",
-    500: "A fault of the server.",
-    503: "Too many ask, the server is ending, or the catalog or a file cannot be reached.",
-    504: "The query took too long.",
-    507: "The query needs too much memory.",
+_FASTAPI_SCHEMAS: Final = frozenset({"HTTPValidationError", "ValidationError"})
+"""Schemas of FastAPI's own validation errors, which this API does not send."""
+_DESCRIPTIONS: Final[Mapping[int, str]] = {
+    400: "The statement is rejected or cannot be run, or the format cannot encode a value.",
+    401: "Missing or invalid key.",
+    404: "The snapshot does not exist, or the job, which creates the tables, has not run.",
+    406: "None of the accepted formats is available.",
+    408: "The request body arrives too slowly.",
+    413: "The request body is too large.",
+    421: "Host is not a loopback name.",
+    422: "Invalid parameters.",
+    500: "Internal server error.",
+    503: "Too many queries, the server is shutting down, or the catalog or a file cannot be reached.",
+    504: "The query exceeded its time limit.",
+    507: "The query exceeded the memory limit.",
 }
-_ANYWHERE: Final = (408, 413, 500)
-_ASKED: Final = (400, 404, 406, 422, 503, 504, 507)
-_MORE: Final = {422: ("field",), 500: ("id",)}
-"""What a problem has next to what all have."""
+_ANY_PATH: Final = (408, 413, 500)
+_ANY_QUERY: Final = (400, 404, 406, 422, 503, 504, 507)
+_EXTRA_FIELDS: Final = {422: ("field",), 500: ("id",)}
+"""Additional fields of a problem by status."""
 _HEADERS: Final = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}

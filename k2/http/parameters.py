@@ -1,4 +1,4 @@
-"""What may be asked over HTTP, checked field by field; a field that nobody knows is refused."""
+"""Parameters of HTTP requests, validated field by field; unknown fields are rejected."""
 
 from typing import Annotated, Final, Literal
 
@@ -6,7 +6,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from k2.query.completeness import CompletenessParameters
 from k2.query.gaps import GapFilter
-from k2.query.parameters import AsOfField, BarsParameters, Name, PricesParameters, RowsParameters, Time, whole
+from k2.query.parameters import (
+    AsOfField,
+    BarsParameters,
+    Name,
+    PricesParameters,
+    RowsParameters,
+    Time,
+    whole_float_to_int,
+)
 
 __all__ = [
     "LIMIT",
@@ -21,32 +29,32 @@ __all__ = [
 ]
 
 LIMIT: Final = 10_000
-"""So many rows where no limit is given."""
+"""Default maximum number of rows."""
 LIMIT_MAX: Final = 1_000_000
 
 
 def _flag(value: object) -> object:
-    """Read true or false as JSON writes it; leave anything else as it is."""
+    """Parse true or false in JSON's spelling; return any other value unchanged."""
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
-Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX, description="So many rows at the most.")]
+Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX, description="Maximum number of rows.")]
 
 
 class RowsRequest(RowsParameters):
-    """Which trades, and how many rows."""
+    """Selects trades, with a maximum number of rows."""
 
     limit: Limit = LIMIT
 
 
 class BarsRequest(BarsParameters):
-    """Which trades, by intervals."""
+    """Selects trades, aggregated by interval."""
 
     limit: Limit = LIMIT
 
 
 class PricesRequest(PricesParameters):
-    """Which trades, taken together or by intervals."""
+    """Selects trades, aggregated in total or by interval."""
 
     limit: Limit = LIMIT
 
@@ -56,23 +64,23 @@ class _Fields(BaseModel):
 
 
 class EmptyRequest(_Fields):
-    """No field at all."""
+    """No parameters."""
 
 
 class GapsRequest(_Fields):
-    """Which gaps."""
+    """Selects gaps."""
 
     exchange: Name | None = None
     symbol: Name | None = None
-    as_of: AsOfField | None = Field(None, description="What was known then, or with a commit.")
+    as_of: AsOfField | None = Field(None, description="State at a time, or as of a snapshot id.")
     which: GapFilter = GapFilter.OPEN
-    limit: Limit | None = Field(None, description="So many gaps at the most: the largest.")
+    limit: Limit | None = Field(None, description="Maximum number of gaps; the largest are returned.")
 
 
 class CompletenessRequest(CompletenessParameters):
-    """Which trades, and how they are counted."""
+    """Selects trades, and the time span by which they are counted."""
 
-    as_of: AsOfField | None = Field(None, description="What was in the table then, or with a commit.")
+    as_of: AsOfField | None = Field(None, description="Table contents at a time, or as of a snapshot id.")
     by: Literal["day", "hour"] = "day"
     in_doubt: Annotated[bool, BeforeValidator(_flag)] = Field(
         default=False, strict=True, description="Only symbols whose numbering is in doubt."
@@ -80,7 +88,7 @@ class CompletenessRequest(CompletenessParameters):
 
 
 class AuditRequest(_Fields):
-    """Which commits; where there are more than the limit, the newest."""
+    """Selects commits; the newest if there are more than the limit."""
 
     start: Time | None = None
     end: Time | None = None
@@ -88,11 +96,11 @@ class AuditRequest(_Fields):
 
 
 class SqlRequest(_Fields):
-    """One SELECT."""
+    """An SQL query."""
 
     sql: str = Field(
-        description="One SELECT, in DuckDB's SQL, over trades, sequence_events, commits, dead_letters.",
+        description="One SELECT in DuckDB's SQL over trades, sequence_events, commits and dead_letters.",
         examples=["SELECT symbol, max(price) AS highest FROM trades GROUP BY symbol"],
     )
-    as_of: AsOfField | None = Field(None, description="The tables as of then.")
-    limit: Annotated[Limit, BeforeValidator(whole)] = Field(LIMIT, strict=True)
+    as_of: AsOfField | None = Field(None, description="State of the tables at a time, or as of a snapshot id.")
+    limit: Annotated[Limit, BeforeValidator(whole_float_to_int)] = Field(LIMIT, strict=True)

@@ -1,4 +1,4 @@
-"""What is told where a request is not answered: a problem of RFC 9457, and nothing of the inside."""
+"""Error responses: RFC 9457 problems that reveal nothing of the server's internals."""
 
 import asyncio
 import secrets
@@ -34,16 +34,16 @@ SCHEMA: Final[dict[str, Any]] = {
     "required": ["type", "title", "status", "detail"],
     "properties": {
         "type": {"type": "string", "const": "about:blank"},
-        "title": {"type": "string", "description": "The status in words."},
+        "title": {"type": "string", "description": "Reason phrase of the status."},
         "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "One sentence: what is wrong."},
-        "field": {"type": "string", "description": "Of status 422: what was asked wrongly."},
-        "id": {"type": "string", "description": "Of status 500: by which the server's log tells more."},
+        "detail": {"type": "string", "description": "What is wrong, and what to do."},
+        "field": {"type": "string", "description": "Status 422: the invalid parameter."},
+        "id": {"type": "string", "description": "Status 500: id of the error in the server's log."},
     },
 }
 log = structlog.get_logger()
 
-_OWN_WORDS: Final[dict[type[K2Error], HTTPStatus]] = {
+_STATUSES: Final[dict[type[K2Error], HTTPStatus]] = {
     QueryTimeoutError: HTTPStatus.GATEWAY_TIMEOUT,
     QueryMemoryError: HTTPStatus.INSUFFICIENT_STORAGE,
     QueryBusyError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -51,19 +51,19 @@ _OWN_WORDS: Final[dict[type[K2Error], HTTPStatus]] = {
     NoSnapshotError: HTTPStatus.NOT_FOUND,
     QueryError: HTTPStatus.BAD_REQUEST,
 }
-"""Errors whose sentence is for those who ask."""
-_OUR_WORDS: Final[dict[type[K2Error], tuple[HTTPStatus, str]]] = {
-    NoTableError: (HTTPStatus.NOT_FOUND, "there is no such table yet: the job, which makes it, has not run here"),
+"""Errors whose message is sent to the client."""
+_RESPONSES: Final[dict[type[K2Error], tuple[HTTPStatus, str]]] = {
+    NoTableError: (HTTPStatus.NOT_FOUND, "the table does not exist yet; start the job, which creates it"),
     NoDeadLettersError: (
         HTTPStatus.NOT_FOUND,
-        "there are no dead letters yet: the job, which writes them, has not run",
+        "there are no dead letters yet; start the job, which writes them",
     ),
     UnreachableError: (
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "the catalog, or a file of a table, cannot be read at this moment; ask again later",
+        "the catalog or a file of a table cannot be read at the moment; retry later",
     ),
 }
-"""Errors whose sentence names settings and folders of this machine, so that another is told."""
+"""Errors whose message names settings and folders of this machine; the client gets another one."""
 
 
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: str | None) -> Response:
@@ -79,45 +79,45 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
 
 
 def add_problem_handlers(app: FastAPI, pool: Pool) -> None:
-    """Have an application's errors told as problems."""
+    """Register handlers that convert an application's errors to problems."""
     folders = sorted(_folders(pool), key=len, reverse=True)
-    app.add_exception_handler(K2Error, partial(_explained, folders))
-    app.add_exception_handler(RequestValidationError, _wrongly_asked)
-    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(K2Error, partial(_k2_problem, folders))
+    app.add_exception_handler(RequestValidationError, _validation_problem)
+    app.add_exception_handler(HTTPException, _http_problem)
 
 
 class UnexpectedErrorMiddleware:
-    """Has a bug logged under an id, and tells the client that id alone; tells those who wait that the server ends."""
+    """Logs an unexpected exception under an id and sends only the id; sends 503 to waiting clients on shutdown."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand around an application."""
+        """Wrap an application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; where that fails once the answer has begun, it ends without its end."""
+        """Handle a request; if it fails after the response has started, close the connection before its end."""
         is_begun = False
 
-        async def noting(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal is_begun
             is_begun = True
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, send_and_note)
         except asyncio.CancelledError:
-            # The server ends, and this answer had its time.
+            # The server is shutting down, and the grace period of this response is over.
             if not is_begun and scope["type"] == "http":
-                await problem(503, "the server is ending; ask again later", headers=_RETRY)(scope, receive, send)
-        except Exception as error:  # noqa: BLE001  whatever it is, nothing of it is told
-            response = _bug(scope, error)
+                await problem(503, "the server is shutting down; retry later", headers=_RETRY)(scope, receive, send)
+        except Exception as error:  # noqa: BLE001  of any exception, nothing is revealed
+            response = _unexpected_problem(scope, error)
             if not is_begun and scope["type"] == "http":
                 await response(scope, receive, send)
 
 
-def _bug(scope: Scope, error: Exception) -> Response:
+def _unexpected_problem(scope: Scope, error: Exception) -> Response:
     number = secrets.token_hex(8)
-    log.error("a request failed", id=number, path=scope.get("path"), exc_info=error)
-    return problem(500, "something went wrong here; the server's log says more under the id", id=number)
+    log.error("request_failed", id=number, path=scope.get("path"), exc_info=error)
+    return problem(500, "internal server error; find the id in the server's log", id=number)
 
 
 def _folders(pool: Pool) -> Collection[str]:
@@ -126,51 +126,51 @@ def _folders(pool: Pool) -> Collection[str]:
     return {*pool.folders, *map(str, own)}
 
 
-async def _explained(folders: Collection[str], request: Request, error: Exception) -> Response:
-    for kind, (status, detail) in _OUR_WORDS.items():
+async def _k2_problem(folders: Collection[str], request: Request, error: Exception) -> Response:
+    for kind, (status, detail) in _RESPONSES.items():
         if isinstance(error, kind):
-            log.warning("a query was not answered", path=request.url.path, why=str(error))
+            log.warning("query_failed", path=request.url.path, why=str(error))
             return problem(status, detail, headers=_RETRY if status == HTTPStatus.SERVICE_UNAVAILABLE else None)
-    for kind, status in _OWN_WORDS.items():
+    for kind, status in _STATUSES.items():
         if isinstance(error, kind):
             is_busy = status == HTTPStatus.SERVICE_UNAVAILABLE
-            return problem(status, _without(folders, str(error)), headers=_RETRY if is_busy else None)
-    return _bug(request.scope, error)
+            return problem(status, _redact(folders, str(error)), headers=_RETRY if is_busy else None)
+    return _unexpected_problem(request.scope, error)
 
 
-def _without(folders: Collection[str], text: str) -> str:
+def _redact(folders: Collection[str], text: str) -> str:
     for folder in folders:
         text = text.replace(folder, "...")
     return text
 
 
-async def _wrongly_asked(_request: Request, error: Exception) -> Response:
+async def _validation_problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError), "registered for it"
     first = error.errors()[0]
     names = [str(part) for part in first["loc"][1:2] if isinstance(part, str)]
     field = names[0] if names else str(first["loc"][0])
-    what = _MEANT.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    what = _MESSAGES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     return problem(422, f"{field}: {what}", field=field)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _http_problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), "registered for it"
-    detail = _SAID.get(error.status_code, error.detail)
+    detail = _STATUS_MESSAGES.get(error.status_code, error.detail)
     return problem(error.status_code, detail, headers=error.headers)
 
 
-_NO_JSON: Final = "is no JSON object; send one, as Content-Type: application/json"
-_MEANT: Final = {
+_NO_JSON: Final = "is not a JSON object; send one with Content-Type: application/json"
+_MESSAGES: Final = {
     "dict_type": _NO_JSON,
-    "extra_forbidden": "there is no such field",
+    "extra_forbidden": "unknown field; see /openapi.json",
     "json_invalid": _NO_JSON,
-    "missing": "is missing",
+    "missing": "is missing; send it",
     "model_attributes_type": _NO_JSON,
 }
-"""Pydantic's kinds of errors whose own words do not help."""
-_SAID: Final[dict[int, str]] = {
-    HTTPStatus.BAD_REQUEST: "the body cannot be read",
-    HTTPStatus.NOT_FOUND: "there is nothing at this path; /openapi.json says what there is",
-    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; /openapi.json says which it takes",
+"""Pydantic error types whose own messages do not help."""
+_STATUS_MESSAGES: Final[dict[int, str]] = {
+    HTTPStatus.BAD_REQUEST: "the request body cannot be read; send valid JSON",
+    HTTPStatus.NOT_FOUND: "unknown path; see /openapi.json for the paths",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method not allowed on this path; see /openapi.json for the methods",
 }
-"""Of what the framework refuses."""
+"""Messages for the framework's own errors."""

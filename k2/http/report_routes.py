@@ -85,4 +85,4 @@ async def dead_letters(_: Annotated[EmptyRequest, Query()], respond: DocumentRes
 
 
 def _unreadable(line: str) -> None:
-    log.warning("dead letter cannot be read", line=line)
+    log.warning("dead_letter_unreadable", line=line)

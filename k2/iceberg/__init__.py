@@ -1,1 +1,1 @@
-"""Apache Iceberg: the catalog, the two tables, and the sinks that land rows and progress in one commit."""
+"""Apache Iceberg: the catalog, the tables, and the sinks that commit rows and progress together."""

@@ -1,4 +1,4 @@
-"""Offsets given up: messages that expired before the job read them, and that nobody has any more."""
+"""Abandon offsets: skip messages that expired in Kafka before the job read them."""
 
 from typing import Final
 
@@ -9,35 +9,38 @@ from k2.model.progress import PartitionProgress, Progress, TopicPartition
 __all__ = ["ABANDONED_OFFSETS", "abandon_offsets"]
 
 ABANDONED_OFFSETS: Final = "k2.given_up"
-"""Entry of a snapshot's summary: the range of offsets that were given up, as `topic:partition first-last`."""
+"""Entry of a snapshot's summary: the range of abandoned offsets, as `topic:partition first-last`."""
 
 
-def abandon_offsets(committer: Committer, where: TopicPartition, offset: int, writers: int) -> int | None:
-    """Move the table's progress of a partition on to `offset`, for every writer.
+def abandon_offsets(committer: Committer, topic_partition: TopicPartition, offset: int, writers: int) -> int | None:
+    """Move every writer's progress in a topic partition to `offset`; return the first abandoned offset.
 
-    Nothing is counted as received, so the partition's sum goes on to hold; numbers that were in those messages show up
-    as gaps of the ledger when the next trade of their symbol comes. A job that runs meanwhile is fenced. Gives the
-    first offset given up; None where the table had nothing of the partition.
+    Nothing is counted as received, so the partition counts still add up. Sequence numbers that were in those messages
+    become gaps in the ledger when the next trade of their symbol arrives. A job that runs meanwhile is fenced out.
+    Returns None if the table has nothing of the partition.
 
     Raises:
         OffsetError: the table is at that offset or beyond it.
     """
     progress, names = committer.progress(), [str(writer) for writer in range(writers)]
-    first = progress.next_offset(where, names)
+    first = progress.next_offset(topic_partition, names)
     if first is not None and offset <= first:
-        raise OffsetError(f"the table is at offset {first} of {where} already, so there is nothing to give up")
+        raise OffsetError(
+            f"the table is already at offset {first} of {topic_partition}: nothing to abandon before {offset}; "
+            "use a higher offset"
+        )
     for writer in names:
-        _move(committer, progress, writer, where, offset)
+        _move(committer, progress, writer, topic_partition, offset)
     return first
 
 
-def _move(committer: Committer, progress: Progress, writer: str, where: TopicPartition, offset: int) -> None:
-    entries, start = progress.of(writer), progress.start(where)
+def _move(committer: Committer, progress: Progress, writer: str, topic_partition: TopicPartition, offset: int) -> None:
+    entries, start = progress.of(writer), progress.start(topic_partition)
     start = offset if start is None else start
-    first = entries[where].offset if where in entries else start
-    if where in entries and entries[where].start >= offset:
+    first = entries[topic_partition].offset if topic_partition in entries else start
+    if topic_partition in entries and entries[topic_partition].start >= offset:
         return
-    remark = {ABANDONED_OFFSETS: f"{where} {first}-{offset - 1}"} if first < offset else {}
-    # Also where a writer is beyond it: a recovery store may be before it, and would have those messages read again.
+    extra_summary = {ABANDONED_OFFSETS: f"{topic_partition} {first}-{offset - 1}"} if first < offset else {}
+    # Also if a writer is beyond it: a recovery store may be before it, and would replay those messages.
     move = PartitionProgress(max(first, offset), start=offset)
-    committer.commit(Advance(writer, entries, {where: move}, [], remark=remark))
+    committer.commit(Advance(writer, entries, {topic_partition: move}, [], extra_summary=extra_summary))

@@ -1,4 +1,4 @@
-"""Rows as Arrow columns, in the order in which a file holds them."""
+"""Convert output columns to Arrow tables, one for each file, in the file's sort order."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from k2.model.progress import TopicPartition
 from k2.model.symbols import SYMBOLS
 from k2.model.trade import SIDES
 
-__all__ = ["Share", "arrow_schema", "shares"]
+__all__ = ["FileRows", "arrow_schema", "split_by_file"]
 
 DAY_US: Final = 86_400_000_000
 _DICTIONARIES: Final = frozenset(
@@ -31,8 +31,8 @@ _TIME: Final = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """The rows that go to one file: those of one day and exchange."""
+class FileRows:
+    """The rows of one file: those of one day and exchange."""
 
     day: int
     """Days since the epoch."""
@@ -60,51 +60,52 @@ def _is_string(arrow_type: pa.DataType) -> bool:
     return pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type)
 
 
-def shares(
-    rows: OutputColumns, text: NDArray[np.uint8], places: Sequence[TopicPartition], schema: pa.Schema
-) -> Iterator[Share]:
-    """Cut rows by day and exchange; in each share they are sorted by symbol (its UTF-8), then venue time.
+def split_by_file(
+    rows: OutputColumns, text: NDArray[np.uint8], topic_partitions: Sequence[TopicPartition], schema: pa.Schema
+) -> Iterator[FileRows]:
+    """Split rows by day and exchange; within each file, sort them by symbol (its UTF-8), then venue time.
 
     Rows of one symbol and time are sorted by topic, partition, offset and index, so that the same
-    rows make the same file whatever order they came in.
+    rows produce the same file whatever order they arrived in.
     """
-    ranks, names = _ranks(rows.symbols)
-    place_ranks, sorted_places = _place_ranks(rows.places, places)
-    keys = SortKeys(rows.timestamps, place_ranks, rows.offsets, rows.indexes)
+    ranks, names = _symbol_ranks(rows.symbols)
+    partition_ranks, sorted_partitions = _partition_ranks(rows.topic_partitions, topic_partitions)
+    keys = SortKeys(rows.timestamps, partition_ranks, rows.offsets, rows.indexes)
     order = sort_rows(ranks, len(names), keys)
     days, order = _by_day(rows.timestamps, order)
-    columns = _columns(rows, text, order) | _place_columns(place_ranks[order], sorted_places)
+    columns = _columns(rows, text, order) | _partition_columns(partition_ranks[order], sorted_partitions)
     ranks = ranks[order]
     exchanges = [exchange for exchange, _ in names]
     for start, stop in _runs(days, np.array(_codes(exchanges), dtype=np.int32)[ranks]):
         low, high = int(ranks[start]), int(ranks[stop - 1]) + 1
-        piece = {name: column.slice(start, stop - start) for name, column in columns.items()}
-        piece["symbol"] = _dictionary(ranks[start:stop] - low, [symbol for _, symbol in names[low:high]])
-        piece["exchange"] = _dictionary(np.zeros(stop - start, np.int32), [exchanges[low]])
-        yield Share(int(days[start]), exchanges[low], pa.table([piece[name] for name in schema.names], schema=schema))
+        part = {name: column.slice(start, stop - start) for name, column in columns.items()}
+        part["symbol"] = _dictionary(ranks[start:stop] - low, [symbol for _, symbol in names[low:high]])
+        part["exchange"] = _dictionary(np.zeros(stop - start, np.int32), [exchanges[low]])
+        table = pa.table([part[name] for name in schema.names], schema=schema)
+        yield FileRows(int(days[start]), exchanges[low], table)
 
 
-def _ranks(symbols: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[tuple[str, str]]]:
-    """Return each row's rank by exchange and symbol, as UTF-8 sorts them, and the names by rank."""
+def _symbol_ranks(symbols: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[tuple[str, str]]]:
+    """Return each row's rank by exchange and symbol, in UTF-8 order, and the names by rank."""
     present = np.flatnonzero(np.bincount(symbols))
-    # Code points sort as their UTF-8 does.
-    ranked = sorted((SYMBOLS.name(int(number)), int(number)) for number in present)
+    # Strings sort by code point, which is the order of their UTF-8.
+    ranked = sorted((SYMBOLS.name(int(symbol_id)), int(symbol_id)) for symbol_id in present)
     ranks = np.zeros(int(present[-1]) + 1, dtype=np.int32)
-    ranks[[number for _, number in ranked]] = np.arange(len(ranked), dtype=np.int32)
+    ranks[[symbol_id for _, symbol_id in ranked]] = np.arange(len(ranked), dtype=np.int32)
     return ranks[symbols], [name for name, _ in ranked]
 
 
-def _place_ranks(
-    codes: NDArray[np.int32], places: Sequence[TopicPartition]
+def _partition_ranks(
+    codes: NDArray[np.int32], topic_partitions: Sequence[TopicPartition]
 ) -> tuple[NDArray[np.int32], list[TopicPartition]]:
-    order = sorted(range(len(places)), key=places.__getitem__)
-    ranks = np.empty(len(places), dtype=np.int32)
-    ranks[order] = np.arange(len(places), dtype=np.int32)
-    return ranks[codes], [places[code] for code in order]
+    order = sorted(range(len(topic_partitions)), key=topic_partitions.__getitem__)
+    ranks = np.empty(len(topic_partitions), dtype=np.int32)
+    ranks[order] = np.arange(len(topic_partitions), dtype=np.int32)
+    return ranks[codes], [topic_partitions[code] for code in order]
 
 
 def _by_day(timestamps: NDArray[np.int64], order: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Bring the rows of each day together, else in their order; give the days of the rows in that order."""
+    """Group rows by day, in stable order; return the days of the sorted rows, and their order."""
     days = timestamps // DAY_US
     if days.min() == days.max():
         return days, order
@@ -115,8 +116,8 @@ def _by_day(timestamps: NDArray[np.int64], order: NDArray[np.int64]) -> tuple[ND
 
 
 def _codes(names: list[str]) -> list[int]:
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return [numbers[name] for name in names]
+    codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
+    return [codes[name] for name in names]
 
 
 def _runs(days: NDArray[np.int64], exchanges: NDArray[np.int32]) -> Iterator[tuple[int, int]]:
@@ -126,39 +127,41 @@ def _runs(days: NDArray[np.int64], exchanges: NDArray[np.int32]) -> Iterator[tup
 
 
 def _columns(rows: OutputColumns, text: NDArray[np.uint8], order: NDArray[np.int64]) -> "dict[str, pa.Array[Any]]":
-    # `take` brings a column of two words into order eight times as fast as indexing does.
-    taken = map_columns(rows, lambda column: np.take(column, order, axis=0))
+    # `take` reorders a column of two words eight times as fast as indexing.
+    sorted_rows = map_columns(rows, lambda column: np.take(column, order, axis=0))
     return {
-        "trade_id": _ids(taken, text),
-        "sequence": _plain(taken.sequences, pa.int64(), taken.has_sequence),
-        "session": _plain(taken.sessions, pa.int32()),
-        "price": _plain(taken.prices, _DECIMAL),
-        "quantity": _plain(taken.quantities, _DECIMAL),
-        "side": _sides(taken.sides),
-        "timestamp": _plain(taken.timestamps, _TIME),
-        "received": _times(taken.received),
-        "offset": _plain(taken.offsets, pa.int64()),
-        "index": _plain(taken.indexes, pa.int32()),
-        "kafka_timestamp": _times(taken.kafka_timestamps),
+        "trade_id": _ids(sorted_rows, text),
+        "sequence": _plain(sorted_rows.sequences, pa.int64(), sorted_rows.has_sequence),
+        "session": _plain(sorted_rows.sessions, pa.int32()),
+        "price": _plain(sorted_rows.prices, _DECIMAL),
+        "quantity": _plain(sorted_rows.quantities, _DECIMAL),
+        "side": _sides(sorted_rows.sides),
+        "timestamp": _plain(sorted_rows.timestamps, _TIME),
+        "received": _times(sorted_rows.received),
+        "offset": _plain(sorted_rows.offsets, pa.int64()),
+        "index": _plain(sorted_rows.indexes, pa.int32()),
+        "kafka_timestamp": _times(sorted_rows.kafka_timestamps),
         "origin": pa.nulls(len(order), _DICTIONARY),
     }
 
 
-def _place_columns(ranks: NDArray[np.int32], places: Sequence[TopicPartition]) -> "dict[str, pa.Array[Any]]":
-    topics = list(dict.fromkeys(place.topic for place in places))
-    topic_codes = np.array([topics.index(place.topic) for place in places], dtype=np.int32)
-    partitions = np.array([place.partition for place in places], dtype=np.int32)
+def _partition_columns(
+    ranks: NDArray[np.int32], topic_partitions: Sequence[TopicPartition]
+) -> "dict[str, pa.Array[Any]]":
+    topics = list(dict.fromkeys(one.topic for one in topic_partitions))
+    topic_codes = np.array([topics.index(one.topic) for one in topic_partitions], dtype=np.int32)
+    partitions = np.array([one.partition for one in topic_partitions], dtype=np.int32)
     return {"topic": _dictionary(topic_codes[ranks], topics), "partition": _plain(partitions[ranks], pa.int32())}
 
 
 def _plain(values: NDArray[Any], arrow_type: pa.DataType, valid: NDArray[np.bool_] | None = None) -> "pa.Array[Any]":
-    """Wrap an array, without a copy, as a column."""
+    """Wrap a NumPy array as an Arrow array without copying it."""
     bitmap, nulls = _bitmap(valid)
     return pa.Array.from_buffers(arrow_type, len(values), [bitmap, _buffer(values)], nulls)
 
 
 def _buffer(values: NDArray[Any]) -> pa.Buffer:
-    # The stubs do not know that an array is a buffer.
+    # The stubs do not declare that an array is a buffer.
     return pa.py_buffer(values)  # type: ignore[arg-type]
 
 

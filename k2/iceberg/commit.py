@@ -1,4 +1,4 @@
-"""One commit: data files, the progress and the snapshot's summary land together, once, or not at all."""
+"""One commit: data files, progress and snapshot summary are committed together, exactly once or not at all."""
 
 import contextlib
 import random
@@ -18,7 +18,6 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 
-from k2.iceberg.catalog import TRANSIENT, translate_refusals
 from k2.iceberg.commit_notes import COMMIT_NOTES_MAX, commit_notes_property, noted_commits
 from k2.iceberg.fence import Entries, check_fence
 from k2.iceberg.fencing_commit import check_fencing_token, fencing_token_of, set_fencing_token
@@ -30,6 +29,7 @@ from k2.model.errors import FencedError, TableError, UnreachableError
 from k2.model.progress import PROGRESS, Counts, PartitionProgress, Progress
 from k2.ops.failpoints import failpoint
 from k2.ops.retry import OnRetry, retried
+from k2.storage.catalog_errors import TRANSIENT, translate_refusals
 from k2.storage.commit_log import Commit
 
 __all__ = ["Advance", "Committer", "MoveToCommitLog"]
@@ -37,49 +37,50 @@ __all__ = ["Advance", "Committer", "MoveToCommitLog"]
 T = TypeVar("T")
 
 CONFLICTS_MAX: Final = 100
-"""How often one try is rebased over other writers' commits before it counts as a fault."""
+"""How often one attempt is rebased over other writers' commits before it counts as a fault."""
 CONFLICT_WAIT_SECONDS_MIN: Final = 0.01
 CONFLICT_WAIT_SECONDS_MAX: Final = 1.0
 _TOPICS: Final = "k2.topics"
-"""Table property: Kafka's id of each topic as it was first read."""
+"""Table property: the Kafka id of each topic, as first read."""
 _COMMIT: Final = "k2.commit."
-"""Table property, one a writer: the mark of its last commit, by which a commit in doubt is looked up."""
+"""Table property of each writer: the id of its last commit, by which a commit in doubt is looked up."""
 
 MoveToCommitLog = Callable[[Sequence[Commit]], int]
-"""Keeps commits elsewhere, the oldest first; gives the last sequence number kept."""
+"""Appends commits, the oldest first, to the commit log; returns the last sequence number that the log contains."""
 
 _log = structlog.get_logger()
 
 
 @dataclass
 class Advance:
-    """What one commit of one writer brings, and what must be in the table before it."""
+    """What one commit of one writer adds to the table, and the progress that the table must have before it."""
 
     writer: str
     expected: Entries
     """The writer's progress as it loaded or last committed it."""
     moves: Entries
-    """Of each topic partition that moves: the next offset, and the counts of this commit alone."""
+    """For each topic partition that moves: the next offset, and the counts of this commit alone."""
     files: list[DataFile]
-    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     properties: Mapping[str, str] = field(default_factory=dict)
     """Table properties to set in the same commit."""
-    remark: Mapping[str, str] = field(default_factory=dict)
-    """More for the snapshot's summary."""
+    extra_summary: Mapping[str, str] = field(default_factory=dict)
+    """Additional entries of the snapshot's summary."""
     snapshot_ids: list[int] = field(default_factory=list)
-    """Of every try, since a try that seemed to fail can have landed."""
+    """Snapshot ids of all attempts: an attempt that seemed to fail may have been committed."""
 
     @property
     def result(self) -> Entries:
-        """The writer's progress once this is in."""
+        """The writer's progress after the commit."""
         moved = {
-            where: self.expected.get(where, PartitionProgress(0)).advanced(move) for where, move in self.moves.items()
+            topic_partition: self.expected.get(topic_partition, PartitionProgress(0)).advanced(move)
+            for topic_partition, move in self.moves.items()
         }
         return {**self.expected, **moved}
 
     @property
     def summary(self) -> dict[str, str]:
-        """The snapshot's summary, of this commit alone."""
+        """The snapshot's summary, with the counts of this commit alone."""
         counts = sum((move.counts for move in self.moves.values()), Counts())
         return {
             "k2.writer": self.writer,
@@ -89,16 +90,16 @@ class Advance:
             "k2.dead_letters": str(counts.dead_letters),
             "k2.skipped": str(counts.skipped),
             PROGRESS: Progress({self.writer: self.moves}).text(),
-            **self.remark,
+            **self.extra_summary,
         }
 
 
 class Committer:
-    """The commits of this process to one table, one after the other.
+    """Commits of this process to one table, one at a time.
 
-    PyIceberg's own retry is left out: it would replay the progress it was first given over what other
-    writers have committed since, and deletes manifests of a commit that landed though it was reported
-    as failed. Here each try is a new transaction on the table as it is then.
+    PyIceberg's own retry is not used: it would replay the progress it was first given over what other
+    writers have committed since, and it deletes the manifests of a commit that succeeded although it was
+    reported as failed. Here each attempt is a new transaction on the table's current metadata.
     """
 
     def __init__(
@@ -107,12 +108,12 @@ class Committer:
         on_retry: OnRetry | None = None,
         sleep: Callable[[float], None] = time.sleep,
         *,
-        keep: MoveToCommitLog | None = None,
+        move_to_commit_log: MoveToCommitLog | None = None,
     ) -> None:
-        """Commit to a table; if there is a `keep`, its commits are noted, and the notes are moved there later."""
+        """Commit to `table`; with `move_to_commit_log`, each commit adds a commit note, and notes are moved later."""
         self.table = table
-        self._keep = keep
-        self._kept = 0
+        self._move_to_commit_log = move_to_commit_log
+        self._logged_up_to = 0
         self._on_retry = on_retry
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -120,129 +121,131 @@ class Committer:
         self._fencing_token = fencing_token_of(table)
 
     def progress(self) -> Progress:
-        """Return what is in the table now, read afresh.
+        """Refresh the table and return its progress.
 
         Raises:
-            TableError: the table was rolled back behind the job's last commit, dropped, or made again.
+            TableError: the table was rolled back behind the job's last commit, dropped, or created again.
         """
-        return self.change("reading the table's progress", self._look)
+        return self.change("reading the table's progress", self._checked_progress)
 
     def change(self, operation: str, act: Callable[[Table], T], *, also: tuple[type[BaseException], ...] = ()) -> T:
-        """Return what `act` gives of the table as it is now; it may change the table, and must be right to do twice.
+        """Call `act` with the refreshed table and return its result; it may change the table, and must be idempotent.
 
-        A transient fault, or one of the types in `also`, is tried again on the table as it is then.
+        After a transient fault, or an exception of a type in `also`, the table is refreshed and `act` is called again.
         """
 
-        def afresh() -> T:
+        def refresh_and_act() -> T:
             self._refresh()
             return act(self.table)
 
         with self._lock:
-            return self._ride_out(operation, afresh, also=also)
+            return self._retry(operation, refresh_and_act, also=also)
 
-    def set_fencing_token(self, mark: str | None, expected: Progress) -> None:
-        """Keep instances that began before this one from committing, if the table is as `expected`.
+    def set_fencing_token(self, token: str | None, expected: Progress) -> None:
+        """Fence out instances that started before this one, if the table's progress is `expected`.
 
-        None as the mark: no claim is made, and that of another process of this cluster is taken over.
+        If the token is None, none is set, and the token set by another process of this cluster is adopted.
 
         Raises:
             FencedError: another instance has committed since the progress was read.
         """
-        act = partial(self._claimed, mark, expected)
-        self._fencing_token = self.change("claiming the table", act, also=(CommitFailedException,))
+        act = partial(self._set_fencing_token, token, expected)
+        self._fencing_token = self.change("setting the fencing token", act, also=(CommitFailedException,))
 
-    def _claimed(self, mark: str | None, expected: Progress, table: Table) -> str | None:
-        there = progress_of(table)
-        for writer in sorted({*there.writers, *expected.writers}):
-            check_fence(self._name, writer, there.of(writer), expected.of(writer))
-        if mark is not None:
-            set_fencing_token(table, mark)
+    def _set_fencing_token(self, token: str | None, expected: Progress, table: Table) -> str | None:
+        found = progress_of(table)
+        for writer in sorted({*found.writers, *expected.writers}):
+            check_fence(self._name, writer, found.of(writer), expected.of(writer))
+        if token is not None:
+            set_fencing_token(table, token)
         return fencing_token_of(table)
 
-    def _look(self, table: Table) -> Progress:
+    def _checked_progress(self, table: Table) -> Progress:
         check_lineage(table.metadata, self._name)
         return progress_of(table)
 
     def commit(self, advance: Advance) -> Progress:
-        """Land an advance once, whatever the catalog answers; give the progress of all writers then.
+        """Commit an advance exactly once, whatever the catalog answers; return the progress of all writers.
 
-        A try whose outcome is in doubt is looked up before anything else is done. Commits of other
-        writers, a compaction or a foreign append are rebased over.
+        If the outcome of an attempt is in doubt, it is looked up before anything else is done. The commit is
+        rebased over commits of other writers, compactions and foreign appends.
 
         Raises:
             FencedError: the writer's progress in the table is not what this instance left there.
             UnreachableError: the catalog or store did not answer, after retries.
-            TableError: the table was dropped or made again.
-            SettingsError: the catalog no longer takes the credentials.
+            TableError: the table was dropped or created again.
+            SettingsError: the catalog no longer accepts the credentials.
         """
         with self._lock:
-            self._keep_trail(advance)
-            self._ride_out(f"committing to table {self._name}", lambda: self._try(advance))
+            self._move_notes(advance)
+            self._retry(f"committing to table {self._name}", lambda: self._try_commit(advance))
             failpoint("commit.seen")
             return progress_of(self.table)
 
-    def _keep_trail(self, advance: Advance) -> None:
-        if self._keep is None or len(noted_commits(self.table.metadata)) < COMMIT_NOTES_MAX:
+    def _move_notes(self, advance: Advance) -> None:
+        if self._move_to_commit_log is None or len(noted_commits(self.table.metadata)) < COMMIT_NOTES_MAX:
             return
-        # What was noted when it last looked may have been kept and dropped since, which is not to be kept twice.
-        self._ride_out(f"reading table {self._name}", self._refresh)
+        # Another process may have moved these notes since the last refresh; they must not be moved twice.
+        self._retry(f"reading table {self._name}", self._refresh)
         self._check_fence(advance)
         noted = noted_commits(self.table.metadata)
         if len(noted) >= COMMIT_NOTES_MAX:
-            self._kept = self._keep(noted)
+            self._logged_up_to = self._move_to_commit_log(noted)
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
-        """Return the topics' ids that the table knows, with those that it did not know added."""
-        return self.change("recording topic ids", partial(_note_topics, ids), also=(CommitFailedException,))
+        """Return the topic ids recorded in the table; record those of `ids` whose topic it does not have yet."""
+        return self.change("recording topic ids", partial(_record_topics, ids), also=(CommitFailedException,))
 
-    def _ride_out(self, operation: str, act: Callable[[], T], *, also: tuple[type[BaseException], ...] = ()) -> T:
+    def _retry(self, operation: str, act: Callable[[], T], *, also: tuple[type[BaseException], ...] = ()) -> T:
         with translate_refusals(self.table.catalog.name):
             return retried(operation, act, also=(*TRANSIENT, *also), on_retry=self._on_retry, sleep=self._sleep)
 
     @property
     def table_id(self) -> str:
-        """The table's UUID: another after it was dropped and made again."""
+        """The table's UUID; it changes if the table is dropped and created again."""
         return str(self.table.metadata.table_uuid)
 
     @property
     def _name(self) -> str:
         return ".".join(self.table.name())
 
-    def _try(self, advance: Advance) -> None:
-        # A snapshot that is to be removed may have got a tag since.
-        must_look = advance.snapshot_ids or self._is_stale or removable(self.table.metadata)
-        if must_look and self._find(advance):
+    def _try_commit(self, advance: Advance) -> None:
+        # A snapshot that is due for removal may have been tagged meanwhile.
+        must_refresh = advance.snapshot_ids or self._is_stale or removable(self.table.metadata)
+        if must_refresh and self._is_committed(advance):
             return
         try:
-            self._rebase_until_in(advance)
+            self._commit_with_rebase(advance)
         except (FencedError, TableError):
             raise
         except Exception as error:
-            # Whatever the fault says, the catalog may have done it.
+            # Whatever the exception, the catalog may have committed.
             _log.warning("commit_in_doubt", table=self._name, writer=advance.writer, error=repr(error))
-            if not self._find(advance):
+            if not self._is_committed(advance):
                 raise
 
-    def _rebase_until_in(self, advance: Advance) -> None:
+    def _commit_with_rebase(self, advance: Advance) -> None:
         for conflict in range(CONFLICTS_MAX):
             self._check_fence(advance)
             attempt = self._stage(advance)
             try:
-                # Not `commit_transaction`, which retries by itself.
+                # Not `commit_transaction`: it has its own retry.
                 failpoint("commit.staged")
                 self.table._do_commit(attempt.updates, attempt.requirements)  # noqa: SLF001
                 failpoint("commit.landed")
             except CommitFailedException:
                 self._sleep(_conflict_wait_seconds(conflict))
-                if self._find(advance):
+                if self._is_committed(advance):
                     return
-                # Rejected for sure, and not in the table: its manifests are nobody's.
+                # Rejected, and not in the table: no snapshot refers to its manifests.
                 self._discard(attempt.manifests)
             else:
-                # Others commit to this table as well if there was a conflict: look before the next commit.
+                # A conflict means that others commit to this table: refresh before the next commit.
                 self._is_stale = conflict > 0
                 return
-        raise UnreachableError(f"table {self._name} takes other commits all the time: {CONFLICTS_MAX} conflicts")
+        raise UnreachableError(
+            f"table {self._name}: {CONFLICTS_MAX} conflicts in a row with commits of others; stop other writers"
+        )
 
     def _stage(self, advance: Advance) -> "_Attempt":
         transaction = _AppendTransaction(self.table)
@@ -256,11 +259,11 @@ class Committer:
         progress = progress_of(self.table).replaced(advance.writer, advance.result)
         number = self.table.metadata.next_sequence_number()
         last = last_snapshot_value(append.snapshot_id, number)
-        trail: dict[str, str] = {}
-        if self._keep is not None:
-            trail = commit_notes_property(self.table.metadata, transaction._updates, self._kept)  # noqa: SLF001
-        own = {PROGRESS: progress.text(), LAST_SNAPSHOT: last, _COMMIT + advance.writer: advance.mark}
-        transaction.set_properties({**advance.properties, **own, **trail})
+        notes: dict[str, str] = {}
+        if self._move_to_commit_log is not None:
+            notes = commit_notes_property(self.table.metadata, transaction._updates, self._logged_up_to)  # noqa: SLF001
+        own = {PROGRESS: progress.text(), LAST_SNAPSHOT: last, _COMMIT + advance.writer: advance.commit_id}
+        transaction.set_properties({**advance.properties, **own, **notes})
         removed = removable(self.table.metadata)
         is_removable = AssertRemovable(uuid=self.table.metadata.table_uuid, removed=removed)
         return _Attempt(
@@ -269,14 +272,14 @@ class Committer:
             [*append._written_manifests, *append._written_manifest_lists],  # noqa: SLF001
         )
 
-    def _find(self, advance: Advance) -> bool:
-        """Read the table afresh and return whether the advance is in.
+    def _is_committed(self, advance: Advance) -> bool:
+        """Refresh the table and return whether the advance is committed.
 
-        The mark outlives the snapshot's expiry, the snapshot outlives a later commit of the same writer.
+        The commit id outlives the snapshot's expiry; the snapshot outlives a later commit of the same writer.
         """
         self._refresh()
         metadata = self.table.metadata
-        return metadata.properties.get(_COMMIT + advance.writer) == advance.mark or any(
+        return metadata.properties.get(_COMMIT + advance.writer) == advance.commit_id or any(
             metadata.snapshot_by_id(snapshot_id) is not None for snapshot_id in advance.snapshot_ids
         )
 
@@ -284,15 +287,14 @@ class Committer:
         try:
             self.table.refresh()
         except NoSuchTableError as error:
-            raise TableError(f"table {self._name} is gone: it was dropped while the job ran") from error
+            raise TableError(f"table {self._name} was dropped while the job ran; restart the job") from error
         except ValueError as error:
-            raise TableError(f"table {self._name} is not the one the job began with: {error}") from error
+            raise TableError(f"table {self._name} is not the one that the job started with: {error}") from error
 
     def _check_fence(self, advance: Advance) -> None:
         check_lineage(self.table.metadata, self._name)
-        there = progress_of(self.table).of(advance.writer)
-        # First, since the offsets of both sides say more than the claim.
-        check_fence(self._name, advance.writer, there, advance.expected)
+        # First, because the offsets of both sides are more informative than the fencing token.
+        check_fence(self._name, advance.writer, progress_of(self.table).of(advance.writer), advance.expected)
         check_fencing_token(self._name, fencing_token_of(self.table), self._fencing_token)
 
     def _discard(self, paths: list[str]) -> None:
@@ -302,9 +304,9 @@ class Committer:
 
 
 class _AppendTransaction(Transaction):
-    """A transaction that does not copy the whole history for each look at its metadata.
+    """A transaction that does not copy all snapshots for each access to its metadata.
 
-    The append looks some thirty times before anything is staged; without this a commit to a table of
+    An append accesses it some thirty times before anything is staged; without this a commit to a table of
     400 snapshots took 590 ms of CPU.
     """
 
@@ -320,7 +322,7 @@ class _Attempt:
     manifests: list[str]
 
 
-def _note_topics(ids: Mapping[str, str], table: Table) -> dict[str, str]:
+def _record_topics(ids: Mapping[str, str], table: Table) -> dict[str, str]:
     known: dict[str, str] = msgspec.json.decode(table.metadata.properties.get(_TOPICS, "{}"))
     if not ids.keys() <= known.keys():
         known = {**ids, **known}
@@ -330,6 +332,6 @@ def _note_topics(ids: Mapping[str, str], table: Table) -> dict[str, str]:
 
 
 def _conflict_wait_seconds(conflict: int) -> float:
-    # At random, so that writers who met once do not meet again and again.
+    # Random, so that writers that conflicted once do not conflict again and again.
     longest = min(CONFLICT_WAIT_SECONDS_MAX, CONFLICT_WAIT_SECONDS_MIN * 2.0**conflict)
     return random.uniform(0, longest)  # noqa: S311  no secret

@@ -1,4 +1,4 @@
-"""The writer of the commit log: moves commit notes of the table `trades` to the table `commits`, each once."""
+"""The writer of the commit log: moves commit notes of the table `trades` to the table `commits`, each exactly once."""
 
 import contextlib
 from collections.abc import Sequence
@@ -22,60 +22,60 @@ __all__ = ["CommitLogWriter"]
 
 
 _KEPT: Final = "k2.kept"
-"""Property of the table `commits`: which snapshots the newest offer was of."""
+"""Property of the table `commits`: the snapshot ids of the newest batch of notes."""
 
 
-class _Offer(msgspec.Struct, frozen=True):
+class _Batch(msgspec.Struct, frozen=True):
     table: str = ""
     snapshots: frozenset[int] = frozenset()
 
 
 class CommitLogWriter:
-    """Appends commits to the table `commits`, each once.
+    """Appends commits to the table `commits`, each exactly once.
 
-    Where a crash comes between this and the commit that takes them out of the trades' property, they are offered
-    again; several processes may offer the same. So the table remembers what it was offered last, by snapshot id: a
-    commit stays on offer without a break until it is dropped for good. (Sequence numbers would not do: they come
-    again where the trades' table is put back to an earlier state.)
+    After a crash between this append and the commit that removes the notes from the trades table, the same notes are
+    appended again; several processes may append the same. So the table records the newest batch by snapshot id: a note
+    is in every batch until it is removed for good. (Sequence numbers would not do: they repeat if the trades table is
+    put back to an earlier state.)
     """
 
     def __init__(self, committer: Committer, table_id: str, name: str, on_retry: OnRetry | None = None) -> None:
-        """Keep the commits of the table with that UUID, which people call `name`."""
+        """Write the commits of the table `name` with that UUID; `committer` commits to the table `commits`."""
         self._committer = committer
         self._table_id = table_id
-        self._place = TopicPartition(name, 0)
+        self._progress_key = TopicPartition(name, 0)
         self._on_retry = on_retry
 
-    def keep(self, commits: Sequence[Commit]) -> int:
-        """Land commits, the oldest first, that are not kept yet; give the last sequence number kept.
+    def append(self, commits: Sequence[Commit]) -> int:
+        """Append those commits, the oldest first, that the table lacks; return the last sequence number of `commits`.
 
         Raises:
             UnreachableError: the catalog or store did not answer, after retries.
-            TableError: the table `commits` was dropped, made again, or rolled back.
+            TableError: the table `commits` was dropped, created again, or rolled back.
         """
         while True:
             expected = self._committer.progress().of(self._table_id)
-            new = [commit for commit in commits if commit.snapshot_id not in self._offered()]
+            new = [commit for commit in commits if commit.snapshot_id not in self._recorded()]
             if not new:
                 return commits[-1].sequence_number
+            # If another process was faster, check again what is left to append.
             with contextlib.suppress(FencedError):
-                # Another process was faster: look what is left to keep.
                 self._append(expected, new, commits)
 
-    def _offered(self) -> frozenset[int]:
+    def _recorded(self) -> frozenset[int]:
         text = self._committer.table.metadata.properties.get(_KEPT)
-        offer = _Offer() if text is None else msgspec.json.decode(text, type=_Offer)
-        return offer.snapshots if offer.table == self._table_id else frozenset()
+        batch = _Batch() if text is None else msgspec.json.decode(text, type=_Batch)
+        return batch.snapshots if batch.table == self._table_id else frozenset()
 
-    def _append(self, expected: Entries, commits: Sequence[Commit], offered: Sequence[Commit]) -> None:
+    def _append(self, expected: Entries, commits: Sequence[Commit], batch_commits: Sequence[Commit]) -> None:
         table = self._committer.table
         file = write_file(table, self._as_arrow(commits, table.schema()), (self._table_id,), self._on_retry)
         move = PartitionProgress(commits[-1].sequence_number + 1, received=len(commits), stored=len(commits))
-        offer = _Offer(self._table_id, frozenset(commit.snapshot_id for commit in offered))
-        properties = {_KEPT: msgspec.json.encode(offer).decode()}
+        batch = _Batch(self._table_id, frozenset(commit.snapshot_id for commit in batch_commits))
+        properties = {_KEPT: msgspec.json.encode(batch).decode()}
         try:
             self._committer.commit(
-                Advance(self._table_id, expected, {self._place: move}, [file], properties=properties)
+                Advance(self._table_id, expected, {self._progress_key: move}, [file], properties=properties)
             )
         except FencedError:
             with contextlib.suppress(Exception):

@@ -1,6 +1,6 @@
-"""The trail of commits, as the table itself has it: each commit notes itself in a property, in its own swap.
+"""Commit notes: each commit records itself in a table property, as part of the same metadata swap.
 
-So it is noted if it landed and not if it did not, and the expiry of its snapshot, by whom ever, takes nothing away.
+So a commit has a note if and only if it succeeded, and the note survives the expiry of the commit's snapshot.
 """
 
 from collections.abc import Iterable
@@ -15,13 +15,13 @@ from k2.storage.commit_log import COMMIT_NOTES, Commit, commit_notes_text, commi
 __all__ = ["COMMIT_NOTES_MAX", "commit_notes_property", "noted_commits"]
 
 COMMIT_NOTES_MAX: Final = 50
-"""So many commits in the property go to the table `commits`, and leave the property with the next commit."""
+"""With this number of notes in the property, they are moved to the table `commits`; the next commit removes them."""
 
 
 def noted_commits(metadata: TableMetadata) -> list[Commit]:
-    """Return the commits that the metadata tells of beyond those kept, the oldest first.
+    """Return the commits in the metadata that were not removed to the commit log, the oldest first.
 
-    Those of an earlier version of the job, which noted none, are told by their snapshots.
+    Commits by an earlier version of the job, which wrote no notes, are derived from their snapshots.
     """
     noted = parse_commit_notes(metadata.properties.get(COMMIT_NOTES))
     last = noted[-1].sequence_number if noted else 0
@@ -29,10 +29,13 @@ def noted_commits(metadata: TableMetadata) -> list[Commit]:
     return [*noted, *sorted((commit for commit in newer if commit), key=lambda commit: commit.sequence_number)]
 
 
-def commit_notes_property(metadata: TableMetadata, updates: Iterable[TableUpdate], kept: int = 0) -> dict[str, str]:
-    """Return the property with the commit that `updates` make, and without those kept up to a sequence number."""
+def commit_notes_property(
+    metadata: TableMetadata, updates: Iterable[TableUpdate], logged_up_to: int = 0
+) -> dict[str, str]:
+    """Return the property with the commit in `updates` added and those up to number `logged_up_to` removed."""
     noted = noted_commits(metadata)
     previous_id = noted[-1].snapshot_id if noted else None
     made = [commit_of(update.snapshot) for update in updates if isinstance(update, AddSnapshotUpdate)]
-    own = [msgspec.structs.replace(commit, previous_id=previous_id) for commit in made if commit]
-    return {COMMIT_NOTES: commit_notes_text([*(commit for commit in noted if commit.sequence_number > kept), *own])}
+    added = [msgspec.structs.replace(commit, previous_id=previous_id) for commit in made if commit]
+    remaining = (commit for commit in noted if commit.sequence_number > logged_up_to)
+    return {COMMIT_NOTES: commit_notes_text([*remaining, *added])}

@@ -1,4 +1,4 @@
-"""Data files: Parquet as the readers of trades want it, complete or not there."""
+"""Write Parquet data files, tuned for readers of trades; a file is complete or absent."""
 
 import contextlib
 import uuid
@@ -16,10 +16,10 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table
 
-from k2.iceberg.catalog import TRANSIENT
 from k2.model.columns import SEQUENCE_EVENTS, TRADES, ColumnType
 from k2.ops.failpoints import failpoint
 from k2.ops.retry import OnRetry, retried
+from k2.storage.catalog_errors import TRANSIENT
 
 __all__ = ["write_file"]
 
@@ -36,14 +36,14 @@ _ENCODINGS: Final = {
 
 
 def write_file(table: Table, rows: pa.Table, partition: tuple[Any, ...], on_retry: OnRetry | None = None) -> DataFile:
-    """Write one sorted data file of one partition; it is nobody's until a commit names it.
+    """Write one sorted data file of one partition; it is not part of the table until a commit adds it.
 
     `partition` holds the partition's values after their transforms, in the order of the table's spec.
     Columns of `rows` are the job's own, with the table's field ids. A file that fails is deleted, and what a
-    killed process leaves behind is an orphan: no snapshot ever names a file that is not complete.
+    killed process leaves behind is an orphan: no snapshot refers to an incomplete file.
 
     Raises:
-        UnreachableError: the store does not take the file, after retries.
+        UnreachableError: the store does not accept the file, after retries.
     """
     return retried("writing a data file", lambda: _write(table, rows, partition), also=TRANSIENT, on_retry=on_retry)
 
@@ -54,7 +54,7 @@ def _write(table: Table, rows: pa.Table, partition: tuple[Any, ...]) -> DataFile
     output = table.io.new_output(path)
     try:
         failpoint("file.create")
-        # A path is new each time; overwriting only spares the store a look.
+        # The path is always new; `overwrite` only saves a request that checks for the file.
         with output.create(overwrite=True) as stream, _writer(stream, rows.schema) as writer:
             writer.write_table(rows, row_group_size=_ROW_GROUP_ROWS)
         failpoint("file.written")
@@ -71,10 +71,10 @@ def _writer(stream: Any, schema: pa.Schema) -> pq.ParquetWriter:
         schema,
         compression="zstd",
         compression_level=_ZSTD_LEVEL,
-        # The stubs know a bool alone.
+        # The stubs accept a bool only.
         use_dictionary=[name for name in schema.names if name in _DICTIONARIES],  # type: ignore[arg-type]
         column_encoding={name: _ENCODINGS[name] for name in schema.names if name in _ENCODINGS},
-        # Else the dictionary types of our columns in memory would be the file's for Arrow readers.
+        # Otherwise Arrow readers would see the dictionary types of the columns in memory.
         store_schema=False,
     )
 
@@ -103,16 +103,16 @@ def _data_file(table: Table, path: str, size: int, key: PartitionKey, metadata: 
         key_metadata=None,
         **statistics.to_serialized_dict(),
     )
-    # No argument: it is not written with the file, but whoever reads the file needs it.
+    # Not an argument of `from_args`: it is not serialised, but readers of the object need it.
     file.spec_id = table.metadata.default_spec_id
     return file
 
 
 def _drop_unwritable_bounds(statistics: DataFileStatistics) -> None:
-    """Leave out a column's bounds where PyIceberg makes an upper one that is no text.
+    """Drop a column's bounds if PyIceberg's upper bound is not valid text.
 
-    It cuts a text to 16 characters and raises the last by one, which after U+D7FF is a surrogate. A column without
-    bounds is read whenever it may matter.
+    PyIceberg truncates a text to 16 characters and increments the last one, which after U+D7FF yields a surrogate. A
+    column without bounds is never used to skip the file.
     """
     for field_id, bounds in list(statistics.column_aggregates.items()):
         try:

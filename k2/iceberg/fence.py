@@ -1,4 +1,4 @@
-"""The fence: a writer goes on only from the progress that it left, or read, itself."""
+"""The fence: a writer commits only on top of the progress that it committed or read itself."""
 
 from collections.abc import Mapping
 
@@ -12,19 +12,19 @@ Entries = Mapping[TopicPartition, PartitionProgress]
 
 
 def check_fence(table: str, writer: str, found: Entries, own: Entries) -> None:
-    """Compare a writer's progress in the table with what this instance knows of it.
+    """Compare a writer's progress in the table with the progress that this instance expects.
 
     Raises:
-        FencedError: they differ, so another live instance has committed; it names both sides.
+        FencedError: they differ, so another live instance has committed; the message has both sides.
     """
-    for where in sorted({*found, *own}):
-        if found.get(where) != own.get(where):
+    for topic_partition in sorted({*found, *own}):
+        if found.get(topic_partition) != own.get(topic_partition):
             raise FencedError(
-                f"another instance writes to table {table} as writer {writer}: {where} is at offset "
-                f"{_offset(found.get(where))}, this instance left it at {_offset(own.get(where))}; stop one of the two "
-                "and start again"
+                f"another instance writes to table {table} as writer {writer}: {topic_partition} is at offset "
+                f"{_describe(found.get(topic_partition))}, this instance left it at "
+                f"{_describe(own.get(topic_partition))}; stop one of the two and restart the other"
             )
 
 
-def _offset(entry: PartitionProgress | None) -> str:
+def _describe(entry: PartitionProgress | None) -> str:
     return "none" if entry is None else f"{entry.offset} with {entry.received} received"

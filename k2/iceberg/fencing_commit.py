@@ -1,4 +1,4 @@
-"""The claim on the trades' table: it keeps instances that began earlier from committing to it."""
+"""The fencing token of the trades table: it prevents instances that started earlier from committing."""
 
 from typing import Final
 
@@ -16,40 +16,40 @@ __all__ = [
 ]
 
 FENCING_TOKEN: Final = "k2.claim"  # noqa: S105  the name of a property
-"""Table property, and what marks the snapshot that set it: the ledger's snapshot from which a start withdrew events."""
-
+"""Table property, and summary entry of the snapshot that set it: the ledger snapshot that a start rolled back from."""
 
 _KEPT_OUT: Final = "k2.kept_out"
-"""What marks the snapshot that a start made before it cut dead letters of a writer: which writer."""
+"""Summary entry of the empty snapshot that a start commits before it truncates dead letters: the writer."""
 
 
 def fencing_token_of(table: Table) -> str | None:
-    """Return the newest claim in the table's metadata as loaded."""
+    """Return the fencing token in the table's metadata, as loaded."""
     return table.metadata.properties.get(FENCING_TOKEN)
 
 
-def set_fencing_token(table: Table, mark: str) -> None:
-    """Put a claim on a table; the same one twice is one.
+def set_fencing_token(table: Table, token: str) -> None:
+    """Set a table's fencing token; nothing is done if it is already set.
 
-    It makes a snapshot without rows: so a commit that an earlier instance has staged meets a conflict, looks at the
-    table, and finds the claim.
+    This commits a snapshot without rows. So a commit that an earlier instance has staged conflicts, and that instance
+    refreshes the table and finds the token.
 
     Raises:
         CommitFailedException: the table has moved since it was loaded.
     """
-    if fencing_token_of(table) == mark:
+    if fencing_token_of(table) == token:
         return
     transaction = table.transaction()
-    transaction.update_snapshot(snapshot_properties={FENCING_TOKEN: mark}).fast_append().commit()
-    transaction.set_properties({FENCING_TOKEN: mark, **commit_notes_property(table.metadata, transaction._updates)})  # noqa: SLF001
-    # Not `commit_transaction`, which retries on what it read before.
+    transaction.update_snapshot(snapshot_properties={FENCING_TOKEN: token}).fast_append().commit()
+    transaction.set_properties({FENCING_TOKEN: token, **commit_notes_property(table.metadata, transaction._updates)})  # noqa: SLF001
+    # Not `commit_transaction`, which retries on the metadata that it read before.
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
 
 
 def invalidate_commits_in_flight(writer: str, table: Table) -> None:
-    """Have each commit refused that is under way, also of a process that is dead: what is in is in, and no more.
+    """Invalidate commits in flight, including those of dead processes, by committing a snapshot without rows.
 
-    It makes a snapshot without rows, upon which none of them was staged. Who is alive looks, and commits again.
+    None of those commits was staged on that snapshot, so the catalog rejects them. A live process refreshes the table,
+    and commits again.
 
     Raises:
         CommitFailedException: the table has moved since it was loaded.
@@ -57,18 +57,18 @@ def invalidate_commits_in_flight(writer: str, table: Table) -> None:
     transaction = table.transaction()
     transaction.update_snapshot(snapshot_properties={_KEPT_OUT: writer}).fast_append().commit()
     transaction.set_properties(commit_notes_property(table.metadata, transaction._updates))  # noqa: SLF001
-    # Not `commit_transaction`, which retries on what it read before.
+    # Not `commit_transaction`, which retries on the metadata that it read before.
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
 
 
 def check_fencing_token(table: str, found: str | None, own: str | None) -> None:
-    """Compare the claim in the table with the one that this instance found when it began.
+    """Compare the table's fencing token with the one that this instance found when it started.
 
     Raises:
-        FencedError: they differ, so another instance has begun since, and changed the ledger for itself.
+        FencedError: they differ, so another instance has started since, and rolled the ledger back.
     """
     if found != own:
         raise FencedError(
-            f"another instance writes to table {table}: it began after this one, and withdrew events that this one has "
-            f"in the ledger (claim {found}, it was {own}); stop one of the two and start again"
+            f"another instance writes to table {table}: it started after this one, and rolled back events that this "
+            f"one has in the ledger (fencing token {found}, expected {own}); stop one of the two and restart the other"
         )

@@ -1,4 +1,4 @@
-"""The ledger brought back to the trades: events of trades that are not in the table are none yet."""
+"""Roll the ledger back to the trades table: delete events whose trades were never committed."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -22,100 +22,110 @@ from k2.ops.failpoints import failpoint
 __all__ = ["WRITER", "SetFencingToken", "roll_back_events"]
 
 WRITER: Final = "0"
-"""The ledger's only writer: events are rare."""
+"""The ledger has only one writer, because events are rare."""
 
 SetFencingToken = Callable[[str | None], None]
-"""Claims the trades' table for this start, or takes over what its cluster has claimed."""
+"""Sets the fencing token of the trades table, or with None adopts the one that its cluster has set."""
 
 _log = structlog.get_logger()
 
 
-class _Place(NamedTuple):
-    """Where an event comes from."""
+class _EventSource(NamedTuple):
+    """The symbol and the Kafka coordinates of an event."""
 
     exchange: str
     symbol: str
-    where: TopicPartition
+    topic_partition: TopicPartition
     offset: int
 
 
-def roll_back_events(committer: Committer, landed: CommittedOffsets, set_fencing_token: SetFencingToken) -> Progress:
-    """Remove the events of trades that are not in their table.
+def roll_back_events(
+    committer: Committer, trades_committed: CommittedOffsets, set_fencing_token: SetFencingToken
+) -> Progress:
+    """Delete the events of trades that are not committed; return the ledger's progress afterwards.
 
-    Trades and events land in two commits, and a crash may come between. Those trades are read again, perhaps in
-    another order over the partitions, and cause other events then; so what the ledger has of them must go first.
-    Events of trades that are in stay, whatever other writers lack: what came after counts on them.
-    An instance that is not dead yet could still commit those trades, for whose events nobody would answer then; so the
-    trades' table is claimed before anything is removed. Gives the ledger's progress afterwards.
+    Trades and events are two commits, and a crash may happen in between. Those trades are read again, possibly in
+    another order across partitions, and then cause other events; so their events in the ledger must be deleted first.
+    Events of committed trades stay, whatever other writers lack, because later trades were judged by them.
+
+    An instance that is still alive could commit those trades later, without their events. So the trades table gets a
+    fencing token before anything is deleted.
 
     Raises:
         UnreachableError: the catalog or store did not answer, after retries.
         FencedError: another instance has committed trades meanwhile.
     """
-    look = partial(_snapshot_ahead, landed=landed)
-    while mark := committer.change("reading the ledger", look):
-        set_fencing_token(mark)
-        committer.change("withdrawing events", partial(_withdraw, landed=landed), also=(CommitFailedException,))
+    act = partial(_snapshot_to_roll_back, trades_committed=trades_committed)
+    while token := committer.change("reading the ledger", act):
+        set_fencing_token(token)
+        roll_back = partial(_roll_back, trades_committed=trades_committed)
+        committer.change("rolling back events", roll_back, also=(CommitFailedException,))
     set_fencing_token(None)
     return progress_of(committer.table)
 
 
-def _snapshot_ahead(table: Table, landed: CommittedOffsets) -> str | None:
-    """Return the current snapshot's id where it holds events of trades that did not land, else None."""
-    return f"{table.metadata.current_snapshot_id}" if _ahead(table, landed) else None
+def _snapshot_to_roll_back(table: Table, trades_committed: CommittedOffsets) -> str | None:
+    """Return the current snapshot's id if it has events of uncommitted trades, otherwise None."""
+    return f"{table.metadata.current_snapshot_id}" if _uncommitted_events(table, trades_committed) else None
 
 
-def _withdraw(table: Table, landed: CommittedOffsets) -> None:
-    places = _ahead(table, landed)
-    if not places:
+def _roll_back(table: Table, trades_committed: CommittedOffsets) -> None:
+    events = _uncommitted_events(table, trades_committed)
+    if not events:
         return
     progress = progress_of(table)
-    there = progress.of(WRITER)
-    lowered = progress.replaced(WRITER, {**there, **_lowered(there, places, landed)})
+    entries = progress.of(WRITER)
+    new_progress = progress.replaced(WRITER, {**entries, **_rolled_back(entries, events, trades_committed)})
     transaction = table.transaction()
-    transaction.delete(any_of(_filters(places, landed)), snapshot_properties={"k2.withdrawn": str(len(places))})
-    transaction.set_properties({PROGRESS: lowered.text()})
+    row_filter = any_of(_filters(events, trades_committed))
+    transaction.delete(row_filter, snapshot_properties={"k2.withdrawn": str(len(events))})
+    transaction.set_properties({PROGRESS: new_progress.text()})
     failpoint("events.withdrawing")
-    # Not `commit_transaction`, which retries on what it read before.
+    # Not `commit_transaction`, which retries on the metadata that it read before.
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
     failpoint("events.withdrawn")
-    _log.info("events withdrawn, since their trades are not in the table", events=len(places))
+    _log.info("events_rolled_back", events=len(events), reason="their trades are not in the table")
 
 
-def _ahead(table: Table, landed: CommittedOffsets) -> list[_Place]:
-    """Return the places of the events whose trades did not land."""
-    there = progress_of(table).of(WRITER)
-    floors = {where: min(landed.offsets(where)) for where in there}
-    beyond = [rows_from(where, floors[where]) for where, entry in there.items() if entry.offset > floors[where]]
-    if not beyond:
+def _uncommitted_events(table: Table, trades_committed: CommittedOffsets) -> list[_EventSource]:
+    """Return the sources of the events whose trades are not committed."""
+    entries = progress_of(table).of(WRITER)
+    lowest = {topic_partition: min(trades_committed.offsets(topic_partition)) for topic_partition in entries}
+    filters = [
+        rows_from(topic_partition, lowest[topic_partition])
+        for topic_partition, entry in entries.items()
+        if entry.offset > lowest[topic_partition]
+    ]
+    if not filters:
         return []
-    wanted = ("exchange", "symbol", "topic", "partition", "offset")
-    rows = table.scan(row_filter=any_of(beyond), selected_fields=wanted).to_arrow().to_pylist()
-    places = (
-        _Place(row["exchange"], row["symbol"], TopicPartition(row["topic"], row["partition"]), row["offset"])
+    fields = ("exchange", "symbol", "topic", "partition", "offset")
+    rows = table.scan(row_filter=any_of(filters), selected_fields=fields).to_arrow().to_pylist()
+    events = (
+        _EventSource(row["exchange"], row["symbol"], TopicPartition(row["topic"], row["partition"]), row["offset"])
         for row in rows
     )
-    return [place for place in places if place.offset >= landed.offset(*place[:3])]
+    return [event for event in events if event.offset >= trades_committed.offset(*event[:3])]
 
 
-def _filters(places: Iterable[_Place], landed: CommittedOffsets) -> Iterator[BooleanExpression]:
-    """Yield what finds these events: by topic partition where all writers are at one offset, else by symbol."""
-    for where in sorted({place.where for place in places}):
-        if len({*landed.offsets(where)}) == 1:
-            yield rows_from(where, landed.offsets(where)[0])
+def _filters(events: Iterable[_EventSource], trades_committed: CommittedOffsets) -> Iterator[BooleanExpression]:
+    """Yield filters for these events: by topic partition if all writers are at one offset, otherwise by symbol."""
+    for topic_partition in sorted({event.topic_partition for event in events}):
+        if len({*trades_committed.offsets(topic_partition)}) == 1:
+            yield rows_from(topic_partition, trades_committed.offsets(topic_partition)[0])
             continue
-        for exchange, symbol in sorted({place[:2] for place in places if place.where == where}):
-            yield rows_from(where, landed.offset(exchange, symbol, where), exchange=exchange, symbol=symbol)
+        for exchange, symbol in sorted({event[:2] for event in events if event.topic_partition == topic_partition}):
+            offset = trades_committed.offset(exchange, symbol, topic_partition)
+            yield rows_from(topic_partition, offset, exchange=exchange, symbol=symbol)
 
 
-def _lowered(there: Entries, places: Iterable[_Place], landed: CommittedOffsets) -> Entries:
-    counts = Counter(place.where for place in places)
+def _rolled_back(entries: Entries, events: Iterable[_EventSource], trades_committed: CommittedOffsets) -> Entries:
+    counts = Counter(event.topic_partition for event in events)
     return {
-        where: msgspec.structs.replace(
-            there[where],
-            offset=min(there[where].offset, max(landed.offsets(where))),
-            received=there[where].received - count,
-            stored=there[where].stored - count,
+        topic_partition: msgspec.structs.replace(
+            entries[topic_partition],
+            offset=min(entries[topic_partition].offset, max(trades_committed.offsets(topic_partition))),
+            received=entries[topic_partition].received - count,
+            stored=entries[topic_partition].stored - count,
         )
-        for where, count in counts.items()
+        for topic_partition, count in counts.items()
     }

@@ -1,4 +1,4 @@
-"""The writer of the ledger: what the tracker saw, to `sequence_events`."""
+"""The writer of the ledger: commits sequence events to the table `sequence_events`."""
 
 from datetime import UTC, datetime
 from itertools import groupby
@@ -25,24 +25,24 @@ __all__ = ["LedgerWriter"]
 
 
 class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
-    """The writer of the ledger."""
+    """The only writer of the ledger."""
 
-    def __init__(self, handle: TableHandle, committed: Entries, landed: CommittedOffsets) -> None:
-        """Go on from the ledger's progress; `landed` are the trades that were in their table at the start."""
+    def __init__(self, handle: TableHandle, committed: Entries, trades_committed: CommittedOffsets) -> None:
+        """Continue from the ledger's progress `committed`; `trades_committed` is that of the trades at the start."""
         self._handle = handle
         self._committer = handle.committer()
         self.committed = committed
-        self._landed = landed
+        self._trades_committed = trades_committed
         self._events: list[SequenceEvent] = []
 
     def write_batch(self, values: list[list[SequenceEvent]]) -> None:
-        """Keep the events that are not in the ledger yet."""
+        """Add the events that are not in the ledger yet."""
         self._events += [event for events in values for event in events if self._is_new(event)]
         failpoint("events.taken")
 
     @reports_errors
     def snapshot(self) -> dict[str, Any]:
-        """Commit the epoch's events, if there are any."""
+        """Commit the epoch's events, if there are any, and return the state to resume from."""
         failpoint("events.closing")
         if self._events:
             self._commit()
@@ -50,16 +50,18 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         return resume_state(self.committed, self._committer.table_id)
 
     def _is_new(self, event: SequenceEvent) -> bool:
-        return event.is_owed or event.offset >= self._landed.offset(event.exchange, event.symbol, _where(event))
+        if event.is_owed:
+            return True
+        return event.offset >= self._trades_committed.offset(event.exchange, event.symbol, _topic_partition(event))
 
     def _commit(self) -> None:
         table = self._committer.table
         now = int(datetime.now(UTC).timestamp() * 1_000_000)
-        # By message as well, so that the ledger reads in the order in which things happened.
+        # Also by offset, so that events of one time are in the order of their messages.
         events = sorted(self._events, key=lambda event: (event.exchange, event.symbol, event.timestamp, event.offset))
         files = [
-            write_file(table, _as_arrow(list(share), now, table.schema()), (exchange,), self._handle.on_retry)
-            for exchange, share in groupby(events, key=lambda event: event.exchange)
+            write_file(table, _as_arrow(list(group), now, table.schema()), (exchange,), self._handle.on_retry)
+            for exchange, group in groupby(events, key=lambda event: event.exchange)
         ]
         advance = Advance(WRITER, self.committed, _moves(events), files)
         self._committer.commit(advance)
@@ -68,16 +70,16 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         self._events = []
 
 
-def _where(event: SequenceEvent) -> TopicPartition:
+def _topic_partition(event: SequenceEvent) -> TopicPartition:
     return TopicPartition(event.topic, event.partition)
 
 
 def _moves(events: list[SequenceEvent]) -> dict[TopicPartition, PartitionProgress]:
     moves: dict[TopicPartition, PartitionProgress] = {}
     for event in events:
-        known = moves.get(_where(event), PartitionProgress(0))
+        known = moves.get(_topic_partition(event), PartitionProgress(0))
         offset = max(known.offset, event.offset + 1)
-        moves[_where(event)] = PartitionProgress(offset, received=known.received + 1, stored=known.stored + 1)
+        moves[_topic_partition(event)] = PartitionProgress(offset, received=known.received + 1, stored=known.stored + 1)
     return moves
 
 

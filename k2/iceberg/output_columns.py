@@ -1,4 +1,4 @@
-"""Rows of many batches brought together as columns, so that no message is kept alive by its trades."""
+"""Output columns: rows of many batches copied into columns, so that trades do not keep their messages alive."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,13 +13,13 @@ __all__ = ["OutputColumns", "append_rows", "concat_text", "empty_columns", "id_b
 
 
 class OutputColumns(NamedTuple):
-    """Trades with where they came from, a column an array, each as long as the others."""
+    """Trades with their Kafka coordinates: one array for each column, all of length n."""
 
     symbols: NDArray[np.int32]
-    """int32[n], numbers of `k2.model.symbols.SYMBOLS`."""
+    """int32[n], symbol ids of `k2.model.symbols.SYMBOLS`."""
     sessions: NDArray[np.int32]
     sequences: NDArray[np.int64]
-    """int64[n]; meaningless where `has_sequence` is false."""
+    """int64[n]; undefined where `has_sequence` is false."""
     has_sequence: NDArray[np.bool_]
     prices: NDArray[np.uint64]
     """uint64[n, 2]: decimal(38, 18), low word first."""
@@ -28,21 +28,21 @@ class OutputColumns(NamedTuple):
     timestamps: NDArray[np.int64]
     """int64[n], microseconds since the epoch, UTC."""
     received: NDArray[np.int64]
-    """int64[n], likewise; `NULL_TIME` where none."""
+    """int64[n], microseconds since the epoch, UTC; `NULL_TIME` if the trade has none."""
     kafka_timestamps: NDArray[np.int64]
-    """int64[n], likewise."""
-    places: NDArray[np.int32]
-    """int32[n]: which of the holder's topic partitions."""
+    """int64[n], microseconds since the epoch, UTC; `NULL_TIME` if the message has none."""
+    topic_partitions: NDArray[np.int32]
+    """int32[n], indexes into the buffer's list of topic partitions."""
     offsets: NDArray[np.int64]
     indexes: NDArray[np.int32]
     id_starts: NDArray[np.int64]
-    """int64[n], into the holder's text."""
+    """int64[n], start of each trade id in the buffer's text."""
     id_sizes: NDArray[np.int32]
-    """int32[n], bytes; -1 where the trade has no id."""
+    """int32[n], bytes; -1 if the trade has no id."""
 
 
 def empty_columns(capacity: int) -> OutputColumns:
-    """Return columns with room for `capacity` rows."""
+    """Return uninitialised columns for `capacity` rows."""
     return OutputColumns(
         symbols=np.empty(capacity, np.int32),
         sessions=np.empty(capacity, np.int32),
@@ -54,7 +54,7 @@ def empty_columns(capacity: int) -> OutputColumns:
         timestamps=np.empty(capacity, np.int64),
         received=np.empty(capacity, np.int64),
         kafka_timestamps=np.empty(capacity, np.int64),
-        places=np.empty(capacity, np.int32),
+        topic_partitions=np.empty(capacity, np.int32),
         offsets=np.empty(capacity, np.int64),
         indexes=np.empty(capacity, np.int32),
         id_starts=np.empty(capacity, np.int64),
@@ -62,9 +62,9 @@ def empty_columns(capacity: int) -> OutputColumns:
     )
 
 
-def map_columns(rows: OutputColumns, change: Callable[[NDArray[Any]], NDArray[Any]]) -> OutputColumns:
-    """Return rows with the same done to each column."""
-    return OutputColumns(*map(change, rows))  # type: ignore[arg-type]
+def map_columns(columns: OutputColumns, function: Callable[[NDArray[Any]], NDArray[Any]]) -> OutputColumns:
+    """Return columns with `function` applied to each of them."""
+    return OutputColumns(*map(function, columns))  # type: ignore[arg-type]
 
 
 def append_rows(
@@ -72,15 +72,15 @@ def append_rows(
     start: int,
     text: NDArray[np.uint8],
     text_start: int,
-    piece: TradeSlice,
-    picks: NDArray[np.int64],
-    place: int,
+    trade_slice: TradeSlice,
+    slice_idx: NDArray[np.int64],
+    topic_partition: int,
 ) -> int:
-    """Copy the picked rows of a slice behind row `start`; give where the text now ends.
+    """Copy the selected rows of a slice into `target` from row `start` on; return the new end of the text.
 
-    `picks` are places in the slice. The caller sees to it that rows and text have room.
+    `slice_idx` is int64[m], indexes into the slice. `target` and `text` must have enough capacity.
     """
-    columns, source = piece.batch.columns, piece.batch.source
+    columns, source = trade_slice.batch.columns, trade_slice.batch.source
     decoded = _Decoded(
         columns.symbols,
         columns.sequences,
@@ -95,9 +95,9 @@ def append_rows(
         source.offsets,
         source.kafka_timestamps,
     )
-    _copy_columns(target, start, decoded, piece.rows, piece.sessions, picks, place)
+    _copy_columns(target, start, decoded, trade_slice.rows, trade_slice.sessions, slice_idx, topic_partition)
     ids = (columns.text, columns.id_starts, columns.id_sizes)
-    return _copy_ids(target, start, text, text_start, *ids, piece.rows, picks)
+    return _copy_ids(target, start, text, text_start, *ids, trade_slice.rows, slice_idx)
 
 
 class _Decoded(NamedTuple):
@@ -112,8 +112,9 @@ class _Decoded(NamedTuple):
     messages: NDArray[np.int32]
     indexes: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    """A message each, as `kafka_timestamps`."""
+    """int64[messages], by message, not by row."""
     kafka_timestamps: NDArray[np.int64]
+    """int64[messages]."""
 
 
 @compiled
@@ -123,16 +124,16 @@ def _copy_columns(
     source: _Decoded,
     rows: NDArray[np.int32],
     sessions: NDArray[np.int32],
-    picks: NDArray[np.int64],
-    place: int,
+    slice_idx: NDArray[np.int64],
+    topic_partition: int,
 ) -> None:
-    """Copy the rows that int64[m] `picks` choose of a slice to `target` from row `start` on."""
-    for at in range(len(picks)):
-        pick, to = picks[at], start + at
-        row = rows[pick]
+    """Copy the rows at int64[m] `slice_idx` of a slice to `target` from row `start` on."""
+    for at in range(len(slice_idx)):
+        idx, to = slice_idx[at], start + at
+        row = rows[idx]
         message = source.messages[row]
         target.symbols[to] = source.symbols[row]
-        target.sessions[to] = sessions[pick]
+        target.sessions[to] = sessions[idx]
         target.sequences[to] = source.sequences[row]
         target.has_sequence[to] = source.has_sequence[row]
         target.prices[to, 0] = source.prices[row, 0]
@@ -143,7 +144,7 @@ def _copy_columns(
         target.timestamps[to] = source.timestamps[row]
         target.received[to] = source.received[row]
         target.kafka_timestamps[to] = source.kafka_timestamps[message]
-        target.places[to] = place
+        target.topic_partitions[to] = topic_partition
         target.offsets[to] = source.offsets[message]
         target.indexes[to] = source.indexes[row]
 
@@ -158,12 +159,12 @@ def _copy_ids(
     source_starts: NDArray[np.int64],
     source_sizes: NDArray[np.int32],
     rows: NDArray[np.int32],
-    picks: NDArray[np.int64],
+    slice_idx: NDArray[np.int64],
 ) -> int:
-    """Copy the picked rows' ids behind `text_start`; give where they end."""
+    """Copy the selected rows' ids into the text from `text_start` on; return where they end."""
     end = text_start
-    for at in range(len(picks)):
-        row = rows[picks[at]]
+    for at in range(len(slice_idx)):
+        row = rows[slice_idx[at]]
         size, begin = source_sizes[row], source_starts[row]
         target.id_starts[start + at] = end
         target.id_sizes[start + at] = size
@@ -173,9 +174,9 @@ def _copy_ids(
     return end
 
 
-def id_bytes(piece: TradeSlice, picks: NDArray[np.int64]) -> int:
-    """Return how many bytes of text the ids of the picked rows take."""
-    sizes = piece.batch.columns.id_sizes[piece.rows[picks]]
+def id_bytes(trade_slice: TradeSlice, slice_idx: NDArray[np.int64]) -> int:
+    """Return the total size of the selected rows' ids, in bytes; `slice_idx` are indexes into the slice."""
+    sizes = trade_slice.batch.columns.id_sizes[trade_slice.rows[slice_idx]]
     return int(np.maximum(sizes, 0).sum(dtype=np.int64))
 
 
@@ -187,9 +188,9 @@ def concat_text(
     ends: NDArray[np.int32],
     out: NDArray[np.uint8],
 ) -> int:
-    """Copy the rows' texts side by side into `out`; give their bytes.
+    """Concatenate the rows' texts into `out`; return their total size in bytes.
 
-    `ends` is int32[rows + 1] and gets what Arrow calls the offsets; a size of -1 takes no bytes.
+    `ends`, int32[rows + 1], receives what Arrow calls the offsets; a size of -1 takes no bytes.
     """
     end = 0
     ends[0] = 0

@@ -1,4 +1,4 @@
-"""A writer's books: what of each topic partition is in, and what the running epoch adds to it."""
+"""A writer's partition counts: what is committed of each topic partition, and what the running epoch adds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,20 +18,21 @@ from k2.model.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
 __all__ = ["PartitionCounts", "check_recovered", "check_resume", "resume_state"]
 
 STATE_FORMAT: Final = 1
-_NOWHERE: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
+_NO_ROWS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 
 @dataclass
-class _Page:
-    """One topic partition in the running epoch."""
+class _EpochCounts:
+    """Counts of one topic partition in the running epoch."""
 
     base: int
     """First offset that is not in the table."""
     next_offset: int
-    """First offset behind what the epoch has been told of."""
+    """First offset after the ranges added in the epoch."""
     start: int = 0
     """First offset that was ever read."""
     last_row_offset: int = -1
+    """Highest offset of a counted row."""
     stored: int = 0
     duplicates: int = 0
     dead_letters: int = 0
@@ -45,92 +46,92 @@ class _Page:
         )
 
     @property
-    def moved(self) -> bool:
-        """Whether the epoch brought anything that is not in the table yet."""
+    def has_moved(self) -> bool:
+        """Whether the epoch has anything that is not in the table yet."""
         return self.next_offset > self.base or self.move().counts != Counts()
 
 
 @dataclass
 class PartitionCounts:
-    """What one writer committed, and the pages of the running epoch."""
+    """The committed progress of one writer, and the counts of its running epoch."""
 
     committed: Entries
-    _pages: dict[TopicPartition, _Page] = field(default_factory=dict)
+    _epoch: dict[TopicPartition, _EpochCounts] = field(default_factory=dict)
 
-    def tell(self, consumed: Consumed) -> list[DeadLetter]:
-        """Note a range of offsets as read, and its messages without a trade; what is in already counts nothing.
+    def add_range(self, consumed: Consumed) -> list[DeadLetter]:
+        """Add a range of offsets that was read, and its messages without a trade; return its new dead letters.
 
-        Gives the letters that count.
+        Messages below the table's progress are not counted: they are replayed.
 
         Raises:
-            StateError: messages lie between what is in and the range: nobody read them.
+            StateError: the range starts beyond the last offset that was read, so messages in between would be lost.
         """
-        where = TopicPartition(consumed.topic, consumed.partition)
-        page = self._page(where)
-        if consumed.first_offset > page.next_offset:
-            self._begin(where, page, consumed.first_offset)
-        page.next_offset = max(page.next_offset, consumed.next_offset)
-        page.skipped += int(np.count_nonzero(consumed.skipped >= page.base))
-        letters = [letter for letter in consumed.dead_letters if letter.offset >= page.base]
-        page.dead_letters += len(letters)
-        return letters
+        topic_partition = TopicPartition(consumed.topic, consumed.partition)
+        counts = self._counts(topic_partition)
+        if consumed.first_offset > counts.next_offset:
+            self._start_at(topic_partition, counts, consumed.first_offset)
+        counts.next_offset = max(counts.next_offset, consumed.next_offset)
+        counts.skipped += int(np.count_nonzero(consumed.skipped >= counts.base))
+        dead_letters = [letter for letter in consumed.dead_letters if letter.offset >= counts.base]
+        counts.dead_letters += len(dead_letters)
+        return dead_letters
 
-    def count(self, piece: TradeSlice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Count a slice's rows by verdict; give the places in it of those to store, and of conflicts.
+    def count(self, trade_slice: TradeSlice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Count a slice's rows by verdict; return int64 indexes into the slice: rows to store, and conflicts.
 
-        Rows below the table's progress are dropped before they are counted: they are a replay's.
+        Rows below the table's progress are dropped before they are counted: they are replayed.
         """
-        source = piece.batch.source
-        page = self._page(TopicPartition(source.topic, source.partition))
-        offsets = source.offsets[piece.batch.columns.messages[piece.rows]]
-        is_new = offsets >= page.base
+        source = trade_slice.batch.source
+        counts = self._counts(TopicPartition(source.topic, source.partition))
+        offsets = source.offsets[trade_slice.batch.columns.messages[trade_slice.rows]]
+        is_new = offsets >= counts.base
         if not is_new.any():
-            return _NOWHERE, _NOWHERE
-        verdicts = piece.verdicts if is_new.all() else piece.verdicts[is_new]
-        counts = np.bincount(verdicts, minlength=SKIPPED + 1)
-        page.stored += int(counts[STORED])
-        page.duplicates += int(counts[DUPLICATE])
-        page.dead_letters += int(counts[CONFLICT])
-        page.skipped += int(counts[SKIPPED])
-        page.last_row_offset = max(page.last_row_offset, int(offsets.max()))
-        conflicts = np.flatnonzero(is_new & (piece.verdicts == CONFLICT)) if counts[CONFLICT] else _NOWHERE
-        return np.flatnonzero(is_new & (piece.verdicts == STORED)), conflicts
+            return _NO_ROWS, _NO_ROWS
+        verdicts = trade_slice.verdicts if is_new.all() else trade_slice.verdicts[is_new]
+        by_verdict = np.bincount(verdicts, minlength=SKIPPED + 1)
+        counts.stored += int(by_verdict[STORED])
+        counts.duplicates += int(by_verdict[DUPLICATE])
+        counts.dead_letters += int(by_verdict[CONFLICT])
+        counts.skipped += int(by_verdict[SKIPPED])
+        counts.last_row_offset = max(counts.last_row_offset, int(offsets.max()))
+        conflicts = np.flatnonzero(is_new & (trade_slice.verdicts == CONFLICT)) if by_verdict[CONFLICT] else _NO_ROWS
+        return np.flatnonzero(is_new & (trade_slice.verdicts == STORED)), conflicts
 
     def moves(self) -> dict[TopicPartition, PartitionProgress]:
-        """Return what the epoch brought, of the topic partitions that moved."""
-        for where, page in self._pages.items():
-            assert page.last_row_offset < page.next_offset, f"{where}: a row beyond the ranges told as read"
-        return {where: page.move() for where, page in self._pages.items() if page.moved}
+        """Return the epoch's next offset and counts for each topic partition that moved."""
+        for topic_partition, counts in self._epoch.items():
+            assert counts.last_row_offset < counts.next_offset, f"{topic_partition}: a row beyond the ranges read"
+        return {topic_partition: counts.move() for topic_partition, counts in self._epoch.items() if counts.has_moved}
 
     def close(self, committed: Entries) -> None:
-        """Begin the next epoch behind a commit."""
+        """Start the next epoch after a commit."""
         self.committed = committed
-        self._pages.clear()
+        self._epoch.clear()
 
-    def _begin(self, where: TopicPartition, page: _Page, first_offset: int) -> None:
-        if where in self.committed or page.next_offset > page.base:
+    def _start_at(self, topic_partition: TopicPartition, counts: _EpochCounts, first_offset: int) -> None:
+        if topic_partition in self.committed or counts.next_offset > counts.base:
             raise StateError(
-                f"{where}: read on from offset {first_offset}, but the table has it only to {page.next_offset}; "
-                "messages would be lost: the recovery store is of another table"
+                f"{topic_partition}: reading continued at offset {first_offset}, but the table has it only to "
+                f"{counts.next_offset}, so messages would be lost; use the recovery store of this table"
             )
-        page.base = page.next_offset = page.start = first_offset
+        counts.base = counts.next_offset = counts.start = first_offset
 
-    def _page(self, where: TopicPartition) -> _Page:
-        page = self._pages.get(where)
-        if page is None:
-            entry = self.committed.get(where, PartitionProgress(0))
-            page = self._pages[where] = _Page(entry.offset, entry.offset, entry.start)
-        return page
+    def _counts(self, topic_partition: TopicPartition) -> _EpochCounts:
+        counts = self._epoch.get(topic_partition)
+        if counts is None:
+            entry = self.committed.get(topic_partition, PartitionProgress(0))
+            counts = self._epoch[topic_partition] = _EpochCounts(entry.offset, entry.offset, entry.start)
+        return counts
 
 
 def resume_state(committed: Entries, table_id: str) -> dict[str, Any]:
-    """Return what a sink's snapshot holds: which table it writes, and how far the writer was in it."""
-    offsets = {str(where): entry.offset for where, entry in committed.items()}
+    """Return the state of a sink's snapshot: the table that it writes, and the writer's offsets in it."""
+    offsets = {str(topic_partition): entry.offset for topic_partition, entry in committed.items()}
     return {"format": STATE_FORMAT, "table": table_id, "offsets": offsets}
 
 
 def check_resume(state: Mapping[str, Any] | None, committed: Entries, table: str, table_id: str) -> None:
-    """Refuse a recovery store that knows of more than the table holds; older is well, since it is replayed.
+    """Reject a recovery store that is ahead of the table; an older one is accepted, because it is replayed.
 
     Raises:
         StateError: the store is ahead of the table, of another table, or of a later format.
@@ -146,21 +147,22 @@ def check_resume(state: Mapping[str, Any] | None, committed: Entries, table: str
 def check_recovered(
     offsets: Mapping[TopicPartition, int], recorded_id: str | None, committed: Entries, table: str, table_id: str
 ) -> None:
-    """Refuse what a recovery store recorded of a writer, as `check_resume` does; `recorded_id` may be unknown.
+    """Reject a writer's recorded offsets as `check_resume` does; `recorded_id` is None if it was not recorded.
 
     Raises:
         StateError: the store is ahead of the table, or of another table.
     """
     if recorded_id not in {None, table_id}:
         raise StateError(
-            f"the recovery store is of another table than {table} is now: that one was dropped and made again, or "
-            "K2_NAMESPACE, K2_CATALOG or K2_DATA_DIR is another; set them back, or make a new store by "
+            f"the recovery store is of another table than {table}: the table was dropped and recreated, or "
+            "K2_NAMESPACE, K2_CATALOG or K2_DATA_DIR has changed; set them back, or create a new store with "
             "`k2 recovery init DIR`"
         )
-    for where, offset in sorted(offsets.items()):
-        there = committed[where].offset if where in committed else None
-        if there is None or offset > there:
+    for topic_partition, offset in sorted(offsets.items()):
+        committed_offset = committed[topic_partition].offset if topic_partition in committed else None
+        if committed_offset is None or offset > committed_offset:
             raise StateError(
-                f"the recovery store is ahead of table {table}: {where} at offset {offset}, the table at "
-                f"{'none' if there is None else there}; run `k2 recovery status`, then `k2 recovery restore` or `init`"
+                f"the recovery store is ahead of table {table}: {topic_partition} at offset {offset}, the table at "
+                f"{'none' if committed_offset is None else committed_offset}; run `k2 recovery status`, then "
+                "`k2 recovery restore` or `init`"
             )

@@ -1,4 +1,4 @@
-"""Rows as Iceberg is asked for them."""
+"""Row filters: Iceberg expressions that select rows."""
 
 from collections.abc import Iterable
 
@@ -9,18 +9,18 @@ from k2.model.progress import TopicPartition
 __all__ = ["any_of", "rows_from"]
 
 
-def rows_from(where: TopicPartition, offset: int, **names: str) -> BooleanExpression:
-    """Return the rows of a topic partition from an offset on, and of the names given (`exchange`, `symbol`) alone."""
-    # PyIceberg's own types miss its constructors.
+def rows_from(topic_partition: TopicPartition, offset: int, **names: str) -> BooleanExpression:
+    """Return a filter for a topic partition's rows from an offset on, of the given `exchange` and `symbol` only."""
+    # PyIceberg's type hints lack its constructors.
     return And(
-        EqualTo("topic", where.topic),  # type: ignore[call-arg,arg-type]
-        EqualTo("partition", where.partition),  # type: ignore[call-arg,arg-type]
+        EqualTo("topic", topic_partition.topic),  # type: ignore[call-arg,arg-type]
+        EqualTo("partition", topic_partition.partition),  # type: ignore[call-arg,arg-type]
         GreaterThanOrEqual("offset", offset),  # type: ignore[call-arg,arg-type]
         *(EqualTo(column, name) for column, name in names.items()),  # type: ignore[call-arg,arg-type]
     )
 
 
 def any_of(filters: Iterable[BooleanExpression]) -> BooleanExpression:
-    """Return the rows that any of the filters gives; none where there are none."""
-    # More than two are a balanced tree, so thousands do not nest too deep.
+    """Return the disjunction of filters; without filters it selects no rows."""
+    # `Or` builds a balanced tree from more than two, so thousands do not nest too deep.
     return Or(AlwaysFalse(), AlwaysFalse(), *filters)

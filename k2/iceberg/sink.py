@@ -1,4 +1,4 @@
-"""The ends of the flow that are tables: stored trades, and the ledger of sequence events."""
+"""The Iceberg sinks of the flow: stored trades, and the ledger of sequence events."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -33,28 +33,28 @@ __all__ = ["LedgerSink", "TradesSink"]
 _log = structlog.get_logger()
 
 
-def _no_fencing(_mark: str | None) -> None:
-    """Leave the trades' table alone: no job of its own writes there."""
+def _no_fencing(_token: str | None) -> None:
+    """Set no fencing token: no other job writes to the trades table."""
 
 
 class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
-    """Land trades in the table `trades`. Can support exactly-once processing.
+    """Write trades to the table `trades`. Can support exactly-once processing.
 
-    Items are `(str(writer), TradeSlice | Consumed)`. Every writer is to be told of every range read
-    (`Consumed`), with the messages without a trade told to one of them. At the end of an epoch that
-    brought anything, rows and progress land in one commit a writer.
+    Items are `(str(writer), TradeSlice | Consumed)`. Every writer must receive every range read (`Consumed`), and one
+    of them the messages without a trade. At the end of an epoch that has any items, each writer commits its rows and
+    progress together.
 
-    On replay rows below the table's progress are dropped before they are counted, so what is in the
-    recovery store may be older than the table.
+    On replay, rows below the table's progress are dropped before they are counted, so the recovery store may be older
+    than the table.
 
-    Dead letters, messages that could not be read and trades in conflict with stored ones, are files of
-    their own (`k2.storage.dead_letters`), durable before the commit that counts them.
+    Dead letters, which are messages that could not be decoded and trades in conflict with stored ones, are written to
+    their own files (`k2.storage.dead_letters`), and are durable before the commit that counts them.
 
     Raises at its start:
         StateError: the recovery store is ahead of the table.
-        SettingsError: `K2_WRITERS` is not what the table was made with.
+        SettingsError: `K2_WRITERS` differs from the number that the table was created with.
         TableError: the table was rolled back.
-        FencedError: another instance has committed since this one read the progress that it begins from.
+        FencedError: another instance has committed since this one read the progress that it starts from.
     """
 
     def __init__(
@@ -64,85 +64,85 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         on_commit: OnCommit | None = None,
         on_retry: OnRetry | None = None,
     ) -> None:
-        """Take the progress from which all of the job begins; as it is in the table at `open`, if it is not given."""
+        """Start from `progress`, from which the whole job starts; without it, from the table's progress at `open`."""
         self._settings = settings
         self._progress = progress
-        self._recorded: Mapping[str, str] = {}
+        self._properties: Mapping[str, str] = {}
         self._on_commit = on_commit
         self._handle = TableHandle(settings, TableName.TRADES, on_retry)
 
     def open(self) -> Progress:
-        """Open or make the table now, so that an error is reported before the job runs; give the progress."""
-        there = self.committer.progress()
+        """Open or create the table now, so that errors are reported before the job runs; return the progress."""
+        found = self.committer.progress()
         if self._progress is None:
-            self._progress = there
-        self._recorded = self.committer.table.metadata.properties
+            self._progress = found
+        self._properties = self.committer.table.metadata.properties
         for writer in map(str, range(self._settings.writers)):
-            check_fence(self._handle.name, writer, there.of(writer), self._progress.of(writer))
+            check_fence(self._handle.name, writer, found.of(writer), self._progress.of(writer))
         return self._progress
 
     def check_dead_letter_locks(self) -> None:
-        """Say before anything is read that another process has the dead letters of a writer, as one that runs has.
+        """Check, before anything is read, that no other process holds the dead letters of a writer.
 
         Raises:
-            SettingsError: the folder cannot be made or written.
-            StateError: another process has them.
+            SettingsError: the folder cannot be created or written.
+            StateError: another process holds them.
         """
         for writer in map(str, range(self._settings.writers)):
             check_free(self._settings.dead_letter_folder, series_prefix(self.committer.table_id, writer))
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
-        """Return the topics' ids as they were when first read; those not known yet are noted in the table now."""
+        """Return the topics' ids as they were when first read; record new topics in the table."""
         return self.committer.remember_topics(ids)
 
-    def set_fencing_token(self, mark: str | None) -> None:
-        """Keep instances that began before this one from committing, or take over what this cluster has claimed.
+    def set_fencing_token(self, token: str | None) -> None:
+        """Fence out instances that started before this one; with None, adopt the token set by this cluster.
 
         Raises:
-            FencedError: another instance has committed since this one read the progress that it begins from.
+            FencedError: another instance has committed since this one read the progress that it starts from.
         """
-        self.committer.set_fencing_token(mark, self.open())
+        self.committer.set_fencing_token(token, self.open())
 
     @property
     def committer(self) -> Committer:
-        """The commits of this process to the table, which is opened or made for it."""
+        """The committer of this process for the table; the first access opens or creates the table."""
         return self._handle.committer()
 
     def list_parts(self) -> list[str]:
-        """Name the writers with two digits, since Bytewax counts partitions in the order of their text.
+        """Name the writers with two digits, because Bytewax sorts partitions by name.
 
-        Asked once all processes have come together, before any can commit: whoever moved the table since this process
-        read it is another instance.
+        Bytewax calls this after all processes have connected and before any can commit. So if the table has moved since
+        this process read it, another instance has committed.
         """
         self.open()
         return [f"{writer:02d}" for writer in range(self._settings.writers)]
 
     def part_fn(self, item_key: str) -> int:
-        """Route to the writer that the key names."""
+        """Route an item to the writer in its key."""
         return int(item_key)
 
     @reports_errors
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "TradesWriter":
-        """Begin at the writer's progress."""
+        """Return a writer that continues from its progress in the table."""
         writer = str(int(for_part))
         progress = self.open() if self._progress is None else self._progress
         committed = progress.of(writer)
         check_resume(resume_state, committed, self._handle.name, self.committer.table_id)
-        offsets = {str(where): entry.offset for where, entry in committed.items()}
+        offsets = {str(topic_partition): entry.offset for topic_partition, entry in committed.items()}
         _log.info("writer_ready", step=step_id, writer=for_part, offsets=offsets)
-        return TradesWriter(writer, self._handle, committed, self._letters(writer, committed), self._on_commit)
+        return TradesWriter(writer, self._handle, committed, self._dead_letters(writer, committed), self._on_commit)
 
-    def _letters(self, writer: str, committed: Entries) -> DeadLetterQueue:
+    def _dead_letters(self, writer: str, committed: Entries) -> DeadLetterQueue:
         return DeadLetterQueue(
             self._settings.dead_letter_folder,
             series_prefix(self.committer.table_id, writer),
-            recorded_positions(self._recorded, writer),
+            recorded_positions(self._properties, writer),
             self._settings.dlq_file_bytes_max,
             settle=partial(self._settle, writer, committed),
         )
 
     def _settle(self, writer: str, committed: Entries) -> Mapping[str, Position]:
-        """Keep out what another instance may have under way; give how far the letters are that are counted then.
+        """Invalidate commits in flight of other instances; return the dead-letter positions that are recorded then.
 
         Raises:
             FencedError: another instance has committed since the progress was read.
@@ -155,59 +155,60 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
 
 
 class LedgerSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
-    """Land sequence events in the table `sequence_events`. Can support exactly-once processing.
+    """Write sequence events to the table `sequence_events`. Can support exactly-once processing.
 
     Items are `("0", list[SequenceEvent])`. An epoch without events commits nothing.
 
-    The ledger follows the trades' table, of which it is told the progress from which the job begins.
-    Events of trades that are not in that table are withdrawn at the start, since the replay will bring
-    them again, perhaps others. Events that a replay brings of trades that are in it are dropped; what
-    the ledger lacks of those comes as owed.
+    The ledger follows the trades table, whose progress at the start of the job is given. Events of trades that are not
+    in that table are rolled back at the start, because the replay causes them again, possibly different ones. Replayed
+    events of trades that are in the table are dropped; those that the ledger lacks arrive as owed events.
     """
 
     def __init__(
         self,
         settings: Settings,
-        landed: Progress | None = None,
+        trades_progress: Progress | None = None,
         on_retry: OnRetry | None = None,
         set_fencing_token: SetFencingToken = _no_fencing,
     ) -> None:
-        """Take the progress of the trades' table, None for nothing there yet, and what claims that table."""
-        self._landed = CommittedOffsets(landed or Progress(), settings.writers)
+        """Follow the trades table at `trades_progress` (None if it is empty); `set_fencing_token` fences that table."""
+        self._trades_committed = CommittedOffsets(trades_progress or Progress(), settings.writers)
         self._handle = TableHandle(settings, TableName.SEQUENCE_EVENTS, on_retry)
-        self._fencing_token = set_fencing_token
+        self._set_fencing_token = set_fencing_token
         self._committed: Entries | None = None
 
     @property
     def committer(self) -> Committer:
-        """The commits of this process to the ledger, which is opened or made for it."""
+        """The committer of this process for the ledger; the first access opens or creates the ledger."""
         return self._handle.committer()
 
     def open(self) -> None:
-        """Open or make the table now, so that an error is reported before the job runs."""
+        """Open or create the table now, so that errors are reported before the job runs."""
         self.committer.progress()
 
     def list_parts(self) -> list[str]:
-        """Name the only writer; the ledger is brought back to the trades' table first.
+        """Name the only writer, after the ledger is rolled back to the trades table.
 
-        Asked once all processes have come together, so none has refused its recovery store, and before any can commit.
+        Bytewax calls this after all processes have connected, so each has accepted its recovery store, and before any
+        can commit.
         """
-        self._bring_back()
+        self._roll_back()
         return [WRITER]
 
     @reports_errors
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "LedgerWriter":  # noqa: ARG002
-        """Begin at the ledger's progress, which follows the trades' table alone.
+        """Return a writer that continues from the ledger's progress.
 
         Raises:
-            StateError: the recovery store counts events as told that this ledger does not have.
+            StateError: the recovery store counts events as written that this ledger does not have.
         """
-        committed = self._bring_back()
+        committed = self._roll_back()
         check_resume(resume_state, committed, self._handle.name, self.committer.table_id)
-        return LedgerWriter(self._handle, committed, self._landed)
+        return LedgerWriter(self._handle, committed, self._trades_committed)
 
-    def _bring_back(self) -> Entries:
-        """Withdraw the events of trades that are not in the table, once; give the ledger's progress."""
+    def _roll_back(self) -> Entries:
+        """Roll back the events of trades that are not in the table, once; return the ledger's progress."""
         if self._committed is None:
-            self._committed = roll_back_events(self.committer, self._landed, self._fencing_token).of(WRITER)
+            progress = roll_back_events(self.committer, self._trades_committed, self._set_fencing_token)
+            self._committed = progress.of(WRITER)
         return self._committed

@@ -1,4 +1,4 @@
-"""Old snapshots leave a table in the commit that brings new rows: nothing else need run to keep commits fast."""
+"""Expire old snapshots in the commit that adds rows, so that commits stay fast without a maintenance job."""
 
 from collections.abc import Iterable
 
@@ -13,56 +13,55 @@ __all__ = ["AssertRemovable", "removable", "removals", "retention_in"]
 
 
 def retention_in(metadata: TableMetadata) -> Retention:
-    """Return how many snapshots a table keeps.
+    """Return a table's snapshot retention.
 
     Raises:
-        TableError: a property that decides about it is bad.
+        TableError: a retention property is invalid.
     """
     try:
         return retention_of(metadata.properties)
     except ValueError as error:
         raise TableError(
-            f"the table in {metadata.location} does not say what snapshots to keep: {error}; "
-            "correct that property, or remove it"
+            f"invalid snapshot retention of the table in {metadata.location}: {error}; correct or remove that property"
         ) from error
 
 
 def removable(metadata: TableMetadata) -> tuple[int, ...]:
-    """Return the ids of the snapshots that the next commit is to remove; none until a batch is due.
+    """Return the ids of the snapshots that the next commit must remove; none until a batch is due.
 
     Raises:
-        TableError: a property that decides about it is bad.
+        TableError: a retention property is invalid.
     """
     ids = expired(metadata.snapshots, _referred(metadata), retention_in(metadata))
     return tuple(ids[:REMOVED_MAX]) if len(ids) >= REMOVED_MIN else ()
 
 
 def removals(ids: Iterable[int]) -> tuple[TableUpdate, ...]:
-    """Return the updates that remove snapshots: one each, since REST catalogs of older Java take no more in one."""
-    # The stubs know the field by its alias alone.
+    """Return the updates that remove snapshots, one for each: older Java REST catalogs accept one id per update."""
+    # The stubs declare the field by its alias only.
     return tuple(RemoveSnapshotsUpdate(snapshot_ids=[snapshot_id]) for snapshot_id in ids)  # type: ignore[call-arg]
 
 
 class AssertRemovable(AssertTableUUID):
-    """The table is the one meant, and what is to be removed is still there with no branch or tag that refers to it.
+    """Requires the table's UUID, and that the snapshots to remove exist and no branch or tag refers to them.
 
-    The specification of REST catalogs has no such requirement: to them it is that of the table alone. Other catalogs
-    check requirements here, against the metadata that they replace.
+    The REST catalog specification has no such requirement: a REST catalog checks the UUID only. For other catalogs
+    requirements are checked here, against the metadata that the commit replaces.
     """
 
     removed: tuple[int, ...]
 
     def validate(self, base_metadata: TableMetadata | None) -> None:  # type: ignore[override]  # pydantic has an old one
-        """Refuse metadata from which the snapshots cannot be removed.
+        """Reject metadata from which the snapshots cannot be removed.
 
         Raises:
             CommitFailedException: the table is another, a snapshot is gone, or something refers to it.
         """
         super().validate(base_metadata)
         assert base_metadata is not None
-        there = {snapshot.snapshot_id for snapshot in base_metadata.snapshots} - _referred(base_metadata)
-        if not there.issuperset(self.removed):
-            raise CommitFailedException("a snapshot to be removed is gone already, or has a branch or tag by now")
+        removable_ids = {snapshot.snapshot_id for snapshot in base_metadata.snapshots} - _referred(base_metadata)
+        if not removable_ids.issuperset(self.removed):
+            raise CommitFailedException("a snapshot to be removed is already gone, or a branch or tag refers to it")
 
 
 def _referred(metadata: TableMetadata) -> set[int]:

@@ -1,4 +1,4 @@
-"""Whether a table still stands on what the job committed, or was rolled back behind it."""
+"""Snapshot lineage: detect and undo a rollback of a table behind the job's last commit."""
 
 from typing import Final
 
@@ -20,20 +20,20 @@ def last_snapshot_value(snapshot_id: int, sequence_number: int) -> str:
 
 
 def last_snapshot(metadata: TableMetadata) -> tuple[int, int] | None:
-    """Return the id and the sequence number of the job's last snapshot; None where it committed none."""
-    mark = metadata.properties.get(LAST_SNAPSHOT)
-    if mark is None:
+    """Return the id and the sequence number of the job's last snapshot; None if it committed none."""
+    value = metadata.properties.get(LAST_SNAPSHOT)
+    if value is None:
         return None
-    snapshot_id, _, number = mark.partition(":")
+    snapshot_id, _, number = value.partition(":")
     return int(snapshot_id), int(number)
 
 
 def is_rolled_back(metadata: TableMetadata) -> bool:
-    """Return whether the current snapshot stands on one older than the job's last, and not on that one.
+    """Return whether the current snapshot descends from one older than the job's last, but not from that one.
 
-    Sequence numbers grow with each snapshot of a table (Iceberg spec, "Sequence Numbers"), so an ancestor with a
-    smaller one that is met before the job's last says that the last is on no line to the present. Where expiry has
-    cut the line before either is met, nothing speaks against it.
+    Sequence numbers increase with each snapshot of a table (Iceberg spec, "Sequence Numbers"). So if an ancestor with a
+    smaller number is found before the job's last snapshot, the last snapshot is not an ancestor. If expired snapshots
+    end the chain before either is found, the table counts as not rolled back.
     """
     last = last_snapshot(metadata)
     if last is None:
@@ -48,7 +48,7 @@ def is_rolled_back(metadata: TableMetadata) -> bool:
 
 
 def check_lineage(metadata: TableMetadata, table: str) -> None:
-    """Refuse to go on where rows that the table's progress counts are no longer in it.
+    """Reject a table that no longer has rows which its progress counts.
 
     Raises:
         TableError: the table was rolled back behind the job's last commit.
@@ -58,13 +58,13 @@ def check_lineage(metadata: TableMetadata, table: str) -> None:
         assert last is not None
         raise TableError(
             f"table {table} was rolled back to snapshot {metadata.current_snapshot_id}, behind this job's last commit "
-            f"{last[0]}: rows that k2.progress counts are gone; take the rollback back by `k2 recovery roll-forward`, "
-            "or begin again in another K2_NAMESPACE"
+            f"{last[0]}: rows that k2.progress counts are gone; undo it with `k2 recovery roll-forward`, "
+            "or start with another K2_NAMESPACE"
         )
 
 
 def roll_forward(table: Table) -> int | None:
-    """Make the job's last snapshot the current one again; give its id, None where it was not rolled back.
+    """Make the job's last snapshot current again; return its id, or None if the table was not rolled back.
 
     Raises:
         TableError: the job's last snapshot has expired, or others committed since the rollback.
@@ -74,11 +74,13 @@ def roll_forward(table: Table) -> int | None:
     if last is None or not is_rolled_back(metadata):
         return None
     if metadata.snapshot_by_id(last[0]) is None:
-        raise TableError(f"table {name}: snapshot {last[0]} has expired, so there is nothing to go forward to")
+        raise TableError(
+            f"table {name}: snapshot {last[0]} has expired, so the rollback cannot be undone; set another K2_NAMESPACE"
+        )
     if current is not None and _number(current) > last[1]:
         raise TableError(
             f"table {name}: snapshot {current.snapshot_id} was committed by others after the rollback and would be "
-            "lost; move its rows elsewhere first"
+            "lost; copy its rows elsewhere first"
         )
     table.manage_snapshots().set_current_snapshot(snapshot_id=last[0]).commit()
     return last[0]

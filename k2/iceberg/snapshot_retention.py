@@ -1,6 +1,6 @@
-"""Which of the job's snapshots a table keeps: the newest, then the last of each hour, then the last of each day.
+"""Snapshot retention: a table keeps the newest snapshots, then the last of each hour, then the last of each day.
 
-Every commit reads, copies and writes the list of all snapshots, so its length is what a commit takes.
+Every commit reads, copies and writes the list of all snapshots, so its length determines the duration of a commit.
 """
 
 import math
@@ -27,9 +27,9 @@ __all__ = [
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 REMOVED_MIN: Final = 10
-"""Removals wait until there are so many, since a commit that removes looks at the table first."""
+"""Minimum number of snapshots to remove in one commit, because a commit that removes must refresh the table first."""
 REMOVED_MAX: Final = 100
-"""Removals of one commit at most, so that none takes long, however many snapshots a table has gathered."""
+"""Maximum number of snapshots to remove in one commit, so that it stays fast however many a table has accumulated."""
 
 _NEWEST: Final = "history.expire.min-snapshots-to-keep"
 _AGE: Final = "history.expire.max-snapshot-age-ms"
@@ -41,21 +41,21 @@ _OWN: Final = "k2."
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How many snapshots a table keeps; ages are before its newest snapshot."""
+    """Which snapshots a table keeps; ages are relative to its newest snapshot."""
 
     is_on: bool = True
     newest: int = 100
-    """All of so many are kept, whatever their age."""
+    """Number of newest snapshots that are kept, whatever their age."""
     hourly_age_ms: int = 5 * DAY_MS
-    """Up to this age the last of each hour (UTC) is kept, beyond it the last of each day."""
+    """Up to this age the last snapshot of each hour (UTC) is kept, beyond it the last of each day."""
     age_ms: int = 30 * DAY_MS
-    """Beyond this age none is kept."""
+    """Beyond this age no snapshot is kept."""
 
     @property
     def own_max(self) -> int:
-        """How many of the job's snapshots a table ever has, but for those that a branch or tag refers to."""
+        """Maximum number of the job's snapshots in a table, without those that a branch or tag refers to."""
         hourly_ms = min(self.hourly_age_ms, self.age_ms)
-        # A stretch of n hours touches one hour of the clock more.
+        # A period of n hours touches up to n + 1 clock hours.
         hours = math.ceil(hourly_ms / HOUR_MS) + 1
         days = math.ceil((self.age_ms - hourly_ms) / DAY_MS) + 1
         return self.newest + hours + days + REMOVED_MIN
@@ -67,14 +67,14 @@ PROPERTIES: Final = {
     _AGE: str(_DEFAULT.age_ms),
     _HOURLY_AGE: str(_DEFAULT.hourly_age_ms),
 }
-"""Those of a table as it is made. Iceberg's own names are set so that other tools expire no more than the job does."""
+"""Properties of a new table. Iceberg's own names are set so that other tools expire no more than the job does."""
 
 
 def retention_of(properties: Mapping[str, str]) -> Retention:
-    """Return what a table's properties decide; where they are silent, what a new table gets.
+    """Return the retention in a table's properties, with the defaults of a new table for absent ones.
 
     Raises:
-        ValueError: a property is not of its kind, or out of its range.
+        ValueError: a property has the wrong type, or is out of range.
     """
     switches = [property_as_bool(dict(properties), name, default=True) for name in (_ENABLED, _GC_ENABLED)]
     return Retention(
@@ -96,18 +96,18 @@ def _number(properties: Mapping[str, str], name: str, default: int, lowest: int)
 def expired(snapshots: Sequence[Snapshot], referred: AbstractSet[int], retention: Retention) -> list[int]:
     """Return the ids of the snapshots that a table need not keep, the oldest first.
 
-    Only the job's own are among them, none that is in `referred` (the current one, branches and tags), and none of the
-    newest. The newest are an unbroken stretch: no snapshot, whose ever, between two of them is given.
+    These are the job's own snapshots only, without those in `referred` (the current one, branches and tags) and without
+    the newest. No snapshot between two of the newest is returned, whoever made it.
     """
     if not retention.is_on or not snapshots:
         return []
     own = sorted((snapshot for snapshot in snapshots if is_own(snapshot)), key=_sequence_number)
-    lasts = _lasts(own)
+    last_of_period = _last_of_period(own)
     now_ms = max(snapshot.timestamp_ms for snapshot in snapshots)
     return [
         snapshot.snapshot_id
         for snapshot in own[: -retention.newest]
-        if snapshot.snapshot_id not in referred and not _is_kept(snapshot, lasts, now_ms, retention)
+        if snapshot.snapshot_id not in referred and not _is_retained(snapshot, last_of_period, now_ms, retention)
     ]
 
 
@@ -119,12 +119,12 @@ def is_own(snapshot: Snapshot) -> bool:
 
 
 def _sequence_number(snapshot: Snapshot) -> int:
-    # Unlike the time, it rises from commit to commit whatever a clock does.
+    # Unlike the timestamp, it increases from commit to commit whatever the clocks do.
     return snapshot.sequence_number or 0
 
 
-def _lasts(own: Sequence[Snapshot]) -> dict[tuple[int, int], int]:
-    """Return the id of the last snapshot of each hour and of each day, of those in the order of commits."""
+def _last_of_period(own: Sequence[Snapshot]) -> dict[tuple[int, int], int]:
+    """Return the id of the last snapshot of each hour and of each day; `own` is in commit order."""
     return {
         (period_ms, snapshot.timestamp_ms // period_ms): snapshot.snapshot_id
         for period_ms in (HOUR_MS, DAY_MS)
@@ -132,9 +132,11 @@ def _lasts(own: Sequence[Snapshot]) -> dict[tuple[int, int], int]:
     }
 
 
-def _is_kept(snapshot: Snapshot, lasts: Mapping[tuple[int, int], int], now_ms: int, retention: Retention) -> bool:
+def _is_retained(
+    snapshot: Snapshot, last_of_period: Mapping[tuple[int, int], int], now_ms: int, retention: Retention
+) -> bool:
     age_ms = now_ms - snapshot.timestamp_ms
     if age_ms > retention.age_ms:
         return False
     period_ms = HOUR_MS if age_ms <= retention.hourly_age_ms else DAY_MS
-    return lasts[period_ms, snapshot.timestamp_ms // period_ms] == snapshot.snapshot_id
+    return last_of_period[period_ms, snapshot.timestamp_ms // period_ms] == snapshot.snapshot_id

@@ -1,4 +1,4 @@
-"""The order of rows in a file: by rank, then venue time, then where the message lay in Kafka."""
+"""The sort order of rows in a file: by rank (exchange and symbol), then venue time, then Kafka coordinates."""
 
 from typing import Final, NamedTuple
 
@@ -10,26 +10,26 @@ from k2.model.compiled import compiled
 __all__ = ["SortKeys", "counting_sort", "sort_rows"]
 
 _BLOCK: Final = 16
-"""Rows that are sorted by insertion before blocks are merged."""
+"""Number of rows that are sorted by insertion before blocks are merged."""
 
 
 class SortKeys(NamedTuple):
-    """What n rows are sorted by inside a rank, the first that differs deciding."""
+    """Sort keys of n rows within a rank, in order of precedence."""
 
     timestamps: NDArray[np.int64]
-    places: NDArray[np.int32]
+    topic_partitions: NDArray[np.int32]
     offsets: NDArray[np.int64]
     indexes: NDArray[np.int32]
 
 
 @compiled
 def _after(keys: SortKeys, left: int, right: int) -> bool:
-    """Return whether row `left` belongs behind row `right`."""
-    timestamps, places, offsets, indexes = keys
+    """Return whether row `left` sorts after row `right`."""
+    timestamps, topic_partitions, offsets, indexes = keys
     if timestamps[left] != timestamps[right]:
         return bool(timestamps[left] > timestamps[right])
-    if places[left] != places[right]:
-        return bool(places[left] > places[right])
+    if topic_partitions[left] != topic_partitions[right]:
+        return bool(topic_partitions[left] > topic_partitions[right])
     if offsets[left] != offsets[right]:
         return bool(offsets[left] > offsets[right])
     return bool(indexes[left] > indexes[right])
@@ -39,9 +39,10 @@ def _after(keys: SortKeys, left: int, right: int) -> bool:
 def counting_sort(
     values: NDArray[np.int32], value_count: int, order: NDArray[np.int64], out: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Put int64[n] `order` into `out` by the rows' values, equal ones as they were; a counting sort.
+    """Write the rows of int64[n] `order` to `out`, sorted by their values; the sort is stable.
 
-    `values` is int32[n] of 0 to `value_count` (exclusive). Gives int64[value_count + 1]: where each value's run starts.
+    `values` is int32[n], from 0 to `value_count` (exclusive). Returns int64[value_count + 1], the start of each value's
+    run.
     """
     starts = np.zeros(value_count + 1, np.int64)
     for row in values:
@@ -58,9 +59,9 @@ def counting_sort(
 
 @compiled
 def _insert_block(keys: SortKeys, order: NDArray[np.int64], start: int, stop: int) -> None:
-    for place in range(start + 1, stop):
-        row = order[place]
-        hole = place
+    for position in range(start + 1, stop):
+        row = order[position]
+        hole = position
         while hole > start and _after(keys, order[hole - 1], row):
             order[hole] = order[hole - 1]
             hole -= 1
@@ -71,7 +72,7 @@ def _insert_block(keys: SortKeys, order: NDArray[np.int64], start: int, stop: in
 def _merge(
     keys: SortKeys, order: NDArray[np.int64], start: int, middle: int, stop: int, scratch: NDArray[np.int64]
 ) -> None:
-    """Merge two sorted neighbours; nothing is moved where they are in order already."""
+    """Merge two adjacent sorted runs; nothing is moved if they are already in order."""
     if not _after(keys, order[middle - 1], order[middle]):
         return
     scratch[start:middle] = order[start:middle]
@@ -88,7 +89,7 @@ def _merge(
 
 @compiled
 def _sort_run(keys: SortKeys, order: NDArray[np.int64], start: int, stop: int, scratch: NDArray[np.int64]) -> None:
-    """Sort one run: a merge sort, so that no order of times costs more than n log n, and sorted ones only n."""
+    """Merge-sort one run: n log n comparisons for any order of times, and n for sorted input."""
     for block in range(start, stop, _BLOCK):
         _insert_block(keys, order, block, min(block + _BLOCK, stop))
     width = _BLOCK
@@ -100,7 +101,7 @@ def _sort_run(keys: SortKeys, order: NDArray[np.int64], start: int, stop: int, s
 
 @compiled
 def sort_rows(ranks: NDArray[np.int32], rank_count: int, keys: SortKeys) -> NDArray[np.int64]:
-    """Return int64[n]: the rows by int32[n] `ranks` (0 to `rank_count`), inside a rank by `keys`."""
+    """Return int64[n], the row indexes sorted by int32[n] `ranks` (0 to `rank_count`, exclusive), then by `keys`."""
     count = len(ranks)
     order = np.empty(count, np.int64)
     scratch = np.arange(count).astype(np.int64)

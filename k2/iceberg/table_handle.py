@@ -1,4 +1,4 @@
-"""A table as the workers of one process share it."""
+"""A table shared by the workers of one process."""
 
 import threading
 
@@ -12,7 +12,7 @@ __all__ = ["TableHandle"]
 
 
 class TableHandle:
-    """One of the job's tables as the workers of this process share it: opened once, at first use."""
+    """One of the job's tables, shared by the workers of this process and opened once, at first use."""
 
     def __init__(self, settings: Settings, which: TableName, on_retry: OnRetry | None) -> None:
         self._settings = settings
@@ -23,24 +23,25 @@ class TableHandle:
 
     @property
     def name(self) -> str:
-        """The table's name for people."""
+        """The table's name with its namespace."""
         return f"{self._settings.namespace}.{self._which}"
 
     def open(self) -> None:
-        """Open or make the table now, so that an error is reported before the job runs."""
+        """Open or create the table now, so that an error is reported before the job runs."""
         self.committer()
 
     def committer(self) -> Committer:
-        """Return the committer; the table is opened, or made, the first time."""
+        """Return the committer; the first call opens the table, or creates it."""
         with self._lock:
             if self._committer is None:
                 table = connect(self._settings, self._which, self.on_retry)
-                self._committer = Committer(table, self.on_retry, keep=self._keep(str(table.metadata.table_uuid)))
+                move_to_commit_log = self._open_commit_log(str(table.metadata.table_uuid))
+                self._committer = Committer(table, self.on_retry, move_to_commit_log=move_to_commit_log)
             return self._committer
 
-    def _keep(self, table_id: str) -> MoveToCommitLog | None:
-        """Open the table that keeps the trail of the trades' commits."""
+    def _open_commit_log(self, table_id: str) -> MoveToCommitLog | None:
+        """Open the table `commits` for the trades table; None for other tables, whose commits are not logged."""
         if self._which is not TableName.TRADES:
             return None
-        kept = Committer(connect(self._settings, TableName.COMMITS, self.on_retry), self.on_retry)
-        return CommitLogWriter(kept, table_id, self._which, self.on_retry).keep
+        commits = Committer(connect(self._settings, TableName.COMMITS, self.on_retry), self.on_retry)
+        return CommitLogWriter(commits, table_id, self._which, self.on_retry).append

@@ -1,17 +1,17 @@
-"""Reading what is in a table from the table itself."""
+"""Read the progress recorded in a table."""
 
 from pyiceberg.table import Table
 
-from k2.iceberg.catalog import find_table
 from k2.iceberg.tables import TableName
 from k2.model.progress import Progress
 from k2.ops.settings import Settings
+from k2.storage.catalog import find_table
 
 __all__ = ["progress_of", "read_progress"]
 
 
 def read_progress(settings: Settings, which: TableName = TableName.TRADES) -> Progress:
-    """Return what is in the table; nothing is made where the table, or the catalog, is not there.
+    """Return a table's progress; if the table or the catalog does not exist, it is empty, and nothing is created.
 
     Raises:
         TableError: the progress in the table can't be read.

@@ -1,4 +1,4 @@
-"""The tables as they are made, and the check that a table found is one of them."""
+"""Create the job's tables, and check that an existing table is one of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,13 +22,14 @@ from pyiceberg.types import NestedField
 from sqlalchemy.exc import IntegrityError
 
 from k2.iceberg import snapshot_retention
-from k2.iceberg.catalog import TRANSIENT, open_catalog, translate_refusals
 from k2.iceberg.snapshot_expiry import retention_in
 from k2.model.columns import COMMITS, SEQUENCE_EVENTS, TRADES, Column
 from k2.model.errors import SettingsError, TableError
 from k2.model.key_groups import GROUPS
 from k2.ops.retry import OnRetry, retried
 from k2.ops.settings import Settings
+from k2.storage.catalog import open_catalog
+from k2.storage.catalog_errors import TRANSIENT, translate_refusals
 from k2.storage.schemas import iceberg_type, schema_of
 
 if TYPE_CHECKING:
@@ -37,20 +38,20 @@ if TYPE_CHECKING:
 __all__ = ["MANIFESTS_MERGED", "WRITERS", "TableName", "connect", "open_table"]
 
 WRITERS: Final = "k2.writers"
-"""The table property that holds the number of writers the table was made for."""
+"""Table property: the number of writers that the table was created for."""
 KEY_GROUPS: Final = "k2.key_groups"
-"""The table property that holds the number of key groups the table was made for; 16 where it is absent."""
+"""Table property: the number of key groups that the table was created for; 16 if it is absent."""
 MANIFESTS_MERGED: Final = 20
-"""One commit in so many merges small manifests; the others only add theirs.
+"""Every 20th commit merges small manifests; the others only add theirs.
 
-Left to itself PyIceberg merges again and again into a manifest that is nearly full, in the end with each commit.
+By default PyIceberg merges again and again into a manifest that is nearly full, in the end with every commit.
 """
 _RACES_MAX: Final = 10
 _LOG = structlog.get_logger()
 
 
 class TableName(StrEnum):
-    """Which of the job's tables."""
+    """Names of the job's tables."""
 
     TRADES = "trades"
     SEQUENCE_EVENTS = "sequence_events"
@@ -65,7 +66,7 @@ _PROPERTIES: Final = {
     "format-version": "2",
     "write.format.default": "parquet",
     "write.parquet.compression-codec": "zstd",
-    # A commit reads and writes the list of all manifests; these keep it short, and each merge small.
+    # A commit reads and writes the list of all manifests; these keep the list short, and each merge small.
     "commit.manifest-merge.enabled": "true",
     "commit.manifest.min-count-to-merge": str(MANIFESTS_MERGED),
     "commit.manifest.target-size-bytes": str(128 * 1024),
@@ -77,7 +78,7 @@ _PROPERTIES: Final = {
 
 @dataclass(frozen=True)
 class _Design:
-    """What a table looks like when it is made."""
+    """The schema, partitioning and sort order of a new table."""
 
     columns: tuple[Column, ...]
     schema: Schema
@@ -101,15 +102,15 @@ _DESIGNS: Final = {
         spec=PartitionSpec(PartitionField(9, 1000, DayTransform(), "timestamp_day"), _first_column_partition(1001)),
         sort_order=_ascending(_TRADES, "symbol", "timestamp"),
     ),
-    # The ledger gets few rows, so a partition by day would make one tiny file a day and exchange to no
-    # reader's gain: reports read an exchange's whole history, since a gap stays open until it is filled.
+    # The ledger has few rows, so partitioning by day would make one tiny file per day and exchange without any benefit:
+    # reports read all events of an exchange, because a gap stays open until it is filled.
     TableName.SEQUENCE_EVENTS: _Design(
         columns=SEQUENCE_EVENTS,
         schema=_SEQUENCE_EVENTS,
         spec=PartitionSpec(_first_column_partition(1000)),
         sort_order=_ascending(_SEQUENCE_EVENTS, "symbol", "timestamp"),
     ),
-    # Also of trades' tables that were dropped since: what they were remains on record.
+    # Also has the commits of dropped trades tables, as an audit log.
     TableName.COMMITS: _Design(
         columns=COMMITS,
         schema=_COMMITS,
@@ -120,14 +121,14 @@ _DESIGNS: Final = {
 
 
 def open_table(catalog: "Catalog", settings: Settings, which: TableName) -> Table:
-    """Open one of the job's tables; it and its namespace are made where absent, also by several at once.
+    """Open one of the job's tables; create it and its namespace if absent. Several processes may do so at once.
 
     Raises:
-        TableError: there is a table of that name with another shape, or a bad property.
-        SettingsError: `K2_WRITERS` is not what the table was made with.
+        TableError: a table of that name has another shape, or an invalid property.
+        SettingsError: `K2_WRITERS` differs from the number that the table was created with.
     """
     identifier = (*settings.namespace.split("."), which.value)
-    table = _load_or_make(catalog, identifier, _DESIGNS[which], settings)
+    table = _load_or_create(catalog, identifier, _DESIGNS[which], settings)
     _check_shape(table, _DESIGNS[which])
     _add_later_columns(table, _DESIGNS[which])
     retention_in(table.metadata)
@@ -138,10 +139,10 @@ def open_table(catalog: "Catalog", settings: Settings, which: TableName) -> Tabl
 
 
 def connect(settings: Settings, which: TableName, on_retry: OnRetry | None = None) -> Table:
-    """Open the catalog and one of its tables, transient faults ridden out.
+    """Open the catalog and one of the job's tables; transient faults are retried.
 
     Raises:
-        SettingsError: the catalog does not allow it.
+        SettingsError: the catalog refuses the credentials.
         UnreachableError: the catalog does not answer, after retries.
     """
 
@@ -152,21 +153,21 @@ def connect(settings: Settings, which: TableName, on_retry: OnRetry | None = Non
     return retried(f"opening table {settings.namespace}.{which}", open_both, also=TRANSIENT, on_retry=on_retry)
 
 
-def _load_or_make(catalog: "Catalog", identifier: tuple[str, ...], design: _Design, settings: Settings) -> Table:
+def _load_or_create(catalog: "Catalog", identifier: tuple[str, ...], design: _Design, settings: Settings) -> Table:
     for _ in range(_RACES_MAX):
         try:
             return catalog.load_table(identifier)
         except (NoSuchTableError, NoSuchNamespaceError):
             pass
         try:
-            return _make(catalog, identifier, design, settings)
+            return _create(catalog, identifier, design, settings)
         except (TableAlreadyExistsError, NamespaceAlreadyExistsError, IntegrityError):
-            # Another process made it in between, so it is there to be loaded.
+            # Another process created it in between, so it can be loaded.
             continue
-    raise TableError(f"table {'.'.join(identifier)} keeps being dropped while the job makes it: look who drops it")
+    raise TableError(f"table {'.'.join(identifier)} keeps being dropped while the job creates it; stop what drops it")
 
 
-def _make(catalog: "Catalog", identifier: tuple[str, ...], design: _Design, settings: Settings) -> Table:
+def _create(catalog: "Catalog", identifier: tuple[str, ...], design: _Design, settings: Settings) -> Table:
     catalog.create_namespace_if_not_exists(identifier[:-1])
     return catalog.create_table(
         identifier,
@@ -194,14 +195,14 @@ def _differences(table: Table, design: _Design) -> Iterator[tuple[str, str, str]
         yield "its format version", str(table.metadata.format_version), "2"
     found = {field.name: field for field in table.schema().fields}
     for column, field in zip(design.columns, design.schema.fields, strict=True):
-        there = found.pop(field.name, None)
-        if there is None and column.is_later:
+        existing = found.pop(field.name, None)
+        if existing is None and column.is_later:
             continue
-        if there is not None and column.is_later:
-            # Whoever added a column before took the id that it has in a new table.
-            field = field.model_copy(update={"field_id": there.field_id})  # noqa: PLW2901
-        if there is None or _shape(there) != _shape(field):
-            yield f"column {field.name!r}", "absent" if there is None else _shape(there), _shape(field)
+        if existing is not None and column.is_later:
+            # The id that the column has in a new table may belong to a column that others added.
+            field = field.model_copy(update={"field_id": existing.field_id})  # noqa: PLW2901
+        if existing is None or _shape(existing) != _shape(field):
+            yield f"column {field.name!r}", "absent" if existing is None else _shape(existing), _shape(field)
     for name, field in found.items():
         if field.required:
             yield f"column {name!r}, which the job does not know,", "required", "optional"
@@ -210,19 +211,19 @@ def _differences(table: Table, design: _Design) -> Iterator[tuple[str, str, str]
 
 
 def _add_later_columns(table: Table, design: _Design) -> None:
-    """Add what a later version added to the table's columns; several processes may do so at once."""
+    """Add the columns of later versions that the table lacks; several processes may do so at once."""
     for _ in range(_RACES_MAX):
-        lacking = [column for column in design.columns if column.name not in table.schema().column_names]
-        if not lacking:
+        missing = [column for column in design.columns if column.name not in table.schema().column_names]
+        if not missing:
             return
         try:
             with table.update_schema() as update:
-                for column in lacking:
+                for column in missing:
                     update.add_column(column.name, iceberg_type(column.type))
         except CommitFailedException:
             table.refresh()
             continue
-        _LOG.info("columns_added", table=".".join(table.name()), columns=[column.name for column in lacking])
+        _LOG.info("columns_added", table=".".join(table.name()), columns=[column.name for column in missing])
     raise TableError(f"table {'.'.join(table.name())}: its columns keep changing while the job adds its own; try again")
 
 
@@ -240,19 +241,19 @@ def _unequal(what: str, table: Table, found: Any, wanted: Any) -> Iterator[tuple
 
 
 def _check_key_groups(table: Table) -> None:
-    made_with = table.metadata.properties.get(KEY_GROUPS, "16")
-    if made_with != str(GROUPS):
+    created_with = table.metadata.properties.get(KEY_GROUPS, "16")
+    if created_with != str(GROUPS):
         raise TableError(
-            f"table {'.'.join(table.name())} was made for {made_with} key groups, this version has {GROUPS}; "
-            "run the version that made it, or set K2_NAMESPACE to another namespace"
+            f"table {'.'.join(table.name())} was created for {created_with} key groups, this version has {GROUPS}; "
+            "run the version that created it, or set K2_NAMESPACE to another namespace"
         )
 
 
 def _check_writers(table: Table, settings: Settings) -> None:
-    made_with = table.metadata.properties.get(WRITERS)
-    if made_with != str(settings.writers):
+    created_with = table.metadata.properties.get(WRITERS)
+    if created_with != str(settings.writers):
         raise SettingsError(
-            f"K2_WRITERS={settings.writers}, but table {'.'.join(table.name())} was made for "
-            f"{made_with or 'no'} writers; set K2_WRITERS={made_with or 'as before'}"
-            f"{'' if made_with else f' and the table property {WRITERS} to it'}"
+            f"K2_WRITERS={settings.writers}, but table {'.'.join(table.name())} was created for "
+            f"{created_with or 'no'} writers; set K2_WRITERS={created_with or 'as before'}"
+            f"{'' if created_with else f' and the table property {WRITERS} to it'}"
         )

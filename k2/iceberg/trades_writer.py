@@ -1,4 +1,4 @@
-"""One writer of the table `trades`: rows to files as they come, files and progress to a commit an epoch."""
+"""One writer of the table `trades`: rows are written to files as they arrive, and committed once per epoch."""
 
 import time
 from collections.abc import Callable
@@ -37,7 +37,7 @@ from k2.storage.dead_letters import DeadLetterQueue
 __all__ = ["OnCommit", "TradesWriter"]
 
 OnCommit = Callable[[Progress], None]
-"""Told the progress of all writers after each commit."""
+"""Called with the progress of all writers after each commit."""
 
 MICROSECONDS: Final = 1_000_000
 
@@ -50,68 +50,68 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         writer: str,
         handle: TableHandle,
         committed: Entries,
-        letters: DeadLetterQueue,
+        dead_letters: DeadLetterQueue,
         on_commit: OnCommit | None = None,
         flush_rows: int = FLUSH_ROWS,
     ) -> None:
-        """Go on from the writer's progress, as the job read it before anything was judged by it."""
+        """Continue from the writer's progress `committed`, as the job read it at its start."""
         self._writer = writer
         self._handle = handle
         self._committer = handle.committer()
-        self._letters = letters
-        self._conflicts = PendingConflicts(letters, lambda: self._committer.table)
+        self._dead_letters = dead_letters
+        self._conflicts = PendingConflicts(dead_letters, lambda: self._committer.table)
         self._on_commit = on_commit
         self.partition_counts = PartitionCounts(committed)
         properties = self._committer.table.metadata.properties
-        self._off_book = NonMarketNumbers(properties.get(PROPERTY + writer))
+        self._non_market = NonMarketNumbers(properties.get(PROPERTY + writer))
         self._doubts = Doubts(properties.get(DOUBTS + writer))
         self._buffer = ColumnBuffer(arrow_schema(self._committer.table.schema()), flush_rows)
         self._files: list[DataFile] = []
-        self._newest: int | None = None
+        self._newest_us: int | None = None
 
     @reports_errors
     def write_batch(self, values: list[TradeSlice | Consumed]) -> None:
-        """Take what an epoch brings; files are written as the buffer fills, and named by no one yet."""
+        """Add the epoch's rows and ranges; files are written when the buffer is full, but not committed yet."""
         for value in values:
             if isinstance(value, Consumed):
-                self._letters.append(self.partition_counts.tell(value))
+                self._dead_letters.append(self.partition_counts.add_range(value))
             else:
-                self._take(value)
+                self._write_slice(value)
         failpoint("trades.taken")
 
     @reports_errors
     def snapshot(self) -> dict[str, Any]:
-        """Commit the epoch, once; an epoch that brought nothing commits nothing."""
+        """Commit the epoch exactly once, and return the state to resume from; an empty epoch makes no commit."""
         failpoint("trades.closing")
         self._commit()
         failpoint("trades.snapshot")
         return resume_state(self.partition_counts.committed, self._committer.table_id)
 
     def close(self) -> None:
-        """Let go of the dead letters."""
-        self._letters.close()
+        """Close the dead-letter queue."""
+        self._dead_letters.close()
 
-    def _take(self, piece: TradeSlice) -> None:
-        self._off_book.add(piece, self.partition_counts.committed)
-        self._doubts.update(piece.doubts)
-        picks, conflicts = self.partition_counts.count(piece)
-        self._conflicts.take(piece, conflicts)
-        if len(picks):
-            columns = piece.batch.columns
-            newest = int(columns.timestamps[piece.rows[picks]].max())
-            self._newest = newest if self._newest is None else max(newest, self._newest)
-        while len(picks):
-            picks = picks[self._buffer.add(piece, picks) :]
+    def _write_slice(self, trade_slice: TradeSlice) -> None:
+        self._non_market.add(trade_slice, self.partition_counts.committed)
+        self._doubts.update(trade_slice.doubts)
+        slice_idx, conflicts = self.partition_counts.count(trade_slice)
+        self._conflicts.add(trade_slice, conflicts)
+        if len(slice_idx):
+            columns = trade_slice.batch.columns
+            newest = int(columns.timestamps[trade_slice.rows[slice_idx]].max())
+            self._newest_us = newest if self._newest_us is None else max(newest, self._newest_us)
+        while len(slice_idx):
+            slice_idx = slice_idx[self._buffer.add(trade_slice, slice_idx) :]
             if self._buffer.full:
                 self._flush()
 
     def _flush(self) -> None:
         failpoint("trades.flush")
-        self._conflicts.look_into(self._buffer)
+        self._conflicts.find_in_buffer(self._buffer)
         table = self._committer.table
-        for share in self._buffer.drain():
-            partition = (share.day, share.exchange)
-            self._files.append(write_file(table, share.rows, partition, self._handle.on_retry))
+        for file_rows in self._buffer.drain():
+            partition = (file_rows.day, file_rows.exchange)
+            self._files.append(write_file(table, file_rows.rows, partition, self._handle.on_retry))
 
     def _commit(self) -> None:
         moves = self.partition_counts.moves()
@@ -119,19 +119,19 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
             self.partition_counts.close(self.partition_counts.committed)
             return
         self._flush()
-        self._conflicts.settle(self._files)
-        # Durable before they are counted, so that after any crash the table counts none that is not there.
-        letters = positions_property(self._writer, self._letters.sync())
-        properties = {**letters, **self._off_book.changed(self._writer), **self._doubts.changed(self._writer)}
+        self._conflicts.resolve(self._files)
+        # Durable before the commit that counts them, so that after any crash the table counts only existing ones.
+        positions = positions_property(self._writer, self._dead_letters.sync())
+        properties = {**positions, **self._non_market.changed(self._writer), **self._doubts.changed(self._writer)}
         advance = Advance(self._writer, self.partition_counts.committed, moves, self._files, properties=properties)
-        progress = self._land(advance)
+        progress = self._commit_advance(advance)
         self._files = []
         self.partition_counts.close(advance.result)
-        self._tell(advance)
+        self._update_metrics(advance)
         if self._on_commit is not None:
             self._on_commit(progress)
 
-    def _land(self, advance: Advance) -> Progress:
+    def _commit_advance(self, advance: Advance) -> Progress:
         try:
             with COMMIT_SECONDS.time():
                 progress = self._committer.commit(advance)
@@ -142,9 +142,9 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         LAST_COMMIT.set_to_current_time()
         return progress
 
-    def _tell(self, advance: Advance) -> None:
+    def _update_metrics(self, advance: Advance) -> None:
         counts = sum((move.counts for move in advance.moves.values()), Counts())
         TRADES_STORED.inc(counts.stored)
         DUPLICATES_DROPPED.inc(counts.duplicates)
-        if self._newest is not None:
-            FRESHNESS_SECONDS.set(time.time() - self._newest / MICROSECONDS)
+        if self._newest_us is not None:
+            FRESHNESS_SECONDS.set(time.time() - self._newest_us / MICROSECONDS)

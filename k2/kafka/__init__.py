@@ -1,1 +1,1 @@
-"""Kafka at both ends: the columnar source, and what it needs of the broker."""
+"""Kafka: the columnar source with its client, and the producer."""

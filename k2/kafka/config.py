@@ -1,4 +1,4 @@
-"""librdkafka's configuration: from the settings, and from a file of properties for TLS, SASL and tuning."""
+"""Configuration of librdkafka: from the settings, and from a properties file for TLS, SASL and tuning."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,12 +26,12 @@ __all__ = [
 
 ANSWER_SECONDS_MAX: Final = 10.0
 QUEUE_KILOBYTES: Final = 16_384
-"""Read ahead of each partition: librdkafka's 64 MB counts once a partition where each has a queue of its own."""
+"""Read-ahead per partition: librdkafka's default of 64 MB applies to each partition that has its own queue."""
 QUEUE_BACKOFF_MS: Final = 20
-"""librdkafka waits a whole second after its queue was full."""
+"""By default librdkafka waits one second after its queue was full."""
 RECONNECT_MS: Final = 1_000
-"""librdkafka tells of each try in vain: while no broker is there, 20 lines a second by its default, which may fill a
-pipe that nobody empties and then holds the job up."""
+"""librdkafka logs each failed connection attempt. By default that is 20 lines per second while no broker is reachable,
+which can fill a pipe that nobody reads and then block the job."""
 
 OWNED: Final = frozenset(
     {
@@ -48,20 +48,20 @@ OWNED: Final = frozenset(
         "transactional.id",
     }
 )
-"""What the job's guarantees rest on."""
+"""Properties that the job sets itself, because its guarantees depend on them."""
 
 _SERVERS: Final = ("bootstrap.servers", "metadata.broker.list")
 
 
 def read_kafka_config(settings: Settings) -> dict[str, str]:
-    """Read the file that `K2_KAFKA_CONFIG` names: `property=value` a line, `#` begins a comment line.
+    """Read the file of `K2_KAFKA_CONFIG`: one `property=value` per line; a line that starts with `#` is a comment.
 
-    Values are taken as they stand, without quotes or escapes; of a property given twice the last counts.
-    Without a file: nothing.
+    Values are literal, without quotes or escapes. If a property occurs twice, the last value applies. Return no
+    properties if no file is set.
 
     Raises:
-        SettingsError: the file cannot be read, a line is no property (named by its number: the text may hold
-            a secret), or a property is the job's own to set.
+        SettingsError: the file cannot be read, a line is not a property (the message has its number only: the text may
+            contain a secret), or the job sets a property itself.
     """
     path = settings.kafka_config
     if path is None:
@@ -76,36 +76,36 @@ def read_kafka_config(settings: Settings) -> dict[str, str]:
 
 
 def _properties(text: str, path: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    for line_number, line in enumerate(text.split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not name:
-            raise SettingsError(f"K2_KAFKA_CONFIG: line {number} of {path} is not property=value")
+            raise SettingsError(f"K2_KAFKA_CONFIG: line {line_number} of {path} is not property=value")
         if name in OWNED:
             raise SettingsError(
-                f"K2_KAFKA_CONFIG: line {number} of {path} sets {name}, which the job sets itself; remove it"
+                f"K2_KAFKA_CONFIG: line {line_number} of {path} sets {name}, which the job sets itself; remove it"
             )
         yield name, value
 
 
 def bootstrap_servers(settings: Settings) -> str:
-    """Return the brokers to ask first: `K2_BOOTSTRAP_SERVERS` if set, else the file's, else the default."""
+    """Return the bootstrap servers: of `K2_BOOTSTRAP_SERVERS`, else of the file, else the default."""
     return _with_servers(settings, read_kafka_config(settings))["bootstrap.servers"]
 
 
 def _with_servers(settings: Settings, file: dict[str, str]) -> dict[str, str]:
-    given = next((file[name] for name in _SERVERS if file.get(name)), None)
-    if given is None or "bootstrap_servers" in settings.model_fields_set:
-        given = settings.bootstrap_servers
+    servers = next((file[name] for name in _SERVERS if file.get(name)), None)
+    if servers is None or "bootstrap_servers" in settings.model_fields_set:
+        servers = settings.bootstrap_servers
     rest = {name: value for name, value in file.items() if name not in _SERVERS}
-    return {**rest, "bootstrap.servers": given}
+    return {**rest, "bootstrap.servers": servers}
 
 
 def consumer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
-    """Return a consumer's configuration; `extra` (properties, or callbacks) wins over the file.
+    """Return the configuration of a consumer; `extra` (properties or callbacks) overrides the file.
 
-    It never starts by itself from anywhere: no group offset is stored, an offset that is gone is an error.
+    The consumer never chooses an offset itself: no group offset is stored, and a missing offset is an error.
     """
     return {
         "group.id": f"k2-{settings.namespace}",
@@ -123,63 +123,63 @@ def consumer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
 
 
 def producer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
-    """Return an idempotent producer's configuration; `extra` wins over the file."""
+    """Return the configuration of an idempotent producer; `extra` overrides the file."""
     return {
         "compression.type": "lz4",
         "linger.ms": 20,
         "message.timeout.ms": 60_000,
-        # Java's choice of partition by key: a symbol's messages from other producers lie next to ours.
+        # The partitioner of Java clients: messages of a symbol from other producers are in the same partition.
         "partitioner": "murmur2_random",
         "queue.buffering.max.kbytes": 131_072,
-        **_quiet(settings),
+        **_quiet_config(settings),
         **extra,
         "enable.idempotence": True,
         "acks": "all",
     }
 
 
-def _quiet(settings: Settings) -> dict[str, Any]:
-    """What clients that are no consumers take: errors come as errors, so librdkafka need not print them."""
+def _quiet_config(settings: Settings) -> dict[str, Any]:
+    """Return the configuration of any other client; its errors are raised, so librdkafka need not log them."""
     file = _with_servers(settings, read_kafka_config(settings))
     return {"log_level": 2, **{name: value for name, value in file.items() if name != "group.id"}}
 
 
 @contextmanager
 def config_errors(settings: Settings) -> Iterator[None]:
-    """Turn librdkafka's refusal of a configuration, inside, into a `SettingsError` with its words."""
+    """Raise a `SettingsError` with librdkafka's reason if it rejects a configuration inside the block."""
     try:
         yield
     except KafkaException as error:
-        where = f" (with K2_KAFKA_CONFIG={settings.kafka_config})" if settings.kafka_config else ""
-        raise SettingsError(f"Kafka's client refuses its configuration{where}: {_words(error)}") from None
+        source = f" (with K2_KAFKA_CONFIG={settings.kafka_config})" if settings.kafka_config else ""
+        raise SettingsError(f"librdkafka rejects the configuration{source}: {_reason(error)}") from None
 
 
 def admin_client(settings: Settings, **extra: Any) -> AdminClient:
-    """Return an admin client; nothing is asked of the broker yet.
+    """Return an admin client, without a request to the broker.
 
     Raises:
-        SettingsError: librdkafka does not know a property, or refuses its value.
+        SettingsError: librdkafka does not know a property, or rejects its value.
     """
     with config_errors(settings):
-        return AdminClient({**_quiet(settings), **extra})
+        return AdminClient({**_quiet_config(settings), **extra})
 
 
 def cluster_metadata(settings: Settings, seconds_max: float = ANSWER_SECONDS_MAX) -> "ClusterMetadata":
-    """Ask the broker for its brokers and topics (all: asking for one by name may make it).
+    """Ask the broker for its brokers and all topics. A request for a topic by name could create it.
 
     Raises:
         SettingsError: as `admin_client`.
-        UnreachableError: no broker answers in time, or it refuses the login.
+        UnreachableError: no broker answers in time, or it rejects the login.
     """
-    heard: list[KafkaError] = []
-    client = admin_client(settings, error_cb=heard.append)
+    errors: list[KafkaError] = []
+    client = admin_client(settings, error_cb=errors.append)
     try:
         return client.list_topics(timeout=seconds_max)
     except KafkaException as error:
         client.poll(0)
-        cause = next((one.str() for one in heard), _words(error))
+        cause = next((one.str() for one in errors), _reason(error))
         raise UnreachableError(f"no Kafka broker answers at {bootstrap_servers(settings)}: {cause}") from None
 
 
-def _words(error: KafkaException) -> str:
+def _reason(error: KafkaException) -> str:
     return str(error.args[0].str())

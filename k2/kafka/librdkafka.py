@@ -1,11 +1,11 @@
-"""Messages out of librdkafka's queues into columns, without a Python object a message.
+"""Native reader: copies messages from librdkafka queues into columns, without a Python object per message.
 
-confluent-kafka's wheel bundles librdkafka, and settings, security, assignment and watermarks stay its own; only
-messages are taken out by librdkafka's C interface (rdkafka.h: `rd_kafka_consume_batch_queue`,
-`rd_kafka_message_t`), by compiled loops that release the GIL.
+The wheel of confluent-kafka bundles librdkafka. Configuration, security, assignment and watermarks remain with
+confluent-kafka; only messages are read through the C API (rdkafka.h: `rd_kafka_consume_batch_queue`,
+`rd_kafka_message_t`), in compiled loops that release the GIL.
 
-Condition: no Python callback on the consumer, since confluent-kafka's C side of one looks for a thread state that a
-call from here does not have.
+The consumer must not have a Python callback: the C code of confluent-kafka would look for a thread state that does not
+exist in these calls.
 """
 
 import ctypes
@@ -26,10 +26,10 @@ from k2.model.compiled import compiled
 __all__ = ["Fetched", "Library", "PartitionQueue", "load_library"]
 
 POLL_MESSAGES_MAX: Final = 20_000
-"""Messages taken at once: polls of this many cost a fifth less a message than polls of 5,000."""
+"""Maximum of one poll: with 20,000 messages per poll, a message costs a fifth less than with 5,000."""
 
-_HANDLE_PLACE: Final = 16
-"""Where a `confluent_kafka.Consumer` holds its `rd_kafka_t *`: the first field after the object's header."""
+_HANDLE_OFFSET: Final = 16
+"""Byte offset of the `rd_kafka_t *` in a `confluent_kafka.Consumer`: the first field after the object header."""
 
 # Offsets of the fields of rd_kafka_message_t on 64-bit platforms (rdkafka.h).
 _PARTITION: Final = 16
@@ -42,7 +42,7 @@ _OFFSET: Final = 56
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _load_int64(_context: Any, address: Any) -> Any:
-    """Read eight bytes at an address."""
+    """Load an int64 from an address."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         word = ir.IntType(64)
@@ -53,7 +53,7 @@ def _load_int64(_context: Any, address: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _load_int32(_context: Any, address: Any) -> Any:
-    """Read four bytes at an address."""
+    """Load an int32 from an address."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         word = ir.IntType(32)
@@ -77,7 +77,7 @@ def _copy(_context: Any, target: Any, source: Any, size: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _call_timestamp(_context: Any, function: Any, message: Any) -> Any:
-    """Call `rd_kafka_message_timestamp(message, NULL)` by its address, so that the loop can be cached on disk."""
+    """Call `rd_kafka_message_timestamp(message, NULL)`. The address is an argument so that the loop can be cached."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         word = ir.IntType(64)
@@ -89,7 +89,7 @@ def _call_timestamp(_context: Any, function: Any, message: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _call_destroy(_context: Any, function: Any, message: Any) -> Any:
-    """Call `rd_kafka_message_destroy(message)` by its address."""
+    """Call `rd_kafka_message_destroy(message)`. The address is an argument, as above."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         word = ir.IntType(64)
@@ -101,7 +101,7 @@ def _call_destroy(_context: Any, function: Any, message: Any) -> Any:
 
 
 @compiled
-def _read_heads(
+def _read_headers(
     pointers: NDArray[np.uint64],
     count: int,
     timestamp_function: np.uint64,
@@ -110,23 +110,23 @@ def _read_heads(
     sizes: NDArray[np.int32],
     errors: NDArray[np.int32],
 ) -> int:
-    """Read what stands next to the bytes of `count` messages; give how many bytes they hold together.
+    """Read the fields of `count` messages other than their bytes; return the total size of values and keys.
 
-    `pointers` uint64[count]; `offsets`, `timestamps_ms` (-1 for none), `errors` [count]; `sizes` int32[2 * count]:
-    the values', then the keys', -1 for a null.
+    `pointers` is uint64[count]. Filled are `offsets`, `timestamps_ms` (-1 for none) and `errors`, each [count], and
+    `sizes`, int32[2 * count]: of the values, then of the keys, -1 for a null.
     """
     total = 0
-    for place in range(count):
-        message = pointers[place]
-        errors[place] = _load_int32(message)
-        offsets[place] = _load_int64(message + np.uint64(_OFFSET))
-        timestamps_ms[place] = _call_timestamp(timestamp_function, message)
+    for message_idx in range(count):
+        message = pointers[message_idx]
+        errors[message_idx] = _load_int32(message)
+        offsets[message_idx] = _load_int64(message + np.uint64(_OFFSET))
+        timestamps_ms[message_idx] = _call_timestamp(timestamp_function, message)
         value_size = _load_int64(message + np.uint64(_PAYLOAD_SIZE))
         key_size = _load_int64(message + np.uint64(_KEY_SIZE))
         has_value = _load_int64(message + np.uint64(_PAYLOAD)) != 0
         has_key = _load_int64(message + np.uint64(_KEY)) != 0
-        sizes[place] = value_size if has_value else -1
-        sizes[count + place] = key_size if has_key else -1
+        sizes[message_idx] = value_size if has_value else -1
+        sizes[count + message_idx] = key_size if has_key else -1
         total += (value_size if has_value else 0) + (key_size if has_key else 0)
     return total
 
@@ -140,43 +140,43 @@ def _move_bytes(
     sizes: NDArray[np.int32],
     starts: NDArray[np.int64],
 ) -> None:
-    """Copy values and keys side by side to `data_address` and give each message back to librdkafka.
+    """Copy values and keys contiguously to `data_address` and destroy the messages.
 
-    `starts` int64[2 * count] is filled as `sizes` is laid out.
+    `starts`, int64[2 * count], is filled in the order of `sizes`.
     """
-    place_in_data = np.int64(0)
-    for place in range(count):
-        message = pointers[place]
-        value_size, key_size = sizes[place], sizes[count + place]
-        starts[place] = place_in_data
+    position = np.int64(0)
+    for message_idx in range(count):
+        message = pointers[message_idx]
+        value_size, key_size = sizes[message_idx], sizes[count + message_idx]
+        starts[message_idx] = position
         if value_size > 0:
             source = np.uint64(_load_int64(message + np.uint64(_PAYLOAD)))
-            _copy(data_address + np.uint64(place_in_data), source, np.uint64(value_size))
-            place_in_data += value_size
-        starts[count + place] = place_in_data
+            _copy(data_address + np.uint64(position), source, np.uint64(value_size))
+            position += value_size
+        starts[count + message_idx] = position
         if key_size > 0:
             source = np.uint64(_load_int64(message + np.uint64(_KEY)))
-            _copy(data_address + np.uint64(place_in_data), source, np.uint64(key_size))
-            place_in_data += key_size
+            _copy(data_address + np.uint64(position), source, np.uint64(key_size))
+            position += key_size
         _call_destroy(destroy_function, message)
 
 
 class Fetched(NamedTuple):
-    """What one poll of a queue gave: n messages as columns; those with an error code are no data."""
+    """Columns of one poll: n messages, and events with an error code, which have no data."""
 
     offsets: NDArray[np.int64]
     timestamps_ms: NDArray[np.int64]
     errors: NDArray[np.int32]
-    """int32[n]: librdkafka's code, 0 for a message; the value then holds the reason as text."""
+    """int32[n]: error code of librdkafka, whose value is the reason as text; 0 for a message."""
     data: NDArray[np.uint8]
     sizes: NDArray[np.int32]
-    """int32[2 * n]: the values', then the keys'; -1 for a null."""
+    """int32[2 * n]: bytes of the values, then of the keys; -1 for a null."""
     starts: NDArray[np.int64]
-    """int64[2 * n], into `data`, laid out as `sizes`."""
+    """int64[2 * n], into `data`, in the order of `sizes`."""
 
 
 class Library:
-    """librdkafka's C interface, of the very instance that confluent-kafka uses."""
+    """C API of the librdkafka instance that confluent-kafka uses."""
 
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
@@ -202,8 +202,8 @@ class Library:
         self.destroy_function = _address(library.rd_kafka_message_destroy)
 
     def handle(self, consumer: confluent_kafka.Consumer) -> int | None:
-        """Return a consumer's `rd_kafka_t *`; None where what stands in its place is none."""
-        handle = ctypes.c_void_p.from_address(id(consumer) + _HANDLE_PLACE).value
+        """Return the `rd_kafka_t *` of a consumer; None if it is not at the expected offset."""
+        handle = ctypes.c_void_p.from_address(id(consumer) + _HANDLE_OFFSET).value
         if not handle:
             return None
         name = self.name(handle)
@@ -211,18 +211,18 @@ class Library:
 
 
 class PartitionQueue:
-    """One topic partition's own queue, apart from the consumer's; made before the partition is assigned."""
+    """Queue of one topic partition, separate from the queue of the consumer; create it before the assignment."""
 
     def __init__(self, library: Library, handle: int, topic: str, partition: int) -> None:
         self._library = library
         self._queue = library.partition_queue(handle, topic.encode(), partition)
         if not self._queue:
-            raise RuntimeError(f"librdkafka gave no queue for {topic}:{partition}")
+            raise RuntimeError(f"librdkafka returns no queue for {topic}:{partition}")
         library.forward(self._queue, None)
         self._pointers = np.zeros(POLL_MESSAGES_MAX, dtype=np.uint64)
 
     def poll(self) -> Fetched | None:
-        """Take the messages that are there, at most `POLL_MESSAGES_MAX`; None for none."""
+        """Return the queued messages, at most `POLL_MESSAGES_MAX`; None if there are none."""
         count = self._library.consume(self._queue, 0, self._pointers.ctypes.data, POLL_MESSAGES_MAX)
         return self._columns(count) if count > 0 else None
 
@@ -231,28 +231,28 @@ class PartitionQueue:
         errors, sizes = np.empty(count, dtype=np.int32), np.empty(2 * count, dtype=np.int32)
         starts = np.empty(2 * count, dtype=np.int64)
         library = self._library
-        total = _read_heads(self._pointers, count, library.timestamp_function, offsets, timestamps_ms, sizes, errors)
+        total = _read_headers(self._pointers, count, library.timestamp_function, offsets, timestamps_ms, sizes, errors)
         data = np.empty(total, dtype=np.uint8)
         address = np.uint64(data.ctypes.data)
         _move_bytes(self._pointers, count, library.destroy_function, address, sizes, starts)
         return Fetched(offsets, timestamps_ms, errors, data, sizes, starts)
 
     def close(self) -> None:
-        """Give the queue back; it may not be polled again."""
+        """Release the queue; it must not be polled again."""
         self._library.destroy_queue(self._queue)
 
 
 @cache
 def load_library() -> Library | None:
-    """Find the librdkafka that confluent-kafka's wheel bundles; None where it is not as expected."""
+    """Load the librdkafka that the wheel of confluent-kafka bundles; None if it is not found or not compatible."""
     if config.DISABLE_JIT or ctypes.sizeof(ctypes.c_void_p) != 8:
         return None
     folder = Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs"
-    found = sorted(folder.glob("librdkafka-*.so*"))
-    if len(found) != 1:
+    paths = sorted(folder.glob("librdkafka-*.so*"))
+    if len(paths) != 1:
         return None
     try:
-        return Library(found[0])
+        return Library(paths[0])
     except (OSError, AttributeError):
         return None
 

@@ -1,4 +1,4 @@
-"""Where to begin reading each topic partition, decided aloud: nothing starts from scratch or jumps in silence."""
+"""Offset resolution: the start offset of each topic partition, from the recovery store, the table and the broker."""
 
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
@@ -7,11 +7,19 @@ from typing import NamedTuple
 from k2.model.errors import OffsetError
 from k2.model.progress import TopicPartition
 
-__all__ = ["Origin", "Record", "Start", "Watermarks", "check_topic_ids", "decide_start", "left_out"]
+__all__ = [
+    "KnownOffsets",
+    "Origin",
+    "StartOffset",
+    "Watermarks",
+    "check_topic_ids",
+    "resolve_start_offset",
+    "unconfigured_partitions",
+]
 
 
 class Origin(StrEnum):
-    """What a partition's first offset was taken from."""
+    """Source of a start offset."""
 
     RECOVERY_STORE = "recovery store"
     TABLE = "table"
@@ -19,108 +27,111 @@ class Origin(StrEnum):
 
 
 class Watermarks(NamedTuple):
-    """The offsets that the broker holds of a partition: from `low`, to `high` exclusive."""
+    """Offsets of a partition that the broker has: from `low` to `high`, exclusive."""
 
     low: int
     high: int
 
 
-def check_topic_ids(known: Mapping[str, str], found: Mapping[str, str]) -> None:
-    """Refuse a topic that was deleted and made again since it was first read: its offsets mean other messages.
-
-    `known` and `found` give Kafka's own id of each topic; one without an id on either side is not judged.
-
-    Raises:
-        OffsetError: a topic is another than it was.
-    """
-    for topic in sorted(known.keys() & found.keys()):
-        if known[topic] != found[topic]:
-            raise OffsetError(
-                f"topic {topic} was deleted and made again (its id was {known[topic]}, it is {found[topic]}): what was "
-                "read of it before is another topic's; give it another name in K2_TOPICS, or a new K2_NAMESPACE"
-            )
-
-
-def left_out(
-    known: Iterable[TopicPartition], found: Collection[TopicPartition], topics: Collection[str]
-) -> list[TopicPartition]:
-    """Return the partitions that were read before and are not to be read now, since their topics are not asked for.
-
-    `known` were read before, `found` are the broker's of the `topics` that are asked for (one at the least of each).
-
-    Raises:
-        OffsetError: the broker has lost a partition of a topic that is asked for.
-    """
-    gone = sorted(set(known) - set(found))
-    for where in gone:
-        if where.topic in topics:
-            last = max(one.partition for one in found if one.topic == where.topic)
-            raise OffsetError(
-                f"{where} was read before, but its topic ends at partition {last} now: it was made again; give it "
-                "another name in K2_TOPICS, or a new K2_NAMESPACE"
-            )
-    return gone
-
-
-class Start(NamedTuple):
-    """A partition's first offset, what it was taken from, and why."""
+class StartOffset(NamedTuple):
+    """Offset from which a partition is read, its source, and the reason for the choice."""
 
     offset: int
     origin: Origin
     why: str
 
 
-class Record(NamedTuple):
-    """What is known of a partition from before."""
+class KnownOffsets(NamedTuple):
+    """Offsets of a partition that earlier runs recorded; None if there is no record."""
 
     recovered: int | None
-    """The recovery store's offset, None where it has none."""
+    """Next offset in the recovery store."""
     committed: int | None
-    """The first offset that the table lacks, None where it has nothing of the partition."""
+    """Committed offset: the first that the table lacks."""
     first: int | None
-    """The first offset that was ever read, or read again after others were given up; likewise."""
+    """First offset that was ever read, or the first after offsets that were abandoned."""
 
 
-def decide_start(where: TopicPartition, record: Record, watermarks: Watermarks) -> Start:
-    """Choose the offset from which one topic partition is read.
+def check_topic_ids(known: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """Reject a topic that was deleted and recreated since it was first read: its offsets mean other messages.
 
-    A recovered offset wins: what lies between it and the table's is read again, and dropped by the writers. Without
-    one the table's progress tells, and the trackers' state is rebuilt from the tables. What was given up is never read.
+    `known` and `found` are the topic ids of Kafka, by name. A topic without an id on either side is not checked.
 
     Raises:
-        OffsetError: the broker does not hold that offset (expired, or the topic was made again).
+        OffsetError: a topic has another id than when it was first read.
     """
-    start = _choose(record, watermarks)
-    reached = max(start.offset, record.committed or 0)
+    for topic in sorted(known.keys() & found.keys()):
+        if known[topic] != found[topic]:
+            raise OffsetError(
+                f"topic {topic} was deleted and recreated (its id was {known[topic]}, it is {found[topic]}): the "
+                "stored trades are from the deleted topic; set another topic in K2_TOPICS, or another K2_NAMESPACE"
+            )
+
+
+def unconfigured_partitions(
+    known: Iterable[TopicPartition], found: Collection[TopicPartition], topics: Collection[str]
+) -> list[TopicPartition]:
+    """Return the partitions that were read before and whose topics are no longer configured.
+
+    `known` were read before. `found` are the partitions that the broker has of the configured `topics`, at least one
+    of each.
+
+    Raises:
+        OffsetError: the broker has lost a partition of a configured topic.
+    """
+    gone = sorted(set(known) - set(found))
+    for topic_partition in gone:
+        if topic_partition.topic in topics:
+            last = max(one.partition for one in found if one.topic == topic_partition.topic)
+            raise OffsetError(
+                f"{topic_partition} was read before, but its topic ends at partition {last} now: it was recreated; "
+                "set another topic in K2_TOPICS, or another K2_NAMESPACE"
+            )
+    return gone
+
+
+def resolve_start_offset(topic_partition: TopicPartition, known: KnownOffsets, watermarks: Watermarks) -> StartOffset:
+    """Choose the offset from which a topic partition is read.
+
+    A recovered offset takes precedence: the messages from there to the committed offset are read again, and the writers
+    drop their rows. Without one, reading starts at the committed offset, and the trackers' state is rebuilt from the
+    tables. Abandoned offsets are never read.
+
+    Raises:
+        OffsetError: the broker does not have that offset (expired, or the topic was recreated).
+    """
+    start = _choose(known, watermarks)
+    reached = max(start.offset, known.committed or 0)
     if reached > watermarks.high:
         raise OffsetError(
-            f"{where} ends at offset {watermarks.high}, but was read to {reached} before: the topic was made again or "
-            "lost data; give it another name in K2_TOPICS, or a new K2_NAMESPACE"
+            f"{topic_partition} ends at offset {watermarks.high}, but was read to {reached} before: the topic was "
+            "recreated or lost data; set another topic in K2_TOPICS, or another K2_NAMESPACE"
         )
     if start.offset < watermarks.low:
         raise OffsetError(
-            f"{where} begins at offset {watermarks.low}, but {start.offset} is to be read next ({start.why}): messages "
-            f"have expired unread; if nobody has them any more, give them up by `k2 recovery skip {where} --yes`"
+            f"{topic_partition} begins at offset {watermarks.low}, but {start.offset} is to be read next "
+            f"({start.why}): messages have expired unread; if no other copy exists, abandon them with "
+            f"`k2 recovery skip {topic_partition} --yes`"
         )
     return start
 
 
-def _choose(record: Record, watermarks: Watermarks) -> Start:
-    recovered, committed, first = record.recovered, record.committed, record.first or 0
+def _choose(known: KnownOffsets, watermarks: Watermarks) -> StartOffset:
+    recovered, committed, first = known.recovered, known.committed, known.first or 0
     if recovered is not None:
         if committed is not None and recovered < first:
-            # Their trades are to count as never received, so the trackers must not see them.
-            why = f"the recovery store's offset {recovered} lies before offsets that were given up"
-            return Start(_there(first, committed, watermarks), Origin.TABLE, why)
+            # Trades at abandoned offsets count as never received, so the trackers must not see them.
+            why = f"the recovery store's offset {recovered} is below offsets that were abandoned"
+            return StartOffset(_earliest_available(first, committed, watermarks), Origin.TABLE, why)
         if committed is not None and recovered < watermarks.low <= committed:
-            why = f"the recovery store's offset {recovered} has expired, and the table has what followed it"
-            return Start(watermarks.low, Origin.TABLE, why)
-        return Start(recovered, Origin.RECOVERY_STORE, "the recovery store's offset")
-    if committed is None or record.first is None:
-        return Start(watermarks.low, Origin.BEGINNING, "nothing of it was read before")
-    return Start(committed, Origin.TABLE, "no recovery store knows it, but the table has rows of it")
+            why = f"the recovery store's offset {recovered} has expired, but the table has the messages that followed"
+            return StartOffset(watermarks.low, Origin.TABLE, why)
+        return StartOffset(recovered, Origin.RECOVERY_STORE, "offset of the recovery store")
+    if committed is None or known.first is None:
+        return StartOffset(watermarks.low, Origin.BEGINNING, "the partition was never read before")
+    return StartOffset(committed, Origin.TABLE, "not in the recovery store, but in the progress of the table")
 
 
-def _there(offset: int, committed: int, watermarks: Watermarks) -> int:
-    """Return an offset from which what is in the table is read again; the first that is left where it has expired."""
+def _earliest_available(offset: int, committed: int, watermarks: Watermarks) -> int:
+    """Return an offset, or the low watermark if the offset has expired and the table has all that expired."""
     return watermarks.low if offset < watermarks.low <= committed else offset

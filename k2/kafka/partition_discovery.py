@@ -1,4 +1,4 @@
-"""Watches for partitions that were added to a topic: they are read after the next start, and until then told of."""
+"""Partition discovery: reports partitions that were added to a topic; they are read after the next start."""
 
 import threading
 import time
@@ -13,55 +13,55 @@ from k2.model.progress import TopicPartition
 from k2.ops.health import HEALTH
 from k2.ops.metrics import UNREAD_PARTITIONS
 
-__all__ = ["PartitionWatch"]
+__all__ = ["PartitionDiscovery"]
 
-LOOK_SECONDS: Final = 30.0
+INTERVAL_SECONDS: Final = 30.0
 
 _LOG = structlog.get_logger()
 
 
-class PartitionWatch:
-    """Asks the broker now and then how many partitions the topics have, from a thread of its own.
+class PartitionDiscovery:
+    """Regularly asks the broker for the partition counts of the topics, from a thread of its own.
 
-    Each topic that has more than are read is warned of once, and shown by `k2_unread_partitions`. A broker that does
+    A topic with more partitions than are read is logged once and reported as `k2_unread_partitions`. A broker that does
     not answer changes nothing.
     """
 
-    def __init__(self, count: Callable[[str], int], read: Iterable[TopicPartition]) -> None:
-        """`count` asks the broker for the number of a topic's partitions; `read` are those that are read.
+    def __init__(self, partition_count: Callable[[str], int], read: Iterable[TopicPartition]) -> None:
+        """Prepare to compare the partitions that are `read` with `partition_count`, which asks the broker.
 
-        It may raise `UnreachableError`, and is called from the watch's thread.
+        `partition_count` is called from the discovery thread and may raise `UnreachableError`.
         """
-        self._count = count
-        self._read = Counter(where.topic for where in read)
+        self._partition_count = partition_count
+        self._read = Counter(topic_partition.topic for topic_partition in read)
         self._lock = threading.Lock()
-        self._is_begun = False
+        self._is_started = False
         self._warned: set[str] = set()
 
-    def begin(self) -> None:
-        """Begin to watch, for as long as this process reads something; does nothing from the second call on."""
+    def start(self) -> None:
+        """Start the thread, which runs as long as this process reads a partition; later calls do nothing."""
         with self._lock:
-            is_begun, self._is_begun = self._is_begun, True
-        if not is_begun:
-            threading.Thread(target=self._run, name="partition watch", daemon=True).start()
+            is_started, self._is_started = self._is_started, True
+        if not is_started:
+            threading.Thread(target=self._run, name="partition discovery", daemon=True).start()
 
-    def look(self) -> None:
-        """Ask once."""
+    def check(self) -> None:
+        """Ask the broker once."""
         for topic, read in self._read.items():
             try:
-                unread = max(0, self._count(topic) - read)
+                unread = max(0, self._partition_count(topic) - read)
             except UnreachableError as error:
-                _LOG.debug("partitions not counted", topic=topic, error=str(error))
+                _LOG.debug("partition_count_unavailable", topic=topic, error=str(error))
                 continue
             UNREAD_PARTITIONS.labels(topic).set(unread)
             if unread and topic not in self._warned:
                 self._warned.add(topic)
-                _LOG.warning("partitions were added to a topic: start again to read them", topic=topic, unread=unread)
+                _LOG.warning("partitions_added", topic=topic, unread=unread, hint="restart the job to read them")
 
     def _run(self) -> None:
         for topic in self._read:
             UNREAD_PARTITIONS.labels(topic).set(0)
-        time.sleep(LOOK_SECONDS)
+        time.sleep(INTERVAL_SECONDS)
         while HEALTH.is_ready:
-            self.look()
-            time.sleep(LOOK_SECONDS)
+            self.check()
+            time.sleep(INTERVAL_SECONDS)

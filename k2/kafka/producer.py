@@ -1,4 +1,4 @@
-"""The producer: each message acknowledged by all in-sync replicas, once and in order, or an error."""
+"""Producer: delivers each message once and in order, acknowledged by all in-sync replicas, or raises."""
 
 import signal
 import threading
@@ -27,7 +27,7 @@ FLUSH_AT_SIGNAL_SECONDS_MAX: Final = 10.0
 PURGE_SECONDS_MAX: Final = 1.0
 TOPIC_SECONDS_MAX: Final = 10.0
 SLICE_SECONDS: Final = 0.1
-"""Waits inside librdkafka are cut into these, since Python hears signals only between them."""
+"""Maximum of one wait inside librdkafka: Python handles signals only between waits."""
 SENDS_BETWEEN_POLLS: Final = 1_000
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -35,28 +35,27 @@ _LOG = structlog.get_logger()
 
 
 class Report(Protocol):
-    """What librdkafka is to call when a message's fate is known."""
+    """Delivery callback, called by librdkafka for a message that was not delivered."""
 
     def __call__(self, error: KafkaError | None, _message: Message | None, /) -> None:
-        """Count a failure."""
+        """Count the failed message."""
 
 
 class TradeProducer:
-    """Publishes to one topic; a context manager that ends with everything delivered or an error.
+    """Publishes to one topic; on exit of the context manager every message is delivered, or an error is raised.
 
-    Idempotent and `acks=all`: what is sent through one producer lies in the topic once, and in
-    each partition in the order sent. A second run is a second producer: it publishes its
-    messages again.
+    Idempotent and `acks=all`: each message sent through one producer is in the topic once, and each partition has the
+    order of the calls. A second run is another producer, which publishes its messages again.
 
-    On SIGINT and SIGTERM, in the main thread, it takes nothing more, flushes for at most 10 s, logs how many
-    messages were delivered and how many were not, puts the former handlers back and raises `SystemExit` with
-    128 + the signal's number; a second signal ends the wait.
+    On SIGINT and SIGTERM, in the main thread, the producer accepts no more messages, flushes for at most 10 s, logs the
+    numbers of delivered and undelivered messages, restores the former handlers and raises `SystemExit` with 128 + the
+    signal's number. A second signal ends the flush.
 
     Raises:
         UnreachableError: on entry, no broker answers within 10 s.
-        SettingsError: on entry, librdkafka refuses the configuration.
-        NotDeliveredError: on exit, messages were not acknowledged; gives their count and the first cause. An
-            exception from the body passes instead, with a note that says so.
+        SettingsError: on entry, librdkafka rejects the configuration.
+        NotDeliveredError: on exit, messages were not acknowledged; the message has their count and the first cause. If
+            the body raises, its exception propagates instead, with a note about them.
     """
 
     def __init__(self, settings: Settings, topic: str, **extra: Any) -> None:
@@ -65,17 +64,17 @@ class TradeProducer:
         self._extra = extra
         self._sent = 0
         self._failed = 0
-        self._cause: str | None = None
-        self._sending = False
-        self._signal: int | None = None
-        self._closing = False
-        self._hurry = False
+        self._first_cause: str | None = None
+        self._is_sending = False
+        self._pending_signal: int | None = None
+        self._is_closing = False
+        self._is_interrupted = False
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         cluster_metadata(self._settings)
         with config_errors(self._settings):
-            # A report of each success would cost a call: what is neither failed nor queued is delivered.
+            # A report per success would cost a call: messages that are neither failed nor queued are delivered.
             self._producer = Producer(
                 {
                     **producer_config(self._settings, **self._extra),
@@ -99,12 +98,12 @@ class TradeProducer:
 
     @property
     def delivered(self) -> int:
-        """Messages that the broker has acknowledged so far."""
+        """Number of messages that the broker has acknowledged so far."""
         return self._sent - self._failed - len(self._producer)
 
     @property
     def failed(self) -> int:
-        """Messages that are known not to be delivered."""
+        """Number of messages that are known not to be delivered."""
         return self._failed
 
     def send(
@@ -116,29 +115,29 @@ class TradeProducer:
         topic: str | None = None,
         partition: int = -1,
     ) -> None:
-        """Hand over a message, waiting while the queue is full; `line` names it in an error.
+        """Queue a message, and wait while the queue is full; `line` is its line number for error messages.
 
-        A message too large for the topic is counted as not delivered, and the next ones go on.
+        A message that is too large for the topic counts as not delivered and does not affect others.
 
         Raises:
-            NotDeliveredError: the producer can't go on at all (a fatal error of librdkafka).
+            NotDeliveredError: librdkafka reports a fatal error.
         """
-        # A signal between the queue's taking it and our counting it would make the counts wrong: it waits.
-        self._sending = True
+        # Defer signals: one between queueing and counting would make the counts wrong.
+        self._is_sending = True
         report = self._report if line is None else partial(self._report, line=line)
-        while not self._offer(key, value, topic or self.topic, partition, report):
+        while not self._try_produce(key, value, topic or self.topic, partition, report):
             self._producer.poll(SLICE_SECONDS)
-            if self._signal is not None:
-                self._stop(self._signal)
+            if self._pending_signal is not None:
+                self._stop(self._pending_signal)
         self._sent += 1
-        self._sending = False
+        self._is_sending = False
         if self._sent % SENDS_BETWEEN_POLLS == 0:
             self._producer.poll(0)
-        if self._signal is not None:
-            self._stop(self._signal)
+        if self._pending_signal is not None:
+            self._stop(self._pending_signal)
 
-    def _offer(self, key: bytes | None, value: bytes | None, topic: str, partition: int, report: Report) -> bool:
-        """Hand it to librdkafka; False where its queue is full."""
+    def _try_produce(self, key: bytes | None, value: bytes | None, topic: str, partition: int, report: Report) -> bool:
+        """Pass a message to librdkafka; return False if its queue is full."""
         try:
             self._producer.produce(topic, value, key, partition, on_delivery=report)
         except BufferError:
@@ -148,25 +147,25 @@ class TradeProducer:
             report(reason, None)
             if reason.fatal():
                 self._sent += 1
-                raise NotDeliveredError(f"the producer cannot go on: {reason.str()}") from None
+                raise NotDeliveredError(f"the producer failed: {reason.str()}") from None
         return True
 
     def ensure_topic(self, name: str | None = None, partitions: int = 1) -> int:
-        """Make the topic where it is absent; gives how many partitions it has.
+        """Create the topic if it is absent; return its partition count.
 
-        One that is there with another number of partitions stays as it is, and a warning says so.
+        A topic that exists with another partition count is not changed, and a warning is logged.
 
         Raises:
-            SettingsError: the broker refuses to make it.
+            SettingsError: the broker rejects the request.
             UnreachableError: the broker does not answer in time.
         """
         name = name or self.topic
         found = self._partitions(name)
         if found == 0:
-            self._make_topic(name, partitions)
+            self._create_topic(name, partitions)
             return self._await_topic(name, partitions)
         if found != partitions:
-            _LOG.warning("topic has other partitions", topic=name, wanted=partitions, found=found)
+            _LOG.warning("topic_partitions_differ", topic=name, wanted=partitions, found=found)
         return found
 
     def _partitions(self, name: str) -> int:
@@ -175,60 +174,62 @@ class TradeProducer:
             return 0
         return sum(part.leader >= 0 for part in topic.partitions.values())
 
-    def _make_topic(self, name: str, partitions: int) -> None:
-        # The client must outlive the answer: let go of earlier, it fails the request.
+    def _create_topic(self, name: str, partitions: int) -> None:
+        # The client must live until the answer arrives: if it is garbage-collected earlier, the request fails.
         client = admin_client(self._settings)
-        made = client.create_topics([NewTopic(name, partitions)])[name]
+        created = client.create_topics([NewTopic(name, partitions)])[name]
         try:
-            made.result(TOPIC_SECONDS_MAX)
+            created.result(TOPIC_SECONDS_MAX)
         except KafkaException as error:
             reason: KafkaError = error.args[0]
             if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return
             kind = UnreachableError if reason.retriable() else SettingsError
-            raise kind(f"topic {name!r} cannot be made: {reason.str()}") from None
+            raise kind(f"cannot create topic {name!r}: {reason.str()}") from None
         except TimeoutError:
-            raise UnreachableError(f"{self._where()} did not make topic {name!r} in time") from None
+            raise UnreachableError(
+                f"{self._servers()} did not create topic {name!r} within {TOPIC_SECONDS_MAX:.0f} s"
+            ) from None
 
     def _await_topic(self, name: str, partitions: int) -> int:
-        """Wait until every partition has a leader: a broker says "made" before that."""
-        end = time.monotonic() + TOPIC_SECONDS_MAX
+        """Wait until every partition has a leader; the broker reports the topic as created before that."""
+        deadline = time.monotonic() + TOPIC_SECONDS_MAX
         found = self._partitions(name)
-        while found < partitions and time.monotonic() < end:
+        while found < partitions and time.monotonic() < deadline:
             time.sleep(SLICE_SECONDS)
             found = self._partitions(name)
         if found == 0:
-            raise UnreachableError(f"topic {name!r} at {self._where()} has no leader yet; try again")
+            raise UnreachableError(f"topic {name!r} at {self._servers()} has no leader yet; try again")
         return found
 
-    def _where(self) -> str:
+    def _servers(self) -> str:
         return bootstrap_servers(self._settings)
 
     def _report(self, error: KafkaError | None, _message: Message | None, line: int | None = None) -> None:
         if error is None:
             return
         self._failed += 1
-        if self._cause is None:
-            self._cause = error.str() if line is None else f"line {line}: {error.str()}"
+        if self._first_cause is None:
+            self._first_cause = error.str() if line is None else f"line {line}: {error.str()}"
 
     def _not_delivered(self) -> str:
         return (
             f"{self._failed} of {self._sent} messages for topic {self.topic!r} were not delivered to "
-            f"{self._where()}: {self._cause}"
+            f"{self._servers()}: {self._first_cause}"
         )
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
-        if self._closing:
-            self._hurry = True
-        elif self._sending:
-            self._signal = number
+        if self._is_closing:
+            self._is_interrupted = True
+        elif self._is_sending:
+            self._pending_signal = number
         else:
             self._stop(number)
 
     def _stop(self, number: int) -> NoReturn:
         self._close(FLUSH_AT_SIGNAL_SECONDS_MAX)
         _LOG.warning(
-            "stopped by signal",
+            "stopped_by_signal",
             signal=signal.Signals(number).name,
             topic=self.topic,
             delivered=self.delivered,
@@ -237,14 +238,14 @@ class TradeProducer:
         raise SystemExit(128 + number)
 
     def _close(self, seconds_max: float | None) -> None:
-        """Flush, give up what is left when time or patience is out, put the former signal handlers back."""
-        if self._closing:
+        """Flush until the time is over or a second signal arrives, purge the rest, and restore the signal handlers."""
+        if self._is_closing:
             return
-        self._closing = True
+        self._is_closing = True
         try:
-            # Without a bound of ours librdkafka's holds: message.timeout.ms fails what no broker takes.
-            end = time.monotonic() + seconds_max if seconds_max is not None else float("inf")
-            while self._producer.flush(SLICE_SECONDS) and not self._hurry and time.monotonic() < end:
+            # Without a limit here message.timeout.ms applies: it fails messages that no broker accepts.
+            deadline = time.monotonic() + seconds_max if seconds_max is not None else float("inf")
+            while self._producer.flush(SLICE_SECONDS) and not self._is_interrupted and time.monotonic() < deadline:
                 pass
             if len(self._producer):
                 self._producer.purge()

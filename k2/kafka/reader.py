@@ -1,4 +1,4 @@
-"""One poll of one topic partition as a batch of columns, by either of two ways that give the same batches."""
+"""Readers of one topic partition: poll messages as columns, natively or through confluent-kafka, with equal results."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,14 +14,14 @@ from k2.model.batch import NULL_TIME, MessageBatch
 from k2.model.errors import OffsetError, UnreachableError
 from k2.model.progress import TopicPartition
 
-__all__ = ["ColumnReader", "MessageReader", "Polled", "Reader", "as_batch", "fetched_of"]
+__all__ = ["ColumnReader", "MessageReader", "Polled", "Reader", "to_batch", "to_columns"]
 
 MICROSECONDS_PER_MILLISECOND: Final = 1000
 MILLISECONDS_END: Final = 253_402_300_800_000
-"""The end of the year 9999, where calendars end."""
+"""End of the year 9999, the last that `datetime` supports."""
 
-_OFFSET_LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001  their public spelling
-_RIDDEN_OUT: Final = (
+_OFFSET_LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001  confluent-kafka exports them under these names
+_RETRIED_BY_LIBRDKAFKA: Final = (
     KafkaError._TRANSPORT,  # noqa: SLF001
     KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
     KafkaError._TIMED_OUT,  # noqa: SLF001
@@ -30,117 +30,117 @@ _RIDDEN_OUT: Final = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.REQUEST_TIMED_OUT,
 )
-"""What librdkafka goes on trying to mend by itself."""
+"""Errors after which librdkafka itself retries."""
 
 
 class Reader(Protocol):
     """Messages of one topic partition, in the order of their offsets."""
 
     def poll(self) -> Fetched | None:
-        """Take what has arrived, without waiting; None for nothing."""
+        """Return the messages that have arrived, without waiting; None if there are none."""
 
     def close(self) -> None:
         """Stop reading."""
 
 
 class ColumnReader:
-    """Reads from the partition's own queue, without a Python object a message."""
+    """Reads from the queue of the partition, without a Python object per message."""
 
     def __init__(self, queue: PartitionQueue) -> None:
         self._queue = queue
 
     def poll(self) -> Fetched | None:
-        """Take what has arrived, without waiting; None for nothing."""
+        """Return the messages that have arrived, without waiting; None if there are none."""
         return self._queue.poll()
 
     def close(self) -> None:
-        """Give the queue back to librdkafka."""
+        """Release the queue."""
         self._queue.close()
 
 
 class MessageReader:
-    """Reads by `Consumer.consume()`: for consumers with Python callbacks, and platforms without the bundled library."""
+    """Reads with `Consumer.consume()`, for consumers with Python callbacks or platforms without the bundled library."""
 
     def __init__(self, consumer: confluent_kafka.Consumer) -> None:
         self._consumer = consumer
 
     def poll(self) -> Fetched | None:
-        """Take what has arrived, without waiting; None for nothing."""
+        """Return the messages that have arrived, without waiting; None if there are none."""
         messages = self._consumer.consume(POLL_MESSAGES_MAX, timeout=0)
-        return fetched_of(messages) if messages else None
+        return to_columns(messages) if messages else None
 
     def close(self) -> None:
-        """Close the partition's consumer."""
+        """Close the consumer of the partition."""
         self._consumer.close()
 
 
 class Polled(NamedTuple):
-    """One poll, understood: the messages, where to go on, and whether the partition's end was reached."""
+    """Result of one poll: the messages, and whether the end of the partition was reached."""
 
     batch: MessageBatch
     at_end: bool
 
 
-def as_batch(where: TopicPartition, venue: str, first_offset: int, fetched: Fetched) -> Polled:
-    """Turn what a poll gave into the batch that travels; what librdkafka says next to messages is heeded.
+def to_batch(topic_partition: TopicPartition, venue: str, first_offset: int, fetched: Fetched) -> Polled:
+    """Convert the columns of a poll to a batch, and handle the errors and end-of-partition events among the messages.
 
     Raises:
         OffsetError: the offset to read from does not exist.
-        UnreachableError: the partition can't be read, for a reason that waiting does not mend.
+        UnreachableError: the partition cannot be read, and librdkafka does not retry.
     """
     next_offset, at_end = first_offset, False
-    for place in np.flatnonzero(fetched.errors):
-        code, offset = int(fetched.errors[place]), int(fetched.offsets[place])
+    for message_idx in np.flatnonzero(fetched.errors):
+        code, offset = int(fetched.errors[message_idx]), int(fetched.offsets[message_idx])
         if code == KafkaError._PARTITION_EOF:  # noqa: SLF001
             next_offset, at_end = max(next_offset, offset), True
-        elif code not in _RIDDEN_OUT:
-            raise _error(where, first_offset, code)
-    batch = _messages(where, venue, first_offset, fetched)
+        elif code not in _RETRIED_BY_LIBRDKAFKA:
+            raise _error(topic_partition, first_offset, code)
+    batch = _messages(topic_partition, venue, first_offset, fetched)
     return Polled(_extended(batch, next_offset), at_end)
 
 
-def _messages(where: TopicPartition, venue: str, first_offset: int, fetched: Fetched) -> MessageBatch:
+def _messages(topic_partition: TopicPartition, venue: str, first_offset: int, fetched: Fetched) -> MessageBatch:
     count = len(fetched.offsets)
-    good: slice | NDArray[np.bool_] = fetched.errors == 0 if fetched.errors.any() else slice(None)
-    offsets, timestamps_ms = fetched.offsets[good], fetched.timestamps_ms[good]
+    valid: slice | NDArray[np.bool_] = fetched.errors == 0 if fetched.errors.any() else slice(None)
+    offsets, timestamps_ms = fetched.offsets[valid], fetched.timestamps_ms[valid]
     return MessageBatch(
-        topic=where.topic,
-        partition=where.partition,
+        topic=topic_partition.topic,
+        partition=topic_partition.partition,
         venue=venue,
         first_offset=first_offset,
         next_offset=int(offsets[-1]) + 1 if len(offsets) else first_offset,
         offsets=offsets,
         kafka_timestamps=_microseconds(timestamps_ms),
         data=fetched.data,
-        value_starts=fetched.starts[:count][good],
-        value_sizes=fetched.sizes[:count][good],
-        key_starts=fetched.starts[count:][good],
-        key_sizes=fetched.sizes[count:][good],
+        value_starts=fetched.starts[:count][valid],
+        value_sizes=fetched.sizes[:count][valid],
+        key_starts=fetched.starts[count:][valid],
+        key_sizes=fetched.sizes[count:][valid],
     )
 
 
 def _microseconds(timestamps_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return microseconds; none where the broker gave none, or one that no calendar holds."""
+    """Convert to microseconds; `NULL_TIME` if the broker has no timestamp, or one that `datetime` does not support."""
     is_time = (timestamps_ms >= 0) & (timestamps_ms < MILLISECONDS_END)
     return np.where(is_time, timestamps_ms * MICROSECONDS_PER_MILLISECOND, NULL_TIME)
 
 
 def _extended(batch: MessageBatch, next_offset: int) -> MessageBatch:
-    """Widen the covered range to the partition's end: offsets without a message (markers) may stand before it."""
+    """Extend the offset range to the end of the partition: the last offsets may be markers without a message."""
     return batch if next_offset <= batch.next_offset else replace(batch, next_offset=next_offset)
 
 
-def _error(where: TopicPartition, offset: int, code: int) -> OffsetError | UnreachableError:
+def _error(topic_partition: TopicPartition, offset: int, code: int) -> OffsetError | UnreachableError:
     if code in _OFFSET_LOST:
         return OffsetError(
-            f"{where}: offset {offset} does not exist on the broker (expired, or the topic was made again); nothing "
-            "was skipped: see docs/operations.md, 'An offset that no longer exists'"
+            f"{topic_partition}: offset {offset} does not exist on the broker (expired, or the topic was recreated); "
+            "nothing was skipped: see docs/operations.md, 'An offset that no longer exists'"
         )
-    return UnreachableError(f"{where} cannot be read: {KafkaError(code).str()}")
+    return UnreachableError(f"{topic_partition} cannot be read: {KafkaError(code).str()}")
 
 
-def fetched_of(messages: Sequence[confluent_kafka.Message]) -> Fetched:
-    """Return confluent-kafka's messages in the columns that the compiled way gives."""
+def to_columns(messages: Sequence[confluent_kafka.Message]) -> Fetched:
+    """Return messages of confluent-kafka as the columns that `PartitionQueue.poll` returns."""
     errors = [message.error() for message in messages]
     values = [None if error else message.value() for message, error in zip(messages, errors, strict=True)]
     keys = [None if error else message.key() for message, error in zip(messages, errors, strict=True)]

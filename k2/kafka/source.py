@@ -1,4 +1,4 @@
-"""The columnar Kafka source: one source partition a topic partition, one batch a poll."""
+"""Columnar Kafka source: one source partition per topic partition, one batch per poll."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -11,9 +11,16 @@ import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from k2.kafka.client import KafkaClient, topic_ids, topic_partitions
-from k2.kafka.offset_resolution import Origin, Record, Start, Watermarks, decide_start, left_out
-from k2.kafka.partition_discovery import PartitionWatch
-from k2.kafka.reader import Polled, Reader, as_batch
+from k2.kafka.offset_resolution import (
+    KnownOffsets,
+    Origin,
+    StartOffset,
+    Watermarks,
+    resolve_start_offset,
+    unconfigured_partitions,
+)
+from k2.kafka.partition_discovery import PartitionDiscovery
+from k2.kafka.reader import Polled, Reader, to_batch
 from k2.model.batch import MessageBatch
 from k2.model.errors import StateError
 from k2.model.progress import Progress, TopicPartition
@@ -27,38 +34,40 @@ __all__ = ["KafkaSource"]
 
 FORMAT: Final = 1
 FULL_POLL_MESSAGES: Final = 10_000
-"""A poll of fewer is followed by a pause, so that the queue fills and the next poll is worth its cost."""
+"""After a poll of fewer messages the source pauses, so that the queue fills and the next poll is larger."""
 PAUSE: Final = timedelta(milliseconds=20)
 
 _LOG = structlog.get_logger()
 
 
 class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
-    """Reads one topic partition from a given offset; its snapshot is the offset to read next."""
+    """Reads one topic partition from an offset to `end`, if given; the snapshot is the offset to read next."""
 
-    def __init__(self, client: KafkaClient, where: TopicPartition, venue: str, offset: int, end: int | None) -> None:
-        self._client, self._where, self._venue = client, where, venue
+    def __init__(
+        self, client: KafkaClient, topic_partition: TopicPartition, venue: str, offset: int, end: int | None
+    ) -> None:
+        self._client, self._topic_partition, self._venue = client, topic_partition, venue
         self._position, self._end = offset, end
         self._is_first = True
-        self._awake: datetime | None = None
-        self._reader: Reader = client.open(where, offset)
-        HEALTH.opened(str(where))
-        lag = CONSUMER_LAG.labels(where.topic, str(where.partition))
-        lag.set_function(lambda: client.lag(where, self._position))
+        self._next_awake: datetime | None = None
+        self._reader: Reader = client.open(topic_partition, offset)
+        HEALTH.opened(str(topic_partition))
+        lag = CONSUMER_LAG.labels(topic_partition.topic, str(topic_partition.partition))
+        lag.set_function(lambda: client.lag(topic_partition, self._position))
 
     @reports_errors
     def next_batch(self) -> Iterable[MessageBatch]:
-        """Return the messages that have arrived as one batch; none where none have.
+        """Return the messages that have arrived as one batch; no batch if there are none.
 
-        The first one is empty: so all groups are brought up to the table, and the ledger gets what a crash kept from
-        it, also where nothing new comes.
+        The first batch is empty: it brings the states of all key groups up to date with the table, and the ledger gets
+        the events that a crash prevented, even if no new messages arrive.
 
         Raises:
-            StopIteration: the offset to stop at is reached.
+            StopIteration: `end` is reached.
         """
         if self._is_first:
             self._is_first = False
-            return (MessageBatch.first(self._where, self._venue, self._position),)
+            return (MessageBatch.first(self._topic_partition, self._venue, self._position),)
         if self._end is not None and self._position >= self._end:
             raise StopIteration
         self._client.serve()
@@ -66,10 +75,10 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         if fetched is None:
             self._pause()
             return ()
-        polled = _until(as_batch(self._where, self._venue, self._position, fetched), self._end)
-        return self._taken(polled.batch)
+        polled = _truncate(to_batch(self._topic_partition, self._venue, self._position, fetched), self._end)
+        return self._emit(polled.batch)
 
-    def _taken(self, batch: MessageBatch) -> Iterable[MessageBatch]:
+    def _emit(self, batch: MessageBatch) -> Iterable[MessageBatch]:
         if len(batch) < FULL_POLL_MESSAGES:
             self._pause()
         if batch.next_offset == batch.first_offset:
@@ -80,42 +89,42 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         return (batch,)
 
     def _pause(self) -> None:
-        self._awake = datetime.now(UTC) + PAUSE
+        self._next_awake = datetime.now(UTC) + PAUSE
 
     def next_awake(self) -> datetime | None:
-        """Tell when to be asked again."""
-        awake, self._awake = self._awake, None
-        return awake
+        """Return the end of the pause after the last poll; None if there is no pause."""
+        next_awake, self._next_awake = self._next_awake, None
+        return next_awake
 
     def snapshot(self) -> dict[str, Any]:
         """Return the offset to read next."""
         failpoint("source.snapshot")
-        HEALTH.epoch_closed(str(self._where))
+        HEALTH.epoch_closed(str(self._topic_partition))
         return {"format": FORMAT, "offset": self._position}
 
     def close(self) -> None:
         """Stop reading."""
-        HEALTH.finished(str(self._where))
+        HEALTH.finished(str(self._topic_partition))
         self._reader.close()
 
 
 class UnreadPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
-    """A partition of a topic that `K2_TOPICS` no longer names: nothing of it is read, and its state stays as it is."""
+    """A partition of a topic that is no longer in `K2_TOPICS`: it is not read, and its state is kept unchanged."""
 
     def __init__(self, state: dict[str, Any] | None) -> None:
         self._state = state or {"format": FORMAT, "offset": 0}
 
     def next_batch(self) -> NoReturn:
-        """End at once."""
+        """Report the end of the input."""
         raise StopIteration
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what the recovery store has of it: named again, it is read on from there."""
+        """Return the state from the recovery store; reading resumes there if the topic is configured again."""
         return self._state
 
 
-def _until(polled: Polled, end: int | None) -> Polled:
-    """Leave what lies at or beyond the offset to stop at unread."""
+def _truncate(polled: Polled, end: int | None) -> Polled:
+    """Remove the messages at or beyond `end` from a poll."""
     batch = polled.batch
     if end is None or batch.next_offset <= end:
         return polled
@@ -135,16 +144,16 @@ def _until(polled: Polled, end: int | None) -> Polled:
 
 
 class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
-    """Reads the topics of `K2_TOPICS`, from where the recovery store, else the table's progress, says.
+    """Reads the topics of `K2_TOPICS` from the offsets of the recovery store, else of the progress of the table.
 
-    Can support exactly-once processing: the offset is part of the recovery snapshot. Group offsets are never begun
-    from. Partitions added to a topic are found at the next start, and told of before.
+    Supports exactly-once processing: the offset is part of the recovery snapshot, and group offsets are never used.
+    Partitions that are added to a topic are reported, and read after the next start.
     """
 
     def __init__(self, settings: Settings, progress: Progress, in_store: Collection[TopicPartition] = ()) -> None:
-        """Ask the broker for the partitions; `progress` is what the table has.
+        """Ask the broker for partitions and watermarks.
 
-        `in_store` are the partitions of which the recovery store holds a state.
+        `progress` is the progress of the table. `in_store` are the partitions with a state in the recovery store.
 
         Raises:
             UnreachableError: the broker does not answer.
@@ -155,74 +164,85 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         self._writers = [str(writer) for writer in range(settings.writers)]
         self._venues = dict(settings.topics)
         self._partitions = topic_partitions(settings)
-        gone = left_out({*progress.partitions(), *in_store}, self._partitions, self._venues)
-        _tell_left_out(gone)
-        # Bytewax panics where it recovers a state of a partition that is not named.
-        self._unread = [where for where in gone if where in in_store]
+        gone = unconfigured_partitions({*progress.partitions(), *in_store}, self._partitions, self._venues)
+        _warn_unconfigured(gone)
+        # Bytewax panics if it recovers the state of a partition that is not listed.
+        self._unread = [topic_partition for topic_partition in gone if topic_partition in in_store]
         self.topic_ids = topic_ids(settings)
         self.client = KafkaClient(settings)
-        lows, ends = self.client.lows(self._partitions), self.client.ends(self._partitions)
-        self._watermarks = {where: Watermarks(lows[where], ends[where]) for where in self._partitions}
-        self._watch = PartitionWatch(self.client.partition_count, self._partitions)
+        lows = self.client.low_watermarks(self._partitions)
+        highs = self.client.high_watermarks(self._partitions)
+        self._watermarks = {
+            topic_partition: Watermarks(lows[topic_partition], highs[topic_partition])
+            for topic_partition in self._partitions
+        }
+        self._discovery = PartitionDiscovery(self.client.partition_count, self._partitions)
 
     @reports_errors
     def list_parts(self) -> list[str]:
-        """Name the partitions of all topics, and those of which there is a state; called once the peers are there.
+        """Return the partitions of all topics, and others with a state; called once the peers are connected.
 
-        Where no store can say otherwise, a start that is to be refused is refused here: the sinks, which bring the
-        ledger and the dead letters back to the table, have touched nothing yet.
+        A partition without a state in the recovery store is checked here already: no sink has rolled back the ledger or
+        the dead letters yet.
 
         Raises:
-            OffsetError: the broker does not hold the offset from which a partition is to be read.
+            OffsetError: the broker does not have the offset from which a partition is to be read.
         """
         HEALTH.joined()
-        for where in self._partitions:
-            if where not in self._in_store:
-                decide_start(where, self._record(where, None), self._watermarks[where])
-        return [str(where) for where in (*self._partitions, *self._unread)]
+        for topic_partition in self._partitions:
+            if topic_partition not in self._in_store:
+                resolve_start_offset(
+                    topic_partition, self._known_offsets(topic_partition, None), self._watermarks[topic_partition]
+                )
+        return [str(topic_partition) for topic_partition in (*self._partitions, *self._unread)]
 
     @reports_errors
     def build_part(
         self, step_id: str, for_part: str, resume_state: dict[str, Any] | None
     ) -> KafkaPartition | UnreadPartition:
-        """Begin to read one partition where `decide_start` says, and tell so in the log."""
-        where = TopicPartition.parse(for_part)
-        if where in self._unread:
+        """Open a partition at the offset of `resolve_start_offset`, and log the choice."""
+        topic_partition = TopicPartition.parse(for_part)
+        if topic_partition in self._unread:
             return UnreadPartition(resume_state)
-        watermarks = self._watermarks[where]
-        start = decide_start(where, self._record(where, _recovered(step_id, resume_state)), watermarks)
-        _tell(where, start)
+        watermarks = self._watermarks[topic_partition]
+        known = self._known_offsets(topic_partition, _recovered_offset(step_id, resume_state))
+        start = resolve_start_offset(topic_partition, known, watermarks)
+        _log_start(topic_partition, start)
         end = watermarks.high if self._settings.run_to_end else None
-        partition = KafkaPartition(self.client, where, self._venues[where.topic], start.offset, end)
-        self._watch.begin()
+        partition = KafkaPartition(self.client, topic_partition, self._venues[topic_partition.topic], start.offset, end)
+        self._discovery.start()
         return partition
 
-    def _record(self, where: TopicPartition, recovered: int | None) -> Record:
-        return Record(recovered, self._progress.next_offset(where, self._writers), self._progress.start(where))
+    def _known_offsets(self, topic_partition: TopicPartition, recovered: int | None) -> KnownOffsets:
+        return KnownOffsets(
+            recovered, self._progress.next_offset(topic_partition, self._writers), self._progress.start(topic_partition)
+        )
 
     def commit(self, progress: Progress) -> None:
-        """Tell the consumer group how far the table is; called after a commit has landed."""
+        """Commit the progress of the table as group offsets; called after each commit to the table."""
         next_offset = partial(progress.next_offset, writers=self._writers)
-        offsets = {where: next_offset(where) for where in self._partitions}
-        known = {where: offset for where, offset in offsets.items() if offset is not None}
-        # The process of a run to the end may be gone before librdkafka has sent what is on its way.
-        self.client.commit(known, wait=self._settings.run_to_end)
+        offsets = {topic_partition: next_offset(topic_partition) for topic_partition in self._partitions}
+        committed = {topic_partition: offset for topic_partition, offset in offsets.items() if offset is not None}
+        # The process of a run to the end may exit before librdkafka has sent the request.
+        self.client.commit(committed, wait=self._settings.run_to_end)
 
 
-def _tell_left_out(gone: Iterable[TopicPartition]) -> None:
-    for topic in sorted({where.topic for where in gone}):
-        _LOG.warning("a topic that was read before is not in K2_TOPICS: nothing of it is read", topic=topic)
+def _warn_unconfigured(gone: Iterable[TopicPartition]) -> None:
+    for topic in sorted({topic_partition.topic for topic_partition in gone}):
+        _LOG.warning("topic_not_configured", topic=topic, effect="it was read before, and is not read now")
 
 
-def _recovered(step_id: str, state: dict[str, Any] | None) -> int | None:
+def _recovered_offset(step_id: str, state: dict[str, Any] | None) -> int | None:
     if state is None:
         return None
     if state.get("format") != FORMAT:
-        raise StateError(f"the recovery store's state of {step_id} has format {state.get('format')}, not {FORMAT}")
+        raise StateError(
+            f"unknown format of the recovered state of {step_id}: {state.get('format')}; this version reads {FORMAT}"
+        )
     return int(state["offset"])
 
 
-def _tell(where: TopicPartition, start: Start) -> None:
-    _LOG.info("reading", partition=str(where), offset=start.offset, origin=str(start.origin), why=start.why)
+def _log_start(topic_partition: TopicPartition, start: StartOffset) -> None:
+    _LOG.info("reading", partition=str(topic_partition), offset=start.offset, origin=str(start.origin), why=start.why)
     if start.origin is Origin.TABLE:
         WARM_STARTS.inc()

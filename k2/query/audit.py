@@ -57,7 +57,7 @@ class Audit:
 
     commits: list[AuditedCommit]
     adds_up: bool
-    """Whether all commits add up to the progress in the table: none is missing or counted twice."""
+    """Whether counts and offsets of all commits add up to the table's progress: none is missing or counted twice."""
 
 
 @retry_if_files_gone
@@ -175,9 +175,9 @@ def _summed(engine: Engine, table: Table, as_of: datetime | None = None, number:
 
 def _offsets_and_counts(progress: Progress) -> Mapping[tuple[str, TopicPartition], tuple[int, Counts]]:
     return {
-        (writer, where): (entry.offset, entry.counts)
+        (writer, partition): (entry.offset, entry.counts)
         for writer, entries in progress.writers.items()
-        for where, entry in entries.items()
+        for partition, entry in entries.items()
     }
 
 

@@ -98,7 +98,7 @@ class Hour:
 
 @retry_if_files_gone
 def by_day(
-    settings: Settings, asked: CompletenessParameters | None = None, *, pool: EnginePool | None = None
+    settings: Settings, parameters: CompletenessParameters | None = None, *, pool: EnginePool | None = None
 ) -> list[Day]:
     """Return completeness by exchange, symbol and day; a day without numbers, conflicts and sessions has no row.
 
@@ -107,7 +107,7 @@ def by_day(
         NoSnapshotError: the table never had the snapshot `as_of`.
         TableError: it was not created by the job.
     """
-    return [_day(row) for row in _spans(settings, asked or CompletenessParameters(), DAY_US, pool)]
+    return [_day(row) for row in _spans(settings, parameters or CompletenessParameters(), DAY_US, pool)]
 
 
 def _day(row: dict[str, Any]) -> Day:
@@ -128,7 +128,7 @@ def _day(row: dict[str, Any]) -> Day:
 
 
 @retry_if_files_gone
-def by_hour(settings: Settings, asked: CompletenessParameters, *, pool: EnginePool | None = None) -> list[Hour]:
+def by_hour(settings: Settings, parameters: CompletenessParameters, *, pool: EnginePool | None = None) -> list[Hour]:
     """Return completeness by exchange, symbol and hour.
 
     Raises:
@@ -145,7 +145,7 @@ def by_hour(settings: Settings, asked: CompletenessParameters, *, pool: EnginePo
             row["stored"],
             row["missing"],
         )
-        for row in _spans(settings, asked, HOUR_US, pool)
+        for row in _spans(settings, parameters, HOUR_US, pool)
         if row["stored"] or row["missing"]
     ]
 
@@ -172,27 +172,29 @@ class _Sources(NamedTuple):
 
 
 def _spans(
-    settings: Settings, asked: CompletenessParameters, span_us: int, pool: EnginePool | None
+    settings: Settings, parameters: CompletenessParameters, span_us: int, pool: EnginePool | None
 ) -> Iterator[dict[str, Any]]:
-    with _shown(settings, asked, span_us, pool) as (engine, sources):
-        yield from _counted(engine, sources, asked, span_us)
+    with _open(settings, parameters, span_us, pool) as (engine, sources):
+        yield from _counted(engine, sources, parameters, span_us)
 
 
 def _counted(
-    engine: Engine, sources: _Sources, asked: CompletenessParameters, span_us: int
+    engine: Engine, sources: _Sources, parameters: CompletenessParameters, span_us: int
 ) -> Iterator[dict[str, Any]]:
-    parameters = {
-        "exchange": asked.exchange,
-        "symbol": asked.symbol,
-        "start": _since_year_1(asked.start),
-        "end": _since_year_1(asked.end),
+    sql_parameters = {
+        "exchange": parameters.exchange,
+        "symbol": parameters.symbol,
+        "start": _since_year_1(parameters.start),
+        "end": _since_year_1(parameters.end),
         "span": span_us,
-        "containing": asked.containing,
-        "worst": asked.worst,
-        "in_doubt": asked.in_doubt,
+        "containing": parameters.containing,
+        "worst": parameters.worst,
+        "in_doubt": parameters.in_doubt,
     }
-    seen = f"{sources.seen} {_OF_CANDIDATES}" if asked.in_doubt else sources.seen
-    for row in engine.query(f"WITH started AS ({sources.started}), {_MARKS}, seen AS ({seen}) {_SPANS}", parameters):
+    seen = f"{sources.seen} {_OF_CANDIDATES}" if parameters.in_doubt else sources.seen
+    for row in engine.query(
+        f"WITH started AS ({sources.started}), {_MARKS}, seen AS ({seen}) {_SPANS}", sql_parameters
+    ):
         # The number of missing trades may exceed 64 bits, so DuckDB returns decimals.
         yield {**row, **{name: int(row[name]) for name in ("missing", "stored", "conflicts", "sessions")}}
 
@@ -202,51 +204,51 @@ def _since_year_1(time: datetime | None) -> int | None:
 
 
 @contextmanager
-def _shown(
-    settings: Settings, asked: CompletenessParameters, span_us: int, pool: EnginePool | None
+def _open(
+    settings: Settings, parameters: CompletenessParameters, span_us: int, pool: EnginePool | None
 ) -> Iterator[tuple[Engine, _Sources]]:
     """Yield an engine with the selected tables registered, and the SQL of their sources."""
     table = existing_table(settings, "trades", pool)
     check_columns(table, _COLUMNS)
-    then = None if asked.as_of is None else progress_as_of(settings, table, asked.as_of, pool=pool).progress
-    is_marked = span_us == DAY_US or asked.in_doubt
+    then = None if parameters.as_of is None else progress_as_of(settings, table, parameters.as_of, pool=pool).progress
+    is_marked = span_us == DAY_US or parameters.in_doubt
     ledger = find_job_table(settings, "sequence_events", pool) if is_marked else None
     found = CONFLICTS.empty_table()
     if is_marked:
-        found = conflicts_by_span(settings, table, asked, timedelta(microseconds=span_us), then)
+        found = conflicts_by_span(settings, table, parameters, timedelta(microseconds=span_us), then)
     with open_engine(settings, pool) as engine:
-        engine.register("trades", table, row_filter=equal(exchange=asked.exchange, symbol=asked.symbol))
-        _show_off_book(engine, non_market_in(table.metadata.properties))
-        _show_marks(engine, ledger, found, asked)
+        engine.register("trades", table, row_filter=equal(exchange=parameters.exchange, symbol=parameters.symbol))
+        _register_non_market(engine, non_market_in(table.metadata.properties))
+        _register_marks(engine, ledger, found, parameters)
         if then is not None:
             register_offset_bounds(engine, table, then)
         yield engine, _SOURCES if then is None else _SOURCES_THEN
 
 
-def _show_marks(engine: Engine, ledger: Table | None, found: pa.Table, asked: CompletenessParameters) -> None:
+def _register_marks(engine: Engine, ledger: Table | None, found: pa.Table, parameters: CompletenessParameters) -> None:
     """Register the conflicts and the ledger; a ledger that does not exist has no events."""
     engine.register_arrow("conflicts", found)
     if ledger is None:
         engine.register_arrow("sequence_events", _EVENTS.empty_table())
         return
     check_columns(ledger, _EVENTS.names)
-    engine.register("sequence_events", ledger, row_filter=equal(exchange=asked.exchange, symbol=asked.symbol))
+    engine.register("sequence_events", ledger, row_filter=equal(exchange=parameters.exchange, symbol=parameters.symbol))
 
 
-def _show_off_book(engine: Engine, seen: Iterable[SeenSession]) -> None:
+def _register_non_market(engine: Engine, seen: Iterable[SeenSession]) -> None:
     """Register the ranges of numbers of non-market trades."""
     rows = [(*one.key, first, last) for one in joined(seen) for first, last in one.ranges]
-    engine.register_arrow("off_book", table_of(_OFF_BOOK, rows))
+    engine.register_arrow("non_market", table_of(_NON_MARKET, rows))
 
 
-_OFF_BOOK_FIELDS: "Final[list[pa.Field[Any]]]" = [
+_NON_MARKET_FIELDS: "Final[list[pa.Field[Any]]]" = [
     pa.field("exchange", pa.string()),
     pa.field("symbol", pa.string()),
     pa.field("session", pa.int32()),
     pa.field("first", pa.int64()),
     pa.field("last", pa.int64()),
 ]
-_OFF_BOOK: Final = pa.schema(_OFF_BOOK_FIELDS)
+_NON_MARKET: Final = pa.schema(_NON_MARKET_FIELDS)
 
 _EVENT_FIELDS: "Final[list[pa.Field[Any]]]" = [
     pa.field("exchange", pa.string()),
@@ -294,7 +296,7 @@ _OF_CANDIDATES: Final = """
 
 
 def _before(edge: str) -> str:
-    """Return SQL for the count of a hole's numbers before a time: k with low + (high - low) * k / (m + 1) < edge."""
+    """Return SQL for the number of a gap's numbers before a time: k with low + (high - low) * k / (m + 1) < edge."""
     return f"""
         CASE WHEN {edge} <= low THEN 0
              WHEN {edge} > high THEN missing
@@ -320,20 +322,20 @@ _SPANS: Final = f"""
         SELECT exchange, symbol, session, sequence::HUGEINT - step + 1 AS first, sequence::HUGEINT - 1 AS last,
                least(seen_at, seen_before) AS low, greatest(seen_at, seen_before) AS high
         FROM numbered WHERE step > 1
-    ), holes AS (
+    ), gaps AS (
         SELECT exchange, symbol, low, high, last - first + 1 - coalesce((
-                   SELECT sum(least(off_book.last, between.last) - greatest(off_book.first, between.first) + 1)
-                   FROM off_book
-                   WHERE off_book.exchange = between.exchange AND off_book.symbol = between.symbol
-                     AND off_book.session = between.session
-                     AND off_book.first <= between.last AND off_book.last >= between.first
+                   SELECT sum(least(non_market.last, between.last) - greatest(non_market.first, between.first) + 1)
+                   FROM non_market
+                   WHERE non_market.exchange = between.exchange AND non_market.symbol = between.symbol
+                     AND non_market.session = between.session
+                     AND non_market.first <= between.last AND non_market.last >= between.first
                ), 0) AS missing
         FROM between
     ), parts AS (
         SELECT exchange, symbol, missing, low, high,
                unnest(range(greatest(low, coalesce($start, low)) // $span,
                             least(high, coalesce($end - 1, high)) // $span + 1)) AS span
-        FROM holes WHERE missing > 0
+        FROM gaps WHERE missing > 0
     ), bounds AS (
         SELECT *, greatest(span * $span, coalesce($start, 0)) AS first,
                least((span + 1) * $span, coalesce($end, (span + 1) * $span)) AS until

@@ -75,7 +75,7 @@ def _conflicts(settings: Settings, table: Table, then: Progress | None) -> Itera
             try:
                 dead_letter = _DECODER.decode(line.text)
             except ValueError as error:
-                log.warning("dead letter cannot be read", line=f"{line}: {error}")
+                log.warning("dead_letter_unreadable", line=f"{line}: {error}")
                 continue
             if dead_letter.reason == Reason.CONFLICT and (then is None or _is_below(dead_letter, writer, then)):
                 yield dead_letter

@@ -65,10 +65,10 @@ def count_dead_letters(found: Iterable[DeadLetter]) -> Statistics:
     reasons: Counter[str] = Counter()
     partitions: Counter[tuple[str, int]] = Counter()
     oldest, newest = None, None
-    for letter in found:
-        reasons[letter.reason.value] += 1
-        partitions[letter.topic, letter.partition] += 1
-        if (when := letter.dead_lettered_at) is not None:
+    for dead_letter in found:
+        reasons[dead_letter.reason.value] += 1
+        partitions[dead_letter.topic, dead_letter.partition] += 1
+        if (when := dead_letter.dead_lettered_at) is not None:
             oldest, newest = min(oldest or when, when), max(newest or when, when)
     return Statistics(
         reasons.total(),

@@ -91,8 +91,8 @@ def gaps(
             "as_of": then.detected,
             "with_filled": which is not GapFilter.OPEN,
         }
-        events_merged = _pieces(engine, parameters, then.events)
-        return [_gap(key, piece, until) for key, cut in events_merged for piece in _chosen(cut, which)]
+        pieces_by_session = _pieces(engine, parameters, then.events)
+        return [_gap(key, piece, until) for key, cut in pieces_by_session for piece in _chosen(cut, which)]
 
 
 def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
@@ -208,7 +208,7 @@ _KNOWN: Final = """
 # A gap of millions may be filled number by number: adjacent events of one commit are merged to one range here, and
 # those of all commits if the fill times are not needed.
 _EVENTS: Final = """
-    , events_merged AS (
+    , selected AS (
         SELECT exchange, symbol, session, event, first_sequence AS first, last_sequence AS last,
                CASE WHEN $with_filled OR event = 'gap_opened' THEN epoch_us(detected_at) ELSE 0 END AS detected_us
         FROM events
@@ -220,7 +220,7 @@ _EVENTS: Final = """
             PARTITION BY exchange, symbol, session, event, detected_us ORDER BY first, last
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS is_apart
-        FROM events_merged
+        FROM selected
     ), runs AS (
         SELECT *, count(*) FILTER (is_apart) OVER (
             PARTITION BY exchange, symbol, session, event, detected_us ORDER BY first, last

@@ -30,14 +30,14 @@ __all__ = ["Market", "open_market"]
 
 SQL_BATCH_ROWS: Final = 8_192
 """Rows per batch of a user's statement, whose rows may have any width."""
-_NOT_THE_STATEMENTS: Final = (
+_NOT_THE_STATEMENT_ERRORS: Final = (
     duckdb.FatalException,
     duckdb.IOException,
     duckdb.InternalException,
     duckdb.OutOfMemoryException,
 )
-Found = TypeVar("Found")
-Answer = Callable[[Engine, str, Mapping[str, object]], AbstractContextManager[Found]]
+Result = TypeVar("Result")
+Runner = Callable[[Engine, str, Mapping[str, object]], AbstractContextManager[Result]]
 
 
 class Market:
@@ -47,31 +47,31 @@ class Market:
         """Use the connections of a pool."""
         self._pool = pool
 
-    def table(self, question: TradesQuery) -> pa.Table:
+    def table(self, query: TradesQuery) -> pa.Table:
         """Return the whole result as an Arrow table.
 
         Raises:
             QueryError: the snapshot does not exist, or a sum exceeds decimal(38, 18).
-            QueryTimeoutError, QueryMemoryError, QueryBusyError: a limit of the settings was met.
+            QueryTimeoutError, QueryMemoryError, QueryBusyError: a configured limit was exceeded.
             NoTableError: the table `trades` does not exist.
             TableError: it was not created by the job.
         """
-        with self._answer(question, _whole) as answer:
-            return answer
+        with self._run(query, _whole) as run:
+            return run
 
-    def rows(self, question: TradesQuery) -> AbstractContextManager[RecordBatchStream]:
+    def rows(self, query: TradesQuery) -> AbstractContextManager[RecordBatchStream]:
         """Return a context manager of the result as a stream; the time limit covers the whole block."""
-        return self._answer(question, Engine.rows)
+        return self._run(query, Engine.rows)
 
-    def relation(self, question: TradesQuery) -> AbstractContextManager[duckdb.DuckDBPyRelation]:
-        """Return a context manager of the result as a DuckDB relation, to be queried under the same time limit."""
-        return self._answer(question, Engine.relation)
+    def relation(self, query: TradesQuery) -> AbstractContextManager[duckdb.DuckDBPyRelation]:
+        """Return a context manager of the result as a DuckDB relation, for further queries in the same time limit."""
+        return self._run(query, Engine.relation)
 
-    def polars(self, question: TradesQuery) -> "pl.DataFrame":
+    def polars(self, query: TradesQuery) -> "pl.DataFrame":
         """Return the whole result as a polars frame; requires polars."""
         import polars as pl  # noqa: PLC0415  an analyst's, not the job's
 
-        frame = pl.from_arrow(self.table(question))
+        frame = pl.from_arrow(self.table(query))
         assert isinstance(frame, pl.DataFrame), "of a table"
         return frame
 
@@ -81,29 +81,29 @@ class Market:
 
         Raises:
             QueryError: the statement is rejected or DuckDB cannot run it, or the snapshot does not exist.
-            QueryTimeoutError, QueryMemoryError, QueryBusyError: a limit of the settings was met.
+            QueryTimeoutError, QueryMemoryError, QueryBusyError: a configured limit was exceeded.
             NoTableError: a table of the statement does not exist.
         """
-        with self._pool.engine() as engine, _errors_named(), ExitStack() as opened:
+        with self._pool.engine() as engine, _translate_errors(), ExitStack() as opened:
             names = referenced_tables(engine, sql)
 
             def begin() -> RecordBatchStream:
                 register_tables(engine, self._pool, names, as_of)
                 return opened.enter_context(engine.rows(sql, batch_rows=SQL_BATCH_ROWS))
 
-            yield _begun(engine, begin)
+            yield _retry_if_files_gone(engine, begin)
 
     @contextmanager
-    def _answer(self, question: TradesQuery, answer: Answer[Found]) -> Iterator[Found]:
+    def _run(self, query: TradesQuery, run: Runner[Result]) -> Iterator[Result]:
         with self._pool.engine() as engine, ExitStack() as opened:
 
-            def begin() -> Found:
+            def begin() -> Result:
                 table = existing_table(self._pool.settings, "trades", self._pool)
                 check_columns(table, COLUMNS)
-                register_table(engine, table, question.asked.as_of, question.asked.where)
-                return opened.enter_context(answer(engine, question.sql, question.parameters))
+                register_table(engine, table, query.filters.as_of, query.filters.row_filter)
+                return opened.enter_context(run(engine, query.sql, query.parameters))
 
-            yield _begun(engine, begin)
+            yield _retry_if_files_gone(engine, begin)
 
 
 @contextmanager
@@ -118,11 +118,11 @@ def open_market(settings: Settings) -> Iterator[Market]:
 
 
 @contextmanager
-def _errors_named() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Convert DuckDB's errors on a user's statement to `QueryError`."""
     try:
         yield
-    except _NOT_THE_STATEMENTS:
+    except _NOT_THE_STATEMENT_ERRORS:
         raise
     except duckdb.Error as error:
         raise QueryError(f"SQL: {first_line(error)}") from error
@@ -132,8 +132,8 @@ def _whole(engine: Engine, sql: str, parameters: Mapping[str, object]) -> Abstra
     return nullcontext(engine.table(sql, parameters))
 
 
-def _begun(engine: Engine, begin: Callable[[], Found]) -> Found:
-    """Begin again where a file that was planned is gone: a compaction or an expiry came in between."""
+def _retry_if_files_gone(engine: Engine, begin: Callable[[], Result]) -> Result:
+    """Retry if compaction or expiry removed a planned data file."""
     for _ in range(READS_MAX - 1):
         try:
             return begin()

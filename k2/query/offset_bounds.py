@@ -19,7 +19,7 @@ BELOW_OFFSET_BOUNDS: Final = """
 
 
 def register_offset_bounds(engine: Engine, trades: Table, progress: Progress, name: str = "trades") -> None:
-    """Register the committed offsets of each symbol's writer, by partition; symbols are those of the table `name`."""
+    """Register the committed offsets of each symbol's writer by partition; the symbols are those of table `name`."""
     writers = int(trades.metadata.properties.get(_WRITERS, "1"))
     names = [(row["exchange"], row["symbol"]) for row in engine.query(f"SELECT DISTINCT exchange, symbol FROM {name}")]
     symbols = [(*name, str(group_of(*name) % writers)) for name in names]

@@ -1,4 +1,4 @@
-"""What may be asked of the trades, checked field by field: a value is a name, a time, an interval or a count."""
+"""Parameters of queries on trades, validated field by field: names, times, intervals and counts."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -34,17 +34,16 @@ __all__ = [
     "RowsParameters",
     "Time",
     "as_of_from_text",
-    "ask",
-    "sentence_of",
+    "make_parameters",
     "time_from_text",
-    "whole",
+    "whole_float_to_int",
 ]
 
 NAME_BYTES_MAX: Final = 1_024
 LIMIT_MAX: Final = 1_000_000_000
 _DIGITS_MAX: Final = {"ms": 12, "s": 9, "m": 7, "h": 5, "d": 4, "w": 3}
 _INTERVAL: Final = re.compile("|".join(rf"[1-9]\d{{0,{count - 1}}}{unit}" for unit, count in _DIGITS_MAX.items()))
-"""So many digits that none is longer than 100 years."""
+"""Digits are limited so that the value fits; `_INTERVAL_MAX` is checked afterwards."""
 _UNITS: Final = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -56,38 +55,38 @@ _UNITS: Final = {
 _INTERVAL_MAX: Final = timedelta(days=36_525)
 _SNAPSHOT: Final = re.compile(r"\d{1,19}")
 _LEFT_OUT: Final = {len("2024-08-09"): "T00:00:00", len("2024-08-09 12:00"): ":00"}
-"""What RFC 3339 asks for beyond a text of so many characters."""
+"""The suffix that completes a text of this length to RFC 3339."""
 
 
 def time_from_text(text: str) -> datetime:
-    """Read a time, RFC 3339 or as the reports print it, or a day for its begin; without a zone it is UTC.
+    """Parse a time in RFC 3339 or as the reports print it, or a day (its start); without a time zone it is UTC.
 
     >>> time_from_text("2024-08-09").isoformat()
     '2024-08-09T00:00:00+00:00'
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     try:
         time = msgspec.convert(text + _LEFT_OUT.get(len(text), ""), datetime)
         return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (msgspec.ValidationError, OverflowError):
-        raise ValueError(f"{text!r} is no time such as 2024-08-09T12:00:00Z") from None
+        raise ValueError(f"invalid time: {text!r}; use a form such as 2024-08-09T12:00:00Z") from None
 
 
 def _time(value: object) -> datetime:
     if isinstance(value, str):
         return time_from_text(value)
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise ValueError(f"{value!r} is no time with its zone")
+        raise ValueError(f"invalid time: {value!r}; use a datetime with a time zone")
     return value.astimezone(UTC)
 
 
 def as_of_from_text(text: str) -> "AsOf":
-    """Read a snapshot's id or a time.
+    """Parse a snapshot id or a time.
 
     Raises:
-        QueryError: it is neither.
+        QueryError: the text is neither.
     """
     try:
         return _as_of(text)
@@ -95,16 +94,16 @@ def as_of_from_text(text: str) -> "AsOf":
         raise QueryError(f"as_of: {error}") from error
 
 
-def whole(value: object) -> object:
-    """Take 5.0 for 5, as JSON has one kind of number; give all else as it is."""
+def whole_float_to_int(value: object) -> object:
+    """Convert a whole float to int, because JSON has only one number type; return any other value unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _as_of(value: object) -> int | datetime:
-    value = int(value) if isinstance(value, str) and _SNAPSHOT.fullmatch(value) else whole(value)
+    value = int(value) if isinstance(value, str) and _SNAPSHOT.fullmatch(value) else whole_float_to_int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         if not 0 < value < 2**63:
-            raise ValueError(f"{value} is no snapshot id")
+            raise ValueError(f"invalid snapshot id: {value}; use a positive 64-bit integer")
         return value
     return _time(value)
 
@@ -113,21 +112,21 @@ def _name(text: str) -> str:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise ValueError("is not UTF-8") from None
+        raise ValueError("name is not valid UTF-8; use Unicode text without lone surrogates") from None
     if not 0 < size <= NAME_BYTES_MAX:
-        raise ValueError(f"has {size:,} bytes, of 1 to {NAME_BYTES_MAX:,}")
+        raise ValueError(f"invalid name of {size:,} bytes; use 1 to {NAME_BYTES_MAX:,} bytes")
     return text
 
 
 def _interval(value: object) -> timedelta:
-    """Read an interval such as 1m, or take one."""
+    """Parse an interval such as 1m, or return a timedelta within the limits."""
     if isinstance(value, str):
         if _INTERVAL.fullmatch(value) is None:
-            raise ValueError(f"{value!r} is no interval such as 500ms, 1s, 5m, 1h, 1d or 1w")
+            raise ValueError(f"invalid interval: {value!r}; use a form such as 500ms, 1s, 5m, 1h, 1d or 1w")
         count = value.rstrip("".join(_UNITS))
         value = int(count) * _UNITS[value.removeprefix(count)]
     if not isinstance(value, timedelta) or not timedelta(milliseconds=1) <= value <= _INTERVAL_MAX:
-        raise ValueError("must be between 1 ms and 100 years")
+        raise ValueError(f"interval out of range: {value}; use one from 1 ms to 100 years")
     return value
 
 
@@ -141,7 +140,7 @@ Time = Annotated[
     WithJsonSchema({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}),
 ]
 AsOf = int | datetime
-"""A snapshot's id, or a time: the snapshot that was the table then."""
+"""A snapshot id, or a time, which means the snapshot that was current then."""
 AsOfField = Annotated[
     AsOf,
     BeforeValidator(_as_of),
@@ -160,7 +159,7 @@ Interval = Annotated[
 
 
 class RowsFields(TypedDict, total=False):
-    """The fields of `RowsParameters`, as texts or as values; None counts as left out."""
+    """The fields of `RowsParameters` as strings or values; None means not set."""
 
     exchange: str | None
     symbol: str | None
@@ -183,38 +182,38 @@ class PricesFields(RowsFields, total=False):
 
 
 class QueryParameters(BaseModel):
-    """Which trades; what is left out asks for all. Texts are read as the command line and the HTTP API give them."""
+    """Selects trades; a field that is not set selects all. Strings are parsed as in the CLI and the HTTP API."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     exchange: Name | None = None
     symbol: Name | None = None
     start: Time | None = None
-    """First venue time."""
+    """Earliest venue time (inclusive)."""
     end: Time | None = None
-    """First venue time beyond."""
+    """End of the venue times (exclusive)."""
     as_of: AsOfField | None = None
 
     @model_validator(mode="after")
-    def _something_lies_between(self) -> Self:
+    def _check_start_before_end(self) -> Self:
         if self.start is not None and self.end is not None and self.start >= self.end:
-            raise ValueError("start is not before end, so nothing lies between them")
+            raise ValueError(f"start is not before end: {self.start.isoformat()}; choose an earlier start")
         return self
 
     @property
-    def where(self) -> BooleanExpression:
-        """The same as Iceberg is told of it, so that files without any such trade stay closed."""
+    def row_filter(self) -> BooleanExpression:
+        """The selection as an Iceberg expression, to skip data files without a matching row."""
         return And(equal(exchange=self.exchange, symbol=self.symbol), between("timestamp", self.start, self.end))
 
     @property
-    def conditions(self) -> str:
-        """The same as DuckDB is told of it: a condition over `parameters`."""
+    def sql_condition(self) -> str:
+        """The selection as an SQL condition with the parameters `sql_parameters`."""
         given = [text for name, text in _CONDITIONS.items() if getattr(self, name) is not None]
         return " AND ".join(given) or "TRUE"
 
     @property
-    def parameters(self) -> dict[str, object]:
-        """The values that the conditions name."""
+    def sql_parameters(self) -> dict[str, object]:
+        """The values of the parameters in `sql_condition`."""
         return {name: value for name in _CONDITIONS if (value := getattr(self, name)) is not None}
 
 
@@ -227,38 +226,38 @@ _CONDITIONS: Final = {
 
 
 class RowsParameters(QueryParameters):
-    """Which trades, and how many rows at the most."""
+    """Selects trades, with a maximum number of rows."""
 
     limit: Annotated[int, Field(ge=1, le=LIMIT_MAX)] | None = None
 
 
 class PricesParameters(RowsParameters):
-    """Which trades, taken together or by intervals of time."""
+    """Selects trades, aggregated in total or by interval."""
 
     interval: Interval | None = None
 
 
 class BarsParameters(RowsParameters):
-    """Which trades, by intervals of time."""
+    """Selects trades, aggregated by interval."""
 
     interval: Interval = timedelta(minutes=1)
 
 
-def ask(kind: type[Kind], **fields: Unpack[PricesFields]) -> Kind:
-    """Make one of these from fields.
+def make_parameters(kind: type[Kind], **fields: Unpack[PricesFields]) -> Kind:
+    """Return validated parameters.
 
     Raises:
-        QueryError: a field is wrong; the sentence names it.
+        QueryError: a field is invalid; the message names it.
     """
     try:
         return kind.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
-        raise QueryError(sentence_of(error)) from error
+        raise QueryError(_first_error(error)) from error
 
 
-def sentence_of(error: ValidationError) -> str:
-    """Name the first field that is wrong, and what is wrong with it."""
+def _first_error(error: ValidationError) -> str:
+    """Return the name and the error of the first invalid field."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"][:1])
+    name = ".".join(str(part) for part in first["loc"][:1])
     what = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {what}" if where else what
+    return f"{name}: {what}" if name else what

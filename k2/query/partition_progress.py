@@ -1,6 +1,6 @@
-"""Progress: how far the table is in each topic partition, and how old the newest trades of it are.
+"""Progress: the next offset and counts of each topic partition, and the age of its newest trades.
 
-All of it is told by the table's metadata, and by the files of the newest commits alone, so that it may be asked often.
+It is read from the table's metadata and the files of the newest commits alone, so that frequent polling is cheap.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,74 +20,77 @@ from k2.storage.commit_log import Commit, PartitionMove
 __all__ = ["PartitionState", "progress"]
 
 COMMITS_READ_MAX: Final = 16
-"""Of so many commits the files are read; partitions that none of them moved have been quiet for longer."""
+"""Number of commits whose files are read; partitions that none of them advanced have been idle for longer."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """A topic partition, as the table's progress has it."""
+    """The progress of a topic partition."""
 
     topic: str
     partition: int
     offset: int
-    """To read next, by the writer that is furthest."""
+    """Next offset to read; the highest of all writers."""
     received: int
     stored: int
     duplicates: int
     dead_letters: int
     skipped: int
     committed_at: datetime | None
-    """Of the last commit that moved it, by the clock of the job; None where no record of that commit is at hand."""
+    """Time of the last commit that advanced it, by the job's clock; None if the metadata does not record it."""
     kafka_timestamp: datetime | None
-    """The newest of its trades in the files that are read: those of the last commits. None where they hold none."""
+    """Newest Kafka timestamp of its trades in the files that are read, those of the last commits; None without any."""
     timestamp: datetime | None
-    """The newest venue time of these."""
+    """Newest venue time of these trades."""
     age_seconds: float | None
-    """Since `kafka_timestamp`."""
+    """Seconds since `kafka_timestamp`."""
 
 
 @retry_if_files_gone
 def progress(settings: Settings, *, pool: EnginePool | None = None) -> list[PartitionState]:
-    """Return the state of each topic partition of which something is in, sorted.
+    """Return the progress of each topic partition of the table, sorted.
 
     Raises:
         NoTableError: the table `trades` does not exist.
         TableError: its progress cannot be read.
     """
     table = existing_table(settings, "trades", pool)
-    said = Progress.in_properties(table.metadata.properties)
-    last = _last_commits(said, recorded_commits(table))
+    recorded = Progress.in_properties(table.metadata.properties)
+    last = _last_commits(recorded, recorded_commits(table))
     newest = _newest(settings, table, {one.snapshot_id for ones in last.values() for one in ones}, pool)
     now = datetime.now(UTC)
-    return [_state(said, where, last.get(where, []), newest.get(where, {}), now) for where in said.partitions()]
+    return [
+        _state(recorded, partition, last.get(partition, []), newest.get(partition, {}), now)
+        for partition in recorded.partitions()
+    ]
 
 
-def _last_commits(said: Progress, commits: Iterable[Commit]) -> Mapping[TopicPartition, list[Commit]]:
-    """Return, for each partition, the last commit of each writer: the one that moved it to where it is."""
+def _last_commits(recorded: Progress, commits: Iterable[Commit]) -> Mapping[TopicPartition, list[Commit]]:
+    """Return, for each partition, the last commit of each writer: the one that advanced it to its committed offset."""
     moved: dict[tuple[str | None, TopicPartition, int], Commit] = {}
     for commit in sorted(commits, key=lambda one: one.committed_at):
-        moved.update({(commit.writer, _where(move), move.offset): commit for move in commit.partitions})
+        moved.update({(commit.writer, _partition_of(move), move.offset): commit for move in commit.partitions})
     found: dict[TopicPartition, list[Commit]] = {}
-    for writer, entries in said.writers.items():
-        for where, entry in entries.items():
-            if (commit_there := moved.get((writer, where, entry.offset))) is not None:
-                found.setdefault(where, []).append(commit_there)
+    for writer, entries in recorded.writers.items():
+        for partition, entry in entries.items():
+            if (last_commit := moved.get((writer, partition, entry.offset))) is not None:
+                found.setdefault(partition, []).append(last_commit)
     return found
 
 
-def _where(move: PartitionMove) -> TopicPartition:
+def _partition_of(move: PartitionMove) -> TopicPartition:
     return TopicPartition(move.topic, move.partition)
 
 
 def _newest(
     settings: Settings, table: Table, snapshot_ids: set[int], pool: EnginePool | None
 ) -> Mapping[TopicPartition, dict[str, Any]]:
-    """Return the newest times of each partition among the rows that some commits added."""
-    kept = [one for one in table.metadata.snapshots if one.snapshot_id in snapshot_ids]
-    kept.sort(key=lambda one: one.timestamp_ms)
+    """Return each partition's newest times in the rows that some snapshots added."""
+    snapshots = [one for one in table.metadata.snapshots if one.snapshot_id in snapshot_ids]
+    snapshots.sort(key=lambda one: one.timestamp_ms)
     with open_engine(settings, pool) as engine:
-        engine.register_added("added", table, {one.snapshot_id for one in kept[-COMMITS_READ_MAX:]})
+        engine.register_added("added", table, {one.snapshot_id for one in snapshots[-COMMITS_READ_MAX:]})
         return {TopicPartition(row["topic"], row["partition"]): row for row in engine.query(_NEWEST)}
 
 
@@ -98,14 +101,14 @@ _NEWEST: Final = """
 
 
 def _state(
-    said: Progress, where: TopicPartition, commits: list[Commit], newest: Mapping[str, Any], now: datetime
+    recorded: Progress, partition: TopicPartition, commits: list[Commit], newest: Mapping[str, Any], now: datetime
 ) -> PartitionState:
-    counts = said.counts(where)
+    counts = recorded.counts(partition)
     kafka_timestamp = newest.get("kafka_timestamp")
     return PartitionState(
-        where.topic,
-        where.partition,
-        max(entries[where].offset for entries in said.writers.values() if where in entries),
+        partition.topic,
+        partition.partition,
+        max(entries[partition].offset for entries in recorded.writers.values() if partition in entries),
         counts.received,
         counts.stored,
         counts.duplicates,

@@ -1,6 +1,6 @@
-"""Which of a table's files a query must open: those that may hold a row that fits, by partitions and statistics.
+"""Scan planning: skip data files that cannot hold a matching row, by partition values and column statistics.
 
-It leaves out the files that PyIceberg's own planning leaves out, for all files at once rather than one after the other.
+It skips the files that PyIceberg's own planning skips, but tests all files at once instead of one by one.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -36,7 +36,7 @@ __all__ = ["added_files", "planned_files"]
 Mask = NDArray[np.bool_]
 Test = Callable[[Any, Any, Any], list[Any]]
 Leaf = Callable[[BoundLiteralPredicate], Mask | None]
-"""Tells of which files a predicate may hold; None where it cannot tell."""
+"""Returns the files in which a predicate may match; None if it cannot say."""
 _HOLDS: Final[Mapping[type[BoundLiteralPredicate], Test]] = {
     BoundEqualTo: lambda low, high, value: [pc.less_equal(low, value), pc.greater_equal(high, value)],
     BoundGreaterThan: lambda _, high, value: [pc.greater(high, value)],
@@ -44,11 +44,11 @@ _HOLDS: Final[Mapping[type[BoundLiteralPredicate], Test]] = {
     BoundLessThan: lambda low, _, value: [pc.less(low, value)],
     BoundLessThanOrEqual: lambda low, _, value: [pc.less_equal(low, value)],
 }
-"""How a value between two bounds, which may be null, may fit."""
+"""The conditions under which a value between two bounds, which may be null, can match."""
 
 
 def planned_files(manifests: ManifestCache, table: Table, scan: DataScan) -> list[str]:
-    """Return the locations of the files of a table that a scan of it reads.
+    """Return the locations of the data files that a scan of the table reads.
 
     Raises:
         TableError: the table has delete files, which are not applied here.
@@ -65,7 +65,7 @@ def planned_files(manifests: ManifestCache, table: Table, scan: DataScan) -> lis
 
 
 def added_files(table: Table, snapshot_ids: Collection[int]) -> list[str]:
-    """Return the locations of the files that came into a table with some of the snapshots that it keeps."""
+    """Return the locations of the data files that some existing snapshots of a table added."""
     return [
         entry.data_file.file_path
         for snapshot in table.metadata.snapshots
@@ -80,9 +80,7 @@ def added_files(table: Table, snapshot_ids: Collection[int]) -> list[str]:
 def _planned_by_pyiceberg(table: Table, scan: DataScan) -> list[str]:
     tasks = list(scan.plan_files())
     if any(task.delete_files for task in tasks):
-        raise TableError(
-            f"table {'.'.join(table.name())} has delete files, which queries here do not apply; compact it"
-        )
+        raise TableError(f"unsupported delete files in table {'.'.join(table.name())}; rewrite its data files")
     return [task.file.file_path for task in tasks]
 
 
@@ -101,13 +99,13 @@ def _paths(files: SpecFiles, table: Table, scan: DataScan) -> list[str]:
 
 
 def _mask(expression: BooleanExpression, count: int, leaf: Leaf) -> Mask:
-    """Tell of which files an expression may hold; it is bound, and has no negation."""
+    """Return the files in which a bound expression without negation may match."""
     if isinstance(expression, And):
         return _mask(expression.left, count, leaf) & _mask(expression.right, count, leaf)
     if isinstance(expression, Or):
         return _mask(expression.left, count, leaf) | _mask(expression.right, count, leaf)
     found = leaf(expression) if isinstance(expression, BoundLiteralPredicate) else None
-    # What is not understood here leaves no file out.
+    # An expression that is not supported here skips no file.
     return np.full(count, not isinstance(expression, AlwaysFalse)) if found is None else found
 
 

@@ -33,9 +33,9 @@ __all__ = [
 
 JOB_TABLES: Final = ("trades", "sequence_events", "commits")
 READS_MAX: Final = 3
-"""How often a query is begun again where files that it was to read are gone: a compaction replaced them."""
+"""Attempts of a query whose planned data files are gone because compaction or expiry removed them."""
 Item = TypeVar("Item")
-Given = ParamSpec("Given")
+Parameters = ParamSpec("Parameters")
 Report = TypeVar("Report")
 
 
@@ -54,7 +54,7 @@ class EnginePool(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """Where the tables are."""
+        """The settings that locate the tables."""
 
     def engine(self) -> AbstractContextManager[Engine]:
         """Lend a connection for a block."""
@@ -97,7 +97,7 @@ class Pool:
 
     @property
     def settings(self) -> Settings:
-        """Where the tables are."""
+        """The settings that locate the tables."""
         return self._settings
 
     @property
@@ -114,7 +114,7 @@ class Pool:
         """Return one of the job's tables as it is now; None if it does not exist.
 
         Raises:
-            UnreachableError: the catalog does not answer, after retries.
+            UnreachableError: the catalog does not respond, after retries.
         """
         return self._tables.find(name)
 
@@ -205,7 +205,7 @@ class CancellableSession:
 
     @property
     def settings(self) -> Settings:
-        """Where the tables are."""
+        """The settings that locate the tables."""
         return self._pool.settings
 
     @contextmanager
@@ -276,17 +276,17 @@ def open_engine(settings: Settings, pool: EnginePool | None = None) -> Iterator[
         yield engine
 
 
-def retry_if_files_gone(report: Callable[Given, Report]) -> Callable[Given, Report]:
+def retry_if_files_gone(report: Callable[Parameters, Report]) -> Callable[Parameters, Report]:
     """Retry a report, which loads its tables itself, if compaction or expiry removed a planned data file."""
 
     @wraps(report)
-    def reporting(*given: Given.args, **named: Given.kwargs) -> Report:
+    def retrying(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Report:
         for _ in range(READS_MAX - 1):
             with suppress(FilesGoneError):
-                return report(*given, **named)
-        return report(*given, **named)
+                return report(*args, **kwargs)
+        return report(*args, **kwargs)
 
-    return reporting
+    return retrying
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""What may be asked of the trades, as statements: rows, symbols, bars, average prices.
+"""Query builders: rows, symbols, bars and average prices of trades as SQL statements.
 
-Statements are joined from constants of this file; values only ever travel as parameters.
+Statements are composed of constants of this file only; values are always passed as parameters.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from k2.query.parameters import (
     QueryParameters,
     RowsFields,
     RowsParameters,
-    ask,
+    make_parameters,
 )
 
 __all__ = ["COLUMNS", "TradesQuery", "latest", "ohlcv", "symbols", "trades", "twap", "vwap"]
@@ -26,80 +26,80 @@ _MONDAY_US: Final = 946_857_600_000_000
 
 @dataclass(frozen=True)
 class TradesQuery:
-    """A statement over `trades`, and what it is asked of."""
+    """A statement over `trades` with its parameters, and the selection of its rows."""
 
-    asked: QueryParameters
+    filters: QueryParameters
     sql: str
     parameters: dict[str, object] = field(default_factory=dict)
 
 
 def symbols(**fields: Unpack[RowsFields]) -> TradesQuery:
-    """Ask for each exchange and symbol, with the number of its trades.
+    """Query each exchange and symbol, with its number of trades.
 
     Raises:
-        QueryError: a field is wrong; the sentence names it.
+        QueryError: a field is invalid; the message names it.
     """
-    return _question(
-        ask(RowsParameters, **fields),
-        "SELECT exchange, symbol, count(*) AS trades FROM asked GROUP BY exchange, symbol ORDER BY exchange, symbol",
+    return _build(
+        make_parameters(RowsParameters, **fields),
+        "SELECT exchange, symbol, count(*) AS trades FROM filtered GROUP BY exchange, symbol ORDER BY exchange, symbol",
     )
 
 
 def trades(**fields: Unpack[RowsFields]) -> TradesQuery:
-    """Ask for trades with all their columns, the oldest first."""
-    return _question(ask(RowsParameters, **fields), _TRADES)
+    """Query trades with all their columns, oldest first."""
+    return _build(make_parameters(RowsParameters, **fields), _TRADES)
 
 
 def latest(**fields: Unpack[RowsFields]) -> TradesQuery:
-    """Ask for the latest trade of each symbol, by venue time."""
-    return _question(ask(RowsParameters, **fields), _LATEST)
+    """Query the latest trade of each symbol, by venue time."""
+    return _build(make_parameters(RowsParameters, **fields), _LATEST)
 
 
 def ohlcv(**fields: Unpack[BarsFields]) -> TradesQuery:
-    """Ask for bars, of an interval of 1m where none is given.
+    """Query bars; the default interval is 1m.
 
-    A bar is of the trades from its start on, before the next one's; one without trades is left out. BarsFields begin at
-    multiples of their interval from Monday 2000-01-03 on (UTC). Prices and volume are exact, the vwap is a double.
+    A bar aggregates the trades from its start until the start of the next; an interval without trades has no bar. Bars
+    start at multiples of their interval since Monday 2000-01-03 (UTC). Prices and volume are exact; vwap is a double.
     """
-    asked: BarsParameters = ask(BarsParameters, **fields)
-    return _question(asked, _OHLCV, interval=_microseconds(asked.interval))
+    filters: BarsParameters = make_parameters(BarsParameters, **fields)
+    return _build(filters, _OHLCV, interval=_microseconds(filters.interval))
 
 
 def vwap(**fields: Unpack[PricesFields]) -> TradesQuery:
-    """Ask for the average price weighted by quantity.
+    """Query the average price weighted by quantity.
 
-    By intervals where one is given, else of all trades of a symbol together. Null where no quantity was traded.
+    By interval if one is given, otherwise over all trades of a symbol. Null if no quantity was traded.
     """
-    asked: PricesParameters = ask(PricesParameters, **fields)
-    if asked.interval is None:
-        return _question(asked, f"SELECT exchange, symbol, {_VWAP} FROM asked {_BY_SYMBOL}")
-    return _question(
-        asked,
-        f"SELECT exchange, symbol, {_BAR} AS start, {_VWAP} FROM asked {_BY_BAR}",
-        interval=_microseconds(asked.interval),
+    filters: PricesParameters = make_parameters(PricesParameters, **fields)
+    if filters.interval is None:
+        return _build(filters, f"SELECT exchange, symbol, {_VWAP} FROM filtered {_BY_SYMBOL}")
+    return _build(
+        filters,
+        f"SELECT exchange, symbol, {_BAR} AS start, {_VWAP} FROM filtered {_BY_BAR}",
+        interval=_microseconds(filters.interval),
     )
 
 
 def twap(**fields: Unpack[PricesFields]) -> TradesQuery:
-    """Ask for the average price weighted by time.
+    """Query the average price weighted by time.
 
-    A price holds from its trade to the symbol's next, the last one to the end that is asked for (at most until now),
-    or else not at all. By intervals where one is given: a price that holds beyond one counts in the next ones as
-    well. Where no time passed it is the plain average.
+    A price holds from its trade until the symbol's next trade; the last one holds until `end` (at most until now), or
+    for no time without `end`. By interval if one is given: a price that holds beyond an interval counts in the next
+    ones as well. If no time passed, the result is the plain average.
     """
-    asked: PricesParameters = ask(PricesParameters, **fields)
-    end = None if asked.end is None else min(asked.end, datetime.now(UTC))
-    if asked.interval is None:
-        return _question(asked, f"{_HELD} {_TWAP}", until=end)
-    return _question(asked, f"{_HELD} {_TWAP_BY_BAR}", until=end, interval=_microseconds(asked.interval))
+    filters: PricesParameters = make_parameters(PricesParameters, **fields)
+    end = None if filters.end is None else min(filters.end, datetime.now(UTC))
+    if filters.interval is None:
+        return _build(filters, f"{_HELD} {_TWAP}", until=end)
+    return _build(filters, f"{_HELD} {_TWAP_BY_BAR}", until=end, interval=_microseconds(filters.interval))
 
 
-def _question(asked: RowsParameters, sql: str, **parameters: object) -> TradesQuery:
-    limit = {} if asked.limit is None else {"limit": asked.limit}
-    # Where it is read twice, to hold all rows of it would take longer than to read the files again.
-    rows = f"asked AS NOT MATERIALIZED (SELECT * FROM trades WHERE {asked.conditions})"
+def _build(filters: RowsParameters, sql: str, **parameters: object) -> TradesQuery:
+    limit = {} if filters.limit is None else {"limit": filters.limit}
+    # For a statement that reads it twice, materializing all rows would take longer than reading the files again.
+    rows = f"filtered AS NOT MATERIALIZED (SELECT * FROM trades WHERE {filters.sql_condition})"
     return TradesQuery(
-        asked, f"WITH {rows} {sql}{' LIMIT $limit' * len(limit)}", {**asked.parameters, **parameters, **limit}
+        filters, f"WITH {rows} {sql}{' LIMIT $limit' * len(limit)}", {**filters.sql_parameters, **parameters, **limit}
     )
 
 
@@ -120,40 +120,41 @@ COLUMNS: Final = (
     "offset",
     "index",
 )
-# Trades of one venue time are in the order of their numbers, and without numbers in that of Kafka.
-_PLACE: Final = '"timestamp", coalesce(session, 0), coalesce(sequence, 0), topic, "partition", "offset", "index"'
+# Trades of one venue time are ordered by their sequence numbers, or by Kafka coordinates without them.
+_ORDER: Final = '"timestamp", coalesce(session, 0), coalesce(sequence, 0), topic, "partition", "offset", "index"'
 _BAR: Final = 'time_bucket(to_microseconds($interval), "timestamp")'
 _BY_SYMBOL: Final = "GROUP BY exchange, symbol ORDER BY exchange, symbol"
 _BY_BAR: Final = "GROUP BY exchange, symbol, start ORDER BY exchange, symbol, start"
-# DuckDB makes a double of a decimal(38, 18) by two divisions of 128 bits, a microsecond a value; its average of a list
-# makes one without any, in a twentieth of that, at most one last place from it: the nearest double almost always.
+# DuckDB converts a decimal(38, 18) to double by two 128-bit divisions, a microsecond per value. Its average of a list
+# converts without a division, in a twentieth of that time; the result is the nearest double almost always, and
+# otherwise differs by one unit in the last place.
 _PRICE: Final = "list_avg([price])"
 _QUANTITY: Final = "list_avg([quantity])"
 _MEAN: Final = f"sum({_PRICE} * {_QUANTITY}) / nullif(sum({_QUANTITY}), 0)"
 _VWAP: Final = f"{_MEAN} AS vwap, sum(quantity) AS volume, count(*) AS trades"
-_TRADES: Final = f"SELECT * FROM asked ORDER BY {_PLACE}, exchange, symbol"
+_TRADES: Final = f"SELECT * FROM filtered ORDER BY {_ORDER}, exchange, symbol"
 _OHLCV: Final = f"""
-    SELECT exchange, symbol, {_BAR} AS start, arg_min(price, ({_PLACE})) AS open, max(price) AS high,
-           min(price) AS low, arg_max(price, ({_PLACE})) AS close, {_VWAP}
-    FROM asked {_BY_BAR}
+    SELECT exchange, symbol, {_BAR} AS start, arg_min(price, ({_ORDER})) AS open, max(price) AS high,
+           min(price) AS low, arg_max(price, ({_ORDER})) AS close, {_VWAP}
+    FROM filtered {_BY_BAR}
 """
-# The newest times first, and of these alone whole rows: DuckDB reads the other columns only where files may hold one.
+# Finds the newest times first, then reads whole rows for these only: DuckDB reads the other columns where needed.
 _LATEST: Final = f"""
     , newest AS (
-        SELECT exchange, symbol, max("timestamp") AS "timestamp" FROM asked GROUP BY exchange, symbol
+        SELECT exchange, symbol, max("timestamp") AS "timestamp" FROM filtered GROUP BY exchange, symbol
     ), last AS (
-        SELECT arg_max(asked, ({_PLACE})) AS trade
-        FROM asked SEMI JOIN newest USING (exchange, symbol, "timestamp") GROUP BY exchange, symbol
+        SELECT arg_max(filtered, ({_ORDER})) AS trade
+        FROM filtered SEMI JOIN newest USING (exchange, symbol, "timestamp") GROUP BY exchange, symbol
     )
     SELECT unnest(trade) FROM last ORDER BY trade.exchange, trade.symbol
 """
 _HELD: Final = f"""
     , held AS (
         SELECT exchange, symbol, {_PRICE} AS price, epoch_us("timestamp") AS since, epoch_us(coalesce(
-                   lead("timestamp") OVER (PARTITION BY exchange, symbol ORDER BY {_PLACE}),
+                   lead("timestamp") OVER (PARTITION BY exchange, symbol ORDER BY {_ORDER}),
                    greatest("timestamp", $until::TIMESTAMPTZ)
                )) AS until
-        FROM asked
+        FROM filtered
     )
 """
 _TWAP: Final = f"""
@@ -162,8 +163,8 @@ _TWAP: Final = f"""
            count(*) AS trades
     FROM held {_BY_SYMBOL}
 """
-# Bars are numbered from Monday 2000-01-03 on, as time_bucket counts. They are rows of a table function, which come a
-# few at a time: a list of all that a price holds in is bounded by neither the memory limit nor the time limit.
+# Bars are numbered from Monday 2000-01-03, as time_bucket counts. They are rows of a table function, which produces a
+# few at a time: neither the memory limit nor the time limit bounds a list of all bars in which a price holds.
 _TWAP_BY_BAR: Final = f"""
     , numbered AS (
         SELECT *, floor((since - {_MONDAY_US}) / $interval)::BIGINT AS first,

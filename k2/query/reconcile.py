@@ -1,4 +1,4 @@
-"""Reports on what is in: counts per exchange, and whether the sums come out."""
+"""Reconciliation: counts per exchange, and whether every received message is accounted for."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ExchangeSummary:
-    """What is stored of one exchange."""
+    """The stored trades of one exchange."""
 
     exchange: str
     symbols: int
@@ -31,12 +31,12 @@ class ExchangeSummary:
     first: datetime
     last: datetime
     volume: float
-    """Sum of price times quantity over all symbols, about."""
+    """Sum of price times quantity over all symbols, approximate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """A topic partition's sums: what was received against what became of it."""
+    """The counts of a topic partition: received messages against their outcomes."""
 
     topic: str
     partition: int
@@ -48,8 +48,8 @@ class Reconciliation:
     """Counted from the files, below the table's progress."""
     skipped: int
     holds: bool
-    """received = stored + duplicates + dead letters + skipped, the counted ones are those that the progress
-    says, and no (offset, index) is there twice, be it as row or as dead letter."""
+    """Whether received = stored + duplicates + dead letters + skipped, the counted values equal those of the progress,
+    and no (offset, index) occurs twice, as row or as dead letter."""
 
 
 @retry_if_files_gone
@@ -74,10 +74,10 @@ _SUMMARY: Final = """
 
 @retry_if_files_gone
 def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Reconciliation]:
-    """Hold what was counted against the table's progress, for each topic partition that either knows.
+    """Compare counted rows and dead letters with the table's progress, for each topic partition of either.
 
-    Rows and progress are of one snapshot, and so is how far each file of dead letters counts. Rows without a progress
-    do not hold: the job writes none.
+    Rows, progress and the committed size of each dead-letter file are of one snapshot. Rows without progress do not
+    hold: the job writes none.
 
     Raises:
         NoTableError: the table `trades` does not exist.
@@ -87,34 +87,34 @@ def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Rec
     check_columns(table, _COLUMNS)
     properties = table.metadata.properties
     progress = Progress.in_properties(properties)
-    letters = committed_lines(settings.dead_letter_folder, properties, progress.writers)
+    lines = committed_lines(settings.dead_letter_folder, properties, progress.writers)
     with open_engine(settings, pool) as engine:
         engine.register("trades", table)
-        engine.register_arrow("letters", _coordinates(letters))
-        stored, dead_letters = _counted(engine, "trades"), _counted(engine, "letters")
+        engine.register_arrow("dead_letters", _coordinates(lines))
+        stored, dead_letters = _counted(engine, "trades"), _counted(engine, "dead_letters")
         doubled = {TopicPartition(row["topic"], row["partition"]) for row in engine.query(_DOUBLED)}
     partitions = sorted({*progress.partitions(), *stored})
     return [
         _reconciled(
-            where,
-            progress.counts(where),
-            stored.get(where, 0),
-            dead_letters.get(where, 0),
-            is_doubled=where in doubled,
+            partition,
+            progress.counts(partition),
+            stored.get(partition, 0),
+            dead_letters.get(partition, 0),
+            is_doubled=partition in doubled,
         )
-        for where in partitions
+        for partition in partitions
     ]
 
 
 _COUNTED: Final[dict[str, str]] = {
     "trades": "SELECT topic, partition, count(*) AS n FROM trades GROUP BY ALL",
-    "letters": "SELECT topic, partition, count(*) AS n FROM letters GROUP BY ALL",
+    "dead_letters": "SELECT topic, partition, count(*) AS n FROM dead_letters GROUP BY ALL",
 }
 _DOUBLED: Final = """
     SELECT DISTINCT topic, partition FROM (
         SELECT topic, partition, "offset", "index" FROM trades
         UNION ALL
-        SELECT topic, partition, "offset", "index" FROM letters
+        SELECT topic, partition, "offset", "index" FROM dead_letters
     ) GROUP BY topic, partition, "offset", "index" HAVING count(*) > 1
 """
 _COLUMNS: Final[dict[str, pa.DataType]] = {
@@ -123,34 +123,34 @@ _COLUMNS: Final[dict[str, pa.DataType]] = {
     "offset": pa.int64(),
     "index": pa.int64(),
 }
-_LETTERS: Final = pa.schema(_COLUMNS)
+_COORDINATES: Final = pa.schema(_COLUMNS)
 
 
 def _counted(engine: Engine, name: str) -> dict[TopicPartition, int]:
     return {TopicPartition(row["topic"], row["partition"]): row["n"] for row in engine.query(_COUNTED[name])}
 
 
-def _coordinates(letters: Iterable[DeadLetterLine]) -> pa.Table:
-    """Return where letters came from, a row each."""
-    rows = [msgspec.structs.asdict(coordinates) for _, coordinates in read_coordinates(letters, _warn)]
-    return pa.Table.from_pylist(rows, schema=_LETTERS)
+def _coordinates(lines: Iterable[DeadLetterLine]) -> pa.Table:
+    """Return the coordinates of dead lines, a row each."""
+    rows = [msgspec.structs.asdict(coordinates) for _, coordinates in read_coordinates(lines, _warn)]
+    return pa.Table.from_pylist(rows, schema=_COORDINATES)
 
 
 def _reconciled(
-    where: TopicPartition, said: Counts, stored: int, dead_letters: int, *, is_doubled: bool
+    partition: TopicPartition, recorded: Counts, stored: int, dead_letters: int, *, is_doubled: bool
 ) -> Reconciliation:
-    counted = Counts(said.received, stored, said.duplicates, dead_letters, said.skipped)
+    counted = Counts(recorded.received, stored, recorded.duplicates, dead_letters, recorded.skipped)
     return Reconciliation(
-        where.topic,
-        where.partition,
+        partition.topic,
+        partition.partition,
         counted.received,
         counted.stored,
         counted.duplicates,
         counted.dead_letters,
         counted.skipped,
-        holds=counted.holds and counted == said and not is_doubled,
+        holds=counted.holds and counted == recorded and not is_doubled,
     )
 
 
 def _warn(line: str) -> None:
-    log.warning("dead letter cannot be read", line=line)
+    log.warning("dead_letter_unreadable", line=line)

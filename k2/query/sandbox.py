@@ -1,7 +1,7 @@
-"""Free SQL: which statements are taken, by their syntax tree, before DuckDB runs any.
+"""SQL sandbox: checks users' statements by their syntax tree before DuckDB runs them.
 
-The database itself can open no other file than the tables' own, and none of its settings can be changed; here is
-refused what would only fail there, or tell of this process.
+The database itself can open no files except the tables' own, and its settings are locked; this check rejects statements
+that would only fail there, or that would reveal this process.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,92 +17,92 @@ __all__ = ["TABLES", "referenced_tables"]
 TABLES: Final = frozenset({"trades", "sequence_events", "commits", "dead_letters"})
 STATEMENT_BYTES_MAX: Final = 262_144
 _TABLE_FUNCTIONS: Final = frozenset({"generate_series", "json_each", "json_tree", "range", "unnest"})
-_REFUSED: Final = frozenset({"current_setting", "current_query", "getenv", "getvariable", "which_secret", "write_log"})
-_REFUSED_BEGINS: Final = ("json_deserialize", "json_serialize")
-_SMALL: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
+_REJECTED: Final = frozenset({"current_setting", "current_query", "getenv", "getvariable", "which_secret", "write_log"})
+_REJECTED_PREFIXES: Final = ("json_deserialize", "json_serialize")
+_LOWERCASE: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 _TREE: Final = "SELECT json_serialize_sql($sql) AS tree"
 
 
 def referenced_tables(engine: Engine, sql: str) -> set[str]:
-    """Return which of the tables a statement reads.
+    """Return the names of the tables that a statement reads.
 
     Raises:
-        QueryError: it is not one SELECT over these tables alone; the sentence names what is refused.
+        QueryError: it is not a single SELECT over these tables; the message names what is rejected.
     """
     tree = _tree(engine, sql)
     if len(tree["statements"]) != 1:
-        raise QueryError(f"one statement at a time, not {len(tree['statements'])}")
-    asked = set()
+        raise QueryError(f"SQL: {len(tree['statements'])} statements; send one at a time")
+    referenced = set()
     for node, scope in _nodes(tree):
         _check(node, scope)
         if _is_table(node) and (name := _folded(node["table_name"])) in TABLES:
-            asked.add(name)
-    return asked
+            referenced.add(name)
+    return referenced
 
 
 def _tree(engine: Engine, sql: str) -> dict[str, Any]:
     try:
         size = len(sql.encode())
     except UnicodeEncodeError:
-        raise QueryError("SQL: is not UTF-8") from None
+        raise QueryError("SQL: invalid UTF-8; send Unicode text without lone surrogates") from None
     if size > STATEMENT_BYTES_MAX:
-        raise QueryError(f"SQL: has {size:,} bytes, of {STATEMENT_BYTES_MAX:,} at the most")
+        raise QueryError(f"SQL: statement too long: {size:,} bytes; send at most {STATEMENT_BYTES_MAX:,}")
     (row,) = engine.query(_TREE, {"sql": sql})
     try:
         tree: dict[str, Any] = msgspec.json.decode(row["tree"])
     except msgspec.DecodeError:
-        # DuckDB writes a number such as 1e400 as an infinity, which JSON has not.
-        raise QueryError("SQL: a number is too large; an infinite one is 'inf'::DOUBLE") from None
+        # DuckDB writes a number such as 1e400 as an infinity, which JSON cannot represent.
+        raise QueryError("SQL: a number is too large; write an infinite one as 'inf'::DOUBLE") from None
     if tree["error"]:
         if tree["error_type"] == "not implemented":
-            raise QueryError("only SELECT is taken here: nothing is written, opened, installed or set")
+            raise QueryError("SQL: only SELECT is allowed; statements that write, open, install or set are rejected")
         raise QueryError(f"SQL: {tree['error_message']}")
     return tree
 
 
 class _Scope(NamedTuple):
-    """The names that a WITH gives a meaning: those in the first places of its list, and what is known around it."""
+    """Names defined by WITH: the first `known` entries of its list, and those of the enclosing scope."""
 
-    places: Mapping[str, int]
+    positions: Mapping[str, int]
     known: int
-    around: "_Scope | None"
+    outer: "_Scope | None"
 
     def knows(self, name: str) -> bool:
         scope: _Scope | None = self
         while scope is not None:
-            if scope.places.get(name, scope.known) < scope.known:
+            if scope.positions.get(name, scope.known) < scope.known:
                 return True
-            scope = scope.around
+            scope = scope.outer
         return False
 
 
-_NOTHING_KNOWN: Final = _Scope({}, 0, None)
+_NO_NAMES: Final = _Scope({}, 0, None)
 
 
 def _nodes(tree: object) -> Iterator[tuple[dict[str, Any], _Scope]]:
-    """Yield each object of a tree, however deep, with the names that are known there.
+    """Yield each object of a tree of any depth, with the names defined there.
 
-    A statement may be deeper than Python's own stack.
+    It is iterative, because a statement may be nested more deeply than Python's stack.
     """
-    todo: list[tuple[object, _Scope]] = [(tree, _NOTHING_KNOWN)]
+    todo: list[tuple[object, _Scope]] = [(tree, _NO_NAMES)]
     while todo:
         one, scope = todo.pop()
         if isinstance(one, dict):
             yield one, scope
-            todo.extend(_within(one, scope))
+            todo.extend(_children(one, scope))
         elif isinstance(one, list):
             todo.extend((part, scope) for part in one)
 
 
-def _within(node: dict[str, Any], scope: _Scope) -> Iterator[tuple[object, _Scope]]:
-    """Yield an object's parts, each with what is known in it: in a query of a WITH the names before it alone."""
+def _children(node: dict[str, Any], scope: _Scope) -> Iterator[tuple[object, _Scope]]:
+    """Yield an object's children with their scopes; a query in a WITH list sees only the names before it."""
     entries = node.get("cte_map", {}).get("map", ())
     if entries:
-        places = {_folded(entry["key"]): place for place, entry in enumerate(entries)}
-        yield from ((entry, _Scope(places, place, scope)) for place, entry in enumerate(entries))
-        scope = _Scope(places, len(entries), scope)
+        positions = {_folded(entry["key"]): position for position, entry in enumerate(entries)}
+        yield from ((entry, _Scope(positions, position, scope)) for position, entry in enumerate(entries))
+        scope = _Scope(positions, len(entries), scope)
     for name, part in node.items():
-        # The first rows of a recursion know nothing of it: there its name may be a file's.
+        # The anchor of a recursive CTE does not see the CTE's name: there the name may be a file's.
         if name == "right" and node.get("type") == "RECURSIVE_CTE_NODE":
             yield part, _Scope({_folded(node["cte_name"]): 0}, 1, scope)
         elif name != "cte_map":
@@ -110,8 +110,8 @@ def _within(node: dict[str, Any], scope: _Scope) -> Iterator[tuple[object, _Scop
 
 
 def _folded(name: str) -> str:
-    """Return a name as DuckDB compares it: only letters of ASCII are alike in small and capital."""
-    return name.translate(_SMALL)
+    """Return a name as DuckDB compares it: case-insensitive for ASCII letters only."""
+    return name.translate(_LOWERCASE)
 
 
 def _is_table(node: dict[str, Any]) -> bool:
@@ -120,20 +120,18 @@ def _is_table(node: dict[str, Any]) -> bool:
 
 def _check(node: dict[str, Any], scope: _Scope) -> None:
     if _is_table(node):
-        place = [*filter(None, (node["catalog_name"], node["schema_name"]))]
+        qualifiers = [*filter(None, (node["catalog_name"], node["schema_name"]))]
         folded = _folded(node["table_name"])
-        if place or not (folded in TABLES or scope.knows(folded)):
-            name = ".".join([*place, node["table_name"]])
-            raise QueryError(f"there is no table {name!r} here; there are {', '.join(sorted(TABLES))}")
+        if qualifiers or not (folded in TABLES or scope.knows(folded)):
+            name = ".".join([*qualifiers, node["table_name"]])
+            raise QueryError(f"SQL: unknown table {name!r}; the tables are {', '.join(sorted(TABLES))}")
     if node.get("type") == "SHOW_REF" and node.get("query") is None:
-        raise QueryError(
-            f"SHOW is refused; there are the tables {', '.join(sorted(TABLES))}, and DESCRIBE tells of one"
-        )
+        raise QueryError(f"SQL: SHOW is not allowed; use DESCRIBE on one of the tables {', '.join(sorted(TABLES))}")
     if node.get("type") == "TABLE_FUNCTION" and node["function"]["function_name"].lower() not in _TABLE_FUNCTIONS:
         raise QueryError(
-            f"{node['function']['function_name']}() is refused: a query reads the tables alone, "
-            "no files, settings or catalogs"
+            f"SQL: function {node['function']['function_name']}() is not allowed; "
+            "read only the tables, not files, settings or catalogs"
         )
     name = str(node.get("function_name", "")).lower()
-    if name in _REFUSED or name.startswith(_REFUSED_BEGINS):
-        raise QueryError(f"{name}() is refused: it tells of the process, not of the tables")
+    if name in _REJECTED or name.startswith(_REJECTED_PREFIXES):
+        raise QueryError(f"SQL: function {name}() is not allowed, because it reveals the process; read only the tables")

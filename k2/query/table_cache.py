@@ -1,4 +1,4 @@
-"""The job's tables as they are now, looked up through catalogs that are kept open."""
+"""Table cache: loads the job's tables through catalogs that are kept open."""
 
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -20,24 +20,24 @@ _ABSENT = (NoSuchNamespaceError, NoSuchTableError)
 
 
 class TableCache:
-    """Looks each table up again whenever it is asked for; several threads may ask at once.
+    """Loads the current version of a table on each call; thread-safe.
 
-    A catalog is kept open for the next to ask, and one thread uses it at a time. Where it tells that a table's
-    metadata is still in the file in which it was, that file, which never changes, is not read again.
+    Catalogs are kept open between calls, each used by one thread at a time. If the catalog reports an unchanged
+    metadata location, the metadata file, which is immutable, is not read again.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Look up where the settings say."""
+        """Load tables from the catalog of the settings."""
         self._settings = settings
         self._database = local_catalog(settings)
         self._open: SimpleQueue[tuple[object, Catalog]] = SimpleQueue()
         self._known: dict[Identifier, Table] = {}
 
     def find(self, name: str) -> Table | None:
-        """Return a table as it is now; None where there is none, and nothing is made then.
+        """Return the current version of a table; None if it does not exist. Nothing is created.
 
         Raises:
-            UnreachableError: the catalog does not answer, after retries.
+            UnreachableError: the catalog does not respond, after retries.
         """
         return find_table(self._settings, name, self._load)
 
@@ -48,18 +48,18 @@ class TableCache:
                 self._open.get_nowait()[1].close()
 
     def _load(self, identifier: Identifier) -> Table:
-        database = self._identity()
-        kept = self._taken(database)
+        database = self._database_id()
+        pooled = self._pop(database)
         try:
-            return self._loaded(database, kept or open_catalog(self._settings), identifier)
+            return self._load_with(database, pooled or open_catalog(self._settings), identifier)
         except Exception as error:
-            if kept is None or isinstance(error, _ABSENT):
+            if pooled is None or isinstance(error, _ABSENT):
                 raise
-            # A connection that was kept for long may be dead where a new one is not.
-            kept.close()
-        return self._loaded(database, open_catalog(self._settings), identifier)
+            # A connection that was open for long may be dead while a new one works.
+            pooled.close()
+        return self._load_with(database, open_catalog(self._settings), identifier)
 
-    def _taken(self, database: object) -> "Catalog | None":
+    def _pop(self, database: object) -> "Catalog | None":
         with suppress(Empty):
             opened, catalog = self._open.get_nowait()
             if opened == database:
@@ -67,7 +67,7 @@ class TableCache:
             catalog.close()
         return None
 
-    def _loaded(self, database: object, catalog: "Catalog", identifier: Identifier) -> Table:
+    def _load_with(self, database: object, catalog: "Catalog", identifier: Identifier) -> Table:
         try:
             table = self._current(catalog, identifier)
         except _ABSENT:
@@ -80,11 +80,11 @@ class TableCache:
         known = self._known.get(identifier)
         if known is None or known.metadata_location != _location(catalog, identifier):
             known = self._known[identifier] = catalog.load_table(identifier)
-        # One of its own for each who asks, as a table can be refreshed.
+        # Each caller gets its own instance, because a table can be refreshed.
         return Table(identifier, known.metadata, known.metadata_location, known.io, catalog, known.config)
 
-    def _identity(self) -> object:
-        """Tell one local database from another that has taken its place."""
+    def _database_id(self) -> object:
+        """Return the identity of the local database file, which changes if another one replaces it."""
         if self._database is None:
             return None
         found = self._database.stat()
@@ -92,7 +92,7 @@ class TableCache:
 
 
 def _location(catalog: "Catalog", identifier: Identifier) -> str | None:
-    """Return where a table's metadata is, of a catalog that tells it without reading it; None of others."""
+    """Return a table's metadata location if the catalog has it without reading the metadata, otherwise None."""
     # Imported here because these read PyIceberg's configuration at import and would raise a bare error.
     from pyiceberg.catalog.sql import IcebergTables, SqlCatalog  # noqa: PLC0415
     from sqlalchemy import select  # noqa: PLC0415
@@ -100,10 +100,10 @@ def _location(catalog: "Catalog", identifier: Identifier) -> str | None:
     if not isinstance(catalog, SqlCatalog):
         return None
     *namespace, name = identifier
-    asked = select(IcebergTables.metadata_location).where(
+    statement = select(IcebergTables.metadata_location).where(
         IcebergTables.catalog_name == catalog.name,
         IcebergTables.table_namespace == catalog.namespace_to_string(tuple(namespace)),
         IcebergTables.table_name == name,
     )
     with catalog.engine.connect() as connection:
-        return connection.scalar(asked)
+        return connection.scalar(statement)

@@ -1,4 +1,4 @@
-"""The job's tables, looked up where they must be."""
+"""Lookup of the job's tables, with errors that name the settings."""
 
 from collections.abc import Iterable
 
@@ -13,24 +13,24 @@ __all__ = ["NoTableError", "check_columns", "existing_table", "find_job_table", 
 
 
 class NoTableError(SettingsError):
-    """There is no such table where the settings say: another one than was meant, or the job has never run."""
+    """The table does not exist: the settings are wrong, or the job has never run."""
 
 
 def find_job_table(settings: Settings, name: str, pool: EnginePool | None = None) -> Table | None:
-    """Return one of the job's tables as it is now, or None; a pool lends a catalog that is already open.
+    """Return the current version of one of the job's tables, through `pool` if given; None if it does not exist.
 
     Raises:
-        UnreachableError: the catalog does not answer, after retries.
+        UnreachableError: the catalog does not respond, after retries.
     """
     return find_table(settings, name) if pool is None else pool.find_table(name)
 
 
 def existing_table(settings: Settings, name: str, pool: EnginePool | None = None) -> Table:
-    """Return one of the job's tables likewise.
+    """Return the current version of one of the job's tables.
 
     Raises:
-        NoTableError: there is none; one sentence that names the settings which say where it is.
-        UnreachableError: the catalog does not answer, after retries.
+        NoTableError: the table does not exist; the message names the settings of its location.
+        UnreachableError: the catalog does not respond, after retries.
     """
     table = find_job_table(settings, name, pool)
     if table is None:
@@ -39,25 +39,25 @@ def existing_table(settings: Settings, name: str, pool: EnginePool | None = None
 
 
 def no_table_error(settings: Settings, name: str) -> NoTableError:
-    """Say that a table is not there."""
+    """Return the error for a table that does not exist."""
     if not catalog_exists(settings):
         return NoTableError(
             f"K2_DATA_DIR={settings.data_dir}: there is no catalog in it, so no table {settings.namespace}.{name}; "
-            "mend it (or K2_CATALOG), or let the job run, which makes it"
+            "correct it (or K2_CATALOG), or start the job, which creates the table"
         )
     return NoTableError(
         f"K2_NAMESPACE={settings.namespace}: there is no table {settings.namespace}.{name} in catalog "
-        f"{settings.catalog!r}; mend it (or K2_CATALOG, K2_DATA_DIR), or let the job run, which makes it"
+        f"{settings.catalog!r}; correct it (or K2_CATALOG, K2_DATA_DIR), or start the job, which creates the table"
     )
 
 
 def check_columns(table: Table, columns: Iterable[str]) -> None:
-    """Refuse a table of the job's name that is not the job's.
+    """Raise if a table was not created by the job.
 
     Raises:
-        TableError: it lacks a column.
+        TableError: a column is missing.
     """
     lacking = sorted({*columns} - {*table.schema().column_names})
     if lacking:
         name = ".".join(table.name())
-        raise TableError(f"table {name} has no column {lacking[0]}: it is of another shape than the job makes")
+        raise TableError(f"table {name} has no column {lacking[0]}; use a table that the job created")

@@ -1,4 +1,4 @@
-"""The tables as views on an engine, all as of one moment."""
+"""Registration of the tables as views of an engine, all as of one moment."""
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
@@ -23,11 +23,11 @@ __all__ = ["register_table", "register_tables"]
 
 
 def register_tables(engine: Engine, pool: EnginePool, names: Collection[str], as_of: AsOf | None) -> None:
-    """Show tables under their own names; a snapshot's id is one of `trades`, and the others are shown as of its time.
+    """Register tables under their names. A snapshot id is one of `trades`; the others are read as of its time.
 
     Raises:
-        NoSnapshotError: no such snapshot is kept.
-        NoTableError: there is no such table where the settings say.
+        NoSnapshotError: the snapshot does not exist.
+        NoTableError: a table does not exist.
     """
     if not names:
         return
@@ -43,44 +43,48 @@ def register_tables(engine: Engine, pool: EnginePool, names: Collection[str], as
             register_table(engine, existing_table(settings, name, pool), time)
 
 
-def register_table(engine: Engine, table: Table, as_of: AsOf | None, where: BooleanExpression | None = None) -> None:
-    """Show one table under its name, as of a snapshot or a time; files without a row of `where` stay closed.
+def register_table(
+    engine: Engine, table: Table, as_of: AsOf | None, row_filter: BooleanExpression | None = None
+) -> None:
+    """Register one table under its name, as of a snapshot or time; files without a row of `row_filter` are skipped.
 
     Raises:
-        NoSnapshotError: no such snapshot is kept.
+        NoSnapshotError: the snapshot does not exist.
     """
     snapshot_id = snapshot_as_of(table, as_of)
     if snapshot_id == NO_SNAPSHOT:
         engine.register_empty(table.name()[-1], table)
     else:
-        engine.register(table.name()[-1], table, row_filter=where, snapshot_id=snapshot_id)
+        engine.register(table.name()[-1], table, row_filter=row_filter, snapshot_id=snapshot_id)
 
 
 def _time_of(trades: Table, snapshot_id: int) -> datetime:
     snapshot = trades.metadata.snapshot_by_id(snapshot_id)
     if snapshot is None:
-        raise NoSnapshotError(f"as_of: table {'.'.join(trades.name())} keeps no snapshot {snapshot_id}")
+        raise NoSnapshotError(
+            f"as_of: table {'.'.join(trades.name())} has no snapshot {snapshot_id}; k2 audit lists its snapshots"
+        )
     return datetime.fromtimestamp(snapshot.timestamp_ms / 1_000, UTC)
 
 
 def _dead_letters(settings: Settings, trades: Table, as_of: datetime | None) -> pa.Table:
-    """Return the letters that commits have counted, a row each; held in memory, as a view over files has no filter."""
+    """Return the committed dead letters, a row each, in memory, because DuckDB cannot filter the files by commit."""
     properties, rows, held_bytes = trades.metadata.properties, [], 0
     writers = Progress.in_properties(properties).writers
     for line in committed_lines(settings.dead_letter_folder, properties, writers):
         held_bytes += len(line.text)
         if held_bytes > settings.query_memory_limit_bytes:
             raise QueryMemoryError(
-                f"the dead letters are larger than K2_QUERY_MEMORY_LIMIT={settings.query_memory_limit}; raise it"
+                f"the dead letters exceed K2_QUERY_MEMORY_LIMIT={settings.query_memory_limit}; raise it"
             )
-        letter = DeadLetter.parse(line.text)
-        if as_of is None or (letter.dead_lettered_at is not None and letter.dead_lettered_at <= as_of):
-            rows.append({**msgspec.structs.asdict(letter), "reason": letter.reason.value})
-    return pa.Table.from_pylist(rows, schema=_LETTERS)
+        dead_letter = DeadLetter.parse(line.text)
+        if as_of is None or (dead_letter.dead_lettered_at is not None and dead_letter.dead_lettered_at <= as_of):
+            rows.append({**msgspec.structs.asdict(dead_letter), "reason": dead_letter.reason.value})
+    return pa.Table.from_pylist(rows, schema=_DEAD_LETTERS)
 
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
-_LETTERS_FIELDS: Final[Mapping[str, pa.DataType]] = {
+_DEAD_LETTER_FIELDS: Final[Mapping[str, pa.DataType]] = {
     "topic": pa.string(),
     "partition": pa.int32(),
     "offset": pa.int64(),
@@ -101,4 +105,4 @@ _LETTERS_FIELDS: Final[Mapping[str, pa.DataType]] = {
     "session": pa.int32(),
     "timestamp": _TIME,
 }
-_LETTERS: Final = pa.schema(_LETTERS_FIELDS)
+_DEAD_LETTERS: Final = pa.schema(_DEAD_LETTER_FIELDS)

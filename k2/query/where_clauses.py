@@ -1,4 +1,4 @@
-"""Which rows are asked for, as Iceberg is told of them: files without any stay closed."""
+"""Iceberg row filters, by which data files without a matching row are skipped."""
 
 from datetime import datetime
 from functools import reduce
@@ -9,13 +9,13 @@ __all__ = ["between", "equal"]
 
 
 def equal(**values: str | None) -> BooleanExpression:
-    """Return the rows whose columns hold these values; None asks for any."""
-    # PyIceberg's own types miss its constructors, here as below.
+    """Return a filter for rows whose columns equal the values; None matches any value."""
+    # PyIceberg's type annotations lack these constructors, here and below.
     return _all_of([EqualTo(name, value) for name, value in values.items() if value is not None])  # type: ignore[call-arg,arg-type]
 
 
 def between(name: str, start: datetime | None, end: datetime | None) -> BooleanExpression:
-    """Return the rows whose time in a column is `start` or later, and before `end`; None sets no bound."""
+    """Return a filter for rows with `start` <= time < `end` in a column; None sets no bound."""
     first = [] if start is None else [GreaterThanOrEqual(name, start.isoformat())]  # type: ignore[call-arg,arg-type]
     until = [] if end is None else [LessThan(name, end.isoformat())]  # type: ignore[call-arg,arg-type]
     return _all_of([*first, *until])

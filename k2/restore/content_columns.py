@@ -1,4 +1,4 @@
-"""Columns of the table's trades, as the rules take them."""
+"""Convert columns of stored trades to the content fingerprints that the rules use."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -18,14 +18,14 @@ _SIDES: Final = pa.array(SIDES, pa.string())
 
 
 def short_contents_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Return int64[n], of `k2.dedup.deduplicator.short_contents`, of rows with price, quantity and side."""
+    """Return int64[n], `k2.dedup.deduplicator.short_contents` of rows with price, quantity and side."""
     return short_contents(_words(batch["price"]), _words(batch["quantity"]), _side_numbers(batch["side"]))
 
 
 def contents_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Return int64[n], of `k2.model.content.contents`, of rows with sequence, trade_id, price, quantity and side.
+    """Return int64[n], `k2.model.content.contents` of rows with sequence, trade_id, price, quantity and side.
 
-    The batch is whole, not a part of another.
+    The batch must not be a slice of another batch.
     """
     _, offsets, text = batch["trade_id"].cast(pa.large_string()).buffers()
     assert offsets is not None
@@ -47,7 +47,7 @@ def contents_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
 def pair_numbers(
     batch: pa.RecordBatch, left: str, right: str, number_of: Callable[[Any, Any], int]
 ) -> NDArray[np.int32]:
-    """Return each row the number of its pair of values in two columns, which is asked for once a pair."""
+    """Return int32[n], `number_of` each row's pair of values in two columns; called once for each distinct pair."""
     lefts, rights = batch[left].dictionary_encode(), batch[right].dictionary_encode()
     left_values, right_values = lefts.dictionary.to_pylist(), rights.dictionary.to_pylist()
     pairs = lefts.indices.to_numpy().astype(np.int64) * len(right_values) + rights.indices.to_numpy()
@@ -59,13 +59,13 @@ def pair_numbers(
 
 
 def _side_numbers(sides: "pa.Array[Any]") -> NDArray[np.int8]:
-    # A null is found as a null.
+    # `SIDES` has a null, so `index_in` finds nulls as well.
     numbers: NDArray[Any] = pc.index_in(sides.cast(pa.string()), _SIDES).to_numpy(zero_copy_only=False)
     return numbers.astype(np.int8)
 
 
 def _words(decimals: "pa.Array[Any]") -> NDArray[np.uint64]:
-    """Return decimals as Arrow lays them out: uint64[n, 2], the low word first."""
+    """Return decimals in Arrow's layout: uint64[n, 2], low word first."""
     if not len(decimals):
         return np.empty((0, 2), dtype=np.uint64)
     words = np.frombuffer(memoryview(decimals.buffers()[1]), dtype=np.uint64)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the table stores under some numbers, read when a row first needs it."""
+"""Read the stored contents of sequence numbers when a row first needs them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ from k2.storage.catalog import find_table
 __all__ = ["read_contents"]
 
 _SYMBOLS_MAX: Final = 200
-"""Of more symbols of an exchange, files are not chosen by their names: a file holds most symbols of an exchange."""
+"""With more symbols of an exchange, files are not filtered by symbol: a file has most symbols of an exchange."""
 _TIME_MIN: Final = 0
 _TIME_MAX: Final = 253_402_300_799_999_999
 """The end of the year 9999."""
@@ -30,10 +30,9 @@ _TIME_MAX: Final = 253_402_300_799_999_999
 def read_contents(
     settings: Settings, wanted: Sequence[WantedContents], floor: int, non_market: Sequence[SeenSession]
 ) -> StoredContents:
-    """Read what the table stores under some numbers; of those in `non_market` it is known without the table.
+    """Read the contents stored for the wanted sequence numbers; those of `non_market` are added without the table.
 
-    One planned read serves all: files without the exchanges, the symbols and the Kafka times that are wanted are left
-    out by their statistics.
+    One scan serves all: files without the wanted exchanges, symbols and Kafka times are skipped by their statistics.
 
     Raises:
         UnreachableError: the catalog or a file cannot be read.
@@ -50,11 +49,11 @@ def read_contents(
             SessionKey(row["exchange"], row["symbol"], row["session"]): row["first"]
             for row in engine.query(_LOWEST, parameters)
         }
-    # What is no market trade is in no row: how old it is, nobody asks.
+    # Non-market trades are not in the table, and their age does not matter.
     for seen in non_market:
         if seen.key in lowest:
             lowest[seen.key] = min(lowest[seen.key], seen.ranges[0][0])
-    found = [_of_table(rows), *_of_non_market(wanted, non_market)]
+    found = [_stored_columns(rows), *_non_market_columns(wanted, non_market)]
     numbers, sequences, contents, kafka_times = (np.concatenate(part) for part in zip(*found, strict=True))
     return StoredContents(numbers, sequences, contents, kafka_times, lowest)
 
@@ -76,8 +75,8 @@ _LOWEST: Final = """
 
 
 def _files_of(wanted: Sequence[WantedContents], floor: int) -> BooleanExpression:
-    """Return what the files must hold that are read."""
-    # PyIceberg's own types miss its constructors.
+    """Return the filter that selects the files to read."""
+    # PyIceberg's type hints lack its constructors.
     exchanges: dict[str, set[str]] = {}
     for one in wanted:
         exchanges.setdefault(one.key.exchange, set()).add(one.key.symbol)
@@ -114,7 +113,7 @@ def _as_arrow(wanted: Sequence[WantedContents]) -> pa.Table:
 _Columns = tuple[NDArray[np.int64], ...]
 
 
-def _of_table(rows: pa.Table) -> _Columns:
+def _stored_columns(rows: pa.Table) -> _Columns:
     batches = rows.to_batches()
     if not batches:
         return (np.empty(0, dtype=np.int64),) * 4
@@ -127,8 +126,8 @@ def _of_table(rows: pa.Table) -> _Columns:
     )
 
 
-def _of_non_market(wanted: Sequence[WantedContents], non_market: Iterable[SeenSession]) -> Iterable[_Columns]:
-    """Return what is wanted of the numbers that are no market trades."""
+def _non_market_columns(wanted: Sequence[WantedContents], non_market: Iterable[SeenSession]) -> Iterable[_Columns]:
+    """Yield the contents of wanted numbers of non-market trades."""
     by_key = defaultdict[SessionKey, list[SeenSession]](list)
     for seen in non_market:
         by_key[seen.key].append(seen)

@@ -1,4 +1,4 @@
-"""The recovery store before the dataflow runs: held by this execution alone, this job's, and whole."""
+"""Prepare the recovery store before the dataflow runs: lock it, check it, and delete its unfinished epoch."""
 
 import sys
 from argparse import Namespace
@@ -27,47 +27,45 @@ _LOG = structlog.get_logger()
 
 
 class ResumeInfo(NamedTuple):
-    """What the recovery store brings to this run."""
+    """What the recovery store contributes to this execution."""
 
     is_resumed: bool = False
-    """Whether states may be resumed from it; a process whose peers have the partitions cannot know, and says so."""
+    """Whether state may be resumed; also true for a process whose peers have all partitions, because it cannot know."""
     sources: frozenset[TopicPartition] = frozenset()
-    """The topic partitions of which it holds a state."""
+    """The topic partitions that the store has a state of."""
     written: Mapping[str, Positions] | None = None
-    """How far the table was at the resume epoch, by writer; None where a part of the store lies with peers."""
+    """The table's offsets at the resume epoch, by writer; None if peers have a part of the store."""
 
 
 NO_STORE: Final = ResumeInfo()
 
 
 def prepare_recovery_store(settings: Settings) -> ResumeInfo:
-    """See to the store that `python -m bytewax.run` was given, before anything is touched.
+    """Prepare the store passed to `python -m bytewax.run`, before anything else is touched.
 
-    It is locked for as long as the process lives, and refused where it is none, another flow's, or not whole. What
-    an epoch that was cut off left in it is removed. That the table has progress of which no store knows is said.
+    Lock the store for the life of the process. Reject a folder that is not a store, belongs to another flow, or is
+    incomplete. Delete what an interrupted epoch left in it. Log a warning if the table has progress, but the store has
+    none.
 
     Raises:
-        SettingsError: the folder is no recovery store.
-        StateError: another execution runs on it, it cannot be resumed from, or it is ahead of the table.
+        SettingsError: the folder is not a recovery store.
+        StateError: another execution uses it, it cannot be resumed from, or it is ahead of the table.
     """
     arguments = _arguments()
     if arguments is None:
         return NO_STORE
     if arguments.recovery_directory is None:
-        _warn_of_lost(settings, "no recovery store is given (-r), but the table has progress: going on from the table")
+        _warn_if_table_has_progress(settings, "recovery_store_absent")
         return NO_STORE
-    store = _held(settings, Path(arguments.recovery_directory), arguments.process_id or 0, _processes(arguments))
-    held = _brought(store)
-    if store is not None and not held.is_resumed:
-        _warn_of_lost(
-            settings,
-            "the recovery store is empty, but the table has progress: going on from the table",
-            store=str(store.folder),
-        )
-    return held
+    process_count = len(arguments.addresses.split(";")) if arguments.addresses else 1
+    store = _lock_and_check(settings, Path(arguments.recovery_directory), arguments.process_id or 0, process_count)
+    resume_info = _resume_info(store)
+    if store is not None and not resume_info.is_resumed:
+        _warn_if_table_has_progress(settings, "recovery_store_empty", store=str(store.folder))
+    return resume_info
 
 
-def _brought(store: Store | None) -> ResumeInfo:
+def _resume_info(store: Store | None) -> ResumeInfo:
     if store is None:
         return ResumeInfo(is_resumed=True)
     if store.execution is None and not store.missing:
@@ -76,33 +74,33 @@ def _brought(store: Store | None) -> ResumeInfo:
     return ResumeInfo(is_resumed=True, sources=store.sources, written=written)
 
 
-def _held(settings: Settings, folder: Path, process: int, processes: int) -> Store | None:
-    """Lock and check a folder; None for that of a process whose peers have all partitions."""
+def _lock_and_check(settings: Settings, folder: Path, process: int, process_count: int) -> Store | None:
+    """Lock, check and clean up a store; None for a process whose peers have all partitions."""
     if not folder.is_dir():
-        raise SettingsError(f"{folder} is no folder; make a recovery store by `k2 recovery init {folder}`")
+        raise SettingsError(f"{folder} is not a folder; create a recovery store with `k2 recovery init {folder}`")
     if process and not partition_files(folder):
         return None
     read_store(folder)
-    # Never closed: the lock is to last as long as the process.
+    # Never closed: the lock must last as long as the process.
     lock_store(folder, process)
     store = read_store(folder)
-    if processes > 1 and store.missing and not store.problem:
+    if process_count > 1 and store.missing and not store.problem:
         _LOG.warning(
-            "partitions of the recovery store lie with other processes: give all to process 0, or they are not found "
-            "when there are fewer processes",
+            "recovery_partitions_elsewhere",
             store=str(folder),
             missing=store.missing,
+            effect="not found if the job is restarted with fewer processes; keep all partitions with process 0",
         )
         return store
     check_store(store)
     _check_ahead(settings, store)
     removed = 0 if process else delete_unfinished_epoch(store)
-    _LOG.info("recovery store", store=str(folder), resume_epoch=store.resume_epoch, unfinished_removed=removed)
+    _LOG.info("recovery_store_ready", store=str(folder), resume_epoch=store.resume_epoch, unfinished_removed=removed)
     return store
 
 
 def _check_ahead(settings: Settings, store: Store) -> None:
-    """Refuse a store that knows of more than the table holds, before the ledger is brought back to the table."""
+    """Reject a store that is ahead of the table, before the ledger is rolled back to the table."""
     table = find_table(settings, TableName.TRADES)
     if table is None:
         return
@@ -112,7 +110,7 @@ def _check_ahead(settings: Settings, store: Store) -> None:
 
 
 def _arguments() -> Namespace | None:
-    """Return the arguments as Bytewax's own parser reads them; None where it is not `bytewax.run` that runs."""
+    """Return the arguments as parsed by Bytewax; None if the process was not started by `bytewax.run`."""
     if not is_job():
         return None
     arguments = sys.modules["__main__"]._parse_args()  # noqa: SLF001  it alone knows the variables next to the options
@@ -120,10 +118,6 @@ def _arguments() -> Namespace | None:
     return arguments
 
 
-def _processes(arguments: Namespace) -> int:
-    return len(arguments.addresses.split(";")) if arguments.addresses else 1
-
-
-def _warn_of_lost(settings: Settings, what: str, **more: str) -> None:
+def _warn_if_table_has_progress(settings: Settings, event: str, **fields: str) -> None:
     if read_progress(settings).partitions():
-        _LOG.warning(what, **more)
+        _LOG.warning(event, **fields, effect="the table has progress: continuing from the table")

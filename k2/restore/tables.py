@@ -1,10 +1,10 @@
-"""The history that the rules ask for, read from the tables by DuckDB."""
+"""The state source that reads the tables with DuckDB."""
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
@@ -37,68 +37,71 @@ from k2.storage.catalog import find_table
 __all__ = ["TableStateSource"]
 
 Row = dict[str, Any]
-Seen = TypeVar("Seen")
 
 QUERY_SECONDS_MAX: Final = 3600.0
-"""A start may read a whole table, for which a user's query has no time."""
+"""A start may read a whole table, which takes longer than a user's query may."""
 
 
 class TableStateSource:
-    """The tables as they were when the process began; safe to use from several worker threads.
+    """The tables as they were when the process started; safe to use from several worker threads.
 
-    Where states were resumed from a recovery store, only rows from the furthest of their positions on are read (files
-    below are left out by their statistics); else the whole table is, by grouped queries. Ids are no part of the states:
-    those of the last two windows are always read (`k2.restore.trade_ids`). `written` says how far the table was, by
-    writer, at the recovered epoch; None where that is not known.
+    If states were resumed from a recovery store, only rows from the highest of their positions on are read (files below
+    are skipped by their statistics); otherwise the whole table is, by grouped queries. Ids are not part of the states:
+    those of the last two windows are always read (`k2.restore.trade_ids`). `written` is the table's offsets at the
+    resumed epoch, by writer; None if unknown.
     """
 
     def __init__(self, settings: Settings, written: Mapping[str, Positions] | None = None) -> None:
         self._settings = settings.model_copy(update={"query_timeout_seconds": QUERY_SECONDS_MAX})
         self._lock = threading.Lock()
-        self._floor: dict[TopicPartition, int] = {}
+        self._resumed_offsets: dict[TopicPartition, int] = {}
         self._trades = find_table(settings, "trades")
         self._progress = Progress() if self._trades is None else progress_of(self._trades)
         self._sessions: Mapping[int, list[SeenSession]] | None = None
         properties = {} if self._trades is None else self._trades.metadata.properties
-        self._off_book = non_market_in(properties)
+        self._non_market = non_market_in(properties)
         self._doubts = doubts_in(properties)
         self._ids = StoredTradeIds(self._trades, self._progress, written)
         self._ledger: Ledger | None = None
 
     def resumed(self, positions: Positions) -> None:
-        """Hear how far a group's recovered state is; all are told of before the first is asked for."""
+        """Report the positions of a group's recovered state; called for all groups before the first read."""
         with self._lock:
-            for where, offset in positions.items():
-                self._floor[where] = max(offset, self._floor.get(where, offset))
+            for topic_partition, offset in positions.items():
+                self._resumed_offsets[topic_partition] = max(offset, self._resumed_offsets.get(topic_partition, offset))
 
     def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
-        """Hear how far a group's recovered state is in time."""
+        """Report the clocks of a group's recovered state."""
         self._ids.clocks(clocks)
 
     def sessions(self, group: int) -> Iterable[SeenSession]:
-        """Return the numbers in the table that recovered states may not know, the sessions of a symbol ascending."""
+        """Return the numbers in the table that recovered states may lack; the sessions of a symbol are ascending."""
         with self._lock:
             if self._sessions is None:
                 rows = map(_as_session, self._read_sessions())
-                skipped = (seen for seen in self._off_book if seen.offset >= self._floor.get(seen.topic_partition, 0))
-                self._sessions = _by_group(joined((*rows, *skipped)), lambda seen: seen.key[:2])
+                skipped = (
+                    seen
+                    for seen in self._non_market
+                    if seen.offset >= self._resumed_offsets.get(seen.topic_partition, 0)
+                )
+                self._sessions = _by_group(joined((*rows, *skipped)))
             return self._sessions.get(group, ())
 
     def contents(self, wanted: Sequence[WantedContents], floor: int) -> StoredContents:
-        """Look up what the table stores under some numbers, now.
+        """Read the contents stored for the wanted numbers from the current table.
 
-        `floor` is the Kafka time, microseconds since the epoch, below which a trade is only wanted at any age.
+        `floor` is a Kafka time, microseconds since the epoch; older trades are included only if wanted at any age.
         """
         with self._lock:
-            return read_contents(self._settings, wanted, floor, self._off_book)
+            return read_contents(self._settings, wanted, floor, self._non_market)
 
     def committed(self, group: int) -> Positions:
         """Return the first offset of each topic partition that is not in the table for a group's rows."""
         entries = self._progress.of(str(group % self._settings.writers))
-        return {where: entry.offset for where, entry in entries.items()}
+        return {topic_partition: entry.offset for topic_partition, entry in entries.items()}
 
     def doubts(self, group: int) -> Iterable[NumberDoubt]:
-        """Return the conflicts of a group's symbols that are not settled by what is in the table."""
+        """Return the doubts of a group's symbols that the table has recorded."""
         return [one for one in self._doubts if group_of(one.exchange, one.symbol) == group]
 
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
@@ -106,29 +109,31 @@ class TableStateSource:
         return self._ids.ids(group, window_us, is_resumed=is_resumed)
 
     def ledger(self) -> Ledger:
-        """Return what the ledger says, once it was brought back to the trades that are in the table."""
+        """Return the sessions and missing ranges of the ledger; call this after the ledger is rolled back."""
         with self._lock:
             if self._ledger is None:
                 self._ledger = self._read_ledger()
             return self._ledger
 
     def _read_sessions(self) -> list[Row]:
-        """Query what of the table the states may not know."""
+        """Query the sessions in the table that the states may lack."""
         if self._trades is None or not self._is_behind():
             return []
         with open_engine(self._settings) as engine:
-            engine.register("trades", self._trades, row_filter=_from(self._floor, self._progress))
-            # Also as the job's own partitions: compacted files hold the rows of other writers next to ours.
-            positions = {where: self._floor.get(where, 0) for where in self._progress.partitions()}
+            engine.register(
+                "trades", self._trades, row_filter=_rows_from_offsets(self._resumed_offsets, self._progress)
+            )
+            # Joined with the job's own partitions as well: compacted files also have rows of other writers.
+            positions = {one: self._resumed_offsets.get(one, 0) for one in self._progress.partitions()}
             engine.register_arrow("positions", _as_arrow(positions))
             return engine.table(_SESSIONS, {"tolerance": TIME_AHEAD_TOLERANCE_US}).to_pylist()
 
     def _is_behind(self) -> bool:
-        """Whether the table may hold rows that the states do not know."""
+        """Whether the table may have rows that the states lack."""
         return any(
-            entry.offset > self._floor.get(where, 0)
+            entry.offset > self._resumed_offsets.get(topic_partition, 0)
             for entries in self._progress.writers.values()
-            for where, entry in entries.items()
+            for topic_partition, entry in entries.items()
             if entry.stored
         )
 
@@ -143,7 +148,7 @@ class TableStateSource:
         return Ledger(frozenset(map(_session_key, started)), missing)
 
 
-# Where a session's numbers have no hole they are one range; only the others' rows are looked at one by one.
+# Numbers of a session without a hole are one range; only sessions with holes are processed row by row.
 _SESSIONS: Final = """
     WITH ahead AS (
         SELECT exchange, symbol, session, sequence, topic, partition, "offset",
@@ -180,16 +185,16 @@ _SESSIONS: Final = """
 _STARTED: Final = "SELECT DISTINCT exchange, symbol, session FROM sequence_events WHERE event = 'session_started'"
 
 
-def _from(floor: Positions, progress: Progress) -> BooleanExpression:
-    """Return the rows from `floor` on as Iceberg asks for them; a partition that is not in it counts whole."""
-    return any_of(rows_from(where, floor.get(where, 0)) for where in progress.partitions())
+def _rows_from_offsets(offsets: Positions, progress: Progress) -> BooleanExpression:
+    """Return a filter for the rows from `offsets` on; of a topic partition that is not in it, for all rows."""
+    return any_of(rows_from(one, offsets.get(one, 0)) for one in progress.partitions())
 
 
 def _as_arrow(positions: Positions) -> pa.Table:
     return pa.table(
         {
-            "topic": pa.array([where.topic for where in positions], pa.string()),
-            "partition": pa.array([where.partition for where in positions], pa.int32()),
+            "topic": pa.array([one.topic for one in positions], pa.string()),
+            "partition": pa.array([one.partition for one in positions], pa.int32()),
             "next_offset": pa.array(positions.values(), pa.int64()),
         }
     )
@@ -200,14 +205,14 @@ def _session_key(row: Row) -> SessionKey:
 
 
 def _as_session(row: Row) -> SeenSession:
-    where = TopicPartition(row["topic"], row["partition"])
+    topic_partition = TopicPartition(row["topic"], row["partition"])
     ranges = tuple(zip(row["lows"], row["highs"], strict=True))
-    return SeenSession(_session_key(row), ranges, row["latest"], row["earliest"], where, row["offset"])
+    return SeenSession(_session_key(row), ranges, row["latest"], row["earliest"], topic_partition, row["offset"])
 
 
-def _by_group(seen: Iterable[Seen], name_of: Callable[[Seen], tuple[str, str]]) -> Mapping[int, list[Seen]]:
-    groups: defaultdict[int, list[Seen]] = defaultdict(list)
+def _by_group(sessions: Iterable[SeenSession]) -> Mapping[int, list[SeenSession]]:
+    groups: defaultdict[int, list[SeenSession]] = defaultdict(list)
     group_of_name = cache(group_of)
-    for one in seen:
-        groups[group_of_name(*name_of(one))].append(one)
+    for seen in sessions:
+        groups[group_of_name(seen.key.exchange, seen.key.symbol)].append(seen)
     return groups

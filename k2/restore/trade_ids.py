@@ -1,4 +1,4 @@
-"""The ids of trades that are in the table, streamed from its files, hashed, and set aside by key group."""
+"""Trade ids of the table: streamed from its files, hashed, and spooled by key group."""
 
 import threading
 import weakref
@@ -36,18 +36,18 @@ from k2.restore.content_columns import pair_numbers, short_contents_of
 __all__ = ["Span", "StoredTradeIds", "read_ids", "read_settled"]
 
 _SPOOLED_BYTES_MAX: Final = 1 << 24
-"""More of a key group's ids lie in a temporary file until the group asks for them: other processes' never does."""
-_ROW: Final = np.dtype([("identity", "<i8", 3), ("time", "<i8"), ("symbol", "<i4"), ("source", "<i4")])
+"""Above this size a key group's ids are spooled to a temporary file; those of other processes' groups stay there."""
+_ROW: Final = np.dtype([("id_hash", "<i8", 3), ("time", "<i8"), ("symbol", "<i4"), ("source", "<i4")])
 
 
 class Span(NamedTuple):
-    """Of which time ids are wanted of a topic partition, both ends inclusive; microseconds since the epoch."""
+    """The time span of the ids to read of a topic partition, both bounds inclusive; microseconds since the epoch."""
 
     reached: int
-    """What its clock says."""
+    """The time of its clock."""
     first: int
     last: int = 2**63 - 1
-    """Given where the table can hold no later ones."""
+    """Set if the table cannot have later ones."""
 
 
 def _span(reached: int, rules: WindowRules) -> Span:
@@ -55,12 +55,12 @@ def _span(reached: int, rules: WindowRules) -> Span:
 
 
 class StoredTradeIds:
-    """The ids of the table as it was when the process began; safe to use from several worker threads.
+    """The ids of the table as it was when the process started; safe to use from several worker threads.
 
-    Of a topic partition those are read that its clock calls for: that of the recovered states, or where they
-    know none, that which the table's own rows settle. `written` says how far the table was at the recovered epoch,
-    by writer; None where nobody knows. Where it is no further now, nothing is later than what the states have seen, and
-    so a partition that fell silent long ago costs no reading of all that came since.
+    The clock of a topic partition determines which of its ids are read: the clock of the recovered states or, if they
+    have none, the time that the table's own rows confirm. `written` is the table's offsets at the recovered epoch, by
+    writer; None if unknown. If a partition has not moved since, no row is later than what the states have seen. So for
+    a partition that fell silent long ago, newer files need not be read.
     """
 
     def __init__(self, table: Table | None, progress: Progress, written: Mapping[str, Positions] | None) -> None:
@@ -70,14 +70,16 @@ class StoredTradeIds:
         self._spooled: dict[bool, _SpooledIds] = {}
 
     def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
-        """Hear how far a group's recovered state is in time; the furthest counts."""
+        """Report the clocks of a group's recovered state; the latest of all groups is used."""
         with self._lock:
-            for where, reach in clocks.items():
-                known = self._clocks.get(where, reach)
-                self._clocks[where] = Reach(max(reach.reached, known.reached), max(reach.newest, known.newest))
+            for topic_partition, reach in clocks.items():
+                known = self._clocks.get(topic_partition, reach)
+                self._clocks[topic_partition] = Reach(
+                    max(reach.reached, known.reached), max(reach.newest, known.newest)
+                )
 
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
-        """Return a group's ids; they are read for all groups at once, and again only for one that asks again."""
+        """Return a group's ids; they are read for all groups at once, and again only if a group is repeated."""
         if self._table is None:
             return ()
         with self._lock:
@@ -90,59 +92,57 @@ class StoredTradeIds:
     def _spans(self, table: Table, rules: WindowRules, *, is_resumed: bool) -> dict[TopicPartition, Span]:
         clocks = self._clocks if is_resumed else {}
         ahead = self._ahead() if is_resumed else dict.fromkeys(self._stored(), 0)
-        spans = {where: _span(reach.reached, rules) for where, reach in clocks.items()}
-        spans |= {
-            where: span._replace(last=clocks[where].newest) for where, span in spans.items() if where not in ahead
-        }
-        unknown = {where: offset for where, offset in ahead.items() if where not in clocks}
-        for where, reached in read_settled(table, unknown, rules).items():
-            spans[where] = _span(reached, rules)
+        spans = {one: _span(reach.reached, rules) for one, reach in clocks.items()}
+        spans |= {one: span._replace(last=clocks[one].newest) for one, span in spans.items() if one not in ahead}
+        without_clock = {one: offset for one, offset in ahead.items() if one not in clocks}
+        for topic_partition, reached in read_settled(table, without_clock, rules).items():
+            spans[topic_partition] = _span(reached, rules)
         return spans
 
     def _stored(self) -> list[TopicPartition]:
-        return [where for where in self._progress.partitions() if self._progress.counts(where).stored]
+        return [one for one in self._progress.partitions() if self._progress.counts(one).stored]
 
     def _ahead(self) -> dict[TopicPartition, int]:
-        """Return the topic partitions of which the table may hold rows that no recovered state has seen, from where."""
+        """Return the topic partitions with rows that recovered states may not have seen, and the first such offset."""
         if self._written is None:
             return dict.fromkeys(self._stored(), 0)
         ahead: dict[TopicPartition, int] = {}
         for writer, entries in self._progress.writers.items():
             written = self._written.get(writer, {})
-            for where, entry in entries.items():
-                seen = written.get(where, 0)
+            for topic_partition, entry in entries.items():
+                seen = written.get(topic_partition, 0)
                 if entry.offset > seen:
-                    ahead[where] = min(seen, ahead.get(where, seen))
+                    ahead[topic_partition] = min(seen, ahead.get(topic_partition, seen))
         return ahead
 
 
 class _SpooledIds:
-    """The ids of each key group, until they are taken."""
+    """The ids of each key group, spooled until they are taken."""
 
     def __init__(self, spans: Mapping[TopicPartition, Span]) -> None:
         self._spans = list(spans.items())
         self._files: defaultdict[int, IO[bytes]] = defaultdict(_spool)
-        # Those of groups that other processes have are never taken.
+        # Ids of groups that belong to other processes are never taken.
         weakref.finalize(self, _close, self._files)
         self.taken: set[int] = set()
 
     def add(self, rows: NDArray[np.void]) -> None:
-        """Set rows aside by their symbols' groups."""
+        """Add rows to the spools of their symbols' groups."""
         groups = SYMBOLS.groups[rows["symbol"]]
         for group in np.unique(groups).tolist():
             self._files[group].write(rows[groups == group].tobytes())
 
     def take(self, group: int) -> Iterator[SeenIds]:
-        """Yield a group's ids, by topic partition, and keep them no longer."""
+        """Yield a group's ids by topic partition, and delete its spool."""
         self.taken.add(group)
         with self._files.pop(group, None) or _spool() as file:
             file.seek(0)
             rows = np.frombuffer(file.read(), dtype=_ROW)
-        for source, (where, span) in enumerate(self._spans):
+        for source, (topic_partition, span) in enumerate(self._spans):
             own = rows[rows["source"] == source]
             if len(own):
                 symbols, times = own["symbol"].astype(np.int32), own["time"].astype(np.int64)
-                yield SeenIds(where, span.reached, symbols, np.ascontiguousarray(own["identity"]), times)
+                yield SeenIds(topic_partition, span.reached, symbols, np.ascontiguousarray(own["id_hash"]), times)
 
 
 def _spool() -> IO[bytes]:
@@ -155,9 +155,9 @@ def _close(files: Mapping[int, IO[bytes]]) -> None:
 
 
 def read_ids(table: Table, spans: Mapping[TopicPartition, Span]) -> _SpooledIds:
-    """Read the ids of trades without a number whose Kafka time lies in their topic partition's span.
+    """Read the ids of trades without a sequence number whose Kafka time is in their topic partition's span.
 
-    Files and row groups of other times are left out by their statistics.
+    Files and row groups of other times are skipped by their statistics.
 
     Raises:
         TableError: the table has delete files that cannot be applied.
@@ -165,23 +165,23 @@ def read_ids(table: Table, spans: Mapping[TopicPartition, Span]) -> _SpooledIds:
     """
     spooled, sources = _SpooledIds(spans), list(spans)
     firsts = np.array([span.first for span in spans.values()], dtype=np.int64)
-    fields = ("exchange", "symbol", "trade_id", *_CONTENT, *_PLACE)
+    fields = ("exchange", "symbol", "trade_id", *_CONTENT, *_COORDINATES)
     for batch in _batches(table, And(_BY_ID, _within(spans)), fields) if spans else ():
         source, times = pair_numbers(batch, "topic", "partition", _index_in(sources)), _times(batch)
         chosen = np.flatnonzero((source >= 0) & (times >= firsts[source]))
         if len(chosen):
-            taken = batch.take(chosen)
+            chosen_rows = batch.take(chosen)
             rows = np.empty(len(chosen), dtype=_ROW)
-            rows["symbol"] = pair_numbers(taken, "exchange", "symbol", SYMBOLS.intern)
-            rows["identity"][:, :2] = _identities(taken["trade_id"], rows["symbol"].astype(np.int32))
-            rows["identity"][:, 2] = short_contents_of(taken)
+            rows["symbol"] = pair_numbers(chosen_rows, "exchange", "symbol", SYMBOLS.intern)
+            rows["id_hash"][:, :2] = _id_hashes(chosen_rows["trade_id"], rows["symbol"].astype(np.int32))
+            rows["id_hash"][:, 2] = short_contents_of(chosen_rows)
             rows["time"], rows["source"] = times[chosen], source[chosen]
             spooled.add(rows)
     return spooled
 
 
 def read_settled(table: Table, starts: Positions, rules: WindowRules) -> dict[TopicPartition, int]:
-    """Return what each topic partition has surely reached, by its last rows, of those from an offset on.
+    """Return the Kafka time that each topic partition has certainly reached, from its last rows at or after an offset.
 
     Raises:
         TableError: the table has delete files that cannot be applied.
@@ -191,25 +191,25 @@ def read_settled(table: Table, starts: Positions, rules: WindowRules) -> dict[To
     last = [np.empty((0, 2), dtype=np.int64) for _ in sources]
     from_offsets = any_of(rows_from(one, offset) for one, offset in starts.items())
     chosen = And(_BY_ID, from_offsets) if any(starts.values()) else _BY_ID
-    for batch in _batches(table, chosen, ("offset", *_PLACE)) if sources else ():
+    for batch in _batches(table, chosen, ("offset", *_COORDINATES)) if sources else ():
         source = pair_numbers(batch, "topic", "partition", _index_in(sources))
         rows = np.column_stack([batch["offset"].to_numpy(), _times(batch)])
         for one in np.unique(source[source >= 0]).tolist():
             found = np.concatenate([last[one], rows[source == one]])
             last[one] = found[np.argsort(found[:, 0])[-rules.confirmations :]]
-    return {where: settled(rows[:, 1].tolist(), rules) for where, rows in zip(sources, last, strict=True)}
+    return {one: settled(rows[:, 1].tolist(), rules) for one, rows in zip(sources, last, strict=True)}
 
 
-# PyIceberg's own types miss its constructors.
+# PyIceberg's type hints lack its constructors.
 _BY_ID: Final = And(EqualTo("session", 0), NotNull("trade_id"))  # type: ignore[call-arg,arg-type]
 _TIME_MAX: Final = 253_402_300_799_999_999
 """The end of the year 9999."""
 _CONTENT: Final = ("price", "quantity", "side")
-_PLACE: Final = ("topic", "partition", "kafka_timestamp", "timestamp")
+_COORDINATES: Final = ("topic", "partition", "kafka_timestamp", "timestamp")
 
 
 def _within(spans: Mapping[TopicPartition, Span]) -> BooleanExpression:
-    """Return the rows of the spans' times, of whatever partition: the fewest intervals that cover them."""
+    """Return a filter for the spans' times in any topic partition: the fewest intervals that cover them."""
     intervals: list[tuple[int, int]] = []
     for first, last in sorted((span.first, span.last) for span in spans.values()):
         if intervals and first <= intervals[-1][1]:
@@ -221,7 +221,7 @@ def _within(spans: Mapping[TopicPartition, Span]) -> BooleanExpression:
 
 
 def _between(first: int, last: int) -> BooleanExpression:
-    """Return the rows between two times; bounds that PyIceberg cannot write as times are left off."""
+    """Return a filter for the rows between two times, without bounds that PyIceberg cannot represent."""
     bounds: list[BooleanExpression] = []
     if first > 0:
         bounds.append(GreaterThanOrEqual("kafka_timestamp", min(first, _TIME_MAX)))  # type: ignore[call-arg,arg-type]
@@ -230,9 +230,9 @@ def _between(first: int, last: int) -> BooleanExpression:
     return And(AlwaysTrue(), AlwaysTrue(), *bounds)
 
 
-def _batches(table: Table, where: BooleanExpression, fields: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    """Stream rows, file by file, so that no more than one file's columns are in memory."""
-    scan = table.scan(row_filter=where, selected_fields=fields)
+def _batches(table: Table, row_filter: BooleanExpression, fields: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    """Stream rows file by file, so that only one file's columns are in memory."""
+    scan = table.scan(row_filter=row_filter, selected_fields=fields)
     reader = ArrowScan(table.metadata, table.io, scan.projection(), scan.row_filter)
     try:
         for task in scan.plan_files():
@@ -245,19 +245,18 @@ def _batches(table: Table, where: BooleanExpression, fields: tuple[str, ...]) ->
 
 
 def _index_in(sources: list[TopicPartition]) -> Callable[[str, int], int]:
-    indexes = {(where.topic, where.partition): index for index, where in enumerate(sources)}
+    indexes = {(one.topic, one.partition): index for index, one in enumerate(sources)}
     return lambda topic, partition: indexes.get((topic, partition), -1)
 
 
 def _times(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Return the time by which each row counts, as the rules have it."""
-    times = pc.coalesce(batch["kafka_timestamp"], batch["timestamp"]).cast(pa.int64())
-    found: NDArray[np.int64] = times.to_numpy()
-    return found
+    """Return int64[n], each row's Kafka time, or its venue time if it has none."""
+    times: NDArray[np.int64] = pc.coalesce(batch["kafka_timestamp"], batch["timestamp"]).cast(pa.int64()).to_numpy()
+    return times
 
 
-def _identities(ids: "pa.Array[Any]", symbols: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Hash ids that are a whole array, not a part of one."""
+def _id_hashes(ids: "pa.Array[Any]", symbols: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return int64[n, 2], the trade-id hashes; `ids` must not be a slice of another array."""
     _, offsets, text = ids.cast(pa.large_string()).buffers()
     assert offsets is not None
     bounds = np.frombuffer(memoryview(offsets), dtype=np.int64)[: len(ids) + 1]

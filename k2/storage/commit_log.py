@@ -119,9 +119,11 @@ def commit_of(snapshot: IcebergSnapshot) -> Commit | None:
 
 def _moves(progress: Progress) -> list[PartitionMove]:
     return [
-        PartitionMove(where.topic, where.partition, entry.offset, **msgspec.structs.asdict(entry.counts))
+        PartitionMove(
+            topic_partition.topic, topic_partition.partition, entry.offset, **msgspec.structs.asdict(entry.counts)
+        )
         for entries in progress.writers.values()
-        for where, entry in sorted(entries.items())
+        for topic_partition, entry in sorted(entries.items())
     ]
 
 

@@ -1,4 +1,4 @@
-"""Iceberg schemas of the job's tables, made from `k2.model.columns`."""
+"""Iceberg schemas of the job's tables, derived from `k2.model.columns`."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -31,9 +31,9 @@ _PRIMITIVES: Final[dict[ColumnType, IcebergType]] = {
 
 
 def schema_of(columns: Sequence[Column]) -> Schema:
-    """Return the Iceberg schema of a table as the job makes it.
+    """Return the Iceberg schema of a table as the job creates it.
 
-    Field ids are the places of the columns, from 1 on, as catalogs assign them; ids of nested fields follow.
+    Field ids are the columns' positions, from 1, as catalogs assign them; ids of nested fields follow.
     """
     fields = [
         NestedField(

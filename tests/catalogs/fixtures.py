@@ -19,7 +19,7 @@ from tests.maven import NotToBeHadError
 SERVED: Final = ("postgresql", "rest")
 KINDS: Final = ("sqlite", *SERVED)
 DEFAULT_TIMEOUT_SECONDS: Final = 2
-"""How long the job waits for an answer: enough for a slow machine, and little to wait for in a test."""
+"""How long the job waits for a response: enough for a slow machine, and short for a test."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Place:
     kind: str
     settings: Settings
     proxy: Proxy | None = None
-    """What stands before the server; SQLite has none."""
+    """The proxy in front of the server; None for SQLite."""
     variables: dict[str, str] = field(default_factory=dict)
-    """What a process needs in its environment to come here."""
+    """The environment variables with which a process uses this namespace."""
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
 Answer = int | Literal["reset", "silence", "half", "late"]
-"""What the client hears: a status of HTTP, the connection torn, nothing at all, half of the true answer, or nothing
-until it has given up, and the commit is only then passed on."""
+"""What the client gets: an HTTP status, a connection reset, nothing at all, half of the true response, or nothing until
+it has stopped waiting, and the commit is only then forwarded."""
 
 LINGER_NONE: Final = struct.pack("ii", 1, 0)
-"""Makes `close` send a reset."""
+"""Makes `close` send a TCP reset."""
 SECONDS_MAX: Final = 60.0
 
 
@@ -23,7 +23,7 @@ class Fault:
     """What happens to one commit."""
 
     lands: bool
-    """Whether it is passed on, so that the catalog does it."""
+    """Whether it is forwarded, so that the catalog applies it."""
     answer: Answer
 
 
@@ -36,11 +36,11 @@ class Proxy:
     def __init__(self, port: int, handler: type[socketserver.BaseRequestHandler]) -> None:
         self.upstream: Final = ("127.0.0.1", port)
         self.commits = 0
-        """How many commits have come."""
+        """How many commits have arrived."""
         self.is_away = False
-        """Whether every connection is torn, as if the catalog were gone."""
+        """Whether every connection is reset, as if the catalog were down."""
         self.given_up = 0
-        """How many commits the client has stopped to wait for."""
+        """How many commits the client has stopped waiting for."""
         self._faults: Iterator[Fault | None] = iter(())
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), handler)

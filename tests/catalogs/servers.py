@@ -25,7 +25,7 @@ DEBIAN_BINARIES: Final = Path("/usr/lib/postgresql")
 POSTGRESQL_MIN: Final = 13
 START_SECONDS_MAX: Final = 60.0
 LOGIN: Final = ("k2", "right")
-"""User and password that PostgreSQL takes; the user may do all."""
+"""User and password of PostgreSQL's superuser."""
 CONNECTIONS_MAX: Final = 200
 
 

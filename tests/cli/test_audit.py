@@ -10,9 +10,9 @@ import pytest
 from pyiceberg.table import Table
 from typer.testing import Result
 
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.tables import TableName, open_table
 from k2.ops.settings import Settings
+from k2.storage.catalog import open_catalog
 from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
 from tests.query.tables import EPOCH, append, made, progress, set_progress, trade
 

@@ -65,10 +65,10 @@ def test_a_file(stored: None, k2: K2, tmp_path: Path, arguments: list[str], coun
     path = tmp_path / "completeness.parquet"
     result = k2("completeness", *arguments, "--output", str(path))
     assert (result.exit_code, result.stdout) == (0, "")
-    rows, told = pq.read_table(path).to_pylist(), json.loads(k2("completeness", *arguments, "--json").stdout)
+    rows, reported = pq.read_table(path).to_pylist(), json.loads(k2("completeness", *arguments, "--json").stdout)
     assert len(rows) == count
     assert [(row["symbol"], row["expected"], row["stored"]) for row in rows] == [
-        (row["symbol"], row["expected"], row["stored"]) for row in told
+        (row["symbol"], row["expected"], row["stored"]) for row in reported
     ]
 
 

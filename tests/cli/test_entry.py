@@ -155,7 +155,7 @@ def test_a_character_that_the_terminal_lacks_is_escaped(monkeypatch: pytest.Monk
         (IsADirectoryError(21, "Is a directory", "letters"), "letters: Is a directory"),
         (OSError(28, "No space left on device"), "the result cannot be written: No space left on device"),
         (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
-        (OSError("told in words"), None),
+        (OSError("reported in words"), None),
         (ValueError("a bug"), None),
     ],
 )

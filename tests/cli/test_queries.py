@@ -72,17 +72,17 @@ def test_a_file(filled: Settings, k2: K2, tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["trades", "--start", "yesterday"], "start: 'yesterday' is no time"),
+        (["trades", "--start", "yesterday"], "start: invalid time: 'yesterday'"),
         (["trades", "--start", "2024-08-10", "--end", "2024-08-09"], "start is not before end"),
-        (["ohlcv", "--interval", "1 hour"], "interval: '1 hour' is no interval"),
-        (["symbols", "--as-of", "17"], "keeps no snapshot 17"),
+        (["ohlcv", "--interval", "1 hour"], "invalid interval: '1 hour'"),
+        (["symbols", "--as-of", "17"], "has no snapshot 17"),
         (["trades", "--output", "out.txt"], "must end with one of .json, .csv, .parquet, .arrow"),
         (["trades", "--output", "nowhere/out.csv"], "No such file or directory"),
         (["trades", "--limit", "0"], "Invalid value for '--limit'"),
         (["trades", "--exchange", ""], "is empty"),
-        (["sql", "COPY trades TO 'x'"], "only SELECT is taken here"),
-        (["sql", "SELECT * FROM read_csv('/etc/passwd')"], "read_csv() is refused"),
-        (["sql", "SELECT 1", "--as-of", "never"], "as_of: 'never' is no time"),
+        (["sql", "COPY trades TO 'x'"], "only SELECT is allowed"),
+        (["sql", "SELECT * FROM read_csv('/etc/passwd')"], "read_csv() is not allowed"),
+        (["sql", "SELECT 1", "--as-of", "never"], "as_of: invalid time: 'never'"),
         (["sql", "SELECT 'infinity'::TIMESTAMP AS t"], "cannot represent a value"),
     ],
 )

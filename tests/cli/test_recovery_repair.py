@@ -104,7 +104,7 @@ def test_a_dropped_ledger_is_rebuilt(broker: Broker, tmp_path: Path) -> None:
     before = missing_now(job.settings)
     open_catalog(job.settings).drop_table("market_data.sequence_events")
     code, said = job.outcome()
-    assert (code, "sequence_events was dropped and made again" in said) == (1, True)
+    assert (code, "sequence_events was dropped and recreated" in said) == (1, True)
     publish(job, 21, 22)
     job.run(recovery=False)
     assert missing_now(job.settings) == before != []

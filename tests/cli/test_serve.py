@@ -21,7 +21,7 @@ from k2.ops.settings import Settings
 ENDLESS = "SELECT sum(a.range * b.range) AS s FROM range(10000000) a, range(10000000) b"
 LONG = "SELECT range, repeat('x', 1000) AS text FROM range(8000)"
 ROWS = 8_000
-"""More bytes than wait anywhere to be read."""
+"""More bytes than all buffers between server and client hold."""
 
 
 def test_others_are_not_served_without_keys(k2: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def server(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], int]]:
             process.kill()
 
 
-def begun(port: int, sql: str) -> http.client.HTTPConnection:
+def sent_query(port: int, sql: str) -> http.client.HTTPConnection:
     """Send a statement without waiting for the response."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     body = json.dumps({"sql": sql, "limit": ROWS})
@@ -71,7 +71,7 @@ def begun(port: int, sql: str) -> http.client.HTTPConnection:
 def test_sigterm_ends_it_gracefully(server: tuple[subprocess.Popen[str], int], k2: Callable[..., Result]) -> None:
     """A response under way is completed, an endless query is stopped, and the exit code is 0."""
     process, port = server
-    with closing(begun(port, LONG)) as reader, closing(begun(port, ENDLESS)) as waiter:
+    with closing(sent_query(port, LONG)) as reader, closing(sent_query(port, ENDLESS)) as waiter:
         second = k2("serve", "--port", str(port))
         assert second.exit_code == 2
         assert f"--port {port}: cannot listen there" in second.stderr

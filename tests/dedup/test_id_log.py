@@ -17,7 +17,7 @@ from k2.model.symbols import SYMBOLS, as_bytes
 
 RULES = WindowRules(window_us=20, bucket_us=4, confirmations=3)
 Stored = tuple[int, ...]
-"""The number of a topic partition, an identity, and a time; and a content where it is not 0."""
+"""The index of a topic partition, an id hash, and a time; and a content if it is not 0."""
 
 
 class Logs:

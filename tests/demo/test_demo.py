@@ -19,9 +19,9 @@ from pyiceberg.expressions import And, EqualTo
 from typer.testing import CliRunner
 
 from demo import command, job_runner, run
-from demo.actual import Actual, find
+from demo.actual import Actual, read_actual
 from demo.comparison import compare
-from demo.expected import ExpectedRows, Missing, SetAside
+from demo.expected import DeadLetterBytes, ExpectedRows, MissingRange
 from demo.faults import Stream
 from demo.job_runner import DemoError
 from demo.market import listings
@@ -80,7 +80,7 @@ def outcome(folder: Path, report: dict[str, Any]) -> Outcome:
         for _ in stream:
             pass
     settings = read_settings({}, data_dir=folder)
-    found = find(settings, expected)
+    found = read_actual(settings, expected)
     checks = compare(stream.totals, found)
     plan = Plan(folder, MESSAGES, SYMBOLS, SEED)
     return Outcome(plan, settings, stream.totals, found, checks, report["killed_at"], 1.0, [2.0, 2.0], 5.0)
@@ -140,8 +140,8 @@ def test_document_is_what_was_printed(outcome: Outcome, report: dict[str, Any]) 
         assert again[name] == report[name]
 
 
-_GAP = Missing("binance", "NEW-USD", 1, 5, 6)
-_LETTER = SetAside("invalid", b"binance|NEW-USD", b"{}")
+_GAP = MissingRange("binance", "NEW-USD", 1, 5, 6)
+_LETTER = DeadLetterBytes("invalid", b"binance|NEW-USD", b"{}")
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_any_difference_is_reported(outcome: Outcome, change: dict[str, Any]) ->
 
 def test_another_dead_letter_is_reported(outcome: Outcome) -> None:
     """The same number of dead letters with another message among them is a difference."""
-    letters = outcome.found.set_aside.copy()
+    letters = outcome.found.dead_letters.copy()
     letters[next(letter for letter in letters if letter.reason == "invalid")] -= 1
     letters[_LETTER] += 1
-    assert not replace(outcome, checks=compare(outcome.expected, replace(outcome.found, set_aside=letters))).ok
+    assert not replace(outcome, checks=compare(outcome.expected, replace(outcome.found, dead_letters=letters))).ok
 
 
 def test_a_broken_sum_is_reported(outcome: Outcome) -> None:
@@ -201,7 +201,7 @@ def _without_a_trade(settings: Settings, expected: Path) -> Actual:
     assert table is not None
     (row,) = table.scan(limit=1, selected_fields=("partition", "offset")).to_arrow().to_pylist()
     table.delete(And(EqualTo("partition", row["partition"]), EqualTo("offset", row["offset"])))
-    return find(settings, expected)
+    return read_actual(settings, expected)
 
 
 def test_a_failing_job_fails_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +253,7 @@ def test_folder_is_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(SettingsError, match="is not empty"):
         command.fresh_folder(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match="cannot be made"):
+    with pytest.raises(SettingsError, match="cannot create the folder of the demo"):
         command.fresh_folder(tmp_path / "file" / "below")
 
 

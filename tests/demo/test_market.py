@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo.corruption import CORRUPTIONS
-from demo.expected import Expected, ExpectedRows, Missing
+from demo.expected import Expected, ExpectedRows, MissingRange
 from demo.faults import FAULTS, MESSAGES_MIN, Stream
 from demo.market import EXCHANGES, Market, listings
 from demo.render import Renderer
@@ -178,14 +178,14 @@ def _check_counts(published: Published) -> None:
         latest[name] = max(latest.get(name, 0), trade.timestamp)
         if trade.sequence is not None:
             numbers[name][trade.timestamp] = trade.sequence
-    assert (refused, duplicates, late) == (len(expected.set_aside), expected.duplicates, expected.late)
+    assert (refused, duplicates, late) == (len(expected.dead_letters), expected.duplicates, expected.late)
     assert len(seen) == expected.stored
     assert len(seen) + refused + duplicates == expected.published
     missing, restarts = _holes(numbers)
     assert (sorted(missing), restarts) == (expected.missing(), expected.restarts)
 
 
-def _holes(numbers: dict[tuple[str, str], dict[int, int]]) -> tuple[list[Missing], int]:
+def _holes(numbers: dict[tuple[str, str], dict[int, int]]) -> tuple[list[MissingRange], int]:
     """Return the numbers skipped in the order of venue time, and how often numbering restarted."""
     missing, restarts = [], 0
     for (exchange, symbol), by_time in numbers.items():
@@ -195,7 +195,7 @@ def _holes(numbers: dict[tuple[str, str], dict[int, int]]) -> tuple[list[Missing
                 session += 1
                 restarts += 1
             elif after > before + 1:
-                missing.append(Missing(exchange, symbol, session, before + 1, after - 1))
+                missing.append(MissingRange(exchange, symbol, session, before + 1, after - 1))
     return missing, restarts
 
 

@@ -25,7 +25,7 @@ from tests.flows.rescale import running
 SECONDS_MAX: Final = 120
 DISK_BYTES: Final = 8 << 20
 FIRST: Final = 100
-"""Messages that are in before the disk is full."""
+"""Messages that are committed before the disk is full."""
 COUNT: Final = 20_000
 BAD_EVERY: Final = 50
 
@@ -65,7 +65,7 @@ DISKS: Final[Mapping[str, Callable[[Job], tuple[Path, int]]]] = {
     "recovery": _recovery,
     "catalog": _catalog,
 }
-"""What lies on the disk: each gives the folder, and how many bytes are left of it when it is full."""
+"""What is on the disk: each returns the folder, and how many bytes stay free when it is full."""
 
 
 def _mounted(folder: Path) -> Path:

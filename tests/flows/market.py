@@ -13,7 +13,7 @@ from k2.query.reconcile import reconcile
 from tests.flows.job import Job
 from tests.query.tables import missing_now
 
-__all__ = ["Publisher", "assert_reconciled", "assert_same", "content", "letters_of", "market", "publish", "trade"]
+__all__ = ["Publisher", "assert_reconciled", "assert_same", "content", "dead_letters_of", "market", "publish", "trade"]
 
 FIRST_TIME: Final = 1_700_000_000_000_000
 CONTENT: Final = [
@@ -77,7 +77,7 @@ class Publisher:
         self._hurry = threading.Event()
         self._thread = threading.Thread(target=publish, args=(servers, topic, self))
         self.committed = 0
-        """To be kept up to date by the test."""
+        """The number of committed messages, which the test updates."""
 
     def __iter__(self) -> Iterator[Message]:
         for place, message in enumerate(self._messages):
@@ -111,7 +111,7 @@ def _ledger(job: Job) -> tuple[list[Any], list[Any]]:
     return missing_now(job.settings), sorted(started.select(["exchange", "symbol", "session"]).to_pylist(), key=str)
 
 
-def letters_of(job: Job) -> list[tuple[object, ...]]:
+def dead_letters_of(job: Job) -> list[tuple[object, ...]]:
     """Return the dead letters, in the order of the topics."""
     return sorted(
         (letter.topic, letter.partition, letter.offset, letter.value, letter.error) for letter in job.letters()
@@ -128,6 +128,6 @@ def assert_reconciled(job: Job) -> None:
 def assert_same(job: Job, quiet: Job) -> None:
     """Compare a job's rows, dead letters and ledger with those of one undisturbed run over the same topics."""
     assert content(job) == content(quiet)
-    assert letters_of(job) == letters_of(quiet)
+    assert dead_letters_of(job) == dead_letters_of(quiet)
     assert _ledger(job) == _ledger(quiet)
     assert_reconciled(job)

@@ -15,9 +15,9 @@ from tests.flows.market import Publisher, market
 __all__ = ["COUNTS", "Life", "plan", "rescaled", "running"]
 
 COUNTS: Final = (1, 2, 3)
-"""Workers of the lives that are killed; the one that comes to its end has one again."""
+"""Workers of the lives that are killed; the one that runs to the end has one worker."""
 AGE_SECONDS_MAX: Final = 2.5
-"""Two epochs and a half, counted from the first commit."""
+"""Two and a half epochs, counted from the first commit."""
 PEER_SECONDS_MAX: Final = 100
 
 

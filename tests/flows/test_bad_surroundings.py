@@ -7,10 +7,10 @@ from typing import Any, Final
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 
-from k2.iceberg.catalog import open_catalog
 from k2.kafka.producer import TradeProducer
 from k2.ops.child_process import free_port
 from k2.query.reconcile import reconcile
+from k2.storage.catalog import open_catalog
 from tests.brokers import Broker
 from tests.flows.job import Job
 

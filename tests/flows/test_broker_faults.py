@@ -93,7 +93,7 @@ def test_a_recreated_topic_is_rejected(kafka: Broker, tmp_path: Path) -> None:
     _publish(job, topic, 1, 8)
     code, said = job.outcome()
     assert code == 1, said
-    assert f"topic {topic} was deleted and made again" in said
+    assert f"topic {topic} was deleted and recreated" in said
     assert "Traceback" not in said
     assert job.committed() == 5
 

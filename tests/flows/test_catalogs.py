@@ -22,7 +22,7 @@ from tests.flows.job import SECONDS_MAX, Job
 
 AT_ONCE: Final = 50
 COMMITS: Final = 6
-"""At which the job is killed: what it notes at its start is among them."""
+"""The commit at which the job is killed, counting those of its start."""
 
 
 @contextmanager

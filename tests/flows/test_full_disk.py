@@ -20,11 +20,11 @@ SAID: Final = {
     "recovery": "the recovery store cannot be written: database or disk is full",
     "catalog": "failed 4 times, the last with: (sqlite3.OperationalError) database or disk is full",
 }
-"""By what lies on the disk."""
+"""By what is on the disk."""
 
 
 NAMESPACES: Final = (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"])
-"""What begins a command that may mount: for root, and for others."""
+"""Prefixes of a command that may mount: for root, and for others."""
 
 
 def _may_mount(namespace: list[str], folder: Path) -> bool:

@@ -21,7 +21,7 @@ from tests.flows.job_io import MemorySource, message_batch
 from tests.query.tables import made
 
 FIRST_TIME: Final = 1_700_006_400_000_000
-"""Early on a day of UTC, microseconds: all trades below fall on that day."""
+"""Early on a UTC day, in microseconds: all trades below are on that day."""
 STEP: Final = 10_000
 COUNT: Final = 1_000
 

@@ -6,7 +6,7 @@ from benchmarks.day import market_of_a_day, run_day
 
 SYMBOLS = 10_000
 SYMBOL_BYTES_MAX = 700
-"""Of state: a name, the slot, some twenty recent trades, and the numbers where any is missing."""
+"""Bytes of state: a name, the slot, some twenty recent trades, and the numbers if any is missing."""
 
 
 def test_a_day_of_10_000_symbols(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.query.tables import missing_now
 from tests.s3 import S3
 
 NUMBERS = [*range(1, 101), *range(50, 60), *range(111, 201)]
-"""As published: ten twice, and ten missing."""
+"""The published numbers: ten twice, and ten missing."""
 
 
 def test_a_job_killed_at_a_commit_stores_every_trade_once(

@@ -14,7 +14,7 @@ __all__ = ["Window", "answered", "chromium", "opening", "window"]
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS: Final = ("--disable-gpu",)
 WAIT_MS_MAX: Final = 30_000
-"""On a machine that does much else at the same time; what is there is not waited for."""
+"""Enough for a busy machine; a condition that already holds is not waited for."""
 
 
 @dataclass
@@ -27,14 +27,14 @@ class Window:
 
     def listen(self) -> None:
         """Record requests and errors from now on."""
-        self.page.on("request", self._asked)
-        self.page.on("console", self._said)
+        self.page.on("request", self._on_request)
+        self.page.on("console", self._on_console)
         self.page.on("pageerror", self._failed)
 
-    def _asked(self, request: Request) -> None:
+    def _on_request(self, request: Request) -> None:
         self.requests.append(request.url)
 
-    def _said(self, message: ConsoleMessage) -> None:
+    def _on_console(self, message: ConsoleMessage) -> None:
         # A response with an error status is not an error of the page.
         if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
             self.complaints.append(message.text)

@@ -67,9 +67,9 @@ class Made:
 
     settings: Settings
     start: datetime
-    """Begin of its first hour."""
+    """Start of its first hour."""
     end: datetime
-    """Nothing is later."""
+    """No message is later."""
     missing: list[Missing] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     stored: int = 0
@@ -85,9 +85,9 @@ _HOLES: Final = (
     *((0, 13, 5), (1, 11, 1), (2, 4, 1), (3, 15, 2), (4, 9, 12), (4, 10, 40), (5, 7, 6), (6, 17, 9), (7, 19, 1)),
     *((8, 12, 3), (9, 2, 3), (10, 6, 40), (10, 7, 40), (12, 20, 2)),
 )
-"""Place in the list, hour, and how many numbers never came; as many as the hour has are an outage."""
+"""Index in the list, hour, and how many numbers are missing; all numbers of the hour are an outage."""
 _QUIET: Final = {13: range(1, 6)}
-"""Place in the list, and hours in which nothing is traded."""
+"""Index in the list, and hours without trades."""
 
 
 def make_market(settings: Settings, end: datetime, names: tuple[tuple[str, str, str, int], ...] = LISTED) -> Made:

@@ -23,7 +23,7 @@ from tests.query.tables import append, made, progress, set_progress, trade
 __all__ = ["chromium", "window"]
 
 PICTURE: Final = os.environ.get("K2_TEST_PICTURE")
-"""Where the page's picture is written, if anywhere."""
+"""Where the screenshot is written, if anywhere."""
 PICTURE_BYTES_MAX: Final = 400_000
 SIZE: Final[ViewportSize] = {"width": 1344, "height": 1000}
 NARROW: Final[ViewportSize] = {"width": 360, "height": 740}
@@ -73,7 +73,7 @@ def test_the_page_shows_what_the_tables_contain(look: Page, sample: Made) -> Non
         (f"{gap.exchange} {gap.symbol}", f"{gap.last - gap.first + 1}") for gap in largest
     }
     assert found == joined - {("okx BTC-USDT", "40")}
-    assert {row[0].split()[0]: int(row[1]) for row in texts(page, "#letters")} == sample.reasons
+    assert {row[0].split()[0]: int(row[1]) for row in texts(page, "#dead-letters")} == sample.reasons
 
 
 def test_each_hour_shows_what_is_missing(look: Page, sample: Made) -> None:
@@ -87,7 +87,7 @@ def test_each_hour_shows_what_is_missing(look: Page, sample: Made) -> None:
         assert int(cell.inner_text()) >= 1
     quiet = look.get_by_role("gridcell", name=re.compile("LTC-USDT.*: none expected"))
     expect(quiet).to_have_count(5)
-    whole = look.get_by_role("gridcell", name=re.compile("all there"))
+    whole = look.get_by_role("gridcell", name=re.compile(", complete"))
     assert {*whole.all_inner_texts()} == {""}
     assert whole.count() > 200
 
@@ -151,7 +151,7 @@ def test_a_view_can_be_shared(served: Client, window: Opened) -> None:
     expect(page.locator("#candles .figure")).to_have_text("okx BTC-USDT")
     with answered(page, "v1/completeness"):
         page.locator("#day").fill("2024-08-01")
-    expect(page.locator("#completeness .asof")).to_contain_text("No trades were to be expected")
+    expect(page.locator("#completeness .asof")).to_contain_text("No trades expected")
     assert "day=2024-08-01" in page.url
 
 
@@ -164,7 +164,7 @@ def test_sums_that_fail_are_reported(tmp_path: Path, window: Opened) -> None:
     with serving(settings) as client:
         page = window(client.port).page
         expect(page.get_by_role("heading", name="Not accounted for")).to_be_visible()
-        expect(page.locator(".faults")).to_have_text("trades partition 0: 2 of 14 received are nowhere")
+        expect(page.locator(".faults")).to_have_text("trades partition 0: 2 of 14 received messages are missing")
         expect(page.locator(".equation")).to_contain_text("≠")
         window_closed(page)
 
@@ -195,13 +195,13 @@ def test_a_key_is_required_if_keys_are_configured(sample: Made, window: Opened) 
     """The page itself is public; a wrong key is forgotten and asked for again, a right one is kept for the tab."""
     with serving(sample.settings.model_copy(update={"api_keys": (SecretStr("zwei-ü"),)})) as client:
         page = window(client.port).page
-        expect(page.get_by_role("heading", name="This server asks for a key")).to_be_visible()
+        expect(page.get_by_role("heading", name="This server requires an API key")).to_be_visible()
         field = page.get_by_role("textbox", name="Key")
         expect(field).to_be_focused()
         for _ in range(2):
             page.keyboard.type("wrong")
             page.keyboard.press("Enter")
-            expect(page.locator("#key-why")).to_have_text(re.compile("does not take the key"))
+            expect(page.locator("#key-why")).to_have_text(re.compile("rejected the API key"))
             expect(field).to_have_value("")
         assert page.evaluate("sessionStorage.length") == 0
         page.keyboard.type("zwei-ü")
@@ -218,7 +218,9 @@ def test_the_page_survives_a_server_restart(sample: Made, window: Opened) -> Non
     with serving(sample.settings) as client:
         page = window(client.port).settled()
     page.get_by_role("button", name="Update now").click()
-    expect(page.get_by_role("alert")).to_have_text(re.compile(r"^No answer since \d\d:\d\d:\d\d UTC\."))
+    expect(page.get_by_role("alert")).to_have_text(
+        re.compile(r"^The server has not responded since \d\d:\d\d:\d\d UTC\.")
+    )
     expect(page.locator(".equation")).to_contain_text(f"{sample.received:,}")
     with serving(sample.settings, client.port):
         page.get_by_role("button", name="Update now").click()
@@ -249,7 +251,7 @@ def test_a_busy_server_is_retried_after_its_retry_after(served: Client, window: 
 
     page.route("**/v1/reconcile*", refuse)
     page.get_by_role("button", name="Update now").click()
-    expect(page.locator("#verdict .state")).to_have_text("The server is busy; what is shown is from before.")
+    expect(page.locator("#verdict .state")).to_have_text("The server is busy; the data shown is older.")
     expect(page.locator("#verdict .state")).to_be_empty()
     assert not refusals
 
@@ -295,7 +297,9 @@ def test_a_market_of_10_000_symbols(served: Client, window: Opened) -> None:
     page = shown.settled()
     page.route(re.compile("/v1/(symbols|completeness)"), answer)
     page.get_by_role("button", name="Update now").click()
-    expect(page.locator("#completeness .asof")).to_contain_text("the 24 symbols that lack most, of 10,000 or more")
+    expect(page.locator("#completeness .asof")).to_contain_text(
+        "the 24 symbols with the most missing trades, of 10,000 or more"
+    )
     expect(page.get_by_role("gridcell", name=re.compile("S00000.*: 1,152,921,504,606,846,975 of"))).to_have_count(1)
     assert page.locator("#symbols option").count() <= 100
     assert page.locator("*").count() < 3_000
@@ -349,8 +353,8 @@ def test_a_screenshot_of_the_page(served: Client, sample: Made, window: Opened) 
         page.keyboard.press("Tab")
         page.get_by_role("button", name="Update now").click()
         page.mouse.move(0, 0)
-        for part, told in (("equation", f"{sample.received:,}"), ("bar-line", "trades")):
-            expect(page.locator(f".{part}")).to_contain_text(told)
+        for part, text in (("equation", f"{sample.received:,}"), ("bar-line", "trades")):
+            expect(page.locator(f".{part}")).to_contain_text(text)
     picture = page.screenshot(full_page=True, animations="disabled")
     assert picture.startswith(b"\x89PNG")
     assert 20_000 < len(picture) < PICTURE_BYTES_MAX

@@ -39,8 +39,8 @@ def test_a_numbering_in_doubt_is_reported(served: Client, window: Opened) -> Non
     expect(page.locator("#verdict")).to_have_attribute("data-verdict", "doubt")
     expect(page.locator("#doubt")).to_have_text(
         "The numbering of 2 symbols is in doubt from 2024-08-08 to 2024-08-09: binance BTCUSDT, binance SOLUSDT. "
-        "Trades may be set aside or stored twice although no number is missing: "
-        "look at k2 dlq list --reason conflict and k2 gaps --all."
+        "Trades may be dead letters or stored twice although no number is missing: "
+        "see k2 dlq list --reason conflict and k2 gaps --all."
     )
     figure = page.locator("#completeness .figure")
     expect(figure).to_have_text(re.compile(r"^\d+\.\d\d %, 2 in doubt$"))
@@ -62,7 +62,7 @@ def test_unknown_doubts_are_reported(served: Client, window: Opened) -> None:
     page = window(served.port).settled()
     page.route("**/v1/completeness?in_doubt*", lambda route: route.fulfill(status=504, json={"detail": "too slow"}))
     page.get_by_role("button", name="Update now").click()
-    expect(page.locator("#doubt")).to_have_text("It is not known whether a numbering is in doubt.")
+    expect(page.locator("#doubt")).to_have_text("It is unknown whether a numbering is in doubt.")
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])

@@ -145,10 +145,10 @@ def writer_of(
     """Return an opened writer, as in a process of its own."""
     handle = TableHandle(settings, TableName.TRADES, None)
     progress = handle.committer().progress().of(writer)
-    return TradesWriter(writer, handle, progress, letters_of(settings), on_commit, flush_rows)
+    return TradesWriter(writer, handle, progress, dlq_of(settings), on_commit, flush_rows)
 
 
-def letters_of(settings: Settings) -> DeadLetterQueue:
+def dlq_of(settings: Settings) -> DeadLetterQueue:
     """Return a dead-letter writer with a series that no other writer of the test has."""
     return DeadLetterQueue(settings.dead_letter_folder, f"{uuid.uuid4().hex}-", {}, settings.dlq_file_bytes_max)
 

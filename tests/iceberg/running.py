@@ -5,7 +5,6 @@ from typing import Final
 
 from pyiceberg.table import Table
 
-from k2.iceberg.catalog import find_table
 from k2.iceberg.commit import CONFLICT_WAIT_SECONDS_MAX, Committer
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.table_progress import progress_of
@@ -13,7 +12,8 @@ from k2.iceberg.tables import TableName
 from k2.iceberg.trades_writer import TradesWriter
 from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings
-from tests.iceberg.pieces import Row, letters_of, offsets_of, piece_of, read_to
+from k2.storage.catalog import find_table
+from tests.iceberg.pieces import Row, dlq_of, offsets_of, piece_of, read_to
 
 HERE: Final = TopicPartition("trades", 0)
 
@@ -24,10 +24,10 @@ class Running:
     def __init__(self, settings: Settings, writer: str = "0") -> None:
         self.waits: list[float] = []
         self.on_wait: Callable[[], None] | None = None
-        """Called where it would wait."""
+        """Called instead of a wait."""
         handle = TableHandle(settings, TableName.TRADES, None)
         committer = handle._committer = Committer(handle.committer().table, None, self._wait)
-        self._writer = TradesWriter(writer, handle, committer.progress().of(writer), letters_of(settings))
+        self._writer = TradesWriter(writer, handle, committer.progress().of(writer), dlq_of(settings))
 
     def _wait(self, seconds: float) -> None:
         self.waits.append(seconds)

@@ -16,7 +16,7 @@ from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in
 HERE = TopicPartition("trades", 0)
 
 
-def began(settings: Settings) -> list[TradesWriter]:
+def started_writers(settings: Settings) -> list[TradesWriter]:
     """Return the table's writers, all at offset 4; writer 0 has stored the rows."""
     writers = [writer_of(settings, str(number)) for number in range(settings.writers)]
     for writer in writers:
@@ -31,7 +31,7 @@ def began(settings: Settings) -> list[TradesWriter]:
 def test_progress_moves_past_expired_offsets(tmp_path: Path, writers: int) -> None:
     """Every writer resumes at the offset, nothing else is counted, and the commit log records the range."""
     settings = settings_in(tmp_path, writers=writers)
-    table = began(settings)[0]._committer.table
+    table = started_writers(settings)[0]._committer.table
     assert abandon_offsets(writer_of(settings)._committer, HERE, 50, writers) == 4
     progress = read_progress(settings)
     assert progress.next_offset(HERE, progress.writers) == 50
@@ -49,7 +49,7 @@ def test_progress_moves_past_expired_offsets(tmp_path: Path, writers: int) -> No
 def test_a_running_job_is_fenced(tmp_path: Path) -> None:
     """It would continue from another offset than the table's."""
     settings = settings_in(tmp_path)
-    (running,) = began(settings)
+    (running,) = started_writers(settings)
     abandon_offsets(writer_of(settings)._committer, HERE, 50, 1)
     running.write_batch([piece_of([Row(4)]), read_to(5)])
     with pytest.raises(FencedError):
@@ -60,8 +60,8 @@ def test_a_running_job_is_fenced(tmp_path: Path) -> None:
 def test_stored_offsets_are_not_abandoned(tmp_path: Path, offset: int) -> None:
     """An offset that the table has is rejected, and nothing is committed."""
     settings = settings_in(tmp_path)
-    began(settings)
-    with pytest.raises(OffsetError, match="at offset 4 of trades:0 already"):
+    started_writers(settings)
+    with pytest.raises(OffsetError, match="already at offset 4 of trades:0"):
         abandon_offsets(writer_of(settings)._committer, HERE, offset, 1)
     assert read_progress(settings).of("0")[HERE].offset == 4
 

@@ -40,14 +40,14 @@ def _lost(answer: Answer) -> Fault:
     return Fault(lands=False, answer=answer)
 
 
-def _landed(answer: Answer) -> Fault:
+def _applied(answer: Answer) -> Fault:
     return Fault(lands=True, answer=answer)
 
 
 @pytest.mark.parametrize(("place", "answer"), LANDED, indirect=["place"])
 def test_an_applied_commit_is_not_repeated(place: Place, proxy: Proxy, writer: Running, answer: Answer) -> None:
     """Whatever happens to the response, a commit that was applied is found, and all files it names are kept."""
-    proxy.plan([_landed(answer)])
+    proxy.plan([_applied(answer)])
     writer.land(0, 4)
     writer.land(4, 8)
     assert_in_once(place.settings, 8, commits=2)
@@ -61,7 +61,7 @@ def test_a_commit_applied_on_the_last_try_is_found(
 ) -> None:
     """The last retry is applied but answered as badly as those before: its rows are stored, once."""
     monkeypatch.setattr(commit, "CONFLICTS_MAX", 1 + RETRIES_MAX)
-    proxy.plan([_lost(409 if answer == 409 else "reset")] * RETRIES_MAX + [_landed(answer)])
+    proxy.plan([_lost(409 if answer == 409 else "reset")] * RETRIES_MAX + [_applied(answer)])
     writer.land(0, 4)
     writer.land(4, 8)
     assert_in_once(place.settings, 8, commits=2)
@@ -71,7 +71,7 @@ def test_a_commit_applied_on_the_last_try_is_found(
 @ON_SERVERS
 def test_a_commit_applied_late_is_stored_once(place: Place, proxy: Proxy, writer: Running) -> None:
     """It is applied after the job has stopped waiting for it, whether the job looks before or after that."""
-    proxy.plan([_landed("late")])
+    proxy.plan([_applied("late")])
     writer.land(0, 4)
     writer.land(4, 8)
     assert_in_once(place.settings, 8, commits=2)
@@ -143,7 +143,7 @@ def test_a_commit_in_doubt_at_the_end_is_found_by_the_next_start(place: Place, p
 
 def _and_then_away(proxy: Proxy) -> Iterable[Fault]:
     proxy.is_away = True
-    yield _landed("reset")
+    yield _applied("reset")
 
 
 def _start_again(place: Place, proxy: Proxy) -> None:

@@ -9,13 +9,13 @@ import pytest
 from pyiceberg.expressions import EqualTo
 from pyiceberg.table import Table
 
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.snapshot_retention import REMOVED_MIN
 from k2.iceberg.table_progress import progress_of
 from k2.iceberg.tables import TableName, connect
 from k2.model.errors import FencedError, TableError
 from k2.ops.failpoints import arm, disarm
 from k2.ops.settings import Settings
+from k2.storage.catalog import open_catalog
 from tests.catalogs.fixtures import KINDS, SERVED, Place
 from tests.iceberg.pieces import offsets_of
 from tests.iceberg.running import HERE, Running, assert_in_once, assert_whole, table_of
@@ -58,7 +58,7 @@ CHANGES: Final[dict[Callable[[Table], None], list[int]]] = {
     _delete: [0, *range(2, 12)],
     _expire: list(range(12)),
 }
-"""What others do to the table while it holds offsets 0 to 7, and the offsets that are in once 8 to 11 have landed."""
+"""What others do to the table at offsets 0 to 7, and the offsets stored once 8 to 11 are committed."""
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__.strip("_"))
@@ -122,10 +122,10 @@ def test_a_recreated_table_stops_the_writer(place: Place, writer: Running) -> No
     """A table that was dropped, or dropped and created again, is no longer written to."""
     catalog = open_catalog(place.settings)
     catalog.drop_table(table_of(place.settings).name())
-    with pytest.raises(TableError, match="is gone"):
+    with pytest.raises(TableError, match="was dropped while the job ran"):
         writer.land(8, 12)
     made = connect(place.settings, TableName.TRADES)
-    with pytest.raises(TableError, match="not the one the job began with"):
+    with pytest.raises(TableError, match="not the one that the job started with"):
         writer.land(8, 12)
     assert made.refresh().snapshots() == []
 

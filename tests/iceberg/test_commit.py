@@ -10,7 +10,6 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 from pyiceberg.table import Table
 from sqlalchemy.exc import OperationalError
 
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.commit import Committer
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.table_progress import progress_of
@@ -19,7 +18,8 @@ from k2.iceberg.trades_writer import TradesWriter
 from k2.model.errors import FencedError, TableError, UnreachableError
 from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings
-from tests.iceberg.pieces import Row, letters_of, offsets_of, piece_of, read_to, settings_in, writer_of
+from k2.storage.catalog import open_catalog
+from tests.iceberg.pieces import Row, dlq_of, offsets_of, piece_of, read_to, settings_in, writer_of
 
 HERE = TopicPartition("trades", 0)
 FAULTS: list[Exception] = [
@@ -47,7 +47,7 @@ class Catalog:
         self._catalog = committer.table.catalog
         self._commit = self._catalog.commit_table
         self._monkeypatch = monkeypatch
-        self.writer = TradesWriter("0", handle, committer.progress().of("0"), letters_of(settings))
+        self.writer = TradesWriter("0", handle, committer.progress().of("0"), dlq_of(settings))
 
     def answer(self, answer: Callable[[Callable[[], Any], int], Any]) -> None:
         """Let `answer(commit, number)` decide the outcome of each commit."""
@@ -86,11 +86,11 @@ def is_once(table: Table, stop: int = 4) -> bool:
 def test_an_applied_commit_is_not_repeated(catalog: Catalog, fault: Exception) -> None:
     """Whatever the response to an applied commit, it is found, once, and none of its files is deleted."""
 
-    def landed(commit: Callable[[], Any], _number: int) -> Any:
+    def applied(commit: Callable[[], Any], _number: int) -> Any:
         commit()
         raise fault
 
-    catalog.answer(landed)
+    catalog.answer(applied)
     catalog.land()
     catalog.land(4, 8)
     assert is_once(catalog.table, 8)
@@ -202,8 +202,8 @@ def test_a_recreated_table_stops_the_job(settings: Settings, catalog: Catalog) -
     catalog.land()
     other = open_catalog(settings)
     other.drop_table(catalog.table.name())
-    with pytest.raises(TableError, match="is gone"):
+    with pytest.raises(TableError, match="was dropped while the job ran"):
         catalog.land(4, 8)
     open_table(other, settings, TableName.TRADES)
-    with pytest.raises(TableError, match="not the one the job began with"):
+    with pytest.raises(TableError, match="not the one that the job started with"):
         catalog.land(4, 8)

@@ -9,7 +9,6 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from k2.iceberg.abandon_offsets import abandon_offsets
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.commit import Committer
 from k2.iceberg.commit_log_writer import CommitLogWriter
 from k2.iceberg.commit_notes import noted_commits
@@ -21,8 +20,9 @@ from k2.model.errors import FencedError, TableError
 from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings
 from k2.query.audit import audit
+from k2.storage.catalog import open_catalog
 from k2.storage.commit_log import Commit
-from tests.iceberg.pieces import Row, letters_of, offsets_of, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.pieces import Row, dlq_of, offsets_of, piece_of, read_to, settings_in, writer_of
 
 NOTED = 3
 ROWS = 2
@@ -103,14 +103,14 @@ def test_a_crash_while_notes_are_moved_loses_and_doubles_nothing(
     writer = writer_of(settings)
     for number in range(NOTED):
         land(writer, number)
-    keep = writer._committer._keep
+    append = writer._committer._move_to_commit_log
 
     def crash(commits: Sequence[Commit]) -> int:
         if killed_at == "after":
-            keep(commits)
+            append(commits)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer._committer, "_keep", crash)
+    monkeypatch.setattr(writer._committer, "_move_to_commit_log", crash)
     with pytest.raises(KeyboardInterrupt):
         land(writer, NOTED)
     assert len(logged(settings)) == (NOTED if killed_at == "after" else 0)
@@ -126,7 +126,7 @@ def test_a_crash_while_notes_are_moved_loses_and_doubles_nothing(
 def test_a_try_that_was_not_applied_is_not_recorded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a conflict, a commit is recorded as it was finally applied, on top of the other's snapshot."""
     handle = TableHandle(settings, TableName.TRADES, None)
-    writer = TradesWriter("0", handle, {}, letters_of(settings))
+    writer = TradesWriter("0", handle, {}, dlq_of(settings))
     land(writer, 0)
     tries: list[int] = []
     catalog = handle.committer().table.catalog
@@ -163,12 +163,12 @@ def test_processes_that_move_notes_at_once_record_each_once(
 
     def late(one: CommitLogWriter, *arguments: Any) -> None:
         if one is second and not logged(settings):
-            first.keep(commits[:2])
+            first.append(commits[:2])
         append(one, *arguments)
 
     monkeypatch.setattr(CommitLogWriter, "_append", late)
-    assert second.keep(commits) == commits[-1].sequence_number
-    assert first.keep(commits) == commits[-1].sequence_number
+    assert second.append(commits) == commits[-1].sequence_number
+    assert first.append(commits) == commits[-1].sequence_number
     assert logged(settings) == [one.snapshot_id for one in commits]
     files = table_of(settings, TableName.COMMITS).location().removeprefix("file://")
     assert len([*Path(files).rglob("*.parquet")]) == 2
@@ -178,7 +178,7 @@ def test_a_table_from_before_the_commit_log(settings: Settings) -> None:
     """What its snapshots say is recorded with the first commits; commits that had expired by then count as missing."""
     handle = TableHandle(settings, TableName.TRADES, None)
     handle._committer = Committer(handle.committer().table)
-    old = TradesWriter("0", handle, {}, letters_of(settings))
+    old = TradesWriter("0", handle, {}, dlq_of(settings))
     for number in range(5):
         land(old, number)
     assert len(audited(settings)) == 5
@@ -193,7 +193,7 @@ def test_missing_commits_are_reported(settings: Settings) -> None:
     """A commit log that does not lead to the table's progress is not reported as complete."""
     handle = TableHandle(settings, TableName.TRADES, None)
     handle._committer = Committer(handle.committer().table)
-    old = TradesWriter("0", handle, {}, letters_of(settings))
+    old = TradesWriter("0", handle, {}, dlq_of(settings))
     for number in range(2):
         land(old, number)
     expire(table_of(settings))
@@ -257,7 +257,7 @@ def test_a_dropped_table_of_commits_stops_the_job(settings: Settings) -> None:
     for number in range(NOTED):
         land(writer, number)
     open_catalog(settings).drop_table("market_data.commits")
-    with pytest.raises(TableError, match=r"table market_data.commits is gone"):
+    with pytest.raises(TableError, match=r"table market_data.commits was dropped"):
         land(writer, NOTED)
     assert len(offsets_of(table_of(settings))) == ROWS * NOTED
 

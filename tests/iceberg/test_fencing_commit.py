@@ -34,7 +34,7 @@ def test_a_rollback_of_events_fences_earlier_instances(tmp_path: Path) -> None:
     write_event(settings)
     begin(settings)
     older.write_batch([piece_of([Row(0)]), read_to(1)])
-    with pytest.raises(FencedError, match="it began after this one"):
+    with pytest.raises(FencedError, match="it started after this one"):
         older.snapshot()
     table = TableHandle(settings, TableName.TRADES, None).committer().table
     assert offsets_of(table) == []

@@ -10,7 +10,6 @@ import pytest
 from pyiceberg.table import CommitTableRequest, Table, TableIdentifier
 from pyiceberg.table.snapshots import Snapshot
 
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.commit import Committer
 from k2.iceberg.ledger_writer import LedgerWriter
 from k2.iceberg.snapshot_expiry import AssertRemovable, removable, removals
@@ -23,7 +22,8 @@ from k2.model.committed_offsets import CommittedOffsets
 from k2.model.progress import Progress, TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.ops.settings import Settings
-from tests.iceberg.pieces import Row, letters_of, offsets_of, piece_of, read_to, settings_in, writer_of
+from k2.storage.catalog import open_catalog
+from tests.iceberg.pieces import Row, dlq_of, offsets_of, piece_of, read_to, settings_in, writer_of
 
 HERE = TopicPartition("trades", 0)
 NEWEST = 5
@@ -35,7 +35,7 @@ SMALL = {
 COMMITS = 300
 METADATA_LOG_MAX = 50
 SNAPSHOT_BYTES_MAX = 1_500
-"""Of one snapshot in the metadata, of a commit that moves one topic partition."""
+"""Bytes in the metadata of one snapshot that advances one topic partition."""
 OTHER_BYTES_MAX = 20_000
 
 
@@ -233,7 +233,7 @@ def test_a_commit_in_doubt_is_found_among_many(
     """Its response is lost, and others' commits push its snapshot out before the lookup: it is not repeated."""
     handle = TableHandle(settings, TableName.TRADES, None)
     handle._committer = Committer(handle.committer().table, sleep=lambda _: None)
-    writer, other = TradesWriter("0", handle, {}, letters_of(settings)), writer_of(settings, "1")
+    writer, other = TradesWriter("0", handle, {}, dlq_of(settings)), writer_of(settings, "1")
     catalog = handle.committer().table.catalog
     commit, commits = catalog.commit_table, []
 

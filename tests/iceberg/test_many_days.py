@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.tables import TableName, open_table
 from k2.ops.failpoints import arm, disarm
+from k2.storage.catalog import open_catalog
 from tests.iceberg.pieces import DAY, Row, offsets_of, piece_of, read_to, settings_in, writer_of
 
 DAYS = 400

@@ -19,7 +19,7 @@ def test_selected_rows_are_appended() -> None:
     assert (end, text[:3].tobytes()) == (3, b"abc")
     assert rows.sequences[:3].tolist() == [1, 3, 4]
     assert rows.offsets[:3].tolist() == [10, 12, 50]
-    assert rows.places[:3].tolist() == [0, 0, 7]
+    assert rows.topic_partitions[:3].tolist() == [0, 0, 7]
     assert rows.id_sizes[:3].tolist() == [2, -1, 1]
     assert rows.id_starts[:3].tolist() == [0, 2, 2]
     assert rows.timestamps[2] == 9
@@ -40,7 +40,7 @@ def test_rows_have_the_dtypes_of_batches() -> None:
         "timestamps": ("int64", (3,)),
         "received": ("int64", (3,)),
         "kafka_timestamps": ("int64", (3,)),
-        "places": ("int32", (3,)),
+        "topic_partitions": ("int32", (3,)),
         "offsets": ("int64", (3,)),
         "indexes": ("int32", (3,)),
         "id_starts": ("int64", (3,)),

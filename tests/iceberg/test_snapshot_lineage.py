@@ -6,13 +6,13 @@ import pytest
 from pyiceberg.expressions import EqualTo
 from pyiceberg.table import Table
 
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.sink import TradesSink
 from k2.iceberg.snapshot_lineage import is_rolled_back, last_snapshot, roll_forward
 from k2.iceberg.tables import TableName, open_table
 from k2.iceberg.trades_writer import TradesWriter
 from k2.model.errors import TableError
 from k2.ops.settings import Settings
+from k2.storage.catalog import open_catalog
 from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
 
 

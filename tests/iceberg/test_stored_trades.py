@@ -9,7 +9,6 @@ import pytest
 from pyiceberg.table import Table
 
 from k2.iceberg import stored_trades
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.tables import TableName, open_table
 from k2.iceberg.trades_writer import TradesWriter
 from k2.model.dead_letter import DeadLetter
@@ -17,6 +16,7 @@ from k2.model.verdicts import CONFLICT
 from k2.ops.metrics import CONFLICTS
 from k2.ops.settings import Settings
 from k2.sequencing.conflicts import StoredKey
+from k2.storage.catalog import open_catalog
 from k2.storage.dead_letter_files import read_dead_letters
 from tests.iceberg.pieces import SCALE, Row, piece_of, read_to, settings_in, writer_of
 
@@ -108,7 +108,7 @@ def test_equal_content_is_reported_as_a_copy(settings: Settings, writer: TradesW
     assert "is either a copy of the trade stored in session 1" in error
 
 
-@pytest.mark.parametrize("limit", ["LOOKUPS_MAX", "HELD_BYTES_MAX"])
+@pytest.mark.parametrize("limit", ["LOOKUPS_MAX", "PENDING_BYTES_MAX"])
 def test_beyond_the_limits_nothing_is_looked_up(
     settings: Settings, writer: TradesWriter, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
@@ -170,7 +170,7 @@ def test_a_table_of_many_files_is_read_until_the_deadline(settings: Settings, wr
     wanted = {StoredKey("kraken", "BTC-USD", 1, number) for number in range(4)}
     ticks = iter([0.0, 0.0, 9.0])
     table = open_table(open_catalog(settings), settings, TableName.TRADES)
-    reading = stored_trades._Reading(table, [], wanted, 5.0, lambda: next(ticks))
+    reading = stored_trades._Lookup(table, [], wanted, 5.0, lambda: next(ticks))
     # The newest days come first.
     assert {key.number for key in reading.wait(60)} == {2, 3}
     assert reading.is_complete is False

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.sink import LedgerSink, TradesSink
-from k2.iceberg.table_binding import bind_tables
+from k2.iceberg.table_binding import LEDGER, bind_tables
 from k2.model.errors import StateError, TableError
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.ops.settings import Settings
+from k2.storage.catalog import open_catalog
 from tests.iceberg.pieces import settings_in
 
 
@@ -32,7 +32,8 @@ def test_bound_tables_are_accepted(tmp_path: Path, *, is_resumed: bool) -> None:
     """New tables are bound to each other, and accepted together from then on."""
     settings = settings_in(tmp_path)
     write_event(begin(settings, is_resumed=False))
-    begin(settings, is_resumed=is_resumed)
+    events = begin(settings, is_resumed=is_resumed)
+    assert TradesSink(settings).committer.table.properties[LEDGER] == events.committer.table_id
 
 
 def test_recreated_trades_reject_the_old_ledger(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_a_recreated_ledger_is_rebuilt_without_a_store(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     write_event(begin(settings, is_resumed=False))
     open_catalog(settings).drop_table("market_data.sequence_events")
-    with pytest.raises(StateError, match=r"was dropped and made again.*`k2 recovery init DIR`"):
+    with pytest.raises(StateError, match=r"was dropped and recreated.*`k2 recovery init DIR`"):
         begin(settings, is_resumed=True)
     begin(settings, is_resumed=False)
     begin(settings, is_resumed=True)

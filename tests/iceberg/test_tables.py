@@ -9,12 +9,12 @@ from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.snapshot_retention import PROPERTIES
 from k2.iceberg.table_progress import read_progress
 from k2.iceberg.tables import TableName, connect, open_table
 from k2.model.errors import SettingsError, TableError
 from k2.model.progress import Progress
+from k2.storage.catalog import open_catalog
 from tests.iceberg.pieces import settings_in
 
 
@@ -63,13 +63,13 @@ def test_the_number_of_writers_is_fixed(tmp_path: Path) -> None:
     catalog = open_catalog(settings_in(tmp_path))
     for which in TableName:
         open_table(catalog, settings_in(tmp_path, writers=2), which)
-    with pytest.raises(SettingsError, match=r"K2_WRITERS=3.*made for 2 writers"):
+    with pytest.raises(SettingsError, match=r"K2_WRITERS=3.*created for 2 writers"):
         open_table(catalog, settings_in(tmp_path, writers=3), TableName.TRADES)
     open_table(catalog, settings_in(tmp_path, writers=3), TableName.SEQUENCE_EVENTS)
 
 
 def test_the_number_of_key_groups_is_fixed(tmp_path: Path) -> None:
-    """A table of another number is refused; one of a version that recorded none has this one."""
+    """A table with another number is rejected; one of a version that recorded none counts as having this number."""
     settings = settings_in(tmp_path)
     catalog = open_catalog(settings)
     table = open_table(catalog, settings, TableName.TRADES)
@@ -79,7 +79,7 @@ def test_the_number_of_key_groups_is_fixed(tmp_path: Path) -> None:
     table = open_table(catalog, settings, TableName.TRADES)
     with table.transaction() as transaction:
         transaction.set_properties({"k2.key_groups": "32"})
-    with pytest.raises(TableError, match=r"made for 32 key groups, this version has 16"):
+    with pytest.raises(TableError, match=r"created for 32 key groups, this version has 16"):
         open_table(catalog, settings, TableName.TRADES)
 
 
@@ -92,7 +92,7 @@ def test_retention_rules_are_table_properties(tmp_path: Path, which: TableName) 
     assert PROPERTIES.items() <= table.properties.items()
     with table.transaction() as transaction:
         transaction.set_properties({"history.expire.min-snapshots-to-keep": "all"})
-    with pytest.raises(TableError, match=rf"{which} does not say.*min-snapshots-to-keep.*all; correct"):
+    with pytest.raises(TableError, match=rf"invalid snapshot retention .*{which}.*min-snapshots-to-keep.*all; correct"):
         open_table(catalog, settings, which)
 
 

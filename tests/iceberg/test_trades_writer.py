@@ -13,7 +13,6 @@ from hypothesis import settings as trying
 from hypothesis import strategies as st
 from pyiceberg.table import Table
 
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.sink import TradesSink
 from k2.iceberg.table_progress import progress_of, read_progress
 from k2.iceberg.tables import TableName, open_table
@@ -22,6 +21,7 @@ from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.reasons import Reason
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.ops.settings import Settings
+from k2.storage.catalog import open_catalog
 from k2.storage.dead_letter_files import Position, read_dead_letters, recorded_positions
 from tests.iceberg.pieces import (
     DAY,
@@ -124,8 +124,8 @@ def test_a_file_contains_one_day_and_exchange_sorted(settings: Settings, table: 
 
 def test_rows_and_progress_are_one_commit(settings: Settings, table: Table) -> None:
     """One snapshot has the rows, the progress with its totals, and a summary of only that commit."""
-    told: list[Progress] = []
-    writer = writer_of(settings, on_commit=told.append)
+    reported: list[Progress] = []
+    writer = writer_of(settings, on_commit=reported.append)
     verdicts = [0, 0, DUPLICATE, CONFLICT, 0]
     first = piece_of([Row(offset, verdict=verdict) for offset, verdict in enumerate(verdicts)])
     writer.write_batch([first, read_to(8, rejected=[5], skipped=[6, 7])])
@@ -134,7 +134,7 @@ def test_rows_and_progress_are_one_commit(settings: Settings, table: Table) -> N
     writer.snapshot()
     assert offsets_of(table) == [0, 1, 4, 8]
     total = PartitionProgress(10, received=10, stored=4, duplicates=2, dead_letters=2, skipped=2)
-    assert read_progress(settings).of("0") == {HERE: total} == told[-1].of("0")
+    assert read_progress(settings).of("0") == {HERE: total} == reported[-1].of("0")
     assert total.counts.holds
     snapshot = table.current_snapshot()
     assert len(table.snapshots()) == 2
@@ -150,8 +150,8 @@ def test_rows_and_progress_are_one_commit(settings: Settings, table: Table) -> N
     assert alone.of("0")[HERE] == PartitionProgress(10, received=2, stored=1, duplicates=1)
 
 
-@pytest.mark.parametrize("landed", [True, False])
-def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Table, *, landed: bool) -> None:
+@pytest.mark.parametrize("is_applied", [True, False])
+def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Table, *, is_applied: bool) -> None:
     """Unreadable messages and conflicts: durable before the commit, and stored once, whether or not it is applied."""
 
     def epoch() -> None:
@@ -160,16 +160,16 @@ def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Ta
         try:
             writer.write_batch([piece_of([Row(0), Row(1, verdict=CONFLICT, index=2)]), read_to(4, rejected=[3])])
             with monkeypatch.context() as patch:
-                if not landed:
+                if not is_applied:
                     patch.setattr(sink.committer, "commit", _fails)
-                with nullcontext() if landed else pytest.raises(UnreachableError):
+                with nullcontext() if is_applied else pytest.raises(UnreachableError):
                     writer.snapshot()
         finally:
             writer.close()
 
     monkeypatch = pytest.MonkeyPatch()
     epoch()
-    landed = True
+    is_applied = True
     epoch()
     found = list(read_dead_letters(settings.dead_letter_folder, pytest.fail))
     assert sorted((one.offset, one.index, str(one.reason)) for one in found) == [

@@ -68,10 +68,10 @@ def test_properties_survive_a_round_trip(tmp_path_factory: pytest.TempPathFactor
 )
 def test_a_bad_file_is_named_without_secrets(tmp_path: Path, text: str | bytes, expected: str) -> None:
     """An invalid line, or a property that the job sets itself, is named by line number, never by its text."""
-    with pytest.raises(SettingsError, match="K2_KAFKA_CONFIG") as told:
+    with pytest.raises(SettingsError, match="K2_KAFKA_CONFIG") as caught:
         read_kafka_config(_settings(tmp_path, text))
-    assert expected in str(told.value)
-    assert "hunter2" not in str(told.value)
+    assert expected in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:

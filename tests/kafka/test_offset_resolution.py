@@ -2,14 +2,21 @@
 
 import pytest
 
-from k2.kafka.offset_resolution import Origin, Record, Watermarks, check_topic_ids, decide_start, left_out
+from k2.kafka.offset_resolution import (
+    KnownOffsets,
+    Origin,
+    Watermarks,
+    check_topic_ids,
+    resolve_start_offset,
+    unconfigured_partitions,
+)
 from k2.model.errors import OffsetError
 from k2.model.progress import TopicPartition
 
 WHERE = TopicPartition("trades", 3)
 
 
-NONE = Record(None, None, None)
+NONE = KnownOffsets(None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -17,23 +24,23 @@ NONE = Record(None, None, None)
     [
         (NONE, Watermarks(0, 0), 0, Origin.BEGINNING),
         (NONE, Watermarks(40, 200), 40, Origin.BEGINNING),
-        (Record(100, None, None), Watermarks(0, 200), 100, Origin.RECOVERY_STORE),
-        (Record(100, 120, 20), Watermarks(0, 200), 100, Origin.RECOVERY_STORE),
-        (Record(120, 120, 20), Watermarks(0, 120), 120, Origin.RECOVERY_STORE),
-        (Record(100, 120, 20), Watermarks(110, 200), 110, Origin.TABLE),
-        (Record(100, 120, 20), Watermarks(120, 200), 120, Origin.TABLE),
-        (Record(None, 120, 20), Watermarks(0, 200), 120, Origin.TABLE),
-        (Record(None, 120, 20), Watermarks(120, 120), 120, Origin.TABLE),
-        (Record(100, 150, 150), Watermarks(0, 200), 150, Origin.TABLE),
-        (Record(100, 180, 150), Watermarks(110, 200), 150, Origin.TABLE),
-        (Record(100, 180, 150), Watermarks(160, 200), 160, Origin.TABLE),
+        (KnownOffsets(100, None, None), Watermarks(0, 200), 100, Origin.RECOVERY_STORE),
+        (KnownOffsets(100, 120, 20), Watermarks(0, 200), 100, Origin.RECOVERY_STORE),
+        (KnownOffsets(120, 120, 20), Watermarks(0, 120), 120, Origin.RECOVERY_STORE),
+        (KnownOffsets(100, 120, 20), Watermarks(110, 200), 110, Origin.TABLE),
+        (KnownOffsets(100, 120, 20), Watermarks(120, 200), 120, Origin.TABLE),
+        (KnownOffsets(None, 120, 20), Watermarks(0, 200), 120, Origin.TABLE),
+        (KnownOffsets(None, 120, 20), Watermarks(120, 120), 120, Origin.TABLE),
+        (KnownOffsets(100, 150, 150), Watermarks(0, 200), 150, Origin.TABLE),
+        (KnownOffsets(100, 180, 150), Watermarks(110, 200), 150, Origin.TABLE),
+        (KnownOffsets(100, 180, 150), Watermarks(160, 200), 160, Origin.TABLE),
     ],
 )
 def test_the_start_offset_follows_the_precedence(
-    record: Record, watermarks: Watermarks, offset: int, origin: Origin
+    record: KnownOffsets, watermarks: Watermarks, offset: int, origin: Origin
 ) -> None:
     """The recovery store takes precedence, then the table's progress, then the beginning of the partition."""
-    start = decide_start(WHERE, record, watermarks)
+    start = resolve_start_offset(WHERE, record, watermarks)
     assert (start.offset, start.origin) == (offset, origin)
     assert start.why
 
@@ -41,19 +48,19 @@ def test_the_start_offset_follows_the_precedence(
 @pytest.mark.parametrize(
     ("record", "watermarks", "words"),
     [
-        (Record(100, None, None), Watermarks(101, 200), "begins at offset 101, but 100"),
-        (Record(100, 120, 20), Watermarks(121, 200), "begins at offset 121, but 100"),
-        (Record(None, 120, 20), Watermarks(121, 200), "begins at offset 121, but 120"),
-        (Record(100, 180, 150), Watermarks(181, 200), "begins at offset 181, but 150"),
-        (Record(100, None, None), Watermarks(0, 99), "ends at offset 99, but was read to 100"),
-        (Record(None, 120, 20), Watermarks(0, 119), "ends at offset 119, but was read to 120"),
-        (Record(100, 120, 20), Watermarks(0, 110), "ends at offset 110, but was read to 120"),
+        (KnownOffsets(100, None, None), Watermarks(101, 200), "begins at offset 101, but 100"),
+        (KnownOffsets(100, 120, 20), Watermarks(121, 200), "begins at offset 121, but 100"),
+        (KnownOffsets(None, 120, 20), Watermarks(121, 200), "begins at offset 121, but 120"),
+        (KnownOffsets(100, 180, 150), Watermarks(181, 200), "begins at offset 181, but 150"),
+        (KnownOffsets(100, None, None), Watermarks(0, 99), "ends at offset 99, but was read to 100"),
+        (KnownOffsets(None, 120, 20), Watermarks(0, 119), "ends at offset 119, but was read to 120"),
+        (KnownOffsets(100, 120, 20), Watermarks(0, 110), "ends at offset 110, but was read to 120"),
     ],
 )
-def test_a_missing_offset_is_rejected(record: Record, watermarks: Watermarks, words: str) -> None:
+def test_a_missing_offset_is_rejected(record: KnownOffsets, watermarks: Watermarks, words: str) -> None:
     """Reading skips no expired messages and never restarts in a recreated topic; the error names the partition."""
     with pytest.raises(OffsetError, match="trades:3") as caught:
-        decide_start(WHERE, record, watermarks)
+        resolve_start_offset(WHERE, record, watermarks)
     assert words in str(caught.value)
 
 
@@ -63,12 +70,12 @@ def test_a_missing_offset_is_rejected(record: Record, watermarks: Watermarks, wo
 )
 def test_unchanged_topics_are_read(known: dict[str, str], found: dict[str, str]) -> None:
     """A topic without an id on either side is not compared."""
-    check_topic_ids(known, found)
+    assert check_topic_ids(known, found) is None
 
 
 def test_a_recreated_topic_is_rejected() -> None:
     """Its offsets mean other messages, even if there are enough of them."""
-    with pytest.raises(OffsetError, match="topic t was deleted and made again"):
+    with pytest.raises(OffsetError, match="topic t was deleted and recreated"):
         check_topic_ids({"s": "x", "t": "a"}, {"s": "x", "t": "b"})
 
 
@@ -76,12 +83,12 @@ def test_a_removed_topic_is_left_out() -> None:
     """Its partitions are returned, whatever the broker has of them; new partitions at the broker are read."""
     a, b, c, d = (TopicPartition("a", number) for number in range(4))
     other = TopicPartition("other", 0)
-    assert left_out({a, b, other}, [a, b, c, d], ["a"]) == [other]
-    assert left_out([], [a], ["a"]) == []
+    assert unconfigured_partitions({a, b, other}, [a, b, c, d], ["a"]) == [other]
+    assert unconfigured_partitions([], [a], ["a"]) == []
 
 
 def test_a_lost_partition_is_rejected() -> None:
     """It was read before and its topic is still configured; the error names it."""
     known = [TopicPartition("t", number) for number in range(4)]
     with pytest.raises(OffsetError, match=r"t:2 was read before, but its topic ends at partition 1 now"):
-        left_out(known, known[:2], ["t"])
+        unconfigured_partitions(known, known[:2], ["t"])

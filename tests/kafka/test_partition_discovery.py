@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from k2.kafka import partition_discovery
-from k2.kafka.partition_discovery import PartitionWatch
+from k2.kafka.partition_discovery import PartitionDiscovery
 from k2.kafka.source import KafkaSource
 from k2.model.errors import UnreachableError
 from k2.model.progress import Progress, TopicPartition
@@ -31,12 +31,12 @@ def test_unread_partitions_are_reported() -> None:
         return counts[topic]
 
     read = [TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0), TopicPartition("c", 0)]
-    look = PartitionWatch(count, read).look
+    check = PartitionDiscovery(count, read).check
     with structlog.testing.capture_logs() as logs:
-        look()
+        check()
         assert (_unread("a"), _unread("b"), _unread("c")) == (0, 2, 0)
         counts |= {"a": 1, "b": 4}
-        look()
+        check()
         assert (_unread("a"), _unread("b"), _unread("c")) == (0, 3, 0)
     warned = [(entry["topic"], entry["unread"]) for entry in logs if entry["log_level"] == "warning"]
     assert warned == [("b", 2)]
@@ -49,13 +49,13 @@ def test_the_source_discovers_partitions(
     if not broker.is_kafka:
         missing("Java and Maven: real Kafka")
     topic = broker.topic(partitions=2)
-    monkeypatch.setattr(partition_discovery, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(partition_discovery, "INTERVAL_SECONDS", 0.05)
     settings = read_settings({"K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers, "K2_TOPICS": topic})
     source = KafkaSource(settings, Progress())
     parts = [source.build_part("in", name, None) for name in source.list_parts()]
     broker.add_partitions(topic, 5)
     _wait(lambda: _unread(topic) == 3)
-    (thread,) = (thread for thread in threading.enumerate() if thread.name == "partition watch")
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "partition discovery")
     for part in parts:
         part.close()
     _wait(lambda: not thread.is_alive())

@@ -88,13 +88,13 @@ def test_an_error_of_the_body_is_not_masked(embedded_broker: Broker) -> None:
     """The body's own exception propagates, with a note of what was not delivered."""
     topic = embedded_broker.topic()
     with (  # noqa: PT012  as above
-        pytest.raises(KeyError, match="mine") as told,
+        pytest.raises(KeyError, match="mine") as caught,
         TradeProducer(_settings(embedded_broker), topic, **{"message.timeout.ms": 3_000}) as producer,
     ):
         embedded_broker.kill()
         producer.send(None, b"too late")
         raise KeyError("mine")
-    assert told.value.__notes__[0].startswith("1 of 1 messages")
+    assert caught.value.__notes__[0].startswith("1 of 1 messages")
 
 
 def test_an_absent_broker_is_named() -> None:

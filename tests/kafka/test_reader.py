@@ -10,7 +10,7 @@ import pytest
 
 from k2.kafka.client import KafkaClient
 from k2.kafka.librdkafka import Fetched, load_library
-from k2.kafka.reader import ColumnReader, MessageReader, Reader, as_batch
+from k2.kafka.reader import ColumnReader, MessageReader, Reader, to_batch
 from k2.model.batch import NULL_TIME, MessageBatch
 from k2.model.errors import OffsetError, UnreachableError
 from k2.model.progress import TopicPartition
@@ -58,7 +58,7 @@ def _read(client: KafkaClient, topic: str, reader_class: type) -> MessageBatch:
         if fetched is not None:
             polls.append(fetched)
         time.sleep(0.01)
-    batches = [as_batch(where, "k2", 0, fetched) for fetched in polls]
+    batches = [to_batch(where, "k2", 0, fetched) for fetched in polls]
     assert batches[-1].at_end
     reader.close()
     return _joined([polled.batch for polled in batches])
@@ -109,7 +109,7 @@ def test_an_offset_beyond_the_end_is_an_error(
     reader = client.open(where, 1_000_000)
     fetched = _first(reader)
     with pytest.raises(OffsetError, match=f"{topic}:0: offset 1000000 does not exist"):
-        as_batch(where, "k2", 1_000_000, fetched)
+        to_batch(where, "k2", 1_000_000, fetched)
     reader.close()
 
 
@@ -147,7 +147,7 @@ def test_events_among_messages_are_handled(
     errors: list[int], offsets: list[int], count: int, next_offset: int, *, at_end: bool
 ) -> None:
     """The end of a partition widens the range that a batch covers; transient faults are ignored."""
-    polled = as_batch(TopicPartition("t", 0), "k2", 5, _fetched(errors, offsets))
+    polled = to_batch(TopicPartition("t", 0), "k2", 5, _fetched(errors, offsets))
     assert (len(polled.batch), polled.batch.next_offset, polled.at_end) == (count, next_offset, at_end)
     assert polled.batch.first_offset == 5
     assert (polled.batch.kafka_timestamps == NULL_TIME).all()
@@ -156,4 +156,4 @@ def test_events_among_messages_are_handled(
 def test_a_permanent_fault_is_named() -> None:
     """A deleted topic stops the job with an error that names it."""
     with pytest.raises(UnreachableError, match="t:0 cannot be read"):
-        as_batch(TopicPartition("t", 0), "k2", 5, _fetched([3], [-1001]))
+        to_batch(TopicPartition("t", 0), "k2", 5, _fetched([3], [-1001]))

@@ -97,12 +97,12 @@ def test_an_unwritable_cache_folder_is_skipped(sealed: Path, tmp_path: Path, mon
     monkeypatch.setattr(compiled, "_PACKAGE", sealed / "k2")
     writable = compiled.tempfile.TemporaryFile
 
-    def refused(dir: Path) -> object:  # noqa: A002  as tempfile names it
+    def rejected(dir: Path) -> object:  # noqa: A002  as tempfile names it
         if dir.is_relative_to(sealed):
             raise OSError(30, "Read-only file system")
         return writable(dir=dir)
 
-    monkeypatch.setattr(compiled.tempfile, "TemporaryFile", refused)
+    monkeypatch.setattr(compiled.tempfile, "TemporaryFile", rejected)
     found = compiled._cache_folder()
     assert found is not None
     assert found.is_relative_to(tmp_path / "caches")

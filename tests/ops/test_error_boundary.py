@@ -82,7 +82,7 @@ DEAF = (
 """A process whose main thread waits in C code, as Bytewax does for peers."""
 
 NAMESPACES = (["unshare", "--pid", "--fork"], ["unshare", "--user", "--map-root-user", "--pid", "--fork"])
-"""What makes a command process 1 of a namespace: for root, and for others."""
+"""Prefixes that make a command process 1 of a namespace: for root, and for others."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

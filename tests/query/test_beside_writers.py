@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pyiceberg.table import Table
 
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.tables import TableName, open_table
 from k2.query.completeness import by_day
 from k2.query.market import Market
 from k2.query.pool import Pool
 from k2.query.query_builders import symbols, trades
+from k2.storage.catalog import open_catalog
 from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
 
 ROWS = 7

@@ -24,8 +24,8 @@ from k2.query.completeness import (
     HOUR_US,
     CompletenessParameters,
     _counted,
-    _show_marks,
-    _show_off_book,
+    _register_marks,
+    _register_non_market,
     by_day,
     by_hour,
 )
@@ -132,7 +132,7 @@ BOUNDS = st.none() | st.integers(-50, 50).map(lambda hours: EPOCH + hours * HOUR
 
 
 def by_hand(
-    trades: list[Trade], off_book: set[int], asked: CompletenessParameters, span: timedelta
+    trades: list[Trade], non_market: set[int], asked: CompletenessParameters, span: timedelta
 ) -> dict[tuple[str, int], tuple[int, int]]:
     """Return stored and missing by symbol and span, counted number by number."""
     stored: Counter[tuple[str, int]] = Counter()
@@ -148,7 +148,7 @@ def by_hand(
         numbers = sorted(one[2:] for one in trades if one[:2] == (symbol, session))
         for (low, before), (high, after) in pairwise(numbers):
             early, late = sorted((before, after))
-            lacking = [number for number in range(low + 1, high) if number not in off_book]
+            lacking = [number for number in range(low + 1, high) if number not in non_market]
             for place in range(1, len(lacking) + 1):
                 microseconds = (late - early) // timedelta(microseconds=1) * place // (len(lacking) + 1)
                 count(missing, symbol, early + timedelta(microseconds=microseconds))
@@ -157,13 +157,13 @@ def by_hand(
 
 @given(
     trades=TRADES,
-    off_book=st.sets(st.integers(-20, 40), max_size=20),
+    non_market=st.sets(st.integers(-20, 40), max_size=20),
     start=BOUNDS,
     end=BOUNDS,
     span=st.sampled_from([DAY_US, HOUR_US]),
 )
 def test_each_number_is_counted_once(
-    trades: list[Trade], off_book: set[int], start: datetime | None, end: datetime | None, span: int
+    trades: list[Trade], non_market: set[int], start: datetime | None, end: datetime | None, span: int
 ) -> None:
     """Compared with a count number by number: stored, missing and so expected, of every symbol and span.
 
@@ -177,28 +177,28 @@ def test_each_number_is_counted_once(
     asked = CompletenessParameters(start=start, end=end)
     with open_engine(Settings()) as engine:
         engine.register_arrow("trades", pa.Table.from_pylist(rows))
-        _show_off_book(engine, non_market_numbers(trades, off_book))
-        _show_marks(engine, None, CONFLICTS.empty_table(), asked)
+        _register_non_market(engine, non_market_numbers(trades, non_market))
+        _register_marks(engine, None, CONFLICTS.empty_table(), asked)
         counted = [*_counted(engine, _SOURCES, asked, span)]
         whole = [*_counted(engine, _SOURCES, CompletenessParameters(), span)]
     found = {(one["symbol"], one["span"]): (one["stored"], one["missing"]) for one in counted}
-    assert found == by_hand(trades, off_book, asked, timedelta(microseconds=span))
-    assert sum(one["stored"] + one["missing"] for one in whole) == expected_of(trades, off_book)
+    assert found == by_hand(trades, non_market, asked, timedelta(microseconds=span))
+    assert sum(one["stored"] + one["missing"] for one in whole) == expected_of(trades, non_market)
 
 
-def non_market_numbers(trades: list[Trade], off_book: set[int]) -> list[SeenSession]:
+def non_market_numbers(trades: list[Trade], non_market: set[int]) -> list[SeenSession]:
     """Return the numbers of non-market trades, for each session that has trades."""
     return [
         SeenSession(SessionKey("x", symbol, session), ((number, number),), 0, 0, TopicPartition("t", 0), 0)
         for symbol, session in sorted({one[:2] for one in trades if one[1]})
-        for number in sorted(off_book - {one[2] for one in trades if one[:2] == (symbol, session)})
+        for number in sorted(non_market - {one[2] for one in trades if one[:2] == (symbol, session)})
     ]
 
 
-def expected_of(trades: list[Trade], off_book: set[int]) -> int:
+def expected_of(trades: list[Trade], non_market: set[int]) -> int:
     """Return the expected number of trades: the numbers of each session, and the rows without a number."""
     sessions = {one[:2]: {other[2] for other in trades if other[:2] == one[:2]} for one in trades if one[1]}
-    between = [{*range(min(numbers), max(numbers) + 1)} - (off_book - numbers) for numbers in sessions.values()]
+    between = [{*range(min(numbers), max(numbers) + 1)} - (non_market - numbers) for numbers in sessions.values()]
     return sum(map(len, between)) + sum(not one[1] for one in trades)
 
 
@@ -216,7 +216,7 @@ def test_as_of_a_time_is_the_table_at_that_time(tmp_path: Path, monkeypatch: pyt
     settings = settings_in(tmp_path, writers=2)
     names = [next(f"S{n}" for n in range(99) if group_of("kraken", f"S{n}") % 2 == writer) for writer in (0, 1)]
     writers = [writer_of(settings, str(writer)) for writer in (0, 1)]
-    told: list[tuple[float, Any]] = [(clock.now - 1, [])]
+    reported: list[tuple[float, Any]] = [(clock.now - 1, [])]
     snapshots: list[int] = []
     for epoch, numbers in enumerate([(1, 9), (4, 10), (2, 3)]):
         for writer, name in zip(writers, names, strict=True):
@@ -227,11 +227,11 @@ def test_as_of_a_time_is_the_table_at_that_time(tmp_path: Path, monkeypatch: pyt
             ]
             writer.write_batch([piece_of(rows, session=1), read_to(4 * epoch + 4)])
             writer.snapshot()
-            told.append((clock.now, by_day(settings)))
+            reported.append((clock.now, by_day(settings)))
             snapshots.append(current_of(settings))
             clock.now += 60
-    assert [sum(one.stored for one in found) for _, found in told] == [0, 2, 4, 6, 8, 10, 12]
-    for now, found in told:
+    assert [sum(one.stored for one in found) for _, found in reported] == [0, 2, 4, 6, 8, 10, 12]
+    for now, found in reported:
         as_of = datetime.fromtimestamp(now, UTC)
         assert by_day(settings, CompletenessParameters(as_of=as_of)) == found
         assert by_day(settings, CompletenessParameters(as_of=as_of, symbol=names[1])) == [
@@ -239,7 +239,7 @@ def test_as_of_a_time_is_the_table_at_that_time(tmp_path: Path, monkeypatch: pyt
         ]
     open_catalog(settings).load_table("market_data.trades").maintenance.expire_snapshots().by_id(snapshots[0]).commit()
     append(made(settings, TableName.TRADES), [trade(99)])
-    for snapshot, (_, found) in zip([*snapshots, current_of(settings)], [*told[1:], told[-1]], strict=True):
+    for snapshot, (_, found) in zip([*snapshots, current_of(settings)], [*reported[1:], reported[-1]], strict=True):
         assert by_day(settings, CompletenessParameters(as_of=snapshot)) == found
     with pytest.raises(NoSnapshotError, match=r"as_of: 17 is no commit in the lineage of table market_data\.trades"):
         by_day(settings, CompletenessParameters(as_of=17))

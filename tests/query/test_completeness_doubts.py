@@ -166,11 +166,11 @@ def test_as_of_has_the_marks_of_the_messages_committed_then(tmp_path: Path, monk
     for place, name in enumerate(names):
         letters = [conflict(4 * epoch + 1 + 2 * place, day, exchange="kraken", symbol=name) for epoch in range(2)]
         write_letters(settings, letters, str(place))
-    told = [marks(settings, as_of=datetime.fromtimestamp(now, UTC)) for now in times]
-    assert [[one[2:4] for one in found] for found in told] == [
+    reported = [marks(settings, as_of=datetime.fromtimestamp(now, UTC)) for now in times]
+    assert [[one[2:4] for one in found] for found in reported] == [
         [(1, 1)],
         [(1, 1), (1, 1)],
         [(2, 2), (1, 1)],
         [(2, 2), (2, 2)],
     ]
-    assert told[-1] == marks(settings)
+    assert reported[-1] == marks(settings)

@@ -118,8 +118,8 @@ def test_copies_of_a_number_may_come_in_several_batches(batch_rows: int) -> None
     )
     rows = RecordBatchStream(table.schema, iter(table.to_batches(max_chunksize=batch_rows)))
     found = [one for batch in _grouped(rows, _schema(rows)) for one in batch.to_pylist()]
-    told = [(one["sequence"], [(copy["session"], copy["offset"]) for copy in one["copies"]]) for one in found]
-    assert told == [(1, [(1, 0), (2, 1), (2, 2)]), (2, [(1, 4), (3, 5)]), (4, [(1, 8), (2, 9)])]
+    reported = [(one["sequence"], [(copy["session"], copy["offset"]) for copy in one["copies"]]) for one in found]
+    assert reported == [(1, [(1, 0), (2, 1), (2, 2)]), (2, [(1, 4), (3, 5)]), (4, [(1, 8), (2, 9)])]
 
 
 def test_many_rows_stay_within_the_memory_limit(settings: Settings) -> None:

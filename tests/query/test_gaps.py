@@ -82,8 +82,8 @@ def test_missing_as_sets_of_numbers(events: list[Event]) -> None:
         found = missing_ranges(engine)
     for symbol in ("A", "B"):
         opened, filled = (numbers(events, kind, symbol) for kind in ("gap_opened", "gap_filled"))
-        told = found.get(SessionKey("binance", symbol, 0), ())
-        assert [number for low, high in told for number in range(low, high + 1)] == sorted(opened - filled)
+        reported = found.get(SessionKey("binance", symbol, 0), ())
+        assert [number for low, high in reported for number in range(low, high + 1)] == sorted(opened - filled)
     assert all(found.values())
 
 
@@ -91,8 +91,8 @@ def numbers(events: list[Event], kind: str, symbol: str) -> set[int]:
     """Return the numbers in events of a kind."""
     return {
         number
-        for told, low, size, _, of in events
-        if (told, of) == (kind, symbol)
+        for reported, low, size, _, of in events
+        if (reported, of) == (kind, symbol)
         for number in range(low, low + size + 1)
     }
 
@@ -149,9 +149,9 @@ def test_as_of_a_time_is_the_ledger_until_then(settings: Settings, tmp_path: Any
         append(made(then, TableName.SEQUENCE_EVENTS), rows_of([one for one in events if one[3] <= minute]))
         as_of = EPOCH + minute * MINUTE
         for which in GapFilter:
-            told = gaps(settings, as_of=as_of, which=which)
-            assert [astuple(one)[:8] for one in told] == [astuple(one)[:8] for one in gaps(then, which=which)]
-            assert told == gaps(then, as_of=as_of, which=which)
+            reported = gaps(settings, as_of=as_of, which=which)
+            assert [astuple(one)[:8] for one in reported] == [astuple(one)[:8] for one in gaps(then, which=which)]
+            assert reported == gaps(then, as_of=as_of, which=which)
 
 
 @pytest.mark.parametrize(

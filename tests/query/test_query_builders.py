@@ -239,10 +239,10 @@ def test_an_earlier_time_or_snapshot(tmp_path: Path) -> None:
             for as_of in (first.snapshot_id, str(first.snapshot_id), then, "2020-01-01", None)
         ]
         assert counts == [2, 2, 2, 0, 6]
-        with pytest.raises(QueryError, match=r"^as_of: table market_data\.trades keeps no snapshot 17"):
+        with pytest.raises(QueryError, match=r"^as_of: table market_data\.trades has no snapshot 17"):
             market.table(trades(as_of=17))
         table.maintenance.expire_snapshots().by_id(first.snapshot_id).commit()
-        with pytest.raises(QueryError, match="keeps no snapshot as old as"):
+        with pytest.raises(QueryError, match="has no snapshot as old as"):
             market.table(trades(as_of="2020-01-01"))
 
 

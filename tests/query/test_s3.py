@@ -75,12 +75,12 @@ def test_faults_during_a_query_name_the_file(s3: S3, on_s3: Settings, table: Tab
     """Rejected keys or a missing file are reported with the file's name, and the connection is usable."""
     bucket, files = bucket_of(table), [task.file.file_path for task in table.scan().plan_files()]
     with Pool(on_s3, connections=1) as pool:
-        told = rf"a file of the table cannot be read: .*{bucket}.*"
-        with s3.refusing(), pytest.raises(UnreachableError, match=told + "ACCESS_DENIED"):
+        reported = rf"a file of the table cannot be read: .*{bucket}.*"
+        with s3.refusing(), pytest.raises(UnreachableError, match=reported + "ACCESS_DENIED"):
             count(pool, table, files)
         for file in files:
             table.io.delete(file)
-        with pytest.raises(UnreachableError, match=told + "No such file"):
+        with pytest.raises(UnreachableError, match=reported + "No such file"):
             count(pool, table, files)
         with pool.engine() as engine:
             assert engine.query("SELECT 1 AS one") == [{"one": 1}]

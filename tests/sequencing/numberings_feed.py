@@ -25,7 +25,7 @@ class Sent(NamedTuple):
     numbering: int = 1
     """Which true numbering its trade belongs to."""
     is_correction: bool = False
-    """Whether it is no trade of its own: other content under the number of a trade that was sent before."""
+    """Whether it is a correction: other content under the number of a trade that was sent before."""
 
     @property
     def trade(self) -> tuple[int, int, str | None]:
@@ -40,7 +40,7 @@ class Script:
     kind: str
     sent: list[Sent]
     restarts: int = 0
-    """How often numbering begins again."""
+    """How often numbering restarts."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Feed:
     venue_clock: int = START
     kafka_clock: int = START + 5 * MS
     skew: int = 0
-    """How far the venue's clock is ahead; behind where it is negative."""
+    """How far the venue's clock is ahead; behind if negative."""
     numbering: int = 1
     next_number: int = 1
     step: int = 20 * MS

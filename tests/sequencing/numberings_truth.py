@@ -18,15 +18,15 @@ class Assessment:
     lost: int = 0
     """Trades of which no copy is stored or set aside."""
     doubled: int = 0
-    """Rows beyond one a trade, and corrections that are stored."""
+    """Rows in excess of one for each trade, and corrections that are stored."""
     dropped_silently: int = 0
-    """Messages judged duplicates though nothing with their content was stored."""
+    """Messages judged duplicates although nothing with their content was stored."""
     falsely_missing: int = 0
-    """Numbers that the ledger misses though their trade is stored, or that no numbering ever had."""
+    """Numbers that the ledger reports missing although their trade is stored, or that no numbering ever had."""
     gaps_unseen: int = 0
-    """Numbers between stored ones of a numbering that were not stored and that the ledger does not miss."""
+    """Numbers between stored ones of a numbering that were not stored and that the ledger does not report."""
     set_aside: int = 0
-    """Conflicts that are no correction."""
+    """Conflicts that are not corrections."""
 
     @property
     def is_right(self) -> bool:

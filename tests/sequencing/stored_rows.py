@@ -29,7 +29,7 @@ class StoredRows:
     def __init__(self) -> None:
         self.rows: dict[SessionKey, dict[int, StoredRow]] = {}
         self.lookups: list[Sequence[WantedContents]] = []
-        """What was asked for, a list a read."""
+        """The requested ranges, a list for each read."""
 
     def add(self, piece: TradeSlice) -> None:
         """Store the tracked rows of a slice; for non-market trades, only that their number is used."""

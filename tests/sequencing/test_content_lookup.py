@@ -171,14 +171,14 @@ def test_numbers_never_seen_are_not_looked_up() -> None:
 
 
 def test_a_read_asks_for_what_the_newest_session_has() -> None:
-    """Numbers in its gaps are passed over, though others of their pages are stored."""
+    """Numbers in its gaps are skipped, although others of their pages are stored."""
     group = Resumed(1, (0, 300), (25_000, 26_000))
     assert group.need(5, 24_999)
     assert group.asked() == [(0, PAGES_AHEAD_MIN)]
 
 
 def test_a_page_of_an_old_session_is_looked_up_for_any_of_its_numbers() -> None:
-    """Also for one in a gap, so that the rows behind it need no read; a page that it does not have at all, for none."""
+    """Also for one in a gap, so that the rows after it need no read; for none of a page that the session lacks."""
     group = Resumed(1, (0, 300), (400, 500), (99 * PAGE_NUMBERS, COUNT))
     group.begin_sessions(1, (0, 0))
     assert not group.need(50 * PAGE_NUMBERS)

@@ -136,7 +136,7 @@ def test_pages_are_added_where_letting_go_frees_few(capacity: int, old: int, gro
 
 
 def test_nothing_is_let_go_while_there_is_room() -> None:
-    """Old contents stay as long as there are as many free pages as asked for."""
+    """Old contents stay as long as enough pages are free."""
     fingerprints = Fingerprints()
     for page in range(60):
         fingerprints.put(0, 1, page * PAGE_NUMBERS, 7, 1)

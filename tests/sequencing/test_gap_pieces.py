@@ -17,10 +17,10 @@ TOLD = st.lists(
 )
 
 
-def first_told(told: list[LedgerRange]) -> dict[int, int]:
+def first_recorded(recorded: list[LedgerRange]) -> dict[int, int]:
     """Return when each number was first reported, number by number."""
     times: dict[int, int] = {}
-    for one in told:
+    for one in recorded:
         for number in range(one.first, one.last + 1):
             times[number] = min(one.at, times.get(number, one.at))
     return times
@@ -52,21 +52,21 @@ def test_what_was_opened_is_cut_by_its_times(
 def test_pieces_are_the_numbers_opened(opened: list[LedgerRange], filled: list[LedgerRange]) -> None:
     """Open and filled pieces together are the numbers opened, each with its own times, in as few pieces as possible."""
     cut = [*pieces(opened, filled)]
-    opened_at, filled_at = first_told(opened), first_told(filled)
-    told = {
+    opened_at, filled_at = first_recorded(opened), first_recorded(filled)
+    recorded = {
         number: (piece.opened_at, piece.filled_at) for piece in cut for number in range(piece.first, piece.last + 1)
     }
-    assert told == {number: (at, filled_at.get(number)) for number, at in opened_at.items()}
-    assert sum(piece.last - piece.first + 1 for piece in cut) == len(told)
-    assert len(cut) == sum(told.get(number - 1) != times for number, times in told.items())
+    assert recorded == {number: (at, filled_at.get(number)) for number, at in opened_at.items()}
+    assert sum(piece.last - piece.first + 1 for piece in cut) == len(recorded)
+    assert len(cut) == sum(recorded.get(number - 1) != times for number, times in recorded.items())
     assert cut == sorted(cut, key=lambda piece: piece.first)
 
 
 @given(opened=TOLD, filled=TOLD)
 def test_what_is_open_is_a_row_a_range(opened: list[LedgerRange], filled: list[LedgerRange]) -> None:
     """A missing range is one row, whenever its parts were opened, and as old as its oldest part."""
-    opened_at = first_told(opened)
-    missing = opened_at.keys() - first_told(filled).keys()
+    opened_at = first_recorded(opened)
+    missing = opened_at.keys() - first_recorded(filled).keys()
     ranges = [*still_open(pieces(opened, filled))]
     assert [n for one in ranges for n in range(one.first, one.last + 1)] == sorted(missing)
     assert len(ranges) == sum(number - 1 not in missing for number in missing)

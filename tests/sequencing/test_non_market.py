@@ -153,7 +153,7 @@ def test_a_start_from_the_tables_opens_no_gap_for_them(
     flags: list[bool],
     lost: bool,  # noqa: FBT001
 ) -> None:
-    """Store at one cut or lost, table at a later one: all goes on alike, and the ledger owes what is missing."""
+    """Store at one cut or lost, table at a later one: verdicts do not change, and the ledger owes what is missing."""
     stored_at, committed_at = sorted((one % (len(rows) + 1), other % (len(rows) + 1)))
     flags = (flags * len(rows))[: len(rows)]
     whole, table, ledger = GroupTracker(), StoredRows(), Counter[tuple[SessionKey, int]]()

@@ -168,7 +168,7 @@ RESTARTS: Final = {
         [Span([(1, 9), (50, 900)], 1, 100)],
         [Trade(9, 101, SET_ASIDE, 1, (), 2), restart(10, 102), *live(11, 19, 103, 2)],
     ),
-    "one number in an open gap can't be told from a late fill": Case(
+    "one number in an open gap looks like a late fill": Case(
         [Span([(1, 9), (50, 900)], 1, 100)],
         [Trade(20, 101, LATE, 1, [(FILLED, 1, 20, 20)])],
     ),

@@ -10,7 +10,7 @@ from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.sequence import CLOCK_TOLERANCE_US, Doubt, Event, PlainContents, Session, SymbolSequence
 
 Trades = list[tuple[int, int, int, bool]]
-"""Number, time, content and whether the trade is named, of each."""
+"""Number, time, content, and whether the trade has an id."""
 SECOND = 1_000_000
 
 

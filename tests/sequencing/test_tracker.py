@@ -106,7 +106,7 @@ def test_streams_that_leave_the_loop(trades: list[tuple[int, int, int]], restart
 
 @pytest.mark.parametrize("restarts", [False, True])
 def test_a_named_copy_of_an_old_session_is_a_copy(restarts: bool) -> None:  # noqa: FBT001
-    """Also under the next number of the new session: its id tells it from that session's own trade."""
+    """Also under the next number of the new session: its id distinguishes it from that session's own trade."""
     names = ["a", "b", "c", "b", "d"]
     rows = [Row(number, 1 + place, trade_id=names[place]) for place, number in enumerate((1, 2, 1, 2, 2))]
     outcome, doubts = by_the_tracker(rows, [3], restarts=restarts)
@@ -130,7 +130,7 @@ def test_a_named_copy_of_an_old_session_is_a_copy(restarts: bool) -> None:  # no
 def test_few_numbers_leave_the_loop(
     before: list[Row], new: range, left: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a session repeats an old one's numbers the first of each page does: then its contents are at hand."""
+    """If a session repeats an old one's numbers the first of each page does; then the page's contents are known."""
     positions = list[int]()
 
     def noted(position: int, *arguments: Any) -> tuple[int, int]:
@@ -207,7 +207,7 @@ def test_content_from_before_the_process_is_known(back: int, price: int, verdict
 
 
 def test_contents_are_let_go_after_two_windows_but_for_the_newest() -> None:
-    """A contradiction of what nobody knows any longer passes for a copy; that of a symbol's newest numbers does not."""
+    """A contradiction of content that has expired counts as a copy; one of a symbol's newest numbers does not."""
     tracker, names = GroupTracker(), [f"S{place}" for place in range(40)]
     for number in (1, 10_001):
         tracker.track(slice_of([Row(number, number, name, kafka_timestamp=number) for name in names]))

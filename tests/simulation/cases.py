@@ -17,9 +17,9 @@ from tests.simulation.warm import warm
 __all__ = ["CASES", "kill_at"]
 
 MARKET: Final[Market] = publish(3, across=False)
-"""One whose dead letters fill several files, and that has events in every part."""
+"""A market whose dead letters fill several files, and that has events in every part."""
 PASSING: Final = 3
-"""Where a point is passed often: with something committed before."""
+"""For a failpoint that is passed often: with something committed before."""
 
 
 def _life(share: float, *faults: tuple[Name, int, str], **more: Any) -> Life:
@@ -42,7 +42,7 @@ def kill_at(name: Name) -> tuple[Life, ...]:
 CASES: Final[Mapping[str, tuple[Life, ...]]] = {
     **{name: kill_at(name) for name in NAMES},
     "zombie that committed a part": (_life(0.6, ("commit.seen", 4, "freeze")), _life(1, is_elsewhere=True)),
-    "zombie whose events were withdrawn": (
+    "zombie whose events were rolled back": (
         _life(0.6, ("events.committed", 1, "freeze")),
         _life(1, ("events.withdrawn", 1, "kill"), is_elsewhere=True),
         _life(1, is_back=True),
@@ -55,14 +55,14 @@ CASES: Final[Mapping[str, tuple[Life, ...]]] = {
         _life(0.6, store="none"),
         _life(1, is_expired=True),
     ),
-    "landed, expired, and never told of": (
+    "landed, expired, and never reported": (
         _life(0.6, *(("commit.landed", PASSING, kind) for kind in ("append", "expire", "lost"))),
     ),
     "compacted while a commit is staged": (
         _life(0.6, ("commit.staged", PASSING, "append"), ("commit.staged", PASSING, "compact")),
     ),
 }
-"""The lives of each, before a last one that ends by itself with all that was published."""
+"""The lives of each, before a last one that ends by itself after everything is published."""
 
 
 def _outcome(name: str) -> dict[str, Any]:

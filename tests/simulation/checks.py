@@ -28,9 +28,9 @@ def after_crash(found: Found, truth: Truth, market: Market, journal: Journal) ->
     yield from _letters_are_true(found, truth)
     yield from _twice("dead letter", (letter.place for letter in found.letters))
     yield from _lost("dead letter", _below(found, truth.dead_letters), {letter.place for letter in found.letters})
-    yield from _books(found, truth)
+    yield from _partition_counts(found, truth)
     yield from _commits(found)
-    yield from _trail(found)
+    yield from _commit_log(found)
     yield from _foreign_rows(found, journal)
     below = _below(found, truth.messages)
     yield from _lost("trade", {truth.messages[place].trade for place in below} & truth.trades.keys(), _trades(found))
@@ -133,16 +133,16 @@ def _commits(found: Found) -> Iterator[Fault]:
             yield "wrong", f"a commit holds other rows than it tells of: {summary}"
 
 
-def _trail(found: Found) -> Iterator[Fault]:
+def _commit_log(found: Found) -> Iterator[Fault]:
     """Check that the table `commits` and the commit notes together record each commit, and lead to the progress.
 
     Each names its parent, so commits that were rolled back are on no line to the last one.
     """
-    told = {commit["snapshot_id"]: commit for commit in (*found.kept, *found.noted)}
+    known = {commit["snapshot_id"]: commit for commit in (*found.kept, *found.noted)}
     totals: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     offsets: Counter[tuple[str, str]] = Counter()
     next_id = found.noted[-1]["snapshot_id"] if found.noted else None
-    while (commit := told.pop(next_id, None)) is not None:
+    while (commit := known.pop(next_id, None)) is not None:
         next_id = commit["previous_id"]
         for move in commit["partitions"]:
             place = (commit["writer"], f"{move['topic']}:{move['partition']}")
@@ -163,7 +163,7 @@ def _foreign_rows(found: Found, journal: Journal) -> Iterator[Fault]:
         yield "wrong", f"foreign row {row} is there, and nobody wrote it"
 
 
-def _books(found: Found, truth: Truth) -> Iterator[Fault]:
+def _partition_counts(found: Found, truth: Truth) -> Iterator[Fault]:
     """Check that each partition's counts add up, and match the rows in the table."""
     rows = Counter(f"{row['topic']}:{row['partition']}" for row in found.rows)
     letters = Counter(f"{letter.place.topic}:{letter.place.partition}" for letter in found.letters)
@@ -175,7 +175,7 @@ def _books(found: Found, truth: Truth) -> Iterator[Fault]:
             offsets[name].add(entry["offset"])
     for name, total in totals.items():
         if total["received"] != sum(total[count] for count in COUNTS[1:]):
-            yield "wrong", f"the books of {name} do not add up: {dict(total)}"
+            yield "wrong", f"the partition counts of {name} do not add up: {dict(total)}"
         if len(offsets[name]) == 1:
             (offset,) = offsets[name]
             behind = [place for place in truth.messages if f"{place[0]}:{place[1]}" == name and place.offset < offset]
@@ -186,11 +186,11 @@ def _books(found: Found, truth: Truth) -> Iterator[Fault]:
             ):
                 # While some writers have not seen a partition yet, not all of it is counted.
                 if total[count] != right and all(name in entries for entries in found.progress.values()):
-                    yield "wrong", f"the books of {name} to offset {offset} have {total[count]} {count}, {right} were"
+                    yield "wrong", f"{name} to offset {offset} counts {total[count]} {count}, {right} were"
     for name in {*rows, *letters, *totals}:
-        there, told = (rows[name], letters[name]), (totals[name]["stored"], totals[name]["dead_letters"])
-        if there != told:
-            yield "wrong", f"{name} has (rows, dead letters) {there}, its books say {told}"
+        there, counted = (rows[name], letters[name]), (totals[name]["stored"], totals[name]["dead_letters"])
+        if there != counted:
+            yield "wrong", f"{name} has (rows, dead letters) {there}, its partition counts say {counted}"
 
 
 def _totals(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:
@@ -207,7 +207,10 @@ def _totals(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:
                 yield "lost", f"writer {writer} is at {entry['offset']} of {name}, which ends at {log.end}"
         wanted = (truth.received(where), rows[where], letters[where])
         if (total["received"], total["stored"], total["dead_letters"]) != wanted:
-            yield "wrong", f"{name}: received, stored, dead letters are {wanted}, the books say {dict(total)}"
+            yield (
+                "wrong",
+                f"{name}: received, stored, dead letters are {wanted}, the progress says {dict(total)}",
+            )
 
 
 def _ledger(found: Found, truth: Truth) -> Iterator[Fault]:

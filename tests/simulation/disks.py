@@ -46,7 +46,7 @@ class Disks:
     def _own(self) -> Path:
         return self._folder / f"machine-{self._machine}"
 
-    def said(self, who: object) -> Path:
+    def stderr_file(self, who: object) -> Path:
         """Return the file for a process's standard error."""
         return self._folder / f"stderr-{who}.txt"
 

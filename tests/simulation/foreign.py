@@ -20,7 +20,7 @@ from tests.simulation.market import Trade
 __all__ = ["ACTS", "TOPIC", "Foreigner", "Journal"]
 
 TOPIC: Final = "foreign"
-"""The topic that a foreign row names: none of the job's."""
+"""The topic of foreign rows, which is not one of the job's."""
 ACTS: Final = ("append", "compact", "expire")
 ROWS_MAX: Final = 3
 TABLES: Final = ("trades", "sequence_events")

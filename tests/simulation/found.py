@@ -39,7 +39,7 @@ class Found:
     letters: list[Letter] = field(default_factory=list)
     """Those that commits have counted, on all machines."""
     progress: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-    """Of each writer and `topic:partition`; of one that has committed nothing, nothing."""
+    """By writer and `topic:partition`; empty for a writer that has committed nothing."""
     foreign: list[int] = field(default_factory=list)
     """The offsets of rows that others appended."""
     commits: list[dict[str, str]] = field(default_factory=list)
@@ -47,11 +47,11 @@ class Found:
     kept: list[dict[str, Any]] = field(default_factory=list)
     """The rows of the table `commits`."""
     noted: list[dict[str, Any]] = field(default_factory=list)
-    """The commits that `trades` itself tells of in its property."""
+    """The commit notes in the property of `trades`."""
     files: list[str] = field(default_factory=list)
     """The paths of all files of `trades`, its metadata first."""
     pending_letters: int = 0
-    """How many dead letters the machine that ran last has next to those that count."""
+    """How many uncommitted dead letters the machine that ran last has."""
 
     def reached(self) -> dict[Where, int]:
         """Return for each topic partition the offset below which every writer has committed."""

@@ -59,7 +59,7 @@ class Ended:
     """How a life ended, or that it is frozen."""
 
     how: str
-    """`crashed` as planned, `frozen` or `finished`; `failed`, `hung`, or `went on` after what should have ended it."""
+    """`crashed` as planned, `frozen` or `finished`; `failed`, `hung`, or `went on` after a fault that should end it."""
     said: str
     """Its standard error."""
 
@@ -157,7 +157,8 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
     _keep_soon()
     held = k2.restore.recovery_store.NO_STORE
     if life.store != "none":
-        held = k2.restore.recovery_store._brought(k2.restore.recovery_store._held(around.settings, around.store, 0, 1))
+        store = k2.restore.recovery_store._lock_and_check(around.settings, around.store, 0, 1)
+        held = k2.restore.recovery_store._resume_info(store)
     # Without time-based waits only the seed decides what an epoch contains.
     pause = timedelta(milliseconds=1 if life.epoch_milliseconds else 0)
     read_from_memory(around.market.logs, around.window, around.rng, pause)

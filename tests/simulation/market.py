@@ -12,7 +12,7 @@ __all__ = ["Log", "Market", "Published", "Trade", "Where", "publish"]
 FIRST_MILLISECOND: Final = 1_700_000_000_000
 MICROSECONDS: Final = 1000
 WINDOW_SECONDS: Final = 86_400
-"""One that is longer than the whole market, unless a seed has a short one."""
+"""A window longer than the whole market, unless a seed has a short one."""
 Where = tuple[str, int]
 """A topic partition."""
 
@@ -23,7 +23,7 @@ class Trade(NamedTuple):
     exchange: str
     symbol: str
     session: int
-    """From 1; 0 where the trade has no number."""
+    """From 1; 0 if the trade has no number."""
     sequence: int | None
     trade_id: str | None
     price: str
@@ -54,7 +54,7 @@ class Log:
     venue: str
     messages: list[Published] = field(default_factory=list)
     end: int = 0
-    """The offset behind the last message, or behind a marker after it."""
+    """The offset after the last message, or after a marker that follows it."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Market:
     logs: dict[Where, Log]
     window_seconds: int
     is_across: bool
-    """Whether a symbol's trades lie in several partitions."""
+    """Whether a symbol's trades are in several partitions."""
 
     @property
     def topics(self) -> dict[str, str]:
@@ -77,7 +77,7 @@ class _Symbol:
     exchange: str
     symbol: str
     style: str
-    """`number`, `id` or `nothing`: what tells its trades from one another."""
+    """`number`, `id` or `nothing`: what distinguishes its trades."""
     homes: list[Where]
 
 
@@ -85,7 +85,7 @@ class _Copy(NamedTuple):
     """A publication of a trade, perhaps one of several."""
 
     place: float
-    """Among its symbol's."""
+    """The index among its symbol's trades."""
     where: Where
     trade: Trade
     kind: str = "trade"

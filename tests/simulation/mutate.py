@@ -21,9 +21,9 @@ class Edit(NamedTuple):
     target: str
     """`module:name`, or `module:Class.name`."""
     old: str
-    """What must stand in its source exactly once, within a line."""
+    """Text that must occur in its source exactly once, within a line."""
     new: str
-    """Several lines begin as the old one's."""
+    """Further lines are indented like the old one."""
 
 
 class Mutant(NamedTuple):
@@ -31,9 +31,9 @@ class Mutant(NamedTuple):
 
     name: str
     law: int
-    """The law of the design that it breaks."""
+    """The law that it breaks."""
     what: str
-    """What the job then does wrong, in a line."""
+    """What the job then does wrong, in one line."""
     edits: tuple[Edit, ...]
 
 

@@ -18,8 +18,8 @@ from tests.simulation.market import WINDOW_SECONDS, Log, Market, Published, Trad
 __all__ = ["publish_numberings"]
 
 CLOCKS_JUMP: Final = {"weekend", "dated_ahead_in_kafka_too"}
-"""Kinds that take Kafka's clock along by more than the window. Beside other symbols they would expire what those
-still need."""
+"""Kinds that advance Kafka's clock by more than the window. In a partition with other symbols they would expire what
+those still need."""
 MESSAGES_MAX: Final = 700
 SIDES: Final = (None, "buy", "sell")
 

@@ -24,13 +24,13 @@ class Truth:
 
     messages: dict[Place, Published] = field(default_factory=dict)
     rows: dict[Place, Trade] = field(default_factory=dict)
-    """Where each trade is first published: which row is stored, if a symbol's trades lie in one partition."""
+    """Where each trade is first published: the stored row, if a symbol's trades are in one partition."""
     trades: dict[Trade, int] = field(default_factory=dict)
-    """How many rows each trade must have: one, or more where its copies can't be told for copies."""
+    """How many rows each trade must have: one, or more if its copies cannot be recognised."""
     dead_letters: dict[Place, Published] = field(default_factory=dict)
     skipped: set[Place] = field(default_factory=set)
     missing: dict[tuple[str, str, int], set[int]] = field(default_factory=dict)
-    """Numbers never published, by exchange, symbol and session; empty sets among them."""
+    """Numbers never published, by exchange, symbol and session; includes empty sets."""
 
     def received(self, where: Where) -> int:
         """Count a partition's messages."""

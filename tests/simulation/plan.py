@@ -13,16 +13,16 @@ __all__ = ["ENDING", "REFUSALS", "Fault", "Life", "Plan", "make_plan"]
 
 RAISED_ONCE: Final = ("letters.cut", "letters.truncated", "events.withdrawing", "events.withdrawn")
 ENDING: Final = frozenset({"kill", "raise", "outage", "permanent"})
-"""Kinds of faults after which a life cannot go on."""
+"""Kinds of faults after which a life cannot continue."""
 ANSWERS: Final = ("lost", "reset", "unknown", "conflict", "conflict")
 TRIED_AGAIN: Final[tuple[Name, ...]] = ("file.create", "file.written", "commit.staged", "letters.append")
-"""Where a fault that passes by itself is ridden out."""
+"""Failpoints at which a transient fault is retried."""
 REFUSALS: Final[Mapping[str, str]] = {
     "second": "another execution",
     "ahead": "the recovery store is ahead of table",
     "shorter": "the topic was made again or lost data",
 }
-"""What a life that must not begin says: next to a frozen one, with a store ahead of the table, on a topic cut short."""
+"""The error of a life that must not start: next to a frozen one, with a store ahead of the table, on a cut topic."""
 
 
 class Fault(NamedTuple):
@@ -49,24 +49,24 @@ class Life:
     workers: int
     epoch_milliseconds: int
     ends: Mapping[Where, int]
-    """How far each partition goes that is there."""
+    """The end of each partition that exists."""
     faults: tuple[Fault, ...] = ()
     store: str = "kept"
-    """What becomes of the recovery store: `kept`, `lost` (made again), `older` (of two lives ago), `none` given."""
+    """What happens to the recovery store: `kept`, `lost` (created again), `older` (of two lives ago), `none` given."""
     before: tuple[str, ...] = ()
-    """What other writers do to the tables before."""
+    """What other writers do to the tables before it."""
     is_elsewhere: bool = False
-    """Whether it runs on another machine, which shares the tables alone, and no recovery store and dead letters."""
+    """Whether it runs on another machine, which shares only the tables, not the recovery store and dead letters."""
     is_back: bool = False
-    """Whether it runs on the first machine again, where all is as it was left."""
+    """Whether it runs on the first machine again, with its former disks."""
     is_expired: bool = False
-    """Whether the topics have lost what is in the table."""
+    """Whether the topics have lost messages that are in the table."""
     is_put_back: bool = False
-    """Whether the table `trades` is an older one again, as a restored catalog has it."""
+    """Whether the table `trades` is rolled back to an older state, as by a restored catalog."""
     is_ledger_dropped: bool = False
-    """Whether the ledger is gone, and no recovery store knows of it either."""
+    """Whether the ledger is dropped, and no recovery store knows it either."""
     refused: str | None = None
-    """Why it must not begin, one of `REFUSALS`."""
+    """Why it must not start, one of `REFUSALS`."""
 
     def __str__(self) -> str:
         what = [f"{self.workers} workers", f"epochs of {self.epoch_milliseconds} ms", f"store {self.store}"]

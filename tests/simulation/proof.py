@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 
     mutant: Mutant
     seed: int | None
-    """The first at which it is found; None where it survives."""
+    """The first seed at which it is found; None if it survives."""
     how: str
     """The first fault that the checkers name."""
     is_fair: bool

@@ -27,9 +27,9 @@ __all__ = ["ACROSS_EVERY", "Outcome", "is_across", "is_numbered", "play", "simul
 
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  a file system in memory, where there is one
 ACROSS_EVERY: Final = 4
-"""At one seed in so many a symbol's trades lie in several partitions, unless another number is asked for."""
+"""At one seed in this many a symbol's trades are in several partitions, unless another number is given."""
 NUMBERED_EVERY: Final = 5
-"""At one seed in so many the numbering itself is hard to judge."""
+"""At one seed in this many the numbering itself is hard to judge."""
 SAID_BYTES_MAX: Final = 6_000
 FENCED: Final = "another instance writes to table"
 
@@ -46,12 +46,12 @@ class Outcome:
     rescales: int = 0
     frozen: int = 0
     fenced: int = 0
-    """Frozen lives that were let go after another had gone on, and found so."""
+    """Frozen lives that were resumed after another had taken over, and detected it."""
     refused: int = 0
     rows: int = 0
-    """Rows checked, at each look."""
+    """Rows checked, summed over all checks."""
     pending_letters: int = 0
-    """Dead letters that a crash left in the files before the commit that would have counted them."""
+    """Dead letters that a crash left in the files without a commit that counts them."""
     passings: Counter[Name] = field(default_factory=Counter)
 
 
@@ -147,7 +147,7 @@ class _Simulation:
         if life.is_ledger_dropped:
             self._disks.drop_ledger()
         if life.before:
-            ended = do_foreign(self._foreigner, life.before, self._disks.said("foreign"))
+            ended = do_foreign(self._foreigner, life.before, self._disks.stderr_file("foreign"))
             self._note(ended, "another writer", is_right=ended.how == "finished")
         self.outcome.rescales += life.workers != self._workers
         self._workers = life.workers
@@ -164,7 +164,7 @@ class _Simulation:
         )
         earlier = self._earlier() if life.refused == "ahead" or life.is_put_back else None
         newest = self._disks.point_to(earlier.files[0]) if earlier else ""
-        running = begin(life, around, self._disks.said(number))
+        running = begin(life, around, self._disks.stderr_file(number))
         ended = running.wait()
         if life.refused and newest:
             self._disks.point_to(newest)

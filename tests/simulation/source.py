@@ -17,7 +17,7 @@ from tests.simulation.market import Log, Published, Where
 __all__ = ["Window", "fetched", "read_from_memory", "row"]
 
 POLLS_MAX: Final = 8
-"""About so many polls empty a partition, however much it holds: each can cost a commit."""
+"""About this many polls empty a partition, whatever its size: each can cost a commit."""
 Row = tuple[int, int, int, bytes | None, bytes | None]
 """Offset, timestamp, error, value and key of one row of a poll."""
 
@@ -28,7 +28,7 @@ class Window:
 
     ends: Mapping[Where, int]
     lows: Mapping[Where, int]
-    """0 of partitions that are not named."""
+    """0 for partitions that are not named."""
 
 
 def read_from_memory(logs: Mapping[Where, Log], window: Window, rng: Random, pause: timedelta) -> None:
@@ -48,10 +48,10 @@ class _Client:
         self._ends = {TopicPartition(*where): end for where, end in window.ends.items()}
         self._lows = {TopicPartition(*where): low for where, low in window.lows.items()}
 
-    def lows(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    def low_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return {where: self._lows.get(where, 0) for where in partitions}
 
-    def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    def high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return {where: self._ends[where] for where in partitions}
 
     def open(self, where: TopicPartition, offset: int) -> "_Reader":

@@ -34,7 +34,7 @@ def test_a_kill_at_a_failpoint_loses_and_doubles_nothing(name: Name, outcomes: d
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["landed, expired, and never told of", "compacted while a commit is staged"])
+@pytest.mark.parametrize("name", ["landed, expired, and never reported", "compacted while a commit is staged"])
 def test_changes_of_other_writers_are_kept(name: str, outcomes: dict[str, Any]) -> None:
     """A foreign append, a compaction, an expiry to one snapshot during a commit: no row is lost or doubled."""
     assert outcomes[name]["faults"] == []
@@ -42,7 +42,7 @@ def test_changes_of_other_writers_are_kept(name: str, outcomes: dict[str, Any]) 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("name", "crashes"), [("zombie that committed a part", 0), ("zombie whose events were withdrawn", 1)]
+    ("name", "crashes"), [("zombie that committed a part", 0), ("zombie whose events were rolled back", 1)]
 )
 def test_a_frozen_instance_is_fenced(name: str, crashes: int, outcomes: dict[str, Any]) -> None:
     """Resumed after another ran in its place, it stops with an error that says so, and has doubled nothing."""

@@ -120,25 +120,25 @@ def _found(market: Market, truth: Truth) -> Found:
         for place, message in truth.dead_letters.items()
     ]
     commits = [{"k2.progress": '{"writers": {"0": {"trades:0": {}}}}', "added-records": "7", "k2.stored": "7"}]
-    books = _books(market, truth)
-    first, *others = books
-    kept = [_noted(1, {where: books[where] for where in others}), _noted(2, {first: books[first]})]
-    found = Found(rows, events, letters, {"0": books}, foreign=[0, 1], commits=commits)
+    counts = _partition_counts(market, truth)
+    first, *others = counts
+    kept = [_noted(1, {where: counts[where] for where in others}), _noted(2, {first: counts[first]})]
+    found = Found(rows, events, letters, {"0": counts}, foreign=[0, 1], commits=commits)
     return replace(found, kept=kept, noted=kept[1:])
 
 
-def _noted(number: int, books: dict[str, dict[str, int]]) -> dict[str, Any]:
+def _noted(number: int, by_partition: dict[str, dict[str, int]]) -> dict[str, Any]:
     """Return a commit as the commit log has it."""
     partitions = [
         {"topic": where.rpartition(":")[0], "partition": int(where.rpartition(":")[2]), **counts}
-        for where, counts in books.items()
+        for where, counts in by_partition.items()
     ]
     place = {"snapshot_id": number, "previous_id": number - 1 or None}
     return {**place, "writer": "0", "partitions": partitions}
 
 
-def _books(market: Market, truth: Truth) -> dict[str, dict[str, int]]:
-    books = {}
+def _partition_counts(market: Market, truth: Truth) -> dict[str, dict[str, int]]:
+    counts = {}
     for (topic, partition), log in market.logs.items():
         within = {
             name: sum((place.topic, place.partition) == (topic, partition) for place in places)
@@ -150,8 +150,8 @@ def _books(market: Market, truth: Truth) -> dict[str, dict[str, int]]:
             )
         }
         within["duplicates"] = 2 * within["received"] - sum(within.values())
-        books[f"{topic}:{partition}"] = within | {"offset": log.end}
-    return books
+        counts[f"{topic}:{partition}"] = within | {"offset": log.end}
+    return counts
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from k2.dedup.deduplicator import GroupDeduplicator
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.column_buffer import ColumnBuffer
 from k2.iceberg.tables import _TRADES
-from k2.kafka.reader import as_batch
+from k2.kafka.reader import to_batch
 from k2.model.progress import TopicPartition
 from k2.sequencing.tracker import GroupTracker
 from k2.venues.decode import decode, split
@@ -27,7 +27,7 @@ def warm() -> None:
     for seed in range(SEEDS):
         for (topic, partition), log in publish(seed, across=False).logs.items():
             polled = fetched([row(message) for message in log.messages])
-            batch = as_batch(TopicPartition(topic, partition), log.venue, 0, polled).batch
+            batch = to_batch(TopicPartition(topic, partition), log.venue, 0, polled).batch
             for piece in split(decode(batch).trades):
                 unique = GroupDeduplicator(1_000_000).deduplicate(GroupTracker().track(piece).trade_slice)
                 buffer.add(unique, np.arange(len(unique)))

@@ -23,25 +23,25 @@ ADDED = {"added-records": "10", "added-data-files": "2", "added-files-size": "99
 COMMIT = Commit(5, 4, 3, 1_700_000_000_123_000, "1", 10, 2, 999, MOVES)
 
 
-class Said(NamedTuple):
+class CommitSummary(NamedTuple):
     """A snapshot's summary."""
 
     additional_properties: Mapping[str, str]
 
 
-class Made(NamedTuple):
+class MadeSnapshot(NamedTuple):
     """A snapshot."""
 
-    summary: Said | None
+    summary: CommitSummary | None
     snapshot_id: int = 5
     parent_snapshot_id: int | None = 4
     sequence_number: int | None = 3
     timestamp_ms: int = 1_700_000_000_123
 
 
-def made(properties: Mapping[str, str]) -> Made:
+def made(properties: Mapping[str, str]) -> MadeSnapshot:
     """Return a snapshot with this summary."""
-    return Made(Said(properties))
+    return MadeSnapshot(CommitSummary(properties))
 
 
 def test_a_commit_is_read_from_its_summary() -> None:
@@ -49,15 +49,17 @@ def test_a_commit_is_read_from_its_summary() -> None:
     assert commit_of(made({"k2.writer": "1", "k2.progress": PROGRESS.text(), **COUNTED, **ADDED})) == COMMIT
 
 
-@pytest.mark.parametrize("summary", [None, Said({}), Said(ADDED), Said({"other.k2.writer": "0"})])
-def test_a_foreign_snapshot_is_not_a_commit_of_the_job(summary: Said | None) -> None:
+@pytest.mark.parametrize(
+    "summary", [None, CommitSummary({}), CommitSummary(ADDED), CommitSummary({"other.k2.writer": "0"})]
+)
+def test_a_foreign_snapshot_is_not_a_commit_of_the_job(summary: CommitSummary | None) -> None:
     """Whatever it added, if it contains none of the job's properties."""
-    assert commit_of(Made(summary)) is None
+    assert commit_of(MadeSnapshot(summary)) is None
 
 
 def test_what_else_was_said_is_the_remark() -> None:
-    """In the order of the names, without what has a field of its own; a claim has neither writer nor rows."""
-    found = commit_of(Made(Said({"k2.skipped.to": "7", "k2.claim": "a b"}), 1, None, None, 2))
+    """Sorted by name, without properties that have their own field; a fencing commit has neither writer nor rows."""
+    found = commit_of(MadeSnapshot(CommitSummary({"k2.skipped.to": "7", "k2.claim": "a b"}), 1, None, None, 2))
     assert found == Commit(1, None, 0, 2_000, None, 0, 0, 0, [], "claim a b; skipped.to 7")
 
 

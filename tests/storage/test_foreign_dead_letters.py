@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from pyiceberg.exceptions import CommitFailedException
 
-from k2.iceberg.catalog import open_catalog
 from k2.iceberg.sink import TradesSink
 from k2.iceberg.tables import TableName, open_table
 from k2.iceberg.trades_writer import TradesWriter
 from k2.model.errors import FencedError
 from k2.ops.settings import Settings
 from k2.query.reconcile import reconcile
+from k2.storage.catalog import open_catalog
 from k2.storage.dead_letter_files import files_in
 from tests.iceberg.pieces import read_to, settings_in
 

@@ -18,7 +18,7 @@ from tests.venues.test_decode import LEFT_TO_THE_REFERENCE
 from tests.venues.test_recorded_venues import ALL_SAMPLES, OKX_TRADE, message
 
 TIME: Final = 1_723_161_255_342_000
-"""That of the sample messages of `k2` and Binance, microseconds."""
+"""The venue time of the sample messages of `k2` and Binance, in microseconds."""
 LIMIT_US: Final = 1_000_000 * TIME_AHEAD_SECONDS_MAX
 FIRST, LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The years 1 and 9999, as microseconds."""

@@ -1,4 +1,4 @@
-// What is asked of the server, and what it means where there is no answer.
+// Requests to the API, and their errors.
 
 const KEY = "k2.key";
 const WAIT_MS_MAX = 90_000;
@@ -8,7 +8,7 @@ const NO_KEY = 401;
 let heldKey = null;
 
 export class Problem extends Error {
-  // `key` is the one that was sent, null where none was.
+  // `key` is the API key that was sent; null if none was.
   constructor(status, detail, retrySeconds, key) {
     super(detail);
     Object.assign(this, { status, retrySeconds, key });
@@ -19,14 +19,14 @@ export class Problem extends Error {
   }
 
   get sentence() {
-    if (this.status === NO_TABLES) return "Nothing here yet: the job has not run here.";
-    if (this.status === 503) return "The server is busy; what is shown is from before.";
-    return `No answer (${this.status}): ${this.message}`;
+    if (this.status === NO_TABLES) return "No data yet: the job has not run here.";
+    if (this.status === 503) return "The server is busy; the data shown is older.";
+    return `Request failed (${this.status}): ${this.message}`;
   }
 }
 
-// No answer at all: the server, or the way to it, is gone.
-export class Gone extends Error {}
+// The server cannot be reached.
+export class Unreachable extends Error {}
 
 export function rememberKey(key) {
   heldKey = key;
@@ -34,7 +34,7 @@ export function rememberKey(key) {
     if (key === null) sessionStorage.removeItem(KEY);
     else sessionStorage.setItem(KEY, key);
   } catch {
-    // Where nothing may be stored, the key lasts as long as the page.
+    // If storage is disabled, the key lasts as long as the page.
   }
 }
 
@@ -46,7 +46,7 @@ export function knownKey() {
   }
 }
 
-// A header's text is bytes, and the server reads a key's as UTF-8.
+// Header values are bytes; the server decodes keys as UTF-8.
 const bytesOf = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
 export async function ask(path, fields = {}, signal = undefined) {
@@ -71,23 +71,23 @@ async function send(target, { method = "GET", body, type }, signal) {
     text = await response.text();
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Gone();
+    throw new Unreachable();
   }
   if (!response.ok) throw problemOf(response, text, key);
   return { found: read(text), limit: Number(response.headers.get("K2-Limit")) };
 }
 
 function problemOf(response, text, key) {
-  let detail = response.statusText || "no reason is given";
+  let detail = response.statusText || "unknown reason";
   try {
     detail = JSON.parse(text).detail ?? detail;
   } catch {
-    // A proxy's answer may be of any form.
+    // The response may come from a proxy, in any format.
   }
   return new Problem(response.status, detail, Number(response.headers.get("Retry-After")) || 0, key);
 }
 
-// Whole numbers beyond 2^53 keep their digits where the browser shows the source of a number.
+// Integers beyond 2^53 become BigInts if the browser provides the source text of numbers.
 function read(text) {
   return JSON.parse(text, (_name, value, context) =>
     typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value) && context?.source

@@ -1,4 +1,4 @@
-// Candles and volumes of one symbol. The chart draws in floats; what is written next to it has all the digits.
+// Candles and volumes of one symbol. The chart draws in floats; the text above it has all digits.
 
 import { $, el, say } from "./dom.js";
 import { count, decimal, label, minute, plural } from "./format.js";
@@ -15,7 +15,7 @@ const box = $("#chart");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let bars = [];
 let drawn = null;
-let place = -1;
+let selected = -1;
 let shown = "";
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -24,7 +24,7 @@ function make() {
   const chart = createChart(box, {
     autoSize: true,
     layout: { attributionLogo: false, fontFamily: getComputedStyle(document.body).fontFamily },
-    // The wheel and a finger scroll the page.
+    // The wheel and touch gestures scroll the page, not the chart.
     handleScroll: { mouseWheel: false, vertTouchDrag: false },
     handleScale: { mouseWheel: false },
     kineticScroll: { touch: false, mouse: false },
@@ -38,7 +38,7 @@ function make() {
   volumes.priceScale().applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
   candles.priceScale().applyOptions({ scaleMargins: { top: 0.06, bottom: 0.22 } });
   chart.subscribeCrosshairMove((event) => {
-    if (event.time !== undefined) tellBar(bars.findIndex((bar) => bar.time === event.time));
+    if (event.time !== undefined) showBar(bars.findIndex((bar) => bar.time === event.time));
   });
   return { chart, candles, volumes };
 }
@@ -61,8 +61,8 @@ dark.addEventListener("change", paint);
 
 export function showCandles(rows, { one, interval, key }) {
   drawn ??= make();
-  const wasLast = place === bars.length - 1;
-  const held = bars[place]?.time;
+  const wasLast = selected === bars.length - 1;
+  const held = bars[selected]?.time;
   bars = spaced(rows, SECONDS[interval]);
   const digits = Math.min(DIGITS_MAX, Math.max(0, ...rows.map((row) => fraction(row.close))));
   drawn.candles.applyOptions({ priceFormat: { type: "price", precision: digits, minMove: 1 / 10 ** digits } });
@@ -71,7 +71,7 @@ export function showCandles(rows, { one, interval, key }) {
   if (key !== shown) drawn.chart.timeScale().fitContent();
   const again = key === shown && !wasLast ? bars.findIndex((bar) => bar.time === held) : -1;
   shown = key;
-  tellBar(again >= 0 ? again : bars.length - 1);
+  showBar(again >= 0 ? again : bars.length - 1);
   say($(".figure", panel), label(one));
   box.setAttribute("aria-label", `Bar of ${label(one)}`);
   box.setAttribute("aria-valuemax", String(Math.max(0, bars.length - 1)));
@@ -81,7 +81,7 @@ export function showCandles(rows, { one, interval, key }) {
 
 const fraction = (text) => decimal(text).split(".")[1]?.length ?? 0;
 
-// An interval without trades has no bar, and takes its place in time all the same.
+// Adds empty bars for intervals without trades, so that time is drawn to scale.
 function spaced(rows, seconds) {
   const found = [];
   for (const row of rows) {
@@ -97,8 +97,8 @@ function spaced(rows, seconds) {
   return found;
 }
 
-function tellBar(at) {
-  place = at;
+function showBar(at) {
+  selected = at;
   const bar = bars[at];
   const spoken = bar === undefined ? "" : `${minute(bar.time * 1_000)}${bar.row ? "" : " no trades"}`;
   const fields = bar?.row ? PRICES.map(([field, mark]) => [mark, decimal(bar.row[field])]) : [];
@@ -136,11 +136,11 @@ const STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDow
 box.addEventListener("keydown", (event) => {
   if (!(event.key in STEPS) || event.altKey || event.ctrlKey || event.metaKey || bars.length === 0) return;
   event.preventDefault();
-  const next = Math.min(bars.length - 1, Math.max(0, place + STEPS[event.key]));
+  const next = Math.min(bars.length - 1, Math.max(0, selected + STEPS[event.key]));
   const { candle, time } = bars[next];
   if (candle.close === undefined) drawn.chart.clearCrosshairPosition();
   else drawn.chart.setCrosshairPosition(candle.close, time, drawn.candles);
-  tellBar(next);
+  showBar(next);
 });
 
 box.addEventListener("blur", () => drawn?.chart.clearCrosshairPosition());

@@ -1,4 +1,4 @@
-// The server: there, gone, or asking for a key.
+// Connection state: connected, unreachable, or waiting for an API key.
 
 import { knownKey, rememberKey } from "./api.js";
 import { $, say } from "./dom.js";
@@ -20,28 +20,28 @@ export const contact = {
     const wasGone = goneAt !== null;
     goneAt = null;
     $("#gone").hidden = true;
-    tell();
-    // What failed meanwhile does not wait for its turn.
+    setStatus();
+    // Polls that failed meanwhile run immediately.
     if (wasGone) everyPoll().filter((poll) => poll.isFailing).forEach((poll) => poll.now());
   },
   gone() {
     goneAt ??= answeredAt ?? Date.now();
-    say($("#gone"), `No answer since ${clock(goneAt)} UTC. What is shown is from before; the server is asked again and again.`);
+    say($("#gone"), `The server has not responded since ${clock(goneAt)} UTC. The data shown is older; retrying automatically.`);
     $("#gone").hidden = false;
-    tell();
+    setStatus();
   },
   refused(key) {
-    // A late refusal says nothing of a key that was given meanwhile.
+    // A late rejection does not concern a key that was entered meanwhile.
     if (key !== knownKey() || isAsking()) return;
     rememberKey(null);
     everyPoll().forEach((poll) => poll.stop());
-    say($("#key-why"), key === null ? "Give one to see the figures." : "The server does not take the key that it was given. Give another.");
+    say($("#key-why"), key === null ? "Enter an API key." : "The server rejected the API key. Enter another one.");
     $("#key").hidden = false;
     $("#main").hidden = true;
     $("#view").hidden = true;
     $("#key-text").value = "";
     $("#key-text").focus();
-    tell();
+    setStatus();
   },
 };
 
@@ -49,15 +49,15 @@ export function onKey(take) {
   keyGiven = take;
 }
 
-export function tellPaused(value) {
+export function showPaused(value) {
   isPaused = value;
-  tell();
+  setStatus();
 }
 
-function tell() {
-  const how = isAsking() ? "waiting for a key" : goneAt !== null ? "no answer" : isPaused ? "paused" : "live";
+function setStatus() {
+  const how = isAsking() ? "waiting for a key" : goneAt !== null ? "no response" : isPaused ? "paused" : "live";
   $("#pulse").dataset.how = how;
-  say($("#pulse"), answeredAt === null || isAsking() ? how : `${how} · last answer ${clock(answeredAt)} UTC`);
+  say($("#pulse"), answeredAt === null || isAsking() ? how : `${how} · last response ${clock(answeredAt)} UTC`);
 }
 
 $("#key-form").addEventListener("submit", (event) => {

@@ -1,4 +1,4 @@
-// Elements are made from text alone: what comes from the tables is never read as markup.
+// Elements are created from text only: data of the tables is never parsed as markup.
 
 export const $ = (selector, root = document) => root.querySelector(selector);
 
@@ -12,7 +12,7 @@ export function el(tag, { text, ...attributes } = {}, ...children) {
   return made;
 }
 
-// An element's text, changed only where it differs: what is the same is not read out again.
+// Sets an element's text only if it differs, so that screen readers do not repeat it.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -1,4 +1,4 @@
-// Symbols whose numbering is in doubt: dead letters that contradict stored trades, or sessions that start too often.
+// Symbols whose numbering is in doubt: they have conflicts, or sessions that start too often.
 
 import { $, say } from "./dom.js";
 import { day, label, plural, total } from "./format.js";
@@ -9,8 +9,8 @@ const KEY_OF = (row) => JSON.stringify([row.exchange, row.symbol]);
 // Null until the server has answered.
 let found = null;
 
-// `rows` are the days of these symbols alone.
-export function keepDoubts(rows, start, end) {
+// `rows` are the days of symbols in doubt only.
+export function setDoubts(rows, start, end) {
   found = new Map();
   for (const row of rows) {
     const key = KEY_OF(row);
@@ -21,14 +21,14 @@ export function keepDoubts(rows, start, end) {
   say($("#doubt"), found.size === 0 ? "" : sentence(start, end));
 }
 
-export function tellUnknown() {
+export function showUnknownDoubts() {
   found = null;
-  say($("#doubt"), "It is not known whether a numbering is in doubt.");
+  say($("#doubt"), "It is unknown whether a numbering is in doubt.");
 }
 
 export const doubtful = () => found?.size ?? 0;
 
-// What is in doubt of a row's symbol; null if nothing is.
+// Description of the doubt about a row's symbol; null if there is none.
 export function doubtOf(row) {
   const doubt = found?.get(KEY_OF(row));
   if (doubt === undefined) return null;
@@ -44,7 +44,7 @@ function sentence(start, end) {
   const names = [...found.values()].slice(0, NAMED_MAX).map(({ row }) => label(row));
   if (found.size > NAMED_MAX) names.push(`${found.size - NAMED_MAX} more`);
   return (
-    `The numbering of ${plural(found.size, "symbol")} is in doubt ${when}: ${names.join(", ")}. Trades may be set aside ` +
-    "or stored twice although no number is missing: look at k2 dlq list --reason conflict and k2 gaps --all."
+    `The numbering of ${plural(found.size, "symbol")} is in doubt ${when}: ${names.join(", ")}. Trades may be dead letters ` +
+    "or stored twice although no number is missing: see k2 dlq list --reason conflict and k2 gaps --all."
   );
 }

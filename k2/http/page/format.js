@@ -1,4 +1,4 @@
-// How figures, times and names are written. Counts may be beyond 2^53, and are BigInts then.
+// Formatting of numbers, times and names. Counts beyond 2^53 are BigInts.
 
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cn}]/gu;
 
@@ -8,20 +8,20 @@ export const total = (values) => values.reduce((sum, value) => sum + BigInt(valu
 
 export const plural = (value, one, many = `${one}s`) => `${count(value)} ${BigInt(value) === 1n ? one : many}`;
 
-// Cut off, so that 100 is said of nothing less.
+// Truncated, so that 100 % means complete.
 export function percent(stored, expected) {
   if (BigInt(expected) === 0n) return "–";
   const hundredths = (10_000n * BigInt(stored)) / BigInt(expected);
   return `${hundredths / 100n}.${String(hundredths % 100n).padStart(2, "0")} %`;
 }
 
-// Names are anybody's text: what cannot be seen, or turns the reading round, is spelled out.
+// Names are untrusted text: invisible and text-direction characters are escaped.
 export const name = (text) =>
   text.replace(UNSEEN, (character) => `\\u{${character.codePointAt(0).toString(16)}}`);
 
 export const label = ({ exchange, symbol }) => [exchange, symbol].filter((one) => one !== null).map(name).join(" ");
 
-// A decimal, with all its digits but zeros that say nothing.
+// A decimal with all digits except trailing zeros.
 export const decimal = (text) => (/^-?\d+\.\d+$/.test(text) ? text.replace(/\.?0+$/, "") : text);
 
 export const day = (time) => new Date(time).toISOString().slice(0, 10);
@@ -30,7 +30,7 @@ export const clock = (time) => new Date(time).toISOString().slice(11, 19);
 
 export const minute = (time) => new Date(time).toISOString().slice(0, 16).replace("T", " ");
 
-// The time of day, with its day where that is not today's.
+// The time of day, with the date unless it is today.
 export function moment(time, now = Date.now()) {
   return day(time) === day(now) ? clock(time) : `${day(time)} ${clock(time)}`;
 }

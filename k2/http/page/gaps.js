@@ -1,4 +1,4 @@
-// The ranges of numbers that are missing now, the largest first.
+// Open gaps, largest first.
 
 import { $, el, say } from "./dom.js";
 import { count, duration, label, minute, plural, total } from "./format.js";
@@ -17,7 +17,7 @@ export function showGaps(rows) {
   );
   $("tbody", panel).replaceChildren(...rows.map(line));
   say($(".rest", panel), isCut ? `The ${count(GAPS_MAX)} largest; there may be more.` : "");
-  return rows.length === 0 ? "Every number that was to come has come" : "Told by the ledger";
+  return rows.length === 0 ? "No number is missing" : "From the ledger";
 }
 
 function line(row) {

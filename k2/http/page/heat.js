@@ -1,5 +1,5 @@
-// Completeness of each symbol by hour: a grid to walk with the arrow keys, whose cells say in figures as well as by
-// colour how much is missing.
+// Completeness of each symbol by hour: a grid with keyboard navigation, whose cells show the missing share as a number
+// and as a colour.
 
 import { $, el, say } from "./dom.js";
 import { doubtOf, doubtsContaining } from "./doubts.js";
@@ -13,17 +13,17 @@ const KEY_OF = (row) => JSON.stringify([row.exchange, row.symbol]);
 const panel = $("#completeness");
 const grid = $("#heat");
 let lines = [];
-let place = { row: 0, column: 0 };
+let selected = { row: 0, column: 0 };
 let chosen = () => {};
 
 export function onChosen(take) {
   chosen = take;
 }
 
-// `known` tells how many symbols there are of those that contain `filter`: { symbols, isCut }.
+// `known` is the number of symbols that contain `filter`: { symbols, isCut }.
 export function showHeat(rows, start, known, filter) {
   const focused = grid.contains(document.activeElement);
-  const held = lines[place.row]?.key;
+  const held = lines[selected.row]?.key;
   lines = gather(rows, start);
   const stored = total(lines.map((line) => line.stored));
   const missing = total(lines.map((line) => line.missing));
@@ -33,13 +33,13 @@ export function showHeat(rows, start, known, filter) {
   say($(".figure", panel), [...figures, ...(doubts > 0 ? [`${count(doubts)} in doubt`] : [])].join(", "));
   grid.replaceChildren(head(start), el("tbody", {}, ...lines.map((line) => body(line, start))));
   const again = lines.findIndex((line) => line.key === held);
-  go({ row: Math.max(0, again), column: place.column }, focused);
-  return lines.length === 0 ? "No trades were to be expected in these hours" : `Counted from the rows; ${left(known)}`;
+  go({ row: Math.max(0, again), column: selected.column }, focused);
+  return lines.length === 0 ? "No trades expected in these hours" : `Counted from the rows; ${describeSelection(known)}`;
 }
 
-function left({ symbols, isCut }) {
+function describeSelection({ symbols, isCut }) {
   if (lines.length < WORST || symbols <= lines.length) return plural(lines.length, "symbol");
-  return `the ${lines.length} symbols that lack most, of ${count(symbols)}${isCut ? " or more" : ""}`;
+  return `the ${lines.length} symbols with the most missing trades, of ${count(symbols)}${isCut ? " or more" : ""}`;
 }
 
 function gather(rows, start) {
@@ -69,7 +69,7 @@ function head(start) {
       {},
       el("th", { scope: "col", text: "Symbol" }),
       ...hours.map((hour) => el("th", { scope: "col", class: "hour" }, el("span", { text: String(hour).padStart(2, "0") }))),
-      el("th", { scope: "col", class: "number", text: "There" }),
+      el("th", { scope: "col", class: "number", text: "Stored" }),
     ),
   );
 }
@@ -78,7 +78,7 @@ function body(line, start) {
   const doubt = doubtOf(line.row);
   const cells = line.hours.map((hour, column) => {
     const level = levelOf(hour);
-    const spoken = [label(line.row), told(hour, start + column * HOUR_MS), ...(doubt === null ? [] : [doubt])].join(", ");
+    const spoken = [label(line.row), describeHour(hour, start + column * HOUR_MS), ...(doubt === null ? [] : [doubt])].join(", ");
     return el("td", { role: "gridcell", class: `cell-${level}`, tabindex: "-1", "aria-label": spoken, text: markOf(hour, level) });
   });
   return el(
@@ -100,7 +100,7 @@ function levelOf(hour) {
   return share >= 0.99 ? "most" : share >= 0.9 ? "some" : "few";
 }
 
-// How many of 100 are missing; what is missing at all is one at the least.
+// Missing trades in percent, rounded up, so that any missing trade shows at least 1.
 function markOf(hour, level) {
   if (level === "none") return "✕";
   if (level === "full" || level === "quiet") return "";
@@ -108,19 +108,19 @@ function markOf(hour, level) {
   return String((100n * BigInt(hour.missing) + expected - 1n) / expected);
 }
 
-function told(hour, time) {
+function describeHour(hour, time) {
   const when = `${minute(time)} UTC`;
   if (hour === null) return `${when}: none expected`;
-  const rest = BigInt(hour.missing) === 0n ? "all there" : `${count(hour.missing)} missing`;
+  const rest = BigInt(hour.missing) === 0n ? "complete" : `${count(hour.missing)} missing`;
   return `${when}: ${count(hour.stored)} of ${count(hour.expected)} stored, ${rest}`;
 }
 
 const cellAt = ({ row, column }) => grid.tBodies[0]?.rows[row]?.cells[column + 1];
 
 function go(next, withFocus) {
-  cellAt(place)?.setAttribute("tabindex", "-1");
-  place = { row: Math.min(next.row, Math.max(0, lines.length - 1)), column: next.column };
-  const cell = cellAt(place);
+  cellAt(selected)?.setAttribute("tabindex", "-1");
+  selected = { row: Math.min(next.row, Math.max(0, lines.length - 1)), column: next.column };
+  const cell = cellAt(selected);
   if (cell === undefined) {
     say($("#cell"), "");
     return;
@@ -143,10 +143,10 @@ const MOVES = {
 
 grid.addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey) return;
-  if (event.key === "Enter" && lines[place.row]) chosen(lines[place.row].row);
+  if (event.key === "Enter" && lines[selected.row]) chosen(lines[selected.row].row);
   else if (!(event.key in MOVES)) return;
   else {
-    const next = MOVES[event.key](place);
+    const next = MOVES[event.key](selected);
     go({ row: Math.max(0, next.row), column: Math.min(HOURS - 1, Math.max(0, next.column)) }, true);
   }
   event.preventDefault();

@@ -1,18 +1,18 @@
-// The page: what is asked when, and what is shown of it.
+// The page: polls of the API and what they update.
 
 import { ask, askSql } from "./api.js";
 import { BARS_MAX, DAYS, SECONDS, showCandles } from "./candles.js";
 import { $, say } from "./dom.js";
 import { clock, label, minute } from "./format.js";
-import { contact, isAnswering, onKey, tellPaused } from "./connection.js";
-import { keepDoubts, tellUnknown } from "./doubts.js";
+import { contact, isAnswering, onKey, showPaused } from "./connection.js";
+import { setDoubts, showUnknownDoubts } from "./doubts.js";
 import { GAPS_MAX, showGaps } from "./gaps.js";
 import { HOURS, HOUR_MS, WORST, onChosen, showHeat } from "./heat.js";
-import { showLetters } from "./letters.js";
+import { showDeadLetters } from "./dead_letters.js";
 import { newestOf, showPartitions, versionOf } from "./partitions.js";
 import { Poll, everyPoll, setPaused } from "./poll.js";
 import { readView, writeView } from "./state.js";
-import { SYMBOLS_MAX, busiest, howMany, keepSymbols, named, offer } from "./symbols.js";
+import { SYMBOLS_MAX, busiest, howMany, setSymbols, named, offer } from "./symbols.js";
 import { showVerdict, titleVerdict } from "./verdict.js";
 
 const FILTER_WAIT_MS = 400;
@@ -29,7 +29,7 @@ function hours() {
   return { start, end: start + HOURS * HOUR_MS };
 }
 
-function tellHours() {
+function showHours() {
   const { start, end } = hours();
   say($("#hours"), `From ${minute(start)} to ${minute(end)} UTC`);
 }
@@ -38,26 +38,26 @@ const iso = (time) => new Date(time).toISOString();
 
 async function findNewest(rows) {
   let found = newestOf(rows);
-  // Of commits that nothing is at hand of, the rows tell; that is asked once.
+  // If the metadata does not record the last commits, the rows are queried, once.
   if (found === -Infinity && newest === null && rows.length > 0) {
     const [row] = (await askSql('SELECT max("timestamp") AS newest FROM trades')).found;
     found = row.newest === null ? -Infinity : Date.parse(row.newest);
   }
-  // A trade that is dated far ahead does not take the page along.
+  // A trade dated far in the future must not move the page's hours.
   if (found > -Infinity) newest = Math.min(Math.max(found, newest ?? found), Date.now() + DAY_MS);
 }
 
-function panelPoll(id, { seconds, ask: asking, show, isDear = true, told = () => {} }) {
+function panelPoll(id, { seconds, ask: request, show, isHeavy = true, afterStatus = () => {} }) {
   const panel = $(id);
   return new Poll({
     seconds,
     contact,
-    ask: asking,
-    version: isDear ? () => version : null,
-    tell: (sentence) => {
+    ask: request,
+    version: isHeavy ? () => version : null,
+    setStatus: (sentence) => {
       say($(".state", panel), sentence);
       panel.toggleAttribute("data-stale", sentence !== "");
-      told();
+      afterStatus();
     },
     show: (answer, time) => {
       panel.toggleAttribute("data-shown", true);
@@ -68,7 +68,7 @@ function panelPoll(id, { seconds, ask: asking, show, isDear = true, told = () =>
 
 const progress = panelPoll("#partitions", {
   seconds: 5,
-  isDear: false,
+  isHeavy: false,
   ask: async (signal) => {
     const { found } = await ask("v1/progress", {}, signal);
     await findNewest(found);
@@ -76,13 +76,13 @@ const progress = panelPoll("#partitions", {
   },
   show: (rows) => {
     version = versionOf(rows);
-    tellHours();
+    showHours();
     if (isBack) everyPoll().forEach((poll) => poll.tick());
     isBack = false;
     return showPartitions(rows);
   },
-  // The rest asks for the hours of the newest trades, and where there are none for those of today.
-  told: () => {
+  // The other polls need the hours of the newest trades; without any trades they use today's.
+  afterStatus: () => {
     if (isAnswering()) begin();
   },
 });
@@ -103,7 +103,7 @@ const heat = panelPoll("#completeness", {
   show: ({ start, rows }) => showHeat(rows, start, howMany(view.filter), view.filter),
 });
 
-// A second session makes a day doubtful, not a few hours of it: whole days are asked for.
+// A second session puts a whole day in doubt, so whole days are queried.
 const doubts = new Poll({
   seconds: 60,
   contact,
@@ -113,13 +113,13 @@ const doubts = new Poll({
     const end = Math.ceil(hours().end / DAY_MS) * DAY_MS;
     return { start, end, rows: (await ask("v1/completeness", { in_doubt: true, start: iso(start), end: iso(end) }, signal)).found };
   },
-  tell: (sentence) => {
+  setStatus: (sentence) => {
     if (sentence === "") return;
-    tellUnknown();
+    showUnknownDoubts();
     titleVerdict();
   },
   show: ({ start, end, rows }) => {
-    keepDoubts(rows, start, end);
+    setDoubts(rows, start, end);
     titleVerdict();
     heat.showAgain();
   },
@@ -131,10 +131,10 @@ const gaps = panelPoll("#gaps", {
   show: ({ found }) => showGaps(found),
 });
 
-const letters = panelPoll("#letters", {
+const deadLetters = panelPoll("#dead-letters", {
   seconds: 60,
   ask: (signal) => ask("v1/dead-letters", {}, signal),
-  show: ({ found }) => showLetters(found),
+  show: ({ found }) => showDeadLetters(found),
 });
 
 const candles = panelPoll("#candles", {
@@ -156,15 +156,15 @@ const symbols = new Poll({
   contact,
   ask: (signal) => ask("v1/symbols", { limit: SYMBOLS_MAX }, signal),
   version: () => version,
-  tell: (sentence) => {
-    if (view.symbol === null && sentence !== "") candles.tell(sentence);
+  setStatus: (sentence) => {
+    if (view.symbol === null && sentence !== "") candles.setStatus(sentence);
   },
   show: (answer) => {
-    keepSymbols(answer);
+    setSymbols(answer);
     const best = busiest();
     if (view.symbol === null && best !== null) choose(best, { isOwn: false });
-    if (view.symbol === null) candles.tell("There is no trade yet.");
-    tellChoice();
+    if (view.symbol === null) candles.setStatus("There are no trades yet.");
+    showChoice();
     heat.showAgain();
   },
 });
@@ -173,7 +173,7 @@ function change(changes, ...polls) {
   view = { ...view, ...changes };
   writeView(view);
   $("#day").value = view.day ?? "";
-  tellHours();
+  showHours();
   polls.filter(isWanted).forEach((poll) => poll.now({ isChanged: true }));
 }
 
@@ -183,10 +183,10 @@ function choose({ exchange, symbol }, { isOwn = true } = {}) {
     view = { ...view, exchange, symbol };
     candles.now({ isChanged: true });
   }
-  tellChoice();
+  showChoice();
 }
 
-function tellChoice() {
+function showChoice() {
   const isTyping = document.activeElement === $("#symbol");
   if (view.symbol !== null && !isTyping) $("#symbol").value = label(view);
   $("#interval").value = view.interval;
@@ -218,8 +218,8 @@ $("#filter").addEventListener("input", () => {
 addEventListener("hashchange", () => {
   view = readView();
   $("#day").value = view.day ?? "";
-  tellHours();
-  tellChoice();
+  showHours();
+  showChoice();
   [heat, doubts, candles].filter(isWanted).forEach((poll) => poll.now({ isChanged: true }));
 });
 
@@ -236,7 +236,7 @@ function begin() {
   everyPoll().filter(isWanted).forEach((poll) => poll.now());
 }
 
-// Candles are of a symbol: until there is one, nothing is asked.
+// Candles need a symbol; nothing is queried until one is selected.
 const isWanted = (poll) => poll !== progress && (poll !== candles || view.symbol !== null);
 
 function updateAll() {
@@ -249,7 +249,7 @@ $("#pause").addEventListener("click", () => {
   isPaused = !isPaused;
   setPaused(isPaused);
   $("#pause").setAttribute("aria-pressed", String(isPaused));
-  tellPaused(isPaused);
+  showPaused(isPaused);
   if (!isPaused) updateAll();
 });
 document.addEventListener("visibilitychange", () => {
@@ -260,5 +260,5 @@ document.addEventListener("visibilitychange", () => {
 
 onKey(updateAll);
 $("#day").value = view.day ?? "";
-tellChoice();
+showChoice();
 updateAll();

@@ -1,4 +1,4 @@
-// How far each partition is, and how fresh: the stalest first where there are many.
+// Progress and freshness of each partition; the stalest first if there are many.
 
 import { $, el, say } from "./dom.js";
 import { count, duration, moment, name, plural } from "./format.js";
@@ -15,7 +15,7 @@ export function showPartitions(rows) {
   $("tbody", panel).replaceChildren(...shown.map(line));
   const rest = rows.length - shown.length;
   say($(".rest", panel), rest > 0 ? `The ${ROWS_MAX} stalest; ${plural(rest, "partition")} more.` : "");
-  return "Told by the table’s metadata";
+  return "From the table’s metadata";
 }
 
 const byAge = (one, other) => (other.age_seconds ?? Infinity) - (one.age_seconds ?? Infinity);
@@ -35,7 +35,7 @@ function line(row) {
   );
 }
 
-// Between the two commits that were seen last of it.
+// Messages per second between the partition's last two commits seen by this page.
 function rate(row) {
   const key = `${row.topic}:${row.partition}`;
   const before = seen.get(key);
@@ -47,7 +47,7 @@ function rate(row) {
   return found;
 }
 
-// The same as long as no commit has moved any partition.
+// Changes if and only if a commit has advanced a partition.
 export const versionOf = (rows) =>
   rows.map((row) => [row.topic, row.partition, row.offset, row.received, row.committed_at].join(" ")).join("\n");
 

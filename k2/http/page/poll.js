@@ -1,10 +1,10 @@
-// Asking again and again: what is dear seldom, two of it at a time, none while nobody looks, and ever more seldom
-// where there is no answer.
+// Polling: expensive requests are less frequent and at most two at a time, none run while the page is hidden, and
+// failures back off exponentially.
 
-import { Gone, Problem } from "./api.js";
+import { Unreachable, Problem } from "./api.js";
 
-const DEAR_AT_A_TIME = 2;
-const REST_FACTOR = 10; // An answer that took a second is asked for again after ten at the earliest.
+const HEAVY_CONCURRENCY = 2;
+const REST_FACTOR = 10; // A request that took a second is repeated after ten at the earliest.
 const REST_SECONDS_MAX = 600;
 const WAIT_SECONDS_MAX = 30;
 const UNCHANGED_SECONDS_MAX = 600;
@@ -12,23 +12,23 @@ const UNCHANGED_SECONDS_MAX = 600;
 let isPaused = false;
 const polls = [];
 
-class Turns {
-  #free = DEAR_AT_A_TIME;
+class FifoSemaphore {
+  #free = HEAVY_CONCURRENCY;
   #waiting = [];
 
-  async take() {
+  async acquire() {
     if (this.#free > 0) this.#free -= 1;
     else await new Promise((next) => this.#waiting.push(next));
   }
 
-  giveBack() {
+  release() {
     const next = this.#waiting.shift();
     if (next === undefined) this.#free += 1;
     else next();
   }
 }
 
-const turns = new Turns();
+const heavySlots = new FifoSemaphore();
 
 export class Poll {
   #timer;
@@ -36,28 +36,28 @@ export class Poll {
   #failures = 0;
   #shownAt = -Infinity;
   #shownVersion;
-  #isAskedAgain = false;
+  #isRequestedAgain = false;
   #isStopped = false;
   #last = null;
 
-  // `ask(signal)` gives what `show(answer, time)` shows; `version()` tells whether the tables have changed since.
-  constructor({ seconds, ask, show, tell, version = null, contact }) {
-    Object.assign(this, { seconds, ask, show, tell, version, contact });
+  // `ask(signal)` returns what `show(answer, time)` renders; `version()` changes when the tables have changed.
+  constructor({ seconds, ask, show, setStatus, version = null, contact }) {
+    Object.assign(this, { seconds, ask, show, setStatus, version, contact });
     polls.push(this);
   }
 
-  // Ask at once; what is under way is for another question, and is stopped where the question has changed.
+  // Run immediately; a request in progress is aborted if its parameters have changed, and repeated otherwise.
   now({ isChanged = false } = {}) {
     this.#isStopped = false;
     if (this.#running !== null) {
-      this.#isAskedAgain = true;
+      this.#isRequestedAgain = true;
       if (isChanged) this.#running.abort();
       return;
     }
     this.#run();
   }
 
-  // Ask, where there is anybody to look and anything new to see.
+  // Run if the page is visible and the tables have changed.
   tick() {
     if (this.#running !== null || this.#isStopped) return;
     if (isPaused || document.hidden || this.#isUnchanged()) this.#wait(this.seconds);
@@ -73,8 +73,8 @@ export class Poll {
     clearTimeout(this.#timer);
     const running = new AbortController();
     this.#running = running;
-    const isDear = this.version !== null;
-    if (isDear) await turns.take();
+    const isHeavy = this.version !== null;
+    if (isHeavy) await heavySlots.acquire();
     const begun = performance.now();
     let seconds = this.seconds;
     try {
@@ -84,7 +84,7 @@ export class Poll {
         this.contact.answered();
         this.#last = [answer, Date.now()];
         this.show(...this.#last);
-        this.tell("");
+        this.setStatus("");
         this.#failures = 0;
         this.#shownAt = performance.now();
         this.#shownVersion = version;
@@ -94,11 +94,11 @@ export class Poll {
     } catch (error) {
       if (!running.signal.aborted) seconds = this.#failed(error);
     } finally {
-      if (isDear) turns.giveBack();
+      if (isHeavy) heavySlots.release();
       this.#running = null;
     }
-    if (this.#isAskedAgain) {
-      this.#isAskedAgain = false;
+    if (this.#isRequestedAgain) {
+      this.#isRequestedAgain = false;
       this.#run();
     } else {
       this.#wait(seconds);
@@ -110,20 +110,20 @@ export class Poll {
     if (error instanceof Problem) {
       this.contact.answered();
       if (error.isNoKey) this.contact.refused(error.key);
-      this.tell(error.sentence);
-    } else if (error instanceof Gone) {
+      this.setStatus(error.sentence);
+    } else if (error instanceof Unreachable) {
       this.contact.gone();
-      this.tell("No answer; what is shown is from before.");
+      this.setStatus("The server does not respond; the data shown is older.");
     } else {
-      this.tell("The answer is not as expected; reload the page, which may be older than the server.");
+      this.setStatus("Unexpected response; reload the page, which may be older than the server.");
       console.error(error);
     }
-    // A server that says when to come again is taken at its word, and after that ever less so.
+    // The first retry follows Retry-After if present; further failures back off.
     const first = error.retrySeconds || this.seconds;
     return Math.min(first * 2 ** Math.min(this.#failures - 1, 6), Math.max(WAIT_SECONDS_MAX, first));
   }
 
-  // The same answer again, where something next to it has changed.
+  // Render the last result again after other state has changed.
   showAgain() {
     if (this.#last !== null) this.show(...this.#last);
   }
@@ -132,10 +132,10 @@ export class Poll {
     return this.#failures > 0;
   }
 
-  // Until `now` is called.
+  // Stop until `now` is called.
   stop() {
     this.#isStopped = true;
-    this.#isAskedAgain = false;
+    this.#isRequestedAgain = false;
     clearTimeout(this.#timer);
     this.#running?.abort();
   }

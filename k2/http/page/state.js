@@ -1,4 +1,4 @@
-// What is looked at, kept in the address behind `#`, so that a view can be shared.
+// View state, stored in the URL fragment, so that a view can be shared.
 
 const INTERVALS = new Set(["1m", "5m", "15m", "1h", "1d"]);
 const DAY = /^\d{4}-\d{2}-\d{2}$/;

@@ -1,4 +1,4 @@
-// Whether what was received is all accounted for: the sums over all partitions, and those that fail.
+// Reconciliation: the sums over all partitions, and the partitions whose counts do not add up.
 
 import { $, el, say } from "./dom.js";
 import { doubtful } from "./doubts.js";
@@ -36,7 +36,7 @@ export function showVerdict(rows) {
     : `Counted from the table’s rows and the dead-letter files of ${plural(rows.length, "partition")}`;
 }
 
-// Sums that hold do not make a numbering right: trades that contradict one another are accounted for as well.
+// Sums that add up do not make a numbering right: contradictory trades are accounted for as well.
 export function titleVerdict() {
   if (outcome === null) return;
   const symbols = doubtful();
@@ -56,7 +56,7 @@ function fault(row) {
   const found = total(FATES.map(([field]) => row[field]));
   const off = BigInt(row.received) - found;
   const where = `${name(row.topic)} partition ${row.partition}`;
-  if (off > 0n) return `${where}: ${count(off)} of ${count(row.received)} received are nowhere`;
-  if (off < 0n) return `${where}: ${count(-off)} more are there than the ${count(row.received)} received`;
-  return `${where}: what was counted is not what the table’s progress says, or something is there twice`;
+  if (off > 0n) return `${where}: ${count(off)} of ${count(row.received)} received messages are missing`;
+  if (off < 0n) return `${where}: ${count(-off)} more outcomes than the ${count(row.received)} received`;
+  return `${where}: the counts differ from the table’s progress, or a trade occurs twice`;
 }

@@ -69,13 +69,13 @@ def test_offsets_are_those_that_bytewax_resumes_from(folder: Path, workers: Sequ
             if count == 1:
                 abort_at(crash)(offset)
 
-        told = offsets(read_store(folder)).get("trades:0", 0)
+        reported = offsets(read_store(folder)).get("trades:0", 0)
         run(folder, execution * 4 + 4, count, hook)
-        assert begun[0] == told
+        assert begun[0] == reported
         store = read_store(folder)
         check_store(store)
         assert (store.flow, store.execution, store.workers) == ("trades", execution, count)
-        assert told < offsets(store)["trades:0"] <= begun[-1] + 1
+        assert reported < offsets(store)["trades:0"] <= begun[-1] + 1
     assert run(folder, 20) == expected(20)
     assert offsets(read_store(folder)) == {"trades:0": 20, "trades:1": 20, "trades:2": 20}
 
@@ -221,8 +221,8 @@ class _Trap:
         (pickle.dumps(_Trap()), "cannot be read"),
         (b"no pickle", "cannot be read"),
         (b"", "cannot be read"),
-        (pickle.dumps([1]), "is not from this job"),
-        (pickle.dumps({"format": 1, "offset": "7"}), "is not from this job"),
+        (pickle.dumps([1]), "not from this job"),
+        (pickle.dumps({"format": 1, "offset": "7"}), "not from this job"),
         (pickle.dumps({"format": 2, "offset": 7}), "has format 2, this version reads 1"),
     ],
 )
@@ -240,12 +240,12 @@ def test_states_are_read_without_executing_pickles(
 def test_init_never_changes_a_store(folder: Path, tmp_path: Path) -> None:
     """Nor a store of which only a log remains, which SQLite would apply to the new partition."""
     before = {file: file.read_bytes() for file in partition_files(folder)}
-    with pytest.raises(SettingsError, match="use another folder"):
+    with pytest.raises(SettingsError, match="already holds a recovery store"):
         make_store(folder, 8)
     assert {file: file.read_bytes() for file in partition_files(folder)} == before
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "part-0.sqlite3-wal").touch()
-    with pytest.raises(SettingsError, match="use another folder"):
+    with pytest.raises(SettingsError, match="already holds a recovery store"):
         make_store(tmp_path / "half", 1)
 
 
