@@ -102,8 +102,8 @@ def expired(snapshots: Sequence[Snapshot], referred: AbstractSet[int], retention
     if not retention.is_on or not snapshots:
         return []
     own = sorted((snapshot for snapshot in snapshots if is_own(snapshot)), key=_sequence_number)
-    last_of_period = _last_of_period(own)
     now_ms = max(snapshot.timestamp_ms for snapshot in snapshots)
+    last_of_period = _last_of_period(own, now_ms, retention)
     return [
         snapshot.snapshot_id
         for snapshot in own[: -retention.newest]
@@ -123,12 +123,18 @@ def _sequence_number(snapshot: Snapshot) -> int:
     return snapshot.sequence_number or 0
 
 
-def _last_of_period(own: Sequence[Snapshot]) -> dict[tuple[int, int], int]:
-    """Return the id of the last snapshot of each hour and of each day; `own` is in commit order."""
+def _last_of_period(own: Sequence[Snapshot], now_ms: int, retention: Retention) -> dict[tuple[int, int], int]:
+    """Return the id of the last snapshot of each hour and of each day; `own` is in commit order.
+
+    A snapshot that is too old to be retained for its period does not count: after a clock went back, it may come after
+    a younger one, which would otherwise be removed for it.
+    """
+    ages_ms = {HOUR_MS: min(retention.hourly_age_ms, retention.age_ms), DAY_MS: retention.age_ms}
     return {
         (period_ms, snapshot.timestamp_ms // period_ms): snapshot.snapshot_id
-        for period_ms in (HOUR_MS, DAY_MS)
+        for period_ms, age_ms in ages_ms.items()
         for snapshot in own
+        if now_ms - snapshot.timestamp_ms <= age_ms
     }
 
 

@@ -65,6 +65,16 @@ def test_the_last_of_each_hour_is_kept_then_the_last_of_each_day(gone: list[str]
     assert ids == [numbered[text].snapshot_id for text in sorted(gone)]
 
 
+@pytest.mark.parametrize(
+    ("younger", "too_old"),
+    [("2 12:40", "2 12:20"), ("5 10:40", "5 10:20")],
+)
+def test_a_snapshot_is_not_removed_for_one_that_is_too_old(younger: str, too_old: str) -> None:
+    """A clock that went back made the last snapshot of the day, or hour, older than the one before it."""
+    made = [snapshot(number, moment(text)) for number, text in enumerate([younger, too_old, "5 12:30"])]
+    assert made[0].snapshot_id not in expired(made, set(), SMALL)
+
+
 def test_nothing_is_removed_if_removal_is_off() -> None:
     """The rule can be switched off."""
     old = [snapshot(number, number) for number in range(20)]
