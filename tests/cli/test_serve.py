@@ -43,7 +43,7 @@ def test_an_unusable_address_is_one_sentence(
         port = str(taken.getsockname()[1])
         result = k2("serve", "--host", host, "--port", port)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert re.match(rf"k2: --host {host} --port {port}: cannot listen there: .*\n$", result.stderr)
+    assert re.match(rf"k2: --host {host} --port {port}: cannot listen on this address: .*\n$", result.stderr)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_sigterm_ends_it_gracefully(server: tuple[subprocess.Popen[str], int], k
     with closing(sent_query(port, LONG)) as reader, closing(sent_query(port, ENDLESS)) as waiter:
         second = k2("serve", "--port", str(port))
         assert second.exit_code == 2
-        assert f"--port {port}: cannot listen there" in second.stderr
+        assert f"--port {port}: cannot listen on this address" in second.stderr
         answer = reader.getresponse()
         process.send_signal(signal.SIGTERM)
         asked = time.monotonic()

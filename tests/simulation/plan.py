@@ -20,7 +20,7 @@ TRIED_AGAIN: Final[tuple[Name, ...]] = ("file.create", "file.written", "commit.s
 REFUSALS: Final[Mapping[str, str]] = {
     "second": "another execution",
     "ahead": "the recovery store is ahead of table",
-    "shorter": "the topic was made again or lost data",
+    "shorter": "the topic was recreated or lost data",
 }
 """The error of a life that must not start: next to a frozen one, with a store ahead of the table, on a cut topic."""
 
