@@ -11,10 +11,10 @@ from typing import Final
 
 import flows
 from k2.model.errors import K2Error
-from k2.model.progress import Progress
 from k2.ops.child_process import ChildProcess
 from k2.ops.settings import PREFIX, Settings
 from k2.storage.catalog import find_table
+from k2.storage.table_properties import PROGRESS
 
 __all__ = ["COMMAND", "DemoError", "JobRunner", "committed"]
 
@@ -152,5 +152,5 @@ def committed(settings: Settings) -> int:
     table = find_table(settings, "trades")
     if table is None:
         return 0
-    progress = Progress.in_properties(table.metadata.properties)
+    progress = PROGRESS.read(table.metadata.properties)
     return sum(progress.counts(topic_partition).received for topic_partition in progress.partitions())

@@ -1,15 +1,11 @@
 """Abandon offsets: skip messages that expired in Kafka before the job read them."""
 
-from typing import Final
-
 from k2.iceberg.commit import Advance, Committer
 from k2.model.errors import OffsetError
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
+from k2.storage.commit_log import Remark
 
-__all__ = ["ABANDONED_OFFSETS", "abandon_offsets"]
-
-ABANDONED_OFFSETS: Final = "k2.given_up"
-"""Entry of a snapshot's summary: the range of abandoned offsets, as `topic:partition first-last`."""
+__all__ = ["abandon_offsets"]
 
 
 def abandon_offsets(committer: Committer, topic_partition: TopicPartition, offset: int, writers: int) -> int | None:
@@ -40,7 +36,8 @@ def _move(committer: Committer, progress: Progress, writer: str, topic_partition
     first = entries[topic_partition].offset if topic_partition in entries else start
     if topic_partition in entries and entries[topic_partition].start >= offset:
         return
-    extra_summary = {ABANDONED_OFFSETS: f"{topic_partition} {first}-{offset - 1}"} if first < offset else {}
+    range_of_offsets = f"{topic_partition} {first}-{offset - 1}"
+    remark = {Remark.ABANDONED_OFFSETS.value: range_of_offsets} if first < offset else {}
     # Also if a writer is beyond it: a recovery store may be before it, and would replay those messages.
     move = PartitionProgress(max(first, offset), start=offset)
-    committer.commit(Advance(writer, entries, {topic_partition: move}, [], extra_summary=extra_summary))
+    committer.commit(Advance(writer, entries, {topic_partition: move}, [], extra_summary=remark))

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
-import msgspec
 import structlog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.manifest import DataFile
@@ -22,15 +21,16 @@ from k2.iceberg.commit_notes import COMMIT_NOTES_MAX, commit_notes_property, not
 from k2.iceberg.fence import Entries, check_fence
 from k2.iceberg.fencing_commit import check_fencing_token, fencing_token_of, set_fencing_token
 from k2.iceberg.snapshot_expiry import AssertRemovable, removable, removals
-from k2.iceberg.snapshot_lineage import LAST_SNAPSHOT, check_lineage, last_snapshot_value
+from k2.iceberg.snapshot_lineage import check_lineage
 from k2.iceberg.table_progress import progress_of
 from k2.iceberg.tables import MANIFESTS_MERGED
 from k2.model.errors import FencedError, TableError, UnreachableError
-from k2.model.progress import PROGRESS, Counts, PartitionProgress, Progress
+from k2.model.progress import PartitionProgress, Progress
 from k2.ops.failpoints import failpoint
 from k2.ops.retry import OnRetry, retried
 from k2.storage.catalog_errors import TRANSIENT, translate_refusals
-from k2.storage.commit_log import Commit
+from k2.storage.commit_log import Commit, summary_of
+from k2.storage.table_properties import COMMIT_ID, LAST_SNAPSHOT, PROGRESS, TOPIC_IDS, LastSnapshot
 
 __all__ = ["Advance", "Committer", "MoveToCommitLog"]
 
@@ -40,10 +40,6 @@ CONFLICTS_MAX: Final = 100
 """How often one attempt is rebased over other writers' commits before it counts as a fault."""
 CONFLICT_WAIT_SECONDS_MIN: Final = 0.01
 CONFLICT_WAIT_SECONDS_MAX: Final = 1.0
-_TOPICS: Final = "k2.topics"
-"""Table property: the Kafka id of each topic, as first read."""
-_COMMIT: Final = "k2.commit."
-"""Table property of each writer: the id of its last commit, by which a commit in doubt is looked up."""
 
 MoveToCommitLog = Callable[[Sequence[Commit]], int]
 """Appends commits, the oldest first, to the commit log; returns the last sequence number that the log contains."""
@@ -81,17 +77,7 @@ class Advance:
     @property
     def summary(self) -> dict[str, str]:
         """The snapshot's summary, with the counts of this commit alone."""
-        counts = sum((move.counts for move in self.moves.values()), Counts())
-        return {
-            "k2.writer": self.writer,
-            "k2.received": str(counts.received),
-            "k2.stored": str(counts.stored),
-            "k2.duplicates": str(counts.duplicates),
-            "k2.dead_letters": str(counts.dead_letters),
-            "k2.skipped": str(counts.skipped),
-            PROGRESS: Progress({self.writer: self.moves}).text(),
-            **self.extra_summary,
-        }
+        return {**summary_of(self.writer, self.moves), **self.extra_summary}
 
 
 class Committer:
@@ -258,11 +244,13 @@ class Committer:
         append.commit()
         progress = progress_of(self.table).replaced(advance.writer, advance.result)
         number = self.table.metadata.next_sequence_number()
-        last = last_snapshot_value(append.snapshot_id, number)
+        last = LastSnapshot(append.snapshot_id, number)
         notes: dict[str, str] = {}
         if self._move_to_commit_log is not None:
             notes = commit_notes_property(self.table.metadata, transaction._updates, self._logged_up_to)  # noqa: SLF001
-        own = {PROGRESS: progress.text(), LAST_SNAPSHOT: last, _COMMIT + advance.writer: advance.commit_id}
+        own = (
+            PROGRESS.set_to(progress) | LAST_SNAPSHOT.set_to(last) | COMMIT_ID.set_to(advance.commit_id, advance.writer)
+        )
         transaction.set_properties({**advance.properties, **own, **notes})
         removed = removable(self.table.metadata)
         is_removable = AssertRemovable(uuid=self.table.metadata.table_uuid, removed=removed)
@@ -279,7 +267,7 @@ class Committer:
         """
         self._refresh()
         metadata = self.table.metadata
-        return metadata.properties.get(_COMMIT + advance.writer) == advance.commit_id or any(
+        return COMMIT_ID.read(metadata.properties, advance.writer) == advance.commit_id or any(
             metadata.snapshot_by_id(snapshot_id) is not None for snapshot_id in advance.snapshot_ids
         )
 
@@ -323,11 +311,11 @@ class _Attempt:
 
 
 def _record_topics(ids: Mapping[str, str], table: Table) -> dict[str, str]:
-    known: dict[str, str] = msgspec.json.decode(table.metadata.properties.get(_TOPICS, "{}"))
+    known = TOPIC_IDS.read(table.metadata.properties)
     if not ids.keys() <= known.keys():
         known = {**ids, **known}
         with table.transaction() as transaction:
-            transaction.set_properties({_TOPICS: msgspec.json.encode(known).decode()})
+            transaction.set_properties(TOPIC_IDS.set_to(known))
     return known
 
 

@@ -2,9 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
-from typing import Final
 
-import msgspec
 import pyarrow as pa
 from pyiceberg.schema import Schema
 
@@ -17,17 +15,9 @@ from k2.model.errors import FencedError
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.ops.retry import OnRetry
 from k2.storage.commit_log import Commit
+from k2.storage.table_properties import COMMIT_LOG_BATCH, CommitLogBatch
 
 __all__ = ["CommitLogWriter"]
-
-
-_KEPT: Final = "k2.kept"
-"""Property of the table `commits`: the snapshot ids of the newest batch of notes."""
-
-
-class _Batch(msgspec.Struct, frozen=True):
-    table: str = ""
-    snapshots: frozenset[int] = frozenset()
 
 
 class CommitLogWriter:
@@ -63,16 +53,15 @@ class CommitLogWriter:
                 self._append(expected, new, commits)
 
     def _recorded(self) -> frozenset[int]:
-        text = self._committer.table.metadata.properties.get(_KEPT)
-        batch = _Batch() if text is None else msgspec.json.decode(text, type=_Batch)
+        batch = COMMIT_LOG_BATCH.read(self._committer.table.metadata.properties)
         return batch.snapshots if batch.table == self._table_id else frozenset()
 
     def _append(self, expected: Entries, commits: Sequence[Commit], batch_commits: Sequence[Commit]) -> None:
         table = self._committer.table
         file = write_file(table, self._as_arrow(commits, table.schema()), (self._table_id,), self._on_retry)
         move = PartitionProgress(commits[-1].sequence_number + 1, received=len(commits), stored=len(commits))
-        batch = _Batch(self._table_id, frozenset(commit.snapshot_id for commit in batch_commits))
-        properties = {_KEPT: msgspec.json.encode(batch).decode()}
+        batch = CommitLogBatch(self._table_id, frozenset(commit.snapshot_id for commit in batch_commits))
+        properties = COMMIT_LOG_BATCH.set_to(batch)
         try:
             self._committer.commit(
                 Advance(self._table_id, expected, {self._progress_key: move}, [file], properties=properties)

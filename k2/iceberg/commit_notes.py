@@ -10,7 +10,8 @@ import msgspec
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import AddSnapshotUpdate, TableUpdate
 
-from k2.storage.commit_log import COMMIT_NOTES, Commit, commit_notes_text, commit_of, parse_commit_notes
+from k2.storage.commit_log import Commit, commit_of
+from k2.storage.table_properties import COMMIT_NOTES
 
 __all__ = ["COMMIT_NOTES_MAX", "commit_notes_property", "noted_commits"]
 
@@ -23,7 +24,7 @@ def noted_commits(metadata: TableMetadata) -> list[Commit]:
 
     Commits by an earlier version of the job, which wrote no notes, are derived from their snapshots.
     """
-    noted = parse_commit_notes(metadata.properties.get(COMMIT_NOTES))
+    noted = COMMIT_NOTES.read(metadata.properties)
     last = noted[-1].sequence_number if noted else 0
     newer = [commit_of(snapshot) for snapshot in metadata.snapshots if (snapshot.sequence_number or 0) > last]
     return [*noted, *sorted((commit for commit in newer if commit), key=lambda commit: commit.sequence_number)]
@@ -38,4 +39,4 @@ def commit_notes_property(
     made = [commit_of(update.snapshot) for update in updates if isinstance(update, AddSnapshotUpdate)]
     added = [msgspec.structs.replace(commit, previous_id=previous_id) for commit in made if commit]
     remaining = (commit for commit in noted if commit.sequence_number > logged_up_to)
-    return {COMMIT_NOTES: commit_notes_text([*remaining, *added])}
+    return COMMIT_NOTES.set_to([*remaining, *added])

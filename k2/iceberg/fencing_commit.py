@@ -1,30 +1,23 @@
 """The fencing token of the trades table: it prevents instances that started earlier from committing."""
 
-from typing import Final
-
 from pyiceberg.table import Table
 
 from k2.iceberg.commit_notes import commit_notes_property
 from k2.model.errors import FencedError
+from k2.storage.commit_log import Remark
+from k2.storage.table_properties import FENCING_TOKEN
 
 __all__ = [
-    "FENCING_TOKEN",
     "check_fencing_token",
     "fencing_token_of",
     "invalidate_commits_in_flight",
     "set_fencing_token",
 ]
 
-FENCING_TOKEN: Final = "k2.claim"  # noqa: S105  the name of a property
-"""Table property, and summary entry of the snapshot that set it: the ledger snapshot that a start rolled back from."""
-
-_KEPT_OUT: Final = "k2.kept_out"
-"""Summary entry of the empty snapshot that a start commits before it truncates dead letters: the writer."""
-
 
 def fencing_token_of(table: Table) -> str | None:
     """Return the fencing token in the table's metadata, as loaded."""
-    return table.metadata.properties.get(FENCING_TOKEN)
+    return FENCING_TOKEN.read(table.metadata.properties)
 
 
 def set_fencing_token(table: Table, token: str) -> None:
@@ -39,8 +32,9 @@ def set_fencing_token(table: Table, token: str) -> None:
     if fencing_token_of(table) == token:
         return
     transaction = table.transaction()
-    transaction.update_snapshot(snapshot_properties={FENCING_TOKEN: token}).fast_append().commit()
-    transaction.set_properties({FENCING_TOKEN: token, **commit_notes_property(table.metadata, transaction._updates)})  # noqa: SLF001
+    transaction.update_snapshot(snapshot_properties={Remark.FENCING_TOKEN: token}).fast_append().commit()
+    notes = commit_notes_property(table.metadata, transaction._updates)  # noqa: SLF001
+    transaction.set_properties(FENCING_TOKEN.set_to(token) | notes)
     # Not `commit_transaction`, which retries on the metadata that it read before.
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
 
@@ -55,7 +49,7 @@ def invalidate_commits_in_flight(writer: str, table: Table) -> None:
         CommitFailedException: the table has moved since it was loaded.
     """
     transaction = table.transaction()
-    transaction.update_snapshot(snapshot_properties={_KEPT_OUT: writer}).fast_append().commit()
+    transaction.update_snapshot(snapshot_properties={Remark.INVALIDATED_COMMITS: writer}).fast_append().commit()
     transaction.set_properties(commit_notes_property(table.metadata, transaction._updates))  # noqa: SLF001
     # Not `commit_transaction`, which retries on the metadata that it read before.
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001

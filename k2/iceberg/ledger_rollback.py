@@ -16,8 +16,10 @@ from k2.iceberg.fence import Entries
 from k2.iceberg.row_filters import any_of, rows_from
 from k2.iceberg.table_progress import progress_of
 from k2.model.committed_offsets import CommittedOffsets
-from k2.model.progress import PROGRESS, Progress, TopicPartition
+from k2.model.progress import Progress, TopicPartition
 from k2.ops.failpoints import failpoint
+from k2.storage.commit_log import Remark
+from k2.storage.table_properties import PROGRESS
 
 __all__ = ["WRITER", "SetFencingToken", "roll_back_events"]
 
@@ -78,8 +80,8 @@ def _roll_back(table: Table, trades_committed: CommittedOffsets) -> None:
     new_progress = progress.replaced(WRITER, {**entries, **_rolled_back(entries, events, trades_committed)})
     transaction = table.transaction()
     row_filter = any_of(_filters(events, trades_committed))
-    transaction.delete(row_filter, snapshot_properties={"k2.withdrawn": str(len(events))})
-    transaction.set_properties({PROGRESS: new_progress.text()})
+    transaction.delete(row_filter, snapshot_properties={Remark.ROLLED_BACK_EVENTS: str(len(events))})
+    transaction.set_properties(PROGRESS.set_to(new_progress))
     failpoint("events.withdrawing")
     # Not `commit_transaction`, which retries on the metadata that it read before.
     table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001

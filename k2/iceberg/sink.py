@@ -25,8 +25,9 @@ from k2.model.sequence_events import SequenceEvent
 from k2.ops.error_boundary import reports_errors
 from k2.ops.retry import OnRetry
 from k2.ops.settings import Settings
-from k2.storage.dead_letter_files import Position, recorded_positions, series_prefix
+from k2.storage.dead_letter_files import Position, series_prefix
 from k2.storage.dead_letters import DeadLetterQueue, check_free
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
 __all__ = ["LedgerSink", "TradesSink"]
 
@@ -136,7 +137,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         return DeadLetterQueue(
             self._settings.dead_letter_folder,
             series_prefix(self.committer.table_id, writer),
-            recorded_positions(self._properties, writer),
+            DEAD_LETTER_POSITIONS.read(self._properties, writer),
             self._settings.dlq_file_bytes_max,
             settle=partial(self._settle, writer, committed),
         )
@@ -151,7 +152,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
             "settling dead letters", partial(invalidate_commits_in_flight, writer), also=(CommitFailedException,)
         )
         check_fence(self._handle.name, writer, self.committer.progress().of(writer), committed)
-        return recorded_positions(self.committer.table.metadata.properties, writer)
+        return DEAD_LETTER_POSITIONS.read(self.committer.table.metadata.properties, writer)
 
 
 class LedgerSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):

@@ -1,31 +1,18 @@
 """Snapshot lineage: detect and undo a rollback of a table behind the job's last commit."""
 
-from typing import Final
-
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
 from k2.model.errors import TableError
+from k2.storage.table_properties import LAST_SNAPSHOT, LastSnapshot
 
-__all__ = ["LAST_SNAPSHOT", "check_lineage", "is_rolled_back", "last_snapshot", "last_snapshot_value", "roll_forward"]
-
-LAST_SNAPSHOT: Final = "k2.snapshot"
-"""Table property: the job's last snapshot as `id:sequence number`. It survives the snapshot's expiry."""
+__all__ = ["check_lineage", "is_rolled_back", "last_snapshot", "roll_forward"]
 
 
-def last_snapshot_value(snapshot_id: int, sequence_number: int) -> str:
-    """Return the property's value for a commit."""
-    return f"{snapshot_id}:{sequence_number}"
-
-
-def last_snapshot(metadata: TableMetadata) -> tuple[int, int] | None:
-    """Return the id and the sequence number of the job's last snapshot; None if it committed none."""
-    value = metadata.properties.get(LAST_SNAPSHOT)
-    if value is None:
-        return None
-    snapshot_id, _, number = value.partition(":")
-    return int(snapshot_id), int(number)
+def last_snapshot(metadata: TableMetadata) -> LastSnapshot | None:
+    """Return the job's last snapshot, which may have expired; None if it committed none."""
+    return LAST_SNAPSHOT.read(metadata.properties)
 
 
 def is_rolled_back(metadata: TableMetadata) -> bool:
@@ -39,8 +26,8 @@ def is_rolled_back(metadata: TableMetadata) -> bool:
     if last is None:
         return False
     snapshot = metadata.current_snapshot()
-    while snapshot is not None and snapshot.snapshot_id != last[0]:
-        if _number(snapshot) < last[1]:
+    while snapshot is not None and snapshot.snapshot_id != last.snapshot_id:
+        if _number(snapshot) < last.sequence_number:
             return True
         parent = snapshot.parent_snapshot_id
         snapshot = None if parent is None else metadata.snapshot_by_id(parent)
@@ -58,7 +45,7 @@ def check_lineage(metadata: TableMetadata, table: str) -> None:
         assert last is not None
         raise TableError(
             f"table {table} was rolled back to snapshot {metadata.current_snapshot_id}, behind this job's last commit "
-            f"{last[0]}: rows that k2.progress counts are gone; undo it with `k2 recovery roll-forward`, "
+            f"{last.snapshot_id}: rows that k2.progress counts are gone; undo it with `k2 recovery roll-forward`, "
             "or start with another K2_NAMESPACE"
         )
 
@@ -73,17 +60,18 @@ def roll_forward(table: Table) -> int | None:
     last, current = last_snapshot(metadata), metadata.current_snapshot()
     if last is None or not is_rolled_back(metadata):
         return None
-    if metadata.snapshot_by_id(last[0]) is None:
+    if metadata.snapshot_by_id(last.snapshot_id) is None:
         raise TableError(
-            f"table {name}: snapshot {last[0]} has expired, so the rollback cannot be undone; set another K2_NAMESPACE"
+            f"table {name}: snapshot {last.snapshot_id} has expired, so the rollback cannot be undone; set another "
+            "K2_NAMESPACE"
         )
-    if current is not None and _number(current) > last[1]:
+    if current is not None and _number(current) > last.sequence_number:
         raise TableError(
             f"table {name}: snapshot {current.snapshot_id} was committed by others after the rollback and would be "
             "lost; copy its rows elsewhere first"
         )
-    table.manage_snapshots().set_current_snapshot(snapshot_id=last[0]).commit()
-    return last[0]
+    table.manage_snapshots().set_current_snapshot(snapshot_id=last.snapshot_id).commit()
+    return last.snapshot_id
 
 
 def _number(snapshot: Snapshot) -> int:

@@ -1,7 +1,6 @@
 """Table binding: the ledger belongs to this trades table, and to no other."""
 
 from functools import partial
-from typing import Final
 
 import structlog
 from pyiceberg.exceptions import CommitFailedException
@@ -10,11 +9,9 @@ from pyiceberg.table import Table
 from k2.iceberg.commit import Committer
 from k2.iceberg.table_progress import progress_of
 from k2.model.errors import StateError, TableError
+from k2.storage.table_properties import LEDGER_ID
 
-__all__ = ["LEDGER", "bind_tables"]
-
-LEDGER: Final = "k2.ledger"
-"""Property of the trades' table: the UUID of its ledger."""
+__all__ = ["bind_tables"]
 
 _log = structlog.get_logger()
 
@@ -38,7 +35,7 @@ def bind_tables(trades: Committer, ledger: Committer, *, is_resumed: bool) -> No
 
 
 def _bind(trades: Table, ledger: Committer, *, has_events: bool, is_resumed: bool) -> None:
-    bound_id = trades.metadata.properties.get(LEDGER)
+    bound_id = LEDGER_ID.read(trades.metadata.properties)
     if bound_id == ledger.table_id:
         return
     trades_name, ledger_name = ".".join(trades.name()), ".".join(ledger.table.name())
@@ -55,4 +52,4 @@ def _bind(trades: Table, ledger: Committer, *, has_events: bool, is_resumed: boo
     if bound_id is not None:
         _log.warning("ledger_recreated", table=ledger_name, effect="it is rebuilt from the trades")
     with trades.transaction() as transaction:
-        transaction.set_properties({LEDGER: ledger.table_id})
+        transaction.set_properties(LEDGER_ID.set_to(ledger.table_id))

@@ -6,6 +6,7 @@ from k2.iceberg.tables import TableName
 from k2.model.progress import Progress
 from k2.ops.settings import Settings
 from k2.storage.catalog import find_table
+from k2.storage.table_properties import PROGRESS
 
 __all__ = ["progress_of", "read_progress"]
 
@@ -23,4 +24,4 @@ def read_progress(settings: Settings, which: TableName = TableName.TRADES) -> Pr
 
 def progress_of(table: Table) -> Progress:
     """Return the progress that the table's metadata, as loaded, has."""
-    return Progress.in_properties(table.metadata.properties)
+    return PROGRESS.read(table.metadata.properties)

@@ -31,16 +31,13 @@ from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
 from k2.storage.catalog_errors import TRANSIENT, translate_refusals
 from k2.storage.schemas import iceberg_type, schema_of
+from k2.storage.table_properties import FORMAT, KEY_GROUPS, KNOWN_FORMAT, WRITERS, check_format
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
-__all__ = ["MANIFESTS_MERGED", "WRITERS", "TableName", "connect", "open_table"]
+__all__ = ["MANIFESTS_MERGED", "TableName", "connect", "open_table"]
 
-WRITERS: Final = "k2.writers"
-"""Table property: the number of writers that the table was created for."""
-KEY_GROUPS: Final = "k2.key_groups"
-"""Table property: the number of key groups that the table was created for; 16 if it is absent."""
 MANIFESTS_MERGED: Final = 20
 """Every 20th commit merges small manifests; the others only add theirs.
 
@@ -133,7 +130,7 @@ def open_table(catalog: "Catalog", settings: Settings, which: TableName) -> Tabl
     _add_later_columns(table, _DESIGNS[which])
     retention_in(table.metadata)
     if which is TableName.TRADES:
-        _check_key_groups(table)
+        check_format(table.metadata.properties, ".".join(table.name()))
         _check_writers(table, settings)
     return table
 
@@ -179,7 +176,7 @@ def _create(catalog: "Catalog", identifier: tuple[str, ...], design: _Design, se
 
 
 def _fixed_numbers(settings: Settings) -> dict[str, str]:
-    return {WRITERS: str(settings.writers), KEY_GROUPS: str(GROUPS)}
+    return WRITERS.set_to(settings.writers) | KEY_GROUPS.set_to(GROUPS) | FORMAT.set_to(KNOWN_FORMAT)
 
 
 def _check_shape(table: Table, design: _Design) -> None:
@@ -240,20 +237,11 @@ def _unequal(what: str, table: Table, found: Any, wanted: Any) -> Iterator[tuple
         yield what, texts[0] or "none", texts[1]
 
 
-def _check_key_groups(table: Table) -> None:
-    created_with = table.metadata.properties.get(KEY_GROUPS, "16")
-    if created_with != str(GROUPS):
-        raise TableError(
-            f"table {'.'.join(table.name())} was created for {created_with} key groups, this version has {GROUPS}; "
-            "run the version that created it, or set K2_NAMESPACE to another namespace"
-        )
-
-
 def _check_writers(table: Table, settings: Settings) -> None:
-    created_with = table.metadata.properties.get(WRITERS)
-    if created_with != str(settings.writers):
+    created_with = WRITERS.read(table.metadata.properties)
+    if created_with != settings.writers:
         raise SettingsError(
             f"K2_WRITERS={settings.writers}, but table {'.'.join(table.name())} was created for "
             f"{created_with or 'no'} writers; set K2_WRITERS={created_with or 'as before'}"
-            f"{'' if created_with else f' and the table property {WRITERS} to it'}"
+            f"{'' if created_with else f' and the table property {WRITERS.key} to it'}"
         )

@@ -28,11 +28,8 @@ from k2.ops.metrics import (
     LAST_COMMIT,
     TRADES_STORED,
 )
-from k2.sequencing.doubts import PROPERTY as DOUBTS
-from k2.sequencing.doubts import Doubts
-from k2.sequencing.non_market import PROPERTY, NonMarketNumbers
-from k2.storage.dead_letter_files import positions_property
 from k2.storage.dead_letters import DeadLetterQueue
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS, DOUBTS, NON_MARKET
 
 __all__ = ["OnCommit", "TradesWriter"]
 
@@ -63,8 +60,8 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._on_commit = on_commit
         self.partition_counts = PartitionCounts(committed)
         properties = self._committer.table.metadata.properties
-        self._non_market = NonMarketNumbers(properties.get(PROPERTY + writer))
-        self._doubts = Doubts(properties.get(DOUBTS + writer))
+        self._non_market = NON_MARKET.read(properties, writer)
+        self._doubts = DOUBTS.read(properties, writer)
         self._buffer = ColumnBuffer(arrow_schema(self._committer.table.schema()), flush_rows)
         self._files: list[DataFile] = []
         self._newest_us: int | None = None
@@ -121,8 +118,11 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._flush()
         self._conflicts.resolve(self._files)
         # Durable before the commit that counts them, so that after any crash the table counts only existing ones.
-        positions = positions_property(self._writer, self._dead_letters.sync())
-        properties = {**positions, **self._non_market.changed(self._writer), **self._doubts.changed(self._writer)}
+        properties = DEAD_LETTER_POSITIONS.set_to(self._dead_letters.sync(), self._writer)
+        if self._non_market.take_change():
+            properties |= NON_MARKET.set_to(self._non_market, self._writer)
+        if self._doubts.take_change():
+            properties |= DOUBTS.set_to(self._doubts, self._writer)
         advance = Advance(self._writer, self.partition_counts.committed, moves, self._files, properties=properties)
         progress = self._commit_advance(advance)
         self._files = []

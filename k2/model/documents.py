@@ -4,8 +4,6 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from k2.model.errors import TableError
-
 __all__ = ["Document", "read_document"]
 
 
@@ -20,16 +18,16 @@ class Document(Protocol):
 D = TypeVar("D", bound=Document)
 
 
-def read_document(name: str, text: str, kind: type[D], known_format: int) -> D:
+def read_document(text: str, kind: type[D], known_format: int) -> D:
     """Parse the text of a table property.
 
     Raises:
-        TableError: the text does not have the documented shape, or has another format version.
+        ValueError: the text does not have the documented shape, or has another format version.
     """
     try:
         document = msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:
-        raise TableError(f"table property {name} cannot be read: {error}") from error
+        raise ValueError(f"cannot be read: {error}") from error
     if document.format != known_format:
-        raise TableError(f"table property {name} has format {document.format}; this version reads {known_format}")
+        raise ValueError(f"has format {document.format}; this version reads {known_format}")
     return document

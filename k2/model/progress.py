@@ -11,10 +11,8 @@ import msgspec
 
 from k2.model.documents import read_document
 
-__all__ = ["PROGRESS", "Counts", "PartitionProgress", "Progress", "TopicPartition"]
+__all__ = ["Counts", "PartitionProgress", "Progress", "TopicPartition"]
 
-PROGRESS: Final = "k2.progress"
-"""Table property with the progress of all writers; in a snapshot's summary, the progress made by that commit."""
 FORMAT: Final = 1
 
 
@@ -93,30 +91,19 @@ class Progress(msgspec.Struct, frozen=True):
     writers: Mapping[str, Mapping[TopicPartition, PartitionProgress]] = msgspec.field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str | None) -> "Progress":
-        """Parse the text of the property; None (a table without it) returns empty progress.
+    def parse(cls, text: str) -> "Progress":
+        """Parse the text of the property.
 
         Raises:
-            TableError: the text does not have the documented shape, or has another format version.
+            ValueError: the text does not have the documented shape, or has another format version.
         """
-        if text is None:
-            return cls()
-        document = read_document(PROGRESS, text, _Document, FORMAT)
+        document = read_document(text, _Document, FORMAT)
         return cls(
             {
                 writer: {TopicPartition.parse(name): entry for name, entry in entries.items()}
                 for writer, entries in document.writers.items()
             }
         )
-
-    @classmethod
-    def in_properties(cls, properties: Mapping[str, str]) -> "Progress":
-        """Return the progress in the properties of a table or in the summary of a snapshot.
-
-        Raises:
-            TableError: see `parse`.
-        """
-        return cls.parse(properties.get(PROGRESS))
 
     def text(self) -> str:
         """Return the text of the property; equal progress has equal text."""

@@ -18,7 +18,8 @@ from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.snapshots import NoSnapshotError
 from k2.query.tables import check_columns, existing_table, find_job_table
 from k2.query.where_clauses import equal
-from k2.storage.commit_log import COMMIT_NOTES, Commit, PartitionMove, commit_of, in_effect, parse_commit_notes
+from k2.storage.commit_log import Commit, PartitionMove, commit_of, in_effect
+from k2.storage.table_properties import COMMIT_NOTES, PROGRESS
 
 __all__ = ["Audit", "AuditedCommit", "ProgressAsOf", "audit", "progress_as_of", "recorded_commits"]
 
@@ -84,7 +85,7 @@ def audit(
         rows = engine.query(_COMMITS + _SELECTED, parameters)
         there = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
         commits = [AuditedCommit(**row, expired=row["snapshot_id"] not in there) for row in reversed(rows)]
-        progress = Progress.in_properties(table.metadata.properties)
+        progress = PROGRESS.read(table.metadata.properties)
         return Audit(commits, _offsets_and_counts(progress) == _offsets_and_counts(_summed(engine, table)))
 
 
@@ -146,7 +147,7 @@ def _effective(engine: Engine, table: Table) -> pa.Table:
     """Return the ids of the commits in the current table's lineage."""
     recorded = engine.table(_RECORDED + _LINEAGE, _table_parameters(table))
     ids, previous, numbers = (recorded[name].to_numpy() for name in ("snapshot_id", "previous_id", "sequence_number"))
-    noted = parse_commit_notes(table.metadata.properties.get(COMMIT_NOTES))
+    noted = COMMIT_NOTES.read(table.metadata.properties)
     found = in_effect(ids, previous, numbers, noted[-1].snapshot_id if noted else 0)
     return pa.table({"snapshot_id": pa.array(ids[found], pa.int64())})
 
@@ -154,7 +155,7 @@ def _effective(engine: Engine, table: Table) -> pa.Table:
 def recorded_commits(table: Table) -> list[Commit]:
     """Return the commits recorded in the table's own metadata: the newest ones, and those of existing snapshots."""
     snapshots = (commit_of(snapshot) for snapshot in table.metadata.snapshots)
-    noted = parse_commit_notes(table.metadata.properties.get(COMMIT_NOTES))
+    noted = COMMIT_NOTES.read(table.metadata.properties)
     # The notes come last and win: removal of a snapshot also removes it as the parent of later snapshots.
     return [*{one.snapshot_id: one for one in (*snapshots, *noted) if one is not None}.values()]
 

@@ -37,7 +37,8 @@ from k2.query.parameters import LIMIT_MAX, Name, QueryParameters
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table, find_job_table
 from k2.query.where_clauses import equal
-from k2.sequencing.non_market import joined, non_market_in
+from k2.sequencing.non_market import joined
+from k2.storage.table_properties import NON_MARKET
 
 __all__ = ["CompletenessParameters", "Day", "Hour", "by_day", "by_hour", "is_stored"]
 
@@ -218,7 +219,8 @@ def _open(
         found = conflicts_by_span(settings, table, parameters, timedelta(microseconds=span_us), then)
     with open_engine(settings, pool) as engine:
         engine.register("trades", table, row_filter=equal(exchange=parameters.exchange, symbol=parameters.symbol))
-        _register_non_market(engine, non_market_in(table.metadata.properties))
+        non_market = NON_MARKET.read_all(table.metadata.properties)
+        _register_non_market(engine, [seen for numbers in non_market for seen in numbers.seen()])
         _register_marks(engine, ledger, found, parameters)
         if then is not None:
             register_offset_bounds(engine, table, then)

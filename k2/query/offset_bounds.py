@@ -8,10 +8,10 @@ from pyiceberg.table import Table
 from k2.model.key_groups import group_of
 from k2.model.progress import Progress
 from k2.query.engine import Engine
+from k2.storage.table_properties import WRITERS
 
 __all__ = ["BELOW_OFFSET_BOUNDS", "register_offset_bounds", "table_of"]
 
-_WRITERS: Final = "k2.writers"
 BELOW_OFFSET_BOUNDS: Final = """
     JOIN symbols USING (exchange, symbol) JOIN offset_bounds USING (writer, topic, partition) WHERE "offset" < bound
 """
@@ -20,7 +20,7 @@ BELOW_OFFSET_BOUNDS: Final = """
 
 def register_offset_bounds(engine: Engine, trades: Table, progress: Progress, name: str = "trades") -> None:
     """Register the committed offsets of each symbol's writer by partition; the symbols are those of table `name`."""
-    writers = int(trades.metadata.properties.get(_WRITERS, "1"))
+    writers = WRITERS.read(trades.metadata.properties) or 1
     names = [(row["exchange"], row["symbol"]) for row in engine.query(f"SELECT DISTINCT exchange, symbol FROM {name}")]
     symbols = [(*name, str(group_of(*name) % writers)) for name in names]
     offset_bounds = [

@@ -16,6 +16,7 @@ from k2.query.audit import recorded_commits
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import existing_table
 from k2.storage.commit_log import Commit, PartitionMove
+from k2.storage.table_properties import PROGRESS
 
 __all__ = ["PartitionState", "progress"]
 
@@ -56,7 +57,7 @@ def progress(settings: Settings, *, pool: EnginePool | None = None) -> list[Part
         TableError: its progress cannot be read.
     """
     table = existing_table(settings, "trades", pool)
-    recorded = Progress.in_properties(table.metadata.properties)
+    recorded = PROGRESS.read(table.metadata.properties)
     last = _last_commits(recorded, recorded_commits(table))
     newest = _newest(settings, table, {one.snapshot_id for ones in last.values() for one in ones}, pool)
     now = datetime.now(UTC)

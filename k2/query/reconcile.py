@@ -9,12 +9,13 @@ import msgspec
 import pyarrow as pa
 import structlog
 
-from k2.model.progress import Counts, Progress, TopicPartition
+from k2.model.progress import Counts, TopicPartition
 from k2.ops.settings import Settings
 from k2.query.engine import Engine
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table
 from k2.storage.dead_letter_files import DeadLetterLine, committed_lines, read_coordinates
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS
 
 __all__ = ["ExchangeSummary", "Reconciliation", "reconcile", "summary"]
 
@@ -86,8 +87,8 @@ def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Rec
     table = existing_table(settings, "trades", pool)
     check_columns(table, _COLUMNS)
     properties = table.metadata.properties
-    progress = Progress.in_properties(properties)
-    lines = committed_lines(settings.dead_letter_folder, properties, progress.writers)
+    progress = PROGRESS.read(properties)
+    lines = committed_lines(settings.dead_letter_folder, DEAD_LETTER_POSITIONS.read_all(properties))
     with open_engine(settings, pool) as engine:
         engine.register("trades", table)
         engine.register_arrow("dead_letters", _coordinates(lines))

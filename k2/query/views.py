@@ -10,7 +10,6 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from k2.model.dead_letter import DeadLetter
-from k2.model.progress import Progress
 from k2.ops.settings import Settings
 from k2.query.engine import Engine, QueryMemoryError
 from k2.query.parameters import AsOf
@@ -18,6 +17,7 @@ from k2.query.pool import EnginePool
 from k2.query.snapshots import NO_SNAPSHOT, NoSnapshotError, snapshot_as_of
 from k2.query.tables import existing_table
 from k2.storage.dead_letter_files import committed_lines
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
 __all__ = ["register_table", "register_tables"]
 
@@ -69,9 +69,9 @@ def _time_of(trades: Table, snapshot_id: int) -> datetime:
 
 def _dead_letters(settings: Settings, trades: Table, as_of: datetime | None) -> pa.Table:
     """Return the committed dead letters, a row each, in memory, because DuckDB cannot filter the files by commit."""
-    properties, rows, held_bytes = trades.metadata.properties, [], 0
-    writers = Progress.in_properties(properties).writers
-    for line in committed_lines(settings.dead_letter_folder, properties, writers):
+    rows, held_bytes = [], 0
+    positions = DEAD_LETTER_POSITIONS.read_all(trades.metadata.properties)
+    for line in committed_lines(settings.dead_letter_folder, positions):
         held_bytes += len(line.text)
         if held_bytes > settings.query_memory_limit_bytes:
             raise QueryMemoryError(

@@ -30,9 +30,9 @@ from k2.query.gaps import missing_ranges
 from k2.query.pool import open_engine
 from k2.restore.contents import read_contents
 from k2.restore.trade_ids import StoredTradeIds
-from k2.sequencing.doubts import doubts_in
-from k2.sequencing.non_market import joined, non_market_in
+from k2.sequencing.non_market import joined
 from k2.storage.catalog import find_table
+from k2.storage.table_properties import DOUBTS, NON_MARKET
 
 __all__ = ["TableStateSource"]
 
@@ -59,8 +59,8 @@ class TableStateSource:
         self._progress = Progress() if self._trades is None else progress_of(self._trades)
         self._sessions: Mapping[int, list[SeenSession]] | None = None
         properties = {} if self._trades is None else self._trades.metadata.properties
-        self._non_market = non_market_in(properties)
-        self._doubts = doubts_in(properties)
+        self._non_market = [seen for one in NON_MARKET.read_all(properties) for seen in one.seen()]
+        self._doubts = [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()]
         self._ids = StoredTradeIds(self._trades, self._progress, written)
         self._ledger: Ledger | None = None
 

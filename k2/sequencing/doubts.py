@@ -4,7 +4,7 @@ Two successive conflicts decide that numbering began again. A process that ends 
 when it restarts, with or without its recovery store.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -12,10 +12,8 @@ import msgspec
 from k2.model.documents import read_document
 from k2.model.state_source import NumberDoubt
 
-__all__ = ["PROPERTY", "Doubts", "doubts_in"]
+__all__ = ["Doubts"]
 
-PROPERTY: Final = "k2.doubts."
-"""Prefix of a property of the table `trades`, one per writer."""
 FORMAT: Final = 1
 
 
@@ -32,9 +30,10 @@ class Doubts:
         """Start from the text of the property; None for a table without it.
 
         Raises:
-            TableError: the text does not have the shape written by `text`, or has another format version.
+            ValueError: the text does not have the shape written by `text`, or has another format version.
         """
-        self._doubts = {(one.exchange, one.symbol): one for one in _read(text)}
+        read = () if text is None else read_document(text, _Document, FORMAT).doubts
+        self._doubts = {one[:2]: NumberDoubt(*one) for one in read}
         self._is_changed = False
 
     def update(self, changes: Iterable[NumberDoubt]) -> None:
@@ -46,12 +45,14 @@ class Doubts:
             else:
                 self._doubts[one.exchange, one.symbol] = one
 
-    def changed(self, writer: str) -> dict[str, str]:
-        """Return the property to set with the next commit; empty if nothing changed since the last call."""
-        if not self._is_changed:
-            return {}
-        self._is_changed = False
-        return {PROPERTY + writer: self.text()}
+    def take_change(self) -> bool:
+        """Return whether anything changed since the last call."""
+        is_changed, self._is_changed = self._is_changed, False
+        return is_changed
+
+    def each(self) -> list[NumberDoubt]:
+        """Return the doubts, in the order in which they arose."""
+        return [*self._doubts.values()]
 
     def text(self) -> str:
         """Return the text of the property."""
@@ -61,14 +62,3 @@ class Doubts:
             if one.sequence is not None
         ]
         return msgspec.json.encode(_Document(FORMAT, doubts)).decode()
-
-
-def doubts_in(properties: Mapping[str, str]) -> list[NumberDoubt]:
-    """Return the doubts of all writers from the properties of the table `trades`."""
-    return [one for name, text in properties.items() if name.startswith(PROPERTY) for one in _read(text)]
-
-
-def _read(text: str | None) -> list[NumberDoubt]:
-    if text is None:
-        return []
-    return [NumberDoubt(*one) for one in read_document(f"{PROPERTY}N", text, _Document, FORMAT).doubts]

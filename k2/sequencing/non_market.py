@@ -23,10 +23,8 @@ from k2.model.verdicts import SKIPPED
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.tracker_kernel import effective_time
 
-__all__ = ["PROPERTY", "RANGES_MAX", "NonMarketNumbers", "joined", "non_market_in"]
+__all__ = ["RANGES_MAX", "NonMarketNumbers", "joined"]
 
-PROPERTY: Final = "k2.off_book."
-"""Prefix of a property of the table `trades`, one per writer."""
 RANGES_MAX: Final = 50_000
 """Maximum number of ranges per writer, about 5 bytes each. Beyond it, the lowest ranges of the session with the most
 ranges are dropped first."""
@@ -72,12 +70,12 @@ class NonMarketNumbers:
         """Start from the text of the property; None for a table without it.
 
         Raises:
-            TableError: the text does not have the shape written by `text`, or has another format version.
+            ValueError: the text does not have the shape written by `text`, or has another format version.
         """
         self._ranges_max = ranges_max
         self._sessions: defaultdict[tuple[SessionKey, TopicPartition], _Numbers] = defaultdict(_Numbers)
         self._is_changed = False
-        for one in _read(text):
+        for one in () if text is None else read_document(text, _Document, FORMAT).sessions:
             edges = list(accumulate(one.edges))
             key = SessionKey(one.exchange, one.symbol, one.session), TopicPartition(one.topic, one.partition)
             earliest = one.latest if one.earliest is None else one.earliest
@@ -108,16 +106,14 @@ class NonMarketNumbers:
         numbers.offset = max(numbers.offset, offset)
         self._is_changed = True
 
-    def changed(self, writer: str) -> dict[str, str]:
-        """Return the property to set with the next commit; empty if nothing was added since the last call."""
-        if not self._is_changed:
-            return {}
-        self._is_changed = False
-        self._shrink()
-        return {PROPERTY + writer: self.text()}
+    def take_change(self) -> bool:
+        """Return whether numbers were added since the last call."""
+        is_changed, self._is_changed = self._is_changed, False
+        return is_changed
 
     def text(self) -> str:
-        """Return the text of the property."""
+        """Drop what exceeds the maximum number of ranges, and return the text of the property."""
+        self._shrink()
         sessions = [
             _Session(
                 *key,
@@ -136,18 +132,13 @@ class NonMarketNumbers:
         """Yield the numbers in the form that a tracker absorbs."""
         for (key, topic_partition), numbers in self._sessions.items():
             ranges = tuple(numbers.ranges.ranges())
-            yield SeenSession(key, ranges, numbers.latest, numbers.earliest, topic_partition, numbers.offset)
+            if ranges:
+                yield SeenSession(key, ranges, numbers.latest, numbers.earliest, topic_partition, numbers.offset)
 
     def _shrink(self) -> None:
         while sum(len(numbers.ranges) for numbers in self._sessions.values()) > self._ranges_max:
             longest = max((numbers.ranges for numbers in self._sessions.values()), key=len)
             longest.drop_lowest((len(longest) + 1) // 2)
-
-
-def non_market_in(properties: Mapping[str, str]) -> list[SeenSession]:
-    """Return the skipped numbers of all writers from the properties of the table `trades`."""
-    texts = [text for name, text in properties.items() if name.startswith(PROPERTY)]
-    return [seen for text in texts for seen in NonMarketNumbers(text).seen() if seen.ranges]
 
 
 def joined(seen: Iterable[SeenSession]) -> list[SeenSession]:
@@ -170,7 +161,3 @@ def _merged(one: SeenSession, other: SeenSession) -> SeenSession:
 def _edges(ranges: IntervalSet) -> list[int]:
     edges = [edge for bounds in ranges.ranges() for edge in bounds]
     return [*edges[:1], *(after - before for before, after in pairwise(edges))]
-
-
-def _read(text: str | None) -> list[_Session]:
-    return [] if text is None else read_document(f"{PROPERTY}N", text, _Document, FORMAT).sessions

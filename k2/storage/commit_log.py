@@ -1,6 +1,7 @@
 """The commit log: what each commit added to the table, in a form that outlives the commit's snapshot."""
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -9,25 +10,39 @@ from numpy.typing import NDArray
 
 from k2.model.compiled import compiled
 from k2.model.documents import read_document
-from k2.model.progress import Counts, Progress
+from k2.model.progress import Counts, PartitionProgress, Progress, TopicPartition
 
 __all__ = [
-    "COMMIT_NOTES",
     "Commit",
     "IcebergSnapshot",
     "PartitionMove",
+    "Remark",
     "SnapshotSummary",
     "commit_notes_text",
     "commit_of",
     "in_effect",
     "parse_commit_notes",
+    "summary_of",
 ]
 
-COMMIT_NOTES: Final = "k2.trail"
-"""Table property: the newest commits, those that the table `commits` does not have yet; each commit rewrites it."""
 _FORMAT: Final = 1
 _OWN: Final = "k2."
-_COUNTED: Final = frozenset({f"k2.{name}" for name in ("writer", "progress", *Counts.__struct_fields__)})
+_WRITER: Final = "k2.writer"
+_PROGRESS: Final = "k2.progress"
+_COUNTED: Final = frozenset({_WRITER, _PROGRESS, *(f"{_OWN}{name}" for name in Counts.__struct_fields__)})
+
+
+class Remark(StrEnum):
+    """Entries of a snapshot's summary that say what else the commit did."""
+
+    ABANDONED_OFFSETS = "k2.given_up"
+    """The range of abandoned offsets, as `topic:partition first-last`."""
+    FENCING_TOKEN = "k2.claim"  # noqa: S105  the name of an entry
+    """The fencing token that a start set: the ledger snapshot that it rolled back from."""
+    INVALIDATED_COMMITS = "k2.kept_out"
+    """The writer for which a start invalidated commits in flight before it truncated dead letters."""
+    ROLLED_BACK_EVENTS = "k2.withdrawn"
+    """The number of events that a start rolled back; in the ledger only."""
 
 
 class IcebergSnapshot(Protocol):
@@ -96,6 +111,16 @@ class _Document(msgspec.Struct, frozen=True):
     commits: list[Commit]
 
 
+def summary_of(writer: str, moves: Mapping[TopicPartition, PartitionProgress]) -> dict[str, str]:
+    """Return the summary of the snapshot of a commit: its writer, and the counts and offsets of this commit alone."""
+    counts = sum((move.counts for move in moves.values()), Counts())
+    return {
+        _WRITER: writer,
+        **{f"{_OWN}{name}": str(count) for name, count in msgspec.structs.asdict(counts).items()},
+        _PROGRESS: Progress({writer: moves}).text(),
+    }
+
+
 def commit_of(snapshot: IcebergSnapshot) -> Commit | None:
     """Return the commit that made a snapshot; None if it was not the job's."""
     summary = {} if snapshot.summary is None else snapshot.summary.additional_properties
@@ -108,11 +133,11 @@ def commit_of(snapshot: IcebergSnapshot) -> Commit | None:
         snapshot.parent_snapshot_id,
         snapshot.sequence_number or 0,
         snapshot.timestamp_ms * 1_000,
-        own.get("k2.writer"),
+        own.get(_WRITER),
         int(summary.get("added-records", 0)),
         int(summary.get("added-data-files", 0)),
         int(summary.get("added-files-size", 0)),
-        _moves(Progress.in_properties(own)),
+        _moves(Progress.parse(own[_PROGRESS]) if _PROGRESS in own else Progress()),
         "; ".join(rest) or None,
     )
 
@@ -154,15 +179,15 @@ def in_effect(
     return found
 
 
-def parse_commit_notes(text: str | None) -> list[Commit]:
-    """Parse the property's text, the oldest commit first; None (a table without the property) means no commits.
+def parse_commit_notes(text: str) -> list[Commit]:
+    """Parse commit notes, the oldest commit first.
 
     Raises:
-        TableError: the text does not have the documented shape, or has a later format.
+        ValueError: the text does not have the documented shape, or has another format version.
     """
-    return [] if text is None else read_document(COMMIT_NOTES, text, _Document, _FORMAT).commits
+    return read_document(text, _Document, _FORMAT).commits
 
 
 def commit_notes_text(commits: Iterable[Commit]) -> str:
-    """Return the property's text."""
+    """Return commit notes as text."""
     return msgspec.json.encode(_Document(_FORMAT, [*commits])).decode()

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from heapq import merge
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,16 +26,13 @@ __all__ = [
     "files_in",
     "files_of",
     "lines_of",
-    "positions_property",
     "read_coordinates",
     "read_dead_letters",
-    "recorded_positions",
     "series_in",
     "series_prefix",
 ]
 
 _NAME: Final = re.compile(r"dlq-(?:(.+)-)?(\d{8,})\.jsonl")
-_PROPERTY: Final = "k2.letters."
 
 
 class Position(NamedTuple):
@@ -81,18 +79,6 @@ def series_prefix(table_id: str, writer: str) -> str:
     return f"{table_id[:8]}-{writer}-"
 
 
-def recorded_positions(properties: Mapping[str, str], writer: str) -> dict[str, Position]:
-    """Return each series' position at a writer's last commit, from the properties of the table `trades`."""
-    recorded: dict[str, str] = msgspec.json.decode(properties.get(_PROPERTY + writer, "{}"))
-    return {series: Position.parse(text) for series, text in recorded.items()}
-
-
-def positions_property(writer: str, recorded: Mapping[str, Position]) -> dict[str, str]:
-    """Return the property of the table `trades` from which `recorded_positions` reads."""
-    positions = {series: str(position) for series, position in sorted(recorded.items())}
-    return {_PROPERTY + writer: msgspec.json.encode(positions).decode()}
-
-
 def file_name(series: str, number: int) -> str:
     """Return the name of a series' n-th file."""
     return f"dlq-{series}-{number:08d}.jsonl"
@@ -128,10 +114,9 @@ def series_in(folder: Path, prefix: str) -> list[str]:
     return sorted(name for name in names if name.startswith(prefix))
 
 
-def committed_lines(folder: Path, properties: Mapping[str, str], writers: Iterable[str]) -> Iterator[DeadLetterLine]:
-    """Yield the lines in this folder that commits of the table `trades` have counted."""
-    recorded = [item for writer in writers for item in recorded_positions(properties, writer).items()]
-    for series, position in recorded:
+def committed_lines(folder: Path, positions: Iterable[Mapping[str, Position]]) -> Iterator[DeadLetterLine]:
+    """Yield the lines in this folder that commits of the table `trades` have counted, up to the recorded positions."""
+    for series, position in chain.from_iterable(recorded.items() for recorded in positions):
         for path in files_of(folder, series):
             number = file_number(path.name) or 0
             for line in lines_of([path]) if number <= position.number else ():

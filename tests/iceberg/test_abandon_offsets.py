@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from k2.iceberg.abandon_offsets import ABANDONED_OFFSETS, abandon_offsets
+from k2.iceberg.abandon_offsets import abandon_offsets
 from k2.iceberg.table_progress import read_progress
 from k2.iceberg.trades_writer import TradesWriter
 from k2.model.errors import FencedError, OffsetError
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.ops.settings import Settings
+from k2.storage.commit_log import Remark
 from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
 
 HERE = TopicPartition("trades", 0)
@@ -37,7 +38,9 @@ def test_progress_moves_past_expired_offsets(tmp_path: Path, writers: int) -> No
     assert progress.next_offset(HERE, progress.writers) == 50
     assert (progress.counts(HERE).received, progress.counts(HERE).holds) == (4, True)
     said = [
-        snapshot.summary[ABANDONED_OFFSETS] for snapshot in table.refresh().snapshots()[-writers:] if snapshot.summary
+        snapshot.summary[Remark.ABANDONED_OFFSETS]
+        for snapshot in table.refresh().snapshots()[-writers:]
+        if snapshot.summary
     ]
     assert said == ["trades:0 4-49"] * writers
     after = writer_of(settings)

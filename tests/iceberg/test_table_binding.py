@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from k2.iceberg.sink import LedgerSink, TradesSink
-from k2.iceberg.table_binding import LEDGER, bind_tables
+from k2.iceberg.table_binding import bind_tables
 from k2.model.errors import StateError, TableError
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
+from k2.storage.table_properties import LEDGER_ID
 from tests.iceberg.pieces import settings_in
 
 
@@ -33,7 +34,7 @@ def test_bound_tables_are_accepted(tmp_path: Path, *, is_resumed: bool) -> None:
     settings = settings_in(tmp_path)
     write_event(begin(settings, is_resumed=False))
     events = begin(settings, is_resumed=is_resumed)
-    assert TradesSink(settings).committer.table.properties[LEDGER] == events.committer.table_id
+    assert TradesSink(settings).committer.table.properties[LEDGER_ID.key] == events.committer.table_id
 
 
 def test_recreated_trades_reject_the_old_ledger(tmp_path: Path) -> None:

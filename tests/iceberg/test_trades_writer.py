@@ -22,7 +22,8 @@ from k2.model.reasons import Reason
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
-from k2.storage.dead_letter_files import Position, read_dead_letters, recorded_positions
+from k2.storage.dead_letter_files import Position, read_dead_letters
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 from tests.iceberg.pieces import (
     DAY,
     SCALE,
@@ -179,7 +180,7 @@ def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Ta
     assert "trade id 'id' of kraken BTC-USD is stored with price 1, quantity 1, side buy" in next(
         one.error for one in found if one.reason is Reason.CONFLICT
     )
-    (recorded,) = recorded_positions(table.refresh().properties, "0").values()
+    (recorded,) = DEAD_LETTER_POSITIONS.read(table.refresh().properties, "0").values()
     (path,) = settings.dead_letter_folder.glob("dlq-*")
     assert recorded == Position(1, path.stat().st_size)
 

@@ -137,10 +137,10 @@ def test_a_pickled_slice_carries_symbol_names() -> None:
     make, parts = piece.__reduce__()
     assert isinstance(parts, tuple)
     source, columns, names, *rest = parts
-    assert (make, names, columns.symbols.tolist()) == (_from_names, [("a", "x"), ("b", "x")], [0, 1])
-    there = _from_names(source, columns, [("a", "met first"), ("b", "met then")], *rest)
-    numbers = [SYMBOLS.intern("a", "met first"), SYMBOLS.intern("b", "met then")]
-    assert there.batch.columns.symbols.tolist() == numbers
+    assert make is _from_names
+    assert [names[symbol_id] for symbol_id in columns.symbols.tolist()] == [("a", "x"), ("b", "x")]
+    there = _from_names(source, columns, [(exchange, f"{symbol} there") for exchange, symbol in names], *rest)
+    assert there.batch.columns.symbols.tolist() == [SYMBOLS.intern("a", "x there"), SYMBOLS.intern("b", "x there")]
 
 
 def test_a_slice_without_rows_is_compact_as_well() -> None:

@@ -18,7 +18,8 @@ from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.gaps import gaps
 from k2.storage.catalog import open_catalog
-from k2.storage.dead_letter_files import Position, file_name, positions_property, series_prefix
+from k2.storage.dead_letter_files import Position, file_name, series_prefix
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
 __all__ = [
     "EPOCH",
@@ -159,4 +160,4 @@ def write_letters(
     path = settings.dead_letter_folder / file_name(series, 1)
     path.write_bytes(counted + b"".join(one.line() for one in uncounted))
     with table.transaction() as transaction:
-        transaction.set_properties(positions_property(writer, {series: Position(1, len(counted))}))
+        transaction.set_properties(DEAD_LETTER_POSITIONS.set_to({series: Position(1, len(counted))}, writer))

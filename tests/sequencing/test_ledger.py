@@ -14,7 +14,7 @@ from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import NO_CONTENTS, NO_STATE_SOURCE, Ledger, NumberDoubt, SeenSession, SessionKey
 from k2.model.verdicts import DUPLICATE, STORED
-from k2.sequencing.doubts import Doubts, doubts_in
+from k2.sequencing.doubts import Doubts
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.ledger import difference, owed_events
 from k2.sequencing.sequence import SymbolSequence
@@ -47,7 +47,7 @@ def doubts_of(pieces: Iterable[TradeSlice]) -> list[NumberDoubt]:
     kept = Doubts()
     for piece in pieces:
         kept.update(piece.doubts)
-    return doubts_in(kept.changed("0"))
+    return kept.each()
 
 
 def _ranges(numbers: set[int]) -> tuple[tuple[int, int], ...]:

@@ -9,9 +9,7 @@ import pytest
 from k2.storage.dead_letter_files import (
     Position,
     committed_lines,
-    positions_property,
     read_dead_letters,
-    recorded_positions,
 )
 from k2.storage.dead_letters import DeadLetterQueue
 from tests.storage.test_dead_letters import NOW, OTHER, PREFIX, letter, offsets, only_file, opened
@@ -29,25 +27,17 @@ def test_dead_letters_of_several_series_are_sorted_by_time(tmp_path: Path) -> No
     assert offsets(tmp_path) == [0, 1, 2, 2, 3, 4, 5]
 
 
-def test_positions_survive_a_round_trip() -> None:
-    """Positions written to the table's properties are read back, for each writer separately."""
-    recorded = {f"{PREFIX}a1b2c3": Position(3, 400), f"{PREFIX}ffffff": Position(1, 9)}
-    properties = {**positions_property("0", recorded), **positions_property("1", {})}
-    assert recorded_positions(properties, "0") == recorded
-    assert recorded_positions(properties, "1") == recorded_positions({}, "0") == {}
-
-
 @pytest.mark.parametrize("file_bytes_max", [1, 1_000_000])
 def test_committed_lines_are_those_before_the_position(tmp_path: Path, file_bytes_max: int) -> None:
     """What a report counts ends at the last commit, in the middle of a file or across several."""
     with opened(tmp_path, file_bytes_max=file_bytes_max) as part:
         part.append([letter(0), letter(1)])
-        properties = positions_property("0", dict(part.sync()))
+        positions = dict(part.sync())
         part.append([letter(2), letter(3)])
         part.sync()
-    found = committed_lines(tmp_path, properties, ["0", "1"])
+    found = committed_lines(tmp_path, [positions, {}])
     assert [json.loads(line.text)["offset"] for line in found] == [0, 1]
-    assert not [*committed_lines(tmp_path, properties, ["1"])]
+    assert not [*committed_lines(tmp_path, [{}])]
 
 
 def test_an_unreadable_line_is_kept(tmp_path: Path) -> None:

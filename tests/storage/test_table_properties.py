@@ -1,0 +1,144 @@
+"""The properties of the job's tables, each by its one declaration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2.model.errors import TableError
+from k2.model.progress import PartitionProgress, Progress, TopicPartition
+from k2.model.state_source import NumberDoubt
+from k2.sequencing.doubts import Doubts
+from k2.storage.commit_log import Commit
+from k2.storage.dead_letter_files import Position
+from k2.storage.table_properties import (
+    COMMIT_ID,
+    COMMIT_LOG_BATCH,
+    COMMIT_NOTES,
+    DEAD_LETTER_POSITIONS,
+    DOUBTS,
+    FENCING_TOKEN,
+    FORMAT,
+    KEY_GROUPS,
+    LAST_SNAPSHOT,
+    LEDGER_ID,
+    NON_MARKET,
+    PROGRESS,
+    PROPERTIES,
+    TOPIC_IDS,
+    WRITERS,
+    CommitLogBatch,
+    LastSnapshot,
+    TableProperty,
+    check_format,
+)
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "tables.md"
+POSITIVE = st.integers(1, 2**62)
+POSITIONS = st.dictionaries(st.text("abc-0123456789", min_size=1), st.builds(Position, POSITIVE, POSITIVE), max_size=3)
+VALUES: Mapping[TableProperty[Any], st.SearchStrategy[Any]] = {
+    PROGRESS: st.builds(
+        lambda offset: Progress({"0": {TopicPartition("t", 1): PartitionProgress(offset, 2, 1, 1)}}), POSITIVE
+    ),
+    COMMIT_ID: st.text(min_size=1),
+    LAST_SNAPSHOT: st.builds(LastSnapshot, POSITIVE, POSITIVE),
+    FENCING_TOKEN: st.text(min_size=1),
+    LEDGER_ID: st.text(min_size=1),
+    DEAD_LETTER_POSITIONS: POSITIONS,
+    COMMIT_NOTES: st.builds(lambda one: [Commit(one, None, 1, 0, "0", 1, 1, 1, [])], POSITIVE),
+    TOPIC_IDS: st.dictionaries(st.text(), st.text(), max_size=3),
+    WRITERS: POSITIVE,
+    KEY_GROUPS: POSITIVE,
+    FORMAT: POSITIVE,
+    COMMIT_LOG_BATCH: st.builds(CommitLogBatch, st.text(), st.frozensets(POSITIVE, max_size=3)),
+}
+
+
+@given(st.data())
+def test_every_value_survives_a_round_trip(data: st.DataObject) -> None:
+    """A property that is set is read back, for its writer alone, whatever other properties there are."""
+    one = data.draw(st.sampled_from([*VALUES]))
+    value = data.draw(VALUES[one])
+    writer = "7" if one.is_per_writer else ""
+    properties = {"write.format.default": "parquet", **one.set_to(value, writer)}
+    assert [*properties][1] == one.key + writer
+    assert one.read(properties, writer) == value
+    if one.is_per_writer:
+        assert one.read_all(properties) == [value]
+        assert one.read(properties, "8") == one.default()
+
+
+def test_a_table_without_properties_has_the_defaults() -> None:
+    """An older table lacks some; each reads as what that version did."""
+    found = {one.key: one.read({}) for one in PROPERTIES if one not in {NON_MARKET, DOUBTS}}
+    assert found == {
+        "k2.progress": Progress(),
+        "k2.commit.": "",
+        "k2.snapshot": None,
+        "k2.claim": None,
+        "k2.ledger": None,
+        "k2.letters.": {},
+        "k2.trail": [],
+        "k2.topics": {},
+        "k2.writers": None,
+        "k2.key_groups": 16,
+        "k2.format": 1,
+        "k2.kept": CommitLogBatch(),
+    }
+    assert [*NON_MARKET.read({}).seen()] == DOUBTS.read({}).each() == []
+
+
+def test_doubts_of_all_writers_are_read() -> None:
+    """Each writer has a property of its own."""
+    properties = dict[str, str]()
+    doubts = [NumberDoubt("a", "x", 5, 7), NumberDoubt("a", "y", -1, 8)]
+    for writer, doubt in enumerate(doubts):
+        one = Doubts()
+        one.update([doubt])
+        properties |= DOUBTS.set_to(one, str(writer))
+    assert [*properties] == ["k2.doubts.0", "k2.doubts.1"]
+    assert [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()] == doubts
+
+
+@pytest.mark.parametrize("one", [one for one in PROPERTIES if one.parse is not str], ids=lambda one: one.key)
+def test_an_unreadable_value_names_the_property(one: TableProperty[Any]) -> None:
+    """A value that cannot be read does not count as none."""
+    with pytest.raises(TableError, match=f"^table property {one.key} "):
+        one.read({one.key: "?"})
+
+
+@pytest.mark.parametrize("one", [PROGRESS, COMMIT_NOTES, NON_MARKET, DOUBTS], ids=lambda one: one.key)
+def test_a_later_format_of_one_property_is_refused(one: TableProperty[Any]) -> None:
+    """An older version does not misread what a newer one wrote."""
+    with pytest.raises(TableError, match="has format 2; this version reads 1"):
+        one.read({one.key: one.text(one.default()).replace('"format":1', '"format":2')})
+
+
+@pytest.mark.parametrize(
+    ("properties", "error"),
+    [
+        ({}, None),
+        ({"k2.format": "1", "k2.key_groups": "16"}, None),
+        ({"k2.format": "2"}, r"table k2\.trades has k2\.format=2, this version reads 1; run a later version"),
+        ({"k2.key_groups": "32"}, "was created for 32 key groups, this version has 16"),
+    ],
+)
+def test_a_table_of_another_format_is_refused(properties: dict[str, str], error: str | None) -> None:
+    """A table of an older version, without the properties, is accepted."""
+    if error is None:
+        check_format(properties, "k2.trades")
+        return
+    with pytest.raises(TableError, match=error):
+        check_format(properties, "k2.trades")
+
+
+def test_the_documentation_lists_every_property() -> None:
+    """The table in the documentation is made from the declarations; this prints it if they differ."""
+    rows = "".join(
+        f"| `{one.key}{'N' if one.is_per_writer else ''}` | {one.table} | {one.meaning} |\n" for one in PROPERTIES
+    )
+    table = f"| Property | Table | Meaning |\n|---|---|---|\n{rows}"
+    assert table in DOCUMENT.read_text(encoding="utf-8"), f"replace the table of {DOCUMENT.name} by:\n{table}"
