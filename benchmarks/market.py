@@ -9,8 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyiceberg.table import Table
 
+from k2.iceberg.advance import Advance
 from k2.iceberg.arrow_columns import arrow_schema
-from k2.iceberg.commit import Advance, Committer
+from k2.iceberg.commit import Committer
 from k2.iceberg.data_files import write_file
 from k2.iceberg.tables import TableName, open_table
 from k2.model.progress import PartitionProgress, TopicPartition

@@ -1,6 +1,7 @@
 """Abandon offsets: skip messages that expired in Kafka before the job read them."""
 
-from k2.iceberg.commit import Advance, Committer
+from k2.iceberg.advance import Advance
+from k2.iceberg.commit import Committer
 from k2.model.errors import OffsetError
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.storage.commit_log import Remark

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import pyarrow as pa
 from pyiceberg.schema import Schema
 
+from k2.iceberg.advance import Advance, Entries
 from k2.iceberg.arrow_columns import arrow_schema
-from k2.iceberg.commit import Advance, Committer
+from k2.iceberg.commit import Committer
 from k2.iceberg.data_files import write_file
-from k2.iceberg.fence import Entries
 from k2.model.columns import COMMITS
 from k2.model.errors import FencedError
 from k2.model.progress import PartitionProgress, TopicPartition

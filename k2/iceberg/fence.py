@@ -1,14 +1,13 @@
-"""The fence: a writer commits only on top of the progress that it committed or read itself."""
+"""Fences: an instance commits only on top of what it committed or read itself."""
 
-from collections.abc import Mapping
+from pyiceberg.table.metadata import TableMetadata
 
+from k2.iceberg.advance import Advance, Entries
 from k2.model.errors import FencedError
-from k2.model.progress import PartitionProgress, TopicPartition
+from k2.model.progress import PartitionProgress
+from k2.storage.table_properties import FENCING_TOKEN
 
-__all__ = ["Entries", "check_fence"]
-
-Entries = Mapping[TopicPartition, PartitionProgress]
-"""One writer's progress."""
+__all__ = ["FencingTokenGuard", "check_fence"]
 
 
 def check_fence(table: str, writer: str, found: Entries, own: Entries) -> None:
@@ -28,3 +27,25 @@ def check_fence(table: str, writer: str, found: Entries, own: Entries) -> None:
 
 def _describe(entry: PartitionProgress | None) -> str:
     return "none" if entry is None else f"{entry.offset} with {entry.received} received"
+
+
+class FencingTokenGuard:
+    """Rejects commits once another instance has set the table's fencing token."""
+
+    def __init__(self, token: str | None) -> None:
+        self.token = token
+        """The token that this instance found when it started, or set itself."""
+
+    def __call__(self, table: str, metadata: TableMetadata, _advance: Advance) -> None:
+        """Compare the tokens.
+
+        Raises:
+            FencedError: they differ, so another instance has started since, and rolled the ledger back.
+        """
+        found = FENCING_TOKEN.read(metadata.properties)
+        if found != self.token:
+            raise FencedError(
+                f"another instance writes to table {table}: it started after this one, and rolled back events that "
+                f"this one has in the ledger (fencing token {found}, expected {self.token}); stop one of the two and "
+                "restart the other"
+            )

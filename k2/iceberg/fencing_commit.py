@@ -1,68 +1,57 @@
-"""The fencing token of the trades table: it prevents instances that started earlier from committing."""
+"""Commits without rows by which a start fences out earlier instances, and commits that they have in flight."""
 
+from functools import partial
+
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
+from k2.iceberg.commit import Committer
 from k2.iceberg.commit_notes import commit_notes_property
-from k2.model.errors import FencedError
+from k2.iceberg.fence import check_fence
+from k2.iceberg.metadata_swap import MetadataSwap
+from k2.model.progress import Progress
 from k2.storage.commit_log import Remark
-from k2.storage.table_properties import FENCING_TOKEN
+from k2.storage.table_properties import FENCING_TOKEN, PROGRESS
 
-__all__ = [
-    "check_fencing_token",
-    "fencing_token_of",
-    "invalidate_commits_in_flight",
-    "set_fencing_token",
-]
+__all__ = ["invalidate_commits_in_flight", "set_fencing_token"]
 
 
-def fencing_token_of(table: Table) -> str | None:
-    """Return the fencing token in the table's metadata, as loaded."""
-    return FENCING_TOKEN.read(table.metadata.properties)
-
-
-def set_fencing_token(table: Table, token: str) -> None:
-    """Set a table's fencing token; nothing is done if it is already set.
+def set_fencing_token(committer: Committer, token: str | None, expected: Progress) -> None:
+    """Fence out instances that started before this one, if the table's progress is `expected`.
 
     This commits a snapshot without rows. So a commit that an earlier instance has staged conflicts, and that instance
-    refreshes the table and finds the token.
+    refreshes the table and finds the token. Nothing is committed if the token is already set. If it is None, none is
+    set, and the one set by another process of this cluster is adopted.
 
     Raises:
-        CommitFailedException: the table has moved since it was loaded.
+        FencedError: another instance has committed since the progress was read.
     """
-    if fencing_token_of(table) == token:
-        return
-    transaction = table.transaction()
-    transaction.update_snapshot(snapshot_properties={Remark.FENCING_TOKEN: token}).fast_append().commit()
-    notes = commit_notes_property(table.metadata, transaction._updates)  # noqa: SLF001
-    transaction.set_properties(FENCING_TOKEN.set_to(token) | notes)
-    # Not `commit_transaction`, which retries on the metadata that it read before.
-    table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
+
+    def act(table: Table) -> str | None:
+        found, current = PROGRESS.read(table.metadata.properties), FENCING_TOKEN.read(table.metadata.properties)
+        for writer in sorted({*found.writers, *expected.writers}):
+            check_fence(committer.name, writer, found.of(writer), expected.of(writer))
+        if token in {None, current}:
+            return current
+        _commit_without_rows(table, Remark.FENCING_TOKEN, token or "", FENCING_TOKEN.set_to(token))
+        return token
+
+    found = committer.change("setting the fencing token", act, also=(CommitFailedException,))
+    committer.token_guard.token = found
 
 
-def invalidate_commits_in_flight(writer: str, table: Table) -> None:
+def invalidate_commits_in_flight(committer: Committer, writer: str) -> None:
     """Invalidate commits in flight, including those of dead processes, by committing a snapshot without rows.
 
     None of those commits was staged on that snapshot, so the catalog rejects them. A live process refreshes the table,
     and commits again.
-
-    Raises:
-        CommitFailedException: the table has moved since it was loaded.
     """
-    transaction = table.transaction()
-    transaction.update_snapshot(snapshot_properties={Remark.INVALIDATED_COMMITS: writer}).fast_append().commit()
-    transaction.set_properties(commit_notes_property(table.metadata, transaction._updates))  # noqa: SLF001
-    # Not `commit_transaction`, which retries on the metadata that it read before.
-    table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
+    act = partial(_commit_without_rows, remark=Remark.INVALIDATED_COMMITS, text=writer, properties={})
+    committer.change("settling dead letters", act, also=(CommitFailedException,))
 
 
-def check_fencing_token(table: str, found: str | None, own: str | None) -> None:
-    """Compare the table's fencing token with the one that this instance found when it started.
-
-    Raises:
-        FencedError: they differ, so another instance has started since, and rolled the ledger back.
-    """
-    if found != own:
-        raise FencedError(
-            f"another instance writes to table {table}: it started after this one, and rolled back events that this "
-            f"one has in the ledger (fencing token {found}, expected {own}); stop one of the two and restart the other"
-        )
+def _commit_without_rows(table: Table, remark: Remark, text: str, properties: dict[str, str]) -> None:
+    swap = MetadataSwap(table)
+    swap.append((), {remark.value: text})
+    swap.set_properties(properties | commit_notes_property(swap))
+    swap.commit()

@@ -11,8 +11,9 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
+from k2.iceberg.advance import Entries
 from k2.iceberg.commit import Committer
-from k2.iceberg.fence import Entries
+from k2.iceberg.metadata_swap import MetadataSwap
 from k2.iceberg.row_filters import any_of, rows_from
 from k2.iceberg.table_progress import progress_of
 from k2.model.committed_offsets import CommittedOffsets
@@ -78,13 +79,12 @@ def _roll_back(table: Table, trades_committed: CommittedOffsets) -> None:
     progress = progress_of(table)
     entries = progress.of(WRITER)
     new_progress = progress.replaced(WRITER, {**entries, **_rolled_back(entries, events, trades_committed)})
-    transaction = table.transaction()
+    swap = MetadataSwap(table)
     row_filter = any_of(_filters(events, trades_committed))
-    transaction.delete(row_filter, snapshot_properties={Remark.ROLLED_BACK_EVENTS: str(len(events))})
-    transaction.set_properties(PROGRESS.set_to(new_progress))
+    swap.delete(row_filter, {Remark.ROLLED_BACK_EVENTS.value: str(len(events))})
+    swap.set_properties(PROGRESS.set_to(new_progress))
     failpoint("events.withdrawing")
-    # Not `commit_transaction`, which retries on the metadata that it read before.
-    table._do_commit(transaction._updates, transaction._requirements)  # noqa: SLF001
+    swap.commit()
     failpoint("events.withdrawn")
     _log.info("events_rolled_back", events=len(events), reason="their trades are not in the table")
 

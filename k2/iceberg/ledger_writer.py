@@ -7,10 +7,9 @@ from typing import Any
 import pyarrow as pa
 from bytewax.outputs import StatefulSinkPartition
 
+from k2.iceberg.advance import Advance, Entries
 from k2.iceberg.arrow_columns import arrow_schema
-from k2.iceberg.commit import Advance
 from k2.iceberg.data_files import write_file
-from k2.iceberg.fence import Entries
 from k2.iceberg.ledger_rollback import WRITER
 from k2.iceberg.partition_counts import resume_state
 from k2.iceberg.table_handle import TableHandle

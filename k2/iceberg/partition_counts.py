@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.iceberg.fence import Entries
+from k2.iceberg.advance import Entries
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.dead_letter import DeadLetter

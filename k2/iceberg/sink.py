@@ -6,16 +6,17 @@ from typing import Any
 
 import structlog
 from bytewax.outputs import FixedPartitionedSink
-from pyiceberg.exceptions import CommitFailedException
 
+from k2.iceberg.advance import Entries
 from k2.iceberg.commit import Committer
-from k2.iceberg.fence import Entries, check_fence
-from k2.iceberg.fencing_commit import invalidate_commits_in_flight
+from k2.iceberg.fence import check_fence
+from k2.iceberg.fencing_commit import invalidate_commits_in_flight, set_fencing_token
 from k2.iceberg.ledger_rollback import WRITER, SetFencingToken, roll_back_events
 from k2.iceberg.ledger_writer import LedgerWriter
 from k2.iceberg.partition_counts import check_resume
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName
+from k2.iceberg.topic_ids import remember_topics
 from k2.iceberg.trades_writer import OnCommit, TradesWriter
 from k2.model.batch import TradeSlice
 from k2.model.committed_offsets import CommittedOffsets
@@ -94,7 +95,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
         """Return the topics' ids as they were when first read; record new topics in the table."""
-        return self.committer.remember_topics(ids)
+        return remember_topics(self.committer, ids)
 
     def set_fencing_token(self, token: str | None) -> None:
         """Fence out instances that started before this one; with None, adopt the token set by this cluster.
@@ -102,7 +103,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         Raises:
             FencedError: another instance has committed since this one read the progress that it starts from.
         """
-        self.committer.set_fencing_token(token, self.open())
+        set_fencing_token(self.committer, token, self.open())
 
     @property
     def committer(self) -> Committer:
@@ -148,9 +149,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         Raises:
             FencedError: another instance has committed since the progress was read.
         """
-        self.committer.change(
-            "settling dead letters", partial(invalidate_commits_in_flight, writer), also=(CommitFailedException,)
-        )
+        invalidate_commits_in_flight(self.committer, writer)
         check_fence(self._handle.name, writer, self.committer.progress().of(writer), committed)
         return DEAD_LETTER_POSITIONS.read(self.committer.table.metadata.properties, writer)
 

@@ -2,8 +2,9 @@
 
 import threading
 
-from k2.iceberg.commit import Committer, MoveToCommitLog
+from k2.iceberg.commit import Committer
 from k2.iceberg.commit_log_writer import CommitLogWriter
+from k2.iceberg.commit_notes import MoveToCommitLog
 from k2.iceberg.tables import TableName, connect
 from k2.ops.retry import OnRetry
 from k2.ops.settings import Settings

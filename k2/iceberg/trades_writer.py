@@ -7,11 +7,10 @@ from typing import Any, Final
 from bytewax.outputs import StatefulSinkPartition
 from pyiceberg.manifest import DataFile
 
+from k2.iceberg.advance import Advance, Entries
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.column_buffer import FLUSH_ROWS, ColumnBuffer
-from k2.iceberg.commit import Advance
 from k2.iceberg.data_files import write_file
-from k2.iceberg.fence import Entries
 from k2.iceberg.partition_counts import PartitionCounts, resume_state
 from k2.iceberg.stored_trades import PendingConflicts
 from k2.iceberg.table_handle import TableHandle

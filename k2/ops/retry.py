@@ -1,7 +1,9 @@
-"""Retries after transient faults of services and disks: three, with exponential backoff, then `UnreachableError`."""
+"""The retry policies of the job, and retries of an operation after transient faults of services and disks."""
 
+import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import structlog
@@ -9,15 +11,35 @@ import tenacity
 
 from k2.model.errors import UnreachableError
 
-__all__ = ["RETRIES_MAX", "OnRetry", "retried"]
+__all__ = ["CONFLICT", "FAULT", "LOCKED_DATABASE", "OnRetry", "RetryPolicy", "retried"]
 
 T = TypeVar("T")
 OnRetry = Callable[[str], None]
 """Called with the operation's name before each retry, for counting."""
 
-RETRIES_MAX: Final = 3
-WAIT_SECONDS_MIN: Final = 2
-WAIT_SECONDS_MAX: Final = 30
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often an operation is attempted, and how long to wait in between: each wait is twice the one before."""
+
+    attempts_max: int
+    wait_seconds_min: float
+    wait_seconds_max: float
+    is_random: bool = False
+    """Whether to wait a random part of that time, so that processes that met once do not meet again and again."""
+
+    def wait_seconds(self, attempt: int) -> float:
+        """Return how long to wait after the n-th attempt, counted from 1."""
+        longest = min(self.wait_seconds_max, self.wait_seconds_min * 2.0 ** (attempt - 1))
+        return random.uniform(0, longest) if self.is_random else longest  # noqa: S311  no secret
+
+
+FAULT: Final = RetryPolicy(attempts_max=4, wait_seconds_min=2, wait_seconds_max=30)
+"""A service or a disk fails in a way that may pass: three retries, after 2, 4 and 8 seconds."""
+CONFLICT: Final = RetryPolicy(attempts_max=100, wait_seconds_min=0.01, wait_seconds_max=1, is_random=True)
+"""Another writer has committed to the table first: the commit is rebased; 100 conflicts in a row are a fault."""
+LOCKED_DATABASE: Final = RetryPolicy(attempts_max=500, wait_seconds_min=0.1, wait_seconds_max=0.1, is_random=True)
+"""Another process creates the local catalog's database: some 25 seconds in all."""
 _TRANSIENT: Final = (ConnectionError, TimeoutError, OSError)
 
 _log = structlog.get_logger()
@@ -30,8 +52,9 @@ def retried(
     also: tuple[type[BaseException], ...] = (),
     on_retry: OnRetry | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    policy: RetryPolicy = FAULT,
 ) -> T:
-    """Return the result of `call`; retry it after 2, 4 and 8 seconds if it raises a transient fault.
+    """Return the result of `call`; retry it by `policy` if it raises a transient fault.
 
     Transient are `ConnectionError`, `TimeoutError`, `OSError` and the types in `also`, in which a client wraps them.
     Any other exception propagates unchanged, without a retry.
@@ -52,8 +75,8 @@ def retried(
     transient: tuple[type[BaseException], ...] = (*_TRANSIENT, *also)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(transient),
-        stop=tenacity.stop_after_attempt(1 + RETRIES_MAX),
-        wait=tenacity.wait_exponential(multiplier=WAIT_SECONDS_MIN, max=WAIT_SECONDS_MAX),
+        stop=tenacity.stop_after_attempt(policy.attempts_max),
+        wait=lambda state: policy.wait_seconds(state.attempt_number),
         before_sleep=report,
         sleep=sleep,
         reraise=True,
@@ -64,7 +87,7 @@ def retried(
         raise
     except transient as error:
         raise UnreachableError(
-            f"{operation} failed {1 + RETRIES_MAX} times, the last with: {_first_line(error)}"
+            f"{operation} failed {policy.attempts_max} times, the last with: {_first_line(error)}"
         ) from error
 
 

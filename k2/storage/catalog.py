@@ -13,7 +13,7 @@ from pyiceberg.utils.config import Config
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from k2.model.errors import SettingsError, UnreachableError
-from k2.ops.retry import retried
+from k2.ops.retry import LOCKED_DATABASE, retried
 from k2.ops.settings import Settings
 from k2.storage.catalog_errors import TRANSIENT, as_k2_error, catalog_address, error_text, translate_refusals
 from k2.storage.catalog_timeouts import limit_catalog_timeouts
@@ -153,8 +153,8 @@ def _check_path(folder: Path) -> None:
 # SQLite does not wait for its lock while another process enables WAL.
 @tenacity.retry(
     retry=tenacity.retry_if_exception_message(match=".*locked"),
-    stop=tenacity.stop_after_delay(SQLITE_TIMEOUT_SECONDS),
-    wait=tenacity.wait_random(0.01, 0.1),
+    stop=tenacity.stop_after_attempt(LOCKED_DATABASE.attempts_max),
+    wait=lambda state: LOCKED_DATABASE.wait_seconds(state.attempt_number),
     reraise=True,
 )
 def _prepare(database: Path) -> None:

@@ -5,12 +5,13 @@ from typing import Final
 
 from pyiceberg.table import Table
 
-from k2.iceberg.commit import CONFLICT_WAIT_SECONDS_MAX, Committer
+from k2.iceberg.commit import Committer
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.table_progress import progress_of
 from k2.iceberg.tables import TableName
 from k2.iceberg.trades_writer import TradesWriter
 from k2.model.progress import TopicPartition
+from k2.ops.retry import CONFLICT
 from k2.ops.settings import Settings
 from k2.storage.catalog import find_table
 from tests.iceberg.pieces import Row, dlq_of, offsets_of, piece_of, read_to
@@ -37,7 +38,7 @@ class Running:
     @property
     def retries(self) -> list[float]:
         """The waits before retries; those after a commit conflict are below a second."""
-        return [wait for wait in self.waits if wait > CONFLICT_WAIT_SECONDS_MAX]
+        return [wait for wait in self.waits if wait > CONFLICT.wait_seconds_max]
 
     def land(self, first: int, stop: int, step: int = 1) -> None:
         """Write rows with these offsets, report all up to `stop` as read, and close the epoch."""

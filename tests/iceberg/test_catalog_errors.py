@@ -1,6 +1,7 @@
 """Commits to real catalogs whose responses are lost, late or wrong: each is applied once, or not at all."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import repeat
 from typing import Final
 
@@ -8,7 +9,7 @@ import pytest
 
 from k2.iceberg import commit
 from k2.model.errors import SettingsError, UnreachableError
-from k2.ops.retry import RETRIES_MAX
+from k2.ops.retry import CONFLICT, FAULT
 from tests.catalogs.fixtures import SERVED, Place
 from tests.catalogs.http_proxy import HttpProxy
 from tests.catalogs.proxy import Answer, Fault, Proxy
@@ -60,12 +61,12 @@ def test_a_commit_applied_on_the_last_try_is_found(
     place: Place, proxy: Proxy, writer: Running, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last retry is applied but answered as badly as those before: its rows are stored, once."""
-    monkeypatch.setattr(commit, "CONFLICTS_MAX", 1 + RETRIES_MAX)
-    proxy.plan([_lost(409 if answer == 409 else "reset")] * RETRIES_MAX + [_applied(answer)])
+    monkeypatch.setattr(commit, "CONFLICT", replace(CONFLICT, attempts_max=FAULT.attempts_max))
+    proxy.plan([_lost(409 if answer == 409 else "reset")] * (FAULT.attempts_max - 1) + [_applied(answer)])
     writer.land(0, 4)
     writer.land(4, 8)
     assert_in_once(place.settings, 8, commits=2)
-    assert (proxy.commits, proxy.given_up) == (RETRIES_MAX + 2, answer == "silence")
+    assert (proxy.commits, proxy.given_up) == (FAULT.attempts_max + 1, answer == "silence")
 
 
 @ON_SERVERS
@@ -98,7 +99,7 @@ def test_a_catalog_that_stays_absent_stores_nothing(
     proxy.plan(repeat(_lost(answer)))
     with pytest.raises(UnreachableError, match=r"committing to table .*trades failed 4 times"):
         writer.land(0, 4)
-    assert (proxy.commits, writer.retries) == (1 + RETRIES_MAX, [2, 4, 8])
+    assert (proxy.commits, writer.retries) == (FAULT.attempts_max, [2, 4, 8])
     assert table_of(place.settings).snapshots() == []
     _start_again(place, proxy)
 

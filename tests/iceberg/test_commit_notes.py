@@ -12,6 +12,7 @@ from k2.iceberg.abandon_offsets import abandon_offsets
 from k2.iceberg.commit import Committer
 from k2.iceberg.commit_log_writer import CommitLogWriter
 from k2.iceberg.commit_notes import noted_commits
+from k2.iceberg.fencing_commit import set_fencing_token
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.table_progress import progress_of
 from k2.iceberg.tables import TableName, open_table
@@ -31,7 +32,7 @@ ROWS = 2
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Move commit notes to the table `commits` after few commits."""
-    monkeypatch.setattr("k2.iceberg.commit.COMMIT_NOTES_MAX", NOTED)
+    monkeypatch.setattr("k2.iceberg.commit_notes.COMMIT_NOTES_MAX", NOTED)
 
 
 @pytest.fixture
@@ -103,14 +104,16 @@ def test_a_crash_while_notes_are_moved_loses_and_doubles_nothing(
     writer = writer_of(settings)
     for number in range(NOTED):
         land(writer, number)
-    append = writer._committer._move_to_commit_log
+    notes = writer._committer._notes
+    assert notes is not None
+    append = notes._move_to_commit_log
 
     def crash(commits: Sequence[Commit]) -> int:
         if killed_at == "after":
             append(commits)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer._committer, "_move_to_commit_log", crash)
+    monkeypatch.setattr(notes, "_move_to_commit_log", crash)
     with pytest.raises(KeyboardInterrupt):
         land(writer, NOTED)
     assert len(logged(settings)) == (NOTED if killed_at == "after" else 0)
@@ -206,7 +209,7 @@ def test_fencing_and_abandoned_offsets_are_recorded(settings: Settings) -> None:
     writer = writer_of(settings)
     land(writer, 0)
     committer = TableHandle(settings, TableName.TRADES, None).committer()
-    committer.set_fencing_token("77", progress_of(committer.table))
+    set_fencing_token(committer, "77", progress_of(committer.table))
     abandon_offsets(committer, TopicPartition("trades", 0), 10, 2)
     expire(table_of(settings))
     found = audit(settings)

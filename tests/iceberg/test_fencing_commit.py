@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from k2.iceberg.fencing_commit import fencing_token_of
 from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName
 from k2.model.errors import FencedError
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.ops.settings import Settings
+from k2.storage.table_properties import FENCING_TOKEN
 from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
 
 
@@ -62,7 +62,7 @@ def test_processes_of_one_cluster_fence_once(tmp_path: Path) -> None:
         for process in processes:
             process.set_fencing_token(mark)
     table = processes[0].committer.table.refresh()
-    assert (fencing_token_of(table), len(table.snapshots())) == ("7", 1)
+    assert (FENCING_TOKEN.read(table.properties), len(table.snapshots())) == ("7", 1)
     for number, process in enumerate(processes):
         writer = process.build_part("out", f"0{number}", None)
         writer.write_batch([piece_of([Row(number)]), read_to(2)])
@@ -80,4 +80,4 @@ def test_a_table_that_moved_is_not_fenced(tmp_path: Path) -> None:
     writer.snapshot()
     with pytest.raises(FencedError, match="trades:0 is at offset 1"):
         sink.set_fencing_token("7")
-    assert fencing_token_of(sink.committer.table.refresh()) is None
+    assert FENCING_TOKEN.read(sink.committer.table.refresh().properties) is None

@@ -15,6 +15,7 @@ from k2.query import partition_progress as module
 from k2.query.engine import Engine
 from k2.query.partition_progress import progress
 from k2.query.tables import NoTableError
+from k2.storage.table_properties import PROGRESS
 from tests.query.tables import EPOCH, append, made, set_progress, trade
 
 Moves = dict[int, PartitionProgress]
@@ -25,7 +26,7 @@ def commit(table: Table, rows: list[dict[str, Any]], moves: Moves, writer: str =
     moved = {TopicPartition("trades", partition): move for partition, move in moves.items()}
     own = {"k2.writer": writer, "k2.progress": Progress({writer: moved}).text()}
     table.append(pa.Table.from_pylist(rows, schema=schema_to_pyarrow(table.schema())), snapshot_properties=own)
-    before = Progress.parse(table.metadata.properties.get("k2.progress"))
+    before = PROGRESS.read(table.metadata.properties)
     after = {where: before.of(writer).get(where, PartitionProgress(0)).advanced(move) for where, move in moved.items()}
     set_progress(table, before.replaced(writer, {**before.of(writer), **after}))
 

@@ -12,6 +12,7 @@ from k2.cli.main import app
 from k2.iceberg.tables import TableName
 from k2.model.errors import UnreachableError
 from k2.ops.child_process import free_port
+from k2.ops.retry import RetryPolicy
 from k2.ops.settings import Settings
 from k2.query.engine import QueryTimeoutError, _dataset
 from k2.query.market import open_market
@@ -92,7 +93,7 @@ def test_faults_before_a_query_are_one_sentence(
 ) -> None:
     """Each ends a command with exit code 3, and names the bucket and what is wrong."""
     bucket = bucket_of(table)
-    monkeypatch.setattr("k2.ops.retry.WAIT_SECONDS_MIN", 0)
+    monkeypatch.setattr(RetryPolicy, "wait_seconds", lambda *_: 0)
     command = ["trades", "--json"]
     if fault == "keys refused":
         with s3.refusing():

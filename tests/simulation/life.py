@@ -18,7 +18,7 @@ from bytewax.recovery import RecoveryConfig
 from bytewax.testing import cluster_main
 
 import flows.bootstrap
-import k2.iceberg.commit
+import k2.iceberg.commit_notes
 import k2.restore.recovery_store
 from flows.trades import trades_flow
 from k2.iceberg.commit import Committer
@@ -175,7 +175,7 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
 
 def _keep_soon() -> None:
     """Move commit notes to their table every few commits, because a life has few."""
-    k2.iceberg.commit.COMMIT_NOTES_MAX = 4
+    k2.iceberg.commit_notes.COMMIT_NOTES_MAX = 4
 
 
 def _never_sleep() -> None:

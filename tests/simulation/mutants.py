@@ -17,8 +17,8 @@ _HISTORY: Final = "k2.restore.tables:TableStateSource"
 _LETTERS: Final = "k2.storage.dead_letters"
 
 _SECOND: Final = """\
-failpoint("commit.landed")
-self.table._do_commit(tuple(one for one in attempt.updates if one.action == "set-properties"), ())"""
+self._table._do_commit(updates, requirements)
+self._table._do_commit(self._table.transaction().set_properties(self._properties)._updates, ())"""
 _NEIGHBOURS: Final = """\
 why = dict(rejected)
 good = columns.messages < min(why, default=len(batch))
@@ -81,7 +81,7 @@ MUTANTS: Final = (
         "commits off the record",
         3,
         "a commit leaves no note of itself for the commit log",
-        (f"{_COMMIT}._stage", "**own, **notes}", "**own}"),
+        ("k2.iceberg.commit_notes:CommitNotes.__call__", "swap.set_properties", "(lambda properties: None)"),
     ),
     _mutant(
         "replay filter off",
@@ -134,14 +134,10 @@ MUTANTS: Final = (
         "progress in a second commit",
         3,
         "rows land first, and the progress after them",
+        ("k2.iceberg.metadata_swap:MetadataSwap.commit", "if self._properties:", "if False:"),
         (
-            f"{_COMMIT}._commit_with_rebase",
-            "attempt.updates,",
-            'tuple(one for one in attempt.updates if one.action != "set-properties"),',
-        ),
-        (
-            f"{_COMMIT}._commit_with_rebase",
-            'failpoint("commit.landed")',
+            "k2.iceberg.metadata_swap:MetadataSwap.commit",
+            "self._table._do_commit(updates, requirements)",
             _SECOND,
         ),
     ),
@@ -149,7 +145,7 @@ MUTANTS: Final = (
         "progress without its rows",
         3,
         "a commit leaves out its last data file",
-        (f"{_COMMIT}._stage", "for file in advance.files:", "for file in advance.files[:-1]:"),
+        ("k2.iceberg.metadata_swap:MetadataSwap.append", "for file in files:", "for file in [*files][:-1]:"),
     ),
     _mutant(
         "progress without the buffer",
@@ -170,7 +166,7 @@ MUTANTS: Final = (
         (
             f"{_COMMIT}._commit_with_rebase",
             "if self._is_committed(advance):",
-            "self._discard(attempt.manifests)\nif self._is_committed(advance):",
+            "swap.discard()\nif self._is_committed(advance):",
         ),
     ),
     _mutant(
@@ -207,13 +203,17 @@ MUTANTS: Final = (
         "other writers' commits overwritten",
         5,
         "a commit goes in whatever has landed since it was staged",
-        (f"{_COMMIT}._commit_with_rebase", "attempt.requirements", "()"),
+        ("k2.iceberg.metadata_swap:MetadataSwap.commit", "(*staged._requirements, *self._requirements)", "()"),
     ),
     _mutant(
         "another writer's progress lost",
         5,
         "a commit writes the progress of its own writer alone",
-        (f"{_COMMIT}._stage", "progress_of(self.table).replaced(", "Progress().replaced("),
+        (
+            "k2.iceberg.commit_parts:_add_progress",
+            "PROGRESS.read(swap.metadata.properties).replaced(",
+            "PROGRESS.default().replaced(",
+        ),
     ),
     _mutant(
         "foreign rows taken for the job's",
@@ -361,7 +361,7 @@ MUTANTS: Final = (
         "transient fault not tried again",
         7,
         "a fault that passes by itself ends the process",
-        ("k2.ops.retry:retried", "stop_after_attempt(1 + RETRIES_MAX)", "stop_after_attempt(1)"),
+        ("k2.ops.retry:retried", "stop_after_attempt(policy.attempts_max)", "stop_after_attempt(1)"),
     ),
     _mutant(
         "fault logged and passed over",

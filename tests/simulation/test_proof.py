@@ -88,7 +88,7 @@ def test_an_edit_changes_every_import_of_a_function() -> None:
         ("k2.venues.decode:Decoded", "return", "is no function"),
         ("k2.venues.decode:decode", "no such text", "holds 0 times"),
         ("k2.venues.decode:decode", "return", "holds 3 times"),
-        ("k2.iceberg.commit:_AppendTransaction.table_metadata", "self._table.metadata", "is a closure"),
+        ("k2.iceberg.metadata_swap:_Transaction.table_metadata", "self._table.metadata", "is a closure"),
     ],
 )
 def test_a_mutant_that_does_not_fit_is_an_error(target: str, old: str, why: str) -> None:
