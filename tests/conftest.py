@@ -53,6 +53,7 @@ SLOW = (
     "tests/storage/recovery",
     "tests/test_brokers.py",
     "tests/test_make.py",
+    "tests/test_trial_changes.py",
 )
 """What `make test` leaves to `make test-all`: processes, browsers, servers and the torture."""
 

@@ -1,0 +1,424 @@
+"""Ten typical changes, each made for trial in a copy of the code: which files it touches, and a proof that it works.
+
+`python -m tests.trial_changes` prints the table of `docs/architecture.md`.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+from typing import Final, NamedTuple
+
+__all__ = ["TRIALS", "Trial", "apply", "prove", "table"]
+
+ROOT: Final = Path(__file__).parent.parent
+_COPIED: Final = ("demo", "flows", "k2", "operators", "tests")
+
+
+class Edit(NamedTuple):
+    """One change of one file."""
+
+    path: str
+    old: str
+    """Text that must occur in the file exactly once; empty if the change creates the file."""
+    new: str
+
+
+class Trial(NamedTuple):
+    """A change, and a program that fails without it."""
+
+    what: str
+    edits: tuple[Edit, ...]
+    proof: str
+    """Python; it runs in the changed copy, in an empty folder."""
+
+    @property
+    def paths(self) -> list[str]:
+        """The files that the change touches."""
+        return [*dict.fromkeys(edit.path for edit in self.edits)]
+
+
+_VENUE: Final = '''\
+"""Kraken, channel `trade`, one trade a message."""
+
+from typing import Final
+
+import msgspec
+
+from k2.model.decimals import parse_decimal
+from k2.model.times import parse_time
+from k2.model.trade import BUY, SELL, Trade
+from k2.venues.reading import checked, name, positive, read, sequence
+from k2.venues.venue import SequenceMode, Venue
+
+
+class _Message(msgspec.Struct):
+    symbol: str
+    side: str
+    price: str
+    qty: str
+    trade_id: int
+    timestamp: str
+
+
+_MESSAGE: Final = msgspec.json.Decoder(_Message)
+
+
+def decode(value: bytes) -> list[Trade]:
+    """Decode one message to one trade."""
+    message = read(_MESSAGE, value)
+    number = sequence("trade_id", message.trade_id)
+    return [
+        Trade(
+            exchange="kraken",
+            symbol=name("symbol", message.symbol),
+            trade_id=str(number),
+            sequence=number,
+            price=checked("price", parse_decimal, message.price),
+            quantity=positive("qty", message.qty),
+            side={"buy": BUY, "sell": SELL}[message.side],
+            timestamp=checked("timestamp", parse_time, message.timestamp),
+        )
+    ]
+
+
+def key(value: bytes) -> str:
+    """Return `kraken|symbol`."""
+    return f"kraken|{read(_MESSAGE, value).symbol}"
+
+
+KRAKEN: Final = Venue("kraken", SequenceMode.CONTIGUOUS, decode, None, key, exchange="kraken")
+'''
+
+_PAYLOAD: Final = '''\
+"""The canonical message as MessagePack."""
+
+from typing import Final
+
+import msgspec
+
+from k2.model.reasons import Reason, RejectedError
+from k2.model.trade import Trade
+from k2.venues import k2
+from k2.venues.venue import SequenceMode, Venue
+
+
+def _as_json(value: bytes) -> bytes:
+    try:
+        return msgspec.json.encode(msgspec.msgpack.decode(value))
+    except msgspec.MsgspecError as error:
+        raise RejectedError(Reason.MALFORMED, f"not MessagePack: {error}") from error
+
+
+def decode(value: bytes) -> list[Trade]:
+    """Decode one message to one trade."""
+    return k2.decode(_as_json(value))
+
+
+def key(value: bytes) -> str:
+    """Return `exchange|symbol`."""
+    return k2.key(_as_json(value))
+
+
+K2_MSGPACK: Final = Venue("k2-msgpack", SequenceMode.CONTIGUOUS, decode, None, key)
+'''
+
+_REPORT: Final = '''\
+"""The number of dead letters by reason, as recorded in the folder."""
+
+from collections import Counter
+
+from k2.ops.settings import Settings
+from k2.storage.dead_letter_files import read_dead_letters
+
+
+def reasons(settings: Settings) -> dict[str, int]:
+    """Return the number of dead letters by reason."""
+    letters = read_dead_letters(settings.dead_letter_folder, lambda _: None)
+    return dict(Counter(letter.reason.value for letter in letters))
+'''
+
+_REPORT_COMMAND: Final = '''\
+"""`k2 reasons`: the number of dead letters by reason."""
+
+from k2.cli.table_output import print_table
+from k2.ops.settings import read_settings
+from k2.query.reasons import reasons as count_reasons
+
+
+def reasons() -> None:
+    """Print the number of dead letters by reason."""
+    rows = [[reason, count] for reason, count in count_reasons(read_settings()).items()]
+    print_table("Dead letters", ["reason", "count"], rows)
+'''
+
+_TRADE: Final = """\
+from pathlib import Path
+from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+settings = settings_in(Path.cwd())
+writer = writer_of(settings)
+writer.write_batch([piece_of([Row(0, sequence=7)]), read_to(1)])
+writer.snapshot()
+"""
+
+TRIALS: Final = (
+    Trial(
+        "Add a venue",
+        (
+            Edit("k2/venues/kraken.py", "", _VENUE),
+            Edit(
+                "k2/venues/__init__.py",
+                "from k2.venues.okx import OKX",
+                "from k2.venues.kraken import KRAKEN\nfrom k2.venues.okx import OKX",
+            ),
+            Edit("k2/venues/__init__.py", "OKX, BYBIT)", "OKX, BYBIT, KRAKEN)"),
+        ),
+        """\
+from k2.ops.settings import Settings
+from k2.venues import VENUES
+[topic] = Settings(topics="trades=kraken").topics
+message = (b'{"symbol":"BTC/USD","side":"buy","price":"1.5","qty":"2","trade_id":7,'
+           b'"timestamp":"2026-01-02T03:04:05.000006Z"}')
+[trade] = VENUES[topic.venue].decode(message)
+assert (trade.exchange, trade.symbol, trade.sequence) == ("kraken", "BTC/USD", 7)
+""",
+    ),
+    Trial(
+        "Add a metric",
+        (
+            Edit(
+                "k2/ops/metrics.py",
+                'TRADES_STORED: Final = Counter("k2_trades_stored"',
+                'MESSAGE_BYTES: Final = Counter("k2_message_bytes", "Bytes of the messages read from Kafka.")\n'
+                'TRADES_STORED: Final = Counter("k2_trades_stored"',
+            ),
+            Edit(
+                "k2/iceberg/trades_writer.py",
+                "        TRADES_STORED.inc(counts.stored)",
+                "        metrics.MESSAGE_BYTES.inc(5)\n        TRADES_STORED.inc(counts.stored)",
+            ),
+            Edit(
+                "k2/iceberg/trades_writer.py",
+                "from k2.ops.metrics import",
+                "from k2.ops import metrics\nfrom k2.ops.metrics import",
+            ),
+        ),
+        _TRADE
+        + """\
+from prometheus_client import generate_latest
+assert b"k2_message_bytes_total 5.0" in generate_latest()
+""",
+    ),
+    Trial(
+        "Add a column",
+        (
+            Edit(
+                "k2/model/columns.py",
+                '    Column("origin", ColumnType.STRING, is_dictionary=True, is_later=True),',
+                '    Column("origin", ColumnType.STRING, is_dictionary=True, is_later=True),\n'
+                '    Column("sequence_twice", ColumnType.LONG, is_later=True),',
+            ),
+            Edit(
+                "k2/iceberg/arrow_columns.py",
+                '        "origin": pa.nulls(len(order), _DICTIONARY),',
+                '        "origin": pa.nulls(len(order), _DICTIONARY),\n'
+                '        "sequence_twice": _plain(2 * sorted_rows.sequences, pa.int64()),',
+            ),
+        ),
+        _TRADE
+        + """\
+assert writer._committer.table.scan().to_arrow()["sequence_twice"].to_pylist() == [14]
+""",
+    ),
+    Trial(
+        "Add a reason for a dead letter",
+        (
+            Edit(
+                "k2/model/reasons.py",
+                '    TOO_LARGE = "too_large"',
+                '    CLOSED = "closed"\n    """The exchange was closed."""\n    TOO_LARGE = "too_large"',
+            ),
+            Edit(
+                "k2/venues/coinbase.py",
+                "    number = sequence(",
+                '    if match.time == "2026-01-01T00:00:00Z":\n'
+                '        raise RejectedError(Reason.CLOSED, "time: a holiday")\n'
+                "    number = sequence(",
+            ),
+        ),
+        """\
+from pathlib import Path
+import typer.testing
+from k2.cli.main import app
+from k2.model.reasons import RejectedError
+from k2.venues import VENUES
+try:
+    VENUES["coinbase"].decode(b'{"type":"match","time":"2026-01-01T00:00:00Z"}')
+except RejectedError as error:
+    assert error.reason == "closed"
+else:
+    raise AssertionError("decoded")
+Path("data/dlq").mkdir(parents=True)
+result = typer.testing.CliRunner().invoke(app, ["dlq", "list", "--reason", "closed"])
+assert result.exit_code == 0, result.output
+""",
+    ),
+    Trial(
+        "Add a report",
+        (
+            Edit("k2/query/reasons.py", "", _REPORT),
+            Edit("k2/cli/reasons.py", "", _REPORT_COMMAND),
+            Edit(
+                "k2/cli/main.py",
+                '        "gaps": Command(',
+                '        "reasons": Command("k2.cli.reasons", "reasons", "Count dead letters by reason."),\n'
+                '        "gaps": Command(',
+            ),
+        ),
+        """\
+import typer.testing
+from k2.cli.main import app
+result = typer.testing.CliRunner().invoke(app, ["reasons"])
+assert result.exit_code == 0, result.output
+assert "reason" in result.output
+""",
+    ),
+    Trial(
+        "Add a kind of catalog: the faults of its client",
+        (
+            Edit(
+                "k2/storage/catalog_errors.py",
+                "    CommitStateUnknownException,\n    InterfaceError,",
+                "    CommitStateUnknownException,\n    EOFError,\n    InterfaceError,",
+            ),
+        ),
+        """\
+from k2.ops.retry import retried
+from k2.storage.catalog_errors import TRANSIENT
+answers = [1, EOFError]
+def call():
+    answer = answers.pop()
+    if answer != 1:
+        raise answer
+    return answer
+assert retried("x", call, also=TRANSIENT, sleep=lambda _: None) == 1
+""",
+    ),
+    Trial(
+        "Change the default of the deduplication window",
+        (
+            Edit("k2/ops/settings.py", "dedup_window_seconds: Count = 86_400", "dedup_window_seconds: Count = 3_600"),
+            Edit("README.md", "| `K2_DEDUP_WINDOW_SECONDS` | `86400` |", "| `K2_DEDUP_WINDOW_SECONDS` | `3600` |"),
+        ),
+        """\
+from k2.ops.settings import Settings
+assert Settings().dedup_window_seconds == 3_600
+""",
+    ),
+    Trial(
+        "Change a retry policy",
+        (
+            Edit(
+                "k2/ops/retry.py",
+                "FAULT: Final = RetryPolicy(attempts_max=4,",
+                "FAULT: Final = RetryPolicy(attempts_max=6,",
+            ),
+        ),
+        """\
+from k2.model.errors import UnreachableError
+from k2.ops.retry import retried
+waits = []
+def call():
+    raise ConnectionError("gone")
+try:
+    retried("x", call, sleep=waits.append)
+except UnreachableError as error:
+    assert "failed 6 times" in str(error)
+assert waits == [2, 4, 8, 16, 30]
+""",
+    ),
+    Trial(
+        "Add a payload format",
+        (
+            Edit("k2/venues/k2_msgpack.py", "", _PAYLOAD),
+            Edit(
+                "k2/venues/__init__.py",
+                "from k2.venues.okx import OKX",
+                "from k2.venues.k2_msgpack import K2_MSGPACK\nfrom k2.venues.okx import OKX",
+            ),
+            Edit("k2/venues/__init__.py", "(K2, K2_MONOTONIC", "(K2, K2_MSGPACK, K2_MONOTONIC"),
+        ),
+        """\
+import msgspec
+from k2.venues import VENUES
+message = {"exchange": "x", "symbol": "S", "sequence": 7, "price": "1", "quantity": "2",
+           "timestamp": 1_700_000_000_000_000}
+[trade] = VENUES["k2-msgpack"].decode(msgspec.msgpack.encode(message))
+assert (trade.symbol, trade.sequence) == ("S", 7)
+""",
+    ),
+    Trial(
+        "Raise the number of key groups",
+        (Edit("k2/model/key_groups.py", "GROUPS: Final = 16", "GROUPS: Final = 32"),),
+        _TRADE
+        + """\
+from k2.model.key_groups import group_of
+assert {group_of("x", str(number)) for number in range(1_000)} == set(range(32))
+properties = writer._committer.table.properties
+assert properties["k2.key_groups"] == "32"
+from k2.model.errors import TableError
+from k2.storage.table_properties import check_format
+try:
+    check_format({"k2.key_groups": "16"}, "trades")
+except TableError:
+    pass
+else:
+    raise AssertionError("a table of 16 key groups is taken")
+""",
+    ),
+)
+
+
+def apply(trial: Trial, folder: Path) -> None:
+    """Copy the code to an empty folder, and make the change there."""
+    for name in _COPIED:
+        copytree(ROOT / name, folder / name, ignore=ignore_patterns("__pycache__"))
+    (folder / "README.md").write_bytes((ROOT / "README.md").read_bytes())
+    for edit in trial.edits:
+        path = folder / edit.path
+        text = path.read_text(encoding="utf-8") if edit.old else ""
+        assert text.count(edit.old) == 1 or not path.exists(), (
+            f"{edit.path} has {text.count(edit.old)} times {edit.old!r}"
+        )
+        path.write_text(text.replace(edit.old, edit.new) if edit.old else edit.new, encoding="utf-8")
+
+
+def prove(trial: Trial, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the proof against the code in a folder."""
+    empty = folder / "proof"
+    empty.mkdir(exist_ok=True)
+    # Uncompiled, because compiling would take longer than the proof.
+    environment = {"PATH": "", "PYTHONPATH": str(folder), "NUMBA_DISABLE_JIT": "1", "HOME": str(empty)}
+    command = [sys.executable, "-c", trial.proof]
+    return subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, check=False)
+
+
+def table() -> str:
+    """Return the table of changes and files, in Markdown."""
+    rows = "".join(_row(trial) for trial in TRIALS)
+    return f"| Change | Files |\n|---|---|\n{rows}"
+
+
+def _row(trial: Trial) -> str:
+    return f"| {trial.what} | {', '.join(_shown(trial))} |\n"
+
+
+def _shown(trial: Trial) -> Iterator[str]:
+    new = {edit.path for edit in trial.edits if not edit.old}
+    for path in trial.paths:
+        yield f"`{path}` (new)" if path in new else f"`{path}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())
