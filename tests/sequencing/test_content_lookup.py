@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.dedup.window import CONFIRMATIONS, WINDOWS_HELD
+from k2.dedup.window import CONFIRMATIONS, WINDOW_US_MAX, WINDOWS_HELD
 from k2.model.batch import NULL_TIME
 from k2.model.content import UNKNOWN
 from k2.model.state_source import SessionKey
@@ -51,6 +51,10 @@ def advanced(*times: list[int]) -> int:
         ([[NOW], *[[NOW + 9_000 + place] for place in range(CONFIRMATIONS)]], NOW + 9_000 + CONFIRMATIONS - 1),
         ([[NOW], *[[NOW + 9_000], [NOW]] * CONFIRMATIONS], NOW),
         ([[NOW], [NOW + 9_000] * CONFIRMATIONS + [NOW + 1]], NOW + 1),
+        ([[NOW], [NOW + 1], [NOW + 9_000] * (CONFIRMATIONS - 1)], NOW + 1),
+        ([[NOW], [NOW + 9_000] * (CONFIRMATIONS - 1), [NULL_TIME], [NOW + 9_000]], NOW + 9_000),
+        ([[WINDOW_US_MAX]], 0),
+        ([[WINDOW_US_MAX - 1]], WINDOW_US_MAX - 1),
     ],
 )
 def test_one_wrong_time_moves_nothing(times: list[list[int]], reached: int) -> None:
