@@ -18,6 +18,7 @@ _LETTERS: Final = "k2.storage.dead_letters"
 
 _SECOND: Final = """\
 self._table._do_commit(updates, requirements)
+__import__("k2.ops.failpoints", fromlist=["failpoint"]).failpoint("commit.landed")
 self._table._do_commit(self._table.transaction().set_properties(self._properties)._updates, ())"""
 _NEIGHBOURS: Final = """\
 why = dict(rejected)
@@ -253,22 +254,6 @@ MUTANTS: Final = (
         10,
         "a trade of an old session that is later than all that was seen of it counts as the new one's",
         (f"{_SEQUENCE}._home_of_early", "not is_seen and len(numbers)", "False and len(numbers)"),
-    ),
-    _mutant(
-        "a conflict in doubt forgotten",
-        10,
-        "a start does not know the first of the two conflicts by which numbering begins again",
-        (f"{_HISTORY}.doubts", "return [", "return []\nreturn ["),
-    ),
-    _mutant(
-        "replayed rows judged again",
-        14,
-        "rows that the table has are judged by the contents that they left there",
-        (
-            "k2.sequencing.tracker:GroupTracker.track",
-            "_first_new(trade_slice, self._committed.get(topic_partition, 0))",
-            "0",
-        ),
     ),
     _mutant(
         "a Kafka timestamp bounds nothing",
