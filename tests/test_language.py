@@ -28,7 +28,6 @@ RETIRED: Final = {
 }
 """Pattern, and what to write instead."""
 EXCEPT: Final = (
-    "CHANGELOG.md",
     "changes/",
     "docs/adr/",
     "k2/http/page/vendor/",

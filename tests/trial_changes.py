@@ -10,6 +10,8 @@ from pathlib import Path
 from shutil import copytree, ignore_patterns
 from typing import Final, NamedTuple
 
+from tests.trial_sources import PAYLOAD, REPORT, REPORT_COMMAND, TRADE, VENUE
+
 __all__ = ["TRIALS", "Trial", "apply", "prove", "table"]
 
 ROOT: Final = Path(__file__).parent.parent
@@ -39,134 +41,11 @@ class Trial(NamedTuple):
         return [*dict.fromkeys(edit.path for edit in self.edits)]
 
 
-_VENUE: Final = '''\
-"""Kraken, channel `trade`, one trade a message."""
-
-from typing import Final
-
-import msgspec
-
-from k2.model.decimals import parse_decimal
-from k2.model.times import parse_time
-from k2.model.trade import BUY, SELL, Trade
-from k2.venues.reading import checked, name, positive, read, sequence
-from k2.venues.venue import SequenceMode, Venue
-
-
-class _Message(msgspec.Struct):
-    symbol: str
-    side: str
-    price: str
-    qty: str
-    trade_id: int
-    timestamp: str
-
-
-_MESSAGE: Final = msgspec.json.Decoder(_Message)
-
-
-def decode(value: bytes) -> list[Trade]:
-    """Decode one message to one trade."""
-    message = read(_MESSAGE, value)
-    number = sequence("trade_id", message.trade_id)
-    return [
-        Trade(
-            exchange="kraken",
-            symbol=name("symbol", message.symbol),
-            trade_id=str(number),
-            sequence=number,
-            price=checked("price", parse_decimal, message.price),
-            quantity=positive("qty", message.qty),
-            side={"buy": BUY, "sell": SELL}[message.side],
-            timestamp=checked("timestamp", parse_time, message.timestamp),
-        )
-    ]
-
-
-def key(value: bytes) -> str:
-    """Return `kraken|symbol`."""
-    return f"kraken|{read(_MESSAGE, value).symbol}"
-
-
-KRAKEN: Final = Venue("kraken", SequenceMode.CONTIGUOUS, decode, None, key, exchange="kraken")
-'''
-
-_PAYLOAD: Final = '''\
-"""The canonical message as MessagePack."""
-
-from typing import Final
-
-import msgspec
-
-from k2.model.reasons import Reason, RejectedError
-from k2.model.trade import Trade
-from k2.venues import k2
-from k2.venues.venue import SequenceMode, Venue
-
-
-def _as_json(value: bytes) -> bytes:
-    try:
-        return msgspec.json.encode(msgspec.msgpack.decode(value))
-    except msgspec.MsgspecError as error:
-        raise RejectedError(Reason.MALFORMED, f"not MessagePack: {error}") from error
-
-
-def decode(value: bytes) -> list[Trade]:
-    """Decode one message to one trade."""
-    return k2.decode(_as_json(value))
-
-
-def key(value: bytes) -> str:
-    """Return `exchange|symbol`."""
-    return k2.key(_as_json(value))
-
-
-K2_MSGPACK: Final = Venue("k2-msgpack", SequenceMode.CONTIGUOUS, decode, None, key)
-'''
-
-_REPORT: Final = '''\
-"""The number of dead letters by reason, as recorded in the folder."""
-
-from collections import Counter
-
-from k2.ops.settings import Settings
-from k2.storage.dead_letter_files import read_dead_letters
-
-
-def reasons(settings: Settings) -> dict[str, int]:
-    """Return the number of dead letters by reason."""
-    letters = read_dead_letters(settings.dead_letter_folder, lambda _: None)
-    return dict(Counter(letter.reason.value for letter in letters))
-'''
-
-_REPORT_COMMAND: Final = '''\
-"""`k2 reasons`: the number of dead letters by reason."""
-
-from k2.cli.table_output import print_table
-from k2.ops.settings import read_settings
-from k2.query.reasons import reasons as count_reasons
-
-
-def reasons() -> None:
-    """Print the number of dead letters by reason."""
-    rows = [[reason, count] for reason, count in count_reasons(read_settings()).items()]
-    print_table("Dead letters", ["reason", "count"], rows)
-'''
-
-_TRADE: Final = """\
-from pathlib import Path
-from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
-settings = settings_in(Path.cwd())
-writer = writer_of(settings)
-writer.write_batch([piece_of([Row(0, sequence=7)]), read_to(1)])
-writer.snapshot()
-"""
-
 TRIALS: Final = (
     Trial(
         "Add a venue",
         (
-            Edit("k2/venues/kraken.py", "", _VENUE),
+            Edit("k2/venues/kraken.py", "", VENUE),
             Edit(
                 "k2/venues/__init__.py",
                 "from k2.venues.okx import OKX",
@@ -204,7 +83,7 @@ assert (trade.exchange, trade.symbol, trade.sequence) == ("kraken", "BTC/USD", 7
                 "from k2.ops import metrics\nfrom k2.ops.metrics import",
             ),
         ),
-        _TRADE
+        TRADE
         + """\
 from prometheus_client import generate_latest
 assert b"k2_message_bytes_total 5.0" in generate_latest()
@@ -226,7 +105,7 @@ assert b"k2_message_bytes_total 5.0" in generate_latest()
                 '        "sequence_twice": _plain(2 * sorted_rows.sequences, pa.int64()),',
             ),
         ),
-        _TRADE
+        TRADE
         + """\
 assert writer._committer.table.scan().to_arrow()["sequence_twice"].to_pylist() == [14]
 """,
@@ -267,8 +146,8 @@ assert result.exit_code == 0, result.output
     Trial(
         "Add a report",
         (
-            Edit("k2/query/reasons.py", "", _REPORT),
-            Edit("k2/cli/reasons.py", "", _REPORT_COMMAND),
+            Edit("k2/query/reasons.py", "", REPORT),
+            Edit("k2/cli/reasons.py", "", REPORT_COMMAND),
             Edit(
                 "k2/cli/main.py",
                 '        "gaps": Command(',
@@ -341,7 +220,7 @@ assert waits == [2, 4, 8, 16, 30]
     Trial(
         "Add a payload format",
         (
-            Edit("k2/venues/k2_msgpack.py", "", _PAYLOAD),
+            Edit("k2/venues/k2_msgpack.py", "", PAYLOAD),
             Edit(
                 "k2/venues/__init__.py",
                 "from k2.venues.okx import OKX",
@@ -361,7 +240,7 @@ assert (trade.symbol, trade.sequence) == ("S", 7)
     Trial(
         "Raise the number of key groups",
         (Edit("k2/model/key_groups.py", "GROUPS: Final = 16", "GROUPS: Final = 32"),),
-        _TRADE
+        TRADE
         + """\
 from k2.model.key_groups import group_of
 assert {group_of("x", str(number)) for number in range(1_000)} == set(range(32))

@@ -1,0 +1,128 @@
+"""Source of the files that trial changes add, and of what their proofs share."""
+
+from typing import Final
+
+__all__ = ["PAYLOAD", "REPORT", "REPORT_COMMAND", "TRADE", "VENUE"]
+
+VENUE: Final = '''\
+"""Kraken, channel `trade`, one trade a message."""
+
+from typing import Final
+
+import msgspec
+
+from k2.model.decimals import parse_decimal
+from k2.model.times import parse_time
+from k2.model.trade import BUY, SELL, Trade
+from k2.venues.reading import checked, name, positive, read, sequence
+from k2.venues.venue import SequenceMode, Venue
+
+
+class _Message(msgspec.Struct):
+    symbol: str
+    side: str
+    price: str
+    qty: str
+    trade_id: int
+    timestamp: str
+
+
+_MESSAGE: Final = msgspec.json.Decoder(_Message)
+
+
+def decode(value: bytes) -> list[Trade]:
+    """Decode one message to one trade."""
+    message = read(_MESSAGE, value)
+    number = sequence("trade_id", message.trade_id)
+    return [
+        Trade(
+            exchange="kraken",
+            symbol=name("symbol", message.symbol),
+            trade_id=str(number),
+            sequence=number,
+            price=checked("price", parse_decimal, message.price),
+            quantity=positive("qty", message.qty),
+            side={"buy": BUY, "sell": SELL}[message.side],
+            timestamp=checked("timestamp", parse_time, message.timestamp),
+        )
+    ]
+
+
+def key(value: bytes) -> str:
+    """Return `kraken|symbol`."""
+    return f"kraken|{read(_MESSAGE, value).symbol}"
+
+
+KRAKEN: Final = Venue("kraken", SequenceMode.CONTIGUOUS, decode, None, key, exchange="kraken")
+'''
+
+PAYLOAD: Final = '''\
+"""The canonical message as MessagePack."""
+
+from typing import Final
+
+import msgspec
+
+from k2.model.reasons import Reason, RejectedError
+from k2.model.trade import Trade
+from k2.venues import k2
+from k2.venues.venue import SequenceMode, Venue
+
+
+def _as_json(value: bytes) -> bytes:
+    try:
+        return msgspec.json.encode(msgspec.msgpack.decode(value))
+    except msgspec.MsgspecError as error:
+        raise RejectedError(Reason.MALFORMED, f"not MessagePack: {error}") from error
+
+
+def decode(value: bytes) -> list[Trade]:
+    """Decode one message to one trade."""
+    return k2.decode(_as_json(value))
+
+
+def key(value: bytes) -> str:
+    """Return `exchange|symbol`."""
+    return k2.key(_as_json(value))
+
+
+K2_MSGPACK: Final = Venue("k2-msgpack", SequenceMode.CONTIGUOUS, decode, None, key)
+'''
+
+REPORT: Final = '''\
+"""The number of dead letters by reason, as recorded in the folder."""
+
+from collections import Counter
+
+from k2.ops.settings import Settings
+from k2.storage.dead_letter_files import read_dead_letters
+
+
+def reasons(settings: Settings) -> dict[str, int]:
+    """Return the number of dead letters by reason."""
+    letters = read_dead_letters(settings.dead_letter_folder, lambda _: None)
+    return dict(Counter(letter.reason.value for letter in letters))
+'''
+
+REPORT_COMMAND: Final = '''\
+"""`k2 reasons`: the number of dead letters by reason."""
+
+from k2.cli.table_output import print_table
+from k2.ops.settings import read_settings
+from k2.query.reasons import reasons as count_reasons
+
+
+def reasons() -> None:
+    """Print the number of dead letters by reason."""
+    rows = [[reason, count] for reason, count in count_reasons(read_settings()).items()]
+    print_table("Dead letters", ["reason", "count"], rows)
+'''
+
+TRADE: Final = """\
+from pathlib import Path
+from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+settings = settings_in(Path.cwd())
+writer = writer_of(settings)
+writer.write_batch([piece_of([Row(0, sequence=7)]), read_to(1)])
+writer.snapshot()
+"""
