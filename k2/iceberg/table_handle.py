@@ -27,10 +27,6 @@ class TableHandle:
         """The table's name with its namespace."""
         return f"{self._settings.namespace}.{self._which}"
 
-    def open(self) -> None:
-        """Open or create the table now, so that an error is reported before the job runs."""
-        self.committer()
-
     def committer(self) -> Committer:
         """Return the committer; the first call opens the table, or creates it."""
         with self._lock:

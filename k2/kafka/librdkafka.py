@@ -32,7 +32,6 @@ _HANDLE_OFFSET: Final = 16
 """Byte offset of the `rd_kafka_t *` in a `confluent_kafka.Consumer`: the first field after the object header."""
 
 # Offsets of the fields of rd_kafka_message_t on 64-bit platforms (rdkafka.h).
-_PARTITION: Final = 16
 _PAYLOAD: Final = 24
 _PAYLOAD_SIZE: Final = 32
 _KEY: Final = 40

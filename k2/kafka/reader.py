@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import confluent_kafka
 import numpy as np
@@ -14,7 +14,7 @@ from k2.model.batch import NULL_TIME, MessageBatch
 from k2.model.errors import OffsetError, UnreachableError
 from k2.model.progress import TopicPartition
 
-__all__ = ["ColumnReader", "MessageReader", "Polled", "Reader", "to_batch", "to_columns"]
+__all__ = ["ColumnReader", "MessageReader", "Reader", "to_batch", "to_columns"]
 
 MICROSECONDS_PER_MILLISECOND: Final = 1000
 MILLISECONDS_END: Final = 253_402_300_800_000
@@ -74,29 +74,22 @@ class MessageReader:
         self._consumer.close()
 
 
-class Polled(NamedTuple):
-    """Result of one poll: the messages, and whether the end of the partition was reached."""
-
-    batch: MessageBatch
-    at_end: bool
-
-
-def to_batch(topic_partition: TopicPartition, venue: str, first_offset: int, fetched: Fetched) -> Polled:
+def to_batch(topic_partition: TopicPartition, venue: str, first_offset: int, fetched: Fetched) -> MessageBatch:
     """Convert the columns of a poll to a batch, and handle the errors and end-of-partition events among the messages.
 
     Raises:
         OffsetError: the offset to read from does not exist.
         UnreachableError: the partition cannot be read, and librdkafka does not retry.
     """
-    next_offset, at_end = first_offset, False
+    next_offset = first_offset
     for message_idx in np.flatnonzero(fetched.errors):
         code, offset = int(fetched.errors[message_idx]), int(fetched.offsets[message_idx])
         if code == KafkaError._PARTITION_EOF:  # noqa: SLF001
-            next_offset, at_end = max(next_offset, offset), True
+            next_offset = max(next_offset, offset)
         elif code not in _RETRIED_BY_LIBRDKAFKA:
             raise _error(topic_partition, first_offset, code)
     batch = _messages(topic_partition, venue, first_offset, fetched)
-    return Polled(_extended(batch, next_offset), at_end)
+    return _extended(batch, next_offset)
 
 
 def _messages(topic_partition: TopicPartition, venue: str, first_offset: int, fetched: Fetched) -> MessageBatch:

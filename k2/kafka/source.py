@@ -20,7 +20,7 @@ from k2.kafka.offset_resolution import (
     unconfigured_partitions,
 )
 from k2.kafka.partition_discovery import PartitionDiscovery
-from k2.kafka.reader import Polled, Reader, to_batch
+from k2.kafka.reader import Reader, to_batch
 from k2.model.batch import MessageBatch
 from k2.model.errors import StateError
 from k2.model.progress import Progress, TopicPartition
@@ -75,8 +75,8 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         if fetched is None:
             self._pause()
             return ()
-        polled = _truncate(to_batch(self._topic_partition, self._venue, self._position, fetched), self._end)
-        return self._emit(polled.batch)
+        batch = to_batch(self._topic_partition, self._venue, self._position, fetched)
+        return self._emit(_truncate(batch, self._end))
 
     def _emit(self, batch: MessageBatch) -> Iterable[MessageBatch]:
         if len(batch) < FULL_POLL_MESSAGES:
@@ -123,23 +123,20 @@ class UnreadPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         return self._state
 
 
-def _truncate(polled: Polled, end: int | None) -> Polled:
-    """Remove the messages at or beyond `end` from a poll."""
-    batch = polled.batch
+def _truncate(batch: MessageBatch, end: int | None) -> MessageBatch:
+    """Remove the messages at or beyond `end` from a batch."""
     if end is None or batch.next_offset <= end:
-        return polled
+        return batch
     count = int(np.searchsorted(batch.offsets, end))
-    return polled._replace(
-        batch=replace(
-            batch,
-            next_offset=end,
-            offsets=batch.offsets[:count],
-            kafka_timestamps=batch.kafka_timestamps[:count],
-            value_starts=batch.value_starts[:count],
-            value_sizes=batch.value_sizes[:count],
-            key_starts=batch.key_starts[:count],
-            key_sizes=batch.key_sizes[:count],
-        )
+    return replace(
+        batch,
+        next_offset=end,
+        offsets=batch.offsets[:count],
+        kafka_timestamps=batch.kafka_timestamps[:count],
+        value_starts=batch.value_starts[:count],
+        value_sizes=batch.value_sizes[:count],
+        key_starts=batch.key_starts[:count],
+        key_sizes=batch.key_sizes[:count],
     )
 
 

@@ -209,10 +209,6 @@ class Engine:
             # Its interrupt may be in progress, and must not reach the connection's next query.
             timer.join()
 
-    def tables_in(self, sql: str) -> set[str]:
-        """Return the names of the tables that a statement reads."""
-        return self._connection.get_table_names(sql)
-
     def cancel(self) -> None:
         """Stop the running query and reject later ones."""
         self._is_cancelled = True

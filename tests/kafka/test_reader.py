@@ -58,10 +58,9 @@ def _read(client: KafkaClient, topic: str, reader_class: type) -> MessageBatch:
         if fetched is not None:
             polls.append(fetched)
         time.sleep(0.01)
-    batches = [to_batch(where, "k2", 0, fetched) for fetched in polls]
-    assert batches[-1].at_end
+    assert polls[-1].errors[-1]
     reader.close()
-    return _joined([polled.batch for polled in batches])
+    return _joined([to_batch(where, "k2", 0, fetched) for fetched in polls])
 
 
 def _joined(batches: list[MessageBatch]) -> MessageBatch:
@@ -134,23 +133,21 @@ def _fetched(errors: list[int], offsets: list[int]) -> Fetched:
 
 
 @pytest.mark.parametrize(
-    ("errors", "offsets", "count", "next_offset", "at_end"),
+    ("errors", "offsets", "count", "next_offset"),
     [
-        ([0, 0], [7, 9], 2, 10, False),
-        ([0, -191], [7, 12], 1, 12, True),
-        ([-191], [5], 0, 5, True),
-        ([-195, 0], [-1001, 6], 1, 7, False),
-        ([-187], [-1001], 0, 5, False),
+        ([0, 0], [7, 9], 2, 10),
+        ([0, -191], [7, 12], 1, 12),
+        ([-191], [5], 0, 5),
+        ([-195, 0], [-1001, 6], 1, 7),
+        ([-187], [-1001], 0, 5),
     ],
 )
-def test_events_among_messages_are_handled(
-    errors: list[int], offsets: list[int], count: int, next_offset: int, *, at_end: bool
-) -> None:
+def test_events_among_messages_are_handled(errors: list[int], offsets: list[int], count: int, next_offset: int) -> None:
     """The end of a partition widens the range that a batch covers; transient faults are ignored."""
-    polled = to_batch(TopicPartition("t", 0), "k2", 5, _fetched(errors, offsets))
-    assert (len(polled.batch), polled.batch.next_offset, polled.at_end) == (count, next_offset, at_end)
-    assert polled.batch.first_offset == 5
-    assert (polled.batch.kafka_timestamps == NULL_TIME).all()
+    batch = to_batch(TopicPartition("t", 0), "k2", 5, _fetched(errors, offsets))
+    assert (len(batch), batch.next_offset) == (count, next_offset)
+    assert batch.first_offset == 5
+    assert (batch.kafka_timestamps == NULL_TIME).all()
 
 
 def test_a_permanent_fault_is_named() -> None:

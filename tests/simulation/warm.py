@@ -27,7 +27,7 @@ def warm() -> None:
     for seed in range(SEEDS):
         for (topic, partition), log in publish(seed, across=False).logs.items():
             polled = fetched([row(message) for message in log.messages])
-            batch = to_batch(TopicPartition(topic, partition), log.venue, 0, polled).batch
+            batch = to_batch(TopicPartition(topic, partition), log.venue, 0, polled)
             for piece in split(decode(batch).trades):
                 unique = GroupDeduplicator(1_000_000).deduplicate(GroupTracker().track(piece).trade_slice)
                 buffer.add(unique, np.arange(len(unique)))
