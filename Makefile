@@ -57,7 +57,7 @@ bench: .venv/dev ## CPU a message of the whole job over that of a bare consume()
 	@.venv/bin/python -m benchmarks.job $(ARGS)
 
 picture: .venv/dev ## take the picture of the page of k2 serve that the docs show (needs Chromium)
-	@K2_TEST_PICTURE=docs/page.png .venv/bin/python -m pytest -q tests/http/test_page.py -k picture
+	@K2_TEST_PICTURE=docs/page.png .venv/bin/python -m pytest -q tests/http/test_page.py -k screenshot
 
 lock: .venv/dev ## resolve the versions anew (ARGS=--upgrade for newer ones)
 	$(LOCK) $(ARGS) --output-file requirements/runtime.txt

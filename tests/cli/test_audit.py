@@ -111,7 +111,7 @@ def test_undone_commits_are_reported(commits: Settings, k2: K2, monkeypatch: pyt
     catalog = open_catalog(commits)
     before = open_table(catalog, commits, TableName.TRADES).metadata_location
     writer = writer_of(commits)
-    monkeypatch.setattr("k2.iceberg.commit.COMMIT_NOTES_MAX", 2)
+    monkeypatch.setattr("k2.iceberg.commit_notes.COMMIT_NOTES_MAX", 2)
     for number in range(3, 9):
         writer.write_batch([piece_of([Row(number)]), read_to(number + 1)])
         writer.snapshot()
@@ -136,7 +136,7 @@ def test_a_table_rolled_back_and_forth_has_the_right_commits(
 ) -> None:
     """Also if others reused the numbers of abandoned commits, and their snapshots have expired since."""
     catalog = open_catalog(commits)
-    monkeypatch.setattr("k2.iceberg.commit.COMMIT_NOTES_MAX", 2)
+    monkeypatch.setattr("k2.iceberg.commit_notes.COMMIT_NOTES_MAX", 2)
 
     def land(first: int, last: int) -> None:
         writer = writer_of(commits)

@@ -1,0 +1,56 @@
+"""The decode operator: slices by key group, and the offset range of each batch."""
+
+from typing import Any
+
+import numpy as np
+from bytewax.dataflow import Stream
+
+from k2.model.batch import MessageBatch
+from k2.model.key_groups import GROUPS, group_key, group_of
+from k2.model.progress import TopicPartition
+from k2.model.reasons import Reason
+from k2.ops.metrics import MESSAGES_SKIPPED
+from operators.decode import decode
+from tests.operators.running import run
+from tests.venues.messages import K2_MESSAGE, batch_of
+
+OTHER = K2_MESSAGE.replace(b"BTCUSDT", b"ETHUSDT")
+HEARTBEAT = b'{"type":"heartbeat","product_id":"BTC-USD"}'
+
+
+def decoded(batch: MessageBatch) -> list[list[Any]]:
+    """Return the items of both streams."""
+
+    def connect(messages: Stream[MessageBatch]) -> list[Stream[Any]]:
+        streams = decode("decode", messages, 86_400)
+        return [streams.trades, streams.consumed]
+
+    return run(connect, [batch])
+
+
+def test_rows_are_keyed_by_key_group() -> None:
+    """Each slice has the rows of one group, in message order, under the key of the group."""
+    trades, _ = decoded(batch_of([K2_MESSAGE, OTHER, K2_MESSAGE]))
+    assert {key: piece.rows.tolist() for key, piece in trades} == {
+        group_key(group_of("binance", "BTCUSDT")): [0, 2],
+        group_key(group_of("binance", "ETHUSDT")): [1],
+    }
+
+
+def test_every_message_is_in_the_offset_range() -> None:
+    """The range of a batch has its dead letters and the offsets of its skipped messages, which are counted."""
+    before = MESSAGES_SKIPPED.labels("heartbeat")._value.get()
+    _, [consumed] = decoded(batch_of([HEARTBEAT, b"no json", HEARTBEAT], venue="coinbase"))
+    assert (consumed.first_offset, consumed.next_offset) == (100, 103)
+    [letter] = consumed.dead_letters
+    assert (letter.offset, letter.reason) == (101, Reason.MALFORMED)
+    assert consumed.skipped.tolist() == [100, 102]
+    assert MESSAGES_SKIPPED.labels("heartbeat")._value.get() - before == 2
+
+
+def test_the_first_batch_reaches_every_key_group() -> None:
+    """So the states of all groups are brought up to date with the table in one epoch."""
+    trades, [consumed] = decoded(MessageBatch.first(TopicPartition("trades", 0), "k2", 7))
+    assert sorted(key for key, _ in trades) == [group_key(group) for group in range(GROUPS)]
+    assert all(len(piece) == 0 for _, piece in trades)
+    assert np.array_equal(consumed.skipped, [])
