@@ -69,13 +69,13 @@ assert (trade.exchange, trade.symbol, trade.sequence) == ("kraken", "BTC/USD", 7
             Edit(
                 "k2/ops/metrics.py",
                 'TRADES_STORED: Final = Counter("k2_trades_stored"',
-                'MESSAGE_BYTES: Final = Counter("k2_message_bytes", "Bytes of the messages read from Kafka.")\n'
+                'DATA_FILES: Final = Counter("k2_data_files", "Data files committed to the table.")\n'
                 'TRADES_STORED: Final = Counter("k2_trades_stored"',
             ),
             Edit(
                 "k2/iceberg/trades_writer.py",
                 "        TRADES_STORED.inc(counts.stored)",
-                "        metrics.MESSAGE_BYTES.inc(5)\n        TRADES_STORED.inc(counts.stored)",
+                "        metrics.DATA_FILES.inc(len(advance.files))\n        TRADES_STORED.inc(counts.stored)",
             ),
             Edit(
                 "k2/iceberg/trades_writer.py",
@@ -86,7 +86,7 @@ assert (trade.exchange, trade.symbol, trade.sequence) == ("kraken", "BTC/USD", 7
         TRADE
         + """\
 from prometheus_client import generate_latest
-assert b"k2_message_bytes_total 5.0" in generate_latest()
+assert b"k2_data_files_total 1.0" in generate_latest()
 """,
     ),
     Trial(

@@ -37,8 +37,9 @@ def _move(committer: Committer, progress: Progress, writer: str, topic_partition
     first = entries[topic_partition].offset if topic_partition in entries else start
     if topic_partition in entries and entries[topic_partition].start >= offset:
         return
-    range_of_offsets = f"{topic_partition} {first}-{offset - 1}"
-    remark = {Remark.ABANDONED_OFFSETS.value: range_of_offsets} if first < offset else {}
+    remark: dict[str, str] = {}
+    if first < offset:
+        remark[Remark.ABANDONED_OFFSETS] = f"{topic_partition} {first}-{offset - 1}"
     # Also if a writer is beyond it: a recovery store may be before it, and would replay those messages.
     move = PartitionProgress(max(first, offset), start=offset)
     committer.commit(Advance(writer, entries, {topic_partition: move}, [], extra_summary=remark))

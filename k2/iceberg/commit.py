@@ -11,17 +11,18 @@ from pyiceberg.table import Table
 
 from k2.iceberg.advance import Advance
 from k2.iceberg.commit_notes import CommitNotes, MoveToCommitLog
-from k2.iceberg.commit_parts import CONTRIBUTIONS, GUARDS, Contribution, Guard, is_marked
+from k2.iceberg.commit_parts import CONTRIBUTIONS, GUARDS, Contribution, Guard, has_advance
 from k2.iceberg.fence import FencingTokenGuard
 from k2.iceberg.metadata_swap import MetadataSwap
 from k2.iceberg.snapshot_expiry import removable
 from k2.iceberg.snapshot_lineage import check_lineage
+from k2.iceberg.table_progress import progress_of
 from k2.model.errors import FencedError, TableError, UnreachableError
 from k2.model.progress import Progress
 from k2.ops.failpoints import failpoint
 from k2.ops.retry import CONFLICT, OnRetry, retried
 from k2.storage.catalog_errors import TRANSIENT, translate_refusals
-from k2.storage.table_properties import FENCING_TOKEN, PROGRESS
+from k2.storage.table_properties import FENCING_TOKEN
 
 __all__ = ["Committer"]
 
@@ -76,7 +77,7 @@ class Committer:
 
         def act(table: Table) -> Progress:
             check_lineage(table.metadata, self.name)
-            return PROGRESS.read(table.metadata.properties)
+            return progress_of(table)
 
         return self.change("reading the table's progress", act)
 
@@ -109,7 +110,7 @@ class Committer:
             self._move_notes(advance)
             self._retry(f"committing to table {self.name}", lambda: self._try_commit(advance))
             failpoint("commit.seen")
-            return PROGRESS.read(self.table.metadata.properties)
+            return progress_of(self.table)
 
     def _move_notes(self, advance: Advance) -> None:
         if self._notes is None or not self._notes.is_move_due(self.table.metadata):
@@ -171,7 +172,7 @@ class Committer:
     def _is_committed(self, advance: Advance) -> bool:
         """Refresh the table and return whether the advance is committed."""
         self._refresh()
-        return is_marked(self.table.metadata, advance)
+        return has_advance(self.table.metadata, advance)
 
     def _refresh(self) -> None:
         try:

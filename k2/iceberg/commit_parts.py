@@ -16,7 +16,7 @@ from k2.iceberg.snapshot_expiry import AssertRemovable, removable, removals
 from k2.iceberg.snapshot_lineage import check_lineage
 from k2.storage.table_properties import COMMIT_ID, LAST_SNAPSHOT, PROGRESS, LastSnapshot
 
-__all__ = ["CONTRIBUTIONS", "GUARDS", "Contribution", "Guard", "is_marked"]
+__all__ = ["CONTRIBUTIONS", "GUARDS", "Contribution", "Guard", "has_advance"]
 
 Guard = Callable[[str, TableMetadata, Advance], None]
 """Called with the table's name, the metadata that the commit would replace, and the advance.
@@ -41,7 +41,7 @@ def _add_progress(swap: MetadataSwap, advance: Advance) -> None:
     swap.set_properties(PROGRESS.set_to(progress) | LAST_SNAPSHOT.set_to(last))
 
 
-def _add_mark(swap: MetadataSwap, advance: Advance) -> None:
+def _add_commit_id(swap: MetadataSwap, advance: Advance) -> None:
     swap.set_properties(COMMIT_ID.set_to(advance.commit_id, advance.writer))
 
 
@@ -56,11 +56,11 @@ def _expire_snapshots(swap: MetadataSwap, _advance: Advance) -> None:
 
 GUARDS: Final[tuple[Guard, ...]] = (_check_rollback, _check_fence)
 """Those of every table. The fence comes before the fencing token: its error, with the offsets of both, says more."""
-CONTRIBUTIONS: Final[tuple[Contribution, ...]] = (_add_writer_state, _add_progress, _add_mark, _expire_snapshots)
+CONTRIBUTIONS: Final[tuple[Contribution, ...]] = (_add_writer_state, _add_progress, _add_commit_id, _expire_snapshots)
 """Those of every table."""
 
 
-def is_marked(metadata: TableMetadata, advance: Advance) -> bool:
+def has_advance(metadata: TableMetadata, advance: Advance) -> bool:
     """Return whether the metadata has an advance.
 
     The commit id outlives the snapshot's expiry; the snapshot outlives a later commit of the same writer.

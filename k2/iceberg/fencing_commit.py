@@ -9,9 +9,10 @@ from k2.iceberg.commit import Committer
 from k2.iceberg.commit_notes import commit_notes_property
 from k2.iceberg.fence import check_fence
 from k2.iceberg.metadata_swap import MetadataSwap
+from k2.iceberg.table_progress import progress_of
 from k2.model.progress import Progress
 from k2.storage.commit_log import Remark
-from k2.storage.table_properties import FENCING_TOKEN, PROGRESS
+from k2.storage.table_properties import FENCING_TOKEN
 
 __all__ = ["invalidate_commits_in_flight", "set_fencing_token"]
 
@@ -28,16 +29,15 @@ def set_fencing_token(committer: Committer, token: str | None, expected: Progres
     """
 
     def act(table: Table) -> str | None:
-        found, current = PROGRESS.read(table.metadata.properties), FENCING_TOKEN.read(table.metadata.properties)
+        found, current = progress_of(table), FENCING_TOKEN.read(table.metadata.properties)
         for writer in sorted({*found.writers, *expected.writers}):
             check_fence(committer.name, writer, found.of(writer), expected.of(writer))
-        if token in {None, current}:
+        if token is None or token == current:
             return current
-        _commit_without_rows(table, Remark.FENCING_TOKEN, token or "", FENCING_TOKEN.set_to(token))
+        _commit_without_rows(table, Remark.FENCING_TOKEN, token, FENCING_TOKEN.set_to(token))
         return token
 
-    found = committer.change("setting the fencing token", act, also=(CommitFailedException,))
-    committer.token_guard.token = found
+    committer.token_guard.token = committer.change("setting the fencing token", act, also=(CommitFailedException,))
 
 
 def invalidate_commits_in_flight(committer: Committer, writer: str) -> None:

@@ -4,7 +4,11 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-__all__ = ["Document", "read_document"]
+__all__ = ["Document", "UnknownFormatError", "read_document"]
+
+
+class UnknownFormatError(ValueError):
+    """A document has another format version than the one that is read here."""
 
 
 class Document(Protocol):
@@ -22,12 +26,10 @@ def read_document(text: str, kind: type[D], known_format: int) -> D:
     """Parse the text of a table property.
 
     Raises:
-        ValueError: the text does not have the documented shape, or has another format version.
+        ValueError: the text does not have the documented shape.
+        UnknownFormatError: the document has another format version.
     """
-    try:
-        document = msgspec.json.decode(text, type=kind)
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"cannot be read: {error}") from error
+    document = msgspec.json.decode(text, type=kind)
     if document.format != known_format:
-        raise ValueError(f"has format {document.format}; this version reads {known_format}")
+        raise UnknownFormatError(f"has format {document.format}; this version reads {known_format}")
     return document

@@ -11,7 +11,7 @@ import tenacity
 
 from k2.model.errors import UnreachableError
 
-__all__ = ["CONFLICT", "FAULT", "LOCKED_DATABASE", "OnRetry", "RetryPolicy", "retried"]
+__all__ = ["CONFLICT", "FAULT", "LOCKED_SECONDS_MAX", "OnRetry", "RetryPolicy", "retried", "retry_while_locked"]
 
 T = TypeVar("T")
 OnRetry = Callable[[str], None]
@@ -38,8 +38,15 @@ FAULT: Final = RetryPolicy(attempts_max=4, wait_seconds_min=2, wait_seconds_max=
 """A service or a disk fails in a way that may pass: three retries, after 2, 4 and 8 seconds."""
 CONFLICT: Final = RetryPolicy(attempts_max=100, wait_seconds_min=0.01, wait_seconds_max=1, is_random=True)
 """Another writer has committed to the table first: the commit is rebased; 100 conflicts in a row are a fault."""
-LOCKED_DATABASE: Final = RetryPolicy(attempts_max=500, wait_seconds_min=0.1, wait_seconds_max=0.1, is_random=True)
-"""Another process creates the local catalog's database: some 25 seconds in all."""
+LOCKED_SECONDS_MAX: Final = 30
+retry_while_locked: Final = tenacity.retry(
+    retry=tenacity.retry_if_exception_message(match=".*locked"),
+    stop=tenacity.stop_after_delay(LOCKED_SECONDS_MAX),
+    wait=tenacity.wait_random(0.01, 0.1),
+    reraise=True,
+)
+"""Decorator: another process holds the lock of the local catalog's database; 30 seconds in all, one attempt at least.
+An attempt may wait as long by itself, so the number of attempts is no bound."""
 _TRANSIENT: Final = (ConnectionError, TimeoutError, OSError)
 
 _log = structlog.get_logger()
@@ -52,9 +59,8 @@ def retried(
     also: tuple[type[BaseException], ...] = (),
     on_retry: OnRetry | None = None,
     sleep: Callable[[float], None] = time.sleep,
-    policy: RetryPolicy = FAULT,
 ) -> T:
-    """Return the result of `call`; retry it by `policy` if it raises a transient fault.
+    """Return the result of `call`; retry it by the policy `FAULT` if it raises a transient fault.
 
     Transient are `ConnectionError`, `TimeoutError`, `OSError` and the types in `also`, in which a client wraps them.
     Any other exception propagates unchanged, without a retry.
@@ -75,8 +81,8 @@ def retried(
     transient: tuple[type[BaseException], ...] = (*_TRANSIENT, *also)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(transient),
-        stop=tenacity.stop_after_attempt(policy.attempts_max),
-        wait=lambda state: policy.wait_seconds(state.attempt_number),
+        stop=tenacity.stop_after_attempt(FAULT.attempts_max),
+        wait=lambda state: FAULT.wait_seconds(state.attempt_number),
         before_sleep=report,
         sleep=sleep,
         reraise=True,
@@ -87,7 +93,7 @@ def retried(
         raise
     except transient as error:
         raise UnreachableError(
-            f"{operation} failed {policy.attempts_max} times, the last with: {_first_line(error)}"
+            f"{operation} failed {FAULT.attempts_max} times, the last with: {_first_line(error)}"
         ) from error
 
 

@@ -51,7 +51,7 @@ class Doubts:
         return is_changed
 
     def each(self) -> list[NumberDoubt]:
-        """Return the doubts, in the order in which they arose."""
+        """Return the unsettled conflicts, one per symbol."""
         return [*self._doubts.values()]
 
     def text(self) -> str:

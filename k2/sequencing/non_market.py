@@ -107,13 +107,14 @@ class NonMarketNumbers:
         self._is_changed = True
 
     def take_change(self) -> bool:
-        """Return whether numbers were added since the last call."""
+        """Return whether numbers were added since the last call, after dropping what exceeds the maximum."""
         is_changed, self._is_changed = self._is_changed, False
+        if is_changed:
+            self._shrink()
         return is_changed
 
     def text(self) -> str:
-        """Drop what exceeds the maximum number of ranges, and return the text of the property."""
-        self._shrink()
+        """Return the text of the property."""
         sessions = [
             _Session(
                 *key,

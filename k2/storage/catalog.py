@@ -7,13 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import tenacity
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.utils.config import Config
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from k2.model.errors import SettingsError, UnreachableError
-from k2.ops.retry import LOCKED_DATABASE, retried
+from k2.ops.retry import LOCKED_SECONDS_MAX, retried, retry_while_locked
 from k2.ops.settings import Settings
 from k2.storage.catalog_errors import TRANSIENT, as_k2_error, catalog_address, error_text, translate_refusals
 from k2.storage.catalog_timeouts import limit_catalog_timeouts
@@ -27,7 +26,6 @@ __all__ = ["TRANSIENT", "Load", "catalog_exists", "find_table", "local_catalog",
 Load = Callable[[tuple[str, ...]], "Table"]
 """Loads a table by its namespace's parts and its name."""
 
-SQLITE_TIMEOUT_SECONDS: Final = 30
 _RACES_MAX: Final = 20
 _RACE_WAIT_SECONDS: Final = 0.05
 _POSTGRESQL: Final = "postgresql://"
@@ -151,15 +149,10 @@ def _check_path(folder: Path) -> None:
 
 
 # SQLite does not wait for its lock while another process enables WAL.
-@tenacity.retry(
-    retry=tenacity.retry_if_exception_message(match=".*locked"),
-    stop=tenacity.stop_after_attempt(LOCKED_DATABASE.attempts_max),
-    wait=lambda state: LOCKED_DATABASE.wait_seconds(state.attempt_number),
-    reraise=True,
-)
+@retry_while_locked
 def _prepare(database: Path) -> None:
     """Create the database if it is absent, in WAL mode: readers do not block the writer."""
-    connection = sqlite3.connect(database, timeout=SQLITE_TIMEOUT_SECONDS)
+    connection = sqlite3.connect(database, timeout=LOCKED_SECONDS_MAX)
     try:
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         if mode != "wal":
@@ -173,7 +166,7 @@ def _prepare(database: Path) -> None:
 def _load_local(name: str, database: Path, warehouse: Path) -> "Catalog":
     configuration = {
         "type": "sql",
-        "uri": f"sqlite:///{database}?timeout={SQLITE_TIMEOUT_SECONDS}",
+        "uri": f"sqlite:///{database}?timeout={LOCKED_SECONDS_MAX}",
         "warehouse": f"file://{warehouse}",
     }
     try:

@@ -5,10 +5,12 @@ Every reader and writer of a property goes through its declaration here. `docs/t
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from k2.model.documents import UnknownFormatError
 from k2.model.errors import TableError
 from k2.model.key_groups import GROUPS
 from k2.model.progress import Progress
@@ -42,7 +44,7 @@ __all__ = [
 
 T = TypeVar("T")
 KNOWN_FORMAT: Final = 1
-"""Raised when an older version can no longer read what this one writes."""
+"""A version that writes what older ones would misread has the next number."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,10 @@ class TableProperty(Generic[T]):
     def _parse(self, key: str, text: str) -> T:
         try:
             return self.parse(text)
-        except ValueError as error:
+        except UnknownFormatError as error:
             raise TableError(f"table property {key} {error}") from error
+        except ValueError as error:
+            raise TableError(f"table property {key} cannot be read: {error}") from error
 
 
 class LastSnapshot(NamedTuple):
@@ -114,18 +118,12 @@ class CommitLogBatch(msgspec.Struct, frozen=True):
 
 
 def _parse_positions(text: str) -> dict[str, Position]:
-    return {series: Position.parse(one) for series, one in _parse_json(text, dict[str, str]).items()}
+    recorded = msgspec.json.decode(text, type=dict[str, str])
+    return {series: Position.parse(one) for series, one in recorded.items()}
 
 
 def _positions_text(positions: Mapping[str, Position]) -> str:
     return _json_text({series: str(position) for series, position in sorted(positions.items())})
-
-
-def _parse_json(text: str, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(text, type=kind)
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"cannot be read: {error}") from error
 
 
 def _json_text(value: Any) -> str:
@@ -205,7 +203,7 @@ TOPIC_IDS: Final = TableProperty[dict[str, str]](
     "k2.topics",
     "trades",
     "Kafka's id of each topic when it was first read, so that a topic that is created again is detected",
-    lambda text: _parse_json(text, dict[str, str]),
+    partial(msgspec.json.decode, type=dict[str, str]),
     _json_text,
     dict,
 )
@@ -238,7 +236,7 @@ COMMIT_LOG_BATCH: Final = TableProperty[CommitLogBatch](
     "k2.kept",
     "commits",
     "The snapshot ids of the commits that were appended last ([the commit log](#commits-the-commit-log))",
-    lambda text: _parse_json(text, CommitLogBatch),
+    partial(msgspec.json.decode, type=CommitLogBatch),
     _json_text,
     CommitLogBatch,
 )

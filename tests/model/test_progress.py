@@ -1,5 +1,7 @@
 """Progress: its text form, and what it says of one writer, of all writers, and of a topic partition."""
 
+import re
+
 import pytest
 
 from k2.model.progress import Counts, PartitionProgress, Progress, TopicPartition
@@ -28,13 +30,13 @@ def test_equal_progress_has_equal_text() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("{}", "cannot be read: Object missing required field `format`"),
+        ("{}", "Object missing required field `format`"),
         ('{"format":2,"writers":{}}', "has format 2; this version reads 1"),
     ],
 )
 def test_a_malformed_text_is_rejected(text: str, error: str) -> None:
     """Misread progress would lose or double trades."""
-    with pytest.raises(ValueError, match=f"^{error}"):
+    with pytest.raises(ValueError, match=f"^{re.escape(error)}$"):
         Progress.parse(text)
 
 

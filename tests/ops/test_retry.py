@@ -3,7 +3,7 @@
 import pytest
 
 from k2.model.errors import SettingsError, UnreachableError
-from k2.ops.retry import retried
+from k2.ops.retry import LOCKED_SECONDS_MAX, retried, retry_while_locked
 
 
 class Part:
@@ -57,3 +57,23 @@ def test_a_permanent_fault_is_raised_at_once(error: Exception) -> None:
     with pytest.raises(type(error)):
         part.retried()
     assert part.waits == []
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(1, 30), (LOCKED_SECONDS_MAX, 1)])
+def test_a_locked_database_is_waited_for_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch, seconds: int, calls: int
+) -> None:
+    """The bound is the time since the first attempt, however long the attempts wait by themselves."""
+    asked, clock = 0, 0.0
+    monkeypatch.setattr("tenacity.time.monotonic", lambda: clock)
+
+    def prepare() -> None:
+        nonlocal asked, clock
+        asked, clock = asked + 1, clock + seconds
+        raise OSError("database is locked")
+
+    locked = retry_while_locked(prepare)
+    locked.retry.sleep = lambda _: None  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match="locked"):
+        locked()
+    assert asked == calls

@@ -103,6 +103,7 @@ def test_numbers_kept_are_bounded() -> None:
     kept = NonMarketNumbers(ranges_max=11)
     kept.add(tracked_in_session(list(range(0, 40, 2))), {})
     kept.add(tracked_in_session([4], session=2), {})
+    assert kept.take_change()
     [first, second] = NonMarketNumbers(kept.text()).seen()
     assert first.ranges == tuple((number, number) for number in range(20, 40, 2))
     assert second.ranges == ((4, 4),)
@@ -111,7 +112,10 @@ def test_numbers_kept_are_bounded() -> None:
 @pytest.mark.parametrize("text", ["", "{}", '{"format":2,"sessions":[]}', '{"format":1,"sessions":[{}]}'])
 def test_a_text_of_another_shape_is_refused(text: str) -> None:
     """Numbers that cannot be read do not count as no numbers."""
-    with pytest.raises(ValueError, match=r"^(cannot be read|has format 2)"):
+    with pytest.raises(
+        ValueError,
+        match=r"^(Input data was truncated|Object missing required field `\w+`|has format 2; this version reads 1)",
+    ):
         NonMarketNumbers(text)
 
 

@@ -1,5 +1,6 @@
 """The commit log: what a snapshot's summary says of its commit, and the text of the property with commit notes."""
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -73,13 +74,13 @@ def test_commits_survive_a_round_trip() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ('{"format":1}', "cannot be read: Object missing required field `commits`"),
+        ('{"format":1}', "Object missing required field `commits`"),
         ('{"format":2,"commits":[]}', "has format 2; this version reads 1"),
     ],
 )
 def test_a_malformed_text_is_rejected(text: str, error: str) -> None:
     """Notes that cannot be read do not count as no commits."""
-    with pytest.raises(ValueError, match=f"^{error}"):
+    with pytest.raises(ValueError, match=f"^{re.escape(error)}$"):
         parse_commit_notes(text)
 
 
