@@ -31,6 +31,8 @@ __all__ = [
 BATCH_ROWS: Final = 65_536
 DROPS_MAX: Final = 100
 """Attempts to drop a view; an interrupt may come in between."""
+RERUNS_MAX: Final = 10
+"""How often a failed statement is run again to find its error."""
 LOCAL_SCHEMES: Final = {"", "file"}
 
 
@@ -98,6 +100,7 @@ class Engine:
         self._views: set[str] = set()
         self._registered: set[str] = set()
         self._is_cancelled = False
+        self._is_expired = False
 
     def register(
         self,
@@ -183,7 +186,7 @@ class Engine:
         with self._timed():
             with _read_errors():
                 reader = self._connection.execute(sql, parameters or {}).to_arrow_reader(batch_rows)
-            batches = _read(reader)
+            batches = self._read(reader, sql, parameters)
             first = [*islice(batches, 1)]
             yield RecordBatchStream(reader.schema, chain(first, batches))
 
@@ -193,16 +196,42 @@ class Engine:
         with self._timed():
             yield self._connection.sql(sql, params=parameters or {})
 
+    def _read(
+        self, reader: pa.RecordBatchReader, sql: str, parameters: Mapping[str, object] | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Read the result of a statement; if it fails, raise its own error.
+
+        If one of DuckDB's threads fails, another may report that it was interrupted before the error itself is seen.
+        The statement is then run again, within the same time limit, until its own error is raised.
+        """
+        try:
+            yield from _read(reader)
+        except duckdb.InterruptException:
+            for _ in range(RERUNS_MAX):
+                if self._is_expired or self._is_cancelled:
+                    break
+                with suppress(duckdb.InterruptException):
+                    for _batch in _read(self._connection.execute(sql, parameters or {}).to_arrow_reader(BATCH_ROWS)):
+                        pass
+            raise
+
+    def _expire(self) -> None:
+        self._is_expired = True
+        self._connection.interrupt()
+
     @contextmanager
     def _timed(self) -> Iterator[None]:
         if self._is_cancelled:
             raise self._interrupted()
-        timer = threading.Timer(self._limits.timeout_seconds, self._connection.interrupt)
+        self._is_expired = False
+        timer = threading.Timer(self._limits.timeout_seconds, self._expire)
         timer.daemon = True
         timer.start()
         try:
             yield
         except duckdb.InterruptException as error:
+            if not (self._is_expired or self._is_cancelled):
+                raise
             raise self._interrupted() from error
         finally:
             timer.cancel()

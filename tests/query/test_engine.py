@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -21,6 +22,7 @@ from pyiceberg.types import StringType
 from k2.iceberg.tables import TableName
 from k2.model.errors import K2Error, SettingsError, TableError, UnreachableError
 from k2.ops.settings import Settings
+from k2.query import engine as engine_module
 from k2.query.engine import Engine, QueryLimits, QueryMemoryError, QueryTimeoutError
 from k2.query.pool import open_engine
 from tests.query.tables import EPOCH, append, made, trade
@@ -249,3 +251,42 @@ def test_an_engine_ends_with_its_block() -> None:
         assert isinstance(engine, Engine)
     with pytest.raises(duckdb.ConnectionException):
         engine.query("SELECT 1")
+
+
+class Interrupted:
+    """Reads results as the engine does, except that the first reads report an interrupt in place of the error."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self._read = engine_module._read
+
+    def __call__(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        """Yield the batches."""
+        if self.left:
+            self.left -= 1
+            raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+        yield from self._read(reader)
+
+
+FAILS = "SELECT CAST(CASE WHEN range < 500000 THEN '1' ELSE 'x' END AS INTEGER) AS n FROM range(1000000)"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_interrupt_that_hides_an_error_is_not_a_timeout(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """If one of DuckDB's threads fails, another may report an interrupt: the statement's own error is raised."""
+    monkeypatch.setattr(engine_module, "_read", Interrupted(count))
+    with (
+        open_engine(Settings()) as engine,
+        pytest.raises(duckdb.Error, match="Could not convert string 'x' to INT32"),
+        engine.rows(FAILS) as rows,
+    ):
+        list(rows.batches)
+
+
+def test_an_interrupt_without_an_error_is_not_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said of a time limit that was not reached, and the statement is not run for ever."""
+    reads = Interrupted(1_000)
+    monkeypatch.setattr(engine_module, "_read", reads)
+    with open_engine(Settings()) as engine, pytest.raises(duckdb.InterruptException):
+        engine.query(FAILS)
+    assert 1_000 - reads.left == 1 + engine_module.RERUNS_MAX
