@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import confluent_kafka
 import structlog
+import tenacity
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
 from k2.kafka.config import admin_client, bootstrap_servers, cluster_metadata, config_errors, consumer_config
@@ -14,6 +15,7 @@ from k2.kafka.librdkafka import Library, PartitionQueue, load_library
 from k2.kafka.reader import ColumnReader, MessageReader, Reader
 from k2.model.errors import SettingsError, UnreachableError
 from k2.model.progress import TopicPartition
+from k2.ops.retry import ELECTION
 from k2.ops.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ ANSWER_SECONDS_MAX: Final = 10.0
 COMMIT_SECONDS_MAX: Final = 5.0
 SERVE_SECONDS: Final = 0.1
 END_MARKERS_PER_POLL: Final = 1_000
+
+_ELECTING: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 _LOG = structlog.get_logger()
 
@@ -86,17 +90,17 @@ class KafkaClient:
         self._handle = self._library.handle(self._consumer) if self._library else None
 
     def low_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Ask the broker for the first offset that it has of each partition.
+        """Ask the broker for the first offset that it has of each partition; wait while it elects a leader.
 
         Raises:
-            UnreachableError: the broker does not answer in time.
+            UnreachableError: the broker does not answer in time, or a partition has no leader by then.
         """
         return {topic_partition: self._low_watermark(topic_partition) for topic_partition in partitions}
 
     def _low_watermark(self, topic_partition: TopicPartition) -> int:
         part = confluent_kafka.TopicPartition(topic_partition.topic, topic_partition.partition)
         try:
-            found = self._consumer.get_watermark_offsets(part, timeout=ANSWER_SECONDS_MAX)
+            found = _once_elected(self._consumer.get_watermark_offsets, part, timeout=ANSWER_SECONDS_MAX)
         except KafkaException as error:
             raise UnreachableError(
                 f"the broker does not return the offsets of {topic_partition}: {error.args[0].str()}"
@@ -195,6 +199,19 @@ class KafkaClient:
                 self._consumer.commit(offsets=parts, asynchronous=False)
         except KafkaException as error:
             _LOG.warning("group_offsets_not_committed", error=error.args[0].str())
+
+
+def _is_electing(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in _ELECTING
+
+
+# The first answer after a topic is created or a broker restarts can come from a broker that does not lead yet.
+_once_elected: Final = tenacity.Retrying(
+    retry=tenacity.retry_if_exception(_is_electing),
+    stop=tenacity.stop_after_attempt(ELECTION.attempts_max),
+    wait=lambda state: ELECTION.wait_seconds(state.attempt_number),
+    reraise=True,
+)
 
 
 def _read_end_offsets(

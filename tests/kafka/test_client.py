@@ -1,0 +1,59 @@
+"""The Kafka client while a partition has no leader."""
+
+from typing import Any
+
+import confluent_kafka
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from k2.kafka.client import KafkaClient
+from k2.model.errors import UnreachableError
+from k2.model.progress import TopicPartition
+from k2.ops import retry
+from k2.ops.settings import read_settings
+
+PARTITION = TopicPartition("trades", 0)
+
+
+class Consumer:
+    """Answers with these error codes first, then with the offsets 7 and 9."""
+
+    def __init__(self, codes: list[int]) -> None:
+        self.codes = codes
+
+    def get_watermark_offsets(self, _part: confluent_kafka.TopicPartition, **_: Any) -> tuple[int, int]:
+        """Raise the next error, or return the low and the high watermark."""
+        if self.codes:
+            raise KafkaException(KafkaError(self.codes.pop(0)))
+        return 7, 9
+
+
+def client_of(codes: list[int], monkeypatch: pytest.MonkeyPatch) -> KafkaClient:
+    """Return a client whose consumer is this one; it does not wait between attempts."""
+    monkeypatch.setattr(retry.RetryPolicy, "wait_seconds", lambda *_: 0.0)
+    client = KafkaClient(read_settings({"K2_BOOTSTRAP_SERVERS": "localhost:1", "K2_TOPICS": "trades"}))
+    monkeypatch.setattr(client, "_consumer", Consumer(codes))
+    return client
+
+
+@pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE])
+def test_low_watermarks_wait_for_a_leader(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two answers without a leader, then one with it."""
+    assert client_of([code, code], monkeypatch).low_watermarks([PARTITION]) == {PARTITION: 7}
+
+
+def test_low_watermarks_name_the_partition_that_gets_no_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every attempt of the policy is made."""
+    codes = [int(KafkaError.NOT_LEADER_FOR_PARTITION)] * retry.ELECTION.attempts_max
+    client = client_of(codes, monkeypatch)
+    with pytest.raises(UnreachableError, match=r"offsets of trades:0: .*Not leader"):
+        client.low_watermarks([PARTITION])
+    assert not codes
+
+
+def test_low_watermarks_report_another_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing permission does not come by waiting."""
+    codes = [int(KafkaError.TOPIC_AUTHORIZATION_FAILED)] * 2
+    with pytest.raises(UnreachableError, match="Topic authorization failed"):
+        client_of(codes, monkeypatch).low_watermarks([PARTITION])
+    assert len(codes) == 1
