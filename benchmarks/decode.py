@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from k2.model.batch import MessageBatch
+from k2.model.symbols import Symbols
 from k2.venues.decode import decode, decode_by_reference, split
 
 MESSAGES: Final = 20_000
@@ -76,9 +77,14 @@ def report(venue: str, message: Callable[[int], bytes]) -> None:
     values = [message(number) for number in range(MESSAGES)]
     clean, faulty = batch_of(values, venue), batch_of(with_malformed(values), venue)
 
-    trades = decode(clean).trades
-    compiled, malformed, splitting = costs(lambda: decode(clean), lambda: decode(faulty), lambda: split(trades))
-    [reference] = costs(lambda: decode_by_reference(clean))
+    symbols = Symbols()
+    trades = decode(clean, symbols=symbols).trades
+    compiled, malformed, splitting, reference = costs(
+        lambda: decode(clean, symbols=symbols),
+        lambda: decode(faulty, symbols=symbols),
+        lambda: split(trades),
+        lambda: decode_by_reference(clean, symbols=symbols),
+    )
     size = sum(map(len, values)) / MESSAGES
     print(f"{venue}: {size:.0f} bytes per message; us of CPU per message:")
     print(f"  compiled {compiled:.3f}   reference {reference:.2f}   split by key group {splitting:.3f}")

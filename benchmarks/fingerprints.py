@@ -5,7 +5,7 @@ import resource
 import time
 from typing import Final
 
-from benchmarks.track import ROWS, market
+from benchmarks.track import REGISTRY, ROWS, market
 from k2.sequencing.tracker import GroupTracker
 
 SYMBOLS: Final = 1_000
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--numbers", type=int, default=10_000_000)
     numbers = parser.parse_args().numbers
     # One window covers all: nothing expires.
-    tracker = GroupTracker(window_us=2**40)
+    tracker = GroupTracker(window_us=2**40, symbols=REGISTRY)
     tracker.track(market(SYMBOLS, 0))
     before, slowest, spent = _resident(), 0.0, 0.0
     rounds = range(1, numbers // ROWS + 1)

@@ -6,20 +6,22 @@ from typing import Final
 import numpy as np
 
 from k2.model.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import Symbols
 from k2.sequencing.tracker import GroupTracker
 
 ROWS: Final = 200_000
 ROUNDS: Final = 6
+REGISTRY: Final = Symbols()
 
 
 def market(symbol_count: int, round_number: int) -> TradeSlice:
     """Return in-order trades of `symbol_count` symbols, the same number for each."""
-    symbol_ids = [SYMBOLS.intern("bench", f"S{number}") for number in range(symbol_count)]
+    symbol_ids = [REGISTRY.intern("bench", f"S{number}") for number in range(symbol_count)]
     row_idx = np.arange(ROWS, dtype=np.int64)
     per_symbol = ROWS // symbol_count
     columns = TradeColumns(
         symbols=np.array(symbol_ids, dtype=np.int32)[np.random.default_rng(7).permutation(ROWS) % symbol_count],
+        names=REGISTRY,
         sequences=np.empty(ROWS, dtype=np.int64),
         has_sequence=np.ones(ROWS, dtype=np.bool_),
         prices=np.ones((ROWS, 2), dtype=np.uint64),
@@ -57,9 +59,9 @@ def seconds(tracker: GroupTracker, trade_slice: TradeSlice) -> float:
 
 def main() -> None:
     """Print microseconds per row of the first slice, whose symbols are new, and of the fastest later one."""
-    GroupTracker().track(market(10, 0))
+    GroupTracker(symbols=REGISTRY).track(market(10, 0))
     for symbol_count in (10, 10_000):
-        tracker = GroupTracker()
+        tracker = GroupTracker(symbols=REGISTRY)
         first, *later = [seconds(tracker, market(symbol_count, number)) for number in range(ROUNDS)]
         new, best = first / ROWS * 1e6, min(later) / ROWS * 1e6
         print(f"{symbol_count:6} symbols: new {new:.4f} us, then {best:.4f} us")

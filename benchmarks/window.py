@@ -14,11 +14,12 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from k2.dedup.deduplicator import GroupDeduplicator
+from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.iceberg.tables import TableName, open_table
 from k2.model.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.key_groups import GROUPS
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import Symbols
 from k2.ops.settings import read_settings
 from k2.restore.trade_ids import StoredTradeIds
 from k2.storage.catalog import open_catalog
@@ -29,6 +30,8 @@ DIGITS: Final = 10 ** np.arange(ID_BYTES - 1, -1, -1, dtype=np.int64)
 SYMBOL_COUNT: Final = 160
 SYMBOL_NAMES: Final = [f"S{number}" for number in range(SYMBOL_COUNT)]
 FIRST: Final = 1_700_000_000_000_000
+REGISTRY: Final = Symbols()
+HASHER: Final = TradeIdHasher(REGISTRY)
 
 
 class CpuTime(NamedTuple):
@@ -45,6 +48,7 @@ def market(first: int, symbol: int) -> TradeSlice:
     text = ((first + row_idx)[:, None] // DIGITS % 10 + ord("0")).astype(np.uint8)
     columns = TradeColumns(
         symbols=np.full(ROWS, symbol, dtype=np.int32),
+        names=REGISTRY,
         sequences=zeros,
         has_sequence=np.zeros(ROWS, dtype=np.bool_),
         prices=np.ones((ROWS, 2), dtype=np.uint64),
@@ -72,7 +76,7 @@ def run(groups: list[GroupDeduplicator], first: int, last: int) -> CpuTime:
     total = longest = 0.0
     for slice_idx, start in enumerate(range(first, last, ROWS)):
         group = slice_idx % len(groups)
-        trade_slice = market(start, SYMBOLS.intern("bench", f"S{group}"))
+        trade_slice = market(start, REGISTRY.intern("bench", f"S{group}"))
         started = time.process_time()
         groups[group].deduplicate(trade_slice)
         seconds = time.process_time() - started
@@ -88,9 +92,9 @@ def resident_bytes() -> int:
 
 def measure_rows(ids: int) -> None:
     """Fill two windows with `ids` ids, then add a tenth of that while the oldest expire."""
-    run([GroupDeduplicator(ids)], 0, 2 * ROWS)
+    run([GroupDeduplicator(ids, hasher=HASHER)], 0, 2 * ROWS)
     before = resident_bytes()
-    groups = [GroupDeduplicator(ids // 2) for _ in range(GROUPS)]
+    groups = [GroupDeduplicator(ids // 2, hasher=HASHER) for _ in range(GROUPS)]
     filled = run(groups, 0, ids)
     held, resident = sum(map(len, groups)), resident_bytes() - before
     size = sum(group.size_bytes for group in groups)
@@ -142,8 +146,8 @@ def measure_start(ids: int) -> None:
         table = create_table(Path(folder), ids)
         progress = Progress({"0": {TopicPartition("trades", 0): PartitionProgress(offset=ids, stored=ids)}})
         started, cpu_started = time.perf_counter(), time.process_time()
-        stored_ids = StoredTradeIds(table, progress, None)
-        groups = [GroupDeduplicator(ids) for _ in range(GROUPS)]
+        stored_ids = StoredTradeIds(table, progress, None, REGISTRY)
+        groups = [GroupDeduplicator(ids, hasher=HASHER) for _ in range(GROUPS)]
         for number, group in enumerate(groups):
             group.absorb(stored_ids.ids(number, ids, is_resumed=False))
         wall, cpu = time.perf_counter() - started, time.process_time() - cpu_started

@@ -1,6 +1,7 @@
 """Bootstrap of the job: settings, logs, signals, recovery store, health endpoints and the job I/O."""
 
 import gc
+import os
 import signal
 import sys
 from types import TracebackType
@@ -13,8 +14,10 @@ from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
 from k2.kafka.offset_resolution import check_topic_ids
 from k2.kafka.source import KafkaSource
+from k2.model.symbols import Symbols
 from k2.ops.error_boundary import exit_with_error, find_k2_error
-from k2.ops.health import HEALTH, serve_health
+from k2.ops.failpoints import arm, armed_by
+from k2.ops.health import Health, serve_health
 from k2.ops.logs import set_up_logs
 from k2.ops.metrics import RETRIES
 from k2.ops.settings import Settings, read_settings
@@ -37,17 +40,18 @@ def bootstrap() -> tuple[Settings, JobIO]:
     sys.excepthook = _report_uncaught
     set_up_logs()
     exit_on_signals(_log_signal)
-    settings = read_settings()
+    arm(armed_by(os.environ))
+    settings, health = read_settings(), Health()
     resume_info = prepare_recovery_store(settings)
     if settings.metrics_port:
-        serve_health(HEALTH, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
-    job_io = open_job_io(settings, resume_info)
+        serve_health(health, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
+    job_io = open_job_io(settings, resume_info, health)
     # All objects that exist now live as long as the process: exclude them from garbage collection.
     gc.freeze()
     return settings, job_io
 
 
-def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE) -> JobIO:
+def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: Health | None = None) -> JobIO:
     """Open the Kafka source and the Iceberg sinks, and check that they belong together.
 
     Raises:
@@ -55,16 +59,17 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE) -> JobIO
     """
     check_folder(settings.dead_letter_folder)
     progress = read_progress(settings)
-    source = KafkaSource(settings, progress, resume_info.sources)
-    trades = TradesSink(settings, progress, source.commit, _count_retry)
+    source = KafkaSource(settings, progress, resume_info.sources, health)
+    symbols = Symbols()
+    trades = TradesSink(settings, progress, source.commit, _count_retry, symbols)
     trades.open()
     trades.check_dead_letter_locks()
     check_topic_ids(trades.remember_topics(source.topic_ids), source.topic_ids)
     events = LedgerSink(settings, progress, _count_retry, trades.set_fencing_token)
     bind_tables(trades.committer, events.committer, is_resumed=resume_info.is_resumed)
     events.open()
-    state_source = TableStateSource(settings, resume_info.written)
-    return JobIO(kafka=source, iceberg=trades, events=events, state_source=state_source)
+    state_source = TableStateSource(settings, resume_info.written, symbols)
+    return JobIO(kafka=source, iceberg=trades, events=events, state_source=state_source, symbols=symbols)
 
 
 def _log_signal(number: signal.Signals) -> None:

@@ -1,6 +1,6 @@
 """Job I/O: the source, the sinks and the state source of the dataflow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
@@ -9,6 +9,7 @@ from k2.model.batch import MessageBatch, TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import NO_STATE_SOURCE, StateSource
+from k2.model.symbols import Symbols
 
 __all__ = ["JobIO"]
 
@@ -28,3 +29,5 @@ class JobIO:
     """Events of the ledger, under one key."""
     state_source: StateSource = NO_STATE_SOURCE
     """State rebuilt from the tables if the recovery store lacks it."""
+    symbols: Symbols = field(default_factory=Symbols)
+    """The registry of symbol ids that all steps of the process share."""

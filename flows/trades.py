@@ -23,12 +23,12 @@ def trades_flow(job_io: JobIO, settings: Settings) -> Dataflow:
     The step ids are keys of the recovery store: a renamed step loses its state.
     """
     dataflow = Dataflow("trades")
-    window_seconds, state_source = settings.dedup_window_seconds, job_io.state_source
+    window_seconds, state_source, symbols = settings.dedup_window_seconds, job_io.state_source, job_io.symbols
 
     messages = op.input("kafka_in", dataflow, job_io.kafka)
-    decoded = decode("decode", messages, settings.time_ahead_seconds_max)
-    sequenced = sequence("sequence", decoded.trades, settings.gap_large_min, window_seconds, state_source)
-    deduplicated = deduplicate("deduplicate", sequenced.trades, window_seconds, state_source)
+    decoded = decode("decode", messages, settings.time_ahead_seconds_max, symbols)
+    sequenced = sequence("sequence", decoded.trades, settings.gap_large_min, window_seconds, state_source, symbols)
+    deduplicated = deduplicate("deduplicate", sequenced.trades, window_seconds, state_source, symbols)
 
     rows = to_writers("to_writers", deduplicated, decoded.consumed, settings.writers)
     events = to_only_writer("to_ledger", sequenced.events)

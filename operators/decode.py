@@ -14,7 +14,7 @@ from k2.model.batch import MessageBatch, TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.dead_letter import DeadLetter
 from k2.model.key_groups import GROUPS, group_key
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import Symbols
 from k2.ops.metrics import DATED_AHEAD, MESSAGES_SKIPPED
 from k2.venues.decode import Decoded, empty_slice, split
 from k2.venues.decode import decode as decode_batch
@@ -35,13 +35,16 @@ class DecodedStreams:
     """Offset range of each batch, with its messages that have no trade: dead letters and skipped messages."""
 
 
-def decode(step_id: str, messages: Stream[MessageBatch], time_ahead_seconds_max: int) -> DecodedStreams:
+def decode(
+    step_id: str, messages: Stream[MessageBatch], time_ahead_seconds_max: int, symbols: Symbols
+) -> DecodedStreams:
     """Decode batches of messages. The step is stateless, so a replay has the same result.
 
     A message with a trade whose venue time is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is a
     dead letter.
     """
-    decoded = op.map(step_id, messages, partial(decode_batch, time_ahead_seconds_max=time_ahead_seconds_max))
+    decode_one = partial(decode_batch, time_ahead_seconds_max=time_ahead_seconds_max, symbols=symbols)
+    decoded = op.map(step_id, messages, decode_one)
     return DecodedStreams(
         trades=op.flat_map(f"{step_id}_split", decoded, _keyed),
         consumed=op.map(f"{step_id}_account", decoded, _consumed),
@@ -88,7 +91,8 @@ def _consumed(decoded: Decoded) -> Consumed:
 
 
 def _count_dated_ahead(decoded: Decoded) -> None:
-    symbols, counts = np.unique(decoded.trades.columns.symbols[decoded.dated_ahead], return_counts=True)
+    columns = decoded.trades.columns
+    symbols, counts = np.unique(columns.symbols[decoded.dated_ahead], return_counts=True)
     for symbol_id, count in zip(symbols.tolist(), counts.tolist(), strict=True):
-        exchange, _ = SYMBOLS.name(symbol_id)
+        exchange, _ = columns.names.name(symbol_id)
         DATED_AHEAD.labels(exchange).inc(count)

@@ -8,8 +8,10 @@ import bytewax.operators as op
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from k2.dedup.deduplicator import GroupDeduplicator
+from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.model.batch import TradeSlice
 from k2.model.state_source import StateSource
+from k2.model.symbols import Symbols
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import DEDUP_IDS
@@ -20,23 +22,26 @@ MICROSECONDS: Final = 1_000_000
 
 
 def deduplicate(
-    step_id: str, trades: KeyedStream[TradeSlice], window_seconds: int, state_source: StateSource
+    step_id: str, trades: KeyedStream[TradeSlice], window_seconds: int, state_source: StateSource, symbols: Symbols
 ) -> KeyedStream[TradeSlice]:
     """Mark trades whose id was already stored within the deduplication window, measured in Kafka timestamps.
 
     The recovery snapshot has only the clocks. At each start the ids of the last two windows are read from the table,
     so the verdicts of a replay agree with the stored rows, in whatever order partitions are replayed.
     """
-    return op.stateful_batch(step_id, trades, partial(_DeduplicateLogic, window_seconds * MICROSECONDS, state_source))
+    logic = partial(_DeduplicateLogic, window_seconds * MICROSECONDS, state_source, TradeIdHasher(symbols))
+    return op.stateful_batch(step_id, trades, logic)
 
 
 class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any]]):
     @reports_errors
-    def __init__(self, window_us: int, state_source: StateSource, state: dict[str, Any] | None) -> None:
+    def __init__(
+        self, window_us: int, state_source: StateSource, hasher: TradeIdHasher, state: dict[str, Any] | None
+    ) -> None:
         self._window_us = window_us
         self._state_source: StateSource | None = state_source
         self._is_resumed = state is not None
-        self._deduplicator = GroupDeduplicator(window_us, state)
+        self._deduplicator = GroupDeduplicator(window_us, state, hasher)
         self._reported_ids = 0
         self._report_ids()
         if state is not None:

@@ -13,6 +13,7 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from k2.model.batch import TradeSlice
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import NO_STATE_SOURCE, StateSource
+from k2.model.symbols import Symbols
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
@@ -37,7 +38,12 @@ class SequencedStreams:
 
 
 def sequence(
-    step_id: str, trades: KeyedStream[TradeSlice], gap_large_min: int, window_seconds: int, state_source: StateSource
+    step_id: str,
+    trades: KeyedStream[TradeSlice],
+    gap_large_min: int,
+    window_seconds: int,
+    state_source: StateSource,
+    symbols: Symbols,
 ) -> SequencedStreams:
     """Track the sequence numbers of every symbol of a key group.
 
@@ -45,8 +51,8 @@ def sequence(
     state is lost or older than the table, it is first brought up to date from the table. Rows that a replay reads
     again are not judged again, so verdicts agree with the stored rows, in whatever order partitions are replayed.
     """
-    window_us = window_seconds * MICROSECONDS
-    tracked = op.stateful_batch(step_id, trades, partial(_SequenceLogic, gap_large_min, window_us, state_source))
+    logic = partial(_SequenceLogic, gap_large_min, window_seconds * MICROSECONDS, state_source, symbols)
+    tracked = op.stateful_batch(step_id, trades, logic)
     return SequencedStreams(
         trades=op.map_value(f"{step_id}_trades", tracked, _trade_slice),
         events=op.filter_map(f"{step_id}_events", tracked, _events),
@@ -56,13 +62,18 @@ def sequence(
 class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
     @reports_errors
     def __init__(
-        self, gap_large_min: int, window_us: int, state_source: StateSource, state: dict[str, Any] | None
+        self,
+        gap_large_min: int,
+        window_us: int,
+        state_source: StateSource,
+        symbols: Symbols,
+        state: dict[str, Any] | None,
     ) -> None:
         self._gap_large_min = gap_large_min
         self._state_source: StateSource | None = state_source
         read_contents = None if state_source is NO_STATE_SOURCE else state_source.contents
-        self._tracker = GroupTracker(state, window_us, read_contents)
-        self._disorder = GroupDisorder(None if state is None else state.get(MONOTONIC))
+        self._tracker = GroupTracker(state, window_us, read_contents, symbols)
+        self._disorder = GroupDisorder(None if state is None else state.get(MONOTONIC), symbols)
         self._open_gaps: dict[str, int] = {}
         self._report_open_gaps()
         if state is not None:
@@ -73,8 +84,8 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         """Track the slices in order; the first call also emits the events that the ledger lacks."""
         owed = self._catch_up(values[0].group)
         tracked = [self._tracker.track(trade_slice) for trade_slice in values]
-        for trade_slice in values:
-            _count_out_of_order(self._disorder.out_of_order(trade_slice))
+        for one in tracked:
+            _count_out_of_order(self._disorder.out_of_order(one.trade_slice))
         if owed:
             tracked[0] = replace(tracked[0], events=[*owed, *tracked[0].events])
         for one in tracked:

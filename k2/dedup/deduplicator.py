@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.dedup.id_log import ClockState, IdLog
-from k2.dedup.trade_id_hash import TRADE_ID_HASHER
+from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.dedup.window import rules_for
 from k2.model.batch import NULL_TIME, TradeSlice
 from k2.model.content import ContentColumns, contents
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
 from k2.model.state_source import Positions, Reach, SeenIds
+from k2.model.symbols import Symbols
 from k2.model.verdicts import STORED
 from k2.venues import VENUES
 
@@ -43,13 +44,18 @@ class GroupDeduplicator:
     The state contains positions and clocks, but no ids: at a start, `absorb` takes the stored ids from the table.
     """
 
-    def __init__(self, window_us: int, state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, window_us: int, state: dict[str, Any] | None = None, hasher: TradeIdHasher | None = None
+    ) -> None:
         """Start empty, or from a state returned by `snapshot`, possibly with another window.
+
+        The deduplicators of a process share one `hasher`; without it, this one has its own.
 
         Raises:
             StateError: the state was written in a format that this version does not read.
         """
         self._rules = rules_for(window_us)
+        self._hasher = TradeIdHasher(Symbols()) if hasher is None else hasher
         self._logs: dict[TopicPartition, IdLog] = {}
         self._positions: dict[TopicPartition, int] = {}
         if state is not None:
@@ -85,7 +91,8 @@ class GroupDeduplicator:
             log = self._logs.get(ids.topic_partition)
             if log is None or (ids.reached and not log.clock.reached):
                 log = self._logs[ids.topic_partition] = IdLog(self._rules, ClockState(ids.reached))
-            log.absorb(ids.symbols, ids.id_hashes, np.clip(ids.times, 0, TIME_MAX))
+            symbols = self._hasher.symbols.ids_of(ids.symbols, ids.names)
+            log.absorb(symbols, ids.id_hashes, np.clip(ids.times, 0, TIME_MAX))
 
     def deduplicate(self, trade_slice: TradeSlice) -> TradeSlice:
         """Return the slice with the duplicates and conflicts by trade id marked.
@@ -96,6 +103,7 @@ class GroupDeduplicator:
         slice_idx = _rows_by_id(trade_slice)
         if not len(slice_idx):
             return trade_slice
+        trade_slice = trade_slice.with_ids_of(self._hasher.symbols)
         source = trade_slice.batch.source
         topic_partition = TopicPartition(source.topic, source.partition)
         self._positions[topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
@@ -112,7 +120,7 @@ class GroupDeduplicator:
         columns, rows = trade_slice.batch.columns, trade_slice.rows[slice_idx]
         symbols, times = columns.symbols[rows], _times(trade_slice, rows)
         id_hashes = np.empty((len(rows), 3), dtype=np.int64)
-        id_hashes[:, :2] = TRADE_ID_HASHER.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
+        id_hashes[:, :2] = self._hasher.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
         id_hashes[:, 2] = short_contents(columns.prices[rows], columns.quantities[rows], columns.sides[rows])
         verdicts = np.full(len(rows), STORED, dtype=np.uint8)
         own = self._logs.get(topic_partition)

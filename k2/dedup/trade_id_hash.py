@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.compiled import compiled
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import Symbols
 
-__all__ = ["TRADE_ID_HASHER", "TradeIdHasher", "siphash"]
+__all__ = ["TradeIdHasher", "siphash"]
 
-KEY_BYTES: Final = 16
+KEY: Final = secrets.token_bytes(16)
+"""Key of this process. It is never stored, and no hash leaves the process."""
 
 _U8: Final = np.uint64(8)
 _WORD_BITS: Final = np.uint64(64)
@@ -96,12 +97,13 @@ def _hash_rows(
 
 
 class TradeIdHasher:
-    """Trade-id hashes under one secret key; thread-safe.
+    """Trade-id hashes under one secret key, for the symbol ids of one registry; thread-safe.
 
     Each symbol has its own key, the hash of its exchange and name. The same id of two symbols therefore has two hashes.
     """
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, symbols: Symbols, key: bytes = KEY) -> None:
+        self.symbols: Final = symbols
         self._lock = threading.Lock()
         self._key = np.frombuffer(key, dtype="<u8").astype(np.uint64)
         self._symbol_keys = np.zeros((0, 2), dtype=np.uint64)
@@ -119,7 +121,7 @@ class TradeIdHasher:
             text: uint8[bytes], buffer that contains the ids.
             starts: int64[n], into `text`.
             sizes: int32[n], bytes.
-            symbols: int32[n], symbol ids.
+            symbols: int32[n], symbol ids of the registry.
         """
         hashes = np.empty((len(starts), 2), dtype=np.uint64)
         _hash_rows(text, starts, sizes, symbols, self._keys_up_to(int(symbols.max(initial=-1))), hashes)
@@ -131,15 +133,11 @@ class TradeIdHasher:
             return keys
         with self._lock:
             known = self._symbol_keys
-            new = [self._symbol_key(symbol_id) for symbol_id in range(len(known), len(SYMBOLS))]
+            new = [self._symbol_key(symbol_id) for symbol_id in range(len(known), len(self.symbols))]
             self._symbol_keys = np.concatenate([known, np.array(new, dtype=np.uint64).reshape(-1, 2)])
             return self._symbol_keys
 
     def _symbol_key(self, symbol_id: int) -> tuple[np.uint64, np.uint64]:
         # 0xFF never occurs in UTF-8, so these bytes are unique to the pair of names.
-        names = b"\xff".join(name.encode() for name in SYMBOLS.name(symbol_id))
+        names = b"\xff".join(name.encode() for name in self.symbols.name(symbol_id))
         return siphash(self._key[0], self._key[1], np.frombuffer(names, dtype=np.uint8), 0, len(names))
-
-
-TRADE_ID_HASHER: Final = TradeIdHasher(secrets.token_bytes(KEY_BYTES))
-"""Hasher of this process. The key is never stored, and no hash leaves the process."""

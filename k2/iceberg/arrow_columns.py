@@ -16,7 +16,7 @@ from k2.iceberg.sort_order import SortKeys, counting_sort, sort_rows
 from k2.model.batch import NULL_TIME
 from k2.model.columns import TRADES, Column, ColumnType
 from k2.model.progress import TopicPartition
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import SymbolNames
 from k2.model.trade import SIDES
 
 __all__ = ["FileRows", "arrow_schema", "split_by_file"]
@@ -61,14 +61,18 @@ def _is_string(arrow_type: pa.DataType) -> bool:
 
 
 def split_by_file(
-    rows: OutputColumns, text: NDArray[np.uint8], topic_partitions: Sequence[TopicPartition], schema: pa.Schema
+    rows: OutputColumns,
+    text: NDArray[np.uint8],
+    topic_partitions: Sequence[TopicPartition],
+    schema: pa.Schema,
+    symbols: SymbolNames,
 ) -> Iterator[FileRows]:
     """Split rows by day and exchange; within each file, sort them by symbol (its UTF-8), then venue time.
 
     Rows of one symbol and time are sorted by topic, partition, offset and index, so that the same
     rows produce the same file whatever order they arrived in.
     """
-    ranks, names = _symbol_ranks(rows.symbols)
+    ranks, names = _symbol_ranks(rows.symbols, symbols)
     partition_ranks, sorted_partitions = _partition_ranks(rows.topic_partitions, topic_partitions)
     keys = SortKeys(rows.timestamps, partition_ranks, rows.offsets, rows.indexes)
     order = sort_rows(ranks, len(names), keys)
@@ -85,11 +89,11 @@ def split_by_file(
         yield FileRows(int(days[start]), exchanges[low], table)
 
 
-def _symbol_ranks(symbols: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[tuple[str, str]]]:
+def _symbol_ranks(symbols: NDArray[np.int32], names: SymbolNames) -> tuple[NDArray[np.int32], list[tuple[str, str]]]:
     """Return each row's rank by exchange and symbol, in UTF-8 order, and the names by rank."""
     present = np.flatnonzero(np.bincount(symbols))
     # Strings sort by code point, which is the order of their UTF-8.
-    ranked = sorted((SYMBOLS.name(int(symbol_id)), int(symbol_id)) for symbol_id in present)
+    ranked = sorted((names.name(symbol_id), symbol_id) for symbol_id in present.tolist())
     ranks = np.zeros(int(present[-1]) + 1, dtype=np.int32)
     ranks[[symbol_id for _, symbol_id in ranked]] = np.arange(len(ranked), dtype=np.int32)
     return ranks[symbols], [name for name, _ in ranked]

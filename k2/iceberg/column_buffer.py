@@ -12,7 +12,7 @@ from k2.iceberg.output_columns import append_rows, empty_columns, id_bytes, map_
 from k2.model.batch import TradeSlice
 from k2.model.decimals import from_words
 from k2.model.progress import TopicPartition
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import Symbols
 from k2.sequencing.conflicts import Content, StoredKey
 
 __all__ = ["FLUSH_ROWS", "FLUSH_TEXT_BYTES", "ColumnBuffer"]
@@ -27,8 +27,10 @@ _FIRST_ROWS: Final = 16_384
 class ColumnBuffer:
     """Columns of stored trades; rows are copied in, so that no message outlives its batch."""
 
-    def __init__(self, schema: pa.Schema, flush_rows: int = FLUSH_ROWS) -> None:
+    def __init__(self, schema: pa.Schema, flush_rows: int = FLUSH_ROWS, symbols: Symbols | None = None) -> None:
+        """Create an empty buffer, with the registry `symbols` or one of its own."""
         self._schema = schema
+        self._symbols = Symbols() if symbols is None else symbols
         self._flush_rows = flush_rows
         self._columns = empty_columns(min(_FIRST_ROWS, flush_rows))
         self._text: NDArray[np.uint8] = np.empty(16 * _FIRST_ROWS, dtype=np.uint8)
@@ -47,6 +49,7 @@ class ColumnBuffer:
     def add(self, trade_slice: TradeSlice, slice_idx: NDArray[np.int64]) -> int:
         """Copy the rows at int64[m] `slice_idx` until the buffer is full; return the number of copied rows."""
         slice_idx = slice_idx[: self._flush_rows - self._count]
+        trade_slice = trade_slice.with_ids_of(self._symbols)
         source = trade_slice.batch.source
         self._grow(len(slice_idx), id_bytes(trade_slice, slice_idx))
         topic_partition = self._topic_partitions.setdefault(
@@ -62,7 +65,7 @@ class ColumnBuffer:
         """Yield the rows by file, and empty the buffer."""
         if self._count:
             columns = map_columns(self._columns, lambda column: column[: self._count])
-            yield from split_by_file(columns, self._text, list(self._topic_partitions), self._schema)
+            yield from split_by_file(columns, self._text, list(self._topic_partitions), self._schema, self._symbols)
         self._count = 0
         self._text_bytes = 0
         self._topic_partitions.clear()
@@ -70,7 +73,7 @@ class ColumnBuffer:
     def find(self, wanted: Collection[StoredKey]) -> Mapping[StoredKey, Content]:
         """Return the content of the rows whose key is in `wanted`."""
         columns = map_columns(self._columns, lambda column: column[: self._count])
-        symbols = sorted({SYMBOLS.intern(key.exchange, key.symbol) for key in wanted})
+        symbols = sorted({self._symbols.intern(key.exchange, key.symbol) for key in wanted})
         numbers = sorted({key.number for key in wanted if isinstance(key.number, int)})
         id_sizes = sorted({len(key.number.encode()) for key in wanted if isinstance(key.number, str)})
         may_match = np.where(
@@ -83,7 +86,7 @@ class ColumnBuffer:
     def _key(self, row: int) -> StoredKey:
         session = int(self._columns.sessions[row])
         number = int(self._columns.sequences[row]) if session else self._trade_id(row) or ""
-        return StoredKey(*SYMBOLS.name(int(self._columns.symbols[row])), session, number)
+        return StoredKey(*self._symbols.name(int(self._columns.symbols[row])), session, number)
 
     def _content(self, row: int) -> Content:
         price, quantity = (

@@ -16,7 +16,7 @@ class OutputColumns(NamedTuple):
     """Trades with their Kafka coordinates: one array for each column, all of length n."""
 
     symbols: NDArray[np.int32]
-    """int32[n], symbol ids of `k2.model.symbols.SYMBOLS`."""
+    """int32[n], symbol ids of the buffer's registry."""
     sessions: NDArray[np.int32]
     sequences: NDArray[np.int64]
     """int64[n]; undefined where `has_sequence` is false."""

@@ -23,6 +23,7 @@ from k2.model.committed_offsets import CommittedOffsets
 from k2.model.consumed import Consumed
 from k2.model.progress import Progress
 from k2.model.sequence_events import SequenceEvent
+from k2.model.symbols import Symbols
 from k2.ops.error_boundary import reports_errors
 from k2.ops.retry import OnRetry
 from k2.ops.settings import Settings
@@ -65,9 +66,11 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         progress: Progress | None = None,
         on_commit: OnCommit | None = None,
         on_retry: OnRetry | None = None,
+        symbols: Symbols | None = None,
     ) -> None:
         """Start from `progress`, from which the whole job starts; without it, from the table's progress at `open`."""
         self._settings = settings
+        self._symbols = symbols
         self._progress = progress
         self._properties: Mapping[str, str] = {}
         self._on_commit = on_commit
@@ -132,7 +135,8 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         check_resume(resume_state, committed, self._handle.name, self.committer.table_id)
         offsets = {str(topic_partition): entry.offset for topic_partition, entry in committed.items()}
         _log.info("writer_ready", step=step_id, writer=for_part, offsets=offsets)
-        return TradesWriter(writer, self._handle, committed, self._dead_letters(writer, committed), self._on_commit)
+        dead_letters = self._dead_letters(writer, committed)
+        return TradesWriter(writer, self._handle, committed, dead_letters, self._on_commit, symbols=self._symbols)
 
     def _dead_letters(self, writer: str, committed: Entries) -> DeadLetterQueue:
         return DeadLetterQueue(

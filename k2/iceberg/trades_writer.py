@@ -17,6 +17,7 @@ from k2.iceberg.table_handle import TableHandle
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.progress import Counts, Progress
+from k2.model.symbols import Symbols
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import (
@@ -49,6 +50,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         dead_letters: DeadLetterQueue,
         on_commit: OnCommit | None = None,
         flush_rows: int = FLUSH_ROWS,
+        symbols: Symbols | None = None,
     ) -> None:
         """Continue from the writer's progress `committed`, as the job read it at its start."""
         self._writer = writer
@@ -61,7 +63,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         properties = self._committer.table.metadata.properties
         self._non_market = NON_MARKET.read(properties, writer)
         self._doubts = DOUBTS.read(properties, writer)
-        self._buffer = ColumnBuffer(arrow_schema(self._committer.table.schema()), flush_rows)
+        self._buffer = ColumnBuffer(arrow_schema(self._committer.table.schema()), flush_rows, symbols)
         self._files: list[DataFile] = []
         self._newest_us: int | None = None
 

@@ -10,7 +10,7 @@ import structlog
 
 from k2.model.errors import UnreachableError
 from k2.model.progress import TopicPartition
-from k2.ops.health import HEALTH
+from k2.ops.health import Health
 from k2.ops.metrics import UNREAD_PARTITIONS
 
 __all__ = ["PartitionDiscovery"]
@@ -27,12 +27,12 @@ class PartitionDiscovery:
     not answer changes nothing.
     """
 
-    def __init__(self, partition_count: Callable[[str], int], read: Iterable[TopicPartition]) -> None:
+    def __init__(self, partition_count: Callable[[str], int], read: Iterable[TopicPartition], health: Health) -> None:
         """Prepare to compare the partitions that are `read` with `partition_count`, which asks the broker.
 
         `partition_count` is called from the discovery thread and may raise `UnreachableError`.
         """
-        self._partition_count = partition_count
+        self._partition_count, self._health = partition_count, health
         self._read = Counter(topic_partition.topic for topic_partition in read)
         self._lock = threading.Lock()
         self._is_started = False
@@ -62,6 +62,6 @@ class PartitionDiscovery:
         for topic in self._read:
             UNREAD_PARTITIONS.labels(topic).set(0)
         time.sleep(INTERVAL_SECONDS)
-        while HEALTH.is_ready:
+        while self._health.is_ready:
             self.check()
             time.sleep(INTERVAL_SECONDS)

@@ -26,7 +26,7 @@ from k2.model.errors import StateError
 from k2.model.progress import Progress, TopicPartition
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
-from k2.ops.health import HEALTH
+from k2.ops.health import Health
 from k2.ops.metrics import CONSUMER_LAG, MESSAGES_RECEIVED, WARM_STARTS
 from k2.ops.settings import Settings
 
@@ -44,14 +44,20 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
     """Reads one topic partition from an offset to `end`, if given; the snapshot is the offset to read next."""
 
     def __init__(
-        self, client: KafkaClient, topic_partition: TopicPartition, venue: str, offset: int, end: int | None
+        self,
+        client: KafkaClient,
+        health: Health,
+        topic_partition: TopicPartition,
+        venue: str,
+        offset: int,
+        end: int | None,
     ) -> None:
-        self._client, self._topic_partition, self._venue = client, topic_partition, venue
+        self._client, self._health, self._topic_partition, self._venue = client, health, topic_partition, venue
         self._position, self._end = offset, end
         self._is_first = True
         self._next_awake: datetime | None = None
         self._reader: Reader = client.open(topic_partition, offset)
-        HEALTH.opened(str(topic_partition))
+        health.opened(str(topic_partition))
         lag = CONSUMER_LAG.labels(topic_partition.topic, str(topic_partition.partition))
         lag.set_function(lambda: client.lag(topic_partition, self._position))
 
@@ -99,12 +105,12 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
     def snapshot(self) -> dict[str, Any]:
         """Return the offset to read next."""
         failpoint("source.snapshot")
-        HEALTH.epoch_closed(str(self._topic_partition))
+        self._health.epoch_closed(str(self._topic_partition))
         return {"format": FORMAT, "offset": self._position}
 
     def close(self) -> None:
         """Stop reading."""
-        HEALTH.finished(str(self._topic_partition))
+        self._health.finished(str(self._topic_partition))
         self._reader.close()
 
 
@@ -147,10 +153,17 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
     Partitions that are added to a topic are reported, and read after the next start.
     """
 
-    def __init__(self, settings: Settings, progress: Progress, in_store: Collection[TopicPartition] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        progress: Progress,
+        in_store: Collection[TopicPartition] = (),
+        health: Health | None = None,
+    ) -> None:
         """Ask the broker for partitions and watermarks.
 
         `progress` is the progress of the table. `in_store` are the partitions with a state in the recovery store.
+        `health` is told of partitions and epochs.
 
         Raises:
             UnreachableError: the broker does not answer.
@@ -158,6 +171,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
             OffsetError: the broker has lost a partition that was read before.
         """
         self._settings, self._progress, self._in_store = settings, progress, frozenset(in_store)
+        self._health = Health() if health is None else health
         self._writers = [str(writer) for writer in range(settings.writers)]
         self._venues = dict(settings.topics)
         self._partitions = topic_partitions(settings)
@@ -173,7 +187,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
             topic_partition: Watermarks(lows[topic_partition], highs[topic_partition])
             for topic_partition in self._partitions
         }
-        self._discovery = PartitionDiscovery(self.client.partition_count, self._partitions)
+        self._discovery = PartitionDiscovery(self.client.partition_count, self._partitions, self._health)
 
     @reports_errors
     def list_parts(self) -> list[str]:
@@ -185,7 +199,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         Raises:
             OffsetError: the broker does not have the offset from which a partition is to be read.
         """
-        HEALTH.joined()
+        self._health.joined()
         for topic_partition in self._partitions:
             if topic_partition not in self._in_store:
                 resolve_start_offset(
@@ -206,7 +220,8 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         start = resolve_start_offset(topic_partition, known, watermarks)
         _log_start(topic_partition, start)
         end = watermarks.high if self._settings.run_to_end else None
-        partition = KafkaPartition(self.client, topic_partition, self._venues[topic_partition.topic], start.offset, end)
+        venue = self._venues[topic_partition.topic]
+        partition = KafkaPartition(self.client, self._health, topic_partition, venue, start.offset, end)
         self._discovery.start()
         return partition
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from k2.model.decimals import as_words
 from k2.model.progress import TopicPartition
 from k2.model.state_source import NumberDoubt
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import NameList, SymbolNames, Symbols
 from k2.model.trade import Trade
 
 __all__ = ["NULL_TIME", "MessageBatch", "TradeBatch", "TradeColumns", "TradeSlice"]
@@ -96,7 +96,9 @@ class TradeColumns:
     """n decoded trades, one array per column."""
 
     symbols: NDArray[np.int32]
-    """int32[n], symbol ids from `k2.model.symbols.SYMBOLS`; valid only in this process."""
+    """int32[n], symbol ids; their names are in `names`."""
+    names: SymbolNames
+    """The registry of the symbol ids."""
     sequences: NDArray[np.int64]
     """int64[n]; undefined where `has_sequence` is false."""
     has_sequence: NDArray[np.bool_]
@@ -124,20 +126,27 @@ class TradeColumns:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    def name(self, row: int) -> tuple[str, str]:
+        """Return the (exchange, symbol) of a trade."""
+        return self.names.name(int(self.symbols[row]))
+
     def trade_id(self, row: int) -> str | None:
         """Return the id of a trade; None if it has none."""
         id_bytes = _bytes_at(self.text, self.id_starts[row], self.id_sizes[row])
         return None if id_bytes is None else id_bytes.decode()
 
     @classmethod
-    def from_trades(cls, trades: Sequence[Trade], messages: Sequence[int], indexes: Sequence[int]) -> "TradeColumns":
+    def from_trades(
+        cls, trades: Sequence[Trade], messages: Sequence[int], indexes: Sequence[int], symbols: Symbols
+    ) -> "TradeColumns":
         """Lay out trades as columns, each with the index of its message and its index in that message."""
         ids = [b"" if trade.trade_id is None else trade.trade_id.encode() for trade in trades]
         sizes = [-1 if trade.trade_id is None else len(text) for trade, text in zip(trades, ids, strict=True)]
         lengths = np.array([len(text) for text in ids], dtype=np.int64)
         received = [NULL_TIME if trade.received is None else trade.received for trade in trades]
         return cls(
-            symbols=np.array([SYMBOLS.intern(trade.exchange, trade.symbol) for trade in trades], dtype=np.int32),
+            symbols=np.array([symbols.intern(trade.exchange, trade.symbol) for trade in trades], dtype=np.int32),
+            names=symbols,
             sequences=np.array([trade.sequence or 0 for trade in trades], dtype=np.int64),
             has_sequence=np.array([trade.sequence is not None for trade in trades], dtype=np.bool_),
             prices=as_words([trade.price for trade in trades]),
@@ -154,12 +163,13 @@ class TradeColumns:
 
     @classmethod
     def concatenate(cls, parts: Sequence["TradeColumns"]) -> "TradeColumns":
-        """Return the rows of one or more parts, concatenated; their text buffers are copied."""
+        """Return the rows of one or more parts of one registry, concatenated; their text buffers are copied."""
         lengths = np.array([len(part.text) for part in parts], dtype=np.int64)
         text_starts = np.cumsum(lengths) - lengths
         id_starts = [part.id_starts + start for part, start in zip(parts, text_starts, strict=True)]
         return cls(
             symbols=np.concatenate([part.symbols for part in parts]),
+            names=parts[0].names,
             sequences=np.concatenate([part.sequences for part in parts]),
             has_sequence=np.concatenate([part.has_sequence for part in parts]),
             prices=np.concatenate([part.prices for part in parts]),
@@ -178,6 +188,7 @@ class TradeColumns:
         """Return the selected rows; the text buffer is shared, not copied."""
         return TradeColumns(
             symbols=self.symbols[rows],
+            names=self.names,
             sequences=self.sequences[rows],
             has_sequence=self.has_sequence[rows],
             prices=self.prices[rows],
@@ -210,7 +221,7 @@ class TradeSlice:
     """The m rows of a batch that belong to one key group, with the outcome of the rules for each.
 
     Within a process it is a view: indices into the shared batch. When pickled (to send it to another process), it
-    contains only these rows and their messages, and names instead of symbol ids.
+    contains only these rows and their messages, and the names of their symbols.
     """
 
     batch: TradeBatch
@@ -227,6 +238,14 @@ class TradeSlice:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def with_ids_of(self, symbols: Symbols) -> "TradeSlice":
+        """Return the same rows with the symbol ids of a registry; itself, if it has them already."""
+        columns = self.batch.columns
+        if columns.names is symbols:
+            return self
+        columns = replace(columns, symbols=symbols.ids_of(columns.symbols, columns.names), names=symbols)
+        return replace(self, batch=replace(self.batch, columns=columns))
+
     def compact(self) -> "TradeSlice":
         """Return the same rows over a batch that contains nothing else."""
         columns = self.batch.columns.take(self.rows)
@@ -237,35 +256,13 @@ class TradeSlice:
         return replace(self, batch=batch, rows=np.arange(len(columns), dtype=np.int32))
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle with symbol names, because symbol ids are valid only in this process."""
+        """Pickle with the names of the symbols that occur, because the registry does not leave the process."""
         compact = self.compact()
-        symbol_ids, codes = np.unique(compact.batch.columns.symbols, return_inverse=True)
-        names = [SYMBOLS.name(int(symbol_id)) for symbol_id in symbol_ids]
-        columns = replace(compact.batch.columns, symbols=codes.astype(np.int32))
-        return _from_names, (
-            compact.batch.source,
-            columns,
-            names,
-            self.group,
-            self.verdicts,
-            self.sessions,
-            self.doubts,
-        )
-
-
-def _from_names(
-    source: MessageBatch,
-    columns: TradeColumns,
-    names: list[tuple[str, str]],
-    group: int,
-    verdicts: NDArray[np.uint8],
-    sessions: NDArray[np.int32],
-    doubts: tuple[NumberDoubt, ...],
-) -> TradeSlice:
-    symbol_ids = np.array([SYMBOLS.intern(*name) for name in names], dtype=np.int32)
-    columns = replace(columns, symbols=symbol_ids[columns.symbols])
-    rows = np.arange(len(columns), dtype=np.int32)
-    return TradeSlice(TradeBatch(source, columns), group, rows, verdicts, sessions, doubts)
+        columns = compact.batch.columns
+        symbol_ids, codes = np.unique(columns.symbols, return_inverse=True)
+        names = NameList([columns.names.name(symbol_id) for symbol_id in symbol_ids.tolist()])
+        batch = replace(compact.batch, columns=replace(columns, symbols=codes.astype(np.int32), names=names))
+        return TradeSlice, (batch, self.group, compact.rows, self.verdicts, self.sessions, self.doubts)
 
 
 def _bytes_at(data: NDArray[np.uint8], start: int, size: int) -> bytes | None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.progress import TopicPartition
+from k2.model.symbols import SymbolNames
 
 __all__ = [
     "NO_CONTENTS",
@@ -69,7 +70,9 @@ class SeenIds(NamedTuple):
     reached: int
     """Kafka time that the partition has certainly reached, microseconds since the epoch."""
     symbols: NDArray[np.int32]
-    """int32[n], symbol ids of `k2.model.symbols.SYMBOLS`."""
+    """int32[n], symbol ids; their names are in `names`."""
+    names: SymbolNames
+    """The registry of the symbol ids."""
     id_hashes: NDArray[np.int64]
     """int64[n, 3]: the trade-id hash (`k2.dedup.trade_id_hash`), low word first, and 32 bits of the content."""
     times: NDArray[np.int64]

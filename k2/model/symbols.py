@@ -1,10 +1,12 @@
 """Symbol ids: integers for (exchange, symbol) pairs, so that compiled loops compare integers instead of text.
 
-Symbol ids are valid only in this process: data that leaves the process contains names.
+Symbol ids are valid only together with the registry that assigned them: data that leaves the process contains names.
 """
 
 import threading
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,16 @@ from numpy.typing import NDArray
 from k2.model.compiled import compiled
 from k2.model.key_groups import group_of
 
-__all__ = ["EXCHANGE_BYTES_MAX", "NAME_BYTES_MAX", "SYMBOLS", "SymbolTable", "Symbols", "as_bytes", "lookup"]
+__all__ = [
+    "EXCHANGE_BYTES_MAX",
+    "NAME_BYTES_MAX",
+    "NameList",
+    "SymbolNames",
+    "SymbolTable",
+    "Symbols",
+    "as_bytes",
+    "lookup",
+]
 
 NAME_BYTES_MAX: Final = 255
 """Maximum length of a symbol, bytes of UTF-8."""
@@ -106,8 +117,30 @@ def lookup(
         slot = (slot + np.uint64(1)) & mask
 
 
+class SymbolNames(Protocol):
+    """What gives symbol ids their meaning."""
+
+    def name(self, symbol_id: int, /) -> tuple[str, str]:
+        """Return the (exchange, symbol) of a symbol id."""
+
+
+@dataclass(frozen=True, slots=True)
+class NameList:
+    """Names by symbol id, for a batch that comes from another process."""
+
+    names: Sequence[tuple[str, str]]
+
+    def name(self, symbol_id: int, /) -> tuple[str, str]:
+        """Return the (exchange, symbol) of a symbol id."""
+        return self.names[symbol_id]
+
+
 class Symbols:
-    """Registry of the (exchange, symbol) pairs seen by this process; thread-safe."""
+    """Registry of (exchange, symbol) pairs; thread-safe.
+
+    The job has one per process, which all its workers share: the ids of a batch then need no conversion from one step
+    to the next. Results do not depend on that, because each step first converts ids of another registry (`ids_of`).
+    """
 
     def __init__(self, capacity: int = 1024) -> None:
         self._lock = threading.Lock()
@@ -121,7 +154,7 @@ class Symbols:
     def __len__(self) -> int:
         return len(self._names)
 
-    def name(self, symbol_id: int) -> tuple[str, str]:
+    def name(self, symbol_id: int, /) -> tuple[str, str]:
         """Return the (exchange, symbol) of a symbol id."""
         return self._names[symbol_id]
 
@@ -133,6 +166,14 @@ class Symbols:
         with self._lock:
             symbol_id = self._ids.get((exchange, symbol))
             return self._add(exchange, symbol) if symbol_id is None else symbol_id
+
+    def ids_of(self, symbols: NDArray[np.int32], names: SymbolNames) -> NDArray[np.int32]:
+        """Return int32[n]: the symbol ids here of the pairs that int32[n] `symbols` denotes in `names`."""
+        if names is self:
+            return symbols
+        present, codes = np.unique(symbols, return_inverse=True)
+        ids = [self.intern(*names.name(symbol_id)) for symbol_id in present.tolist()]
+        return np.array(ids, dtype=np.int32)[codes]
 
     def _add(self, exchange: str, symbol: str) -> int:
         symbol_id = len(self._names)
@@ -190,7 +231,3 @@ def _free_slot(table: SymbolTable, symbol_id: int) -> int:
 
 def _insert(table: SymbolTable, symbol_id: int) -> None:
     table.slots[_free_slot(table, symbol_id)] = symbol_id
-
-
-SYMBOLS = Symbols()
-"""The registry of this process."""

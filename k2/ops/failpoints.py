@@ -12,7 +12,7 @@ from typing import Final, Literal, NoReturn, get_args
 
 from k2.model.errors import SettingsError
 
-__all__ = ["NAMES", "VARIABLE", "Action", "Name", "arm", "armed_by", "disarm", "failpoint"]
+__all__ = ["NAMES", "VARIABLE", "Action", "Name", "arm", "armed_by", "failpoint"]
 
 Name = Literal[
     "source.polled",
@@ -69,16 +69,10 @@ def failpoint(name: Name) -> None:
         _action(name)
 
 
-def arm(action: Action) -> None:
-    """Call `action` at every failpoint that this process passes from now on."""
+def arm(action: Action | None) -> None:
+    """Call `action`, if any, at every failpoint that this process passes from now on."""
     global _action  # noqa: PLW0603  a failpoint may cost no more than a check of a global
     _action = action
-
-
-def disarm() -> None:
-    """Remove the armed action."""
-    global _action  # noqa: PLW0603  as above
-    _action = None
 
 
 def armed_by(environment: Mapping[str, str]) -> Action | None:
@@ -127,4 +121,4 @@ _KINDS: Final[Mapping[str, Callable[[], None]]] = {
     "OSError": _raise_os_error,
 }
 
-_action: Action | None = armed_by(os.environ)
+_action: Action | None = None

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
@@ -16,7 +16,7 @@ from k2.ops.metrics import LAST_EPOCH
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-__all__ = ["HEALTH", "Health", "serve_health"]
+__all__ = ["Health", "serve_health"]
 
 
 class Health:
@@ -62,10 +62,6 @@ class Health:
         """
         since = min(self._closed.values(), default=self._waiting_since)
         return 0.0 if since is None else self._clock() - since
-
-
-HEALTH: Final = Health()
-"""Health of this process."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -24,6 +24,7 @@ from k2.model.state_source import (
     StoredContents,
     WantedContents,
 )
+from k2.model.symbols import Symbols
 from k2.model.times import TIME_AHEAD_TOLERANCE_US
 from k2.ops.settings import Settings
 from k2.query.gaps import missing_ranges
@@ -51,7 +52,9 @@ class TableStateSource:
     resumed epoch, by writer; None if unknown.
     """
 
-    def __init__(self, settings: Settings, written: Mapping[str, Positions] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, written: Mapping[str, Positions] | None = None, symbols: Symbols | None = None
+    ) -> None:
         self._settings = settings.model_copy(update={"query_timeout_seconds": QUERY_SECONDS_MAX})
         self._lock = threading.Lock()
         self._resumed_offsets: dict[TopicPartition, int] = {}
@@ -61,7 +64,7 @@ class TableStateSource:
         properties = {} if self._trades is None else self._trades.metadata.properties
         self._non_market = [seen for one in NON_MARKET.read_all(properties) for seen in one.seen()]
         self._doubts = [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()]
-        self._ids = StoredTradeIds(self._trades, self._progress, written)
+        self._ids = StoredTradeIds(self._trades, self._progress, written, symbols)
         self._ledger: Ledger | None = None
 
     def resumed(self, positions: Positions) -> None:

@@ -24,13 +24,13 @@ from pyiceberg.expressions import (
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import Table
 
-from k2.dedup.trade_id_hash import TRADE_ID_HASHER
+from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.dedup.window import WindowRules, rules_for, settled
 from k2.iceberg.row_filters import any_of, rows_from
 from k2.model.errors import TableError, UnreachableError
 from k2.model.progress import Progress, TopicPartition
 from k2.model.state_source import Positions, Reach, SeenIds
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import Symbols
 from k2.restore.content_columns import pair_numbers, short_contents_of
 
 __all__ = ["Span", "StoredTradeIds", "read_ids", "read_settled"]
@@ -63,8 +63,15 @@ class StoredTradeIds:
     a partition that fell silent long ago, newer files need not be read.
     """
 
-    def __init__(self, table: Table | None, progress: Progress, written: Mapping[str, Positions] | None) -> None:
+    def __init__(
+        self,
+        table: Table | None,
+        progress: Progress,
+        written: Mapping[str, Positions] | None,
+        symbols: Symbols | None = None,
+    ) -> None:
         self._lock = threading.Lock()
+        self._hasher = TradeIdHasher(Symbols() if symbols is None else symbols)
         self._table, self._progress, self._written = table, progress, written
         self._clocks: dict[TopicPartition, Reach] = {}
         self._spooled: dict[bool, _SpooledIds] = {}
@@ -86,7 +93,7 @@ class StoredTradeIds:
             spooled = self._spooled.get(is_resumed)
             if spooled is None or group in spooled.taken:
                 spans = self._spans(self._table, rules_for(window_us), is_resumed=is_resumed)
-                spooled = self._spooled[is_resumed] = read_ids(self._table, spans)
+                spooled = self._spooled[is_resumed] = read_ids(self._table, spans, self._hasher)
             return list(spooled.take(group))
 
     def _spans(self, table: Table, rules: WindowRules, *, is_resumed: bool) -> dict[TopicPartition, Span]:
@@ -119,7 +126,8 @@ class StoredTradeIds:
 class _SpooledIds:
     """The ids of each key group, spooled until they are taken."""
 
-    def __init__(self, spans: Mapping[TopicPartition, Span]) -> None:
+    def __init__(self, spans: Mapping[TopicPartition, Span], symbols: Symbols) -> None:
+        self._symbols = symbols
         self._spans = list(spans.items())
         self._files: defaultdict[int, IO[bytes]] = defaultdict(_spool)
         # Ids of groups that belong to other processes are never taken.
@@ -128,7 +136,7 @@ class _SpooledIds:
 
     def add(self, rows: NDArray[np.void]) -> None:
         """Add rows to the spools of their symbols' groups."""
-        groups = SYMBOLS.groups[rows["symbol"]]
+        groups = self._symbols.groups[rows["symbol"]]
         for group in np.unique(groups).tolist():
             self._files[group].write(rows[groups == group].tobytes())
 
@@ -142,7 +150,8 @@ class _SpooledIds:
             own = rows[rows["source"] == source]
             if len(own):
                 symbols, times = own["symbol"].astype(np.int32), own["time"].astype(np.int64)
-                yield SeenIds(topic_partition, span.reached, symbols, np.ascontiguousarray(own["id_hash"]), times)
+                id_hashes = np.ascontiguousarray(own["id_hash"])
+                yield SeenIds(topic_partition, span.reached, symbols, self._symbols, id_hashes, times)
 
 
 def _spool() -> IO[bytes]:
@@ -154,7 +163,7 @@ def _close(files: Mapping[int, IO[bytes]]) -> None:
         file.close()
 
 
-def read_ids(table: Table, spans: Mapping[TopicPartition, Span]) -> _SpooledIds:
+def read_ids(table: Table, spans: Mapping[TopicPartition, Span], hasher: TradeIdHasher) -> _SpooledIds:
     """Read the ids of trades without a sequence number whose Kafka time is in their topic partition's span.
 
     Files and row groups of other times are skipped by their statistics.
@@ -163,7 +172,7 @@ def read_ids(table: Table, spans: Mapping[TopicPartition, Span]) -> _SpooledIds:
         TableError: the table has delete files that cannot be applied.
         UnreachableError: a file of the table cannot be read.
     """
-    spooled, sources = _SpooledIds(spans), list(spans)
+    spooled, sources = _SpooledIds(spans, hasher.symbols), list(spans)
     firsts = np.array([span.first for span in spans.values()], dtype=np.int64)
     fields = ("exchange", "symbol", "trade_id", *_CONTENT, *_COORDINATES)
     for batch in _batches(table, And(_BY_ID, _within(spans)), fields) if spans else ():
@@ -172,8 +181,8 @@ def read_ids(table: Table, spans: Mapping[TopicPartition, Span]) -> _SpooledIds:
         if len(chosen):
             chosen_rows = batch.take(chosen)
             rows = np.empty(len(chosen), dtype=_ROW)
-            rows["symbol"] = pair_numbers(chosen_rows, "exchange", "symbol", SYMBOLS.intern)
-            rows["id_hash"][:, :2] = _id_hashes(chosen_rows["trade_id"], rows["symbol"].astype(np.int32))
+            rows["symbol"] = pair_numbers(chosen_rows, "exchange", "symbol", hasher.symbols.intern)
+            rows["id_hash"][:, :2] = _id_hashes(chosen_rows["trade_id"], rows["symbol"].astype(np.int32), hasher)
             rows["id_hash"][:, 2] = short_contents_of(chosen_rows)
             rows["time"], rows["source"] = times[chosen], source[chosen]
             spooled.add(rows)
@@ -255,10 +264,10 @@ def _times(batch: pa.RecordBatch) -> NDArray[np.int64]:
     return times
 
 
-def _id_hashes(ids: "pa.Array[Any]", symbols: NDArray[np.int32]) -> NDArray[np.int64]:
+def _id_hashes(ids: "pa.Array[Any]", symbols: NDArray[np.int32], hasher: TradeIdHasher) -> NDArray[np.int64]:
     """Return int64[n, 2], the trade-id hashes; `ids` must not be a slice of another array."""
     _, offsets, text = ids.cast(pa.large_string()).buffers()
     assert offsets is not None
     bounds = np.frombuffer(memoryview(offsets), dtype=np.int64)[: len(ids) + 1]
     data = np.frombuffer(memoryview(text or b""), dtype=np.uint8)
-    return TRADE_ID_HASHER.of(data, bounds[:-1], np.diff(bounds).astype(np.int32), symbols)
+    return hasher.of(data, bounds[:-1], np.diff(bounds).astype(np.int32), symbols)

@@ -13,7 +13,6 @@ from k2.model.batch import TradeColumns, TradeSlice
 from k2.model.dead_letter import DeadLetter, as_time
 from k2.model.decimals import from_words, spell_decimal
 from k2.model.reasons import Reason
-from k2.model.symbols import SYMBOLS
 from k2.model.trade import SIDES
 
 __all__ = ["Conflict", "Content", "NotFound", "StoredKey", "conflicts_in", "content_at"]
@@ -71,7 +70,7 @@ def conflicts_in(trade_slice: TradeSlice, indices: NDArray[np.int64]) -> Iterato
     columns, source = trade_slice.batch.columns, trade_slice.batch.source
     for index in indices.tolist():
         row, session = int(trade_slice.rows[index]), int(trade_slice.sessions[index])
-        exchange, symbol = SYMBOLS.name(int(columns.symbols[row]))
+        exchange, symbol = columns.name(row)
         sequence = int(columns.sequences[row]) if columns.has_sequence[row] else None
         content = content_at(columns, row)
         number = sequence if session else content.trade_id

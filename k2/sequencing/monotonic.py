@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from k2.model.batch import TradeSlice
 from k2.model.compiled import compiled
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import Symbols
 from k2.venues import VENUES, SequenceMode
 
 __all__ = ["GroupDisorder"]
@@ -64,11 +64,12 @@ class GroupDisorder:
     Memory: 8 bytes per symbol of the process.
     """
 
-    def __init__(self, state: dict[str, Any] | None = None) -> None:
-        """Start empty, or from a state returned by `snapshot`."""
+    def __init__(self, state: dict[str, Any] | None = None, symbols: Symbols | None = None) -> None:
+        """Start empty, or from a state returned by `snapshot`, with the registry `symbols` or one of its own."""
+        self._symbols = Symbols() if symbols is None else symbols
         self._highest = _NO_SYMBOLS
         for exchange, symbol, highest in (state or {}).get("highest", ()):
-            symbol_id = SYMBOLS.intern(exchange, symbol)
+            symbol_id = self._symbols.intern(exchange, symbol)
             self._make_room(symbol_id)
             self._highest[symbol_id] = highest
 
@@ -76,6 +77,7 @@ class GroupDisorder:
         """Count, by exchange, the rows of a slice that come after a row of their symbol with a higher number."""
         if not len(trade_slice) or VENUES[trade_slice.batch.source.venue].mode is not SequenceMode.MONOTONIC:
             return Counter()
+        trade_slice = trade_slice.with_ids_of(self._symbols)
         columns = trade_slice.batch.columns
         symbols = columns.symbols[trade_slice.rows]
         self._make_room(int(symbols.max()))
@@ -84,12 +86,14 @@ class GroupDisorder:
             trade_slice.rows, columns.symbols, columns.has_sequence, columns.sequences, self._highest, is_late
         ):
             return Counter()
-        return Counter(SYMBOLS.name(int(symbol))[0] for symbol in symbols[is_late])
+        return Counter(self._symbols.name(int(symbol))[0] for symbol in symbols[is_late])
 
     def snapshot(self) -> dict[str, object]:
         """Return the state as builtins, with symbols by name."""
         symbol_ids = np.flatnonzero(self._highest > _LEAST).tolist()
-        return {"highest": [[*SYMBOLS.name(symbol_id), int(self._highest[symbol_id])] for symbol_id in symbol_ids]}
+        return {
+            "highest": [[*self._symbols.name(symbol_id), int(self._highest[symbol_id])] for symbol_id in symbol_ids]
+        }
 
     def _make_room(self, symbol_id: int) -> None:
         if symbol_id >= len(self._highest):

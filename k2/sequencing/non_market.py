@@ -18,7 +18,6 @@ from k2.model.batch import TradeSlice
 from k2.model.documents import read_document
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.model.state_source import SeenSession, SessionKey
-from k2.model.symbols import SYMBOLS
 from k2.model.verdicts import SKIPPED
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.tracker_kernel import effective_time
@@ -95,7 +94,7 @@ class NonMarketNumbers:
             if session and offset >= floor:
                 kafka_timestamp = int(source.kafka_timestamps[columns.messages[row]])
                 at = effective_time(int(columns.timestamps[row]), kafka_timestamp)
-                key = SessionKey(*SYMBOLS.name(int(columns.symbols[row])), session), topic_partition
+                key = SessionKey(*columns.name(row), session), topic_partition
                 self._add_number(key, int(columns.sequences[row]), at, offset)
 
     def _add_number(self, key: tuple[SessionKey, TopicPartition], number: int, at: int, offset: int) -> None:

@@ -16,7 +16,7 @@ from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import NumberDoubt, Positions, Ranges, SeenSession, StoredContents, WantedContents
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import Symbols
 from k2.model.verdicts import CONFLICT, SKIPPED
 from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents
 from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
@@ -80,12 +80,14 @@ class GroupTracker:
         state: dict[str, Any] | None = None,
         window_us: int = WINDOW_US_MIN,
         read_contents: ContentReader | None = None,
+        symbols: Symbols | None = None,
     ) -> None:
-        """Start empty, or from a state returned by `snapshot`.
+        """Start empty, or from a state returned by `snapshot`, with the registry `symbols` or one of its own.
 
         Raises:
             StateError: the state was written in a format that this version does not read.
         """
+        self._symbols = Symbols() if symbols is None else symbols
         self._slots: NDArray[np.int64] = np.zeros((_CAPACITY, COLUMNS), dtype=np.int64)
         self._slot_of = _NO_SLOTS
         self._symbol_ids: list[int] = []
@@ -150,7 +152,7 @@ class GroupTracker:
 
     def missing(self, exchange: str, symbol: str) -> tuple[Ranges, ...]:
         """Return the missing ranges of one symbol, one element per session; the symbol must have been seen."""
-        return self._sequence(int(self._slot_of[SYMBOLS.intern(exchange, symbol)])).missing()
+        return self._sequence(int(self._slot_of[self._symbols.intern(exchange, symbol)])).missing()
 
     def track(self, trade_slice: TradeSlice) -> Tracked:
         """Place every row that has a sequence number, if the venue is `contiguous`.
@@ -158,6 +160,7 @@ class GroupTracker:
         Other rows keep their verdict and session. A non-market trade is placed like the others, because its number is
         not missing, and stays `SKIPPED`. The given slice is not changed.
         """
+        trade_slice = trade_slice.with_ids_of(self._symbols)
         if not len(trade_slice) or not VENUES[trade_slice.batch.source.venue].is_contiguous:
             return Tracked(trade_slice, [], Counter())
         self._make_slots(trade_slice.batch.columns.symbols[trade_slice.rows])
@@ -191,7 +194,7 @@ class GroupTracker:
             placement = self._place(trade_slice, columns, slice_idx, doubts)
             events.extend(_ledger_events(trade_slice, slice_idx, placement.events))
             if placement.out_of_order:
-                exchange, _ = SYMBOLS.name(int(columns.symbols[trade_slice.rows[slice_idx]]))
+                exchange, _ = trade_slice.batch.columns.name(int(trade_slice.rows[slice_idx]))
                 out_of_order[exchange] += 1
             slice_idx += 1
 
@@ -215,7 +218,7 @@ class GroupTracker:
             number, int(at), int(content) if is_market else NON_MARKET, is_named=bool(is_named) and is_market
         )
         if sequence.doubt != doubt:
-            names = SYMBOLS.name(self._symbol_ids[slot])
+            names = self._symbols.name(self._symbol_ids[slot])
             doubts[slot] = NumberDoubt(*names, None) if sequence.doubt is None else NumberDoubt(*names, *sequence.doubt)
         if is_market:
             trade_slice.verdicts[slice_idx] = placement.verdict
@@ -233,7 +236,7 @@ class GroupTracker:
         for selected in np.split(order, np.flatnonzero(np.diff(slots[order])) + 1):
             slot = int(slots[selected[0]])
             if self._slots[slot, SESSION]:
-                names = SYMBOLS.name(self._symbol_ids[slot])
+                names = self._symbols.name(self._symbol_ids[slot])
                 numbers = np.unique(columns.content.sequences[rows[selected]])
                 yield SliceSymbol(slot, *names, self._sequence(slot), numbers)
 
@@ -287,7 +290,7 @@ class GroupTracker:
             self._sequences.pop(slot, None)
 
     def _slot(self, exchange: str, symbol: str) -> int:
-        symbol_id = SYMBOLS.intern(exchange, symbol)
+        symbol_id = self._symbols.intern(exchange, symbol)
         self._make_slots(np.array([symbol_id], dtype=np.int32))
         return int(self._slot_of[symbol_id])
 
@@ -309,9 +312,9 @@ class GroupTracker:
 
     def open_gaps(self) -> dict[str, int]:
         """Return the number of missing ranges in all sessions by exchange; 0 for an exchange without gaps."""
-        gaps = dict.fromkeys((SYMBOLS.name(symbol_id)[0] for symbol_id in self._symbol_ids), 0)
+        gaps = dict.fromkeys((self._symbols.name(symbol_id)[0] for symbol_id in self._symbol_ids), 0)
         for slot, sequence in self._sequences.items():
-            gaps[SYMBOLS.name(self._symbol_ids[slot])[0]] += sequence.gap_count
+            gaps[self._symbols.name(self._symbol_ids[slot])[0]] += sequence.gap_count
         return gaps
 
     def snapshot(self) -> dict[str, object]:
@@ -323,7 +326,7 @@ class GroupTracker:
                 [topic_partition.topic, topic_partition.partition, offset]
                 for topic_partition, offset in self._positions.items()
             ],
-            "symbols": [[*SYMBOLS.name(symbol_id)] for symbol_id in self._symbol_ids],
+            "symbols": [[*self._symbols.name(symbol_id)] for symbol_id in self._symbol_ids],
             "slots": self._slots[:count, :_STATE_COLUMNS].astype("<i8").tobytes(),
             "sequences": {slot: self._sequence(slot).snapshot() for slot in self._sequences},
         }
@@ -335,7 +338,7 @@ class GroupTracker:
                 f" {FORMAT}: run the version that wrote it, or start without that store to rebuild the state"
             )
         self._positions = {TopicPartition(topic, partition): offset for topic, partition, offset in state["positions"]}
-        symbol_ids = np.array([SYMBOLS.intern(*name) for name in state["symbols"]], dtype=np.int32)
+        symbol_ids = np.array([self._symbols.intern(*name) for name in state["symbols"]], dtype=np.int32)
         if not len(symbol_ids):
             return
         self._slot_of = _grown(self._slot_of, int(symbol_ids.max()) + 1, -1)
@@ -374,7 +377,7 @@ def _ledger_events(trade_slice: TradeSlice, slice_idx: int, events: Iterable[Eve
     """Yield the ledger events that one trade caused."""
     columns, source, row = trade_slice.batch.columns, trade_slice.batch.source, int(trade_slice.rows[slice_idx])
     for kind, session, first, last in events:
-        exchange, symbol = SYMBOLS.name(int(columns.symbols[row]))
+        exchange, symbol = columns.name(row)
         timestamp, offset = int(columns.timestamps[row]), trade_slice.batch.offset(row)
         yield SequenceEvent(
             exchange, symbol, session, kind, first, last, timestamp, source.topic, source.partition, offset

@@ -14,7 +14,7 @@ from k2.model.compiled import compiled
 from k2.model.decimals import clipped
 from k2.model.key_groups import GROUPS
 from k2.model.reasons import Reason, RejectedError, SkippedError
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import Symbols
 from k2.model.times import TIME_AHEAD_TOLERANCE_US
 from k2.model.trade import Trade
 from k2.model.verdicts import SKIPPED, STORED
@@ -61,31 +61,38 @@ class _ReferenceResult:
         return np.flatnonzero([not trade.is_market for trade in self.trades])
 
 
-def decode(batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX) -> Decoded:
+def decode(
+    batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX, symbols: Symbols | None = None
+) -> Decoded:
     """Decode a batch to columns by the rules of its venue; the result is the same on replay.
 
     A message that cannot become a trade is rejected without affecting others. A message with a trade whose venue time
-    is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is rejected as a whole.
+    is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is rejected as a whole. The symbol ids are
+    those of the registry `symbols`, a new one if none is given.
     """
+    symbols = Symbols() if symbols is None else symbols
     venue = VENUES[batch.venue]
     if venue.decode_compiled is None:
-        return decode_by_reference(batch, time_ahead_seconds_max)
-    columns, left = _decode_compiled(venue, venue.decode_compiled, batch)
+        return decode_by_reference(batch, time_ahead_seconds_max, symbols)
+    columns, left = _decode_compiled(venue, venue.decode_compiled, batch, symbols)
     if not len(left):
         return _decoded(batch, columns, _ReferenceResult(), _NO_ROWS, time_ahead_seconds_max)
     result = _decode_messages(venue, batch, left)
     non_market = len(columns) + result.non_market
     if result.trades:
-        columns = TradeColumns.concatenate([columns, _columns(result)])
+        columns = TradeColumns.concatenate([columns, _columns(result, symbols)])
         order = np.argsort(columns.messages, kind="stable")
         columns, non_market = columns.take(order), np.flatnonzero(np.isin(order, non_market))
     return _decoded(batch, columns, result, non_market, time_ahead_seconds_max)
 
 
-def decode_by_reference(batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX) -> Decoded:
+def decode_by_reference(
+    batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX, symbols: Symbols | None = None
+) -> Decoded:
     """Decode a batch as `decode` does, with the reference decoder only."""
     result = _decode_messages(VENUES[batch.venue], batch, np.arange(len(batch), dtype=np.int32))
-    return _decoded(batch, _columns(result), result, result.non_market, time_ahead_seconds_max)
+    columns = _columns(result, Symbols() if symbols is None else symbols)
+    return _decoded(batch, columns, result, result.non_market, time_ahead_seconds_max)
 
 
 def split(trades: TradeBatch, non_market: NDArray[np.int64] | None = None) -> list[TradeSlice]:
@@ -96,7 +103,9 @@ def split(trades: TradeBatch, non_market: NDArray[np.int64] | None = None) -> li
     symbols = trades.columns.symbols
     rows = np.empty(len(symbols), dtype=np.int32)
     ends = np.zeros(GROUPS, dtype=np.int64)
-    _split(symbols, SYMBOLS.groups, rows, ends)
+    names = trades.columns.names
+    assert isinstance(names, Symbols)
+    _split(symbols, names.groups, rows, ends)
     shares = np.split(rows, ends[:-1])
     verdicts = np.full(len(symbols), STORED, dtype=np.uint8)
     verdicts[_NO_ROWS if non_market is None else non_market] = SKIPPED
@@ -139,23 +148,25 @@ def _split(
 
 
 def _decode_compiled(
-    venue: Venue, kernel: CompiledDecoder, batch: MessageBatch
+    venue: Venue, kernel: CompiledDecoder, batch: MessageBatch, symbols: Symbols
 ) -> tuple[TradeColumns, NDArray[np.int32]]:
     """Return the trades that the kernel decoded, and the indices of the messages that it left."""
     rows = np.empty((len(batch), WIDTH), dtype=np.int64)
     left = np.empty(len(batch), dtype=np.int32)
-    count = kernel(batch.data, batch.value_starts, batch.value_sizes, SYMBOLS.table, rows, left)
-    _intern_new_symbols(batch.data, venue.exchange, rows[:count])
-    return columns_of(rows[:count], batch.data), left[: len(batch) - count]
+    count = kernel(batch.data, batch.value_starts, batch.value_sizes, symbols.table, rows, left)
+    _intern_new_symbols(batch.data, venue.exchange, rows[:count], symbols)
+    return columns_of(rows[:count], batch.data, symbols), left[: len(batch) - count]
 
 
-def _intern_new_symbols(data: NDArray[np.uint8], exchange: str | None, rows: NDArray[np.int64]) -> None:
+def _intern_new_symbols(
+    data: NDArray[np.uint8], exchange: str | None, rows: NDArray[np.int64], symbols: Symbols
+) -> None:
     """Assign symbol ids to the pairs that the kernel did not know. Plain Python, but needed only for new pairs."""
     for row in np.flatnonzero(rows[:, SYMBOL] < 0):
         exchange_start, exchange_size, start, size = rows[row, EXCHANGE_START : SYMBOL_SIZE + 1].tolist()
         message_exchange = data[exchange_start : exchange_start + exchange_size].tobytes().decode()
         symbol = data[start : start + size].tobytes().decode()
-        rows[row, SYMBOL] = SYMBOLS.intern(message_exchange if exchange is None else exchange, symbol)
+        rows[row, SYMBOL] = symbols.intern(message_exchange if exchange is None else exchange, symbol)
 
 
 def _decode_messages(venue: Venue, batch: MessageBatch, messages: NDArray[np.int32]) -> _ReferenceResult:
@@ -188,8 +199,8 @@ def _decode_message(venue: Venue, batch: MessageBatch, message_idx: int) -> list
     return venue.decode(value)
 
 
-def _columns(result: _ReferenceResult) -> TradeColumns:
-    return TradeColumns.from_trades(result.trades, result.messages, result.indexes)
+def _columns(result: _ReferenceResult, symbols: Symbols) -> TradeColumns:
+    return TradeColumns.from_trades(result.trades, result.messages, result.indexes, symbols)
 
 
 def _decoded(

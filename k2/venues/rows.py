@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from k2.model.batch import TradeColumns
 from k2.model.compiled import compiled
+from k2.model.symbols import Symbols
 
 __all__ = [
     "EXCHANGE_SIZE",
@@ -58,14 +59,16 @@ SYMBOL_SIZE: Final = 16
 WIDTH: Final = 17
 
 
-def columns_of(rows: NDArray[np.int64], text: NDArray[np.uint8]) -> TradeColumns:
+def columns_of(rows: NDArray[np.int64], text: NDArray[np.uint8], symbols: Symbols) -> TradeColumns:
     """Copy rows into columns; all rows must have symbol ids.
 
-    `rows` is int64[n, WIDTH], `text` uint8[bytes] the buffer that contains the trade ids.
+    `rows` is int64[n, WIDTH], `text` uint8[bytes] the buffer that contains the trade ids, `symbols` the registry of the
+    symbol ids.
     """
     count = len(rows)
     columns = TradeColumns(
         symbols=np.empty(count, dtype=np.int32),
+        names=symbols,
         sequences=np.empty(count, dtype=np.int64),
         has_sequence=np.empty(count, dtype=np.bool_),
         prices=np.empty((count, 2), dtype=np.uint64),

@@ -49,7 +49,7 @@ class Plain:
         for row in range(len(columns)):
             trade_id, at = columns.trade_id(row), int(source.kafka_timestamps[row])
             at = int(columns.timestamps[row]) if at == NULL_TIME else at
-            name = (int(columns.symbols[row]), trade_id)
+            name = (columns.name(row), trade_id)
             parts = columns.prices[row], columns.quantities[row], columns.sides[row]
             if trade_id is not None:
                 content = [part.tolist() for part in parts]

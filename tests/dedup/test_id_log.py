@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numba.core import config
 
 from k2.dedup.id_log import ClockState, IdLog
-from k2.dedup.trade_id_hash import TRADE_ID_HASHER, TradeIdHasher, siphash
+from k2.dedup.trade_id_hash import TradeIdHasher, siphash
 from k2.dedup.window import BUCKETS, Clock, Window, WindowRules, rules_for, settled
-from k2.model.symbols import SYMBOLS, as_bytes
+from k2.model.symbols import Symbols, as_bytes
 
 RULES = WindowRules(window_us=20, bucket_us=4, confirmations=3)
 Stored = tuple[int, ...]
@@ -255,13 +255,14 @@ def test_hashes_distinguish_names_and_ids() -> None:
     """Names and ids that differ, if only in where one ends, have different hashes; another key gives others."""
     names = [("a", "xb"), ("ax", "b"), ("a", "x"), ("A", "x")]
     ids = ["c", "bc", "", "\x00", "\x00\x00", "c" * 8, "c" * 9]
-    symbols = np.repeat([SYMBOLS.intern(*name) for name in names], len(ids)).astype(np.int32)
+    registry = Symbols()
+    symbols = np.repeat([registry.intern(*name) for name in names], len(ids)).astype(np.int32)
     sizes = np.tile([len(one) for one in ids], len(names)).astype(np.int32)
     starts = np.cumsum(sizes, dtype=np.int64) - sizes
     text = as_bytes("".join(ids) * len(names))
-    found = TRADE_ID_HASHER.of(text, starts, sizes, symbols)
+    found = TradeIdHasher(registry).of(text, starts, sizes, symbols)
     assert len(np.unique(found, axis=0)) == len(symbols)
-    other = TradeIdHasher(bytes(16)).of(text, starts, sizes, symbols)
+    other = TradeIdHasher(registry, bytes(16)).of(text, starts, sizes, symbols)
     assert not (found == other).any()
 
 

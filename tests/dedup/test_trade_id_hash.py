@@ -3,7 +3,7 @@
 import numpy as np
 
 from k2.dedup.trade_id_hash import TradeIdHasher, siphash
-from k2.model.symbols import SYMBOLS, as_bytes
+from k2.model.symbols import Symbols, as_bytes
 
 KEY = bytes(range(16))
 LOW, HIGH = np.frombuffer(KEY, dtype="<u8")
@@ -18,9 +18,9 @@ def hash_of(identities: TradeIdHasher, number: int, text: str) -> list[int]:
     return words
 
 
-def by_definition(number: int, text: str) -> list[int]:
+def by_definition(symbols: Symbols, number: int, text: str) -> list[int]:
     """Compute the trade-id hash from the plain hash alone."""
-    exchange, symbol = SYMBOLS.name(number)
+    exchange, symbol = symbols.name(number)
     names = np.frombuffer(exchange.encode() + b"\xff" + symbol.encode(), dtype=np.uint8)
     # Compiled, it returns plain integers, and takes only words as a key.
     own = (np.uint64(word) for word in siphash(LOW, HIGH, names, 0, len(names)))
@@ -29,19 +29,20 @@ def by_definition(number: int, text: str) -> list[int]:
 
 def test_an_id_is_hashed_under_its_symbols_key() -> None:
     """Whichever symbol is met first, and also when later symbols get their keys."""
-    identities = TradeIdHasher(KEY)
-    first = SYMBOLS.intern("identity", "first")
-    last = len(SYMBOLS) - 1
-    for number in (0, first, last):
-        assert hash_of(identities, number, "id") == by_definition(number, "id")
-    fresh = TradeIdHasher(KEY)
-    assert hash_of(fresh, last, "other") == by_definition(last, "other")
-    new = [SYMBOLS.intern("identity", f"{len(SYMBOLS)} {count}") for count in range(2)]
+    symbols = Symbols()
+    numbers = [symbols.intern("exchange", name) for name in ("zero", "first", "last")]
+    last = numbers[-1]
+    identities = TradeIdHasher(symbols, KEY)
+    for number in numbers:
+        assert hash_of(identities, number, "id") == by_definition(symbols, number, "id")
+    fresh = TradeIdHasher(symbols, KEY)
+    assert hash_of(fresh, last, "other") == by_definition(symbols, last, "other")
+    new = [symbols.intern("exchange", f"new {count}") for count in range(2)]
     for number in (*new, 0, last):
-        assert hash_of(identities, number, "") == by_definition(number, "")
+        assert hash_of(identities, number, "") == by_definition(symbols, number, "")
 
 
 def test_no_ids_have_no_hashes() -> None:
     """The result is an empty array of the usual shape."""
     none = np.empty(0, dtype=np.int32)
-    assert TradeIdHasher(KEY).of(as_bytes(""), none.astype(np.int64), none, none).shape == (0, 2)
+    assert TradeIdHasher(Symbols(), KEY).of(as_bytes(""), none.astype(np.int64), none, none).shape == (0, 2)

@@ -16,7 +16,6 @@ from flows.trades import trades_flow
 from k2.model.batch import MessageBatch, TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.sequence_events import EventKind, SequenceEvent
-from k2.model.symbols import SYMBOLS
 from k2.model.verdicts import DUPLICATE, STORED
 from k2.ops.settings import read_settings
 from tests.flows.job_io import MemorySource, Message, message_batch, run_in_memory
@@ -44,8 +43,8 @@ def verdicts_of(out: list[tuple[str, TradeSlice | Consumed]]) -> Verdicts:
     found = Verdicts()
     for piece in (piece for _, piece in out if isinstance(piece, TradeSlice)):
         columns = piece.batch.columns
-        symbols, numbers = columns.symbols[piece.rows].tolist(), columns.sequences[piece.rows].tolist()
-        names = [SYMBOLS.name(symbol)[1] for symbol in symbols]
+        numbers = columns.sequences[piece.rows].tolist()
+        names = [columns.name(row)[1] for row in piece.rows.tolist()]
         found.update(zip(names, numbers, piece.verdicts.tolist(), strict=True))
     return found
 

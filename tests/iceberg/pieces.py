@@ -17,7 +17,7 @@ from k2.model.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, Tr
 from k2.model.consumed import Consumed
 from k2.model.dead_letter import DeadLetter
 from k2.model.reasons import Reason
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import Symbols
 from k2.model.verdicts import STORED
 from k2.ops.settings import Settings, read_settings
 from k2.storage.dead_letters import DeadLetterQueue
@@ -80,8 +80,10 @@ def piece_of(rows: Sequence[Row], partition: int = 0, topic: str = "trades", ses
         key_starts=np.zeros(count, dtype=np.int64),
         key_sizes=np.full(count, -1, dtype=np.int32),
     )
+    symbols = Symbols()
     columns = TradeColumns(
-        symbols=np.array([SYMBOLS.intern(row.exchange, row.symbol) for row in rows], dtype=np.int32),
+        symbols=np.array([symbols.intern(row.exchange, row.symbol) for row in rows], dtype=np.int32),
+        names=symbols,
         sequences=np.array([row.sequence or 0 for row in rows], dtype=np.int64),
         has_sequence=np.array([row.sequence is not None for row in rows], dtype=np.bool_),
         prices=words([row.price for row in rows]),

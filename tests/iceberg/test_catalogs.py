@@ -13,7 +13,7 @@ from k2.iceberg.snapshot_retention import REMOVED_MIN
 from k2.iceberg.table_progress import progress_of
 from k2.iceberg.tables import TableName, connect
 from k2.model.errors import FencedError, TableError
-from k2.ops.failpoints import arm, disarm
+from k2.ops.failpoints import arm
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
 from tests.catalogs.fixtures import KINDS, SERVED, Place
@@ -31,7 +31,7 @@ def writer(place: Place) -> Iterator[Running]:
     writer.land(0, 4)
     writer.land(4, 8)
     yield writer
-    disarm()
+    arm(None)
 
 
 def _append(table: Table) -> None:
@@ -100,7 +100,7 @@ def test_a_commit_in_doubt_is_found_after_its_snapshot_expired(place: Place, wri
 def _once(point: str, act: Callable[[], None]) -> None:
     def at(name: str) -> None:
         if name == point:
-            disarm()
+            arm(None)
             act()
 
     arm(at)

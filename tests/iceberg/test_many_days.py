@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from k2.iceberg.tables import TableName, open_table
-from k2.ops.failpoints import arm, disarm
+from k2.ops.failpoints import arm
 from k2.storage.catalog import open_catalog
 from tests.iceberg.pieces import DAY, Row, offsets_of, piece_of, read_to, settings_in, writer_of
 
@@ -29,7 +29,7 @@ def held() -> Iterator[list[tuple[int, int]]]:
 
     arm(note)
     yield found
-    disarm()
+    arm(None)
 
 
 def test_trades_of_400_days_in_one_epoch_are_stored_by_day(tmp_path: Path, held: list[tuple[int, int]]) -> None:

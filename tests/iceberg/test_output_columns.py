@@ -3,7 +3,6 @@
 import numpy as np
 
 from k2.iceberg.output_columns import append_rows, concat_text, empty_columns, id_bytes, map_columns
-from k2.model.symbols import SYMBOLS
 from tests.sequencing.trade_slices import Row, slice_of
 
 
@@ -23,7 +22,7 @@ def test_selected_rows_are_appended() -> None:
     assert rows.id_sizes[:3].tolist() == [2, -1, 1]
     assert rows.id_starts[:3].tolist() == [0, 2, 2]
     assert rows.timestamps[2] == 9
-    assert SYMBOLS.name(int(rows.symbols[2])) == ("kraken", "ETH-USD")
+    assert second.batch.columns.names.name(int(rows.symbols[2])) == ("kraken", "ETH-USD")
 
 
 def test_rows_have_the_dtypes_of_batches() -> None:

@@ -12,6 +12,7 @@ from k2.kafka.partition_discovery import PartitionDiscovery
 from k2.kafka.source import KafkaSource
 from k2.model.errors import UnreachableError
 from k2.model.progress import Progress, TopicPartition
+from k2.ops.health import Health
 from k2.ops.metrics import UNREAD_PARTITIONS
 from k2.ops.settings import read_settings
 from tests.brokers import Broker
@@ -31,7 +32,7 @@ def test_unread_partitions_are_reported() -> None:
         return counts[topic]
 
     read = [TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0), TopicPartition("c", 0)]
-    check = PartitionDiscovery(count, read).check
+    check = PartitionDiscovery(count, read, Health()).check
     with structlog.testing.capture_logs() as logs:
         check()
         assert (_unread("a"), _unread("b"), _unread("c")) == (0, 2, 0)

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 import pytest
 
-from k2.model.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, TradeSlice, _from_names
+from k2.model.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.progress import TopicPartition
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import NameList, Symbols
 from k2.model.trade import BUY, SELL, Trade
 from k2.venues.decode import decode
 from tests.venues.messages import BINANCE_MESSAGE, K2_MESSAGE, batch_of, rows_of
@@ -45,12 +45,12 @@ DTYPES: Final = {
 
 def columns_of_trades() -> TradeColumns:
     """Return four trades of three messages as columns."""
-    return TradeColumns.from_trades(TRADES, [0, 0, 1, 4], [0, 1, 0, 0])
+    return TradeColumns.from_trades(TRADES, [0, 0, 1, 4], [0, 1, 0, 0], Symbols())
 
 
 def dtypes(columns: TradeColumns) -> dict[str, str]:
     """Return each column's type."""
-    return {name: str(getattr(columns, name).dtype) for name in columns.__slots__}
+    return {name: str(getattr(columns, name).dtype) for name in columns.__slots__ if name != "names"}
 
 
 def messages_of(batch: MessageBatch) -> list[tuple[int, int, bytes | None, bytes | None]]:
@@ -66,13 +66,15 @@ def test_trades_are_laid_out_as_columns() -> None:
     columns = columns_of_trades()
     assert rows_of(columns) == ROWS
     assert (columns.text.tobytes(), columns.id_sizes.tolist()) == (b"idotherlast", [2, -1, 5, 4])
-    assert dtypes(columns) == dtypes(TradeColumns.from_trades([], [], [])) == DTYPES
+    assert dtypes(columns) == dtypes(TradeColumns.from_trades([], [], [], Symbols())) == DTYPES
 
 
 def test_columns_are_concatenated_and_selected() -> None:
     """Concatenation keeps the rows of all parts, ids included; selection returns the requested rows."""
     columns = columns_of_trades()
-    whole = TradeColumns.concatenate([columns, TradeColumns.from_trades([], [], []), columns.take(np.array([3, 0]))])
+    whole = TradeColumns.concatenate(
+        [columns, TradeColumns.from_trades([], [], [], Symbols()), columns.take(np.array([3, 0]))]
+    )
     assert rows_of(whole) == [*ROWS, ROWS[3], ROWS[0]]
     assert dtypes(whole) == DTYPES
     assert rows_of(whole.take(np.array([0, 0, 0, 0, 1, 1], dtype=np.bool_))) == [ROWS[3], ROWS[0]]
@@ -132,15 +134,22 @@ def test_a_compact_slice_contains_only_its_own_rows(change: object) -> None:
 
 
 def test_a_pickled_slice_carries_symbol_names() -> None:
-    """A symbol id means nothing to another process: there the names get new ids."""
+    """The registry does not leave the process: the ids are those of a list of the names that occur."""
     piece = piece_of_two()
-    make, parts = piece.__reduce__()
-    assert isinstance(parts, tuple)
-    source, columns, names, *rest = parts
-    assert make is _from_names
-    assert [names[symbol_id] for symbol_id in columns.symbols.tolist()] == [("a", "x"), ("b", "x")]
-    there = _from_names(source, columns, [(exchange, f"{symbol} there") for exchange, symbol in names], *rest)
-    assert there.batch.columns.symbols.tolist() == [SYMBOLS.intern("a", "x there"), SYMBOLS.intern("b", "x there")]
+    there: TradeSlice = pickle.loads(pickle.dumps(piece))  # noqa: S301
+    columns = there.batch.columns
+    assert columns.names == NameList([("a", "x"), ("b", "x")])
+    assert [columns.name(row) for row in there.rows.tolist()] == [("a", "x"), ("b", "x")]
+
+
+def test_a_slice_takes_the_ids_of_another_registry() -> None:
+    """Names, rows and everything else stay; a slice that has these ids already is returned as it is."""
+    symbols, piece = Symbols(), piece_of_two()
+    symbols.intern("b", "x")
+    here = piece.with_ids_of(symbols)
+    assert said_of(here) == said_of(piece)
+    assert here.batch.columns.symbols[here.rows].tolist() == [1, 0]
+    assert here.with_ids_of(symbols) is here
 
 
 def test_a_slice_without_rows_is_compact_as_well() -> None:

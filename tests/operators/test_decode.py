@@ -9,6 +9,7 @@ from k2.model.batch import MessageBatch
 from k2.model.key_groups import GROUPS, group_key, group_of
 from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
+from k2.model.symbols import Symbols
 from k2.ops.metrics import MESSAGES_SKIPPED
 from operators.decode import decode
 from tests.operators.running import run
@@ -22,7 +23,7 @@ def decoded(batch: MessageBatch) -> list[list[Any]]:
     """Return the items of both streams."""
 
     def connect(messages: Stream[MessageBatch]) -> list[Stream[Any]]:
-        streams = decode("decode", messages, 86_400)
+        streams = decode("decode", messages, 86_400, Symbols())
         return [streams.trades, streams.consumed]
 
     return run(connect, [batch])

@@ -6,6 +6,7 @@ from bytewax.dataflow import Stream
 
 from k2.model.sequence_events import EventKind
 from k2.model.state_source import NO_STATE_SOURCE
+from k2.model.symbols import Symbols
 from k2.model.verdicts import DUPLICATE, STORED
 from k2.ops.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS
 from operators.sequence import sequence
@@ -19,7 +20,7 @@ def sequenced(*numbers: list[int]) -> list[list[Any]]:
     """Return the items of both streams for slices with some numbers, each at the number's time."""
 
     def connect(trades: Stream[Any]) -> list[Stream[Any]]:
-        streams = sequence("sequence", trades, 3, 86_400, NO_STATE_SOURCE)
+        streams = sequence("sequence", trades, 3, 86_400, NO_STATE_SOURCE, Symbols())
         return [streams.trades, streams.events]
 
     offset, items = 0, []

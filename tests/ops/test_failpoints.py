@@ -13,7 +13,7 @@ import pytest
 
 from k2.model.errors import SettingsError
 from k2.ops import failpoints
-from k2.ops.failpoints import NAMES, VARIABLE, arm, armed_by, disarm, failpoint
+from k2.ops.failpoints import NAMES, VARIABLE, arm, armed_by, failpoint
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("flows", "k2", "operators")
@@ -22,7 +22,7 @@ PACKAGES = ("flows", "k2", "operators")
 @pytest.fixture(autouse=True)
 def _disarmed() -> Iterator[None]:
     yield
-    disarm()
+    arm(None)
 
 
 def test_each_name_occurs_in_the_code_once() -> None:
@@ -45,7 +45,7 @@ def test_an_action_sees_every_passing() -> None:
     arm(seen.append)
     failpoint("commit.landed")
     failpoint("letters.fsync")
-    disarm()
+    arm(None)
     failpoint("commit.landed")
     assert seen == ["commit.landed", "letters.fsync"]
 
@@ -92,7 +92,9 @@ def _passing(setting: str) -> "subprocess.CompletedProcess[bytes]":
 
 def _started(setting: str) -> "subprocess.Popen[bytes]":
     code = (
-        "from k2.ops.failpoints import failpoint\n"
+        "import os\n"
+        "from k2.ops.failpoints import arm, armed_by, failpoint\n"
+        "arm(armed_by(os.environ))\n"
         "for passing in range(5):\n"
         "    failpoint('commit.staged')\n"
         "    failpoint('commit.landed')\n"

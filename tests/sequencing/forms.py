@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol
 from k2.model.progress import TopicPartition
 from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import SeenSession, SessionKey
-from k2.model.symbols import SYMBOLS
 from k2.model.verdicts import STORED
 from k2.sequencing.sequence import Event, SymbolSequence
 from k2.sequencing.tracker import GroupTracker
@@ -125,7 +124,7 @@ class Columnar:
 
     def ranges(self, exchange: str = "kraken", symbol: str = "BTC-USD") -> list[list[tuple[int, int]]]:
         """Return the ranges seen of a symbol, session by session."""
-        slot = int(self.tracker._slot_of[SYMBOLS.intern(exchange, symbol)])
+        slot = int(self.tracker._slot_of[self.tracker._symbols.intern(exchange, symbol)])
         return [
             list(numbers.ranges()) for numbers in (session.numbers for session in self.tracker._sequence(slot).sessions)
         ]

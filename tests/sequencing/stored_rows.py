@@ -8,7 +8,6 @@ import numpy as np
 from k2.model.batch import NULL_TIME, TradeSlice
 from k2.model.content import NON_MARKET, contents
 from k2.model.state_source import SessionKey, StoredContents, WantedContents
-from k2.model.symbols import SYMBOLS
 from k2.model.verdicts import SKIPPED, STORED
 from k2.sequencing.tracker_kernel import tracked_columns
 
@@ -38,7 +37,7 @@ class StoredRows:
         for row, verdict, session in zip(piece.rows.tolist(), piece.verdicts, piece.sessions, strict=True):
             if verdict not in {STORED, SKIPPED} or not session:
                 continue
-            key = SessionKey(*SYMBOLS.name(int(columns.symbols[row])), int(session))
+            key = SessionKey(*columns.name(row), int(session))
             timestamp, kafka_time = int(columns.timestamps[row]), int(source.kafka_timestamps[columns.messages[row]])
             content = int(found[row]) if verdict == STORED else NON_MARKET
             kafka_time = timestamp if kafka_time == NULL_TIME else kafka_time

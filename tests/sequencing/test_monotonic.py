@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.model.symbols import Symbols
 from k2.sequencing.monotonic import GroupDisorder
 from tests.sequencing.trade_slices import Row, slice_of
 
@@ -55,7 +54,6 @@ def test_a_snapshot_holds_the_symbols_seen_alone() -> None:
 def test_a_state_is_taken_up_by_a_process_that_knows_no_symbol(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first symbol ids that it assigns get capacity like any others."""
     state = {"highest": [["a", f"S{number}", number + 1] for number in range(9)]}
-    monkeypatch.setattr("k2.sequencing.monotonic.SYMBOLS", Symbols())
     assert GroupDisorder(state).snapshot() == state
 
 

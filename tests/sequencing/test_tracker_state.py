@@ -7,7 +7,6 @@ import pytest
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
 from k2.model.state_source import NumberDoubt, SeenSession, SessionKey
-from k2.model.symbols import Symbols
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.sequencing.tracker import GroupTracker
 from tests.sequencing.stored_rows import StoredRows
@@ -46,7 +45,6 @@ def test_a_state_is_taken_up_by_a_process_that_knows_no_symbol(monkeypatch: pyte
     tracker = GroupTracker()
     tracker.track(slice_of([Row(number, 1, name) for name in names for number in (1, 4)]))
     state = tracker.snapshot()
-    monkeypatch.setattr("k2.sequencing.tracker.SYMBOLS", Symbols())
     again = GroupTracker(state)
     assert [again.missing("kraken", name) for name in names] == [(((2, 3),),)] * count
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from k2.dedup.deduplicator import short_contents
-from k2.dedup.trade_id_hash import TRADE_ID_HASHER
+from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.model.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.progress import TopicPartition
 from k2.model.state_source import SeenIds
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import Symbols
 
 
 class Row(NamedTuple):
@@ -46,8 +46,10 @@ def slice_of(
     count = len(rows)
     ids = [b"" if row.trade_id is None else row.trade_id.encode() for row in rows]
     sizes = np.array([len(trade_id) for trade_id in ids], dtype=np.int64)
+    symbols = Symbols()
     columns = TradeColumns(
-        symbols=np.array([SYMBOLS.intern(row.exchange, row.symbol) for row in rows], dtype=np.int32),
+        symbols=np.array([symbols.intern(row.exchange, row.symbol) for row in rows], dtype=np.int32),
+        names=symbols,
         sequences=np.array([row.sequence or 0 for row in rows], dtype=np.int64),
         has_sequence=np.array([row.sequence is not None for row in rows], dtype=np.bool_),
         prices=np.array([[row.price, 0] for row in rows], dtype=np.uint64).reshape(count, 2),
@@ -74,7 +76,9 @@ def slice_of(
 
 def _with_contents(columns: TradeColumns) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     identities = np.empty((len(columns), 3), dtype=np.int64)
-    identities[:, :2] = TRADE_ID_HASHER.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols)
+    assert isinstance(columns.names, Symbols)
+    hasher = TradeIdHasher(columns.names)
+    identities[:, :2] = hasher.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols)
     identities[:, 2] = short_contents(columns.prices, columns.quantities, columns.sides)
     return identities
 
@@ -86,6 +90,7 @@ def seen_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> SeenIds:
         topic_partition=TopicPartition("trades", partition),
         reached=reached,
         symbols=columns.symbols,
+        names=columns.names,
         id_hashes=_with_contents(columns),
         times=np.array([row.kafka_timestamp for row in rows], dtype=np.int64),
     )

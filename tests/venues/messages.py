@@ -6,7 +6,6 @@ from typing import Any, Final
 import numpy as np
 
 from k2.model.batch import NULL_TIME, MessageBatch, TradeColumns
-from k2.model.symbols import SYMBOLS
 from k2.venues.decode import Decoded
 
 K2_MESSAGE: Final = (
@@ -47,7 +46,7 @@ def rows_of(columns: TradeColumns) -> list[tuple[Any, ...]]:
         (
             int(columns.messages[row]),
             int(columns.indexes[row]),
-            SYMBOLS.name(int(columns.symbols[row])),
+            columns.name(row),
             columns.trade_id(row),
             int(columns.sequences[row]) if columns.has_sequence[row] else None,
             value_of(columns.prices[row]),

@@ -15,7 +15,6 @@ import pytest
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.sequence_events import EventKind, SequenceEvent
-from k2.model.symbols import SYMBOLS
 from k2.model.trade import SIDES
 from k2.model.verdicts import DUPLICATE, SKIPPED, STORED
 from k2.ops.metrics import OUT_OF_ORDER
@@ -147,8 +146,9 @@ def expected_of(venue: str, lines: list[bytes]) -> Counts:
 def rows_with(verdict: int, out: list[tuple[str, TradeSlice | Consumed]]) -> Counter[str]:
     """Count the rows with a verdict that reached the writer, by symbol."""
     pieces = [piece for _, piece in out if isinstance(piece, TradeSlice)]
-    symbols = [piece.batch.columns.symbols[piece.rows[piece.verdicts == verdict]].tolist() for piece in pieces]
-    return Counter(SYMBOLS.name(number)[1] for some in symbols for number in some)
+    return Counter(
+        piece.batch.columns.name(row)[1] for piece in pieces for row in piece.rows[piece.verdicts == verdict].tolist()
+    )
 
 
 def missing_of(out: list[tuple[str, list[SequenceEvent]]]) -> dict[str, set[int]]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from k2.model.batch import NULL_TIME
 from k2.model.key_groups import GROUPS, group_of
-from k2.model.symbols import SYMBOLS
+from k2.model.symbols import Symbols
 from k2.model.trade import BUY, SELL, Trade
 from k2.venues import VENUES, SequenceMode, Venue
 from k2.venues.decode import decode, decode_by_reference, empty_slice, split
@@ -146,7 +146,7 @@ def left_by_the_kernel(values: list[bytes]) -> int:
     batch, kernel = batch_of(values), VENUES["k2"].decode_compiled
     assert kernel is not None
     rows, left = np.empty((len(values), 17), dtype=np.int64), np.empty(len(values), dtype=np.int32)
-    return len(values) - kernel(batch.data, batch.value_starts, batch.value_sizes, SYMBOLS.table, rows, left)
+    return len(values) - kernel(batch.data, batch.value_starts, batch.value_sizes, Symbols().table, rows, left)
 
 
 def test_the_kernel_decodes_plain_messages_only() -> None:
@@ -198,7 +198,7 @@ def test_a_capture_is_decoded_digit_for_digit() -> None:
     assert len(columns) == len(LINES) == 9_757
     for row, line in enumerate(LINES):
         event = json.loads(line)
-        assert SYMBOLS.name(int(columns.symbols[row])) == ("binance", "BTCUSDT")
+        assert columns.name(row) == ("binance", "BTCUSDT")
         assert Decimal(f"{value_of(columns.prices[row])}e-18") == Decimal(event["p"])
         assert Decimal(f"{value_of(columns.quantities[row])}e-18") == Decimal(event["q"])
         assert columns.trade_id(row) == str(event["t"])
