@@ -17,7 +17,7 @@ from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import NumberDoubt, Positions, Ranges, SeenSession, StoredContents, WantedContents
 from k2.model.symbols import Symbols
-from k2.model.verdicts import CONFLICT, SKIPPED
+from k2.model.verdicts import SKIPPED, STORED
 from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents
 from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
 from k2.sequencing.intervals import IntervalSet
@@ -158,7 +158,7 @@ class GroupTracker:
         """Place every row that has a sequence number, if the venue is `contiguous`.
 
         Other rows keep their verdict and session. A non-market trade is placed like the others, because its number is
-        not missing, and stays `SKIPPED`. The given slice is not changed.
+        not missing, and stays `SKIPPED`; it gets a session only if its number is new. The given slice is not changed.
         """
         trade_slice = trade_slice.with_ids_of(self._symbols)
         if not len(trade_slice) or not VENUES[trade_slice.batch.source.venue].is_contiguous:
@@ -222,7 +222,7 @@ class GroupTracker:
             doubts[slot] = NumberDoubt(*names, None) if sequence.doubt is None else NumberDoubt(*names, *sequence.doubt)
         if is_market:
             trade_slice.verdicts[slice_idx] = placement.verdict
-        if is_market or placement.verdict != CONFLICT:
+        if is_market or placement.verdict == STORED:
             trade_slice.sessions[slice_idx] = placement.session
         self._update_slot(slot, sequence, number >> PAGE_BITS)
         return placement

@@ -240,5 +240,6 @@ def follow(
             return slice_idx, count
         if is_market:
             verdicts[slice_idx] = verdict
-        sessions[slice_idx] = slot[SESSION]
+        if is_market or verdict == STORED:
+            sessions[slice_idx] = slot[SESSION]
     return len(rows), count

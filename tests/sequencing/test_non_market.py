@@ -98,6 +98,15 @@ def test_a_replay_adds_nothing() -> None:
     assert not kept.take_change()
 
 
+def test_a_copy_changes_no_time_of_its_session() -> None:
+    """A copy with an old time would otherwise make the session look older after a start from the table."""
+    rows = [*(Row(number, number) for number in range(11, 20)), Row(15, 1), Row(16, 99)]
+    kept, flags = NonMarketNumbers(), [number in {4, 5, 9, 10} for number in range(11)]
+    kept.add(GroupTracker().track(piece_of(rows, flags)).trade_slice, {})
+    (seen,) = kept.seen()
+    assert (seen.ranges, seen.earliest, seen.latest) == (((15, 16),), 15, 16)
+
+
 def test_numbers_kept_are_bounded() -> None:
     """Beyond the bound the lowest numbers of the longest session are dropped, and the others stay."""
     kept = NonMarketNumbers(ranges_max=11)
@@ -200,7 +209,7 @@ def by_the_plain_form(rows: list[Row], flags: list[bool]) -> tuple[list[int], li
         of = sequences[row.exchange, row.symbol]
         placement = of.place(row.sequence, at, NON_MARKET if is_off_book else content, is_named=is_named)
         verdicts.append(SKIPPED if is_off_book else placement.verdict)
-        sessions.append(placement.session if verdicts[-1] != SKIPPED or placement.verdict != CONFLICT else 0)
+        sessions.append(placement.session if verdicts[-1] != SKIPPED or placement.verdict == STORED else 0)
     return verdicts, sessions
 
 
