@@ -12,6 +12,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from k2.iceberg.tables import TableName, open_table
+from k2.model.columns import SEQUENCE_EVENTS, TRADES, Column
 from k2.model.dead_letter import DeadLetter
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.reasons import Reason
@@ -29,7 +30,9 @@ __all__ = [
     "letter",
     "made",
     "missing_now",
+    "numbered",
     "progress",
+    "session_started",
     "set_progress",
     "trade",
     "write_letters",
@@ -72,9 +75,9 @@ def progress(**values: int) -> Progress:
     return Progress({"0": {TopicPartition("trades", 0): PartitionProgress(**values)}})
 
 
-def trade(offset: int, exchange: str = "binance", symbol: str = "BTCUSDT", partition: int = 0, index: int = 0) -> Row:
-    """Return a row of `trades`."""
-    return {
+def trade(offset: int, exchange: str = "binance", symbol: str = "BTCUSDT", **values: Any) -> Row:
+    """Return a row of `trades`; a column without a default here is null."""
+    row = {
         "exchange": exchange,
         "symbol": symbol,
         "trade_id": str(offset),
@@ -84,19 +87,25 @@ def trade(offset: int, exchange: str = "binance", symbol: str = "BTCUSDT", parti
         "quantity": Decimal(2),
         "side": "buy",
         "timestamp": EPOCH + timedelta(seconds=offset),
-        "received": None,
         "topic": "trades",
-        "partition": partition,
+        "partition": 0,
         "offset": offset,
-        "index": index,
+        "index": 0,
         "kafka_timestamp": EPOCH,
-        "origin": None,
+        **values,
     }
+    return _with_all_columns(TRADES, row)
+
+
+def numbered(sequence: int | None, hours: float, session: int = 1, **values: Any) -> Row:
+    """Return a row of `trades` with a number, this many hours after the epoch of the tests."""
+    timestamp = EPOCH + timedelta(hours=hours)
+    return trade(0, **{"sequence": sequence, "session": session, "timestamp": timestamp, **values})
 
 
 def event(kind: str, first: int, last: int, **values: Any) -> Row:
     """Return a row of `sequence_events`."""
-    return {
+    row = {
         "exchange": "binance",
         "symbol": "BTCUSDT",
         "session": 0,
@@ -111,6 +120,18 @@ def event(kind: str, first: int, last: int, **values: Any) -> Row:
         "detected_at": EPOCH,
         **values,
     }
+    return _with_all_columns(SEQUENCE_EVENTS, row)
+
+
+def session_started(session: int, hours: float, **values: Any) -> Row:
+    """Return the event of a session that began this many hours after the epoch of the tests."""
+    return event("session_started", 1, 1, session=session, timestamp=EPOCH + timedelta(hours=hours), **values)
+
+
+def _with_all_columns(columns: Iterable[Column], row: Row) -> Row:
+    names = [column.name for column in columns]
+    assert row.keys() <= set(names), "a misspelt column would be null in the table"
+    return {name: row.get(name) for name in names}
 
 
 def letter(offset: int, **values: Any) -> DeadLetter:
