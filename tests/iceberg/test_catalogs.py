@@ -17,8 +17,8 @@ from k2.ops.failpoints import arm, disarm
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
 from tests.catalogs.fixtures import KINDS, SERVED, Place
-from tests.iceberg.pieces import offsets_of
 from tests.iceberg.running import HERE, Running, assert_in_once, assert_whole, table_of
+from tests.iceberg.trades_table import offsets_of
 
 EVERYWHERE: Final = pytest.mark.parametrize("place", KINDS, indirect=True)
 EPOCHS: Final = 20

@@ -33,7 +33,8 @@ from k2.query.conflicts import CONFLICTS
 from k2.query.pool import open_engine
 from k2.query.snapshots import NoSnapshotError
 from k2.storage.catalog import open_catalog
-from tests.iceberg.pieces import DAY, Row, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import DAY, read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 from tests.query.tables import EPOCH, append, made, numbered, trade
 
 YEAR_1 = datetime(1, 1, 1, tzinfo=UTC)
@@ -216,10 +217,10 @@ def test_as_of_a_time_is_the_table_at_that_time(tmp_path: Path, monkeypatch: pyt
         for writer, name in zip(writers, names, strict=True):
             offset = 4 * epoch + 2 * writers.index(writer)
             rows = [
-                Row(offset + place, name, sequence=number, timestamp=20_000 * DAY + number)
+                row_at(offset + place, symbol=name, sequence=number, timestamp=20_000 * DAY + number)
                 for place, number in enumerate(numbers)
             ]
-            writer.write_batch([piece_of(rows, session=1), read_to(4 * epoch + 4)])
+            writer.write_batch([slice_of(rows, session=1), read_to(4 * epoch + 4)])
             writer.snapshot()
             reported.append((clock.now, by_day(settings)))
             snapshots.append(current_of(settings))

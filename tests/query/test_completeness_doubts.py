@@ -13,7 +13,8 @@ from k2.model.key_groups import group_of
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.completeness import CompletenessParameters, by_day, by_hour
-from tests.iceberg.pieces import DAY, Row, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import DAY, read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 from tests.query.tables import (
     EPOCH,
     append,
@@ -147,8 +148,8 @@ def test_as_of_has_the_marks_of_the_messages_committed_then(tmp_path: Path, monk
     for epoch in range(2):
         for writer, name in zip(writers, names, strict=True):
             offset = 4 * epoch + 2 * writers.index(writer)
-            rows = [Row(offset, name, sequence=epoch, timestamp=20_000 * DAY + epoch)]
-            writer.write_batch([piece_of(rows, session=1 + epoch), read_to(4 * epoch + 4)])
+            rows = [row_at(offset, symbol=name, sequence=epoch, timestamp=20_000 * DAY + epoch)]
+            writer.write_batch([slice_of(rows, session=1 + epoch), read_to(4 * epoch + 4)])
             writer.snapshot()
             times.append(clock.now)
             clock.now += 60

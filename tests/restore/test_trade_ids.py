@@ -19,8 +19,8 @@ from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.ops.settings import read_settings
 from k2.restore import trade_ids
 from k2.restore.trade_ids import StoredTradeIds
+from tests.model.trade_slices import Row, slice_of
 from tests.query.tables import append, made, trade
-from tests.sequencing.trade_slices import Row, slice_of
 
 P0, P1 = TopicPartition("trades", 0), TopicPartition("trades", 1)
 GROUP = group_of("binance", "BTCUSDT")

@@ -9,7 +9,7 @@ import pytest
 from k2.model.dead_letter import DeadLetter
 from k2.model.reasons import Reason
 from k2.sequencing.conflicts import Conflict, Content, NotFound, StoredKey, conflicts_in
-from tests.sequencing.trade_slices import Row, slice_of
+from tests.model.trade_slices import Row, slice_of
 
 SCALE = 10**18
 SETTLED = (

@@ -22,10 +22,10 @@ from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
 from k2.sequencing.tracker_kernel import effective_time
 from k2.venues.decode import decode, split
+from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.stored_rows import StoredRows
 from tests.sequencing.streams import bounded, streams
 from tests.sequencing.test_ledger import doubts_of, table_of
-from tests.sequencing.trade_slices import Row, slice_of
 from tests.venues.messages import batch_of
 from tests.venues.test_recorded_venues import message
 
