@@ -13,10 +13,9 @@ from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName
 from k2.iceberg.trades_writer import OnCommit, TradesWriter
 from k2.model.consumed import Consumed
-from k2.model.dead_letter import DeadLetter
-from k2.model.reasons import Reason
 from k2.ops.settings import Settings, read_settings
 from k2.storage.dead_letters import DeadLetterQueue
+from tests.model.dead_letters import dead_letter
 from tests.model.trade_slices import Row
 
 DAY = 86_400_000_000
@@ -45,24 +44,8 @@ def read_to(
         partition,
         0,
         next_offset,
-        tuple(letter(partition, offset) for offset in rejected),
+        tuple(dead_letter(offset, partition=partition) for offset in rejected),
         np.array(skipped, dtype=np.int64),
-    )
-
-
-def letter(partition: int, offset: int) -> DeadLetter:
-    """Return an unreadable message."""
-    return DeadLetter(
-        topic="trades",
-        partition=partition,
-        offset=offset,
-        kafka_timestamp=None,
-        key=None,
-        value="{",
-        reason=Reason.MALFORMED,
-        error="not JSON",
-        error_type="ValueError",
-        venue="k2",
     )
 
 

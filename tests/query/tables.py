@@ -13,7 +13,6 @@ from pyiceberg.table import Table
 
 from k2.iceberg.tables import TableName, open_table
 from k2.model.columns import SEQUENCE_EVENTS, TRADES, Column
-from k2.model.dead_letter import DeadLetter
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
@@ -21,13 +20,13 @@ from k2.query.gaps import gaps
 from k2.storage.catalog import open_catalog
 from k2.storage.dead_letter_files import Position, file_name, series_prefix
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
+from tests.model.dead_letters import dead_letter
 
 __all__ = [
     "EPOCH",
     "append",
     "conflict",
     "event",
-    "letter",
     "made",
     "missing_now",
     "numbered",
@@ -134,24 +133,6 @@ def _with_all_columns(columns: Iterable[Column], row: Row) -> Row:
     return {name: row.get(name) for name in names}
 
 
-def letter(offset: int, **values: Any) -> DeadLetter:
-    """Return a dead letter."""
-    fields: dict[str, Any] = {
-        "topic": "trades",
-        "partition": 0,
-        "offset": offset,
-        "kafka_timestamp": EPOCH,
-        "key": None,
-        "value": "{",
-        "reason": Reason.MALFORMED,
-        "error": "not JSON",
-        "error_type": "ValueError",
-        "venue": "k2",
-        "dead_lettered_at": EPOCH,
-    }
-    return DeadLetter(**{**fields, **values})
-
-
 @dataclass(frozen=True)
 class Fields:
     """A dead letter given by its fields."""
@@ -166,8 +147,8 @@ class Fields:
 def conflict(offset: int, timestamp: datetime | str, **values: Any) -> Fields:
     """Return a dead letter of a trade with a stored trade's number, with the fields that identify that trade."""
     which = {"exchange": "binance", "symbol": "BTCUSDT", "sequence": offset, "session": 1, "timestamp": timestamp}
-    fields = msgspec.to_builtins(letter(offset, reason=Reason.CONFLICT, error="sequence: stored with other content"))
-    return Fields({**fields, **which, **values})
+    message = dead_letter(offset, reason=Reason.CONFLICT, error="sequence: stored with other content")
+    return Fields({**msgspec.to_builtins(message), **which, **values})
 
 
 def write_letters(

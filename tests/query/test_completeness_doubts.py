@@ -14,13 +14,13 @@ from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.completeness import CompletenessParameters, by_day, by_hour
 from tests.iceberg.trades_table import DAY, read_to, row_at, settings_in, writer_of
+from tests.model.dead_letters import dead_letter
 from tests.model.trade_slices import slice_of
 from tests.query.tables import (
     EPOCH,
     append,
     conflict,
     event,
-    letter,
     made,
     numbered,
     progress,
@@ -96,8 +96,8 @@ def test_only_committed_conflicts_that_name_their_trade_count(settings: Settings
     lay_out(settings, [numbered(1, 1)], [], [])
     broken = msgspec.json.encode({**conflict(4, EPOCH).fields, "timestamp": "yesterday"}) + b"\n"
     letters = [
-        letter(1, reason=Reason.CONFLICT),
-        letter(2, value='{"reason":"conflict"}'),
+        dead_letter(1, reason=Reason.CONFLICT),
+        dead_letter(2, value='{"reason":"conflict"}'),
         conflict(3, EPOCH, exchange=None),
         SimpleNamespace(line=lambda: broken),
         conflict(5, "2024-08-10T01:00:00+02:00"),
