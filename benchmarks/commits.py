@@ -18,7 +18,8 @@ from k2.iceberg.tables import TableName, open_table
 from k2.iceberg.trades_writer import TradesWriter
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
-from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 
 COMMITS: Final = 1_000
 HUNDRED: Final = 100
@@ -57,7 +58,7 @@ def main() -> None:
 def epoch(writer: TradesWriter, number: int) -> Cost:
     """Write a few rows and end the epoch; return the duration of its end."""
     first, stop = number * ROWS, (number + 1) * ROWS
-    writer.write_batch([piece_of([Row(offset) for offset in range(first, stop)]), read_to(stop)])
+    writer.write_batch([slice_of([row_at(offset) for offset in range(first, stop)]), read_to(stop)])
     wall, cpu = time.perf_counter(), time.process_time()
     writer.snapshot()
     return Cost((time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3)

@@ -44,7 +44,7 @@ SLOW = (
     "tests/iceberg/test_catalogs.py",
     "tests/iceberg/test_many_commits.py",
     "tests/iceberg/test_many_days.py",
-    "tests/query/test_beside_writers.py",
+    "tests/query/test_concurrent_commits.py",
     "tests/query/test_s3.py",
     "tests/restore",
     "tests/simulation/test_simulation.py",

@@ -120,9 +120,10 @@ def reasons() -> None:
 
 TRADE: Final = """\
 from pathlib import Path
-from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 settings = settings_in(Path.cwd())
 writer = writer_of(settings)
-writer.write_batch([piece_of([Row(0, sequence=7)]), read_to(1)])
+writer.write_batch([slice_of([row_at(0, sequence=7)]), read_to(1)])
 writer.snapshot()
 """

@@ -23,7 +23,7 @@ DEFAULT_TIMEOUT_SECONDS: Final = 2
 
 
 @dataclass(frozen=True)
-class Place:
+class CatalogNamespace:
     """A namespace of a catalog that contains a test's tables."""
 
     kind: str
@@ -55,7 +55,9 @@ def rest(missing: Callable[[str], NoReturn]) -> Iterator[Server]:
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def namespace(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[CatalogNamespace]:
     """Yield a namespace in the kind of catalog that the test's parameter names; the environment configures it."""
     kind: str = request.param
     server: Server | None = None if kind == "sqlite" else request.getfixturevalue(kind)
@@ -65,7 +67,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
             variables |= variables_of(kind, proxy.port, server.warehouse)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        yield Place(kind, read_settings(variables), proxy, variables)
+        yield CatalogNamespace(kind, read_settings(variables), proxy, variables)
 
 
 def proxy_of(kind: str, server: Server) -> Proxy:

@@ -13,7 +13,8 @@ from typer.testing import Result
 from k2.iceberg.tables import TableName, open_table
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
-from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 from tests.query.tables import EPOCH, append, made, progress, set_progress, trade
 
 K2 = Callable[..., Result]
@@ -27,7 +28,7 @@ def commits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     job = settings_in(Path(settings.data_dir))
     writer = writer_of(job)
     for number in range(3):
-        writer.write_batch([piece_of([Row(number)]), read_to(number + 1)])
+        writer.write_batch([slice_of([row_at(number)]), read_to(number + 1)])
         writer.snapshot()
         clock.now += 3_600
     table = open_table(open_catalog(job), job, TableName.TRADES)
@@ -113,12 +114,12 @@ def test_undone_commits_are_reported(commits: Settings, k2: K2, monkeypatch: pyt
     writer = writer_of(commits)
     monkeypatch.setattr("k2.iceberg.commit_notes.COMMIT_NOTES_MAX", 2)
     for number in range(3, 9):
-        writer.write_batch([piece_of([Row(number)]), read_to(number + 1)])
+        writer.write_batch([slice_of([row_at(number)]), read_to(number + 1)])
         writer.snapshot()
     catalog.drop_table("market_data.trades")
     catalog.register_table("market_data.trades", before)
     again = writer_of(commits)
-    again.write_batch([piece_of([Row(number) for number in range(3, 9)]), read_to(9)])
+    again.write_batch([slice_of([row_at(number) for number in range(3, 9)]), read_to(9)])
     again.snapshot()
     result = k2("audit", "--json")
     assert result.exit_code == 0
@@ -141,7 +142,7 @@ def test_a_table_rolled_back_and_forth_has_the_right_commits(
     def land(first: int, last: int) -> None:
         writer = writer_of(commits)
         for number in range(first, last + 1):
-            writer.write_batch([piece_of([Row(number)]), read_to(number + 1)])
+            writer.write_batch([slice_of([row_at(number)]), read_to(number + 1)])
             writer.snapshot()
 
     def put(location: str) -> None:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,42 +18,33 @@ from tests.query.tables import (
     EPOCH,
     append,
     conflict,
-    event,
     made,
+    numbered,
     progress,
+    session_started,
     set_progress,
-    trade,
     write_letters,
 )
 
 K2 = Callable[..., Result]
 
 
-def row(sequence: int, hours: float, **values: Any) -> dict[str, Any]:
-    """Return a row of `trades` this many hours after the epoch of the tests."""
-    numbered = {"sequence": sequence, "session": 1, "timestamp": EPOCH + timedelta(hours=hours)}
-    return {**trade(0), **numbered, **values}
-
-
-def started(session: int, hours: float, **values: Any) -> dict[str, Any]:
-    """Return an event of a session that began this many hours after the epoch of the tests."""
-    return event("session_started", 1, 1, session=session, timestamp=EPOCH + timedelta(hours=hours), **values)
-
-
 @pytest.fixture
 def stored(settings: Settings) -> None:
     """Store two symbols over two days."""
-    rows = [row(1, 20), row(9, 28), row(10, 29), row(1, 22, symbol="ETHUSDT")]
+    rows = [numbered(1, 20), numbered(9, 28), numbered(10, 29), numbered(1, 22, symbol="ETHUSDT")]
     append(made(settings, TableName.TRADES), rows)
-    append(made(settings, TableName.SEQUENCE_EVENTS), [started(1, 20), started(1, 22, symbol="ETHUSDT")])
+    append(
+        made(settings, TableName.SEQUENCE_EVENTS), [session_started(1, 20), session_started(1, 22, symbol="ETHUSDT")]
+    )
 
 
 @pytest.fixture
 def doubtful(settings: Settings, stored: None) -> None:
     """Add a second session on a day of one symbol, and a conflict of a third symbol that has nothing missing."""
     trades = made(settings, TableName.TRADES)
-    append(trades, [row(1, 22, session=2), *(row(number, 22, symbol="XRPUSDT") for number in (1, 2))])
-    append(made(settings, TableName.SEQUENCE_EVENTS), [started(2, 22)])
+    append(trades, [numbered(1, 22, session=2), *(numbered(number, 22, symbol="XRPUSDT") for number in (1, 2))])
+    append(made(settings, TableName.SEQUENCE_EVENTS), [session_started(2, 22)])
     set_progress(trades, progress(offset=100))
     write_letters(settings, [conflict(50, EPOCH + timedelta(hours=23), symbol="XRPUSDT")])
 
@@ -131,7 +121,7 @@ def test_complete_but_in_doubt_does_not_read_as_complete(doubtful: None, k2: K2)
 def test_many_symbols_in_doubt_are_counted(settings: Settings, k2: K2) -> None:
     """Some are named; the others are a count."""
     trades = made(settings, TableName.TRADES)
-    append(trades, [row(1, 1, symbol=f"S{number}") for number in range(8)])
+    append(trades, [numbered(1, 1, symbol=f"S{number}") for number in range(8)])
     set_progress(trades, progress(offset=100))
     write_letters(settings, [conflict(number, EPOCH, symbol=f"S{number}") for number in range(8)])
     shown = k2("completeness")
@@ -209,7 +199,7 @@ def test_the_strip(stored: None, k2: K2) -> None:
 def test_contracts_with_a_common_prefix_are_distinguishable(settings: Settings, k2: K2, columns: int) -> None:
     """A long name keeps its beginning and end next to a complete strip, also in a narrow terminal."""
     names = ["BTCUSDT_240927-C", "BTCUSDT_241227-C", "日本" * 100]
-    rows = [row(1, 20, exchange="binance-futures", symbol=name) for name in names]
+    rows = [numbered(1, 20, exchange="binance-futures", symbol=name) for name in names]
     append(made(settings, TableName.TRADES), rows)
     lines = k2("completeness", "--heat", columns=columns).stdout.splitlines()[2:5]
     assert [len({line[:place] for line in lines}) for place in (7, 32)] == [1, 3]
@@ -218,7 +208,7 @@ def test_contracts_with_a_common_prefix_are_distinguishable(settings: Settings, 
 
 def test_a_strip_that_leaves_older_days_out_says_so(settings: Settings, k2: K2) -> None:
     """Without a first day it shows the newest ones, and the sum below it covers all."""
-    append(made(settings, TableName.TRADES), [row(1, 0), row(16, 24 * 7)])
+    append(made(settings, TableName.TRADES), [numbered(1, 0), numbered(16, 24 * 7)])
     shown = k2("completeness", "--heat")
     assert ("2024-08-09" in shown.stdout, "the newest 7 of 8 days" in shown.stderr) == (False, True)
     shown = k2("completeness", "--heat", "--start", "2024-08-09")

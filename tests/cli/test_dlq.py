@@ -11,15 +11,16 @@ from k2.cli.main import app
 from k2.model.dead_letter import DeadLetter
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
-from tests.query.tables import EPOCH, letter, write_letters
+from tests.model.dead_letters import dead_letter
+from tests.query.tables import EPOCH, write_letters
 
 LETTERS = [
-    letter(0),
-    letter(
+    dead_letter(0),
+    dead_letter(
         1, partition=1, reason=Reason.INVALID, value="é\x1b[31m [bold]", dead_lettered_at=EPOCH + timedelta(hours=1)
     ),
-    letter(2, value="/wAK", value_encoding="base64", key="k"),
-    letter(2, index=1, topic="other", value=None),
+    dead_letter(2, value="/wAK", value_encoding="base64", key="k"),
+    dead_letter(2, index=1, topic="other", value=None),
 ]
 
 
@@ -30,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings = Settings(data_dir=tmp_path)
     write_letters(settings, LETTERS)
     with only_file(settings.dead_letter_folder).open("ab") as stream:
-        stream.write(letter(3).line()[:-1])
+        stream.write(dead_letter(3).line()[:-1])
     return settings.dead_letter_folder
 
 
@@ -93,7 +94,7 @@ def test_a_truncated_table_says_so(folder: Path) -> None:
 def test_an_offset_is_shown_as_the_command_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without commas, so that it can be copied from the list to `show`."""
     monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
-    write_letters(Settings(data_dir=tmp_path), [letter(1234567)])
+    write_letters(Settings(data_dir=tmp_path), [dead_letter(1234567)])
     assert "1234567" in k2("list").stdout
     assert "\noffset            1234567\n" in k2("show", "trades", "0", "1234567").stdout
 
@@ -101,7 +102,7 @@ def test_an_offset_is_shown_as_the_command_takes_it(tmp_path: Path, monkeypatch:
 def test_an_unreadable_line_is_named(folder: Path) -> None:
     """An unreadable line is reported on stderr by file and line, and the others are listed."""
     path = only_file(folder)
-    path.write_bytes(path.read_bytes() + b"\nnonsense\n" + letter(9).line())
+    path.write_bytes(path.read_bytes() + b"\nnonsense\n" + dead_letter(9).line())
     result = k2("list", "--json")
     assert result.exit_code == 0
     assert [json.loads(line)["offset"] for line in result.stdout.splitlines()] == [0, 1, 2, 2, 3, 9]

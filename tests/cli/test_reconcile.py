@@ -9,7 +9,8 @@ from typer.testing import CliRunner, Result
 from k2.cli.main import app
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
-from tests.query.tables import append, letter, made, progress, set_progress, trade, write_letters
+from tests.model.dead_letters import dead_letter
+from tests.query.tables import append, made, progress, set_progress, trade, write_letters
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_reconcile(settings: Settings, letters: list[int], *, holds: bool) -> No
     table = made(settings, TableName.TRADES)
     append(table, [trade(0)])
     set_progress(table, progress(offset=4, received=4, stored=1, duplicates=1, dead_letters=1, skipped=1))
-    write_letters(settings, map(letter, letters))
+    write_letters(settings, map(dead_letter, letters))
     result = k2("reconcile", "--json")
     assert json.loads(result.stdout) == [
         {

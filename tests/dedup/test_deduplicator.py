@@ -19,7 +19,7 @@ from k2.model.progress import TopicPartition
 from k2.model.state_source import Reach
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.venues import VENUES, SequenceMode
-from tests.sequencing.trade_slices import Row, seen_ids, slice_of
+from tests.model.trade_slices import Row, seen_ids, slice_of
 
 WINDOW = 100
 DAY_US = 86_400 * 1_000_000

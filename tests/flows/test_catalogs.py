@@ -14,7 +14,7 @@ from k2.ops.child_process import free_port
 from k2.query.gaps import gaps
 from k2.query.reconcile import reconcile
 from tests.brokers import Broker
-from tests.catalogs.fixtures import SERVED, Place, variables_of
+from tests.catalogs.fixtures import SERVED, CatalogNamespace, variables_of
 from tests.catalogs.http_proxy import HttpProxy
 from tests.catalogs.proxy import Fault
 from tests.catalogs.servers import Server
@@ -51,18 +51,18 @@ def _trade(number: int) -> bytes:
     return f'{value},"timestamp":{1_700_000_000_000_000 + number}}}'.encode()
 
 
-@pytest.mark.parametrize("place", SERVED, indirect=True)
-def test_a_killed_job_stores_every_trade_once(broker: Broker, place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("namespace", SERVED, indirect=True)
+def test_a_killed_job_stores_every_trade_once(broker: Broker, namespace: CatalogNamespace, tmp_path: Path) -> None:
     """Every third response to a commit is lost, and the job is killed and run again: each trade is one row."""
-    proxy = place.proxy
+    proxy = namespace.proxy
     assert proxy is not None
     proxy.plan(cycle([None, None, Fault(lands=True, answer="reset")]))
     topic = broker.topic()
-    live = Job(broker.bootstrap_servers, tmp_path, topic, {**place.variables, "K2_RUN_TO_END": "false"})
+    live = Job(broker.bootstrap_servers, tmp_path, topic, {**namespace.variables, "K2_RUN_TO_END": "false"})
     with _publishing(live, topic) as published:
         live.kill_when(lambda: proxy.commits >= COMMITS)
     assert 0 < live.committed() < published[0]
-    job = Job(broker.bootstrap_servers, tmp_path, topic, place.variables)
+    job = Job(broker.bootstrap_servers, tmp_path, topic, namespace.variables)
     job.run()
     assert job.table()["sequence"].sort().to_pylist() == list(range(1, published[0] + 1))
     assert gaps(job.settings) == []

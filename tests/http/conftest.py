@@ -18,7 +18,8 @@ from k2.http.server import listen, server_of
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
 from k2.query.pool import Pool
-from tests.query.tables import append, event, letter, made, progress, set_progress, trade, write_letters
+from tests.model.dead_letters import dead_letter
+from tests.query.tables import append, event, made, progress, set_progress, trade, write_letters
 
 ODD = "a'; DROP TABLE trades; --"
 SYMBOLS = ("BTCUSDT", ODD, "é%_\\")
@@ -94,7 +95,7 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     opened = [event("gap_opened", 5, 7), event("gap_opened", 9, 9, symbol=ODD), event("gap_filled", 6, 6)]
     append(made(settings, TableName.SEQUENCE_EVENTS), opened)
     set_progress(trades, progress(offset=204, received=13, stored=12, dead_letters=1))
-    write_letters(settings, [letter(204)])
+    write_letters(settings, [dead_letter(204)])
     return settings
 
 

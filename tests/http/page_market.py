@@ -16,7 +16,8 @@ from k2.model.dead_letter import DeadLetter
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
-from tests.query.tables import append, event, letter, made, set_progress, write_letters
+from tests.model.dead_letters import dead_letter
+from tests.query.tables import append, event, made, set_progress, write_letters
 
 __all__ = ["HOSTILE", "LISTED", "PARTITIONS", "Made", "Missing", "make_market", "move_on"]
 
@@ -160,7 +161,7 @@ def _letters(first: int, end: datetime, dice: random.Random) -> list[DeadLetter]
     reasons = [reason for reason, count in _DEAD.items() for _ in range(count)]
     dice.shuffle(reasons)
     return [
-        letter(first + at, reason=reason, dead_lettered_at=end - timedelta(minutes=90 - at))
+        dead_letter(first + at, reason=reason, dead_lettered_at=end - timedelta(minutes=90 - at))
         for at, reason in enumerate(reasons)
     ]
 

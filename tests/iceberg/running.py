@@ -14,7 +14,8 @@ from k2.model.progress import TopicPartition
 from k2.ops.retry import CONFLICT
 from k2.ops.settings import Settings
 from k2.storage.catalog import find_table
-from tests.iceberg.pieces import Row, dlq_of, offsets_of, piece_of, read_to
+from tests.iceberg.trades_table import dlq_of, offsets_of, read_to, row_at
+from tests.model.trade_slices import slice_of
 
 HERE: Final = TopicPartition("trades", 0)
 
@@ -42,7 +43,7 @@ class Running:
 
     def land(self, first: int, stop: int, step: int = 1) -> None:
         """Write rows with these offsets, report all up to `stop` as read, and close the epoch."""
-        self._writer.write_batch([piece_of([Row(offset) for offset in range(first, stop, step)]), read_to(stop)])
+        self._writer.write_batch([slice_of([row_at(offset) for offset in range(first, stop, step)]), read_to(stop)])
         self._writer.snapshot()
 
 

@@ -12,7 +12,8 @@ from k2.model.errors import FencedError, OffsetError
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.ops.settings import Settings
 from k2.storage.commit_log import Remark
-from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import offsets_of, read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 
 HERE = TopicPartition("trades", 0)
 
@@ -22,7 +23,7 @@ def started_writers(settings: Settings) -> list[TradesWriter]:
     writers = [writer_of(settings, str(number)) for number in range(settings.writers)]
     for writer in writers:
         writer.write_batch(
-            [piece_of([Row(row) for row in range(4)]), read_to(4)] if writer is writers[0] else [read_to(4)]
+            [slice_of([row_at(row) for row in range(4)]), read_to(4)] if writer is writers[0] else [read_to(4)]
         )
         writer.snapshot()
     return writers
@@ -44,7 +45,7 @@ def test_progress_moves_past_expired_offsets(tmp_path: Path, writers: int) -> No
     ]
     assert said == ["trades:0 4-49"] * writers
     after = writer_of(settings)
-    after.write_batch([piece_of([Row(50)]), replace(read_to(51), first_offset=50)])
+    after.write_batch([slice_of([row_at(50)]), replace(read_to(51), first_offset=50)])
     after.snapshot()
     assert offsets_of(table) == [0, 1, 2, 3, 50]
 
@@ -54,7 +55,7 @@ def test_a_running_job_is_fenced(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     (running,) = started_writers(settings)
     abandon_offsets(writer_of(settings)._committer, HERE, 50, 1)
-    running.write_batch([piece_of([Row(4)]), read_to(5)])
+    running.write_batch([slice_of([row_at(4)]), read_to(5)])
     with pytest.raises(FencedError):
         running.snapshot()
 

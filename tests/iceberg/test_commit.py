@@ -19,7 +19,8 @@ from k2.model.errors import FencedError, TableError, UnreachableError
 from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
-from tests.iceberg.pieces import Row, dlq_of, offsets_of, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import dlq_of, offsets_of, read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 
 HERE = TopicPartition("trades", 0)
 FAULTS: list[Exception] = [
@@ -60,7 +61,7 @@ class Catalog:
 
     def land(self, first: int = 0, stop: int = 4) -> None:
         """Write rows and close the epoch."""
-        self.writer.write_batch([piece_of([Row(offset) for offset in range(first, stop)]), read_to(stop)])
+        self.writer.write_batch([slice_of([row_at(offset) for offset in range(first, stop)]), read_to(stop)])
         self.writer.snapshot()
 
 
@@ -180,7 +181,7 @@ def test_a_second_instance_is_fenced(settings: Settings, catalog: Catalog) -> No
     """Of two instances of one writer the first to commit continues; the other stops with the reason."""
     second = writer_of(settings)
     catalog.land()
-    second.write_batch([piece_of([Row(offset) for offset in range(6)]), read_to(6)])
+    second.write_batch([slice_of([row_at(offset) for offset in range(6)]), read_to(6)])
     with pytest.raises(FencedError, match=r"writer 0: trades:0 is at offset 4 .* left it at none"):
         second.snapshot()
     catalog.land(4, 8)
@@ -191,7 +192,7 @@ def test_a_second_instance_with_the_same_offsets_is_fenced(settings: Settings, c
     """The same progress by another instance is not mistaken for one's own commit."""
     second = writer_of(settings)
     catalog.land()
-    second.write_batch([piece_of([Row(offset) for offset in range(4)]), read_to(4)])
+    second.write_batch([slice_of([row_at(offset) for offset in range(4)]), read_to(4)])
     with pytest.raises(FencedError):
         second.snapshot()
     assert is_once(catalog.table)

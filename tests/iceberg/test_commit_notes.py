@@ -23,7 +23,8 @@ from k2.ops.settings import Settings
 from k2.query.audit import audit
 from k2.storage.catalog import open_catalog
 from k2.storage.commit_log import Commit
-from tests.iceberg.pieces import Row, dlq_of, offsets_of, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import dlq_of, offsets_of, read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 
 NOTED = 3
 ROWS = 2
@@ -44,7 +45,7 @@ def settings(tmp_path: Path) -> Settings:
 def land(writer: TradesWriter, number: int) -> None:
     """Write two rows and close the epoch."""
     first = ROWS * number
-    writer.write_batch([piece_of([Row(first), Row(first + 1)]), read_to(first + ROWS)])
+    writer.write_batch([slice_of([row_at(first), row_at(first + 1)]), read_to(first + ROWS)])
     writer.snapshot()
 
 
@@ -293,7 +294,7 @@ def test_a_zombie_records_nothing(settings: Settings) -> None:
     alive = writer_of(settings)
     for number in range(NOTED, 4 * NOTED):
         land(alive, number)
-    zombie.write_batch([piece_of([Row(100)]), read_to(101)])
+    zombie.write_batch([slice_of([row_at(100)]), read_to(101)])
     with pytest.raises(FencedError):
         zombie.snapshot()
     land(alive, 4 * NOTED)

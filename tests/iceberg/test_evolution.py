@@ -15,7 +15,8 @@ from k2.query.market import open_market
 from k2.query.query_builders import trades
 from k2.query.reconcile import reconcile
 from k2.storage.catalog import open_catalog
-from tests.iceberg.pieces import Row, piece_of, read_to, rows_of, settings_in, writer_of
+from tests.iceberg.trades_table import read_to, row_at, rows_of, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def made_by_an_earlier_version(settings: Settings) -> Table:
 def store(settings: Settings, offset: int) -> None:
     """Commit one trade as the job does, in a process that starts now."""
     writer = writer_of(settings)
-    writer.write_batch([piece_of([Row(offset, sequence=offset)]), read_to(offset + 1)])
+    writer.write_batch([slice_of([row_at(offset, sequence=offset)]), read_to(offset + 1)])
     writer.snapshot()
     writer.close()
 
@@ -79,11 +80,11 @@ def test_a_column_of_others_is_left_alone(settings: Settings) -> None:
 def test_a_column_added_while_the_job_runs_does_not_stop_it(settings: Settings) -> None:
     """A writer that was started before goes on with its own columns."""
     writer = writer_of(settings)
-    writer.write_batch([piece_of([Row(0, sequence=0)]), read_to(1)])
+    writer.write_batch([slice_of([row_at(0, sequence=0)]), read_to(1)])
     with opened(settings).update_schema() as update:
         update.add_column("note", LongType())
     writer.snapshot()
-    writer.write_batch([piece_of([Row(1, sequence=1)]), read_to(2)])
+    writer.write_batch([slice_of([row_at(1, sequence=1)]), read_to(2)])
     writer.snapshot()
     assert [row["note"] for row in rows_of(opened(settings))] == [None, None]
 

@@ -11,7 +11,8 @@ from k2.model.errors import FencedError
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.ops.settings import Settings
 from k2.storage.table_properties import FENCING_TOKEN
-from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import offsets_of, read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 
 
 def write_event(settings: Settings) -> None:
@@ -33,13 +34,13 @@ def test_a_rollback_of_events_fences_earlier_instances(tmp_path: Path) -> None:
     older = writer_of(settings)
     write_event(settings)
     begin(settings)
-    older.write_batch([piece_of([Row(0)]), read_to(1)])
+    older.write_batch([slice_of([row_at(0)]), read_to(1)])
     with pytest.raises(FencedError, match="it started after this one"):
         older.snapshot()
     table = TableHandle(settings, TableName.TRADES, None).committer().table
     assert offsets_of(table) == []
     newer = writer_of(settings)
-    newer.write_batch([piece_of([Row(0)]), read_to(1)])
+    newer.write_batch([slice_of([row_at(0)]), read_to(1)])
     newer.snapshot()
     assert offsets_of(table) == [0]
 
@@ -49,7 +50,7 @@ def test_a_start_without_rollback_makes_no_fencing_commit(tmp_path: Path) -> Non
     settings = settings_in(tmp_path)
     writer = writer_of(settings)
     begin(settings)
-    writer.write_batch([piece_of([Row(0)]), read_to(1)])
+    writer.write_batch([slice_of([row_at(0)]), read_to(1)])
     writer.snapshot()
     assert len(TableHandle(settings, TableName.TRADES, None).committer().table.snapshots()) == 1
 
@@ -65,7 +66,7 @@ def test_processes_of_one_cluster_fence_once(tmp_path: Path) -> None:
     assert (FENCING_TOKEN.read(table.properties), len(table.snapshots())) == ("7", 1)
     for number, process in enumerate(processes):
         writer = process.build_part("out", f"0{number}", None)
-        writer.write_batch([piece_of([Row(number)]), read_to(2)])
+        writer.write_batch([slice_of([row_at(number)]), read_to(2)])
         writer.snapshot()
     assert offsets_of(table) == [0, 1]
 
@@ -76,7 +77,7 @@ def test_a_table_that_moved_is_not_fenced(tmp_path: Path) -> None:
     sink = TradesSink(settings)
     sink.open()
     writer = writer_of(settings)
-    writer.write_batch([piece_of([Row(0)]), read_to(1)])
+    writer.write_batch([slice_of([row_at(0)]), read_to(1)])
     writer.snapshot()
     with pytest.raises(FencedError, match="trades:0 is at offset 1"):
         sink.set_fencing_token("7")

@@ -23,7 +23,8 @@ from k2.model.progress import Progress, TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
-from tests.iceberg.pieces import Row, dlq_of, offsets_of, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import dlq_of, offsets_of, read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 
 HERE = TopicPartition("trades", 0)
 NEWEST = 5
@@ -79,7 +80,7 @@ def limited(settings: Settings, which: TableName) -> Table:
 
 def land(writer: TradesWriter, offset: int) -> None:
     """Write one row and close the epoch."""
-    writer.write_batch([piece_of([Row(offset)]), read_to(offset + 1)])
+    writer.write_batch([slice_of([row_at(offset)]), read_to(offset + 1)])
     writer.snapshot()
 
 

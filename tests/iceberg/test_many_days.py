@@ -9,7 +9,8 @@ import pytest
 from k2.iceberg.tables import TableName, open_table
 from k2.ops.failpoints import arm
 from k2.storage.catalog import open_catalog
-from tests.iceberg.pieces import DAY, Row, offsets_of, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import DAY, offsets_of, read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 
 DAYS = 400
 ROWS = 900
@@ -37,9 +38,9 @@ def test_trades_of_400_days_in_one_epoch_are_stored_by_day(tmp_path: Path, held:
     settings = settings_in(tmp_path)
     table = open_table(open_catalog(settings), settings, TableName.TRADES)
     writer = writer_of(settings, flush_rows=FLUSH_ROWS)
-    rows = [Row(offset, timestamp=(FIRST_DAY + offset * 7 % DAYS) * DAY + offset) for offset in range(ROWS)]
+    rows = [row_at(offset, timestamp=(FIRST_DAY + offset * 7 % DAYS) * DAY + offset) for offset in range(ROWS)]
     for first in range(0, ROWS, 100):
-        writer.write_batch([piece_of(rows[first : first + 100]), read_to(first + 100)])
+        writer.write_batch([slice_of(rows[first : first + 100]), read_to(first + 100)])
         assert len(writer._buffer) <= FLUSH_ROWS
     writer.snapshot()
     files = [task.file for task in table.refresh().scan().plan_files()]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from k2.iceberg.output_columns import append_rows, concat_text, empty_columns, id_bytes, map_columns
-from tests.sequencing.trade_slices import Row, slice_of
+from tests.model.trade_slices import Row, slice_of
 
 
 def test_selected_rows_are_appended() -> None:

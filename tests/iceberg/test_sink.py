@@ -17,7 +17,8 @@ from k2.model.key_groups import group_of
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.storage.catalog import open_catalog
-from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in
+from tests.iceberg.trades_table import offsets_of, read_to, row_at, settings_in
+from tests.model.trade_slices import slice_of
 
 
 def event(offset: int, exchange: str = "kraken", partition: int = 0) -> SequenceEvent:
@@ -30,7 +31,7 @@ def event(offset: int, exchange: str = "kraken", partition: int = 0) -> Sequence
 def test_each_writer_gets_its_items(tmp_path: Path) -> None:
     """With more than ten writers, key 2 is still writer 2, although "10" sorts before "2"."""
     settings = settings_in(tmp_path, writers=12)
-    items: list[Any] = [(str(writer), piece_of([Row(writer)])) for writer in range(12)]
+    items: list[Any] = [(str(writer), slice_of([row_at(writer)])) for writer in range(12)]
     items += [(str(writer), read_to(12)) for writer in range(12)]
     flow = Dataflow("test")
     stream = op.input("in", flow, TestingSource(items, batch_size=100))
@@ -55,7 +56,7 @@ def test_a_recovery_store_ahead_of_the_table_is_rejected(tmp_path: Path, offset:
     """Older state is replayed; newer state stops the job with the command to run."""
     sink = TradesSink(settings_in(tmp_path))
     writer = sink.build_part("out", "00", None)
-    writer.write_batch([piece_of([Row(row) for row in range(4)]), read_to(4)])
+    writer.write_batch([slice_of([row_at(row) for row in range(4)]), read_to(4)])
     writer.snapshot()
     writer.close()
     state = {"format": 1, "offsets": {"trades:0": offset}}
@@ -82,7 +83,7 @@ def test_a_commit_since_the_start_is_fenced(tmp_path: Path) -> None:
     ours = TradesSink(settings)
     ours.open()
     other = TradesSink(settings).build_part("out", "00", None)
-    other.write_batch([piece_of([Row(row) for row in range(4)]), read_to(4)])
+    other.write_batch([slice_of([row_at(row) for row in range(4)]), read_to(4)])
     other.snapshot()
     with pytest.raises(FencedError, match=r"trades:0 is at offset 4 with 4 received, this instance left it at none"):
         ours.list_parts()

@@ -13,7 +13,8 @@ from k2.iceberg.trades_writer import TradesWriter
 from k2.model.errors import TableError
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
-from tests.iceberg.pieces import Row, offsets_of, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import offsets_of, read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def writer(settings: Settings) -> TradesWriter:
 
 def land(writer: TradesWriter, first: int) -> None:
     """Write four rows and close the epoch."""
-    writer.write_batch([piece_of([Row(first + more) for more in range(4)]), read_to(first + 4)])
+    writer.write_batch([slice_of([row_at(first + more) for more in range(4)]), read_to(first + 4)])
     writer.snapshot()
 
 

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,8 @@ from k2.ops.settings import Settings
 from k2.sequencing.conflicts import StoredKey
 from k2.storage.catalog import open_catalog
 from k2.storage.dead_letter_files import read_dead_letters
-from tests.iceberg.pieces import SCALE, Row, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import SCALE, read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import Row, slice_of
 
 STORED = "is stored in session 1 with price 1, quantity 1, side buy; this trade has price 2, quantity 1, side buy"
 NOT_READ = "does not fit session 1, whose stored trade was not read"
@@ -41,12 +41,12 @@ def writer(settings: Settings) -> Iterator[TradesWriter]:
 
 def contradicting(row: Row, offset: int) -> Row:
     """Return the row at another offset with another price, as a conflict."""
-    return replace(row, offset=offset, price=2 * SCALE, verdict=CONFLICT)
+    return row._replace(offset=offset, price=2 * SCALE, verdict=CONFLICT)
 
 
 def epoch(writer: TradesWriter, rows: Sequence[Row], next_offset: int, session: int = 1) -> None:
     """Write rows and commit them."""
-    writer.write_batch([piece_of(rows, session=session), read_to(next_offset)])
+    writer.write_batch([slice_of(rows, session=session), read_to(next_offset)])
     writer.snapshot()
 
 
@@ -62,10 +62,10 @@ def letters(settings: Settings) -> list[DeadLetter]:
 
 def test_stored_trades_are_found_wherever_they_are(settings: Settings, writer: TradesWriter) -> None:
     """A stored trade is found in the buffer, in a file of the epoch that no commit has yet, and in the table."""
-    rows = [Row(offset, sequence=offset) for offset in range(10)]
+    rows = [row_at(offset, sequence=offset) for offset in range(10)]
     counted = CONFLICTS.labels("kraken")._value.get()
     epoch(writer, [*rows, contradicting(rows[1], 10), contradicting(rows[9], 11)], 12)
-    epoch(writer, [Row(12, sequence=12), contradicting(rows[5], 13), contradicting(Row(0, sequence=12), 14)], 15)
+    epoch(writer, [row_at(12, sequence=12), contradicting(rows[5], 13), contradicting(row_at(0, sequence=12), 14)], 15)
     assert errors(settings) == [f"sequence {number} of kraken BTC-USD {STORED}" for number in (1, 9, 5, 12)]
     assert CONFLICTS.labels("kraken")._value.get() == counted + 4
     found = [(one.exchange, one.symbol, one.sequence, one.session, one.offset) for one in letters(settings)]
@@ -76,15 +76,15 @@ def test_stored_trades_are_found_wherever_they_are(settings: Settings, writer: T
 
 def test_other_symbols_and_sessions_do_not_match(settings: Settings, writer: TradesWriter) -> None:
     """The same number of another symbol, or of another session, is not what a conflict contradicts."""
-    epoch(writer, [Row(0, symbol="ETH-USD", sequence=7, price=5 * SCALE)], 1)
-    epoch(writer, [Row(1, sequence=7, price=6 * SCALE)], 2, session=2)
-    epoch(writer, [contradicting(Row(0, sequence=7), 2)], 3)
+    epoch(writer, [row_at(0, symbol="ETH-USD", sequence=7, price=5 * SCALE)], 1)
+    epoch(writer, [row_at(1, sequence=7, price=6 * SCALE)], 2, session=2)
+    epoch(writer, [contradicting(row_at(0, sequence=7), 2)], 3)
     assert [error.startswith(f"sequence 7 of kraken BTC-USD {ABSENT}") for error in errors(settings)] == [True]
 
 
 def test_stored_trades_are_found_by_id(settings: Settings, writer: TradesWriter) -> None:
     """A conflict of trade ids finds the stored trade in the epoch and in the table."""
-    rows = [Row(offset, sequence=None, trade_id=f"t{offset}") for offset in range(3)]
+    rows = [row_at(offset, sequence=None, trade_id=f"t{offset}") for offset in range(3)]
     epoch(writer, [*rows, contradicting(rows[1], 3)], 4, session=0)
     epoch(writer, [contradicting(rows[2], 4)], 5, session=0)
     what = STORED.replace(" in session 1", "")
@@ -94,7 +94,7 @@ def test_stored_trades_are_found_by_id(settings: Settings, writer: TradesWriter)
 def test_values_are_exact(settings: Settings, writer: TradesWriter) -> None:
     """A price of 38 digits is shown completely, from the buffer and from the table."""
     price = -(10**38 - 1)
-    row = Row(0, sequence=1, price=price)
+    row = row_at(0, sequence=1, price=price)
     epoch(writer, [row, contradicting(row, 1)], 2)
     epoch(writer, [contradicting(row, 2)], 3)
     assert all("price -99999999999999999999.999999999999999999," in error for error in errors(settings))
@@ -102,8 +102,8 @@ def test_values_are_exact(settings: Settings, writer: TradesWriter) -> None:
 
 def test_equal_content_is_reported_as_a_copy(settings: Settings, writer: TradesWriter) -> None:
     """A conflict with the stored content says that it cannot be distinguished from a copy."""
-    epoch(writer, [Row(0, sequence=1)], 1)
-    epoch(writer, [Row(1, sequence=1, timestamp=20_001 * 86_400_000_000, verdict=CONFLICT)], 2)
+    epoch(writer, [row_at(0, sequence=1)], 1)
+    epoch(writer, [row_at(1, sequence=1, timestamp=20_001 * 86_400_000_000, verdict=CONFLICT)], 2)
     (error,) = errors(settings)
     assert "is either a copy of the trade stored in session 1" in error
 
@@ -114,7 +114,7 @@ def test_beyond_the_limits_nothing_is_looked_up(
 ) -> None:
     """Conflicts beyond the limits lose their stored values, not their dead letters."""
     monkeypatch.setattr(stored_trades, limit, 2 if limit == "LOOKUPS_MAX" else -1)
-    rows = [Row(offset, sequence=offset) for offset in range(5)]
+    rows = [row_at(offset, sequence=offset) for offset in range(5)]
     epoch(writer, rows, 5)
     epoch(writer, [contradicting(row, 5 + row.offset) for row in rows], 10)
     looked_up = sum(STORED in error for error in errors(settings))
@@ -130,10 +130,10 @@ def test_a_failing_lookup_loses_no_dead_letter(
     def fails(*_: object, **__: object) -> None:
         raise OSError("the store is gone")
 
-    epoch(writer, [Row(0, sequence=1)], 1)
+    epoch(writer, [row_at(0, sequence=1)], 1)
     with monkeypatch.context() as patch:
         patch.setattr(Table, "scan", fails)
-        epoch(writer, [contradicting(Row(0, sequence=1), 1)], 2)
+        epoch(writer, [contradicting(row_at(0, sequence=1), 1)], 2)
     (error,) = errors(settings)
     assert NOT_READ in error
 
@@ -152,11 +152,11 @@ def test_a_slow_lookup_is_cut_off_and_paused(
     monkeypatch.setattr(stored_trades, "LOOKUP_SECONDS_MAX", 0.05)
     monkeypatch.setattr(stored_trades, "_PAUSED_SECONDS_MIN", 0.01)
     monkeypatch.setattr(stored_trades, "PAUSE_FACTOR", 1_000)
-    epoch(writer, [Row(0, sequence=1)], 1)
+    epoch(writer, [row_at(0, sequence=1)], 1)
     with monkeypatch.context() as patch:
         patch.setattr(Table, "scan", hangs)
         for offset in (1, 2):
-            epoch(writer, [contradicting(Row(0, sequence=1), offset)], offset + 1)
+            epoch(writer, [contradicting(row_at(0, sequence=1), offset)], offset + 1)
         hang.set()
     assert len(reads) == 1
     assert [NOT_READ in error for error in errors(settings)] == [True, True]
@@ -165,7 +165,7 @@ def test_a_slow_lookup_is_cut_off_and_paused(
 def test_a_table_of_many_files_is_read_until_the_deadline(settings: Settings, writer: TradesWriter) -> None:
     """Reading stops between two files at the deadline, and keeps what it has found."""
     days = range(20_000, 20_004)
-    rows = [Row(at, sequence=at, timestamp=day * 86_400_000_000) for at, day in enumerate(days)]
+    rows = [row_at(at, sequence=at, timestamp=day * 86_400_000_000) for at, day in enumerate(days)]
     epoch(writer, rows, 4)
     wanted = {StoredKey("kraken", "BTC-USD", 1, number) for number in range(4)}
     ticks = iter([0.0, 0.0, 9.0])

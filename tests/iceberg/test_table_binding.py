@@ -11,7 +11,7 @@ from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
 from k2.storage.table_properties import LEDGER_ID
-from tests.iceberg.pieces import settings_in
+from tests.iceberg.trades_table import settings_in
 
 
 def begin(settings: Settings, *, is_resumed: bool) -> LedgerSink:

@@ -15,7 +15,7 @@ from k2.iceberg.tables import TableName, connect, open_table
 from k2.model.errors import SettingsError, TableError
 from k2.model.progress import Progress
 from k2.storage.catalog import open_catalog
-from tests.iceberg.pieces import settings_in
+from tests.iceberg.trades_table import settings_in
 
 
 def open_all(folder: Path) -> list[str]:

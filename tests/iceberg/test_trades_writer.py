@@ -16,6 +16,7 @@ from pyiceberg.table import Table
 from k2.iceberg.sink import TradesSink
 from k2.iceberg.table_progress import progress_of, read_progress
 from k2.iceberg.tables import TableName, open_table
+from k2.model.batch import NULL_TIME
 from k2.model.errors import UnreachableError
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.reasons import Reason
@@ -24,18 +25,18 @@ from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
 from k2.storage.dead_letter_files import Position, read_dead_letters
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
-from tests.iceberg.pieces import (
+from tests.iceberg.trades_table import (
     DAY,
     SCALE,
-    Row,
     decimal_of,
     offsets_of,
-    piece_of,
     read_to,
+    row_at,
     rows_of,
     settings_in,
     writer_of,
 )
+from tests.model.trade_slices import Row, slice_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LARGEST = 10**38 - 1
@@ -57,26 +58,26 @@ def table(settings: Settings) -> Table:
 @pytest.mark.parametrize(
     "row",
     [
-        Row(0),
-        Row(0, price=-1, quantity=-SCALE - 1),
-        Row(0, price=LARGEST, quantity=-LARGEST),
-        Row(0, price=2**64, quantity=2**64 - 1),
-        Row(0, trade_id=None, sequence=None, side=0),
-        Row(0, trade_id="", sequence=-(2**63), side=2),
-        Row(0, trade_id="ü" * 300, sequence=2**63 - 1, received=5, kafka_timestamp=7, index=9),
-        Row(0, timestamp=-1),
-        Row(0, exchange="a/b ü", symbol="BTC/USD ü", timestamp=30_000 * DAY + 1),
+        row_at(0),
+        row_at(0, price=-1, quantity=-SCALE - 1),
+        row_at(0, price=LARGEST, quantity=-LARGEST),
+        row_at(0, price=2**64, quantity=2**64 - 1),
+        row_at(0, trade_id=None, sequence=None, side=0),
+        row_at(0, trade_id="", sequence=-(2**63), side=2),
+        row_at(0, trade_id="ü" * 300, sequence=2**63 - 1, received=5, kafka_timestamp=7, trade_index=9),
+        row_at(0, timestamp=-1),
+        row_at(0, exchange="a/b ü", symbol="BTC/USD ü", timestamp=30_000 * DAY + 1),
     ],
 )
 def test_every_value_survives_a_round_trip(settings: Settings, table: Table, row: Row) -> None:
     """Extremes of each column are preserved in the file, nulls included."""
     writer = writer_of(settings)
-    writer.write_batch([piece_of([row], session=3), read_to(1)])
+    writer.write_batch([slice_of([row], session=3), read_to(1)])
     writer.snapshot()
     [found] = rows_of(table)
     times = {"timestamp": row.timestamp, "received": row.received, "kafka_timestamp": row.kafka_timestamp}
     for name, value in times.items():
-        wanted = None if value == -(2**63) else EPOCH + timedelta(microseconds=value)
+        wanted = None if value in {None, NULL_TIME} else EPOCH + timedelta(microseconds=value)
         assert found.pop(name) == wanted
     assert found == {
         "exchange": row.exchange,
@@ -90,7 +91,7 @@ def test_every_value_survives_a_round_trip(settings: Settings, table: Table, row
         "topic": "trades",
         "partition": 0,
         "offset": 0,
-        "index": row.index,
+        "index": row.trade_index,
         "origin": None,
     }
 
@@ -99,7 +100,7 @@ def test_a_file_contains_one_day_and_exchange_sorted(settings: Settings, table: 
     """Mixed rows are split into a file for each partition, sorted by symbol and time; dictionaries do not show."""
     symbols, exchanges = ["b", "a", "ü", "B", "z"], ["kraken", "okx"]
     rows = [
-        Row(
+        row_at(
             offset,
             symbol=symbols[offset % 5],
             exchange=exchanges[offset % 2],
@@ -108,7 +109,7 @@ def test_a_file_contains_one_day_and_exchange_sorted(settings: Settings, table: 
         for offset in range(200)
     ]
     writer = writer_of(settings)
-    writer.write_batch([piece_of(rows), read_to(200)])
+    writer.write_batch([slice_of(rows), read_to(200)])
     writer.snapshot()
     files = [task.file for task in table.refresh().scan().plan_files()]
     for file in files:
@@ -128,10 +129,10 @@ def test_rows_and_progress_are_one_commit(settings: Settings, table: Table) -> N
     reported: list[Progress] = []
     writer = writer_of(settings, on_commit=reported.append)
     verdicts = [0, 0, DUPLICATE, CONFLICT, 0]
-    first = piece_of([Row(offset, verdict=verdict) for offset, verdict in enumerate(verdicts)])
+    first = slice_of([row_at(offset, verdict=verdict) for offset, verdict in enumerate(verdicts)])
     writer.write_batch([first, read_to(8, rejected=[5], skipped=[6, 7])])
     assert writer.snapshot()["offsets"] == {"trades:0": 8}
-    writer.write_batch([read_to(10), piece_of([Row(8), Row(9, verdict=DUPLICATE)])])
+    writer.write_batch([read_to(10), slice_of([row_at(8), row_at(9, verdict=DUPLICATE)])])
     writer.snapshot()
     assert offsets_of(table) == [0, 1, 4, 8]
     total = PartitionProgress(10, received=10, stored=4, duplicates=2, dead_letters=2, skipped=2)
@@ -159,7 +160,9 @@ def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Ta
         sink = TradesSink(settings)
         writer = sink.build_part("iceberg_out", "00", None)
         try:
-            writer.write_batch([piece_of([Row(0), Row(1, verdict=CONFLICT, index=2)]), read_to(4, rejected=[3])])
+            writer.write_batch(
+                [slice_of([row_at(0), row_at(1, verdict=CONFLICT, trade_index=2)]), read_to(4, rejected=[3])]
+            )
             with monkeypatch.context() as patch:
                 if not is_applied:
                     patch.setattr(sink.committer, "commit", _fails)
@@ -194,9 +197,9 @@ def test_an_empty_epoch_commits_nothing(settings: Settings, table: Table) -> Non
     writer = writer_of(settings)
     writer.snapshot()
     assert table.refresh().snapshots() == []
-    writer.write_batch([piece_of([Row(0, verdict=DUPLICATE)]), read_to(1)])
+    writer.write_batch([slice_of([row_at(0, verdict=DUPLICATE)]), read_to(1)])
     writer.snapshot()
-    writer.write_batch([piece_of([Row(0)]), read_to(1)])
+    writer.write_batch([slice_of([row_at(0)]), read_to(1)])
     writer.snapshot()
     assert len(table.refresh().snapshots()) == 1
     assert offsets_of(table) == []
@@ -210,20 +213,20 @@ def test_a_replay_doubles_and_loses_nothing(
     """Whatever was committed before a kill, and wherever the replay starts and is cut, each row is stored once."""
     settings = settings_in(tmp_path_factory.mktemp("replay"))
     verdicts = [0, 0, 0, DUPLICATE, CONFLICT]
-    rows = [Row(offset // 2, index=offset % 2, verdict=verdicts[offset % 5]) for offset in range(60)]
+    rows = [row_at(offset // 2, trade_index=offset % 2, verdict=verdicts[offset % 5]) for offset in range(60)]
     writer = writer_of(settings)
     if killed_at:
-        writer.write_batch([piece_of(rows[: 2 * killed_at]), read_to(killed_at)])
+        writer.write_batch([slice_of(rows[: 2 * killed_at]), read_to(killed_at)])
         writer.snapshot()
-        writer.write_batch([piece_of(rows[:10])])
+        writer.write_batch([slice_of(rows[:10])])
     again = writer_of(settings)
     bounds = [min(repeat, killed_at), *sorted(cuts), 30]
     for start, stop in pairwise(bounds):
         if start < stop:
-            again.write_batch([read_to(stop), piece_of(rows[2 * start : 2 * stop])])
+            again.write_batch([read_to(stop), slice_of(rows[2 * start : 2 * stop])])
             again.snapshot()
     table = open_table(open_catalog(settings), settings, TableName.TRADES)
-    stored = [row.place for row in rows if row.verdict == STORED]
+    stored = [(row.offset, row.trade_index) for row in rows if row.verdict == STORED]
     assert [(row["offset"], row["index"]) for row in rows_of(table)] == stored
     counts = progress_of(table).counts(HERE)
     assert counts.holds
@@ -233,7 +236,7 @@ def test_a_replay_doubles_and_loses_nothing(
 def test_memory_is_bounded_by_flushing_files(settings: Settings, table: Table) -> None:
     """An epoch with more rows than a buffer holds is several files in one commit."""
     writer = writer_of(settings, flush_rows=30)
-    writer.write_batch([piece_of([Row(offset) for offset in range(100)]), read_to(100)])
+    writer.write_batch([slice_of([row_at(offset) for offset in range(100)]), read_to(100)])
     writer.snapshot()
     files = [task.file.record_count for task in table.refresh().scan().plan_files()]
     assert (sorted(files), len(table.snapshots())) == ([10, 30, 30, 30], 1)
@@ -242,9 +245,9 @@ def test_memory_is_bounded_by_flushing_files(settings: Settings, table: Table) -
 
 def test_a_slice_from_another_process_is_stored_the_same(settings: Settings, table: Table) -> None:
     """Pickled slices contain names and only their own rows."""
-    rows = [Row(offset, symbol=f"S{offset % 3}", trade_id=f"t{offset}") for offset in range(9)]
+    rows = [row_at(offset, symbol=f"S{offset % 3}", trade_id=f"t{offset}") for offset in range(9)]
     writer = writer_of(settings)
-    writer.write_batch([pickle.loads(pickle.dumps(piece_of(rows))), read_to(9)])  # noqa: S301
+    writer.write_batch([pickle.loads(pickle.dumps(slice_of(rows))), read_to(9)])  # noqa: S301
     writer.snapshot()
     found = [(row["symbol"], row["trade_id"], row["offset"]) for row in rows_of(table)]
     assert found == [(row.symbol, row.trade_id, row.offset) for row in rows]
@@ -258,8 +261,8 @@ def test_writers_keep_each_others_progress(tmp_path: Path) -> None:
     for epoch in range(3):
         for number, writer in enumerate(writers):
             first = epoch * 10
-            rows = [Row(offset) for offset in range(first + number, first + 10, 2)]
-            writer.write_batch([piece_of(rows), read_to(first + 10)])
+            rows = [row_at(offset) for offset in range(first + number, first + 10, 2)]
+            writer.write_batch([slice_of(rows), read_to(first + 10)])
             writer.snapshot()
         if epoch == 0:
             table.refresh().append(table.scan().to_arrow().slice(0, 1))
@@ -271,6 +274,6 @@ def test_writers_keep_each_others_progress(tmp_path: Path) -> None:
 def test_rows_beyond_the_reported_offsets_are_a_bug(settings: Settings) -> None:
     """Rows outside a reported range would be read, and stored, again."""
     writer = writer_of(settings)
-    writer.write_batch([piece_of([Row(5)]), read_to(5)])
+    writer.write_batch([slice_of([row_at(5)]), read_to(5)])
     with pytest.raises(AssertionError, match="beyond the ranges"):
         writer.snapshot()

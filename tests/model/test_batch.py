@@ -103,7 +103,7 @@ def test_the_first_batch_of_a_run_has_no_messages() -> None:
     assert len(decode(replace(first, venue="k2")).trades.columns) == 0
 
 
-def piece_of_two() -> TradeSlice:
+def slice_of_two() -> TradeSlice:
     """Return a slice of some rows of a batch whose ids are not adjacent to its messages."""
     batch = TradeBatch(batch_of([b"zero", b"-", b"-", b"-", b"four"]), columns_of_trades())
     rows = np.array([0, 3], dtype=np.int32)
@@ -123,7 +123,7 @@ def said_of(piece: TradeSlice) -> tuple[object, ...]:
 @pytest.mark.parametrize("change", [TradeSlice.compact, lambda piece: pickle.loads(pickle.dumps(piece))])  # noqa: S301
 def test_a_compact_slice_contains_only_its_own_rows(change: object) -> None:
     """It has the same rows, ids and messages in the same columns; so does a pickled slice."""
-    piece = piece_of_two()
+    piece = slice_of_two()
     small: TradeSlice = change(piece)  # type: ignore[operator]
     assert said_of(small) == said_of(piece)
     assert said_of(piece)[1:3] == ([b"zero", b"four"], [100, 104])
@@ -135,7 +135,7 @@ def test_a_compact_slice_contains_only_its_own_rows(change: object) -> None:
 
 def test_a_pickled_slice_carries_symbol_names() -> None:
     """The registry does not leave the process: the ids are those of a list of the names that occur."""
-    piece = piece_of_two()
+    piece = slice_of_two()
     there: TradeSlice = pickle.loads(pickle.dumps(piece))  # noqa: S301
     columns = there.batch.columns
     assert columns.names == NameList([("a", "x"), ("b", "x")])
@@ -144,7 +144,7 @@ def test_a_pickled_slice_carries_symbol_names() -> None:
 
 def test_a_slice_takes_the_ids_of_another_registry() -> None:
     """Names, rows and everything else stay; a slice that has these ids already is returned as it is."""
-    symbols, piece = Symbols(), piece_of_two()
+    symbols, piece = Symbols(), slice_of_two()
     symbols.intern("b", "x")
     here = piece.with_ids_of(symbols)
     assert said_of(here) == said_of(piece)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from k2.model.content import CONTENT_KEY, NON_MARKET, UNKNOWN, contents, id_word
 from k2.model.content import _is_decimal_of as is_decimal_of
 from k2.sequencing.tracker_kernel import tracked_columns
-from tests.sequencing.trade_slices import Row, slice_of
+from tests.model.trade_slices import Row, slice_of
 
 MIN, MAX = -(2**63), 2**63 - 1
 SEQUENCES = st.one_of(st.integers(MIN, MAX), st.integers(-30, 30), st.sampled_from([MIN, MIN + 1, -1, 0, 10, MAX]))

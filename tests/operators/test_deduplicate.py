@@ -9,7 +9,7 @@ from k2.model.symbols import Symbols
 from k2.model.verdicts import DUPLICATE
 from k2.ops.metrics import DEDUP_IDS
 from operators.deduplicate import _DeduplicateLogic
-from tests.sequencing.trade_slices import Row, seen_ids, slice_of
+from tests.model.trade_slices import Row, seen_ids, slice_of
 
 WINDOW = 100
 

@@ -10,8 +10,8 @@ from k2.model.dead_letter import DeadLetter
 from k2.model.key_groups import GROUPS, group_key
 from k2.model.reasons import Reason
 from operators.route import to_only_writer, to_writers
+from tests.model.trade_slices import Row, slice_of
 from tests.operators.running import run
-from tests.sequencing.trade_slices import Row, slice_of
 from tests.venues.messages import batch_of
 
 SLICES = [replace(slice_of([Row()]), group=group) for group in range(GROUPS)]

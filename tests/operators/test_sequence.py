@@ -10,8 +10,8 @@ from k2.model.symbols import Symbols
 from k2.model.verdicts import DUPLICATE, STORED
 from k2.ops.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS
 from operators.sequence import sequence
+from tests.model.trade_slices import Row, slice_of
 from tests.operators.running import run
-from tests.sequencing.trade_slices import Row, slice_of
 
 EXCHANGE = "operators"
 

@@ -12,7 +12,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from k2.iceberg.tables import TableName, open_table
-from k2.model.dead_letter import DeadLetter
+from k2.model.columns import SEQUENCE_EVENTS, TRADES, Column
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
@@ -20,16 +20,18 @@ from k2.query.gaps import gaps
 from k2.storage.catalog import open_catalog
 from k2.storage.dead_letter_files import Position, file_name, series_prefix
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
+from tests.model.dead_letters import dead_letter
 
 __all__ = [
     "EPOCH",
     "append",
     "conflict",
     "event",
-    "letter",
     "made",
     "missing_now",
+    "numbered",
     "progress",
+    "session_started",
     "set_progress",
     "trade",
     "write_letters",
@@ -72,9 +74,9 @@ def progress(**values: int) -> Progress:
     return Progress({"0": {TopicPartition("trades", 0): PartitionProgress(**values)}})
 
 
-def trade(offset: int, exchange: str = "binance", symbol: str = "BTCUSDT", partition: int = 0, index: int = 0) -> Row:
-    """Return a row of `trades`."""
-    return {
+def trade(offset: int, exchange: str = "binance", symbol: str = "BTCUSDT", **values: Any) -> Row:
+    """Return a row of `trades`; a column without a default here is null."""
+    row = {
         "exchange": exchange,
         "symbol": symbol,
         "trade_id": str(offset),
@@ -84,19 +86,25 @@ def trade(offset: int, exchange: str = "binance", symbol: str = "BTCUSDT", parti
         "quantity": Decimal(2),
         "side": "buy",
         "timestamp": EPOCH + timedelta(seconds=offset),
-        "received": None,
         "topic": "trades",
-        "partition": partition,
+        "partition": 0,
         "offset": offset,
-        "index": index,
+        "index": 0,
         "kafka_timestamp": EPOCH,
-        "origin": None,
+        **values,
     }
+    return _with_all_columns(TRADES, row)
+
+
+def numbered(sequence: int | None, hours: float, session: int = 1, **values: Any) -> Row:
+    """Return a row of `trades` with a number, this many hours after the epoch of the tests."""
+    timestamp = EPOCH + timedelta(hours=hours)
+    return trade(0, **{"sequence": sequence, "session": session, "timestamp": timestamp, **values})
 
 
 def event(kind: str, first: int, last: int, **values: Any) -> Row:
     """Return a row of `sequence_events`."""
-    return {
+    row = {
         "exchange": "binance",
         "symbol": "BTCUSDT",
         "session": 0,
@@ -111,24 +119,18 @@ def event(kind: str, first: int, last: int, **values: Any) -> Row:
         "detected_at": EPOCH,
         **values,
     }
+    return _with_all_columns(SEQUENCE_EVENTS, row)
 
 
-def letter(offset: int, **values: Any) -> DeadLetter:
-    """Return a dead letter."""
-    fields: dict[str, Any] = {
-        "topic": "trades",
-        "partition": 0,
-        "offset": offset,
-        "kafka_timestamp": EPOCH,
-        "key": None,
-        "value": "{",
-        "reason": Reason.MALFORMED,
-        "error": "not JSON",
-        "error_type": "ValueError",
-        "venue": "k2",
-        "dead_lettered_at": EPOCH,
-    }
-    return DeadLetter(**{**fields, **values})
+def session_started(session: int, hours: float, **values: Any) -> Row:
+    """Return the event of a session that began this many hours after the epoch of the tests."""
+    return event("session_started", 1, 1, session=session, timestamp=EPOCH + timedelta(hours=hours), **values)
+
+
+def _with_all_columns(columns: Iterable[Column], row: Row) -> Row:
+    names = [column.name for column in columns]
+    assert row.keys() <= set(names), "a misspelt column would be null in the table"
+    return {name: row.get(name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -145,8 +147,8 @@ class Fields:
 def conflict(offset: int, timestamp: datetime | str, **values: Any) -> Fields:
     """Return a dead letter of a trade with a stored trade's number, with the fields that identify that trade."""
     which = {"exchange": "binance", "symbol": "BTCUSDT", "sequence": offset, "session": 1, "timestamp": timestamp}
-    fields = msgspec.to_builtins(letter(offset, reason=Reason.CONFLICT, error="sequence: stored with other content"))
-    return Fields({**fields, **which, **values})
+    message = dead_letter(offset, reason=Reason.CONFLICT, error="sequence: stored with other content")
+    return Fields({**msgspec.to_builtins(message), **which, **values})
 
 
 def write_letters(

@@ -33,19 +33,14 @@ from k2.query.conflicts import CONFLICTS
 from k2.query.pool import open_engine
 from k2.query.snapshots import NoSnapshotError
 from k2.storage.catalog import open_catalog
-from tests.iceberg.pieces import DAY, Row, piece_of, read_to, settings_in, writer_of
-from tests.query.tables import EPOCH, append, made, trade
+from tests.iceberg.trades_table import DAY, read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
+from tests.query.tables import EPOCH, append, made, numbered, trade
 
 YEAR_1 = datetime(1, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 Trade = tuple[str, int, int, datetime]
 """Symbol, session, sequence and venue time."""
-
-
-def row(sequence: int | None, hours: float, session: int = 1, **values: Any) -> dict[str, Any]:
-    """Return a row of `trades` this many hours after the epoch of the tests."""
-    numbered = {"sequence": sequence, "session": session, "timestamp": EPOCH + hours * HOUR}
-    return {**trade(0), **numbered, **values}
 
 
 def days(settings: Settings, **asked: Any) -> list[tuple[str, int, int, int]]:
@@ -88,23 +83,23 @@ def days(settings: Settings, **asked: Any) -> list[tuple[str, int, int, int]]:
 )
 def test_days(settings: Settings, rows: list[tuple[Any, ...]], expected: list[tuple[int, ...]]) -> None:
     """Stored numbers count for their day, missing ones for the time between their neighbours."""
-    append(made(settings, TableName.TRADES), [row(*one) for one in rows])
+    append(made(settings, TableName.TRADES), [numbered(*one) for one in rows])
     assert [one[1:] for one in days(settings)] == expected
 
 
 def test_percent_is_rounded_down(settings: Settings) -> None:
     """A symbol with one of three million missing is not reported as complete."""
-    append(made(settings, TableName.TRADES), [row(1, 1), row(3, 2), row(1, 3, 2)])
+    append(made(settings, TableName.TRADES), [numbered(1, 1), numbered(3, 2), numbered(1, 3, 2)])
     assert [astuple(one) for one in by_day(settings)] == [
         ("binance", "BTCUSDT", date(2024, 8, 9), 4, 3, 1, 75.0, 0, 0, False, False),
     ]
-    append(made(settings, TableName.TRADES), [row(n, 30 + n / 1e6, 3) for n in (*range(300_000), 300_001)])
+    append(made(settings, TableName.TRADES), [numbered(n, 30 + n / 1e6, 3) for n in (*range(300_000), 300_001)])
     assert [one.percent for one in by_day(settings)] == [75.0, 99.9996]
 
 
 def test_filters_select(settings: Settings) -> None:
     """By name and by time; of a hole whose neighbours are outside, the part inside counts."""
-    rows = [row(1, 0), row(9, 8), row(1, 1, symbol="ETHUSDT"), row(1, 2, exchange="kraken")]
+    rows = [numbered(1, 0), numbered(9, 8), numbered(1, 1, symbol="ETHUSDT"), numbered(1, 2, exchange="kraken")]
     append(made(settings, TableName.TRADES), rows)
     assert [one.exchange for one in by_day(settings, CompletenessParameters(exchange="kraken"))] == ["kraken"]
     assert days(settings, symbol="ETHUSDT") == [("ETHUSDT", 9, 1, 0)]
@@ -222,10 +217,10 @@ def test_as_of_a_time_is_the_table_at_that_time(tmp_path: Path, monkeypatch: pyt
         for writer, name in zip(writers, names, strict=True):
             offset = 4 * epoch + 2 * writers.index(writer)
             rows = [
-                Row(offset + place, name, sequence=number, timestamp=20_000 * DAY + number)
+                row_at(offset + place, symbol=name, sequence=number, timestamp=20_000 * DAY + number)
                 for place, number in enumerate(numbers)
             ]
-            writer.write_batch([piece_of(rows, session=1), read_to(4 * epoch + 4)])
+            writer.write_batch([slice_of(rows, session=1), read_to(4 * epoch + 4)])
             writer.snapshot()
             reported.append((clock.now, by_day(settings)))
             snapshots.append(current_of(settings))

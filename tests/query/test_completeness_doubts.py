@@ -13,32 +13,24 @@ from k2.model.key_groups import group_of
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.completeness import CompletenessParameters, by_day, by_hour
-from tests.iceberg.pieces import DAY, Row, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import DAY, read_to, row_at, settings_in, writer_of
+from tests.model.dead_letters import dead_letter
+from tests.model.trade_slices import slice_of
 from tests.query.tables import (
     EPOCH,
     append,
     conflict,
     event,
-    letter,
     made,
+    numbered,
     progress,
+    session_started,
     set_progress,
-    trade,
     write_letters,
 )
 
 HOUR = timedelta(hours=1)
 Marks = tuple[str, int, int, int, bool, bool]
-
-
-def row(sequence: int, hours: float, session: int = 1, **values: Any) -> dict[str, Any]:
-    """Return a row of `trades` this many hours after the epoch of the tests."""
-    return {**trade(0), "sequence": sequence, "session": session, "timestamp": EPOCH + hours * HOUR, **values}
-
-
-def started(session: int, hours: float, **values: Any) -> dict[str, Any]:
-    """Return an event of a session that began this many hours after the epoch of the tests."""
-    return event("session_started", 1, 1, session=session, timestamp=EPOCH + hours * HOUR, **values)
 
 
 def lay_out(settings: Settings, rows: list[Any], events: list[Any], letters: list[Any]) -> None:
@@ -87,7 +79,7 @@ def test_numbering_in_doubt(
 ) -> None:
     """A conflict, or a second session on a day; for a symbol, more sessions than days with trades."""
     counted = [conflict(number, EPOCH + hours * HOUR) for number, hours in enumerate(letters)]
-    lay_out(settings, [row(*one) for one in rows], [started(*one) for one in events], counted)
+    lay_out(settings, [numbered(*one) for one in rows], [session_started(*one) for one in events], counted)
     assert [one[1:] for one in marks(settings)] == expected
 
 
@@ -101,11 +93,11 @@ def test_a_day_with_only_conflicts_expects_nothing(settings: Settings) -> None:
 
 def test_only_committed_conflicts_that_name_their_trade_count(settings: Settings) -> None:
     """Other reasons, dead letters of an earlier version, unreadable lines and uncommitted ones are ignored."""
-    lay_out(settings, [row(1, 1)], [], [])
+    lay_out(settings, [numbered(1, 1)], [], [])
     broken = msgspec.json.encode({**conflict(4, EPOCH).fields, "timestamp": "yesterday"}) + b"\n"
     letters = [
-        letter(1, reason=Reason.CONFLICT),
-        letter(2, value='{"reason":"conflict"}'),
+        dead_letter(1, reason=Reason.CONFLICT),
+        dead_letter(2, value='{"reason":"conflict"}'),
         conflict(3, EPOCH, exchange=None),
         SimpleNamespace(line=lambda: broken),
         conflict(5, "2024-08-10T01:00:00+02:00"),
@@ -116,14 +108,19 @@ def test_only_committed_conflicts_that_name_their_trade_count(settings: Settings
 
 def test_without_ledger_and_dead_letters_there_is_no_doubt(settings: Settings) -> None:
     """Without a folder of dead letters there are no conflicts, and without a ledger no sessions."""
-    append(made(settings, TableName.TRADES), [row(1, 1), row(1, 2, 2)])
+    append(made(settings, TableName.TRADES), [numbered(1, 1), numbered(1, 2, 2)])
     assert marks(settings) == [("BTCUSDT", 9, 0, 0, False, False)]
 
 
 def test_filters_select_marks(settings: Settings) -> None:
     """By name, by time, by part of a name, and by doubt; a day outside the requested span does not count."""
-    rows = [row(1, 1), row(5, 30), row(1, 1, symbol="ETHUSDT"), row(1, 1, symbol="XRPUSDT")]
-    events = [started(1, 1), started(2, 3), started(3, 30), started(1, 1, symbol="ETHUSDT")]
+    rows = [numbered(1, 1), numbered(5, 30), numbered(1, 1, symbol="ETHUSDT"), numbered(1, 1, symbol="XRPUSDT")]
+    events = [
+        session_started(1, 1),
+        session_started(2, 3),
+        session_started(3, 30),
+        session_started(1, 1, symbol="ETHUSDT"),
+    ]
     lay_out(settings, rows, events, [conflict(1, EPOCH + 2 * HOUR, symbol="XRPUSDT")])
     btc = [("BTCUSDT", 9, 0, 2, True, True), ("BTCUSDT", 10, 0, 1, False, True)]
     eth, xrp = ("ETHUSDT", 9, 0, 1, False, False), ("XRPUSDT", 9, 1, 0, True, True)
@@ -151,8 +148,8 @@ def test_as_of_has_the_marks_of_the_messages_committed_then(tmp_path: Path, monk
     for epoch in range(2):
         for writer, name in zip(writers, names, strict=True):
             offset = 4 * epoch + 2 * writers.index(writer)
-            rows = [Row(offset, name, sequence=epoch, timestamp=20_000 * DAY + epoch)]
-            writer.write_batch([piece_of(rows, session=1 + epoch), read_to(4 * epoch + 4)])
+            rows = [row_at(offset, symbol=name, sequence=epoch, timestamp=20_000 * DAY + epoch)]
+            writer.write_batch([slice_of(rows, session=1 + epoch), read_to(4 * epoch + 4)])
             writer.snapshot()
             times.append(clock.now)
             clock.now += 60

@@ -17,7 +17,7 @@ from tests.query.tables import EPOCH, append, made, trade
 
 def row(sequence: int | None, session: int, offset: int, **values: Any) -> dict[str, Any]:
     """Return a row of `trades`."""
-    return {**trade(offset), "sequence": sequence, "session": session, "trade_id": str(sequence), **values}
+    return trade(offset, **{"sequence": sequence, "session": session, "trade_id": str(sequence), **values})
 
 
 def found(settings: Settings) -> list[tuple[str, str, int, list[tuple[int, int]]]]:

@@ -16,7 +16,8 @@ from k2.ops.settings import Settings
 from k2.query.gaps import GapFilter, gaps, missing_ranges
 from k2.query.pool import open_engine
 from k2.query.snapshots import NoSnapshotError
-from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 from tests.query.tables import EPOCH, append, event, made
 
 MINUTE = timedelta(minutes=1)
@@ -171,7 +172,7 @@ def test_as_of_a_commit_is_what_its_messages_caused(
     settings = settings_in(tmp_path)
     writer, trades, ledger = writer_of(settings), [], made(settings, TableName.SEQUENCE_EVENTS)
     for offset in (0, 4, 8):
-        writer.write_batch([piece_of([Row(offset)]), read_to(offset + 4)])
+        writer.write_batch([slice_of([row_at(offset)]), read_to(offset + 4)])
         writer.snapshot()
         trades.append(made(settings, TableName.TRADES).current_snapshot())
     late = {"detected_at": datetime.now(UTC) + MINUTE}

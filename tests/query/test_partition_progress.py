@@ -38,7 +38,7 @@ def stored(offset: int, rows: int) -> PartitionProgress:
 
 def at(seconds: int, offset: int, partition: int = 0) -> dict[str, Any]:
     """Return a trade with a given Kafka time."""
-    return trade(offset, partition=partition) | {"kafka_timestamp": EPOCH + timedelta(seconds=seconds)}
+    return trade(offset, partition=partition, kafka_timestamp=EPOCH + timedelta(seconds=seconds))
 
 
 def test_each_partition_is_reported_from_its_last_commit(settings: Settings) -> None:

@@ -54,8 +54,8 @@ HOSTILE = [
 def traded(second: float, price: str, quantity: str = "1", symbol: str = "BTC", exchange: str = "x") -> Row:
     """Return a trade at a second; its number and offset are those of the millisecond."""
     number = int(second * 1_000)
-    times = {"timestamp": EPOCH + timedelta(seconds=second)}
-    return trade(number, exchange, symbol) | {"price": Decimal(price), "quantity": Decimal(quantity)} | times
+    timestamp = EPOCH + timedelta(seconds=second)
+    return trade(number, exchange, symbol, timestamp=timestamp, price=Decimal(price), quantity=Decimal(quantity))
 
 
 ROWS = [

@@ -22,11 +22,11 @@ from k2.query.pool import FilesGoneError
 from k2.query.reconcile import Reconciliation, reconcile, summary
 from k2.query.tables import NoTableError
 from k2.storage.catalog import open_catalog
+from tests.model.dead_letters import dead_letter
 from tests.query.tables import (
     EPOCH,
     append,
     event,
-    letter,
     made,
     missing_now,
     progress,
@@ -132,25 +132,27 @@ def lay_out(
 
 def test_an_equation_that_holds(settings: Settings) -> None:
     """Counted rows and dead letters that match the progress hold; uncommitted dead letters do not count yet."""
-    row = lay_out(settings, STORED, [letter(2), letter(7)], SAID, [letter(8), letter(0, partition=1)])
+    row = lay_out(
+        settings, STORED, [dead_letter(2), dead_letter(7)], SAID, [dead_letter(8), dead_letter(0, partition=1)]
+    )
     assert row == Reconciliation("trades", 0, 9, 5, 1, 2, 1, holds=True)
 
 
 @pytest.mark.parametrize(
     ("rows", "letters", "said"),
     [
-        (STORED[:-1], [letter(2), letter(7)], SAID),
-        ([*STORED, STORED[0]], [letter(2), letter(7)], SAID),
-        ([*STORED[:-1], STORED[0]], [letter(2), letter(7)], SAID),
-        (STORED, [letter(2)], SAID),
-        (STORED, [letter(2), letter(7), letter(6)], SAID),
-        (STORED, [letter(2), letter(2)], SAID),
-        (STORED, [letter(2), letter(3)], SAID),
-        (STORED, [letter(2), letter(5, index=1)], SAID),
-        (STORED, [letter(2), letter(7)], {**SAID, "received": 10}),
-        (STORED, [letter(2), letter(7)], {**SAID, "duplicates": 0}),
-        (STORED, [letter(2), letter(7)], {**SAID, "skipped": 2}),
-        (STORED[:-1], [letter(2), letter(6), letter(7)], SAID),
+        (STORED[:-1], [dead_letter(2), dead_letter(7)], SAID),
+        ([*STORED, STORED[0]], [dead_letter(2), dead_letter(7)], SAID),
+        ([*STORED[:-1], STORED[0]], [dead_letter(2), dead_letter(7)], SAID),
+        (STORED, [dead_letter(2)], SAID),
+        (STORED, [dead_letter(2), dead_letter(7), dead_letter(6)], SAID),
+        (STORED, [dead_letter(2), dead_letter(2)], SAID),
+        (STORED, [dead_letter(2), dead_letter(3)], SAID),
+        (STORED, [dead_letter(2), dead_letter(5, index=1)], SAID),
+        (STORED, [dead_letter(2), dead_letter(7)], {**SAID, "received": 10}),
+        (STORED, [dead_letter(2), dead_letter(7)], {**SAID, "duplicates": 0}),
+        (STORED, [dead_letter(2), dead_letter(7)], {**SAID, "skipped": 2}),
+        (STORED[:-1], [dead_letter(2), dead_letter(6), dead_letter(7)], SAID),
     ],
     ids=[
         "a row deleted",
@@ -184,7 +186,7 @@ def test_progress_is_summed_over_writers(settings: Settings) -> None:
         "1": {where: PartitionProgress(3, received=1, stored=1)},
     }
     set_progress(table, Progress(writers))
-    write_letters(settings, [letter(2)])
+    write_letters(settings, [dead_letter(2)])
     assert reconcile(settings) == [Reconciliation("trades", 0, 3, 2, 0, 1, 0, holds=True)]
 
 

@@ -13,7 +13,8 @@ from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
 from k2.query.engine import QueryError, QueryTimeoutError
 from k2.query.market import Market, open_market
-from tests.query.tables import EPOCH, append, event, letter, made, progress, set_progress, trade, write_letters
+from tests.model.dead_letters import dead_letter
+from tests.query.tables import EPOCH, append, event, made, progress, set_progress, trade, write_letters
 
 ONLY_SELECT = "only SELECT"
 
@@ -27,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     append(table, [trade(1), trade(2, symbol="ETHUSDT")])
     append(made(options, TableName.SEQUENCE_EVENTS), [event("gap_opened", 3, 4)])
     set_progress(table, progress(offset=3, received=3, stored=2, dead_letters=1))
-    write_letters(options, [letter(0)])
+    write_letters(options, [dead_letter(0)])
     return folder
 
 

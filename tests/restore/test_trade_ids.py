@@ -19,8 +19,8 @@ from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.ops.settings import read_settings
 from k2.restore import trade_ids
 from k2.restore.trade_ids import StoredTradeIds
+from tests.model.trade_slices import Row, slice_of
 from tests.query.tables import append, made, trade
-from tests.sequencing.trade_slices import Row, slice_of
 
 P0, P1 = TopicPartition("trades", 0), TopicPartition("trades", 1)
 GROUP = group_of("binance", "BTCUSDT")
@@ -28,13 +28,17 @@ WINDOW = 1_000
 ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def row(offset: int, kafka_timestamp: int | None, partition: int = 0, **more: Any) -> dict[str, Any]:
-    """Return a trade without a number whose id is its offset."""
-    kafka_time = None if kafka_timestamp is None else ZERO + timedelta(microseconds=kafka_timestamp)
-    times = {"kafka_timestamp": kafka_time, "timestamp": ZERO + timedelta(microseconds=7)}
-    # In the form of a `Row`.
-    content = {"price": Decimal("1e-18"), "quantity": Decimal("1e-18"), "side": None}
-    return trade(offset, partition=partition) | {"sequence": None} | content | times | more
+def unnumbered(offset: int, kafka_timestamp: int | None, **values: Any) -> dict[str, Any]:
+    """Return a trade without a number whose id is its offset, with the content of a `Row`."""
+    row = {
+        "sequence": None,
+        "price": Decimal("1e-18"),
+        "quantity": Decimal("1e-18"),
+        "side": None,
+        "timestamp": ZERO + timedelta(microseconds=7),
+        "kafka_timestamp": None if kafka_timestamp is None else ZERO + timedelta(microseconds=kafka_timestamp),
+    }
+    return trade(offset, **row | values)
 
 
 def progress_to(**offsets: int) -> Progress:
@@ -60,8 +64,8 @@ def times_given(ids: StoredTradeIds, *, is_resumed: bool) -> dict[TopicPartition
 def test_without_a_store_the_clocks_come_from_the_table(table: Table) -> None:
     """The rows of a partition's last two windows are returned, however far ahead a wrong time among them is."""
     start = 100_000
-    rows = [row(number, start + 40 * number) for number in range(CONFIRMATIONS + 50)]
-    append(table, [*rows, row(999, 10**15), row(7, 9_000, partition=1), row(8, 5, partition=1)])
+    rows = [unnumbered(number, start + 40 * number) for number in range(CONFIRMATIONS + 50)]
+    append(table, [*rows, unnumbered(999, 10**15), unnumbered(7, 9_000, partition=1), unnumbered(8, 5, partition=1)])
     reached = start + 40 * 51
     given = times_given(StoredTradeIds(table, progress_to(p0=1_000, p1=9), None), is_resumed=False)
     wanted = [start + 40 * number for number in range(CONFIRMATIONS + 50)]
@@ -73,8 +77,8 @@ def test_without_a_store_the_clocks_come_from_the_table(table: Table) -> None:
 def test_ids_from_the_table_are_those_of_the_stream(table: Table) -> None:
     """A stored trade has the same id hash and content in the table and in a batch."""
     names = ["plain", "", "Ü€", "x" * 255]
-    append(table, [row(number, 5_000, trade_id=name) for number, name in enumerate(names)])
-    append(table, [row(9, None, trade_id="no time")])
+    append(table, [unnumbered(number, 5_000, trade_id=name) for number, name in enumerate(names)])
+    append(table, [unnumbered(9, None, trade_id="no time")])
     deduplicator = GroupDeduplicator(WINDOW)
     deduplicator.absorb(StoredTradeIds(table, progress_to(p0=10), None).ids(GROUP, WINDOW, is_resumed=False))
     batch = [Row(None, 7, "BTCUSDT", "binance", name, 5_000) for name in [*names, "other"]]
@@ -106,8 +110,8 @@ def test_a_resumed_start_reads_by_its_clocks(
     given: dict[TopicPartition, list[int]],
 ) -> None:
     """For each partition it gets the ids that the clock requires, and those that no state has seen."""
-    append(table, [row(number, at) for number, at in enumerate([1_000, 18_000, 20_000, 29_000])])
-    append(table, [row(number, at, partition=1) for number, at in enumerate([500, 10_000])])
+    append(table, [unnumbered(number, at) for number, at in enumerate([1_000, 18_000, 20_000, 29_000])])
+    append(table, [unnumbered(number, at, partition=1) for number, at in enumerate([500, 10_000])])
     ids = StoredTradeIds(table, progress_to(p0=10, p1=10), written)
     for where, reach in clocks.items():
         ids.clocks({where: Reach(0, 0)})
@@ -118,7 +122,7 @@ def test_a_resumed_start_reads_by_its_clocks(
 def test_files_of_other_times_are_not_read(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     """A start with a store reads the files of the last two windows, even if a partition fell silent long ago."""
     for number, at in enumerate([1_000_000, 2_000_000, 3_000_000, 4_000_000]):
-        append(table, [row(number, at, partition=number % 2)])
+        append(table, [unnumbered(number, at, partition=number % 2)])
     read = list[int]()
     plain = trade_ids._times
 
@@ -135,7 +139,7 @@ def test_files_of_other_times_are_not_read(table: Table, monkeypatch: pytest.Mon
 
 def test_a_group_without_state_gets_the_tables_ids(table: Table) -> None:
     """The clocks of other groups do not limit it."""
-    append(table, [row(1, 5_000)])
+    append(table, [unnumbered(1, 5_000)])
     ids = StoredTradeIds(table, progress_to(p0=2), {"0": {P0: 2}})
     ids.clocks({})
     assert times_given(ids, is_resumed=True) == {}
@@ -144,7 +148,7 @@ def test_a_group_without_state_gets_the_tables_ids(table: Table) -> None:
 
 def test_ids_are_read_again_on_a_second_request(table: Table) -> None:
     """The ids are not kept in memory, and are read again for a second caller."""
-    append(table, [row(1, 5_000), row(2, 5_001, symbol="ETHUSDT")])
+    append(table, [unnumbered(1, 5_000), unnumbered(2, 5_001, symbol="ETHUSDT")])
     ids = StoredTradeIds(table, progress_to(p0=3), None)
     assert group_of("binance", "ETHUSDT") != GROUP
     for _ in range(2):

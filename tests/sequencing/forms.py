@@ -12,7 +12,7 @@ from k2.sequencing.sequence import Event, SymbolSequence
 from k2.sequencing.tracker import GroupTracker
 from k2.sequencing.tracker_kernel import effective_time
 from k2.venues import VENUES, SequenceMode
-from tests.sequencing.trade_slices import Row, slice_of
+from tests.model.trade_slices import Row, slice_of
 
 __all__ = ["FORMS", "Columnar", "Form", "Plain", "Said"]
 

@@ -6,7 +6,7 @@ from typing import Final
 from hypothesis import strategies as st
 
 from k2.model.batch import NULL_TIME
-from tests.sequencing.trade_slices import Row
+from tests.model.trade_slices import Row
 
 __all__ = ["HOUR", "NAMES", "anything", "bounded", "crowded", "long_ago", "markets", "streams", "timed"]
 

@@ -9,7 +9,8 @@ import pytest
 from k2.model.dead_letter import DeadLetter
 from k2.model.reasons import Reason
 from k2.sequencing.conflicts import Conflict, Content, NotFound, StoredKey, conflicts_in
-from tests.sequencing.trade_slices import Row, slice_of
+from tests.model.dead_letters import dead_letter
+from tests.model.trade_slices import Row, slice_of
 
 SCALE = 10**18
 SETTLED = (
@@ -20,18 +21,7 @@ SETTLED = (
 
 def conflict(session: int = 1, trade_id: str | None = None) -> Conflict:
     """Return a conflict of a trade with price 101, quantity 2, side buy."""
-    message = DeadLetter(
-        topic="trades",
-        partition=0,
-        offset=7,
-        kafka_timestamp=None,
-        key=None,
-        value="{}",
-        reason=Reason.CONFLICT,
-        error="",
-        error_type="ValueError",
-        venue="k2",
-    )
+    message = dead_letter(7, reason=Reason.CONFLICT, error="")
     key = StoredKey("kraken", "BTC-USD", session, 41 if session else "it's")
     return Conflict(key, Content(101 * SCALE, 2 * SCALE, 1, trade_id if session else "it's"), message)
 

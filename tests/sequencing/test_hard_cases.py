@@ -11,8 +11,8 @@ from k2.model.sequence_events import EventKind
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.sequencing.sequence import Event
 from k2.sequencing.tracker import GroupTracker
+from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.forms import FORMS, Columnar, Form
-from tests.sequencing.trade_slices import Row, slice_of
 
 MIN, MAX = -(2**63), 2**63 - 1
 DAY: Final = 86_400_000_000

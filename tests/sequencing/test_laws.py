@@ -17,8 +17,8 @@ from k2.model.key_groups import group_of
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.verdicts import DUPLICATE, STORED
 from k2.sequencing.tracker import GroupTracker
+from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.forms import FORMS, Columnar, Form, Plain
-from tests.sequencing.trade_slices import Row, slice_of
 
 WINDOW: Final = 1_000
 Judged = tuple[dict[int, tuple[int, int]], list[SequenceEvent]]

@@ -20,9 +20,9 @@ from k2.sequencing.ledger import difference, owed_events
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
 from k2.sequencing.tracker_kernel import effective_time
+from tests.model.trade_slices import Row, seen_ids, slice_of
 from tests.sequencing.stored_rows import StoredRows
 from tests.sequencing.streams import streams
-from tests.sequencing.trade_slices import Row, seen_ids, slice_of
 
 WHERE = TopicPartition("trades", 0)
 

@@ -9,9 +9,9 @@ import pytest
 from k2.model.sequence_events import EventKind
 from k2.model.verdicts import DUPLICATE, STORED
 from k2.sequencing.tracker import GroupTracker
+from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.forms import FORMS, Columnar, Form
 from tests.sequencing.stored_rows import StoredRows
-from tests.sequencing.trade_slices import Row, slice_of
 
 HOUR = 3_600_000_000
 BURST = 30

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.sequencing.monotonic import GroupDisorder
-from tests.sequencing.trade_slices import Row, slice_of
+from tests.model.trade_slices import Row, slice_of
 
 MIN, MAX = -(2**63), 2**63 - 1
 

@@ -22,10 +22,10 @@ from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
 from k2.sequencing.tracker_kernel import effective_time
 from k2.venues.decode import decode, split
+from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.stored_rows import StoredRows
 from tests.sequencing.streams import bounded, streams
 from tests.sequencing.test_ledger import doubts_of, table_of
-from tests.sequencing.trade_slices import Row, slice_of
 from tests.venues.messages import batch_of
 from tests.venues.test_recorded_venues import message
 
@@ -33,16 +33,16 @@ MIN, MAX = -(2**63), 2**63 - 1
 HERE = TopicPartition("trades", 0)
 
 
-def piece_of(rows: list[Row], off_book: list[bool], first_offset: int = 0) -> TradeSlice:
+def marked_slice(rows: list[Row], non_market: list[bool], first_offset: int = 0) -> TradeSlice:
     """Return a slice in which some rows are non-market trades."""
     piece = slice_of(rows, first_offset=first_offset)
-    return replace(piece, verdicts=np.where(off_book, SKIPPED, STORED).astype(np.uint8))
+    return replace(piece, verdicts=np.where(non_market, SKIPPED, STORED).astype(np.uint8))
 
 
-def test_an_off_book_number_is_no_gap() -> None:
+def test_a_non_market_number_is_no_gap() -> None:
     """It continues the numbering and is not stored, at the start, between trades, in a gap and as a copy."""
     rows = [Row(1, 1), Row(2, 2), Row(3, 3), Row(6, 6), Row(5, 6), Row(5, 6), Row(4, 6)]
-    tracked = GroupTracker().track(piece_of(rows, [True, False, True, False, True, True, False]))
+    tracked = GroupTracker().track(marked_slice(rows, [True, False, True, False, True, True, False]))
     assert tracked.trade_slice.verdicts.tolist() == [SKIPPED, STORED, SKIPPED, STORED, SKIPPED, SKIPPED, STORED]
     assert [(event.event, event.first_sequence, event.last_sequence) for event in tracked.events] == [
         (EventKind.SESSION_STARTED, 1, 1),
@@ -69,7 +69,7 @@ def test_decoding_marks_the_rows_before_anything_is_said_of_them() -> None:
 def tracked_in_session(numbers: list[int], first_offset: int = 0, session: int = 1) -> TradeSlice:
     """Return non-market rows as the tracker leaves them; each row's time is its offset."""
     rows = [Row(number, place) for place, number in enumerate(numbers, first_offset)]
-    piece = piece_of(rows, [True] * len(rows), first_offset)
+    piece = marked_slice(rows, [True] * len(rows), first_offset)
     return replace(piece, sessions=np.full(len(rows), session, dtype=np.int32))
 
 
@@ -102,7 +102,7 @@ def test_a_copy_changes_no_time_of_its_session() -> None:
     """A copy with an old time would otherwise make the session look older after a start from the table."""
     rows = [*(Row(number, number) for number in range(11, 20)), Row(15, 1), Row(16, 99)]
     kept, flags = NonMarketNumbers(), [number in {4, 5, 9, 10} for number in range(11)]
-    kept.add(GroupTracker().track(piece_of(rows, flags)).trade_slice, {})
+    kept.add(GroupTracker().track(marked_slice(rows, flags)).trade_slice, {})
     (seen,) = kept.seen()
     assert (seen.ranges, seen.earliest, seen.latest) == (((15, 16),), 15, 16)
 
@@ -170,9 +170,9 @@ def test_a_start_from_the_tables_opens_no_gap_for_them(
     stored_at, committed_at = sorted((one % (len(rows) + 1), other % (len(rows) + 1)))
     flags = (flags * len(rows))[: len(rows)]
     whole, table, ledger = GroupTracker(), StoredRows(), Counter[tuple[SessionKey, int]]()
-    first = whole.track(piece_of(rows[:stored_at], flags[:stored_at]))
+    first = whole.track(marked_slice(rows[:stored_at], flags[:stored_at]))
     snapshot = pickle.loads(pickle.dumps(whole.snapshot()))  # noqa: S301
-    second = whole.track(piece_of(rows[stored_at:committed_at], flags[stored_at:committed_at], stored_at))
+    second = whole.track(marked_slice(rows[stored_at:committed_at], flags[stored_at:committed_at], stored_at))
     kept, pieces = NonMarketNumbers(), [first.trade_slice, second.trade_slice]
     for piece in pieces:
         kept.add(piece, {})
@@ -187,9 +187,9 @@ def test_a_start_from_the_tables_opens_no_gap_for_them(
     expected = Counter[tuple[SessionKey, int]]()
     count_missing(expected, [*first.events, *second.events])
     assert +ledger == +expected
-    replay = rebuilt.track(piece_of(rows[stored_at:committed_at], flags[stored_at:committed_at], stored_at))
+    replay = rebuilt.track(marked_slice(rows[stored_at:committed_at], flags[stored_at:committed_at], stored_at))
     assert not replay.events
-    rest = piece_of(rows[committed_at:], flags[committed_at:], committed_at)
+    rest = marked_slice(rows[committed_at:], flags[committed_at:], committed_at)
     found, wanted = rebuilt.track(rest), whole.track(rest)
     assert (found.trade_slice.verdicts.tolist(), found.events) == (wanted.trade_slice.verdicts.tolist(), wanted.events)
     assert found.trade_slice.doubts == wanted.trade_slice.doubts
@@ -198,23 +198,23 @@ def test_a_start_from_the_tables_opens_no_gap_for_them(
 def by_the_plain_form(rows: list[Row], flags: list[bool]) -> tuple[list[int], list[int]]:
     """Return verdicts and sessions by the specification."""
     sequences, verdicts, sessions = defaultdict[object, SymbolSequence](SymbolSequence), list[int](), list[int]()
-    for row, is_off_book in zip(rows, flags, strict=True):
+    for row, is_non_market in zip(rows, flags, strict=True):
         if row.sequence is None:
-            verdicts.append(SKIPPED if is_off_book else STORED)
+            verdicts.append(SKIPPED if is_non_market else STORED)
             sessions.append(0)
             continue
-        is_named = row.trade_id not in {None, str(row.sequence)} and not is_off_book
+        is_named = row.trade_id not in {None, str(row.sequence)} and not is_non_market
         content = 2 + hash((row.price, row.trade_id if is_named else None)) % 2**40
         at = effective_time(row.timestamp, row.kafka_timestamp)
         of = sequences[row.exchange, row.symbol]
-        placement = of.place(row.sequence, at, NON_MARKET if is_off_book else content, is_named=is_named)
-        verdicts.append(SKIPPED if is_off_book else placement.verdict)
+        placement = of.place(row.sequence, at, NON_MARKET if is_non_market else content, is_named=is_named)
+        verdicts.append(SKIPPED if is_non_market else placement.verdict)
         sessions.append(placement.session if verdicts[-1] != SKIPPED or placement.verdict == STORED else 0)
     return verdicts, sessions
 
 
 @given(streams(), st.lists(st.booleans(), min_size=40, max_size=40), st.integers(0, 900))
-def test_off_book_numbers_are_placed_as_the_plain_form_places_them(
+def test_non_market_numbers_are_placed_as_the_plain_form_places_them(
     rows: list[Row], flags: list[bool], cut: int
 ) -> None:
     """All of them have the same content, so one sent again is a copy; in conflict with a trade, none is set aside."""
@@ -222,15 +222,15 @@ def test_off_book_numbers_are_placed_as_the_plain_form_places_them(
     tracker, verdicts, sessions = GroupTracker(), list[int](), list[int]()
     cut %= len(rows) + 1
     for start, end in ((0, cut), (cut, len(rows))):
-        piece = tracker.track(piece_of(rows[start:end], flags[start:end], start)).trade_slice
+        piece = tracker.track(marked_slice(rows[start:end], flags[start:end], start)).trade_slice
         verdicts += piece.verdicts.tolist()
         sessions += piece.sessions.tolist()
     assert (verdicts, sessions) == by_the_plain_form(rows, flags)
 
 
-def test_a_trade_under_an_off_book_number_is_a_conflict() -> None:
+def test_a_trade_under_a_non_market_number_is_a_conflict() -> None:
     """The reverse is skipped: neither opens a gap or starts a session."""
     rows = [*(Row(number, number) for number in range(1, 6)), Row(2, 9), Row(4, 9)]
-    tracked = GroupTracker().track(piece_of(rows, [False, True, False, False, False, False, True]))
+    tracked = GroupTracker().track(marked_slice(rows, [False, True, False, False, False, False, True]))
     assert tracked.trade_slice.verdicts.tolist() == [STORED, SKIPPED, STORED, STORED, STORED, CONFLICT, SKIPPED]
     assert [event.event for event in tracked.events] == [EventKind.SESSION_STARTED]

@@ -7,11 +7,11 @@ from random import Random
 import pytest
 
 from k2.sequencing.tracker import GroupTracker
+from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.forms import Columnar, Plain, Said
 from tests.sequencing.numberings import KINDS, Script, script
 from tests.sequencing.numberings_truth import Assessment, assess
 from tests.sequencing.stored_rows import StoredRows
-from tests.sequencing.trade_slices import Row, slice_of
 
 DAY_US = 86_400_000_000
 EACH = 6

@@ -20,10 +20,10 @@ from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker, Tracked
 from k2.sequencing.tracker_kernel import follow
 from k2.venues import VENUES, SequenceMode
+from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.forms import Plain
 from tests.sequencing.stored_rows import StoredRows
 from tests.sequencing.streams import markets, streams
-from tests.sequencing.trade_slices import Row, slice_of
 
 MIN, MAX = -(2**63), 2**63 - 1
 Outcome = tuple[list[int], list[int], list[SequenceEvent], int]

@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 from k2.model.sequence_events import EventKind
 from k2.model.verdicts import DUPLICATE, STORED
 from tests.flows.job_io import message_batch, run_in_memory
+from tests.model.trade_slices import Row
 from tests.sequencing.forms import FORMS, Columnar, Form, Plain, Said
-from tests.sequencing.trade_slices import Row
 
 DAY = 86_400_000_000
 HOUR = 3_600_000_000

@@ -9,8 +9,8 @@ from k2.model.progress import TopicPartition
 from k2.model.state_source import NumberDoubt, SeenSession, SessionKey
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.sequencing.tracker import GroupTracker
+from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.stored_rows import StoredRows
-from tests.sequencing.trade_slices import Row, slice_of
 
 HERE = TopicPartition("trades", 0)
 

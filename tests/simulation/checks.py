@@ -9,7 +9,7 @@ from typing import Any
 from tests.simulation.foreign import Journal
 from tests.simulation.found import Found
 from tests.simulation.market import Market, Trade
-from tests.simulation.oracle import Place, Truth
+from tests.simulation.oracle import Coordinates, Truth
 
 __all__ = ["Fault", "after_crash", "at_end"]
 
@@ -22,37 +22,37 @@ SHOWN_MAX = 5
 def after_crash(found: Found, truth: Truth, market: Market, journal: Journal) -> Iterator[Fault]:
     """Check what holds at all times: no row twice, none below the progress lost, and the partitions' equation."""
     yield from _rows_are_true(found, truth)
-    yield from _twice("row", (_place(row) for row in found.rows))
+    yield from _twice("row", (_coordinates(row) for row in found.rows))
     yield from _too_many(found, truth)
     yield from _twice("event", map(_event, found.events))
     yield from _letters_are_true(found, truth)
-    yield from _twice("dead letter", (letter.place for letter in found.letters))
-    yield from _lost("dead letter", _below(found, truth.dead_letters), {letter.place for letter in found.letters})
+    yield from _twice("dead letter", (letter.coordinates for letter in found.letters))
+    yield from _lost("dead letter", _below(found, truth.dead_letters), {letter.coordinates for letter in found.letters})
     yield from _partition_counts(found, truth)
     yield from _commits(found)
     yield from _commit_log(found)
     yield from _foreign_rows(found, journal)
     below = _below(found, truth.messages)
-    yield from _lost("trade", {truth.messages[place].trade for place in below} & truth.trades.keys(), _trades(found))
+    yield from _lost("trade", {truth.messages[one].trade for one in below} & truth.trades.keys(), _trades(found))
     if not market.is_across:
-        yield from _lost("row", _below(found, truth.rows), {_place(row) for row in found.rows})
+        yield from _lost("row", _below(found, truth.rows), {_coordinates(row) for row in found.rows})
 
 
 def at_end(found: Found, truth: Truth, market: Market, journal: Journal) -> Iterator[Fault]:
     """Check everything that must hold once all messages are read."""
     yield from after_crash(found, truth, market, journal)
-    yield from _lost("dead letter", truth.dead_letters, {letter.place for letter in found.letters})
+    yield from _lost("dead letter", truth.dead_letters, {letter.coordinates for letter in found.letters})
     if found.pending_letters:
         yield "doubled", f"{found.pending_letters} dead letters are in the files that no commit has counted"
     yield from _lost("trade", truth.trades, _trades(found))
     if not market.is_across:
-        yield from _lost("row", truth.rows, {_place(row) for row in found.rows})
+        yield from _lost("row", truth.rows, {_coordinates(row) for row in found.rows})
     yield from _totals(found, truth, market)
     yield from _ledger(found, truth)
 
 
-def _place(row: dict[str, Any]) -> Place:
-    return Place(row["topic"], row["partition"], row["offset"])
+def _coordinates(row: dict[str, Any]) -> Coordinates:
+    return Coordinates(row["topic"], row["partition"], row["offset"])
 
 
 def _trade(row: dict[str, Any]) -> Trade:
@@ -77,14 +77,14 @@ def _event(row: dict[str, Any]) -> tuple[Any, ...]:
 def _rows_are_true(found: Found, truth: Truth) -> Iterator[Fault]:
     """Check that every row contains the trade of its message, to the digit."""
     for row in found.rows:
-        message = truth.messages.get(_place(row))
+        message = truth.messages.get(_coordinates(row))
         if message is None or message.trade != _trade(row):
             yield "wrong", f"row {row} is not of its message {message}"
 
 
 def _letters_are_true(found: Found, truth: Truth) -> Iterator[Fault]:
     for letter in found.letters:
-        message = truth.dead_letters.get(letter.place)
+        message = truth.dead_letters.get(letter.coordinates)
         is_conflict = letter.reason == "conflict"
         if message is None or (message.key, message.value, message.kind == "conflict") != (
             letter.key,
@@ -103,8 +103,8 @@ def _twice(what: str, items: Iterable[Any]) -> Iterator[Fault]:
 def _too_many(found: Found, truth: Truth) -> Iterator[Fault]:
     for trade, count in Counter(_trade(row) for row in found.rows).items():
         if count > truth.trades.get(trade, 0):
-            places = [tuple(_place(row)) for row in found.rows if _trade(row) == trade]
-            yield "doubled", f"{trade} has {count} rows, {truth.trades.get(trade, 0)} are right: {places}"
+            coordinates = [tuple(_coordinates(row)) for row in found.rows if _trade(row) == trade]
+            yield "doubled", f"{trade} has {count} rows, {truth.trades.get(trade, 0)} are right: {coordinates}"
 
 
 def _lost(what: str, wanted: Iterable[Any], there: set[Any]) -> Iterator[Fault]:
@@ -113,10 +113,10 @@ def _lost(what: str, wanted: Iterable[Any], there: set[Any]) -> Iterator[Fault]:
             yield "lost", f"{what} {item} is not there"
 
 
-def _below(found: Found, places: Iterable[Place]) -> list[Place]:
+def _below(found: Found, candidates: Iterable[Coordinates]) -> list[Coordinates]:
     """Return the positions that every writer has committed."""
     reached = found.reached()
-    return [place for place in places if place.offset < reached.get((place.topic, place.partition), 0)]
+    return [one for one in candidates if one.offset < reached.get((one.topic, one.partition), 0)]
 
 
 def _trades(found: Found) -> set[Trade]:
@@ -145,9 +145,9 @@ def _commit_log(found: Found) -> Iterator[Fault]:
     while (commit := known.pop(next_id, None)) is not None:
         next_id = commit["previous_id"]
         for move in commit["partitions"]:
-            place = (commit["writer"], f"{move['topic']}:{move['partition']}")
-            totals[place].update({count: move[count] for count in COUNTS})
-            offsets[place] = max(offsets[place], move["offset"])
+            where = (commit["writer"], f"{move['topic']}:{move['partition']}")
+            totals[where].update({count: move[count] for count in COUNTS})
+            offsets[where] = max(offsets[where], move["offset"])
     for writer, entries in found.progress.items():
         for name, entry in entries.items():
             sums = {count: totals[writer, name][count] for count in COUNTS} | {"offset": offsets[writer, name]}
@@ -166,7 +166,7 @@ def _foreign_rows(found: Found, journal: Journal) -> Iterator[Fault]:
 def _partition_counts(found: Found, truth: Truth) -> Iterator[Fault]:
     """Check that each partition's counts add up, and match the rows in the table."""
     rows = Counter(f"{row['topic']}:{row['partition']}" for row in found.rows)
-    letters = Counter(f"{letter.place.topic}:{letter.place.partition}" for letter in found.letters)
+    letters = Counter(f"{letter.coordinates.topic}:{letter.coordinates.partition}" for letter in found.letters)
     totals: dict[str, Counter[str]] = defaultdict(Counter)
     offsets: dict[str, set[int]] = defaultdict(set)
     for entries in found.progress.values():
@@ -178,11 +178,11 @@ def _partition_counts(found: Found, truth: Truth) -> Iterator[Fault]:
             yield "wrong", f"the partition counts of {name} do not add up: {dict(total)}"
         if len(offsets[name]) == 1:
             (offset,) = offsets[name]
-            behind = [place for place in truth.messages if f"{place[0]}:{place[1]}" == name and place.offset < offset]
+            behind = [one for one in truth.messages if f"{one.topic}:{one.partition}" == name and one.offset < offset]
             for count, right in (
                 ("received", len(behind)),
-                ("dead_letters", sum(place in truth.dead_letters for place in behind)),
-                ("skipped", sum(place in truth.skipped for place in behind)),
+                ("dead_letters", sum(one in truth.dead_letters for one in behind)),
+                ("skipped", sum(one in truth.skipped for one in behind)),
             ):
                 # While some writers have not seen a partition yet, not all of it is counted.
                 if total[count] != right and all(name in entries for entries in found.progress.values()):
@@ -196,7 +196,7 @@ def _partition_counts(found: Found, truth: Truth) -> Iterator[Fault]:
 def _totals(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:
     """Check law 1 at the end, counted from the rows, the files and the published messages."""
     rows = Counter((row["topic"], row["partition"]) for row in found.rows)
-    letters = Counter((letter.place.topic, letter.place.partition) for letter in found.letters)
+    letters = Counter((letter.coordinates.topic, letter.coordinates.partition) for letter in found.letters)
     for where, log in market.logs.items():
         name = f"{where[0]}:{where[1]}"
         total: Counter[str] = Counter()

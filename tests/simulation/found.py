@@ -15,7 +15,7 @@ from pyiceberg.table import StaticTable
 
 from tests.simulation.foreign import TOPIC as FOREIGN
 from tests.simulation.market import Where
-from tests.simulation.oracle import Place
+from tests.simulation.oracle import Coordinates
 
 __all__ = ["Found", "Letter", "look"]
 
@@ -24,7 +24,7 @@ __all__ = ["Found", "Letter", "look"]
 class Letter:
     """One complete line of the dead letters."""
 
-    place: Place
+    coordinates: Coordinates
     key: bytes | None
     value: bytes | None
     reason: str
@@ -189,8 +189,8 @@ def _letters(folder: Path, positions: Mapping[str, tuple[int, int]]) -> tuple[li
 
 def _letter(line: bytes) -> Letter:
     letter = json.loads(line)
-    place = Place(letter["topic"], letter["partition"], letter["offset"])
-    return Letter(place, _bytes(letter, "key"), _bytes(letter, "value"), letter["reason"])
+    coordinates = Coordinates(letter["topic"], letter["partition"], letter["offset"])
+    return Letter(coordinates, _bytes(letter, "key"), _bytes(letter, "value"), letter["reason"])
 
 
 def _bytes(letter: dict[str, Any], name: str) -> bytes | None:

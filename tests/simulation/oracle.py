@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from tests.simulation.market import Market, Published, Trade, Where
 
-__all__ = ["Place", "Truth", "know"]
+__all__ = ["Coordinates", "Truth", "know"]
 
 
-class Place(NamedTuple):
+class Coordinates(NamedTuple):
     """The coordinates of a message."""
 
     topic: str
@@ -22,19 +22,19 @@ class Place(NamedTuple):
 class Truth:
     """What must be in the table, the dead letters and the ledger once all is read."""
 
-    messages: dict[Place, Published] = field(default_factory=dict)
-    rows: dict[Place, Trade] = field(default_factory=dict)
+    messages: dict[Coordinates, Published] = field(default_factory=dict)
+    rows: dict[Coordinates, Trade] = field(default_factory=dict)
     """Where each trade is first published: the stored row, if a symbol's trades are in one partition."""
     trades: dict[Trade, int] = field(default_factory=dict)
     """How many rows each trade must have: one, or more if its copies cannot be recognised."""
-    dead_letters: dict[Place, Published] = field(default_factory=dict)
-    skipped: set[Place] = field(default_factory=set)
+    dead_letters: dict[Coordinates, Published] = field(default_factory=dict)
+    skipped: set[Coordinates] = field(default_factory=set)
     missing: dict[tuple[str, str, int], set[int]] = field(default_factory=dict)
     """Numbers never published, by exchange, symbol and session; includes empty sets."""
 
     def received(self, where: Where) -> int:
         """Count a partition's messages."""
-        return sum((place.topic, place.partition) == where for place in self.messages)
+        return sum((one.topic, one.partition) == where for one in self.messages)
 
 
 def know(market: Market) -> Truth:
@@ -43,14 +43,14 @@ def know(market: Market) -> Truth:
     stored_at: dict[Trade, int] = {}
     for (topic, partition), log in market.logs.items():
         for message in log.messages:
-            place = Place(topic, partition, message.offset)
-            truth.messages[place] = message
+            coordinates = Coordinates(topic, partition, message.offset)
+            truth.messages[coordinates] = message
             if message.kind in {"unreadable", "conflict"}:
-                truth.dead_letters[place] = message
+                truth.dead_letters[coordinates] = message
             elif message.kind == "skipped":
-                truth.skipped.add(place)
+                truth.skipped.add(coordinates)
             elif message.kind == "trade" and _is_first(message, stored_at, market.window_seconds):
-                truth.rows[place] = message.trade
+                truth.rows[coordinates] = message.trade
                 truth.trades[message.trade] = truth.trades.get(message.trade, 0) + 1
     truth.missing = _missing(truth.trades)
     return truth

@@ -105,9 +105,9 @@ def _found(market: Market, truth: Truth) -> Found:
     """Return what a correct job would leave."""
     rows = [
         trade._asdict()
-        | {"topic": place.topic, "partition": place.partition, "offset": place.offset}
+        | {"topic": coordinates.topic, "partition": coordinates.partition, "offset": coordinates.offset}
         | {"price": Decimal(trade.price), "quantity": Decimal(trade.quantity)}
-        for place, trade in truth.rows.items()
+        for coordinates, trade in truth.rows.items()
     ]
     events = [
         {"exchange": session[0], "symbol": session[1], "session": session[2], "event": event}
@@ -116,8 +116,8 @@ def _found(market: Market, truth: Truth) -> Found:
         for event, first in [("session_started", 0), *(("gap_opened", number) for number in sorted(missing))]
     ]
     letters = [
-        Letter(place, message.key, message.value, "conflict" if message.kind == "conflict" else "malformed")
-        for place, message in truth.dead_letters.items()
+        Letter(coordinates, message.key, message.value, "conflict" if message.kind == "conflict" else "malformed")
+        for coordinates, message in truth.dead_letters.items()
     ]
     commits = [{"k2.progress": '{"writers": {"0": {"trades:0": {}}}}', "added-records": "7", "k2.stored": "7"}]
     counts = _partition_counts(market, truth)
@@ -133,16 +133,16 @@ def _noted(number: int, by_partition: dict[str, dict[str, int]]) -> dict[str, An
         {"topic": where.rpartition(":")[0], "partition": int(where.rpartition(":")[2]), **counts}
         for where, counts in by_partition.items()
     ]
-    place = {"snapshot_id": number, "previous_id": number - 1 or None}
-    return {**place, "writer": "0", "partitions": partitions}
+    ids = {"snapshot_id": number, "previous_id": number - 1 or None}
+    return {**ids, "writer": "0", "partitions": partitions}
 
 
 def _partition_counts(market: Market, truth: Truth) -> dict[str, dict[str, int]]:
     counts = {}
     for (topic, partition), log in market.logs.items():
         within = {
-            name: sum((place.topic, place.partition) == (topic, partition) for place in places)
-            for name, places in (
+            name: sum((one.topic, one.partition) == (topic, partition) for one in messages)
+            for name, messages in (
                 ("received", truth.messages),
                 ("stored", truth.rows),
                 ("dead_letters", truth.dead_letters),

@@ -12,7 +12,7 @@ from k2.storage.dead_letter_files import (
     read_dead_letters,
 )
 from k2.storage.dead_letters import DeadLetterQueue
-from tests.storage.test_dead_letters import NOW, OTHER, PREFIX, letter, offsets, only_file, opened
+from tests.storage.test_dead_letters import NOW, OTHER, PREFIX, offsets, only_file, opened, unwritten
 
 
 def test_dead_letters_of_several_series_are_sorted_by_time(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_dead_letters_of_several_series_are_sorted_by_time(tmp_path: Path) -> No
         times = iter(minutes)
         part = DeadLetterQueue(tmp_path, prefix, {}, 1, lambda times=times: NOW + timedelta(minutes=next(times)))
         for minute in minutes:
-            part.append([letter(minute)])
+            part.append([unwritten(minute)])
         part.sync()
         part.close()
     assert offsets(tmp_path) == [0, 1, 2, 2, 3, 4, 5]
@@ -31,9 +31,9 @@ def test_dead_letters_of_several_series_are_sorted_by_time(tmp_path: Path) -> No
 def test_committed_lines_are_those_before_the_position(tmp_path: Path, file_bytes_max: int) -> None:
     """What a report counts ends at the last commit, in the middle of a file or across several."""
     with opened(tmp_path, file_bytes_max=file_bytes_max) as part:
-        part.append([letter(0), letter(1)])
+        part.append([unwritten(0), unwritten(1)])
         positions = dict(part.sync())
-        part.append([letter(2), letter(3)])
+        part.append([unwritten(2), unwritten(3)])
         part.sync()
     found = committed_lines(tmp_path, [positions, {}])
     assert [json.loads(line.text)["offset"] for line in found] == [0, 1]
@@ -43,12 +43,12 @@ def test_committed_lines_are_those_before_the_position(tmp_path: Path, file_byte
 def test_an_unreadable_line_is_kept(tmp_path: Path) -> None:
     """A foreign line among the committed ones is reported by file and line, and not removed."""
     with opened(tmp_path) as part:
-        part.append([letter(0)])
+        part.append([unwritten(0)])
         (series,) = part.sync()
     path = only_file(tmp_path)
     path.write_bytes(path.read_bytes() + b"not a letter\n")
     with opened(tmp_path, {series: Position(1, path.stat().st_size)}) as part:
-        part.append([letter(1)])
+        part.append([unwritten(1)])
         part.sync()
     unreadable: list[str] = []
     assert [one.offset for one in read_dead_letters(tmp_path, unreadable.append)] == [0, 1]

@@ -29,6 +29,7 @@ from k2.storage.dead_letter_files import (
 )
 from k2.storage.dead_letters import DeadLetterQueue, append_log, check_folder, check_free, queue
 from k2.storage.dead_letters.lock import FileLock
+from tests.model.dead_letters import dead_letter
 
 NOW = datetime(2024, 8, 9, 1, 2, 3, tzinfo=UTC)
 PREFIX = series_prefix("9c1f03aa-0b52-4d0e-8f7e-3a8f6c1f9d10", "0")
@@ -45,20 +46,9 @@ def batch(value: bytes | None, *, key: bytes | None = None) -> MessageBatch:
     return MessageBatch("trades", 0, "k2", 7, 8, offsets, times, data, starts[0], sizes[0], starts[1], sizes[1])
 
 
-def letter(offset: int, value: str = "{") -> DeadLetter:
-    """Return a dead letter."""
-    return DeadLetter(
-        topic="trades",
-        partition=0,
-        offset=offset,
-        kafka_timestamp=NOW,
-        key=None,
-        value=value,
-        reason=Reason.MALFORMED,
-        error="not JSON",
-        error_type="ValueError",
-        venue="k2",
-    )
+def unwritten(offset: int, value: str = "{") -> DeadLetter:
+    """Return a dead letter as a writer gets it: without the time of writing."""
+    return dead_letter(offset, value=value, dead_lettered_at=None)
 
 
 def offsets(folder: Path) -> list[int]:
@@ -154,7 +144,7 @@ def test_rotation(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], cu
     """No file exceeds its limit except with a single large dead letter; none is lost, split or out of order."""
     folder = tmp_path_factory.mktemp("dlq")
     with opened(folder, file_bytes_max=limit) as part:
-        some = [letter(offset, "x" * size) for offset, size in enumerate(sizes)]
+        some = [unwritten(offset, "x" * size) for offset, size in enumerate(sizes)]
         for start in range(0, len(some), cuts):
             part.append(some[start : start + cuts])
             part.sync()
@@ -166,11 +156,11 @@ def test_rotation(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], cu
 
 def test_a_file_is_filled_to_its_last_byte(tmp_path: Path) -> None:
     """Rotation happens before the line that would exceed the limit, not before one that just fits."""
-    size = len(letter(0).line()) + len(f', "dead_lettered_at":"{NOW:%Y-%m-%dT%H:%M:%SZ}"') - 1
+    size = len(unwritten(0).line()) + len(f', "dead_lettered_at":"{NOW:%Y-%m-%dT%H:%M:%SZ}"') - 1
     for limit, files in ((2 * size, 1), (2 * size - 1, 2)):
         folder = tmp_path / str(limit)
         with opened(folder, file_bytes_max=limit) as part:
-            part.append([letter(0), letter(1)])
+            part.append([unwritten(0), unwritten(1)])
             part.sync()
         assert sum(map(len, contents(folder).values())) == 2 * size
         assert len(contents(folder)) == files
@@ -180,10 +170,10 @@ def test_a_file_is_filled_to_its_last_byte(tmp_path: Path) -> None:
 def test_a_restart_repairs_a_cut_at_any_byte(quick_disk: None, tmp_path: Path, file_bytes_max: int) -> None:
     """Wherever a crash cut the bytes after the last commit, a replay writes the same files as a run without one."""
     with opened(tmp_path / "whole", file_bytes_max=file_bytes_max) as part:
-        part.append([letter(0), letter(1)])
+        part.append([unwritten(0), unwritten(1)])
         recorded = dict(part.sync())
         before = sum(map(len, contents(tmp_path / "whole").values()))
-        part.append([letter(2), letter(3)])
+        part.append([unwritten(2), unwritten(3)])
         part.sync()
     whole = contents(tmp_path / "whole")
     size = sum(map(len, whole.values()))
@@ -191,7 +181,7 @@ def test_a_restart_repairs_a_cut_at_any_byte(quick_disk: None, tmp_path: Path, f
         folder = tmp_path / str(cut)
         _lay_out(folder, whole, cut)
         with opened(folder, recorded, file_bytes_max=file_bytes_max) as part:
-            part.append([letter(2), letter(3)])
+            part.append([unwritten(2), unwritten(3)])
             part.sync()
         assert contents(folder) == whole
 
@@ -207,11 +197,11 @@ def _lay_out(folder: Path, files: Mapping[str, bytes], size: int) -> None:
 def test_uncommitted_dead_letters_are_removed(tmp_path: Path) -> None:
     """The first epoch was never committed: its lines are removed, in any number of files, and the series continues."""
     with opened(tmp_path, file_bytes_max=1) as part:
-        part.append([letter(0), letter(1), letter(2)])
+        part.append([unwritten(0), unwritten(1), unwritten(2)])
         part.sync()
     with opened(tmp_path, file_bytes_max=1) as part:
         assert offsets(tmp_path) == []
-        part.append([letter(1)])
+        part.append([unwritten(1)])
         part.sync()
     assert offsets(tmp_path) == [1]
     assert len(series_in(tmp_path, PREFIX)) == 1
@@ -220,10 +210,10 @@ def test_uncommitted_dead_letters_are_removed(tmp_path: Path) -> None:
 def test_pending_dead_letters_are_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They wait for the end of the epoch, so a crash before leaves none; very many are written earlier."""
     with opened(tmp_path) as part:
-        part.append([letter(0)])
+        part.append([unwritten(0)])
         assert contents(tmp_path) == {}
         monkeypatch.setattr(queue, "PENDING_BYTES_MAX", 1_500)
-        part.append(letter(number) for number in range(1, 10))
+        part.append(unwritten(number) for number in range(1, 10))
         assert 0 < len(offsets(tmp_path)) < 10
         part.sync()
     assert offsets(tmp_path) == list(range(10))
@@ -232,15 +222,15 @@ def test_pending_dead_letters_are_in_no_file(tmp_path: Path, monkeypatch: pytest
 def test_another_machine_starts_its_own_series(tmp_path: Path) -> None:
     """In a folder without files of the writer a new series starts, with a log line; both series are recorded."""
     with opened(tmp_path / "first") as part:
-        part.append([letter(0)])
+        part.append([unwritten(0)])
         first = dict(part.sync())
     with structlog.testing.capture_logs() as logs, opened(tmp_path / "second", first) as part:
-        part.append([letter(1)])
+        part.append([unwritten(1)])
         second = dict(part.sync())
     assert [(entry["event"], entry["series"]) for entry in logs] == [("dead_letters_elsewhere", [*first])]
     assert first.items() < second.items()
     with structlog.testing.capture_logs() as logs, opened(tmp_path / "first", second) as part:
-        part.append([letter(2)])
+        part.append([unwritten(2)])
         third = dict(part.sync())
     assert logs == []
     assert third.keys() == second.keys()
@@ -257,11 +247,11 @@ def test_a_start_without_dead_letters_records_nothing(tmp_path: Path) -> None:
 def test_series_of_other_writers_are_unchanged(tmp_path: Path) -> None:
     """Writers and tables share a folder: a start truncates only its own series."""
     with opened(tmp_path, prefix=OTHER) as part:
-        part.append([letter(7)])
+        part.append([unwritten(7)])
         part.sync()
         before = contents(tmp_path)
         with opened(tmp_path) as own:
-            own.append([letter(8)])
+            own.append([unwritten(8)])
             own.sync()
     assert before.items() < contents(tmp_path).items()
 
@@ -270,7 +260,7 @@ def test_series_of_other_writers_are_unchanged(tmp_path: Path) -> None:
 def test_missing_committed_dead_letters_are_rejected(tmp_path: Path, harm: str) -> None:
     """If lines that the table counts are missing, the job stops and changes nothing else."""
     with opened(tmp_path, file_bytes_max=1) as part:
-        part.append([letter(0), letter(1)])
+        part.append([unwritten(0), unwritten(1)])
         recorded = dict(part.sync())
     last = max(tmp_path.glob("dlq-*"))
     os.truncate(last, 5) if harm == "shorter" else last.unlink()
@@ -283,11 +273,11 @@ def test_missing_committed_dead_letters_are_rejected(tmp_path: Path, harm: str) 
 def test_files_before_the_position_may_be_archived(tmp_path: Path) -> None:
     """A rotated file that was moved away is not required: the next one continues."""
     with opened(tmp_path, file_bytes_max=1) as part:
-        part.append([letter(0), letter(1)])
+        part.append([unwritten(0), unwritten(1)])
         recorded = dict(part.sync())
     min(tmp_path.glob("dlq-*")).unlink()
     with opened(tmp_path, recorded, file_bytes_max=1) as part:
-        part.append([letter(2)])
+        part.append([unwritten(2)])
         part.sync()
     assert offsets(tmp_path) == [1, 2]
 
@@ -331,11 +321,11 @@ def test_a_full_disk_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with opened(tmp_path) as part:
-        part.append([letter(0, "long" * 50)])
+        part.append([unwritten(0, "long" * 50)])
         part.sync()
         monkeypatch.setattr(os, "pwrite", full)
         monkeypatch.setattr(append_log, "retried", partial(retried, sleep=lambda _: None))
-        part.append([letter(1)])
+        part.append([unwritten(1)])
         if failures > 3:
             with pytest.raises(UnreachableError, match=r"dlq-.*No space left"):
                 part.sync()
@@ -348,7 +338,7 @@ def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda file, data, offset: pwrite(file, data[:7], offset))
     with opened(tmp_path) as part:
-        part.append([letter(0), letter(1)])
+        part.append([unwritten(0), unwritten(1)])
         part.sync()
     assert offsets(tmp_path) == [0, 1]
 
@@ -360,9 +350,9 @@ def test_a_failed_fsync_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(errno.EIO, "Input/output error")
 
     with opened(tmp_path) as part:
-        part.append([letter(0)])
+        part.append([unwritten(0)])
         part.sync()
-        part.append([letter(1)])
+        part.append([unwritten(1)])
         monkeypatch.setattr(os, "fsync", fail)
         with pytest.raises(UnreachableError, match="Input/output error"):
             part.sync()
@@ -371,9 +361,9 @@ def test_a_failed_fsync_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_truncated_file_stops_the_job(tmp_path: Path) -> None:
     """A file that lost bytes while the job runs is never filled with null bytes."""
     with opened(tmp_path) as part:
-        part.append([letter(0)])
+        part.append([unwritten(0)])
         part.sync()
         os.truncate(only_file(tmp_path), 5)
-        part.append([letter(1)])
+        part.append([unwritten(1)])
         with pytest.raises(StateError, match="has 5 bytes"):
             part.sync()

@@ -15,7 +15,7 @@ from k2.ops.settings import Settings
 from k2.query.reconcile import reconcile
 from k2.storage.catalog import open_catalog
 from k2.storage.dead_letter_files import files_in
-from tests.iceberg.pieces import read_to, settings_in
+from tests.iceberg.trades_table import read_to, settings_in
 
 
 def writer_in(settings: Settings) -> TradesWriter:

@@ -14,7 +14,8 @@ from k2.query.market import Market
 from k2.query.pool import Pool
 from k2.query.query_builders import symbols, trades
 from k2.storage.catalog import open_catalog
-from tests.iceberg.pieces import Row, piece_of, read_to, settings_in, writer_of
+from tests.iceberg.trades_table import read_to, row_at, settings_in, writer_of
+from tests.model.trade_slices import slice_of
 
 ROWS = 7
 """Of each commit."""
@@ -71,8 +72,8 @@ def test_each_query_sees_whole_commits_and_no_deleted_file(tmp_path: Path) -> No
 
     def commit() -> None:
         number = next(numbers)
-        rows = [Row(offset) for offset in range(number * ROWS, (number + 1) * ROWS)]
-        writer.write_batch([piece_of(rows), read_to((number + 1) * ROWS)])
+        rows = [row_at(offset) for offset in range(number * ROWS, (number + 1) * ROWS)]
+        writer.write_batch([slice_of(rows), read_to((number + 1) * ROWS)])
         writer.snapshot()
         if number % 5 == 4:
             compact(table)

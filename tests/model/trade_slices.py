@@ -1,4 +1,4 @@
-"""Slices of trades for tests, made from plain rows: one trade in each message."""
+"""Slices of trades for tests, made from plain rows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,10 +11,12 @@ from k2.model.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, Tr
 from k2.model.progress import TopicPartition
 from k2.model.state_source import SeenIds
 from k2.model.symbols import Symbols
+from k2.model.trade import Trade
+from k2.model.verdicts import STORED
 
 
 class Row(NamedTuple):
-    """One trade as the rules see it; times in microseconds."""
+    """One trade as the rules and the writer see it; times in microseconds."""
 
     sequence: int | None = None
     timestamp: int = 0
@@ -23,15 +25,35 @@ class Row(NamedTuple):
     trade_id: str | None = None
     kafka_timestamp: int = NULL_TIME
     price: int = 1
-    """Times 10**18, below 2**64."""
+    """Times 10**18."""
     quantity: int = 1
     """Likewise."""
     side: int = 0
+    received: int | None = None
+    offset: int | None = None
+    """None: in a message of its own, where `slice_of` places it."""
+    trade_index: int = 0
+    """In its message."""
+    verdict: int = STORED
 
     def __repr__(self) -> str:
         """Show only what is not the default, so that a long stream stays readable."""
         given = (f"{name}={value!r}" for name, value in self._asdict().items() if value != self._field_defaults[name])
         return f"Row({', '.join(given)})"
+
+    def trade(self) -> Trade:
+        """Return the trade that a venue's decoder would return."""
+        return Trade(
+            self.exchange,
+            self.symbol,
+            self.trade_id,
+            self.sequence,
+            self.price,
+            self.quantity,
+            self.side,
+            self.timestamp,
+            self.received,
+        )
 
 
 def slice_of(
@@ -41,36 +63,26 @@ def slice_of(
     partition: int = 0,
     venue: str = "k2",
     first_offset: int = 0,
+    session: int = 0,
 ) -> TradeSlice:
-    """Return a slice of all the rows, in a batch of their own, before any rule is applied."""
-    count = len(rows)
-    ids = [b"" if row.trade_id is None else row.trade_id.encode() for row in rows]
-    sizes = np.array([len(trade_id) for trade_id in ids], dtype=np.int64)
-    symbols = Symbols()
-    columns = TradeColumns(
-        symbols=np.array([symbols.intern(row.exchange, row.symbol) for row in rows], dtype=np.int32),
-        names=symbols,
-        sequences=np.array([row.sequence or 0 for row in rows], dtype=np.int64),
-        has_sequence=np.array([row.sequence is not None for row in rows], dtype=np.bool_),
-        prices=np.array([[row.price, 0] for row in rows], dtype=np.uint64).reshape(count, 2),
-        quantities=np.array([[row.quantity, 0] for row in rows], dtype=np.uint64).reshape(count, 2),
-        sides=np.array([row.side for row in rows], dtype=np.int8),
-        timestamps=np.array([row.timestamp for row in rows], dtype=np.int64),
-        received=np.zeros(count, dtype=np.int64),
-        text=np.array(bytearray(b"".join(ids)), dtype=np.uint8),
-        id_starts=np.cumsum(sizes) - sizes,
-        id_sizes=np.where([row.trade_id is None for row in rows], -1, sizes).astype(np.int32),
-        messages=np.arange(count, dtype=np.int32),
-        indexes=np.zeros(count, dtype=np.int32),
+    """Return a slice of all the rows, in a batch of their own, before any rule is applied unless a row says otherwise.
+
+    A row without an offset is in a message of its own, at `first_offset` plus its place. Offsets must not decrease.
+    """
+    row_offsets = [first_offset + place if row.offset is None else row.offset for place, row in enumerate(rows)]
+    offsets, first_rows, messages = np.unique(
+        np.array(row_offsets, dtype=np.int64), return_index=True, return_inverse=True
     )
     kafka_timestamps = np.array([row.kafka_timestamp for row in rows], dtype=np.int64)
-    source = messages_of(kafka_timestamps, topic, partition, venue, first_offset)
+    columns = TradeColumns.from_trades(
+        [row.trade() for row in rows], messages.tolist(), [row.trade_index for row in rows], Symbols()
+    )
     return TradeSlice(
-        TradeBatch(source, columns),
+        TradeBatch(_messages(offsets, kafka_timestamps[first_rows], topic, partition, venue, first_offset), columns),
         group=0,
-        rows=np.arange(count, dtype=np.int32),
-        verdicts=np.zeros(count, dtype=np.uint8),
-        sessions=np.zeros(count, dtype=np.int32),
+        rows=np.arange(len(rows), dtype=np.int32),
+        verdicts=np.array([row.verdict for row in rows], dtype=np.uint8),
+        sessions=np.full(len(rows), session, dtype=np.int32),
     )
 
 
@@ -96,22 +108,23 @@ def seen_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> SeenIds:
     )
 
 
-def messages_of(
+def _messages(
+    offsets: np.ndarray[tuple[int], np.dtype[np.int64]],
     kafka_timestamps: np.ndarray[tuple[int], np.dtype[np.int64]],
     topic: str,
     partition: int,
     venue: str,
     first_offset: int,
 ) -> MessageBatch:
-    """Return a batch of messages without bytes, at consecutive offsets."""
-    count = len(kafka_timestamps)
+    """Return a batch of messages without bytes."""
+    count = len(offsets)
     return MessageBatch(
         topic=topic,
         partition=partition,
         venue=venue,
-        first_offset=first_offset,
-        next_offset=first_offset + count,
-        offsets=np.arange(first_offset, first_offset + count, dtype=np.int64),
+        first_offset=int(offsets[0]) if count else first_offset,
+        next_offset=int(offsets[-1]) + 1 if count else first_offset,
+        offsets=offsets,
         kafka_timestamps=kafka_timestamps,
         data=np.zeros(0, dtype=np.uint8),
         value_starts=np.zeros(count, dtype=np.int64),
