@@ -40,6 +40,14 @@ def kafka(missing: Callable[[str], None]) -> Iterator[Broker]:
         missing(f"Java and Maven: real Kafka ({error})")
 
 
+@pytest.fixture
+def shared_kafka(broker: Broker, missing: Callable[[str], None]) -> Broker:
+    """Real Kafka that other tests use too: topic ids and logins are its own."""
+    if not broker.is_kafka:
+        missing("Java and Maven: real Kafka")
+    return broker
+
+
 def test_a_broker_restart_is_survived(kafka: Broker, tmp_path: Path) -> None:
     """Killed and started again while the job runs: the job resumes where it was, without intervention."""
     topic = kafka.topic()
@@ -80,13 +88,13 @@ def test_a_frozen_broker_is_waited_for(kafka: Broker, tmp_path: Path) -> None:
     assert all(row.holds for row in reconcile(live.settings))
 
 
-def test_a_recreated_topic_is_rejected(kafka: Broker, tmp_path: Path) -> None:
+def test_a_recreated_topic_is_rejected(shared_kafka: Broker, tmp_path: Path) -> None:
     """Deleted, created again and grown past the old end: its offsets mean other messages, and none is read."""
-    topic = kafka.topic()
-    job = Job(kafka.bootstrap_servers, tmp_path, topic)
+    topic = shared_kafka.topic()
+    job = Job(shared_kafka.bootstrap_servers, tmp_path, topic)
     _publish(job, topic, 1, 5)
     job.run()
-    admin = kafka.admin()
+    admin = shared_kafka.admin()
     admin.delete_topics([topic])[topic].result(30)
     _wait(lambda: topic not in admin.list_topics(timeout=30).topics)
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
@@ -101,14 +109,14 @@ def test_a_recreated_topic_is_rejected(kafka: Broker, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("password", "code", "words"), [("wrong", 3, "uthentication failed"), (LOGIN[1], 0, "reading")]
 )
-def test_a_rejected_login_is_named(kafka: Broker, tmp_path: Path, password: str, code: int, words: str) -> None:
+def test_a_rejected_login_is_named(shared_kafka: Broker, tmp_path: Path, password: str, code: int, words: str) -> None:
     """A wrong password ends the job with exit code 3 and the broker's message; a right one runs."""
-    topic = kafka.topic()
+    topic = shared_kafka.topic()
     config = tmp_path / "kafka.properties"
     config.write_text(
         f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username={LOGIN[0]}\nsasl.password={password}\n"
     )
-    job = Job(kafka.login_servers, tmp_path, topic, {"K2_KAFKA_CONFIG": str(config)})
+    job = Job(shared_kafka.login_servers, tmp_path, topic, {"K2_KAFKA_CONFIG": str(config)})
     found, said = job.outcome(recovery=False)
     assert (found, words in said) == (code, True), said
     assert "Traceback" not in said

@@ -11,8 +11,7 @@ from tests.flows.market import assert_same
 from tests.flows.rescale import plan, rescaled
 
 
-@pytest.mark.parametrize("writers", ["1", "2"])
-@pytest.mark.parametrize("as_processes", [False, True], ids=["threads", "processes"])
+@pytest.mark.parametrize(("writers", "as_processes"), [("2", False), ("1", True)], ids=["threads", "processes"])
 def test_a_killed_and_rescaled_job_writes_the_same_table(
     broker: Broker, tmp_path: Path, writers: str, *, as_processes: bool
 ) -> None:

@@ -22,7 +22,7 @@ from tests.simulation.plan import ENDING, REFUSALS, make_plan
 from tests.simulation.run import ACROSS_EVERY, is_across
 
 ROOT: Final = Path(__file__).parent.parent.parent
-SEEDS: Final = 50
+SEEDS: Final = 25
 """About a minute on two cores; `make torture SEEDS=1000` is the long form."""
 
 
