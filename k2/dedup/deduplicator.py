@@ -180,9 +180,8 @@ def short_contents(
 
 def _times(trade_slice: TradeSlice, rows: NDArray[np.int32]) -> NDArray[np.int64]:
     """Return int64[m]: the Kafka time of each row, or its venue time if there is none."""
-    columns, messages = trade_slice.batch.columns, trade_slice.batch.source
-    times = messages.kafka_timestamps[columns.messages[rows]]
-    return np.clip(np.where(times == NULL_TIME, columns.timestamps[rows], times), 0, TIME_MAX)
+    times = trade_slice.batch.kafka_timestamps_of(rows)
+    return np.clip(np.where(times == NULL_TIME, trade_slice.batch.columns.timestamps[rows], times), 0, TIME_MAX)
 
 
 def _rows_by_id(trade_slice: TradeSlice) -> NDArray[np.intp]:

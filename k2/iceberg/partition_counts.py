@@ -83,7 +83,7 @@ class PartitionCounts:
         """
         source = trade_slice.batch.source
         counts = self._counts(TopicPartition(source.topic, source.partition))
-        offsets = source.offsets[trade_slice.batch.columns.messages[trade_slice.rows]]
+        offsets = trade_slice.batch.offsets_of(trade_slice.rows)
         is_new = offsets >= counts.base
         if not is_new.any():
             return _NO_ROWS, _NO_ROWS

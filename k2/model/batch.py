@@ -215,6 +215,14 @@ class TradeBatch:
         """Return the Kafka offset of a row's message."""
         return int(self.source.offsets[self.columns.messages[row]])
 
+    def offsets_of(self, rows: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return int64[m], the Kafka offset of each of int32[m] `rows`."""
+        return self.source.offsets[self.columns.messages[rows]]
+
+    def kafka_timestamps_of(self, rows: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return int64[m], the Kafka timestamp of each of int32[m] `rows`; `NULL_TIME` where there is none."""
+        return self.source.kafka_timestamps[self.columns.messages[rows]]
+
 
 @dataclass(frozen=True, slots=True)
 class TradeSlice:

@@ -97,6 +97,5 @@ class GroupDisorder:
 
     def _make_room(self, symbol_id: int) -> None:
         if symbol_id >= len(self._highest):
-            grown = np.full(2 * (symbol_id + 1), _LEAST, dtype=np.int64)
-            grown[: len(self._highest)] = self._highest
-            self._highest = grown
+            more = 2 * (symbol_id + 1) - len(self._highest)
+            self._highest = np.pad(self._highest, (0, more), constant_values=_LEAST)

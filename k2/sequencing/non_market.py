@@ -88,13 +88,14 @@ class NonMarketNumbers:
         source, columns = trade_slice.batch.source, trade_slice.batch.columns
         topic_partition = TopicPartition(source.topic, source.partition)
         floor = committed[topic_partition].offset if topic_partition in committed else 0
-        for slice_idx in indices.tolist():
-            row, session = int(trade_slice.rows[slice_idx]), int(trade_slice.sessions[slice_idx])
+        rows = trade_slice.rows[indices]
+        kafka_timestamps = trade_slice.batch.kafka_timestamps_of(rows).tolist()
+        sessions = trade_slice.sessions[indices].tolist()
+        for row, session, kafka_timestamp in zip(rows.tolist(), sessions, kafka_timestamps, strict=True):
             offset = trade_slice.batch.offset(row)
             if session and offset >= floor:
-                kafka_timestamp = int(source.kafka_timestamps[columns.messages[row]])
-                at = effective_time(int(columns.timestamps[row]), kafka_timestamp)
                 key = SessionKey(*columns.name(row), session), topic_partition
+                at = effective_time(int(columns.timestamps[row]), kafka_timestamp)
                 self._add_number(key, int(columns.sequences[row]), at, offset)
 
     def _add_number(self, key: tuple[SessionKey, TopicPartition], number: int, at: int, offset: int) -> None:

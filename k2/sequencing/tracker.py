@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,6 @@ _CAPACITY: Final = 64
 _NO_SLOTS: Final[NDArray[np.int32]] = np.empty(0, dtype=np.int32)
 _MIN: Final = int(np.iinfo(np.int64).min)
 _MAX: Final = int(np.iinfo(np.int64).max)
-Number = TypeVar("Number", np.int32, np.int64)
 ContentReader = Callable[[Sequence[WantedContents], int], StoredContents]
 """Signature of `k2.model.state_source.StateSource.contents`."""
 
@@ -169,7 +168,7 @@ class GroupTracker:
         self._positions[topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
         columns = tracked_columns(trade_slice.batch)
         slice_idx = _first_new(trade_slice, self._committed.get(topic_partition, 0))
-        self._clock.advance(columns.kafka_timestamps[columns.messages[trade_slice.rows[slice_idx:]]])
+        self._clock.advance(trade_slice.batch.kafka_timestamps_of(trade_slice.rows[slice_idx:]))
         trade_slice = replace(trade_slice, verdicts=trade_slice.verdicts.copy(), sessions=trade_slice.sessions.copy())
         started = np.empty(len(trade_slice), dtype=np.int32)
         events: list[SequenceEvent] = []
@@ -298,7 +297,7 @@ class GroupTracker:
         """Assign a slot to each symbol that has none."""
         highest = int(symbols.max())
         if highest >= len(self._slot_of):
-            self._slot_of = _grown(self._slot_of, highest + 1, -1)
+            self._slot_of = np.pad(self._slot_of, (0, 2 * (highest + 1) - len(self._slot_of)), constant_values=-1)
         missing = symbols[self._slot_of[symbols] < 0]
         if not len(missing):
             return
@@ -307,7 +306,7 @@ class GroupTracker:
         self._slot_of[new] = np.arange(count, count + len(new), dtype=np.int32)
         self._symbol_ids.extend(new.tolist())
         if len(self._symbol_ids) > len(self._slots):
-            self._slots = _grown(self._slots, len(self._symbol_ids), 0)
+            self._slots = np.pad(self._slots, ((0, 2 * len(self._symbol_ids) - len(self._slots)), (0, 0)))
         self._make_room(len(new))
 
     def open_gaps(self) -> dict[str, int]:
@@ -341,7 +340,7 @@ class GroupTracker:
         symbol_ids = np.array([self._symbols.intern(*name) for name in state["symbols"]], dtype=np.int32)
         if not len(symbol_ids):
             return
-        self._slot_of = _grown(self._slot_of, int(symbol_ids.max()) + 1, -1)
+        self._slot_of = np.full(int(symbol_ids.max()) + 1, -1, dtype=np.int32)
         self._slot_of[symbol_ids] = np.arange(len(symbol_ids), dtype=np.int32)
         self._symbol_ids = symbol_ids.tolist()
         self._slots = np.zeros((max(len(symbol_ids), _CAPACITY), COLUMNS), dtype=np.int64)
@@ -357,13 +356,6 @@ class GroupTracker:
 def _first_new(trade_slice: TradeSlice, committed: int) -> int:
     """Return the index in a slice of the first row at or above the committed offset."""
     return bisect_left(trade_slice.rows, committed, key=trade_slice.batch.offset)
-
-
-def _grown(values: NDArray[Number], size: int, fill: int) -> NDArray[Number]:
-    """Return a copy of an array with capacity for at least twice `size` rows, the new ones set to `fill`."""
-    grown = np.full((max(2 * size, len(values)), *values.shape[1:]), fill, dtype=values.dtype)
-    grown[: len(values)] = values
-    return grown
 
 
 def _first_events(trade_slice: TradeSlice, started: NDArray[np.int32]) -> Iterator[SequenceEvent]:
