@@ -104,8 +104,7 @@ class GroupDeduplicator:
         if not len(slice_idx):
             return trade_slice
         trade_slice = trade_slice.with_ids_of(self._hasher.symbols)
-        source = trade_slice.batch.source
-        topic_partition = TopicPartition(source.topic, source.partition)
+        topic_partition = trade_slice.batch.source.topic_partition
         self._positions[topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
         found = self._judge(topic_partition, trade_slice, slice_idx)
         if not found.any():

@@ -50,10 +50,9 @@ class ColumnBuffer:
         """Copy the rows at int64[m] `slice_idx` until the buffer is full; return the number of copied rows."""
         slice_idx = slice_idx[: self._flush_rows - self._count]
         trade_slice = trade_slice.with_ids_of(self._symbols)
-        source = trade_slice.batch.source
         self._grow(len(slice_idx), id_bytes(trade_slice, slice_idx))
         topic_partition = self._topic_partitions.setdefault(
-            TopicPartition(source.topic, source.partition), len(self._topic_partitions)
+            trade_slice.batch.source.topic_partition, len(self._topic_partitions)
         )
         self._text_bytes = append_rows(
             self._columns, self._count, self._text, self._text_bytes, trade_slice, slice_idx, topic_partition

@@ -81,8 +81,7 @@ class PartitionCounts:
 
         Rows below the table's progress are dropped before they are counted: they are replayed.
         """
-        source = trade_slice.batch.source
-        counts = self._counts(TopicPartition(source.topic, source.partition))
+        counts = self._counts(trade_slice.batch.source.topic_partition)
         offsets = trade_slice.batch.offsets_of(trade_slice.rows)
         is_new = offsets >= counts.base
         if not is_new.any():

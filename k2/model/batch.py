@@ -61,6 +61,11 @@ class MessageBatch:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    @property
+    def topic_partition(self) -> TopicPartition:
+        """The topic partition that was polled."""
+        return TopicPartition(self.topic, self.partition)
+
     def value(self, message_idx: int) -> bytes | None:
         """Return the unchanged value bytes of a message; None for a null value."""
         return _bytes_at(self.data, self.value_starts[message_idx], self.value_sizes[message_idx])

@@ -86,7 +86,7 @@ class NonMarketNumbers:
         if not len(indices):
             return
         source, columns = trade_slice.batch.source, trade_slice.batch.columns
-        topic_partition = TopicPartition(source.topic, source.partition)
+        topic_partition = source.topic_partition
         floor = committed[topic_partition].offset if topic_partition in committed else 0
         rows = trade_slice.rows[indices]
         kafka_timestamps = trade_slice.batch.kafka_timestamps_of(rows).tolist()

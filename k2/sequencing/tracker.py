@@ -163,8 +163,7 @@ class GroupTracker:
         if not len(trade_slice) or not VENUES[trade_slice.batch.source.venue].is_contiguous:
             return Tracked(trade_slice, [], Counter())
         self._make_slots(trade_slice.batch.columns.symbols[trade_slice.rows])
-        source = trade_slice.batch.source
-        topic_partition = TopicPartition(source.topic, source.partition)
+        topic_partition = trade_slice.batch.source.topic_partition
         self._positions[topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
         columns = tracked_columns(trade_slice.batch)
         slice_idx = _first_new(trade_slice, self._committed.get(topic_partition, 0))
