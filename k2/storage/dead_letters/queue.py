@@ -17,7 +17,7 @@ from k2.ops.failpoints import failpoint
 from k2.ops.metrics import CONFLICTS, DEAD_LETTERS
 from k2.storage.dead_letter_files import BEGIN, Position, file_name, file_number, files_of, series_in
 from k2.storage.dead_letters.append_log import AppendLog, sync_folder
-from k2.storage.dead_letters.lock import FileLock
+from k2.storage.dead_letters.lock import lock_series
 
 __all__ = ["DeadLetterQueue"]
 
@@ -67,14 +67,14 @@ class DeadLetterQueue:
         self._clock = clock
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._lock = FileLock(folder, prefix)
+        self._lock = lock_series(folder, prefix)
         try:
             if settle is not None and _must_truncate(folder, prefix, recorded):
                 recorded = settle()
             self._recorded = dict(recorded)
             self._series = _resume_series(folder, prefix, recorded)
         except BaseException:
-            self._lock.release()
+            os.close(self._lock)
             raise
         position = self._recorded.get(self._series, BEGIN)
         self._append_log = AppendLog(folder, self._series, position, file_bytes_max)
@@ -111,7 +111,7 @@ class DeadLetterQueue:
     def close(self) -> None:
         """Close the files and release the lock; pending dead letters belong to no commit, and are dropped."""
         self._append_log.close()
-        self._lock.release()
+        os.close(self._lock)
 
     def _write(self) -> None:
         self._append_log.append(self._pending)
