@@ -1,10 +1,10 @@
-"""Locks on files."""
+"""Locks on files, and fsync of files and folders."""
 
 import fcntl
 import os
 from pathlib import Path
 
-__all__ = ["lock_file"]
+__all__ = ["lock_file", "sync"]
 
 
 def lock_file(path: Path, how: int, access: int = os.O_RDWR | os.O_CREAT) -> int:
@@ -24,3 +24,12 @@ def lock_file(path: Path, how: int, access: int = os.O_RDWR | os.O_CREAT) -> int
         os.close(descriptor)
         raise
     return descriptor
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's list of files, durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -16,8 +16,9 @@ from k2.model.reasons import Reason
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import CONFLICTS, DEAD_LETTERS
 from k2.storage.dead_letter_files import BEGIN, Position, file_name, file_number, files_of, series_in
-from k2.storage.dead_letters.append_log import AppendLog, sync_folder
+from k2.storage.dead_letters.append_log import AppendLog
 from k2.storage.dead_letters.lock import lock_series
+from k2.storage.files import sync
 
 __all__ = ["DeadLetterQueue"]
 
@@ -149,7 +150,7 @@ def _truncate_series(folder: Path, series: str, position: Position) -> None:
         path.unlink()
         failpoint("letters.cut")
     _truncate(folder / file_name(series, position.number), position.bytes)
-    sync_folder(folder)
+    sync(folder)
 
 
 def _check_size(path: Path, position: Position) -> None:
@@ -164,7 +165,6 @@ def _check_size(path: Path, position: Position) -> None:
 def _truncate(path: Path, size: int) -> None:
     if not path.exists() or path.stat().st_size == size:
         return
-    with path.open("r+b") as stream:
-        stream.truncate(size)
-        os.fsync(stream.fileno())
-        failpoint("letters.truncated")
+    os.truncate(path, size)
+    sync(path)
+    failpoint("letters.truncated")
