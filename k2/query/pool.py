@@ -160,7 +160,8 @@ class Pool:
     def _open(self) -> "tuple[ExitStack, queue.Queue[duckdb.DuckDBPyConnection]]":
         free: queue.Queue[duckdb.DuckDBPyConnection] = queue.Queue()
         with ExitStack() as stack:
-            database = stack.enter_context(self._database(stack.enter_context(_spill_folder())))
+            spill_folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="k2-query-"))
+            database = stack.enter_context(self._database(spill_folder))
             for number in range(self._count):
                 connection = stack.enter_context(database.cursor())
                 # Views belong to a schema, and those of two queries have the same name.
@@ -303,10 +304,6 @@ def _translate_errors(limits: QueryLimits) -> Iterator[None]:
         raise QueryError(
             f"a number of the result is out of its type's range: {first_line(error)}; cast it to a larger type"
         ) from error
-
-
-def _spill_folder() -> "tempfile.TemporaryDirectory[str]":
-    return tempfile.TemporaryDirectory(prefix="k2-query-")
 
 
 def _data_folders(settings: Settings, tables: TableCache) -> list[str]:

@@ -32,10 +32,6 @@ PENDING_BYTES_MAX: Final = 8 * 2**20
 _log = structlog.get_logger()
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class DeadLetterQueue:
     """The dead letters of one writer; each commit records their position.
 
@@ -53,7 +49,7 @@ class DeadLetterQueue:
         prefix: str,
         recorded: Mapping[str, Position],
         file_bytes_max: int,
-        clock: Clock = _now,
+        clock: Clock = lambda: datetime.now(UTC),
         settle: Settle | None = None,
     ) -> None:
         """Lock the series of this folder whose names start with `prefix`, and truncate them to the recorded positions.
