@@ -13,7 +13,7 @@ import duckdb
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 
-from k2.model.errors import K2Error, SettingsError, UnreachableError
+from k2.model.errors import K2Error, SettingsError, UnreachableError, first_line
 from k2.ops.settings import Settings
 from k2.query.engine import Engine, QueryCancelledError, QueryError, QueryLimits, QueryMemoryError
 from k2.query.manifests import ManifestCache
@@ -26,7 +26,6 @@ __all__ = [
     "FilesGoneError",
     "Pool",
     "QueryBusyError",
-    "first_line",
     "open_engine",
     "retry_if_files_gone",
 ]
@@ -316,8 +315,3 @@ def _data_folders(settings: Settings, tables: TableCache) -> list[str]:
             locations.append(path)
     parsed = (PyArrowFileIO.parse_location(location) for location in locations)
     return sorted({f"{path.rstrip('/')}/" for scheme, _, path in parsed if scheme == "file"})
-
-
-def first_line(error: duckdb.Error) -> str:
-    """Return an error's message without the excerpt of the statement that follows it."""
-    return str(error).partition("\n")[0]
