@@ -86,12 +86,9 @@ class _TooLongError(Exception):
 
 def _read_lines(data: BinaryIO) -> Iterator[bytes]:
     while line := data.readline(LINE_BYTES_MAX + 1):
-        if line.endswith(b"\n"):
-            yield line[:-1]
-        elif len(line) > LINE_BYTES_MAX:
+        if len(line) > LINE_BYTES_MAX and not line.endswith(b"\n"):
             raise _TooLongError
-        else:
-            yield line
+        yield line.removesuffix(b"\n")
 
 
 def _decompressed(raw: io.BufferedReader) -> BinaryIO:

@@ -127,5 +127,4 @@ def _write_bytes(field: str, data: bytes | None) -> None:
     if data is None:
         typer.echo(f"the message's {field} is null; there are no bytes to write", err=True)
         raise typer.Exit(1)
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    typer.echo(data, nl=False)

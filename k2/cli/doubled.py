@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import typer
 
 from k2.cli.result_output import ROWS_SHOWN, check_output, output_rows
-from k2.cli.table_output import Identifier, format_count, format_time, print_table
+from k2.cli.table_output import Identifier, format_count, format_decimal, format_time, print_table
 from k2.ops.settings import Settings
 from k2.query.doubled import doubled
 from k2.query.engine import RecordBatchStream
@@ -77,7 +77,7 @@ def _cell(name: str, value: Any) -> object:
         case "sequence":
             return Identifier(value)
         case "price" | "quantity":
-            return f"{value.normalize():f}"
+            return format_decimal(value)
         case _:
             return value
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, BinaryIO, Final
 import typer
 
 from k2.cli.options import parse_path
-from k2.cli.table_output import Identifier, format_count, print_table
+from k2.cli.table_output import Identifier, format_count, format_decimal, print_table
 from k2.model.errors import SettingsError
 from k2.query.engine import RecordBatchStream
 from k2.query.output_formats import Format, objects, write, write_records
@@ -96,7 +96,7 @@ def _cell(name: str, value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat(" ").removesuffix("+00:00")
     if isinstance(value, Decimal):
-        return f"{value.normalize():f}" if value.is_finite() else str(value)
+        return format_decimal(value)
     if isinstance(value, int) and name in _IDENTIFIER_COLUMNS:
         return Identifier(value)
     return value

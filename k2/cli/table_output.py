@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from decimal import MAX_PREC, Context, Decimal
 from typing import Final
 
 import typer
@@ -12,10 +13,11 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-__all__ = ["Identifier", "format_count", "format_duration", "format_time", "print_table", "printable"]
+__all__ = ["Identifier", "format_count", "format_decimal", "format_duration", "format_time", "print_table", "printable"]
 
 _TEXT_WIDTH_MIN: Final = 16
 """Characters to which a longer text may be folded."""
+_EXACT: Final = Context(prec=MAX_PREC)
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -96,6 +98,15 @@ def format_count(count: int, noun: str) -> str:
     ['0 ranges', '1 range', '1,000 ranges']
     """
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def format_decimal(value: Decimal) -> str:
+    """Return all digits of a decimal, without an exponent and without trailing zeros.
+
+    >>> format_decimal(Decimal("12345678901234567890.123456789012345670"))
+    '12345678901234567890.12345678901234567'
+    """
+    return f"{value.normalize(_EXACT):f}"
 
 
 def format_duration(seconds: float) -> str:

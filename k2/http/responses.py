@@ -59,8 +59,7 @@ def _weight(text: str) -> float:
 def _quality(media_type: str, ranges: Mapping[str, float]) -> float:
     """Return the quality of a media type by the most specific range that matches (RFC 9110, 12.5.1)."""
     kind = media_type.partition("/")[0]
-    fitting = [ranges[name] for name in (media_type, f"{kind}/*", "*/*") if name in ranges]
-    return fitting[0] if fitting else 0.0
+    return next((ranges[name] for name in (media_type, f"{kind}/*", "*/*") if name in ranges), 0.0)
 
 
 class QueryResponse(Response):

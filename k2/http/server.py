@@ -2,7 +2,7 @@
 
 import signal
 import socket
-from types import FrameType
+import sys
 from typing import Final
 
 import uvicorn
@@ -46,7 +46,7 @@ def url_of(listener: socket.socket) -> str:
 def take_signals() -> None:
     """Make SIGTERM and Ctrl-C exit the process with 0; while the server runs it handles them, then re-raises them."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
+        signal.signal(number, lambda *_: sys.exit())
 
 
 def serve(settings: Settings, listener: socket.socket) -> None:
@@ -73,7 +73,3 @@ def server_of(pool: Pool) -> uvicorn.Server:
             timeout_graceful_shutdown=END_SECONDS_MAX,
         )
     )
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Final
 
 import numpy as np
@@ -24,8 +25,10 @@ __all__ = [
 PRECISION: Final = 38
 SCALE: Final = 18
 
-_GRAMMAR: Final = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
-_EXPONENT_DIGITS_MAX: Final = 9
+_GRAMMAR: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_EXACT: Final = Context(prec=PRECISION, traps=[Inexact, InvalidOperation])
+"""Raises instead of rounding, also for an exponent beyond its limits."""
+_LAST_PLACE: Final = Decimal(1).scaleb(-SCALE)
 _SHOWN_CHARACTERS_MAX: Final = 60
 _LOW_WORD: Final = (1 << 64) - 1
 _SIGN_WORD: Final = 1 << 63
@@ -42,21 +45,13 @@ def parse_decimal(text: str) -> int:
     >>> parse_decimal("-0.5e1") == -5 * 10**18
     True
     """
-    match = _GRAMMAR.fullmatch(text)
-    if match is None:
+    if _GRAMMAR.fullmatch(text) is None:
         raise ValueError(f"not a decimal: {clipped(text)}")
-    minus, whole, fraction, exponent_sign, exponent_digits = match.groups(default="")
-    digits = (whole + fraction).rstrip("0")
-    zeros = len(whole) - len(digits)
-    digits = digits.lstrip("0")
-    if not digits:
-        return 0
-    exponent_digits = exponent_digits.lstrip("0")
-    if len(exponent_digits) <= _EXPONENT_DIGITS_MAX:
-        power = int(f"{exponent_sign}{exponent_digits or 0}") + zeros + SCALE
-        if power >= 0 and len(digits) + power <= PRECISION:
-            return int(minus + digits) * int(10**power)
-    raise ValueError(f"does not fit decimal({PRECISION}, {SCALE}): {clipped(text)}")
+    try:
+        value = _EXACT.quantize(_EXACT.create_decimal(text), _LAST_PLACE)
+    except ArithmeticError:
+        raise ValueError(f"does not fit decimal({PRECISION}, {SCALE}): {clipped(text)}") from None
+    return int(value.scaleb(SCALE, _EXACT))
 
 
 def clipped(value: object) -> str:

@@ -10,6 +10,7 @@ __all__ = [
     "StateError",
     "TableError",
     "UnreachableError",
+    "first_line",
 ]
 
 
@@ -53,3 +54,8 @@ class NotDeliveredError(K2Error, RuntimeError):
 
 class PeerLostError(K2Error, RuntimeError):
     """Another process of the cluster has ended."""
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return an error's text without what follows: SQLAlchemy's references, or DuckDB's excerpt of the statement."""
+    return str(error).partition("\n")[0]

@@ -24,31 +24,24 @@ def set_up_logs(level: str | None = None) -> None:
     name = (level or os.environ.get("LOG_LEVEL") or "info").lower()
     if name not in LEVELS:
         raise SettingsError(f"LOG_LEVEL={name!r}: unknown level; use one of {', '.join(LEVELS)}")
-    shared = _shared_processors()
+    threshold = logging.getLevelNamesMapping()[name.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_renderers()))
     root = logging.getLogger()
     root.handlers = [handler]
     # Operators do not need what libraries log at info.
-    root.setLevel(max(logging.WARNING, _level_number(name)))
-    logging.getLogger("k2").setLevel(_level_number(name))
+    root.setLevel(max(logging.WARNING, threshold))
+    logging.getLogger("k2").setLevel(threshold)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=lambda *_: logging.getLogger("k2"),
-        wrapper_class=structlog.make_filtering_bound_logger(_level_number(name)),
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
     )
-
-
-def _level_number(name: str) -> int:
-    return logging.getLevelNamesMapping()[name.upper()]
-
-
-def _shared_processors() -> list[Processor]:
-    return [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
 
 
 def _renderers() -> list[Processor]:

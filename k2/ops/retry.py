@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import structlog
 import tenacity
 
-from k2.model.errors import UnreachableError
+from k2.model.errors import UnreachableError, first_line
 
 __all__ = [
     "CONFLICT",
@@ -84,7 +84,7 @@ def retried(
         error = state.outcome.exception() if state.outcome else None
         wait = state.upcoming_sleep
         _log.warning(
-            "retry", operation=operation, attempt=state.attempt_number, wait_seconds=wait, error=_first_line(error)
+            "retry", operation=operation, attempt=state.attempt_number, wait_seconds=wait, error=first_line(error)
         )
         if on_retry is not None:
             on_retry(operation)
@@ -104,10 +104,5 @@ def retried(
         raise
     except transient as error:
         raise UnreachableError(
-            f"{operation} failed {FAULT.attempts_max} times, the last with: {_first_line(error)}"
+            f"{operation} failed {FAULT.attempts_max} times, the last with: {first_line(error)}"
         ) from error
-
-
-def _first_line(error: BaseException | None) -> str:
-    """Return the first line of a fault's text; SQLAlchemy appends lines that refer to its documentation."""
-    return str(error).partition("\n")[0]

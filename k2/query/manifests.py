@@ -2,9 +2,11 @@
 
 import struct
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
+from cachetools import LRUCache, cached
 from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestFile
 from pyiceberg.table import Table
@@ -20,8 +22,6 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 from pyiceberg.utils.concurrent import ExecutorFactory
-
-from k2.query.lru_cache import LruCache
 
 __all__ = ["Column", "ManifestCache", "SpecFiles", "lower", "nulls_only", "partition", "upper"]
 
@@ -80,18 +80,20 @@ class ManifestCache:
 
     def __init__(self, bytes_max: int = MANIFESTS_BYTES_MAX) -> None:
         """Cache at most `bytes_max` bytes of columns."""
-        self._lists: LruCache[str, list[ManifestFile]] = LruCache(LISTS_MAX)
-        self._parts: LruCache[tuple[str, int], pa.Table] = LruCache(bytes_max, lambda part: int(part.nbytes))
+        lists: LRUCache[str, list[ManifestFile]] = LRUCache(LISTS_MAX)
+        self._manifests = cached(lists, lambda snapshot, _: snapshot.manifest_list, Lock())(Snapshot.manifests)
+        self._lock = Lock()
+        self._parts: LRUCache[tuple[str, int], pa.Table] = LRUCache(bytes_max, lambda part: part.nbytes)
+        self._columns_of = cached(self._parts, _key, self._lock)(_columns_of)
 
     @property
     def held_bytes(self) -> int:
         """Size of the cached columns in bytes."""
-        return self._parts.size
+        return int(self._parts.currsize)
 
     def files(self, table: Table, snapshot: Snapshot) -> list[SpecFiles]:
         """Return the files of a table's snapshot."""
-        path = snapshot.manifest_list
-        manifests = self._lists.get(path) or self._lists.put(path, snapshot.manifests(table.io))
+        manifests = self._manifests(snapshot, table.io)
         parts = self._read(table, manifests)
         return [
             SpecFiles(spec_id, [parts[one] for one in manifests if one.partition_spec_id == spec_id])
@@ -99,15 +101,17 @@ class ManifestCache:
         ]
 
     def _read(self, table: Table, manifests: Sequence[ManifestFile]) -> dict[ManifestFile, pa.Table]:
-        schema_id = table.schema().schema_id
-        cached = {one: self._parts.get((one.manifest_path, schema_id)) for one in manifests}
-        new = [one for one, part in cached.items() if part is None]
+        with self._lock:
+            parts = {one: self._parts.get(_key(table, one)) for one in manifests}
+        new = [one for one, part in parts.items() if part is None]
         # Manifests are read concurrently, because each takes long on remote storage.
-        read = ExecutorFactory.get_or_create().map(lambda one: _columns_of(table, one), new)
-        found = {
-            one: self._parts.put((one.manifest_path, schema_id), part) for one, part in zip(new, read, strict=True)
-        }
-        return {one: found[one] if part is None else part for one, part in cached.items()}
+        read = ExecutorFactory.get_or_create().map(lambda one: self._columns_of(table, one), new)
+        found = dict(zip(new, read, strict=True))
+        return {one: found[one] if part is None else part for one, part in parts.items()}
+
+
+def _key(table: Table, manifest: ManifestFile) -> tuple[str, int]:
+    return manifest.manifest_path, table.schema().schema_id
 
 
 def _columns_of(table: Table, manifest: ManifestFile) -> pa.Table:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
+from k2.model.errors import first_line
 from k2.ops.settings import Settings
 from k2.query.engine import Engine, QueryError, RecordBatchStream
 from k2.query.parameters import AsOf
-from k2.query.pool import READS_MAX, EnginePool, Pool, first_line
+from k2.query.pool import READS_MAX, EnginePool, Pool
 from k2.query.query_builders import COLUMNS, TradesQuery
 from k2.query.sandbox import referenced_tables
 from k2.query.tables import check_columns, existing_table

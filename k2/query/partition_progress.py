@@ -15,7 +15,7 @@ from k2.ops.settings import Settings
 from k2.query.audit import recorded_commits
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import existing_table
-from k2.storage.commit_log import Commit, PartitionMove
+from k2.storage.commit_log import Commit
 from k2.storage.table_properties import PROGRESS
 
 __all__ = ["PartitionState", "progress"]
@@ -71,17 +71,14 @@ def _last_commits(recorded: Progress, commits: Iterable[Commit]) -> Mapping[Topi
     """Return, for each partition, the last commit of each writer: the one that advanced it to its committed offset."""
     moved: dict[tuple[str | None, TopicPartition, int], Commit] = {}
     for commit in sorted(commits, key=lambda one: one.committed_at):
-        moved.update({(commit.writer, _partition_of(move), move.offset): commit for move in commit.partitions})
+        for move in commit.partitions:
+            moved[commit.writer, TopicPartition(move.topic, move.partition), move.offset] = commit
     found: dict[TopicPartition, list[Commit]] = {}
     for writer, entries in recorded.writers.items():
         for partition, entry in entries.items():
             if (last_commit := moved.get((writer, partition, entry.offset))) is not None:
                 found.setdefault(partition, []).append(last_commit)
     return found
-
-
-def _partition_of(move: PartitionMove) -> TopicPartition:
-    return TopicPartition(move.topic, move.partition)
 
 
 def _newest(

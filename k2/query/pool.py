@@ -13,7 +13,7 @@ import duckdb
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 
-from k2.model.errors import K2Error, SettingsError, UnreachableError
+from k2.model.errors import K2Error, SettingsError, UnreachableError, first_line
 from k2.ops.settings import Settings
 from k2.query.engine import Engine, QueryCancelledError, QueryError, QueryLimits, QueryMemoryError
 from k2.query.manifests import ManifestCache
@@ -26,7 +26,6 @@ __all__ = [
     "FilesGoneError",
     "Pool",
     "QueryBusyError",
-    "first_line",
     "open_engine",
     "retry_if_files_gone",
 ]
@@ -160,7 +159,8 @@ class Pool:
     def _open(self) -> "tuple[ExitStack, queue.Queue[duckdb.DuckDBPyConnection]]":
         free: queue.Queue[duckdb.DuckDBPyConnection] = queue.Queue()
         with ExitStack() as stack:
-            database = stack.enter_context(self._database(stack.enter_context(_spill_folder())))
+            spill_folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="k2-query-"))
+            database = stack.enter_context(self._database(spill_folder))
             for number in range(self._count):
                 connection = stack.enter_context(database.cursor())
                 # Views belong to a schema, and those of two queries have the same name.
@@ -305,10 +305,6 @@ def _translate_errors(limits: QueryLimits) -> Iterator[None]:
         ) from error
 
 
-def _spill_folder() -> "tempfile.TemporaryDirectory[str]":
-    return tempfile.TemporaryDirectory(prefix="k2-query-")
-
-
 def _data_folders(settings: Settings, tables: TableCache) -> list[str]:
     """Return the local folders of the tables' data files, each with a trailing slash."""
     locations = [str(settings.data_dir.absolute() / "warehouse")]
@@ -319,8 +315,3 @@ def _data_folders(settings: Settings, tables: TableCache) -> list[str]:
             locations.append(path)
     parsed = (PyArrowFileIO.parse_location(location) for location in locations)
     return sorted({f"{path.rstrip('/')}/" for scheme, _, path in parsed if scheme == "file"})
-
-
-def first_line(error: duckdb.Error) -> str:
-    """Return an error's message without the excerpt of the statement that follows it."""
-    return str(error).partition("\n")[0]

@@ -56,6 +56,13 @@ def test_tables_for_people(filled: Settings, k2: K2) -> None:
     assert "more" not in latest.stderr
 
 
+@pytest.mark.parametrize("value", ["12345678901234567890.123456789012345678", "-9999999999999999999999999999999999999"])
+def test_a_table_has_all_digits_of_a_decimal(filled: Settings, k2: K2, value: str) -> None:
+    """Also of one with 38 digits."""
+    scale = len(value.partition(".")[2])
+    assert value in k2("sql", f"SELECT '{value}'::DECIMAL(38, {scale}) AS price").stdout
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "arrow", "json", "PARQUET"])
 def test_a_file(filled: Settings, k2: K2, tmp_path: Path, suffix: str) -> None:
     """It is complete, has all rows, and stdout is empty."""

@@ -32,7 +32,6 @@ from pyiceberg.table import Table
 
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
-from k2.query.lru_cache import LruCache
 from k2.query.manifests import ManifestCache, lower
 from k2.query.planning import planned_files
 from tests.query.tables import EPOCH, append, made, trade
@@ -213,29 +212,6 @@ def test_many_threads_plan_at_once(table: Table) -> None:
     with ThreadPoolExecutor(50) as threads:
         planned = threads.map(lambda where: {*by_us(table, where, tight)}, asked)
         assert all(found == expected[where] for found, where in zip(planned, asked, strict=True))
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=60), st.integers(1, 12))
-def test_the_lru_cache_is_bounded(steps: list[tuple[int, bool]], size_max: int) -> None:
-    """It returns the cached value of a key or nothing, has the newest entries, and never exceeds its size."""
-    kept: LruCache[int, str] = LruCache(size_max, len)
-    for key, is_kept in steps:
-        if is_kept:
-            assert kept.put(key, "x" * (key % 4)) == "x" * (key % 4)
-            assert kept.get(key) is not None or key % 4 > size_max
-        assert kept.get(key) in {None, "x" * (key % 4)}
-        assert 0 <= kept.size <= size_max
-        assert kept.size == sum(len(kept.get(one) or "") for one in range(10))
-
-
-def test_the_least_recently_used_entry_is_evicted_first() -> None:
-    """Not the entry that was inserted first."""
-    kept: LruCache[str, int] = LruCache(2)
-    kept.put("a", 1)
-    kept.put("b", 2)
-    assert kept.get("a") == 1
-    kept.put("c", 3)
-    assert [kept.get(key) for key in "abc"] == [1, None, 3]
 
 
 def test_an_unreadable_bound_skips_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,7 +198,7 @@ MUTANTS: Final = (
         "store not locked",
         5,
         "a second execution begins on a recovery store in use",
-        ("k2.storage.recovery.lock:lock_store", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
+        ("k2.storage.recovery.lock:lock_store", "lock_file(path, fcntl.LOCK_EX)", "lock_file(path, fcntl.LOCK_SH)"),
     ),
     _mutant(
         "other writers' commits overwritten",

@@ -28,7 +28,7 @@ from k2.storage.dead_letter_files import (
     series_prefix,
 )
 from k2.storage.dead_letters import DeadLetterQueue, append_log, check_folder, check_free, queue
-from k2.storage.dead_letters.lock import FileLock
+from k2.storage.dead_letters.lock import lock_series
 from tests.model.dead_letters import dead_letter
 
 NOW = datetime(2024, 8, 9, 1, 2, 3, tzinfo=UTC)
@@ -80,7 +80,7 @@ def opened(
     try:
         yield part
     finally:
-        part._lock.release()
+        os.close(part._lock)
         if part._append_log._descriptor is not None:
             os.close(part._append_log._descriptor)
 
@@ -292,9 +292,9 @@ def test_another_process_is_rejected(tmp_path: Path) -> None:
 
 def test_several_processes_can_check_the_lock(tmp_path: Path) -> None:
     """Processes of one cluster that start together do not reject each other; a running one rejects both."""
-    asking = FileLock(tmp_path, PREFIX, how=fcntl.LOCK_SH)
+    asking = lock_series(tmp_path, PREFIX, fcntl.LOCK_SH)
     check_free(tmp_path, PREFIX)
-    asking.release()
+    os.close(asking)
     with opened(tmp_path), pytest.raises(StateError, match="another process"):
         check_free(tmp_path, PREFIX)
     check_free(tmp_path, PREFIX)

@@ -9,8 +9,9 @@ from k2.ops.failpoints import failpoint
 from k2.ops.metrics import RETRIES
 from k2.ops.retry import retried
 from k2.storage.dead_letter_files import Position, file_name
+from k2.storage.files import sync
 
-__all__ = ["AppendLog", "sync_folder"]
+__all__ = ["AppendLog"]
 
 
 class AppendLog:
@@ -92,7 +93,7 @@ class AppendLog:
 
     def _open(self) -> int:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        sync_folder(self._folder)
+        sync(self._folder)
         return descriptor
 
     def _truncate_unfinished(self, descriptor: int) -> None:
@@ -114,15 +115,6 @@ class AppendLog:
     @property
     def _path(self) -> Path:
         return self._folder / file_name(self._series, self._position.number)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the folder's list of files durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _count_retry(_operation: str) -> None:

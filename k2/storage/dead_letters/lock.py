@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 from k2.model.errors import SettingsError, StateError
+from k2.storage.files import lock_file
 
-__all__ = ["FileLock", "check_folder", "check_free"]
+__all__ = ["check_folder", "check_free", "lock_series"]
 
 
 def check_folder(folder: Path) -> None:
@@ -15,7 +16,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         SettingsError: it cannot be created or written.
     """
-    os.close(_open(folder, ".lock"))
+    os.close(_lock(folder, ".lock", fcntl.LOCK_SH))
 
 
 def check_free(folder: Path, prefix: str) -> None:
@@ -25,41 +26,30 @@ def check_free(folder: Path, prefix: str) -> None:
         SettingsError: the folder cannot be created or written.
         StateError: another process holds them.
     """
-    FileLock(folder, prefix, how=fcntl.LOCK_SH).release()
+    os.close(lock_series(folder, prefix, fcntl.LOCK_SH))
 
 
-class FileLock:
-    """Lock on the series of one Iceberg writer; it is released when the process exits, however it exits."""
+def lock_series(folder: Path, prefix: str, how: int = fcntl.LOCK_EX) -> int:
+    """Lock the series of one Iceberg writer, those whose names start with `prefix`; return the descriptor to close.
 
-    def __init__(self, folder: Path, prefix: str, how: int = fcntl.LOCK_EX) -> None:
-        """Lock the series whose names start with `prefix`, exclusively unless `how` is `fcntl.LOCK_SH`.
+    The lock is exclusive unless `how` is `fcntl.LOCK_SH`, and ends with the process.
 
-        Raises:
-            SettingsError: the folder cannot be created or written.
-            StateError: another process holds the lock.
-        """
-        self._descriptor = _open(folder, f".lock-{prefix.rstrip('-')}")
-        self._lock(folder, how)
-
-    def release(self) -> None:
-        """Release the lock."""
-        os.close(self._descriptor)
-
-    def _lock(self, folder: Path, how: int) -> None:
-        try:
-            fcntl.flock(self._descriptor, how | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.release()
-            raise StateError(
-                f"another process writes dead letters of this table in {folder}: another instance of the job runs; "
-                "stop one of the two"
-            ) from error
+    Raises:
+        SettingsError: the folder cannot be created or written.
+        StateError: another process holds the lock.
+    """
+    return _lock(folder, f".lock-{prefix.rstrip('-')}", how)
 
 
-def _open(folder: Path, name: str) -> int:
+def _lock(folder: Path, name: str, how: int) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return lock_file(folder / name, how)
+    except BlockingIOError as error:
+        raise StateError(
+            f"another process writes dead letters of this table in {folder}: another instance of the job runs; "
+            "stop one of the two"
+        ) from error
     except OSError as error:
         raise SettingsError(
             f"K2_DLQ_DIR={str(folder)!r}: dead letters cannot be written there: {error.strerror}"

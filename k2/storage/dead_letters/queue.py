@@ -16,8 +16,9 @@ from k2.model.reasons import Reason
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import CONFLICTS, DEAD_LETTERS
 from k2.storage.dead_letter_files import BEGIN, Position, file_name, file_number, files_of, series_in
-from k2.storage.dead_letters.append_log import AppendLog, sync_folder
-from k2.storage.dead_letters.lock import FileLock
+from k2.storage.dead_letters.append_log import AppendLog
+from k2.storage.dead_letters.lock import lock_series
+from k2.storage.files import sync
 
 __all__ = ["DeadLetterQueue"]
 
@@ -29,10 +30,6 @@ PENDING_BYTES_MAX: Final = 8 * 2**20
 """Bytes buffered until the epoch ends: what is not in the files needs no removal after a crash."""
 
 _log = structlog.get_logger()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class DeadLetterQueue:
@@ -52,7 +49,7 @@ class DeadLetterQueue:
         prefix: str,
         recorded: Mapping[str, Position],
         file_bytes_max: int,
-        clock: Clock = _now,
+        clock: Clock = lambda: datetime.now(UTC),
         settle: Settle | None = None,
     ) -> None:
         """Lock the series of this folder whose names start with `prefix`, and truncate them to the recorded positions.
@@ -67,14 +64,14 @@ class DeadLetterQueue:
         self._clock = clock
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._lock = FileLock(folder, prefix)
+        self._lock = lock_series(folder, prefix)
         try:
             if settle is not None and _must_truncate(folder, prefix, recorded):
                 recorded = settle()
             self._recorded = dict(recorded)
             self._series = _resume_series(folder, prefix, recorded)
         except BaseException:
-            self._lock.release()
+            os.close(self._lock)
             raise
         position = self._recorded.get(self._series, BEGIN)
         self._append_log = AppendLog(folder, self._series, position, file_bytes_max)
@@ -111,7 +108,7 @@ class DeadLetterQueue:
     def close(self) -> None:
         """Close the files and release the lock; pending dead letters belong to no commit, and are dropped."""
         self._append_log.close()
-        self._lock.release()
+        os.close(self._lock)
 
     def _write(self) -> None:
         self._append_log.append(self._pending)
@@ -149,7 +146,7 @@ def _truncate_series(folder: Path, series: str, position: Position) -> None:
         path.unlink()
         failpoint("letters.cut")
     _truncate(folder / file_name(series, position.number), position.bytes)
-    sync_folder(folder)
+    sync(folder)
 
 
 def _check_size(path: Path, position: Position) -> None:
@@ -164,7 +161,6 @@ def _check_size(path: Path, position: Position) -> None:
 def _truncate(path: Path, size: int) -> None:
     if not path.exists() or path.stat().st_size == size:
         return
-    with path.open("r+b") as stream:
-        stream.truncate(size)
-        os.fsync(stream.fileno())
-        failpoint("letters.truncated")
+    os.truncate(path, size)
+    sync(path)
+    failpoint("letters.truncated")

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from bytewax.recovery import init_db_dir
 
 from k2.model.errors import SettingsError, StateError
+from k2.storage.files import sync
 from k2.storage.recovery.lock import exclusive_lock
 from k2.storage.recovery.store import PinnedStore, Store, check_store, partition_files, pin_store, read_store
 
@@ -42,7 +43,7 @@ def make_store(folder: Path, partitions: int) -> Store:
     with exclusive_lock(folder):
         _refuse_store(folder)
         init_db_dir(folder, partitions)  # type: ignore[no-untyped-call]
-        _sync(folder)
+        sync(folder)
         return read_store(folder)
 
 
@@ -70,7 +71,7 @@ def back_up(folder: Path, target: Path) -> Store:
                 partial.rename(target)
             except OSError as error:
                 raise SettingsError(f"{target}: the backup cannot be put there: {error.strerror}") from error
-    _sync(target.parent)
+    sync(target.parent)
     return read_store(target)
 
 
@@ -99,7 +100,7 @@ def restore(backup: Path, folder: Path, *, replace: bool = False) -> RestoreResu
                 replaced = _move_aside(folder)
                 for file in partition_files(partial):
                     file.rename(folder / file.name)
-        _sync(folder)
+        sync(folder)
     return RestoreResult(read_store(folder), replaced)
 
 
@@ -155,7 +156,7 @@ def _copy(pinned: PinnedStore, folder: Path) -> None:
                 _set_back(target, pinned.store)
         except sqlite3.Error as error:
             raise StateError(f"{file} of the recovery store cannot be copied to {folder}: {error}") from error
-    _sync(folder)
+    sync(folder)
 
 
 def _set_back(copy: sqlite3.Connection, store: Store) -> None:
@@ -186,13 +187,5 @@ def _move_aside(folder: Path) -> Path | None:
     aside.mkdir()
     for file in files:
         file.rename(aside / file.name)
-    _sync(aside)
+    sync(aside)
     return aside
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from k2.model.errors import SettingsError, StateError
+from k2.storage.files import lock_file
 
 __all__ = ["exclusive_lock", "is_locked", "lock_store"]
 
@@ -24,19 +25,17 @@ def lock_store(folder: Path, process: int) -> int:
         StateError: another process holds the lock.
         SettingsError: the folder cannot be written.
     """
+    path = _path(folder, process)
     try:
-        descriptor = os.open(_lock_file(folder, process), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise SettingsError(f"{folder}: a recovery store cannot be written there: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = lock_file(path, fcntl.LOCK_EX)
     except BlockingIOError as error:
-        holder = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
+        holder = path.read_text(errors="replace").strip() or "unknown"
         raise StateError(
             f"another execution (process {holder}) runs on the recovery store {folder}; stop it first, or give each "
             "its own store and K2_NAMESPACE"
         ) from error
+    except OSError as error:
+        raise SettingsError(f"{folder}: a recovery store cannot be written there: {error.strerror}") from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
@@ -58,21 +57,18 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 def is_locked(folder: Path) -> bool:
     """Return whether a process uses a store; no lock is kept."""
-    return any(_is_file_locked(_lock_file(folder, process)) for process in _processes(folder))
+    return any(_is_locked(_path(folder, process)) for process in _processes(folder))
 
 
-def _is_file_locked(file: Path) -> bool:
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+def _is_locked(path: Path) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        os.close(lock_file(path, fcntl.LOCK_SH, os.O_RDONLY))
     except BlockingIOError:
         return True
-    finally:
-        os.close(descriptor)
     return False
 
 
-def _lock_file(folder: Path, process: int) -> Path:
+def _path(folder: Path, process: int) -> Path:
     return folder / f"process-{process}.lock"
 
 
