@@ -163,7 +163,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         """Ask the broker for partitions and watermarks.
 
         `progress` is the progress of the table. `in_store` are the partitions with a state in the recovery store.
-        `health` is told of partitions and epochs.
+        `health` records partitions and epochs.
 
         Raises:
             UnreachableError: the broker does not answer.

@@ -200,9 +200,8 @@ def follow(
         row = rows[slice_idx]
         if not has_sequence[row]:
             continue
-        slot_idx = slot_of[symbols[row]]
+        slot_idx, sequence = slot_of[symbols[row]], sequences[row]
         slot = slots[slot_idx]
-        sequence = sequences[row]
         kafka_time = kafka_timestamps[messages[row]]
         at = effective_time(timestamps[row], kafka_time)
         kafka_time = at if kafka_time == NULL_TIME else kafka_time
