@@ -14,6 +14,7 @@ from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
 from k2.kafka.offset_resolution import check_topic_ids
 from k2.kafka.source import KafkaSource
+from k2.model.compiled import is_cached
 from k2.model.symbols import Symbols
 from k2.ops.error_boundary import exit_with_error, find_k2_error
 from k2.ops.failpoints import arm, armed_by
@@ -42,6 +43,8 @@ def bootstrap() -> tuple[Settings, JobIO]:
     exit_on_signals(_log_signal)
     arm(armed_by(os.environ))
     settings, health = read_settings(), Health()
+    if not is_cached():
+        _LOG.info("rules_compiling", why="this version has not run here before", effect="a start takes seconds longer")
     resume_info = prepare_recovery_store(settings)
     if settings.metrics_port:
         serve_health(health, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)

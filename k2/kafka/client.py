@@ -1,5 +1,7 @@
 """Kafka client: one consumer per process, with partition metadata, watermarks, lag and group offsets."""
 
+import logging
+import math
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,11 +11,14 @@ import confluent_kafka
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
+from k2.kafka.broker_connection import BrokerConnection
 from k2.kafka.config import admin_client, bootstrap_servers, cluster_metadata, config_errors, consumer_config
 from k2.kafka.librdkafka import Library, PartitionQueue, load_library
 from k2.kafka.reader import ColumnReader, MessageReader, Reader
 from k2.model.errors import SettingsError, UnreachableError
 from k2.model.progress import TopicPartition
+from k2.ops.health import Health
+from k2.ops.logs import LIBRDKAFKA
 from k2.ops.retry import ELECTION
 from k2.ops.settings import Settings
 
@@ -30,6 +35,7 @@ END_MARKERS_PER_POLL: Final = 1_000
 _ELECTING: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 _LOG = structlog.get_logger()
+_LIBRDKAFKA_LOG: Final = logging.getLogger(LIBRDKAFKA)
 
 
 def topic_partitions(settings: Settings) -> list[TopicPartition]:
@@ -79,12 +85,15 @@ class KafkaClient:
     Group offsets are committed for lag monitoring only; reading never starts from them.
     """
 
-    def __init__(self, settings: Settings, callbacks: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, callbacks: Mapping[str, Any] | None = None, health: Health | None = None
+    ) -> None:
+        self.connection = BrokerConnection(Health() if health is None else health)
         self._config = consumer_config(settings, **(callbacks or {}))
         self._lock = threading.Lock()
         self._served_at = 0.0
         with config_errors(settings):
-            self._consumer = confluent_kafka.Consumer(self._config)
+            self._consumer = confluent_kafka.Consumer(self._config, logger=_LIBRDKAFKA_LOG)
         self._library: Library | None = None if callbacks else load_library()
         self._handle = self._library.handle(self._consumer) if self._library else None
 
@@ -130,22 +139,29 @@ class KafkaClient:
     def partition_count(self, topic: str) -> int:
         """Ask the broker how many partitions a topic has now; 0 if it does not exist. The request does not create it.
 
+        Whether it answers is recorded in `connection`.
+
         Raises:
             UnreachableError: the broker does not answer in time.
         """
         try:
             found = self._consumer.list_topics(topic, timeout=ANSWER_SECONDS_MAX).topics.get(topic)
         except KafkaException as error:
+            self.connection.lost(error.args[0].str())
             raise UnreachableError(
                 f"the broker does not return the partitions of {topic}: {error.args[0].str()}"
             ) from None
+        self.connection.answered()
         return len(found.partitions) if found else 0
 
-    def lag(self, topic_partition: TopicPartition, position: int) -> int:
-        """Return the number of offsets from `position` to the high watermark of the last fetch; sends no request."""
+    def lag(self, topic_partition: TopicPartition, position: int) -> float:
+        """Return the number of offsets from `position` to the high watermark of the last fetch; sends no request.
+
+        NaN if it is not known: nothing was fetched yet, or no broker is connected.
+        """
         part = confluent_kafka.TopicPartition(topic_partition.topic, topic_partition.partition)
-        found = self._consumer.get_watermark_offsets(part, cached=True)
-        return max(0, found[1] - position)
+        _, high = self._consumer.get_watermark_offsets(part, cached=True)
+        return math.nan if high < 0 or self.connection.is_lost else max(0, high - position)
 
     def open(self, topic_partition: TopicPartition, offset: int) -> Reader:
         """Open a reader of a partition at an offset."""
@@ -175,7 +191,16 @@ class KafkaClient:
             self._lock.release()
         error = None if message is None else message.error()
         if error is not None:
-            _handle_error(error)
+            self._handle_error(error)
+
+    def _handle_error(self, error: KafkaError) -> None:
+        """Raise if waiting cannot fix the error; log any other error, which librdkafka retries."""
+        if error.fatal() or error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001  confluent-kafka exports it under this name
+            raise UnreachableError(f"the Kafka broker rejects the client: {error.str()}")
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  as above
+            self.connection.lost(error.str())
+        else:
+            _LOG.debug("kafka_error", error=error.str())
 
     def commit(self, offsets: Mapping[TopicPartition, int], *, wait: bool) -> None:
         """Commit group offsets for lag monitoring; a failure is logged and does not stop the job."""
@@ -240,10 +265,3 @@ def _end_offset(consumer: confluent_kafka.Consumer, message: confluent_kafka.Mes
 
 def _with_offset(topic_partition: TopicPartition, offset: int) -> confluent_kafka.TopicPartition:
     return confluent_kafka.TopicPartition(topic_partition.topic, topic_partition.partition, offset)
-
-
-def _handle_error(error: KafkaError) -> None:
-    """Raise if waiting cannot fix the error; log any other error, which librdkafka retries."""
-    if error.fatal() or error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001  confluent-kafka exports it under this name
-        raise UnreachableError(f"the Kafka broker rejects the client: {error.str()}")
-    _LOG.warning("kafka", error=error.str())

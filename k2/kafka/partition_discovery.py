@@ -15,7 +15,7 @@ from k2.ops.metrics import UNREAD_PARTITIONS
 
 __all__ = ["PartitionDiscovery"]
 
-INTERVAL_SECONDS: Final = 30.0
+INTERVAL_SECONDS: Final = 10.0
 
 _LOG = structlog.get_logger()
 
@@ -24,7 +24,7 @@ class PartitionDiscovery:
     """Regularly asks the broker for the partition counts of the topics, from a thread of its own.
 
     A topic with more partitions than are read is logged once and reported as `k2_unread_partitions`. A broker that does
-    not answer changes nothing.
+    not answer changes nothing, and is asked again after `INTERVAL_SECONDS`.
     """
 
     def __init__(self, partition_count: Callable[[str], int], read: Iterable[TopicPartition], health: Health) -> None:
@@ -51,8 +51,9 @@ class PartitionDiscovery:
             try:
                 unread = max(0, self._partition_count(topic) - read)
             except UnreachableError as error:
+                # The other topics would wait for the same brokers.
                 _LOG.debug("partition_count_unavailable", topic=topic, error=str(error))
-                continue
+                return
             UNREAD_PARTITIONS.labels(topic).set(unread)
             if unread and topic not in self._warned:
                 self._warned.add(topic)
@@ -62,6 +63,6 @@ class PartitionDiscovery:
         for topic in self._read:
             UNREAD_PARTITIONS.labels(topic).set(0)
         time.sleep(INTERVAL_SECONDS)
-        while self._health.is_ready:
+        while self._health.has_partitions:
             self.check()
             time.sleep(INTERVAL_SECONDS)

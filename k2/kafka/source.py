@@ -82,6 +82,8 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
             self._pause()
             return ()
         batch = to_batch(self._topic_partition, self._venue, self._position, fetched)
+        if len(batch):
+            self._client.connection.answered()
         return self._emit(_truncate(batch, self._end))
 
     def _emit(self, batch: MessageBatch) -> Iterable[MessageBatch]:
@@ -180,7 +182,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         # Bytewax panics if it recovers the state of a partition that is not listed.
         self._unread = [topic_partition for topic_partition in gone if topic_partition in in_store]
         self.topic_ids = topic_ids(settings)
-        self.client = KafkaClient(settings)
+        self.client = KafkaClient(settings, health=self._health)
         lows = self.client.low_watermarks(self._partitions)
         highs = self.client.high_watermarks(self._partitions)
         self._watermarks = {

@@ -31,6 +31,7 @@ class Health:
         self._clock = clock
         self._waiting_since: float | None = clock()
         self._closed: dict[str, float] = {}
+        self._is_broker_lost = False
 
     def joined(self) -> None:
         """Record that all processes of the cluster are connected."""
@@ -50,10 +51,23 @@ class Health:
         """Record that a partition is no longer read."""
         self._closed.pop(partition, None)
 
+    def broker_lost(self) -> None:
+        """Record that no broker is connected."""
+        self._is_broker_lost = True
+
+    def broker_answered(self) -> None:
+        """Record that a broker answers again."""
+        self._is_broker_lost = False
+
     @property
-    def is_ready(self) -> bool:
+    def has_partitions(self) -> bool:
         """Whether this process reads a partition."""
         return bool(self._closed)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether this process reads a partition, and a broker is connected."""
+        return self.has_partitions and not self._is_broker_lost
 
     def stalled_seconds(self) -> float:
         """Return the seconds since the slowest partition closed an epoch, or for which the peers have been awaited.

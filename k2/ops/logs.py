@@ -1,8 +1,13 @@
 """Logs on stderr: one JSON object per line, or coloured text if stderr is a terminal."""
 
 import logging
+import math
 import os
+import re
 import sys
+import threading
+import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -10,8 +15,12 @@ from structlog.typing import Processor
 
 from k2.model.errors import SettingsError
 
-__all__ = ["set_up_logs"]
+__all__ = ["LIBRDKAFKA", "RepeatFilter", "set_up_logs"]
 
+LIBRDKAFKA: Final = "k2.librdkafka"
+"""Logger of librdkafka's own lines."""
+REPEAT_SECONDS: Final = 60.0
+_NUMBER: Final = re.compile(r"\d+")
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 
@@ -37,11 +46,36 @@ def set_up_logs(level: str | None = None) -> None:
     # Operators do not need what libraries log at info.
     root.setLevel(max(logging.WARNING, threshold))
     logging.getLogger("k2").setLevel(threshold)
+    logging.getLogger(LIBRDKAFKA).filters = [RepeatFilter()]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=lambda *_: logging.getLogger("k2"),
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
     )
+
+
+class RepeatFilter(logging.Filter):
+    """Lets a line pass once in `REPEAT_SECONDS`, with the number of its repetitions since; numbers do not count."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._passed: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the line passes."""
+        message, now = record.getMessage(), self._clock()
+        pattern = _NUMBER.sub("#", message)
+        with self._lock:
+            passed_at, repeated = self._passed.get(pattern, (-math.inf, 0))
+            if now - passed_at < REPEAT_SECONDS:
+                self._passed[pattern] = passed_at, repeated + 1
+                return False
+            self._passed[pattern] = now, 0
+        if repeated:
+            record.msg, record.args = f"{message} (and {repeated} times since the last such line)", ()
+        return True
 
 
 def _renderers() -> list[Processor]:

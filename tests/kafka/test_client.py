@@ -1,5 +1,7 @@
-"""The Kafka client while a partition has no leader."""
+"""The Kafka client while a partition has no leader, and while no broker answers."""
 
+import math
+from types import SimpleNamespace
 from typing import Any
 
 import confluent_kafka
@@ -16,7 +18,7 @@ PARTITION = TopicPartition("trades", 0)
 
 
 class Consumer:
-    """Answers with these error codes first, then with the offsets 7 and 9."""
+    """Answers with these error codes first, then with the offsets 7 and 9, or a cluster without topics."""
 
     def __init__(self, codes: list[int]) -> None:
         self.codes = codes
@@ -26,6 +28,11 @@ class Consumer:
         if self.codes:
             raise KafkaException(KafkaError(self.codes.pop(0)))
         return 7, 9
+
+    def list_topics(self, _topic: str, **_: Any) -> Any:
+        """Raise the next error, or return a cluster without topics."""
+        self.get_watermark_offsets(confluent_kafka.TopicPartition("trades", 0))
+        return SimpleNamespace(topics={})
 
 
 def client_of(codes: list[int], monkeypatch: pytest.MonkeyPatch) -> KafkaClient:
@@ -57,3 +64,18 @@ def test_low_watermarks_report_another_error_at_once(monkeypatch: pytest.MonkeyP
     with pytest.raises(UnreachableError, match="Topic authorization failed"):
         client_of(codes, monkeypatch).low_watermarks([PARTITION])
     assert len(codes) == 1
+
+
+def test_a_request_without_an_answer_means_that_the_broker_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the next answer: then the lag is known again, too."""
+    codes: list[int] = []
+    client = client_of(codes, monkeypatch)
+    assert client.lag(PARTITION, 4) == 5
+    codes.append(KafkaError._TRANSPORT)
+    with pytest.raises(UnreachableError, match="partitions of trades"):
+        client.partition_count("trades")
+    assert client.connection.is_lost
+    assert math.isnan(client.lag(PARTITION, 4))
+    assert client.partition_count("trades") == 0
+    assert not client.connection.is_lost
+    assert client.lag(PARTITION, 4) == 5

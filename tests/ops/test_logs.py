@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from k2.ops.logs import set_up_logs
+from k2.ops.logs import LIBRDKAFKA, RepeatFilter, set_up_logs
 
 
 class Terminal(io.StringIO):
@@ -70,3 +70,27 @@ def test_a_traceback_shows_no_values(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def _open(password: str) -> None:
     raise ConnectionError(f"{len(password)} tries")
+
+
+def test_repeated_lines_are_counted() -> None:
+    """Lines that differ in numbers alone pass once a minute, with the number of those that did not."""
+    times = iter([0.0, 1.0, 59.0, 59.5, 60.0, 130.0])
+    repeats = RepeatFilter(clock=lambda: next(times))
+    passed = []
+    for text in ("down after 3ms", "down after 7ms", "down after 12ms", "up", "down after 1ms", "down after 2ms"):
+        record = logging.LogRecord("k2.librdkafka", logging.ERROR, "", 0, "%s", (text,), None)
+        if repeats.filter(record):
+            passed.append(record.getMessage())
+    assert passed == ["down after 3ms", "up", "down after 1ms (and 2 times since the last such line)", "down after 2ms"]
+
+
+def test_lines_of_librdkafka_have_the_format_of_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON with event, level and time; repeated ones are dropped, however often the logs are set up."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    set_up_logs()
+    set_up_logs()
+    for _ in range(3):
+        logging.getLogger(LIBRDKAFKA).error("%s [%s] %s", "FAIL", "rdkafka#consumer-1", "Connection refused")
+    (line,) = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (line["event"], line["level"]) == ("FAIL [rdkafka#consumer-1] Connection refused", "error")
