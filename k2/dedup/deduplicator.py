@@ -14,7 +14,7 @@ from k2.model.batch import NULL_TIME, TradeSlice
 from k2.model.content import ContentColumns, contents
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
-from k2.model.state_source import Positions, Reach, SeenIds
+from k2.model.state_source import Positions, Reach, StoredIds
 from k2.model.symbols import Symbols
 from k2.model.verdicts import STORED
 from k2.venues import VENUES
@@ -82,12 +82,12 @@ class GroupDeduplicator:
             topic_partition: Reach(log.clock.reached, log.clock.newest) for topic_partition, log in self._logs.items()
         }
 
-    def absorb(self, seen: Iterable[SeenIds]) -> None:
+    def absorb(self, stored: Iterable[StoredIds]) -> None:
         """Add the ids in the table, before the first row is judged.
 
         A topic partition without a clock gets the clock of the table.
         """
-        for ids in seen:
+        for ids in stored:
             log = self._logs.get(ids.topic_partition)
             if log is None or (ids.reached and not log.clock.reached):
                 log = self._logs[ids.topic_partition] = IdLog(self._rules, ClockState(ids.reached))

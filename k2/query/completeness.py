@@ -27,7 +27,7 @@ import pyarrow as pa
 from pydantic import Field
 from pyiceberg.table import Table
 
-from k2.model.state_source import SeenSession
+from k2.model.state_source import StoredSession
 from k2.ops.settings import Settings
 from k2.query.audit import progress_as_of
 from k2.query.conflicts import CONFLICTS, conflicts_by_span
@@ -220,7 +220,7 @@ def _open(
     with open_engine(settings, pool) as engine:
         engine.register("trades", table, row_filter=equal(exchange=parameters.exchange, symbol=parameters.symbol))
         non_market = NON_MARKET.read_all(table.metadata.properties)
-        _register_non_market(engine, [seen for numbers in non_market for seen in numbers.seen()])
+        _register_non_market(engine, [session for numbers in non_market for session in numbers.sessions()])
         _register_marks(engine, ledger, found, parameters)
         if then is not None:
             register_offset_bounds(engine, table, then)
@@ -237,9 +237,9 @@ def _register_marks(engine: Engine, ledger: Table | None, found: pa.Table, param
     engine.register("sequence_events", ledger, row_filter=equal(exchange=parameters.exchange, symbol=parameters.symbol))
 
 
-def _register_non_market(engine: Engine, seen: Iterable[SeenSession]) -> None:
+def _register_non_market(engine: Engine, stored: Iterable[StoredSession]) -> None:
     """Register the ranges of numbers of non-market trades."""
-    rows = [(*one.key, first, last) for one in joined(seen) for first, last in one.ranges]
+    rows = [(*one.key, first, last) for one in joined(stored) for first, last in one.ranges]
     engine.register_arrow("non_market", table_of(_NON_MARKET, rows))
 
 

@@ -29,7 +29,7 @@ from k2.dedup.window import WindowRules, rules_for, settled
 from k2.iceberg.row_filters import any_of, rows_from
 from k2.model.errors import TableError, UnreachableError
 from k2.model.progress import Progress, TopicPartition
-from k2.model.state_source import Positions, Reach, SeenIds
+from k2.model.state_source import Positions, Reach, StoredIds
 from k2.model.symbols import Symbols
 from k2.restore.content_columns import pair_numbers, short_contents_of
 
@@ -76,7 +76,7 @@ class StoredTradeIds:
         self._clocks: dict[TopicPartition, Reach] = {}
         self._spooled: dict[bool, _SpooledIds] = {}
 
-    def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
+    def report_clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
         """Report the clocks of a group's recovered state; the latest of all groups is used."""
         with self._lock:
             for topic_partition, reach in clocks.items():
@@ -85,7 +85,7 @@ class StoredTradeIds:
                     max(reach.reached, known.reached), max(reach.newest, known.newest)
                 )
 
-    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
+    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[StoredIds]:
         """Return a group's ids; they are read for all groups at once, and again only if a group is repeated."""
         if self._table is None:
             return ()
@@ -140,7 +140,7 @@ class _SpooledIds:
         for group in np.unique(groups).tolist():
             self._files[group].write(rows[groups == group].tobytes())
 
-    def take(self, group: int) -> Iterator[SeenIds]:
+    def take(self, group: int) -> Iterator[StoredIds]:
         """Yield a group's ids by topic partition, and delete its spool."""
         self.taken.add(group)
         with self._files.pop(group, None) or _spool() as file:
@@ -151,7 +151,7 @@ class _SpooledIds:
             if len(own):
                 symbols, times = own["symbol"].astype(np.int32), own["time"].astype(np.int64)
                 id_hashes = np.ascontiguousarray(own["id_hash"])
-                yield SeenIds(topic_partition, span.reached, symbols, self._symbols, id_hashes, times)
+                yield StoredIds(topic_partition, span.reached, symbols, self._symbols, id_hashes, times)
 
 
 def _spool() -> IO[bytes]:

@@ -9,7 +9,7 @@ from k2.dedup.deduplicator import short_contents
 from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.model.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.progress import TopicPartition
-from k2.model.state_source import SeenIds
+from k2.model.state_source import StoredIds
 from k2.model.symbols import Symbols
 from k2.model.trade import Trade
 from k2.model.verdicts import STORED
@@ -95,10 +95,10 @@ def _with_contents(columns: TradeColumns) -> np.ndarray[tuple[int, int], np.dtyp
     return identities
 
 
-def seen_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> SeenIds:
+def stored_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> StoredIds:
     """Return what a table of these rows says of one partition of topic `trades`."""
     columns = slice_of(rows).batch.columns
-    return SeenIds(
+    return StoredIds(
         topic_partition=TopicPartition("trades", partition),
         reached=reached,
         symbols=columns.symbols,

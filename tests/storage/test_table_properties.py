@@ -88,7 +88,7 @@ def test_a_table_without_properties_has_the_defaults() -> None:
         "k2.format": 1,
         "k2.kept": CommitLogBatch(),
     }
-    assert [*NON_MARKET.read({}).seen()] == DOUBTS.read({}).each() == []
+    assert [*NON_MARKET.read({}).sessions()] == DOUBTS.read({}).each() == []
 
 
 def test_doubts_of_all_writers_are_read() -> None:
