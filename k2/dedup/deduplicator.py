@@ -11,7 +11,7 @@ from k2.dedup.id_log import ClockState, IdLog
 from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.dedup.window import rules_for
 from k2.model.batch import NULL_TIME, TradeSlice
-from k2.model.content import ContentColumns, contents
+from k2.model.content import ContentColumns, fingerprints
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
 from k2.model.state_source import Positions, Reach, StoredIds
@@ -19,7 +19,7 @@ from k2.model.symbols import Symbols
 from k2.model.verdicts import STORED
 from k2.venues import VENUES
 
-__all__ = ["GroupDeduplicator", "short_contents"]
+__all__ = ["GroupDeduplicator", "short_fingerprints"]
 
 FORMAT: Final = 2
 _SHORT: Final = 0xFFFF_FFFF
@@ -120,7 +120,7 @@ class GroupDeduplicator:
         symbols, times = columns.symbols[rows], _times(trade_slice, rows)
         id_hashes = np.empty((len(rows), 3), dtype=np.int64)
         id_hashes[:, :2] = self._hasher.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
-        id_hashes[:, 2] = short_contents(columns.prices[rows], columns.quantities[rows], columns.sides[rows])
+        id_hashes[:, 2] = short_fingerprints(columns.prices[rows], columns.quantities[rows], columns.sides[rows])
         verdicts = np.full(len(rows), STORED, dtype=np.uint8)
         own = self._logs.get(topic_partition)
         if own is None:
@@ -158,10 +158,10 @@ class GroupDeduplicator:
         }
 
 
-def short_contents(
+def short_fingerprints(
     prices: NDArray[np.uint64], quantities: NDArray[np.uint64], sides: NDArray[np.int8]
 ) -> NDArray[np.int64]:
-    """Return int64[n]: 32 bits of the content of n trades without their ids.
+    """Return int64[n]: the fingerprints of n trades without their ids, cut to 32 bits.
 
     They distinguish a conflict from a duplicate among trades of one id, so one conflict in 2^32 is taken for a
     duplicate. Different ids are never taken for each other because of them.
@@ -174,7 +174,7 @@ def short_contents(
     count = len(sides)
     zeros, text = np.zeros(count, dtype=np.int64), np.empty(0, dtype=np.uint8)
     columns = ContentColumns(zeros, prices, quantities, sides, text, zeros, np.full(count, -1, dtype=np.int32))
-    return contents(columns) & _SHORT
+    return fingerprints(columns) & _SHORT
 
 
 def _times(trade_slice: TradeSlice, rows: NDArray[np.int32]) -> NDArray[np.int64]:

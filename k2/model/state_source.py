@@ -99,7 +99,7 @@ class StoredContents(NamedTuple):
     sequences: NDArray[np.int64]
     """int64[n]"""
     contents: NDArray[np.int64]
-    """int64[n], fingerprints of `k2.model.content.contents`."""
+    """int64[n], as from `k2.model.content.fingerprints`."""
     kafka_times: NDArray[np.int64]
     """int64[n], Kafka time (venue time if there is none), microseconds since the epoch."""
     lowest: Mapping[SessionKey, int]

@@ -14,7 +14,7 @@ from k2.model.content import NON_MARKET
 from k2.model.state_source import NO_CONTENTS, SessionKey, StoredContents, StoredSession, WantedContents
 from k2.ops.settings import Settings
 from k2.query.pool import open_engine
-from k2.restore.content_columns import contents_of
+from k2.restore.content_columns import fingerprints_of
 from k2.sequencing.intervals import IntervalSet
 from k2.storage.catalog import find_table
 
@@ -121,7 +121,7 @@ def _stored_columns(rows: pa.Table) -> _Columns:
     return (
         batch["number"].to_numpy(),
         batch["sequence"].to_numpy(),
-        contents_of(batch),
+        fingerprints_of(batch),
         batch["kafka_time"].to_numpy(),
     )
 

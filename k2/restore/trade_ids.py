@@ -31,7 +31,7 @@ from k2.model.errors import TableError, UnreachableError
 from k2.model.progress import Progress, TopicPartition
 from k2.model.state_source import Positions, Reach, StoredIds
 from k2.model.symbols import Symbols
-from k2.restore.content_columns import pair_numbers, short_contents_of
+from k2.restore.content_columns import pair_numbers, short_fingerprints_of
 
 __all__ = ["Span", "StoredTradeIds", "read_ids", "read_settled"]
 
@@ -183,7 +183,7 @@ def read_ids(table: Table, spans: Mapping[TopicPartition, Span], hasher: TradeId
             rows = np.empty(len(chosen), dtype=_ROW)
             rows["symbol"] = pair_numbers(chosen_rows, "exchange", "symbol", hasher.symbols.intern)
             rows["id_hash"][:, :2] = _id_hashes(chosen_rows["trade_id"], rows["symbol"].astype(np.int32), hasher)
-            rows["id_hash"][:, 2] = short_contents_of(chosen_rows)
+            rows["id_hash"][:, 2] = short_fingerprints_of(chosen_rows)
             rows["time"], rows["source"] = times[chosen], source[chosen]
             spooled.add(rows)
     return spooled

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from k2.model.batch import NULL_TIME, TradeBatch
 from k2.model.compiled import compiled
-from k2.model.content import NON_MARKET, ContentColumns, content_at, content_of, id_word
+from k2.model.content import NON_MARKET, ContentColumns, fingerprint_at, fingerprint_of, id_word
 from k2.model.times import TIME_AHEAD_TOLERANCE_US
 from k2.model.verdicts import DUPLICATE, SKIPPED, STORED
 from k2.sequencing.fingerprints import (
@@ -125,7 +125,7 @@ def evidence_at(columns: TrackedColumns, row: int, key: np.uint64) -> tuple[int,
     at = effective_time(columns.timestamps[row], kafka_time)
     if kafka_time == NULL_TIME:
         kafka_time = at
-    return content_at(content, row, key), at, id_hash != 0, kafka_time
+    return fingerprint_at(content, row, key), at, id_hash != 0, kafka_time
 
 
 @compiled
@@ -210,7 +210,7 @@ def follow(
         if is_market:
             id_hash = id_word(sequence, text, id_starts[row], id_sizes[row], key)
             price, quantity = prices[row], quantities[row]
-            content = content_of(id_hash, sides[row], price[0], price[1], quantity[0], quantity[1], key)
+            content = fingerprint_of(id_hash, sides[row], price[0], price[1], quantity[0], quantity[1], key)
         if slot[SESSION] == 0:
             page = take_page(pages, slot_idx, 1, sequence)
             if page == NO_PAGE:

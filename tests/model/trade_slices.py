@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from k2.dedup.deduplicator import short_contents
+from k2.dedup.deduplicator import short_fingerprints
 from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.model.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.progress import TopicPartition
@@ -91,7 +91,7 @@ def _with_contents(columns: TradeColumns) -> np.ndarray[tuple[int, int], np.dtyp
     assert isinstance(columns.names, Symbols)
     hasher = TradeIdHasher(columns.names)
     identities[:, :2] = hasher.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols)
-    identities[:, 2] = short_contents(columns.prices, columns.quantities, columns.sides)
+    identities[:, 2] = short_fingerprints(columns.prices, columns.quantities, columns.sides)
     return identities
 
 
