@@ -92,7 +92,7 @@ class GroupDeduplicator:
             if log is None or (ids.reached and not log.clock.reached):
                 log = self._logs[ids.topic_partition] = IdLog(self._rules, ClockState(ids.reached))
             symbols = self._hasher.symbols.ids_of(ids.symbols, ids.names)
-            log.absorb(symbols, ids.id_hashes, np.clip(ids.times, 0, TIME_MAX))
+            log.absorb(symbols, ids.id_keys, np.clip(ids.times, 0, TIME_MAX))
 
     def deduplicate(self, trade_slice: TradeSlice) -> TradeSlice:
         """Return the slice with the duplicates and conflicts by trade id marked.
@@ -118,17 +118,17 @@ class GroupDeduplicator:
     ) -> NDArray[np.uint8]:
         columns, rows = trade_slice.batch.columns, trade_slice.rows[slice_idx]
         symbols, times = columns.symbols[rows], _times(trade_slice, rows)
-        id_hashes = np.empty((len(rows), 3), dtype=np.int64)
-        id_hashes[:, :2] = self._hasher.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
-        id_hashes[:, 2] = short_fingerprints(columns.prices[rows], columns.quantities[rows], columns.sides[rows])
+        id_keys = np.empty((len(rows), 3), dtype=np.int64)
+        id_keys[:, :2] = self._hasher.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
+        id_keys[:, 2] = short_fingerprints(columns.prices[rows], columns.quantities[rows], columns.sides[rows])
         verdicts = np.full(len(rows), STORED, dtype=np.uint8)
         own = self._logs.get(topic_partition)
         if own is None:
             own = self._logs[topic_partition] = IdLog(self._rules)
         for log in self._logs.values():
             if log is not own:
-                log.mark(symbols, id_hashes, times, verdicts)
-        own.judge(symbols, id_hashes, times, verdicts)
+                log.mark(symbols, id_keys, times, verdicts)
+        own.judge(symbols, id_keys, times, verdicts)
         return verdicts
 
     def snapshot(self) -> dict[str, object]:

@@ -73,7 +73,7 @@ class StoredIds(NamedTuple):
     """int32[n], symbol ids; their names are in `names`."""
     names: SymbolNames
     """The registry of the symbol ids."""
-    id_hashes: NDArray[np.int64]
+    id_keys: NDArray[np.int64]
     """int64[n, 3]: the trade-id hash (`k2.dedup.trade_id_hash`), low word first, and 32 bits of the content."""
     times: NDArray[np.int64]
     """int64[n], Kafka time (venue time if there is none), microseconds since the epoch."""

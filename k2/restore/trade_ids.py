@@ -37,7 +37,7 @@ __all__ = ["Span", "StoredTradeIds", "read_ids", "read_settled"]
 
 _SPOOLED_BYTES_MAX: Final = 1 << 24
 """Above this size a key group's ids are spooled to a temporary file; those of other processes' groups stay there."""
-_ROW: Final = np.dtype([("id_hash", "<i8", 3), ("time", "<i8"), ("symbol", "<i4"), ("source", "<i4")])
+_ROW: Final = np.dtype([("id_key", "<i8", 3), ("time", "<i8"), ("symbol", "<i4"), ("source", "<i4")])
 
 
 class Span(NamedTuple):
@@ -150,8 +150,8 @@ class _SpooledIds:
             own = rows[rows["source"] == source]
             if len(own):
                 symbols, times = own["symbol"].astype(np.int32), own["time"].astype(np.int64)
-                id_hashes = np.ascontiguousarray(own["id_hash"])
-                yield StoredIds(topic_partition, span.reached, symbols, self._symbols, id_hashes, times)
+                id_keys = np.ascontiguousarray(own["id_key"])
+                yield StoredIds(topic_partition, span.reached, symbols, self._symbols, id_keys, times)
 
 
 def _spool() -> IO[bytes]:
@@ -182,8 +182,8 @@ def read_ids(table: Table, spans: Mapping[TopicPartition, Span], hasher: TradeId
             chosen_rows = batch.take(chosen)
             rows = np.empty(len(chosen), dtype=_ROW)
             rows["symbol"] = pair_numbers(chosen_rows, "exchange", "symbol", hasher.symbols.intern)
-            rows["id_hash"][:, :2] = _id_hashes(chosen_rows["trade_id"], rows["symbol"].astype(np.int32), hasher)
-            rows["id_hash"][:, 2] = short_fingerprints_of(chosen_rows)
+            rows["id_key"][:, :2] = _id_hashes(chosen_rows["trade_id"], rows["symbol"].astype(np.int32), hasher)
+            rows["id_key"][:, 2] = short_fingerprints_of(chosen_rows)
             rows["time"], rows["source"] = times[chosen], source[chosen]
             spooled.add(rows)
     return spooled

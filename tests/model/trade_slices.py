@@ -86,13 +86,13 @@ def slice_of(
     )
 
 
-def _with_contents(columns: TradeColumns) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    identities = np.empty((len(columns), 3), dtype=np.int64)
+def _id_keys_of(columns: TradeColumns) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    id_keys = np.empty((len(columns), 3), dtype=np.int64)
     assert isinstance(columns.names, Symbols)
     hasher = TradeIdHasher(columns.names)
-    identities[:, :2] = hasher.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols)
-    identities[:, 2] = short_fingerprints(columns.prices, columns.quantities, columns.sides)
-    return identities
+    id_keys[:, :2] = hasher.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols)
+    id_keys[:, 2] = short_fingerprints(columns.prices, columns.quantities, columns.sides)
+    return id_keys
 
 
 def stored_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> StoredIds:
@@ -103,7 +103,7 @@ def stored_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> StoredI
         reached=reached,
         symbols=columns.symbols,
         names=columns.names,
-        id_hashes=_with_contents(columns),
+        id_keys=_id_keys_of(columns),
         times=np.array([row.kafka_timestamp for row in rows], dtype=np.int64),
     )
 
