@@ -29,7 +29,7 @@ from k2.ops.metrics import (
     TRADES_STORED,
 )
 from k2.storage.dead_letters import DeadLetterQueue
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS, DOUBTS, NON_MARKET
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS, DOUBTS, NON_MARKET_NUMBERS
 
 __all__ = ["OnCommit", "TradesWriter"]
 
@@ -61,7 +61,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._on_commit = on_commit
         self.partition_counts = PartitionCounts(committed)
         properties = self._committer.table.metadata.properties
-        self._non_market = NON_MARKET.read(properties, writer)
+        self._non_market = NON_MARKET_NUMBERS.read(properties, writer)
         self._doubts = DOUBTS.read(properties, writer)
         self._buffer = ColumnBuffer(arrow_schema(self._committer.table.schema()), flush_rows, symbols)
         self._files: list[DataFile] = []
@@ -121,7 +121,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         # Durable before the commit that counts them, so that after any crash the table counts only existing ones.
         properties = DEAD_LETTER_POSITIONS.set_to(self._dead_letters.sync(), self._writer)
         if self._non_market.take_change():
-            properties |= NON_MARKET.set_to(self._non_market, self._writer)
+            properties |= NON_MARKET_NUMBERS.set_to(self._non_market, self._writer)
         if self._doubts.take_change():
             properties |= DOUBTS.set_to(self._doubts, self._writer)
         advance = Advance(self._writer, self.partition_counts.committed, moves, self._files, properties=properties)

@@ -38,7 +38,7 @@ from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table, find_job_table
 from k2.query.where_clauses import equal
 from k2.sequencing.non_market import joined
-from k2.storage.table_properties import NON_MARKET
+from k2.storage.table_properties import NON_MARKET_NUMBERS
 
 __all__ = ["CompletenessParameters", "Day", "Hour", "by_day", "by_hour", "is_stored"]
 
@@ -219,7 +219,7 @@ def _open(
         found = conflicts_by_span(settings, table, parameters, timedelta(microseconds=span_us), then)
     with open_engine(settings, pool) as engine:
         engine.register("trades", table, row_filter=equal(exchange=parameters.exchange, symbol=parameters.symbol))
-        non_market = NON_MARKET.read_all(table.metadata.properties)
+        non_market = NON_MARKET_NUMBERS.read_all(table.metadata.properties)
         _register_non_market(engine, [session for numbers in non_market for session in numbers.sessions()])
         _register_marks(engine, ledger, found, parameters)
         if then is not None:

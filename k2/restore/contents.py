@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, IsNull, Or
 
 from k2.iceberg.row_filters import any_of
-from k2.model.content import NON_MARKET
+from k2.model.content import NON_MARKET_CONTENT
 from k2.model.state_source import NO_CONTENTS, SessionKey, StoredContents, StoredSession, WantedContents
 from k2.ops.settings import Settings
 from k2.query.pool import open_engine
@@ -139,6 +139,6 @@ def _non_market_columns(wanted: Sequence[WantedContents], non_market: Iterable[S
                 yield (
                     np.full(count, index, dtype=np.int64),
                     np.arange(first, last + 1, dtype=np.int64),
-                    np.full(count, NON_MARKET, dtype=np.int64),
+                    np.full(count, NON_MARKET_CONTENT, dtype=np.int64),
                     np.full(count, session.latest, dtype=np.int64),
                 )

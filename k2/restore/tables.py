@@ -33,7 +33,7 @@ from k2.restore.contents import read_contents
 from k2.restore.trade_ids import StoredTradeIds
 from k2.sequencing.non_market import joined
 from k2.storage.catalog import find_table
-from k2.storage.table_properties import DOUBTS, NON_MARKET
+from k2.storage.table_properties import DOUBTS, NON_MARKET_NUMBERS
 
 __all__ = ["TableStateSource"]
 
@@ -62,7 +62,7 @@ class TableStateSource:
         self._progress = Progress() if self._trades is None else progress_of(self._trades)
         self._sessions: Mapping[int, list[StoredSession]] | None = None
         properties = {} if self._trades is None else self._trades.metadata.properties
-        self._non_market = [session for one in NON_MARKET.read_all(properties) for session in one.sessions()]
+        self._non_market = [session for one in NON_MARKET_NUMBERS.read_all(properties) for session in one.sessions()]
         self._doubts = [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()]
         self._ids = StoredTradeIds(self._trades, self._progress, written, symbols)
         self._ledger: Ledger | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.batch import TradeSlice
-from k2.model.content import CONTENT_KEY, NON_MARKET
+from k2.model.content import CONTENT_KEY, NON_MARKET_CONTENT
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
@@ -213,7 +213,7 @@ class GroupTracker:
         self._contents_of(sequence).kafka_time = int(kafka_time)
         doubt = sequence.doubt
         placement = sequence.place(
-            number, int(at), int(content) if is_market else NON_MARKET, is_named=bool(is_named) and is_market
+            number, int(at), int(content) if is_market else NON_MARKET_CONTENT, is_named=bool(is_named) and is_market
         )
         if sequence.doubt != doubt:
             names = self._symbols.name(self._symbol_ids[slot])

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from k2.model.batch import NULL_TIME, TradeBatch
 from k2.model.compiled import compiled
-from k2.model.content import NON_MARKET, ContentColumns, fingerprint_at, fingerprint_of, id_word
+from k2.model.content import NON_MARKET_CONTENT, ContentColumns, fingerprint_at, fingerprint_of, id_word
 from k2.model.times import TIME_AHEAD_TOLERANCE_US
 from k2.model.verdicts import DUPLICATE, SKIPPED, STORED
 from k2.sequencing.fingerprints import (
@@ -153,7 +153,9 @@ def _may_be_old(slot: NDArray[np.int64], slot_idx: int, sequence: int, content: 
     if sequence >> PAGE_BITS != slot[CHECKED]:
         return True
     # All non-market trades have the same content.
-    return bool(content != NON_MARKET and is_stored_elsewhere(pages, slot_idx, slot[SESSION], sequence, content))
+    return bool(
+        content != NON_MARKET_CONTENT and is_stored_elsewhere(pages, slot_idx, slot[SESSION], sequence, content)
+    )
 
 
 @compiled
@@ -206,7 +208,7 @@ def follow(
         at = effective_time(timestamps[row], kafka_time)
         kafka_time = at if kafka_time == NULL_TIME else kafka_time
         is_market = verdicts[slice_idx] != SKIPPED
-        content, verdict = NON_MARKET, STORED
+        content, verdict = NON_MARKET_CONTENT, STORED
         if is_market:
             id_hash = id_word(sequence, text, id_starts[row], id_sizes[row], key)
             price, quantity = prices[row], quantities[row]

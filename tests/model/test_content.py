@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.model.content import CONTENT_KEY, NON_MARKET, UNKNOWN, fingerprints, id_word
+from k2.model.content import CONTENT_KEY, NON_MARKET_CONTENT, UNKNOWN, fingerprints, id_word
 from k2.model.content import _is_decimal_of as is_decimal_of
 from k2.sequencing.tracker_kernel import tracked_columns
 from tests.model.trade_slices import Row, slice_of
@@ -118,7 +118,7 @@ def test_an_id_that_repeats_the_number_is_not_content() -> None:
 def test_contents_have_48_bits_and_avoid_reserved_values(trades: list[tuple[int, int, int]]) -> None:
     """No content equals the value for unknown or for a non-market trade; few contents collide."""
     found = fingerprints_of(*(Row(1, price=price, quantity=quantity, side=side) for price, quantity, side in trades))
-    assert all(NON_MARKET < content < 2**48 and content != UNKNOWN for content in found)
+    assert all(NON_MARKET_CONTENT < content < 2**48 and content != UNKNOWN for content in found)
     assert len({*found}) == len({*trades})
 
 

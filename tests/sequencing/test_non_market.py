@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.model.batch import TradeSlice
-from k2.model.content import NON_MARKET
+from k2.model.content import NON_MARKET_CONTENT
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import Ledger, SessionKey, StoredSession
@@ -207,7 +207,7 @@ def by_the_plain_form(rows: list[Row], flags: list[bool]) -> tuple[list[int], li
         content = 2 + hash((row.price, row.trade_id if is_named else None)) % 2**40
         at = effective_time(row.timestamp, row.kafka_timestamp)
         of = sequences[row.exchange, row.symbol]
-        placement = of.place(row.sequence, at, NON_MARKET if is_non_market else content, is_named=is_named)
+        placement = of.place(row.sequence, at, NON_MARKET_CONTENT if is_non_market else content, is_named=is_named)
         verdicts.append(SKIPPED if is_non_market else placement.verdict)
         sessions.append(placement.session if verdicts[-1] != SKIPPED or placement.verdict == STORED else 0)
     return verdicts, sessions

@@ -265,7 +265,7 @@ MUTANTS: Final = (
         "a copy from before the restart is not seen",
         8,
         "a trade of an old session that is sent again is taken for one of the new session",
-        (f"{_SEQUENCE}._copied", "searched = 1 if content == NON_MARKET else", "searched = 1 or"),
+        (f"{_SEQUENCE}._copied", "searched = 1 if content == NON_MARKET_CONTENT else", "searched = 1 or"),
     ),
     _mutant(
         "trackers not restored",
