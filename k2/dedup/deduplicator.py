@@ -100,23 +100,23 @@ class GroupDeduplicator:
         Rows with a tracked sequence number, rows without an id, and rows that are not `STORED` keep their verdict. The
         given slice is not changed.
         """
-        slice_idx = _rows_by_id(trade_slice)
-        if not len(slice_idx):
+        slice_indices = _rows_by_id(trade_slice)
+        if not len(slice_indices):
             return trade_slice
         trade_slice = trade_slice.with_ids_of(self._hasher.symbols)
         topic_partition = trade_slice.batch.source.topic_partition
         self._positions[topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
-        found = self._judge(topic_partition, trade_slice, slice_idx)
+        found = self._judge(topic_partition, trade_slice, slice_indices)
         if not found.any():
             return trade_slice
         verdicts = trade_slice.verdicts.copy()
-        verdicts[slice_idx] = found
+        verdicts[slice_indices] = found
         return replace(trade_slice, verdicts=verdicts)
 
     def _judge(
-        self, topic_partition: TopicPartition, trade_slice: TradeSlice, slice_idx: NDArray[np.intp]
+        self, topic_partition: TopicPartition, trade_slice: TradeSlice, slice_indices: NDArray[np.intp]
     ) -> NDArray[np.uint8]:
-        columns, rows = trade_slice.batch.columns, trade_slice.rows[slice_idx]
+        columns, rows = trade_slice.batch.columns, trade_slice.rows[slice_indices]
         symbols, times = columns.symbols[rows], _times(trade_slice, rows)
         id_keys = np.empty((len(rows), 3), dtype=np.int64)
         id_keys[:, :2] = self._hasher.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)

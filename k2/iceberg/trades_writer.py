@@ -92,14 +92,14 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
     def _write_slice(self, trade_slice: TradeSlice) -> None:
         self._non_market.add(trade_slice, self.partition_counts.committed)
         self._doubts.update(trade_slice.doubts)
-        slice_idx, conflicts = self.partition_counts.count(trade_slice)
+        slice_indices, conflicts = self.partition_counts.count(trade_slice)
         self._conflicts.add(trade_slice, conflicts)
-        if len(slice_idx):
+        if len(slice_indices):
             columns = trade_slice.batch.columns
-            newest = int(columns.timestamps[trade_slice.rows[slice_idx]].max())
+            newest = int(columns.timestamps[trade_slice.rows[slice_indices]].max())
             self._newest_us = newest if self._newest_us is None else max(newest, self._newest_us)
-        while len(slice_idx):
-            slice_idx = slice_idx[self._buffer.add(trade_slice, slice_idx) :]
+        while len(slice_indices):
+            slice_indices = slice_indices[self._buffer.add(trade_slice, slice_indices) :]
             if self._buffer.full:
                 self._flush()
 
