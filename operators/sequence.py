@@ -17,8 +17,8 @@ from k2.model.symbols import Symbols
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
-from k2.sequencing.ledger import owed_events
 from k2.sequencing.monotonic import GroupDisorder
+from k2.sequencing.owed_events import owed_events
 from k2.sequencing.tracker import GroupTracker, Tracked
 
 __all__ = ["SequencedStreams", "sequence"]

@@ -16,8 +16,8 @@ from k2.model.progress import PartitionProgress, TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import Ledger, SessionKey, StoredSession
 from k2.model.verdicts import CONFLICT, SKIPPED, STORED
-from k2.sequencing.ledger import owed_events
 from k2.sequencing.non_market import NonMarketNumbers, joined
+from k2.sequencing.owed_events import owed_events
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
 from k2.sequencing.tracker_kernel import effective_time
@@ -25,7 +25,7 @@ from k2.venues.decode import decode, split
 from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.stored_rows import StoredRows
 from tests.sequencing.streams import bounded, streams
-from tests.sequencing.test_ledger import doubts_of, table_of
+from tests.sequencing.test_owed_events import doubts_of, table_of
 from tests.venues.messages import batch_of
 from tests.venues.test_recorded_venues import message
 

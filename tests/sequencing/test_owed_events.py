@@ -16,7 +16,7 @@ from k2.model.state_source import NO_CONTENTS, NO_STATE_SOURCE, Ledger, NumberDo
 from k2.model.verdicts import DUPLICATE, STORED
 from k2.sequencing.doubts import Doubts
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.ledger import difference, owed_events
+from k2.sequencing.owed_events import difference, owed_events
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
 from k2.sequencing.tracker_kernel import effective_time
