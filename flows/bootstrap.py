@@ -24,7 +24,7 @@ from k2.ops.settings import Settings, read_settings
 from k2.ops.signals import exit_on_signals
 from k2.restore.recovery_store import NO_STORE, ResumeInfo, prepare_recovery_store
 from k2.restore.tables import TableStateSource
-from k2.storage.dead_letters import check_folder
+from k2.storage.dead_letters.lock import check_folder
 
 __all__ = ["bootstrap", "open_job_io"]
 

@@ -27,8 +27,9 @@ from k2.model.symbols import Symbols
 from k2.ops.error_boundary import reports_errors
 from k2.ops.retry import OnRetry
 from k2.ops.settings import Settings
-from k2.storage.dead_letter_files import Position, series_prefix
-from k2.storage.dead_letters import DeadLetterQueue, check_free
+from k2.storage.dead_letters.files import Position, series_prefix
+from k2.storage.dead_letters.lock import check_free
+from k2.storage.dead_letters.queue import DeadLetterQueue
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
 __all__ = ["LedgerSink", "TradesSink"]

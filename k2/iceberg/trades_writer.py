@@ -28,7 +28,7 @@ from k2.ops.metrics import (
     LAST_COMMIT,
     TRADES_STORED,
 )
-from k2.storage.dead_letters import DeadLetterQueue
+from k2.storage.dead_letters.queue import DeadLetterQueue
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS, DOUBTS, NON_MARKET_NUMBERS
 
 __all__ = ["OnCommit", "TradesWriter"]

@@ -17,7 +17,7 @@ from k2.model.progress import Progress
 from k2.sequencing.doubts import Doubts
 from k2.sequencing.non_market import NonMarketNumbers
 from k2.storage.commit_log import Commit, commit_notes_text, parse_commit_notes
-from k2.storage.dead_letter_files import Position
+from k2.storage.dead_letters.files import Position
 
 __all__ = [
     "COMMIT_ID",

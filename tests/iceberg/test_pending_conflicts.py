@@ -16,7 +16,7 @@ from k2.ops.metrics import CONFLICTS
 from k2.ops.settings import Settings
 from k2.sequencing.conflicts import StoredKey
 from k2.storage.catalog import open_catalog
-from k2.storage.dead_letter_files import read_dead_letters
+from k2.storage.dead_letters.files import read_dead_letters
 from tests.iceberg.trades_table import SCALE, read_to, row_at, settings_in, writer_of
 from tests.model.trade_slices import Row, slice_of
 

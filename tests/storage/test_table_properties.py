@@ -13,7 +13,7 @@ from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.state_source import NumberDoubt
 from k2.sequencing.doubts import Doubts
 from k2.storage.commit_log import Commit
-from k2.storage.dead_letter_files import Position
+from k2.storage.dead_letters.files import Position
 from k2.storage.table_properties import (
     COMMIT_ID,
     COMMIT_LOG_BATCH,
