@@ -11,7 +11,7 @@ from k2.iceberg.advance import Advance, Entries
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.data_files import write_file
 from k2.iceberg.ledger_rollback import WRITER
-from k2.iceberg.partition_counts import resume_state
+from k2.iceberg.resume_state import resume_state
 from k2.iceberg.table_handle import TableHandle
 from k2.model.columns import SEQUENCE_EVENTS
 from k2.model.committed_offsets import CommittedOffsets

@@ -13,7 +13,7 @@ from k2.iceberg.fence import check_fence
 from k2.iceberg.fencing_commit import invalidate_commits_in_flight, set_fencing_token
 from k2.iceberg.ledger_rollback import WRITER, SetFencingToken, roll_back_events
 from k2.iceberg.ledger_writer import LedgerWriter
-from k2.iceberg.partition_counts import check_resume
+from k2.iceberg.resume_state import check_resume
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName
 from k2.iceberg.topic_ids import remember_topics

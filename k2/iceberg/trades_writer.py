@@ -11,8 +11,9 @@ from k2.iceberg.advance import Advance, Entries
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.column_buffer import FLUSH_ROWS, ColumnBuffer
 from k2.iceberg.data_files import write_file
-from k2.iceberg.partition_counts import PartitionCounts, resume_state
+from k2.iceberg.partition_counts import PartitionCounts
 from k2.iceberg.pending_conflicts import PendingConflicts
+from k2.iceberg.resume_state import resume_state
 from k2.iceberg.table_handle import TableHandle
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed

@@ -309,7 +309,7 @@ MUTANTS: Final = (
         6,
         "a recovery store that knows of more than the table holds is resumed from",
         (
-            "k2.iceberg.partition_counts:check_recovered",
+            "k2.iceberg.resume_state:check_recovered",
             "if committed_offset is None or offset > committed_offset:",
             "if False:",
         ),
