@@ -83,9 +83,9 @@ def _roll_back(table: Table, trades_committed: CommittedOffsets) -> None:
     row_filter = any_of(_filters(events, trades_committed))
     swap.delete(row_filter, {Remark.ROLLED_BACK_EVENTS.value: str(len(events))})
     swap.set_properties(PROGRESS.set_to(new_progress))
-    failpoint("events.withdrawing")
+    failpoint("events.rolling_back")
     swap.commit()
-    failpoint("events.withdrawn")
+    failpoint("events.rolled_back")
     _log.info("events_rolled_back", events=len(events), reason="their trades are not in the table")
 
 
