@@ -21,7 +21,7 @@ from k2.model.errors import FencedError, TableError, UnreachableError
 from k2.model.progress import Progress
 from k2.ops.failpoints import failpoint
 from k2.ops.retry import COMMIT_CONFLICT, OnRetry, retried
-from k2.storage.catalog_errors import TRANSIENT, translate_refusals
+from k2.storage.catalog_errors import CATALOG_TRANSIENT, translate_refusals
 from k2.storage.table_properties import FENCING_TOKEN
 
 __all__ = ["Committer"]
@@ -185,4 +185,4 @@ class Committer:
 
     def _retry(self, operation: str, act: Callable[[], T], *, also: tuple[type[BaseException], ...] = ()) -> T:
         with translate_refusals(self.table.catalog.name):
-            return retried(operation, act, also=(*TRANSIENT, *also), on_retry=self._on_retry, sleep=self._sleep)
+            return retried(operation, act, also=(*CATALOG_TRANSIENT, *also), on_retry=self._on_retry, sleep=self._sleep)
