@@ -18,7 +18,7 @@ __all__ = ["ClockState", "IdLog"]
 # Columns of an entry.
 _LOW, _HIGH, _TIME, _LINK = range(4)
 # Columns of a segment.
-_START, _LABEL, _LATEST = range(3)
+_START, _BUCKET, _LATEST = range(3)
 # Elements of the state of a log.
 _OLDEST, _NEXT, _FIRST_SEGMENT, _NEXT_SEGMENT, _REACHED, _NEWEST, _AHEAD = range(7)
 
@@ -103,9 +103,9 @@ def _append(log: _Log, low: np.int64, high: np.int64, content: np.int64, time: i
     number, head_idx = state[_NEXT], low & (len(heads) - 1)
     bucket = min(time, state[_REACHED]) // rules.bucket_us
     last = (state[_NEXT_SEGMENT] - 1) % len(segments)
-    if state[_FIRST_SEGMENT] == state[_NEXT_SEGMENT] or segments[last, _LABEL] < bucket:
+    if state[_FIRST_SEGMENT] == state[_NEXT_SEGMENT] or segments[last, _BUCKET] < bucket:
         last = state[_NEXT_SEGMENT] % len(segments)
-        segments[last, _START], segments[last, _LABEL], segments[last, _LATEST] = number, bucket, time
+        segments[last, _START], segments[last, _BUCKET], segments[last, _LATEST] = number, bucket, time
         state[_NEXT_SEGMENT] += 1
     segments[last, _LATEST] = max(segments[last, _LATEST], time)
     entry_idx = number % len(entries)
@@ -122,7 +122,7 @@ def _expire(log: _Log, rules: WindowRules) -> None:
     bucket_floor = _bucket_floor(state, rules)
     while state[_FIRST_SEGMENT] < state[_NEXT_SEGMENT]:
         first = state[_FIRST_SEGMENT] % len(segments)
-        if segments[first, _LABEL] >= bucket_floor:
+        if segments[first, _BUCKET] >= bucket_floor:
             return
         state[_FIRST_SEGMENT] += 1
         is_last = state[_FIRST_SEGMENT] == state[_NEXT_SEGMENT]

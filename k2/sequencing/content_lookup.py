@@ -243,5 +243,5 @@ def _fill(
     """Record n contents, int64[n] each, that have a page in which their number is unknown."""
     for row in range(len(slots)):
         page = find_page(pages, slots[row], sessions[row], sequences[row])
-        if page >= 0 and read_fingerprint(pages.marks, page, sequences[row]) == UNKNOWN:
-            write_fingerprint(pages.headers, pages.marks, page, sequences[row], contents[row], kafka_times[row])
+        if page >= 0 and read_fingerprint(pages.words, page, sequences[row]) == UNKNOWN:
+            write_fingerprint(pages.headers, pages.words, page, sequences[row], contents[row], kafka_times[row])

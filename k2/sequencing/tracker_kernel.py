@@ -196,7 +196,7 @@ def follow(
     """
     symbols, has_sequence, timestamps, messages, kafka_timestamps, content_columns = columns
     sequences, prices, quantities, sides, text, id_starts, id_sizes = content_columns
-    headers, marks = pages.headers, pages.marks
+    headers, words = pages.headers, pages.words
     count = 0
     for slice_idx in range(position, len(rows)):
         row = rows[slice_idx]
@@ -220,7 +220,7 @@ def follow(
             _start(slot, sequence, at, page)
             started[count] = slice_idx
             count += 1
-            write_fingerprint(headers, marks, page, sequence, content, kafka_time)
+            write_fingerprint(headers, words, page, sequence, content, kafka_time)
         elif _continues(slot, sequence, at):
             if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
                 return slice_idx, count
@@ -231,10 +231,10 @@ def follow(
                     return slice_idx, count
                 slot[TOP_PAGE] = page
             slot[HIGHEST], slot[LATEST] = sequence, max(slot[LATEST], at)
-            write_fingerprint(headers, marks, page, sequence, content, kafka_time)
+            write_fingerprint(headers, words, page, sequence, content, kafka_time)
         elif slot[TOP_START] <= sequence <= slot[HIGHEST]:
             page = _page_of(slot, slot_idx, sequence, pages)
-            if page == NO_PAGE or read_fingerprint(marks, page, sequence) != content:
+            if page == NO_PAGE or read_fingerprint(words, page, sequence) != content:
                 return slice_idx, count
             verdict = DUPLICATE
         else:
