@@ -100,8 +100,8 @@ class PartitionCounts:
             assert counts.last_row_offset < counts.next_offset, f"{topic_partition}: a row beyond the ranges read"
         return {topic_partition: counts.move() for topic_partition, counts in self._epoch.items() if counts.has_moved}
 
-    def close(self, committed: Entries) -> None:
-        """Start the next epoch after a commit."""
+    def start_next_epoch(self, committed: Entries) -> None:
+        """Start the next epoch after a commit; `committed` is the writer's progress after it."""
         self.committed = committed
         self._epoch.clear()
 

@@ -115,7 +115,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
     def _commit(self) -> None:
         moves = self.partition_counts.moves()
         if not moves:
-            self.partition_counts.close(self.partition_counts.committed)
+            self.partition_counts.start_next_epoch(self.partition_counts.committed)
             return
         self._flush()
         self._conflicts.resolve(self._files)
@@ -128,7 +128,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         advance = Advance(self._writer, self.partition_counts.committed, moves, self._files, properties=properties)
         progress = self._commit_advance(advance)
         self._files = []
-        self.partition_counts.close(advance.result)
+        self.partition_counts.start_next_epoch(advance.result)
         self._update_metrics(advance)
         if self._on_commit is not None:
             self._on_commit(progress)
