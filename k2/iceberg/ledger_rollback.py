@@ -11,7 +11,7 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
-from k2.iceberg.advance import Entries
+from k2.iceberg.advance import WriterProgress
 from k2.iceberg.commit import Committer
 from k2.iceberg.metadata_swap import MetadataSwap
 from k2.iceberg.row_filters import any_of, rows_from
@@ -120,7 +120,9 @@ def _filters(events: Iterable[_EventSource], trades_committed: CommittedOffsets)
             yield rows_from(topic_partition, offset, exchange=exchange, symbol=symbol)
 
 
-def _rolled_back(entries: Entries, events: Iterable[_EventSource], trades_committed: CommittedOffsets) -> Entries:
+def _rolled_back(
+    entries: WriterProgress, events: Iterable[_EventSource], trades_committed: CommittedOffsets
+) -> WriterProgress:
     counts = Counter(event.topic_partition for event in events)
     return {
         topic_partition: msgspec.structs.replace(

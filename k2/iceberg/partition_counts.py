@@ -6,12 +6,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.iceberg.advance import Entries
+from k2.iceberg.advance import WriterProgress
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import StateError
-from k2.model.progress import Counts, PartitionProgress, TopicPartition
+from k2.model.progress import Counts, PartitionDelta, PartitionProgress, TopicPartition
 from k2.model.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
 
 __all__ = ["PartitionCounts"]
@@ -36,10 +36,10 @@ class _EpochCounts:
     dead_letters: int = 0
     skipped: int = 0
 
-    def move(self) -> PartitionProgress:
+    def move(self) -> PartitionDelta:
         """Return the next offset and this epoch's counts."""
         received = self.stored + self.duplicates + self.dead_letters + self.skipped
-        return PartitionProgress(
+        return PartitionDelta(
             self.next_offset, received, self.stored, self.duplicates, self.dead_letters, self.skipped, self.start
         )
 
@@ -53,7 +53,7 @@ class _EpochCounts:
 class PartitionCounts:
     """The committed progress of one writer, and the counts of its running epoch."""
 
-    committed: Entries
+    committed: WriterProgress
     _epoch: dict[TopicPartition, _EpochCounts] = field(default_factory=dict)
 
     def add_range(self, consumed: Consumed) -> list[DeadLetter]:
@@ -94,13 +94,13 @@ class PartitionCounts:
         conflicts = np.flatnonzero(is_new & (trade_slice.verdicts == CONFLICT)) if by_verdict[CONFLICT] else _NO_ROWS
         return np.flatnonzero(is_new & (trade_slice.verdicts == STORED)), conflicts
 
-    def moves(self) -> dict[TopicPartition, PartitionProgress]:
+    def moves(self) -> dict[TopicPartition, PartitionDelta]:
         """Return the epoch's next offset and counts for each topic partition that moved."""
         for topic_partition, counts in self._epoch.items():
             assert counts.last_row_offset < counts.next_offset, f"{topic_partition}: a row beyond the ranges read"
         return {topic_partition: counts.move() for topic_partition, counts in self._epoch.items() if counts.has_moved}
 
-    def start_next_epoch(self, committed: Entries) -> None:
+    def start_next_epoch(self, committed: WriterProgress) -> None:
         """Start the next epoch after a commit; `committed` is the writer's progress after it."""
         self.committed = committed
         self._epoch.clear()

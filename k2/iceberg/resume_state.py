@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from k2.iceberg.advance import Entries
+from k2.iceberg.advance import WriterProgress
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
 
@@ -12,13 +12,13 @@ __all__ = ["check_recovered", "check_resume", "resume_state"]
 STATE_FORMAT: Final = 1
 
 
-def resume_state(committed: Entries, table_id: str) -> dict[str, Any]:
+def resume_state(committed: WriterProgress, table_id: str) -> dict[str, Any]:
     """Return the state of a sink's snapshot: the table that it writes, and the writer's offsets in it."""
     offsets = {str(topic_partition): entry.offset for topic_partition, entry in committed.items()}
     return {"format": STATE_FORMAT, "table": table_id, "offsets": offsets}
 
 
-def check_resume(state: Mapping[str, Any] | None, committed: Entries, table: str, table_id: str) -> None:
+def check_resume(state: Mapping[str, Any] | None, committed: WriterProgress, table: str, table_id: str) -> None:
     """Reject a recovery store that is ahead of the table; an older one is accepted, because it is replayed.
 
     Raises:
@@ -33,7 +33,7 @@ def check_resume(state: Mapping[str, Any] | None, committed: Entries, table: str
 
 
 def check_recovered(
-    offsets: Mapping[TopicPartition, int], recorded_id: str | None, committed: Entries, table: str, table_id: str
+    offsets: Mapping[TopicPartition, int], recorded_id: str | None, committed: WriterProgress, table: str, table_id: str
 ) -> None:
     """Reject a writer's recorded offsets as `check_resume` does; `recorded_id` is None if it was not recorded.
 

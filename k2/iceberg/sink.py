@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from bytewax.outputs import FixedPartitionedSink
 
-from k2.iceberg.advance import Entries
+from k2.iceberg.advance import WriterProgress
 from k2.iceberg.commit import Committer
 from k2.iceberg.fence import check_fence
 from k2.iceberg.fencing_commit import invalidate_commits_in_flight, set_fencing_token
@@ -139,7 +139,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         dead_letters = self._dead_letters(writer, committed)
         return TradesWriter(writer, self._handle, committed, dead_letters, self._on_commit, symbols=self._symbols)
 
-    def _dead_letters(self, writer: str, committed: Entries) -> DeadLetterQueue:
+    def _dead_letters(self, writer: str, committed: WriterProgress) -> DeadLetterQueue:
         return DeadLetterQueue(
             self._settings.dead_letter_folder,
             series_prefix(self.committer.table_id, writer),
@@ -148,7 +148,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
             settle=partial(self._settle, writer, committed),
         )
 
-    def _settle(self, writer: str, committed: Entries) -> Mapping[str, Position]:
+    def _settle(self, writer: str, committed: WriterProgress) -> Mapping[str, Position]:
         """Invalidate commits in flight of other instances; return the dead-letter positions that are recorded then.
 
         Raises:
@@ -180,7 +180,7 @@ class LedgerSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         self._trades_committed = CommittedOffsets(trades_progress or Progress(), settings.writers)
         self._handle = TableHandle(settings, TableName.SEQUENCE_EVENTS, on_retry)
         self._set_fencing_token = set_fencing_token
-        self._committed: Entries | None = None
+        self._committed: WriterProgress | None = None
 
     @property
     def committer(self) -> Committer:
@@ -211,7 +211,7 @@ class LedgerSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         check_resume(resume_state, committed, self._handle.name, self.committer.table_id)
         return LedgerWriter(self._handle, committed, self._trades_committed)
 
-    def _roll_back(self) -> Entries:
+    def _roll_back(self) -> WriterProgress:
         """Roll back the events of trades that are not in the table, once; return the ledger's progress."""
         if self._committed is None:
             progress = roll_back_events(self.committer, self._trades_committed, self._set_fencing_token)

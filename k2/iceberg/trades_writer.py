@@ -7,7 +7,7 @@ from typing import Any, Final
 from bytewax.outputs import StatefulSinkPartition
 from pyiceberg.manifest import DataFile
 
-from k2.iceberg.advance import Advance, Entries
+from k2.iceberg.advance import Advance, WriterProgress
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.column_buffer import FLUSH_ROWS, ColumnBuffer
 from k2.iceberg.data_files import write_file
@@ -47,7 +47,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self,
         writer: str,
         handle: TableHandle,
-        committed: Entries,
+        committed: WriterProgress,
         dead_letters: DeadLetterQueue,
         on_commit: OnCommit | None = None,
         flush_rows: int = FLUSH_ROWS,
