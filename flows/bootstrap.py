@@ -65,7 +65,7 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     trades.open()
     trades.check_dead_letter_locks()
     check_topic_ids(trades.remember_topics(source.topic_ids), source.topic_ids)
-    events = LedgerSink(settings, progress, _count_retry, trades.set_fencing_token)
+    events = LedgerSink(settings, progress, _count_retry, trades)
     bind_tables(trades.committer, events.committer, is_resumed=resume_info.is_resumed)
     events.open()
     state_source = TableStateSource(settings, resume_info.written, symbols)

@@ -10,8 +10,8 @@ from bytewax.outputs import FixedPartitionedSink
 from k2.iceberg.advance import WriterProgress
 from k2.iceberg.commit import Committer
 from k2.iceberg.fence import check_fence
-from k2.iceberg.fencing_commit import invalidate_commits_in_flight, set_fencing_token
-from k2.iceberg.ledger_rollback import WRITER, SetFencingToken, roll_back_events
+from k2.iceberg.fencing_commit import adopt_fencing_token, invalidate_commits_in_flight, set_fencing_token
+from k2.iceberg.ledger_rollback import WRITER, TradesFence, roll_back_events
 from k2.iceberg.ledger_writer import LedgerWriter
 from k2.iceberg.resume_state import check_resume
 from k2.iceberg.table_handle import TableHandle
@@ -35,10 +35,6 @@ from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 __all__ = ["LedgerSink", "TradesSink"]
 
 _log = structlog.get_logger()
-
-
-def _no_fencing(_token: str | None) -> None:
-    """Set no fencing token: no other job writes to the trades table."""
 
 
 class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
@@ -101,13 +97,21 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         """Return the topics' ids as they were when first read; record new topics in the table."""
         return remember_topics(self.committer, ids)
 
-    def set_fencing_token(self, token: str | None) -> None:
-        """Fence out instances that started before this one; with None, adopt the token set by this cluster.
+    def set_fencing_token(self, token: str) -> None:
+        """Fence out instances that started before this one.
 
         Raises:
             FencedError: another instance has committed since this one read the progress that it starts from.
         """
         set_fencing_token(self.committer, token, self.open())
+
+    def adopt_fencing_token(self) -> None:
+        """Commit under the fencing token that another process of this cluster may have set.
+
+        Raises:
+            FencedError: another instance has committed since this one read the progress that it starts from.
+        """
+        adopt_fencing_token(self.committer, self.open())
 
     @property
     def committer(self) -> Committer:
@@ -174,12 +178,12 @@ class LedgerSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         settings: Settings,
         trades_progress: Progress | None = None,
         on_retry: OnRetry | None = None,
-        set_fencing_token: SetFencingToken = _no_fencing,
+        fence: TradesFence | None = None,
     ) -> None:
-        """Follow the trades table at `trades_progress` (None if it is empty); `set_fencing_token` fences that table."""
+        """Follow the trades table at `trades_progress` (None if it is empty); `fence` fences that table."""
         self._trades_committed = CommittedOffsets(trades_progress or Progress(), settings.writers)
         self._handle = TableHandle(settings, TableName.SEQUENCE_EVENTS, on_retry)
-        self._set_fencing_token = set_fencing_token
+        self._fence = fence
         self._committed: WriterProgress | None = None
 
     @property
@@ -214,6 +218,6 @@ class LedgerSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
     def _roll_back(self) -> WriterProgress:
         """Roll back the events of trades that are not in the table, once; return the ledger's progress."""
         if self._committed is None:
-            progress = roll_back_events(self.committer, self._trades_committed, self._set_fencing_token)
+            progress = roll_back_events(self.committer, self._trades_committed, self._fence)
             self._committed = progress.of(WRITER)
         return self._committed
