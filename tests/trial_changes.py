@@ -130,14 +130,12 @@ assert writer._committer.table.scan().to_arrow()["sequence_twice"].to_pylist() =
 from pathlib import Path
 import typer.testing
 from k2.cli.main import app
-from k2.model.reasons import RejectedError
-from k2.venues import VENUES
-try:
-    VENUES["coinbase"].decode(b'{"type":"match","time":"2026-01-01T00:00:00Z"}')
-except RejectedError as error:
-    assert error.reason == "closed"
-else:
-    raise AssertionError("decoded")
+from k2.model.dead_letter import DeadLetter
+from k2.venues.decode import decode
+from tests.venues.messages import batch_of
+batch = batch_of([b'{"type":"match","time":"2026-01-01T00:00:00Z"}'], "coinbase")
+[(message_idx, error)] = decode(batch).rejected
+assert DeadLetter.of(batch, message_idx, error.reason, error.error).reason == "closed"
 Path("data/dlq").mkdir(parents=True)
 result = typer.testing.CliRunner().invoke(app, ["dlq", "list", "--reason", "closed"])
 assert result.exit_code == 0, result.output

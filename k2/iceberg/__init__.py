@@ -1,1 +1,1 @@
-"""Apache Iceberg: the catalog, the tables, and the sinks that commit rows and progress together."""
+"""Apache Iceberg: the tables, and the sinks that commit rows and progress together."""

@@ -20,7 +20,8 @@ def is_rolled_back(metadata: TableMetadata) -> bool:
 
     Sequence numbers increase with each snapshot of a table (Iceberg spec, "Sequence Numbers"). So if an ancestor with a
     smaller number is found before the job's last snapshot, the last snapshot is not an ancestor. If expired snapshots
-    end the chain before either is found, the table counts as not rolled back.
+    end the chain before either is found, the table counts as not rolled back. A table without a current snapshot, but
+    with a last one, counts as rolled back to before its first commit.
     """
     last = last_snapshot(metadata)
     if last is None:

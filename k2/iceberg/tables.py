@@ -26,7 +26,7 @@ from k2.iceberg.snapshot_expiry import retention_in
 from k2.model.columns import COMMITS, SEQUENCE_EVENTS, TRADES, Column
 from k2.model.errors import SettingsError, TableError
 from k2.model.key_groups import GROUPS
-from k2.ops.retry import OnRetry, retried
+from k2.ops.retry import CREATION_RACE, OnRetry, retried
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
 from k2.storage.catalog_errors import CATALOG_TRANSIENT, translate_refusals
@@ -43,7 +43,6 @@ MANIFESTS_MERGED: Final = 20
 
 By default PyIceberg merges again and again into a manifest that is nearly full, in the end with every commit.
 """
-_RACES_MAX: Final = 10
 _LOG = structlog.get_logger()
 
 
@@ -151,7 +150,7 @@ def connect(settings: Settings, which: TableName, on_retry: OnRetry | None = Non
 
 
 def _load_or_create(catalog: "Catalog", identifier: tuple[str, ...], design: _Design, settings: Settings) -> Table:
-    for _ in range(_RACES_MAX):
+    for _ in range(CREATION_RACE.attempts_max):
         try:
             return catalog.load_table(identifier)
         except (NoSuchTableError, NoSuchNamespaceError):
@@ -209,7 +208,7 @@ def _differences(table: Table, design: _Design) -> Iterator[tuple[str, str, str]
 
 def _add_later_columns(table: Table, design: _Design) -> None:
     """Add the columns of later versions that the table lacks; several processes may do so at once."""
-    for _ in range(_RACES_MAX):
+    for _ in range(CREATION_RACE.attempts_max):
         missing = [column for column in design.columns if column.name not in table.schema().column_names]
         if not missing:
             return

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import confluent_kafka
 import structlog
-import tenacity
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
 from k2.kafka.config import admin_client, bootstrap_servers, cluster_metadata, config_errors, consumer_config
@@ -206,12 +205,7 @@ def _is_electing(error: BaseException) -> bool:
 
 
 # The first answer after a topic is created or a broker restarts can come from a broker that does not lead yet.
-_once_elected: Final = tenacity.Retrying(
-    retry=tenacity.retry_if_exception(_is_electing),
-    stop=tenacity.stop_after_attempt(ELECTION.attempts_max),
-    wait=lambda state: ELECTION.wait_seconds(state.attempt_number),
-    reraise=True,
-)
+_once_elected: Final = ELECTION.retrying(_is_electing)
 
 
 def _read_end_offsets(

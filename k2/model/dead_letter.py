@@ -72,7 +72,7 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             value_encoding=value_encoding,
             reason=reason,
             error=error,
-            error_type=_ERROR_TYPES[reason],
+            error_type="TypeError" if reason == Reason.UNSUPPORTED else "ValueError",
             venue=batch.venue,
         )
 
@@ -105,13 +105,6 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(DeadLetter)
-_ERROR_TYPES: Final = {
-    Reason.MALFORMED: "ValueError",
-    Reason.INVALID: "ValueError",
-    Reason.UNSUPPORTED: "TypeError",
-    Reason.CONFLICT: "ValueError",
-    Reason.TOO_LARGE: "ValueError",
-}
 
 
 def as_time(microseconds: int) -> datetime | None:

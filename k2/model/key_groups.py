@@ -6,7 +6,8 @@ from typing import Final
 __all__ = ["GROUPS", "group_key", "group_of"]
 
 GROUPS: Final = 16
-"""Must never change: the keys of recovery snapshots are group numbers."""
+"""Recovery snapshots are keyed by group. Another number needs a new recovery store, and a new table, which records it
+(`k2.key_groups`); others are refused."""
 
 
 def group_of(exchange: str, symbol: str) -> int:

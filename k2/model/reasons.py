@@ -10,7 +10,7 @@ class Reason(StrEnum):
     """Why a message or trade became a dead letter."""
 
     MALFORMED = "malformed"
-    """The bytes are not one JSON object in UTF-8."""
+    """The bytes cannot be parsed: for most venues, they are not one JSON object in UTF-8."""
     INVALID = "invalid"
     """A field is absent, of the wrong type, or out of range."""
     UNSUPPORTED = "unsupported"

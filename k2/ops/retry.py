@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 import tenacity
@@ -13,6 +13,7 @@ from k2.model.errors import UnreachableError, first_line
 
 __all__ = [
     "COMMIT_CONFLICT",
+    "CREATION_RACE",
     "ELECTION",
     "FAULT",
     "LOCKED_SECONDS_MAX",
@@ -25,6 +26,9 @@ __all__ = [
 T = TypeVar("T")
 OnRetry = Callable[[str], None]
 """Called with the operation's name before each retry, for counting."""
+
+
+IsTransient = Callable[[BaseException], bool]
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,16 @@ class RetryPolicy:
         longest = min(self.wait_seconds_max, self.wait_seconds_min * 2.0 ** (attempt - 1))
         return random.uniform(0, longest) if self.is_random else longest  # noqa: S311  no secret
 
+    def retrying(self, is_transient: IsTransient, **options: Any) -> tenacity.Retrying:
+        """Return what calls a function by this policy; the last error propagates. `options` are those of tenacity."""
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(is_transient),
+            stop=tenacity.stop_after_attempt(self.attempts_max),
+            wait=lambda state: self.wait_seconds(state.attempt_number),
+            reraise=True,
+            **options,
+        )
+
 
 FAULT: Final = RetryPolicy(attempts_max=4, wait_seconds_min=2, wait_seconds_max=30)
 """A service or a disk fails in a way that may pass: three retries, after 2, 4 and 8 seconds."""
@@ -49,6 +63,8 @@ COMMIT_CONFLICT: Final = RetryPolicy(attempts_max=100, wait_seconds_min=0.01, wa
 """Another writer has committed to the table first: the commit is rebased; 100 conflicts in a row are a fault."""
 ELECTION: Final = RetryPolicy(attempts_max=12, wait_seconds_min=0.1, wait_seconds_max=1)
 """A Kafka partition has no leader yet, or a new one: 12 attempts within 9 seconds; an election takes less."""
+CREATION_RACE: Final = RetryPolicy(attempts_max=20, wait_seconds_min=0.05, wait_seconds_max=0.05)
+"""Another process creates the same catalog, table or columns at the same time: what it has created is used."""
 LOCKED_SECONDS_MAX: Final = 30
 retry_while_locked: Final = tenacity.retry(
     retry=tenacity.retry_if_exception_message(match=".*locked"),
@@ -90,16 +106,8 @@ def retried(
             on_retry(operation)
 
     transient: tuple[type[BaseException], ...] = (*_TRANSIENT, *also)
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(transient),
-        stop=tenacity.stop_after_attempt(FAULT.attempts_max),
-        wait=lambda state: FAULT.wait_seconds(state.attempt_number),
-        before_sleep=report,
-        sleep=sleep,
-        reraise=True,
-    )
     try:
-        return retrying(call)
+        return FAULT.retrying(lambda error: isinstance(error, transient), before_sleep=report, sleep=sleep)(call)
     except UnreachableError:
         raise
     except transient as error:

@@ -1,7 +1,6 @@
 """Open the catalog: the one configured for PyIceberg, otherwise SQLite with a local warehouse."""
 
 import sqlite3
-import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +11,7 @@ from pyiceberg.utils.config import Config
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from k2.model.errors import SettingsError, UnreachableError
-from k2.ops.retry import LOCKED_SECONDS_MAX, retried, retry_while_locked
+from k2.ops.retry import CREATION_RACE, LOCKED_SECONDS_MAX, retried, retry_while_locked
 from k2.ops.settings import Settings
 from k2.storage.catalog_errors import CATALOG_TRANSIENT, as_k2_error, catalog_address, error_text, translate_refusals
 from k2.storage.catalog_timeouts import limit_catalog_timeouts
@@ -26,8 +25,6 @@ __all__ = ["Load", "catalog_exists", "find_table", "local_catalog", "open_catalo
 Load = Callable[[tuple[str, ...]], "Table"]
 """Loads a table by its namespace's parts and its name."""
 
-_RACES_MAX: Final = 20
-_RACE_WAIT_SECONDS: Final = 0.05
 _POSTGRESQL: Final = "postgresql://"
 
 
@@ -107,20 +104,13 @@ def _load(name: str, configuration: dict[str, Any]) -> "Catalog":
     # Imported here because the module reads its configuration on import, where a failure would be a bare error.
     from pyiceberg.catalog import load_catalog  # noqa: PLC0415
 
-    for race in range(_RACES_MAX):
-        try:
-            return load_catalog(name, **configuration)
-        except DBAPIError as error:
-            # Another process is creating the catalog's own tables right now.
-            if not _is_race(error) or race + 1 == _RACES_MAX:
-                raise
-            time.sleep(_RACE_WAIT_SECONDS)
-    raise AssertionError("unreachable")
+    return CREATION_RACE.retrying(_is_race)(load_catalog, name, **configuration)
 
 
-def _is_race(error: DBAPIError) -> bool:
+def _is_race(error: BaseException) -> bool:
+    """Return whether another process is creating the catalog's own tables right now."""
     # PostgreSQL lets both processes start; the second one gets "already exists" or a unique violation.
-    return isinstance(error, IntegrityError) or "already exists" in str(error.orig)
+    return isinstance(error, IntegrityError) or (isinstance(error, DBAPIError) and "already exists" in str(error.orig))
 
 
 def _database(settings: Settings) -> Path:

@@ -89,7 +89,7 @@ class Commit(msgspec.Struct, frozen=True):
     committed_at: int
     """Microseconds since the epoch, by the clock of the process that committed."""
     writer: str | None
-    """None for a commit that only set a fencing token."""
+    """None for a commit of no writer: it set a fencing token, or invalidated commits in flight."""
     rows: int
     files: int
     bytes: int

@@ -1,5 +1,7 @@
 """The metrics' names and labels are an interface: dashboards and alerts depend on them."""
 
+from pathlib import Path
+
 import pytest
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
@@ -41,6 +43,16 @@ def test_metrics_are_declared(name: str, labels: list[str]) -> None:
 def test_no_metric_has_a_symbol_label() -> None:
     """10,000 symbols must not make 10,000 series."""
     assert all("symbol" not in metric._labelnames for metric in _declared().values())
+
+
+def test_the_documentation_lists_every_metric() -> None:
+    """The table of metrics in docs/operations.md has each with its labels and its help, in no particular order."""
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    documented = {line for line in text.splitlines() if line.startswith("| `k2_")}
+    assert documented == {
+        f"| `{name}` | {', '.join(f'`{label}`' for label in metric._labelnames)} | {metric._documentation} |"
+        for name, metric in _declared().items()
+    }
 
 
 def _declared() -> dict[str, Counter | Gauge | Histogram]:
