@@ -165,7 +165,7 @@ def run_day(market: Market, folder: Path) -> Outcome:
     started = time.perf_counter()
     trades = TradesSink(settings)
     progress = trades.open()
-    events = LedgerSink(settings, progress, set_fencing_token=trades.set_fencing_token)
+    events = LedgerSink(settings, progress, fence=trades)
     events.open()
     job_io = JobIO(MemorySource({"trades:0": market.batches}), trades, events, TableStateSource(settings))
     recovery = RecoveryConfig(str(store), timedelta(0))  # type: ignore[no-untyped-call]

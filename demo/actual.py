@@ -16,7 +16,7 @@ from k2.query.gaps import gaps
 from k2.query.pool import open_engine
 from k2.query.reconcile import ExchangeSummary, Reconciliation, reconcile, summary
 from k2.storage.catalog import find_table
-from k2.storage.dead_letter_files import read_dead_letters
+from k2.storage.dead_letters.files import read_dead_letters
 
 __all__ = ["Actual", "read_actual"]
 

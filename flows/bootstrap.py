@@ -25,7 +25,7 @@ from k2.ops.settings import Settings, read_settings
 from k2.ops.signals import exit_on_signals
 from k2.restore.recovery_store import NO_STORE, ResumeInfo, prepare_recovery_store
 from k2.restore.tables import TableStateSource
-from k2.storage.dead_letters import check_folder
+from k2.storage.dead_letters.lock import check_folder
 
 __all__ = ["bootstrap", "open_job_io"]
 
@@ -68,7 +68,7 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     trades.open()
     trades.check_dead_letter_locks()
     check_topic_ids(trades.remember_topics(source.topic_ids), source.topic_ids)
-    events = LedgerSink(settings, progress, _count_retry, trades.set_fencing_token)
+    events = LedgerSink(settings, progress, _count_retry, trades)
     bind_tables(trades.committer, events.committer, is_resumed=resume_info.is_resumed)
     events.open()
     state_source = TableStateSource(settings, resume_info.written, symbols)

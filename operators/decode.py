@@ -21,7 +21,7 @@ from k2.venues.decode import decode as decode_batch
 
 __all__ = ["DecodedStreams", "decode"]
 
-NON_MARKET: Final = "off_book"
+NON_MARKET_LABEL: Final = "off_book"
 """Reason for skipping a row: a non-market trade that consumes a sequence number of its symbol."""
 
 
@@ -75,7 +75,7 @@ def _consumed(decoded: Decoded) -> Consumed:
     for _, error in decoded.skipped:
         MESSAGES_SKIPPED.labels(error.why).inc()
     if len(decoded.non_market):
-        MESSAGES_SKIPPED.labels(NON_MARKET).inc(len(decoded.non_market))
+        MESSAGES_SKIPPED.labels(NON_MARKET_LABEL).inc(len(decoded.non_market))
     if len(decoded.dated_ahead):
         _count_dated_ahead(decoded)
     return Consumed(

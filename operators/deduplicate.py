@@ -45,8 +45,8 @@ class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any
         self._reported_ids = 0
         self._report_ids()
         if state is not None:
-            state_source.resumed(self._deduplicator.positions)
-            state_source.clocks(self._deduplicator.clocks)
+            state_source.report_positions(self._deduplicator.positions)
+            state_source.report_clocks(self._deduplicator.clocks)
 
     @reports_errors
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[TradeSlice], bool]:

@@ -17,8 +17,8 @@ from k2.model.symbols import Symbols
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
-from k2.sequencing.ledger import owed_events
 from k2.sequencing.monotonic import GroupDisorder
+from k2.sequencing.owed_events import owed_events
 from k2.sequencing.tracker import GroupTracker, Tracked
 
 __all__ = ["SequencedStreams", "sequence"]
@@ -77,7 +77,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         self._open_gaps: dict[str, int] = {}
         self._report_open_gaps()
         if state is not None:
-            state_source.resumed(self._tracker.positions)
+            state_source.report_positions(self._tracker.positions)
 
     @reports_errors
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[Tracked], bool]:
@@ -102,10 +102,10 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         state_source, self._state_source = self._state_source, None
         if state_source is None:
             return []
-        seen = list(state_source.sessions(group))
-        self._tracker.absorb(seen, state_source.committed(group), state_source.doubts(group))
+        stored = list(state_source.sessions(group))
+        self._tracker.absorb(stored, state_source.committed(group), state_source.doubts(group))
         self._report_open_gaps()
-        return list(owed_events(seen, self._tracker, state_source.ledger())) if seen else []
+        return list(owed_events(stored, self._tracker, state_source.ledger())) if stored else []
 
     def _count_events(self, tracked: Tracked) -> None:
         _count_out_of_order(tracked.out_of_order)

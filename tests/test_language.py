@@ -20,7 +20,7 @@ RETIRED: Final = {
     r"\btold\b": "reported, given, recorded",
     r"\bso many\b": "as many, this number of",
     r"\bthe books\b": "the partition counts",
-    # Failpoints and properties on disk keep their names.
+    # A property on disk keeps its name.
     r"(?<![\w.])withdraw(?:s|n|ing)?\b": "roll back",
     r"\boff-book\b": "non-market",
     r"\bkept[- ]rows\b": "column buffer",

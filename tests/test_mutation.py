@@ -62,7 +62,7 @@ def test_a_change_is_read_from_its_diff() -> None:
     names = {
         "k2.sequencing.non_market.x__both__mutmut_1": "k2.sequencing.non_market:_both",
         "k2.sequencing.tracker.xǁGroupTrackerǁ__init____mutmut_12": "k2.sequencing.tracker:GroupTracker.__init__",
-        "k2.sequencing.ledger.x_owed_events__mutmut_3": "k2.sequencing.ledger:owed_events",
+        "k2.sequencing.owed_events.x_owed_events__mutmut_3": "k2.sequencing.owed_events:owed_events",
     }
     assert {name: change_in(name, DIFF).function for name in names} == names
 

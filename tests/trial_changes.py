@@ -172,14 +172,14 @@ assert "reason" in result.output
         ),
         """\
 from k2.ops.retry import retried
-from k2.storage.catalog_errors import TRANSIENT
+from k2.storage.catalog_errors import CATALOG_TRANSIENT
 answers = [1, EOFError]
 def call():
     answer = answers.pop()
     if answer != 1:
         raise answer
     return answer
-assert retried("x", call, also=TRANSIENT, sleep=lambda _: None) == 1
+assert retried("x", call, also=CATALOG_TRANSIENT, sleep=lambda _: None) == 1
 """,
     ),
     Trial(

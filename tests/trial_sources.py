@@ -95,7 +95,7 @@ REPORT: Final = '''\
 from collections import Counter
 
 from k2.ops.settings import Settings
-from k2.storage.dead_letter_files import read_dead_letters
+from k2.storage.dead_letters.files import read_dead_letters
 
 
 def reasons(settings: Settings) -> dict[str, int]:

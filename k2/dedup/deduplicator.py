@@ -11,15 +11,15 @@ from k2.dedup.id_log import ClockState, IdLog
 from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.dedup.window import rules_for
 from k2.model.batch import NULL_TIME, TradeSlice
-from k2.model.content import ContentColumns, contents
+from k2.model.content import ContentColumns, fingerprints
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
-from k2.model.state_source import Positions, Reach, SeenIds
+from k2.model.state_source import Positions, Reach, StoredIds
 from k2.model.symbols import Symbols
 from k2.model.verdicts import STORED
 from k2.venues import VENUES
 
-__all__ = ["GroupDeduplicator", "short_contents"]
+__all__ = ["GroupDeduplicator", "short_fingerprints"]
 
 FORMAT: Final = 2
 _SHORT: Final = 0xFFFF_FFFF
@@ -82,17 +82,17 @@ class GroupDeduplicator:
             topic_partition: Reach(log.clock.reached, log.clock.newest) for topic_partition, log in self._logs.items()
         }
 
-    def absorb(self, seen: Iterable[SeenIds]) -> None:
+    def absorb(self, stored: Iterable[StoredIds]) -> None:
         """Add the ids in the table, before the first row is judged.
 
         A topic partition without a clock gets the clock of the table.
         """
-        for ids in seen:
+        for ids in stored:
             log = self._logs.get(ids.topic_partition)
             if log is None or (ids.reached and not log.clock.reached):
                 log = self._logs[ids.topic_partition] = IdLog(self._rules, ClockState(ids.reached))
             symbols = self._hasher.symbols.ids_of(ids.symbols, ids.names)
-            log.absorb(symbols, ids.id_hashes, np.clip(ids.times, 0, TIME_MAX))
+            log.absorb(symbols, ids.id_keys, np.clip(ids.times, 0, TIME_MAX))
 
     def deduplicate(self, trade_slice: TradeSlice) -> TradeSlice:
         """Return the slice with the duplicates and conflicts by trade id marked.
@@ -100,35 +100,35 @@ class GroupDeduplicator:
         Rows with a tracked sequence number, rows without an id, and rows that are not `STORED` keep their verdict. The
         given slice is not changed.
         """
-        slice_idx = _rows_by_id(trade_slice)
-        if not len(slice_idx):
+        slice_indices = _rows_by_id(trade_slice)
+        if not len(slice_indices):
             return trade_slice
         trade_slice = trade_slice.with_ids_of(self._hasher.symbols)
         topic_partition = trade_slice.batch.source.topic_partition
         self._positions[topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
-        found = self._judge(topic_partition, trade_slice, slice_idx)
+        found = self._judge(topic_partition, trade_slice, slice_indices)
         if not found.any():
             return trade_slice
         verdicts = trade_slice.verdicts.copy()
-        verdicts[slice_idx] = found
+        verdicts[slice_indices] = found
         return replace(trade_slice, verdicts=verdicts)
 
     def _judge(
-        self, topic_partition: TopicPartition, trade_slice: TradeSlice, slice_idx: NDArray[np.intp]
+        self, topic_partition: TopicPartition, trade_slice: TradeSlice, slice_indices: NDArray[np.intp]
     ) -> NDArray[np.uint8]:
-        columns, rows = trade_slice.batch.columns, trade_slice.rows[slice_idx]
+        columns, rows = trade_slice.batch.columns, trade_slice.rows[slice_indices]
         symbols, times = columns.symbols[rows], _times(trade_slice, rows)
-        id_hashes = np.empty((len(rows), 3), dtype=np.int64)
-        id_hashes[:, :2] = self._hasher.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
-        id_hashes[:, 2] = short_contents(columns.prices[rows], columns.quantities[rows], columns.sides[rows])
+        id_keys = np.empty((len(rows), 3), dtype=np.int64)
+        id_keys[:, :2] = self._hasher.of(columns.text, columns.id_starts[rows], columns.id_sizes[rows], symbols)
+        id_keys[:, 2] = short_fingerprints(columns.prices[rows], columns.quantities[rows], columns.sides[rows])
         verdicts = np.full(len(rows), STORED, dtype=np.uint8)
         own = self._logs.get(topic_partition)
         if own is None:
             own = self._logs[topic_partition] = IdLog(self._rules)
         for log in self._logs.values():
             if log is not own:
-                log.mark(symbols, id_hashes, times, verdicts)
-        own.judge(symbols, id_hashes, times, verdicts)
+                log.mark(symbols, id_keys, times, verdicts)
+        own.judge(symbols, id_keys, times, verdicts)
         return verdicts
 
     def snapshot(self) -> dict[str, object]:
@@ -158,10 +158,10 @@ class GroupDeduplicator:
         }
 
 
-def short_contents(
+def short_fingerprints(
     prices: NDArray[np.uint64], quantities: NDArray[np.uint64], sides: NDArray[np.int8]
 ) -> NDArray[np.int64]:
-    """Return int64[n]: 32 bits of the content of n trades without their ids.
+    """Return int64[n]: the fingerprints of n trades without their ids, cut to 32 bits.
 
     They distinguish a conflict from a duplicate among trades of one id, so one conflict in 2^32 is taken for a
     duplicate. Different ids are never taken for each other because of them.
@@ -174,7 +174,7 @@ def short_contents(
     count = len(sides)
     zeros, text = np.zeros(count, dtype=np.int64), np.empty(0, dtype=np.uint8)
     columns = ContentColumns(zeros, prices, quantities, sides, text, zeros, np.full(count, -1, dtype=np.int32))
-    return contents(columns) & _SHORT
+    return fingerprints(columns) & _SHORT
 
 
 def _times(trade_slice: TradeSlice, rows: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ __all__ = ["ClockState", "IdLog"]
 # Columns of an entry.
 _LOW, _HIGH, _TIME, _LINK = range(4)
 # Columns of a segment.
-_START, _LABEL, _LATEST = range(3)
+_START, _BUCKET, _LATEST = range(3)
 # Elements of the state of a log.
 _OLDEST, _NEXT, _FIRST_SEGMENT, _NEXT_SEGMENT, _REACHED, _NEWEST, _AHEAD = range(7)
 
@@ -77,10 +77,10 @@ def _content_in(link: np.int64) -> np.int64:
 
 
 @compiled
-def _find(log: _Log, id_hash: NDArray[np.int64], time: int, rules: WindowRules) -> int:
+def _find(log: _Log, id_key: NDArray[np.int64], time: int, rules: WindowRules) -> int:
     """Return the verdict on a trade by the held entries at or above the floor and within a window of its time."""
     entries, heads, _, state = log
-    low, high, content = id_hash
+    low, high, content = id_key
     floor = _bucket_floor(state, rules) * rules.bucket_us
     number = _number_of(state[_NEXT] - 1, np.int64(heads[low & (len(heads) - 1)]))
     verdict = STORED
@@ -103,9 +103,9 @@ def _append(log: _Log, low: np.int64, high: np.int64, content: np.int64, time: i
     number, head_idx = state[_NEXT], low & (len(heads) - 1)
     bucket = min(time, state[_REACHED]) // rules.bucket_us
     last = (state[_NEXT_SEGMENT] - 1) % len(segments)
-    if state[_FIRST_SEGMENT] == state[_NEXT_SEGMENT] or segments[last, _LABEL] < bucket:
+    if state[_FIRST_SEGMENT] == state[_NEXT_SEGMENT] or segments[last, _BUCKET] < bucket:
         last = state[_NEXT_SEGMENT] % len(segments)
-        segments[last, _START], segments[last, _LABEL], segments[last, _LATEST] = number, bucket, time
+        segments[last, _START], segments[last, _BUCKET], segments[last, _LATEST] = number, bucket, time
         state[_NEXT_SEGMENT] += 1
     segments[last, _LATEST] = max(segments[last, _LATEST], time)
     entry_idx = number % len(entries)
@@ -122,7 +122,7 @@ def _expire(log: _Log, rules: WindowRules) -> None:
     bucket_floor = _bucket_floor(state, rules)
     while state[_FIRST_SEGMENT] < state[_NEXT_SEGMENT]:
         first = state[_FIRST_SEGMENT] % len(segments)
-        if segments[first, _LABEL] >= bucket_floor:
+        if segments[first, _BUCKET] >= bucket_floor:
             return
         state[_FIRST_SEGMENT] += 1
         is_last = state[_FIRST_SEGMENT] == state[_NEXT_SEGMENT]
@@ -154,26 +154,26 @@ def _advance(log: _Log, time: int, rules: WindowRules) -> None:
 
 @compiled
 def _mark_row(
-    log: _Log, id_hash: NDArray[np.int64], time: int, rules: WindowRules, verdicts: NDArray[np.uint8], row: int
+    log: _Log, id_key: NDArray[np.int64], time: int, rules: WindowRules, verdicts: NDArray[np.uint8], row: int
 ) -> None:
     """Mark a row whose id is held: as a duplicate if any content is equal, else as a conflict."""
     if verdicts[row] != DUPLICATE:
-        found = _find(log, id_hash, time, rules)
+        found = _find(log, id_key, time, rules)
         if found != STORED:
             verdicts[row] = found
 
 
 @compiled
 def _judge(
-    log: _Log, id_hashes: NDArray[np.int64], times: NDArray[np.int64], rules: WindowRules, verdicts: NDArray[np.uint8]
+    log: _Log, id_keys: NDArray[np.int64], times: NDArray[np.int64], rules: WindowRules, verdicts: NDArray[np.uint8]
 ) -> None:
     """Judge n rows in order; append those that are `STORED` and not below the floor."""
     for row in range(len(times)):
         time = times[row]
         _advance(log, time, rules)
-        _mark_row(log, id_hashes[row], time, rules, verdicts, row)
+        _mark_row(log, id_keys[row], time, rules, verdicts, row)
         if verdicts[row] == STORED and time // rules.bucket_us >= _bucket_floor(log.state, rules):
-            _append(log, id_hashes[row, 0], id_hashes[row, 1], id_hashes[row, 2], time, rules)
+            _append(log, id_keys[row, 0], id_keys[row, 1], id_keys[row, 2], time, rules)
 
 
 @compiled
@@ -181,7 +181,7 @@ def _mark(
     log: _Log,
     has_symbol: NDArray[np.bool_],
     symbols: NDArray[np.int32],
-    id_hashes: NDArray[np.int64],
+    id_keys: NDArray[np.int64],
     times: NDArray[np.int64],
     rules: WindowRules,
     verdicts: NDArray[np.uint8],
@@ -192,16 +192,16 @@ def _mark(
     """
     for row in range(len(times)):
         if symbols[row] < len(has_symbol) and has_symbol[symbols[row]]:
-            _mark_row(log, id_hashes[row], times[row], rules, verdicts, row)
+            _mark_row(log, id_keys[row], times[row], rules, verdicts, row)
 
 
 @compiled
-def _absorb(log: _Log, id_hashes: NDArray[np.int64], times: NDArray[np.int64], rules: WindowRules) -> None:
+def _absorb(log: _Log, id_keys: NDArray[np.int64], times: NDArray[np.int64], rules: WindowRules) -> None:
     """Append n entries, in ascending order of time, except those below the floor; the clock does not advance."""
     for row in range(len(times)):
         log.state[_NEWEST] = max(log.state[_NEWEST], times[row])
         if times[row] // rules.bucket_us >= _bucket_floor(log.state, rules):
-            _append(log, id_hashes[row, 0], id_hashes[row, 1], id_hashes[row, 2], times[row], rules)
+            _append(log, id_keys[row, 0], id_keys[row, 1], id_keys[row, 2], times[row], rules)
 
 
 @compiled
@@ -260,7 +260,7 @@ class IdLog:
     def judge(
         self,
         symbols: NDArray[np.int32],
-        id_hashes: NDArray[np.int64],
+        id_keys: NDArray[np.int64],
         times: NDArray[np.int64],
         verdicts: NDArray[np.uint8],
     ) -> None:
@@ -270,28 +270,28 @@ class IdLog:
 
         Args:
             symbols: int32[n], symbol ids.
-            id_hashes: int64[n, 3]: trade-id hash, low and high word, and 32 bits of content.
+            id_keys: int64[n, 3]: trade-id hash, low and high word, and 32 bits of content.
             times: int64[n], microseconds from 0 to 2^61.
             verdicts: uint8[n], changed in place.
         """
         self._prepare(symbols)
-        _judge(self._log, id_hashes, times, self._rules, verdicts)
+        _judge(self._log, id_keys, times, self._rules, verdicts)
 
     def mark(
         self,
         symbols: NDArray[np.int32],
-        id_hashes: NDArray[np.int64],
+        id_keys: NDArray[np.int64],
         times: NDArray[np.int64],
         verdicts: NDArray[np.uint8],
     ) -> None:
         """Mark those of n rows of another partition whose id is held; see `judge`. The log does not change."""
-        _mark(self._log, self._has_symbol, symbols, id_hashes, times, self._rules, verdicts)
+        _mark(self._log, self._has_symbol, symbols, id_keys, times, self._rules, verdicts)
 
-    def absorb(self, symbols: NDArray[np.int32], id_hashes: NDArray[np.int64], times: NDArray[np.int64]) -> None:
+    def absorb(self, symbols: NDArray[np.int32], id_keys: NDArray[np.int64], times: NDArray[np.int64]) -> None:
         """Hold the ids of stored rows, in any order; the clock does not advance. Arguments as for `judge`."""
         self._prepare(symbols)
         order = np.argsort(times, kind="stable")
-        _absorb(self._log, id_hashes[order], times[order], self._rules)
+        _absorb(self._log, id_keys[order], times[order], self._rules)
 
     def _prepare(self, symbols: NDArray[np.int32]) -> None:
         """Reserve capacity for one entry per symbol id given, and record these symbols."""

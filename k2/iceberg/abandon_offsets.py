@@ -3,7 +3,7 @@
 from k2.iceberg.advance import Advance
 from k2.iceberg.commit import Committer
 from k2.model.errors import OffsetError
-from k2.model.progress import PartitionProgress, Progress, TopicPartition
+from k2.model.progress import PartitionDelta, Progress, TopicPartition
 from k2.storage.commit_log import Remark
 
 __all__ = ["abandon_offsets"]
@@ -41,5 +41,5 @@ def _move(committer: Committer, progress: Progress, writer: str, topic_partition
     if first < offset:
         remark[Remark.ABANDONED_OFFSETS] = f"{topic_partition} {first}-{offset - 1}"
     # Also if a writer is beyond it: a recovery store may be before it, and would replay those messages.
-    move = PartitionProgress(max(first, offset), start=offset)
+    move = PartitionDelta(max(first, offset), start=offset)
     committer.commit(Advance(writer, entries, {topic_partition: move}, [], extra_summary=remark))

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from pyiceberg.manifest import DataFile
 
-from k2.model.progress import PartitionProgress, TopicPartition
+from k2.model.progress import PartitionDelta, PartitionProgress, TopicPartition
 from k2.storage.commit_log import summary_of
 
-__all__ = ["Advance", "Entries"]
+__all__ = ["Advance", "WriterProgress"]
 
-Entries = Mapping[TopicPartition, PartitionProgress]
+WriterProgress = Mapping[TopicPartition, PartitionProgress]
 """One writer's progress."""
 
 
@@ -20,10 +20,10 @@ class Advance:
     """What one commit of one writer adds to the table, and the progress that the table must have before it."""
 
     writer: str
-    expected: Entries
+    expected: WriterProgress
     """The writer's progress as it loaded or last committed it."""
-    moves: Entries
-    """For each topic partition that moves: the next offset, and the counts of this commit alone."""
+    moves: Mapping[TopicPartition, PartitionDelta]
+    """What the commit adds to each topic partition that moves."""
     files: list[DataFile]
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     properties: Mapping[str, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Advance:
     """Snapshot ids of all attempts: an attempt that seemed to fail may have been committed."""
 
     @property
-    def result(self) -> Entries:
+    def result(self) -> WriterProgress:
         """The writer's progress after the commit."""
         moved = {
             topic_partition: self.expected.get(topic_partition, PartitionProgress(0)).advanced(move)

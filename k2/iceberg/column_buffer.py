@@ -46,19 +46,19 @@ class ColumnBuffer:
         """Whether the buffer must be drained before more rows are added."""
         return self._count >= self._flush_rows or self._text_bytes >= FLUSH_TEXT_BYTES
 
-    def add(self, trade_slice: TradeSlice, slice_idx: NDArray[np.int64]) -> int:
-        """Copy the rows at int64[m] `slice_idx` until the buffer is full; return the number of copied rows."""
-        slice_idx = slice_idx[: self._flush_rows - self._count]
+    def add(self, trade_slice: TradeSlice, slice_indices: NDArray[np.int64]) -> int:
+        """Copy the rows at int64[m] `slice_indices` until the buffer is full; return the number of copied rows."""
+        slice_indices = slice_indices[: self._flush_rows - self._count]
         trade_slice = trade_slice.with_ids_of(self._symbols)
-        self._grow(len(slice_idx), id_bytes(trade_slice, slice_idx))
+        self._grow(len(slice_indices), id_bytes(trade_slice, slice_indices))
         topic_partition = self._topic_partitions.setdefault(
             trade_slice.batch.source.topic_partition, len(self._topic_partitions)
         )
         self._text_bytes = append_rows(
-            self._columns, self._count, self._text, self._text_bytes, trade_slice, slice_idx, topic_partition
+            self._columns, self._count, self._text, self._text_bytes, trade_slice, slice_indices, topic_partition
         )
-        self._count += len(slice_idx)
-        return len(slice_idx)
+        self._count += len(slice_indices)
+        return len(slice_indices)
 
     def drain(self) -> Iterator[FileRows]:
         """Yield the rows by file, and empty the buffer."""

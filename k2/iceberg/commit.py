@@ -20,8 +20,8 @@ from k2.iceberg.table_progress import progress_of
 from k2.model.errors import FencedError, TableError, UnreachableError
 from k2.model.progress import Progress
 from k2.ops.failpoints import failpoint
-from k2.ops.retry import CONFLICT, OnRetry, retried
-from k2.storage.catalog_errors import TRANSIENT, translate_refusals
+from k2.ops.retry import COMMIT_CONFLICT, OnRetry, retried
+from k2.storage.catalog_errors import CATALOG_TRANSIENT, translate_refusals
 from k2.storage.table_properties import FENCING_TOKEN
 
 __all__ = ["Committer"]
@@ -137,7 +137,7 @@ class Committer:
                 raise
 
     def _commit_with_rebase(self, advance: Advance) -> None:
-        for conflicts in range(CONFLICT.attempts_max):
+        for conflicts in range(COMMIT_CONFLICT.attempts_max):
             self._check(advance)
             swap = self._stage(advance)
             try:
@@ -145,7 +145,7 @@ class Committer:
                 swap.commit()
                 failpoint("commit.landed")
             except CommitFailedException:
-                self._sleep(CONFLICT.wait_seconds(conflicts + 1))
+                self._sleep(COMMIT_CONFLICT.wait_seconds(conflicts + 1))
                 if self._is_committed(advance):
                     return
                 # Rejected, and not in the table: no snapshot refers to its manifests.
@@ -155,7 +155,8 @@ class Committer:
                 self._is_stale = conflicts > 0
                 return
         raise UnreachableError(
-            f"table {self.name}: {CONFLICT.attempts_max} conflicts in a row with commits of others; stop other writers"
+            f"table {self.name}: {COMMIT_CONFLICT.attempts_max} conflicts in a row with commits of others; "
+            "stop other writers"
         )
 
     def _check(self, advance: Advance) -> None:
@@ -184,4 +185,4 @@ class Committer:
 
     def _retry(self, operation: str, act: Callable[[], T], *, also: tuple[type[BaseException], ...] = ()) -> T:
         with translate_refusals(self.table.catalog.name):
-            return retried(operation, act, also=(*TRANSIENT, *also), on_retry=self._on_retry, sleep=self._sleep)
+            return retried(operation, act, also=(*CATALOG_TRANSIENT, *also), on_retry=self._on_retry, sleep=self._sleep)

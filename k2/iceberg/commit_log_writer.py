@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import pyarrow as pa
 from pyiceberg.schema import Schema
 
-from k2.iceberg.advance import Advance, Entries
+from k2.iceberg.advance import Advance, WriterProgress
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.commit import Committer
 from k2.iceberg.data_files import write_file
 from k2.model.columns import COMMITS
 from k2.model.errors import FencedError
-from k2.model.progress import PartitionProgress, TopicPartition
+from k2.model.progress import PartitionDelta, TopicPartition
 from k2.ops.retry import OnRetry
 from k2.storage.commit_log import Commit
 from k2.storage.table_properties import COMMIT_LOG_BATCH, CommitLogBatch
@@ -56,10 +56,10 @@ class CommitLogWriter:
         batch = COMMIT_LOG_BATCH.read(self._committer.table.metadata.properties)
         return batch.snapshots if batch.table == self._table_id else frozenset()
 
-    def _append(self, expected: Entries, commits: Sequence[Commit], batch_commits: Sequence[Commit]) -> None:
+    def _append(self, expected: WriterProgress, commits: Sequence[Commit], batch_commits: Sequence[Commit]) -> None:
         table = self._committer.table
         file = write_file(table, self._as_arrow(commits, table.schema()), (self._table_id,), self._on_retry)
-        move = PartitionProgress(commits[-1].sequence_number + 1, received=len(commits), stored=len(commits))
+        move = PartitionDelta(commits[-1].sequence_number + 1, received=len(commits), stored=len(commits))
         batch = CommitLogBatch(self._table_id, frozenset(commit.snapshot_id for commit in batch_commits))
         properties = COMMIT_LOG_BATCH.set_to(batch)
         try:

@@ -19,7 +19,7 @@ from pyiceberg.table import Table
 from k2.model.columns import SEQUENCE_EVENTS, TRADES, ColumnType
 from k2.ops.failpoints import failpoint
 from k2.ops.retry import OnRetry, retried
-from k2.storage.catalog_errors import TRANSIENT
+from k2.storage.catalog_errors import CATALOG_TRANSIENT
 
 __all__ = ["write_file"]
 
@@ -45,7 +45,9 @@ def write_file(table: Table, rows: pa.Table, partition: tuple[Any, ...], on_retr
     Raises:
         UnreachableError: the store does not accept the file, after retries.
     """
-    return retried("writing a data file", lambda: _write(table, rows, partition), also=TRANSIENT, on_retry=on_retry)
+    return retried(
+        "writing a data file", lambda: _write(table, rows, partition), also=CATALOG_TRANSIENT, on_retry=on_retry
+    )
 
 
 def _write(table: Table, rows: pa.Table, partition: tuple[Any, ...]) -> DataFile:

@@ -2,7 +2,7 @@
 
 from pyiceberg.table.metadata import TableMetadata
 
-from k2.iceberg.advance import Advance, Entries
+from k2.iceberg.advance import Advance, WriterProgress
 from k2.model.errors import FencedError
 from k2.model.progress import PartitionProgress
 from k2.storage.table_properties import FENCING_TOKEN
@@ -10,7 +10,7 @@ from k2.storage.table_properties import FENCING_TOKEN
 __all__ = ["FencingTokenGuard", "check_fence"]
 
 
-def check_fence(table: str, writer: str, found: Entries, own: Entries) -> None:
+def check_fence(table: str, writer: str, found: WriterProgress, own: WriterProgress) -> None:
     """Compare a writer's progress in the table with the progress that this instance expects.
 
     Raises:

@@ -14,30 +14,40 @@ from k2.model.progress import Progress
 from k2.storage.commit_log import Remark
 from k2.storage.table_properties import FENCING_TOKEN
 
-__all__ = ["invalidate_commits_in_flight", "set_fencing_token"]
+__all__ = ["adopt_fencing_token", "invalidate_commits_in_flight", "set_fencing_token"]
 
 
-def set_fencing_token(committer: Committer, token: str | None, expected: Progress) -> None:
+def set_fencing_token(committer: Committer, token: str, expected: Progress) -> None:
     """Fence out instances that started before this one, if the table's progress is `expected`.
 
     This commits a snapshot without rows. So a commit that an earlier instance has staged conflicts, and that instance
-    refreshes the table and finds the token. Nothing is committed if the token is already set. If it is None, none is
-    set, and the one set by another process of this cluster is adopted.
+    refreshes the table and finds the token. Nothing is committed if the token is already set.
+
+    Raises:
+        FencedError: another instance has committed since the progress was read.
+    """
+
+    def act(table: Table) -> None:
+        _check_progress(committer.name, table, expected)
+        if FENCING_TOKEN.read(table.metadata.properties) != token:
+            _commit_without_rows(table, Remark.FENCING_TOKEN, token, FENCING_TOKEN.set_to(token))
+
+    committer.change("setting the fencing token", act, also=(CommitFailedException,))
+    committer.token_guard.token = token
+
+
+def adopt_fencing_token(committer: Committer, expected: Progress) -> None:
+    """Commit under the fencing token in the table, which another process of this cluster may have set.
 
     Raises:
         FencedError: another instance has committed since the progress was read.
     """
 
     def act(table: Table) -> str | None:
-        found, current = progress_of(table), FENCING_TOKEN.read(table.metadata.properties)
-        for writer in sorted({*found.writers, *expected.writers}):
-            check_fence(committer.name, writer, found.of(writer), expected.of(writer))
-        if token is None or token == current:
-            return current
-        _commit_without_rows(table, Remark.FENCING_TOKEN, token, FENCING_TOKEN.set_to(token))
-        return token
+        _check_progress(committer.name, table, expected)
+        return FENCING_TOKEN.read(table.metadata.properties)
 
-    committer.token_guard.token = committer.change("setting the fencing token", act, also=(CommitFailedException,))
+    committer.token_guard.token = committer.change("reading the fencing token", act)
 
 
 def invalidate_commits_in_flight(committer: Committer, writer: str) -> None:
@@ -48,6 +58,12 @@ def invalidate_commits_in_flight(committer: Committer, writer: str) -> None:
     """
     act = partial(_commit_without_rows, remark=Remark.INVALIDATED_COMMITS, text=writer, properties={})
     committer.change("settling dead letters", act, also=(CommitFailedException,))
+
+
+def _check_progress(name: str, table: Table, expected: Progress) -> None:
+    found = progress_of(table)
+    for writer in sorted({*found.writers, *expected.writers}):
+        check_fence(name, writer, found.of(writer), expected.of(writer))
 
 
 def _commit_without_rows(table: Table, remark: Remark, text: str, properties: dict[str, str]) -> None:

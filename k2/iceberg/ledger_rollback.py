@@ -1,9 +1,9 @@
 """Roll the ledger back to the trades table: delete events whose trades were never committed."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -11,7 +11,7 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
-from k2.iceberg.advance import Entries
+from k2.iceberg.advance import WriterProgress
 from k2.iceberg.commit import Committer
 from k2.iceberg.metadata_swap import MetadataSwap
 from k2.iceberg.row_filters import any_of, rows_from
@@ -22,15 +22,22 @@ from k2.ops.failpoints import failpoint
 from k2.storage.commit_log import Remark
 from k2.storage.table_properties import PROGRESS
 
-__all__ = ["WRITER", "SetFencingToken", "roll_back_events"]
+__all__ = ["WRITER", "TradesFence", "roll_back_events"]
 
 WRITER: Final = "0"
 """The ledger has only one writer, because events are rare."""
 
-SetFencingToken = Callable[[str | None], None]
-"""Sets the fencing token of the trades table, or with None adopts the one that its cluster has set."""
-
 _log = structlog.get_logger()
+
+
+class TradesFence(Protocol):
+    """Fences the trades table, as `k2.iceberg.sink.TradesSink` does."""
+
+    def set_fencing_token(self, token: str) -> None:
+        """Fence out instances that started before this one."""
+
+    def adopt_fencing_token(self) -> None:
+        """Commit under the fencing token that another process of this cluster may have set."""
 
 
 class _EventSource(NamedTuple):
@@ -43,7 +50,7 @@ class _EventSource(NamedTuple):
 
 
 def roll_back_events(
-    committer: Committer, trades_committed: CommittedOffsets, set_fencing_token: SetFencingToken
+    committer: Committer, trades_committed: CommittedOffsets, fence: TradesFence | None = None
 ) -> Progress:
     """Delete the events of trades that are not committed; return the ledger's progress afterwards.
 
@@ -52,7 +59,7 @@ def roll_back_events(
     Events of committed trades stay, whatever other writers lack, because later trades were judged by them.
 
     An instance that is still alive could commit those trades later, without their events. So the trades table gets a
-    fencing token before anything is deleted.
+    fencing token before anything is deleted. Without a `fence`, no other job may write to the trades table.
 
     Raises:
         UnreachableError: the catalog or store did not answer, after retries.
@@ -60,10 +67,12 @@ def roll_back_events(
     """
     act = partial(_snapshot_to_roll_back, trades_committed=trades_committed)
     while token := committer.change("reading the ledger", act):
-        set_fencing_token(token)
+        if fence is not None:
+            fence.set_fencing_token(token)
         roll_back = partial(_roll_back, trades_committed=trades_committed)
         committer.change("rolling back events", roll_back, also=(CommitFailedException,))
-    set_fencing_token(None)
+    if fence is not None:
+        fence.adopt_fencing_token()
     return progress_of(committer.table)
 
 
@@ -83,9 +92,9 @@ def _roll_back(table: Table, trades_committed: CommittedOffsets) -> None:
     row_filter = any_of(_filters(events, trades_committed))
     swap.delete(row_filter, {Remark.ROLLED_BACK_EVENTS.value: str(len(events))})
     swap.set_properties(PROGRESS.set_to(new_progress))
-    failpoint("events.withdrawing")
+    failpoint("events.rolling_back")
     swap.commit()
-    failpoint("events.withdrawn")
+    failpoint("events.rolled_back")
     _log.info("events_rolled_back", events=len(events), reason="their trades are not in the table")
 
 
@@ -120,7 +129,9 @@ def _filters(events: Iterable[_EventSource], trades_committed: CommittedOffsets)
             yield rows_from(topic_partition, offset, exchange=exchange, symbol=symbol)
 
 
-def _rolled_back(entries: Entries, events: Iterable[_EventSource], trades_committed: CommittedOffsets) -> Entries:
+def _rolled_back(
+    entries: WriterProgress, events: Iterable[_EventSource], trades_committed: CommittedOffsets
+) -> WriterProgress:
     counts = Counter(event.topic_partition for event in events)
     return {
         topic_partition: msgspec.structs.replace(

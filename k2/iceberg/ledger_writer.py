@@ -7,15 +7,15 @@ from typing import Any
 import pyarrow as pa
 from bytewax.outputs import StatefulSinkPartition
 
-from k2.iceberg.advance import Advance, Entries
+from k2.iceberg.advance import Advance, WriterProgress
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.data_files import write_file
 from k2.iceberg.ledger_rollback import WRITER
-from k2.iceberg.partition_counts import resume_state
+from k2.iceberg.resume_state import resume_state
 from k2.iceberg.table_handle import TableHandle
 from k2.model.columns import SEQUENCE_EVENTS
 from k2.model.committed_offsets import CommittedOffsets
-from k2.model.progress import PartitionProgress, TopicPartition
+from k2.model.progress import PartitionDelta, TopicPartition
 from k2.model.sequence_events import SequenceEvent
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
@@ -26,7 +26,7 @@ __all__ = ["LedgerWriter"]
 class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
     """The only writer of the ledger."""
 
-    def __init__(self, handle: TableHandle, committed: Entries, trades_committed: CommittedOffsets) -> None:
+    def __init__(self, handle: TableHandle, committed: WriterProgress, trades_committed: CommittedOffsets) -> None:
         """Continue from the ledger's progress `committed`; `trades_committed` is that of the trades at the start."""
         self._handle = handle
         self._committer = handle.committer()
@@ -73,12 +73,12 @@ def _topic_partition(event: SequenceEvent) -> TopicPartition:
     return TopicPartition(event.topic, event.partition)
 
 
-def _moves(events: list[SequenceEvent]) -> dict[TopicPartition, PartitionProgress]:
-    moves: dict[TopicPartition, PartitionProgress] = {}
+def _moves(events: list[SequenceEvent]) -> dict[TopicPartition, PartitionDelta]:
+    moves: dict[TopicPartition, PartitionDelta] = {}
     for event in events:
-        known = moves.get(_topic_partition(event), PartitionProgress(0))
+        known = moves.get(_topic_partition(event), PartitionDelta(0))
         offset = max(known.offset, event.offset + 1)
-        moves[_topic_partition(event)] = PartitionProgress(offset, received=known.received + 1, stored=known.stored + 1)
+        moves[_topic_partition(event)] = PartitionDelta(offset, received=known.received + 1, stored=known.stored + 1)
     return moves
 
 

@@ -73,12 +73,12 @@ def append_rows(
     text: NDArray[np.uint8],
     text_start: int,
     trade_slice: TradeSlice,
-    slice_idx: NDArray[np.int64],
+    slice_indices: NDArray[np.int64],
     topic_partition: int,
 ) -> int:
     """Copy the selected rows of a slice into `target` from row `start` on; return the new end of the text.
 
-    `slice_idx` is int64[m], indexes into the slice. `target` and `text` must have enough capacity.
+    `slice_indices` is int64[m], indexes into the slice. `target` and `text` must have enough capacity.
     """
     columns, source = trade_slice.batch.columns, trade_slice.batch.source
     decoded = _Decoded(
@@ -95,9 +95,9 @@ def append_rows(
         source.offsets,
         source.kafka_timestamps,
     )
-    _copy_columns(target, start, decoded, trade_slice.rows, trade_slice.sessions, slice_idx, topic_partition)
+    _copy_columns(target, start, decoded, trade_slice.rows, trade_slice.sessions, slice_indices, topic_partition)
     ids = (columns.text, columns.id_starts, columns.id_sizes)
-    return _copy_ids(target, start, text, text_start, *ids, trade_slice.rows, slice_idx)
+    return _copy_ids(target, start, text, text_start, *ids, trade_slice.rows, slice_indices)
 
 
 class _Decoded(NamedTuple):
@@ -124,12 +124,12 @@ def _copy_columns(
     source: _Decoded,
     rows: NDArray[np.int32],
     sessions: NDArray[np.int32],
-    slice_idx: NDArray[np.int64],
+    slice_indices: NDArray[np.int64],
     topic_partition: int,
 ) -> None:
-    """Copy the rows at int64[m] `slice_idx` of a slice to `target` from row `start` on."""
-    for at in range(len(slice_idx)):
-        idx, to = slice_idx[at], start + at
+    """Copy the rows at int64[m] `slice_indices` of a slice to `target` from row `start` on."""
+    for at in range(len(slice_indices)):
+        idx, to = slice_indices[at], start + at
         row = rows[idx]
         message = source.messages[row]
         target.symbols[to] = source.symbols[row]
@@ -159,12 +159,12 @@ def _copy_ids(
     source_starts: NDArray[np.int64],
     source_sizes: NDArray[np.int32],
     rows: NDArray[np.int32],
-    slice_idx: NDArray[np.int64],
+    slice_indices: NDArray[np.int64],
 ) -> int:
     """Copy the selected rows' ids into the text from `text_start` on; return where they end."""
     end = text_start
-    for at in range(len(slice_idx)):
-        row = rows[slice_idx[at]]
+    for at in range(len(slice_indices)):
+        row = rows[slice_indices[at]]
         size, begin = source_sizes[row], source_starts[row]
         target.id_starts[start + at] = end
         target.id_sizes[start + at] = size
@@ -174,9 +174,9 @@ def _copy_ids(
     return end
 
 
-def id_bytes(trade_slice: TradeSlice, slice_idx: NDArray[np.int64]) -> int:
-    """Return the total size of the selected rows' ids, in bytes; `slice_idx` are indexes into the slice."""
-    sizes = trade_slice.batch.columns.id_sizes[trade_slice.rows[slice_idx]]
+def id_bytes(trade_slice: TradeSlice, slice_indices: NDArray[np.int64]) -> int:
+    """Return the total size of the selected rows' ids, in bytes; `slice_indices` are indexes into the slice."""
+    sizes = trade_slice.batch.columns.id_sizes[trade_slice.rows[slice_indices]]
     return int(np.maximum(sizes, 0).sum(dtype=np.int64))
 
 

@@ -1,23 +1,21 @@
 """A writer's partition counts: what is committed of each topic partition, and what the running epoch adds."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.iceberg.advance import Entries
+from k2.iceberg.advance import WriterProgress
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import StateError
-from k2.model.progress import Counts, PartitionProgress, TopicPartition
+from k2.model.progress import Counts, PartitionDelta, PartitionProgress, TopicPartition
 from k2.model.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
 
-__all__ = ["PartitionCounts", "check_recovered", "check_resume", "resume_state"]
+__all__ = ["PartitionCounts"]
 
-STATE_FORMAT: Final = 1
 _NO_ROWS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 
@@ -38,10 +36,10 @@ class _EpochCounts:
     dead_letters: int = 0
     skipped: int = 0
 
-    def move(self) -> PartitionProgress:
+    def move(self) -> PartitionDelta:
         """Return the next offset and this epoch's counts."""
         received = self.stored + self.duplicates + self.dead_letters + self.skipped
-        return PartitionProgress(
+        return PartitionDelta(
             self.next_offset, received, self.stored, self.duplicates, self.dead_letters, self.skipped, self.start
         )
 
@@ -55,7 +53,7 @@ class _EpochCounts:
 class PartitionCounts:
     """The committed progress of one writer, and the counts of its running epoch."""
 
-    committed: Entries
+    committed: WriterProgress
     _epoch: dict[TopicPartition, _EpochCounts] = field(default_factory=dict)
 
     def add_range(self, consumed: Consumed) -> list[DeadLetter]:
@@ -96,14 +94,14 @@ class PartitionCounts:
         conflicts = np.flatnonzero(is_new & (trade_slice.verdicts == CONFLICT)) if by_verdict[CONFLICT] else _NO_ROWS
         return np.flatnonzero(is_new & (trade_slice.verdicts == STORED)), conflicts
 
-    def moves(self) -> dict[TopicPartition, PartitionProgress]:
+    def moves(self) -> dict[TopicPartition, PartitionDelta]:
         """Return the epoch's next offset and counts for each topic partition that moved."""
         for topic_partition, counts in self._epoch.items():
             assert counts.last_row_offset < counts.next_offset, f"{topic_partition}: a row beyond the ranges read"
         return {topic_partition: counts.move() for topic_partition, counts in self._epoch.items() if counts.has_moved}
 
-    def close(self, committed: Entries) -> None:
-        """Start the next epoch after a commit."""
+    def start_next_epoch(self, committed: WriterProgress) -> None:
+        """Start the next epoch after a commit; `committed` is the writer's progress after it."""
         self.committed = committed
         self._epoch.clear()
 
@@ -121,47 +119,3 @@ class PartitionCounts:
             entry = self.committed.get(topic_partition, PartitionProgress(0))
             counts = self._epoch[topic_partition] = _EpochCounts(entry.offset, entry.offset, entry.start)
         return counts
-
-
-def resume_state(committed: Entries, table_id: str) -> dict[str, Any]:
-    """Return the state of a sink's snapshot: the table that it writes, and the writer's offsets in it."""
-    offsets = {str(topic_partition): entry.offset for topic_partition, entry in committed.items()}
-    return {"format": STATE_FORMAT, "table": table_id, "offsets": offsets}
-
-
-def check_resume(state: Mapping[str, Any] | None, committed: Entries, table: str, table_id: str) -> None:
-    """Reject a recovery store that is ahead of the table; an older one is accepted, because it is replayed.
-
-    Raises:
-        StateError: the store is ahead of the table, of another table, or of a later format.
-    """
-    if state is None:
-        return
-    if state.get("format") != STATE_FORMAT:
-        raise StateError(f"the recovery store holds format {state.get('format')}; this version reads {STATE_FORMAT}")
-    offsets = {TopicPartition.parse(name): offset for name, offset in state["offsets"].items()}
-    check_recovered(offsets, state.get("table"), committed, table, table_id)
-
-
-def check_recovered(
-    offsets: Mapping[TopicPartition, int], recorded_id: str | None, committed: Entries, table: str, table_id: str
-) -> None:
-    """Reject a writer's recorded offsets as `check_resume` does; `recorded_id` is None if it was not recorded.
-
-    Raises:
-        StateError: the store is ahead of the table, or of another table.
-    """
-    if recorded_id not in {None, table_id}:
-        raise StateError(
-            f"the recovery store is of another table than {table}: the table was dropped and recreated, or "
-            "K2_NAMESPACE, K2_CATALOG or K2_DATA_DIR has changed; set them back, or create a new store with "
-            "`k2 recovery init DIR`"
-        )
-    for topic_partition, offset in sorted(offsets.items()):
-        committed_offset = committed[topic_partition].offset if topic_partition in committed else None
-        if committed_offset is None or offset > committed_offset:
-            raise StateError(
-                f"the recovery store is ahead of table {table}: {topic_partition} at offset {offset}, the table at "
-                f"{'none' if committed_offset is None else committed_offset}; run `k2 recovery status`, then "
-                "`k2 recovery restore` or `init`"
-            )

@@ -7,13 +7,13 @@ from typing import Any
 import structlog
 from bytewax.outputs import FixedPartitionedSink
 
-from k2.iceberg.advance import Entries
+from k2.iceberg.advance import WriterProgress
 from k2.iceberg.commit import Committer
 from k2.iceberg.fence import check_fence
-from k2.iceberg.fencing_commit import invalidate_commits_in_flight, set_fencing_token
-from k2.iceberg.ledger_rollback import WRITER, SetFencingToken, roll_back_events
+from k2.iceberg.fencing_commit import adopt_fencing_token, invalidate_commits_in_flight, set_fencing_token
+from k2.iceberg.ledger_rollback import WRITER, TradesFence, roll_back_events
 from k2.iceberg.ledger_writer import LedgerWriter
-from k2.iceberg.partition_counts import check_resume
+from k2.iceberg.resume_state import check_resume
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName
 from k2.iceberg.topic_ids import remember_topics
@@ -27,17 +27,14 @@ from k2.model.symbols import Symbols
 from k2.ops.error_boundary import reports_errors
 from k2.ops.retry import OnRetry
 from k2.ops.settings import Settings
-from k2.storage.dead_letter_files import Position, series_prefix
-from k2.storage.dead_letters import DeadLetterQueue, check_free
+from k2.storage.dead_letters.files import Position, series_prefix
+from k2.storage.dead_letters.lock import check_free
+from k2.storage.dead_letters.queue import DeadLetterQueue
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
 __all__ = ["LedgerSink", "TradesSink"]
 
 _log = structlog.get_logger()
-
-
-def _no_fencing(_token: str | None) -> None:
-    """Set no fencing token: no other job writes to the trades table."""
 
 
 class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
@@ -100,13 +97,21 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         """Return the topics' ids as they were when first read; record new topics in the table."""
         return remember_topics(self.committer, ids)
 
-    def set_fencing_token(self, token: str | None) -> None:
-        """Fence out instances that started before this one; with None, adopt the token set by this cluster.
+    def set_fencing_token(self, token: str) -> None:
+        """Fence out instances that started before this one.
 
         Raises:
             FencedError: another instance has committed since this one read the progress that it starts from.
         """
         set_fencing_token(self.committer, token, self.open())
+
+    def adopt_fencing_token(self) -> None:
+        """Commit under the fencing token that another process of this cluster may have set.
+
+        Raises:
+            FencedError: another instance has committed since this one read the progress that it starts from.
+        """
+        adopt_fencing_token(self.committer, self.open())
 
     @property
     def committer(self) -> Committer:
@@ -138,7 +143,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         dead_letters = self._dead_letters(writer, committed)
         return TradesWriter(writer, self._handle, committed, dead_letters, self._on_commit, symbols=self._symbols)
 
-    def _dead_letters(self, writer: str, committed: Entries) -> DeadLetterQueue:
+    def _dead_letters(self, writer: str, committed: WriterProgress) -> DeadLetterQueue:
         return DeadLetterQueue(
             self._settings.dead_letter_folder,
             series_prefix(self.committer.table_id, writer),
@@ -147,7 +152,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
             settle=partial(self._settle, writer, committed),
         )
 
-    def _settle(self, writer: str, committed: Entries) -> Mapping[str, Position]:
+    def _settle(self, writer: str, committed: WriterProgress) -> Mapping[str, Position]:
         """Invalidate commits in flight of other instances; return the dead-letter positions that are recorded then.
 
         Raises:
@@ -173,13 +178,13 @@ class LedgerSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         settings: Settings,
         trades_progress: Progress | None = None,
         on_retry: OnRetry | None = None,
-        set_fencing_token: SetFencingToken = _no_fencing,
+        fence: TradesFence | None = None,
     ) -> None:
-        """Follow the trades table at `trades_progress` (None if it is empty); `set_fencing_token` fences that table."""
+        """Follow the trades table at `trades_progress` (None if it is empty); `fence` fences that table."""
         self._trades_committed = CommittedOffsets(trades_progress or Progress(), settings.writers)
         self._handle = TableHandle(settings, TableName.SEQUENCE_EVENTS, on_retry)
-        self._set_fencing_token = set_fencing_token
-        self._committed: Entries | None = None
+        self._fence = fence
+        self._committed: WriterProgress | None = None
 
     @property
     def committer(self) -> Committer:
@@ -210,9 +215,9 @@ class LedgerSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):
         check_resume(resume_state, committed, self._handle.name, self.committer.table_id)
         return LedgerWriter(self._handle, committed, self._trades_committed)
 
-    def _roll_back(self) -> Entries:
+    def _roll_back(self) -> WriterProgress:
         """Roll back the events of trades that are not in the table, once; return the ledger's progress."""
         if self._committed is None:
-            progress = roll_back_events(self.committer, self._trades_committed, self._set_fencing_token)
+            progress = roll_back_events(self.committer, self._trades_committed, self._fence)
             self._committed = progress.of(WRITER)
         return self._committed

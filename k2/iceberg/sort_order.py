@@ -45,8 +45,8 @@ def counting_sort(
     run.
     """
     starts = np.zeros(value_count + 1, np.int64)
-    for row in values:
-        starts[row + 1] += 1
+    for value in values:
+        starts[value + 1] += 1
     for value in range(value_count):
         starts[value + 1] += starts[value]
     cursor = starts.copy()

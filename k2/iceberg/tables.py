@@ -29,7 +29,7 @@ from k2.model.key_groups import GROUPS
 from k2.ops.retry import CREATION_RACE, OnRetry, retried
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
-from k2.storage.catalog_errors import TRANSIENT, translate_refusals
+from k2.storage.catalog_errors import CATALOG_TRANSIENT, translate_refusals
 from k2.storage.schemas import iceberg_type, schema_of
 from k2.storage.table_properties import FORMAT, KEY_GROUPS, KNOWN_FORMAT, WRITERS, check_format
 
@@ -146,7 +146,7 @@ def connect(settings: Settings, which: TableName, on_retry: OnRetry | None = Non
         with translate_refusals(settings.catalog):
             return open_table(open_catalog(settings), settings, which)
 
-    return retried(f"opening table {settings.namespace}.{which}", open_both, also=TRANSIENT, on_retry=on_retry)
+    return retried(f"opening table {settings.namespace}.{which}", open_both, also=CATALOG_TRANSIENT, on_retry=on_retry)
 
 
 def _load_or_create(catalog: "Catalog", identifier: tuple[str, ...], design: _Design, settings: Settings) -> Table:

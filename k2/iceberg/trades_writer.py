@@ -7,12 +7,13 @@ from typing import Any, Final
 from bytewax.outputs import StatefulSinkPartition
 from pyiceberg.manifest import DataFile
 
-from k2.iceberg.advance import Advance, Entries
+from k2.iceberg.advance import Advance, WriterProgress
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.column_buffer import FLUSH_ROWS, ColumnBuffer
 from k2.iceberg.data_files import write_file
-from k2.iceberg.partition_counts import PartitionCounts, resume_state
-from k2.iceberg.stored_trades import PendingConflicts
+from k2.iceberg.partition_counts import PartitionCounts
+from k2.iceberg.pending_conflicts import PendingConflicts
+from k2.iceberg.resume_state import resume_state
 from k2.iceberg.table_handle import TableHandle
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
@@ -28,8 +29,8 @@ from k2.ops.metrics import (
     LAST_COMMIT,
     TRADES_STORED,
 )
-from k2.storage.dead_letters import DeadLetterQueue
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS, DOUBTS, NON_MARKET
+from k2.storage.dead_letters.queue import DeadLetterQueue
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS, DOUBTS, NON_MARKET_NUMBERS
 
 __all__ = ["OnCommit", "TradesWriter"]
 
@@ -46,7 +47,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self,
         writer: str,
         handle: TableHandle,
-        committed: Entries,
+        committed: WriterProgress,
         dead_letters: DeadLetterQueue,
         on_commit: OnCommit | None = None,
         flush_rows: int = FLUSH_ROWS,
@@ -61,7 +62,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._on_commit = on_commit
         self.partition_counts = PartitionCounts(committed)
         properties = self._committer.table.metadata.properties
-        self._non_market = NON_MARKET.read(properties, writer)
+        self._non_market = NON_MARKET_NUMBERS.read(properties, writer)
         self._doubts = DOUBTS.read(properties, writer)
         self._buffer = ColumnBuffer(arrow_schema(self._committer.table.schema()), flush_rows, symbols)
         self._files: list[DataFile] = []
@@ -92,14 +93,14 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
     def _write_slice(self, trade_slice: TradeSlice) -> None:
         self._non_market.add(trade_slice, self.partition_counts.committed)
         self._doubts.update(trade_slice.doubts)
-        slice_idx, conflicts = self.partition_counts.count(trade_slice)
+        slice_indices, conflicts = self.partition_counts.count(trade_slice)
         self._conflicts.add(trade_slice, conflicts)
-        if len(slice_idx):
+        if len(slice_indices):
             columns = trade_slice.batch.columns
-            newest = int(columns.timestamps[trade_slice.rows[slice_idx]].max())
+            newest = int(columns.timestamps[trade_slice.rows[slice_indices]].max())
             self._newest_us = newest if self._newest_us is None else max(newest, self._newest_us)
-        while len(slice_idx):
-            slice_idx = slice_idx[self._buffer.add(trade_slice, slice_idx) :]
+        while len(slice_indices):
+            slice_indices = slice_indices[self._buffer.add(trade_slice, slice_indices) :]
             if self._buffer.full:
                 self._flush()
 
@@ -114,20 +115,20 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
     def _commit(self) -> None:
         moves = self.partition_counts.moves()
         if not moves:
-            self.partition_counts.close(self.partition_counts.committed)
+            self.partition_counts.start_next_epoch(self.partition_counts.committed)
             return
         self._flush()
         self._conflicts.resolve(self._files)
         # Durable before the commit that counts them, so that after any crash the table counts only existing ones.
         properties = DEAD_LETTER_POSITIONS.set_to(self._dead_letters.sync(), self._writer)
         if self._non_market.take_change():
-            properties |= NON_MARKET.set_to(self._non_market, self._writer)
+            properties |= NON_MARKET_NUMBERS.set_to(self._non_market, self._writer)
         if self._doubts.take_change():
             properties |= DOUBTS.set_to(self._doubts, self._writer)
         advance = Advance(self._writer, self.partition_counts.committed, moves, self._files, properties=properties)
         progress = self._commit_advance(advance)
         self._files = []
-        self.partition_counts.close(advance.result)
+        self.partition_counts.start_next_epoch(advance.result)
         self._update_metrics(advance)
         if self._on_commit is not None:
             self._on_commit(progress)

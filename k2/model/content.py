@@ -16,11 +16,20 @@ from numpy.typing import NDArray
 
 from k2.model.compiled import compiled
 
-__all__ = ["CONTENT_KEY", "NON_MARKET", "UNKNOWN", "ContentColumns", "content_at", "content_of", "contents", "id_word"]
+__all__ = [
+    "CONTENT_KEY",
+    "NON_MARKET_CONTENT",
+    "UNKNOWN",
+    "ContentColumns",
+    "fingerprint_at",
+    "fingerprint_of",
+    "fingerprints",
+    "id_word",
+]
 
 UNKNOWN: Final = 0
 """Content that is not known, or not known any longer."""
-NON_MARKET: Final = 1
+NON_MARKET_CONTENT: Final = 1
 """Content of a non-market trade, which only consumes a sequence number."""
 CONTENT_KEY: Final = np.uint64(secrets.randbits(64))
 """Key of this process. It is never stored, and no fingerprint leaves the process."""
@@ -99,7 +108,7 @@ def id_word(sequence: int, text: NDArray[np.uint8], start: int, size: int, key: 
 
 
 @compiled
-def content_of(
+def fingerprint_of(
     id_hash: np.uint64,
     side: int,
     price_low: np.uint64,
@@ -108,7 +117,7 @@ def content_of(
     quantity_high: np.uint64,
     key: np.uint64,
 ) -> int:
-    """Return the content fingerprint of one trade: 48 bits, neither `UNKNOWN` nor `NON_MARKET`.
+    """Return the content fingerprint of one trade: 48 bits, neither `UNKNOWN` nor `NON_MARKET_CONTENT`.
 
     `id_hash` is the result of `id_word`. The arguments are scalars, because numba counts the references of a tuple of
     arrays at each call, which costs more than the hash.
@@ -117,25 +126,27 @@ def content_of(
     state = _mix(_mix(state, price_low), price_high)
     state = _mix(_mix(state, quantity_low), quantity_high)
     found = np.int64(state & _BITS)
-    return int(found) if found > NON_MARKET else int(found + 2)
+    return int(found) if found > NON_MARKET_CONTENT else int(found + 2)
 
 
 @compiled
-def content_at(columns: ContentColumns, row: int, key: np.uint64) -> int:
+def fingerprint_at(columns: ContentColumns, row: int, key: np.uint64) -> int:
     """Return the content fingerprint of one row."""
     sequences, prices, quantities, sides, text, id_starts, id_sizes = columns
     id_hash = id_word(sequences[row], text, id_starts[row], id_sizes[row], key)
-    return content_of(id_hash, sides[row], prices[row, 0], prices[row, 1], quantities[row, 0], quantities[row, 1], key)
+    return fingerprint_of(
+        id_hash, sides[row], prices[row, 0], prices[row, 1], quantities[row, 0], quantities[row, 1], key
+    )
 
 
 @compiled
-def _write_contents(columns: ContentColumns, key: np.uint64, out: NDArray[np.int64]) -> None:
+def _write_fingerprints(columns: ContentColumns, key: np.uint64, out: NDArray[np.int64]) -> None:
     for row in range(len(out)):
-        out[row] = content_at(columns, row, key)
+        out[row] = fingerprint_at(columns, row, key)
 
 
-def contents(columns: ContentColumns) -> NDArray[np.int64]:
+def fingerprints(columns: ContentColumns) -> NDArray[np.int64]:
     """Return int64[n], the content fingerprint of each of n trades."""
     found = np.empty(len(columns.sides), dtype=np.int64)
-    _write_contents(columns, CONTENT_KEY, found)
+    _write_fingerprints(columns, CONTENT_KEY, found)
     return found

@@ -11,7 +11,7 @@ import msgspec
 
 from k2.model.documents import read_document
 
-__all__ = ["Counts", "PartitionProgress", "Progress", "TopicPartition"]
+__all__ = ["Counts", "PartitionDelta", "PartitionProgress", "Progress", "TopicPartition"]
 
 FORMAT: Final = 1
 
@@ -74,10 +74,14 @@ class PartitionProgress(msgspec.Struct, frozen=True):
         """The partition counts without the offsets."""
         return Counts(self.received, self.stored, self.duplicates, self.dead_letters, self.skipped)
 
-    def advanced(self, committed: "PartitionProgress") -> "PartitionProgress":
+    def advanced(self, delta: "PartitionDelta") -> "PartitionProgress":
         """Return the progress after a commit: its counts are added, and the offset never moves back."""
-        total = msgspec.structs.asdict(self.counts + committed.counts)
-        return PartitionProgress(max(self.offset, committed.offset), **total, start=max(self.start, committed.start))
+        total = msgspec.structs.asdict(self.counts + delta.counts)
+        return PartitionProgress(max(self.offset, delta.offset), **total, start=max(self.start, delta.start))
+
+
+PartitionDelta = PartitionProgress
+"""What one commit adds to a topic partition's progress: the next offset, and the counts of this commit alone."""
 
 
 class _Document(msgspec.Struct, frozen=True):

@@ -17,11 +17,11 @@ __all__ = [
     "Positions",
     "Ranges",
     "Reach",
-    "SeenIds",
-    "SeenSession",
     "SessionKey",
     "StateSource",
     "StoredContents",
+    "StoredIds",
+    "StoredSession",
     "WantedContents",
 ]
 
@@ -40,7 +40,7 @@ class SessionKey(NamedTuple):
     session: int
 
 
-class SeenSession(NamedTuple):
+class StoredSession(NamedTuple):
     """Sequence numbers of a session that are in the table."""
 
     key: SessionKey
@@ -63,7 +63,7 @@ class Reach(NamedTuple):
     """The latest time seen, confirmed or not."""
 
 
-class SeenIds(NamedTuple):
+class StoredIds(NamedTuple):
     """n trades without a sequence number that are in the table, from one topic partition, in any order."""
 
     topic_partition: TopicPartition
@@ -73,7 +73,7 @@ class SeenIds(NamedTuple):
     """int32[n], symbol ids; their names are in `names`."""
     names: SymbolNames
     """The registry of the symbol ids."""
-    id_hashes: NDArray[np.int64]
+    id_keys: NDArray[np.int64]
     """int64[n, 3]: the trade-id hash (`k2.dedup.trade_id_hash`), low word first, and 32 bits of the content."""
     times: NDArray[np.int64]
     """int64[n], Kafka time (venue time if there is none), microseconds since the epoch."""
@@ -99,7 +99,7 @@ class StoredContents(NamedTuple):
     sequences: NDArray[np.int64]
     """int64[n]"""
     contents: NDArray[np.int64]
-    """int64[n], fingerprints of `k2.model.content.contents`."""
+    """int64[n], as from `k2.model.content.fingerprints`."""
     kafka_times: NDArray[np.int64]
     """int64[n], Kafka time (venue time if there is none), microseconds since the epoch."""
     lowest: Mapping[SessionKey, int]
@@ -127,16 +127,16 @@ class Ledger(NamedTuple):
 class StateSource(Protocol):
     """Reads the tables as they were when the process started."""
 
-    def resumed(self, positions: Positions) -> None:
+    def report_positions(self, positions: Positions) -> None:
         """Report the positions of a group's recovered state; called for all groups before the first read.
 
         All states of a recovery store are from the same moment, so no group misses a row below the highest position.
         """
 
-    def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
+    def report_clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
         """Report the clocks of a group's recovered state; called for all groups before the first read."""
 
-    def sessions(self, group: int) -> Iterable[SeenSession]:
+    def sessions(self, group: int) -> Iterable[StoredSession]:
         """Return the numbers in the table that recovered state may lack; the sessions of a symbol are ascending."""
 
     def contents(self, wanted: Sequence[WantedContents], floor: int) -> StoredContents:
@@ -152,7 +152,7 @@ class StateSource(Protocol):
     def doubts(self, group: int) -> Iterable[NumberDoubt]:
         """Return the doubts of a group's symbols as of the trades in the table."""
 
-    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
+    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[StoredIds]:
         """Return the ids in the table that can still fall into a deduplication window.
 
         For a resumed group this depends on the reported clocks, else on the clocks of the table.
@@ -169,13 +169,13 @@ NO_CONTENTS: Final = StoredContents(_NONE, _NONE, _NONE, _NONE, {})
 class _EmptyStateSource:
     """State source without stored trades."""
 
-    def resumed(self, positions: Positions) -> None:
+    def report_positions(self, positions: Positions) -> None:
         """Ignore the call."""
 
-    def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
+    def report_clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
         """Ignore the call."""
 
-    def sessions(self, group: int) -> Iterable[SeenSession]:  # noqa: ARG002
+    def sessions(self, group: int) -> Iterable[StoredSession]:  # noqa: ARG002
         return ()
 
     def contents(self, wanted: Sequence[WantedContents], floor: int) -> StoredContents:  # noqa: ARG002
@@ -187,7 +187,7 @@ class _EmptyStateSource:
     def doubts(self, group: int) -> Iterable[NumberDoubt]:  # noqa: ARG002
         return ()
 
-    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:  # noqa: ARG002
+    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[StoredIds]:  # noqa: ARG002
         return ()
 
     def ledger(self) -> Ledger:

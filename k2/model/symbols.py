@@ -16,7 +16,7 @@ from k2.model.key_groups import group_of
 
 __all__ = [
     "EXCHANGE_BYTES_MAX",
-    "NAME_BYTES_MAX",
+    "SYMBOL_BYTES_MAX",
     "NameList",
     "SymbolNames",
     "SymbolTable",
@@ -25,7 +25,7 @@ __all__ = [
     "lookup",
 ]
 
-NAME_BYTES_MAX: Final = 255
+SYMBOL_BYTES_MAX: Final = 255
 """Maximum length of a symbol, bytes of UTF-8."""
 EXCHANGE_BYTES_MAX: Final = 64
 """Maximum length of an exchange, bytes of UTF-8. Percent-encoded (3 characters per byte), it is part of a file path."""

@@ -28,8 +28,8 @@ Name = Literal[
     "commit.landed",
     "commit.seen",
     "trades.snapshot",
-    "events.withdrawing",
-    "events.withdrawn",
+    "events.rolling_back",
+    "events.rolled_back",
     "events.taken",
     "events.closing",
     "events.committed",
@@ -47,8 +47,8 @@ Name = Literal[
 `trades.*`, `events.*` and `letters.*` belong to the trades sink, the ledger sink and the dead-letter queue: `taken`
 (or `append`) is within an epoch, `closing` is at its end, `snapshot` is after the sink has finished the epoch and
 before the recovery store records it. `commit.*` belongs to both tables: `staged` is after the manifests are written,
-`landed` is before the response of the catalog is seen. `letters.cut`, `letters.truncated`, `events.withdrawing` and
-`events.withdrawn` are in the rollback of dead letters and ledger at a restart.
+`landed` is before the response of the catalog is seen. `letters.cut`, `letters.truncated`, `events.rolling_back` and
+`events.rolled_back` are in the rollback of dead letters and ledger at a restart.
 """
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)

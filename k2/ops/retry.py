@@ -12,7 +12,7 @@ import tenacity
 from k2.model.errors import UnreachableError, first_line
 
 __all__ = [
-    "CONFLICT",
+    "COMMIT_CONFLICT",
     "CREATION_RACE",
     "ELECTION",
     "FAULT",
@@ -59,7 +59,7 @@ class RetryPolicy:
 
 FAULT: Final = RetryPolicy(attempts_max=4, wait_seconds_min=2, wait_seconds_max=30)
 """A service or a disk fails in a way that may pass: three retries, after 2, 4 and 8 seconds."""
-CONFLICT: Final = RetryPolicy(attempts_max=100, wait_seconds_min=0.01, wait_seconds_max=1, is_random=True)
+COMMIT_CONFLICT: Final = RetryPolicy(attempts_max=100, wait_seconds_min=0.01, wait_seconds_max=1, is_random=True)
 """Another writer has committed to the table first: the commit is rebased; 100 conflicts in a row are a fault."""
 ELECTION: Final = RetryPolicy(attempts_max=12, wait_seconds_min=0.1, wait_seconds_max=1)
 """A Kafka partition has no leader yet, or a new one: 12 attempts within 9 seconds; an election takes less."""

@@ -27,7 +27,7 @@ import pyarrow as pa
 from pydantic import Field
 from pyiceberg.table import Table
 
-from k2.model.state_source import SeenSession
+from k2.model.state_source import StoredSession
 from k2.ops.settings import Settings
 from k2.query.audit import progress_as_of
 from k2.query.conflicts import CONFLICTS, conflicts_by_span
@@ -38,7 +38,7 @@ from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table, find_job_table
 from k2.query.where_clauses import equal
 from k2.sequencing.non_market import joined
-from k2.storage.table_properties import NON_MARKET
+from k2.storage.table_properties import NON_MARKET_NUMBERS
 
 __all__ = ["CompletenessParameters", "Day", "Hour", "by_day", "by_hour", "is_stored"]
 
@@ -219,8 +219,8 @@ def _open(
         found = conflicts_by_span(settings, table, parameters, timedelta(microseconds=span_us), then)
     with open_engine(settings, pool) as engine:
         engine.register("trades", table, row_filter=equal(exchange=parameters.exchange, symbol=parameters.symbol))
-        non_market = NON_MARKET.read_all(table.metadata.properties)
-        _register_non_market(engine, [seen for numbers in non_market for seen in numbers.seen()])
+        non_market = NON_MARKET_NUMBERS.read_all(table.metadata.properties)
+        _register_non_market(engine, [session for numbers in non_market for session in numbers.sessions()])
         _register_marks(engine, ledger, found, parameters)
         if then is not None:
             register_offset_bounds(engine, table, then)
@@ -237,9 +237,9 @@ def _register_marks(engine: Engine, ledger: Table | None, found: pa.Table, param
     engine.register("sequence_events", ledger, row_filter=equal(exchange=parameters.exchange, symbol=parameters.symbol))
 
 
-def _register_non_market(engine: Engine, seen: Iterable[SeenSession]) -> None:
+def _register_non_market(engine: Engine, stored: Iterable[StoredSession]) -> None:
     """Register the ranges of numbers of non-market trades."""
-    rows = [(*one.key, first, last) for one in joined(seen) for first, last in one.ranges]
+    rows = [(*one.key, first, last) for one in joined(stored) for first, last in one.ranges]
     engine.register_arrow("non_market", table_of(_NON_MARKET, rows))
 
 

@@ -15,7 +15,7 @@ from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.offset_bounds import table_of
 from k2.query.parameters import QueryParameters
-from k2.storage.dead_letter_files import committed_lines
+from k2.storage.dead_letters.files import committed_lines
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS
 
 __all__ = ["CONFLICTS", "conflicts_by_span"]

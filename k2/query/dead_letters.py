@@ -8,7 +8,7 @@ from datetime import datetime
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import SettingsError
 from k2.ops.settings import Settings
-from k2.storage.dead_letter_files import read_dead_letters
+from k2.storage.dead_letters.files import read_dead_letters
 
 __all__ = ["NoDeadLettersError", "PartitionDeadLetters", "Statistics", "count_dead_letters", "open_dead_letters"]
 

@@ -14,7 +14,7 @@ from k2.ops.settings import Settings
 from k2.query.engine import Engine
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table
-from k2.storage.dead_letter_files import DeadLetterLine, committed_lines, read_coordinates
+from k2.storage.dead_letters.files import DeadLetterLine, committed_lines, read_coordinates
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS
 
 __all__ = ["ExchangeSummary", "Reconciliation", "reconcile", "summary"]

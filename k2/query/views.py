@@ -16,7 +16,7 @@ from k2.query.parameters import AsOf
 from k2.query.pool import EnginePool
 from k2.query.snapshots import NO_SNAPSHOT, NoSnapshotError, snapshot_as_of
 from k2.query.tables import existing_table
-from k2.storage.dead_letter_files import committed_lines
+from k2.storage.dead_letters.files import committed_lines
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
 __all__ = ["register_table", "register_tables"]

@@ -8,22 +8,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from k2.dedup.deduplicator import short_contents
-from k2.model.content import ContentColumns, contents
+from k2.dedup.deduplicator import short_fingerprints
+from k2.model.content import ContentColumns, fingerprints
 from k2.model.trade import SIDES
 
-__all__ = ["contents_of", "pair_numbers", "short_contents_of"]
+__all__ = ["fingerprints_of", "pair_numbers", "short_fingerprints_of"]
 
 _SIDES: Final = pa.array(SIDES, pa.string())
 
 
-def short_contents_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Return int64[n], `k2.dedup.deduplicator.short_contents` of rows with price, quantity and side."""
-    return short_contents(_words(batch["price"]), _words(batch["quantity"]), _side_numbers(batch["side"]))
+def short_fingerprints_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Return int64[n], `k2.dedup.deduplicator.short_fingerprints` of rows with price, quantity and side."""
+    return short_fingerprints(_words(batch["price"]), _words(batch["quantity"]), _side_numbers(batch["side"]))
 
 
-def contents_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Return int64[n], `k2.model.content.contents` of rows with sequence, trade_id, price, quantity and side.
+def fingerprints_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Return int64[n], `k2.model.content.fingerprints` of rows with sequence, trade_id, price, quantity and side.
 
     The batch must not be a slice of another batch.
     """
@@ -31,7 +31,7 @@ def contents_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
     assert offsets is not None
     bounds = np.frombuffer(memoryview(offsets), dtype=np.int64)[: len(batch) + 1]
     sizes = np.where(batch["trade_id"].is_null().to_numpy(zero_copy_only=False), -1, np.diff(bounds))
-    return contents(
+    return fingerprints(
         ContentColumns(
             batch["sequence"].to_numpy(),
             _words(batch["price"]),

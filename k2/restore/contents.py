@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, IsNull, Or
 
 from k2.iceberg.row_filters import any_of
-from k2.model.content import NON_MARKET
-from k2.model.state_source import NO_CONTENTS, SeenSession, SessionKey, StoredContents, WantedContents
+from k2.model.content import NON_MARKET_CONTENT
+from k2.model.state_source import NO_CONTENTS, SessionKey, StoredContents, StoredSession, WantedContents
 from k2.ops.settings import Settings
 from k2.query.pool import open_engine
-from k2.restore.content_columns import contents_of
+from k2.restore.content_columns import fingerprints_of
 from k2.sequencing.intervals import IntervalSet
 from k2.storage.catalog import find_table
 
@@ -28,7 +28,7 @@ _TIME_MAX: Final = 253_402_300_799_999_999
 
 
 def read_contents(
-    settings: Settings, wanted: Sequence[WantedContents], floor: int, non_market: Sequence[SeenSession]
+    settings: Settings, wanted: Sequence[WantedContents], floor: int, non_market: Sequence[StoredSession]
 ) -> StoredContents:
     """Read the contents stored for the wanted sequence numbers; those of `non_market` are added without the table.
 
@@ -50,9 +50,9 @@ def read_contents(
             for row in engine.query(_LOWEST, parameters)
         }
     # Non-market trades are not in the table, and their age does not matter.
-    for seen in non_market:
-        if seen.key in lowest:
-            lowest[seen.key] = min(lowest[seen.key], seen.ranges[0][0])
+    for session in non_market:
+        if session.key in lowest:
+            lowest[session.key] = min(lowest[session.key], session.ranges[0][0])
     found = [_stored_columns(rows), *_non_market_columns(wanted, non_market)]
     numbers, sequences, contents, kafka_times = (np.concatenate(part) for part in zip(*found, strict=True))
     return StoredContents(numbers, sequences, contents, kafka_times, lowest)
@@ -121,24 +121,24 @@ def _stored_columns(rows: pa.Table) -> _Columns:
     return (
         batch["number"].to_numpy(),
         batch["sequence"].to_numpy(),
-        contents_of(batch),
+        fingerprints_of(batch),
         batch["kafka_time"].to_numpy(),
     )
 
 
-def _non_market_columns(wanted: Sequence[WantedContents], non_market: Iterable[SeenSession]) -> Iterable[_Columns]:
+def _non_market_columns(wanted: Sequence[WantedContents], non_market: Iterable[StoredSession]) -> Iterable[_Columns]:
     """Yield the contents of wanted numbers of non-market trades."""
-    by_key = defaultdict[SessionKey, list[SeenSession]](list)
-    for seen in non_market:
-        by_key[seen.key].append(seen)
+    by_key = defaultdict[SessionKey, list[StoredSession]](list)
+    for session in non_market:
+        by_key[session.key].append(session)
     for index, one in enumerate(wanted):
-        for seen in by_key.get(one.key, ()):
-            numbers = IntervalSet(*zip(*seen.ranges, strict=True))
+        for session in by_key.get(one.key, ()):
+            numbers = IntervalSet(*zip(*session.ranges, strict=True))
             for first, last in numbers.overlap(one.first, one.last):
                 count = last - first + 1
                 yield (
                     np.full(count, index, dtype=np.int64),
                     np.arange(first, last + 1, dtype=np.int64),
-                    np.full(count, NON_MARKET, dtype=np.int64),
-                    np.full(count, seen.latest, dtype=np.int64),
+                    np.full(count, NON_MARKET_CONTENT, dtype=np.int64),
+                    np.full(count, session.latest, dtype=np.int64),
                 )

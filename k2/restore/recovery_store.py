@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from k2.iceberg.partition_counts import check_recovered
+from k2.iceberg.resume_state import check_recovered
 from k2.iceberg.table_progress import progress_of, read_progress
 from k2.iceberg.tables import TableName
 from k2.model.errors import SettingsError

@@ -18,10 +18,10 @@ from k2.model.state_source import (
     NumberDoubt,
     Positions,
     Reach,
-    SeenIds,
-    SeenSession,
     SessionKey,
     StoredContents,
+    StoredIds,
+    StoredSession,
     WantedContents,
 )
 from k2.model.symbols import Symbols
@@ -33,7 +33,7 @@ from k2.restore.contents import read_contents
 from k2.restore.trade_ids import StoredTradeIds
 from k2.sequencing.non_market import joined
 from k2.storage.catalog import find_table
-from k2.storage.table_properties import DOUBTS, NON_MARKET
+from k2.storage.table_properties import DOUBTS, NON_MARKET_NUMBERS
 
 __all__ = ["TableStateSource"]
 
@@ -60,32 +60,32 @@ class TableStateSource:
         self._resumed_offsets: dict[TopicPartition, int] = {}
         self._trades = find_table(settings, "trades")
         self._progress = Progress() if self._trades is None else progress_of(self._trades)
-        self._sessions: Mapping[int, list[SeenSession]] | None = None
+        self._sessions: Mapping[int, list[StoredSession]] | None = None
         properties = {} if self._trades is None else self._trades.metadata.properties
-        self._non_market = [seen for one in NON_MARKET.read_all(properties) for seen in one.seen()]
+        self._non_market = [session for one in NON_MARKET_NUMBERS.read_all(properties) for session in one.sessions()]
         self._doubts = [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()]
         self._ids = StoredTradeIds(self._trades, self._progress, written, symbols)
         self._ledger: Ledger | None = None
 
-    def resumed(self, positions: Positions) -> None:
+    def report_positions(self, positions: Positions) -> None:
         """Report the positions of a group's recovered state; called for all groups before the first read."""
         with self._lock:
             for topic_partition, offset in positions.items():
                 self._resumed_offsets[topic_partition] = max(offset, self._resumed_offsets.get(topic_partition, offset))
 
-    def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
+    def report_clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
         """Report the clocks of a group's recovered state."""
-        self._ids.clocks(clocks)
+        self._ids.report_clocks(clocks)
 
-    def sessions(self, group: int) -> Iterable[SeenSession]:
+    def sessions(self, group: int) -> Iterable[StoredSession]:
         """Return the numbers in the table that recovered states may lack; the sessions of a symbol are ascending."""
         with self._lock:
             if self._sessions is None:
                 rows = map(_as_session, self._read_sessions())
                 skipped = (
-                    seen
-                    for seen in self._non_market
-                    if seen.offset >= self._resumed_offsets.get(seen.topic_partition, 0)
+                    session
+                    for session in self._non_market
+                    if session.offset >= self._resumed_offsets.get(session.topic_partition, 0)
                 )
                 self._sessions = _by_group(joined((*rows, *skipped)))
             return self._sessions.get(group, ())
@@ -107,7 +107,7 @@ class TableStateSource:
         """Return the doubts of a group's symbols that the table has recorded."""
         return [one for one in self._doubts if group_of(one.exchange, one.symbol) == group]
 
-    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
+    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[StoredIds]:
         """Return the ids in the table whose Kafka time can still matter to a window."""
         return self._ids.ids(group, window_us, is_resumed=is_resumed)
 
@@ -207,15 +207,15 @@ def _session_key(row: Row) -> SessionKey:
     return SessionKey(row["exchange"], row["symbol"], row["session"])
 
 
-def _as_session(row: Row) -> SeenSession:
+def _as_session(row: Row) -> StoredSession:
     topic_partition = TopicPartition(row["topic"], row["partition"])
     ranges = tuple(zip(row["lows"], row["highs"], strict=True))
-    return SeenSession(_session_key(row), ranges, row["latest"], row["earliest"], topic_partition, row["offset"])
+    return StoredSession(_session_key(row), ranges, row["latest"], row["earliest"], topic_partition, row["offset"])
 
 
-def _by_group(sessions: Iterable[SeenSession]) -> Mapping[int, list[SeenSession]]:
-    groups: defaultdict[int, list[SeenSession]] = defaultdict(list)
+def _by_group(sessions: Iterable[StoredSession]) -> Mapping[int, list[StoredSession]]:
+    groups: defaultdict[int, list[StoredSession]] = defaultdict(list)
     group_of_name = cache(group_of)
-    for seen in sessions:
-        groups[group_of_name(seen.key.exchange, seen.key.symbol)].append(seen)
+    for session in sessions:
+        groups[group_of_name(session.key.exchange, session.key.symbol)].append(session)
     return groups

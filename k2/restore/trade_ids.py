@@ -29,15 +29,15 @@ from k2.dedup.window import WindowRules, rules_for, settled
 from k2.iceberg.row_filters import any_of, rows_from
 from k2.model.errors import TableError, UnreachableError
 from k2.model.progress import Progress, TopicPartition
-from k2.model.state_source import Positions, Reach, SeenIds
+from k2.model.state_source import Positions, Reach, StoredIds
 from k2.model.symbols import Symbols
-from k2.restore.content_columns import pair_numbers, short_contents_of
+from k2.restore.content_columns import pair_numbers, short_fingerprints_of
 
 __all__ = ["Span", "StoredTradeIds", "read_ids", "read_settled"]
 
 _SPOOLED_BYTES_MAX: Final = 1 << 24
 """Above this size a key group's ids are spooled to a temporary file; those of other processes' groups stay there."""
-_ROW: Final = np.dtype([("id_hash", "<i8", 3), ("time", "<i8"), ("symbol", "<i4"), ("source", "<i4")])
+_ROW: Final = np.dtype([("id_key", "<i8", 3), ("time", "<i8"), ("symbol", "<i4"), ("source", "<i4")])
 
 
 class Span(NamedTuple):
@@ -76,7 +76,7 @@ class StoredTradeIds:
         self._clocks: dict[TopicPartition, Reach] = {}
         self._spooled: dict[bool, _SpooledIds] = {}
 
-    def clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
+    def report_clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
         """Report the clocks of a group's recovered state; the latest of all groups is used."""
         with self._lock:
             for topic_partition, reach in clocks.items():
@@ -85,7 +85,7 @@ class StoredTradeIds:
                     max(reach.reached, known.reached), max(reach.newest, known.newest)
                 )
 
-    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
+    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[StoredIds]:
         """Return a group's ids; they are read for all groups at once, and again only if a group is repeated."""
         if self._table is None:
             return ()
@@ -140,7 +140,7 @@ class _SpooledIds:
         for group in np.unique(groups).tolist():
             self._files[group].write(rows[groups == group].tobytes())
 
-    def take(self, group: int) -> Iterator[SeenIds]:
+    def take(self, group: int) -> Iterator[StoredIds]:
         """Yield a group's ids by topic partition, and delete its spool."""
         self.taken.add(group)
         with self._files.pop(group, None) or _spool() as file:
@@ -150,8 +150,8 @@ class _SpooledIds:
             own = rows[rows["source"] == source]
             if len(own):
                 symbols, times = own["symbol"].astype(np.int32), own["time"].astype(np.int64)
-                id_hashes = np.ascontiguousarray(own["id_hash"])
-                yield SeenIds(topic_partition, span.reached, symbols, self._symbols, id_hashes, times)
+                id_keys = np.ascontiguousarray(own["id_key"])
+                yield StoredIds(topic_partition, span.reached, symbols, self._symbols, id_keys, times)
 
 
 def _spool() -> IO[bytes]:
@@ -182,8 +182,8 @@ def read_ids(table: Table, spans: Mapping[TopicPartition, Span], hasher: TradeId
             chosen_rows = batch.take(chosen)
             rows = np.empty(len(chosen), dtype=_ROW)
             rows["symbol"] = pair_numbers(chosen_rows, "exchange", "symbol", hasher.symbols.intern)
-            rows["id_hash"][:, :2] = _id_hashes(chosen_rows["trade_id"], rows["symbol"].astype(np.int32), hasher)
-            rows["id_hash"][:, 2] = short_contents_of(chosen_rows)
+            rows["id_key"][:, :2] = _id_hashes(chosen_rows["trade_id"], rows["symbol"].astype(np.int32), hasher)
+            rows["id_key"][:, 2] = short_fingerprints_of(chosen_rows)
             rows["time"], rows["source"] = times[chosen], source[chosen]
             spooled.add(rows)
     return spooled

@@ -93,7 +93,7 @@ class SliceSymbol(NamedTuple):
 
 
 class _Range(NamedTuple):
-    """Pages of one session to read, both bounds inclusive."""
+    """Numbers of the pages of one session to read, both bounds inclusive."""
 
     slot: int
     key: SessionKey
@@ -123,7 +123,7 @@ class ContentLookup:
         self._known_from: dict[tuple[int, int], int] = {}
         """By slot and session: a read has shown that pages below this number contain nothing young enough."""
         self._pages_ahead: dict[tuple[int, int], int] = {}
-        """By slot and index of the session."""
+        """By slot and session."""
 
     def lacks(self, slot: int, sequence: SymbolSequence, number: int) -> bool:
         """Return whether placing a number may need a content that only the table has.
@@ -133,12 +133,12 @@ class ContentLookup:
         """
         if self._read_contents is None:
             return False
-        page = number >> PAGE_BITS
+        page_number = number >> PAGE_BITS
         for index in _searched(sequence):
             numbers = sequence.sessions[index].numbers
             is_newest = index == len(sequence.sessions) - 1
-            ranges = numbers.overlap(number, number) if is_newest else _in_page(numbers, page)
-            if self._is_unknown(slot, sequence, index, page, ranges):
+            ranges = numbers.overlap(number, number) if is_newest else _in_page(numbers, page_number)
+            if self._is_unknown(slot, sequence, index, page_number, ranges):
                 return True
         return False
 
@@ -165,22 +165,22 @@ class ContentLookup:
         plan, self._plan = self._plan, []
         stored = self._read_contents([one.wanted for one in plan], floor)
         for one in plan:
-            for page in range(one.first_page, one.last_page + 1):
-                if any(True for _ in _in_page(one.numbers, page)):
-                    self._fingerprints.set_looked_up(one.slot, one.key.session, page, now)
+            for page_number in range(one.first_page, one.last_page + 1):
+                if any(True for _ in _in_page(one.numbers, page_number)):
+                    self._fingerprints.set_looked_up(one.slot, one.key.session, page_number, now)
             self._known_from[one.slot, one.key.session] = stored.lowest.get(one.key, one.numbers.highest + 1)
         slots = np.array([one.slot for one in plan], dtype=np.int64)[stored.wanted]
         sessions = np.array([one.key.session for one in plan], dtype=np.int64)[stored.wanted]
         _fill(self._fingerprints.pages, slots, sessions, stored.sequences, stored.contents, stored.kafka_times)
 
     def _is_unknown(
-        self, slot: int, sequence: SymbolSequence, index: int, page: int, ranges: Iterable[tuple[int, int]]
+        self, slot: int, sequence: SymbolSequence, index: int, page_number: int, ranges: Iterable[tuple[int, int]]
     ) -> bool:
-        if not _is_among_newest(sequence, index, page):
+        if not _is_among_newest(sequence, index, page_number):
             known_from = self._known_from.get((slot, index + 1))
-            if known_from is not None and (page << PAGE_BITS) + _PAGE_LAST < known_from:
+            if known_from is not None and (page_number << PAGE_BITS) + _PAGE_LAST < known_from:
                 return False
-        return self._fingerprints.unknown_in(slot, index + 1, page, ranges)
+        return self._fingerprints.unknown_in(slot, index + 1, page_number, ranges)
 
     def _ranges_to_read(self, symbol: SliceSymbol, index: int) -> Iterator[_Range]:
         """Yield the ranges of pages to read of one session of a symbol."""
@@ -188,26 +188,26 @@ class ContentLookup:
         numbers = session.numbers
         is_newest = index == len(symbol.sequence.sessions) - 1
         row_numbers = numbers.members_of(symbol.numbers) if is_newest else symbol.numbers
-        pages = [
-            page
-            for page in np.unique(row_numbers >> PAGE_BITS).tolist()
-            if self._is_unknown(symbol.slot, symbol.sequence, index, page, _in_page(numbers, page))
+        page_numbers = [
+            page_number
+            for page_number in np.unique(row_numbers >> PAGE_BITS).tolist()
+            if self._is_unknown(symbol.slot, symbol.sequence, index, page_number, _in_page(numbers, page_number))
         ]
-        if not pages:
+        if not page_numbers:
             return
-        slot_session = symbol.slot, index
+        key = SessionKey(symbol.exchange, symbol.symbol, index + 1)
+        slot_session = symbol.slot, key.session
         ahead = self._pages_ahead.get(slot_session, PAGES_AHEAD_MIN)
         self._pages_ahead[slot_session] = min(2 * ahead, PAGES_AHEAD_MAX)
-        key = SessionKey(symbol.exchange, symbol.symbol, index + 1)
-        for first, last, limit in _runs(pages, numbers.highest >> PAGE_BITS):
+        for first, last, limit in _runs(page_numbers, numbers.highest >> PAGE_BITS):
             last_page = min(last + ahead, limit)
             is_any_age = _is_among_newest(symbol.sequence, index, last_page)
             yield _Range(symbol.slot, key, numbers, first, last_page, session.earliest, is_any_age)
 
 
-def _in_page(numbers: IntervalSet, page: int) -> Iterator[tuple[int, int]]:
+def _in_page(numbers: IntervalSet, page_number: int) -> Iterator[tuple[int, int]]:
     """Yield the ranges of numbers within a page."""
-    return numbers.overlap(page << PAGE_BITS, (page << PAGE_BITS) + _PAGE_LAST)
+    return numbers.overlap(page_number << PAGE_BITS, (page_number << PAGE_BITS) + _PAGE_LAST)
 
 
 def _searched(sequence: SymbolSequence) -> range:
@@ -216,19 +216,19 @@ def _searched(sequence: SymbolSequence) -> range:
     return range(count - 1, max(count - 1 - SESSIONS_SEARCHED, -1), -1)
 
 
-def _is_among_newest(sequence: SymbolSequence, index: int, page: int) -> bool:
+def _is_among_newest(sequence: SymbolSequence, index: int, page_number: int) -> bool:
     """Return whether a page may contain some of the newest 256 numbers, which are needed regardless of their age."""
     is_newest = index == len(sequence.sessions) - 1
-    return is_newest and page >= (sequence.sessions[index].numbers.highest >> PAGE_BITS) - 1
+    return is_newest and page_number >= (sequence.sessions[index].numbers.highest >> PAGE_BITS) - 1
 
 
-def _runs(pages: list[int], highest: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (first page, last page, limit of read-ahead) of each run of near pages, ascending."""
-    breaks = [index for index, (left, right) in enumerate(pairwise(pages), 1) if right - left > _PAGES_APART_MAX]
-    starts, ends = [0, *breaks], [*breaks, len(pages)]
+def _runs(page_numbers: list[int], highest: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (first page number, last page number, limit of read-ahead) of each run of near pages, ascending."""
+    breaks = [index for index, (left, right) in enumerate(pairwise(page_numbers), 1) if right - left > _PAGES_APART_MAX]
+    starts, ends = [0, *breaks], [*breaks, len(page_numbers)]
     for start, end in zip(starts, ends, strict=True):
-        limit = pages[end] - 1 if end < len(pages) else highest
-        yield pages[start], pages[end - 1], limit
+        limit = page_numbers[end] - 1 if end < len(page_numbers) else highest
+        yield page_numbers[start], page_numbers[end - 1], limit
 
 
 @compiled
@@ -243,5 +243,5 @@ def _fill(
     """Record n contents, int64[n] each, that have a page in which their number is unknown."""
     for row in range(len(slots)):
         page = find_page(pages, slots[row], sessions[row], sequences[row])
-        if page >= 0 and read_fingerprint(pages.marks, page, sequences[row]) == UNKNOWN:
-            write_fingerprint(pages.headers, pages.marks, page, sequences[row], contents[row], kafka_times[row])
+        if page >= 0 and read_fingerprint(pages.words, page, sequences[row]) == UNKNOWN:
+            write_fingerprint(pages.headers, pages.words, page, sequences[row], contents[row], kafka_times[row])

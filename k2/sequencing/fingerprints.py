@@ -46,7 +46,7 @@ class Pages(NamedTuple):
     """int64[capacity, 7]: slot, session, page number (sequence number >> 8), next page of the same slot and page number
     or -1, latest Kafka time of its contents, whether the table was read for its unknown contents, whether it is in
     use."""
-    marks: NDArray[np.uint16]
+    words: NDArray[np.uint16]
     """uint16[capacity, 768]: three words per number, lowest first; 0 if unknown."""
     heads: NDArray[np.int32]
     """int32[power of two]: open-addressing table of the first page of each slot and page number, or -1."""
@@ -92,27 +92,27 @@ def take_page(pages: Pages, slot: int, session: int, sequence: int) -> int:
     header[_NEXT], header[_LATEST] = pages.heads[head_idx], _TIME_MIN
     header[_IS_LOOKED_UP], header[_IS_TAKEN] = 0, 1
     pages.heads[head_idx] = page
-    pages.marks[page, :] = 0
+    pages.words[page, :] = 0
     return int(page)
 
 
 @compiled
-def read_fingerprint(marks: NDArray[np.uint16], page: int, sequence: int) -> int:
+def read_fingerprint(words: NDArray[np.uint16], page: int, sequence: int) -> int:
     """Return the fingerprint of a sequence number in a page; `UNKNOWN` if it has none."""
     start = (sequence & (PAGE_NUMBERS - 1)) * _WORDS
-    low, middle, high = np.int64(marks[page, start]), np.int64(marks[page, start + 1]), np.int64(marks[page, start + 2])
+    low, middle, high = np.int64(words[page, start]), np.int64(words[page, start + 1]), np.int64(words[page, start + 2])
     return int(low | (middle << _WORD_BITS) | (high << (2 * _WORD_BITS)))
 
 
 @compiled
 def write_fingerprint(
-    headers: NDArray[np.int64], marks: NDArray[np.uint16], page: int, sequence: int, content: int, kafka_time: int
+    headers: NDArray[np.int64], words: NDArray[np.uint16], page: int, sequence: int, content: int, kafka_time: int
 ) -> None:
     """Write the fingerprint of a sequence number to its page."""
     start = (sequence & (PAGE_NUMBERS - 1)) * _WORDS
-    marks[page, start] = content & _WORD
-    marks[page, start + 1] = (content >> _WORD_BITS) & _WORD
-    marks[page, start + 2] = (content >> (2 * _WORD_BITS)) & _WORD
+    words[page, start] = content & _WORD
+    words[page, start + 1] = (content >> _WORD_BITS) & _WORD
+    words[page, start + 2] = (content >> (2 * _WORD_BITS)) & _WORD
     headers[page, _LATEST] = max(headers[page, _LATEST], kafka_time)
 
 
@@ -121,7 +121,7 @@ def is_stored_elsewhere(pages: Pages, slot: int, session: int, sequence: int, co
     """Return whether another session of the slot has this content under this sequence number."""
     page = pages.heads[_head_idx(pages, slot, sequence >> PAGE_BITS)]
     while page >= 0:
-        if pages.headers[page, _SESSION] != session and read_fingerprint(pages.marks, page, sequence) == content:
+        if pages.headers[page, _SESSION] != session and read_fingerprint(pages.words, page, sequence) == content:
             return True
         page = pages.headers[page, _NEXT]
     return False
@@ -196,12 +196,12 @@ class Fingerprints:
     def get(self, slot: int, session: int, sequence: int) -> int:
         """Return the fingerprint of a sequence number; `UNKNOWN` if it has none."""
         page = find_page(self.pages, slot, session, sequence)
-        return UNKNOWN if page < 0 else read_fingerprint(self.pages.marks, page, sequence)
+        return UNKNOWN if page < 0 else read_fingerprint(self.pages.words, page, sequence)
 
     def put(self, slot: int, session: int, sequence: int, content: int, kafka_time: int) -> None:
         """Record the fingerprint of a sequence number; there must be a free page (`make_room`)."""
         page = self._page_of(slot, session, sequence)
-        write_fingerprint(self.pages.headers, self.pages.marks, page, sequence, content, kafka_time)
+        write_fingerprint(self.pages.headers, self.pages.words, page, sequence, content, kafka_time)
 
     def unknown_in(self, slot: int, session: int, page_number: int, ranges: Iterable[tuple[int, int]]) -> bool:
         """Return whether any number in `ranges`, all within one page, is unknown here and may be in the table."""
@@ -210,7 +210,7 @@ class Fingerprints:
             return False
         if page < 0:
             return any(True for _ in ranges)
-        known = self.pages.marks[page].reshape(PAGE_NUMBERS, _WORDS).any(axis=1)
+        known = self.pages.words[page].reshape(PAGE_NUMBERS, _WORDS).any(axis=1)
         base = page_number << PAGE_BITS
         return any(not known[first - base : last - base + 1].all() for first, last in ranges)
 
@@ -250,7 +250,7 @@ class Fingerprints:
         count = len(old.headers)
         pages = _with_capacity(capacity)
         pages.headers[:count] = old.headers
-        pages.marks[:count] = old.marks
+        pages.words[:count] = old.words
         free_count = self.free_count
         pages.free[:free_count] = old.free[:free_count]
         pages.state[0] = free_count
@@ -263,7 +263,7 @@ def _with_capacity(capacity: int) -> Pages:
     """Return pages of which none is in the free stack yet; memory is committed as they are written."""
     return Pages(
         headers=np.zeros((capacity, _COLUMNS), dtype=np.int64),
-        marks=np.empty((capacity, PAGE_NUMBERS * _WORDS), dtype=np.uint16),
+        words=np.empty((capacity, PAGE_NUMBERS * _WORDS), dtype=np.uint16),
         heads=np.full(1 << (2 * capacity - 1).bit_length(), NO_PAGE, dtype=np.int32),
         free=np.empty(capacity, dtype=np.int32),
         state=np.zeros(1, dtype=np.int64),

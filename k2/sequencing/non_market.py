@@ -17,7 +17,7 @@ import numpy as np
 from k2.model.batch import TradeSlice
 from k2.model.documents import read_document
 from k2.model.progress import PartitionProgress, TopicPartition
-from k2.model.state_source import SeenSession, SessionKey
+from k2.model.state_source import SessionKey, StoredSession
 from k2.model.verdicts import SKIPPED
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.tracker_kernel import effective_time
@@ -129,12 +129,12 @@ class NonMarketNumbers:
         ]
         return msgspec.json.encode(_Document(FORMAT, sessions)).decode()
 
-    def seen(self) -> Iterator[SeenSession]:
+    def sessions(self) -> Iterator[StoredSession]:
         """Yield the numbers in the form that a tracker absorbs."""
         for (key, topic_partition), numbers in self._sessions.items():
             ranges = tuple(numbers.ranges.ranges())
             if ranges:
-                yield SeenSession(key, ranges, numbers.latest, numbers.earliest, topic_partition, numbers.offset)
+                yield StoredSession(key, ranges, numbers.latest, numbers.earliest, topic_partition, numbers.offset)
 
     def _shrink(self) -> None:
         while sum(len(numbers.ranges) for numbers in self._sessions.values()) > self._ranges_max:
@@ -142,20 +142,20 @@ class NonMarketNumbers:
             longest.drop_lowest((len(longest) + 1) // 2)
 
 
-def joined(seen: Iterable[SeenSession]) -> list[SeenSession]:
+def joined(stored: Iterable[StoredSession]) -> list[StoredSession]:
     """Merge the entries of each session into one; the sessions of a symbol are ascending."""
-    sessions: dict[SessionKey, SeenSession] = {}
-    for one in seen:
+    sessions: dict[SessionKey, StoredSession] = {}
+    for one in stored:
         other = sessions.get(one.key)
         sessions[one.key] = one if other is None else _merged(one, other)
     return [sessions[key] for key in sorted(sessions)]
 
 
-def _merged(one: SeenSession, other: SeenSession) -> SeenSession:
+def _merged(one: StoredSession, other: StoredSession) -> StoredSession:
     ranges = IntervalSet()
     for first, last in (*one.ranges, *other.ranges):
         ranges.add_range(first, last)
-    newest = max(one, other, key=lambda seen: seen.latest)
+    newest = max(one, other, key=lambda session: session.latest)
     return newest._replace(ranges=tuple(ranges.ranges()), earliest=min(one.earliest, other.earliest))
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol, Self
 
-from k2.model.content import NON_MARKET, UNKNOWN
+from k2.model.content import NON_MARKET_CONTENT, UNKNOWN
 from k2.model.sequence_events import EventKind
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.sequencing.intervals import IntervalSet
@@ -219,7 +219,7 @@ class SymbolSequence:
     def _copied(self, sequence: int, content: int) -> int | None:
         """Return the index of the newest session that stores this content under this number; None if there is none."""
         # All non-market trades have the same content, so one is not taken for a copy from an old session.
-        searched = 1 if content == NON_MARKET else SESSIONS_SEARCHED
+        searched = 1 if content == NON_MARKET_CONTENT else SESSIONS_SEARCHED
         for index in range(self._newest, max(self._newest - searched, -1), -1):
             if sequence in self.sessions[index].numbers and self.contents.get(index + 1, sequence) == content:
                 return index

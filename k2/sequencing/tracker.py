@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.batch import TradeSlice
-from k2.model.content import CONTENT_KEY, NON_MARKET
+from k2.model.content import CONTENT_KEY, NON_MARKET_CONTENT
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
-from k2.model.state_source import NumberDoubt, Positions, Ranges, SeenSession, StoredContents, WantedContents
+from k2.model.state_source import NumberDoubt, Positions, Ranges, StoredContents, StoredSession, WantedContents
 from k2.model.symbols import Symbols
 from k2.model.verdicts import SKIPPED, STORED
 from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents
@@ -115,21 +115,21 @@ class GroupTracker:
 
     def absorb(
         self,
-        seen: Iterable[SeenSession],
+        stored: Iterable[StoredSession],
         committed: Positions = MappingProxyType({}),
         doubts: Iterable[NumberDoubt] = (),
     ) -> None:
         """Bring the state up to the table, before the first row is judged.
 
         Args:
-            seen: numbers in the table that this state may lack.
+            stored: numbers in the table that this state may lack.
             committed: committed offsets. Rows below them have been judged (they are in the table, dead letters, or
                 dropped) and are ignored.
             doubts: all doubts that those rows left.
         """
         self._committed = committed
         changed = dict[int, SymbolSequence]()
-        for one in seen:
+        for one in stored:
             sequence = self._cached_sequence(changed, self._slot(one.key.exchange, one.key.symbol))
             sequence.absorb(one.key.session, one.ranges, one.latest, one.earliest)
         for slot in [slot for slot, sequence in self._sequences.items() if sequence.doubt is not None]:
@@ -213,7 +213,7 @@ class GroupTracker:
         self._contents_of(sequence).kafka_time = int(kafka_time)
         doubt = sequence.doubt
         placement = sequence.place(
-            number, int(at), int(content) if is_market else NON_MARKET, is_named=bool(is_named) and is_market
+            number, int(at), int(content) if is_market else NON_MARKET_CONTENT, is_named=bool(is_named) and is_market
         )
         if sequence.doubt != doubt:
             names = self._symbols.name(self._symbol_ids[slot])

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from k2.model.batch import NULL_TIME, TradeBatch
 from k2.model.compiled import compiled
-from k2.model.content import NON_MARKET, ContentColumns, content_at, content_of, id_word
+from k2.model.content import NON_MARKET_CONTENT, ContentColumns, fingerprint_at, fingerprint_of, id_word
 from k2.model.times import TIME_AHEAD_TOLERANCE_US
 from k2.model.verdicts import DUPLICATE, SKIPPED, STORED
 from k2.sequencing.fingerprints import (
@@ -125,7 +125,7 @@ def evidence_at(columns: TrackedColumns, row: int, key: np.uint64) -> tuple[int,
     at = effective_time(columns.timestamps[row], kafka_time)
     if kafka_time == NULL_TIME:
         kafka_time = at
-    return content_at(content, row, key), at, id_hash != 0, kafka_time
+    return fingerprint_at(content, row, key), at, id_hash != 0, kafka_time
 
 
 @compiled
@@ -153,7 +153,9 @@ def _may_be_old(slot: NDArray[np.int64], slot_idx: int, sequence: int, content: 
     if sequence >> PAGE_BITS != slot[CHECKED]:
         return True
     # All non-market trades have the same content.
-    return bool(content != NON_MARKET and is_stored_elsewhere(pages, slot_idx, slot[SESSION], sequence, content))
+    return bool(
+        content != NON_MARKET_CONTENT and is_stored_elsewhere(pages, slot_idx, slot[SESSION], sequence, content)
+    )
 
 
 @compiled
@@ -194,7 +196,7 @@ def follow(
     """
     symbols, has_sequence, timestamps, messages, kafka_timestamps, content_columns = columns
     sequences, prices, quantities, sides, text, id_starts, id_sizes = content_columns
-    headers, marks = pages.headers, pages.marks
+    headers, words = pages.headers, pages.words
     count = 0
     for slice_idx in range(position, len(rows)):
         row = rows[slice_idx]
@@ -206,11 +208,11 @@ def follow(
         at = effective_time(timestamps[row], kafka_time)
         kafka_time = at if kafka_time == NULL_TIME else kafka_time
         is_market = verdicts[slice_idx] != SKIPPED
-        content, verdict = NON_MARKET, STORED
+        content, verdict = NON_MARKET_CONTENT, STORED
         if is_market:
             id_hash = id_word(sequence, text, id_starts[row], id_sizes[row], key)
             price, quantity = prices[row], quantities[row]
-            content = content_of(id_hash, sides[row], price[0], price[1], quantity[0], quantity[1], key)
+            content = fingerprint_of(id_hash, sides[row], price[0], price[1], quantity[0], quantity[1], key)
         if slot[SESSION] == 0:
             page = take_page(pages, slot_idx, 1, sequence)
             if page == NO_PAGE:
@@ -218,7 +220,7 @@ def follow(
             _start(slot, sequence, at, page)
             started[count] = slice_idx
             count += 1
-            write_fingerprint(headers, marks, page, sequence, content, kafka_time)
+            write_fingerprint(headers, words, page, sequence, content, kafka_time)
         elif _continues(slot, sequence, at):
             if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
                 return slice_idx, count
@@ -229,10 +231,10 @@ def follow(
                     return slice_idx, count
                 slot[TOP_PAGE] = page
             slot[HIGHEST], slot[LATEST] = sequence, max(slot[LATEST], at)
-            write_fingerprint(headers, marks, page, sequence, content, kafka_time)
+            write_fingerprint(headers, words, page, sequence, content, kafka_time)
         elif slot[TOP_START] <= sequence <= slot[HIGHEST]:
             page = _page_of(slot, slot_idx, sequence, pages)
-            if page == NO_PAGE or read_fingerprint(marks, page, sequence) != content:
+            if page == NO_PAGE or read_fingerprint(words, page, sequence) != content:
                 return slice_idx, count
             verdict = DUPLICATE
         else:

@@ -13,14 +13,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from k2.model.errors import SettingsError, UnreachableError
 from k2.ops.retry import CREATION_RACE, LOCKED_SECONDS_MAX, retried, retry_while_locked
 from k2.ops.settings import Settings
-from k2.storage.catalog_errors import TRANSIENT, as_k2_error, catalog_address, error_text, translate_refusals
+from k2.storage.catalog_errors import CATALOG_TRANSIENT, as_k2_error, catalog_address, error_text, translate_refusals
 from k2.storage.catalog_timeouts import limit_catalog_timeouts
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
-__all__ = ["TRANSIENT", "Load", "catalog_exists", "find_table", "local_catalog", "open_catalog"]
+__all__ = ["Load", "catalog_exists", "find_table", "local_catalog", "open_catalog"]
 
 Load = Callable[[tuple[str, ...]], "Table"]
 """Loads a table by its namespace's parts and its name."""
@@ -81,7 +81,7 @@ def find_table(settings: Settings, name: str, load: Load | None = None) -> "Tabl
         except (NoSuchTableError, NoSuchNamespaceError):
             return None
 
-    return retried(f"opening table {'.'.join(identifier)}", find, also=TRANSIENT)
+    return retried(f"opening table {'.'.join(identifier)}", find, also=CATALOG_TRANSIENT)
 
 
 def _configured(settings: Settings) -> dict[str, Any] | None:

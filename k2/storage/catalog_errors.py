@@ -24,9 +24,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from k2.model.errors import K2Error, SettingsError, UnreachableError
 
-__all__ = ["TRANSIENT", "as_k2_error", "catalog_address", "error_text", "translate_refusals"]
+__all__ = ["CATALOG_TRANSIENT", "as_k2_error", "catalog_address", "error_text", "translate_refusals"]
 
-TRANSIENT: Final[tuple[type[BaseException], ...]] = (
+CATALOG_TRANSIENT: Final[tuple[type[BaseException], ...]] = (
     CommitStateUnknownException,
     InterfaceError,
     OperationalError,
@@ -44,7 +44,7 @@ _REFUSAL: Final = re.compile(
 )
 """Messages by which PostgreSQL refuses a login or a privilege; a failed login has no error code to test."""
 _NO_DATABASE: Final = re.compile(r"database .* does not exist")
-_UNREACHABLE: Final[tuple[type[BaseException], ...]] = (OSError, RESTError, *TRANSIENT)
+_UNREACHABLE: Final[tuple[type[BaseException], ...]] = (OSError, RESTError, *CATALOG_TRANSIENT)
 _MISCONFIGURED: Final = (
     ArgumentError,
     ImportError,

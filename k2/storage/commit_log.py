@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from k2.model.compiled import compiled
 from k2.model.documents import read_document
-from k2.model.progress import Counts, PartitionProgress, Progress, TopicPartition
+from k2.model.progress import Counts, PartitionDelta, Progress, TopicPartition
 
 __all__ = [
     "Commit",
@@ -111,7 +111,7 @@ class _Document(msgspec.Struct, frozen=True):
     commits: list[Commit]
 
 
-def summary_of(writer: str, moves: Mapping[TopicPartition, PartitionProgress]) -> dict[str, str]:
+def summary_of(writer: str, moves: Mapping[TopicPartition, PartitionDelta]) -> dict[str, str]:
     """Return the summary of the snapshot of a commit: its writer, and the counts and offsets of this commit alone."""
     counts = sum((move.counts for move in moves.values()), Counts())
     return {

@@ -17,7 +17,7 @@ from k2.model.progress import Progress
 from k2.sequencing.doubts import Doubts
 from k2.sequencing.non_market import NonMarketNumbers
 from k2.storage.commit_log import Commit, commit_notes_text, parse_commit_notes
-from k2.storage.dead_letter_files import Position
+from k2.storage.dead_letters.files import Position
 
 __all__ = [
     "COMMIT_ID",
@@ -31,7 +31,7 @@ __all__ = [
     "KNOWN_FORMAT",
     "LAST_SNAPSHOT",
     "LEDGER_ID",
-    "NON_MARKET",
+    "NON_MARKET_NUMBERS",
     "PROGRESS",
     "PROPERTIES",
     "TOPIC_IDS",
@@ -172,7 +172,7 @@ DEAD_LETTER_POSITIONS: Final = TableProperty[Mapping[str, Position]](
     _positions_text,
     dict,
 )
-NON_MARKET: Final = TableProperty[NonMarketNumbers](
+NON_MARKET_NUMBERS: Final = TableProperty[NonMarketNumbers](
     "k2.off_book.",
     "trades",
     "Ranges of numbers that each writer skipped because they are non-market trades. They are in no row, and a start "
@@ -247,7 +247,7 @@ PROPERTIES: Final[tuple[TableProperty[Any], ...]] = (
     FENCING_TOKEN,
     LEDGER_ID,
     DEAD_LETTER_POSITIONS,
-    NON_MARKET,
+    NON_MARKET_NUMBERS,
     DOUBTS,
     COMMIT_NOTES,
     TOPIC_IDS,

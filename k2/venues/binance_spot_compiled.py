@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from k2.model.batch import NULL_TIME
 from k2.model.compiled import compiled
 from k2.model.decimals import read_decimal
-from k2.model.symbols import NAME_BYTES_MAX, SymbolTable, lookup
+from k2.model.symbols import SYMBOL_BYTES_MAX, SymbolTable, lookup
 from k2.model.trade import BUY, SELL
 from k2.venues.rows import (
     EXCHANGE_SIZE,
@@ -49,7 +49,6 @@ _KEYS: Final = keys_of("e", "s", "t", "p", "q", "T", "m", "result", "data")
 _E, _S, _ID, _P, _Q, _TIME, _M, _RESULT, _DATA = range(9)
 _EXCHANGE: Final = np.frombuffer(b"binance", dtype=np.uint8)
 _TRADE: Final = np.frombuffer(b"trade", dtype=np.uint8)
-_NAME_BYTES_MAX: Final = np.uint64(NAME_BYTES_MAX)
 _ZERO: Final = np.uint64(0)
 _SIGN: Final = np.uint64(1 << 63)
 
@@ -154,7 +153,7 @@ def _read_symbol(
 ) -> bool:
     start = signed(fields[_S, START])
     size = signed(fields[_S, END]) - start
-    if size < 1 or size > NAME_BYTES_MAX:
+    if size < 1 or size > SYMBOL_BYTES_MAX:
         return False
     symbol_id = lookup(table, _EXCHANGE, 0, len(_EXCHANGE), data, start, size)
     row[SYMBOL] = symbol_id

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from k2.model.batch import NULL_TIME
 from k2.model.compiled import compiled
 from k2.model.decimals import read_decimal
-from k2.model.symbols import EXCHANGE_BYTES_MAX, NAME_BYTES_MAX, SymbolTable, lookup
+from k2.model.symbols import EXCHANGE_BYTES_MAX, SYMBOL_BYTES_MAX, SymbolTable, lookup
 from k2.model.times import MICROSECONDS_MAX, MICROSECONDS_MIN, read_time
 from k2.model.trade import BUY, NO_SIDE, SELL
+from k2.venues.reading import ID_BYTES_MAX
 from k2.venues.rows import (
     EXCHANGE_SIZE,
     EXCHANGE_START,
@@ -50,7 +51,8 @@ _KEYS: Final = keys_of(
     "exchange", "symbol", "trade_id", "sequence", "price", "quantity", "side", "timestamp", "received"
 )
 _EXCHANGE, _SYMBOL, _TRADE_ID, _SEQUENCE, _PRICE, _QUANTITY, _SIDE, _TIMESTAMP, _RECEIVED = range(9)
-_NAME_BYTES_MAX: Final = np.uint64(NAME_BYTES_MAX)
+_SYMBOL_BYTES_MAX: Final = np.uint64(SYMBOL_BYTES_MAX)
+_TRADE_ID_BYTES_MAX: Final = np.uint64(ID_BYTES_MAX)
 _EXCHANGE_BYTES_MAX: Final = np.uint64(EXCHANGE_BYTES_MAX)
 _ZERO: Final = np.uint64(0)
 _SIGN: Final = np.uint64(1 << 63)
@@ -111,7 +113,7 @@ def _is_name(fields: NDArray[np.uint64], field: int, bytes_max: np.uint64) -> bo
 def _read_names(
     data: NDArray[np.uint8], fields: NDArray[np.uint64], table: SymbolTable, row: NDArray[np.int64]
 ) -> bool:
-    if not _is_name(fields, _EXCHANGE, _EXCHANGE_BYTES_MAX) or not _is_name(fields, _SYMBOL, _NAME_BYTES_MAX):
+    if not _is_name(fields, _EXCHANGE, _EXCHANGE_BYTES_MAX) or not _is_name(fields, _SYMBOL, _SYMBOL_BYTES_MAX):
         return False
     exchange, symbol = signed(fields[_EXCHANGE, START]), signed(fields[_SYMBOL, START])
     exchange_size = signed(fields[_EXCHANGE, END]) - exchange
@@ -137,7 +139,7 @@ def _read_identity(data: NDArray[np.uint8], fields: NDArray[np.uint64], row: NDA
     elif kind not in (ABSENT, NULL):
         return False
     if id_kind == STRING:
-        if not _is_name(fields, _TRADE_ID, _NAME_BYTES_MAX):
+        if not _is_name(fields, _TRADE_ID, _TRADE_ID_BYTES_MAX):
             return False
     elif id_kind not in (ABSENT, NULL):
         return False

@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from k2.model.decimals import clipped, parse_decimal
 from k2.model.reasons import Reason, RejectedError, invalid
-from k2.model.symbols import NAME_BYTES_MAX
+from k2.model.symbols import SYMBOL_BYTES_MAX
 from k2.venues.scan import nesting
 
 __all__ = [
@@ -112,7 +112,7 @@ def checked(field: str, rule: Callable[[A], T], value: A) -> T:
         invalid(field, str(error))
 
 
-def name(field: str, text: str, bytes_max: int = NAME_BYTES_MAX) -> str:
+def name(field: str, text: str, bytes_max: int = SYMBOL_BYTES_MAX) -> str:
     """Return the name of an exchange or symbol, which must be neither empty nor too long, without control characters.
 
     Raises:

@@ -19,7 +19,7 @@ from k2.model.progress import TopicPartition
 from k2.model.state_source import Reach
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.venues import VENUES, SequenceMode
-from tests.model.trade_slices import Row, seen_ids, slice_of
+from tests.model.trade_slices import Row, slice_of, stored_ids
 
 WINDOW = 100
 DAY_US = 86_400 * 1_000_000
@@ -185,7 +185,7 @@ def test_a_changed_window_setting_keeps_the_ids() -> None:
     """After the setting changed, clocks continue and the table's ids are judged by the new window."""
     held = confirmed(GroupDeduplicator, 1_000)
     assert isinstance(held, GroupDeduplicator)
-    table = seen_ids([at(1_000), at(1_150)], reached=0)
+    table = stored_ids([at(1_000), at(1_150)], reached=0)
     for window, time, verdict in [
         (10 * WINDOW, 2_150, DUPLICATE),
         (WINDOW // 10, 1_161, STORED),
@@ -251,7 +251,7 @@ def restarted(
     ]
     last_times = [row.kafka_timestamp for row in stored[-CONFIRMATIONS:]]
     after = GroupDeduplicator(window, state)
-    after.absorb([seen_ids(stored, settled(last_times, rules_for(window)))])
+    after.absorb([stored_ids(stored, settled(last_times, rules_for(window)))])
     return after
 
 
@@ -372,7 +372,7 @@ def test_positions_and_clocks_are_those_of_each_partition() -> None:
 
 def test_ids_of_a_partition_can_be_absorbed_in_parts() -> None:
     """An unknown clock is set from the table, a known one stays, and no part makes ids of another expire."""
-    here, parts = TopicPartition("trades", 0), [seen_ids([at(990, name)], reached=1_000) for name in ("t", "u")]
+    here, parts = TopicPartition("trades", 0), [stored_ids([at(990, name)], reached=1_000) for name in ("t", "u")]
     lost, kept = GroupDeduplicator(WINDOW), confirmed(GroupDeduplicator, 970)
     for deduplicator, reach in ((lost, Reach(1_000, 990)), (kept, Reach(970, 990))):
         assert isinstance(deduplicator, GroupDeduplicator)
@@ -394,5 +394,5 @@ def test_times_are_clamped_to_the_valid_range(time: int, then: int, verdict: int
     """Times before the epoch count as the epoch, those too late as the latest, both in rows and in the table."""
     assert verdicts_of([at(time), at(then)]) == [STORED, verdict]
     deduplicator = GroupDeduplicator(WINDOW)
-    deduplicator.absorb([seen_ids([at(time)], reached=0)])
+    deduplicator.absorb([stored_ids([at(time)], reached=0)])
     assert verdicts_of([at(then)], deduplicator) == [verdict]

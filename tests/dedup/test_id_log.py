@@ -29,13 +29,13 @@ class Logs:
 
     def judge(self, source: int, rows: Sequence[Stored]) -> list[int]:
         """Judge rows of one partition."""
-        symbols, identities, times = columns(rows)
+        symbols, id_keys, times = columns(rows)
         verdicts = np.zeros(len(rows), dtype=np.uint8)
         own = self.logs.setdefault(source, IdLog(self.rules))
         for log in self.logs.values():
             if log is not own:
-                log.mark(symbols, identities, times, verdicts)
-        own.judge(symbols, identities, times, verdicts)
+                log.mark(symbols, id_keys, times, verdicts)
+        own.judge(symbols, id_keys, times, verdicts)
         found: list[int] = verdicts.tolist()
         return found
 
@@ -51,9 +51,9 @@ def columns(
     np.ndarray[tuple[int], np.dtype[np.int64]],
 ]:
     """Return rows as columns; the ids share their low words in pairs, and all ids are in few hash chains."""
-    identities = np.array([[row[1] // 2, row[1], sum(row[3:])] for row in rows], dtype=np.int64).reshape(-1, 3)
+    id_keys = np.array([[row[1] // 2, row[1], sum(row[3:])] for row in rows], dtype=np.int64).reshape(-1, 3)
     times = np.array([row[2] for row in rows], dtype=np.int64)
-    return np.array([row[1] % 2 for row in rows], dtype=np.int32), identities, times
+    return np.array([row[1] % 2 for row in rows], dtype=np.int32), id_keys, times
 
 
 @st.composite
@@ -220,11 +220,11 @@ def test_an_id_costs_less_than_50_bytes() -> None:
     symbols, log = np.zeros(piece, dtype=np.int32), IdLog(rules_for(10**15))
     tracemalloc.start()
     for start in range(0, count, piece):
-        identities = rng.integers(0, 2**32, (piece, 3), dtype=np.int64)
+        id_keys = rng.integers(0, 2**32, (piece, 3), dtype=np.int64)
         stored = np.zeros(piece, dtype=np.uint8)
-        log.judge(symbols, identities, np.arange(start, start + piece), stored)
+        log.judge(symbols, id_keys, np.arange(start, start + piece), stored)
         assert not stored.any()
-    del identities
+    del id_keys
     held_bytes, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(log) == count

@@ -17,7 +17,7 @@ from k2.iceberg.table_progress import read_progress
 from k2.model.dead_letter import DeadLetter
 from k2.ops.settings import Settings, read_settings
 from k2.storage.catalog import find_table
-from k2.storage.dead_letter_files import read_dead_letters
+from k2.storage.dead_letters.files import read_dead_letters
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SECONDS_MAX: Final = 120

@@ -33,7 +33,7 @@ def land(settings: Settings, numbers: list[int], first_offset: int) -> None:
     progress = read_progress(settings)
     trades = TradesSink(settings, progress)
     trades.open()
-    events = LedgerSink(settings, progress, set_fencing_token=trades.set_fencing_token)
+    events = LedgerSink(settings, progress, fence=trades)
     events.open()
     source = MemorySource({"trades:0": [batch]})
     ends = JobIO(source, trades, events, TableStateSource(settings))

@@ -11,7 +11,7 @@ from k2.iceberg.table_progress import progress_of
 from k2.iceberg.tables import TableName
 from k2.iceberg.trades_writer import TradesWriter
 from k2.model.progress import TopicPartition
-from k2.ops.retry import CONFLICT
+from k2.ops.retry import COMMIT_CONFLICT
 from k2.ops.settings import Settings
 from k2.storage.catalog import find_table
 from tests.iceberg.trades_table import dlq_of, offsets_of, read_to, row_at
@@ -39,7 +39,7 @@ class Running:
     @property
     def retries(self) -> list[float]:
         """The waits before retries; those after a commit conflict are below a second."""
-        return [wait for wait in self.waits if wait > CONFLICT.wait_seconds_max]
+        return [wait for wait in self.waits if wait > COMMIT_CONFLICT.wait_seconds_max]
 
     def land(self, first: int, stop: int, step: int = 1) -> None:
         """Write rows with these offsets, report all up to `stop` as read, and close the epoch."""

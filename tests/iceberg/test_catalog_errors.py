@@ -9,7 +9,7 @@ import pytest
 
 from k2.iceberg import commit
 from k2.model.errors import SettingsError, UnreachableError
-from k2.ops.retry import CONFLICT, FAULT
+from k2.ops.retry import COMMIT_CONFLICT, FAULT
 from tests.catalogs.fixtures import SERVED, CatalogNamespace
 from tests.catalogs.http_proxy import HttpProxy
 from tests.catalogs.proxy import Answer, Fault, Proxy
@@ -63,7 +63,7 @@ def test_a_commit_applied_on_the_last_try_is_found(
     namespace: CatalogNamespace, proxy: Proxy, writer: Running, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last retry is applied but answered as badly as those before: its rows are stored, once."""
-    monkeypatch.setattr(commit, "CONFLICT", replace(CONFLICT, attempts_max=FAULT.attempts_max))
+    monkeypatch.setattr(commit, "COMMIT_CONFLICT", replace(COMMIT_CONFLICT, attempts_max=FAULT.attempts_max))
     proxy.plan([_lost(409 if answer == 409 else "reset")] * (FAULT.attempts_max - 1) + [_applied(answer)])
     writer.land(0, 4)
     writer.land(4, 8)

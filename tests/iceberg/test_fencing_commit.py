@@ -25,7 +25,7 @@ def write_event(settings: Settings) -> None:
 def begin(settings: Settings) -> None:
     """Start another instance, up to where it has rolled the ledger back."""
     trades = TradesSink(settings)
-    LedgerSink(settings, trades.open(), set_fencing_token=trades.set_fencing_token).list_parts()
+    LedgerSink(settings, trades.open(), fence=trades).list_parts()
 
 
 def test_a_rollback_of_events_fences_earlier_instances(tmp_path: Path) -> None:
@@ -59,9 +59,10 @@ def test_processes_of_one_cluster_fence_once(tmp_path: Path) -> None:
     """The token names the events rolled back: the second process finds it, and both commit under it."""
     settings = settings_in(tmp_path, writers=2)
     processes = [TradesSink(settings) for _ in range(2)]
-    for mark in ("7", None):
-        for process in processes:
-            process.set_fencing_token(mark)
+    for process in processes:
+        process.set_fencing_token("7")
+    for process in processes:
+        process.adopt_fencing_token()
     table = processes[0].committer.table.refresh()
     assert (FENCING_TOKEN.read(table.properties), len(table.snapshots())) == ("7", 1)
     for number, process in enumerate(processes):

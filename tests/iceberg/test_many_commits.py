@@ -240,10 +240,10 @@ def test_a_commit_in_doubt_is_found_among_many(
 
     def commit_table(*arguments: object) -> object:
         commits.append(commit(*arguments))
-        landed = own_of(table)[-1]
+        latest = own_of(table)[-1]
         for offset in range(30):
             land(other, offset)
-        assert landed not in own_of(table)
+        assert latest not in own_of(table)
         raise TimeoutError("slow")
 
     monkeypatch.setattr(catalog, "commit_table", commit_table)

@@ -23,7 +23,7 @@ from k2.model.reasons import Reason
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
-from k2.storage.dead_letter_files import Position, read_dead_letters
+from k2.storage.dead_letters.files import Position, read_dead_letters
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 from tests.iceberg.trades_table import (
     DAY,

@@ -14,7 +14,7 @@ from k2.iceberg.tables import TableName
 from k2.iceberg.trades_writer import OnCommit, TradesWriter
 from k2.model.consumed import Consumed
 from k2.ops.settings import Settings, read_settings
-from k2.storage.dead_letters import DeadLetterQueue
+from k2.storage.dead_letters.queue import DeadLetterQueue
 from tests.model.dead_letters import dead_letter
 from tests.model.trade_slices import Row
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.model.content import CONTENT_KEY, NON_MARKET, UNKNOWN, contents, id_word
+from k2.model.content import CONTENT_KEY, NON_MARKET_CONTENT, UNKNOWN, fingerprints, id_word
 from k2.model.content import _is_decimal_of as is_decimal_of
 from k2.sequencing.tracker_kernel import tracked_columns
 from tests.model.trade_slices import Row, slice_of
@@ -17,9 +17,9 @@ SEQUENCES = st.one_of(st.integers(MIN, MAX), st.integers(-30, 30), st.sampled_fr
 IDS = st.one_of(st.text(max_size=20), SEQUENCES.map(str), SEQUENCES.map(lambda number: f"0{number}"))
 
 
-def contents_of(*rows: Row) -> list[int]:
-    """Return the contents of some rows."""
-    found: list[int] = contents(tracked_columns(slice_of(rows).batch).content).tolist()
+def fingerprints_of(*rows: Row) -> list[int]:
+    """Return the fingerprints of some rows."""
+    found: list[int] = fingerprints(tracked_columns(slice_of(rows).batch).content).tolist()
     return found
 
 
@@ -70,7 +70,7 @@ def test_different_ids_have_different_words(ids: list[str]) -> None:
 def test_time_and_symbol_are_not_content() -> None:
     """The same trade may be sent with different times."""
     rows = Row(7, 1), Row(7, 999, kafka_timestamp=5), Row(7, 1, "ETH-USD"), Row(9, 1)
-    assert len({*contents_of(*rows)}) == 1
+    assert len({*fingerprints_of(*rows)}) == 1
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_time_and_symbol_are_not_content() -> None:
 def test_price_quantity_side_and_explicit_id_are_content(other: dict[str, Any]) -> None:
     """A change of any one of them makes another trade."""
     row = Row(7, 1)
-    one, two, again = contents_of(row, row._replace(**other), row._replace(**other, timestamp=9))
+    one, two, again = fingerprints_of(row, row._replace(**other), row._replace(**other, timestamp=9))
     assert one != two == again
 
 
@@ -99,32 +99,32 @@ def test_high_words_of_decimals_are_content() -> None:
     """Prices or quantities beyond 64 bits that differ only in the upper half have different contents."""
     columns = tracked_columns(slice_of([Row(7, 1)] * 3).batch).content
     columns.prices[1, 1] = columns.quantities[2, 1] = 1
-    assert len({*contents(columns).tolist()}) == 3
+    assert len({*fingerprints(columns).tolist()}) == 3
 
 
 def test_swapping_price_and_quantity_changes_the_content() -> None:
     """The position of a value counts."""
-    one, two = contents_of(Row(7, price=3, quantity=5), Row(7, price=5, quantity=3))
+    one, two = fingerprints_of(Row(7, price=3, quantity=5), Row(7, price=5, quantity=3))
     assert one != two
 
 
 def test_an_id_that_repeats_the_number_is_not_content() -> None:
     """The trade is the same with it and without it."""
     for number in (7, -7, 0, MIN, MAX):
-        assert len({*contents_of(Row(number), Row(number, trade_id=str(number)))}) == 1
+        assert len({*fingerprints_of(Row(number), Row(number, trade_id=str(number)))}) == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2)), max_size=50))
 def test_contents_have_48_bits_and_avoid_reserved_values(trades: list[tuple[int, int, int]]) -> None:
     """No content equals the value for unknown or for a non-market trade; few contents collide."""
-    found = contents_of(*(Row(1, price=price, quantity=quantity, side=side) for price, quantity, side in trades))
-    assert all(NON_MARKET < content < 2**48 and content != UNKNOWN for content in found)
+    found = fingerprints_of(*(Row(1, price=price, quantity=quantity, side=side) for price, quantity, side in trades))
+    assert all(NON_MARKET_CONTENT < content < 2**48 and content != UNKNOWN for content in found)
     assert len({*found}) == len({*trades})
 
 
 def test_contents_are_uniform_over_48_bits() -> None:
     """Of 100,000 prices none collide in practice, and each bit is set in half of them."""
-    found = contents(tracked_columns(slice_of([Row(1, price=price) for price in range(100_000)]).batch).content)
+    found = fingerprints(tracked_columns(slice_of([Row(1, price=price) for price in range(100_000)]).batch).content)
     assert len(np.unique(found)) == 100_000
     for bit in range(48):
         assert 0.48 < ((found >> bit) & 1).mean() < 0.52

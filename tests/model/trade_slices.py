@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from k2.dedup.deduplicator import short_contents
+from k2.dedup.deduplicator import short_fingerprints
 from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.model.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.progress import TopicPartition
-from k2.model.state_source import SeenIds
+from k2.model.state_source import StoredIds
 from k2.model.symbols import Symbols
 from k2.model.trade import Trade
 from k2.model.verdicts import STORED
@@ -86,24 +86,24 @@ def slice_of(
     )
 
 
-def _with_contents(columns: TradeColumns) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    identities = np.empty((len(columns), 3), dtype=np.int64)
+def _id_keys_of(columns: TradeColumns) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    id_keys = np.empty((len(columns), 3), dtype=np.int64)
     assert isinstance(columns.names, Symbols)
     hasher = TradeIdHasher(columns.names)
-    identities[:, :2] = hasher.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols)
-    identities[:, 2] = short_contents(columns.prices, columns.quantities, columns.sides)
-    return identities
+    id_keys[:, :2] = hasher.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols)
+    id_keys[:, 2] = short_fingerprints(columns.prices, columns.quantities, columns.sides)
+    return id_keys
 
 
-def seen_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> SeenIds:
+def stored_ids(rows: Sequence[Row], reached: int, partition: int = 0) -> StoredIds:
     """Return what a table of these rows says of one partition of topic `trades`."""
     columns = slice_of(rows).batch.columns
-    return SeenIds(
+    return StoredIds(
         topic_partition=TopicPartition("trades", partition),
         reached=reached,
         symbols=columns.symbols,
         names=columns.names,
-        id_hashes=_with_contents(columns),
+        id_keys=_id_keys_of(columns),
         times=np.array([row.kafka_timestamp for row in rows], dtype=np.int64),
     )
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 
 from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.dedup.window import CONFIRMATIONS
-from k2.model.state_source import NO_STATE_SOURCE, SeenIds
+from k2.model.state_source import NO_STATE_SOURCE, StoredIds
 from k2.model.symbols import Symbols
 from k2.model.verdicts import DUPLICATE
 from k2.ops.metrics import DEDUP_IDS
 from operators.deduplicate import _DeduplicateLogic
-from tests.model.trade_slices import Row, seen_ids, slice_of
+from tests.model.trade_slices import Row, slice_of, stored_ids
 
 WINDOW = 100
 
@@ -46,10 +46,10 @@ class Table:
     def __getattr__(self, name: str) -> object:
         return getattr(NO_STATE_SOURCE, name)
 
-    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[SeenIds]:
+    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[StoredIds]:
         """Return the trade."""
         self.asked.append((group, window_us, is_resumed))
-        return [seen_ids([Row(trade_id="stored", kafka_timestamp=1_000)], reached=1_000)]
+        return [stored_ids([Row(trade_id="stored", kafka_timestamp=1_000)], reached=1_000)]
 
 
 def test_ids_in_the_table_are_read_once_before_the_first_row() -> None:

@@ -18,7 +18,7 @@ from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.gaps import gaps
 from k2.storage.catalog import open_catalog
-from k2.storage.dead_letter_files import Position, file_name, series_prefix
+from k2.storage.dead_letters.files import Position, file_name, series_prefix
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 from tests.model.dead_letters import dead_letter
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from k2.iceberg.tables import TableName
 from k2.model.key_groups import group_of
 from k2.model.progress import TopicPartition
-from k2.model.state_source import SeenSession, SessionKey
+from k2.model.state_source import SessionKey, StoredSession
 from k2.ops.settings import Settings
 from k2.query.completeness import (
     _SOURCES,
@@ -181,10 +181,10 @@ def test_each_number_is_counted_once(
     assert sum(one["stored"] + one["missing"] for one in whole) == expected_of(trades, non_market)
 
 
-def non_market_numbers(trades: list[Trade], non_market: set[int]) -> list[SeenSession]:
+def non_market_numbers(trades: list[Trade], non_market: set[int]) -> list[StoredSession]:
     """Return the numbers of non-market trades, for each session that has trades."""
     return [
-        SeenSession(SessionKey("x", symbol, session), ((number, number),), 0, 0, TopicPartition("t", 0), 0)
+        StoredSession(SessionKey("x", symbol, session), ((number, number),), 0, 0, TopicPartition("t", 0), 0)
         for symbol, session in sorted({one[:2] for one in trades if one[1]})
         for number in sorted(non_market - {one[2] for one in trades if one[:2] == (symbol, session)})
     ]

@@ -38,10 +38,10 @@ def test_foreign_rows_do_not_count_as_seen(resumed: dict[TopicPartition, int], t
     )
     set_progress(table, progress(offset=11, received=2, stored=2))
     history, group = TableStateSource(settings), group_of("binance", "BTCUSDT")
-    history.resumed(resumed)
-    assert [(seen.topic_partition.topic, seen.ranges) for seen in history.sessions(group)] == [("trades", ((7, 7),))]
+    history.report_positions(resumed)
+    assert [(one.topic_partition.topic, one.ranges) for one in history.sessions(group)] == [("trades", ((7, 7),))]
     ids = list(history.ids(group, 10**12, is_resumed=False))
-    assert [(seen.topic_partition.topic, len(seen.times)) for seen in ids] == [("trades", 1)]
+    assert [(one.topic_partition.topic, len(one.times)) for one in ids] == [("trades", 1)]
 
 
 def test_contents_are_looked_up_by_number_and_age(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def table(tmp_path: Path) -> Table:
 def times_given(ids: StoredTradeIds, *, is_resumed: bool) -> dict[TopicPartition, list[int]]:
     """Return the sorted times of the ids that one group gets."""
     given = ids.ids(GROUP, WINDOW, is_resumed=is_resumed)
-    return {seen.topic_partition: sorted(seen.times.tolist()) for seen in given}
+    return {one.topic_partition: sorted(one.times.tolist()) for one in given}
 
 
 def test_without_a_store_the_clocks_come_from_the_table(table: Table) -> None:
@@ -114,8 +114,8 @@ def test_a_resumed_start_reads_by_its_clocks(
     append(table, [unnumbered(number, at, partition=1) for number, at in enumerate([500, 10_000])])
     ids = StoredTradeIds(table, progress_to(p0=10, p1=10), written)
     for where, reach in clocks.items():
-        ids.clocks({where: Reach(0, 0)})
-        ids.clocks({where: reach})
+        ids.report_clocks({where: Reach(0, 0)})
+        ids.report_clocks({where: reach})
     assert times_given(ids, is_resumed=True) == given
 
 
@@ -132,7 +132,7 @@ def test_files_of_other_times_are_not_read(table: Table, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(trade_ids, "_times", counted)
     ids = StoredTradeIds(table, progress_to(p0=4, p1=4), {"0": {P0: 4, P1: 4}})
-    ids.clocks({P0: Reach(1_000_000, 1_000_500), P1: Reach(4_000_000, 4_000_000)})
+    ids.report_clocks({P0: Reach(1_000_000, 1_000_500), P1: Reach(4_000_000, 4_000_000)})
     assert times_given(ids, is_resumed=True) == {P0: [1_000_000], P1: [4_000_000]}
     assert sum(read) == 2
 
@@ -141,7 +141,7 @@ def test_a_group_without_state_gets_the_tables_ids(table: Table) -> None:
     """The clocks of other groups do not limit it."""
     append(table, [unnumbered(1, 5_000)])
     ids = StoredTradeIds(table, progress_to(p0=2), {"0": {P0: 2}})
-    ids.clocks({})
+    ids.report_clocks({})
     assert times_given(ids, is_resumed=True) == {}
     assert times_given(ids, is_resumed=False) == {P0: [5_000]}
 

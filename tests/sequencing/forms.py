@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from k2.model.progress import TopicPartition
 from k2.model.sequence_events import SequenceEvent
-from k2.model.state_source import SeenSession, SessionKey
+from k2.model.state_source import SessionKey, StoredSession
 from k2.model.verdicts import STORED
 from k2.sequencing.sequence import Event, SymbolSequence
 from k2.sequencing.tracker import GroupTracker
@@ -120,7 +120,7 @@ class Columnar:
     def saw(self, first: int, last: int, latest: int) -> None:
         """Mark all numbers of a range as seen, at a time, in the first session of the usual symbol."""
         key = SessionKey(Row().exchange, Row().symbol, 1)
-        self.tracker.absorb([SeenSession(key, ((first, last),), latest, latest, HERE, 0)])
+        self.tracker.absorb([StoredSession(key, ((first, last),), latest, latest, HERE, 0)])
 
     def ranges(self, exchange: str = "kraken", symbol: str = "BTC-USD") -> list[list[tuple[int, int]]]:
         """Return the ranges seen of a symbol, session by session."""

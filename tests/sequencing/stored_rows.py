@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from k2.model.batch import NULL_TIME, TradeSlice
-from k2.model.content import NON_MARKET, contents
+from k2.model.content import NON_MARKET_CONTENT, fingerprints
 from k2.model.state_source import SessionKey, StoredContents, WantedContents
 from k2.model.verdicts import SKIPPED, STORED
 from k2.sequencing.tracker_kernel import tracked_columns
@@ -33,13 +33,13 @@ class StoredRows:
     def add(self, piece: TradeSlice) -> None:
         """Store the tracked rows of a slice; for non-market trades, only that their number is used."""
         columns, source = piece.batch.columns, piece.batch.source
-        found = contents(tracked_columns(piece.batch).content)
+        found = fingerprints(tracked_columns(piece.batch).content)
         for row, verdict, session in zip(piece.rows.tolist(), piece.verdicts, piece.sessions, strict=True):
             if verdict not in {STORED, SKIPPED} or not session:
                 continue
             key = SessionKey(*columns.name(row), int(session))
             timestamp, kafka_time = int(columns.timestamps[row]), int(source.kafka_timestamps[columns.messages[row]])
-            content = int(found[row]) if verdict == STORED else NON_MARKET
+            content = int(found[row]) if verdict == STORED else NON_MARKET_CONTENT
             kafka_time = timestamp if kafka_time == NULL_TIME else kafka_time
             self.rows.setdefault(key, {}).setdefault(
                 int(columns.sequences[row]), StoredRow(content, timestamp, kafka_time)

@@ -173,7 +173,7 @@ def test_an_unknown_number_has_no_page() -> None:
     fingerprints.put(1, 2, 300, 2**48 - 1, 0)
     page = find_page(fingerprints.pages, 1, 2, 511)
     assert page != NO_PAGE
-    assert [read_fingerprint(fingerprints.pages.marks, page, number) for number in (300, 301)] == [2**48 - 1, UNKNOWN]
+    assert [read_fingerprint(fingerprints.pages.words, page, number) for number in (300, 301)] == [2**48 - 1, UNKNOWN]
     for where in ((0, 2, 300), (1, 1, 300), (1, 2, 255), (1, 2, 512)):
         assert find_page(fingerprints.pages, *where) == NO_PAGE
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.model.batch import TradeSlice
-from k2.model.content import NON_MARKET
+from k2.model.content import NON_MARKET_CONTENT
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
-from k2.model.state_source import Ledger, SeenSession, SessionKey
+from k2.model.state_source import Ledger, SessionKey, StoredSession
 from k2.model.verdicts import CONFLICT, SKIPPED, STORED
-from k2.sequencing.ledger import owed_events
 from k2.sequencing.non_market import NonMarketNumbers, joined
+from k2.sequencing.owed_events import owed_events
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
 from k2.sequencing.tracker_kernel import effective_time
@@ -25,7 +25,7 @@ from k2.venues.decode import decode, split
 from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.stored_rows import StoredRows
 from tests.sequencing.streams import bounded, streams
-from tests.sequencing.test_ledger import doubts_of, table_of
+from tests.sequencing.test_owed_events import doubts_of, table_of
 from tests.venues.messages import batch_of
 from tests.venues.test_recorded_venues import message
 
@@ -78,10 +78,10 @@ def test_what_is_kept_comes_back(numbers: list[int]) -> None:
     """Through the property's text, 64-bit extremes included, in the ranges of a plain set."""
     kept = NonMarketNumbers()
     kept.add(tracked_in_session(numbers), {})
-    seen = [*NonMarketNumbers(kept.text()).seen()]
-    found = {number for one in seen for first, last in one.ranges for number in range(first, last + 1)}
+    stored = [*NonMarketNumbers(kept.text()).sessions()]
+    found = {number for one in stored for first, last in one.ranges for number in range(first, last + 1)}
     assert found == {*numbers}
-    assert [(one.key, one.topic_partition, one.latest, one.earliest, one.offset) for one in seen] == [
+    assert [(one.key, one.topic_partition, one.latest, one.earliest, one.offset) for one in stored] == [
         (SessionKey("kraken", "BTC-USD", 1), HERE, len(numbers) - 1, 0, len(numbers) - 1)
     ] * bool(numbers)
 
@@ -92,7 +92,7 @@ def test_a_replay_adds_nothing() -> None:
     assert not kept.take_change()
     kept.add(tracked_in_session([7, 8, 9], first_offset=4), {HERE: PartitionProgress(6)})
     assert kept.take_change()
-    assert [one.ranges for one in NonMarketNumbers(kept.text()).seen()] == [((9, 9),)]
+    assert [one.ranges for one in NonMarketNumbers(kept.text()).sessions()] == [((9, 9),)]
     assert not kept.take_change()
     kept.add(slice_of([Row(10, 10)], first_offset=9), {HERE: PartitionProgress(6)})
     assert not kept.take_change()
@@ -103,8 +103,8 @@ def test_a_copy_changes_no_time_of_its_session() -> None:
     rows = [*(Row(number, number) for number in range(11, 20)), Row(15, 1), Row(16, 99)]
     kept, flags = NonMarketNumbers(), [number in {4, 5, 9, 10} for number in range(11)]
     kept.add(GroupTracker().track(marked_slice(rows, flags)).trade_slice, {})
-    (seen,) = kept.seen()
-    assert (seen.ranges, seen.earliest, seen.latest) == (((15, 16),), 15, 16)
+    (stored,) = kept.sessions()
+    assert (stored.ranges, stored.earliest, stored.latest) == (((15, 16),), 15, 16)
 
 
 def test_numbers_kept_are_bounded() -> None:
@@ -113,7 +113,7 @@ def test_numbers_kept_are_bounded() -> None:
     kept.add(tracked_in_session(list(range(0, 40, 2))), {})
     kept.add(tracked_in_session([4], session=2), {})
     assert kept.take_change()
-    [first, second] = NonMarketNumbers(kept.text()).seen()
+    [first, second] = NonMarketNumbers(kept.text()).sessions()
     assert first.ranges == tuple((number, number) for number in range(20, 40, 2))
     assert second.ranges == ((4, 4),)
 
@@ -131,16 +131,16 @@ def test_a_text_of_another_shape_is_refused(text: str) -> None:
 def test_a_text_of_earlier_versions_says_no_earliest_time() -> None:
     """The latest time is used instead."""
     where = '"exchange":"a","symbol":"x","session":2,"topic":"trades","partition":0,"offset":5'
-    [seen] = NonMarketNumbers(f'{{"format":1,"sessions":[{{{where},"latest":70,"edges":[4,2]}}]}}').seen()
-    assert seen == SeenSession(SessionKey("a", "x", 2), ((4, 6),), 70, 70, HERE, 5)
+    [stored] = NonMarketNumbers(f'{{"format":1,"sessions":[{{{where},"latest":70,"edges":[4,2]}}]}}').sessions()
+    assert stored == StoredSession(SessionKey("a", "x", 2), ((4, 6),), 70, 70, HERE, 5)
 
 
 def test_a_session_is_joined_from_rows_and_skipped_numbers() -> None:
     """Its ranges and earliest time cover both, its coordinates are the later ones, and sessions are ascending."""
     one, two = SessionKey("a", "x", 1), SessionKey("a", "x", 2)
-    rows = [SeenSession(one, ((1, 3), (9, 9)), 50, 20, HERE, 5)]
-    others = [SeenSession(two, ((1, 1),), 70, 70, HERE, 7), SeenSession(one, ((4, 4), (6, 6)), 60, 30, HERE, 6)]
-    joint = SeenSession(one, ((1, 4), (6, 6), (9, 9)), 60, 20, HERE, 6)
+    rows = [StoredSession(one, ((1, 3), (9, 9)), 50, 20, HERE, 5)]
+    others = [StoredSession(two, ((1, 1),), 70, 70, HERE, 7), StoredSession(one, ((4, 4), (6, 6)), 60, 30, HERE, 6)]
+    joint = StoredSession(one, ((1, 4), (6, 6), (9, 9)), 60, 20, HERE, 6)
     assert joined([*others, *rows]) == joined([*rows, *others]) == [joint, others[0]]
 
 
@@ -179,11 +179,11 @@ def test_a_start_from_the_tables_opens_no_gap_for_them(
         table.add(piece)
     verdicts = [verdict for piece in pieces for verdict in piece.verdicts.tolist()]
     sessions = [session for piece in pieces for session in piece.sessions.tolist()]
-    seen = joined([*table_of(rows[:committed_at], verdicts, sessions), *kept.seen()])
+    stored = joined([*table_of(rows[:committed_at], verdicts, sessions), *kept.sessions()])
 
     rebuilt = GroupTracker(None if lost else snapshot, read_contents=table.read)
-    rebuilt.absorb(seen, {HERE: committed_at}, doubts_of(pieces))
-    count_missing(ledger, owed_events(seen, rebuilt, Ledger(frozenset(), {})))
+    rebuilt.absorb(stored, {HERE: committed_at}, doubts_of(pieces))
+    count_missing(ledger, owed_events(stored, rebuilt, Ledger(frozenset(), {})))
     expected = Counter[tuple[SessionKey, int]]()
     count_missing(expected, [*first.events, *second.events])
     assert +ledger == +expected
@@ -207,7 +207,7 @@ def by_the_plain_form(rows: list[Row], flags: list[bool]) -> tuple[list[int], li
         content = 2 + hash((row.price, row.trade_id if is_named else None)) % 2**40
         at = effective_time(row.timestamp, row.kafka_timestamp)
         of = sequences[row.exchange, row.symbol]
-        placement = of.place(row.sequence, at, NON_MARKET if is_non_market else content, is_named=is_named)
+        placement = of.place(row.sequence, at, NON_MARKET_CONTENT if is_non_market else content, is_named=is_named)
         verdicts.append(SKIPPED if is_non_market else placement.verdict)
         sessions.append(placement.session if verdicts[-1] != SKIPPED or placement.verdict == STORED else 0)
     return verdicts, sessions

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
-from k2.model.state_source import SeenSession, SessionKey
+from k2.model.state_source import SessionKey, StoredSession
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.sequencing.content_lookup import PAGES_AHEAD_MIN, WINDOW_US_MIN
 from k2.sequencing.fingerprints import PAGE_NUMBERS
@@ -309,12 +309,12 @@ def test_ten_thousand_new_symbols_in_one_slice() -> None:
 def test_an_absorbed_session_may_reach_beyond_the_begin_of_the_next() -> None:
     """The times of two sessions may overlap: the loop places by them as the rules do."""
     plain, tracker = SymbolSequence(), GroupTracker()
-    seen = [(1, ((1, 10),), 100, 1), (2, ((1, 5),), 200, 50)]
-    for session, ranges, latest, earliest in seen:
+    stored = [(1, ((1, 10),), 100, 1), (2, ((1, 5),), 200, 50)]
+    for session, ranges, latest, earliest in stored:
         plain.absorb(session, ranges, latest, earliest)
-    keys = [SessionKey("kraken", "BTC-USD", session) for session, *_ in seen]
+    keys = [SessionKey("kraken", "BTC-USD", session) for session, *_ in stored]
     tracker.absorb(
-        SeenSession(key, *one[1:], TopicPartition("trades", 0), 0) for key, one in zip(keys, seen, strict=True)
+        StoredSession(key, *one[1:], TopicPartition("trades", 0), 0) for key, one in zip(keys, stored, strict=True)
     )
     trades = [(11, 49), (6, 101), (7, 80), (12, 48), (8, 201)]
     placed = [plain.place(*trade, trade[0]) for trade in trades]

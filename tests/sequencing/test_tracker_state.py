@@ -6,7 +6,7 @@ import pytest
 
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
-from k2.model.state_source import NumberDoubt, SeenSession, SessionKey
+from k2.model.state_source import NumberDoubt, SessionKey, StoredSession
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.sequencing.tracker import GroupTracker
 from tests.model.trade_slices import Row, slice_of
@@ -84,8 +84,8 @@ def test_doubts_are_those_of_the_table(doubt: NumberDoubt | None, is_lost: bool)
         tracker.track(slice_of([*(Row(number, number) for number in range(1, 6)), Row(4, 9, price=2)])).trade_slice
     )
     again = GroupTracker(read_contents=table.read) if is_lost else restarted(tracker, table)
-    seen = SeenSession(SessionKey("kraken", "BTC-USD", 1), ((1, 5),), 5, 1, HERE, 4)
-    again.absorb([seen], doubts=[] if doubt is None else [doubt])
+    stored = StoredSession(SessionKey("kraken", "BTC-USD", 1), ((1, 5),), 5, 1, HERE, 4)
+    again.absorb([stored], doubts=[] if doubt is None else [doubt])
     piece = again.track(slice_of([Row(3, 10, price=2)])).trade_slice
     assert piece.verdicts.tolist() == [CONFLICT if doubt is None else STORED]
     assert piece.sessions.tolist() == [1 if doubt is None else 2]
@@ -97,8 +97,8 @@ def test_rows_that_the_table_has_are_passed_over() -> None:
     rows = [Row(1, 1), Row(2, 2), Row(3, 3), Row(2, 9, price=2)]
     table.add(tracker.track(slice_of(rows)).trade_slice)
     again = GroupTracker(read_contents=table.read)
-    seen = SeenSession(SessionKey("kraken", "BTC-USD", 1), ((1, 3),), 3, 1, HERE, 2)
-    again.absorb([seen], {HERE: 14}, [NumberDoubt("kraken", "BTC-USD", 2, 9)])
+    stored = StoredSession(SessionKey("kraken", "BTC-USD", 1), ((1, 3),), 3, 1, HERE, 2)
+    again.absorb([stored], {HERE: 14}, [NumberDoubt("kraken", "BTC-USD", 2, 9)])
     tracked = again.track(slice_of([*rows, Row(3, 10, price=2), Row(4, 11, price=2)], first_offset=10))
     assert (tracked.trade_slice.sessions.tolist(), again.positions) == ([0, 0, 0, 0, 2, 2], {HERE: 16})
     assert [event.offset for event in tracked.events] == [14]

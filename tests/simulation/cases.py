@@ -33,7 +33,7 @@ def kill_at(name: Name) -> tuple[Life, ...]:
         case "letters.cut" | "letters.truncated":
             # A crash left dead letters that no commit counts, in a new file: the next start removes them.
             return _life(0.6, ("commit.staged", PASSING, "kill")), _life(1, (name, 1, "kill"))
-        case "events.withdrawing" | "events.withdrawn":
+        case "events.rolling_back" | "events.rolled_back":
             # The ledger is ahead of a table that was rolled back.
             return _life(0.3), _life(0.6), _life(1, (name, 1, "kill"), store="lost", is_put_back=True)
     return (_life(1, (name, PASSING, "kill")),)
@@ -44,7 +44,7 @@ CASES: Final[Mapping[str, tuple[Life, ...]]] = {
     "zombie that committed a part": (_life(0.6, ("commit.seen", 4, "freeze")), _life(1, is_elsewhere=True)),
     "zombie whose events were rolled back": (
         _life(0.6, ("events.committed", 1, "freeze")),
-        _life(1, ("events.withdrawn", 1, "kill"), is_elsewhere=True),
+        _life(1, ("events.rolled_back", 1, "kill"), is_elsewhere=True),
         _life(1, is_back=True),
     ),
     "instance next to a frozen one": (_life(0.6, ("source.polled", 9, "freeze")), _life(1, refused="second")),
@@ -55,7 +55,7 @@ CASES: Final[Mapping[str, tuple[Life, ...]]] = {
         _life(0.6, store="none"),
         _life(1, is_expired=True),
     ),
-    "landed, expired, and never reported": (
+    "committed, expired, and never reported": (
         _life(0.6, *(("commit.landed", PASSING, kind) for kind in ("append", "expire", "lost"))),
     ),
     "compacted while a commit is staged": (

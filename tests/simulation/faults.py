@@ -108,8 +108,8 @@ _ACTIONS: Final[Mapping[str, Callable[[], None]]] = {
     "transient": _raiser(_no_space),
     "outage": _raiser(_no_space),
     "permanent": _raiser(lambda: ValueError("a fault that no waiting mends")),
-    "lost": _raiser(lambda: TimeoutError("the answer to a commit that landed was lost")),
-    "reset": _raiser(lambda: ConnectionResetError("reset before the answer to a commit that landed")),
+    "lost": _raiser(lambda: TimeoutError("the answer to a commit that succeeded was lost")),
+    "reset": _raiser(lambda: ConnectionResetError("reset before the answer to a commit that succeeded")),
     "unknown": _raiser(lambda: CommitStateUnknownException("502 Bad Gateway")),
-    "conflict": _raiser(lambda: CommitFailedException("said of a commit that landed")),
+    "conflict": _raiser(lambda: CommitFailedException("said of a commit that succeeded")),
 }

@@ -177,15 +177,15 @@ MUTANTS: Final = (
         (f"{_COMMIT}._is_committed", "self._refresh()", "self._refresh()\nreturn False"),
     ),
     _mutant(
-        "unknown outcome taken for landed",
+        "unknown outcome taken for committed",
         4,
-        "a commit whose answer was lost counts as landed",
+        "a commit whose answer was lost counts as committed",
         (f"{_COMMIT}._try_commit", "if not self._is_committed(advance):", "if False:"),
     ),
     _mutant(
-        "rejection taken for landed",
+        "rejection taken for committed",
         4,
-        "a commit that met another writer's counts as landed",
+        "a commit that met another writer's counts as committed",
         (f"{_COMMIT}._commit_with_rebase", "if self._is_committed(advance):", "if True:"),
     ),
     _mutant(
@@ -203,7 +203,7 @@ MUTANTS: Final = (
     _mutant(
         "other writers' commits overwritten",
         5,
-        "a commit goes in whatever has landed since it was staged",
+        "a commit goes in whatever was committed since it was staged",
         ("k2.iceberg.metadata_swap:MetadataSwap.commit", "(*staged._requirements, *self._requirements)", "()"),
     ),
     _mutant(
@@ -265,7 +265,7 @@ MUTANTS: Final = (
         "a copy from before the restart is not seen",
         8,
         "a trade of an old session that is sent again is taken for one of the new session",
-        (f"{_SEQUENCE}._copied", "searched = 1 if content == NON_MARKET else", "searched = 1 or"),
+        (f"{_SEQUENCE}._copied", "searched = 1 if content == NON_MARKET_CONTENT else", "searched = 1 or"),
     ),
     _mutant(
         "trackers not restored",
@@ -309,7 +309,7 @@ MUTANTS: Final = (
         6,
         "a recovery store that knows of more than the table holds is resumed from",
         (
-            "k2.iceberg.partition_counts:check_recovered",
+            "k2.iceberg.resume_state:check_recovered",
             "if committed_offset is None or offset > committed_offset:",
             "if False:",
         ),

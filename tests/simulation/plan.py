@@ -11,7 +11,7 @@ from tests.simulation.market import Market, Where
 
 __all__ = ["ENDING", "REFUSALS", "Fault", "Life", "Plan", "make_plan"]
 
-RAISED_ONCE: Final = ("letters.cut", "letters.truncated", "events.withdrawing", "events.withdrawn")
+RAISED_ONCE: Final = ("letters.cut", "letters.truncated", "events.rolling_back", "events.rolled_back")
 ENDING: Final = frozenset({"kill", "raise", "outage", "permanent"})
 """Kinds of faults after which a life cannot continue."""
 ANSWERS: Final = ("lost", "reset", "unknown", "conflict", "conflict")

@@ -34,7 +34,7 @@ def test_a_kill_at_a_failpoint_loses_and_doubles_nothing(name: Name, outcomes: d
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["landed, expired, and never reported", "compacted while a commit is staged"])
+@pytest.mark.parametrize("name", ["committed, expired, and never reported", "compacted while a commit is staged"])
 def test_changes_of_other_writers_are_kept(name: str, outcomes: dict[str, Any]) -> None:
     """A foreign append, a compaction, an expiry to one snapshot during a commit: no row is lost or doubled."""
     assert outcomes[name]["faults"] == []

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from k2.storage.dead_letter_files import (
+from k2.storage.dead_letters.files import (
     Position,
     committed_lines,
     read_dead_letters,
 )
-from k2.storage.dead_letters import DeadLetterQueue
+from k2.storage.dead_letters.queue import DeadLetterQueue
 from tests.storage.test_dead_letters import NOW, OTHER, PREFIX, offsets, only_file, opened, unwritten
 
 

@@ -21,14 +21,15 @@ from k2.model.dead_letter import DeadLetter
 from k2.model.errors import SettingsError, StateError, UnreachableError
 from k2.model.reasons import Reason
 from k2.ops.retry import retried
-from k2.storage.dead_letter_files import (
+from k2.storage.dead_letters import append_log, queue
+from k2.storage.dead_letters.files import (
     Position,
     read_dead_letters,
     series_in,
     series_prefix,
 )
-from k2.storage.dead_letters import DeadLetterQueue, append_log, check_folder, check_free, queue
-from k2.storage.dead_letters.lock import lock_series
+from k2.storage.dead_letters.lock import check_folder, check_free, lock_series
+from k2.storage.dead_letters.queue import DeadLetterQueue
 from tests.model.dead_letters import dead_letter
 
 NOW = datetime(2024, 8, 9, 1, 2, 3, tzinfo=UTC)

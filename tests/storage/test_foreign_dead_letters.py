@@ -14,7 +14,7 @@ from k2.model.errors import FencedError
 from k2.ops.settings import Settings
 from k2.query.reconcile import reconcile
 from k2.storage.catalog import open_catalog
-from k2.storage.dead_letter_files import files_in
+from k2.storage.dead_letters.files import files_in
 from tests.iceberg.trades_table import read_to, settings_in
 
 

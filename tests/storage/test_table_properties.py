@@ -13,7 +13,7 @@ from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.state_source import NumberDoubt
 from k2.sequencing.doubts import Doubts
 from k2.storage.commit_log import Commit
-from k2.storage.dead_letter_files import Position
+from k2.storage.dead_letters.files import Position
 from k2.storage.table_properties import (
     COMMIT_ID,
     COMMIT_LOG_BATCH,
@@ -25,7 +25,7 @@ from k2.storage.table_properties import (
     KEY_GROUPS,
     LAST_SNAPSHOT,
     LEDGER_ID,
-    NON_MARKET,
+    NON_MARKET_NUMBERS,
     PROGRESS,
     PROPERTIES,
     TOPIC_IDS,
@@ -73,7 +73,7 @@ def test_every_value_survives_a_round_trip(data: st.DataObject) -> None:
 
 def test_a_table_without_properties_has_the_defaults() -> None:
     """An older table lacks some; each reads as what that version did."""
-    found = {one.key: one.read({}) for one in PROPERTIES if one not in {NON_MARKET, DOUBTS}}
+    found = {one.key: one.read({}) for one in PROPERTIES if one not in {NON_MARKET_NUMBERS, DOUBTS}}
     assert found == {
         "k2.progress": Progress(),
         "k2.commit.": "",
@@ -88,7 +88,7 @@ def test_a_table_without_properties_has_the_defaults() -> None:
         "k2.format": 1,
         "k2.kept": CommitLogBatch(),
     }
-    assert [*NON_MARKET.read({}).seen()] == DOUBTS.read({}).each() == []
+    assert [*NON_MARKET_NUMBERS.read({}).sessions()] == DOUBTS.read({}).each() == []
 
 
 def test_doubts_of_all_writers_are_read() -> None:
@@ -121,7 +121,11 @@ def test_an_unreadable_value_names_the_property(one: TableProperty[Any]) -> None
             "table property k2.trail cannot be read: Object missing required field `commits`",
         ),
         (COMMIT_NOTES, '{"format":2,"commits":[]}', "table property k2.trail has format 2; this version reads 1"),
-        (NON_MARKET, '{"format":2,"sessions":[]}', "table property k2.off_book.0 has format 2; this version reads 1"),
+        (
+            NON_MARKET_NUMBERS,
+            '{"format":2,"sessions":[]}',
+            "table property k2.off_book.0 has format 2; this version reads 1",
+        ),
         (DOUBTS, '{"format":2,"doubts":[]}', "table property k2.doubts.0 has format 2; this version reads 1"),
         (DOUBTS, '{"format":1}', "table property k2.doubts.0 cannot be read: Object missing required field `doubts`"),
     ],

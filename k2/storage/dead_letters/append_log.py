@@ -8,7 +8,7 @@ from k2.model.errors import StateError, UnreachableError
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import RETRIES
 from k2.ops.retry import retried
-from k2.storage.dead_letter_files import Position, file_name
+from k2.storage.dead_letters.files import Position, file_name
 from k2.storage.files import sync
 
 __all__ = ["AppendLog"]

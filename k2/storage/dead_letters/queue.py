@@ -15,8 +15,8 @@ from k2.model.errors import StateError
 from k2.model.reasons import Reason
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import CONFLICTS, DEAD_LETTERS
-from k2.storage.dead_letter_files import BEGIN, Position, file_name, file_number, files_of, series_in
 from k2.storage.dead_letters.append_log import AppendLog
+from k2.storage.dead_letters.files import BEGIN, Position, file_name, file_number, files_of, series_in
 from k2.storage.dead_letters.lock import lock_series
 from k2.storage.files import sync
 

@@ -38,7 +38,7 @@ WRITER_STEP: Final = f"{FLOW}.iceberg_out"
 FIRST_EPOCH: Final = 1
 LAG_EPOCHS_MAX: Final = 8
 """All partitions are cleaned up at the same epochs; after kills they are at most two epochs apart."""
-LOCKED_SECONDS_MAX: Final = 5.0
+STORE_LOCKED_SECONDS_MAX: Final = 5.0
 PINS_MAX: Final = 50
 PIN_PAUSE_SECONDS: Final = 0.02
 
@@ -165,7 +165,7 @@ def _connect(file: Path) -> sqlite3.Connection:
     is_immutable = not os.access(file.parent, os.W_OK) and not file.with_name(f"{file.name}-wal").exists()
     uri = f"{file.absolute().as_uri()}?mode=ro{'&immutable=1' if is_immutable else ''}"
     try:
-        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCKED_SECONDS_MAX)
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=STORE_LOCKED_SECONDS_MAX)
     except sqlite3.Error as error:
         raise StateError(f"partition {file} of the recovery store cannot be opened: {error}") from error
 

@@ -144,7 +144,7 @@ def test_a_damaged_partition_is_named(folder: Path, content: bytes) -> None:
 
 def test_a_locked_partition_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program has locked a partition exclusively."""
-    monkeypatch.setattr("k2.storage.recovery.store.LOCKED_SECONDS_MAX", 0.05)
+    monkeypatch.setattr("k2.storage.recovery.store.STORE_LOCKED_SECONDS_MAX", 0.05)
     with closing(sqlite3.connect(folder / "part-2.sqlite3", isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyiceberg.table import Table
 
-from k2.iceberg import stored_trades
+from k2.iceberg import pending_conflicts
 from k2.iceberg.tables import TableName, open_table
 from k2.iceberg.trades_writer import TradesWriter
 from k2.model.dead_letter import DeadLetter
@@ -16,7 +16,7 @@ from k2.ops.metrics import CONFLICTS
 from k2.ops.settings import Settings
 from k2.sequencing.conflicts import StoredKey
 from k2.storage.catalog import open_catalog
-from k2.storage.dead_letter_files import read_dead_letters
+from k2.storage.dead_letters.files import read_dead_letters
 from tests.iceberg.trades_table import SCALE, read_to, row_at, settings_in, writer_of
 from tests.model.trade_slices import Row, slice_of
 
@@ -113,7 +113,7 @@ def test_beyond_the_limits_nothing_is_looked_up(
     settings: Settings, writer: TradesWriter, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     """Conflicts beyond the limits lose their stored values, not their dead letters."""
-    monkeypatch.setattr(stored_trades, limit, 2 if limit == "LOOKUPS_MAX" else -1)
+    monkeypatch.setattr(pending_conflicts, limit, 2 if limit == "LOOKUPS_MAX" else -1)
     rows = [row_at(offset, sequence=offset) for offset in range(5)]
     epoch(writer, rows, 5)
     epoch(writer, [contradicting(row, 5 + row.offset) for row in rows], 10)
@@ -149,9 +149,9 @@ def test_a_slow_lookup_is_cut_off_and_paused(
         hang.wait(60)
         raise OSError("the store is gone")
 
-    monkeypatch.setattr(stored_trades, "LOOKUP_SECONDS_MAX", 0.05)
-    monkeypatch.setattr(stored_trades, "_PAUSED_SECONDS_MIN", 0.01)
-    monkeypatch.setattr(stored_trades, "PAUSE_FACTOR", 1_000)
+    monkeypatch.setattr(pending_conflicts, "LOOKUP_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(pending_conflicts, "_PAUSED_SECONDS_MIN", 0.01)
+    monkeypatch.setattr(pending_conflicts, "PAUSE_FACTOR", 1_000)
     epoch(writer, [row_at(0, sequence=1)], 1)
     with monkeypatch.context() as patch:
         patch.setattr(Table, "scan", hangs)
@@ -170,7 +170,7 @@ def test_a_table_of_many_files_is_read_until_the_deadline(settings: Settings, wr
     wanted = {StoredKey("kraken", "BTC-USD", 1, number) for number in range(4)}
     ticks = iter([0.0, 0.0, 9.0])
     table = open_table(open_catalog(settings), settings, TableName.TRADES)
-    reading = stored_trades._Lookup(table, [], wanted, 5.0, lambda: next(ticks))
+    reading = pending_conflicts._Lookup(table, [], wanted, 5.0, lambda: next(ticks))
     # The newest days come first.
     assert {key.number for key in reading.wait(60)} == {2, 3}
     assert reading.is_complete is False

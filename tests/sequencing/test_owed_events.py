@@ -12,22 +12,22 @@ from k2.dedup.deduplicator import GroupDeduplicator
 from k2.model.batch import TradeSlice
 from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
-from k2.model.state_source import NO_CONTENTS, NO_STATE_SOURCE, Ledger, NumberDoubt, SeenSession, SessionKey
+from k2.model.state_source import NO_CONTENTS, NO_STATE_SOURCE, Ledger, NumberDoubt, SessionKey, StoredSession
 from k2.model.verdicts import DUPLICATE, STORED
 from k2.sequencing.doubts import Doubts
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.ledger import difference, owed_events
+from k2.sequencing.owed_events import difference, owed_events
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
 from k2.sequencing.tracker_kernel import effective_time
-from tests.model.trade_slices import Row, seen_ids, slice_of
+from tests.model.trade_slices import Row, slice_of, stored_ids
 from tests.sequencing.stored_rows import StoredRows
 from tests.sequencing.streams import streams
 
 WHERE = TopicPartition("trades", 0)
 
 
-def table_of(rows: list[Row], verdicts: list[int], sessions: list[int]) -> list[SeenSession]:
+def table_of(rows: list[Row], verdicts: list[int], sessions: list[int]) -> list[StoredSession]:
     """Return what a table of the stored rows says, computed with plain sets."""
     table = defaultdict[SessionKey, list[tuple[int, int, int]]](list)
     for offset, (row, verdict, session) in enumerate(zip(rows, verdicts, sessions, strict=True)):
@@ -35,7 +35,7 @@ def table_of(rows: list[Row], verdicts: list[int], sessions: list[int]) -> list[
             at = effective_time(row.timestamp, row.kafka_timestamp)
             table[SessionKey(row.exchange, row.symbol, session)].append((at, offset, row.sequence))
     return [
-        SeenSession(
+        StoredSession(
             key, _ranges({sequence for *_, sequence in trades}), max(trades)[0], min(trades)[0], WHERE, max(trades)[1]
         )
         for key, trades in sorted(table.items())
@@ -83,8 +83,8 @@ def test_state_from_the_table_judges_as_if_it_had_seen_all(
         table.add(piece)
 
     rebuilt = GroupTracker(None if lost else snapshot, read_contents=table.read)
-    seen = table_of(rows[:committed_at], verdicts, sessions)
-    rebuilt.absorb(seen, {WHERE: committed_at}, doubts_of(pieces))
+    stored = table_of(rows[:committed_at], verdicts, sessions)
+    rebuilt.absorb(stored, {WHERE: committed_at}, doubts_of(pieces))
     replay, again = _track(rebuilt, rows[stored_at:committed_at], stored_at)
     assert ([*again], replay.doubts) == ([], ())
     found, more = _track(rebuilt, rows[committed_at:], committed_at)
@@ -127,9 +127,9 @@ def test_a_replay_in_another_order_of_partitions_stores_each_trade_once(both: tu
     for one in sent[:committed]:
         table.add(send(*one))
     if stored:
-        seen = SeenSession(SessionKey("kraken", "BTC-USD", 1), _ranges({*stored}), max(stored), 1, WHERE, 0)
+        session = StoredSession(SessionKey("kraken", "BTC-USD", 1), _ranges({*stored}), max(stored), 1, WHERE, 0)
         tracker = GroupTracker(read_contents=table.read)
-        tracker.absorb([seen], {TopicPartition("trades", partition): offsets[partition] for partition in (0, 1)})
+        tracker.absorb([session], {TopicPartition("trades", partition): offsets[partition] for partition in (0, 1)})
     rest = [[one for one in sent[committed:] if one[0] == partition] for partition in (0, 1)]
     while any(rest):
         send(*random.choice([part for part in rest if part]).pop(0))  # type: ignore[attr-defined]
@@ -201,10 +201,10 @@ def test_ranges_are_added_as_sets_are(numbers: set[int], more: list[tuple[int, i
 )
 def test_the_ledger_gets_what_it_lacks(ledger: Ledger, owed: list[str]) -> None:
     """Events that a crash kept from the ledger are written for trades in the table, and for no others."""
-    seen = [SeenSession(SessionKey("a", "x", 1), ((1, 2), (5, 6), (8, 8)), 50, 40, WHERE, 7)]
+    stored = [StoredSession(SessionKey("a", "x", 1), ((1, 2), (5, 6), (8, 8)), 50, 40, WHERE, 7)]
     tracker = GroupTracker()
-    tracker.absorb(seen)
-    events = list(owed_events(seen, tracker, ledger))
+    tracker.absorb(stored)
+    events = list(owed_events(stored, tracker, ledger))
     assert [f"{event.event} {event.first_sequence}-{event.last_sequence}" for event in events] == owed
     assert all(event[6:] == (50, "trades", 0, 7, True) for event in events)
     assert all(isinstance(event, SequenceEvent) and isinstance(event.event, EventKind) for event in events)
@@ -213,15 +213,15 @@ def test_the_ledger_gets_what_it_lacks(ledger: Ledger, owed: list[str]) -> None:
 def test_absorbed_ids_are_duplicates_within_the_window() -> None:
     """An id in the table counts as stored at its Kafka time, no longer than the window."""
     deduplicator = GroupDeduplicator(window_us=100)
-    deduplicator.absorb([seen_ids([Row(trade_id="7", kafka_timestamp=1_000)], reached=1_000)])
+    deduplicator.absorb([stored_ids([Row(trade_id="7", kafka_timestamp=1_000)], reached=1_000)])
     rows = [Row(trade_id="7", kafka_timestamp=at) for at in (1_050, 1_100, 1_101)]
     assert deduplicator.deduplicate(slice_of(rows)).verdicts.tolist() == [DUPLICATE, DUPLICATE, STORED]
 
 
 def test_a_flow_without_tables_has_no_history() -> None:
     """Nothing was stored before, for any group."""
-    NO_STATE_SOURCE.resumed({WHERE: 5})
-    NO_STATE_SOURCE.clocks({})
+    NO_STATE_SOURCE.report_positions({WHERE: 5})
+    NO_STATE_SOURCE.report_clocks({})
     assert (*NO_STATE_SOURCE.sessions(3), *NO_STATE_SOURCE.ids(3, 5, is_resumed=True), *NO_STATE_SOURCE.doubts(3)) == ()
     assert NO_STATE_SOURCE.contents([], 0) is NO_CONTENTS
     assert [len(column) for column in NO_CONTENTS] == [0] * 5

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from k2.model.sequence_events import EventKind, SequenceEvent
-from k2.model.state_source import Ledger, Ranges, SeenSession
+from k2.model.state_source import Ledger, Ranges, StoredSession
 
 __all__ = ["difference", "owed_events"]
 
@@ -16,13 +16,13 @@ class MissingRanges(Protocol):
         """Return the missing ranges of one symbol, one element per session."""
 
 
-def owed_events(seen: Iterable[SeenSession], tracker: MissingRanges, ledger: Ledger) -> Iterator[SequenceEvent]:
+def owed_events(stored: Iterable[StoredSession], tracker: MissingRanges, ledger: Ledger) -> Iterator[SequenceEvent]:
     """Yield the events that bring the ledger up to the tracker's state of the sessions it has just absorbed.
 
     Each event has the coordinates of the newest absorbed trade of its session, because the trade that caused it is not
     known.
     """
-    for one in seen:
+    for one in stored:
         missing = tracker.missing(one.key.exchange, one.key.symbol)[one.key.session - 1]
         recorded = ledger.missing.get(one.key, ())
         if one.key not in ledger.started:
@@ -56,8 +56,8 @@ def difference(ranges: Ranges, less: Ranges) -> Ranges:
     return tuple(left)
 
 
-def _event(seen: SeenSession, kind: EventKind, first: int, last: int) -> SequenceEvent:
-    source = seen.topic_partition
+def _event(session: StoredSession, kind: EventKind, first: int, last: int) -> SequenceEvent:
+    source = session.topic_partition
     return SequenceEvent(
-        *seen.key, kind, first, last, seen.latest, source.topic, source.partition, seen.offset, is_owed=True
+        *session.key, kind, first, last, session.latest, source.topic, source.partition, session.offset, is_owed=True
     )

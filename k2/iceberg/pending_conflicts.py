@@ -20,7 +20,7 @@ from k2.model.batch import TradeSlice
 from k2.model.decimals import parse_decimal
 from k2.model.trade import SIDES
 from k2.sequencing.conflicts import Conflict, Content, NotFound, StoredKey, conflicts_in
-from k2.storage.dead_letters import DeadLetterQueue
+from k2.storage.dead_letters.queue import DeadLetterQueue
 
 __all__ = ["LOOKUPS_MAX", "LOOKUP_SECONDS_MAX", "PendingConflicts"]
 
