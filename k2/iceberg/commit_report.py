@@ -1,16 +1,14 @@
 """What the log says of each commit: its counts, and a warning when the share of rejected messages rises."""
 
-import re
-from collections import Counter
-from collections.abc import Iterable
+import math
 from typing import Final
 
 import structlog
 
-from k2.model.dead_letter import DeadLetter
 from k2.model.progress import Counts
+from k2.storage.dead_letters.rejections import Rejections
 
-__all__ = ["CommitReport", "RejectedShare", "error_pattern"]
+__all__ = ["CommitReport", "RejectedShare"]
 
 SHARE_MIN: Final = 0.01
 """Share of dead letters among the received messages below which nothing is warned of."""
@@ -19,17 +17,7 @@ RISE_MIN: Final = 2.0
 DECAY: Final = 0.9
 """Factor of the usual share at each commit with a smaller one: after 22 commits a tenth is left."""
 
-_VALUE: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d[\d.,:TZ+-]*")
 _log = structlog.get_logger()
-
-
-def error_pattern(error: str) -> str:
-    """Return the text of an error with its values replaced by `…`, so that errors of one cause are equal.
-
-    >>> error_pattern("timestamp: looks like nanoseconds: 1723161255342999000; send microseconds")
-    'timestamp: looks like nanoseconds: …; send microseconds'
-    """
-    return _VALUE.sub("…", error)
 
 
 class RejectedShare:
@@ -55,48 +43,38 @@ class CommitReport:
     def __init__(self, writer: str) -> None:
         self._writer = writer
         self._share = RejectedShare()
-        self._reasons: Counter[str] = Counter()
-        self._errors: Counter[str] = Counter()
-        self._examples: dict[str, DeadLetter] = {}
 
-    def add(self, dead_letters: Iterable[DeadLetter]) -> None:
-        """Add dead letters of the running epoch."""
-        for dead_letter in dead_letters:
-            pattern = error_pattern(dead_letter.error)
-            self._reasons[dead_letter.reason.value] += 1
-            self._errors[pattern] += 1
-            self._examples.setdefault(pattern, dead_letter)
+    def log(self, counts: Counts, rejections: Rejections, lag: float | None, seconds: float) -> None:
+        """Log a commit with the counts of its epoch and its duration.
 
-    def log(self, counts: Counts, seconds: float) -> None:
-        """Log a commit with the counts of its epoch and its duration, and begin the next epoch."""
+        `lag` is the number of messages after the committed offsets; None or NaN if it is not known.
+        """
         _log.info(
             "committed",
             writer=self._writer,
             received=counts.received,
             rows=counts.stored,
             duplicates=counts.duplicates,
-            dead_letters=dict(self._reasons),
+            dead_letters=dict(rejections.reasons),
             skipped=counts.skipped,
+            lag=None if lag is None or math.isnan(lag) else int(lag),
             seconds=round(seconds, 3),
         )
         if self._share.rises(counts.dead_letters, counts.received):
-            self._warn(counts)
-        self._reasons.clear()
-        self._errors.clear()
-        self._examples.clear()
+            self._warn(counts, rejections)
 
-    def _warn(self, counts: Counts) -> None:
+    def _warn(self, counts: Counts, rejections: Rejections) -> None:
         """Warn of the rise, with the commonest error and the first message that has it."""
         fields: dict[str, object] = {}
-        if self._errors:
-            pattern, count = self._errors.most_common(1)[0]
-            example = self._examples[pattern]
+        common = rejections.commonest_error()
+        if common is not None:
+            place = common.example.coordinates
             fields = {
-                "commonest_error": example.error,
-                "of_this_error": count,
-                "venue": example.venue,
-                "example": f"{example.topic}:{example.partition}:{example.offset}",
-                "hint": f"k2 dlq show {example.topic} {example.partition} {example.offset}",
+                "commonest_error": common.example.error,
+                "of_this_error": common.dead_letters,
+                "venue": common.example.venue,
+                "example": f"{place.topic}:{place.partition}:{place.offset}",
+                "hint": f"k2 dlq show {place.topic} {place.partition} {place.offset}",
             }
         _log.warning(
             "rejected_share_rose",

@@ -1,10 +1,12 @@
 """The writer of the ledger: commits sequence events to the table `sequence_events`."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
+import structlog
 from bytewax.outputs import StatefulSinkPartition
 
 from k2.iceberg.advance import Advance, WriterProgress
@@ -21,6 +23,8 @@ from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 
 __all__ = ["LedgerWriter"]
+
+_log = structlog.get_logger()
 
 
 class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
@@ -65,6 +69,7 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         advance = Advance(WRITER, self.committed, _moves(events), files)
         self._committer.commit(advance)
         failpoint("events.committed")
+        _log.info("ledger_committed", **Counter(event.event.value for event in events))
         self.committed = advance.result
         self._events = []
 

@@ -10,6 +10,7 @@ from pyiceberg.manifest import DataFile
 from k2.iceberg.advance import Advance, WriterProgress
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.column_buffer import FLUSH_ROWS, ColumnBuffer
+from k2.iceberg.commit_report import CommitReport
 from k2.iceberg.data_files import write_file
 from k2.iceberg.partition_counts import PartitionCounts
 from k2.iceberg.pending_conflicts import PendingConflicts
@@ -34,8 +35,8 @@ from k2.storage.table_properties import DEAD_LETTER_POSITIONS, DOUBTS, NON_MARKE
 
 __all__ = ["OnCommit", "TradesWriter"]
 
-OnCommit = Callable[[Progress], None]
-"""Called with the progress of all writers after each commit."""
+OnCommit = Callable[[Progress], float | None]
+"""Called with the progress of all writers after each commit; returns the number of messages after it, if known."""
 
 MICROSECONDS: Final = 1_000_000
 
@@ -60,6 +61,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._dead_letters = dead_letters
         self._conflicts = PendingConflicts(dead_letters, lambda: self._committer.table)
         self._on_commit = on_commit
+        self._report = CommitReport(writer)
         self.partition_counts = PartitionCounts(committed)
         properties = self._committer.table.metadata.properties
         self._non_market = NON_MARKET_NUMBERS.read(properties, writer)
@@ -126,12 +128,15 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         if self._doubts.take_change():
             properties |= DOUBTS.set_to(self._doubts, self._writer)
         advance = Advance(self._writer, self.partition_counts.committed, moves, self._files, properties=properties)
+        started = time.monotonic()
         progress = self._commit_advance(advance)
+        seconds = time.monotonic() - started
         self._files = []
         self.partition_counts.start_next_epoch(advance.result)
-        self._update_metrics(advance)
-        if self._on_commit is not None:
-            self._on_commit(progress)
+        counts = sum((move.counts for move in moves.values()), Counts())
+        self._update_metrics(counts)
+        lag = None if self._on_commit is None else self._on_commit(progress)
+        self._report.log(counts, self._dead_letters.take_rejections(), lag, seconds)
 
     def _commit_advance(self, advance: Advance) -> Progress:
         try:
@@ -144,8 +149,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         LAST_COMMIT.set_to_current_time()
         return progress
 
-    def _update_metrics(self, advance: Advance) -> None:
-        counts = sum((move.counts for move in advance.moves.values()), Counts())
+    def _update_metrics(self, counts: Counts) -> None:
         TRADES_STORED.inc(counts.stored)
         DUPLICATES_DROPPED.inc(counts.duplicates)
         if self._newest_us is not None:

@@ -189,6 +189,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
             topic_partition: Watermarks(lows[topic_partition], highs[topic_partition])
             for topic_partition in self._partitions
         }
+        self._read: list[TopicPartition] = []
         self._discovery = PartitionDiscovery(self.client.partition_count, self._partitions, self._health)
 
     @reports_errors
@@ -224,6 +225,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         end = watermarks.high if self._settings.run_to_end else None
         venue = self._venues[topic_partition.topic]
         partition = KafkaPartition(self.client, self._health, topic_partition, venue, start.offset, end)
+        self._read.append(topic_partition)
         self._discovery.start()
         return partition
 
@@ -232,13 +234,20 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
             recovered, self._progress.next_offset(topic_partition, self._writers), self._progress.start(topic_partition)
         )
 
-    def commit(self, progress: Progress) -> None:
-        """Commit the progress of the table as group offsets; called after each commit to the table."""
+    def commit(self, progress: Progress) -> float:
+        """Commit the progress of the table as group offsets; called after each commit to the table.
+
+        Return the number of messages after these offsets in the partitions that this process reads; NaN if unknown.
+        """
         next_offset = partial(progress.next_offset, writers=self._writers)
         offsets = {topic_partition: next_offset(topic_partition) for topic_partition in self._partitions}
         committed = {topic_partition: offset for topic_partition, offset in offsets.items() if offset is not None}
         # The process of a run to the end may exit before librdkafka has sent the request.
         self.client.commit(committed, wait=self._settings.run_to_end)
+        return sum(
+            self.client.lag(topic_partition, committed.get(topic_partition, self._watermarks[topic_partition].low))
+            for topic_partition in self._read
+        )
 
 
 def _warn_unconfigured(gone: Iterable[TopicPartition]) -> None:

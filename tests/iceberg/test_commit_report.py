@@ -1,31 +1,39 @@
 """The log lines of commits: counts, and one warning when the share of rejected messages rises."""
 
+import math
 from typing import Any
 
 import pytest
 import structlog
 
-from k2.iceberg.commit_report import CommitReport, RejectedShare, error_pattern
+from k2.iceberg.commit_report import CommitReport, RejectedShare
+from k2.model.dead_letter import DeadLetter
 from k2.model.progress import Counts
 from k2.model.reasons import Reason
+from k2.storage.dead_letters.rejections import Rejections, error_pattern
 from tests.model.dead_letters import dead_letter
 
 NANOSECONDS = "timestamp: looks like nanoseconds: {}; send microseconds"
 
 
-def lines_of(report: CommitReport, counts: Counts) -> list[dict[str, Any]]:
+def lines_of(
+    report: CommitReport, counts: Counts, *dead_letters: DeadLetter, lag: float | None = None
+) -> list[dict[str, Any]]:
     """Return what the log says of one commit."""
+    rejections = Rejections()
+    for one in dead_letters:
+        rejections.add(one)
     with structlog.testing.capture_logs() as logs:
-        report.log(counts, 0.25)
+        report.log(counts, rejections, lag, 0.25)
     return [dict(entry) for entry in logs]
 
 
 def test_a_commit_is_one_line() -> None:
     """With the counts of the epoch, dead letters by reason, and seconds."""
     report = CommitReport("3")
-    report.add([dead_letter(offset=5, reason=Reason.MALFORMED), dead_letter(offset=6, reason=Reason.TOO_LARGE)])
+    rejected = dead_letter(offset=5, reason=Reason.MALFORMED), dead_letter(offset=6, reason=Reason.TOO_LARGE)
     counts = Counts(received=1_000, stored=990, duplicates=5, dead_letters=2, skipped=3)
-    (line,) = lines_of(report, counts)
+    (line,) = lines_of(report, counts, *rejected, lag=7.0)
     assert line == {
         "event": "committed",
         "log_level": "info",
@@ -35,21 +43,22 @@ def test_a_commit_is_one_line() -> None:
         "duplicates": 5,
         "dead_letters": {"malformed": 1, "too_large": 1},
         "skipped": 3,
+        "lag": 7,
         "seconds": 0.25,
     }
-    (line,) = lines_of(report, Counts(received=1, stored=1))
-    assert line["dead_letters"] == {}
+    (line,) = lines_of(report, Counts(received=1, stored=1), lag=math.nan)
+    assert (line["dead_letters"], line["lag"]) == ({}, None)
 
 
 def test_a_rise_names_the_commonest_error_and_an_example() -> None:
     """Errors that differ in their values alone count as one."""
     report = CommitReport("0")
-    report.add([dead_letter(offset=7, reason=Reason.INVALID, error="price: empty")])
-    report.add(
+    one = dead_letter(offset=7, reason=Reason.INVALID, error="price: empty")
+    same = [
         dead_letter(offset=offset, reason=Reason.INVALID, error=NANOSECONDS.format(1_723_161_255_342_999_000 + offset))
         for offset in (8, 9)
-    )
-    _, warning = lines_of(report, Counts(received=4, stored=1, dead_letters=3))
+    ]
+    _, warning = lines_of(report, Counts(received=4, stored=1, dead_letters=3), one, *same)
     assert warning["log_level"] == "warning"
     assert warning["event"] == "rejected_share_rose"
     assert warning["commonest_error"] == NANOSECONDS.format(1_723_161_255_342_999_008)

@@ -18,6 +18,7 @@ from k2.ops.metrics import CONFLICTS, DEAD_LETTERS
 from k2.storage.dead_letters.append_log import AppendLog
 from k2.storage.dead_letters.files import BEGIN, Position, file_name, file_number, files_of, series_in
 from k2.storage.dead_letters.lock import lock_series
+from k2.storage.dead_letters.rejections import Rejections
 from k2.storage.files import sync
 
 __all__ = ["DeadLetterQueue"]
@@ -62,6 +63,7 @@ class DeadLetterQueue:
             StateError: another process holds the series, or a series is shorter than its recorded position.
         """
         self._clock = clock
+        self._rejections = Rejections()
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._lock = lock_series(folder, prefix)
@@ -84,6 +86,7 @@ class DeadLetterQueue:
         """
         now = self._clock()
         for letter in dead_letters:
+            self._rejections.add(letter)
             DEAD_LETTERS.labels(str(letter.reason)).inc()
             if letter.reason is Reason.CONFLICT:
                 CONFLICTS.labels(letter.exchange or "").inc()
@@ -92,6 +95,11 @@ class DeadLetterQueue:
             self._pending_bytes += len(line)
             if self._pending_bytes > PENDING_BYTES_MAX:
                 self._write()
+
+    def take_rejections(self) -> Rejections:
+        """Return the counts of the dead letters added since the last call."""
+        rejections, self._rejections = self._rejections, Rejections()
+        return rejections
 
     def sync(self) -> Mapping[str, Position]:
         """Make all added dead letters durable; return the position of each series of this writer.

@@ -1,0 +1,50 @@
+"""What the dead letters of an epoch have in common: counts by reason and error, with an example of each."""
+
+import re
+from collections import Counter
+from typing import Final, NamedTuple
+
+from k2.model.dead_letter import DeadLetter
+
+__all__ = ["CommonError", "Rejections", "error_pattern"]
+
+_VALUE: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d[\d.,:TZ+-]*")
+
+
+def error_pattern(error: str) -> str:
+    """Return the text of an error with its values replaced by `…`, so that errors of one cause are equal.
+
+    >>> error_pattern("timestamp: looks like nanoseconds: 1723161255342999000; send microseconds")
+    'timestamp: looks like nanoseconds: …; send microseconds'
+    """
+    return _VALUE.sub("…", error)
+
+
+class CommonError(NamedTuple):
+    """Dead letters whose errors differ in their values alone."""
+
+    dead_letters: int
+    example: DeadLetter
+    """The first of them."""
+
+
+class Rejections:
+    """Counts of dead letters."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._examples: dict[str, DeadLetter] = {}
+
+    def add(self, dead_letter: DeadLetter) -> None:
+        """Count a dead letter."""
+        pattern = error_pattern(dead_letter.error)
+        self.reasons[dead_letter.reason.value] += 1
+        self._errors[pattern] += 1
+        self._examples.setdefault(pattern, dead_letter)
+
+    def commonest_error(self) -> CommonError | None:
+        """Return the commonest error; None if there is no dead letter."""
+        for pattern, count in self._errors.most_common(1):
+            return CommonError(count, self._examples[pattern])
+        return None
