@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from k2.query.engine import Engine, QueryError
+from k2.query.sql_errors import describe_syntax_error
 from k2.query.sql_macros import DERIVED, TABLE_MACROS
 
 __all__ = ["TABLES", "referenced_tables"]
@@ -22,6 +23,7 @@ _REJECTED: Final = frozenset({"current_setting", "current_query", "getenv", "get
 _REJECTED_PREFIXES: Final = ("json_deserialize", "json_serialize")
 _LOWERCASE: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 _TREE: Final = "SELECT json_serialize_sql($sql) AS tree"
+_RESERVED: Final = "SELECT keyword_name AS word FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
 
 
 def referenced_tables(engine: Engine, sql: str) -> set[str]:
@@ -59,7 +61,9 @@ def _tree(engine: Engine, sql: str) -> dict[str, Any]:
     if tree["error"]:
         if tree["error_type"] == "not implemented":
             raise QueryError("SQL: only SELECT is allowed; statements that write, open, install or set are rejected")
-        raise QueryError(f"SQL: {tree['error_message']}")
+        position = int(tree["position"]) if "position" in tree else None
+        reserved = {row["word"] for row in engine.query(_RESERVED)}
+        raise QueryError(f"SQL: {describe_syntax_error(tree['error_message'], sql, position, reserved)}")
     return tree
 
 
