@@ -13,7 +13,10 @@ import pytest
 import typer
 from pydantic_core import PydanticUndefined
 
+from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings, TopicVenue
+from k2.query.market import open_market
+from tests.query.tables import append, made, trade
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("demo", "flows", "k2", "operators")
@@ -121,6 +124,24 @@ def _check_k2(words: list[str]) -> None:
             found = command.get_command(typer.Context(command), word)
             assert found is not None, f"{command.name} has no command {word}"
             command = found
+
+
+def test_sql_examples_run(subtests: pytest.Subtests, tmp_path: Path) -> None:
+    """Each `k2 sql` example has rows on trades of BTC's size; the first of a page is an average price."""
+    options = Settings(data_dir=tmp_path)
+    append(made(options, TableName.TRADES), [trade(offset, price=100_000, quantity=1234) for offset in range(3)])
+    examples = [
+        (place, shlex.split(line)[2])
+        for place, _info, text in _fences("console", "sh", "bash", "shell")
+        for line in COMMAND.findall(text)
+        if line.startswith("k2 sql ")
+    ]
+    assert {place.partition(":")[0] for place, _ in examples} >= {"README.md", "docs/queries.md"}
+    assert "vwap(price, quantity)" in examples[0][1]
+    with open_market(options) as market:
+        for place, sql in examples:
+            with subtests.test(f"{place} {sql}"), market.sql(sql) as rows:
+                assert sum(batch.num_rows for batch in rows.batches) > 0
 
 
 def test_named_tests_exist(subtests: pytest.Subtests) -> None:

@@ -159,6 +159,11 @@ class Engine:
         self._registered.add(name)
         self._connection.register(name, rows)
 
+    def register_view(self, name: str, select: str) -> None:
+        """Register a statement over registered tables under a name."""
+        self._views.add(name)
+        self._connection.execute(f'CREATE VIEW "{name}" AS {select}')
+
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """Return the rows of `table`, each as a dictionary."""
         rows: list[dict[str, Any]] = self.table(sql, parameters).to_pylist()

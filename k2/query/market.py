@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
-from k2.model.errors import first_line
 from k2.ops.settings import Settings
 from k2.query.engine import Engine, QueryError, RecordBatchStream
 from k2.query.parameters import AsOf
 from k2.query.pool import READS_MAX, EnginePool, Pool
 from k2.query.query_builders import COLUMNS, TradesQuery
 from k2.query.sandbox import referenced_tables
+from k2.query.sql_errors import describe_error
 from k2.query.tables import check_columns, existing_table
 from k2.query.views import register_table, register_tables
 
@@ -80,6 +80,8 @@ class Market:
     def sql(self, sql: str, as_of: AsOf | None = None) -> Iterator[RecordBatchStream]:
         """Yield the result of one SELECT over `trades`, `sequence_events`, `commits` and `dead_letters` as a stream.
 
+        The statement may also use `trades_derived`, `vwap` and `ohlcv` (`k2.query.sql_macros`).
+
         Raises:
             QueryError: the statement is rejected or DuckDB cannot run it, or the snapshot does not exist.
             QueryTimeoutError, QueryMemoryError, QueryBusyError: a configured limit was exceeded.
@@ -126,7 +128,7 @@ def _translate_errors() -> Iterator[None]:
     except _NOT_THE_STATEMENT_ERRORS:
         raise
     except duckdb.Error as error:
-        raise QueryError(f"SQL: {first_line(error)}") from error
+        raise QueryError(f"SQL: {describe_error(error)}") from error
 
 
 def _whole(engine: Engine, sql: str, parameters: Mapping[str, object]) -> AbstractContextManager[pa.Table]:

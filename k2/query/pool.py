@@ -17,6 +17,7 @@ from k2.model.errors import K2Error, SettingsError, UnreachableError, first_line
 from k2.ops.settings import Settings
 from k2.query.engine import Engine, QueryCancelledError, QueryError, QueryLimits, QueryMemoryError
 from k2.query.manifests import ManifestCache
+from k2.query.sql_macros import create_macros
 from k2.query.table_cache import TableCache
 
 __all__ = [
@@ -161,6 +162,7 @@ class Pool:
         with ExitStack() as stack:
             spill_folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="k2-query-"))
             database = stack.enter_context(self._database(spill_folder))
+            create_macros(database)
             for number in range(self._count):
                 connection = stack.enter_context(database.cursor())
                 # Views belong to a schema, and those of two queries have the same name.

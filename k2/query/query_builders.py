@@ -18,7 +18,19 @@ from k2.query.parameters import (
     make_parameters,
 )
 
-__all__ = ["COLUMNS", "TradesQuery", "latest", "ohlcv", "symbols", "trades", "twap", "vwap"]
+__all__ = [
+    "BAR_COLUMNS",
+    "BY_BAR",
+    "COLUMNS",
+    "TradesQuery",
+    "as_double",
+    "latest",
+    "ohlcv",
+    "symbols",
+    "trades",
+    "twap",
+    "vwap",
+]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MONDAY_US: Final = 946_857_600_000_000
@@ -75,7 +87,7 @@ def vwap(**fields: Unpack[PricesFields]) -> TradesQuery:
         return _build(filters, f"SELECT exchange, symbol, {_VWAP} FROM filtered {_BY_SYMBOL}")
     return _build(
         filters,
-        f"SELECT exchange, symbol, {_BAR} AS start, {_VWAP} FROM filtered {_BY_BAR}",
+        f"SELECT exchange, symbol, {_BAR} AS start, {_VWAP} FROM filtered {BY_BAR}",
         interval=_microseconds(filters.interval),
     )
 
@@ -91,7 +103,17 @@ def twap(**fields: Unpack[PricesFields]) -> TradesQuery:
     end = None if filters.end is None else min(filters.end, datetime.now(UTC))
     if filters.interval is None:
         return _build(filters, f"{_HELD} {_TWAP}", until=end)
-    return _build(filters, f"{_HELD} {_TWAP_BY_BAR}", until=end, interval=_microseconds(filters.interval))
+    return _build(filters, f"{_HELD} {_TWAPBY_BAR}", until=end, interval=_microseconds(filters.interval))
+
+
+def as_double(value: str) -> str:
+    """Return an expression that converts a number to a double; null remains null.
+
+    DuckDB converts a decimal(38, 18) to double by two 128-bit divisions, a microsecond per value. Its average of a list
+    converts without a division, in a twentieth of that time; the result is the nearest double almost always, and
+    otherwise differs by one unit in the last place.
+    """
+    return f"list_avg([{value}])"
 
 
 def _build(filters: RowsParameters, sql: str, **parameters: object) -> TradesQuery:
@@ -124,20 +146,18 @@ COLUMNS: Final = (
 _ORDER: Final = '"timestamp", coalesce(session, 0), coalesce(sequence, 0), topic, "partition", "offset", "index"'
 _BAR: Final = 'time_bucket(to_microseconds($interval), "timestamp")'
 _BY_SYMBOL: Final = "GROUP BY exchange, symbol ORDER BY exchange, symbol"
-_BY_BAR: Final = "GROUP BY exchange, symbol, start ORDER BY exchange, symbol, start"
-# DuckDB converts a decimal(38, 18) to double by two 128-bit divisions, a microsecond per value. Its average of a list
-# converts without a division, in a twentieth of that time; the result is the nearest double almost always, and
-# otherwise differs by one unit in the last place.
-_PRICE: Final = "list_avg([price])"
-_QUANTITY: Final = "list_avg([quantity])"
+BY_BAR: Final = "GROUP BY exchange, symbol, start ORDER BY exchange, symbol, start"
+_PRICE: Final = as_double("price")
+_QUANTITY: Final = as_double("quantity")
 _MEAN: Final = f"sum({_PRICE} * {_QUANTITY}) / nullif(sum({_QUANTITY}), 0)"
 _VWAP: Final = f"{_MEAN} AS vwap, sum(quantity) AS volume, count(*) AS trades"
 _TRADES: Final = f"SELECT * FROM filtered ORDER BY {_ORDER}, exchange, symbol"
-_OHLCV: Final = f"""
-    SELECT exchange, symbol, {_BAR} AS start, arg_min(price, ({_ORDER})) AS open, max(price) AS high,
-           min(price) AS low, arg_max(price, ({_ORDER})) AS close, {_VWAP}
-    FROM filtered {_BY_BAR}
+BAR_COLUMNS: Final = f"""
+    arg_min(price, ({_ORDER})) AS open, max(price) AS high, min(price) AS low,
+    arg_max(price, ({_ORDER})) AS close, {_VWAP}
 """
+"""What a bar shows of its trades."""
+_OHLCV: Final = f"SELECT exchange, symbol, {_BAR} AS start, {BAR_COLUMNS} FROM filtered {BY_BAR}"
 # Finds the newest times first, then reads whole rows for these only: DuckDB reads the other columns where needed.
 _LATEST: Final = f"""
     , newest AS (
@@ -165,7 +185,7 @@ _TWAP: Final = f"""
 """
 # Bars are numbered from Monday 2000-01-03, as time_bucket counts. They are rows of a table function, which produces a
 # few at a time: neither the memory limit nor the time limit bounds a list of all bars in which a price holds.
-_TWAP_BY_BAR: Final = f"""
+_TWAPBY_BAR: Final = f"""
     , numbered AS (
         SELECT *, floor((since - {_MONDAY_US}) / $interval)::BIGINT AS first,
                ceil((until - {_MONDAY_US}) / $interval)::BIGINT - 1 AS last
@@ -181,5 +201,5 @@ _TWAP_BY_BAR: Final = f"""
     SELECT exchange, symbol, make_timestamptz(start) AS start,
            coalesce(sum(price * held_us) / nullif(sum(held_us), 0), avg(price)) AS twap,
            count(*) FILTER (is_traded) AS trades
-    FROM weighed {_BY_BAR}
+    FROM weighed {BY_BAR}
 """

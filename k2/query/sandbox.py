@@ -11,16 +11,19 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from k2.query.engine import Engine, QueryError
+from k2.query.sql_errors import describe_syntax_error
+from k2.query.sql_macros import DERIVED, TABLE_MACROS
 
 __all__ = ["TABLES", "referenced_tables"]
 
-TABLES: Final = frozenset({"trades", "sequence_events", "commits", "dead_letters"})
+TABLES: Final = frozenset({"trades", "sequence_events", "commits", "dead_letters", *DERIVED})
 STATEMENT_BYTES_MAX: Final = 262_144
 _TABLE_FUNCTIONS: Final = frozenset({"generate_series", "json_each", "json_tree", "range", "unnest"})
 _REJECTED: Final = frozenset({"current_setting", "current_query", "getenv", "getvariable", "which_secret", "write_log"})
 _REJECTED_PREFIXES: Final = ("json_deserialize", "json_serialize")
 _LOWERCASE: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 _TREE: Final = "SELECT json_serialize_sql($sql) AS tree"
+_RESERVED: Final = "SELECT keyword_name AS word FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
 
 
 def referenced_tables(engine: Engine, sql: str) -> set[str]:
@@ -37,7 +40,9 @@ def referenced_tables(engine: Engine, sql: str) -> set[str]:
         _check(node, scope)
         if _is_table(node) and (name := _folded(node["table_name"])) in TABLES:
             referenced.add(name)
-    return referenced
+        if _is_table_macro(node):
+            referenced.add("trades")
+    return referenced | ({"trades"} if referenced & {*DERIVED} else set())
 
 
 def _tree(engine: Engine, sql: str) -> dict[str, Any]:
@@ -56,7 +61,9 @@ def _tree(engine: Engine, sql: str) -> dict[str, Any]:
     if tree["error"]:
         if tree["error_type"] == "not implemented":
             raise QueryError("SQL: only SELECT is allowed; statements that write, open, install or set are rejected")
-        raise QueryError(f"SQL: {tree['error_message']}")
+        position = int(tree["position"]) if "position" in tree else None
+        reserved = {row["word"] for row in engine.query(_RESERVED)}
+        raise QueryError(f"SQL: {describe_syntax_error(tree['error_message'], sql, position, reserved)}")
     return tree
 
 
@@ -118,6 +125,14 @@ def _is_table(node: dict[str, Any]) -> bool:
     return node.get("type") == "BASE_TABLE"
 
 
+def _is_table_macro(node: dict[str, Any]) -> bool:
+    """Return whether a node calls one of our table macros; one with a schema could be that of another connection."""
+    if node.get("type") != "TABLE_FUNCTION":
+        return False
+    function = node["function"]
+    return _folded(function["function_name"]) in TABLE_MACROS and not (function["catalog"] or function["schema"])
+
+
 def _check(node: dict[str, Any], scope: _Scope) -> None:
     if _is_table(node):
         qualifiers = [*filter(None, (node["catalog_name"], node["schema_name"]))]
@@ -127,7 +142,11 @@ def _check(node: dict[str, Any], scope: _Scope) -> None:
             raise QueryError(f"SQL: unknown table {name!r}; the tables are {', '.join(sorted(TABLES))}")
     if node.get("type") == "SHOW_REF" and node.get("query") is None:
         raise QueryError(f"SQL: SHOW is not allowed; use DESCRIBE on one of the tables {', '.join(sorted(TABLES))}")
-    if node.get("type") == "TABLE_FUNCTION" and node["function"]["function_name"].lower() not in _TABLE_FUNCTIONS:
+    if (
+        node.get("type") == "TABLE_FUNCTION"
+        and node["function"]["function_name"].lower() not in _TABLE_FUNCTIONS
+        and not _is_table_macro(node)
+    ):
         raise QueryError(
             f"SQL: function {node['function']['function_name']}() is not allowed; "
             "read only the tables, not files, settings or catalogs"
@@ -135,3 +154,15 @@ def _check(node: dict[str, Any], scope: _Scope) -> None:
     name = str(node.get("function_name", "")).lower()
     if name in _REJECTED or name.startswith(_REJECTED_PREFIXES):
         raise QueryError(f"SQL: function {name}() is not allowed, because it reveals the process; read only the tables")
+    if name == "vwap":
+        _check_vwap(node)
+
+
+def _check_vwap(node: dict[str, Any]) -> None:
+    """Reject a call in the arguments of another: a macro repeats them, so the statement would grow exponentially."""
+    if node.get("class") == "WINDOW":
+        raise QueryError("SQL: vwap() is a macro and takes no OVER; group by what the window partitions by")
+    arguments = (part for key, part in node.items() if isinstance(part, dict | list) and key != "function_name")
+    for argument in arguments:
+        if any(str(inner.get("function_name", "")).lower() == "vwap" for inner, _ in _nodes(argument)):
+            raise QueryError("SQL: vwap() in the arguments of vwap(); compute the inner one in a WITH query")

@@ -15,6 +15,7 @@ from k2.query.engine import Engine, QueryMemoryError
 from k2.query.parameters import AsOf
 from k2.query.pool import EnginePool
 from k2.query.snapshots import NO_SNAPSHOT, NoSnapshotError, snapshot_as_of
+from k2.query.sql_macros import DERIVED
 from k2.query.tables import existing_table
 from k2.storage.dead_letters.files import committed_lines
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
@@ -23,7 +24,9 @@ __all__ = ["register_table", "register_tables"]
 
 
 def register_tables(engine: Engine, pool: EnginePool, names: Collection[str], as_of: AsOf | None) -> None:
-    """Register tables under their names. A snapshot id is one of `trades`; the others are read as of its time.
+    """Register tables, and views derived from `trades`, under their names.
+
+    A snapshot id is one of `trades`; the other tables are read as of its time.
 
     Raises:
         NoSnapshotError: the snapshot does not exist.
@@ -34,13 +37,15 @@ def register_tables(engine: Engine, pool: EnginePool, names: Collection[str], as
     settings = pool.settings
     trades = existing_table(settings, "trades", pool)
     time = _time_of(trades, as_of) if isinstance(as_of, int) else as_of
-    for name in sorted(names):
+    for name in sorted({*names} - {*DERIVED}):
         if name == "trades":
             register_table(engine, trades, as_of)
         elif name == "dead_letters":
             engine.register_arrow(name, _dead_letters(settings, trades, time))
         else:
             register_table(engine, existing_table(settings, name, pool), time)
+    for name in sorted({*names} & {*DERIVED}):
+        engine.register_view(name, DERIVED[name])
 
 
 def register_table(
