@@ -103,7 +103,7 @@ def twap(**fields: Unpack[PricesFields]) -> TradesQuery:
     end = None if filters.end is None else min(filters.end, datetime.now(UTC))
     if filters.interval is None:
         return _build(filters, f"{_HELD} {_TWAP}", until=end)
-    return _build(filters, f"{_HELD} {_TWAPBY_BAR}", until=end, interval=_microseconds(filters.interval))
+    return _build(filters, f"{_HELD} {_TWAP_BY_BAR}", until=end, interval=_microseconds(filters.interval))
 
 
 def as_double(value: str) -> str:
@@ -185,7 +185,7 @@ _TWAP: Final = f"""
 """
 # Bars are numbered from Monday 2000-01-03, as time_bucket counts. They are rows of a table function, which produces a
 # few at a time: neither the memory limit nor the time limit bounds a list of all bars in which a price holds.
-_TWAPBY_BAR: Final = f"""
+_TWAP_BY_BAR: Final = f"""
     , numbered AS (
         SELECT *, floor((since - {_MONDAY_US}) / $interval)::BIGINT AS first,
                ceil((until - {_MONDAY_US}) / $interval)::BIGINT - 1 AS last
