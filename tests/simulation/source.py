@@ -10,8 +10,10 @@ import numpy as np
 from confluent_kafka import KafkaError
 
 from k2.kafka import source
+from k2.kafka.broker_connection import BrokerConnection
 from k2.kafka.librdkafka import Fetched
 from k2.model.progress import TopicPartition
+from k2.ops.health import Health
 from tests.simulation.market import Log, Published, Where
 
 __all__ = ["Window", "fetched", "read_from_memory", "row"]
@@ -34,7 +36,7 @@ class Window:
 def read_from_memory(logs: Mapping[Where, Log], window: Window, rng: Random, pause: timedelta) -> None:
     """Make this process's Kafka sources read logs, in an order given by `rng`, with a pause between polls."""
     client = _Client(logs, window, rng.random())
-    source.KafkaClient = lambda _settings: client  # type: ignore[misc,assignment]
+    source.KafkaClient = lambda _settings, **_: client  # type: ignore[misc,assignment]
     source.topic_ids = lambda _settings: {}
     source.topic_partitions = lambda _settings: sorted(TopicPartition(*where) for where in window.ends)
     source.PAUSE = pause  # type: ignore[misc]
@@ -44,6 +46,7 @@ class _Client:
     """The part of a Kafka client that the source uses."""
 
     def __init__(self, logs: Mapping[Where, Log], window: Window, salt: float) -> None:
+        self.connection = BrokerConnection(Health())
         self._logs, self._salt = logs, salt
         self._ends = {TopicPartition(*where): end for where, end in window.ends.items()}
         self._lows = {TopicPartition(*where): low for where, low in window.lows.items()}
