@@ -74,8 +74,8 @@ assert (trade.exchange, trade.symbol, trade.sequence) == ("kraken", "BTC/USD", 7
             ),
             Edit(
                 "k2/iceberg/trades_writer.py",
-                "        TRADES_STORED.inc(counts.stored)",
-                "        metrics.DATA_FILES.inc(len(advance.files))\n        TRADES_STORED.inc(counts.stored)",
+                "        seconds = time.monotonic() - started",
+                "        seconds = time.monotonic() - started\n        metrics.DATA_FILES.inc(len(advance.files))",
             ),
             Edit(
                 "k2/iceberg/trades_writer.py",

@@ -346,7 +346,7 @@ MUTANTS: Final = (
         "transient fault not tried again",
         7,
         "a fault that passes by itself ends the process",
-        ("k2.ops.retry:retried", "stop_after_attempt(FAULT.attempts_max)", "stop_after_attempt(1)"),
+        ("k2.ops.retry:RetryPolicy.retrying", "stop_after_attempt(self.attempts_max)", "stop_after_attempt(1)"),
     ),
     _mutant(
         "fault logged and passed over",
