@@ -44,7 +44,7 @@ def bootstrap() -> tuple[Settings, JobIO]:
     arm(armed_by(os.environ))
     settings, health = read_settings(), Health()
     if not is_cached():
-        _LOG.info("rules_compiling", why="this version has not run here before", effect="a start takes seconds longer")
+        _LOG.info("rules_compiling", why="none of this version are cached", effect="a start takes seconds longer")
     resume_info = prepare_recovery_store(settings)
     if settings.metrics_port:
         serve_health(health, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)

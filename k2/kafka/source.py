@@ -1,5 +1,6 @@
 """Columnar Kafka source: one source partition per topic partition, one batch per poll."""
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -237,13 +238,16 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
     def commit(self, progress: Progress) -> float:
         """Commit the progress of the table as group offsets; called after each commit to the table.
 
-        Return the number of messages after these offsets in the partitions that this process reads; NaN if unknown.
+        Return the number of messages after these offsets in the partitions that this process reads; NaN if unknown, or
+        if it reads none.
         """
         next_offset = partial(progress.next_offset, writers=self._writers)
         offsets = {topic_partition: next_offset(topic_partition) for topic_partition in self._partitions}
         committed = {topic_partition: offset for topic_partition, offset in offsets.items() if offset is not None}
         # The process of a run to the end may exit before librdkafka has sent the request.
         self.client.commit(committed, wait=self._settings.run_to_end)
+        if not self._read:
+            return math.nan
         return sum(
             self.client.lag(topic_partition, committed.get(topic_partition, self._watermarks[topic_partition].low))
             for topic_partition in self._read

@@ -1,5 +1,8 @@
 """Errors that end the job or a command, with their exit codes."""
 
+import re
+from typing import Final
+
 __all__ = [
     "FencedError",
     "K2Error",
@@ -10,8 +13,11 @@ __all__ = [
     "StateError",
     "TableError",
     "UnreachableError",
+    "error_pattern",
     "first_line",
 ]
+
+_VALUE: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d[\d.,:TZ+-]*")
 
 
 class K2Error(Exception):
@@ -59,3 +65,12 @@ class PeerLostError(K2Error, RuntimeError):
 def first_line(error: BaseException | None) -> str:
     """Return an error's text without what follows: SQLAlchemy's references, or DuckDB's excerpt of the statement."""
     return str(error).partition("\n")[0]
+
+
+def error_pattern(error: str) -> str:
+    """Return the text of an error with its values replaced by `…`, so that errors of one cause are equal.
+
+    >>> error_pattern("timestamp: looks like nanoseconds: 1723161255342999000; send microseconds")
+    'timestamp: looks like nanoseconds: …; send microseconds'
+    """
+    return _VALUE.sub("…", error)

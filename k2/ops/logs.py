@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import re
 import sys
 import threading
 import time
@@ -13,14 +12,13 @@ from typing import Final
 import structlog
 from structlog.typing import Processor
 
-from k2.model.errors import SettingsError
+from k2.model.errors import SettingsError, error_pattern
 
 __all__ = ["LIBRDKAFKA", "RepeatFilter", "set_up_logs"]
 
 LIBRDKAFKA: Final = "k2.librdkafka"
 """Logger of librdkafka's own lines."""
 REPEAT_SECONDS: Final = 60.0
-_NUMBER: Final = re.compile(r"\d+")
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 
@@ -55,7 +53,7 @@ def set_up_logs(level: str | None = None) -> None:
 
 
 class RepeatFilter(logging.Filter):
-    """Lets a line pass once in `REPEAT_SECONDS`, with the number of its repetitions since; numbers do not count."""
+    """Lets a line pass once in `REPEAT_SECONDS`, with the number of its repetitions since; its values do not count."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -66,7 +64,7 @@ class RepeatFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the line passes."""
         message, now = record.getMessage(), self._clock()
-        pattern = _NUMBER.sub("#", message)
+        pattern = error_pattern(message)
         with self._lock:
             passed_at, repeated = self._passed.get(pattern, (-math.inf, 0))
             if now - passed_at < REPEAT_SECONDS:

@@ -8,9 +8,10 @@ import structlog
 
 from k2.iceberg.commit_report import CommitReport, RejectedShare
 from k2.model.dead_letter import DeadLetter
+from k2.model.errors import error_pattern
 from k2.model.progress import Counts
 from k2.model.reasons import Reason
-from k2.storage.dead_letters.rejections import Rejections, error_pattern
+from k2.storage.dead_letters.rejections import Rejections
 from tests.model.dead_letters import dead_letter
 
 NANOSECONDS = "timestamp: looks like nanoseconds: {}; send microseconds"

@@ -1,23 +1,12 @@
 """What the dead letters of an epoch have in common: counts by reason and error, with an example of each."""
 
-import re
 from collections import Counter
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from k2.model.dead_letter import DeadLetter
+from k2.model.errors import error_pattern
 
-__all__ = ["CommonError", "Rejections", "error_pattern"]
-
-_VALUE: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d[\d.,:TZ+-]*")
-
-
-def error_pattern(error: str) -> str:
-    """Return the text of an error with its values replaced by `…`, so that errors of one cause are equal.
-
-    >>> error_pattern("timestamp: looks like nanoseconds: 1723161255342999000; send microseconds")
-    'timestamp: looks like nanoseconds: …; send microseconds'
-    """
-    return _VALUE.sub("…", error)
+__all__ = ["CommonError", "Rejections"]
 
 
 class CommonError(NamedTuple):
