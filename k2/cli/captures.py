@@ -2,9 +2,10 @@
 
 import gzip
 import io
+import select
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
@@ -20,6 +21,8 @@ STDIN: Final = "-"
 GZIP_MAGIC: Final = b"\x1f\x8b"
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 DECOMPRESSED_BYTES: Final = 1024 * 1024
+QUIET_SECONDS: Final = 1.0
+"""Time without data after which stdin is quiet."""
 
 
 class CaptureError(K2Error, RuntimeError):
@@ -52,20 +55,23 @@ def check_captures(files: list[str]) -> int | None:
     return None if STDIN in files else total
 
 
-def read_capture(file: str) -> Iterator[CaptureLine]:
+def read_capture(file: str, on_quiet: Callable[[], None] | None = None) -> Iterator[CaptureLine]:
     """Yield the lines of a file; `-` is stdin. Gzip is detected by its first bytes, not by the file's name.
 
-    The last line needs no newline. All whole lines before a fault are yielded before the fault is raised.
+    The last line needs no newline. All whole lines before a fault are yielded before the fault is raised. `on_quiet` is
+    called each time stdin has had no data for a second, before the wait for more.
 
     Raises:
         SettingsError: If the file cannot be opened.
         CaptureError: If the gzip is truncated or damaged, or a line is longer than 64 MiB.
     """
     number = 0
-    with _open(file) as raw:
+    with _open(file, on_quiet) as raw:
         try:
             for number, value in enumerate(_read_lines(_decompressed(raw)), start=1):
                 yield CaptureLine(number, value, 0 if file == STDIN else raw.tell())
+        except K2Error:
+            raise  # of `on_quiet`; some are OSErrors as well
         except EOFError:
             raise CaptureError(
                 f"{capture_name(file)} is truncated after line {number:,}: its gzip stream has no end"
@@ -113,11 +119,40 @@ class _GzipReader(io.RawIOBase):
         return len(chunk)
 
 
+class _QuietReader(io.RawIOBase):
+    """Read stdin as data arrives, and report when it is quiet."""
+
+    def __init__(self, source: BinaryIO, on_quiet: Callable[[], None]) -> None:
+        self._source = source
+        self._on_quiet = on_quiet
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        target = memoryview(buffer)
+        if not self._has_data():
+            self._on_quiet()
+        # At most one read of the file descriptor, which returns what is there.
+        chunk: bytes = self._source.read1(len(target))  # type: ignore[attr-defined]  # a BufferedReader has it
+        target[: len(chunk)] = chunk
+        return len(chunk)
+
+    def _has_data(self) -> bool:
+        try:
+            return bool(select.select([self._source], [], [], QUIET_SECONDS)[0])
+        except io.UnsupportedOperation:
+            return True
+
+
 @contextmanager
-def _open(file: str) -> Iterator[io.BufferedReader]:
+def _open(file: str, on_quiet: Callable[[], None] | None = None) -> Iterator[io.BufferedReader]:
     if not file:
         raise SettingsError("FILE is empty: name a capture, or use - for standard input")
     if file == STDIN:
+        if on_quiet is not None:
+            yield io.BufferedReader(_QuietReader(sys.stdin.buffer, on_quiet))
+            return
         yield sys.stdin.buffer  # type: ignore[misc]  # declared as TextIO, but has a BufferedReader
         return
     try:

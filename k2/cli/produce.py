@@ -1,12 +1,15 @@
 """`k2 produce`: publish captures to Kafka, each line unchanged."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Annotated, Final, NamedTuple
+from functools import partial
+from typing import Annotated, Final
 
 import typer
 
-from k2.cli.captures import CaptureError, capture_name, check_captures, read_capture
+from k2.cli.capture_check import FirstLines, PlacedLine, check_first_lines
+from k2.cli.captures import CaptureError, check_captures, read_capture
 from k2.cli.console import Json, print_record, progress
 from k2.kafka.producer import TradeProducer
 from k2.model.errors import SettingsError
@@ -50,12 +53,15 @@ class RateLimit:
 class _Counts:
     """Outcome counts of the lines."""
 
-    published = 0
-    unkeyed = 0
-    blank = 0
-    refused = 0
-    """Lines in which the venue finds no key, without those that it skips, such as heartbeats."""
-    first_refusal: str | None = None
+    def __init__(self) -> None:
+        self.published = 0
+        self.unkeyed = 0
+        self.blank = 0
+        self.refused = 0
+        """Lines in which the venue finds no key, without those that it skips, such as heartbeats."""
+        self.first_refusal: str | None = None
+        self.skipped: Counter[str] = Counter()
+        """Lines without a key that the venue skips, by cause."""
 
 
 def produce(
@@ -76,31 +82,33 @@ def produce(
         int,
         typer.Option(min=1, max=PARTITIONS_MAX, help="Create the topic, if it is absent, with this many partitions."),
     ] = 1,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish even if the job would reject most of the first lines.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Publish captures to Kafka, each line unchanged, keyed exchange|symbol by the venue's rule.
 
-    A line without a readable key is published without a key, and a warning gives the number of such lines. Blank lines
-    are skipped. The topic is created if it is absent. The command ends when the broker has acknowledged every message,
-    or reports how many it has not. A capture that cannot be read to its end is published up to the fault; the exit code
-    is then 1.
+    The first 200 lines are decoded by the venue of K2_TOPICS (for another topic, by --venue). If the job would reject
+    more than half of them, nothing is published and the exit code is 2, unless --force is given. A line without a
+    readable key is published without a key, and a warning gives the number of such lines. Blank lines are left out. The
+    topic is created if it is absent. The command ends when the broker has acknowledged every message, or reports how
+    many it has not. A capture that cannot be read to its end is published up to the fault; the exit code is then 1.
     """
     settings = read_settings()
     chosen = _resolve_venue(settings, _check_topic(topic), venue)
     total = check_captures(files)
     counts, start = _Counts(), time.monotonic()
+    check = partial(check_first_lines, settings, topic, dict(settings.topics).get(topic, chosen.name))
     try:
         with TradeProducer(settings, topic) as producer:
-            producer.ensure_topic(partitions=partitions)
-            limit = RateLimit(rate) if rate else None
-            for position, value in _read_with_progress(files, total):
-                if limit:
-                    limit.wait()
-                _publish(producer, chosen, value, position, counts)
+            publish = _Publisher(producer, chosen, partitions, rate, counts)
+            _publish_files(files, total, publish, FirstLines(None if force else check, publish))
     except CaptureError as error:
         raise CaptureError(f"{error}; {counts.published:,} messages were published") from None
     finally:
         _warn_unkeyed(chosen, counts)
+        _report_skipped(chosen, counts)
     print_record(
         {
             "topic": topic,
@@ -129,45 +137,76 @@ def _resolve_venue(settings: Settings, topic: str, name: str | None) -> Venue:
     return VENUES[chosen]
 
 
-class _LinePosition(NamedTuple):
-    """Position of a line."""
+class _Publisher:
+    """Publish lines at the rate, each with its key. The topic is created before the first."""
 
-    file: str
-    number: int
+    def __init__(
+        self, producer: TradeProducer, venue: Venue, partitions: int, rate: float | None, counts: _Counts
+    ) -> None:
+        self._producer = producer
+        self._venue = venue
+        self._partitions = partitions
+        self._limit = RateLimit(rate) if rate else None
+        self._counts = counts
+        self._has_topic = False
+
+    def ensure_topic(self) -> None:
+        """Create the topic if it is absent."""
+        if not self._has_topic:
+            self._producer.ensure_topic(partitions=self._partitions)
+            self._has_topic = True
+
+    def __call__(self, line: PlacedLine) -> None:
+        self.ensure_topic()
+        if self._limit:
+            self._limit.wait()
+        key = _read_key(self._venue, line, self._counts)
+        self._producer.send(key, line.value, line=line.number)
+        self._counts.published += 1
+        self._counts.unkeyed += key is None
+
+    def count_blank(self) -> None:
+        """Count a line that is left out."""
+        self._counts.blank += 1
 
 
-def _read_with_progress(files: list[str], total: int | None) -> Iterator[tuple[_LinePosition, bytes]]:
-    """Yield the position and bytes of every line, and advance a progress bar by the bytes read."""
+def _publish_files(files: list[str], total: int | None, publish: _Publisher, first_lines: FirstLines) -> None:
+    try:
+        for line in _read_with_progress(files, total, first_lines.release):
+            if line.value.strip():
+                first_lines.add(line)
+            else:
+                publish.count_blank()
+    except CaptureError:
+        first_lines.release()
+        raise
+    first_lines.release()
+    publish.ensure_topic()
+
+
+def _read_with_progress(files: list[str], total: int | None, on_quiet: Callable[[], None]) -> Iterator[PlacedLine]:
+    """Yield every line, and advance a progress bar by the bytes read."""
     bytes_before = 0
     with progress("publishing", total) as bar:
         for file in files:
             bytes_read = 0
-            for number, value, bytes_read in read_capture(file):
+            for number, value, bytes_read in read_capture(file, on_quiet):
                 if number % LINES_BETWEEN_PROGRESS == 0:
                     bar.update(bar.task_ids[0], completed=bytes_before + bytes_read)
-                yield _LinePosition(file, number), value
+                yield PlacedLine(file, number, value)
             bytes_before += bytes_read
 
 
-def _publish(producer: TradeProducer, venue: Venue, value: bytes, position: _LinePosition, counts: _Counts) -> None:
-    if not value.strip():
-        counts.blank += 1
-        return
-    key = _read_key(venue, value, position, counts)
-    producer.send(key, value, line=position.number)
-    counts.published += 1
-    counts.unkeyed += key is None
-
-
-def _read_key(venue: Venue, value: bytes, position: _LinePosition, counts: _Counts) -> bytes | None:
+def _read_key(venue: Venue, line: PlacedLine, counts: _Counts) -> bytes | None:
     try:
-        return venue.key(value).encode()
-    except SkippedError:
+        return venue.key(line.value).encode()
+    except SkippedError as skipped:
+        counts.skipped[skipped.why] += 1
         return None
     except RejectedError as error:
         counts.refused += 1
         if counts.first_refusal is None:
-            counts.first_refusal = f"line {position.number:,} of {capture_name(position.file)}: {error.error}"
+            counts.first_refusal = f"{line.place}: {error.error}"
         return None
 
 
@@ -179,5 +218,17 @@ def _warn_unkeyed(venue: Venue, counts: _Counts) -> None:
     typer.echo(
         f"k2: warning: {counts.refused:,} of {counts.published:,} messages have no key by the rule of venue "
         f"{venue.name} (other venues: {others}); the first is {counts.first_refusal}",
+        err=True,
+    )
+
+
+def _report_skipped(venue: Venue, counts: _Counts) -> None:
+    """Report messages that need no key, because the job skips them."""
+    if not counts.skipped:
+        return
+    why, count = counts.skipped.most_common(1)[0]
+    typer.echo(
+        f"k2: {counts.skipped.total():,} of {counts.published:,} messages have no key, because the job "
+        f"skips them by the rule of venue {venue.name}; the commonest cause is {why.replace('_', ' ')} ({count:,})",
         err=True,
     )

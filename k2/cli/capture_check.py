@@ -1,0 +1,141 @@
+"""Check of the first lines of a capture before any is published: they are decoded as the job will decode them."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from k2.cli.captures import capture_name
+from k2.model.batch import MessageBatch
+from k2.model.errors import SettingsError
+from k2.model.reasons import error_pattern
+from k2.ops.settings import Settings
+from k2.venues import VENUES
+from k2.venues.decode import Decoded, decode_by_reference
+
+__all__ = ["LINES_CHECKED", "FirstLines", "PlacedLine", "check_first_lines"]
+
+LINES_CHECKED: Final = 200
+BYTES_HELD_MAX: Final = 64 * 1024 * 1024
+"""Bytes of the lines that are held back; the check then has fewer lines."""
+SECONDS_HELD_MAX: Final = 5.0
+"""Time for which a slow stream is held back; the check then has fewer lines."""
+
+
+class PlacedLine(NamedTuple):
+    """A line, and where it is."""
+
+    file: str
+    number: int
+    value: bytes
+
+    @property
+    def place(self) -> str:
+        """The place of the line, for a message."""
+        return f"line {self.number:,} of {capture_name(self.file)}"
+
+
+class FirstLines:
+    """Hold back the first lines of a stream until they are checked, then pass on each line as it comes."""
+
+    def __init__(
+        self,
+        check: Callable[[Sequence[PlacedLine]], None] | None,
+        publish: Callable[[PlacedLine], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Call `check` once, with at most 200 lines, before the first call of `publish`; None holds nothing back."""
+        self._check = check
+        self._publish = publish
+        self._clock = clock
+        self._held: list[PlacedLine] = []
+        self._bytes = 0
+        self._since = 0.0
+        self._is_checked = check is None
+
+    def add(self, line: PlacedLine) -> None:
+        """Take the next line of the stream."""
+        if self._is_checked:
+            self._publish(line)
+            return
+        if not self._held:
+            self._since = self._clock()
+        self._held.append(line)
+        self._bytes += len(line.value)
+        if (
+            len(self._held) >= LINES_CHECKED
+            or self._bytes >= BYTES_HELD_MAX
+            or self._clock() - self._since >= SECONDS_HELD_MAX
+        ):
+            self.release()
+
+    def release(self) -> None:
+        """Check the lines that are held back, and publish them; without any, go on waiting for the first."""
+        if not self._held or self._check is None:
+            return
+        held, self._held = self._held, []
+        self._check(held)
+        self._is_checked = True
+        for line in held:
+            self._publish(line)
+
+
+def check_first_lines(settings: Settings, topic: str, venue: str, lines: Sequence[PlacedLine]) -> None:
+    """Raise if the job would reject more than half of the lines, decoded by a venue as of now.
+
+    Raises:
+        SettingsError: it would; the message has the share, the commonest reason and an example.
+    """
+    decoded = _decode(settings, topic, venue, lines)
+    if 2 * len(decoded.rejected) <= len(lines):
+        return
+    causes = Counter((error.reason, error_pattern(error.error)) for _, error in decoded.rejected)
+    commonest = causes.most_common(1)[0][0]
+    line_idx, example = next(
+        (line_idx, error)
+        for line_idx, error in decoded.rejected
+        if (error.reason, error_pattern(error.error)) == commonest
+    )
+    raise SettingsError(
+        f"venue {venue} of topic {topic} would reject {len(decoded.rejected):,} of the first {len(lines):,} lines "
+        f"({100 * len(decoded.rejected) // len(lines)} %), most often as {example.reason} "
+        f"({lines[line_idx].place}: {example.error}); nothing was published: {_way_on(settings, topic, venue, lines)}"
+    )
+
+
+def _way_on(settings: Settings, topic: str, venue: str, lines: Sequence[PlacedLine]) -> str:
+    fitting = _fitting_venue(settings, topic, venue, lines)
+    remedy = f"configure {topic}={fitting}, which fits these lines," if fitting else "correct the lines or their venue"
+    return f"{remedy} in K2_TOPICS, or use --force to publish anyway"
+
+
+def _fitting_venue(settings: Settings, topic: str, venue: str, lines: Sequence[PlacedLine]) -> str | None:
+    """Return the other venue that decodes the most trades and rejects at most half of the lines; None if none does."""
+    trades: dict[str, int] = {}
+    for name in VENUES:
+        decoded = _decode(settings, topic, name, lines)
+        if name != venue and len(decoded.trades.columns) and 2 * len(decoded.rejected) <= len(lines):
+            trades[name] = len(decoded.trades.columns)
+    return max(trades, key=lambda name: trades[name], default=None)
+
+
+def _decode(settings: Settings, topic: str, venue: str, lines: Sequence[PlacedLine]) -> Decoded:
+    sizes = np.array([len(line.value) for line in lines], dtype=np.int32)
+    offsets = np.arange(len(lines), dtype=np.int64)
+    batch = MessageBatch(
+        topic=topic,
+        partition=0,
+        venue=venue,
+        first_offset=0,
+        next_offset=len(lines),
+        offsets=offsets,
+        kafka_timestamps=np.full(len(lines), time.time_ns() // 1_000, dtype=np.int64),
+        data=np.frombuffer(b"".join(line.value for line in lines), dtype=np.uint8),
+        value_starts=np.cumsum(sizes, dtype=np.int64) - sizes,
+        value_sizes=sizes,
+        key_starts=np.zeros(len(lines), dtype=np.int64),
+        key_sizes=np.full(len(lines), -1, dtype=np.int32),
+    )
+    return decode_by_reference(batch, settings.time_ahead_seconds_max)
