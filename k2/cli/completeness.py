@@ -8,6 +8,7 @@ import typer
 
 from k2.cli.console import Json, print_json
 from k2.cli.heat_map import print_heat_map
+from k2.cli.name_hints import no_trades_reason
 from k2.cli.options import parse_as_of, parse_name, parse_span
 from k2.cli.result_output import Output, check_output, write_report
 from k2.cli.table_output import format_count, print_table, printable
@@ -117,7 +118,6 @@ def _describe_doubt(exchange: str, symbol: str, rows: Sequence[Day]) -> str:
 def _empty_reason(settings: Settings, filters: CompletenessParameters) -> str:
     if not is_stored(settings):
         return "nothing is stored yet, so nothing is expected"
-    names = [name for name in (filters.exchange, filters.symbol) if name]
-    if names and not is_stored(settings, filters.exchange, filters.symbol):
-        return f"no trade of {' and '.join(map(repr, names))} was ever stored"
+    if reason := no_trades_reason(settings, filters.exchange, filters.symbol):
+        return reason
     return "no trade was in the table by then" if filters.as_of else "no trade is in that time range"

@@ -6,11 +6,12 @@ from typing import Annotated, Final
 import typer
 
 from k2.cli.console import Json, print_json
+from k2.cli.name_hints import did_you_mean, quote_names
 from k2.cli.options import parse_as_of, parse_name
 from k2.cli.result_output import Output, check_output, write_report
 from k2.cli.table_output import Identifier, format_count, format_duration, format_time, print_table
 from k2.model.errors import SettingsError
-from k2.ops.settings import read_settings
+from k2.ops.settings import Settings, read_settings
 from k2.query.gaps import Gap, GapFilter, has_ledger_events
 from k2.query.gaps import gaps as find_gaps
 from k2.query.parameters import AsOf
@@ -46,13 +47,14 @@ def gaps(
     else:
         _print_gaps(rows, which)
     if not rows and not has_ledger_events(settings, *filters):
-        typer.echo(_empty_reason(*filters), err=True)
+        typer.echo(_empty_reason(settings, *filters), err=True)
 
 
-def _empty_reason(exchange: str | None, symbol: str | None, as_of: AsOf | None) -> str:
-    names = " and ".join(repr(name) for name in (exchange, symbol) if name)
+def _empty_reason(settings: Settings, exchange: str | None, symbol: str | None, as_of: AsOf | None) -> str:
+    names = quote_names(exchange, symbol)
     when = "was known by then" if as_of else "is known"
-    return f"no contiguous numbering{' of ' if names else ''}{names} {when}, so no number can be missing"
+    reason = f"no contiguous numbering{' of ' if names else ''}{names} {when}, so no number can be missing"
+    return reason + did_you_mean(settings, exchange, symbol)
 
 
 def _print_gaps(rows: Sequence[Gap], which: GapFilter) -> None:

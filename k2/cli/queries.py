@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from k2.cli.console import Json
+from k2.cli.name_hints import no_trades_reason
 from k2.cli.options import parse_name
 from k2.cli.result_output import Output, output_rows, query_limit
 from k2.ops.settings import read_settings
@@ -128,8 +129,11 @@ def _run(
     columns: Sequence[str] | None = None,
 ) -> None:
     query = build_query(**parameters, limit=query_limit(limit, output, as_json=as_json))
-    with open_market(read_settings()) as market, market.rows(query) as rows:
-        output_rows(title, rows, limit, output, as_json=as_json, columns=columns)
+    settings = read_settings()
+    with open_market(settings) as market, market.rows(query) as rows:
+        count = output_rows(title, rows, limit, output, as_json=as_json, columns=columns)
+    if not count and (reason := no_trades_reason(settings, parameters["exchange"], parameters["symbol"])):
+        typer.echo(reason, err=True)
 
 
 symbols = _rows_command(

@@ -66,23 +66,26 @@ def output_rows(
     *,
     as_json: bool,
     columns: Sequence[str] | None = None,
-) -> None:
-    """Print rows, or write them to a file atomically; `columns` are those of a printed table."""
+) -> int:
+    """Print rows, or write them to a file atomically, and return their number.
+
+    `columns` are those of a printed table.
+    """
     if output is not None:
-        _save(output, partial(write, rows))
-    elif as_json:
-        write(rows, Format.JSON, typer.get_binary_stream("stdout"))
-    else:
-        _print_rows(title, rows, limit, columns or rows.schema.names)
+        return _save(output, partial(write, rows))
+    if as_json:
+        return write(rows, Format.JSON, typer.get_binary_stream("stdout"))
+    return _print_rows(title, rows, limit, columns or rows.schema.names)
 
 
-def _save(output: Path, write_to: Callable[[Format, BinaryIO], int]) -> None:
+def _save(output: Path, write_to: Callable[[Format, BinaryIO], int]) -> int:
     with _atomic_file(output) as stream:
         count = write_to(_output_format(output), stream)
     typer.echo(f"{format_count(count, 'row')} in {output}", err=True)
+    return count
 
 
-def _print_rows(title: str, rows: RecordBatchStream, limit: int | None, names: Sequence[str]) -> None:
+def _print_rows(title: str, rows: RecordBatchStream, limit: int | None, names: Sequence[str]) -> int:
     found = (row for batch in rows.batches for row in objects(batch))
     shown = [*islice(found, ROWS_SHOWN if limit is None else limit)]
     print_table(title, names, [[_cell(name, row[name]) for name in names] for row in shown])
@@ -90,6 +93,7 @@ def _print_rows(title: str, rows: RecordBatchStream, limit: int | None, names: S
         typer.echo(
             f"the first {len(shown)} rows are shown, and there are more; use --limit, --json or --output", err=True
         )
+    return len(shown)
 
 
 def _cell(name: str, value: object) -> object:

@@ -141,7 +141,8 @@ def test_filters_select(stored: None, k2: K2) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--exchange", "binanc"], "no trade of 'binanc' was ever stored"),
+        (["--exchange", "binanc"], "no trade of 'binanc' was ever stored; did you mean binance?\n"),
+        (["--symbol", "ethusdt"], "no trade of 'ethusdt' was ever stored; did you mean ETHUSDT"),
         (["--symbol", "X", "--exchange", "Y"], "no trade of 'Y' and 'X' was ever stored"),
         (["--symbol", "ETHUSDT", "--start", "2025-01-01"], "no trade is in that time range"),
         (["--as-of", "2020-01-01"], "no trade was in the table by then"),

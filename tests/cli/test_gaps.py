@@ -87,7 +87,8 @@ def test_filled_gaps(ledger: None, k2: K2) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--exchange", "binanc"], "no contiguous numbering of 'binanc' is known"),
+        (["--exchange", "binanc"], "of 'binanc' is known, so no number can be missing; did you mean binance?\n"),
+        (["--symbol", "btcusdt"], "of 'btcusdt' is known, so no number can be missing; did you mean BTCUSDT?\n"),
         (["--exchange", "kraken", "--symbol", "BTCUSDT"], "no contiguous numbering of 'kraken' and 'BTCUSDT' is"),
         (["--as-of", "2024-08-08"], "no contiguous numbering was known by then"),
         (["--exchange", "kraken", "--as-of", "2024-08-08"], "no contiguous numbering of 'kraken' was known by then"),

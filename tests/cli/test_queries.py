@@ -63,6 +63,29 @@ def test_a_table_has_all_digits_of_a_decimal(filled: Settings, k2: K2, value: st
     assert value in k2("sql", f"SELECT '{value}'::DECIMAL(38, {scale}) AS price").stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--symbol", "btcusdt"], "no trade of 'btcusdt' was ever stored; did you mean BTCUSDT?\n"),
+        (["--exchange", "crakn"], "no trade of 'crakn' was ever stored; did you mean kraken?\n"),
+        (
+            ["--exchange", "binan", "--symbol", "BTC"],
+            "no trade of 'binan' and 'BTC' was ever stored; did you mean binance for 'binan' and BTCUSDT for 'BTC'?\n",
+        ),
+        (["--symbol", "quite other"], "no trade of 'quite other' was ever stored\n"),
+        (["--symbol", "BTCUSDT", "--start", "2030-01-01"], ""),
+        (["--start", "2030-01-01"], ""),
+    ],
+)
+def test_an_unknown_name_is_reported_with_the_closest(
+    filled: Settings, k2: K2, arguments: list[str], says: str
+) -> None:
+    """The result is empty and the exit code 0; a known name without trades in the time range is not reported."""
+    for command in COMMANDS:
+        result = k2(command, *arguments, "--json")
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "[]\n", says)
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "arrow", "json", "PARQUET"])
 def test_a_file(filled: Settings, k2: K2, tmp_path: Path, suffix: str) -> None:
     """It is complete, has all rows, and stdout is empty."""
