@@ -14,6 +14,7 @@ from k2.cli.result_output import Output, check_output, write_report
 from k2.cli.table_output import format_count, print_table, printable
 from k2.ops.settings import Settings, read_settings
 from k2.query.completeness import CompletenessParameters, Day, Hour, by_day, by_hour, is_stored
+from k2.query.parameters import LIMIT_MAX
 
 __all__ = ["completeness"]
 
@@ -33,6 +34,10 @@ def completeness(
     start: Annotated[str | None, typer.Option(help="Start of the venue times, inclusive: RFC 3339 or a day.")] = None,
     end: Annotated[str | None, typer.Option(help="End of the venue times, exclusive.")] = None,
     as_of: Annotated[str | None, typer.Option(help="Report the table as of a time or a commit's snapshot id.")] = None,
+    worst: Annotated[
+        int | None,
+        typer.Option(min=1, max=LIMIT_MAX, help="Report only this many symbols: those with the most missing numbers."),
+    ] = None,
     heat: Annotated[bool, typer.Option("--heat", help="Print a heat map by symbol and hour.")] = False,
     output: Output = None,
     as_json: Json = False,
@@ -47,9 +52,11 @@ def completeness(
     check_output(output)
     first, until = parse_span(start, end)
     version = None if as_of is None else parse_as_of(as_of)
-    filters = CompletenessParameters(exchange=exchange, symbol=symbol, start=first, end=until, as_of=version)
+    filters = CompletenessParameters(
+        exchange=exchange, symbol=symbol, start=first, end=until, as_of=version, worst=worst
+    )
     days = by_day(settings, filters)
-    rows: Sequence[Day | Hour] = by_hour(settings, _heat_map_filters(filters, days)) if heat and days else days
+    rows: Sequence[Day | Hour] = _hours(settings, filters, days) if heat and days else days
     if output is not None:
         write_report(Hour if heat else Day, rows, output)
     elif as_json:
@@ -65,12 +72,19 @@ def completeness(
         typer.echo(f"showing the newest {HEAT_DAYS_MAX} of {len(dates):,} days; use --start for more", err=True)
 
 
+def _hours(settings: Settings, filters: CompletenessParameters, days: Sequence[Day]) -> list[Hour]:
+    """Return the hours of the heat map, of the symbols that the days have: their order by hours may be another one."""
+    symbols = {(day.exchange, day.symbol) for day in days}
+    hours = by_hour(settings, _heat_map_filters(filters, days))
+    return [hour for hour in hours if (hour.exchange, hour.symbol) in symbols]
+
+
 def _heat_map_filters(filters: CompletenessParameters, days: Sequence[Day]) -> CompletenessParameters:
     """Return the filters, limited to the days that the heat map shows."""
     newest = sorted({row.day for row in days})[-HEAT_DAYS_MAX:]
     first, until = (datetime.combine(day, time(), UTC) for day in (newest[0], newest[-1]))
     span = {"start": filters.start or first, "end": filters.end or until + timedelta(days=1)}
-    return filters.model_copy(update=span)
+    return filters.model_copy(update={**span, "worst": None})
 
 
 def _cells(row: Day) -> list[object]:

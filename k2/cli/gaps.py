@@ -12,9 +12,9 @@ from k2.cli.result_output import Output, check_output, write_report
 from k2.cli.table_output import Identifier, format_count, format_duration, format_time, print_table
 from k2.model.errors import SettingsError
 from k2.ops.settings import Settings, read_settings
-from k2.query.gaps import Gap, GapFilter, has_ledger_events
+from k2.query.gaps import Gap, GapFilter, has_ledger_events, largest_gaps
 from k2.query.gaps import gaps as find_gaps
-from k2.query.parameters import AsOf
+from k2.query.parameters import LIMIT_MAX, AsOf
 
 __all__ = ["gaps"]
 
@@ -26,6 +26,9 @@ def gaps(
     as_of: Annotated[str | None, typer.Option(help="Report the gaps as of a time or a commit's snapshot id.")] = None,
     filled: Annotated[bool, typer.Option("--filled", help="List only gaps that late trades filled.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="List open and filled gaps.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=LIMIT_MAX, help="Maximum number of gaps; the largest are listed first.")
+    ] = None,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
@@ -39,14 +42,19 @@ def gaps(
     check_output(output)
     which = GapFilter.ALL if everything else GapFilter.FILLED if filled else GapFilter.OPEN
     filters = (exchange, symbol, None if as_of is None else parse_as_of(as_of))
-    rows = find_gaps(settings, *filters, which)
+    found = find_gaps(settings, *filters, which)
+    rows = found if limit is None else largest_gaps(found, limit)
     if output is not None:
         write_report(Gap, rows, output)
     elif as_json:
         print_json(rows)
     else:
         _print_gaps(rows, which)
-    if not rows and not has_ledger_events(settings, *filters):
+    if not as_json and output is None:
+        _print_totals(found, which)
+    if len(rows) < len(found):
+        typer.echo(f"the largest {len(rows):,} of {len(found):,} ranges are listed; use a higher --limit", err=True)
+    if not found and not has_ledger_events(settings, *filters):
         typer.echo(_empty_reason(settings, *filters), err=True)
 
 
@@ -63,6 +71,9 @@ def _print_gaps(rows: Sequence[Gap], which: GapFilter) -> None:
     else:
         title = "Filled" if which is GapFilter.FILLED else "Missing and filled"
         print_table(title, _FILLED, [[_cell(row, name) for name in _FILLED] for row in rows])
+
+
+def _print_totals(rows: Sequence[Gap], which: GapFilter) -> None:
     missing = [row.missing for row in rows if row.filled_at is None]
     late = [row.missing for row in rows if row.filled_at is not None]
     if which is not GapFilter.FILLED:

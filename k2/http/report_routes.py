@@ -1,6 +1,5 @@
 """Routes of the integrity reports: gaps, completeness, reconciliation, progress, commits and dead letters."""
 
-from heapq import nlargest
 from typing import Annotated
 
 import structlog
@@ -14,7 +13,7 @@ from k2.query.audit import Audit
 from k2.query.audit import audit as find_commits
 from k2.query.completeness import Day, Hour, by_day, by_hour
 from k2.query.dead_letters import Statistics, count_dead_letters, open_dead_letters
-from k2.query.gaps import Gap
+from k2.query.gaps import Gap, largest_gaps
 from k2.query.gaps import gaps as find_gaps
 from k2.query.partition_progress import PartitionState
 from k2.query.partition_progress import progress as progress_of_all
@@ -36,7 +35,7 @@ async def gaps(parameters: Annotated[GapsRequest, Query()], respond: TabularResp
         found = find_gaps(
             session.settings, parameters.exchange, parameters.symbol, parameters.as_of, parameters.which, pool=session
         )
-        return found if parameters.limit is None else nlargest(parameters.limit, found, key=lambda gap: gap.missing)
+        return found if parameters.limit is None else largest_gaps(found, parameters.limit)
 
     return respond.records(Gap, find, parameters.limit)
 

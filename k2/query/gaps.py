@@ -1,10 +1,11 @@
 """Gaps in the sequence numbers: those open now or at an earlier time, and those that were filled."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from heapq import nlargest
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +23,7 @@ from k2.query.tables import check_columns, existing_table
 from k2.query.where_clauses import equal
 from k2.sequencing.gap_pieces import LedgerRange, Piece, pieces, still_open
 
-__all__ = ["Gap", "GapFilter", "gaps", "has_ledger_events", "missing_ranges"]
+__all__ = ["Gap", "GapFilter", "gaps", "has_ledger_events", "largest_gaps", "missing_ranges"]
 
 _ALL_EVENTS: Final = "SELECT * FROM sequence_events"
 _EVENTS_THEN: Final = f"{_ALL_EVENTS} {BELOW_OFFSET_BOUNDS}"
@@ -93,6 +94,11 @@ def gaps(
         }
         pieces_by_session = _pieces(engine, parameters, then.events)
         return [_gap(key, piece, until) for key, cut in pieces_by_session for piece in _chosen(cut, which)]
+
+
+def largest_gaps(found: Iterable[Gap], limit: int) -> list[Gap]:
+    """Return at most `limit` gaps: those of the most numbers, the largest first."""
+    return nlargest(limit, found, key=lambda gap: gap.missing)
 
 
 def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:

@@ -129,6 +129,18 @@ def test_many_symbols_in_doubt_are_counted(settings: Settings, k2: K2) -> None:
     assert ("binance S5 " in shown.stderr, "; and 3 more. Their" in shown.stderr) == (False, True)
 
 
+def test_the_worst_symbols(stored: None, k2: K2) -> None:
+    """Those with the most missing numbers, each with all of its days or hours; the sum is theirs."""
+    days = json.loads(k2("completeness", "--json").stdout)
+    worst = k2("completeness", "--worst", "1", "--json")
+    assert json.loads(worst.stdout) == [day for day in days if day["symbol"] == "BTCUSDT"]
+    assert len({day["symbol"] for day in days}) > 1
+    hours = json.loads(k2("completeness", "--worst", "1", "--heat", "--json").stdout)
+    assert {hour["symbol"] for hour in hours} == {"BTCUSDT"}
+    assert json.loads(k2("completeness", "--worst", "9", "--json").stdout) == days
+    assert k2("completeness", "--worst", "0").exit_code == 2
+
+
 def test_filters_select(stored: None, k2: K2) -> None:
     """By name and time; a date means the start of the day."""
     assert len(json.loads(k2("completeness", "--symbol", "BTCUSDT", "--json").stdout)) == 2

@@ -67,6 +67,16 @@ def test_a_file(ledger: None, k2: K2, tmp_path: Path, suffix: str) -> None:
     assert "--output gaps.txt: its name must end with one of" in refused.stderr
 
 
+def test_the_largest_gaps(ledger: None, k2: K2) -> None:
+    """A limit selects those of the most numbers; the sum is that of all, and a sentence says how many are left out."""
+    result = k2("gaps", "--limit", "1", "--json")
+    assert [(row["first_sequence"], row["missing"]) for row in json.loads(result.stdout)] == [(7, 3)]
+    assert result.stderr == "the largest 1 of 3 ranges are listed; use a higher --limit\n"
+    shown = k2("gaps", "--limit", "2")
+    assert "5 missing in 3 ranges\nthe largest 2 of 3 ranges are listed" in shown.stderr
+    assert (k2("gaps", "--limit", "3", "--json").stderr, k2("gaps", "--limit", "0").exit_code) == ("", 2)
+
+
 def test_filled_gaps(ledger: None, k2: K2) -> None:
     """Only the filled ones, or all; the two options exclude each other."""
     (row,) = json.loads(k2("gaps", "--filled", "--json").stdout)
