@@ -9,8 +9,7 @@ import numpy as np
 
 from k2.cli.captures import capture_name
 from k2.model.batch import MessageBatch
-from k2.model.errors import SettingsError
-from k2.model.reasons import error_pattern
+from k2.model.errors import SettingsError, error_pattern
 from k2.ops.settings import Settings
 from k2.venues import VENUES
 from k2.venues.decode import Decoded, decode_by_reference

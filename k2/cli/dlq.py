@@ -1,8 +1,9 @@
 """`k2 dlq`: list and count dead letters, and write the original bytes of one."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
+from enum import StrEnum
 from itertools import islice
 from typing import Annotated, Final
 
@@ -11,18 +12,36 @@ from msgspec import structs
 
 from k2.cli.console import Json, print_json, print_record
 from k2.cli.options import parse_name
+from k2.cli.result_output import Output, check_output, output_rows
 from k2.cli.table_output import Identifier, format_time, print_table
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import SettingsError
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings, read_settings
-from k2.query.dead_letters import count_dead_letters, open_dead_letters
+from k2.query.dead_letters import (
+    ErrorDeadLetters,
+    ErrorStatistics,
+    count_by_error,
+    count_dead_letters,
+    dead_letter_rows,
+    open_dead_letters,
+)
 
 __all__ = ["app"]
 
 VALUE_CHARACTERS_MAX: Final = 60
 ROWS_MAX: Final = 1_000
 """Default row limit of a table, which is laid out in memory. JSON output is streamed and has no default limit."""
+ERRORS_MAX: Final = 100
+"""Maximum number of errors in a table."""
+
+
+class Grouping(StrEnum):
+    """By what dead letters are counted."""
+
+    REASON = "reason"
+    ERROR = "error"
+
 
 app = typer.Typer(no_args_is_help=True, help="Inspect dead letters: messages that were not stored, with the reason.")
 
@@ -34,14 +53,19 @@ def list_dead_letters(
     topic: Annotated[str | None, typer.Option(parser=parse_name, help="Filter by topic.")] = None,
     partition: Annotated[int | None, typer.Option(min=0, help="Filter by partition.")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=0, max=sys.maxsize, help="Maximum rows; by default 1,000, or all with --json.")
+        int | None,
+        typer.Option(min=0, max=sys.maxsize, help="Maximum rows; 1,000 by default, or all with --json or --output."),
     ] = None,
+    output: Output = None,
     as_json: Json = False,
 ) -> None:
     """List dead letters, oldest first; with --json one per line, as in the files."""
+    check_output(output)
     wanted = {"reason": reason, "topic": topic, "partition": partition}
     matching = _find(read_settings(), wanted)
-    if as_json:
+    if output is not None:
+        output_rows("Dead letters", dead_letter_rows(islice(matching, limit)), limit, output, as_json=as_json)
+    elif as_json:
         for dead_letter in islice(matching, limit):
             print_json(dead_letter)
     else:
@@ -49,22 +73,43 @@ def list_dead_letters(
         print_table("Dead letters", ("topic", "partition", "offset", "reason", "error", "value"), map(_row, shown))
         if next(matching, None) is not None:
             typer.echo(
-                f"the oldest {len(shown):,} are shown, and there are more; use --limit, or --json for all", err=True
+                f"the oldest {len(shown):,} are shown, and there are more; use --limit, --json or --output", err=True
             )
 
 
 @app.command()
-def stats(*, as_json: Json = False) -> None:
-    """Count dead letters by reason and by topic partition."""
-    found = count_dead_letters(open_dead_letters(read_settings(), _warn_unreadable))
+def stats(
+    *,
+    by: Annotated[
+        Grouping, typer.Option(help="Count by reason and topic partition, or by error, without the values in it.")
+    ] = Grouping.REASON,
+    as_json: Json = False,
+) -> None:
+    """Count dead letters by reason and by topic partition, or by error."""
+    count = count_by_error if by is Grouping.ERROR else count_dead_letters
+    found = count(open_dead_letters(read_settings(), _warn_unreadable))
     if as_json:
         print_json(found)
         return
-    print_table("By reason", ("reason", "dead_letters"), found.reasons.items())
-    print_table("By topic partition", ("topic", "partition", "dead_letters"), map(astuple, found.partitions))
+    if isinstance(found, ErrorStatistics):
+        _print_errors(found.errors)
+    else:
+        print_table("By reason", ("reason", "dead_letters"), found.reasons.items())
+        print_table("By topic partition", ("topic", "partition", "dead_letters"), map(astuple, found.partitions))
     if found.dead_letters:
         times = [format_time(time) for time in (found.oldest, found.newest) if time]
         typer.echo(f"{found.dead_letters:,} in all{', from ' if times else ''}{' to '.join(times)}")
+
+
+def _print_errors(errors: Sequence[ErrorDeadLetters]) -> None:
+    columns = ("dead_letters", "reason", "error", "topic", "partition", "offset")
+    rows = [
+        (one.dead_letters, one.reason, one.error, one.topic, one.partition, Identifier(one.offset))
+        for one in errors[:ERRORS_MAX]
+    ]
+    print_table("By error, with the first dead letter of each", columns, rows)
+    if len(errors) > ERRORS_MAX:
+        typer.echo(f"the commonest {ERRORS_MAX:,} of {len(errors):,} errors are shown; use --json for all", err=True)
 
 
 @app.command()

@@ -17,7 +17,10 @@ __all__ = [
     "first_line",
 ]
 
-_VALUE: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d[\d.,:TZ+-]*")
+_VALUE: Final = re.compile(
+    r"""(?<!\w)'(?:[^'\\]|\\.)*'|(?<!\w)"(?:[^"\\]|\\.)*"|\d(?:[\d.:,+-]|T(?=\d))*(?:(?<=\d)Z\b|(?<=\d))"""
+)
+"""A quoted text, a number, or a time."""
 
 
 class K2Error(Exception):
@@ -72,5 +75,7 @@ def error_pattern(error: str) -> str:
 
     >>> error_pattern("timestamp: looks like nanoseconds: 1723161255342999000; send microseconds")
     'timestamp: looks like nanoseconds: …; send microseconds'
+    >>> error_pattern("data[1].side: neither buy nor sell: 'B'")
+    'data[…].side: neither buy nor sell: …'
     """
     return _VALUE.sub("…", error)

@@ -1,15 +1,9 @@
 """Reasons why a message is not in the table, and the exceptions that carry them."""
 
-import re
 from enum import StrEnum
-from typing import Final, NoReturn
+from typing import NoReturn
 
-__all__ = ["Reason", "RejectedError", "SkippedError", "error_pattern", "invalid"]
-
-_VALUE: Final = re.compile(
-    r"""(?<!\w)'(?:[^'\\]|\\.)*'|(?<!\w)"(?:[^"\\]|\\.)*"|\d(?:[\d.:+-]|T(?=\d))*(?:(?<=\d)Z\b|(?<=\d))"""
-)
-"""A quoted text, a number, or a time."""
+__all__ = ["Reason", "RejectedError", "SkippedError", "invalid"]
 
 
 class Reason(StrEnum):
@@ -54,14 +48,3 @@ def invalid(field: str, what: str) -> NoReturn:
         RejectedError: always, with reason `invalid`.
     """
     raise RejectedError(Reason.INVALID, f"{field}: {what}")
-
-
-def error_pattern(error: str) -> str:
-    """Return an error with `?` for each quoted text, number and time, so that errors with the same cause are equal.
-
-    >>> error_pattern("timestamp: looks like nanoseconds: 1723161255342000000; send microseconds")
-    'timestamp: looks like nanoseconds: ?; send microseconds'
-    >>> error_pattern("data[1].side: neither buy nor sell: 'B'")
-    'data[?].side: neither buy nor sell: ?'
-    """
-    return _VALUE.sub("?", error)

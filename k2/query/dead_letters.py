@@ -1,16 +1,60 @@
 """Dead letters as read from their files, and their counts."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
 
 from k2.model.dead_letter import DeadLetter
-from k2.model.errors import SettingsError
+from k2.model.errors import SettingsError, error_pattern
 from k2.ops.settings import Settings
+from k2.query.engine import RecordBatchStream
 from k2.storage.dead_letters.files import read_dead_letters
 
-__all__ = ["NoDeadLettersError", "PartitionDeadLetters", "Statistics", "count_dead_letters", "open_dead_letters"]
+__all__ = [
+    "DEAD_LETTER_SCHEMA",
+    "ErrorDeadLetters",
+    "ErrorStatistics",
+    "NoDeadLettersError",
+    "PartitionDeadLetters",
+    "Statistics",
+    "count_by_error",
+    "count_dead_letters",
+    "dead_letter_row",
+    "dead_letter_rows",
+    "open_dead_letters",
+]
+
+BATCH_ROWS: Final = 8_192
+_TIME: Final = pa.timestamp("us", tz="UTC")
+_FIELDS: Final[Mapping[str, pa.DataType]] = {
+    "topic": pa.string(),
+    "partition": pa.int32(),
+    "offset": pa.int64(),
+    "index": pa.int32(),
+    "kafka_timestamp": _TIME,
+    "key": pa.string(),
+    "key_encoding": pa.string(),
+    "value": pa.string(),
+    "value_encoding": pa.string(),
+    "reason": pa.string(),
+    "error": pa.string(),
+    "error_type": pa.string(),
+    "venue": pa.string(),
+    "dead_lettered_at": _TIME,
+    "exchange": pa.string(),
+    "symbol": pa.string(),
+    "sequence": pa.int64(),
+    "session": pa.int32(),
+    "timestamp": _TIME,
+}
+DEAD_LETTER_SCHEMA: Final = pa.schema(_FIELDS)
+"""Columns of dead letters as rows; those that the reason of a dead letter does not set are null."""
 
 
 class NoDeadLettersError(SettingsError):
@@ -37,6 +81,29 @@ class Statistics:
     newest: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorDeadLetters:
+    """Number of dead letters with one cause, and the first of them."""
+
+    reason: str
+    error: str
+    """The error with `…` for each quoted text, number and time."""
+    dead_letters: int
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorStatistics:
+    """Dead letters by error, the commonest first, with the times of the oldest and the newest."""
+
+    dead_letters: int
+    errors: list[ErrorDeadLetters]
+    oldest: datetime | None
+    newest: datetime | None
+
+
 def open_dead_letters(settings: Settings, unreadable: Callable[[str], None]) -> Iterator[DeadLetter]:
     """Read all dead letters, the oldest first; `unreadable` is called with each line that is not a dead letter.
 
@@ -58,6 +125,39 @@ def _readable(found: Iterator[DeadLetter]) -> Iterator[DeadLetter]:
         yield from found
     except OSError as error:
         raise SettingsError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
+def dead_letter_row(dead_letter: DeadLetter) -> dict[str, Any]:
+    """Return a dead letter as a row of `DEAD_LETTER_SCHEMA`."""
+    return {**msgspec.structs.asdict(dead_letter), "reason": dead_letter.reason.value}
+
+
+def dead_letter_rows(found: Iterable[DeadLetter]) -> RecordBatchStream:
+    """Return dead letters as a stream of rows, which are read in batches."""
+    return RecordBatchStream(DEAD_LETTER_SCHEMA, _batches(iter(found)))
+
+
+def _batches(found: Iterator[DeadLetter]) -> Iterator[pa.RecordBatch]:
+    while rows := [dead_letter_row(dead_letter) for dead_letter in islice(found, BATCH_ROWS)]:
+        yield pa.RecordBatch.from_pylist(rows, DEAD_LETTER_SCHEMA)
+
+
+def count_by_error(found: Iterable[DeadLetter]) -> ErrorStatistics:
+    """Count dead letters by reason and error, where values such as numbers and quoted texts make no difference."""
+    counts: Counter[tuple[str, str]] = Counter()
+    first: dict[tuple[str, str], DeadLetter] = {}
+    oldest, newest = None, None
+    for dead_letter in found:
+        cause = dead_letter.reason.value, error_pattern(dead_letter.error)
+        counts[cause] += 1
+        first.setdefault(cause, dead_letter)
+        if (when := dead_letter.dead_lettered_at) is not None:
+            oldest, newest = min(oldest or when, when), max(newest or when, when)
+    errors = [
+        ErrorDeadLetters(*cause, count, first[cause].topic, first[cause].partition, first[cause].offset)
+        for cause, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    return ErrorStatistics(counts.total(), errors, oldest, newest)
 
 
 def count_dead_letters(found: Iterable[DeadLetter]) -> Statistics:

@@ -1,16 +1,15 @@
 """Registration of the tables as views of an engine, all as of one moment."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Final
 
-import msgspec
 import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from k2.model.dead_letter import DeadLetter
 from k2.ops.settings import Settings
+from k2.query.dead_letters import DEAD_LETTER_SCHEMA, dead_letter_row
 from k2.query.engine import Engine, QueryMemoryError
 from k2.query.parameters import AsOf
 from k2.query.pool import EnginePool
@@ -84,30 +83,5 @@ def _dead_letters(settings: Settings, trades: Table, as_of: datetime | None) -> 
             )
         dead_letter = DeadLetter.parse(line.text)
         if as_of is None or (dead_letter.dead_lettered_at is not None and dead_letter.dead_lettered_at <= as_of):
-            rows.append({**msgspec.structs.asdict(dead_letter), "reason": dead_letter.reason.value})
-    return pa.Table.from_pylist(rows, schema=_DEAD_LETTERS)
-
-
-_TIME: Final = pa.timestamp("us", tz="UTC")
-_DEAD_LETTER_FIELDS: Final[Mapping[str, pa.DataType]] = {
-    "topic": pa.string(),
-    "partition": pa.int32(),
-    "offset": pa.int64(),
-    "index": pa.int32(),
-    "kafka_timestamp": _TIME,
-    "key": pa.string(),
-    "key_encoding": pa.string(),
-    "value": pa.string(),
-    "value_encoding": pa.string(),
-    "reason": pa.string(),
-    "error": pa.string(),
-    "error_type": pa.string(),
-    "venue": pa.string(),
-    "dead_lettered_at": _TIME,
-    "exchange": pa.string(),
-    "symbol": pa.string(),
-    "sequence": pa.int64(),
-    "session": pa.int32(),
-    "timestamp": _TIME,
-}
-_DEAD_LETTERS: Final = pa.schema(_DEAD_LETTER_FIELDS)
+            rows.append(dead_letter_row(dead_letter))
+    return pa.Table.from_pylist(rows, schema=DEAD_LETTER_SCHEMA)

@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -125,6 +126,64 @@ def test_stats(folder: Path) -> None:
     shown = k2("stats")
     assert shown.exit_code == 0
     assert "4 in all, from 2024-08-09 00:00:00 to 2024-08-09 01:00:00\n" in shown.stdout
+
+
+def test_stats_by_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors that differ in quoted texts, numbers and times only are one, with the first dead letter as an example."""
+    monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
+    errors = [
+        "side: neither buy nor sell: 'b\\'1'",
+        'side: neither buy nor sell: "it\'s"',
+        "price: 12.50 at 2024-08-09T00:00:00Z",
+    ]
+    letters = [dead_letter(number, reason=Reason.INVALID, error=error) for number, error in enumerate(errors)]
+    write_letters(Settings(data_dir=tmp_path), [dead_letter(7, error="price: 3 at 9"), *letters])
+    where = {"topic": "trades", "partition": 0}
+    assert json.loads(k2("stats", "--by", "error", "--json").stdout) == {
+        "dead_letters": 4,
+        "errors": [
+            {"reason": "invalid", "error": "side: neither buy nor sell: …", "dead_letters": 2, **where, "offset": 0},
+            {"reason": "invalid", "error": "price: … at …", "dead_letters": 1, **where, "offset": 2},
+            {"reason": "malformed", "error": "price: … at …", "dead_letters": 1, **where, "offset": 7},
+        ],
+        "oldest": "2024-08-09T00:00:00Z",
+        "newest": "2024-08-09T00:00:00Z",
+    }
+    shown = k2("stats", "--by", "error")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert "side: neither buy nor sell: …" in shown.stdout
+    assert "4 in all, from 2024-08-09 00:00:00" in shown.stdout
+    monkeypatch.setattr("k2.cli.dlq.ERRORS_MAX", 1)
+    assert "the commonest 1 of 3 errors are shown; use --json" in k2("stats", "--by", "error").stderr
+    assert k2("stats", "--by", "topic").exit_code == 2
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "arrow", "json"])
+def test_a_file(folder: Path, tmp_path: Path, suffix: str) -> None:
+    """It has the rows that --json prints, with null for the fields that a dead letter lacks; stdout has none."""
+    path = tmp_path / f"letters.{suffix}"
+    result = k2("list", "--topic", "trades", "--output", str(path))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"3 rows in {path}\n"
+    if suffix == "json":
+        found = [
+            {name: value for name, value in row.items() if value is not None} for row in json.loads(path.read_text())
+        ]
+        printed = [json.loads(line) for line in k2("list", "--topic", "trades", "--json").stdout.splitlines()]
+        assert found == [
+            {"index": 0, **{name: value for name, value in row.items() if value is not None}} for row in printed
+        ]
+    if suffix == "parquet":
+        assert pq.read_table(path).column("reason").to_pylist() == ["malformed", "invalid", "malformed"]
+
+
+def test_a_limited_and_an_invalid_file(folder: Path, tmp_path: Path) -> None:
+    """A limit applies to a file as well; a name without a format is refused before anything is read."""
+    path = tmp_path / "letters.csv"
+    assert k2("list", "--limit", "2", "--output", str(path)).stderr == f"2 rows in {path}\n"
+    refused = k2("list", "--output", "letters.txt")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--output letters.txt: its name must end with one of" in refused.stderr
 
 
 @pytest.mark.parametrize(
