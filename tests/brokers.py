@@ -81,6 +81,13 @@ class Broker:
         admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(TOPIC_SECONDS_MAX)
         _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
 
+    def delete_records(self, topic: str, offset: int) -> None:
+        """Delete the records of partition 0 before an offset, as retention does."""
+        # The client must live until it has answered.
+        admin = self.admin()
+        for future in admin.delete_records([TopicPartition(topic, 0, offset)]).values():
+            future.result(30)
+
     def group_offsets(self, group: str, topic: str) -> dict[int, int]:
         """Return a consumer group's offset of each partition of a topic, as lag tools read it."""
         admin = self.admin()

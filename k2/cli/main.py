@@ -28,6 +28,7 @@ class K2(Commands):
         "sql": Command("k2.cli.queries", "sql", "Run a SELECT over the tables in a sandbox."),
         "serve": Command("k2.cli.serve", "serve", "Serve queries and reports over HTTP.", "serve", "fastapi"),
         "dlq": Command("k2.cli.dlq", "app", "Inspect dead letters: messages that were not stored."),
+        "status": Command("k2.cli.status", "status", "Say whether the capture is complete, and if not, why."),
         "gaps": Command("k2.cli.gaps", "gaps", "List sequence numbers that are missing or arrived late."),
         "completeness": Command(
             "k2.cli.completeness", "completeness", "Report expected, stored and missing trades by day."

@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import BinaryIO, Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,12 +14,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from k2.http import market_routes, report_routes
 from k2.http.access import ApiKeyMiddleware, LoopbackHostMiddleware
 from k2.http.concurrency_limit import BodyLimitMiddleware
+from k2.http.dependencies import StatusSource
 from k2.http.executor import QueryExecutor
 from k2.http.openapi import set_openapi
 from k2.http.problems import UnexpectedErrorMiddleware, add_problem_handlers
+from k2.http.responses import QueryResponse
 from k2.http.static import add_page
 from k2.query.output_formats import to_json
-from k2.query.pool import Pool
+from k2.query.pool import CancellableSession, Pool
+from k2.status.metrics import status_metrics
+from k2.status.reader import StatusReader
 
 __all__ = ["make_app"]
 
@@ -43,10 +48,12 @@ def make_app(pool: Pool) -> FastAPI:
 
     app = FastAPI(title="K2 trades", version=_version(), docs_url=None, redoc_url=None, lifespan=alive)
     app.state.executor = executor
+    app.state.status_reader = StatusReader(settings)
     add_problem_handlers(app, pool)
     app.include_router(market_routes.router)
     app.include_router(report_routes.router)
     app.add_api_route("/healthz", healthz, tags=["health"])
+    app.add_api_route("/metrics", metrics, include_in_schema=False)
     add_page(app)
     set_openapi(app, has_keys=bool(settings.api_keys))
     # The middleware added last is the outermost.
@@ -63,6 +70,15 @@ def make_app(pool: Pool) -> FastAPI:
 async def healthz() -> Response:
     """Report that the server is up; the catalog is not checked."""
     return Response(to_json({"status": "ok"}), media_type="application/json")
+
+
+async def metrics(request: Request, reader: StatusSource) -> QueryResponse:
+    """Return the verdict on the capture as Prometheus metrics; the metrics of the job are at its own port."""
+
+    def write(session: CancellableSession, stream: BinaryIO) -> None:
+        stream.write(status_metrics(reader.read(session)))
+
+    return QueryResponse(request.app.state.executor, write, CONTENT_TYPE_LATEST)
 
 
 def _version() -> str:

@@ -1,4 +1,4 @@
-"""FastAPI dependencies of the routes: the executor, and the response format that the request accepts."""
+"""FastAPI dependencies of the routes: the executor, the status, and the response format that the request accepts."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,12 +9,13 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 
 from k2.http.executor import QueryExecutor
-from k2.http.responses import QueryResponse, negotiate_format
+from k2.http.responses import MEDIA_TYPES, QueryResponse, negotiate_format
 from k2.query.engine import RecordBatchStream
 from k2.query.output_formats import Format, to_json, write, write_records
 from k2.query.pool import CancellableSession
+from k2.status.reader import StatusReader
 
-__all__ = ["DocumentResponses", "ResponseFactory", "TabularResponses"]
+__all__ = ["DocumentResponses", "ResponseFactory", "StatusSource", "TabularResponses"]
 
 
 class ResponseFactory:
@@ -34,7 +35,7 @@ class ResponseFactory:
             with query(session) as rows:
                 write(rows.first(limit), self._format, stream)
 
-        return QueryResponse(self._executor, run, self._format, {"K2-Limit": str(limit)})
+        return QueryResponse(self._executor, run, MEDIA_TYPES[self._format], {"K2-Limit": str(limit)})
 
     def records(
         self, kind: type[Any], report: Callable[[CancellableSession], Sequence[Any]], limit: int | None = None
@@ -44,7 +45,7 @@ class ResponseFactory:
         def run(session: CancellableSession, stream: BinaryIO) -> None:
             write_records(kind, report(session), self._format, stream)
 
-        return QueryResponse(self._executor, run, self._format, _limited(limit))
+        return QueryResponse(self._executor, run, MEDIA_TYPES[self._format], _limited(limit))
 
     def document(self, report: Callable[[CancellableSession], object], limit: int | None = None) -> QueryResponse:
         """Send one JSON document."""
@@ -52,7 +53,7 @@ class ResponseFactory:
         def run(session: CancellableSession, stream: BinaryIO) -> None:
             stream.write(to_json(report(session)))
 
-        return QueryResponse(self._executor, run, Format.JSON, _limited(limit))
+        return QueryResponse(self._executor, run, MEDIA_TYPES[Format.JSON], _limited(limit))
 
 
 def _limited(limit: int | None) -> dict[str, str] | None:
@@ -77,5 +78,11 @@ def _response_factory(request: Request, formats: Sequence[Format]) -> ResponseFa
     return ResponseFactory(request.app.state.executor, negotiate_format(request, formats))
 
 
+def _status_reader(request: Request) -> StatusReader:
+    reader: StatusReader = request.app.state.status_reader
+    return reader
+
+
+StatusSource = Annotated[StatusReader, Depends(_status_reader)]
 TabularResponses = Annotated[ResponseFactory, Depends(_any_format)]
 DocumentResponses = Annotated[ResponseFactory, Depends(_json)]

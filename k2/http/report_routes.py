@@ -5,7 +5,7 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Query
 
-from k2.http.dependencies import DocumentResponses, TabularResponses
+from k2.http.dependencies import DocumentResponses, StatusSource, TabularResponses
 from k2.http.openapi import document_of, records_of
 from k2.http.parameters import AuditRequest, CompletenessRequest, EmptyRequest, GapsRequest
 from k2.http.responses import QueryResponse
@@ -20,11 +20,24 @@ from k2.query.partition_progress import progress as progress_of_all
 from k2.query.pool import CancellableSession
 from k2.query.reconcile import Reconciliation
 from k2.query.reconcile import reconcile as reconcile_all
+from k2.status.reader import Status
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1", tags=["integrity"])
 log = structlog.get_logger()
+
+
+@router.get("/status", responses=document_of(Status))
+async def status(
+    _: Annotated[EmptyRequest, Query()], reader: StatusSource, respond: DocumentResponses
+) -> QueryResponse:
+    """Return one verdict on the capture with its reasons, the worst first, and the state of each topic partition.
+
+    It is complete, behind, missing, rejecting, in doubt, stopped or unknown. An unreadable table is a reason, not an
+    error.
+    """
+    return respond.document(reader.read)
 
 
 @router.get("/gaps", responses=records_of(Gap))

@@ -70,10 +70,10 @@ class QueryResponse(Response):
     """
 
     def __init__(
-        self, executor: QueryExecutor, write: WriteResult, form: Format, headers: Mapping[str, str] | None = None
+        self, executor: QueryExecutor, write: WriteResult, media_type: str, headers: Mapping[str, str] | None = None
     ) -> None:
         """Create a response that `write` writes in a thread of the executor."""
-        super().__init__(None, headers={**(headers or {}), "Vary": "Accept"}, media_type=MEDIA_TYPES[form])
+        super().__init__(None, headers={**(headers or {}), "Vary": "Accept"}, media_type=media_type)
         del self.headers["Content-Length"]
         self._executor = executor
         self._write = write

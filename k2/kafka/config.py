@@ -20,6 +20,7 @@ __all__ = [
     "cluster_metadata",
     "config_errors",
     "consumer_config",
+    "names_servers",
     "producer_config",
     "read_kafka_config",
 ]
@@ -92,6 +93,13 @@ def _properties(text: str, path: str) -> Iterator[tuple[str, str]]:
 def bootstrap_servers(settings: Settings) -> str:
     """Return the bootstrap servers: of `K2_BOOTSTRAP_SERVERS`, else of the file, else the default."""
     return _with_servers(settings, read_kafka_config(settings))["bootstrap.servers"]
+
+
+def names_servers(settings: Settings) -> bool:
+    """Return whether bootstrap servers are configured, by `K2_BOOTSTRAP_SERVERS` or the file, not by default."""
+    return "bootstrap_servers" in settings.model_fields_set or any(
+        read_kafka_config(settings).get(name) for name in _SERVERS
+    )
 
 
 def _with_servers(settings: Settings, file: dict[str, str]) -> dict[str, str]:

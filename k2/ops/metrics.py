@@ -25,7 +25,10 @@ __all__ = [
     "RESETS_DETECTED",
     "RETRIES",
     "TRADES_STORED",
+    "UNREAD_MESSAGES",
     "UNREAD_PARTITIONS",
+    "VERDICT",
+    "VERDICT_REASONS",
     "WARM_STARTS",
 ]
 
@@ -66,4 +69,12 @@ LAST_EPOCH: Final = Gauge("k2_last_epoch_timestamp_seconds", "Time at which an e
 RETRIES: Final = Counter("k2_retries", "Operations retried after a transient fault.", ["operation"])
 WARM_STARTS: Final = Counter(
     "k2_warm_starts", "Partitions that started from the progress of the table instead of the recovery store."
+)
+
+VERDICT: Final = Gauge("k2_verdict", "1 for the verdict of `k2 status`, 0 for all others; at `k2 serve`.", ["verdict"])
+VERDICT_REASONS: Final = Gauge("k2_verdict_reasons", "Reasons of the verdict, by cause; at `k2 serve`.", ["cause"])
+UNREAD_MESSAGES: Final = Gauge(
+    "k2_unread_messages",
+    "Messages after the committed offset, by the broker; at `k2 serve`, also while the job is stopped.",
+    ["topic", "partition"],
 )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
-__all__ = ["Load", "catalog_exists", "find_table", "local_catalog", "open_catalog"]
+__all__ = ["Load", "catalog_exists", "catalog_location", "find_table", "local_catalog", "open_catalog"]
 
 Load = Callable[[tuple[str, ...]], "Table"]
 """Loads a table by its namespace's parts and its name."""
@@ -60,6 +60,12 @@ def catalog_exists(settings: Settings) -> bool:
 def local_catalog(settings: Settings) -> Path | None:
     """Return the database file of the local catalog; None if PyIceberg is configured for another catalog."""
     return _database(settings) if _configured(settings) is None else None
+
+
+def catalog_location(settings: Settings) -> str:
+    """Return where the catalog is: the address without credentials, or the database file of the local one."""
+    configuration = _configured(settings)
+    return str(_database(settings)) if configuration is None else catalog_address(configuration)
 
 
 def find_table(settings: Settings, name: str, load: Load | None = None) -> "Table | None":

@@ -16,7 +16,10 @@ from k2.query.pool import Pool
 ROOT = Path(__file__).parents[2]
 ROUTES = {
     *(("GET", f"/v1/{name}") for name in ("symbols", "trades", "latest", "ohlcv", "vwap", "twap")),
-    *(("GET", f"/v1/{name}") for name in ("gaps", "completeness", "reconcile", "audit", "dead-letters", "progress")),
+    *(
+        ("GET", f"/v1/{name}")
+        for name in ("gaps", "completeness", "reconcile", "audit", "dead-letters", "progress", "status")
+    ),
     ("POST", "/v1/sql"),
     ("GET", "/healthz"),
 }

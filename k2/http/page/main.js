@@ -12,6 +12,7 @@ import { showDeadLetters } from "./dead_letters.js";
 import { newestOf, showPartitions, versionOf } from "./partitions.js";
 import { Poll, everyPoll, setPaused } from "./poll.js";
 import { readView, writeView } from "./state.js";
+import { showStatus } from "./status.js";
 import { SYMBOLS_MAX, busiest, howMany, setSymbols, named, offer } from "./symbols.js";
 import { showVerdict, titleVerdict } from "./verdict.js";
 
@@ -87,7 +88,18 @@ const progress = panelPoll("#partitions", {
   },
 });
 
-const verdict = panelPoll("#verdict", {
+panelPoll("#status", {
+  seconds: 5,
+  isHeavy: false,
+  ask: (signal) => ask("v1/status", {}, signal),
+  show: ({ found }) => {
+    const shown = showStatus(found);
+    progress.showAgain();
+    return shown;
+  },
+});
+
+panelPoll("#verdict", {
   seconds: 60,
   ask: (signal) => ask("v1/reconcile", {}, signal),
   show: ({ found }) => showVerdict(found),

@@ -1,7 +1,8 @@
-// Progress and freshness of each partition; the stalest first if there are many.
+// Progress, lag and freshness of each partition; the stalest first if there are many.
 
 import { $, el, say } from "./dom.js";
 import { count, duration, moment, name, plural } from "./format.js";
+import { statusOf } from "./status.js";
 
 const ROWS_MAX = 24;
 
@@ -22,18 +23,22 @@ const byAge = (one, other) => (other.age_seconds ?? Infinity) - (one.age_seconds
 
 function line(row) {
   const number = (text, more = "") => el("td", { class: `number ${more}`, text });
+  const status = statusOf(row);
   return el(
     "tr",
-    {},
+    { "data-verdict": status?.verdict },
     el("th", { scope: "row" }, el("bdi", { text: `${name(row.topic)}:${row.partition}` })),
     number(count(row.offset)),
-    number(count(row.received)),
+    number(known(status?.end_offset)),
+    number(status?.verdict === "stopped" ? `${known(status.unread)} stopped` : known(status?.unread), "unread"),
     number(rate(row)),
     number(row.kafka_timestamp === null ? "–" : moment(row.kafka_timestamp), "when"),
     number(row.age_seconds === null ? "–" : duration(row.age_seconds)),
     number(row.committed_at === null ? "earlier" : moment(row.committed_at), "when"),
   );
 }
+
+const known = (value) => (value === undefined || value === null ? "–" : count(value));
 
 // Messages per second between the partition's last two commits seen by this page.
 function rate(row) {

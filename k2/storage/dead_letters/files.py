@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from heapq import merge
 from itertools import chain
+from os import SEEK_END
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,12 +27,14 @@ __all__ = [
     "files_in",
     "files_of",
     "lines_of",
+    "newest_lines",
     "read_coordinates",
     "read_dead_letters",
     "series_in",
     "series_prefix",
 ]
 
+NEWEST_BYTES: Final = 1024 * 1024
 _NAME: Final = re.compile(r"dlq-(?:(.+)-)?(\d{8,})\.jsonl")
 
 
@@ -137,6 +140,24 @@ def lines_of(files: Iterable[Path], position: int = 0) -> Iterator[DeadLetterLin
                 if text.endswith(b"\n"):
                     yield DeadLetterLine(file, number, start, text[:-1])
                 start += len(text)
+
+
+def newest_lines(folder: Path, count: int) -> list[bytes]:
+    """Return at most `count` of the newest complete lines of each series, oldest first, from its newest file alone.
+
+    At most the last mebibyte of a file is read.
+    """
+    newest = {_series(path): path for path in files_in(folder)}
+    found: list[bytes] = []
+    for path in newest.values():
+        with path.open("rb") as stream:
+            size = stream.seek(0, SEEK_END)
+            start = max(0, size - NEWEST_BYTES)
+            stream.seek(start)
+            *lines, _unfinished = stream.read().split(b"\n")
+        # The first line is cut unless the whole file was read.
+        found += (lines if start == 0 else lines[1:])[-count:]
+    return found
 
 
 def read_dead_letters(folder: Path, unreadable: Callable[[str], None]) -> Iterator[DeadLetter]:

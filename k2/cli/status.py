@@ -1,0 +1,109 @@
+"""`k2 status`: one screen with the verdict on the capture, its reasons, and the state of each partition."""
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from k2.cli.console import Json, print_json
+from k2.cli.table_output import format_count, format_duration, format_time, print_table, printable
+from k2.ops.settings import read_settings
+from k2.status.findings import Verdict
+from k2.status.reader import PartitionStatus, Status, StatusReader
+
+__all__ = ["status"]
+
+WATCH_SECONDS: Final = 5.0
+PARTITIONS_MAX: Final = 24
+
+
+def status(
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Print it again every 5 seconds, until Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether the capture is complete, and if not, why, the worst first; exit with code 1 unless it is.
+
+    The verdict is complete, behind, missing, rejecting, in doubt, stopped or unknown. It takes the broker of
+    K2_BOOTSTRAP_SERVERS to know whether messages are unread.
+    """
+    reader = StatusReader(read_settings())
+    found = reader.read()
+    _print(found, as_json=as_json)
+    while watch:
+        time.sleep(WATCH_SECONDS)
+        found = reader.read()
+        if not as_json:
+            Console().clear()
+        _print(found, as_json=as_json)
+    if found.verdict is not Verdict.COMPLETE:
+        raise typer.Exit(1)
+
+
+def _print(found: Status, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for line in _lines(found):
+        typer.echo(printable(line))
+    if found.partitions:
+        columns = ["partition", "verdict", "offset", "end", "unread", "per second", "newest", "committed"]
+        rows = [_row(one) for one in sorted(found.partitions, key=_rank)[:PARTITIONS_MAX]]
+        print_table("", columns, rows)
+        if (rest := len(found.partitions) - PARTITIONS_MAX) > 0:
+            typer.echo(f"and {format_count(rest, 'partition')} with less unread")
+
+
+def _lines(found: Status) -> Iterator[str]:
+    yield f"{found.verdict.upper()}  {_headline(found)}"
+    for reason in found.reasons:
+        yield ""
+        yield f"  {reason.verdict}: {reason.sentence}"
+        yield f"    -> {reason.next_step}"
+    yield ""
+    yield (
+        f"received {found.received:,} = stored {found.stored:,} + duplicates {found.duplicates:,} + dead letters "
+        f"{found.dead_letters:,} + skipped {found.skipped:,}"
+    )
+    yield f"last commit   {_when(found, found.last_commit_at)}"
+    yield f"newest trade  {_when(found, found.kafka_timestamp)} by Kafka, {_when(found, found.timestamp)} by the venue"
+    broker = "no broker configured" if found.broker is None else f"broker {found.broker}"
+    yield f"catalog {found.catalog} at {found.location}, namespace {found.namespace}; {broker}"
+
+
+def _headline(found: Status) -> str:
+    if found.verdict is Verdict.COMPLETE:
+        return "all messages are accounted for, and no sequence number is missing"
+    return found.reasons[0].sentence
+
+
+def _when(found: Status, time: datetime | None) -> str:
+    if time is None:
+        return "unknown"
+    seconds = (found.checked_at - time).total_seconds()
+    ago = f"{format_duration(seconds)} ago" if seconds >= 0 else f"{format_duration(-seconds)} ahead"
+    return f"{format_time(time)} ({ago})"
+
+
+def _row(one: PartitionStatus) -> list[object]:
+    return [
+        f"{one.topic}:{one.partition}",
+        one.verdict.value,
+        _number(one.offset),
+        _number(one.end_offset),
+        _number(one.unread),
+        "-" if one.messages_per_second is None else f"{one.messages_per_second:,.0f}",
+        "-" if one.kafka_timestamp is None else format_time(one.kafka_timestamp),
+        "-" if one.committed_at is None else format_time(one.committed_at),
+    ]
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _rank(one: PartitionStatus) -> tuple[bool, int, str, int]:
+    return one.verdict is Verdict.COMPLETE, -(one.unread or 0), one.topic, one.partition

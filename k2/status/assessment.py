@@ -1,0 +1,210 @@
+"""The rules of the status: from the evidence to findings with a sentence for each, the worst first."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from k2.model.progress import TopicPartition
+from k2.status.evidence import Evidence, TopicRejections
+from k2.status.findings import SEVERITY, Cause, Finding
+from k2.status.lag import find_lag, is_catching_up
+from k2.status.wording import age, duration, moment, names, plural
+
+__all__ = ["assess"]
+
+REJECTED_SHARE_MIN: Final = 0.01
+"""Share of dead letters among the messages of a topic below which they count as the usual noise of a feed."""
+
+
+def assess(evidence: Evidence) -> list[Finding]:
+    """Return the reasons why the capture is not complete, the worst first; an empty list if it is."""
+    found = [
+        *_disk(evidence),
+        *_offsets(evidence),
+        *find_lag(evidence),
+        *_broker(evidence),
+        *_rejected(evidence),
+        *_accounted(evidence),
+        *_numbers(evidence),
+        *_feeds(evidence),
+        *_nothing(evidence),
+    ]
+    return sorted(found, key=lambda finding: SEVERITY[finding.cause])
+
+
+def _disk(evidence: Evidence) -> Iterator[Finding]:
+    for folder in evidence.full_folders:
+        yield Finding.of(
+            Cause.DISK_FULL,
+            f"the disk of {folder} is full, so the job cannot write there",
+            "free space, then start the job again if it has ended",
+        )
+
+
+def _offsets(evidence: Evidence) -> Iterator[Finding]:
+    for partition, end in sorted(evidence.broker.ends.items()):
+        if end.first_offset is None:
+            continue
+        offset = _offset_of(evidence, partition)
+        if offset < end.first_offset:
+            yield Finding.of(
+                Cause.OFFSET_GONE,
+                f"{partition} begins at offset {end.first_offset:,}, but {offset:,} is to be read next: "
+                "messages have expired unread",
+                f"if no other copy exists, abandon them: k2 recovery skip {partition} --yes",
+            )
+        else:
+            yield Finding.of(
+                Cause.OFFSET_GONE,
+                f"{partition} ends at offset {end.end_offset:,}, but was read to {offset:,}: the topic was recreated, "
+                "or lost data",
+                "set another topic in K2_TOPICS, or another K2_NAMESPACE",
+            )
+
+
+def _broker(evidence: Evidence) -> Iterator[Finding]:
+    broker = evidence.broker
+    if broker.servers is None:
+        yield Finding.of(
+            Cause.BROKER_NOT_ASKED,
+            "whether messages are unread is not known: K2_BOOTSTRAP_SERVERS is not set here",
+            "set K2_BOOTSTRAP_SERVERS, and K2_KAFKA_CONFIG if the broker needs a login",
+        )
+    elif broker.error is not None:
+        yield Finding.of(
+            Cause.BROKER_UNREACHABLE,
+            f"whether messages are unread is not known: {broker.error}",
+            "check the broker, the network to it, and K2_BOOTSTRAP_SERVERS",
+        )
+    for topic in broker.absent_topics:
+        yield Finding.of(
+            Cause.TOPIC_ABSENT,
+            f"topic {topic} does not exist at {broker.servers}",
+            "create it, or correct K2_TOPICS",
+        )
+
+
+def _rejected(evidence: Evidence) -> Iterator[Finding]:
+    for one in evidence.rejections:
+        recent, total = one.recent, one.total
+        if _share(total.dead_letters, total.received) < REJECTED_SHARE_MIN and (
+            _share(recent.dead_letters, recent.received) < REJECTED_SHARE_MIN
+        ):
+            continue
+        ongoing = (
+            f"{recent.dead_letters:,} of the last {recent.received:,} messages of topic {one.topic} were not stored"
+            if recent.dead_letters
+            else f"none of the last {recent.received:,} messages of topic {one.topic} is among them"
+        )
+        yield Finding.of(
+            Cause.MESSAGES_REJECTED,
+            (
+                f"{ongoing} ({total.dead_letters:,} of {total.received:,} in all)"
+                if recent.dead_letters
+                else f"{total.dead_letters:,} of {total.received:,} messages of topic {one.topic} were not stored; "
+                f"{ongoing}"
+            )
+            + _commonest(one),
+            _inspect(one),
+        )
+
+
+def _commonest(one: TopicRejections) -> str:
+    if one.common is None:
+        return ""
+    example = one.common.example
+    return f"; most often as {example.reason}, venue {example.venue}: {example.error}"
+
+
+def _inspect(one: TopicRejections) -> str:
+    if one.common is None:
+        return "k2 dlq stats --by error"
+    place = one.common.example.coordinates
+    return (
+        f"k2 dlq show {place.topic} {place.partition} {place.offset} shows an example; check the feed, and the venue "
+        f"of topic {one.topic} in K2_TOPICS"
+    )
+
+
+def _accounted(evidence: Evidence) -> Iterator[Finding]:
+    rows, expected = evidence.stored.rows, sum(state.stored for state in evidence.states)
+    if rows is not None and rows < expected:
+        yield Finding.of(
+            Cause.ROWS_LOST,
+            f"the table has {rows:,} rows, but the job stored {expected:,}",
+            "k2 reconcile names the partitions; k2 audit lists the commits",
+        )
+    if rows is not None and rows > expected:
+        yield Finding.of(
+            Cause.ROWS_ADDED,
+            f"the table has {rows:,} rows, but the job stored {expected:,}: another writer added rows",
+            "k2 reconcile names the partitions; k2 audit lists the commits of the job",
+        )
+    if evidence.stored.lost_files:
+        yield Finding.of(
+            Cause.DEAD_LETTERS_LOST,
+            f"dead letters are gone: {names(evidence.stored.lost_files)} "
+            f"{'is' if len(evidence.stored.lost_files) == 1 else 'are'} absent or shorter than recorded",
+            "set K2_DLQ_DIR to the folder of the job, or restore the files",
+        )
+
+
+def _numbers(evidence: Evidence) -> Iterator[Finding]:
+    missing = evidence.missing
+    if missing is not None:
+        when = (
+            f"found {age(evidence.now, missing.last_opened)} ago"
+            if missing.ranges == 1
+            else f"the first found {age(evidence.now, missing.first_opened)} ago, the last "
+            f"{age(evidence.now, missing.last_opened)} ago"
+        )
+        yield Finding.of(
+            Cause.NUMBERS_MISSING,
+            f"{plural(missing.numbers, 'sequence number')} of {plural(missing.symbols, 'symbol')} "
+            f"{'is' if missing.numbers == 1 else 'are'} missing in {plural(missing.ranges, 'range')}, {when}; "
+            f"the largest is {missing.largest}",
+            "the feed did not deliver them; a late trade fills its gap: k2 gaps lists the ranges",
+        )
+    if evidence.conflicts:
+        yield Finding.of(
+            Cause.CONFLICTS,
+            f"{plural(evidence.conflicts, 'trade')} "
+            f"{'contradicts a stored trade' if evidence.conflicts == 1 else 'contradict stored trades'} of "
+            f"{names(evidence.conflicting_symbols)}",
+            "k2 dlq list --reason conflict shows both versions",
+        )
+
+
+def _feeds(evidence: Evidence) -> Iterator[Finding]:
+    for one in evidence.dated_ahead:
+        yield Finding.of(
+            Cause.DATED_AHEAD,
+            f"{plural(one.trades, 'new trade')} of {one.exchange} "
+            f"{'is' if one.trades == 1 else 'are'} dated up to {duration(one.seconds)} ahead of Kafka's time",
+            "compare the clock of the venue's feed with that of its producer",
+        )
+    # While the job catches up, its partitions are at different times.
+    if evidence.broker.is_known and not is_catching_up(evidence):
+        for feed in evidence.silent:
+            yield Finding.of(
+                Cause.SYMBOLS_SILENT,
+                f"{len(feed.silent)} of {feed.steady} steady symbols of {feed.exchange} have no trade since "
+                f"{moment(feed.since)}, while others trade: {names(feed.silent)}",
+                "check the collector's subscriptions, then the venue",
+            )
+
+
+def _nothing(evidence: Evidence) -> Iterator[Finding]:
+    if not evidence.states:
+        yield Finding.of(
+            Cause.NOTHING_STORED,
+            "the job has committed nothing yet",
+            "start the job; it commits about every 10 seconds",
+        )
+
+
+def _offset_of(evidence: Evidence, partition: TopicPartition) -> int:
+    return next(state.offset for state in evidence.states if TopicPartition(state.topic, state.partition) == partition)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,92 @@
+"""Evidence: what the status is assessed from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from k2.kafka.unread import PartitionEnd
+from k2.model.progress import Counts, TopicPartition
+from k2.query.partition_progress import PartitionState
+from k2.status.feeds import DatedAhead, SilentSymbols
+from k2.storage.dead_letters.rejections import CommonError
+
+__all__ = ["BrokerState", "Evidence", "MissingNumbers", "StoredCounts", "TopicRejections"]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerState:
+    """What the broker answered."""
+
+    servers: str | None
+    """None if no broker was asked, because none is configured."""
+    error: str | None = None
+    """Why it did not answer."""
+    ends: Mapping[TopicPartition, PartitionEnd] = field(default_factory=dict)
+    """By partition of the table and of the configured topics."""
+    absent_topics: tuple[str, ...] = ()
+    """Topics that were read or are configured, and do not exist."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the ends are known."""
+        return self.servers is not None and self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCounts:
+    """Counts of what is there, against those of the progress."""
+
+    rows: int | None
+    """Rows by the table's own metadata; None if another writer's delete files or summaries make them unknown."""
+    lost_files: tuple[str, ...] = ()
+    """Dead-letter files that are absent, or shorter than the table has recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRejections:
+    """Dead letters of a topic, now and before."""
+
+    topic: str
+    recent: Counts
+    """Counts of the newest commits."""
+    total: Counts
+    common: CommonError | None
+    """The commonest error among the newest dead letters of the topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class MissingNumbers:
+    """Sequence numbers that are missing now."""
+
+    numbers: int
+    ranges: int
+    symbols: int
+    first_opened: datetime
+    last_opened: datetime
+    largest: str
+    """`EXCHANGE SYMBOL first-last` of the largest range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that the assessment looks at."""
+
+    now: datetime
+    patience_seconds: float
+    """Age of the oldest unread message from which on a commit is overdue, by the usual time between two commits."""
+    states: tuple[PartitionState, ...]
+    """Progress of each partition of the table."""
+    messages_per_second: Mapping[TopicPartition, float]
+    """Rate at which a partition advanced in the newest commits; no entry if it did not."""
+    last_commit_at: datetime | None
+    broker: BrokerState
+    stored: StoredCounts
+    rejections: tuple[TopicRejections, ...] = ()
+    missing: MissingNumbers | None = None
+    conflicts: int = 0
+    conflicting_symbols: tuple[str, ...] = ()
+    dated_ahead: tuple[DatedAhead, ...] = ()
+    silent: tuple[SilentSymbols, ...] = ()
+    full_folders: tuple[Path, ...] = ()
+    """Folders of the job on this machine whose disk is full."""

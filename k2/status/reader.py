@@ -1,0 +1,276 @@
+"""Read the status: gather the evidence from the tables, the files and the broker, and assess it."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Generic, TypeVar
+
+from pyiceberg.table import Table
+
+from k2.kafka.config import bootstrap_servers, names_servers
+from k2.model.errors import K2Error
+from k2.model.progress import Counts, TopicPartition
+from k2.ops.settings import Settings
+from k2.query.audit import recorded_commits
+from k2.query.gaps import gaps
+from k2.query.partition_progress import PartitionState, progress
+from k2.query.pool import EnginePool, retry_if_files_gone
+from k2.query.recent_trades import SymbolActivity, read_activity
+from k2.query.tables import NoTableError, existing_table, find_job_table
+from k2.status.assessment import assess
+from k2.status.evidence import Evidence, MissingNumbers, StoredCounts
+from k2.status.feeds import dated_ahead, silent_symbols
+from k2.status.findings import Cause, Finding, Verdict
+from k2.status.gather import (
+    conflicts_by_symbol,
+    full_folders,
+    lost_files,
+    missing_numbers,
+    partition_rates,
+    patience_seconds,
+    read_broker,
+    recent_commits,
+    topic_rejections,
+    total_rows,
+)
+from k2.status.lag import partition_verdict, unread_of
+from k2.storage.catalog import catalog_location
+from k2.storage.commit_log import Commit
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS
+
+__all__ = ["PartitionStatus", "Status", "StatusReader", "read_status"]
+
+SHARE_SECONDS: Final = 2.0
+"""Time for which one status serves all clients of a reader."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """The state of a topic partition."""
+
+    topic: str
+    partition: int
+    verdict: Verdict
+    """By its lag alone: complete, behind, stopped, or unknown if the broker was not asked."""
+    offset: int | None
+    """Next offset to read; None if nothing of it was committed yet."""
+    end_offset: int | None
+    """End of the partition at the broker; None if it is not known."""
+    unread: int | None
+    oldest_unread: datetime | None
+    """Kafka timestamp of the next message to read."""
+    messages_per_second: float | None
+    """Rate in the newest commits; None if none of them advanced it."""
+    committed_at: datetime | None
+    kafka_timestamp: datetime | None
+    """Newest Kafka timestamp of its trades in the newest commits."""
+    timestamp: datetime | None
+    """Newest venue time of these trades."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The status of the capture."""
+
+    verdict: Verdict
+    """That of the worst reason; complete if there is none."""
+    reasons: list[Finding]
+    """The worst first."""
+    checked_at: datetime
+    catalog: str
+    location: str
+    """Address of the catalog, without credentials."""
+    namespace: str
+    broker: str | None
+    """The bootstrap servers that were asked; None if no broker is configured."""
+    last_commit_at: datetime | None
+    kafka_timestamp: datetime | None
+    """Newest Kafka timestamp of the trades in the newest commits."""
+    timestamp: datetime | None
+    """Newest venue time of these trades."""
+    received: int
+    stored: int
+    duplicates: int
+    dead_letters: int
+    skipped: int
+    unread: int | None
+    """Messages that the topics have and the table has not accounted for; None if it is not known."""
+    missing: int
+    """Sequence numbers that are missing now."""
+    conflicts: int
+    partitions: list[PartitionStatus]
+
+
+class StatusReader:
+    """Reads statuses; what depends on a table version alone is read once per version. Thread-safe."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._settings, self._clock = settings, clock
+        self._lock = threading.Lock()
+        self._shared: Status | None = None
+        self._shared_until = 0.0
+        self._missing: _Cached[MissingNumbers | None] = _Cached()
+        self._conflicts: _Cached[Mapping[str, int]] = _Cached()
+        self._activity: _Cached[Sequence[SymbolActivity]] = _Cached()
+
+    def read(self, pool: EnginePool | None = None) -> Status:
+        """Return the status now, or the one that another client has just read."""
+        with self._lock:
+            if self._shared is None or time.monotonic() > self._shared_until:
+                self._shared = self._read(pool)
+                self._shared_until = time.monotonic() + SHARE_SECONDS
+            return self._shared
+
+    def _read(self, pool: EnginePool | None) -> Status:
+        try:
+            evidence = self._gather(pool)
+        except NoTableError as error:
+            return self._without_table(Finding.of(Cause.NOTHING_STORED, str(error), "start the job"))
+        except K2Error as error:
+            return self._without_table(
+                Finding.of(Cause.TABLE_UNREADABLE, str(error), "nothing else can be said until the tables can be read")
+            )
+        return self._status(evidence)
+
+    @retry_if_files_gone
+    def _gather(self, pool: EnginePool | None) -> Evidence:
+        settings, now = self._settings, self._clock()
+        table = existing_table(settings, "trades", pool)
+        recorded = PROGRESS.read(table.metadata.properties)
+        commits = sorted(recorded_commits(table), key=lambda one: one.committed_at)
+        states = tuple(progress(settings, pool=pool))
+        positions = DEAD_LETTER_POSITIONS.read_all(table.metadata.properties)
+        activity = self._activity.get(table.metadata_location, lambda: self._read_activity(table, commits, pool))
+        conflicts = self._conflicts.get(str(positions), lambda: conflicts_by_symbol(settings, table))
+        return Evidence(
+            now=now,
+            patience_seconds=patience_seconds(commits),
+            states=states,
+            messages_per_second=partition_rates(commits),
+            last_commit_at=_time(commits[-1].committed_at) if commits else None,
+            broker=read_broker(settings, states),
+            stored=StoredCounts(total_rows(table), lost_files(settings.dead_letter_folder, positions)),
+            rejections=topic_rejections(settings, recorded, commits),
+            missing=self._read_missing(pool),
+            conflicts=sum(conflicts.values()),
+            conflicting_symbols=tuple(conflicts),
+            dated_ahead=tuple(dated_ahead(activity)),
+            silent=tuple(silent_symbols(activity)),
+            full_folders=full_folders(settings),
+        )
+
+    def _read_activity(
+        self, table: Table, commits: Sequence[Commit], pool: EnginePool | None
+    ) -> Sequence[SymbolActivity]:
+        newest = {one.snapshot_id for one in recent_commits(commits)}
+        existing = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
+        return read_activity(self._settings, table, newest & existing, pool=pool)
+
+    def _read_missing(self, pool: EnginePool | None) -> MissingNumbers | None:
+        ledger = find_job_table(self._settings, "sequence_events", pool)
+        if ledger is None:
+            return None
+        return self._missing.get(ledger.metadata_location, lambda: missing_numbers(gaps(self._settings, pool=pool)))
+
+    def _status(self, evidence: Evidence) -> Status:
+        reasons = assess(evidence)
+        states = {TopicPartition(one.topic, one.partition): one for one in evidence.states}
+        partitions = sorted({*states, *evidence.broker.ends})
+        unread = [unread_of(evidence, one) for one in partitions]
+        counts = sum((_counts(one) for one in evidence.states), Counts())
+        return Status(
+            verdict=reasons[0].verdict if reasons else Verdict.COMPLETE,
+            reasons=reasons,
+            checked_at=evidence.now,
+            catalog=self._settings.catalog,
+            location=catalog_location(self._settings),
+            namespace=self._settings.namespace,
+            broker=evidence.broker.servers,
+            last_commit_at=evidence.last_commit_at,
+            kafka_timestamp=max((one.kafka_timestamp for one in evidence.states if one.kafka_timestamp), default=None),
+            timestamp=max((one.timestamp for one in evidence.states if one.timestamp), default=None),
+            received=counts.received,
+            stored=counts.stored,
+            duplicates=counts.duplicates,
+            dead_letters=counts.dead_letters,
+            skipped=counts.skipped,
+            unread=None if None in unread else sum(one or 0 for one in unread),
+            missing=0 if evidence.missing is None else evidence.missing.numbers,
+            conflicts=evidence.conflicts,
+            partitions=[_partition_status(evidence, one, states.get(one)) for one in partitions],
+        )
+
+    def _without_table(self, finding: Finding) -> Status:
+        settings = self._settings
+        servers = bootstrap_servers(settings) if names_servers(settings) else None
+        return Status(
+            verdict=finding.verdict,
+            reasons=[finding],
+            checked_at=self._clock(),
+            catalog=settings.catalog,
+            location=catalog_location(settings),
+            namespace=settings.namespace,
+            broker=servers,
+            last_commit_at=None,
+            kafka_timestamp=None,
+            timestamp=None,
+            received=0,
+            stored=0,
+            duplicates=0,
+            dead_letters=0,
+            skipped=0,
+            unread=None,
+            missing=0,
+            conflicts=0,
+            partitions=[],
+        )
+
+
+class _Cached(Generic[T]):
+    """A value that is read again only if its version changes."""
+
+    def __init__(self) -> None:
+        self._held: tuple[str, T] | None = None
+
+    def get(self, version: str, read: Callable[[], T]) -> T:
+        if self._held is None or self._held[0] != version:
+            self._held = version, read()
+        return self._held[1]
+
+
+def read_status(settings: Settings) -> Status:
+    """Return the status now; errors are reasons of it, except that settings are invalid.
+
+    Raises:
+        SettingsError: the Kafka configuration is invalid.
+    """
+    return StatusReader(settings).read()
+
+
+def _counts(state: PartitionState) -> Counts:
+    return Counts(state.received, state.stored, state.duplicates, state.dead_letters, state.skipped)
+
+
+def _partition_status(evidence: Evidence, partition: TopicPartition, state: PartitionState | None) -> PartitionStatus:
+    end = evidence.broker.ends.get(partition)
+    return PartitionStatus(
+        partition.topic,
+        partition.partition,
+        partition_verdict(evidence, partition),
+        None if state is None else state.offset,
+        None if end is None else end.end_offset,
+        None if end is None else end.unread,
+        None if end is None else end.oldest_unread,
+        evidence.messages_per_second.get(partition),
+        None if state is None else state.committed_at,
+        None if state is None else state.kafka_timestamp,
+        None if state is None else state.timestamp,
+    )
+
+
+def _time(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)

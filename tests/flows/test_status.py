@@ -1,0 +1,164 @@
+"""`k2 status` with a real job and broker: each disaster is said with its cause, and a sound job is complete."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from k2.status.findings import Cause, Verdict
+from k2.status.reader import Status, StatusReader
+from tests.brokers import Broker
+from tests.flows.job import ROOT, Job, wait_until
+from tests.flows.market import Message, publish
+from tests.flows.rescale import running
+
+pytestmark = pytest.mark.slow
+
+SAY_SECONDS_MAX = 30
+"""Time within which a status must say it."""
+SOUND_SECONDS = 12
+SYMBOLS = 4
+
+
+class _Feed:
+    """A feed of live trades, numbered without a gap unless one is left."""
+
+    def __init__(self, job: Job, topic: str) -> None:
+        self._job, self._topic = job, topic
+        self.number = 0
+
+    def send(self, count: int, *, symbols: int = SYMBOLS, **fields: Any) -> None:
+        """Publish trades of each symbol, with some fields other than usual."""
+        messages = []
+        for _ in range(count):
+            self.number += 1
+            messages += [self._trade(symbol, **fields) for symbol in range(symbols)]
+        publish(self._job.bootstrap_servers, self._topic, messages)
+
+    def _trade(self, symbol: int, **fields: Any) -> Message:
+        content = {"exchange": "x", "symbol": f"S{symbol}", "sequence": self.number, "price": "1", "quantity": "1"}
+        return f"x|S{symbol}".encode(), json.dumps(content | {"timestamp": _now_us()} | fields).encode()
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000
+
+
+def _job(broker: Broker, folder: Path, topic: str) -> Job:
+    return Job(broker.bootstrap_servers, folder, topic, {"K2_RUN_TO_END": "false"})
+
+
+def _causes(found: Status) -> list[Cause]:
+    return [reason.cause for reason in found.reasons]
+
+
+def _wait_for(reader: StatusReader, cause: Cause) -> Status:
+    deadline = time.monotonic() + SAY_SECONDS_MAX
+    while cause not in _causes(found := reader.read()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
+    return found
+
+
+def _sentence(found: Status, cause: Cause) -> str:
+    return next(reason.sentence for reason in found.reasons if reason.cause is cause)
+
+
+def test_each_disaster_is_said(private_broker: Broker, tmp_path: Path) -> None:
+    """A sound job is complete, whether trades come or not; then one thing after the other goes wrong."""
+    topic = private_broker.topic(2)
+    job = _job(private_broker, tmp_path, topic)
+    feed, reader = _Feed(job, topic), StatusReader(job.settings)
+    assert _causes(reader.read()) == [Cause.NOTHING_STORED]
+    with running([job]) as (process,):
+        feed.send(50)
+        wait_until(lambda: job.committed() == 50 * SYMBOLS, "the first trades are committed")
+        deadline = time.monotonic() + SOUND_SECONDS
+        while time.monotonic() < deadline:
+            feed.send(1)
+            for _ in range(4):
+                found = reader.read()
+                assert found.verdict is Verdict.COMPLETE, found
+                time.sleep(0.5)
+
+        feed.number += 100
+        feed.send(1)
+        found = _wait_for(reader, Cause.NUMBERS_MISSING)
+        assert found.verdict is Verdict.MISSING
+        assert "400 sequence numbers of 4 symbols are missing in 4 ranges" in found.reasons[0].sentence
+
+        feed.send(20, timestamp=_now_us() * 1_000)
+        found = _wait_for(reader, Cause.MESSAGES_REJECTED)
+        assert found.verdict is Verdict.REJECTING
+        assert "80 of the last" in found.reasons[0].sentence
+        assert "looks like nanoseconds" in found.reasons[0].sentence
+
+        feed.send(1, timestamp=_now_us() + 3_600_000_000)
+        found = _wait_for(reader, Cause.DATED_AHEAD)
+        assert "4 new trades of x are dated up to 60 minutes ahead of Kafka's time" in _sentence(
+            found, Cause.DATED_AHEAD
+        )
+        wait_until(lambda: reader.read().unread == 0, "everything is read")
+        process.kill()
+    feed.send(1_000)
+    found = _wait_for(reader, Cause.JOB_STOPPED)
+    assert found.verdict is Verdict.STOPPED
+    assert "while 4,000 messages of 2 partitions are unread" in found.reasons[0].sentence
+    assert found.unread == 4_000
+    code, document = _command(job)
+    assert (code, document["verdict"]) == (1, "stopped")
+    assert document["reasons"][0]["sentence"].startswith("nothing has been committed for")
+
+    private_broker.kill()
+    found = _wait_for(reader, Cause.BROKER_UNREACHABLE)
+    assert (found.verdict, found.unread) == (Verdict.UNKNOWN, None)
+    assert private_broker.bootstrap_servers in found.reasons[0].sentence
+
+
+def test_messages_that_expired_unread(private_broker: Broker, missing: Any, tmp_path: Path) -> None:
+    """The broker deleted what was to be read next: the partition and the command are named."""
+    if not private_broker.is_kafka:
+        missing("Java and Maven: real Kafka")
+    topic = private_broker.topic()
+    job = _job(private_broker, tmp_path, topic)
+    feed, reader = _Feed(job, topic), StatusReader(job.settings)
+    feed.send(10)
+    with running([job]):
+        wait_until(lambda: job.committed() == 10 * SYMBOLS, "the first trades are committed")
+    feed.send(10)
+    private_broker.delete_records(topic, 60)
+    found = _wait_for(reader, Cause.OFFSET_GONE)
+    assert found.verdict is Verdict.STOPPED
+    assert f"{topic}:0 begins at offset 60, but 40 is to be read next" in found.reasons[0].sentence
+    assert f"k2 recovery skip {topic}:0 --yes" in found.reasons[0].next_step
+
+
+def test_half_of_the_symbols_fall_silent(broker: Broker, tmp_path: Path) -> None:
+    """A collector that lost half of its subscriptions is seen by the trades of the other half."""
+    topic = broker.topic()
+    job = _job(broker, tmp_path, topic)
+    feed, reader = _Feed(job, topic), StatusReader(job.settings)
+    start = _now_us() - 200_000_000
+    with running([job]):
+        for second in range(0, 120, 2):
+            feed.send(1, timestamp=start + second * 1_000_000)
+        wait_until(lambda: job.committed() == 60 * SYMBOLS, "the first trades are committed")
+        assert reader.read().verdict is Verdict.COMPLETE
+        for second in range(120, 160, 2):
+            feed.send(1, symbols=SYMBOLS // 2, timestamp=start + second * 1_000_000)
+        found = _wait_for(reader, Cause.SYMBOLS_SILENT)
+    assert found.verdict is Verdict.IN_DOUBT
+    assert "2 of 4 steady symbols of x have no trade since" in found.reasons[0].sentence
+    assert found.reasons[0].sentence.endswith("S2, S3")
+
+
+def _command(job: Job) -> tuple[int, Any]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("K2_")} | job.variables
+    command = [sys.executable, "-m", "k2.cli", "status", "--json"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60, check=False)
+    return done.returncode, json.loads(done.stdout)
