@@ -9,6 +9,7 @@ from types import TracebackType
 import structlog
 
 from flows.job_io import JobIO
+from k2.iceberg.last_commit import report_last_commit
 from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
@@ -20,7 +21,7 @@ from k2.ops.error_boundary import exit_with_error, find_k2_error
 from k2.ops.failpoints import arm, armed_by
 from k2.ops.health import Health, serve_health
 from k2.ops.logs import set_up_logs
-from k2.ops.metrics import RETRIES
+from k2.ops.metrics import RESTARTS, RETRIES
 from k2.ops.settings import Settings, read_settings
 from k2.ops.signals import exit_on_signals
 from k2.restore.recovery_store import NO_STORE, ResumeInfo, prepare_recovery_store
@@ -46,6 +47,7 @@ def bootstrap() -> tuple[Settings, JobIO]:
     if not is_cached():
         _LOG.info("rules_compiling", why="none of this version are cached", effect="a start takes seconds longer")
     resume_info = prepare_recovery_store(settings)
+    RESTARTS.set(resume_info.executions)
     if settings.metrics_port:
         serve_health(health, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
     job_io = open_job_io(settings, resume_info, health)
@@ -64,8 +66,9 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     progress = read_progress(settings)
     source = KafkaSource(settings, progress, resume_info.sources, health)
     symbols = Symbols()
-    trades = TradesSink(settings, progress, source.commit, _count_retry, symbols)
+    trades = TradesSink(settings, progress, source.commit, _count_retry, symbols, health)
     trades.open()
+    report_last_commit(trades.committer.table)
     trades.check_dead_letter_locks()
     check_topic_ids(trades.remember_topics(source.topic_ids), source.topic_ids)
     events = LedgerSink(settings, progress, _count_retry, trades)

@@ -16,10 +16,10 @@ from k2.model.state_source import NO_STATE_SOURCE, StateSource
 from k2.model.symbols import Symbols
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
-from k2.ops.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
+from k2.ops.metrics import GAPS_DETECTED, GAPS_FILLED, MISSING_NUMBERS, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
 from k2.sequencing.monotonic import GroupDisorder
 from k2.sequencing.owed_events import owed_events
-from k2.sequencing.tracker import GroupTracker, Tracked
+from k2.sequencing.tracker import GroupTracker, OpenGaps, Tracked
 
 __all__ = ["SequencedStreams", "sequence"]
 
@@ -74,7 +74,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         read_contents = None if state_source is NO_STATE_SOURCE else state_source.contents
         self._tracker = GroupTracker(state, window_us, read_contents, symbols)
         self._disorder = GroupDisorder(None if state is None else state.get(MONOTONIC), symbols)
-        self._open_gaps: dict[str, int] = {}
+        self._open_gaps: dict[str, OpenGaps] = {}
         self._report_open_gaps()
         if state is not None:
             state_source.report_positions(self._tracker.positions)
@@ -116,10 +116,10 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
 
     def _report_open_gaps(self) -> None:
         now = self._tracker.open_gaps()
-        change = Counter(now)
-        change.subtract(self._open_gaps)
-        for exchange, difference in change.items():
-            OPEN_GAPS.labels(exchange).inc(difference)
+        for exchange, gaps in now.items():
+            before = self._open_gaps.get(exchange, OpenGaps(0, 0))
+            OPEN_GAPS.labels(exchange).inc(gaps.ranges - before.ranges)
+            MISSING_NUMBERS.labels(exchange).inc(gaps.numbers - before.numbers)
         self._open_gaps = now
 
 

@@ -52,13 +52,15 @@ def _print(found: Status, *, as_json: bool) -> None:
     if found.partitions:
         columns = ["partition", "verdict", "offset", "end", "unread", "per second", "newest", "committed"]
         rows = [_row(one) for one in sorted(found.partitions, key=_rank)[:PARTITIONS_MAX]]
-        print_table("", columns, rows)
+        typer.echo("")
+        print_table("Partitions", columns, rows)
         if (rest := len(found.partitions) - PARTITIONS_MAX) > 0:
             typer.echo(f"and {format_count(rest, 'partition')} with less unread")
 
 
 def _lines(found: Status) -> Iterator[str]:
-    yield f"{found.verdict.upper()}  {_headline(found)}"
+    sound = "  all messages are accounted for, and no sequence number is missing"
+    yield f"{found.verdict.upper()}{sound if found.verdict is Verdict.COMPLETE else ''}"
     for reason in found.reasons:
         yield ""
         yield f"  {reason.verdict}: {reason.sentence}"
@@ -72,12 +74,6 @@ def _lines(found: Status) -> Iterator[str]:
     yield f"newest trade  {_when(found, found.kafka_timestamp)} by Kafka, {_when(found, found.timestamp)} by the venue"
     broker = "no broker configured" if found.broker is None else f"broker {found.broker}"
     yield f"catalog {found.catalog} at {found.location}, namespace {found.namespace}; {broker}"
-
-
-def _headline(found: Status) -> str:
-    if found.verdict is Verdict.COMPLETE:
-        return "all messages are accounted for, and no sequence number is missing"
-    return found.reasons[0].sentence
 
 
 def _when(found: Status, time: datetime | None) -> str:

@@ -25,6 +25,7 @@ from k2.model.progress import Progress
 from k2.model.sequence_events import SequenceEvent
 from k2.model.symbols import Symbols
 from k2.ops.error_boundary import reports_errors
+from k2.ops.health import Health
 from k2.ops.retry import OnRetry
 from k2.ops.settings import Settings
 from k2.storage.dead_letters.files import Position, series_prefix
@@ -64,10 +65,12 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         on_commit: OnCommit | None = None,
         on_retry: OnRetry | None = None,
         symbols: Symbols | None = None,
+        health: Health | None = None,
     ) -> None:
         """Start from `progress`, from which the whole job starts; without it, from the table's progress at `open`."""
         self._settings = settings
         self._symbols = symbols
+        self._health = health
         self._progress = progress
         self._properties: Mapping[str, str] = {}
         self._on_commit = on_commit
@@ -141,7 +144,15 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         offsets = {str(topic_partition): entry.offset for topic_partition, entry in committed.items()}
         _log.info("writer_ready", step=step_id, writer=for_part, offsets=offsets)
         dead_letters = self._dead_letters(writer, committed)
-        return TradesWriter(writer, self._handle, committed, dead_letters, self._on_commit, symbols=self._symbols)
+        return TradesWriter(
+            writer,
+            self._handle,
+            committed,
+            dead_letters,
+            self._on_commit,
+            symbols=self._symbols,
+            health=self._health,
+        )
 
     def _dead_letters(self, writer: str, committed: WriterProgress) -> DeadLetterQueue:
         return DeadLetterQueue(

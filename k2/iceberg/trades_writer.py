@@ -22,6 +22,7 @@ from k2.model.progress import Counts, Progress
 from k2.model.symbols import Symbols
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
+from k2.ops.health import Health
 from k2.ops.metrics import (
     COMMIT_SECONDS,
     COMMITS,
@@ -53,6 +54,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         on_commit: OnCommit | None = None,
         flush_rows: int = FLUSH_ROWS,
         symbols: Symbols | None = None,
+        health: Health | None = None,
     ) -> None:
         """Continue from the writer's progress `committed`, as the job read it at its start."""
         self._writer = writer
@@ -61,6 +63,8 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._dead_letters = dead_letters
         self._conflicts = PendingConflicts(dead_letters, lambda: self._committer.table)
         self._on_commit = on_commit
+        self._health = Health() if health is None else health
+        self._health.writer_opened(writer)
         self._report = CommitReport(writer)
         self.partition_counts = PartitionCounts(committed)
         properties = self._committer.table.metadata.properties
@@ -85,6 +89,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         """Commit the epoch exactly once, and return the state to resume from; an empty epoch makes no commit."""
         failpoint("trades.closing")
         self._commit()
+        self._health.writer_committed(self._writer)
         failpoint("trades.snapshot")
         return resume_state(self.partition_counts.committed, self._committer.table_id)
 

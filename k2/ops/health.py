@@ -32,6 +32,8 @@ class Health:
         self._waiting_since: float | None = clock()
         self._closed: dict[str, float] = {}
         self._is_broker_lost = False
+        self._begun: set[str] = set()
+        """Partitions and writers of which no epoch has ended yet."""
 
     def joined(self) -> None:
         """Record that all processes of the cluster are connected."""
@@ -41,15 +43,26 @@ class Health:
         """Record that a partition is read from now on."""
         self._waiting_since = None
         self._closed[partition] = self._clock()
+        self._begun.add(partition)
 
     def epoch_closed(self, partition: str) -> None:
         """Record that an epoch has closed for a partition."""
         self._closed[partition] = self._clock()
+        self._begun.discard(partition)
         LAST_EPOCH.set_to_current_time()
+
+    def writer_opened(self, writer: str) -> None:
+        """Record that an Iceberg writer runs in this process."""
+        self._begun.add(f"writer {writer}")
+
+    def writer_committed(self, writer: str) -> None:
+        """Record that a writer has committed an epoch, or had nothing to commit."""
+        self._begun.discard(f"writer {writer}")
 
     def finished(self, partition: str) -> None:
         """Record that a partition is no longer read."""
         self._closed.pop(partition, None)
+        self._begun.discard(partition)
 
     def broker_lost(self) -> None:
         """Record that no broker is connected."""
@@ -66,8 +79,8 @@ class Health:
 
     @property
     def is_ready(self) -> bool:
-        """Whether this process reads a partition, and a broker is connected."""
-        return self.has_partitions and not self._is_broker_lost
+        """Whether this process reads a partition, a broker is connected, and the first epoch has been committed."""
+        return self.has_partitions and not self._is_broker_lost and not self._begun
 
     def stalled_seconds(self) -> float:
         """Return the seconds since the slowest partition closed an epoch, or for which the peers have been awaited.

@@ -20,9 +20,11 @@ __all__ = [
     "LAST_EPOCH",
     "MESSAGES_RECEIVED",
     "MESSAGES_SKIPPED",
+    "MISSING_NUMBERS",
     "OPEN_GAPS",
     "OUT_OF_ORDER",
     "RESETS_DETECTED",
+    "RESTARTS",
     "RETRIES",
     "TRADES_STORED",
     "UNREAD_MESSAGES",
@@ -55,17 +57,23 @@ GAPS_FILLED: Final = Counter(
 RESETS_DETECTED: Final = Counter("k2_sequence_resets_detected", "Numberings that restarted.", ["exchange"])
 OUT_OF_ORDER: Final = Counter("k2_sequence_out_of_order", "Trades below the newest sequence number.", ["exchange"])
 OPEN_GAPS: Final = Gauge("k2_open_gaps", "Ranges of sequence numbers that are missing now.", ["exchange"])
+MISSING_NUMBERS: Final = Gauge("k2_missing_numbers", "Sequence numbers that are missing now.", ["exchange"])
 DEDUP_IDS: Final = Gauge("k2_dedup_ids", "Trade ids held in the deduplication window.")
 
 CONSUMER_LAG: Final = Gauge("k2_consumer_lag_messages", "Messages not yet read.", ["topic", "partition"])
 UNREAD_PARTITIONS: Final = Gauge(
     "k2_unread_partitions", "Partitions added to a topic since the job started; the next start reads them.", ["topic"]
 )
-FRESHNESS_SECONDS: Final = Gauge("k2_freshness_seconds", "Age of the newest trade at its commit, by venue time.")
+FRESHNESS_SECONDS: Final = Gauge(
+    "k2_freshness_seconds", "Age of the newest trade at its commit, by venue time; NaN before the first."
+)
 COMMIT_SECONDS: Final = Histogram("k2_commit_seconds", "Time to commit an epoch to the table.")
 COMMITS: Final = Counter("k2_commits", "Commits to the table, by result.", ["result"])
-LAST_COMMIT: Final = Gauge("k2_last_commit_timestamp_seconds", "Time of the last commit to the table.")
+LAST_COMMIT: Final = Gauge(
+    "k2_last_commit_timestamp_seconds", "Time of the last commit to the table; NaN before the first."
+)
 LAST_EPOCH: Final = Gauge("k2_last_epoch_timestamp_seconds", "Time at which an epoch last closed.")
+RESTARTS: Final = Gauge("k2_restarts", "Executions before this one that the recovery store has; 0 without a store.")
 RETRIES: Final = Counter("k2_retries", "Operations retried after a transient fault.", ["operation"])
 WARM_STARTS: Final = Counter(
     "k2_warm_starts", "Partitions that started from the progress of the table instead of the recovery store."

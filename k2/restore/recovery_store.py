@@ -35,6 +35,8 @@ class ResumeInfo(NamedTuple):
     """The topic partitions that the store has a state of."""
     written: Mapping[str, Positions] | None = None
     """The table's offsets at the resume epoch, by writer; None if peers have a part of the store."""
+    executions: int = 0
+    """Number of earlier executions that the store has."""
 
 
 NO_STORE: Final = ResumeInfo()
@@ -71,7 +73,8 @@ def _resume_info(store: Store | None) -> ResumeInfo:
     if store.execution is None and not store.missing:
         return NO_STORE
     written = None if store.missing else store.written
-    return ResumeInfo(is_resumed=True, sources=store.sources, written=written)
+    executions = 0 if store.execution is None else store.execution + 1
+    return ResumeInfo(is_resumed=True, sources=store.sources, written=written, executions=executions)
 
 
 def _lock_and_check(settings: Settings, folder: Path, process: int, process_count: int) -> Store | None:

@@ -57,6 +57,14 @@ class IntervalSet:
         """Number of missing ranges between `lowest` and `highest`."""
         return max(len(self._starts) - 1, 0)
 
+    @property
+    def missing_count(self) -> int:
+        """Number of missing numbers between `lowest` and `highest`."""
+        if not self._starts:
+            return 0
+        members = int(np.sum(np.array(self._ends) - np.array(self._starts))) + len(self._starts)
+        return self._ends[-1] - self._starts[0] + 1 - members
+
     def has_fewer_than(self, count: int) -> bool:
         """Return whether the set has fewer than `count` members; visits at most `count` ranges."""
         found = 0

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ from k2.sequencing.tracker_kernel import (
 )
 from k2.venues import VENUES
 
-__all__ = ["GroupTracker", "Tracked"]
+__all__ = ["GroupTracker", "OpenGaps", "Tracked"]
 
 FORMAT: Final = 4
 _STATE_COLUMNS: Final = 5
@@ -47,6 +47,13 @@ _MIN: Final = int(np.iinfo(np.int64).min)
 _MAX: Final = int(np.iinfo(np.int64).max)
 ContentReader = Callable[[Sequence[WantedContents], int], StoredContents]
 """Signature of `k2.model.state_source.StateSource.contents`."""
+
+
+class OpenGaps(NamedTuple):
+    """What is missing now."""
+
+    ranges: int
+    numbers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,11 +315,13 @@ class GroupTracker:
             self._slots = np.pad(self._slots, ((0, 2 * len(self._symbol_ids) - len(self._slots)), (0, 0)))
         self._make_room(len(new))
 
-    def open_gaps(self) -> dict[str, int]:
-        """Return the number of missing ranges in all sessions by exchange; 0 for an exchange without gaps."""
-        gaps = dict.fromkeys((self._symbols.name(symbol_id)[0] for symbol_id in self._symbol_ids), 0)
+    def open_gaps(self) -> dict[str, OpenGaps]:
+        """Return what is missing in all sessions by exchange; zeros for an exchange without gaps."""
+        gaps = dict.fromkeys((self._symbols.name(symbol_id)[0] for symbol_id in self._symbol_ids), OpenGaps(0, 0))
         for slot, sequence in self._sequences.items():
-            gaps[self._symbols.name(self._symbol_ids[slot])[0]] += sequence.gap_count
+            exchange = self._symbols.name(self._symbol_ids[slot])[0]
+            ranges, numbers = gaps[exchange]
+            gaps[exchange] = OpenGaps(ranges + sequence.gap_count, numbers + sequence.missing_count)
         return gaps
 
     def snapshot(self) -> dict[str, object]:

@@ -11,6 +11,7 @@ def test_losses_and_returns_are_logged_once() -> None:
     times = iter([10.0, 71.26, 100.0, 101.0])
     health = Health()
     health.opened("trades:0")
+    health.epoch_closed("trades:0")
     connection = BrokerConnection(health, clock=lambda: next(times))
     with structlog.testing.capture_logs() as logs:
         connection.answered()

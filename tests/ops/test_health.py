@@ -35,14 +35,26 @@ def test_health_follows_the_slowest_partition() -> None:
     health.opened("t:1")
     clock.now += 61
     health.epoch_closed("t:0")
-    assert (_get(port, "/healthz"), _get(port, "/readyz")) == (503, 200)
+    assert (_get(port, "/healthz"), _get(port, "/readyz")) == (503, 503)
     health.epoch_closed("t:1")
-    assert _get(port, "/healthz") == 200
+    assert (_get(port, "/healthz"), _get(port, "/readyz")) == (200, 200)
     clock.now += 61
     health.finished("t:0")
     health.finished("t:1")
     assert _get(port, "/healthz") == 200
     assert _get(port, "/nothing") == 404
+
+
+def test_it_is_ready_after_the_first_epoch() -> None:
+    """Each partition has closed one, and each writer has committed it or had nothing to commit."""
+    health = Health()
+    health.writer_opened("0")
+    health.opened("t:0")
+    assert not health.is_ready
+    health.epoch_closed("t:0")
+    assert not health.is_ready
+    health.writer_committed("0")
+    assert health.is_ready
 
 
 def test_a_process_without_its_peers_is_not_healthy() -> None:

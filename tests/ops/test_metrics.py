@@ -22,6 +22,8 @@ import k2.ops.metrics
         ("k2_sequence_resets_detected_total", ["exchange"]),
         ("k2_sequence_out_of_order_total", ["exchange"]),
         ("k2_open_gaps", ["exchange"]),
+        ("k2_missing_numbers", ["exchange"]),
+        ("k2_restarts", []),
         ("k2_dedup_ids", []),
         ("k2_consumer_lag_messages", ["topic", "partition"]),
         ("k2_unread_partitions", ["topic"]),

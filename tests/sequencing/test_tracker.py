@@ -233,10 +233,11 @@ def test_open_gaps_are_those_of_the_ledger(rows: list[Row]) -> None:
             missing |= of
         elif event.event is EventKind.GAP_FILLED:
             missing -= of
-    runs = dict.fromkeys((row.exchange for row in rows), 0)
+    gaps = dict.fromkeys((row.exchange for row in rows), (0, 0))
     for exchange, symbol, session, number in missing:
-        runs[exchange] += (exchange, symbol, session, number - 1) not in missing
-    assert tracker.open_gaps() == runs
+        ranges, numbers = gaps[exchange]
+        gaps[exchange] = ranges + ((exchange, symbol, session, number - 1) not in missing), numbers + 1
+    assert tracker.open_gaps() == gaps
 
 
 def test_exchanges_and_symbols_are_apart() -> None:
@@ -290,9 +291,9 @@ def test_a_closed_gap_leaves_nothing_behind() -> None:
     """After its gap is filled, a symbol is only a slot again."""
     tracker = GroupTracker()
     tracker.track(slice_of([Row(1, 1), Row(4, 2), Row(3, 2)]))
-    assert tracker.open_gaps() == {"kraken": 1}
+    assert tracker.open_gaps() == {"kraken": (1, 1)}
     tracker.track(slice_of([Row(2, 2)]))
-    assert (tracker.open_gaps(), tracker._sequences) == ({"kraken": 0}, {})
+    assert (tracker.open_gaps(), tracker._sequences) == ({"kraken": (0, 0)}, {})
 
 
 def test_ten_thousand_new_symbols_in_one_slice() -> None:

@@ -35,7 +35,7 @@ def test_open_gaps_outlive_a_restart() -> None:
     tracker = GroupTracker()
     rows = [Row(1, 1), Row(3, 2), Row(1, 3, price=2), Row(5, 4, price=2), Row(1, 1, "x", "other")]
     tracker.track(slice_of([*rows, Row(1, 1, "y"), Row(3, 2, "y")]))
-    assert tracker.open_gaps() == restarted(tracker).open_gaps() == {"kraken": 3, "other": 0}
+    assert tracker.open_gaps() == restarted(tracker).open_gaps() == {"kraken": (3, 5), "other": (0, 0)}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
