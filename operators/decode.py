@@ -1,14 +1,19 @@
 """Decode operator: turns batches of messages into trades by key group and into consumed offsets."""
 
-from collections.abc import Iterable
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import bytewax.operators as op
 import numpy as np
+import structlog
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
+from numpy.typing import NDArray
 
 from k2.model.batch import MessageBatch, TradeSlice
 from k2.model.consumed import Consumed
@@ -21,8 +26,13 @@ from k2.venues.decode import decode as decode_batch
 
 __all__ = ["DecodedStreams", "decode"]
 
+LOG_SECONDS: Final = 60.0
+MICROSECONDS: Final = 1_000_000
+
 NON_MARKET_LABEL: Final = "off_book"
 """Reason for skipping a row: a non-market trade that consumes a sequence number of its symbol."""
+
+_LOG = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,7 @@ def decode(
     decoded = op.map(step_id, messages, decode_one)
     return DecodedStreams(
         trades=op.flat_map(f"{step_id}_split", decoded, _keyed),
-        consumed=op.map(f"{step_id}_account", decoded, _consumed),
+        consumed=op.map(f"{step_id}_account", decoded, partial(_consumed, dated_ahead=_DatedAhead())),
     )
 
 
@@ -69,7 +79,7 @@ def _slices(decoded: Decoded) -> Iterable[TradeSlice]:
     return [*slices, *(empty_slice(trades, group) for group in range(GROUPS) if group not in present)]
 
 
-def _consumed(decoded: Decoded) -> Consumed:
+def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead") -> Consumed:
     source = decoded.trades.source
     skipped = np.array([message_idx for message_idx, _ in decoded.skipped], dtype=np.int64)
     for _, error in decoded.skipped:
@@ -77,7 +87,7 @@ def _consumed(decoded: Decoded) -> Consumed:
     if len(decoded.non_market):
         MESSAGES_SKIPPED.labels(NON_MARKET_LABEL).inc(len(decoded.non_market))
     if len(decoded.dated_ahead):
-        _count_dated_ahead(decoded)
+        dated_ahead.add(decoded)
     return Consumed(
         topic=source.topic,
         partition=source.partition,
@@ -90,9 +100,35 @@ def _consumed(decoded: Decoded) -> Consumed:
     )
 
 
-def _count_dated_ahead(decoded: Decoded) -> None:
-    columns = decoded.trades.columns
-    symbols, counts = np.unique(columns.symbols[decoded.dated_ahead], return_counts=True)
-    for symbol_id, count in zip(symbols.tolist(), counts.tolist(), strict=True):
-        exchange, _ = columns.names.name(symbol_id)
-        DATED_AHEAD.labels(exchange).inc(count)
+class _DatedAhead:
+    """Counts trades dated ahead of their Kafka timestamps; logs those of an exchange once a minute at most."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._logged_at: dict[str, float] = {}
+        self._unlogged: Counter[str] = Counter()
+
+    def add(self, decoded: Decoded) -> None:
+        """Count the trades of a batch."""
+        columns, rows = decoded.trades.columns, decoded.dated_ahead.astype(np.int32)
+        ahead_us = columns.timestamps[rows] - decoded.trades.kafka_timestamps_of(rows)
+        symbols, firsts, counts = np.unique(columns.symbols[rows], return_index=True, return_counts=True)
+        for symbol_id, first, count in zip(symbols.tolist(), firsts.tolist(), counts.tolist(), strict=True):
+            exchange, _ = columns.names.name(symbol_id)
+            DATED_AHEAD.labels(exchange).inc(count)
+            self._unlogged[exchange] += count
+            if self._clock() - self._logged_at.get(exchange, -math.inf) >= LOG_SECONDS:
+                self._log(exchange, decoded, rows[first : first + 1], int(ahead_us[first]))
+
+    def _log(self, exchange: str, decoded: Decoded, row: NDArray[np.int32], ahead_us: int) -> None:
+        source = decoded.trades.source
+        offset = int(decoded.trades.offsets_of(row)[0])
+        _LOG.warning(
+            "trades_dated_ahead",
+            exchange=exchange,
+            trades=self._unlogged.pop(exchange),
+            example=f"{source.topic}:{source.partition}:{offset}",
+            seconds_ahead=ahead_us / MICROSECONDS,
+            hint="compare the clock of the venue's feed with that of its producer",
+        )
+        self._logged_at[exchange] = self._clock()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, TypeVar
 
+import structlog
 from pyiceberg.table import Table
 
 from k2.kafka.config import bootstrap_servers, names_servers
@@ -46,6 +47,7 @@ SHARE_SECONDS: Final = 2.0
 """Time for which one status serves all clients of a reader."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 T = TypeVar("T")
+_LOG: Final = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ class StatusReader:
         """Return the status now, or the one that another client has just read."""
         with self._lock:
             if self._shared is None or time.monotonic() > self._shared_until:
-                self._shared = self._read(pool)
+                before, self._shared = self._shared, self._read(pool)
+                _log_change(before, self._shared)
                 self._shared_until = time.monotonic() + SHARE_SECONDS
             return self._shared
 
@@ -228,6 +231,19 @@ class StatusReader:
             conflicts=0,
             partitions=[],
         )
+
+
+def _log_change(before: Status | None, now: Status) -> None:
+    if before is not None and before.verdict is now.verdict:
+        return
+    fields: dict[str, object] = {"verdict": now.verdict.value}
+    if before is not None:
+        fields["before"] = before.verdict.value
+    if not now.reasons:
+        _LOG.info("verdict_changed", **fields)
+        return
+    worst = now.reasons[0]
+    _LOG.warning("verdict_changed", **fields, cause=worst.cause.value, why=worst.sentence, hint=worst.next_step)
 
 
 class _Cached(Generic[T]):

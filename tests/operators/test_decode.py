@@ -1,8 +1,10 @@
 """The decode operator: slices by key group, and the offset range of each batch."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import structlog
 from bytewax.dataflow import Stream
 
 from k2.model.batch import MessageBatch
@@ -10,8 +12,9 @@ from k2.model.key_groups import GROUPS, group_key, group_of
 from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
 from k2.model.symbols import Symbols
-from k2.ops.metrics import MESSAGES_SKIPPED
-from operators.decode import decode
+from k2.ops.metrics import DATED_AHEAD, MESSAGES_SKIPPED
+from k2.venues.decode import decode as decode_batch
+from operators.decode import _DatedAhead, decode
 from tests.operators.running import run
 from tests.venues.messages import K2_MESSAGE, batch_of
 
@@ -55,3 +58,23 @@ def test_the_first_batch_reaches_every_key_group() -> None:
     assert sorted(key for key, _ in trades) == [group_key(group) for group in range(GROUPS)]
     assert all(len(piece) == 0 for _, piece in trades)
     assert np.array_equal(consumed.skipped, [])
+
+
+def test_trades_dated_ahead_are_logged_once_a_minute() -> None:
+    """With their number, an example and by how much; the first batch says it, the next only count."""
+    now, hour = 1_723_161_255_342_000, 3_600_000_000
+    ahead = K2_MESSAGE.replace(b"1723161255342000", str(now + hour).encode())
+    assert ahead != K2_MESSAGE
+    batch = replace(batch_of([ahead, K2_MESSAGE, ahead]), kafka_timestamps=np.full(3, now, dtype=np.int64))
+    times = iter([0.0, 0.0, 30.0, 61.0, 61.0])
+    report = _DatedAhead(lambda: next(times))
+    before = DATED_AHEAD.labels("binance")._value.get()
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            report.add(decode_batch(batch, 86_400, Symbols()))
+    assert [(entry["event"], entry["exchange"], entry["trades"]) for entry in logs] == [
+        ("trades_dated_ahead", "binance", 2),
+        ("trades_dated_ahead", "binance", 4),
+    ]
+    assert (logs[0]["example"], logs[0]["seconds_ahead"]) == ("trades:0:100", 3_600.0)
+    assert DATED_AHEAD.labels("binance")._value.get() - before == 6

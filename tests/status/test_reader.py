@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings, read_settings
@@ -137,6 +138,24 @@ def test_a_reader_reads_again_only_what_has_changed(settings: Settings, monkeypa
     append(made(settings, TableName.SEQUENCE_EVENTS), [event("gap_opened", 5, 7)])
     reader.read()
     assert len(calls) == 2
+
+
+def test_a_changed_verdict_is_logged(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, with its cause and the next step; an unchanged one is not."""
+    monkeypatch.setattr(module, "SHARE_SECONDS", -1.0)
+    market(settings)
+    reader = StatusReader(settings)
+    with structlog.testing.capture_logs() as logs:
+        reader.read()
+        reader.read()
+        append(made(settings, TableName.SEQUENCE_EVENTS), [event("gap_opened", 5, 7)])
+        reader.read()
+        reader.read()
+    assert [(entry["event"], entry["verdict"], entry["cause"], entry.get("before")) for entry in logs] == [
+        ("verdict_changed", "unknown", "broker_not_asked", None),
+        ("verdict_changed", "missing", "numbers_missing", "unknown"),
+    ]
+    assert {entry["log_level"] for entry in logs} == {"warning"}
 
 
 def test_a_broker_that_does_not_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
