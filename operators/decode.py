@@ -20,6 +20,7 @@ from k2.model.consumed import Consumed
 from k2.model.dead_letter import DeadLetter
 from k2.model.key_groups import GROUPS, group_key
 from k2.model.symbols import Symbols
+from k2.model.times import SECOND_US
 from k2.ops.metrics import DATED_AHEAD, MESSAGES_SKIPPED
 from k2.venues.decode import Decoded, empty_slice, split
 from k2.venues.decode import decode as decode_batch
@@ -27,7 +28,6 @@ from k2.venues.decode import decode as decode_batch
 __all__ = ["DecodedStreams", "decode"]
 
 LOG_SECONDS: Final = 60.0
-MICROSECONDS: Final = 1_000_000
 
 NON_MARKET_LABEL: Final = "off_book"
 """Reason for skipping a row: a non-market trade that consumes a sequence number of its symbol."""
@@ -128,7 +128,7 @@ class _DatedAhead:
             exchange=exchange,
             trades=self._unlogged.pop(exchange),
             example=f"{source.topic}:{source.partition}:{offset}",
-            seconds_ahead=ahead_us / MICROSECONDS,
+            seconds_ahead=ahead_us / SECOND_US,
             hint="compare the clock of the venue's feed with that of its producer",
         )
         self._logged_at[exchange] = self._clock()

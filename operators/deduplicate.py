@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import bytewax.operators as op
 from bytewax.operators import KeyedStream, StatefulBatchLogic
@@ -12,13 +12,12 @@ from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.model.batch import TradeSlice
 from k2.model.state_source import StateSource
 from k2.model.symbols import Symbols
+from k2.model.times import SECOND_US
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import DEDUP_IDS
 
 __all__ = ["deduplicate"]
-
-MICROSECONDS: Final = 1_000_000
 
 
 def deduplicate(
@@ -29,7 +28,7 @@ def deduplicate(
     The recovery snapshot has only the clocks. At each start the ids of the last two windows are read from the table,
     so the verdicts of a replay agree with the stored rows, in whatever order partitions are replayed.
     """
-    logic = partial(_DeduplicateLogic, window_seconds * MICROSECONDS, state_source, TradeIdHasher(symbols))
+    logic = partial(_DeduplicateLogic, window_seconds * SECOND_US, state_source, TradeIdHasher(symbols))
     return op.stateful_batch(step_id, trades, logic)
 
 

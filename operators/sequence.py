@@ -14,6 +14,7 @@ from k2.model.batch import TradeSlice
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import NO_STATE_SOURCE, StateSource
 from k2.model.symbols import Symbols
+from k2.model.times import SECOND_US
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import GAPS_DETECTED, GAPS_FILLED, MISSING_NUMBERS, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
@@ -23,7 +24,6 @@ from k2.sequencing.tracker import GroupTracker, OpenGaps, Tracked
 
 __all__ = ["SequencedStreams", "sequence"]
 
-MICROSECONDS: Final = 1_000_000
 MONOTONIC: Final = "monotonic"
 """Key of the state of `monotonic` venues in the state of a key group."""
 
@@ -51,7 +51,7 @@ def sequence(
     state is lost or older than the table, it is first brought up to date from the table. Rows that a replay reads
     again are not judged again, so verdicts agree with the stored rows, in whatever order partitions are replayed.
     """
-    logic = partial(_SequenceLogic, gap_large_min, window_seconds * MICROSECONDS, state_source, symbols)
+    logic = partial(_SequenceLogic, gap_large_min, window_seconds * SECOND_US, state_source, symbols)
     tracked = op.stateful_batch(step_id, trades, logic)
     return SequencedStreams(
         trades=op.map_value(f"{step_id}_trades", tracked, _trade_slice),

@@ -17,11 +17,11 @@ from k2.model.batch import NULL_TIME
 from k2.model.columns import TRADES, Column, ColumnType
 from k2.model.progress import TopicPartition
 from k2.model.symbols import SymbolNames
+from k2.model.times import DAY_US
 from k2.model.trade import SIDES
 
 __all__ = ["FileRows", "arrow_schema", "split_by_file"]
 
-DAY_US: Final = 86_400_000_000
 _DICTIONARIES: Final = frozenset(
     column.name for column in TRADES if column.is_dictionary and column.type is ColumnType.STRING
 )

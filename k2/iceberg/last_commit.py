@@ -1,7 +1,6 @@
 """The last commit of a table as metrics, so that they are true from the start of the job on."""
 
 import math
-from typing import Final
 
 from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile, ManifestEntryStatus
@@ -9,12 +8,11 @@ from pyiceberg.table import Table
 from pyiceberg.types import TimestamptzType
 
 from k2.iceberg.commit_notes import noted_commits
+from k2.model.times import SECOND_US
 from k2.ops.metrics import FRESHNESS_SECONDS, LAST_COMMIT
 from k2.storage.commit_log import Commit
 
 __all__ = ["report_last_commit"]
-
-MICROSECONDS: Final = 1_000_000
 
 
 def report_last_commit(table: Table) -> None:
@@ -23,10 +21,10 @@ def report_last_commit(table: Table) -> None:
     The age is NaN also if the snapshots of the noted commits have expired.
     """
     commits = [commit for commit in noted_commits(table.metadata) if commit.partitions]
-    LAST_COMMIT.set(commits[-1].committed_at / MICROSECONDS if commits else math.nan)
+    LAST_COMMIT.set(commits[-1].committed_at / SECOND_US if commits else math.nan)
     stored = [commit for commit in commits if commit.rows]
     newest_us = _newest_us(table, stored[-1]) if stored else None
-    FRESHNESS_SECONDS.set(math.nan if newest_us is None else (stored[-1].committed_at - newest_us) / MICROSECONDS)
+    FRESHNESS_SECONDS.set(math.nan if newest_us is None else (stored[-1].committed_at - newest_us) / SECOND_US)
 
 
 def _newest_us(table: Table, commit: Commit) -> int | None:

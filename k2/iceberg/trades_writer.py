@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from bytewax.outputs import StatefulSinkPartition
 from pyiceberg.manifest import DataFile
@@ -20,6 +20,7 @@ from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.progress import Counts, Progress
 from k2.model.symbols import Symbols
+from k2.model.times import SECOND_US
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 from k2.ops.health import Health
@@ -38,8 +39,6 @@ __all__ = ["OnCommit", "TradesWriter"]
 
 OnCommit = Callable[[Progress], float | None]
 """Called with the progress of all writers after each commit; returns the number of messages after it, if known."""
-
-MICROSECONDS: Final = 1_000_000
 
 
 class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]]):
@@ -158,4 +157,4 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         TRADES_STORED.inc(counts.stored)
         DUPLICATES_DROPPED.inc(counts.duplicates)
         if self._newest_us is not None:
-            FRESHNESS_SECONDS.set(time.time() - self._newest_us / MICROSECONDS)
+            FRESHNESS_SECONDS.set(time.time() - self._newest_us / SECOND_US)

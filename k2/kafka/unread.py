@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import confluent_kafka
@@ -12,6 +12,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException
 from k2.kafka.config import bootstrap_servers, cluster_metadata, config_errors, consumer_config
 from k2.model.errors import UnreachableError
 from k2.model.progress import TopicPartition
+from k2.model.times import time_of
 from k2.ops.settings import Settings
 
 __all__ = ["PartitionEnd", "find_ends", "partitions_of_topics"]
@@ -19,7 +20,6 @@ __all__ = ["PartitionEnd", "find_ends", "partitions_of_topics"]
 ANSWER_SECONDS_MAX: Final = 5.0
 FETCH_BYTES: Final = 65_536
 MESSAGES_PER_POLL: Final = 1_000
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,4 +138,4 @@ _NO_OFFSET: Final = (
 
 def _timestamp(message: confluent_kafka.Message) -> datetime | None:
     kind, milliseconds = message.timestamp()
-    return None if kind == TIMESTAMP_NOT_AVAILABLE else _EPOCH + timedelta(milliseconds=milliseconds)
+    return None if kind == TIMESTAMP_NOT_AVAILABLE else time_of(milliseconds * 1_000)

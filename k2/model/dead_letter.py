@@ -1,18 +1,18 @@
 """Dead letters: messages that are not stored, as JSON lines with the reason and the original bytes."""
 
 import base64
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
 
 from k2.model.batch import NULL_TIME, MessageBatch
 from k2.model.reasons import Reason
+from k2.model.times import time_of
 
 __all__ = ["Coordinates", "DeadLetter", "as_time"]
 
 Encoding = Literal["base64"]
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Coordinates(msgspec.Struct, frozen=True):
@@ -112,7 +112,7 @@ def as_time(microseconds: int) -> datetime | None:
     if microseconds == NULL_TIME:
         return None
     try:
-        return _EPOCH + timedelta(microseconds=microseconds)
+        return time_of(microseconds)
     except OverflowError:
         return None
 

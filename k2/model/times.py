@@ -11,14 +11,21 @@ from k2.model.compiled import compiled
 from k2.model.decimals import clipped
 
 __all__ = [
+    "DAY_US",
+    "EPOCH",
     "MICROSECONDS_MAX",
     "MICROSECONDS_MIN",
+    "SECOND_US",
     "TIME_AHEAD_TOLERANCE_US",
     "checked_time",
     "parse_time",
     "read_time",
+    "time_of",
 ]
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND_US: Final = 1_000_000
+DAY_US: Final = 86_400 * SECOND_US
 MICROSECONDS_MIN: Final = 10**14
 """March 1973. A smaller number may be seconds or milliseconds."""
 MICROSECONDS_MAX: Final = 10**16
@@ -26,9 +33,6 @@ MICROSECONDS_MAX: Final = 10**16
 TIME_AHEAD_TOLERANCE_US: Final = 5_000_000
 """Tolerated clock difference by which a venue time may be ahead of the Kafka timestamp of its message."""
 
-_SECOND: Final = 1_000_000
-_DAY: Final = 86_400 * _SECOND
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _UNITS: Final = (
     (10**8, 10**11, "seconds"),
@@ -84,7 +88,7 @@ def parse_time(text: str) -> int:
         raise ValueError(f"outside the years 0001 to 9999 in UTC: {clipped(text)}") from None
     except ValueError as error:
         raise ValueError(f"{error}: {clipped(text)}") from None
-    return (time - _EPOCH) // _MICROSECOND
+    return (time - EPOCH) // _MICROSECOND
 
 
 _DATE_TIME_CHARACTERS: Final = 19
@@ -167,4 +171,13 @@ def read_time(data: NDArray[np.uint8], start: int, end: int) -> tuple[bool, int]
     if not _is_day(year, month, day) or not (0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59):
         return False, 0
     seconds = hour * 3600 + minute * 60 + second
-    return micros >= 0, _days(year, month, day) * _DAY + seconds * _SECOND + micros
+    return micros >= 0, _days(year, month, day) * DAY_US + seconds * SECOND_US + micros
+
+
+def time_of(microseconds: int) -> datetime:
+    """Return the UTC time of microseconds since the epoch.
+
+    Raises:
+        OverflowError: the year is not within 1 to 9999.
+    """
+    return EPOCH + microseconds * _MICROSECOND

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from heapq import nlargest
 from itertools import groupby
@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 
 from k2.model.progress import Progress
 from k2.model.state_source import Ranges, SessionKey
+from k2.model.times import time_of
 from k2.ops.settings import Settings
 from k2.query.audit import progress_as_of
 from k2.query.engine import Engine
@@ -27,8 +28,6 @@ __all__ = ["Gap", "GapFilter", "gaps", "has_ledger_events", "largest_gaps", "mis
 
 _ALL_EVENTS: Final = "SELECT * FROM sequence_events"
 _EVENTS_THEN: Final = f"{_ALL_EVENTS} {BELOW_OFFSET_BOUNDS}"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class GapFilter(StrEnum):
@@ -140,15 +139,11 @@ def _ranges(events: list[dict[str, Any]], kind: str) -> Iterator[LedgerRange]:
 
 
 def _gap(key: SessionKey, piece: Piece, until: datetime) -> Gap:
-    opened_at = _time(piece.opened_at)
-    filled_at = None if piece.filled_at is None else _time(piece.filled_at)
+    opened_at = time_of(piece.opened_at)
+    filled_at = None if piece.filled_at is None else time_of(piece.filled_at)
     # The clocks of two hosts may differ, but nothing closes before it opens.
     seconds = max(0.0, ((filled_at or until) - opened_at).total_seconds())
     return Gap(*key, piece.first, piece.last, piece.last - piece.first + 1, opened_at, filled_at, seconds)
-
-
-def _time(microseconds: int) -> datetime:
-    return _EPOCH + microseconds * _MICROSECOND
 
 
 class _Then(NamedTuple):

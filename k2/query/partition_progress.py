@@ -5,12 +5,13 @@ It is read from the table's metadata and the files of the newest commits alone, 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pyiceberg.table import Table
 
 from k2.model.progress import Progress, TopicPartition
+from k2.model.times import time_of
 from k2.ops.settings import Settings
 from k2.query.audit import recorded_commits
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
@@ -22,7 +23,6 @@ __all__ = ["PartitionState", "progress"]
 
 COMMITS_READ_MAX: Final = 16
 """Number of commits whose files are read; partitions that none of them advanced have been idle for longer."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _state(
         counts.duplicates,
         counts.dead_letters,
         counts.skipped,
-        max((_EPOCH + timedelta(microseconds=one.committed_at) for one in commits), default=None),
+        max((time_of(one.committed_at) for one in commits), default=None),
         kafka_timestamp,
         newest.get("timestamp"),
         None if kafka_timestamp is None else max(0.0, (now - kafka_timestamp).total_seconds()),

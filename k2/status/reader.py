@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final, Generic, TypeVar
 
 import structlog
@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 from k2.kafka.config import bootstrap_servers, names_servers
 from k2.model.errors import K2Error
 from k2.model.progress import Counts, TopicPartition
+from k2.model.times import time_of
 from k2.ops.settings import Settings
 from k2.query.audit import recorded_commits
 from k2.query.gaps import gaps
@@ -45,7 +46,6 @@ __all__ = ["PartitionStatus", "Status", "StatusReader", "read_status"]
 
 SHARE_SECONDS: Final = 2.0
 """Time for which one status serves all clients of a reader."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 T = TypeVar("T")
 _LOG: Final = structlog.get_logger()
 
@@ -154,7 +154,7 @@ class StatusReader:
             patience_seconds=patience_seconds(commits),
             states=states,
             messages_per_second=partition_rates(commits),
-            last_commit_at=_time(commits[-1].committed_at) if commits else None,
+            last_commit_at=time_of(commits[-1].committed_at) if commits else None,
             broker=read_broker(settings, states),
             stored=StoredCounts(total_rows(table), lost_files(settings.dead_letter_folder, positions)),
             rejections=topic_rejections(settings, recorded, commits),
@@ -286,7 +286,3 @@ def _partition_status(evidence: Evidence, partition: TopicPartition, state: Part
         None if state is None else state.kafka_timestamp,
         None if state is None else state.timestamp,
     )
-
-
-def _time(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)

@@ -15,7 +15,7 @@ from k2.model.decimals import clipped
 from k2.model.key_groups import GROUPS
 from k2.model.reasons import Reason, RejectedError, SkippedError
 from k2.model.symbols import Symbols
-from k2.model.times import TIME_AHEAD_TOLERANCE_US
+from k2.model.times import SECOND_US, TIME_AHEAD_TOLERANCE_US
 from k2.model.trade import Trade
 from k2.model.verdicts import SKIPPED, STORED
 from k2.venues import VENUES, Venue
@@ -25,7 +25,6 @@ from k2.venues.venue import CompiledDecoder
 
 __all__ = ["MESSAGE_BYTES_MAX", "Decoded", "decode", "decode_by_reference", "empty_slice", "split"]
 
-_MICROSECONDS: Final = 1_000_000
 _NO_ROWS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 
@@ -213,7 +212,7 @@ def _decoded(
     """Reject the messages with a trade dated too far ahead; return the result without their rows."""
     rejected = result.rejected
     ahead = time_ahead(columns.timestamps, batch.kafka_timestamps[columns.messages])
-    too_far = np.flatnonzero(ahead > time_ahead_seconds_max * _MICROSECONDS)
+    too_far = np.flatnonzero(ahead > time_ahead_seconds_max * SECOND_US)
     if len(too_far):
         rejected_ahead = _rejected_ahead(batch, columns, too_far, time_ahead_seconds_max)
         rejected = sorted([*rejected, *rejected_ahead.items()], key=_message_idx_of)
