@@ -162,7 +162,7 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
     """Read the settings from the environment; `overrides` take precedence.
 
     Raises:
-        SettingsError: a variable is unknown or its value is invalid; the message names the variable.
+        SettingsError: a variable is unknown, or its value or an override is invalid; the message names it.
     """
     environment = os.environ if environment is None else environment
     known = {PREFIX + name.upper() for name in Settings.model_fields}
@@ -180,7 +180,8 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
         first = error.errors()[0]
         field = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{PREFIX}{field.upper()}={_masked(field, first['input'])}: {reason}") from None
+        name = field if field in overrides else PREFIX + field.upper()
+        raise SettingsError(f"{name}={_masked(field, first['input'])}: {reason}") from None
 
 
 def _masked(field: str, value: object) -> str:

@@ -1,7 +1,7 @@
 """A DuckDB connection in memory: tables are registered as views, and queries have time and memory limits."""
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
@@ -26,7 +26,11 @@ __all__ = [
     "QueryMemoryError",
     "QueryTimeoutError",
     "RecordBatchStream",
+    "SqlParameters",
 ]
+
+SqlParameters = Mapping[str, object] | Sequence[object]
+"""Values of `$name`, or of `?` and `$1` by position."""
 
 BATCH_ROWS: Final = 65_536
 DROPS_MAX: Final = 100
@@ -164,12 +168,12 @@ class Engine:
         self._views.add(name)
         self._connection.execute(f'CREATE VIEW "{name}" AS {select}')
 
-    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
+    def query(self, sql: str, parameters: SqlParameters | None = None) -> list[dict[str, Any]]:
         """Return the rows of `table`, each as a dictionary."""
         rows: list[dict[str, Any]] = self.table(sql, parameters).to_pylist()
         return rows
 
-    def table(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+    def table(self, sql: str, parameters: SqlParameters | None = None) -> pa.Table:
         """Run a statement and return the whole result; values are passed as parameters only.
 
         Raises:
@@ -182,7 +186,7 @@ class Engine:
 
     @contextmanager
     def rows(
-        self, sql: str, parameters: Mapping[str, object] | None = None, *, batch_rows: int = BATCH_ROWS
+        self, sql: str, parameters: SqlParameters | None = None, *, batch_rows: int = BATCH_ROWS
     ) -> Iterator[RecordBatchStream]:
         """Run a statement and yield its rows as a stream; the time limit covers the whole block. Raises as `table`.
 
@@ -196,13 +200,13 @@ class Engine:
             yield RecordBatchStream(reader.schema, chain(first, batches))
 
     @contextmanager
-    def relation(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[duckdb.DuckDBPyRelation]:
+    def relation(self, sql: str, parameters: SqlParameters | None = None) -> Iterator[duckdb.DuckDBPyRelation]:
         """Yield a statement as a DuckDB relation; the time limit covers the whole block."""
         with self._timed():
             yield self._connection.sql(sql, params=parameters or {})
 
     def _read(
-        self, reader: pa.RecordBatchReader, sql: str, parameters: Mapping[str, object] | None
+        self, reader: pa.RecordBatchReader, sql: str, parameters: SqlParameters | None
     ) -> Iterator[pa.RecordBatch]:
         """Read the result of a statement; if it fails, raise its own error.
 

@@ -7,15 +7,16 @@ with open_market(read_settings()) as market:
     bars = market.table(ohlcv(exchange="binance", symbol="BTCUSDT", interval="5m"))
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from k2.ops.settings import Settings
-from k2.query.engine import Engine, QueryError, RecordBatchStream
+from k2.query.engine import Engine, QueryError, RecordBatchStream, SqlParameters
 from k2.query.parameters import AsOf
 from k2.query.pool import READS_MAX, EnginePool, Pool
 from k2.query.query_builders import COLUMNS, TradesQuery
@@ -38,7 +39,7 @@ _NOT_THE_STATEMENT_ERRORS: Final = (
     duckdb.OutOfMemoryException,
 )
 Result = TypeVar("Result")
-Runner = Callable[[Engine, str, Mapping[str, object]], AbstractContextManager[Result]]
+Runner = Callable[[Engine, str, SqlParameters], AbstractContextManager[Result]]
 
 
 class Market:
@@ -76,23 +77,37 @@ class Market:
         assert isinstance(frame, pl.DataFrame), "of a table"
         return frame
 
-    @contextmanager
-    def sql(self, sql: str, as_of: AsOf | None = None) -> Iterator[RecordBatchStream]:
-        """Yield the result of one SELECT over `trades`, `sequence_events`, `commits` and `dead_letters` as a stream.
+    def sql(
+        self, sql: str, as_of: AsOf | None = None, parameters: SqlParameters | None = None
+    ) -> AbstractContextManager[RecordBatchStream]:
+        """Return a context manager of the result of one SELECT as a stream; the time limit covers the whole block.
 
-        The statement may also use `trades_derived`, `vwap` and `ohlcv` (`k2.query.sql_macros`).
+        The tables are `trades`, `sequence_events`, `commits` and `dead_letters`. The statement may also use
+        `trades_derived`, `vwap` and `ohlcv` (`k2.query.sql_macros`). Values are those of its parameters: `$name` if
+        `parameters` is a mapping, `?` or `$1` if it is a sequence.
 
         Raises:
             QueryError: the statement is rejected or DuckDB cannot run it, or the snapshot does not exist.
             QueryTimeoutError, QueryMemoryError, QueryBusyError: a configured limit was exceeded.
             NoTableError: a table of the statement does not exist.
         """
+        return self._run_sql(sql, as_of, parameters or {}, partial(Engine.rows, batch_rows=SQL_BATCH_ROWS))
+
+    def sql_table(self, sql: str, as_of: AsOf | None = None, parameters: SqlParameters | None = None) -> pa.Table:
+        """Return the whole result of one SELECT as an Arrow table; the rest as `sql`."""
+        with self._run_sql(sql, as_of, parameters or {}, _whole) as table:
+            return table
+
+    @contextmanager
+    def _run_sql(
+        self, sql: str, as_of: AsOf | None, parameters: SqlParameters, run: Runner[Result]
+    ) -> Iterator[Result]:
         with self._pool.engine() as engine, _translate_errors(), ExitStack() as opened:
             names = referenced_tables(engine, sql)
 
-            def begin() -> RecordBatchStream:
+            def begin() -> Result:
                 register_tables(engine, self._pool, names, as_of)
-                return opened.enter_context(engine.rows(sql, batch_rows=SQL_BATCH_ROWS))
+                return opened.enter_context(run(engine, sql, parameters))
 
             yield _retry_if_files_gone(engine, begin)
 
@@ -131,7 +146,7 @@ def _translate_errors() -> Iterator[None]:
         raise QueryError(f"SQL: {describe_error(error)}") from error
 
 
-def _whole(engine: Engine, sql: str, parameters: Mapping[str, object]) -> AbstractContextManager[pa.Table]:
+def _whole(engine: Engine, sql: str, parameters: SqlParameters) -> AbstractContextManager[pa.Table]:
     return nullcontext(engine.table(sql, parameters))
 
 

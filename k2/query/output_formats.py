@@ -16,7 +16,16 @@ import pyarrow.parquet as pq
 
 from k2.query.engine import QueryError, RecordBatchStream
 
-__all__ = ["Format", "json_lines", "objects", "to_json", "write", "write_records"]
+__all__ = [
+    "Format",
+    "check_names",
+    "json_lines",
+    "objects",
+    "records_table",
+    "to_json",
+    "write",
+    "write_records",
+]
 
 _TYPES: Final[dict[type, pa.DataType]] = {
     bool: pa.bool_(),
@@ -53,7 +62,7 @@ def write(rows: RecordBatchStream, form: Format, stream: BinaryIO) -> int:
     """
     if form is Format.JSON:
         return _write_json(rows, stream)
-    _check_names(rows.schema)
+    check_names(rows.schema)
     try:
         with _OPEN[form](stream, rows.schema) as writer:
             return sum(_written(writer, batch) for batch in rows.batches)
@@ -73,18 +82,23 @@ def write_records(kind: type[Any], found: Sequence[Any], form: Format, stream: B
         QueryError: a number exceeds 64 bits, which only JSON can represent.
     """
     if form is not Format.JSON:
-        return write(_rows(kind, found), form, stream)
+        table = records_table(kind, found)
+        return write(RecordBatchStream(table.schema, iter(table.to_batches())), form, stream)
     stream.write(to_json(found))
     return len(found)
 
 
-def _rows(kind: type[Any], found: Sequence[Any]) -> RecordBatchStream:
+def records_table(kind: type[Any], found: Sequence[Any]) -> pa.Table:
+    """Return a report's rows, each an instance of the data class `kind`, as an Arrow table.
+
+    Raises:
+        QueryError: a number exceeds 64 bits.
+    """
     schema = pa.schema({name: _TYPES[hint] for name, hint in get_type_hints(kind).items()})
     try:
-        table = pa.Table.from_pylist([asdict(one) for one in found], schema)
+        return pa.Table.from_pylist([asdict(one) for one in found], schema)
     except (OverflowError, pa.ArrowInvalid) as error:
         raise QueryError("a number of the report exceeds 64 bits; request JSON") from error
-    return RecordBatchStream(schema, iter(table.to_batches()))
 
 
 def json_lines(rows: RecordBatchStream) -> Iterator[bytes]:
@@ -93,7 +107,7 @@ def json_lines(rows: RecordBatchStream) -> Iterator[bytes]:
     Raises:
         QueryError: two columns have the same name, or a value cannot be represented in JSON.
     """
-    _check_names(rows.schema)
+    check_names(rows.schema)
     decimals = [field.name for field in rows.schema if pa.types.is_decimal(field.type)]
     for batch in rows.batches:
         for row in objects(batch):
@@ -102,7 +116,12 @@ def json_lines(rows: RecordBatchStream) -> Iterator[bytes]:
             yield to_json(row)
 
 
-def _check_names(schema: pa.Schema) -> None:
+def check_names(schema: pa.Schema) -> None:
+    """Raise if a column cannot be selected by its name.
+
+    Raises:
+        QueryError: two columns have the same name.
+    """
     names = Counter(schema.names)
     doubled = [name for name, count in names.items() if count > 1]
     if doubled:

@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Self, TypedDict, TypeVar, Unpack
+from typing import Annotated, Final, Self, TypedDict, TypeVar
 
 import msgspec
 from pydantic import (
@@ -22,6 +22,7 @@ from k2.query.where_clauses import between, equal
 
 __all__ = [
     "LIMIT_MAX",
+    "UNITS",
     "AsOf",
     "AsOfField",
     "BarsFields",
@@ -44,7 +45,7 @@ LIMIT_MAX: Final = 1_000_000_000
 _DIGITS_MAX: Final = {"ms": 12, "s": 9, "m": 7, "h": 5, "d": 4, "w": 3}
 _INTERVAL: Final = re.compile("|".join(rf"[1-9]\d{{0,{count - 1}}}{unit}" for unit, count in _DIGITS_MAX.items()))
 """Digits are limited so that the value fits; `_INTERVAL_MAX` is checked afterwards."""
-_UNITS: Final = {
+UNITS: Final = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
     "m": timedelta(minutes=1),
@@ -123,8 +124,8 @@ def _interval(value: object) -> timedelta:
     if isinstance(value, str):
         if _INTERVAL.fullmatch(value) is None:
             raise ValueError(f"invalid interval: {value!r}; use a form such as 500ms, 1s, 5m, 1h, 1d or 1w")
-        count = value.rstrip("".join(_UNITS))
-        value = int(count) * _UNITS[value.removeprefix(count)]
+        count = value.rstrip("".join(UNITS))
+        value = int(count) * UNITS[value.removeprefix(count)]
     if not isinstance(value, timedelta) or not timedelta(milliseconds=1) <= value <= _INTERVAL_MAX:
         raise ValueError(f"interval out of range: {value}; use one from 1 ms to 100 years")
     return value
@@ -243,8 +244,8 @@ class BarsParameters(RowsParameters):
     interval: Interval = timedelta(minutes=1)
 
 
-def make_parameters(kind: type[Kind], **fields: Unpack[PricesFields]) -> Kind:
-    """Return validated parameters.
+def make_parameters(kind: type[Kind], **fields: object) -> Kind:
+    """Return validated parameters; None means not set.
 
     Raises:
         QueryError: a field is invalid; the message names it.

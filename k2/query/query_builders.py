@@ -1,4 +1,4 @@
-"""Query builders: rows, symbols, bars and average prices of trades as SQL statements.
+"""Query builders: rows, symbols, bars, average prices and latency of trades as SQL statements.
 
 Statements are composed of constants of this file only; values are always passed as parameters.
 """
@@ -24,8 +24,10 @@ __all__ = [
     "COLUMNS",
     "TradesQuery",
     "as_double",
+    "latency",
     "latest",
     "ohlcv",
+    "symbol_spans",
     "symbols",
     "trades",
     "twap",
@@ -54,6 +56,15 @@ def symbols(**fields: Unpack[RowsFields]) -> TradesQuery:
     return _build(
         make_parameters(RowsParameters, **fields),
         "SELECT exchange, symbol, count(*) AS trades FROM filtered GROUP BY exchange, symbol ORDER BY exchange, symbol",
+    )
+
+
+def symbol_spans(**fields: Unpack[RowsFields]) -> TradesQuery:
+    """Query each exchange and symbol, with the venue times of its first and last trade, and its number of trades."""
+    return _build(
+        make_parameters(RowsParameters, **fields),
+        f"""SELECT exchange, symbol, min("timestamp") AS first, max("timestamp") AS last, count(*) AS trades
+            FROM filtered {_BY_SYMBOL}""",
     )
 
 
@@ -104,6 +115,17 @@ def twap(**fields: Unpack[PricesFields]) -> TradesQuery:
     if filters.interval is None:
         return _build(filters, f"{_HELD} {_TWAP}", until=end)
     return _build(filters, f"{_HELD} {_TWAP_BY_BAR}", until=end, interval=_microseconds(filters.interval))
+
+
+def latency(**fields: Unpack[BarsFields]) -> TradesQuery:
+    """Query how long after its venue time a trade was received, and was in Kafka; the default interval is 1m.
+
+    For each exchange and interval: the number of trades, and the median and 99th percentile in milliseconds of
+    `received` and of `kafka_timestamp` minus `timestamp`. Null if no trade has that time; negative if the venue's clock
+    is ahead.
+    """
+    filters: BarsParameters = make_parameters(BarsParameters, **fields)
+    return _build(filters, _LATENCY, interval=_microseconds(filters.interval))
 
 
 def as_double(value: str) -> str:
@@ -158,6 +180,17 @@ BAR_COLUMNS: Final = f"""
 """
 """What a bar shows of its trades."""
 _OHLCV: Final = f"SELECT exchange, symbol, {_BAR} AS start, {BAR_COLUMNS} FROM filtered {BY_BAR}"
+_LATENCY: Final = f"""
+    , late AS (
+        SELECT exchange, {_BAR} AS start, (epoch_us(received) - epoch_us("timestamp")) / 1e3 AS received,
+               (epoch_us(kafka_timestamp) - epoch_us("timestamp")) / 1e3 AS kafka
+        FROM filtered
+    )
+    SELECT exchange, start, count(*) AS trades,
+           quantile_cont(received, 0.5) AS received_ms_p50, quantile_cont(received, 0.99) AS received_ms_p99,
+           quantile_cont(kafka, 0.5) AS kafka_ms_p50, quantile_cont(kafka, 0.99) AS kafka_ms_p99
+    FROM late GROUP BY exchange, start ORDER BY exchange, start
+"""
 # Finds the newest times first, then reads whole rows for these only: DuckDB reads the other columns where needed.
 _LATEST: Final = f"""
     , newest AS (
