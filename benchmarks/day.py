@@ -87,7 +87,7 @@ class Outcome:
     """Results of the job for a day."""
 
     seconds: float
-    days: dict[tuple[str, str], tuple[int, int]]
+    days: dict[tuple[str, str], tuple[int, int | None]]
     """Counts of stored and missing numbers of each symbol, from `k2 completeness`."""
     missing: set[tuple[Session, int]]
     """Missing numbers of the ledger."""
@@ -176,7 +176,7 @@ def run_day(market: Market, folder: Path) -> Outcome:
     return Outcome(seconds, _days(settings), _missing(settings), entry.duplicates, _state_bytes(store))
 
 
-def _days(settings: Settings) -> dict[tuple[str, str], tuple[int, int]]:
+def _days(settings: Settings) -> dict[tuple[str, str], tuple[int, int | None]]:
     found = by_day(settings)
     assert {one.day for one in found} == {DAY.date()}
     return {(one.exchange, one.symbol): (one.stored, one.missing) for one in found}

@@ -40,6 +40,7 @@ SLOW = (
     "tests/http/test_openapi.py",
     "tests/http/test_page.py",
     "tests/http/test_page_doubts.py",
+    "tests/http/test_page_not_numbered.py",
     "tests/iceberg/test_catalog_errors.py",
     "tests/iceberg/test_catalogs.py",
     "tests/iceberg/test_many_commits.py",

@@ -13,7 +13,7 @@ from k2.cli.options import parse_as_of, parse_name, parse_span
 from k2.cli.result_output import Output, check_output, write_report
 from k2.cli.table_output import format_count, print_table, printable
 from k2.ops.settings import Settings, read_settings
-from k2.query.completeness import CompletenessParameters, Day, Hour, by_day, by_hour, is_stored
+from k2.query.completeness import CompletenessParameters, Day, DayTotals, Hour, by_hour, is_stored, summary_by_day
 from k2.query.parameters import LIMIT_MAX
 
 __all__ = ["completeness"]
@@ -23,8 +23,9 @@ HEAT_DAYS_MAX: Final = 7
 NAMED_MAX: Final = 5
 """Maximum number of symbols in doubt that are listed by name."""
 COLUMNS: Final = ("exchange", "symbol", "day", "stored", "missing", "percent", "conflicts", "sessions")
-"""Without `expected` (stored + missing), so that a row fits a terminal of 80 columns."""
+"""Without `expected` (stored + missing), and without conflicts if there are none, so that a row fits 80 columns."""
 IN_DOUBT: Final = "?"
+NOT_NUMBERED: Final = "not numbered"
 
 
 def completeness(
@@ -46,7 +47,8 @@ def completeness(
 
     A missing number counts for the time between its stored neighbours; see docs/tables.md. Conflicts are dead letters
     whose number is stored with other content; sessions are the numberings that started on the day. A row marked ? has
-    conflicts or more than one session, so its numbering is in doubt.
+    conflicts or more than one session, so its numbering is in doubt. Without gapless numbers a row is not numbered: it
+    is unknown what is missing, and the row does not count in the sum. The sum is of all symbols, also with --worst.
     """
     settings = read_settings()
     check_output(output)
@@ -55,7 +57,8 @@ def completeness(
     filters = CompletenessParameters(
         exchange=exchange, symbol=symbol, start=first, end=until, as_of=version, worst=worst
     )
-    days = by_day(settings, filters)
+    found = summary_by_day(settings, filters)
+    days = found.rows
     rows: Sequence[Day | Hour] = _hours(settings, filters, days) if heat and days else days
     if output is not None:
         write_report(Hour if heat else Day, rows, output)
@@ -64,8 +67,9 @@ def completeness(
     elif heat:
         print_heat_map([row for row in rows if isinstance(row, Hour)], in_doubt=_in_doubt(days))
     else:
-        print_table("Completeness", COLUMNS, [_cells(row) for row in days])
-    for sentence in _summary(days) if days else [_empty_reason(settings, filters)]:
+        columns = [name for name in COLUMNS if name != "conflicts" or any(row.conflicts for row in days)]
+        print_table("Completeness", columns, [[_cell(row, name) for name in columns] for row in days])
+    for sentence in _summary(found.totals, days) if days else [_empty_reason(settings, filters)]:
         typer.echo(sentence, err=True)
     dates = {row.day for row in days}
     if heat and filters.start is None and len(dates) > HEAT_DAYS_MAX:
@@ -87,11 +91,17 @@ def _heat_map_filters(filters: CompletenessParameters, days: Sequence[Day]) -> C
     return filters.model_copy(update={**span, "worst": None})
 
 
-def _cells(row: Day) -> list[object]:
-    # Padded to the width of 100, so that the decimal points and the marks are aligned.
-    percent = "" if row.percent is None else f"{row.percent:8.4f}"
-    sessions = f"{row.sessions:>6,} {IN_DOUBT if row.numbering_in_doubt else ' '}"
-    return [row.exchange, row.symbol, row.day, row.stored, row.missing, percent, row.conflicts, sessions]
+def _cell(row: Day, name: str) -> object:
+    match name:
+        case "percent" if row.expected is None:
+            return NOT_NUMBERED
+        case "percent":
+            # Padded to the width of 100, so that the decimal points are aligned.
+            return "" if row.percent is None else f"{row.percent:8.4f}"
+        case "sessions":
+            return f"{row.sessions:>6,} {IN_DOUBT if row.numbering_in_doubt else ' '}"
+        case _:
+            return getattr(row, name)
 
 
 def _in_doubt(days: Sequence[Day]) -> Mapping[tuple[str, str], list[Day]]:
@@ -103,23 +113,39 @@ def _in_doubt(days: Sequence[Day]) -> Mapping[tuple[str, str], list[Day]]:
     return found
 
 
-def _summary(days: Sequence[Day]) -> Iterator[str]:
-    expected, missing = (sum(getattr(row, name) for row in days) for name in ("expected", "missing"))
-    complete = sum(not row.missing and not row.numbering_in_doubt for row in days)
-    doubtful = sum(row.numbering_in_doubt for row in days)
-    yield (
-        f"{expected - missing:,} stored of {expected:,} expected, {missing:,} missing; "
-        f"{complete:,} of {len(days):,} rows complete" + (f", {doubtful:,} in doubt ({IN_DOUBT})" if doubtful else "")
-    )
-    symbols = _in_doubt(days)
-    if symbols:
-        named = [_describe_doubt(*name, rows) for name, rows in symbols.items()][:NAMED_MAX]
-        more = f"; and {len(symbols) - NAMED_MAX:,} more" if len(symbols) > NAMED_MAX else ""
+def _summary(totals: DayTotals, days: Sequence[Day]) -> Iterator[str]:
+    """Yield the sum of all symbols, how many are listed, and the symbols in doubt."""
+    yield f"{_sum(totals)}; of {_symbols(totals)}"
+    listed = len({(row.exchange, row.symbol) for row in days})
+    if listed < totals.symbols:
+        yield f"the worst {listed:,} of {totals.symbols:,} symbols are listed; use a higher --worst"
+    if totals.symbols_in_doubt:
+        named = [_describe_doubt(*name, rows) for name, rows in _in_doubt(days).items()][:NAMED_MAX]
+        rest = totals.symbols_in_doubt - len(named)
+        names = "; ".join([*named, *([f"and {rest:,} more" if named else "not listed here"] if rest else [])])
         yield (
-            f"the numbering of {format_count(len(symbols), 'symbol')} is in doubt: {'; '.join(named)}{more}. "
+            f"the numbering of {format_count(totals.symbols_in_doubt, 'symbol')} is in doubt: {names}. "
             "Their trades may be set aside or stored twice although no number is missing: look at "
             "k2 dlq list --reason conflict and k2 gaps --all"
         )
+
+
+def _sum(totals: DayTotals) -> str:
+    if totals.expected is None or totals.missing is None:
+        return f"{totals.stored:,} stored, and it is unknown how many are missing"
+    doubtful = f", {totals.days_in_doubt:,} in doubt ({IN_DOUBT})" if totals.days_in_doubt else ""
+    return (
+        f"{totals.expected - totals.missing:,} stored of {totals.expected:,} expected, {totals.missing:,} missing; "
+        f"{totals.days_complete:,} of {totals.days:,} rows complete{doubtful}"
+    )
+
+
+def _symbols(totals: DayTotals) -> str:
+    symbols = format_count(totals.symbols, "symbol")
+    if not totals.not_numbered:
+        return symbols
+    without = f"{format_count(totals.not_numbered, 'trade')} without gapless numbers"
+    return f"{symbols}, {totals.symbols_not_numbered:,} {NOT_NUMBERED} ({without})"
 
 
 def _describe_doubt(exchange: str, symbol: str, rows: Sequence[Day]) -> str:

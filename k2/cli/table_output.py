@@ -57,7 +57,9 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column_idx, name in enumerate(names):
         values = [row[column_idx] for row in rows]
-        numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        numeric = all(
+            value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values
+        )
         width = max(map(len, name.split()))
         table.add_column(
             name, justify="right" if numeric else "left", overflow="fold", min_width=width, no_wrap=numeric

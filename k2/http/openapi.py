@@ -1,7 +1,9 @@
 """OpenAPI description of the responses at `/openapi.json`."""
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from http import HTTPStatus
+from operator import or_
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -43,15 +45,13 @@ def any_rows() -> Responses:
 
 def records_of(*kinds: type[Any]) -> Responses:
     """Return the description of a report's rows, all of one of these data classes."""
-    model: Any = list[kinds[0]]  # type: ignore[valid-type]
-    for kind in kinds[1:]:
-        model |= list[kind]  # type: ignore[valid-type]
+    model = reduce(or_, [list[kind] for kind in kinds])  # type: ignore[valid-type]
     return {200: {"description": "Rows.", "model": model, "content": _files()}}
 
 
-def document_of(kind: type[Any]) -> Responses:
-    """Return the description of one JSON document, of a data class."""
-    return {200: {"description": "One document.", "model": kind}}
+def document_of(*kinds: type[Any]) -> Responses:
+    """Return the description of one JSON document, of one of these data classes."""
+    return {200: {"description": "One document.", "model": reduce(or_, kinds)}}
 
 
 def set_openapi(app: FastAPI, *, has_keys: bool) -> None:

@@ -11,7 +11,16 @@ from k2.http.parameters import AuditRequest, CompletenessRequest, EmptyRequest, 
 from k2.http.responses import QueryResponse
 from k2.query.audit import Audit
 from k2.query.audit import audit as find_commits
-from k2.query.completeness import Day, Hour, by_day, by_hour
+from k2.query.completeness import (
+    Day,
+    DaySummary,
+    Hour,
+    HourSummary,
+    by_day,
+    by_hour,
+    summary_by_day,
+    summary_by_hour,
+)
 from k2.query.dead_letters import Statistics, count_dead_letters, open_dead_letters
 from k2.query.gaps import Gap, largest_gaps
 from k2.query.gaps import gaps as find_gaps
@@ -58,10 +67,24 @@ async def completeness(parameters: Annotated[CompletenessRequest, Query()], resp
     """Return how many trades are expected, stored and missing, by symbol and day or hour (UTC).
 
     A day also has its conflicts, the number of sessions that started on it, and whether its numbering is in doubt.
+    `expected`, `missing` and `percent` are null for trades that are not numbered: it is unknown how many are missing.
     """
     if parameters.by == "hour":
         return respond.records(Hour, lambda session: by_hour(session.settings, parameters, pool=session))
     return respond.records(Day, lambda session: by_day(session.settings, parameters, pool=session))
+
+
+@router.get("/completeness/summary", responses=document_of(DaySummary, HourSummary))
+async def completeness_summary(
+    parameters: Annotated[CompletenessRequest, Query()], respond: DocumentResponses
+) -> QueryResponse:
+    """Return the rows of /v1/completeness, and the totals of all symbols.
+
+    The totals include symbols that `worst`, `containing` and `in_doubt` leave out.
+    """
+    if parameters.by == "hour":
+        return respond.document(lambda session: summary_by_hour(session.settings, parameters, pool=session))
+    return respond.document(lambda session: summary_by_day(session.settings, parameters, pool=session))
 
 
 @router.get("/reconcile", responses=records_of(Reconciliation))

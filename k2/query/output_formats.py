@@ -36,6 +36,7 @@ _TYPES: Final[dict[type, pa.DataType]] = {
     str: pa.string(),
     datetime | None: pa.timestamp("us", tz="UTC"),  # type: ignore[dict-item]
     float | None: pa.float64(),  # type: ignore[dict-item]
+    int | None: pa.int64(),  # type: ignore[dict-item]
 }
 
 

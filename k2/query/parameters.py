@@ -27,6 +27,7 @@ __all__ = [
     "AsOfField",
     "BarsFields",
     "BarsParameters",
+    "CompletenessParameters",
     "Name",
     "PricesFields",
     "PricesParameters",
@@ -242,6 +243,18 @@ class BarsParameters(RowsParameters):
     """Selects trades, aggregated by interval."""
 
     interval: Interval = timedelta(minutes=1)
+
+
+class CompletenessParameters(QueryParameters):
+    """Selects trades and symbols. `as_of` counts the job's commits only; rows of other writers are left out."""
+
+    containing: Name | None = None
+    """Substring of "EXCHANGE SYMBOL", case-insensitive."""
+    worst: Annotated[int, Field(ge=1, le=LIMIT_MAX)] | None = None
+    """Maximum number of symbols: those with the most missing numbers, then those with the most trades. Symbols that
+    are not numbered come last."""
+    in_doubt: bool = False
+    """Only symbols whose numbering is in doubt, each with all of its days or hours."""
 
 
 def make_parameters(kind: type[Kind], **fields: object) -> Kind:

@@ -1,7 +1,9 @@
 """`k2 completeness`: fields, filters, the strip, and exit codes."""
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 from typer.testing import Result
 
-from k2.cli.heat_map import MARKS, NONE, NOTHING, mark_of
+from k2.cli.heat_map import CUT, MARKS, NONE, NOTHING, UNKNOWN, mark_of
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
 from k2.query.completeness import Hour
@@ -66,7 +68,7 @@ def test_completeness(stored: None, k2: K2) -> None:
     """One row for each symbol and day, with the documented fields; a table for people that fits; the sum on stderr."""
     result = k2("completeness", "--json")
     where, other = ({"exchange": "binance", "symbol": symbol} for symbol in ("BTCUSDT", "ETHUSDT"))
-    calm = {"conflicts": 0, "sessions": 1, "numbering_in_doubt": False, "symbol_in_doubt": False}
+    calm = {"not_numbered": 0, "conflicts": 0, "sessions": 1, "numbering_in_doubt": False, "symbol_in_doubt": False}
     none = {**calm, "sessions": 0}
     assert json.loads(result.stdout) == [
         {**where, "day": "2024-08-09", "expected": 4, "stored": 1, "missing": 3, "percent": 25.0, **calm},
@@ -78,7 +80,64 @@ def test_completeness(stored: None, k2: K2) -> None:
     points = {line.index(".") for line in shown.stdout.splitlines() if "." in line}
     assert ("33.3333" in shown.stdout, "100.0000" in shown.stdout, len(points)) == (True, True, 1)
     assert all(len(line) <= 80 for line in shown.stdout.splitlines())
-    assert "4 stored of 11 expected, 7 missing; 1 of 3 rows complete" in shown.stderr
+    assert "4 stored of 11 expected, 7 missing; 1 of 3 rows complete; of 2 symbols\n" in shown.stderr
+
+
+@pytest.fixture
+def with_unnumbered(settings: Settings, stored: None) -> None:
+    """Add a symbol of a venue whose numbers have holes, and a trade without a number to another symbol."""
+    rows = [numbered(number, 22 + number, 0, exchange="bybit") for number in range(4)]
+    append(made(settings, TableName.TRADES), [*rows, numbered(None, 22, 0, symbol="ETHUSDT")])
+
+
+def test_what_is_not_numbered_is_not_complete(with_unnumbered: None, k2: K2) -> None:
+    """Its rows are null in JSON and say so in the table, and the sum is of the numbered symbols."""
+    rows = json.loads(k2("completeness", "--json").stdout)
+    names = ("stored", "expected", "missing", "percent", "not_numbered")
+    assert [[row[name] for name in names] for row in rows if row["symbol"] == "ETHUSDT"] == [[2, 1, 0, 100.0, 1]]
+    assert [[row[name] for name in names] for row in rows if row["exchange"] == "bybit"] == [
+        [2, None, None, None, 2]
+    ] * 2
+    shown = k2("completeness", columns=80)
+    lines = shown.stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert [line.split()[:2] for line in lines if "not numbered" in line] == [["bybit", "BTCUSDT"]] * 2
+    assert (
+        "4 stored of 11 expected, 7 missing; 1 of 3 rows complete; of 3 symbols, 1 not numbered "
+        "(5 trades without gapless numbers)\n"
+    ) in shown.stderr
+    only = k2("completeness", "--exchange", "bybit")
+    assert "4 stored, and it is unknown how many are missing; of 1 symbol, 1 not numbered (4 trades" in only.stderr
+    assert "100" not in only.stdout
+
+
+def test_what_is_not_numbered_in_a_file(with_unnumbered: None, k2: K2, tmp_path: Path) -> None:
+    """Unknown counts are null, and the columns are integers."""
+    path = tmp_path / "completeness.parquet"
+    assert k2("completeness", "--exchange", "bybit", "--output", str(path)).exit_code == 0
+    table = pq.read_table(path)
+    assert [str(table.schema.field(name).type) for name in ("expected", "missing", "percent")] == [
+        "int64",
+        "int64",
+        "double",
+    ]
+    assert {(row["stored"], row["expected"], row["missing"]) for row in table.to_pylist()} == {(2, None, None)}
+
+
+def test_the_strip_of_what_is_not_numbered(with_unnumbered: None, k2: K2) -> None:
+    """It has a mark of its own instead of a percentage, in the legend only if it occurs."""
+    shown = k2("completeness", "--heat", columns=80)
+    lines = shown.stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("bybit BTCUSDT")]
+    assert line == "bybit BTCUSDT   " + "·" * 22 + "░░ ░░" + "·" * 22 + " not numbered"
+    assert [line.split()[-2:] for line in lines if "ETHUSDT" in line] == [["100.00", "%"]]
+    assert all(cell_len(line) <= 80 for line in lines)
+    assert "░ not numbered" in shown.stdout
+    assert "not numbered" not in k2("completeness", "--heat", "--exchange", "binance").stdout
+    hours = json.loads(k2("completeness", "--heat", "--exchange", "bybit", "--json").stdout)
+    assert {(hour["stored"], hour["expected"], hour["missing"], hour["not_numbered"]) for hour in hours} == {
+        (1, None, None, 1)
+    }
 
 
 def test_a_numbering_in_doubt_is_marked(doubtful: None, k2: K2) -> None:
@@ -129,16 +188,28 @@ def test_many_symbols_in_doubt_are_counted(settings: Settings, k2: K2) -> None:
     assert ("binance S5 " in shown.stderr, "; and 3 more. Their" in shown.stderr) == (False, True)
 
 
-def test_the_worst_symbols(stored: None, k2: K2) -> None:
-    """Those with the most missing numbers, each with all of its days or hours; the sum is theirs."""
+def test_the_worst_symbols(with_unnumbered: None, k2: K2) -> None:
+    """Those with the most missing numbers, each with all of its days or hours; the sum is of all symbols."""
     days = json.loads(k2("completeness", "--json").stdout)
+    everything = k2("completeness").stderr
     worst = k2("completeness", "--worst", "1", "--json")
-    assert json.loads(worst.stdout) == [day for day in days if day["symbol"] == "BTCUSDT"]
-    assert len({day["symbol"] for day in days}) > 1
+    assert json.loads(worst.stdout) == [
+        day for day in days if day["exchange"] == "binance" and day["symbol"] == "BTCUSDT"
+    ]
+    assert worst.stderr == everything + "the worst 1 of 3 symbols are listed; use a higher --worst\n"
+    assert "bybit" not in k2("completeness", "--worst", "2").stdout
     hours = json.loads(k2("completeness", "--worst", "1", "--heat", "--json").stdout)
-    assert {hour["symbol"] for hour in hours} == {"BTCUSDT"}
+    assert {(hour["exchange"], hour["symbol"]) for hour in hours} == {("binance", "BTCUSDT")}
     assert json.loads(k2("completeness", "--worst", "9", "--json").stdout) == days
     assert k2("completeness", "--worst", "0").exit_code == 2
+
+
+def test_doubts_of_symbols_that_are_not_listed_are_counted(doubtful: None, k2: K2) -> None:
+    """The sentence is about all symbols, and names those listed."""
+    assert "the numbering of 2 symbols is in doubt: binance BTCUSDT (0 conflicts, 2 sessions in 2 days" in (
+        worst := k2("completeness", "--worst", "1").stderr
+    )
+    assert "; and 1 more. Their" in worst
 
 
 def test_filters_select(stored: None, k2: K2) -> None:
@@ -205,7 +276,7 @@ def test_the_strip(stored: None, k2: K2) -> None:
     hours = json.loads(k2("completeness", "--heat", "--symbol", "BTCUSDT", "--json").stdout)
     assert sum(one["expected"] for one in hours) == 10
     where = {"exchange": "binance", "symbol": "BTCUSDT", "hour": "2024-08-09T20:00:00Z"}
-    assert hours[0] == {**where, "expected": 1, "stored": 1, "missing": 0}
+    assert hours[0] == {**where, "expected": 1, "stored": 1, "missing": 0, "not_numbered": 0}
 
 
 @pytest.mark.parametrize("columns", [50, 60, 80, 200])
@@ -228,6 +299,20 @@ def test_a_strip_that_leaves_older_days_out_says_so(settings: Settings, k2: K2) 
     assert ("2024-08-09" in shown.stdout, "the newest" in shown.stderr) == (True, False)
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_strip_marks_where_days_are_left_out(settings: Settings, k2: K2, columns: int) -> None:
+    """A cut precedes each day that does not follow the one before it, also at the start of a line of days."""
+    rows = [numbered(1, 0), numbered(2, 24), numbered(3, 24 * 4), numbered(4, 24 * 5)]
+    append(made(settings, TableName.TRADES), rows)
+    lines = k2("completeness", "--heat", columns=columns).stdout.splitlines()
+    dates = [word.strip() for line in lines if "2024-" in line for word in re.findall(r"[ ┊]2024-\d\d-\d\d", line)]
+    assert dates == ["2024-08-09", "2024-08-10", "┊2024-08-13", "2024-08-14"]
+    marks = "".join(line.removeprefix("binance BTCUSDT") for line in lines if line.startswith("binance"))
+    assert re.findall(r"[ ┊]█", marks) == [" █", " █", "┊█", " █"]
+    assert "┊ days without trades left out" in " ".join(" ".join(lines).split())
+    assert "left out" not in k2("completeness", "--heat", "--end", "2024-08-11").stdout
+
+
 def test_the_strip_of_an_empty_table(settings: Settings, k2: K2) -> None:
     """An empty table has no strip, and the reason is reported."""
     made(settings, TableName.TRADES)
@@ -243,13 +328,16 @@ def test_the_strip_of_an_empty_table(settings: Settings, k2: K2) -> None:
 def test_only_complete_hours_are_marked_complete(stored_of: tuple[int, int], block: str) -> None:
     """Each mark stands for a minimum share of stored numbers."""
     there, expected = stored_of
-    hour = Hour("x", "S", datetime(2024, 8, 9, tzinfo=UTC), expected, there, expected - there)
+    hour = Hour("x", "S", datetime(2024, 8, 9, tzinfo=UTC), expected, there, expected - there, 0)
     assert mark_of(hour).block == block
+    # Rows without a gapless number are no share of what is expected.
+    assert mark_of(replace(hour, stored=there + 7, not_numbered=7)) is mark_of(hour)
+    assert mark_of(replace(hour, expected=None, missing=None)) is UNKNOWN
     assert mark_of(None) is NOTHING
 
 
 def test_marks_are_distinguishable_without_colour() -> None:
     """As blocks and as letters."""
-    marks = [*MARKS, NONE, NOTHING]
+    marks = [*MARKS, NONE, UNKNOWN, NOTHING, CUT]
     assert len({mark.block for mark in marks}) == len({mark.ascii_char for mark in marks}) == len(marks)
     assert all(mark.ascii_char.isascii() for mark in marks)

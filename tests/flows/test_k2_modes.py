@@ -62,7 +62,7 @@ def test_numbers_in_steps_are_gaps_under_k2(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("venue", "disorder"), [("k2-monotonic", 3), ("k2-identity-only", 0)])
 def test_numbers_in_steps_are_no_gaps_if_holes_mean_nothing(tmp_path: Path, venue: str, disorder: int) -> None:
-    """All are stored in session 0, nothing is missing, and only a monotonic venue counts disorder."""
+    """All are stored in session 0, what is missing is unknown, and only a monotonic venue counts disorder."""
     settings = read_settings({}, data_dir=tmp_path)
     before = OUT_OF_ORDER.labels("steps")._value.get()
     numbers = [number * STEP for number in range(COUNT)]
@@ -74,7 +74,8 @@ def test_numbers_in_steps_are_no_gaps_if_holes_mean_nothing(tmp_path: Path, venu
     assert [row["trade_id"] for row in rows] == [str(number) for number in numbers]
     assert {row["session"] for row in rows} == {0}
     [day] = by_day(settings)
-    assert (day.expected, day.stored, day.missing, day.percent, day.sessions) == (COUNT, COUNT, 0, 100, 0)
+    assert (day.expected, day.stored, day.missing, day.percent, day.sessions) == (None, COUNT, None, None, 0)
+    assert day.not_numbered == COUNT
     assert gaps(settings) == []
     assert made(settings, TableName.SEQUENCE_EVENTS).scan().to_arrow().num_rows == 0
     assert OUT_OF_ORDER.labels("steps")._value.get() - before == disorder

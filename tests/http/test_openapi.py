@@ -20,6 +20,7 @@ ROUTES = {
         ("GET", f"/v1/{name}")
         for name in ("gaps", "completeness", "reconcile", "audit", "dead-letters", "progress", "status")
     ),
+    ("GET", "/v1/completeness/summary"),
     ("POST", "/v1/sql"),
     ("GET", "/healthz"),
 }

@@ -283,16 +283,18 @@ def test_expensive_requests_follow_new_commits(served: Client, sample: Made, win
 def test_a_market_of_10_000_symbols(served: Client, window: Opened) -> None:
     """The browser draws some tens of them and says how many are left out."""
     names = [{"exchange": "e", "symbol": f"S{one:05}"} for one in range(10_000)]
-    counts = {"hour": "2024-08-09T10:00:00Z", "expected": 2**60, "stored": 2**60 - 1, "missing": 1}
-    answers = {
+    numbers = {"expected": 2**60, "stored": 2**60 - 1, "missing": 1, "not_numbered": 0}
+    counts = {"hour": "2024-08-09T10:00:00Z", **numbers}
+    totals = {**numbers, "symbols": 10_000, "symbols_not_numbered": 4_000, "percent": 99.9999}
+    answers: dict[str, Any] = {
         "symbols": [{**name, "trades": 1} for name in names],
-        "completeness": [{**name, **counts} for name in names[:24]],
+        "completeness": [],
+        "completeness/summary": {"totals": totals, "rows": [{**name, **counts} for name in names[:24]]},
     }
 
     def answer(route: Route) -> None:
         name = route.request.url.partition("/v1/")[2].partition("?")[0]
-        found = [] if "in_doubt" in route.request.url else answers[name]
-        route.fulfill(body=json.dumps(found), headers={"K2-Limit": "10000"}, content_type="application/json")
+        route.fulfill(body=json.dumps(answers[name]), headers={"K2-Limit": "10000"}, content_type="application/json")
 
     shown = window(served.port)
     page = shown.settled()
@@ -301,6 +303,7 @@ def test_a_market_of_10_000_symbols(served: Client, window: Opened) -> None:
     expect(page.locator("#completeness .asof")).to_contain_text(
         "the 24 symbols with the most missing trades, of 10,000 or more"
     )
+    expect(page.locator("#completeness .figure")).to_have_text("99.99 % of 10,000 symbols, 4,000 not numbered")
     expect(page.get_by_role("gridcell", name=re.compile("S00000.*: 1,152,921,504,606,846,975 of"))).to_have_count(1)
     assert page.locator("#symbols option").count() <= 100
     assert page.locator("*").count() < 3_000

@@ -166,7 +166,8 @@ def test_sql_is_checked(client: Any, body: str, status: int) -> None:
 
 def test_missing_tables_are_404(bare: Any, tmp_path: Any) -> None:
     """If there are no tables each route returns 404, without the path it looked in."""
-    for name in ("symbols", "trades", "gaps", "completeness", "reconcile", "audit", "dead-letters"):
+    reports = ("gaps", "completeness", "completeness/summary", "reconcile", "audit", "dead-letters")
+    for name in ("symbols", "trades", *reports):
         reply = bare.get(f"/v1/{name}")
         assert reply.status == 404, name
         assert str(tmp_path).encode() not in reply.body

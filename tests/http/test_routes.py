@@ -16,7 +16,7 @@ from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
 from k2.query import query_builders
 from k2.query.audit import audit
-from k2.query.completeness import CompletenessParameters, by_day, by_hour
+from k2.query.completeness import CompletenessParameters, by_day, by_hour, summary_by_day, summary_by_hour
 from k2.query.dead_letters import count_dead_letters, open_dead_letters
 from k2.query.gaps import GapFilter, gaps
 from k2.query.market import open_market
@@ -86,6 +86,34 @@ def test_reports_can_be_limited(client: Any, market: Settings) -> None:
     assert client.get("/v1/progress").json == json.loads(to_json(progress(market)))
     for wrong in ({"worst": "0"}, {"containing": ""}, {"in_doubt": "yes"}):
         assert client.get("/v1/completeness", **wrong).status == 422
+
+
+def test_completeness_has_totals_of_all_symbols(client: Any, market: Settings) -> None:
+    """By day and by hour, whatever is selected of the symbols, which are not numbered: what they miss is unknown."""
+    for asked in ({}, {"worst": "1"}, {"containing": "btc"}):
+        selected = CompletenessParameters.model_validate(asked)
+        reply = client.get("/v1/completeness/summary", **asked)
+        assert reply.json == json.loads(to_json(summary_by_day(market, selected)))
+        assert reply.json["rows"] == client.get("/v1/completeness", **asked).json
+        assert (reply.json["totals"]["symbols"], reply.json["totals"]["symbols_not_numbered"]) == (3, 3)
+        assert {(row["expected"], row["stored"], row["missing"], row["percent"]) for row in reply.json["rows"]} == {
+            (None, 4, None, None)
+        }
+        hours = client.get("/v1/completeness/summary", by="hour", **asked).json
+        assert hours == json.loads(to_json(summary_by_hour(market, selected)))
+    assert client.get("/v1/completeness/summary", "text/csv").status == 406
+
+
+def test_numbered_symbols_come_first(tmp_path: Path, serve_at: Callable[[Settings], Client]) -> None:
+    """`worst` lists symbols that are not numbered after all others."""
+    settings = Settings(data_dir=tmp_path / "data")
+    numbers = [trade(number, symbol="NUMBERED", session=1) for number in (1, 2)]
+    append(made(settings, TableName.TRADES), [*numbers, *(trade(number, symbol="MANY") for number in range(9))])
+    client = serve_at(settings)
+    found = [{row["symbol"] for row in client.get("/v1/completeness", worst=count).json} for count in ("1", "2")]
+    assert found == [{"NUMBERED"}, {"NUMBERED", "MANY"}]
+    totals = client.get("/v1/completeness/summary", worst="1").json["totals"]
+    assert (totals["stored"], totals["not_numbered"], totals["expected"], totals["percent"]) == (11, 9, 2, 100.0)
 
 
 def test_numberings_in_doubt_are_reported(tmp_path: Path, serve_at: Callable[[Settings], Client]) -> None:

@@ -35,9 +35,6 @@ export function doubtOf(row) {
   return `numbering in doubt: ${plural(total(doubt.conflicts), "conflict")}, ${plural(total(doubt.sessions), "session")}`;
 }
 
-export const doubtsContaining = (text) =>
-  [...(found?.values() ?? [])].filter(({ row }) => `${row.exchange} ${row.symbol}`.toLowerCase().includes(text.toLowerCase())).length;
-
 function sentence(start, end) {
   const last = day(end - 1);
   const when = day(start) === last ? `on ${last}` : `from ${day(start)} to ${last}`;

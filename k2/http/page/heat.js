@@ -2,12 +2,14 @@
 // and as a colour.
 
 import { $, el, say } from "./dom.js";
-import { doubtOf, doubtsContaining } from "./doubts.js";
+import { doubtOf, doubtful } from "./doubts.js";
 import { count, label, minute, name, percent, plural, total } from "./format.js";
 
 export const WORST = 24;
 export const HOURS = 24;
 export const HOUR_MS = 3_600_000;
+// As the missing trades of a symbol that is not numbered: it comes after those that are.
+const NOT_NUMBERED = -1n;
 const KEY_OF = (row) => JSON.stringify([row.exchange, row.symbol]);
 
 const panel = $("#completeness");
@@ -20,21 +22,26 @@ export function onChosen(take) {
   chosen = take;
 }
 
-// `known` is the number of symbols that contain `filter`: { symbols, isCut }.
-export function showHeat(rows, start, known, filter) {
+// `totals` are those of all symbols; `known` is the number of symbols that contain the filter: { symbols, isCut }.
+export function showHeat({ rows, totals }, start, known) {
   const focused = grid.contains(document.activeElement);
   const held = lines[selected.row]?.key;
   lines = gather(rows, start);
-  const stored = total(lines.map((line) => line.stored));
-  const missing = total(lines.map((line) => line.missing));
-  const isCut = lines.length >= WORST;
-  const doubts = doubtsContaining(filter);
-  const figures = lines.length === 0 ? [] : [`${percent(stored, stored + missing)}${isCut ? " of those shown" : ""}`];
-  say($(".figure", panel), [...figures, ...(doubts > 0 ? [`${count(doubts)} in doubt`] : [])].join(", "));
+  say($(".figure", panel), describeTotals(totals));
   grid.replaceChildren(head(start), el("tbody", {}, ...lines.map((line) => body(line, start))));
   const again = lines.findIndex((line) => line.key === held);
   go({ row: Math.max(0, again), column: selected.column }, focused);
   return lines.length === 0 ? "No trades expected in these hours" : `Counted from the rows; ${describeSelection(known)}`;
+}
+
+// Symbols that are not numbered do not count in the percentage.
+function describeTotals({ symbols, symbols_not_numbered, expected, missing }) {
+  const share = expected === null ? "" : `${percent(BigInt(expected) - BigInt(missing), expected)} of `;
+  return [
+    ...(symbols > 0 ? [`${share}${plural(symbols, "symbol")}`] : []),
+    ...(symbols_not_numbered > 0 ? [`${count(symbols_not_numbered)} not numbered`] : []),
+    ...(doubtful() > 0 ? [`${count(doubtful())} in doubt`] : []),
+  ].join(", ");
 }
 
 function describeSelection({ symbols, isCut }) {
@@ -52,7 +59,13 @@ function gather(rows, start) {
   }
   const summed = [...found.values()].map((line) => {
     const there = line.hours.filter(Boolean);
-    return { ...line, stored: total(there.map((hour) => hour.stored)), missing: total(there.map((hour) => hour.missing)) };
+    const numbered = there.filter((hour) => hour.expected !== null);
+    return {
+      ...line,
+      stored: total(there.map((hour) => hour.stored)),
+      expected: numbered.length > 0 ? total(numbered.map((hour) => hour.expected)) : null,
+      missing: numbered.length > 0 ? total(numbered.map((hour) => hour.missing)) : NOT_NUMBERED,
+    };
   });
   return summed.sort((one, other) => compare(other.missing, one.missing) || compare(other.stored, one.stored));
 }
@@ -86,7 +99,7 @@ function body(line, start) {
     {},
     el("th", { scope: "row" }, el("bdi", { text: name(line.row.symbol) }), " ", el("small", { text: name(line.row.exchange) }), ...mark(doubt)),
     ...cells,
-    el("td", { class: "number", text: percent(line.stored, line.stored + line.missing) }),
+    el("td", { class: "number", text: line.expected === null ? "not numbered" : percent(line.expected - line.missing, line.expected) }),
   );
 }
 
@@ -94,16 +107,17 @@ const mark = (doubt) => (doubt === null ? [] : [" ", el("b", { class: "doubtful"
 
 function levelOf(hour) {
   if (hour === null) return "quiet";
+  if (hour.expected === null) return "unknown";
   if (BigInt(hour.missing) === 0n) return "full";
-  if (BigInt(hour.stored) === 0n) return "none";
-  const share = Number(hour.stored) / Number(hour.expected);
+  if (BigInt(hour.missing) === BigInt(hour.expected)) return "none";
+  const share = 1 - Number(hour.missing) / Number(hour.expected);
   return share >= 0.99 ? "most" : share >= 0.9 ? "some" : "few";
 }
 
 // Missing trades in percent, rounded up, so that any missing trade shows at least 1.
 function markOf(hour, level) {
   if (level === "none") return "✕";
-  if (level === "full" || level === "quiet") return "";
+  if (level === "full" || level === "quiet" || level === "unknown") return "";
   const expected = BigInt(hour.expected);
   return String((100n * BigInt(hour.missing) + expected - 1n) / expected);
 }
@@ -111,8 +125,10 @@ function markOf(hour, level) {
 function describeHour(hour, time) {
   const when = `${minute(time)} UTC`;
   if (hour === null) return `${when}: none expected`;
+  if (hour.expected === null) return `${when}: ${count(hour.stored)} stored, not numbered`;
   const rest = BigInt(hour.missing) === 0n ? "complete" : `${count(hour.missing)} missing`;
-  return `${when}: ${count(hour.stored)} of ${count(hour.expected)} stored, ${rest}`;
+  const others = BigInt(hour.not_numbered) === 0n ? "" : `, and ${count(hour.not_numbered)} not numbered`;
+  return `${when}: ${count(BigInt(hour.expected) - BigInt(hour.missing))} of ${count(hour.expected)} stored, ${rest}${others}`;
 }
 
 const cellAt = ({ row, column }) => grid.tBodies[0]?.rows[row]?.cells[column + 1];

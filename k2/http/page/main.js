@@ -110,9 +110,9 @@ const heat = panelPoll("#completeness", {
   ask: async (signal) => {
     const { start, end } = hours();
     const fields = { by: "hour", start: iso(start), end: iso(end), worst: WORST, containing: view.filter };
-    return { start, rows: (await ask("v1/completeness", fields, signal)).found };
+    return { start, summary: (await ask("v1/completeness/summary", fields, signal)).found };
   },
-  show: ({ start, rows }) => showHeat(rows, start, howMany(view.filter), view.filter),
+  show: ({ start, summary }) => showHeat(summary, start, howMany(view.filter)),
 });
 
 // A second session puts a whole day in doubt, so whole days are queried.
