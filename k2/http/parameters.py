@@ -1,18 +1,23 @@
 """Parameters of HTTP requests, validated field by field; unknown fields are rejected."""
 
-from typing import Annotated, Final, Literal
+from datetime import timedelta
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from k2.model.reasons import Reason
 from k2.query.completeness import CompletenessParameters
 from k2.query.gaps import GapFilter
+from k2.query.history import INTERVALS_MAX
 from k2.query.parameters import (
     AsOfField,
     BarsParameters,
+    IntervalField,
     Name,
     PricesParameters,
     RowsParameters,
     Time,
+    check_start_before_end,
     whole_float_to_int,
 )
 
@@ -21,8 +26,11 @@ __all__ = [
     "AuditRequest",
     "BarsRequest",
     "CompletenessRequest",
+    "DeadLetterCountsRequest",
+    "DeadLettersRequest",
     "EmptyRequest",
     "GapsRequest",
+    "HistoryRequest",
     "PricesRequest",
     "RowsRequest",
     "SqlRequest",
@@ -31,6 +39,8 @@ __all__ = [
 LIMIT: Final = 10_000
 """Default maximum number of rows."""
 LIMIT_MAX: Final = 1_000_000
+DEAD_LETTERS_MAX: Final = 1_000
+ERROR_CHARACTERS_MAX: Final = 4_096
 
 
 def _flag(value: object) -> object:
@@ -93,6 +103,38 @@ class AuditRequest(_Fields):
     start: Time | None = None
     end: Time | None = None
     limit: Limit = LIMIT
+
+
+class HistoryRequest(_Fields):
+    """Selects the intervals of the job's history; the newest if there are more than the limit."""
+
+    start: Time | None = Field(None, description="Earliest time; 24 hours before `end` by default.")
+    end: Time | None = Field(None, description="End of the times; now by default.")
+    interval: IntervalField = timedelta(minutes=15)
+    limit: int = Field(INTERVALS_MAX, ge=1, le=INTERVALS_MAX, description="Maximum number of intervals.")
+
+    @model_validator(mode="after")
+    def _check_start_before_end(self) -> Self:
+        check_start_before_end(self.start, self.end)
+        return self
+
+
+class DeadLetterCountsRequest(_Fields):
+    """Selects by what dead letters are counted."""
+
+    by: Literal["reason", "error"] = Field("reason", description="By reason and topic partition, or by error.")
+
+
+class DeadLettersRequest(_Fields):
+    """Selects dead letters; the newest if there are more than the limit."""
+
+    reason: Reason | None = None
+    error: str | None = Field(
+        None, max_length=ERROR_CHARACTERS_MAX, description="An error, with its values or as counted by error."
+    )
+    topic: Name | None = None
+    partition: int | None = Field(None, ge=0, le=2**31 - 1)
+    limit: int = Field(100, ge=1, le=DEAD_LETTERS_MAX, description="Maximum number of dead letters.")
 
 
 class SqlRequest(_Fields):

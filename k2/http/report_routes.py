@@ -1,4 +1,4 @@
-"""Routes of the integrity reports: gaps, completeness, reconciliation, progress, commits and dead letters."""
+"""Routes of the integrity reports: gaps, completeness, reconciliation, progress, commits, history and dead letters."""
 
 from typing import Annotated
 
@@ -7,7 +7,15 @@ from fastapi import APIRouter, Query
 
 from k2.http.dependencies import DocumentResponses, StatusSource, TabularResponses
 from k2.http.openapi import document_of, records_of
-from k2.http.parameters import AuditRequest, CompletenessRequest, EmptyRequest, GapsRequest
+from k2.http.parameters import (
+    AuditRequest,
+    CompletenessRequest,
+    DeadLetterCountsRequest,
+    DeadLettersRequest,
+    EmptyRequest,
+    GapsRequest,
+    HistoryRequest,
+)
 from k2.http.responses import QueryResponse
 from k2.query.audit import Audit
 from k2.query.audit import audit as find_commits
@@ -21,9 +29,19 @@ from k2.query.completeness import (
     summary_by_day,
     summary_by_hour,
 )
-from k2.query.dead_letters import Statistics, count_dead_letters, open_dead_letters
+from k2.query.dead_letters import (
+    DeadLetterExcerpt,
+    ErrorStatistics,
+    Statistics,
+    count_by_error,
+    count_dead_letters,
+    newest_dead_letters,
+    open_dead_letters,
+)
 from k2.query.gaps import Gap, largest_gaps
 from k2.query.gaps import gaps as find_gaps
+from k2.query.history import Interval
+from k2.query.history import history as find_history
 from k2.query.partition_progress import PartitionState
 from k2.query.partition_progress import progress as progress_of_all
 from k2.query.pool import CancellableSession
@@ -109,14 +127,47 @@ async def audit(parameters: Annotated[AuditRequest, Query()], respond: DocumentR
     return respond.document(find, parameters.limit)
 
 
-@router.get("/dead-letters", responses=document_of(Statistics))
-async def dead_letters(_: Annotated[EmptyRequest, Query()], respond: DocumentResponses) -> QueryResponse:
-    """Count the dead letters by reason and by topic partition."""
+@router.get("/history", responses=records_of(Interval))
+async def history(parameters: Annotated[HistoryRequest, Query()], respond: TabularResponses) -> QueryResponse:
+    """Return, for each interval of time, what the job committed, and the gaps that it found and filled."""
 
-    def find(session: CancellableSession) -> Statistics:
-        return count_dead_letters(session.each(open_dead_letters(session.settings, _unreadable)))
+    def find(session: CancellableSession) -> list[Interval]:
+        return find_history(
+            session.settings, parameters.interval, parameters.start, parameters.end, parameters.limit, pool=session
+        )
+
+    return respond.records(Interval, find, parameters.limit)
+
+
+@router.get("/dead-letters", responses=document_of(Statistics, ErrorStatistics))
+async def dead_letters(
+    parameters: Annotated[DeadLetterCountsRequest, Query()], respond: DocumentResponses
+) -> QueryResponse:
+    """Count the dead letters by reason and by topic partition, or by error, the commonest first."""
+    count = count_by_error if parameters.by == "error" else count_dead_letters
+
+    def find(session: CancellableSession) -> Statistics | ErrorStatistics:
+        return count(session.each(open_dead_letters(session.settings, _unreadable)))
 
     return respond.document(find)
+
+
+@router.get("/dead-letters/list", responses=records_of(DeadLetterExcerpt))
+async def list_dead_letters(
+    parameters: Annotated[DeadLettersRequest, Query()], respond: TabularResponses
+) -> QueryResponse:
+    """Return the newest dead letters of a reason, error or topic partition, each with the start of its message."""
+
+    def find(session: CancellableSession) -> list[DeadLetterExcerpt]:
+        found = session.each(open_dead_letters(session.settings, _unreadable))
+        selected = (
+            one
+            for one in found
+            if parameters.topic in {None, one.topic} and parameters.partition in {None, one.partition}
+        )
+        return newest_dead_letters(selected, parameters.limit, reason=parameters.reason, error=parameters.error)
+
+    return respond.records(DeadLetterExcerpt, find, parameters.limit)
 
 
 def _unreadable(line: str) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
+from pyiceberg.expressions import And
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import ancestors_of
 
@@ -17,11 +18,21 @@ from k2.query.parameters import AsOf
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.snapshots import NoSnapshotError
 from k2.query.tables import check_columns, existing_table, find_job_table
-from k2.query.where_clauses import equal
+from k2.query.where_clauses import between, equal
 from k2.storage.commit_log import Commit, PartitionMove, commit_of, in_effect
 from k2.storage.table_properties import COMMIT_NOTES, PROGRESS
 
-__all__ = ["Audit", "AuditedCommit", "ProgressAsOf", "audit", "progress_as_of", "recorded_commits"]
+__all__ = [
+    "COMMITS",
+    "Audit",
+    "AuditedCommit",
+    "ProgressAsOf",
+    "audit",
+    "commit_parameters",
+    "open_commits",
+    "progress_as_of",
+    "recorded_commits",
+]
 
 _COUNTS: Final = Counts.__struct_fields__
 
@@ -80,9 +91,9 @@ def audit(
         TableError: it or the table `commits` was not created by the job, or cannot be read.
     """
     table = existing_table(settings, "trades", pool)
-    with _commits(settings, table, pool) as engine:
-        parameters = {"start": start, "end": end, "limit": limit, **_table_parameters(table)}
-        rows = engine.query(_COMMITS + _SELECTED, parameters)
+    with open_commits(settings, table, pool) as engine:
+        parameters = {"start": start, "end": end, "limit": limit, **commit_parameters(table)}
+        rows = engine.query(COMMITS + _SELECTED, parameters)
         there = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
         commits = [AuditedCommit(**row, expired=row["snapshot_id"] not in there) for row in reversed(rows)]
         progress = PROGRESS.read(table.metadata.properties)
@@ -102,7 +113,7 @@ def progress_as_of(settings: Settings, table: Table, as_of: AsOf, *, pool: Engin
     Raises:
         NoSnapshotError: the table never had that snapshot, or was rolled back to one before it.
     """
-    with _commits(settings, table, pool) as engine:
+    with open_commits(settings, table, pool) as engine:
         if isinstance(as_of, datetime):
             return ProgressAsOf(_summed(engine, table, as_of), as_of)
         number, time = _find_snapshot(engine, table, as_of)
@@ -111,7 +122,7 @@ def progress_as_of(settings: Settings, table: Table, as_of: AsOf, *, pool: Engin
 
 def _find_snapshot(engine: Engine, table: Table, snapshot_id: int) -> tuple[int, datetime]:
     """Return the sequence number and time of a snapshot in the current table's lineage, of any writer."""
-    for row in engine.query(_COMMITS + _SNAPSHOT, {"id": snapshot_id, **_table_parameters(table)}):
+    for row in engine.query(COMMITS + _SNAPSHOT, {"id": snapshot_id, **commit_parameters(table)}):
         return row["sequence_number"], row["committed_at"]
     for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
         if snapshot.snapshot_id == snapshot_id:
@@ -123,9 +134,12 @@ def _find_snapshot(engine: Engine, table: Table, snapshot_id: int) -> tuple[int,
 
 
 @contextmanager
-def _commits(settings: Settings, table: Table, pool: EnginePool | None) -> Iterator[Engine]:
+def open_commits(
+    settings: Settings, table: Table, pool: EnginePool | None, since: datetime | None = None
+) -> Iterator[Engine]:
     """Yield an engine with views of the commits: `archived` in the table `commits`, `metadata_commits` in its metadata.
 
+    With `since`, files of the commit log with only earlier commits are skipped.
     The metadata is read first: a commit that is archived meanwhile is in both.
     """
     metadata_commits = pa.Table.from_pylist([commit.row() for commit in recorded_commits(table)], schema=_RECORD_SCHEMA)
@@ -138,14 +152,15 @@ def _commits(settings: Settings, table: Table, pool: EnginePool | None) -> Itera
             )
         else:
             check_columns(archive, ["table_uuid", *_RECORD_SCHEMA.names])
-            engine.register("archived", archive, row_filter=equal(table_uuid=str(table.metadata.table_uuid)))
+            of_table = equal(table_uuid=str(table.metadata.table_uuid))
+            engine.register("archived", archive, row_filter=And(of_table, between("committed_at", since, None)))
         engine.register_arrow("effective", _effective(engine, table))
         yield engine
 
 
 def _effective(engine: Engine, table: Table) -> pa.Table:
     """Return the ids of the commits in the current table's lineage."""
-    recorded = engine.table(_RECORDED + _LINEAGE, _table_parameters(table))
+    recorded = engine.table(_RECORDED + _LINEAGE, commit_parameters(table))
     ids, previous, numbers = (recorded[name].to_numpy() for name in ("snapshot_id", "previous_id", "sequence_number"))
     noted = COMMIT_NOTES.read(table.metadata.properties)
     found = in_effect(ids, previous, numbers, noted[-1].snapshot_id if noted else 0)
@@ -160,7 +175,8 @@ def recorded_commits(table: Table) -> list[Commit]:
     return [*{one.snapshot_id: one for one in (*snapshots, *noted) if one is not None}.values()]
 
 
-def _table_parameters(table: Table) -> dict[str, object]:
+def commit_parameters(table: Table) -> dict[str, object]:
+    """Return the parameters of `COMMITS`."""
     metadata = table.metadata
     read = datetime.fromtimestamp(metadata.last_updated_ms / 1_000, UTC)
     return {"table": str(metadata.table_uuid), "next": metadata.next_sequence_number(), "read": read}
@@ -168,7 +184,7 @@ def _table_parameters(table: Table) -> dict[str, object]:
 
 def _summed(engine: Engine, table: Table, as_of: datetime | None = None, number: int | None = None) -> Progress:
     writers: dict[str, dict[TopicPartition, PartitionProgress]] = {}
-    for row in engine.query(_COMMITS + _SUMMED, {"as_of": as_of, "number": number, **_table_parameters(table)}):
+    for row in engine.query(COMMITS + _SUMMED, {"as_of": as_of, "number": number, **commit_parameters(table)}):
         entry = PartitionProgress(row["offset"], **{name: row[name] for name in _COUNTS})
         writers.setdefault(row["writer"], {})[TopicPartition(row["topic"], row["partition"])] = entry
     return Progress(writers)
@@ -218,11 +234,12 @@ _LINEAGE: Final = """
     SELECT snapshot_id, coalesce(previous_id, 0) AS previous_id, sequence_number FROM each
     WHERE sequence_number < $next ORDER BY sequence_number DESC, is_from_metadata DESC, committed_at DESC
 """
-_COMMITS: Final = f"""
+COMMITS: Final = f"""
     {_RECORDED}, commits AS (
         SELECT {_COLUMNS}, snapshot_id NOT IN (SELECT snapshot_id FROM effective) AS undone FROM each
     )
 """
+"""SQL that begins with the job's commits as `commits`, over the views of `open_commits`."""
 _SELECTED: Final = """
     SELECT * EXCLUDE previous_id FROM commits
     WHERE committed_at >= coalesce($start::TIMESTAMPTZ, committed_at)

@@ -1,6 +1,6 @@
 """Dead letters as read from their files, and their counts."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,12 +12,14 @@ import pyarrow as pa
 
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import SettingsError, error_pattern
+from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.engine import RecordBatchStream
 from k2.storage.dead_letters.files import read_dead_letters
 
 __all__ = [
     "DEAD_LETTER_SCHEMA",
+    "DeadLetterExcerpt",
     "ErrorDeadLetters",
     "ErrorStatistics",
     "NoDeadLettersError",
@@ -27,10 +29,13 @@ __all__ = [
     "count_dead_letters",
     "dead_letter_row",
     "dead_letter_rows",
+    "newest_dead_letters",
     "open_dead_letters",
 ]
 
 BATCH_ROWS: Final = 8_192
+EXCERPT_CHARACTERS_MAX: Final = 4_096
+"""A multiple of 4, so that the start of a base64 text can be decoded."""
 _TIME: Final = pa.timestamp("us", tz="UTC")
 _FIELDS: Final[Mapping[str, pa.DataType]] = {
     "topic": pa.string(),
@@ -104,6 +109,30 @@ class ErrorStatistics:
     newest: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetterExcerpt:
+    """A dead letter with at most the first 4,096 characters of the message's key and value."""
+
+    topic: str
+    partition: int
+    offset: int
+    index: int
+    """Index of the trade in its message."""
+    reason: str
+    error: str
+    error_type: str
+    venue: str
+    kafka_timestamp: datetime | None
+    dead_lettered_at: datetime | None
+    key: str | None
+    key_encoding: str | None
+    """base64 if the key is not UTF-8; otherwise None."""
+    value: str | None
+    value_encoding: str | None
+    value_bytes: int | None
+    """Size of the whole value; None for a null value."""
+
+
 def open_dead_letters(settings: Settings, unreadable: Callable[[str], None]) -> Iterator[DeadLetter]:
     """Read all dead letters, the oldest first; `unreadable` is called with each line that is not a dead letter.
 
@@ -140,6 +169,43 @@ def dead_letter_rows(found: Iterable[DeadLetter]) -> RecordBatchStream:
 def _batches(found: Iterator[DeadLetter]) -> Iterator[pa.RecordBatch]:
     while rows := [dead_letter_row(dead_letter) for dead_letter in islice(found, BATCH_ROWS)]:
         yield pa.RecordBatch.from_pylist(rows, DEAD_LETTER_SCHEMA)
+
+
+def newest_dead_letters(
+    found: Iterable[DeadLetter], limit: int, *, reason: Reason | None = None, error: str | None = None
+) -> list[DeadLetterExcerpt]:
+    """Return the last `limit` dead letters with a reason and an error, the last one first.
+
+    `error` is the error of a dead letter, or one that `count_by_error` returns, which stands for all of its cause.
+    """
+    matching = (
+        _excerpt(dead_letter)
+        for dead_letter in found
+        if (reason is None or dead_letter.reason == reason)
+        and (error is None or error in {dead_letter.error, error_pattern(dead_letter.error)})
+    )
+    return [*reversed(deque(matching, limit))]
+
+
+def _excerpt(letter: DeadLetter) -> DeadLetterExcerpt:
+    value = letter.value_bytes()
+    return DeadLetterExcerpt(
+        letter.topic,
+        letter.partition,
+        letter.offset,
+        letter.index,
+        letter.reason.value,
+        letter.error,
+        letter.error_type,
+        letter.venue,
+        letter.kafka_timestamp,
+        letter.dead_lettered_at,
+        None if letter.key is None else letter.key[:EXCERPT_CHARACTERS_MAX],
+        letter.key_encoding,
+        None if letter.value is None else letter.value[:EXCERPT_CHARACTERS_MAX],
+        letter.value_encoding,
+        None if value is None else len(value),
+    )
 
 
 def count_by_error(found: Iterable[DeadLetter]) -> ErrorStatistics:

@@ -37,6 +37,7 @@ _TYPES: Final[dict[type, pa.DataType]] = {
     datetime | None: pa.timestamp("us", tz="UTC"),  # type: ignore[dict-item]
     float | None: pa.float64(),  # type: ignore[dict-item]
     int | None: pa.int64(),  # type: ignore[dict-item]
+    str | None: pa.string(),  # type: ignore[dict-item]
 }
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "BarsFields",
     "BarsParameters",
     "CompletenessParameters",
+    "IntervalField",
     "Name",
     "PricesFields",
     "PricesParameters",
@@ -36,6 +37,7 @@ __all__ = [
     "RowsParameters",
     "Time",
     "as_of_from_text",
+    "check_start_before_end",
     "make_parameters",
     "time_from_text",
     "whole_float_to_int",
@@ -132,6 +134,16 @@ def _interval(value: object) -> timedelta:
     return value
 
 
+def check_start_before_end(start: datetime | None, end: datetime | None) -> None:
+    """Raise if a time span is empty.
+
+    Raises:
+        ValueError: `start` is not before `end`.
+    """
+    if start is not None and end is not None and start >= end:
+        raise ValueError(f"start is not before end: {start.isoformat()}; choose an earlier start")
+
+
 Kind = TypeVar("Kind", bound="QueryParameters")
 Name = Annotated[
     str, AfterValidator(_name), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": NAME_BYTES_MAX})
@@ -155,7 +167,7 @@ AsOfField = Annotated[
         }
     ),
 ]
-Interval = Annotated[
+IntervalField = Annotated[
     timedelta, BeforeValidator(_interval), WithJsonSchema({"type": "string", "pattern": f"^({_INTERVAL.pattern})$"})
 ]
 
@@ -198,8 +210,7 @@ class QueryParameters(BaseModel):
 
     @model_validator(mode="after")
     def _check_start_before_end(self) -> Self:
-        if self.start is not None and self.end is not None and self.start >= self.end:
-            raise ValueError(f"start is not before end: {self.start.isoformat()}; choose an earlier start")
+        check_start_before_end(self.start, self.end)
         return self
 
     @property
@@ -236,13 +247,13 @@ class RowsParameters(QueryParameters):
 class PricesParameters(RowsParameters):
     """Selects trades, aggregated in total or by interval."""
 
-    interval: Interval | None = None
+    interval: IntervalField | None = None
 
 
 class BarsParameters(RowsParameters):
     """Selects trades, aggregated by interval."""
 
-    interval: Interval = timedelta(minutes=1)
+    interval: IntervalField = timedelta(minutes=1)
 
 
 class CompletenessParameters(QueryParameters):

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, expect, sync_playwright
 
-__all__ = ["Window", "answered", "chromium", "opening", "window"]
+__all__ = ["Window", "answered", "chromium", "opening", "texts", "window"]
 
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS: Final = ("--disable-gpu",)
@@ -111,3 +111,9 @@ def answered(page: Page, path: str) -> Iterator[None]:
     """Wait at the end of the block for the response to a path that the block makes the page request."""
     with page.expect_response(lambda response: path in response.url):
         yield
+
+
+def texts(page: Page, selector: str) -> list[list[str]]:
+    """Return the cell texts of a table's rows."""
+    rows = page.locator(f"{selector} tbody tr").all()
+    return [[cell.strip() for cell in row.locator("th, td").all_inner_texts()] for row in rows]

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
@@ -16,10 +17,12 @@ from k2.model.dead_letter import DeadLetter
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
+from k2.storage.commit_log import PartitionMove, commit_of
+from k2.storage.table_properties import COMMIT_NOTES
 from tests.model.dead_letters import dead_letter
-from tests.query.tables import append, event, made, set_progress, write_letters
+from tests.query.tables import append, event, job_commit, made, set_commit_notes, set_progress, write_letters
 
-__all__ = ["HOSTILE", "LISTED", "PARTITIONS", "Made", "Missing", "make_market", "move_on"]
+__all__ = ["ERRORS", "HOSTILE", "LISTED", "PARTITIONS", "Made", "Missing", "make_market", "move_on"]
 
 HOURS: Final = 24
 PARTITIONS: Final = 4
@@ -48,6 +51,16 @@ _DEAD: Final = {
     Reason.UNSUPPORTED: 3,
     Reason.TOO_LARGE: 1,
 }
+ERRORS: Final = {
+    Reason.MALFORMED: "not UTF-8 at byte {}",
+    Reason.INVALID: "price: not a decimal: '{}x'; send a decimal",
+    Reason.CONFLICT: "sequence: {} is stored with other content",
+    Reason.UNSUPPORTED: "no kind of message of this venue: 'order{}'",
+    Reason.TOO_LARGE: "value: {} bytes, more than 1048576",
+}
+"""The error of each reason, where the braces stand for a number."""
+VALUES: Final = {Reason.MALFORMED: "e/8KPg==", Reason.INVALID: f'{{"symbol": "{HOSTILE}",\n "price": "1x"}}'}
+"""Messages of two reasons; the first is not UTF-8."""
 _DUPLICATES, _SKIPPED = 120, 35
 
 
@@ -108,6 +121,7 @@ def make_market(settings: Settings, end: datetime, names: tuple[tuple[str, str, 
     _commit(table, rows, _progress(offsets))
     made_of.letters = _letters(offsets[0] + _DUPLICATES + _SKIPPED, end, dice)
     write_letters(settings, made_of.letters)
+    _note_commits(made(settings, TableName.TRADES), rows, made_of)
     gaps = [
         event("gap_opened", one.first, one.last, exchange=one.exchange, symbol=one.symbol, session=1,
               detected_at=made_of.start + timedelta(hours=one.hour, minutes=41))
@@ -115,6 +129,30 @@ def make_market(settings: Settings, end: datetime, names: tuple[tuple[str, str, 
     ]  # fmt: skip
     append(made(settings, TableName.SEQUENCE_EVENTS), gaps)
     return made_of
+
+
+def _note_commits(table: Table, rows: list[dict[str, Any]], made_of: Made) -> None:
+    """Note a commit every 15 minutes instead of one of all rows, so that the market has a history."""
+    quarter, snapshot = timedelta(minutes=15), table.current_snapshot()
+    assert snapshot is not None, "of the rows"
+    stored = Counter(((row["timestamp"] - made_of.start) // quarter, row["partition"]) for row in rows)
+    dead = Counter((one.dead_lettered_at - made_of.start) // quarter for one in made_of.letters if one.dead_lettered_at)
+    last, offsets, commits = max(idx for idx, _ in stored), Counter[int](), []
+    for idx in range(last + 1):
+        moves = []
+        for partition in sorted({partition for _, partition in stored}):
+            rest = (_share(_DUPLICATES, idx, last + 1), dead[idx], _share(_SKIPPED, idx, last + 1))
+            counts = (stored[idx, partition], *(rest if partition == 0 else (0, 0, 0)))
+            offsets[partition] += sum(counts)
+            moves.append(PartitionMove("trades", partition, offsets[partition], sum(counts), *counts))
+        when = min(made_of.start + (idx + 1) * quarter - timedelta(seconds=7), made_of.end)
+        commits.append(job_commit(idx + 1, when, snapshot_id=snapshot.snapshot_id if idx == last else 0, moves=moves))
+    set_commit_notes(table, commits)
+
+
+def _share(count: int, idx: int, parts: int) -> int:
+    """Return the part of a count that is in one of as many nearly equal parts."""
+    return count * (idx + 1) // parts - count * idx // parts
 
 
 def _symbol(
@@ -161,7 +199,14 @@ def _letters(first: int, end: datetime, dice: random.Random) -> list[DeadLetter]
     reasons = [reason for reason, count in _DEAD.items() for _ in range(count)]
     dice.shuffle(reasons)
     return [
-        dead_letter(first + at, reason=reason, dead_lettered_at=end - timedelta(minutes=90 - at))
+        dead_letter(
+            first + at,
+            reason=reason,
+            error=ERRORS[reason].format(first + at),
+            value=VALUES.get(reason, '{"exchange": "binance"'),
+            value_encoding="base64" if reason is Reason.MALFORMED else None,
+            dead_lettered_at=end - timedelta(minutes=90 - at),
+        )
         for at, reason in enumerate(reasons)
     ]
 
@@ -209,3 +254,7 @@ def _commit(
     own = {"k2.writer": "0", "k2.progress": moved.text()}
     table.append(pa.Table.from_pylist(rows, schema=schema_to_pyarrow(table.schema())), snapshot_properties=own)
     set_progress(table, progress)
+    if (notes := COMMIT_NOTES.read(table.metadata.properties)) and (snapshot := table.current_snapshot()) is not None:
+        commit = commit_of(snapshot)
+        assert commit is not None, "of the job"
+        set_commit_notes(table, [*notes, msgspec.structs.replace(commit, previous_id=notes[-1].snapshot_id)])

@@ -31,7 +31,7 @@ PAYLOADS = [
     "😀",
 ]
 MARKET = ("symbols", "trades", "latest", "ohlcv", "vwap", "twap")
-FIELDS = ("start", "end", "as_of", "limit", "interval", "which", "by")
+FIELDS = ("start", "end", "as_of", "limit", "interval", "which", "by", "reason", "partition")
 STORED = {"BTCUSDT", "a'; DROP TABLE trades; --", "é%_\\"}
 
 
@@ -59,6 +59,16 @@ def test_names_are_taken_literally(client: Any, route: str) -> None:
         check_literal(client, route, "exchange", text)
 
 
+def test_errors_and_topics_of_dead_letters_are_taken_literally(client: Any) -> None:
+    """An error or a topic matches only itself, whatever it contains."""
+    (letter,) = client.get("/v1/dead-letters/list").json
+    for field in ("error", "topic"):
+        assert client.get("/v1/dead-letters/list", **{field: letter[field]}).json == [letter]
+        for text in {*PAYLOADS} - {letter[field]}:
+            reply = client.ask("GET", f"/v1/dead-letters/list?{field}={quote(text, safe='')}")
+            assert (reply.status, reply.json) == (200, []), text
+
+
 @settings(max_examples=20)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
 def test_any_text_is_taken_literally(client: Any, text: str) -> None:
@@ -69,7 +79,8 @@ def test_any_text_is_taken_literally(client: Any, text: str) -> None:
 @pytest.mark.parametrize("field", FIELDS)
 def test_other_fields_reject_hostile_text(client: Any, field: str) -> None:
     """A field that is not a name accepts none of it."""
-    route = {"which": "gaps", "by": "completeness", "interval": "ohlcv"}.get(field, "trades")
+    letters = dict.fromkeys(("reason", "partition"), "dead-letters/list")
+    route = {"which": "gaps", "by": "completeness", "interval": "ohlcv", **letters}.get(field, "trades")
     for text in PAYLOADS:
         reply = client.ask("GET", f"/v1/{route}?{field}={quote(text, safe='')}")
         assert (reply.status, reply.json["field"]) == (422, field), text

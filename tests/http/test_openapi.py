@@ -18,9 +18,9 @@ ROUTES = {
     *(("GET", f"/v1/{name}") for name in ("symbols", "trades", "latest", "ohlcv", "vwap", "twap")),
     *(
         ("GET", f"/v1/{name}")
-        for name in ("gaps", "completeness", "reconcile", "audit", "dead-letters", "progress", "status")
+        for name in ("gaps", "completeness", "reconcile", "audit", "history", "progress", "status")
     ),
-    ("GET", "/v1/completeness/summary"),
+    *(("GET", f"/v1/{name}") for name in ("completeness/summary", "dead-letters", "dead-letters/list")),
     ("POST", "/v1/sql"),
     ("GET", "/healthz"),
 }

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
 from k2.query.reconcile import reconcile
-from tests.http.browser import Window, answered, chromium, opening, window
+from tests.http.browser import Window, answered, chromium, opening, texts, window
 from tests.http.conftest import Client, serving
 from tests.http.page_market import HOSTILE, PARTITIONS, Made, make_market, move_on
 from tests.query.tables import append, made, progress, set_progress, trade
@@ -51,12 +51,6 @@ def look(chromium: Browser, served: Client) -> Iterator[Page]:
         yield open_page(served.port, viewport=SIZE).settled()
 
 
-def texts(page: Page, selector: str) -> list[list[str]]:
-    """Return the cell texts of a table's rows."""
-    rows = page.locator(f"{selector} tbody tr").all()
-    return [[cell.strip() for cell in row.locator("th, td").all_inner_texts()] for row in rows]
-
-
 def test_the_page_shows_what_the_tables_contain(look: Page, sample: Made) -> None:
     """Sums, partitions, gaps, reasons and the symbols' hours are those of the generated market."""
     assert all(row.holds for row in reconcile(sample.settings))
@@ -73,7 +67,9 @@ def test_the_page_shows_what_the_tables_contain(look: Page, sample: Made) -> Non
         (f"{gap.exchange} {gap.symbol}", f"{gap.last - gap.first + 1}") for gap in largest
     }
     assert found == joined - {("okx BTC-USDT", "40")}
-    assert {row[0].split()[0]: int(row[1]) for row in texts(page, "#dead-letters")} == sample.reasons
+    by_reason = page.locator("#dead-letters tr.reason").all()
+    found_reasons = [row.locator("th, td").all_inner_texts() for row in by_reason]
+    assert {row[0].split()[0]: int(row[1]) for row in found_reasons} == sample.reasons
 
 
 def test_each_hour_shows_what_is_missing(look: Page, sample: Made) -> None:
@@ -232,7 +228,7 @@ def test_the_page_survives_a_server_restart(sample: Made, window: Opened) -> Non
 def test_a_warehouse_without_tables_is_explained(bare: Client, window: Opened) -> None:
     """Without tables each part says that the job has not run here, and none is red."""
     page = window(bare.port).page
-    expect(page.get_by_text("the job has not run here")).to_have_count(6)
+    expect(page.get_by_text("the job has not run here")).to_have_count(7)
     expect(page.get_by_role("heading", name="Unknown", exact=True)).to_be_visible()
     expect(page.locator("#verdict")).to_have_attribute("data-verdict", "unknown")
 

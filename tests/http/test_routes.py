@@ -1,8 +1,10 @@
 """The routes: the module's results, in each format, and their headers."""
 
+import base64
 import io
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from k2.iceberg.tables import TableName
+from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query import query_builders
 from k2.query.audit import audit
 from k2.query.completeness import CompletenessParameters, by_day, by_hour, summary_by_day, summary_by_hour
-from k2.query.dead_letters import count_dead_letters, open_dead_letters
+from k2.query.dead_letters import count_by_error, count_dead_letters, open_dead_letters
 from k2.query.gaps import GapFilter, gaps
+from k2.query.history import history
 from k2.query.market import open_market
 from k2.query.output_formats import to_json
 from k2.query.partition_progress import progress
 from k2.query.reconcile import reconcile
 from tests.http.conftest import Client
+from tests.model.dead_letters import dead_letter
 from tests.query import tables
 from tests.query.tables import EPOCH, append, conflict, made, set_progress, trade, write_letters
 
@@ -69,6 +74,7 @@ def test_report_routes_return_the_reports(client: Any, market: Settings) -> None
         "/v1/reconcile": reconcile(market),
         "/v1/audit": audit(market),
         "/v1/dead-letters": count_dead_letters(open_dead_letters(market, pytest.fail)),
+        "/v1/dead-letters?by=error": count_by_error(open_dead_letters(market, pytest.fail)),
     }
     for target, report in found.items():
         assert client.ask("GET", target).json == json.loads(to_json(report)), target
@@ -114,6 +120,55 @@ def test_numbered_symbols_come_first(tmp_path: Path, serve_at: Callable[[Setting
     assert found == [{"NUMBERED"}, {"NUMBERED", "MANY"}]
     totals = client.get("/v1/completeness/summary", worst="1").json["totals"]
     assert (totals["stored"], totals["not_numbered"], totals["expected"], totals["percent"]) == (11, 9, 2, 100.0)
+
+
+def test_the_history_is_returned(client: Any, market: Settings) -> None:
+    """By interval; the span and the limit select, and the default is the last 24 hours."""
+    span = {"start": "2024-08-08T23:00:00Z", "end": "2024-08-09T01:00:00Z"}
+    expected = history(market, timedelta(minutes=5), EPOCH - timedelta(hours=1), EPOCH + timedelta(hours=1))
+    reply = client.get("/v1/history", interval="5m", **span)
+    assert reply.json == json.loads(to_json(expected))
+    opened = {row["start"]: row["gaps_opened"] for row in reply.json if row["gaps_opened"]}
+    assert opened == {"2024-08-09T00:00:00Z": 2}
+    assert client.get("/v1/history", limit="3", interval="5m", **span).json == reply.json[-3:]
+    assert len(client.get("/v1/history").json) in {96, 97}
+    for wrong in ({"start": span["end"], "end": span["start"]}, {"interval": "0m"}, {"limit": "10001"}):
+        assert client.get("/v1/history", **wrong).status == 422
+
+
+def test_dead_letters_are_listed(tmp_path: Path, serve_at: Callable[[Settings], Client]) -> None:
+    """The newest of a reason, an error or a partition, the newest first; long messages are cut."""
+    settings = Settings(data_dir=tmp_path / "data")
+    long, binary = "é" * 5_000, base64.b64encode(bytes(range(256)) * 16).decode()
+    letters = [
+        dead_letter(1, error="price: not a decimal: 'x'", reason=Reason.INVALID, value=long),
+        dead_letter(2, error="price: not a decimal: '1e'", reason=Reason.INVALID, value=None),
+        dead_letter(3, value=binary, value_encoding="base64", partition=1),
+    ]
+    write_letters(settings, letters)
+    client = serve_at(settings)
+
+    def offsets(**asked: str) -> list[int]:
+        return [row["offset"] for row in client.get("/v1/dead-letters/list", **asked).json]
+
+    assert offsets() == [3, 2, 1]
+    assert offsets(limit="2") == [3, 2]
+    assert offsets(reason="invalid", partition="0") == [2, 1]
+    assert offsets(topic="other") == offsets(partition="2") == []
+    (cause,) = [one for one in client.get("/v1/dead-letters", by="error").json["errors"] if one["reason"] == "invalid"]
+    assert offsets(error=cause["error"]) == [2, 1]
+    assert offsets(error="price: not a decimal: 'x'") == [1]
+    rows = client.get("/v1/dead-letters/list").json
+    assert [(len(row["value"] or ""), row["value_bytes"]) for row in rows] == [
+        (4_096, 4_096),
+        (0, None),
+        (4_096, 10_000),
+    ]
+    assert base64.b64decode(rows[0]["value"]) == (bytes(range(256)) * 16)[:3_072]
+    table = FILES["text/csv"](client.get("/v1/dead-letters/list", "text/csv").body)
+    assert (table.column_names, table.num_rows) == ([*rows[0]], 3)
+    for wrong in ({"limit": "1001"}, {"reason": "x"}, {"error": "x" * 4_097}, {"by": "error"}):
+        assert client.get("/v1/dead-letters/list", **wrong).status == 422
 
 
 def test_numberings_in_doubt_are_reported(tmp_path: Path, serve_at: Callable[[Settings], Client]) -> None:

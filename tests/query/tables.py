@@ -13,13 +13,14 @@ from pyiceberg.table import Table
 
 from k2.iceberg.tables import TableName, open_table
 from k2.model.columns import SEQUENCE_EVENTS, TRADES, Column
-from k2.model.progress import PartitionProgress, Progress, TopicPartition
+from k2.model.progress import Counts, PartitionProgress, Progress, TopicPartition
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.gaps import gaps
 from k2.storage.catalog import open_catalog
+from k2.storage.commit_log import Commit, PartitionMove
 from k2.storage.dead_letters.files import Position, file_name, series_prefix
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS
+from k2.storage.table_properties import COMMIT_NOTES, DEAD_LETTER_POSITIONS
 from tests.model.dead_letters import dead_letter
 
 __all__ = [
@@ -27,11 +28,13 @@ __all__ = [
     "append",
     "conflict",
     "event",
+    "job_commit",
     "made",
     "missing_now",
     "numbered",
     "progress",
     "session_started",
+    "set_commit_notes",
     "set_progress",
     "trade",
     "write_letters",
@@ -72,6 +75,33 @@ def set_progress(table: Table, progress: Progress) -> None:
 def progress(**values: int) -> Progress:
     """Return progress of partition 0 of topic `trades`."""
     return Progress({"0": {TopicPartition("trades", 0): PartitionProgress(**values)}})
+
+
+def job_commit(
+    number: int,
+    when: datetime,
+    writer: str | None = "0",
+    *,
+    snapshot_id: int = 0,
+    moves: list[PartitionMove] | None = None,
+    **counts: int,
+) -> Commit:
+    """Return the job's n-th commit, after the one before it; the counts are of partition 0 of topic `trades`.
+
+    Its sequence number is lower than that of any snapshot of the table.
+    """
+    counts = dict.fromkeys(Counts.__struct_fields__, 0) | counts
+    moved = [PartitionMove("trades", 0, number, **counts)] if moves is None and writer is not None else moves or []
+    committed_at = (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    rows, before = sum(one.stored for one in moved), number - 1 or None
+    own_id = snapshot_id or number
+    return Commit(own_id, None, number - 10**6, committed_at, writer, rows, 1, 100, moved, previous_id=before)
+
+
+def set_commit_notes(table: Table, commits: Iterable[Commit]) -> None:
+    """Write commit notes to the table's properties."""
+    with table.transaction() as transaction:
+        transaction.set_properties(COMMIT_NOTES.set_to([*commits]))
 
 
 def trade(offset: int, exchange: str = "binance", symbol: str = "BTCUSDT", **values: Any) -> Row:

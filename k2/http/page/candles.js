@@ -105,7 +105,7 @@ function showBar(at) {
   $("#bar").replaceChildren(
     el("span", { text: spoken }),
     ...fields.map(([mark, text]) => el("span", {}, el("b", { text: mark }), ` ${text}`)),
-    ...(bar?.row ? [el("span", { text: ` ${count(bar.row.trades)} trades` })] : []),
+    ...(bar?.row ? [el("span", { text: ` ${plural(bar.row.trades, "trade")}` })] : []),
   );
   box.setAttribute("aria-valuenow", String(Math.max(0, at)));
   box.setAttribute("aria-valuetext", $("#bar").textContent || "no bars");

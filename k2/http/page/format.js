@@ -4,6 +4,9 @@ const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cn}]/gu;
 
 export const count = (value) => value.toLocaleString("en-US");
 
+// Three digits are enough for a figure next to a chart.
+export const rounded = (value) => value.toLocaleString("en-US", value >= 100 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 3 });
+
 export const total = (values) => values.reduce((sum, value) => sum + BigInt(value), 0n);
 
 export const plural = (value, one, many = `${one}s`) => `${count(value)} ${BigInt(value) === 1n ? one : many}`;
@@ -18,6 +21,16 @@ export function percent(stored, expected) {
 // Names are untrusted text: invisible and text-direction characters are escaped.
 export const name = (text) =>
   text.replace(UNSEEN, (character) => `\\u{${character.codePointAt(0).toString(16)}}`);
+
+// The start of a message as text: line breaks stay, invisible characters are escaped. Bytes that are not UTF-8 come in
+// base64, and each that is not printable ASCII is written as \xNN.
+export function excerpt(value, encoding, bytes) {
+  if (value === null) return { text: "", isWhole: true };
+  if (encoding === null) return { text: value.split("\n").map(name).join("\n"), isWhole: new TextEncoder().encode(value).length >= bytes };
+  const found = atob(value);
+  const text = found.replace(/[^\x20-\x7e]/g, (byte) => `\\x${byte.charCodeAt(0).toString(16).padStart(2, "0")}`);
+  return { text, isWhole: found.length >= bytes };
+}
 
 export const label = ({ exchange, symbol }) => [exchange, symbol].filter((one) => one !== null).map(name).join(" ");
 

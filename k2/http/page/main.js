@@ -8,7 +8,8 @@ import { contact, isAnswering, onKey, showPaused } from "./connection.js";
 import { setDoubts, showUnknownDoubts } from "./doubts.js";
 import { GAPS_MAX, showGaps } from "./gaps.js";
 import { HOURS, HOUR_MS, WORST, onChosen, showHeat } from "./heat.js";
-import { showDeadLetters } from "./dead_letters.js";
+import { INTERVAL, INTERVALS, showHistory } from "./history.js";
+import { LETTERS_MAX, onErrorChosen, showDeadLetters, showLetters, showNoLetters } from "./dead_letters.js";
 import { newestOf, showPartitions, versionOf } from "./partitions.js";
 import { Poll, everyPoll, setPaused } from "./poll.js";
 import { readView, writeView } from "./state.js";
@@ -105,6 +106,16 @@ panelPoll("#verdict", {
   show: ({ found }) => showVerdict(found),
 });
 
+// By the job's clock: trades of other days may have been committed in the last 24 hours.
+const history = panelPoll("#history", {
+  seconds: 60,
+  ask: (signal) => {
+    const span = view.day === null ? {} : { start: iso(hours().start), end: iso(hours().end) };
+    return ask("v1/history", { interval: INTERVAL, limit: INTERVALS, ...span }, signal);
+  },
+  show: ({ found }) => showHistory(found),
+});
+
 const heat = panelPoll("#completeness", {
   seconds: 60,
   ask: async (signal) => {
@@ -145,8 +156,33 @@ const gaps = panelPoll("#gaps", {
 
 const deadLetters = panelPoll("#dead-letters", {
   seconds: 60,
-  ask: (signal) => ask("v1/dead-letters", {}, signal),
+  ask: (signal) => ask("v1/dead-letters", { by: "error" }, signal),
   show: ({ found }) => showDeadLetters(found),
+});
+
+let error = null;
+
+const letters = new Poll({
+  seconds: 60,
+  contact,
+  version: () => version,
+  ask: async (signal) => {
+    const of = error;
+    if (of === null) return { of };
+    return { ...(await ask("v1/dead-letters/list", { reason: of.reason, error: of.error, limit: LETTERS_MAX }, signal)), of };
+  },
+  setStatus: (sentence) => {
+    if (error !== null) showNoLetters(sentence);
+  },
+  show: ({ found, of }) => {
+    if (of !== null && of === error) showLetters(found, of);
+  },
+});
+
+onErrorChosen((one) => {
+  error = one;
+  if (error === null) letters.stop();
+  else letters.now({ isChanged: true });
 });
 
 const candles = panelPoll("#candles", {
@@ -218,8 +254,8 @@ $("#choice").addEventListener("submit", (event) => {
 
 $("#interval").addEventListener("change", () => change({ interval: $("#interval").value in SECONDS ? $("#interval").value : "15m" }, candles));
 $("#view").addEventListener("submit", (event) => event.preventDefault());
-$("#day").addEventListener("change", () => change({ day: $("#day").value || null }, heat, doubts, candles));
-$("#latest").addEventListener("click", () => change({ day: null }, heat, doubts, candles));
+$("#day").addEventListener("change", () => change({ day: $("#day").value || null }, history, heat, doubts, candles));
+$("#latest").addEventListener("click", () => change({ day: null }, history, heat, doubts, candles));
 
 let filtering;
 $("#filter").addEventListener("input", () => {
@@ -232,7 +268,7 @@ addEventListener("hashchange", () => {
   $("#day").value = view.day ?? "";
   showHours();
   showChoice();
-  [heat, doubts, candles].filter(isWanted).forEach((poll) => poll.now({ isChanged: true }));
+  [history, heat, doubts, candles].filter(isWanted).forEach((poll) => poll.now({ isChanged: true }));
 });
 
 onChosen((row) => {
@@ -248,8 +284,8 @@ function begin() {
   everyPoll().filter(isWanted).forEach((poll) => poll.now());
 }
 
-// Candles need a symbol; nothing is queried until one is selected.
-const isWanted = (poll) => poll !== progress && (poll !== candles || view.symbol !== null);
+// Candles need a symbol, and letters an error; nothing is queried until one is selected.
+const isWanted = (poll) => poll !== progress && (poll !== candles || view.symbol !== null) && (poll !== letters || error !== null);
 
 function updateAll() {
   progress.now();
