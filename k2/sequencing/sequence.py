@@ -359,11 +359,6 @@ class SymbolSequence:
         """Number of missing ranges in all sessions."""
         return sum(session.numbers.gap_count for session in self.sessions)
 
-    @property
-    def missing_count(self) -> int:
-        """Number of missing numbers in all sessions."""
-        return sum(session.numbers.missing_count for session in self.sessions)
-
     def absorb(self, session: int, ranges: Iterable[tuple[int, int]], latest: int, earliest: int) -> None:
         """Add numbers that were stored without this state; sessions are passed in ascending order.
 

@@ -321,7 +321,8 @@ class GroupTracker:
         for slot, sequence in self._sequences.items():
             exchange = self._symbols.name(self._symbol_ids[slot])[0]
             ranges, numbers = gaps[exchange]
-            gaps[exchange] = OpenGaps(ranges + sequence.gap_count, numbers + sequence.missing_count)
+            missing = sum(session.numbers.missing_count for session in sequence.sessions)
+            gaps[exchange] = OpenGaps(ranges + sequence.gap_count, numbers + missing)
         return gaps
 
     def snapshot(self) -> dict[str, object]:
