@@ -56,8 +56,9 @@ lint: .venv/dev ## the quick part of the check
 bench: .venv/dev ## CPU a message of the whole job over that of a bare consume() loop
 	@.venv/bin/python -m benchmarks.job $(ARGS)
 
-picture: .venv/dev ## take the picture of the page of k2 serve that the docs show (needs Chromium)
+picture: .venv/dev ## take the pictures of the page of k2 serve that the docs show (needs Chromium)
 	@K2_TEST_PICTURE=docs/page.png .venv/bin/python -m pytest -q tests/http/test_page.py -k screenshot
+	@K2_TEST_STATUS_PICTURE=docs/status.png .venv/bin/python -m pytest -q tests/http/test_page_status.py -k partition
 
 lock: .venv/dev ## resolve the versions anew (ARGS=--upgrade for newer ones)
 	$(LOCK) $(ARGS) --output-file requirements/runtime.txt

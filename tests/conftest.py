@@ -42,6 +42,7 @@ SLOW = (
     "tests/http/test_page_doubts.py",
     "tests/http/test_page_not_numbered.py",
     "tests/http/test_page_reports.py",
+    "tests/http/test_page_status.py",
     "tests/iceberg/test_catalog_errors.py",
     "tests/iceberg/test_catalogs.py",
     "tests/iceberg/test_many_commits.py",
