@@ -34,7 +34,7 @@ def open(  # noqa: A001  reads as k2.open()
     query_memory_limit: str | None = None,
     query_connections: int | None = None,
 ) -> "MarketData":
-    """Open the tables for queries and reports; nothing is created, and nothing is read before the first query.
+    """Open the tables for queries, reports and plots; nothing is created, and nothing is read before the first query.
 
     Each argument is the setting of that name; one that is None has the value of its environment variable
     (`data_dir`: `K2_DATA_DIR`), or the default. Close the result, or use it as a context manager.

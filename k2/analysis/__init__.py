@@ -1,1 +1,1 @@
-"""The Python interface for analysts: `k2.open()` and results as frames."""
+"""The Python interface for analysts: `k2.open()`, results as frames, and plots."""

@@ -1,11 +1,12 @@
-"""Market data of the tables: queries and reports for Python. `k2.open()` opens it."""
+"""Market data of the tables: queries, reports and plots for Python. `k2.open()` opens it."""
 
 import weakref
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
+from k2.analysis.plotter import Plotter
 from k2.analysis.result import Result
 from k2.model.errors import K2Error
 from k2.ops.settings import Settings, read_settings
@@ -33,7 +34,7 @@ class ClosedError(K2Error, ValueError):
 
 
 class MarketData:
-    """Queries and reports of the job's tables; thread-safe.
+    """Queries, reports and plots of the job's tables; thread-safe.
 
     Arguments have the names and forms of the options of the `k2` commands; one that is not given selects all. They are
     checked at once (`QueryError` names an invalid one). The query itself runs when the `Result` is taken as a frame.
@@ -45,6 +46,7 @@ class MarketData:
         self._pool = Pool(settings)
         # Also closes it at the end of the process, or when it is no longer used.
         self._close = weakref.finalize(self, self._pool.close)
+        self.plot: Final = Plotter(self._open_pool)
 
     def __enter__(self) -> Self:
         return self

@@ -26,6 +26,7 @@ class K2(Commands):
         "vwap": Command("k2.cli.queries", "vwap", "Show average prices weighted by quantity."),
         "twap": Command("k2.cli.queries", "twap", "Show average prices weighted by time."),
         "sql": Command("k2.cli.queries", "sql", "Run a SELECT over the tables in a sandbox."),
+        "plot": Command("k2.cli.plot", "app", "Draw trades and reports as pictures.", "plot", "matplotlib"),
         "serve": Command("k2.cli.serve", "serve", "Serve queries and reports over HTTP.", "serve", "fastapi"),
         "dlq": Command("k2.cli.dlq", "app", "Inspect dead letters: messages that were not stored."),
         "status": Command("k2.cli.status", "status", "Say whether the capture is complete, and if not, why."),

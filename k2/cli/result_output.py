@@ -19,7 +19,7 @@ from k2.model.errors import SettingsError
 from k2.query.engine import RecordBatchStream
 from k2.query.output_formats import Format, objects, write, write_records
 
-__all__ = ["ROWS_SHOWN", "Output", "check_output", "output_rows", "query_limit", "write_report"]
+__all__ = ["ROWS_SHOWN", "Output", "atomic_file", "check_output", "output_rows", "query_limit", "write_report"]
 
 Output = Annotated[
     Path | None,
@@ -79,7 +79,7 @@ def output_rows(
 
 
 def _save(output: Path, write_to: Callable[[Format, BinaryIO], int]) -> int:
-    with _atomic_file(output) as stream:
+    with atomic_file(output) as stream:
         count = write_to(_output_format(output), stream)
     typer.echo(f"{format_count(count, 'row')} in {output}", err=True)
     return count
@@ -115,7 +115,12 @@ def _output_format(output: Path) -> Format:
 
 
 @contextmanager
-def _atomic_file(output: Path) -> Iterator[BinaryIO]:
+def atomic_file(output: Path) -> Iterator[BinaryIO]:
+    """Yield a stream whose content becomes the file at the end of the block; an error leaves the file as it was.
+
+    Raises:
+        SettingsError: If the folder cannot be written.
+    """
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
     except OSError as error:

@@ -77,6 +77,8 @@ def test_closed_market_data(recorded: Settings) -> None:
     assert "closed" in repr(market)
     with pytest.raises(ClosedError, match=r"k2\.open"):
         result.to_arrow()
+    with pytest.raises(ClosedError):
+        market.plot.gaps()
 
 
 def test_an_unused_result_keeps_market_data_open(recorded: Settings) -> None:

@@ -1,0 +1,90 @@
+"""Timeline of gaps: a row for each symbol, a bar from the opening of each gap until it was filled."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from matplotlib.patches import Patch
+
+from k2.analysis.plots.picture import DAY, LINE, LOOK, MUTED, Picture, set_time_axis, short_name, to_days
+from k2.query.gaps import Gap
+
+__all__ = ["draw_gaps"]
+
+OPEN: Final = "#c6423a"
+FILLED: Final = "#7aa6d6"
+ROW_INCHES: Final = 0.26
+HEAD_INCHES: Final = 1.9
+OPEN_HEIGHT: Final = 0.7
+FILLED_HEIGHT: Final = 0.36
+BAR_SHARE_MIN: Final = 0.004
+"""Of the width of the axis, so that a gap of a moment is seen."""
+MARGIN_SHARE: Final = 0.02
+
+Name = tuple[str, str]
+
+
+@LOOK()
+def draw_gaps(title: str, subtitle: str, gaps: Sequence[Gap], names: Sequence[Name], until: datetime) -> Picture:
+    """Draw the gaps of the symbols `names`, in this order; a gap that is open ends at `until`."""
+    rows = {name: row for row, name in enumerate(names)}
+    first = min(gap.opened_at for gap in gaps)
+    until = max(until, first + timedelta(seconds=1))
+    span = until - first
+    picture = Picture(title, subtitle, inches=HEAD_INCHES + ROW_INCHES * max(3, len(names)))
+    (axes,) = picture.panels
+    # Filled gaps are thinner and above, so that they are seen while others of the symbol are open.
+    for is_open, color, height in ((True, OPEN, OPEN_HEIGHT), (False, FILLED, FILLED_HEIGHT)):
+        chosen = sorted((gap for gap in gaps if (gap.filled_at is None) is is_open), key=lambda gap: gap.opened_at)
+        axes.barh(
+            [rows[gap.exchange, gap.symbol] for gap in chosen],
+            [max((gap.filled_at or until) - gap.opened_at, BAR_SHARE_MIN * span) / DAY for gap in chosen],
+            left=to_days([gap.opened_at for gap in chosen]),
+            height=height,
+            color=color,
+            # The edge of each gap stays visible where another one is longer.
+            edgecolor="white",
+            linewidth=0.4,
+        )
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), [short_name(*name) for name in names])
+    counts = axes.secondary_yaxis("right")
+    counts.set_yticks(range(len(names)), _counts(gaps, names))
+    counts.set_ylabel("sequence numbers", color=MUTED)
+    axes.set_ylabel("symbol")
+    axes.grid(axis="x", color=LINE)
+    axes.set_axisbelow(True)
+    for side in (axes, counts):
+        side.tick_params(axis="y", length=0)
+        for spine in side.spines.values():
+            spine.set_visible(False)
+    set_time_axis(axes, first - MARGIN_SHARE * span, until + MARGIN_SHARE * span)
+    picture.legend(
+        handles=[
+            Patch(facecolor=OPEN, label="missing now"),
+            Patch(facecolor=FILLED, label="filled by late trades"),
+        ],
+        loc="outside lower left",
+        ncols=2,
+        handlelength=1,
+        handleheight=1,
+    )
+    return picture
+
+
+def _counts(gaps: Sequence[Gap], names: Sequence[Name]) -> list[str]:
+    missing, filled = defaultdict[Name, int](int), defaultdict[Name, int](int)
+    for gap in gaps:
+        (missing if gap.filled_at is None else filled)[gap.exchange, gap.symbol] += gap.missing
+    return [
+        ", ".join(
+            text
+            for text, count in (
+                (f"{missing[name]:,} missing", missing[name]),
+                (f"{filled[name]:,} filled", filled[name]),
+            )
+            if count
+        )
+        for name in names
+    ]
