@@ -15,11 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from k2.model.errors import K2Error, UnreachableError
+from k2.model.errors import CatalogError, K2Error, UnreachableError
 from k2.query.dead_letters import NoDeadLettersError
 from k2.query.engine import QueryCancelledError, QueryError, QueryMemoryError, QueryTimeoutError
 from k2.query.output_formats import to_json
-from k2.query.pool import Pool, QueryBusyError
+from k2.query.pool import FileMissingError, Pool, QueryBusyError
 from k2.query.snapshots import NoSnapshotError
 from k2.query.tables import NoTableError
 
@@ -52,12 +52,15 @@ _STATUSES: Final[dict[type[K2Error], HTTPStatus]] = {
     QueryError: HTTPStatus.BAD_REQUEST,
 }
 """Errors whose message is sent to the client."""
+_DAMAGED: Final = "the catalog or a file of a table is lost or damaged; the server's log names it"
 _RESPONSES: Final[dict[type[K2Error], tuple[HTTPStatus, str]]] = {
     NoTableError: (HTTPStatus.NOT_FOUND, "the table does not exist yet; start the job, which creates it"),
     NoDeadLettersError: (
         HTTPStatus.NOT_FOUND,
         "there are no dead letters yet; start the job, which writes them",
     ),
+    CatalogError: (HTTPStatus.INTERNAL_SERVER_ERROR, _DAMAGED),
+    FileMissingError: (HTTPStatus.INTERNAL_SERVER_ERROR, _DAMAGED),
     UnreachableError: (
         HTTPStatus.SERVICE_UNAVAILABLE,
         "the catalog or a file of a table cannot be read at the moment; retry later",

@@ -21,7 +21,7 @@ from k2.model.errors import FencedError, TableError, UnreachableError
 from k2.model.progress import Progress
 from k2.ops.failpoints import failpoint
 from k2.ops.retry import COMMIT_CONFLICT, OnRetry, retried
-from k2.storage.catalog_errors import CATALOG_TRANSIENT, translate_refusals
+from k2.storage.catalog_errors import CATALOG_TRANSIENT, catalog_address, translate_permanent_errors
 from k2.storage.table_properties import FENCING_TOKEN
 
 __all__ = ["Committer"]
@@ -184,5 +184,6 @@ class Committer:
             raise TableError(f"table {self.name} is not the one that the job started with: {error}") from error
 
     def _retry(self, operation: str, act: Callable[[], T], *, also: tuple[type[BaseException], ...] = ()) -> T:
-        with translate_refusals(self.table.catalog.name):
+        catalog = self.table.catalog
+        with translate_permanent_errors(catalog.name, catalog_address(catalog.properties)):
             return retried(operation, act, also=(*CATALOG_TRANSIENT, *also), on_retry=self._on_retry, sleep=self._sleep)

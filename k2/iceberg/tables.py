@@ -28,8 +28,8 @@ from k2.model.errors import SettingsError, TableError
 from k2.model.key_groups import GROUPS
 from k2.ops.retry import CREATION_RACE, OnRetry, retried
 from k2.ops.settings import Settings
-from k2.storage.catalog import open_catalog
-from k2.storage.catalog_errors import CATALOG_TRANSIENT, translate_refusals
+from k2.storage.catalog import check_namespace, database_file, open_catalog
+from k2.storage.catalog_errors import CATALOG_TRANSIENT, translate_permanent_errors
 from k2.storage.schemas import iceberg_type, schema_of
 from k2.storage.table_properties import FORMAT, KEY_GROUPS, KNOWN_FORMAT, WRITERS, check_format
 
@@ -139,11 +139,12 @@ def connect(settings: Settings, which: TableName, on_retry: OnRetry | None = Non
 
     Raises:
         SettingsError: the catalog refuses the credentials.
+        CatalogError: the catalog is lost or corrupt, or the table's metadata file is missing.
         UnreachableError: the catalog does not answer, after retries.
     """
 
     def open_both() -> Table:
-        with translate_refusals(settings.catalog):
+        with translate_permanent_errors(settings.catalog, database_file(settings)):
             return open_table(open_catalog(settings), settings, which)
 
     return retried(f"opening table {settings.namespace}.{which}", open_both, also=CATALOG_TRANSIENT, on_retry=on_retry)
@@ -154,7 +155,7 @@ def _load_or_create(catalog: "Catalog", identifier: tuple[str, ...], design: _De
         try:
             return catalog.load_table(identifier)
         except (NoSuchTableError, NoSuchNamespaceError):
-            pass
+            check_namespace(settings, catalog)
         try:
             return _create(catalog, identifier, design, settings)
         except (TableAlreadyExistsError, NamespaceAlreadyExistsError, IntegrityError):

@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 __all__ = [
+    "CatalogError",
     "FencedError",
     "K2Error",
     "NotDeliveredError",
@@ -51,6 +52,10 @@ class StateError(K2Error, RuntimeError):
 
 class TableError(K2Error, RuntimeError):
     """A table does not have the schema or the snapshot history that the job wrote."""
+
+
+class CatalogError(K2Error, RuntimeError):
+    """The catalog's database, or a file of a table that it names, is lost or damaged; a retry does not help."""
 
 
 class FencedError(K2Error, RuntimeError):

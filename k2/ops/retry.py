@@ -1,6 +1,7 @@
 """The retry policies of the job, and retries of an operation after transient faults of services and disks."""
 
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any, Final, TypeVar
 import structlog
 import tenacity
 
-from k2.model.errors import UnreachableError, first_line
+from k2.model.errors import CatalogError, UnreachableError, first_line
 
 __all__ = [
     "COMMIT_CONFLICT",
@@ -17,8 +18,11 @@ __all__ = [
     "ELECTION",
     "FAULT",
     "LOCKED_SECONDS_MAX",
+    "MISSING_SECONDS",
     "OnRetry",
     "RetryPolicy",
+    "missing_file_message",
+    "missing_local_file",
     "retried",
     "retry_while_locked",
 ]
@@ -75,6 +79,10 @@ retry_while_locked: Final = tenacity.retry(
 """Decorator: another process holds the lock of the local catalog's database; 30 seconds in all, one attempt at least.
 An attempt may wait as long by itself, so the number of attempts is no bound."""
 _TRANSIENT: Final = (ConnectionError, TimeoutError, OSError)
+_MISSING_LOCAL_FILE: Final = re.compile(r"Failed to open local file '(.*?)'")
+"""Arrow's message for a local file that it cannot open; group 1 is the file."""
+MISSING_SECONDS: Final = 0.1
+"""Time before a missing local file is looked up once more: expiry may have removed it next to this reader."""
 
 _log = structlog.get_logger()
 
@@ -90,9 +98,11 @@ def retried(
     """Return the result of `call`; retry it by the policy `FAULT` if it raises a transient fault.
 
     Transient are `ConnectionError`, `TimeoutError`, `OSError` and the types in `also`, in which a client wraps them.
-    Any other exception propagates unchanged, without a retry.
+    Any other exception propagates unchanged, without a retry. A local file of a table that is missing is looked up only
+    once more, and at once.
 
     Raises:
+        CatalogError: a local file of a table is missing.
         UnreachableError: the last attempt failed too; the fault is its cause.
     """
 
@@ -106,11 +116,38 @@ def retried(
             on_retry(operation)
 
     transient: tuple[type[BaseException], ...] = (*_TRANSIENT, *also)
+    attempts = FAULT.retrying(lambda error: isinstance(error, transient), before_sleep=report, sleep=sleep)
     try:
-        return FAULT.retrying(lambda error: isinstance(error, transient), before_sleep=report, sleep=sleep)(call)
+        return attempts(lambda: _look_twice(operation, call, sleep))
     except UnreachableError:
         raise
     except transient as error:
         raise UnreachableError(
             f"{operation} failed {FAULT.attempts_max} times, the last with: {first_line(error)}"
         ) from error
+
+
+def _look_twice(operation: str, call: Callable[[], T], sleep: Callable[[float], None]) -> T:
+    """Call again at once if a local file of a table is missing; raise a permanent error if it still is."""
+    for is_last in (False, True):
+        try:
+            return call()
+        except FileNotFoundError as error:
+            file = missing_local_file(error)
+            if file is None:
+                raise
+            if is_last:
+                raise CatalogError(f"{operation} failed: {missing_file_message(file)}") from error
+            sleep(MISSING_SECONDS)
+    raise AssertionError("the second look returns or raises")
+
+
+def missing_local_file(error: BaseException) -> str | None:
+    """Return the local file that Arrow did not find; None for any other error, such as of a missing object on S3."""
+    found = _MISSING_LOCAL_FILE.search(str(error))
+    return found[1] if found else None
+
+
+def missing_file_message(file: str) -> str:
+    """Return what is wrong if a local file of a table is missing, and what to do."""
+    return f"{file} is missing; restore it from a backup of the warehouse, or put the warehouse back where it was"

@@ -1,6 +1,7 @@
 """An in-memory DuckDB database with a few connections, each lent to one query at a time."""
 
 import queue
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 
 from k2.model.errors import K2Error, SettingsError, UnreachableError, first_line
+from k2.ops.retry import missing_file_message
 from k2.ops.settings import Settings
 from k2.query.engine import Engine, QueryCancelledError, QueryError, QueryLimits, QueryMemoryError
 from k2.query.manifests import ManifestCache
@@ -24,6 +26,7 @@ __all__ = [
     "READS_MAX",
     "CancellableSession",
     "EnginePool",
+    "FileMissingError",
     "FilesGoneError",
     "Pool",
     "QueryBusyError",
@@ -34,6 +37,10 @@ __all__ = [
 JOB_TABLES: Final = ("trades", "sequence_events", "commits")
 READS_MAX: Final = 3
 """Attempts of a query whose planned data files are gone because compaction or expiry removed them."""
+_MISSING_LOCAL_FILE: Final = re.compile(
+    r"""(?:No files found that match the pattern|file) ['"](/[^'"]*)['"](?:.*No such file|$)"""
+)
+"""Messages of DuckDB and Arrow for a local file that does not exist; keys on S3 do not begin with a slash."""
 Item = TypeVar("Item")
 Parameters = ParamSpec("Parameters")
 Report = TypeVar("Report")
@@ -47,6 +54,12 @@ class QueryBusyError(K2Error, TimeoutError):
 
 class FilesGoneError(UnreachableError):
     """A file of a table cannot be read: its store does not respond, or compaction or expiry removed it."""
+
+
+class FileMissingError(FilesGoneError):
+    """A local file of a table does not exist, also after the table was read again."""
+
+    exit_code = 1
 
 
 class EnginePool(Protocol):
@@ -300,6 +313,9 @@ def _translate_errors(limits: QueryLimits) -> Iterator[None]:
             f"the query needs more memory than K2_QUERY_MEMORY_LIMIT={limits.memory}; narrow it, or raise the setting"
         ) from error
     except duckdb.IOException as error:
+        if found := _MISSING_LOCAL_FILE.search(str(error)):
+            message = missing_file_message(found[1])
+            raise FileMissingError(f"a file of the table cannot be read: {message}") from error
         raise FilesGoneError(f"a file of the table cannot be read: {first_line(error)}") from error
     except duckdb.OutOfRangeException as error:
         raise QueryError(

@@ -8,19 +8,39 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.utils.config import Config
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy import make_url
+from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, OperationalError
 
-from k2.model.errors import SettingsError, UnreachableError
+from k2.model.errors import CatalogError, SettingsError, UnreachableError
 from k2.ops.retry import CREATION_RACE, LOCKED_SECONDS_MAX, retried, retry_while_locked
 from k2.ops.settings import Settings
-from k2.storage.catalog_errors import CATALOG_TRANSIENT, as_k2_error, catalog_address, error_text, translate_refusals
+from k2.storage.catalog_errors import (
+    CATALOG_TRANSIENT,
+    as_k2_error,
+    catalog_address,
+    corrupt_error,
+    error_text,
+    is_corrupt,
+    translate_permanent_errors,
+)
 from k2.storage.catalog_timeouts import limit_catalog_timeouts
+from k2.storage.warehouse import table_with_files
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
-__all__ = ["Load", "catalog_exists", "catalog_location", "find_table", "local_catalog", "open_catalog"]
+__all__ = [
+    "Load",
+    "catalog_exists",
+    "catalog_location",
+    "catalog_properties",
+    "check_namespace",
+    "database_file",
+    "find_table",
+    "local_catalog",
+    "open_catalog",
+]
 
 Load = Callable[[tuple[str, ...]], "Table"]
 """Loads a table by its namespace's parts and its name."""
@@ -28,18 +48,22 @@ Load = Callable[[tuple[str, ...]], "Table"]
 _POSTGRESQL: Final = "postgresql://"
 
 
-def open_catalog(settings: Settings) -> "Catalog":
+def open_catalog(settings: Settings, *, is_replacement: bool = False) -> "Catalog":
     """Open the catalog named by `K2_CATALOG`, configured the PyIceberg way (file or environment).
 
     If PyIceberg has no catalog of that name, use SQLite and a local warehouse in `K2_DATA_DIR`. Both are created if
-    they are absent; several threads and processes may do so at once.
+    they are absent; several threads and processes may do so at once. `is_replacement` permits a new database although
+    the warehouse has tables.
 
     Raises:
         SettingsError: the configuration is bad, credentials are refused, or the folder can't be written.
+        CatalogError: the local database is corrupt, or it is gone and the warehouse has tables.
         UnreachableError: the catalog does not answer.
     """
     configuration = _configured(settings)
     if configuration is None:
+        if not is_replacement:
+            _check_local(settings)
         return _open_local(settings)
     limit_catalog_timeouts(settings.catalog, configuration)
     try:
@@ -68,24 +92,67 @@ def catalog_location(settings: Settings) -> str:
     return str(_database(settings)) if configuration is None else catalog_address(configuration)
 
 
+def catalog_properties(settings: Settings) -> dict[str, str]:
+    """Return the properties of the catalog without opening it, among them `warehouse` if it is known."""
+    configuration = _configured(settings)
+    if configuration is None:
+        return {"warehouse": f"file://{_database(settings).parent / 'warehouse'}"}
+    return {key: value for key, value in configuration.items() if isinstance(value, str)}
+
+
+def database_file(settings: Settings) -> Path | None:
+    """Return the file of a catalog that is in SQLite, configured or not; None if it is not in a file."""
+    configuration = _configured(settings)
+    if configuration is None:
+        return _database(settings)
+    uri = str(configuration.get("uri", ""))
+    if not uri.startswith("sqlite"):
+        return None
+    database = make_url(uri).database
+    return Path(database).absolute() if database and database != ":memory:" else None
+
+
+def check_namespace(settings: Settings, catalog: "Catalog") -> None:
+    """Refuse an SQL catalog that lacks the namespace although the warehouse has files of its tables.
+
+    It is another database than the one that named those tables: new tables would be filled from the start of Kafka.
+
+    Raises:
+        CatalogError: the warehouse has files of tables that the catalog never had.
+    """
+    # Imported here because it reads PyIceberg's configuration at import, and would raise a bare error.
+    from pyiceberg.catalog.sql import SqlCatalog  # noqa: PLC0415
+
+    warehouse = catalog.properties.get("warehouse")
+    if not isinstance(catalog, SqlCatalog) or warehouse is None:
+        return
+    location = table_with_files(warehouse, settings, catalog.properties)
+    # Looked up after the files: a process that creates the tables creates the namespace first.
+    if location is not None and not catalog.namespace_exists(settings.namespace):
+        raise _lost_error(f"catalog {settings.catalog!r} has no namespace {settings.namespace}", location)
+
+
 def find_table(settings: Settings, name: str, load: Load | None = None) -> "Table | None":
     """Return one of the job's tables as it is now, or None if it does not exist; nothing is created.
 
     `load` loads the table; without it, a newly opened catalog does.
 
     Raises:
+        CatalogError: the catalog is lost or corrupt, or the table's metadata file is missing.
         UnreachableError: the catalog does not answer, after retries.
     """
     if not catalog_exists(settings):
+        _check_local(settings)
         return None
     identifier = (*settings.namespace.split("."), name)
 
     def find() -> "Table | None":
-        try:
-            with translate_refusals(settings.catalog):
+        with translate_permanent_errors(settings.catalog, database_file(settings)):
+            try:
                 return open_catalog(settings).load_table(identifier) if load is None else load(identifier)
-        except (NoSuchTableError, NoSuchNamespaceError):
-            return None
+            except (NoSuchTableError, NoSuchNamespaceError):
+                check_namespace(settings, open_catalog(settings))
+                return None
 
     return retried(f"opening table {'.'.join(identifier)}", find, also=CATALOG_TRANSIENT)
 
@@ -123,6 +190,26 @@ def _database(settings: Settings) -> Path:
     return settings.data_dir.absolute() / "catalog.db"
 
 
+def _check_local(settings: Settings) -> None:
+    """Refuse to start over with an empty catalog if the database of the local one is gone.
+
+    Raises:
+        CatalogError: there is no database, but the warehouse has files of the job's tables.
+    """
+    database = _database(settings)
+    location = table_with_files(catalog_properties(settings)["warehouse"], settings, {})
+    # Looked up after the files: a process that creates the tables creates the database first.
+    if location is not None and not database.exists():
+        raise _lost_error(f"the catalog {database} is gone", location)
+
+
+def _lost_error(what: str, location: str) -> CatalogError:
+    return CatalogError(
+        f"{what}, but {location} has files; register the tables with `k2 catalog register`, restore a backup with "
+        "`k2 catalog restore FILE`, or set K2_DATA_DIR (or K2_NAMESPACE) to another one"
+    )
+
+
 def _open_local(settings: Settings) -> "Catalog":
     database = _database(settings)
     _check_path(settings.data_dir.absolute())
@@ -131,6 +218,8 @@ def _open_local(settings: Settings) -> "Catalog":
         warehouse.mkdir(parents=True, exist_ok=True)
         _prepare(database)
     except (OSError, sqlite3.Error) as error:
+        if is_corrupt(error):
+            raise corrupt_error(database, error) from error
         if "locked" in str(error):
             raise UnreachableError(f"the catalog {database} is locked by another process: {error}") from error
         raise SettingsError(f"K2_DATA_DIR={settings.data_dir}: cannot be written: {error}") from error
@@ -169,3 +258,7 @@ def _load_local(name: str, database: Path, warehouse: Path) -> "Catalog":
         return _load(name, configuration)
     except OperationalError as error:
         raise UnreachableError(f"the catalog {database} cannot be used: {error_text(error)}") from error
+    except DatabaseError as error:
+        if not is_corrupt(error):
+            raise
+        raise corrupt_error(database, error) from error

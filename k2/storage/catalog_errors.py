@@ -1,6 +1,7 @@
-"""Classify the errors of Iceberg's clients: unreachable, refused or misconfigured."""
+"""Classify the errors of Iceberg's clients: unreachable, refused, misconfigured or damaged."""
 
 import re
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -19,12 +20,21 @@ from pyiceberg.exceptions import (
     UnauthorizedError,
     WaitingForLockException,
 )
+from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from k2.model.errors import K2Error, SettingsError, UnreachableError
+from k2.model.errors import CatalogError, K2Error, SettingsError, UnreachableError
 
-__all__ = ["CATALOG_TRANSIENT", "as_k2_error", "catalog_address", "error_text", "translate_refusals"]
+__all__ = [
+    "CATALOG_TRANSIENT",
+    "as_k2_error",
+    "catalog_address",
+    "corrupt_error",
+    "error_text",
+    "is_corrupt",
+    "translate_permanent_errors",
+]
 
 CATALOG_TRANSIENT: Final[tuple[type[BaseException], ...]] = (
     CommitStateUnknownException,
@@ -43,6 +53,7 @@ _REFUSAL: Final = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|permission denied|role .* does not exist"
 )
 """Messages by which PostgreSQL refuses a login or a privilege; a failed login has no error code to test."""
+_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _NO_DATABASE: Final = re.compile(r"database .* does not exist")
 _UNREACHABLE: Final[tuple[type[BaseException], ...]] = (OSError, RESTError, *CATALOG_TRANSIENT)
 _MISCONFIGURED: Final = (
@@ -59,6 +70,8 @@ _MISCONFIGURED: Final = (
 
 def as_k2_error(catalog: str, address: str, error: Exception) -> K2Error | None:
     """Translate an exception raised while opening a catalog into a `K2Error`; return None if it is not a known one."""
+    if is_corrupt(error):
+        return corrupt_error(address, error)
     if _is_refusal(error):
         return _refused(catalog, error)
     if isinstance(error, _UNREACHABLE) and not _NO_DATABASE.search(str(error)):
@@ -69,23 +82,45 @@ def as_k2_error(catalog: str, address: str, error: Exception) -> K2Error | None:
 
 
 @contextmanager
-def translate_refusals(catalog: str) -> Iterator[None]:
-    """Translate a refusal by the catalog into a `SettingsError`, also if it opened but refuses a table.
+def translate_permanent_errors(catalog: str, database: object) -> Iterator[None]:
+    """Translate what no retry can mend, also if the catalog opened and the error concerns one table.
+
+    `database` is the file of an SQLite catalog; None for other catalogs.
 
     Raises:
         SettingsError: the credentials do not permit the operation.
+        CatalogError: the database is corrupt.
     """
     try:
         yield
     except Exception as error:
         if _is_refusal(error):
             raise _refused(catalog, error) from error
+        if is_corrupt(error):
+            raise corrupt_error(database, error) from error
         raise
 
 
+def is_corrupt(error: Exception) -> bool:
+    """Return whether SQLite found that its file is damaged, or not a database."""
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    # An extended error code has the primary one in its lowest byte.
+    return getattr(origin, "sqlite_errorcode", 0) & 0xFF in _CORRUPT
+
+
+def corrupt_error(database: object, error: Exception) -> CatalogError:
+    """Return the error for a damaged database file."""
+    return CatalogError(
+        f"the catalog {database} is corrupt: {error_text(error)}; restore a backup with `k2 catalog restore FILE`, or "
+        "rename the file and run `k2 catalog register`"
+    )
+
+
 def catalog_address(configuration: Mapping[str, Any]) -> str:
-    """Return the address of a catalog, without the password that its URI may contain."""
+    """Return the address of a catalog, without the password that its URI may contain; the file if it is in SQLite."""
     uri = str(configuration.get("uri", "an unnamed address"))
+    if uri.startswith("sqlite"):
+        return str(make_url(uri).database)
     return (urlsplit(uri).netloc or uri).rpartition("@")[2]
 
 

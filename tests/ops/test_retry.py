@@ -1,9 +1,12 @@
 """Transient faults are retried, others are not, and the waits follow the documented rule."""
 
-import pytest
+from pathlib import Path
 
-from k2.model.errors import SettingsError, UnreachableError
-from k2.ops.retry import LOCKED_SECONDS_MAX, retried, retry_while_locked
+import pytest
+from pyarrow.fs import LocalFileSystem
+
+from k2.model.errors import CatalogError, SettingsError, UnreachableError
+from k2.ops.retry import LOCKED_SECONDS_MAX, MISSING_SECONDS, retried, retry_while_locked
 
 
 class Part:
@@ -41,6 +44,25 @@ def test_the_fourth_fault_is_raised() -> None:
     with pytest.raises(UnreachableError, match="asking failed 4 times, the last with: refused") as caught:
         part.retried()
     assert caught.value.__cause__ is part.error
+
+
+def _missing(folder: Path) -> FileNotFoundError:
+    """Return Arrow's error for a local file that does not exist."""
+    with pytest.raises(FileNotFoundError) as caught:
+        LocalFileSystem().open_input_file(str(folder / "absent.json"))
+    return caught.value
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_missing_file_is_looked_up_once_more(tmp_path: Path, failures: int) -> None:
+    """Expiry may have removed it next to a reader; if it is missing again, it is named without further waits."""
+    part = Part(_missing(tmp_path), failures)
+    if failures == 1:
+        assert part.retried() == "answer"
+    else:
+        with pytest.raises(CatalogError, match=rf"^asking failed: {tmp_path / 'absent.json'} is missing; restore it"):
+            part.retried()
+    assert (part.waits, part.retries) == ([MISSING_SECONDS], [])
 
 
 def test_a_named_error_is_not_wrapped() -> None:
