@@ -29,6 +29,8 @@ from k2.query.completeness import (
     summary_by_day,
     summary_by_hour,
 )
+from k2.query.days import DayRows
+from k2.query.days import days as find_days
 from k2.query.dead_letters import (
     DeadLetterExcerpt,
     ErrorStatistics,
@@ -125,6 +127,12 @@ async def audit(parameters: Annotated[AuditRequest, Query()], respond: DocumentR
         return find_commits(session.settings, parameters.start, parameters.end, parameters.limit, pool=session)
 
     return respond.document(find, parameters.limit)
+
+
+@router.get("/days", responses=records_of(DayRows))
+async def days(_: Annotated[EmptyRequest, Query()], respond: TabularResponses) -> QueryResponse:
+    """Return the days (UTC) that have trades, oldest first, with the number of trades; cheap to poll."""
+    return respond.records(DayRows, lambda session: find_days(session.settings, pool=session))
 
 
 @router.get("/history", responses=records_of(Interval))

@@ -15,7 +15,7 @@ from pyiceberg.table import DataScan, Table
 
 from k2.model.errors import K2Error, TableError
 from k2.query.evolution import has_evolved, names_are_ids, select_by_id
-from k2.query.manifests import ManifestCache
+from k2.query.manifests import ManifestCache, SpecFiles
 from k2.query.planning import added_files, planned_files
 
 __all__ = [
@@ -152,6 +152,12 @@ class Engine:
             self._connection.sql(select).create_view(name)
         else:
             self.register_arrow(name, _dataset(table, scan, files, paths))
+
+    def files(self, table: Table) -> list[SpecFiles]:
+        """Return the files of an Iceberg table's current snapshot, from its manifests."""
+        snapshot = table.current_snapshot()
+        with _planning_errors():
+            return [] if snapshot is None else self._manifests.files(table, snapshot)
 
     def register_empty(self, name: str, table: Table) -> None:
         """Register an Iceberg table's columns under a name, without any rows."""

@@ -120,13 +120,13 @@ _LEDGER_COLUMNS: Final = ("exchange", "symbol", "session", "event", "first_seque
 _COMMITTED: Final = f"""
     , of_writers AS (
         SELECT *, epoch_us(committed_at) AS committed_us,
-               greatest(0, epoch_us(committed_at) - epoch_us(lag(committed_at) OVER (
+               epoch_us(committed_at) - epoch_us(lag(committed_at) OVER (
                    PARTITION BY writer ORDER BY sequence_number
-               ))) AS between_us
+               )) AS between_us
         FROM commits WHERE NOT undone AND writer IS NOT NULL
     )
     SELECT (committed_us - $origin) // $step AS interval_idx, count(*) AS commits,
-           max(between_us) / 1e6 AS between_commits_seconds_max,
+           CASE WHEN count(between_us) > 0 THEN greatest(0, max(between_us)) / 1e6 END AS between_commits_seconds_max,
            {", ".join(f"sum(list_sum([one.{name} for one in partitions]))::BIGINT AS {name}" for name in _COUNTS)}
     FROM of_writers WHERE committed_us >= $first AND committed_us < $until GROUP BY interval_idx
 """

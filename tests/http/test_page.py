@@ -146,9 +146,12 @@ def test_a_view_can_be_shared(served: Client, window: Opened) -> None:
     expect(page.locator("#heat tbody tr")).to_have_count(1)
     expect(page.locator("#candles .figure")).to_have_text("okx BTC-USDT")
     with answered(page, "v1/completeness"):
-        page.locator("#day").fill("2024-08-01")
+        page.evaluate("location.hash = '#exchange=okx&symbol=BTC-USDT&day=2024-08-01'")
     expect(page.locator("#completeness .asof")).to_contain_text("No trades expected")
-    assert "day=2024-08-01" in page.url
+    expect(page.locator("#day option:checked")).to_have_text("2024-08-01 · no trades")
+    with answered(page, "v1/completeness"):
+        page.locator("#day").select_option("")
+    assert "day=" not in page.url
 
 
 def test_sums_that_fail_are_reported(tmp_path: Path, window: Opened) -> None:

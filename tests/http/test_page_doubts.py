@@ -54,7 +54,7 @@ def test_a_numbering_in_doubt_is_reported(served: Client, window: Opened) -> Non
     expect(page.locator("#heat tbody tr")).to_have_count(1)
     expect(figure).to_have_text(overall)
     with answered(page, "in_doubt"):
-        page.locator("#day").fill("2024-08-01")
+        page.evaluate("location.hash = '#day=2024-08-01'")
     expect(page.get_by_role("heading", name="Accounted for", exact=True)).to_be_visible()
     expect(page.locator("#doubt")).to_be_empty()
 

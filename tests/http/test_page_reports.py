@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
+from k2.iceberg.tables import TableName
 from k2.model.errors import error_pattern
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from tests.http.browser import Window, answered, chromium, texts, window
 from tests.http.conftest import Client, serving
 from tests.http.page_market import ERRORS, Made, make_market
+from tests.query.tables import EPOCH, append, made, trade
 
 __all__ = ["chromium", "window"]
 
@@ -95,3 +98,63 @@ def test_an_error_leads_to_its_dead_letters(served: Client, sample: Made, window
     expect(letters).to_have_count(20)
     expect(letters.first.locator("pre")).to_have_text("{\\xff\\x0a>")
     expect(letters.first).to_contain_text("4 bytes:")
+
+
+def test_days_with_trades_can_be_chosen(served: Client, window: Opened) -> None:
+    """The newest first, as ISO dates with the number of trades; a choice is part of the address."""
+    page = window(served.port, viewport=SIZE).settled()
+    options = page.locator("#day option")
+    expect(options).to_have_count(3)
+    rows = served.get("/v1/days").json
+    assert options.all_inner_texts() == [
+        "Latest 24 hours",
+        *(f"{row['day']} · {row['trades']:,} trades" for row in reversed(rows)),
+    ]
+    with answered(page, "v1/completeness"):
+        page.locator("#day").select_option("2024-08-08")
+    assert "day=2024-08-08" in page.url
+    expect(page.locator("#hours")).to_have_text("From 2024-08-08 00:00 to 2024-08-09 00:00 UTC")
+
+
+def test_symbols_are_sorted_by_what_is_missing(served: Client, sample: Made, window: Opened) -> None:
+    """The first column after the names is the number that they are sorted by."""
+    page = window(served.port, viewport=SIZE).settled()
+    expect(page.locator("#heat th[aria-sort=descending]")).to_have_text("Missing")
+    missing = [int(row[1]) for row in texts(page, "#heat")]
+    assert missing == sorted(missing, reverse=True)
+    assert sum(missing) == sum(one.last - one.first + 1 for one in sample.missing)
+
+
+def test_the_newest_hours_come_first_on_a_phone(served: Client, window: Opened) -> None:
+    """Cells keep their hour, and keys follow what is shown; names are not cut, and the page has its width."""
+    shown = window(served.port, viewport={"width": 390, "height": 800})
+    page = shown.settled()
+    hours = [f"{hour % 24:02}" for hour in range(16, -8, -1)]
+    expect(page.locator("#heat .hour")).to_have_text(hours)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    cut = page.locator("#heat tbody th").evaluate_all(
+        "(all) => all.filter((one) => one.scrollWidth > one.clientWidth).length"
+    )
+    assert cut == 0
+    shown.tab_to("heat")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#cell")).to_have_text(re.compile("2024-08-09 15:00 UTC"))
+    page.set_viewport_size(SIZE)
+    expect(page.locator("#heat .hour").first).to_have_text("17")
+
+
+@pytest.mark.parametrize(("seconds", "interval", "bars"), [(100, "1s", 100), (900, "10s", 90), (20 * 3_600, "15m", 80)])
+def test_candles_fit_the_data(tmp_path: Path, window: Opened, seconds: int, interval: str, bars: int) -> None:
+    """A capture of two minutes has more than one candle; a chosen interval is kept."""
+    settings = Settings(data_dir=tmp_path / "data")
+    times = [EPOCH + timedelta(seconds=seconds * one / 200) for one in range(200)]
+    append(made(settings, TableName.TRADES), [trade(at, timestamp=time) for at, time in enumerate(times)])
+    with serving(settings) as client:
+        view = "#exchange=binance&symbol=BTCUSDT&day=2024-08-09"
+        page = window(client.port, view, viewport=SIZE).page
+        expect(page.locator("#candles .asof")).to_have_text(re.compile(rf"^{bars} bars of {interval},"))
+        with answered(page, "interval=1h"):
+            page.locator("#interval").select_option("1h")
+        assert "interval=1h" in page.url
+        expect(page.locator("#candles .asof")).to_have_text(re.compile("of 1h,"))
+        page.goto("about:blank")

@@ -20,6 +20,7 @@ from k2.ops.settings import Settings
 from k2.query import query_builders
 from k2.query.audit import audit
 from k2.query.completeness import CompletenessParameters, by_day, by_hour, summary_by_day, summary_by_hour
+from k2.query.days import days
 from k2.query.dead_letters import count_by_error, count_dead_letters, open_dead_letters
 from k2.query.gaps import GapFilter, gaps
 from k2.query.history import history
@@ -72,6 +73,7 @@ def test_report_routes_return_the_reports(client: Any, market: Settings) -> None
         "/v1/completeness": by_day(market),
         "/v1/completeness?by=hour&symbol=BTCUSDT": by_hour(market, asked),
         "/v1/reconcile": reconcile(market),
+        "/v1/days": days(market),
         "/v1/audit": audit(market),
         "/v1/dead-letters": count_dead_letters(open_dead_letters(market, pytest.fail)),
         "/v1/dead-letters?by=error": count_by_error(open_dead_letters(market, pytest.fail)),

@@ -123,6 +123,16 @@ def test_only_commits_of_writers_in_the_lineage_count(settings: Settings) -> Non
     assert (found.commits, found.received, found.between_commits_seconds_max) == (3, 3, 6 * 60)
 
 
+def test_a_first_commit_has_no_previous_one(settings: Settings) -> None:
+    """The time between commits is unknown then, and never negative if the clock was put back."""
+    set_commit_notes(
+        made(settings, TableName.TRADES), [job_commit(1, at(20)), job_commit(2, at(2)), job_commit(3, at(40))]
+    )
+    found = history(settings, QUARTER, EPOCH, at(60))
+    assert [one.commits for one in found] == [1, 1, 1, 0]
+    assert [one.between_commits_seconds_max for one in found] == [0, None, 38 * 60, None]
+
+
 def test_old_files_of_the_commit_log_are_not_read(settings: Settings) -> None:
     """A long commit log costs nothing: files with earlier commits only are skipped, and the lineage still holds."""
     days = [[job_commit(10 * day + one, at(1_440 * day + one)) for one in range(1, 11)] for day in range(9)]

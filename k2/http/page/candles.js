@@ -1,11 +1,13 @@
 // Candles and volumes of one symbol. The chart draws in floats; the text above it has all digits.
 
 import { $, el, say } from "./dom.js";
-import { count, decimal, label, minute, plural } from "./format.js";
+import { count, decimal, label, minute, plural, second } from "./format.js";
 import { CandlestickSeries, HistogramSeries, createChart } from "./vendor/lightweight-charts.js";
 
-export const SECONDS = { "1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "1d": 86_400 };
-export const DAYS = { "1m": 1, "5m": 1, "15m": 1, "1h": 7, "1d": 90 };
+const SECONDS = { "1s": 1, "10s": 10, "1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "1d": 86_400 };
+export const DAYS = { "1s": 1, "10s": 1, "1m": 1, "5m": 1, "15m": 1, "1h": 7, "1d": 90 };
+const FITTED = ["1s", "10s", "1m", "5m", "15m"];
+const FITTED_MAX = 120;
 export const BARS_MAX = 2_000;
 const DIGITS_MAX = 12;
 const TABLE_MAX = 100;
@@ -17,6 +19,23 @@ let bars = [];
 let drawn = null;
 let selected = -1;
 let shown = "";
+let timeOf = minute;
+
+// Resolves to the bars of the finest interval that has at most 120 of them, for trades within one day. `ask(interval)`
+// resolves to bars; a coarse interval shows roughly how long the trades last, a finer one more exactly.
+export async function askFitted(ask) {
+  for (let interval = FITTED.at(-1); ; ) {
+    const rows = await ask(interval);
+    const finer = rows.length === 0 ? interval : fitted(rows, SECONDS[interval]) ?? interval;
+    if (SECONDS[finer] >= SECONDS[interval]) return { rows, interval };
+    interval = finer;
+  }
+}
+
+function fitted(rows, seconds) {
+  const span = (Date.parse(rows.at(-1).start) - Date.parse(rows[0].start)) / 1_000 + seconds;
+  return FITTED.find((interval) => span / SECONDS[interval] <= FITTED_MAX);
+}
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -29,7 +48,7 @@ function make() {
     handleScale: { mouseWheel: false },
     kineticScroll: { touch: false, mouse: false },
     timeScale: { timeVisible: true, secondsVisible: false, rightOffset: 2 },
-    localization: { locale: "en-US", timeFormatter: (time) => `${minute(time * 1_000)} UTC` },
+    localization: { locale: "en-US", timeFormatter: (time) => `${timeOf(time * 1_000)} UTC` },
   });
   const candles = chart.addSeries(CandlestickSeries, { borderVisible: false, priceLineVisible: false });
   const volumes = chart.addSeries(HistogramSeries, {
@@ -64,6 +83,8 @@ export function showCandles(rows, { one, interval, key }) {
   const wasLast = selected === bars.length - 1;
   const held = bars[selected]?.time;
   bars = spaced(rows, SECONDS[interval]);
+  timeOf = SECONDS[interval] < 60 ? second : minute;
+  drawn.chart.timeScale().applyOptions({ secondsVisible: SECONDS[interval] < 60 });
   const digits = Math.min(DIGITS_MAX, Math.max(0, ...rows.map((row) => fraction(row.close))));
   drawn.candles.applyOptions({ priceFormat: { type: "price", precision: digits, minMove: 1 / 10 ** digits } });
   drawn.candles.setData(bars.map((bar) => bar.candle));
@@ -76,7 +97,7 @@ export function showCandles(rows, { one, interval, key }) {
   box.setAttribute("aria-label", `Bar of ${label(one)}`);
   box.setAttribute("aria-valuemax", String(Math.max(0, bars.length - 1)));
   fillTable();
-  return rows.length === 0 ? "No trades in these hours" : `${plural(rows.length, "bar")}${rows.length >= BARS_MAX ? ", as many as are shown" : ""}`;
+  return rows.length === 0 ? "No trades in these hours" : `${plural(rows.length, "bar")} of ${interval}${rows.length >= BARS_MAX ? ", as many as are shown" : ""}`;
 }
 
 const fraction = (text) => decimal(text).split(".")[1]?.length ?? 0;
@@ -100,7 +121,7 @@ function spaced(rows, seconds) {
 function showBar(at) {
   selected = at;
   const bar = bars[at];
-  const spoken = bar === undefined ? "" : `${minute(bar.time * 1_000)}${bar.row ? "" : " no trades"}`;
+  const spoken = bar === undefined ? "" : `${timeOf(bar.time * 1_000)}${bar.row ? "" : " no trades"}`;
   const fields = bar?.row ? PRICES.map(([field, mark]) => [mark, decimal(bar.row[field])]) : [];
   $("#bar").replaceChildren(
     el("span", { text: spoken }),
@@ -121,7 +142,7 @@ function fillTable() {
       el(
         "tr",
         {},
-        el("th", { scope: "row", text: minute(time * 1_000) }),
+        el("th", { scope: "row", text: timeOf(time * 1_000) }),
         ...["open", "high", "low", "close", "volume"].map((field) => el("td", { class: "number", text: decimal(row[field]) })),
         el("td", { class: "number", text: count(row.trades) }),
       ),

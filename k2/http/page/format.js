@@ -43,6 +43,8 @@ export const clock = (time) => new Date(time).toISOString().slice(11, 19);
 
 export const minute = (time) => new Date(time).toISOString().slice(0, 16).replace("T", " ");
 
+export const second = (time) => new Date(time).toISOString().slice(0, 19).replace("T", " ");
+
 // The time of day, with the date unless it is today.
 export function moment(time, now = Date.now()) {
   return day(time) === day(now) ? clock(time) : `${day(time)} ${clock(time)}`;

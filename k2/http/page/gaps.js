@@ -28,6 +28,6 @@ function line(row) {
     el("th", { scope: "row" }, el("bdi", { text: label(row) })),
     el("td", { class: "number", text: count(row.missing) }),
     el("td", { class: "number", text: first === last ? `${first}` : `${first} – ${last}` }),
-    el("td", { class: "number" }, minute(row.opened_at), el("small", { text: ` ${duration(row.open_seconds)}` })),
+    el("td", { class: "number when" }, minute(row.opened_at), el("small", { text: ` ${duration(row.open_seconds)}` })),
   );
 }

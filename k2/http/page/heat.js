@@ -10,6 +10,9 @@ export const HOURS = 24;
 export const HOUR_MS = 3_600_000;
 // As the missing trades of a symbol that is not numbered: it comes after those that are.
 const NOT_NUMBERED = -1n;
+// On a narrow screen the newest hours come first; the others are reached by scrolling the table.
+export const narrow = matchMedia("(max-width: 40rem)");
+const FIRST_CELL = 2; // After the symbol and its missing trades.
 const KEY_OF = (row) => JSON.stringify([row.exchange, row.symbol]);
 
 const panel = $("#completeness");
@@ -72,8 +75,13 @@ function gather(rows, start) {
 
 const compare = (one, other) => (one < other ? -1 : one > other ? 1 : 0);
 
+function columns() {
+  const ascending = [...Array(HOURS).keys()];
+  return narrow.matches ? ascending.reverse() : ascending;
+}
+
 function head(start) {
-  const hours = Array.from({ length: HOURS }, (_, at) => new Date(start + at * HOUR_MS).getUTCHours());
+  const hours = columns().map((at) => new Date(start + at * HOUR_MS).getUTCHours());
   return el(
     "thead",
     {},
@@ -81,6 +89,7 @@ function head(start) {
       "tr",
       {},
       el("th", { scope: "col", text: "Symbol" }),
+      el("th", { scope: "col", class: "number", "aria-sort": "descending", text: "Missing" }),
       ...hours.map((hour) => el("th", { scope: "col", class: "hour" }, el("span", { text: String(hour).padStart(2, "0") }))),
       el("th", { scope: "col", class: "number", text: "Stored" }),
     ),
@@ -89,15 +98,17 @@ function head(start) {
 
 function body(line, start) {
   const doubt = doubtOf(line.row);
-  const cells = line.hours.map((hour, column) => {
+  const cells = columns().map((at) => {
+    const hour = line.hours[at];
     const level = levelOf(hour);
-    const spoken = [label(line.row), describeHour(hour, start + column * HOUR_MS), ...(doubt === null ? [] : [doubt])].join(", ");
+    const spoken = [label(line.row), describeHour(hour, start + at * HOUR_MS), ...(doubt === null ? [] : [doubt])].join(", ");
     return el("td", { role: "gridcell", class: `cell-${level}`, tabindex: "-1", "aria-label": spoken, text: markOf(hour, level) });
   });
   return el(
     "tr",
     {},
     el("th", { scope: "row" }, el("bdi", { text: name(line.row.symbol) }), " ", el("small", { text: name(line.row.exchange) }), ...mark(doubt)),
+    el("td", { class: "number", text: line.expected === null ? "–" : count(line.missing) }),
     ...cells,
     el("td", { class: "number", text: line.expected === null ? "not numbered" : percent(line.expected - line.missing, line.expected) }),
   );
@@ -131,7 +142,7 @@ function describeHour(hour, time) {
   return `${when}: ${count(BigInt(hour.expected) - BigInt(hour.missing))} of ${count(hour.expected)} stored, ${rest}${others}`;
 }
 
-const cellAt = ({ row, column }) => grid.tBodies[0]?.rows[row]?.cells[column + 1];
+const cellAt = ({ row, column }) => grid.tBodies[0]?.rows[row]?.cells[column + FIRST_CELL];
 
 function go(next, withFocus) {
   cellAt(selected)?.setAttribute("tabindex", "-1");
@@ -170,7 +181,7 @@ grid.addEventListener("keydown", (event) => {
 
 function placeOf(target) {
   const cell = target.closest?.("td[role=gridcell]");
-  return cell ? { row: cell.parentElement.sectionRowIndex, column: cell.cellIndex - 1 } : null;
+  return cell ? { row: cell.parentElement.sectionRowIndex, column: cell.cellIndex - FIRST_CELL } : null;
 }
 
 for (const kind of ["focusin", "mouseover"]) {

@@ -73,8 +73,8 @@ function chart({ title, value, words, series, latest }) {
   const highest = Math.max(...values.flat());
   const at = Math.max(...values.map((all) => all.indexOf(highest)));
   const most = highest > 0 ? `highest ${words(highest)}, ${minute(rows[at].start)}` : "none";
-  // The newest interval has only begun.
-  const note = latest && highest > 0 ? `${most}; latest ${words(values[0].at(-2) ?? values[0].at(-1))}` : most;
+  // The newest interval has only begun, unless the capture has.
+  const note = latest && highest > 0 ? `${most}; latest ${words(values[0].at(-2) || values[0].at(-1))}` : most;
   const span = `${minute(rows[0].start)} to ${minute(Date.parse(rows.at(-1).start) + 1_000 * SECONDS)} UTC`;
   return el(
     "li",

@@ -1,13 +1,14 @@
 // The page: polls of the API and what they update.
 
 import { ask, askSql } from "./api.js";
-import { BARS_MAX, DAYS, SECONDS, showCandles } from "./candles.js";
+import { BARS_MAX, DAYS, askFitted, showCandles } from "./candles.js";
+import { selectDay, setDays } from "./days.js";
 import { $, say } from "./dom.js";
 import { clock, label, minute } from "./format.js";
 import { contact, isAnswering, onKey, showPaused } from "./connection.js";
 import { setDoubts, showUnknownDoubts } from "./doubts.js";
 import { GAPS_MAX, showGaps } from "./gaps.js";
-import { HOURS, HOUR_MS, WORST, onChosen, showHeat } from "./heat.js";
+import { HOURS, HOUR_MS, WORST, narrow, onChosen, showHeat } from "./heat.js";
 import { INTERVAL, INTERVALS, showHistory } from "./history.js";
 import { LETTERS_MAX, onErrorChosen, showDeadLetters, showLetters, showNoLetters } from "./dead_letters.js";
 import { newestOf, showPartitions, versionOf } from "./partitions.js";
@@ -188,13 +189,15 @@ onErrorChosen((one) => {
 const candles = panelPoll("#candles", {
   seconds: 60,
   ask: async (signal) => {
-    const { exchange, symbol, interval } = view;
+    const { exchange, symbol, day } = view;
     const end = hours().end;
-    const fields = { exchange: exchange ?? undefined, symbol, interval, limit: BARS_MAX };
-    const span = { start: iso(end - DAYS[interval] * DAY_MS), end: iso(end) };
-    const { found } = await ask("v1/ohlcv", { ...fields, ...span }, signal);
-    const key = JSON.stringify([exchange, symbol, interval, view.day]);
-    return { rows: found, what: { one: { exchange, symbol }, interval, key } };
+    const askBars = async (interval) => {
+      const fields = { exchange: exchange ?? undefined, symbol, interval, limit: BARS_MAX };
+      return (await ask("v1/ohlcv", { ...fields, start: iso(end - DAYS[interval] * DAY_MS), end: iso(end) }, signal)).found;
+    };
+    const { rows, interval } =
+      view.interval === null ? await askFitted(askBars) : { rows: await askBars(view.interval), interval: view.interval };
+    return { rows, what: { one: { exchange, symbol }, interval, key: JSON.stringify([exchange, symbol, interval, day]) } };
   },
   show: ({ rows, what }) => showCandles(rows, what),
 });
@@ -217,10 +220,20 @@ const symbols = new Poll({
   },
 });
 
+new Poll({
+  seconds: 300,
+  contact,
+  ask: (signal) => ask("v1/days", {}, signal),
+  version: () => version,
+  // Without the days, the latest hours can still be chosen.
+  setStatus: () => {},
+  show: ({ found }) => setDays(found),
+});
+
 function change(changes, ...polls) {
   view = { ...view, ...changes };
   writeView(view);
-  $("#day").value = view.day ?? "";
+  selectDay(view.day);
   showHours();
   polls.filter(isWanted).forEach((poll) => poll.now({ isChanged: true }));
 }
@@ -237,7 +250,7 @@ function choose({ exchange, symbol }, { isOwn = true } = {}) {
 function showChoice() {
   const isTyping = document.activeElement === $("#symbol");
   if (view.symbol !== null && !isTyping) $("#symbol").value = label(view);
-  $("#interval").value = view.interval;
+  $("#interval").value = view.interval ?? "";
   $("#filter").value = view.filter;
   offer();
 }
@@ -252,10 +265,10 @@ $("#choice").addEventListener("submit", (event) => {
   }
 });
 
-$("#interval").addEventListener("change", () => change({ interval: $("#interval").value in SECONDS ? $("#interval").value : "15m" }, candles));
+$("#interval").addEventListener("change", () => change({ interval: $("#interval").value || null }, candles));
 $("#view").addEventListener("submit", (event) => event.preventDefault());
 $("#day").addEventListener("change", () => change({ day: $("#day").value || null }, history, heat, doubts, candles));
-$("#latest").addEventListener("click", () => change({ day: null }, history, heat, doubts, candles));
+narrow.addEventListener("change", () => heat.showAgain());
 
 let filtering;
 $("#filter").addEventListener("input", () => {
@@ -265,7 +278,7 @@ $("#filter").addEventListener("input", () => {
 
 addEventListener("hashchange", () => {
   view = readView();
-  $("#day").value = view.day ?? "";
+  selectDay(view.day);
   showHours();
   showChoice();
   [history, heat, doubts, candles].filter(isWanted).forEach((poll) => poll.now({ isChanged: true }));
@@ -307,6 +320,6 @@ document.addEventListener("visibilitychange", () => {
 });
 
 onKey(updateAll);
-$("#day").value = view.day ?? "";
+selectDay(view.day);
 showChoice();
 updateAll();

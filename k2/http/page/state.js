@@ -1,4 +1,4 @@
-// View state, stored in the URL fragment, so that a view can be shared.
+// View state, stored in the URL fragment, so that a view can be shared. Without an interval, one is fitted to the data.
 
 const INTERVALS = new Set(["1m", "5m", "15m", "1h", "1d"]);
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
@@ -10,7 +10,7 @@ export function readView() {
   return {
     exchange: given.get("exchange"),
     symbol: given.get("symbol"),
-    interval: INTERVALS.has(given.get("interval")) ? given.get("interval") : "15m",
+    interval: INTERVALS.has(given.get("interval")) ? given.get("interval") : null,
     day: isDay(given.get("day")) ? given.get("day") : null,
     filter: given.get("filter") ?? "",
   };
