@@ -212,9 +212,8 @@ def test_gaps_are_bars_of_their_time(tmp_path: Path) -> None:
     )
     with k2.open(data_dir=tmp_path) as market:
         picture = market.plot.gaps(as_of=later[2])
-    bars = [bar for bar in picture.panels[0].patches if isinstance(bar, Rectangle)]
-    edges = [(_time(bar.get_x()), _time(bar.get_x() + bar.get_width())) for bar in bars]
-    assert edges == [(later[1], later[2]), (EPOCH, later[0])]
+    bars = [path.get_extents() for bars in picture.panels[0].collections for path in bars.get_paths()]
+    assert [(_time(bar.x0), _time(bar.x1)) for bar in bars] == [(later[1], later[2]), (EPOCH, later[0])]
     assert "5 missing, 10 filled" in texts(picture)
 
 

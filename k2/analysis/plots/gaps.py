@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
 
 from k2.analysis.plots.picture import DAY, LINE, LOOK, MUTED, Picture, set_time_axis, short_name, to_days
@@ -37,16 +38,15 @@ def draw_gaps(title: str, subtitle: str, gaps: Sequence[Gap], names: Sequence[Na
     # Filled gaps are thinner and above, so that they are seen while others of the symbol are open.
     for is_open, color, height in ((True, OPEN, OPEN_HEIGHT), (False, FILLED, FILLED_HEIGHT)):
         chosen = sorted((gap for gap in gaps if (gap.filled_at is None) is is_open), key=lambda gap: gap.opened_at)
-        axes.barh(
-            [rows[gap.exchange, gap.symbol] for gap in chosen],
-            [max((gap.filled_at or until) - gap.opened_at, BAR_SHARE_MIN * span) / DAY for gap in chosen],
-            left=to_days([gap.opened_at for gap in chosen]),
-            height=height,
-            color=color,
-            # The edge of each gap stays visible where another one is longer.
-            edgecolor="white",
-            linewidth=0.4,
-        )
+        lefts = to_days([gap.opened_at for gap in chosen])
+        widths = [max((gap.filled_at or until) - gap.opened_at, BAR_SHARE_MIN * span) / DAY for gap in chosen]
+        middles = [rows[gap.exchange, gap.symbol] for gap in chosen]
+        bars = [
+            _corners(left, left + width, middle, height)
+            for left, width, middle in zip(lefts, widths, middles, strict=True)
+        ]
+        # The edge of each gap stays visible where another one is longer.
+        axes.add_collection(PolyCollection(bars, facecolors=color, edgecolors="white", linewidths=0.4), autolim=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_yticks(range(len(names)), [short_name(*name) for name in names])
     counts = axes.secondary_yaxis("right")
@@ -71,6 +71,11 @@ def draw_gaps(title: str, subtitle: str, gaps: Sequence[Gap], names: Sequence[Na
         handleheight=1,
     )
     return picture
+
+
+def _corners(left: float, right: float, middle: int, height: float) -> list[tuple[float, float]]:
+    low, high = middle - height / 2, middle + height / 2
+    return [(left, low), (right, low), (right, high), (left, high)]
 
 
 def _counts(gaps: Sequence[Gap], names: Sequence[Name]) -> list[str]:
