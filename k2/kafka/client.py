@@ -1,5 +1,6 @@
 """Kafka client: one consumer per process, with partition metadata, watermarks, lag and group offsets."""
 
+import difflib
 import logging
 import math
 import threading
@@ -73,7 +74,9 @@ def topic_ids(settings: Settings) -> dict[str, str]:
 def _partitions(cluster: "ClusterMetadata", topic: str, settings: Settings) -> list[TopicPartition]:
     found = cluster.topics.get(topic)
     if found is None:
-        raise SettingsError(f"K2_TOPICS: topic {topic!r} does not exist at {bootstrap_servers(settings)}")
+        close = difflib.get_close_matches(topic, cluster.topics, n=1)
+        fix = f"did you mean {close[0]!r}?" if close else "create it (`k2 produce` does, too), or fix K2_TOPICS"
+        raise SettingsError(f"K2_TOPICS: topic {topic!r} does not exist at {bootstrap_servers(settings)}; {fix}")
     if found.error is not None:
         raise UnreachableError(f"topic {topic!r} cannot be read: {found.error.str()}")
     return [TopicPartition(topic, partition) for partition in sorted(found.partitions)]

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, NoReturn
 
-__all__ = ["exit_on_signals", "is_job", "report_and_exit"]
+__all__ = ["SIGNALS", "exit_on_signals", "is_job", "report_and_exit"]
 
 RUNNER: Final = "bytewax.run"
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+"""Signals that end the job."""
 REPORT_SECONDS_MAX: Final = 1.0
 """Time limit of a last log line: a stderr that nobody reads must not keep the process from exiting."""
 
@@ -41,6 +42,8 @@ def exit_on_signals(report: OnSignal = _report_nothing) -> None:
     for number in SIGNALS:
         signal.signal(number, _leave_to_listener)
     signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+    # `k2 run` blocks them while it starts the job in its place.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_listen, args=(listener, wakeup, report), name="signals", daemon=True).start()
 
 

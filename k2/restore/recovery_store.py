@@ -21,7 +21,7 @@ from k2.storage.recovery.backup import delete_unfinished_epoch
 from k2.storage.recovery.lock import lock_store
 from k2.storage.recovery.store import Store, check_store, partition_files, read_store
 
-__all__ = ["NO_STORE", "ResumeInfo", "prepare_recovery_store"]
+__all__ = ["NO_STORE", "ResumeInfo", "lock_and_check", "prepare_recovery_store"]
 
 _LOG = structlog.get_logger()
 
@@ -60,7 +60,10 @@ def prepare_recovery_store(settings: Settings) -> ResumeInfo:
         _warn_if_table_has_progress(settings, "recovery_store_absent")
         return NO_STORE
     process_count = len(arguments.addresses.split(";")) if arguments.addresses else 1
-    store = _lock_and_check(settings, Path(arguments.recovery_directory), arguments.process_id or 0, process_count)
+    process = arguments.process_id or 0
+    store = lock_and_check(settings, Path(arguments.recovery_directory), process, process_count)
+    if store is not None:
+        _clean_up(store, process)
     resume_info = _resume_info(store)
     if store is not None and not resume_info.is_resumed:
         _warn_if_table_has_progress(settings, "recovery_store_empty", store=str(store.folder))
@@ -77,8 +80,15 @@ def _resume_info(store: Store | None) -> ResumeInfo:
     return ResumeInfo(is_resumed=True, sources=store.sources, written=written, executions=executions)
 
 
-def _lock_and_check(settings: Settings, folder: Path, process: int, process_count: int) -> Store | None:
-    """Lock, check and clean up a store; None for a process whose peers have all partitions."""
+def lock_and_check(settings: Settings, folder: Path, process: int, process_count: int) -> Store | None:
+    """Lock a store for this program and check it; None for a process whose peers have all partitions.
+
+    A part of a store, whose other partitions may be with peers, is only checked for being readable.
+
+    Raises:
+        SettingsError: the folder is not a recovery store.
+        StateError: another execution uses it, it cannot be resumed from, or it is ahead of the table.
+    """
     if not folder.is_dir():
         raise SettingsError(f"{folder} is not a folder; create a recovery store with `k2 recovery init {folder}`")
     if process and not partition_files(folder):
@@ -87,19 +97,26 @@ def _lock_and_check(settings: Settings, folder: Path, process: int, process_coun
     # Never closed: the lock must last as long as the process.
     lock_store(folder, process)
     store = read_store(folder)
-    if process_count > 1 and store.missing and not store.problem:
+    if process_count == 1 or not store.missing or store.problem:
+        check_store(store)
+        _check_ahead(settings, store)
+    return store
+
+
+def _clean_up(store: Store, process: int) -> None:
+    """Delete what an interrupted epoch left in a store that was checked; leave a part of a store as it is."""
+    if store.missing:
         _LOG.warning(
             "recovery_partitions_elsewhere",
-            store=str(folder),
+            store=str(store.folder),
             missing=store.missing,
             effect="not found if the job is restarted with fewer processes; keep all partitions with process 0",
         )
-        return store
-    check_store(store)
-    _check_ahead(settings, store)
+        return
     removed = 0 if process else delete_unfinished_epoch(store)
-    _LOG.info("recovery_store_ready", store=str(folder), resume_epoch=store.resume_epoch, unfinished_removed=removed)
-    return store
+    _LOG.info(
+        "recovery_store_ready", store=str(store.folder), resume_epoch=store.resume_epoch, unfinished_removed=removed
+    )
 
 
 def _check_ahead(settings: Settings, store: Store) -> None:

@@ -1,6 +1,8 @@
 """Wrong settings, missing parts and odd messages: each has a defined outcome, reported in one sentence."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +14,7 @@ from k2.ops.child_process import free_port
 from k2.query.reconcile import reconcile
 from k2.storage.catalog import open_catalog
 from tests.brokers import Broker
-from tests.flows.job import Job
+from tests.flows.job import ROOT, Job
 
 
 def _rejected(job: Job, code: int, words: str, **options: Any) -> None:
@@ -31,6 +33,14 @@ def test_wrong_settings_are_rejected(broker: Broker, tmp_path: Path) -> None:
         "K2_WRITER is not a setting of this job; did you mean K2_WRITERS?",
     )
     assert not (tmp_path / "data").exists()
+
+
+def test_a_wrong_name_of_the_flow_is_one_sentence() -> None:
+    """Exit code 2, with the right name; Bytewax itself prints a traceback."""
+    command = [sys.executable, "-m", "bytewax.run", "flows.trade"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "k2: there is no flow flows.trade; run flows.trades\n"
 
 
 def test_a_missing_broker_is_named(tmp_path: Path) -> None:

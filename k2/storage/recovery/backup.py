@@ -42,7 +42,11 @@ def make_store(folder: Path, partitions: int) -> Store:
     _refuse_store(folder)
     with exclusive_lock(folder):
         _refuse_store(folder)
-        init_db_dir(folder, partitions)  # type: ignore[no-untyped-call]
+        # A process that starts meanwhile sees only complete partitions.
+        with _temporary_folder(folder / f".making.{os.getpid()}") as partial:
+            init_db_dir(partial, partitions)  # type: ignore[no-untyped-call]
+            for file in partition_files(partial):
+                file.rename(folder / file.name)
         sync(folder)
         return read_store(folder)
 

@@ -1,0 +1,155 @@
+"""`k2 run`: check everything that a start of the job needs, and become the job."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple, NoReturn
+
+import typer
+
+import k2
+from k2.model.errors import SettingsError
+from k2.ops.signals import SIGNALS, exit_on_signals
+
+__all__ = ["run"]
+
+FLOW: Final = Path(k2.__path__[0]).parent / "flows" / "trades.py"
+"""The dataflow that is installed with this command. Bytewax takes a path, so no folder `flows` elsewhere is run."""
+_POD: Final = ("BYTEWAX_POD_NAME", "BYTEWAX_STATEFULSET_NAME")
+"""Variables from which Bytewax derives the number of a process if it is not given."""
+
+
+class _Cluster(NamedTuple):
+    """This process among those that run the job together."""
+
+    process: int | None
+    """None if the job is one process."""
+    addresses: str | None
+    processes: int
+
+    @property
+    def arguments(self) -> list[str]:
+        """The arguments of Bytewax."""
+        process = [] if self.process is None else ["-i", str(self.process)]
+        return process + ([] if self.addresses is None else ["-a", self.addresses])
+
+
+def run(
+    workers: Annotated[
+        int, typer.Option("--workers", "-w", min=1, envvar="BYTEWAX_WORKERS_PER_PROCESS", help="Worker threads.")
+    ] = 1,
+    process_id: Annotated[
+        int | None,
+        typer.Option(
+            "--process-id",
+            "-i",
+            min=0,
+            envvar="BYTEWAX_PROCESS_ID",
+            help="Number of this process, from 0, in a cluster.",
+        ),
+    ] = None,
+    addresses: Annotated[
+        str | None,
+        typer.Option(
+            "--addresses", "-a", envvar="BYTEWAX_ADDRESSES", help='Addresses of all processes: "HOST:PORT;HOST:PORT".'
+        ),
+    ] = None,
+    recovery_directory: Annotated[
+        str | None,
+        typer.Option(
+            "--recovery-directory",
+            "-r",
+            metavar="DIR",
+            envvar="BYTEWAX_RECOVERY_DIRECTORY",
+            help="Recovery store; created if there is none (default: recovery in K2_DATA_DIR).",
+        ),
+    ] = None,
+    snapshot_interval: Annotated[
+        int,
+        typer.Option(
+            "--snapshot-interval", "-s", min=0, envvar="BYTEWAX_SNAPSHOT_INTERVAL", help="Seconds between commits."
+        ),
+    ] = 10,
+    backup_interval: Annotated[
+        int,
+        typer.Option(
+            "--backup-interval",
+            "-b",
+            min=0,
+            envvar="BYTEWAX_RECOVERY_BACKUP_INTERVAL",
+            help="Seconds to keep old snapshots; `k2 recovery backup` needs none.",
+        ),
+    ] = 0,
+) -> None:
+    """Run the job: trades from Kafka to Iceberg.
+
+    It checks settings, catalog, topics and recovery store, and then becomes
+    `python -m bytewax.run flows.trades`: the same process, signals and exit codes.
+    """
+    exit_on_signals()
+    # After the handlers are set: these imports take seconds.
+    from k2.cli.start_checks import check_start  # noqa: PLC0415
+
+    cluster = _cluster(process_id, addresses)
+    if recovery_directory is not None and not recovery_directory:
+        raise SettingsError("-r is empty; name the folder of the recovery store, or leave -r out")
+    folder = check_start(recovery_directory, cluster.process or 0, cluster.processes, workers)
+    store = ["-r", str(folder), "-s", str(snapshot_interval), "-b", str(backup_interval)]
+    _become_job([str(FLOW), "-w", str(workers), *store, *cluster.arguments])
+
+
+def _cluster(process: int | None, addresses: str | None) -> _Cluster:
+    """Return the place of this process in its cluster.
+
+    Raises:
+        SettingsError: one of number and addresses is missing, or they do not match.
+    """
+    if process is None:
+        process = _pod_number()
+    if process is None and addresses is None:
+        return _Cluster(None, None, 1)
+    if process is None:
+        raise SettingsError("-a names the processes of a cluster, but -i is missing; give each process its number")
+    if addresses is None:
+        if "BYTEWAX_HOSTFILE_PATH" in os.environ:
+            return _Cluster(process, None, process + 1)
+        raise SettingsError(f'-i {process} needs the addresses of all processes; add -a "HOST:PORT;HOST:PORT"')
+    names = [name.strip() for name in addresses.split(";")]
+    for name in names:
+        host, _, port = name.rpartition(":")
+        if not host or not port.isdecimal():
+            raise SettingsError(f"-a {addresses!r}: {name!r} is not HOST:PORT; separate addresses by ';'")
+    if process >= len(names):
+        count = "1 process" if len(names) == 1 else f"{len(names)} processes"
+        raise SettingsError(
+            f"-i {process}, but -a names {count}, numbered from 0; put the addresses in quotes, because the shell ends "
+            "a command at ';'"
+        )
+    return _Cluster(process, ";".join(names), len(names))
+
+
+def _pod_number() -> int | None:
+    """Return the number of a pod of a StatefulSet, as Bytewax reads it; None if the variables are not set."""
+    pod, owner = (os.environ.get(name) for name in _POD)
+    if pod is None or owner is None:
+        return None
+    number = pod.removeprefix(f"{owner}-")
+    if not number.isdecimal():
+        raise SettingsError(f"{_POD[0]}={pod!r} is not {_POD[1]} and a number; set them to the pod's own, or use -i")
+    return int(number)
+
+
+def _become_job(arguments: list[str]) -> NoReturn:
+    """Replace this program by the job, under the same process id.
+
+    SIGINT and SIGTERM are blocked until the job has its own handlers. One that arrives meanwhile is not lost, even if
+    this is process 1, which ignores signals without a handler.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    # -P: no folder `bytewax` in the working folder takes the place of the installed one.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "bytewax.run", *arguments])  # noqa: S606  no shell is wanted
