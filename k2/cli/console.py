@@ -8,10 +8,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import PurePath
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from k2.cli.interrupt import INTERRUPT
 from k2.model.errors import K2Error, SettingsError
@@ -23,6 +24,16 @@ __all__ = ["Command", "Commands", "Json", "print_json", "print_record", "progres
 
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
 """Option of every command that prints a result."""
+
+
+_PLAIN: Final = {
+    "Value error, ": "",
+    "Input should be a valid": "not a valid",
+    "Input should be": "must be",
+    ", unable to parse string as an integer": "",
+    ", unable to parse string as a number": "",
+}
+"""Words of pydantic in Typer's messages, and plainer ones."""
 
 
 class Command(NamedTuple):
@@ -75,18 +86,39 @@ def _import_command(module: str) -> ModuleType:
 
 
 class Commands(TyperGroup):
-    """Group of sub-commands, by name. A `K2Error` becomes its message on stderr and its exit code."""
+    """Group of sub-commands, by name.
+
+    A `K2Error`, and a wrong option or argument, becomes one sentence on stderr and its exit code.
+    """
 
     table: ClassVar[Mapping[str, Command]] = {}
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Parse the options before the command."""
+        with _usage_as_sentence():
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the named command."""
         try:
-            return super().invoke(ctx)
+            with _usage_as_sentence():
+                return super().invoke(ctx)
         except K2Error as error:
             for text in (str(error), *getattr(error, "__notes__", ())):
                 typer.echo(f"k2: {text}", err=True)
             raise typer.Exit(error.exit_code) from None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the named command; the error for an unknown one names the most similar."""
+        try:
+            return super().resolve_command(ctx, args)
+        except TyperException as error:
+            import difflib  # noqa: PLC0415  only an error needs it
+
+            close = difflib.get_close_matches(args[0], self.table, n=1)
+            if close:
+                error.message = f"{error.message.rstrip('.')}; did you mean {close[0]!r}?"
+            raise
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  click's signature
         """Return the names of the commands in the order of the table."""
@@ -101,6 +133,44 @@ class Commands(TyperGroup):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in self.table.items()])
+
+
+@contextmanager
+def _usage_as_sentence() -> Iterator[None]:
+    """Print a wrong option or argument as one sentence that names the help to read; the exit code is 2."""
+    try:
+        yield
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        sentence, help_of = _usage_sentence(error), "k2" if context is None else context.command_path
+        typer.echo(f"k2: {sentence}{' See' if sentence.endswith('?') else '; see'} `{help_of} --help`", err=True)
+        raise typer.Exit(error.exit_code) from None
+
+
+def _usage_sentence(error: TyperException) -> str:
+    """Return what is wrong; for an unknown option, also a similar one, or the setting of that name."""
+    option = str(getattr(error, "option_name", ""))
+    if error.message.startswith("No such option"):
+        import difflib  # noqa: PLC0415  only an error needs it
+
+        similar = difflib.get_close_matches(option, getattr(error, "possibilities", None) or [], cutoff=0.75)
+        if similar:
+            return f"{error.message}; did you mean {' or '.join(similar)}?"
+        from k2.ops.settings import PREFIX, Settings  # noqa: PLC0415  `k2 --help` does not need it
+
+        setting = option.lstrip("-").replace("-", "_").lower()
+        if setting in Settings.model_fields:
+            return f"{error.message}; set {PREFIX}{setting.upper()} in the environment"
+        if getattr(getattr(error, "ctx", None), "parent", None) is None:
+            return f"{error.message}; options follow the command"
+    message = error.format_message().rstrip(".")
+    if message.startswith("Got unexpected extra argument"):
+        return f"{message}; put an argument that contains spaces in quotes"
+    for words, plain in _PLAIN.items():
+        message = message.replace(words, plain)
+    return message
 
 
 def to_json(value: object) -> str:

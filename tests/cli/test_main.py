@@ -55,11 +55,54 @@ def test_help_imports_nothing_heavy() -> None:
     assert not loaded & {"confluent_kafka", "duckdb", "numba", "numpy", "pyarrow", "pydantic", "pyiceberg"}
 
 
-def test_an_unknown_command_is_a_usage_error() -> None:
-    """The exit code is 2, and the error names the command."""
-    done = CliRunner().invoke(app, ["nope"])
-    assert done.exit_code == 2
-    assert "nope" in done.stderr
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("nope", "No such command 'nope'; see `k2 --help`"),
+        ("gasp", "No such command 'gasp'; did you mean 'gaps'? See `k2 --help`"),
+        ("complete", "No such command 'complete'; did you mean 'completeness'? See `k2 --help`"),
+        ("dlq lst", "No such command 'lst'. Did you mean 'list'? See `k2 dlq --help`"),
+        ("--hlep", "No such option: --hlep; did you mean --help? See `k2 --help`"),
+        ("gaps --exhange x", "No such option: --exhange; did you mean --exchange? See `k2 gaps --help`"),
+        ("--json gaps", "No such option: --json; options follow the command; see `k2 --help`"),
+        ("gaps --exchange", "Option '--exchange' requires an argument; see `k2 --help`"),
+        (
+            "run --bootstrap-servers x",
+            "No such option: --bootstrap-servers; set K2_BOOTSTRAP_SERVERS in the environment; see `k2 run --help`",
+        ),
+        (
+            "sql SELECT 1",
+            "Got unexpected extra argument(s) (1); put an argument that contains spaces in quotes; see `k2 sql --help`",
+        ),
+        ("trades --limit ten", "Invalid value for '--limit': not a valid integer; see `k2 trades --help`"),
+        (
+            "serve --port 99999",
+            "Invalid value for '--port': must be less than or equal to 65535; see `k2 serve --help`",
+        ),
+        ("produce", "Missing argument 'FILE'; see `k2 produce --help`"),
+        ("recovery init", "Missing argument 'DIR'; see `k2 recovery init --help`"),
+        ("symbols -x", "No such option: -x; see `k2 symbols --help`"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence(words: str, sentence: str) -> None:
+    """The exit code is 2, and the sentence names what is wrong, a similar name, and the help to read."""
+    done = CliRunner().invoke(app, words.split(), prog_name="k2")
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"k2: {sentence}\n")
+
+
+@pytest.mark.parametrize("words", [[], ["dlq"], ["recovery"]])
+def test_a_call_without_a_command_lists_the_commands(words: list[str]) -> None:
+    """The help is on stderr, and the exit code is 2."""
+    done = CliRunner().invoke(app, words, prog_name="k2")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "Commands:" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["-h"], ["gaps", "-h"], ["dlq", "list", "-h"]])
+def test_the_short_option_shows_help(words: list[str]) -> None:
+    """As `--help` does, for every command."""
+    done = CliRunner().invoke(app, words, prog_name="k2")
+    assert (done.exit_code, done.stdout[:6]) == (0, "Usage:")
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe", b"catalog: ["])
