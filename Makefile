@@ -1,4 +1,4 @@
-# `make` alone says what there is.
+# `make` alone lists the targets.
 
 LOCKING = env -u PIP_FIND_LINKS -u UV_FIND_LINKS .venv/bin/uv pip compile
 PINNING = --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url \
@@ -9,7 +9,7 @@ PACKAGES = demo flows k2 operators
 PYTEST = .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 ifeq ($(wildcard pyproject.toml),)
-$(error There is no checkout here: run make in the folder of its Makefile (make -C FOLDER))
+$(error no checkout in this folder; run make in the folder of its Makefile (make -C FOLDER))
 endif
 
 .DEFAULT_GOAL := help
@@ -18,49 +18,49 @@ endif
 .NOTPARALLEL:
 .PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench picture lock clean
 
-help: ## say what there is
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/runtime ## start a broker, publish a market with known faults, run the job, compare (ARGS="--messages 10000")
 	@.venv/bin/python -m k2.cli demo $(ARGS)
 
-test: .venv/dev ## pass the quick tests, in a few minutes (ARGS="tests/sequencing -x")
+test: .venv/dev ## run the quick tests, a few minutes (ARGS="tests/sequencing -x")
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: test ## pass the slow tests too: real processes, servers, a browser, the torture
+test-all: test ## run the slow tests too: real processes, servers, a browser, the torture
 	@$(PYTEST) -m slow $(ARGS)
 
 torture: .venv/dev ## crash and rescale the job, seed by seed, and check every row (SEEDS=1000, ARGS=--verbose)
 	@.venv/bin/python -m tests.simulation --seeds $(or $(SEEDS),100) $(ARGS)
 
-torture-mutants: .venv/dev ## put bugs into the job, and show at which seed the torture finds each
+torture-mutants: .venv/dev ## plant bugs in the job, and print the seed at which the torture finds each
 	@.venv/bin/python -m tests.simulation.proof $(ARGS)
 
 torture-processes: .venv/dev ## kill and rescale real processes on a real broker, round by round (ROUNDS=20)
 	@.venv/bin/python -m tests.flows.torture --rounds $(or $(ROUNDS),10) $(ARGS)
 
-numberings: .venv/dev ## judge feeds of every kind of numbering, with known truth, seed by seed (SEEDS=1000)
+numberings: .venv/dev ## check the rules on feeds with known gaps and restarts, seed by seed (SEEDS=1000)
 	@.venv/bin/python -m tests.sequencing.numberings_of_many_seeds --seeds $(or $(SEEDS),1000) $(ARGS)
 
-mutants: .venv/dev ## change all rules in five thousand small ways, and ask for a reason for each that no test sees
+mutants: .venv/dev ## change the rules in five thousand small ways, and list each change that no test detects
 	@.venv/bin/python -m tests.mutation $(ARGS)
 
-check: lint test-all ## style, types, who imports whom, and all tests
+check: lint test-all ## run ruff, mypy, the import rules and all tests
 
-lint: .venv/dev ## the quick part of the check
+lint: .venv/dev ## run ruff, mypy and the import rules
 	.venv/bin/ruff check --quiet
 	.venv/bin/ruff format --quiet --check
 	.venv/bin/mypy --strict --no-error-summary
 	.venv/bin/lint-imports --no-logo
 
-bench: .venv/dev ## CPU a message of the whole job over that of a bare consume() loop
+bench: .venv/dev ## measure CPU per message of the whole job against a bare consume() loop
 	@.venv/bin/python -m benchmarks.job $(ARGS)
 
-picture: .venv/dev ## take the pictures of the page of k2 serve that the docs show (needs Chromium)
+picture: .venv/dev ## take the docs' screenshots of k2 serve (needs Chromium)
 	@K2_TEST_PICTURE=docs/page.png .venv/bin/python -m pytest -q tests/http/test_page.py -k screenshot
 	@K2_TEST_STATUS_PICTURE=docs/status.png .venv/bin/python -m pytest -q tests/http/test_page_status.py -k partition
 
-lock: .venv/dev ## resolve the versions anew (ARGS=--upgrade for newer ones)
+lock: .venv/dev ## resolve the pinned versions again (ARGS=--upgrade for newer ones)
 	$(LOCK) $(ARGS) --output-file requirements/runtime.txt
 	$(LOCK) $(ARGS) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 	$(LOCKING) requirements/s3-server.in $(PINNING) $(ARGS) --output-file requirements/s3-server.txt
@@ -78,8 +78,8 @@ clean: ## remove .venv, caches, compiled rules, and the data of demo and tests
 		lacking=$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
 	done; \
 	if command -v uv >/dev/null 2>&1; then exec uv venv --quiet --seed --python ">=3.11,<3.13" .venv; fi; \
-	if [ -n "$$lacking" ]; then echo "Python here cannot make virtual environments: install $$lacking (on Debian and Ubuntu: apt install $$lacking), or uv." >&2; \
-	else echo "There is no Python 3.11 or 3.12 here: install one of them, or uv (which brings its own)." >&2; fi; \
+	if [ -n "$$lacking" ]; then echo "this Python cannot create virtual environments; install $$lacking (on Debian and Ubuntu: apt install $$lacking), or uv" >&2; \
+	else echo "no Python 3.11 or 3.12 found; install one of them, or uv (which downloads its own)" >&2; fi; \
 	exit 1
 
 # Stamps: what is installed is newer than what asks for it. dev holds all of runtime.

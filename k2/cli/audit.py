@@ -95,7 +95,10 @@ def _print_summary(found: Audit) -> None:
     counts = format_count(len(found.commits), "commit"), format_count(rows, "row"), format_count(expired, "snapshot")
     typer.echo("{} with {}; {} expired".format(*counts), err=True)
     if undone := sum(commit.undone for commit in found.commits):
-        typer.echo(f"{undone:,} commits, not counted in these rows, are undone: an older table was restored", err=True)
+        typer.echo(
+            f"{undone:,} commits are undone and not counted in these rows: an older snapshot of the table was restored",
+            err=True,
+        )
     for commit in found.commits:
         if commit.remark:
             typer.echo(f"{format_time(commit.committed_at)} snapshot {commit.snapshot_id}: {commit.remark}", err=True)

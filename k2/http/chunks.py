@@ -61,7 +61,7 @@ class Chunks(io.RawIOBase):
                 "read it faster, or raise K2_QUERY_TIMEOUT_SECONDS"
             )
         if self._is_abandoned:
-            raise QueryCancelledError("query cancelled: the client is gone")
+            raise QueryCancelledError("query cancelled: the client disconnected")
         chunk, self._buffer = bytes(self._buffer), bytearray()
         self._loop.call_soon_threadsafe(self._sent.put_nowait, chunk)
 

@@ -192,4 +192,4 @@ def _suggestion(name: str, known: set[str]) -> str:
     import difflib  # noqa: PLC0415  only an error needs it
 
     close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {close[0]}?" if close else "; unset it, or see the README for the settings"

@@ -59,7 +59,7 @@ class QueryMemoryError(K2Error, MemoryError):
 
 
 class QueryCancelledError(K2Error):
-    """A query was cancelled because its client is gone."""
+    """A query was cancelled because its client disconnected."""
 
 
 class QueryLimits(NamedTuple):
@@ -292,7 +292,7 @@ class Engine:
 
     def _interrupted(self) -> K2Error:
         if self._is_cancelled:
-            return QueryCancelledError("query cancelled: the client is gone")
+            return QueryCancelledError("query cancelled: the client disconnected")
         return QueryTimeoutError(
             f"the query took longer than {self._limits.timeout_seconds:g} s and was stopped; "
             "narrow it, or raise K2_QUERY_TIMEOUT_SECONDS"

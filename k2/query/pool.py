@@ -250,7 +250,7 @@ class CancellableSession:
             QueryCancelledError: the session was cancelled.
         """
         if self._is_cancelled:
-            raise QueryCancelledError("query cancelled: the client is gone")
+            raise QueryCancelledError("query cancelled: the client disconnected")
 
     def each(self, found: Iterable[Item]) -> Iterator[Item]:
         """Yield the items until the session is cancelled.

@@ -43,11 +43,12 @@ def no_table_error(settings: Settings, name: str) -> NoTableError:
     if not catalog_exists(settings):
         return NoTableError(
             f"K2_DATA_DIR={settings.data_dir}: there is no catalog in it, so no table {settings.namespace}.{name}; "
-            "correct it (or K2_CATALOG), or start the job, which creates the table"
+            "correct it (or K2_CATALOG), or start the job (`k2 run`), which creates the table"
         )
     return NoTableError(
         f"K2_NAMESPACE={settings.namespace}: there is no table {settings.namespace}.{name} in catalog "
-        f"{settings.catalog!r}; correct it (or K2_CATALOG, K2_DATA_DIR), or start the job, which creates the table"
+        f"{settings.catalog!r}; correct it (or K2_CATALOG, K2_DATA_DIR), or start the job (`k2 run`), which creates "
+        "the table"
     )
 
 

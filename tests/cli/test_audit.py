@@ -125,7 +125,7 @@ def test_undone_commits_are_reported(commits: Settings, k2: K2, monkeypatch: pyt
     assert result.exit_code == 0
     assert [one["rows"] for one in json.loads(result.stdout) if not one["undone"]] == [1, 1, 1, 6]
     assert "commits with 9 rows;" in result.stderr
-    assert "commits, not counted in these rows, are undone" in result.stderr
+    assert "commits are undone and not counted in these rows" in result.stderr
 
 
 @pytest.mark.parametrize("has_foreign", [False, True])
