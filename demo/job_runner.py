@@ -19,7 +19,7 @@ from k2.storage.table_properties import PROGRESS
 __all__ = ["COMMAND", "DemoError", "JobRunner", "committed"]
 
 RECOVERY_PARTITIONS: Final = 4
-COMMAND: Final = ("bytewax.run", "flows.trades", "-w", "2", "-s", "2", "-b", "0", "-r")
+COMMAND: Final = ("bytewax.run", "flows.trades", "-w", "2", "-s", "1", "-b", "0", "-r")
 """Arguments of `python -m`; the recovery folder is appended."""
 STALL_SECONDS_MAX: Final = 120.0
 POLL_SECONDS: Final = 0.2

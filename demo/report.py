@@ -1,5 +1,6 @@
 """Report of the demo: tables, or one JSON document."""
 
+import os
 import shlex
 import shutil
 import sys
@@ -33,6 +34,7 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
 
 def document(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as the content of one JSON document."""
+    rate = outcome.speed.messages_per_second
     return {
         "ok": outcome.ok,
         "messages": outcome.plan.messages,
@@ -41,7 +43,10 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         "publish_seconds": round(outcome.publish_seconds, 3),
         "run_seconds": [round(seconds, 3) for seconds in outcome.run_seconds],
-        "messages_per_second": round(outcome.messages_per_second),
+        "messages_per_second": None if rate is None else round(rate),
+        "steady_messages": outcome.speed.messages,
+        "steady_seconds": round(outcome.speed.seconds, 3),
+        "compile_seconds": round(outcome.speed.compile_seconds, 3),
         "killed_at": outcome.killed_at,
         "injected": dict(sorted(outcome.expected.injected.items())),
         "checks": [{**check._asdict(), "ok": check.ok} for check in outcome.checks],
@@ -108,24 +113,46 @@ def _k2() -> str:
     return shlex.quote(str(installed)) if shutil.which("k2") is None and installed.exists() else "k2"
 
 
+def _environment(outcome: Outcome) -> str:
+    """Return the variables that let `k2` read the demo's tables, as a shell writes them before a command."""
+    settings = outcome.settings
+    variables = {"K2_DATA_DIR": str(outcome.plan.folder), "K2_NAMESPACE": settings.namespace}
+    if settings.catalog != "k2" or "K2_CATALOG" in os.environ:
+        variables["K2_CATALOG"] = settings.catalog
+    if "K2_DLQ_DIR" in os.environ:
+        variables["K2_DLQ_DIR"] = str(settings.dead_letter_folder)
+    return " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def _speed(outcome: Outcome) -> list[str]:
+    speed = outcome.speed
+    rate = (
+        "No steady rate: the job made one commit after its restart; publish more with --messages."
+        if speed.messages_per_second is None
+        else f"{speed.messages_per_second:,.0f} messages a second: {speed.messages:,} in {speed.seconds:.1f} s, "
+        "from the first commit after the restart to the last, without start-up."
+    )
+    compiled = (
+        f"Compilation of the rules: {speed.compile_seconds:.1f} s, once for this version of them."
+        if speed.compile_seconds
+        else "Compilation of the rules: none, they were in the cache."
+    )
+    return [rate, compiled]
+
+
 def _lines(outcome: Outcome) -> list[str]:
     plan, settings = outcome.plan, outcome.settings
-    catalog = "" if settings.catalog == "k2" else f"K2_CATALOG={settings.catalog} "
-    folder = shlex.quote(str(plan.folder))
     first, second = outcome.run_seconds
-    rate = (
-        f"{outcome.messages_per_second:,.0f} messages a second: {plan.messages:,} in {first + second:.1f} s, "
-        f"the job's processes from start to end: {outcome.killed_at:,} in {first:.1f} s, then "
-        f"{plan.messages - outcome.killed_at:,} in {second:.1f} s."
-    )
-    kill = f"Killed by SIGKILL at {outcome.killed_at:,} of {plan.messages:,} messages, and started again."
+    command = f"{_environment(outcome)} {_k2()}"
     return [
-        f"{rate} All in: {outcome.seconds:.0f} s.",
-        kill,
+        *_speed(outcome),
+        f"Killed by SIGKILL at {outcome.killed_at:,} of {plan.messages:,} messages, and started again.",
+        f"All in: {outcome.seconds:.0f} s; the job ran {first:.1f} s until the kill, and {second:.1f} s after it.",
         f"Tables: {settings.data_dir / 'warehouse'}",
         f"Dead letters: {settings.dead_letter_folder}",
-        f"Look further: {catalog}K2_DATA_DIR={folder} {_k2()} gaps",
         "[bold green]All that was injected was found, and nothing else.[/]"
         if outcome.ok
         else "[bold red]What was found differs from what was injected.[/]",
+        f"Look further: {command} gaps",
+        f"Or in a browser: {command} serve",
     ]

@@ -18,6 +18,7 @@ from demo.broker import EmbeddedBroker
 from demo.comparison import Check, compare
 from demo.expected import Expected, ExpectedRows
 from demo.faults import Stream
+from demo.job_log import Speed, read_speed
 from demo.job_runner import DemoError, JobRunner
 from demo.market import listings
 from k2.kafka.producer import TradeProducer
@@ -59,6 +60,7 @@ class Outcome:
     publish_seconds: float
     run_seconds: list[float]
     """Lifetimes of the processes of the two runs."""
+    speed: Speed
     seconds: float
     """Total duration of the demo."""
 
@@ -66,11 +68,6 @@ class Outcome:
     def ok(self) -> bool:
         """Whether everything is found as injected, and every partition reconciles."""
         return all(check.ok for check in self.checks) and all(one.holds for one in self.found.partitions)
-
-    @property
-    def messages_per_second(self) -> float:
-        """All messages divided by the seconds of both runs, including start-up and messages that were read twice."""
-        return self.plan.messages / sum(self.run_seconds)
 
 
 class _Publisher:
@@ -142,6 +139,7 @@ def run_demo(plan: Plan) -> Outcome:
         killed_at=killed_at,
         publish_seconds=publisher.seconds,
         run_seconds=job_runner.seconds,
+        speed=read_speed(plan.folder / "job.log"),
         seconds=time.monotonic() - started,
     )
     if outcome.ok:

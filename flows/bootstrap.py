@@ -16,7 +16,9 @@ from k2.iceberg.table_progress import read_progress
 from k2.kafka.offset_resolution import check_topic_ids
 from k2.kafka.source import KafkaSource
 from k2.model.compiled import is_cached
+from k2.model.progress import Progress
 from k2.model.symbols import Symbols
+from k2.ops.compile_time import CompileTime
 from k2.ops.error_boundary import exit_with_error, find_k2_error
 from k2.ops.failpoints import arm, armed_by
 from k2.ops.health import Health, serve_health
@@ -45,7 +47,11 @@ def bootstrap() -> tuple[Settings, JobIO]:
     arm(armed_by(os.environ))
     settings, health = read_settings(), Health()
     if not is_cached():
-        _LOG.info("rules_compiling", why="none of this version are cached", effect="a start takes seconds longer")
+        _LOG.info(
+            "rules_compiling",
+            why="no compiled rules of this version are cached",
+            effect="this start takes seconds longer",
+        )
     resume_info = prepare_recovery_store(settings)
     RESTARTS.set(resume_info.executions)
     if settings.metrics_port:
@@ -65,8 +71,13 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     check_folder(settings.dead_letter_folder)
     progress = read_progress(settings)
     source = KafkaSource(settings, progress, resume_info.sources, health)
-    symbols = Symbols()
-    trades = TradesSink(settings, progress, source.commit, _count_retry, symbols, health)
+    symbols, compile_time = Symbols(), CompileTime()
+
+    def on_commit(progress: Progress) -> float:
+        compile_time.log()
+        return source.commit(progress)
+
+    trades = TradesSink(settings, progress, on_commit, _count_retry, symbols, health)
     trades.open()
     report_last_commit(trades.committer.table)
     trades.check_dead_letter_locks()

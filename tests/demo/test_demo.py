@@ -1,5 +1,6 @@
 """The demo from end to end: the real job, killed once, finds what was injected, and any difference is reported."""
 
+import http.client
 import json
 import os
 import shlex
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import typer
@@ -23,6 +25,7 @@ from demo.actual import Actual, read_actual
 from demo.comparison import compare
 from demo.expected import DeadLetterBytes, ExpectedRows, MissingRange
 from demo.faults import Stream
+from demo.job_log import Speed, read_speed
 from demo.job_runner import DemoError
 from demo.market import listings
 from demo.report import WIDTH_MAX, document, print_outcome
@@ -34,6 +37,7 @@ from k2.storage.catalog import find_table
 
 ROOT = Path(__file__).parents[2]
 MESSAGES, SYMBOLS, SEED = 20_000, 60, 11
+SPEED = Speed(compile_seconds=5.0, messages=10_000, seconds=0.5)
 
 
 @contextmanager
@@ -83,7 +87,7 @@ def outcome(folder: Path, report: dict[str, Any]) -> Outcome:
     found = read_actual(settings, expected)
     checks = compare(stream.totals, found)
     plan = Plan(folder, MESSAGES, SYMBOLS, SEED)
-    return Outcome(plan, settings, stream.totals, found, checks, report["killed_at"], 1.0, [2.0, 2.0], 5.0)
+    return Outcome(plan, settings, stream.totals, found, checks, report["killed_at"], 1.0, [2.0, 2.0], SPEED, 5.0)
 
 
 def test_demo_finds_what_was_injected(report: dict[str, Any]) -> None:
@@ -120,17 +124,83 @@ def test_report_fits_its_width(outcome: Outcome, capsys: pytest.CaptureFixture[s
     assert "BROKEN" not in text
 
 
+def _suggested(outcome: Outcome, capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    """Return the words of each command that the report ends with, by what it is for."""
+    print_outcome(outcome, as_json=False)
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    return {purpose: shlex.split(line) for purpose, line in (line.split(": ", 1) for line in lines)}
+
+
 def test_the_suggested_command_has_the_path_of_k2(
     outcome: Outcome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """If no `k2` is on the path it is named with its folder, quoted for the shell."""
     monkeypatch.setenv("PATH", "")
-    print_outcome(outcome, as_json=False)
-    (command,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Look further: "))
-    assert Path(shlex.split(command)[-2]).is_file()
+    assert Path(_suggested(outcome, capsys)["Look further"][-2]).is_file()
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    print_outcome(outcome, as_json=False)
-    assert " k2 gaps\n" in capsys.readouterr().out
+    assert _suggested(outcome, capsys)["Look further"][-2:] == ["k2", "gaps"]
+
+
+def test_the_suggested_commands_read_the_data_of_the_demo(
+    outcome: Outcome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """`k2 gaps` and `k2 serve` work as printed, in any folder, whatever the user's own settings are."""
+    for name, value in (("CATALOG", "mine"), ("NAMESPACE", "mine"), ("DLQ_DIR", "mine")):
+        monkeypatch.setenv(f"K2_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    suggested = _suggested(outcome, capsys)
+    gaps = subprocess.run(["env", *suggested["Look further"], "--json"], capture_output=True, text=True, check=True)
+    assert len(gaps.stdout.splitlines()) == len(outcome.found.missing)
+    served = ["env", *suggested["Or in a browser"], "--port", "0", "--json"]
+    with subprocess.Popen(served, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = urlsplit(json.loads(server.stdout.readline())["url"]).netloc
+            connection = http.client.HTTPConnection(address, timeout=60)
+            connection.request("GET", "/v1/reconcile")
+            partitions = json.load(connection.getresponse())
+        finally:
+            server.terminate()
+    received = sum(partition["received"] for partition in partitions)
+    assert received == MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("speed", "said"),
+    [
+        (SPEED, ["20,000 messages a second: 10,000 in 0.5 s", "Compilation of the rules: 5.0 s"]),
+        (Speed(0.0, 0, 0.0), ["No steady rate", "Compilation of the rules: none"]),
+    ],
+)
+def test_the_headline_is_the_steady_rate(
+    outcome: Outcome, capsys: pytest.CaptureFixture[str], speed: Speed, said: list[str]
+) -> None:
+    """Compilation has a line of its own; after a single commit there is no steady rate."""
+    print_outcome(replace(outcome, speed=speed), as_json=False)
+    text = capsys.readouterr().out
+    assert all(words in text for words in said)
+
+
+def test_the_speed_is_read_from_the_log_of_the_last_run(tmp_path: Path) -> None:
+    """Rates are of the last run, from its first commit on; compilation is that of all runs."""
+    events = [
+        ("00.0", {"event": "recovery_store_ready"}),
+        ("10.0", {"event": "committed", "received": 1_000}),
+        ("10.1", {"event": "rules_compiled", "seconds": 8.0}),
+        ("20.0", {"event": "recovery_store_ready"}),
+        ("21.0", {"event": "committed", "received": 5_000}),
+        ("21.1", {"event": "rules_compiled", "seconds": 0.5}),
+        ("22.0", {"event": "committed", "received": 30_000}),
+        ("23.0", {"event": "committed", "received": 10_000}),
+    ]
+    lines = [json.dumps({**event, "timestamp": f"2025-03-04T00:00:{at}Z"}) for at, event in events]
+    log = tmp_path / "job.log"
+    log.write_text("\n".join([*lines, "worker 1: text of Bytewax", '{"event": "cut']))
+    speed = read_speed(log)
+    assert speed == Speed(compile_seconds=8.5, messages=40_000, seconds=2.0)
+    assert speed.messages_per_second == 20_000
+    log.write_text("")
+    assert read_speed(log).messages_per_second is None
 
 
 def test_document_is_what_was_printed(outcome: Outcome, report: dict[str, Any]) -> None:
