@@ -150,7 +150,7 @@ def test_the_suggested_commands_read_the_data_of_the_demo(
     monkeypatch.chdir(tmp_path)
     suggested = _suggested(outcome, capsys)
     gaps = subprocess.run(["env", *suggested["Look further"], "--json"], capture_output=True, text=True, check=True)
-    assert len(gaps.stdout.splitlines()) == len(outcome.found.missing)
+    assert len(json.loads(gaps.stdout)) == len(outcome.found.missing)
     served = ["env", *suggested["Or in a browser"], "--port", "0", "--json"]
     with subprocess.Popen(served, stdout=subprocess.PIPE, text=True) as server:
         try:
