@@ -28,6 +28,7 @@ from k2.ops.settings import Settings, read_settings
 from k2.ops.signals import exit_on_signals
 from k2.restore.recovery_store import NO_STORE, ResumeInfo, prepare_recovery_store
 from k2.restore.tables import TableStateSource
+from k2.storage.catalog_lock import share_catalog
 from k2.storage.dead_letters.lock import check_folder
 
 __all__ = ["bootstrap", "open_job_io"]
@@ -54,6 +55,7 @@ def bootstrap() -> tuple[Settings, JobIO]:
         )
     resume_info = prepare_recovery_store(settings)
     RESTARTS.set(resume_info.executions)
+    share_catalog(settings)
     if settings.metrics_port:
         serve_health(health, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
     job_io = open_job_io(settings, resume_info, health)

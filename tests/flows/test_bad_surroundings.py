@@ -13,6 +13,7 @@ from k2.kafka.producer import TradeProducer
 from k2.ops.child_process import free_port
 from k2.query.reconcile import reconcile
 from k2.storage.catalog import open_catalog
+from k2.storage.catalog_register import register_tables
 from tests.brokers import Broker
 from tests.flows.job import ROOT, Job
 
@@ -77,6 +78,33 @@ def test_a_foreign_table_is_rejected(broker: Broker, tmp_path: Path) -> None:
     catalog.create_namespace("market_data")
     catalog.create_table("market_data.trades", Schema(NestedField(1, "x", LongType(), required=False)))
     _rejected(job, 1, "market_data.trades")
+
+
+def test_a_lost_catalog_is_brought_back(broker: Broker, tmp_path: Path) -> None:
+    """Exit code 1, and nothing is read again; with the tables registered, the job continues where it was."""
+    topic = broker.topic(partitions=1)
+    job = Job(broker.bootstrap_servers, tmp_path, topic)
+
+    def publish(first: int, last: int) -> None:
+        with TradeProducer(job.settings, topic) as producer:
+            for sequence in range(first, last + 1):
+                producer.send(None, _with(sequence=sequence))
+
+    publish(1, 10)
+    job.run()
+    for suffix in ("", "-wal", "-shm"):
+        (job.settings.data_dir / f"catalog.db{suffix}").unlink(missing_ok=True)
+    files = sorted(job.settings.data_dir.rglob("*.parquet"))
+    code, said = job.outcome()
+    assert (code, "catalog.db is gone, but" in said, "`k2 catalog register`" in said) == (1, True, True)
+    _rejected(job, 1, "catalog.db is gone, but")
+    assert sorted(job.settings.data_dir.rglob("*.parquet")) == files
+    register_tables(job.settings)
+    publish(11, 20)
+    job.run()
+    assert sorted(job.table()["sequence"].to_pylist()) == [*range(1, 21)]
+    (row,) = reconcile(job.settings)
+    assert (row.received, row.stored, row.holds) == (20, 20, True)
 
 
 def test_another_number_of_writers_is_rejected(broker: Broker, tmp_path: Path) -> None:
