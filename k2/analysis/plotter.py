@@ -115,16 +115,17 @@ class Plotter:
         parameters = make_parameters(CompletenessParameters, **fields, worst=worst)
         pool = self._pool()
         days = by_day(pool.settings, parameters.model_copy(update={"worst": None}), pool=pool)
-        if not any(day.expected for day in days):
+        days = [day for day in days if day.expected or day.not_numbered]
+        if not days:
             return empty_picture("Completeness", f"{NO_TRADES}, so nothing is expected")
         names, subtitle = _worst(days, worst or SYMBOLS_MAX)
-        cells: Sequence[Day | Hour] = [day for day in days if day.expected]
-        dates = [cell.day for cell in days if cell.expected]
+        cells: Sequence[Day | Hour] = days
+        dates = [day.day for day in days]
         if by == "hour" or (by is None and (max(dates) - min(dates)).days < HOURS_DAYS_MAX):
             cells = by_hour(pool.settings, parameters.model_copy(update={"worst": None}), pool=pool)
         return draw_completeness(
             subtitle,
-            [cell for cell in cells if cell.expected and (cell.exchange, cell.symbol) in names],
+            [cell for cell in cells if (cell.expected or cell.not_numbered) and (cell.exchange, cell.symbol) in names],
             names,
             {(day.exchange, day.symbol) for day in days if day.symbol_in_doubt},
         )
@@ -243,16 +244,18 @@ def _only_symbol(spans: list[dict[str, Any]]) -> Name:
 
 def _worst(days: Iterable[Day], count: int) -> tuple[list[Name], str]:
     """Return the symbols to show and a sentence: all of them by name, or those with the most missing numbers first."""
-    missing, stored = Counter[Name](), Counter[Name]()
+    missing, stored, expected = Counter[Name](), Counter[Name](), Counter[Name]()
     for day in days:
-        missing[day.exchange, day.symbol] += day.missing
+        missing[day.exchange, day.symbol] += day.missing or 0
         stored[day.exchange, day.symbol] += day.stored
+        expected[day.exchange, day.symbol] += day.expected or 0
     names = sorted(name for name in missing if missing[name] + stored[name])
     if len(names) > count:
         shown = sorted(names, key=lambda name: (-missing[name], -stored[name], name))[:count]
     else:
         shown = names
-    totals = f"{stored.total():,} stored of {stored.total() + missing.total():,} expected, {missing.total():,} missing"
+    numbered = f"{expected.total() - missing.total():,} stored of {expected.total():,} expected"
+    totals = f"{numbered}, {missing.total():,} missing"
     return shown, f"{totals}; {_shown(len(shown), len(names))}"
 
 

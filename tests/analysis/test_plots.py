@@ -19,7 +19,7 @@ from PIL import Image
 
 import k2
 from k2.analysis.extras import MissingExtraError
-from k2.analysis.plots.completeness import LEVELS, NONE, NOTHING, draw_completeness, level_of
+from k2.analysis.plots.completeness import LEVELS, NONE, NOT_NUMBERED, NOTHING, draw_completeness, level_of
 from k2.analysis.plots.picture import Picture, short_name
 from k2.analysis.plotter import CANDLES_MAX
 from k2.iceberg.tables import TableName
@@ -176,16 +176,17 @@ def test_completeness_has_the_levels_of_the_hours(gappy: Settings) -> None:
 
 @given(st.integers(0, 10**30), st.integers(0, 10**30))
 def test_only_a_complete_cell_looks_complete(stored: int, missing: int) -> None:
-    """However small the missing share is, and however large the numbers are."""
+    """However small the missing share is, and however large the numbers are; without any number, none is complete."""
     level = level_of(stored + missing, stored)
     assert (level is LEVELS[0]) == (stored > 0 and not missing)
     assert (level is NONE) == (missing > 0 and not stored)
+    assert level_of(0, 0, 1) is NOT_NUMBERED
 
 
 def test_long_times_have_wider_columns() -> None:
     """Of more than 240 hours several make a column, and one with a missing number is not complete."""
     hours = [
-        Hour("x", "BTC", EPOCH + timedelta(hours=hour), 10**6, 10**6 - (hour == 500), int(hour == 500))
+        Hour("x", "BTC", EPOCH + timedelta(hours=hour), 10**6, 10**6 - (hour == 500), int(hour == 500), 0)
         for hour in range(1_000)
     ]
     picture = draw_completeness("", hours, [("x", "BTC")], set())

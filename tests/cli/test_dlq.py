@@ -83,7 +83,7 @@ def test_invalid_options_are_usage_errors(folder: Path, arguments: list[str]) ->
     """An unknown reason, the empty value of an unset variable, bytes that are not text, absurd numbers."""
     result = k2("list", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"Error: Invalid value for '{arguments[0]}'" in result.stderr
+    assert f"Invalid value for '{arguments[0]}'" in result.stderr
 
 
 def test_a_truncated_table_says_so(folder: Path) -> None:

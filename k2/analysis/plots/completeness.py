@@ -41,7 +41,8 @@ LEVELS: Final = (
 )
 NONE: Final = Level(0, "#7a1712", "none stored")
 NOTHING: Final = Level(0, "#ffffff", "none expected")
-_ALL: Final = (*LEVELS, NONE, NOTHING)
+NOT_NUMBERED: Final = Level(0, "#cfd6de", "not numbered")
+_ALL: Final = (*LEVELS, NONE, NOTHING, NOT_NUMBERED)
 
 Name = tuple[str, str]
 
@@ -97,10 +98,13 @@ def draw_completeness(
     return picture
 
 
-def level_of(expected: int, stored: int) -> Level:
-    """Return the level of a cell; only a complete one gets that of 100 %."""
+def level_of(expected: int, stored: int, not_numbered: int = 0) -> Level:
+    """Return the level of a cell by its numbers; only a complete one gets that of 100 %.
+
+    `stored` of the `expected` numbers are there; trades without numbers count only if no number is expected.
+    """
     if not expected:
-        return NOTHING
+        return NOT_NUMBERED if not_numbered else NOTHING
     if not stored:
         return NONE
     return next(level for level in LEVELS if 100 * stored >= level.percent * expected)
@@ -115,19 +119,21 @@ def _levels(cells: Sequence[Day | Hour], names: Sequence[Name], first: datetime,
     rows = {name: row for row, name in enumerate(names)}
     columns = [(_start(cell) - first) // span for cell in cells]
     # A session may lack more numbers than 64 bits hold.
-    expected, stored = np.zeros((2, len(names), max(columns) + 1), dtype=object)
+    expected, stored, not_numbered = np.zeros((3, len(names), max(columns) + 1), dtype=object)
     for cell, column in zip(cells, columns, strict=True):
-        expected[rows[cell.exchange, cell.symbol], column] += cell.expected
-        stored[rows[cell.exchange, cell.symbol], column] += cell.stored
-    levels = [_ALL.index(level_of(*counts)) for counts in zip(expected.flat, stored.flat, strict=True)]
-    return np.array(levels).reshape(expected.shape)
+        place = rows[cell.exchange, cell.symbol], column
+        expected[place] += cell.expected or 0
+        stored[place] += cell.stored - cell.not_numbered
+        not_numbered[place] += cell.not_numbered
+    counts = zip(expected.flat, stored.flat, not_numbered.flat, strict=True)
+    return np.array([_ALL.index(level_of(*count)) for count in counts]).reshape(expected.shape)
 
 
 def _percents(cells: Sequence[Day | Hour], names: Sequence[Name], in_doubt: Collection[Name]) -> list[str]:
     expected, stored = defaultdict[Name, int](int), defaultdict[Name, int](int)
     for cell in cells:
-        expected[cell.exchange, cell.symbol] += cell.expected
-        stored[cell.exchange, cell.symbol] += cell.stored
+        expected[cell.exchange, cell.symbol] += cell.expected or 0
+        stored[cell.exchange, cell.symbol] += cell.stored - cell.not_numbered
     # Truncated, so that only a complete symbol shows 100.
     texts = {name: f"{10_000 * stored[name] // count / 100:.2f}" for name, count in expected.items() if count}
     return [texts.get(name, "") + (IN_DOUBT if name in in_doubt else "") for name in names]
