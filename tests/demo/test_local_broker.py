@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 import demo.local_broker as command
 from demo.broker import answers
 from k2.ops.child_process import free_port
+from k2.ops.settings import Settings
 from tests.flows.job import ROOT, Job, wait_until
 
 RUN_SECONDS_MAX = 600
@@ -58,7 +59,8 @@ def _commands() -> list[list[str]]:
 @pytest.mark.timeout(900)
 def test_the_commands_of_the_readme_store_a_capture(tmp_path: Path) -> None:
     """The broker starts, `k2 produce` creates the topic, `k2 run` stores its trades, and a signal ends the broker."""
-    (broker_line,), (export, produce, run) = _commands()
+    (broker_line,), (servers, export, produce, run) = _commands()
+    assert servers == f"export K2_BOOTSTRAP_SERVERS={Settings().bootstrap_servers}"
     port = free_port()
     topics = export.removeprefix("export K2_TOPICS=")
     job = Job(f"127.0.0.1:{port}", tmp_path, topics)
