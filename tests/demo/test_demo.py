@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,9 +156,9 @@ def test_the_suggested_commands_read_the_data_of_the_demo(
         try:
             assert server.stdout is not None
             address = urlsplit(json.loads(server.stdout.readline())["url"]).netloc
-            connection = http.client.HTTPConnection(address, timeout=60)
-            connection.request("GET", "/v1/reconcile")
-            partitions = json.load(connection.getresponse())
+            with closing(http.client.HTTPConnection(address, timeout=60)) as connection:
+                connection.request("GET", "/v1/reconcile")
+                partitions = json.loads(connection.getresponse().read())
         finally:
             server.terminate()
     received = sum(partition["received"] for partition in partitions)

@@ -24,7 +24,7 @@ __all__ = ["chromium", "window"]
 
 PICTURE: Final = os.environ.get("K2_TEST_PICTURE")
 """Where the screenshot is written, if anywhere."""
-PICTURE_BYTES_MAX: Final = 400_000
+PICTURE_BYTES_MAX: Final = 500_000
 SIZE: Final[ViewportSize] = {"width": 1344, "height": 1000}
 NARROW: Final[ViewportSize] = {"width": 360, "height": 740}
 Opened = Callable[..., Window]

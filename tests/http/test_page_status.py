@@ -27,6 +27,8 @@ __all__ = ["chromium", "window"]
 
 PICTURE: Final = os.environ.get("K2_TEST_STATUS_PICTURE")
 """Where the picture of a stopped job is written, if anywhere."""
+STATES: Final = ("job killed", "too slow", "numbers missing", "all rejected", "half silent", "broker gone", "sound")
+"""One of each verdict."""
 SIZES: Final[dict[int, ViewportSize]] = {width: {"width": width, "height": 900} for width in (390, 768, 1400)}
 Opened = Callable[..., Window]
 
@@ -87,7 +89,7 @@ def show(page: Page, status: Status) -> None:
     expect(page.locator("#status .reasons li")).to_have_count(max(1, len(status.reasons)))
 
 
-@pytest.mark.parametrize("name", [one[0] for one in EXAMPLES] + ["sound"])
+@pytest.mark.parametrize("name", STATES)
 def test_each_state_is_shown(look: Page, sample: Made, name: str) -> None:
     """The verdict as heading and in the title, each reason with its next step; it fits, and has the contrast of AA."""
     changes = next((one[1] for one in EXAMPLES if one[0] == name), {})

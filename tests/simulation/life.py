@@ -157,7 +157,9 @@ def _run(life: Life, around: Surroundings, passings: Passings) -> None:
     _keep_soon()
     held = k2.restore.recovery_store.NO_STORE
     if life.store != "none":
-        store = k2.restore.recovery_store._lock_and_check(around.settings, around.store, 0, 1)
+        store = k2.restore.recovery_store.lock_and_check(around.settings, around.store, 0, 1)
+        assert store is not None, "the only process has all partitions"
+        k2.restore.recovery_store._clean_up(store, 0)
         held = k2.restore.recovery_store._resume_info(store)
     # Without time-based waits only the seed decides what an epoch contains.
     pause = timedelta(milliseconds=1 if life.epoch_milliseconds else 0)
