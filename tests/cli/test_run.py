@@ -198,7 +198,8 @@ def test_it_runs_the_job_to_its_end(broker: Broker, tmp_path: Path) -> None:
     ("stage", "number", "as_process_1"),
     [
         ("checks", signal.SIGTERM, False),
-        ("becomes", signal.SIGINT, True),
+        ("becomes", signal.SIGINT, False),
+        ("becomes", signal.SIGTERM, True),
         ("runs", signal.SIGTERM, False),
     ],
 )
