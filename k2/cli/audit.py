@@ -9,8 +9,9 @@ from k2.cli.console import Json, print_json
 from k2.cli.doubled import report_doubled
 from k2.cli.options import parse_span
 from k2.cli.result_output import Output
-from k2.cli.table_output import Identifier, format_count, format_time, print_table
+from k2.cli.table_output import Identifier, format_time, print_table
 from k2.model.errors import SettingsError
+from k2.model.wording import format_count
 from k2.ops.settings import read_settings
 from k2.query.audit import Audit, AuditedCommit
 from k2.query.audit import audit as find_commits

@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from k2.cli.interrupt import INTERRUPT
 from k2.model.errors import K2Error, SettingsError
+from k2.model.wording import closest
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -113,11 +114,8 @@ class Commands(TyperGroup):
         try:
             return super().resolve_command(ctx, args)
         except TyperException as error:
-            import difflib  # noqa: PLC0415  only an error needs it
-
-            close = difflib.get_close_matches(args[0], self.table, n=1)
-            if close:
-                error.message = f"{error.message.rstrip('.')}; did you mean {close[0]!r}?"
+            if close := closest(args[0], self.table):
+                error.message = f"{error.message.rstrip('.')}; did you mean {close!r}?"
             raise
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  click's signature

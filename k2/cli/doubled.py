@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 import typer
 
 from k2.cli.result_output import ROWS_SHOWN, check_output, output_rows
-from k2.cli.table_output import Identifier, format_count, format_decimal, format_time, print_table
+from k2.cli.table_output import Identifier, format_decimal, format_time, print_table
+from k2.model.wording import format_count
 from k2.ops.settings import Settings
 from k2.query.doubled import doubled
 from k2.query.engine import RecordBatchStream

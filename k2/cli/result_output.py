@@ -14,8 +14,9 @@ from typing import Annotated, Any, BinaryIO, Final
 import typer
 
 from k2.cli.options import parse_path
-from k2.cli.table_output import Identifier, format_count, format_decimal, print_table
+from k2.cli.table_output import Identifier, format_decimal, print_table
 from k2.model.errors import SettingsError
+from k2.model.wording import format_count
 from k2.query.engine import RecordBatchStream
 from k2.query.output_formats import Format, objects, write, write_records
 

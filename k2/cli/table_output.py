@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-__all__ = ["Identifier", "format_count", "format_decimal", "format_duration", "format_time", "print_table", "printable"]
+__all__ = ["Identifier", "format_decimal", "format_duration", "format_time", "print_table", "printable"]
 
 _TEXT_WIDTH_MIN: Final = 16
 """Characters to which a longer text may be folded."""
@@ -91,15 +91,6 @@ def _cell(value: object) -> str:
 def printable(text: str) -> str:
     """Return a text from a message with its control characters replaced, so that it cannot control the terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def format_count(count: int, noun: str) -> str:
-    """Return a count with its noun, in the plural unless the count is 1.
-
-    >>> [format_count(count, "range") for count in (0, 1, 1_000)]
-    ['0 ranges', '1 range', '1,000 ranges']
-    """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def format_decimal(value: Decimal) -> str:

@@ -1,6 +1,5 @@
 """Kafka client: one consumer per process, with partition metadata, watermarks, lag and group offsets."""
 
-import difflib
 import logging
 import math
 import threading
@@ -13,11 +12,20 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
 from k2.kafka.broker_connection import BrokerConnection
-from k2.kafka.config import admin_client, bootstrap_servers, cluster_metadata, config_errors, consumer_config
+from k2.kafka.config import (
+    admin_client,
+    bootstrap_servers,
+    cluster_metadata,
+    config_errors,
+    consumer_config,
+    partitions_of,
+)
+from k2.kafka.first_answers import first_answers
 from k2.kafka.librdkafka import Library, PartitionQueue, load_library
 from k2.kafka.reader import ColumnReader, MessageReader, Reader
 from k2.model.errors import SettingsError, UnreachableError
 from k2.model.progress import TopicPartition
+from k2.model.wording import closest
 from k2.ops.health import Health
 from k2.ops.logs import LIBRDKAFKA
 from k2.ops.retry import ELECTION
@@ -31,7 +39,6 @@ __all__ = ["KafkaClient", "topic_ids", "topic_partitions"]
 ANSWER_SECONDS_MAX: Final = 10.0
 COMMIT_SECONDS_MAX: Final = 5.0
 SERVE_SECONDS: Final = 0.1
-END_MARKERS_PER_POLL: Final = 1_000
 
 _ELECTING: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
@@ -72,14 +79,11 @@ def topic_ids(settings: Settings) -> dict[str, str]:
 
 
 def _partitions(cluster: "ClusterMetadata", topic: str, settings: Settings) -> list[TopicPartition]:
-    found = cluster.topics.get(topic)
-    if found is None:
-        close = difflib.get_close_matches(topic, cluster.topics, n=1)
-        fix = f"did you mean {close[0]!r}?" if close else "create it (`k2 produce` does, too), or fix K2_TOPICS"
+    if topic not in cluster.topics:
+        close = closest(topic, cluster.topics)
+        fix = f"did you mean {close!r}?" if close else "create it (`k2 produce` does, too), or fix K2_TOPICS"
         raise SettingsError(f"K2_TOPICS: topic {topic!r} does not exist at {bootstrap_servers(settings)}; {fix}")
-    if found.error is not None:
-        raise UnreachableError(f"topic {topic!r} cannot be read: {found.error.str()}")
-    return [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
+    return partitions_of(cluster, topic)
 
 
 class KafkaClient:
@@ -239,16 +243,13 @@ _once_elected: Final = ELECTION.retrying(_is_electing)
 def _read_end_offsets(
     consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    ends: dict[TopicPartition, int] = {}
-    deadline = time.monotonic() + ANSWER_SECONDS_MAX
-    while len(ends) < len(partitions):
-        if time.monotonic() > deadline:
-            waiting = min(topic_partition for topic_partition in partitions if topic_partition not in ends)
-            raise UnreachableError(f"the end offset of {waiting} does not arrive within {ANSWER_SECONDS_MAX:.0f} s")
-        for message in consumer.consume(END_MARKERS_PER_POLL, timeout=SERVE_SECONDS):
-            topic_partition = TopicPartition(str(message.topic()), int(message.partition() or 0))
-            if topic_partition not in ends:
-                ends[topic_partition] = _end_offset(consumer, message)
+    ends = {
+        topic_partition: _end_offset(consumer, message)
+        for topic_partition, message in first_answers(consumer, partitions, ANSWER_SECONDS_MAX)
+    }
+    waiting = min((one for one in partitions if one not in ends), default=None)
+    if waiting is not None:
+        raise UnreachableError(f"the end offset of {waiting} does not arrive within {ANSWER_SECONDS_MAX:.0f} s")
     return ends
 
 

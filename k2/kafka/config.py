@@ -8,6 +8,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from k2.model.errors import SettingsError, UnreachableError
+from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "config_errors",
     "consumer_config",
     "names_servers",
+    "partitions_of",
     "producer_config",
     "read_kafka_config",
 ]
@@ -187,6 +189,20 @@ def cluster_metadata(settings: Settings, seconds_max: float = ANSWER_SECONDS_MAX
         client.poll(0)
         cause = next((one.str() for one in errors), _reason(error))
         raise UnreachableError(f"no Kafka broker answers at {bootstrap_servers(settings)}: {cause}") from None
+
+
+def partitions_of(cluster: "ClusterMetadata", topic: str) -> list[TopicPartition]:
+    """Return the partitions of a topic, sorted; none if it does not exist.
+
+    Raises:
+        UnreachableError: the broker does not describe the topic, or may not.
+    """
+    found = cluster.topics.get(topic)
+    if found is None:
+        return []
+    if found.error is not None:
+        raise UnreachableError(f"topic {topic!r} cannot be read: {found.error.str()}")
+    return [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
 
 
 def _reason(error: KafkaException) -> str:

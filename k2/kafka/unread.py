@@ -1,6 +1,5 @@
 """What the broker has beyond the committed offsets, found by reading from there without a consumer group."""
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +8,8 @@ from typing import Final
 import confluent_kafka
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException
 
-from k2.kafka.config import bootstrap_servers, cluster_metadata, config_errors, consumer_config
+from k2.kafka.config import bootstrap_servers, cluster_metadata, config_errors, consumer_config, partitions_of
+from k2.kafka.first_answers import first_answers
 from k2.model.errors import UnreachableError
 from k2.model.progress import TopicPartition
 from k2.model.times import time_of
@@ -19,7 +19,6 @@ __all__ = ["PartitionEnd", "find_ends", "partitions_of_topics"]
 
 ANSWER_SECONDS_MAX: Final = 5.0
 FETCH_BYTES: Final = 65_536
-MESSAGES_PER_POLL: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +39,11 @@ def partitions_of_topics(settings: Settings, topics: Iterable[str]) -> dict[str,
     """Ask the broker for the partitions of topics; a topic that does not exist has none.
 
     Raises:
-        UnreachableError: no broker answers in time, or it rejects the login.
+        UnreachableError: no broker answers in time, or it rejects the login, or a topic cannot be read.
         SettingsError: librdkafka rejects the configuration.
     """
     cluster = cluster_metadata(settings, ANSWER_SECONDS_MAX)
-    return {
-        topic: [TopicPartition(topic, partition) for partition in sorted(cluster.topics[topic].partitions)]
-        if topic in cluster.topics
-        else []
-        for topic in topics
-    }
+    return {topic: partitions_of(cluster, topic) for topic in topics}
 
 
 def find_ends(settings: Settings, offsets: Mapping[TopicPartition, int | None]) -> dict[TopicPartition, PartitionEnd]:
@@ -96,17 +90,14 @@ def _read_ends(
     errors: list[KafkaError],
     servers: str,
 ) -> dict[TopicPartition, PartitionEnd]:
-    found: dict[TopicPartition, PartitionEnd] = {}
-    deadline = time.monotonic() + ANSWER_SECONDS_MAX
-    while len(found) < len(offsets):
-        if time.monotonic() > deadline:
-            waiting = min(one for one in offsets if one not in found)
-            cause = next((error.str() for error in reversed(errors)), f"no answer within {ANSWER_SECONDS_MAX:.0f} s")
-            raise UnreachableError(f"no Kafka broker at {servers} returns the end of {waiting}: {cause}")
-        for message in consumer.consume(MESSAGES_PER_POLL, timeout=0.1):
-            topic_partition = TopicPartition(str(message.topic()), int(message.partition() or 0))
-            if topic_partition in offsets and topic_partition not in found:
-                found[topic_partition] = _end(consumer, message, topic_partition, offsets[topic_partition])
+    found = {
+        topic_partition: _end(consumer, message, topic_partition, offsets[topic_partition])
+        for topic_partition, message in first_answers(consumer, offsets, ANSWER_SECONDS_MAX)
+    }
+    waiting = min((one for one in offsets if one not in found), default=None)
+    if waiting is not None:
+        cause = next((error.str() for error in reversed(errors)), f"no answer within {ANSWER_SECONDS_MAX:.0f} s")
+        raise UnreachableError(f"no Kafka broker at {servers} returns the end of {waiting}: {cause}")
     return found
 
 

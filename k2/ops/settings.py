@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from k2.model.errors import SettingsError
 from k2.model.key_groups import GROUPS
+from k2.model.wording import closest
 from k2.venues import VENUES
 from k2.venues.time_ahead import TIME_AHEAD_SECONDS_MAX
 
@@ -189,7 +190,5 @@ def _masked(field: str, value: object) -> str:
 
 
 def _suggestion(name: str, known: set[str]) -> str:
-    import difflib  # noqa: PLC0415  only an error needs it
-
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {close[0]}?" if close else "; unset it, or see the README for the settings"
+    close = closest(name, known)
+    return f"; did you mean {close}?" if close else "; unset it, or see the README for the settings"
