@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from k2.model.progress import TopicPartition
+from k2.model.wording import format_count
 from k2.status.evidence import Evidence, TopicRejections
 from k2.status.findings import SEVERITY, Cause, Finding
 from k2.status.lag import find_lag, is_catching_up
-from k2.status.wording import age, duration, moment, names, plural
+from k2.status.wording import age, duration, moment, names
 
 __all__ = ["assess"]
 
@@ -143,7 +144,7 @@ def _accounted(evidence: Evidence) -> Iterator[Finding]:
         yield Finding.of(
             Cause.DEAD_LETTERS_LOST,
             f"dead letters are gone: {names(evidence.stored.lost_files)} "
-            f"{'is' if len(evidence.stored.lost_files) == 1 else 'are'} absent or shorter than recorded",
+            f"{'is' if len(evidence.stored.lost_files) == 1 else 'are'} absent, unreadable or shorter than recorded",
             "set K2_DLQ_DIR to the folder of the job, or restore the files",
         )
 
@@ -159,15 +160,15 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
         )
         yield Finding.of(
             Cause.NUMBERS_MISSING,
-            f"{plural(missing.numbers, 'sequence number')} of {plural(missing.symbols, 'symbol')} "
-            f"{'is' if missing.numbers == 1 else 'are'} missing in {plural(missing.ranges, 'range')}, {when}; "
+            f"{format_count(missing.numbers, 'sequence number')} of {format_count(missing.symbols, 'symbol')} "
+            f"{'is' if missing.numbers == 1 else 'are'} missing in {format_count(missing.ranges, 'range')}, {when}; "
             f"the largest is {missing.largest}",
-            "the feed did not deliver them; a late trade fills its gap: k2 gaps lists the ranges",
+            "k2 gaps lists the ranges; a late trade fills its gap, and a dead letter may be what is missing",
         )
     if evidence.conflicts:
         yield Finding.of(
             Cause.CONFLICTS,
-            f"{plural(evidence.conflicts, 'trade')} "
+            f"{format_count(evidence.conflicts, 'trade')} "
             f"{'contradicts a stored trade' if evidence.conflicts == 1 else 'contradict stored trades'} of "
             f"{names(evidence.conflicting_symbols)}",
             "k2 dlq list --reason conflict shows both versions",
@@ -178,7 +179,7 @@ def _feeds(evidence: Evidence) -> Iterator[Finding]:
     for one in evidence.dated_ahead:
         yield Finding.of(
             Cause.DATED_AHEAD,
-            f"{plural(one.trades, 'new trade')} of {one.exchange} "
+            f"{format_count(one.trades, 'new trade')} of {one.exchange} "
             f"{'is' if one.trades == 1 else 'are'} dated up to {duration(one.seconds)} ahead of Kafka's time",
             "compare the clock of the venue's feed with that of its producer",
         )

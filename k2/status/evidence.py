@@ -40,7 +40,7 @@ class StoredCounts:
     rows: int | None
     """Rows by the table's own metadata; None if another writer's delete files or summaries make them unknown."""
     lost_files: tuple[str, ...] = ()
-    """Dead-letter files that are absent, or shorter than the table has recorded."""
+    """Dead-letter files that are absent, unreadable, or shorter than the table has recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from pyiceberg.table import Table
 from k2.kafka.config import bootstrap_servers, names_servers
 from k2.kafka.unread import find_ends, partitions_of_topics
 from k2.model.dead_letter import DeadLetter
-from k2.model.errors import UnreachableError
+from k2.model.errors import SettingsError, UnreachableError
 from k2.model.progress import Counts, Progress, TopicPartition
 from k2.ops.settings import Settings
 from k2.query.conflicts import conflicts_by_span
@@ -22,9 +23,12 @@ from k2.query.partition_progress import PartitionState
 from k2.status.evidence import BrokerState, MissingNumbers, TopicRejections
 from k2.storage.commit_log import Commit
 from k2.storage.dead_letters.files import Position, file_name, newest_lines
-from k2.storage.dead_letters.rejections import Rejections
+from k2.storage.dead_letters.rejections import CommonError, Rejections
 
 __all__ = [
+    "PATIENCE_SECONDS_MIN",
+    "common_errors",
+    "configured_servers",
     "conflicts_by_symbol",
     "full_folders",
     "lost_files",
@@ -64,15 +68,22 @@ def patience_seconds(commits: Sequence[Commit]) -> float:
     return min(PATIENCE_SECONDS_MAX, max(PATIENCE_SECONDS_MIN, PATIENCE_INTERVALS * usual))
 
 
+def configured_servers(settings: Settings) -> str | None:
+    """Return the bootstrap servers; None if none are configured."""
+    return bootstrap_servers(settings) if names_servers(settings) else None
+
+
 def read_broker(settings: Settings, states: Iterable[PartitionState]) -> BrokerState:
     """Ask the broker for the ends of the configured topics, or of those in the table if no topics are configured.
 
+    A broker that does not answer, or a property that librdkafka rejects, is the error of the result.
+
     Raises:
-        SettingsError: the Kafka configuration is invalid.
+        SettingsError: the file of Kafka properties cannot be read.
     """
-    if not names_servers(settings):
+    servers = configured_servers(settings)
+    if servers is None:
         return BrokerState(None)
-    servers = bootstrap_servers(settings)
     offsets: dict[TopicPartition, int | None] = {TopicPartition(one.topic, one.partition): one.offset for one in states}
     is_configured = "topics" in settings.model_fields_set
     topics = {topic for topic, _ in settings.topics} if is_configured else {one.topic for one in offsets}
@@ -80,7 +91,7 @@ def read_broker(settings: Settings, states: Iterable[PartitionState]) -> BrokerS
         found = partitions_of_topics(settings, sorted(topics))
         asked = {one: offsets.get(one) for partitions in found.values() for one in partitions}
         ends = find_ends(settings, asked)
-    except UnreachableError as error:
+    except (UnreachableError, SettingsError) as error:
         return BrokerState(servers, error=str(error))
     return BrokerState(servers, ends=ends, absent_topics=tuple(topic for topic in found if not found[topic]))
 
@@ -106,16 +117,17 @@ def partition_rates(commits: Sequence[Commit]) -> Mapping[TopicPartition, float]
     return {one: count / seconds for one, count in received.items() if count} if seconds > 0 else {}
 
 
-def topic_rejections(settings: Settings, recorded: Progress, commits: Sequence[Commit]) -> tuple[TopicRejections, ...]:
-    """Return the dead letters of each topic that has any."""
+def topic_rejections(
+    recorded: Progress, commits: Sequence[Commit], errors: Mapping[str, CommonError]
+) -> tuple[TopicRejections, ...]:
+    """Return the dead letters of each topic that has any; `errors` has the commonest error of topics."""
     total: defaultdict[str, Counts] = defaultdict(Counts)
     for partition in recorded.partitions():
         total[partition.topic] += recorded.counts(partition)
-    topics = [topic for topic, counts in sorted(total.items()) if counts.dead_letters]
-    common = _common_errors(settings.dead_letter_folder, topics) if topics else {}
     return tuple(
-        TopicRejections(topic, _recent_counts(commits, topic), total[topic], common[topic].commonest_error())
-        for topic in topics
+        TopicRejections(topic, _recent_counts(commits, topic), counts, errors.get(topic))
+        for topic, counts in sorted(total.items())
+        if counts.dead_letters
     )
 
 
@@ -132,16 +144,16 @@ def _recent_counts(commits: Sequence[Commit], topic: str) -> Counts:
     )
 
 
-def _common_errors(folder: Path, topics: Iterable[str]) -> Mapping[str, Rejections]:
-    found = {topic: Rejections() for topic in topics}
-    for line in newest_lines(folder, DEAD_LETTERS_READ_MAX):
-        try:
-            dead_letter = DeadLetter.parse(line)
-        except ValueError:
-            continue
-        if dead_letter.topic in found:
-            found[dead_letter.topic].add(dead_letter)
-    return found
+def common_errors(folder: Path) -> Mapping[str, CommonError]:
+    """Return the commonest error of each topic among the newest dead letters; none if they cannot be read."""
+    found: defaultdict[str, Rejections] = defaultdict(Rejections)
+    with suppress(OSError):
+        for line in newest_lines(folder, DEAD_LETTERS_READ_MAX):
+            with suppress(ValueError):
+                dead_letter = DeadLetter.parse(line)
+                found[dead_letter.topic].add(dead_letter)
+    errors = ((topic, rejections.commonest_error()) for topic, rejections in found.items())
+    return {topic: error for topic, error in errors if error is not None}
 
 
 def total_rows(table: Table) -> int | None:
@@ -156,7 +168,7 @@ def total_rows(table: Table) -> int | None:
 
 
 def lost_files(folder: Path, positions: Iterable[Mapping[str, Position]]) -> tuple[str, ...]:
-    """Return the names of dead-letter files that are absent, or shorter than the table has recorded."""
+    """Return the names of dead-letter files that are absent, unreadable, or shorter than the table has recorded."""
     lost = []
     for recorded in positions:
         for series, position in recorded.items():
@@ -166,9 +178,16 @@ def lost_files(folder: Path, positions: Iterable[Mapping[str, Position]]) -> tup
                 # A file that was only begun has no line yet, and need not exist.
                 if bytes_min == 0 and number == position.number:
                     continue
-                if not path.is_file() or path.stat().st_size < bytes_min:
+                if _is_lost(path, bytes_min):
                     lost.append(path.name)
     return tuple(lost)
+
+
+def _is_lost(path: Path, bytes_min: int) -> bool:
+    try:
+        return path.stat().st_size < bytes_min
+    except OSError:
+        return True
 
 
 def missing_numbers(found: Sequence[Gap]) -> MissingNumbers | None:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from k2.kafka.unread import PartitionEnd
 from k2.model.progress import TopicPartition
+from k2.model.wording import format_count
 from k2.query.partition_progress import PartitionState
 from k2.status.evidence import Evidence
 from k2.status.findings import Cause, Finding, Verdict
-from k2.status.wording import age, duration, moment, names, plural
+from k2.status.wording import age, duration, moment, names
 
-__all__ = ["find_lag", "is_catching_up", "partition_verdict", "unread_of"]
+__all__ = ["find_lag", "is_catching_up", "partition_verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,6 @@ class _Lagging:
     """Whether a message has been waiting for longer than the usual time between two commits, without any progress."""
     seconds_to_read: float | None
     """At the present rate; None if the partition does not advance."""
-
-
-def unread_of(evidence: Evidence, partition: TopicPartition) -> int | None:
-    """Return the number of unread messages of a partition; None if it is not known."""
-    end = evidence.broker.ends.get(partition)
-    return None if end is None else end.unread
 
 
 def partition_verdict(evidence: Evidence, partition: TopicPartition) -> Verdict:
@@ -114,7 +109,8 @@ def is_catching_up(evidence: Evidence) -> bool:
 
 def _messages(lagging: Sequence[_Lagging]) -> str:
     unread = sum(one.end.unread for one in lagging)
-    return f"{plural(unread, 'message')} of {plural(len(lagging), 'partition')} {'is' if unread == 1 else 'are'}"
+    verb = "is" if unread == 1 else "are"
+    return f"{format_count(unread, 'message')} of {format_count(len(lagging), 'partition')} {verb}"
 
 
 def _waiting_since(lagging: Sequence[_Lagging]) -> str:

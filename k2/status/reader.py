@@ -10,7 +10,6 @@ from typing import Final, Generic, TypeVar
 import structlog
 from pyiceberg.table import Table
 
-from k2.kafka.config import bootstrap_servers, names_servers
 from k2.model.errors import K2Error
 from k2.model.progress import Counts, TopicPartition
 from k2.model.times import time_of
@@ -18,14 +17,17 @@ from k2.ops.settings import Settings
 from k2.query.audit import recorded_commits
 from k2.query.gaps import gaps
 from k2.query.partition_progress import PartitionState, progress
-from k2.query.pool import EnginePool, retry_if_files_gone
+from k2.query.pool import EnginePool, Pool, retry_if_files_gone
 from k2.query.recent_trades import SymbolActivity, read_activity
 from k2.query.tables import NoTableError, existing_table, find_job_table
 from k2.status.assessment import assess
-from k2.status.evidence import Evidence, MissingNumbers, StoredCounts
+from k2.status.evidence import BrokerState, Evidence, MissingNumbers, StoredCounts
 from k2.status.feeds import dated_ahead, silent_symbols
 from k2.status.findings import Cause, Finding, Verdict
 from k2.status.gather import (
+    PATIENCE_SECONDS_MIN,
+    common_errors,
+    configured_servers,
     conflicts_by_symbol,
     full_folders,
     lost_files,
@@ -37,12 +39,13 @@ from k2.status.gather import (
     topic_rejections,
     total_rows,
 )
-from k2.status.lag import partition_verdict, unread_of
+from k2.status.lag import partition_verdict
 from k2.storage.catalog import catalog_location
 from k2.storage.commit_log import Commit
+from k2.storage.dead_letters.rejections import CommonError
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS
 
-__all__ = ["PartitionStatus", "Status", "StatusReader", "read_status"]
+__all__ = ["PartitionStatus", "Status", "StatusReader"]
 
 SHARE_SECONDS: Final = 2.0
 """Time for which one status serves all clients of a reader."""
@@ -115,6 +118,8 @@ class StatusReader:
         self._lock = threading.Lock()
         self._shared: Status | None = None
         self._shared_until = 0.0
+        self._states: _Cached[tuple[PartitionState, ...]] = _Cached()
+        self._errors: _Cached[Mapping[str, CommonError]] = _Cached()
         self._missing: _Cached[MissingNumbers | None] = _Cached()
         self._conflicts: _Cached[Mapping[str, int]] = _Cached()
         self._activity: _Cached[Sequence[SymbolActivity]] = _Cached()
@@ -130,25 +135,42 @@ class StatusReader:
 
     def _read(self, pool: EnginePool | None) -> Status:
         try:
-            evidence = self._gather(pool)
+            if pool is not None:
+                return self._assess(self._gather(pool))
+            with Pool(self._settings, connections=1) as own:
+                return self._assess(self._gather(own))
         except NoTableError as error:
-            return self._without_table(Finding.of(Cause.NOTHING_STORED, str(error), "start the job"))
+            finding = Finding.of(Cause.NOTHING_STORED, str(error), "start the job")
         except K2Error as error:
-            return self._without_table(
-                Finding.of(Cause.TABLE_UNREADABLE, str(error), "nothing else can be said until the tables can be read")
-            )
-        return self._status(evidence)
+            advice = "nothing else can be said until the tables can be read"
+            finding = Finding.of(Cause.TABLE_UNREADABLE, str(error), advice)
+        return self._status(self._no_evidence(), [finding])
+
+    def _assess(self, evidence: Evidence) -> Status:
+        return self._status(evidence, assess(evidence))
+
+    def _no_evidence(self) -> Evidence:
+        return Evidence(
+            now=self._clock(),
+            patience_seconds=PATIENCE_SECONDS_MIN,
+            states=(),
+            messages_per_second={},
+            last_commit_at=None,
+            broker=BrokerState(configured_servers(self._settings), error="not asked"),
+            stored=StoredCounts(None),
+        )
 
     @retry_if_files_gone
-    def _gather(self, pool: EnginePool | None) -> Evidence:
+    def _gather(self, pool: EnginePool) -> Evidence:
         settings, now = self._settings, self._clock()
         table = existing_table(settings, "trades", pool)
         recorded = PROGRESS.read(table.metadata.properties)
         commits = sorted(recorded_commits(table), key=lambda one: one.committed_at)
-        states = tuple(progress(settings, pool=pool))
+        states = self._states.get(table.metadata_location, lambda: tuple(progress(settings, pool=pool)))
         positions = DEAD_LETTER_POSITIONS.read_all(table.metadata.properties)
         activity = self._activity.get(table.metadata_location, lambda: self._read_activity(table, commits, pool))
         conflicts = self._conflicts.get(str(positions), lambda: conflicts_by_symbol(settings, table))
+        errors = self._errors.get(str(positions), lambda: common_errors(settings.dead_letter_folder))
         return Evidence(
             now=now,
             patience_seconds=patience_seconds(commits),
@@ -157,7 +179,7 @@ class StatusReader:
             last_commit_at=time_of(commits[-1].committed_at) if commits else None,
             broker=read_broker(settings, states),
             stored=StoredCounts(total_rows(table), lost_files(settings.dead_letter_folder, positions)),
-            rejections=topic_rejections(settings, recorded, commits),
+            rejections=topic_rejections(recorded, commits, errors),
             missing=self._read_missing(pool),
             conflicts=sum(conflicts.values()),
             conflicting_symbols=tuple(conflicts),
@@ -166,24 +188,20 @@ class StatusReader:
             full_folders=full_folders(settings),
         )
 
-    def _read_activity(
-        self, table: Table, commits: Sequence[Commit], pool: EnginePool | None
-    ) -> Sequence[SymbolActivity]:
+    def _read_activity(self, table: Table, commits: Sequence[Commit], pool: EnginePool) -> Sequence[SymbolActivity]:
         newest = {one.snapshot_id for one in recent_commits(commits)}
         existing = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
         return read_activity(self._settings, table, newest & existing, pool=pool)
 
-    def _read_missing(self, pool: EnginePool | None) -> MissingNumbers | None:
+    def _read_missing(self, pool: EnginePool) -> MissingNumbers | None:
         ledger = find_job_table(self._settings, "sequence_events", pool)
         if ledger is None:
             return None
         return self._missing.get(ledger.metadata_location, lambda: missing_numbers(gaps(self._settings, pool=pool)))
 
-    def _status(self, evidence: Evidence) -> Status:
-        reasons = assess(evidence)
+    def _status(self, evidence: Evidence, reasons: list[Finding]) -> Status:
         states = {TopicPartition(one.topic, one.partition): one for one in evidence.states}
         partitions = sorted({*states, *evidence.broker.ends})
-        unread = [unread_of(evidence, one) for one in partitions]
         counts = sum((_counts(one) for one in evidence.states), Counts())
         return Status(
             verdict=reasons[0].verdict if reasons else Verdict.COMPLETE,
@@ -201,35 +219,10 @@ class StatusReader:
             duplicates=counts.duplicates,
             dead_letters=counts.dead_letters,
             skipped=counts.skipped,
-            unread=None if None in unread else sum(one or 0 for one in unread),
+            unread=sum(end.unread for end in evidence.broker.ends.values()) if evidence.broker.is_known else None,
             missing=0 if evidence.missing is None else evidence.missing.numbers,
             conflicts=evidence.conflicts,
             partitions=[_partition_status(evidence, one, states.get(one)) for one in partitions],
-        )
-
-    def _without_table(self, finding: Finding) -> Status:
-        settings = self._settings
-        servers = bootstrap_servers(settings) if names_servers(settings) else None
-        return Status(
-            verdict=finding.verdict,
-            reasons=[finding],
-            checked_at=self._clock(),
-            catalog=settings.catalog,
-            location=catalog_location(settings),
-            namespace=settings.namespace,
-            broker=servers,
-            last_commit_at=None,
-            kafka_timestamp=None,
-            timestamp=None,
-            received=0,
-            stored=0,
-            duplicates=0,
-            dead_letters=0,
-            skipped=0,
-            unread=None,
-            missing=0,
-            conflicts=0,
-            partitions=[],
         )
 
 
@@ -256,15 +249,6 @@ class _Cached(Generic[T]):
         if self._held is None or self._held[0] != version:
             self._held = version, read()
         return self._held[1]
-
-
-def read_status(settings: Settings) -> Status:
-    """Return the status now; errors are reasons of it, except that settings are invalid.
-
-    Raises:
-        SettingsError: the Kafka configuration is invalid.
-    """
-    return StatusReader(settings).read()
 
 
 def _counts(state: PartitionState) -> Counts:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-__all__ = ["age", "duration", "moment", "names", "plural"]
+__all__ = ["age", "duration", "moment", "names"]
 
 NAMES_MAX: Final = 5
 _UNITS: Final = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
@@ -40,12 +40,3 @@ def duration(seconds: float) -> str:
 def moment(time: datetime) -> str:
     """Return a time in UTC, to the second."""
     return f"{time:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun.
-
-    >>> plural(1, "range"), plural(2_000, "range")
-    ('1 range', '2,000 ranges')
-    """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -15,7 +15,7 @@ from k2.ops.settings import Settings
 from k2.query.output_formats import to_json
 from k2.status.assessment import assess
 from k2.status.findings import Cause, Finding, Verdict
-from k2.status.reader import Status, read_status
+from k2.status.reader import Status, StatusReader
 from tests.http.browser import Window, chromium, opening, window
 from tests.http.conftest import Client, serving
 from tests.http.page_market import HOSTILE, Made, make_market
@@ -58,7 +58,7 @@ def look(chromium: Browser, served: Client) -> Iterator[Page]:
 def in_state(sample: Made, changes: dict[str, Any], *more: Finding) -> Status:
     """Return the status of the market as if the evidence were another."""
     given = evidence(**changes)
-    found, market = [*assess(given), *more], read_status(sample.settings)
+    found, market = [*assess(given), *more], StatusReader(sample.settings).read()
     unread = sum(end.unread for end in given.broker.ends.values())
     return replace(
         market,

@@ -7,14 +7,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from k2.ops.settings import Settings
 from k2.query.output_formats import to_json
 from k2.status.findings import Cause, Verdict
-from k2.status.reader import read_status
+from k2.status.reader import StatusReader
 from tests.http.conftest import Client
 
 
 def test_the_status_is_that_of_the_command(client: Client, market: Settings) -> None:
     """The same verdict, sentences and partitions; only the times of the two readings differ."""
     found = client.get("/v1/status").json
-    expected = json.loads(to_json(read_status(market)))
+    expected = json.loads(to_json(StatusReader(market).read()))
     assert found.keys() == expected.keys()
     assert found["verdict"] == expected["verdict"] == "rejecting"
     assert [one["cause"] for one in found["reasons"]] == [one["cause"] for one in expected["reasons"]]

@@ -163,7 +163,7 @@ EXAMPLES: list[tuple[str, dict[str, Any], Cause, Verdict, str]] = [
         {"stored": StoredCounts(990, ("dlq-a-00000001.jsonl",))},
         Cause.DEAD_LETTERS_LOST,
         Verdict.MISSING,
-        "dead letters are gone: dlq-a-00000001.jsonl is absent or shorter than recorded",
+        "dead letters are gone: dlq-a-00000001.jsonl is absent, unreadable or shorter than recorded",
     ),
     (
         "conflicts",

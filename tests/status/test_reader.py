@@ -10,11 +10,12 @@ import pytest
 import structlog
 
 from k2.iceberg.tables import TableName
+from k2.model.errors import SettingsError
 from k2.ops.settings import Settings, read_settings
 from k2.status import reader as module
 from k2.status.findings import Cause, Verdict
 from k2.status.gather import patience_seconds
-from k2.status.reader import Status, StatusReader, read_status
+from k2.status.reader import Status, StatusReader
 from k2.storage.commit_log import Commit
 from tests.model.dead_letters import dead_letter
 from tests.query.tables import EPOCH, append, conflict, event, made, progress, set_progress, trade, write_letters
@@ -42,7 +43,7 @@ def market(settings: Settings, **counts: int) -> None:
 def test_without_a_broker_it_cannot_be_known(settings: Settings) -> None:
     """Counts that are sound, and a verdict that says what is not known."""
     market(settings)
-    found = read_status(settings)
+    found = StatusReader(settings).read()
     assert (found.verdict, found.unread, found.broker) == (Verdict.UNKNOWN, None, None)
     assert [reason.cause for reason in found.reasons] == [Cause.BROKER_NOT_ASKED]
     assert (found.received, found.stored, found.missing) == (4, 4, 0)
@@ -52,7 +53,7 @@ def test_without_a_broker_it_cannot_be_known(settings: Settings) -> None:
 
 def test_nothing_stored(settings: Settings) -> None:
     """A job that has never run is no error."""
-    found = read_status(settings)
+    found = StatusReader(settings).read()
     assert (found.verdict, causes(found)) == (Verdict.UNKNOWN, [Cause.NOTHING_STORED])
     assert f"K2_DATA_DIR={settings.data_dir}" in found.reasons[0].sentence
 
@@ -73,25 +74,25 @@ def test_rows_are_compared_with_the_progress(settings: Settings) -> None:
     market(settings)
     trades = made(settings, TableName.TRADES)
     append(trades, [trade(9)])
-    assert causes(read_status(settings)) == [Cause.ROWS_ADDED]
+    assert causes(StatusReader(settings).read()) == [Cause.ROWS_ADDED]
     set_progress(made(settings, TableName.TRADES), progress(offset=9, received=9, stored=9))
-    assert causes(read_status(settings)) == [Cause.ROWS_LOST]
+    assert causes(StatusReader(settings).read()) == [Cause.ROWS_LOST]
 
 
 def test_dead_letters_are_named_and_their_files_checked(settings: Settings) -> None:
     """The commonest error of the topic, and files that are gone or cut."""
     market(settings, offset=10, received=10, dead_letters=6)
     write_letters(settings, [dead_letter(4 + at) for at in range(6)])
-    found = read_status(settings)
+    found = StatusReader(settings).read()
     assert causes(found) == [Cause.MESSAGES_REJECTED]
     assert "6 of 10 messages of topic trades were not stored" in found.reasons[0].sentence
     assert dead_letter(4).error in found.reasons[0].sentence
     assert "k2 dlq show trades 0 4" in found.reasons[0].next_step
     (file,) = settings.dead_letter_folder.iterdir()
     file.write_bytes(file.read_bytes()[:-1])
-    assert causes(read_status(settings)) == [Cause.MESSAGES_REJECTED, Cause.DEAD_LETTERS_LOST]
+    assert causes(StatusReader(settings).read()) == [Cause.MESSAGES_REJECTED, Cause.DEAD_LETTERS_LOST]
     file.unlink()
-    found = read_status(settings)
+    found = StatusReader(settings).read()
     assert causes(found) == [Cause.MESSAGES_REJECTED, Cause.DEAD_LETTERS_LOST]
     assert file.name in found.reasons[1].sentence
 
@@ -104,7 +105,7 @@ def test_missing_numbers_and_conflicts(settings: Settings) -> None:
         [event("gap_opened", 5, 7), event("gap_opened", 20, 29, symbol="ETHUSDT"), event("gap_filled", 6, 6)],
     )
     write_letters(settings, [conflict(4, EPOCH), conflict(5, EPOCH)])
-    found = read_status(settings)
+    found = StatusReader(settings).read()
     assert (found.missing, found.conflicts) == (12, 2)
     sentences = {reason.cause: reason.sentence for reason in found.reasons}
     assert sentences[Cause.NUMBERS_MISSING].startswith("12 sequence numbers of 2 symbols are missing in 3 ranges")
@@ -117,7 +118,7 @@ def test_a_full_disk_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatc
     market(settings)
     usage = type("Usage", (), {"total": 10**12, "free": 4_096})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    found = read_status(settings)
+    found = StatusReader(settings).read()
     assert causes(found) == [Cause.DISK_FULL, Cause.DISK_FULL]
     assert str(settings.data_dir) in found.reasons[0].sentence
 
@@ -163,10 +164,25 @@ def test_a_broker_that_does_not_answer(settings: Settings, monkeypatch: pytest.M
     market(settings)
     monkeypatch.setattr("k2.kafka.unread.ANSWER_SECONDS_MAX", 0.5)
     asked = read_settings({"K2_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, data_dir=settings.data_dir)
-    found = read_status(asked)
+    found = StatusReader(asked).read()
     assert (found.verdict, causes(found)) == (Verdict.UNKNOWN, [Cause.BROKER_UNREACHABLE])
     assert "no Kafka broker answers at 127.0.0.1:1" in found.reasons[0].sentence
     assert (found.broker, found.received, found.unread) == ("127.0.0.1:1", 4, None)
+
+
+def test_a_property_that_librdkafka_rejects(settings: Settings, tmp_path: Path) -> None:
+    """It is said of the broker, and the tables are read all the same; a file that cannot be read is an error."""
+    market(settings)
+    file = tmp_path / "kafka.properties"
+    file.write_text("security.protocol=nonsense\nbootstrap.servers=127.0.0.1:1\n")
+    configured = read_settings({"K2_KAFKA_CONFIG": str(file)}, data_dir=settings.data_dir)
+    found = StatusReader(configured).read()
+    assert (found.verdict, causes(found)) == (Verdict.UNKNOWN, [Cause.BROKER_UNREACHABLE])
+    assert "librdkafka rejects the configuration" in found.reasons[0].sentence
+    assert (found.received, found.unread) == (4, None)
+    file.unlink()
+    with pytest.raises(SettingsError, match="K2_KAFKA_CONFIG"):
+        StatusReader(configured).read()
 
 
 @pytest.mark.parametrize(
