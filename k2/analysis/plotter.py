@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2.analysis.extras import import_extra
+from k2.model.wording import format_count
 from k2.query.completeness import CompletenessParameters, Day, Hour, by_day, by_hour
 from k2.query.engine import QueryError
 from k2.query.gaps import Gap, GapFilter, gaps
@@ -71,10 +72,8 @@ class Plotter:
         from k2.analysis.plots.candles import draw_candles  # noqa: PLC0415  matplotlib is optional
         from k2.analysis.plots.picture import empty_picture  # noqa: PLC0415  as above
 
-        market = Market(self._pool())
         fields: RowsFields = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
-        checked = make_parameters(PricesParameters, **fields, interval=interval)
-        spans = market.table(symbol_spans(**fields)).to_pylist()
+        market, checked, spans = self._select(fields, interval)
         if not spans:
             return empty_picture("Candles", NO_TRADES)
         fields["exchange"], fields["symbol"] = name = _only_symbol(spans)
@@ -87,7 +86,7 @@ class Plotter:
                 "choose a longer interval or a shorter time"
             )
         title = f"{' '.join(name)}, {interval_text(step)} candles"
-        subtitle = f"{_count(bars.num_rows, 'candle')}, {_count(spans[0]['trades'], 'trade')}"
+        subtitle = f"{format_count(bars.num_rows, 'candle')}, {format_count(spans[0]['trades'], 'trade')}"
         return draw_candles(title, subtitle, bars, step, *_time_range(checked, bars, step))
 
     def completeness(
@@ -182,10 +181,8 @@ class Plotter:
         from k2.analysis.plots.latency import LINES_MAX, draw_latency  # noqa: PLC0415  matplotlib is optional
         from k2.analysis.plots.picture import empty_picture  # noqa: PLC0415  as above
 
-        market = Market(self._pool())
         fields: RowsFields = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
-        checked = make_parameters(PricesParameters, **fields, interval=interval)
-        spans = market.table(symbol_spans(**fields)).to_pylist()
+        market, checked, spans = self._select(fields, interval)
         if not spans:
             return empty_picture("Feed latency", NO_TRADES)
         counts = Counter[str]()
@@ -198,10 +195,18 @@ class Plotter:
             return empty_picture("Feed latency", "no trade has a Kafka timestamp or a time of receipt")
         found = found.filter(pc.is_in(found["exchange"], pa.array(names)))
         exchanges = f"the {len(names)} of {len(counts)} exchanges with the most trades: " * (len(counts) > len(names))
-        subtitle = f"{exchanges}{_count(sum(counts[name] for name in names), 'trade')}"
+        subtitle = f"{exchanges}{format_count(sum(counts[name] for name in names), 'trade')}"
         return draw_latency(
             f"Feed latency by {interval_text(step)}", subtitle, found, step, *_time_range(checked, found, step)
         )
+
+    def _select(
+        self, fields: RowsFields, interval: str | timedelta | None
+    ) -> tuple[Market, PricesParameters, list[dict[str, Any]]]:
+        """Return the market to query, the checked selection, and the time span and trades of each symbol in it."""
+        market = Market(self._pool())
+        checked = make_parameters(PricesParameters, **fields, interval=interval)
+        return market, checked, market.table(symbol_spans(**fields)).to_pylist()
 
 
 def interval_text(interval: timedelta) -> str:
@@ -267,9 +272,5 @@ def _most_missing(found: Iterable[Gap]) -> list[Name]:
 
 
 def _shown(shown: int, count: int) -> str:
-    symbols = _count(count, "symbol")
+    symbols = format_count(count, "symbol")
     return symbols if shown == count else f"the {shown:,} of {symbols} with the most missing numbers"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

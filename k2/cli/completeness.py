@@ -9,9 +9,10 @@ import typer
 from k2.cli.console import Json, print_json
 from k2.cli.heat_map import print_heat_map
 from k2.cli.name_hints import no_trades_reason
-from k2.cli.options import parse_as_of, parse_name, parse_span
+from k2.cli.options import End, Exchange, Start, Symbol, parse_as_of, parse_span
 from k2.cli.result_output import Output, check_output, write_report
-from k2.cli.table_output import format_count, print_table, printable
+from k2.cli.table_output import print_table, printable
+from k2.model.wording import format_count
 from k2.ops.settings import Settings, read_settings
 from k2.query.completeness import CompletenessParameters, Day, DayTotals, Hour, by_hour, is_stored, summary_by_day
 from k2.query.parameters import LIMIT_MAX
@@ -30,10 +31,10 @@ NOT_NUMBERED: Final = "not numbered"
 
 def completeness(
     *,
-    exchange: Annotated[str | None, typer.Option(parser=parse_name, help="Filter by exchange.")] = None,
-    symbol: Annotated[str | None, typer.Option(parser=parse_name, help="Filter by symbol.")] = None,
-    start: Annotated[str | None, typer.Option(help="Start of the venue times, inclusive: RFC 3339 or a day.")] = None,
-    end: Annotated[str | None, typer.Option(help="End of the venue times, exclusive.")] = None,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    start: Start = None,
+    end: End = None,
     as_of: Annotated[str | None, typer.Option(help="Report the table as of a time or a commit's snapshot id.")] = None,
     worst: Annotated[
         int | None,

@@ -7,10 +7,11 @@ import typer
 
 from k2.cli.console import Json, print_json
 from k2.cli.name_hints import did_you_mean, quote_names
-from k2.cli.options import parse_as_of, parse_name
+from k2.cli.options import Exchange, Symbol, parse_as_of
 from k2.cli.result_output import Output, check_output, write_report
-from k2.cli.table_output import Identifier, format_count, format_duration, format_time, print_table
+from k2.cli.table_output import Identifier, format_duration, format_time, print_table
 from k2.model.errors import SettingsError
+from k2.model.wording import format_count
 from k2.ops.settings import Settings, read_settings
 from k2.query.gaps import Gap, GapFilter, has_ledger_events, largest_gaps
 from k2.query.gaps import gaps as find_gaps
@@ -21,8 +22,8 @@ __all__ = ["gaps"]
 
 def gaps(
     *,
-    exchange: Annotated[str | None, typer.Option(parser=parse_name, help="Filter by exchange.")] = None,
-    symbol: Annotated[str | None, typer.Option(parser=parse_name, help="Filter by symbol.")] = None,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
     as_of: Annotated[str | None, typer.Option(help="Report the gaps as of a time or a commit's snapshot id.")] = None,
     filled: Annotated[bool, typer.Option("--filled", help="List only gaps that late trades filled.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="List open and filled gaps.")] = False,

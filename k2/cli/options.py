@@ -1,7 +1,11 @@
-"""Parsers of command-line values. Empty values are refused, since they usually come from an unset shell variable."""
+"""Options that several commands share, and parsers of their values.
+
+Empty values are refused, since they usually come from an unset shell variable.
+"""
 
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -9,7 +13,17 @@ from k2.model.errors import SettingsError
 from k2.query.engine import QueryError
 from k2.query.parameters import AsOf, as_of_from_text, time_from_text
 
-__all__ = ["parse_as_of", "parse_name", "parse_path", "parse_span", "parse_time_option"]
+__all__ = [
+    "End",
+    "Exchange",
+    "Start",
+    "Symbol",
+    "parse_as_of",
+    "parse_name",
+    "parse_path",
+    "parse_span",
+    "parse_time_option",
+]
 
 
 def parse_path(text: str) -> Path:
@@ -67,3 +81,9 @@ def parse_span(start: str | None, end: str | None) -> tuple[datetime | None, dat
     if first is not None and until is not None and first >= until:
         raise SettingsError(f"--start {start!r} is not before --end {end!r}; use an earlier start")
     return first, until
+
+
+Exchange = Annotated[str | None, typer.Option(parser=parse_name, help="Filter by exchange.")]
+Symbol = Annotated[str | None, typer.Option(parser=parse_name, help="Filter by symbol.")]
+Start = Annotated[str | None, typer.Option(help="Start of the venue times, inclusive: RFC 3339 or a day.")]
+End = Annotated[str | None, typer.Option(help="End of the venue times, exclusive.")]

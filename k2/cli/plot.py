@@ -9,7 +9,7 @@ from k2.analysis.market_data import open_market_data
 from k2.analysis.plots.picture import Picture
 from k2.cli.console import Json, print_json
 from k2.cli.name_hints import no_trades_reason
-from k2.cli.options import parse_name, parse_path
+from k2.cli.options import End, Exchange, Start, Symbol, parse_path
 from k2.cli.result_output import atomic_file
 from k2.model.errors import SettingsError
 from k2.query.parameters import LIMIT_MAX
@@ -18,10 +18,6 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Draw trades and reports as pictures, with times in UTC.")
 
-Exchange = Annotated[str | None, typer.Option(parser=parse_name, help="Filter by exchange.")]
-Symbol = Annotated[str | None, typer.Option(parser=parse_name, help="Filter by symbol.")]
-Start = Annotated[str | None, typer.Option(help="Start of the venue times, inclusive: RFC 3339 or a day.")]
-End = Annotated[str | None, typer.Option(help="End of the venue times, exclusive.")]
 AsOf = Annotated[str | None, typer.Option(help="Draw the table as of a time or a snapshot id.")]
 Interval = Annotated[str | None, typer.Option(help="Set the length of an interval, such as 1s, 5m, 1h or 1d.")]
 Worst = Annotated[

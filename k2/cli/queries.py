@@ -8,7 +8,7 @@ import typer
 
 from k2.cli.console import Json
 from k2.cli.name_hints import no_trades_reason
-from k2.cli.options import parse_name
+from k2.cli.options import End, Exchange, Start, Symbol
 from k2.cli.result_output import Output, output_rows, query_limit
 from k2.ops.settings import read_settings
 from k2.query import query_builders
@@ -18,10 +18,6 @@ from k2.query.query_builders import TradesQuery
 
 __all__ = ["latest", "ohlcv", "sql", "symbols", "trades", "twap", "vwap"]
 
-Exchange = Annotated[str | None, typer.Option(parser=parse_name, help="Filter by exchange.")]
-Symbol = Annotated[str | None, typer.Option(parser=parse_name, help="Filter by symbol.")]
-Start = Annotated[str | None, typer.Option(help="Start of the venue times, inclusive: RFC 3339 or a day.")]
-End = Annotated[str | None, typer.Option(help="End of the venue times, exclusive.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Maximum rows; a table shows 100 by default.")]
 AsOf = Annotated[str | None, typer.Option(help="Query the table as of a time or a snapshot id.")]
 Bar = Annotated[str, typer.Option(help="Set the length of a bar: 500ms, 1s, 5m, 1h, 1d, 1w.")]

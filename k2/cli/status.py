@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from k2.cli.console import Json, print_json
-from k2.cli.table_output import format_count, format_duration, format_time, print_table, printable
+from k2.cli.table_output import format_duration, format_time, print_table, printable
+from k2.model.wording import format_count
 from k2.ops.settings import read_settings
 from k2.status.findings import Verdict
 from k2.status.reader import PartitionStatus, Status, StatusReader

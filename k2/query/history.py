@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, Final
 
+from k2.model.times import EPOCH, time_of
 from k2.ops.settings import Settings
 from k2.query.audit import COMMITS, commit_parameters, open_commits
 from k2.query.engine import Engine
@@ -25,8 +26,7 @@ PERIOD: Final = timedelta(hours=24)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EARLIER: Final = timedelta(hours=24)
 """How much earlier commits are read: their clock may have been wrong, and the first interval needs a previous one."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_YEAR_1_US: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_YEAR_1_US: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,11 @@ def history(
 
 
 def _microseconds(time: datetime) -> int:
-    return (time - _EPOCH) // _MICROSECOND
+    return (time - EPOCH) // _MICROSECOND
 
 
 def _time(microseconds: int, offset: timedelta = timedelta()) -> datetime:
-    return _EPOCH + max(microseconds + offset // _MICROSECOND, _YEAR_1_US) * _MICROSECOND
+    return time_of(max(microseconds + offset // _MICROSECOND, _YEAR_1_US))
 
 
 def _register_ledger(engine: Engine, settings: Settings, pool: EnginePool | None, origin: int, until: int) -> bool:
