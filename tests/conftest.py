@@ -13,7 +13,7 @@ from hypothesis import settings
 ON_CI = os.environ.get("CI") == "true"
 
 settings.register_profile("default", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=50, deadline=None, print_blob=True)
+settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True)
 settings.load_profile("ci" if ON_CI else "default")
 
 # A traceback with the locals of each frame takes seconds to render.
