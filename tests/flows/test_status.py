@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import pytest
 from k2.status.findings import Cause, Verdict
 from k2.status.reader import Status, StatusReader
 from tests.brokers import Broker
+from tests.flows.feed import SYMBOLS, Feed, now_us
 from tests.flows.job import ROOT, Job, wait_until
-from tests.flows.market import Message, publish
 from tests.flows.rescale import running
 
 pytestmark = pytest.mark.slow
@@ -23,38 +22,6 @@ pytestmark = pytest.mark.slow
 SAY_SECONDS_MAX = 30
 """Time within which a status must say it."""
 SOUND_SECONDS = 8
-SYMBOLS = 4
-
-
-class _Feed:
-    """A feed of live trades, numbered without a gap unless one is left."""
-
-    def __init__(self, job: Job, topic: str) -> None:
-        self._job, self._topic = job, topic
-        self.number = 0
-
-    def send(self, count: int, **fields: Any) -> None:
-        """Publish trades of each symbol, with some fields other than usual."""
-        self._publish([fields] * count, SYMBOLS)
-
-    def send_at(self, timestamps: Sequence[int], symbols: int = SYMBOLS) -> None:
-        """Publish a trade of each of the first symbols at each venue time."""
-        self._publish([{"timestamp": timestamp} for timestamp in timestamps], symbols)
-
-    def _publish(self, rounds: Sequence[dict[str, Any]], symbols: int) -> None:
-        messages = []
-        for fields in rounds:
-            self.number += 1
-            messages += [self._trade(symbol, **fields) for symbol in range(symbols)]
-        publish(self._job.bootstrap_servers, self._topic, messages)
-
-    def _trade(self, symbol: int, **fields: Any) -> Message:
-        content = {"exchange": "x", "symbol": f"S{symbol}", "sequence": self.number, "price": "1", "quantity": "1"}
-        return f"x|S{symbol}".encode(), json.dumps(content | {"timestamp": _now_us()} | fields).encode()
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1_000
 
 
 def _job(broker: Broker, folder: Path, topic: str) -> Job:
@@ -81,7 +48,7 @@ def test_each_disaster_is_said(private_broker: Broker, tmp_path: Path) -> None:
     """A sound job is complete, whether trades come or not; then one thing after the other goes wrong."""
     topic = private_broker.topic(2)
     job = _job(private_broker, tmp_path, topic)
-    feed, reader = _Feed(job, topic), StatusReader(job.settings)
+    feed, reader = Feed(job, topic), StatusReader(job.settings)
     assert _causes(reader.read()) == [Cause.NOTHING_STORED]
     with running([job]) as (process,):
         feed.send(50)
@@ -100,13 +67,13 @@ def test_each_disaster_is_said(private_broker: Broker, tmp_path: Path) -> None:
         assert found.verdict is Verdict.MISSING
         assert "400 sequence numbers of 4 symbols are missing in 4 ranges" in found.reasons[0].sentence
 
-        feed.send(20, timestamp=_now_us() * 1_000)
+        feed.send(20, timestamp=now_us() * 1_000)
         found = _wait_for(reader, Cause.MESSAGES_REJECTED)
         assert found.verdict is Verdict.REJECTING
         assert "80 of the last" in found.reasons[0].sentence
         assert "looks like nanoseconds" in found.reasons[0].sentence
 
-        feed.send(1, timestamp=_now_us() + 3_600_000_000)
+        feed.send(1, timestamp=now_us() + 3_600_000_000)
         found = _wait_for(reader, Cause.DATED_AHEAD)
         assert "4 new trades of x are dated up to 60 minutes ahead of Kafka's time" in _sentence(
             found, Cause.DATED_AHEAD
@@ -134,7 +101,7 @@ def test_messages_that_expired_unread(private_broker: Broker, missing: Any, tmp_
         missing("Java and Maven: real Kafka")
     topic = private_broker.topic()
     job = _job(private_broker, tmp_path, topic)
-    feed, reader = _Feed(job, topic), StatusReader(job.settings)
+    feed, reader = Feed(job, topic), StatusReader(job.settings)
     feed.send(10)
     with running([job]):
         wait_until(lambda: job.committed() == 10 * SYMBOLS, "the first trades are committed")
@@ -150,8 +117,8 @@ def test_half_of_the_symbols_fall_silent(broker: Broker, tmp_path: Path) -> None
     """A collector that lost half of its subscriptions is seen by the trades of the other half."""
     topic = broker.topic()
     job = _job(broker, tmp_path, topic)
-    feed, reader = _Feed(job, topic), StatusReader(job.settings)
-    start = _now_us() - 200_000_000
+    feed, reader = Feed(job, topic), StatusReader(job.settings)
+    start = now_us() - 200_000_000
     with running([job]):
         feed.send_at([start + second * 1_000_000 for second in range(0, 120, 2)])
         wait_until(lambda: job.committed() == 60 * SYMBOLS, "the first trades are committed")
