@@ -259,7 +259,11 @@ MUTANTS: Final = (
         "a Kafka timestamp bounds nothing",
         12,
         "a trade dated ahead hides that numbering begins again",
-        ("k2.sequencing.tracker:GroupTracker._place", "number, int(at)", "number, int(columns.timestamps[row])"),
+        (
+            "k2.sequencing.tracker_kernel:tracked_columns",
+            "batch.source.kafka_timestamps",
+            "np.full_like(batch.source.kafka_timestamps, NULL_TIME)",
+        ),
     ),
     _mutant(
         "a copy from before the restart is not seen",

@@ -6,6 +6,7 @@ The expected outcome of each message is what the specification says of the whole
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from random import Random
 from typing import Any, Final
 
@@ -17,27 +18,44 @@ from tests.simulation.market import WINDOW_SECONDS, Log, Market, Published, Trad
 
 __all__ = ["publish_numberings"]
 
-CLOCKS_JUMP: Final = {"weekend", "dated_ahead_in_kafka_too"}
-"""Kinds that advance Kafka's clock by more than the window. In a partition with other symbols they would expire what
-those still need."""
-MESSAGES_MAX: Final = 700
+CLOCKS_JUMP: Final = ("weekend", "dated_ahead_in_kafka_too")
+"""Kinds that advance Kafka's clock by more than the window. In a job with other symbols they would expire what those
+still need."""
+FEEDS: Final = 3
+"""The number of feeds in a market."""
+MESSAGES_MAX: Final = 400
+"""The most messages of a feed."""
+BEFORE_MAX: Final = 250
+"""The most messages of a feed before one that is hard to judge."""
 SIDES: Final = (None, "buy", "sell")
 
 
-def publish_numberings(seed: int) -> Market:
-    """Return a market of one to three feeds; the same for the same seed."""
-    rng = Random(f"numberings of market {seed}")
-    count = rng.randint(1, 3)
-    seeds = (rng.randrange(10**6) for _ in range(1_000))
-    chosen = [one for one in seeds if count == 1 or [*KINDS][one % len(KINDS)] not in CLOCKS_JUMP][:count]
-    logs = {("trades", partition): _log(f"N{partition}", one, rng) for partition, one in enumerate(chosen)}
+def publish_numberings(turn: int) -> Market:
+    """Return a market of three feeds, or of one whose clock jumps; the same for the same turn.
+
+    The markets of successive turns have feeds of every kind, some each.
+    """
+    rng = Random(f"numberings of market {turn}")
+    kinds = _markets()[turn % len(_markets())]
+    seeds = [rng.randrange(10**6) * len(KINDS) + [*KINDS].index(kind) for kind in kinds]
+    logs = {("trades", partition): _log(f"N{partition}", one, rng) for partition, one in enumerate(seeds)}
     return Market(logs, WINDOW_SECONDS, is_across=False)
+
+
+@cache
+def _markets() -> list[tuple[str, ...]]:
+    """Return the kinds of the feeds of each market."""
+    others = [kind for kind in KINDS if kind not in CLOCKS_JUMP]
+    markets = [*(tuple(others[first : first + FEEDS]) for first in range(0, len(others), FEEDS))]
+    markets += [(kind,) for kind in CLOCKS_JUMP]
+    Random("markets").shuffle(markets)
+    return markets
 
 
 def _log(symbol: str, seed: int, rng: Random) -> Log:
     log = Log("k2")
     sent = script(seed).sent
-    start = rng.randint(0, max(len(sent) - MESSAGES_MAX, 0))
+    start = _start(sent, rng)
     for one, verdict, session in _judged(sent[start : start + MESSAGES_MAX]):
         if rng.random() < 0.02:
             log.end += rng.randint(1, 5)
@@ -48,6 +66,17 @@ def _log(symbol: str, seed: int, rng: Random) -> Log:
         log.messages.append(Published(log.end, one.kafka_timestamp // 1_000, b"x", value, kind, is_stored))
         log.end += 1
     return log
+
+
+def _start(sent: list[Sent], rng: Random) -> int:
+    """Return where the published part of a script starts: a little before a message that is hard to judge."""
+    session, hard = 1, []
+    for place, (_, verdict, found) in enumerate(_judged(sent)):
+        if verdict != STORED or found != session:
+            hard.append(place)
+        session = found
+    place = rng.choice(hard or range(len(sent)))
+    return max(place - rng.randint(0, BEFORE_MAX), 0)
 
 
 def _judged(sent: list[Sent]) -> Iterator[tuple[Sent, int | None, int]]:
