@@ -19,7 +19,7 @@ from k2.query.tables import existing_table
 from k2.storage.commit_log import Commit
 from k2.storage.table_properties import PROGRESS
 
-__all__ = ["PartitionState", "progress"]
+__all__ = ["PartitionState", "partition_states", "progress"]
 
 COMMITS_READ_MAX: Final = 16
 """Number of commits whose files are read; partitions that none of them advanced have been idle for longer."""
@@ -56,7 +56,15 @@ def progress(settings: Settings, *, pool: EnginePool | None = None) -> list[Part
         NoTableError: the table `trades` does not exist.
         TableError: its progress cannot be read.
     """
-    table = existing_table(settings, "trades", pool)
+    return partition_states(settings, existing_table(settings, "trades", pool), pool=pool)
+
+
+def partition_states(settings: Settings, table: Table, *, pool: EnginePool | None = None) -> list[PartitionState]:
+    """Return the progress of each topic partition as of one version of the table, sorted.
+
+    Raises:
+        TableError: its progress cannot be read.
+    """
     recorded = PROGRESS.read(table.metadata.properties)
     last = _last_commits(recorded, recorded_commits(table))
     newest = _newest(settings, table, {one.snapshot_id for ones in last.values() for one in ones}, pool)

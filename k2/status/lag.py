@@ -20,8 +20,10 @@ class _Lagging:
 
     name: TopicPartition
     end: PartitionEnd
+    is_waiting: bool
+    """Whether its oldest unread message has been waiting for longer than the usual time between two commits."""
     is_overdue: bool
-    """Whether a message has been waiting for longer than the usual time between two commits, without any progress."""
+    """Whether that is so, and the partition has not advanced for as long."""
     seconds_to_read: float | None
     """At the present rate; None if the partition does not advance."""
 
@@ -76,7 +78,8 @@ def _lagging(evidence: Evidence) -> list[_Lagging]:
         _Lagging(
             partition,
             end,
-            _is_overdue(evidence, states.get(partition), end),
+            _is_waiting(evidence, end),
+            _is_waiting(evidence, end) and not _has_advanced(evidence, states.get(partition)),
             end.unread / rate if (rate := evidence.messages_per_second.get(partition)) else None,
         )
         for partition, end in sorted(evidence.broker.ends.items())
@@ -84,13 +87,14 @@ def _lagging(evidence: Evidence) -> list[_Lagging]:
     ]
 
 
-def _is_overdue(evidence: Evidence, state: PartitionState | None, end: PartitionEnd) -> bool:
+def _is_waiting(evidence: Evidence, end: PartitionEnd) -> bool:
+    oldest = end.oldest_unread
+    return oldest is None or (evidence.now - oldest).total_seconds() > evidence.patience_seconds
+
+
+def _has_advanced(evidence: Evidence, state: PartitionState | None) -> bool:
     committed_at = None if state is None else state.committed_at
-    if committed_at is not None and (evidence.now - committed_at).total_seconds() <= evidence.patience_seconds:
-        return False
-    if end.oldest_unread is None:
-        return True
-    return (evidence.now - end.oldest_unread).total_seconds() > evidence.patience_seconds
+    return committed_at is not None and (evidence.now - committed_at).total_seconds() <= evidence.patience_seconds
 
 
 def _is_moving(evidence: Evidence) -> bool:
@@ -99,7 +103,9 @@ def _is_moving(evidence: Evidence) -> bool:
 
 
 def _is_behind(evidence: Evidence, lagging: _Lagging) -> bool:
-    return lagging.seconds_to_read is not None and lagging.seconds_to_read > evidence.patience_seconds
+    # After a quiet hour the rate says little of how fast a burst is read, so the burst must have waited as well.
+    seconds = lagging.seconds_to_read
+    return lagging.is_waiting and seconds is not None and seconds > evidence.patience_seconds
 
 
 def is_catching_up(evidence: Evidence) -> bool:

@@ -16,7 +16,7 @@ from k2.model.times import time_of
 from k2.ops.settings import Settings
 from k2.query.audit import recorded_commits
 from k2.query.gaps import gaps
-from k2.query.partition_progress import PartitionState, progress
+from k2.query.partition_progress import PartitionState, partition_states
 from k2.query.pool import EnginePool, Pool, retry_if_files_gone
 from k2.query.recent_trades import SymbolActivity, read_activity
 from k2.query.tables import NoTableError, existing_table, find_job_table
@@ -166,7 +166,7 @@ class StatusReader:
         table = existing_table(settings, "trades", pool)
         recorded = PROGRESS.read(table.metadata.properties)
         commits = sorted(recorded_commits(table), key=lambda one: one.committed_at)
-        states = self._states.get(table.metadata_location, lambda: tuple(progress(settings, pool=pool)))
+        states = self._states.get(table.metadata_location, lambda: tuple(partition_states(settings, table, pool=pool)))
         positions = DEAD_LETTER_POSITIONS.read_all(table.metadata.properties)
         activity = self._activity.get(table.metadata_location, lambda: self._read_activity(table, commits, pool))
         conflicts = self._conflicts.get(str(positions), lambda: conflicts_by_symbol(settings, table))

@@ -211,3 +211,14 @@ def test_the_intervals_of_writers_are_their_own() -> None:
 def _commit(second: int, writer: str = "0") -> Commit:
     at = (EPOCH + timedelta(seconds=second) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     return Commit(second + 1, None, second + 1, at, writer, 0, 0, 0, [])
+
+
+def test_one_version_of_the_table_is_compared_with_itself(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that lands during the reading counts as a whole in the next one."""
+    market(settings)
+    trades = made(settings, TableName.TRADES)
+    append(made(settings, TableName.TRADES), [trade(4)])
+    set_progress(made(settings, TableName.TRADES), progress(offset=5, received=5, stored=5))
+    monkeypatch.setattr(module, "existing_table", lambda *_: trades)
+    found = StatusReader(settings).read()
+    assert (causes(found), found.stored) == ([], 4)
