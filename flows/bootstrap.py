@@ -75,11 +75,11 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     source = KafkaSource(settings, progress, resume_info.sources, health)
     symbols, compile_time = Symbols(), CompileTime()
 
-    def on_commit(progress: Progress) -> float:
+    def on_commit(progress: Progress) -> None:
         compile_time.log()
-        return source.commit(progress)
+        source.commit(progress)
 
-    trades = TradesSink(settings, progress, on_commit, _count_retry, symbols, health)
+    trades = TradesSink(settings, progress, on_commit, _count_retry, symbols, health, source.lag)
     trades.open()
     report_last_commit(trades.committer.table)
     trades.check_dead_letter_locks()

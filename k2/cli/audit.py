@@ -68,10 +68,11 @@ def _print_commits(commits: Sequence[AuditedCommit]) -> None:
             "-" if commit.parent_id is None else Identifier(commit.parent_id),
             commit.rows,
             commit.files,
+            "-" if commit.lag is None else commit.lag,
         ]
         for commit in commits
     ]
-    print_table("Commits", ["committed_at", "snapshot", "parent", "rows", "files"], rows)
+    print_table("Commits", ["committed_at", "snapshot", "parent", "rows", "files", "lag"], rows)
 
 
 def _print_partitions(commits: Sequence[AuditedCommit]) -> None:

@@ -28,6 +28,8 @@ class Advance:
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     properties: Mapping[str, str] = field(default_factory=dict)
     """Table properties of this writer to set in the same commit."""
+    lag: int | None = None
+    """Messages that this process has not read yet; None if unknown, or if the table is not one of trades."""
     extra_summary: Mapping[str, str] = field(default_factory=dict)
     """Additional entries of the snapshot's summary."""
     snapshot_ids: list[int] = field(default_factory=list)
@@ -45,4 +47,4 @@ class Advance:
     @property
     def summary(self) -> dict[str, str]:
         """The snapshot's summary, with the counts of this commit alone."""
-        return {**summary_of(self.writer, self.moves), **self.extra_summary}
+        return {**summary_of(self.writer, self.moves, self.lag), **self.extra_summary}

@@ -1,6 +1,5 @@
 """What the log says of each commit: its counts, and a warning when the share of rejected messages rises."""
 
-import math
 from typing import Final
 
 import structlog
@@ -44,10 +43,10 @@ class CommitReport:
         self._writer = writer
         self._share = RejectedShare()
 
-    def log(self, counts: Counts, rejections: Rejections, lag: float | None, seconds: float) -> None:
+    def log(self, counts: Counts, rejections: Rejections, lag: int | None, seconds: float) -> None:
         """Log a commit with the counts of its epoch and its duration.
 
-        `lag` is the number of messages after the committed offsets; None or NaN if it is not known.
+        `lag` is the number of messages that this process has not read yet; None if it is not known.
         """
         _log.info(
             "committed",
@@ -57,7 +56,7 @@ class CommitReport:
             duplicates=counts.duplicates,
             dead_letters=dict(rejections.reasons),
             skipped=counts.skipped,
-            lag=None if lag is None or math.isnan(lag) else int(lag),
+            lag=lag,
             seconds=round(seconds, 3),
         )
         if self._share.rises(counts.dead_letters, counts.received):

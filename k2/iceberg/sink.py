@@ -17,7 +17,7 @@ from k2.iceberg.resume_state import check_resume
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName
 from k2.iceberg.topic_ids import remember_topics
-from k2.iceberg.trades_writer import OnCommit, TradesWriter
+from k2.iceberg.trades_writer import Lag, OnCommit, TradesWriter
 from k2.model.batch import TradeSlice
 from k2.model.committed_offsets import CommittedOffsets
 from k2.model.consumed import Consumed
@@ -66,6 +66,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         on_retry: OnRetry | None = None,
         symbols: Symbols | None = None,
         health: Health | None = None,
+        lag: Lag | None = None,
     ) -> None:
         """Start from `progress`, from which the whole job starts; without it, from the table's progress at `open`."""
         self._settings = settings
@@ -73,7 +74,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         self._health = health
         self._progress = progress
         self._properties: Mapping[str, str] = {}
-        self._on_commit = on_commit
+        self._on_commit, self._lag = on_commit, lag
         self._handle = TableHandle(settings, TableName.TRADES, on_retry)
 
     def open(self) -> Progress:
@@ -152,6 +153,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
             self._on_commit,
             symbols=self._symbols,
             health=self._health,
+            lag=self._lag,
         )
 
     def _dead_letters(self, writer: str, committed: WriterProgress) -> DeadLetterQueue:

@@ -1,5 +1,6 @@
 """One writer of the table `trades`: rows are written to files as they arrive, and committed once per epoch."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -35,10 +36,12 @@ from k2.ops.metrics import (
 from k2.storage.dead_letters.queue import DeadLetterQueue
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS, DOUBTS, NON_MARKET_NUMBERS
 
-__all__ = ["OnCommit", "TradesWriter"]
+__all__ = ["Lag", "OnCommit", "TradesWriter"]
 
-OnCommit = Callable[[Progress], float | None]
-"""Called with the progress of all writers after each commit; returns the number of messages after it, if known."""
+OnCommit = Callable[[Progress], None]
+"""Called with the progress of all writers after each commit."""
+Lag = Callable[[], float]
+"""Returns the number of messages that this process has not read yet; NaN if unknown."""
 
 
 class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]]):
@@ -54,6 +57,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         flush_rows: int = FLUSH_ROWS,
         symbols: Symbols | None = None,
         health: Health | None = None,
+        lag: Lag | None = None,
     ) -> None:
         """Continue from the writer's progress `committed`, as the job read it at its start."""
         self._writer = writer
@@ -61,7 +65,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._committer = handle.committer()
         self._dead_letters = dead_letters
         self._conflicts = PendingConflicts(dead_letters, lambda: self._committer.table)
-        self._on_commit = on_commit
+        self._on_commit, self._lag = on_commit, lag
         self._health = Health() if health is None else health
         self._health.writer_opened(writer)
         self._report = CommitReport(writer)
@@ -131,7 +135,15 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
             properties |= NON_MARKET_NUMBERS.set_to(self._non_market, self._writer)
         if self._doubts.take_change():
             properties |= DOUBTS.set_to(self._doubts, self._writer)
-        advance = Advance(self._writer, self.partition_counts.committed, moves, self._files, properties=properties)
+        lag = math.nan if self._lag is None else self._lag()
+        advance = Advance(
+            self._writer,
+            self.partition_counts.committed,
+            moves,
+            self._files,
+            properties=properties,
+            lag=None if math.isnan(lag) else int(lag),
+        )
         started = time.monotonic()
         progress = self._commit_advance(advance)
         seconds = time.monotonic() - started
@@ -139,8 +151,9 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self.partition_counts.start_next_epoch(advance.result)
         counts = sum((move.counts for move in moves.values()), Counts())
         self._update_metrics(counts)
-        lag = None if self._on_commit is None else self._on_commit(progress)
-        self._report.log(counts, self._dead_letters.take_rejections(), lag, seconds)
+        if self._on_commit is not None:
+            self._on_commit(progress)
+        self._report.log(counts, self._dead_letters.take_rejections(), advance.lag, seconds)
 
     def _commit_advance(self, advance: Advance) -> Progress:
         try:

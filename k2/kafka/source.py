@@ -59,8 +59,11 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         self._next_awake: datetime | None = None
         self._reader: Reader = client.open(topic_partition, offset)
         health.opened(str(topic_partition))
-        lag = CONSUMER_LAG.labels(topic_partition.topic, str(topic_partition.partition))
-        lag.set_function(lambda: client.lag(topic_partition, self._position))
+        CONSUMER_LAG.labels(topic_partition.topic, str(topic_partition.partition)).set_function(self.lag)
+
+    def lag(self) -> float:
+        """Return the number of messages after those that were read; NaN if unknown."""
+        return self._client.lag(self._topic_partition, self._position)
 
     @reports_errors
     def next_batch(self) -> Iterable[MessageBatch]:
@@ -190,7 +193,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
             topic_partition: Watermarks(lows[topic_partition], highs[topic_partition])
             for topic_partition in self._partitions
         }
-        self._read: list[TopicPartition] = []
+        self._read: list[KafkaPartition] = []
         self._discovery = PartitionDiscovery(self.client.partition_count, self._partitions, self._health)
 
     @reports_errors
@@ -226,7 +229,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         end = watermarks.high if self._settings.run_to_end else None
         venue = self._venues[topic_partition.topic]
         partition = KafkaPartition(self.client, self._health, topic_partition, venue, start.offset, end)
-        self._read.append(topic_partition)
+        self._read.append(partition)
         self._discovery.start()
         return partition
 
@@ -235,23 +238,20 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
             recovered, self._progress.next_offset(topic_partition, self._writers), self._progress.start(topic_partition)
         )
 
-    def commit(self, progress: Progress) -> float:
-        """Commit the progress of the table as group offsets; called after each commit to the table.
-
-        Return the number of messages after these offsets in the partitions that this process reads; NaN if unknown, or
-        if it reads none.
-        """
+    def commit(self, progress: Progress) -> None:
+        """Commit the progress of the table as group offsets; called after each commit to the table."""
         next_offset = partial(progress.next_offset, writers=self._writers)
         offsets = {topic_partition: next_offset(topic_partition) for topic_partition in self._partitions}
         committed = {topic_partition: offset for topic_partition, offset in offsets.items() if offset is not None}
         # The process of a run to the end may exit before librdkafka has sent the request.
         self.client.commit(committed, wait=self._settings.run_to_end)
-        if not self._read:
-            return math.nan
-        return sum(
-            self.client.lag(topic_partition, committed.get(topic_partition, self._watermarks[topic_partition].low))
-            for topic_partition in self._read
-        )
+
+    def lag(self) -> float:
+        """Return the number of unread messages in all partitions that this process reads.
+
+        NaN if it is not known for one of them, or if the process reads none.
+        """
+        return sum(partition.lag() for partition in self._read) if self._read else math.nan
 
 
 def _warn_unconfigured(gone: Iterable[TopicPartition]) -> None:

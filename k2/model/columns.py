@@ -85,4 +85,5 @@ COMMITS: Final = (
     Column("partitions", ColumnType.PARTITION_COUNTS, is_required=True),
     Column("remark", ColumnType.STRING),
     Column("previous_id", ColumnType.LONG),
+    Column("lag", ColumnType.LONG, is_later=True),
 )

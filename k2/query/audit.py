@@ -11,6 +11,7 @@ from pyiceberg.expressions import And
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import ancestors_of
 
+from k2.model.columns import COMMITS as COMMIT_COLUMNS
 from k2.model.progress import Counts, PartitionProgress, Progress, TopicPartition
 from k2.ops.settings import Settings
 from k2.query.engine import Engine
@@ -57,6 +58,8 @@ class AuditedCommit:
     """For each topic partition that advanced: `topic`, `partition`, the next `offset`, and counts of this commit."""
     remark: str | None
     """Other effects of the commit: abandoned offsets, fencing."""
+    lag: int | None
+    """Messages that the writer's process had not read yet; None if it was not known, or by an earlier version."""
     undone: bool
     """Whether the table was rolled back to a state before it, so that its rows are no longer in the table."""
     expired: bool
@@ -151,7 +154,7 @@ def open_commits(
                 "archived", metadata_commits.slice(0, 0).append_column("table_uuid", pa.array([], pa.string()))
             )
         else:
-            check_columns(archive, ["table_uuid", *_RECORD_SCHEMA.names])
+            check_columns(archive, (column.name for column in COMMIT_COLUMNS if not column.is_later))
             of_table = equal(table_uuid=str(table.metadata.table_uuid))
             engine.register("archived", archive, row_filter=And(of_table, between("committed_at", since, None)))
         engine.register_arrow("effective", _effective(engine, table))
@@ -212,16 +215,18 @@ _FIELDS: "Final[list[pa.Field[Any]]]" = [
     pa.field("partitions", pa.list_(_MOVE)),
     pa.field("remark", pa.string()),
     pa.field("previous_id", pa.int64()),
+    pa.field("lag", pa.int64()),
 ]
 _RECORD_SCHEMA: Final = pa.schema(_FIELDS)
 _COLUMNS: Final = ", ".join(_RECORD_SCHEMA.names)
 # A commit that is recorded twice counts once. Commits that were archived after the metadata was read are left out;
 # a commit that was rolled back is in the archive only.
-_RECORDED: Final = f"""
+_RECORDED: Final = """
     WITH recorded AS (
-        SELECT {_COLUMNS}, TRUE AS is_from_metadata FROM metadata_commits
-        UNION ALL
-        SELECT {_COLUMNS}, FALSE AS is_from_metadata FROM archived
+        SELECT *, TRUE AS is_from_metadata FROM metadata_commits
+        -- The table of an earlier version lacks columns.
+        UNION ALL BY NAME
+        SELECT *, FALSE AS is_from_metadata FROM archived
         WHERE table_uuid = $table AND (sequence_number < $next OR committed_at <= $read::TIMESTAMPTZ)
     ), each AS (
         -- The notes hold more than the snapshot summary.

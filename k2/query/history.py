@@ -1,7 +1,6 @@
 """History of the job by intervals of time: what it committed, and which gaps it found.
 
-Times are the job's: those of its commits, and those at which the ledger's events were detected. The commit log does not
-record how far a partition's end was ahead, so it has no lag.
+Times are the job's: those of its commits, and those at which the ledger's events were detected.
 """
 
 from collections.abc import Mapping
@@ -44,6 +43,8 @@ class Interval:
     """Of all writers, without those of no writer, such as fencing commits."""
     between_commits_seconds_max: float | None
     """Longest time from a writer's previous commit to one in this interval; None without such a pair."""
+    lag_max: int | None
+    """Most messages that a process had not read yet at one of its commits; None if no commit recorded it."""
     gaps_opened: int
     """Ranges of numbers that were found missing."""
     gaps_filled: int
@@ -109,7 +110,8 @@ def _register_ledger(engine: Engine, settings: Settings, pool: EnginePool | None
 def _interval(start: datetime, row: Mapping[str, Any]) -> Interval:
     # Sums of numbers may exceed 64 bits, so DuckDB returns decimals.
     counts = {name: int(row.get(name) or 0) for name in (*_COUNTS, "commits", *_EVENTS)}
-    return Interval(start, **counts, between_commits_seconds_max=row.get("between_commits_seconds_max"))
+    between, lag = row.get("between_commits_seconds_max"), row.get("lag_max")
+    return Interval(start, **counts, between_commits_seconds_max=between, lag_max=lag)
 
 
 _COUNTS: Final = ("received", "stored", "duplicates", "dead_letters", "skipped")
@@ -127,6 +129,7 @@ _COMMITTED: Final = f"""
     )
     SELECT (committed_us - $origin) // $step AS interval_idx, count(*) AS commits,
            CASE WHEN count(between_us) > 0 THEN greatest(0, max(between_us)) / 1e6 END AS between_commits_seconds_max,
+           max(lag) AS lag_max,
            {", ".join(f"sum(list_sum([one.{name} for one in partitions]))::BIGINT AS {name}" for name in _COUNTS)}
     FROM of_writers WHERE committed_us >= $first AND committed_us < $until GROUP BY interval_idx
 """

@@ -29,7 +29,8 @@ _FORMAT: Final = 1
 _OWN: Final = "k2."
 _WRITER: Final = "k2.writer"
 _PROGRESS: Final = "k2.progress"
-_COUNTED: Final = frozenset({_WRITER, _PROGRESS, *(f"{_OWN}{name}" for name in Counts.__struct_fields__)})
+_LAG: Final = "k2.lag"
+_COUNTED: Final = frozenset({_WRITER, _PROGRESS, _LAG, *(f"{_OWN}{name}" for name in Counts.__struct_fields__)})
 
 
 class Remark(StrEnum):
@@ -99,6 +100,8 @@ class Commit(msgspec.Struct, frozen=True):
     """What else the commit did: abandoned offsets, a fencing token."""
     previous_id: int | None = None
     """The job's previous snapshot; None for the first, and if it was not recorded."""
+    lag: int | None = None
+    """Messages that the writer's process had not read yet; None if it was not known, or by an earlier version."""
 
     def row(self) -> dict[str, Any]:
         """Return the commit as a dict of builtins."""
@@ -111,13 +114,14 @@ class _Document(msgspec.Struct, frozen=True):
     commits: list[Commit]
 
 
-def summary_of(writer: str, moves: Mapping[TopicPartition, PartitionDelta]) -> dict[str, str]:
-    """Return the summary of the snapshot of a commit: its writer, and the counts and offsets of this commit alone."""
+def summary_of(writer: str, moves: Mapping[TopicPartition, PartitionDelta], lag: int | None = None) -> dict[str, str]:
+    """Return the summary of the snapshot of a commit: its writer, its lag, its counts and offsets, of it alone."""
     counts = sum((move.counts for move in moves.values()), Counts())
     return {
         _WRITER: writer,
         **{f"{_OWN}{name}": str(count) for name, count in msgspec.structs.asdict(counts).items()},
         _PROGRESS: Progress({writer: moves}).text(),
+        **({} if lag is None else {_LAG: str(lag)}),
     }
 
 
@@ -139,6 +143,7 @@ def commit_of(snapshot: IcebergSnapshot) -> Commit | None:
         int(summary.get("added-files-size", 0)),
         _moves(Progress.parse(own[_PROGRESS]) if _PROGRESS in own else Progress()),
         "; ".join(rest) or None,
+        lag=int(own[_LAG]) if _LAG in own else None,
     )
 
 

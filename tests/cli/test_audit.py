@@ -53,6 +53,7 @@ def test_audit(commits: Settings, k2: K2) -> None:
         "bytes": first["bytes"],
         "partitions": [where | {"received": 1, "stored": 1, "duplicates": 0, "dead_letters": 0, "skipped": 0}],
         "remark": None,
+        "lag": None,
         "undone": False,
         "expired": True,
     }

@@ -1,5 +1,6 @@
 """The guarantees of a writer against a real catalog: rows and progress in one commit, once, whatever is replayed."""
 
+import math
 import pickle
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -122,6 +123,17 @@ def test_a_file_contains_one_day_and_exchange_sorted(settings: Settings, table: 
     wanted = {(row.timestamp // DAY, row.exchange) for row in rows}
     assert sorted((file.partition[0], file.partition[1]) for file in files) == sorted(wanted)
     assert offsets_of(table) == list(range(200))
+
+
+def test_a_commit_records_the_lag_if_it_is_known(settings: Settings, table: Table) -> None:
+    """In the summary of its snapshot."""
+    lags = iter([math.nan, 12.0])
+    writer = writer_of(settings, lag=lambda: next(lags))
+    for offset in range(2):
+        writer.write_batch([slice_of([row_at(offset)]), read_to(offset + 1)])
+        writer.snapshot()
+    summaries = [snapshot.summary for snapshot in table.refresh().snapshots()]
+    assert [summary and summary["k2.lag"] for summary in summaries] == [None, "12"]
 
 
 def test_rows_and_progress_are_one_commit(settings: Settings, table: Table) -> None:

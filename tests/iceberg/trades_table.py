@@ -11,7 +11,7 @@ from pyiceberg.table import Table
 
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName
-from k2.iceberg.trades_writer import OnCommit, TradesWriter
+from k2.iceberg.trades_writer import Lag, OnCommit, TradesWriter
 from k2.model.consumed import Consumed
 from k2.ops.settings import Settings, read_settings
 from k2.storage.dead_letters.queue import DeadLetterQueue
@@ -55,12 +55,16 @@ def settings_in(folder: Path, **values: Any) -> Settings:
 
 
 def writer_of(
-    settings: Settings, writer: str = "0", on_commit: OnCommit | None = None, flush_rows: int = 300_000
+    settings: Settings,
+    writer: str = "0",
+    on_commit: OnCommit | None = None,
+    flush_rows: int = 300_000,
+    lag: Lag | None = None,
 ) -> TradesWriter:
     """Return an opened writer, as in a process of its own."""
     handle = TableHandle(settings, TableName.TRADES, None)
     progress = handle.committer().progress().of(writer)
-    return TradesWriter(writer, handle, progress, dlq_of(settings), on_commit, flush_rows)
+    return TradesWriter(writer, handle, progress, dlq_of(settings), on_commit, flush_rows, lag=lag)
 
 
 def dlq_of(settings: Settings) -> DeadLetterQueue:

@@ -84,6 +84,7 @@ def job_commit(
     *,
     snapshot_id: int = 0,
     moves: list[PartitionMove] | None = None,
+    lag: int | None = None,
     **counts: int,
 ) -> Commit:
     """Return the job's n-th commit, after the one before it; the counts are of partition 0 of topic `trades`.
@@ -95,7 +96,7 @@ def job_commit(
     committed_at = (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     rows, before = sum(one.stored for one in moved), number - 1 or None
     own_id = snapshot_id or number
-    return Commit(own_id, None, number - 10**6, committed_at, writer, rows, 1, 100, moved, previous_id=before)
+    return Commit(own_id, None, number - 10**6, committed_at, writer, rows, 1, 100, moved, previous_id=before, lag=lag)
 
 
 def set_commit_notes(table: Table, commits: Iterable[Commit]) -> None:

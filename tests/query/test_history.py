@@ -66,12 +66,12 @@ def test_intervals_count_commits_and_gaps(market: Settings) -> None:
     found = history(market, QUARTER, EPOCH, at(240))
     assert [one.start for one in found] == [at(15 * idx) for idx in range(16)]
     assert by_start(found) == {
-        at(0): Interval(at(0), 20, 12, 4, 2, 2, 2, 11 * 60.0, 0, 0, 0, 0),
-        at(15): Interval(at(15), 10, 6, 2, 1, 1, 1, 60.0, 1, 0, 5, 0),
-        at(45): Interval(at(45), 20, 12, 4, 2, 2, 2, 35 * 60.0, 1, 1, 2**63 - 1, 1),
-        at(195): Interval(at(195), 10, 6, 2, 1, 1, 1, 149 * 60.0, 0, 0, 0, 0),
+        at(0): Interval(at(0), 20, 12, 4, 2, 2, 2, 11 * 60.0, None, 0, 0, 0, 0),
+        at(15): Interval(at(15), 10, 6, 2, 1, 1, 1, 60.0, None, 1, 0, 5, 0),
+        at(45): Interval(at(45), 20, 12, 4, 2, 2, 2, 35 * 60.0, None, 1, 1, 2**63 - 1, 1),
+        at(195): Interval(at(195), 10, 6, 2, 1, 1, 1, 149 * 60.0, None, 0, 0, 0, 0),
     }
-    assert found[2] == Interval(at(30), 0, 0, 0, 0, 0, 0, None, 0, 0, 0, 0)
+    assert found[2] == Interval(at(30), 0, 0, 0, 0, 0, 0, None, None, 0, 0, 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,21 @@ def test_a_first_commit_has_no_previous_one(settings: Settings) -> None:
     found = history(settings, QUARTER, EPOCH, at(60))
     assert [one.commits for one in found] == [1, 1, 1, 0]
     assert [one.between_commits_seconds_max for one in found] == [0, None, 38 * 60, None]
+
+
+def test_the_largest_lag_of_an_interval(settings: Settings) -> None:
+    """None if no commit recorded it; the commit log of an earlier version has no such column."""
+    lags = [None, 7, 3, None, None, 0]
+    commits = [job_commit(number, at(10 * number), lag=lag) for number, lag in enumerate(lags, 1)]
+    set_commit_notes(made(settings, TableName.TRADES), commits)
+    expected = [None, 7, 3, None, 0]
+    assert [one.lag_max for one in history(settings, QUARTER, at(0), at(75))] == expected
+    archive(settings, commits)
+    set_commit_notes(made(settings, TableName.TRADES), commits[-1:])
+    assert [one.lag_max for one in history(settings, QUARTER, at(0), at(75))] == expected
+    with made(settings, TableName.COMMITS).update_schema(allow_incompatible_changes=True) as update:
+        update.delete_column("lag")
+    assert [one.lag_max for one in history(settings, QUARTER, at(0), at(75))] == [None, None, None, None, 0]
 
 
 def test_old_files_of_the_commit_log_are_not_read(settings: Settings) -> None:

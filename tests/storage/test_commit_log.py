@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
-from k2.storage.commit_log import Commit, PartitionMove, commit_notes_text, commit_of, parse_commit_notes
+from k2.storage.commit_log import Commit, PartitionMove, commit_notes_text, commit_of, parse_commit_notes, summary_of
 
 PROGRESS = Progress(
     {
@@ -47,6 +47,16 @@ def made(properties: Mapping[str, str]) -> MadeSnapshot:
 def test_a_commit_is_read_from_its_summary() -> None:
     """Which writer made it, what it added, and the offset it reached in each topic partition, in their order."""
     assert commit_of(made({"k2.writer": "1", "k2.progress": PROGRESS.text(), **COUNTED, **ADDED})) == COMMIT
+
+
+def test_the_lag_is_read_from_the_summary_if_it_is_there() -> None:
+    """A commit has none if it was not known, or made by an earlier version."""
+    for lag in (None, 0, 7):
+        summary = summary_of("1", PROGRESS.of("1"), lag)
+        assert ("k2.lag" in summary) is (lag is not None)
+        found = commit_of(made(summary))
+        assert found is not None
+        assert (found.lag, found.remark) == (lag, None)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +109,7 @@ def test_a_row_consists_of_builtins() -> None:
         "partitions": row["partitions"],
         "remark": None,
         "previous_id": None,
+        "lag": None,
     }
     assert row["partitions"][1] == {
         "topic": "trades",

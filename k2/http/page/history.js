@@ -40,6 +40,15 @@ const CHARTS = [
     ],
   },
   {
+    title: "Lag",
+    value: (all) => {
+      const known = all.map((row) => row.lag_max).filter((lag) => lag !== null);
+      return known.length === 0 ? "unknown" : plural(known.at(-1), "message");
+    },
+    words: (value) => plural(value, "message"),
+    series: [{ class: "warn", of: (row) => Number(row.lag_max ?? 0) }],
+  },
+  {
     title: "Longest time between commits",
     value: (all) => {
       const longest = Math.max(...all.map((row) => row.between_commits_seconds_max ?? -1));
@@ -116,6 +125,7 @@ function fillTable() {
       const pause = row.between_commits_seconds_max;
       const texts = [
         ...COUNTS.map((field) => count(row[field])),
+        row.lag_max === null ? "–" : count(row.lag_max),
         pause === null ? "–" : duration(pause),
         count(row.missing_opened),
         count(row.missing_filled),
