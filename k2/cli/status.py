@@ -13,7 +13,7 @@ from k2.cli.table_output import format_duration, format_time, print_table, print
 from k2.model.wording import format_count
 from k2.ops.settings import read_settings
 from k2.status.findings import Verdict
-from k2.status.reader import PartitionStatus, Status, StatusReader
+from k2.status.reader import DayStatus, PartitionStatus, Status, StatusReader
 
 __all__ = ["status"]
 
@@ -73,8 +73,20 @@ def _lines(found: Status) -> Iterator[str]:
     )
     yield f"last commit   {_when(found, found.last_commit_at)}"
     yield f"newest trade  {_when(found, found.kafka_timestamp)} by Kafka, {_when(found, found.timestamp)} by the venue"
+    yield f"yesterday     {_day(found.yesterday)}"
     broker = "no broker configured" if found.broker is None else f"broker {found.broker}"
     yield f"catalog {found.catalog} at {found.location}, namespace {found.namespace}; {broker}"
+
+
+def _day(yesterday: DayStatus) -> str:
+    read = {
+        True: "is read to its end",
+        False: "is not read to its end",
+        None: "may not be read to its end: the broker was not asked, or did not answer",
+    }[yesterday.is_read]
+    missing = format_count(yesterday.missing, "sequence number")
+    verb = "is" if yesterday.missing <= 1 else "are"
+    return f"{yesterday.day} {read}; {missing if yesterday.missing else 'no sequence number'} of it {verb} missing"
 
 
 def _when(found: Status, time: datetime | None) -> str:

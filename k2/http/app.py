@@ -48,7 +48,7 @@ def make_app(pool: Pool) -> FastAPI:
 
     app = FastAPI(title="K2 trades", version=_version(), docs_url=None, redoc_url=None, lifespan=alive)
     app.state.executor = executor
-    app.state.status_reader = StatusReader(settings)
+    app.state.status_reader = StatusReader(settings, logs_changes=True)
     add_problem_handlers(app, pool)
     app.include_router(market_routes.router)
     app.include_router(report_routes.router)

@@ -1,6 +1,6 @@
 """Gaps in the sequence numbers: those open now or at an earlier time, and those that were filled."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +9,7 @@ from heapq import nlargest
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
+import pyarrow as pa
 from pyiceberg.table import Table
 
 from k2.model.progress import Progress
@@ -21,10 +22,10 @@ from k2.query.offset_bounds import BELOW_OFFSET_BOUNDS, register_offset_bounds
 from k2.query.parameters import AsOf
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table
-from k2.query.where_clauses import equal
+from k2.query.where_clauses import between, equal
 from k2.sequencing.gap_pieces import LedgerRange, Piece, pieces, still_open
 
-__all__ = ["Gap", "GapFilter", "gaps", "has_ledger_events", "largest_gaps", "missing_ranges"]
+__all__ = ["Gap", "GapFilter", "gaps", "has_ledger_events", "largest_gaps", "missing_of_span", "missing_ranges"]
 
 _ALL_EVENTS: Final = "SELECT * FROM sequence_events"
 _EVENTS_THEN: Final = f"{_ALL_EVENTS} {BELOW_OFFSET_BOUNDS}"
@@ -98,6 +99,27 @@ def gaps(
 def largest_gaps(found: Iterable[Gap], limit: int) -> list[Gap]:
     """Return at most `limit` gaps: those of the most numbers, the largest first."""
     return nlargest(limit, found, key=lambda gap: gap.missing)
+
+
+@retry_if_files_gone
+def missing_of_span(
+    settings: Settings, open_gaps: Sequence[Gap], start: datetime, end: datetime, *, pool: EnginePool | None = None
+) -> int:
+    """Return how many numbers of `open_gaps` were found missing by a trade with `start` <= venue time < `end`.
+
+    Raises:
+        NoTableError: the ledger does not exist.
+    """
+    if not open_gaps:
+        return 0
+    names = ["exchange", "symbol", "session", "first_sequence", "last_sequence"]
+    ranges = pa.table({name: [getattr(gap, name) for gap in open_gaps] for name in names})
+    ledger = existing_table(settings, "sequence_events", pool)
+    with open_engine(settings, pool) as engine:
+        engine.register("sequence_events", ledger, row_filter=between("timestamp", start, end))
+        engine.register_arrow("open_gaps", ranges)
+        (row,) = engine.query(_MISSING_OF_SPAN, {"start": start, "end": end})
+        return int(row["missing"])
 
 
 def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
@@ -232,4 +254,13 @@ _EVENTS: Final = """
     SELECT exchange, symbol, session, event, detected_us, min(first) AS first, max(last) AS last
     FROM runs GROUP BY exchange, symbol, session, event, detected_us, run
     ORDER BY exchange, symbol, session
+"""
+_MISSING_OF_SPAN: Final = """
+    WITH opened AS (
+        SELECT DISTINCT exchange, symbol, session, first_sequence AS first, last_sequence AS last
+        FROM sequence_events WHERE event = 'gap_opened' AND "timestamp" >= $start AND "timestamp" < $end
+    )
+    SELECT coalesce(sum(least(last, last_sequence)::HUGEINT - greatest(first, first_sequence) + 1), 0) AS missing
+    FROM opened JOIN open_gaps USING (exchange, symbol, session)
+    WHERE first <= last_sequence AND first_sequence <= last
 """

@@ -84,6 +84,8 @@ class Evidence:
     stored: StoredCounts
     rejections: tuple[TopicRejections, ...] = ()
     missing: MissingNumbers | None = None
+    missing_yesterday: int = 0
+    """Those of `missing` that were found by a trade of yesterday (UTC), by venue time."""
     conflicts: int = 0
     conflicting_symbols: tuple[str, ...] = ()
     dated_ahead: tuple[DatedAhead, ...] = ()

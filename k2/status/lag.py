@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from k2.kafka.unread import PartitionEnd
 from k2.model.progress import TopicPartition
@@ -11,7 +12,7 @@ from k2.status.evidence import Evidence
 from k2.status.findings import Cause, Finding, Verdict
 from k2.status.wording import age, duration, moment, names
 
-__all__ = ["find_lag", "is_catching_up", "partition_verdict"]
+__all__ = ["find_lag", "is_catching_up", "is_read_until", "partition_verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,23 @@ def partition_verdict(evidence: Evidence, partition: TopicPartition) -> Verdict:
     if lagging.is_overdue:
         return Verdict.STOPPED
     return Verdict.BEHIND if _is_behind(evidence, lagging) else Verdict.COMPLETE
+
+
+def is_read_until(evidence: Evidence, time: datetime) -> bool | None:
+    """Return whether all messages with an earlier Kafka timestamp are committed; None if that is not known.
+
+    Without the broker it is known only if each partition has newer trades.
+    """
+    broker = evidence.broker
+    if not broker.is_known:
+        newest = [state.kafka_timestamp for state in evidence.states]
+        return True if newest and all(one is not None and one >= time for one in newest) else None
+    if any(end.first_offset is not None for end in broker.ends.values()):
+        return False
+    oldest = [end.oldest_unread for end in broker.ends.values() if end.unread]
+    if any(one is not None and one < time for one in oldest):
+        return False
+    return None if None in oldest else True
 
 
 def find_lag(evidence: Evidence) -> Iterator[Finding]:

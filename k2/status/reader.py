@@ -4,7 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
 from typing import Final, Generic, TypeVar
 
 import structlog
@@ -15,7 +16,7 @@ from k2.model.progress import Counts, TopicPartition
 from k2.model.times import time_of
 from k2.ops.settings import Settings
 from k2.query.audit import recorded_commits
-from k2.query.gaps import gaps
+from k2.query.gaps import gaps, missing_of_span
 from k2.query.partition_progress import PartitionState, partition_states
 from k2.query.pool import EnginePool, Pool, retry_if_files_gone
 from k2.query.recent_trades import SymbolActivity, read_activity
@@ -39,13 +40,13 @@ from k2.status.gather import (
     topic_rejections,
     total_rows,
 )
-from k2.status.lag import partition_verdict
+from k2.status.lag import is_read_until, partition_verdict
 from k2.storage.catalog import catalog_location
 from k2.storage.commit_log import Commit
 from k2.storage.dead_letters.rejections import CommonError
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS
 
-__all__ = ["PartitionStatus", "Status", "StatusReader"]
+__all__ = ["DayStatus", "PartitionStatus", "Status", "StatusReader"]
 
 SHARE_SECONDS: Final = 2.0
 """Time for which one status serves all clients of a reader."""
@@ -78,6 +79,17 @@ class PartitionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DayStatus:
+    """What is known of a whole day, UTC."""
+
+    day: date
+    is_read: bool | None
+    """Whether all messages are committed that Kafka received until its end; None if that is not known."""
+    missing: int
+    """Sequence numbers that are missing now, and were found missing by a trade of the day (venue time)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The status of the capture."""
 
@@ -107,20 +119,28 @@ class Status:
     missing: int
     """Sequence numbers that are missing now."""
     conflicts: int
+    yesterday: DayStatus
     partitions: list[PartitionStatus]
 
 
 class StatusReader:
     """Reads statuses; what depends on a table version alone is read once per version. Thread-safe."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._settings, self._clock = settings, clock
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        logs_changes: bool = False,
+    ) -> None:
+        """Read the tables of `settings`; with `logs_changes`, log each verdict that differs from the one before."""
+        self._settings, self._clock, self._logs_changes = settings, clock, logs_changes
         self._lock = threading.Lock()
         self._shared: Status | None = None
         self._shared_until = 0.0
         self._states: _Cached[tuple[PartitionState, ...]] = _Cached()
         self._errors: _Cached[Mapping[str, CommonError]] = _Cached()
-        self._missing: _Cached[MissingNumbers | None] = _Cached()
+        self._missing: _Cached[tuple[MissingNumbers | None, int]] = _Cached()
         self._conflicts: _Cached[Mapping[str, int]] = _Cached()
         self._activity: _Cached[Sequence[SymbolActivity]] = _Cached()
 
@@ -129,7 +149,8 @@ class StatusReader:
         with self._lock:
             if self._shared is None or time.monotonic() > self._shared_until:
                 before, self._shared = self._shared, self._read(pool)
-                _log_change(before, self._shared)
+                if self._logs_changes:
+                    _log_change(before, self._shared)
                 self._shared_until = time.monotonic() + SHARE_SECONDS
             return self._shared
 
@@ -171,6 +192,7 @@ class StatusReader:
         activity = self._activity.get(table.metadata_location, lambda: self._read_activity(table, commits, pool))
         conflicts = self._conflicts.get(str(positions), lambda: conflicts_by_symbol(settings, table))
         errors = self._errors.get(str(positions), lambda: common_errors(settings.dead_letter_folder))
+        missing, missing_yesterday = self._read_missing(pool, _midnight(now))
         return Evidence(
             now=now,
             patience_seconds=patience_seconds(commits),
@@ -180,7 +202,8 @@ class StatusReader:
             broker=read_broker(settings, states),
             stored=StoredCounts(total_rows(table), lost_files(settings.dead_letter_folder, positions)),
             rejections=topic_rejections(recorded, commits, errors),
-            missing=self._read_missing(pool),
+            missing=missing,
+            missing_yesterday=missing_yesterday,
             conflicts=sum(conflicts.values()),
             conflicting_symbols=tuple(conflicts),
             dated_ahead=tuple(dated_ahead(activity)),
@@ -193,11 +216,18 @@ class StatusReader:
         existing = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
         return read_activity(self._settings, table, newest & existing, pool=pool)
 
-    def _read_missing(self, pool: EnginePool) -> MissingNumbers | None:
+    def _read_missing(self, pool: EnginePool, midnight: datetime) -> tuple[MissingNumbers | None, int]:
+        """Return what is missing now, and how much of it was found missing on the day before `midnight`."""
         ledger = find_job_table(self._settings, "sequence_events", pool)
         if ledger is None:
-            return None
-        return self._missing.get(ledger.metadata_location, lambda: missing_numbers(gaps(self._settings, pool=pool)))
+            return None, 0
+
+        def read() -> tuple[MissingNumbers | None, int]:
+            found = gaps(self._settings, pool=pool)
+            of_day = missing_of_span(self._settings, found, midnight - timedelta(days=1), midnight, pool=pool)
+            return missing_numbers(found), of_day
+
+        return self._missing.get(f"{midnight} {ledger.metadata_location}", read)
 
     def _status(self, evidence: Evidence, reasons: list[Finding]) -> Status:
         states = {TopicPartition(one.topic, one.partition): one for one in evidence.states}
@@ -222,6 +252,7 @@ class StatusReader:
             unread=sum(end.unread for end in evidence.broker.ends.values()) if evidence.broker.is_known else None,
             missing=0 if evidence.missing is None else evidence.missing.numbers,
             conflicts=evidence.conflicts,
+            yesterday=_yesterday(evidence),
             partitions=[_partition_status(evidence, one, states.get(one)) for one in partitions],
         )
 
@@ -249,6 +280,17 @@ class _Cached(Generic[T]):
         if self._held is None or self._held[0] != version:
             self._held = version, read()
         return self._held[1]
+
+
+def _midnight(now: datetime) -> datetime:
+    """Return the last midnight, UTC."""
+    return datetime.combine(now.astimezone(UTC), time_of_day(), UTC)
+
+
+def _yesterday(evidence: Evidence) -> DayStatus:
+    midnight = _midnight(evidence.now)
+    day = (midnight - timedelta(days=1)).date()
+    return DayStatus(day, is_read_until(evidence, midnight), evidence.missing_yesterday)
 
 
 def _counts(state: PartitionState) -> Counts:

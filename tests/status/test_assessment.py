@@ -1,5 +1,6 @@
 """The rules of the status: what is said of each kind of evidence, and what holds for all of it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from k2.status.assessment import assess
 from k2.status.evidence import BrokerState, MissingNumbers, StoredCounts, TopicRejections
 from k2.status.feeds import DatedAhead, SilentSymbols
 from k2.status.findings import Cause, Finding, Verdict
-from k2.status.lag import partition_verdict
+from k2.status.lag import is_read_until, partition_verdict
 from k2.storage.dead_letters.rejections import CommonError
 from tests.status.evidence import NOW, OTHER, PARTITION, ago, evidence, state, with_unread
 
@@ -298,6 +299,27 @@ def test_lag_is_judged_by_one_rule(
         assert causes == ([Cause.JOB_BEHIND] if is_behind else [])
     verdicts = {Cause.JOB_STOPPED: Verdict.STOPPED, Cause.JOB_BEHIND: Verdict.BEHIND}
     assert partition_verdict(given, PARTITION) is (verdicts[causes[0]] if causes else Verdict.COMPLETE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        (with_unread(5, 59), True),
+        (with_unread(5, 61), False),
+        ({"broker": BrokerState("b:9092", ends={PARTITION: PartitionEnd(1_000, 5, None)})}, None),
+        (
+            {"broker": BrokerState("b:9092", ends={PARTITION: PartitionEnd(9_000, 5, ago(1), first_offset=2_000)})},
+            False,
+        ),
+        ({"broker": BrokerState(None)}, True),
+        ({"broker": BrokerState(None), "states": (state(), replace(state(OTHER), kafka_timestamp=ago(61)))}, None),
+        ({"broker": BrokerState("b:9092", error="refused"), "states": ()}, None),
+    ],
+)
+def test_a_day_is_read_to_its_end(changes: dict[str, Any], expected: bool | None) -> None:  # noqa: FBT001
+    """If no unread message is older than its end, or each partition has newer trades; the end is a minute ago here."""
+    assert is_read_until(evidence(**changes), ago(60)) is expected
 
 
 def test_a_partition_that_nobody_has_read_counts() -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ def test_a_changed_verdict_is_logged(settings: Settings, monkeypatch: pytest.Mon
     """Once, with its cause and the next step; an unchanged one is not."""
     monkeypatch.setattr(module, "SHARE_SECONDS", -1.0)
     market(settings)
-    reader = StatusReader(settings)
+    reader = StatusReader(settings, logs_changes=True)
     with structlog.testing.capture_logs() as logs:
         reader.read()
         reader.read()
@@ -222,3 +222,20 @@ def test_one_version_of_the_table_is_compared_with_itself(settings: Settings, mo
     monkeypatch.setattr(module, "existing_table", lambda *_: trades)
     found = StatusReader(settings).read()
     assert (causes(found), found.stored) == ([], 4)
+
+
+def test_yesterday_is_judged_by_the_venue_time_of_its_trades(settings: Settings) -> None:
+    """Only numbers that a trade of the day before today found missing, and that no late trade has filled."""
+    market(settings)
+    midnight = datetime(2026, 11, 28, tzinfo=UTC)
+    ledger = made(settings, TableName.SEQUENCE_EVENTS)
+    opened = [(10, 14, -30), (20, 29, -1), (40, 41, 0), (50, 50, -86_401)]
+    events = [
+        event("gap_opened", first, last, timestamp=midnight + timedelta(seconds=seconds))
+        for first, last, seconds in opened
+    ]
+    append(ledger, [*events, event("gap_filled", 12, 12, timestamp=midnight + timedelta(hours=1))])
+    found = StatusReader(settings, lambda: midnight + timedelta(hours=9)).read()
+    assert found.missing == 17
+    assert (found.yesterday.day, found.yesterday.missing) == (date(2026, 11, 27), 14)
+    assert found.yesterday.is_read is None
