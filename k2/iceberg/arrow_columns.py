@@ -16,7 +16,7 @@ from k2.iceberg.sort_order import SortKeys, counting_sort, sort_rows
 from k2.model.batch import NULL_TIME
 from k2.model.columns import TRADES, Column, ColumnType
 from k2.model.progress import TopicPartition
-from k2.model.symbols import SymbolNames
+from k2.model.symbol_names import SymbolNames
 from k2.model.times import DAY_US
 from k2.model.trade import SIDES
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from k2.model.decimals import as_words
 from k2.model.progress import TopicPartition
 from k2.model.state_source import NumberDoubt
-from k2.model.symbols import NameList, SymbolNames, Symbols
+from k2.model.symbol_names import NameList, SymbolNames, SymbolRegistry
 from k2.model.trade import Trade
 
 __all__ = ["NULL_TIME", "MessageBatch", "TradeBatch", "TradeColumns", "TradeSlice"]
@@ -142,7 +142,7 @@ class TradeColumns:
 
     @classmethod
     def from_trades(
-        cls, trades: Sequence[Trade], messages: Sequence[int], indexes: Sequence[int], symbols: Symbols
+        cls, trades: Sequence[Trade], messages: Sequence[int], indexes: Sequence[int], symbols: SymbolRegistry
     ) -> "TradeColumns":
         """Lay out trades as columns, each with the index of its message and its index in that message."""
         ids = [b"" if trade.trade_id is None else trade.trade_id.encode() for trade in trades]
@@ -251,7 +251,7 @@ class TradeSlice:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def with_ids_of(self, symbols: Symbols) -> "TradeSlice":
+    def with_ids_of(self, symbols: SymbolRegistry) -> "TradeSlice":
         """Return the same rows with the symbol ids of a registry; itself, if it has them already."""
         columns = self.batch.columns
         if columns.names is symbols:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.progress import TopicPartition
-from k2.model.symbols import SymbolNames
+from k2.model.symbol_names import SymbolNames
 
 __all__ = [
     "NO_CONTENTS",
@@ -46,7 +46,7 @@ class StoredSession(NamedTuple):
     key: SessionKey
     ranges: Ranges
     latest: int
-    """Latest effective time among them (`k2.sequencing.tracker_kernel.effective_time`), microseconds."""
+    """Latest effective time among them (`k2.sequencing.effective_time`), microseconds."""
     earliest: int
     """Earliest effective time among them, microseconds."""
     topic_partition: TopicPartition

@@ -4,54 +4,20 @@ Symbol ids are valid only together with the registry that assigned them: data th
 """
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.compiled import compiled
 from k2.model.key_groups import group_of
+from k2.model.symbol_names import SymbolNames, SymbolTable
 
-__all__ = [
-    "EXCHANGE_BYTES_MAX",
-    "SYMBOL_BYTES_MAX",
-    "NameList",
-    "SymbolNames",
-    "SymbolTable",
-    "Symbols",
-    "as_bytes",
-    "lookup",
-]
-
-SYMBOL_BYTES_MAX: Final = 255
-"""Maximum length of a symbol, bytes of UTF-8."""
-EXCHANGE_BYTES_MAX: Final = 64
-"""Maximum length of an exchange, bytes of UTF-8. Percent-encoded (3 characters per byte), it is part of a file path."""
+__all__ = ["Symbols", "as_bytes", "lookup"]
 
 _FNV_OFFSET: Final = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME: Final = np.uint64(0x100000001B3)
 _SEPARATOR: Final = np.uint64(0xFF)
-
-
-class SymbolTable(NamedTuple):
-    """Open-addressing hash table over the bytes of names, read by compiled loops.
-
-    Growth creates a new table, so a running loop can safely continue with the old one. Within a table, `slots` is
-    written last, so a reader sees a complete entry or none.
-    """
-
-    slots: NDArray[np.int32]
-    """int32[power of two]: symbol id, or -1."""
-    starts: NDArray[np.int64]
-    """int64[symbols]: start of the exchange's bytes in `names`; the symbol's bytes follow them."""
-    exchange_sizes: NDArray[np.int32]
-    """int32[symbols], bytes."""
-    symbol_sizes: NDArray[np.int32]
-    """int32[symbols], bytes."""
-    names: NDArray[np.uint8]
-    """uint8[bytes]"""
 
 
 def as_bytes(text: str) -> NDArray[np.uint8]:
@@ -115,24 +81,6 @@ def lookup(
             ):
                 return int(symbol_id)
         slot = (slot + np.uint64(1)) & mask
-
-
-class SymbolNames(Protocol):
-    """What gives symbol ids their meaning."""
-
-    def name(self, symbol_id: int, /) -> tuple[str, str]:
-        """Return the (exchange, symbol) of a symbol id."""
-
-
-@dataclass(frozen=True, slots=True)
-class NameList:
-    """Names by symbol id, for a batch that comes from another process."""
-
-    names: Sequence[tuple[str, str]]
-
-    def name(self, symbol_id: int, /) -> tuple[str, str]:
-        """Return the (exchange, symbol) of a symbol id."""
-        return self.names[symbol_id]
 
 
 class Symbols:

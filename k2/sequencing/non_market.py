@@ -19,8 +19,8 @@ from k2.model.documents import read_document
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.model.state_source import SessionKey, StoredSession
 from k2.model.verdicts import SKIPPED
+from k2.sequencing.effective_time import effective_time
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.tracker_kernel import effective_time
 
 __all__ = ["RANGES_MAX", "NonMarketNumbers", "joined"]
 

@@ -125,7 +125,7 @@ class Session:
     def __init__(self, numbers: IntervalSet, earliest: int, latest: int) -> None:
         self.numbers = numbers
         self.earliest = earliest
-        """Earliest effective time of its trades (`k2.sequencing.tracker_kernel.effective_time`), microseconds."""
+        """Earliest effective time of its trades (`k2.sequencing.effective_time`), microseconds."""
         self.latest = latest
         """Latest effective time of its trades, microseconds."""
 
@@ -179,7 +179,7 @@ class SymbolSequence:
     """The numbering of one symbol on a venue where every missing number is a missing trade.
 
     The state is the sessions, ascending, and the doubt, if any. A content is any integer except `UNKNOWN`, stored in
-    `contents`. A time is the effective time of a trade (`k2.sequencing.tracker_kernel.effective_time`) in microseconds.
+    `contents`. A time is the effective time of a trade (`k2.sequencing.effective_time`) in microseconds.
 
     Memory: 16 bytes per range of numbers seen and about 300 bytes per session, regardless of the number of trades, in
     addition to `contents`. Sessions are never dropped.

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from k2.model.batch import NULL_TIME, TradeBatch
 from k2.model.compiled import compiled
 from k2.model.content import NON_MARKET_CONTENT, ContentColumns, fingerprint_at, fingerprint_of, id_word
-from k2.model.times import TIME_AHEAD_TOLERANCE_US
 from k2.model.verdicts import DUPLICATE, SKIPPED, STORED
+from k2.sequencing.effective_time import effective_time
 from k2.sequencing.fingerprints import (
     NO_PAGE,
     PAGE_BITS,
@@ -33,7 +33,6 @@ __all__ = [
     "TOP_PAGE",
     "TOP_START",
     "TrackedColumns",
-    "effective_time",
     "evidence_at",
     "follow",
     "tracked_columns",
@@ -59,8 +58,9 @@ CHECKED: Final = 7
 COLUMNS: Final = 8
 """Eight int64 columns fill a CPU cache line of 64 bytes."""
 
-_TIME_MAX: Final = np.iinfo(np.int64).max
 _NONE: Final = np.iinfo(np.int64).min
+
+_effective_time: Final = compiled(effective_time)
 
 
 class TrackedColumns(NamedTuple):
@@ -102,18 +102,6 @@ def tracked_columns(batch: TradeBatch) -> TrackedColumns:
 
 
 @compiled
-def effective_time(timestamp: int, kafka_timestamp: int) -> int:
-    """Return the time by which a trade is ordered, microseconds.
-
-    It is the venue time, or the Kafka timestamp of the message if the venue time is more than 5 seconds ahead of it.
-    A misdated trade therefore does not hide that numbering began again.
-    """
-    if kafka_timestamp == NULL_TIME or kafka_timestamp > _TIME_MAX - TIME_AHEAD_TOLERANCE_US:
-        return timestamp
-    return kafka_timestamp if timestamp > kafka_timestamp + TIME_AHEAD_TOLERANCE_US else timestamp
-
-
-@compiled
 def evidence_at(columns: TrackedColumns, row: int, key: np.uint64) -> tuple[int, int, bool, int]:
     """Return the content, the effective time, whether the message names a trade id, and the Kafka time of a row.
 
@@ -122,7 +110,7 @@ def evidence_at(columns: TrackedColumns, row: int, key: np.uint64) -> tuple[int,
     content = columns.content
     id_hash = id_word(content.sequences[row], content.text, content.id_starts[row], content.id_sizes[row], key)
     kafka_time = columns.kafka_timestamps[columns.messages[row]]
-    at = effective_time(columns.timestamps[row], kafka_time)
+    at = _effective_time(columns.timestamps[row], kafka_time)
     if kafka_time == NULL_TIME:
         kafka_time = at
     return fingerprint_at(content, row, key), at, id_hash != 0, kafka_time
@@ -205,7 +193,7 @@ def follow(
         slot_idx, sequence = slot_of[symbols[row]], sequences[row]
         slot = slots[slot_idx]
         kafka_time = kafka_timestamps[messages[row]]
-        at = effective_time(timestamps[row], kafka_time)
+        at = _effective_time(timestamps[row], kafka_time)
         kafka_time = at if kafka_time == NULL_TIME else kafka_time
         is_market = verdicts[slice_idx] != SKIPPED
         content, verdict = NON_MARKET_CONTENT, STORED

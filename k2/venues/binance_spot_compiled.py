@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from k2.model.batch import NULL_TIME
 from k2.model.compiled import compiled
-from k2.model.decimals import read_decimal
-from k2.model.symbols import SYMBOL_BYTES_MAX, SymbolTable, lookup
+from k2.model.decimals_compiled import read_decimal
+from k2.model.symbol_names import SYMBOL_BYTES_MAX, SymbolTable
+from k2.model.symbols import lookup
 from k2.model.trade import BUY, SELL
 from k2.venues.rows import (
     EXCHANGE_SIZE,

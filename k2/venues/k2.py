@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from k2.model.decimals import clipped, parse_decimal
 from k2.model.reasons import invalid
-from k2.model.symbols import EXCHANGE_BYTES_MAX
+from k2.model.symbol_names import EXCHANGE_BYTES_MAX
 from k2.model.times import checked_time, parse_time
 from k2.model.trade import BUY, NO_SIDE, SELL, Trade
 from k2.venues.k2_compiled import decode_k2

@@ -7,9 +7,11 @@ from numpy.typing import NDArray
 
 from k2.model.batch import NULL_TIME
 from k2.model.compiled import compiled
-from k2.model.decimals import read_decimal
-from k2.model.symbols import EXCHANGE_BYTES_MAX, SYMBOL_BYTES_MAX, SymbolTable, lookup
-from k2.model.times import MICROSECONDS_MAX, MICROSECONDS_MIN, read_time
+from k2.model.decimals_compiled import read_decimal
+from k2.model.symbol_names import EXCHANGE_BYTES_MAX, SYMBOL_BYTES_MAX, SymbolTable
+from k2.model.symbols import lookup
+from k2.model.times import MICROSECONDS_MAX, MICROSECONDS_MIN
+from k2.model.times_compiled import read_time
 from k2.model.trade import BUY, NO_SIDE, SELL
 from k2.venues.reading import ID_BYTES_MAX
 from k2.venues.rows import (

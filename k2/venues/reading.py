@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from k2.model.decimals import clipped, parse_decimal
 from k2.model.reasons import Reason, RejectedError, invalid
-from k2.model.symbols import SYMBOL_BYTES_MAX
+from k2.model.symbol_names import SYMBOL_BYTES_MAX
 from k2.venues.scan import nesting
 
 __all__ = [

@@ -7,7 +7,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.symbols import SymbolTable
+from k2.model.symbol_names import SymbolTable
 from k2.model.trade import Trade
 
 __all__ = ["CompiledDecoder", "KeyReader", "ReferenceDecoder", "SequenceMode", "Venue"]

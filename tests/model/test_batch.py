@@ -9,7 +9,8 @@ import pytest
 
 from k2.model.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.progress import TopicPartition
-from k2.model.symbols import NameList, Symbols
+from k2.model.symbol_names import NameList
+from k2.model.symbols import Symbols
 from k2.model.trade import BUY, SELL, Trade
 from k2.venues.decode import decode
 from tests.venues.messages import BINANCE_MESSAGE, K2_MESSAGE, batch_of, rows_of

@@ -14,7 +14,7 @@ from k2.model import compiled
 RULE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from k2.model.decimals import read_decimal
+from k2.model.decimals_compiled import read_decimal
 from k2.model.compiled import _FOLDER
 import numpy as np
 digits = np.frombuffer(b"1.5", dtype=np.uint8)

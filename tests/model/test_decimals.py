@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.model.decimals import PRECISION, SCALE, as_words, clipped, parse_decimal, read_decimal, scaled
+from k2.model.decimals import PRECISION, SCALE, as_words, clipped, parse_decimal
+from k2.model.decimals_compiled import read_decimal, scaled
 
 FITS: Final = [
     ("0", 0),

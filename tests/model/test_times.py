@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.model.times import checked_time, parse_time, read_time
+from k2.model.times import checked_time, parse_time
+from k2.model.times_compiled import read_time
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)

@@ -16,11 +16,11 @@ from k2.model.progress import PartitionProgress, TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import Ledger, SessionKey, StoredSession
 from k2.model.verdicts import CONFLICT, SKIPPED, STORED
+from k2.sequencing.effective_time import effective_time
 from k2.sequencing.non_market import NonMarketNumbers, joined
 from k2.sequencing.owed_events import owed_events
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
-from k2.sequencing.tracker_kernel import effective_time
 from k2.venues.decode import decode, split
 from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.stored_rows import StoredRows

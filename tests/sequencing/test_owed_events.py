@@ -15,11 +15,11 @@ from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import NO_CONTENTS, NO_STATE_SOURCE, Ledger, NumberDoubt, SessionKey, StoredSession
 from k2.model.verdicts import DUPLICATE, STORED
 from k2.sequencing.doubts import Doubts
+from k2.sequencing.effective_time import effective_time
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.owed_events import difference, owed_events
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
-from k2.sequencing.tracker_kernel import effective_time
 from tests.model.trade_slices import Row, slice_of, stored_ids
 from tests.sequencing.stored_rows import StoredRows
 from tests.sequencing.streams import streams

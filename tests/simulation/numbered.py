@@ -11,8 +11,8 @@ from random import Random
 from typing import Any, Final
 
 from k2.model.verdicts import CONFLICT, STORED
+from k2.sequencing.effective_time import effective_time
 from k2.sequencing.sequence import SymbolSequence
-from k2.sequencing.tracker_kernel import effective_time
 from tests.sequencing.numberings import KINDS, Sent, script
 from tests.simulation.market import WINDOW_SECONDS, Log, Market, Published, Trade
 
