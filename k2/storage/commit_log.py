@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.compiled import compiled
 from k2.model.documents import read_document
 from k2.model.progress import Counts, PartitionDelta, Progress, TopicPartition
 
@@ -157,7 +156,6 @@ def _moves(progress: Progress) -> list[PartitionMove]:
     ]
 
 
-@compiled
 def in_effect(
     snapshot_ids: NDArray[np.int64], previous_ids: NDArray[np.int64], numbers: NDArray[np.int64], last_id: int
 ) -> NDArray[np.bool_]:
@@ -177,10 +175,11 @@ def in_effect(
     """
     found = np.zeros(len(snapshot_ids), dtype=np.bool_)
     expected, number = last_id, np.iinfo(np.int64).max
-    for commit_idx in range(len(snapshot_ids)):
-        if snapshot_ids[commit_idx] == expected or (expected == 0 and numbers[commit_idx] < number):
+    commits = zip(snapshot_ids.tolist(), previous_ids.tolist(), numbers.tolist(), strict=True)
+    for commit_idx, (snapshot_id, previous_id, commit_number) in enumerate(commits):
+        if snapshot_id == expected or (expected == 0 and commit_number < number):
             found[commit_idx] = True
-            expected, number = previous_ids[commit_idx], numbers[commit_idx]
+            expected, number = previous_id, commit_number
     return found
 
 
