@@ -48,10 +48,9 @@ TRIALS: Final = (
             Edit("k2/venues/kraken.py", "", VENUE),
             Edit(
                 "k2/venues/__init__.py",
-                "from k2.venues.okx import OKX",
-                "from k2.venues.kraken import KRAKEN\nfrom k2.venues.okx import OKX",
+                '        "okx": "k2.venues.okx:OKX",',
+                '        "kraken": "k2.venues.kraken:KRAKEN",\n        "okx": "k2.venues.okx:OKX",',
             ),
-            Edit("k2/venues/__init__.py", "OKX, BYBIT)", "OKX, BYBIT, KRAKEN)"),
         ),
         """\
 from k2.ops.settings import Settings
@@ -221,10 +220,9 @@ assert waits == [2, 4, 8, 16, 30]
             Edit("k2/venues/k2_msgpack.py", "", PAYLOAD),
             Edit(
                 "k2/venues/__init__.py",
-                "from k2.venues.okx import OKX",
-                "from k2.venues.k2_msgpack import K2_MSGPACK\nfrom k2.venues.okx import OKX",
+                '        "okx": "k2.venues.okx:OKX",',
+                '        "k2-msgpack": "k2.venues.k2_msgpack:K2_MSGPACK",\n        "okx": "k2.venues.okx:OKX",',
             ),
-            Edit("k2/venues/__init__.py", "(K2, K2_MONOTONIC", "(K2, K2_MSGPACK, K2_MONOTONIC"),
         ),
         """\
 import msgspec
