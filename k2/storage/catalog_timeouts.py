@@ -9,9 +9,6 @@ import select
 from collections.abc import Mapping
 from typing import Any, Final
 
-from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
-
 from k2.model.errors import SettingsError
 
 __all__ = ["DEFAULT_TIMEOUT_SECONDS", "limit_catalog_timeouts", "timeout_seconds"]
@@ -21,8 +18,6 @@ DEFAULT_TIMEOUT_SECONDS: Final = 60.0
 _PROPERTY: Final = "connection.timeout"
 """Catalog property, in seconds; later versions of PyIceberg use this name."""
 
-_send: Final = HTTPAdapter.send
-
 
 def limit_catalog_timeouts(catalog: str, configuration: Mapping[str, Any]) -> None:
     """Apply the catalog's timeout to every HTTP call, and to every PostgreSQL statement through psycopg2.
@@ -30,8 +25,10 @@ def limit_catalog_timeouts(catalog: str, configuration: Mapping[str, Any]) -> No
     Raises:
         SettingsError: the configured timeout is not a positive number.
     """
+    from k2.storage.http_timeouts import limit_http_timeouts  # noqa: PLC0415  the local catalog needs no HTTP
+
     seconds = timeout_seconds(catalog, configuration)
-    _limit_http(seconds)
+    limit_http_timeouts(seconds)
     if str(configuration.get("uri", "")).startswith("postgresql"):
         _limit_psycopg2(seconds)
 
@@ -55,14 +52,6 @@ def timeout_seconds(catalog: str, configuration: Mapping[str, Any]) -> float:
             f"catalog {catalog!r}: invalid {_PROPERTY}={value!r}; set it to a number of seconds above zero"
         )
     return seconds
-
-
-def _limit_http(seconds: float) -> None:
-    # Patched here and not set on a session, because PyIceberg creates its own sessions to request tokens.
-    def send(self: HTTPAdapter, request: PreparedRequest, *, timeout: Any = None, **options: Any) -> Response:
-        return _send(self, request, timeout=seconds if timeout is None else timeout, **options)
-
-    HTTPAdapter.send = send  # type: ignore[method-assign,assignment]
 
 
 def _limit_psycopg2(seconds: float) -> None:
