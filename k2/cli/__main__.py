@@ -6,6 +6,7 @@ import sys
 from io import TextIOWrapper
 from typing import Final
 
+from k2.cli.hidden_modules import hide_modules
 from k2.cli.interrupt import INTERRUPT
 
 __all__ = ["main"]
@@ -17,6 +18,7 @@ def main() -> None:
     """Run `k2`. If a file or the result cannot be written, print one sentence and exit with code 1."""
     INTERRUPT.watch()
     _prepare_streams()
+    hide_modules()
     from k2.cli.main import app  # noqa: PLC0415  a slow import
 
     try:

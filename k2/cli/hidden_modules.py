@@ -1,0 +1,38 @@
+"""Modules that libraries import only because they are installed, hidden from the `k2` process."""
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Final
+
+__all__ = ["hide_modules"]
+
+HIDDEN: Final = frozenset({"pandas", "rich.traceback"})
+"""Arrow imports pandas, which takes longer than most queries. Structlog imports `rich.traceback`, for tracebacks
+that show the values of variables, of which some are secrets. No command uses either."""
+
+
+class _Hiding(MetaPathFinder):
+    """Finder that is asked first, and says of a hidden module that it is not installed."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002  the signature is Python's
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        """Leave any other module to the finders that follow.
+
+        Raises:
+            ModuleNotFoundError: the module is hidden.
+        """
+        if fullname in HIDDEN:
+            raise ModuleNotFoundError(f"{fullname} is hidden from the `k2` command", name=fullname)
+        return None
+
+
+def hide_modules() -> None:
+    """Make the hidden modules look absent to this process, whichever are installed."""
+    sys.meta_path.insert(0, _Hiding())
