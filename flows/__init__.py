@@ -4,6 +4,7 @@ import os
 import sys
 from types import TracebackType
 
+from k2.ops.hidden_modules import hide_modules
 from k2.ops.signals import exit_on_signals, is_job
 
 
@@ -18,4 +19,5 @@ def _report_unknown_flow(kind: type[BaseException], error: BaseException, traceb
 # Before the imports of the dataflow, which take seconds.
 if is_job():
     exit_on_signals()
+    hide_modules()
     sys.excepthook = _report_unknown_flow

@@ -6,8 +6,8 @@ import sys
 from io import TextIOWrapper
 from typing import Final
 
-from k2.cli.hidden_modules import hide_modules
 from k2.cli.interrupt import INTERRUPT
+from k2.ops.hidden_modules import hide_modules
 
 __all__ = ["main"]
 

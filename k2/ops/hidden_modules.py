@@ -1,4 +1,4 @@
-"""Modules that libraries import only because they are installed, hidden from the `k2` process."""
+"""Modules that libraries import only because they are installed, hidden from the processes of the job and of `k2`."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ __all__ = ["hide_modules"]
 
 HIDDEN: Final = frozenset({"pandas", "rich.traceback"})
 """Arrow imports pandas, which takes longer than most queries. Structlog imports `rich.traceback`, for tracebacks
-that show the values of variables, of which some are secrets. No command uses either."""
+that show the values of variables, of which some are secrets. Neither the job nor a command uses them."""
 
 
 class _Hiding(MetaPathFinder):
@@ -29,7 +29,7 @@ class _Hiding(MetaPathFinder):
             ModuleNotFoundError: the module is hidden.
         """
         if fullname in HIDDEN:
-            raise ModuleNotFoundError(f"{fullname} is hidden from the `k2` command", name=fullname)
+            raise ModuleNotFoundError(f"{fullname} is hidden from this process", name=fullname)
         return None
 
 
