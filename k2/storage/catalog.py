@@ -36,9 +36,12 @@ __all__ = [
     "catalog_location",
     "catalog_properties",
     "check_namespace",
+    "check_not_moving",
+    "check_path",
     "database_file",
     "find_table",
     "local_catalog",
+    "moving_file",
     "open_catalog",
 ]
 
@@ -110,6 +113,24 @@ def database_file(settings: Settings) -> Path | None:
         return None
     database = make_url(uri).database
     return Path(database).absolute() if database and database != ":memory:" else None
+
+
+def moving_file(database: Path) -> Path:
+    """Return the file that is next to a catalog's database, and in its place, until `k2 catalog move` is finished."""
+    return database.with_name(f"{database.name}.moving")
+
+
+def check_not_moving(database: Path) -> None:
+    """Refuse a folder to which `k2 catalog move` has not copied everything.
+
+    Raises:
+        CatalogError: such a move was begun there, and not finished.
+    """
+    if moving_file(database).exists() and not database.exists():
+        raise CatalogError(
+            f"the move to {database.parent} is not finished; run `k2 catalog move {database.parent}` again, with "
+            "K2_DATA_DIR set to the folder that it copies"
+        )
 
 
 def check_namespace(settings: Settings, catalog: "Catalog") -> None:
@@ -194,9 +215,10 @@ def _check_local(settings: Settings) -> None:
     """Refuse to start over with an empty catalog if the database of the local one is gone.
 
     Raises:
-        CatalogError: there is no database, but the warehouse has files of the job's tables.
+        CatalogError: there is no database, but the warehouse has files of the job's tables, or will have them.
     """
     database = _database(settings)
+    check_not_moving(database)
     location = table_with_files(catalog_properties(settings)["warehouse"], settings, {})
     # Looked up after the files: a process that creates the tables creates the database first.
     if location is not None and not database.exists():
@@ -212,7 +234,7 @@ def _lost_error(what: str, location: str) -> CatalogError:
 
 def _open_local(settings: Settings) -> "Catalog":
     database = _database(settings)
-    _check_path(settings.data_dir.absolute())
+    check_path(settings.data_dir.absolute())
     warehouse = database.parent / "warehouse"
     try:
         warehouse.mkdir(parents=True, exist_ok=True)
@@ -226,7 +248,12 @@ def _open_local(settings: Settings) -> "Catalog":
     return _load_local(settings.catalog, database, warehouse)
 
 
-def _check_path(folder: Path) -> None:
+def check_path(folder: Path) -> None:
+    """Check that a local catalog can be in a folder.
+
+    Raises:
+        SettingsError: the path has a character that it must not have.
+    """
     # Locations are URIs that PyIceberg does not unquote, so these characters would cut the path short.
     bad = sorted(set(str(folder)) & set("?#%"))
     if bad:

@@ -16,7 +16,7 @@ from k2.storage.catalog_register import find_tables
 from k2.storage.files import sync
 from k2.storage.warehouse import local_path
 
-__all__ = ["RestoreResult", "back_up", "restore"]
+__all__ = ["RestoreResult", "back_up", "copy_database", "delete_database", "restore"]
 
 _SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 """Of the files that SQLite keeps for a database, with the database itself."""
@@ -55,14 +55,14 @@ def back_up(settings: Settings, target: Path) -> Mapping[str, str]:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(database, partial)
+        copy_database(database, partial)
         # Unlike a rename, a link never replaces a file that another process has put there.
         target.hardlink_to(partial)
         sync(target.parent)
     except (OSError, sqlite3.OperationalError) as error:
         raise SettingsError(f"{target}: the backup cannot be put there: {error}") from error
     finally:
-        _delete(partial)
+        delete_database(partial)
     return tables
 
 
@@ -91,15 +91,15 @@ def restore(settings: Settings, file: Path, *, replace: bool = False, older: boo
         _refuse_in_use(settings, database, replace=replace)
         partial = database.with_name(f"{database.name}.restoring")
         try:
-            _delete(partial)
-            _copy(file, partial)
+            delete_database(partial)
+            copy_database(file, partial)
             replaced = _move_aside(database)
             partial.rename(database)
             sync(database.parent)
         except (OSError, sqlite3.OperationalError) as error:
             raise SettingsError(f"{database} cannot be written: {error}; grant access, and try again") from error
         finally:
-            _delete(partial)
+            delete_database(partial)
     return RestoreResult(database, replaced, tables)
 
 
@@ -158,7 +158,12 @@ def _refuse_in_use(settings: Settings, database: Path, *, replace: bool) -> None
         raise SettingsError(f"{database} has tables ({', '.join(tables)}); move it aside with --replace")
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database as it is at one moment to a file, which is then whole and durable.
+
+    Raises:
+        OSError, sqlite3.OperationalError: the target cannot be written.
+    """
     with (
         closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as connection,
         closing(sqlite3.connect(target)) as copy,
@@ -181,6 +186,7 @@ def _move_aside(database: Path) -> Path | None:
     return aside
 
 
-def _delete(database: Path) -> None:
+def delete_database(database: Path) -> None:
+    """Delete a database, if it exists, with the files that SQLite keeps next to it."""
     for suffix in _SUFFIXES:
         database.with_name(database.name + suffix).unlink(missing_ok=True)

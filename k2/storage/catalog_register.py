@@ -15,7 +15,7 @@ from pyiceberg.table.metadata import TableMetadata
 
 from k2.model.errors import CatalogError, SettingsError
 from k2.ops.settings import Settings
-from k2.storage.catalog import catalog_properties, database_file, open_catalog
+from k2.storage.catalog import catalog_properties, check_not_moving, database_file, open_catalog
 from k2.storage.catalog_lock import exclusive_catalog
 from k2.storage.table_properties import LEDGER_ID
 from k2.storage.warehouse import TABLES, local_path, metadata_files, table_location
@@ -72,10 +72,13 @@ def register_tables(settings: Settings, *, skip_damaged: bool = False) -> list[R
     Raises:
         SettingsError: the catalog has one of the tables, or is not in an SQL database.
         StateError: the job runs.
-        CatalogError: the warehouse has no such tables, one is damaged, or they do not belong together.
+        CatalogError: the warehouse has no such tables, one is damaged, they do not belong together, or they are being
+            moved there.
         UnreachableError: the catalog does not answer.
     """
     database = database_file(settings)
+    if database is not None:
+        check_not_moving(database)
     # Looked up before the catalog is opened, which creates it: nothing is left in a wrong folder.
     if database is None or not database.exists():
         find_tables(settings, skip_damaged=skip_damaged)
