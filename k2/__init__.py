@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from k2.analysis.market_data import MarketData
     from k2.analysis.result import Result
     from k2.model.errors import K2Error
+    from k2.status.reader import Status
 
-__all__ = ["K2Error", "MarketData", "Result", "open"]
+__all__ = ["K2Error", "MarketData", "Result", "Status", "open"]
 
 _MODULES = {
     "K2Error": "k2.model.errors",
     "MarketData": "k2.analysis.market_data",
     "Result": "k2.analysis.result",
+    "Status": "k2.status.reader",
 }
 
 
@@ -30,6 +32,7 @@ def open(  # noqa: A001  reads as k2.open()
     namespace: str | None = None,
     data_dir: "str | PathLike[str] | None" = None,
     dlq_dir: "str | PathLike[str] | None" = None,
+    bootstrap_servers: str | None = None,
     query_timeout_seconds: float | None = None,
     query_memory_limit: str | None = None,
     query_connections: int | None = None,
@@ -49,6 +52,7 @@ def open(  # noqa: A001  reads as k2.open()
         "namespace": namespace,
         "data_dir": data_dir,
         "dlq_dir": dlq_dir,
+        "bootstrap_servers": bootstrap_servers,
         "query_timeout_seconds": query_timeout_seconds,
         "query_memory_limit": query_memory_limit,
         "query_connections": query_connections,

@@ -20,6 +20,7 @@ from k2.query.parameters import RowsParameters, make_parameters
 from k2.query.pool import Pool
 from k2.query.query_builders import TradesQuery
 from k2.query.reconcile import Reconciliation, reconcile
+from k2.status.reader import Status, StatusReader
 
 __all__ = ["ClosedError", "MarketData", "open_market_data"]
 
@@ -46,6 +47,8 @@ class MarketData:
         self._pool = Pool(settings)
         # Also closes it at the end of the process, or when it is no longer used.
         self._close = weakref.finalize(self, self._pool.close)
+        # A log line would stand between the cells of a notebook.
+        self._status_reader = StatusReader(settings)
         self.plot: Final = Plotter(self._open_pool)
 
     def __enter__(self) -> Self:
@@ -248,6 +251,14 @@ class MarketData:
     def reconcile(self) -> Result:
         """Return the counts of each topic partition; `holds` says whether every received message is accounted for."""
         return _report("reconcile", Reconciliation, lambda: reconcile(self.settings, pool=self._open_pool()))
+
+    def status(self) -> Status:
+        """Return the verdict on the capture with its reasons, counts and partitions: the fields of `k2 status --json`.
+
+        A verdict is text such as `complete`. It takes the broker of `bootstrap_servers` to know whether messages are
+        unread. Tables that do not exist or cannot be read are a reason, not an error. A status is at most 2 s old.
+        """
+        return self._status_reader.read(self._open_pool())
 
     def _query(self, name: str, **fields: Any) -> Result:
         build: Callable[..., TradesQuery] = getattr(query_builders, name)

@@ -1,5 +1,6 @@
 """`k2.open()`: its settings, its methods, and what a clumsy user gets."""
 
+import json
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -7,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import k2
 from k2.analysis.market_data import ClosedError
+from k2.cli.console import to_json
+from k2.cli.main import app
 from k2.iceberg.tables import TableName
 from k2.model.errors import SettingsError
 from k2.ops.settings import Settings
@@ -256,3 +260,37 @@ def test_latency(tmp_path: Path) -> None:
     assert a["received_ms_p99"] == pytest.approx(96.16)
     assert (b["received_ms_p50"], b["kafka_ms_p50"]) == (None, -0.5)
     assert latency(interval="1h").sql == latency().sql
+
+
+def test_status_has_the_words_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The document of `k2 status --json`, but for its time; a folder without tables is a verdict as well."""
+    monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
+    options = Settings(data_dir=tmp_path)
+    with k2.open() as market:
+        assert (market.status().verdict, market.status().reasons[0].cause) == ("unknown", "nothing_stored")
+    table = made(options, TableName.TRADES)
+    append(table, [trade(0), trade(1)])
+    append(made(options, TableName.SEQUENCE_EVENTS), [event("gap_opened", 2, 3)])
+    set_progress(table, progress(offset=2, received=2, stored=2))
+    with k2.open() as market:
+        status = market.status()
+    assert (status.verdict, status.stored, status.missing) == ("missing", 2, 2)
+    assert capsys.readouterr() == ("", "")
+    command = json.loads(CliRunner().invoke(app, ["status", "--json"]).stdout)
+    document = json.loads(to_json(status))
+    assert document.pop("checked_at") < command.pop("checked_at")
+    assert document == command
+    with pytest.raises(ClosedError):
+        market.status()
+
+
+def test_status_asks_the_broker_that_is_given(tmp_path: Path) -> None:
+    """A wrong address is the argument's error; without one, no broker is asked."""
+    with pytest.raises(SettingsError, match=r"^bootstrap_servers='a b': invalid broker"):
+        k2.open(data_dir=tmp_path, bootstrap_servers="a b")
+    with k2.open(data_dir=tmp_path, bootstrap_servers="127.0.0.1:1") as market:
+        assert market.status().broker == "127.0.0.1:1"
+    with k2.open(data_dir=tmp_path) as market:
+        assert market.status().broker is None

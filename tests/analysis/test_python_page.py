@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from k2.ops.settings import Settings
+from k2.status.findings import Verdict
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 CELL = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -26,6 +27,7 @@ def test_the_page_runs(recorded: Settings, tmp_path: Path, monkeypatch: pytest.M
     assert {path.name for path in tmp_path.iterdir()} == PICTURES | {"data"}
     assert len(names["frame"]) > 1_000
     assert names["rows"] == 12_475
+    assert names["status"].verdict in {*Verdict}
     assert names["prices"].num_rows == 9_757
     assert sum(count for _, count in names["sides"]) == 9_757
     assert names["counts"]["len"].sum() == 9_757
