@@ -43,7 +43,7 @@ _SMALL: Final = {
     LATE_SMALL: "late",
     SWAPPED: "out of order",
     LOST_IN_HALF: "cut in half",
-    RESTART: "stragglers",
+    RESTART: "after a restart",
 }
 _LARGE: Final = {LOST_LARGE: "lost", LATE_LARGE: "late"}
 _DUPLICATES: Final = {DUPLICATE_NEAR: "near", DUPLICATE_FAR: "far"}

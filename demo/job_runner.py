@@ -22,6 +22,8 @@ RECOVERY_PARTITIONS: Final = 4
 COMMAND: Final = ("bytewax.run", "flows.trades", "-w", "2", "-s", "1", "-b", "0", "-r")
 """Arguments of `python -m`; the recovery folder is appended."""
 STALL_SECONDS_MAX: Final = 120.0
+START_SECONDS_MAX: Final = 600.0
+"""Until the first commit: a busy machine may take minutes to compile the rules."""
 POLL_SECONDS: Final = 0.2
 _LOG_LINES: Final = 15
 _EXCLUDED_PREFIXES: Final = (PREFIX, "BYTEWAX_")
@@ -98,7 +100,7 @@ class Run:
         """Wait for the first commit.
 
         Raises:
-            DemoError: the job ended, or committed nothing for 120 s.
+            DemoError: the job ended, or committed nothing for 10 minutes.
         """
         for count in self._commits():
             report(count)
@@ -136,7 +138,7 @@ class Run:
             now = time.monotonic()
             if count != last:
                 last, changed_at = count, now
-            elif now - changed_at > STALL_SECONDS_MAX:
+            elif now - changed_at > (STALL_SECONDS_MAX if last else START_SECONDS_MAX):
                 raise DemoError(f"the job makes no progress after {last} messages: {self._log_end()}")
             yield count
             time.sleep(POLL_SECONDS)

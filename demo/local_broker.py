@@ -47,7 +47,7 @@ def _serve(port: int) -> None:
             raise SettingsError(f"--port {port}: {error.strerror}; use another port") from None
     signal.signal(signal.SIGTERM, _stop)
     with EmbeddedBroker(port=port) as broker:
-        typer.echo(f"A broker answers at {broker.bootstrap_servers}. Ctrl-C stops it, and its topics are lost.")
+        typer.echo(f"Broker listening on {broker.bootstrap_servers}. Press Ctrl-C to stop it; its topics are not kept.")
         while broker.pid is not None:
             time.sleep(POLL_SECONDS)
         raise UnreachableError("the broker has ended by itself; start it again")

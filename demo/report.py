@@ -133,7 +133,7 @@ def _speed(outcome: Outcome) -> list[str]:
         "from the first commit after the restart to the last, without start-up."
     )
     compiled = (
-        f"Compilation of the rules: {speed.compile_seconds:.1f} s, once for this version of them."
+        f"Compilation of the rules: {speed.compile_seconds:.1f} s, cached for later starts."
         if speed.compile_seconds
         else "Compilation of the rules: none, they were in the cache."
     )
@@ -147,7 +147,7 @@ def _lines(outcome: Outcome) -> list[str]:
     return [
         *_speed(outcome),
         f"Killed by SIGKILL at {outcome.killed_at:,} of {plan.messages:,} messages, and started again.",
-        f"All in: {outcome.seconds:.0f} s; the job ran {first:.1f} s until the kill, and {second:.1f} s after it.",
+        f"Total: {outcome.seconds:.0f} s; the job ran {first:.1f} s until the kill, and {second:.1f} s after it.",
         f"Tables: {settings.data_dir / 'warehouse'}",
         f"Dead letters: {settings.dead_letter_folder}",
         "[bold green]All that was injected was found, and nothing else.[/]"

@@ -15,7 +15,6 @@ from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
 from k2.kafka.offset_resolution import check_topic_ids
 from k2.kafka.source import KafkaSource
-from k2.model.compiled import is_cached
 from k2.model.progress import Progress
 from k2.model.symbols import Symbols
 from k2.ops.compile_time import CompileTime
@@ -47,12 +46,6 @@ def bootstrap() -> tuple[Settings, JobIO]:
     exit_on_signals(_log_signal)
     arm(armed_by(os.environ))
     settings, health = read_settings(), Health()
-    if not is_cached():
-        _LOG.info(
-            "rules_compiling",
-            why="no compiled rules of this version are cached",
-            effect="this start takes seconds longer",
-        )
     resume_info = prepare_recovery_store(settings)
     RESTARTS.set(resume_info.executions)
     share_catalog(settings)

@@ -255,8 +255,8 @@ class MarketData:
     def status(self) -> Status:
         """Return the verdict on the capture with its reasons, counts and partitions: the fields of `k2 status --json`.
 
-        A verdict is text such as `complete`. It takes the broker of `bootstrap_servers` to know whether messages are
-        unread. Tables that do not exist or cannot be read are a reason, not an error. A status is at most 2 s old.
+        A verdict is text such as `complete`. Unread messages are counted if `bootstrap_servers` is
+        known. Tables that do not exist or cannot be read are a reason, not an error. A status is at most 2 s old.
         """
         return self._status_reader.read(self._open_pool())
 

@@ -67,7 +67,7 @@ def restore(
     ],
     *,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Rename a catalog that has tables out of the way.")
+        bool, typer.Option("--replace", help="Move an existing catalog aside.")
     ] = False,
     older: Annotated[
         bool, typer.Option("--older", help="Restore although the warehouse has later versions of the tables.")

@@ -119,14 +119,14 @@ def _summary(totals: DayTotals, days: Sequence[Day]) -> Iterator[str]:
     yield f"{_sum(totals)}; of {_symbols(totals)}"
     listed = len({(row.exchange, row.symbol) for row in days})
     if listed < totals.symbols:
-        yield f"the worst {listed:,} of {totals.symbols:,} symbols are listed; use a higher --worst"
+        yield f"the worst {listed:,} of {totals.symbols:,} symbols are listed; --worst {totals.symbols} lists all"
     if totals.symbols_in_doubt:
         named = [_describe_doubt(*name, rows) for name, rows in _in_doubt(days).items()][:NAMED_MAX]
         rest = totals.symbols_in_doubt - len(named)
         names = "; ".join([*named, *([f"and {rest:,} more" if named else "not listed here"] if rest else [])])
         yield (
             f"the numbering of {format_count(totals.symbols_in_doubt, 'symbol')} is in doubt: {names}. "
-            "Their trades may be set aside or stored twice although no number is missing: look at "
+            "Trades may be set aside or stored twice although no number is missing: look at "
             "k2 dlq list --reason conflict and k2 gaps --all"
         )
 

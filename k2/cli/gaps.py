@@ -39,7 +39,7 @@ def gaps(
     """
     settings = read_settings()
     if filled and everything:
-        raise SettingsError("--filled and --all exclude each other; choose one")
+        raise SettingsError("--filled and --all cannot be used together")
     check_output(output)
     which = GapFilter.ALL if everything else GapFilter.FILLED if filled else GapFilter.OPEN
     filters = (exchange, symbol, None if as_of is None else parse_as_of(as_of))

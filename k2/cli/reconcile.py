@@ -36,7 +36,7 @@ def _reasons(settings: Settings, rows: list[Reconciliation]) -> Iterator[str]:
     if foreign:
         yield f"rows of {', '.join(foreign)} are in the table without any progress: the job did not write them"
     if not settings.dead_letter_folder.is_dir():
-        yield f"no dead letter was counted: folder {settings.dead_letter_folder} does not exist; set K2_DLQ_DIR"
+        yield f"dead letters were not counted: folder {settings.dead_letter_folder} does not exist; set K2_DLQ_DIR"
 
 
 def _describe_difference(row: Reconciliation) -> str:

@@ -99,7 +99,7 @@ def restore(
     ],
     folder: Folder,
     *,
-    replace: Annotated[bool, typer.Option("--replace", help="Rename an existing store out of the way.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Move an existing store aside.")] = False,
     as_json: Json = False,
 ) -> None:
     """Restore a backup as the job's recovery store; nothing is deleted."""

@@ -30,5 +30,5 @@ def serve(
         url = url_of(listener)
         if as_json:
             print_json({"url": url, "description": f"{url}/openapi.json"})
-        typer.echo(f"listening on {url}, described at {url}/openapi.json", err=True)
+        typer.echo(f"listening on {url}; API description: {url}/openapi.json", err=True)
         serve_api(settings, listener)

@@ -28,8 +28,8 @@ def status(
 ) -> None:
     """Say whether the capture is complete, and if not, why, the worst first; exit with code 1 unless it is.
 
-    The verdict is complete, behind, missing, rejecting, in doubt, stopped or unknown. It takes the broker of
-    K2_BOOTSTRAP_SERVERS to know whether messages are unread.
+    The verdict is complete, behind, missing, rejecting, in doubt, stopped or unknown. Set
+    K2_BOOTSTRAP_SERVERS so that unread messages can be counted.
     """
     reader = StatusReader(read_settings())
     found = reader.read()

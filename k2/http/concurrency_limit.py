@@ -49,7 +49,7 @@ class BodyLimitMiddleware:
                 async with asyncio.timeout_at(None if is_whole else until):
                     message = await receive()
             except TimeoutError:
-                why = f"the request body did not arrive within {BODY_SECONDS_MAX:g} s; send it faster"
+                why = f"the request body was not received within {BODY_SECONDS_MAX:g} s; send it without pauses"
                 raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, why) from None
             is_whole = not message.get("more_body", False)
             seen += len(message.get("body", b""))

@@ -15,7 +15,7 @@ from numba.core import config
 
 F = TypeVar("F", bound=Callable[..., object])
 
-__all__ = ["compiled", "is_cached"]
+__all__ = ["compiled"]
 
 
 def _digest() -> str:
@@ -68,11 +68,6 @@ _RULES: Final = frozenset({"dedup", "model", "sequencing", "venues"})
 _FOLDER: Final = _cache_folder()
 if _FOLDER is not None:
     config.CACHE_DIR = str(_FOLDER)
-
-
-def is_cached() -> bool:
-    """Return whether the rules of this version have been compiled before and kept, at least in part."""
-    return _FOLDER is not None and any(_FOLDER.rglob("*.nbi"))
 
 
 def compiled(rule: F) -> F:

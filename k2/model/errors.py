@@ -19,9 +19,10 @@ __all__ = [
 ]
 
 _VALUE: Final = re.compile(
-    r"""(?<!\w)'(?:[^'\\]|\\.)*'|(?<!\w)"(?:[^"\\]|\\.)*"|\d(?:[\d.:,+-]|T(?=\d))*(?:(?<=\d)Z\b|(?<=\d))"""
+    r"""(?<!\w)'(?:[^'\\]|\\.)*'|(?<!\w)"(?:[^"\\]|\\.)*\"|"""
+    r"(?<![A-Z]-)(?<!decimal\()(?<!decimal\(\d\d, )\b\d(?:[\d.:,+-]|T(?=\d))*(?:(?<=\d)Z\b|(?<=\d))"
 )
-"""A quoted text, a number, or a time."""
+"""A quoted text, a number, or a time; not the digits of `UTF-8` and `decimal(38, 18)`."""
 
 
 class K2Error(Exception):
@@ -82,5 +83,7 @@ def error_pattern(error: str) -> str:
     'timestamp: looks like nanoseconds: …; send microseconds'
     >>> error_pattern("data[1].side: neither buy nor sell: 'B'")
     'data[…].side: neither buy nor sell: …'
+    >>> error_pattern("value: not UTF-8 (byte 7)")
+    'value: not UTF-8 (byte …)'
     """
     return _VALUE.sub("…", error)

@@ -13,11 +13,24 @@ _COMPILE: Final = "numba:compile"
 _log = structlog.get_logger()
 
 
+class _Timer(event.TimingListener):  # type: ignore[misc]
+    """Measures compilations, and logs that the first begins."""
+
+    is_used = False
+
+    def on_start(self, event: object) -> None:
+        """Begin a measurement."""
+        if not self.is_used:
+            self.is_used = True
+            _log.info("rules_compiling", effect="nothing is read for up to a minute, unless they are cached already")
+        super().on_start(event)
+
+
 class CompileTime:
     """Measures from now on; rules are compiled when they are first called."""
 
     def __init__(self) -> None:
-        self._timer = event.TimingListener()
+        self._timer = _Timer()
         event.register(_COMPILE, self._timer)
         self._logged_seconds = 0.0
 

@@ -16,7 +16,7 @@ __all__ = ["UnknownName", "close_names", "unknown_names"]
 
 CLOSE_NAMES_MAX: Final = 3
 _TABLES: Final = ("sequence_events", "trades")
-"""Tables with names, the cheaper first: the ledger has a few rows for each symbol whose numbers are contiguous."""
+"""Tables with names, the cheapest first: the ledger has a few rows for each symbol whose numbers are contiguous."""
 _NAMES: Final = {name: f"SELECT DISTINCT exchange, symbol FROM {name}" for name in _TABLES}
 
 

@@ -163,7 +163,7 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
             f"{format_count(missing.numbers, 'sequence number')} of {format_count(missing.symbols, 'symbol')} "
             f"{'is' if missing.numbers == 1 else 'are'} missing in {format_count(missing.ranges, 'range')}, {when}; "
             f"the largest is {missing.largest}",
-            "k2 gaps lists the ranges; a late trade fills its gap, and a dead letter may be what is missing",
+            "k2 gaps lists the ranges; a late trade fills its gap, and dead letters may be among the missing trades",
         )
     if evidence.conflicts:
         yield Finding.of(

@@ -77,7 +77,7 @@ def find_lag(evidence: Evidence) -> Iterator[Finding]:
             Cause.PARTITION_STUCK,
             f"{names([str(one.name) for one in overdue])} {'does' if len(overdue) == 1 else 'do'} not advance while "
             f"others do; {_messages(overdue)} unread{_waiting_since(overdue)}",
-            "check that all processes of the job run, and that the leader of the partition answers",
+            "check that all processes of the job are running, and that the leader of the partition is reachable",
         )
     behind = [one for one in lagging if not one.is_overdue and _is_behind(evidence, one)]
     if behind:

@@ -196,7 +196,7 @@ def test_the_worst_symbols(with_unnumbered: None, k2: K2) -> None:
     assert json.loads(worst.stdout) == [
         day for day in days if day["exchange"] == "binance" and day["symbol"] == "BTCUSDT"
     ]
-    assert worst.stderr == everything + "the worst 1 of 3 symbols are listed; use a higher --worst\n"
+    assert worst.stderr == everything + "the worst 1 of 3 symbols are listed; --worst 3 lists all\n"
     assert "bybit" not in k2("completeness", "--worst", "2").stdout
     hours = json.loads(k2("completeness", "--worst", "1", "--heat", "--json").stdout)
     assert {(hour["exchange"], hour["symbol"]) for hour in hours} == {("binance", "BTCUSDT")}

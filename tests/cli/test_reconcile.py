@@ -115,7 +115,7 @@ def test_a_missing_dead_letter_folder_is_reported(settings: Settings, monkeypatc
     monkeypatch.setenv("K2_DLQ_DIR", "absent")
     result = k2("reconcile")
     assert result.exit_code == 1
-    assert "no dead letter was counted: folder absent does not exist; set K2_DLQ_DIR" in result.stderr
+    assert "dead letters were not counted: folder absent does not exist; set K2_DLQ_DIR" in result.stderr
 
 
 def test_wrong_settings_are_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

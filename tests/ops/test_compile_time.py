@@ -1,4 +1,4 @@
-"""The time that compilation takes is logged once it is over."""
+"""Compilation is logged as it begins, and with its time once it is over."""
 
 import numba
 from structlog.testing import capture_logs
@@ -20,6 +20,7 @@ def test_each_compilation_is_logged_once() -> None:
             compile_time.log()
     finally:
         compile_time.close()
-    (line,) = logs
-    assert (line["event"], line["log_level"]) == ("rules_compiled", "info")
-    assert line["seconds"] > 0
+    begun, done = logs
+    assert begun["event"] == "rules_compiling"
+    assert (done["event"], done["log_level"]) == ("rules_compiled", "info")
+    assert done["seconds"] > 0

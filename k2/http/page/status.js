@@ -35,20 +35,18 @@ export const statusOf = (row) => partitions.get(keyOf(row));
 
 const keyOf = ({ topic, partition }) => `${topic}:${partition}`;
 
+// Both are shown as they are: they quote names from messages, and commands to copy.
 function reason(one) {
   return el(
     "li",
     {},
     el("b", { class: "of", text: WORDS[one.verdict] }),
     " ",
-    el("span", { text: sentence(one.sentence) }),
+    el("span", { text: name(one.sentence) }),
     " ",
-    el("span", { class: "next", text: sentence(one.next_step) }),
+    el("span", { class: "next", text: name(one.next_step) }),
   );
 }
-
-// Sentences may quote names from messages.
-const sentence = (text) => `${name(text.charAt(0).toUpperCase() + text.slice(1))}.`;
 
 function ages(found) {
   const facts = [`Last commit ${age(found, found.last_commit_at)}`];

@@ -10,7 +10,7 @@ __all__ = ["CommonError", "Rejections"]
 
 
 class CommonError(NamedTuple):
-    """Dead letters whose errors differ in their values alone."""
+    """Dead letters whose errors differ only in their values."""
 
     dead_letters: int
     example: DeadLetter
