@@ -81,6 +81,14 @@ class Broker:
         admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(TOPIC_SECONDS_MAX)
         _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
 
+    def recreate(self, topic: str, partitions: int) -> None:
+        """Delete a topic, and create it again with this number of partitions."""
+        admin = self.admin()
+        admin.delete_topics([topic])[topic].result(TOPIC_SECONDS_MAX)
+        _wait(lambda: topic not in admin.list_topics(timeout=TOPIC_SECONDS_MAX).topics, f"end of {topic}")
+        admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(TOPIC_SECONDS_MAX)
+        _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
+
     def delete_records(self, topic: str, offset: int) -> None:
         """Delete the records of partition 0 before an offset, as retention does."""
         # The client must live until it has answered.

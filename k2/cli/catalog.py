@@ -66,9 +66,7 @@ def restore(
         Path, typer.Argument(parser=parse_path, metavar="FILE", help="A backup made by `k2 catalog backup`.")
     ],
     *,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Move an existing catalog aside.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Move an existing catalog aside.")] = False,
     older: Annotated[
         bool, typer.Option("--older", help="Restore although the warehouse has later versions of the tables.")
     ] = False,

@@ -18,6 +18,8 @@ from k2.status.reader import DayStatus, PartitionStatus, Status, StatusReader
 __all__ = ["status"]
 
 WATCH_SECONDS: Final = 5.0
+CERTAIN_SECONDS_MAX: Final = 30.0
+"""How long to watch unread messages whose timestamps do not tell since when they wait, before they count as new."""
 PARTITIONS_MAX: Final = 24
 
 
@@ -33,6 +35,10 @@ def status(
     """
     reader = StatusReader(read_settings())
     found = reader.read()
+    deadline = time.monotonic() + (0 if watch else CERTAIN_SECONDS_MAX)
+    while not reader.is_certain and found.verdict is Verdict.COMPLETE and time.monotonic() < deadline:
+        time.sleep(WATCH_SECONDS)
+        found = reader.read()
     _print(found, as_json=as_json)
     while watch:
         time.sleep(WATCH_SECONDS)

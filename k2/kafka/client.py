@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import confluent_kafka
 import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException
 
 from k2.kafka.broker_connection import BrokerConnection
 from k2.kafka.config import (
-    admin_client,
     bootstrap_servers,
     cluster_metadata,
     config_errors,
     consumer_config,
+    find_topic_ids,
     partitions_of,
 )
 from k2.kafka.first_answers import first_answers
@@ -60,15 +60,9 @@ def topic_partitions(settings: Settings) -> list[TopicPartition]:
 
 
 def topic_ids(settings: Settings) -> dict[str, str]:
-    """Ask the broker for the topic ids (KIP-516), by name; a topic that is deleted and recreated has another id.
-
-    Return no ids if the broker does not support them.
-    """
-    names = TopicCollection([topic for topic, _ in settings.topics])
-    client = admin_client(settings)
+    """Return the ids of the configured topics, as `find_topic_ids`; no ids if the broker does not support them."""
     try:
-        futures = client.describe_topics(names, request_timeout=ANSWER_SECONDS_MAX)
-        return {topic: str(future.result(ANSWER_SECONDS_MAX).topic_id) for topic, future in futures.items()}
+        return find_topic_ids(settings, [topic for topic, _ in settings.topics])
     except (KafkaException, TimeoutError) as error:
         _LOG.warning(
             "topic_ids_unavailable",

@@ -1,10 +1,10 @@
 """Configuration of librdkafka: from the settings, and from a properties file for TLS, SASL and tuning."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from k2.model.errors import SettingsError, UnreachableError
@@ -21,6 +21,7 @@ __all__ = [
     "cluster_metadata",
     "config_errors",
     "consumer_config",
+    "find_topic_ids",
     "names_servers",
     "partitions_of",
     "producer_config",
@@ -207,3 +208,17 @@ def partitions_of(cluster: "ClusterMetadata", topic: str) -> list[TopicPartition
 
 def _reason(error: KafkaException) -> str:
     return str(error.args[0].str())
+
+
+def find_topic_ids(settings: Settings, topics: Collection[str]) -> dict[str, str]:
+    """Ask the broker for topic ids (KIP-516), by name; a topic that is deleted and recreated has another id.
+
+    Raises:
+        KafkaException, TimeoutError: the broker does not support them, or does not answer.
+    """
+    if not topics:
+        return {}
+    # The client must live until it has answered.
+    client = admin_client(settings)
+    futures = client.describe_topics(TopicCollection([*topics]), request_timeout=ANSWER_SECONDS_MAX)
+    return {topic: str(future.result(ANSWER_SECONDS_MAX).topic_id) for topic, future in futures.items()}

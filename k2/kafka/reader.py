@@ -13,12 +13,11 @@ from k2.kafka.librdkafka import POLL_MESSAGES_MAX, Fetched, PartitionQueue
 from k2.model.batch import NULL_TIME, MessageBatch
 from k2.model.errors import OffsetError, UnreachableError
 from k2.model.progress import TopicPartition
+from k2.model.times import MILLISECONDS_END
 
 __all__ = ["ColumnReader", "MessageReader", "Reader", "to_batch", "to_columns"]
 
 MICROSECONDS_PER_MILLISECOND: Final = 1000
-MILLISECONDS_END: Final = 253_402_300_800_000
-"""End of the year 9999, the last that `datetime` supports."""
 
 _OFFSET_LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001  confluent-kafka exports them under these names
 _RETRIED_BY_LIBRDKAFKA: Final = (

@@ -12,7 +12,7 @@ from k2.kafka.config import bootstrap_servers, cluster_metadata, config_errors, 
 from k2.kafka.first_answers import first_answers
 from k2.model.errors import UnreachableError
 from k2.model.progress import TopicPartition
-from k2.model.times import time_of
+from k2.model.times import MILLISECONDS_END, time_of
 from k2.ops.settings import Settings
 
 __all__ = ["PartitionEnd", "find_ends", "partitions_of_topics"]
@@ -31,6 +31,8 @@ class PartitionEnd:
     """Offsets from the given one to the end; 0 if only markers of transactions are left."""
     oldest_unread: datetime | None
     """Kafka timestamp of the next message; None if there is none, or it has no timestamp."""
+    held_back: int = 0
+    """Offsets after the end that an open transaction holds back; 0 if something before them is unread."""
     first_offset: int | None = None
     """Set only if the given offset does not exist at the broker: the first offset that does."""
 
@@ -113,8 +115,10 @@ def _end(
         high = max(at + 1, consumer.get_watermark_offsets(part, cached=True)[1])
         return PartitionEnd(high, high - (at if offset is None else offset), _timestamp(message))
     if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  confluent-kafka exports it under this name
+        # The event comes at the last stable offset; the high watermark is beyond it while a transaction is open.
         end = max(at, offset or 0)
-        return PartitionEnd(end, 0, None)
+        high = consumer.get_watermark_offsets(part, cached=True)[1]
+        return PartitionEnd(end, 0, None, held_back=max(0, high - end))
     if error.code() in _NO_OFFSET and offset is not None:
         low, high = consumer.get_watermark_offsets(part, timeout=ANSWER_SECONDS_MAX) or (0, 0)
         return PartitionEnd(high, max(0, high - offset), None, first_offset=low)
@@ -129,4 +133,5 @@ _NO_OFFSET: Final = (
 
 def _timestamp(message: confluent_kafka.Message) -> datetime | None:
     kind, milliseconds = message.timestamp()
-    return None if kind == TIMESTAMP_NOT_AVAILABLE else time_of(milliseconds * 1_000)
+    is_time = kind != TIMESTAMP_NOT_AVAILABLE and 0 <= milliseconds < MILLISECONDS_END
+    return time_of(milliseconds * 1_000) if is_time else None

@@ -12,6 +12,7 @@ __all__ = [
     "FRACTION_DIGITS_MAX",
     "MICROSECONDS_MAX",
     "MICROSECONDS_MIN",
+    "MILLISECONDS_END",
     "SECOND_US",
     "TIME_AHEAD_TOLERANCE_US",
     "checked_time",
@@ -26,6 +27,8 @@ MICROSECONDS_MIN: Final = 10**14
 """March 1973. A smaller number may be seconds or milliseconds."""
 MICROSECONDS_MAX: Final = 10**16
 """The year 2286, exclusive. A number from here on may be nanoseconds."""
+MILLISECONDS_END: Final = 253_402_300_800_000
+"""End of the year 9999, the last that `datetime` supports."""
 TIME_AHEAD_TOLERANCE_US: Final = 5_000_000
 """Tolerated clock difference by which a venue time may be ahead of the Kafka timestamp of its message."""
 

@@ -21,6 +21,7 @@ def assess(evidence: Evidence) -> list[Finding]:
     found = [
         *_disk(evidence),
         *_offsets(evidence),
+        *_recreated(evidence),
         *find_lag(evidence),
         *_broker(evidence),
         *_rejected(evidence),
@@ -60,6 +61,17 @@ def _offsets(evidence: Evidence) -> Iterator[Finding]:
                 "or lost data",
                 "set another topic in K2_TOPICS, or another K2_NAMESPACE",
             )
+
+
+def _recreated(evidence: Evidence) -> Iterator[Finding]:
+    advice = "set another topic in K2_TOPICS, or another K2_NAMESPACE"
+    recreated = evidence.broker.recreated_topics
+    for topic in recreated:
+        sentence = f"topic {topic} was deleted and created again since it was first read"
+        yield Finding.of(Cause.OFFSET_GONE, sentence, advice)
+    for partition in evidence.broker.lost_partitions:
+        if partition.topic not in recreated:
+            yield Finding.of(Cause.OFFSET_GONE, f"{partition} was read before, and its topic no longer has it", advice)
 
 
 def _broker(evidence: Evidence) -> Iterator[Finding]:
@@ -134,11 +146,23 @@ def _accounted(evidence: Evidence) -> Iterator[Finding]:
             f"the table has {rows:,} rows, but the job stored {expected:,}",
             "k2 reconcile names the partitions; k2 audit lists the commits",
         )
+    if rows is None and expected:
+        yield Finding.of(
+            Cause.ROWS_UNKNOWN,
+            "the rows of the table cannot be counted by its metadata: another writer left delete files, or no totals",
+            "rewrite the data files so that no delete file is left; then k2 reconcile counts the rows",
+        )
     if rows is not None and rows > expected:
         yield Finding.of(
             Cause.ROWS_ADDED,
             f"the table has {rows:,} rows, but the job stored {expected:,}: another writer added rows",
             "k2 reconcile names the partitions; k2 audit lists the commits of the job",
+        )
+    if evidence.stored.is_ledger_lost:
+        yield Finding.of(
+            Cause.LEDGER_LOST,
+            "which numbers are missing is not known: the ledger is gone, or is not that of these trades",
+            "start the job, which makes the ledger again from the trades",
         )
     if evidence.stored.lost_files:
         yield Finding.of(

@@ -26,6 +26,10 @@ class BrokerState:
     """By partition of the table and of the configured topics."""
     absent_topics: tuple[str, ...] = ()
     """Topics that were read or are configured, and do not exist."""
+    recreated_topics: tuple[str, ...] = ()
+    """Topics with another id than when they were first read."""
+    lost_partitions: tuple[TopicPartition, ...] = ()
+    """Partitions that were read, and that their topic no longer has."""
 
     @property
     def is_known(self) -> bool:
@@ -41,6 +45,8 @@ class StoredCounts:
     """Rows by the table's own metadata; None if another writer's delete files or summaries make them unknown."""
     lost_files: tuple[str, ...] = ()
     """Dead-letter files that are absent, unreadable, or shorter than the table has recorded."""
+    is_ledger_lost: bool = False
+    """Whether the table has recorded a ledger that is not there, or is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,8 @@ class Evidence:
     """Rate at which a partition advanced in the newest commits; no entry if it did not."""
     last_commit_at: datetime | None
     broker: BrokerState
+    waiting_since: Mapping[TopicPartition, datetime]
+    """Since when the next message of a partition has been waiting; of each partition with something unread."""
     stored: StoredCounts
     rejections: tuple[TopicRejections, ...] = ()
     missing: MissingNumbers | None = None

@@ -13,11 +13,17 @@ class Verdict(StrEnum):
     COMPLETE = "complete"
     """Everything that the topics have is accounted for, and no sequence number is missing."""
     BEHIND = "behind"
+    """The job reads, but not as fast as messages come, or one partition does not advance."""
     MISSING = "missing"
+    """Sequence numbers, rows or dead letters are not there."""
     REJECTING = "rejecting"
+    """Many messages of a topic become dead letters."""
     IN_DOUBT = "in doubt"
+    """What is stored may be wrong."""
     STOPPED = "stopped"
+    """Messages wait and nothing is committed, or the job cannot go on."""
     UNKNOWN = "unknown"
+    """The state cannot be determined."""
 
 
 class Cause(StrEnum):
@@ -31,12 +37,15 @@ class Cause(StrEnum):
     PARTITION_STUCK = "partition_stuck"
     MESSAGES_REJECTED = "messages_rejected"
     ROWS_LOST = "rows_lost"
+    LEDGER_LOST = "ledger_lost"
     DEAD_LETTERS_LOST = "dead_letters_lost"
     NUMBERS_MISSING = "numbers_missing"
     ROWS_ADDED = "rows_added"
+    ROWS_UNKNOWN = "rows_unknown"
     CONFLICTS = "conflicts"
     DATED_AHEAD = "dated_ahead"
     SYMBOLS_SILENT = "symbols_silent"
+    TRANSACTION_OPEN = "transaction_open"
     JOB_BEHIND = "job_behind"
     NOTHING_STORED = "nothing_stored"
     TOPIC_ABSENT = "topic_absent"
@@ -52,12 +61,15 @@ _VERDICTS: Final = {
     Cause.PARTITION_STUCK: Verdict.BEHIND,
     Cause.MESSAGES_REJECTED: Verdict.REJECTING,
     Cause.ROWS_LOST: Verdict.MISSING,
+    Cause.LEDGER_LOST: Verdict.UNKNOWN,
     Cause.DEAD_LETTERS_LOST: Verdict.MISSING,
     Cause.NUMBERS_MISSING: Verdict.MISSING,
     Cause.ROWS_ADDED: Verdict.IN_DOUBT,
+    Cause.ROWS_UNKNOWN: Verdict.UNKNOWN,
     Cause.CONFLICTS: Verdict.IN_DOUBT,
     Cause.DATED_AHEAD: Verdict.IN_DOUBT,
     Cause.SYMBOLS_SILENT: Verdict.IN_DOUBT,
+    Cause.TRANSACTION_OPEN: Verdict.BEHIND,
     Cause.JOB_BEHIND: Verdict.BEHIND,
     Cause.NOTHING_STORED: Verdict.UNKNOWN,
     Cause.TOPIC_ABSENT: Verdict.UNKNOWN,

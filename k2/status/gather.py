@@ -8,9 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from confluent_kafka import KafkaException
 from pyiceberg.table import Table
 
-from k2.kafka.config import bootstrap_servers, names_servers
+from k2.kafka.config import bootstrap_servers, find_topic_ids, names_servers
 from k2.kafka.unread import find_ends, partitions_of_topics
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import SettingsError, UnreachableError
@@ -31,6 +32,7 @@ __all__ = [
     "configured_servers",
     "conflicts_by_symbol",
     "full_folders",
+    "lag_at_commit",
     "lost_files",
     "missing_numbers",
     "partition_rates",
@@ -73,9 +75,10 @@ def configured_servers(settings: Settings) -> str | None:
     return bootstrap_servers(settings) if names_servers(settings) else None
 
 
-def read_broker(settings: Settings, states: Iterable[PartitionState]) -> BrokerState:
+def read_broker(settings: Settings, states: Iterable[PartitionState], topic_ids: Mapping[str, str]) -> BrokerState:
     """Ask the broker for the ends of the configured topics, or of those in the table if no topics are configured.
 
+    `topic_ids` has the ids of topics when they were first read.
     A broker that does not answer, or a property that librdkafka rejects, is the error of the result.
 
     Raises:
@@ -93,7 +96,30 @@ def read_broker(settings: Settings, states: Iterable[PartitionState]) -> BrokerS
         ends = find_ends(settings, asked)
     except (UnreachableError, SettingsError) as error:
         return BrokerState(servers, error=str(error))
-    return BrokerState(servers, ends=ends, absent_topics=tuple(topic for topic in found if not found[topic]))
+    return BrokerState(
+        servers,
+        ends=ends,
+        absent_topics=tuple(topic for topic in found if not found[topic]),
+        recreated_topics=_recreated_topics(
+            settings, {topic: topic_ids[topic] for topic in found if topic in topic_ids}
+        ),
+        lost_partitions=tuple(sorted(one for one in offsets if found.get(one.topic) and one not in asked)),
+    )
+
+
+def _recreated_topics(settings: Settings, known: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the topics that have another id now; none if the broker does not tell ids."""
+    with suppress(KafkaException, TimeoutError):
+        found = find_topic_ids(settings, known)
+        return tuple(topic for topic in sorted(known) if found[topic] != known[topic])
+    return ()
+
+
+def lag_at_commit(commits: Sequence[Commit]) -> int | None:
+    """Return what was unread when the writers committed last; None if one of these commits does not say."""
+    last = {commit.writer: commit.lag for commit in commits if commit.partitions}
+    lags = [lag for lag in last.values() if lag is not None]
+    return max(lags) if lags and len(lags) == len(last) else None
 
 
 def recent_commits(commits: Sequence[Commit]) -> Sequence[Commit]:

@@ -55,7 +55,7 @@ def is_read_until(evidence: Evidence, time: datetime) -> bool | None:
         return True if newest and all(one is not None and one >= time for one in newest) else None
     if any(end.first_offset is not None for end in broker.ends.values()):
         return False
-    oldest = [end.oldest_unread for end in broker.ends.values() if end.unread]
+    oldest = [end.oldest_unread for end in broker.ends.values() if end.unread or end.held_back]
     if any(one is not None and one < time for one in oldest):
         return False
     return None if None in oldest else True
@@ -79,6 +79,7 @@ def find_lag(evidence: Evidence) -> Iterator[Finding]:
             f"others do; {_messages(overdue)} unread{_waiting_since(overdue)}",
             "check that all processes of the job are running, and that the leader of the partition is reachable",
         )
+    yield from _open_transactions(evidence)
     behind = [one for one in lagging if not one.is_overdue and _is_behind(evidence, one)]
     if behind:
         seconds = max(one.seconds_to_read or 0.0 for one in behind)
@@ -89,6 +90,22 @@ def find_lag(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+def _open_transactions(evidence: Evidence) -> Iterator[Finding]:
+    held = {
+        partition: end.held_back
+        for partition, end in sorted(evidence.broker.ends.items())
+        if end.held_back and not end.unread and _is_waiting(evidence, partition)
+    }
+    if held:
+        verb = "waits" if sum(held.values()) == 1 else "wait"
+        yield Finding.of(
+            Cause.TRANSACTION_OPEN,
+            f"{format_count(sum(held.values()), 'message')} of {names([*map(str, held)])} {verb} for the end of a "
+            "transaction",
+            "the job reads on once its producer commits or aborts; kafka-transactions.sh finds and aborts hanging ones",
+        )
+
+
 def _lagging(evidence: Evidence) -> list[_Lagging]:
     """Return the partitions with unread messages."""
     states = {TopicPartition(state.topic, state.partition): state for state in evidence.states}
@@ -96,8 +113,8 @@ def _lagging(evidence: Evidence) -> list[_Lagging]:
         _Lagging(
             partition,
             end,
-            _is_waiting(evidence, end),
-            _is_waiting(evidence, end) and not _has_advanced(evidence, states.get(partition)),
+            _is_waiting(evidence, partition),
+            _is_waiting(evidence, partition) and not _has_advanced(evidence, states.get(partition)),
             end.unread / rate if (rate := evidence.messages_per_second.get(partition)) else None,
         )
         for partition, end in sorted(evidence.broker.ends.items())
@@ -105,9 +122,9 @@ def _lagging(evidence: Evidence) -> list[_Lagging]:
     ]
 
 
-def _is_waiting(evidence: Evidence, end: PartitionEnd) -> bool:
-    oldest = end.oldest_unread
-    return oldest is None or (evidence.now - oldest).total_seconds() > evidence.patience_seconds
+def _is_waiting(evidence: Evidence, partition: TopicPartition) -> bool:
+    since = evidence.waiting_since[partition]
+    return (evidence.now - since).total_seconds() > evidence.patience_seconds
 
 
 def _has_advanced(evidence: Evidence, state: PartitionState | None) -> bool:

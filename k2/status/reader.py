@@ -31,6 +31,7 @@ from k2.status.gather import (
     configured_servers,
     conflicts_by_symbol,
     full_folders,
+    lag_at_commit,
     lost_files,
     missing_numbers,
     partition_rates,
@@ -41,10 +42,11 @@ from k2.status.gather import (
     total_rows,
 )
 from k2.status.lag import is_read_until, partition_verdict
+from k2.status.waiting import Waiting
 from k2.storage.catalog import catalog_location
 from k2.storage.commit_log import Commit
 from k2.storage.dead_letters.rejections import CommonError
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS, LEDGER_ID, PROGRESS, TOPIC_IDS
 
 __all__ = ["DayStatus", "PartitionStatus", "Status", "StatusReader"]
 
@@ -138,6 +140,7 @@ class StatusReader:
         self._lock = threading.Lock()
         self._shared: Status | None = None
         self._shared_until = 0.0
+        self._waiting = Waiting()
         self._states: _Cached[tuple[PartitionState, ...]] = _Cached()
         self._errors: _Cached[Mapping[str, CommonError]] = _Cached()
         self._missing: _Cached[tuple[MissingNumbers | None, int]] = _Cached()
@@ -153,6 +156,14 @@ class StatusReader:
                     _log_change(before, self._shared)
                 self._shared_until = time.monotonic() + SHARE_SECONDS
             return self._shared
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the timestamps of unread messages told since when they wait, at the last reading.
+
+        If not, the reader counts from when it first saw them; until then they count as new.
+        """
+        return self._waiting.is_certain
 
     def _read(self, pool: EnginePool | None) -> Status:
         try:
@@ -178,6 +189,7 @@ class StatusReader:
             messages_per_second={},
             last_commit_at=None,
             broker=BrokerState(configured_servers(self._settings), error="not asked"),
+            waiting_since={},
             stored=StoredCounts(None),
         )
 
@@ -193,14 +205,21 @@ class StatusReader:
         conflicts = self._conflicts.get(str(positions), lambda: conflicts_by_symbol(settings, table))
         errors = self._errors.get(str(positions), lambda: common_errors(settings.dead_letter_folder))
         missing, missing_yesterday = self._read_missing(pool, _midnight(now))
+        broker = read_broker(settings, states, TOPIC_IDS.read(table.metadata.properties))
+        committed_at = {TopicPartition(one.topic, one.partition): one.committed_at for one in states}
         return Evidence(
             now=now,
             patience_seconds=patience_seconds(commits),
             states=states,
             messages_per_second=partition_rates(commits),
             last_commit_at=time_of(commits[-1].committed_at) if commits else None,
-            broker=read_broker(settings, states),
-            stored=StoredCounts(total_rows(table), lost_files(settings.dead_letter_folder, positions)),
+            broker=broker,
+            waiting_since=self._waiting.since(broker.ends, committed_at, lag_at_commit(commits), now),
+            stored=StoredCounts(
+                total_rows(table),
+                lost_files(settings.dead_letter_folder, positions),
+                self._is_ledger_lost(table, pool),
+            ),
             rejections=topic_rejections(recorded, commits, errors),
             missing=missing,
             missing_yesterday=missing_yesterday,
@@ -215,6 +234,11 @@ class StatusReader:
         newest = {one.snapshot_id for one in recent_commits(commits)}
         existing = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
         return read_activity(self._settings, table, newest & existing, pool=pool)
+
+    def _is_ledger_lost(self, table: Table, pool: EnginePool) -> bool:
+        recorded = LEDGER_ID.read(table.metadata.properties)
+        ledger = find_job_table(self._settings, "sequence_events", pool)
+        return recorded is not None and (ledger is None or str(ledger.metadata.table_uuid) != recorded)
 
     def _read_missing(self, pool: EnginePool, midnight: datetime) -> tuple[MissingNumbers | None, int]:
         """Return what is missing now, and how much of it was found missing on the day before `midnight`."""

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -86,7 +86,9 @@ def restore(settings: Settings, file: Path, *, replace: bool = False, older: boo
         raise SettingsError(
             f"{file} has no tables of catalog {settings.catalog!r}; set K2_CATALOG to its name, or use another backup"
         )
-    _check_files(settings, tables, older=older)
+    _check_files(tables)
+    if not older:
+        _check_newest(settings, database, tables)
     with exclusive_catalog(database):
         _refuse_in_use(settings, database, replace=replace)
         partial = database.with_name(f"{database.name}.restoring")
@@ -127,7 +129,7 @@ def _tables(database: Path, settings: Settings, advice: str) -> Mapping[str, str
     raise CatalogError(f"{database} is corrupt: {problem}; {advice}")
 
 
-def _check_files(settings: Settings, tables: Mapping[str, str], *, older: bool) -> None:
+def _check_files(tables: Mapping[str, str]) -> None:
     for name, location in tables.items():
         path = local_path(location)
         if path is not None and not path.is_file():
@@ -135,14 +137,24 @@ def _check_files(settings: Settings, tables: Mapping[str, str], *, older: bool) 
                 f"the backup names {path} for table {name}, which is missing: the backup is too old; run "
                 "`k2 catalog register` instead"
             )
-    if older or not any(name.startswith(f"{settings.namespace}.") for name in tables):
-        return
-    for table in find_tables(settings):
-        location = tables.get(f"{settings.namespace}.{table.name}", "nothing")
-        if local_path(location) != local_path(table.location):
+
+
+def _check_newest(settings: Settings, database: Path, tables: Mapping[str, str]) -> None:
+    """Refuse to go back behind a version of a table, in any namespace, that the warehouse or the catalog has."""
+    newest: dict[str, str] = {}
+    if database.exists():
+        # A corrupt catalog has no versions to tell.
+        with suppress(CatalogError, SettingsError):
+            newest |= _tables(database, settings, "")
+    for namespace in sorted({name.rpartition(".")[0] for name in tables if name.endswith(".trades")}):
+        for table in find_tables(settings.model_copy(update={"namespace": namespace})):
+            newest[f"{namespace}.{table.name}"] = table.location
+    for name, newest_location in newest.items():
+        location = tables.get(name, "nothing")
+        if local_path(location) != local_path(newest_location):
             raise CatalogError(
-                f"the backup is older than table {settings.namespace}.{table.name}: it names {location}, and the "
-                f"newest version is {table.location}; run `k2 catalog register` instead, or go back with --older"
+                f"the backup is older than table {name}: it names {location}, and the newest version is "
+                f"{newest_location}; run `k2 catalog register` instead, or go back with --older"
             )
 
 

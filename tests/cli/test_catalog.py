@@ -237,6 +237,21 @@ def test_an_older_backup_loses_nothing_in_silence(settings: Settings, table: Tab
     assert offsets(settings) == [0, 1, 3, 9]
 
 
+def test_an_older_backup_takes_no_other_namespace_back(
+    settings: Settings, table: Table, k2: K2, tmp_path: Path
+) -> None:
+    """Two jobs may share a catalog: what the other has committed since is not undone, even if the file is lost."""
+    other = settings.model_copy(update={"namespace": "other"})
+    append(made(other, TableName.TRADES), [trade(1)])
+    backup = str(tmp_path / "backup.db")
+    parsed(k2("catalog", "backup", backup, "--json"))
+    append(made(other, TableName.TRADES), [trade(2)])
+    refused(k2("catalog", "restore", backup, "--replace"), 1, "the backup is older than table other.trades")
+    forget(settings)
+    refused(k2("catalog", "restore", backup), 1, "the backup is older than table other.trades")
+    parsed(k2("catalog", "restore", backup, "--older", "--json"))
+
+
 @pytest.mark.parametrize("step", ["copied", "moved aside"])
 def test_an_interrupted_restore_is_repeated(
     settings: Settings, table: Table, k2: K2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str

@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from confluent_kafka import Producer
+
 from tests.flows.job import Job
 from tests.flows.market import Message, publish
 
@@ -27,6 +29,17 @@ class Feed:
     def send_at(self, timestamps: Sequence[int], symbols: int = SYMBOLS) -> None:
         """Publish a trade of each of the first symbols at each venue time."""
         self._publish([{"timestamp": timestamp} for timestamp in timestamps], symbols)
+
+    def send_stamped(self, count: int, timestamp_ms: int) -> None:
+        """Publish trades of each symbol with this Kafka timestamp, and that venue time unless it is ahead."""
+        timestamp = min(timestamp_ms * 1_000, now_us())
+        producer = Producer({"bootstrap.servers": self._job.bootstrap_servers})
+        for _ in range(count):
+            self.number += 1
+            for symbol in range(SYMBOLS):
+                key, value = self._trade(symbol, timestamp=timestamp)
+                producer.produce(self._topic, value, key, timestamp=timestamp_ms)
+        assert producer.flush(30) == 0
 
     def _publish(self, rounds: Sequence[dict[str, Any]], symbols: int) -> None:
         messages = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from k2.status.findings import Cause, Verdict
 from k2.status.reader import Status, StatusReader
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.slow
 SAY_SECONDS_MAX = 30
 """Time within which a status must say it."""
 SOUND_SECONDS = 8
+PATIENCE_SECONDS = 4.0
+"""For tests whose commits are a second apart."""
 
 
 def _job(broker: Broker, folder: Path, topic: str) -> Job:
@@ -111,6 +114,76 @@ def test_messages_that_expired_unread(private_broker: Broker, missing: Any, tmp_
     assert found.verdict is Verdict.STOPPED
     assert f"{topic}:0 begins at offset 60, but 40 is to be read next" in found.reasons[0].sentence
     assert f"k2 recovery skip {topic}:0 --yes" in found.reasons[0].next_step
+
+
+def test_timestamps_that_do_not_say_since_when_a_message_waits(
+    private_broker: Broker, missing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replayed capture is no sign of a stopped job, and a producer's clock that is ahead does not hide one."""
+    if not private_broker.is_kafka:
+        missing("Java and Maven: real Kafka")
+    monkeypatch.setattr("k2.status.gather.PATIENCE_SECONDS_MIN", PATIENCE_SECONDS)
+    topic = private_broker.topic(config={"message.timestamp.after.max.ms": str(2**63 - 1)})
+    job = _job(private_broker, tmp_path, topic)
+    feed, reader = Feed(job, topic), StatusReader(job.settings)
+    with running([job]) as (process,):
+        feed.send(10)
+        wait_until(lambda: job.committed() == 10 * SYMBOLS, "the first trades are committed")
+        time.sleep(PATIENCE_SECONDS + 1)
+        for _ in range(4):
+            feed.send_stamped(5, 1_690_000_000_000)
+            assert reader.read().verdict is Verdict.COMPLETE
+            time.sleep(1)
+        wait_until(lambda: reader.read().unread == 0, "everything is read")
+        process.kill()
+    feed.send_stamped(5, time.time_ns() // 1_000_000 + 3_000_000)
+    assert _wait_for(reader, Cause.JOB_STOPPED).unread == 5 * SYMBOLS
+    feed.send_stamped(1, 9_000_000_000_000_000)
+    assert reader.read().verdict is Verdict.STOPPED
+
+
+def test_a_transaction_that_stays_open(
+    private_broker: Broker, missing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it holds back is counted until it ends; then everything is read."""
+    if not private_broker.is_kafka:
+        missing("Java and Maven: real Kafka")
+    monkeypatch.setattr("k2.status.gather.PATIENCE_SECONDS_MIN", PATIENCE_SECONDS)
+    topic = private_broker.topic()
+    job = _job(private_broker, tmp_path, topic)
+    feed, reader = Feed(job, topic), StatusReader(job.settings)
+    feed.send(10)
+    producer = Producer({"bootstrap.servers": private_broker.bootstrap_servers, "transactional.id": topic})
+    producer.init_transactions()
+    with running([job]):
+        wait_until(lambda: job.committed() == 10 * SYMBOLS, "the first trades are committed")
+        producer.begin_transaction()
+        producer.produce(topic, b"{}")
+        producer.flush()
+        feed.send(10)
+        found = _wait_for(reader, Cause.TRANSACTION_OPEN)
+        assert found.verdict is Verdict.BEHIND
+        assert f"{10 * SYMBOLS + 1} messages of {topic}:0 wait for the end" in found.reasons[0].sentence
+        producer.abort_transaction()
+        wait_until(lambda: job.committed() == 20 * SYMBOLS, "the others are committed")
+        wait_until(lambda: reader.read().verdict is Verdict.COMPLETE, "the capture is complete")
+
+
+def test_a_topic_that_was_made_again(private_broker: Broker, missing: Any, tmp_path: Path) -> None:
+    """It is said although the new topic has as many messages as were read of the old one."""
+    if not private_broker.is_kafka:
+        missing("Java and Maven: real Kafka")
+    topic = private_broker.topic(2)
+    job = _job(private_broker, tmp_path, topic)
+    feed, reader = Feed(job, topic), StatusReader(job.settings)
+    feed.send(10)
+    with running([job]):
+        wait_until(lambda: job.committed() == 10 * SYMBOLS, "the first trades are committed")
+        wait_until(lambda: reader.read().verdict is Verdict.COMPLETE, "the capture is complete")
+    private_broker.recreate(topic, 1)
+    feed.send(10)
+    found = _wait_for(reader, Cause.OFFSET_GONE)
+    assert f"topic {topic} was deleted and created again since it was first read" in _sentence(found, Cause.OFFSET_GONE)
 
 
 def test_half_of_the_symbols_fall_silent(broker: Broker, tmp_path: Path) -> None:

@@ -44,4 +44,7 @@ def evidence(**changes: Any) -> Evidence:
         "stored": StoredCounts(990),
         **with_unread(0, 0),
     }
-    return Evidence(**{**sound, **changes})
+    given = {**sound, **changes}
+    ends = given["broker"].ends.items()
+    given.setdefault("waiting_since", {partition: end.oldest_unread or ago(3_600) for partition, end in ends})
+    return Evidence(**given)

@@ -58,6 +58,41 @@ EXAMPLES: list[tuple[str, dict[str, Any], Cause, Verdict, str]] = [
         ),
     ),
     (
+        "a transaction is open",
+        {"broker": BrokerState("b:9092", ends={PARTITION: PartitionEnd(1_000, 0, None, held_back=501)})},
+        Cause.TRANSACTION_OPEN,
+        Verdict.BEHIND,
+        "501 messages of trades:0 wait for the end of a transaction",
+    ),
+    (
+        "a topic made again",
+        {"broker": BrokerState("b:9092", recreated_topics=("trades",), lost_partitions=(PARTITION,))},
+        Cause.OFFSET_GONE,
+        Verdict.STOPPED,
+        "topic trades was deleted and created again since it was first read",
+    ),
+    (
+        "a partition gone",
+        {"broker": BrokerState("b:9092", lost_partitions=(PARTITION,))},
+        Cause.OFFSET_GONE,
+        Verdict.STOPPED,
+        "trades:0 was read before, and its topic no longer has it",
+    ),
+    (
+        "the ledger gone",
+        {"stored": StoredCounts(990, is_ledger_lost=True)},
+        Cause.LEDGER_LOST,
+        Verdict.UNKNOWN,
+        "which numbers are missing is not known: the ledger is gone, or is not that of these trades",
+    ),
+    (
+        "delete files",
+        {"stored": StoredCounts(None)},
+        Cause.ROWS_UNKNOWN,
+        Verdict.UNKNOWN,
+        "the rows of the table cannot be counted by its metadata: another writer left delete files, or no totals",
+    ),
+    (
         "too slow",
         with_unread(100_000, 900),
         Cause.JOB_BEHIND,
@@ -232,7 +267,6 @@ def test_every_cause_has_an_example() -> None:
         {"messages_per_second": {PARTITION: 0.1}, **with_unread(2_000, 15)},
         {"states": (state(committed_at=ago(3_600)),), "last_commit_at": ago(3_600), **with_unread(1, 4)},
         {"states": (state(committed_at=ago(3_600)),), "last_commit_at": ago(3_600)},
-        {"stored": StoredCounts(None)},
         {"rejections": (TopicRejections("t", Counts(1_000, 995, 0, 5, 0), Counts(9_000, 8_990, 0, 10, 0), None),)},
     ],
     ids=[
@@ -240,7 +274,6 @@ def test_every_cause_has_an_example() -> None:
         "a burst after a quiet hour",
         "the first message after a pause",
         "a pause",
-        "delete files",
         "the noise of a feed",
     ],
 )
