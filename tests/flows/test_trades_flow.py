@@ -158,7 +158,7 @@ def test_writers_share_the_rows_and_all_get_the_offsets(workers: int) -> None:
 def test_verdicts_do_not_depend_on_cuts_or_workers(
     places: list[tuple[str, int, int]], cuts: list[int], workers: int
 ) -> None:
-    """Law 13: however a partition's stream is cut into polls, and whichever worker tracks it, verdicts are the same."""
+    """Law 14: however a partition's stream is cut into polls, and whichever worker tracks it, verdicts are the same."""
     messages = [_trade(symbol, number, time) for symbol, number, time in places]
     whole = run_in_memory({"trades:0": _cut(messages, [])})
     pieces = run_in_memory({"trades:0": _cut(messages, cuts)}, workers=workers)

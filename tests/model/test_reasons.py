@@ -1,5 +1,7 @@
 """Rejections: a reason code for metrics, and a sentence for people."""
 
+from pathlib import Path
+
 import pytest
 
 from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
@@ -22,3 +24,11 @@ def test_an_invalid_field_is_named_first() -> None:
 def test_a_skipped_message_has_a_reason() -> None:
     """The reason is a word that is valid as a metric label."""
     assert (SkippedError("heartbeat").why, str(SkippedError("heartbeat"))) == ("heartbeat", "heartbeat")
+
+
+@pytest.mark.parametrize("place", ["k2/http/page/dead_letters.js", "docs/messages.md"])
+def test_each_reason_is_explained(place: str) -> None:
+    """The page and the documentation say what each reason means."""
+    text = (Path(__file__).parents[2] / place).read_text(encoding="utf-8")
+    mention = "  {}: " if place.endswith(".js") else "`{}`"
+    assert [reason for reason in Reason if mention.format(reason.value) not in text] == []
