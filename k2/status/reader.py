@@ -159,7 +159,7 @@ class StatusReader:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the timestamps of unread messages told since when they wait, at the last reading.
+        """Whether the timestamps of unread messages showed since when they wait, at the last reading.
 
         If not, the reader counts from when it first saw them; until then they count as new.
         """

@@ -38,7 +38,7 @@ class Waiting:
     def __init__(self) -> None:
         self._seen: dict[TopicPartition, tuple[int, datetime]] = {}
         self.is_certain = True
-        """Whether the timestamps alone told all times of the last reading."""
+        """Whether all times of the last reading come from timestamps."""
 
     def since(
         self,
