@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from k2.ops.failpoints import NAMES
-from tests.simulation.run import ACROSS_EVERY, Outcome, is_across, simulate
+from tests.simulation.run import MULTI_PARTITION_EVERY, Outcome, is_multi_partition, simulate
 from tests.simulation.warm import warm
 
 
@@ -24,67 +24,72 @@ def main() -> int:
     outcomes = []
     for outcome in _outcomes(arguments):
         outcomes.append(outcome)
-        if outcome.faults or arguments.verbose:
-            _say(outcome, arguments.across_every)
+        if outcome.violations or arguments.verbose:
+            _say(outcome, arguments.multi_partition_every)
     _sum_up(outcomes, time.monotonic() - begun)
-    return 1 if any(outcome.faults for outcome in outcomes) else 0
+    return 1 if any(outcome.violations for outcome in outcomes) else 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=100, metavar="N", help="how many (default 100)")
-    parser.add_argument("--first", type=int, default=0, metavar="K", help="the first of them (default 0)")
+    parser.add_argument("--seeds", type=int, default=100, metavar="N", help="how many seeds (default 100)")
+    parser.add_argument("--first", type=int, default=0, metavar="K", help="first seed (default 0)")
     parser.add_argument(
-        "--across-every",
+        "--multi-partition-every",
         type=int,
-        default=ACROSS_EVERY,
+        default=MULTI_PARTITION_EVERY,
         metavar="N",
         help="let the trades of a symbol lie in several partitions at one seed in N (0: never; default %(default)s)",
     )
     parser.add_argument(
-        "--times", type=int, default=1, metavar="N", help="how often each, since threads differ (default 1)"
+        "--times",
+        type=int,
+        default=1,
+        metavar="N",
+        help="repeat each seed N times, since the timing of threads varies (default 1)",
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="how many at a time")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the files of failing seeds here")
-    parser.add_argument("--verbose", action="store_true", help="tell of each seed")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="how many seeds at a time")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="copy the files of failing seeds here")
+    parser.add_argument("--verbose", action="store_true", help="print every seed")
     return parser.parse_args()
 
 
 def _outcomes(arguments: argparse.Namespace) -> Iterator[Outcome]:
     # Forked, so that nothing is imported or compiled again; these processes have no threads, and fork themselves.
     seeds = [seed for seed in range(arguments.first, arguments.first + arguments.seeds) for _ in range(arguments.times)]
-    run = partial(_outcome, across_every=arguments.across_every, keep=arguments.keep)
+    run = partial(_outcome, multi_partition_every=arguments.multi_partition_every, keep=arguments.keep)
     with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("fork")) as pool:
         yield from pool.map(run, seeds)
 
 
-def _outcome(seed: int, across_every: int, keep: Path | None) -> Outcome:
-    return simulate(seed, across=is_across(seed, across_every), keep=keep)
+def _outcome(seed: int, multi_partition_every: int, keep: Path | None) -> Outcome:
+    return simulate(seed, multi_partition=is_multi_partition(seed, multi_partition_every), keep=keep)
 
 
-def _say(outcome: Outcome, across_every: int) -> None:
-    _write(f"seed {outcome.seed}: {'FAILED' if outcome.faults else 'ok'}")
+def _say(outcome: Outcome, multi_partition_every: int) -> None:
+    _write(f"seed {outcome.seed}: {'FAILED' if outcome.violations else 'ok'}")
     for number, life in enumerate(outcome.lives, 1):
         _write(f"  life {number}: {life}")
-    for kind, sentence in outcome.faults[:10]:
-        _write(f"  {kind}: {sentence}")
-    if outcome.faults:
-        flag = "" if across_every == ACROSS_EVERY else f" --across-every {across_every}"
+    for violation in outcome.violations[:10]:
+        _write(f"  {violation.kind}: {violation.message}")
+    if outcome.violations:
+        is_default = multi_partition_every == MULTI_PARTITION_EVERY
+        flag = "" if is_default else f" --multi-partition-every {multi_partition_every}"
         _write(f"  replay: make torture SEEDS=1 ARGS='--first {outcome.seed}{flag} --verbose --times 5'")
 
 
 def _sum_up(outcomes: list[Outcome], seconds: float) -> None:
-    kinds = Counter(kind for outcome in outcomes for kind, _ in outcome.faults)
-    passed = sum((outcome.passings for outcome in outcomes), Counter())
-    never = [name for name in NAMES if not passed[name]]
+    kinds = Counter(violation.kind for outcome in outcomes for violation in outcome.violations)
+    hits = sum((outcome.hits for outcome in outcomes), Counter())
+    never = [name for name in NAMES if not hits[name]]
     rows = {
         "seconds a seed": f"{seconds / max(len(outcomes), 1):.2f}",
         "failpoints never reached": ", ".join(never) or "none",
-        "letters that no commit counted between lives": sum(outcome.pending_letters for outcome in outcomes),
+        "dead letters without a commit between lives": sum(outcome.pending_dead_letters for outcome in outcomes),
         "second instances": sum(outcome.frozen for outcome in outcomes),
         "fenced": sum(outcome.fenced for outcome in outcomes),
         "starts refused": sum(outcome.refused for outcome in outcomes),
-        "failed": sum(bool(outcome.faults) for outcome in outcomes),
+        "failed": sum(bool(outcome.violations) for outcome in outcomes),
         "seeds": len(outcomes),
         "crashes": sum(outcome.crashes for outcome in outcomes),
         "rescales": sum(outcome.rescales for outcome in outcomes),

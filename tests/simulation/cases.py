@@ -16,27 +16,27 @@ from tests.simulation.warm import warm
 
 __all__ = ["CASES", "kill_at"]
 
-MARKET: Final[Market] = publish(3, across=False)
+MARKET: Final[Market] = publish(3, multi_partition=False)
 """A market whose dead letters fill several files, and that has events in every part."""
-PASSING: Final = 3
-"""For a failpoint that is passed often: with something committed before."""
+HIT: Final = 3
+"""Which hit of a failpoint to fault: the third, so that something is committed first."""
 
 
 def _life(share: float, *faults: tuple[Name, int, str], **more: Any) -> Life:
-    ends = {where: int(log.end * share) for where, log in MARKET.logs.items()}
+    ends = {partition: int(log.end * share) for partition, log in MARKET.logs.items()}
     return Life(1, 0, ends, tuple(Fault(*fault) for fault in faults), **more)
 
 
 def kill_at(name: Name) -> tuple[Life, ...]:
-    """Return lives, the last of which is killed at a failpoint that it passes with certainty."""
+    """Return lives, the last of which is killed at a failpoint that it certainly hits."""
     match name:
         case "letters.cut" | "letters.truncated":
             # A crash left dead letters that no commit counts, in a new file: the next start removes them.
-            return _life(0.6, ("commit.staged", PASSING, "kill")), _life(1, (name, 1, "kill"))
+            return _life(0.6, ("commit.staged", HIT, "kill")), _life(1, (name, 1, "kill"))
         case "events.rolling_back" | "events.rolled_back":
             # The ledger is ahead of a table that was rolled back.
             return _life(0.3), _life(0.6), _life(1, (name, 1, "kill"), store="lost", is_put_back=True)
-    return (_life(1, (name, PASSING, "kill")),)
+    return (_life(1, (name, HIT, "kill")),)
 
 
 CASES: Final[Mapping[str, tuple[Life, ...]]] = {
@@ -51,29 +51,29 @@ CASES: Final[Mapping[str, tuple[Life, ...]]] = {
     "store ahead of the table": (_life(0.3), _life(0.6), _life(1, refused="ahead")),
     "topic cut short": (_life(0.6), _life(1, refused="shorter")),
     "topic expired behind a store": (
-        _life(0.6, ("trades.snapshot", PASSING, "kill")),
+        _life(0.6, ("trades.snapshot", HIT, "kill")),
         _life(0.6, store="none"),
         _life(1, is_expired=True),
     ),
     "committed, expired, and never reported": (
-        _life(0.6, *(("commit.landed", PASSING, kind) for kind in ("append", "expire", "lost"))),
+        _life(0.6, *(("commit.landed", HIT, kind) for kind in ("append", "expire", "lost"))),
     ),
     "compacted while a commit is staged": (
-        _life(0.6, ("commit.staged", PASSING, "append"), ("commit.staged", PASSING, "compact")),
+        _life(0.6, ("commit.staged", HIT, "append"), ("commit.staged", HIT, "compact")),
     ),
 }
 """The lives of each, before a last one that ends by itself after everything is published."""
 
 
 def _outcome(name: str) -> dict[str, Any]:
-    plan = Plan(seed=0, writers=2, letter_file_bytes_max=400, lives=(*CASES[name], _life(1)))
+    plan = Plan(seed=0, writers=2, dead_letter_file_bytes_max=400, lives=(*CASES[name], _life(1)))
     outcome = play(MARKET, plan)
     counts = {count: getattr(outcome, count) for count in ("crashes", "refused", "fenced")}
-    return {**counts, "faults": outcome.faults, "lives": outcome.lives}
+    return {**counts, "violations": outcome.violations, "lives": outcome.lives}
 
 
 def main() -> None:
-    """Print `{name: {"crashes": number, "refused": number, "fenced": number, "faults": [...], "lives": [...]}}`."""
+    """Print `{name: {"crashes": number, "refused": number, "fenced": number, "violations": [...], "lives": [...]}}`."""
     names = sys.argv[1:] or list(CASES)
     warm()
     # Forked, as in `tests.simulation`.

@@ -4,51 +4,60 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-from tests.simulation.foreign import Journal
-from tests.simulation.found import Found
+from tests.simulation.disk_state import DiskState
 from tests.simulation.market import Market, Trade
-from tests.simulation.oracle import Coordinates, Truth
+from tests.simulation.oracle import Coordinates, Expected
+from tests.simulation.other_writer import Journal
 
-__all__ = ["Fault", "after_crash", "at_end"]
+__all__ = ["Violation", "after_crash", "at_end"]
 
-Fault = tuple[str, str]
-"""`lost`, `doubled` or `wrong`, and one sentence."""
 COUNTS = ("received", "stored", "duplicates", "dead_letters", "skipped")
 SHOWN_MAX = 5
 
 
-def after_crash(found: Found, truth: Truth, market: Market, journal: Journal) -> Iterator[Fault]:
+class Violation(NamedTuple):
+    """Something on disk that breaks a law."""
+
+    kind: str
+    """`lost`, `doubled` or `wrong`."""
+    message: str
+    """One sentence."""
+
+
+def after_crash(state: DiskState, expected: Expected, market: Market, journal: Journal) -> Iterator[Violation]:
     """Check what holds at all times: no row twice, none below the progress lost, and the partitions' equation."""
-    yield from _rows_are_true(found, truth)
-    yield from _twice("row", (_coordinates(row) for row in found.rows))
-    yield from _too_many(found, truth)
-    yield from _twice("event", map(_event, found.events))
-    yield from _letters_are_true(found, truth)
-    yield from _twice("dead letter", (letter.coordinates for letter in found.letters))
-    yield from _lost("dead letter", _below(found, truth.dead_letters), {letter.coordinates for letter in found.letters})
-    yield from _partition_counts(found, truth)
-    yield from _commits(found)
-    yield from _commit_log(found)
-    yield from _foreign_rows(found, journal)
-    below = _below(found, truth.messages)
-    yield from _lost("trade", {truth.messages[one].trade for one in below} & truth.trades.keys(), _trades(found))
-    if not market.is_across:
-        yield from _lost("row", _below(found, truth.rows), {_coordinates(row) for row in found.rows})
+    yield from _wrong_rows(state, expected)
+    yield from _doubled("row", (_coordinates(row) for row in state.rows))
+    yield from _excess_rows(state, expected)
+    yield from _doubled("event", map(_event, state.events))
+    yield from _wrong_dead_letters(state, expected)
+    yield from _doubled("dead letter", (letter.coordinates for letter in state.dead_letters))
+    yield from _lost(
+        "dead letter", _below(state, expected.dead_letters), {letter.coordinates for letter in state.dead_letters}
+    )
+    yield from _partition_counts(state, expected)
+    yield from _commits(state)
+    yield from _commit_log(state)
+    yield from _foreign_rows(state, journal)
+    below = _below(state, expected.messages)
+    yield from _lost("trade", {expected.messages[one].trade for one in below} & expected.trades.keys(), _trades(state))
+    if not market.is_multi_partition:
+        yield from _lost("row", _below(state, expected.rows), {_coordinates(row) for row in state.rows})
 
 
-def at_end(found: Found, truth: Truth, market: Market, journal: Journal) -> Iterator[Fault]:
+def at_end(state: DiskState, expected: Expected, market: Market, journal: Journal) -> Iterator[Violation]:
     """Check everything that must hold once all messages are read."""
-    yield from after_crash(found, truth, market, journal)
-    yield from _lost("dead letter", truth.dead_letters, {letter.coordinates for letter in found.letters})
-    if found.pending_letters:
-        yield "doubled", f"{found.pending_letters} dead letters are in the files that no commit has counted"
-    yield from _lost("trade", truth.trades, _trades(found))
-    if not market.is_across:
-        yield from _lost("row", truth.rows, {_coordinates(row) for row in found.rows})
-    yield from _totals(found, truth, market)
-    yield from _ledger(found, truth)
+    yield from after_crash(state, expected, market, journal)
+    yield from _lost("dead letter", expected.dead_letters, {letter.coordinates for letter in state.dead_letters})
+    if state.pending_dead_letters:
+        yield Violation("doubled", f"{state.pending_dead_letters} dead letters in the files are counted by no commit")
+    yield from _lost("trade", expected.trades, _trades(state))
+    if not market.is_multi_partition:
+        yield from _lost("row", expected.rows, {_coordinates(row) for row in state.rows})
+    yield from _totals(state, expected, market)
+    yield from _ledger(state, expected)
 
 
 def _coordinates(row: dict[str, Any]) -> Coordinates:
@@ -74,161 +83,166 @@ def _event(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in sorted(row))
 
 
-def _rows_are_true(found: Found, truth: Truth) -> Iterator[Fault]:
+def _wrong_rows(state: DiskState, expected: Expected) -> Iterator[Violation]:
     """Check that every row contains the trade of its message, to the digit."""
-    for row in found.rows:
-        message = truth.messages.get(_coordinates(row))
+    for row in state.rows:
+        message = expected.messages.get(_coordinates(row))
         if message is None or message.trade != _trade(row):
-            yield "wrong", f"row {row} is not of its message {message}"
+            yield Violation("wrong", f"row {row} does not match its message {message}")
 
 
-def _letters_are_true(found: Found, truth: Truth) -> Iterator[Fault]:
-    for letter in found.letters:
-        message = truth.dead_letters.get(letter.coordinates)
+def _wrong_dead_letters(state: DiskState, expected: Expected) -> Iterator[Violation]:
+    for letter in state.dead_letters:
+        message = expected.dead_letters.get(letter.coordinates)
         is_conflict = letter.reason == "conflict"
         if message is None or (message.key, message.value, message.kind == "conflict") != (
             letter.key,
             letter.value,
             is_conflict,
         ):
-            yield "wrong", f"dead letter {letter} is not its message {message}"
+            yield Violation("wrong", f"dead letter {letter} does not match its message {message}")
 
 
-def _twice(what: str, items: Iterable[Any]) -> Iterator[Fault]:
+def _doubled(what: str, items: Iterable[Any]) -> Iterator[Violation]:
     for item, count in Counter(items).items():
         if count > 1:
-            yield "doubled", f"{what} {item} is there {count} times"
+            yield Violation("doubled", f"{what} {item} occurs {count} times")
 
 
-def _too_many(found: Found, truth: Truth) -> Iterator[Fault]:
-    for trade, count in Counter(_trade(row) for row in found.rows).items():
-        if count > truth.trades.get(trade, 0):
-            coordinates = [tuple(_coordinates(row)) for row in found.rows if _trade(row) == trade]
-            yield "doubled", f"{trade} has {count} rows, {truth.trades.get(trade, 0)} are right: {coordinates}"
+def _excess_rows(state: DiskState, expected: Expected) -> Iterator[Violation]:
+    for trade, count in Counter(_trade(row) for row in state.rows).items():
+        wanted = expected.trades.get(trade, 0)
+        if count > wanted:
+            coordinates = [tuple(_coordinates(row)) for row in state.rows if _trade(row) == trade]
+            yield Violation("doubled", f"{trade} has {count} rows, expected {wanted}: {coordinates}")
 
 
-def _lost(what: str, wanted: Iterable[Any], there: set[Any]) -> Iterator[Fault]:
+def _lost(what: str, wanted: Iterable[Any], present: set[Any]) -> Iterator[Violation]:
     for item in wanted:
-        if item not in there:
-            yield "lost", f"{what} {item} is not there"
+        if item not in present:
+            yield Violation("lost", f"{what} {item} is missing")
 
 
-def _below(found: Found, candidates: Iterable[Coordinates]) -> list[Coordinates]:
+def _below(state: DiskState, candidates: Iterable[Coordinates]) -> list[Coordinates]:
     """Return the positions that every writer has committed."""
-    reached = found.reached()
+    reached = state.reached()
     return [one for one in candidates if one.offset < reached.get((one.topic, one.partition), 0)]
 
 
-def _trades(found: Found) -> set[Trade]:
-    return {_trade(row) for row in found.rows}
+def _trades(state: DiskState) -> set[Trade]:
+    return {_trade(row) for row in state.rows}
 
 
-def _commits(found: Found) -> Iterator[Fault]:
+def _commits(state: DiskState) -> Iterator[Violation]:
     """Check law 3: each commit moved the progress, and added the rows that its summary counts."""
-    for summary in found.commits:
+    for summary in state.commit_summaries:
         (moves,) = json.loads(summary["k2.progress"])["writers"].values()
         if not moves:
-            yield "wrong", f"an epoch that consumed nothing was committed: {summary}"
+            yield Violation("wrong", f"an epoch that consumed nothing was committed: {summary}")
         if int(summary.get("added-records", 0)) != int(summary["k2.stored"]):
-            yield "wrong", f"a commit holds other rows than it tells of: {summary}"
+            yield Violation("wrong", f"a commit added a different number of rows than it says: {summary}")
 
 
-def _commit_log(found: Found) -> Iterator[Fault]:
+def _commit_log(state: DiskState) -> Iterator[Violation]:
     """Check that the table `commits` and the commit notes together record each commit, and lead to the progress.
 
-    Each names its parent, so commits that were rolled back are on no line to the last one.
+    Each names its parent, so commits that were rolled back are not among the ancestors of the last one.
     """
-    known = {commit["snapshot_id"]: commit for commit in (*found.kept, *found.noted)}
+    known = {commit["snapshot_id"]: commit for commit in (*state.commit_rows, *state.commit_notes)}
     totals: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     offsets: Counter[tuple[str, str]] = Counter()
-    next_id = found.noted[-1]["snapshot_id"] if found.noted else None
+    next_id = state.commit_notes[-1]["snapshot_id"] if state.commit_notes else None
     while (commit := known.pop(next_id, None)) is not None:
         next_id = commit["previous_id"]
         for move in commit["partitions"]:
-            where = (commit["writer"], f"{move['topic']}:{move['partition']}")
-            totals[where].update({count: move[count] for count in COUNTS})
-            offsets[where] = max(offsets[where], move["offset"])
-    for writer, entries in found.progress.items():
+            key = (commit["writer"], f"{move['topic']}:{move['partition']}")
+            totals[key].update({count: move[count] for count in COUNTS})
+            offsets[key] = max(offsets[key], move["offset"])
+    for writer, entries in state.progress.items():
         for name, entry in entries.items():
             sums = {count: totals[writer, name][count] for count in COUNTS} | {"offset": offsets[writer, name]}
             if any(entry[count] != sums[count] for count in sums):
-                yield "lost", f"commits of writer {writer} to {name} tell of {sums}, its progress is {entry}"
+                found = f"the commits of writer {writer} to {name} add up to {sums}"
+                yield Violation("lost", f"{found}, but its progress is {entry}")
 
 
-def _foreign_rows(found: Found, journal: Journal) -> Iterator[Fault]:
+def _foreign_rows(state: DiskState, journal: Journal) -> Iterator[Violation]:
     """Check law 5: rows that others appended are there, once."""
-    yield from _lost("foreign row", journal.rows("done"), set(found.foreign))
-    yield from _twice("foreign row", found.foreign)
-    for row in {*found.foreign} - journal.rows("begun"):
-        yield "wrong", f"foreign row {row} is there, and nobody wrote it"
+    yield from _lost("foreign row", journal.rows("done"), set(state.foreign))
+    yield from _doubled("foreign row", state.foreign)
+    for row in {*state.foreign} - journal.rows("begun"):
+        yield Violation("wrong", f"nobody wrote foreign row {row}")
 
 
-def _partition_counts(found: Found, truth: Truth) -> Iterator[Fault]:
+def _partition_counts(state: DiskState, expected: Expected) -> Iterator[Violation]:
     """Check that each partition's counts add up, and match the rows in the table."""
-    rows = Counter(f"{row['topic']}:{row['partition']}" for row in found.rows)
-    letters = Counter(f"{letter.coordinates.topic}:{letter.coordinates.partition}" for letter in found.letters)
+    rows = Counter(f"{row['topic']}:{row['partition']}" for row in state.rows)
+    dead_letters = Counter(
+        f"{letter.coordinates.topic}:{letter.coordinates.partition}" for letter in state.dead_letters
+    )
     totals: dict[str, Counter[str]] = defaultdict(Counter)
     offsets: dict[str, set[int]] = defaultdict(set)
-    for entries in found.progress.values():
+    for entries in state.progress.values():
         for name, entry in entries.items():
             totals[name].update({count: entry[count] for count in COUNTS})
             offsets[name].add(entry["offset"])
     for name, total in totals.items():
         if total["received"] != sum(total[count] for count in COUNTS[1:]):
-            yield "wrong", f"the partition counts of {name} do not add up: {dict(total)}"
+            yield Violation("wrong", f"the partition counts of {name} do not add up: {dict(total)}")
         if len(offsets[name]) == 1:
             (offset,) = offsets[name]
-            behind = [one for one in truth.messages if f"{one.topic}:{one.partition}" == name and one.offset < offset]
-            for count, right in (
-                ("received", len(behind)),
-                ("dead_letters", sum(one in truth.dead_letters for one in behind)),
-                ("skipped", sum(one in truth.skipped for one in behind)),
+            below = [one for one in expected.messages if f"{one.topic}:{one.partition}" == name and one.offset < offset]
+            for count, wanted in (
+                ("received", len(below)),
+                ("dead_letters", sum(one in expected.dead_letters for one in below)),
+                ("skipped", sum(one in expected.skipped for one in below)),
             ):
                 # While some writers have not seen a partition yet, not all of it is counted.
-                if total[count] != right and all(name in entries for entries in found.progress.values()):
-                    yield "wrong", f"{name} to offset {offset} counts {total[count]} {count}, {right} were"
-    for name in {*rows, *letters, *totals}:
-        there, counted = (rows[name], letters[name]), (totals[name]["stored"], totals[name]["dead_letters"])
-        if there != counted:
-            yield "wrong", f"{name} has (rows, dead letters) {there}, its partition counts say {counted}"
+                if total[count] != wanted and all(name in entries for entries in state.progress.values()):
+                    found = f"{name} below offset {offset} counts {total[count]} {count}"
+                    yield Violation("wrong", f"{found}, expected {wanted}")
+    for name in {*rows, *dead_letters, *totals}:
+        present, counted = (rows[name], dead_letters[name]), (totals[name]["stored"], totals[name]["dead_letters"])
+        if present != counted:
+            yield Violation("wrong", f"{name} has (rows, dead letters) {present}, but its counts say {counted}")
 
 
-def _totals(found: Found, truth: Truth, market: Market) -> Iterator[Fault]:
+def _totals(state: DiskState, expected: Expected, market: Market) -> Iterator[Violation]:
     """Check law 1 at the end, counted from the rows, the files and the published messages."""
-    rows = Counter((row["topic"], row["partition"]) for row in found.rows)
-    letters = Counter((letter.coordinates.topic, letter.coordinates.partition) for letter in found.letters)
-    for where, log in market.logs.items():
-        name = f"{where[0]}:{where[1]}"
+    rows = Counter((row["topic"], row["partition"]) for row in state.rows)
+    dead_letters = Counter((letter.coordinates.topic, letter.coordinates.partition) for letter in state.dead_letters)
+    for partition, log in market.logs.items():
+        name = f"{partition[0]}:{partition[1]}"
         total: Counter[str] = Counter()
-        for writer, entries in found.progress.items():
+        for writer, entries in state.progress.items():
             entry = entries.get(name, dict.fromkeys(COUNTS, 0) | {"offset": 0})
             total.update({count: entry[count] for count in COUNTS})
             if entry["offset"] != log.end:
-                yield "lost", f"writer {writer} is at {entry['offset']} of {name}, which ends at {log.end}"
-        wanted = (truth.received(where), rows[where], letters[where])
+                yield Violation("lost", f"writer {writer} is at {entry['offset']} of {name}, which ends at {log.end}")
+        wanted = (expected.received(partition), rows[partition], dead_letters[partition])
         if (total["received"], total["stored"], total["dead_letters"]) != wanted:
-            yield (
-                "wrong",
-                f"{name}: received, stored, dead letters are {wanted}, the progress says {dict(total)}",
+            yield Violation(
+                "wrong", f"{name}: the progress says {dict(total)}, expected (received, stored, dead letters) {wanted}"
             )
 
 
-def _ledger(found: Found, truth: Truth) -> Iterator[Fault]:
+def _ledger(state: DiskState, expected: Expected) -> Iterator[Violation]:
     """Check that opened minus filled is what is missing, number by number."""
     missing: dict[tuple[str, str, int], Counter[int]] = defaultdict(Counter)
     started: Counter[tuple[str, str, int]] = Counter()
-    for row in found.events:
+    for row in state.events:
         session = (row["exchange"], row["symbol"], row["session"])
         numbers = range(row["first_sequence"], row["last_sequence"] + 1)
         if row["event"] == "session_started":
             started[session] += 1
         else:
             missing[session].update(dict.fromkeys(numbers, 1 if row["event"] == "gap_opened" else -1))
-    if started != Counter(truth.missing.keys()):
-        yield "wrong", f"the ledger starts sessions {dict(started)}, right are {list(truth.missing)}"
-    for session in {*missing, *truth.missing}:
+    if started != Counter(expected.missing.keys()):
+        found = f"the ledger starts sessions {dict(started)}"
+        yield Violation("wrong", f"{found}, expected {list(expected.missing)}")
+    for session in {*missing, *expected.missing}:
         counted = {number: count for number, count in missing[session].items() if count}
-        right = dict.fromkeys(truth.missing.get(session, ()), 1)
-        if counted != right:
-            differing = sorted({*counted.items()} ^ {*right.items()})[:SHOWN_MAX]
-            yield "wrong", f"the ledger of {session} differs in what is missing: {differing}"
+        wanted = dict.fromkeys(expected.missing.get(session, ()), 1)
+        if counted != wanted:
+            differing = sorted({*counted.items()} ^ {*wanted.items()})[:SHOWN_MAX]
+            yield Violation("wrong", f"the ledger of {session} differs in the missing numbers: {differing}")

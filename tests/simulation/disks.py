@@ -9,8 +9,8 @@ from typing import Final
 from bytewax.recovery import init_db_dir
 
 from k2.ops.settings import Settings, read_settings
-from tests.simulation.foreign import Journal
 from tests.simulation.market import Market
+from tests.simulation.other_writer import Journal
 from tests.simulation.plan import Plan
 
 __all__ = ["Disks"]
@@ -28,14 +28,14 @@ class Disks:
         self.journal = Journal(folder / "foreign.jsonl")
 
     @property
-    def letters(self) -> Path:
+    def dead_letters(self) -> Path:
         """The folder of this machine's dead letters."""
         return self._own / "dlq"
 
-    def all_letters(self) -> list[Path]:
+    def all_dead_letters(self) -> list[Path]:
         """Return the dead-letter folders of all machines, that of the machine used at the end last."""
-        others = sorted(path for path in self._folder.glob("machine-*/dlq") if path != self.letters)
-        return [*others, self.letters]
+        others = sorted(path for path in self._folder.glob("machine-*/dlq") if path != self.dead_letters)
+        return [*others, self.dead_letters]
 
     @property
     def store(self) -> Path:
@@ -73,11 +73,11 @@ class Disks:
         """Return the settings for the next life."""
         environment = {
             "K2_DATA_DIR": str(self.data),
-            "K2_DLQ_DIR": str(self.letters),
+            "K2_DLQ_DIR": str(self.dead_letters),
             "K2_TOPICS": ",".join(f"{topic}={venue}" for topic, venue in sorted(self._market.topics.items())),
             "K2_WRITERS": str(self._plan.writers),
             "K2_DEDUP_WINDOW_SECONDS": str(self._market.window_seconds),
-            "K2_DLQ_FILE_BYTES_MAX": str(self._plan.letter_file_bytes_max),
+            "K2_DLQ_FILE_BYTES_MAX": str(self._plan.dead_letter_file_bytes_max),
             "K2_RUN_TO_END": "true",
         }
         return read_settings(environment)

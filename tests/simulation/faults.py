@@ -1,4 +1,4 @@
-"""Actions at failpoints: each passing is counted, and the plan's fault happens at the chosen ones."""
+"""Actions at failpoints: each hit is counted, and the plan's fault happens at the chosen ones."""
 
 import errno
 import mmap
@@ -13,7 +13,7 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 from k2.ops.failpoints import NAMES, Name
 from tests.simulation.plan import ENDING, Fault
 
-__all__ = ["CrashError", "Faults", "Passings"]
+__all__ = ["CrashError", "Faults", "Hits"]
 
 BYTES: Final = 8
 
@@ -22,25 +22,25 @@ class CrashError(BaseException):
     """Raised at a failpoint: no part of the job may catch it and continue."""
 
 
-class Passings:
-    """Counts of each failpoint's passings, and whether the life has ended; outlives the counting process."""
+class Hits:
+    """Counts of each failpoint's hits, and whether the life has ended; outlives the counting process."""
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, BYTES * (len(NAMES) + 1))
         self._counts = memoryview(self._shared).cast("q")
 
     def count(self, name: Name) -> int:
-        """Count a passing; return its ordinal."""
+        """Count a hit; return its ordinal."""
         place = NAMES.index(name)
         self._counts[place] += 1
         return self._counts[place]
 
-    def each(self) -> dict[Name, int]:
-        """Return the passings by name."""
+    def by_name(self) -> dict[Name, int]:
+        """Return the hits by name."""
         return dict(zip(NAMES, self._counts, strict=False))
 
     def total(self) -> int:
-        """Return the number of all passings."""
+        """Return the number of all hits."""
         return sum(self._counts[:-1])
 
     def end(self) -> None:
@@ -54,32 +54,32 @@ class Passings:
 
 
 class Faults:
-    """Counts passings, and applies the plan's faults at the chosen ones; `act` performs those of other writers."""
+    """Counts hits, and applies the plan's faults at the chosen ones; `act` performs those of other writers."""
 
-    def __init__(self, faults: tuple[Fault, ...], passings: Passings, act: Callable[[str], None]) -> None:
-        self._faults, self._passings, self._act = faults, passings, act
+    def __init__(self, faults: tuple[Fault, ...], hits: Hits, act: Callable[[str], None]) -> None:
+        self._faults, self._hits, self._act = faults, hits, act
         self._lock = threading.Lock()
 
-    def pass_by(self, name: Name) -> None:
-        """Handle one passing; called at every failpoint."""
+    def on_hit(self, name: Name) -> None:
+        """Handle one hit; called at every failpoint."""
         with self._lock:
-            passing = self._passings.count(name)
-            total = self._passings.total()
+            hit = self._hits.count(name)
+            total = self._hits.total()
         for fault in self._faults:
-            if fault.name in {None, name} and _is_due(fault, total if fault.name is None else passing):
+            if fault.name in {None, name} and _is_due(fault, total if fault.name is None else hit):
                 self._do(fault.kind)
 
     def _do(self, kind: str) -> None:
         if kind in ENDING:
-            self._passings.end()
+            self._hits.end()
         if kind in _ACTIONS:
             _ACTIONS[kind]()
         else:
             self._act(kind)
 
 
-def _is_due(fault: Fault, passing: int) -> bool:
-    return passing == fault.passing or (fault.kind == "outage" and passing > fault.passing)
+def _is_due(fault: Fault, hit: int) -> bool:
+    return hit == fault.hit or (fault.kind == "outage" and hit > fault.hit)
 
 
 def _kill() -> None:
@@ -107,9 +107,9 @@ _ACTIONS: Final[Mapping[str, Callable[[], None]]] = {
     "raise": _raiser(CrashError),
     "transient": _raiser(_no_space),
     "outage": _raiser(_no_space),
-    "permanent": _raiser(lambda: ValueError("a fault that no waiting mends")),
+    "permanent": _raiser(lambda: ValueError("a permanent error")),
     "lost": _raiser(lambda: TimeoutError("the answer to a commit that succeeded was lost")),
     "reset": _raiser(lambda: ConnectionResetError("reset before the answer to a commit that succeeded")),
     "unknown": _raiser(lambda: CommitStateUnknownException("502 Bad Gateway")),
-    "conflict": _raiser(lambda: CommitFailedException("said of a commit that succeeded")),
+    "conflict": _raiser(lambda: CommitFailedException("reported for a commit that succeeded")),
 }

@@ -26,21 +26,21 @@ from k2.ops.failpoints import arm
 from k2.ops.logs import set_up_logs
 from k2.ops.retry import retried
 from k2.ops.settings import Settings
-from tests.simulation.faults import Faults, Passings
-from tests.simulation.foreign import Foreigner
+from tests.simulation.faults import Faults, Hits
 from tests.simulation.market import Market
 from tests.simulation.mutate import Mutant, mutate
+from tests.simulation.other_writer import OtherWriter
 from tests.simulation.plan import Life
 from tests.simulation.source import Window, read_from_memory
 
-__all__ = ["Ended", "Running", "Surroundings", "begin", "do_foreign"]
+__all__ = ["Ended", "LifeEnvironment", "Running", "run_other_writer", "start_life"]
 
 LIFE_SECONDS_MAX: Final = 60
 PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class LifeEnvironment:
     """The environment of a life."""
 
     market: Market
@@ -48,7 +48,7 @@ class Surroundings:
     settings: Settings
     store: Path
     """The folder of the recovery store."""
-    foreigner: Foreigner
+    other_writer: OtherWriter
     rng: Random
     mutant: Mutant | None
     """A deliberate bug."""
@@ -60,28 +60,28 @@ class Ended:
 
     how: str
     """`crashed` as planned, `frozen` or `finished`; `failed`, `hung`, or `went on` after a fault that should end it."""
-    said: str
+    stderr: str
     """Its standard error."""
 
 
 class Running:
     """A life that was started."""
 
-    def __init__(self, process: int, said: Path, passings: Passings) -> None:
-        self._process, self._said = process, said
-        self.passings = passings
+    def __init__(self, process: int, stderr_file: Path, hits: Hits) -> None:
+        self._process, self._stderr_file = process, stderr_file
+        self.hits = hits
 
     def wait(self) -> Ended:
         """Wait until it ends or is frozen."""
         status = self._status()
-        said = self._said.read_text(encoding="utf-8", errors="replace")
+        stderr = self._stderr_file.read_text(encoding="utf-8", errors="replace")
         if status is not None and os.WIFSTOPPED(status):
-            return Ended("frozen", said)
-        if self.passings.ended:
-            return Ended("went on" if status == 0 else "crashed", said)
-        return Ended({None: "hung", 0: "finished"}.get(status, "failed"), said)
+            return Ended("frozen", stderr)
+        if self.hits.ended:
+            return Ended("went on" if status == 0 else "crashed", stderr)
+        return Ended({None: "hung", 0: "finished"}.get(status, "failed"), stderr)
 
-    def go_on(self) -> Ended:
+    def resume(self) -> Ended:
         """Resume a frozen life until it ends."""
         os.kill(self._process, signal.SIGCONT)
         return self.wait()
@@ -103,36 +103,36 @@ class Running:
         return None
 
 
-def begin(life: Life, around: Surroundings, said: Path) -> Running:
+def start_life(life: Life, environment: LifeEnvironment, stderr_file: Path) -> Running:
     """Start a life in a forked process; this process must have no threads."""
-    passings = Passings()
-    return Running(_fork(said, partial(_run, life, around, passings)), said, passings)
+    hits = Hits()
+    return Running(_fork(stderr_file, partial(_run, life, environment, hits)), stderr_file, hits)
 
 
-def do_foreign(foreigner: Foreigner, acts: tuple[str, ...], said: Path) -> Ended:
+def run_other_writer(other_writer: OtherWriter, acts: tuple[str, ...], stderr_file: Path) -> Ended:
     """Apply another writer's planned action between two lives, in a process of its own."""
 
     def run() -> None:
         for act in acts:
-            foreigner.do(act)
+            other_writer.do(act)
 
-    return Running(_fork(said, run), said, Passings()).wait()
+    return Running(_fork(stderr_file, run), stderr_file, Hits()).wait()
 
 
-def _fork(said: Path, run: Callable[[], None]) -> int:
+def _fork(stderr_file: Path, run: Callable[[], None]) -> int:
     parent = os.getpid()
     process = os.fork()
     if not process:
-        _become(parent, said, run)
+        _run_as_child(parent, stderr_file, run)
     return process
 
 
-def _become(parent: int, said: Path, run: Callable[[], None]) -> NoReturn:
+def _run_as_child(parent: int, stderr_file: Path, run: Callable[[], None]) -> NoReturn:
     """Run as the child: whatever happens, never return into the parent's code."""
     code = 1
     try:
         _die_with(parent)
-        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        os.dup2(os.open(stderr_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         run()
         code = 0
     except BaseException:  # noqa: BLE001  the parent's code must not go on in the child
@@ -149,38 +149,38 @@ def _die_with(parent: int) -> None:
     assert os.getppid() == parent, "the parent is gone"
 
 
-def _run(life: Life, around: Surroundings, passings: Passings) -> None:
-    if around.mutant is not None:
-        mutate(around.mutant)
+def _run(life: Life, environment: LifeEnvironment, hits: Hits) -> None:
+    if environment.mutant is not None:
+        mutate(environment.mutant)
     set_up_logs()
-    _never_sleep()
-    _keep_soon()
+    _disable_retry_waits()
+    _shrink_commit_notes()
     held = k2.restore.recovery_store.NO_STORE
     if life.store != "none":
-        store = k2.restore.recovery_store.lock_and_check(around.settings, around.store, 0, 1)
+        store = k2.restore.recovery_store.lock_and_check(environment.settings, environment.store, 0, 1)
         assert store is not None, "the only process has all partitions"
         k2.restore.recovery_store._clean_up(store, 0)
         held = k2.restore.recovery_store._resume_info(store)
     # Without time-based waits only the seed decides what an epoch contains.
     pause = timedelta(milliseconds=1 if life.epoch_milliseconds else 0)
-    read_from_memory(around.market.logs, around.window, around.rng, pause)
-    arm(Faults(life.faults, passings, around.foreigner.do).pass_by)
+    read_from_memory(environment.market.logs, environment.window, environment.rng, pause)
+    arm(Faults(life.faults, hits, environment.other_writer.do).on_hit)
     cluster_main(
-        trades_flow(flows.bootstrap.open_job_io(around.settings, held), around.settings),
+        trades_flow(flows.bootstrap.open_job_io(environment.settings, held), environment.settings),
         [],
         0,
         epoch_interval=timedelta(milliseconds=life.epoch_milliseconds),
-        recovery_config=None if life.store == "none" else RecoveryConfig(str(around.store)),
+        recovery_config=None if life.store == "none" else RecoveryConfig(str(environment.store)),
         worker_count_per_proc=life.workers,
     )
 
 
-def _keep_soon() -> None:
+def _shrink_commit_notes() -> None:
     """Move commit notes to their table every few commits, because a life has few."""
     k2.iceberg.commit_notes.COMMIT_NOTES_MAX = 4
 
 
-def _never_sleep() -> None:
+def _disable_retry_waits() -> None:
     """Let retries follow each other at once."""
 
     def sleep(_seconds: float) -> None:

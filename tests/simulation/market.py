@@ -1,4 +1,4 @@
-"""What is published in one simulation: messages with every fault, and the known truth of each."""
+"""What is published in one simulation: messages with every fault, each with its kind and trade."""
 
 import itertools
 import json
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Log", "Market", "Published", "Trade", "Where", "publish"]
+__all__ = ["Log", "Market", "PartitionKey", "Published", "Trade", "publish"]
 
 FIRST_MILLISECOND: Final = 1_700_000_000_000
 MICROSECONDS: Final = 1000
 WINDOW_SECONDS: Final = 86_400
 """A window longer than the whole market, unless a seed has a short one."""
-Where = tuple[str, int]
+PartitionKey = tuple[str, int]
 """A topic partition."""
 
 
@@ -61,9 +61,9 @@ class Log:
 class Market:
     """Everything that is published."""
 
-    logs: dict[Where, Log]
+    logs: dict[PartitionKey, Log]
     window_seconds: int
-    is_across: bool
+    is_multi_partition: bool
     """Whether a symbol's trades are in several partitions."""
 
     @property
@@ -78,7 +78,7 @@ class _Symbol:
     symbol: str
     style: str
     """`number`, `id` or `nothing`: what distinguishes its trades."""
-    homes: list[Where]
+    homes: list[PartitionKey]
 
 
 class _Copy(NamedTuple):
@@ -86,16 +86,16 @@ class _Copy(NamedTuple):
 
     place: float
     """The index among its symbol's trades."""
-    where: Where
+    partition: PartitionKey
     trade: Trade
     kind: str = "trade"
 
 
-def publish(seed: int, *, across: bool) -> Market:
+def publish(seed: int, *, multi_partition: bool) -> Market:
     """Return a market of a few hundred messages; the same for the same seed."""
-    rng = Random(f"market {seed} {across}")
-    window_seconds = WINDOW_SECONDS if across else rng.choice([60, WINDOW_SECONDS])
-    market = Market(_logs(rng), window_seconds, across)
+    rng = Random(f"market {seed} {multi_partition}")
+    window_seconds = WINDOW_SECONDS if multi_partition else rng.choice([60, WINDOW_SECONDS])
+    market = Market(_logs(rng), window_seconds, multi_partition)
     queues = [_copies(rng, symbol, window_seconds) for symbol in _symbols(rng, market)]
     clock = FIRST_MILLISECOND
     while queues := [queue for queue in queues if queue]:
@@ -103,7 +103,7 @@ def publish(seed: int, *, across: bool) -> Market:
         # A symbol is active for a while, so that polls differ in their content.
         for copy in itertools.islice(_pop(queue), rng.randint(1, 6)):
             clock += rng.randint(0, 2_000)
-            log = market.logs[copy.where]
+            log = market.logs[copy.partition]
             _append(rng, log, clock, copy)
             if rng.random() < 0.015:
                 _repeat(rng, log, clock)
@@ -117,7 +117,7 @@ def _pop(queue: list[_Copy]) -> Iterator[_Copy]:
         yield queue.pop(0)
 
 
-def _logs(rng: Random) -> dict[Where, Log]:
+def _logs(rng: Random) -> dict[PartitionKey, Log]:
     logs = {("trades", partition): Log("k2") for partition in range(rng.randint(1, 3))}
     logs |= {("trades.more", partition): Log("k2") for partition in range(rng.randint(0, 2))}
     logs |= {("ticks", partition): Log("binance-spot") for partition in range(rng.randint(0, 1))}
@@ -125,14 +125,14 @@ def _logs(rng: Random) -> dict[Where, Log]:
 
 
 def _symbols(rng: Random, market: Market) -> Iterator[_Symbol]:
-    k2 = [where for where, log in market.logs.items() if log.venue == "k2"]
+    k2 = [partition for partition, log in market.logs.items() if log.venue == "k2"]
     for number in range(rng.randint(3, 6)):
         style = rng.choice(["number", "number", "number", "id", "nothing"])
-        homes = rng.sample(k2, rng.randint(1, len(k2))) if market.is_across else [rng.choice(k2)]
+        homes = rng.sample(k2, rng.randint(1, len(k2))) if market.is_multi_partition else [rng.choice(k2)]
         yield _Symbol(rng.choice(["x", "y"]), f"S{number}", style, homes)
-    for where, log in market.logs.items():
+    for partition, log in market.logs.items():
         if log.venue == "binance-spot":
-            yield _Symbol("binance", "BTCUSDT", "number", [where])
+            yield _Symbol("binance", "BTCUSDT", "number", [partition])
 
 
 def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:
@@ -141,11 +141,11 @@ def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:
     # If a symbol is in several partitions, only the order of reading separates two sessions.
     sessions = 1 if len(symbol.homes) > 1 else rng.choice([1, 1, 2, 3])
     place = 0
-    for trade, is_pinned in _trades(rng, symbol, sessions):
+    for trade, must_arrive_in_order in _trades(rng, symbol, sessions):
         place += 1
-        if not is_pinned and rng.random() < 0.08:
+        if not must_arrive_in_order and rng.random() < 0.08:
             continue
-        delay = 0.0 if is_pinned or rng.random() > 0.1 else rng.choice([1.5, 4.5, 30.5])
+        delay = 0.0 if must_arrive_in_order or rng.random() > 0.1 else rng.choice([1.5, 4.5, 30.5])
         placed.append(_Copy(place + delay, rng.choice(symbol.homes), trade))
         if symbol.style == "nothing":
             continue
@@ -153,15 +153,15 @@ def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:
             far = rng.choice([0.1, 0.1, 2.2, 50.2])
             placed.append(_Copy(place + delay + far, rng.choice(symbol.homes), trade))
         # If there are several partitions, the order of reading decides which of two contents is stored.
-        is_told = symbol.style == "number" or window_seconds == WINDOW_SECONDS
-        if is_told and len(symbol.homes) == 1 and rng.random() < 0.05 and not _is_near_a_conflict(placed, trade):
+        may_conflict = symbol.style == "number" or window_seconds == WINDOW_SECONDS
+        if may_conflict and len(symbol.homes) == 1 and rng.random() < 0.05 and not _is_near_a_conflict(placed, trade):
             far = rng.choice([0.1, 2.2, 50.2])
             placed.append(_Copy(place + delay + far, symbol.homes[0], _differing(rng, trade), "conflict"))
     return sorted(placed, key=lambda copy: copy.place)
 
 
 def _is_near_a_conflict(placed: list[_Copy], trade: Trade) -> bool:
-    """Return whether a number at most 64 before is in conflict: two of them in succession would tell of a restart."""
+    """Return whether a number at most 64 before is in conflict: two of them in succession would look like a restart."""
     if trade.sequence is None:
         return False
     near = range(trade.sequence - 64, trade.sequence)
@@ -180,7 +180,7 @@ def _differing(rng: Random, trade: Trade) -> Trade:
 
 
 def _trades(rng: Random, symbol: _Symbol, sessions: int) -> Iterator[tuple[Trade, bool]]:
-    """Yield trades as they happen, each with whether it must be published and in time.
+    """Yield trades as they happen, each with whether it must be published, and in order.
 
     A session's first must be, because it shows that numbering restarted.
     """
@@ -191,9 +191,9 @@ def _trades(rng: Random, symbol: _Symbol, sessions: int) -> Iterator[tuple[Trade
         length = rng.randint(4, 40)
         for place in range(length):
             clock += rng.randint(1, 3_000_000)
-            is_pinned = place == 0
+            must_arrive_in_order = place == 0
             number = first + place
-            yield _trade(rng, symbol, session, number, clock), is_pinned
+            yield _trade(rng, symbol, session, number, clock), must_arrive_in_order
 
 
 def _trade(rng: Random, symbol: _Symbol, session: int, number: int, clock: int) -> Trade:

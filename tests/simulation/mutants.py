@@ -20,7 +20,7 @@ _SECOND: Final = """\
 self._table._do_commit(updates, requirements)
 __import__("k2.ops.failpoints", fromlist=["failpoint"]).failpoint("commit.landed")
 self._table._do_commit(self._table.transaction().set_properties(self._properties)._updates, ())"""
-_NEIGHBOURS: Final = """\
+_REJECTED_BATCH: Final = """\
 why = dict(rejected)
 good = columns.messages < min(why, default=len(batch))
 for message in set(columns.messages[~good].tolist()):
@@ -33,9 +33,9 @@ position = Position(file_number(files[-1].name), files[-1].stat().st_size) if fi
 
 MUTANTS: Final = (
     _mutant(
-        "letters counted by every writer",
+        "dead letters counted by every writer",
         1,
-        "each writer counts a message without a trade, not one of them",
+        "every writer counts a message without a trade, not only one of them",
         ("operators.route:_range_writers", "consumed if writer == counting_writer else range_only", "consumed"),
     ),
     _mutant(
@@ -71,7 +71,7 @@ MUTANTS: Final = (
     _mutant(
         "conflicts not set aside",
         1,
-        "what is stored with other content is counted, and in no file",
+        "what is stored with other content is counted, but written to no file",
         (
             "k2.iceberg.trades_writer:TradesWriter._write_slice",
             "self._conflicts.add(trade_slice, conflicts)",
@@ -79,9 +79,9 @@ MUTANTS: Final = (
         ),
     ),
     _mutant(
-        "commits off the record",
+        "commits without notes",
         3,
-        "a commit leaves no note of itself for the commit log",
+        "a commit leaves no note for the commit log",
         ("k2.iceberg.commit_notes:CommitNotes.__call__", "swap.set_properties", "(lambda properties: None)"),
     ),
     _mutant(
@@ -104,7 +104,7 @@ MUTANTS: Final = (
     _mutant(
         "dead letters of a replay written again",
         2,
-        "letters below the table's progress are not left out",
+        "dead letters below the table's progress are not left out",
         ("k2.iceberg.partition_counts:PartitionCounts.add_range", "if letter.offset >= counts.base", "if True"),
     ),
     _mutant(
@@ -134,7 +134,7 @@ MUTANTS: Final = (
     _mutant(
         "progress in a second commit",
         3,
-        "rows land first, and the progress after them",
+        "rows are committed first, and the progress after them",
         ("k2.iceberg.metadata_swap:MetadataSwap.commit", "if self._properties:", "if False:"),
         (
             "k2.iceberg.metadata_swap:MetadataSwap.commit",
@@ -151,7 +151,7 @@ MUTANTS: Final = (
     _mutant(
         "progress without the buffer",
         3,
-        "an epoch's rows that fill no file stay in memory, and its progress lands",
+        "an epoch's rows that fill no file stay in memory, and its progress is committed",
         ("k2.iceberg.trades_writer:TradesWriter._commit", "self._flush()", "pass"),
     ),
     _mutant(
@@ -163,7 +163,7 @@ MUTANTS: Final = (
     _mutant(
         "clean-up unguarded",
         4,
-        "a commit said to be rejected has its manifests deleted before it is looked up",
+        "a commit reported as rejected has its manifests deleted before it is looked up",
         (
             f"{_COMMIT}._commit_with_rebase",
             "if self._is_committed(advance):",
@@ -173,7 +173,7 @@ MUTANTS: Final = (
     _mutant(
         "unknown outcome tried again",
         4,
-        "a commit whose answer was lost is made again without a look",
+        "a commit whose answer was lost is repeated without looking it up",
         (f"{_COMMIT}._is_committed", "self._refresh()", "self._refresh()\nreturn False"),
     ),
     _mutant(
@@ -203,7 +203,7 @@ MUTANTS: Final = (
     _mutant(
         "other writers' commits overwritten",
         5,
-        "a commit goes in whatever was committed since it was staged",
+        "a commit overwrites concurrent commits",
         ("k2.iceberg.metadata_swap:MetadataSwap.commit", "(*staged._requirements, *self._requirements)", "()"),
     ),
     _mutant(
@@ -287,7 +287,7 @@ MUTANTS: Final = (
     _mutant(
         "source snapshot too far",
         6,
-        "the source is to go on one offset behind where it was",
+        "the source continues one offset too far",
         ("k2.kafka.source:KafkaPartition.snapshot", '"offset": self._position', '"offset": self._position + 1'),
     ),
     _mutant(
@@ -299,7 +299,7 @@ MUTANTS: Final = (
     _mutant(
         "dead letters written after their commit",
         2,
-        "a commit counts letters that a crash behind it can lose",
+        "a commit counts dead letters that a crash after it can lose",
         (f"{_LETTERS}.queue:DeadLetterQueue.sync", "self._write()", "pass"),
     ),
     _mutant(
@@ -331,31 +331,31 @@ MUTANTS: Final = (
         ("k2.venues.decode:_decode_messages", "result.rejected.append((message_idx, error))", "raise"),
     ),
     _mutant(
-        "poison takes its neighbours along",
+        "one bad message rejects its batch",
         7,
         "the rest of a batch is dead-lettered with a message that cannot be read",
         (
             "k2.venues.decode:_decoded",
             "return Decoded(TradeBatch(batch, columns), rejected, result.skipped, non_market, dated_ahead)",
-            _NEIGHBOURS,
+            _REJECTED_BATCH,
         ),
     ),
     _mutant(
-        "permanent fault tried again",
+        "permanent error retried",
         7,
-        "a fault that no waiting mends is waited for",
+        "a permanent error is retried",
         ("k2.ops.retry:retried", "(*_TRANSIENT, *also)", "(Exception,)"),
     ),
     _mutant(
-        "transient fault not tried again",
+        "transient error not retried",
         7,
-        "a fault that passes by itself ends the process",
+        "an error that passes by itself ends the process",
         ("k2.ops.retry:RetryPolicy.retrying", "stop_after_attempt(self.attempts_max)", "stop_after_attempt(1)"),
     ),
     _mutant(
-        "fault logged and passed over",
+        "failed commit only logged",
         7,
-        "an epoch whose commit failed is taken for done",
+        "an epoch whose commit failed counts as done",
         (
             "k2.iceberg.trades_writer:TradesWriter.snapshot",
             "self._commit()",

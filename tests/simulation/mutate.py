@@ -71,7 +71,7 @@ def _changed(target: str, edits: list[Edit]) -> CodeType:
 def _replaced(source: str, edit: Edit) -> str:
     """Replace the old text with the new; further lines are indented like the old ones."""
     if source.count(edit.old) != 1:
-        raise MutantError(f"{edit.target} holds {source.count(edit.old)} times, not once: {edit.old!r}")
+        raise MutantError(f"text occurs {source.count(edit.old)} times, not once, in {edit.target}: {edit.old!r}")
     (line,) = (line for line in source.splitlines() if edit.old.splitlines()[0] in line)
     indent = line[: len(line) - len(line.lstrip())]
     return source.replace(edit.old, edit.new.replace("\n", f"\n{indent}"))

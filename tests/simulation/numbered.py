@@ -39,7 +39,7 @@ def publish_numberings(turn: int) -> Market:
     kinds = _markets()[turn % len(_markets())]
     seeds = [rng.randrange(10**6) * len(KINDS) + [*KINDS].index(kind) for kind in kinds]
     logs = {("trades", partition): _log(f"N{partition}", one, rng) for partition, one in enumerate(seeds)}
-    return Market(logs, WINDOW_SECONDS, is_across=False)
+    return Market(logs, WINDOW_SECONDS, is_multi_partition=False)
 
 
 @cache

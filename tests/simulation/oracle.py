@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.simulation.market import Market, Published, Trade, Where
+from tests.simulation.market import Market, PartitionKey, Published, Trade
 
-__all__ = ["Coordinates", "Truth", "know"]
+__all__ = ["Coordinates", "Expected", "expected_results"]
 
 
 class Coordinates(NamedTuple):
@@ -19,7 +19,7 @@ class Coordinates(NamedTuple):
 
 
 @dataclass
-class Truth:
+class Expected:
     """What must be in the table, the dead letters and the ledger once all is read."""
 
     messages: dict[Coordinates, Published] = field(default_factory=dict)
@@ -32,28 +32,28 @@ class Truth:
     missing: dict[tuple[str, str, int], set[int]] = field(default_factory=dict)
     """Numbers never published, by exchange, symbol and session; includes empty sets."""
 
-    def received(self, where: Where) -> int:
+    def received(self, partition: PartitionKey) -> int:
         """Count a partition's messages."""
-        return sum((one.topic, one.partition) == where for one in self.messages)
+        return sum((one.topic, one.partition) == partition for one in self.messages)
 
 
-def know(market: Market) -> Truth:
-    """Derive the truth from all messages of a market, each partition in the order of its offsets."""
-    truth = Truth()
+def expected_results(market: Market) -> Expected:
+    """Derive the expected results from all messages of a market, each partition in the order of its offsets."""
+    expected = Expected()
     stored_at: dict[Trade, int] = {}
     for (topic, partition), log in market.logs.items():
         for message in log.messages:
             coordinates = Coordinates(topic, partition, message.offset)
-            truth.messages[coordinates] = message
+            expected.messages[coordinates] = message
             if message.kind in {"unreadable", "conflict"}:
-                truth.dead_letters[coordinates] = message
+                expected.dead_letters[coordinates] = message
             elif message.kind == "skipped":
-                truth.skipped.add(coordinates)
+                expected.skipped.add(coordinates)
             elif message.kind == "trade" and _is_first(message, stored_at, market.window_seconds):
-                truth.rows[coordinates] = message.trade
-                truth.trades[message.trade] = truth.trades.get(message.trade, 0) + 1
-    truth.missing = _missing(truth.trades)
-    return truth
+                expected.rows[coordinates] = message.trade
+                expected.trades[message.trade] = expected.trades.get(message.trade, 0) + 1
+    expected.missing = _missing(expected.trades)
+    return expected
 
 
 def _is_first(message: Published, stored_at: dict[Trade, int], window_seconds: int) -> bool:

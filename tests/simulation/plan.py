@@ -6,16 +6,16 @@ from random import Random
 from typing import Final, NamedTuple
 
 from k2.ops.failpoints import NAMES, Name
-from tests.simulation.foreign import ACTS
-from tests.simulation.market import Market, Where
+from tests.simulation.market import Market, PartitionKey
+from tests.simulation.other_writer import ACTS
 
 __all__ = ["ENDING", "REFUSALS", "Fault", "Life", "Plan", "make_plan"]
 
-RAISED_ONCE: Final = ("letters.cut", "letters.truncated", "events.rolling_back", "events.rolled_back")
+HIT_ONCE: Final = ("letters.cut", "letters.truncated", "events.rolling_back", "events.rolled_back")
 ENDING: Final = frozenset({"kill", "raise", "outage", "permanent"})
 """Kinds of faults after which a life cannot continue."""
 ANSWERS: Final = ("lost", "reset", "unknown", "conflict", "conflict")
-TRIED_AGAIN: Final[tuple[Name, ...]] = ("file.create", "file.written", "commit.staged", "letters.append")
+RETRIED: Final[tuple[Name, ...]] = ("file.create", "file.written", "commit.staged", "letters.append")
 """Failpoints at which a transient fault is retried."""
 REFUSALS: Final[Mapping[str, str]] = {
     "second": "another execution",
@@ -26,20 +26,20 @@ REFUSALS: Final[Mapping[str, str]] = {
 
 
 class Fault(NamedTuple):
-    """What happens at the n-th passing of a failpoint (of any, if `name` is None).
+    """What happens at the n-th hit of a failpoint (of any, if `name` is None).
 
-    `kill` and `raise` end the life; so do an `outage`, which lasts for every passing from then on, and a `permanent`
+    `kill` and `raise` end the life; so do an `outage`, which lasts for every hit from then on, and a `permanent`
     fault. A `transient` one is gone on the next try. `lost`, `reset`, `unknown` and `conflict` are wrong responses to a
     commit that was applied. `freeze` stops the process until others have run. Those of `ACTS` are performed by another
     writer of the tables.
     """
 
     name: Name | None
-    passing: int
+    hit: int
     kind: str
 
     def __str__(self) -> str:
-        return f"{self.kind} at {self.name or 'any point'}:{self.passing}"
+        return f"{self.kind} at {self.name or 'any point'}:{self.hit}"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Life:
 
     workers: int
     epoch_milliseconds: int
-    ends: Mapping[Where, int]
+    ends: Mapping[PartitionKey, int]
     """The end of each partition that exists."""
     faults: tuple[Fault, ...] = ()
     store: str = "kept"
@@ -83,13 +83,13 @@ class Plan:
 
     seed: int
     writers: int
-    letter_file_bytes_max: int
+    dead_letter_file_bytes_max: int
     lives: tuple[Life, ...]
 
 
 def make_plan(seed: int, market: Market) -> Plan:
     """Choose two to five lives that crash, and a last one that ends by itself after everything is published."""
-    rng = Random(f"plan {seed} {market.is_across}")
+    rng = Random(f"plan {seed} {market.is_multi_partition}")
     crashing = rng.randint(2, 5)
     shares = sorted(rng.choice([1.0, rng.random()]) for _ in range(crashing))
     is_hidden = rng.random() < 0.2
@@ -115,7 +115,7 @@ def _with_ledgers_dropped(rng: Random, lives: list[Life]) -> Iterator[Life]:
         yield replace(life, is_ledger_dropped=True, before=()) if is_dropped else life
 
 
-def _life(rng: Random, ends: Mapping[Where, int], faults: tuple[Fault, ...]) -> Life:
+def _life(rng: Random, ends: Mapping[PartitionKey, int], faults: tuple[Fault, ...]) -> Life:
     return Life(
         workers=rng.choice([1, 1, 2, 3]),
         epoch_milliseconds=rng.choice([0, 0, 2, 10]),
@@ -126,9 +126,9 @@ def _life(rng: Random, ends: Mapping[Where, int], faults: tuple[Fault, ...]) -> 
     )
 
 
-def _ends(market: Market, share: float, *, is_hidden: bool) -> dict[Where, int]:
+def _ends(market: Market, share: float, *, is_hidden: bool) -> dict[PartitionKey, int]:
     """Show a share of each partition; a hidden partition is added to the topic later."""
-    ends = {where: int(log.end * share) for where, log in market.logs.items()}
+    ends = {partition: int(log.end * share) for partition, log in market.logs.items()}
     if is_hidden and len(ends) > 1:
         del ends[max(ends)]
     return ends
@@ -167,16 +167,16 @@ def _add_second_instance(rng: Random, lives: list[Life]) -> None:
 def _faults(rng: Random) -> list[Fault]:
     faults: list[Fault] = []
     at: Name
-    passing = rng.choice([1, 1, 2, 3])
+    hit = rng.choice([1, 1, 2, 3])
     if rng.random() < 0.1:
         at = rng.choice(["commit.staged", "commit.landed", "commit.seen"])
-        faults += [Fault(at, passing, act) for act in rng.choices(ACTS, k=rng.randint(1, 2))]
+        faults += [Fault(at, hit, act) for act in rng.choices(ACTS, k=rng.randint(1, 2))]
     if rng.random() < 0.4:
-        faults.append(Fault("commit.landed", passing, rng.choice(ANSWERS)))
+        faults.append(Fault("commit.landed", hit, rng.choice(ANSWERS)))
     if rng.random() < 0.15:
-        faults.append(Fault(rng.choice(TRIED_AGAIN), rng.randint(1, 4), "transient"))
+        faults.append(Fault(rng.choice(RETRIED), rng.randint(1, 4), "transient"))
     if rng.random() < 0.15:
-        at = rng.choice([*TRIED_AGAIN, "letters.fsync"])
+        at = rng.choice([*RETRIED, "letters.fsync"])
         return [*faults, Fault(at, rng.randint(1, 4), rng.choice(["outage", "permanent"]))]
     return [*faults, Fault(*_point(rng), rng.choice(["kill", "kill", "kill", "raise"]))]
 
@@ -185,4 +185,4 @@ def _point(rng: Random) -> tuple[Name | None, int]:
     if rng.random() < 0.25:
         return None, rng.randint(5, 120)
     name = rng.choice(NAMES)
-    return name, 1 if name in RAISED_ONCE else 1 + int(rng.expovariate(0.4))
+    return name, 1 if name in HIT_ONCE else 1 + int(rng.expovariate(0.4))

@@ -11,26 +11,26 @@ from random import Random
 from typing import Any, Final
 
 from k2.ops.failpoints import Name
-from tests.simulation.checks import Fault, after_crash, at_end
+from tests.simulation.checks import Violation, after_crash, at_end
+from tests.simulation.disk_state import DiskState, read_disk
 from tests.simulation.disks import Disks
-from tests.simulation.foreign import Foreigner
-from tests.simulation.found import Found, look
-from tests.simulation.life import Ended, Running, Surroundings, begin, do_foreign
+from tests.simulation.life import Ended, LifeEnvironment, Running, run_other_writer, start_life
 from tests.simulation.market import Market, publish
 from tests.simulation.mutate import Mutant
 from tests.simulation.numbered import publish_numberings
-from tests.simulation.oracle import know
+from tests.simulation.oracle import expected_results
+from tests.simulation.other_writer import OtherWriter
 from tests.simulation.plan import REFUSALS, Life, Plan, make_plan
 from tests.simulation.source import Window
 
-__all__ = ["ACROSS_EVERY", "Outcome", "is_across", "is_numbered", "play", "simulate"]
+__all__ = ["MULTI_PARTITION_EVERY", "Outcome", "is_multi_partition", "is_numbered", "play", "simulate"]
 
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  a file system in memory, where there is one
-ACROSS_EVERY: Final = 4
+MULTI_PARTITION_EVERY: Final = 4
 """At one seed in this many a symbol's trades are in several partitions, unless another number is given."""
 NUMBERED_EVERY: Final = 4
 """At one seed in this many the numbering itself is hard to judge."""
-SAID_BYTES_MAX: Final = 6_000
+STDERR_CHARACTERS_MAX: Final = 6_000
 FENCED: Final = "another instance writes to table"
 
 
@@ -41,7 +41,7 @@ class Outcome:
     seed: int
     lives: list[str] = field(default_factory=list)
     """Each life and how it ended."""
-    faults: list[Fault] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
     crashes: int = 0
     rescales: int = 0
     frozen: int = 0
@@ -50,25 +50,25 @@ class Outcome:
     refused: int = 0
     rows: int = 0
     """Rows checked, summed over all checks."""
-    pending_letters: int = 0
+    pending_dead_letters: int = 0
     """Dead letters that a crash left in the files without a commit that counts them."""
-    passings: Counter[Name] = field(default_factory=Counter)
+    hits: Counter[Name] = field(default_factory=Counter)
 
 
-def is_across(seed: int, every: int) -> bool:
+def is_multi_partition(seed: int, every: int) -> bool:
     """Return whether a seed's symbols are in several partitions: one seed in `every`, none if it is 0."""
     return every > 0 and seed % every == every - 1
 
 
-def is_numbered(seed: int, *, across: bool) -> bool:
+def is_numbered(seed: int, *, multi_partition: bool) -> bool:
     """Return whether a seed's feeds are those of `tests.simulation.numbered`."""
-    return not across and seed % NUMBERED_EVERY == 0
+    return not multi_partition and seed % NUMBERED_EVERY == 0
 
 
-def simulate(seed: int, *, across: bool, mutant: Mutant | None = None, keep: Path | None = None) -> Outcome:
-    """Run one seed; the first fault ends it and leaves its disk state in `keep`, if that is given."""
-    is_hard = is_numbered(seed, across=across)
-    market = publish_numberings(seed // NUMBERED_EVERY) if is_hard else publish(seed, across=across)
+def simulate(seed: int, *, multi_partition: bool, mutant: Mutant | None = None, keep: Path | None = None) -> Outcome:
+    """Run one seed; the first violation ends it and leaves its disk state in `keep`, if that is given."""
+    is_hard = is_numbered(seed, multi_partition=multi_partition)
+    market = publish_numberings(seed // NUMBERED_EVERY) if is_hard else publish(seed, multi_partition=multi_partition)
     return play(market, make_plan(seed, market), mutant=mutant, keep=keep)
 
 
@@ -79,11 +79,11 @@ def play(market: Market, plan: Plan, *, mutant: Mutant | None = None, keep: Path
     outcome = simulation.outcome
     try:
         simulation.run()
-    except Exception:  # noqa: BLE001  what breaks the simulator is that seed's fault, and others go on
-        outcome.faults.append(("wrong", f"the simulation broke: {traceback.format_exc()}"))
+    except Exception:  # noqa: BLE001  an error of the simulator fails its seed, and others go on
+        outcome.violations.append(Violation("wrong", f"the simulation broke: {traceback.format_exc()}"))
     finally:
         simulation.close()
-        if keep is not None and outcome.faults:
+        if keep is not None and outcome.violations:
             shutil.copytree(folder, keep / str(plan.seed), dirs_exist_ok=True)
         shutil.rmtree(folder)
     return outcome
@@ -94,21 +94,23 @@ class _Simulation:
 
     def __init__(self, market: Market, plan: Plan, disks: Disks, mutant: Mutant | None) -> None:
         self.outcome = Outcome(plan.seed)
-        self._market, self._truth, self._plan, self._disks, self._mutant = market, know(market), plan, disks, mutant
-        self._foreigner = Foreigner(disks.data, self._truth.trades, disks.journal, Random(f"foreign {plan.seed}"))
+        self._market, self._plan, self._disks, self._mutant = market, plan, disks, mutant
+        self._expected = expected_results(market)
+        rng = Random(f"foreign {plan.seed}")
+        self._other_writer = OtherWriter(disks.data, self._expected.trades, disks.journal, rng)
         self._files: dict[str, list[dict[str, Any]]] = {}
-        self._founds = [Found()]
+        self._states = [DiskState()]
         self._workers = plan.lives[0].workers
         self._frozen: Running | None = None
         self._is_at_rest = False
         """Whether the last life finished, so that the recovery store knows what the table has."""
 
     def run(self) -> None:
-        """Run all lives; the first fault is the last thing that happens."""
+        """Run all lives, up to the first violation."""
         for number, life in enumerate(self._plan.lives):
             if self._is_possible(life):
-                self._live(number, life)
-            if self.outcome.faults:
+                self._play_life(number, life)
+            if self.outcome.violations:
                 return
 
     def close(self) -> None:
@@ -122,23 +124,23 @@ class _Simulation:
             case "second":
                 return self._frozen is not None
             case "shorter":
-                return any(self._founds[-1].reached().get(where) for where in life.ends)
+                return any(self._states[-1].reached().get(partition) for partition in life.ends)
             case "ahead":
                 return self._is_at_rest and self._earlier() is not None
         return True
 
-    def _earlier(self) -> Found | None:
+    def _earlier(self) -> DiskState | None:
         """Return an earlier state of the table with less of the job's rows; its files must still exist."""
-        now = self._founds[-1]
-        earlier = (found for found in self._founds if now.is_ahead_of(found) and now.foreign == found.foreign)
-        return next((found for found in earlier if all(Path(file).exists() for file in found.files)), None)
+        now = self._states[-1]
+        earlier = (state for state in self._states if now.is_ahead_of(state) and now.foreign == state.foreign)
+        return next((state for state in earlier if all(Path(file).exists() for file in state.files)), None)
 
-    def _live(self, number: int, life: Life) -> None:
+    def _play_life(self, number: int, life: Life) -> None:
         before = self._frozen
         self._prepare(life)
-        self._judge(life, self._lived(number, life))
-        if before is not None and not self.outcome.faults:
-            self._let_go(life, before)
+        self._check_ending(life, self._run_life(number, life))
+        if before is not None and not self.outcome.violations:
+            self._resume_frozen(life, before)
 
     def _prepare(self, life: Life) -> None:
         if life.is_elsewhere or life.is_back:
@@ -148,58 +150,58 @@ class _Simulation:
         if life.is_ledger_dropped:
             self._disks.drop_ledger()
         if life.before:
-            ended = do_foreign(self._foreigner, life.before, self._disks.stderr_file("foreign"))
+            ended = run_other_writer(self._other_writer, life.before, self._disks.stderr_file("foreign"))
             self._note(ended, "another writer", is_right=ended.how == "finished")
         self.outcome.rescales += life.workers != self._workers
         self._workers = life.workers
 
-    def _lived(self, number: int, life: Life) -> Ended:
-        around = Surroundings(
+    def _run_life(self, number: int, life: Life) -> Ended:
+        environment = LifeEnvironment(
             market=self._market,
             window=self._window(life),
             settings=self._disks.settings(),
             store=self._disks.store,
-            foreigner=self._foreigner,
+            other_writer=self._other_writer,
             rng=Random(f"life {self._plan.seed} {number}"),
             mutant=self._mutant,
         )
         earlier = self._earlier() if life.refused == "ahead" or life.is_put_back else None
         newest = self._disks.point_to(earlier.files[0]) if earlier else ""
-        running = begin(life, around, self._disks.stderr_file(number))
+        running = start_life(life, environment, self._disks.stderr_file(number))
         ended = running.wait()
         if life.refused and newest:
             self._disks.point_to(newest)
         if ended.how == "frozen":
             self._frozen = running
-        self.outcome.passings.update(running.passings.each())
+        self.outcome.hits.update(running.hits.by_name())
         self.outcome.lives.append(f"{life}: {ended.how}")
         return ended
 
     def _window(self, life: Life) -> Window:
-        ends, reached = dict(life.ends), self._founds[-1].reached()
+        ends, reached = dict(life.ends), self._states[-1].reached()
         if life.refused == "shorter":
-            where = next(where for where in sorted(ends) if reached.get(where))
-            ends[where] = reached[where] - 1
+            partition = next(partition for partition in sorted(ends) if reached.get(partition))
+            ends[partition] = reached[partition] - 1
         return Window(ends, reached if life.is_expired else {})
 
-    def _judge(self, life: Life, ended: Ended) -> None:
+    def _check_ending(self, life: Life, ended: Ended) -> None:
         self.outcome.crashes += ended.how == "crashed"
         self.outcome.frozen += ended.how == "frozen"
         self._is_at_rest = ended.how == "finished" and life.store != "none"
         if life.refused:
             self.outcome.refused += 1
-            is_right = ended.how == "failed" and REFUSALS[life.refused] in ended.said
+            is_right = ended.how == "failed" and REFUSALS[life.refused] in ended.stderr
         else:
             is_right = ended.how in {"crashed", "finished", "frozen"}
         self._note(ended, "a life", is_right=is_right)
         self._check(is_last=life is self._plan.lives[-1])
 
-    def _let_go(self, life: Life, frozen: Running) -> None:
+    def _resume_frozen(self, life: Life, frozen: Running) -> None:
         """Resume a frozen life after another ran: it is fenced, unless that one was rejected or did nothing."""
         self._frozen = None
-        ended = frozen.go_on()
+        ended = frozen.resume()
         self.outcome.lives[-1] += f"; the frozen one then {ended.how}"
-        is_fenced = ended.how == "failed" and FENCED in ended.said
+        is_fenced = ended.how == "failed" and FENCED in ended.stderr
         self.outcome.fenced += is_fenced
         is_right = ended.how == "finished" or (is_fenced and not life.refused)
         self._is_at_rest = False
@@ -207,22 +209,22 @@ class _Simulation:
         self._check(is_last=life is self._plan.lives[-1])
 
     def _check(self, *, is_last: bool) -> None:
-        if self.outcome.faults:
+        if self.outcome.violations:
             return
-        found = look(self._disks.data, self._disks.all_letters(), self._files)
-        self._founds.append(found)
-        self.outcome.rows += len(found.rows)
+        state = read_disk(self._disks.data, self._disks.all_dead_letters(), self._files)
+        self._states.append(state)
+        self.outcome.rows += len(state.rows)
         check = at_end if is_last else after_crash
-        self.outcome.faults += check(found, self._truth, self._market, self._disks.journal)
-        self.outcome.pending_letters += found.pending_letters
+        self.outcome.violations += check(state, self._expected, self._market, self._disks.journal)
+        self.outcome.pending_dead_letters += state.pending_dead_letters
 
     def _note(self, ended: Ended, who: str, *, is_right: bool) -> None:
         if not is_right:
-            said = f"{_gist(ended.said)}\n{ended.said[-SAID_BYTES_MAX:]}"
-            self.outcome.faults.append(("wrong", f"{who} {ended.how}: {said}"))
+            stderr = f"{_first_error(ended.stderr)}\n{ended.stderr[-STDERR_CHARACTERS_MAX:]}"
+            self.outcome.violations.append(Violation("wrong", f"{who} {ended.how}: {stderr}"))
 
 
-def _gist(said: str) -> str:
+def _first_error(stderr: str) -> str:
     """Return the first error on a standard error, which caused the others."""
-    named = re.findall(r"^(?:\w+\.)*((?!Bytewax)[A-Z]\w*(?:Error|Exception)\b.*)$", said, re.MULTILINE)
+    named = re.findall(r"^(?:\w+\.)*((?!Bytewax)[A-Z]\w*(?:Error|Exception)\b.*)$", stderr, re.MULTILINE)
     return named[0] if named else "no error is named"

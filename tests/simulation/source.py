@@ -14,7 +14,7 @@ from k2.kafka.broker_connection import BrokerConnection
 from k2.kafka.librdkafka import Fetched
 from k2.model.progress import TopicPartition
 from k2.ops.health import Health
-from tests.simulation.market import Log, Published, Where
+from tests.simulation.market import Log, PartitionKey, Published
 
 __all__ = ["Window", "fetched", "read_from_memory", "row"]
 
@@ -28,47 +28,47 @@ Row = tuple[int, int, int, bytes | None, bytes | None]
 class Window:
     """The offsets of each partition that the broker has: from `low` to `end` (exclusive)."""
 
-    ends: Mapping[Where, int]
-    lows: Mapping[Where, int]
+    ends: Mapping[PartitionKey, int]
+    lows: Mapping[PartitionKey, int]
     """0 for partitions that are not named."""
 
 
-def read_from_memory(logs: Mapping[Where, Log], window: Window, rng: Random, pause: timedelta) -> None:
+def read_from_memory(logs: Mapping[PartitionKey, Log], window: Window, rng: Random, pause: timedelta) -> None:
     """Make this process's Kafka sources read logs, in an order given by `rng`, with a pause between polls."""
     client = _Client(logs, window, rng.random())
     source.KafkaClient = lambda _settings, **_: client  # type: ignore[misc,assignment]
     source.topic_ids = lambda _settings: {}
-    source.topic_partitions = lambda _settings: sorted(TopicPartition(*where) for where in window.ends)
+    source.topic_partitions = lambda _settings: sorted(TopicPartition(*partition) for partition in window.ends)
     source.PAUSE = pause  # type: ignore[misc]
 
 
 class _Client:
     """The part of a Kafka client that the source uses."""
 
-    def __init__(self, logs: Mapping[Where, Log], window: Window, salt: float) -> None:
+    def __init__(self, logs: Mapping[PartitionKey, Log], window: Window, salt: float) -> None:
         self.connection = BrokerConnection(Health())
         self._logs, self._salt = logs, salt
-        self._ends = {TopicPartition(*where): end for where, end in window.ends.items()}
-        self._lows = {TopicPartition(*where): low for where, low in window.lows.items()}
+        self._ends = {TopicPartition(*partition): end for partition, end in window.ends.items()}
+        self._lows = {TopicPartition(*partition): low for partition, low in window.lows.items()}
 
     def low_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        return {where: self._lows.get(where, 0) for where in partitions}
+        return {partition: self._lows.get(partition, 0) for partition in partitions}
 
     def high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        return {where: self._ends[where] for where in partitions}
+        return {partition: self._ends[partition] for partition in partitions}
 
-    def open(self, where: TopicPartition, offset: int) -> "_Reader":
-        log = self._logs[where.topic, where.partition]
-        return _Reader(log, self._ends[where], offset, Random(f"{where} {self._salt}"))
+    def open(self, partition: TopicPartition, offset: int) -> "_Reader":
+        log = self._logs[partition.topic, partition.partition]
+        return _Reader(log, self._ends[partition], offset, Random(f"{partition} {self._salt}"))
 
     def serve(self) -> None:
         pass
 
-    def lag(self, where: TopicPartition, position: int) -> int:
-        return self._ends[where] - position
+    def lag(self, partition: TopicPartition, position: int) -> int:
+        return self._ends[partition] - position
 
     def partition_count(self, topic: str) -> int:
-        return sum(where.topic == topic for where in self._ends)
+        return sum(partition.topic == topic for partition in self._ends)
 
     def commit(self, offsets: Mapping[TopicPartition, int], *, wait: bool) -> None:
         pass

@@ -20,24 +20,24 @@ def outcomes(request: pytest.FixtureRequest) -> dict[str, Any]:
     names = [item.callspec.params["name"] for item in here]
     command = [sys.executable, "-m", "tests.simulation.cases", *names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kill_at_a_failpoint_loses_and_doubles_nothing(name: Name, outcomes: dict[str, Any]) -> None:
     """The process is killed at that point, and the next one ends with each trade, dead letter and event once."""
-    said = outcomes[name]
-    assert said["faults"] == []
-    assert said["crashes"] == 1, f"{name} was not passed: {said['lives']}"
+    outcome = outcomes[name]
+    assert outcome["violations"] == []
+    assert outcome["crashes"] == 1, f"{name} was not hit: {outcome['lives']}"
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["committed, expired, and never reported", "compacted while a commit is staged"])
 def test_changes_of_other_writers_are_kept(name: str, outcomes: dict[str, Any]) -> None:
     """A foreign append, a compaction, an expiry to one snapshot during a commit: no row is lost or doubled."""
-    assert outcomes[name]["faults"] == []
+    assert outcomes[name]["violations"] == []
 
 
 @pytest.mark.timeout(600)
@@ -46,21 +46,21 @@ def test_changes_of_other_writers_are_kept(name: str, outcomes: dict[str, Any]) 
 )
 def test_a_frozen_instance_is_fenced(name: str, crashes: int, outcomes: dict[str, Any]) -> None:
     """Resumed after another ran in its place, it stops with an error that says so, and has doubled nothing."""
-    said = outcomes[name]
-    assert (said["faults"], said["fenced"], said["crashes"]) == ([], 1, crashes)
+    outcome = outcomes[name]
+    assert (outcome["violations"], outcome["fenced"], outcome["crashes"]) == ([], 1, crashes)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["instance next to a frozen one", "store ahead of the table", "topic cut short"])
 def test_a_rejected_start_changes_nothing(name: str, outcomes: dict[str, Any]) -> None:
     """The error says why, and the next valid start finds rows, events and dead letters unchanged."""
-    said = outcomes[name]
-    assert (said["faults"], said["refused"]) == ([], 1)
+    outcome = outcomes[name]
+    assert (outcome["violations"], outcome["refused"]) == ([], 1)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["topic expired behind a store"])
 def test_a_store_older_than_the_topic_resumes_from_the_table(name: str, outcomes: dict[str, Any]) -> None:
     """Messages after the store's offset have expired but are in the table: reading resumes, dead letters complete."""
-    said = outcomes[name]
-    assert (said["faults"], said["crashes"]) == ([], 1)
+    outcome = outcomes[name]
+    assert (outcome["violations"], outcome["crashes"]) == ([], 1)

@@ -13,13 +13,13 @@ import pytest
 
 from k2.ops.failpoints import NAMES
 from tests.simulation.checks import at_end
-from tests.simulation.foreign import ACTS, Journal
-from tests.simulation.found import Found, Letter
+from tests.simulation.disk_state import DeadLetter, DiskState
 from tests.simulation.market import Market, publish
 from tests.simulation.numbered import publish_numberings
-from tests.simulation.oracle import Truth, know
+from tests.simulation.oracle import Expected, expected_results
+from tests.simulation.other_writer import ACTS, Journal
 from tests.simulation.plan import ENDING, REFUSALS, make_plan
-from tests.simulation.run import ACROSS_EVERY, is_across
+from tests.simulation.run import MULTI_PARTITION_EVERY, is_multi_partition
 
 ROOT: Final = Path(__file__).parent.parent.parent
 SEEDS: Final = 25
@@ -28,7 +28,7 @@ SEEDS: Final = 25
 
 @pytest.mark.timeout(1200)
 def test_crashes_and_rescales_lose_and_double_nothing() -> None:
-    """Laws 1 and 2 and the ledger hold after every crash, and every failpoint was passed."""
+    """Laws 1 and 2 and the ledger hold after every crash, and every failpoint was hit."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.simulation", "--seeds", str(SEEDS)],
         cwd=ROOT,
@@ -37,19 +37,19 @@ def test_crashes_and_rescales_lose_and_double_nothing() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    said = dict(re.findall(r"^([a-z ]+): (.*)$", done.stdout, re.MULTILINE))
-    assert (said["seeds"], said["lost"], said["doubled"], said["wrong"]) == (str(SEEDS), "0", "0", "0")
-    assert int(said["crashes"]) > SEEDS
-    assert int(said["rescales"]) > SEEDS
-    assert int(said["fenced"]) > 0
-    assert int(said["starts refused"]) > 0
-    assert said["failpoints never reached"] == "none"
+    totals = dict(re.findall(r"^([a-z ]+): (.*)$", done.stdout, re.MULTILINE))
+    assert (totals["seeds"], totals["lost"], totals["doubled"], totals["wrong"]) == (str(SEEDS), "0", "0", "0")
+    assert int(totals["crashes"]) > SEEDS
+    assert int(totals["rescales"]) > SEEDS
+    assert int(totals["fenced"]) > 0
+    assert int(totals["starts refused"]) > 0
+    assert totals["failpoints never reached"] == "none"
 
 
-@pytest.mark.parametrize("across", [False, True])
-def test_a_seed_determines_the_simulation(*, across: bool) -> None:
+@pytest.mark.parametrize("multi_partition", [False, True])
+def test_a_seed_determines_the_simulation(*, multi_partition: bool) -> None:
     """The same seed gives the same messages and the same lives; another gives others."""
-    markets = [publish(seed, across=across) for seed in (5, 5, 6)]
+    markets = [publish(seed, multi_partition=multi_partition) for seed in (5, 5, 6)]
     assert markets[0] == markets[1] != markets[2]
     plans = [make_plan(seed, market) for seed, market in zip((5, 5, 6), markets, strict=True)]
     assert plans[0] == plans[1] != plans[2]
@@ -57,7 +57,7 @@ def test_a_seed_determines_the_simulation(*, across: bool) -> None:
 
 def test_markets_contain_every_fault() -> None:
     """Among a few seeds: copies, gaps, restarts, holes in the offsets, noise, tombstones, several topics and venues."""
-    markets = [publish(seed, across=False) for seed in range(20)]
+    markets = [publish(seed, multi_partition=False) for seed in range(20)]
     logs = [log for market in markets for log in market.logs.values()]
     messages = [message for log in logs for message in log.messages]
     assert {message.kind for message in messages} == {"trade", "conflict", "unreadable", "skipped"}
@@ -67,7 +67,7 @@ def test_markets_contain_every_fault() -> None:
     copies = Counter(message.trade for message in messages if message.trade)
     assert max(copies.values()) > 1
     assert {trade.session for trade in copies} == {0, 1, 2, 3}
-    assert any(missing for market in markets for missing in know(market).missing.values())
+    assert any(missing for market in markets for missing in expected_results(market).missing.values())
     # A batch that a producer sent twice.
     assert any(log.messages[n][2:] == log.messages[n + 3][2:] for log in logs for n in range(len(log.messages) - 3))
 
@@ -84,13 +84,16 @@ def test_markets_of_numberings_contain_every_fault() -> None:
 
 def test_plans_use_every_failpoint() -> None:
     """The choice of faults leaves no failpoint out."""
-    plans = (make_plan(seed, publish(seed, across=False)) for seed in range(150))
+    plans = (make_plan(seed, publish(seed, multi_partition=False)) for seed in range(150))
     assert {fault.name for plan in plans for life in plan.lives for fault in life.faults} == {None, *NAMES}
 
 
 def test_plans_contain_every_kind_of_harm() -> None:
     """The seeds that CI runs include all faults, rejections, changes of the store, and other writers' actions."""
-    plans = [make_plan(seed, publish(seed, across=is_across(seed, ACROSS_EVERY))) for seed in range(SEEDS)]
+    plans = [
+        make_plan(seed, publish(seed, multi_partition=is_multi_partition(seed, MULTI_PARTITION_EVERY)))
+        for seed in range(SEEDS)
+    ]
     lives = [life for plan in plans for life in plan.lives]
     answers = {"lost", "reset", "unknown", "conflict"}
     assert {fault.kind for life in lives for fault in life.faults} == {*ENDING, *ACTS, *answers, "transient", "freeze"}
@@ -101,52 +104,52 @@ def test_plans_contain_every_kind_of_harm() -> None:
         assert any(getattr(life, is_so) for life in lives)
 
 
-def _found(market: Market, truth: Truth) -> Found:
+def _correct_state(market: Market, expected: Expected) -> DiskState:
     """Return what a correct job would leave."""
     rows = [
         trade._asdict()
         | {"topic": coordinates.topic, "partition": coordinates.partition, "offset": coordinates.offset}
         | {"price": Decimal(trade.price), "quantity": Decimal(trade.quantity)}
-        for coordinates, trade in truth.rows.items()
+        for coordinates, trade in expected.rows.items()
     ]
     events = [
         {"exchange": session[0], "symbol": session[1], "session": session[2], "event": event}
         | {"first_sequence": first, "last_sequence": first}
-        for session, missing in truth.missing.items()
+        for session, missing in expected.missing.items()
         for event, first in [("session_started", 0), *(("gap_opened", number) for number in sorted(missing))]
     ]
-    letters = [
-        Letter(coordinates, message.key, message.value, "conflict" if message.kind == "conflict" else "malformed")
-        for coordinates, message in truth.dead_letters.items()
+    dead_letters = [
+        DeadLetter(coordinates, message.key, message.value, "conflict" if message.kind == "conflict" else "malformed")
+        for coordinates, message in expected.dead_letters.items()
     ]
-    commits = [{"k2.progress": '{"writers": {"0": {"trades:0": {}}}}', "added-records": "7", "k2.stored": "7"}]
-    counts = _partition_counts(market, truth)
+    summaries = [{"k2.progress": '{"writers": {"0": {"trades:0": {}}}}', "added-records": "7", "k2.stored": "7"}]
+    counts = _partition_counts(market, expected)
     first, *others = counts
-    kept = [_noted(1, {where: counts[where] for where in others}), _noted(2, {first: counts[first]})]
-    found = Found(rows, events, letters, {"0": counts}, foreign=[0, 1], commits=commits)
-    return replace(found, kept=kept, noted=kept[1:])
+    log = [_commit(1, {name: counts[name] for name in others}), _commit(2, {first: counts[first]})]
+    state = DiskState(rows, events, dead_letters, {"0": counts}, foreign=[0, 1], commit_summaries=summaries)
+    return replace(state, commit_rows=log, commit_notes=log[1:])
 
 
-def _noted(number: int, by_partition: dict[str, dict[str, int]]) -> dict[str, Any]:
+def _commit(number: int, by_partition: dict[str, dict[str, int]]) -> dict[str, Any]:
     """Return a commit as the commit log has it."""
     partitions = [
-        {"topic": where.rpartition(":")[0], "partition": int(where.rpartition(":")[2]), **counts}
-        for where, counts in by_partition.items()
+        {"topic": name.rpartition(":")[0], "partition": int(name.rpartition(":")[2]), **counts}
+        for name, counts in by_partition.items()
     ]
     ids = {"snapshot_id": number, "previous_id": number - 1 or None}
     return {**ids, "writer": "0", "partitions": partitions}
 
 
-def _partition_counts(market: Market, truth: Truth) -> dict[str, dict[str, int]]:
+def _partition_counts(market: Market, expected: Expected) -> dict[str, dict[str, int]]:
     counts = {}
     for (topic, partition), log in market.logs.items():
         within = {
             name: sum((one.topic, one.partition) == (topic, partition) for one in messages)
             for name, messages in (
-                ("received", truth.messages),
-                ("stored", truth.rows),
-                ("dead_letters", truth.dead_letters),
-                ("skipped", truth.skipped),
+                ("received", expected.messages),
+                ("stored", expected.rows),
+                ("dead_letters", expected.dead_letters),
+                ("skipped", expected.skipped),
             )
         }
         within["duplicates"] = 2 * within["received"] - sum(within.values())
@@ -157,34 +160,34 @@ def _partition_counts(market: Market, truth: Truth) -> dict[str, dict[str, int]]
 @pytest.mark.parametrize(
     ("harm", "kind"),
     [
-        ("found.rows.pop()", "lost"),
-        ("found.rows.append(found.rows[0])", "doubled"),
-        ("found.rows[0]['price'] += 1", "wrong"),
-        ("found.rows[0]['session'] += 1", "wrong"),
-        ("found.letters.pop()", "lost"),
-        ("found.letters.append(found.letters[0])", "doubled"),
-        ("found.events.pop()", "wrong"),
-        ("found.events.append(found.events[0])", "doubled"),
-        ("found.progress['0']['trades:0']['stored'] += 1", "wrong"),
-        ("found.progress['0']['trades:0']['offset'] -= 1", "lost"),
-        ("found.commits[0]['k2.stored'] = '8'", "wrong"),
-        ("found.commits[0]['k2.progress'] = '{\"writers\": {\"0\": {}}}'", "wrong"),
-        ("found.kept.pop(0)", "lost"),
-        ("found.noted[0]['partitions'][0]['received'] += 1", "lost"),
-        ("found.foreign.remove(0)", "lost"),
-        ("found.foreign.append(1)", "doubled"),
-        ("found.foreign.append(3)", "wrong"),
+        ("state.rows.pop()", "lost"),
+        ("state.rows.append(state.rows[0])", "doubled"),
+        ("state.rows[0]['price'] += 1", "wrong"),
+        ("state.rows[0]['session'] += 1", "wrong"),
+        ("state.dead_letters.pop()", "lost"),
+        ("state.dead_letters.append(state.dead_letters[0])", "doubled"),
+        ("state.events.pop()", "wrong"),
+        ("state.events.append(state.events[0])", "doubled"),
+        ("state.progress['0']['trades:0']['stored'] += 1", "wrong"),
+        ("state.progress['0']['trades:0']['offset'] -= 1", "lost"),
+        ("state.commit_summaries[0]['k2.stored'] = '8'", "wrong"),
+        ("state.commit_summaries[0]['k2.progress'] = '{\"writers\": {\"0\": {}}}'", "wrong"),
+        ("state.commit_rows.pop(0)", "lost"),
+        ("state.commit_notes[0]['partitions'][0]['received'] += 1", "lost"),
+        ("state.foreign.remove(0)", "lost"),
+        ("state.foreign.append(1)", "doubled"),
+        ("state.foreign.append(3)", "wrong"),
     ],
 )
 def test_the_checkers_detect_each_harm(harm: str, kind: str, tmp_path: Path) -> None:
     """A correct state passes; one row, dead letter, event or count less, more or different fails."""
-    market = publish(3, across=False)
-    truth = know(market)
-    found = _found(market, truth)
+    market = publish(3, multi_partition=False)
+    expected = expected_results(market)
+    state = _correct_state(market, expected)
     journal = Journal(tmp_path / "foreign.jsonl")
     # The last was started when its writer was killed.
     journal.note("begun", [0, 1, 2])
     journal.note("done", [0, 1])
-    assert list(at_end(found, truth, market, journal)) == []
-    exec(harm, {"found": found})  # noqa: S102  the cases above, and nothing else
-    assert kind in {one for one, _ in at_end(found, truth, market, journal)}
+    assert list(at_end(state, expected, market, journal)) == []
+    exec(harm, {"state": state})  # noqa: S102  the cases above, and nothing else
+    assert kind in {violation.kind for violation in at_end(state, expected, market, journal)}

@@ -25,7 +25,7 @@ def warm() -> None:
     """Process some markets through the rules and into columns; start no thread."""
     buffer = ColumnBuffer(arrow_schema(_TRADES))
     for seed in range(SEEDS):
-        for (topic, partition), log in publish(seed, across=False).logs.items():
+        for (topic, partition), log in publish(seed, multi_partition=False).logs.items():
             polled = fetched([row(message) for message in log.messages])
             batch = to_batch(TopicPartition(topic, partition), log.venue, 0, polled)
             for piece in split(decode(batch).trades):

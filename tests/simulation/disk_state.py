@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.table import StaticTable
 
-from tests.simulation.foreign import TOPIC as FOREIGN
-from tests.simulation.market import Where
+from tests.simulation.market import PartitionKey
 from tests.simulation.oracle import Coordinates
+from tests.simulation.other_writer import TOPIC as FOREIGN
 
-__all__ = ["Found", "Letter", "look"]
+__all__ = ["DeadLetter", "DiskState", "read_disk"]
 
 
 @dataclass(frozen=True)
-class Letter:
+class DeadLetter:
     """One complete line of the dead letters."""
 
     coordinates: Coordinates
@@ -31,29 +31,29 @@ class Letter:
 
 
 @dataclass
-class Found:
+class DiskState:
     """The state of the disk between two lives, or at the end."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
-    letters: list[Letter] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     """Those that commits have counted, on all machines."""
     progress: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """By writer and `topic:partition`; empty for a writer that has committed nothing."""
     foreign: list[int] = field(default_factory=list)
     """The offsets of rows that others appended."""
-    commits: list[dict[str, str]] = field(default_factory=list)
+    commit_summaries: list[dict[str, str]] = field(default_factory=list)
     """The summaries of the job's own snapshots of `trades` that have not expired."""
-    kept: list[dict[str, Any]] = field(default_factory=list)
+    commit_rows: list[dict[str, Any]] = field(default_factory=list)
     """The rows of the table `commits`."""
-    noted: list[dict[str, Any]] = field(default_factory=list)
+    commit_notes: list[dict[str, Any]] = field(default_factory=list)
     """The commit notes in the property of `trades`."""
     files: list[str] = field(default_factory=list)
     """The paths of all files of `trades`, its metadata first."""
-    pending_letters: int = 0
+    pending_dead_letters: int = 0
     """How many uncommitted dead letters the machine that ran last has."""
 
-    def reached(self) -> dict[Where, int]:
+    def reached(self) -> dict[PartitionKey, int]:
         """Return for each topic partition the offset below which every writer has committed."""
         writers = self.progress.values()
         names = {name for entries in writers for name in entries}
@@ -62,7 +62,7 @@ class Found:
         }
         return {(name.rpartition(":")[0], int(name.rpartition(":")[2])): offset for name, offset in offsets.items()}
 
-    def is_ahead_of(self, other: "Found") -> bool:
+    def is_ahead_of(self, other: "DiskState") -> bool:
         """Return whether another state of the table contains less."""
         return bool(other.files) and any(
             entry["offset"] > other.progress[writer].get(name, {"offset": 0})["offset"]
@@ -71,36 +71,36 @@ class Found:
         )
 
 
-def look(data: Path, letters: list[Path], known: dict[str, list[dict[str, Any]]]) -> Found:
+def read_disk(data: Path, dead_letters: list[Path], known: dict[str, list[dict[str, Any]]]) -> DiskState:
     """Read everything; `known` caches what was read of data files, which never change.
 
-    `letters` are the machines' folders of dead letters, that of the one that ran last at the end.
+    `dead_letters` are the machines' folders of dead letters, that of the one that ran last at the end.
     """
-    found = Found()
+    state = DiskState()
     positions: dict[str, tuple[int, int]] = {}
     for name, location in _locations(data / "catalog.db"):
         table = StaticTable.from_metadata(location)
         files, manifests = _files(table)
         if name == "commits":
-            found.kept = _rows(files, known, _read_kept)
+            state.commit_rows = _rows(files, known, _read_commit_rows)
             continue
         rows = _rows(files, known, _read)
         if name == "trades":
-            found.rows = [row for row in rows if row["topic"] != FOREIGN]
-            found.foreign = sorted(row["offset"] for row in rows if row["topic"] == FOREIGN)
-            found.files = [_path(file) for file in (location, *manifests, *files)]
-            found.commits = [summary for summary in _summaries(table) if "k2.writer" in summary]
+            state.rows = [row for row in rows if row["topic"] != FOREIGN]
+            state.foreign = sorted(row["offset"] for row in rows if row["topic"] == FOREIGN)
+            state.files = [_path(file) for file in (location, *manifests, *files)]
+            state.commit_summaries = [summary for summary in _summaries(table) if "k2.writer" in summary]
             writers = json.loads(table.properties.get("k2.progress", '{"writers": {}}'))["writers"]
-            found.noted = json.loads(table.properties.get("k2.trail", '{"commits": []}'))["commits"]
-            found.progress = {str(n): writers.pop(str(n), {}) for n in range(int(table.properties["k2.writers"]))}
+            state.commit_notes = json.loads(table.properties.get("k2.trail", '{"commits": []}'))["commits"]
+            state.progress = {str(n): writers.pop(str(n), {}) for n in range(int(table.properties["k2.writers"]))}
             positions = _positions(table.properties)
             assert not writers, f"writers beyond those the table was made for: {writers}"
         else:
-            found.events = rows
-    for folder in letters:
-        counted, found.pending_letters = _letters(folder, positions)
-        found.letters += counted
-    return found
+            state.events = rows
+    for folder in dead_letters:
+        counted, state.pending_dead_letters = _letters(folder, positions)
+        state.dead_letters += counted
+    return state
 
 
 def _locations(database: Path) -> list[tuple[str, str]]:
@@ -154,7 +154,7 @@ def _read(path: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_kept(path: str) -> list[dict[str, Any]]:
+def _read_commit_rows(path: str) -> list[dict[str, Any]]:
     with pa.OSFile(path) as stream:
         table = pq.ParquetFile(stream).read(use_threads=False)
     rows: list[dict[str, Any]] = table.select(["snapshot_id", "previous_id", "writer", "partitions"]).to_pylist()
@@ -171,7 +171,7 @@ def _positions(properties: Mapping[str, str]) -> dict[str, tuple[int, int]]:
     }
 
 
-def _letters(folder: Path, positions: Mapping[str, tuple[int, int]]) -> tuple[list[Letter], int]:
+def _letters(folder: Path, positions: Mapping[str, tuple[int, int]]) -> tuple[list[DeadLetter], int]:
     """Return a folder's dead letters that count, and the number of lines that do not."""
     counted, others = [], 0
     for path in sorted(folder.glob("dlq-*.jsonl")):
@@ -187,10 +187,10 @@ def _letters(folder: Path, positions: Mapping[str, tuple[int, int]]) -> tuple[li
     return counted, others
 
 
-def _letter(line: bytes) -> Letter:
+def _letter(line: bytes) -> DeadLetter:
     letter = json.loads(line)
     coordinates = Coordinates(letter["topic"], letter["partition"], letter["offset"])
-    return Letter(coordinates, _bytes(letter, "key"), _bytes(letter, "value"), letter["reason"])
+    return DeadLetter(coordinates, _bytes(letter, "key"), _bytes(letter, "value"), letter["reason"])
 
 
 def _bytes(letter: dict[str, Any], name: str) -> bytes | None:

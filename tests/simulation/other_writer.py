@@ -17,7 +17,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from tests.simulation.market import Trade
 
-__all__ = ["ACTS", "TOPIC", "Foreigner", "Journal"]
+__all__ = ["ACTS", "TOPIC", "Journal", "OtherWriter"]
 
 TOPIC: Final = "foreign"
 """The topic of foreign rows, which is not one of the job's."""
@@ -43,7 +43,7 @@ class Journal:
         return {row for noted, rows in map(json.loads, lines) if noted == kind for row in rows}
 
 
-class Foreigner:
+class OtherWriter:
     """Writes to the tables with only PyIceberg, as another team's job would; does nothing before they exist."""
 
     def __init__(self, data: Path, trades: Iterable[Trade], journal: Journal, rng: Random) -> None:
