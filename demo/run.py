@@ -192,4 +192,6 @@ def _bars() -> Progress:
 
 
 def _bar(bars: Progress, name: str, total: int) -> TaskID:
+    if bars.disable:
+        bars.console.print(f"{name} ...", highlight=False)
     return bars.add_task(name, total=total)

@@ -86,6 +86,8 @@ def run(
 
     It checks settings, catalog, topics and recovery store, and then becomes
     `python -m bytewax.run flows.trades`: the same process, signals and exit codes.
+
+    Settings are environment variables, listed in the README: K2_BOOTSTRAP_SERVERS, K2_TOPICS, K2_DATA_DIR and others.
     """
     exit_on_signals()
     # After the handlers are set: these imports take seconds.

@@ -9,11 +9,12 @@ import typer
 from rich.console import Console
 
 from k2.cli.console import Json, print_json
-from k2.cli.table_output import format_duration, format_time, print_table, printable
+from k2.cli.table_output import format_time, print_table, printable
 from k2.model.wording import format_count
 from k2.ops.settings import read_settings
 from k2.status.findings import Verdict
 from k2.status.reader import DayStatus, PartitionStatus, Status, StatusReader
+from k2.status.wording import duration
 
 __all__ = ["status"]
 
@@ -99,7 +100,7 @@ def _when(found: Status, time: datetime | None) -> str:
     if time is None:
         return "unknown"
     seconds = (found.checked_at - time).total_seconds()
-    ago = f"{format_duration(seconds)} ago" if seconds >= 0 else f"{format_duration(-seconds)} ahead"
+    ago = f"{duration(seconds)} ago" if seconds >= 0 else f"{duration(-seconds)} ahead"
     return f"{format_time(time)} ({ago})"
 
 

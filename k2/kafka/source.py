@@ -120,14 +120,14 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         self._reader.close()
 
 
-class UnreadPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
+class UnconfiguredPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
     """A partition of a topic that is no longer in `K2_TOPICS`: it is not read, and its state is kept unchanged."""
 
     def __init__(self, state: dict[str, Any] | None) -> None:
         self._state = state or {"format": FORMAT, "offset": 0}
 
     def next_batch(self) -> NoReturn:
-        """Report the end of the input."""
+        """Raise StopIteration at once."""
         raise StopIteration
 
     def snapshot(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         gone = unconfigured_partitions({*progress.partitions(), *in_store}, self._partitions, self._venues)
         _warn_unconfigured(gone)
         # Bytewax panics if it recovers the state of a partition that is not listed.
-        self._unread = [topic_partition for topic_partition in gone if topic_partition in in_store]
+        self._unconfigured = [topic_partition for topic_partition in gone if topic_partition in in_store]
         self.topic_ids = topic_ids(settings)
         self.client = KafkaClient(settings, health=self._health)
         lows = self.client.low_watermarks(self._partitions)
@@ -193,7 +193,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
             topic_partition: Watermarks(lows[topic_partition], highs[topic_partition])
             for topic_partition in self._partitions
         }
-        self._read: list[KafkaPartition] = []
+        self._opened: list[KafkaPartition] = []
         self._discovery = PartitionDiscovery(self.client.partition_count, self._partitions, self._health)
 
     @reports_errors
@@ -212,16 +212,16 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
                 resolve_start_offset(
                     topic_partition, self._known_offsets(topic_partition, None), self._watermarks[topic_partition]
                 )
-        return [str(topic_partition) for topic_partition in (*self._partitions, *self._unread)]
+        return [str(topic_partition) for topic_partition in (*self._partitions, *self._unconfigured)]
 
     @reports_errors
     def build_part(
         self, step_id: str, for_part: str, resume_state: dict[str, Any] | None
-    ) -> KafkaPartition | UnreadPartition:
+    ) -> KafkaPartition | UnconfiguredPartition:
         """Open a partition at the offset of `resolve_start_offset`, and log the choice."""
         topic_partition = TopicPartition.parse(for_part)
-        if topic_partition in self._unread:
-            return UnreadPartition(resume_state)
+        if topic_partition in self._unconfigured:
+            return UnconfiguredPartition(resume_state)
         watermarks = self._watermarks[topic_partition]
         known = self._known_offsets(topic_partition, _recovered_offset(step_id, resume_state))
         start = resolve_start_offset(topic_partition, known, watermarks)
@@ -229,7 +229,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         end = watermarks.high if self._settings.run_to_end else None
         venue = self._venues[topic_partition.topic]
         partition = KafkaPartition(self.client, self._health, topic_partition, venue, start.offset, end)
-        self._read.append(partition)
+        self._opened.append(partition)
         self._discovery.start()
         return partition
 
@@ -251,7 +251,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
 
         NaN if it is not known for one of them, or if the process reads none.
         """
-        return sum(partition.lag() for partition in self._read) if self._read else math.nan
+        return sum(partition.lag() for partition in self._opened) if self._opened else math.nan
 
 
 def _warn_unconfigured(gone: Iterable[TopicPartition]) -> None:

@@ -19,21 +19,21 @@ REJECTED_SHARE_MIN: Final = 0.01
 def assess(evidence: Evidence) -> list[Finding]:
     """Return the reasons why the capture is not complete, the worst first; an empty list if it is."""
     found = [
-        *_disk(evidence),
-        *_offsets(evidence),
-        *_recreated(evidence),
+        *_find_full_disks(evidence),
+        *_find_lost_offsets(evidence),
+        *_find_recreated_topics(evidence),
         *find_lag(evidence),
-        *_broker(evidence),
-        *_rejected(evidence),
-        *_accounted(evidence),
-        *_numbers(evidence),
-        *_feeds(evidence),
-        *_nothing(evidence),
+        *_find_broker_faults(evidence),
+        *_find_rejections(evidence),
+        *_find_lost_or_added_rows(evidence),
+        *_find_doubtful_numbers(evidence),
+        *_find_feed_faults(evidence),
+        *_find_nothing_stored(evidence),
     ]
     return sorted(found, key=lambda finding: SEVERITY[finding.cause])
 
 
-def _disk(evidence: Evidence) -> Iterator[Finding]:
+def _find_full_disks(evidence: Evidence) -> Iterator[Finding]:
     for folder in evidence.full_folders:
         yield Finding.of(
             Cause.DISK_FULL,
@@ -42,7 +42,7 @@ def _disk(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _offsets(evidence: Evidence) -> Iterator[Finding]:
+def _find_lost_offsets(evidence: Evidence) -> Iterator[Finding]:
     for partition, end in sorted(evidence.broker.ends.items()):
         if end.first_offset is None:
             continue
@@ -63,7 +63,7 @@ def _offsets(evidence: Evidence) -> Iterator[Finding]:
             )
 
 
-def _recreated(evidence: Evidence) -> Iterator[Finding]:
+def _find_recreated_topics(evidence: Evidence) -> Iterator[Finding]:
     advice = "set another topic in K2_TOPICS, or another K2_NAMESPACE"
     recreated = evidence.broker.recreated_topics
     for topic in recreated:
@@ -74,7 +74,7 @@ def _recreated(evidence: Evidence) -> Iterator[Finding]:
             yield Finding.of(Cause.OFFSET_GONE, f"{partition} was read before, and its topic no longer has it", advice)
 
 
-def _broker(evidence: Evidence) -> Iterator[Finding]:
+def _find_broker_faults(evidence: Evidence) -> Iterator[Finding]:
     broker = evidence.broker
     if broker.servers is None:
         yield Finding.of(
@@ -96,7 +96,7 @@ def _broker(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _rejected(evidence: Evidence) -> Iterator[Finding]:
+def _find_rejections(evidence: Evidence) -> Iterator[Finding]:
     for one in evidence.rejections:
         recent, total = one.recent, one.total
         if _share(total.dead_letters, total.received) < REJECTED_SHARE_MIN and (
@@ -138,7 +138,7 @@ def _inspect(one: TopicRejections) -> str:
     )
 
 
-def _accounted(evidence: Evidence) -> Iterator[Finding]:
+def _find_lost_or_added_rows(evidence: Evidence) -> Iterator[Finding]:
     rows, expected = evidence.stored.rows, sum(state.stored for state in evidence.states)
     if rows is not None and rows < expected:
         yield Finding.of(
@@ -173,7 +173,7 @@ def _accounted(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _numbers(evidence: Evidence) -> Iterator[Finding]:
+def _find_doubtful_numbers(evidence: Evidence) -> Iterator[Finding]:
     missing = evidence.missing
     if missing is not None:
         when = (
@@ -199,7 +199,7 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _feeds(evidence: Evidence) -> Iterator[Finding]:
+def _find_feed_faults(evidence: Evidence) -> Iterator[Finding]:
     for one in evidence.dated_ahead:
         yield Finding.of(
             Cause.DATED_AHEAD,
@@ -218,7 +218,7 @@ def _feeds(evidence: Evidence) -> Iterator[Finding]:
             )
 
 
-def _nothing(evidence: Evidence) -> Iterator[Finding]:
+def _find_nothing_stored(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.states:
         yield Finding.of(
             Cause.NOTHING_STORED,
