@@ -98,18 +98,18 @@ def test_each_disaster_is_said(private_broker: Broker, tmp_path: Path) -> None:
     assert private_broker.bootstrap_servers in found.reasons[0].sentence
 
 
-def test_messages_that_expired_unread(private_broker: Broker, missing: Any, tmp_path: Path) -> None:
+def test_messages_that_expired_unread(broker: Broker, missing: Any, tmp_path: Path) -> None:
     """The broker deleted what was to be read next: the partition and the command are named."""
-    if not private_broker.is_kafka:
+    if not broker.is_kafka:
         missing("Java and Maven: real Kafka")
-    topic = private_broker.topic()
-    job = _job(private_broker, tmp_path, topic)
+    topic = broker.topic()
+    job = _job(broker, tmp_path, topic)
     feed, reader = Feed(job, topic), StatusReader(job.settings)
     feed.send(10)
     with running([job]):
         wait_until(lambda: job.committed() == 10 * SYMBOLS, "the first trades are committed")
     feed.send(10)
-    private_broker.delete_records(topic, 60)
+    broker.delete_records(topic, 60)
     found = _wait_for(reader, Cause.OFFSET_GONE)
     assert found.verdict is Verdict.STOPPED
     assert f"{topic}:0 begins at offset 60, but 40 is to be read next" in found.reasons[0].sentence
@@ -117,14 +117,14 @@ def test_messages_that_expired_unread(private_broker: Broker, missing: Any, tmp_
 
 
 def test_timestamps_that_do_not_say_since_when_a_message_waits(
-    private_broker: Broker, missing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, missing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replayed capture is no sign of a stopped job, and a producer's clock that is ahead does not hide one."""
-    if not private_broker.is_kafka:
+    if not broker.is_kafka:
         missing("Java and Maven: real Kafka")
     monkeypatch.setattr("k2.status.gather.PATIENCE_SECONDS_MIN", PATIENCE_SECONDS)
-    topic = private_broker.topic(config={"message.timestamp.after.max.ms": str(2**63 - 1)})
-    job = _job(private_broker, tmp_path, topic)
+    topic = broker.topic(config={"message.timestamp.after.max.ms": str(2**63 - 1)})
+    job = _job(broker, tmp_path, topic)
     feed, reader = Feed(job, topic), StatusReader(job.settings)
     with running([job]) as (process,):
         feed.send(10)
@@ -143,17 +143,17 @@ def test_timestamps_that_do_not_say_since_when_a_message_waits(
 
 
 def test_a_transaction_that_stays_open(
-    private_broker: Broker, missing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, missing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it holds back is counted until it ends; then everything is read."""
-    if not private_broker.is_kafka:
+    if not broker.is_kafka:
         missing("Java and Maven: real Kafka")
     monkeypatch.setattr("k2.status.gather.PATIENCE_SECONDS_MIN", PATIENCE_SECONDS)
-    topic = private_broker.topic()
-    job = _job(private_broker, tmp_path, topic)
+    topic = broker.topic()
+    job = _job(broker, tmp_path, topic)
     feed, reader = Feed(job, topic), StatusReader(job.settings)
     feed.send(10)
-    producer = Producer({"bootstrap.servers": private_broker.bootstrap_servers, "transactional.id": topic})
+    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "transactional.id": topic})
     producer.init_transactions()
     with running([job]):
         wait_until(lambda: job.committed() == 10 * SYMBOLS, "the first trades are committed")
@@ -169,18 +169,18 @@ def test_a_transaction_that_stays_open(
         wait_until(lambda: reader.read().verdict is Verdict.COMPLETE, "the capture is complete")
 
 
-def test_a_topic_that_was_made_again(private_broker: Broker, missing: Any, tmp_path: Path) -> None:
+def test_a_topic_that_was_made_again(broker: Broker, missing: Any, tmp_path: Path) -> None:
     """It is said although the new topic has as many messages as were read of the old one."""
-    if not private_broker.is_kafka:
+    if not broker.is_kafka:
         missing("Java and Maven: real Kafka")
-    topic = private_broker.topic(2)
-    job = _job(private_broker, tmp_path, topic)
+    topic = broker.topic(2)
+    job = _job(broker, tmp_path, topic)
     feed, reader = Feed(job, topic), StatusReader(job.settings)
     feed.send(10)
     with running([job]):
         wait_until(lambda: job.committed() == 10 * SYMBOLS, "the first trades are committed")
         wait_until(lambda: reader.read().verdict is Verdict.COMPLETE, "the capture is complete")
-    private_broker.recreate(topic, 1)
+    broker.recreate(topic, 1)
     feed.send(10)
     found = _wait_for(reader, Cause.OFFSET_GONE)
     assert f"topic {topic} was deleted and created again since it was first read" in _sentence(found, Cause.OFFSET_GONE)
