@@ -11,6 +11,8 @@ __all__ = ["Log", "Market", "PartitionKey", "Published", "Trade", "publish"]
 
 FIRST_MILLISECOND: Final = 1_700_000_000_000
 MICROSECONDS: Final = 1000
+NOISE: Final = {"k2": 0.06, "binance-spot": 0.5}
+"""How many messages without a trade there are for each trade, by venue; few partitions are of the second."""
 WINDOW_SECONDS: Final = 86_400
 """A window longer than the whole market, unless a seed has a short one."""
 PartitionKey = tuple[str, int]
@@ -217,7 +219,7 @@ def _append(rng: Random, log: Log, clock: int, copy: _Copy) -> None:
     trade = copy.trade
     if rng.random() < 0.05:
         log.end += rng.randint(1, 5)
-    if rng.random() < 0.06:
+    if rng.random() < NOISE[log.venue]:
         _add(log, clock, *_noise(rng, log.venue, trade))
     key = f"{trade.exchange}|{trade.symbol}".encode()
     _add(log, clock, key, _value(log.venue, trade), copy.kind, trade if copy.kind == "trade" else None)
@@ -247,6 +249,7 @@ def _noise(rng: Random, venue: str, trade: Trade) -> tuple[bytes | None, bytes |
     if venue == "binance-spot":
         choices += [
             (None, b'{"result":null,"id":1}', "skipped"),
+            (None, b'{"result":null,"id":2}', "skipped"),
             (None, b'{"e":"depthUpdate","s":"BTCUSDT"}', "unreadable"),
         ]
     return rng.choice(choices)
