@@ -26,6 +26,8 @@ __all__ = ["ERRORS", "HOSTILE", "LISTED", "PARTITIONS", "Made", "Missing", "make
 
 HOURS: Final = 24
 PARTITIONS: Final = 4
+LAG: Final = 7
+"""What each commit recorded as unread."""
 HOSTILE: Final = "<img src=x onerror=document.title='pwned'>\u202egnp.\u2066"
 LISTED: Final = (
     ("binance", "BTCUSDT", "61204.5", 170),
@@ -146,7 +148,8 @@ def _note_commits(table: Table, rows: list[dict[str, Any]], made_of: Made) -> No
             offsets[partition] += sum(counts)
             moves.append(PartitionMove("trades", partition, offsets[partition], sum(counts), *counts))
         when = min(made_of.start + (idx + 1) * quarter - timedelta(seconds=7), made_of.end)
-        commits.append(job_commit(idx + 1, when, snapshot_id=snapshot.snapshot_id if idx == last else 0, moves=moves))
+        own_id = snapshot.snapshot_id if idx == last else 0
+        commits.append(job_commit(idx + 1, when, snapshot_id=own_id, moves=moves, lag=LAG))
     set_commit_notes(table, commits)
 
 

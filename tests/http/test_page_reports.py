@@ -51,9 +51,15 @@ def test_the_history_is_shown_in_figures_bars_and_words(served: Client, sample: 
     assert missing == sum(one.last - one.first + 1 for one in sample.missing if one.hour >= 7)
     received = sum(row["received"] for row in rows)
     values = page.locator("#history .value").all_inner_texts()
-    assert values == [f"{received:,} messages", "56 messages", f"{missing} numbers missing, 0 filled", "15 min"]
+    assert values == [
+        f"{received:,} messages",
+        "56 messages",
+        f"{missing} numbers missing, 0 filled",
+        "7 messages",
+        "15 min",
+    ]
     charts = page.locator("#history").get_by_role("img")
-    expect(charts).to_have_count(4)
+    expect(charts).to_have_count(5)
     words = r"from 2024-08-09 00:00 to 2024-08-10 00:00 UTC: highest \d+ messages, 2024-08-09 1[56]:\d\d$"
     expect(charts.nth(1)).to_have_attribute("aria-label", re.compile(words))
     for chart, bars in enumerate((received, 56, missing)):
@@ -65,7 +71,8 @@ def test_the_history_is_shown_in_figures_bars_and_words(served: Client, sample: 
     for row in rows:
         cells = table[row["start"].replace("T", " ")[:16]]
         assert cells[0] == f"{row['received']:,}"
-        assert cells[7] == f"{row['missing_opened']}"
+        assert cells[6] == ("\u2013" if row["lag_max"] is None else f"{row['lag_max']}")
+        assert cells[8] == f"{row['missing_opened']}"
 
 
 def test_an_error_leads_to_its_dead_letters(served: Client, sample: Made, window: Opened) -> None:
