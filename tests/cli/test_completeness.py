@@ -185,7 +185,7 @@ def test_many_symbols_in_doubt_are_counted(settings: Settings, k2: K2) -> None:
     write_letters(settings, [conflict(number, EPOCH, symbol=f"S{number}") for number in range(8)])
     shown = k2("completeness")
     assert ("of 8 symbols is in doubt" in shown.stderr, "binance S4 " in shown.stderr) == (True, True)
-    assert ("binance S5 " in shown.stderr, "; and 3 more. Their" in shown.stderr) == (False, True)
+    assert ("binance S5 " in shown.stderr, "; and 3 more. Trades" in shown.stderr) == (False, True)
 
 
 def test_the_worst_symbols(with_unnumbered: None, k2: K2) -> None:
@@ -209,7 +209,7 @@ def test_doubts_of_symbols_that_are_not_listed_are_counted(doubtful: None, k2: K
     assert "the numbering of 2 symbols is in doubt: binance BTCUSDT (0 conflicts, 2 sessions in 2 days" in (
         worst := k2("completeness", "--worst", "1").stderr
     )
-    assert "; and 1 more. Their" in worst
+    assert "; and 1 more. Trades" in worst
 
 
 def test_filters_select(stored: None, k2: K2) -> None:
