@@ -27,8 +27,9 @@ demo: .venv/runtime ## start a broker, publish a market with known faults, run t
 test: .venv/dev ## run the quick tests, a few minutes (ARGS="tests/sequencing -x")
 	@$(PYTEST) -m "not slow" $(ARGS)
 
+# One process more than there are cores: these tests wait for brokers, epochs and browsers much of their time.
 test-all: test ## run the slow tests too: real processes, servers, a browser, the torture
-	@$(PYTEST) -m slow $(ARGS)
+	@$(PYTEST) --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -m slow $(ARGS)
 
 torture: .venv/dev ## crash and rescale the job, seed by seed, and check every row (SEEDS=1000, ARGS=--verbose)
 	@.venv/bin/python -m tests.simulation --seeds $(or $(SEEDS),100) $(ARGS)

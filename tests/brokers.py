@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from types import MappingProxyType
+from typing import Any, Final, NoReturn, Protocol
 
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, Message, TopicPartition
@@ -70,9 +71,7 @@ class Broker:
         """Create a topic with an unused name, ready for writes."""
         topic = f"{name}-{uuid.uuid4().hex[:12]}"
         admin = self.admin()
-        new = NewTopic(topic, partitions, 1, config=dict(config or {}))
-        admin.create_topics([new])[topic].result(TOPIC_SECONDS_MAX)
-        _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
+        _create(admin, topic, partitions, config or {})
         return topic
 
     def add_partitions(self, topic: str, partitions: int) -> None:
@@ -81,13 +80,12 @@ class Broker:
         admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(TOPIC_SECONDS_MAX)
         _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
 
-    def recreate(self, topic: str, partitions: int) -> None:
+    def recreate(self, topic: str, partitions: int = 1) -> None:
         """Delete a topic, and create it again with this number of partitions."""
         admin = self.admin()
         admin.delete_topics([topic])[topic].result(TOPIC_SECONDS_MAX)
         _wait(lambda: topic not in admin.list_topics(timeout=TOPIC_SECONDS_MAX).topics, f"end of {topic}")
-        admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(TOPIC_SECONDS_MAX)
-        _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
+        _create(admin, topic, partitions)
 
     def delete_records(self, topic: str, offset: int) -> None:
         """Delete the records of partition 0 before an offset, as retention does."""
@@ -126,6 +124,12 @@ class Broker:
     def _ours(self) -> Process:
         assert self.process is not None, f"the {self.name} broker is not ours: ask for `private_broker`"
         return self.process
+
+
+def _create(admin: AdminClient, topic: str, partitions: int, config: Mapping[str, str] = MappingProxyType({})) -> None:
+    new = NewTopic(topic, partitions, 1, config=dict(config))
+    admin.create_topics([new])[topic].result(TOPIC_SECONDS_MAX)
+    _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
 
 
 def _leaders(admin: AdminClient, topic: str) -> int:
@@ -287,6 +291,14 @@ def broker() -> Iterator[Broker]:
     with own_broker() as found:
         _SAID.append(found.name)
         yield found
+
+
+@pytest.fixture
+def shared_kafka(broker: Broker, missing: Callable[[str], NoReturn]) -> Broker:
+    """Return the shared broker, which must be real Kafka: transactions, topic ids and logins are its own."""
+    if not broker.is_kafka:
+        missing("Java and Maven: real Kafka")
+    return broker
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from k2.cli.table_output import format_time, print_table, printable
 from k2.model.wording import format_count
 from k2.ops.settings import read_settings
 from k2.status.findings import Verdict
-from k2.status.reader import DayStatus, PartitionStatus, Status, StatusReader
+from k2.status.reader import PartitionStatus, Status, StatusReader
 from k2.status.wording import duration
 
 __all__ = ["status"]
@@ -38,6 +38,7 @@ def status(
     found = reader.read()
     deadline = time.monotonic() + (0 if watch else CERTAIN_SECONDS_MAX)
     while not reader.is_certain and found.verdict is Verdict.COMPLETE and time.monotonic() < deadline:
+        typer.echo("k2: watching whether the unread messages are read, since their timestamps do not say", err=True)
         time.sleep(WATCH_SECONDS)
         found = reader.read()
     _print(found, as_json=as_json)
@@ -80,20 +81,9 @@ def _lines(found: Status) -> Iterator[str]:
     )
     yield f"last commit   {_when(found, found.last_commit_at)}"
     yield f"newest trade  {_when(found, found.kafka_timestamp)} by Kafka, {_when(found, found.timestamp)} by the venue"
-    yield f"yesterday     {_day(found.yesterday)}"
+    yield f"yesterday     {found.yesterday.sentence}"
     broker = "no broker configured" if found.broker is None else f"broker {found.broker}"
     yield f"catalog {found.catalog} at {found.location}, namespace {found.namespace}; {broker}"
-
-
-def _day(yesterday: DayStatus) -> str:
-    read = {
-        True: "is read to its end",
-        False: "is not read to its end",
-        None: "may not be read to its end: the broker was not asked, or did not answer",
-    }[yesterday.is_read]
-    missing = format_count(yesterday.missing, "sequence number")
-    verb = "is" if yesterday.missing <= 1 else "are"
-    return f"{yesterday.day} {read}; {missing if yesterday.missing else 'no sequence number'} of it {verb} missing"
 
 
 def _when(found: Status, time: datetime | None) -> str:

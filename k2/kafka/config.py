@@ -206,10 +206,6 @@ def partitions_of(cluster: "ClusterMetadata", topic: str) -> list[TopicPartition
     return [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
 
 
-def _reason(error: KafkaException) -> str:
-    return str(error.args[0].str())
-
-
 def find_topic_ids(settings: Settings, topics: Collection[str]) -> dict[str, str]:
     """Ask the broker for topic ids (KIP-516), by name; a topic that is deleted and recreated has another id.
 
@@ -222,3 +218,7 @@ def find_topic_ids(settings: Settings, topics: Collection[str]) -> dict[str, str
     client = admin_client(settings)
     futures = client.describe_topics(TopicCollection([*topics]), request_timeout=ANSWER_SECONDS_MAX)
     return {topic: str(future.result(ANSWER_SECONDS_MAX).topic_id) for topic, future in futures.items()}
+
+
+def _reason(error: KafkaException) -> str:
+    return str(error.args[0].str())

@@ -22,7 +22,7 @@ class _Timer(event.TimingListener):  # type: ignore[misc]
         """Begin a measurement."""
         if not self.is_used:
             self.is_used = True
-            _log.info("rules_compiling", effect="nothing is read for up to a minute, unless they are cached already")
+            _log.info("rules_compiling", effect="nothing is read until all rules are compiled, which may take a minute")
         super().on_start(event)
 
 

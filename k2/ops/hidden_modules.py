@@ -9,9 +9,10 @@ from typing import Final
 
 __all__ = ["hide_modules"]
 
-HIDDEN: Final = frozenset({"pandas", "rich.traceback"})
-"""Arrow imports pandas, which takes longer than most queries. Structlog imports `rich.traceback`, for tracebacks
-that show the values of variables, of which some are secrets. Neither the job nor a command uses them."""
+HIDDEN: Final = frozenset({"coverage", "pandas", "rich.traceback"})
+"""Arrow imports pandas, which takes longer than most queries, and numba coverage. Structlog imports `rich.traceback`,
+for tracebacks that show the values of variables, of which some are secrets. Neither the job nor a command uses them; a
+module that was imported before, as by a measurement of coverage, stays."""
 
 
 class _Hiding(MetaPathFinder):

@@ -12,6 +12,7 @@ from k2.status.wording import age, duration, moment, names
 
 __all__ = ["assess"]
 
+ANOTHER_TOPIC: Final = "set another topic in K2_TOPICS, or another K2_NAMESPACE"
 REJECTED_SHARE_MIN: Final = 0.01
 """Share of dead letters among the messages of a topic below which they count as the usual noise of a feed."""
 
@@ -44,7 +45,8 @@ def _find_full_disks(evidence: Evidence) -> Iterator[Finding]:
 
 def _find_lost_offsets(evidence: Evidence) -> Iterator[Finding]:
     for partition, end in sorted(evidence.broker.ends.items()):
-        if end.first_offset is None:
+        # The offsets of a topic that was created again say nothing.
+        if end.first_offset is None or partition.topic in evidence.broker.recreated_topics:
             continue
         offset = _offset_of(evidence, partition)
         if offset < end.first_offset:
@@ -59,19 +61,19 @@ def _find_lost_offsets(evidence: Evidence) -> Iterator[Finding]:
                 Cause.OFFSET_GONE,
                 f"{partition} ends at offset {end.end_offset:,}, but was read to {offset:,}: the topic was recreated, "
                 "or lost data",
-                "set another topic in K2_TOPICS, or another K2_NAMESPACE",
+                ANOTHER_TOPIC,
             )
 
 
 def _find_recreated_topics(evidence: Evidence) -> Iterator[Finding]:
-    advice = "set another topic in K2_TOPICS, or another K2_NAMESPACE"
     recreated = evidence.broker.recreated_topics
     for topic in recreated:
         sentence = f"topic {topic} was deleted and created again since it was first read"
-        yield Finding.of(Cause.OFFSET_GONE, sentence, advice)
+        yield Finding.of(Cause.OFFSET_GONE, sentence, ANOTHER_TOPIC)
     for partition in evidence.broker.lost_partitions:
         if partition.topic not in recreated:
-            yield Finding.of(Cause.OFFSET_GONE, f"{partition} was read before, and its topic no longer has it", advice)
+            sentence = f"{partition} was read before, and its topic no longer has it"
+            yield Finding.of(Cause.OFFSET_GONE, sentence, ANOTHER_TOPIC)
 
 
 def _find_broker_faults(evidence: Evidence) -> Iterator[Finding]:

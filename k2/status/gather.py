@@ -116,8 +116,8 @@ def _recreated_topics(settings: Settings, known: Mapping[str, str]) -> tuple[str
 
 
 def lag_at_commit(commits: Sequence[Commit]) -> int | None:
-    """Return what was unread when the writers committed last; None if one of these commits does not say."""
-    last = {commit.writer: commit.lag for commit in commits if commit.partitions}
+    """Return what was unread at the newest commit of each recent writer; None if one of them does not say."""
+    last = {commit.writer: commit.lag for commit in recent_commits(commits)}
     lags = [lag for lag in last.values() if lag is not None]
     return max(lags) if lags and len(lags) == len(last) else None
 

@@ -14,6 +14,7 @@ from pyiceberg.table import Table
 from k2.model.errors import K2Error
 from k2.model.progress import Counts, TopicPartition
 from k2.model.times import time_of
+from k2.model.wording import format_count
 from k2.ops.settings import Settings
 from k2.query.audit import recorded_commits
 from k2.query.gaps import gaps, missing_of_span
@@ -89,6 +90,8 @@ class DayStatus:
     """Whether all messages are committed that Kafka received until its end; None if that is not known."""
     missing: int
     """Sequence numbers that are missing now, and were found missing by a trade of the day (venue time)."""
+    sentence: str
+    """The same in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ class StatusReader:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the timestamps of unread messages showed since when they wait, at the last reading.
+        """Whether it is known since when unread messages wait, by timestamps or since their partition advances.
 
         If not, the reader counts from when it first saw them; until then they count as new.
         """
@@ -204,7 +207,8 @@ class StatusReader:
         activity = self._activity.get(table.metadata_location, lambda: self._read_activity(table, commits, pool))
         conflicts = self._conflicts.get(str(positions), lambda: conflicts_by_symbol(settings, table))
         errors = self._errors.get(str(positions), lambda: common_errors(settings.dead_letter_folder))
-        missing, missing_yesterday = self._read_missing(pool, _midnight(now))
+        ledger = find_job_table(settings, "sequence_events", pool)
+        missing, missing_yesterday = (None, 0) if ledger is None else self._read_missing(ledger, pool, _midnight(now))
         broker = read_broker(settings, states, TOPIC_IDS.read(table.metadata.properties))
         committed_at = {TopicPartition(one.topic, one.partition): one.committed_at for one in states}
         return Evidence(
@@ -218,7 +222,7 @@ class StatusReader:
             stored=StoredCounts(
                 total_rows(table),
                 lost_files(settings.dead_letter_folder, positions),
-                self._is_ledger_lost(table, pool),
+                _is_ledger_lost(table, ledger),
             ),
             rejections=topic_rejections(recorded, commits, errors),
             missing=missing,
@@ -235,16 +239,8 @@ class StatusReader:
         existing = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
         return read_activity(self._settings, table, newest & existing, pool=pool)
 
-    def _is_ledger_lost(self, table: Table, pool: EnginePool) -> bool:
-        recorded = LEDGER_ID.read(table.metadata.properties)
-        ledger = find_job_table(self._settings, "sequence_events", pool)
-        return recorded is not None and (ledger is None or str(ledger.metadata.table_uuid) != recorded)
-
-    def _read_missing(self, pool: EnginePool, midnight: datetime) -> tuple[MissingNumbers | None, int]:
+    def _read_missing(self, ledger: Table, pool: EnginePool, midnight: datetime) -> tuple[MissingNumbers | None, int]:
         """Return what is missing now, and how much of it was found missing on the day before `midnight`."""
-        ledger = find_job_table(self._settings, "sequence_events", pool)
-        if ledger is None:
-            return None, 0
 
         def read() -> tuple[MissingNumbers | None, int]:
             found = gaps(self._settings, pool=pool)
@@ -306,6 +302,11 @@ class _Cached(Generic[T]):
         return self._held[1]
 
 
+def _is_ledger_lost(table: Table, ledger: Table | None) -> bool:
+    recorded = LEDGER_ID.read(table.metadata.properties)
+    return recorded is not None and (ledger is None or str(ledger.metadata.table_uuid) != recorded)
+
+
 def _midnight(now: datetime) -> datetime:
     """Return the last midnight, UTC."""
     return datetime.combine(now.astimezone(UTC), time_of_day(), UTC)
@@ -313,8 +314,12 @@ def _midnight(now: datetime) -> datetime:
 
 def _yesterday(evidence: Evidence) -> DayStatus:
     midnight = _midnight(evidence.now)
-    day = (midnight - timedelta(days=1)).date()
-    return DayStatus(day, is_read_until(evidence, midnight), evidence.missing_yesterday)
+    day, missing = (midnight - timedelta(days=1)).date(), evidence.missing_yesterday
+    is_read = is_read_until(evidence, midnight)
+    verb = "may not be" if is_read is None else "is" if is_read else "is not"
+    numbers = format_count(missing, "sequence number") if missing else "no sequence number"
+    sentence = f"{day} {verb} read to its end; {numbers} of it {'are' if missing > 1 else 'is'} missing"
+    return DayStatus(day, is_read, missing, sentence)
 
 
 def _counts(state: PartitionState) -> Counts:

@@ -38,7 +38,7 @@ class Waiting:
     def __init__(self) -> None:
         self._seen: dict[TopicPartition, tuple[int, datetime]] = {}
         self.is_certain = True
-        """Whether all times of the last reading come from timestamps."""
+        """Whether each time of the last reading comes from a timestamp, or is of a partition that advances."""
 
     def since(
         self,
@@ -57,9 +57,10 @@ class Waiting:
             if not end.unread and not end.held_back:
                 continue
             position = end.end_offset - end.unread
-            kept = before.get(partition, (position, now))
-            self._seen[partition] = kept if kept[0] == position else (position, now)
+            seen = before.get(partition)
+            has_advanced = seen is not None and seen[0] != position
+            self._seen[partition] = (position, now) if seen is None or has_advanced else seen
             known = arrival(end.oldest_unread, committed_at.get(partition), lag, now) if end.unread else None
             found[partition] = self._seen[partition][1] if known is None else known
-            self.is_certain &= known is not None
+            self.is_certain &= known is not None or has_advanced
         return found

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pyiceberg.table import Table
 from typer.testing import CliRunner, Result
 
 from k2.cli.main import app
 from k2.ops.settings import Settings
+from tests.cli.moved import store
 
 
 @pytest.fixture
@@ -25,3 +27,15 @@ def k2() -> Callable[..., Result]:
         return CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(columns)})
 
     return run
+
+
+@pytest.fixture
+def table(settings: Settings) -> Table:
+    """Return `trades` with four rows of two days, next to its ledger and dead letters."""
+    return store(settings)
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Settings:
+    """Return settings of a folder to move to."""
+    return Settings(data_dir=tmp_path / "disk" / "new")

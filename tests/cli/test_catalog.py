@@ -1,13 +1,11 @@
 """`k2 catalog`: a lost catalog is brought back, backed up and restored, whatever is in the way."""
 
 import fcntl
-import json
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyiceberg.table import Table
@@ -21,6 +19,7 @@ from k2.query.market import open_market
 from k2.query.query_builders import trades as all_trades
 from k2.storage.catalog import find_table, open_catalog
 from k2.storage.catalog_lock import share_catalog
+from tests.cli.moved import parsed, refused
 from tests.query.tables import append, event, made, progress, set_progress, trade
 
 K2 = Callable[..., Result]
@@ -54,19 +53,6 @@ def offsets(settings: Settings) -> list[int]:
     """Return the offsets of the rows that a query finds."""
     with open_market(settings) as market:
         return sorted(market.table(all_trades())["offset"].to_pylist())
-
-
-def parsed(result: Result) -> Any:
-    """Return the document of a command that succeeded."""
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
-
-
-def refused(result: Result, code: int, words: str) -> None:
-    """Check that a command failed with one sentence and no result."""
-    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
-    assert words in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_registered_tables_are_as_before(settings: Settings, table: Table, k2: K2) -> None:

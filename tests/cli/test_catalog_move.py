@@ -23,25 +23,13 @@ from k2.storage.catalog import open_catalog
 from k2.storage.catalog_register import find_tables
 from k2.storage.recovery.store import partition_files
 from k2.storage.table_copy import CopiedTable, copy_table
-from tests.cli.moved import contents, is_equal, is_unfinished, killed, opened, parsed, refused, rows, store, versions
+from tests.cli.moved import contents, is_equal, is_unfinished, killed, opened, parsed, refused, rows, versions
 from tests.model.dead_letters import dead_letter
 from tests.query.tables import append, trade, write_letters
 
 K2 = Callable[..., Result]
 MOVING: Final = "k2.storage.catalog_move"
 COPYING: Final = "k2.storage.table_copy"
-
-
-@pytest.fixture
-def table(settings: Settings) -> Table:
-    """Return `trades` with four rows, next to its ledger and dead letters."""
-    return store(settings)
-
-
-@pytest.fixture
-def new(tmp_path: Path) -> Settings:
-    """Return settings of the folder to move to."""
-    return Settings(data_dir=tmp_path / "disk" / "new")
 
 
 def test_a_moved_folder_reads_as_before(settings: Settings, table: Table, k2: K2, new: Settings) -> None:

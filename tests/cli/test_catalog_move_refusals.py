@@ -17,24 +17,12 @@ from k2.storage.catalog import open_catalog
 from k2.storage.catalog_lock import share_catalog
 from k2.storage.table_copy import copy_file
 from k2.storage.table_copy_check import check_copy
-from tests.cli.moved import is_unfinished, refused, store
+from tests.cli.moved import is_unfinished, refused
 from tests.query.tables import append, trade
 
 K2 = Callable[..., Result]
 MOVING: Final = "k2.storage.catalog_move"
 COPYING: Final = "k2.storage.table_copy"
-
-
-@pytest.fixture
-def table(settings: Settings) -> Table:
-    """Return `trades` with four rows, next to its ledger and dead letters."""
-    return store(settings)
-
-
-@pytest.fixture
-def new(tmp_path: Path) -> Settings:
-    """Return settings of the folder to move to."""
-    return Settings(data_dir=tmp_path / "disk" / "new")
 
 
 def test_a_running_job_keeps_its_folder(settings: Settings, table: Table, k2: K2, new: Settings) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka.cimpl import NewTopic
 
 from k2.kafka.producer import TradeProducer
 from k2.query.reconcile import reconcile
@@ -38,14 +37,6 @@ def kafka(missing: Callable[[str], None]) -> Iterator[Broker]:
             yield broker
     except NotToBeHadError as error:
         missing(f"Java and Maven: real Kafka ({error})")
-
-
-@pytest.fixture
-def shared_kafka(broker: Broker, missing: Callable[[str], None]) -> Broker:
-    """Real Kafka that other tests use too: topic ids and logins are its own."""
-    if not broker.is_kafka:
-        missing("Java and Maven: real Kafka")
-    return broker
 
 
 def test_a_broker_restart_is_survived(kafka: Broker, tmp_path: Path) -> None:
@@ -94,10 +85,7 @@ def test_a_recreated_topic_is_rejected(shared_kafka: Broker, tmp_path: Path) -> 
     job = Job(shared_kafka.bootstrap_servers, tmp_path, topic)
     _publish(job, topic, 1, 5)
     job.run()
-    admin = shared_kafka.admin()
-    admin.delete_topics([topic])[topic].result(30)
-    _wait(lambda: topic not in admin.list_topics(timeout=30).topics)
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
+    shared_kafka.recreate(topic)
     _publish(job, topic, 1, 8)
     code, said = job.outcome()
     assert code == 1, said

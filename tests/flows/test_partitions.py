@@ -4,10 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from confluent_kafka.cimpl import NewTopic
-
 from tests.brokers import Broker
-from tests.flows.job import Job, wait_until
+from tests.flows.job import Job
 from tests.flows.market import assert_reconciled, publish, trade
 from tests.flows.rescale import running
 
@@ -65,10 +63,7 @@ def test_a_lost_partition_stops_the_job(broker: Broker, tmp_path: Path) -> None:
     publish(broker.bootstrap_servers, topic, [trade(2)], 1)
     job = Job(broker.bootstrap_servers, tmp_path, topic)
     job.run()
-    admin = broker.admin()
-    admin.delete_topics([topic])[topic].result(30)
-    wait_until(lambda: topic not in admin.list_topics(timeout=30).topics, "the topic stays")
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
+    broker.recreate(topic)
     publish(broker.bootstrap_servers, topic, [trade(number) for number in range(3, 9)], 0)
     for recovery in (True, False):
         code, said = job.outcome(recovery=recovery)

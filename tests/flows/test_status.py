@@ -27,8 +27,16 @@ PATIENCE_SECONDS = 4.0
 """For tests whose commits are a second apart."""
 
 
-def _job(broker: Broker, folder: Path, topic: str) -> Job:
-    return Job(broker.bootstrap_servers, folder, topic, {"K2_RUN_TO_END": "false"})
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a commit be overdue sooner."""
+    monkeypatch.setattr("k2.status.gather.PATIENCE_SECONDS_MIN", PATIENCE_SECONDS)
+
+
+def _capture(broker: Broker, folder: Path, topic: str) -> tuple[Job, Feed, StatusReader]:
+    """Return an endless job, the feed of its topic, and a reader of its status."""
+    job = Job(broker.bootstrap_servers, folder, topic, {"K2_RUN_TO_END": "false"})
+    return job, Feed(job, topic), StatusReader(job.settings)
 
 
 def _causes(found: Status) -> list[Cause]:
@@ -50,8 +58,7 @@ def _sentence(found: Status, cause: Cause) -> str:
 def test_each_disaster_is_said(private_broker: Broker, tmp_path: Path) -> None:
     """A sound job is complete, whether trades come or not; then one thing after the other goes wrong."""
     topic = private_broker.topic(2)
-    job = _job(private_broker, tmp_path, topic)
-    feed, reader = Feed(job, topic), StatusReader(job.settings)
+    job, feed, reader = _capture(private_broker, tmp_path, topic)
     assert _causes(reader.read()) == [Cause.NOTHING_STORED]
     with running([job]) as (process,):
         feed.send(50)
@@ -98,34 +105,26 @@ def test_each_disaster_is_said(private_broker: Broker, tmp_path: Path) -> None:
     assert private_broker.bootstrap_servers in found.reasons[0].sentence
 
 
-def test_messages_that_expired_unread(broker: Broker, missing: Any, tmp_path: Path) -> None:
-    """The broker deleted what was to be read next: the partition and the command are named."""
-    if not broker.is_kafka:
-        missing("Java and Maven: real Kafka")
-    topic = broker.topic()
-    job = _job(broker, tmp_path, topic)
-    feed, reader = Feed(job, topic), StatusReader(job.settings)
+def test_messages_that_expired_unread(shared_kafka: Broker, tmp_path: Path) -> None:
+    """The kafka deleted what was to be read next: the partition and the command are named."""
+    topic = shared_kafka.topic()
+    job, feed, reader = _capture(shared_kafka, tmp_path, topic)
     feed.send(10)
     with running([job]):
         wait_until(lambda: job.committed() == 10 * SYMBOLS, "the first trades are committed")
     feed.send(10)
-    broker.delete_records(topic, 60)
+    shared_kafka.delete_records(topic, 60)
     found = _wait_for(reader, Cause.OFFSET_GONE)
     assert found.verdict is Verdict.STOPPED
     assert f"{topic}:0 begins at offset 60, but 40 is to be read next" in found.reasons[0].sentence
     assert f"k2 recovery skip {topic}:0 --yes" in found.reasons[0].next_step
 
 
-def test_timestamps_that_do_not_say_since_when_a_message_waits(
-    broker: Broker, missing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("short_patience")
+def test_timestamps_that_do_not_say_since_when_a_message_waits(shared_kafka: Broker, tmp_path: Path) -> None:
     """A replayed capture is no sign of a stopped job, and a producer's clock that is ahead does not hide one."""
-    if not broker.is_kafka:
-        missing("Java and Maven: real Kafka")
-    monkeypatch.setattr("k2.status.gather.PATIENCE_SECONDS_MIN", PATIENCE_SECONDS)
-    topic = broker.topic(config={"message.timestamp.after.max.ms": str(2**63 - 1)})
-    job = _job(broker, tmp_path, topic)
-    feed, reader = Feed(job, topic), StatusReader(job.settings)
+    topic = shared_kafka.topic(config={"message.timestamp.after.max.ms": str(2**63 - 1)})
+    job, feed, reader = _capture(shared_kafka, tmp_path, topic)
     with running([job]) as (process,):
         feed.send(10)
         wait_until(lambda: job.committed() == 10 * SYMBOLS, "the first trades are committed")
@@ -142,18 +141,13 @@ def test_timestamps_that_do_not_say_since_when_a_message_waits(
     assert reader.read().verdict is Verdict.STOPPED
 
 
-def test_a_transaction_that_stays_open(
-    broker: Broker, missing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("short_patience")
+def test_a_transaction_that_stays_open(shared_kafka: Broker, tmp_path: Path) -> None:
     """What it holds back is counted until it ends; then everything is read."""
-    if not broker.is_kafka:
-        missing("Java and Maven: real Kafka")
-    monkeypatch.setattr("k2.status.gather.PATIENCE_SECONDS_MIN", PATIENCE_SECONDS)
-    topic = broker.topic()
-    job = _job(broker, tmp_path, topic)
-    feed, reader = Feed(job, topic), StatusReader(job.settings)
+    topic = shared_kafka.topic()
+    job, feed, reader = _capture(shared_kafka, tmp_path, topic)
     feed.send(10)
-    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "transactional.id": topic})
+    producer = Producer({"bootstrap.servers": shared_kafka.bootstrap_servers, "transactional.id": topic})
     producer.init_transactions()
     with running([job]):
         wait_until(lambda: job.committed() == 10 * SYMBOLS, "the first trades are committed")
@@ -169,18 +163,15 @@ def test_a_transaction_that_stays_open(
         wait_until(lambda: reader.read().verdict is Verdict.COMPLETE, "the capture is complete")
 
 
-def test_a_topic_that_was_made_again(broker: Broker, missing: Any, tmp_path: Path) -> None:
+def test_a_topic_that_was_made_again(shared_kafka: Broker, tmp_path: Path) -> None:
     """It is said although the new topic has as many messages as were read of the old one."""
-    if not broker.is_kafka:
-        missing("Java and Maven: real Kafka")
-    topic = broker.topic(2)
-    job = _job(broker, tmp_path, topic)
-    feed, reader = Feed(job, topic), StatusReader(job.settings)
+    topic = shared_kafka.topic(2)
+    job, feed, reader = _capture(shared_kafka, tmp_path, topic)
     feed.send(10)
     with running([job]):
         wait_until(lambda: job.committed() == 10 * SYMBOLS, "the first trades are committed")
         wait_until(lambda: reader.read().verdict is Verdict.COMPLETE, "the capture is complete")
-    broker.recreate(topic, 1)
+    shared_kafka.recreate(topic, 1)
     feed.send(10)
     found = _wait_for(reader, Cause.OFFSET_GONE)
     assert f"topic {topic} was deleted and created again since it was first read" in _sentence(found, Cause.OFFSET_GONE)
@@ -189,8 +180,7 @@ def test_a_topic_that_was_made_again(broker: Broker, missing: Any, tmp_path: Pat
 def test_half_of_the_symbols_fall_silent(broker: Broker, tmp_path: Path) -> None:
     """A collector that lost half of its subscriptions is seen by the trades of the other half."""
     topic = broker.topic()
-    job = _job(broker, tmp_path, topic)
-    feed, reader = Feed(job, topic), StatusReader(job.settings)
+    job, feed, reader = _capture(broker, tmp_path, topic)
     start = now_us() - 200_000_000
     with running([job]):
         feed.send_at([start + second * 1_000_000 for second in range(0, 120, 2)])

@@ -20,7 +20,7 @@ SYMBOLS = [
     "block_again_with_send_times",
     "restart_with_a_slow_clock",
 ]
-PARTS = 3
+PARTS = 4
 
 
 def message(symbol: str, one: Sent) -> tuple[bytes, bytes]:

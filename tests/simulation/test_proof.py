@@ -16,15 +16,15 @@ QUICK: Final = (
     "replay filter off",
     "progress in a second commit",
     "unknown outcome tried again",
-    "conflicts not counted",
+    "poison stops the job",
 )
-"""Found at the first seed."""
+"""Found at one of the first two seeds."""
 
 
 @pytest.mark.timeout(300)
 def test_the_simulator_finds_deliberate_bugs() -> None:
-    """Each of the quickest is found at the first seed, which passes without it."""
-    done = _prove(*QUICK, seeds=1)
+    """Each of the quickest is found at one of the first two seeds, which passes without it."""
+    done = _prove(*QUICK, seeds=2)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.findall(r"^(\w+): (\d+)$", done.stdout, re.MULTILINE) == [
         ("mutants", f"{len(QUICK)}"),

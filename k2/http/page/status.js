@@ -1,7 +1,7 @@
 // The verdict on the capture: its reasons with their next steps, and how old the newest data is.
 
 import { $, el, say } from "./dom.js";
-import { count, duration, moment, name, plural } from "./format.js";
+import { count, duration, moment, name } from "./format.js";
 
 const WORDS = {
   complete: "Complete",
@@ -52,12 +52,7 @@ function ages(found) {
   const facts = [`Last commit ${age(found, found.last_commit_at)}`];
   facts.push(`newest trade ${age(found, found.kafka_timestamp)} by Kafka, ${age(found, found.timestamp)} by the venue`);
   facts.push(found.unread === null ? "unread messages unknown" : `${count(found.unread)} unread`);
-  return `${facts.join("; ")}. ${yesterday(found.yesterday)}.`;
-}
-
-function yesterday({ day, is_read, missing }) {
-  const read = is_read === null ? "may not be read to its end" : is_read ? "is read to its end" : "is not read to its end";
-  return `Yesterday, ${day}, ${read}; ${missing > 0 ? plural(missing, "sequence number") : "no sequence number"} of it ${missing > 1 ? "are" : "is"} missing`;
+  return `${facts.join("; ")}. Yesterday: ${found.yesterday.sentence}.`;
 }
 
 function age(found, time) {
