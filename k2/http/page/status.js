@@ -40,7 +40,7 @@ function reason(one) {
   return el(
     "li",
     {},
-    el("b", { class: "of", text: WORDS[one.verdict] }),
+    el("b", { text: `${WORDS[one.verdict]}:` }),
     " ",
     el("span", { text: name(one.sentence) }),
     " ",
