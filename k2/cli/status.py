@@ -82,6 +82,8 @@ def _lines(found: Status) -> Iterator[str]:
     yield f"last commit   {_when(found, found.last_commit_at)}"
     yield f"newest trade  {_when(found, found.kafka_timestamp)} by Kafka, {_when(found, found.timestamp)} by the venue"
     yield f"yesterday     {found.yesterday.sentence}"
+    yield f"last hour     {found.activity.last_hour.sentence}"
+    yield f"23 h before   {found.activity.hours_before.sentence}"
     broker = "no broker configured" if found.broker is None else f"broker {found.broker}"
     yield f"catalog {found.catalog} at {found.location}, namespace {found.namespace}; {broker}"
 

@@ -154,6 +154,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
             symbols=self._symbols,
             health=self._health,
             lag=self._lag,
+            state_origin=_state_origin(resume_state, committed),
         )
 
     def _dead_letters(self, writer: str, committed: WriterProgress) -> DeadLetterQueue:
@@ -174,6 +175,12 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         invalidate_commits_in_flight(self.committer, writer)
         check_fence(self._handle.name, writer, self.committer.progress().of(writer), committed)
         return DEAD_LETTER_POSITIONS.read(self.committer.table.metadata.properties, writer)
+
+
+def _state_origin(resume_state: dict[str, Any] | None, committed: WriterProgress) -> str:
+    if resume_state is not None:
+        return "from the recovery store"
+    return "from the tables" if committed else "with no state"
 
 
 class LedgerSink(FixedPartitionedSink[list[SequenceEvent], dict[str, Any]]):

@@ -33,6 +33,7 @@ from k2.ops.metrics import (
     LAST_COMMIT,
     TRADES_STORED,
 )
+from k2.storage.commit_log import Remark
 from k2.storage.dead_letters.queue import DeadLetterQueue
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS, DOUBTS, NON_MARKET_NUMBERS
 
@@ -58,8 +59,12 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         symbols: Symbols | None = None,
         health: Health | None = None,
         lag: Lag | None = None,
+        state_origin: str = "with no state",
     ) -> None:
-        """Continue from the writer's progress `committed`, as the job read it at its start."""
+        """Continue from the writer's progress `committed`, as the job read it at its start.
+
+        The first commit records `state_origin`, where the state of the rules came from.
+        """
         self._writer = writer
         self._handle = handle
         self._committer = handle.committer()
@@ -76,6 +81,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._buffer = ColumnBuffer(arrow_schema(self._committer.table.schema()), flush_rows, symbols)
         self._files: list[DataFile] = []
         self._newest_us: int | None = None
+        self._start_remark = {Remark.STARTED.value: state_origin}
 
     @reports_errors
     def write_batch(self, values: list[TradeSlice | Consumed]) -> None:
@@ -143,11 +149,12 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
             self._files,
             properties=properties,
             lag=None if math.isnan(lag) else int(lag),
+            extra_summary=self._start_remark,
         )
         started = time.monotonic()
         progress = self._commit_advance(advance)
         seconds = time.monotonic() - started
-        self._files = []
+        self._files, self._start_remark = [], {}
         self.partition_counts.start_next_epoch(advance.result)
         counts = sum((move.counts for move in moves.values()), Counts())
         self._update_metrics(counts)

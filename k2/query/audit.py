@@ -57,7 +57,7 @@ class AuditedCommit:
     partitions: list[dict[str, Any]]
     """For each topic partition that advanced: `topic`, `partition`, the next `offset`, and counts of this commit."""
     remark: str | None
-    """Other effects of the commit: abandoned offsets, fencing."""
+    """Other effects of the commit: abandoned offsets, fencing; or that it was its writer's first since a start."""
     lag: int | None
     """Messages that the writer's process had not read yet; None if it was not known, or by an earlier version."""
     undone: bool

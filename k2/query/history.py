@@ -16,6 +16,7 @@ from k2.query.engine import Engine
 from k2.query.pool import EnginePool, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table, find_job_table
 from k2.query.where_clauses import between
+from k2.storage.commit_log import Remark
 
 __all__ = ["INTERVALS_MAX", "Interval", "history"]
 
@@ -53,6 +54,8 @@ class Interval:
     """Numbers in `gaps_opened`."""
     missing_filled: int
     """Numbers in `gaps_filled`."""
+    starts: int
+    """Starts of the job after which it committed, by its first commit; earlier versions did not record them."""
 
 
 @retry_if_files_gone
@@ -109,13 +112,15 @@ def _register_ledger(engine: Engine, settings: Settings, pool: EnginePool | None
 
 def _interval(start: datetime, row: Mapping[str, Any]) -> Interval:
     # Sums of numbers may exceed 64 bits, so DuckDB returns decimals.
-    counts = {name: int(row.get(name) or 0) for name in (*_COUNTS, "commits", *_EVENTS)}
+    counts = {name: int(row.get(name) or 0) for name in (*_COUNTS, "commits", *_EVENTS, "starts")}
     between, lag = row.get("between_commits_seconds_max"), row.get("lag_max")
     return Interval(start, **counts, between_commits_seconds_max=between, lag_max=lag)
 
 
 _COUNTS: Final = ("received", "stored", "duplicates", "dead_letters", "skipped")
 _EVENTS: Final = ("gaps_opened", "gaps_filled", "missing_opened", "missing_filled")
+_STARTED: Final = f"{Remark.STARTED.removeprefix('k2.')} "
+"""How the remark of a commit says that it is its writer's first since a start; writer 0 is always there."""
 _LEDGER_COLUMNS: Final = ("exchange", "symbol", "session", "event", "first_sequence", "last_sequence", "detected_at")
 
 # The clocks of two hosts may differ, but no time between two commits is negative.
@@ -128,6 +133,7 @@ _COMMITTED: Final = f"""
         FROM commits WHERE NOT undone AND writer IS NOT NULL
     )
     SELECT (committed_us - $origin) // $step AS interval_idx, count(*) AS commits,
+           count(*) FILTER (writer = '0' AND remark LIKE '%{_STARTED}%') AS starts,
            CASE WHEN count(between_us) > 0 THEN greatest(0, max(between_us)) / 1e6 END AS between_commits_seconds_max,
            max(lag) AS lag_max,
            {", ".join(f"sum(list_sum([one.{name} for one in partitions]))::BIGINT AS {name}" for name in _COUNTS)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from k2.kafka.unread import PartitionEnd
 from k2.model.progress import Counts, TopicPartition
 from k2.query.partition_progress import PartitionState
+from k2.status.activity import NO_ACTIVITY, RecentActivity
 from k2.status.feeds import DatedAhead, SilentSymbols
 from k2.storage.dead_letters.rejections import CommonError
 
@@ -98,5 +99,6 @@ class Evidence:
     conflicting_symbols: tuple[str, ...] = ()
     dated_ahead: tuple[DatedAhead, ...] = ()
     silent: tuple[SilentSymbols, ...] = ()
+    activity: RecentActivity = NO_ACTIVITY
     full_folders: tuple[Path, ...] = ()
     """Folders of the job on this machine whose disk is full."""

@@ -18,10 +18,12 @@ from k2.model.wording import format_count
 from k2.ops.settings import Settings
 from k2.query.audit import recorded_commits
 from k2.query.gaps import gaps, missing_of_span
+from k2.query.history import history
 from k2.query.partition_progress import PartitionState, partition_states
 from k2.query.pool import EnginePool, Pool, retry_if_files_gone
 from k2.query.recent_trades import SymbolActivity, read_activity
 from k2.query.tables import NoTableError, existing_table, find_job_table
+from k2.status.activity import INTERVAL, PERIOD, RecentActivity, recent_activity
 from k2.status.assessment import assess
 from k2.status.evidence import BrokerState, Evidence, MissingNumbers, StoredCounts
 from k2.status.feeds import dated_ahead, silent_symbols
@@ -125,6 +127,8 @@ class Status:
     """Sequence numbers that are missing now."""
     conflicts: int
     yesterday: DayStatus
+    activity: RecentActivity
+    """Of the last hour and the 23 hours before; all 0 if nothing could be read."""
     partitions: list[PartitionStatus]
 
 
@@ -148,7 +152,8 @@ class StatusReader:
         self._errors: _Cached[Mapping[str, CommonError]] = _Cached()
         self._missing: _Cached[tuple[MissingNumbers | None, int]] = _Cached()
         self._conflicts: _Cached[Mapping[str, int]] = _Cached()
-        self._activity: _Cached[Sequence[SymbolActivity]] = _Cached()
+        self._symbols: _Cached[Sequence[SymbolActivity]] = _Cached()
+        self._recent: _Cached[RecentActivity] = _Cached()
 
     def read(self, pool: EnginePool | None = None) -> Status:
         """Return the status now, or the one that another client has just read."""
@@ -204,7 +209,7 @@ class StatusReader:
         commits = sorted(recorded_commits(table), key=lambda one: one.committed_at)
         states = self._states.get(table.metadata_location, lambda: tuple(partition_states(settings, table, pool=pool)))
         positions = DEAD_LETTER_POSITIONS.read_all(table.metadata.properties)
-        activity = self._activity.get(table.metadata_location, lambda: self._read_activity(table, commits, pool))
+        symbols = self._symbols.get(table.metadata_location, lambda: self._read_symbols(table, commits, pool))
         conflicts = self._conflicts.get(str(positions), lambda: conflicts_by_symbol(settings, table))
         errors = self._errors.get(str(positions), lambda: common_errors(settings.dead_letter_folder))
         ledger = find_job_table(settings, "sequence_events", pool)
@@ -229,12 +234,21 @@ class StatusReader:
             missing_yesterday=missing_yesterday,
             conflicts=sum(conflicts.values()),
             conflicting_symbols=tuple(conflicts),
-            dated_ahead=tuple(dated_ahead(activity)),
-            silent=tuple(silent_symbols(activity)),
+            dated_ahead=tuple(dated_ahead(symbols)),
+            silent=tuple(silent_symbols(symbols)),
+            activity=self._read_activity(table, ledger, pool, now),
             full_folders=full_folders(settings),
         )
 
-    def _read_activity(self, table: Table, commits: Sequence[Commit], pool: EnginePool) -> Sequence[SymbolActivity]:
+    def _read_activity(self, table: Table, ledger: Table | None, pool: EnginePool, now: datetime) -> RecentActivity:
+        def read() -> RecentActivity:
+            found = history(self._settings, INTERVAL, now - PERIOD, now, pool=pool)
+            return recent_activity(found, now)
+
+        locations = table.metadata_location, None if ledger is None else ledger.metadata_location
+        return self._recent.get(f"{now:%H:%M} {locations}", read)
+
+    def _read_symbols(self, table: Table, commits: Sequence[Commit], pool: EnginePool) -> Sequence[SymbolActivity]:
         newest = {one.snapshot_id for one in recent_commits(commits)}
         existing = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
         return read_activity(self._settings, table, newest & existing, pool=pool)
@@ -273,6 +287,7 @@ class StatusReader:
             missing=0 if evidence.missing is None else evidence.missing.numbers,
             conflicts=evidence.conflicts,
             yesterday=_yesterday(evidence),
+            activity=evidence.activity,
             partitions=[_partition_status(evidence, one, states.get(one)) for one in partitions],
         )
 

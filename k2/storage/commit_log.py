@@ -43,6 +43,8 @@ class Remark(StrEnum):
     """The writer for which a start invalidated commits in flight before it truncated dead letters."""
     ROLLED_BACK_EVENTS = "k2.withdrawn"
     """The number of events that a start rolled back; in the ledger only."""
+    STARTED = "k2.started"
+    """The writer's first commit since a start of the job; the text says where its state came from."""
 
 
 class IcebergSnapshot(Protocol):
@@ -96,7 +98,7 @@ class Commit(msgspec.Struct, frozen=True):
     partitions: list[PartitionMove]
     """The topic partitions that moved, sorted."""
     remark: str | None = None
-    """What else the commit did: abandoned offsets, a fencing token."""
+    """What else the commit did: abandoned offsets, a fencing token; or that it was the first since a start."""
     previous_id: int | None = None
     """The job's previous snapshot; None for the first, and if it was not recorded."""
     lag: int | None = None

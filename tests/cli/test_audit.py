@@ -52,13 +52,13 @@ def test_audit(commits: Settings, k2: K2) -> None:
         "files": 1,
         "bytes": first["bytes"],
         "partitions": [where | {"received": 1, "stored": 1, "duplicates": 0, "dead_letters": 0, "skipped": 0}],
-        "remark": None,
+        "remark": "started with no state",
         "lag": None,
         "undone": False,
         "expired": True,
     }
     assert [second["parent_id"], third["parent_id"]] == [first["snapshot_id"], second["snapshot_id"]]
-    assert third["expired"] is False
+    assert [second["remark"], third["remark"], third["expired"]] == [None, None, False]
     assert result.exit_code == 0
     assert "3 commits with 3 rows; 2 snapshots expired" in result.stderr
 

@@ -73,6 +73,7 @@ def test_the_history_is_shown_in_figures_bars_and_words(served: Client, sample: 
         assert cells[0] == f"{row['received']:,}"
         assert cells[6] == ("\u2013" if row["lag_max"] is None else f"{row['lag_max']}")
         assert cells[8] == f"{row['missing_opened']}"
+        assert cells[10] == f"{row['starts']}"
 
 
 def test_an_error_leads_to_its_dead_letters(served: Client, sample: Made, window: Opened) -> None:

@@ -16,6 +16,7 @@ from k2.model.errors import FencedError, StateError
 from k2.model.key_groups import group_of
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.query.audit import audit
 from k2.storage.catalog import open_catalog
 from tests.iceberg.trades_table import offsets_of, read_to, row_at, settings_in
 from tests.model.trade_slices import slice_of
@@ -66,6 +67,26 @@ def test_a_recovery_store_ahead_of_the_table_is_rejected(tmp_path: Path, offset:
             again.build_part("out", "00", state)
     else:
         again.build_part("out", "00", state)
+
+
+def test_the_first_commit_after_a_start_says_where_state_came_from(tmp_path: Path) -> None:
+    """Each start is in the audit log once, with its origin, whatever its first epochs contain."""
+    settings, state = settings_in(tmp_path), None
+    for start, resume_state in enumerate([None, None, {"format": 1, "offsets": {"trades:0": 2}}]):
+        writer = TradesSink(settings).build_part("out", "00", resume_state)
+        for offset in (2 * start, 2 * start + 1):
+            writer.write_batch([slice_of([row_at(offset)]), read_to(offset + 1)])
+            state = writer.snapshot()
+        assert state == writer.snapshot()
+        writer.close()
+    assert [one.remark for one in audit(settings).commits] == [
+        "started with no state",
+        None,
+        "started from the tables",
+        None,
+        "started from the recovery store",
+        None,
+    ]
 
 
 def test_a_recovery_store_of_another_table_is_rejected(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -42,8 +43,16 @@ def archive(settings: Settings, commits: list[Commit]) -> None:
 def market(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Return settings whose commits are half in the commit log and half in the notes, with gaps in the ledger."""
     settings = Settings(data_dir=tmp_path_factory.mktemp("history") / "data")
+    starts = {
+        14: "given_up trades:0 5-6; started with no state",
+        200: "started from the tables",
+        50: "claim 7",
+    }
     commits = [
-        job_commit(number, at(minutes), received=10, stored=6, duplicates=2, dead_letters=1, skipped=1)
+        msgspec.structs.replace(
+            job_commit(number, at(minutes), received=10, stored=6, duplicates=2, dead_letters=1, skipped=1),
+            remark=starts.get(minutes),
+        )
         for number, minutes in enumerate(MINUTES, 1)
     ]
     archive(settings, commits[:4])
@@ -66,12 +75,12 @@ def test_intervals_count_commits_and_gaps(market: Settings) -> None:
     found = history(market, QUARTER, EPOCH, at(240))
     assert [one.start for one in found] == [at(15 * idx) for idx in range(16)]
     assert by_start(found) == {
-        at(0): Interval(at(0), 20, 12, 4, 2, 2, 2, 11 * 60.0, None, 0, 0, 0, 0),
-        at(15): Interval(at(15), 10, 6, 2, 1, 1, 1, 60.0, None, 1, 0, 5, 0),
-        at(45): Interval(at(45), 20, 12, 4, 2, 2, 2, 35 * 60.0, None, 1, 1, 2**63 - 1, 1),
-        at(195): Interval(at(195), 10, 6, 2, 1, 1, 1, 149 * 60.0, None, 0, 0, 0, 0),
+        at(0): Interval(at(0), 20, 12, 4, 2, 2, 2, 11 * 60.0, None, 0, 0, 0, 0, 1),
+        at(15): Interval(at(15), 10, 6, 2, 1, 1, 1, 60.0, None, 1, 0, 5, 0, 0),
+        at(45): Interval(at(45), 20, 12, 4, 2, 2, 2, 35 * 60.0, None, 1, 1, 2**63 - 1, 1, 0),
+        at(195): Interval(at(195), 10, 6, 2, 1, 1, 1, 149 * 60.0, None, 0, 0, 0, 0, 1),
     }
-    assert found[2] == Interval(at(30), 0, 0, 0, 0, 0, 0, None, None, 0, 0, 0, 0)
+    assert found[2] == Interval(at(30), 0, 0, 0, 0, 0, 0, None, None, 0, 0, 0, 0, 0)
 
 
 @pytest.fixture(scope="module")

@@ -129,6 +129,7 @@ function fillTable() {
         pause === null ? "–" : duration(pause),
         count(row.missing_opened),
         count(row.missing_filled),
+        count(row.starts),
       ];
       return el("tr", {}, el("th", { scope: "row", text: minute(row.start) }), ...texts.map((text) => el("td", { class: "number", text })));
     }),

@@ -52,7 +52,7 @@ function ages(found) {
   const facts = [`Last commit ${age(found, found.last_commit_at)}`];
   facts.push(`newest trade ${age(found, found.kafka_timestamp)} by Kafka, ${age(found, found.timestamp)} by the venue`);
   facts.push(found.unread === null ? "unread messages unknown" : `${count(found.unread)} unread`);
-  return `${facts.join("; ")}. Yesterday: ${found.yesterday.sentence}.`;
+  return `${facts.join("; ")}. Last hour: ${found.activity.last_hour.sentence}. Yesterday: ${found.yesterday.sentence}.`;
 }
 
 function age(found, time) {
