@@ -9,10 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyiceberg.table import Table
 
-from k2.iceberg.advance import Advance
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.commit import Committer
 from k2.iceberg.data_files import write_file
+from k2.iceberg.pending_commit import PendingCommit
 from k2.iceberg.tables import TableName, open_table
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.ops.settings import Settings
@@ -62,7 +62,9 @@ class Filling:
             for day, exchange, partition_rows in _partitions(_batch(offset, times, self._random), self.table)
         ]
         advanced = PartitionProgress(offset + rows, received=rows, stored=rows)
-        self._committer.commit(Advance("0", self._committer.progress().of("0"), {_TOPIC_PARTITION: advanced}, files))
+        self._committer.commit(
+            PendingCommit("0", self._committer.progress().of("0"), {_TOPIC_PARTITION: advanced}, files)
+        )
         self.count += 1
 
 

@@ -1,7 +1,7 @@
 """Abandon offsets: skip messages that expired in Kafka before the job read them."""
 
-from k2.iceberg.advance import Advance
 from k2.iceberg.commit import Committer
+from k2.iceberg.pending_commit import PendingCommit
 from k2.model.errors import OffsetError
 from k2.model.progress import PartitionDelta, Progress, TopicPartition
 from k2.storage.commit_log import Remark
@@ -42,4 +42,4 @@ def _move(committer: Committer, progress: Progress, writer: str, topic_partition
         remark[Remark.ABANDONED_OFFSETS] = f"{topic_partition} {first}-{offset - 1}"
     # Also if a writer is beyond it: a recovery store may be before it, and would replay those messages.
     move = PartitionDelta(max(first, offset), start=offset)
-    committer.commit(Advance(writer, entries, {topic_partition: move}, [], extra_summary=remark))
+    committer.commit(PendingCommit(writer, entries, {topic_partition: move}, [], extra_summary=remark))

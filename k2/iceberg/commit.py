@@ -9,11 +9,11 @@ import structlog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.table import Table
 
-from k2.iceberg.advance import Advance
 from k2.iceberg.commit_notes import CommitNotes, MoveToCommitLog
-from k2.iceberg.commit_parts import CONTRIBUTIONS, GUARDS, Contribution, Guard, has_advance
+from k2.iceberg.commit_parts import CONTRIBUTIONS, GUARDS, Contribution, Guard, has_commit
 from k2.iceberg.fence import FencingTokenGuard
 from k2.iceberg.metadata_swap import MetadataSwap
+from k2.iceberg.pending_commit import PendingCommit
 from k2.iceberg.snapshot_expiry import removable
 from k2.iceberg.snapshot_lineage import check_lineage
 from k2.iceberg.table_progress import progress_of
@@ -94,8 +94,8 @@ class Committer:
         with self._lock:
             return self._retry(operation, refresh_and_act, also=also)
 
-    def commit(self, advance: Advance) -> Progress:
-        """Commit an advance exactly once, whatever the catalog answers; return the progress of all writers.
+    def commit(self, pending: PendingCommit) -> Progress:
+        """Commit exactly once, whatever the catalog answers; return the progress of all writers.
 
         If the outcome of an attempt is in doubt, it is looked up before anything else is done. The commit is
         rebased over commits of other writers, compactions and foreign appends.
@@ -107,46 +107,46 @@ class Committer:
             SettingsError: the catalog no longer accepts the credentials.
         """
         with self._lock:
-            self._move_notes(advance)
-            self._retry(f"committing to table {self.name}", lambda: self._try_commit(advance))
+            self._move_notes(pending)
+            self._retry(f"committing to table {self.name}", lambda: self._try_commit(pending))
             failpoint("commit.seen")
             return progress_of(self.table)
 
-    def _move_notes(self, advance: Advance) -> None:
+    def _move_notes(self, pending: PendingCommit) -> None:
         if self._notes is None or not self._notes.is_move_due(self.table.metadata):
             return
         # Another process may have moved these notes since the last refresh; they must not be moved twice.
         self._retry(f"reading table {self.name}", self._refresh)
-        self._check(advance)
+        self._check(pending)
         if self._notes.is_move_due(self.table.metadata):
             self._notes.move(self.table.metadata)
 
-    def _try_commit(self, advance: Advance) -> None:
+    def _try_commit(self, pending: PendingCommit) -> None:
         # A snapshot that is due for removal may have been tagged meanwhile.
-        must_refresh = advance.snapshot_ids or self._is_stale or removable(self.table.metadata)
-        if must_refresh and self._is_committed(advance):
+        must_refresh = pending.snapshot_ids or self._is_stale or removable(self.table.metadata)
+        if must_refresh and self._is_committed(pending):
             return
         try:
-            self._commit_with_rebase(advance)
+            self._commit_with_rebase(pending)
         except (FencedError, TableError):
             raise
         except Exception as error:
             # Whatever the exception, the catalog may have committed.
-            _log.warning("commit_in_doubt", table=self.name, writer=advance.writer, error=repr(error))
-            if not self._is_committed(advance):
+            _log.warning("commit_in_doubt", table=self.name, writer=pending.writer, error=repr(error))
+            if not self._is_committed(pending):
                 raise
 
-    def _commit_with_rebase(self, advance: Advance) -> None:
+    def _commit_with_rebase(self, pending: PendingCommit) -> None:
         for conflicts in range(COMMIT_CONFLICT.attempts_max):
-            self._check(advance)
-            swap = self._stage(advance)
+            self._check(pending)
+            swap = self._stage(pending)
             try:
                 failpoint("commit.staged")
                 swap.commit()
                 failpoint("commit.landed")
             except CommitFailedException:
                 self._sleep(COMMIT_CONFLICT.wait_seconds(conflicts + 1))
-                if self._is_committed(advance):
+                if self._is_committed(pending):
                     return
                 # Rejected, and not in the table: no snapshot refers to its manifests.
                 swap.discard()
@@ -159,21 +159,21 @@ class Committer:
             "stop other writers"
         )
 
-    def _check(self, advance: Advance) -> None:
+    def _check(self, pending: PendingCommit) -> None:
         for guard in self._guards:
-            guard(self.name, self.table.metadata, advance)
+            guard(self.name, self.table.metadata, pending)
 
-    def _stage(self, advance: Advance) -> MetadataSwap:
+    def _stage(self, pending: PendingCommit) -> MetadataSwap:
         swap = MetadataSwap(self.table)
-        advance.snapshot_ids.append(swap.append(advance.files, advance.summary).snapshot_id)
+        pending.snapshot_ids.append(swap.append(pending.files, pending.summary).snapshot_id)
         for contribute in self._contributions:
-            contribute(swap, advance)
+            contribute(swap, pending)
         return swap
 
-    def _is_committed(self, advance: Advance) -> bool:
-        """Refresh the table and return whether the advance is committed."""
+    def _is_committed(self, pending: PendingCommit) -> bool:
+        """Refresh the table and return whether the pending commit is in the table."""
         self._refresh()
-        return has_advance(self.table.metadata, advance)
+        return has_commit(self.table.metadata, pending)
 
     def _refresh(self) -> None:
         try:

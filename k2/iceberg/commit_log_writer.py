@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import pyarrow as pa
 from pyiceberg.schema import Schema
 
-from k2.iceberg.advance import Advance, WriterProgress
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.commit import Committer
 from k2.iceberg.data_files import write_file
+from k2.iceberg.pending_commit import PendingCommit, WriterProgress
 from k2.model.columns import COMMITS
 from k2.model.errors import FencedError
 from k2.model.progress import PartitionDelta, TopicPartition
@@ -64,7 +64,7 @@ class CommitLogWriter:
         properties = COMMIT_LOG_BATCH.set_to(batch)
         try:
             self._committer.commit(
-                Advance(self._table_id, expected, {self._progress_key: move}, [file], properties=properties)
+                PendingCommit(self._table_id, expected, {self._progress_key: move}, [file], properties=properties)
             )
         except FencedError:
             with contextlib.suppress(Exception):

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 from pyiceberg.table.metadata import TableMetadata
 
-from k2.iceberg.advance import Advance
 from k2.iceberg.metadata_swap import MetadataSwap
+from k2.iceberg.pending_commit import PendingCommit
 from k2.storage.commit_log import Commit, commit_of
 from k2.storage.table_properties import COMMIT_NOTES
 
@@ -51,7 +51,7 @@ class CommitNotes:
         self._move_to_commit_log = move_to_commit_log
         self._logged_up_to = 0
 
-    def __call__(self, swap: MetadataSwap, _advance: Advance) -> None:
+    def __call__(self, swap: MetadataSwap, _pending: PendingCommit) -> None:
         """Add the note."""
         swap.set_properties(commit_notes_property(swap, self._logged_up_to))
 

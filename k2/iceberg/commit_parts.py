@@ -9,47 +9,47 @@ from typing import Final
 
 from pyiceberg.table.metadata import TableMetadata
 
-from k2.iceberg.advance import Advance
 from k2.iceberg.fence import check_fence
 from k2.iceberg.metadata_swap import MetadataSwap
+from k2.iceberg.pending_commit import PendingCommit
 from k2.iceberg.snapshot_expiry import AssertRemovable, removable, removals
 from k2.iceberg.snapshot_lineage import check_lineage
 from k2.storage.table_properties import COMMIT_ID, LAST_SNAPSHOT, PROGRESS, LastSnapshot
 
-__all__ = ["CONTRIBUTIONS", "GUARDS", "Contribution", "Guard", "has_advance"]
+__all__ = ["CONTRIBUTIONS", "GUARDS", "Contribution", "Guard", "has_commit"]
 
-Guard = Callable[[str, TableMetadata, Advance], None]
-"""Called with the table's name, the metadata that the commit would replace, and the advance.
+Guard = Callable[[str, TableMetadata, PendingCommit], None]
+"""Called with the table's name, the metadata that the commit would replace, and the pending commit.
 
 Raises TableError or FencedError; the commit is then not tried again.
 """
-Contribution = Callable[[MetadataSwap, Advance], None]
-"""Called with the swap, which has the snapshot with the rows as its last, and the advance."""
+Contribution = Callable[[MetadataSwap, PendingCommit], None]
+"""Called with the swap, which has the snapshot with the rows as its last, and the pending commit."""
 
 
-def _check_rollback(table: str, metadata: TableMetadata, _advance: Advance) -> None:
+def _check_rollback(table: str, metadata: TableMetadata, _pending: PendingCommit) -> None:
     check_lineage(metadata, table)
 
 
-def _check_fence(table: str, metadata: TableMetadata, advance: Advance) -> None:
-    check_fence(table, advance.writer, PROGRESS.read(metadata.properties).of(advance.writer), advance.expected)
+def _check_fence(table: str, metadata: TableMetadata, pending: PendingCommit) -> None:
+    check_fence(table, pending.writer, PROGRESS.read(metadata.properties).of(pending.writer), pending.expected)
 
 
-def _add_progress(swap: MetadataSwap, advance: Advance) -> None:
-    progress = PROGRESS.read(swap.metadata.properties).replaced(advance.writer, advance.result)
+def _add_progress(swap: MetadataSwap, pending: PendingCommit) -> None:
+    progress = PROGRESS.read(swap.metadata.properties).replaced(pending.writer, pending.result)
     last = LastSnapshot(swap.snapshots[-1].snapshot_id, swap.metadata.next_sequence_number())
     swap.set_properties(PROGRESS.set_to(progress) | LAST_SNAPSHOT.set_to(last))
 
 
-def _add_commit_id(swap: MetadataSwap, advance: Advance) -> None:
-    swap.set_properties(COMMIT_ID.set_to(advance.commit_id, advance.writer))
+def _add_commit_id(swap: MetadataSwap, pending: PendingCommit) -> None:
+    swap.set_properties(COMMIT_ID.set_to(pending.commit_id, pending.writer))
 
 
-def _add_writer_state(swap: MetadataSwap, advance: Advance) -> None:
-    swap.set_properties(advance.properties)
+def _add_writer_state(swap: MetadataSwap, pending: PendingCommit) -> None:
+    swap.set_properties(pending.properties)
 
 
-def _expire_snapshots(swap: MetadataSwap, _advance: Advance) -> None:
+def _expire_snapshots(swap: MetadataSwap, _pending: PendingCommit) -> None:
     removed = removable(swap.metadata)
     swap.add(removals(removed), AssertRemovable(uuid=swap.metadata.table_uuid, removed=removed))
 
@@ -60,11 +60,11 @@ CONTRIBUTIONS: Final[tuple[Contribution, ...]] = (_add_writer_state, _add_progre
 """Those of every table."""
 
 
-def has_advance(metadata: TableMetadata, advance: Advance) -> bool:
-    """Return whether the metadata has an advance.
+def has_commit(metadata: TableMetadata, pending: PendingCommit) -> bool:
+    """Return whether a pending commit is in the metadata.
 
     The commit id outlives the snapshot's expiry; the snapshot outlives a later commit of the same writer.
     """
-    return COMMIT_ID.read(metadata.properties, advance.writer) == advance.commit_id or any(
-        metadata.snapshot_by_id(snapshot_id) is not None for snapshot_id in advance.snapshot_ids
+    return COMMIT_ID.read(metadata.properties, pending.writer) == pending.commit_id or any(
+        metadata.snapshot_by_id(snapshot_id) is not None for snapshot_id in pending.snapshot_ids
     )

@@ -2,7 +2,7 @@
 
 from pyiceberg.table.metadata import TableMetadata
 
-from k2.iceberg.advance import Advance, WriterProgress
+from k2.iceberg.pending_commit import PendingCommit, WriterProgress
 from k2.model.errors import FencedError
 from k2.model.progress import PartitionProgress
 from k2.storage.table_properties import FENCING_TOKEN
@@ -36,7 +36,7 @@ class FencingTokenGuard:
         self.token = token
         """The token that this instance found when it started, or set itself."""
 
-    def __call__(self, table: str, metadata: TableMetadata, _advance: Advance) -> None:
+    def __call__(self, table: str, metadata: TableMetadata, _pending: PendingCommit) -> None:
         """Compare the tokens.
 
         Raises:

@@ -11,9 +11,9 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
-from k2.iceberg.advance import WriterProgress
 from k2.iceberg.commit import Committer
 from k2.iceberg.metadata_swap import MetadataSwap
+from k2.iceberg.pending_commit import WriterProgress
 from k2.iceberg.row_filters import any_of, rows_from
 from k2.iceberg.table_progress import progress_of
 from k2.model.committed_offsets import CommittedOffsets

@@ -9,10 +9,10 @@ import pyarrow as pa
 import structlog
 from bytewax.outputs import StatefulSinkPartition
 
-from k2.iceberg.advance import Advance, WriterProgress
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.data_files import write_file
 from k2.iceberg.ledger_rollback import WRITER
+from k2.iceberg.pending_commit import PendingCommit, WriterProgress
 from k2.iceberg.resume_state import resume_state
 from k2.iceberg.table_handle import TableHandle
 from k2.model.columns import SEQUENCE_EVENTS
@@ -66,11 +66,11 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
             write_file(table, _as_arrow(list(group), now, table.schema()), (exchange,), self._handle.on_retry)
             for exchange, group in groupby(events, key=lambda event: event.exchange)
         ]
-        advance = Advance(WRITER, self.committed, _moves(events), files)
-        self._committer.commit(advance)
+        pending = PendingCommit(WRITER, self.committed, _moves(events), files)
+        self._committer.commit(pending)
         failpoint("events.committed")
         _log.info("ledger_committed", **Counter(event.event.value for event in events))
-        self.committed = advance.result
+        self.committed = pending.result
         self._events = []
 
 

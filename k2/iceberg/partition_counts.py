@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.iceberg.advance import WriterProgress
+from k2.iceberg.pending_commit import WriterProgress
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.dead_letter import DeadLetter

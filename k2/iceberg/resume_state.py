@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from k2.iceberg.advance import WriterProgress
+from k2.iceberg.pending_commit import WriterProgress
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
 

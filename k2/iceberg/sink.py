@@ -7,12 +7,12 @@ from typing import Any
 import structlog
 from bytewax.outputs import FixedPartitionedSink
 
-from k2.iceberg.advance import WriterProgress
 from k2.iceberg.commit import Committer
 from k2.iceberg.fence import check_fence
 from k2.iceberg.fencing_commit import adopt_fencing_token, invalidate_commits_in_flight, set_fencing_token
 from k2.iceberg.ledger_rollback import WRITER, TradesFence, roll_back_events
 from k2.iceberg.ledger_writer import LedgerWriter
+from k2.iceberg.pending_commit import WriterProgress
 from k2.iceberg.resume_state import check_resume
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName

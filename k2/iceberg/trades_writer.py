@@ -8,12 +8,12 @@ from typing import Any
 from bytewax.outputs import StatefulSinkPartition
 from pyiceberg.manifest import DataFile
 
-from k2.iceberg.advance import Advance, WriterProgress
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.column_buffer import FLUSH_ROWS, ColumnBuffer
 from k2.iceberg.commit_report import CommitReport
 from k2.iceberg.data_files import write_file
 from k2.iceberg.partition_counts import PartitionCounts
+from k2.iceberg.pending_commit import PendingCommit, WriterProgress
 from k2.iceberg.pending_conflicts import PendingConflicts
 from k2.iceberg.resume_state import resume_state
 from k2.iceberg.table_handle import TableHandle
@@ -142,7 +142,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         if self._doubts.take_change():
             properties |= DOUBTS.set_to(self._doubts, self._writer)
         lag = math.nan if self._lag is None else self._lag()
-        advance = Advance(
+        pending = PendingCommit(
             self._writer,
             self.partition_counts.committed,
             moves,
@@ -152,20 +152,20 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
             extra_summary=self._start_remark,
         )
         started = time.monotonic()
-        progress = self._commit_advance(advance)
+        progress = self._commit_pending(pending)
         seconds = time.monotonic() - started
         self._files, self._start_remark = [], {}
-        self.partition_counts.start_next_epoch(advance.result)
+        self.partition_counts.start_next_epoch(pending.result)
         counts = sum((move.counts for move in moves.values()), Counts())
         self._update_metrics(counts)
         if self._on_commit is not None:
             self._on_commit(progress)
-        self._report.log(counts, self._dead_letters.take_rejections(), advance.lag, seconds)
+        self._report.log(counts, self._dead_letters.take_rejections(), pending.lag, seconds)
 
-    def _commit_advance(self, advance: Advance) -> Progress:
+    def _commit_pending(self, pending: PendingCommit) -> Progress:
         try:
             with COMMIT_SECONDS.time():
-                progress = self._committer.commit(advance)
+                progress = self._committer.commit(pending)
         except Exception:
             COMMITS.labels("failed").inc()
             raise

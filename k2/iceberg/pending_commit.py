@@ -1,4 +1,4 @@
-"""An advance: what one commit of one writer adds to a table."""
+"""A pending commit: what one commit of one writer adds to a table."""
 
 import uuid
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from pyiceberg.manifest import DataFile
 from k2.model.progress import PartitionDelta, PartitionProgress, TopicPartition
 from k2.storage.commit_log import summary_of
 
-__all__ = ["Advance", "WriterProgress"]
+__all__ = ["PendingCommit", "WriterProgress"]
 
 WriterProgress = Mapping[TopicPartition, PartitionProgress]
 """One writer's progress."""
 
 
 @dataclass
-class Advance:
+class PendingCommit:
     """What one commit of one writer adds to the table, and the progress that the table must have before it."""
 
     writer: str
