@@ -74,7 +74,7 @@ assert (trade.exchange, trade.symbol, trade.sequence) == ("kraken", "BTC/USD", 7
             Edit(
                 "k2/iceberg/trades_writer.py",
                 "        seconds = time.monotonic() - started",
-                "        seconds = time.monotonic() - started\n        metrics.DATA_FILES.inc(len(advance.files))",
+                "        seconds = time.monotonic() - started\n        metrics.DATA_FILES.inc(len(pending.files))",
             ),
             Edit(
                 "k2/iceberg/trades_writer.py",

@@ -200,7 +200,7 @@ def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Ta
     assert recorded == Position(1, path.stat().st_size)
 
 
-def _fails(_advance: object) -> None:
+def _fails(_pending: object) -> None:
     raise UnreachableError("the catalog does not answer")
 
 

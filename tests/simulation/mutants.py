@@ -166,8 +166,8 @@ MUTANTS: Final = (
         "a commit reported as rejected has its manifests deleted before it is looked up",
         (
             f"{_COMMIT}._commit_with_rebase",
-            "if self._is_committed(advance):",
-            "swap.discard()\nif self._is_committed(advance):",
+            "if self._is_committed(pending):",
+            "swap.discard()\nif self._is_committed(pending):",
         ),
     ),
     _mutant(
@@ -180,13 +180,13 @@ MUTANTS: Final = (
         "unknown outcome taken for committed",
         4,
         "a commit whose answer was lost counts as committed",
-        (f"{_COMMIT}._try_commit", "if not self._is_committed(advance):", "if False:"),
+        (f"{_COMMIT}._try_commit", "if not self._is_committed(pending):", "if False:"),
     ),
     _mutant(
         "rejection taken for committed",
         4,
         "a commit that met another writer's counts as committed",
-        (f"{_COMMIT}._commit_with_rebase", "if self._is_committed(advance):", "if True:"),
+        (f"{_COMMIT}._commit_with_rebase", "if self._is_committed(pending):", "if True:"),
     ),
     _mutant(
         "fence off",
