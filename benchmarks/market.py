@@ -45,6 +45,7 @@ class Filling:
         self._random = np.random.default_rng(7)
         self.count = 0
         """Number of commits that were added."""
+        self._next_numbers = np.ones(len(EXCHANGES) * len(SYMBOLS), dtype=np.int64)
 
     @property
     def table(self) -> Table:
@@ -59,7 +60,7 @@ class Filling:
         offset = self.count * rows
         files = [
             write_file(self.table, partition_rows, (day, exchange))
-            for day, exchange, partition_rows in _partitions(_batch(offset, times, self._random), self.table)
+            for day, exchange, partition_rows in _partitions(self._batch(offset, times), self.table)
         ]
         advanced = PartitionProgress(offset + rows, received=rows, stored=rows)
         self._committer.commit(
@@ -67,33 +68,44 @@ class Filling:
         )
         self.count += 1
 
+    def _batch(self, offset: int, times: NDArray[np.int64]) -> pa.Table:
+        count, random = len(times), self._random
+        offsets = np.arange(offset, offset + count)
+        cents = random.integers(100, 10_000, count)
+        prices = pa.array(cents, pa.int64()).cast(pa.decimal128(38, 0)).cast(pa.decimal128(38, 18))
+        stamps = pa.array(times, pa.timestamp("us", tz="UTC"))
+        names = random.integers(0, len(self._next_numbers), count)
+        numbers = pa.array(self._number(names))
+        return pa.table(
+            {
+                "exchange": pa.array(np.array(EXCHANGES)[names // len(SYMBOLS)]),
+                "symbol": pa.array(np.array(SYMBOLS)[names % len(SYMBOLS)]),
+                "trade_id": numbers.cast(pa.string()),
+                "sequence": numbers,
+                "session": pa.array(np.ones(count, dtype=np.int32)),
+                "price": prices,
+                "quantity": prices,
+                "side": pa.array(np.array(["buy", "sell"])[random.integers(0, 2, count)]),
+                "timestamp": stamps,
+                "received": stamps,
+                "topic": pa.repeat("trades", count),
+                "partition": pa.array(np.zeros(count, dtype=np.int32)),
+                "offset": pa.array(offsets),
+                "index": pa.array(np.zeros(count, dtype=np.int32)),
+                "kafka_timestamp": stamps,
+                "origin": pa.nulls(count, pa.string()),
+            }
+        )
 
-def _batch(offset: int, times: NDArray[np.int64], random: np.random.Generator) -> pa.Table:
-    count = len(times)
-    numbers = np.arange(offset, offset + count)
-    cents = random.integers(100, 10_000, count)
-    prices = pa.array(cents, pa.int64()).cast(pa.decimal128(38, 0)).cast(pa.decimal128(38, 18))
-    stamps = pa.array(times, pa.timestamp("us", tz="UTC"))
-    return pa.table(
-        {
-            "exchange": pa.array(np.array(EXCHANGES)[random.integers(0, len(EXCHANGES), count)]),
-            "symbol": pa.array(np.array(SYMBOLS)[random.integers(0, len(SYMBOLS), count)]),
-            "trade_id": pa.array(numbers).cast(pa.string()),
-            "sequence": pa.array(numbers),
-            "session": pa.array(np.ones(count, dtype=np.int32)),
-            "price": prices,
-            "quantity": prices,
-            "side": pa.array(np.array(["buy", "sell"])[random.integers(0, 2, count)]),
-            "timestamp": stamps,
-            "received": stamps,
-            "topic": pa.repeat("trades", count),
-            "partition": pa.array(np.zeros(count, dtype=np.int32)),
-            "offset": pa.array(numbers),
-            "index": pa.array(np.zeros(count, dtype=np.int32)),
-            "kafka_timestamp": stamps,
-            "origin": pa.nulls(count, pa.string()),
-        }
-    )
+    def _number(self, names: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of trades of these symbols, int64[n] each, without a gap, and count them."""
+        order = np.argsort(names, kind="stable")
+        counts = np.bincount(names, minlength=len(self._next_numbers))
+        numbers = np.empty(len(names), dtype=np.int64)
+        numbers[order] = np.arange(len(names)) - np.repeat(np.cumsum(counts) - counts, counts)
+        numbers += self._next_numbers[names]
+        self._next_numbers += counts
+        return numbers
 
 
 def _partitions(batch: pa.Table, table: Table) -> Iterator[tuple[int, str, pa.Table]]:

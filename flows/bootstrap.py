@@ -80,7 +80,7 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     events = LedgerSink(settings, progress, _count_retry, trades)
     bind_tables(trades.committer, events.committer, is_resumed=resume_info.is_resumed)
     events.open()
-    state_source = TableStateSource(settings, resume_info.written, symbols)
+    state_source = TableStateSource(settings, resume_info, symbols)
     return JobIO(kafka=source, iceberg=trades, events=events, state_source=state_source, symbols=symbols)
 
 

@@ -1,6 +1,7 @@
 """Deduplicate operator: finds duplicates by trade id, among trades whose sequence number does not reveal them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -37,7 +38,7 @@ class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any
     def __init__(
         self, window_us: int, state_source: StateSource, hasher: TradeIdHasher, state: dict[str, Any] | None
     ) -> None:
-        self._window_us = window_us
+        self._window_us, self._hasher = window_us, hasher
         self._state_source: StateSource | None = state_source
         self._is_resumed = state is not None
         self._deduplicator = GroupDeduplicator(window_us, state, hasher)
@@ -51,7 +52,7 @@ class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[TradeSlice], bool]:
         """Deduplicate the slices in order."""
         self._catch_up(values[0].group)
-        slices = [self._deduplicator.deduplicate(trade_slice) for trade_slice in values]
+        slices = [self._deduplicator.deduplicate(self._with_state(trade_slice)) for trade_slice in values]
         self._report_ids()
         return slices, StatefulBatchLogic.RETAIN
 
@@ -63,8 +64,20 @@ class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any
     def _catch_up(self, group: int) -> None:
         """Read the ids from the table, before the first slice only."""
         state_source, self._state_source = self._state_source, None
-        if state_source is not None:
-            self._deduplicator.absorb(state_source.ids(group, self._window_us, is_resumed=self._is_resumed))
+        if state_source is None:
+            return
+        checkpoint = None if self._is_resumed else state_source.checkpoint(group)
+        if checkpoint is not None:
+            self._deduplicator = GroupDeduplicator(self._window_us, checkpoint.deduplicate, self._hasher)
+            self._is_resumed = True
+        self._deduplicator.absorb(state_source.ids(group, self._window_us, is_resumed=self._is_resumed))
+
+    def _with_state(self, trade_slice: TradeSlice) -> TradeSlice:
+        """Return the slice with the state of this step added, if a checkpoint is due."""
+        if trade_slice.state is None:
+            return trade_slice
+        state = trade_slice.state._replace(deduplicate=self._deduplicator.snapshot())
+        return replace(trade_slice, state=state)
 
     def _report_ids(self) -> None:
         DEDUP_IDS.inc(len(self._deduplicator) - self._reported_ids)

@@ -1,5 +1,7 @@
 """Sequence operator: assigns each row its verdict and session, and emits the events of the ledger."""
 
+import math
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,7 +14,7 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from k2.model.batch import TradeSlice
 from k2.model.sequence_events import EventKind, SequenceEvent
-from k2.model.state_source import NO_STATE_SOURCE, StateSource
+from k2.model.state_source import NO_STATE_SOURCE, GroupState, StateSource
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US
 from k2.ops.error_boundary import reports_errors
@@ -26,6 +28,10 @@ __all__ = ["SequencedStreams", "sequence"]
 
 MONOTONIC: Final = "monotonic"
 """Key of the state of `monotonic` venues in the state of a key group."""
+CHECKPOINT_ROWS: Final = 100_000
+"""Rows of a key group from one checkpoint to the next: a start reads at most so many of each group."""
+CHECKPOINT_SECONDS: Final = 600.0
+"""A group with fewer rows has a checkpoint so often, because a start opens each file committed since."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +77,25 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
     ) -> None:
         self._gap_large_min = gap_large_min
         self._state_source: StateSource | None = state_source
-        read_contents = None if state_source is NO_STATE_SOURCE else state_source.contents
-        self._tracker = GroupTracker(state, window_us, read_contents, symbols)
-        self._disorder = GroupDisorder(None if state is None else state.get(MONOTONIC), symbols)
+        self._window_us, self._symbols = window_us, symbols
+        self._read_contents = None if state_source is NO_STATE_SOURCE else state_source.contents
+        self._is_resumed = state is not None
         self._open_gaps: dict[str, OpenGaps] = {}
-        self._report_open_gaps()
+        self._restore(state)
+        self._rows_since_checkpoint, self._checkpoint_at = 0, time.monotonic()
         if state is not None:
             state_source.report_positions(self._tracker.positions)
+
+    def _restore(self, state: dict[str, Any] | None) -> None:
+        self._tracker = GroupTracker(state, self._window_us, self._read_contents, self._symbols)
+        self._disorder = GroupDisorder(None if state is None else state.get(MONOTONIC), self._symbols)
+        self._report_open_gaps()
 
     @reports_errors
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[Tracked], bool]:
         """Track the slices in order; the first call also emits the events that the ledger lacks."""
         owed = self._catch_up(values[0].group)
+        values = [replace(values[0], state=self._take_checkpoint(values)), *values[1:]]
         tracked = [self._tracker.track(trade_slice) for trade_slice in values]
         for one in tracked:
             _count_out_of_order(self._disorder.out_of_order(one.trade_slice))
@@ -95,6 +108,9 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
     def snapshot(self) -> dict[str, Any]:
         """Return the state of the key group."""
         failpoint("sequence.snapshot")
+        return self._state()
+
+    def _state(self) -> dict[str, Any]:
         return {**self._tracker.snapshot(), MONOTONIC: self._disorder.snapshot()}
 
     def _catch_up(self, group: int) -> list[SequenceEvent]:
@@ -102,10 +118,25 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         state_source, self._state_source = self._state_source, None
         if state_source is None:
             return []
+        if not state_source.has_checkpoint(group):
+            self._checkpoint_at = -math.inf
+        checkpoint = None if self._is_resumed else state_source.checkpoint(group)
+        if checkpoint is not None:
+            self._restore(checkpoint.sequence)
         stored = list(state_source.sessions(group))
         self._tracker.absorb(stored, state_source.committed(group), state_source.doubts(group))
         self._report_open_gaps()
         return list(owed_events(stored, self._tracker, state_source.ledger())) if stored else []
+
+    def _take_checkpoint(self, values: list[TradeSlice]) -> GroupState | None:
+        """Return the state before some rows, if a checkpoint is due; a group that has none is due at once."""
+        rows, now = self._rows_since_checkpoint, time.monotonic()
+        self._rows_since_checkpoint += sum(map(len, values))
+        is_old = now - self._checkpoint_at >= CHECKPOINT_SECONDS and (rows or math.isinf(self._checkpoint_at))
+        if rows < CHECKPOINT_ROWS and not is_old:
+            return None
+        self._rows_since_checkpoint, self._checkpoint_at = self._rows_since_checkpoint - rows, now
+        return GroupState(self._state())
 
     def _count_events(self, tracked: Tracked) -> None:
         _count_out_of_order(tracked.out_of_order)

@@ -19,7 +19,7 @@ from k2.model.symbols import Symbols
 from k2.model.verdicts import STORED
 from k2.venues import VENUES
 
-__all__ = ["GroupDeduplicator", "short_fingerprints"]
+__all__ = ["FORMAT", "GroupDeduplicator", "clocks_of", "short_fingerprints"]
 
 FORMAT: Final = 2
 _SHORT: Final = 0xFFFF_FFFF
@@ -156,6 +156,11 @@ class GroupDeduplicator:
             TopicPartition(topic, partition): IdLog(self._rules, ClockState(*clock))
             for topic, partition, *clock in state["clocks"]
         }
+
+
+def clocks_of(state: Mapping[str, Any]) -> Mapping[TopicPartition, Reach]:
+    """Return the Kafka time reached in each topic partition by a state that `GroupDeduplicator.snapshot` returned."""
+    return {TopicPartition(topic, partition): Reach(*clock[:2]) for topic, partition, *clock in state["clocks"]}
 
 
 def short_fingerprints(

@@ -2,6 +2,7 @@
 
 import math
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from bytewax.outputs import StatefulSinkPartition
 from pyiceberg.manifest import DataFile
 
 from k2.iceberg.arrow_columns import arrow_schema
+from k2.iceberg.checkpoint_writer import CheckpointWriter
 from k2.iceberg.column_buffer import FLUSH_ROWS, ColumnBuffer
 from k2.iceberg.commit_report import CommitReport
 from k2.iceberg.data_files import write_file
@@ -78,6 +80,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         properties = self._committer.table.metadata.properties
         self._non_market = NON_MARKET_NUMBERS.read(properties, writer)
         self._doubts = DOUBTS.read(properties, writer)
+        self._checkpoints = CheckpointWriter(writer, properties, handle.on_retry)
         self._buffer = ColumnBuffer(arrow_schema(self._committer.table.schema()), flush_rows, symbols)
         self._files: list[DataFile] = []
         self._newest_us: int | None = None
@@ -109,6 +112,9 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
     def _write_slice(self, trade_slice: TradeSlice) -> None:
         self._non_market.add(trade_slice, self.partition_counts.committed)
         self._doubts.update(trade_slice.doubts)
+        if trade_slice.state is not None:
+            table, committed = self._committer.table, self.partition_counts.committed
+            self._checkpoints.add(table, trade_slice.group, trade_slice.state, committed)
         slice_indices, conflicts = self.partition_counts.count(trade_slice)
         self._conflicts.add(trade_slice, conflicts)
         if len(slice_indices):
@@ -142,11 +148,14 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         if self._doubts.take_change():
             properties |= DOUBTS.set_to(self._doubts, self._writer)
         lag = math.nan if self._lag is None else self._lag()
+        commit_id = uuid.uuid4().hex
+        properties |= self._checkpoints.write(self._committer.table, commit_id)
         pending = PendingCommit(
             self._writer,
             self.partition_counts.committed,
             moves,
             self._files,
+            commit_id,
             properties=properties,
             lag=None if math.isnan(lag) else int(lag),
             extra_summary=self._start_remark,
@@ -155,6 +164,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         progress = self._commit_pending(pending)
         seconds = time.monotonic() - started
         self._files, self._start_remark = [], {}
+        self._checkpoints.remove_unnamed(self._committer.table)
         self.partition_counts.start_next_epoch(pending.result)
         counts = sum((move.counts for move in moves.values()), Counts())
         self._update_metrics(counts)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from k2.model.decimals import as_words
 from k2.model.progress import TopicPartition
-from k2.model.state_source import NumberDoubt
+from k2.model.state_source import GroupState, NumberDoubt
 from k2.model.symbol_names import NameList, SymbolNames, SymbolRegistry
 from k2.model.trade import Trade
 
@@ -247,6 +247,8 @@ class TradeSlice:
     """int32[m], the session of each trade; 0 if the trade has none."""
     doubts: tuple[NumberDoubt, ...] = ()
     """Changes that the rows made to their symbols' doubts."""
+    state: GroupState | None = None
+    """The state of the key group before these rows, if it is time for a checkpoint."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -275,7 +277,7 @@ class TradeSlice:
         symbol_ids, codes = np.unique(columns.symbols, return_inverse=True)
         names = NameList([columns.names.name(symbol_id) for symbol_id in symbol_ids.tolist()])
         batch = replace(compact.batch, columns=replace(columns, symbols=codes.astype(np.int32), names=names))
-        return TradeSlice, (batch, self.group, compact.rows, self.verdicts, self.sessions, self.doubts)
+        return TradeSlice, (batch, self.group, compact.rows, self.verdicts, self.sessions, self.doubts, self.state)
 
 
 def _bytes_at(data: NDArray[np.uint8], start: int, size: int) -> bytes | None:

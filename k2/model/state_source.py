@@ -1,7 +1,7 @@
 """State source: the state of the rules, rebuilt from the tables if their own state is lost or older than the tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from k2.model.symbol_names import SymbolNames
 __all__ = [
     "NO_CONTENTS",
     "NO_STATE_SOURCE",
+    "GroupState",
     "Ledger",
     "NumberDoubt",
     "Positions",
@@ -124,8 +125,23 @@ class Ledger(NamedTuple):
     missing: Mapping[SessionKey, Ranges]
 
 
+class GroupState(NamedTuple):
+    """The state of the rules of one key group, as builtins."""
+
+    sequence: dict[str, Any]
+    """That of the sequence step."""
+    deduplicate: dict[str, Any] | None = None
+    """That of the deduplicate step; None until the state has passed that step."""
+
+
 class StateSource(Protocol):
     """Reads the tables as they were when the process started."""
+
+    def has_checkpoint(self, group: int) -> bool:
+        """Return whether the table names a checkpoint of a group, readable or not; without a table there is no need."""
+
+    def checkpoint(self, group: int) -> GroupState | None:
+        """Return the state of a group from its newest checkpoint; None if there is none, or a store was resumed."""
 
     def report_positions(self, positions: Positions) -> None:
         """Report the positions of a group's recovered state; called for all groups before the first read.
@@ -168,6 +184,12 @@ NO_CONTENTS: Final = StoredContents(_NONE, _NONE, _NONE, _NONE, {})
 
 class _EmptyStateSource:
     """State source without stored trades."""
+
+    def has_checkpoint(self, group: int) -> bool:  # noqa: ARG002
+        return True
+
+    def checkpoint(self, group: int) -> GroupState | None:  # noqa: ARG002
+        return None
 
     def report_positions(self, positions: Positions) -> None:
         """Ignore the call."""

@@ -24,6 +24,7 @@ Name = Literal[
     "trades.flush",
     "file.create",
     "file.written",
+    "checkpoint.written",
     "commit.staged",
     "commit.landed",
     "commit.seen",

@@ -113,18 +113,21 @@ class Engine:
         *,
         row_filter: BooleanExpression | None = None,
         snapshot_id: int | None = None,
+        committed_after: int = 0,
     ) -> None:
         """Register an Iceberg table under a name, as of a snapshot (the current one by default).
 
-        `row_filter` skips data files without a matching row; filtering the rows is left to the query. Files that
-        DuckDB cannot open itself, such as those on S3, are read through Arrow, with columns and filters pushed down.
+        `row_filter` skips data files without a matching row; filtering the rows is left to the query.
+        `committed_after` skips manifests up to that Iceberg sequence number: all that they list was committed by then.
+        Files that DuckDB cannot open itself, such as those on S3, are read through Arrow, with columns and filters
+        pushed down.
 
         Raises:
             TableError: the table has delete files, which are not applied here.
         """
         scan = table.scan(row_filter=row_filter or AlwaysTrue(), snapshot_id=snapshot_id)
         with _planning_errors():
-            files = planned_files(self._manifests, table, scan)
+            files = planned_files(self._manifests, table, scan, committed_after)
         self._register_files(name, table, files, scan)
 
     def register_added(self, name: str, table: Table, snapshot_ids: Collection[int]) -> None:

@@ -91,9 +91,10 @@ class ManifestCache:
         """Size of the cached columns in bytes."""
         return int(self._parts.currsize)
 
-    def files(self, table: Table, snapshot: Snapshot) -> list[SpecFiles]:
-        """Return the files of a table's snapshot."""
-        manifests = self._manifests(snapshot, table.io)
+    def files(self, table: Table, snapshot: Snapshot, committed_after: int = 0) -> list[SpecFiles]:
+        """Return the files of a table's snapshot, without manifests up to a sequence number."""
+        listed = self._manifests(snapshot, table.io)
+        manifests = [one for one in listed if (one.sequence_number or 0) > committed_after or not committed_after]
         parts = self._read(table, manifests)
         return [
             SpecFiles(spec_id, [parts[one] for one in manifests if one.partition_spec_id == spec_id])

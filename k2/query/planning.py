@@ -47,8 +47,10 @@ _HOLDS: Final[Mapping[type[BoundLiteralPredicate], Test]] = {
 """The conditions under which a value between two bounds, which may be null, can match."""
 
 
-def planned_files(manifests: ManifestCache, table: Table, scan: DataScan) -> list[str]:
+def planned_files(manifests: ManifestCache, table: Table, scan: DataScan, committed_after: int = 0) -> list[str]:
     """Return the locations of the data files that a scan of the table reads.
+
+    Manifests up to the Iceberg sequence number `committed_after` may be skipped.
 
     Raises:
         TableError: the table has delete files, which are not applied here.
@@ -58,7 +60,7 @@ def planned_files(manifests: ManifestCache, table: Table, scan: DataScan) -> lis
         return []
     if table.catalog.supports_server_side_planning():
         return _planned_by_pyiceberg(table, scan)
-    specs = manifests.files(table, snapshot)
+    specs = manifests.files(table, snapshot, committed_after)
     if not all(pc.all(_known(files, "is_data"), min_count=0).as_py() for files in specs):
         return _planned_by_pyiceberg(table, scan)
     return [path for files in specs for path in _paths(files, table, scan)]

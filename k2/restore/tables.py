@@ -7,13 +7,16 @@ from functools import cache
 from typing import Any, Final
 
 import pyarrow as pa
+import structlog
 from pyiceberg.expressions import BooleanExpression
 
+from k2.dedup.deduplicator import clocks_of
 from k2.iceberg.row_filters import any_of, rows_from
 from k2.iceberg.table_progress import progress_of
-from k2.model.key_groups import group_of
+from k2.model.key_groups import GROUPS, group_of
 from k2.model.progress import Progress, TopicPartition
 from k2.model.state_source import (
+    GroupState,
     Ledger,
     NumberDoubt,
     Positions,
@@ -29,15 +32,19 @@ from k2.model.times import TIME_AHEAD_TOLERANCE_US
 from k2.ops.settings import Settings
 from k2.query.gaps import missing_ranges
 from k2.query.pool import open_engine
+from k2.restore.checkpoints import named_groups, read_checkpoints
 from k2.restore.contents import read_contents
+from k2.restore.recovery_store import NO_STORE, ResumeInfo
 from k2.restore.trade_ids import StoredTradeIds
 from k2.sequencing.non_market import joined
 from k2.storage.catalog import find_table
+from k2.storage.checkpoints import Checkpoint
 from k2.storage.table_properties import DOUBTS, NON_MARKET_NUMBERS
 
 __all__ = ["TableStateSource"]
 
 Row = dict[str, Any]
+_LOG: Final = structlog.get_logger()
 
 QUERY_SECONDS_MAX: Final = 3600.0
 """A start may read a whole table, which takes longer than a user's query may."""
@@ -47,14 +54,12 @@ class TableStateSource:
     """The tables as they were when the process started; safe to use from several worker threads.
 
     If states were resumed from a recovery store, only rows from the highest of their positions on are read (files below
-    are skipped by their statistics); otherwise the whole table is, by grouped queries. Ids are not part of the states:
-    those of the last two windows are always read (`k2.restore.trade_ids`). `written` is the table's offsets at the
-    resumed epoch, by writer; None if unknown.
+    are skipped by their statistics). Otherwise the states come from the checkpoints in the warehouse, and the rows from
+    the lowest of their positions on are read. Without checkpoints the whole table is, by grouped queries. Ids are not
+    part of the states: those of the last two windows are always read (`k2.restore.trade_ids`).
     """
 
-    def __init__(
-        self, settings: Settings, written: Mapping[str, Positions] | None = None, symbols: Symbols | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, resume_info: ResumeInfo = NO_STORE, symbols: Symbols | None = None) -> None:
         self._settings = settings.model_copy(update={"query_timeout_seconds": QUERY_SECONDS_MAX})
         self._lock = threading.Lock()
         self._resumed_offsets: dict[TopicPartition, int] = {}
@@ -64,8 +69,49 @@ class TableStateSource:
         properties = {} if self._trades is None else self._trades.metadata.properties
         self._non_market = [session for one in NON_MARKET_NUMBERS.read_all(properties) for session in one.sessions()]
         self._doubts = [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()]
-        self._ids = StoredTradeIds(self._trades, self._progress, written, symbols)
         self._ledger: Ledger | None = None
+        self._named = frozenset[int]() if self._trades is None else named_groups(self._trades)
+        self._checkpoints = self._read_checkpoints(is_resumed=resume_info.is_resumed)
+        self._committed_after = min((one.sequence_number for one in self._checkpoints.values()), default=0)
+        written = resume_info.written if resume_info.is_resumed else self._seen_by_checkpoints()
+        self._ids = StoredTradeIds(self._trades, self._progress, written, symbols)
+        for checkpoint in self._checkpoints.values():
+            self._ids.report_clocks(clocks_of(checkpoint.deduplicate))
+
+    def _read_checkpoints(self, *, is_resumed: bool) -> Mapping[int, Checkpoint]:
+        """Return a checkpoint of every group that can have rows, and use their positions; none if one is missing."""
+        if self._trades is None or is_resumed or not self._named:
+            return {}
+        found = read_checkpoints(self._trades)
+        # A writer that has not committed yet has no rows, and no checkpoint.
+        needed = {group for group in range(GROUPS) if self._progress.of(str(group % self._settings.writers))}
+        if not needed <= {*found}:
+            _LOG.warning("checkpoints_incomplete", missing=sorted(needed - {*found}), effect="reading the whole table")
+            return {}
+        positions = _lowest(found.values())
+        rows_after = sum(max(0, entry.offset - positions.get(one, 0)) for one, entry in self._progress.of("0").items())
+        _LOG.info("checkpoints_read", groups=len(found), offsets_after=rows_after)
+        self._resumed_offsets.update(positions)
+        return found
+
+    def _seen_by_checkpoints(self) -> Mapping[str, Positions] | None:
+        """Return what the checkpoints of each writer's groups have seen."""
+        if not self._checkpoints:
+            return None
+        groups = self._checkpoints.items()
+        return {
+            writer: _lowest(one for group, one in groups if group % self._settings.writers == int(writer))
+            for writer in self._progress.writers
+        }
+
+    def has_checkpoint(self, group: int) -> bool:
+        """Return whether the table names a checkpoint of a group."""
+        return group in self._named
+
+    def checkpoint(self, group: int) -> GroupState | None:
+        """Return the state of a group from its checkpoint; None if there is none, or a store was resumed."""
+        found = self._checkpoints.get(group)
+        return None if found is None else GroupState(found.sequence, found.deduplicate)
 
     def report_positions(self, positions: Positions) -> None:
         """Report the positions of a group's recovered state; called for all groups before the first read."""
@@ -123,9 +169,8 @@ class TableStateSource:
         if self._trades is None or not self._is_behind():
             return []
         with open_engine(self._settings) as engine:
-            engine.register(
-                "trades", self._trades, row_filter=_rows_from_offsets(self._resumed_offsets, self._progress)
-            )
+            row_filter = _rows_from_offsets(self._resumed_offsets, self._progress)
+            engine.register("trades", self._trades, row_filter=row_filter, committed_after=self._committed_after)
             # Joined with the job's own partitions as well: compacted files also have rows of other writers.
             positions = {one: self._resumed_offsets.get(one, 0) for one in self._progress.partitions()}
             engine.register_arrow("positions", _as_arrow(positions))
@@ -191,6 +236,15 @@ _STARTED: Final = "SELECT DISTINCT exchange, symbol, session FROM sequence_event
 def _rows_from_offsets(offsets: Positions, progress: Progress) -> BooleanExpression:
     """Return a filter for the rows from `offsets` on; of a topic partition that is not in it, for all rows."""
     return any_of(rows_from(one, offsets.get(one, 0)) for one in progress.partitions())
+
+
+def _lowest(checkpoints: Iterable[Checkpoint]) -> Positions:
+    """Return the offset in each topic partition below which all checkpoints have seen their rows; 0 if absent."""
+    lowest: dict[TopicPartition, int] | None = None
+    for offsets in (one.offsets for one in checkpoints):
+        known = offsets if lowest is None else lowest
+        lowest = {one: min(offsets[one], known[one]) for one in offsets if one in known}
+    return lowest or {}
 
 
 def _as_arrow(positions: Positions) -> pa.Table:

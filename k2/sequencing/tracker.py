@@ -36,7 +36,7 @@ from k2.sequencing.tracker_kernel import (
 )
 from k2.venues import VENUES
 
-__all__ = ["GroupTracker", "OpenGaps", "Tracked"]
+__all__ = ["FORMAT", "GroupTracker", "OpenGaps", "Tracked"]
 
 FORMAT: Final = 4
 _STATE_COLUMNS: Final = 5

@@ -16,10 +16,12 @@ from k2.model.key_groups import GROUPS
 from k2.model.progress import Progress
 from k2.sequencing.doubts import Doubts
 from k2.sequencing.non_market import NonMarketNumbers
+from k2.storage.checkpoints import NamedCheckpoints, named_checkpoints_text, parse_named_checkpoints
 from k2.storage.commit_log import Commit, commit_notes_text, parse_commit_notes
 from k2.storage.dead_letters.files import Position
 
 __all__ = [
+    "CHECKPOINTS",
     "COMMIT_ID",
     "COMMIT_LOG_BATCH",
     "COMMIT_NOTES",
@@ -191,6 +193,15 @@ DOUBTS: Final = TableProperty[Doubts](
     Doubts.text,
     Doubts,
 )
+CHECKPOINTS: Final = TableProperty[NamedCheckpoints](
+    "k2.checkpoints.",
+    "trades",
+    "The newest two checkpoints of each of a writer's key groups: file, place in it, and digest "
+    "([checkpoints](#checkpoints))",
+    parse_named_checkpoints,
+    named_checkpoints_text,
+    NamedCheckpoints,
+)
 COMMIT_NOTES: Final = TableProperty[list[Commit]](
     "k2.trail",
     "trades",
@@ -249,6 +260,7 @@ PROPERTIES: Final[tuple[TableProperty[Any], ...]] = (
     DEAD_LETTER_POSITIONS,
     NON_MARKET_NUMBERS,
     DOUBTS,
+    CHECKPOINTS,
     COMMIT_NOTES,
     TOPIC_IDS,
     WRITERS,

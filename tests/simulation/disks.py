@@ -69,6 +69,19 @@ class Disks:
         shutil.rmtree(older, ignore_errors=True)
         shutil.copytree(self.store, older)
 
+    def damage_checkpoints(self, damage: str) -> bool:
+        """Damage the checkpoints in the warehouse as the plan says; return whether there were any."""
+        files = sorted(self.data.glob("warehouse/**/checkpoints-*.bin"), key=lambda file: file.stat().st_mtime_ns)
+        if damage == "kept":
+            return False
+        for place, file in enumerate(files):
+            data = file.read_bytes()
+            if damage == "removed" or (damage == "newest removed" and place == len(files) - 1):
+                file.unlink()
+            elif damage == "torn" and place % 2:
+                file.write_bytes(data[: len(data) // 2] if place % 4 == 1 else data[:-1] + bytes([data[-1] ^ 1]))
+        return bool(files)
+
     def settings(self) -> Settings:
         """Return the settings for the next life."""
         environment = {

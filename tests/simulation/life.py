@@ -20,6 +20,7 @@ from bytewax.testing import cluster_main
 import flows.bootstrap
 import k2.iceberg.commit_notes
 import k2.restore.recovery_store
+import operators.sequence
 from flows.trades import trades_flow
 from k2.iceberg.commit import Committer
 from k2.ops.failpoints import arm
@@ -155,6 +156,7 @@ def _run(life: Life, environment: LifeEnvironment, hits: Hits) -> None:
     set_up_logs()
     _disable_retry_waits()
     _shrink_commit_notes()
+    _take_checkpoints_often()
     held = k2.restore.recovery_store.NO_STORE
     if life.store != "none":
         store = k2.restore.recovery_store.lock_and_check(environment.settings, environment.store, 0, 1)
@@ -178,6 +180,11 @@ def _run(life: Life, environment: LifeEnvironment, hits: Hits) -> None:
 def _shrink_commit_notes() -> None:
     """Move commit notes to their table every few commits, because a life has few."""
     k2.iceberg.commit_notes.COMMIT_NOTES_MAX = 4
+
+
+def _take_checkpoints_often() -> None:
+    """Take the checkpoint of a key group every few rows, because a life has few."""
+    operators.sequence.CHECKPOINT_ROWS = 5  # type: ignore[misc]
 
 
 def _disable_retry_waits() -> None:

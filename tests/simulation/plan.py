@@ -53,6 +53,8 @@ class Life:
     faults: tuple[Fault, ...] = ()
     store: str = "kept"
     """What happens to the recovery store: `kept`, `lost` (created again), `older` (of two lives ago), `none` given."""
+    checkpoints: str = "kept"
+    """What happens to the checkpoints: `kept`, `removed`, `newest removed`, `torn` (one of two is cut or changed)."""
     before: tuple[str, ...] = ()
     """What other writers do to the tables before it."""
     is_elsewhere: bool = False
@@ -70,6 +72,7 @@ class Life:
 
     def __str__(self) -> str:
         what = [f"{self.workers} workers", f"epochs of {self.epoch_milliseconds} ms", f"store {self.store}"]
+        what += [f"checkpoints {self.checkpoints}"] * (self.checkpoints != "kept")
         what += [f"{act} before" for act in self.before]
         what += ["elsewhere"] * self.is_elsewhere + ["back"] * self.is_back + ["topics expired"] * self.is_expired
         what += ["table put back"] * self.is_put_back + ["ledger dropped"] * self.is_ledger_dropped
@@ -100,6 +103,7 @@ def make_plan(seed: int, market: Market) -> Plan:
     lives.append(replace(_life(rng, _ends(market, 1.0, is_hidden=False), ()), is_expired=rng.random() < 0.2))
     rng.choices([_add_nothing, _add_second_instance, _add_refused], [10, 5, 5])[0](rng, lives)
     lives = list(_with_ledgers_dropped(Random(f"ledger {seed}"), lives))
+    lives = list(_with_checkpoints_damaged(Random(f"checkpoints {seed}"), lives))
     return Plan(seed, rng.choice([1, 2]), rng.choice([400, 3_000, 10**8]), tuple(lives))
 
 
@@ -115,13 +119,20 @@ def _with_ledgers_dropped(rng: Random, lives: list[Life]) -> Iterator[Life]:
         yield replace(life, is_ledger_dropped=True, before=()) if is_dropped else life
 
 
+def _with_checkpoints_damaged(rng: Random, lives: list[Life]) -> Iterator[Life]:
+    """Damage the checkpoints before some lives."""
+    for life in lives:
+        (damage,) = rng.choices(["kept", "removed", "newest removed", "torn"], [8, 1, 1, 1])
+        yield replace(life, checkpoints=damage)
+
+
 def _life(rng: Random, ends: Mapping[PartitionKey, int], faults: tuple[Fault, ...]) -> Life:
     return Life(
         workers=rng.choice([1, 1, 2, 3]),
         epoch_milliseconds=rng.choice([0, 0, 2, 10]),
         ends=ends,
         faults=faults,
-        store=rng.choices(["kept", "lost", "older", "none"], [18, 1, 1, 1])[0],
+        store=rng.choices(["kept", "lost", "older", "none"], [14, 2, 1, 4])[0],
         before=tuple(rng.choices(ACTS, k=rng.choice([0, 0, 0, 0, 0, 0, 1, 2]))),
     )
 

@@ -31,6 +31,8 @@ MULTI_PARTITION_EVERY: Final = 4
 NUMBERED_EVERY: Final = 4
 """At one seed in this many the numbering itself is hard to judge."""
 STDERR_CHARACTERS_MAX: Final = 6_000
+MISSED_CHECKPOINT: Final = re.compile(r"checkpoint_unreadable|checkpoints_incomplete")
+"""What a life logs that finds a checkpoint damaged."""
 FENCED: Final = "another instance writes to table"
 
 
@@ -104,6 +106,7 @@ class _Simulation:
         self._frozen: Running | None = None
         self._is_at_rest = False
         """Whether the last life finished, so that the recovery store knows what the table has."""
+        self._are_checkpoints_whole = True
 
     def run(self) -> None:
         """Run all lives, up to the first violation."""
@@ -149,6 +152,7 @@ class _Simulation:
             self._disks.treat_store(life.store)
         if life.is_ledger_dropped:
             self._disks.drop_ledger()
+        self._are_checkpoints_whole &= not self._disks.damage_checkpoints(life.checkpoints) and not life.is_put_back
         if life.before:
             ended = run_other_writer(self._other_writer, life.before, self._disks.stderr_file("foreign"))
             self._note(ended, "another writer", is_right=ended.how == "finished")
@@ -193,6 +197,7 @@ class _Simulation:
             is_right = ended.how == "failed" and REFUSALS[life.refused] in ended.stderr
         else:
             is_right = ended.how in {"crashed", "finished", "frozen"}
+        is_right = is_right and not (self._are_checkpoints_whole and MISSED_CHECKPOINT.search(ended.stderr))
         self._note(ended, "a life", is_right=is_right)
         self._check(is_last=life is self._plan.lives[-1])
 

@@ -1,0 +1,88 @@
+"""The writer of checkpoints: puts the states of a writer's key groups into a file before the commit that names them."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+from pyiceberg.table import Table
+
+from k2.iceberg.pending_commit import WriterProgress
+from k2.model.state_source import GroupState
+from k2.ops.failpoints import failpoint
+from k2.ops.retry import OnRetry, retried
+from k2.storage.catalog_errors import CATALOG_TRANSIENT
+from k2.storage.checkpoints import (
+    KEPT,
+    Checkpoint,
+    NamedCheckpoints,
+    checkpoint_location,
+    encode_checkpoint,
+    place_of,
+)
+from k2.storage.table_properties import CHECKPOINTS
+
+__all__ = ["CheckpointWriter"]
+
+_log: Final = structlog.get_logger()
+
+
+class CheckpointWriter:
+    """The checkpoints of one writer's key groups."""
+
+    def __init__(self, writer: str, properties: Mapping[str, str], on_retry: OnRetry | None = None) -> None:
+        """Continue from those that the table names, by its `properties`."""
+        self._writer = writer
+        self._named = CHECKPOINTS.read(properties, writer)
+        self._on_retry = on_retry
+        self._states: dict[int, Checkpoint] = {}
+        self._files = self._named.files
+
+    def add(self, table: Table, group: int, state: GroupState, committed: WriterProgress) -> None:
+        """Add a state that has seen all rows of its group below the offsets `committed`; it is in the next commit."""
+        assert state.deduplicate is not None, "the deduplicator has added its state"
+        self._states[group] = Checkpoint(
+            str(table.metadata.table_uuid),
+            group,
+            [(one.topic, one.partition, entry.offset) for one, entry in committed.items()],
+            table.metadata.next_sequence_number() - 1,
+            state.sequence,
+            state.deduplicate,
+        )
+
+    def write(self, table: Table, commit_id: str) -> dict[str, str]:
+        """Write the added states to a file; return the property that names them, to be set by the commit `commit_id`.
+
+        Raises:
+            UnreachableError: the store did not answer, after retries.
+        """
+        if not self._states:
+            return {}
+        file, data, named = f"checkpoints-{commit_id}.bin", bytearray(), dict(self._named.groups)
+        for group, checkpoint in sorted(self._states.items()):
+            encoded = encode_checkpoint(checkpoint)
+            named[group] = [place_of(file, len(data), encoded), *named.get(group, ())][:KEPT]
+            data += encoded
+        retried(
+            "writing a checkpoint",
+            lambda: _create(table, checkpoint_location(table, file), bytes(data)),
+            also=CATALOG_TRANSIENT,
+            on_retry=self._on_retry,
+        )
+        failpoint("checkpoint.written")
+        self._named, self._states = NamedCheckpoints(named), {}
+        self._files |= {file}
+        return CHECKPOINTS.set_to(self._named, self._writer)
+
+    def remove_unnamed(self, table: Table) -> None:
+        """Remove the files that the table no longer names; one that cannot be removed is left there."""
+        for file in self._files - self._named.files:
+            with contextlib.suppress(Exception):
+                table.io.delete(checkpoint_location(table, file))
+                _log.debug("checkpoint_removed", file=file)
+        self._files = self._named.files
+
+
+def _create(table: Table, location: str, data: bytes) -> None:
+    with table.io.new_output(location).create(overwrite=True) as stream:
+        stream.write(data)

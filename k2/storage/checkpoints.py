@@ -1,0 +1,161 @@
+"""Checkpoints: the state of the rules in the warehouse, so that a start reads only the rows committed since.
+
+A checkpoint holds the state of one key group. Each lies in a file next to the table's metadata. A table property of the
+group's writer names it, and is set in the same commit as the rows that the state has seen. So a checkpoint that is
+named never knows more than the table has. It is never changed; the property names the newest two of each group.
+"""
+
+import hashlib
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from k2.model.documents import read_document
+from k2.model.key_groups import GROUPS
+from k2.model.progress import TopicPartition
+from k2.model.state_source import Positions
+
+__all__ = [
+    "KEPT",
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointPlace",
+    "NamedCheckpoints",
+    "checkpoint_location",
+    "decode_checkpoint",
+    "encode_checkpoint",
+    "named_checkpoints_text",
+    "parse_named_checkpoints",
+    "place_of",
+    "read_checkpoint",
+]
+
+KEPT: Final = 2
+"""Checkpoints of a group that are kept: if the newest cannot be read, a start uses the one before."""
+_FORMAT: Final = 1
+_SIZE_BYTES: Final = 8
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is not what was written, or is not one of this table and version."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The state of the rules of one key group."""
+
+    table: str
+    """UUID of the table that it belongs to."""
+    group: int
+    positions: list[tuple[str, int, int]]
+    """Topic, partition, and the first offset of which the state may lack rows of this group."""
+    sequence_number: int
+    """The rows from `positions` on were committed with a higher Iceberg sequence number."""
+    sequence: dict[str, Any]
+    """The state of the numberings (`k2.sequencing.tracker`, `k2.sequencing.monotonic`)."""
+    deduplicate: dict[str, Any]
+    """The state of the deduplicator (`k2.dedup.deduplicator`)."""
+    groups: int = GROUPS
+    """The number of key groups by which symbols were assigned to this one."""
+    format: int = _FORMAT
+
+    @property
+    def offsets(self) -> Positions:
+        """The positions, by topic partition."""
+        return {TopicPartition(topic, partition): offset for topic, partition, offset in self.positions}
+
+
+class CheckpointPlace(msgspec.Struct, frozen=True):
+    """Where a checkpoint lies."""
+
+    file: str
+    """Name of the file in the folder of the table's metadata."""
+    start: int
+    size: int
+    digest: str
+    """BLAKE2b of these bytes (RFC 7693), 16 bytes in hexadecimal digits."""
+
+
+class NamedCheckpoints(msgspec.Struct, frozen=True):
+    """The checkpoints of one writer's key groups that its last commit names."""
+
+    groups: dict[int, list[CheckpointPlace]] = msgspec.field(default_factory=dict)
+    """By key group, the newest first."""
+    format: int = _FORMAT
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The names of their files."""
+        return frozenset(place.file for places in self.groups.values() for place in places)
+
+
+def parse_named_checkpoints(text: str) -> NamedCheckpoints:
+    """Parse the text form of `NamedCheckpoints`.
+
+    Raises:
+        ValueError: the text does not have the documented shape, or has another format version.
+    """
+    return read_document(text, NamedCheckpoints, _FORMAT)
+
+
+def named_checkpoints_text(named: NamedCheckpoints) -> str:
+    """Return the text form."""
+    return msgspec.json.encode(named).decode()
+
+
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """Return a checkpoint as bytes: the size of its MessagePack form, 8 bytes low first, and that form with zstd."""
+    plain = msgspec.msgpack.encode(checkpoint)
+    packed: bytes = pa.compress(plain, codec="zstd", asbytes=True)
+    return len(plain).to_bytes(_SIZE_BYTES, "little") + packed
+
+
+def place_of(file: str, start: int, data: bytes) -> CheckpointPlace:
+    """Return the place of an encoded checkpoint in a file."""
+    return CheckpointPlace(file, start, len(data), _digest(data))
+
+
+def decode_checkpoint(data: bytes, place: CheckpointPlace) -> Checkpoint:
+    """Decode the bytes at a place.
+
+    Raises:
+        CheckpointError: they are not the bytes that were written there, or have another format version.
+    """
+    if len(data) != place.size or _digest(data) != place.digest:
+        raise CheckpointError(f"{place.file} is torn or was changed")
+    try:
+        size = int.from_bytes(data[:_SIZE_BYTES], "little")
+        plain = pa.decompress(data[_SIZE_BYTES:], decompressed_size=size, codec="zstd", asbytes=True)
+        checkpoint = msgspec.msgpack.decode(plain, type=Checkpoint)
+    except (msgspec.MsgspecError, ValueError, OSError) as error:
+        raise CheckpointError(f"{place.file} cannot be read: {error}") from error
+    if checkpoint.format != _FORMAT:
+        raise CheckpointError(f"{place.file} has format {checkpoint.format}; this version reads {_FORMAT}")
+    return checkpoint
+
+
+def checkpoint_location(table: Table, file: str) -> str:
+    """Return the address of a file of checkpoints of a table."""
+    return table.location_provider().new_metadata_location(file)
+
+
+def read_checkpoint(table: Table, place: CheckpointPlace) -> Checkpoint:
+    """Read the checkpoint of a table at a place.
+
+    Raises:
+        CheckpointError: it is not what was written, or not of this table or number of key groups.
+        OSError: the file is gone, or cannot be read.
+    """
+    with table.io.new_input(checkpoint_location(table, place.file)).open() as stream:
+        stream.seek(place.start)
+        checkpoint = decode_checkpoint(stream.read(place.size), place)
+    if checkpoint.table != str(table.metadata.table_uuid):
+        raise CheckpointError(f"{place.file} belongs to table {checkpoint.table}")
+    if checkpoint.groups != GROUPS:
+        raise CheckpointError(f"{place.file} was written for {checkpoint.groups} key groups")
+    return checkpoint
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
