@@ -82,7 +82,9 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         self._is_resumed = state is not None
         self._open_gaps: dict[str, OpenGaps] = {}
         self._restore(state)
-        self._rows_since_checkpoint, self._checkpoint_at = 0, time.monotonic()
+        self._rows_since_checkpoint, self._checkpoint_at = 0, -math.inf
+        self._has_owed_events = False
+        """Whether this epoch has emitted events of trades committed before it."""
         if state is not None:
             state_source.report_positions(self._tracker.positions)
 
@@ -108,6 +110,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
     def snapshot(self) -> dict[str, Any]:
         """Return the state of the key group."""
         failpoint("sequence.snapshot")
+        self._has_owed_events = False
         return self._state()
 
     def _state(self) -> dict[str, Any]:
@@ -118,20 +121,25 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         state_source, self._state_source = self._state_source, None
         if state_source is None:
             return []
-        if not state_source.has_checkpoint(group):
-            self._checkpoint_at = -math.inf
         checkpoint = None if self._is_resumed else state_source.checkpoint(group)
         if checkpoint is not None:
             self._restore(checkpoint.sequence)
         stored = list(state_source.sessions(group))
         self._tracker.absorb(stored, state_source.committed(group), state_source.doubts(group))
         self._report_open_gaps()
-        return list(owed_events(stored, self._tracker, state_source.ledger())) if stored else []
+        owed = list(owed_events(stored, self._tracker, state_source.ledger())) if stored else []
+        self._has_owed_events = bool(owed)
+        return owed
 
     def _take_checkpoint(self, values: list[TradeSlice]) -> GroupState | None:
-        """Return the state before some rows, if a checkpoint is due; a group that has none is due at once."""
+        """Return the state before some rows, if a checkpoint is due, as it is at the start.
+
+        Owed events must be in the ledger first: a start from the checkpoint would not read the trades that owe them.
+        """
         rows, now = self._rows_since_checkpoint, time.monotonic()
         self._rows_since_checkpoint += sum(map(len, values))
+        if self._has_owed_events:
+            return None
         is_old = now - self._checkpoint_at >= CHECKPOINT_SECONDS and (rows or math.isinf(self._checkpoint_at))
         if rows < CHECKPOINT_ROWS and not is_old:
             return None

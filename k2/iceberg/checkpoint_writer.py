@@ -20,7 +20,7 @@ from k2.storage.checkpoints import (
     encode_checkpoint,
     place_of,
 )
-from k2.storage.table_properties import CHECKPOINTS
+from k2.storage.table_properties import CHECKPOINTS, LEDGER_ID
 
 __all__ = ["CheckpointWriter"]
 
@@ -36,6 +36,8 @@ class CheckpointWriter:
         self._named = CHECKPOINTS.read(properties, writer)
         self._on_retry = on_retry
         self._states: dict[int, Checkpoint] = {}
+        self._moved = {*self._named.groups}
+        """Groups that may have rows after their newest checkpoint."""
         self._files = self._named.files
 
     def add(self, table: Table, group: int, state: GroupState, committed: WriterProgress) -> None:
@@ -43,15 +45,23 @@ class CheckpointWriter:
         assert state.deduplicate is not None, "the deduplicator has added its state"
         self._states[group] = Checkpoint(
             str(table.metadata.table_uuid),
+            LEDGER_ID.read(table.metadata.properties),
             group,
-            [(one.topic, one.partition, entry.offset) for one, entry in committed.items()],
-            table.metadata.next_sequence_number() - 1,
+            _positions(committed),
+            _last_sequence_number(table),
             state.sequence,
             state.deduplicate,
         )
+        self._moved.discard(group)
 
-    def write(self, table: Table, commit_id: str) -> dict[str, str]:
+    def note_rows(self, group: int) -> None:
+        """Note that a group has rows after the state that was added last."""
+        self._moved.add(group)
+
+    def write(self, table: Table, commit_id: str, committed: WriterProgress) -> dict[str, str]:
         """Write the added states to a file; return the property that names them, to be set by the commit `commit_id`.
+
+        `committed` are the offsets before that commit.
 
         Raises:
             UnreachableError: the store did not answer, after retries.
@@ -70,7 +80,9 @@ class CheckpointWriter:
             on_retry=self._on_retry,
         )
         failpoint("checkpoint.written")
-        self._named, self._states = NamedCheckpoints(named), {}
+        idle = sorted({*named} - self._moved)
+        self._named = NamedCheckpoints(named, idle, _positions(committed), _last_sequence_number(table))
+        self._states = {}
         self._files |= {file}
         return CHECKPOINTS.set_to(self._named, self._writer)
 
@@ -81,6 +93,14 @@ class CheckpointWriter:
                 table.io.delete(checkpoint_location(table, file))
                 _log.debug("checkpoint_removed", file=file)
         self._files = self._named.files
+
+
+def _positions(committed: WriterProgress) -> list[tuple[str, int, int]]:
+    return [(one.topic, one.partition, entry.offset) for one, entry in committed.items()]
+
+
+def _last_sequence_number(table: Table) -> int:
+    return table.metadata.next_sequence_number() - 1
 
 
 def _create(table: Table, location: str, data: bytes) -> None:

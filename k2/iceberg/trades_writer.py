@@ -115,6 +115,8 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         if trade_slice.state is not None:
             table, committed = self._committer.table, self.partition_counts.committed
             self._checkpoints.add(table, trade_slice.group, trade_slice.state, committed)
+        if len(trade_slice):
+            self._checkpoints.note_rows(trade_slice.group)
         slice_indices, conflicts = self.partition_counts.count(trade_slice)
         self._conflicts.add(trade_slice, conflicts)
         if len(slice_indices):
@@ -149,7 +151,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
             properties |= DOUBTS.set_to(self._doubts, self._writer)
         lag = math.nan if self._lag is None else self._lag()
         commit_id = uuid.uuid4().hex
-        properties |= self._checkpoints.write(self._committer.table, commit_id)
+        properties |= self._checkpoints.write(self._committer.table, commit_id, self.partition_counts.committed)
         pending = PendingCommit(
             self._writer,
             self.partition_counts.committed,

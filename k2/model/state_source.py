@@ -137,9 +137,6 @@ class GroupState(NamedTuple):
 class StateSource(Protocol):
     """Reads the tables as they were when the process started."""
 
-    def has_checkpoint(self, group: int) -> bool:
-        """Return whether the table names a checkpoint of a group, readable or not; without a table there is no need."""
-
     def checkpoint(self, group: int) -> GroupState | None:
         """Return the state of a group from its newest checkpoint; None if there is none, or a store was resumed."""
 
@@ -184,9 +181,6 @@ NO_CONTENTS: Final = StoredContents(_NONE, _NONE, _NONE, _NONE, {})
 
 class _EmptyStateSource:
     """State source without stored trades."""
-
-    def has_checkpoint(self, group: int) -> bool:  # noqa: ARG002
-        return True
 
     def checkpoint(self, group: int) -> GroupState | None:  # noqa: ARG002
         return None

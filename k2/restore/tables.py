@@ -32,14 +32,14 @@ from k2.model.times import TIME_AHEAD_TOLERANCE_US
 from k2.ops.settings import Settings
 from k2.query.gaps import missing_ranges
 from k2.query.pool import open_engine
-from k2.restore.checkpoints import named_groups, read_checkpoints
+from k2.restore.checkpoints import read_checkpoints
 from k2.restore.contents import read_contents
 from k2.restore.recovery_store import NO_STORE, ResumeInfo
 from k2.restore.trade_ids import StoredTradeIds
 from k2.sequencing.non_market import joined
 from k2.storage.catalog import find_table
 from k2.storage.checkpoints import Checkpoint
-from k2.storage.table_properties import DOUBTS, NON_MARKET_NUMBERS
+from k2.storage.table_properties import CHECKPOINTS, DOUBTS, NON_MARKET_NUMBERS
 
 __all__ = ["TableStateSource"]
 
@@ -70,7 +70,6 @@ class TableStateSource:
         self._non_market = [session for one in NON_MARKET_NUMBERS.read_all(properties) for session in one.sessions()]
         self._doubts = [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()]
         self._ledger: Ledger | None = None
-        self._named = frozenset[int]() if self._trades is None else named_groups(self._trades)
         self._checkpoints = self._read_checkpoints(is_resumed=resume_info.is_resumed)
         self._committed_after = min((one.sequence_number for one in self._checkpoints.values()), default=0)
         written = resume_info.written if resume_info.is_resumed else self._seen_by_checkpoints()
@@ -80,7 +79,7 @@ class TableStateSource:
 
     def _read_checkpoints(self, *, is_resumed: bool) -> Mapping[int, Checkpoint]:
         """Return a checkpoint of every group that can have rows, and use their positions; none if one is missing."""
-        if self._trades is None or is_resumed or not self._named:
+        if self._trades is None or is_resumed or not CHECKPOINTS.read_all(self._trades.metadata.properties):
             return {}
         found = read_checkpoints(self._trades)
         # A writer that has not committed yet has no rows, and no checkpoint.
@@ -103,10 +102,6 @@ class TableStateSource:
             writer: _lowest(one for group, one in groups if group % self._settings.writers == int(writer))
             for writer in self._progress.writers
         }
-
-    def has_checkpoint(self, group: int) -> bool:
-        """Return whether the table names a checkpoint of a group."""
-        return group in self._named
 
     def checkpoint(self, group: int) -> GroupState | None:
         """Return the state of a group from its checkpoint; None if there is none, or a store was resumed."""

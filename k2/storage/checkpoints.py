@@ -47,6 +47,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     table: str
     """UUID of the table that it belongs to."""
+    ledger: str | None
+    """UUID of the ledger that has the events of all rows below `positions`."""
     group: int
     positions: list[tuple[str, int, int]]
     """Topic, partition, and the first offset of which the state may lack rows of this group."""
@@ -82,6 +84,12 @@ class NamedCheckpoints(msgspec.Struct, frozen=True):
 
     groups: dict[int, list[CheckpointPlace]] = msgspec.field(default_factory=dict)
     """By key group, the newest first."""
+    idle: list[int] = msgspec.field(default_factory=list)
+    """Groups without rows between their newest checkpoint and `positions`: their state is complete up to there."""
+    positions: list[tuple[str, int, int]] = msgspec.field(default_factory=list)
+    """As those of a checkpoint."""
+    sequence_number: int = 0
+    """As that of a checkpoint."""
     format: int = _FORMAT
 
     @property
@@ -128,7 +136,7 @@ def decode_checkpoint(data: bytes, place: CheckpointPlace) -> Checkpoint:
         size = int.from_bytes(data[:_SIZE_BYTES], "little")
         plain = pa.decompress(data[_SIZE_BYTES:], decompressed_size=size, codec="zstd", asbytes=True)
         checkpoint = msgspec.msgpack.decode(plain, type=Checkpoint)
-    except (msgspec.MsgspecError, ValueError, OSError) as error:
+    except (msgspec.MsgspecError, ValueError, OSError, MemoryError, OverflowError) as error:
         raise CheckpointError(f"{place.file} cannot be read: {error}") from error
     if checkpoint.format != _FORMAT:
         raise CheckpointError(f"{place.file} has format {checkpoint.format}; this version reads {_FORMAT}")

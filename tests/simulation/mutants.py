@@ -222,7 +222,7 @@ MUTANTS: Final = (
         "rows that others appended count as seen",
         (
             f"{_HISTORY}._read_sessions",
-            "row_filter=_rows_from_offsets(self._resumed_offsets, self._progress)",
+            "row_filter=row_filter",
             "row_filter=None",
         ),
         (
@@ -270,6 +270,56 @@ MUTANTS: Final = (
         8,
         "a trade of an old session that is sent again is taken for one of the new session",
         (f"{_SEQUENCE}._copied", "searched = 1 if content == NON_MARKET_CONTENT else", "searched = 1 or"),
+    ),
+    _mutant(
+        "checkpoint claims rows that it lacks",
+        18,
+        "the positions of a checkpoint are beyond the rows that its state has seen",
+        ("k2.iceberg.checkpoint_writer:CheckpointWriter.add", "entry.offset)", "entry.offset + 9)"),
+    ),
+    _mutant(
+        "rows after a checkpoint not read",
+        18,
+        "a start takes the state of a checkpoint without the rows committed since",
+        (
+            f"{_HISTORY}._read_checkpoints",
+            "_lowest(found.values())",
+            "dict.fromkeys(self._progress.partitions(), 2**60)",
+        ),
+    ),
+    _mutant(
+        "newest checkpoint's positions taken",
+        18,
+        "rows are read from the position of the newest checkpoint on, not of the oldest",
+        ("k2.restore.tables:_lowest", "min(offsets[one], known[one])", "max(offsets[one], known[one])"),
+    ),
+    _mutant(
+        "manifests after a checkpoint skipped",
+        18,
+        "files that were committed after a checkpoint are taken for older ones",
+        (f"{_HISTORY}.__init__", "min((one.sequence_number for", "2 + min((one.sequence_number for"),
+    ),
+    _mutant(
+        "checkpoint before its owed events",
+        18,
+        "a checkpoint is taken while events of the trades below it are not in the ledger yet",
+        ("operators.sequence:_SequenceLogic._take_checkpoint", "if self._has_owed_events:", "if False:"),
+    ),
+    _mutant(
+        "checkpoint of a lost ledger taken",
+        18,
+        "a ledger that was dropped is rebuilt from the rows after a checkpoint alone",
+        ("k2.restore.checkpoints:read_checkpoints", "if checkpoint.ledger == ledger", "if True"),
+    ),
+    _mutant(
+        "checkpoints removed while named",
+        18,
+        "the files of checkpoints are removed although the table names them",
+        (
+            "k2.iceberg.checkpoint_writer:CheckpointWriter.remove_unnamed",
+            "self._files - self._named.files:",
+            "self._files:",
+        ),
     ),
     _mutant(
         "trackers not restored",

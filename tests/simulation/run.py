@@ -152,7 +152,8 @@ class _Simulation:
             self._disks.treat_store(life.store)
         if life.is_ledger_dropped:
             self._disks.drop_ledger()
-        self._are_checkpoints_whole &= not self._disks.damage_checkpoints(life.checkpoints) and not life.is_put_back
+        is_damaged = self._disks.damage_checkpoints(life.checkpoints)
+        self._are_checkpoints_whole &= not (is_damaged or life.is_put_back or life.is_ledger_dropped)
         if life.before:
             ended = run_other_writer(self._other_writer, life.before, self._disks.stderr_file("foreign"))
             self._note(ended, "another writer", is_right=ended.how == "finished")

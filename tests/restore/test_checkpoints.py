@@ -1,0 +1,180 @@
+"""A start without a recovery store: from the checkpoints and the rows since, or from all rows."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import structlog
+from bytewax.testing import cluster_main
+from structlog.typing import EventDict
+
+import operators.sequence
+from flows.job_io import JobIO
+from flows.trades import trades_flow
+from k2.iceberg.sink import LedgerSink, TradesSink
+from k2.iceberg.table_binding import bind_tables
+from k2.iceberg.table_progress import read_progress
+from k2.model.batch import MessageBatch
+from k2.model.progress import TopicPartition
+from k2.ops.settings import Settings, read_settings
+from k2.query.gaps import gaps
+from k2.restore.tables import TableStateSource
+from k2.storage.catalog import find_table, open_catalog
+from k2.storage.table_properties import CHECKPOINTS
+from tests.flows.job_io import MemorySource, message_batch
+
+PARTITION = TopicPartition("trades", 0)
+START = 1_700_000_000_000_000
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return settings with a folder of their own; each group has a checkpoint at every third row."""
+    monkeypatch.setattr(operators.sequence, "CHECKPOINT_ROWS", 3)
+    return read_settings({}, data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def logs() -> Iterator[list[EventDict]]:
+    """Yield what is logged."""
+    with structlog.testing.capture_logs() as found:
+        yield found
+
+
+def message(number: int | str) -> tuple[None, bytes]:
+    """Return a trade with that sequence number, or with that id and none."""
+    identity = {"sequence": number} if isinstance(number, int) else {"trade_id": number}
+    fields = {"exchange": "x", "symbol": f"S-{type(number).__name__}", "price": "1", "quantity": f"{len(str(number))}"}
+    at = number if isinstance(number, int) else 0
+    return None, json.dumps({**fields, **identity, "timestamp": START + at}).encode()
+
+
+def run(settings: Settings, *epochs: list[int | str]) -> None:
+    """Run the job without a recovery store, with an epoch for each list of trades, from where the table ends."""
+    trades = TradesSink(settings)
+    entry = trades.open().of("0").get(PARTITION)
+    offset = 0 if entry is None else entry.offset
+    batches = [MessageBatch.first(PARTITION, "k2", offset)]
+    for numbers in epochs:
+        batches.append(message_batch([message(number) for number in numbers], offset))
+        offset += len(numbers)
+    events = LedgerSink(settings, trades.open(), fence=trades)
+    bind_tables(trades.committer, events.committer, is_resumed=False)
+    events.open()
+    job_io = JobIO(MemorySource({"trades:0": batches}), trades, events, TableStateSource(settings))
+    cluster_main(trades_flow(job_io, settings), [], 0, epoch_interval=timedelta(0))
+
+
+def counts(settings: Settings) -> tuple[int, int, int]:
+    """Return how many trades are stored, dropped as duplicates, and dead letters."""
+    entry = read_progress(settings).of("0")[PARTITION]
+    return entry.stored, entry.duplicates, entry.dead_letters
+
+
+def missing(settings: Settings) -> list[tuple[int, int, int]]:
+    """Return session, first and last number of the open gaps."""
+    return [(gap.session, gap.first_sequence, gap.last_sequence) for gap in gaps(settings)]
+
+
+def checkpoint_files(settings: Settings) -> list[Path]:
+    """Return the files of checkpoints, the oldest first."""
+    files = settings.data_dir.glob("warehouse/**/checkpoints-*.bin")
+    return sorted(files, key=lambda file: file.stat().st_mtime_ns)
+
+
+def data_files(settings: Settings) -> list[Path]:
+    """Return the data files of the trades, the oldest first."""
+    files = settings.data_dir.glob("warehouse/**/trades/**/*.parquet")
+    return sorted(files, key=lambda file: file.stat().st_mtime_ns)
+
+
+def test_older_rows_are_not_read(settings: Settings, logs: list[EventDict]) -> None:
+    """Their files may even be gone: what is missing is known from the checkpoint."""
+    run(settings, [1, 2, 3, 5], [6, 7, 8], [9, 10, 11], [12, 13, 14], [15])
+    for file in data_files(settings)[:3]:
+        file.unlink()
+    run(settings, [4, 16])
+    assert counts(settings) == (16, 0, 0)
+    assert missing(settings) == []
+    (read,) = [one for one in logs if one["event"] == "checkpoints_read"]
+    assert (read["groups"], read["offsets_after"] < 10) == (16, True)
+
+
+def _none(_files: list[Path]) -> None:
+    pass
+
+
+def _all(files: list[Path]) -> None:
+    for file in files:
+        file.unlink()
+
+
+def _newest(files: list[Path]) -> None:
+    files[-1].unlink()
+
+
+def _cut(files: list[Path]) -> None:
+    files[-1].write_bytes(files[-1].read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    ("damage", "logged"),
+    [
+        (_none, []),
+        (_newest, ["checkpoint_unreadable"]),
+        (_cut, ["checkpoint_unreadable"]),
+        (_all, ["checkpoint_unreadable", "checkpoints_incomplete"]),
+    ],
+)
+def test_a_damaged_checkpoint_changes_no_verdict(
+    settings: Settings, logs: list[EventDict], damage: Callable[[list[Path]], None], logged: list[str]
+) -> None:
+    """The one before is used, or the rows of the table, and the log says so."""
+    run(settings, ["a", 1, 2, 5], [6, "b", 8, 9], [10, "c", 11, 13], [14, 15, "d", 16], [17])
+    damage(checkpoint_files(settings))
+    run(settings, [3, 9, "a", "d", 12], [18, 20, "e"])
+    assert counts(settings) == (22, 3, 0)
+    assert missing(settings) == [(1, 4, 4), (1, 7, 7), (1, 19, 19)]
+    assert [
+        one["event"] for one in logs if one["event"] in {"checkpoint_unreadable", "checkpoints_incomplete"}
+    ] == logged
+    assert checkpoint_files(settings)
+
+
+def test_two_checkpoints_of_a_group_are_kept(settings: Settings) -> None:
+    """Older files are removed, and every file is named by the table."""
+    for start in range(1, 40, 4):
+        run(settings, [*range(start, start + 4)])
+    table = find_table(settings, "trades")
+    assert table is not None
+    named = CHECKPOINTS.read(table.metadata.properties, "0")
+    assert {file.name for file in checkpoint_files(settings)} == named.files
+    assert len(named.groups) == 16
+    assert max(map(len, named.groups.values())) == 2
+    assert len(named.files) <= 3
+
+
+def test_a_new_ledger_is_rebuilt_from_all_rows(settings: Settings) -> None:
+    """The checkpoint has seen rows whose events only the dropped ledger had."""
+    run(settings, [1, 2, 5], [6, 7, 8], [9, 10, 11], [12])
+    open_catalog(settings).drop_table("market_data.sequence_events")
+    run(settings, [13])
+    assert missing(settings) == [(1, 3, 4)]
+
+
+def test_an_older_table_has_no_checkpoints(settings: Settings, logs: list[EventDict]) -> None:
+    """Its first start reads all rows, and takes the checkpoints from which the next one starts."""
+    run(settings, [1, 2, 5], [6])
+    table = find_table(settings, "trades")
+    assert table is not None
+    with table.transaction() as transaction:
+        transaction.remove_properties("k2.checkpoints.0")
+    _all(checkpoint_files(settings))
+    run(settings, [3, 6])
+    assert not [one for one in logs if one["event"] == "checkpoints_read"]
+    run(settings, [4, 2])
+    assert [one for one in logs if one["event"] == "checkpoints_read"]
+    assert counts(settings) == (6, 2, 0)
+    assert missing(settings) == []
