@@ -26,6 +26,7 @@ from k2.storage.table_properties import CHECKPOINTS
 from tests.flows.job_io import MemorySource, message_batch
 
 PARTITION = TopicPartition("trades", 0)
+DAMAGED = {"checkpoint_unreadable", "checkpoints_incomplete"}
 START = 1_700_000_000_000_000
 
 
@@ -137,9 +138,7 @@ def test_a_damaged_checkpoint_changes_no_verdict(
     run(settings, [3, 9, "a", "d", 12], [18, 20, "e"])
     assert counts(settings) == (22, 3, 0)
     assert missing(settings) == [(1, 4, 4), (1, 7, 7), (1, 19, 19)]
-    assert [
-        one["event"] for one in logs if one["event"] in {"checkpoint_unreadable", "checkpoints_incomplete"}
-    ] == logged
+    assert [*dict.fromkeys(one["event"] for one in logs if one["event"] in DAMAGED)] == logged
     assert checkpoint_files(settings)
 
 

@@ -275,7 +275,7 @@ MUTANTS: Final = (
         "checkpoint claims rows that it lacks",
         18,
         "the positions of a checkpoint are beyond the rows that its state has seen",
-        ("k2.iceberg.checkpoint_writer:CheckpointWriter.add", "entry.offset)", "entry.offset + 9)"),
+        ("k2.iceberg.checkpoint_writer:_positions", "entry.offset)", "entry.offset + 9)"),
     ),
     _mutant(
         "rows after a checkpoint not read",
@@ -298,6 +298,12 @@ MUTANTS: Final = (
         18,
         "files that were committed after a checkpoint are taken for older ones",
         (f"{_HISTORY}.__init__", "min((one.sequence_number for", "2 + min((one.sequence_number for"),
+    ),
+    _mutant(
+        "a group with rows counts as idle",
+        18,
+        "the state of a checkpoint counts as complete although its group had rows since",
+        ("k2.iceberg.checkpoint_writer:CheckpointWriter.note_rows", "self._moved.add(group)", "pass"),
     ),
     _mutant(
         "checkpoint before its owed events",
