@@ -29,9 +29,9 @@ __all__ = ["SequencedStreams", "sequence"]
 MONOTONIC: Final = "monotonic"
 """Key of the state of `monotonic` venues in the state of a key group."""
 CHECKPOINT_ROWS: Final = 100_000
-"""Rows of a key group from one checkpoint to the next: a start reads at most so many of each group."""
+"""Rows of a key group from one checkpoint to the next, which a start reads."""
 CHECKPOINT_SECONDS: Final = 600.0
-"""A group with fewer rows has a checkpoint so often, because a start opens each file committed since."""
+"""Time after which a group with fewer rows has a checkpoint, because a start opens each file committed since."""
 
 
 @dataclass(frozen=True)

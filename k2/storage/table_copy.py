@@ -16,12 +16,14 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import ManifestContent, ManifestEntryStatus, read_manifest_list
 from pyiceberg.schema import Schema
 from pyiceberg.serializers import FromInputFile, ToOutputFile
+from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 from pyiceberg.types import StructType
 
 from k2.model.errors import CatalogError, SettingsError
 from k2.storage.files import sync
+from k2.storage.table_properties import CHECKPOINTS
 from k2.storage.warehouse import local_path
 
 __all__ = ["CopiedTable", "Folders", "copy_file", "copy_table", "read_metadata", "reading"]
@@ -95,6 +97,7 @@ def copy_table(name: str, location: str, folders: Folders, *, hard_links: bool =
         copy.write_manifest_list(snapshot.manifest_list)
     for statistics in (*metadata.statistics, *metadata.partition_statistics):
         copy.transfer(statistics.statistics_path, statistics.file_size_in_bytes)
+    copy.transfer_checkpoints(metadata)
     log = [entry for entry in metadata.metadata_log if copy.write_earlier_version(entry.metadata_file)]
     target = copy.write_metadata(location, metadata.model_copy(update={"metadata_log": log}))
     return CopiedTable(target, len(copy.files), sum(copy.files.values()))
@@ -212,6 +215,17 @@ class _Copy:
         # Names of data files are never used again, and a file has its name only once it is whole.
         if not target.is_file() or target.stat().st_size != size:
             copy_file(source, target, hard_link=self._hard_links)
+
+    def transfer_checkpoints(self, metadata: TableMetadata) -> None:
+        """Copy the checkpoints that the properties name; without one that is gone, a start only reads more rows."""
+        provider = load_location_provider(metadata.location, metadata.properties)
+        for named in CHECKPOINTS.read_all(metadata.properties):
+            for file in sorted(named.files):
+                location = provider.new_metadata_location(file)
+                source = local_path(location)
+                if source is not None and source.is_file():
+                    target = self._folders.written(self._rename(location))
+                    copy_file(source, target, hard_link=self._hard_links)
 
     def _write_manifest(self, location: str) -> tuple[str, int]:
         def change(entry: Record, struct: StructType) -> None:

@@ -27,7 +27,7 @@ def test_the_job_goes_on_in_a_moved_folder(broker: Broker, tmp_path: Path) -> No
     shutil.rmtree(before.folder)
     publish(broker.bootstrap_servers, topic, messages[half:])
     with_store.run()
-    without.run(recovery=False)
+    assert "checkpoints_read" in without.run(recovery=False)
     quiet = Job(broker.bootstrap_servers, tmp_path / "quiet", topic)
     quiet.run()
     for after in (with_store, without):

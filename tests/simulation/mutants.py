@@ -2,13 +2,10 @@
 
 from typing import Final
 
-from tests.simulation.mutate import Edit, Mutant
+from tests.simulation.checkpoint_mutants import CHECKPOINT_MUTANTS
+from tests.simulation.mutate import planted
 
 __all__ = ["MUTANTS"]
-
-
-def _mutant(name: str, law: int, what: str, *edits: tuple[str, str, str]) -> Mutant:
-    return Mutant(name, law, what, tuple(Edit(*edit) for edit in edits))
 
 
 _COMMIT: Final = "k2.iceberg.commit:Committer"
@@ -32,13 +29,13 @@ _BEHIND: Final = """files = files_of(folder, self._series)
 position = Position(file_number(files[-1].name), files[-1].stat().st_size) if files else BEGIN"""
 
 MUTANTS: Final = (
-    _mutant(
+    planted(
         "dead letters counted by every writer",
         1,
         "every writer counts a message without a trade, not only one of them",
         ("operators.route:_range_writers", "consumed if writer == counting_writer else range_only", "consumed"),
     ),
-    _mutant(
+    planted(
         "skipped messages of a replay counted again",
         1,
         "a replayed message that is no trade is counted though the table's progress has it",
@@ -48,7 +45,7 @@ MUTANTS: Final = (
             "consumed.skipped >= 0",
         ),
     ),
-    _mutant(
+    planted(
         "duplicates not counted",
         1,
         "the partition counts leave out what was dropped",
@@ -58,7 +55,7 @@ MUTANTS: Final = (
             "counts.duplicates += 0",
         ),
     ),
-    _mutant(
+    planted(
         "conflicts not counted",
         1,
         "the partition counts leave out what is stored with other content",
@@ -68,7 +65,7 @@ MUTANTS: Final = (
             "counts.dead_letters += 0",
         ),
     ),
-    _mutant(
+    planted(
         "conflicts not set aside",
         1,
         "what is stored with other content is counted, but written to no file",
@@ -78,19 +75,19 @@ MUTANTS: Final = (
             "pass",
         ),
     ),
-    _mutant(
+    planted(
         "commits without notes",
         3,
         "a commit leaves no note for the commit log",
         ("k2.iceberg.commit_notes:CommitNotes.__call__", "swap.set_properties", "(lambda properties: None)"),
     ),
-    _mutant(
+    planted(
         "replay filter off",
         2,
         "rows below the table's progress are not dropped",
         ("k2.iceberg.partition_counts:PartitionCounts.count", "offsets >= counts.base", "offsets >= 0"),
     ),
-    _mutant(
+    planted(
         "dead letters not truncated",
         2,
         "a start leaves what was written behind the last commit, and the replay writes it again",
@@ -101,37 +98,37 @@ MUTANTS: Final = (
             _BEHIND,
         ),
     ),
-    _mutant(
+    planted(
         "dead letters of a replay written again",
         2,
         "dead letters below the table's progress are not left out",
         ("k2.iceberg.partition_counts:PartitionCounts.add_range", "if letter.offset >= counts.base", "if True"),
     ),
-    _mutant(
+    planted(
         "dead letters not counted by their commit",
         1,
         "a commit records the position that the one before recorded",
         (f"{_LETTERS}.queue:DeadLetterQueue.sync", "!= BEGIN", "== BEGIN"),
     ),
-    _mutant(
+    planted(
         "events' replay filter too wide",
         2,
         "an event of the first trade that the table lacks is dropped",
         ("k2.iceberg.ledger_writer:LedgerWriter._is_new", "event.offset >=", "event.offset >"),
     ),
-    _mutant(
+    planted(
         "events not rolled back",
         2,
         "the ledger keeps events of trades that a crash kept from the table",
         ("k2.iceberg.ledger_rollback:_uncommitted_events", "if not filters:", "if True:"),
     ),
-    _mutant(
+    planted(
         "owed events never written",
         2,
         "the ledger goes without events that a crash kept from it",
         ("operators.sequence:_SequenceLogic.on_batch", "if owed:", "if False:"),
     ),
-    _mutant(
+    planted(
         "progress in a second commit",
         3,
         "rows are committed first, and the progress after them",
@@ -142,25 +139,25 @@ MUTANTS: Final = (
             _SECOND,
         ),
     ),
-    _mutant(
+    planted(
         "progress without its rows",
         3,
         "a commit leaves out its last data file",
         ("k2.iceberg.metadata_swap:MetadataSwap.append", "for file in files:", "for file in [*files][:-1]:"),
     ),
-    _mutant(
+    planted(
         "progress without the buffer",
         3,
         "an epoch's rows that fill no file stay in memory, and its progress is committed",
         ("k2.iceberg.trades_writer:TradesWriter._commit", "self._flush()", "pass"),
     ),
-    _mutant(
+    planted(
         "empty epochs committed",
         3,
         "an epoch that consumed nothing makes a snapshot",
         ("k2.iceberg.trades_writer:TradesWriter._commit", "if not moves:", "if False:"),
     ),
-    _mutant(
+    planted(
         "clean-up unguarded",
         4,
         "a commit reported as rejected has its manifests deleted before it is looked up",
@@ -170,43 +167,43 @@ MUTANTS: Final = (
             "swap.discard()\nif self._is_committed(pending):",
         ),
     ),
-    _mutant(
+    planted(
         "unknown outcome tried again",
         4,
         "a commit whose answer was lost is repeated without looking it up",
         (f"{_COMMIT}._is_committed", "self._refresh()", "self._refresh()\nreturn False"),
     ),
-    _mutant(
+    planted(
         "unknown outcome taken for committed",
         4,
         "a commit whose answer was lost counts as committed",
         (f"{_COMMIT}._try_commit", "if not self._is_committed(pending):", "if False:"),
     ),
-    _mutant(
+    planted(
         "rejection taken for committed",
         4,
         "a commit that met another writer's counts as committed",
         (f"{_COMMIT}._commit_with_rebase", "if self._is_committed(pending):", "if True:"),
     ),
-    _mutant(
+    planted(
         "fence off",
         5,
         "an instance that was frozen while another went on commits what it had",
         ("k2.iceberg.fence:check_fence", "if found.get(topic_partition) != own.get(topic_partition):", "if False:"),
     ),
-    _mutant(
+    planted(
         "store not locked",
         5,
         "a second execution begins on a recovery store in use",
         ("k2.storage.recovery.lock:lock_store", "lock_file(path, fcntl.LOCK_EX)", "lock_file(path, fcntl.LOCK_SH)"),
     ),
-    _mutant(
+    planted(
         "other writers' commits overwritten",
         5,
         "a commit overwrites concurrent commits",
         ("k2.iceberg.metadata_swap:MetadataSwap.commit", "(*staged._requirements, *self._requirements)", "()"),
     ),
-    _mutant(
+    planted(
         "another writer's progress lost",
         5,
         "a commit writes the progress of its own writer alone",
@@ -216,7 +213,7 @@ MUTANTS: Final = (
             "PROGRESS.default().replaced(",
         ),
     ),
-    _mutant(
+    planted(
         "foreign rows taken for the job's",
         5,
         "rows that others appended count as seen",
@@ -231,31 +228,31 @@ MUTANTS: Final = (
             '_as_arrow({**positions, TopicPartition("foreign", 0): 0})',
         ),
     ),
-    _mutant(
+    planted(
         "warm start without sessions",
         6,
         "numbers in the table are not taken as seen",
         (f"{_HISTORY}.sessions", "with self._lock:", "return ()\nwith self._lock:"),
     ),
-    _mutant(
+    planted(
         "warm start without ids",
         6,
         "ids in the table are not taken as seen",
         (f"{_HISTORY}.ids", "return self._ids", "return ()\nreturn self._ids"),
     ),
-    _mutant(
+    planted(
         "warm start without contents",
         6,
         "what was stored before the process started is not looked up",
         (f"{_HISTORY}.contents", "with self._lock:", "wanted = ()\nwith self._lock:"),
     ),
-    _mutant(
+    planted(
         "late end of a session",
         10,
         "a trade of an old session that is later than all that was seen of it counts as the new one's",
         (f"{_SEQUENCE}._home_of_early", "not is_seen and len(numbers)", "False and len(numbers)"),
     ),
-    _mutant(
+    planted(
         "a Kafka timestamp bounds nothing",
         12,
         "a trade dated ahead hides that numbering begins again",
@@ -265,106 +262,50 @@ MUTANTS: Final = (
             "np.full_like(batch.source.kafka_timestamps, NULL_TIME)",
         ),
     ),
-    _mutant(
+    planted(
         "a copy from before the restart is not seen",
         8,
         "a trade of an old session that is sent again is taken for one of the new session",
         (f"{_SEQUENCE}._copied", "searched = 1 if content == NON_MARKET_CONTENT else", "searched = 1 or"),
     ),
-    _mutant(
-        "checkpoint claims rows that it lacks",
-        18,
-        "the positions of a checkpoint are beyond the rows that its state has seen",
-        ("k2.iceberg.checkpoint_writer:_positions", "entry.offset)", "entry.offset + 9)"),
-    ),
-    _mutant(
-        "rows after a checkpoint not read",
-        18,
-        "a start takes the state of a checkpoint without the rows committed since",
-        (
-            f"{_HISTORY}._read_checkpoints",
-            "_lowest(found.values())",
-            "dict.fromkeys(self._progress.partitions(), 2**60)",
-        ),
-    ),
-    _mutant(
-        "newest checkpoint's positions taken",
-        18,
-        "rows are read from the position of the newest checkpoint on, not of the oldest",
-        ("k2.restore.tables:_lowest", "min(offsets[one], known[one])", "max(offsets[one], known[one])"),
-    ),
-    _mutant(
-        "manifests after a checkpoint skipped",
-        18,
-        "files that were committed after a checkpoint are taken for older ones",
-        (f"{_HISTORY}.__init__", "min((one.sequence_number for", "2 + min((one.sequence_number for"),
-    ),
-    _mutant(
-        "a group with rows counts as idle",
-        18,
-        "the state of a checkpoint counts as complete although its group had rows since",
-        ("k2.iceberg.checkpoint_writer:CheckpointWriter.note_rows", "self._moved.add(group)", "pass"),
-    ),
-    _mutant(
-        "checkpoint before its owed events",
-        18,
-        "a checkpoint is taken while events of the trades below it are not in the ledger yet",
-        ("operators.sequence:_SequenceLogic._take_checkpoint", "if self._has_owed_events:", "if False:"),
-    ),
-    _mutant(
-        "checkpoint of a lost ledger taken",
-        18,
-        "a ledger that was dropped is rebuilt from the rows after a checkpoint alone",
-        ("k2.restore.checkpoints:read_checkpoints", "if checkpoint.ledger == ledger", "if True"),
-    ),
-    _mutant(
-        "checkpoints removed while named",
-        18,
-        "the files of checkpoints are removed although the table names them",
-        (
-            "k2.iceberg.checkpoint_writer:CheckpointWriter.remove_unnamed",
-            "self._files - self._named.files:",
-            "self._files:",
-        ),
-    ),
-    _mutant(
+    planted(
         "trackers not restored",
         6,
         "open gaps and sessions are not taken from the recovery store",
         ("k2.sequencing.tracker:GroupTracker._restore", 'in state["sequences"].items()', "in ()"),
     ),
-    _mutant(
+    planted(
         "ids below the store's epoch not read",
         6,
         "a resumed start takes from the table the ids alone that the recovery store does not know of",
         ("k2.restore.trade_ids:StoredTradeIds._spans", "in clocks.items()", "in ()"),
         ("k2.restore.trade_ids:StoredTradeIds._spans", "if one not in clocks", "if True"),
     ),
-    _mutant(
+    planted(
         "source snapshot too far",
         6,
         "the source continues one offset too far",
         ("k2.kafka.source:KafkaPartition.snapshot", '"offset": self._position', '"offset": self._position + 1'),
     ),
-    _mutant(
+    planted(
         "jump to the end of a topic",
         6,
         "a partition of which nothing was read begins at its end",
         ("k2.kafka.offset_resolution:_choose", "watermarks.low, Origin.BEGINNING", "watermarks.high, Origin.BEGINNING"),
     ),
-    _mutant(
+    planted(
         "dead letters written after their commit",
         2,
         "a commit counts dead letters that a crash after it can lose",
         (f"{_LETTERS}.queue:DeadLetterQueue.sync", "self._write()", "pass"),
     ),
-    _mutant(
+    planted(
         "unfinished snapshots kept",
         6,
         "what an epoch that was cut off left in the recovery store is taken up two lives later",
         ("k2.storage.recovery.backup:delete_unfinished_epoch", "return sum", "return 0 and sum"),
     ),
-    _mutant(
+    planted(
         "store ahead of the table taken",
         6,
         "a recovery store that knows of more than the table holds is resumed from",
@@ -374,19 +315,19 @@ MUTANTS: Final = (
             "if False:",
         ),
     ),
-    _mutant(
+    planted(
         "topic cut short taken",
         6,
         "a topic that ends below what was read of it is read on",
         ("k2.kafka.offset_resolution:resolve_start_offset", "if reached > watermarks.high:", "if False:"),
     ),
-    _mutant(
+    planted(
         "poison stops the job",
         7,
         "a message that cannot be read ends the process",
         ("k2.venues.decode:_decode_messages", "result.rejected.append((message_idx, error))", "raise"),
     ),
-    _mutant(
+    planted(
         "one bad message rejects its batch",
         7,
         "the rest of a batch is dead-lettered with a message that cannot be read",
@@ -396,19 +337,19 @@ MUTANTS: Final = (
             _REJECTED_BATCH,
         ),
     ),
-    _mutant(
+    planted(
         "permanent error retried",
         7,
         "a permanent error is retried",
         ("k2.ops.retry:retried", "(*_TRANSIENT, *also)", "(Exception,)"),
     ),
-    _mutant(
+    planted(
         "transient error not retried",
         7,
         "an error that passes by itself ends the process",
         ("k2.ops.retry:RetryPolicy.retrying", "stop_after_attempt(self.attempts_max)", "stop_after_attempt(1)"),
     ),
-    _mutant(
+    planted(
         "failed commit only logged",
         7,
         "an epoch whose commit failed counts as done",
@@ -418,4 +359,5 @@ MUTANTS: Final = (
             "try:\n    self._commit()\nexcept Exception:\n    pass",
         ),
     ),
+    *CHECKPOINT_MUTANTS,
 )

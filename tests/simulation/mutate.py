@@ -8,7 +8,7 @@ from functools import cached_property
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
-__all__ = ["Edit", "Mutant", "MutantError", "mutate", "mutated"]
+__all__ = ["Edit", "Mutant", "MutantError", "mutate", "mutated", "planted"]
 
 
 class MutantError(Exception):
@@ -35,6 +35,11 @@ class Mutant(NamedTuple):
     what: str
     """What the job then does wrong, in one line."""
     edits: tuple[Edit, ...]
+
+
+def planted(name: str, law: int, what: str, *edits: tuple[str, str, str]) -> Mutant:
+    """Return a mutant, with its edits as tuples of target, old and new text."""
+    return Mutant(name, law, what, tuple(Edit(*edit) for edit in edits))
 
 
 def mutate(mutant: Mutant) -> None:

@@ -12,9 +12,11 @@ from k2.model.errors import TableError
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.state_source import NumberDoubt
 from k2.sequencing.doubts import Doubts
+from k2.storage.checkpoints import CheckpointPlace, NamedCheckpoints
 from k2.storage.commit_log import Commit
 from k2.storage.dead_letters.files import Position
 from k2.storage.table_properties import (
+    CHECKPOINTS,
     COMMIT_ID,
     COMMIT_LOG_BATCH,
     COMMIT_NOTES,
@@ -48,6 +50,9 @@ VALUES: Mapping[TableProperty[Any], st.SearchStrategy[Any]] = {
     FENCING_TOKEN: st.text(min_size=1),
     LEDGER_ID: st.text(min_size=1),
     DEAD_LETTER_POSITIONS: POSITIONS,
+    CHECKPOINTS: st.builds(
+        lambda one: NamedCheckpoints({3: [CheckpointPlace("f", 0, one, "00")]}, [3], [("t", 0, one)], one), POSITIVE
+    ),
     COMMIT_NOTES: st.builds(lambda one: [Commit(one, None, 1, 0, "0", 1, 1, 1, [])], POSITIVE),
     TOPIC_IDS: st.dictionaries(st.text(), st.text(), max_size=3),
     WRITERS: POSITIVE,
@@ -81,6 +86,7 @@ def test_a_table_without_properties_has_the_defaults() -> None:
         "k2.claim": None,
         "k2.ledger": None,
         "k2.letters.": {},
+        "k2.checkpoints.": NamedCheckpoints(),
         "k2.trail": [],
         "k2.topics": {},
         "k2.writers": None,

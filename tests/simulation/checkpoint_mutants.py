@@ -1,0 +1,68 @@
+"""Deliberate bugs in the checkpoints of the rules' state (law 18), which the simulator must find."""
+
+from typing import Final
+
+from tests.simulation.mutate import planted
+
+__all__ = ["CHECKPOINT_MUTANTS"]
+
+_STATE_SOURCE: Final = "k2.restore.tables:TableStateSource"
+
+CHECKPOINT_MUTANTS: Final = (
+    planted(
+        "checkpoint claims rows that it lacks",
+        18,
+        "the positions of a checkpoint are beyond the rows that its state has seen",
+        ("k2.iceberg.checkpoint_writer:_positions", "entry.offset)", "entry.offset + 9)"),
+    ),
+    planted(
+        "rows after a checkpoint not read",
+        18,
+        "a start takes the state of a checkpoint without the rows committed since",
+        (
+            f"{_STATE_SOURCE}._read_checkpoints",
+            "_lowest(found.values())",
+            "dict.fromkeys(self._progress.partitions(), 2**60)",
+        ),
+    ),
+    planted(
+        "newest checkpoint's positions taken",
+        18,
+        "rows are read from the position of the newest checkpoint on, not of the oldest",
+        ("k2.restore.tables:_lowest", "min(offsets[one], known[one])", "max(offsets[one], known[one])"),
+    ),
+    planted(
+        "manifests after a checkpoint skipped",
+        18,
+        "files that were committed after a checkpoint are taken for older ones",
+        (f"{_STATE_SOURCE}.__init__", "min((one.sequence_number for", "2 + min((one.sequence_number for"),
+    ),
+    planted(
+        "a group with rows counts as idle",
+        18,
+        "the state of a checkpoint counts as complete although its group had rows since",
+        ("k2.iceberg.checkpoint_writer:CheckpointWriter.note_rows", "self._moved.add(group)", "pass"),
+    ),
+    planted(
+        "checkpoint before its owed events",
+        18,
+        "a checkpoint is taken while events of the trades below it are not in the ledger yet",
+        ("operators.sequence:_SequenceLogic._take_checkpoint", "if self._has_owed_events:", "if False:"),
+    ),
+    planted(
+        "checkpoint of a lost ledger taken",
+        18,
+        "a ledger that was dropped is rebuilt from the rows after a checkpoint alone",
+        ("k2.restore.checkpoints:read_checkpoints", "if checkpoint.ledger == ledger", "if True"),
+    ),
+    planted(
+        "checkpoints removed while named",
+        18,
+        "the files of checkpoints are removed although the table names them",
+        (
+            "k2.iceberg.checkpoint_writer:CheckpointWriter.remove_unnamed",
+            "self._files - self._named.files:",
+            "self._files:",
+        ),
+    ),
+)
