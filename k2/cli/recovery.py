@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -13,8 +13,10 @@ from k2.cli.table_output import print_table
 from k2.iceberg.table_progress import progress_of
 from k2.model.errors import UnreachableError
 from k2.model.progress import Progress, TopicPartition
+from k2.model.wording import format_count
 from k2.ops.settings import read_settings
 from k2.query.tables import no_table_error
+from k2.restore.checkpoints import Checkpoints, find_checkpoints
 from k2.storage.catalog import find_table
 from k2.storage.recovery.backup import back_up, make_store
 from k2.storage.recovery.backup import restore as restore_store
@@ -61,11 +63,20 @@ def init(
 
 @app.command()
 def status(folder: Folder, *, as_json: Json = False) -> None:
-    """Compare a store with the table; exit with code 1 if the job would refuse the store."""
+    """Compare a store with the table, and say what a start without it would read.
+
+    Exit with code 1 if the job would refuse the store.
+    """
     store = read_store(folder)
-    progress = _read_progress()
+    found = _read_table()
+    progress = None if found is None else found.progress
     rows = [] if progress is None else _rows(store, progress)
-    record = {**_record(store), "in_use": is_locked(folder), "problem": resume_problem(store)}
+    record = {
+        **_record(store),
+        "in_use": is_locked(folder),
+        "problem": resume_problem(store),
+        "without_store": None if found is None else found.start_without_store,
+    }
     if as_json:
         print_json({**record, "topics": rows})
     else:
@@ -151,17 +162,32 @@ def _resumed(store: Store, *, as_json: bool) -> dict[str, Any]:
     }
 
 
-def _read_progress() -> Progress | None:
-    """Return the table's progress, or None if the catalog does not answer; warn on stderr if there is no table."""
+class _Read(NamedTuple):
+    progress: Progress
+    start_without_store: str
+
+
+def _read_table() -> _Read | None:
+    """Return what the table says, or None if the catalog does not answer; warn on stderr if there is no table."""
     settings = read_settings()
     try:
         table = find_table(settings, "trades")
         if table is None:
             typer.echo(f"k2: {no_table_error(settings, 'trades')}", err=True)
-        return Progress() if table is None else progress_of(table)
+            return _Read(Progress(), "reads the topics from their beginning")
+        progress = progress_of(table)
+        return _Read(progress, _start_without_store(find_checkpoints(table, progress, settings.writers)))
     except UnreachableError as error:
         typer.echo(f"k2: the table's progress is not shown: {error}", err=True)
         return None
+
+
+def _start_without_store(found: Checkpoints) -> str:
+    if found.groups:
+        return f"reads the checkpoints, and the rows of {format_count(found.offsets_after, 'offset')} since"
+    if found.missing:
+        return f"reads all rows of the table: {format_count(len(found.missing), 'key group')} without a checkpoint"
+    return "continues from the table, which has no rows"
 
 
 def _rows(store: Store, progress: Progress) -> list[dict[str, Any]]:

@@ -1,24 +1,69 @@
 """The newest readable checkpoint of each key group."""
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
 from pyiceberg.table import Table
 
 from k2.dedup.deduplicator import FORMAT as DEDUPLICATOR_FORMAT
+from k2.model.key_groups import GROUPS
+from k2.model.progress import Progress, TopicPartition
+from k2.model.state_source import Positions
 from k2.sequencing.tracker import FORMAT as TRACKER_FORMAT
 from k2.storage.checkpoints import Checkpoint, CheckpointError, CheckpointPlace, NamedCheckpoints, read_checkpoint
 from k2.storage.table_properties import CHECKPOINTS, LEDGER_ID
 
-__all__ = ["read_checkpoints"]
+__all__ = ["Checkpoints", "find_checkpoints"]
 
 _LOG: Final = structlog.get_logger()
 
 
-def read_checkpoints(table: Table) -> Mapping[int, Checkpoint]:
+class Checkpoints(NamedTuple):
+    """What the checkpoints of a table provide to a start without a recovery store."""
+
+    groups: Mapping[int, Checkpoint]
+    """By key group; all that can have rows, or none."""
+    missing: tuple[int, ...]
+    """Key groups that can have rows, and have no checkpoint of use: the whole table is to be read."""
+    positions: Positions
+    """The offset in each topic partition from which rows are to be read."""
+    committed_after: int
+    """These rows were committed with a higher Iceberg sequence number."""
+    offsets_after: int
+    """The number of offsets from `positions` to the table's progress."""
+
+    def of_writer(self, writer: str, writers: int) -> Positions:
+        """Return the offsets up to which the groups of a writer have seen all of their rows."""
+        return _lowest(one for group, one in self.groups.items() if str(group % writers) == writer)
+
+
+def find_checkpoints(table: Table, progress: Progress, writers: int) -> Checkpoints:
+    """Return the newest checkpoint of each key group of a table with that progress."""
+    found = _read_newest(table) if CHECKPOINTS.read_all(table.metadata.properties) else {}
+    # A writer that has not committed yet has no rows, and no checkpoint.
+    needed = {group for group in range(GROUPS) if progress.of(str(group % writers))}
+    missing = tuple(sorted(needed - {*found}))
+    if missing or not found:
+        return Checkpoints({}, missing, {}, 0, 0)
+    positions = _lowest(found.values())
+    return Checkpoints(
+        found,
+        (),
+        positions,
+        min(one.sequence_number for one in found.values()),
+        sum(_end(progress, one) - positions.get(one, 0) for one in progress.partitions()),
+    )
+
+
+def _end(progress: Progress, topic_partition: TopicPartition) -> int:
+    """Return the highest committed offset of a topic partition."""
+    return max(entries[topic_partition].offset for entries in progress.writers.values() if topic_partition in entries)
+
+
+def _read_newest(table: Table) -> Mapping[int, Checkpoint]:
     """Return the newest checkpoint of each key group that can be used.
 
     One that cannot be read is logged, and the one before it is used. One of a ledger that was dropped since is of no
@@ -42,6 +87,15 @@ def read_checkpoints(table: Table) -> Mapping[int, Checkpoint]:
         _LOG.warning("checkpoint_unreadable", file=file, groups=groups, error=text, effect=effect)
     ledger = LEDGER_ID.read(table.metadata.properties)
     return {group: checkpoint for group, checkpoint in found.items() if checkpoint.ledger == ledger}
+
+
+def _lowest(checkpoints: Iterable[Checkpoint]) -> Positions:
+    """Return the offset in each topic partition below which all checkpoints have seen their rows; 0 if absent."""
+    lowest: dict[TopicPartition, int] | None = None
+    for offsets in (one.offsets for one in checkpoints):
+        known = offsets if lowest is None else lowest
+        lowest = {one: min(offsets[one], known[one]) for one in offsets if one in known}
+    return lowest or {}
 
 
 def _moved_to(checkpoint: Checkpoint, named: NamedCheckpoints) -> Checkpoint:

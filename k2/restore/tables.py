@@ -13,7 +13,7 @@ from pyiceberg.expressions import BooleanExpression
 from k2.dedup.deduplicator import clocks_of
 from k2.iceberg.row_filters import any_of, rows_from
 from k2.iceberg.table_progress import progress_of
-from k2.model.key_groups import GROUPS, group_of
+from k2.model.key_groups import group_of
 from k2.model.progress import Progress, TopicPartition
 from k2.model.state_source import (
     GroupState,
@@ -32,14 +32,13 @@ from k2.model.times import TIME_AHEAD_TOLERANCE_US
 from k2.ops.settings import Settings
 from k2.query.gaps import missing_ranges
 from k2.query.pool import open_engine
-from k2.restore.checkpoints import read_checkpoints
+from k2.restore.checkpoints import Checkpoints, find_checkpoints
 from k2.restore.contents import read_contents
 from k2.restore.recovery_store import NO_STORE, ResumeInfo
 from k2.restore.trade_ids import StoredTradeIds
 from k2.sequencing.non_market import joined
 from k2.storage.catalog import find_table
-from k2.storage.checkpoints import Checkpoint
-from k2.storage.table_properties import CHECKPOINTS, DOUBTS, NON_MARKET_NUMBERS
+from k2.storage.table_properties import DOUBTS, NON_MARKET_NUMBERS
 
 __all__ = ["TableStateSource"]
 
@@ -70,42 +69,34 @@ class TableStateSource:
         self._non_market = [session for one in NON_MARKET_NUMBERS.read_all(properties) for session in one.sessions()]
         self._doubts = [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()]
         self._ledger: Ledger | None = None
-        self._checkpoints = self._read_checkpoints(is_resumed=resume_info.is_resumed)
-        self._committed_after = min((one.sequence_number for one in self._checkpoints.values()), default=0)
-        written = resume_info.written if resume_info.is_resumed else self._seen_by_checkpoints()
-        self._ids = StoredTradeIds(self._trades, self._progress, written, symbols)
-        for checkpoint in self._checkpoints.values():
-            self._ids.report_clocks(clocks_of(checkpoint.deduplicate))
+        self._checkpoints = self._find_checkpoints(is_resumed=resume_info.is_resumed)
+        self._ids = StoredTradeIds(self._trades, self._progress, self._written(resume_info), symbols)
+        if self._checkpoints is not None:
+            self._resumed_offsets.update(self._checkpoints.positions)
+            for checkpoint in self._checkpoints.groups.values():
+                self._ids.report_clocks(clocks_of(checkpoint.deduplicate))
 
-    def _read_checkpoints(self, *, is_resumed: bool) -> Mapping[int, Checkpoint]:
-        """Return a checkpoint of every group that can have rows, and use their positions; none if one is missing."""
-        if self._trades is None or is_resumed or not CHECKPOINTS.read_all(self._trades.metadata.properties):
-            return {}
-        found = read_checkpoints(self._trades)
-        # A writer that has not committed yet has no rows, and no checkpoint.
-        needed = {group for group in range(GROUPS) if self._progress.of(str(group % self._settings.writers))}
-        if not needed <= {*found}:
-            _LOG.warning("checkpoints_incomplete", missing=sorted(needed - {*found}), effect="reading the whole table")
-            return {}
-        positions = _lowest(found.values())
-        rows_after = sum(max(0, entry.offset - positions.get(one, 0)) for one, entry in self._progress.of("0").items())
-        _LOG.info("checkpoints_read", groups=len(found), offsets_after=rows_after)
-        self._resumed_offsets.update(positions)
-        return found
-
-    def _seen_by_checkpoints(self) -> Mapping[str, Positions] | None:
-        """Return what the checkpoints of each writer's groups have seen."""
-        if not self._checkpoints:
+    def _find_checkpoints(self, *, is_resumed: bool) -> Checkpoints | None:
+        """Return the checkpoints to start from; None with a recovery store, or if one is missing."""
+        if self._trades is None or is_resumed:
             return None
-        groups = self._checkpoints.items()
-        return {
-            writer: _lowest(one for group, one in groups if group % self._settings.writers == int(writer))
-            for writer in self._progress.writers
-        }
+        found = find_checkpoints(self._trades, self._progress, self._settings.writers)
+        if found.groups:
+            _LOG.info("checkpoints_read", groups=len(found.groups), offsets_after=found.offsets_after)
+            return found
+        if found.missing:
+            _LOG.warning("checkpoints_incomplete", missing=found.missing, effect="reading the whole table")
+        return None
+
+    def _written(self, resume_info: ResumeInfo) -> Mapping[str, Positions] | None:
+        """Return what the states have seen of each writer's rows; None if that is not known."""
+        if self._checkpoints is None:
+            return resume_info.written
+        return {one: self._checkpoints.of_writer(one, self._settings.writers) for one in self._progress.writers}
 
     def checkpoint(self, group: int) -> GroupState | None:
         """Return the state of a group from its checkpoint; None if there is none, or a store was resumed."""
-        found = self._checkpoints.get(group)
+        found = None if self._checkpoints is None else self._checkpoints.groups.get(group)
         return None if found is None else GroupState(found.sequence, found.deduplicate)
 
     def report_positions(self, positions: Positions) -> None:
@@ -165,7 +156,8 @@ class TableStateSource:
             return []
         with open_engine(self._settings) as engine:
             row_filter = _rows_from_offsets(self._resumed_offsets, self._progress)
-            engine.register("trades", self._trades, row_filter=row_filter, committed_after=self._committed_after)
+            after = 0 if self._checkpoints is None else self._checkpoints.committed_after
+            engine.register("trades", self._trades, row_filter=row_filter, committed_after=after)
             # Joined with the job's own partitions as well: compacted files also have rows of other writers.
             positions = {one: self._resumed_offsets.get(one, 0) for one in self._progress.partitions()}
             engine.register_arrow("positions", _as_arrow(positions))
@@ -231,15 +223,6 @@ _STARTED: Final = "SELECT DISTINCT exchange, symbol, session FROM sequence_event
 def _rows_from_offsets(offsets: Positions, progress: Progress) -> BooleanExpression:
     """Return a filter for the rows from `offsets` on; of a topic partition that is not in it, for all rows."""
     return any_of(rows_from(one, offsets.get(one, 0)) for one in progress.partitions())
-
-
-def _lowest(checkpoints: Iterable[Checkpoint]) -> Positions:
-    """Return the offset in each topic partition below which all checkpoints have seen their rows; 0 if absent."""
-    lowest: dict[TopicPartition, int] | None = None
-    for offsets in (one.offsets for one in checkpoints):
-        known = offsets if lowest is None else lowest
-        lowest = {one: min(offsets[one], known[one]) for one in offsets if one in known}
-    return lowest or {}
 
 
 def _as_arrow(positions: Positions) -> pa.Table:

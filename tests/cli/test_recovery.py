@@ -113,6 +113,7 @@ def test_status_of_an_empty_store(tmp_path: Path) -> None:
         "bytes": 131_072,
         "in_use": False,
         "problem": None,
+        "without_store": "reads the topics from their beginning",
         "topics": [],
     }
     assert "resume epoch         1" in k2("status", folder, K2_DATA_DIR=data).stdout

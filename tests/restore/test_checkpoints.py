@@ -1,6 +1,7 @@
 """A start without a recovery store: from the checkpoints and the rows since, or from all rows."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,10 +10,12 @@ import pytest
 import structlog
 from bytewax.testing import cluster_main
 from structlog.typing import EventDict
+from typer.testing import CliRunner
 
 import operators.sequence
 from flows.job_io import JobIO
 from flows.trades import trades_flow
+from k2.cli.recovery import app
 from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
@@ -22,6 +25,7 @@ from k2.ops.settings import Settings, read_settings
 from k2.query.gaps import gaps
 from k2.restore.tables import TableStateSource
 from k2.storage.catalog import find_table, open_catalog
+from k2.storage.recovery.backup import make_store
 from k2.storage.table_properties import CHECKPOINTS
 from tests.flows.job_io import MemorySource, message_batch
 
@@ -140,6 +144,23 @@ def test_a_damaged_checkpoint_changes_no_verdict(
     assert missing(settings) == [(1, 4, 4), (1, 7, 7), (1, 19, 19)]
     assert [*dict.fromkeys(one["event"] for one in logs if one["event"] in DAMAGED)] == logged
     assert checkpoint_files(settings)
+
+
+def test_what_a_start_would_read(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`k2 recovery status` says it of a start without the store."""
+
+    def said() -> str:
+        result = CliRunner().invoke(app, ["status", str(tmp_path / "store"), "--json"])
+        text: str = json.loads(result.stdout)["without_store"]
+        return text
+
+    monkeypatch.setenv("K2_DATA_DIR", str(settings.data_dir))
+    make_store(tmp_path / "store", 1)
+    run(settings, [1, 2], [3])
+    run(settings, [4], [5, 6, 7, 8])
+    assert re.fullmatch(r"reads the checkpoints, and the rows of [4-7] offsets since", said())
+    _all(checkpoint_files(settings))
+    assert said() == "reads all rows of the table: 16 key groups without a checkpoint"
 
 
 def test_two_checkpoints_of_a_group_are_kept(settings: Settings) -> None:

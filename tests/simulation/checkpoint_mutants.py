@@ -20,22 +20,22 @@ CHECKPOINT_MUTANTS: Final = (
         18,
         "a start takes the state of a checkpoint without the rows committed since",
         (
-            f"{_STATE_SOURCE}._read_checkpoints",
-            "_lowest(found.values())",
-            "dict.fromkeys(self._progress.partitions(), 2**60)",
+            f"{_STATE_SOURCE}.__init__",
+            "self._resumed_offsets.update(self._checkpoints.positions)",
+            "self._resumed_offsets.update(dict.fromkeys(self._progress.partitions(), 2**60))",
         ),
     ),
     planted(
         "newest checkpoint's positions taken",
         18,
         "rows are read from the position of the newest checkpoint on, not of the oldest",
-        ("k2.restore.tables:_lowest", "min(offsets[one], known[one])", "max(offsets[one], known[one])"),
+        ("k2.restore.checkpoints:_lowest", "min(offsets[one], known[one])", "max(offsets[one], known[one])"),
     ),
     planted(
         "manifests after a checkpoint skipped",
         18,
         "files that were committed after a checkpoint are taken for older ones",
-        (f"{_STATE_SOURCE}.__init__", "min((one.sequence_number for", "2 + min((one.sequence_number for"),
+        ("k2.restore.checkpoints:find_checkpoints", "min(one.sequence_number for", "2 + min(one.sequence_number for"),
     ),
     planted(
         "a group with rows counts as idle",
@@ -53,7 +53,7 @@ CHECKPOINT_MUTANTS: Final = (
         "checkpoint of a lost ledger taken",
         18,
         "a ledger that was dropped is rebuilt from the rows after a checkpoint alone",
-        ("k2.restore.checkpoints:read_checkpoints", "if checkpoint.ledger == ledger", "if True"),
+        ("k2.restore.checkpoints:_read_newest", "if checkpoint.ledger == ledger", "if True"),
     ),
     planted(
         "checkpoints removed while named",
