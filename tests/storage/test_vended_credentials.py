@@ -195,6 +195,25 @@ def test_refused_credentials_are_renewed_once(catalog: Catalog, message: str) ->
     assert catalog.used[-1] == 3
 
 
+def test_credentials_that_another_thread_renewed_are_used(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An access that was refused late does not renew them again."""
+    table = catalog.opened()
+    catalog.refused = {1}
+    files = Catalog._files
+
+    def late(self: Catalog, number: int) -> FileSystem:
+        monkeypatch.setattr(Catalog, "_files", files)
+        catalog.now = DEFAULT_AGE_SECONDS
+        assert exists(table)
+        catalog.now += 2 * PAUSE_SECONDS
+        return files(self, number)
+
+    monkeypatch.setattr(Catalog, "_files", late)
+    assert exists(table)
+    assert catalog.used == [2, 1, 2]
+    assert catalog.loads == 2
+
+
 @pytest.mark.parametrize("message", ["AWS Error NETWORK_CONNECTION during PutObject", "AWS Error (HTTP status 503)"])
 def test_other_faults_renew_nothing(catalog: Catalog, message: str) -> None:
     """They are the store's, and are raised as they are."""
