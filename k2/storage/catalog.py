@@ -198,7 +198,23 @@ def _load(name: str, configuration: dict[str, Any]) -> "Catalog":
     # Imported here because the module reads its configuration on import, where a failure would be a bare error.
     from pyiceberg.catalog import load_catalog  # noqa: PLC0415
 
-    return CREATION_RACE.retrying(_is_race)(load_catalog, name, **configuration)
+    make: Callable[..., Catalog] = load_catalog
+    if _is_rest(name, configuration):
+        from k2.storage.rest_catalog import RenewingRestCatalog  # noqa: PLC0415  as above
+
+        make = RenewingRestCatalog
+    return CREATION_RACE.retrying(_is_race)(make, name, **configuration)
+
+
+def _is_rest(name: str, configuration: dict[str, Any]) -> bool:
+    """Return whether `load_catalog` would make its REST catalog; False also for a configuration that it refuses."""
+    from pyiceberg.catalog import PY_CATALOG_IMPL, TYPE, URI, CatalogType, infer_catalog_type  # noqa: PLC0415  as above
+
+    if URI not in configuration or PY_CATALOG_IMPL in configuration:
+        return False
+    if kind := configuration.get(TYPE):
+        return str(kind).lower() == CatalogType.REST.value
+    return infer_catalog_type(name, configuration) is CatalogType.REST
 
 
 def _is_race(error: BaseException) -> bool:

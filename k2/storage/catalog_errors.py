@@ -28,6 +28,7 @@ from k2.model.errors import CatalogError, K2Error, SettingsError, UnreachableErr
 
 __all__ = [
     "CATALOG_TRANSIENT",
+    "are_keys_refused",
     "as_k2_error",
     "catalog_address",
     "corrupt_error",
@@ -53,6 +54,11 @@ _REFUSAL: Final = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|permission denied|role .* does not exist"
 )
 """Messages by which PostgreSQL refuses a login or a privilege; a failed login has no error code to test."""
+_KEYS_REFUSED: Final = re.compile(
+    r"AWS Error (?:ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|REQUEST_EXPIRED|UNRECOGNIZED_CLIENT)\b"
+    r"|HTTP status 40[013]\b|Expired ?Token|InvalidToken"
+)
+"""Arrow's messages for keys that S3 refuses. AWS answers 400 for expired ones, without a reason to a HEAD request."""
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _NO_DATABASE: Final = re.compile(r"database .* does not exist")
 _UNREACHABLE: Final[tuple[type[BaseException], ...]] = (OSError, RESTError, *CATALOG_TRANSIENT)
@@ -99,6 +105,11 @@ def translate_permanent_errors(catalog: str, database: object) -> Iterator[None]
         if is_corrupt(error):
             raise corrupt_error(database, error) from error
         raise
+
+
+def are_keys_refused(error: OSError) -> bool:
+    """Return whether S3 refused a request because of its keys: they may have expired, or lack a permission."""
+    return _KEYS_REFUSED.search(str(error)) is not None
 
 
 def is_corrupt(error: Exception) -> bool:
