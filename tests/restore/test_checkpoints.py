@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import operators.sequence
 from flows.job_io import JobIO
 from flows.trades import trades_flow
-from k2.cli.recovery import app
+from k2.cli.main import app
 from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
@@ -150,7 +150,7 @@ def test_what_a_start_would_read(settings: Settings, tmp_path: Path, monkeypatch
     """`k2 recovery status` says it of a start without the store."""
 
     def said() -> str:
-        result = CliRunner().invoke(app, ["status", str(tmp_path / "store"), "--json"])
+        result = CliRunner().invoke(app, ["recovery", "status", str(tmp_path / "store"), "--json"])
         text: str = json.loads(result.stdout)["without_store"]
         return text
 
