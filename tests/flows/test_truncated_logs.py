@@ -148,3 +148,23 @@ def test_a_corrupt_batch_is_given_up_on_command(kafka: Broker, tmp_path: Path, w
     assert (row.received, row.stored, row.holds) == (9, 9, True)
     remarks = [commit.remark for commit in audit(job.settings).commits]
     assert remarks.count(f"given_up {job.topics}:0 5-5") == writers
+
+
+def test_a_log_that_is_cut_while_the_job_runs_stops_it(kafka: Broker, tmp_path: Path) -> None:
+    """The broker compares the leader epoch when the partition has a new leader; the next start refuses as well."""
+    job = Job(kafka.bootstrap_servers, tmp_path, kafka.topic(), {"K2_RUN_TO_END": "false"})
+    publish(kafka, job.topics, range(1, 11))
+    process = job.start()
+    try:
+        wait_until(lambda: job.committed() == 10, "the trades are not committed")
+        truncate(kafka, job.topics, 6)
+        publish(kafka, job.topics, range(101, 110))
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 1, said
+    assert f"{job.topics}:0: the log was cut below offset 10 while the job read it" in said
+    assert "Traceback" not in said
+    assert job.committed() == 10
+    code, said = job.outcome()
+    assert (code, "has grown again" in said) == (1, True), said

@@ -153,7 +153,8 @@ def test_events_among_messages_are_handled(errors: list[int], offsets: list[int]
 def test_the_leader_epoch_is_that_of_the_last_message(settings: Settings, topic: str, broker: Broker) -> None:
     """From both readers; brokers that give none are read as well."""
     where = TopicPartition(topic, 0)
-    readers = [KafkaClient(settings, callbacks).open(where, 0) for callbacks in (None, {"error_cb": lambda _: None})]
+    clients = [KafkaClient(settings, callbacks) for callbacks in (None, {"error_cb": lambda _: None})]
+    readers = [client.open(where, 0) for client in clients]
     found = [to_batch(where, "k2", 0, _first(reader)).leader_epoch for reader in readers]
     assert found[0] == found[1]
     assert found[0] is not None or not broker.is_kafka
