@@ -97,6 +97,7 @@ def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead") -> Consumed:
             DeadLetter.of(source, message_idx, error.reason, error.error) for message_idx, error in decoded.rejected
         ),
         skipped=source.offsets[skipped],
+        last_message=source.last_message(),
     )
 
 

@@ -78,6 +78,11 @@ class Broker:
         """Raise a topic's partition count to this number and wait until it accepts writes."""
         admin = self.admin()
         admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(TOPIC_SECONDS_MAX)
+        self.wait_for_leaders(topic, partitions)
+
+    def wait_for_leaders(self, topic: str, partitions: int = 1) -> None:
+        """Wait until this number of a topic's partitions accepts writes."""
+        admin = self.admin()
         _wait(lambda: _leaders(admin, topic) == partitions, f"leaders of {topic}")
 
     def recreate(self, topic: str, partitions: int = 1) -> None:
@@ -149,10 +154,12 @@ class KafkaProcess:
     """Apache Kafka in KRaft mode, broker and controller in one process, its log in a folder."""
 
     def __init__(self, libraries: Path, folder: Path) -> None:
+        self.log = folder / "log"
+        """Holds a folder for each topic partition."""
         self._java = ["java", "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{libraries}/*"]
         self._properties = folder / "server.properties"
         self._port, self._login_port = free_port(), free_port()
-        text = _properties(self._port, self._login_port, free_port(), folder / "log")
+        text = _properties(self._port, self._login_port, free_port(), self.log)
         self._properties.write_text(text, encoding="utf-8")
         self._child = ChildProcess([*self._java, "kafka.Kafka", str(self._properties)], folder / "kafka.log")
         format_log = [*self._java, "kafka.tools.StorageTool", "format", "--standalone"]

@@ -37,7 +37,11 @@ def skip(
     yes: Annotated[bool, typer.Option("--yes", help="Confirm: the skipped messages never reach the table.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Abandon messages that expired unread by moving the table's progress past them. Stop the job first."""
+    """Give up messages that expired unread, were cut from the log, or are corrupt. Stop the job first.
+
+    The table's progress moves past them; the commit log records the range. If --to is the offset that is to be read
+    next, nothing is given up: the next start accepts the log as it is, without a comparison.
+    """
     settings = read_settings()
     skipped = _parse_partition(settings, partition)
     committer = _open_committer(settings, TableName.TRADES)
@@ -48,7 +52,10 @@ def skip(
             "confirm with --yes"
         )
     first = abandon_offsets(committer, skipped, offset, settings.writers)
-    print_record({"partition": str(skipped), "given_up_first": first, "given_up_last": offset - 1}, as_json=as_json)
+    if first == offset:
+        print_record({"partition": str(skipped), "accepted_from": offset}, as_json=as_json)
+    else:
+        print_record({"partition": str(skipped), "given_up_first": first, "given_up_last": offset - 1}, as_json=as_json)
 
 
 def roll_forward(*, as_json: Json = False) -> None:

@@ -1,4 +1,4 @@
-"""Abandon offsets: skip messages that expired in Kafka before the job read them."""
+"""Abandon offsets: skip messages that expired unread, were cut from their log, or cannot be read."""
 
 from k2.iceberg.commit import Committer
 from k2.iceberg.pending_commit import PendingCommit
@@ -14,14 +14,18 @@ def abandon_offsets(committer: Committer, topic_partition: TopicPartition, offse
 
     Nothing is counted as received, so the partition counts still add up. Sequence numbers that were in those messages
     become gaps in the ledger when the next trade of their symbol arrives. A job that runs meanwhile is fenced out.
-    Returns None if the table has nothing of the partition.
+    The last message read is forgotten if it is below `offset`, so the next start accepts the log as it is. For that
+    alone, `offset` may be the one that is to be read next: then nothing is abandoned. Returns None if the table has
+    nothing of the partition.
 
     Raises:
-        OffsetError: the table is at that offset or beyond it.
+        OffsetError: the table is beyond that offset, or at it without a last message to forget.
     """
     progress, names = committer.progress(), [str(writer) for writer in range(writers)]
     first = progress.next_offset(topic_partition, names)
-    if first is not None and offset <= first:
+    furthest = progress.furthest(topic_partition)
+    has_last = furthest is not None and furthest.last_message is not None
+    if first is not None and (offset < first or (offset == first and not has_last)):
         raise OffsetError(
             f"the table is already at offset {first} of {topic_partition}: nothing to abandon before {offset}; "
             "use a higher offset"
@@ -40,6 +44,8 @@ def _move(committer: Committer, progress: Progress, writer: str, topic_partition
     remark: dict[str, str] = {}
     if first < offset:
         remark[Remark.ABANDONED_OFFSETS] = f"{topic_partition} {first}-{offset - 1}"
+    elif first == offset:
+        remark[Remark.ACCEPTED_LOG] = f"{topic_partition} from {offset}"
     # Also if a writer is beyond it: a recovery store may be before it, and would replay those messages.
     move = PartitionDelta(max(first, offset), start=offset)
     committer.commit(PendingCommit(writer, entries, {topic_partition: move}, [], extra_summary=remark))

@@ -11,6 +11,7 @@ from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import StateError
+from k2.model.last_message import LastMessage
 from k2.model.progress import Counts, PartitionDelta, PartitionProgress, TopicPartition
 from k2.model.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
 
@@ -35,13 +36,14 @@ class _EpochCounts:
     duplicates: int = 0
     dead_letters: int = 0
     skipped: int = 0
+    last_message: LastMessage | None = None
+    """The last message of the ranges added in the epoch."""
 
     def move(self) -> PartitionDelta:
         """Return the next offset and this epoch's counts."""
         received = self.stored + self.duplicates + self.dead_letters + self.skipped
-        return PartitionDelta(
-            self.next_offset, received, self.stored, self.duplicates, self.dead_letters, self.skipped, self.start
-        )
+        counts = (received, self.stored, self.duplicates, self.dead_letters, self.skipped)
+        return PartitionDelta(self.next_offset, *counts, self.start, self.last_message)
 
     @property
     def has_moved(self) -> bool:
@@ -69,6 +71,8 @@ class PartitionCounts:
         if consumed.first_offset > counts.next_offset:
             self._start_at(topic_partition, counts, consumed.first_offset)
         counts.next_offset = max(counts.next_offset, consumed.next_offset)
+        # Ranges arrive in the order of their offsets; one without messages has the end of the partition or markers.
+        counts.last_message = consumed.last_message or counts.last_message
         counts.skipped += int(np.count_nonzero(consumed.skipped >= counts.base))
         dead_letters = [letter for letter in consumed.dead_letters if letter.offset >= counts.base]
         counts.dead_letters += len(dead_letters)

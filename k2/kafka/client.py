@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from k2.kafka.broker_connection import BrokerConnection
 from k2.kafka.config import (
+    admin_client,
     bootstrap_servers,
     cluster_metadata,
     config_errors,
@@ -21,10 +22,11 @@ from k2.kafka.config import (
     partitions_of,
 )
 from k2.kafka.first_answers import first_answers
+from k2.kafka.last_messages import Reread, read_again
 from k2.kafka.librdkafka import Library, PartitionQueue, load_library
 from k2.kafka.reader import ColumnReader, MessageReader, Reader
 from k2.model.errors import SettingsError, UnreachableError
-from k2.model.progress import TopicPartition
+from k2.model.progress import PartitionProgress, TopicPartition
 from k2.model.wording import closest
 from k2.ops.health import Health
 from k2.ops.logs import LIBRDKAFKA
@@ -32,9 +34,10 @@ from k2.ops.retry import ELECTION
 from k2.ops.settings import Settings
 
 if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
     from confluent_kafka.admin._metadata import ClusterMetadata
 
-__all__ = ["KafkaClient", "topic_ids", "topic_partitions"]
+__all__ = ["KafkaClient", "TopicIds", "topic_ids", "topic_partitions"]
 
 ANSWER_SECONDS_MAX: Final = 10.0
 COMMIT_SECONDS_MAX: Final = 5.0
@@ -70,6 +73,24 @@ def topic_ids(settings: Settings) -> dict[str, str]:
             effect="a recreated topic is detected only if it is shorter than before",
         )
         return {}
+
+
+class TopicIds:
+    """Asks for topic ids, one after the other, by a client of its own that is made for the first of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: AdminClient | None = None
+
+    def find(self, topic: str) -> str:
+        """Ask the broker for the id of a topic.
+
+        Raises:
+            KafkaException, TimeoutError: it does not exist, or no broker answers.
+        """
+        if self._client is None:
+            self._client = admin_client(self._settings)
+        return find_topic_ids(self._settings, [topic], self._client)[topic]
 
 
 def _partitions(cluster: "ClusterMetadata", topic: str, settings: Settings) -> list[TopicPartition]:
@@ -136,6 +157,12 @@ class KafkaClient:
             return _read_end_offsets(consumer, partitions)
         finally:
             consumer.close()
+
+    def read_again(
+        self, entries: Mapping[TopicPartition, PartitionProgress], lows: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, Reread]:
+        """Read the last messages of the progress once more, as `k2.kafka.last_messages.read_again`."""
+        return read_again(self._config, entries, lows)
 
     def partition_count(self, topic: str) -> int:
         """Ask the broker how many partitions a topic has now; 0 if it does not exist. The request does not create it.

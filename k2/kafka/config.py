@@ -123,6 +123,8 @@ def consumer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
         "queued.max.messages.kbytes": QUEUE_KILOBYTES,
         "fetch.queue.backoff.ms": QUEUE_BACKOFF_MS,
         "reconnect.backoff.ms": RECONNECT_MS,
+        # Brokers do not look at the checksums of what they send, and by default neither does librdkafka.
+        "check.crcs": True,
         **_with_servers(settings, read_kafka_config(settings)),
         "allow.auto.create.topics": False,
         "auto.offset.reset": "error",
@@ -206,8 +208,10 @@ def partitions_of(cluster: "ClusterMetadata", topic: str) -> list[TopicPartition
     return [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
 
 
-def find_topic_ids(settings: Settings, topics: Collection[str]) -> dict[str, str]:
+def find_topic_ids(settings: Settings, topics: Collection[str], client: AdminClient | None = None) -> dict[str, str]:
     """Ask the broker for topic ids (KIP-516), by name; a topic that is deleted and recreated has another id.
+
+    `client` asks; without it, a new one.
 
     Raises:
         KafkaException, TimeoutError: the broker does not support them, or does not answer.
@@ -215,7 +219,7 @@ def find_topic_ids(settings: Settings, topics: Collection[str]) -> dict[str, str
     if not topics:
         return {}
     # The client must live until it has answered.
-    client = admin_client(settings)
+    client = admin_client(settings) if client is None else client
     futures = client.describe_topics(TopicCollection([*topics]), request_timeout=ANSWER_SECONDS_MAX)
     return {topic: str(future.result(ANSWER_SECONDS_MAX).topic_id) for topic, future in futures.items()}
 

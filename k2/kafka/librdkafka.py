@@ -161,17 +161,19 @@ def _move_bytes(
 
 
 class Fetched(NamedTuple):
-    """Columns of one poll: n messages, and events with an error code, which have no data."""
+    """Columns of one poll: n messages and events. An event has an error code; its value is the text of the error."""
 
     offsets: NDArray[np.int64]
     timestamps_ms: NDArray[np.int64]
     errors: NDArray[np.int32]
-    """int32[n]: error code of librdkafka, whose value is the reason as text; 0 for a message."""
+    """int32[n]: error code of librdkafka; 0 for a message."""
     data: NDArray[np.uint8]
     sizes: NDArray[np.int32]
     """int32[2 * n]: bytes of the values, then of the keys; -1 for a null."""
     starts: NDArray[np.int64]
     """int64[2 * n], into `data`, in the order of `sizes`."""
+    leader_epoch: int = -1
+    """Leader epoch of the last message; -1 if there is no message, or the broker gives no epoch."""
 
 
 class Library:
@@ -197,6 +199,7 @@ class Library:
             ctypes.c_void_p,
             ctypes.c_size_t,
         )
+        self.leader_epoch = _function(library.rd_kafka_message_leader_epoch, ctypes.c_int32, ctypes.c_void_p)
         self.timestamp_function = _address(library.rd_kafka_message_timestamp)
         self.destroy_function = _address(library.rd_kafka_message_destroy)
 
@@ -231,10 +234,18 @@ class PartitionQueue:
         starts = np.empty(2 * count, dtype=np.int64)
         library = self._library
         total = _read_headers(self._pointers, count, library.timestamp_function, offsets, timestamps_ms, sizes, errors)
+        leader_epoch = self._leader_epoch(errors)
         data = np.empty(total, dtype=np.uint8)
         address = np.uint64(data.ctypes.data)
         _move_bytes(self._pointers, count, library.destroy_function, address, sizes, starts)
-        return Fetched(offsets, timestamps_ms, errors, data, sizes, starts)
+        return Fetched(offsets, timestamps_ms, errors, data, sizes, starts, leader_epoch)
+
+    def _leader_epoch(self, errors: NDArray[np.int32]) -> int:
+        """Return the leader epoch of the last of the messages, which are not yet destroyed; -1 for none."""
+        for message_idx in range(len(errors) - 1, -1, -1):
+            if errors[message_idx] == 0:
+                return int(self._library.leader_epoch(int(self._pointers[message_idx])))
+        return -1
 
     def close(self) -> None:
         """Release the queue; it must not be polled again."""

@@ -50,6 +50,8 @@ class KnownOffsets(NamedTuple):
     """Committed offset: the first that the table lacks."""
     first: int | None
     """First offset that was ever read, or the first after offsets that were abandoned."""
+    furthest: int = 0
+    """Highest committed offset of a writer: writers commit one after the other."""
 
 
 def check_topic_ids(known: Mapping[str, str], found: Mapping[str, str]) -> None:
@@ -101,7 +103,7 @@ def resolve_start_offset(topic_partition: TopicPartition, known: KnownOffsets, w
         OffsetError: the broker does not have that offset (expired, or the topic was recreated).
     """
     start = _choose(known, watermarks)
-    reached = max(start.offset, known.committed or 0)
+    reached = max(start.offset, known.committed or 0, known.furthest)
     if reached > watermarks.high:
         raise OffsetError(
             f"{topic_partition} ends at offset {watermarks.high}, but was read to {reached} before: the topic was "

@@ -15,11 +15,24 @@ from k2.model.errors import OffsetError, UnreachableError
 from k2.model.progress import TopicPartition
 from k2.model.times import MILLISECONDS_END
 
-__all__ = ["ColumnReader", "MessageReader", "Reader", "to_batch", "to_columns"]
+__all__ = [
+    "ColumnReader",
+    "MessageReader",
+    "Reader",
+    "corrupt_batch",
+    "is_truncation",
+    "to_batch",
+    "to_columns",
+]
 
 MICROSECONDS_PER_MILLISECOND: Final = 1000
 
 _OFFSET_LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001  confluent-kafka exports them under these names
+_TRUNCATION: Final = "log truncation detected"
+"""In the text of librdkafka's error, whose code is that of any offset that does not exist."""
+_NO_EPOCH: Final = "No epoch found"
+"""As above, if the broker has no messages of the leader epoch or an earlier one."""
+_CORRUPT: Final = (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION)  # noqa: SLF001  as above
 _RETRIED_BY_LIBRDKAFKA: Final = (
     KafkaError._TRANSPORT,  # noqa: SLF001
     KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
@@ -76,19 +89,57 @@ class MessageReader:
 def to_batch(topic_partition: TopicPartition, venue: str, first_offset: int, fetched: Fetched) -> MessageBatch:
     """Convert the columns of a poll to a batch, and handle the errors and end-of-partition events among the messages.
 
+    The batch ends before a corrupt batch of Kafka, which `corrupt_batch` returns.
+
     Raises:
         OffsetError: the offset to read from does not exist.
         UnreachableError: the partition cannot be read, and librdkafka does not retry.
     """
     next_offset = first_offset
-    for message_idx in np.flatnonzero(fetched.errors):
+    for message_idx in np.flatnonzero(fetched.errors).tolist():
         code, offset = int(fetched.errors[message_idx]), int(fetched.offsets[message_idx])
         if code == KafkaError._PARTITION_EOF:  # noqa: SLF001
             next_offset = max(next_offset, offset)
+        elif code in _CORRUPT:
+            fetched = _before(fetched, message_idx)
+            break
         elif code not in _RETRIED_BY_LIBRDKAFKA:
-            raise _error(topic_partition, first_offset, code)
+            raise _error(topic_partition, first_offset, code, _text(fetched, message_idx))
     batch = _messages(topic_partition, venue, first_offset, fetched)
     return _extended(batch, next_offset)
+
+
+def corrupt_batch(topic_partition: TopicPartition, first_offset: int, fetched: Fetched) -> OffsetError | None:
+    """Return the error for a batch of Kafka in a poll that cannot be decoded or fails its checksum; None for none."""
+    for message_idx in np.flatnonzero(fetched.errors).tolist():
+        if int(fetched.errors[message_idx]) in _CORRUPT:
+            offset = max(first_offset, int(fetched.offsets[message_idx]))
+            return OffsetError(
+                f"{topic_partition}: the batch at offset {offset} is corrupt ({_text(fetched, message_idx)}); restore "
+                f"it from another replica, or give it up with `k2 recovery skip {topic_partition} --to OFFSET --yes`, "
+                "where OFFSET is that of the first message after it"
+            )
+    return None
+
+
+def _before(fetched: Fetched, message_idx: int) -> Fetched:
+    """Return the first messages and events of a poll; their leader epoch is known only if no messages are left out."""
+    count = len(fetched.offsets)
+    rows = np.r_[:message_idx, count : count + message_idx]
+    return fetched._replace(
+        offsets=fetched.offsets[:message_idx],
+        timestamps_ms=fetched.timestamps_ms[:message_idx],
+        errors=fetched.errors[:message_idx],
+        sizes=fetched.sizes[rows],
+        starts=fetched.starts[rows],
+        leader_epoch=fetched.leader_epoch if fetched.errors[message_idx:].all() else -1,
+    )
+
+
+def _text(fetched: Fetched, message_idx: int) -> str:
+    start, size = fetched.starts[message_idx], max(0, fetched.sizes[message_idx])
+    text = fetched.data[start : start + size].tobytes().decode(errors="replace")
+    return text or KafkaError(int(fetched.errors[message_idx])).str()
 
 
 def _messages(topic_partition: TopicPartition, venue: str, first_offset: int, fetched: Fetched) -> MessageBatch:
@@ -108,6 +159,7 @@ def _messages(topic_partition: TopicPartition, venue: str, first_offset: int, fe
         value_sizes=fetched.sizes[:count][valid],
         key_starts=fetched.starts[count:][valid],
         key_sizes=fetched.sizes[count:][valid],
+        leader_epoch=fetched.leader_epoch if fetched.leader_epoch >= 0 else None,
     )
 
 
@@ -122,34 +174,59 @@ def _extended(batch: MessageBatch, next_offset: int) -> MessageBatch:
     return batch if next_offset <= batch.next_offset else replace(batch, next_offset=next_offset)
 
 
-def _error(topic_partition: TopicPartition, offset: int, code: int) -> OffsetError | UnreachableError:
+def is_truncation(code: int, text: str) -> bool:
+    """Return whether an error of librdkafka says that the log ends below the position in its leader epoch."""
+    return code == KafkaError._LOG_TRUNCATION or (  # noqa: SLF001  as above
+        code in _OFFSET_LOST and (_TRUNCATION in text or _NO_EPOCH in text)
+    )
+
+
+def _error(topic_partition: TopicPartition, offset: int, code: int, text: str) -> OffsetError | UnreachableError:
+    if is_truncation(code, text):
+        return OffsetError(
+            f"{topic_partition}: the log was cut below offset {offset} while the job read it ({text}); start the job "
+            "again: it compares the log with what the table has, and goes on if none of that was cut"
+        )
     if code in _OFFSET_LOST:
         return OffsetError(
             f"{topic_partition}: offset {offset} does not exist on the broker (expired, or the topic was recreated); "
             "nothing was skipped: see docs/operations.md, 'An offset that no longer exists'"
         )
-    return UnreachableError(f"{topic_partition} cannot be read: {KafkaError(code).str()}")
+    return UnreachableError(f"{topic_partition} cannot be read: {text}")
 
 
 def to_columns(messages: Sequence[confluent_kafka.Message]) -> Fetched:
     """Return messages of confluent-kafka as the columns that `PartitionQueue.poll` returns."""
     errors = [message.error() for message in messages]
-    values = [None if error else message.value() for message, error in zip(messages, errors, strict=True)]
+    values = [
+        error.str().encode() if error else message.value() for message, error in zip(messages, errors, strict=True)
+    ]
     keys = [None if error else message.key() for message, error in zip(messages, errors, strict=True)]
     parts = [part for pair in zip(values, keys, strict=True) for part in pair]
     sizes = np.array([-1 if part is None else len(part) for part in parts], dtype=np.int32)
     lengths = np.maximum(sizes, 0).astype(np.int64)
     starts = np.cumsum(lengths) - lengths
     return Fetched(
-        offsets=np.array([message.offset() for message in messages], dtype=np.int64),
+        offsets=np.array([_offset(message) for message in messages], dtype=np.int64),
         timestamps_ms=np.array([_timestamp_ms(message) for message in messages], dtype=np.int64),
         errors=np.array([error.code() if error else 0 for error in errors], dtype=np.int32),
         data=np.frombuffer(b"".join(part for part in parts if part), dtype=np.uint8),
         sizes=np.concatenate([sizes[::2], sizes[1::2]]),
         starts=np.concatenate([starts[::2], starts[1::2]]),
+        leader_epoch=next((_leader_epoch(message) for message in reversed(messages) if not message.error()), -1),
     )
+
+
+def _offset(message: confluent_kafka.Message) -> int:
+    offset = message.offset()
+    return confluent_kafka.OFFSET_INVALID if offset is None else int(offset)
 
 
 def _timestamp_ms(message: confluent_kafka.Message) -> int:
     kind, milliseconds = message.timestamp()
     return -1 if kind == confluent_kafka.TIMESTAMP_NOT_AVAILABLE else int(milliseconds)
+
+
+def _leader_epoch(message: confluent_kafka.Message) -> int:
+    epoch = message.leader_epoch()
+    return -1 if epoch is None else int(epoch)

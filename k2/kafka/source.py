@@ -11,7 +11,9 @@ import numpy as np
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from k2.kafka.client import KafkaClient, topic_ids, topic_partitions
+from k2.kafka.client import KafkaClient, TopicIds, topic_ids, topic_partitions
+from k2.kafka.last_messages import check_last_message
+from k2.kafka.librdkafka import Fetched
 from k2.kafka.offset_resolution import (
     KnownOffsets,
     Origin,
@@ -21,9 +23,10 @@ from k2.kafka.offset_resolution import (
     unconfigured_partitions,
 )
 from k2.kafka.partition_discovery import PartitionDiscovery
-from k2.kafka.reader import Reader, to_batch
+from k2.kafka.reader import Reader, corrupt_batch, to_batch
+from k2.kafka.topic_watch import TopicWatch
 from k2.model.batch import MessageBatch
-from k2.model.errors import StateError
+from k2.model.errors import OffsetError, StateError, UnreachableError
 from k2.model.progress import Progress, TopicPartition
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
@@ -36,6 +39,8 @@ __all__ = ["KafkaSource"]
 FORMAT: Final = 1
 FULL_POLL_MESSAGES: Final = 10_000
 """After a poll of fewer messages the source pauses, so that the queue fills and the next poll is larger."""
+EPOCHS_TO_COMMIT: Final = 2
+"""Bytewax begins an epoch while the sinks still commit the one before; it does not begin a second one."""
 PAUSE: Final = timedelta(milliseconds=20)
 
 _LOG = structlog.get_logger()
@@ -52,9 +57,13 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         venue: str,
         offset: int,
         end: int | None,
+        watch: TopicWatch,
     ) -> None:
+        self._watch = watch
         self._client, self._health, self._topic_partition, self._venue = client, health, topic_partition, venue
         self._position, self._end = offset, end
+        self._corrupt: OffsetError | None = None
+        self._epochs_to_close = 0
         self._is_first = True
         self._next_awake: datetime | None = None
         self._reader: Reader = client.open(topic_partition, offset)
@@ -74,21 +83,46 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
 
         Raises:
             StopIteration: `end` is reached.
+            OffsetError: the topic was deleted and created again, or the next batch of Kafka is corrupt, and all
+                messages before it are committed.
         """
         if self._is_first:
             self._is_first = False
             return (MessageBatch.first(self._topic_partition, self._venue, self._position),)
         if self._end is not None and self._position >= self._end:
             raise StopIteration
+        self._watch.raise_error()
+        if self._corrupt is not None:
+            if self._epochs_to_close <= 0:
+                raise self._corrupt
+            self._pause()
+            return ()
         self._client.serve()
         fetched = self._reader.poll()
         if fetched is None:
             self._pause()
             return ()
-        batch = to_batch(self._topic_partition, self._venue, self._position, fetched)
+        self._set_corrupt(corrupt_batch(self._topic_partition, self._position, fetched))
+        batch = self._to_batch(fetched)
         if len(batch):
             self._client.connection.answered()
         return self._emit(_truncate(batch, self._end))
+
+    def _to_batch(self, fetched: Fetched) -> MessageBatch:
+        try:
+            return to_batch(self._topic_partition, self._venue, self._position, fetched)
+        except UnreachableError:
+            self._watch.settle()
+            raise
+
+    def _set_corrupt(self, error: OffsetError | None) -> None:
+        if error is None:
+            return
+        # The error waits until what was read is committed, so that giving up the batch gives up nothing before it.
+        _LOG.warning(
+            "corrupt_batch", error=str(error), effect="the job stops when all messages before it are committed"
+        )
+        self._corrupt, self._epochs_to_close = error, EPOCHS_TO_COMMIT
 
     def _emit(self, batch: MessageBatch) -> Iterable[MessageBatch]:
         if len(batch) < FULL_POLL_MESSAGES:
@@ -112,6 +146,7 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         """Return the offset to read next."""
         failpoint("source.snapshot")
         self._health.epoch_closed(str(self._topic_partition))
+        self._epochs_to_close -= 1
         return {"format": FORMAT, "offset": self._position}
 
     def close(self) -> None:
@@ -149,6 +184,8 @@ def _truncate(batch: MessageBatch, end: int | None) -> MessageBatch:
         value_sizes=batch.value_sizes[:count],
         key_starts=batch.key_starts[:count],
         key_sizes=batch.key_sizes[:count],
+        # That of the last message that was left out may be higher.
+        leader_epoch=batch.leader_epoch if count == len(batch) else None,
     )
 
 
@@ -194,6 +231,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
             for topic_partition in self._partitions
         }
         self._opened: list[KafkaPartition] = []
+        self._watch = TopicWatch(TopicIds(settings).find, self.topic_ids, self._health)
         self._discovery = PartitionDiscovery(self.client.partition_count, self._partitions, self._health)
 
     @reports_errors
@@ -204,9 +242,11 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         the dead letters yet.
 
         Raises:
-            OffsetError: the broker does not have the offset from which a partition is to be read.
+            OffsetError: the broker does not have the offset from which a partition is to be read, or a partition's log
+                was cut since it was read, and has grown again.
         """
         self._health.joined()
+        self._check_last_messages()
         for topic_partition in self._partitions:
             if topic_partition not in self._in_store:
                 resolve_start_offset(
@@ -228,14 +268,33 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         _log_start(topic_partition, start)
         end = watermarks.high if self._settings.run_to_end else None
         venue = self._venues[topic_partition.topic]
-        partition = KafkaPartition(self.client, self._health, topic_partition, venue, start.offset, end)
+        partition = KafkaPartition(self.client, self._health, topic_partition, venue, start.offset, end, self._watch)
         self._opened.append(partition)
         self._discovery.start()
+        self._watch.start()
         return partition
 
+    def _check_last_messages(self) -> None:
+        """Check that each log has the message that was read last; one that is too short is rejected for that."""
+        furthest = {where: self._progress.furthest(where) for where in self._partitions}
+        entries = {
+            where: entry
+            for where, entry in furthest.items()
+            if entry is not None
+            and entry.last_message is not None
+            and entry.last_message.offset < self._watermarks[where].high
+        }
+        lows = {where: self._watermarks[where].low for where in entries}
+        for where, reread in self.client.read_again(entries, lows).items():
+            check_last_message(where, entries[where], reread)
+
     def _known_offsets(self, topic_partition: TopicPartition, recovered: int | None) -> KnownOffsets:
+        furthest = self._progress.furthest(topic_partition)
         return KnownOffsets(
-            recovered, self._progress.next_offset(topic_partition, self._writers), self._progress.start(topic_partition)
+            recovered,
+            self._progress.next_offset(topic_partition, self._writers),
+            self._progress.start(topic_partition),
+            0 if furthest is None else furthest.offset,
         )
 
     def commit(self, progress: Progress) -> None:

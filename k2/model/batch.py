@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.decimals import as_words
+from k2.model.last_message import LastMessage, message_hash
 from k2.model.progress import TopicPartition
 from k2.model.state_source import GroupState, NumberDoubt
 from k2.model.symbol_names import NameList, SymbolNames, SymbolRegistry
@@ -48,6 +49,8 @@ class MessageBatch:
     """int32[n], bytes; -1 for a null key."""
     is_first: bool = False
     """Whether this is the partition's first batch in this run. It goes to every key group."""
+    leader_epoch: int | None = None
+    """Leader epoch of the last message; None if it is not known."""
 
     @classmethod
     def first(cls, topic_partition: TopicPartition, venue: str, offset: int) -> "MessageBatch":
@@ -73,6 +76,13 @@ class MessageBatch:
     def key(self, message_idx: int) -> bytes | None:
         """Return the unchanged key bytes of a message; None for a null key."""
         return _bytes_at(self.data, self.key_starts[message_idx], self.key_sizes[message_idx])
+
+    def last_message(self) -> LastMessage | None:
+        """Return what the progress keeps of the last message; None for a batch without messages."""
+        if not len(self):
+            return None
+        digest = message_hash(self.key(-1), self.value(-1), int(self.kafka_timestamps[-1]))
+        return LastMessage(int(self.offsets[-1]), digest, self.leader_epoch)
 
     def take(self, messages: NDArray[np.int32]) -> "MessageBatch":
         """Return a batch of the selected messages only, with their bytes copied.

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.dead_letter import DeadLetter
+from k2.model.last_message import LastMessage
 
 __all__ = ["Consumed"]
 
@@ -26,3 +27,5 @@ class Consumed:
     """The messages that could not be decoded."""
     skipped: NDArray[np.int64]
     """int64: offsets of the messages that are not a market trade."""
+    last_message: LastMessage | None = None
+    """The last message of the poll; None if it had none."""

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from k2.model.documents import read_document
+from k2.model.last_message import LastMessage
 
 __all__ = ["Counts", "PartitionDelta", "PartitionProgress", "Progress", "TopicPartition"]
 
@@ -68,6 +69,8 @@ class PartitionProgress(msgspec.Struct, frozen=True):
     skipped: int = 0
     start: int = 0
     """The first offset ever read, or the first one read after offsets were abandoned. A full replay begins here."""
+    last_message: LastMessage | None = None
+    """The last message read, below `offset`; None if there is none, or if an earlier version wrote the progress."""
 
     @property
     def counts(self) -> Counts:
@@ -75,9 +78,15 @@ class PartitionProgress(msgspec.Struct, frozen=True):
         return Counts(self.received, self.stored, self.duplicates, self.dead_letters, self.skipped)
 
     def advanced(self, delta: "PartitionDelta") -> "PartitionProgress":
-        """Return the progress after a commit: its counts are added, and the offset never moves back."""
+        """Return the progress after a commit: its counts are added, and the offset never moves back.
+
+        The last message is the one with the higher offset; none if it was below offsets that were abandoned since.
+        """
         total = msgspec.structs.asdict(self.counts + delta.counts)
-        return PartitionProgress(max(self.offset, delta.offset), **total, start=max(self.start, delta.start))
+        start = max(self.start, delta.start)
+        read = [last for last in (self.last_message, delta.last_message) if last is not None and last.offset >= start]
+        newest = max(read, key=lambda last: last.offset, default=None)
+        return PartitionProgress(max(self.offset, delta.offset), **total, start=start, last_message=newest)
 
 
 PartitionDelta = PartitionProgress
@@ -146,6 +155,14 @@ class Progress(msgspec.Struct, frozen=True):
         """Return the first offset ever read from a topic partition; None if it has no progress."""
         starts = [entries[topic_partition].start for entries in self.writers.values() if topic_partition in entries]
         return min(starts) if starts else None
+
+    def furthest(self, topic_partition: TopicPartition) -> PartitionProgress | None:
+        """Return the entry of the writer with the highest committed offset in a topic partition; None if there is none.
+
+        Among several of that offset it is one with a last message.
+        """
+        found = [entries[topic_partition] for entries in self.writers.values() if topic_partition in entries]
+        return max(found, key=lambda entry: (entry.offset, entry.last_message is not None), default=None)
 
     def counts(self, topic_partition: TopicPartition) -> Counts:
         """Return the counts of a topic partition, summed over the writers."""

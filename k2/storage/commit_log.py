@@ -35,6 +35,8 @@ _COUNTED: Final = frozenset({_WRITER, _PROGRESS, _LAG, *(f"{_OWN}{name}" for nam
 class Remark(StrEnum):
     """Entries of a snapshot's summary that say what else the commit did."""
 
+    ACCEPTED_LOG = "k2.accepted_log"
+    """Where a log that was cut and grew again is read on, as `topic:partition from first`, without a comparison."""
     ABANDONED_OFFSETS = "k2.given_up"
     """The range of abandoned offsets, as `topic:partition first-last`."""
     FENCING_TOKEN = "k2.claim"  # noqa: S105  the name of an entry

@@ -135,7 +135,7 @@ def _json_text(value: Any) -> str:
 PROGRESS: Final = TableProperty[Progress](
     "k2.progress",
     "every table",
-    "Committed offsets and partition counts of each writer ([progress](#progress))",
+    "Committed offsets, partition counts and last messages of each writer ([progress](#progress))",
     Progress.parse,
     Progress.text,
     Progress,

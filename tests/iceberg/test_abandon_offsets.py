@@ -9,6 +9,7 @@ from k2.iceberg.abandon_offsets import abandon_offsets
 from k2.iceberg.table_progress import read_progress
 from k2.iceberg.trades_writer import TradesWriter
 from k2.model.errors import FencedError, OffsetError
+from k2.model.last_message import LastMessage
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.ops.settings import Settings
 from k2.storage.commit_log import Remark
@@ -68,6 +69,26 @@ def test_stored_offsets_are_not_abandoned(tmp_path: Path, offset: int) -> None:
     with pytest.raises(OffsetError, match="already at offset 4 of trades:0"):
         abandon_offsets(writer_of(settings)._committer, HERE, offset, 1)
     assert read_progress(settings).of("0")[HERE].offset == 4
+
+
+@pytest.mark.parametrize("writers", [1, 2])
+def test_a_log_is_accepted_as_it_is(tmp_path: Path, writers: int) -> None:
+    """At the offset to be read next: nothing is abandoned, the last message is forgotten, the commit log says so."""
+    settings = settings_in(tmp_path, writers=writers)
+    for number in range(writers):
+        writer = writer_of(settings, str(number))
+        writer.write_batch([replace(read_to(4), last_message=LastMessage(3, "0" * 16))])
+        writer.snapshot()
+    committer = writer_of(settings)._committer
+    with pytest.raises(OffsetError, match="already at offset 4 of trades:0"):
+        abandon_offsets(committer, HERE, 3, writers)
+    assert abandon_offsets(committer, HERE, 4, writers) == 4
+    progress = read_progress(settings)
+    assert [progress.of(str(number))[HERE] for number in range(writers)] == [PartitionProgress(4, start=4)] * writers
+    said = [snapshot.summary for snapshot in committer.table.refresh().snapshots()[-writers:]]
+    assert [summary and summary[Remark.ACCEPTED_LOG] for summary in said] == ["trades:0 from 4"] * writers
+    with pytest.raises(OffsetError, match="already at offset 4 of trades:0"):
+        abandon_offsets(committer, HERE, 4, writers)
 
 
 def test_an_unread_partition_starts_at_the_offset(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_the_start_offset_follows_the_precedence(
         (KnownOffsets(100, None, None), Watermarks(0, 99), "ends at offset 99, but was read to 100"),
         (KnownOffsets(None, 120, 20), Watermarks(0, 119), "ends at offset 119, but was read to 120"),
         (KnownOffsets(100, 120, 20), Watermarks(0, 110), "ends at offset 110, but was read to 120"),
+        (KnownOffsets(100, 120, 20, 130), Watermarks(0, 125), "ends at offset 125, but was read to 130"),
     ],
 )
 def test_a_missing_offset_is_rejected(record: KnownOffsets, watermarks: Watermarks, words: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from k2.kafka.client import KafkaClient
 from k2.kafka.librdkafka import Fetched, load_library
-from k2.kafka.reader import ColumnReader, MessageReader, Reader, to_batch
+from k2.kafka.reader import ColumnReader, MessageReader, Reader, corrupt_batch, to_batch
 from k2.model.batch import NULL_TIME, MessageBatch
 from k2.model.errors import OffsetError, UnreachableError
 from k2.model.progress import TopicPartition
@@ -148,6 +148,63 @@ def test_events_among_messages_are_handled(errors: list[int], offsets: list[int]
     assert (len(batch), batch.next_offset) == (count, next_offset)
     assert batch.first_offset == 5
     assert (batch.kafka_timestamps == NULL_TIME).all()
+
+
+def test_the_leader_epoch_is_that_of_the_last_message(settings: Settings, topic: str, broker: Broker) -> None:
+    """From both readers; brokers that give none are read as well."""
+    where = TopicPartition(topic, 0)
+    clients = [KafkaClient(settings, callbacks) for callbacks in (None, {"error_cb": lambda _: None})]
+    readers = [client.open(where, 0) for client in clients]
+    found = [to_batch(where, "k2", 0, _first(reader)).leader_epoch for reader in readers]
+    assert found[0] == found[1]
+    assert found[0] is not None or not broker.is_kafka
+    for reader in readers:
+        reader.close()
+
+
+def _with_texts(errors: list[int], offsets: list[int], texts: list[bytes]) -> Fetched:
+    sizes = np.array([len(text) for text in texts] + [-1] * len(texts), dtype=np.int32)
+    lengths = np.maximum(sizes, 0).astype(np.int64)
+    return _fetched(errors, offsets)._replace(
+        data=np.frombuffer(b"".join(texts), dtype=np.uint8), sizes=sizes, starts=np.cumsum(lengths) - lengths
+    )
+
+
+@pytest.mark.parametrize(
+    ("errors", "offsets", "values"),
+    [([0, 0, -199], [7, 8, 9], [b"7", b"8"]), ([-199], [9], []), ([0, -198, 0, -191], [7, 9, 10, 11], [b"7"])],
+)
+def test_a_batch_ends_before_a_corrupt_one(errors: list[int], offsets: list[int], values: list[bytes]) -> None:
+    """What is before it is read; the error names its offset and the way on, and nothing after it is passed on."""
+    texts = [b"CRC differs" if code < 0 else b"%d" % offset for code, offset in zip(errors, offsets, strict=True)]
+    fetched = _with_texts(errors, offsets, texts)
+    batch = to_batch(TopicPartition("t", 0), "k2", 5, fetched)
+    assert [batch.value(message_idx) for message_idx in range(len(batch))] == values
+    assert batch.next_offset == (8 + len(values) - 1 if values else 5)
+    error = corrupt_batch(TopicPartition("t", 0), 5, fetched)
+    assert error is not None
+    assert "t:0: the batch at offset 9 is corrupt (CRC differs)" in str(error)
+    assert "`k2 recovery skip t:0 --to OFFSET --yes`" in str(error)
+
+
+def test_a_poll_without_errors_has_no_corrupt_batch() -> None:
+    """Neither have the events of any poll."""
+    assert corrupt_batch(TopicPartition("t", 0), 5, _fetched([0, -191], [7, 8])) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "words"),
+    [
+        (-140, b"Partition log truncation detected at offset 9", "t:0: the log was cut below offset 5 while"),
+        (-140, b"No epoch found less or equal to offset 9", "the log was cut below offset 5 while"),
+        (-139, b"", "the log was cut below offset 5 while"),
+        (-140, b"fetch failed due to requested offset not available", "offset 5 does not exist"),
+    ],
+)
+def test_a_lost_offset_is_named(code: int, text: bytes, words: str) -> None:
+    """A log that was cut has another sentence than messages that expired."""
+    with pytest.raises(OffsetError, match=words):
+        to_batch(TopicPartition("t", 0), "k2", 5, _with_texts([code], [-1001], [text]))
 
 
 def test_a_permanent_fault_is_named() -> None:

@@ -4,20 +4,26 @@ import re
 
 import pytest
 
+from k2.model.last_message import LastMessage
 from k2.model.progress import Counts, PartitionProgress, Progress, TopicPartition
 
 HERE, THERE = TopicPartition("trades", 0), TopicPartition("trades", 10)
 PROGRESS = Progress(
     {
-        "1": {THERE: PartitionProgress(9, 5, 1, 1, 1, 2, 4), HERE: PartitionProgress(7, 3, 2, 1, start=6)},
+        "1": {
+            THERE: PartitionProgress(9, 5, 1, 1, 1, 2, 4, LastMessage(8, "0123456789abcdef")),
+            HERE: PartitionProgress(7, 3, 2, 1, start=6, last_message=LastMessage(5, "00ff00ff00ff00ff", 3)),
+        },
         "0": {HERE: PartitionProgress(8, 4, 4, start=2)},
     }
 )
 TEXT = (
     '{"format":1,"writers":{'
-    '"0":{"trades:0":{"offset":8,"received":4,"stored":4,"duplicates":0,"dead_letters":0,"skipped":0,"start":2}},'
-    '"1":{"trades:0":{"offset":7,"received":3,"stored":2,"duplicates":1,"dead_letters":0,"skipped":0,"start":6},'
-    '"trades:10":{"offset":9,"received":5,"stored":1,"duplicates":1,"dead_letters":1,"skipped":2,"start":4}}}}'
+    '"0":{"trades:0":{"offset":8,"received":4,"stored":4,"duplicates":0,"dead_letters":0,"skipped":0,"start":2,"last_message":null}},'
+    '"1":{"trades:0":{"offset":7,"received":3,"stored":2,"duplicates":1,"dead_letters":0,"skipped":0,"start":6,'
+    '"last_message":{"offset":5,"hash":"00ff00ff00ff00ff","leader_epoch":3}},'
+    '"trades:10":{"offset":9,"received":5,"stored":1,"duplicates":1,"dead_letters":1,"skipped":2,"start":4,'
+    '"last_message":{"offset":8,"hash":"0123456789abcdef","leader_epoch":null}}}}}'
 )
 
 
@@ -25,6 +31,12 @@ def test_equal_progress_has_equal_text() -> None:
     """Writers and partitions are sorted, whatever their original order; the text restores all of it."""
     assert PROGRESS.text() == TEXT
     assert Progress.parse(TEXT) == PROGRESS
+
+
+def test_progress_of_an_earlier_version_is_read() -> None:
+    """It has no last message, and nothing else is missing."""
+    text = '{"format":1,"writers":{"0":{"trades:0":{"offset":8,"received":4,"stored":4,"start":2}}}}'
+    assert Progress.parse(text).of("0")[HERE] == PartitionProgress(8, 4, 4, start=2)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +82,36 @@ def test_progress_never_moves_back(offset: int, start: int, then: tuple[int, int
     after = before.advanced(PartitionProgress(offset, 10, 20, 30, 40, 50, start))
     assert (after.offset, after.start) == then
     assert after.counts == Counts(16, 21, 32, 43, 54)
+
+
+@pytest.mark.parametrize(
+    ("before", "delta", "start", "then"),
+    [
+        (None, 9, 0, 9),
+        (8, None, 0, 8),
+        (8, 9, 0, 9),
+        # A replay from an older recovery store.
+        (8, 7, 0, 8),
+        # Offsets up to 8 were abandoned, or the log as it is now was accepted.
+        (8, None, 9, None),
+        (8, None, 8, 8),
+        (8, 10, 9, 10),
+    ],
+)
+def test_the_last_message_is_the_newest(before: int | None, delta: int | None, start: int, then: int | None) -> None:
+    """It never moves back, and is forgotten once the offsets up to it were abandoned."""
+    first, second = (None if offset is None else LastMessage(offset, f"{offset:016x}") for offset in (before, delta))
+    after = PartitionProgress(10, last_message=first).advanced(PartitionProgress(11, start=start, last_message=second))
+    assert after.last_message == (None if then is None else LastMessage(then, f"{then:016x}"))
+
+
+def test_the_furthest_writer_has_the_highest_offset() -> None:
+    """Writers commit one after the other; of two at one offset it is one that knows the last message."""
+    last = LastMessage(6, "0" * 16)
+    writers = {"0": {HERE: PartitionProgress(7)}, "1": {HERE: PartitionProgress(7, last_message=last)}, "2": {}}
+    assert Progress(writers).furthest(HERE) == writers["1"][HERE]
+    assert PROGRESS.furthest(HERE) == PROGRESS.of("0")[HERE]
+    assert Progress(writers).furthest(THERE) is None
 
 
 def test_a_writer_is_replaced_and_the_others_stay() -> None:

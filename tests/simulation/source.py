@@ -11,8 +11,10 @@ from confluent_kafka import KafkaError
 
 from k2.kafka import source
 from k2.kafka.broker_connection import BrokerConnection
+from k2.kafka.last_messages import Reread
 from k2.kafka.librdkafka import Fetched
-from k2.model.progress import TopicPartition
+from k2.kafka.reader import to_batch
+from k2.model.progress import PartitionProgress, TopicPartition
 from k2.ops.health import Health
 from tests.simulation.market import Log, PartitionKey, Published
 
@@ -56,6 +58,22 @@ class _Client:
 
     def high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return {partition: self._ends[partition] for partition in partitions}
+
+    def read_again(
+        self, entries: Mapping[TopicPartition, PartitionProgress], lows: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, Reread]:
+        return {partition: self._reread(partition, entry, lows[partition]) for partition, entry in entries.items()}
+
+    def _reread(self, partition: TopicPartition, entry: PartitionProgress, low: int) -> Reread:
+        assert entry.last_message is not None
+        offset, end = entry.last_message.offset, self._ends[partition]
+        messages = self._logs[partition.topic, partition.partition].messages
+        there = [message for message in messages if max(low, offset) <= message.offset < end]
+        last = next((one for one in there if one.offset == offset), None)
+        return Reread(
+            None if last is None else to_batch(partition, "", offset, fetched([row(last)])).last_message(),
+            next((one.offset for one in there if one.offset > offset), None),
+        )
 
     def open(self, partition: TopicPartition, offset: int) -> "_Reader":
         log = self._logs[partition.topic, partition.partition]
