@@ -17,7 +17,6 @@ PLACES = ("trades.snapshot", "events.committed", "checkpoint.written", "trades.c
 """Where the processes are killed, one after the other."""
 
 
-@pytest.mark.slow
 def test_each_machine_goes_on_where_the_other_was_killed(
     broker: Broker, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

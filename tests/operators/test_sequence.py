@@ -1,15 +1,19 @@
 """The sequence operator: verdicts, events and metrics of what the tracker finds."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from bytewax.dataflow import Stream
 
+from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind
-from k2.model.state_source import NO_STATE_SOURCE
+from k2.model.state_source import NO_STATE_SOURCE, GroupState, Ledger, Positions, SessionKey, StoredSession
 from k2.model.symbols import Symbols
 from k2.model.verdicts import DUPLICATE, STORED
 from k2.ops.metrics import GAPS_DETECTED, GAPS_FILLED, OPEN_GAPS
-from operators.sequence import sequence
+from operators import sequence as module
+from operators.sequence import _SequenceLogic, sequence
 from tests.model.trade_slices import Row, slice_of
 from tests.operators.running import run
 
@@ -59,3 +63,66 @@ def test_a_slice_without_events_sends_none() -> None:
     """The ledger's writer is not woken for nothing."""
     _, events = sequenced([1, 2], [3, 4])
     assert len(events) == 1
+
+
+def states(logic: _SequenceLogic, *numbers: int) -> list[bool]:
+    """Return for each of some slices of one trade whether it bears a state for a checkpoint."""
+    found = []
+    for number in numbers:
+        tracked, _ = logic.on_batch([slice_of([Row(number, number, exchange=EXCHANGE)], first_offset=number)])
+        found += [one.trade_slice.state is not None for one in tracked]
+    return found
+
+
+def test_a_checkpoint_is_due_at_the_start_and_every_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, after a number of rows, and after a time in which there were rows."""
+    monkeypatch.setattr(module, "CHECKPOINT_ROWS", 3)
+    logic = _SequenceLogic(3, 1, NO_STATE_SOURCE, Symbols(), None)
+    assert states(logic, *range(1, 9)) == [True, False, False, True, False, False, True, False]
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+    assert states(logic, 9, 10) == [True, True]
+    monkeypatch.setattr(module, "CHECKPOINT_ROWS", 10**6)
+    empty = slice_of([])
+    assert [one.trade_slice.state is not None for one in logic.on_batch([empty])[0]] == [True]
+    assert [one.trade_slice.state is not None for one in logic.on_batch([empty])[0]] == [False]
+
+
+def test_a_state_has_seen_the_rows_before_its_slice() -> None:
+    """Not those of the slice, which is committed with it."""
+    logic = _SequenceLogic(3, 1, NO_STATE_SOURCE, Symbols(), None)
+    slices = [slice_of([Row(number, number, exchange=EXCHANGE)], first_offset=number) for number in (1, 2)]
+    (first, _), _ = logic.on_batch(slices)
+    assert first.trade_slice.state is not None
+    assert first.trade_slice.state.sequence["symbols"] == []
+
+
+class Table:
+    """Tables with the number 5 of a symbol after a missing one, of which the ledger knows nothing."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(NO_STATE_SOURCE, name)
+
+    def checkpoint(self, group: int) -> GroupState | None:
+        """Return none."""
+        return None
+
+    def sessions(self, group: int) -> Iterable[StoredSession]:
+        """Return the numbers stored."""
+        key = SessionKey(EXCHANGE, "BTC-USD", 1)
+        return [StoredSession(key, ((1, 3), (5, 5)), 5, 1, TopicPartition("trades", 0), 4)]
+
+    def committed(self, group: int) -> Positions:
+        """Return the offset after them."""
+        return {TopicPartition("trades", 0): 5}
+
+    def ledger(self) -> Ledger:
+        """Return an empty ledger."""
+        return Ledger(frozenset(), {})
+
+
+def test_no_checkpoint_is_taken_before_its_owed_events_are_in_the_ledger() -> None:
+    """They are committed at the end of the epoch; a start from an earlier checkpoint would never write them."""
+    logic = _SequenceLogic(3, 1, Table(), Symbols(), None)  # type: ignore[arg-type]
+    assert states(logic, 6, 7) == [False, False]
+    logic.snapshot()
+    assert states(logic, 8, 9) == [True, False]
