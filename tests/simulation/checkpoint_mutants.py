@@ -44,12 +44,6 @@ CHECKPOINT_MUTANTS: Final = (
         ("k2.iceberg.checkpoint_writer:CheckpointWriter.note_rows", "self._moved.add(group)", "pass"),
     ),
     planted(
-        "checkpoint before its owed events",
-        18,
-        "a checkpoint is taken while events of the trades below it are not in the ledger yet",
-        ("operators.sequence:_SequenceLogic._take_checkpoint", "if self._has_owed_events:", "if False:"),
-    ),
-    planted(
         "checkpoint of a lost ledger taken",
         18,
         "a ledger that was dropped is rebuilt from the rows after a checkpoint alone",
