@@ -66,7 +66,7 @@ def test_a_slice_without_events_sends_none() -> None:
 
 
 def states(logic: _SequenceLogic, *numbers: int) -> list[bool]:
-    """Return for each of some slices of one trade whether it bears a state for a checkpoint."""
+    """Return for each of some slices of one trade whether it has a state for a checkpoint."""
     found = []
     for number in numbers:
         tracked, _ = logic.on_batch([slice_of([Row(number, number, exchange=EXCHANGE)], first_offset=number)])
