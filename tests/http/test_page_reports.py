@@ -66,6 +66,7 @@ def test_the_history_is_shown_in_figures_bars_and_words(served: Client, sample: 
         drawn = charts.nth(chart).locator("path:not(.base)").first.get_attribute("d") or ""
         assert 0 < drawn.count("M") <= min(bars, 96)
     page.get_by_text("The history as a table").click()
+    expect(page.locator("#history tbody tr")).to_have_count(96)
     table = {row[0]: row[1:] for row in texts(page, "#history")}
     assert len(table) == 96
     for row in rows:

@@ -103,7 +103,6 @@ def make_plan(seed: int, market: Market) -> Plan:
     lives.append(replace(_life(rng, _ends(market, 1.0, is_hidden=False), ()), is_expired=rng.random() < 0.2))
     rng.choices([_add_nothing, _add_second_instance, _add_refused], [10, 5, 5])[0](rng, lives)
     lives = list(_with_ledgers_dropped(Random(f"ledger {seed}"), lives))
-    lives = _with_events_owed_twice(Random(f"owed {seed}"), lives)
     lives = list(_with_checkpoints_damaged(Random(f"checkpoints {seed}"), lives))
     return Plan(seed, rng.choice([1, 2]), rng.choice([400, 3_000, 10**8]), tuple(lives))
 
@@ -118,26 +117,6 @@ def _with_ledgers_dropped(rng: Random, lives: list[Life]) -> Iterator[Life]:
         is_gone = is_gone and not any(other.is_put_back for other in later)
         is_dropped = rng.random() < 0.5 and is_gone and is_alone
         yield replace(life, is_ledger_dropped=True, before=()) if is_dropped else life
-
-
-def _with_events_owed_twice(rng: Random, lives: list[Life]) -> list[Life]:
-    """Kill two lives in succession between the commits of trades and ledger, and resume no store after them."""
-    place = rng.randrange(len(lives) - 2)
-    is_plain = not any(life.refused or life.is_elsewhere or life.is_back or life.is_put_back for life in lives)
-    is_plain = is_plain and not any(fault.kind == "freeze" for life in lives for fault in life.faults)
-    if not is_plain or rng.random() > 0.3:
-        return lives
-    first, second, third = lives[place : place + 3]
-    faults = [(Fault("events.closing", hit, "kill"),) for hit in (rng.choice([1, 2]), 1)]
-    return [
-        *lives[:place],
-        replace(first, faults=faults[0], workers=1, is_ledger_dropped=False),
-        replace(
-            second, faults=faults[1], workers=1, epoch_milliseconds=50, store="none", is_ledger_dropped=False, before=()
-        ),
-        replace(third, store="none", is_ledger_dropped=False),
-        *lives[place + 3 :],
-    ]
 
 
 def _with_checkpoints_damaged(rng: Random, lives: list[Life]) -> Iterator[Life]:

@@ -22,7 +22,7 @@ from tests.simulation.plan import ENDING, REFUSALS, make_plan
 from tests.simulation.run import MULTI_PARTITION_EVERY, is_multi_partition
 
 ROOT: Final = Path(__file__).parent.parent.parent
-SEEDS: Final = 25
+SEEDS: Final = 28
 """About a minute on two cores; `make torture SEEDS=1000` is the long form."""
 
 
