@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -30,8 +31,10 @@ MONOTONIC: Final = "monotonic"
 """Key of the state of `monotonic` venues in the state of a key group."""
 CHECKPOINT_ROWS: Final = 100_000
 """Rows of a key group from one checkpoint to the next, which a start reads."""
-CHECKPOINT_SECONDS: Final = 600.0
+CHECKPOINT_SECONDS: Final = 120.0
 """Time after which a group with fewer rows has a checkpoint, because a start opens each file committed since."""
+OWED_SECONDS: Final = 1.0
+"""How long to wait for the end of an epoch that writes owed events."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         self._open_gaps: dict[str, OpenGaps] = {}
         self._restore(state)
         self._rows_since_checkpoint, self._checkpoint_at = 0, -math.inf
+        self._no_rows: TradeSlice | None = None
+        """An empty slice of the group."""
         self._has_owed_events = False
         """Whether this epoch has emitted events of trades committed before it."""
         if state is not None:
@@ -96,6 +101,8 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
     @reports_errors
     def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[Tracked], bool]:
         """Track the slices in order; the first call also emits the events that the ledger lacks."""
+        if self._no_rows is None:
+            self._no_rows = _without_rows(values[0])
         owed = self._catch_up(values[0].group)
         values = [replace(values[0], state=self._take_checkpoint(values)), *values[1:]]
         tracked = [self._tracker.track(trade_slice) for trade_slice in values]
@@ -106,6 +113,23 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         for one in tracked:
             self._count_events(one)
         return tracked, StatefulBatchLogic.RETAIN
+
+    def notify_at(self) -> datetime | None:
+        """Return when a checkpoint is due if no batch follows; None if all rows are in one."""
+        if not self._rows_since_checkpoint:
+            return None
+        age = time.monotonic() - self._checkpoint_at
+        # Owed events are written at the end of the epoch.
+        seconds = OWED_SECONDS if self._has_owed_events else max(0.0, CHECKPOINT_SECONDS - age)
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+
+    @reports_errors
+    def on_notify(self) -> tuple[Iterable[Tracked], bool]:
+        """Emit an empty slice with the state for a checkpoint."""
+        state = self._take_checkpoint([])
+        if state is None or self._no_rows is None:
+            return [], StatefulBatchLogic.RETAIN
+        return [Tracked(replace(self._no_rows, state=state), [], Counter())], StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state of the key group."""
@@ -176,6 +200,12 @@ def _count_event(event: SequenceEvent, gap_large_min: int) -> None:
             GAPS_FILLED.labels(event.exchange).inc()
         case EventKind.SESSION_STARTED if event.session > 1:
             RESETS_DETECTED.labels(event.exchange).inc()
+
+
+def _without_rows(trade_slice: TradeSlice) -> TradeSlice:
+    """Return an empty slice of the same group, which does not hold the batch."""
+    rows, verdicts, sessions = trade_slice.rows[:0], trade_slice.verdicts[:0], trade_slice.sessions[:0]
+    return replace(trade_slice, rows=rows, verdicts=verdicts, sessions=sessions, doubts=(), state=None).compact()
 
 
 def _trade_slice(tracked: Tracked) -> TradeSlice:

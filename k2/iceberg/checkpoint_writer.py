@@ -1,6 +1,7 @@
 """The writer of checkpoints: puts the states of a writer's key groups into a file before the commit that names them."""
 
 import contextlib
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,6 +16,7 @@ from k2.storage.catalog_errors import CATALOG_TRANSIENT
 from k2.storage.checkpoints import (
     KEPT,
     Checkpoint,
+    CheckpointPlace,
     NamedCheckpoints,
     checkpoint_location,
     encode_checkpoint,
@@ -24,6 +26,7 @@ from k2.storage.table_properties import CHECKPOINTS, LEDGER_ID
 
 __all__ = ["CheckpointWriter"]
 
+IDLE_SECONDS: Final = 120.0
 _log: Final = structlog.get_logger()
 
 
@@ -36,8 +39,9 @@ class CheckpointWriter:
         self._named = CHECKPOINTS.read(properties, writer)
         self._on_retry = on_retry
         self._states: dict[int, Checkpoint] = {}
-        self._moved = {*self._named.groups}
+        self._with_rows_since = {*self._named.groups}
         """Groups that may have rows after their newest checkpoint."""
+        self._written_at = time.monotonic()
         self._files = self._named.files
 
     def add(self, table: Table, group: int, state: GroupState, committed: WriterProgress) -> None:
@@ -49,25 +53,35 @@ class CheckpointWriter:
             group,
             _positions(committed),
             _last_sequence_number(table),
-            state.sequence,
-            state.deduplicate,
+            # Their positions are those of this run; a recovery store that continues from here has its own.
+            {**state.sequence, "positions": []},
+            {**state.deduplicate, "positions": []},
         )
-        self._moved.discard(group)
+        self._with_rows_since.discard(group)
 
     def note_rows(self, group: int) -> None:
         """Note that a group has rows after the state that was added last."""
-        self._moved.add(group)
+        self._with_rows_since.add(group)
 
     def write(self, table: Table, commit_id: str, committed: WriterProgress) -> dict[str, str]:
         """Write the added states to a file; return the property that names them, to be set by the commit `commit_id`.
 
-        `committed` are the offsets before that commit.
+        `committed` are the offsets before that commit. Without an added state, idle groups advance every
+        `IDLE_SECONDS`; no file is written then.
 
         Raises:
             UnreachableError: the store did not answer, after retries.
         """
-        if not self._states:
+        idle = sorted({*self._named.groups, *self._states} - self._with_rows_since)
+        if not self._states and (not idle or time.monotonic() - self._written_at < IDLE_SECONDS):
             return {}
+        named = self._write_states(table, commit_id) if self._states else self._named.groups
+        self._named = NamedCheckpoints(named, idle, _positions(committed), _last_sequence_number(table))
+        self._written_at = time.monotonic()
+        return CHECKPOINTS.set_to(self._named, self._writer)
+
+    def _write_states(self, table: Table, commit_id: str) -> dict[int, list[CheckpointPlace]]:
+        """Write the added states to a file; return the places to be named."""
         file, data, named = f"checkpoints-{commit_id}.bin", bytearray(), dict(self._named.groups)
         for group, checkpoint in sorted(self._states.items()):
             encoded = encode_checkpoint(checkpoint)
@@ -80,11 +94,9 @@ class CheckpointWriter:
             on_retry=self._on_retry,
         )
         failpoint("checkpoint.written")
-        idle = sorted({*named} - self._moved)
-        self._named = NamedCheckpoints(named, idle, _positions(committed), _last_sequence_number(table))
         self._states = {}
         self._files |= {file}
-        return CHECKPOINTS.set_to(self._named, self._writer)
+        return named
 
     def remove_unnamed(self, table: Table) -> None:
         """Remove the files that the table no longer names; one that cannot be removed is left there."""

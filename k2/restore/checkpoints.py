@@ -12,7 +12,9 @@ from k2.dedup.deduplicator import FORMAT as DEDUPLICATOR_FORMAT
 from k2.model.key_groups import GROUPS
 from k2.model.progress import Progress, TopicPartition
 from k2.model.state_source import Positions
+from k2.ops.retry import retried
 from k2.sequencing.tracker import FORMAT as TRACKER_FORMAT
+from k2.storage.catalog_errors import CATALOG_TRANSIENT
 from k2.storage.checkpoints import Checkpoint, CheckpointError, CheckpointPlace, NamedCheckpoints, read_checkpoint
 from k2.storage.table_properties import CHECKPOINTS, LEDGER_ID
 
@@ -41,7 +43,11 @@ class Checkpoints(NamedTuple):
 
 
 def find_checkpoints(table: Table, progress: Progress, writers: int) -> Checkpoints:
-    """Return the newest checkpoint of each key group of a table with that progress."""
+    """Return the newest checkpoint of each key group of a table with that progress.
+
+    Raises:
+        UnreachableError: the store did not answer, after retries.
+    """
     found = _read_newest(table) if CHECKPOINTS.read_all(table.metadata.properties) else {}
     # A writer that has not committed yet has no rows, and no checkpoint.
     needed = {group for group in range(GROUPS) if progress.of(str(group % writers))}
@@ -54,7 +60,7 @@ def find_checkpoints(table: Table, progress: Progress, writers: int) -> Checkpoi
         (),
         positions,
         min(one.sequence_number for one in found.values()),
-        sum(_end(progress, one) - positions.get(one, 0) for one in progress.partitions()),
+        sum(_end(progress, one) - positions.get(one, progress.start(one) or 0) for one in progress.partitions()),
     )
 
 
@@ -76,11 +82,11 @@ def _read_newest(table: Table) -> Mapping[int, Checkpoint]:
             for place in places:
                 try:
                     checkpoint = _read(table, group, place)
-                except (CheckpointError, OSError) as error:
+                except CheckpointError as error:
                     errors[place.file, str(error)].append(group)
                 else:
                     is_idle = group in named.idle and place is places[0]
-                    found[group] = _moved_to(checkpoint, named) if is_idle else checkpoint
+                    found[group] = _complete_to(checkpoint, named) if is_idle else checkpoint
                     break
     for (file, text), groups in errors.items():
         effect = "the checkpoint before is used, or the rows of the table"
@@ -98,13 +104,13 @@ def _lowest(checkpoints: Iterable[Checkpoint]) -> Positions:
     return lowest or {}
 
 
-def _moved_to(checkpoint: Checkpoint, named: NamedCheckpoints) -> Checkpoint:
+def _complete_to(checkpoint: Checkpoint, named: NamedCheckpoints) -> Checkpoint:
     """Return the checkpoint of a group that had no rows since, at the position up to which that is known."""
     return msgspec.structs.replace(checkpoint, positions=named.positions, sequence_number=named.sequence_number)
 
 
 def _read(table: Table, group: int, place: CheckpointPlace) -> Checkpoint:
-    checkpoint = read_checkpoint(table, place)
+    checkpoint = retried("reading a checkpoint", lambda: read_checkpoint(table, place), also=CATALOG_TRANSIENT)
     if checkpoint.group != group:
         raise CheckpointError(f"{place.file} has the state of group {checkpoint.group} in place of {group}")
     formats = checkpoint.sequence.get("format"), checkpoint.deduplicate.get("format")

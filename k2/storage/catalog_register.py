@@ -17,7 +17,7 @@ from k2.model.errors import CatalogError, SettingsError
 from k2.ops.settings import Settings
 from k2.storage.catalog import catalog_properties, check_not_moving, database_file, open_catalog
 from k2.storage.catalog_lock import exclusive_catalog
-from k2.storage.table_properties import LEDGER_ID
+from k2.storage.table_properties import CHECKPOINTS, LEDGER_ID
 from k2.storage.warehouse import TABLES, local_path, metadata_files, table_location
 
 if TYPE_CHECKING:
@@ -87,7 +87,16 @@ def register_tables(settings: Settings, *, skip_damaged: bool = False) -> list[R
         _refuse_registered(settings, catalog)
         found = find_tables(settings, skip_damaged=skip_damaged)
         _insert(settings, catalog, found)
+        if skip_damaged:
+            _forget_checkpoints(settings, catalog)
     return found
+
+
+def _forget_checkpoints(settings: Settings, catalog: "Catalog") -> None:
+    """Have the next start read all rows: an older ledger lacks events that checkpoints count as written."""
+    with catalog.load_table((settings.namespace, _TRADES)).transaction() as transaction:
+        named = [key for key in transaction.table_metadata.properties if key.startswith(CHECKPOINTS.key)]
+        transaction.remove_properties(*named)
 
 
 def find_tables(settings: Settings, *, skip_damaged: bool = False) -> list[Registered]:

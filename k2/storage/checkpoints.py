@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from k2.model.documents import read_document
+from k2.model.errors import first_line
 from k2.model.key_groups import GROUPS
 from k2.model.progress import TopicPartition
 from k2.model.state_source import Positions
@@ -87,9 +88,9 @@ class NamedCheckpoints(msgspec.Struct, frozen=True):
     idle: list[int] = msgspec.field(default_factory=list)
     """Groups without rows between their newest checkpoint and `positions`: their state is complete up to there."""
     positions: list[tuple[str, int, int]] = msgspec.field(default_factory=list)
-    """As those of a checkpoint."""
+    """Those of the idle groups, in place of the ones in their checkpoints."""
     sequence_number: int = 0
-    """As that of a checkpoint."""
+    """That of the idle groups, likewise."""
     format: int = _FORMAT
 
     @property
@@ -99,12 +100,11 @@ class NamedCheckpoints(msgspec.Struct, frozen=True):
 
 
 def parse_named_checkpoints(text: str) -> NamedCheckpoints:
-    """Parse the text form of `NamedCheckpoints`.
-
-    Raises:
-        ValueError: the text does not have the documented shape, or has another format version.
-    """
-    return read_document(text, NamedCheckpoints, _FORMAT)
+    """Parse the text form of `NamedCheckpoints`; one that cannot be read names none, because none is needed."""
+    try:
+        return read_document(text, NamedCheckpoints, _FORMAT)
+    except ValueError:
+        return NamedCheckpoints()
 
 
 def named_checkpoints_text(named: NamedCheckpoints) -> str:
@@ -152,12 +152,16 @@ def read_checkpoint(table: Table, place: CheckpointPlace) -> Checkpoint:
     """Read the checkpoint of a table at a place.
 
     Raises:
-        CheckpointError: it is not what was written, or not of this table or number of key groups.
-        OSError: the file is gone, or cannot be read.
+        CheckpointError: it is gone, not what was written, or not of this table or number of key groups.
+        OSError: the store did not answer.
     """
-    with table.io.new_input(checkpoint_location(table, place.file)).open() as stream:
-        stream.seek(place.start)
-        checkpoint = decode_checkpoint(stream.read(place.size), place)
+    try:
+        with table.io.new_input(checkpoint_location(table, place.file)).open() as stream:
+            stream.seek(place.start)
+            data = stream.read(place.size)
+    except (FileNotFoundError, PermissionError) as error:
+        raise CheckpointError(f"{place.file} cannot be opened: {first_line(error)}") from error
+    checkpoint = decode_checkpoint(data, place)
     if checkpoint.table != str(table.metadata.table_uuid):
         raise CheckpointError(f"{place.file} belongs to table {checkpoint.table}")
     if checkpoint.groups != GROUPS:

@@ -196,8 +196,8 @@ DOUBTS: Final = TableProperty[Doubts](
 CHECKPOINTS: Final = TableProperty[NamedCheckpoints](
     "k2.checkpoints.",
     "trades",
-    "The newest two checkpoints of each of a writer's key groups: file, place in it, and digest "
-    "([checkpoints](#checkpoints))",
+    "The newest two checkpoints of each of a writer's key groups: file, place in it, and digest; and the offset up to "
+    "which those of idle groups are complete ([checkpoints](#checkpoints))",
     parse_named_checkpoints,
     named_checkpoints_text,
     NamedCheckpoints,

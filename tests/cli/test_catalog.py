@@ -19,6 +19,8 @@ from k2.query.market import open_market
 from k2.query.query_builders import trades as all_trades
 from k2.storage.catalog import find_table, open_catalog
 from k2.storage.catalog_lock import share_catalog
+from k2.storage.checkpoints import NamedCheckpoints
+from k2.storage.table_properties import CHECKPOINTS
 from tests.cli.moved import parsed, refused
 from tests.query.tables import append, event, made, progress, set_progress, trade
 
@@ -109,6 +111,20 @@ def test_a_damaged_newest_version_is_refused(settings: Settings, table: Table, k
     assert find_table_is_refused(settings)
     parsed(k2("catalog", "register", "--skip-damaged", "--json"))
     assert (before, offsets(settings)) == ([0, 1, 3, 9], [0, 1, 3])
+
+
+@pytest.mark.parametrize("skip_damaged", [False, True])
+def test_going_back_to_older_versions_forgets_checkpoints(
+    settings: Settings, table: Table, k2: K2, *, skip_damaged: bool
+) -> None:
+    """They count events as written that an older ledger may lack: the next start compares all rows with it."""
+    with table.transaction() as transaction:
+        transaction.set_properties(CHECKPOINTS.set_to(NamedCheckpoints({3: []}), "0"))
+    forget(settings)
+    parsed(k2("catalog", "register", "--json", *(["--skip-damaged"] if skip_damaged else [])))
+    registered = find_table(settings, "trades")
+    assert registered is not None
+    assert len(CHECKPOINTS.read_all(registered.metadata.properties)) == (0 if skip_damaged else 1)
 
 
 def find_table_is_refused(settings: Settings) -> bool:

@@ -1,6 +1,8 @@
 """The sequence operator: verdicts, events and metrics of what the tracker finds."""
 
+import pickle
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -126,3 +128,20 @@ def test_no_checkpoint_is_taken_before_its_owed_events_are_in_the_ledger() -> No
     assert states(logic, 6, 7) == [False, False]
     logic.snapshot()
     assert states(logic, 8, 9) == [True, False]
+
+
+def test_rows_that_no_batch_follows_have_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a time, with an empty slice; a group whose rows are all in one is not woken."""
+    logic = _SequenceLogic(3, 1, NO_STATE_SOURCE, Symbols(), None)
+    assert logic.notify_at() is None
+    assert states(logic, 1, 2) == [True, False]
+    assert timedelta(seconds=100) < logic.notify_at() - datetime.now(UTC) < timedelta(seconds=121)
+    assert list(logic.on_notify()[0]) == []
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+    assert logic.notify_at() <= datetime.now(UTC)
+    (tracked,), _ = logic.on_notify()
+    assert (len(tracked.trade_slice), tracked.trade_slice.group) == (0, 0)
+    assert tracked.trade_slice.state is not None
+    assert tracked.trade_slice.state.sequence["symbols"] == [[EXCHANGE, "BTC-USD"]]
+    assert len(pickle.loads(pickle.dumps(tracked.trade_slice))) == 0  # noqa: S301  its own
+    assert logic.notify_at() is None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 from bytewax.testing import cluster_main
+from pyiceberg.table import Table
 from structlog.typing import EventDict
 from typer.testing import CliRunner
 
@@ -16,15 +17,20 @@ import operators.sequence
 from flows.job_io import JobIO
 from flows.trades import trades_flow
 from k2.cli.main import app
+from k2.iceberg import checkpoint_writer
 from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
 from k2.model.batch import MessageBatch
+from k2.model.errors import UnreachableError
 from k2.model.progress import TopicPartition
+from k2.ops.retry import RetryPolicy
 from k2.ops.settings import Settings, read_settings
 from k2.query.gaps import gaps
+from k2.restore import checkpoints
 from k2.restore.tables import TableStateSource
 from k2.storage.catalog import find_table, open_catalog
+from k2.storage.checkpoints import Checkpoint, CheckpointPlace
 from k2.storage.recovery.backup import make_store
 from k2.storage.table_properties import CHECKPOINTS
 from tests.flows.job_io import MemorySource, message_batch
@@ -146,6 +152,31 @@ def test_a_damaged_checkpoint_changes_no_verdict(
     assert checkpoint_files(settings)
 
 
+def test_a_store_that_does_not_answer_is_asked_again(
+    settings: Settings, logs: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault that passes does not make a start read the whole table; one that lasts ends it."""
+    run(settings, [1, 2], [3])
+    monkeypatch.setattr(RetryPolicy, "wait_seconds", lambda *_: 0)
+    read, faults = checkpoints.read_checkpoint, [OSError("slow down"), TimeoutError()]
+
+    def fails(table: Table, place: CheckpointPlace) -> Checkpoint:
+        if faults:
+            raise faults.pop()
+        return read(table, place)
+
+    monkeypatch.setattr(checkpoints, "read_checkpoint", fails)
+    TableStateSource(settings)
+    assert [one["event"] for one in logs if one["event"] in {"retry", "checkpoints_read", *DAMAGED}] == [
+        "retry",
+        "retry",
+        "checkpoints_read",
+    ]
+    faults += [OSError("away") for _ in range(9)]
+    with pytest.raises(UnreachableError, match="reading a checkpoint failed 4 times, the last with: away"):
+        TableStateSource(settings)
+
+
 def test_what_a_start_would_read(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`k2 recovery status` says it of a start without the store."""
 
@@ -182,6 +213,30 @@ def test_a_new_ledger_is_rebuilt_from_all_rows(settings: Settings) -> None:
     open_catalog(settings).drop_table("market_data.sequence_events")
     run(settings, [13])
     assert missing(settings) == [(1, 3, 4)]
+
+
+def test_a_state_from_a_checkpoint_has_no_positions(settings: Settings) -> None:
+    """They would outlive the run in a new recovery store, whose other groups may not have read so far."""
+    run(settings, [1, 2, 3, 4], ["a", 5], [6, 7, 8, 9])
+    source = TableStateSource(settings)
+    for group in range(16):
+        state = source.checkpoint(group)
+        assert state is not None
+        assert state.deduplicate is not None
+        assert (state.sequence["positions"], state.deduplicate["positions"]) == ([], [])
+
+
+def test_idle_groups_advance_without_a_new_state(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their writer commits while other writers' groups have the rows."""
+    monkeypatch.setattr(checkpoint_writer, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(operators.sequence, "CHECKPOINT_ROWS", 10**6)
+    writers = settings.model_copy(update={"writers": 2})
+    run(writers, [1, 2, 3, 4], [5, 6], [7, 8], [9])
+    table = find_table(writers, "trades")
+    assert table is not None
+    named = CHECKPOINTS.read_all(table.metadata.properties)
+    assert max(offset for one in named for _, _, offset in one.positions) >= 6
+    assert {len(one.idle) for one in named} == {8, 7}
 
 
 def test_an_older_table_has_no_checkpoints(settings: Settings, logs: list[EventDict]) -> None:

@@ -41,7 +41,7 @@ CHECKPOINT_MUTANTS: Final = (
         "a group with rows counts as idle",
         18,
         "the state of a checkpoint counts as complete although its group had rows since",
-        ("k2.iceberg.checkpoint_writer:CheckpointWriter.note_rows", "self._moved.add(group)", "pass"),
+        ("k2.iceberg.checkpoint_writer:CheckpointWriter.note_rows", "self._with_rows_since.add(group)", "pass"),
     ),
     planted(
         "checkpoint of a lost ledger taken",
