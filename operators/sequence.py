@@ -33,6 +33,8 @@ CHECKPOINT_ROWS: Final = 100_000
 """Rows of a key group from one checkpoint to the next, which a start reads."""
 CHECKPOINT_SECONDS: Final = 120.0
 """Time after which a group with fewer rows has a checkpoint, because a start opens each file committed since."""
+OWED_EPOCHS: Final = 2
+"""The epoch that emits owed events, and the one after: it may close while the ledger still writes those."""
 OWED_SECONDS: Final = 1.0
 """How long to wait for the end of an epoch that writes owed events."""
 
@@ -88,8 +90,8 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         self._rows_since_checkpoint, self._checkpoint_at = 0, -math.inf
         self._no_rows: TradeSlice | None = None
         """An empty slice of the group."""
-        self._has_owed_events = False
-        """Whether this epoch has emitted events of trades committed before it."""
+        self._epochs_with_owed_events = 0
+        """Epochs until events of trades committed earlier, which this run has emitted, are surely in the ledger."""
         if state is not None:
             state_source.report_positions(self._tracker.positions)
 
@@ -120,7 +122,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
             return None
         age = time.monotonic() - self._checkpoint_at
         # Owed events are written at the end of the epoch.
-        seconds = OWED_SECONDS if self._has_owed_events else max(0.0, CHECKPOINT_SECONDS - age)
+        seconds = OWED_SECONDS if self._epochs_with_owed_events else max(0.0, CHECKPOINT_SECONDS - age)
         return datetime.now(UTC) + timedelta(seconds=seconds)
 
     @reports_errors
@@ -134,7 +136,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
     def snapshot(self) -> dict[str, Any]:
         """Return the state of the key group."""
         failpoint("sequence.snapshot")
-        self._has_owed_events = False
+        self._epochs_with_owed_events = max(0, self._epochs_with_owed_events - 1)
         return self._state()
 
     def _state(self) -> dict[str, Any]:
@@ -152,7 +154,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         self._tracker.absorb(stored, state_source.committed(group), state_source.doubts(group))
         self._report_open_gaps()
         owed = list(owed_events(stored, self._tracker, state_source.ledger())) if stored else []
-        self._has_owed_events = bool(owed)
+        self._epochs_with_owed_events = OWED_EPOCHS if owed else 0
         return owed
 
     def _take_checkpoint(self, values: list[TradeSlice]) -> GroupState | None:
@@ -162,7 +164,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         """
         rows, now = self._rows_since_checkpoint, time.monotonic()
         self._rows_since_checkpoint += sum(map(len, values))
-        if self._has_owed_events:
+        if self._epochs_with_owed_events:
             return None
         is_old = now - self._checkpoint_at >= CHECKPOINT_SECONDS and (rows or math.isinf(self._checkpoint_at))
         if rows < CHECKPOINT_ROWS and not is_old:

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from pyiceberg.table import Table
@@ -24,14 +24,34 @@ from k2.storage.checkpoints import (
 )
 from k2.storage.table_properties import CHECKPOINTS, LEDGER_ID
 
-__all__ = ["CheckpointWriter"]
+__all__ = ["CheckpointWriter", "Seen"]
 
 IDLE_SECONDS: Final = 120.0
 _log: Final = structlog.get_logger()
 
 
+class Seen(NamedTuple):
+    """What the writer had committed at some moment."""
+
+    positions: list[tuple[str, int, int]]
+    """Topic, partition and next offset."""
+    sequence_number: int
+    """The table's Iceberg sequence number."""
+
+    @classmethod
+    def now(cls, table: Table, committed: WriterProgress) -> "Seen":
+        """Return it from the writer's progress, and the table as it was last read."""
+        positions = [(one.topic, one.partition, entry.offset) for one, entry in committed.items()]
+        return cls(positions, table.metadata.next_sequence_number() - 1)
+
+
 class CheckpointWriter:
-    """The checkpoints of one writer's key groups."""
+    """The checkpoints of one writer's key groups.
+
+    A state that arrives in an epoch has seen all rows of its group of the epochs before. But the ledger may still write
+    the events of the last one of them: the last epoch of a run closes without the next one. So the positions of a
+    checkpoint are those at which the epoch before began; by then, the ledger had all events of the rows below.
+    """
 
     def __init__(self, writer: str, properties: Mapping[str, str], on_retry: OnRetry | None = None) -> None:
         """Continue from those that the table names, by its `properties`."""
@@ -43,21 +63,27 @@ class CheckpointWriter:
         """Groups that may have rows after their newest checkpoint."""
         self._written_at = time.monotonic()
         self._files = self._named.files
+        self._seen: Seen | None = None
+        """At the beginning of the epoch before; None in the first one."""
 
     def add(self, table: Table, group: int, state: GroupState, committed: WriterProgress) -> None:
         """Add a state that has seen all rows of its group below the offsets `committed`; it is in the next commit."""
+        seen = Seen.now(table, committed) if self._seen is None else self._seen
         assert state.deduplicate is not None, "the deduplicator has added its state"
         self._states[group] = Checkpoint(
             str(table.metadata.table_uuid),
             LEDGER_ID.read(table.metadata.properties),
             group,
-            _positions(committed),
-            _last_sequence_number(table),
+            *seen,
             # Their positions are those of this run; a recovery store that continues from here has its own.
             {**state.sequence, "positions": []},
             {**state.deduplicate, "positions": []},
         )
         self._with_rows_since.discard(group)
+
+    def end_epoch(self, began: Seen) -> None:
+        """Note that an epoch has ended, and what was committed when it began."""
+        self._seen = began
 
     def note_rows(self, group: int) -> None:
         """Note that a group has rows after the state that was added last."""
@@ -76,7 +102,7 @@ class CheckpointWriter:
         if not self._states and (not idle or time.monotonic() - self._written_at < IDLE_SECONDS):
             return {}
         named = self._write_states(table, commit_id) if self._states else self._named.groups
-        self._named = NamedCheckpoints(named, idle, _positions(committed), _last_sequence_number(table))
+        self._named = NamedCheckpoints(named, idle, *Seen.now(table, committed))
         self._written_at = time.monotonic()
         return CHECKPOINTS.set_to(self._named, self._writer)
 
@@ -105,14 +131,6 @@ class CheckpointWriter:
                 table.io.delete(checkpoint_location(table, file))
                 _log.debug("checkpoint_removed", file=file)
         self._files = self._named.files
-
-
-def _positions(committed: WriterProgress) -> list[tuple[str, int, int]]:
-    return [(one.topic, one.partition, entry.offset) for one, entry in committed.items()]
-
-
-def _last_sequence_number(table: Table) -> int:
-    return table.metadata.next_sequence_number() - 1
 
 
 def _create(table: Table, location: str, data: bytes) -> None:

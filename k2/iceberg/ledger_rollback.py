@@ -65,12 +65,16 @@ def roll_back_events(
         UnreachableError: the catalog or store did not answer, after retries.
         FencedError: another instance has committed trades meanwhile.
     """
-    act = partial(_snapshot_to_roll_back, trades_committed=trades_committed)
-    while token := committer.change("reading the ledger", act):
+
+    def roll_back(table: Table, token: str) -> None:
+        # At each attempt: after a conflict, the ledger may have events of trades that another instance has committed.
         if fence is not None:
             fence.set_fencing_token(token)
-        roll_back = partial(_roll_back, trades_committed=trades_committed)
-        committer.change("rolling back events", roll_back, also=(CommitFailedException,))
+        _roll_back(table, trades_committed)
+
+    act = partial(_snapshot_to_roll_back, trades_committed=trades_committed)
+    while token := committer.change("reading the ledger", act):
+        committer.change("rolling back events", partial(roll_back, token=token), also=(CommitFailedException,))
     if fence is not None:
         fence.adopt_fencing_token()
     return progress_of(committer.table)

@@ -10,7 +10,7 @@ from bytewax.outputs import StatefulSinkPartition
 from pyiceberg.manifest import DataFile
 
 from k2.iceberg.arrow_columns import arrow_schema
-from k2.iceberg.checkpoint_writer import CheckpointWriter
+from k2.iceberg.checkpoint_writer import CheckpointWriter, Seen
 from k2.iceberg.column_buffer import FLUSH_ROWS, ColumnBuffer
 from k2.iceberg.commit_report import CommitReport
 from k2.iceberg.data_files import write_file
@@ -100,7 +100,9 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
     def snapshot(self) -> dict[str, Any]:
         """Commit the epoch exactly once, and return the state to resume from; an empty epoch makes no commit."""
         failpoint("trades.closing")
+        began = Seen.now(self._committer.table, self.partition_counts.committed)
         self._commit()
+        self._checkpoints.end_epoch(began)
         self._health.writer_committed(self._writer)
         failpoint("trades.snapshot")
         return resume_state(self.partition_counts.committed, self._committer.table_id)
