@@ -158,7 +158,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         return owed
 
     def _take_checkpoint(self, values: list[TradeSlice]) -> GroupState | None:
-        """Return the state before some rows, if a checkpoint is due, as it is at the start.
+        """Return the state before some rows if a checkpoint is due: in the first call, then by rows and time.
 
         Owed events must be in the ledger first: a start from the checkpoint would not read the trades that owe them.
         """

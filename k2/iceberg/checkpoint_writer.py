@@ -27,6 +27,7 @@ from k2.storage.table_properties import CHECKPOINTS, LEDGER_ID
 __all__ = ["CheckpointWriter", "Seen"]
 
 IDLE_SECONDS: Final = 120.0
+"""Time after which a commit without a new state names the offset up to which idle groups are complete."""
 _log: Final = structlog.get_logger()
 
 
