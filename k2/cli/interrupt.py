@@ -66,6 +66,8 @@ class _Interrupt:
 
     def _end_if_unresponsive(self, read_fd: int) -> None:
         """Read signal numbers from the wakeup pipe; end the process if Python does not handle SIGINT in time."""
+        # Only the main thread receives signals, so that `k2 run` can leave them to the job.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         while _wait_for_sigint(read_fd, None):
             # A second Ctrl-C ends the wait.
             _wait_for_sigint(read_fd, UNRESPONSIVE_SECONDS_MAX)

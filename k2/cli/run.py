@@ -1,7 +1,6 @@
 """`k2 run`: check everything that a start of the job needs, and become the job."""
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple, NoReturn
@@ -10,7 +9,7 @@ import typer
 
 import k2
 from k2.model.errors import SettingsError
-from k2.ops.signals import SIGNALS, exit_on_signals
+from k2.ops.signals import exit_on_signals_until
 
 __all__ = ["run"]
 
@@ -89,8 +88,8 @@ def run(
 
     Settings are environment variables, listed in the README: K2_BOOTSTRAP_SERVERS, K2_TOPICS, K2_DATA_DIR and others.
     """
-    exit_on_signals()
-    # After the handlers are set: these imports take seconds.
+    stop_exits = exit_on_signals_until()
+    # After that, because these imports take seconds, and the threads that they start must block signals too.
     from k2.cli.start_checks import check_start  # noqa: PLC0415
 
     cluster = _cluster(process_id, addresses)
@@ -98,6 +97,7 @@ def run(
         raise SettingsError("-r is empty; name the folder of the recovery store, or leave -r out")
     folder = check_start(recovery_directory, cluster.process or 0, cluster.processes, workers)
     store = ["-r", str(folder), "-s", str(snapshot_interval), "-b", str(backup_interval)]
+    stop_exits()
     _become_job([str(FLOW), "-w", str(workers), *store, *cluster.arguments])
 
 
@@ -150,8 +150,5 @@ def _become_job(arguments: list[str]) -> NoReturn:
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
     # -P: no folder `bytewax` in the working folder takes the place of the installed one.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "bytewax.run", *arguments])  # noqa: S606  no shell is wanted

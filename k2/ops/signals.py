@@ -9,13 +9,15 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, NoReturn
 
-__all__ = ["SIGNALS", "exit_on_signals", "is_job", "report_and_exit"]
+__all__ = ["SIGNALS", "exit_on_signals", "exit_on_signals_until", "is_job", "report_and_exit"]
 
 RUNNER: Final = "bytewax.run"
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 """Signals that end the job."""
 REPORT_SECONDS_MAX: Final = 1.0
 """Time limit of a last log line: a stderr that nobody reads must not keep the process from exiting."""
+STOP_SECONDS_MAX: Final = 0.05
+"""Time in which `exit_on_signals_until` sees that it is to stop."""
 
 OnSignal = Callable[[signal.Signals], None]
 
@@ -42,9 +44,35 @@ def exit_on_signals(report: OnSignal = _report_nothing) -> None:
     for number in SIGNALS:
         signal.signal(number, _leave_to_listener)
     signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
-    # `k2 run` blocks them while it starts the job in its place.
+    # `k2 run` blocks them before it starts the job in its place.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_listen, args=(listener, wakeup, report), name="signals", daemon=True).start()
+
+
+def exit_on_signals_until() -> Callable[[], None]:
+    """Exit on SIGINT and SIGTERM until the returned function is called; later ones stay pending, also over `os.exec`.
+
+    The signals are blocked in this thread and in those that it starts, and a thread takes them from the kernel.
+    Handlers would lose a signal that arrives just before `os.exec`, which ends the thread that is about to react to it.
+    `exit_on_signals`, in the new program, unblocks them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    is_stopped = threading.Event()
+
+    def take() -> None:
+        while not is_stopped.is_set():
+            taken = signal.sigtimedwait(SIGNALS, STOP_SECONDS_MAX)
+            if taken is not None:
+                os._exit(128 + taken.si_signo)
+
+    taker = threading.Thread(target=take, name="signals", daemon=True)
+    taker.start()
+
+    def stop() -> None:
+        is_stopped.set()
+        taker.join()
+
+    return stop
 
 
 def report_and_exit(code: int, report: Callable[[], None]) -> NoReturn:

@@ -33,7 +33,7 @@ NAMESPACES = (["unshare", "--pid", "--fork"], ["unshare", "--user", "--map-root-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Return a function that runs `k2 run` up to the moment when it becomes the job, whose arguments it prints."""
-    monkeypatch.setattr(command, "exit_on_signals", lambda: None)
+    monkeypatch.setattr(command, "exit_on_signals_until", lambda: lambda: None)
     monkeypatch.setattr(command, "_become_job", lambda arguments: typer.echo(" ".join(arguments)))
     return lambda *arguments: CliRunner().invoke(app, ["run", *arguments])
 

@@ -81,6 +81,21 @@ DEAF = (
 )
 """A process whose main thread waits in C code, as Bytewax does for peers."""
 
+BUSY_BEFORE_EXEC = (
+    "import os, sys, time\n"
+    "from k2.ops.signals import exit_on_signals_until\n"
+    "stop = exit_on_signals_until()\n"
+    # No other thread runs Python code from here on, unless this one waits.
+    "sys.setswitchinterval(3600)\n"
+    "os.write(1, b'ready\\n')\n"
+    "end = time.monotonic() + 0.3\n"
+    "while time.monotonic() < end: pass\n"
+    "stop()\n"
+    "program = 'import k2.ops.signals as s, time; s.exit_on_signals(); time.sleep(30)'\n"
+    "os.execv(sys.executable, [sys.executable, '-c', program])\n"
+)
+"""A process that replaces its program before the thread that takes signals comes to react to one."""
+
 NAMESPACES = (["unshare", "--pid", "--fork"], ["unshare", "--user", "--map-root-user", "--pid", "--fork"])
 """Prefixes that make a command process 1 of a namespace: for root, and for others."""
 
@@ -99,6 +114,12 @@ def test_a_signal_ends_process_1_of_a_container(missing: Callable[[str], NoRetur
     assert _ended_by(signal.SIGTERM, namespace) == (128 + signal.SIGTERM, "SIGTERM\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_exec_ends_the_process(number: signal.Signals) -> None:
+    """Taken by the first program or left pending for the second, it is never lost."""
+    assert _ended_by(number, [], BUSY_BEFORE_EXEC) == (128 + number, "")
+
+
 def _works(namespace: list[str]) -> bool:
     try:
         return subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode == 0
@@ -106,8 +127,8 @@ def _works(namespace: list[str]) -> bool:
         return False
 
 
-def _ended_by(number: signal.Signals, prefix: list[str]) -> tuple[int, str]:
-    command = [*prefix, sys.executable, "-c", DEAF]
+def _ended_by(number: signal.Signals, prefix: list[str], program: str = DEAF) -> tuple[int, str]:
+    command = [*prefix, sys.executable, "-c", program]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
