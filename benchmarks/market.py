@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyiceberg.manifest import DATA_FILE_TYPE, DataFile
 from pyiceberg.table import Table
 
 from k2.iceberg.arrow_columns import arrow_schema
@@ -14,7 +15,7 @@ from k2.iceberg.commit import Committer
 from k2.iceberg.data_files import write_file
 from k2.iceberg.pending_commit import PendingCommit
 from k2.iceberg.tables import TableName, open_table
-from k2.model.progress import PartitionProgress, TopicPartition
+from k2.model.progress import PartitionDelta, TopicPartition
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
 
@@ -39,12 +40,17 @@ def fill(settings: Settings, rows: int, commits: int, days: int = 1) -> Table:
 class Filling:
     """Table `trades` to which commits are added."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Open the table, or create it."""
+    def __init__(self, settings: Settings, *, is_numbered: bool = True) -> None:
+        """Open the table, or create it; trades that are not numbered have an id only."""
         self._committer = Committer(open_table(open_catalog(settings), settings, TableName.TRADES))
         self._random = np.random.default_rng(7)
+        self._is_numbered = is_numbered
         self.count = 0
         """Number of commits that were added."""
+        known = self._committer.progress().of("0").get(_TOPIC_PARTITION)
+        self._offset = 0 if known is None else known.offset
+        self._files: list[DataFile] = []
+        """Those of the last commit with rows."""
         self._next_numbers = np.ones(len(EXCHANGES) * len(SYMBOLS), dtype=np.int64)
 
     @property
@@ -57,12 +63,20 @@ class Filling:
         span_us = days * _DAY_US // commits
         first_us = int(BEGIN.timestamp() * 1_000_000) + self.count * span_us
         times = np.sort(self._random.integers(first_us, first_us + span_us, rows))
-        offset = self.count * rows
-        files = [
+        self._files = [
             write_file(self.table, partition_rows, (day, exchange))
-            for day, exchange, partition_rows in _partitions(self._batch(offset, times), self.table)
+            for day, exchange, partition_rows in _partitions(self._batch(self._offset, times), self.table)
         ]
-        advanced = PartitionProgress(offset + rows, received=rows, stored=rows)
+        self._commit(self._files, rows)
+
+    def commit_names_only(self) -> None:
+        """Commit entries like those of the last commit with rows, of files that do not exist."""
+        files = [_renamed(file, f"{file.file_path}.{self.count}") for file in self._files]
+        self._commit(files, sum(file.record_count for file in files))
+
+    def _commit(self, files: list[DataFile], rows: int) -> None:
+        self._offset += rows
+        advanced = PartitionDelta(self._offset, received=rows, stored=rows)
         self._committer.commit(
             PendingCommit("0", self._committer.progress().of("0"), {_TOPIC_PARTITION: advanced}, files)
         )
@@ -81,8 +95,8 @@ class Filling:
                 "exchange": pa.array(np.array(EXCHANGES)[names // len(SYMBOLS)]),
                 "symbol": pa.array(np.array(SYMBOLS)[names % len(SYMBOLS)]),
                 "trade_id": numbers.cast(pa.string()),
-                "sequence": numbers,
-                "session": pa.array(np.ones(count, dtype=np.int32)),
+                "sequence": numbers if self._is_numbered else pa.nulls(count, pa.int64()),
+                "session": pa.array(np.full(count, self._is_numbered, dtype=np.int32)),
                 "price": prices,
                 "quantity": prices,
                 "side": pa.array(np.array(["buy", "sell"])[random.integers(0, 2, count)]),
@@ -106,6 +120,14 @@ class Filling:
         numbers += self._next_numbers[names]
         self._next_numbers += counts
         return numbers
+
+
+def _renamed(file: DataFile, path: str) -> DataFile:
+    names = [field.name for field in DATA_FILE_TYPE[2].fields]
+    values = {name: getattr(file, name) for name in names if hasattr(file, name)}
+    renamed = DataFile.from_args(2, **values | {"file_path": path})
+    renamed.spec_id = file.spec_id
+    return renamed
 
 
 def _partitions(batch: pa.Table, table: Table) -> Iterator[tuple[int, str, pa.Table]]:

@@ -20,7 +20,7 @@ from k2.model.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.key_groups import GROUPS
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.symbols import Symbols
-from k2.ops.settings import read_settings
+from k2.ops.settings import Settings, read_settings
 from k2.restore.trade_ids import StoredTradeIds
 from k2.storage.catalog import open_catalog
 
@@ -110,9 +110,8 @@ def measure_rows(ids: int) -> None:
     print(f"  snapshots of an epoch {sum(states):,} bytes, {max(states):,} at most per key group")
 
 
-def create_table(folder: Path, ids: int) -> Table:
+def create_table(settings: Settings, ids: int) -> Table:
     """Create a table of `ids` trades, with a million per file."""
-    settings = read_settings({}, data_dir=folder)
     table = open_table(open_catalog(settings), settings, TableName.TRADES)
     schema = schema_to_pyarrow(table.schema())
     for first in range(0, ids, 1_000_000):
@@ -143,10 +142,11 @@ def _column(field: "pa.Field[Any]", numbers: NDArray[np.int64]) -> Any:
 def measure_start(ids: int) -> None:
     """Read `ids` ids from a table, as a start without a recovery store does."""
     with tempfile.TemporaryDirectory() as folder:
-        table = create_table(Path(folder), ids)
+        settings = read_settings({}, data_dir=Path(folder))
+        table = create_table(settings, ids)
         progress = Progress({"0": {TopicPartition("trades", 0): PartitionProgress(offset=ids, stored=ids)}})
         started, cpu_started = time.perf_counter(), time.process_time()
-        stored_ids = StoredTradeIds(table, progress, None, REGISTRY)
+        stored_ids = StoredTradeIds(settings, table, progress, None, REGISTRY)
         groups = [GroupDeduplicator(ids, hasher=HASHER) for _ in range(GROUPS)]
         for number, group in enumerate(groups):
             group.absorb(stored_ids.ids(number, ids, is_resumed=False))

@@ -23,7 +23,7 @@ from pyiceberg.types import (
 )
 from pyiceberg.utils.concurrent import ExecutorFactory
 
-__all__ = ["Column", "ManifestCache", "SpecFiles", "lower", "nulls_only", "partition", "upper"]
+__all__ = ["Column", "ManifestCache", "SpecFiles", "lower", "no_nulls", "nulls_only", "partition", "upper"]
 
 Column: TypeAlias = "pa.ChunkedArray[Any]"
 MANIFESTS_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -53,6 +53,11 @@ def upper(field_id: int) -> str:
 def nulls_only(field_id: int) -> str:
     """Return the name of the bool column that says whether a field is known to be null in all rows of a file."""
     return f"nulls only {field_id}"
+
+
+def no_nulls(field_id: int) -> str:
+    """Return the name of the bool column that says whether a field is known to be null in no row of a file."""
+    return f"no nulls {field_id}"
 
 
 def partition(field_id: int) -> str:
@@ -138,6 +143,7 @@ def _bounds_of(files: Sequence[DataFile], field_id: int, kind: IcebergType) -> d
         lower(field_id): _decoded([(file.lower_bounds or {}).get(field_id) for file in files], kind),
         upper(field_id): _decoded([(file.upper_bounds or {}).get(field_id) for file in files], kind),
         nulls_only(field_id): pa.array([_holds_nulls_only(file, field_id) for file in files], pa.bool_()),
+        no_nulls(field_id): pa.array([(file.null_value_counts or {}).get(field_id) == 0 for file in files], pa.bool_()),
     }
 
 

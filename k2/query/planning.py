@@ -18,9 +18,13 @@ from pyiceberg.expressions import (
     BoundEqualTo,
     BoundGreaterThan,
     BoundGreaterThanOrEqual,
+    BoundIn,
+    BoundIsNull,
     BoundLessThan,
     BoundLessThanOrEqual,
     BoundLiteralPredicate,
+    BoundNotNull,
+    BoundPredicate,
     Or,
 )
 from pyiceberg.expressions.visitors import bind, inclusive_projection, rewrite_not
@@ -29,13 +33,13 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import DataScan, Table
 
 from k2.model.errors import TableError
-from k2.query.manifests import Column, ManifestCache, SpecFiles, lower, nulls_only, partition, upper
+from k2.query.manifests import Column, ManifestCache, SpecFiles, lower, no_nulls, nulls_only, partition, upper
 
 __all__ = ["added_files", "planned_files"]
 
 Mask = NDArray[np.bool_]
 Test = Callable[[Any, Any, Any], list[Any]]
-Leaf = Callable[[BoundLiteralPredicate], Mask | None]
+Leaf = Callable[[BoundPredicate], Mask | None]
 """Returns the files in which a predicate may match; None if it cannot say."""
 _HOLDS: Final[Mapping[type[BoundLiteralPredicate], Test]] = {
     BoundEqualTo: lambda low, high, value: [pc.less_equal(low, value), pc.greater_equal(high, value)],
@@ -106,35 +110,47 @@ def _mask(expression: BooleanExpression, count: int, leaf: Leaf) -> Mask:
         return _mask(expression.left, count, leaf) & _mask(expression.right, count, leaf)
     if isinstance(expression, Or):
         return _mask(expression.left, count, leaf) | _mask(expression.right, count, leaf)
-    found = leaf(expression) if isinstance(expression, BoundLiteralPredicate) else None
+    found = leaf(expression) if isinstance(expression, BoundPredicate) else None
     # An expression that is not supported here skips no file.
     return np.full(count, not isinstance(expression, AlwaysFalse)) if found is None else found
 
 
-def _of_partition(files: SpecFiles, predicate: BoundLiteralPredicate) -> Mask | None:
+def _of_partition(files: SpecFiles, predicate: BoundPredicate) -> Mask | None:
     values = files.column(partition(_field_id(predicate)))
     return None if values is None else _holds(predicate, values, values, where_unknown=False)
 
 
-def _of_bounds(files: SpecFiles, predicate: BoundLiteralPredicate) -> Mask | None:
+def _of_bounds(files: SpecFiles, predicate: BoundPredicate) -> Mask | None:
     field_id = _field_id(predicate)
     low, high = files.column(lower(field_id)), files.column(upper(field_id))
     if low is None or high is None:
         return None
+    if isinstance(predicate, BoundIsNull):
+        return ~_known(files, no_nulls(field_id)).to_numpy()
+    has_values: Mask = ~_known(files, nulls_only(field_id)).to_numpy()
+    if isinstance(predicate, BoundNotNull):
+        return has_values
     found = _holds(predicate, low, high, where_unknown=True)
-    return None if found is None else found & ~_known(files, nulls_only(field_id)).to_numpy()
+    return None if found is None else found & has_values
 
 
-def _holds(predicate: BoundLiteralPredicate, low: "Column", high: "Column", *, where_unknown: bool) -> Mask | None:
-    test = _HOLDS.get(type(predicate))
-    if test is None:
+def _holds(predicate: BoundPredicate, low: "Column", high: "Column", *, where_unknown: bool) -> Mask | None:
+    """Return the files of which a value between two bounds can match; None for a predicate that is not on values."""
+    if isinstance(predicate, BoundIn):
+        tests, literals = _HOLDS[BoundEqualTo], predicate.literals
+    elif isinstance(predicate, BoundLiteralPredicate) and type(predicate) in _HOLDS:
+        tests, literals = _HOLDS[type(predicate)], {predicate.literal}
+    else:
         return None
-    found = test(low, high, pa.scalar(predicate.literal.value, low.type))
-    masks: list[Mask] = [one.fill_null(where_unknown).to_numpy() for one in found]
-    return reduce(np.logical_and, masks)
+    found = np.zeros(len(low), dtype=np.bool_)
+    for literal in literals:
+        conditions = tests(low, high, pa.scalar(literal.value, low.type))
+        masks: list[Mask] = [one.fill_null(where_unknown).to_numpy() for one in conditions]
+        found |= reduce(np.logical_and, masks)
+    return found
 
 
-def _field_id(predicate: BoundLiteralPredicate) -> int:
+def _field_id(predicate: BoundPredicate) -> int:
     return predicate.term.ref().field.field_id
 
 

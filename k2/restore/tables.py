@@ -70,7 +70,7 @@ class TableStateSource:
         self._doubts = [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()]
         self._ledger: Ledger | None = None
         self._checkpoints = self._find_checkpoints(is_resumed=resume_info.is_resumed)
-        self._ids = StoredTradeIds(self._trades, self._progress, self._written(resume_info), symbols)
+        self._ids = StoredTradeIds(self._settings, self._trades, self._progress, self._written(resume_info), symbols)
         if self._checkpoints is not None:
             self._resumed_offsets.update(self._checkpoints.positions)
             for checkpoint in self._checkpoints.groups.values():

@@ -2,12 +2,22 @@
 
 import json
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from k2.iceberg.tables import TableName
+from k2.model.state_source import SessionKey, WantedContents
+from k2.ops.settings import read_settings
+from k2.query import engine
 from k2.query.gaps import gaps
+from k2.restore.contents import read_contents
 from tests.brokers import Broker
 from tests.flows.job import Job
 from tests.flows.market import publish
+from tests.query.tables import EPOCH, append, made, numbered
 from tests.sequencing.numberings import KINDS, Sent, script
 
 SYMBOLS = [
@@ -59,3 +69,31 @@ def test_starts_give_the_verdicts_of_one_run(broker: Broker, tmp_path: Path) -> 
     expected = outcome(whole)
     assert [outcome(job) for job in jobs.values()] == [expected, expected]
     assert sum(expected[1].values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("symbol", "hours", "is_any_age", "files"),
+    [("BTCUSDT", 20, False, 1), ("BTCUSDT", 20, True, 2), ("ETHUSDT", 0, True, 1), ("BTCUSDT", 40, False, 0)],
+)
+def test_files_of_other_times_and_symbols_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, symbol: str, hours: int, files: int, *, is_any_age: bool
+) -> None:
+    """However old the table is, a lookup opens the files that can have the wanted trades."""
+    settings = read_settings({}, data_dir=tmp_path)
+    table = made(settings, TableName.TRADES)
+    for number, name in enumerate(["BTCUSDT", "BTCUSDT", "ETHUSDT", "BTCUSDT"]):
+        at = EPOCH + timedelta(hours=10 * number)
+        append(table, [numbered(number, 10 * number, symbol=name, kafka_timestamp=at)])
+    planned = list[str]()
+    plan = engine.planned_files
+
+    def noted(*arguments: Any) -> list[str]:
+        planned.extend(plan(*arguments))
+        return plan(*arguments)
+
+    monkeypatch.setattr(engine, "planned_files", noted)
+    floor = int((EPOCH + timedelta(hours=hours)).timestamp()) * 1_000_000
+    since = floor - 10 * 3_600_000_000
+    wanted = WantedContents(SessionKey("binance", symbol, 1), 0, 9, since, is_any_age)
+    found = read_contents(settings, [wanted], floor, [])
+    assert (len(planned), len(found.sequences)) == (files, files)

@@ -12,12 +12,12 @@ from pyiceberg.table import Table
 from k2.dedup.deduplicator import GroupDeduplicator
 from k2.dedup.window import CONFIRMATIONS
 from k2.iceberg.tables import TableName
-from k2.model.key_groups import group_of
+from k2.model.key_groups import GROUPS, group_of
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.state_source import Positions, Reach
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
-from k2.ops.settings import read_settings
-from k2.restore import trade_ids
+from k2.ops.settings import Settings, read_settings
+from k2.query import engine
 from k2.restore.trade_ids import StoredTradeIds
 from tests.model.trade_slices import Row, slice_of
 from tests.query.tables import append, made, trade
@@ -50,9 +50,15 @@ def progress_to(**offsets: int) -> Progress:
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Table:
+def settings(tmp_path: Path) -> Settings:
+    """Return the settings of a folder of its own."""
+    return read_settings({}, data_dir=tmp_path)
+
+
+@pytest.fixture
+def table(settings: Settings) -> Table:
     """An empty table `trades`."""
-    return made(read_settings({}, data_dir=tmp_path), TableName.TRADES)
+    return made(settings, TableName.TRADES)
 
 
 def times_given(ids: StoredTradeIds, *, is_resumed: bool) -> dict[TopicPartition, list[int]]:
@@ -61,26 +67,26 @@ def times_given(ids: StoredTradeIds, *, is_resumed: bool) -> dict[TopicPartition
     return {one.topic_partition: sorted(one.times.tolist()) for one in given}
 
 
-def test_without_a_store_the_clocks_come_from_the_table(table: Table) -> None:
+def test_without_a_store_the_clocks_come_from_the_table(settings: Settings, table: Table) -> None:
     """The rows of a partition's last two windows are returned, however far ahead a wrong time among them is."""
     start = 100_000
     rows = [unnumbered(number, start + 40 * number) for number in range(CONFIRMATIONS + 50)]
     append(table, [*rows, unnumbered(999, 10**15), unnumbered(7, 9_000, partition=1), unnumbered(8, 5, partition=1)])
     reached = start + 40 * 51
-    given = times_given(StoredTradeIds(table, progress_to(p0=1_000, p1=9), None), is_resumed=False)
+    given = times_given(StoredTradeIds(settings, table, progress_to(p0=1_000, p1=9), None), is_resumed=False)
     wanted = [start + 40 * number for number in range(CONFIRMATIONS + 50)]
     floor = reached - 2 * WINDOW
     assert given[P0] == [at for at in wanted if at >= floor // 6 * 6] + [10**15]
     assert given[P1] == [5, 9_000]
 
 
-def test_ids_from_the_table_are_those_of_the_stream(table: Table) -> None:
+def test_ids_from_the_table_are_those_of_the_stream(settings: Settings, table: Table) -> None:
     """A stored trade has the same id hash and content in the table and in a batch."""
     names = ["plain", "", "Ü€", "x" * 255]
     append(table, [unnumbered(number, 5_000, trade_id=name) for number, name in enumerate(names)])
     append(table, [unnumbered(9, None, trade_id="no time")])
     deduplicator = GroupDeduplicator(WINDOW)
-    deduplicator.absorb(StoredTradeIds(table, progress_to(p0=10), None).ids(GROUP, WINDOW, is_resumed=False))
+    deduplicator.absorb(StoredTradeIds(settings, table, progress_to(p0=10), None).ids(GROUP, WINDOW, is_resumed=False))
     batch = [Row(None, 7, "BTCUSDT", "binance", name, 5_000) for name in [*names, "other"]]
     batch += [Row(None, 7, "BTCUSDT", "binance", name, 5_000, price=2) for name in names]
     batch += [Row(None, 7, "BTCUSDT", "binance", "no time", at) for at in (WINDOW + 7, WINDOW + 8)]
@@ -95,15 +101,16 @@ def test_ids_from_the_table_are_those_of_the_stream(table: Table) -> None:
         (None, {P0: Reach(20_000, 20_500)}, {P0: [18_000, 20_000, 29_000], P1: [500, 10_000]}),
         # The store is level with the table: nothing is later than what it has seen, and no partition is unknown.
         ({"0": {P0: 10, P1: 10}}, {P0: Reach(20_000, 20_500)}, {P0: [18_000, 20_000]}),
-        # The table is ahead in one partition; extra ids of another do no harm.
+        # The table is ahead in one partition, which is read to its end.
         ({"0": {P0: 5, P1: 10}}, {P0: Reach(20_000, 20_500)}, {P0: [18_000, 20_000, 29_000]}),
-        ({"0": {P0: 10, P1: 5}}, {P0: Reach(20_000, 20_500)}, {P0: [18_000, 20_000, 29_000], P1: [500, 10_000]}),
+        ({"0": {P0: 10, P1: 5}}, {P0: Reach(20_000, 20_500)}, {P0: [18_000, 20_000], P1: [500, 10_000]}),
         ({}, {P1: Reach(2_500, 2_500)}, {P0: [1_000, 18_000, 20_000, 29_000], P1: [500, 10_000]}),
         # Clocks far apart: each partition has its own two windows.
         ({"0": {P0: 10, P1: 10}}, {P0: Reach(29_000, 29_000), P1: Reach(700, 700)}, {P0: [29_000], P1: [500]}),
     ],
 )
 def test_a_resumed_start_reads_by_its_clocks(
+    settings: Settings,
     table: Table,
     written: Mapping[str, Positions] | None,
     clocks: Mapping[TopicPartition, Reach],
@@ -112,45 +119,47 @@ def test_a_resumed_start_reads_by_its_clocks(
     """For each partition it gets the ids that the clock requires, and those that no state has seen."""
     append(table, [unnumbered(number, at) for number, at in enumerate([1_000, 18_000, 20_000, 29_000])])
     append(table, [unnumbered(number, at, partition=1) for number, at in enumerate([500, 10_000])])
-    ids = StoredTradeIds(table, progress_to(p0=10, p1=10), written)
+    ids = StoredTradeIds(settings, table, progress_to(p0=10, p1=10), written)
     for where, reach in clocks.items():
         ids.report_clocks({where: Reach(0, 0)})
         ids.report_clocks({where: reach})
     assert times_given(ids, is_resumed=True) == given
 
 
-def test_files_of_other_times_are_not_read(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_other_times_are_not_read(settings: Settings, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     """A start with a store reads the files of the last two windows, even if a partition fell silent long ago."""
     for number, at in enumerate([1_000_000, 2_000_000, 3_000_000, 4_000_000]):
         append(table, [unnumbered(number, at, partition=number % 2)])
-    read = list[int]()
-    plain = trade_ids._times
+    read = list[str]()
+    plain = engine.planned_files
 
-    def counted(batch: Any) -> Any:
-        read.append(len(batch))
-        return plain(batch)
+    def noted(*arguments: Any) -> Any:
+        read.extend(plain(*arguments))
+        return plain(*arguments)
 
-    monkeypatch.setattr(trade_ids, "_times", counted)
-    ids = StoredTradeIds(table, progress_to(p0=4, p1=4), {"0": {P0: 4, P1: 4}})
+    monkeypatch.setattr(engine, "planned_files", noted)
+    ids = StoredTradeIds(settings, table, progress_to(p0=4, p1=4), {"0": {P0: 4, P1: 4}})
     ids.report_clocks({P0: Reach(1_000_000, 1_000_500), P1: Reach(4_000_000, 4_000_000)})
     assert times_given(ids, is_resumed=True) == {P0: [1_000_000], P1: [4_000_000]}
-    assert sum(read) == 2
+    assert len(read) == 2
 
 
-def test_a_group_without_state_gets_the_tables_ids(table: Table) -> None:
+def test_a_group_without_state_gets_the_tables_ids(settings: Settings, table: Table) -> None:
     """The clocks of other groups do not limit it."""
     append(table, [unnumbered(1, 5_000)])
-    ids = StoredTradeIds(table, progress_to(p0=2), {"0": {P0: 2}})
+    ids = StoredTradeIds(settings, table, progress_to(p0=2), {"0": {P0: 2}})
     ids.report_clocks({})
     assert times_given(ids, is_resumed=True) == {}
     assert times_given(ids, is_resumed=False) == {P0: [5_000]}
 
 
-def test_ids_are_read_again_on_a_second_request(table: Table) -> None:
+def test_ids_are_read_again_on_a_second_request(settings: Settings, table: Table) -> None:
     """The ids are not kept in memory, and are read again for a second caller."""
     append(table, [unnumbered(1, 5_000), unnumbered(2, 5_001, symbol="ETHUSDT")])
-    ids = StoredTradeIds(table, progress_to(p0=3), None)
+    ids = StoredTradeIds(settings, table, progress_to(p0=3), None)
     assert group_of("binance", "ETHUSDT") != GROUP
+    without_rows = ({*range(GROUPS)} - {GROUP, group_of("binance", "ETHUSDT")}).pop()
+    assert list(ids.ids(without_rows, WINDOW, is_resumed=False)) == []
     for _ in range(2):
         assert times_given(ids, is_resumed=False) == {P0: [5_000]}
-    assert list(StoredTradeIds(None, Progress(), None).ids(GROUP, WINDOW, is_resumed=False)) == []
+    assert list(StoredTradeIds(settings, None, Progress(), None).ids(GROUP, WINDOW, is_resumed=False)) == []
