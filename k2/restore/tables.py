@@ -70,7 +70,10 @@ class TableStateSource:
         self._doubts = [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()]
         self._ledger: Ledger | None = None
         self._checkpoints = self._find_checkpoints(is_resumed=resume_info.is_resumed)
-        self._ids = StoredTradeIds(self._settings, self._trades, self._progress, self._written(resume_info), symbols)
+        self._committed_after = 0 if self._checkpoints is None else self._checkpoints.committed_after
+        self._ids = StoredTradeIds(
+            self._settings, self._trades, self._progress, self._written(resume_info), symbols, self._committed_after
+        )
         if self._checkpoints is not None:
             self._resumed_offsets.update(self._checkpoints.positions)
             for checkpoint in self._checkpoints.groups.values():
@@ -156,8 +159,7 @@ class TableStateSource:
             return []
         with open_engine(self._settings) as engine:
             row_filter = _rows_from_offsets(self._resumed_offsets, self._progress)
-            after = 0 if self._checkpoints is None else self._checkpoints.committed_after
-            engine.register("trades", self._trades, row_filter=row_filter, committed_after=after)
+            engine.register("trades", self._trades, row_filter=row_filter, committed_after=self._committed_after)
             # Joined with the job's own partitions as well: compacted files also have rows of other writers.
             positions = {one: self._resumed_offsets.get(one, 0) for one in self._progress.partitions()}
             engine.register_arrow("positions", _as_arrow(positions))

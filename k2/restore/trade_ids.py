@@ -62,7 +62,8 @@ class StoredTradeIds:
     The clock of a topic partition determines which of its ids are read: the clock of the recovered states or, if they
     have none, the time that the table's own rows confirm. `written` is the table's offsets at the recovered epoch, by
     writer; None if unknown. If a partition has not moved since, no row is later than what the states have seen. So for
-    a partition that fell silent long ago, newer files need not be read.
+    a partition that fell silent long ago, newer files need not be read. Rows that the states have not seen were
+    committed after the Iceberg sequence number `committed_after`.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class StoredTradeIds:
         progress: Progress,
         written: Mapping[str, Positions] | None,
         symbols: Symbols | None = None,
+        committed_after: int = 0,
     ) -> None:
+        self._committed_after = committed_after
         self._settings = settings
         self._lock = threading.Lock()
         self._hasher = TradeIdHasher(Symbols() if symbols is None else symbols)
@@ -97,7 +100,11 @@ class StoredTradeIds:
             spooled = self._spooled.get(is_resumed)
             if spooled is None or group in spooled.taken:
                 spans = self._spans(self._table, rules_for(window_us), is_resumed=is_resumed)
-                spooled = self._spooled[is_resumed] = self._read(self._table, spans)
+                # Without a clock, the states have seen no row with an id only.
+                is_unseen = is_resumed and not self._clocks
+                spooled = self._spooled[is_resumed] = self._read(
+                    self._table, spans, self._committed_after if is_unseen else 0
+                )
             return list(spooled.take(group))
 
     def _spans(self, table: Table, rules: WindowRules, *, is_resumed: bool) -> dict[TopicPartition, Span]:
@@ -106,11 +113,12 @@ class StoredTradeIds:
         spans = {one: _span(reach.reached, rules) for one, reach in clocks.items()}
         spans |= {one: span._replace(last=clocks[one].newest) for one, span in spans.items() if one not in ahead}
         without_clock = {one: offset for one, offset in ahead.items() if one not in clocks}
-        for topic_partition, reached in self._read_settled(table, without_clock, rules).items():
+        after = self._committed_after if is_resumed else 0
+        for topic_partition, reached in self._read_settled(table, without_clock, rules, after).items():
             spans[topic_partition] = _span(reached, rules)
         return spans
 
-    def _read(self, table: Table, spans: Mapping[TopicPartition, Span]) -> "_SpooledIds":
+    def _read(self, table: Table, spans: Mapping[TopicPartition, Span], committed_after: int) -> "_SpooledIds":
         """Read the ids of trades without a sequence number whose Kafka time is in their topic partition's span.
 
         Files of other times are skipped by their statistics.
@@ -123,7 +131,7 @@ class StoredTradeIds:
         if not spans:
             return spooled
         with open_engine(self._settings) as engine:
-            engine.register("trades", table, row_filter=And(_BY_ID, _within(spans)))
+            engine.register("trades", table, row_filter=And(_BY_ID, _within(spans)), committed_after=committed_after)
             bounds = {"first": [one.first for one in spans.values()], "last": [one.last for one in spans.values()]}
             engine.register_arrow("spans", _as_arrow(spans, bounds))
             with engine.rows(_IDS, batch_rows=_BATCH_ROWS) as rows:
@@ -139,7 +147,9 @@ class StoredTradeIds:
         rows["time"], rows["source"] = batch["time"].to_numpy(), batch["source"].to_numpy()
         return rows
 
-    def _read_settled(self, table: Table, starts: Positions, rules: WindowRules) -> dict[TopicPartition, int]:
+    def _read_settled(
+        self, table: Table, starts: Positions, rules: WindowRules, committed_after: int
+    ) -> dict[TopicPartition, int]:
         """Return the Kafka time that each topic partition has certainly reached, by its last rows from `starts` on.
 
         Raises as `_read`.
@@ -148,7 +158,7 @@ class StoredTradeIds:
             return {}
         from_offsets = any_of(rows_from(one, offset) for one, offset in starts.items())
         with open_engine(self._settings) as engine:
-            engine.register("trades", table, row_filter=And(_BY_ID, from_offsets))
+            engine.register("trades", table, row_filter=And(_BY_ID, from_offsets), committed_after=committed_after)
             engine.register_arrow("starts", _as_arrow(starts, {"first": [*starts.values()]}))
             last = {row["source"]: row["times"] for row in engine.query(_LAST, {"count": rules.confirmations})}
         return {one: settled(last.get(source, []), rules) for source, one in enumerate(starts)}

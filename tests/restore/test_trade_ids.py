@@ -163,3 +163,15 @@ def test_ids_are_read_again_on_a_second_request(settings: Settings, table: Table
     for _ in range(2):
         assert times_given(ids, is_resumed=False) == {P0: [5_000]}
     assert list(StoredTradeIds(settings, None, Progress(), None).ids(GROUP, WINDOW, is_resumed=False)) == []
+
+
+def test_manifests_before_the_checkpoints_are_not_read(settings: Settings, table: Table) -> None:
+    """States without a clock have seen no id, so only what was committed since can matter to them."""
+    append(table, [unnumbered(1, 5_000)])
+    after = table.metadata.last_sequence_number
+    append(table, [unnumbered(2, 5_001)])
+    ids = StoredTradeIds(settings, table, progress_to(p0=3), {"0": {P0: 2}}, committed_after=after)
+    assert times_given(ids, is_resumed=True) == {P0: [5_001]}
+    assert times_given(ids, is_resumed=False) == {P0: [5_000, 5_001]}
+    ids.report_clocks({P0: Reach(5_000, 5_000)})
+    assert times_given(ids, is_resumed=True) == {P0: [5_000, 5_001]}
