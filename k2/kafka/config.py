@@ -53,6 +53,19 @@ OWNED: Final = frozenset(
     }
 )
 """Properties that the job sets itself, because its guarantees depend on them."""
+CODE_ONLY: Final = frozenset(
+    {
+        "default.topic.config",
+        "default_topic_conf",
+        "logger",
+        "msg_order_cmp",
+        "on_commit",
+        "on_delivery",
+        "opaque",
+        "ssl_engine_callback_data",
+    }
+)
+"""Properties whose value is an object of a program, in addition to the callbacks, whose names end with `_cb`."""
 
 _SERVERS: Final = ("bootstrap.servers", "metadata.broker.list")
 
@@ -65,7 +78,7 @@ def read_kafka_config(settings: Settings) -> dict[str, str]:
 
     Raises:
         SettingsError: the file cannot be read, a line is not a property (the message has its number only: the text may
-            contain a secret), or the job sets a property itself.
+            contain a secret), or a property is one that the job sets itself, or that no file can set.
     """
     path = settings.kafka_config
     if path is None:
@@ -89,6 +102,11 @@ def _properties(text: str, path: str) -> Iterator[tuple[str, str]]:
         if name in OWNED:
             raise SettingsError(
                 f"K2_KAFKA_CONFIG: line {line_number} of {path} sets {name}, which the job sets itself; remove it"
+            )
+        if name in CODE_ONLY or name.endswith("_cb"):
+            raise SettingsError(
+                f"K2_KAFKA_CONFIG: line {line_number} of {path} sets {name}, which only a program can set, not a file; "
+                "remove it"
             )
         yield name, value
 
@@ -159,12 +177,15 @@ def _quiet_config(settings: Settings) -> dict[str, Any]:
 
 @contextmanager
 def config_errors(settings: Settings) -> Iterator[None]:
-    """Raise a `SettingsError` with librdkafka's reason if it rejects a configuration inside the block."""
+    """Raise a `SettingsError` with the reason if librdkafka, or its Python client, rejects a configuration."""
     try:
         yield
-    except KafkaException as error:
+    except SettingsError:
+        raise
+    except (KafkaException, TypeError, ValueError) as error:
         source = f" (with K2_KAFKA_CONFIG={settings.kafka_config})" if settings.kafka_config else ""
-        raise SettingsError(f"librdkafka rejects the configuration{source}: {_reason(error)}") from None
+        reason = _reason(error) if isinstance(error, KafkaException) else str(error)
+        raise SettingsError(f"librdkafka rejects the configuration{source}: {reason}") from None
 
 
 def admin_client(settings: Settings, **extra: Any) -> AdminClient:
