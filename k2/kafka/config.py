@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
+from k2.kafka.connection_advice import connection_advice
 from k2.model.errors import SettingsError, UnreachableError
 from k2.model.progress import TopicPartition
+from k2.model.wording import closest
 from k2.ops.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ __all__ = [
     "cluster_metadata",
     "config_errors",
     "consumer_config",
+    "existing_partitions",
     "find_topic_ids",
     "names_servers",
     "partitions_of",
@@ -211,8 +214,24 @@ def cluster_metadata(settings: Settings, seconds_max: float = ANSWER_SECONDS_MAX
         return client.list_topics(timeout=seconds_max)
     except KafkaException as error:
         client.poll(0)
-        cause = next((one.str() for one in errors), _reason(error))
-        raise UnreachableError(f"no Kafka broker answers at {bootstrap_servers(settings)}: {cause}") from None
+        first, *_ = errors or [error.args[0]]
+        raise UnreachableError(
+            f"no Kafka broker answers at {bootstrap_servers(settings)}: {first.str()}; {connection_advice(first)}"
+        ) from None
+
+
+def existing_partitions(settings: Settings, cluster: "ClusterMetadata", topic: str) -> list[TopicPartition]:
+    """Return the partitions of a topic that must exist, as `partitions_of`.
+
+    Raises:
+        SettingsError: it does not exist; the message names a topic with a similar name.
+        UnreachableError: the broker does not describe the topic, or may not.
+    """
+    if topic not in cluster.topics:
+        close = closest(topic, cluster.topics)
+        fix = f"did you mean {close!r}?" if close else "create it (`k2 produce` does, too), or fix K2_TOPICS"
+        raise SettingsError(f"K2_TOPICS: topic {topic!r} does not exist at {bootstrap_servers(settings)}; {fix}")
+    return partitions_of(cluster, topic)
 
 
 def partitions_of(cluster: "ClusterMetadata", topic: str) -> list[TopicPartition]:
