@@ -107,7 +107,9 @@ class KafkaClient:
         self._served_at = 0.0
         with config_errors(settings):
             self._consumer = confluent_kafka.Consumer(self._config, logger=_LIBRDKAFKA_LOG)
-        self._library: Library | None = None if callbacks else load_library()
+        # A client with callbacks into Python cannot be read from by librdkafka's C interface.
+        has_callbacks = bool(callbacks) or "oauth_cb" in self._config
+        self._library: Library | None = None if has_callbacks else load_library()
         self._handle = self._library.handle(self._consumer) if self._library else None
 
     def low_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from k2.kafka.connection_advice import connection_advice
+from k2.kafka.token_providers import with_token_provider
 from k2.model.errors import SettingsError, UnreachableError
 from k2.model.progress import TopicPartition
 from k2.model.wording import closest
@@ -146,7 +147,7 @@ def consumer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
         "reconnect.backoff.ms": RECONNECT_MS,
         # Brokers do not look at the checksums of what they send, and by default neither does librdkafka.
         "check.crcs": True,
-        **_with_servers(settings, read_kafka_config(settings)),
+        **with_token_provider(_with_servers(settings, read_kafka_config(settings))),
         "allow.auto.create.topics": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
@@ -174,7 +175,7 @@ def producer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
 
 def _quiet_config(settings: Settings) -> dict[str, Any]:
     """Return the configuration of any other client; its errors are raised, so librdkafka need not log them."""
-    file = _with_servers(settings, read_kafka_config(settings))
+    file = with_token_provider(_with_servers(settings, read_kafka_config(settings)))
     return {"log_level": 2, **{name: value for name, value in file.items() if name != "group.id"}}
 
 
