@@ -5,14 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from k2.cli.captures import capture_name
-from k2.model.batch import MessageBatch
 from k2.model.errors import SettingsError, error_pattern
 from k2.ops.settings import Settings
-from k2.venues import VENUES
-from k2.venues.decode import Decoded, decode_by_reference
+from k2.venues.samples import decode_sample, fitting_venue
 
 __all__ = ["LINES_CHECKED", "FirstLines", "PlacedLine", "check_first_lines"]
 
@@ -87,7 +83,8 @@ def check_first_lines(settings: Settings, topic: str, venue: str, lines: Sequenc
     Raises:
         SettingsError: it would; the message has the share, the commonest reason and an example.
     """
-    decoded = _decode(settings, topic, venue, lines)
+    values = [line.value for line in lines]
+    decoded = decode_sample(topic, venue, values, settings.time_ahead_seconds_max)
     if 2 * len(decoded.rejected) <= len(lines):
         return
     causes = Counter((error.reason, error_pattern(error.error)) for _, error in decoded.rejected)
@@ -100,41 +97,11 @@ def check_first_lines(settings: Settings, topic: str, venue: str, lines: Sequenc
     raise SettingsError(
         f"venue {venue} of topic {topic} would reject {len(decoded.rejected):,} of the first {len(lines):,} lines "
         f"({100 * len(decoded.rejected) // len(lines)} %), most often as {example.reason} "
-        f"({lines[line_idx].place}: {example.error}); nothing was published: {_way_on(settings, topic, venue, lines)}"
+        f"({lines[line_idx].place}: {example.error}); nothing was published: {_way_on(settings, topic, venue, values)}"
     )
 
 
-def _way_on(settings: Settings, topic: str, venue: str, lines: Sequence[PlacedLine]) -> str:
-    fitting = _fitting_venue(settings, topic, venue, lines)
+def _way_on(settings: Settings, topic: str, venue: str, values: Sequence[bytes]) -> str:
+    fitting = fitting_venue(topic, venue, values, settings.time_ahead_seconds_max)
     remedy = f"configure {topic}={fitting}, which fits these lines," if fitting else "correct the lines or their venue"
     return f"{remedy} in K2_TOPICS, or use --force to publish anyway"
-
-
-def _fitting_venue(settings: Settings, topic: str, venue: str, lines: Sequence[PlacedLine]) -> str | None:
-    """Return the other venue that decodes the most trades and rejects at most half of the lines; None if none does."""
-    trades: dict[str, int] = {}
-    for name in VENUES:
-        decoded = _decode(settings, topic, name, lines)
-        if name != venue and len(decoded.trades.columns) and 2 * len(decoded.rejected) <= len(lines):
-            trades[name] = len(decoded.trades.columns)
-    return max(trades, key=lambda name: trades[name], default=None)
-
-
-def _decode(settings: Settings, topic: str, venue: str, lines: Sequence[PlacedLine]) -> Decoded:
-    sizes = np.array([len(line.value) for line in lines], dtype=np.int32)
-    offsets = np.arange(len(lines), dtype=np.int64)
-    batch = MessageBatch(
-        topic=topic,
-        partition=0,
-        venue=venue,
-        first_offset=0,
-        next_offset=len(lines),
-        offsets=offsets,
-        kafka_timestamps=np.full(len(lines), time.time_ns() // 1_000, dtype=np.int64),
-        data=np.frombuffer(b"".join(line.value for line in lines), dtype=np.uint8),
-        value_starts=np.cumsum(sizes, dtype=np.int64) - sizes,
-        value_sizes=sizes,
-        key_starts=np.zeros(len(lines), dtype=np.int64),
-        key_sizes=np.full(len(lines), -1, dtype=np.int32),
-    )
-    return decode_by_reference(batch, settings.time_ahead_seconds_max)

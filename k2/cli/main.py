@@ -31,6 +31,7 @@ class K2(Commands):
         "serve": Command("k2.cli.serve", "serve", "Serve queries and reports over HTTP.", "serve", "fastapi"),
         "dlq": Command("k2.cli.dlq", "app", "Inspect dead letters: messages that were not stored."),
         "status": Command("k2.cli.status", "status", "Say whether the capture is complete, and if not, why."),
+        "doctor": Command("k2.cli.doctor", "doctor", "Check all that the job depends on, and say what to fix."),
         "gaps": Command("k2.cli.gaps", "gaps", "List sequence numbers that are missing or arrived late."),
         "completeness": Command(
             "k2.cli.completeness", "completeness", "Report expected, stored and missing trades by day."

@@ -13,10 +13,9 @@ from k2.cli.table_output import print_table
 from k2.iceberg.table_progress import progress_of
 from k2.model.errors import UnreachableError
 from k2.model.progress import Progress, TopicPartition
-from k2.model.wording import format_count
 from k2.ops.settings import read_settings
 from k2.query.tables import no_table_error
-from k2.restore.checkpoints import Checkpoints, find_checkpoints
+from k2.restore.checkpoints import find_checkpoints
 from k2.storage.catalog import find_table
 from k2.storage.recovery.backup import back_up, make_store
 from k2.storage.recovery.backup import restore as restore_store
@@ -176,18 +175,10 @@ def _read_table() -> _Read | None:
             typer.echo(f"k2: {no_table_error(settings, 'trades')}", err=True)
             return _Read(Progress(), "reads the topics from their beginning")
         progress = progress_of(table)
-        return _Read(progress, _start_without_store(find_checkpoints(table, progress, settings.writers)))
+        return _Read(progress, find_checkpoints(table, progress, settings.writers).start_without_store)
     except UnreachableError as error:
         typer.echo(f"k2: the table's progress is not shown: {error}", err=True)
         return None
-
-
-def _start_without_store(found: Checkpoints) -> str:
-    if found.groups:
-        return f"reads the checkpoints, and the rows of {format_count(found.offsets_after, 'offset')} since"
-    if found.missing:
-        return f"reads all rows of the table: {format_count(len(found.missing), 'key group')} without a checkpoint"
-    return "continues from the table, which has no rows"
 
 
 def _rows(store: Store, progress: Progress) -> list[dict[str, Any]]:

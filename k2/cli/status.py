@@ -10,6 +10,7 @@ from rich.console import Console
 
 from k2.cli.console import Json, print_json
 from k2.cli.table_output import format_time, print_table, printable
+from k2.kafka.config import admin_client
 from k2.model.wording import format_count
 from k2.ops.settings import read_settings
 from k2.status.findings import Verdict
@@ -34,7 +35,10 @@ def status(
     The verdict is complete, behind, missing, rejecting, in doubt, stopped or unknown. Set
     K2_BOOTSTRAP_SERVERS so that unread messages can be counted.
     """
-    reader = StatusReader(read_settings())
+    settings = read_settings()
+    # Properties that librdkafka rejects are wrong settings here, while a server goes on and reports them.
+    admin_client(settings)
+    reader = StatusReader(settings)
     found = reader.read()
     deadline = time.monotonic() + (0 if watch else CERTAIN_SECONDS_MAX)
     while not reader.is_certain and found.verdict is Verdict.COMPLETE and time.monotonic() < deadline:

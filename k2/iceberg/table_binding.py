@@ -11,7 +11,7 @@ from k2.iceberg.table_progress import progress_of
 from k2.model.errors import StateError, TableError
 from k2.storage.table_properties import LEDGER_ID
 
-__all__ = ["bind_tables"]
+__all__ = ["bind_tables", "is_bound"]
 
 _log = structlog.get_logger()
 
@@ -35,10 +35,25 @@ def bind_tables(trades: Committer, ledger: Committer, *, is_resumed: bool) -> No
 
 
 def _bind(trades: Table, ledger: Committer, *, has_events: bool, is_resumed: bool) -> None:
-    bound_id = LEDGER_ID.read(trades.metadata.properties)
-    if bound_id == ledger.table_id:
+    if is_bound(trades, ledger.table, has_events=has_events, is_resumed=is_resumed):
         return
-    trades_name, ledger_name = ".".join(trades.name()), ".".join(ledger.table.name())
+    if LEDGER_ID.read(trades.metadata.properties) is not None:
+        _log.warning("ledger_recreated", table=".".join(ledger.table.name()), effect="it is rebuilt from the trades")
+    with trades.transaction() as transaction:
+        transaction.set_properties(LEDGER_ID.set_to(ledger.table_id))
+
+
+def is_bound(trades: Table, ledger: Table, *, has_events: bool, is_resumed: bool) -> bool:
+    """Return whether the ledger belongs to the trades table; False if it is new, and can be bound to it.
+
+    Raises:
+        TableError: the ledger belongs to another trades table.
+        StateError: the ledger was recreated, and states are resumed.
+    """
+    bound_id = LEDGER_ID.read(trades.metadata.properties)
+    if bound_id == str(ledger.metadata.table_uuid):
+        return True
+    trades_name, ledger_name = ".".join(trades.name()), ".".join(ledger.name())
     if has_events:
         raise TableError(
             f"the ledger {ledger_name} is not that of table {trades_name}, which was recreated: it has events of other "
@@ -49,7 +64,4 @@ def _bind(trades: Table, ledger: Committer, *, has_events: bool, is_resumed: boo
             f"the ledger {ledger_name} was dropped and recreated, but the recovery store counts its events as written; "
             "start with a new store (`k2 recovery init DIR`) to rebuild the ledger from the trades"
         )
-    if bound_id is not None:
-        _log.warning("ledger_recreated", table=ledger_name, effect="it is rebuilt from the trades")
-    with trades.transaction() as transaction:
-        transaction.set_properties(LEDGER_ID.set_to(ledger.table_id))
+    return False

@@ -36,7 +36,7 @@ from k2.storage.table_properties import FORMAT, KEY_GROUPS, KNOWN_FORMAT, WRITER
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
-__all__ = ["MANIFESTS_MERGED", "TableName", "connect", "open_table"]
+__all__ = ["MANIFESTS_MERGED", "TableName", "check_table", "connect", "open_table"]
 
 MANIFESTS_MERGED: Final = 20
 """Every 20th commit merges small manifests; the others only add theirs.
@@ -125,13 +125,23 @@ def open_table(catalog: "Catalog", settings: Settings, which: TableName) -> Tabl
     """
     identifier = (*settings.namespace.split("."), which.value)
     table = _load_or_create(catalog, identifier, _DESIGNS[which], settings)
-    _check_shape(table, _DESIGNS[which])
+    check_table(table, settings, which)
     _add_later_columns(table, _DESIGNS[which])
+    return table
+
+
+def check_table(table: Table, settings: Settings, which: TableName) -> None:
+    """Check that an existing table is the job's, and change nothing.
+
+    Raises:
+        TableError: it has another shape, or an invalid property.
+        SettingsError: `K2_WRITERS` differs from the number that the table was created with.
+    """
+    _check_shape(table, _DESIGNS[which])
     retention_in(table.metadata)
     if which is TableName.TRADES:
         check_format(table.metadata.properties, ".".join(table.name()))
         _check_writers(table, settings)
-    return table
 
 
 def connect(settings: Settings, which: TableName, on_retry: OnRetry | None = None) -> Table:

@@ -14,20 +14,18 @@ from confluent_kafka import KafkaError, KafkaException
 from k2.kafka.broker_connection import BrokerConnection
 from k2.kafka.config import (
     admin_client,
-    bootstrap_servers,
     cluster_metadata,
     config_errors,
     consumer_config,
+    existing_partitions,
     find_topic_ids,
-    partitions_of,
 )
 from k2.kafka.first_answers import first_answers
 from k2.kafka.last_messages import Reread, read_again
 from k2.kafka.librdkafka import Library, PartitionQueue, load_library
 from k2.kafka.reader import ColumnReader, MessageReader, Reader
-from k2.model.errors import SettingsError, UnreachableError
+from k2.model.errors import UnreachableError
 from k2.model.progress import PartitionProgress, TopicPartition
-from k2.model.wording import closest
 from k2.ops.health import Health
 from k2.ops.logs import LIBRDKAFKA
 from k2.ops.retry import ELECTION
@@ -35,7 +33,6 @@ from k2.ops.settings import Settings
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
-    from confluent_kafka.admin._metadata import ClusterMetadata
 
 __all__ = ["KafkaClient", "TopicIds", "topic_ids", "topic_partitions"]
 
@@ -58,7 +55,9 @@ def topic_partitions(settings: Settings) -> list[TopicPartition]:
     """
     cluster = cluster_metadata(settings, ANSWER_SECONDS_MAX)
     return [
-        topic_partition for topic, _ in settings.topics for topic_partition in _partitions(cluster, topic, settings)
+        topic_partition
+        for topic, _ in settings.topics
+        for topic_partition in existing_partitions(settings, cluster, topic)
     ]
 
 
@@ -93,14 +92,6 @@ class TopicIds:
         return find_topic_ids(self._settings, [topic], self._client)[topic]
 
 
-def _partitions(cluster: "ClusterMetadata", topic: str, settings: Settings) -> list[TopicPartition]:
-    if topic not in cluster.topics:
-        close = closest(topic, cluster.topics)
-        fix = f"did you mean {close!r}?" if close else "create it (`k2 produce` does, too), or fix K2_TOPICS"
-        raise SettingsError(f"K2_TOPICS: topic {topic!r} does not exist at {bootstrap_servers(settings)}; {fix}")
-    return partitions_of(cluster, topic)
-
-
 class KafkaClient:
     """The consumer of this process, shared by its source partitions; thread-safe.
 
@@ -116,7 +107,9 @@ class KafkaClient:
         self._served_at = 0.0
         with config_errors(settings):
             self._consumer = confluent_kafka.Consumer(self._config, logger=_LIBRDKAFKA_LOG)
-        self._library: Library | None = None if callbacks else load_library()
+        # A client with callbacks into Python cannot be read from by librdkafka's C interface.
+        has_callbacks = bool(callbacks) or "oauth_cb" in self._config
+        self._library: Library | None = None if has_callbacks else load_library()
         self._handle = self._library.handle(self._consumer) if self._library else None
 
     def low_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:

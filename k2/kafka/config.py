@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
+from k2.kafka.connection_advice import connection_advice
+from k2.kafka.token_providers import with_token_provider
 from k2.model.errors import SettingsError, UnreachableError
 from k2.model.progress import TopicPartition
+from k2.model.wording import closest
 from k2.ops.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ __all__ = [
     "cluster_metadata",
     "config_errors",
     "consumer_config",
+    "existing_partitions",
     "find_topic_ids",
     "names_servers",
     "partitions_of",
@@ -53,6 +57,19 @@ OWNED: Final = frozenset(
     }
 )
 """Properties that the job sets itself, because its guarantees depend on them."""
+CODE_ONLY: Final = frozenset(
+    {
+        "default.topic.config",
+        "default_topic_conf",
+        "logger",
+        "msg_order_cmp",
+        "on_commit",
+        "on_delivery",
+        "opaque",
+        "ssl_engine_callback_data",
+    }
+)
+"""Properties whose value is an object of a program, in addition to the callbacks, whose names end with `_cb`."""
 
 _SERVERS: Final = ("bootstrap.servers", "metadata.broker.list")
 
@@ -65,7 +82,7 @@ def read_kafka_config(settings: Settings) -> dict[str, str]:
 
     Raises:
         SettingsError: the file cannot be read, a line is not a property (the message has its number only: the text may
-            contain a secret), or the job sets a property itself.
+            contain a secret), or a property is one that the job sets itself, or that no file can set.
     """
     path = settings.kafka_config
     if path is None:
@@ -89,6 +106,11 @@ def _properties(text: str, path: str) -> Iterator[tuple[str, str]]:
         if name in OWNED:
             raise SettingsError(
                 f"K2_KAFKA_CONFIG: line {line_number} of {path} sets {name}, which the job sets itself; remove it"
+            )
+        if name in CODE_ONLY or name.endswith("_cb"):
+            raise SettingsError(
+                f"K2_KAFKA_CONFIG: line {line_number} of {path} sets {name}, which only a program can set, not a file; "
+                "remove it"
             )
         yield name, value
 
@@ -125,7 +147,7 @@ def consumer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
         "reconnect.backoff.ms": RECONNECT_MS,
         # Brokers do not look at the checksums of what they send, and by default neither does librdkafka.
         "check.crcs": True,
-        **_with_servers(settings, read_kafka_config(settings)),
+        **with_token_provider(_with_servers(settings, read_kafka_config(settings))),
         "allow.auto.create.topics": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
@@ -153,18 +175,21 @@ def producer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
 
 def _quiet_config(settings: Settings) -> dict[str, Any]:
     """Return the configuration of any other client; its errors are raised, so librdkafka need not log them."""
-    file = _with_servers(settings, read_kafka_config(settings))
+    file = with_token_provider(_with_servers(settings, read_kafka_config(settings)))
     return {"log_level": 2, **{name: value for name, value in file.items() if name != "group.id"}}
 
 
 @contextmanager
 def config_errors(settings: Settings) -> Iterator[None]:
-    """Raise a `SettingsError` with librdkafka's reason if it rejects a configuration inside the block."""
+    """Raise a `SettingsError` with the reason if librdkafka, or its Python client, rejects a configuration."""
     try:
         yield
-    except KafkaException as error:
+    except SettingsError:
+        raise
+    except (KafkaException, TypeError, ValueError) as error:
         source = f" (with K2_KAFKA_CONFIG={settings.kafka_config})" if settings.kafka_config else ""
-        raise SettingsError(f"librdkafka rejects the configuration{source}: {_reason(error)}") from None
+        reason = _reason(error) if isinstance(error, KafkaException) else str(error)
+        raise SettingsError(f"librdkafka rejects the configuration{source}: {reason}") from None
 
 
 def admin_client(settings: Settings, **extra: Any) -> AdminClient:
@@ -190,8 +215,24 @@ def cluster_metadata(settings: Settings, seconds_max: float = ANSWER_SECONDS_MAX
         return client.list_topics(timeout=seconds_max)
     except KafkaException as error:
         client.poll(0)
-        cause = next((one.str() for one in errors), _reason(error))
-        raise UnreachableError(f"no Kafka broker answers at {bootstrap_servers(settings)}: {cause}") from None
+        first, *_ = errors or [error.args[0]]
+        raise UnreachableError(
+            f"no Kafka broker answers at {bootstrap_servers(settings)}: {first.str()}; {connection_advice(first)}"
+        ) from None
+
+
+def existing_partitions(settings: Settings, cluster: "ClusterMetadata", topic: str) -> list[TopicPartition]:
+    """Return the partitions of a topic that must exist, as `partitions_of`.
+
+    Raises:
+        SettingsError: it does not exist; the message names a topic with a similar name.
+        UnreachableError: the broker does not describe the topic, or may not.
+    """
+    if topic not in cluster.topics:
+        close = closest(topic, cluster.topics)
+        fix = f"did you mean {close!r}?" if close else "create it (`k2 produce` does, too), or fix K2_TOPICS"
+        raise SettingsError(f"K2_TOPICS: topic {topic!r} does not exist at {bootstrap_servers(settings)}; {fix}")
+    return partitions_of(cluster, topic)
 
 
 def partitions_of(cluster: "ClusterMetadata", topic: str) -> list[TopicPartition]:

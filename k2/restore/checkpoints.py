@@ -12,6 +12,7 @@ from k2.dedup.deduplicator import FORMAT as DEDUPLICATOR_FORMAT
 from k2.model.key_groups import GROUPS
 from k2.model.progress import Progress, TopicPartition
 from k2.model.state_source import Positions
+from k2.model.wording import format_count
 from k2.ops.retry import retried
 from k2.sequencing.tracker import FORMAT as TRACKER_FORMAT
 from k2.storage.catalog_errors import CATALOG_TRANSIENT
@@ -36,6 +37,17 @@ class Checkpoints(NamedTuple):
     """These rows were committed with a higher Iceberg sequence number."""
     offsets_after: int
     """The number of offsets from `positions` to the table's progress."""
+    unreadable: tuple[str, ...] = ()
+    """Why newer checkpoints could not be read, one sentence for each file."""
+
+    @property
+    def start_without_store(self) -> str:
+        """What a start without a recovery store reads, in words."""
+        if self.groups:
+            return f"reads the checkpoints, and the rows of {format_count(self.offsets_after, 'offset')} since"
+        if self.missing:
+            return f"reads all rows of the table: {format_count(len(self.missing), 'key group')} without a checkpoint"
+        return "continues from the table, which has no rows"
 
     def of_writer(self, writer: str, writers: int) -> Positions:
         """Return the offsets up to which the groups of a writer have seen all of their rows."""
@@ -48,12 +60,12 @@ def find_checkpoints(table: Table, progress: Progress, writers: int) -> Checkpoi
     Raises:
         UnreachableError: the store did not answer, after retries.
     """
-    found = _read_newest(table) if CHECKPOINTS.read_all(table.metadata.properties) else {}
+    found, unreadable = _read_newest(table) if CHECKPOINTS.read_all(table.metadata.properties) else ({}, ())
     # A writer that has not committed yet has no rows, and no checkpoint.
     needed = {group for group in range(GROUPS) if progress.of(str(group % writers))}
     missing = tuple(sorted(needed - {*found}))
     if missing or not found:
-        return Checkpoints({}, missing, {}, 0, 0)
+        return Checkpoints({}, missing, {}, 0, 0, unreadable)
     positions = _lowest(found.values())
     return Checkpoints(
         found,
@@ -61,6 +73,7 @@ def find_checkpoints(table: Table, progress: Progress, writers: int) -> Checkpoi
         positions,
         min(one.sequence_number for one in found.values()),
         sum(_end(progress, one) - positions.get(one, progress.start(one) or 0) for one in progress.partitions()),
+        unreadable,
     )
 
 
@@ -69,8 +82,8 @@ def _end(progress: Progress, topic_partition: TopicPartition) -> int:
     return max(entries[topic_partition].offset for entries in progress.writers.values() if topic_partition in entries)
 
 
-def _read_newest(table: Table) -> Mapping[int, Checkpoint]:
-    """Return the newest checkpoint of each key group that can be used.
+def _read_newest(table: Table) -> tuple[Mapping[int, Checkpoint], tuple[str, ...]]:
+    """Return the newest checkpoint of each key group that can be used, and why newer ones could not be read.
 
     One that cannot be read is logged, and the one before it is used. One of a ledger that was dropped since is of no
     use: the new ledger lacks the events of the rows that it has seen.
@@ -92,7 +105,8 @@ def _read_newest(table: Table) -> Mapping[int, Checkpoint]:
         effect = "the checkpoint before is used, or the rows of the table"
         _LOG.warning("checkpoint_unreadable", file=file, groups=groups, error=text, effect=effect)
     ledger = LEDGER_ID.read(table.metadata.properties)
-    return {group: checkpoint for group, checkpoint in found.items() if checkpoint.ledger == ledger}
+    usable = {group: checkpoint for group, checkpoint in found.items() if checkpoint.ledger == ledger}
+    return usable, tuple(text for _, text in errors)
 
 
 def _lowest(checkpoints: Iterable[Checkpoint]) -> Positions:

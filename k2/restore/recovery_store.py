@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import structlog
+from pyiceberg.table import Table
 
 from k2.iceberg.resume_state import check_recovered
 from k2.iceberg.table_progress import progress_of, read_progress
@@ -21,7 +22,7 @@ from k2.storage.recovery.backup import delete_unfinished_epoch
 from k2.storage.recovery.lock import lock_store
 from k2.storage.recovery.store import Store, check_store, partition_files, read_store
 
-__all__ = ["NO_STORE", "ResumeInfo", "lock_and_check", "prepare_recovery_store"]
+__all__ = ["NO_STORE", "ResumeInfo", "check_ahead", "lock_and_check", "prepare_recovery_store"]
 
 _LOG = structlog.get_logger()
 
@@ -99,7 +100,9 @@ def lock_and_check(settings: Settings, folder: Path, process: int, process_count
     store = read_store(folder)
     if process_count == 1 or not store.missing or store.problem:
         check_store(store)
-        _check_ahead(settings, store)
+        table = find_table(settings, TableName.TRADES)
+        if table is not None:
+            check_ahead(table, store)
     return store
 
 
@@ -119,11 +122,12 @@ def _clean_up(store: Store, process: int) -> None:
     )
 
 
-def _check_ahead(settings: Settings, store: Store) -> None:
-    """Reject a store that is ahead of the table, before the ledger is rolled back to the table."""
-    table = find_table(settings, TableName.TRADES)
-    if table is None:
-        return
+def check_ahead(table: Table, store: Store) -> None:
+    """Reject a store that is ahead of the table `trades`, before the ledger is rolled back to the table.
+
+    Raises:
+        StateError: the store is ahead of the table, or of another table.
+    """
     name, table_id, progress = ".".join(table.name()), str(table.metadata.table_uuid), progress_of(table)
     for writer, offsets in store.written.items():
         check_recovered(offsets, store.table, progress.of(writer), name, table_id)

@@ -32,6 +32,7 @@ __all__ = [
     "configured_servers",
     "conflicts_by_symbol",
     "full_folders",
+    "is_full",
     "lag_at_commit",
     "lost_files",
     "missing_numbers",
@@ -242,9 +243,10 @@ def conflicts_by_symbol(settings: Settings, table: Table) -> Mapping[str, int]:
 def full_folders(settings: Settings) -> tuple[Path, ...]:
     """Return the folders of the job on this machine whose disk is full."""
     folders = {settings.data_dir, settings.data_dir / "warehouse", settings.dead_letter_folder}
-    return tuple(sorted(folder for folder in folders if folder.is_dir() and _is_full(folder)))
+    return tuple(sorted(folder for folder in folders if folder.is_dir() and is_full(folder)))
 
 
-def _is_full(folder: Path) -> bool:
+def is_full(folder: Path) -> bool:
+    """Return whether the disk of a folder is full, or nearly so."""
     disk = shutil.disk_usage(folder)
     return disk.free < min(FREE_BYTES_MIN, FREE_SHARE_MIN * disk.total)

@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Load",
+    "catalog_configuration",
     "catalog_exists",
     "catalog_location",
     "catalog_properties",
+    "check_lost",
     "check_namespace",
     "check_not_moving",
     "check_path",
@@ -49,14 +51,17 @@ Load = Callable[[tuple[str, ...]], "Table"]
 """Loads a table by its namespace's parts and its name."""
 
 _POSTGRESQL: Final = "postgresql://"
+_READ_ONLY: Final = {"init_catalog_tables": "false"}
+"""Property of PyIceberg's SQL catalog; other catalogs ignore it."""
 
 
-def open_catalog(settings: Settings, *, is_replacement: bool = False) -> "Catalog":
+def open_catalog(settings: Settings, *, is_replacement: bool = False, is_read_only: bool = False) -> "Catalog":
     """Open the catalog named by `K2_CATALOG`, configured the PyIceberg way (file or environment).
 
     If PyIceberg has no catalog of that name, use SQLite and a local warehouse in `K2_DATA_DIR`. Both are created if
     they are absent; several threads and processes may do so at once. `is_replacement` permits a new database although
-    the warehouse has tables.
+    the warehouse has tables. `is_read_only` creates nothing: a local catalog must exist, and the database of another
+    may then lack the catalog's own tables.
 
     Raises:
         SettingsError: the configuration is bad, credentials are refused, or the folder can't be written.
@@ -66,11 +71,11 @@ def open_catalog(settings: Settings, *, is_replacement: bool = False) -> "Catalo
     configuration = _configured(settings)
     if configuration is None:
         if not is_replacement:
-            _check_local(settings)
-        return _open_local(settings)
+            check_lost(settings)
+        return _open_local(settings, is_read_only=is_read_only)
     limit_catalog_timeouts(settings.catalog, configuration)
     try:
-        return _load(settings.catalog, _with_driver(configuration))
+        return _load(settings.catalog, {**_with_driver(configuration), **(_READ_ONLY if is_read_only else {})})
     except Exception as error:
         k2_error = as_k2_error(settings.catalog, catalog_address(configuration), error)
         if k2_error is None:
@@ -101,6 +106,15 @@ def catalog_properties(settings: Settings) -> dict[str, str]:
     if configuration is None:
         return {"warehouse": f"file://{_database(settings).parent / 'warehouse'}"}
     return {key: value for key, value in configuration.items() if isinstance(value, str)}
+
+
+def catalog_configuration(settings: Settings) -> Mapping[str, Any] | None:
+    """Return all that PyIceberg has configured for the catalog, secrets included; None for the local catalog.
+
+    Raises:
+        SettingsError: the configuration cannot be read.
+    """
+    return _configured(settings)
 
 
 def database_file(settings: Settings) -> Path | None:
@@ -163,7 +177,7 @@ def find_table(settings: Settings, name: str, load: Load | None = None) -> "Tabl
         UnreachableError: the catalog does not answer, after retries.
     """
     if not catalog_exists(settings):
-        _check_local(settings)
+        check_lost(settings)
         return None
     identifier = (*settings.namespace.split("."), name)
 
@@ -227,7 +241,7 @@ def _database(settings: Settings) -> Path:
     return settings.data_dir.absolute() / "catalog.db"
 
 
-def _check_local(settings: Settings) -> None:
+def check_lost(settings: Settings) -> None:
     """Refuse to start over with an empty catalog if the database of the local one is gone.
 
     Raises:
@@ -248,10 +262,12 @@ def _lost_error(what: str, location: str) -> CatalogError:
     )
 
 
-def _open_local(settings: Settings) -> "Catalog":
+def _open_local(settings: Settings, *, is_read_only: bool) -> "Catalog":
     database = _database(settings)
     check_path(settings.data_dir.absolute())
     warehouse = database.parent / "warehouse"
+    if is_read_only:
+        return _load_local(settings.catalog, database, warehouse, _READ_ONLY)
     try:
         warehouse.mkdir(parents=True, exist_ok=True)
         _prepare(database)
@@ -291,11 +307,12 @@ def _prepare(database: Path) -> None:
         connection.close()
 
 
-def _load_local(name: str, database: Path, warehouse: Path) -> "Catalog":
+def _load_local(name: str, database: Path, warehouse: Path, extra: Mapping[str, str] | None = None) -> "Catalog":
     configuration = {
         "type": "sql",
         "uri": f"sqlite:///{database}?timeout={LOCKED_SECONDS_MAX}",
         "warehouse": f"file://{warehouse}",
+        **(extra or {}),
     }
     try:
         return _load(name, configuration)

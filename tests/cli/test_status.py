@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import Result
@@ -59,3 +60,21 @@ def test_a_status_is_one_screen(settings: Settings, k2: K2) -> None:
     assert "    -> k2 gaps lists the ranges" in result.stdout
     (yesterday,) = [line for line in lines if line.startswith("yesterday")]
     assert yesterday.endswith("may not be read to its end; no sequence number of it is missing")
+
+
+@pytest.mark.parametrize("line", ["oauth_cb=mine.token", "security.protocol=nonsense"])
+@pytest.mark.parametrize("command", [["status"], ["produce", "capture.ndjson"], ["run"]])
+def test_a_wrong_kafka_property_is_one_sentence(
+    settings: Settings, k2: K2, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str], line: str
+) -> None:
+    """The exit code is 2 for each command that connects to Kafka, and the property and the file are named."""
+    file = tmp_path / "kafka.properties"
+    file.write_text(f"{line}\n", encoding="utf-8")
+    monkeypatch.setenv("K2_KAFKA_CONFIG", str(file))
+    monkeypatch.setattr("k2.cli.run.exit_on_signals_until", lambda: lambda: None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "capture.ndjson").write_text('{"exchange":"a","symbol":"b"}\n', encoding="utf-8")
+    result = k2(*command, *(["--force"] if "produce" in command else []))
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.output
+    assert line.partition("=")[0] in result.stderr
+    assert str(file) in result.stderr

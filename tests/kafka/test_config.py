@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.kafka.config import (
+    CODE_ONLY,
     OWNED,
     admin_client,
     bootstrap_servers,
@@ -63,11 +64,14 @@ def test_properties_survive_a_round_trip(tmp_path_factory: pytest.TempPathFactor
         ("client.id=a\n\nhunter2\n", "line 3 of"),
         ("=hunter2\n", "line 1 of"),
         (b"sasl.password=hunter2\xff\n", "is not UTF-8"),
-        *[(f"{name}=hunter2\n", f"sets {name}") for name in sorted(OWNED)],
+        *[(f"{name}=hunter2\n", f"sets {name}, which the job sets itself") for name in sorted(OWNED)],
+        *[(f"{name}=hunter2\n", f"sets {name}, which only a program can set") for name in sorted(CODE_ONLY)],
+        ("client.id=a\noauth_cb=hunter2.token\n", "sets oauth_cb, which only a program can set"),
+        ("ssl.certificate.verify_cb=hunter2\n", "sets ssl.certificate.verify_cb, which only a program can set"),
     ],
 )
 def test_a_bad_file_is_named_without_secrets(tmp_path: Path, text: str | bytes, expected: str) -> None:
-    """An invalid line, or a property that the job sets itself, is named by line number, never by its text."""
+    """An invalid line, a property that the job sets, or one that no file can set, is named, never its text."""
     with pytest.raises(SettingsError, match="K2_KAFKA_CONFIG") as caught:
         read_kafka_config(_settings(tmp_path, text))
     assert expected in str(caught.value)
@@ -88,6 +92,18 @@ def test_an_unknown_property_is_reported_by_librdkafka(tmp_path: Path) -> None:
         admin_client(settings)
     with pytest.raises(SettingsError, match="pasword"), config_errors(settings):
         Consumer(consumer_config(settings))
+
+
+def test_what_the_python_client_rejects_is_a_wrong_setting(tmp_path: Path) -> None:
+    """A value of the wrong type is one sentence, as what librdkafka rejects; errors of settings pass unchanged."""
+    settings = _settings(tmp_path, "client.id=a\n")
+    with (
+        pytest.raises(SettingsError, match=r"kafka\.properties\): expected throttle_cb property"),
+        config_errors(settings),
+    ):
+        Consumer({**consumer_config(settings), "throttle_cb": "text"})
+    with pytest.raises(SettingsError, match="unchanged"), config_errors(settings):
+        raise SettingsError("unchanged")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""`k2 doctor`: check everything that the job depends on, and say what to fix."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from k2.cli.console import Json, print_json
+from k2.cli.options import parse_path
+from k2.cli.table_output import printable
+from k2.doctor.checks import all_checks, read_or_error
+from k2.doctor.findings import Finding, run_checks
+from k2.doctor.secrets import hiding, secrets_of
+from k2.model.errors import SettingsError
+
+__all__ = ["doctor"]
+
+
+def doctor(
+    *,
+    recovery_directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--recovery-directory",
+            "-r",
+            parser=parse_path,
+            metavar="DIR",
+            envvar="BYTEWAX_RECOVERY_DIRECTORY",
+            help="Recovery store to check (default: recovery in K2_DATA_DIR, if there is one).",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check settings, broker, topics, catalog, tables, folders, recovery store and machine; change nothing.
+
+    Each line says ok, warning, failed or unknown, and what to fix. Exit with code 1 if a check failed, with 2 if a
+    setting is invalid, and with 3 if the broker or the catalog does not answer.
+    """
+    settings = read_or_error()
+    secrets = frozenset[str]() if isinstance(settings, SettingsError) else secrets_of(settings)
+    hide, found = hiding(secrets), list[Finding]()
+
+    def report(finding: Finding) -> None:
+        shown = Finding(finding.check, finding.state, hide(" ".join(finding.text.split())))
+        found.append(shown)
+        if not as_json:
+            typer.echo(printable(f"{shown.state:<8} {shown.check}: {shown.text}"))
+
+    code, is_ended = run_checks(all_checks(settings, recovery_directory), report)
+    if as_json:
+        print_json(found)
+    if not is_ended:
+        _exit_at_once(code)
+    raise typer.Exit(code)
+
+
+def _exit_at_once(code: int, end: Callable[[int], object] = os._exit) -> None:
+    """End the process without waiting for checks that hang, some of which are in a library's threads."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    end(code)
