@@ -5,6 +5,7 @@ from typing import Final
 
 __all__ = [
     "CatalogError",
+    "DeadLetterRatioError",
     "FencedError",
     "K2Error",
     "NotDeliveredError",
@@ -65,6 +66,12 @@ class CatalogError(K2Error, RuntimeError):
 
 class FencedError(K2Error, RuntimeError):
     """Another live instance has committed progress for the same writer."""
+
+    is_final = True
+
+
+class DeadLetterRatioError(K2Error, RuntimeError):
+    """Too large a share of a topic's latest messages cannot be decoded: they are not the venue's."""
 
     is_final = True
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +15,7 @@ import pytest
 
 from k2.ops.child_process import free_port
 from tests.brokers import Broker
-from tests.flows.job import ROOT, Job, wait_until
+from tests.flows.job import ROOT, SECONDS_MAX, Job, wait_until
 from tests.flows.market import assert_reconciled, content, publish, trade
 
 SYMBOLS = 20
@@ -114,3 +115,18 @@ def test_added_partitions_are_read_after_a_restart(broker: Broker, endless: Job)
     assert one.said.count('"event": "restarting"') == 1
     assert "has partitions that are not read: 2" in one.said
     assert_reconciled(endless)
+
+
+def test_a_topic_of_another_venue_is_not_read_again(broker: Broker, endless: Job) -> None:
+    """The job stops because of its dead letters; each restart would make more of them, so there is none."""
+    publish(broker.bootstrap_servers, endless.topics, [(b"", b"no JSON")] * 200)
+    limited = replace(endless, environment={**endless.environment, "K2_DLQ_RATIO_MESSAGES_MIN": "50"})
+    one = Supervised(limited, 0, "")
+    try:
+        assert one.process.wait(SECONDS_MAX) == 1, one.said
+    finally:
+        one.process.kill()
+        one.process.wait()
+    assert '"event": "not_restarted"' in one.said
+    assert '"event": "restarting"' not in one.said
+    assert limited.committed() == 0
