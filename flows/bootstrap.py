@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from types import TracebackType
+from typing import NoReturn
 
 import structlog
 
@@ -15,6 +16,7 @@ from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
 from k2.kafka.offset_resolution import check_topic_ids
 from k2.kafka.source import KafkaSource
+from k2.model.errors import PartitionsAddedError
 from k2.model.progress import Progress
 from k2.model.symbols import Symbols
 from k2.ops.compile_time import CompileTime
@@ -24,7 +26,8 @@ from k2.ops.health import Health, serve_health
 from k2.ops.logs import set_up_logs
 from k2.ops.metrics import RESTARTS, RETRIES
 from k2.ops.settings import Settings, read_settings
-from k2.ops.signals import exit_on_signals
+from k2.ops.signals import exit_on_signals, report_and_exit
+from k2.ops.supervision import find_supervision, report_ending
 from k2.restore.recovery_store import NO_STORE, ResumeInfo, prepare_recovery_store
 from k2.restore.tables import TableStateSource
 from k2.storage.catalog_lock import share_catalog
@@ -47,7 +50,9 @@ def bootstrap() -> tuple[Settings, JobIO]:
     arm(armed_by(os.environ))
     settings, health = read_settings(), Health()
     resume_info = prepare_recovery_store(settings)
-    RESTARTS.set(resume_info.executions)
+    supervision = find_supervision()
+    # A start that failed early is not in the store, and only one process of a cluster has one.
+    RESTARTS.set(max(resume_info.executions, 0 if supervision is None else supervision.restarts))
     share_catalog(settings)
     if settings.metrics_port:
         serve_health(health, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
@@ -65,7 +70,8 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     """
     check_folder(settings.dead_letter_folder)
     progress = read_progress(settings)
-    source = KafkaSource(settings, progress, resume_info.sources, health)
+    on_added = None if find_supervision() is None else _restart_for_partitions
+    source = KafkaSource(settings, progress, resume_info.sources, health, on_added)
     symbols, compile_time = Symbols(), CompileTime()
 
     def on_commit(progress: Progress) -> None:
@@ -82,6 +88,15 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     events.open()
     state_source = TableStateSource(settings, resume_info, symbols)
     return JobIO(kafka=source, iceberg=trades, events=events, state_source=state_source, symbols=symbols)
+
+
+def _restart_for_partitions(topic: str, unread: int) -> NoReturn:
+    """End this process, for its supervisor to start it again; as after a signal, nothing is lost or doubled."""
+    error = PartitionsAddedError(
+        f"topic {topic!r} has partitions that are not read: {unread}; the next start reads them"
+    )
+    report_ending(error)
+    report_and_exit(error.exit_code, lambda: None)
 
 
 def _log_signal(number: signal.Signals) -> None:

@@ -98,6 +98,7 @@ def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead") -> Consumed:
         ),
         skipped=source.offsets[skipped],
         last_message=source.last_message(),
+        messages=len(source),
     )
 
 

@@ -46,6 +46,6 @@ def _row_writer(writers: int, item: tuple[str, TradeSlice]) -> tuple[str, TradeS
 
 def _range_writers(writers: int, consumed: Consumed) -> Iterable[tuple[str, Consumed]]:
     """Send the offset range to every writer; only one gets the messages without a trade, so they are counted once."""
-    range_only = replace(consumed, dead_letters=(), skipped=np.empty(0, dtype=np.int64))
+    range_only = replace(consumed, dead_letters=(), skipped=np.empty(0, dtype=np.int64), messages=0)
     counting_writer = consumed.partition % writers
     return [(str(writer), consumed if writer == counting_writer else range_only) for writer in range(writers)]

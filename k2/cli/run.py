@@ -1,4 +1,4 @@
-"""`k2 run`: check everything that a start of the job needs, and become the job."""
+"""`k2 run`: check everything that a start of the job needs, and become the job, or supervise it."""
 
 import os
 import sys
@@ -8,8 +8,11 @@ from typing import Annotated, Final, NamedTuple, NoReturn
 import typer
 
 import k2
-from k2.model.errors import SettingsError
+from k2.model.errors import K2Error, SettingsError
+from k2.ops.restart_budget import RestartBudget
+from k2.ops.retry import RESTART
 from k2.ops.signals import exit_on_signals_until
+from k2.ops.supervision import report_command, report_ending
 
 __all__ = ["run"]
 
@@ -80,25 +83,55 @@ def run(
             help="Seconds to keep old snapshots; `k2 recovery backup` needs none.",
         ),
     ] = 0,
+    *,
+    supervise: Annotated[
+        bool, typer.Option("--supervise", help="Stay as the parent of the job, and start it again when it fails.")
+    ] = False,
+    restarts_max: Annotated[
+        int, typer.Option("--restarts-max", min=1, help="With --supervise: restarts within --restart-window.")
+    ] = RESTART.attempts_max,
+    restart_window: Annotated[
+        int, typer.Option("--restart-window", min=1, help="With --supervise: seconds in which restarts are counted.")
+    ] = 3600,
 ) -> None:
     """Run the job: trades from Kafka to Iceberg.
 
     It checks settings, catalog, topics and recovery store, and then becomes
     `python -m bytewax.run flows.trades`: the same process, signals and exit codes.
+    With --supervise it stays as the parent, and starts the job again when it ends with an error that may pass.
 
     Settings are environment variables, listed in the README: K2_BOOTSTRAP_SERVERS, K2_TOPICS, K2_DATA_DIR and others.
     """
+    cluster = _cluster(process_id, addresses)
+    if recovery_directory is not None and not recovery_directory:
+        raise SettingsError("-r is empty; name the folder of the recovery store, or leave -r out")
+    options = ["-s", str(snapshot_interval), "-b", str(backup_interval), *cluster.arguments]
+    if supervise:
+        store = [] if recovery_directory is None else ["-r", recovery_directory]
+        budget = RestartBudget(restarts_max, restart_window)
+        raise typer.Exit(_supervise(["-w", str(workers), *store, *options], budget))
     stop_exits = exit_on_signals_until()
     # After that, because these imports take seconds, and the threads that they start must block signals too.
     from k2.cli.start_checks import check_start  # noqa: PLC0415
 
-    cluster = _cluster(process_id, addresses)
-    if recovery_directory is not None and not recovery_directory:
-        raise SettingsError("-r is empty; name the folder of the recovery store, or leave -r out")
-    folder = check_start(recovery_directory, cluster.process or 0, cluster.processes, workers)
-    store = ["-r", str(folder), "-s", str(snapshot_interval), "-b", str(backup_interval)]
+    try:
+        folder = check_start(recovery_directory, cluster.process or 0, cluster.processes, workers)
+    except K2Error as error:
+        report_ending(error)
+        raise
     stop_exits()
-    _become_job([str(FLOW), "-w", str(workers), *store, *cluster.arguments])
+    _become_job([str(FLOW), "-w", str(workers), "-r", str(folder), *options])
+
+
+def _supervise(options: list[str], budget: RestartBudget) -> int:
+    """Run this command without `--supervise` as a child process, again if it fails; return the exit code to end with.
+
+    Once its checks have passed, it is the job that is started again, which makes the same checks but for the folder of
+    the recovery store.
+    """
+    from k2.ops.supervisor import Supervisor  # noqa: PLC0415  only this needs it
+
+    return Supervisor([sys.executable, "-P", "-m", "k2.cli", "run", *options], budget).run()
 
 
 def _cluster(process: int | None, addresses: str | None) -> _Cluster:
@@ -151,4 +184,6 @@ def _become_job(arguments: list[str]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     # -P: no folder `bytewax` in the working folder takes the place of the installed one.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "bytewax.run", *arguments])  # noqa: S606  no shell is wanted
+    command = [sys.executable, "-P", "-m", "bytewax.run", *arguments]
+    report_command(command)
+    os.execv(sys.executable, command)  # noqa: S606  no shell is wanted

@@ -78,6 +78,14 @@ class PartitionCounts:
         counts.dead_letters += len(dead_letters)
         return dead_letters
 
+    def new_messages(self, consumed: Consumed) -> int:
+        """Return how many messages of a range are not in the table; at most, if a replay ends within the range.
+
+        Offsets without a message, which compaction leaves, count in such a range.
+        """
+        counts = self._counts(TopicPartition(consumed.topic, consumed.partition))
+        return max(0, min(consumed.messages, consumed.next_offset - counts.base))
+
     def count(self, trade_slice: TradeSlice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Count a slice's rows by verdict; return int64 indexes into the slice: rows to store, and conflicts.
 

@@ -21,6 +21,7 @@ from k2.iceberg.trades_writer import Lag, OnCommit, TradesWriter
 from k2.model.batch import TradeSlice
 from k2.model.committed_offsets import CommittedOffsets
 from k2.model.consumed import Consumed
+from k2.model.dead_letter_ratio import DeadLetterRatio
 from k2.model.progress import Progress
 from k2.model.sequence_events import SequenceEvent
 from k2.model.symbols import Symbols
@@ -49,7 +50,8 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
     than the table.
 
     Dead letters, which are messages that could not be decoded and trades in conflict with stored ones, are written to
-    their own files (`k2.storage.dead_letters`), and are durable before the commit that counts them.
+    their own files (`k2.storage.dead_letters`), and are durable before the commit that counts them. If too many of a
+    topic's latest messages cannot be decoded, the job ends with DeadLetterRatioError before they are committed.
 
     Raises at its start:
         StateError: the recovery store is ahead of the table.
@@ -155,6 +157,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
             health=self._health,
             lag=self._lag,
             state_origin=_state_origin(resume_state, committed),
+            ratio=DeadLetterRatio(self._settings.dlq_ratio_max, self._settings.dlq_ratio_messages_min),
         )
 
     def _dead_letters(self, writer: str, committed: WriterProgress) -> DeadLetterQueue:

@@ -21,6 +21,7 @@ from k2.iceberg.resume_state import resume_state
 from k2.iceberg.table_handle import TableHandle
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
+from k2.model.dead_letter_ratio import DeadLetterRatio
 from k2.model.progress import Counts, Progress
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US
@@ -62,11 +63,14 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         health: Health | None = None,
         lag: Lag | None = None,
         state_origin: str = "with no state",
+        ratio: DeadLetterRatio | None = None,
     ) -> None:
         """Continue from the writer's progress `committed`, as the job read it at its start.
 
-        The first commit records `state_origin`, where the state of the rules came from.
+        The first commit records `state_origin`, where the state of the rules came from. `ratio` limits the dead letters
+        of each topic; without it there is no limit.
         """
+        self._ratio = DeadLetterRatio(0, 1) if ratio is None else ratio
         self._writer = writer
         self._handle = handle
         self._committer = handle.committer()
@@ -88,10 +92,17 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
 
     @reports_errors
     def write_batch(self, values: list[TradeSlice | Consumed]) -> None:
-        """Add the epoch's rows and ranges; files are written when the buffer is full, but not committed yet."""
+        """Add the epoch's rows and ranges; files are written when the buffer is full, but not committed yet.
+
+        Raises:
+            DeadLetterRatioError: too many of a topic's latest messages are dead letters; the epoch is not committed, so
+                the next start reads its messages again.
+        """
         for value in values:
             if isinstance(value, Consumed):
-                self._dead_letters.append(self.partition_counts.add_range(value))
+                dead_letters = self.partition_counts.add_range(value)
+                self._ratio.add(value.topic, self.partition_counts.new_messages(value), dead_letters)
+                self._dead_letters.append(dead_letters)
             else:
                 self._write_slice(value)
         failpoint("trades.taken")

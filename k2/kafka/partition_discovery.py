@@ -13,9 +13,11 @@ from k2.model.progress import TopicPartition
 from k2.ops.health import Health
 from k2.ops.metrics import UNREAD_PARTITIONS
 
-__all__ = ["PartitionDiscovery"]
+__all__ = ["OnAdded", "PartitionDiscovery"]
 
 INTERVAL_SECONDS: Final = 10.0
+OnAdded = Callable[[str, int], None]
+"""Called with a topic, and how many of its partitions are not read."""
 
 _LOG = structlog.get_logger()
 
@@ -27,12 +29,19 @@ class PartitionDiscovery:
     not answer changes nothing, and is asked again after `INTERVAL_SECONDS`.
     """
 
-    def __init__(self, partition_count: Callable[[str], int], read: Iterable[TopicPartition], health: Health) -> None:
+    def __init__(
+        self,
+        partition_count: Callable[[str], int],
+        read: Iterable[TopicPartition],
+        health: Health,
+        on_added: OnAdded | None = None,
+    ) -> None:
         """Prepare to compare the partitions that are `read` with `partition_count`, which asks the broker.
 
-        `partition_count` is called from the discovery thread and may raise `UnreachableError`.
+        `partition_count` is called from the discovery thread and may raise `UnreachableError`. `on_added` is called
+        from it too, when partitions were added; without it, they wait for the next start.
         """
-        self._partition_count, self._health = partition_count, health
+        self._partition_count, self._health, self._on_added = partition_count, health, on_added
         self._read = Counter(topic_partition.topic for topic_partition in read)
         self._lock = threading.Lock()
         self._is_started = False
@@ -57,7 +66,10 @@ class PartitionDiscovery:
             UNREAD_PARTITIONS.labels(topic).set(unread)
             if unread and topic not in self._warned:
                 self._warned.add(topic)
-                _LOG.warning("partitions_added", topic=topic, unread=unread, hint="restart the job to read them")
+                hint = "restart the job to read them" if self._on_added is None else "the job is restarted to read them"
+                _LOG.warning("partitions_added", topic=topic, unread=unread, hint=hint)
+                if self._on_added is not None:
+                    self._on_added(topic, unread)
 
     def _run(self) -> None:
         for topic in self._read:

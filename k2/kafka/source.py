@@ -22,7 +22,7 @@ from k2.kafka.offset_resolution import (
     resolve_start_offset,
     unconfigured_partitions,
 )
-from k2.kafka.partition_discovery import PartitionDiscovery
+from k2.kafka.partition_discovery import OnAdded, PartitionDiscovery
 from k2.kafka.reader import Reader, corrupt_batch, to_batch
 from k2.kafka.topic_watch import TopicWatch
 from k2.model.batch import MessageBatch
@@ -202,11 +202,13 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         progress: Progress,
         in_store: Collection[TopicPartition] = (),
         health: Health | None = None,
+        on_partitions_added: OnAdded | None = None,
     ) -> None:
         """Ask the broker for partitions and watermarks.
 
         `progress` is the progress of the table. `in_store` are the partitions with a state in the recovery store.
-        `health` records partitions and epochs.
+        `health` records partitions and epochs. `on_partitions_added` is called when a topic has more partitions than
+        when the job started.
 
         Raises:
             UnreachableError: the broker does not answer.
@@ -232,7 +234,9 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         }
         self._opened: list[KafkaPartition] = []
         self._watch = TopicWatch(TopicIds(settings).find, self.topic_ids, self._health)
-        self._discovery = PartitionDiscovery(self.client.partition_count, self._partitions, self._health)
+        self._discovery = PartitionDiscovery(
+            self.client.partition_count, self._partitions, self._health, on_partitions_added
+        )
 
     @reports_errors
     def list_parts(self) -> list[str]:

@@ -29,3 +29,5 @@ class Consumed:
     """int64: offsets of the messages that are not a market trade."""
     last_message: LastMessage | None = None
     """The last message of the poll; None if it had none."""
+    messages: int = 0
+    """Number of messages in the poll; 0 for the writers that do not receive those without a trade."""

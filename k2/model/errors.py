@@ -5,10 +5,12 @@ from typing import Final
 
 __all__ = [
     "CatalogError",
+    "DeadLetterRatioError",
     "FencedError",
     "K2Error",
     "NotDeliveredError",
     "OffsetError",
+    "PartitionsAddedError",
     "PeerLostError",
     "SettingsError",
     "StateError",
@@ -29,12 +31,15 @@ class K2Error(Exception):
     """Base class of all errors raised on purpose; `exit_code` is the exit code of the process."""
 
     exit_code = 1
+    is_final = False
+    """Whether another start would end in the same way, or do harm, so that `k2 run --supervise` makes none."""
 
 
 class SettingsError(K2Error, ValueError):
     """A setting, an argument, or a file named by one is invalid."""
 
     exit_code = 2
+    is_final = True
 
 
 class UnreachableError(K2Error, ConnectionError):
@@ -62,6 +67,14 @@ class CatalogError(K2Error, RuntimeError):
 class FencedError(K2Error, RuntimeError):
     """Another live instance has committed progress for the same writer."""
 
+    is_final = True
+
+
+class DeadLetterRatioError(K2Error, RuntimeError):
+    """Too large a share of a topic's latest messages cannot be decoded: they are not the venue's."""
+
+    is_final = True
+
 
 class NotDeliveredError(K2Error, RuntimeError):
     """The broker did not acknowledge messages of the producer."""
@@ -69,6 +82,10 @@ class NotDeliveredError(K2Error, RuntimeError):
 
 class PeerLostError(K2Error, RuntimeError):
     """Another process of the cluster has ended."""
+
+
+class PartitionsAddedError(K2Error, RuntimeError):
+    """A topic has more partitions than when the job started, and its supervisor is to start it again."""
 
 
 def first_line(error: BaseException | None) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-__all__ = ["ChildProcess", "free_port"]
+__all__ = ["ChildProcess", "free_port", "launcher"]
 
 STOP_SECONDS_MAX: Final = 10.0
 
@@ -29,6 +29,14 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 """Requests SIGKILL on the death of the parent (Linux: PR_SET_PDEATHSIG, prctl(2)), then executes the command under the
 same process id. A `preexec_fn` could deadlock in the forked copy of a process with threads."""
+
+
+def launcher() -> list[str]:
+    """Return the program to put before a command: it dies with the calling thread on Linux, and executes the command.
+
+    If this process has ended before, the command is not executed.
+    """
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
 
 
 def free_port() -> int:
@@ -63,11 +71,9 @@ class ChildProcess:
         """
         if self.pid is not None:
             return
-
-        launcher = (sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()))
         with self.log.open("ab") as log, _signals_deferred():
             self._process = subprocess.Popen(  # noqa: S603  the command comes from the caller
-                [*launcher, *self.command],
+                [*launcher(), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -9,6 +9,7 @@ import structlog
 
 from k2.model.errors import K2Error, PeerLostError, UnreachableError
 from k2.ops.signals import is_job, report_and_exit
+from k2.ops.supervision import report_ending
 
 __all__ = ["exit_with_error", "find_k2_error", "reports_errors"]
 
@@ -41,7 +42,8 @@ def find_k2_error(raised: BaseException) -> K2Error | None:
 
 
 def exit_with_error(error: K2Error) -> NoReturn:
-    """Log an error as one sentence and exit the process with its exit code."""
+    """Log an error as one sentence and exit the process with its exit code; a supervisor gets to know why."""
+    report_ending(error)
     report_and_exit(error.exit_code, lambda: _log_error(error))
 
 

@@ -73,7 +73,10 @@ LAST_COMMIT: Final = Gauge(
     "k2_last_commit_timestamp_seconds", "Time of the last commit to the table; NaN before the first."
 )
 LAST_EPOCH: Final = Gauge("k2_last_epoch_timestamp_seconds", "Time at which an epoch last closed.")
-RESTARTS: Final = Gauge("k2_restarts", "Executions before this one that the recovery store has; 0 without a store.")
+RESTARTS: Final = Gauge(
+    "k2_restarts",
+    "Starts of the job before this one, by the recovery store or by `k2 run --supervise`, whichever has more.",
+)
 RETRIES: Final = Counter("k2_retries", "Operations retried after a transient fault.", ["operation"])
 WARM_STARTS: Final = Counter(
     "k2_warm_starts", "Partitions that started from the progress of the table instead of the recovery store."

@@ -19,6 +19,7 @@ __all__ = [
     "FAULT",
     "LOCKED_SECONDS_MAX",
     "MISSING_SECONDS",
+    "RESTART",
     "OnRetry",
     "RetryPolicy",
     "missing_file_message",
@@ -47,7 +48,8 @@ class RetryPolicy:
 
     def wait_seconds(self, attempt: int) -> float:
         """Return how long to wait after the n-th attempt, counted from 1."""
-        longest = min(self.wait_seconds_max, self.wait_seconds_min * 2.0 ** (attempt - 1))
+        # Beyond 64 doublings every policy waits its longest, and a float overflows at 1,024.
+        longest = min(self.wait_seconds_max, self.wait_seconds_min * 2.0 ** min(attempt - 1, 64))
         return random.uniform(0, longest) if self.is_random else longest  # noqa: S311  no secret
 
     def retrying(self, is_transient: IsTransient, **options: Any) -> tenacity.Retrying:
@@ -69,6 +71,8 @@ ELECTION: Final = RetryPolicy(attempts_max=12, wait_seconds_min=0.1, wait_second
 """A Kafka partition has no leader yet, or a new one: 12 attempts within 9 seconds; an election takes less."""
 CREATION_RACE: Final = RetryPolicy(attempts_max=20, wait_seconds_min=0.05, wait_seconds_max=0.05)
 """Another process creates the same catalog, table or columns at the same time: what it has created is used."""
+RESTART: Final = RetryPolicy(attempts_max=30, wait_seconds_min=1, wait_seconds_max=60, is_random=True)
+"""The job has ended, and its supervisor starts it again: 30 restarts within `k2 run --restart-window`, by default."""
 LOCKED_SECONDS_MAX: Final = 30
 retry_while_locked: Final = tenacity.retry(
     retry=tenacity.retry_if_exception_message(match=".*locked"),

@@ -120,6 +120,8 @@ class Settings(BaseSettings):
     writers: Annotated[int, Field(ge=1, le=GROUPS)] = 1
     dlq_dir: Path | None = None
     dlq_file_bytes_max: Count = 104_857_600
+    dlq_ratio_max: Annotated[float, Field(ge=0, le=1)] = 0.5
+    dlq_ratio_messages_min: Count = 10_000
     dedup_window_seconds: Count = 86_400
     time_ahead_seconds_max: Count = TIME_AHEAD_SECONDS_MAX
     gap_large_min: Annotated[int, Field(ge=2)] = 11

@@ -16,6 +16,7 @@ from k2.cli import run as command
 from k2.cli.main import app
 from k2.cli.start_checks import check_start
 from k2.model.errors import SettingsError, StateError
+from k2.ops.restart_budget import RestartBudget
 from k2.storage.catalog import find_table
 from k2.storage.recovery.backup import make_store
 from k2.storage.recovery.lock import is_locked, lock_store
@@ -144,6 +145,25 @@ def test_only_the_first_process_makes_the_store(
     assert "BYTEWAX_POD_NAME='other'" in run("-a", ADDRESSES).stderr
 
 
+def test_a_supervised_job_is_this_command_without_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each start makes the checks again, with the options of the first; the restarts have a budget."""
+    monkeypatch.setattr(command, "_supervise", lambda options, budget: started.append((options, budget)) or 3)
+    started: list[tuple[list[str], RestartBudget]] = []
+    arguments = ["-i", "1", "-a", ADDRESSES, "-r", "store", "-s", "2", "--restarts-max", "1"]
+    done = CliRunner().invoke(app, ["run", "--supervise", "--restart-window", "9", "-w", "3", *arguments])
+    [(options, budget)] = started
+    assert (done.exit_code, done.output) == (3, "")
+    assert options == ["-w", "3", "-r", "store", "-s", "2", "-b", "0", "-i", "1", "-a", ADDRESSES]
+    assert [budget.take(now) for now in (0, 8, 9)] == [1, None, 1]
+
+
+def test_a_supervisor_refuses_arguments_that_do_not_match() -> None:
+    """In one sentence, before it starts anything."""
+    done = CliRunner().invoke(app, ["run", "--supervise", "-a", ADDRESSES])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "-i is missing" in done.stderr
+
+
 def test_a_store_that_the_job_would_refuse_stops_the_start(good: Path) -> None:
     """Another execution uses it, a partition is missing, or the folder is a file."""
     store = make_store(good / "recovery", 4).folder
@@ -201,6 +221,8 @@ def test_it_runs_the_job_to_its_end(broker: Broker, tmp_path: Path) -> None:
         ("becomes", signal.SIGINT, False),
         ("becomes", signal.SIGTERM, True),
         ("runs", signal.SIGTERM, False),
+        ("runs supervised", signal.SIGTERM, True),
+        ("runs supervised", signal.SIGINT, False),
     ],
 )
 def test_a_signal_ends_it_at_every_moment(
@@ -222,7 +244,9 @@ def test_a_signal_ends_it_at_every_moment(
         "becomes": (tmp_path / "data" / "recovery" / "part-3.sqlite3").exists,
         "runs": lambda: find_table(job.settings, "trades") is not None,
     }
-    with _start(job, tmp_path / "work", prefix=prefix) as process:
+    reached["runs supervised"] = reached["runs"]
+    options = ["--supervise"] if "supervised" in stage else []
+    with _start(job, tmp_path / "work", *options, prefix=prefix) as process:
         try:
             wait_until(reached[stage], f"never reached: {stage}")
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

@@ -3,6 +3,7 @@
 import math
 import pickle
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +19,8 @@ from k2.iceberg.sink import TradesSink
 from k2.iceberg.table_progress import progress_of, read_progress
 from k2.iceberg.tables import TableName, open_table
 from k2.model.batch import NULL_TIME
-from k2.model.errors import UnreachableError
-from k2.model.progress import PartitionProgress, Progress, TopicPartition
+from k2.model.errors import DeadLetterRatioError, UnreachableError
+from k2.model.progress import Counts, PartitionProgress, Progress, TopicPartition
 from k2.model.reasons import Reason
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.ops.settings import Settings
@@ -198,6 +199,47 @@ def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Ta
     (recorded,) = DEAD_LETTER_POSITIONS.read(table.refresh().properties, "0").values()
     (path,) = settings.dead_letter_folder.glob("dlq-*")
     assert recorded == Position(1, path.stat().st_size)
+
+
+def test_too_many_dead_letters_end_the_epoch_before_its_commit(settings: Settings, table: Table) -> None:
+    """Neither rows nor dead letters of that epoch remain, and a start without the limit reads them again."""
+
+    def epochs(limited: Settings) -> None:
+        writer = TradesSink(limited).build_part("iceberg_out", "00", None)
+        try:
+            writer.write_batch([slice_of([row_at(0)]), replace(read_to(4, rejected=[1, 2, 3]), messages=4)])
+            writer.snapshot()
+            writer.write_batch([slice_of([row_at(4)]), replace(read_to(5), first_offset=4, messages=1)])
+            more = replace(read_to(20, rejected=range(5, 20)), first_offset=5, messages=15)
+            writer.write_batch([more])
+            writer.snapshot()
+        finally:
+            writer.close()
+
+    limits = {"dlq_ratio_max": 0.7, "dlq_ratio_messages_min": 10}
+    with pytest.raises(DeadLetterRatioError, match=r"100\.0 % of the last 15 messages are dead letters by venue 'k2'"):
+        epochs(settings.model_copy(update=limits))
+    assert progress_of(table.refresh()).counts(HERE) == Counts(4, 1, 0, 3)
+    found = list(read_dead_letters(settings.dead_letter_folder, pytest.fail))
+    assert [one.offset for one in found] == [1, 2, 3]
+    epochs(settings)
+    assert progress_of(table.refresh()).counts(HERE) == Counts(20, 2, 0, 18)
+    assert offsets_of(table) == [0, 4]
+
+
+def test_replayed_messages_do_not_count_against_the_limit(settings: Settings, table: Table) -> None:
+    """Their dead letters are in the table: they neither stop the job nor hide new ones."""
+    limited = settings.model_copy(update={"dlq_ratio_max": 0.4, "dlq_ratio_messages_min": 10})
+    for _ in range(2):
+        writer = TradesSink(limited).build_part("iceberg_out", "00", None)
+        writer.write_batch([replace(read_to(8, rejected=range(8)), messages=8)])
+        writer.snapshot()
+        writer.close()
+    writer = TradesSink(limited).build_part("iceberg_out", "00", None)
+    writer.write_batch([replace(read_to(17, rejected=[*range(8), 10, 11, 12]), messages=17)])
+    with pytest.raises(DeadLetterRatioError, match=r"of the last 12 messages"):
+        writer.write_batch([replace(read_to(20, rejected=range(17, 20)), first_offset=17, messages=3)])
+    writer.close()
 
 
 def _fails(_pending: object) -> None:

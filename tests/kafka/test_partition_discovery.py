@@ -43,6 +43,16 @@ def test_unread_partitions_are_reported() -> None:
     assert warned == [("b", 2)]
 
 
+def test_a_supervised_job_is_ended_for_added_partitions() -> None:
+    """What ends it is called once for each topic, with the number of its partitions that are not read."""
+    added: list[tuple[str, int]] = []
+    read = [TopicPartition("d", 0), TopicPartition("e", 0)]
+    discovery = PartitionDiscovery({"d": 1, "e": 3}.__getitem__, read, Health(), lambda *one: added.append(one))
+    discovery.check()
+    discovery.check()
+    assert added == [("e", 2)]
+
+
 def test_the_source_discovers_partitions(
     broker: Broker, missing: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

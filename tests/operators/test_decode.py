@@ -45,7 +45,7 @@ def test_every_message_is_in_the_offset_range() -> None:
     """The range of a batch has its dead letters and the offsets of its skipped messages, which are counted."""
     before = MESSAGES_SKIPPED.labels("heartbeat")._value.get()
     _, [consumed] = decoded(batch_of([HEARTBEAT, b"no json", HEARTBEAT], venue="coinbase"))
-    assert (consumed.first_offset, consumed.next_offset) == (100, 103)
+    assert (consumed.first_offset, consumed.next_offset, consumed.messages) == (100, 103, 3)
     [letter] = consumed.dead_letters
     assert (letter.offset, letter.reason) == (101, Reason.MALFORMED)
     assert consumed.skipped.tolist() == [100, 102]

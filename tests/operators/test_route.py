@@ -29,14 +29,14 @@ def test_a_key_group_has_one_writer(writers: int) -> None:
 @pytest.mark.parametrize(("writers", "partition"), [(1, 0), (3, 0), (3, 5)])
 def test_each_writer_gets_every_range_and_one_the_messages_without_a_trade(writers: int, partition: int) -> None:
     """So every writer's progress moves, and dead letters and skipped messages are counted once."""
-    consumed = Consumed("trades", partition, 7, 9, (LETTER,), np.array([8], dtype=np.int64))
+    consumed = Consumed("trades", partition, 7, 9, (LETTER,), np.array([8], dtype=np.int64), messages=2)
     [found] = run(lambda trades, ranges: [to_writers("route", trades, ranges, writers)], [], [consumed])
     assert sorted((key, one.first_offset, one.next_offset) for key, one in found) == [
         (str(writer), 7, 9) for writer in range(writers)
     ]
-    counted = {key: (one.dead_letters, one.skipped.tolist()) for key, one in found}
-    assert counted.pop(str(partition % writers)) == ((LETTER,), [8])
-    assert all(one == ((), []) for one in counted.values())
+    counted = {key: (one.dead_letters, one.skipped.tolist(), one.messages) for key, one in found}
+    assert counted.pop(str(partition % writers)) == ((LETTER,), [8], 2)
+    assert all(one == ((), [], 0) for one in counted.values())
 
 
 def test_a_sink_with_one_writer_gets_everything() -> None:

@@ -17,6 +17,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert (settings.writers, settings.gap_large_min, settings.dedup_window_seconds) == (1, 11, 86_400)
     assert (settings.metrics_port, settings.stall_seconds_max, settings.run_to_end) == (9464, 60, False)
     assert settings.dlq_file_bytes_max == 104_857_600
+    assert (settings.dlq_ratio_max, settings.dlq_ratio_messages_min) == (0.5, 10_000)
     assert settings.time_ahead_seconds_max == 86_400
     assert settings.api_body_bytes_max == 10_485_760
     assert settings.query_memory_limit == "4GB"
@@ -63,6 +64,9 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
         ("K2_QUERY_MEMORY_LIMIT", "50%", "invalid amount of memory '50%'"),
         ("K2_QUERY_TIMEOUT_SECONDS", "inf", "K2_QUERY_TIMEOUT_SECONDS='inf'"),
         ("K2_GAP_LARGE_MIN", "1", "K2_GAP_LARGE_MIN='1'"),
+        ("K2_DLQ_RATIO_MAX", "1.1", "K2_DLQ_RATIO_MAX='1.1': Input should be less than or equal to 1"),
+        ("K2_DLQ_RATIO_MAX", "nan", "K2_DLQ_RATIO_MAX='nan'"),
+        ("K2_DLQ_RATIO_MESSAGES_MIN", "0", "K2_DLQ_RATIO_MESSAGES_MIN='0'"),
         ("K2_TIME_AHEAD_SECONDS_MAX", "0", "K2_TIME_AHEAD_SECONDS_MAX='0': Input should be greater than or equal to 1"),
         ("K2_TIME_AHEAD_SECONDS_MAX", "1.5", "K2_TIME_AHEAD_SECONDS_MAX='1.5': Input should be a valid integer"),
         ("K2_API_KEYS", " , ", "K2_API_KEYS=...: contains no key"),
