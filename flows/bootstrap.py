@@ -22,12 +22,13 @@ from k2.ops.error_boundary import exit_with_error, find_k2_error
 from k2.ops.failpoints import arm, armed_by
 from k2.ops.health import Health, serve_health
 from k2.ops.logs import set_up_logs
-from k2.ops.metrics import RESTARTS, RETRIES
+from k2.ops.metrics import PROCESSES, RESTARTS, RETRIES, create_job_series
 from k2.ops.settings import Settings, read_settings
 from k2.ops.signals import exit_on_signals
-from k2.restore.recovery_store import NO_STORE, ResumeInfo, prepare_recovery_store
+from k2.restore.recovery_store import NO_STORE, ResumeInfo, cluster_size, prepare_recovery_store
 from k2.restore.tables import TableStateSource
 from k2.storage.catalog_lock import share_catalog
+from k2.storage.dead_letters.disk import report_disk
 from k2.storage.dead_letters.lock import check_folder
 
 __all__ = ["bootstrap", "open_job_io"]
@@ -48,6 +49,8 @@ def bootstrap() -> tuple[Settings, JobIO]:
     settings, health = read_settings(), Health()
     resume_info = prepare_recovery_store(settings)
     RESTARTS.set(resume_info.executions)
+    PROCESSES.set(cluster_size())
+    create_job_series()
     share_catalog(settings)
     if settings.metrics_port:
         serve_health(health, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
@@ -64,6 +67,7 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
         K2Error: a part of the job I/O cannot be opened, or does not fit the other parts.
     """
     check_folder(settings.dead_letter_folder)
+    report_disk(settings.dead_letter_folder)
     progress = read_progress(settings)
     source = KafkaSource(settings, progress, resume_info.sources, health)
     symbols, compile_time = Symbols(), CompileTime()
