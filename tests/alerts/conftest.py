@@ -9,8 +9,8 @@ from typing import NoReturn
 import pytest
 
 from k2.ops.child_process import free_port
-from tests.alerts.files import alerts, recorded
-from tests.alerts.promql import Exported, exported_by, names_in
+from tests.alerts.files import alerts, dashboard, recorded
+from tests.alerts.promql import Exported, exported_by, labels_of, names_in
 from tests.brokers import Broker
 from tests.flows.feed import Feed, now_us
 from tests.flows.job import Job
@@ -18,11 +18,13 @@ from tests.flows.rescale import running
 from tests.http.conftest import serving
 
 SCRAPE_SECONDS_MAX = 60.0
+OF_SERVE = ("k2_verdict", "k2_verdict_reasons", "k2_unread_messages", "k2_queries_total")
+"""Series of `k2 serve`."""
 
 
 @pytest.fixture(scope="session")
 def exported(broker: Broker, tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]) -> Exported:
-    """Return the series of a job that has met one of each: a retry, a gap, a dead letter, a conflict, a wrong clock."""
+    """Return the series of a job that has met one of each: a retry, a gap, a late trade, a conflict, a restart."""
     if not Path("/proc/self/stat").exists():
         missing("Linux: /proc, of which prometheus_client reads when a process started")
     topic, port = broker.topic(), free_port()
@@ -38,8 +40,10 @@ def exported(broker: Broker, tmp_path_factory: pytest.TempPathFactory, missing: 
     feed.send(1)
     feed.send(1, timestamp=now_us() + 3_600_000_000)
     feed.send(1, price="not a price")
+    feed.number = 60
+    feed.send(1)
     feed.number = 20
-    feed.send(1, price="2")
+    feed.send(2, price="2")
     with running([job]):
         job_scrape = _scrape_until_all(port)
         with serving(job.settings) as client:
@@ -47,10 +51,19 @@ def exported(broker: Broker, tmp_path_factory: pytest.TempPathFactory, missing: 
     return exported_by(job_scrape, serve_scrape)
 
 
+@pytest.fixture(scope="session")
+def known(exported: Exported) -> Exported:
+    """Return the series that are exported, and those that the rules record from them."""
+    known = dict(exported)
+    for name, query in recorded().items():
+        known[name] = dict.fromkeys(labels_of(query, known), frozenset())
+    return known
+
+
 def _scrape_until_all(port: int) -> str:
-    """Return a scrape with all series that the alerts use, or the last one before the time is over."""
-    queries = [*recorded().values(), *(rule["expr"] for rule in alerts().values())]
-    wanted = set().union(*map(names_in, queries)) - {*recorded(), "k2_verdict_reasons", "k2_queries_total"}
+    """Return a scrape with all series that are used, or the last one before the time is over."""
+    queries = [rule["expr"] for rule in alerts().values()] + [panel.query for panel in dashboard()]
+    wanted = set().union(*map(names_in, [*recorded().values(), *queries])) - {*recorded(), *OF_SERVE}
     deadline, scrape = time.monotonic() + SCRAPE_SECONDS_MAX, ""
     while not wanted <= {*exported_by(scrape)} and time.monotonic() < deadline:
         time.sleep(0.5)

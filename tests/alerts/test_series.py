@@ -1,10 +1,10 @@
-"""Alerts use only series that the job or `k2 serve` exports, and only labels that they set."""
+"""Alerts and the dashboard use only series that the job or `k2 serve` exports, and only labels that they set."""
 
 import re
 
 import pytest
 
-from tests.alerts.files import alerts, recorded
+from tests.alerts.files import alerts, dashboard
 from tests.alerts.promql import Exported, labels_of
 
 SERIES = {
@@ -14,17 +14,22 @@ SERIES = {
 
 
 @pytest.mark.slow
-def test_rules_use_what_is_exported(exported: Exported, subtests: pytest.Subtests) -> None:
+def test_rules_use_what_is_exported(known: Exported, subtests: pytest.Subtests) -> None:
     """Each series, label and value of a rule is in a scrape, and each label of a sentence is in the rule's result."""
-    known = dict(exported)
-    for name, query in recorded().items():
-        with subtests.test(name):
-            known[name] = dict.fromkeys(labels_of(query, known), frozenset())
     for name, rule in alerts().items():
         with subtests.test(name):
             labels = labels_of(rule["expr"], known)
             used = {*re.findall(r"\$labels\.(\w+)", str(rule["annotations"]))}
             assert used <= labels, f"the result has no label {sorted(used - labels)}"
+
+
+@pytest.mark.slow
+def test_the_dashboard_uses_what_is_exported(known: Exported, subtests: pytest.Subtests) -> None:
+    """Each series, label and value of a panel is in a scrape, and each label of a legend is in the result."""
+    for panel in dashboard():
+        with subtests.test(f"{panel.title}: {panel.query}"):
+            used = {*re.findall(r"{{(\w+)}}", panel.legend)}
+            assert used <= labels_of(panel.query, known)
 
 
 @pytest.mark.slow
