@@ -24,13 +24,14 @@ from k2.ops.error_boundary import exit_with_error, find_k2_error
 from k2.ops.failpoints import arm, armed_by
 from k2.ops.health import Health, serve_health
 from k2.ops.logs import set_up_logs
-from k2.ops.metrics import RESTARTS, RETRIES
+from k2.ops.metrics import PROCESSES, RESTARTS, RETRIES, create_job_series
 from k2.ops.settings import Settings, read_settings
 from k2.ops.signals import exit_on_signals, report_and_exit
 from k2.ops.supervision import find_supervision, report_ending
-from k2.restore.recovery_store import NO_STORE, ResumeInfo, prepare_recovery_store
+from k2.restore.recovery_store import NO_STORE, ResumeInfo, cluster_size, prepare_recovery_store
 from k2.restore.tables import TableStateSource
 from k2.storage.catalog_lock import share_catalog
+from k2.storage.dead_letters.disk import report_disk
 from k2.storage.dead_letters.lock import check_folder
 
 __all__ = ["bootstrap", "open_job_io"]
@@ -53,6 +54,8 @@ def bootstrap() -> tuple[Settings, JobIO]:
     supervision = find_supervision()
     # A start that failed early is not in the store, and only one process of a cluster has one.
     RESTARTS.set(max(resume_info.executions, 0 if supervision is None else supervision.restarts))
+    PROCESSES.set(cluster_size())
+    create_job_series()
     share_catalog(settings)
     if settings.metrics_port:
         serve_health(health, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
@@ -69,6 +72,7 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
         K2Error: a part of the job I/O cannot be opened, or does not fit the other parts.
     """
     check_folder(settings.dead_letter_folder)
+    report_disk(settings.dead_letter_folder)
     progress = read_progress(settings)
     on_added = None if find_supervision() is None else _restart_for_partitions
     source = KafkaSource(settings, progress, resume_info.sources, health, on_added)

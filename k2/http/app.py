@@ -3,10 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import BinaryIO, Final
+from typing import Final
 
 from fastapi import FastAPI, Request
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,13 +15,13 @@ from k2.http.access import ApiKeyMiddleware, LoopbackHostMiddleware
 from k2.http.concurrency_limit import BodyLimitMiddleware
 from k2.http.dependencies import StatusSource
 from k2.http.executor import QueryExecutor
+from k2.http.metrics_response import MetricsResponse
 from k2.http.openapi import set_openapi
 from k2.http.problems import UnexpectedErrorMiddleware, add_problem_handlers
-from k2.http.responses import QueryResponse
+from k2.http.responses import create_query_series
 from k2.http.static import add_page
 from k2.query.output_formats import to_json
-from k2.query.pool import CancellableSession, Pool
-from k2.status.metrics import status_metrics
+from k2.query.pool import Pool
 from k2.status.reader import StatusReader
 
 __all__ = ["make_app"]
@@ -40,6 +39,7 @@ _HEADERS: Final = {
 def make_app(pool: Pool) -> FastAPI:
     """Return the application for a pool, which it does not close; the pool's settings have the keys and limits."""
     settings, executor = pool.settings, QueryExecutor(pool)
+    create_query_series()
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
@@ -72,13 +72,9 @@ async def healthz() -> Response:
     return Response(to_json({"status": "ok"}), media_type="application/json")
 
 
-async def metrics(request: Request, reader: StatusSource) -> QueryResponse:
+async def metrics(request: Request, reader: StatusSource) -> MetricsResponse:
     """Return the verdict on the capture as Prometheus metrics; the metrics of the job are at its own port."""
-
-    def write(session: CancellableSession, stream: BinaryIO) -> None:
-        stream.write(status_metrics(reader.read(session)))
-
-    return QueryResponse(request.app.state.executor, write, CONTENT_TYPE_LATEST)
+    return MetricsResponse(request.app.state.executor, reader)
 
 
 def _version() -> str:

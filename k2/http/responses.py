@@ -11,11 +11,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from k2.http.executor import QueryExecutor, QueryRun, WriteResult
-from k2.model.errors import K2Error
-from k2.query.engine import QueryTimeoutError
+from k2.model.errors import K2Error, UnreachableError
+from k2.ops.metrics import QUERIES
+from k2.query.engine import QueryCancelledError, QueryMemoryError, QueryTimeoutError
 from k2.query.output_formats import Format
+from k2.query.pool import QueryBusyError
 
-__all__ = ["MEDIA_TYPES", "QueryResponse", "negotiate_format"]
+__all__ = ["MEDIA_TYPES", "QueryResponse", "create_query_series", "negotiate_format"]
 
 GRACE_SECONDS: Final = 0.5
 """Time after its limit when a response is abandoned, whatever its thread waits for, such as an unresponsive store."""
@@ -25,7 +27,24 @@ MEDIA_TYPES: Final[Mapping[Format, str]] = {
     Format.ARROW: "application/vnd.apache.arrow.stream",
     Format.PARQUET: "application/vnd.apache.parquet",
 }
+_RESULTS: Final[Mapping[type[BaseException], str]] = {
+    QueryTimeoutError: "timeout",
+    QueryBusyError: "busy",
+    QueryMemoryError: "memory",
+    QueryCancelledError: "cancelled",
+    UnreachableError: "unreachable",
+    K2Error: "invalid",
+    HTTPException: "invalid",
+    BaseException: "failed",
+}
+"""Label of the metric of queries by the error that ended one; the first type that matches."""
 log = structlog.get_logger()
+
+
+def create_query_series() -> None:
+    """Create the series of the metric of queries at 0: Prometheus does not count the first increment of a new one."""
+    for result in ("ok", *_RESULTS.values()):
+        QUERIES.labels(result)
 
 
 def negotiate_format(request: Request, formats: Iterable[Format] = tuple(Format)) -> Format:
@@ -89,6 +108,7 @@ class QueryResponse(Response):
             work.cancel()
             gone.cancel()
             await asyncio.wait({gone, work})
+            QUERIES.labels(_result(work)).inc()
         for task in (work, gone):
             if not task.cancelled():
                 self._report(task.exception(), scope)
@@ -127,6 +147,16 @@ class QueryResponse(Response):
         if not self._is_begun:
             self._is_begun = True
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+
+def _result(work: asyncio.Task[None]) -> str:
+    """Return how a query ended; one whose client has left, or whose server ends, is cancelled."""
+    if work.cancelled():
+        return "cancelled"
+    error = work.exception()
+    if error is None:
+        return "ok"
+    return next(result for kind, result in _RESULTS.items() if isinstance(error, kind))
 
 
 async def _gone(receive: Receive) -> None:

@@ -11,6 +11,7 @@ from pyiceberg.table import Table
 from k2.iceberg.pending_commit import WriterProgress
 from k2.model.state_source import GroupState
 from k2.ops.failpoints import failpoint
+from k2.ops.metrics import CHECKPOINT_TIME
 from k2.ops.retry import OnRetry, retried
 from k2.storage.catalog_errors import CATALOG_TRANSIENT
 from k2.storage.checkpoints import (
@@ -63,6 +64,7 @@ class CheckpointWriter:
         self._with_rows_since = {*self._named.groups}
         """Groups that may have rows after their newest checkpoint."""
         self._written_at = time.monotonic()
+        CHECKPOINT_TIME.labels(writer).set_to_current_time()
         self._files = self._named.files
         self._seen: Seen | None = None
         """At the beginning of the epoch before; None in the first one."""
@@ -105,6 +107,7 @@ class CheckpointWriter:
         named = self._write_states(table, commit_id) if self._states else self._named.groups
         self._named = NamedCheckpoints(named, idle, *Seen.now(table, committed))
         self._written_at = time.monotonic()
+        CHECKPOINT_TIME.labels(self._writer).set_to_current_time()
         return CHECKPOINTS.set_to(self._named, self._writer)
 
     def _write_states(self, table: Table, commit_id: str) -> dict[int, list[CheckpointPlace]]:

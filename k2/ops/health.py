@@ -11,7 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import make_wsgi_app
 
 from k2.model.errors import SettingsError
-from k2.ops.metrics import LAST_EPOCH
+from k2.ops.metrics import LAST_EPOCH, STALL_SECONDS_MAX, STALLED_SECONDS
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -112,6 +112,8 @@ def serve_health(health: Health, stall_seconds_max: int, host: str, port: int) -
         raise SettingsError(
             f"K2_METRICS_PORT={port}: cannot listen on {host}: {error.strerror}; choose another port, or 0 for none"
         ) from None
+    STALLED_SECONDS.set_function(health.stalled_seconds)
+    STALL_SECONDS_MAX.set(stall_seconds_max)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server.server_port
 

@@ -4,13 +4,18 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from k2.model.reasons import Reason
+
 __all__ = [
+    "CHECKPOINT_TIME",
     "COMMITS",
     "COMMIT_SECONDS",
     "CONFLICTS",
     "CONSUMER_LAG",
     "DATED_AHEAD",
     "DEAD_LETTERS",
+    "DEAD_LETTER_DISK",
+    "DEAD_LETTER_DISK_FREE",
     "DEDUP_IDS",
     "DUPLICATES_DROPPED",
     "FRESHNESS_SECONDS",
@@ -23,15 +28,21 @@ __all__ = [
     "MISSING_NUMBERS",
     "OPEN_GAPS",
     "OUT_OF_ORDER",
+    "PROCESSES",
+    "QUERIES",
     "RESETS_DETECTED",
     "RESTARTS",
     "RETRIES",
+    "STALLED_SECONDS",
+    "STALL_SECONDS_MAX",
+    "STATE_REBUILT",
     "TRADES_STORED",
     "UNREAD_MESSAGES",
     "UNREAD_PARTITIONS",
     "VERDICT",
     "VERDICT_REASONS",
     "WARM_STARTS",
+    "create_job_series",
 ]
 
 MESSAGES_RECEIVED: Final = Counter("k2_messages_received", "Messages read from Kafka, including replays.")
@@ -39,6 +50,12 @@ MESSAGES_SKIPPED: Final = Counter("k2_messages_skipped", "Messages that are not 
 TRADES_STORED: Final = Counter("k2_trades_stored", "Trades committed to the table.")
 DUPLICATES_DROPPED: Final = Counter("k2_duplicates_dropped", "Trades dropped because they are already stored.")
 DEAD_LETTERS: Final = Counter("k2_dead_letters", "Messages written to the dead-letter queue.", ["reason"])
+DEAD_LETTER_DISK: Final = Gauge(
+    "k2_dead_letter_disk_bytes", "Size of the disk of the dead letters; NaN if it cannot be read."
+)
+DEAD_LETTER_DISK_FREE: Final = Gauge(
+    "k2_dead_letter_disk_free_bytes", "Bytes free on the disk of the dead letters; NaN if they cannot be read."
+)
 DATED_AHEAD: Final = Counter(
     "k2_trades_dated_ahead",
     "Accepted trades whose venue time is more than 5 s ahead of the Kafka timestamp.",
@@ -73,6 +90,20 @@ LAST_COMMIT: Final = Gauge(
     "k2_last_commit_timestamp_seconds", "Time of the last commit to the table; NaN before the first."
 )
 LAST_EPOCH: Final = Gauge("k2_last_epoch_timestamp_seconds", "Time at which an epoch last closed.")
+STALLED_SECONDS: Final = Gauge(
+    "k2_stalled_seconds",
+    "Time since the slowest partition closed an epoch, or for which peers are awaited; 0 without a partition.",
+)
+STALL_SECONDS_MAX: Final = Gauge("k2_stall_seconds_max", "`K2_STALL_SECONDS_MAX`: `/healthz` fails above it.")
+CHECKPOINT_TIME: Final = Gauge(
+    "k2_checkpoint_timestamp_seconds",
+    "Time at which a writer last wrote or advanced its checkpoints, or started.",
+    ["writer"],
+)
+STATE_REBUILT: Final = Gauge(
+    "k2_state_rebuilt", "1 if the start read the whole table, because checkpoints and recovery store had no state."
+)
+PROCESSES: Final = Gauge("k2_processes", "Processes of the cluster, as each is configured.")
 RESTARTS: Final = Gauge(
     "k2_restarts",
     "Starts of the job before this one, by the recovery store or by `k2 run --supervise`, whichever has more.",
@@ -89,3 +120,17 @@ UNREAD_MESSAGES: Final = Gauge(
     "Messages after the committed offset, by the broker; at `k2 serve`, also while the job is stopped.",
     ["topic", "partition"],
 )
+QUERIES: Final = Counter(
+    "k2_queries", "Queries by result; at `k2 serve`. A scrape of its metrics is a query.", ["result"]
+)
+
+
+def create_job_series() -> None:
+    """Create the job's series whose labels are a closed set, at 0.
+
+    Prometheus does not count the first increment of a series that begins with it.
+    """
+    for result in ("landed", "failed"):
+        COMMITS.labels(result)
+    for reason in Reason:
+        DEAD_LETTERS.labels(str(reason))

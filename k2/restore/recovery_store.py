@@ -22,7 +22,7 @@ from k2.storage.recovery.backup import delete_unfinished_epoch
 from k2.storage.recovery.lock import lock_store
 from k2.storage.recovery.store import Store, check_store, partition_files, read_store
 
-__all__ = ["NO_STORE", "ResumeInfo", "check_ahead", "lock_and_check", "prepare_recovery_store"]
+__all__ = ["NO_STORE", "ResumeInfo", "check_ahead", "cluster_size", "lock_and_check", "prepare_recovery_store"]
 
 _LOG = structlog.get_logger()
 
@@ -60,7 +60,7 @@ def prepare_recovery_store(settings: Settings) -> ResumeInfo:
     if arguments.recovery_directory is None:
         _warn_if_table_has_progress(settings, "recovery_store_absent")
         return NO_STORE
-    process_count = len(arguments.addresses.split(";")) if arguments.addresses else 1
+    process_count = _process_count(arguments)
     process = arguments.process_id or 0
     store = lock_and_check(settings, Path(arguments.recovery_directory), process, process_count)
     if store is not None:
@@ -69,6 +69,16 @@ def prepare_recovery_store(settings: Settings) -> ResumeInfo:
     if store is not None and not resume_info.is_resumed:
         _warn_if_table_has_progress(settings, "recovery_store_empty", store=str(store.folder))
     return resume_info
+
+
+def cluster_size() -> int:
+    """Return the number of processes that this one is configured to run with, itself included."""
+    arguments = _arguments()
+    return 1 if arguments is None else _process_count(arguments)
+
+
+def _process_count(arguments: Namespace) -> int:
+    return len(arguments.addresses.split(";")) if arguments.addresses else 1
 
 
 def _resume_info(store: Store | None) -> ResumeInfo:

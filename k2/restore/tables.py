@@ -29,6 +29,7 @@ from k2.model.state_source import (
 )
 from k2.model.symbols import Symbols
 from k2.model.times import TIME_AHEAD_TOLERANCE_US
+from k2.ops.metrics import STATE_REBUILT
 from k2.ops.settings import Settings
 from k2.query.gaps import missing_ranges
 from k2.query.pool import open_engine
@@ -81,6 +82,7 @@ class TableStateSource:
 
     def _find_checkpoints(self, *, is_resumed: bool) -> Checkpoints | None:
         """Return the checkpoints to start from; None with a recovery store, or if one is missing."""
+        STATE_REBUILT.set(0)
         if self._trades is None or is_resumed:
             return None
         found = find_checkpoints(self._trades, self._progress, self._settings.writers)
@@ -89,6 +91,7 @@ class TableStateSource:
             return found
         if found.missing:
             _LOG.warning("checkpoints_incomplete", missing=found.missing, effect="reading the whole table")
+        STATE_REBUILT.set(bool(self._progress.partitions()))
         return None
 
     def _written(self, resume_info: ResumeInfo) -> Mapping[str, Positions] | None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from k2.iceberg.table_progress import read_progress
 from k2.ops.child_process import free_port
 from tests.brokers import Broker
@@ -26,6 +28,13 @@ def _health(port: int) -> int:
         return error.code
     except OSError:
         return 0
+
+
+def _metrics(port: int) -> dict[str, float]:
+    """Return the samples of `/metrics` by name; of a series with labels, the last one."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    return {sample.name: sample.value for family in families for sample in family.samples}
 
 
 def _with_port(job: Job) -> tuple[Job, int]:
@@ -49,6 +58,9 @@ def test_a_frozen_peer_is_reported_and_waited_for(broker: Broker, tmp_path: Path
         frozen.send_signal(signal.SIGSTOP)
         publish(broker.bootstrap_servers, topic, messages[part : 2 * part])
         wait_until(lambda: _health(ports[0]) == 503, "the frozen peer is not seen")
+        metrics = _metrics(ports[0])
+        assert metrics["k2_stalled_seconds"] > metrics["k2_stall_seconds_max"] == 3
+        assert metrics["k2_processes"] == 2
         committed = read_progress(job.settings)
         publish(broker.bootstrap_servers, topic, messages[2 * part :])
         stored = sum(committed.counts(where).stored for where in committed.partitions())

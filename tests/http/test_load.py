@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from k2.http.concurrency_limit import FifoSemaphore
+from k2.ops.metrics import QUERIES
 from k2.ops.settings import Settings
 from k2.query.engine import QueryCancelledError
 from k2.query.pool import CancellableSession, Pool, QueryBusyError
@@ -60,6 +61,38 @@ def test_queries_beyond_the_limit_wait_or_get_retry_after(serve: Callable[..., A
     assert {*statuses} == {503, 504}
     assert all(reply.headers["Retry-After"] for reply in replies if reply.status == 503)
     assert client.sql("SELECT 1 AS one").json == [{"one": 1}]
+
+
+def test_queries_are_counted_by_result(serve: Callable[..., Any]) -> None:
+    """Also while no connection is free; the scrape then has the counts, and no verdict."""
+    client = serve(query_connections=1, query_timeout_seconds=1.5)
+    before = _query_counts()
+    threads = [threading.Thread(target=client.sql, args=(ENDLESS,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)
+    scrape = client.get("/metrics")
+    for thread in threads:
+        thread.join()
+    client.sql("SELECT no_column")
+    client.sql("SELECT 1 AS one")
+    deadline = time.monotonic() + 10
+    while sum(_query_counts().values()) < sum(before.values()) + 7 and time.monotonic() < deadline:
+        time.sleep(0.01)  # a query is counted after its response has ended
+    counts = {result: count - before[result] for result, count in _query_counts().items()}
+    assert scrape.status == 200
+    assert b"k2_queries_total{" in scrape.body
+    assert b"k2_verdict" not in scrape.body
+    assert counts["timeout"] + counts["busy"] == 4
+    assert counts["timeout"] >= 1
+    assert counts["busy"] >= 1
+    assert counts["invalid"] == 1
+    assert counts["ok"] == 2
+
+
+def _query_counts() -> dict[str, float]:
+    samples = [sample for metric in QUERIES.collect() for sample in metric.samples if sample.name == "k2_queries_total"]
+    return {sample.labels["result"]: sample.value for sample in samples}
 
 
 def test_memory_is_bounded(serve: Callable[..., Any]) -> None:

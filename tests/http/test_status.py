@@ -29,12 +29,12 @@ def test_without_tables_it_is_no_error(bare: Client) -> None:
 
 
 def test_the_verdict_as_metrics(client: Client) -> None:
-    """One verdict is 1, each cause has a count, and no metric of the job is among them."""
+    """One verdict is 1, each cause has a count, queries are counted, and no metric of the job is among them."""
     reply = client.get("/metrics", accept="text/plain;version=0.0.4;q=0.5,*/*;q=0.1")
     assert reply.status == 200
     assert reply.headers["Content-Type"].startswith("text/plain")
     families = {one.name: one for one in text_string_to_metric_families(reply.body.decode())}
-    assert {*families} == {"k2_verdict", "k2_verdict_reasons"}
+    assert {*families} == {"k2_verdict", "k2_verdict_reasons", "k2_queries"}
     verdicts = {sample.labels["verdict"]: sample.value for sample in families["k2_verdict"].samples}
     assert {*verdicts} == {*Verdict}
     assert [name for name, value in verdicts.items() if value] == ["rejecting"]

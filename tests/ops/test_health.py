@@ -4,6 +4,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from k2.model.errors import SettingsError
 from k2.ops.health import Health, serve_health
@@ -83,3 +84,22 @@ def test_a_taken_port_is_named() -> None:
     with pytest.raises(SettingsError, match=f"K2_METRICS_PORT={port}: cannot listen") as caught:
         serve_health(Health(), 60, "127.0.0.1", port)
     assert caught.value.exit_code == 2
+
+
+def test_the_stall_is_a_metric() -> None:
+    """A scrape reads the time that `/healthz` compares, and its limit, also while nothing moves."""
+    clock = _Clock()
+    health = Health(clock)
+    port = serve_health(health, 60, "127.0.0.1", 0)
+    health.opened("t:0")
+    clock.now += 61
+    samples = _samples(port)
+    assert (samples["k2_stalled_seconds"], samples["k2_stall_seconds_max"]) == (61, 60)
+    health.epoch_closed("t:0")
+    assert _samples(port)["k2_stalled_seconds"] == 0
+
+
+def _samples(port: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    return {sample.name: sample.value for family in families for sample in family.samples}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 from bytewax.testing import cluster_main
+from prometheus_client import REGISTRY
 from pyiceberg.table import Table
 from structlog.typing import EventDict
 from typer.testing import CliRunner
@@ -142,10 +144,13 @@ def _cut(files: list[Path]) -> None:
 def test_a_damaged_checkpoint_changes_no_verdict(
     settings: Settings, logs: list[EventDict], damage: Callable[[list[Path]], None], logged: list[str]
 ) -> None:
-    """The one before is used, or the rows of the table, and the log says so."""
+    """The one before is used, or the rows of the table, and the log and a metric say so."""
     run(settings, ["a", 1, 2, 5], [6, "b", 8, 9], [10, "c", 11, 13], [14, 15, "d", 16], [17])
     damage(checkpoint_files(settings))
+    started = time.time()
     run(settings, [3, 9, "a", "d", 12], [18, 20, "e"])
+    assert REGISTRY.get_sample_value("k2_state_rebuilt") == (damage is _all)
+    assert (REGISTRY.get_sample_value("k2_checkpoint_timestamp_seconds", {"writer": "0"}) or 0) >= started
     assert counts(settings) == (22, 3, 0)
     assert missing(settings) == [(1, 4, 4), (1, 7, 7), (1, 19, 19)]
     assert [*dict.fromkeys(one["event"] for one in logs if one["event"] in DAMAGED)] == logged

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from k2.model.batch import MessageBatch
 from k2.model.dead_letter import DeadLetter
@@ -22,6 +24,7 @@ from k2.model.errors import SettingsError, StateError, UnreachableError
 from k2.model.reasons import Reason
 from k2.ops.retry import retried
 from k2.storage.dead_letters import append_log, queue
+from k2.storage.dead_letters.disk import report_disk
 from k2.storage.dead_letters.files import (
     Position,
     read_dead_letters,
@@ -368,3 +371,16 @@ def test_a_truncated_file_stops_the_job(tmp_path: Path) -> None:
         part.append([unwritten(1)])
         with pytest.raises(StateError, match="has 5 bytes"):
             part.sync()
+
+
+def test_the_free_space_of_the_disk_is_a_metric(tmp_path: Path) -> None:
+    """It is read at each scrape; a folder that is gone gives NaN, and no error."""
+    folder = tmp_path / "dlq"
+    folder.mkdir()
+    report_disk(folder)
+    free, size = (REGISTRY.get_sample_value(f"k2_dead_letter_disk_{name}bytes") for name in ("free_", ""))
+    assert free is not None
+    assert size is not None
+    assert 0 < free <= size
+    folder.rmdir()
+    assert math.isnan(REGISTRY.get_sample_value("k2_dead_letter_disk_free_bytes") or 0)
