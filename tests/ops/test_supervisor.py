@@ -264,10 +264,10 @@ def test_an_ending_is_the_first_that_was_reported(monkeypatch: pytest.MonkeyPatc
         assert parse_report(pipe.read()) == Report(("k2", "run"), Ending("é" * 500, is_final=True))
 
 
-@pytest.mark.parametrize("text", ["", "1 2", "1 2 x", f"{os.getpid()} 2 0"])
+@pytest.mark.parametrize("text", ["", "1 2", "1 2 x", "{other} 2 0"])
 def test_a_process_without_supervisor_reports_nothing(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Also with a variable of a supervisor that is not its parent: the descriptor would be another file."""
-    monkeypatch.setenv(VARIABLE, text)
+    monkeypatch.setenv(VARIABLE, text.format(other=os.getpid()))
     assert find_supervision() is None
     report_ending(FencedError("nobody reads this"))
 
