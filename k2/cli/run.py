@@ -20,6 +20,22 @@ FLOW: Final = Path(k2.__path__[0]).parent / "flows" / "trades.py"
 """The dataflow that is installed with this command. Bytewax takes a path, so no folder `flows` elsewhere is run."""
 _POD: Final = ("BYTEWAX_POD_NAME", "BYTEWAX_STATEFULSET_NAME")
 """Variables from which Bytewax derives the number of a process if it is not given."""
+ProcessId = Annotated[
+    int | None,
+    typer.Option(
+        "--process-id", "-i", min=0, envvar="BYTEWAX_PROCESS_ID", help="Number of this process, from 0, in a cluster."
+    ),
+]
+RecoveryDirectory = Annotated[
+    str | None,
+    typer.Option(
+        "--recovery-directory",
+        "-r",
+        metavar="DIR",
+        envvar="BYTEWAX_RECOVERY_DIRECTORY",
+        help="Recovery store; created if there is none (default: recovery in K2_DATA_DIR).",
+    ),
+]
 
 
 class _Cluster(NamedTuple):
@@ -41,32 +57,14 @@ def run(
     workers: Annotated[
         int, typer.Option("--workers", "-w", min=1, envvar="BYTEWAX_WORKERS_PER_PROCESS", help="Worker threads.")
     ] = 1,
-    process_id: Annotated[
-        int | None,
-        typer.Option(
-            "--process-id",
-            "-i",
-            min=0,
-            envvar="BYTEWAX_PROCESS_ID",
-            help="Number of this process, from 0, in a cluster.",
-        ),
-    ] = None,
+    process_id: ProcessId = None,
     addresses: Annotated[
         str | None,
         typer.Option(
             "--addresses", "-a", envvar="BYTEWAX_ADDRESSES", help='Addresses of all processes: "HOST:PORT;HOST:PORT".'
         ),
     ] = None,
-    recovery_directory: Annotated[
-        str | None,
-        typer.Option(
-            "--recovery-directory",
-            "-r",
-            metavar="DIR",
-            envvar="BYTEWAX_RECOVERY_DIRECTORY",
-            help="Recovery store; created if there is none (default: recovery in K2_DATA_DIR).",
-        ),
-    ] = None,
+    recovery_directory: RecoveryDirectory = None,
     snapshot_interval: Annotated[
         int,
         typer.Option(

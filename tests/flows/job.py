@@ -23,9 +23,9 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 SECONDS_MAX: Final = 120
 
 
-def wait_until(reached: Callable[[], bool], what: str) -> None:
+def wait_until(reached: Callable[[], bool], what: str, seconds_max: float = SECONDS_MAX) -> None:
     """Wait until the condition holds; `what` describes the failure if it does not hold in time."""
-    deadline = time.monotonic() + SECONDS_MAX
+    deadline = time.monotonic() + seconds_max
     while not reached():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
