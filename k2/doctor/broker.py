@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from confluent_kafka import KafkaException
 
 from k2.doctor import topics as rules
-from k2.doctor.findings import Finding, Shared, State, failed, ok, unknown
+from k2.doctor.findings import Finding, NotCheckedError, Shared, State, failed, ok, unknown
 from k2.kafka.config import bootstrap_servers, cluster_metadata, existing_partitions, find_topic_ids
 from k2.kafka.offset_resolution import (
     KnownOffsets,
@@ -19,15 +19,15 @@ from k2.kafka.offset_resolution import (
 )
 from k2.kafka.topic_facts import NewestMessages, broker_config, read_newest, topic_config
 from k2.kafka.unread import PartitionEnd, find_ends
-from k2.model.errors import K2Error, OffsetError
+from k2.model.errors import OffsetError
 from k2.model.progress import Progress, TopicPartition
 from k2.model.wording import format_count
-from k2.ops.settings import Settings
+from k2.ops.settings import Settings, TopicVenue
 
 if TYPE_CHECKING:
     from confluent_kafka.admin._metadata import ClusterMetadata
 
-__all__ = ["Tables", "check_broker", "check_offsets", "check_topics"]
+__all__ = ["Tables", "check_broker", "check_offsets", "check_topic", "offset_problem"]
 
 ANSWER_SECONDS_MAX: Final = 10.0
 VERSION_PROPERTY: Final = "inter.broker.protocol.version"
@@ -62,33 +62,29 @@ def check_broker(settings: Settings, shared: Shared["ClusterMetadata"]) -> Itera
         yield ok("broker version", f"{VERSION_PROPERTY} is {version}")
 
 
-def check_topics(settings: Settings, shared: Shared["ClusterMetadata"], tables: Shared[Tables]) -> Iterator[Finding]:
-    """Check each topic: that it exists and can be read, and that messages do not vanish before they are committed."""
-    cluster = shared.get()
-    every: dict[TopicPartition, NewestMessages] = {}
-    for topic, venue in settings.topics:
-        try:
-            partitions = existing_partitions(settings, cluster, topic)
-        except K2Error as error:
-            yield failed(f"topic {topic}", str(error))
-            continue
-        described = cluster.topics[topic].partitions
-        finding = rules.topic_exists(topic, venue, {number: one.leader for number, one in described.items()})
-        yield finding
-        if finding.state is State.FAILED:
-            continue
-        try:
-            newest = read_newest(settings, partitions)
-        except K2Error as error:
-            yield failed(f"topic {topic} keys", f"{error}; check that the leaders of its partitions are reachable")
-            continue
-        every |= newest
-        values = [value for one in newest.values() for value in one.values]
-        yield from rules.venue_fits(topic, venue, values, settings.time_ahead_seconds_max)
-        yield from rules.keys(topic, newest)
-        yield from rules.epochs(topic, _topic_id(settings, topic), newest)
-        yield from _configuration(settings, topic, newest, [len(one.replicas) for one in described.values()], tables)
-    yield from rules.broker_clock(every.values(), datetime.now(UTC))
+def check_topic(
+    settings: Settings, topic: TopicVenue, shared: Shared["ClusterMetadata"], tables: Shared[Tables]
+) -> Iterator[Finding]:
+    """Check that a topic exists and can be read, and that messages do not vanish before they are committed.
+
+    Raises:
+        SettingsError: the topic does not exist.
+        UnreachableError: the broker does not describe the topic, or its partitions do not answer.
+    """
+    name, cluster = topic.topic, shared.get()
+    partitions = existing_partitions(settings, cluster, name)
+    described = cluster.topics[name].partitions
+    finding = rules.topic_exists(name, topic.venue, {number: one.leader for number, one in described.items()})
+    yield finding
+    if finding.state is State.FAILED:
+        return
+    newest = read_newest(settings, partitions)
+    values = [value for one in newest.values() for value in one.values]
+    yield from rules.venue_fits(name, topic.venue, values, settings.time_ahead_seconds_max)
+    yield from rules.keys(name, newest)
+    yield from rules.clock(name, newest.values(), datetime.now(UTC))
+    yield from rules.epochs(name, _topic_id(settings, name), newest)
+    yield from _configuration(settings, name, newest, [len(one.replicas) for one in described.values()], tables)
 
 
 def _topic_id(settings: Settings, topic: str) -> str | None:
@@ -116,7 +112,11 @@ def _configuration(
     yield from rules.replicas(topic, config, replicas)
     logs = {} if int(config.get("retention.bytes", -1)) < 0 else find_ends(settings, dict.fromkeys(newest))
     yield from rules.retention_bytes(topic, config, logs, newest)
-    progress = tables.get().progress
+    try:
+        progress = tables.get().progress
+    except NotCheckedError as error:
+        yield unknown(f"topic {topic} retention", str(error))
+        return
     # What was never committed of a partition may expire: it is read from the first message that there is.
     offsets = {one: progress.next_offset(one, progress.writers) for one in newest if progress.start(one) is not None}
     yield from rules.retention(topic, config, find_ends(settings, offsets), datetime.now(UTC))

@@ -1,12 +1,13 @@
 """All checks, in the order of their report."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from confluent_kafka.admin._metadata import ClusterMetadata
 
-from k2.doctor.broker import Tables, check_broker, check_offsets, check_topics
+from k2.doctor.broker import Tables, check_broker, check_offsets, check_topic
 from k2.doctor.findings import Check, Finding, Shared, ok
 from k2.doctor.folders import check_dead_letters, check_warehouse
 from k2.doctor.machine import check_clock, check_memory, check_packages, check_python
@@ -41,7 +42,10 @@ def all_checks(settings: Settings | SettingsError, recovery_directory: Path | No
         Check("settings", lambda: check_settings(settings), LOCAL_SECONDS_MAX, has_exit_code=True),
         *machine,
         Check("broker", lambda: check_broker(settings, cluster), BROKER_SECONDS_MAX, cluster, has_exit_code=True),
-        Check("topics", lambda: check_topics(settings, cluster, tables), DEPENDENT_SECONDS_MAX),
+        *(
+            Check(f"topic {one.topic}", partial(check_topic, settings, one, cluster, tables), DEPENDENT_SECONDS_MAX)
+            for one in settings.topics
+        ),
         Check("catalog", lambda: check_catalog(settings, found), CATALOG_SECONDS_MAX, found, has_exit_code=True),
         Check("tables", lambda: check_tables(settings, found, tables), DEPENDENT_SECONDS_MAX, tables),
         Check("progress", lambda: check_offsets(settings, cluster, tables), DEPENDENT_SECONDS_MAX),

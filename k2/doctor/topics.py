@@ -13,8 +13,8 @@ from k2.status.wording import duration, names
 from k2.venues.samples import decode_sample, fitting_venue
 
 __all__ = [
-    "broker_clock",
     "cleanup",
+    "clock",
     "epochs",
     "keys",
     "replicas",
@@ -46,7 +46,7 @@ def keys(topic: str, newest: Mapping[TopicPartition, NewestMessages]) -> Iterato
             "let the producer use `exchange|symbol` as the key",
         )
     else:
-        yield ok(check, f"the newest {format_count(count, 'message')} have keys")
+        yield ok(check, f"{format_count(count, 'newest message')} read, each with a key")
 
 
 def venue_fits(topic: str, venue: str, values: Sequence[bytes], time_ahead_seconds_max: int) -> Iterator[Finding]:
@@ -57,7 +57,7 @@ def venue_fits(topic: str, venue: str, values: Sequence[bytes], time_ahead_secon
     rejected = decode_sample(topic, venue, values, time_ahead_seconds_max).rejected
     count = f"{len(rejected):,} of the newest {format_count(len(values), 'message')}"
     if not rejected:
-        yield ok(check, f"venue {venue} reads the newest {format_count(len(values), 'message')}")
+        yield ok(check, f"{format_count(len(values), 'newest message')} read, none rejected by venue {venue}")
     elif 2 * len(rejected) <= len(values):
         yield warning(check, f"venue {venue} rejects {count}; see `k2 dlq stats --by error`")
     else:
@@ -189,9 +189,9 @@ def epochs(topic: str, topic_id: str | None, newest: Mapping[TopicPartition, New
         yield ok(check, f"the topic's id is {topic_id}, and its messages have leader epochs")
 
 
-def broker_clock(newest: Iterable[NewestMessages], now: datetime) -> Iterator[Finding]:
+def clock(topic: str, newest: Iterable[NewestMessages], now: datetime) -> Iterator[Finding]:
     """Yield whether Kafka timestamps are ahead of this machine's clock; Kafka does not tell its time otherwise."""
-    check = "broker clock"
+    check = f"topic {topic} clock"
     times = [one.kafka_timestamp_ms / 1_000 for one in newest if one.kafka_timestamp_ms is not None]
     if not times:
         yield unknown(check, "no message has a Kafka timestamp to compare this machine's clock with")

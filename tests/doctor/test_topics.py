@@ -129,8 +129,8 @@ def test_a_clock_that_is_behind_kafka_is_noticed() -> None:
     """Kafka gives no time of its own, so a newest timestamp that is not ahead is all that can be seen."""
     for ahead, state in ((4, State.OK), (60, State.WARNING), (-9_000, State.OK)):
         newest = NewestMessages(1, kafka_timestamp_ms=int((NOW.timestamp() + ahead) * 1_000))
-        assert only(topics.broker_clock([newest], NOW))[0] is state
-    assert only(topics.broker_clock([NewestMessages()], NOW))[0] is State.UNKNOWN
+        assert only(topics.clock("t", [newest], NOW))[0] is state
+    assert only(topics.clock("t", [NewestMessages()], NOW))[0] is State.UNKNOWN
 
 
 def test_a_partition_without_a_leader_cannot_be_read() -> None:

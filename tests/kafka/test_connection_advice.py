@@ -1,4 +1,4 @@
-"""What to fix if no broker answers: address, TLS and SASL are told apart."""
+"""What to fix if no broker answers: address, TLS and SASL have different fixes."""
 
 from pathlib import Path
 
