@@ -34,6 +34,7 @@ def test_prometheus_accepts_the_rules(tool: Callable[..., str]) -> None:
     assert "SUCCESS" in tool("promtool", "check", "rules", "--lint-fatal", RULES)
 
 
+@pytest.mark.slow
 def test_alerts_fire_and_are_silent(tool: Callable[..., str]) -> None:
     """`promtool test rules` evaluates each case, with the sentences that the alert then has."""
     assert "SUCCESS" in tool("promtool", "test", "rules", RULE_TESTS)
