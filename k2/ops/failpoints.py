@@ -42,6 +42,8 @@ Name = Literal[
     "letters.fsynced",
     "letters.cut",
     "letters.truncated",
+    "maintenance.staged",
+    "maintenance.landed",
 ]
 """Names of the failpoints; each occurs once in the code.
 
@@ -49,7 +51,8 @@ Name = Literal[
 (or `append`) is within an epoch, `closing` is at its end, `snapshot` is after the sink has finished the epoch and
 before the recovery store records it. `commit.*` belongs to both tables: `staged` is after the manifests are written,
 `landed` is before the response of the catalog is seen. `letters.cut`, `letters.truncated`, `events.rolling_back` and
-`events.rolled_back` are in the rollback of dead letters and ledger at a restart.
+`events.rolled_back` are in the rollback of dead letters and ledger at a restart. `maintenance.*` are as `commit.*`, in
+the commits of `k2 maintain`.
 """
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)

@@ -1,0 +1,63 @@
+"""`k2 maintain`: upkeep of the tables next to the job that writes them."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from k2.cli.console import Json, print_json, progress
+from k2.cli.table_output import print_table
+from k2.iceberg.tables import TableName
+from k2.maintenance.compaction import TARGET_BYTES, CompactedGroup
+from k2.maintenance.compaction import compact as compact_table
+from k2.model.wording import format_count
+from k2.ops.settings import Settings, read_settings
+from k2.query.tables import no_table_error
+from k2.storage.catalog import find_table
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Keep the tables small and fast while the job writes them.")
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")]
+TableOption = Annotated[TableName | None, typer.Option("--table", help="Select one table; all three by default.")]
+
+
+@app.command()
+def compact(
+    *,
+    table: TableOption = None,
+    file_bytes: Annotated[
+        int, typer.Option(min=1_048_576, help="Size of a new data file, at which the next one begins.")
+    ] = TARGET_BYTES,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Rewrite the small files of closed hours and days into few sorted ones."""
+    settings = read_settings()
+    groups: list[CompactedGroup] = []
+    with progress("Compacting") as bar:
+        for which in _tables(settings, table):
+            bar.update(bar.tasks[0].id, description=f"Compacting {settings.namespace}.{which}")
+            groups.extend(compact_table(settings, which, target_bytes=file_bytes, dry_run=dry_run))
+    if as_json:
+        print_json([asdict(group) for group in groups])
+        return
+    if groups:
+        rows = [[*asdict(group).values()] for group in groups]
+        print_table("To compact" if dry_run else "Compacted", [*asdict(groups[0])], rows)
+    files, verb = sum(group.files for group in groups), "would be" if dry_run else "were"
+    typer.echo(f"{format_count(files, 'file')} {verb} rewritten", err=True)
+
+
+def _tables(settings: Settings, table: TableName | None) -> list[TableName]:
+    """Return the selected tables that exist.
+
+    Raises:
+        NoTableError: the selected table does not exist, or none does.
+    """
+    wanted = [*TableName] if table is None else [table]
+    found = [which for which in wanted if find_table(settings, which) is not None]
+    if not found:
+        raise no_table_error(settings, wanted[0])
+    return found

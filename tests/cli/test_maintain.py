@@ -1,0 +1,38 @@
+"""`k2 maintain`: its fields, its exit codes, and what a dry run leaves as it is."""
+
+import json
+from collections.abc import Callable
+
+from pyiceberg.table import Table
+from typer.testing import Result
+
+from k2.ops.settings import Settings
+from tests.query.tables import append, trade
+
+K2 = Callable[..., Result]
+
+
+def test_compact(settings: Settings, k2: K2, table: Table) -> None:
+    """A record for each group of files, with the documented fields; a dry run changes nothing."""
+    append(table, [trade(100)])
+    append(table, [trade(101)])
+    before = len(table.scan().to_arrow())
+    planned = json.loads(k2("maintain", "compact", "--table", "trades", "--dry-run", "--json").stdout)
+    assert all(one["new_files"] is None for one in planned)
+    done = json.loads(k2("maintain", "compact", "--table", "trades", "--json").stdout)
+    fields = ["table", "partition", "rows", "files", "bytes", "new_files", "new_bytes"]
+    assert [[*one] for one in done] == [fields] * len(planned)
+    assert [{**one, "new_files": None, "new_bytes": None} for one in done] == planned
+    assert {one["new_files"] for one in done} == {1}
+    table.refresh()
+    assert len(table.scan().to_arrow()) == before
+    shown = k2("maintain", "compact")
+    assert shown.exit_code == 0
+    assert "0 files were rewritten" in shown.stderr
+
+
+def test_no_table(settings: Settings, k2: K2) -> None:
+    """The error names the settings."""
+    result = k2("maintain", "compact")
+    assert result.exit_code == 2
+    assert "there is no catalog in it" in result.stderr
