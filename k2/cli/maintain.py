@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from k2.cli.console import Json, print_json, progress
+from k2.cli.console import Json, print_json, print_record, progress
 from k2.cli.table_output import print_table
 from k2.iceberg.tables import TableName
 from k2.maintenance.compaction import TARGET_BYTES, CompactedGroup
 from k2.maintenance.compaction import compact as compact_table
+from k2.maintenance.retention import retain as retain_days
 from k2.model.wording import format_count
 from k2.ops.settings import Settings, read_settings
 from k2.query.tables import no_table_error
@@ -48,6 +49,28 @@ def compact(
         print_table("To compact" if dry_run else "Compacted", [*asdict(groups[0])], rows)
     files, verb = sum(group.files for group in groups), "would be" if dry_run else "were"
     typer.echo(f"{format_count(files, 'file')} {verb} rewritten", err=True)
+
+
+@app.command()
+def retain(
+    *,
+    days: Annotated[int, typer.Option(min=1, help="Keep the trades of today and of this many days before (UTC).")],
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Remove whole days of trades in one commit that records the removal, so that `k2 reconcile` still holds."""
+    settings = read_settings()
+    _tables(settings, TableName.TRADES)
+    with progress("Removing days"):
+        removal = retain_days(settings, days, dry_run=dry_run)
+    if removal.kept_days:
+        kept = format_count(len(removal.kept_days), "earlier day")
+        typer.echo(
+            f"k2: {kept} stay for now, the oldest {removal.kept_days[0]}: "
+            "messages of them are within two deduplication windows (K2_DEDUP_WINDOW_SECONDS)",
+            err=True,
+        )
+    print_record(asdict(removal), as_json=as_json)
 
 
 def _tables(settings: Settings, table: TableName | None) -> list[TableName]:

@@ -6,7 +6,7 @@ at least a quarter of its size, so a late trade does not cause a large file to b
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from typing import Final, NamedTuple
 
 from k2.model.times import DAY_US, SECOND_US
@@ -50,7 +50,7 @@ def file_groups(files: Iterable[FileSize], now_us: int, target_bytes: int) -> li
         period = _closed_period(file, now_us)
         if period is not None and file.bytes < _SMALL * target_bytes:
             periods[file.partition, period].append(file)
-    return [group for period in periods.values() for group in _split(_joined(period), target_bytes)]
+    return [group for period in periods.values() for run in _runs(period) for group in _split(run, target_bytes)]
 
 
 def _closed_period(file: FileSize, now_us: int) -> int | None:
@@ -63,15 +63,17 @@ def _closed_period(file: FileSize, now_us: int) -> int | None:
     return hour if (hour + 1) * _HOUR_US + GRACE_US <= now_us else None
 
 
-def _joined(files: Sequence[FileSize]) -> list[FileSize]:
-    """Return the smaller files of a period, up to the first that is too large for those before it."""
-    ascending = sorted(files, key=lambda file: (file.bytes, file.path))
-    smaller_bytes = 0
-    for count, file in enumerate(ascending):
-        if count and file.bytes > _GROWTH_MAX * smaller_bytes:
-            return ascending[:count]
-        smaller_bytes += file.bytes
-    return ascending
+def _runs(files: Iterable[FileSize]) -> list[list[FileSize]]:
+    """Split the files of a period, the smallest first, wherever one is too large for those before it."""
+    runs: list[list[FileSize]] = []
+    run_bytes = 0
+    for file in sorted(files, key=lambda file: (file.bytes, file.path)):
+        if not runs or file.bytes > _GROWTH_MAX * run_bytes:
+            runs.append([])
+            run_bytes = 0
+        runs[-1].append(file)
+        run_bytes += file.bytes
+    return runs
 
 
 def _split(files: Iterable[FileSize], target_bytes: int) -> list[Group]:

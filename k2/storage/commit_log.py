@@ -43,6 +43,8 @@ class Remark(StrEnum):
     """The number of data files that `k2 maintain compact` replaced; the rows are the same."""
     FENCING_TOKEN = "k2.claim"  # noqa: S105  the name of an entry
     """The fencing token that a start set: the ledger snapshot that it rolled back from."""
+    REMOVED_ROWS = "k2.removed"
+    """The rows that `k2 maintain retain` removed, as `before DAY: topic:partition rows, ...`."""
     INVALIDATED_COMMITS = "k2.kept_out"
     """The writer for which a start invalidated commits in flight before it truncated dead letters."""
     ROLLED_BACK_EVENTS = "k2.withdrawn"

@@ -31,6 +31,17 @@ def test_compact(settings: Settings, k2: K2, table: Table) -> None:
     assert "0 files were rewritten" in shown.stderr
 
 
+def test_retain(settings: Settings, k2: K2, table: Table) -> None:
+    """One record with the documented fields; days whose messages are recent stay, and are named on stderr."""
+    planned = k2("maintain", "retain", "--days", "3", "--dry-run", "--json")
+    record = json.loads(planned.stdout)
+    assert [*record] == ["before", "days", "files", "bytes", "rows", "kept_days", "committed"]
+    assert record["committed"] is False
+    assert len(record["days"]) + len(record["kept_days"]) == 2
+    assert ("stay for now" in planned.stderr) is bool(record["kept_days"])
+    assert k2("maintain", "retain").exit_code == 2
+
+
 def test_no_table(settings: Settings, k2: K2) -> None:
     """The error names the settings."""
     result = k2("maintain", "compact")

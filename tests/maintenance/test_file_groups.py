@@ -44,8 +44,8 @@ def test_groups_are_of_small_files_of_closed_periods(files: list[FileSize]) -> N
     assert all((file.newest_us or 0) < 10 * DAY_US + 5 * HOUR_US for file in grouped)
 
 
-@given(FILES, st.integers(2, 20))
-def test_repeated_compaction_ends_with_few_files(files: list[FileSize], rounds: int) -> None:
+@given(FILES)
+def test_repeated_compaction_ends_with_few_files(files: list[FileSize]) -> None:
     """Each group becomes one file; in the end no day that is over has many small files, and nothing is left to do."""
     for number in range(100):
         groups = file_groups(files, NOW, TARGET)
