@@ -1,6 +1,7 @@
 """`k2 maintain`: upkeep of the tables next to the job that writes them."""
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -10,7 +11,9 @@ from k2.cli.table_output import print_table
 from k2.iceberg.tables import TableName
 from k2.maintenance.compaction import TARGET_BYTES, CompactedGroup
 from k2.maintenance.compaction import compact as compact_table
+from k2.maintenance.orphans import AGE_MIN, SAFE_AGE, Orphan, find_orphans, remove_orphans
 from k2.maintenance.retention import retain as retain_days
+from k2.model.errors import SettingsError
 from k2.model.wording import format_count
 from k2.ops.settings import Settings, read_settings
 from k2.query.tables import no_table_error
@@ -47,8 +50,8 @@ def compact(
     if groups:
         rows = [[*asdict(group).values()] for group in groups]
         print_table("To compact" if dry_run else "Compacted", [*asdict(groups[0])], rows)
-    files, verb = sum(group.files for group in groups), "would be" if dry_run else "were"
-    typer.echo(f"{format_count(files, 'file')} {verb} rewritten", err=True)
+    files, verb = sum(group.files for group in groups), "would rewrite" if dry_run else "rewrote"
+    typer.echo(f"{verb} {format_count(files, 'file')}", err=True)
 
 
 @app.command()
@@ -71,6 +74,40 @@ def retain(
             err=True,
         )
     print_record(asdict(removal), as_json=as_json)
+
+
+@app.command()
+def orphans(
+    *,
+    table: TableOption = None,
+    older_than_hours: Annotated[
+        float, typer.Option(min=0, help="Age in hours from which a file that nothing names is an orphan.")
+    ] = SAFE_AGE.total_seconds() / 3600,
+    force: Annotated[
+        bool, typer.Option("--force", help="Permit less than an hour: only if nothing writes to the tables.")
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Delete files in the tables' folders that nothing names, such as those of killed processes."""
+    settings, age = read_settings(), timedelta(hours=older_than_hours)
+    if age < AGE_MIN and not force:
+        raise SettingsError(
+            f"--older-than-hours {older_than_hours:g}: files of a commit in flight may be older; use at least 1, or "
+            "stop all writers and confirm with --force"
+        )
+    found: list[Orphan] = []
+    with progress("Looking for orphans"):
+        for which in _tables(settings, table):
+            there = find_orphans(settings, which, age)
+            found.extend(there if dry_run else remove_orphans(settings, which, there))
+    if as_json:
+        print_json([asdict(orphan) for orphan in found])
+    elif found:
+        rows = [[*asdict(orphan).values()] for orphan in found]
+        print_table("Orphans" if dry_run else "Deleted", [*asdict(found[0])], rows)
+    total, verb = sum(orphan.bytes for orphan in found), "would delete" if dry_run else "deleted"
+    typer.echo(f"{verb} {format_count(len(found), 'orphan')} with {format_count(total, 'byte')}", err=True)
 
 
 def _tables(settings: Settings, table: TableName | None) -> list[TableName]:
