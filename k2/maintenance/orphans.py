@@ -131,21 +131,26 @@ def _unlisted_metadata(table: Table, listed: Iterable[str]) -> list[TableMetadat
         metadata = _read_metadata(table, location)
         if metadata is None:
             continue
-        name, version = ".".join(table.name()), metadata.last_sequence_number
+        name, version, current = ".".join(table.name()), _version(metadata), _version(table.metadata)
         if metadata.table_uuid != table.metadata.table_uuid:
             raise TableError(
                 f"the folder of table {name} also has files of table {metadata.table_uuid}: {location}; move or remove "
                 "that table's files by hand first"
             )
-        if version > table.metadata.last_sequence_number + 1:
+        if version > current + 1:
             raise TableError(
-                f"the catalog has version {table.metadata.last_sequence_number} of table {name}, but {location} is "
+                f"the catalog has version {current} of table {name}, but {location} is "
                 f"version {version}; see `k2 catalog register`, no file is an orphan before that is settled"
             )
         # One commit ahead: a process was killed within a commit, or it is landing now.
-        if version > table.metadata.last_sequence_number:
+        if version > current:
             found.append(metadata)
     return found
+
+
+def _version(metadata: TableMetadata) -> int:
+    """Return the highest Iceberg sequence number of a version."""
+    return metadata.next_sequence_number() - 1
 
 
 def _logged(table: Table) -> list[str]:
