@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from datetime import UTC, date, datetime, timedelta
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from random import Random
 
@@ -23,30 +24,33 @@ from tests.iceberg.trades_table import DAY, read_to, row_at, rows_of, settings_i
 from tests.model.trade_slices import slice_of
 
 FIRST_DAY = 20_000
-SECONDS = 30.0
-KILLS_MIN = 3
+KILLS = 3
 
 
-def _write(settings: Settings, until: float) -> None:
-    """Commit two rows at a time, each of the next of five days, until a time."""
+def _write(settings: Settings, kills_done: Event) -> None:
+    """Commit two rows at a time, each of the next of five days, until the kills are done."""
     writer, offset = writer_of(settings), 0
-    while time.time() < until:
-        rows = [
-            row_at(at, timestamp=(FIRST_DAY + at % 5) * DAY + at, sequence=at + 1, kafka_timestamp=at)
-            for at in (offset, offset + 1)
-        ]
+    while not kills_done.wait(0.1):
+        times = [(FIRST_DAY + at % 5) * DAY + at for at in (offset, offset + 1)]
+        rows = [row_at(at % DAY, timestamp=at, sequence=at % DAY + 1, kafka_timestamp=at) for at in times]
         offset += 2
         writer.write_batch([slice_of(rows), read_to(offset)])
         writer.snapshot()
 
 
-def _maintain(settings: Settings) -> None:
-    """Compact all tables and remove the first two days, again and again."""
+def _maintain(settings: Settings, is_ready: Event) -> None:
+    """Remove the first two days and compact all tables, again and again."""
+    is_ready.set()
     while True:
+        remove_days(settings)
         for which in TableName:
             for _ in compact(settings, which):
                 pass
-        retain(settings, 1, today=date(1970, 1, 1) + timedelta(days=FIRST_DAY + 3))
+
+
+def remove_days(settings: Settings) -> None:
+    """Remove the first two of the five days."""
+    retain(settings, 1, today=date(1970, 1, 1) + timedelta(days=FIRST_DAY + 3))
 
 
 @pytest.mark.slow
@@ -55,22 +59,24 @@ def test_killed_upkeep_loses_and_doubles_nothing(tmp_path: Path) -> None:
     settings, rng = settings_in(tmp_path), Random(1)
     writer_of(settings).close()
     context = multiprocessing.get_context("spawn")
-    until = time.time() + SECONDS
-    job = context.Process(target=_write, args=(settings, until))
+    kills_done = context.Event()
+    job = context.Process(target=_write, args=(settings, kills_done))
     job.start()
-    kills = 0
-    while job.is_alive():
-        upkeep = context.Process(target=_maintain, args=(settings,))
+    for _ in range(KILLS):
+        is_ready = context.Event()
+        upkeep = context.Process(target=_maintain, args=(settings, is_ready))
         upkeep.start()
-        job.join(rng.uniform(4, 8))
+        assert is_ready.wait(120)
+        time.sleep(rng.uniform(0.2, 4))
         assert upkeep.pid is not None
         assert upkeep.is_alive(), "only a kill ends it"
         os.kill(upkeep.pid, signal.SIGKILL)
         upkeep.join()
-        kills += 1
         assert all(row.holds for row in reconcile(settings))
+    kills_done.set()
+    job.join()
     assert job.exitcode == 0
-    assert kills >= KILLS_MIN
+    remove_days(settings)
     for which in (*TableName, *TableName):
         [*compact(settings, which)]
     _check(settings)
