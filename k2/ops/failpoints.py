@@ -12,7 +12,7 @@ from typing import Final, Literal, NoReturn, get_args
 
 from k2.model.errors import SettingsError
 
-__all__ = ["NAMES", "VARIABLE", "Action", "Name", "arm", "armed_by", "failpoint"]
+__all__ = ["JOB_NAMES", "NAMES", "VARIABLE", "Action", "Name", "arm", "armed_by", "failpoint"]
 
 Name = Literal[
     "source.polled",
@@ -56,6 +56,8 @@ the commits of `k2 maintain`.
 """
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)
+JOB_NAMES: Final = tuple(name for name in NAMES if not name.startswith("maintenance."))
+"""Those that the job passes."""
 VARIABLE: Final = "K2_TEST_FAILPOINT"
 """Environment variable that arms an action when the process passes a failpoint for the n-th time.
 
