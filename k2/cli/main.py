@@ -39,6 +39,7 @@ class K2(Commands):
         "reconcile": Command("k2.cli.reconcile", "reconcile", "Check that every received message is accounted for."),
         "audit": Command("k2.cli.audit", "audit", "List the commits of the job to the table of trades."),
         "catalog": Command("k2.cli.catalog", "app", "Bring back, back up, restore and move the catalog."),
+        "maintain": Command("k2.cli.maintain", "app", "Keep the tables small and fast while the job writes them."),
         "recovery": Command("k2.cli.recovery", "app", "Manage the recovery store, and repair what stops a start."),
     }
 

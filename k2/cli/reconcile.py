@@ -40,7 +40,7 @@ def _reasons(settings: Settings, rows: list[Reconciliation]) -> Iterator[str]:
 
 
 def _describe_difference(row: Reconciliation) -> str:
-    unaccounted = row.received - row.stored - row.duplicates - row.dead_letters - row.skipped
+    unaccounted = row.received - row.stored - row.removed - row.duplicates - row.dead_letters - row.skipped
     if unaccounted > 0:
         difference = f"{unaccounted:,} of {row.received:,} received are not accounted for"
     elif unaccounted < 0:

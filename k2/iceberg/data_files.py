@@ -1,7 +1,10 @@
 """Write Parquet data files, tuned for readers of trades; a file is complete or absent."""
 
 import contextlib
+import math
 import uuid
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 import pyarrow as pa
@@ -21,11 +24,11 @@ from k2.ops.failpoints import failpoint
 from k2.ops.retry import OnRetry, retried
 from k2.storage.catalog_errors import CATALOG_TRANSIENT
 
-__all__ = ["write_file"]
+__all__ = ["ROW_GROUP_ROWS", "write_file", "write_files"]
 
 _ZSTD_LEVEL: Final = 1
 """Level 3 cost a third more time for files 2 % smaller."""
-_ROW_GROUP_ROWS: Final = 131_072
+ROW_GROUP_ROWS: Final = 131_072
 _COLUMNS: Final = (*TRADES, *SEQUENCE_EVENTS)
 _DICTIONARIES: Final = frozenset(column.name for column in _COLUMNS if column.is_dictionary)
 _ENCODINGS: Final = {
@@ -51,14 +54,42 @@ def write_file(table: Table, rows: pa.Table, partition: tuple[Any, ...], on_retr
 
 
 def _write(table: Table, rows: pa.Table, partition: tuple[Any, ...]) -> DataFile:
+    failpoint("file.create")
+    (file,) = write_files(table, rows.schema, [rows], partition)
+    return file
+
+
+def write_files(
+    table: Table,
+    schema: pa.Schema,
+    parts: Iterable[pa.Table],
+    partition: tuple[Any, ...],
+    bytes_max: float = math.inf,
+) -> Iterator[DataFile]:
+    """Write sorted rows, which arrive in parts, to data files of one partition; yield each file once it is whole.
+
+    A file ends with the part at which it reaches `bytes_max`. Only one part is in memory at a time. A file that fails
+    is deleted. Without parts there are no files.
+    """
+    remaining = iter(parts)
+    for first in remaining:
+        yield _write_file(table, schema, chain([first], remaining), partition, bytes_max)
+
+
+def _write_file(
+    table: Table, schema: pa.Schema, parts: Iterable[pa.Table], partition: tuple[Any, ...], bytes_max: float
+) -> DataFile:
+    """Write the next file, and leave the parts that follow it."""
     key = _partition_key(table, partition)
     path = table.location_provider().new_data_location(f"{uuid.uuid4()}.parquet", key)
     output = table.io.new_output(path)
     try:
-        failpoint("file.create")
         # The path is always new; `overwrite` only saves a request that checks for the file.
-        with output.create(overwrite=True) as stream, _writer(stream, rows.schema) as writer:
-            writer.write_table(rows, row_group_size=_ROW_GROUP_ROWS)
+        with output.create(overwrite=True) as stream, _writer(stream, schema) as writer:
+            for part in parts:
+                writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
+                if stream.tell() >= bytes_max:
+                    break
         failpoint("file.written")
         return _data_file(table, path, len(output), key, writer.writer.metadata)
     except BaseException:

@@ -14,7 +14,7 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import AddSnapshotUpdate, TableRequirement, TableUpdate
 
 from k2.iceberg.tables import MANIFESTS_MERGED
@@ -54,6 +54,28 @@ class MetadataSwap:
         """Delete the rows that the filter selects; this adds snapshots."""
         self._transaction.delete(row_filter, snapshot_properties=dict(summary))
 
+    def replace(
+        self, removed: Iterable[DataFile], added: Iterable[DataFile], summary: Mapping[str, str], operation: Operation
+    ) -> Snapshot:
+        """Add a snapshot in which data files are removed and others added; return it.
+
+        All of `removed` must be in the current snapshot. `operation` is `REPLACE` if the rows stay the same, so that
+        readers that follow the table commit by commit skip it, and `DELETE` if rows are removed.
+        """
+        update = self._transaction.update_snapshot(snapshot_properties=dict(summary)).overwrite()
+        for file in removed:
+            update.delete_data_file(file)
+        for file in added:
+            update.append_data_file(file)
+        update.commit()
+        self._manifests = [*update._written_manifests, *update._written_manifest_lists]  # noqa: SLF001
+        # PyIceberg computes the totals of a summary for an overwrite only.
+        self._transaction._updates = tuple(  # noqa: SLF001
+            _with_operation(one, operation) if isinstance(one, AddSnapshotUpdate) else one
+            for one in self._transaction._updates  # noqa: SLF001
+        )
+        return self.snapshots[-1]
+
     def set_properties(self, properties: Mapping[str, str]) -> None:
         """Set table properties."""
         self._properties.update(properties)
@@ -83,10 +105,17 @@ class MetadataSwap:
         self._table._do_commit(updates, requirements)  # noqa: SLF001
 
     def discard(self) -> None:
-        """Delete the manifests of an append that was rejected and that no snapshot refers to."""
+        """Delete the manifests of an append or a replacement that was rejected and that no snapshot refers to."""
         for path in self._manifests:
             with contextlib.suppress(Exception):
                 self._table.io.delete(path)
+
+
+def _with_operation(update: AddSnapshotUpdate, operation: Operation) -> AddSnapshotUpdate:
+    snapshot = update.snapshot
+    assert snapshot.summary is not None, "PyIceberg writes one"
+    summary = Summary(operation, **snapshot.summary.additional_properties)
+    return AddSnapshotUpdate(snapshot=snapshot.model_copy(update={"summary": summary}))
 
 
 class _Transaction(Transaction):

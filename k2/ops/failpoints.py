@@ -12,7 +12,7 @@ from typing import Final, Literal, NoReturn, get_args
 
 from k2.model.errors import SettingsError
 
-__all__ = ["NAMES", "VARIABLE", "Action", "Name", "arm", "armed_by", "failpoint"]
+__all__ = ["JOB_NAMES", "NAMES", "VARIABLE", "Action", "Name", "arm", "armed_by", "failpoint"]
 
 Name = Literal[
     "source.polled",
@@ -42,6 +42,8 @@ Name = Literal[
     "letters.fsynced",
     "letters.cut",
     "letters.truncated",
+    "maintenance.staged",
+    "maintenance.landed",
 ]
 """Names of the failpoints; each occurs once in the code.
 
@@ -49,10 +51,13 @@ Name = Literal[
 (or `append`) is within an epoch, `closing` is at its end, `snapshot` is after the sink has finished the epoch and
 before the recovery store records it. `commit.*` belongs to both tables: `staged` is after the manifests are written,
 `landed` is before the response of the catalog is seen. `letters.cut`, `letters.truncated`, `events.rolling_back` and
-`events.rolled_back` are in the rollback of dead letters and ledger at a restart.
+`events.rolled_back` are in the rollback of dead letters and ledger at a restart. `maintenance.*` are as `commit.*`, in
+the commits of `k2 maintain`.
 """
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)
+JOB_NAMES: Final = tuple(name for name in NAMES if not name.startswith("maintenance."))
+"""Those that the job passes."""
 VARIABLE: Final = "K2_TEST_FAILPOINT"
 """Environment variable that arms an action when the process passes a failpoint for the n-th time.
 

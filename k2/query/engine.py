@@ -140,19 +140,29 @@ class Engine:
             files = added_files(table, snapshot_ids) if isinstance(table.io, PyArrowFileIO) else []
         self._register_files(name, table, files, table.scan())
 
-    def _register_files(self, name: str, table: Table, files: list[str], scan: DataScan) -> None:
+    def register_files(self, name: str, table: Table, files: list[str]) -> None:
+        """Register the rows of some data files of a table; a column that a file lacks is null where that is possible.
+
+        Raises:
+            TableError: a program renamed columns, and DuckDB cannot read the files itself.
+        """
+        self._register_files(name, table, files, table.scan(), by_id=True)
+
+    def _register_files(
+        self, name: str, table: Table, files: list[str], scan: DataScan, *, by_id: bool = False
+    ) -> None:
         paths = [PyArrowFileIO.parse_location(file)[2] for file in files]
         if not files:
             self.register_empty(name, table)
         elif not all(map(self._is_readable, files, paths)):
             self.register_arrow(name, _dataset(table, scan, files, paths))
+        elif (by_id or has_evolved(table)) and (select := select_by_id(table.schema(), paths)) is not None:
+            self._views.add(name)
+            self._connection.sql(select).create_view(name)
         elif not has_evolved(table):
             # The folders' names repeat columns: DuckDB must not read values from them.
             self._views.add(name)
             self._connection.read_parquet(paths, hive_partitioning=False).create_view(name)
-        elif (select := select_by_id(table.schema(), paths)) is not None:
-            self._views.add(name)
-            self._connection.sql(select).create_view(name)
         else:
             self.register_arrow(name, _dataset(table, scan, files, paths))
 

@@ -15,7 +15,7 @@ from k2.query.engine import Engine
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table
 from k2.storage.dead_letters.files import DeadLetterLine, committed_lines, read_coordinates
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS, REMOVED_ROWS
 
 __all__ = ["ExchangeSummary", "Reconciliation", "reconcile", "summary"]
 
@@ -49,8 +49,10 @@ class Reconciliation:
     """Counted from the files, below the table's progress."""
     skipped: int
     holds: bool
-    """Whether received = stored + duplicates + dead letters + skipped, the counted values equal those of the progress,
-    and no (offset, index) occurs twice, as row or as dead letter."""
+    """Whether received = stored + removed + duplicates + dead letters + skipped, the counted values equal those of the
+    progress, and no (offset, index) occurs twice, as row or as dead letter."""
+    removed: int = 0
+    """Stored rows that `k2 maintain retain` removed, by its record in the table."""
 
 
 @retry_if_files_gone
@@ -87,7 +89,7 @@ def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Rec
     table = existing_table(settings, "trades", pool)
     check_columns(table, _COLUMNS)
     properties = table.metadata.properties
-    progress = PROGRESS.read(properties)
+    progress, removed = PROGRESS.read(properties), REMOVED_ROWS.read(properties)
     lines = committed_lines(settings.dead_letter_folder, DEAD_LETTER_POSITIONS.read_all(properties))
     with open_engine(settings, pool) as engine:
         engine.register("trades", table)
@@ -101,6 +103,7 @@ def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Rec
             progress.counts(partition),
             stored.get(partition, 0),
             dead_letters.get(partition, 0),
+            removed.of(partition),
             is_doubled=partition in doubled,
         )
         for partition in partitions
@@ -138,18 +141,19 @@ def _coordinates(lines: Iterable[DeadLetterLine]) -> pa.Table:
 
 
 def _reconciled(
-    partition: TopicPartition, recorded: Counts, stored: int, dead_letters: int, *, is_doubled: bool
+    partition: TopicPartition, recorded: Counts, stored: int, dead_letters: int, removed: int, *, is_doubled: bool
 ) -> Reconciliation:
-    counted = Counts(recorded.received, stored, recorded.duplicates, dead_letters, recorded.skipped)
+    counted = Counts(recorded.received, stored + removed, recorded.duplicates, dead_letters, recorded.skipped)
     return Reconciliation(
         partition.topic,
         partition.partition,
         counted.received,
-        counted.stored,
+        stored,
         counted.duplicates,
         counted.dead_letters,
         counted.skipped,
         holds=counted.holds and counted == recorded and not is_doubled,
+        removed=removed,
     )
 
 

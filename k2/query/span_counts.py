@@ -37,7 +37,8 @@ from k2.query.pool import EnginePool, open_engine
 from k2.query.tables import check_columns, existing_table, find_job_table
 from k2.query.where_clauses import equal
 from k2.sequencing.non_market import joined
-from k2.storage.table_properties import NON_MARKET_NUMBERS
+from k2.storage.removed_rows import read_removed_numbers
+from k2.storage.table_properties import NON_MARKET_NUMBERS, REMOVED_ROWS
 
 __all__ = [
     "COLUMNS",
@@ -152,8 +153,10 @@ def _open(
     found = conflicts_by_span(settings, table, parameters, span, then) if is_marked else CONFLICTS.empty_table()
     with open_engine(settings, pool) as engine:
         engine.register("trades", table, row_filter=equal(exchange=parameters.exchange, symbol=parameters.symbol))
-        non_market = NON_MARKET_NUMBERS.read_all(table.metadata.properties)
-        register_non_market(engine, [session for numbers in non_market for session in numbers.sessions()])
+        properties = table.metadata.properties
+        non_market = [one for numbers in NON_MARKET_NUMBERS.read_all(properties) for one in numbers.sessions()]
+        removed = read_removed_numbers(table, REMOVED_ROWS.read(properties))
+        register_non_market(engine, [*non_market, *removed])
         register_marks(engine, ledger, found, parameters)
         if then is not None:
             register_offset_bounds(engine, table, then)
@@ -171,7 +174,7 @@ def register_marks(engine: Engine, ledger: Table | None, found: pa.Table, parame
 
 
 def register_non_market(engine: Engine, stored: Iterable[StoredSession]) -> None:
-    """Register the ranges of numbers of non-market trades."""
+    """Register the ranges of numbers that no row has, and that are not missing: of non-market and removed trades."""
     rows = [(*one.key, first, last) for one in joined(stored) for first, last in one.ranges]
     engine.register_arrow("non_market", table_of(_NON_MARKET, rows))
 

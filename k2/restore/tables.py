@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-import pyarrow as pa
 import structlog
 from pyiceberg.expressions import BooleanExpression
 
@@ -28,18 +27,21 @@ from k2.model.state_source import (
     WantedContents,
 )
 from k2.model.symbols import Symbols
-from k2.model.times import TIME_AHEAD_TOLERANCE_US
 from k2.ops.metrics import STATE_REBUILT
+from k2.ops.retry import retried
 from k2.ops.settings import Settings
 from k2.query.gaps import missing_ranges
 from k2.query.pool import open_engine
+from k2.query.stored_sessions import stored_sessions
 from k2.restore.checkpoints import Checkpoints, find_checkpoints
 from k2.restore.contents import read_contents
 from k2.restore.recovery_store import NO_STORE, ResumeInfo
 from k2.restore.trade_ids import StoredTradeIds
 from k2.sequencing.non_market import joined
 from k2.storage.catalog import find_table
-from k2.storage.table_properties import DOUBTS, NON_MARKET_NUMBERS
+from k2.storage.catalog_errors import CATALOG_TRANSIENT
+from k2.storage.removed_rows import read_removed_numbers
+from k2.storage.table_properties import DOUBTS, NON_MARKET_NUMBERS, REMOVED_ROWS
 
 __all__ = ["TableStateSource"]
 
@@ -68,6 +70,7 @@ class TableStateSource:
         self._sessions: Mapping[int, list[StoredSession]] | None = None
         properties = {} if self._trades is None else self._trades.metadata.properties
         self._non_market = [session for one in NON_MARKET_NUMBERS.read_all(properties) for session in one.sessions()]
+        self._removed = self._read_removed(properties)
         self._doubts = [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()]
         self._ledger: Ledger | None = None
         self._checkpoints = self._find_checkpoints(is_resumed=resume_info.is_resumed)
@@ -79,6 +82,13 @@ class TableStateSource:
             self._resumed_offsets.update(self._checkpoints.positions)
             for checkpoint in self._checkpoints.groups.values():
                 self._ids.report_clocks(clocks_of(checkpoint.deduplicate))
+
+    def _read_removed(self, properties: Mapping[str, str]) -> list[StoredSession]:
+        """Return the numbers of rows that were removed since, which no rule may take for missing."""
+        if self._trades is None:
+            return []
+        table, removed = self._trades, REMOVED_ROWS.read(properties)
+        return retried("reading removed numbers", lambda: read_removed_numbers(table, removed), also=CATALOG_TRANSIENT)
 
     def _find_checkpoints(self, *, is_resumed: bool) -> Checkpoints | None:
         """Return the checkpoints to start from; None with a recovery store, or if one is missing."""
@@ -119,10 +129,10 @@ class TableStateSource:
         """Return the numbers in the table that recovered states may lack; the sessions of a symbol are ascending."""
         with self._lock:
             if self._sessions is None:
-                rows = map(_as_session, self._read_sessions())
+                rows = self._read_sessions()
                 skipped = (
                     session
-                    for session in self._non_market
+                    for session in (*self._non_market, *self._removed)
                     if session.offset >= self._resumed_offsets.get(session.topic_partition, 0)
                 )
                 self._sessions = _by_group(joined((*rows, *skipped)))
@@ -156,7 +166,7 @@ class TableStateSource:
                 self._ledger = self._read_ledger()
             return self._ledger
 
-    def _read_sessions(self) -> list[Row]:
+    def _read_sessions(self) -> list[StoredSession]:
         """Query the sessions in the table that the states may lack."""
         if self._trades is None or not self._is_behind():
             return []
@@ -165,8 +175,7 @@ class TableStateSource:
             engine.register("trades", self._trades, row_filter=row_filter, committed_after=self._committed_after)
             # Joined with the job's own partitions as well: compacted files also have rows of other writers.
             positions = {one: self._resumed_offsets.get(one, 0) for one in self._progress.partitions()}
-            engine.register_arrow("positions", _as_arrow(positions))
-            return engine.table(_SESSIONS, {"tolerance": TIME_AHEAD_TOLERANCE_US}).to_pylist()
+            return stored_sessions(engine, positions)
 
     def _is_behind(self) -> bool:
         """Whether the table may have rows that the states lack."""
@@ -188,40 +197,6 @@ class TableStateSource:
         return Ledger(frozenset(map(_session_key, started)), missing)
 
 
-# Numbers of a session without a hole are one range; only sessions with holes are processed row by row.
-_SESSIONS: Final = """
-    WITH ahead AS (
-        SELECT exchange, symbol, session, sequence, topic, partition, "offset",
-               CASE WHEN epoch_us(timestamp) > epoch_us(kafka_timestamp) + $tolerance THEN epoch_us(kafka_timestamp)
-                    ELSE epoch_us(timestamp) END AS seen_at
-        FROM trades JOIN positions USING (topic, partition)
-        WHERE session > 0 AND "offset" >= next_offset
-    ), sums AS (
-        SELECT exchange, symbol, session, min(sequence) AS first, max(sequence) AS last, count(*) AS numbers,
-               max(seen_at) AS latest, min(seen_at) AS earliest,
-               max_by(topic, seen_at) AS topic, max_by(partition, seen_at) AS partition,
-               max_by("offset", seen_at) AS "offset"
-        FROM ahead GROUP BY exchange, symbol, session
-    ), sums_with_holes AS (
-        SELECT * FROM sums WHERE numbers <> last::HUGEINT - first + 1
-    ), holed AS (
-        SELECT exchange, symbol, session, sequence,
-               sequence::HUGEINT - row_number() OVER numbers AS island
-        FROM ahead SEMI JOIN sums_with_holes USING (exchange, symbol, session)
-        WINDOW numbers AS (PARTITION BY exchange, symbol, session ORDER BY sequence)
-    ), islands AS (
-        SELECT exchange, symbol, session, min(sequence) AS low, max(sequence) AS high
-        FROM holed GROUP BY exchange, symbol, session, island
-    ), ranges AS (
-        SELECT exchange, symbol, session, list(low ORDER BY low) AS lows, list(high ORDER BY low) AS highs
-        FROM islands GROUP BY exchange, symbol, session
-    )
-    SELECT exchange, symbol, session, latest, earliest, topic, partition, "offset",
-           coalesce(lows, [first]) AS lows, coalesce(highs, [last]) AS highs
-    FROM sums LEFT JOIN ranges USING (exchange, symbol, session)
-    ORDER BY exchange, symbol, session
-"""
-
 _STARTED: Final = "SELECT DISTINCT exchange, symbol, session FROM sequence_events WHERE event = 'session_started'"
 
 
@@ -230,24 +205,8 @@ def _rows_from_offsets(offsets: Positions, progress: Progress) -> BooleanExpress
     return any_of(rows_from(one, offsets.get(one, 0)) for one in progress.partitions())
 
 
-def _as_arrow(positions: Positions) -> pa.Table:
-    return pa.table(
-        {
-            "topic": pa.array([one.topic for one in positions], pa.string()),
-            "partition": pa.array([one.partition for one in positions], pa.int32()),
-            "next_offset": pa.array(positions.values(), pa.int64()),
-        }
-    )
-
-
 def _session_key(row: Row) -> SessionKey:
     return SessionKey(row["exchange"], row["symbol"], row["session"])
-
-
-def _as_session(row: Row) -> StoredSession:
-    topic_partition = TopicPartition(row["topic"], row["partition"])
-    ranges = tuple(zip(row["lows"], row["highs"], strict=True))
-    return StoredSession(_session_key(row), ranges, row["latest"], row["earliest"], topic_partition, row["offset"])
 
 
 def _by_group(sessions: Iterable[StoredSession]) -> Mapping[int, list[StoredSession]]:

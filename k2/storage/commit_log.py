@@ -39,8 +39,12 @@ class Remark(StrEnum):
     """Where a log that was cut and grew again is read on, as `topic:partition from first`, without a comparison."""
     ABANDONED_OFFSETS = "k2.given_up"
     """The range of abandoned offsets, as `topic:partition first-last`."""
+    COMPACTED = "k2.compacted"
+    """The number of data files that `k2 maintain compact` replaced; the rows are the same."""
     FENCING_TOKEN = "k2.claim"  # noqa: S105  the name of an entry
     """The fencing token that a start set: the ledger snapshot that it rolled back from."""
+    REMOVED_ROWS = "k2.removed"
+    """The rows that `k2 maintain retain` removed, as `before DAY: topic:partition rows, ...`."""
     INVALIDATED_COMMITS = "k2.kept_out"
     """The writer for which a start invalidated commits in flight before it truncated dead letters."""
     ROLLED_BACK_EVENTS = "k2.withdrawn"
@@ -141,7 +145,8 @@ def commit_of(snapshot: IcebergSnapshot) -> Commit | None:
         snapshot.sequence_number or 0,
         snapshot.timestamp_ms * 1_000,
         own.get(_WRITER),
-        int(summary.get("added-records", 0)),
+        # A compaction only writes rows again, and adds none.
+        0 if Remark.COMPACTED in own else int(summary.get("added-records", 0)),
         int(summary.get("added-data-files", 0)),
         int(summary.get("added-files-size", 0)),
         _moves(Progress.parse(own[_PROGRESS]) if _PROGRESS in own else Progress()),

@@ -23,7 +23,7 @@ from pyiceberg.types import StructType
 
 from k2.model.errors import CatalogError, SettingsError
 from k2.storage.files import sync
-from k2.storage.table_properties import CHECKPOINTS
+from k2.storage.table_properties import CHECKPOINTS, REMOVED_ROWS
 from k2.storage.warehouse import local_path
 
 __all__ = ["CopiedTable", "Folders", "copy_file", "copy_table", "read_metadata", "reading"]
@@ -217,15 +217,19 @@ class _Copy:
             copy_file(source, target, hard_link=self._hard_links)
 
     def transfer_checkpoints(self, metadata: TableMetadata) -> None:
-        """Copy the checkpoints that the properties name; without one that is gone, a start only reads more rows."""
+        """Copy the checkpoints and removed numbers that the properties name, unless they are gone.
+
+        Without a checkpoint that is gone, a start only reads more rows.
+        """
         provider = load_location_provider(metadata.location, metadata.properties)
-        for named in CHECKPOINTS.read_all(metadata.properties):
-            for file in sorted(named.files):
-                location = provider.new_metadata_location(file)
-                source = local_path(location)
-                if source is not None and source.is_file():
-                    target = self._folders.written(self._rename(location))
-                    copy_file(source, target, hard_link=self._hard_links)
+        removed = REMOVED_ROWS.read(metadata.properties).file
+        files = {file for named in CHECKPOINTS.read_all(metadata.properties) for file in named.files}
+        for file in sorted(files | ({removed} if removed else set())):
+            location = provider.new_metadata_location(file)
+            source = local_path(location)
+            if source is not None and source.is_file():
+                target = self._folders.written(self._rename(location))
+                copy_file(source, target, hard_link=self._hard_links)
 
     def _write_manifest(self, location: str) -> tuple[str, int]:
         def change(entry: Record, struct: StructType) -> None:

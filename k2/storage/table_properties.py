@@ -19,6 +19,7 @@ from k2.sequencing.non_market import NonMarketNumbers
 from k2.storage.checkpoints import NamedCheckpoints, named_checkpoints_text, parse_named_checkpoints
 from k2.storage.commit_log import Commit, commit_notes_text, parse_commit_notes
 from k2.storage.dead_letters.files import Position
+from k2.storage.removed_rows import RemovedRows, parse_removed_rows, removed_rows_text
 
 __all__ = [
     "CHECKPOINTS",
@@ -36,6 +37,7 @@ __all__ = [
     "NON_MARKET_NUMBERS",
     "PROGRESS",
     "PROPERTIES",
+    "REMOVED_ROWS",
     "TOPIC_IDS",
     "WRITERS",
     "CommitLogBatch",
@@ -184,6 +186,15 @@ NON_MARKET_NUMBERS: Final = TableProperty[NonMarketNumbers](
     NonMarketNumbers.text,
     NonMarketNumbers,
 )
+REMOVED_ROWS: Final = TableProperty[RemovedRows](
+    "k2.removed",
+    "trades",
+    "What `k2 maintain retain` removed: rows by topic partition, the day before which it removed last, and the file "
+    "with their sequence numbers ([removed days](#removed-days))",
+    parse_removed_rows,
+    removed_rows_text,
+    RemovedRows,
+)
 DOUBTS: Final = TableProperty[Doubts](
     "k2.doubts.",
     "trades",
@@ -259,6 +270,7 @@ PROPERTIES: Final[tuple[TableProperty[Any], ...]] = (
     LEDGER_ID,
     DEAD_LETTER_POSITIONS,
     NON_MARKET_NUMBERS,
+    REMOVED_ROWS,
     DOUBTS,
     CHECKPOINTS,
     COMMIT_NOTES,

@@ -43,6 +43,7 @@ def test_reconcile(settings: Settings, letters: list[int], *, holds: bool) -> No
             "dead_letters": len(letters),
             "skipped": 1,
             "holds": holds,
+            "removed": 0,
         }
     ]
     assert result.exit_code == (0 if holds else 1)

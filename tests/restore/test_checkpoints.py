@@ -23,6 +23,9 @@ from k2.iceberg import checkpoint_writer
 from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
+from k2.iceberg.tables import TableName
+from k2.maintenance.commits import live_files
+from k2.maintenance.compaction import compact
 from k2.model.batch import MessageBatch
 from k2.model.errors import UnreachableError
 from k2.model.progress import TopicPartition
@@ -113,6 +116,35 @@ def test_older_rows_are_not_read(settings: Settings, logs: list[EventDict]) -> N
     assert missing(settings) == []
     (read,) = [one for one in logs if one["event"] == "checkpoints_read"]
     assert (read["groups"], read["offsets_after"] < 10) == (16, True)
+
+
+@pytest.mark.parametrize("are_lost", [False, True])
+def test_a_compaction_hides_no_row_from_a_start(settings: Settings, logs: list[EventDict], *, are_lost: bool) -> None:
+    """Rows before and after the checkpoints are in one new file: a start judges as if they were in the old ones.
+
+    Those after the checkpoints are read, so a copy is a duplicate and a late number fills its gap; those before are not
+    counted again. Without checkpoints, all rows come from the new files.
+    """
+    run(settings, [1, 2, 3, 5], [6, 7, 8], [10], ["a", "b"], [11])
+    for which in (TableName.TRADES, TableName.SEQUENCE_EVENTS):
+        assert [group.new_files for group in compact(settings, which)] in ([1], [])
+    assert len(live_files(_table(settings))) == 1
+    if are_lost:
+        _all(checkpoint_files(settings))
+    run(settings, [4, 10, 11, 12], ["b", "c"])
+    assert counts(settings) == (14, 3, 0)
+    assert missing(settings) == [(1, 9, 9)]
+    assert any(one["event"] == "checkpoints_read" for one in logs) is not are_lost
+    assert [group.new_files for group in compact(settings, TableName.TRADES)] == [1]
+    run(settings, [9, 12, 13], ["c", "a"])
+    assert counts(settings) == (16, 6, 0)
+    assert missing(settings) == []
+
+
+def _table(settings: Settings) -> Table:
+    table = find_table(settings, "trades")
+    assert table is not None
+    return table
 
 
 def _none(_files: list[Path]) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from k2.ops.failpoints import NAMES
+from k2.ops.failpoints import JOB_NAMES
 from tests.simulation.run import MULTI_PARTITION_EVERY, Outcome, is_multi_partition, simulate
 from tests.simulation.warm import warm
 
@@ -81,7 +81,7 @@ def _say(outcome: Outcome, multi_partition_every: int) -> None:
 def _sum_up(outcomes: list[Outcome], seconds: float) -> None:
     kinds = Counter(violation.kind for outcome in outcomes for violation in outcome.violations)
     hits = sum((outcome.hits for outcome in outcomes), Counter())
-    never = [name for name in NAMES if not hits[name]]
+    never = [name for name in JOB_NAMES if not hits[name]]
     rows = {
         "seconds a seed": f"{seconds / max(len(outcomes), 1):.2f}",
         "failpoints never reached": ", ".join(never) or "none",

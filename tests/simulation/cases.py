@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Final
 
-from k2.ops.failpoints import NAMES, Name
+from k2.ops.failpoints import JOB_NAMES, Name
 from tests.simulation.market import Market, publish
 from tests.simulation.plan import Fault, Life, Plan
 from tests.simulation.run import play
@@ -40,7 +40,7 @@ def kill_at(name: Name) -> tuple[Life, ...]:
 
 
 CASES: Final[Mapping[str, tuple[Life, ...]]] = {
-    **{name: kill_at(name) for name in NAMES},
+    **{name: kill_at(name) for name in JOB_NAMES},
     "zombie that committed a part": (_life(0.6, ("commit.seen", 4, "freeze")), _life(1, is_elsewhere=True)),
     "zombie whose events were rolled back": (
         _life(0.6, ("events.committed", 1, "freeze")),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, NamedTuple
 
-from k2.ops.failpoints import NAMES, Name
+from k2.ops.failpoints import JOB_NAMES, Name
 from tests.simulation.market import Market, PartitionKey
 from tests.simulation.other_writer import ACTS
 
@@ -195,5 +195,5 @@ def _faults(rng: Random) -> list[Fault]:
 def _point(rng: Random) -> tuple[Name | None, int]:
     if rng.random() < 0.25:
         return None, rng.randint(5, 120)
-    name = rng.choice(NAMES)
+    name = rng.choice(JOB_NAMES)
     return name, 1 if name in HIT_ONCE else 1 + int(rng.expovariate(0.4))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from k2.ops.failpoints import NAMES, Name
+from k2.ops.failpoints import JOB_NAMES, Name
 
 ROOT: Final = Path(__file__).parent.parent.parent
 
@@ -25,7 +25,7 @@ def outcomes(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", JOB_NAMES)
 def test_a_kill_at_a_failpoint_loses_and_doubles_nothing(name: Name, outcomes: dict[str, Any]) -> None:
     """The process is killed at that point, and the next one ends with each trade, dead letter and event once."""
     outcome = outcomes[name]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from k2.ops.failpoints import NAMES
+from k2.ops.failpoints import JOB_NAMES
 from tests.simulation.checks import at_end
 from tests.simulation.disk_state import DeadLetter, DiskState
 from tests.simulation.market import Market, publish
@@ -85,7 +85,7 @@ def test_markets_of_numberings_contain_every_fault() -> None:
 def test_plans_use_every_failpoint() -> None:
     """The choice of faults leaves no failpoint out."""
     plans = (make_plan(seed, publish(seed, multi_partition=False)) for seed in range(150))
-    assert {fault.name for plan in plans for life in plan.lives for fault in life.faults} == {None, *NAMES}
+    assert {fault.name for plan in plans for life in plan.lives for fault in life.faults} == {None, *JOB_NAMES}
 
 
 def test_plans_contain_every_kind_of_harm() -> None:

@@ -15,6 +15,7 @@ from k2.sequencing.doubts import Doubts
 from k2.storage.checkpoints import CheckpointPlace, NamedCheckpoints
 from k2.storage.commit_log import Commit
 from k2.storage.dead_letters.files import Position
+from k2.storage.removed_rows import RemovedRows
 from k2.storage.table_properties import (
     CHECKPOINTS,
     COMMIT_ID,
@@ -30,6 +31,7 @@ from k2.storage.table_properties import (
     NON_MARKET_NUMBERS,
     PROGRESS,
     PROPERTIES,
+    REMOVED_ROWS,
     TOPIC_IDS,
     WRITERS,
     CommitLogBatch,
@@ -54,6 +56,7 @@ VALUES: Mapping[TableProperty[Any], st.SearchStrategy[Any]] = {
         lambda one: NamedCheckpoints({3: [CheckpointPlace("f", 0, one, "00")]}, [3], [("t", 0, one)], one), POSITIVE
     ),
     COMMIT_NOTES: st.builds(lambda one: [Commit(one, None, 1, 0, "0", 1, 1, 1, [])], POSITIVE),
+    REMOVED_ROWS: st.builds(RemovedRows, st.dictionaries(st.text(), POSITIVE, max_size=3), st.none() | st.dates()),
     TOPIC_IDS: st.dictionaries(st.text(), st.text(), max_size=3),
     WRITERS: POSITIVE,
     KEY_GROUPS: POSITIVE,
@@ -83,6 +86,7 @@ def test_a_table_without_properties_has_the_defaults() -> None:
         "k2.progress": Progress(),
         "k2.commit.": "",
         "k2.snapshot": None,
+        "k2.removed": RemovedRows(),
         "k2.claim": None,
         "k2.ledger": None,
         "k2.letters.": {},
