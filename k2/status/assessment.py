@@ -141,11 +141,14 @@ def _inspect(one: TopicRejections) -> str:
 
 
 def _find_lost_or_added_rows(evidence: Evidence) -> Iterator[Finding]:
-    rows, expected = evidence.stored.rows, sum(state.stored for state in evidence.states)
+    rows, removed = evidence.stored.rows, evidence.stored.removed
+    stored = sum(state.stored for state in evidence.states)
+    expected = stored - removed
+    removed_text = f", and {removed:,} were removed by k2 maintain retain" if removed else ""
     if rows is not None and rows < expected:
         yield Finding.of(
             Cause.ROWS_LOST,
-            f"the table has {rows:,} rows, but the job stored {expected:,}",
+            f"the table has {rows:,} rows, but the job stored {stored:,}{removed_text}",
             "k2 reconcile names the partitions; k2 audit lists the commits",
         )
     if rows is None and expected:
@@ -157,7 +160,7 @@ def _find_lost_or_added_rows(evidence: Evidence) -> Iterator[Finding]:
     if rows is not None and rows > expected:
         yield Finding.of(
             Cause.ROWS_ADDED,
-            f"the table has {rows:,} rows, but the job stored {expected:,}: another writer added rows",
+            f"the table has {rows:,} rows, but the job stored {stored:,}{removed_text}: another writer added rows",
             "k2 reconcile names the partitions; k2 audit lists the commits of the job",
         )
     if evidence.stored.is_ledger_lost:

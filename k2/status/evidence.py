@@ -48,6 +48,8 @@ class StoredCounts:
     """Dead-letter files that are absent, unreadable, or shorter than the table has recorded."""
     is_ledger_lost: bool = False
     """Whether the table has recorded a ledger that is not there, or is another one."""
+    removed: int = 0
+    """Rows that `k2 maintain retain` removed, by its record in the table."""
 
 
 @dataclass(frozen=True, slots=True)

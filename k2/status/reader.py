@@ -49,7 +49,7 @@ from k2.status.waiting import Waiting
 from k2.storage.catalog import catalog_location
 from k2.storage.commit_log import Commit
 from k2.storage.dead_letters.rejections import CommonError
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS, LEDGER_ID, PROGRESS, TOPIC_IDS
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS, LEDGER_ID, PROGRESS, REMOVED_ROWS, TOPIC_IDS
 
 __all__ = ["DayStatus", "PartitionStatus", "Status", "StatusReader"]
 
@@ -228,6 +228,7 @@ class StatusReader:
                 total_rows(table),
                 lost_files(settings.dead_letter_folder, positions),
                 _is_ledger_lost(table, ledger),
+                REMOVED_ROWS.read(table.metadata.properties).total,
             ),
             rejections=topic_rejections(recorded, commits, errors),
             missing=missing,

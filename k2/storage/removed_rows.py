@@ -47,6 +47,11 @@ class RemovedRows(msgspec.Struct, frozen=True):
     """BLAKE2b of that file (RFC 7693), 16 bytes in hexadecimal digits."""
     format: int = _FORMAT
 
+    @property
+    def total(self) -> int:
+        """The number of removed rows of all topic partitions."""
+        return sum(self.rows.values())
+
     def of(self, topic_partition: TopicPartition) -> int:
         """Return the number of removed rows of a topic partition."""
         return self.rows.get(str(topic_partition), 0)

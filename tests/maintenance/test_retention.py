@@ -31,6 +31,8 @@ from k2.query.completeness import by_day
 from k2.query.gaps import gaps
 from k2.query.reconcile import reconcile
 from k2.restore.tables import TableStateSource
+from k2.status.findings import Cause
+from k2.status.reader import StatusReader
 from k2.storage.catalog import find_table
 from k2.storage.removed_rows import read_removed_numbers
 from k2.storage.table_properties import REMOVED_ROWS
@@ -118,6 +120,8 @@ def test_whole_days_are_removed_and_the_sums_hold(settings: Settings) -> None:
     assert later.rows == {"trades:0": 2}
     assert REMOVED_ROWS.read(table_of(settings).metadata.properties).of(PARTITION) == 9
     assert all(row.holds for row in reconcile(settings))
+    causes = {reason.cause for reason in StatusReader(settings).read().reasons}
+    assert not causes & {Cause.ROWS_LOST, Cause.ROWS_ADDED, Cause.ROWS_UNKNOWN}
 
 
 @pytest.mark.parametrize("are_lost", [False, True])

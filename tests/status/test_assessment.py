@@ -188,6 +188,13 @@ EXAMPLES: list[tuple[str, dict[str, Any], Cause, Verdict, str]] = [
         "the table has 900 rows, but the job stored 990",
     ),
     (
+        "rows lost besides those removed",
+        {"stored": StoredCounts(799, removed=190)},
+        Cause.ROWS_LOST,
+        Verdict.MISSING,
+        "the table has 799 rows, but the job stored 990, and 190 were removed by k2 maintain retain",
+    ),
+    (
         "rows added",
         {"stored": StoredCounts(1_980)},
         Cause.ROWS_ADDED,
