@@ -1,5 +1,7 @@
 """`k2 maintain`: upkeep of the tables next to the job that writes them."""
 
+import re
+import time
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated
@@ -11,12 +13,15 @@ from k2.cli.table_output import print_table
 from k2.iceberg.tables import TableName
 from k2.maintenance.compaction import TARGET_BYTES, CompactedGroup
 from k2.maintenance.compaction import compact as compact_table
+from k2.maintenance.expiry import AGE_MIN as EXPIRED_AGE_MIN
+from k2.maintenance.expiry import DEFAULT_AGE as EXPIRED_AGE
+from k2.maintenance.expiry import expire as expire_snapshots
 from k2.maintenance.orphans import AGE_MIN, SAFE_AGE, Orphan, find_orphans, remove_orphans
 from k2.maintenance.retention import retain as retain_days
-from k2.model.errors import SettingsError
+from k2.model.errors import SettingsError, UnreachableError
 from k2.model.wording import format_count
 from k2.ops.settings import Settings, read_settings
-from k2.query.tables import no_table_error
+from k2.query.tables import NoTableError, no_table_error
 from k2.storage.catalog import find_table
 
 __all__ = ["app"]
@@ -108,6 +113,71 @@ def orphans(
         print_table("Orphans" if dry_run else "Deleted", [*asdict(found[0])], rows)
     total, verb = sum(orphan.bytes for orphan in found), "would delete" if dry_run else "deleted"
     typer.echo(f"{verb} {format_count(len(found), 'orphan')} with {format_count(total, 'byte')}", err=True)
+
+
+@app.command()
+def expire(
+    *,
+    table: TableOption = None,
+    older_than_hours: Annotated[
+        float,
+        typer.Option(min=EXPIRED_AGE_MIN.total_seconds() / 3600, help="Age in hours from which snapshots expire."),
+    ] = EXPIRED_AGE.total_seconds() / 3600,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Remove old snapshots, so that the files that only they refer to become orphans."""
+    settings, age = read_settings(), timedelta(hours=older_than_hours)
+    with progress("Expiring snapshots"):
+        found = [expire_snapshots(settings, which, age, dry_run=dry_run) for which in _tables(settings, table)]
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    print_table("To expire" if dry_run else "Expired", [*asdict(found[0])], [[*asdict(one).values()] for one in found])
+
+
+@app.command(name="all")
+def run_all(
+    *,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Also remove days of trades, as `retain` does; none by default.")
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Begin again so long after the last beginning: 30m, 1h, 1d.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Run compact, retain (with --days), expire and orphans, one after the other; with --every, until it is ended."""
+    interval = None if every is None else _parse_every(every)
+    while True:
+        began = time.monotonic()
+        try:
+            compact(dry_run=dry_run)
+            if days is not None:
+                retain(days=days, dry_run=dry_run)
+            expire(dry_run=dry_run)
+            orphans(dry_run=dry_run)
+        except (NoTableError, UnreachableError) as error:
+            if interval is None:
+                raise
+            # The next round may find the catalog again, and the tables of a job that has not started yet.
+            typer.echo(f"k2: {error}; trying again in the next round", err=True)
+        if interval is None:
+            return
+        time.sleep(max(0.0, interval - (time.monotonic() - began)))
+
+
+def _parse_every(text: str) -> float:
+    """Return a time such as 30m in seconds.
+
+    Raises:
+        SettingsError: it is not a number and a unit.
+    """
+    match = re.fullmatch(r"(\d+)(s|m|h|d)", text)
+    seconds = 0 if match is None else int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+    if not seconds:
+        raise SettingsError(f"--every {text}: not a time such as 30m, 1h or 1d")
+    return float(seconds)
 
 
 def _tables(settings: Settings, table: TableName | None) -> list[TableName]:

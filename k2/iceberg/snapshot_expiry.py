@@ -9,7 +9,7 @@ from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotsUpdate, Table
 from k2.iceberg.snapshot_retention import REMOVED_MAX, REMOVED_MIN, Retention, expired, retention_of
 from k2.model.errors import TableError
 
-__all__ = ["AssertRemovable", "removable", "removals", "retention_in"]
+__all__ = ["AssertRemovable", "referred", "removable", "removals", "retention_in"]
 
 
 def retention_in(metadata: TableMetadata) -> Retention:
@@ -32,7 +32,7 @@ def removable(metadata: TableMetadata) -> tuple[int, ...]:
     Raises:
         TableError: a retention property is invalid.
     """
-    ids = expired(metadata.snapshots, _referred(metadata), retention_in(metadata))
+    ids = expired(metadata.snapshots, referred(metadata), retention_in(metadata))
     return tuple(ids[:REMOVED_MAX]) if len(ids) >= REMOVED_MIN else ()
 
 
@@ -59,11 +59,12 @@ class AssertRemovable(AssertTableUUID):
         """
         super().validate(base_metadata)
         assert base_metadata is not None
-        removable_ids = {snapshot.snapshot_id for snapshot in base_metadata.snapshots} - _referred(base_metadata)
+        removable_ids = {snapshot.snapshot_id for snapshot in base_metadata.snapshots} - referred(base_metadata)
         if not removable_ids.issuperset(self.removed):
             raise CommitFailedException("a snapshot to be removed is already gone, or a branch or tag refers to it")
 
 
-def _referred(metadata: TableMetadata) -> set[int]:
+def referred(metadata: TableMetadata) -> set[int]:
+    """Return the ids of the current snapshot and of those that branches and tags refer to."""
     current = metadata.current_snapshot_id
     return {ref.snapshot_id for ref in metadata.refs.values()} | ({current} if current is not None else set())

@@ -4,9 +4,12 @@ import json
 import os
 from collections.abc import Callable
 
+import pytest
 from pyiceberg.table import Table
 from typer.testing import Result
 
+from k2.cli import maintain
+from k2.model.errors import UnreachableError
 from k2.ops.settings import Settings
 from tests.query.tables import append, trade
 
@@ -63,3 +66,43 @@ def test_no_table(settings: Settings, k2: K2) -> None:
     result = k2("maintain", "compact")
     assert result.exit_code == 2
     assert "there is no catalog in it" in result.stderr
+
+
+def test_expire(k2: K2, table: Table) -> None:
+    """A record for each table with the documented fields; snapshots of the last hour cannot be selected."""
+    append(table, [trade(100)])
+    planned = json.loads(k2("maintain", "expire", "--dry-run", "--json").stdout)
+    assert [*planned[0]] == ["table", "snapshots", "expired", "committed"]
+    assert {one["committed"] for one in planned} == {False}
+    assert k2("maintain", "expire", "--older-than-hours", "0.5").exit_code == 2
+    assert k2("maintain", "expire").exit_code == 0
+
+
+def test_all(k2: K2, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands follow one another; with --every they do again, and an error ends one round only."""
+    append(table, [trade(100)])
+    once = k2("maintain", "all", "--days", "9000")
+    assert once.exit_code == 0
+    assert "rewrote" in once.stderr
+    assert "deleted 0 orphans" in once.stderr
+    rounds = iter([UnreachableError("the catalog is away"), None])
+    pauses = list[float]()
+
+    def one_round(**_options: bool) -> None:
+        error = next(rounds)
+        if error is not None:
+            raise error
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(maintain, "compact", one_round)
+    monkeypatch.setattr(maintain.time, "sleep", pause)
+    ended = k2("maintain", "all", "--every", "1h")
+    assert "the catalog is away; trying again in the next round" in ended.stderr
+    assert all(3_500 < seconds <= 3_600 for seconds in pauses)
+    for text in ("soon", "0s", "1.5h"):
+        refused = k2("maintain", "all", "--every", text)
+        assert (refused.exit_code, "not a time such as 30m" in refused.stderr) == (2, True)
