@@ -146,17 +146,21 @@ def run_all(
         str | None, typer.Option(metavar="TIME", help="Begin again so long after the last beginning: 30m, 1h, 1d.")
     ] = None,
     dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
-    """Run compact, retain (with --days), expire and orphans, one after the other; with --every, until it is ended."""
+    """Run compact, retain (with --days), expire and orphans, one after the other; with --every, until it is ended.
+
+    With --json each prints its document on a line of its own.
+    """
     interval = None if every is None else _parse_every(every)
     while True:
         began = time.monotonic()
         try:
-            compact(dry_run=dry_run)
+            compact(dry_run=dry_run, as_json=as_json)
             if days is not None:
-                retain(days=days, dry_run=dry_run)
-            expire(dry_run=dry_run)
-            orphans(dry_run=dry_run)
+                retain(days=days, dry_run=dry_run, as_json=as_json)
+            expire(dry_run=dry_run, as_json=as_json)
+            orphans(dry_run=dry_run, as_json=as_json)
         except (NoTableError, UnreachableError) as error:
             if interval is None:
                 raise

@@ -15,7 +15,7 @@ from k2.model.errors import TableError, UnreachableError
 from k2.ops.failpoints import failpoint
 from k2.ops.retry import COMMIT_CONFLICT
 
-__all__ = ["Stage", "commit_change", "live_files"]
+__all__ = ["Stage", "commit_change", "commit_once", "live_files"]
 
 Stage = Callable[[Table], MetadataSwap | None]
 """Stages a change on a table as it was just read; returns None if there is nothing to change any more."""
@@ -50,13 +50,11 @@ def commit_change(
         if swap_now is None:
             return None
         staged.append(swap_now)
-        failpoint("maintenance.staged")
         try:
-            swap_now.commit()
+            commit_once(swap_now)
         except CommitFailedException:
             rejected.append(swap_now)
             return _CONFLICT
-        failpoint("maintenance.landed")
         return _snapshot_id(swap_now)
 
     for attempt in range(COMMIT_CONFLICT.attempts_max):
@@ -68,6 +66,17 @@ def commit_change(
         f"table {committer.name}: {COMMIT_CONFLICT.attempts_max} conflicts in a row with commits of others; "
         "run the command again at a quieter time"
     )
+
+
+def commit_once(swap: MetadataSwap) -> None:
+    """Replace the metadata, once.
+
+    Raises:
+        CommitFailedException: the metadata is no longer the one that the swap was staged on.
+    """
+    failpoint("maintenance.staged")
+    swap.commit()
+    failpoint("maintenance.landed")
 
 
 def _snapshot_id(swap: MetadataSwap) -> int:

@@ -19,8 +19,8 @@ from k2.iceberg.snapshot_expiry import AssertRemovable, referred, removals, rete
 from k2.iceberg.snapshot_lineage import check_lineage, last_snapshot
 from k2.iceberg.snapshot_retention import REMOVED_MAX
 from k2.iceberg.tables import TableName, connect
+from k2.maintenance.commits import commit_once
 from k2.model.errors import TableError
-from k2.ops.failpoints import failpoint
 from k2.ops.settings import Settings
 
 __all__ = ["AGE_MIN", "DEFAULT_AGE", "Expiry", "expire"]
@@ -76,9 +76,7 @@ def expire(
         if ids:
             swap = MetadataSwap(table)
             swap.add(removals(ids), AssertRemovable(uuid=table.metadata.table_uuid, removed=ids))
-            failpoint("maintenance.staged")
-            swap.commit()
-            failpoint("maintenance.landed")
+            commit_once(swap)
         return len(ids)
 
     operation = f"expiring snapshots of table {committer.name}"

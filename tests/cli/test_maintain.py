@@ -85,6 +85,8 @@ def test_all(k2: K2, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     assert once.exit_code == 0
     assert "rewrote" in once.stderr
     assert "deleted 0 orphans" in once.stderr
+    lines = k2("maintain", "all", "--json").stdout.splitlines()
+    assert [type(json.loads(line)) for line in lines] == [list, list, list]
     rounds = iter([UnreachableError("the catalog is away"), None])
     pauses = list[float]()
 
