@@ -8,6 +8,7 @@ import structlog
 from bytewax.outputs import FixedPartitionedSink
 
 from k2.iceberg.commit import Committer
+from k2.iceberg.decoding import decoding_of, remember_decoding
 from k2.iceberg.fence import check_fence
 from k2.iceberg.fencing_commit import adopt_fencing_token, invalidate_commits_in_flight, set_fencing_token
 from k2.iceberg.ledger_rollback import WRITER, TradesFence, roll_back_events
@@ -102,6 +103,14 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
         """Return the topics' ids as they were when first read; record new topics in the table."""
         return remember_topics(self.committer, ids)
+
+    def remember_decoding(self) -> None:
+        """Record how the topics are decoded.
+
+        Raises:
+            StateError: that has changed for messages which one writer has committed, and another has not.
+        """
+        remember_decoding(self.committer, decoding_of(self._settings), self._settings.writers)
 
     def set_fencing_token(self, token: str) -> None:
         """Fence out instances that started before this one.

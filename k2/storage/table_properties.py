@@ -27,6 +27,7 @@ __all__ = [
     "COMMIT_LOG_BATCH",
     "COMMIT_NOTES",
     "DEAD_LETTER_POSITIONS",
+    "DECODING",
     "DOUBTS",
     "FENCING_TOKEN",
     "FORMAT",
@@ -221,6 +222,14 @@ COMMIT_NOTES: Final = TableProperty[list[Commit]](
     commit_notes_text,
     list,
 )
+DECODING: Final = TableProperty[dict[str, str]](
+    "k2.decoding",
+    "trades",
+    "Settings by which the job that wrote last decoded each topic",
+    partial(msgspec.json.decode, type=dict[str, str]),
+    _json_text,
+    dict,
+)
 TOPIC_IDS: Final = TableProperty[dict[str, str]](
     "k2.topics",
     "trades",
@@ -275,6 +284,7 @@ PROPERTIES: Final[tuple[TableProperty[Any], ...]] = (
     CHECKPOINTS,
     COMMIT_NOTES,
     TOPIC_IDS,
+    DECODING,
     WRITERS,
     KEY_GROUPS,
     FORMAT,

@@ -93,6 +93,7 @@ def test_a_table_without_properties_has_the_defaults() -> None:
         "k2.checkpoints.": NamedCheckpoints(),
         "k2.trail": [],
         "k2.topics": {},
+        "k2.decoding": {},
         "k2.writers": None,
         "k2.key_groups": 16,
         "k2.format": 1,

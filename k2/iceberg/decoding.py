@@ -1,0 +1,53 @@
+"""How the messages of each topic are decoded, recorded in the table: a replay must decode them in the same way.
+
+Writers commit one after the other, so a crash can leave them at different offsets. Each then drops what it has of a
+replay. If the replay decoded a message otherwise, one writer could have its dead letter and another its trade, or none
+of them either.
+"""
+
+from collections.abc import Mapping
+
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+
+from k2.iceberg.commit import Committer
+from k2.iceberg.table_progress import progress_of
+from k2.model.committed_offsets import CommittedOffsets
+from k2.model.errors import StateError
+from k2.ops.settings import Settings
+from k2.storage.table_properties import DECODING
+
+__all__ = ["decoding_of", "remember_decoding"]
+
+
+def decoding_of(settings: Settings) -> dict[str, str]:
+    """Return the settings that decide how the messages of each topic are decoded."""
+    ahead = f"K2_TIME_AHEAD_SECONDS_MAX={settings.time_ahead_seconds_max}"
+    return {one.topic: f"K2_TOPICS={one.topic}={one.venue} {ahead}" for one in settings.topics}
+
+
+def remember_decoding(committer: Committer, decoding: Mapping[str, str], writers: int) -> None:
+    """Record how topics are decoded from now on, by topic.
+
+    Raises:
+        StateError: that has changed for a topic of which one writer has committed more than another.
+    """
+
+    def act(table: Table) -> None:
+        known = DECODING.read(table.metadata.properties)
+        changed = {topic for topic, how in decoding.items() if known.get(topic, how) != how}
+        progress = progress_of(table)
+        committed = CommittedOffsets(progress, writers)
+        for topic_partition in progress.partitions():
+            offsets = committed.offsets(topic_partition)
+            if topic_partition.topic in changed and len({*offsets}) > 1:
+                raise StateError(
+                    f"{topic_partition} is committed up to offset {min(offsets)} by one writer and {max(offsets)} by "
+                    f"another, because the job was killed in between; messages there must be decoded as before: start "
+                    f"once more with {known[topic_partition.topic]} until the first commit, then change it"
+                )
+        if {**known, **decoding} != known:
+            with table.transaction() as transaction:
+                transaction.set_properties(DECODING.set_to({**known, **decoding}))
+
+    committer.change("recording how topics are decoded", act, also=(CommitFailedException,))

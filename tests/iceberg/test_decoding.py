@@ -1,0 +1,56 @@
+"""Decoding: it may change between starts, but not within what only some writers have committed."""
+
+from pathlib import Path
+
+import pytest
+
+from k2.iceberg.sink import TradesSink
+from k2.model.errors import StateError
+from k2.ops.settings import Settings, read_settings
+from k2.storage.table_properties import DECODING
+from tests.iceberg.running import Running, table_of
+
+
+def settings_of(folder: Path, venue: str, seconds: int = 86_400) -> Settings:
+    """Return the settings of a job with two writers that reads a topic as a venue's."""
+    return read_settings({"K2_TOPICS": f"trades={venue}"}, data_dir=folder, writers=2, time_ahead_seconds_max=seconds)
+
+
+def start(settings: Settings) -> None:
+    """Do what a start does with the trades table."""
+    sink = TradesSink(settings)
+    sink.open()
+    sink.remember_decoding()
+
+
+@pytest.mark.parametrize("changed", [("binance-spot", 86_400), ("k2", 60)])
+def test_a_change_waits_for_all_writers(tmp_path: Path, changed: tuple[str, int]) -> None:
+    """One writer has committed more than the other: only the settings from before can replay what is in between."""
+    before, after = settings_of(tmp_path, "k2"), settings_of(tmp_path, *changed)
+    start(before)
+    Running(before, "0").land(0, 4)
+    sentence = (
+        "trades:0 is committed up to offset 0 by one writer and 4 by another, because the job was killed in between; "
+        "messages there must be decoded as before: start once more with "
+        "K2_TOPICS=trades=k2 K2_TIME_AHEAD_SECONDS_MAX=86400 until the first commit, then change it"
+    )
+    with pytest.raises(StateError, match=f"^{sentence}$"):
+        start(after)
+    start(before)
+    Running(before, "1").land(0, 4)
+    start(after)
+    assert DECODING.read(table_of(after).metadata.properties) == {
+        "trades": f"K2_TOPICS=trades={changed[0]} K2_TIME_AHEAD_SECONDS_MAX={changed[1]}"
+    }
+
+
+def test_other_topics_may_change(tmp_path: Path) -> None:
+    """A topic that is new or no longer read is kept on record; nothing is written for the same again."""
+    before = settings_of(tmp_path, "k2")
+    start(before)
+    Running(before, "0").land(0, 4)
+    start(read_settings({"K2_TOPICS": "other=binance-spot"}, data_dir=tmp_path, writers=2))
+    assert {*DECODING.read(table_of(before).metadata.properties)} == {"trades", "other"}
+    metadata = table_of(before).metadata_location
+    start(before)
+    assert table_of(before).metadata_location == metadata
