@@ -162,6 +162,18 @@ def test_no_secret_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k
         assert "…" in done.stdout
 
 
+@pytest.mark.parametrize("mark", ["#", "/", "?"])
+def test_no_part_of_a_catalogs_password_is_printed(monkeypatch: pytest.MonkeyPatch, mark: str) -> None:
+    """SQLAlchemy takes a password with these characters unquoted; host and port are shown."""
+    port = free_port()
+    password = f"hunter2{mark}rest"
+    monkeypatch.setenv("PYICEBERG_CATALOG__K2__URI", f"postgresql+psycopg2://me:{password}@127.0.0.1:{port}/db")
+    finding = doctor()[1]["catalog"]
+    assert f"at 127.0.0.1:{port} cannot be reached" in finding.text
+    assert "hunter2" not in finding.text
+    assert "rest" not in finding.text
+
+
 def test_a_check_that_hangs_does_not_keep_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k2: K2) -> None:
     """The process ends at once, with the exit code of the others."""
     release, codes = threading.Event(), list[int]()

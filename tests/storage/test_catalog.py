@@ -120,7 +120,13 @@ def test_postgresql_uses_the_driver_that_has_a_timeout(uri: str, reached_by: str
     ("uri", "address"),
     [
         ("postgresql://k2:p@ss@h:5432/d", "h:5432"),
+        ("postgresql+psycopg2://u:pq#secret@127.0.0.1:1/db", "127.0.0.1:1"),
+        ("postgresql://u:p/secret@h/db", "h"),
+        ("postgresql://u:p?secret@[::1]:5/db?sslmode=require", "[::1]:5"),
+        ("postgresql:///db?host=/tmp&password=secret", "postgresql:///db"),
+        ("thrift://u:secret@h:9083", "h:9083"),
         ("https://rest.example/catalog", "rest.example"),
+        ("https://rest.example:8181/a@b", "rest.example:8181"),
         ("k2:secret@h", "h"),
         (None, "an unnamed address"),
     ],
