@@ -62,8 +62,8 @@ def _passwords(address: str) -> Iterator[str]:
     url = sql_url(address)
     if url is None:
         return
-    # The rest of a password with `@` that is not quoted: SQLAlchemy takes it for a part of the host.
-    rest = (url.host or "").rpartition("@")[0]
+    # The rest of a password with `@` that is not quoted: SQLAlchemy takes it for the host, or a part of it.
+    rest = url.host if "@" in (url.database or "") else (url.host or "").rpartition("@")[0]
     yield from {one for one in (url.password, rest) if one}
     yield from secrets_in(url.query)
 

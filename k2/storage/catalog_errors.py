@@ -136,13 +136,13 @@ def catalog_address(configuration: Mapping[str, Any]) -> str:
     if uri.startswith("sqlite"):
         return str(make_url(uri).database)
     url = sql_url(uri)
-    if url is None:
-        return (urlsplit(uri).netloc or uri).rpartition("@")[2]
-    # A password with `@` that is not quoted ends there for SQLAlchemy, and its rest is part of the host.
-    host = (url.host or "").rpartition("@")[2]
-    if not host:
+    # A password with `@` that is not quoted ends there for SQLAlchemy; its rest is part of the host or the database.
+    if url is None or "@" in f"{url.host}{url.database}":
+        end = uri if uri.startswith(_NOT_SQL) or "@" not in uri else f"//{uri.rpartition('@')[2]}"
+        return (urlsplit(end).netloc or end).rpartition("@")[2]
+    if not url.host:
         return str(URL.create(url.drivername, database=url.database))
-    name = f"[{host}]" if ":" in host else host
+    name = f"[{url.host}]" if ":" in url.host else url.host
     return name if url.port is None else f"{name}:{url.port}"
 
 

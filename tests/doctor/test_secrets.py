@@ -21,6 +21,7 @@ from k2.ops.settings import read_settings
         ({"uri": "postgresql+psycopg2://u:pq#wsecret1@127.0.0.1:1/db"}, {"pq#wsecret1"}),
         ({"uri": "postgresql://u:a/b?c@h/db?sslmode=require&password=hush"}, {"a/b?c", "hush"}),
         ({"uri": "postgresql://u:a@bc@h/db"}, {"a@bc", "a", "bc"}),
+        ({"uri": "postgresql://u:a@b#c/d@h/db"}, {"a", "b#c"}),
         ({"uri": "https://h:8181/a@b"}, set()),
         (
             {"adls.connection-string": "AccountName=n;AccountKey=k==;SharedAccessSignature=sv&sig"},
