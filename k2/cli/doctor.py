@@ -13,6 +13,7 @@ from k2.cli.options import parse_path
 from k2.cli.table_output import printable
 from k2.doctor.checks import all_checks, read_or_error
 from k2.doctor.findings import Finding, run_checks
+from k2.doctor.recovery import Start
 from k2.doctor.secrets import hiding, secrets_of
 from k2.model.errors import SettingsError
 
@@ -32,6 +33,15 @@ def doctor(
             help="Recovery store to check (default: recovery in K2_DATA_DIR, if there is one).",
         ),
     ] = None,
+    addresses: Annotated[
+        str | None,
+        typer.Option(
+            "--addresses",
+            "-a",
+            envvar="BYTEWAX_ADDRESSES",
+            help="Addresses of all processes of a cluster, as for k2 run: each may have a part of the recovery store.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check settings, broker, topics, catalog, tables, folders, recovery store and machine; change nothing.
@@ -49,7 +59,9 @@ def doctor(
         if not as_json:
             typer.echo(printable(f"{shown.state:<8} {shown.check}: {shown.text}"))
 
-    code, is_ended = run_checks(all_checks(settings, recovery_directory), report)
+    # A file of addresses is what the pods of a StatefulSet have.
+    is_cluster = ";" in (addresses or "") or "BYTEWAX_HOSTFILE_PATH" in os.environ
+    code, is_ended = run_checks(all_checks(settings, Start(recovery_directory, is_cluster)), report)
     if as_json:
         print_json(found)
     if not is_ended:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from confluent_kafka.admin._metadata import ClusterMetadata
@@ -11,7 +10,7 @@ from k2.doctor.broker import Tables, check_broker, check_offsets, check_topic
 from k2.doctor.findings import Check, Finding, Shared, ok
 from k2.doctor.folders import check_dead_letters, check_warehouse
 from k2.doctor.machine import check_clock, check_memory, check_packages, check_python
-from k2.doctor.recovery import check_recovery_store
+from k2.doctor.recovery import Start, check_recovery_store
 from k2.doctor.tables import Found, check_catalog, check_checkpoints, check_tables
 from k2.kafka.config import admin_client
 from k2.model.errors import SettingsError
@@ -26,7 +25,7 @@ DEPENDENT_SECONDS_MAX: Final = 60.0
 LOCAL_SECONDS_MAX: Final = 15.0
 
 
-def all_checks(settings: Settings | SettingsError, recovery_directory: Path | None) -> Sequence[Check]:
+def all_checks(settings: Settings | SettingsError, start: Start) -> Sequence[Check]:
     """Return the checks to run side by side; if the settings are invalid, only those that need none."""
     machine = [
         Check("python", check_python, LOCAL_SECONDS_MAX),
@@ -38,6 +37,7 @@ def all_checks(settings: Settings | SettingsError, recovery_directory: Path | No
         return [Check("settings", _raising(settings), LOCAL_SECONDS_MAX, has_exit_code=True), *machine]
     cluster = Shared[ClusterMetadata]("the state of the broker")
     found, tables = Shared[Found]("the content of the catalog"), Shared[Tables]("the progress of the table")
+    resumed = Shared[bool]("whether a start resumes from a recovery store")
     return [
         Check("settings", lambda: check_settings(settings), LOCAL_SECONDS_MAX, has_exit_code=True),
         *machine,
@@ -47,15 +47,16 @@ def all_checks(settings: Settings | SettingsError, recovery_directory: Path | No
             for one in settings.topics
         ),
         Check("catalog", lambda: check_catalog(settings, found), CATALOG_SECONDS_MAX, found, has_exit_code=True),
-        Check("tables", lambda: check_tables(settings, found, tables), DEPENDENT_SECONDS_MAX, tables),
+        Check("tables", lambda: check_tables(settings, found, tables, resumed), DEPENDENT_SECONDS_MAX, tables),
         Check("progress", lambda: check_offsets(settings, cluster, tables), DEPENDENT_SECONDS_MAX),
         Check("checkpoints", lambda: check_checkpoints(settings, found), DEPENDENT_SECONDS_MAX),
         Check("warehouse", lambda: check_warehouse(settings, found), DEPENDENT_SECONDS_MAX),
         Check("dead letters", lambda: check_dead_letters(settings), LOCAL_SECONDS_MAX),
         Check(
             "recovery store",
-            lambda: check_recovery_store(settings, recovery_directory, found),
+            lambda: check_recovery_store(settings, start, found, resumed),
             DEPENDENT_SECONDS_MAX,
+            resumed,
         ),
     ]
 

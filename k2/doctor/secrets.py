@@ -11,13 +11,16 @@ from k2.kafka.config import read_kafka_config
 from k2.model.errors import SettingsError
 from k2.ops.settings import Settings
 from k2.storage.catalog import catalog_configuration
+from k2.storage.catalog_errors import sql_url
 
 __all__ = ["hiding", "secrets_in", "secrets_of"]
 
 LONG_MIN: Final = 8
 """A secret of this number of characters or more is hidden also within a word."""
 _SECRET_NAME: Final = re.compile(
-    r"secret|password|passphrase|token|credential|authorization|jaas|oauthbearer\.config|key|pem", re.IGNORECASE
+    r"secret|password|passphrase|token|credential|authorization|jaas|oauthbearer\.config|key|pem|signature"
+    r"|connection-string",
+    re.IGNORECASE,
 )
 _NOT_SECRET: Final = re.compile(r"location$|endpoint|url$|uri$|server|type$|enabled$", re.IGNORECASE)
 _ENVIRONMENT: Final = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "PGPASSWORD")
@@ -46,9 +49,23 @@ def secrets_in(properties: Mapping[str, Any], prefix: str = "") -> Iterator[str]
             yield text
             # A credential of OAuth2 is `client:secret`, an authorization `Bearer token`.
             yield from re.split(r"[:\s]+", text)[1:]
-        with suppress(ValueError):
-            password = urlsplit(text).password
-            yield from {password, unquote(password)} if password else ()
+        if path.lower().endswith("connection-string"):
+            yield from secrets_in({key: part for key, _, part in (one.partition("=") for one in text.split(";"))})
+        yield from _passwords(text)
+
+
+def _passwords(address: str) -> Iterator[str]:
+    """Yield the password in an address, as written and unquoted, and the secrets among its parameters."""
+    with suppress(ValueError):
+        password = urlsplit(address).password
+        yield from {password, unquote(password)} if password else ()
+    url = sql_url(address)
+    if url is None:
+        return
+    # The rest of a password with `@` that is not quoted: SQLAlchemy takes it for the host, or a part of it.
+    rest = url.host if "@" in (url.database or "") else (url.host or "").rpartition("@")[0]
+    yield from {one for one in (url.password, rest) if one}
+    yield from secrets_in(url.query)
 
 
 def hiding(secrets: frozenset[str]) -> Callable[[str], str]:

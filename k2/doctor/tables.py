@@ -9,7 +9,7 @@ from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.table import Table
 
 from k2.doctor.broker import Tables
-from k2.doctor.findings import Finding, Shared, failed, ok, warning
+from k2.doctor.findings import Finding, NotCheckedError, Shared, failed, ok, unknown, warning
 from k2.iceberg.snapshot_lineage import check_lineage
 from k2.iceberg.table_binding import is_bound
 from k2.iceberg.table_progress import progress_of
@@ -31,7 +31,7 @@ from k2.storage.catalog import (
     open_catalog,
 )
 from k2.storage.catalog_errors import as_k2_error, translate_permanent_errors
-from k2.storage.table_properties import TOPIC_IDS
+from k2.storage.table_properties import LEDGER_ID, TOPIC_IDS
 
 __all__ = ["Found", "check_catalog", "check_checkpoints", "check_tables", "said_of_topics"]
 
@@ -108,8 +108,13 @@ def said_of_topics(found: Found) -> Tables:
     return Tables(progress_of(trades), TOPIC_IDS.read(trades.metadata.properties))
 
 
-def check_tables(settings: Settings, shared: Shared[Found], tables: Shared[Tables]) -> Iterator[Finding]:
-    """Check that each table is the job's, that none was rolled back, and that the ledger belongs to the trades."""
+def check_tables(
+    settings: Settings, shared: Shared[Found], tables: Shared[Tables], resumed: Shared[bool]
+) -> Iterator[Finding]:
+    """Check that each table is the job's, that none was rolled back, and that the ledger belongs to the trades.
+
+    `resumed` is whether a start resumes states from a recovery store; it then refuses a ledger that is new.
+    """
     found = shared.get()
     tables.set(said_of_topics(found))
     for name, table in found.items():
@@ -128,7 +133,7 @@ def check_tables(settings: Settings, shared: Shared[Found], tables: Shared[Table
         if ahead > AHEAD_SECONDS_MAX:
             text = f"its newest commit is {duration(ahead)} ahead of this machine's clock; synchronize the clocks"
             yield warning(f"{check} clock", text)
-    yield from _ledger(found)
+    yield from _ledger(found, resumed)
 
 
 def _snapshots(table: Table) -> str:
@@ -139,18 +144,24 @@ def _snapshots(table: Table) -> str:
     return f"newest commit {time_:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _ledger(found: Found) -> Iterator[Finding]:
+def _ledger(found: Found, resumed: Shared[bool]) -> Iterator[Finding]:
     trades, ledger = found[TableName.TRADES], found[TableName.SEQUENCE_EVENTS]
-    if trades is None or ledger is None:
+    if trades is None:
         return
+    check, has_events = "ledger", ledger is not None and bool(progress_of(ledger).partitions())
     try:
-        has_events = bool(progress_of(ledger).partitions())
-        bound = is_bound(trades, ledger, has_events=has_events, is_resumed=False)
+        if is_bound(trades, ledger, has_events=has_events, is_resumed=False):
+            yield ok(check, "the ledger belongs to the trades")
+        elif LEDGER_ID.read(trades.metadata.properties) is None:
+            yield ok(check, "the ledger is new; the next start binds it to the trades")
+        else:
+            is_bound(trades, ledger, has_events=has_events, is_resumed=resumed.get())
+            yield warning(check, "the ledger was dropped; start the job, which rebuilds it from the trades")
     except K2Error as error:
-        yield failed("ledger", str(error))
-        return
-    text = "the ledger belongs to the trades" if bound else "the ledger is new; the next start binds it to the trades"
-    yield ok("ledger", text)
+        yield failed(check, str(error))
+    except NotCheckedError as error:
+        text = f"the ledger was dropped, and a recovery store may count its events as written ({error})"
+        yield unknown(check, f"{text}; name the store by -r, or mend it first")
 
 
 def check_checkpoints(settings: Settings, shared: Shared[Found]) -> Iterator[Finding]:

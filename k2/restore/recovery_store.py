@@ -22,7 +22,16 @@ from k2.storage.recovery.backup import delete_unfinished_epoch
 from k2.storage.recovery.lock import lock_store
 from k2.storage.recovery.store import Store, check_store, partition_files, read_store
 
-__all__ = ["NO_STORE", "ResumeInfo", "check_ahead", "cluster_size", "lock_and_check", "prepare_recovery_store"]
+__all__ = [
+    "NO_STORE",
+    "ResumeInfo",
+    "check_ahead",
+    "cluster_size",
+    "is_permitted_part",
+    "is_resumed",
+    "lock_and_check",
+    "prepare_recovery_store",
+]
 
 _LOG = structlog.get_logger()
 
@@ -84,11 +93,21 @@ def _process_count(arguments: Namespace) -> int:
 def _resume_info(store: Store | None) -> ResumeInfo:
     if store is None:
         return ResumeInfo(is_resumed=True)
-    if store.execution is None and not store.missing:
+    if not is_resumed(store):
         return NO_STORE
     written = None if store.missing else store.written
     executions = 0 if store.execution is None else store.execution + 1
     return ResumeInfo(is_resumed=True, sources=store.sources, written=written, executions=executions)
+
+
+def is_resumed(store: Store) -> bool:
+    """Return whether a start resumes states; also true for a part of a store, because it cannot know."""
+    return store.execution is not None or bool(store.missing)
+
+
+def is_permitted_part(store: Store, *, is_cluster: bool) -> bool:
+    """Return whether a store lacks only partitions that other processes of a cluster may have."""
+    return is_cluster and bool(store.missing) and not store.problem
 
 
 def lock_and_check(settings: Settings, folder: Path, process: int, process_count: int) -> Store | None:
@@ -108,7 +127,7 @@ def lock_and_check(settings: Settings, folder: Path, process: int, process_count
     # Never closed: the lock must last as long as the process.
     lock_store(folder, process)
     store = read_store(folder)
-    if process_count == 1 or not store.missing or store.problem:
+    if not is_permitted_part(store, is_cluster=process_count > 1):
         check_store(store)
         table = find_table(settings, TableName.TRADES)
         if table is not None:

@@ -20,7 +20,7 @@ from pyiceberg.exceptions import (
     UnauthorizedError,
     WaitingForLockException,
 )
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -34,6 +34,7 @@ __all__ = [
     "corrupt_error",
     "error_text",
     "is_corrupt",
+    "sql_url",
     "translate_permanent_errors",
 ]
 
@@ -60,6 +61,8 @@ _KEYS_REFUSED: Final = re.compile(
 )
 """Arrow's messages for keys that S3 refuses. AWS answers 400 for expired ones, without a reason to a HEAD request."""
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_NOT_SQL: Final = ("http://", "https://", "thrift://")
+"""How the addresses of REST and Hive catalogs begin."""
 _NO_DATABASE: Final = re.compile(r"database .* does not exist")
 _UNREACHABLE: Final[tuple[type[BaseException], ...]] = (OSError, RESTError, *CATALOG_TRANSIENT)
 _MISCONFIGURED: Final = (
@@ -132,7 +135,28 @@ def catalog_address(configuration: Mapping[str, Any]) -> str:
     uri = str(configuration.get("uri", "an unnamed address"))
     if uri.startswith("sqlite"):
         return str(make_url(uri).database)
-    return (urlsplit(uri).netloc or uri).rpartition("@")[2]
+    url = sql_url(uri)
+    # A password with `@` that is not quoted ends there for SQLAlchemy; its rest is part of the host or the database.
+    if url is None or "@" in f"{url.host}{url.database}":
+        end = uri if uri.startswith(_NOT_SQL) or "@" not in uri else f"//{uri.rpartition('@')[2]}"
+        return (urlsplit(end).netloc or end).rpartition("@")[2]
+    if not url.host:
+        return str(URL.create(url.drivername, database=url.database))
+    name = f"[{url.host}]" if ":" in url.host else url.host
+    return name if url.port is None else f"{name}:{url.port}"
+
+
+def sql_url(address: str) -> URL | None:
+    """Return the parts of the address of an SQL catalog; None for other addresses, and for what SQLAlchemy rejects.
+
+    A password may have `#`, `/` and `?` for SQLAlchemy; `urlsplit` would end the address there.
+    """
+    if address.startswith(_NOT_SQL):
+        return None
+    try:
+        return make_url(address)
+    except (ArgumentError, ValueError):
+        return None
 
 
 def error_text(error: Exception) -> str:

@@ -15,6 +15,7 @@ from k2.kafka.producer import TradeProducer
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.ops.child_process import free_port
 from k2.ops.settings import read_settings
+from k2.storage.recovery.backup import make_store
 from tests.brokers import Broker
 from tests.cli.moved import store
 from tests.query.tables import set_progress
@@ -160,6 +161,32 @@ def test_no_secret_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k
         done = k2("doctor", *arguments)
         assert "hunter2" not in done.output
         assert "…" in done.stdout
+
+
+@pytest.mark.parametrize("mark", ["#", "/", "?"])
+def test_no_part_of_a_catalogs_password_is_printed(monkeypatch: pytest.MonkeyPatch, mark: str) -> None:
+    """SQLAlchemy takes a password with these characters unquoted; host and port are shown."""
+    port = free_port()
+    password = f"hunter2{mark}rest"
+    monkeypatch.setenv("PYICEBERG_CATALOG__K2__URI", f"postgresql+psycopg2://me:{password}@127.0.0.1:{port}/db")
+    finding = doctor()[1]["catalog"]
+    assert f"at 127.0.0.1:{port} cannot be reached" in finding.text
+    assert "hunter2" not in finding.text
+    assert "rest" not in finding.text
+
+
+@pytest.mark.parametrize("arguments", [(), ("-a", "127.0.0.1:1;127.0.0.1:2")])
+def test_a_part_of_a_store_is_checked_as_the_start_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """A cluster is known by its addresses, as for `k2 run`."""
+    monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("K2_BOOTSTRAP_SERVERS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setattr("k2.doctor.broker.ANSWER_SECONDS_MAX", 0.5)
+    (make_store(tmp_path / "recovery", 2).folder / "part-1.sqlite3").unlink()
+    assert doctor(*arguments)[1]["recovery store"].state == ("warning" if arguments else "failed")
+    monkeypatch.setenv("BYTEWAX_HOSTFILE_PATH", str(tmp_path / "hosts"))
+    assert doctor(*arguments)[1]["recovery store"].state == "warning"
 
 
 def test_a_check_that_hangs_does_not_keep_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k2: K2) -> None:

@@ -28,7 +28,11 @@ pytestmark = pytest.mark.slow
 def look(settings: Settings) -> list[Finding]:
     """Check the catalog, the tables and the warehouse."""
     found, tables = Shared[Found]("it"), Shared[Tables]("it")
-    checks = (check_catalog(settings, found), check_tables(settings, found, tables), check_warehouse(settings, found))
+    checks = (
+        check_catalog(settings, found),
+        check_tables(settings, found, tables, Shared("it")),
+        check_warehouse(settings, found),
+    )
     return [finding for check in checks for finding in check]
 
 

@@ -1,8 +1,10 @@
 """Checks of catalog, tables, folders and recovery store: nothing is created, and what is wrong is named."""
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,8 @@ from pyiceberg.table import Table
 
 from k2.doctor import folders
 from k2.doctor.broker import Tables
-from k2.doctor.findings import Finding, Shared, State
-from k2.doctor.recovery import check_recovery_store
+from k2.doctor.findings import Finding, NotCheckedError, Shared, State
+from k2.doctor.recovery import Start, check_recovery_store
 from k2.doctor.tables import Found, check_catalog, check_checkpoints, check_tables
 from k2.iceberg.tables import TableName
 from k2.model.errors import CatalogError, SettingsError, UnreachableError
@@ -35,9 +37,19 @@ def states(found: Iterable[Finding]) -> dict[str, State]:
 
 
 def look(settings: Settings) -> tuple[list[Finding], Shared[Found], Shared[Tables]]:
-    """Check the catalog and the tables."""
-    found, tables = Shared[Found]("it"), Shared[Tables]("it")
-    return [*check_catalog(settings, found), *check_tables(settings, found, tables)], found, tables
+    """Check the catalog and the tables, with the recovery store of the data folder."""
+    found, tables, resumed = Shared[Found]("it"), Shared[Tables]("it"), Shared[bool]("whether it resumes")
+    findings = [*check_catalog(settings, found)]
+    [*check_recovery_store(settings, Start(), found, resumed)]
+    return [*findings, *check_tables(settings, found, tables, resumed)], found, tables
+
+
+def look_at_store(
+    settings: Settings, found: Shared[Found], folder: Path | None = None, *, is_cluster: bool = False
+) -> tuple[list[Finding], Shared[bool]]:
+    """Check a recovery store; return also whether a start resumes from it."""
+    resumed = Shared[bool]("whether it resumes")
+    return [*check_recovery_store(settings, Start(folder, is_cluster), found, resumed)], resumed
 
 
 def test_what_does_not_exist_yet_is_not_created(settings: Settings) -> None:
@@ -47,7 +59,7 @@ def test_what_does_not_exist_yet_is_not_created(settings: Settings) -> None:
         *check_checkpoints(settings, found),
         *folders.check_warehouse(settings, found),
         *folders.check_dead_letters(settings),
-        *check_recovery_store(settings, None, found),
+        *look_at_store(settings, found)[0],
     ]
     assert {*states(findings).values()} == {State.OK}
     assert tables.get().progress.partitions() == []
@@ -194,14 +206,82 @@ def test_a_recovery_store_is_looked_at(settings: Settings, tmp_path: Path) -> No
     """That of the data folder if it is there, or one that is named; in use or not, and what it lacks."""
     _, found, _ = look(settings)
     folder = make_store(settings.data_dir / "recovery", 2).folder
-    (finding,) = check_recovery_store(settings, None, found)
+    ((finding,), _) = look_at_store(settings, found)
     assert (finding.state, "not in use" in finding.text) == (State.OK, True)
     held = lock_store(folder, 0)
-    (finding,) = check_recovery_store(settings, folder, found)
+    ((finding,), _) = look_at_store(settings, found, folder)
     assert (finding.state, "in use by a running job" in finding.text) == (State.OK, True)
     os.close(held)
     with pytest.raises(SettingsError, match="is not a folder"):
-        [*check_recovery_store(settings, tmp_path / "none", found)]
+        look_at_store(settings, found, tmp_path / "none")
+
+
+def test_a_part_of_a_store_is_right_only_in_a_cluster(settings: Settings) -> None:
+    """As at a start. Alone it is refused, without the advice to replace what other processes may have."""
+    _, found, _ = look(settings)
+    folder = make_store(settings.data_dir / "recovery", 4).folder
+    (folder / "part-1.sqlite3").unlink()
+    (finding,), resumed = look_at_store(settings, found, is_cluster=True)
+    assert (finding.state, "--replace" in finding.text) == (State.WARNING, False)
+    assert "lacks partition 1 of 4, which is right if other processes of the cluster have it" in finding.text
+    assert resumed.get()
+    (finding,), _ = look_at_store(settings, found)
+    assert finding.state is State.FAILED
+    assert finding.text.startswith("unless other processes of a cluster have the rest (then add its -a), ")
+    assert "lacks partition 1 of 4; put it back" in finding.text
+
+
+def test_partitions_that_do_not_match_are_refused_in_a_cluster_too(settings: Settings, tmp_path: Path) -> None:
+    """The start checks them whatever is missing."""
+    _, found, _ = look(settings)
+    folder = make_store(settings.data_dir / "recovery", 4).folder
+    (folder / "part-1.sqlite3").unlink()
+    other = make_store(tmp_path / "other", 5).folder
+    (other / "part-4.sqlite3").rename(folder / "part-4.sqlite3")
+    (finding,), _ = look_at_store(settings, found, is_cluster=True)
+    assert finding.state is State.FAILED
+    assert "holds partitions of several recovery stores" in finding.text
+    assert "unless" not in finding.text
+
+
+def test_an_empty_folder_is_that_of_a_later_process(settings: Settings, tmp_path: Path) -> None:
+    """It is a warning that says for which processes it is right; in a cluster others may have states."""
+    _, found, _ = look(settings)
+    for is_cluster in (False, True):
+        (finding,), resumed = look_at_store(settings, found, tmp_path, is_cluster=is_cluster)
+        assert finding.state is State.WARNING
+        assert "is right for processes 1 and later of a cluster" in finding.text
+        if is_cluster:
+            resumed.withhold()
+            with pytest.raises(NotCheckedError):
+                resumed.get()
+        else:
+            assert not resumed.get()
+
+
+@pytest.mark.parametrize("is_recreated", [False, True])
+def test_a_dropped_ledger_is_refused_with_a_store_that_is_resumed(settings: Settings, *, is_recreated: bool) -> None:
+    """As by a start, with its sentence; without states the ledger is rebuilt, which is a warning."""
+    store(settings)
+    open_catalog(settings).drop_table((settings.namespace, "sequence_events"))
+    if is_recreated:
+        made(settings, TableName.SEQUENCE_EVENTS)
+    findings, found, tables = look(settings)
+    (finding,) = [one for one in findings if one.check == "ledger"]
+    assert (finding.state, "rebuilds it from the trades" in finding.text) == (State.WARNING, True)
+    folder = make_store(settings.data_dir / "recovery", 1).folder
+    (finding,) = [one for one in look(settings)[0] if one.check == "ledger"]
+    assert finding.state is State.WARNING, "the store is new"
+    with closing(sqlite3.connect(folder / "part-0.sqlite3")) as connection, connection:
+        connection.execute("INSERT INTO exs (ex_num, worker_count, resume_epoch) VALUES (0, 1, 1)")
+    (finding,) = [one for one in look(settings)[0] if one.check == "ledger"]
+    assert (finding.state, "k2 recovery init DIR" in finding.text) == (State.FAILED, True)
+    assert ("dropped and recreated" in finding.text) is is_recreated
+    resumed = Shared[bool]("whether it resumes")
+    resumed.withhold()
+    tables = Shared[Tables]("it")
+    (finding,) = [one for one in check_tables(settings, found, tables, resumed) if one.check == "ledger"]
+    assert (finding.state, "name the store by -r" in finding.text) == (State.UNKNOWN, True)
 
 
 def test_a_commit_of_the_future_is_a_warning(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ MUTANTS: Final = (
         "store not locked",
         5,
         "a second execution begins on a recovery store in use",
-        ("k2.storage.recovery.lock:lock_store", "lock_file(path, fcntl.LOCK_EX)", "lock_file(path, fcntl.LOCK_SH)"),
+        ("k2.storage.recovery.lock:_lock", "fcntl.LOCK_EX", "fcntl.LOCK_SH"),
     ),
     planted(
         "other writers' commits overwritten",

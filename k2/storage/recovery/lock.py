@@ -2,8 +2,10 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +15,8 @@ from k2.storage.files import lock_file
 __all__ = ["exclusive_lock", "is_locked", "lock_store"]
 
 FIRST_PROCESS: Final = 0
+ASK_SECONDS_MAX: Final = 0.05
+"""`is_locked` holds a lock for less than this time."""
 
 
 def lock_store(folder: Path, process: int) -> int:
@@ -27,7 +31,7 @@ def lock_store(folder: Path, process: int) -> int:
     """
     path = _path(folder, process)
     try:
-        descriptor = lock_file(path, fcntl.LOCK_EX)
+        descriptor = _lock(path)
     except BlockingIOError as error:
         holder = path.read_text(errors="replace").strip() or "unknown"
         raise StateError(
@@ -39,6 +43,15 @@ def lock_store(folder: Path, process: int) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def _lock(path: Path) -> int:
+    """Lock a file for a job; try again after the time in which another process only asks whether it is locked."""
+    lock = partial(lock_file, path, fcntl.LOCK_EX)
+    with suppress(BlockingIOError):
+        return lock()
+    time.sleep(ASK_SECONDS_MAX)
+    return lock()
 
 
 @contextmanager
@@ -56,7 +69,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Return whether a process uses a store; no lock is kept."""
+    """Return whether a process uses a store; no lock is kept, and a job that starts meanwhile is not refused."""
     return any(_is_locked(_path(folder, process)) for process in _processes(folder))
 
 

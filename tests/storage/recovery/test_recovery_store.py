@@ -1,5 +1,6 @@
 """The recovery store as Bytewax writes it: read, rejected, copied while it is written, and locked."""
 
+import fcntl
 import os
 import pickle
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from k2.model.errors import SettingsError, StateError
+from k2.storage.files import lock_file
 from k2.storage.recovery.backup import back_up, delete_unfinished_epoch, make_store, restore
 from k2.storage.recovery.lock import exclusive_lock, is_locked, lock_store
 from k2.storage.recovery.snapshots import offset_in
@@ -295,6 +297,14 @@ def test_a_lock_excludes_other_executions(folder: Path, tmp_path: Path) -> None:
     assert not is_locked(folder)
     with exclusive_lock(folder), pytest.raises(StateError, match="another execution"):
         lock_store(folder, 0)
+
+
+def test_asking_for_a_lock_does_not_refuse_a_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that asks holds a shared lock for a moment."""
+    os.close(lock_store(folder, 0))
+    asking = lock_file(folder / "process-0.lock", fcntl.LOCK_SH, os.O_RDONLY)
+    monkeypatch.setattr("k2.storage.recovery.lock.time.sleep", lambda _: os.close(asking))
+    os.close(lock_store(folder, 0))
 
 
 def test_a_lock_ends_with_its_process(folder: Path) -> None:
