@@ -86,6 +86,7 @@ class TopicIds:
 
         Raises:
             KafkaException, TimeoutError: it does not exist, or no broker answers.
+            SettingsError, UnreachableError: no client can be made now, as `admin_client`; the next call tries again.
         """
         if self._client is None:
             self._client = admin_client(self._settings)
