@@ -97,6 +97,8 @@ class QueryResponse(Response):
         self._executor = executor
         self._write = write
         self._is_begun = False
+        self._failure: BaseException | None = None
+        """The error of a query that another body was sent for, with a status of success."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response while the client is connected."""
@@ -108,7 +110,7 @@ class QueryResponse(Response):
             work.cancel()
             gone.cancel()
             await asyncio.wait({gone, work})
-            QUERIES.labels(_result(work)).inc()
+            QUERIES.labels(_result(work, self._failure)).inc()
         for task in (work, gone):
             if not task.cancelled():
                 self._report(task.exception(), scope)
@@ -149,11 +151,11 @@ class QueryResponse(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
 
-def _result(work: asyncio.Task[None]) -> str:
+def _result(work: asyncio.Task[None], failure: BaseException | None) -> str:
     """Return how a query ended; one whose client has left, or whose server ends, is cancelled."""
     if work.cancelled():
         return "cancelled"
-    error = work.exception()
+    error = work.exception() or failure
     if error is None:
         return "ok"
     return next(result for kind, result in _RESULTS.items() if isinstance(error, kind))

@@ -86,6 +86,7 @@ class TopicIds:
 
         Raises:
             KafkaException, TimeoutError: it does not exist, or no broker answers.
+            SettingsError, UnreachableError: no client can be made now, as `admin_client`; the next call tries again.
         """
         if self._client is None:
             self._client = admin_client(self._settings)
@@ -175,14 +176,13 @@ class KafkaClient:
         self.connection.answered()
         return len(found.partitions) if found else 0
 
-    def lag(self, topic_partition: TopicPartition, position: int) -> float:
-        """Return the number of offsets from `position` to the high watermark of the last fetch; sends no request.
+    def lag(self, reader: Reader, position: int) -> float:
+        """Return the number of offsets from `position` to the high watermark of the reader; sends no request.
 
         NaN if it is not known: nothing was fetched yet, or no broker is connected.
         """
-        part = confluent_kafka.TopicPartition(topic_partition.topic, topic_partition.partition)
-        _, high = self._consumer.get_watermark_offsets(part, cached=True)
-        return math.nan if high < 0 or self.connection.is_lost else max(0, high - position)
+        high = reader.high_watermark()
+        return math.nan if high is None or self.connection.is_lost else max(0, high - position)
 
     def open(self, topic_partition: TopicPartition, offset: int) -> Reader:
         """Open a reader of a partition at an offset."""
@@ -191,10 +191,10 @@ class KafkaClient:
             queue = PartitionQueue(self._library, self._handle, topic_partition.topic, topic_partition.partition)
             with self._lock:
                 self._consumer.incremental_assign([part])
-            return ColumnReader(queue)
+            return ColumnReader(queue, self._consumer, topic_partition)
         consumer = confluent_kafka.Consumer(self._config)
         consumer.assign([part])
-        return MessageReader(consumer)
+        return MessageReader(consumer, topic_partition)
 
     def serve(self) -> None:
         """Let librdkafka process its events, at most every `SERVE_SECONDS`, and handle an error that it reports.

@@ -1,5 +1,6 @@
 """Readers of one topic partition: poll messages as columns, natively or through confluent-kafka, with equal results."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Protocol
@@ -51,6 +52,9 @@ class Reader(Protocol):
     def poll(self) -> Fetched | None:
         """Return the messages that have arrived, without waiting; None if there are none."""
 
+    def high_watermark(self) -> int | None:
+        """Return the high watermark of the last fetch; None if nothing was fetched. Sends no request; thread-safe."""
+
     def close(self) -> None:
         """Stop reading."""
 
@@ -58,12 +62,19 @@ class Reader(Protocol):
 class ColumnReader:
     """Reads from the queue of the partition, without a Python object per message."""
 
-    def __init__(self, queue: PartitionQueue) -> None:
-        self._queue = queue
+    def __init__(
+        self, queue: PartitionQueue, consumer: confluent_kafka.Consumer, topic_partition: TopicPartition
+    ) -> None:
+        """Read a queue of a consumer that is shared with other readers, and stays open."""
+        self._queue, self._consumer, self._topic_partition = queue, consumer, topic_partition
 
     def poll(self) -> Fetched | None:
         """Return the messages that have arrived, without waiting; None if there are none."""
         return self._queue.poll()
+
+    def high_watermark(self) -> int | None:
+        """Return the high watermark of the last fetch; None if nothing was fetched. Sends no request; thread-safe."""
+        return _cached_high_watermark(self._consumer, self._topic_partition)
 
     def close(self) -> None:
         """Release the queue."""
@@ -73,17 +84,38 @@ class ColumnReader:
 class MessageReader:
     """Reads with `Consumer.consume()`, for consumers with Python callbacks or platforms without the bundled library."""
 
-    def __init__(self, consumer: confluent_kafka.Consumer) -> None:
-        self._consumer = consumer
+    def __init__(self, consumer: confluent_kafka.Consumer, topic_partition: TopicPartition) -> None:
+        """Read with a consumer that fetches this partition alone, and is closed with the reader."""
+        self._consumer, self._topic_partition = consumer, topic_partition
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._last_high_watermark: int | None = None
 
     def poll(self) -> Fetched | None:
         """Return the messages that have arrived, without waiting; None if there are none."""
         messages = self._consumer.consume(POLL_MESSAGES_MAX, timeout=0)
         return to_columns(messages) if messages else None
 
+    def high_watermark(self) -> int | None:
+        """Return the high watermark of the last fetch; None if nothing was fetched. Sends no request; thread-safe."""
+        with self._lock:
+            if not self._is_closed:
+                self._last_high_watermark = _cached_high_watermark(self._consumer, self._topic_partition)
+            return self._last_high_watermark
+
     def close(self) -> None:
-        """Close the consumer of the partition."""
+        """Close the consumer of the partition; its last high watermark stays known."""
+        self.high_watermark()
+        # A scrape of the metrics must not ask a consumer that is being closed, nor wait until it is.
+        with self._lock:
+            self._is_closed = True
         self._consumer.close()
+
+
+def _cached_high_watermark(consumer: confluent_kafka.Consumer, topic_partition: TopicPartition) -> int | None:
+    part = confluent_kafka.TopicPartition(topic_partition.topic, topic_partition.partition)
+    _, high = consumer.get_watermark_offsets(part, cached=True)
+    return None if high < 0 else int(high)
 
 
 def to_batch(topic_partition: TopicPartition, venue: str, first_offset: int, fetched: Fetched) -> MessageBatch:

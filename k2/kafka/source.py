@@ -72,7 +72,7 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
 
     def lag(self) -> float:
         """Return the number of messages after those that were read; NaN if unknown."""
-        return self._client.lag(self._topic_partition, self._position)
+        return self._client.lag(self._reader, self._position)
 
     @reports_errors
     def next_batch(self) -> Iterable[MessageBatch]:

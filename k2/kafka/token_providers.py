@@ -7,14 +7,14 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
 import structlog
 
-from k2.model.errors import SettingsError
+from k2.model.errors import SettingsError, UnreachableError
 
 __all__ = ["MSK_IAM", "PROVIDER", "MskTokens", "with_token_provider"]
 
@@ -26,6 +26,16 @@ REUSE_SECONDS_MIN: Final = 60.0
 SIGNER: Final = "aws_msk_iam_sasl_signer"
 _REGION: Final = re.compile(r"\.kafka(?:-serverless)?\.([a-z0-9-]+)\.amazonaws\.com")
 _VARIABLES: Final = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_NO_ANSWER: Final = frozenset(
+    {
+        "botocore.exceptions.ConnectionError",
+        "botocore.exceptions.HTTPClientError",
+        "botocore.exceptions.MetadataRetrievalError",
+    }
+)
+"""Errors of the signer's library that are no OSError; by name, because the library is in an extra."""
+_UNREADABLE: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""Errors of a local file with credentials: another attempt does not help."""
 
 _LOG: Final = structlog.get_logger()
 
@@ -40,6 +50,7 @@ def with_token_provider(properties: Mapping[str, str]) -> dict[str, Any]:
 
     Raises:
         SettingsError: the provider is unknown or not installed, or it has no region or no credentials.
+        UnreachableError: what hands out the credentials does not answer.
     """
     rest = {name: value for name, value in properties.items() if name != PROVIDER}
     provider = properties.get(PROVIDER)
@@ -82,11 +93,19 @@ class MskTokens:
 
         Raises:
             SettingsError: there are no credentials, or they do not permit it.
+            UnreachableError: what hands them out, such as the metadata service of the machine, does not answer.
         """
         try:
             self(None)
         except Exception as error:
-            text = " ".join(str(error).split())
+            # The signer looks for a key in credentials that it has not found.
+            is_nothing_found = isinstance(error, AttributeError)
+            text = "no credentials were found" if is_nothing_found else " ".join(str(error).split()) or repr(error)
+            if any(map(_is_unanswered, _chain(error))):
+                raise UnreachableError(
+                    f"K2_KAFKA_CONFIG: {PROVIDER}={MSK_IAM}: no token can be signed: {text}; check the network to the "
+                    "service that hands out the AWS credentials, and start again"
+                ) from error
             raise SettingsError(
                 f"K2_KAFKA_CONFIG: {PROVIDER}={MSK_IAM}: no token can be signed: {text}; set AWS credentials"
             ) from error
@@ -104,3 +123,16 @@ class MskTokens:
                     raise
                 self._expires_at = milliseconds / 1_000
             return self._token, self._expires_at
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and its causes: the signer's library hides a timeout behind an error of its own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_unanswered(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return not isinstance(error, _UNREADABLE)
+    return any(f"{kind.__module__}.{kind.__name__}" in _NO_ANSWER for kind in type(error).__mro__)

@@ -31,8 +31,8 @@ class TopicWatch:
     def __init__(self, find_id: Callable[[str], str], known: Mapping[str, str], health: Health) -> None:
         """Prepare to compare the ids that are `known`, by topic, with those of `find_id`, which asks the broker.
 
-        `find_id` is called from the thread of the watch, and may raise KafkaException or TimeoutError. No topic is
-        watched whose id is not known.
+        `find_id` is called from the thread of the watch, and may raise any error, which is logged. No topic is watched
+        whose id is not known.
         """
         self._find_id, self._known, self._health = find_id, dict(known), health
         self._lock = threading.Lock()
@@ -74,10 +74,13 @@ class TopicWatch:
         for topic in self._known:
             try:
                 check_topic_ids(self._known, {topic: self._find_id(topic)})
-            except (KafkaException, TimeoutError) as error:
-                _LOG.debug("topic_id_unavailable", topic=topic, error=str(error))
             except OffsetError as error:
                 self._error = error
+            except (KafkaException, TimeoutError) as error:
+                _LOG.debug("topic_id_unavailable", topic=topic, error=str(error))
+            except Exception as error:  # noqa: BLE001  the thread must outlive whatever the client meets: nothing starts it again
+                # Such as a file with Kafka properties that is being replaced, or a token that cannot be signed now.
+                _LOG.warning("topic_id_unavailable", topic=topic, error=str(error), effect="it is asked for again")
 
     def _run(self) -> None:
         time.sleep(INTERVAL_SECONDS)

@@ -83,7 +83,22 @@ def _report(report: Mapping[str, object]) -> None:
 
 
 def parse_report(reported: bytes) -> Report:
-    """Return what was reported; a line that the end of the process has cut is ignored."""
-    lines = [json.loads(line) for line in reported.splitlines(keepends=True) if line.endswith(b"\n")]
-    command = next((tuple(line["command"]) for line in lines if "command" in line), None)
-    return Report(command, next((Ending(**line) for line in lines if "error" in line), None))
+    """Return what was reported; any other line is ignored, such as one that the end of the process has cut."""
+    parsed = [_parse_line(line) for line in reported.split(b"\n")[:-1]]
+    command = next((one for one in parsed if one is not None and not isinstance(one, Ending)), None)
+    return Report(command, next((one for one in parsed if isinstance(one, Ending)), None))
+
+
+def _parse_line(line: bytes) -> tuple[str, ...] | Ending | None:
+    """Return the command or the ending on a line; None if it is neither."""
+    try:
+        found = json.loads(line)
+    # Brackets without end are a RecursionError.
+    except (ValueError, RecursionError):
+        return None
+    match found:
+        case {"command": [str(), *_] as words, **rest} if not rest and all(isinstance(word, str) for word in words):
+            return tuple(words)
+        case {"error": str(error), "is_final": bool(is_final), **rest} if not rest:
+            return Ending(error, is_final)
+    return None

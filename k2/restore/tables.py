@@ -101,7 +101,6 @@ class TableStateSource:
             return found
         if found.missing:
             _LOG.warning("checkpoints_incomplete", missing=found.missing, effect="reading the whole table")
-        STATE_REBUILT.set(bool(self._progress.partitions()))
         return None
 
     def _written(self, resume_info: ResumeInfo) -> Mapping[str, Positions] | None:
@@ -129,6 +128,8 @@ class TableStateSource:
         """Return the numbers in the table that recovered states may lack; the sessions of a symbol are ascending."""
         with self._lock:
             if self._sessions is None:
+                # Whether a peer's store has states for this process is known only now.
+                STATE_REBUILT.set(not self._resumed_offsets and bool(self._progress.partitions()))
                 rows = self._read_sessions()
                 skipped = (
                     session

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from k2.http import metrics_response
 from k2.http.concurrency_limit import FifoSemaphore
 from k2.ops.metrics import QUERIES
 from k2.ops.settings import Settings
 from k2.query.engine import QueryCancelledError
 from k2.query.pool import CancellableSession, Pool, QueryBusyError
+from k2.status.reader import StatusReader
 
 ENDLESS = "SELECT sum(a.range * b.range) AS s FROM range(10000000) a, range(10000000) b"
 LONG = "SELECT range, repeat('x', 1000) AS text FROM range(1000000)"
@@ -64,7 +66,7 @@ def test_queries_beyond_the_limit_wait_or_get_retry_after(serve: Callable[..., A
 
 
 def test_queries_are_counted_by_result(serve: Callable[..., Any]) -> None:
-    """Also while no connection is free; the scrape then has the counts, and no verdict."""
+    """Also while no connection is free; the scrape then has the counts, and no verdict, and is counted as busy."""
     client = serve(query_connections=1, query_timeout_seconds=1.5)
     before = _query_counts()
     threads = [threading.Thread(target=client.sql, args=(ENDLESS,)) for _ in range(4)]
@@ -83,11 +85,38 @@ def test_queries_are_counted_by_result(serve: Callable[..., Any]) -> None:
     assert scrape.status == 200
     assert b"k2_queries_total{" in scrape.body
     assert b"k2_verdict" not in scrape.body
-    assert counts["timeout"] + counts["busy"] == 4
+    assert counts["timeout"] + counts["busy"] == 5
     assert counts["timeout"] >= 1
     assert counts["busy"] >= 1
     assert counts["invalid"] == 1
-    assert counts["ok"] == 2
+    assert counts["ok"] == 1
+
+
+@pytest.mark.parametrize(("is_free", "result"), [(True, "timeout"), (False, "busy")])
+def test_a_scrape_without_a_verdict_is_not_ok(
+    serve: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    is_free: bool,  # noqa: FBT001  a case
+    result: str,
+) -> None:
+    """It took too long, or found no connection free within the time that Prometheus waits."""
+    monkeypatch.setattr(metrics_response, "VERDICT_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(StatusReader, "read", lambda *_: time.sleep(1.5))
+    client = serve(query_connections=1)
+    thread = threading.Thread(target=client.sql, args=(ENDLESS,))
+    if not is_free:
+        thread.start()
+        time.sleep(0.3)
+    before = _query_counts()
+    scrape = client.get("/metrics")
+    deadline = time.monotonic() + 10
+    while _query_counts() == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    counts = {result: count - before[result] for result, count in _query_counts().items() if count != before[result]}
+    assert (scrape.status, counts) == (200, {result: 1})
+    assert b"k2_verdict" not in scrape.body
+    if not is_free:
+        thread.join()
 
 
 def _query_counts() -> dict[str, float]:

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from k2.kafka.client import KafkaClient
+from k2.kafka.reader import MessageReader
 from k2.model.errors import UnreachableError
 from k2.model.progress import TopicPartition
 from k2.ops import retry
@@ -70,12 +71,13 @@ def test_a_request_without_an_answer_means_that_the_broker_is_lost(monkeypatch: 
     """Until the next answer: then the lag is known again, too."""
     codes: list[int] = []
     client = client_of(codes, monkeypatch)
-    assert client.lag(PARTITION, 4) == 5
+    reader = MessageReader(client._consumer, PARTITION)
+    assert client.lag(reader, 4) == 5
     codes.append(KafkaError._TRANSPORT)
     with pytest.raises(UnreachableError, match="partitions of trades"):
         client.partition_count("trades")
     assert client.connection.is_lost
-    assert math.isnan(client.lag(PARTITION, 4))
+    assert math.isnan(client.lag(reader, 4))
     assert client.partition_count("trades") == 0
     assert not client.connection.is_lost
-    assert client.lag(PARTITION, 4) == 5
+    assert client.lag(reader, 4) == 5

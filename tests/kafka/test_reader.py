@@ -1,8 +1,10 @@
 """Both ways of reading return the same batches."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import confluent_kafka
 import numpy as np
@@ -95,6 +97,19 @@ def test_both_readers_return_the_same_batch(settings: Settings, topic: str) -> N
             assert np.array_equal(left, right), field.name
     for place in range(len(compiled)):
         assert (compiled.key(place), compiled.value(place)) == (plain.key(place), plain.value(place))
+
+
+@pytest.mark.parametrize("callbacks", [{}, {"error_cb": lambda _: None}], ids=["compiled", "plain"])
+def test_the_lag_is_known_after_a_fetch(settings: Settings, topic: str, callbacks: dict[str, Any]) -> None:
+    """It is that of the consumer that reads the partition, and stays known when the reader is closed."""
+    client = KafkaClient(settings, callbacks)
+    reader = client.open(TopicPartition(topic, 0), 5)
+    assert math.isnan(client.lag(reader, 5))
+    _first(reader)
+    assert client.lag(reader, 5) == len(MESSAGES) - 5
+    assert client.lag(reader, len(MESSAGES)) == 0
+    reader.close()
+    assert client.lag(reader, 5) == len(MESSAGES) - 5
 
 
 def test_an_offset_beyond_the_end_is_an_error(

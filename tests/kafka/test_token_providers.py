@@ -12,7 +12,7 @@ from k2.kafka import token_providers
 from k2.kafka.client import KafkaClient
 from k2.kafka.config import admin_client, consumer_config, producer_config
 from k2.kafka.token_providers import MSK_IAM, PROVIDER, SIGNER, MskTokens
-from k2.model.errors import SettingsError
+from k2.model.errors import K2Error, SettingsError, UnreachableError
 from k2.ops.settings import Settings, read_settings
 
 Sign = Callable[[str], tuple[str, int]]
@@ -129,6 +129,46 @@ def test_an_error_of_the_signer_is_one_sentence(tmp_path: Path, monkeypatch: pyt
     install(monkeypatch, refuse)
     with pytest.raises(SettingsError, match="no token can be signed: AWS credentials not found; set AWS credentials"):
         consumer_config(configured(tmp_path, f"{PROVIDER}={MSK_IAM}\n"))
+
+
+class MetadataRetrievalError(Exception):
+    """As that of the signer's library, which is no OSError."""
+
+    __module__ = "botocore.exceptions"
+
+
+class CredentialRetrievalError(Exception):
+    """As that of the signer's library for any fault of a provider of credentials."""
+
+    __module__ = "botocore.exceptions"
+
+
+@pytest.mark.parametrize(
+    ("cause", "error", "kind"),
+    [
+        (None, TimeoutError("timed out"), UnreachableError),
+        (None, ConnectionResetError("reset"), UnreachableError),
+        (None, MetadataRetrievalError("timed out"), UnreachableError),
+        (MetadataRetrievalError("timed out"), CredentialRetrievalError("no role"), UnreachableError),
+        (None, CredentialRetrievalError("access denied"), SettingsError),
+        (None, FileNotFoundError("no token file"), SettingsError),
+        (None, AttributeError("'NoneType' object has no attribute 'access_key'"), SettingsError),
+    ],
+)
+def test_only_credentials_that_are_missing_or_refused_are_a_setting(
+    cause: Exception | None, error: Exception, kind: type[K2Error], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that does not answer at a start may answer at the next one, so a supervisor makes one."""
+
+    def fail(_region: str) -> tuple[str, int]:
+        raise error from cause
+
+    install(monkeypatch, fail)
+    text = "no credentials were found" if isinstance(error, AttributeError) else str(error)
+    for make in (consumer_config, admin_client):
+        with pytest.raises(kind, match=f"no token can be signed: {text}; ") as caught:
+            make(configured(tmp_path, f"{PROVIDER}={MSK_IAM}\n"))
+        assert caught.value.is_final == (kind is SettingsError)
 
 
 def test_a_token_is_signed_again_before_it_expires() -> None:

@@ -1,11 +1,13 @@
 """Topics that are deleted and created again while the job runs."""
 
+import time
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from k2.kafka import topic_watch
 from k2.kafka.topic_watch import TopicWatch
-from k2.model.errors import OffsetError
+from k2.model.errors import K2Error, OffsetError, SettingsError, UnreachableError
 from k2.ops.health import Health
 
 
@@ -48,3 +50,31 @@ def test_an_unreadable_partition_waits_for_the_new_topic(monkeypatch: pytest.Mon
     with pytest.raises(OffsetError, match="topic a was deleted and recreated"):
         watch.settle()
     TopicWatch(find, {}, Health()).settle()
+
+
+@pytest.mark.parametrize(
+    "fault", [SettingsError("the file cannot be read"), UnreachableError("no token"), RuntimeError("unexpected")]
+)
+def test_no_error_ends_the_watch(fault: K2Error | RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client is made by the thread: what prevents it passes, and a topic that is created again is still noticed."""
+    monkeypatch.setattr(topic_watch, "INTERVAL_SECONDS", 0.01)
+    answers: list[Exception | str] = [fault, "1", fault, "2"]
+
+    def find(_topic: str) -> str:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    health = Health()
+    health.opened("a:0")
+    watch = TopicWatch(find, {"a": "1"}, health)
+    watch.start()
+    try:
+        deadline = time.monotonic() + 10
+        while watch._error is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with pytest.raises(OffsetError, match="topic a was deleted and recreated"):
+            watch.raise_error()
+    finally:
+        health.finished("a:0")

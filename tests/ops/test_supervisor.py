@@ -278,6 +278,31 @@ def test_nothing_is_parsed_from_a_crash() -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        b"not JSON",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"3",
+        b'["error", "command"]',
+        b'{"error": "no verdict"}',
+        b'{"error": 3, "is_final": true}',
+        b'{"error": "more", "is_final": true, "other": 1}',
+        b'{"command": "k2 run"}',
+        b'{"command": []}',
+        b'{"command": ["k2", 3]}',
+    ],
+)
+def test_a_mangled_line_is_ignored(line: bytes) -> None:
+    """Whatever else writes to the pipe must not end the supervisor; the lines around it are read."""
+    rest = [b'{"command": ["k2", "run"]}', b'{"error": "fenced", "is_final": true}']
+    assert parse_report(b"\n".join([rest[0], line, rest[1], b""])) == Report(
+        ("k2", "run"), Ending("fenced", is_final=True)
+    )
+    assert parse_report(line + b"\n") == Report()
+
+
+@pytest.mark.parametrize(
     ("ended", "is_final", "exit_code"),
     [
         (Ended(0), True, 0),

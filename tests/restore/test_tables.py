@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from k2.iceberg.tables import TableName
 from k2.model.key_groups import group_of
@@ -12,6 +13,7 @@ from k2.model.progress import TopicPartition
 from k2.model.state_source import SessionKey, WantedContents
 from k2.ops.settings import read_settings
 from k2.query.gaps import gaps
+from k2.restore.recovery_store import NO_STORE, ResumeInfo
 from k2.restore.tables import TableStateSource
 from k2.storage.catalog import open_catalog
 from tests.brokers import Broker
@@ -42,6 +44,23 @@ def test_foreign_rows_do_not_count_as_seen(resumed: dict[TopicPartition, int], t
     assert [(one.topic_partition.topic, one.ranges) for one in history.sessions(group)] == [("trades", ((7, 7),))]
     ids = list(history.ids(group, 10**12, is_resumed=False))
     assert [(one.topic_partition.topic, len(one.times)) for one in ids] == [("trades", 1)]
+
+
+@pytest.mark.parametrize("resume_info", [NO_STORE, ResumeInfo(is_resumed=True)], ids=["no store", "peers have it"])
+@pytest.mark.parametrize("resumed", [{}, {TopicPartition("trades", 0): 6}], ids=["all rows", "rows since"])
+def test_reading_the_whole_table_is_a_metric(
+    resume_info: ResumeInfo, resumed: dict[TopicPartition, int], tmp_path: Path
+) -> None:
+    """Also in a process of a cluster that cannot know whether the store of a peer has a state for it."""
+    settings = read_settings({}, data_dir=tmp_path)
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(7) | {"session": 1}])
+    set_progress(table, progress(offset=8, received=1, stored=1))
+    history = TableStateSource(settings, resume_info)
+    assert REGISTRY.get_sample_value("k2_state_rebuilt") == 0
+    history.report_positions(resumed)
+    assert list(history.sessions(group_of("binance", "BTCUSDT")))
+    assert REGISTRY.get_sample_value("k2_state_rebuilt") == (not resumed)
 
 
 def test_contents_are_looked_up_by_number_and_age(tmp_path: Path) -> None:

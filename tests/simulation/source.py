@@ -82,8 +82,8 @@ class _Client:
     def serve(self) -> None:
         pass
 
-    def lag(self, partition: TopicPartition, position: int) -> int:
-        return self._ends[partition] - position
+    def lag(self, reader: "_Reader", position: int) -> int:
+        return reader.high_watermark() - position
 
     def partition_count(self, topic: str) -> int:
         return sum(partition.topic == topic for partition in self._ends)
@@ -116,6 +116,9 @@ class _Reader:
         if not self._left and (not taken or self._rng.random() < 0.5):
             rows.append((self._end, -1, int(KafkaError._PARTITION_EOF), b"end of partition", None))
         return fetched(rows)
+
+    def high_watermark(self) -> int:
+        return self._end
 
     def close(self) -> None:
         """Stop reading."""
