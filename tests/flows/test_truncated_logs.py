@@ -111,7 +111,7 @@ def test_progress_of_an_earlier_version_is_continued(kafka: Broker, tmp_path: Pa
 
 
 def test_a_topic_created_again_stops_the_running_job(kafka: Broker, tmp_path: Path) -> None:
-    """The client reads on in the new topic; the job stops with the sentence of a start, which refuses as well."""
+    """The client may read on in the new topic; the job stops, and the next start refuses as well."""
     job = Job(kafka.bootstrap_servers, tmp_path, kafka.topic(), {"K2_RUN_TO_END": "false"})
     publish(kafka, job.topics, range(1, 11))
     process = job.start()
@@ -123,7 +123,9 @@ def test_a_topic_created_again_stops_the_running_job(kafka: Broker, tmp_path: Pa
     finally:
         process.kill()
     assert process.returncode == 1, said
-    assert f"topic {job.topics} was deleted and recreated" in said
+    # The client may ask for the next offset while the new topic has fewer messages.
+    sentences = (f"topic {job.topics} was deleted and recreated", "does not exist on the broker (expired, or the topic")
+    assert any(sentence in said for sentence in sentences), said
     assert "Traceback" not in said
     code, said = job.outcome()
     assert (code, f"topic {job.topics} was deleted and recreated" in said) == (1, True), said

@@ -224,8 +224,8 @@ MUTANTS: Final = (
         ),
         (
             f"{_HISTORY}._read_sessions",
-            "_as_arrow(positions)",
-            '_as_arrow({**positions, TopicPartition("foreign", 0): 0})',
+            "stored_sessions(engine, positions)",
+            'stored_sessions(engine, {**positions, TopicPartition("foreign", 0): 0})',
         ),
     ),
     planted(
