@@ -102,7 +102,7 @@ def test_a_scrape_without_a_verdict_is_not_ok(
     """It took too long, or found no connection free within the time that Prometheus waits."""
     monkeypatch.setattr(metrics_response, "VERDICT_SECONDS_MAX", 0.5)
     monkeypatch.setattr(StatusReader, "read", lambda *_: time.sleep(1.5))
-    client = serve(query_connections=1)
+    client = serve(query_connections=1, query_timeout_seconds=8)
     thread = threading.Thread(target=client.sql, args=(ENDLESS,))
     if not is_free:
         thread.start()
