@@ -11,6 +11,7 @@ from typing import Final
 
 from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
 
 from k2.doctor.findings import Finding, Shared, failed, ok, unknown, warning
 from k2.doctor.tables import Found
@@ -113,9 +114,15 @@ def _probe(check: str, location: str, io: FileIO) -> Finding:
 def bytes_per_day(trades: Table, now: float) -> float | None:
     """Return the bytes of data files that the commits of the last day add in a day; None if they span too little.
 
-    `now` is in seconds since the epoch. Snapshots that expired since are not counted, so the rate is that of the rest.
+    `now` is in seconds since the epoch. Snapshots that expired since are not counted, so the rate is that of the rest;
+    nor are compactions, which write rows again.
     """
-    recent = [one for one in trades.metadata.snapshots if now - one.timestamp_ms / 1_000 <= DAY_SECONDS]
+    recent = [
+        one
+        for one in trades.metadata.snapshots
+        if now - one.timestamp_ms / 1_000 <= DAY_SECONDS
+        and (one.summary is None or one.summary.operation != Operation.REPLACE)
+    ]
     if not recent:
         return None
     begun = min(one.timestamp_ms for one in recent) / 1_000

@@ -16,6 +16,7 @@ from k2.doctor.findings import Finding, NotCheckedError, Shared, State
 from k2.doctor.recovery import Start, check_recovery_store
 from k2.doctor.tables import Found, check_catalog, check_checkpoints, check_tables
 from k2.iceberg.tables import TableName
+from k2.maintenance.compaction import compact
 from k2.model.errors import CatalogError, SettingsError, UnreachableError
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
@@ -190,7 +191,7 @@ def test_free_space_is_compared_with_the_use_of_a_day(tmp_path: Path, days: floa
 
 
 def test_the_use_of_a_day_comes_from_the_commits(settings: Settings) -> None:
-    """Over their span, which must not be too short."""
+    """Over their span, which must not be too short; what a compaction writes again is not new."""
     table = made(settings, TableName.TRADES)
     append(table, [trade(0)])
     (snapshot,) = table.refresh().metadata.snapshots
@@ -200,6 +201,11 @@ def test_the_use_of_a_day_comes_from_the_commits(settings: Settings) -> None:
     assert folders.bytes_per_day(table, committed_at + 1) is None
     assert folders.bytes_per_day(table, committed_at + 43_200) == pytest.approx(2 * size)
     assert folders.bytes_per_day(table, committed_at + 90_000) is None
+    append(table, [trade(1)])
+    rate = folders.bytes_per_day(table.refresh(), committed_at + 43_200)
+    (group,) = compact(settings, TableName.TRADES)
+    assert group.new_files == 1
+    assert folders.bytes_per_day(table.refresh(), committed_at + 43_200) == pytest.approx(rate)
 
 
 def test_a_recovery_store_is_looked_at(settings: Settings, tmp_path: Path) -> None:
