@@ -1,8 +1,8 @@
 """How the messages of each topic are decoded, recorded in the table: a replay must decode them in the same way.
 
 Writers commit one after the other, so a crash can leave them at different offsets. Each then drops what it has of a
-replay. If the replay decoded a message otherwise, one writer could have its dead letter and another its trade, or none
-of them either.
+replay. If the replay decoded a message in another way, the table could have both its dead letter and its trade, or
+neither.
 """
 
 from collections.abc import Mapping

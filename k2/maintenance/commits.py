@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table
+from pyiceberg.types import TimestamptzType
 
 from k2.iceberg.commit import Committer
 from k2.iceberg.metadata_swap import MetadataSwap
@@ -15,7 +17,7 @@ from k2.model.errors import TableError, UnreachableError
 from k2.ops.failpoints import failpoint
 from k2.ops.retry import COMMIT_CONFLICT
 
-__all__ = ["Stage", "commit_change", "commit_once", "live_files"]
+__all__ = ["Stage", "commit_change", "commit_once", "live_files", "newest_us"]
 
 Stage = Callable[[Table], MetadataSwap | None]
 """Stages a change on a table as it was just read; returns None if there is nothing to change any more."""
@@ -100,3 +102,9 @@ def live_files(table: Table) -> dict[str, DataFile]:
         )
     entries = (entry for one in manifests for entry in one.fetch_manifest_entry(table.io, discard_deleted=True))
     return {entry.data_file.file_path: entry.data_file for entry in entries}
+
+
+def newest_us(file: DataFile, table: Table, column: str) -> int | None:
+    """Return the newest time in a column of a data file, microseconds since the epoch; None if it is not known."""
+    bound = (file.upper_bounds or {}).get(table.schema().find_field(column).field_id)
+    return None if bound is None else int(from_bytes(TimestamptzType(), bound))

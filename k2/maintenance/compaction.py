@@ -13,20 +13,18 @@ from typing import Any, Final
 
 import pyarrow as pa
 import structlog
-from pyiceberg.conversions import from_bytes
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.transforms import DayTransform
-from pyiceberg.types import TimestamptzType
 
 from k2.iceberg.commit import Committer
 from k2.iceberg.commit_notes import commit_notes_property
 from k2.iceberg.data_files import ROW_GROUP_ROWS, write_files
 from k2.iceberg.metadata_swap import MetadataSwap
 from k2.iceberg.tables import TableName, connect
-from k2.maintenance.commits import commit_change, live_files
+from k2.maintenance.commits import commit_change, live_files, newest_us
 from k2.maintenance.file_groups import FileSize, Group, file_groups
 from k2.model.errors import TableError
 from k2.model.times import SECOND_US
@@ -118,8 +116,7 @@ def _partition(file: DataFile) -> tuple[Any, ...]:
 def _newest_us(table: Table, file: DataFile) -> int | None:
     if "timestamp" not in table.schema().column_names:
         return None
-    bound = (file.upper_bounds or {}).get(table.schema().find_field("timestamp").field_id)
-    return None if bound is None else int(from_bytes(TimestamptzType(), bound))
+    return newest_us(file, table, "timestamp")
 
 
 def _partition_text(table: Table, file: DataFile) -> str:

@@ -11,18 +11,16 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import msgspec
-from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
-from pyiceberg.types import TimestamptzType
 
 from k2.iceberg.commit import Committer
 from k2.iceberg.commit_notes import commit_notes_property
 from k2.iceberg.metadata_swap import MetadataSwap
 from k2.iceberg.table_progress import progress_of
 from k2.iceberg.tables import TableName, connect
-from k2.maintenance.commits import commit_change, live_files
+from k2.maintenance.commits import commit_change, live_files, newest_us
 from k2.model.progress import TopicPartition
 from k2.model.state_source import StoredSession
 from k2.model.times import SECOND_US
@@ -37,6 +35,7 @@ from k2.storage.table_properties import LAST_SNAPSHOT, REMOVED_ROWS, LastSnapsho
 __all__ = ["Removal", "retain"]
 
 _EPOCH: Final = date(1970, 1, 1)
+_KAFKA_TIME: Final = "kafka_timestamp"
 _SECONDS_MAX: Final = 24 * 3600.0
 _WINDOWS: Final = 2
 """Deduplication windows, by Kafka time, of which ids and contents are compared; their days are kept."""
@@ -116,27 +115,22 @@ def retain(settings: Settings, days: int, *, today: date | None = None, dry_run:
 def _plan(settings: Settings, table: Table, before: date) -> _Plan:
     spec_id, first_day = table.metadata.default_spec_id, (before - _EPOCH).days
     files = {path: file for path, file in live_files(table).items() if file.spec_id == spec_id}
-    field_id = table.schema().find_field("kafka_timestamp").field_id
-    newest_us = max((_newest_us(file, field_id) or 0 for file in files.values()), default=0)
+    reached_us = max((newest_us(file, table, _KAFKA_TIME) or 0 for file in files.values()), default=0)
     # A clock that is ahead makes no trade old.
-    reach_us = min(newest_us, int(time.time() * SECOND_US)) - _WINDOWS * settings.dedup_window_seconds * SECOND_US
+    reach_us = min(reached_us, int(time.time() * SECOND_US)) - _WINDOWS * settings.dedup_window_seconds * SECOND_US
     earlier = {path: file for path, file in files.items() if file.partition[0] < first_day}
-    kept = {file.partition[0] for file in earlier.values() if not _is_older(file, field_id, reach_us)}
+    kept = {file.partition[0] for file in earlier.values() if not _is_older(file, table, reach_us)}
     removed = {path: file for path, file in earlier.items() if file.partition[0] not in kept}
     return _Plan(sorted({file.partition[0] for file in removed.values()}), sorted(kept), removed)
 
 
-def _is_older(file: DataFile, field_id: int, reach_us: float) -> bool:
+def _is_older(file: DataFile, table: Table, reach_us: float) -> bool:
     """Return whether the Kafka timestamps of a file are all before a time, by its statistics; nulls are."""
-    newest_us = _newest_us(file, field_id)
-    if newest_us is None:
+    newest = newest_us(file, table, _KAFKA_TIME)
+    if newest is None:
+        field_id = table.schema().find_field(_KAFKA_TIME).field_id
         return (file.null_value_counts or {}).get(field_id) == file.record_count
-    return newest_us < reach_us
-
-
-def _newest_us(file: DataFile, field_id: int) -> int | None:
-    bound = (file.upper_bounds or {}).get(field_id)
-    return None if bound is None else int(from_bytes(TimestamptzType(), bound))
+    return newest < reach_us
 
 
 def _read(settings: Settings, table: Table, plan: _Plan) -> _Content:

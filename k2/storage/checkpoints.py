@@ -5,11 +5,9 @@ group's writer names it, and is set in the same commit as the rows that the stat
 named never knows more than the table has. It is never changed; the property names the newest two of each group.
 """
 
-import hashlib
 from typing import Any, Final
 
 import msgspec
-import pyarrow as pa
 from pyiceberg.table import Table
 
 from k2.model.documents import read_document
@@ -17,6 +15,7 @@ from k2.model.errors import first_line
 from k2.model.key_groups import GROUPS
 from k2.model.progress import TopicPartition
 from k2.model.state_source import Positions
+from k2.storage.packed import digest, pack, unpack
 
 __all__ = [
     "KEPT",
@@ -36,7 +35,6 @@ __all__ = [
 KEPT: Final = 2
 """Checkpoints of a group that are kept: if the newest cannot be read, a start uses the one before."""
 _FORMAT: Final = 1
-_SIZE_BYTES: Final = 8
 
 
 class CheckpointError(ValueError):
@@ -113,15 +111,13 @@ def named_checkpoints_text(named: NamedCheckpoints) -> str:
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
-    """Return a checkpoint as bytes: the size of its MessagePack form, 8 bytes low first, and that form with zstd."""
-    plain = msgspec.msgpack.encode(checkpoint)
-    packed: bytes = pa.compress(plain, codec="zstd", asbytes=True)
-    return len(plain).to_bytes(_SIZE_BYTES, "little") + packed
+    """Return a checkpoint as bytes: its MessagePack form, packed."""
+    return pack(msgspec.msgpack.encode(checkpoint))
 
 
 def place_of(file: str, start: int, data: bytes) -> CheckpointPlace:
     """Return the place of an encoded checkpoint in a file."""
-    return CheckpointPlace(file, start, len(data), _digest(data))
+    return CheckpointPlace(file, start, len(data), digest(data))
 
 
 def decode_checkpoint(data: bytes, place: CheckpointPlace) -> Checkpoint:
@@ -130,12 +126,10 @@ def decode_checkpoint(data: bytes, place: CheckpointPlace) -> Checkpoint:
     Raises:
         CheckpointError: they are not the bytes that were written there, or have another format version.
     """
-    if len(data) != place.size or _digest(data) != place.digest:
+    if len(data) != place.size or digest(data) != place.digest:
         raise CheckpointError(f"{place.file} is torn or was changed")
     try:
-        size = int.from_bytes(data[:_SIZE_BYTES], "little")
-        plain = pa.decompress(data[_SIZE_BYTES:], decompressed_size=size, codec="zstd", asbytes=True)
-        checkpoint = msgspec.msgpack.decode(plain, type=Checkpoint)
+        checkpoint = msgspec.msgpack.decode(unpack(data), type=Checkpoint)
     except (msgspec.MsgspecError, ValueError, OSError, MemoryError, OverflowError) as error:
         raise CheckpointError(f"{place.file} cannot be read: {error}") from error
     if checkpoint.format != _FORMAT:
@@ -167,7 +161,3 @@ def read_checkpoint(table: Table, place: CheckpointPlace) -> Checkpoint:
     if checkpoint.groups != GROUPS:
         raise CheckpointError(f"{place.file} was written for {checkpoint.groups} key groups")
     return checkpoint
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()

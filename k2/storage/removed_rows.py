@@ -5,14 +5,12 @@ names, next to the table's metadata. Without them, a rule that reads the rows wo
 missing.
 """
 
-import hashlib
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Final
 
 import msgspec
-import pyarrow as pa
 import structlog
 from pyiceberg.table import Table
 
@@ -20,6 +18,7 @@ from k2.model.documents import read_document
 from k2.model.progress import TopicPartition
 from k2.model.state_source import SessionKey, StoredSession
 from k2.storage.checkpoints import checkpoint_location
+from k2.storage.packed import digest, pack, unpack
 
 __all__ = [
     "RemovedRows",
@@ -30,7 +29,6 @@ __all__ = [
 ]
 
 _FORMAT: Final = 1
-_SIZE_BYTES: Final = 8
 _log: Final = structlog.get_logger()
 
 
@@ -99,11 +97,10 @@ def write_removed_numbers(table: Table, sessions: Iterable[StoredSession]) -> tu
             for one in sessions
         ]
     )
-    packed: bytes = pa.compress(plain, codec="zstd", asbytes=True)
-    data, file = len(plain).to_bytes(_SIZE_BYTES, "little") + packed, f"removed-{uuid.uuid4().hex}.bin"
+    data, file = pack(plain), f"removed-{uuid.uuid4().hex}.bin"
     with table.io.new_output(checkpoint_location(table, file)).create() as stream:
         stream.write(data)
-    return file, _digest(data)
+    return file, digest(data)
 
 
 def read_removed_numbers(table: Table, removed: RemovedRows) -> list[StoredSession]:
@@ -120,11 +117,9 @@ def read_removed_numbers(table: Table, removed: RemovedRows) -> list[StoredSessi
         return []
 
 
-def _decoded(data: bytes, digest: str) -> list[StoredSession]:
-    if _digest(data) != digest:
+def _decoded(data: bytes, expected: str) -> list[StoredSession]:
+    if digest(data) != expected:
         raise ValueError("it is torn or was changed")
-    size = int.from_bytes(data[:_SIZE_BYTES], "little")
-    plain = pa.decompress(data[_SIZE_BYTES:], decompressed_size=size, codec="zstd", asbytes=True)
     return [
         StoredSession(
             SessionKey(one.exchange, one.symbol, one.session),
@@ -134,9 +129,5 @@ def _decoded(data: bytes, digest: str) -> list[StoredSession]:
             TopicPartition(one.topic, one.partition),
             one.offset,
         )
-        for one in msgspec.msgpack.decode(plain, type=list[_Session])
+        for one in msgspec.msgpack.decode(unpack(data), type=list[_Session])
     ]
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
