@@ -1,20 +1,22 @@
 """Deduplication of trades by id: each id is stored once within a window of Kafka time."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from k2.dedup.id_blocks import BlockIds, SealedBlocks, decode_block
 from k2.dedup.id_log import ClockState, IdLog
-from k2.dedup.trade_id_hash import TradeIdHasher
+from k2.dedup.trade_id_hash import KEY_BYTES, TradeIdHasher
 from k2.dedup.window import rules_for
 from k2.model.batch import NULL_TIME, TradeSlice
 from k2.model.content import ContentColumns, fingerprints
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
-from k2.model.state_source import Positions, Reach, StoredIds
+from k2.model.state_source import IdBlock, Positions, Reach, SealedIds, StoredIds
 from k2.model.symbols import Symbols
 from k2.model.verdicts import STORED
 from k2.venues import VENUES
@@ -41,7 +43,8 @@ class GroupDeduplicator:
     window older than the confirmed time of the partitions that have its symbol. Partitions of other symbols have no
     influence, whether they are ahead or behind.
 
-    The state contains positions and clocks, but no ids: at a start, `absorb` takes the stored ids from the table.
+    The state of `snapshot` contains positions and clocks, but no ids: at a start, `restore_blocks` takes the ids of a
+    checkpoint, and `absorb` those of the table's rows.
     """
 
     def __init__(
@@ -49,14 +52,15 @@ class GroupDeduplicator:
     ) -> None:
         """Start empty, or from a state returned by `snapshot`, possibly with another window.
 
-        The deduplicators of a process share one `hasher`; without it, this one has its own.
+        The deduplicators of a process share one `hasher`; without it, this one has its own, with a key of zeros.
 
         Raises:
             StateError: the state was written in a format that this version does not read.
         """
         self._rules = rules_for(window_us)
-        self._hasher = TradeIdHasher(Symbols()) if hasher is None else hasher
+        self._hasher = TradeIdHasher(Symbols(), bytes(KEY_BYTES)) if hasher is None else hasher
         self._logs: dict[TopicPartition, IdLog] = {}
+        self._blocks = SealedBlocks()
         self._positions: dict[TopicPartition, int] = {}
         if state is not None:
             self._restore(state)
@@ -82,15 +86,50 @@ class GroupDeduplicator:
             topic_partition: Reach(log.clock.reached, log.clock.newest) for topic_partition, log in self._logs.items()
         }
 
+    def restore_blocks(self, blocks: Sequence[tuple[IdBlock, bytes]]) -> None:
+        """Hold the ids of a checkpoint, before those of `absorb`: blocks that `seal` returned, under the same key.
+
+        Raises:
+            ValueError: the bytes of a block are not one; nothing has changed.
+        """
+        decoded = [(block, decode_block(data)) for block, data in blocks]
+        kept: defaultdict[TopicPartition, list[BlockIds]] = defaultdict(list)
+        numbers: list[dict[TopicPartition, tuple[int, int]]] = []
+        ends: dict[TopicPartition, int] = {}
+        for _, parts in decoded:
+            numbers.append({})
+            for part in parts:
+                one = part.topic_partition
+                log = self._logs.setdefault(one, IdLog(self._rules))
+                is_held = log.is_above_floor(part.times)
+                kept[one].append(part._replace(id_keys=part.id_keys[is_held], times=part.times[is_held]))
+                first = ends.get(one, log.numbers[1])
+                ends[one] = first + int(is_held.sum())
+                numbers[-1][one] = first, ends[one]
+        for one, parts in kept.items():
+            symbols = [self._hasher.symbols.intern(*name) for name in {name for part in parts for name in part.symbols}]
+            id_keys, times = np.concatenate([part.id_keys for part in parts]), np.concatenate([p.times for p in parts])
+            self._logs[one].restore(np.array(symbols, dtype=np.int32), id_keys, times)
+        for (block, _), entries in zip(decoded, numbers, strict=True):
+            self._blocks.add(block, entries)
+
+    def seal(self) -> tuple[SealedIds, bytes | None]:
+        """Return the held ids as blocks, and the bytes of the newest block if it is a new one.
+
+        The next call refers to that block, so its bytes must be written, or the process must end.
+        """
+        blocks, data = self._blocks.seal(self._logs, self._hasher.symbols)
+        return SealedIds(self._rules.window_us, self._hasher.key_check, blocks), data
+
     def absorb(self, stored: Iterable[StoredIds]) -> None:
         """Add the ids in the table, before the first row is judged.
 
         A topic partition without a clock gets the clock of the table.
         """
         for ids in stored:
-            log = self._logs.get(ids.topic_partition)
-            if log is None or (ids.reached and not log.clock.reached):
-                log = self._logs[ids.topic_partition] = IdLog(self._rules, ClockState(ids.reached))
+            log = self._logs.setdefault(ids.topic_partition, IdLog(self._rules))
+            if not log.clock.reached:
+                log.start_clock(ids.reached)
             symbols = self._hasher.symbols.ids_of(ids.symbols, ids.names)
             log.absorb(symbols, ids.id_keys, np.clip(ids.times, 0, TIME_MAX))
 

@@ -197,7 +197,7 @@ def _mark(
 
 @compiled
 def _absorb(log: _Log, id_keys: NDArray[np.int64], times: NDArray[np.int64], rules: WindowRules) -> None:
-    """Append n entries, in ascending order of time, except those below the floor; the clock does not advance."""
+    """Append n entries, except those below the floor; the clock does not advance."""
     for row in range(len(times)):
         log.state[_NEWEST] = max(log.state[_NEWEST], times[row])
         if times[row] // rules.bucket_us >= _bucket_floor(log.state, rules):
@@ -253,6 +253,31 @@ class IdLog:
         return ClockState(*self._log.state[_REACHED:].tolist())
 
     @property
+    def numbers(self) -> tuple[int, int]:
+        """The number of the oldest entry, and that of the next one; an entry keeps its number while it is held."""
+        return int(self._log.state[_OLDEST]), int(self._log.state[_NEXT])
+
+    @property
+    def symbols(self) -> NDArray[np.intp]:
+        """intp[k]: the symbol ids of the entries, and possibly of older ones."""
+        return np.flatnonzero(self._has_symbol)
+
+    def entries_from(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return id keys, int64[n, 3], and times, int64[n], of the entries from number `first` on."""
+        entries = self._log.entries[np.arange(first, self.numbers[1]) % len(self._log.entries)]
+        id_keys = np.column_stack([entries[:, _LOW], entries[:, _HIGH], (entries[:, _LINK] >> _WORD_BITS) & _WORD])
+        return id_keys, entries[:, _TIME]
+
+    def start_clock(self, reached: int) -> None:
+        """Set the clock of a log that has none."""
+        self._log.state[_REACHED] = reached
+
+    def is_above_floor(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return bool[n]: whether ids of these times can still be held."""
+        above: NDArray[np.bool_] = times >= self._rules.floor(self.clock.reached)
+        return above
+
+    @property
     def size_bytes(self) -> int:
         """Memory used, bytes."""
         return sum(part.nbytes for part in self._log) + self._has_symbol.nbytes
@@ -274,7 +299,7 @@ class IdLog:
             times: int64[n], microseconds from 0 to 2^61.
             verdicts: uint8[n], changed in place.
         """
-        self._prepare(symbols)
+        self._prepare(symbols, len(symbols))
         _judge(self._log, id_keys, times, self._rules, verdicts)
 
     def mark(
@@ -289,19 +314,27 @@ class IdLog:
 
     def absorb(self, symbols: NDArray[np.int32], id_keys: NDArray[np.int64], times: NDArray[np.int64]) -> None:
         """Hold the ids of stored rows, in any order; the clock does not advance. Arguments as for `judge`."""
-        self._prepare(symbols)
+        self._prepare(symbols, len(times))
         order = np.argsort(times, kind="stable")
         _absorb(self._log, id_keys[order], times[order], self._rules)
 
-    def _prepare(self, symbols: NDArray[np.int32]) -> None:
-        """Reserve capacity for one entry per symbol id given, and record these symbols."""
+    def restore(self, symbols: NDArray[np.int32], id_keys: NDArray[np.int64], times: NDArray[np.int64]) -> None:
+        """Hold n ids as another log held them, in the same order; none may be below the floor.
+
+        `symbols` are int32[k], all that the ids have. The other arguments are as for `judge`.
+        """
+        self._prepare(symbols, len(times))
+        _absorb(self._log, id_keys, times, self._rules)
+
+    def _prepare(self, symbols: NDArray[np.int32], more: int) -> None:
+        """Reserve capacity for some more entries, and record their symbols."""
         highest = int(symbols.max(initial=-1))
         if highest >= len(self._has_symbol):
             self._has_symbol = np.concatenate(
                 [self._has_symbol, np.zeros(highest + 1 - len(self._has_symbol), dtype=np.bool_)]
             )
         self._has_symbol[symbols] = True
-        count = len(self) + len(symbols)
+        count = len(self) + more
         if not count <= len(self._log.entries) <= max(5 * count, _CAPACITY_MIN):
             entries = np.empty((max(count + count // 4, _CAPACITY_MIN), 4), dtype=np.int64)
             _move(self._log, entries)
