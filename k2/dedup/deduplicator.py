@@ -1,6 +1,6 @@
 """Deduplication of trades by id: each id is stored once within a window of Kafka time."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.dedup.id_blocks import BlockIds, SealedBlocks, decode_block
+from k2.dedup.id_blocks import SealedBlocks, decode_block
 from k2.dedup.id_log import ClockState, IdLog
 from k2.dedup.trade_id_hash import KEY_BYTES, TradeIdHasher
 from k2.dedup.window import rules_for
@@ -93,25 +93,20 @@ class GroupDeduplicator:
             ValueError: the bytes of a block are not one; nothing has changed.
         """
         decoded = [(block, decode_block(data)) for block, data in blocks]
-        kept: defaultdict[TopicPartition, list[BlockIds]] = defaultdict(list)
-        numbers: list[dict[TopicPartition, tuple[int, int]]] = []
-        ends: dict[TopicPartition, int] = {}
-        for _, parts in decoded:
-            numbers.append({})
+        counts: Counter[TopicPartition] = Counter()
+        symbols: defaultdict[TopicPartition, set[tuple[str, str]]] = defaultdict(set)
+        for part in (part for _, parts in decoded for part in parts):
+            counts[part.topic_partition] += len(part.entries.times)
+            symbols[part.topic_partition].update(part.symbols)
+        for topic_partition, count in counts.items():
+            log = self._logs.setdefault(topic_partition, IdLog(self._rules))
+            names = [self._hasher.symbols.intern(*name) for name in symbols[topic_partition]]
+            log.reserve(np.array(names, dtype=np.int32), count)
+        for block, parts in decoded:
+            firsts = {part.topic_partition: self._logs[part.topic_partition].numbers[1] for part in parts}
             for part in parts:
-                one = part.topic_partition
-                log = self._logs.setdefault(one, IdLog(self._rules))
-                is_held = log.is_above_floor(part.times)
-                kept[one].append(part._replace(id_keys=part.id_keys[is_held], times=part.times[is_held]))
-                first = ends.get(one, log.numbers[1])
-                ends[one] = first + int(is_held.sum())
-                numbers[-1][one] = first, ends[one]
-        for one, parts in kept.items():
-            symbols = [self._hasher.symbols.intern(*name) for name in {name for part in parts for name in part.symbols}]
-            id_keys, times = np.concatenate([part.id_keys for part in parts]), np.concatenate([p.times for p in parts])
-            self._logs[one].restore(np.array(symbols, dtype=np.int32), id_keys, times)
-        for (block, _), entries in zip(decoded, numbers, strict=True):
-            self._blocks.add(block, entries)
+                self._logs[part.topic_partition].restore(part.entries)
+            self._blocks.add(block, {one: (first, self._logs[one].numbers[1]) for one, first in firsts.items()})
 
     def seal(self) -> tuple[SealedIds, bytes | None]:
         """Return the held ids as blocks, and the bytes of the newest block if it is a new one.

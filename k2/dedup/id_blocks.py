@@ -11,9 +11,8 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from k2.dedup.id_log import IdLog
+from k2.dedup.id_log import Entries, IdLog
 from k2.model.packed import digest
 from k2.model.progress import TopicPartition
 from k2.model.state_source import IdBlock
@@ -37,10 +36,7 @@ class BlockIds(NamedTuple):
     topic_partition: TopicPartition
     symbols: Sequence[tuple[str, str]]
     """Exchange and symbol of the trades, and possibly of older ones."""
-    id_keys: NDArray[np.int64]
-    """int64[n, 3]: the trade-id hash, low word first, and 32 bits of the content."""
-    times: NDArray[np.int64]
-    """int64[n], Kafka time (venue time if there is none), microseconds since the epoch."""
+    entries: Entries
 
 
 class _Part(msgspec.Struct, frozen=True, array_like=True):
@@ -63,17 +59,13 @@ def encode_block(block: Iterable[BlockIds]) -> bytes:
     parts = []
     for one in ids:
         symbols = [names.setdefault(name, len(names)) for name in one.symbols]
-        parts.append(_Part(one.topic_partition.topic, one.topic_partition.partition, len(one.times), symbols))
-    id_keys, times = np.concatenate([one.id_keys for one in ids]), np.concatenate([one.times for one in ids])
-    batch = pa.record_batch(
-        {
-            "low": np.ascontiguousarray(id_keys[:, 0]),
-            "high": np.ascontiguousarray(id_keys[:, 1]),
-            "content": id_keys[:, 2].astype(np.uint32),
-            # Differences compress better.
-            "time": np.diff(times, prepend=0),
-        }
+        parts.append(_Part(one.topic_partition.topic, one.topic_partition.partition, len(one.entries.times), symbols))
+    lows, highs, contents, times = (
+        np.concatenate(columns) for columns in zip(*(one.entries for one in ids), strict=True)
     )
+    # Differences compress better than times.
+    columns = {"low": lows, "high": highs, "content": contents, "time": np.diff(times, prepend=0)}
+    batch = pa.record_batch(columns)
     batch = batch.replace_schema_metadata({_HEADER: msgspec.json.encode(_Header(list(names), parts))})
     stream = pa.BufferOutputStream()
     with pa.ipc.new_stream(stream, batch.schema, options=_OPTIONS) as writer:
@@ -92,20 +84,18 @@ def decode_block(data: bytes) -> list[BlockIds]:
         with pa.ipc.open_stream(data) as reader:
             header = msgspec.json.decode(reader.schema.metadata[_HEADER], type=_Header)
             batch = reader.read_next_batch()
-        id_keys = np.column_stack([batch[name].to_numpy().astype(np.int64) for name in ("low", "high", "content")])
+        lows, highs, contents = (batch[name].to_numpy() for name in ("low", "high", "content"))
         times = np.cumsum(batch["time"].to_numpy())
     except (pa.ArrowException, msgspec.MsgspecError, OSError, KeyError, TypeError, StopIteration) as error:
         raise ValueError(f"not a block of ids: {error}") from error
-    ends = np.cumsum([0, *(part.count for part in header.parts)]).tolist()
-    return [
-        BlockIds(
-            TopicPartition(part.topic, part.partition),
-            [header.names[symbol] for symbol in part.symbols],
-            id_keys[first : first + part.count],
-            times[first : first + part.count],
-        )
-        for first, part in zip(ends, header.parts, strict=False)
-    ]
+    block, first = [], 0
+    for part in header.parts:
+        end = first + part.count
+        entries = Entries(lows[first:end], highs[first:end], contents[first:end], times[first:end])
+        symbols = [header.names[symbol] for symbol in part.symbols]
+        block.append(BlockIds(TopicPartition(part.topic, part.partition), symbols, entries))
+        first = end
+    return block
 
 
 class _Sealed(NamedTuple):
@@ -159,7 +149,7 @@ def _cut(log: IdLog, first: int) -> Numbers:
 
 def _ids_of(topic_partition: TopicPartition, log: IdLog, first: int, names: Symbols) -> BlockIds:
     symbols = [names.name(symbol_id) for symbol_id in log.symbols.tolist()]
-    return BlockIds(topic_partition, symbols, *log.entries_from(first))
+    return BlockIds(topic_partition, symbols, log.entries_from(first))
 
 
 def _merged(counts: Sequence[int], count: int) -> int:

@@ -13,7 +13,7 @@ from k2.dedup.window import WINDOWS_HELD, WindowRules
 from k2.model.compiled import compiled
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 
-__all__ = ["ClockState", "IdLog"]
+__all__ = ["ClockState", "Entries", "IdLog"]
 
 # Columns of an entry.
 _LOW, _HIGH, _TIME, _LINK = range(4)
@@ -33,6 +33,19 @@ class ClockState(NamedTuple):
     reached: int = 0
     newest: int = 0
     ahead: int = 0
+
+
+class Entries(NamedTuple):
+    """Entries of a log, in their order."""
+
+    lows: NDArray[np.int64]
+    """int64[n], low words of the trade-id hashes."""
+    highs: NDArray[np.int64]
+    """int64[n], high words."""
+    contents: NDArray[np.uint32]
+    """uint32[n], 32 bits of the contents' fingerprints."""
+    times: NDArray[np.int64]
+    """int64[n], Kafka time (venue time if there is none), microseconds since the epoch."""
 
 
 class _Log(NamedTuple):
@@ -205,6 +218,17 @@ def _absorb(log: _Log, id_keys: NDArray[np.int64], times: NDArray[np.int64], rul
 
 
 @compiled
+def _restore(log: _Log, entries: Entries, rules: WindowRules) -> None:
+    """Append entries, except those below the floor; the clock does not advance."""
+    lows, highs, contents, times = entries
+    floor = _bucket_floor(log.state, rules) * rules.bucket_us
+    for row in range(len(times)):
+        log.state[_NEWEST] = max(log.state[_NEWEST], times[row])
+        if times[row] >= floor:
+            _append(log, lows[row], highs[row], np.int64(contents[row]), times[row], rules)
+
+
+@compiled
 def _move(log: _Log, entries: NDArray[np.int64]) -> None:
     """Copy the held entries to an array of another capacity."""
     for number in range(log.state[_OLDEST], log.state[_NEXT]):
@@ -262,20 +286,15 @@ class IdLog:
         """intp[k]: the symbol ids of the entries, and possibly of older ones."""
         return np.flatnonzero(self._has_symbol)
 
-    def entries_from(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return id keys, int64[n, 3], and times, int64[n], of the entries from number `first` on."""
+    def entries_from(self, first: int) -> Entries:
+        """Return the entries from number `first` on."""
         entries = self._log.entries[np.arange(first, self.numbers[1]) % len(self._log.entries)]
-        id_keys = np.column_stack([entries[:, _LOW], entries[:, _HIGH], (entries[:, _LINK] >> _WORD_BITS) & _WORD])
-        return id_keys, entries[:, _TIME]
+        contents = ((entries[:, _LINK] >> _WORD_BITS) & _WORD).astype(np.uint32)
+        return Entries(entries[:, _LOW].copy(), entries[:, _HIGH].copy(), contents, entries[:, _TIME].copy())
 
     def start_clock(self, reached: int) -> None:
         """Set the clock of a log that has none."""
         self._log.state[_REACHED] = reached
-
-    def is_above_floor(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return bool[n]: whether ids of these times can still be held."""
-        above: NDArray[np.bool_] = times >= self._rules.floor(self.clock.reached)
-        return above
 
     @property
     def size_bytes(self) -> int:
@@ -318,13 +337,13 @@ class IdLog:
         order = np.argsort(times, kind="stable")
         _absorb(self._log, id_keys[order], times[order], self._rules)
 
-    def restore(self, symbols: NDArray[np.int32], id_keys: NDArray[np.int64], times: NDArray[np.int64]) -> None:
-        """Hold n ids as another log held them, in the same order; none may be below the floor.
+    def reserve(self, symbols: NDArray[np.int32], count: int) -> None:
+        """Prepare for the entries of another log: int32[k], all symbol ids that they have, and their number."""
+        self._prepare(symbols, count)
 
-        `symbols` are int32[k], all that the ids have. The other arguments are as for `judge`.
-        """
-        self._prepare(symbols, len(times))
-        _absorb(self._log, id_keys, times, self._rules)
+    def restore(self, entries: Entries) -> None:
+        """Hold entries of another log, in the same order, except those below the floor; `reserve` comes before."""
+        _restore(self._log, entries, self._rules)
 
     def _prepare(self, symbols: NDArray[np.int32], more: int) -> None:
         """Reserve capacity for some more entries, and record their symbols."""

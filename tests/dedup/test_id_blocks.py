@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from k2.dedup.deduplicator import GroupDeduplicator
 from k2.dedup.id_blocks import BLOCKS_MERGED, MERGED_IDS_MAX, BlockIds, _merged, decode_block, encode_block
+from k2.dedup.id_log import Entries
 from k2.dedup.window import CONFIRMATIONS
 from k2.model.packed import digest
 from k2.model.progress import TopicPartition
@@ -57,8 +58,12 @@ PARTS = st.lists(
         lambda partition, rows: BlockIds(
             TopicPartition("trades", partition),
             [("a", f"S{row[0] % 3}") for row in rows],
-            np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3),
-            np.array([row[3] for row in rows], dtype=np.int64),
+            Entries(
+                np.array([row[0] for row in rows], dtype=np.int64),
+                np.array([row[1] for row in rows], dtype=np.int64),
+                np.array([row[2] for row in rows], dtype=np.uint32),
+                np.array([row[3] for row in rows], dtype=np.int64),
+            ),
         ),
         st.integers(0, 5),
         st.lists(
@@ -83,8 +88,7 @@ def test_a_block_has_a_binary_form(parts: list[BlockIds]) -> None:
     for one, back in zip(parts, decode_block(data), strict=True):
         assert back.topic_partition == one.topic_partition
         assert list(back.symbols) == list(one.symbols)
-        assert back.id_keys.tolist() == one.id_keys.tolist()
-        assert back.times.tolist() == one.times.tolist()
+        assert [column.tolist() for column in back.entries] == [column.tolist() for column in one.entries]
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 100])

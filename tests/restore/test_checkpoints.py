@@ -303,7 +303,7 @@ def test_ids_without_their_block_come_from_the_rows(
 def test_which_blocks_a_start_uses(settings: Settings, *, is_resumed: bool) -> None:
     """Those that reach as far back as the window, under the table's key, with a recovery store as without."""
     with_id_blocks(settings)
-    resume_info = ResumeInfo(is_resumed=True, sources={}, written={}) if is_resumed else NO_STORE
+    resume_info = ResumeInfo(is_resumed=True, sources=frozenset(), written={}) if is_resumed else NO_STORE
     source = TableStateSource(settings, resume_info)
     group, window_us = group_of("x", "S-str"), settings.dedup_window_seconds * SECOND_US
     key_check = TradeIdHasher(Symbols(), source.id_hash_key).key_check
