@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # python:3.11.16-slim-bookworm, the index of all platforms. Take a newer digest with `docker buildx imagetools inspect`.
 FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b AS python
 
@@ -9,12 +8,15 @@ RUN k8s/image/build /opt/k2
 
 FROM python
 COPY --from=build /opt/k2 /opt/k2
+# A volume begins with the owner of the folder that it covers.
+RUN install -d -o 65532 -g 65532 /var/lib/k2
 # NUMBA_CPU_NAME is that of the build: with another one the rules would be compiled again at each start.
 # What is written outside of the mounted folders is written to /tmp, so the root may be read-only.
 ENV PATH=/opt/k2/bin:$PATH \
     NUMBA_CPU_NAME=generic \
     HOME=/tmp \
     XDG_CACHE_HOME=/tmp/cache \
+    K2_DATA_DIR=/var/lib/k2 \
     PYTHONDONTWRITEBYTECODE=1
 WORKDIR /tmp
 USER 65532:65532

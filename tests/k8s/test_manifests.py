@@ -171,6 +171,15 @@ def test_compose_is_consistent() -> None:
     assert {*targets} <= services.keys()
 
 
+def test_prometheus_accepts_the_configuration_of_compose(missing: Callable[[str], NoReturn]) -> None:
+    """`promtool check config` finds no fault."""
+    if shutil.which("promtool") is None:
+        missing("promtool of Prometheus")
+    command = ["promtool", "check", "config", "--syntax-only", str(K8S / "monitoring" / "prometheus.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_job_is_not_scaled_automatically(objects: list[dict[str, Any]]) -> None:
     """A change of its number of processes stops all of them; only the queries scale."""
     scaled_ones = [one["spec"]["scaleTargetRef"]["name"] for one in objects if "Autoscaler" in one["kind"]]
