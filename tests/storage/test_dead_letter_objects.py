@@ -138,6 +138,19 @@ def test_readers_see_what_commits_count(
             assert not [*lost_names(folder, [positions])]
 
 
+def test_a_table_that_was_put_back_continues(tmp_path: Path) -> None:
+    """A start from an older record takes over what that counts, although longer objects have replaced its own."""
+    folder = folder_in(tmp_path)
+    log = ObjectLog(folder, PREFIX, {}, 100_000)
+    history = []
+    for number in range(3):
+        log.append(lines([number]))
+        history.append(dict(log.sync()))
+    log = ObjectLog(folder, PREFIX, history[0], 100_000)
+    log.append(lines([7]))
+    assert counted(folder, log.sync()) == [0, 7]
+
+
 def test_the_number_of_objects_does_not_grow_with_commits(tmp_path: Path) -> None:
     """Small objects are repeated by the next one and removed; one that is large enough stays."""
     folder = folder_in(tmp_path)

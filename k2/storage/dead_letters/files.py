@@ -5,8 +5,7 @@ one table may run on several machines. The folder is on a local disk, or an addr
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from heapq import merge
@@ -150,19 +149,14 @@ def series_in(folder: DeadLetterFolder, prefix: str) -> list[str]:
 def committed_files(files: Iterable[DeadLetterFile], series: str, number: int) -> list[DeadLetterFile]:
     """Return the files that have a series' lines up to the n-th file, oldest first, without those that others repeat.
 
-    If the n-th itself is gone, because a longer one repeats it, the shortest such one is returned in its place. It
-    begins with the same bytes, so what the n-th had ends at the same position.
+    The last may be a longer one that repeats the n-th, which may be gone. It begins with the same bytes, so what the
+    n-th had ends at the same position.
     """
-    versions: defaultdict[int, list[DeadLetterFile]] = defaultdict(list)
+    longest: dict[int, DeadLetterFile] = {}
     for file in files:
         if file.series == series and file.first <= number:
-            versions[file.first].append(file)
-    return [_version(versions[first], number) for first in sorted(versions)]
-
-
-def _version(versions: Sequence[DeadLetterFile], number: int) -> DeadLetterFile:
-    reaching = [file for file in versions if file.number >= number]
-    return min(reaching) if reaching else max(versions)
+            longest[file.first] = max(file, longest.get(file.first, file))
+    return [longest[first] for first in sorted(longest)]
 
 
 def lost_names(folder: DeadLetterFolder, positions: Iterable[Mapping[str, Position]]) -> Iterator[str]:
