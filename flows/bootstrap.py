@@ -32,7 +32,7 @@ from k2.restore.recovery_store import NO_STORE, ResumeInfo, cluster_size, prepar
 from k2.restore.tables import TableStateSource
 from k2.storage.catalog_lock import share_catalog
 from k2.storage.dead_letters.disk import report_disk
-from k2.storage.dead_letters.lock import check_folder
+from k2.storage.dead_letters.folders import check_dead_letters
 
 __all__ = ["bootstrap", "open_job_io"]
 
@@ -71,8 +71,8 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     Raises:
         K2Error: a part of the job I/O cannot be opened, or does not fit the other parts.
     """
-    check_folder(settings.dead_letter_folder)
-    report_disk(settings.dead_letter_folder)
+    check_dead_letters(settings)
+    report_disk(settings.dead_letter_folder if settings.dead_letter_address is None else None)
     progress = read_progress(settings)
     on_added = None if find_supervision() is None else _restart_for_partitions
     source = KafkaSource(settings, progress, resume_info.sources, health, on_added)

@@ -16,8 +16,8 @@ from pyiceberg.table import Table
 from k2.iceberg.table_progress import read_progress
 from k2.model.dead_letter import DeadLetter
 from k2.ops.settings import Settings, read_settings
+from k2.query.dead_letters import open_dead_letters
 from k2.storage.catalog import find_table
-from k2.storage.dead_letters.files import read_dead_letters
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SECONDS_MAX: Final = 120
@@ -138,6 +138,6 @@ class Job:
     def letters(self) -> list[DeadLetter]:
         """Return all dead letters; an unreadable line fails the test."""
         unreadable: list[object] = []
-        letters = list(read_dead_letters(self.settings.dead_letter_folder, unreadable.append))
+        letters = list(open_dead_letters(self.settings, unreadable.append))
         assert not unreadable
         return letters
