@@ -18,6 +18,7 @@ from bytewax.recovery import RecoveryConfig
 from bytewax.testing import cluster_main
 
 import flows.bootstrap
+import k2.dedup.id_blocks
 import k2.iceberg.commit_notes
 import k2.restore.recovery_store
 import operators.sequence
@@ -183,8 +184,9 @@ def _shrink_commit_notes() -> None:
 
 
 def _take_checkpoints_often() -> None:
-    """Take the checkpoint of a key group every few rows, because a life has few."""
+    """Take the checkpoint of a key group every few rows, and merge few blocks of ids, because a life has few."""
     operators.sequence.CHECKPOINT_ROWS = 2  # type: ignore[misc]
+    k2.dedup.id_blocks.BLOCKS_MERGED = 3  # type: ignore[misc]
 
 
 def _disable_retry_waits() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Log", "Market", "PartitionKey", "Published", "Trade", "publish"]
+__all__ = ["Log", "Market", "PartitionKey", "Published", "Trade", "has_mostly_ids", "publish"]
 
 FIRST_MILLISECOND: Final = 1_700_000_000_000
 MICROSECONDS: Final = 1000
@@ -16,7 +16,6 @@ NOISE: Final = {"k2": 0.06, "binance-spot": 0.5}
 WINDOW_SECONDS: Final = 86_400
 """A window longer than the whole market, unless a seed has a short one."""
 IDS_EVERY: Final = 4
-"""At one seed in so many, most symbols have ids in place of numbers."""
 PartitionKey = tuple[str, int]
 """A topic partition."""
 
@@ -83,6 +82,10 @@ class _Symbol:
     style: str
     """`number`, `id` or `nothing`: what distinguishes its trades."""
     homes: list[PartitionKey]
+    copied: float = 0.13
+    """The probability that a trade is published once more."""
+    far: tuple[float, ...] = (0.1, 0.1, 2.2, 50.2)
+    """How many trades later."""
 
 
 class _Copy(NamedTuple):
@@ -95,13 +98,18 @@ class _Copy(NamedTuple):
     kind: str = "trade"
 
 
+def has_mostly_ids(seed: int) -> bool:
+    """Return whether most symbols have ids in place of numbers, as at one seed in `IDS_EVERY`."""
+    return seed % IDS_EVERY == IDS_EVERY - 1
+
+
 def publish(seed: int, *, multi_partition: bool) -> Market:
     """Return a market of a few hundred messages; the same for the same seed."""
     rng = Random(f"market {seed} {multi_partition}")
     window_seconds = WINDOW_SECONDS if multi_partition else rng.choice([60, WINDOW_SECONDS])
     market = Market(_logs(rng), window_seconds, multi_partition)
     symbols = _symbols(rng, market)
-    if seed % IDS_EVERY == IDS_EVERY - 1:
+    if has_mostly_ids(seed):
         symbols = _mostly_with_ids(Random(f"ids {seed}"), symbols)
     queues = [_copies(rng, symbol, window_seconds) for symbol in symbols]
     clock = FIRST_MILLISECOND
@@ -143,10 +151,10 @@ def _symbols(rng: Random, market: Market) -> Iterator[_Symbol]:
 
 
 def _mostly_with_ids(rng: Random, symbols: Iterator[_Symbol]) -> Iterator[_Symbol]:
-    """Let most symbols have ids in place of numbers."""
+    """Let most symbols have ids in place of numbers, and copies of trades that were stored long before."""
     for symbol in symbols:
         is_changed = symbol.style == "number" and symbol.exchange != "binance" and rng.random() < 0.8
-        yield replace(symbol, style="id") if is_changed else symbol
+        yield replace(symbol, style="id", copied=0.5, far=(20.2, 50.2)) if is_changed else symbol
 
 
 def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:
@@ -163,8 +171,8 @@ def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:
         placed.append(_Copy(place + delay, rng.choice(symbol.homes), trade))
         if symbol.style == "nothing":
             continue
-        while rng.random() < 0.13:
-            far = rng.choice([0.1, 0.1, 2.2, 50.2])
+        while rng.random() < symbol.copied:
+            far = rng.choice(symbol.far)
             placed.append(_Copy(place + delay + far, rng.choice(symbol.homes), trade))
         # If there are several partitions, the order of reading decides which of two contents is stored.
         may_conflict = symbol.style == "number" or window_seconds == WINDOW_SECONDS

@@ -6,7 +6,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from k2.ops.failpoints import JOB_NAMES, Name
-from tests.simulation.market import Market, PartitionKey
+from tests.simulation.market import Market, PartitionKey, has_mostly_ids
 from tests.simulation.other_writer import ACTS
 
 __all__ = ["ENDING", "REFUSALS", "Fault", "Life", "Plan", "make_plan"]
@@ -95,6 +95,9 @@ def make_plan(seed: int, market: Market) -> Plan:
     rng = Random(f"plan {seed} {market.is_multi_partition}")
     crashing = rng.randint(2, 5)
     shares = sorted(rng.choice([1.0, rng.random()]) for _ in range(crashing))
+    if has_mostly_ids(seed):
+        # Each life reads as much as the others, so that a later one needs the ids of each one before.
+        shares = [(number + 1) / (crashing + 1) for number in range(crashing)]
     is_hidden = rng.random() < 0.2
     lives = [
         _life(rng, _ends(market, share, is_hidden=is_hidden and n == 0), tuple(_faults(rng)))
