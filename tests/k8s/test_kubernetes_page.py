@@ -38,14 +38,14 @@ def test_commands_render(subtests: pytest.Subtests, missing: Callable[[str], NoR
 
 
 def test_the_overlay_renders(tmp_path: Path, missing: Callable[[str], NoReturn]) -> None:
-    """The one of the page has its settings in all pods, its image, and one place for the dead letters."""
+    """The one of the page has its settings and its image in all pods, and the file for Kafka where Kafka is needed."""
     shutil.copytree(K8S, tmp_path / "k8s")
     overlay = next(text for text in blocks("yaml") if "kind: Kustomization" in text)
     patch = next(text for text in blocks("yaml") if text.startswith("patches:"))
-    folder = tmp_path / "k8s" / "overlays" / "mine"
-    folder.mkdir()
-    (folder / "kustomization.yaml").write_text(overlay + patch, encoding="utf-8")
-    objects = render(folder, missing)
+    mine = tmp_path / "k8s" / "overlays" / "mine"
+    mine.mkdir()
+    (mine / "kustomization.yaml").write_text(overlay + patch, encoding="utf-8")
+    objects = render(mine, missing)
     assert {one["metadata"]["namespace"] for one in objects} == {"k2"}
     (settings,) = [one for one in objects if one["kind"] == "ConfigMap"]
     literals = yaml.safe_load(overlay)["configMapGenerator"][0]["literals"]
@@ -54,6 +54,9 @@ def test_the_overlay_renders(tmp_path: Path, missing: Callable[[str], NoReturn])
         (container,) = template["spec"]["containers"]
         assert container["image"].startswith("registry.example.com/k2-trades@sha256:"), name
         assert {"configMapRef": {"name": settings["metadata"]["name"]}} in container["envFrom"]
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        folder = str(Path(settings["data"]["K2_KAFKA_CONFIG"]).parent)
+        assert (folder in mounts) is ("CronJob" not in name)
     assert "role-arn" in str(only(objects, "ServiceAccount", "k2")["metadata"]["annotations"])
 
 
