@@ -17,6 +17,7 @@ from k2.query.pool import open_engine
 from k2.query.reconcile import ExchangeSummary, Reconciliation, reconcile, summary
 from k2.storage.catalog import find_table
 from k2.storage.dead_letters.files import read_dead_letters
+from k2.storage.dead_letters.local_folder import LocalFolder
 
 __all__ = ["Actual", "read_actual"]
 
@@ -61,7 +62,7 @@ def read_actual(settings: Settings, expected: Path) -> Actual:
         engine.register_arrow("expected", ds.dataset(expected))
         different = _one(engine, _DIFFERENT)
     dead_letters = read_dead_letters(
-        settings.dead_letter_folder, lambda line: _LOG.warning("dead_letter_unreadable", line=line)
+        LocalFolder(settings.dead_letter_folder), lambda line: _LOG.warning("dead_letter_unreadable", line=line)
     )
     return Actual(
         **counted,

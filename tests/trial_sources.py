@@ -96,11 +96,12 @@ from collections import Counter
 
 from k2.ops.settings import Settings
 from k2.storage.dead_letters.files import read_dead_letters
+from k2.storage.dead_letters.local_folder import LocalFolder
 
 
 def reasons(settings: Settings) -> dict[str, int]:
     """Return the number of dead letters by reason."""
-    letters = read_dead_letters(settings.dead_letter_folder, lambda _: None)
+    letters = read_dead_letters(LocalFolder(settings.dead_letter_folder), lambda _: None)
     return dict(Counter(letter.reason.value for letter in letters))
 '''
 

@@ -35,7 +35,7 @@ def _reasons(settings: Settings, rows: list[Reconciliation]) -> Iterator[str]:
     foreign = [f"{row.topic}:{row.partition}" for row in rows if row.stored and not row.received]
     if foreign:
         yield f"rows of {', '.join(foreign)} are in the table without any progress: the job did not write them"
-    if not settings.dead_letter_folder.is_dir():
+    if settings.dead_letter_address is None and not settings.dead_letter_folder.is_dir():
         yield f"dead letters were not counted: folder {settings.dead_letter_folder} does not exist; set K2_DLQ_DIR"
 
 

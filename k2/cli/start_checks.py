@@ -10,7 +10,7 @@ from k2.kafka.client import topic_partitions
 from k2.model.errors import SettingsError
 from k2.ops.settings import read_settings
 from k2.restore.recovery_store import lock_and_check
-from k2.storage.dead_letters.lock import check_folder
+from k2.storage.dead_letters.folders import check_dead_letters
 from k2.storage.recovery.backup import make_store
 from k2.storage.recovery.store import partition_files
 
@@ -31,7 +31,7 @@ def check_start(recovery_directory: str | None, process: int, processes: int, wo
     """
     settings = read_settings()
     folder = settings.data_dir / "recovery" if recovery_directory is None else Path(recovery_directory)
-    check_folder(settings.dead_letter_folder)
+    check_dead_letters(settings)
     read_progress(settings)
     topic_partitions(settings)
     if process:

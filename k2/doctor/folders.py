@@ -33,8 +33,12 @@ _PROBE: Final = ".k2-doctor-"
 
 
 def check_dead_letters(settings: Settings) -> Iterator[Finding]:
-    """Check the folder of dead letters, or the folder in which it will be created."""
-    yield from check_folder("dead letters", settings.dead_letter_folder, "K2_DLQ_DIR", None)
+    """Check the folder of dead letters, or the folder in which it will be created, or the object store."""
+    check, address = "dead letters", settings.dead_letter_address
+    if address is None:
+        yield from check_folder(check, settings.dead_letter_folder, "K2_DLQ_DIR", None)
+    else:
+        yield _probe(check, address, load_file_io(catalog_properties(settings), address))
 
 
 def check_warehouse(settings: Settings, shared: Shared[Found]) -> Iterator[Finding]:

@@ -125,7 +125,8 @@ def _unexpected_problem(scope: Scope, error: Exception) -> Response:
 
 def _folders(pool: Pool) -> Collection[str]:
     settings = pool.settings
-    own = (settings.data_dir.absolute(), settings.dead_letter_folder.absolute(), tempfile.gettempdir())
+    dead_letters = settings.dead_letter_address or settings.dead_letter_folder.absolute()
+    own = (settings.data_dir.absolute(), dead_letters, tempfile.gettempdir())
     return {*pool.folders, *map(str, own)}
 
 

@@ -23,6 +23,7 @@ from k2.model.batch import TradeSlice
 from k2.model.committed_offsets import CommittedOffsets
 from k2.model.consumed import Consumed
 from k2.model.dead_letter_ratio import DeadLetterRatio
+from k2.model.errors import SettingsError
 from k2.model.progress import Progress
 from k2.model.sequence_events import SequenceEvent
 from k2.model.symbols import Symbols
@@ -31,7 +32,7 @@ from k2.ops.health import Health
 from k2.ops.retry import OnRetry
 from k2.ops.settings import Settings
 from k2.storage.dead_letters.files import Position, series_prefix
-from k2.storage.dead_letters.lock import check_free
+from k2.storage.dead_letters.folders import check_no_other_writer, dead_letter_log
 from k2.storage.dead_letters.queue import DeadLetterQueue
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
@@ -91,14 +92,20 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         return self._progress
 
     def check_dead_letter_locks(self) -> None:
-        """Check, before anything is read, that no other process holds the dead letters of a writer.
+        """Check, before anything is read, that no other process of this machine holds the dead letters of a writer.
 
         Raises:
-            SettingsError: the folder cannot be created or written.
+            SettingsError: the folder cannot be created or written, or it is an address in the table's folder.
             StateError: another process holds them.
         """
+        address, location = self._settings.dead_letter_address, self.committer.table.location()
+        if address is not None and f"{address}/".startswith(f"{location.rstrip('/')}/"):
+            raise SettingsError(
+                f"K2_DLQ_DIR={address!r} is in the folder of table {self._handle.name}, whose upkeep removes what no "
+                f"snapshot names; use an address outside of {location}"
+            )
         for writer in map(str, range(self._settings.writers)):
-            check_free(self._settings.dead_letter_folder, series_prefix(self.committer.table_id, writer))
+            check_no_other_writer(self._settings, series_prefix(self.committer.table_id, writer))
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
         """Return the topics' ids as they were when first read; record new topics in the table."""
@@ -170,13 +177,13 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         )
 
     def _dead_letters(self, writer: str, committed: WriterProgress) -> DeadLetterQueue:
-        return DeadLetterQueue(
-            self._settings.dead_letter_folder,
+        log = dead_letter_log(
+            self._settings,
             series_prefix(self.committer.table_id, writer),
             DEAD_LETTER_POSITIONS.read(self._properties, writer),
-            self._settings.dlq_file_bytes_max,
-            settle=partial(self._settle, writer, committed),
+            partial(self._settle, writer, committed),
         )
+        return DeadLetterQueue(log)
 
     def _settle(self, writer: str, committed: WriterProgress) -> Mapping[str, Position]:
         """Invalidate commits in flight of other instances; return the dead-letter positions that are recorded then.

@@ -1,10 +1,12 @@
 """Orphans: files in a table's folders that nothing names any more, such as those of killed processes.
 
+Dead letters in an object store are among them, where no commit counts them or other objects repeat them.
+
 Nothing that any metadata file in the table's log names is an orphan, also if its snapshot has expired since: a reader
 may have just read that version. Files of commits in flight are named by nothing yet, so young files stay.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -20,7 +22,9 @@ from pyiceberg.table.snapshots import Snapshot
 from k2.iceberg.tables import TableName, connect
 from k2.model.errors import TableError
 from k2.ops.settings import Settings
-from k2.storage.table_properties import CHECKPOINTS, REMOVED_ROWS
+from k2.storage.dead_letters.files import DeadLetterFile, committed_files, table_prefix
+from k2.storage.dead_letters.folders import object_folder
+from k2.storage.table_properties import CHECKPOINTS, DEAD_LETTER_POSITIONS, REMOVED_ROWS
 
 __all__ = ["AGE_MIN", "SAFE_AGE", "Orphan", "find_orphans", "remove_orphans"]
 
@@ -54,14 +58,26 @@ def find_orphans(settings: Settings, which: TableName, age: timedelta = SAFE_AGE
     table = connect(settings, which)
     folders = _folders(table.metadata)
     listed = {path: info for folder in folders for path, info in _listed(table, folder)}
+    dead_letters = object_folder(settings) if which is TableName.TRADES else None
+    objects = [] if dead_letters is None else [*dead_letters.files_with_times()]
     table = table.refresh()
-    used = _used(table, _unlisted_metadata(table, listed))
+    versions = _versions(table, _unlisted_metadata(table, listed))
+    used = _used(table, versions)
     until = datetime.now(UTC) - age
     name = ".".join(table.name())
-    return [
+    found = [
         Orphan(name, location, info.size or 0, info.mtime)
         for path, (location, info) in sorted(_by_path(table, listed).items())
         if path not in used and info.mtime is not None and info.mtime < until
+    ]
+    if dead_letters is None:
+        return found
+    counted = _counted_dead_letters([file for file, _ in objects], versions)
+    prefix = table_prefix(str(table.metadata.table_uuid))
+    return found + [
+        Orphan(name, dead_letters.location(file.name), file.bytes, written)
+        for file, written in sorted(objects)
+        if (file.series or "").startswith(prefix) and file.name not in counted and written < until
     ]
 
 
@@ -71,12 +87,15 @@ def remove_orphans(settings: Settings, which: TableName, orphans: Iterable[Orpha
     Raises:
         OSError: the store does not answer, or forbids to delete a file.
     """
-    table = connect(settings, which)
+    table, dead_letters = connect(settings, which), object_folder(settings)
     for orphan in orphans:
-        try:
-            table.io.delete(orphan.file)
-        except FileNotFoundError:
-            continue
+        if dead_letters is not None and orphan.file.startswith(f"{dead_letters.address}/"):
+            dead_letters.remove(orphan.file.rpartition("/")[2])
+        else:
+            try:
+                table.io.delete(orphan.file)
+            except FileNotFoundError:
+                continue
         yield orphan
 
 
@@ -165,10 +184,25 @@ def _read_metadata(table: Table, location: str) -> TableMetadata | None:
         return None
 
 
-def _used(table: Table, ahead: Iterable[TableMetadata]) -> set[tuple[str, str]]:
-    """Return the paths of all files that the metadata files of the log, and those `ahead` of it, name."""
+def _versions(table: Table, ahead: Iterable[TableMetadata]) -> list[TableMetadata]:
+    """Return the versions in the metadata files of the log, and those `ahead` of it."""
     earlier = (_read_metadata(table, entry.metadata_file) for entry in table.metadata.metadata_log)
-    versions = [table.metadata, *(one for one in earlier if one is not None), *ahead]
+    return [table.metadata, *(one for one in earlier if one is not None), *ahead]
+
+
+def _counted_dead_letters(objects: Sequence[DeadLetterFile], versions: Iterable[TableMetadata]) -> set[str]:
+    """Return the names of the objects with dead letters that one of the versions counts."""
+    recorded = {
+        (series, position.number)
+        for version in versions
+        for positions in DEAD_LETTER_POSITIONS.read_all(version.properties)
+        for series, position in positions.items()
+    }
+    return {file.name for series, number in recorded for file in committed_files(objects, series, number)}
+
+
+def _used(table: Table, versions: Sequence[TableMetadata]) -> set[tuple[str, str]]:
+    """Return the paths of all files that versions of the table name."""
     current = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
     snapshots = {snapshot.snapshot_id: snapshot for version in versions for snapshot in version.snapshots}
     locations = {*_logged(table)}

@@ -42,6 +42,9 @@ Name = Literal[
     "letters.fsynced",
     "letters.cut",
     "letters.truncated",
+    "objects.write",
+    "objects.written",
+    "objects.remove",
     "maintenance.staged",
     "maintenance.landed",
 ]
@@ -51,13 +54,13 @@ Name = Literal[
 (or `append`) is within an epoch, `closing` is at its end, `snapshot` is after the sink has finished the epoch and
 before the recovery store records it. `commit.*` belongs to both tables: `staged` is after the manifests are written,
 `landed` is before the response of the catalog is seen. `letters.cut`, `letters.truncated`, `events.rolling_back` and
-`events.rolled_back` are in the rollback of dead letters and ledger at a restart. `maintenance.*` are as `commit.*`, in
-the commits of `k2 maintain`.
+`events.rolled_back` are in the rollback of dead letters and ledger at a restart. `objects.*` belong to dead letters in
+an object store. `maintenance.*` are as `commit.*`, in the commits of `k2 maintain`.
 """
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)
-JOB_NAMES: Final = tuple(name for name in NAMES if not name.startswith("maintenance."))
-"""Those that the job passes."""
+JOB_NAMES: Final = tuple(name for name in NAMES if not name.startswith(("maintenance.", "objects.")))
+"""Those that the job passes with dead letters on a local disk."""
 VARIABLE: Final = "K2_TEST_FAILPOINT"
 """Environment variable that arms an action when the process passes a failpoint for the n-th time.
 

@@ -51,10 +51,11 @@ TRADES_STORED: Final = Counter("k2_trades_stored", "Trades committed to the tabl
 DUPLICATES_DROPPED: Final = Counter("k2_duplicates_dropped", "Trades dropped because they are already stored.")
 DEAD_LETTERS: Final = Counter("k2_dead_letters", "Messages written to the dead-letter queue.", ["reason"])
 DEAD_LETTER_DISK: Final = Gauge(
-    "k2_dead_letter_disk_bytes", "Size of the disk of the dead letters; NaN if it cannot be read."
+    "k2_dead_letter_disk_bytes",
+    "Size of the disk of the dead letters; NaN if it cannot be read, or they are in an object store.",
 )
 DEAD_LETTER_DISK_FREE: Final = Gauge(
-    "k2_dead_letter_disk_free_bytes", "Bytes free on the disk of the dead letters; NaN if they cannot be read."
+    "k2_dead_letter_disk_free_bytes", "Bytes free on the disk of the dead letters; NaN as above."
 )
 DATED_AHEAD: Final = Counter(
     "k2_trades_dated_ahead",

@@ -24,6 +24,9 @@ _NAMESPACE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _SERVER: Final = re.compile(
     r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?(\[[0-9a-f:.%]+\]|[^\s:/\[\]]+)(:(?P<port>\d{1,5}))?", re.IGNORECASE
 )
+_ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_OBJECT_STORES: Final = ("abfs", "abfss", "gcs", "gs", "oss", "s3", "s3a", "s3n", "wasb", "wasbs")
+"""Schemes of the object stores that PyIceberg opens."""
 _MEMORY: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
 
 
@@ -80,6 +83,23 @@ def _namespace(text: str) -> str:
     return text
 
 
+def _dead_letters(value: object) -> object:
+    """Return a folder as a path, and an address in an object store as text without a slash at its end."""
+    if not isinstance(value, str):
+        return value
+    match = _ADDRESS.fullmatch(value)
+    if match is None or match[1] == "file":
+        return Path(match[2] if match else value)
+    if match[1] not in _OBJECT_STORES:
+        raise ValueError(
+            f"no object store has the scheme {match[1]!r}: use a folder, or an address such as s3://bucket/prefix "
+            f"({', '.join(_OBJECT_STORES)})"
+        )
+    if not match[2].partition("/")[0]:
+        raise ValueError("names no bucket: use an address such as s3://bucket/prefix")
+    return value.rstrip("/")
+
+
 def _memory(text: str) -> str:
     if not _MEMORY.fullmatch(text):
         raise ValueError(f"invalid amount of memory {text!r}: use a number and a unit, such as 4GB or 512MiB")
@@ -118,7 +138,8 @@ class Settings(BaseSettings):
     namespace: Annotated[str, AfterValidator(_namespace)] = "market_data"
     data_dir: Path = Path("data")
     writers: Annotated[int, Field(ge=1, le=GROUPS)] = 1
-    dlq_dir: Path | None = None
+    dlq_dir: Annotated[Path | str | None, BeforeValidator(_dead_letters)] = None
+    """Text if it is an address in an object store."""
     dlq_file_bytes_max: Count = 104_857_600
     dlq_ratio_max: Annotated[float, Field(ge=0, le=1)] = 0.5
     dlq_ratio_messages_min: Count = 10_000
@@ -157,8 +178,14 @@ class Settings(BaseSettings):
 
     @property
     def dead_letter_folder(self) -> Path:
-        """Folder of the dead-letter files: `K2_DLQ_DIR`, by default `dlq` in the data folder."""
+        """Folder of the dead-letter files on this machine: `K2_DLQ_DIR`, by default `dlq` in the data folder."""
+        assert not isinstance(self.dlq_dir, str), "the dead letters are in an object store"
         return self.dlq_dir if self.dlq_dir is not None else self.data_dir / "dlq"
+
+    @property
+    def dead_letter_address(self) -> str | None:
+        """Address of the dead letters in an object store; None if they are in a folder on this machine."""
+        return self.dlq_dir if isinstance(self.dlq_dir, str) else None
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

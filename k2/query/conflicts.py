@@ -16,6 +16,7 @@ from k2.ops.settings import Settings
 from k2.query.offset_bounds import table_of
 from k2.query.parameters import QueryParameters
 from k2.storage.dead_letters.files import committed_lines
+from k2.storage.dead_letters.folders import dead_letter_folder
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS
 
 __all__ = ["CONFLICTS", "conflicts_by_span"]
@@ -67,9 +68,9 @@ def conflicts_by_span(
 
 
 def _conflicts(settings: Settings, table: Table, then: Progress | None) -> Iterator[_DeadLetter]:
-    properties = table.metadata.properties
+    properties, folder = table.metadata.properties, dead_letter_folder(settings)
     for writer in PROGRESS.read(properties).writers:
-        for line in committed_lines(settings.dead_letter_folder, [DEAD_LETTER_POSITIONS.read(properties, writer)]):
+        for line in committed_lines(folder, [DEAD_LETTER_POSITIONS.read(properties, writer)]):
             # Most dead letters have other reasons; parsing them all would take several times as long.
             if b"conflict" not in line.text:
                 continue

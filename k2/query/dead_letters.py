@@ -15,7 +15,10 @@ from k2.model.errors import SettingsError, error_pattern
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.engine import RecordBatchStream
-from k2.storage.dead_letters.files import read_dead_letters
+from k2.query.tables import existing_table
+from k2.storage.dead_letters.files import committed_dead_letters, read_dead_letters
+from k2.storage.dead_letters.folders import dead_letter_folder
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
 __all__ = [
     "DEAD_LETTER_SCHEMA",
@@ -136,17 +139,24 @@ class DeadLetterExcerpt:
 def open_dead_letters(settings: Settings, unreadable: Callable[[str], None]) -> Iterator[DeadLetter]:
     """Read all dead letters, the oldest first; `unreadable` is called with each line that is not a dead letter.
 
+    In an object store, which may have objects of several attempts at one commit, those are read that commits count.
+
     Raises:
         NoDeadLettersError: the configured folder does not exist.
+        NoTableError: the table `trades`, which names the objects that count, does not exist.
         SettingsError: a file cannot be read; raised during iteration.
+        UnreachableError: the object store or the catalog does not answer; also raised during iteration.
     """
+    if settings.dead_letter_address is not None:
+        positions = DEAD_LETTER_POSITIONS.read_all(existing_table(settings, "trades").metadata.properties)
+        return committed_dead_letters(dead_letter_folder(settings), positions, unreadable)
     folder = settings.dead_letter_folder
     if not folder.is_dir():
         setting = f"K2_DATA_DIR={settings.data_dir}" if settings.dlq_dir is None else f"K2_DLQ_DIR={folder}"
         raise NoDeadLettersError(
             f"{setting}: there is no folder of dead letters {folder}; correct it, or start the job, which creates it"
         )
-    return _readable(read_dead_letters(folder, unreadable))
+    return _readable(read_dead_letters(dead_letter_folder(settings), unreadable))
 
 
 def _readable(found: Iterator[DeadLetter]) -> Iterator[DeadLetter]:

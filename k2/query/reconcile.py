@@ -15,6 +15,7 @@ from k2.query.engine import Engine
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table
 from k2.storage.dead_letters.files import DeadLetterLine, committed_lines, read_coordinates
+from k2.storage.dead_letters.folders import dead_letter_folder
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS, REMOVED_ROWS
 
 __all__ = ["ExchangeSummary", "Reconciliation", "reconcile", "summary"]
@@ -90,7 +91,7 @@ def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Rec
     check_columns(table, _COLUMNS)
     properties = table.metadata.properties
     progress, removed = PROGRESS.read(properties), REMOVED_ROWS.read(properties)
-    lines = committed_lines(settings.dead_letter_folder, DEAD_LETTER_POSITIONS.read_all(properties))
+    lines = committed_lines(dead_letter_folder(settings), DEAD_LETTER_POSITIONS.read_all(properties))
     with open_engine(settings, pool) as engine:
         engine.register("trades", table)
         engine.register_arrow("dead_letters", _coordinates(lines))

@@ -17,6 +17,7 @@ from k2.query.snapshots import NO_SNAPSHOT, NoSnapshotError, snapshot_as_of
 from k2.query.sql_macros import DERIVED
 from k2.query.tables import existing_table
 from k2.storage.dead_letters.files import committed_lines
+from k2.storage.dead_letters.folders import dead_letter_folder
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
 __all__ = ["register_table", "register_tables"]
@@ -75,7 +76,7 @@ def _dead_letters(settings: Settings, trades: Table, as_of: datetime | None) -> 
     """Return the committed dead letters, a row each, in memory, because DuckDB cannot filter the files by commit."""
     rows, held_bytes = [], 0
     positions = DEAD_LETTER_POSITIONS.read_all(trades.metadata.properties)
-    for line in committed_lines(settings.dead_letter_folder, positions):
+    for line in committed_lines(dead_letter_folder(settings), positions):
         held_bytes += len(line.text)
         if held_bytes > settings.query_memory_limit_bytes:
             raise QueryMemoryError(

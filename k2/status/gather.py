@@ -23,7 +23,7 @@ from k2.query.parameters import QueryParameters
 from k2.query.partition_progress import PartitionState
 from k2.status.evidence import BrokerState, MissingNumbers, TopicRejections
 from k2.storage.commit_log import Commit
-from k2.storage.dead_letters.files import Position, file_name, newest_lines
+from k2.storage.dead_letters.files import DeadLetterFolder, Position, newest_lines
 from k2.storage.dead_letters.rejections import CommonError, Rejections
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "full_folders",
     "is_full",
     "lag_at_commit",
-    "lost_files",
     "missing_numbers",
     "partition_rates",
     "patience_seconds",
@@ -171,11 +170,14 @@ def _recent_counts(commits: Sequence[Commit], topic: str) -> Counts:
     )
 
 
-def common_errors(folder: Path) -> Mapping[str, CommonError]:
-    """Return the commonest error of each topic among the newest dead letters; none if they cannot be read."""
+def common_errors(folder: DeadLetterFolder, positions: Iterable[Mapping[str, Position]]) -> Mapping[str, CommonError]:
+    """Return the commonest error of each topic among the newest dead letters of the recorded series.
+
+    There is none if they cannot be read.
+    """
     found: defaultdict[str, Rejections] = defaultdict(Rejections)
     with suppress(OSError):
-        for line in newest_lines(folder, DEAD_LETTERS_READ_MAX):
+        for line in newest_lines(folder, DEAD_LETTERS_READ_MAX, {series for one in positions for series in one}):
             with suppress(ValueError):
                 dead_letter = DeadLetter.parse(line)
                 found[dead_letter.topic].add(dead_letter)
@@ -192,29 +194,6 @@ def total_rows(table: Table) -> int | None:
     deletes = int(summary.get("total-position-deletes", 0)) + int(summary.get("total-equality-deletes", 0))
     rows = summary.get("total-records")
     return None if rows is None or deletes else int(rows)
-
-
-def lost_files(folder: Path, positions: Iterable[Mapping[str, Position]]) -> tuple[str, ...]:
-    """Return the names of dead-letter files that are absent, unreadable, or shorter than the table has recorded."""
-    lost = []
-    for recorded in positions:
-        for series, position in recorded.items():
-            for number in range(1, position.number + 1):
-                path = folder / file_name(series, number)
-                bytes_min = position.bytes if number == position.number else 0
-                # A file that was only begun has no line yet, and need not exist.
-                if bytes_min == 0 and number == position.number:
-                    continue
-                if _is_lost(path, bytes_min):
-                    lost.append(path.name)
-    return tuple(lost)
-
-
-def _is_lost(path: Path, bytes_min: int) -> bool:
-    try:
-        return path.stat().st_size < bytes_min
-    except OSError:
-        return True
 
 
 def missing_numbers(found: Sequence[Gap]) -> MissingNumbers | None:
@@ -242,7 +221,9 @@ def conflicts_by_symbol(settings: Settings, table: Table) -> Mapping[str, int]:
 
 def full_folders(settings: Settings) -> tuple[Path, ...]:
     """Return the folders of the job on this machine whose disk is full."""
-    folders = {settings.data_dir, settings.data_dir / "warehouse", settings.dead_letter_folder}
+    folders = {settings.data_dir, settings.data_dir / "warehouse"}
+    if settings.dead_letter_address is None:
+        folders.add(settings.dead_letter_folder)
     return tuple(sorted(folder for folder in folders if folder.is_dir() and is_full(folder)))
 
 

@@ -35,7 +35,6 @@ from k2.status.gather import (
     conflicts_by_symbol,
     full_folders,
     lag_at_commit,
-    lost_files,
     missing_numbers,
     partition_rates,
     patience_seconds,
@@ -48,6 +47,8 @@ from k2.status.lag import is_read_until, partition_verdict
 from k2.status.waiting import Waiting
 from k2.storage.catalog import catalog_location
 from k2.storage.commit_log import Commit
+from k2.storage.dead_letters.files import lost_names
+from k2.storage.dead_letters.folders import dead_letter_folder
 from k2.storage.dead_letters.rejections import CommonError
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS, LEDGER_ID, PROGRESS, REMOVED_ROWS, TOPIC_IDS
 
@@ -211,7 +212,7 @@ class StatusReader:
         positions = DEAD_LETTER_POSITIONS.read_all(table.metadata.properties)
         symbols = self._symbols.get(table.metadata_location, lambda: self._read_symbols(table, commits, pool))
         conflicts = self._conflicts.get(str(positions), lambda: conflicts_by_symbol(settings, table))
-        errors = self._errors.get(str(positions), lambda: common_errors(settings.dead_letter_folder))
+        errors = self._errors.get(str(positions), lambda: common_errors(dead_letter_folder(settings), positions))
         ledger = find_job_table(settings, "sequence_events", pool)
         missing, missing_yesterday = (None, 0) if ledger is None else self._read_missing(ledger, pool, _midnight(now))
         broker = read_broker(settings, states, TOPIC_IDS.read(table.metadata.properties))
@@ -226,7 +227,7 @@ class StatusReader:
             waiting_since=self._waiting.since(broker.ends, committed_at, lag_at_commit(commits), now),
             stored=StoredCounts(
                 total_rows(table),
-                lost_files(settings.dead_letter_folder, positions),
+                tuple(lost_names(dead_letter_folder(settings), positions)),
                 _is_ledger_lost(table, ledger),
                 REMOVED_ROWS.read(table.metadata.properties).total,
             ),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +17,8 @@ from pyiceberg.table import Table
 from k2.iceberg.table_progress import read_progress
 from k2.model.dead_letter import DeadLetter
 from k2.ops.settings import Settings, read_settings
+from k2.query.dead_letters import open_dead_letters
 from k2.storage.catalog import find_table
-from k2.storage.dead_letters.files import read_dead_letters
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SECONDS_MAX: Final = 120
@@ -39,6 +40,8 @@ class Job:
     folder: Path
     topics: str
     environment: dict[str, str] = field(default_factory=dict)
+    log: Path | None = None
+    """File that gets the output; None for a pipe, which holds 64 KiB: a job that fills it waits to be read."""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -78,14 +81,15 @@ class Job:
             store.mkdir(parents=True, exist_ok=True)
             command += ["-r", str(store), "-b", "0"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
-        return subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**environment, **self.variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with nullcontext(subprocess.PIPE) if self.log is None else self.log.open("a", encoding="utf-8") as output:
+            return subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**environment, **self.variables},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
 
     def run(self, **options: Any) -> str:
         """Run to the end of the topics and return the output."""
@@ -138,6 +142,6 @@ class Job:
     def letters(self) -> list[DeadLetter]:
         """Return all dead letters; an unreadable line fails the test."""
         unreadable: list[object] = []
-        letters = list(read_dead_letters(self.settings.dead_letter_folder, unreadable.append))
+        letters = list(open_dead_letters(self.settings, unreadable.append))
         assert not unreadable
         return letters

@@ -17,6 +17,7 @@ from k2.ops.settings import Settings
 from k2.sequencing.conflicts import StoredKey
 from k2.storage.catalog import open_catalog
 from k2.storage.dead_letters.files import read_dead_letters
+from k2.storage.dead_letters.local_folder import LocalFolder
 from tests.iceberg.trades_table import SCALE, read_to, row_at, settings_in, writer_of
 from tests.model.trade_slices import Row, slice_of
 
@@ -57,7 +58,7 @@ def errors(settings: Settings) -> list[str]:
 
 def letters(settings: Settings) -> list[DeadLetter]:
     """Return all dead letters."""
-    return list(read_dead_letters(settings.dead_letter_folder, pytest.fail))
+    return list(read_dead_letters(LocalFolder(settings.dead_letter_folder), pytest.fail))
 
 
 def test_stored_trades_are_found_wherever_they_are(settings: Settings, writer: TradesWriter) -> None:

@@ -26,6 +26,7 @@ from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
 from k2.storage.dead_letters.files import Position, read_dead_letters
+from k2.storage.dead_letters.local_folder import LocalFolder
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 from tests.iceberg.trades_table import (
     DAY,
@@ -188,7 +189,7 @@ def test_dead_letters_are_those_that_commits_count(settings: Settings, table: Ta
     epoch()
     is_applied = True
     epoch()
-    found = list(read_dead_letters(settings.dead_letter_folder, pytest.fail))
+    found = list(read_dead_letters(LocalFolder(settings.dead_letter_folder), pytest.fail))
     assert sorted((one.offset, one.index, str(one.reason)) for one in found) == [
         (1, 2, "conflict"),
         (3, 0, "malformed"),
@@ -220,7 +221,7 @@ def test_too_many_dead_letters_end_the_epoch_before_its_commit(settings: Setting
     with pytest.raises(DeadLetterRatioError, match=r"100\.0 % of the last 15 messages are dead letters by venue 'k2'"):
         epochs(settings.model_copy(update=limits))
     assert progress_of(table.refresh()).counts(HERE) == Counts(4, 1, 0, 3)
-    found = list(read_dead_letters(settings.dead_letter_folder, pytest.fail))
+    found = list(read_dead_letters(LocalFolder(settings.dead_letter_folder), pytest.fail))
     assert [one.offset for one in found] == [1, 2, 3]
     epochs(settings)
     assert progress_of(table.refresh()).counts(HERE) == Counts(20, 2, 0, 18)

@@ -14,6 +14,7 @@ from k2.iceberg.tables import TableName
 from k2.iceberg.trades_writer import Lag, OnCommit, TradesWriter
 from k2.model.consumed import Consumed
 from k2.ops.settings import Settings, read_settings
+from k2.storage.dead_letters.folders import dead_letter_log
 from k2.storage.dead_letters.queue import DeadLetterQueue
 from tests.model.dead_letters import dead_letter
 from tests.model.trade_slices import Row
@@ -69,7 +70,7 @@ def writer_of(
 
 def dlq_of(settings: Settings) -> DeadLetterQueue:
     """Return a dead-letter writer with a series that no other writer of the test has."""
-    return DeadLetterQueue(settings.dead_letter_folder, f"{uuid.uuid4().hex}-", {}, settings.dlq_file_bytes_max)
+    return DeadLetterQueue(dead_letter_log(settings, f"{uuid.uuid4().hex}-", {}))
 
 
 def rows_of(table: Table) -> list[dict[str, Any]]:

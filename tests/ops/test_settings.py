@@ -64,6 +64,16 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
         ("K2_QUERY_MEMORY_LIMIT", "50%", "invalid amount of memory '50%'"),
         ("K2_QUERY_TIMEOUT_SECONDS", "inf", "K2_QUERY_TIMEOUT_SECONDS='inf'"),
         ("K2_GAP_LARGE_MIN", "1", "K2_GAP_LARGE_MIN='1'"),
+        (
+            "K2_DLQ_DIR",
+            "ftp://host/dlq",
+            "K2_DLQ_DIR='ftp://host/dlq': no object store has the scheme 'ftp': use a folder",
+        ),
+        (
+            "K2_DLQ_DIR",
+            "s3:///dlq",
+            "K2_DLQ_DIR='s3:///dlq': names no bucket: use an address such as s3://bucket/prefix",
+        ),
         ("K2_DLQ_RATIO_MAX", "1.1", "K2_DLQ_RATIO_MAX='1.1': Input should be less than or equal to 1"),
         ("K2_DLQ_RATIO_MAX", "nan", "K2_DLQ_RATIO_MAX='nan'"),
         ("K2_DLQ_RATIO_MESSAGES_MIN", "0", "K2_DLQ_RATIO_MESSAGES_MIN='0'"),
@@ -103,3 +113,19 @@ def test_settings_are_frozen() -> None:
     """An attribute cannot be changed later."""
     with pytest.raises(ValueError, match="frozen"):
         read_settings({}).writers = 2
+
+
+@pytest.mark.parametrize(
+    ("value", "folder"),
+    [("elsewhere/dlq", "elsewhere/dlq"), ("file:///var/dlq", "/var/dlq"), (Path("a"), "a"), (None, "data/dlq")],
+)
+def test_dead_letters_are_in_a_folder(value: object, folder: str) -> None:
+    """A path, as text or not, or the address of a file."""
+    settings = read_settings({}, **({} if value is None else {"dlq_dir": value}))
+    assert (settings.dead_letter_folder, settings.dead_letter_address) == (Path(folder), None)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "abfss"])
+def test_dead_letters_may_be_in_an_object_store(scheme: str) -> None:
+    """The address is kept as text, without a slash at its end."""
+    assert read_settings({"K2_DLQ_DIR": f"{scheme}://bucket/a/b/"}).dead_letter_address == f"{scheme}://bucket/a/b"

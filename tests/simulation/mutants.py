@@ -25,8 +25,8 @@ for message in set(columns.messages[~good].tolist()):
 trades = TradeBatch(batch, columns.take(np.flatnonzero(good)))
 return Decoded(trades, sorted(why.items()), result.skipped, non_market, dated_ahead)"""
 
-_BEHIND: Final = """files = files_of(folder, self._series)
-position = Position(file_number(files[-1].name), files[-1].stat().st_size) if files else BEGIN"""
+_BEHIND: Final = """files = [file for file in LocalFolder(folder).files() if file.series == self._series]
+position = Position(files[-1].number, files[-1].bytes) if files else BEGIN"""
 
 MUTANTS: Final = (
     planted(
@@ -91,9 +91,9 @@ MUTANTS: Final = (
         "dead letters not truncated",
         2,
         "a start leaves what was written behind the last commit, and the replay writes it again",
-        (f"{_LETTERS}.queue:_resume_series", "for series in found:", "for series in ():"),
+        (f"{_LETTERS}.local_log:_resume_series", "for series in found:", "for series in ():"),
         (
-            f"{_LETTERS}.queue:DeadLetterQueue.__init__",
+            f"{_LETTERS}.local_log:LocalLog.__init__",
             "position = self._recorded.get(self._series, BEGIN)",
             _BEHIND,
         ),
@@ -108,7 +108,7 @@ MUTANTS: Final = (
         "dead letters not counted by their commit",
         1,
         "a commit records the position that the one before recorded",
-        (f"{_LETTERS}.queue:DeadLetterQueue.sync", "!= BEGIN", "== BEGIN"),
+        (f"{_LETTERS}.local_log:LocalLog.sync", "!= BEGIN", "== BEGIN"),
     ),
     planted(
         "events' replay filter too wide",

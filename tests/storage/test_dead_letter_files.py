@@ -11,6 +11,8 @@ from k2.storage.dead_letters.files import (
     committed_lines,
     read_dead_letters,
 )
+from k2.storage.dead_letters.local_folder import LocalFolder
+from k2.storage.dead_letters.local_log import LocalLog
 from k2.storage.dead_letters.queue import DeadLetterQueue
 from tests.storage.test_dead_letters import NOW, OTHER, PREFIX, offsets, only_file, opened, unwritten
 
@@ -19,7 +21,9 @@ def test_dead_letters_of_several_series_are_sorted_by_time(tmp_path: Path) -> No
     """Two writers' files are read as one list, oldest first, each series in its own order."""
     for prefix, minutes in ((PREFIX, (0, 2, 2, 5)), (OTHER, (1, 3, 4))):
         times = iter(minutes)
-        part = DeadLetterQueue(tmp_path, prefix, {}, 1, lambda times=times: NOW + timedelta(minutes=next(times)))
+        part = DeadLetterQueue(
+            LocalLog(tmp_path, prefix, {}, 1), lambda times=times: NOW + timedelta(minutes=next(times))
+        )
         for minute in minutes:
             part.append([unwritten(minute)])
         part.sync()
@@ -35,9 +39,9 @@ def test_committed_lines_are_those_before_the_position(tmp_path: Path, file_byte
         positions = dict(part.sync())
         part.append([unwritten(2), unwritten(3)])
         part.sync()
-    found = committed_lines(tmp_path, [positions, {}])
+    found = committed_lines(LocalFolder(tmp_path), [positions, {}])
     assert [json.loads(line.text)["offset"] for line in found] == [0, 1]
-    assert not [*committed_lines(tmp_path, [{}])]
+    assert not [*committed_lines(LocalFolder(tmp_path), [{}])]
 
 
 def test_an_unreadable_line_is_kept(tmp_path: Path) -> None:
@@ -51,5 +55,5 @@ def test_an_unreadable_line_is_kept(tmp_path: Path) -> None:
         part.append([unwritten(1)])
         part.sync()
     unreadable: list[str] = []
-    assert [one.offset for one in read_dead_letters(tmp_path, unreadable.append)] == [0, 1]
+    assert [one.offset for one in read_dead_letters(LocalFolder(tmp_path), unreadable.append)] == [0, 1]
     assert [f"{path}:2: " in line for line in unreadable] == [True]

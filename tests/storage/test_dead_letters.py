@@ -31,6 +31,8 @@ from k2.storage.dead_letters.files import (
     series_in,
     series_prefix,
 )
+from k2.storage.dead_letters.local_folder import LocalFolder
+from k2.storage.dead_letters.local_log import LocalLog
 from k2.storage.dead_letters.lock import check_folder, check_free, lock_series
 from k2.storage.dead_letters.queue import DeadLetterQueue
 from tests.model.dead_letters import dead_letter
@@ -57,7 +59,7 @@ def unwritten(offset: int, value: str = "{") -> DeadLetter:
 
 def offsets(folder: Path) -> list[int]:
     """Return the offsets of a folder's dead letters, in order; every line must be readable."""
-    return [one.offset for one in read_dead_letters(folder, pytest.fail)]
+    return [one.offset for one in read_dead_letters(LocalFolder(folder), pytest.fail)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -80,13 +82,13 @@ def opened(
     file_bytes_max: int = 1_000_000,
 ) -> Iterator[DeadLetterQueue]:
     """Yield a writer's DLQ, and release the folder as a killed process does."""
-    part = DeadLetterQueue(folder, prefix, recorded or {}, file_bytes_max, lambda: NOW)
+    log = LocalLog(folder, prefix, recorded or {}, file_bytes_max)
     try:
-        yield part
+        yield DeadLetterQueue(log, lambda: NOW)
     finally:
-        os.close(part._lock)
-        if part._append_log._descriptor is not None:
-            os.close(part._append_log._descriptor)
+        os.close(log._lock)
+        if log._append_log._descriptor is not None:
+            os.close(log._append_log._descriptor)
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_bytes_survive_a_round_trip(tmp_path: Path, value: bytes | None) -> None
     with opened(tmp_path) as part:
         part.append([DeadLetter.of(batch(value, key=value), 0, Reason.MALFORMED, "bad")])
         part.sync()
-    (found,) = read_dead_letters(tmp_path, pytest.fail)
+    (found,) = read_dead_letters(LocalFolder(tmp_path), pytest.fail)
     assert found.value_bytes() == value
     assert found.key_bytes() == value
     assert found.dead_lettered_at == NOW
@@ -208,7 +210,7 @@ def test_uncommitted_dead_letters_are_removed(tmp_path: Path) -> None:
         part.append([unwritten(1)])
         part.sync()
     assert offsets(tmp_path) == [1]
-    assert len(series_in(tmp_path, PREFIX)) == 1
+    assert len(series_in(LocalFolder(tmp_path), PREFIX)) == 1
 
 
 def test_pending_dead_letters_are_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,7 +376,7 @@ def test_a_truncated_file_stops_the_job(tmp_path: Path) -> None:
 
 
 def test_the_free_space_of_the_disk_is_a_metric(tmp_path: Path) -> None:
-    """It is read at each scrape; a folder that is gone gives NaN, and no error."""
+    """It is read at each scrape; no folder, or one that is gone, gives NaN, and no error."""
     folder = tmp_path / "dlq"
     folder.mkdir()
     report_disk(folder)
@@ -383,4 +385,7 @@ def test_the_free_space_of_the_disk_is_a_metric(tmp_path: Path) -> None:
     assert size is not None
     assert 0 < free <= size
     folder.rmdir()
+    assert math.isnan(REGISTRY.get_sample_value("k2_dead_letter_disk_free_bytes") or 0)
+    report_disk(tmp_path)
+    report_disk(None)
     assert math.isnan(REGISTRY.get_sample_value("k2_dead_letter_disk_free_bytes") or 0)

@@ -14,7 +14,7 @@ from k2.model.errors import FencedError
 from k2.ops.settings import Settings
 from k2.query.reconcile import reconcile
 from k2.storage.catalog import open_catalog
-from k2.storage.dead_letters.files import files_in
+from k2.storage.dead_letters.local_folder import LocalFolder
 from tests.iceberg.trades_table import read_to, settings_in
 
 
@@ -33,7 +33,8 @@ def land(writer: TradesWriter, offset: int) -> None:
 
 def contents(settings: Settings) -> dict[str, bytes]:
     """Return the content of every dead-letter file."""
-    return {path.name: path.read_bytes() for path in files_in(settings.dead_letter_folder)}
+    folder = settings.dead_letter_folder
+    return {file.name: (folder / file.name).read_bytes() for file in LocalFolder(folder).files()}
 
 
 def assert_holds(settings: Settings, letters: int) -> None:
