@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 import pytest
 import yaml
 
+from k2.ops.settings import read_settings
 from tests.alerts.files import RULES, read
 from tests.k8s.rendered import FOLDERS, K8S, ROOT, only, pods, render
 from tests.k8s.test_checkers import VERSIONS
@@ -58,6 +59,24 @@ def test_the_overlay_renders(tmp_path: Path, missing: Callable[[str], NoReturn])
         folder = str(Path(settings["data"]["K2_KAFKA_CONFIG"]).parent)
         assert (folder in mounts) is ("CronJob" not in name)
     assert "role-arn" in str(only(objects, "ServiceAccount", "k2")["metadata"]["annotations"])
+
+
+def test_dead_letters_in_an_object_store_need_no_volume(tmp_path: Path, missing: Callable[[str], NoReturn]) -> None:
+    """Without the component and with the setting of the page, pods have nothing but what may be lost."""
+    shutil.copytree(K8S, tmp_path / "k8s")
+    file = tmp_path / "k8s" / "overlays" / "query" / "kustomization.yaml"
+    (setting,) = [text for text in blocks("yaml") if "K2_DLQ_DIR" in text]
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = "".join(line for line in lines if "dead-letters-volume" not in line)
+    file.write_text(kept + setting, encoding="utf-8")
+    objects = render(file.parent, missing)
+    assert not [one for one in objects if one["kind"] == "PersistentVolumeClaim"]
+    (settings,) = [one["data"] for one in objects if one["kind"] == "ConfigMap"]
+    assert read_settings(settings).dead_letter_address == "s3://trades/dlq"
+    assert {kind for _, template in pods(objects) for volume in template["spec"]["volumes"] for kind in volume} == {
+        "name",
+        "emptyDir",
+    }
 
 
 def test_the_prometheus_rule_has_the_rules() -> None:
