@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from demo.broker import EmbeddedBroker
+from k2.kafka.producer import TradeProducer
+from k2.ops.settings import read_settings
 from k2.venues import VENUES
 
 MESSAGES: Final = 600
@@ -38,7 +39,7 @@ def messages(venue: str) -> Iterator[str]:
     message = canonical if venue.startswith("k2") else binance
     numbers = [number for number in range(1, MESSAGES) if number % 50]
     for number in [*numbers, 50, 100, 7, MESSAGES, *range(1, 20)]:
-        yield message(venue, number, number // 3)
+        yield message(venue, number, number // 3 + 1)
     if venue == NUMBERLESS:
         for number in [*range(1, MESSAGES), 7, 8]:
             yield message(venue, number, None)
@@ -47,28 +48,23 @@ def messages(venue: str) -> Iterator[str]:
 def main() -> None:
     """Run the job on each venue that has a compiled decoder; exit with 1 if it fails."""
     venues = [name for name, venue in VENUES.items() if venue.decode_compiled is not None]
-    command = [sys.executable, "-P", "-m", "k2.cli"]
     with tempfile.TemporaryDirectory() as folder, EmbeddedBroker() as broker:
         settings = {
             "K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "K2_TOPICS": ",".join(f"{venue}={venue}" for venue in venues),
             "K2_DATA_DIR": folder,
-            "K2_DLQ_RATIO_MAX": "0",
             "K2_METRICS_PORT": "0",
             "K2_RUN_TO_END": "true",
         }
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("K2_", "BYTEWAX_"))}
-        environment = {**own, **settings}
         for venue in venues:
-            capture = Path(folder) / f"{venue}.ndjson"
-            capture.write_text("\n".join(messages(venue)) + "\n", encoding="utf-8")
-            produce = [*command, "produce", str(capture), "--topic", venue, "--venue", venue]
-            subprocess.run(produce, env=environment, cwd=folder, check=True)
-        # A second start reads state back: from the checkpoints, since its recovery store is another one.
-        for store in ("first", "second"):
-            run = [*command, "run", "-s", "1", "-r", str(Path(folder) / store)]
-            subprocess.run(run, env=environment, cwd=folder, check=True)
-        subprocess.run([*command, "reconcile"], env=environment, cwd=folder, check=True)
+            with TradeProducer(read_settings(settings), venue) as producer:
+                producer.ensure_topic()
+                for message in messages(venue):
+                    producer.send(None, message.encode())
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("K2_", "BYTEWAX_"))}
+        for command in (["run", "-s", "1"], ["reconcile"]):
+            k2 = [sys.executable, "-P", "-m", "k2.cli", *command]
+            subprocess.run(k2, env={**own, **settings}, cwd=folder, check=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What the job and `k2 serve` really export."""
 
+import shutil
+import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
@@ -20,6 +22,20 @@ from tests.http.conftest import serving
 SCRAPE_SECONDS_MAX = 60.0
 OF_SERVE = ("k2_verdict", "k2_verdict_reasons", "k2_unread_messages", "k2_queries_total")
 """Series of `k2 serve`."""
+
+
+@pytest.fixture(scope="session")
+def tool(missing: Callable[[str], NoReturn]) -> Callable[..., str]:
+    """Return what runs `promtool` or `amtool`, and returns the output; the test fails if the tool does."""
+
+    def run(name: str, *arguments: str | Path) -> str:
+        if shutil.which(name) is None:
+            missing(f"{name} of Prometheus")
+        done = subprocess.run([name, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

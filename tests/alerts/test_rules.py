@@ -1,10 +1,7 @@
 """The alerts by Prometheus' own tools: each fires when it should, and is silent when it should be."""
 
-import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -13,20 +10,6 @@ from tests.alerts.files import ALERTMANAGER, RULE_TESTS, RULES, alerts, read
 SEVERITIES = {"critical", "warning", "none"}
 ALWAYS = {"K2Watchdog"}
 """Alerts that are never silent."""
-
-
-@pytest.fixture(scope="session")
-def tool(missing: Callable[[str], NoReturn]) -> Callable[..., str]:
-    """Return what runs `promtool` or `amtool`, and returns the output; the test fails if the tool does."""
-
-    def run(name: str, *arguments: str | Path) -> str:
-        if shutil.which(name) is None:
-            missing(f"{name} of Prometheus")
-        done = subprocess.run([name, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    return run
 
 
 def test_prometheus_accepts_the_rules(tool: Callable[..., str]) -> None:

@@ -38,6 +38,11 @@ def render_text(folder: Path, missing: Callable[[str], NoReturn], *options: str)
     """Return the rendered folder as YAML."""
     if not kustomize():
         missing("kubectl or kustomize")
+    return _rendered(folder, options)
+
+
+@cache
+def _rendered(folder: Path, options: tuple[str, ...]) -> str:
     done = subprocess.run([*kustomize(), *options, str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     # kustomize warns of fields that a later version drops.

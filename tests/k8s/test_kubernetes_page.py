@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 import pytest
 import yaml
 
+from k2.ops.settings import read_settings
 from tests.alerts.files import RULES, read
 from tests.k8s.rendered import FOLDERS, K8S, ROOT, only, pods, render
 from tests.k8s.test_checkers import VERSIONS
@@ -38,14 +39,14 @@ def test_commands_render(subtests: pytest.Subtests, missing: Callable[[str], NoR
 
 
 def test_the_overlay_renders(tmp_path: Path, missing: Callable[[str], NoReturn]) -> None:
-    """The one of the page has its settings in all pods, its image, and one place for the dead letters."""
+    """The one of the page has its settings and its image in all pods, and the file for Kafka where Kafka is needed."""
     shutil.copytree(K8S, tmp_path / "k8s")
     overlay = next(text for text in blocks("yaml") if "kind: Kustomization" in text)
     patch = next(text for text in blocks("yaml") if text.startswith("patches:"))
-    folder = tmp_path / "k8s" / "overlays" / "mine"
-    folder.mkdir()
-    (folder / "kustomization.yaml").write_text(overlay + patch, encoding="utf-8")
-    objects = render(folder, missing)
+    mine = tmp_path / "k8s" / "overlays" / "mine"
+    mine.mkdir()
+    (mine / "kustomization.yaml").write_text(overlay + patch, encoding="utf-8")
+    objects = render(mine, missing)
     assert {one["metadata"]["namespace"] for one in objects} == {"k2"}
     (settings,) = [one for one in objects if one["kind"] == "ConfigMap"]
     literals = yaml.safe_load(overlay)["configMapGenerator"][0]["literals"]
@@ -54,7 +55,28 @@ def test_the_overlay_renders(tmp_path: Path, missing: Callable[[str], NoReturn])
         (container,) = template["spec"]["containers"]
         assert container["image"].startswith("registry.example.com/k2-trades@sha256:"), name
         assert {"configMapRef": {"name": settings["metadata"]["name"]}} in container["envFrom"]
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        folder = str(Path(settings["data"]["K2_KAFKA_CONFIG"]).parent)
+        assert (folder in mounts) is ("CronJob" not in name)
     assert "role-arn" in str(only(objects, "ServiceAccount", "k2")["metadata"]["annotations"])
+
+
+def test_dead_letters_in_an_object_store_need_no_volume(tmp_path: Path, missing: Callable[[str], NoReturn]) -> None:
+    """Without the component and with the setting of the page, pods have nothing but what may be lost."""
+    shutil.copytree(K8S, tmp_path / "k8s")
+    file = tmp_path / "k8s" / "overlays" / "query" / "kustomization.yaml"
+    (setting,) = [text for text in blocks("yaml") if "K2_DLQ_DIR" in text]
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = "".join(line for line in lines if "dead-letters-volume" not in line)
+    file.write_text(kept + setting, encoding="utf-8")
+    objects = render(file.parent, missing)
+    assert not [one for one in objects if one["kind"] == "PersistentVolumeClaim"]
+    (settings,) = [one["data"] for one in objects if one["kind"] == "ConfigMap"]
+    assert read_settings(settings).dead_letter_address == "s3://trades/dlq"
+    assert {kind for _, template in pods(objects) for volume in template["spec"]["volumes"] for kind in volume} == {
+        "name",
+        "emptyDir",
+    }
 
 
 def test_the_prometheus_rule_has_the_rules() -> None:

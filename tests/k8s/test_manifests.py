@@ -140,12 +140,16 @@ def test_pods_keep_the_restricted_standard(objects: list[dict[str, Any]]) -> Non
 
 
 def test_images_are_fixed(objects: list[dict[str, Any]]) -> None:
-    """Ours is of this version until its digest is set; others are pinned by digest."""
+    """Ours is of this version until its digest is set; others, also that of the Dockerfile, are pinned by digest."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     for name, template in pods(objects):
         for container in template["spec"]["containers"]:
             image = container["image"]
             assert image == f"{OURS}:{version}" or DIGEST.search(image), f"{name}: {image}"
+    stages = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    names = {name for _, name in stages}
+    assert len(stages) > 1
+    assert all(DIGEST.search(image) or image in names for image, _ in stages)
 
 
 def test_compose_is_consistent() -> None:
