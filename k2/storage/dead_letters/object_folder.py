@@ -109,8 +109,8 @@ class ObjectFolder:
 
     def remove(self, name: str) -> None:
         """Remove an object whose lines another one repeats; one that stays takes only room."""
-        failpoint("objects.remove")
         try:
+            failpoint("objects.remove")
             self._filesystem.delete_file(f"{self._path}/{name}")
         except OSError as error:
             _log.debug("dead_letters_not_removed", file=self.location(name), error=first_line(error))
