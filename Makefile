@@ -63,8 +63,10 @@ picture: .venv/dev ## take the docs' screenshots of k2 serve (needs Chromium)
 
 lock: .venv/dev ## resolve the pinned versions again (ARGS=--upgrade for newer ones)
 	$(LOCK) $(ARGS) --output-file requirements/runtime.txt
+	$(LOCK) $(ARGS) --extra postgresql --constraint requirements/runtime.txt --output-file requirements/image.txt
 	$(LOCK) $(ARGS) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 	$(LOCKING) requirements/s3-server.in $(PINNING) $(ARGS) --output-file requirements/s3-server.txt
+	$(LOCKING) requirements/manifest-checks.in $(PINNING) $(ARGS) --output-file requirements/manifest-checks.txt
 
 clean: ## remove .venv, caches, compiled rules, and the data of demo and tests
 	rm -rf data/demo-* .venv .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist mutants

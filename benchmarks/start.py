@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -31,6 +32,7 @@ from typing import Final, NamedTuple
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import cluster_main
+from pyiceberg.table import Table
 
 from benchmarks.market import Filling
 from flows.job_io import JobIO
@@ -44,7 +46,7 @@ from k2.ops.settings import Settings, read_settings
 from k2.restore.recovery_store import NO_STORE, ResumeInfo, lock_and_check
 from k2.restore.tables import TableStateSource
 from k2.storage.catalog import find_table
-from k2.storage.checkpoints import Checkpoint, NamedCheckpoints, encode_checkpoint
+from k2.storage.checkpoints import NamedCheckpoints
 from k2.storage.recovery.backup import make_store
 from k2.storage.table_properties import CHECKPOINTS
 from tests.flows.job_io import message_batch
@@ -58,6 +60,22 @@ RUN_SECONDS: Final = 5
 """Time until it is killed."""
 PARTITION: Final = TopicPartition("trades", 0)
 START_US: Final = 1_723_161_600_000_000
+FACTOR: Final = 0x9E3779B97F4A7C15F39CC0605CEDC835
+
+Message = Callable[[int], tuple[None, bytes]]
+"""Returns a message by its number."""
+
+
+def _message(number: int) -> tuple[None, bytes]:
+    """Return a message of one of a thousand symbols that the tables lack."""
+    names = f'"exchange":"kraken","symbol":"NEW-{number % 1000}","sequence":{number // 1000}'
+    return None, f'{{{names},"price":"1","quantity":"1","side":"buy","timestamp":{START_US + number}}}'.encode()
+
+
+def _message_with_id(number: int) -> tuple[None, bytes]:
+    """Return a message of such a symbol without a number, with an id as random as a UUID."""
+    names = f'"exchange":"kraken","symbol":"NEW-{number % 1000}","trade_id":"{uuid.UUID(int=number * FACTOR % 2**128)}"'
+    return None, f'{{{names},"price":"1","quantity":"1","side":"buy","timestamp":{START_US + number}}}'.encode()
 
 
 class Cost(NamedTuple):
@@ -68,11 +86,11 @@ class Cost(NamedTuple):
 
 
 class Messages(StatefulSourcePartition[MessageBatch, dict[str, int]]):
-    """Some messages from an offset on; then the partition ends, or kills its process."""
+    """Some messages up to an offset; then the partition ends, or kills its process."""
 
-    def __init__(self, offset: int, rows: int, *, is_killed: bool) -> None:
-        self._batches = _batches(offset, rows)
-        self._state = {"format": 1, "offset": offset + rows}
+    def __init__(self, batches: deque[MessageBatch], end: int, *, is_killed: bool) -> None:
+        self._batches = batches
+        self._state = {"format": 1, "offset": end}
         self._killed_at = time.monotonic() + RUN_SECONDS if is_killed else None
 
     def next_batch(self) -> Iterable[MessageBatch]:
@@ -105,7 +123,15 @@ class Source(FixedPartitionedSource[MessageBatch, dict[str, int]]):
         return self._build()
 
 
-def start(folder: Path, store: Path | None, rows: int, epoch_seconds: float = 10, *, is_killed: bool = False) -> None:
+def start(
+    folder: Path,
+    store: Path | None,
+    rows: int,
+    epoch_seconds: float = 10,
+    *,
+    is_killed: bool = False,
+    message: Message = _message,
+) -> None:
     """Run the job on the tables of a folder, on some messages after what they have."""
     settings, resume_info = read_settings({}, data_dir=folder), NO_STORE
     if store is not None:
@@ -118,7 +144,7 @@ def start(folder: Path, store: Path | None, rows: int, epoch_seconds: float = 10
     trades = TradesSink(settings)
     events = LedgerSink(settings, trades.open(), fence=trades)
     events.open()
-    source = Source(partial(Messages, offset, rows, is_killed=is_killed))
+    source = Source(partial(Messages, _batches(offset, rows, message), offset + rows, is_killed=is_killed))
     job_io = JobIO(source, trades, events, TableStateSource(settings, resume_info))
     flow = trades_flow(job_io, settings)
     recovery = None if store is None else RecoveryConfig(str(store))  # type: ignore[no-untyped-call]
@@ -126,17 +152,11 @@ def start(folder: Path, store: Path | None, rows: int, epoch_seconds: float = 10
     cluster_main(flow, [], 0, epoch_interval=epoch, recovery_config=recovery)  # type: ignore[no-untyped-call]
 
 
-def _batches(offset: int, rows: int) -> deque[MessageBatch]:
+def _batches(offset: int, rows: int, message: Message) -> deque[MessageBatch]:
     end, batches = offset + rows, deque([MessageBatch.first(PARTITION, "k2", offset)])
     for first in range(offset, end, BATCH):
-        batches.append(message_batch([_message(at) for at in range(first, min(first + BATCH, end))], first))
+        batches.append(message_batch([message(at) for at in range(first, min(first + BATCH, end))], first))
     return batches
-
-
-def _message(number: int) -> tuple[None, bytes]:
-    """Return a message of one of a thousand symbols that the tables lack."""
-    names = f'"exchange":"kraken","symbol":"NEW-{number % 1000}","sequence":{number // 1000}'
-    return None, f'{{{names},"price":"1","quantity":"1","side":"buy","timestamp":{START_US + number}}}'.encode()
 
 
 def measure(folder: Path, *options: str) -> Cost:
@@ -205,22 +225,22 @@ def measure_table(millions: int, written: int, *, is_numbered: bool) -> None:
             )
 
 
-def report_bytes(folder: Path) -> None:
+def report_bytes(folder: Path, *, is_numbered: bool) -> None:
     """Print the bytes of a run: those of data files, and those of checkpoints."""
     state_bytes = 0
-    encode = encode_checkpoint
+    create = checkpoint_writer._create  # noqa: SLF001
 
-    def counted(checkpoint: Checkpoint) -> bytes:
+    def counted(table: Table, location: str, data: bytes) -> None:
         nonlocal state_bytes
-        encoded = encode(checkpoint)
-        state_bytes += len(encoded)
-        return encoded
+        state_bytes += len(data)
+        create(table, location, data)
 
-    vars(checkpoint_writer)["encode_checkpoint"] = counted
+    vars(checkpoint_writer)["_create"] = counted
     rows = 25 * UNSEEN
-    start(folder, None, rows, epoch_seconds=0)
+    start(folder, None, rows, epoch_seconds=0, message=_message if is_numbered else _message_with_id)
     data_bytes = sum(file.stat().st_size for file in folder.rglob("*.parquet") if "trades" in str(file))
-    print(f"{rows:,} rows of 1,000 symbols: {data_bytes:,} bytes of rows, {state_bytes:,} of state")
+    what = "numbers" if is_numbered else "ids"
+    print(f"{rows:,} rows of 1,000 symbols with {what}: {data_bytes:,} bytes of rows, {state_bytes:,} of state")
 
 
 def main() -> None:
@@ -231,7 +251,7 @@ def main() -> None:
     parser.add_argument("--written", type=int, default=10, help="millions of rows that exist in files")
     parser.add_argument("--folder", type=Path, help="start on these tables, and measure nothing")
     parser.add_argument("--store", type=Path, help="with this recovery store")
-    parser.add_argument("--bytes", action="store_true", help="report what an epoch writes")
+    parser.add_argument("--bytes", choices=["numbers", "ids"], help="report what an epoch writes, of trades with these")
     parser.add_argument("--kill", action="store_true", help="read more messages, and be killed")
     arguments = parser.parse_args()
     if arguments.folder is not None:
@@ -240,9 +260,10 @@ def main() -> None:
         return
     if arguments.bytes:
         with tempfile.TemporaryDirectory() as name:
-            report_bytes(Path(name))
+            report_bytes(Path(name), is_numbered=arguments.bytes == "numbers")
         return
-    subprocess.run([sys.executable, "-m", "benchmarks.start", "--bytes"], check=True)
+    for what in ("numbers", "ids"):
+        subprocess.run([sys.executable, "-m", "benchmarks.start", "--bytes", what], check=True)
     for millions in arguments.millions:
         measure_table(millions, arguments.written, is_numbered=True)
     for millions in arguments.ids:

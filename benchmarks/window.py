@@ -14,7 +14,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from k2.dedup.deduplicator import GroupDeduplicator
-from k2.dedup.trade_id_hash import TradeIdHasher
+from k2.dedup.trade_id_hash import KEY_BYTES, TradeIdHasher
 from k2.iceberg.tables import TableName, open_table
 from k2.model.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.key_groups import GROUPS
@@ -31,7 +31,7 @@ SYMBOL_COUNT: Final = 160
 SYMBOL_NAMES: Final = [f"S{number}" for number in range(SYMBOL_COUNT)]
 FIRST: Final = 1_700_000_000_000_000
 REGISTRY: Final = Symbols()
-HASHER: Final = TradeIdHasher(REGISTRY)
+HASHER: Final = TradeIdHasher(REGISTRY, bytes(KEY_BYTES))
 
 
 class CpuTime(NamedTuple):

@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+from functools import partial
 from types import TracebackType
 from typing import NoReturn
 
@@ -26,10 +27,11 @@ from k2.ops.failpoints import arm, armed_by
 from k2.ops.health import Health, serve_health
 from k2.ops.logs import set_up_logs
 from k2.ops.metrics import PROCESSES, RESTARTS, RETRIES, create_job_series
+from k2.ops.peer_connections import limit_silence
 from k2.ops.settings import Settings, read_settings
 from k2.ops.signals import exit_on_signals, report_and_exit
 from k2.ops.supervision import find_supervision, report_ending
-from k2.restore.recovery_store import NO_STORE, ResumeInfo, cluster_size, prepare_recovery_store
+from k2.restore.recovery_store import NO_STORE, Cluster, ResumeInfo, find_cluster, prepare_recovery_store
 from k2.restore.tables import TableStateSource
 from k2.storage.catalog_lock import share_catalog
 from k2.storage.dead_letters.disk import report_disk
@@ -50,12 +52,13 @@ def bootstrap() -> tuple[Settings, JobIO]:
     set_up_logs()
     exit_on_signals(_log_signal)
     arm(armed_by(os.environ))
-    settings, health = read_settings(), Health()
+    settings, cluster = read_settings(), find_cluster()
+    health = Health(on_joined=partial(_limit_silence, cluster, settings.stall_seconds_max))
     resume_info = prepare_recovery_store(settings)
     supervision = find_supervision()
     # A start that failed early is not in the store, and only one process of a cluster has one.
     RESTARTS.set(max(resume_info.executions, 0 if supervision is None else supervision.restarts))
-    PROCESSES.set(cluster_size())
+    PROCESSES.set(cluster.size)
     create_job_series()
     share_catalog(settings)
     if settings.metrics_port:
@@ -99,6 +102,11 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     events.open()
     state_source = TableStateSource(settings, resume_info, symbols)
     return JobIO(kafka=source, iceberg=trades, events=events, state_source=state_source, symbols=symbols)
+
+
+def _limit_silence(cluster: Cluster, seconds_max: int) -> None:
+    if cluster.size > 1:
+        limit_silence(cluster.addresses, cluster.process, seconds_max)
 
 
 def _restart_for_partitions(topic: str, unread: int) -> NoReturn:

@@ -26,10 +26,12 @@ def deduplicate(
 ) -> KeyedStream[TradeSlice]:
     """Mark trades whose id was already stored within the deduplication window, measured in Kafka timestamps.
 
-    The recovery snapshot has only the clocks. At each start the ids of the last two windows are read from the table,
-    so the verdicts of a replay agree with the stored rows, in whatever order partitions are replayed.
+    The recovery snapshot has only the clocks. At each start the ids of the last two windows are read from the newest
+    checkpoint and the table's rows since, so the verdicts of a replay agree with the stored rows, in whatever order
+    partitions are replayed.
     """
-    logic = partial(_DeduplicateLogic, window_seconds * SECOND_US, state_source, TradeIdHasher(symbols))
+    hasher = TradeIdHasher(symbols, state_source.id_hash_key)
+    logic = partial(_DeduplicateLogic, window_seconds * SECOND_US, state_source, hasher)
     return op.stateful_batch(step_id, trades, logic)
 
 
@@ -62,7 +64,7 @@ class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any
         return self._deduplicator.snapshot()
 
     def _catch_up(self, group: int) -> None:
-        """Read the ids from the table, before the first slice only."""
+        """Read the ids from the checkpoint and the table, before the first slice only."""
         state_source, self._state_source = self._state_source, None
         if state_source is None:
             return
@@ -70,13 +72,16 @@ class _DeduplicateLogic(StatefulBatchLogic[TradeSlice, TradeSlice, dict[str, Any
         if checkpoint is not None:
             self._deduplicator = GroupDeduplicator(self._window_us, checkpoint.deduplicate, self._hasher)
             self._is_resumed = True
+        blocks = state_source.id_blocks(group, self._window_us, self._hasher.key_check)
+        self._deduplicator.restore_blocks(blocks)
         self._deduplicator.absorb(state_source.ids(group, self._window_us, is_resumed=self._is_resumed))
 
     def _with_state(self, trade_slice: TradeSlice) -> TradeSlice:
         """Return the slice with the state of this step added, if a checkpoint is due."""
         if trade_slice.state is None:
             return trade_slice
-        state = trade_slice.state._replace(deduplicate=self._deduplicator.snapshot())
+        ids, new_ids = self._deduplicator.seal()
+        state = trade_slice.state._replace(deduplicate=self._deduplicator.snapshot(), ids=ids, new_ids=new_ids)
         return replace(trade_slice, state=state)
 
     def _report_ids(self) -> None:

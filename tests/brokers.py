@@ -153,13 +153,14 @@ def _wait(ready: Callable[[], bool], what: str) -> None:
 class KafkaProcess:
     """Apache Kafka in KRaft mode, broker and controller in one process, its log in a folder."""
 
-    def __init__(self, libraries: Path, folder: Path) -> None:
+    def __init__(self, libraries: Path, folder: Path, host: str = "127.0.0.1") -> None:
         self.log = folder / "log"
         """Holds a folder for each topic partition."""
+        self._host = host
         self._java = ["java", "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{libraries}/*"]
         self._properties = folder / "server.properties"
         self._port, self._login_port = free_port(), free_port()
-        text = _properties(self._port, self._login_port, free_port(), self.log)
+        text = _properties(host, self._port, self._login_port, free_port(), self.log)
         self._properties.write_text(text, encoding="utf-8")
         self._child = ChildProcess([*self._java, "kafka.Kafka", str(self._properties)], folder / "kafka.log")
         format_log = [*self._java, "kafka.tools.StorageTool", "format", "--standalone"]
@@ -169,12 +170,12 @@ class KafkaProcess:
     @property
     def bootstrap_servers(self) -> str:
         """Where clients connect, the same after a restart."""
-        return f"127.0.0.1:{self._port}"
+        return f"{self._host}:{self._port}"
 
     @property
     def login_servers(self) -> str:
         """Where clients that log in connect, with the credentials in `LOGIN`."""
-        return f"127.0.0.1:{self._login_port}"
+        return f"{self._host}:{self._login_port}"
 
     def start(self) -> None:
         """Start the broker and wait until it answers."""
@@ -200,14 +201,14 @@ class KafkaProcess:
         self._child.resume()
 
 
-def _properties(port: int, login: int, controller: int, log: Path) -> str:
-    plain = "PLAINTEXT:" + "//127.0.0.1"
+def _properties(host: str, port: int, login: int, controller: int, log: Path) -> str:
+    plain = "PLAINTEXT:" + f"//{host}"
     settings = {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
-        "listeners": f"{plain}:{port},LOGIN:" + f"//127.0.0.1:{login},CONTROLLER:" + f"//127.0.0.1:{controller}",
-        "advertised.listeners": f"{plain}:{port},LOGIN:" + f"//127.0.0.1:{login}",
+        "listeners": f"{plain}:{port},LOGIN:" + f"//{host}:{login},CONTROLLER:" + f"//127.0.0.1:{controller}",
+        "advertised.listeners": f"{plain}:{port},LOGIN:" + f"//{host}:{login}",
         "inter.broker.listener.name": "PLAINTEXT",
         "sasl.enabled.mechanisms": "PLAIN",
         "listener.name.login.plain.sasl.jaas.config": (
@@ -245,15 +246,15 @@ def kafka_libraries() -> Path:
 
 
 @contextmanager
-def real_kafka() -> Iterator[Broker]:
-    """Yield Apache Kafka in a process of its own.
+def real_kafka(host: str = "127.0.0.1") -> Iterator[Broker]:
+    """Yield Apache Kafka in a process of its own, which listens on an address of this machine.
 
     Raises:
         NotToBeHadError: Kafka is not available here.
     """
     libraries = kafka_libraries()
     with tempfile.TemporaryDirectory(prefix="k2-kafka-") as folder:
-        process = KafkaProcess(libraries, Path(folder))
+        process = KafkaProcess(libraries, Path(folder), host)
         try:
             process.start()
             yield Broker(f"kafka {kafka_version()}", process.bootstrap_servers, process, process.login_servers)

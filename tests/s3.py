@@ -3,12 +3,7 @@
 It cannot run in the tests' environment: its AWS client requires other versions of shared packages.
 """
 
-import fcntl
-import hashlib
 import http.client
-import os
-import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -22,10 +17,10 @@ import pytest
 
 from k2.ops.child_process import ChildProcess, free_port
 from k2.ops.settings import Settings, read_settings
-from tests.maven import NotToBeHadError, run
+from tests.environments import environment
+from tests.maven import NotToBeHadError
 
 PINS: Final = Path(__file__).parent.parent / "requirements" / "s3-server.txt"
-INSTALL_SECONDS_MAX: Final = 280.0
 START_SECONDS_MAX: Final = 60.0
 KEYS: Final = ("k2", "secret")
 REGION: Final = "us-east-1"
@@ -108,7 +103,7 @@ def running_s3() -> Iterator[S3]:
     Raises:
         NotToBeHadError: the server is not available here.
     """
-    python = _python()
+    python = environment(PINS)
     with tempfile.TemporaryDirectory(prefix="k2-s3-") as folder:
         port = free_port()
         server = [str(python), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
@@ -140,26 +135,6 @@ def on_s3(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return read_settings({"K2_DATA_DIR": str(tmp_path)})
-
-
-def _python() -> Path:
-    """Return the Python of the server's environment, created on first use in the user's cache."""
-    identity = hashlib.sha256(PINS.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "k2-trades" / f"s3-server-{identity}"
-    python, whole = folder / "bin" / "python", folder / "whole"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Two test runs may do this at the same time, and one may be interrupted.
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not whole.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            uv = str(Path(sys.executable).with_name("uv"))
-            run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], INSTALL_SECONDS_MAX)
-            # The installer of the tests' own environment, so that one configuration serves both.
-            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
-            run([*pip, "install", "--quiet", "--require-hashes", "-r", str(PINS)], INSTALL_SECONDS_MAX)
-            whole.touch()
-    return python
 
 
 def _answers(port: int) -> bool:

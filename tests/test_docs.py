@@ -29,6 +29,7 @@ SETTING = re.compile(r"\bK2_(?!TEST_)[A-Z][A-Z_]*[A-Z]\b")
 ROW = re.compile(r"^\|\s*`(K2_\w+)`\s*\|\s*([^|]*?)\s*\|", re.MULTILINE)
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z][A-Z0-9_]*=\S+ )*(?:\.venv/bin/)?((?:k2|make)\b.*)$", re.MULTILINE)
 
 
@@ -58,6 +59,24 @@ def _shown(default: object) -> str:
             return ""
         case _:
             return str(default)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=_name)
+def test_links_lead_somewhere(page: Path, subtests: pytest.Subtests) -> None:
+    """Each link within the repository names a file, and a heading of it, that exist."""
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        with subtests.test(link):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path) if path else page
+            assert target.exists()
+            assert not anchor or anchor in _anchors(target)
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("field", Settings.model_fields)

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("demo", "flows", "k2", "operators")
 MADE_HERE = {ROOT / "build", ROOT / "data", ROOT / "dist", ROOT / "mutants"}
-OUR_HIDDEN = {".ci", ".github", ".gitignore", ".pre-commit-config.yaml"}
+OUR_HIDDEN = {".ci", ".dockerignore", ".github", ".gitignore", ".pre-commit-config.yaml"}
 
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 400

@@ -1,20 +1,22 @@
 """Deduplication of trades by id: each id is stored once within a window of Kafka time."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from k2.dedup.id_blocks import SealedBlocks, decode_block
 from k2.dedup.id_log import ClockState, IdLog
-from k2.dedup.trade_id_hash import TradeIdHasher
+from k2.dedup.trade_id_hash import KEY_BYTES, TradeIdHasher
 from k2.dedup.window import rules_for
 from k2.model.batch import NULL_TIME, TradeSlice
 from k2.model.content import ContentColumns, fingerprints
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
-from k2.model.state_source import Positions, Reach, StoredIds
+from k2.model.state_source import IdBlock, Positions, Reach, SealedIds, StoredIds
 from k2.model.symbols import Symbols
 from k2.model.verdicts import STORED
 from k2.venues import VENUES
@@ -41,7 +43,8 @@ class GroupDeduplicator:
     window older than the confirmed time of the partitions that have its symbol. Partitions of other symbols have no
     influence, whether they are ahead or behind.
 
-    The state contains positions and clocks, but no ids: at a start, `absorb` takes the stored ids from the table.
+    The state of `snapshot` contains positions and clocks, but no ids: at a start, `restore_blocks` takes the ids of a
+    checkpoint, and `absorb` those of the table's rows.
     """
 
     def __init__(
@@ -49,14 +52,15 @@ class GroupDeduplicator:
     ) -> None:
         """Start empty, or from a state returned by `snapshot`, possibly with another window.
 
-        The deduplicators of a process share one `hasher`; without it, this one has its own.
+        The deduplicators of a process share one `hasher`; without it, this one has its own, with a key of zeros.
 
         Raises:
             StateError: the state was written in a format that this version does not read.
         """
         self._rules = rules_for(window_us)
-        self._hasher = TradeIdHasher(Symbols()) if hasher is None else hasher
+        self._hasher = TradeIdHasher(Symbols(), bytes(KEY_BYTES)) if hasher is None else hasher
         self._logs: dict[TopicPartition, IdLog] = {}
+        self._blocks = SealedBlocks()
         self._positions: dict[TopicPartition, int] = {}
         if state is not None:
             self._restore(state)
@@ -82,15 +86,45 @@ class GroupDeduplicator:
             topic_partition: Reach(log.clock.reached, log.clock.newest) for topic_partition, log in self._logs.items()
         }
 
+    def restore_blocks(self, blocks: Sequence[tuple[IdBlock, bytes]]) -> None:
+        """Hold the ids of a checkpoint, before those of `absorb`: blocks that `seal` returned, under the same key.
+
+        Raises:
+            ValueError: the bytes of a block are not one; nothing has changed.
+        """
+        decoded = [(block, decode_block(data)) for block, data in blocks]
+        counts: Counter[TopicPartition] = Counter()
+        symbols: defaultdict[TopicPartition, set[tuple[str, str]]] = defaultdict(set)
+        for part in (part for _, parts in decoded for part in parts):
+            counts[part.topic_partition] += len(part.entries.times)
+            symbols[part.topic_partition].update(part.symbols)
+        for topic_partition, count in counts.items():
+            log = self._logs.setdefault(topic_partition, IdLog(self._rules))
+            names = [self._hasher.symbols.intern(*name) for name in symbols[topic_partition]]
+            log.reserve(np.array(names, dtype=np.int32), count)
+        for block, parts in decoded:
+            firsts = {part.topic_partition: self._logs[part.topic_partition].numbers[1] for part in parts}
+            for part in parts:
+                self._logs[part.topic_partition].restore(part.entries)
+            self._blocks.add(block, {one: (first, self._logs[one].numbers[1]) for one, first in firsts.items()})
+
+    def seal(self) -> tuple[SealedIds, bytes | None]:
+        """Return the held ids as blocks, and the bytes of the newest block if it is a new one.
+
+        The next call refers to that block, so its bytes must be written, or the process must end.
+        """
+        blocks, data = self._blocks.seal(self._logs, self._hasher.symbols)
+        return SealedIds(self._rules.window_us, self._hasher.key_check, blocks), data
+
     def absorb(self, stored: Iterable[StoredIds]) -> None:
         """Add the ids in the table, before the first row is judged.
 
         A topic partition without a clock gets the clock of the table.
         """
         for ids in stored:
-            log = self._logs.get(ids.topic_partition)
-            if log is None or (ids.reached and not log.clock.reached):
-                log = self._logs[ids.topic_partition] = IdLog(self._rules, ClockState(ids.reached))
+            log = self._logs.setdefault(ids.topic_partition, IdLog(self._rules))
+            if not log.clock.reached:
+                log.start_clock(ids.reached)
             symbols = self._hasher.symbols.ids_of(ids.symbols, ids.names)
             log.absorb(symbols, ids.id_keys, np.clip(ids.times, 0, TIME_MAX))
 

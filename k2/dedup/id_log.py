@@ -13,7 +13,7 @@ from k2.dedup.window import WINDOWS_HELD, WindowRules
 from k2.model.compiled import compiled
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 
-__all__ = ["ClockState", "IdLog"]
+__all__ = ["ClockState", "Entries", "IdLog"]
 
 # Columns of an entry.
 _LOW, _HIGH, _TIME, _LINK = range(4)
@@ -33,6 +33,19 @@ class ClockState(NamedTuple):
     reached: int = 0
     newest: int = 0
     ahead: int = 0
+
+
+class Entries(NamedTuple):
+    """Entries of a log, in their order."""
+
+    lows: NDArray[np.int64]
+    """int64[n], low words of the trade-id hashes."""
+    highs: NDArray[np.int64]
+    """int64[n], high words."""
+    contents: NDArray[np.uint32]
+    """uint32[n], 32 bits of the contents' fingerprints."""
+    times: NDArray[np.int64]
+    """int64[n], Kafka time (venue time if there is none), microseconds since the epoch."""
 
 
 class _Log(NamedTuple):
@@ -197,11 +210,22 @@ def _mark(
 
 @compiled
 def _absorb(log: _Log, id_keys: NDArray[np.int64], times: NDArray[np.int64], rules: WindowRules) -> None:
-    """Append n entries, in ascending order of time, except those below the floor; the clock does not advance."""
+    """Append n entries, except those below the floor; the clock does not advance."""
     for row in range(len(times)):
         log.state[_NEWEST] = max(log.state[_NEWEST], times[row])
         if times[row] // rules.bucket_us >= _bucket_floor(log.state, rules):
             _append(log, id_keys[row, 0], id_keys[row, 1], id_keys[row, 2], times[row], rules)
+
+
+@compiled
+def _restore(log: _Log, entries: Entries, rules: WindowRules) -> None:
+    """Append entries, except those below the floor; the clock does not advance."""
+    lows, highs, contents, times = entries
+    floor = _bucket_floor(log.state, rules) * rules.bucket_us
+    for row in range(len(times)):
+        log.state[_NEWEST] = max(log.state[_NEWEST], times[row])
+        if times[row] >= floor:
+            _append(log, lows[row], highs[row], np.int64(contents[row]), times[row], rules)
 
 
 @compiled
@@ -253,6 +277,26 @@ class IdLog:
         return ClockState(*self._log.state[_REACHED:].tolist())
 
     @property
+    def numbers(self) -> tuple[int, int]:
+        """The number of the oldest entry, and that of the next one; an entry keeps its number while it is held."""
+        return int(self._log.state[_OLDEST]), int(self._log.state[_NEXT])
+
+    @property
+    def symbols(self) -> NDArray[np.intp]:
+        """intp[k]: the symbol ids of the entries, and possibly of older ones."""
+        return np.flatnonzero(self._has_symbol)
+
+    def entries_from(self, first: int) -> Entries:
+        """Return the entries from number `first` on."""
+        entries = self._log.entries[np.arange(first, self.numbers[1]) % len(self._log.entries)]
+        contents = ((entries[:, _LINK] >> _WORD_BITS) & _WORD).astype(np.uint32)
+        return Entries(entries[:, _LOW].copy(), entries[:, _HIGH].copy(), contents, entries[:, _TIME].copy())
+
+    def start_clock(self, reached: int) -> None:
+        """Set the clock of a log that has none."""
+        self._log.state[_REACHED] = reached
+
+    @property
     def size_bytes(self) -> int:
         """Memory used, bytes."""
         return sum(part.nbytes for part in self._log) + self._has_symbol.nbytes
@@ -274,7 +318,7 @@ class IdLog:
             times: int64[n], microseconds from 0 to 2^61.
             verdicts: uint8[n], changed in place.
         """
-        self._prepare(symbols)
+        self._prepare(symbols, len(symbols))
         _judge(self._log, id_keys, times, self._rules, verdicts)
 
     def mark(
@@ -289,19 +333,27 @@ class IdLog:
 
     def absorb(self, symbols: NDArray[np.int32], id_keys: NDArray[np.int64], times: NDArray[np.int64]) -> None:
         """Hold the ids of stored rows, in any order; the clock does not advance. Arguments as for `judge`."""
-        self._prepare(symbols)
+        self._prepare(symbols, len(times))
         order = np.argsort(times, kind="stable")
         _absorb(self._log, id_keys[order], times[order], self._rules)
 
-    def _prepare(self, symbols: NDArray[np.int32]) -> None:
-        """Reserve capacity for one entry per symbol id given, and record these symbols."""
+    def reserve(self, symbols: NDArray[np.int32], count: int) -> None:
+        """Prepare for the entries of another log: int32[k], all symbol ids that they have, and their number."""
+        self._prepare(symbols, count)
+
+    def restore(self, entries: Entries) -> None:
+        """Hold entries of another log, in the same order, except those below the floor; `reserve` comes before."""
+        _restore(self._log, entries, self._rules)
+
+    def _prepare(self, symbols: NDArray[np.int32], more: int) -> None:
+        """Reserve capacity for some more entries, and record their symbols."""
         highest = int(symbols.max(initial=-1))
         if highest >= len(self._has_symbol):
             self._has_symbol = np.concatenate(
                 [self._has_symbol, np.zeros(highest + 1 - len(self._has_symbol), dtype=np.bool_)]
             )
         self._has_symbol[symbols] = True
-        count = len(self) + len(symbols)
+        count = len(self) + more
         if not count <= len(self._log.entries) <= max(5 * count, _CAPACITY_MIN):
             entries = np.empty((max(count + count // 4, _CAPACITY_MIN), 4), dtype=np.int64)
             _move(self._log, entries)

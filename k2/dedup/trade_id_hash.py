@@ -1,11 +1,13 @@
 """Keyed 128-bit hash that identifies trades without a sequence number by exchange, symbol and id.
 
 SipHash-2-4 with 128 bits of output (Aumasson and Bernstein, https://github.com/veorq/SipHash). Without the key nobody
-can craft colliding ids. The probability that any two of 100 million ids collide by chance is 10^-23.
+can craft colliding ids. The key is that of the table, so that hashes can be stored. The probability that any two of 100
+million ids collide by chance is 10^-23.
 """
 
-import secrets
+import hashlib
 import threading
+import uuid
 from typing import Final
 
 import numpy as np
@@ -14,13 +16,20 @@ from numpy.typing import NDArray
 from k2.model.compiled import compiled
 from k2.model.symbols import Symbols
 
-__all__ = ["TradeIdHasher", "siphash"]
+__all__ = ["KEY_BYTES", "TradeIdHasher", "siphash", "table_key"]
 
-KEY: Final = secrets.token_bytes(16)
-"""Key of this process. It is never stored, and no hash leaves the process."""
+KEY_BYTES: Final = 16
 
 _U8: Final = np.uint64(8)
 _WORD_BITS: Final = np.uint64(64)
+
+
+def table_key(table_id: uuid.UUID) -> bytes:
+    """Return the key of a table's hashes.
+
+    It is derived from the table's UUID, which is random, and unknown to those who send trades.
+    """
+    return hashlib.blake2b(table_id.bytes, digest_size=KEY_BYTES, person=b"k2 trade ids").digest()
 
 
 @compiled
@@ -97,13 +106,15 @@ def _hash_rows(
 
 
 class TradeIdHasher:
-    """Trade-id hashes under one secret key, for the symbol ids of one registry; thread-safe.
+    """Trade-id hashes under one key, for the symbol ids of one registry; thread-safe.
 
     Each symbol has its own key, the hash of its exchange and name. The same id of two symbols therefore has two hashes.
     """
 
-    def __init__(self, symbols: Symbols, key: bytes = KEY) -> None:
+    def __init__(self, symbols: Symbols, key: bytes) -> None:
         self.symbols: Final = symbols
+        self.key_check: Final = hashlib.blake2b(b"", key=key, digest_size=8).hexdigest()
+        """Identifies the key, and does not reveal it."""
         self._lock = threading.Lock()
         self._key = np.frombuffer(key, dtype="<u8").astype(np.uint64)
         self._symbol_keys = np.zeros((0, 2), dtype=np.uint64)

@@ -5,11 +5,12 @@ import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 from pyiceberg.table import Table
 
 from k2.iceberg.pending_commit import WriterProgress
-from k2.model.state_source import GroupState
+from k2.model.state_source import GroupState, IdBlock, SealedIds
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import CHECKPOINT_TIME
 from k2.ops.retry import OnRetry, retried
@@ -61,6 +62,10 @@ class CheckpointWriter:
         self._named = CHECKPOINTS.read(properties, writer)
         self._on_retry = on_retry
         self._states: dict[int, Checkpoint] = {}
+        self._new_ids: dict[str, bytes] = {}
+        """Blocks of trade ids that have not been written yet, by digest."""
+        self._written_ids: dict[str, IdBlock] = {}
+        """Those that this run has written and that are in use, by digest."""
         self._with_rows_since = {*self._named.groups}
         """Groups that may have rows after their newest checkpoint."""
         self._written_at = time.monotonic()
@@ -81,7 +86,10 @@ class CheckpointWriter:
             # Their positions are those of this run; a recovery store that continues from here has its own.
             {**state.sequence, "positions": []},
             {**state.deduplicate, "positions": []},
+            state.ids,
         )
+        if state.ids is not None and state.new_ids is not None:
+            self._new_ids[state.ids.blocks[-1].digest] = state.new_ids
         self._with_rows_since.discard(group)
 
     def end_epoch(self, began: Seen) -> None:
@@ -114,8 +122,9 @@ class CheckpointWriter:
         """Write the added states to a file; return the places to be named."""
         file, data, named = f"checkpoints-{commit_id}.bin", bytearray(), dict(self._named.groups)
         for group, checkpoint in sorted(self._states.items()):
-            encoded = encode_checkpoint(checkpoint)
-            named[group] = [place_of(file, len(data), encoded), *named.get(group, ())][:KEPT]
+            ids = None if checkpoint.ids is None else self._placed(checkpoint.ids, file, data)
+            encoded = encode_checkpoint(msgspec.structs.replace(checkpoint, ids=ids))
+            named[group] = [place_of(file, len(data), encoded, ids), *named.get(group, ())][:KEPT]
             data += encoded
         retried(
             "writing a checkpoint",
@@ -124,17 +133,33 @@ class CheckpointWriter:
             on_retry=self._on_retry,
         )
         failpoint("checkpoint.written")
-        self._states = {}
+        self._states, self._new_ids = {}, {}
         self._files |= {file}
         return named
 
+    def _placed(self, ids: SealedIds, file: str, data: bytearray) -> SealedIds:
+        """Return the ids with the places of all blocks; the bytes of those that are new are appended to the file's."""
+        blocks = []
+        for block in ids.blocks:
+            found = block
+            if block.file is None and block.digest not in self._written_ids:
+                found = msgspec.structs.replace(block, file=file, start=len(data))
+                self._written_ids[block.digest] = found
+                data += self._new_ids[block.digest]
+            elif block.file is None:
+                found = self._written_ids[block.digest]
+            blocks.append(found)
+        return msgspec.structs.replace(ids, blocks=tuple(blocks))
+
     def remove_unnamed(self, table: Table) -> None:
         """Remove the files that the table no longer names; one that cannot be removed is left there."""
-        for file in self._files - self._named.files:
+        named = self._named.files
+        self._written_ids = {one: block for one, block in self._written_ids.items() if block.file in named}
+        for file in self._files - named:
             with contextlib.suppress(Exception):
                 table.io.delete(checkpoint_location(table, file))
                 _log.debug("checkpoint_removed", file=file)
-        self._files = self._named.files
+        self._files = named
 
 
 def _create(table: Table, location: str, data: bytes) -> None:

@@ -242,7 +242,8 @@ def to_columns(messages: Sequence[confluent_kafka.Message]) -> Fetched:
         offsets=np.array([_offset(message) for message in messages], dtype=np.int64),
         timestamps_ms=np.array([_timestamp_ms(message) for message in messages], dtype=np.int64),
         errors=np.array([error.code() if error else 0 for error in errors], dtype=np.int32),
-        data=np.frombuffer(b"".join(part for part in parts if part), dtype=np.uint8),
+        # Writable, as the arrays of librdkafka: a rule is compiled for each type of its arguments.
+        data=np.frombuffer(bytearray().join(part for part in parts if part), dtype=np.uint8),
         sizes=np.concatenate([sizes[::2], sizes[1::2]]),
         starts=np.concatenate([starts[::2], starts[1::2]]),
         leader_epoch=next((_leader_epoch(message) for message in reversed(messages) if not message.error()), -1),

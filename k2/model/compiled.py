@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -51,15 +52,36 @@ def _roots() -> Iterator[Path]:
 
 
 def _cache_folder() -> Path | None:
-    """Return the first writable cache folder, created if absent; None if no folder is writable."""
-    digest = _digest()
+    """Return the first writable cache folder, created if absent; None if no folder is writable.
+
+    If the package's folder has the compiled rules but is read-only, as in an image, the next one begins as its copy.
+    """
+    name = f"compiled-{_digest()}"
     for root in _roots():
-        folder = root / f"compiled-{digest}"
+        folder = root / name
         with contextlib.suppress(OSError):
+            _copy_installed(_PACKAGE / "__pycache__" / name, folder)
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
             return folder
     return None
+
+
+def _copy_installed(installed: Path, folder: Path) -> None:
+    """Copy the compiled rules that were installed with the package, unless the folder exists."""
+    if folder.exists() or not installed.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        copy = Path(temporary) / "copy"
+        for source in installed.rglob("*.nb[ci]"):
+            target = copy / source.relative_to(installed)
+            # Without the permissions of the source: numba writes into the copy.
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        # Renamed once it is whole. Another process may have been faster, or there was nothing to copy.
+        with contextlib.suppress(OSError):
+            copy.rename(folder)
 
 
 _PACKAGE: Final = Path(__file__).parent.parent

@@ -81,7 +81,7 @@ class NotDeliveredError(K2Error, RuntimeError):
 
 
 class PeerLostError(K2Error, RuntimeError):
-    """Another process of the cluster has ended."""
+    """Another process of the cluster has ended, or its host does not answer."""
 
 
 class PartitionsAddedError(K2Error, RuntimeError):

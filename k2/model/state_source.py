@@ -1,8 +1,10 @@
 """State source: the state of the rules, rebuilt from the tables if their own state is lost or older than the tables."""
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,14 +12,17 @@ from k2.model.progress import TopicPartition
 from k2.model.symbol_names import SymbolNames
 
 __all__ = [
+    "ID_BLOCKS_FORMAT",
     "NO_CONTENTS",
     "NO_STATE_SOURCE",
     "GroupState",
+    "IdBlock",
     "Ledger",
     "NumberDoubt",
     "Positions",
     "Ranges",
     "Reach",
+    "SealedIds",
     "SessionKey",
     "StateSource",
     "StoredContents",
@@ -28,6 +33,9 @@ __all__ = [
 
 Positions = Mapping[TopicPartition, int]
 """Position of a key group's state in each topic partition: the first offset that it has not seen."""
+
+ID_BLOCKS_FORMAT: Final = 1
+"""Format of the bytes of id blocks."""
 
 Ranges = tuple[tuple[int, int], ...]
 """Ascending, disjoint ranges of sequence numbers, both bounds inclusive."""
@@ -125,6 +133,33 @@ class Ledger(NamedTuple):
     missing: Mapping[SessionKey, Ranges]
 
 
+class IdBlock(msgspec.Struct, frozen=True):
+    """Some of the trade ids that a key group holds, as bytes that are written once (`k2.dedup.id_blocks`)."""
+
+    digest: str
+    """BLAKE2b of the bytes (RFC 7693), 16 bytes in hexadecimal digits."""
+    count: int
+    """The number of ids."""
+    size: int
+    """The number of bytes."""
+    file: str | None = None
+    """Name of the file that has them; None if they have not been written yet."""
+    start: int = 0
+    """Where they start in the file."""
+
+
+class SealedIds(msgspec.Struct, frozen=True):
+    """The trade ids that a key group holds, as blocks."""
+
+    window_us: int
+    """The deduplication window, of which two are held."""
+    key_check: str
+    """Identifies the key of the ids' hashes."""
+    blocks: tuple[IdBlock, ...]
+    """The oldest first."""
+    format: int = ID_BLOCKS_FORMAT
+
+
 class GroupState(NamedTuple):
     """The state of the rules of one key group, as builtins."""
 
@@ -132,10 +167,18 @@ class GroupState(NamedTuple):
     """That of the sequence step."""
     deduplicate: dict[str, Any] | None = None
     """That of the deduplicate step; None until the state has passed that step."""
+    ids: SealedIds | None = None
+    """The trade ids, likewise."""
+    new_ids: bytes | None = None
+    """The bytes of the newest block, if they have not been written yet."""
 
 
 class StateSource(Protocol):
     """Reads the tables as they were when the process started."""
+
+    @property
+    def id_hash_key(self) -> bytes:
+        """16 bytes, by which trade ids are hashed (`k2.dedup.trade_id_hash`)."""
 
     def checkpoint(self, group: int) -> GroupState | None:
         """Return the state of a group from its newest checkpoint; None if there is none, or a store was resumed."""
@@ -165,10 +208,14 @@ class StateSource(Protocol):
     def doubts(self, group: int) -> Iterable[NumberDoubt]:
         """Return the doubts of a group's symbols as of the trades in the table."""
 
-    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[StoredIds]:
-        """Return the ids in the table that can still fall into a deduplication window.
+    def id_blocks(self, group: int, window_us: int, key_check: str) -> Sequence[tuple[IdBlock, bytes]]:
+        """Return the blocks of a group's ids in its newest checkpoint; none if they do not fit, or cannot be read."""
 
-        For a resumed group this depends on the reported clocks, else on the clocks of the table.
+    def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[StoredIds]:
+        """Return the ids in the table that can still fall into a deduplication window; call `id_blocks` before.
+
+        Ids in returned blocks may be left out. For a resumed group the ids depend on the reported clocks, else on the
+        clocks of the table.
         """
 
     def ledger(self) -> Ledger:
@@ -181,6 +228,8 @@ NO_CONTENTS: Final = StoredContents(_NONE, _NONE, _NONE, _NONE, {})
 
 class _EmptyStateSource:
     """State source without stored trades."""
+
+    id_hash_key: Final = secrets.token_bytes(16)
 
     def checkpoint(self, group: int) -> GroupState | None:  # noqa: ARG002
         return None
@@ -201,6 +250,9 @@ class _EmptyStateSource:
         return {}
 
     def doubts(self, group: int) -> Iterable[NumberDoubt]:  # noqa: ARG002
+        return ()
+
+    def id_blocks(self, group: int, window_us: int, key_check: str) -> Sequence[tuple[IdBlock, bytes]]:  # noqa: ARG002
         return ()
 
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[StoredIds]:  # noqa: ARG002

@@ -37,7 +37,10 @@ def find_k2_error(raised: BaseException) -> K2Error | None:
     if found := _SQLITE.search(str(raised)):
         return UnreachableError(f"the recovery store cannot be written: {found[1]}; fix that, and start again")
     if _PEER_LOST.match(str(raised)):
-        return PeerLostError("another process of the cluster has ended, so this one ends too; start all of them again")
+        return PeerLostError(
+            "another process of the cluster has ended, or its host does not answer, so this one ends too; start all of "
+            "them again"
+        )
     return None
 
 

@@ -27,8 +27,11 @@ class Health:
     time since it started counts instead.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, on_joined: Callable[[], object] = lambda: None
+    ) -> None:
+        """Begin to wait for the peers; `on_joined` is called when all are connected, before anything is read."""
+        self._clock, self._on_joined = clock, on_joined
         self._waiting_since: float | None = clock()
         self._closed: dict[str, float] = {}
         self._is_broker_lost = False
@@ -38,6 +41,7 @@ class Health:
     def joined(self) -> None:
         """Record that all processes of the cluster are connected."""
         self._waiting_since = None
+        self._on_joined()
 
     def opened(self, partition: str) -> None:
         """Record that a partition is read from now on."""

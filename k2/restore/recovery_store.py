@@ -24,9 +24,10 @@ from k2.storage.recovery.store import Store, check_store, partition_files, read_
 
 __all__ = [
     "NO_STORE",
+    "Cluster",
     "ResumeInfo",
     "check_ahead",
-    "cluster_size",
+    "find_cluster",
     "is_permitted_part",
     "is_resumed",
     "lock_and_check",
@@ -80,10 +81,25 @@ def prepare_recovery_store(settings: Settings) -> ResumeInfo:
     return resume_info
 
 
-def cluster_size() -> int:
-    """Return the number of processes that this one is configured to run with, itself included."""
+class Cluster(NamedTuple):
+    """The processes that this one is configured to run with, itself included."""
+
+    addresses: tuple[str, ...]
+    """HOST:PORT of each, by number; none if this is the only process."""
+    process: int
+
+    @property
+    def size(self) -> int:
+        """The number of processes."""
+        return len(self.addresses) or 1
+
+
+def find_cluster() -> Cluster:
+    """Return the cluster of this process, by the arguments of Bytewax."""
     arguments = _arguments()
-    return 1 if arguments is None else _process_count(arguments)
+    if arguments is None or not arguments.addresses:
+        return Cluster((), 0)
+    return Cluster(tuple(arguments.addresses.split(";")), arguments.process_id or 0)
 
 
 def _process_count(arguments: Namespace) -> int:

@@ -16,6 +16,7 @@ from k2.model.key_groups import group_of
 from k2.model.progress import Progress, TopicPartition
 from k2.model.state_source import (
     GroupState,
+    IdBlock,
     Ledger,
     NumberDoubt,
     Positions,
@@ -41,7 +42,7 @@ from k2.sequencing.non_market import joined
 from k2.storage.catalog import find_table
 from k2.storage.catalog_errors import CATALOG_TRANSIENT
 from k2.storage.removed_rows import read_removed_numbers
-from k2.storage.table_properties import DOUBTS, NON_MARKET_NUMBERS, REMOVED_ROWS
+from k2.storage.table_properties import CHECKPOINTS, DOUBTS, NON_MARKET_NUMBERS, REMOVED_ROWS
 
 __all__ = ["TableStateSource"]
 
@@ -57,8 +58,8 @@ class TableStateSource:
 
     If states were resumed from a recovery store, only rows from the highest of their positions on are read (files below
     are skipped by their statistics). Otherwise the states come from the checkpoints in the warehouse, and the rows from
-    the lowest of their positions on are read. Without checkpoints the whole table is, by grouped queries. Ids are not
-    part of the states: those of the last two windows are always read (`k2.restore.trade_ids`).
+    the lowest of their positions on are read. Without checkpoints the whole table is, by grouped queries. In all cases
+    trade ids come from the checkpoints, and from the rows since (`k2.restore.trade_ids`).
     """
 
     def __init__(self, settings: Settings, resume_info: ResumeInfo = NO_STORE, symbols: Symbols | None = None) -> None:
@@ -73,10 +74,17 @@ class TableStateSource:
         self._removed = self._read_removed(properties)
         self._doubts = [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()]
         self._ledger: Ledger | None = None
-        self._checkpoints = self._find_checkpoints(is_resumed=resume_info.is_resumed)
+        found = self._find_checkpoints(is_resumed=resume_info.is_resumed)
+        self._checkpoints = None if resume_info.is_resumed else found
         self._committed_after = 0 if self._checkpoints is None else self._checkpoints.committed_after
         self._ids = StoredTradeIds(
-            self._settings, self._trades, self._progress, self._written(resume_info), symbols, self._committed_after
+            self._settings,
+            self._trades,
+            self._progress,
+            self._written(resume_info),
+            symbols,
+            self._committed_after,
+            found,
         )
         if self._checkpoints is not None:
             self._resumed_offsets.update(self._checkpoints.positions)
@@ -91,11 +99,16 @@ class TableStateSource:
         return retried("reading removed numbers", lambda: read_removed_numbers(table, removed), also=CATALOG_TRANSIENT)
 
     def _find_checkpoints(self, *, is_resumed: bool) -> Checkpoints | None:
-        """Return the checkpoints to start from; None with a recovery store, or if one is missing."""
+        """Return the checkpoints to start from: None if one is missing, or if a recovery store needs no ids of them."""
         STATE_REBUILT.set(0)
-        if self._trades is None or is_resumed:
+        if self._trades is None:
+            return None
+        named = CHECKPOINTS.read_all(self._trades.metadata.properties)
+        if is_resumed and not any(one.has_ids for one in named):
             return None
         found = find_checkpoints(self._trades, self._progress, self._settings.writers)
+        if is_resumed:
+            return found
         if found.groups:
             _LOG.info("checkpoints_read", groups=len(found.groups), offsets_after=found.offsets_after)
             return found
@@ -156,8 +169,17 @@ class TableStateSource:
         """Return the doubts of a group's symbols that the table has recorded."""
         return [one for one in self._doubts if group_of(one.exchange, one.symbol) == group]
 
+    @property
+    def id_hash_key(self) -> bytes:
+        """The key by which trade ids are hashed."""
+        return self._ids.hash_key
+
+    def id_blocks(self, group: int, window_us: int, key_check: str) -> Sequence[tuple[IdBlock, bytes]]:
+        """Return the blocks of a group's ids in its newest checkpoint; none if they do not fit, or cannot be read."""
+        return self._ids.blocks(group, window_us, key_check)
+
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[StoredIds]:
-        """Return the ids in the table whose Kafka time can still matter to a window."""
+        """Return the ids in the table whose Kafka time can still matter to a window, without those of blocks."""
         return self._ids.ids(group, window_us, is_resumed=is_resumed)
 
     def ledger(self) -> Ledger:

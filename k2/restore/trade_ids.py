@@ -1,15 +1,17 @@
-"""Trade ids of the table: streamed from its files, hashed, and spooled by key group."""
+"""Trade ids at a start: from the blocks of checkpoints, and from the table's rows, hashed and spooled by key group."""
 
+import secrets
 import threading
 import weakref
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import structlog
 from numpy.typing import NDArray
 from pyiceberg.expressions import (
     AlwaysTrue,
@@ -23,19 +25,24 @@ from pyiceberg.expressions import (
 )
 from pyiceberg.table import Table
 
-from k2.dedup.trade_id_hash import TradeIdHasher
+from k2.dedup.trade_id_hash import KEY_BYTES, TradeIdHasher, table_key
 from k2.dedup.window import WindowRules, rules_for, settled
 from k2.iceberg.row_filters import any_of, rows_from
 from k2.model.key_groups import GROUPS
 from k2.model.progress import Progress, TopicPartition
-from k2.model.state_source import Positions, Reach, StoredIds
+from k2.model.state_source import ID_BLOCKS_FORMAT, IdBlock, Positions, Reach, SealedIds, StoredIds
 from k2.model.symbols import Symbols
+from k2.ops.retry import retried
 from k2.ops.settings import Settings
 from k2.query.pool import open_engine
+from k2.restore.checkpoints import Checkpoints
 from k2.restore.content_columns import pair_numbers, short_fingerprints_of
+from k2.storage.catalog_errors import CATALOG_TRANSIENT
+from k2.storage.checkpoints import CheckpointError, read_id_block
 
 __all__ = ["StoredTradeIds"]
 
+_LOG: Final = structlog.get_logger()
 _SPOOLED_BYTES_MAX: Final = 1 << 24
 """Above this size a key group's ids are spooled to a temporary file; those of other processes' groups stay there."""
 _BATCH_ROWS: Final = 1 << 18
@@ -52,12 +59,39 @@ class Span(NamedTuple):
     """Set if the table cannot have later ones."""
 
 
+def _all_fit(checkpoints: Checkpoints, rules: WindowRules, key_check: str) -> bool:
+    """Return whether all checkpoints have their ids, as far back as two windows reach, under that key."""
+    return bool(checkpoints.groups) and all(
+        one.ids is not None and _fits(one.ids, rules, key_check) for one in checkpoints.groups.values()
+    )
+
+
+def _fits(ids: SealedIds, rules: WindowRules, key_check: str) -> bool:
+    return ids.format == ID_BLOCKS_FORMAT and ids.window_us >= rules.window_us and ids.key_check == key_check
+
+
+def _read_block(table: Table, block: IdBlock) -> bytes:
+    return retried("reading trade ids", lambda: read_id_block(table, block), also=CATALOG_TRANSIENT)
+
+
 def _span(reached: int, rules: WindowRules) -> Span:
     return Span(reached, rules.floor(reached))
 
 
+class _Reading(NamedTuple):
+    """Which ids are read from the table's rows."""
+
+    is_resumed: bool
+    """Those that the clocks of the recovered states can still need, or those that the table's own clocks can."""
+    is_since: bool
+    """Only those that the checkpoints lack."""
+
+
 class StoredTradeIds:
     """The ids of the table as it was when the process started; safe to use from several worker threads.
+
+    A checkpoint has the ids of its group in blocks; then only the rows since are read from the table. If one group's
+    checkpoint has none that fit, or a block cannot be read, the ids come from the rows of two windows.
 
     The clock of a topic partition determines which of its ids are read: the clock of the recovered states or, if they
     have none, the time that the table's own rows confirm. `written` is the table's offsets at the recovered epoch, by
@@ -74,14 +108,20 @@ class StoredTradeIds:
         written: Mapping[str, Positions] | None,
         symbols: Symbols | None = None,
         committed_after: int = 0,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self._committed_after = committed_after
+        self._checkpoints = checkpoints
         self._settings = settings
         self._lock = threading.Lock()
-        self._hasher = TradeIdHasher(Symbols() if symbols is None else symbols)
+        self.hash_key: Final = secrets.token_bytes(KEY_BYTES) if table is None else table_key(table.metadata.table_uuid)
+        """The key of the hashes: the same in each process that reads the table."""
+        self._hasher = TradeIdHasher(Symbols() if symbols is None else symbols, self.hash_key)
         self._table, self._progress, self._written = table, progress, written
         self._clocks: dict[TopicPartition, Reach] = {}
-        self._spooled: dict[bool, _SpooledIds] = {}
+        self._spooled: dict[_Reading, _SpooledIds] = {}
+        self._with_blocks: set[int] = set()
+        """Groups whose ids, up to their checkpoint, were returned as blocks."""
 
     def report_clocks(self, clocks: Mapping[TopicPartition, Reach]) -> None:
         """Report the clocks of a group's recovered state; the latest of all groups is used."""
@@ -92,19 +132,41 @@ class StoredTradeIds:
                     max(reach.reached, known.reached), max(reach.newest, known.newest)
                 )
 
+    def blocks(self, group: int, window_us: int, key_check: str) -> Sequence[tuple[IdBlock, bytes]]:
+        """Return the blocks of a group's checkpoint with their bytes; none if they cannot be used, which is logged.
+
+        Raises:
+            UnreachableError: the store did not answer, after retries.
+        """
+        table, checkpoints = self._table, self._checkpoints
+        if table is None or checkpoints is None or not _all_fit(checkpoints, rules_for(window_us), key_check):
+            return ()
+        checkpoint = checkpoints.groups.get(group)
+        ids = None if checkpoint is None else checkpoint.ids
+        try:
+            blocks = [] if ids is None else [(block, _read_block(table, block)) for block in ids.blocks]
+        except CheckpointError as error:
+            effect = "ids are read from the rows of the table"
+            _LOG.warning("checkpoint_unreadable", groups=[group], error=str(error), effect=effect)
+            return ()
+        with self._lock:
+            self._with_blocks.add(group)
+        return blocks
+
     def ids(self, group: int, window_us: int, *, is_resumed: bool) -> Iterable[StoredIds]:
-        """Return a group's ids; they are read for all groups at once, and again only if a group is repeated."""
+        """Return a group's ids, without those that `blocks` has returned before.
+
+        They are read for all groups at once, and again only if a group is repeated.
+        """
         if self._table is None:
             return ()
         with self._lock:
-            spooled = self._spooled.get(is_resumed)
+            is_since = group in self._with_blocks
+            # The group of a checkpoint with blocks has its clocks in there.
+            reading = _Reading(is_resumed or is_since, is_since)
+            spooled = self._spooled.get(reading)
             if spooled is None or group in spooled.taken:
-                spans = self._spans(self._table, rules_for(window_us), is_resumed=is_resumed)
-                # Without a clock, the states have seen no row with an id only.
-                is_unseen = is_resumed and not self._clocks
-                spooled = self._spooled[is_resumed] = self._read(
-                    self._table, spans, self._committed_after if is_unseen else 0
-                )
+                spooled = self._spooled[reading] = self._read(self._table, rules_for(window_us), reading)
             return list(spooled.take(group))
 
     def _spans(self, table: Table, rules: WindowRules, *, is_resumed: bool) -> dict[TopicPartition, Span]:
@@ -118,21 +180,34 @@ class StoredTradeIds:
             spans[topic_partition] = _span(reached, rules)
         return spans
 
-    def _read(self, table: Table, spans: Mapping[TopicPartition, Span], committed_after: int) -> "_SpooledIds":
+    def _read(self, table: Table, rules: WindowRules, reading: _Reading) -> "_SpooledIds":
         """Read the ids of trades without a sequence number whose Kafka time is in their topic partition's span.
 
-        Files of other times are skipped by their statistics.
+        Files of other times are skipped by their statistics, and manifests of seen rows by their age.
 
         Raises:
             TableError: the table has delete files that cannot be applied.
             UnreachableError: a file of the table cannot be read.
         """
+        spans = self._spans(table, rules, is_resumed=reading.is_resumed)
         spooled = _SpooledIds(spans, self._hasher.symbols)
         if not spans:
             return spooled
+        # Without a clock, the states have seen no row with an id only.
+        committed_after = self._committed_after if reading.is_resumed and not self._clocks else 0
+        row_filter = And(_BY_ID, _within(spans))
+        offsets: Positions = {}
+        if reading.is_since:
+            assert self._checkpoints is not None, "blocks come from checkpoints"
+            offsets, committed_after = self._checkpoints.positions, self._checkpoints.committed_after
+            row_filter = And(row_filter, any_of(rows_from(one, offsets.get(one, 0)) for one in spans))
         with open_engine(self._settings) as engine:
-            engine.register("trades", table, row_filter=And(_BY_ID, _within(spans)), committed_after=committed_after)
-            bounds = {"first": [one.first for one in spans.values()], "last": [one.last for one in spans.values()]}
+            engine.register("trades", table, row_filter=row_filter, committed_after=committed_after)
+            bounds = {
+                "first": [one.first for one in spans.values()],
+                "last": [one.last for one in spans.values()],
+                "first_offset": [offsets.get(one, 0) for one in spans],
+            }
             engine.register_arrow("spans", _as_arrow(spans, bounds))
             with engine.rows(_IDS, batch_rows=_BATCH_ROWS) as rows:
                 for batch in rows.batches:
@@ -234,6 +309,7 @@ _IDS: Final = """
            epoch_us(coalesce(kafka_timestamp, timestamp)) AS time
     FROM trades JOIN spans USING (topic, partition)
     WHERE session = 0 AND trade_id IS NOT NULL AND epoch_us(coalesce(kafka_timestamp, timestamp)) BETWEEN first AND last
+      AND "offset" >= first_offset
 """
 
 _LAST: Final = """

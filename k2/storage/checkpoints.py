@@ -2,7 +2,8 @@
 
 A checkpoint holds the state of one key group. Each lies in a file next to the table's metadata. A table property of the
 group's writer names it, and is set in the same commit as the rows that the state has seen. So a checkpoint that is
-named never knows more than the table has. It is never changed; the property names the newest two of each group.
+named never knows more than the table has. It is never changed; the property names the newest two of each group. The
+trade ids of a group are in blocks, to which later checkpoints refer as well.
 """
 
 from typing import Any, Final
@@ -13,9 +14,9 @@ from pyiceberg.table import Table
 from k2.model.documents import read_document
 from k2.model.errors import first_line
 from k2.model.key_groups import GROUPS
+from k2.model.packed import digest, pack, unpack
 from k2.model.progress import TopicPartition
-from k2.model.state_source import Positions
-from k2.storage.packed import digest, pack, unpack
+from k2.model.state_source import IdBlock, Positions, SealedIds
 
 __all__ = [
     "KEPT",
@@ -30,6 +31,7 @@ __all__ = [
     "parse_named_checkpoints",
     "place_of",
     "read_checkpoint",
+    "read_id_block",
 ]
 
 KEPT: Final = 2
@@ -57,6 +59,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """The state of the numberings (`k2.sequencing.tracker`, `k2.sequencing.monotonic`)."""
     deduplicate: dict[str, Any]
     """The state of the deduplicator (`k2.dedup.deduplicator`)."""
+    ids: SealedIds | None = None
+    """The trade ids of the deduplicator, in blocks of this and earlier files; None if an earlier version wrote it."""
     groups: int = GROUPS
     """The number of key groups by which symbols were assigned to this one."""
     format: int = _FORMAT
@@ -76,6 +80,8 @@ class CheckpointPlace(msgspec.Struct, frozen=True):
     size: int
     digest: str
     """BLAKE2b of these bytes (RFC 7693), 16 bytes in hexadecimal digits."""
+    id_files: tuple[str, ...] = ()
+    """Names of the files with the blocks of its trade ids."""
 
 
 class NamedCheckpoints(msgspec.Struct, frozen=True):
@@ -92,9 +98,15 @@ class NamedCheckpoints(msgspec.Struct, frozen=True):
     format: int = _FORMAT
 
     @property
+    def has_ids(self) -> bool:
+        """Whether any of them has trade ids."""
+        return any(place.id_files for places in self.groups.values() for place in places)
+
+    @property
     def files(self) -> frozenset[str]:
         """The names of their files."""
-        return frozenset(place.file for places in self.groups.values() for place in places)
+        every = (place for places in self.groups.values() for place in places)
+        return frozenset(file for place in every for file in (place.file, *place.id_files))
 
 
 def parse_named_checkpoints(text: str) -> NamedCheckpoints:
@@ -115,9 +127,11 @@ def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
     return pack(msgspec.msgpack.encode(checkpoint))
 
 
-def place_of(file: str, start: int, data: bytes) -> CheckpointPlace:
-    """Return the place of an encoded checkpoint in a file."""
-    return CheckpointPlace(file, start, len(data), digest(data))
+def place_of(file: str, start: int, data: bytes, ids: SealedIds | None = None) -> CheckpointPlace:
+    """Return the place of an encoded checkpoint in a file; `ids` are its trade ids."""
+    blocks = () if ids is None else ids.blocks
+    id_files = tuple(sorted({block.file for block in blocks if block.file is not None}))
+    return CheckpointPlace(file, start, len(data), digest(data), id_files)
 
 
 def decode_checkpoint(data: bytes, place: CheckpointPlace) -> Checkpoint:
@@ -149,15 +163,32 @@ def read_checkpoint(table: Table, place: CheckpointPlace) -> Checkpoint:
         CheckpointError: it is gone, not what was written, or not of this table or number of key groups.
         OSError: the store did not answer.
     """
-    try:
-        with table.io.new_input(checkpoint_location(table, place.file)).open() as stream:
-            stream.seek(place.start)
-            data = stream.read(place.size)
-    except (FileNotFoundError, PermissionError) as error:
-        raise CheckpointError(f"{place.file} cannot be opened: {first_line(error)}") from error
-    checkpoint = decode_checkpoint(data, place)
+    checkpoint = decode_checkpoint(_read(table, place.file, place.start, place.size), place)
     if checkpoint.table != str(table.metadata.table_uuid):
         raise CheckpointError(f"{place.file} belongs to table {checkpoint.table}")
     if checkpoint.groups != GROUPS:
         raise CheckpointError(f"{place.file} was written for {checkpoint.groups} key groups")
     return checkpoint
+
+
+def read_id_block(table: Table, block: IdBlock) -> bytes:
+    """Read the bytes of a block of trade ids of a table.
+
+    Raises:
+        CheckpointError: they are gone, or not what was written.
+        OSError: the store did not answer.
+    """
+    assert block.file is not None, "a checkpoint names blocks that were written"
+    data = _read(table, block.file, block.start, block.size)
+    if digest(data) != block.digest:
+        raise CheckpointError(f"{block.file} is torn or was changed")
+    return data
+
+
+def _read(table: Table, file: str, start: int, size: int) -> bytes:
+    try:
+        with table.io.new_input(checkpoint_location(table, file)).open() as stream:
+            stream.seek(start)
+            return stream.read(size)
+    except (FileNotFoundError, PermissionError) as error:
+        raise CheckpointError(f"{file} cannot be opened: {first_line(error)}") from error

@@ -15,10 +15,10 @@ import structlog
 from pyiceberg.table import Table
 
 from k2.model.documents import read_document
+from k2.model.packed import digest, pack, unpack
 from k2.model.progress import TopicPartition
 from k2.model.state_source import SessionKey, StoredSession
 from k2.storage.checkpoints import checkpoint_location
-from k2.storage.packed import digest, pack, unpack
 
 __all__ = [
     "RemovedRows",

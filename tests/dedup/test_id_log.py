@@ -260,7 +260,7 @@ def test_hashes_distinguish_names_and_ids() -> None:
     sizes = np.tile([len(one) for one in ids], len(names)).astype(np.int32)
     starts = np.cumsum(sizes, dtype=np.int64) - sizes
     text = as_bytes("".join(ids) * len(names))
-    found = TradeIdHasher(registry).of(text, starts, sizes, symbols)
+    found = TradeIdHasher(registry, bytes(range(16))).of(text, starts, sizes, symbols)
     assert len(np.unique(found, axis=0)) == len(symbols)
     other = TradeIdHasher(registry, bytes(16)).of(text, starts, sizes, symbols)
     assert not (found == other).any()

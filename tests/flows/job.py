@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,8 @@ class Job:
     folder: Path
     topics: str
     environment: dict[str, str] = field(default_factory=dict)
+    log: Path | None = None
+    """File that gets the output; None for a pipe, which holds 64 KiB: a job that fills it waits to be read."""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -78,14 +81,15 @@ class Job:
             store.mkdir(parents=True, exist_ok=True)
             command += ["-r", str(store), "-b", "0"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
-        return subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**environment, **self.variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with nullcontext(subprocess.PIPE) if self.log is None else self.log.open("a", encoding="utf-8") as output:
+            return subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**environment, **self.variables},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
 
     def run(self, **options: Any) -> str:
         """Run to the end of the topics and return the output."""

@@ -36,10 +36,11 @@ CONTENT: Final = [
 Message = tuple[bytes, bytes]
 
 
-def trade(number: int, symbol: str = "S") -> Message:
-    """Return one good trade, as key and value."""
+def trade(number: int, symbol: str = "S", timestamp: int | None = None) -> Message:
+    """Return one good trade, as key and value; its venue time (microseconds) follows from the number by default."""
     fields = {"exchange": "x", "symbol": symbol, "sequence": number, "price": f"{number}.5", "quantity": "1"}
-    return f"x|{symbol}".encode(), json.dumps(fields | {"timestamp": FIRST_TIME + number}).encode()
+    timestamp = FIRST_TIME + number if timestamp is None else timestamp
+    return f"x|{symbol}".encode(), json.dumps(fields | {"timestamp": timestamp}).encode()
 
 
 def market(symbols: int, rounds: int) -> list[Message]:

@@ -30,7 +30,8 @@ def main() -> int:
     rng, found = Random(arguments.seed), Counter[Verdict]()
     with own_broker() as broker, tempfile.TemporaryDirectory(prefix="k2-sound-") as folder:
         topic = broker.topic(2)
-        job = Job(broker.bootstrap_servers, Path(folder), topic, {"K2_RUN_TO_END": "false"})
+        log = Path(folder) / "job.log"
+        job = Job(broker.bootstrap_servers, Path(folder), topic, {"K2_RUN_TO_END": "false"}, log)
         feed, reader = Feed(job, topic), StatusReader(job.settings)
         with running([job]):
             feed.send(50)

@@ -2,67 +2,25 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from k2.ops.child_process import free_port
 from tests.brokers import Broker
-from tests.flows.job import ROOT, Job, wait_until
+from tests.flows.job import Job, wait_until
 from tests.flows.market import assert_reconciled, content, publish, trade
+from tests.flows.supervised import Supervised, supervised
 
 SYMBOLS = 20
 FIRST_START_SECONDS_MAX = 400
 """Three processes that compile the rules at once, on a busy machine."""
 
 pytestmark = pytest.mark.timeout(900)
-
-
-class Supervised:
-    """One process of a job, under its supervisor."""
-
-    def __init__(self, job: Job, number: int, addresses: str) -> None:
-        self.log = job.folder / f"process-{number}.log"
-        command = [sys.executable, "-m", "k2.cli", "run", "--supervise", "-s", "1", "-w", "1"]
-        command += ["-r", str(job.folder / f"store-{number}")]
-        command += ["-i", str(number), "-a", addresses] if ";" in addresses else []
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
-        job.folder.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env={**environment, **job.variables}, stdout=log, stderr=log
-            )
-
-    @property
-    def said(self) -> str:
-        """What supervisor and job have logged."""
-        return self.log.read_text(encoding="utf-8")
-
-    def job_pid(self) -> int | None:
-        """Return the process id of the job; None while there is none."""
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return next(iter(map(int, path.read_text(encoding="ascii").split())), None)
-
-
-@contextmanager
-def supervised(job: Job, processes: int = 1) -> Iterator[list[Supervised]]:
-    """Run all processes of a job, each under a supervisor; end them with SIGTERM."""
-    addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(processes))
-    started = [Supervised(job, number, addresses) for number in range(processes)]
-    try:
-        yield started
-    finally:
-        for one in started:
-            one.process.terminate()
-        codes = [one.process.wait(10) for one in started]
-    assert codes == [128 + signal.SIGTERM] * processes
 
 
 def _trades(first: int, last: int) -> list[tuple[bytes, bytes]]:

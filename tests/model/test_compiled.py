@@ -95,17 +95,54 @@ def test_an_unwritable_cache_folder_is_skipped(sealed: Path, tmp_path: Path, mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     (sealed / "k2" / "__pycache__").unlink()
     monkeypatch.setattr(compiled, "_PACKAGE", sealed / "k2")
+    seal(monkeypatch, sealed)
+    found = compiled._cache_folder()
+    assert found is not None
+    assert found.is_relative_to(tmp_path / "caches")
+
+
+def seal(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Reject files in the folder from now on, as for a user who cannot write there."""
     writable = compiled.tempfile.TemporaryFile
 
     def rejected(dir: Path) -> object:  # noqa: A002  as tempfile names it
-        if dir.is_relative_to(sealed):
+        if dir.is_relative_to(folder):
             raise OSError(30, "Read-only file system")
         return writable(dir=dir)
 
     monkeypatch.setattr(compiled.tempfile, "TemporaryFile", rejected)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_rules_compiled_in_a_read_only_install_are_copied(
+    sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, named: bool
+) -> None:
+    """The copy begins whole, can be written whatever the modes of the source, and is not made a second time."""
+    installed = sealed / "k2" / "__pycache__"
+    installed.unlink()
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    if named:
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "named"))
+    monkeypatch.setattr(compiled, "_PACKAGE", sealed / "k2")
+    rules = installed / f"compiled-{compiled._digest()}" / "venues_1"
+    rules.mkdir(parents=True)
+    for name in ("rule.nbi", "rule.1.nbc"):
+        (rules / name).write_bytes(name.encode())
+        (rules / name).chmod(0o444)
+    rules.chmod(0o555)
+    seal(monkeypatch, sealed)
     found = compiled._cache_folder()
     assert found is not None
-    assert found.is_relative_to(tmp_path / "caches")
+    assert found.is_relative_to(tmp_path / ("named" if named else "caches"))
+    copied = {path.name: path for path in (found / "venues_1").iterdir()}
+    assert {name: path.read_bytes().decode() for name, path in copied.items()} == {name: name for name in copied}
+    assert len(copied) == 2
+    assert all(path.stat().st_mode & 0o200 for path in [*copied.values(), found / "venues_1"])
+    assert [*found.parent.iterdir()] == [found]
+    copied["rule.nbi"].write_bytes(b"compiled here since")
+    assert compiled._cache_folder() == found
+    assert copied["rule.nbi"].read_bytes() == b"compiled here since"
 
 
 def test_a_writable_package_folder_holds_the_cache(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

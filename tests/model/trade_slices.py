@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from k2.dedup.deduplicator import short_fingerprints
-from k2.dedup.trade_id_hash import TradeIdHasher
+from k2.dedup.trade_id_hash import KEY_BYTES, TradeIdHasher
 from k2.model.batch import NULL_TIME, MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.progress import TopicPartition
 from k2.model.state_source import StoredIds
@@ -89,7 +89,7 @@ def slice_of(
 def _id_keys_of(columns: TradeColumns) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     id_keys = np.empty((len(columns), 3), dtype=np.int64)
     assert isinstance(columns.names, Symbols)
-    hasher = TradeIdHasher(columns.names)
+    hasher = TradeIdHasher(columns.names, bytes(KEY_BYTES))
     id_keys[:, :2] = hasher.of(columns.text, columns.id_starts, columns.id_sizes, columns.symbols)
     id_keys[:, 2] = short_fingerprints(columns.prices, columns.quantities, columns.sides)
     return id_keys

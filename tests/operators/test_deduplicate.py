@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from k2.dedup.trade_id_hash import TradeIdHasher
+from k2.dedup.trade_id_hash import KEY_BYTES, TradeIdHasher
 from k2.dedup.window import CONFIRMATIONS
 from k2.model.state_source import NO_STATE_SOURCE, StoredIds
 from k2.model.symbols import Symbols
@@ -27,7 +27,9 @@ def ids_metric() -> float:
 def test_metric_counts_the_ids_held() -> None:
     """`k2_dedup_ids` rises by the ids of each key group, and falls as ids expire."""
     before = ids_metric()
-    logics = [_DeduplicateLogic(WINDOW, NO_STATE_SOURCE, TradeIdHasher(Symbols()), None) for _ in range(2)]
+    logics = [
+        _DeduplicateLogic(WINDOW, NO_STATE_SOURCE, TradeIdHasher(Symbols(), bytes(KEY_BYTES)), None) for _ in range(2)
+    ]
     for logic in logics:
         logic.on_batch([slice_of(rows_at(1_000, CONFIRMATIONS + 20))])
     assert ids_metric() - before == 2 * (CONFIRMATIONS + 20)
@@ -57,7 +59,7 @@ def test_ids_in_the_table_are_read_once_before_the_first_row() -> None:
     before, state = ids_metric(), None
     for is_resumed in (False, True):
         table = Table()
-        logic = _DeduplicateLogic(WINDOW, table, TradeIdHasher(Symbols()), state)  # type: ignore[arg-type]
+        logic = _DeduplicateLogic(WINDOW, table, TradeIdHasher(Symbols(), bytes(KEY_BYTES)), state)  # type: ignore[arg-type]
         for _ in range(2):
             (piece,), _ = logic.on_batch([slice_of([Row(trade_id="stored", kafka_timestamp=1_050)])])
             assert piece.verdicts.tolist() == [DUPLICATE]

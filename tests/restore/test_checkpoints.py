@@ -5,7 +5,9 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -19,7 +21,9 @@ import operators.sequence
 from flows.job_io import JobIO
 from flows.trades import trades_flow
 from k2.cli.main import app
+from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.iceberg import checkpoint_writer
+from k2.iceberg.checkpoint_writer import CheckpointWriter
 from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
@@ -28,11 +32,16 @@ from k2.maintenance.commits import live_files
 from k2.maintenance.compaction import compact
 from k2.model.batch import MessageBatch
 from k2.model.errors import UnreachableError
+from k2.model.key_groups import group_of
 from k2.model.progress import TopicPartition
+from k2.model.state_source import GroupState
+from k2.model.symbols import Symbols
+from k2.model.times import SECOND_US
 from k2.ops.retry import RetryPolicy
 from k2.ops.settings import Settings, read_settings
 from k2.query.gaps import gaps
 from k2.restore import checkpoints
+from k2.restore.recovery_store import NO_STORE, ResumeInfo
 from k2.restore.tables import TableStateSource
 from k2.storage.catalog import find_table, open_catalog
 from k2.storage.checkpoints import Checkpoint, CheckpointPlace
@@ -242,6 +251,100 @@ def test_two_checkpoints_of_a_group_are_kept(settings: Settings) -> None:
     assert len(named.groups) == 16
     assert max(map(len, named.groups.values())) == 2
     assert len(named.files) <= 3
+
+
+def ids(start: int, stop: int) -> list[int | str]:
+    """Return that many ids."""
+    return [f"id-{number}" for number in range(start, stop)]
+
+
+def with_id_blocks(settings: Settings) -> frozenset[str]:
+    """Run the job three times on 60 ids; return the files with blocks of ids."""
+    for start in range(0, 60, 20):
+        run(settings, *(ids(first, first + 4) for first in range(start, start + 20, 4)))
+    named = CHECKPOINTS.read(_table(settings).metadata.properties, "0")
+    return frozenset(file for places in named.groups.values() for place in places for file in place.id_files)
+
+
+def test_ids_come_from_the_checkpoints(settings: Settings, logs: list[EventDict]) -> None:
+    """Not from their rows, whose files may even be gone; only the ids since are read from rows."""
+    with_id_blocks(settings)
+    for file in data_files(settings)[:-4]:
+        file.unlink()
+    run(settings, ids(0, 60), ids(58, 62))
+    assert counts(settings) == (62, 62, 0)
+    assert not [one for one in logs if one["event"] in DAMAGED]
+
+
+def _emptied(files: list[Path]) -> None:
+    for file in files:
+        file.write_bytes(bytes(file.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [_all, _emptied])
+def test_ids_without_their_block_come_from_the_rows(
+    settings: Settings, logs: list[EventDict], damage: Callable[[list[Path]], None]
+) -> None:
+    """The state of the checkpoint is used all the same, and the log says what is read."""
+    files = with_id_blocks(settings)
+    named = CHECKPOINTS.read(_table(settings).metadata.properties, "0")
+    states = {place.file for places in named.groups.values() for place in places}
+    older = [file for file in checkpoint_files(settings) if file.name in files - states]
+    assert older
+    damage(older)
+    logs.clear()
+    run(settings, ids(0, 60), ids(58, 62))
+    assert counts(settings) == (62, 62, 0)
+    (found,) = [one for one in logs if one["event"] in DAMAGED]
+    assert found["effect"] == "ids are read from the rows of the table"
+
+
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_which_blocks_a_start_uses(settings: Settings, *, is_resumed: bool) -> None:
+    """Those that reach as far back as the window, under the table's key, with a recovery store as without."""
+    with_id_blocks(settings)
+    resume_info = ResumeInfo(is_resumed=True, sources=frozenset(), written={}) if is_resumed else NO_STORE
+    source = TableStateSource(settings, resume_info)
+    group, window_us = group_of("x", "S-str"), settings.dedup_window_seconds * SECOND_US
+    key_check = TradeIdHasher(Symbols(), source.id_hash_key).key_check
+    blocks = source.id_blocks(group, window_us, key_check)
+    assert sum(block.count for block, _ in blocks) >= 57
+    assert [block for block, _ in source.id_blocks(group, window_us // 2, key_check)] == [block for block, _ in blocks]
+    assert not source.id_blocks(group, window_us + 1, key_check)
+    assert not source.id_blocks(group, window_us, "of another table")
+    assert not source.id_blocks((group + 1) % 16, window_us, key_check)
+    assert (source.checkpoint(group) is None) is is_resumed
+
+
+def test_checkpoints_of_an_earlier_version_have_no_ids(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start after them reads the ids from the rows, and the next one has them in blocks."""
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointWriter, "add", partialmethod(_without_ids, CheckpointWriter.add))
+        assert not with_id_blocks(settings)
+    run(settings, ids(0, 60))
+    assert counts(settings) == (60, 60, 0)
+    named = CHECKPOINTS.read(_table(settings).metadata.properties, "0")
+    assert named.has_ids
+    for file in data_files(settings)[:-2]:
+        file.unlink()
+    run(settings, ids(0, 60))
+    assert counts(settings) == (60, 120, 0)
+
+
+def _without_ids(writer: CheckpointWriter, add: Any, table: Table, group: int, state: GroupState, seen: Any) -> None:
+    add(writer, table, group, state._replace(ids=None, new_ids=None), seen)
+
+
+def test_files_of_ids_are_removed_with_their_last_block(settings: Settings) -> None:
+    """What lies in the folder is what the table names, and blocks are merged."""
+    for _ in range(3):
+        with_id_blocks(settings)
+    assert {file.name for file in checkpoint_files(settings)} == {
+        file for one in CHECKPOINTS.read_all(_table(settings).metadata.properties) for file in one.files
+    }
+    run(settings, ids(60, 140), ids(140, 143), ids(143, 146), ids(146, 149))
+    assert counts(settings) == (149, 120, 0)
+    assert len(with_id_blocks(settings)) < 12
 
 
 def test_a_new_ledger_is_rebuilt_from_all_rows(settings: Settings) -> None:

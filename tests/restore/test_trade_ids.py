@@ -10,11 +10,13 @@ import pytest
 from pyiceberg.table import Table
 
 from k2.dedup.deduplicator import GroupDeduplicator
+from k2.dedup.trade_id_hash import TradeIdHasher
 from k2.dedup.window import CONFIRMATIONS
 from k2.iceberg.tables import TableName
 from k2.model.key_groups import GROUPS, group_of
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.state_source import Positions, Reach
+from k2.model.symbols import Symbols
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.ops.settings import Settings, read_settings
 from k2.query import engine
@@ -85,8 +87,9 @@ def test_ids_from_the_table_are_those_of_the_stream(settings: Settings, table: T
     names = ["plain", "", "Ü€", "x" * 255]
     append(table, [unnumbered(number, 5_000, trade_id=name) for number, name in enumerate(names)])
     append(table, [unnumbered(9, None, trade_id="no time")])
-    deduplicator = GroupDeduplicator(WINDOW)
-    deduplicator.absorb(StoredTradeIds(settings, table, progress_to(p0=10), None).ids(GROUP, WINDOW, is_resumed=False))
+    ids = StoredTradeIds(settings, table, progress_to(p0=10), None)
+    deduplicator = GroupDeduplicator(WINDOW, hasher=TradeIdHasher(Symbols(), ids.hash_key))
+    deduplicator.absorb(ids.ids(GROUP, WINDOW, is_resumed=False))
     batch = [Row(None, 7, "BTCUSDT", "binance", name, 5_000) for name in [*names, "other"]]
     batch += [Row(None, 7, "BTCUSDT", "binance", name, 5_000, price=2) for name in names]
     batch += [Row(None, 7, "BTCUSDT", "binance", "no time", at) for at in (WINDOW + 7, WINDOW + 8)]

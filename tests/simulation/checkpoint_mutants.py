@@ -59,4 +59,38 @@ CHECKPOINT_MUTANTS: Final = (
             "self._files:",
         ),
     ),
+    planted(
+        "only the newest ids of a checkpoint read",
+        18,
+        "a start takes the newest block of ids of a checkpoint, without those before it",
+        ("k2.restore.trade_ids:StoredTradeIds.blocks", "for block in ids.blocks]", "for block in ids.blocks[-1:]]"),
+    ),
+    planted(
+        "ids after a checkpoint not read",
+        18,
+        "a start takes the ids of a checkpoint without those committed since",
+        (
+            "k2.restore.trade_ids:StoredTradeIds._read",
+            "rows_from(one, offsets.get(one, 0)) for one in spans",
+            "rows_from(one, 2**60) for one in spans",
+        ),
+    ),
+    planted(
+        "ids of merged blocks left out",
+        18,
+        "a block that takes in older ones has the newest ids only",
+        ("k2.dedup.id_blocks:SealedBlocks.seal", "firsts.get(one, first)", "first"),
+    ),
+    planted(
+        "ids of the epoch in no block",
+        18,
+        "ids held since the last checkpoint count as sealed, and are in no block",
+        ("k2.dedup.id_blocks:SealedBlocks.seal", "if not count:", "if count < 3:"),
+    ),
+    planted(
+        "blocks of ids removed while named",
+        18,
+        "a file of checkpoints is removed although checkpoints refer to blocks in it",
+        ("k2.storage.checkpoints:place_of", "digest(data), id_files)", "digest(data), ())"),
+    ),
 )

@@ -184,7 +184,7 @@ def _shrink_commit_notes() -> None:
 
 def _take_checkpoints_often() -> None:
     """Take the checkpoint of a key group every few rows, because a life has few."""
-    operators.sequence.CHECKPOINT_ROWS = 5  # type: ignore[misc]
+    operators.sequence.CHECKPOINT_ROWS = 2  # type: ignore[misc]
 
 
 def _disable_retry_waits() -> None:

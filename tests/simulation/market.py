@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +15,8 @@ NOISE: Final = {"k2": 0.06, "binance-spot": 0.5}
 """How many messages without a trade there are for each trade, by venue; few partitions are of the second."""
 WINDOW_SECONDS: Final = 86_400
 """A window longer than the whole market, unless a seed has a short one."""
+IDS_EVERY: Final = 4
+"""At one seed in so many, most symbols have ids in place of numbers."""
 PartitionKey = tuple[str, int]
 """A topic partition."""
 
@@ -98,7 +100,10 @@ def publish(seed: int, *, multi_partition: bool) -> Market:
     rng = Random(f"market {seed} {multi_partition}")
     window_seconds = WINDOW_SECONDS if multi_partition else rng.choice([60, WINDOW_SECONDS])
     market = Market(_logs(rng), window_seconds, multi_partition)
-    queues = [_copies(rng, symbol, window_seconds) for symbol in _symbols(rng, market)]
+    symbols = _symbols(rng, market)
+    if seed % IDS_EVERY == IDS_EVERY - 1:
+        symbols = _mostly_with_ids(Random(f"ids {seed}"), symbols)
+    queues = [_copies(rng, symbol, window_seconds) for symbol in symbols]
     clock = FIRST_MILLISECOND
     while queues := [queue for queue in queues if queue]:
         queue = rng.choice(queues)
@@ -135,6 +140,13 @@ def _symbols(rng: Random, market: Market) -> Iterator[_Symbol]:
     for partition, log in market.logs.items():
         if log.venue == "binance-spot":
             yield _Symbol("binance", "BTCUSDT", "number", [partition])
+
+
+def _mostly_with_ids(rng: Random, symbols: Iterator[_Symbol]) -> Iterator[_Symbol]:
+    """Let most symbols have ids in place of numbers."""
+    for symbol in symbols:
+        is_changed = symbol.style == "number" and symbol.exchange != "binance" and rng.random() < 0.8
+        yield replace(symbol, style="id") if is_changed else symbol
 
 
 def _copies(rng: Random, symbol: _Symbol, window_seconds: int) -> list[_Copy]:

@@ -1,4 +1,4 @@
-"""Files of state next to a table's metadata: packed with zstd, and known by their digest."""
+"""Bytes of state in files next to the tables: packed with zstd, and known by their digest."""
 
 import hashlib
 from typing import Final

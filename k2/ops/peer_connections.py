@@ -1,0 +1,81 @@
+"""Connections to the other processes of the cluster: those to a host that no longer answers are given up.
+
+Without a limit, a process waits for a host that lost its network or its power for as long as the system tries to send,
+about 15 minutes, and for ever if nothing is being sent.
+"""
+
+import os
+import socket
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+__all__ = ["limit_silence"]
+
+_DESCRIPTORS: Final = Path("/proc/self/fd")
+_PROBES: Final = 4
+"""Probes within the limit, on a connection on which nothing is sent."""
+
+
+def limit_silence(addresses: Sequence[str], process: int, seconds_max: int) -> int:
+    """Fail each connection to a peer whose host has not answered for `seconds_max`; return the number of connections.
+
+    `addresses` are those of all processes (HOST:PORT), of which this is number `process`. Bytewax opens the connections
+    itself, so they are looked for among the open sockets of this process. A failed connection ends the process, as the
+    end of a peer does. A frozen peer is not noticed, because its host answers. Only Linux has such a limit; elsewhere
+    this does nothing.
+    """
+    if not _DESCRIPTORS.is_dir():
+        return 0
+    peers = {place for number, address in enumerate(addresses) if number != process for place in _resolved(address)}
+    own_port = int(addresses[process].rpartition(":")[2])
+    count = 0
+    for connection in _connections():
+        with connection:
+            if connection.getsockname()[1] == own_port or connection.getpeername()[:2] in peers:
+                _limit(connection, seconds_max)
+                count += 1
+    return count
+
+
+def _resolved(address: str) -> Iterator[tuple[str, int]]:
+    host, _, port = address.rpartition(":")
+    with suppress(OSError):
+        for *_, place in socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM):
+            yield str(place[0]), int(place[1])
+
+
+def _connections() -> Iterator[socket.socket]:
+    """Yield a copy of each connected TCP socket; options that are set on a copy are those of the original."""
+    for path in _DESCRIPTORS.iterdir():
+        # The descriptor of this very listing is closed by now, and others may be.
+        with suppress(OSError):
+            descriptor = int(path.name)
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                continue
+            copy = socket.socket(fileno=os.dup(descriptor))
+            if copy.family in (socket.AF_INET, socket.AF_INET6) and _is_connected(copy):
+                yield copy
+            else:
+                copy.close()
+
+
+def _is_connected(one: socket.socket) -> bool:
+    if one.type != socket.SOCK_STREAM:
+        return False
+    try:
+        one.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _limit(connection: socket.socket, seconds_max: int) -> None:
+    interval = max(1, seconds_max // _PROBES)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, interval)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds_max * 1000)
