@@ -15,6 +15,7 @@ from k2.iceberg.last_commit import report_last_commit
 from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
+from k2.kafka.canary import open_canary
 from k2.kafka.offset_resolution import check_topic_ids
 from k2.kafka.source import KafkaSource
 from k2.model.errors import PartitionsAddedError
@@ -81,13 +82,18 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     source = KafkaSource(settings, progress, resume_info.sources, health, on_added)
     symbols, compile_time = Symbols(), CompileTime()
 
+    canary = open_canary(settings)
+
     def on_commit(progress: Progress) -> None:
         compile_time.log()
         source.commit(progress)
+        if canary is not None:
+            canary.committed(progress)
 
-    trades = TradesSink(settings, progress, on_commit, _count_retry, symbols, health, source.lag)
+    on_open = None if canary is None else canary.writer_opened
+    trades = TradesSink(settings, progress, on_commit, _count_retry, symbols, health, source.lag, on_open)
     trades.open()
-    report_last_commit(trades.committer.table)
+    report_last_commit(trades.committer.table, settings.canary_exchange)
     trades.check_dead_letter_locks()
     check_topic_ids(trades.remember_topics(source.topic_ids), source.topic_ids)
     trades.remember_decoding()

@@ -83,6 +83,11 @@ def _lines(found: Status) -> Iterator[str]:
         f"received {found.received:,} = stored {found.stored:,} + duplicates {found.duplicates:,} + dead letters "
         f"{found.dead_letters:,} + skipped {found.skipped:,}"
     )
+    if found.canary_left_out:
+        yield (
+            f"canary        {format_count(found.canary_left_out, 'number')} that it left out on purpose, which "
+            f"{'does' if found.canary_left_out == 1 else 'do'} not count"
+        )
     yield f"last commit   {_when(found, found.last_commit_at)}"
     yield f"newest trade  {_when(found, found.kafka_timestamp)} by Kafka, {_when(found, found.timestamp)} by the venue"
     yield f"yesterday     {found.yesterday.sentence}"

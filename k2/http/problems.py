@@ -22,6 +22,7 @@ from k2.query.output_formats import to_json
 from k2.query.pool import FileMissingError, Pool, QueryBusyError
 from k2.query.snapshots import NoSnapshotError
 from k2.query.tables import NoTableError
+from k2.storage.dead_letters.object_folder import StoreRefusedError
 
 __all__ = ["MEDIA_TYPE", "SCHEMA", "UnexpectedErrorMiddleware", "add_problem_handlers", "problem"]
 
@@ -58,6 +59,10 @@ _RESPONSES: Final[dict[type[K2Error], tuple[HTTPStatus, str]]] = {
     NoDeadLettersError: (
         HTTPStatus.NOT_FOUND,
         "there are no dead letters yet; start the job, which writes them",
+    ),
+    StoreRefusedError: (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "the store of the dead letters refuses to be read; the server's log says why",
     ),
     CatalogError: (HTTPStatus.INTERNAL_SERVER_ERROR, _DAMAGED),
     FileMissingError: (HTTPStatus.INTERNAL_SERVER_ERROR, _DAMAGED),

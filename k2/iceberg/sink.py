@@ -1,6 +1,6 @@
 """The Iceberg sinks of the flow: stored trades, and the ledger of sequence events."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -71,8 +71,13 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         symbols: Symbols | None = None,
         health: Health | None = None,
         lag: Lag | None = None,
+        on_writer_open: Callable[[str], None] | None = None,
     ) -> None:
-        """Start from `progress`, from which the whole job starts; without it, from the table's progress at `open`."""
+        """Start from `progress`, from which the whole job starts; without it, from the table's progress at `open`.
+
+        `on_writer_open` is called with each writer that is opened in this process.
+        """
+        self._on_writer_open = on_writer_open
         self._settings = settings
         self._symbols = symbols
         self._health = health
@@ -163,6 +168,8 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
         offsets = {str(topic_partition): entry.offset for topic_partition, entry in committed.items()}
         _log.info("writer_ready", step=step_id, writer=for_part, offsets=offsets)
         dead_letters = self._dead_letters(writer, committed)
+        if self._on_writer_open is not None:
+            self._on_writer_open(writer)
         return TradesWriter(
             writer,
             self._handle,
@@ -174,6 +181,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
             lag=self._lag,
             state_origin=_state_origin(resume_state, committed),
             ratio=DeadLetterRatio(self._settings.dlq_ratio_max, self._settings.dlq_ratio_messages_min),
+            canary=None if self._settings.canary_topic is None else self._settings.canary_name,
         )
 
     def _dead_letters(self, writer: str, committed: WriterProgress) -> DeadLetterQueue:

@@ -6,7 +6,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from bytewax.outputs import StatefulSinkPartition
+from numpy.typing import NDArray
 from pyiceberg.manifest import DataFile
 
 from k2.iceberg.arrow_columns import arrow_schema
@@ -20,6 +22,7 @@ from k2.iceberg.pending_conflicts import PendingConflicts
 from k2.iceberg.resume_state import resume_state
 from k2.iceberg.table_handle import TableHandle
 from k2.model.batch import TradeSlice
+from k2.model.canary import CanarySymbol
 from k2.model.consumed import Consumed
 from k2.model.dead_letter_ratio import DeadLetterRatio
 from k2.model.progress import Counts, Progress
@@ -64,12 +67,14 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         lag: Lag | None = None,
         state_origin: str = "with no state",
         ratio: DeadLetterRatio | None = None,
+        canary: CanarySymbol | None = None,
     ) -> None:
         """Continue from the writer's progress `committed`, as the job read it at its start.
 
         The first commit records `state_origin`, where the state of the rules came from. `ratio` limits the dead letters
-        of each topic; without it there is no limit.
+        of each topic; without it there is no limit. The trades of `canary` do not count as fresh.
         """
+        self._canary = canary
         self._ratio = DeadLetterRatio(0, 1) if ratio is None else ratio
         self._writer = writer
         self._handle = handle
@@ -133,13 +138,20 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         slice_indices, conflicts = self.partition_counts.count(trade_slice)
         self._conflicts.add(trade_slice, conflicts)
         if len(slice_indices):
-            columns = trade_slice.batch.columns
-            newest = int(columns.timestamps[trade_slice.rows[slice_indices]].max())
-            self._newest_us = newest if self._newest_us is None else max(newest, self._newest_us)
+            self._note_times(trade_slice, slice_indices)
         while len(slice_indices):
             slice_indices = slice_indices[self._buffer.add(trade_slice, slice_indices) :]
             if self._buffer.full:
                 self._flush()
+
+    def _note_times(self, trade_slice: TradeSlice, slice_indices: NDArray[np.int64]) -> None:
+        columns, rows = trade_slice.batch.columns, trade_slice.rows[slice_indices]
+        if self._canary is not None and self._canary.group == trade_slice.group:
+            ids = [one for one in np.unique(columns.symbols[rows]) if columns.names.name(int(one)) != self._canary]
+            rows = rows[np.isin(columns.symbols[rows], ids)]
+        if len(rows):
+            newest = int(columns.timestamps[rows].max())
+            self._newest_us = newest if self._newest_us is None else max(newest, self._newest_us)
 
     def _flush(self) -> None:
         failpoint("trades.flush")

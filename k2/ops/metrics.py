@@ -7,6 +7,11 @@ from prometheus_client import Counter, Gauge, Histogram
 from k2.model.reasons import Reason
 
 __all__ = [
+    "CANARY_GAPS_EXPECTED",
+    "CANARY_GAPS_SEEN",
+    "CANARY_LAST_SEQUENCE",
+    "CANARY_SECONDS",
+    "CANARY_WAITING_SECONDS",
     "CHECKPOINT_TIME",
     "COMMITS",
     "COMMIT_SECONDS",
@@ -113,6 +118,21 @@ RETRIES: Final = Counter("k2_retries", "Operations retried after a transient fau
 WARM_STARTS: Final = Counter(
     "k2_warm_starts", "Partitions that started from the progress of the table instead of the recovery store."
 )
+
+CANARY_LAST_SEQUENCE: Final = Gauge(
+    "k2_canary_last_sequence", "The newest number that the canary has published; 0 without a canary, as the others."
+)
+CANARY_SECONDS: Final = Gauge(
+    "k2_canary_seconds",
+    "Time from publishing the canary's newest message in the table to its commit; NaN before the first.",
+)
+CANARY_WAITING_SECONDS: Final = Gauge(
+    "k2_canary_waiting_seconds", "Time for which a message of the canary is not in the table, or overdue; 0 if none is."
+)
+CANARY_GAPS_EXPECTED: Final = Gauge(
+    "k2_canary_gaps_expected", "Numbers that the canary has left out since the start, with later ones in the table."
+)
+CANARY_GAPS_SEEN: Final = Gauge("k2_canary_gaps_seen", "Those of them that the ledger has as missing.")
 
 VERDICT: Final = Gauge("k2_verdict", "1 for the verdict of `k2 status`, 0 for all others; at `k2 serve`.", ["verdict"])
 VERDICT_REASONS: Final = Gauge("k2_verdict_reasons", "Reasons of the verdict, by cause; at `k2 serve`.", ["cause"])

@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from k2.model.canary import CanarySymbol
 from k2.model.errors import SettingsError
 from k2.model.key_groups import GROUPS
 from k2.model.wording import closest
@@ -147,6 +156,10 @@ class Settings(BaseSettings):
     time_ahead_seconds_max: Count = TIME_AHEAD_SECONDS_MAX
     gap_large_min: Annotated[int, Field(ge=2)] = 11
     run_to_end: bool = False
+    canary_topic: Text | None = None
+    canary_exchange: Annotated[Text, Field(max_length=64)] = "k2-canary"
+    canary_symbol: Annotated[Text, Field(max_length=255)] | None = None
+    canary_interval_seconds: Annotated[float, Field(gt=0, le=3_600)] = 60
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9464
     metrics_host: Text = "127.0.0.1"
     stall_seconds_max: Count = 60
@@ -155,6 +168,13 @@ class Settings(BaseSettings):
     query_connections: Count = 5
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_keys)] = ()
     api_body_bytes_max: Count = 10_485_760
+
+    @field_validator("canary_topic")
+    @classmethod
+    def _is_read_as_k2(cls, topic: str | None, info: ValidationInfo) -> str | None:
+        if topic is not None and dict(info.data.get("topics", ())).get(topic) != "k2":
+            raise ValueError("is not a topic of venue k2 in K2_TOPICS; add it there, or name one of that venue")
+        return topic
 
     @classmethod
     def settings_customise_sources(
@@ -175,6 +195,11 @@ class Settings(BaseSettings):
         assert match is not None, "validated when it was read"
         number, unit, binary = match.groups()
         return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit.upper()) + 1))
+
+    @property
+    def canary_name(self) -> CanarySymbol:
+        """Exchange and symbol of the canary; by default each namespace has a symbol of its own."""
+        return CanarySymbol(self.canary_exchange, self.canary_symbol or self.namespace)
 
     @property
     def dead_letter_folder(self) -> Path:

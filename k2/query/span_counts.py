@@ -26,6 +26,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 from pyiceberg.table import Table
 
+from k2.model.canary import LEFT_OUT_EVERY
 from k2.model.state_source import StoredSession
 from k2.ops.settings import Settings
 from k2.query.audit import progress_as_of
@@ -115,13 +116,22 @@ def open_span_counts(
     """
     span_us = span // _MICROSECOND
     with _open(settings, parameters, span, pool) as (engine, sources):
-        yield count_spans(engine, sources, parameters, span_us, of_all=of_all)
+        yield count_spans(engine, sources, parameters, span_us, settings.canary_exchange, of_all=of_all)
 
 
 def count_spans(
-    engine: Engine, sources: Sources, parameters: CompletenessParameters, span_us: int, *, of_all: bool = False
+    engine: Engine,
+    sources: Sources,
+    parameters: CompletenessParameters,
+    span_us: int,
+    canary_exchange: str | None = None,
+    *,
+    of_all: bool = False,
 ) -> SpanCounts:
-    """Count the trades of an engine's tables by spans of this many microseconds."""
+    """Count the trades of an engine's tables by spans of this many microseconds.
+
+    Numbers that the canary leaves out are neither expected nor missing.
+    """
     filters = {
         "exchange": parameters.exchange,
         "symbol": parameters.symbol,
@@ -129,6 +139,7 @@ def count_spans(
         "end": _since_year_1(parameters.end),
         "span": span_us,
         "containing": None if of_all else parameters.containing,
+        "canary_exchange": canary_exchange,
     }
     seen = f"{sources.seen} {_OF_CANDIDATES}" if parameters.in_doubt and not of_all else sources.seen
     spans = engine.table(f"WITH started AS ({sources.started}), {_MARKS}, seen AS ({seen}) {_SPANS}", filters)
@@ -270,7 +281,8 @@ _SPANS: Final = f"""
                    WHERE non_market.exchange = between.exchange AND non_market.symbol = between.symbol
                      AND non_market.session = between.session
                      AND non_market.first <= between.last AND non_market.last >= between.first
-               ), 0) AS missing
+               ), 0) - CASE WHEN exchange = $canary_exchange
+                            THEN last // {LEFT_OUT_EVERY} - (first - 1) // {LEFT_OUT_EVERY} ELSE 0 END AS missing
         FROM between
     ), parts AS (
         SELECT exchange, symbol, missing, low, high,

@@ -97,6 +97,8 @@ class Evidence:
     missing: MissingNumbers | None = None
     missing_yesterday: int = 0
     """Those of `missing` that were found by a trade of yesterday (UTC), by venue time."""
+    canary_left_out: int = 0
+    """Numbers that the canary left out on purpose; not in `missing`."""
     conflicts: int = 0
     conflicting_symbols: tuple[str, ...] = ()
     dated_ahead: tuple[DatedAhead, ...] = ()

@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 
 from k2.kafka.config import bootstrap_servers, find_topic_ids, names_servers
 from k2.kafka.unread import find_ends, partitions_of_topics
+from k2.model.canary import is_left_out
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import SettingsError, UnreachableError
 from k2.model.progress import Counts, Progress, TopicPartition
@@ -33,6 +34,7 @@ __all__ = [
     "conflicts_by_symbol",
     "full_folders",
     "is_full",
+    "is_left_out_gap",
     "lag_at_commit",
     "missing_numbers",
     "partition_rates",
@@ -209,6 +211,11 @@ def missing_numbers(found: Sequence[Gap]) -> MissingNumbers | None:
         max(gap.opened_at for gap in found),
         f"{largest.exchange} {largest.symbol} {largest.first_sequence}-{largest.last_sequence}",
     )
+
+
+def is_left_out_gap(gap: Gap, canary_exchange: str) -> bool:
+    """Return whether a gap is a number that the canary leaves out on purpose."""
+    return gap.exchange == canary_exchange and gap.missing == 1 and is_left_out(gap.first_sequence)
 
 
 def conflicts_by_symbol(settings: Settings, table: Table) -> Mapping[str, int]:

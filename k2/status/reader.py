@@ -34,6 +34,7 @@ from k2.status.gather import (
     configured_servers,
     conflicts_by_symbol,
     full_folders,
+    is_left_out_gap,
     lag_at_commit,
     missing_numbers,
     partition_rates,
@@ -126,6 +127,8 @@ class Status:
     """Messages that the topics have and the table has not accounted for; None if it is not known."""
     missing: int
     """Sequence numbers that are missing now."""
+    canary_left_out: int
+    """Numbers that the canary left out on purpose; they are not in `missing`, and do not count for the verdict."""
     conflicts: int
     yesterday: DayStatus
     activity: RecentActivity
@@ -151,7 +154,7 @@ class StatusReader:
         self._waiting = Waiting()
         self._states: _Cached[tuple[PartitionState, ...]] = _Cached()
         self._errors: _Cached[Mapping[str, CommonError]] = _Cached()
-        self._missing: _Cached[tuple[MissingNumbers | None, int]] = _Cached()
+        self._missing: _Cached[tuple[MissingNumbers | None, int, int]] = _Cached()
         self._conflicts: _Cached[Mapping[str, int]] = _Cached()
         self._symbols: _Cached[Sequence[SymbolActivity]] = _Cached()
         self._recent: _Cached[RecentActivity] = _Cached()
@@ -214,7 +217,9 @@ class StatusReader:
         conflicts = self._conflicts.get(str(positions), lambda: conflicts_by_symbol(settings, table))
         errors = self._errors.get(str(positions), lambda: common_errors(dead_letter_folder(settings), positions))
         ledger = find_job_table(settings, "sequence_events", pool)
-        missing, missing_yesterday = (None, 0) if ledger is None else self._read_missing(ledger, pool, _midnight(now))
+        missing, missing_yesterday, left_out = (
+            (None, 0, 0) if ledger is None else self._read_missing(ledger, pool, _midnight(now))
+        )
         broker = read_broker(settings, states, TOPIC_IDS.read(table.metadata.properties))
         committed_at = {TopicPartition(one.topic, one.partition): one.committed_at for one in states}
         return Evidence(
@@ -234,6 +239,7 @@ class StatusReader:
             rejections=topic_rejections(recorded, commits, errors),
             missing=missing,
             missing_yesterday=missing_yesterday,
+            canary_left_out=left_out,
             conflicts=sum(conflicts.values()),
             conflicting_symbols=tuple(conflicts),
             dated_ahead=tuple(dated_ahead(symbols)),
@@ -255,13 +261,19 @@ class StatusReader:
         existing = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
         return read_activity(self._settings, table, newest & existing, pool=pool)
 
-    def _read_missing(self, ledger: Table, pool: EnginePool, midnight: datetime) -> tuple[MissingNumbers | None, int]:
-        """Return what is missing now, and how much of it was found missing on the day before `midnight`."""
+    def _read_missing(
+        self, ledger: Table, pool: EnginePool, midnight: datetime
+    ) -> tuple[MissingNumbers | None, int, int]:
+        """Return what is missing now, how much of it was found missing on the day before `midnight`, and what is not.
 
-        def read() -> tuple[MissingNumbers | None, int]:
-            found = gaps(self._settings, pool=pool)
+        The last is how many numbers the canary left out, which are in neither of the others.
+        """
+
+        def read() -> tuple[MissingNumbers | None, int, int]:
+            every = gaps(self._settings, pool=pool)
+            found = [gap for gap in every if not is_left_out_gap(gap, self._settings.canary_exchange)]
             of_day = missing_of_span(self._settings, found, midnight - timedelta(days=1), midnight, pool=pool)
-            return missing_numbers(found), of_day
+            return missing_numbers(found), of_day, len(every) - len(found)
 
         return self._missing.get(f"{midnight} {ledger.metadata_location}", read)
 
@@ -287,6 +299,7 @@ class StatusReader:
             skipped=counts.skipped,
             unread=sum(end.unread for end in evidence.broker.ends.values()) if evidence.broker.is_known else None,
             missing=0 if evidence.missing is None else evidence.missing.numbers,
+            canary_left_out=evidence.canary_left_out,
             conflicts=evidence.conflicts,
             yesterday=_yesterday(evidence),
             activity=evidence.activity,

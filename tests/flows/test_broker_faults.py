@@ -108,3 +108,26 @@ def test_a_rejected_login_is_named(shared_kafka: Broker, tmp_path: Path, passwor
     found, said = job.outcome(recovery=False)
     assert (found, words in said) == (code, True), said
     assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_the_canary_survives_an_outage(kafka: Broker, tmp_path: Path) -> None:
+    """While the broker is away its messages wait, or are published again: every number is in the table once."""
+    topic = kafka.topic()
+    variables = {"K2_RUN_TO_END": "false", "K2_CANARY_TOPIC": topic, "K2_CANARY_INTERVAL_SECONDS": "0.2"}
+    live = Job(kafka.bootstrap_servers, tmp_path, topic, variables)
+    process = live.start()
+    try:
+        _wait(lambda: live.committed() >= 5)
+        before = live.committed()
+        kafka.kill()
+        time.sleep(3)
+        assert process.poll() is None
+        kafka.start()
+        _wait(lambda: live.committed() >= before + 40)
+    finally:
+        process.kill()
+        said, _ = process.communicate()
+    numbers = live.table()["sequence"].sort().to_pylist()
+    assert numbers == [number for number in range(1, numbers[-1] + 1) if number % 100], said
+    assert all(row.holds for row in reconcile(live.settings))

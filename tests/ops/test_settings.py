@@ -74,6 +74,12 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
             "s3:///dlq",
             "K2_DLQ_DIR='s3:///dlq': names no bucket: use an address such as s3://bucket/prefix",
         ),
+        (
+            "K2_CANARY_TOPIC",
+            "canary",
+            "K2_CANARY_TOPIC='canary': is not a topic of venue k2 in K2_TOPICS; add it there",
+        ),
+        ("K2_CANARY_INTERVAL_SECONDS", "0", "K2_CANARY_INTERVAL_SECONDS='0': Input should be greater than 0"),
         ("K2_DLQ_RATIO_MAX", "1.1", "K2_DLQ_RATIO_MAX='1.1': Input should be less than or equal to 1"),
         ("K2_DLQ_RATIO_MAX", "nan", "K2_DLQ_RATIO_MAX='nan'"),
         ("K2_DLQ_RATIO_MESSAGES_MIN", "0", "K2_DLQ_RATIO_MESSAGES_MIN='0'"),
@@ -129,3 +135,13 @@ def test_dead_letters_are_in_a_folder(value: object, folder: str) -> None:
 def test_dead_letters_may_be_in_an_object_store(scheme: str) -> None:
     """The address is kept as text, without a slash at its end."""
     assert read_settings({"K2_DLQ_DIR": f"{scheme}://bucket/a/b/"}).dead_letter_address == f"{scheme}://bucket/a/b"
+
+
+def test_the_canary_needs_a_topic_of_venue_k2() -> None:
+    """One of another venue is refused; each namespace has a symbol of its own."""
+    topics = {"K2_TOPICS": "trades=bybit,canary", "K2_NAMESPACE": "prod"}
+    assert read_settings(topics).canary_topic is None
+    assert read_settings({**topics, "K2_CANARY_TOPIC": "canary"}).canary_name == ("k2-canary", "prod")
+    assert read_settings({**topics, "K2_CANARY_SYMBOL": "S"}).canary_name == ("k2-canary", "S")
+    with pytest.raises(SettingsError, match=r"^K2_CANARY_TOPIC='trades': is not a topic of venue k2 in K2_TOPICS"):
+        read_settings({**topics, "K2_CANARY_TOPIC": "trades"})

@@ -367,3 +367,17 @@ def test_a_day_without_rows_is_numbered_if_its_symbol_is(
     for start in (None, EPOCH + DAY):
         last = by_day(settings, CompletenessParameters(start=start))[-1]
         assert (last.day.day, last.expected, last.missing, last.percent) == (10, expected, expected, None)
+
+
+def test_numbers_that_the_canary_leaves_out_are_not_expected(tmp_path: Path) -> None:
+    """Only each hundredth number of its exchange; any other that is missing counts, and so does another exchange's."""
+    settings = Settings(data_dir=tmp_path)
+    table = made(settings, TableName.TRADES)
+    rows = [
+        numbered(sequence, hours, exchange=exchange)
+        for exchange in ("k2-canary", "x")
+        for sequence, hours in ((99, 1), (101, 2), (199, 3), (203, 4))
+    ]
+    append(table, rows)
+    found = {one.exchange: (one.expected, one.missing) for one in by_day(settings)}
+    assert found == {"k2-canary": (103, 99), "x": (105, 101)}

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from k2.ops.failpoints import JOB_NAMES
+from k2.ops.failpoints import NAMES
 from tests.simulation.run import MULTI_PARTITION_EVERY, Outcome, is_multi_partition, simulate
 from tests.simulation.warm import warm
 
@@ -25,8 +25,8 @@ def main() -> int:
     for outcome in _outcomes(arguments):
         outcomes.append(outcome)
         if outcome.violations or arguments.verbose:
-            _say(outcome, arguments.multi_partition_every)
-    _sum_up(outcomes, time.monotonic() - begun)
+            _say(outcome, _flags(arguments))
+    _sum_up(outcomes, time.monotonic() - begun, is_object_store=arguments.object_store)
     return 1 if any(outcome.violations for outcome in outcomes) else 0
 
 
@@ -50,6 +50,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="how many seeds at a time")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="copy the files of failing seeds here")
+    parser.add_argument("--object-store", action="store_true", help="put the dead letters into an object store")
     parser.add_argument("--verbose", action="store_true", help="print every seed")
     return parser.parse_args()
 
@@ -57,31 +58,43 @@ def _arguments() -> argparse.Namespace:
 def _outcomes(arguments: argparse.Namespace) -> Iterator[Outcome]:
     # Forked, so that nothing is imported or compiled again; these processes have no threads, and fork themselves.
     seeds = [seed for seed in range(arguments.first, arguments.first + arguments.seeds) for _ in range(arguments.times)]
-    run = partial(_outcome, multi_partition_every=arguments.multi_partition_every, keep=arguments.keep)
+    run = partial(
+        _outcome,
+        multi_partition_every=arguments.multi_partition_every,
+        keep=arguments.keep,
+        is_object_store=arguments.object_store,
+    )
     with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("fork")) as pool:
         yield from pool.map(run, seeds)
 
 
-def _outcome(seed: int, multi_partition_every: int, keep: Path | None) -> Outcome:
-    return simulate(seed, multi_partition=is_multi_partition(seed, multi_partition_every), keep=keep)
+def _outcome(seed: int, multi_partition_every: int, keep: Path | None, *, is_object_store: bool) -> Outcome:
+    multi_partition = is_multi_partition(seed, multi_partition_every)
+    return simulate(seed, multi_partition=multi_partition, keep=keep, is_object_store=is_object_store)
 
 
-def _say(outcome: Outcome, multi_partition_every: int) -> None:
+def _flags(arguments: argparse.Namespace) -> str:
+    """Return the arguments that a replay needs as well."""
+    every = arguments.multi_partition_every
+    flags = "" if every == MULTI_PARTITION_EVERY else f" --multi-partition-every {every}"
+    return flags + " --object-store" * arguments.object_store
+
+
+def _say(outcome: Outcome, flags: str) -> None:
     _write(f"seed {outcome.seed}: {'FAILED' if outcome.violations else 'ok'}")
     for number, life in enumerate(outcome.lives, 1):
         _write(f"  life {number}: {life}")
     for violation in outcome.violations[:10]:
         _write(f"  {violation.kind}: {violation.message}")
     if outcome.violations:
-        is_default = multi_partition_every == MULTI_PARTITION_EVERY
-        flag = "" if is_default else f" --multi-partition-every {multi_partition_every}"
-        _write(f"  replay: make torture SEEDS=1 ARGS='--first {outcome.seed}{flag} --verbose --times 5'")
+        _write(f"  replay: make torture SEEDS=1 ARGS='--first {outcome.seed}{flags} --verbose --times 5'")
 
 
-def _sum_up(outcomes: list[Outcome], seconds: float) -> None:
+def _sum_up(outcomes: list[Outcome], seconds: float, *, is_object_store: bool) -> None:
     kinds = Counter(violation.kind for outcome in outcomes for violation in outcome.violations)
     hits = sum((outcome.hits for outcome in outcomes), Counter())
-    never = [name for name in JOB_NAMES if not hits[name]]
+    unused = "letters." if is_object_store else "objects."
+    never = [name for name in NAMES if not name.startswith((unused, "maintenance.")) and not hits[name]]
     rows = {
         "seconds a seed": f"{seconds / max(len(outcomes), 1):.2f}",
         "failpoints never reached": ", ".join(never) or "none",

@@ -172,11 +172,20 @@ def _positions(properties: Mapping[str, str]) -> dict[str, tuple[int, int]]:
 
 
 def _letters(folder: Path, positions: Mapping[str, tuple[int, int]]) -> tuple[list[DeadLetter], int]:
-    """Return a folder's dead letters that count, and the number of lines that do not."""
+    """Return a folder's dead letters that count, and the number of lines that do not.
+
+    Of objects that begin with the same number, `FIRST_LAST`, the longest repeats the lines of the others.
+    """
     counted, others = [], 0
+    longest: dict[tuple[str, str], tuple[str, Path]] = {}
     for path in sorted(folder.glob("dlq-*.jsonl")):
-        series, _, number = path.stem.removeprefix("dlq-").rpartition("-")
+        series, _, numbers = path.stem.removeprefix("dlq-").rpartition("-")
+        first, _, last = numbers.partition("_")
+        longest[series, first] = max((last or first, path), longest.get((series, first), ("", path)))
+    for (series, first), (last, path) in longest.items():
         end = positions.get(series, (0, 0))
+        # A position in an object that a longer one repeats is one in the longer one.
+        number = min(int(last), end[0]) if int(first) <= end[0] else int(last)
         start = 0
         for line in path.read_bytes().split(b"\n")[:-1]:
             if (int(number), start) < end:

@@ -10,6 +10,7 @@ from bytewax.recovery import init_db_dir
 
 from k2.ops.settings import Settings, read_settings
 from tests.simulation.market import Market
+from tests.simulation.object_store import address_of
 from tests.simulation.other_writer import Journal
 from tests.simulation.plan import Plan
 
@@ -21,8 +22,10 @@ STORE_PARTITIONS: Final = 2
 class Disks:
     """The folders and files of a simulation."""
 
-    def __init__(self, folder: Path, market: Market, plan: Plan) -> None:
+    def __init__(self, folder: Path, market: Market, plan: Plan, *, is_object_store: bool = False) -> None:
+        """Use a folder; with `is_object_store` the machines share the dead letters in an object store."""
         self._folder, self._market, self._plan = folder, market, plan
+        self.is_object_store = is_object_store
         self._machine = 0
         self.data = folder / "data"
         self.journal = Journal(folder / "foreign.jsonl")
@@ -30,7 +33,7 @@ class Disks:
     @property
     def dead_letters(self) -> Path:
         """The folder of this machine's dead letters."""
-        return self._own / "dlq"
+        return self._folder / "objects" if self.is_object_store else self._own / "dlq"
 
     def all_dead_letters(self) -> list[Path]:
         """Return the dead-letter folders of all machines, that of the machine used at the end last."""
@@ -86,7 +89,7 @@ class Disks:
         """Return the settings for the next life."""
         environment = {
             "K2_DATA_DIR": str(self.data),
-            "K2_DLQ_DIR": str(self.dead_letters),
+            "K2_DLQ_DIR": address_of(self.dead_letters) if self.is_object_store else str(self.dead_letters),
             "K2_TOPICS": ",".join(f"{topic}={venue}" for topic, venue in sorted(self._market.topics.items())),
             "K2_WRITERS": str(self._plan.writers),
             "K2_DEDUP_WINDOW_SECONDS": str(self._market.window_seconds),

@@ -18,6 +18,7 @@ from tests.simulation.life import Ended, LifeEnvironment, Running, run_other_wri
 from tests.simulation.market import Market, publish
 from tests.simulation.mutate import Mutant
 from tests.simulation.numbered import publish_numberings
+from tests.simulation.object_store import replace_object_store, with_object_faults
 from tests.simulation.oracle import expected_results
 from tests.simulation.other_writer import OtherWriter
 from tests.simulation.plan import REFUSALS, Life, Plan, make_plan
@@ -67,17 +68,35 @@ def is_numbered(seed: int, *, multi_partition: bool) -> bool:
     return not multi_partition and seed % NUMBERED_EVERY == 0
 
 
-def simulate(seed: int, *, multi_partition: bool, mutant: Mutant | None = None, keep: Path | None = None) -> Outcome:
+def simulate(
+    seed: int,
+    *,
+    multi_partition: bool,
+    mutant: Mutant | None = None,
+    keep: Path | None = None,
+    is_object_store: bool = False,
+) -> Outcome:
     """Run one seed; the first violation ends it and leaves its disk state in `keep`, if that is given."""
     is_hard = is_numbered(seed, multi_partition=multi_partition)
     market = publish_numberings(seed // NUMBERED_EVERY) if is_hard else publish(seed, multi_partition=multi_partition)
-    return play(market, make_plan(seed, market), mutant=mutant, keep=keep)
+    return play(market, make_plan(seed, market), mutant=mutant, keep=keep, is_object_store=is_object_store)
 
 
-def play(market: Market, plan: Plan, *, mutant: Mutant | None = None, keep: Path | None = None) -> Outcome:
-    """Run the lives of a plan, and check after each."""
+def play(
+    market: Market,
+    plan: Plan,
+    *,
+    mutant: Mutant | None = None,
+    keep: Path | None = None,
+    is_object_store: bool = False,
+) -> Outcome:
+    """Run the lives of a plan, and check after each; with `is_object_store` its dead letters are objects."""
+    if is_object_store:
+        replace_object_store()
+        plan = with_object_faults(plan)
     folder = Path(tempfile.mkdtemp(prefix="k2-simulation-", dir=MEMORY if MEMORY.is_dir() else None))
-    simulation = _Simulation(market, plan, Disks(folder, market, plan), mutant)
+    disks = Disks(folder, market, plan, is_object_store=is_object_store)
+    simulation = _Simulation(market, plan, disks, mutant)
     outcome = simulation.outcome
     try:
         simulation.run()
@@ -218,6 +237,9 @@ class _Simulation:
         if self.outcome.violations:
             return
         state = read_disk(self._disks.data, self._disks.all_dead_letters(), self._files)
+        if self._disks.is_object_store:
+            # They stay there, and nothing reads them.
+            state.pending_dead_letters = 0
         self._states.append(state)
         self.outcome.rows += len(state.rows)
         check = at_end if is_last else after_crash

@@ -46,6 +46,23 @@ def test_crashes_and_rescales_lose_and_double_nothing() -> None:
     assert totals["failpoints never reached"] == "none"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_crashes_lose_and_double_nothing_with_dead_letters_in_an_object_store() -> None:
+    """The same holds if a start can neither lock nor cut what an earlier one wrote."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--seeds", str(SEEDS), "--object-store"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    totals = dict(re.findall(r"^([a-z ]+): (.*)$", done.stdout, re.MULTILINE))
+    assert (totals["seeds"], totals["lost"], totals["doubled"], totals["wrong"]) == (str(SEEDS), "0", "0", "0")
+    assert totals["failpoints never reached"] == "none"
+
+
 @pytest.mark.parametrize("multi_partition", [False, True])
 def test_a_seed_determines_the_simulation(*, multi_partition: bool) -> None:
     """The same seed gives the same messages and the same lives; another gives others."""

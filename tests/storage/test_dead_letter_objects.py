@@ -358,6 +358,8 @@ def test_faults_are_one_sentence(s3: S3, fault: str, kind: type[Exception], word
             folder = open_object_folder(
                 address, {"s3.endpoint": f"http://127.0.0.1:{free_port()}", "s3.region": REGION}
             )
+        with pytest.raises(kind, match="dead letters cannot be listed there"):
+            folder.files()
         with pytest.raises(kind, match=reported) as caught:
             folder.check()
         assert "\n" not in str(caught.value)

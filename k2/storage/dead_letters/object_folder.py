@@ -16,7 +16,7 @@ from k2.ops.failpoints import failpoint
 from k2.storage.catalog_errors import are_keys_refused
 from k2.storage.dead_letters.files import DeadLetterFile, parse_name
 
-__all__ = ["ObjectFolder", "open_object_folder"]
+__all__ = ["ObjectFolder", "StoreRefusedError", "open_object_folder"]
 
 _PROBE: Final = ".started"
 """An object that each start writes, to find out whether it may write; its content is nothing."""
@@ -24,6 +24,10 @@ _NO_BUCKET: Final = re.compile(
     r"NO_SUCH_BUCKET|NoSuchBucket|[Bb]ucket .*(?:does not exist|not found)|[Cc]ontainer .*does not exist"
 )
 _log = structlog.get_logger()
+
+
+class StoreRefusedError(SettingsError):
+    """The object store refuses the keys, or has no such bucket."""
 
 
 def open_object_folder(address: str, properties: Mapping[str, str]) -> "ObjectFolder":
@@ -55,7 +59,7 @@ class ObjectFolder:
         """Write an object, so that errors are reported before the job runs.
 
         Raises:
-            SettingsError: the bucket does not exist, or the keys do not permit it.
+            StoreRefusedError: the bucket does not exist, or the keys do not permit it.
             UnreachableError: the store does not answer.
         """
         with self._translated("dead letters cannot be written there"):
@@ -65,7 +69,7 @@ class ObjectFolder:
         """Return its dead-letter files, oldest first; an empty list if there is none.
 
         Raises:
-            SettingsError: the keys do not permit it.
+            StoreRefusedError: the keys do not permit it.
             UnreachableError: the store does not answer.
         """
         return sorted(file for file, _ in self.files_with_times())
@@ -74,6 +78,9 @@ class ObjectFolder:
         """Yield its dead-letter files in no order, each with the time at which it was written; raise as `files`."""
         with self._translated("dead letters cannot be listed there"):
             found = self._filesystem.get_file_info(FileSelector(self._path, allow_not_found=True))
+            bucket = self._path.partition("/")[0]
+            if not found and bucket and self._filesystem.get_file_info(bucket).type == FileType.NotFound:
+                raise FileNotFoundError(f"bucket {bucket} does not exist")
         for one in found:
             file = parse_name(one.base_name, one.size or 0) if one.type == FileType.File else None
             if file is not None:
@@ -84,7 +91,7 @@ class ObjectFolder:
 
         Raises:
             FileNotFoundError: it does not exist.
-            SettingsError: the keys do not permit it.
+            StoreRefusedError: the keys do not permit it.
             UnreachableError: the store does not answer.
         """
         with (
@@ -109,8 +116,8 @@ class ObjectFolder:
 
     def remove(self, name: str) -> None:
         """Remove an object whose lines another one repeats; one that stays takes only room."""
-        failpoint("objects.remove")
         try:
+            failpoint("objects.remove")
             self._filesystem.delete_file(f"{self._path}/{name}")
         except OSError as error:
             _log.debug("dead_letters_not_removed", file=self.location(name), error=first_line(error))
@@ -131,10 +138,10 @@ class ObjectFolder:
         except OSError as error:
             raise self._error(what, error) from error
 
-    def _error(self, what: str, error: OSError) -> SettingsError | UnreachableError:
+    def _error(self, what: str, error: OSError) -> StoreRefusedError | UnreachableError:
         text = f"K2_DLQ_DIR={self.address!r}: {what}: {first_line(error)}"
         if are_keys_refused(error):
-            return SettingsError(f"{text}; fix the keys in the properties of the catalog, or permit it to them")
+            return StoreRefusedError(f"{text}; fix the keys in the properties of the catalog, or permit it to them")
         if _NO_BUCKET.search(str(error)):
-            return SettingsError(f"{text}; create the bucket, or fix the address")
+            return StoreRefusedError(f"{text}; create the bucket, or fix the address")
         return UnreachableError(f"{text}; check the store, and its endpoint in the properties of the catalog")
