@@ -55,7 +55,7 @@ CHECKPOINT_MUTANTS: Final = (
         "the files of checkpoints are removed although the table names them",
         (
             "k2.iceberg.checkpoint_writer:CheckpointWriter.remove_unnamed",
-            "self._files - self._named.files:",
+            "self._files - named:",
             "self._files:",
         ),
     ),
