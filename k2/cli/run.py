@@ -18,12 +18,31 @@ __all__ = ["run"]
 
 FLOW: Final = Path(k2.__path__[0]).parent / "flows" / "trades.py"
 """The dataflow that is installed with this command. Bytewax takes a path, so no folder `flows` elsewhere is run."""
+RESTART_WINDOW_SECONDS: Final = 3600
 _POD: Final = ("BYTEWAX_POD_NAME", "BYTEWAX_STATEFULSET_NAME")
 """Variables from which Bytewax derives the number of a process if it is not given."""
 ProcessId = Annotated[
     int | None,
     typer.Option(
         "--process-id", "-i", min=0, envvar="BYTEWAX_PROCESS_ID", help="Number of this process, from 0, in a cluster."
+    ),
+]
+RestartsMax = Annotated[
+    int | None,
+    typer.Option(
+        "--restarts-max",
+        min=1,
+        show_default=str(RESTART.attempts_max),
+        help="With --supervise: restarts within --restart-window, not counting those because a service did not answer.",
+    ),
+]
+RestartWindow = Annotated[
+    int | None,
+    typer.Option(
+        "--restart-window",
+        min=1,
+        show_default=str(RESTART_WINDOW_SECONDS),
+        help="With --supervise: seconds in which restarts are counted.",
     ),
 ]
 RecoveryDirectory = Annotated[
@@ -85,12 +104,8 @@ def run(
     supervise: Annotated[
         bool, typer.Option("--supervise", help="Stay as the parent of the job, and start it again when it fails.")
     ] = False,
-    restarts_max: Annotated[
-        int, typer.Option("--restarts-max", min=1, help="With --supervise: restarts within --restart-window.")
-    ] = RESTART.attempts_max,
-    restart_window: Annotated[
-        int, typer.Option("--restart-window", min=1, help="With --supervise: seconds in which restarts are counted.")
-    ] = 3600,
+    restarts_max: RestartsMax = None,
+    restart_window: RestartWindow = None,
 ) -> None:
     """Run the job: trades from Kafka to Iceberg.
 
@@ -104,9 +119,9 @@ def run(
     if recovery_directory is not None and not recovery_directory:
         raise SettingsError("-r is empty; name the folder of the recovery store, or leave -r out")
     options = ["-s", str(snapshot_interval), "-b", str(backup_interval), *cluster.arguments]
+    budget = _budget(restarts_max, restart_window, supervise=supervise)
     if supervise:
         store = [] if recovery_directory is None else ["-r", recovery_directory]
-        budget = RestartBudget(restarts_max, restart_window)
         raise typer.Exit(_supervise(["-w", str(workers), *store, *options], budget))
     stop_exits = exit_on_signals_until()
     # After that, because these imports take seconds, and the threads that they start must block signals too.
@@ -119,6 +134,19 @@ def run(
         raise
     stop_exits()
     _become_job([str(FLOW), "-w", str(workers), "-r", str(folder), *options])
+
+
+def _budget(restarts_max: int | None, restart_window: int | None, *, supervise: bool) -> RestartBudget:
+    """Return the budget of restarts.
+
+    Raises:
+        SettingsError: an option of the budget is given, and there is no supervisor that would keep to it.
+    """
+    options = {"--restarts-max": restarts_max, "--restart-window": restart_window}
+    given = [name for name, value in options.items() if value is not None]
+    if given and not supervise:
+        raise SettingsError(f"{given[0]} is of --supervise, which is missing; add it, or leave {given[0]} out")
+    return RestartBudget(restarts_max or RESTART.attempts_max, restart_window or RESTART_WINDOW_SECONDS)
 
 
 def _supervise(options: list[str], budget: RestartBudget) -> int:
