@@ -24,8 +24,8 @@ def limit_silence(addresses: Sequence[str], process: int, seconds_max: int) -> i
 
     `addresses` are those of all processes (HOST:PORT), of which this is number `process`. Bytewax opens the connections
     itself, so they are looked for among the open sockets of this process. A failed connection ends the process, as the
-    end of a peer does. A frozen peer is not noticed, because its host answers. Only Linux has such a limit; elsewhere
-    this does nothing.
+    end of a peer does. The host of a frozen peer answers, so that is noticed only once data for it piles up. Only
+    Linux has such a limit; elsewhere this does nothing.
     """
     if not _DESCRIPTORS.is_dir():
         return 0
