@@ -16,7 +16,7 @@ endif
 .DELETE_ON_ERROR:
 # Two targets side by side would install into .venv at one time.
 .NOTPARALLEL:
-.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench picture lock clean
+.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench upkeep outage idle hosts spark picture lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,21 @@ lint: .venv/dev ## run ruff, mypy and the import rules
 
 bench: .venv/dev ## measure CPU per message of the whole job against a bare consume() loop
 	@.venv/bin/python -m benchmarks.job $(ARGS)
+
+upkeep: .venv/dev ## run job, upkeep and queries side by side with kills at random (ARGS="--minutes 10 --catalog rest-s3")
+	@.venv/bin/python -m tests.flows.upkeep $(ARGS)
+
+outage: .venv/dev ## take the broker away from a supervised job, twice (ARGS="--minutes 5")
+	@.venv/bin/python -m tests.flows.outage $(ARGS)
+
+idle: .venv/dev ## run a job without messages for as many epochs as an hour has, and watch its health (ARGS="--minutes 6")
+	@.venv/bin/python -m tests.flows.idle $(ARGS)
+
+hosts: .venv/dev ## run a cluster on three hosts, and cut one off (needs root; ARGS="--cuts 2:60")
+	@unshare --net --mount .venv/bin/python -m tests.flows.hosts $(ARGS)
+
+spark: .venv/dev ## let Spark read the tables and clean them up, and start the job after it (needs Java and Maven)
+	@.venv/bin/python -m tests.engines.clean_up $(ARGS)
 
 picture: .venv/dev ## take the docs' screenshots of k2 serve (needs Chromium)
 	@K2_TEST_PICTURE=docs/page.png .venv/bin/python -m pytest -q tests/http/test_page.py -k screenshot

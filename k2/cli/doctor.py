@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from k2.cli.cluster import Addresses, ProcessId, find_cluster
 from k2.cli.console import Json, print_json
 from k2.cli.options import parse_path
 from k2.cli.table_output import printable
@@ -33,22 +34,22 @@ def doctor(
             help="Recovery store to check (default: recovery in K2_DATA_DIR, if there is one).",
         ),
     ] = None,
-    addresses: Annotated[
-        str | None,
-        typer.Option(
-            "--addresses",
-            "-a",
-            envvar="BYTEWAX_ADDRESSES",
-            help="Addresses of all processes of a cluster, as for k2 run: each may have a part of the recovery store.",
-        ),
-    ] = None,
+    process_id: ProcessId = None,
+    addresses: Addresses = None,
     as_json: Json = False,
 ) -> None:
     """Check settings, broker, topics, catalog, tables, folders, recovery store and machine; change nothing.
 
+    Give the options of `k2 run`, so that the same recovery store is checked: a process of a cluster may have a part of
+    it, or none.
+
     Each line says ok, warning, failed or unknown, and what to fix. Exit with code 1 if a check failed, with 2 if a
     setting is invalid, and with 3 if the broker or the catalog does not answer.
     """
+    process = None if process_id is None else find_cluster(process_id, addresses).process
+    # A file of addresses is what the pods of a StatefulSet have.
+    is_cluster = ";" in (addresses or "") or "BYTEWAX_HOSTFILE_PATH" in os.environ
+    start = Start(recovery_directory, is_cluster, process)
     settings = read_or_error()
     secrets = frozenset[str]() if isinstance(settings, SettingsError) else secrets_of(settings)
     hide, found = hiding(secrets), list[Finding]()
@@ -59,9 +60,7 @@ def doctor(
         if not as_json:
             typer.echo(printable(f"{shown.state:<8} {shown.check}: {shown.text}"))
 
-    # A file of addresses is what the pods of a StatefulSet have.
-    is_cluster = ";" in (addresses or "") or "BYTEWAX_HOSTFILE_PATH" in os.environ
-    code, is_ended = run_checks(all_checks(settings, Start(recovery_directory, is_cluster)), report)
+    code, is_ended = run_checks(all_checks(settings, start), report)
     if as_json:
         print_json(found)
     if not is_ended:

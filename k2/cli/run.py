@@ -3,11 +3,12 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 
 import k2
+from k2.cli.cluster import Addresses, ProcessId, find_cluster
 from k2.model.errors import K2Error, SettingsError
 from k2.ops.restart_budget import RestartBudget
 from k2.ops.retry import RESTART
@@ -18,12 +19,23 @@ __all__ = ["run"]
 
 FLOW: Final = Path(k2.__path__[0]).parent / "flows" / "trades.py"
 """The dataflow that is installed with this command. Bytewax takes a path, so no folder `flows` elsewhere is run."""
-_POD: Final = ("BYTEWAX_POD_NAME", "BYTEWAX_STATEFULSET_NAME")
-"""Variables from which Bytewax derives the number of a process if it is not given."""
-ProcessId = Annotated[
+RESTART_WINDOW_SECONDS: Final = 3600
+RestartsMax = Annotated[
     int | None,
     typer.Option(
-        "--process-id", "-i", min=0, envvar="BYTEWAX_PROCESS_ID", help="Number of this process, from 0, in a cluster."
+        "--restarts-max",
+        min=1,
+        show_default=str(RESTART.attempts_max),
+        help="With --supervise: restarts within --restart-window, not counting those because a service did not answer.",
+    ),
+]
+RestartWindow = Annotated[
+    int | None,
+    typer.Option(
+        "--restart-window",
+        min=1,
+        show_default=str(RESTART_WINDOW_SECONDS),
+        help="With --supervise: seconds in which restarts are counted.",
     ),
 ]
 RecoveryDirectory = Annotated[
@@ -38,32 +50,12 @@ RecoveryDirectory = Annotated[
 ]
 
 
-class _Cluster(NamedTuple):
-    """This process among those that run the job together."""
-
-    process: int | None
-    """None if the job is one process."""
-    addresses: str | None
-    processes: int
-
-    @property
-    def arguments(self) -> list[str]:
-        """The arguments of Bytewax."""
-        process = [] if self.process is None else ["-i", str(self.process)]
-        return process + ([] if self.addresses is None else ["-a", self.addresses])
-
-
 def run(
     workers: Annotated[
         int, typer.Option("--workers", "-w", min=1, envvar="BYTEWAX_WORKERS_PER_PROCESS", help="Worker threads.")
     ] = 1,
     process_id: ProcessId = None,
-    addresses: Annotated[
-        str | None,
-        typer.Option(
-            "--addresses", "-a", envvar="BYTEWAX_ADDRESSES", help='Addresses of all processes: "HOST:PORT;HOST:PORT".'
-        ),
-    ] = None,
+    addresses: Addresses = None,
     recovery_directory: RecoveryDirectory = None,
     snapshot_interval: Annotated[
         int,
@@ -85,12 +77,8 @@ def run(
     supervise: Annotated[
         bool, typer.Option("--supervise", help="Stay as the parent of the job, and start it again when it fails.")
     ] = False,
-    restarts_max: Annotated[
-        int, typer.Option("--restarts-max", min=1, help="With --supervise: restarts within --restart-window.")
-    ] = RESTART.attempts_max,
-    restart_window: Annotated[
-        int, typer.Option("--restart-window", min=1, help="With --supervise: seconds in which restarts are counted.")
-    ] = 3600,
+    restarts_max: RestartsMax = None,
+    restart_window: RestartWindow = None,
 ) -> None:
     """Run the job: trades from Kafka to Iceberg.
 
@@ -100,13 +88,13 @@ def run(
 
     Settings are environment variables, listed in the README: K2_BOOTSTRAP_SERVERS, K2_TOPICS, K2_DATA_DIR and others.
     """
-    cluster = _cluster(process_id, addresses)
+    cluster = find_cluster(process_id, addresses)
     if recovery_directory is not None and not recovery_directory:
         raise SettingsError("-r is empty; name the folder of the recovery store, or leave -r out")
     options = ["-s", str(snapshot_interval), "-b", str(backup_interval), *cluster.arguments]
+    budget = _budget(restarts_max, restart_window, supervise=supervise)
     if supervise:
         store = [] if recovery_directory is None else ["-r", recovery_directory]
-        budget = RestartBudget(restarts_max, restart_window)
         raise typer.Exit(_supervise(["-w", str(workers), *store, *options], budget))
     stop_exits = exit_on_signals_until()
     # After that, because these imports take seconds, and the threads that they start must block signals too.
@@ -121,6 +109,19 @@ def run(
     _become_job([str(FLOW), "-w", str(workers), "-r", str(folder), *options])
 
 
+def _budget(restarts_max: int | None, restart_window: int | None, *, supervise: bool) -> RestartBudget:
+    """Return the budget of restarts.
+
+    Raises:
+        SettingsError: an option of the budget is given, and there is no supervisor that would keep to it.
+    """
+    options = {"--restarts-max": restarts_max, "--restart-window": restart_window}
+    given = [name for name, value in options.items() if value is not None]
+    if given and not supervise:
+        raise SettingsError(f"{given[0]} is of --supervise, which is missing; add it, or leave {given[0]} out")
+    return RestartBudget(restarts_max or RESTART.attempts_max, restart_window or RESTART_WINDOW_SECONDS)
+
+
 def _supervise(options: list[str], budget: RestartBudget) -> int:
     """Run this command without `--supervise` as a child process, again if it fails; return the exit code to end with.
 
@@ -130,47 +131,6 @@ def _supervise(options: list[str], budget: RestartBudget) -> int:
     from k2.ops.supervisor import Supervisor  # noqa: PLC0415  only this needs it
 
     return Supervisor([sys.executable, "-P", "-m", "k2.cli", "run", *options], budget).run()
-
-
-def _cluster(process: int | None, addresses: str | None) -> _Cluster:
-    """Return the place of this process in its cluster.
-
-    Raises:
-        SettingsError: one of number and addresses is missing, or they do not match.
-    """
-    if process is None:
-        process = _pod_number()
-    if process is None and addresses is None:
-        return _Cluster(None, None, 1)
-    if process is None:
-        raise SettingsError("-a names the processes of a cluster, but -i is missing; give each process its number")
-    if addresses is None:
-        if "BYTEWAX_HOSTFILE_PATH" in os.environ:
-            return _Cluster(process, None, process + 1)
-        raise SettingsError(f'-i {process} needs the addresses of all processes; add -a "HOST:PORT;HOST:PORT"')
-    names = [name.strip() for name in addresses.split(";")]
-    for name in names:
-        host, _, port = name.rpartition(":")
-        if not host or not port.isdecimal():
-            raise SettingsError(f"-a {addresses!r}: {name!r} is not HOST:PORT; separate addresses by ';'")
-    if process >= len(names):
-        count = "1 process" if len(names) == 1 else f"{len(names)} processes"
-        raise SettingsError(
-            f"-i {process}, but -a names {count}, numbered from 0; put the addresses in quotes, because the shell ends "
-            "a command at ';'"
-        )
-    return _Cluster(process, ";".join(names), len(names))
-
-
-def _pod_number() -> int | None:
-    """Return the number of a pod of a StatefulSet, as Bytewax reads it; None if the variables are not set."""
-    pod, owner = (os.environ.get(name) for name in _POD)
-    if pod is None or owner is None:
-        return None
-    number = pod.removeprefix(f"{owner}-")
-    if not number.isdecimal():
-        raise SettingsError(f"{_POD[0]}={pod!r} is not {_POD[1]} and a number; set them to the pod's own, or use -i")
-    return int(number)
 
 
 def _become_job(arguments: list[str]) -> NoReturn:

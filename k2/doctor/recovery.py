@@ -27,6 +27,8 @@ class Start(NamedTuple):
     """None for that of `K2_DATA_DIR`, which need not exist."""
     is_cluster: bool = False
     """Whether it is one of several processes, each of which may have a part of the store."""
+    process: int | None = None
+    """The number of the process in its cluster; None if that was not given."""
 
 
 def check_recovery_store(
@@ -43,7 +45,7 @@ def check_recovery_store(
     if not partition_files(folder) and (start.recovery_directory is None or folder.is_dir()):
         if not start.is_cluster:
             resumed.set(False)
-        yield _no_store(check, folder, is_named=start.recovery_directory is not None)
+        yield _no_store(check, folder, start)
         return
     store = read_store(folder)
     resumed.set(is_resumed(store))
@@ -74,14 +76,19 @@ def check_recovery_store(
     yield ok(compared, f"{format_count(_replayed(store, trades), 'message')} of the table will be replayed")
 
 
-def _no_store(check: str, folder: Path, *, is_named: bool) -> Finding:
-    if not is_named:
+def _no_store(check: str, folder: Path, start: Start) -> Finding:
+    if start.process:
+        return ok(check, f"{folder} has no partition: process 0 has them, and process {start.process} needs none")
+    if start.recovery_directory is None:
         return ok(check, f"there is none in {folder}; `k2 run` creates one")
+    lost = "if process 0 had a store, name its folder by -r, or put its files back"
+    if start.process is not None:
+        return warning(check, f"{folder} has no partition of a recovery store; `k2 run` creates one there; {lost}")
     # As of processes whose peers have all partitions; Bytewax requires a folder also of them.
     return warning(
         check,
         f"{folder} has no partition of a recovery store, which is right for processes 1 and later of a cluster, to "
-        "which `k2 run` gives such a folder; if process 0 had a store, name its folder by -r, or put its files back",
+        f"which `k2 run` gives such a folder (add its -i); {lost}",
     )
 
 

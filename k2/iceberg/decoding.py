@@ -7,17 +7,12 @@ neither.
 
 from collections.abc import Mapping
 
-from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.table import Table
-
-from k2.iceberg.commit import Committer
-from k2.iceberg.table_progress import progress_of
 from k2.model.committed_offsets import CommittedOffsets
 from k2.model.errors import StateError
+from k2.model.progress import Progress
 from k2.ops.settings import Settings
-from k2.storage.table_properties import DECODING
 
-__all__ = ["decoding_of", "remember_decoding"]
+__all__ = ["check_decoding", "decoding_of"]
 
 
 def decoding_of(settings: Settings) -> dict[str, str]:
@@ -26,28 +21,19 @@ def decoding_of(settings: Settings) -> dict[str, str]:
     return {one.topic: f"K2_TOPICS={one.topic}={one.venue} {ahead}" for one in settings.topics}
 
 
-def remember_decoding(committer: Committer, decoding: Mapping[str, str], writers: int) -> None:
-    """Record how topics are decoded from now on, by topic.
+def check_decoding(progress: Progress, known: Mapping[str, str], decoding: Mapping[str, str], writers: int) -> None:
+    """Check that topics may be decoded as in `decoding` from now on, rather than as in `known`, by topic.
 
     Raises:
         StateError: that has changed for a topic of which one writer has committed more than another.
     """
-
-    def act(table: Table) -> None:
-        known = DECODING.read(table.metadata.properties)
-        changed = {topic for topic, how in decoding.items() if known.get(topic, how) != how}
-        progress = progress_of(table)
-        committed = CommittedOffsets(progress, writers)
-        for topic_partition in progress.partitions():
-            offsets = committed.offsets(topic_partition)
-            if topic_partition.topic in changed and len({*offsets}) > 1:
-                raise StateError(
-                    f"{topic_partition} is committed up to offset {min(offsets)} by one writer and {max(offsets)} by "
-                    f"another, because the job was killed in between; messages there must be decoded as before: start "
-                    f"once more with {known[topic_partition.topic]} until the first commit, then change it"
-                )
-        if {**known, **decoding} != known:
-            with table.transaction() as transaction:
-                transaction.set_properties(DECODING.set_to({**known, **decoding}))
-
-    committer.change("recording how topics are decoded", act, also=(CommitFailedException,))
+    changed = {topic for topic, how in decoding.items() if known.get(topic, how) != how}
+    committed = CommittedOffsets(progress, writers)
+    for topic_partition in progress.partitions():
+        offsets = committed.offsets(topic_partition)
+        if topic_partition.topic in changed and len({*offsets}) > 1:
+            raise StateError(
+                f"{topic_partition} is committed up to offset {min(offsets)} by one writer and {max(offsets)} by "
+                f"another, because the job was killed in between; messages there must be decoded as before: start "
+                f"once more with {known[topic_partition.topic]} until the first commit, then change it"
+            )

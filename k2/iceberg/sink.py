@@ -8,7 +8,7 @@ import structlog
 from bytewax.outputs import FixedPartitionedSink
 
 from k2.iceberg.commit import Committer
-from k2.iceberg.decoding import decoding_of, remember_decoding
+from k2.iceberg.decoding import decoding_of
 from k2.iceberg.fence import check_fence
 from k2.iceberg.fencing_commit import adopt_fencing_token, invalidate_commits_in_flight, set_fencing_token
 from k2.iceberg.ledger_rollback import WRITER, TradesFence, roll_back_events
@@ -17,7 +17,7 @@ from k2.iceberg.pending_commit import WriterProgress
 from k2.iceberg.resume_state import check_resume
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName
-from k2.iceberg.topic_ids import remember_topics
+from k2.iceberg.topics import remember_topics
 from k2.iceberg.trades_writer import Lag, OnCommit, TradesWriter
 from k2.model.batch import TradeSlice
 from k2.model.committed_offsets import CommittedOffsets
@@ -113,16 +113,12 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
             check_no_other_writer(self._settings, series_prefix(self.committer.table_id, writer))
 
     def remember_topics(self, ids: Mapping[str, str]) -> dict[str, str]:
-        """Return the topics' ids as they were when first read; record new topics in the table."""
-        return remember_topics(self.committer, ids)
-
-    def remember_decoding(self) -> None:
-        """Record how the topics are decoded.
+        """Return the topics' ids as they were when first read; record new topics, and how all are decoded.
 
         Raises:
-            StateError: that has changed for messages which one writer has committed, and another has not.
+            StateError: the decoding has changed for messages which one writer has committed, and another has not.
         """
-        remember_decoding(self.committer, decoding_of(self._settings), self._settings.writers)
+        return remember_topics(self.committer, ids, decoding_of(self._settings), self._settings.writers)
 
     def set_fencing_token(self, token: str) -> None:
         """Fence out instances that started before this one.

@@ -1,17 +1,14 @@
 """Health of the job: the time since the last closed epoch, and the HTTP endpoints that report it."""
 
-import json
-import threading
 import time
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
 from k2.model.errors import SettingsError
 from k2.ops.metrics import LAST_EPOCH, STALL_SECONDS_MAX, STALLED_SECONDS
+from k2.ops.probe_server import Application, respond_json, serve
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -95,15 +92,6 @@ class Health:
         return 0.0 if since is None else self._clock() - since
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _QuietRequestHandler(WSGIRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Do not log: probes arrive every few seconds."""
-
-
 def serve_health(health: Health, stall_seconds_max: int, host: str, port: int) -> int:
     """Serve `/metrics`, `/healthz` and `/readyz` from a daemon thread; return the port.
 
@@ -111,20 +99,17 @@ def serve_health(health: Health, stall_seconds_max: int, host: str, port: int) -
         SettingsError: the port is in use, or the address is not an address of this machine.
     """
     try:
-        server = make_server(host, port, _application(health, stall_seconds_max), _Server, _QuietRequestHandler)
+        server = serve(_application(health, stall_seconds_max), host, port, "health")
     except OSError as error:
         raise SettingsError(
             f"K2_METRICS_PORT={port}: cannot listen on {host}: {error.strerror}; choose another port, or 0 for none"
         ) from None
     STALLED_SECONDS.set_function(health.stalled_seconds)
     STALL_SECONDS_MAX.set(stall_seconds_max)
-    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server.server_port
 
 
-def _application(
-    health: Health, stall_seconds_max: int
-) -> Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]:
+def _application(health: Health, stall_seconds_max: int) -> Application:
     metrics = make_wsgi_app()
 
     def respond(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -135,7 +120,6 @@ def _application(
         stalled = health.stalled_seconds()
         checks = {"/healthz": stalled <= stall_seconds_max, "/readyz": health.is_ready}
         status = "404 Not Found" if path not in checks else "200 OK" if checks[path] else "503 Service Unavailable"
-        start_response(status, [("Content-Type", "application/json")])
-        return [json.dumps({"status": status[4:], "seconds_since_epoch_closed": round(stalled, 1)}).encode()]
+        return respond_json(start_response, status, seconds_since_epoch_closed=round(stalled, 1))
 
     return respond

@@ -24,8 +24,8 @@ def limit_silence(addresses: Sequence[str], process: int, seconds_max: int) -> i
 
     `addresses` are those of all processes (HOST:PORT), of which this is number `process`. Bytewax opens the connections
     itself, so they are looked for among the open sockets of this process. A failed connection ends the process, as the
-    end of a peer does. A frozen peer is not noticed, because its host answers. Only Linux has such a limit; elsewhere
-    this does nothing.
+    end of a peer does. The host of a frozen peer answers, so that is noticed only once data for it piles up. Only
+    Linux has such a limit; elsewhere this does nothing.
     """
     if not _DESCRIPTORS.is_dir():
         return 0
@@ -33,7 +33,8 @@ def limit_silence(addresses: Sequence[str], process: int, seconds_max: int) -> i
     own_port = int(addresses[process].rpartition(":")[2])
     count = 0
     for connection in _connections():
-        with connection:
+        # A peer may have ended by now, and a kernel may lack an option: then the system's own limits apply.
+        with connection, suppress(OSError):
             if connection.getsockname()[1] == own_port or connection.getpeername()[:2] in peers:
                 _limit(connection, seconds_max)
                 count += 1

@@ -1,17 +1,20 @@
 """Supervisor of the job: starts it as a child process, and again if it ends with a failure that a restart can mend."""
 
 import os
+import select
 import signal
+import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, NoReturn
 
 import structlog
 
-from k2.model.errors import SettingsError
+from k2.model.errors import SettingsError, UnreachableError
 from k2.ops.child_process import launcher
+from k2.ops.probe_server import serve_restart
 from k2.ops.restart_budget import RestartBudget
 from k2.ops.retry import RESTART
 from k2.ops.signals import SIGNALS
@@ -22,6 +25,9 @@ __all__ = ["Ended", "Supervisor"]
 STOP_SECONDS_MAX: Final = 1.5
 """Time for the job to end on a signal; it is killed then."""
 REPORT_BYTES_MAX: Final = 65_536
+LOOK_SECONDS: Final = 0.2
+OUTAGE_SECONDS: Final = 600.0
+"""Time in which restarts make the next wait longer, if a service did not answer; their number is not limited."""
 
 _LOG = structlog.get_logger()
 
@@ -52,6 +58,11 @@ class Ended(NamedTuple):
         is_reported = self.ending is not None and self.ending.is_final
         return self.status in (0, SettingsError.exit_code) or is_reported
 
+    @property
+    def is_outage(self) -> bool:
+        """Whether a service outside did not answer: the job is started until it does, at no cost of the budget."""
+        return self.status == UnreachableError.exit_code
+
 
 class Supervisor:
     """Runs a command as a child process for as long as restarts can help.
@@ -62,7 +73,10 @@ class Supervisor:
 
     def __init__(self, command: Sequence[str], budget: RestartBudget) -> None:
         self._command = tuple(command)
+        self._is_job = False
+        """Whether the command is the job, rather than the checks before it."""
         self._budget = budget
+        self._outages = RestartBudget(sys.maxsize, OUTAGE_SECONDS)
         self._lock = threading.Lock()
         """Held while a child is started, and from a signal on: nothing is started after it."""
         self._pid: int | None = None
@@ -75,33 +89,35 @@ class Supervisor:
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.Thread(target=self._end_on_signal, name="signals", daemon=True).start()
-        restarts = 0
+        restarts, ended = 0, None
         while True:
-            ended = self._run_once(restarts)
+            ended = self._run_once(restarts, ended)
             if ended.is_final:
                 if ended.status:
                     _LOG.error("not_restarted", ended=ended.why, why="another start would not help")
                 return ended.exit_code
-            in_window = self._budget.take(time.monotonic())
-            if in_window is None:
+            attempt = (self._outages if ended.is_outage else self._budget).take(time.monotonic())
+            if attempt is None:
                 _LOG.error("not_restarted", ended=ended.why, why="the budget of restarts is spent")
                 return ended.exit_code
-            wait_seconds = RESTART.wait_seconds(in_window)
-            _LOG.warning(
-                "restarting", ended=ended.why, wait_seconds=round(wait_seconds, 3), restarts_left=self._budget.left
-            )
-            time.sleep(wait_seconds)
+            self._wait(ended, RESTART.wait_seconds(attempt))
             restarts += 1
 
-    def _run_once(self, restarts: int) -> Ended:
-        """Start the child and return how it ended."""
+    def _wait(self, ended: Ended, seconds: float) -> None:
+        _LOG.warning("restarting", ended=ended.why, wait_seconds=round(seconds, 3), restarts_left=self._budget.left)
+        with serve_restart(ended.why, *_probes()):
+            time.sleep(seconds)
+
+    def _run_once(self, restarts: int, before: Ended | None) -> Ended:
+        """Start the child and return how it ended; `before` is how the one before it ended."""
         read_fd, write_fd = os.pipe()
         os.set_inheritable(write_fd, True)  # noqa: FBT003  the signature is Python's
         os.set_blocking(read_fd, False)
         with self._lock:
             pid = self._pid = self._start(Supervision(os.getpid(), write_fd, restarts))
         os.close(write_fd)
-        status = _reap(pid)
+        with self._checking(read_fd, before):
+            status = _reap(pid)
         with self._has_ended:
             self._pid = None
             self._has_ended.notify_all()
@@ -114,8 +130,27 @@ class Supervisor:
         os.close(read_fd)
         report = parse_report(reported)
         # Its checks take as long as the start of the job, which makes them as well.
-        self._command = report.command or self._command
+        self._command, self._is_job = report.command or self._command, self._is_job or report.command is not None
         return Ended(os.waitstatus_to_exitcode(status), report.ending)
+
+    @contextmanager
+    def _checking(self, report_fd: int, before: Ended | None) -> Iterator[None]:
+        """Serve probes while the child makes its checks: until it reports that it becomes the job, or ends."""
+        if before is None or self._is_job:
+            yield
+            return
+        has_ended = threading.Event()
+
+        def serve() -> None:
+            with serve_restart(before.why, *_probes()):
+                while not has_ended.is_set() and not select.select([report_fd], [], [], LOOK_SECONDS)[0]:
+                    pass
+
+        serving = threading.Thread(target=serve, name="probes", daemon=True)
+        serving.start()
+        yield
+        has_ended.set()
+        serving.join()
 
     def _start(self, supervision: Supervision) -> int:
         # A process group of its own: Ctrl-C in a terminal reaches this process alone, which ends the child itself.
@@ -142,6 +177,18 @@ class Supervisor:
     def _wait_until_ended(self, seconds_max: float) -> bool:
         with self._has_ended:
             return self._has_ended.wait_for(lambda: self._pid is None, seconds_max)
+
+
+def _probes() -> tuple[str, int]:
+    """Return the host and port of the job's health endpoints; port 0 if they are off."""
+    # The first start must not wait for this import; it reports what is wrong with the settings.
+    from k2.ops.settings import read_settings  # noqa: PLC0415
+
+    try:
+        settings = read_settings()
+    except SettingsError:
+        return "", 0
+    return settings.metrics_host, settings.metrics_port
 
 
 def _reap(pid: int) -> int:

@@ -17,6 +17,7 @@ from k2.model.errors import K2Error, TableError
 from k2.query.evolution import has_evolved, names_are_ids, select_by_id
 from k2.query.manifests import ManifestCache, SpecFiles
 from k2.query.planning import added_files, planned_files
+from k2.query.store_dataset import StoreDataset
 
 __all__ = [
     "Engine",
@@ -375,4 +376,4 @@ def _dataset(table: Table, scan: DataScan, files: list[str], paths: list[str]) -
         )
     scheme, host, _ = PyArrowFileIO.parse_location(files[0], table.io.properties)
     schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
-    return ds.dataset(paths, schema=schema, format="parquet", filesystem=table.io.fs_by_scheme(scheme, host))
+    return StoreDataset(paths, schema, table.io.fs_by_scheme(scheme, host))

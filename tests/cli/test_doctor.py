@@ -189,6 +189,28 @@ def test_a_part_of_a_store_is_checked_as_the_start_does(
     assert doctor(*arguments)[1]["recovery store"].state == "warning"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "state", "words"),
+    [
+        (("-i", "1"), "ok", "process 0 has them, and process 1 needs none"),
+        (("-i", "0"), "warning", "`k2 run` creates one there; if process 0 had a store"),
+        ((), "warning", "is right for processes 1 and later of a cluster, to which `k2 run` gives such a folder"),
+    ],
+)
+def test_the_number_of_a_process_says_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], state: str, words: str
+) -> None:
+    """Only process 0 of a cluster has partitions of the recovery store; a number without addresses is refused."""
+    monkeypatch.setenv("K2_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("K2_BOOTSTRAP_SERVERS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setattr("k2.doctor.broker.ANSWER_SECONDS_MAX", 0.5)
+    found = doctor("-r", str(tmp_path), "-a", "127.0.0.1:1;127.0.0.1:2", *arguments)[1]["recovery store"]
+    assert (found.state, words in found.text) == (state, True), found.text
+    monkeypatch.setenv("BYTEWAX_PROCESS_ID", "2")
+    refused = CliRunner().invoke(app, ["doctor", "-a", "127.0.0.1:1;127.0.0.1:2"])
+    assert (refused.exit_code, "-i 2, but -a names 2 processes" in refused.stderr) == (2, True)
+
+
 def test_a_check_that_hangs_does_not_keep_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k2: K2) -> None:
     """The process ends at once, with the exit code of the others."""
     release, codes = threading.Event(), list[int]()

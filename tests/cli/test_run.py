@@ -164,6 +164,14 @@ def test_a_supervisor_refuses_arguments_that_do_not_match() -> None:
     assert "-i is missing" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--restarts-max", "--restart-window"])
+def test_a_budget_without_a_supervisor_is_refused(option: str) -> None:
+    """An option that nothing reads would mislead; one sentence names it."""
+    done = CliRunner().invoke(app, ["run", option, "3"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"{option} is of --supervise, which is missing" in done.stderr
+
+
 def test_a_store_that_the_job_would_refuse_stops_the_start(good: Path) -> None:
     """Another execution uses it, a partition is missing, or the folder is a file."""
     store = make_store(good / "recovery", 4).folder

@@ -117,7 +117,7 @@ class Cluster:
 
     def restarts(self) -> list[int]:
         """Return how often each host's supervisor has started the job again."""
-        return [self.processes[host].said.count('"event": "restarting"') for host in sorted(self.processes)]
+        return [self.processes[host].restarts() for host in sorted(self.processes)]
 
     def publish(self, is_over: threading.Event) -> None:
         """Publish a trade of each symbol ten times a second."""

@@ -17,12 +17,15 @@ __all__ = ["Supervised", "supervised"]
 class Supervised:
     """One process of a job, under its supervisor."""
 
-    def __init__(self, job: Job, number: int, addresses: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, job: Job, number: int, addresses: str, prefix: Sequence[str] = (), options: Sequence[str] = ()
+    ) -> None:
         self.log = job.folder / f"process-{number}.log"
         # A test that is killed leaves none behind.
         command = [*launcher(), *prefix, sys.executable, "-m", "k2.cli", "run", "--supervise", "-s", "1", "-w", "1"]
         command += ["-r", str(job.folder / f"store-{number}")]
         command += ["-i", str(number), "-a", addresses] if ";" in addresses else []
+        command += options
         environment = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
         job.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
@@ -34,6 +37,10 @@ class Supervised:
     def said(self) -> str:
         """What supervisor and job have logged."""
         return self.log.read_text(encoding="utf-8")
+
+    def restarts(self) -> int:
+        """Return how often the supervisor has started the job again."""
+        return self.said.count('"event": "restarting"')
 
     def job_pid(self) -> int | None:
         """Return the process id of the job; None while there is none."""

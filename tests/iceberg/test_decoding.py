@@ -16,11 +16,11 @@ def settings_of(folder: Path, venue: str, seconds: int = 86_400) -> Settings:
     return read_settings({"K2_TOPICS": f"trades={venue}"}, data_dir=folder, writers=2, time_ahead_seconds_max=seconds)
 
 
-def start(settings: Settings) -> None:
-    """Do what a start does with the trades table."""
+def start(settings: Settings, **ids: str) -> dict[str, str]:
+    """Do what a start does with the trades table; return the topic ids on record."""
     sink = TradesSink(settings)
     sink.open()
-    sink.remember_decoding()
+    return sink.remember_topics(ids)
 
 
 @pytest.mark.parametrize("changed", [("binance-spot", 86_400), ("k2", 60)])
@@ -54,3 +54,16 @@ def test_other_topics_may_change(tmp_path: Path) -> None:
     metadata = table_of(before).metadata_location
     start(before)
     assert table_of(before).metadata_location == metadata
+
+
+def test_a_start_records_its_topics_in_one_commit(tmp_path: Path) -> None:
+    """Ids and decoding; nothing at all if a topic is another one than before."""
+    settings = settings_of(tmp_path, "k2")
+    sink = TradesSink(settings)
+    sink.open()
+    versions = len(table_of(settings).metadata.metadata_log)
+    assert start(settings, trades="one") == {"trades": "one"}
+    assert len(table_of(settings).metadata.metadata_log) == versions + 1
+    metadata = table_of(settings).metadata_location
+    assert start(settings_of(tmp_path, "binance-spot"), trades="other") == {"trades": "one"}
+    assert table_of(settings).metadata_location == metadata

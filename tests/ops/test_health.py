@@ -46,6 +46,23 @@ def test_health_follows_the_slowest_partition() -> None:
     assert _get(port, "/nothing") == 404
 
 
+def test_an_idle_hour_is_healthy() -> None:
+    """Epochs close without messages: each is in time, and the first that is not is seen within a second."""
+    clock = _Clock()
+    health = Health(clock)
+    health.opened("t:0")
+    for _ in range(360):
+        for _ in range(10):
+            clock.now += 1
+            assert health.stalled_seconds() <= 10
+        health.epoch_closed("t:0")
+    assert health.is_ready
+    clock.now += 60
+    assert health.stalled_seconds() == 60
+    clock.now += 1
+    assert health.stalled_seconds() > 60
+
+
 def test_it_is_ready_after_the_first_epoch() -> None:
     """Each partition has closed one, and each writer has committed it or had nothing to commit."""
     health = Health()

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from k2.model.errors import FencedError, K2Error, SettingsError, UnreachableError
+from k2.ops.child_process import free_port
 from k2.ops.supervision import (
     VARIABLE,
     Ending,
@@ -54,7 +57,7 @@ def end(error):
 
 @contextmanager
 def supervised(
-    folder: Path, child: str, restarts_max: int = 3, prefix: tuple[str, ...] = ()
+    folder: Path, child: str, restarts_max: int = 3, prefix: tuple[str, ...] = (), waits: str = "0.01, 0.01"
 ) -> Iterator["subprocess.Popen[str]"]:
     """Run a supervisor whose child notes its starts in `folder`."""
     folder.mkdir(exist_ok=True)
@@ -63,7 +66,7 @@ def supervised(
             *prefix,
             sys.executable,
             "-c",
-            SUPERVISOR,
+            SUPERVISOR.replace("0.01, 0.01", waits),
             str(restarts_max),
             sys.executable,
             "-c",
@@ -122,18 +125,63 @@ if count == 2: os.kill(os.getpid(), signal.SIGKILL)
     assert (code, starts) == (0, ["0", "1", "2", "3"])
     assert [(line["event"], line["ended"], line["restarts_left"]) for line in logs] == [
         ("restarting", "exit code 7", 2),
-        ("restarting", "no broker answers", 1),
-        ("restarting", "killed by SIGKILL", 0),
+        ("restarting", "no broker answers", 2),
+        ("restarting", "killed by SIGKILL", 1),
     ]
     assert all(0 < line["wait_seconds"] <= 0.01 for line in logs)
 
 
 def test_a_spent_budget_ends_with_the_childs_exit_code(tmp_path: Path) -> None:
     """Two restarts, and then one line says that the budget is spent."""
-    code, logs, starts = _run(tmp_path / "starts", 'end(UnreachableError("no broker answers"))', restarts_max=2)
-    assert (code, starts) == (3, ["0", "1", "2"])
+    code, logs, starts = _run(tmp_path / "starts", 'end(K2Error("it fails"))', restarts_max=2)
+    assert (code, starts) == (1, ["0", "1", "2"])
     assert [line["event"] for line in logs] == ["restarting", "restarting", "not_restarted"]
     assert logs[-1]["why"] == "the budget of restarts is spent"
+
+
+def test_an_outage_costs_nothing_of_the_budget(tmp_path: Path) -> None:
+    """A broker or catalog that does not answer is waited for, however often the job is started until it does."""
+    child = 'if count < 12: end(UnreachableError("no broker answers"))'
+    code, logs, starts = _run(tmp_path / "starts", child, restarts_max=1)
+    assert (code, len(starts)) == (0, 13)
+    assert [(line["event"], line["restarts_left"]) for line in logs] == [("restarting", 1)] * 12
+
+
+def test_probes_are_answered_while_the_job_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alive, so that nothing kills the supervisor; not ready, and without metrics. The job finds its port free."""
+    port, folder = free_port(), tmp_path / "starts"
+    monkeypatch.setenv("K2_METRICS_PORT", str(port))
+    child = f"""
+import socket
+from k2.ops.supervision import report_command
+if count == 0: end(UnreachableError("no broker answers"))
+time.sleep(1.5)
+report_command([sys.executable])
+time.sleep(0.5)
+server = socket.create_server(("127.0.0.1", {port}))
+(folder / "listening").touch()
+time.sleep(600)
+"""
+    with supervised(folder, child, waits="1.5, 1.5"):
+        _wait(lambda: _probe(port, "/healthz")[0] == 200)
+        ended = {"job": "down, to be started again", "ended": "no broker answers"}
+        assert _probe(port, "/healthz") == (200, {"status": "OK", **ended})
+        assert _probe(port, "/readyz") == (503, {"status": "Service Unavailable", **ended})
+        assert _probe(port, "/metrics")[0] == 404
+        _wait(lambda: _pid(folder, 1) > 0)
+        _wait(lambda: _probe(port, "/healthz")[0] == 200)
+        _wait((folder / "listening").exists)
+
+
+def _probe(port: int, path: str) -> tuple[int, Any]:
+    """Return the status and the document of a response; 0 if nothing answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+    except OSError:
+        return 0, None
 
 
 @pytest.mark.parametrize(
