@@ -27,7 +27,7 @@ from k2.ops.failpoints import arm, armed_by
 from k2.ops.health import Health, serve_health
 from k2.ops.logs import set_up_logs
 from k2.ops.metrics import PROCESSES, RESTARTS, RETRIES, create_job_series
-from k2.ops.peer_connections import limit_silence
+from k2.ops.peer_connections import check_hosts, limit_silence
 from k2.ops.settings import Settings, read_settings
 from k2.ops.signals import exit_on_signals, report_and_exit
 from k2.ops.supervision import find_supervision, report_ending
@@ -64,6 +64,7 @@ def bootstrap() -> tuple[Settings, JobIO]:
     if settings.metrics_port:
         serve_health(health, settings.stall_seconds_max, settings.metrics_host, settings.metrics_port)
     job_io = open_job_io(settings, resume_info, health)
+    check_hosts(cluster.addresses)
     # All objects that exist now live as long as the process: exclude them from garbage collection.
     gc.freeze()
     return settings, job_io

@@ -1,4 +1,4 @@
-"""Connections to the other processes of the cluster: those to a host that no longer answers are given up.
+"""Connections to the other processes of the cluster: their hosts are looked up, and silent ones are given up.
 
 Without a limit, a process waits for a host that lost its network or its power for as long as the system tries to send,
 about 15 minutes, and for ever if nothing is being sent.
@@ -9,14 +9,31 @@ import socket
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-__all__ = ["limit_silence"]
+from k2.ops.retry import retried
+
+__all__ = ["check_hosts", "limit_silence"]
 
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 _PROBES: Final = 4
 """Probes within the limit, on a connection on which nothing is sent."""
+
+
+def check_hosts(addresses: Sequence[str]) -> None:
+    """Look up the hosts of all processes (HOST:PORT), which Bytewax does only once, as it starts.
+
+    Raises:
+        UnreachableError: one has no address, also after retries.
+    """
+    for number, address in enumerate(addresses):
+        host, _, port = address.rpartition(":")
+        retried(
+            f"looking up the host {host!r} of process {number}",
+            partial(socket.getaddrinfo, host.strip("[]"), int(port), type=socket.SOCK_STREAM),
+        )
 
 
 def limit_silence(addresses: Sequence[str], process: int, seconds_max: int) -> int:

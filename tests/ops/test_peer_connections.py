@@ -7,9 +7,11 @@ from typing import NoReturn
 
 import pytest
 
+from k2.model.errors import UnreachableError
 from k2.ops import peer_connections
 from k2.ops.child_process import free_port
-from k2.ops.peer_connections import limit_silence
+from k2.ops.peer_connections import check_hosts, limit_silence
+from k2.ops.retry import RetryPolicy
 
 SECONDS = 8
 
@@ -57,3 +59,22 @@ def test_other_connections_are_left_alone(opened: Opened) -> None:
     addresses = [f"127.0.0.1:{free_port()}", f"nowhere.invalid:{free_port()}"]
     assert limit_silence(addresses, 0, SECONDS) == 0
     assert (limit_of(client), limit_of(accepted)) == (0, 0)
+
+
+def test_a_host_without_an_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked up again for a while, since the name of a pod appears after its start."""
+    monkeypatch.setattr(RetryPolicy, "wait_seconds", lambda *_: 0)
+    check_hosts(["127.0.0.1:2101", "[::1]:2101", "localhost:2102"])
+    looked_up = list[str]()
+
+    def unknown(host: str, *_: object, **__: object) -> NoReturn:
+        looked_up.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(
+        UnreachableError,
+        match=r"looking up the host 'k2-1\.k2' of process 0 failed 4 times, the last with: .*Name or service not known",
+    ):
+        check_hosts(["k2-1.k2:2101"])
+    assert len(looked_up) > 3
