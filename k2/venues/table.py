@@ -35,7 +35,7 @@ class Condition(Strict, frozen=True):
 
     path: Annotated[str, Meta(description="The field, from the message's root.")]
     one_of: Annotated[list[Value] | None, Meta(description="The values that fulfil it.")] = None
-    starts_with: Annotated[str | None, Meta(description="The text with which the value begins.")] = None
+    matches: Annotated[str | None, Meta(description="The regular expression that the whole text must match.")] = None
     present: Annotated[Literal[True] | None, Meta(description="Any value fulfils it.")] = None
     absent: Annotated[Literal[True] | None, Meta(description="Only the absence of the field, or null, fulfils it.")] = (
         None

@@ -1,5 +1,6 @@
 """The reference decoder of a table: its fields and rules compiled to functions once, when the table is loaded."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -177,7 +178,7 @@ class _Form:
     @staticmethod
     def _check_type(condition: Condition, at: str, value: object) -> None:
         """Raise if the value has not the type of those that are read."""
-        known: Sequence[object] = condition.one_of or [condition.starts_with or value]
+        known: Sequence[object] = condition.one_of or [condition.matches or value]
         types = {type(one) for one in known}
         if type(value) not in types:
             invalid(at, f"expected {' or '.join(sorted(one.__name__ for one in types))}, got {type_name(value)}")
@@ -299,9 +300,14 @@ def _test(condition: Condition) -> Test:
         return is_absent
     if condition.present:
         return lambda root: find(root) is not ABSENT
-    if condition.starts_with is not None:
-        start = condition.starts_with
-        return lambda root: type(find(root)) is str and find(root).startswith(start)
+    if condition.matches is not None:
+        match = re.compile(condition.matches, re.DOTALL).fullmatch
+
+        def is_matched(root: Any) -> bool:
+            value = find(root)
+            return type(value) is str and match(value) is not None
+
+        return is_matched
     values = {(type(value), value) for value in condition.one_of or ()}
 
     def is_one(root: Any) -> bool:

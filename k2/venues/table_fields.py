@@ -129,7 +129,7 @@ def decimal_reader(field: DecimalField, *, is_positive: bool) -> Reader:
 
 def _wrong_decimal(at: str, field: DecimalField, value: object) -> NoReturn:
     if field.type == "any":
-        shown = msgspec.json.encode(value).decode()
+        shown = msgspec.json.encode(value, enc_hook=str).decode()
         invalid(at, f"expected a decimal string or a number, got {clipped(shown)}")
     _wrong_type(at, "str" if field.type == "text" else "a number", value)
 

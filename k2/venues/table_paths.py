@@ -113,7 +113,7 @@ def getter(path: Path) -> Getter:
         return get
     steps = path.steps
     step: Any = steps[0]
-    wanted: type = dict if isinstance(step, str) else list
+    wanted: Any = dict if isinstance(step, str) else list
 
     def get_step(container: Any) -> Any:
         # The usual case, without a call.

@@ -77,12 +77,16 @@ def _check_path(key: str, path: str, *, is_list: bool = False) -> None:
 
 
 def _check_pattern(key: str, pattern: str) -> None:
-    try:
-        groups = re.compile(pattern).groups
-    except re.error as error:
-        raise TableFault(key, f"not a regular expression ({error}): {pattern!r}") from None
+    groups = _compiled(key, pattern).groups
     if groups != 1:
         raise TableFault(key, f"has {groups} groups; put parentheses around the name alone: {pattern!r}")
+
+
+def _compiled(key: str, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise TableFault(key, f"not a regular expression ({error}): {pattern!r}") from None
 
 
 def _check_exchange(table: VenueTable) -> None:
@@ -131,6 +135,8 @@ def _check_kinds(table: VenueTable) -> None:
 
 def _check_condition(key: str, condition: Condition) -> None:
     _check_path(f"{key}.path", condition.path)
-    given = (condition.one_of, condition.starts_with, condition.present, condition.absent)
+    given = (condition.one_of, condition.matches, condition.present, condition.absent)
     if sum(one is not None for one in given) != 1:
-        raise TableFault(key, "must have exactly one of one_of, starts_with, present and absent")
+        raise TableFault(key, "must have exactly one of one_of, matches, present and absent")
+    if condition.matches is not None:
+        _compiled(f"{key}.matches", condition.matches)
