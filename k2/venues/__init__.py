@@ -8,12 +8,15 @@ from k2.venues.venue import SequenceMode, Venue
 
 __all__ = ["VENUES", "SequenceMode", "Venue"]
 
+_TABLES: Final = Path(__file__).parent / "tables"
+"""Each file has the name of its venue."""
+
 VENUES: Final = VenueRegistry(
     {
         "k2": "k2.venues.k2:K2",
         "k2-monotonic": "k2.venues.k2:K2_MONOTONIC",
         "k2-identity-only": "k2.venues.k2:K2_IDENTITY_ONLY",
     },
-    tables={path.stem: path for path in sorted((Path(__file__).parent / "tables").glob("*.toml"))},
+    tables={name: _TABLES / f"{name}.toml" for name in sorted(path.stem for path in _TABLES.glob("*.toml"))},
     kernels={"binance-spot": "k2.venues.binance_spot_compiled:decode_binance_spot"},
 )

@@ -14,10 +14,7 @@ from k2.model.wording import closest
 from k2.venues.table import TABLE_KEYS, VenueTable
 from k2.venues.table_rules import TableFault, check_table
 
-__all__ = ["TABLES", "TableFile", "builtin_files", "read_table"]
-
-TABLES: Final = Path(__file__).parent / "tables"
-"""The folder of the built-in tables; each file has the name of its venue."""
+__all__ = ["TableFile", "line_of", "read_table"]
 
 _FIELD_ERROR: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
@@ -33,11 +30,6 @@ class TableFile(msgspec.Struct, frozen=True):
     path: Path
     digest: str
     """Of the texts of the file and of those that it extends: 16 hexadecimal digits."""
-
-
-def builtin_files() -> dict[str, Path]:
-    """Return the files of the built-in tables by venue, sorted by name, without reading them."""
-    return {path.stem: path for path in sorted(TABLES.glob("*.toml"))}
 
 
 def read_table(path: Path, find: Callable[[str], Path | None]) -> TableFile:
@@ -69,8 +61,8 @@ def _merged(
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         match = _SYNTAX.fullmatch(str(error))
-        where, what = (f"{path} line {match[2]}", match[1]) if match else (f"{path}", str(error))
-        raise SettingsError(f"{where}: not TOML: {what[:1].lower()}{what[1:]}") from None
+        what, line = (match[1], match[2]) if match else (str(error), max(len(text.splitlines()), 1))
+        raise SettingsError(f"{path} line {line}: not TOML: {what[:1].lower()}{what[1:]}") from None
     name = values.get("extends")
     if not isinstance(name, str):
         return values

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from k2.model.reasons import RejectedError, SkippedError
 from k2.venues import VENUES
 from k2.venues.reading import INT64_MAX, INT64_MIN
-from k2.venues.table_files import builtin_files
 from tests.venues.documented import DOCUMENTED
 from tests.venues.recordings import RECORDINGS, lines_of
 from tests.venues.test_recorded_venues import ALL_SAMPLES
@@ -22,7 +21,7 @@ HUGE: Final = "HUGE"
 
 def _samples() -> dict[str, list[bytes]]:
     """Return messages of each built-in table, some of each form."""
-    samples: dict[str, list[bytes]] = {name: [] for name in builtin_files()}
+    samples: dict[str, list[bytes]] = {name: [] for name in VENUES.tables}
     for one in DOCUMENTED:
         samples[one.venue].append(msgspec.json.encode(one.message))
     for recording in RECORDINGS:
