@@ -79,7 +79,10 @@ class _Decoder:
         self._takes_arrays = _takes_arrays(table)
         self._read_trade = _trade_reader(table)
         self._key = _key_reader(table)
-        self._needs_trade = not parse_path((table.key or table.symbol).path).is_root and bool(self._forms[0].path.steps)
+        # If the symbol is in the message itself, also a message of another form has a key.
+        self._needs_trade = not parse_path((table.key or table.symbol).path).is_root and any(
+            form.path.steps for form in self._forms
+        )
         self._unwrap = _unwrapper(table)
 
     def decode(self, value: bytes) -> list[Trade]:

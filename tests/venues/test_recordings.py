@@ -4,14 +4,17 @@ from collections import Counter
 from decimal import Decimal
 from typing import Final
 
+import msgspec
 import pytest
 
 from k2.model.batch import TradeSlice
+from k2.model.consumed import Consumed
 from k2.model.reasons import SkippedError
 from k2.model.trade import SIDES
-from k2.model.verdicts import DUPLICATE, STORED
+from k2.model.verdicts import DUPLICATE, SKIPPED, STORED
 from k2.venues import VENUES, SequenceMode
 from tests.flows.job_io import message_batch, run_in_memory
+from tests.venues.documented import DOCUMENTED
 from tests.venues.recordings import RECORDINGS, Expected, Recording, lines_of, parse
 
 CONTIGUOUS: Final = ("htx", "binance-spot-aggtrade", "binance-futures-aggtrade")
@@ -68,8 +71,24 @@ def outcomes(venue: str, files: list[str]) -> Counter[int]:
         for at in range(0, len(lines), 37)
     ]
     out = run_in_memory({"trades:0": batches})
-    slices = [piece for _, piece in out["iceberg"] if isinstance(piece, TradeSlice)]
+    return verdicts_of(out["iceberg"])
+
+
+def verdicts_of(pieces: list[tuple[str, TradeSlice | Consumed]]) -> Counter[int]:
+    """Count the verdicts of the rows that reached the writer."""
+    slices = [piece for _, piece in pieces if isinstance(piece, TradeSlice)]
     return Counter(verdict for piece in slices for verdict in piece.verdicts.tolist())
+
+
+def test_non_market_trades_of_a_monotonic_venue_are_skipped() -> None:
+    """They are neither stored nor duplicates, and their numbers open no gap, because holes mean nothing."""
+    [sample] = [one.message for one in DOCUMENTED if one.venue == "gate-futures"]
+    market, internal = sample["result"]
+    rows = [market | {"id": 1}, internal | {"id": 2}, internal | {"id": 2}, market | {"id": 5}, market | {"id": 5}]
+    lines = [(None, msgspec.json.encode(sample | {"result": [row]})) for row in rows]
+    out = run_in_memory({"trades:0": [message_batch(lines, 0, venue="gate-futures")]})
+    assert verdicts_of(out["iceberg"]) == {STORED: 2, SKIPPED: 2, DUPLICATE: 1}
+    assert out["events"] == []
 
 
 def test_three_connections_to_okx_are_stored_once() -> None:
