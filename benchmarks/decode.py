@@ -1,19 +1,34 @@
 """CPU microseconds per message of decoding: `python -m benchmarks.decode`."""
 
+import gzip
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from k2.model.batch import MessageBatch
+from k2.model.reasons import SkippedError
 from k2.model.symbols import Symbols
+from k2.venues import VENUES
 from k2.venues.decode import decode, decode_by_reference, split
 
 MESSAGES: Final = 20_000
 SYMBOLS: Final = 200
 ROUNDS: Final = 11
 MALFORMED_EVERY: Final = 1_000
+DATA: Final = Path(__file__).parents[1] / "tests" / "data"
+CAPTURES: Final = {
+    "binance-spot": "binance-spot-btcusdt-20240808",
+    "binance-futures": "binance-coinm-btcusd_perp-20240808",
+    "coinbase": "coinbase-match-20210417",
+    "okx": "okx-trades-20220513",
+    "bybit": "bybit-v2-trade-20210417",
+    "kraken-v1": "kraken-v1-trade",
+    "htx": "huobi-spot-trade",
+}
 KAFKA_TIME: Final = 1_723_161_300_000_000
 """Microseconds; later than the venue time of every message below."""
 
@@ -91,10 +106,28 @@ def report(venue: str, message: Callable[[int], bytes]) -> None:
     print(f"  1 in {MALFORMED_EVERY:,} malformed {malformed:.3f}: {malformed / compiled:.2f} times valid messages")
 
 
+def report_table(venue: str, capture: str) -> None:
+    """Print the cost of a table's reference decoder, without columns, for the messages of a capture."""
+    lines = gzip.decompress((DATA / f"{capture}.ndjson.gz").read_bytes()).splitlines()
+    values = (lines * (MESSAGES // len(lines) + 1))[:MESSAGES]
+    decode_one = VENUES[venue].decode
+
+    def decode_all() -> None:
+        for value in values:
+            with suppress(SkippedError):
+                decode_one(value)
+
+    [cost] = costs(decode_all)
+    print(f"  {venue:<16} {cost:6.2f}   ({sum(map(len, values)) / MESSAGES:.0f} bytes)")
+
+
 def main() -> None:
-    """Print the figures of each venue with a compiled decoder."""
+    """Print the figures of each venue with a compiled decoder, and of tables."""
     report("k2", k2_message)
     report("binance-spot", binance_message)
+    print("reference decoders of tables, us of CPU per message of a capture:")
+    for venue, capture in CAPTURES.items():
+        report_table(venue, capture)
 
 
 if __name__ == "__main__":

@@ -44,22 +44,15 @@ class Trial(NamedTuple):
 TRIALS: Final = (
     Trial(
         "Add a venue",
-        (
-            Edit("k2/venues/kraken.py", "", VENUE),
-            Edit(
-                "k2/venues/__init__.py",
-                '        "okx": "k2.venues.okx:OKX",',
-                '        "kraken": "k2.venues.kraken:KRAKEN",\n        "okx": "k2.venues.okx:OKX",',
-            ),
-        ),
+        (Edit("k2/venues/tables/bourse.toml", "", VENUE),),
         """\
 from k2.ops.settings import Settings
 from k2.venues import VENUES
-[topic] = Settings(topics="trades=kraken").topics
+[topic] = Settings(topics="trades=bourse").topics
 message = (b'{"symbol":"BTC/USD","side":"buy","price":"1.5","qty":"2","trade_id":7,'
            b'"timestamp":"2026-01-02T03:04:05.000006Z"}')
 [trade] = VENUES[topic.venue].decode(message)
-assert (trade.exchange, trade.symbol, trade.sequence) == ("kraken", "BTC/USD", 7)
+assert (trade.exchange, trade.symbol, trade.sequence) == ("bourse", "BTC/USD", 7)
 """,
     ),
     Trial(
@@ -118,11 +111,16 @@ assert writer._committer.table.scan().to_arrow()["sequence_twice"].to_pylist() =
                 '    CLOSED = "closed"\n    """The exchange was closed."""\n    TOO_LARGE = "too_large"',
             ),
             Edit(
-                "k2/venues/coinbase.py",
-                "    number = sequence(",
-                '    if match.time == "2026-01-01T00:00:00Z":\n'
-                '        raise RejectedError(Reason.CLOSED, "time: a holiday")\n'
-                "    number = sequence(",
+                "k2/venues/k2.py",
+                "    number = None if",
+                '    if message.timestamp == "2026-01-01T00:00:00Z":\n'
+                '        raise RejectedError(Reason.CLOSED, "timestamp: a holiday")\n'
+                "    number = None if",
+            ),
+            Edit(
+                "k2/venues/k2.py",
+                "from k2.model.reasons import invalid",
+                "from k2.model.reasons import Reason, RejectedError, invalid",
             ),
         ),
         """\
@@ -132,7 +130,7 @@ from k2.cli.main import app
 from k2.model.dead_letter import DeadLetter
 from k2.venues.decode import decode
 from tests.venues.messages import batch_of
-batch = batch_of([b'{"type":"match","time":"2026-01-01T00:00:00Z"}'], "coinbase")
+batch = batch_of([b'{"timestamp":"2026-01-01T00:00:00Z"}'], "k2")
 [(message_idx, error)] = decode(batch).rejected
 assert DeadLetter.of(batch, message_idx, error.reason, error.error).reason == "closed"
 Path("data/dlq").mkdir(parents=True)
@@ -220,8 +218,8 @@ assert waits == [2, 4, 8, 16, 30]
             Edit("k2/venues/k2_msgpack.py", "", PAYLOAD),
             Edit(
                 "k2/venues/__init__.py",
-                '        "okx": "k2.venues.okx:OKX",',
-                '        "k2-msgpack": "k2.venues.k2_msgpack:K2_MSGPACK",\n        "okx": "k2.venues.okx:OKX",',
+                '        "k2": "k2.venues.k2:K2",',
+                '        "k2": "k2.venues.k2:K2",\n        "k2-msgpack": "k2.venues.k2_msgpack:K2_MSGPACK",',
             ),
         ),
         """\

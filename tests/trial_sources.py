@@ -4,57 +4,22 @@ from typing import Final
 
 __all__ = ["PAYLOAD", "REPORT", "REPORT_COMMAND", "TRADE", "VENUE"]
 
-VENUE: Final = '''\
-"""Kraken, channel `trade`, one trade a message."""
+VENUE: Final = """\
+# A bourse that sends one trade a message.
+name = "bourse"
+source = "https://docs.example.com/trades"
+exchange = "bourse"
+numbering = "contiguous"
 
-from typing import Final
+symbol = { path = "symbol" }
+sequence = { path = "trade_id" }
+price = { path = "price" }
+quantity = { path = "qty" }
+time = { path = "timestamp", unit = "rfc3339" }
+side = { path = "side", buy = ["buy"], sell = ["sell"] }
 
-import msgspec
-
-from k2.model.decimals import parse_decimal
-from k2.model.times import parse_time
-from k2.model.trade import BUY, SELL, Trade
-from k2.venues.reading import checked, name, positive, read, sequence
-from k2.venues.venue import SequenceMode, Venue
-
-
-class _Message(msgspec.Struct):
-    symbol: str
-    side: str
-    price: str
-    qty: str
-    trade_id: int
-    timestamp: str
-
-
-_MESSAGE: Final = msgspec.json.Decoder(_Message)
-
-
-def decode(value: bytes) -> list[Trade]:
-    """Decode one message to one trade."""
-    message = read(_MESSAGE, value)
-    number = sequence("trade_id", message.trade_id)
-    return [
-        Trade(
-            exchange="kraken",
-            symbol=name("symbol", message.symbol),
-            trade_id=str(number),
-            sequence=number,
-            price=checked("price", parse_decimal, message.price),
-            quantity=positive("qty", message.qty),
-            side={"buy": BUY, "sell": SELL}[message.side],
-            timestamp=checked("timestamp", parse_time, message.timestamp),
-        )
-    ]
-
-
-def key(value: bytes) -> str:
-    """Return `kraken|symbol`."""
-    return f"kraken|{read(_MESSAGE, value).symbol}"
-
-
-KRAKEN: Final = Venue("kraken", SequenceMode.CONTIGUOUS, decode, None, key, exchange="kraken")
-'''
+[[messages]]
+"""
 
 PAYLOAD: Final = '''\
 """The canonical message as MessagePack."""

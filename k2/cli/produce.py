@@ -133,7 +133,7 @@ def _check_topic(name: str) -> str:
 def _resolve_venue(settings: Settings, topic: str, name: str | None) -> Venue:
     chosen = dict(settings.topics).get(topic, "k2") if name is None else name
     if chosen not in VENUES:
-        raise SettingsError(f"unknown venue: {chosen!r}; use one of {', '.join(sorted(VENUES))}")
+        raise SettingsError(VENUES.unknown(chosen))
     return VENUES[chosen]
 
 
@@ -214,10 +214,9 @@ def _warn_unkeyed(venue: Venue, counts: _Counts) -> None:
     """Warn about lines without a key; if all have none, the wrong venue was probably chosen."""
     if counts.first_refusal is None:
         return
-    others = ", ".join(sorted({*VENUES} - {venue.name}))
     typer.echo(
         f"k2: warning: {counts.refused:,} of {counts.published:,} messages have no key by the rule of venue "
-        f"{venue.name} (other venues: {others}); the first is {counts.first_refusal}",
+        f"{venue.name} (for others see `k2 venues list`); the first is {counts.first_refusal}",
         err=True,
     )
 

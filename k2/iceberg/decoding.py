@@ -11,14 +11,20 @@ from k2.model.committed_offsets import CommittedOffsets
 from k2.model.errors import StateError
 from k2.model.progress import Progress
 from k2.ops.settings import Settings
+from k2.venues import VENUES
 
 __all__ = ["check_decoding", "decoding_of"]
 
 
 def decoding_of(settings: Settings) -> dict[str, str]:
-    """Return the settings that decide how the messages of each topic are decoded."""
+    """Return what decides how the messages of each topic are decoded: settings, and the digest of a user's table."""
     ahead = f"K2_TIME_AHEAD_SECONDS_MAX={settings.time_ahead_seconds_max}"
-    return {one.topic: f"K2_TOPICS={one.topic}={one.venue} {ahead}" for one in settings.topics}
+    digests = {one.venue: VENUES.user_digest(one.venue) for one in settings.topics}
+    return {
+        one.topic: f"K2_TOPICS={one.topic}={one.venue} {ahead}"
+        + (f" and the table of digest {digests[one.venue]} in K2_VENUES" if digests[one.venue] else "")
+        for one in settings.topics
+    }
 
 
 def check_decoding(progress: Progress, known: Mapping[str, str], decoding: Mapping[str, str], writers: int) -> None:

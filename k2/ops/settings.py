@@ -74,7 +74,7 @@ def _topic(part: str) -> TopicVenue:
     topic, _, venue = (piece.strip() for piece in part.partition("="))
     checked_topic(topic)
     if (venue or "k2") not in VENUES:
-        raise ValueError(f"unknown venue {venue!r}; use one of {', '.join(sorted(VENUES))}")
+        raise ValueError(VENUES.unknown(venue))
     return TopicVenue(topic, venue or "k2")
 
 
@@ -142,6 +142,7 @@ class Settings(BaseSettings):
 
     bootstrap_servers: Annotated[Text, AfterValidator(_servers)] = "127.0.0.1:9092"
     topics: Annotated[tuple[TopicVenue, ...], NoDecode, BeforeValidator(_topics)] = (TopicVenue("trades", "k2"),)
+    venues: str | None = None
     kafka_config: Path | None = None
     catalog: Text = "k2"
     namespace: Annotated[str, AfterValidator(_namespace)] = "market_data"
@@ -214,10 +215,11 @@ class Settings(BaseSettings):
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-    """Read the settings from the environment; `overrides` take precedence.
+    """Read the settings from the environment, and the user's venues; `overrides` take precedence.
 
     Raises:
-        SettingsError: a variable is unknown, or its value or an override is invalid; the message names it.
+        SettingsError: a variable is unknown, or its value or an override is invalid; the message names it. Or a table
+            of `K2_VENUES` is.
     """
     environment = os.environ if environment is None else environment
     known = {PREFIX + name.upper() for name in Settings.model_fields}
@@ -229,6 +231,8 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
         for name in Settings.model_fields
         if environment.get(PREFIX + name.upper())
     }
+    # Before the topics, which may name a venue of these tables.
+    VENUES.use({**values, **overrides}.get("venues") or "")
     try:
         return Settings(**{**values, **overrides})
     except ValidationError as error:

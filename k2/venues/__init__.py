@@ -1,5 +1,6 @@
-"""The venues by name: which module decodes the messages of each; one file per message format."""
+"""The venues by name: the canonical message in code, every other as a table of the folder `tables`."""
 
+from pathlib import Path
 from typing import Final
 
 from k2.venues.registry import VenueRegistry
@@ -7,15 +8,15 @@ from k2.venues.venue import SequenceMode, Venue
 
 __all__ = ["VENUES", "SequenceMode", "Venue"]
 
+_TABLES: Final = Path(__file__).parent / "tables"
+"""Each file has the name of its venue."""
+
 VENUES: Final = VenueRegistry(
     {
         "k2": "k2.venues.k2:K2",
         "k2-monotonic": "k2.venues.k2:K2_MONOTONIC",
         "k2-identity-only": "k2.venues.k2:K2_IDENTITY_ONLY",
-        "binance-spot": "k2.venues.binance_spot:BINANCE_SPOT",
-        "binance-futures": "k2.venues.binance_futures:BINANCE_FUTURES",
-        "coinbase": "k2.venues.coinbase:COINBASE",
-        "okx": "k2.venues.okx:OKX",
-        "bybit": "k2.venues.bybit:BYBIT",
-    }
+    },
+    tables={name: _TABLES / f"{name}.toml" for name in sorted(path.stem for path in _TABLES.glob("*.toml"))},
+    kernels={"binance-spot": "k2.venues.binance_spot_compiled:decode_binance_spot"},
 )

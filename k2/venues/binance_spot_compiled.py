@@ -1,4 +1,4 @@
-"""Compiled decoder of the Binance spot trade event; accepts a subset of `k2.venues.binance_spot` with equal results."""
+"""Compiled decoder of the Binance spot trade event; accepts a subset of the table `binance-spot` with equal results."""
 
 from typing import Final
 

@@ -1,8 +1,9 @@
 """Shared by reference decoders: strict JSON parsing, and errors that name the field."""
 
+import json
 import re
 from collections.abc import Callable
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,14 +18,15 @@ __all__ = [
     "ID_BYTES_MAX",
     "INT64_MAX",
     "INT64_MIN",
+    "NumberText",
     "checked",
     "checked_trade_id",
     "decimal_text",
-    "milliseconds",
     "name",
     "number_text",
     "positive",
     "read",
+    "read_json",
     "required",
     "sequence",
 ]
@@ -33,6 +35,8 @@ ID_BYTES_MAX: Final = 255
 """Maximum length of a trade id, bytes of UTF-8."""
 NESTING_MAX: Final = 100
 """Maximum nesting of objects and arrays. The limit of a JSON parser would depend on the stack depth of its caller."""
+INTEGER_DIGITS_MAX: Final = 1_000
+"""Digits of the longest whole number that is read as an integer if a message has one beyond Python's limit."""
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 
@@ -44,6 +48,15 @@ _FIELD_ERROR: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _WHOLE: Final = re.compile(r"-?[0-9]{1,19}")
 _TEXT: Final = msgspec.json.Decoder(str)
+
+
+class NumberText(str):
+    """The digits of a JSON number that has a fraction or an exponent, or is too long for Python's integers."""
+
+    __slots__ = ()
+
+
+_JSON: Final = msgspec.json.Decoder(float_hook=NumberText)
 
 
 def read(decoder: msgspec.json.Decoder[T], value: bytes) -> T:
@@ -64,6 +77,33 @@ def read(decoder: msgspec.json.Decoder[T], value: bytes) -> T:
         _reject_field(str(error))
     except msgspec.DecodeError as error:
         _malformed(str(error))
+
+
+def read_json(value: bytes) -> Any:
+    """Parse a message to dictionaries, lists, text, booleans, None and numbers; of equal keys the last one counts.
+
+    Whole numbers are integers, and others the text of their digits (`NumberText`).
+
+    Raises:
+        RejectedError: `malformed` if it is not one JSON value in UTF-8.
+    """
+    if nesting(np.frombuffer(value, dtype=np.uint8)) > NESTING_MAX:
+        _malformed(f"nested more than {NESTING_MAX} deep")
+    try:
+        value.decode()
+        return _JSON.decode(value)
+    except UnicodeDecodeError as error:
+        _malformed(f"not UTF-8 (byte {error.start})")
+    except msgspec.ValidationError:
+        # An integer of more digits than Python's limit: it may be in a field that the venue does not read.
+        _check_grammar(value)
+        return json.loads(value, parse_int=_whole_number, parse_float=NumberText)
+    except msgspec.DecodeError as error:
+        _malformed(str(error))
+
+
+def _whole_number(digits: str) -> int | NumberText:
+    return int(digits) if len(digits) <= INTEGER_DIGITS_MAX else NumberText(digits)
 
 
 def _check_grammar(value: bytes) -> None:
@@ -160,17 +200,6 @@ def checked_trade_id(field: str, text: str) -> str:
     if len(text.encode()) > ID_BYTES_MAX:
         invalid(field, f"longer than {ID_BYTES_MAX} bytes: {clipped(text)}")
     return text
-
-
-def milliseconds(field: str, number: int) -> int:
-    """Convert a time of 13 digits (2001 to 2286), milliseconds since the epoch, to microseconds.
-
-    Raises:
-        RejectedError: `invalid`, the number is not milliseconds.
-    """
-    if not 10**12 <= number < 10**13:
-        invalid(field, f"not milliseconds (13 digits): {clipped(number)}")
-    return number * 1000
 
 
 def decimal_text(field: str, raw: Raw) -> str:

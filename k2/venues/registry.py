@@ -1,29 +1,108 @@
-"""A registry of venues whose names are known before their decoders are imported.
+"""A registry of venues whose names are known before their decoders are imported and their tables read.
 
 Settings and queries need the names alone, and a decoder needs a compiler that takes longer to import than most queries.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from k2.model.wording import closest
 from k2.venues.venue import Venue
+
+if TYPE_CHECKING:
+    from k2.venues.table import VenueTable
+    from k2.venues.table_files import TableFile
 
 __all__ = ["VenueRegistry"]
 
 
 class VenueRegistry(MutableMapping[str, Venue]):
-    """Venues by name; the module that defines a venue is imported when the venue is looked up first."""
+    """Venues by name: those in code, built-in tables, and over them the tables of the user (`K2_VENUES`).
 
-    def __init__(self, places: Mapping[str, str]) -> None:
-        """Know each venue by its place: `module:constant`."""
-        self._venues: dict[str, Venue | str] = {**places}
+    A venue is loaded when it is looked up first.
+    """
+
+    def __init__(
+        self,
+        places: Mapping[str, str] | None = None,
+        tables: Mapping[str, Path] | None = None,
+        kernels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Know venues in code by their places, `module:constant`, and tables by their files.
+
+        `kernels` has the places of the compiled decoders of tables.
+        """
+        self._venues: dict[str, Venue | str | Path] = {**(places or {}), **(tables or {})}
+        self._tables = {**(tables or {})}
+        self._kernels = {**(kernels or {})}
+        self._user: dict[str, TableFile] = {}
+        self._user_venues: dict[str, Venue] = {}
+
+    def use(self, text: str) -> None:
+        """Replace the tables of the user by those of a setting, `K2_VENUES`.
+
+        Raises:
+            SettingsError: a table is missing or invalid; the tables are as before.
+        """
+        if not text:
+            self._user, self._user_venues = {}, {}
+            return
+        from k2.venues.table_decoder import venue_of  # noqa: PLC0415  names need no decoder
+        from k2.venues.user_tables import read_user_tables  # noqa: PLC0415  as above
+
+        tables = read_user_tables(text, self.builtin, self._tables)
+        self._user_venues = {name: venue_of(file.table) for name, file in tables.items()}
+        self._user = tables
+
+    @property
+    def tables(self) -> Mapping[str, Path]:
+        """The files of the built-in tables by venue."""
+        return self._tables
+
+    def file_of(self, name: str) -> Path | None:
+        """Return the file of a venue's table; None if the venue is in code."""
+        return self._user[name].path if name in self._user else self._tables.get(name)
+
+    def table_of(self, name: str) -> "VenueTable | None":
+        """Return a venue's table, with what it inherits; None if the venue is in code."""
+        if name in self._user:
+            return self._user[name].table
+        if name not in self._tables:
+            return None
+        from k2.venues.table_files import read_table  # noqa: PLC0415  names need no table
+
+        return read_table(self._tables[name], self._tables.get).table
+
+    def user_digest(self, name: str) -> str | None:
+        """Return what identifies the content of a user's table; None if the venue is not the user's."""
+        return self._user[name].digest if name in self._user else None
+
+    def unknown(self, name: str) -> str:
+        """Return the sentence for a name that no venue has."""
+        close = closest(name, self)
+        return f"unknown venue {name!r}; {f'did you mean {close!r}?' if close else 'see `k2 venues list`'}"
+
+    @property
+    def builtin(self) -> frozenset[str]:
+        """The names of the venues that are not the user's, also of those that the user replaces."""
+        return frozenset(self._venues)
 
     def __getitem__(self, name: str) -> Venue:
+        if name in self._user_venues:
+            return self._user_venues[name]
         venue = self._venues[name]
         if isinstance(venue, str):
-            module, _, constant = venue.partition(":")
-            loaded: Venue = getattr(import_module(module), constant)
-            self._venues[name] = venue = loaded
+            venue = _load(venue)
+            self._venues[name] = venue
+        elif isinstance(venue, Path):
+            venue = _load_table(venue, self._tables)
+            if name in self._kernels:
+                venue = replace(venue, decode_compiled=_load(self._kernels[name]))
+            self._venues[name] = venue
+        assert isinstance(venue, Venue)
         return venue
 
     def __setitem__(self, name: str, venue: Venue) -> None:
@@ -34,10 +113,22 @@ class VenueRegistry(MutableMapping[str, Venue]):
 
     def __contains__(self, name: object) -> bool:
         """Return whether there is a venue of this name, without an import."""
-        return name in self._venues
+        return name in self._user or name in self._venues
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._venues)
+        return iter({**self._venues, **self._user})
 
     def __len__(self) -> int:
-        return len(self._venues)
+        return len({**self._venues, **self._user})
+
+
+def _load_table(path: Path, tables: Mapping[str, Path]) -> Venue:
+    from k2.venues.table_decoder import venue_of  # noqa: PLC0415  names need no decoder
+    from k2.venues.table_files import read_table  # noqa: PLC0415  as above
+
+    return venue_of(read_table(path, tables.get).table)
+
+
+def _load(place: str) -> Any:
+    module, _, constant = place.partition(":")
+    return getattr(import_module(module), constant)

@@ -7,7 +7,7 @@ import pytest
 
 from k2.model.reasons import RejectedError, SkippedError
 from k2.model.trade import BUY, SELL, Trade
-from k2.venues.binance_spot import decode, key
+from k2.venues import VENUES
 from tests.venues.messages import BINANCE_MESSAGE
 
 FIELDS: Final[dict[str, Any]] = msgspec.json.decode(BINANCE_MESSAGE)
@@ -22,6 +22,7 @@ TRADE: Final = Trade(
     1_723_161_255_342_000,
 )
 ABSENT: Final = object()
+decode, key = VENUES["binance-spot"].decode, VENUES["binance-spot"].key
 
 REFUSED: Final[list[tuple[dict[str, Any], str]]] = [
     ({"e": "aggTrade"}, "unsupported: e: 'aggTrade' is not read from a binance-spot topic"),

@@ -1,0 +1,180 @@
+"""The language of a venue's table: what one page of TOML says about the messages of a venue."""
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+__all__ = [
+    "Condition",
+    "DecimalField",
+    "Envelope",
+    "MessageForm",
+    "NameField",
+    "NumberField",
+    "RowKinds",
+    "SideField",
+    "Skip",
+    "TimeField",
+    "VenueTable",
+    "table_schema",
+]
+
+Value = str | int | bool
+"""A value of a message that a table names."""
+JsonType = Literal["text", "number", "any"]
+"""How a venue writes a number or a name in JSON: as text, as a number, or as either."""
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A part of a table, in which an unknown key is an error."""
+
+
+class Condition(Strict, frozen=True):
+    """What the value of a field must be. A field that is absent fulfils only `absent`."""
+
+    path: Annotated[str, Meta(description="The field, from the message's root.")]
+    one_of: Annotated[list[Value] | None, Meta(description="The values that fulfil it.")] = None
+    matches: Annotated[str | None, Meta(description="The regular expression that the whole text must match.")] = None
+    present: Annotated[Literal[True] | None, Meta(description="Any value fulfils it.")] = None
+    absent: Annotated[Literal[True] | None, Meta(description="Only the absence of the field, or null, fulfils it.")] = (
+        None
+    )
+
+
+class Envelope(Strict, frozen=True):
+    """The wrapper of a combined stream, which a message may have."""
+
+    path: Annotated[str, Meta(description="Where the message is in the wrapper; it becomes the root.")]
+    unless: Annotated[str, Meta(description="A field that only a message without a wrapper has.")]
+
+
+class Skip(Strict, frozen=True):
+    """Messages that are neither trades nor errors."""
+
+    reason: Annotated[
+        Literal["subscription_reply", "heartbeat", "status", "error", "other_channel"],
+        Meta(description="The reason by which the skipped messages are counted."),
+    ]
+    texts: Annotated[list[str], Meta(description="Whole messages, for example a reply that is not JSON.")] = []
+    when: Annotated[list[Condition], Meta(description="All of these must hold.")] = []
+
+
+class MessageForm(Strict, frozen=True):
+    """One form of the messages that have trades."""
+
+    when: Annotated[list[Condition], Meta(description="All of these must hold; else the message is unsupported.")] = []
+    trades: Annotated[
+        str, Meta(description="Where the trades are, with [] for each list; empty if the message is the trade.")
+    ] = ""
+    order: Annotated[
+        Literal["oldest_first", "newest_first"], Meta(description="The order of the trades in a message.")
+    ] = "oldest_first"
+    repeats: Annotated[
+        bool, Meta(description="Whether the trades have usually been sent before: a snapshot on subscribing.")
+    ] = False
+
+
+class NameField(Strict, frozen=True):
+    """The field of a name or an id."""
+
+    path: Annotated[str, Meta(description="The field, from the trade, or from the message's root if it begins with $.")]
+    type: JsonType = "text"
+    pattern: Annotated[
+        str | None, Meta(description="A regular expression for the whole text; its one group is the name.")
+    ] = None
+    optional: Annotated[bool, Meta(description="For the trade id: whether it may be absent or null.")] = False
+
+
+class NumberField(Strict, frozen=True):
+    """The field of a sequence number: a whole number of 64 bits."""
+
+    path: str
+    type: JsonType = "any"
+
+
+class DecimalField(Strict, frozen=True):
+    """The field of a price or quantity, read digit by digit."""
+
+    path: str
+    type: JsonType = "any"
+    absolute: Annotated[bool, Meta(description="Whether a sign, which is the side, is left out.")] = False
+
+
+class TimeField(Strict, frozen=True):
+    """The field of the venue's time."""
+
+    path: str
+    unit: Annotated[
+        Literal["s", "ms", "us", "ns", "ms_or_us", "rfc3339"],
+        Meta(description="The unit of a number since 1970 in UTC; ms_or_us decides by the number of digits."),
+    ]
+    type: JsonType = "any"
+    fraction: Annotated[bool, Meta(description="Whether the number may have a fraction.")] = False
+
+
+class SideField(Strict, frozen=True):
+    """The field of the side: by its values, or by the sign of a number."""
+
+    path: str
+    buy: Annotated[list[Value], Meta(description="The values that mean a purchase.")] = []
+    sell: Annotated[list[Value], Meta(description="The values that mean a sale.")] = []
+    none: Annotated[list[Value], Meta(description="The values that mean that there is no side.")] = []
+    by_sign: Annotated[bool, Meta(description="Whether a negative number means a sale, and any other a purchase.")] = (
+        False
+    )
+    of: Annotated[Literal["taker", "maker"], Meta(description="Whose side it is; the maker's is inverted.")] = "taker"
+    optional: Annotated[bool, Meta(description="Whether a trade may lack it; such a trade has no side.")] = False
+
+
+class RowKinds(Strict, frozen=True):
+    """Which trades are market trades, by the value of a field; an unknown value makes the message unsupported."""
+
+    path: str
+    market: Annotated[list[Value], Meta(description="The values of market trades.")]
+    non_market: Annotated[
+        list[Value], Meta(description="The values of trades that use a sequence number, but are not of the market.")
+    ] = []
+    skipped: Annotated[list[Value], Meta(description="The values of entries that are left out.")] = []
+    absent: Annotated[
+        Literal["market"] | None, Meta(description="What a trade without the field is; by default an error.")
+    ] = None
+
+
+class VenueTable(Strict, frozen=True):
+    """A venue's messages."""
+
+    name: Annotated[str, Meta(description="The venue's name in K2_TOPICS.", pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
+    source: Annotated[str, Meta(description="Address of the documentation.", min_length=1)]
+    exchange: Annotated[str | NameField, Meta(description="The exchange of all trades, or the field that names it.")]
+    numbering: Annotated[
+        Literal["contiguous", "monotonic", "identity_only", "none"],
+        Meta(description="What a missing number means; none: the trades have neither number nor id."),
+    ]
+    messages: Annotated[list[MessageForm], Meta(description="The forms of messages with trades.", min_length=1)]
+    symbol: NameField
+    price: DecimalField
+    quantity: DecimalField
+    time: TimeField
+    side: SideField | None = None
+    sequence: NumberField | None = None
+    trade_id: Annotated[NameField | None, Meta(description="By default the decimal form of the sequence number.")] = (
+        None
+    )
+    key: Annotated[NameField | None, Meta(description="The symbol of the Kafka key, if it is not that of symbol.")] = (
+        None
+    )
+    kinds: list[RowKinds] = []
+    skip: list[Skip] = []
+    envelope: Envelope | None = None
+    format: Literal["json"] = "json"
+    extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None
+    replaces: Annotated[bool, Meta(description="Whether this table replaces the built-in one of its name.")] = False
+
+
+TABLE_KEYS: Final = frozenset(VenueTable.__struct_fields__)
+
+
+def table_schema() -> dict[str, Any]:
+    """Return the JSON schema of a table."""
+    return msgspec.json.schema(VenueTable)

@@ -1,0 +1,335 @@
+"""The reference decoder of a table: its fields and rules compiled to functions once, when the table is loaded."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from k2.model.decimals import clipped
+from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
+from k2.model.symbol_names import EXCHANGE_BYTES_MAX
+from k2.model.trade import NO_SIDE, Trade
+from k2.venues.reading import read_json
+from k2.venues.table import Condition, MessageForm, NameField, Skip, VenueTable
+from k2.venues.table_fields import (
+    Reader,
+    article,
+    decimal_reader,
+    id_reader,
+    kind_reader,
+    name_reader,
+    sequence_reader,
+    side_reader,
+    time_reader,
+)
+from k2.venues.table_paths import ABSENT, finder, getter, items_getter, items_with_places, parse_path, place, type_name
+from k2.venues.venue import SequenceMode, Venue
+
+__all__ = ["venue_of"]
+
+MODES: Final = {
+    "contiguous": SequenceMode.CONTIGUOUS,
+    "monotonic": SequenceMode.MONOTONIC,
+    "identity_only": SequenceMode.IDENTITY_ONLY,
+    "none": SequenceMode.IDENTITY_ONLY,
+}
+Test = Callable[[Any], bool]
+ItemReader = Callable[[Any, Any], Trade]
+"""Reads a trade of (the trade's value, the message)."""
+
+
+class _RootRejectedError(RejectedError):
+    """The rejection of a field that is read from the message's root: its path is not within the trade."""
+
+
+def venue_of(table: VenueTable) -> Venue:
+    """Return the venue that a table describes; the table must be valid (see `k2.venues.table_rules`)."""
+    decoder = _Decoder(table)
+    return Venue(
+        table.name,
+        MODES[table.numbering],
+        decoder.decode,
+        None,
+        decoder.key,
+        exchange=table.exchange if isinstance(table.exchange, str) else None,
+        time_field=_time_field(table),
+    )
+
+
+def _time_field(table: VenueTable) -> str:
+    """Return the path of the time for errors, with `{index}` if the index of a trade is that of one list."""
+    path = parse_path(table.time.path)
+    at = parse_path(table.messages[0].trades, takes_each=True).text
+    if path.is_root or not at:
+        return path.text
+    is_plain = len(table.messages) == 1 and at.count("[]") == 1 and table.messages[0].order == "oldest_first"
+    return place(at.replace("[]", "[{index}]") if is_plain and not _drops_entries(table) else at, path.text)
+
+
+def _drops_entries(table: VenueTable) -> bool:
+    return any(kinds.skipped for kinds in table.kinds)
+
+
+class _Decoder:
+    """The functions of one table."""
+
+    def __init__(self, table: VenueTable) -> None:
+        self._texts = {text.encode(): rule.reason for rule in table.skip for text in rule.texts}
+        self._skips = [(_all_of(rule), rule.reason) for rule in table.skip if rule.when]
+        self._forms = [_Form(form, table.name) for form in table.messages]
+        self._takes_arrays = _takes_arrays(table)
+        self._read_trade = _trade_reader(table)
+        self._key = _key_reader(table)
+        # If the symbol is in the message itself, also a message of another form has a key.
+        self._needs_trade = not parse_path((table.key or table.symbol).path).is_root and any(
+            form.path.steps for form in self._forms
+        )
+        self._unwrap = _unwrapper(table)
+
+    def decode(self, value: bytes) -> list[Trade]:
+        """Decode one message to its trades; see `k2.venues.venue.ReferenceDecoder`."""
+        root = self._root(value)
+        form = self._form_of(root)
+        if not form.path.steps:
+            return [self._read_trade(root, root)]
+        trades, why = list[Trade](), "no_trades"
+        for idx, item in enumerate(form.items(root)):
+            try:
+                trades.append(self._read_trade(item, root))
+            except SkippedError as skipped:
+                why = skipped.why
+            except RejectedError as error:
+                raise form.placed(error, root, idx) from None
+        if not trades:
+            raise SkippedError(why)
+        if form.is_newest_first:
+            trades.reverse()
+        return trades
+
+    def key(self, value: bytes) -> str:
+        """Return the Kafka key of a message; see `k2.venues.venue.KeyReader`."""
+        root = self._root(value)
+        if not self._needs_trade:
+            return self._key(root, root)
+        form = self._form_of(root)
+        items = form.items(root)
+        if not items:
+            raise SkippedError("no_trades")
+        try:
+            return self._key(items[0], root)
+        except RejectedError as error:
+            raise form.placed(error, root, 0) from None
+
+    def _root(self, value: bytes) -> Any:
+        """Return the message without its wrapper; raise if it is not JSON of the right kind, or is skipped."""
+        if value in self._texts:
+            raise SkippedError(self._texts[value])
+        root = self._unwrap(read_json(value))
+        if type(root) is not dict and not (self._takes_arrays and type(root) is list):
+            expected = "object or array" if self._takes_arrays else "object"
+            raise RejectedError(Reason.MALFORMED, f"value: expected {expected}, got {type_name(root)}")
+        for is_skipped, reason in self._skips:
+            if is_skipped(root):
+                raise SkippedError(reason)
+        return root
+
+    def _form_of(self, root: Any) -> "_Form":
+        for form in self._forms:
+            if form.fits(root):
+                return form
+        # The form of which most conditions hold says best what is wrong.
+        nearest = max(self._forms, key=lambda form: form.count_fulfilled(root))
+        nearest.refuse(root)
+        raise AssertionError("a form that does not fit refuses the message")
+
+
+class _Form:
+    """One form of messages with trades."""
+
+    def __init__(self, form: MessageForm, venue: str) -> None:
+        self.path = parse_path(form.trades, takes_each=True)
+        self.items = items_getter(self.path)
+        self.is_newest_first = form.order == "newest_first"
+        self._venue = venue
+        self._conditions = [(condition, _test(condition)) for condition in form.when]
+        tests = [test for _, test in self._conditions]
+        self.fits: Test = tests[0] if len(tests) == 1 else lambda root: all(test(root) for test in tests)
+
+    def placed(self, error: RejectedError, root: Any, idx: int) -> RejectedError:
+        """Return the rejection of a trade with the place of the trade before the path of its field."""
+        if isinstance(error, _RootRejectedError):
+            return error
+        at = items_with_places(self.path, root)[idx][1]
+        return RejectedError(error.reason, place(at, error.error.removeprefix("value")))
+
+    def count_fulfilled(self, root: Any) -> int:
+        """Return the number of conditions that hold, up to the first that does not."""
+        for count, (_, test) in enumerate(self._conditions):
+            if not test(root):
+                return count
+        return len(self._conditions)
+
+    def refuse(self, root: Any) -> None:
+        """Raise the rejection by the first condition that does not hold: a field is missing, or has another value."""
+        for condition, test in self._conditions:
+            if not test(root):
+                path = parse_path(condition.path)
+                value = getter(path)(root)
+                self._check_type(condition, path.text, value)
+                error = f"{path.text}: {_shown(value)} is not read from {article(self._venue)} {self._venue} topic"
+                raise RejectedError(Reason.UNSUPPORTED, error)
+
+    @staticmethod
+    def _check_type(condition: Condition, at: str, value: object) -> None:
+        """Raise if the value has not the type of those that are read."""
+        known: Sequence[object] = condition.one_of or [condition.matches or value]
+        types = {type(one) for one in known}
+        if type(value) not in types:
+            invalid(at, f"expected {' or '.join(sorted(one.__name__ for one in types))}, got {type_name(value)}")
+
+
+class _Field(NamedTuple):
+    """The reader of a field, and whether it reads the message instead of the trade."""
+
+    read: Reader
+    is_root: bool
+
+
+def _field(path: str, read: Reader) -> _Field:
+    if not path.startswith("$"):
+        return _Field(read, is_root=False)
+
+    def read_root(root: Any) -> Any:
+        try:
+            return read(root)
+        except RejectedError as error:
+            raise _RootRejectedError(error.reason, error.error) from None
+
+    return _Field(read_root, is_root=True)
+
+
+def _exchange_field(exchange: str | NameField) -> _Field:
+    if isinstance(exchange, str):
+        return _Field(lambda _: exchange, is_root=True)
+    return _field(exchange.path, name_reader(exchange, EXCHANGE_BYTES_MAX))
+
+
+def _trade_reader(table: VenueTable) -> ItemReader:
+    """Return the function that reads one trade. Of a non-market trade, only name, number and time are read."""
+    exchange, exchange_at_root = _exchange_field(table.exchange)
+    symbol, symbol_at_root = _field(table.symbol.path, name_reader(table.symbol))
+    price, price_at_root = _field(table.price.path, decimal_reader(table.price, is_positive=False))
+    quantity, quantity_at_root = _field(table.quantity.path, decimal_reader(table.quantity, is_positive=True))
+    side, side_at_root = _field("" if table.side is None else table.side.path, side_reader(table.side))
+    time, time_at_root = _field(table.time.path, time_reader(table.time))
+    identify = _identity_reader(table)
+    is_market = kind_reader(table.kinds, table.name) if table.kinds else None
+
+    def read(item: Any, root: Any) -> Trade:
+        number, trade_id = identify(item, root)
+        market = is_market is None or is_market(item)
+        return Trade(
+            exchange(root if exchange_at_root else item),
+            symbol(root if symbol_at_root else item),
+            trade_id,
+            number,
+            price(root if price_at_root else item) if market else 0,
+            quantity(root if quantity_at_root else item) if market else 0,
+            side(root if side_at_root else item) if market else NO_SIDE,
+            time(root if time_at_root else item),
+            None,
+            market,
+        )
+
+    return read
+
+
+def _identity_reader(table: VenueTable) -> Callable[[Any, Any], tuple[int | None, str | None]]:
+    """Return the function that reads sequence number and trade id, which is the number's text if it has no field."""
+    number = None if table.sequence is None else _field(table.sequence.path, sequence_reader(table.sequence))
+    trade_id = None if table.trade_id is None else _field(table.trade_id.path, id_reader(table.trade_id))
+    if number is not None and trade_id is None:
+        read_number, number_at_root = number
+
+        def read_numbered(item: Any, root: Any) -> tuple[int, str]:
+            sequence: int = read_number(root if number_at_root else item)
+            return sequence, str(sequence)
+
+        return read_numbered
+
+    def read(item: Any, root: Any) -> tuple[int | None, str | None]:
+        return (
+            None if number is None else number.read(root if number.is_root else item),
+            None if trade_id is None else trade_id.read(root if trade_id.is_root else item),
+        )
+
+    return read
+
+
+def _key_reader(table: VenueTable) -> Callable[[Any, Any], str]:
+    field, exchange = table.key or table.symbol, _exchange_field(table.exchange)
+    symbol = _field(field.path, name_reader(field))
+    return lambda item, root: (
+        f"{exchange.read(root if exchange.is_root else item)}|{symbol.read(root if symbol.is_root else item)}"
+    )
+
+
+def _unwrapper(table: VenueTable) -> Callable[[Any], Any]:
+    if table.envelope is None:
+        return lambda root: root
+    inner, own = finder(parse_path(table.envelope.path)), finder(parse_path(table.envelope.unless))
+
+    def unwrap(root: Any) -> Any:
+        if own(root) is not ABSENT:
+            return root
+        message = inner(root)
+        return root if message is ABSENT else message
+
+    return unwrap
+
+
+def _all_of(rule: Skip) -> Test:
+    tests = [_test(condition) for condition in rule.when]
+    return tests[0] if len(tests) == 1 else lambda root: all(test(root) for test in tests)
+
+
+def _test(condition: Condition) -> Test:
+    find = finder(parse_path(condition.path))
+    if condition.absent:
+
+        def is_absent(root: Any) -> bool:
+            value = find(root)
+            return value is ABSENT or value is None
+
+        return is_absent
+    if condition.present:
+        return lambda root: find(root) is not ABSENT
+    if condition.matches is not None:
+        match = re.compile(condition.matches, re.DOTALL).fullmatch
+
+        def is_matched(root: Any) -> bool:
+            value = find(root)
+            return type(value) is str and match(value) is not None
+
+        return is_matched
+    values = {(type(value), value) for value in condition.one_of or ()}
+
+    def is_one(root: Any) -> bool:
+        value = find(root)
+        return not _is_container(value) and (type(value), value) in values
+
+    return is_one
+
+
+def _is_container(value: object) -> bool:
+    return type(value) is dict or type(value) is list
+
+
+def _takes_arrays(table: VenueTable) -> bool:
+    """Return whether a message may be an array: some path begins at one of its elements."""
+    paths = [form.trades for form in table.messages] + [one.path for form in table.messages for one in form.when]
+    steps = [parse_path(path, takes_each=True).steps for path in paths]
+    return any(first[:1] == ("[]",) or isinstance(first[0], int) for first in steps if first)
+
+
+def _shown(value: object) -> str:
+    return clipped(value) if not _is_container(value) else type_name(value)

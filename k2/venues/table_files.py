@@ -1,0 +1,142 @@
+"""Tables as files: found, read, and refused with the line of the key that is wrong."""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from k2.model.errors import SettingsError
+from k2.model.wording import closest
+from k2.venues.table import TABLE_KEYS, VenueTable
+from k2.venues.table_rules import TableFault, check_table
+
+__all__ = ["TableFile", "line_of", "read_table"]
+
+_FIELD_ERROR: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING: Final = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
+_SYNTAX: Final = re.compile(r"(.*) \(at line (\d+), column (\d+)\)", re.DOTALL)
+_TOKEN: Final = re.compile(r"[^.\[\]]+|\[\d+\]")
+
+
+class TableFile(msgspec.Struct, frozen=True):
+    """A table, its file, and what identifies its content."""
+
+    table: VenueTable
+    path: Path
+    digest: str
+    """Of the texts of the file and of those that it extends: 16 hexadecimal digits."""
+
+
+def read_table(path: Path, find: Callable[[str], Path | None]) -> TableFile:
+    """Read a table; `find` returns the file of the venue that it extends, or None.
+
+    Raises:
+        SettingsError: the file cannot be read, or is not a table; the sentence has file, line and key.
+    """
+    texts: list[str] = []
+    values = _merged(path, find, texts, ())
+    try:
+        table = msgspec.convert(values, VenueTable)
+        check_table(table)
+    except msgspec.ValidationError as error:
+        _refuse_value(path, texts[0], str(error))
+    except TableFault as fault:
+        raise SettingsError(f"{_placed(path, texts[0], fault.key)}: {fault.key}: {fault.what}") from None
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+    return TableFile(table, path, digest)
+
+
+def _merged(
+    path: Path, find: Callable[[str], Path | None], texts: list[str], extending: tuple[Path, ...]
+) -> dict[str, Any]:
+    """Return the keys of a file over those of the table that it extends; append the texts of both."""
+    text = _read_text(path)
+    texts.append(text)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = _SYNTAX.fullmatch(str(error))
+        what, line = (match[1], match[2]) if match else (str(error), max(len(text.splitlines()), 1))
+        raise SettingsError(f"{path} line {line}: not TOML: {what[:1].lower()}{what[1:]}") from None
+    name = values.get("extends")
+    if not isinstance(name, str):
+        return values
+    place = _placed(path, text, "extends")
+    base = find(name)
+    if base is None:
+        raise SettingsError(f"{place}: extends: there is no table of a venue {name!r}")
+    if base in (*extending, path):
+        raise SettingsError(f"{place}: extends: {name!r} extends this table in turn; remove one of the two")
+    # Name and permission are those of one file, not of what it changes.
+    inherited = _merged(base, find, texts, (*extending, path))
+    return {key: value for key, value in inherited.items() if key not in {"name", "replaces", "extends"}} | values
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
+def _refuse_value(path: Path, text: str, error: str) -> NoReturn:
+    match = _FIELD_ERROR.fullmatch(error)
+    what, key = (match[1], match[2]) if match else (error, "")
+    if unknown := _UNKNOWN.fullmatch(what):
+        close = closest(unknown[1], _known_keys(key))
+        hint = f"did you mean {close!r}?" if close else "see `k2 venues schema` for the keys"
+        full = f"{key}.{unknown[1]}".removeprefix(".")
+        raise SettingsError(f"{_placed(path, text, full)}: {full}: unknown key; {hint}") from None
+    if missing := _MISSING.fullmatch(what):
+        full = f"{key}.{missing[1]}".removeprefix(".")
+        raise SettingsError(f"{_placed(path, text, key)}: {full}: missing; see `k2 venues schema`") from None
+    plain = f"{what[:1].lower()}{what[1:]}".replace("`", "")
+    raise SettingsError(f"{_placed(path, text, key)}: {f'{key}: ' if key else ''}{plain}") from None
+
+
+def _known_keys(key: str) -> Mapping[str, Any] | frozenset[str]:
+    if not key:
+        return TABLE_KEYS
+    schema: dict[str, Any] = msgspec.json.schema(VenueTable)
+    known = {name for part in schema["$defs"].values() for name in part.get("properties", ())}
+    return frozenset(known - TABLE_KEYS)
+
+
+def _placed(path: Path, text: str, key: str) -> str:
+    """Return the file, with the line of a key if the file has it.
+
+    TOML's parser gives no lines, and a key that a table inherits has none, so the line is searched for.
+    """
+    line = line_of(text, key)
+    return f"{path}" if line is None else f"{path} line {line}"
+
+
+def line_of(text: str, key: str) -> int | None:
+    r"""Return the number of the line that has a key, such as `messages[1].trades`; None if there is none.
+
+    >>> line_of('name = "x"\n[[skip]]\n[[skip]]\nreason = "y"\n', "skip[1].reason")
+    4
+    """
+    lines, tokens = text.splitlines(), _TOKEN.findall(key)
+    if not tokens:
+        return None
+    index = int(tokens[1][1:-1]) if len(tokens) > 1 and tokens[1].startswith("[") else 0
+    top = re.compile(rf"\s*(?:\[+\s*)?{re.escape(tokens[0])}\s*[\]=.]")
+    found = [number for number, line in enumerate(lines) if top.match(line)]
+    if not found:
+        return None
+    at = found[min(index, len(found) - 1)]
+    for token in tokens[1:]:
+        if token.startswith("["):
+            continue
+        inner = re.compile(rf"(?<![\w-]){re.escape(token)}\s*=")
+        end = next((n for n in range(at + 1, len(lines)) if lines[n].lstrip().startswith("[")), len(lines))
+        at = next((number for number in range(at, end) if inner.search(lines[number])), at)
+    return at + 1

@@ -1,0 +1,142 @@
+"""What a table must fulfil in addition to the types of its keys."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from k2.model.symbol_names import EXCHANGE_BYTES_MAX
+from k2.venues.table import Condition, DecimalField, NameField, NumberField, SideField, TimeField, VenueTable
+from k2.venues.table_paths import parse_path
+
+__all__ = ["TableFault", "check_table"]
+
+Field = NameField | NumberField | DecimalField | TimeField | SideField
+
+_EXCHANGE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]+")
+
+
+class TableFault(ValueError):  # noqa: N818  a fault of a table, which its file turns into an error
+    """What is wrong with a key of a table."""
+
+    def __init__(self, key: str, what: str) -> None:
+        super().__init__(f"{key}: {what}")
+        self.key = key
+        self.what = what
+
+
+def check_table(table: VenueTable) -> None:
+    """Check the values of a table and how they fit together.
+
+    Raises:
+        TableFault: for the first that is wrong.
+    """
+    _check_paths(table)
+    _check_exchange(table)
+    _check_numbering(table)
+    _check_side(table.side)
+    _check_kinds(table)
+    for idx, form in enumerate(table.messages):
+        for at, condition in enumerate(form.when):
+            _check_condition(f"messages[{idx}].when[{at}]", condition)
+    for idx, rule in enumerate(table.skip):
+        if not rule.texts and not rule.when:
+            raise TableFault(f"skip[{idx}]", "skips every message; give texts or when")
+        for at, condition in enumerate(rule.when):
+            _check_condition(f"skip[{idx}].when[{at}]", condition)
+
+
+def _check_paths(table: VenueTable) -> None:
+    for key, field in _fields(table):
+        _check_path(f"{key}.path", field.path)
+        if isinstance(field, NameField) and field.pattern is not None:
+            _check_pattern(f"{key}.pattern", field.pattern)
+    for idx, form in enumerate(table.messages):
+        _check_path(f"messages[{idx}].trades", form.trades, is_list=True)
+    for idx, kinds in enumerate(table.kinds):
+        _check_path(f"kinds[{idx}].path", kinds.path)
+        if kinds.path.startswith("$"):
+            raise TableFault(f"kinds[{idx}].path", "begins at the message; name a field of the trade")
+    if table.envelope is not None:
+        _check_path("envelope.path", table.envelope.path)
+        _check_path("envelope.unless", table.envelope.unless)
+
+
+def _fields(table: VenueTable) -> Iterator[tuple[str, Field]]:
+    names = ("exchange", "symbol", "price", "quantity", "time", "side", "sequence", "trade_id", "key")
+    for key in names:
+        field = getattr(table, key)
+        if field is not None and not isinstance(field, str):
+            yield key, field
+
+
+def _check_path(key: str, path: str, *, is_list: bool = False) -> None:
+    try:
+        parse_path(path, takes_each=is_list)
+    except ValueError as error:
+        raise TableFault(key, str(error)) from None
+
+
+def _check_pattern(key: str, pattern: str) -> None:
+    groups = _compiled(key, pattern).groups
+    if groups != 1:
+        raise TableFault(key, f"has {groups} groups; put parentheses around the name alone: {pattern!r}")
+
+
+def _compiled(key: str, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise TableFault(key, f"not a regular expression ({error}): {pattern!r}") from None
+
+
+def _check_exchange(table: VenueTable) -> None:
+    exchange = table.exchange
+    if isinstance(exchange, str) and (not _EXCHANGE.fullmatch(exchange) or len(exchange.encode()) > EXCHANGE_BYTES_MAX):
+        raise TableFault("exchange", f"must have 1 to {EXCHANGE_BYTES_MAX} bytes without control characters")
+
+
+def _check_numbering(table: VenueTable) -> None:
+    has_number, has_id = table.sequence is not None, table.trade_id is not None
+    match table.numbering:
+        case "contiguous" | "monotonic" if not has_number:
+            raise TableFault("numbering", f"{table.numbering} needs a sequence; name its field, or choose another")
+        case "identity_only" if not has_number and not has_id:
+            raise TableFault(
+                "numbering", "identity_only needs a trade_id or a sequence; name its field, or choose none"
+            )
+        case "none" if has_number or has_id:
+            raise TableFault("numbering", "none has neither sequence nor trade_id; remove them, or choose another")
+    if table.trade_id is not None and table.trade_id.optional and has_number:
+        raise TableFault("trade_id.optional", "a trade with a sequence has an id; remove optional")
+
+
+def _check_side(side: SideField | None) -> None:
+    if side is None:
+        return
+    if side.by_sign and (side.buy or side.sell or side.none):
+        raise TableFault("side.by_sign", "excludes buy, sell and none; use one or the other")
+    if not side.by_sign and not (side.buy and side.sell):
+        raise TableFault("side", "has no values; give buy and sell, or by_sign = true")
+    values = [(type(value), value) for value in (*side.buy, *side.sell, *side.none)]
+    twice = [value for idx, (_, value) in enumerate(values) if values[idx] in values[:idx]]
+    if twice:
+        raise TableFault("side", f"names a value twice: {twice[0]!r}")
+
+
+def _check_kinds(table: VenueTable) -> None:
+    for idx, kinds in enumerate(table.kinds):
+        values = [(type(value), value) for value in (*kinds.market, *kinds.non_market, *kinds.skipped)]
+        twice = [value for at, (_, value) in enumerate(values) if values[at] in values[:at]]
+        if twice:
+            raise TableFault(f"kinds[{idx}]", f"names a value twice: {twice[0]!r}")
+        if kinds.non_market and table.sequence is None:
+            raise TableFault(f"kinds[{idx}].non_market", "uses a number, but there is no sequence; use skipped")
+
+
+def _check_condition(key: str, condition: Condition) -> None:
+    _check_path(f"{key}.path", condition.path)
+    given = (condition.one_of, condition.matches, condition.present, condition.absent)
+    if sum(one is not None for one in given) != 1:
+        raise TableFault(key, "must have exactly one of one_of, matches, present and absent")
+    if condition.matches is not None:
+        _compiled(f"{key}.matches", condition.matches)

@@ -1,0 +1,44 @@
+"""The table of venues in `docs/venues.md`: `python -m tests.venues.venue_page` prints it."""
+
+import sys
+from typing import Final
+
+from k2.venues import VENUES
+from k2.venues.table import VenueTable
+
+__all__ = ["table"]
+
+COLUMNS: Final = ("Venue", "Exchange", "Numbering", "Number", "Id", "Time", "Side", "Snapshot on subscribing")
+UNITS: Final = {"ms_or_us": "ms or µs", "us": "µs", "rfc3339": "RFC 3339"}
+
+
+def table() -> str:
+    """Return the table in Markdown: a row for each built-in table."""
+    head = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
+    return head + "".join(_row(one) for name in VENUES.tables if (one := VENUES.table_of(name)))
+
+
+def _row(one: VenueTable) -> str:
+    number = "" if one.sequence is None else f"`{one.sequence.path}`"
+    identity = "the number" if one.trade_id is None else f"`{one.trade_id.path}`"
+    cells = [
+        f"[`{one.name}`]({one.source})",
+        f"`{one.exchange}`" if isinstance(one.exchange, str) else f"`{one.exchange.path}`",
+        one.numbering.replace("_", " "),
+        number,
+        "" if one.numbering == "none" else identity,
+        UNITS.get(one.time.unit, one.time.unit),
+        _side(one),
+        "yes" if any(form.repeats for form in one.messages) else "",
+    ]
+    return f"| {' | '.join(cells)} |\n".replace("|  |", "| |").replace("|  |", "| |")
+
+
+def _side(one: VenueTable) -> str:
+    if one.side is None:
+        return ""
+    return "from the sign" if one.side.by_sign else "from the maker's" if one.side.of == "maker" else "the taker's"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())
