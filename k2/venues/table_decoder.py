@@ -79,10 +79,8 @@ class _Decoder:
         self._takes_arrays = _takes_arrays(table)
         self._read_trade = _trade_reader(table)
         self._key = _key_reader(table)
-        # If the symbol is in the message itself, also a message of another form has a key.
-        self._needs_trade = not parse_path((table.key or table.symbol).path).is_root and any(
-            form.path.steps for form in self._forms
-        )
+        # If the names are in the message itself, also a message of another form has a key.
+        self._needs_trade = _names_trade(table) and any(form.path.steps for form in self._forms)
         self._unwrap = _unwrapper(table)
 
     def decode(self, value: bytes) -> list[Trade]:
@@ -159,7 +157,10 @@ class _Form:
         if isinstance(error, _RootRejectedError):
             return error
         at = items_with_places(self.path, root)[idx][1]
-        return RejectedError(error.reason, place(at, error.error.removeprefix("value")))
+        if at and error.error.startswith("value:"):
+            # The trade itself is wrong, not one of its fields.
+            return RejectedError(error.reason, at + error.error.removeprefix("value"))
+        return RejectedError(error.reason, place(at, error.error))
 
     def count_fulfilled(self, root: Any) -> int:
         """Return the number of conditions that hold, up to the first that does not."""
@@ -322,6 +323,12 @@ def _test(condition: Condition) -> Test:
 
 def _is_container(value: object) -> bool:
     return type(value) is dict or type(value) is list
+
+
+def _names_trade(table: VenueTable) -> bool:
+    """Return whether a name of the Kafka key is read from a trade."""
+    names = [table.key or table.symbol, table.exchange]
+    return any(not isinstance(one, str) and not parse_path(one.path).is_root for one in names)
 
 
 def _takes_arrays(table: VenueTable) -> bool:

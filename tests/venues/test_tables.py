@@ -277,3 +277,63 @@ def test_every_key_of_the_schema_is_described() -> None:
     }
     assert len(undescribed) < 20
     assert all(value["additionalProperties"] is False for value in schema["$defs"].values())
+
+
+NESTED: Final = """\
+[[messages]]
+when = [{ path = "batch", present = true }]
+trades = "batch[]"
+"""
+
+
+def test_a_key_is_found_in_every_form(tmp_path: Path) -> None:
+    """In the message if it is the trade, in its first trade if it has several; an empty one has none."""
+    found = venue(tmp_path, more=NESTED)
+    assert found.key(encoded()) == "bourse|AB"
+    assert found.key(msgspec.json.encode({"batch": [MESSAGE, MESSAGE | {"s": "CD"}]})) == "bourse|AB"
+    with pytest.raises(RejectedError, match=r"invalid: batch\[0\].s: missing"):
+        found.key(msgspec.json.encode({"batch": [{}]}))
+    with pytest.raises(SkippedError, match="no_trades"):
+        found.key(b'{"batch":[]}')
+
+
+def test_names_come_from_the_message_or_the_trade(tmp_path: Path) -> None:
+    """An error names the path from the root, without the index of the trade that needed it."""
+    symbol = ('symbol = { path = "s" }', "symbol = { path = '$.ch', pattern = 'trades_(.*)' }")
+    exchange = ('exchange = "bourse"', 'exchange = { path = "x" }')
+    found = venue(tmp_path, symbol, exchange, more='trades = "d[]"\n')
+    message = {"e": "trade", "ch": "trades_AB", "d": [MESSAGE | {"x": "ny"}]}
+    [trade] = found.decode(msgspec.json.encode(message))
+    assert (found.exchange, trade.exchange, trade.symbol) == (None, "ny", "AB")
+    assert found.key(msgspec.json.encode({"e": "trade", "ch": "trades_AB", "d": [{"x": "ny"}]})) == "ny|AB"
+    for changes, error in (
+        ({"ch": "book_AB"}, "ch: does not match 'trades_(.*)': 'book_AB'"),
+        ({"ch": "trades_"}, "ch: empty"),
+        ({"ch": 5}, "ch: expected str, got int"),
+        ({"d": [MESSAGE]}, "d[0].x: missing"),
+        ({"d": [5]}, "d[0]: expected object, got int"),
+        ({"d": {}}, "d: expected array, got object"),
+    ):
+        with pytest.raises(RejectedError) as caught:
+            found.decode(msgspec.json.encode(message | changes))
+        assert caught.value.error == error
+
+
+def test_an_optional_id_may_be_absent_or_null(tmp_path: Path) -> None:
+    """Then the trade has none, and is never dropped as a duplicate."""
+    number = ('sequence = { path = "n" }', 'trade_id = { path = "n", type = "number", optional = true }')
+    found = venue(tmp_path, number, ('"contiguous"', '"identity_only"'))
+    absent = msgspec.json.encode({name: value for name, value in MESSAGE.items() if name != "n"})
+    assert [found.decode(value)[0].trade_id for value in (encoded(), encoded(n=None), absent)] == ["7", None, None]
+
+
+def test_a_wrapper_is_taken_off(tmp_path: Path) -> None:
+    """Unless the message has the field that only a message without one has; errors name the inner path."""
+    found = venue(tmp_path, ("symbol =", 'envelope = { path = "data", unless = "e" }\nsymbol ='))
+    bare = encoded()
+    assert found.decode(b'{"stream":"x","data":' + bare + b"}") == found.decode(bare)
+    assert found.decode(encoded(data=5)) == found.decode(bare)
+    with pytest.raises(RejectedError, match="invalid: n: missing"):
+        found.decode(b'{"data":{"e":"trade"}}')
+    with pytest.raises(RejectedError, match="malformed: value: expected object, got int"):
+        found.decode(b'{"data":5}')
