@@ -193,3 +193,11 @@ def _documented_examples(path: Path) -> int:
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     return sum(len(parser.get_examples(ast.get_docstring(node) or "")) for node in nodes if isinstance(node, kinds))
+
+
+def test_the_terms_of_the_glossary_are_in_alphabetical_order() -> None:
+    """Without their keys on disk, so that a term is found where a reader looks for it."""
+    rows = re.findall(r"^\| ([^|]+?) \|", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    terms = [re.split(r",| \(", row)[0].replace("-", " ").lower() for row in rows if row != "Term"]
+    assert len(terms) > 40
+    assert terms == sorted(terms)

@@ -33,7 +33,10 @@ def register(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Register the job's tables from the newest metadata files in the warehouse, if the catalog is lost."""
+    """Register the job's tables again after a catalog was lost.
+
+    They are registered from the newest metadata files in the warehouse.
+    """
     settings = read_settings()
     tables = register_tables(settings, skip_damaged=skip_damaged)
     for table in tables:
@@ -55,7 +58,10 @@ def backup(
     *,
     as_json: Json = False,
 ) -> None:
-    """Back up an SQLite catalog while the job runs; the files of the warehouse are not in the backup."""
+    """Back up an SQLite catalog while the job runs.
+
+    The files of the warehouse are not in the backup.
+    """
     tables = back_up(read_settings(), target)
     print_record({"backup": target, "bytes": target.stat().st_size, "tables": [*tables]}, as_json=as_json)
 
@@ -93,10 +99,10 @@ def move(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Copy K2_DATA_DIR to another folder, with its paths in the tables. Stop the job first; delete the source yourself.
+    """Copy K2_DATA_DIR to another folder, and adapt the paths in it.
 
-    The catalog, all its tables with their snapshots, the dead letters and the recovery store of `k2 run` are copied,
-    and compared with the source, which stays as it is.
+    Stop the job first, and delete the source yourself. The catalog, all its tables with their snapshots, the dead
+    letters and the recovery store of `k2 run` are copied, and compared with the source, which stays as it is.
     """
     moved = move_catalog(read_settings(), target, named=named, hard_links=hard_links)
     rows = [

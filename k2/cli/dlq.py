@@ -59,7 +59,10 @@ def list_dead_letters(
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """List dead letters, oldest first; with --json one per line, as in the files."""
+    """List dead letters, oldest first.
+
+    With --json one per line, as in the files.
+    """
     check_output(output)
     wanted = {"reason": reason, "topic": topic, "partition": partition}
     matching = _find(read_settings(), wanted)
@@ -123,7 +126,10 @@ def show(
     value: Annotated[bool, typer.Option("--value", help="Write the original bytes of the message's value.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show one dead letter; with --value or --key, write only the message's original bytes to stdout."""
+    """Show one dead letter, or write the message's original bytes.
+
+    With --value or --key, only those bytes are written to stdout.
+    """
     wanted = {"topic": topic, "partition": partition, "offset": offset, "index": index}
     if key + value + as_json > 1:
         raise SettingsError("--key, --value and --json exclude each other; choose one")

@@ -42,7 +42,7 @@ def compact(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Rewrite the small files of closed hours and days into few sorted ones."""
+    """Rewrite small files of closed hours and days as few sorted ones."""
     settings = read_settings()
     groups: list[CompactedGroup] = []
     with progress("Compacting") as bar:
@@ -66,7 +66,10 @@ def retain(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Remove whole days of trades in one commit that records the removal, so that `k2 reconcile` still holds."""
+    """Remove old days of trades, and record the removal.
+
+    Counts and numbers of what is removed stay on record, so that `k2 reconcile` still holds.
+    """
     settings = read_settings()
     _tables(settings, TableName.TRADES)
     with progress("Removing days"):
@@ -94,7 +97,10 @@ def orphans(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Delete files in the tables' folders that nothing names, such as those of killed processes."""
+    """Delete old files that nothing names.
+
+    They are in the tables' folders and among the dead letters in an object store, such as those of killed processes.
+    """
     settings, age = read_settings(), timedelta(hours=older_than_hours)
     if age < AGE_MIN and not force:
         raise SettingsError(
@@ -126,7 +132,10 @@ def expire(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Remove old snapshots, so that the files that only they refer to become orphans."""
+    """Remove old snapshots of the tables.
+
+    Files that only they refer to become orphans.
+    """
     settings, age = read_settings(), timedelta(hours=older_than_hours)
     with progress("Expiring snapshots"):
         found = [expire_snapshots(settings, which, age, dry_run=dry_run) for which in _tables(settings, table)]
@@ -148,9 +157,9 @@ def run_all(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Run compact, retain (with --days), expire and orphans, one after the other; with --every, until it is ended.
+    """Run compact, retain (with --days), expire and orphans in turn.
 
-    With --json each prints its document on a line of its own.
+    With --every they are run again and again, until Ctrl-C. With --json each prints its document on a line of its own.
     """
     interval = None if every is None else _parse_every(every)
     while True:

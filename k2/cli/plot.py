@@ -41,7 +41,10 @@ def candles(
     as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
-    """Draw candles of one symbol with the volume below; without --interval, one that gives up to 150 candles."""
+    """Draw candles of one symbol, with the volume below.
+
+    Without --interval, it is one that gives up to 150 candles.
+    """
     fields = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
     _draw("candles", output, {**fields, "interval": interval}, as_json=as_json)
 
@@ -62,7 +65,10 @@ def completeness(
     as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
-    """Draw a heat map of the stored share of the expected trades, by symbol and time."""
+    """Draw a heat map of completeness by symbol and time.
+
+    It is the stored share of the expected trades.
+    """
     fields = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
     _draw("completeness", output, {**fields, "by": by, "worst": worst}, as_json=as_json)
 
@@ -77,7 +83,9 @@ def gaps(
     as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
-    """Draw a timeline of the gaps of each symbol, those that are open and those that late trades filled.
+    """Draw a timeline of the gaps of each symbol.
+
+    It has those that are open and those that late trades filled.
 
     Times are by the job's clock, as in k2 gaps.
     """
@@ -97,7 +105,10 @@ def latency(
     as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
-    """Draw how long after its venue time a trade was in Kafka, and was received, by exchange."""
+    """Draw the latency of feeds by exchange.
+
+    It is the time from a trade's venue time until it was in Kafka, and until it was received.
+    """
     fields = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
     _draw("latency", output, {**fields, "interval": interval}, as_json=as_json)
 

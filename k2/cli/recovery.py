@@ -55,16 +55,19 @@ def init(
     ] = 4,
     as_json: Json = False,
 ) -> None:
-    """Create an empty recovery store; never overwrite an existing one."""
+    """Create an empty recovery store.
+
+    An existing one is never overwritten.
+    """
     store = make_store(folder, partitions)
     print_record({"store": folder, "partitions": store.partitions}, as_json=as_json)
 
 
 @app.command()
 def status(folder: Folder, *, as_json: Json = False) -> None:
-    """Compare a store with the table, and say what a start without it would read.
+    """Compare a store with the table.
 
-    Exit with code 1 if the job would refuse the store.
+    It also says what a start without the store would read. Exit with code 1 if the job would refuse the store.
     """
     store = read_store(folder)
     found = _read_table()
@@ -96,7 +99,10 @@ def backup(
     *,
     as_json: Json = False,
 ) -> None:
-    """Back up a store while the job runs; the backup resumes from the epoch in which it was started."""
+    """Back up a store while the job runs.
+
+    The backup resumes from the epoch in which it was started.
+    """
     store = back_up(folder, target)
     print_record({"backup": target, **_resumed(store, as_json=as_json)}, as_json=as_json)
 
@@ -112,7 +118,10 @@ def restore(
     replace: Annotated[bool, typer.Option("--replace", help="Move an existing store aside.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Restore a backup as the job's recovery store; nothing is deleted."""
+    """Restore a backup as the job's recovery store.
+
+    Nothing is deleted.
+    """
     store, replaced = restore_store(backup, folder, replace=replace)
     print_record({"store": folder, "replaced": replaced, **_resumed(store, as_json=as_json)}, as_json=as_json)
 

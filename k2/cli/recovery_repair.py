@@ -37,10 +37,11 @@ def skip(
     yes: Annotated[bool, typer.Option("--yes", help="Confirm: the skipped messages never reach the table.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Give up messages that expired unread, were cut from the log, or are corrupt. Stop the job first.
+    """Give up messages that cannot be read any more.
 
-    The table's progress moves past them; the commit log records the range. If --to is the offset that is to be read
-    next, nothing is given up: the next start accepts the log as it is, without a comparison.
+    They expired unread, were cut from the log, or are corrupt. Stop the job first. The table's progress moves past
+    them; the commit log records the range. If --to is the offset that is to be read next, nothing is given up: the
+    next start accepts the log as it is, without a comparison.
     """
     settings = read_settings()
     skipped = _parse_partition(settings, partition)
@@ -59,7 +60,10 @@ def skip(
 
 
 def roll_forward(*, as_json: Json = False) -> None:
-    """Undo a rollback of the job's tables: make the job's last commit the current snapshot again."""
+    """Undo a rollback of the job's tables.
+
+    The job's last commit becomes the current snapshot again.
+    """
     settings = read_settings()
     done = {
         str(which): _open_committer(settings, which).change("rolling the table forward", roll_table_forward)

@@ -32,13 +32,13 @@ app = typer.Typer(no_args_is_help=True, help="List the venues, and check tables 
 
 @app.command("list")
 def list_venues(*, as_json: Json = False) -> None:
-    """List the venues that K2_TOPICS may name: those built in, and those of K2_VENUES."""
+    """List the venues that K2_TOPICS may name, built in or of K2_VENUES."""
     read_settings()
     rows = [
         {
             "venue": name,
             "exchange": VENUES[name].exchange,
-            "numbering": VENUES[name].mode.value,
+            "numbering": VENUES[name].mode.value if (table := VENUES.table_of(name)) is None else table.numbering,
             "table": "K2_VENUES" if VENUES.user_digest(name) else "built in" if VENUES.file_of(name) else None,
             "file": VENUES.file_of(name) if VENUES.user_digest(name) else None,
             "digest": VENUES.user_digest(name),
@@ -57,7 +57,7 @@ def list_venues(*, as_json: Json = False) -> None:
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a venue.")], *, as_json: Json = False
 ) -> None:
-    """Print the table of a venue, as a beginning for a table of your own."""
+    """Print the table of a venue, to begin one of your own with."""
     read_settings()
     if name not in VENUES:
         raise SettingsError(VENUES.unknown(name))
@@ -85,11 +85,11 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a table, and what it makes of a capture, one message per line, plain or gzip.
+    """Check a table, and what it makes of a capture.
 
-    Prints how many messages are trades, which are skipped and why, the first dead letter of each kind, the first
-    trades, and whether their numbers are contiguous. The exit code is 1 if a message is a dead letter, or none is a
-    trade, and 2 if the table is invalid.
+    A capture has one message per line, plain or gzip. Prints how many messages are trades, which are skipped and why,
+    the first dead letter of each kind, the first trades, and whether their numbers are contiguous. The exit code is
+    1 if a message is a dead letter, or none is a trade, and 2 if the table is invalid.
     """
     read_settings()
     known = {name: path for name in VENUES if (path := VENUES.file_of(name))}

@@ -34,6 +34,7 @@ _SERVER: Final = re.compile(
     r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?(\[[0-9a-f:.%]+\]|[^\s:/\[\]]+)(:(?P<port>\d{1,5}))?", re.IGNORECASE
 )
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _OBJECT_STORES: Final = ("abfs", "abfss", "gcs", "gs", "oss", "s3", "s3a", "s3n", "wasb", "wasbs")
 """Schemes of the object stores that PyIceberg opens."""
 _MEMORY: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
@@ -97,6 +98,10 @@ def _dead_letters(value: object) -> object:
     if not isinstance(value, str):
         return value
     match = _ADDRESS.fullmatch(value)
+    scheme = _SCHEME.match(value)
+    if match is None and scheme is not None and scheme[1] in _OBJECT_STORES:
+        # It would be a folder named `s3:` on a disk, which the machine may lose.
+        raise ValueError(f"an address has '://' after its scheme; use {scheme[1]}://bucket/prefix")
     if match is None or match[1] == "file":
         return Path(match[2] if match else value)
     if match[1] not in _OBJECT_STORES:

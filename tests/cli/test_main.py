@@ -26,6 +26,14 @@ def test_every_command_of_the_table_loads(name: str) -> None:
     assert done.stdout.startswith("Usage:")
 
 
+@pytest.mark.parametrize("name", ["catalog", "dlq", "maintain", "plot", "recovery", "venues"])
+def test_every_command_of_a_group_is_listed_with_a_whole_sentence(name: str) -> None:
+    """On a line of 80 columns; a longer sentence would be cut."""
+    listed = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).stdout.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+
+
 def _leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yield each command that has no sub-commands, with its words."""
     if not hasattr(command, "list_commands"):

@@ -43,6 +43,8 @@ def test_all_venues_are_listed(tmp_path: Path) -> None:
     }
     assert (rows["mine"]["table"], rows["mine"]["file"], len(rows["mine"]["digest"])) == ("K2_VENUES", file, 16)
     assert "of the message" in k2("list").stdout
+    numberings = {name: found.numbering for name in VENUES.tables if (found := VENUES.table_of(name))}
+    assert {name: rows[name]["numbering"] for name in numberings} == numberings
 
 
 def test_a_table_is_shown(tmp_path: Path) -> None:

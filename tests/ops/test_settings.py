@@ -72,6 +72,11 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
             "K2_DLQ_DIR='s3:///dlq': names no bucket: use an address such as s3://bucket/prefix",
         ),
         (
+            "K2_DLQ_DIR",
+            "s3:/bucket/dlq",
+            "K2_DLQ_DIR='s3:/bucket/dlq': an address has '://' after its scheme; use s3://bucket/prefix",
+        ),
+        (
             "K2_CANARY_TOPIC",
             "canary",
             "K2_CANARY_TOPIC='canary': is not a topic of venue k2 in K2_TOPICS; add it there",
