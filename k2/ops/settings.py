@@ -182,6 +182,16 @@ class Settings(BaseSettings):
             raise ValueError("is not a topic of venue k2 in K2_TOPICS; add it there, or name one of that venue")
         return topic
 
+    @field_validator("canary_exchange")
+    @classmethod
+    def _is_no_market(cls, exchange: str) -> str:
+        if "canary" not in exchange:
+            raise ValueError(
+                "does not contain 'canary'; every hundredth number of this exchange may be missing without a word, so "
+                "name none that trades"
+            )
+        return exchange
+
     @classmethod
     def settings_customise_sources(
         cls,

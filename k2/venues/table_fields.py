@@ -13,7 +13,7 @@ from k2.model.times import parse_time
 from k2.model.trade import BUY, NO_SIDE, SELL
 from k2.venues.reading import NumberText, checked, checked_trade_id, name, number_text, sequence
 from k2.venues.table import DecimalField, NameField, NumberField, RowKinds, SideField, TimeField, Value
-from k2.venues.table_paths import ABSENT, finder, getter, parse_path, type_name
+from k2.venues.table_paths import ABSENT, getter, optional_getter, parse_path, type_name
 
 __all__ = [
     "Reader",
@@ -50,7 +50,7 @@ def id_reader(field: NameField) -> Reader:
     text, path = _text_reader(field), parse_path(field.path)
     if not field.optional:
         return lambda container: checked_trade_id(path.text, text(container))
-    find = finder(path)
+    find = optional_getter(path)
 
     def read(container: Any) -> str | None:
         value = find(container)
@@ -213,7 +213,7 @@ def side_reader(field: SideField | None) -> Reader:
     if field is None:
         return lambda _: NO_SIDE
     path = parse_path(field.path)
-    get, find, at, is_optional = getter(path), finder(path), path.text, field.optional
+    get, find, at, is_optional = getter(path), optional_getter(path), path.text, field.optional
     sides = (SELL, BUY) if field.of == "maker" else (BUY, SELL)
     rule = _sign_rule(at, *sides) if field.by_sign else _value_rule(at, field, *sides)
 
@@ -275,7 +275,7 @@ def kind_reader(kinds: Sequence[RowKinds], venue: str) -> Callable[[Any], bool]:
 
 def _kind_rule(kinds: RowKinds, venue: str) -> Callable[[Any], bool]:
     path = parse_path(kinds.path)
-    get, find, at, default = getter(path), finder(path), path.text, kinds.absent == "market"
+    get, find, at, default = getter(path), optional_getter(path), path.text, kinds.absent == "market"
     known: dict[tuple[type, Value], bool | None] = {}
     for values, is_market in ((kinds.market, True), (kinds.non_market, False), (kinds.skipped, None)):
         known.update({(type(value), value): is_market for value in values})

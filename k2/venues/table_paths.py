@@ -13,6 +13,7 @@ __all__ = [
     "getter",
     "items_getter",
     "items_with_places",
+    "optional_getter",
     "parse_path",
     "place",
     "type_name",
@@ -125,6 +126,24 @@ def getter(path: Path) -> Getter:
         return _step(container, steps, 0)
 
     return get_step
+
+
+def optional_getter(path: Path) -> Finder:
+    """Return the function that gets a field which may be missing, or whose containers may be missing or null.
+
+    It raises `RejectedError` if a container has another type: that is no absence, but a message in another form.
+    """
+
+    def get(container: Any) -> Any:
+        for idx, step in enumerate(path.steps):
+            if container is None and idx:
+                return ABSENT
+            if _child(container, step) is ABSENT and type(container) is (dict if isinstance(step, str) else list):
+                return ABSENT
+            container = _step(container, path.steps, idx)
+        return container
+
+    return get
 
 
 def items_getter(path: Path) -> Callable[[Any], list[Any]]:

@@ -13,6 +13,8 @@ __all__ = ["TableFault", "check_table"]
 Field = NameField | NumberField | DecimalField | TimeField | SideField
 
 _EXCHANGE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]+")
+_OF_EACH: Final = frozenset({"price", "quantity", "time", "side"})
+"""Fields that differ from trade to trade; a message may have one name, or one time, for all, but not that of one."""
 
 
 class TableFault(ValueError):  # noqa: N818  a fault of a table, which its file turns into an error
@@ -34,6 +36,7 @@ def check_table(table: VenueTable) -> None:
     _check_exchange(table)
     _check_numbering(table)
     _check_identity(table)
+    _check_values(table)
     _check_side(table.side)
     _check_kinds(table)
     for idx, form in enumerate(table.messages):
@@ -120,6 +123,23 @@ def _check_identity(table: VenueTable) -> None:
             raise TableFault(
                 f"{key}.path", "begins at the message, which can have several trades; name a field of the trade"
             )
+
+
+def _check_values(table: VenueTable) -> None:
+    """Refuse a value of one trade for all trades of a message, as by `$.data[0].px` with the trades in `data[]`."""
+    for key, field in _fields(table):
+        path = parse_path(field.path)
+        if key not in _OF_EACH or not path.is_root:
+            continue
+        for form in table.messages:
+            trades = parse_path(form.trades, takes_each=True).steps
+            for own, step in zip(path.steps, trades, strict=False):
+                if step == "[]" and isinstance(own, int):
+                    raise TableFault(
+                        f"{key}.path", f"is that of one trade for all in {form.trades}; name a field of the trade"
+                    )
+                if own != step:
+                    break
 
 
 def _check_side(side: SideField | None) -> None:

@@ -81,6 +81,11 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
             "canary",
             "K2_CANARY_TOPIC='canary': is not a topic of venue k2 in K2_TOPICS; add it there",
         ),
+        (
+            "K2_CANARY_EXCHANGE",
+            "binance",
+            "K2_CANARY_EXCHANGE='binance': does not contain 'canary'; every hundredth number of this exchange may be",
+        ),
         ("K2_CANARY_INTERVAL_SECONDS", "0", "K2_CANARY_INTERVAL_SECONDS='0': Input should be greater than 0"),
         ("K2_DLQ_RATIO_MAX", "1.1", "K2_DLQ_RATIO_MAX='1.1': Input should be less than or equal to 1"),
         ("K2_DLQ_RATIO_MAX", "nan", "K2_DLQ_RATIO_MAX='nan'"),

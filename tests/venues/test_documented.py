@@ -33,6 +33,11 @@ def test_documented_replies_are_skipped(venue: str, message: Any, why: str) -> N
         ("kraken", {"channel": "book", "type": "update"}, "channel: 'book' is not read from a kraken topic"),
         ("kraken", {"channel": "trade", "type": "delete"}, "type: 'delete' is not read from a kraken topic"),
         ("bitfinex", [1, "fte", [1, 2, 3, 4]], "[1]: 'fte' is not read from a bitfinex topic"),
+        (
+            "bitfinex",
+            [339521, [[133323072, 1574694245478, -258.7458086, 0.0002587, 2]]],
+            "[1][0][4]: '2' is not read from a bitfinex topic",
+        ),
         ("bitmex", {"table": "trade", "action": "insert", "data": [{"trdMatchID": "a", "trdType": "New"}]}, None),
         ("gate-futures", {"channel": "futures.trades", "event": "all"}, "event: 'all' is not read from a"),
     ],

@@ -110,6 +110,11 @@ def encoded(**changes: Any) -> bytes:
             'trades = "d[]"\n',
             " line 3: trade_id.path: begins at the message",
         ),
+        (
+            [('path = "p"', 'path = "$.d[0].p"')],
+            'trades = "d[]"\n',
+            " line 8: price.path: is that of one trade for all in d[]; name a field of the trade",
+        ),
     ],
 )
 def test_a_wrong_table_is_one_sentence(
@@ -233,6 +238,24 @@ def test_a_text_that_is_no_number_has_no_sign(tmp_path: Path, value: str) -> Non
     with pytest.raises(RejectedError) as caught:
         venue(tmp_path, ('buy = ["B"], sell = ["S"]', "by_sign = true")).decode(encoded(side=value))
     assert caught.value.error.startswith("side: not a decimal: ")
+
+
+@pytest.mark.parametrize(
+    ("more", "side"),
+    [
+        ('[[kinds]]\npath = "x.k"\nmarket = ["M"]\nabsent = "market"\n', 'path = "side"'),
+        ("", 'path = "x.side", optional = true'),
+    ],
+)
+def test_what_cannot_be_looked_into_is_not_absent(tmp_path: Path, more: str, side: str) -> None:
+    """A kind in another form would be a market trade, and a side none; but its container may be missing, or null."""
+    found = venue(tmp_path, ('path = "side"', side), more=more)
+    for absent in ({}, {"x": None}, {"x": {}}):
+        [trade] = found.decode(encoded(**absent))
+        assert trade.is_market
+    with pytest.raises(RejectedError) as caught:
+        found.decode(encoded(x="ADL"))
+    assert caught.value.error == "x: expected object, got str"
 
 
 KINDS: Final = '[[kinds]]\npath = "k"\nmarket = ["M"]\nnon_market = ["I"]\nskipped = ["Q"]\nabsent = "market"\n'
