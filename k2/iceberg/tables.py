@@ -68,6 +68,8 @@ _PROPERTIES: Final = {
     "commit.manifest.target-size-bytes": str(128 * 1024),
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
+    # Spark's vectorized reader does not know the encoding of trade ids (DELTA_BYTE_ARRAY, in Iceberg 1.10).
+    "read.parquet.vectorization.enabled": "false",
     **snapshot_retention.PROPERTIES,
 }
 

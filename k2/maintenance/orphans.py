@@ -22,7 +22,7 @@ from pyiceberg.table.snapshots import Snapshot
 from k2.iceberg.tables import TableName, connect
 from k2.model.errors import TableError
 from k2.ops.settings import Settings
-from k2.storage.dead_letters.files import DeadLetterFile, committed_files, table_prefix
+from k2.storage.dead_letters.files import DeadLetterFile, committed_files, parse_name, table_prefix
 from k2.storage.dead_letters.folders import object_folder
 from k2.storage.table_properties import CHECKPOINTS, DEAD_LETTER_POSITIONS, REMOVED_ROWS
 
@@ -107,10 +107,11 @@ def _folders(metadata: TableMetadata) -> list[str]:
 
 
 def _listed(table: Table, folder: str) -> Iterator[tuple[str, FileInfo]]:
-    """Yield the location and the description of each file below a folder."""
+    """Yield the location and the description of each file below a folder, without those of dead letters."""
     filesystem, path = _opened(table, folder)
     for info in filesystem.get_file_info(FileSelector(path, recursive=True, allow_not_found=True)):
-        if info.type == FileType.File:
+        # Dead letters may lie here under another scheme of the address, and the table's snapshots do not name them.
+        if info.type == FileType.File and parse_name(info.base_name, 0) is None:
             yield folder + info.path[len(path.rstrip("/")) :], info
 
 

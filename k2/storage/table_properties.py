@@ -225,7 +225,7 @@ COMMIT_NOTES: Final = TableProperty[list[Commit]](
 DECODING: Final = TableProperty[dict[str, str]](
     "k2.decoding",
     "trades",
-    "Settings by which the job that wrote last decoded each topic",
+    "Settings, and the digest of the venue's table, by which the job that wrote last decoded each topic",
     partial(msgspec.json.decode, type=dict[str, str]),
     _json_text,
     dict,

@@ -80,6 +80,14 @@ class VenueRegistry(MutableMapping[str, Venue]):
         """Return what identifies the content of a user's table; None if the venue is not the user's."""
         return self._user[name].digest if name in self._user else None
 
+    def builtin_digest(self, name: str) -> str | None:
+        """Return what identifies the content of a built-in table; None if the venue is the user's, or in code."""
+        if name in self._user or name not in self._tables:
+            return None
+        from k2.venues.table_files import read_table  # noqa: PLC0415  names need no table
+
+        return read_table(self._tables[name], self._tables.get).digest
+
     def unknown_message(self, name: str) -> str:
         """Return the sentence for a name that no venue has."""
         close = closest(name, self)

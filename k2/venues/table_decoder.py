@@ -226,8 +226,9 @@ def _trade_reader(table: VenueTable) -> ItemReader:
     is_market = kind_reader(table.kinds, table.name) if table.kinds else None
 
     def read(item: Any, root: Any) -> Trade:
-        number, trade_id = identify(item, root)
+        # The kind comes first, because an entry that is left out need not have a number.
         market = is_market is None or is_market(item)
+        number, trade_id = identify(item, root)
         return Trade(
             exchange(root if exchange_at_root else item),
             symbol(root if symbol_at_root else item),

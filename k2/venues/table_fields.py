@@ -230,6 +230,8 @@ def _sign_rule(at: str, positive: int, negative: int) -> Callable[[Any], int]:
     def rule(value: Any) -> int:
         if type(value) not in {str, int, NumberText}:
             _wrong_type(at, "a number", value)
+        if type(value) is str:
+            checked(at, parse_decimal, value)
         return negative if str(value).startswith("-") else positive
 
     return rule

@@ -33,6 +33,7 @@ def check_table(table: VenueTable) -> None:
     _check_paths(table)
     _check_exchange(table)
     _check_numbering(table)
+    _check_identity(table)
     _check_side(table.side)
     _check_kinds(table)
     for idx, form in enumerate(table.messages):
@@ -108,6 +109,17 @@ def _check_numbering(table: VenueTable) -> None:
             raise TableFault("numbering", "none has neither sequence nor trade_id; remove them, or choose another")
     if table.trade_id is not None and table.trade_id.optional and has_number:
         raise TableFault("trade_id.optional", "a trade with a sequence has an id; remove optional")
+
+
+def _check_identity(table: VenueTable) -> None:
+    """Refuse a number or id of the message for its trades: all but the first would be dropped as duplicates."""
+    if not any("[]" in form.trades for form in table.messages):
+        return
+    for key, field in (("sequence", table.sequence), ("trade_id", table.trade_id)):
+        if field is not None and field.path.startswith("$"):
+            raise TableFault(
+                f"{key}.path", "begins at the message, which can have several trades; name a field of the trade"
+            )
 
 
 def _check_side(side: SideField | None) -> None:

@@ -1,8 +1,9 @@
-"""Spark reads the job's tables, and cleans them up as it does by default: `python -m tests.engines.clean_up`.
+"""Spark reads the job's tables, and tends them as it does by default: `python -m tests.engines.clean_up`.
 
 The tables have checkpoints in their metadata folder, compacted files and expired snapshots, in Apache's REST catalog.
-After `expire_snapshots` and `remove_orphan_files` of Spark the job is started again, without a recovery store. Prints a
-line for each step, and fails if a row is lost or the job does not go on. Needs Java with its compiler, Maven and 2 GB.
+After Spark's `rewrite_data_files`, `expire_snapshots` and `remove_orphan_files` the job is started again, without a
+recovery store. Prints a line for each step, and fails if a row is lost or the job does not go on. Needs Java with its
+compiler, Maven and 2 GB.
 """
 
 import json
@@ -83,6 +84,8 @@ def read(spark: Spark, job: Job) -> dict[str, Any]:
     trades = f"k2.{job.settings.namespace}.trades"
     (found,) = spark.sql(f"SELECT count(*) AS rows, sum(price) AS price, max(sequence) AS last FROM {trades}")
     rows = job.table()
+    # Spark's vectorized reader does not know the encoding of this column.
+    assert spark.sql(f"SELECT max(trade_id) AS id FROM {trades}") == [{"id": pc.max(rows["trade_id"]).as_py()}]
     assert (found["rows"], found["last"]) == (rows.num_rows, pc.max(rows["sequence"]).as_py())
     (ledger,) = spark.sql(f"SELECT count(*) AS events FROM k2.{job.settings.namespace}.sequence_events")
     assert ledger["events"] == job.table("sequence_events").num_rows
@@ -92,10 +95,13 @@ def read(spark: Spark, job: Job) -> dict[str, Any]:
 
 
 def clean_up(spark: Spark, job: Job, catalog: Server) -> dict[str, Any]:
-    """Expire snapshots and remove orphan files by Spark; return what it did."""
+    """Rewrite data files, expire snapshots and remove orphan files by Spark; return what it did."""
     found: dict[str, Any] = {}
     for which in TableName:
         name = f"{job.settings.namespace}.{which}"
+        (rewritten,) = spark.sql(
+            f"CALL k2.system.rewrite_data_files(table => '{name}', options => map('rewrite-all', 'true'))"
+        )
         (by_default,) = spark.sql(f"CALL k2.system.expire_snapshots(table => '{name}')")
         (expired,) = spark.sql(
             f"CALL k2.system.expire_snapshots(table => '{name}', older_than => now(), retain_last => 1)"
@@ -103,7 +109,8 @@ def clean_up(spark: Spark, job: Job, catalog: Server) -> dict[str, Any]:
         age(catalog)
         removed = spark.sql(f"CALL k2.system.remove_orphan_files(table => '{name}')")
         kinds = Counter(_kind(row["orphan_file_location"]) for row in removed)
-        found[which.value] = {"expired by default": by_default, "expired": expired, "orphan files": dict(kinds)}
+        steps = {"rewritten": rewritten, "expired by default": by_default, "expired": expired}
+        found[which.value] = {**steps, "orphan files": dict(kinds)}
     return found
 
 

@@ -159,6 +159,9 @@ def test_a_slow_lookup_is_cut_off_and_paused(
         for offset in (1, 2):
             epoch(writer, [contradicting(row_at(0, sequence=1), offset)], offset + 1)
         hang.set()
+        for thread in threading.enumerate():
+            if thread.name == "conflict-lookup":
+                thread.join()
     assert len(reads) == 1
     assert [NOT_READ in error for error in errors(settings)] == [True, True]
 

@@ -84,6 +84,14 @@ def test_the_number_of_key_groups_is_fixed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", list(TableName))
+def test_new_tables_turn_off_vectorized_reads(tmp_path: Path, which: TableName) -> None:
+    """Spark's vectorized reader fails on the encoding of trade ids."""
+    settings = settings_in(tmp_path)
+    table = open_table(open_catalog(settings), settings, which)
+    assert table.properties["read.parquet.vectorization.enabled"] == "false"
+
+
+@pytest.mark.parametrize("which", list(TableName))
 def test_retention_rules_are_table_properties(tmp_path: Path, which: TableName) -> None:
     """A new table has the rules, for other tools as well; an invalid value is rejected by name."""
     settings = settings_in(tmp_path)

@@ -16,6 +16,7 @@ from k2.model.errors import TableError
 from k2.ops.settings import Settings
 from k2.query.reconcile import reconcile
 from k2.storage.catalog import open_catalog
+from k2.storage.dead_letters.files import file_name
 from tests.iceberg.running import assert_whole, table_of
 from tests.iceberg.trades_table import read_to, row_at, rows_of, settings_in, writer_of
 from tests.model.trade_slices import slice_of
@@ -87,6 +88,15 @@ def test_orphans_are_deleted(settings: Settings) -> None:
     assert rows_of(table) == before
     assert_whole(table)
     assert all(row.holds for row in reconcile(settings))
+
+
+def test_dead_letters_in_a_folder_of_a_table_stay(settings: Settings) -> None:
+    """The settings may name the folder by another scheme than the table does, so that a start does not refuse it."""
+    letters = folder_of(table_of(settings)) / "dlq" / file_name("9c1f03aa-0-5d1e7e", 9, 5)
+    letters.parent.mkdir()
+    letters.write_bytes(b"{}\n")
+    age(settings)
+    assert orphans(settings) == []
 
 
 def test_young_files_stay(settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """Dead letters in an object store: exactly those that commits count, after a crash or a freeze at any point."""
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -176,6 +177,19 @@ def test_the_number_of_series_does_not_grow_with_starts(tmp_path: Path) -> None:
         recorded = dict(log.sync())
         assert len(recorded) == 1 + number // 3
     assert counted(folder, recorded) == [*range(5)]
+
+
+def test_no_start_has_the_series_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor one that another start only began: its objects could be taken for longer versions of the own ones."""
+    names = iter(["aaaaaa", "aaaaaa", "bbbbbb"])
+    monkeypatch.setattr(secrets, "token_hex", lambda _: next(names))
+    folder = folder_in(tmp_path)
+    killed = ObjectLog(folder, PREFIX, {}, 100_000)
+    killed.append(lines([7]))
+    killed.append(lines([8]))
+    log = ObjectLog(folder, PREFIX, {}, 100_000)
+    log.append(lines([0]))
+    assert counted(folder, log.sync()) == [0]
 
 
 def test_a_frozen_instance_changes_nothing(tmp_path: Path) -> None:

@@ -104,6 +104,16 @@ def encoded(**changes: Any) -> bytes:
             "",
             " line 3: trade_id.optional:",
         ),
+        (
+            [('path = "n"', 'path = "$.n"')],
+            'trades = "d[]"\n',
+            " line 7: sequence.path: begins at the message, which can have several trades; name a field of the trade",
+        ),
+        (
+            [("exchange = ", 'trade_id = { path = "$.d[0].i" }\nexchange = ')],
+            'trades = "d[]"\n',
+            " line 3: trade_id.path: begins at the message",
+        ),
     ],
 )
 def test_a_wrong_table_is_one_sentence(
@@ -221,6 +231,14 @@ def test_a_side_of_another_type_is_refused(tmp_path: Path, value: object, error:
     assert caught.value.error == f"side: {error}"
 
 
+@pytest.mark.parametrize("value", ["S", "sell", "", "\u22125", " -5"])
+def test_a_text_that_is_no_number_has_no_sign(tmp_path: Path, value: str) -> None:
+    """It would be taken for a purchase."""
+    with pytest.raises(RejectedError) as caught:
+        venue(tmp_path, ('buy = ["B"], sell = ["S"]', "by_sign = true")).decode(encoded(side=value))
+    assert caught.value.error.startswith("side: not a decimal: ")
+
+
 KINDS: Final = '[[kinds]]\npath = "k"\nmarket = ["M"]\nnon_market = ["I"]\nskipped = ["Q"]\nabsent = "market"\n'
 
 
@@ -235,6 +253,8 @@ def test_trades_are_of_the_market_by_their_kind(tmp_path: Path) -> None:
     assert decoded("M", "I", "Q", None) == [(0, True), (1, False), (3, True)]
     with pytest.raises(SkippedError, match="non_market"):
         decoded("Q", "Q")
+    without_number = msgspec.json.encode({"e": "trade", "d": [{"k": "Q"}, MESSAGE]})
+    assert [one.sequence for one in found.decode(without_number)] == [MESSAGE["n"]]
     with pytest.raises(RejectedError, match=r"unsupported: d\[1\].k: 'Z' is not read from a bourse topic"):
         decoded("M", "Z")
 

@@ -83,11 +83,12 @@ def test_a_missing_file_and_two_of_a_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_changed_table_is_another_decoding(tmp_path: Path) -> None:
-    """The digest of a user's table is recorded with the settings; that of a built-in one is not."""
+    """The digest of a table is recorded with the settings, and says whether it is the user's; code has none."""
     path = write(tmp_path / "bourse.toml")
-    environment = {"K2_VENUES": str(path), "K2_TOPICS": "t=bourse,u=okx"}
+    environment = {"K2_VENUES": str(path), "K2_TOPICS": "t=bourse,u=okx,v=k2"}
     before = decoding_of(read_settings(environment))
-    assert before["u"] == "K2_TOPICS=u=okx K2_TIME_AHEAD_SECONDS_MAX=86400"
+    assert before["v"] == "K2_TOPICS=v=k2 K2_TIME_AHEAD_SECONDS_MAX=86400"
+    assert before["u"].startswith("K2_TOPICS=u=okx K2_TIME_AHEAD_SECONDS_MAX=86400 and the built-in table of digest ")
     assert before["t"].startswith("K2_TOPICS=t=bourse K2_TIME_AHEAD_SECONDS_MAX=86400 and the table of digest ")
     assert decoding_of(read_settings(environment)) == before
     write(path, TABLE.replace('path = "q"', 'path = "size"'))

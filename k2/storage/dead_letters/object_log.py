@@ -1,7 +1,7 @@
 """The dead letters of one Iceberg writer in an object store, which can neither append nor lock."""
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -56,14 +56,15 @@ class ObjectLog:
         self._folder = folder
         self._object_bytes_max = object_bytes_max
         self._recorded = dict(recorded)
-        self._series = f"{prefix}{secrets.token_hex(3)}"
+        files = folder.files()
+        self._series = _new_series(prefix, {*self._recorded, *(file.series for file in files)})
         self._number = 0
         self._tail: _Tail | None = None
         self._superseded: list[str] = []
         """Objects that a later one repeats, which no commit counts yet."""
         self._removable: list[str] = []
         """Objects that a later one repeats, which the next commit counts."""
-        self._check_recorded()
+        self._check_recorded(files)
 
     def append(self, lines: Iterable[bytes]) -> None:
         """Write lines as one object; as several, if one would exceed its limit.
@@ -114,8 +115,7 @@ class ObjectLog:
             self._superseded.append(file_name(self._series, self._number, tail.first))
         self._number = number
 
-    def _check_recorded(self) -> None:
-        files = self._folder.files()
+    def _check_recorded(self, files: Sequence[DeadLetterFile]) -> None:
         found = {file.series for file in files}
         if self._recorded and not found & self._recorded.keys():
             _log.warning("dead_letters_elsewhere", folder=self._folder.address, series=sorted(self._recorded))
@@ -146,6 +146,13 @@ class ObjectLog:
             if before := _last_object(files, series, Position(last.first - 1, 0)):
                 self._recorded[series] = Position(before.number, before.bytes)
         return tail
+
+
+def _new_series(prefix: str, taken: Collection[str | None]) -> str:
+    """Return a series that no start before had: its objects would be overwritten, or read as those of this one."""
+    while (series := f"{prefix}{secrets.token_hex(3)}") in taken:
+        pass
+    return series
 
 
 def _last_object(files: Iterable[DeadLetterFile], series: str, position: Position) -> DeadLetterFile | None:
