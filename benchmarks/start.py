@@ -187,7 +187,7 @@ def add_names(settings: Settings, millions: int) -> None:
     table = filling.table
     known = CHECKPOINTS.read(table.metadata.properties, "0")
     assert known.groups, "a run before has taken them"
-    seen = checkpoint_writer.Seen.now(table, read_progress(settings).of("0"))
+    seen = checkpoint_writer.CommittedPoint.now(table, read_progress(settings).of("0"))
     with table.transaction() as transaction:
         transaction.set_properties(CHECKPOINTS.set_to(NamedCheckpoints(known.groups, [*known.groups], *seen), "0"))
 

@@ -7,7 +7,7 @@ import typer
 
 from k2.model.errors import SettingsError
 
-__all__ = ["Addresses", "Cluster", "ProcessId", "find_cluster"]
+__all__ = ["Addresses", "ClusterOptions", "ProcessId", "check_cluster_options"]
 
 _POD: Final = ("BYTEWAX_POD_NAME", "BYTEWAX_STATEFULSET_NAME")
 """Variables from which Bytewax derives the number of a process if it is not given."""
@@ -25,13 +25,15 @@ Addresses = Annotated[
 ]
 
 
-class Cluster(NamedTuple):
-    """This process among those that run the job together."""
+class ClusterOptions(NamedTuple):
+    """The options of this process among those that run the job together, checked."""
 
     process: int | None
     """None if the job is one process."""
     addresses: str | None
+    """HOST:PORT of all processes, separated by `;`; None if there is one, or if a file has them."""
     processes: int
+    """Their number; if a file has the addresses, only that up to this process is known."""
 
     @property
     def arguments(self) -> list[str]:
@@ -40,8 +42,8 @@ class Cluster(NamedTuple):
         return process + ([] if self.addresses is None else ["-a", self.addresses])
 
 
-def find_cluster(process: int | None, addresses: str | None) -> Cluster:
-    """Return the place of this process in its cluster.
+def check_cluster_options(process: int | None, addresses: str | None) -> ClusterOptions:
+    """Return the checked options; the number of a pod of a StatefulSet is that of its process.
 
     Raises:
         SettingsError: one of number and addresses is missing, or they do not match.
@@ -49,12 +51,12 @@ def find_cluster(process: int | None, addresses: str | None) -> Cluster:
     if process is None:
         process = _pod_number()
     if process is None and addresses is None:
-        return Cluster(None, None, 1)
+        return ClusterOptions(None, None, 1)
     if process is None:
         raise SettingsError("-a names the processes of a cluster, but -i is missing; give each process its number")
     if addresses is None:
         if "BYTEWAX_HOSTFILE_PATH" in os.environ:
-            return Cluster(process, None, process + 1)
+            return ClusterOptions(process, None, process + 1)
         raise SettingsError(f'-i {process} needs the addresses of all processes; add -a "HOST:PORT;HOST:PORT"')
     names = [name.strip() for name in addresses.split(";")]
     for name in names:
@@ -67,7 +69,7 @@ def find_cluster(process: int | None, addresses: str | None) -> Cluster:
             f"-i {process}, but -a names {count}, numbered from 0; put the addresses in quotes, because the shell ends "
             "a command at ';'"
         )
-    return Cluster(process, ";".join(names), len(names))
+    return ClusterOptions(process, ";".join(names), len(names))
 
 
 def _pod_number() -> int | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from k2.cli.cluster import Addresses, ProcessId, find_cluster
+from k2.cli.cluster import Addresses, ProcessId, check_cluster_options
 from k2.cli.console import Json, print_json
 from k2.cli.options import parse_path
 from k2.cli.table_output import printable
@@ -46,7 +46,7 @@ def doctor(
     Each line says ok, warning, failed or unknown, and what to fix. Exit with code 1 if a check failed, with 2 if a
     setting is invalid, and with 3 if the broker or the catalog does not answer.
     """
-    process = None if process_id is None else find_cluster(process_id, addresses).process
+    process = None if process_id is None else check_cluster_options(process_id, addresses).process
     # A file of addresses is what the pods of a StatefulSet have.
     is_cluster = ";" in (addresses or "") or "BYTEWAX_HOSTFILE_PATH" in os.environ
     start = Start(recovery_directory, is_cluster, process)

@@ -133,7 +133,7 @@ def _check_topic(name: str) -> str:
 def _resolve_venue(settings: Settings, topic: str, name: str | None) -> Venue:
     chosen = dict(settings.topics).get(topic, "k2") if name is None else name
     if chosen not in VENUES:
-        raise SettingsError(VENUES.unknown(chosen))
+        raise SettingsError(VENUES.unknown_message(chosen))
     return VENUES[chosen]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 import k2
-from k2.cli.cluster import Addresses, ProcessId, find_cluster
+from k2.cli.cluster import Addresses, ProcessId, check_cluster_options
 from k2.model.errors import K2Error, SettingsError
 from k2.ops.restart_budget import RestartBudget
 from k2.ops.retry import RESTART
@@ -88,7 +88,7 @@ def run(
 
     Settings are environment variables, listed in the README: K2_BOOTSTRAP_SERVERS, K2_TOPICS, K2_DATA_DIR and others.
     """
-    cluster = find_cluster(process_id, addresses)
+    cluster = check_cluster_options(process_id, addresses)
     if recovery_directory is not None and not recovery_directory:
         raise SettingsError("-r is empty; name the folder of the recovery store, or leave -r out")
     options = ["-s", str(snapshot_interval), "-b", str(backup_interval), *cluster.arguments]

@@ -60,7 +60,7 @@ def show(
     """Print the table of a venue, to begin one of your own with."""
     read_settings()
     if name not in VENUES:
-        raise SettingsError(VENUES.unknown(name))
+        raise SettingsError(VENUES.unknown_message(name))
     file, table = VENUES.file_of(name), VENUES.table_of(name)
     if file is None or table is None:
         raise SettingsError(f"venue {name} is in code and has no table; see docs/messages.md for its messages")

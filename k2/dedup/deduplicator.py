@@ -103,10 +103,10 @@ class GroupDeduplicator:
             names = [self._hasher.symbols.intern(*name) for name in symbols[topic_partition]]
             log.reserve(np.array(names, dtype=np.int32), count)
         for block, parts in decoded:
-            firsts = {part.topic_partition: self._logs[part.topic_partition].numbers[1] for part in parts}
+            firsts = {part.topic_partition: self._logs[part.topic_partition].entry_range[1] for part in parts}
             for part in parts:
                 self._logs[part.topic_partition].restore(part.entries)
-            self._blocks.add(block, {one: (first, self._logs[one].numbers[1]) for one, first in firsts.items()})
+            self._blocks.add(block, {one: (first, self._logs[one].entry_range[1]) for one, first in firsts.items()})
 
     def seal(self) -> tuple[SealedIds, bytes | None]:
         """Return the held ids as blocks, and the bytes of the newest block if it is a new one.

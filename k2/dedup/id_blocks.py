@@ -26,8 +26,8 @@ _LEVEL_BITS: Final = BLOCKS_MERGED.bit_length() - 1
 _HEADER: Final = b"k2"
 _OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd")
 
-Numbers = tuple[int, int]
-"""Numbers of a log's entries: the first, and the one after the last."""
+EntryRange = tuple[int, int]
+"""A range of the entries of a log, by their numbers: the first, and the one after the last."""
 
 
 class BlockIds(NamedTuple):
@@ -100,11 +100,11 @@ def decode_block(data: bytes) -> list[BlockIds]:
 
 class _Sealed(NamedTuple):
     block: IdBlock
-    numbers: dict[TopicPartition, Numbers]
+    ranges: dict[TopicPartition, EntryRange]
     """The entries of each log that the block has, if they are still held."""
 
     def is_held(self, logs: Mapping[TopicPartition, IdLog]) -> bool:
-        return any(end > logs[one].numbers[0] for one, (_, end) in self.numbers.items())
+        return any(end > logs[one].entry_range[0] for one, (_, end) in self.ranges.items())
 
 
 class SealedBlocks:
@@ -113,37 +113,37 @@ class SealedBlocks:
     def __init__(self) -> None:
         self._sealed: list[_Sealed] = []
 
-    def add(self, block: IdBlock, numbers: dict[TopicPartition, Numbers]) -> None:
+    def add(self, block: IdBlock, ranges: dict[TopicPartition, EntryRange]) -> None:
         """Add a block that was read at the start, after its entries were added to the logs."""
-        self._sealed.append(_Sealed(block, numbers))
+        self._sealed.append(_Sealed(block, ranges))
 
     def seal(self, logs: Mapping[TopicPartition, IdLog], names: Symbols) -> tuple[tuple[IdBlock, ...], bytes | None]:
         """Return the blocks that have all ids held in the logs, and the bytes of the newest if it is a new one."""
         self._sealed = [one for one in self._sealed if one.is_held(logs)]
         sealed_to: dict[TopicPartition, int] = {}
         for one in self._sealed:
-            sealed_to |= {topic_partition: end for topic_partition, (_, end) in one.numbers.items()}
-        unsealed = {one: _cut(log, sealed_to.get(one, 0)) for one, log in logs.items()}
+            sealed_to |= {topic_partition: end for topic_partition, (_, end) in one.ranges.items()}
+        unsealed = {one: _held_from(log, sealed_to.get(one, 0)) for one, log in logs.items()}
         count = sum(end - first for first, end in unsealed.values())
         if not count:
             return tuple(one.block for one in self._sealed), None
-        taken = _merged([one.block.count for one in self._sealed], count)
+        taken = _count_merged([one.block.count for one in self._sealed], count)
         merged = self._sealed[len(self._sealed) - taken :]
         firsts: dict[TopicPartition, int] = {}
         for one in merged:
-            for topic_partition, (first, _) in one.numbers.items():
+            for topic_partition, (first, _) in one.ranges.items():
                 firsts.setdefault(topic_partition, first)
-        numbers = {one: _cut(logs[one], firsts.get(one, first)) for one, (first, _) in unsealed.items()}
-        numbers = {one: (first, end) for one, (first, end) in numbers.items() if first < end}
-        data = encode_block(_ids_of(one, logs[one], first, names) for one, (first, _) in numbers.items())
-        size = sum(end - first for first, end in numbers.values())
-        self._sealed[len(self._sealed) - taken :] = [_Sealed(IdBlock(digest(data), size, len(data)), numbers)]
+        ranges = {one: _held_from(logs[one], firsts.get(one, first)) for one, (first, _) in unsealed.items()}
+        ranges = {one: (first, end) for one, (first, end) in ranges.items() if first < end}
+        data = encode_block(_ids_of(one, logs[one], first, names) for one, (first, _) in ranges.items())
+        size = sum(end - first for first, end in ranges.values())
+        self._sealed[len(self._sealed) - taken :] = [_Sealed(IdBlock(digest(data), size, len(data)), ranges)]
         return tuple(one.block for one in self._sealed), data
 
 
-def _cut(log: IdLog, first: int) -> Numbers:
-    """Return the numbers of the entries from `first` on that a log holds."""
-    oldest, end = log.numbers
+def _held_from(log: IdLog, first: int) -> EntryRange:
+    """Return the range of the entries from number `first` on that a log holds."""
+    oldest, end = log.entry_range
     return max(first, oldest), end
 
 
@@ -152,7 +152,7 @@ def _ids_of(topic_partition: TopicPartition, log: IdLog, first: int, names: Symb
     return BlockIds(topic_partition, symbols, log.entries_from(first))
 
 
-def _merged(counts: Sequence[int], count: int) -> int:
+def _count_merged(counts: Sequence[int], count: int) -> int:
     """Return how many of the newest blocks a new one of `count` ids takes in; `counts` are the ids of all blocks."""
     taken = 0
     while count < MERGED_IDS_MAX:

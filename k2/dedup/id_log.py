@@ -277,7 +277,7 @@ class IdLog:
         return ClockState(*self._log.state[_REACHED:].tolist())
 
     @property
-    def numbers(self) -> tuple[int, int]:
+    def entry_range(self) -> tuple[int, int]:
         """The number of the oldest entry, and that of the next one; an entry keeps its number while it is held."""
         return int(self._log.state[_OLDEST]), int(self._log.state[_NEXT])
 
@@ -288,7 +288,7 @@ class IdLog:
 
     def entries_from(self, first: int) -> Entries:
         """Return the entries from number `first` on."""
-        entries = self._log.entries[np.arange(first, self.numbers[1]) % len(self._log.entries)]
+        entries = self._log.entries[np.arange(first, self.entry_range[1]) % len(self._log.entries)]
         contents = ((entries[:, _LINK] >> _WORD_BITS) & _WORD).astype(np.uint32)
         return Entries(entries[:, _LOW].copy(), entries[:, _HIGH].copy(), contents, entries[:, _TIME].copy())
 

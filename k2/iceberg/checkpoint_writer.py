@@ -16,7 +16,7 @@ from k2.ops.metrics import CHECKPOINT_TIME
 from k2.ops.retry import OnRetry, retried
 from k2.storage.catalog_errors import CATALOG_TRANSIENT
 from k2.storage.checkpoints import (
-    KEPT,
+    CHECKPOINTS_KEPT,
     Checkpoint,
     CheckpointPlace,
     NamedCheckpoints,
@@ -26,15 +26,15 @@ from k2.storage.checkpoints import (
 )
 from k2.storage.table_properties import CHECKPOINTS, LEDGER_ID
 
-__all__ = ["CheckpointWriter", "Seen"]
+__all__ = ["CheckpointWriter", "CommittedPoint"]
 
 IDLE_SECONDS: Final = 120.0
 """Time after which a commit without a new state names the offset up to which idle groups are complete."""
 _log: Final = structlog.get_logger()
 
 
-class Seen(NamedTuple):
-    """What the writer had committed at some moment."""
+class CommittedPoint(NamedTuple):
+    """What the writer had committed at some moment: its offsets, and the version of the table."""
 
     positions: list[tuple[str, int, int]]
     """Topic, partition and next offset."""
@@ -42,8 +42,8 @@ class Seen(NamedTuple):
     """The table's Iceberg sequence number."""
 
     @classmethod
-    def now(cls, table: Table, committed: WriterProgress) -> "Seen":
-        """Return it from the writer's progress, and the table as it was last read."""
+    def now(cls, table: Table, committed: WriterProgress) -> "CommittedPoint":
+        """Return the point of the offsets `committed` in the table as it was last read."""
         positions = [(one.topic, one.partition, entry.offset) for one, entry in committed.items()]
         return cls(positions, table.metadata.next_sequence_number() - 1)
 
@@ -57,7 +57,7 @@ class CheckpointWriter:
     """
 
     def __init__(self, writer: str, properties: Mapping[str, str], on_retry: OnRetry | None = None) -> None:
-        """Continue from those that the table names, by its `properties`."""
+        """Continue from the checkpoints that the table names in its `properties`."""
         self._writer = writer
         self._named = CHECKPOINTS.read(properties, writer)
         self._on_retry = on_retry
@@ -71,18 +71,18 @@ class CheckpointWriter:
         self._written_at = time.monotonic()
         CHECKPOINT_TIME.labels(writer).set_to_current_time()
         self._files = self._named.files
-        self._seen: Seen | None = None
-        """At the beginning of the epoch before; None in the first one."""
+        self._previous_start: CommittedPoint | None = None
+        """What was committed when the previous epoch began; None in the first one."""
 
     def add(self, table: Table, group: int, state: GroupState, committed: WriterProgress) -> None:
         """Add a state that has seen all rows of its group below the offsets `committed`; it is in the next commit."""
-        seen = Seen.now(table, committed) if self._seen is None else self._seen
+        point = CommittedPoint.now(table, committed) if self._previous_start is None else self._previous_start
         assert state.deduplicate is not None, "the deduplicator has added its state"
         self._states[group] = Checkpoint(
             str(table.metadata.table_uuid),
             LEDGER_ID.read(table.metadata.properties),
             group,
-            *seen,
+            *point,
             # Their positions are those of this run; a recovery store that continues from here has its own.
             {**state.sequence, "positions": []},
             {**state.deduplicate, "positions": []},
@@ -92,9 +92,9 @@ class CheckpointWriter:
             self._new_ids[state.ids.blocks[-1].digest] = state.new_ids
         self._with_rows_since.discard(group)
 
-    def end_epoch(self, began: Seen) -> None:
+    def end_epoch(self, began: CommittedPoint) -> None:
         """Note that an epoch has ended, and what was committed when it began."""
-        self._seen = began
+        self._previous_start = began
 
     def note_rows(self, group: int) -> None:
         """Note that a group has rows after the state that was added last."""
@@ -113,7 +113,7 @@ class CheckpointWriter:
         if not self._states and (not idle or time.monotonic() - self._written_at < IDLE_SECONDS):
             return {}
         named = self._write_states(table, commit_id) if self._states else self._named.groups
-        self._named = NamedCheckpoints(named, idle, *Seen.now(table, committed))
+        self._named = NamedCheckpoints(named, idle, *CommittedPoint.now(table, committed))
         self._written_at = time.monotonic()
         CHECKPOINT_TIME.labels(self._writer).set_to_current_time()
         return CHECKPOINTS.set_to(self._named, self._writer)
@@ -124,7 +124,7 @@ class CheckpointWriter:
         for group, checkpoint in sorted(self._states.items()):
             ids = None if checkpoint.ids is None else self._placed(checkpoint.ids, file, data)
             encoded = encode_checkpoint(msgspec.structs.replace(checkpoint, ids=ids))
-            named[group] = [place_of(file, len(data), encoded, ids), *named.get(group, ())][:KEPT]
+            named[group] = [place_of(file, len(data), encoded, ids), *named.get(group, ())][:CHECKPOINTS_KEPT]
             data += encoded
         retried(
             "writing a checkpoint",
@@ -138,7 +138,7 @@ class CheckpointWriter:
         return named
 
     def _placed(self, ids: SealedIds, file: str, data: bytearray) -> SealedIds:
-        """Return the ids with the places of all blocks; the bytes of those that are new are appended to the file's."""
+        """Return the ids with the file and start of each block; append the bytes of new blocks to `data`."""
         blocks = []
         for block in ids.blocks:
             found = block

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyiceberg.manifest import DataFile
 
 from k2.iceberg.arrow_columns import arrow_schema
-from k2.iceberg.checkpoint_writer import CheckpointWriter, Seen
+from k2.iceberg.checkpoint_writer import CheckpointWriter, CommittedPoint
 from k2.iceberg.column_buffer import FLUSH_ROWS, ColumnBuffer
 from k2.iceberg.commit_report import CommitReport
 from k2.iceberg.data_files import write_file
@@ -116,7 +116,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
     def snapshot(self) -> dict[str, Any]:
         """Commit the epoch exactly once, and return the state to resume from; an empty epoch makes no commit."""
         failpoint("trades.closing")
-        began = Seen.now(self._committer.table, self.partition_counts.committed)
+        began = CommittedPoint.now(self._committer.table, self.partition_counts.committed)
         self._commit()
         self._checkpoints.end_epoch(began)
         self._health.writer_committed(self._writer)

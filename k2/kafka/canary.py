@@ -31,7 +31,7 @@ from k2.storage.catalog import find_table
 
 __all__ = ["Canary", "open_canary"]
 
-RECENT: Final = timedelta(days=2)
+RECENT_AGE_MAX: Final = timedelta(days=2)
 """Age of the rows in which the newest number is looked for first, because the table may have files of years."""
 POLL_SECONDS_MAX: Final = 1.0
 RETRY_SECONDS_MAX: Final = 10.0
@@ -44,10 +44,10 @@ class _Pending:
     """A message that is not known to be in the table."""
 
     published_at: float
-    """By a clock that nobody sets."""
+    """Seconds by the monotonic clock."""
     partition: TopicPartition | None = None
     offset: int = 0
-    """Where it is, once the broker has acknowledged it."""
+    """Its offset in `partition`; both are known once the broker has acknowledged it."""
 
 
 def open_canary(settings: Settings) -> "Canary | None":
@@ -72,7 +72,7 @@ class Canary:
         self._writer = str(name.group % settings.writers)
         self._lock = threading.Lock()
         self._producer: Producer | None = None
-        self._start: int | None = None
+        self._start_number: int | None = None
         """The newest number in the table at the start; None until it is read."""
         self._last = self._committed = 0
         """The newest numbers that were published, and that are known to be in the table."""
@@ -80,8 +80,8 @@ class Canary:
         self._failed: list[int] = []
         self._last_commit = (Progress(), -math.inf)
         self._due_at = math.inf
-        self._seen = 0
-        """Gaps that the ledger was found to have."""
+        self._gaps_seen = 0
+        """Numbers left out since the start that the ledger has as missing."""
 
     def writer_opened(self, writer: str) -> None:
         """Begin to publish, if this is the writer of the canary's symbol."""
@@ -100,7 +100,7 @@ class Canary:
                 self._settle(number)
 
     def waiting_seconds(self) -> float:
-        """Return for how long a message has not been in the table, or is not published although it is due."""
+        """Return the seconds for which a message has not been in the table, or is not published although it is due."""
         with self._lock:
             since = min((one.published_at for one in self._pending.values()), default=math.inf)
             return max(0.0, self._clock() - min(since, self._due_at))
@@ -115,8 +115,8 @@ class Canary:
 
     def publish(self) -> None:
         """Publish the next number; the smallest that failed before, if there is one."""
-        if self._start is None:
-            self._start = self._last = self._committed = _last_number(self._settings, self._name)
+        if self._start_number is None:
+            self._start_number = self._last = self._committed = _last_number(self._settings, self._name)
         if self._producer is None:
             with config_errors(self._settings):
                 self._producer = Producer(producer_config(self._settings))
@@ -139,14 +139,14 @@ class Canary:
 
     def check_gaps(self) -> None:
         """Compare the numbers that were left out since the start with the gaps in the ledger."""
-        if self._start is None:
+        if self._start_number is None:
             return
-        expected = len(left_out(self._start + 1, self._committed))
+        expected = len(left_out(self._start_number + 1, self._committed))
         CANARY_GAPS_EXPECTED.set(expected)
         # The ledger is read only when a number that was left out is due in it: once for a hundred messages.
-        if self._seen < expected:
-            self._seen = _gaps_seen(self._settings, self._name, self._start + 1, self._committed)
-            CANARY_GAPS_SEEN.set(self._seen)
+        if self._gaps_seen < expected:
+            self._gaps_seen = _gaps_seen(self._settings, self._name, self._start_number + 1, self._committed)
+            CANARY_GAPS_SEEN.set(self._gaps_seen)
 
     def _wait(self) -> None:
         """Serve the reports of the producer until the next message is due, or for a while if publishing failed."""
@@ -197,11 +197,11 @@ def _logged() -> Iterator[None]:
 def _last_number(settings: Settings, name: CanarySymbol) -> int:
     """Return the newest number in the table; 0 if it has none."""
     table = find_table(settings, "trades")
-    since = (datetime.now(UTC) - RECENT).isoformat()
+    since = (datetime.now(UTC) - RECENT_AGE_MAX).isoformat()
     recent: BooleanExpression = GreaterThanOrEqual("timestamp", since)  # type: ignore[call-arg,arg-type]
     if table is None:
         return 0
-    return _max_number(table, And(_of(name), recent)) or _max_number(table, _of(name))
+    return _max_number(table, And(_rows_of(name), recent)) or _max_number(table, _rows_of(name))
 
 
 def _gaps_seen(settings: Settings, name: CanarySymbol, first: int, last: int) -> int:
@@ -212,13 +212,13 @@ def _gaps_seen(settings: Settings, name: CanarySymbol, first: int, last: int) ->
     opened: BooleanExpression = EqualTo("event", "gap_opened")  # type: ignore[call-arg,arg-type]
     later: BooleanExpression = GreaterThanOrEqual("last_sequence", first)  # type: ignore[call-arg,arg-type]
     rows = ledger.scan(
-        And(And(_of(name), opened), later), selected_fields=("first_sequence", "last_sequence")
+        And(And(_rows_of(name), opened), later), selected_fields=("first_sequence", "last_sequence")
     ).to_arrow()
     missing = [(max(first, row["first_sequence"]), min(last, row["last_sequence"])) for row in rows.to_pylist()]
     return len({number for ends in missing for number in left_out(*ends)})
 
 
-def _of(name: CanarySymbol) -> BooleanExpression:
+def _rows_of(name: CanarySymbol) -> BooleanExpression:
     exchange: BooleanExpression = EqualTo("exchange", name.exchange)  # type: ignore[call-arg,arg-type]
     symbol: BooleanExpression = EqualTo("symbol", name.symbol)  # type: ignore[call-arg,arg-type]
     return And(exchange, symbol)

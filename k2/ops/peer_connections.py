@@ -39,30 +39,31 @@ def check_hosts(addresses: Sequence[str]) -> None:
 def limit_silence(addresses: Sequence[str], process: int, seconds_max: int) -> int:
     """Fail each connection to a peer whose host has not answered for `seconds_max`; return the number of connections.
 
-    `addresses` are those of all processes (HOST:PORT), of which this is number `process`. Bytewax opens the connections
-    itself, so they are looked for among the open sockets of this process. A failed connection ends the process, as the
-    end of a peer does. The host of a frozen peer answers, so that is noticed only once data for it piles up. Only
-    Linux has such a limit; elsewhere this does nothing.
+    The limit is set by TCP keepalive and TCP_USER_TIMEOUT. `addresses` are those of all processes (HOST:PORT), of which
+    this is number `process`. Bytewax opens the connections itself, so they are looked for among the open sockets of
+    this process. A failed connection ends the process, as the end of a peer does. The host of a frozen peer answers, so
+    that is noticed only once data for it piles up. Only Linux has such a limit; elsewhere this does nothing.
     """
     if not _DESCRIPTORS.is_dir():
         return 0
-    peers = {place for number, address in enumerate(addresses) if number != process for place in _resolved(address)}
+    peers = {peer for number, address in enumerate(addresses) if number != process for peer in _endpoints(address)}
     own_port = int(addresses[process].rpartition(":")[2])
     count = 0
     for connection in _connections():
         # A peer may have ended by now, and a kernel may lack an option: then the system's own limits apply.
         with connection, suppress(OSError):
             if connection.getsockname()[1] == own_port or connection.getpeername()[:2] in peers:
-                _limit(connection, seconds_max)
+                _set_timeouts(connection, seconds_max)
                 count += 1
     return count
 
 
-def _resolved(address: str) -> Iterator[tuple[str, int]]:
+def _endpoints(address: str) -> Iterator[tuple[str, int]]:
+    """Yield IP address and port of each endpoint that HOST:PORT means; none if the host has no address now."""
     host, _, port = address.rpartition(":")
     with suppress(OSError):
-        for *_, place in socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM):
-            yield str(place[0]), int(place[1])
+        for *_, endpoint in socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM):
+            yield str(endpoint[0]), int(endpoint[1])
 
 
 def _connections() -> Iterator[socket.socket]:
@@ -90,7 +91,7 @@ def _is_connected(one: socket.socket) -> bool:
     return True
 
 
-def _limit(connection: socket.socket, seconds_max: int) -> None:
+def _set_timeouts(connection: socket.socket, seconds_max: int) -> None:
     interval = max(1, seconds_max // _PROBES)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, interval)

@@ -11,7 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-__all__ = ["Application", "respond_json", "serve", "serve_restart"]
+__all__ = ["Application", "respond_json", "serve", "serve_while_down"]
 
 Application = Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]
 
@@ -43,7 +43,7 @@ def respond_json(start_response: "StartResponse", status: str, **fields: object)
 
 
 @contextmanager
-def serve_restart(ended: str, host: str, port: int) -> Iterator[None]:
+def serve_while_down(ended: str, host: str, port: int) -> Iterator[None]:
     """Serve `/healthz` and `/readyz` while the job is down, and its supervisor is about to start it again.
 
     Alive, because killing the supervisor would not help, but not ready; both say why the job `ended`. `/metrics` is not

@@ -75,7 +75,7 @@ def _topic(part: str) -> TopicVenue:
     topic, _, venue = (piece.strip() for piece in part.partition("="))
     checked_topic(topic)
     if (venue or "k2") not in VENUES:
-        raise ValueError(VENUES.unknown(venue))
+        raise ValueError(VENUES.unknown_message(venue))
     return TopicVenue(topic, venue or "k2")
 
 
@@ -247,7 +247,7 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
         if environment.get(PREFIX + name.upper())
     }
     # Before the topics, which may name a venue of these tables.
-    VENUES.use({**values, **overrides}.get("venues") or "")
+    VENUES.use_tables({**values, **overrides}.get("venues") or "")
     try:
         return Settings(**{**values, **overrides})
     except ValidationError as error:

@@ -14,7 +14,7 @@ import structlog
 
 from k2.model.errors import SettingsError, UnreachableError
 from k2.ops.child_process import launcher
-from k2.ops.probe_server import serve_restart
+from k2.ops.probe_server import serve_while_down
 from k2.ops.restart_budget import RestartBudget
 from k2.ops.retry import RESTART
 from k2.ops.signals import SIGNALS
@@ -25,7 +25,8 @@ __all__ = ["Ended", "Supervisor"]
 STOP_SECONDS_MAX: Final = 1.5
 """Time for the job to end on a signal; it is killed then."""
 REPORT_BYTES_MAX: Final = 65_536
-LOOK_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
+"""Time between two looks at whether the child has ended, while probes are served for it."""
 OUTAGE_SECONDS: Final = 600.0
 """Time in which restarts make the next wait longer, if a service did not answer; their number is not limited."""
 
@@ -105,7 +106,7 @@ class Supervisor:
 
     def _wait(self, ended: Ended, seconds: float) -> None:
         _LOG.warning("restarting", ended=ended.why, wait_seconds=round(seconds, 3), restarts_left=self._budget.left)
-        with serve_restart(ended.why, *_probes()):
+        with serve_while_down(ended.why, *_probes()):
             time.sleep(seconds)
 
     def _run_once(self, restarts: int, before: Ended | None) -> Ended:
@@ -142,8 +143,8 @@ class Supervisor:
         has_ended = threading.Event()
 
         def serve() -> None:
-            with serve_restart(before.why, *_probes()):
-                while not has_ended.is_set() and not select.select([report_fd], [], [], LOOK_SECONDS)[0]:
+            with serve_while_down(before.why, *_probes()):
+                while not has_ended.is_set() and not select.select([report_fd], [], [], POLL_SECONDS)[0]:
                     pass
 
         serving = threading.Thread(target=serve, name="probes", daemon=True)

@@ -79,12 +79,12 @@ def _span(reached: int, rules: WindowRules) -> Span:
 
 
 class _Reading(NamedTuple):
-    """Which ids are read from the table's rows."""
+    """Which ids are read from the table's rows; groups that need the same ones are read together."""
 
     is_resumed: bool
-    """Those that the clocks of the recovered states can still need, or those that the table's own clocks can."""
-    is_since: bool
-    """Only those that the checkpoints lack."""
+    """Whether the clocks of recovered states decide which ids can still matter, rather than the times of the rows."""
+    is_after_checkpoint: bool
+    """Whether blocks have the ids up to the checkpoints, so that only later rows are read."""
 
 
 class StoredTradeIds:
@@ -161,9 +161,9 @@ class StoredTradeIds:
         if self._table is None:
             return ()
         with self._lock:
-            is_since = group in self._with_blocks
+            is_after_checkpoint = group in self._with_blocks
             # The group of a checkpoint with blocks has its clocks in there.
-            reading = _Reading(is_resumed or is_since, is_since)
+            reading = _Reading(is_resumed or is_after_checkpoint, is_after_checkpoint)
             spooled = self._spooled.get(reading)
             if spooled is None or group in spooled.taken:
                 spooled = self._spooled[reading] = self._read(self._table, rules_for(window_us), reading)
@@ -197,7 +197,7 @@ class StoredTradeIds:
         committed_after = self._committed_after if reading.is_resumed and not self._clocks else 0
         row_filter = And(_BY_ID, _within(spans))
         offsets: Positions = {}
-        if reading.is_since:
+        if reading.is_after_checkpoint:
             assert self._checkpoints is not None, "blocks come from checkpoints"
             offsets, committed_after = self._checkpoints.positions, self._checkpoints.committed_after
             row_filter = And(row_filter, any_of(rows_from(one, offsets.get(one, 0)) for one in spans))

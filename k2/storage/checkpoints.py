@@ -19,7 +19,7 @@ from k2.model.progress import TopicPartition
 from k2.model.state_source import IdBlock, Positions, SealedIds
 
 __all__ = [
-    "KEPT",
+    "CHECKPOINTS_KEPT",
     "Checkpoint",
     "CheckpointError",
     "CheckpointPlace",
@@ -34,7 +34,7 @@ __all__ = [
     "read_id_block",
 ]
 
-KEPT: Final = 2
+CHECKPOINTS_KEPT: Final = 2
 """Checkpoints of a group that are kept: if the newest cannot be read, a start uses the one before."""
 _FORMAT: Final = 1
 

@@ -27,33 +27,33 @@ class VenueRegistry(MutableMapping[str, Venue]):
 
     def __init__(
         self,
-        places: Mapping[str, str] | None = None,
+        import_paths: Mapping[str, str] | None = None,
         tables: Mapping[str, Path] | None = None,
         kernels: Mapping[str, str] | None = None,
     ) -> None:
-        """Know venues in code by their places, `module:constant`, and tables by their files.
+        """Know venues in code by their import paths, `module:constant`, and tables by their files.
 
-        `kernels` has the places of the compiled decoders of tables.
+        `kernels` has the import paths of the compiled decoders of tables.
         """
-        self._venues: dict[str, Venue | str | Path] = {**(places or {}), **(tables or {})}
+        self._venues: dict[str, Venue | str | Path] = {**(import_paths or {}), **(tables or {})}
         self._tables = {**(tables or {})}
         self._kernels = {**(kernels or {})}
         self._user: dict[str, TableFile] = {}
         self._user_venues: dict[str, Venue] = {}
 
-    def use(self, text: str) -> None:
-        """Replace the tables of the user by those of a setting, `K2_VENUES`.
+    def use_tables(self, setting: str) -> None:
+        """Replace the tables of the user by those that the value of `K2_VENUES` names.
 
         Raises:
             SettingsError: a table is missing or invalid; the tables are as before.
         """
-        if not text:
+        if not setting:
             self._user, self._user_venues = {}, {}
             return
         from k2.venues.table_decoder import venue_of  # noqa: PLC0415  names need no decoder
         from k2.venues.user_tables import read_user_tables  # noqa: PLC0415  as above
 
-        tables = read_user_tables(text, self.builtin, self._tables)
+        tables = read_user_tables(setting, self.builtin, self._tables)
         self._user_venues = {name: venue_of(file.table) for name, file in tables.items()}
         self._user = tables
 
@@ -88,7 +88,7 @@ class VenueRegistry(MutableMapping[str, Venue]):
 
         return read_table(self._tables[name], self._tables.get).digest
 
-    def unknown(self, name: str) -> str:
+    def unknown_message(self, name: str) -> str:
         """Return the sentence for a name that no venue has."""
         close = closest(name, self)
         return f"unknown venue {name!r}; {f'did you mean {close!r}?' if close else 'see `k2 venues list`'}"
@@ -103,12 +103,12 @@ class VenueRegistry(MutableMapping[str, Venue]):
             return self._user_venues[name]
         venue = self._venues[name]
         if isinstance(venue, str):
-            venue = _load(venue)
+            venue = _import(venue)
             self._venues[name] = venue
         elif isinstance(venue, Path):
             venue = _load_table(venue, self._tables)
             if name in self._kernels:
-                venue = replace(venue, decode_compiled=_load(self._kernels[name]))
+                venue = replace(venue, decode_compiled=_import(self._kernels[name]))
             self._venues[name] = venue
         assert isinstance(venue, Venue)
         return venue
@@ -137,6 +137,6 @@ def _load_table(path: Path, tables: Mapping[str, Path]) -> Venue:
     return venue_of(read_table(path, tables.get).table)
 
 
-def _load(place: str) -> Any:
-    module, _, constant = place.partition(":")
+def _import(path: str) -> Any:
+    module, _, constant = path.partition(":")
     return getattr(import_module(module), constant)

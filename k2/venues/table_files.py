@@ -98,7 +98,16 @@ def _refuse_value(path: Path, text: str, error: str) -> NoReturn:
         full = f"{key}.{missing[1]}".removeprefix(".")
         raise SettingsError(f"{_placed(path, text, key)}: {full}: missing; see `k2 venues schema`") from None
     plain = f"{what[:1].lower()}{what[1:]}".replace("`", "")
-    raise SettingsError(f"{_placed(path, text, key)}: {f'{key}: ' if key else ''}{plain}") from None
+    values = _values_of(key) if what.startswith("Invalid enum value") else []
+    hint = f"use one of {', '.join(values)}" if values else "see `k2 venues schema`"
+    raise SettingsError(f"{_placed(path, text, key)}: {f'{key}: ' if key else ''}{plain}; {hint}") from None
+
+
+def _values_of(key: str) -> list[str]:
+    """Return the values that a key may have, such as `time.unit`; an empty list if any is valid."""
+    name, defs = _TOKEN.findall(key)[-1], msgspec.json.schema(VenueTable)["$defs"].values()
+    found = {tuple(part["properties"][name].get("enum", ())) for part in defs if name in part.get("properties", ())}
+    return [str(value) for value in found.pop()] if len(found) == 1 else []
 
 
 def _known_keys(key: str) -> Mapping[str, Any] | frozenset[str]:

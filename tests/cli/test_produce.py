@@ -195,7 +195,7 @@ def test_a_venue_of_the_user_keys_its_messages(broker: Broker, tmp_path: Path) -
     topic, capture = broker.topic(), DATA / "okx-v5-trades-withacks-2022.ndjson.gz"
     given = {"K2_VENUES": str(tmp_path), "K2_TOPICS": f"{topic}=mine"}
     found = _found(_produce(broker, capture, "--topic", topic, "--json", **given))
-    VENUES.use("")
+    VENUES.use_tables("")
     assert (found["venue"], found["published"], found["unkeyed"]) == ("mine", 80, 6)
     keys = {message.key() for message in read_topic(broker, topic)}
     assert keys == {None, b"my-okx|BTC-USD-220527", b"my-okx|UNI-USD-SWAP", b"my-okx|BTC-USDT"}

@@ -76,7 +76,7 @@ def test_arguments_that_do_not_match_are_one_sentence(
         ({"K2_TOPIC": "trades"}, 2, "K2_TOPIC is not a setting of this job; did you mean K2_TOPICS?"),
         ({"K2_TOPICS": "no-such-topic"}, 2, "topic 'no-such-topic' does not exist at"),
         ({"K2_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, 3, "no Kafka broker answers at 127.0.0.1:1"),
-        ({"K2_DATA_DIR": "/dev/null"}, 2, "dead letters cannot be written there"),
+        ({"K2_DATA_DIR": "/dev/null"}, 2, "set K2_DLQ_DIR to another one (by default, it is `dlq` in K2_DATA_DIR)"),
     ],
     ids=str,
 )

@@ -18,7 +18,7 @@ def k2(*arguments: str, **environment: str) -> Result:
     try:
         return CliRunner().invoke(app, ["venues", *arguments], env={"COLUMNS": "200", **environment})
     finally:
-        VENUES.use("")
+        VENUES.use_tables("")
 
 
 def table(tmp_path: Path, base: str, more: str = "") -> str:

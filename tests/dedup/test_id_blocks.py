@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.dedup.deduplicator import GroupDeduplicator
-from k2.dedup.id_blocks import BLOCKS_MERGED, MERGED_IDS_MAX, BlockIds, _merged, decode_block, encode_block
+from k2.dedup.id_blocks import BLOCKS_MERGED, MERGED_IDS_MAX, BlockIds, _count_merged, decode_block, encode_block
 from k2.dedup.id_log import Entries
 from k2.dedup.window import CONFIRMATIONS
 from k2.model.packed import digest
@@ -103,7 +103,7 @@ def test_blocks_are_few_and_ids_are_written_a_few_times(news: list[int]) -> None
     """Each level has fewer than `BLOCKS_MERGED` blocks, and an id is written once for each level at most."""
     counts, written = list[int](), 0
     for new in news:
-        taken = _merged(counts, new)
+        taken = _count_merged(counts, new)
         counts[len(counts) - taken :] = [new + sum(counts[len(counts) - taken :])]
         written += counts[-1]
     levels = MERGED_IDS_MAX.bit_length() // 3 + 1
@@ -128,7 +128,7 @@ def test_blocks_are_few_and_ids_are_written_a_few_times(news: list[int]) -> None
 )
 def test_which_blocks_a_new_one_takes_in(counts: list[int], new: int, taken: int) -> None:
     """The newest ones that are not larger in magnitude, if there are enough of them."""
-    assert _merged(counts, new) == taken
+    assert _count_merged(counts, new) == taken
 
 
 def test_only_new_ids_are_written() -> None:

@@ -13,7 +13,7 @@ CHECKPOINT_MUTANTS: Final = (
         "checkpoint claims rows that it lacks",
         18,
         "the positions of a checkpoint are beyond the rows that its state has seen",
-        ("k2.iceberg.checkpoint_writer:Seen.now", "entry.offset)", "entry.offset + 9)"),
+        ("k2.iceberg.checkpoint_writer:CommittedPoint.now", "entry.offset)", "entry.offset + 9)"),
     ),
     planted(
         "rows after a checkpoint not read",

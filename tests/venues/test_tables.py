@@ -57,7 +57,11 @@ def encoded(**changes: Any) -> bytes:
         ([('path = "t"', 'pth = "t"')], "", " line 10: time.pth: unknown key; did you mean 'path'?"),
         ([('"trade"]', '"trade"], zzz = 1')], "", " line 14: messages[0].when[0].zzz: unknown key; see `k2 venues s"),
         ([('price = { path = "p" }\n', "")], "", ": price: missing; see `k2 venues schema`"),
-        ([('unit = "ms"', 'unit = "min"')], "", " line 10: time.unit: invalid enum value 'min'"),
+        (
+            [('unit = "ms"', 'unit = "min"')],
+            "",
+            " line 10: time.unit: invalid enum value 'min'; use one of ms, ms_or_us, ns,",
+        ),
         ([('exchange = "bourse"', "exchange = 5")], "", " line 3: exchange: expected str | object, got int"),
         ([('name = "bourse"', 'name = "Bourse!"')], "", " line 1: name: expected str matching regex"),
         ([('numbering = "contiguous"', "numbering = ")], "", " line 4: not TOML: invalid value"),

@@ -17,7 +17,7 @@ from tests.venues.test_tables import MESSAGE, TABLE, encoded
 def no_tables_left() -> Iterator[None]:
     """Leave the registry without tables of a user."""
     yield
-    VENUES.use("")
+    VENUES.use_tables("")
 
 
 def write(path: Path, text: str = TABLE, name: str = "bourse") -> Path:

@@ -69,7 +69,7 @@ class DeadLetterFile(NamedTuple):
     number: int
     """Its number in the series, from 1."""
     first: int
-    """The number from which on it has the series' lines: an object repeats those that came before it and were small."""
+    """Number of the first file whose lines it has: an object may repeat small ones before it."""
     series: str | None
     name: str
     bytes: int

@@ -52,5 +52,6 @@ def _lock(folder: Path, name: str, how: int) -> int:
         ) from error
     except OSError as error:
         raise SettingsError(
-            f"K2_DLQ_DIR={str(folder)!r}: dead letters cannot be written there: {error.strerror}"
+            f"K2_DLQ_DIR={str(folder)!r}: dead letters cannot be written there: {error.strerror}; fix the folder, or "
+            "set K2_DLQ_DIR to another one (by default, it is `dlq` in K2_DATA_DIR)"
         ) from error

@@ -19,7 +19,7 @@ from k2.storage.dead_letters.files import DeadLetterFile, parse_name
 __all__ = ["ObjectFolder", "StoreRefusedError", "open_object_folder"]
 
 _PROBE: Final = ".started"
-"""An object that each start writes, to find out whether it may write; its content is nothing."""
+"""An empty object that each start writes, to find out whether it may write."""
 _NO_BUCKET: Final = re.compile(
     r"NO_SUCH_BUCKET|NoSuchBucket|[Bb]ucket .*(?:does not exist|not found)|[Cc]ontainer .*does not exist"
 )

@@ -61,7 +61,9 @@ class ObjectLog:
         self._number = 0
         self._tail: _Tail | None = None
         self._superseded: list[str] = []
+        """Objects that a later one repeats, which no commit counts yet."""
         self._removable: list[str] = []
+        """Objects that a later one repeats, which the next commit counts."""
         self._check_recorded(files)
 
     def append(self, lines: Iterable[bytes]) -> None:
@@ -73,7 +75,7 @@ class ObjectLog:
         pending = [*lines]
         if not pending:
             return
-        tail = self._absorbed() if self._tail is None else self._tail
+        tail = self._absorb_small_ends() if self._tail is None else self._tail
         if len(tail.lines) >= min(WHOLE_BYTES_MIN, self._object_bytes_max):
             tail = _Tail(self._number + 1)
         for line in pending:
@@ -118,7 +120,7 @@ class ObjectLog:
         if self._recorded and not found & self._recorded.keys():
             _log.warning("dead_letters_elsewhere", folder=self._folder.address, series=sorted(self._recorded))
         for series, position in self._recorded.items():
-            last = _last(files, series, position)
+            last = _last_object(files, series, position)
             if series in found and (last is None or (last.number, last.bytes) < position):
                 name = file_name(series, position.number)
                 raise StateError(
@@ -127,21 +129,21 @@ class ObjectLog:
                     "it is"
                 )
 
-    def _absorbed(self) -> _Tail:
-        """Return the small ends of earlier series, which are then recorded without them.
+    def _absorb_small_ends(self) -> _Tail:
+        """Return the lines with which earlier series end, as far as they are few; record those series without them.
 
         The objects stay, for readers of older commits; `k2 maintain orphans` removes them.
         """
         tail, files = _Tail(1), self._folder.files()
         for series, position in sorted(self._recorded.items()):
-            last = _last(files, series, position)
+            last = _last_object(files, series, position)
             room = min(WHOLE_BYTES_MIN, self._object_bytes_max) - len(tail.lines)
             if last is None or last.number < position.number or position.bytes > room:
                 continue
             with self._folder.open(last.name) as stream:
                 tail.lines += stream.read(position.bytes)
             del self._recorded[series]
-            if before := _last(files, series, Position(last.first - 1, 0)):
+            if before := _last_object(files, series, Position(last.first - 1, 0)):
                 self._recorded[series] = Position(before.number, before.bytes)
         return tail
 
@@ -153,7 +155,7 @@ def _new_series(prefix: str, taken: Collection[str | None]) -> str:
     return series
 
 
-def _last(files: Iterable[DeadLetterFile], series: str, position: Position) -> DeadLetterFile | None:
+def _last_object(files: Iterable[DeadLetterFile], series: str, position: Position) -> DeadLetterFile | None:
     """Return the object with the line before a position; None if the series has none up to there."""
     found = committed_files(files, series, position.number)
     return found[-1] if found else None
