@@ -72,8 +72,10 @@ def checked_topic(name: str) -> str:
 
 
 def _topic(part: str) -> TopicVenue:
-    topic, _, venue = (piece.strip() for piece in part.partition("="))
+    topic, equals, venue = (piece.strip() for piece in part.partition("="))
     checked_topic(topic)
+    if equals and not venue:
+        raise ValueError(f"no venue after {part.strip()!r}: name one, or leave out '=' for venue 'k2'")
     if (venue or "k2") not in VENUES:
         raise ValueError(VENUES.unknown_message(venue))
     return TopicVenue(topic, venue or "k2")

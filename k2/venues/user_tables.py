@@ -1,6 +1,5 @@
 """The user's own tables (`K2_VENUES`): files, or folders of files, that each describe a venue."""
 
-import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,14 +14,14 @@ def read_user_tables(text: str, taken: frozenset[str], builtin: Mapping[str, Pat
     """Return the tables of a setting by venue.
 
     Args:
-        text: the value of `K2_VENUES`: files and folders, separated as in `PATH`.
+        text: the value of `K2_VENUES`: files and folders, separated by commas.
         taken: the names of the built-in venues, which a table may have only if it says `replaces = true`.
         builtin: the files of the built-in tables by venue, which a table may extend.
 
     Raises:
         SettingsError: a file or folder is missing, or a table is invalid; the sentence has file, line and key.
     """
-    paths = [path for part in text.split(os.pathsep) if part for path in _files(Path(part))]
+    paths = [path for part in text.split(",") if part.strip() for path in _files(Path(part.strip()))]
     named = {name: path for path in paths if (name := _declared_name(path)) is not None}
     tables: dict[str, TableFile] = {}
     for path in paths:
@@ -65,7 +64,10 @@ def _line(path: Path, key: str) -> str:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(path.glob("*.toml"))
+        tables = sorted(path.glob("*.toml"))
+        if not tables:
+            raise SettingsError(f"K2_VENUES names the folder {path}, which has no table; a table is a file *.toml")
+        return tables
     if not path.exists():
         raise SettingsError(f"K2_VENUES names {path}, which does not exist; name a table, or a folder of tables")
     return [path]

@@ -51,6 +51,7 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
             "K2_TOPICS='a=nyse': unknown venue 'nyse'; see `k2 venues list`",
         ),
         ("K2_TOPICS", "a=k2-monotone", "unknown venue 'k2-monotone'; did you mean 'k2-monotonic'?"),
+        ("K2_TOPICS", "a=", "no venue after 'a='"),
         ("K2_TOPICS", "a,a", "names topic 'a' twice"),
         ("K2_TOPICS", "a/b", "invalid topic name 'a/b'"),
         ("K2_TOPICS", "..", "invalid topic name '..'"),

@@ -1,6 +1,5 @@
 """Tables of the user: files and folders of K2_VENUES, and which names they may take."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def test_files_and_folders_are_read(tmp_path: Path) -> None:
     write(tmp_path / "folder" / "a.toml", name="first")
     (tmp_path / "folder" / "b.toml").write_text('name = "second"\nextends = "third"\n', encoding="utf-8")
     third = write(tmp_path / "c.toml", name="third")
-    setting = os.pathsep.join([str(tmp_path / "folder"), str(third)])
+    setting = f"{tmp_path / 'folder'}, {third},"
     settings = read_settings({"K2_VENUES": setting, "K2_TOPICS": "t=first,u=second"})
     assert [topic.venue for topic in settings.topics] == ["first", "second"]
     assert {"first", "second", "third", "okx"} <= {*VENUES}
@@ -40,6 +39,12 @@ def test_files_and_folders_are_read(tmp_path: Path) -> None:
     assert (trade.symbol, trade.sequence) == (MESSAGE["s"], MESSAGE["n"])
     with pytest.raises(SettingsError, match=r"K2_TOPICS='t=first': unknown venue 'first'"):
         read_settings({"K2_TOPICS": "t=first"})
+
+
+def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
+    """It is the wrong folder."""
+    with pytest.raises(SettingsError, match=r"^K2_VENUES names the folder .*, which has no table; a table is"):
+        read_settings({"K2_VENUES": str(tmp_path)})
 
 
 def test_a_built_in_name_is_taken_only_on_purpose(tmp_path: Path) -> None:
