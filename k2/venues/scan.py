@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.compiled import compiled
+from k2.model.compiled import allocation_free
 
 __all__ = [
     "ABSENT",
@@ -77,7 +77,7 @@ def keys_of(*names: str) -> Keys:
     )
 
 
-@compiled
+@allocation_free
 def _skip_blanks(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
     while position < end:
         character = data[position]
@@ -89,7 +89,7 @@ def _skip_blanks(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -
     return position
 
 
-@compiled
+@allocation_free
 def _string_end(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
     """Return the position of the closing quote; `end` if a character before it is not plain."""
     while position < end:
@@ -100,14 +100,14 @@ def _string_end(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) ->
     return end
 
 
-@compiled
+@allocation_free
 def _skip_digits(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
     while position < end and _DIGIT_0 <= data[position] <= _DIGIT_9:
         position += _ONE
     return position
 
 
-@compiled
+@allocation_free
 def _number(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Scan a number by the JSON grammar; return (kind, end of the value), with kind `ABSENT` if there is none."""
     if position < end and data[position] == _MINUS:
@@ -131,7 +131,7 @@ def _number(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tup
     return kind, after
 
 
-@compiled
+@allocation_free
 def _matches(data: NDArray[np.uint8], position: np.uint64, end: np.uint64, word: NDArray[np.uint8]) -> bool:
     if end - position < np.uint64(len(word)):
         return False
@@ -142,7 +142,7 @@ def _matches(data: NDArray[np.uint8], position: np.uint64, end: np.uint64, word:
     return True
 
 
-@compiled
+@allocation_free
 def _scalar(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Scan a scalar other than a string; return (kind, end of the value), with kind `ABSENT` if it is rejected."""
     if position >= end:
@@ -157,7 +157,7 @@ def _scalar(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tup
     return _number(data, position, end)
 
 
-@compiled
+@allocation_free
 def _key_idx(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, keys: Keys, guess: np.uint64) -> np.uint64:
     """Return the index of a key, searched cyclically from `guess`; the number of keys if it is unknown."""
     text, starts, sizes = keys
@@ -176,7 +176,7 @@ def _key_idx(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, keys: Ke
     return count
 
 
-@compiled
+@allocation_free
 def scan_object(
     data: NDArray[np.uint8], position: np.uint64, end: np.uint64, keys: Keys, fields: NDArray[np.uint64]
 ) -> bool:
@@ -228,13 +228,13 @@ def scan_object(
             return False
 
 
-@compiled
+@allocation_free
 def signed(position: np.uint64) -> Any:
     """Return a position as int64, because numba converts a sum of int64 and uint64 to float."""
     return np.int64(position)
 
 
-@compiled
+@allocation_free
 def read_integer(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, int]:
     """Parse a JSON integer of at most 18 digits; return (whether it was accepted, value). "-0" is rejected."""
     negative = data[start] == _MINUS
@@ -250,7 +250,7 @@ def read_integer(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> t
     return True, value
 
 
-@compiled
+@allocation_free
 def nesting(text: NDArray[np.uint8]) -> int:
     """Return the nesting depth of objects and arrays in a JSON text; brackets inside strings are ignored.
 
