@@ -20,6 +20,7 @@ from k2.venues.rows import (
     HAS_SEQUENCE,
     ID_SIZE,
     ID_START,
+    INDEX,
     MESSAGE,
     MESSAGE_BYTES_MAX,
     PRICE,
@@ -68,7 +69,7 @@ def decode_k2(
     table: SymbolTable,
     rows: NDArray[np.int64],
     left: NDArray[np.int32],
-) -> int:
+) -> tuple[int, int, int]:
     """Write a row for each message that is certainly a trade; see `k2.venues.venue.CompiledDecoder`."""
     fields = np.empty((len(_KEYS.sizes), 3), dtype=np.uint64)
     words, row = rows.view(np.uint64), 0
@@ -77,11 +78,11 @@ def decode_k2(
         if 0 < size <= MESSAGE_BYTES_MAX and _decode_one(
             data, start, start + np.uint64(size), fields, table, rows[row], words[row]
         ):
-            rows[row, MESSAGE] = message
+            rows[row, MESSAGE], rows[row, INDEX] = message, 0
             row += 1
         else:
             left[message - row] = message
-    return row
+    return len(starts), row, len(starts) - row
 
 
 @allocation_free

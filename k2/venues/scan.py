@@ -27,7 +27,10 @@ __all__ = [
     "nesting",
     "read_integer",
     "scan_object",
+    "scan_scalar",
     "signed",
+    "skip_blanks",
+    "string_end",
 ]
 
 KIND: Final = 0
@@ -78,7 +81,8 @@ def keys_of(*names: str) -> Keys:
 
 
 @allocation_free
-def _skip_blanks(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
+def skip_blanks(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
+    """Return the position of the next character that is not a blank; `end` if there is none."""
     while position < end:
         character = data[position]
         if character > _BLANK:
@@ -90,7 +94,7 @@ def _skip_blanks(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -
 
 
 @allocation_free
-def _string_end(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
+def string_end(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
     """Return the position of the closing quote; `end` if a character before it is not plain."""
     while position < end:
         character = data[position]
@@ -143,7 +147,7 @@ def _matches(data: NDArray[np.uint8], position: np.uint64, end: np.uint64, word:
 
 
 @allocation_free
-def _scalar(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tuple[np.uint64, np.uint64]:
+def scan_scalar(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Scan a scalar other than a string; return (kind, end of the value), with kind `ABSENT` if it is rejected."""
     if position >= end:
         return ABSENT, position
@@ -187,29 +191,29 @@ def scan_object(
     """
     fields[:, KIND] = ABSENT
     count, guess = np.uint64(len(keys.sizes)), _ZERO
-    position = _skip_blanks(data, position, end)
+    position = skip_blanks(data, position, end)
     if position >= end or data[position] != _OPEN:
         return False
     while True:
-        position = _skip_blanks(data, position + _ONE, end)
+        position = skip_blanks(data, position + _ONE, end)
         if position >= end or data[position] != _QUOTE:
             return False
         key_start = position + _ONE
-        key_end = _string_end(data, key_start, end)
+        key_end = string_end(data, key_start, end)
         if key_end >= end:
             return False
-        position = _skip_blanks(data, key_end + _ONE, end)
+        position = skip_blanks(data, key_end + _ONE, end)
         if position >= end or data[position] != _COLON:
             return False
-        start = _skip_blanks(data, position + _ONE, end)
+        start = skip_blanks(data, position + _ONE, end)
         if start < end and data[start] == _QUOTE:
             start, kind = start + _ONE, STRING
-            value_end = _string_end(data, start, end)
+            value_end = string_end(data, start, end)
             if value_end >= end:
                 return False
             position = value_end + _ONE
         else:
-            kind, value_end = _scalar(data, start, end)
+            kind, value_end = scan_scalar(data, start, end)
             if kind == ABSENT:
                 return False
             position = value_end
@@ -219,11 +223,11 @@ def scan_object(
                 return False
             fields[key, KIND], fields[key, START], fields[key, END] = kind, start, value_end
             guess = key + _ONE
-        position = _skip_blanks(data, position, end)
+        position = skip_blanks(data, position, end)
         if position >= end:
             return False
         if data[position] == _CLOSE:
-            return bool(_skip_blanks(data, position + _ONE, end) == end)
+            return bool(skip_blanks(data, position + _ONE, end) == end)
         if data[position] != _COMMA:
             return False
 
