@@ -3,16 +3,13 @@
 import gzip
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from k2.model.batch import MessageBatch
-from k2.model.reasons import SkippedError
 from k2.model.symbols import Symbols
-from k2.venues import VENUES
 from k2.venues.decode import decode, decode_by_reference, split
 
 MESSAGES: Final = 20_000
@@ -22,13 +19,23 @@ MALFORMED_EVERY: Final = 1_000
 DATA: Final = Path(__file__).parents[1] / "tests" / "data"
 CAPTURES: Final = {
     "binance-spot": "binance-spot-btcusdt-20240808",
+    "binance-spot-aggtrade": "binance-spot-aggtrade-combined",
     "binance-futures": "binance-coinm-btcusd_perp-20240808",
-    "coinbase": "coinbase-match-20210417",
-    "okx": "okx-trades-20220513",
+    "binance-futures-aggtrade": "binance-usdm-aggtrade-combined",
+    "bitfinex": "bitfinex-trades-seq",
+    "bitmex": "bitmex-trade",
+    "bitstamp": "bitstamp-live_trades",
     "bybit": "bybit-v2-trade-20210417",
-    "kraken-v1": "kraken-v1-trade",
+    "coinbase": "coinbase-match-20210417",
+    "gate-until-2024": "gateio-v4-spot-trades",
     "htx": "huobi-spot-trade",
+    "kraken-v1": "kraken-v1-trade",
+    "kucoin": "kucoin-match",
+    "okx": "okx-trades-20220513",
+    "upbit-simple": "upbit-trade-simple",
 }
+CAPTURE_MESSAGES: Final = 5_000
+CAPTURE_ROUNDS: Final = 5
 KAFKA_TIME: Final = 1_723_161_300_000_000
 """Microseconds; later than the venue time of every message below."""
 
@@ -71,15 +78,15 @@ def batch_of(values: Sequence[bytes], venue: str) -> MessageBatch:
     )
 
 
-def costs(*calls: Callable[[], object]) -> list[float]:
+def costs(*calls: Callable[[], object], messages: int = MESSAGES, rounds: int = ROUNDS) -> list[float]:
     """Return the minimum CPU time of each call over several rounds, in microseconds per message; calls alternate."""
     spent: list[list[float]] = [[] for _ in calls]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for call, times in zip(calls, spent, strict=True):
             start = time.process_time()
             call()
             times.append(time.process_time() - start)
-    return [min(times) / MESSAGES * 1e6 for times in spent]
+    return [min(times) / messages * 1e6 for times in spent]
 
 
 def with_malformed(values: Sequence[bytes]) -> list[bytes]:
@@ -106,28 +113,33 @@ def report(venue: str, message: Callable[[int], bytes]) -> None:
     print(f"  1 in {MALFORMED_EVERY:,} malformed {malformed:.3f}: {malformed / compiled:.2f} times valid messages")
 
 
-def report_table(venue: str, capture: str) -> None:
-    """Print the cost of a table's reference decoder, without columns, for the messages of a capture."""
+def report_capture(venue: str, capture: str) -> None:
+    """Print the cost of a venue's decoders for the messages of a capture, those without a trade included."""
     lines = gzip.decompress((DATA / f"{capture}.ndjson.gz").read_bytes()).splitlines()
-    values = (lines * (MESSAGES // len(lines) + 1))[:MESSAGES]
-    decode_one = VENUES[venue].decode
-
-    def decode_all() -> None:
-        for value in values:
-            with suppress(SkippedError):
-                decode_one(value)
-
-    [cost] = costs(decode_all)
-    print(f"  {venue:<16} {cost:6.2f}   ({sum(map(len, values)) / MESSAGES:.0f} bytes)")
+    values = (lines * (CAPTURE_MESSAGES // len(lines) + 1))[:CAPTURE_MESSAGES]
+    batch, symbols = batch_of(values, venue), Symbols()
+    trades = len(decode(batch, symbols=symbols).trades.columns)
+    compiled, reference = costs(
+        lambda: decode(batch, symbols=symbols),
+        lambda: decode_by_reference(batch, symbols=symbols),
+        messages=CAPTURE_MESSAGES,
+        rounds=CAPTURE_ROUNDS,
+    )
+    size = sum(map(len, values)) / CAPTURE_MESSAGES
+    print(
+        f"{venue:<24}  {size:5.0f}  {trades / CAPTURE_MESSAGES:6.2f}"
+        f"  {compiled:8.2f}  {size / compiled:6.0f}  {reference:9.2f}  {size / reference:6.1f}"
+    )
 
 
 def main() -> None:
-    """Print the figures of each venue with a compiled decoder, and of tables."""
+    """Print the figures of the canonical message, of a table, and of all captures."""
     report("k2", k2_message)
     report("binance-spot", binance_message)
-    print("reference decoders of tables, us of CPU per message of a capture:")
+    print("\nmessages of captures: bytes and trades per message; us of CPU per message, and MB per second")
+    print(f"{'':<24}  bytes  trades  compiled    MB/s  reference    MB/s")
     for venue, capture in CAPTURES.items():
-        report_table(venue, capture)
+        report_capture(venue, capture)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.compiled import compiled
+from k2.model.compiled import allocation_free
 from k2.model.decimals import SCALE
 
 __all__ = ["read_decimal", "scaled"]
@@ -17,7 +17,7 @@ _MINUS, _POINT = (int(character) for character in b"-.")
 _DIGIT_0: Final = np.uint64(0x30)
 
 
-@compiled
+@allocation_free
 def scaled(mantissa: np.uint64, power: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Return mantissa * 10**power as (low, high) words; both factors are at most 10**18, so the product fits."""
     factor = _POWERS[power]
@@ -30,7 +30,7 @@ def scaled(mantissa: np.uint64, power: np.uint64) -> tuple[np.uint64, np.uint64]
     return (carry << _HALF) | (low & _LOW_HALF), high
 
 
-@compiled
+@allocation_free
 def read_decimal(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, np.uint64, np.uint64]:
     """Parse a plain decimal of at most 18 digits; return (whether it was accepted, low word, high word).
 
@@ -55,7 +55,7 @@ def read_decimal(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> t
     return True, low, high
 
 
-@compiled
+@allocation_free
 def _digits(
     data: NDArray[np.uint8], idx: np.uint64, end: np.uint64, mantissa: np.uint64
 ) -> tuple[np.uint64, np.uint64]:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.compiled import compiled
+from k2.model.compiled import allocation_free
 from k2.model.key_groups import group_of
 from k2.model.symbol_names import SymbolNames, SymbolTable
 
@@ -25,7 +25,7 @@ def as_bytes(text: str) -> NDArray[np.uint8]:
     return np.frombuffer(text.encode(), dtype=np.uint8)
 
 
-@compiled
+@allocation_free
 def _first_slot(
     slot_count: int,
     exchange: NDArray[np.uint8],
@@ -45,7 +45,7 @@ def _first_slot(
     return (value ^ (value >> np.uint64(29))) & np.uint64(slot_count - 1)
 
 
-@compiled
+@allocation_free
 def equal_range(
     left: NDArray[np.uint8], left_start: int, right: NDArray[np.uint8], right_start: int, size: int
 ) -> bool:
@@ -56,7 +56,7 @@ def equal_range(
     return True
 
 
-@compiled
+@allocation_free
 def lookup(
     table: SymbolTable,
     exchange: NDArray[np.uint8],
@@ -166,7 +166,7 @@ def _empty_table(capacity: int, name_bytes: int = 16_384) -> SymbolTable:
     )
 
 
-@compiled
+@allocation_free
 def _free_slot(table: SymbolTable, symbol_id: int) -> int:
     slots, starts, exchange_sizes, symbol_sizes, names = table
     start, exchange_size = starts[symbol_id], exchange_sizes[symbol_id]

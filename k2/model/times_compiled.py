@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.compiled import compiled
+from k2.model.compiled import allocation_free
 from k2.model.times import DAY_US, FRACTION_DIGITS_MAX, SECOND_US
 
 __all__ = ["read_time"]
@@ -15,7 +15,7 @@ _DASH, _COLON, _POINT, _LETTER_T, _LETTER_Z, _DIGIT_0 = (int(character) for char
 _MONTH_DAYS: Final = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
 
 
-@compiled
+@allocation_free
 def _digits(data: NDArray[np.uint8], start: int, count: int) -> int:
     """Return the value of `count` digits; -1 if one of the characters is not a digit."""
     value = 0
@@ -27,7 +27,7 @@ def _digits(data: NDArray[np.uint8], start: int, count: int) -> int:
     return value
 
 
-@compiled
+@allocation_free
 def _days(year: int, month: int, day: int) -> int:
     """Return the days since 1970-01-01, by Howard Hinnant's `days_from_civil`."""
     shifted = year - 1 if month <= 2 else year
@@ -37,7 +37,7 @@ def _days(year: int, month: int, day: int) -> int:
     return int(era * 146_097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719_468)
 
 
-@compiled
+@allocation_free
 def _is_day(year: int, month: int, day: int) -> bool:
     if year < 1 or month < 1 or month > 12 or day < 1:
         return False
@@ -45,7 +45,7 @@ def _is_day(year: int, month: int, day: int) -> bool:
     return bool(day <= _MONTH_DAYS[month - 1] + (1 if leap and month == 2 else 0))
 
 
-@compiled
+@allocation_free
 def _has_separators(data: NDArray[np.uint8], start: int) -> bool:
     return bool(
         data[start + 4] == _DASH
@@ -56,7 +56,7 @@ def _has_separators(data: NDArray[np.uint8], start: int) -> bool:
     )
 
 
-@compiled
+@allocation_free
 def _microseconds(data: NDArray[np.uint8], start: int, end: int) -> int:
     """Parse `.` and one to nine digits as whole microseconds; -1 if invalid, 0 for an empty range."""
     if start == end:
@@ -74,7 +74,7 @@ def _microseconds(data: NDArray[np.uint8], start: int, end: int) -> int:
     return value
 
 
-@compiled
+@allocation_free
 def read_time(data: NDArray[np.uint8], start: int, end: int) -> tuple[bool, int]:
     """Parse the plain format `YYYY-MM-DDTHH:MM:SS[.f]Z`; return (whether accepted, microseconds since the epoch).
 

@@ -18,5 +18,4 @@ VENUES: Final = VenueRegistry(
         "k2-identity-only": "k2.venues.k2:K2_IDENTITY_ONLY",
     },
     tables={name: _TABLES / f"{name}.toml" for name in sorted(path.stem for path in _TABLES.glob("*.toml"))},
-    kernels={"binance-spot": "k2.venues.binance_spot_compiled:decode_binance_spot"},
 )

@@ -19,7 +19,16 @@ from k2.model.times import SECOND_US, TIME_AHEAD_TOLERANCE_US
 from k2.model.trade import Trade
 from k2.model.verdicts import SKIPPED, STORED
 from k2.venues import VENUES, Venue
-from k2.venues.rows import EXCHANGE_START, MESSAGE_BYTES_MAX, SYMBOL, SYMBOL_SIZE, WIDTH, columns_of
+from k2.venues.rows import (
+    EXCHANGE_START,
+    MESSAGE,
+    MESSAGE_BYTES_MAX,
+    SYMBOL,
+    SYMBOL_SIZE,
+    TRADES_MAX,
+    WIDTH,
+    columns_of,
+)
 from k2.venues.time_ahead import TIME_AHEAD_SECONDS_MAX, time_ahead, too_far_ahead
 from k2.venues.venue import CompiledDecoder
 
@@ -150,11 +159,20 @@ def _decode_compiled(
     venue: Venue, kernel: CompiledDecoder, batch: MessageBatch, symbols: Symbols
 ) -> tuple[TradeColumns, NDArray[np.int32]]:
     """Return the trades that the kernel decoded, and the indices of the messages that it left."""
-    rows = np.empty((len(batch), WIDTH), dtype=np.int64)
-    left = np.empty(len(batch), dtype=np.int32)
-    count = kernel(batch.data, batch.value_starts, batch.value_sizes, symbols.table, rows, left)
-    _intern_new_symbols(batch.data, venue.exchange, rows[:count], symbols)
-    return columns_of(rows[:count], batch.data, symbols), left[: len(batch) - count]
+    parts, left, first = list[NDArray[np.int64]](), list[NDArray[np.int32]](), 0
+    while first < len(batch) or not parts:
+        # Enough for one trade a message; the kernel stops if messages have more, and goes on with other rows.
+        rows = np.empty((len(batch) - first + TRADES_MAX, WIDTH), dtype=np.int64)
+        others = np.empty(len(batch) - first, dtype=np.int32)
+        starts, sizes = batch.value_starts[first:], batch.value_sizes[first:]
+        read, row_count, left_count = kernel(batch.data, starts, sizes, symbols.table, rows, others)
+        rows[:row_count, MESSAGE] += first
+        parts.append(rows[:row_count])
+        left.append(others[:left_count] + first)
+        first += read
+    rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    _intern_new_symbols(batch.data, venue.exchange, rows, symbols)
+    return columns_of(rows, batch.data, symbols), np.concatenate(left)
 
 
 def _intern_new_symbols(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.batch import NULL_TIME
-from k2.model.compiled import compiled
+from k2.model.compiled import allocation_free, compiled
 from k2.model.decimals_compiled import read_decimal
 from k2.model.symbol_names import EXCHANGE_BYTES_MAX, SYMBOL_BYTES_MAX, SymbolTable
 from k2.model.symbols import lookup
@@ -20,6 +20,7 @@ from k2.venues.rows import (
     HAS_SEQUENCE,
     ID_SIZE,
     ID_START,
+    INDEX,
     MESSAGE,
     MESSAGE_BYTES_MAX,
     PRICE,
@@ -68,7 +69,7 @@ def decode_k2(
     table: SymbolTable,
     rows: NDArray[np.int64],
     left: NDArray[np.int32],
-) -> int:
+) -> tuple[int, int, int]:
     """Write a row for each message that is certainly a trade; see `k2.venues.venue.CompiledDecoder`."""
     fields = np.empty((len(_KEYS.sizes), 3), dtype=np.uint64)
     words, row = rows.view(np.uint64), 0
@@ -77,14 +78,14 @@ def decode_k2(
         if 0 < size <= MESSAGE_BYTES_MAX and _decode_one(
             data, start, start + np.uint64(size), fields, table, rows[row], words[row]
         ):
-            rows[row, MESSAGE] = message
+            rows[row, MESSAGE], rows[row, INDEX] = message, 0
             row += 1
         else:
             left[message - row] = message
-    return row
+    return len(starts), row, len(starts) - row
 
 
-@compiled
+@allocation_free
 def _decode_one(
     data: NDArray[np.uint8],
     start: np.uint64,
@@ -105,13 +106,13 @@ def _decode_one(
     )
 
 
-@compiled
+@allocation_free
 def _is_name(fields: NDArray[np.uint64], field: int, bytes_max: np.uint64) -> bool:
     size = fields[field, END] - fields[field, START]
     return bool(fields[field, KIND] == STRING and _ZERO < size <= bytes_max)
 
 
-@compiled
+@allocation_free
 def _read_names(
     data: NDArray[np.uint8], fields: NDArray[np.uint64], table: SymbolTable, row: NDArray[np.int64]
 ) -> bool:
@@ -128,7 +129,7 @@ def _read_names(
     return True
 
 
-@compiled
+@allocation_free
 def _read_identity(data: NDArray[np.uint8], fields: NDArray[np.uint64], row: NDArray[np.int64]) -> bool:
     kind, id_kind, id_field = fields[_SEQUENCE, KIND], fields[_TRADE_ID, KIND], _TRADE_ID
     row[HAS_SEQUENCE] = kind == INTEGER
@@ -155,13 +156,13 @@ def _read_identity(data: NDArray[np.uint8], fields: NDArray[np.uint64], row: NDA
     return True
 
 
-@compiled
+@allocation_free
 def _is_decimal(fields: NDArray[np.uint64], field: int) -> bool:
     kind = fields[field, KIND]
     return bool(kind in (STRING, INTEGER, NUMBER))
 
 
-@compiled
+@allocation_free
 def _read_values(data: NDArray[np.uint8], fields: NDArray[np.uint64], words: NDArray[np.uint64]) -> bool:
     if not _is_decimal(fields, _PRICE) or not _is_decimal(fields, _QUANTITY):
         return False
@@ -174,7 +175,7 @@ def _read_values(data: NDArray[np.uint8], fields: NDArray[np.uint64], words: NDA
     return bool(is_valid and high < _SIGN and (low | high) != _ZERO)
 
 
-@compiled
+@allocation_free
 def _read_side(data: NDArray[np.uint8], fields: NDArray[np.uint64], row: NDArray[np.int64]) -> bool:
     kind, start = fields[_SIDE, KIND], fields[_SIDE, START]
     if kind in (ABSENT, NULL):
@@ -194,7 +195,7 @@ _BUY: Final = np.frombuffer(b"buy", dtype=np.uint8)
 _SELL: Final = np.frombuffer(b"sell", dtype=np.uint8)
 
 
-@compiled
+@allocation_free
 def _has(data: NDArray[np.uint8], idx: np.uint64, word: NDArray[np.uint8]) -> bool:
     for character in word:
         if data[idx] != character:
@@ -203,7 +204,7 @@ def _has(data: NDArray[np.uint8], idx: np.uint64, word: NDArray[np.uint8]) -> bo
     return True
 
 
-@compiled
+@allocation_free
 def _read_times(data: NDArray[np.uint8], fields: NDArray[np.uint64], row: NDArray[np.int64]) -> bool:
     is_valid, micros = _time(data, fields, _TIMESTAMP)
     if not is_valid:
@@ -217,7 +218,7 @@ def _read_times(data: NDArray[np.uint8], fields: NDArray[np.uint64], row: NDArra
     return is_valid
 
 
-@compiled
+@allocation_free
 def _time(data: NDArray[np.uint8], fields: NDArray[np.uint64], field: int) -> tuple[bool, int]:
     kind, start, end = fields[field, KIND], fields[field, START], fields[field, END]
     if kind == STRING:

@@ -4,7 +4,6 @@ Settings and queries need the names alone, and a decoder needs a compiler that t
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,19 +24,10 @@ class VenueRegistry(MutableMapping[str, Venue]):
     A venue is loaded when it is looked up first.
     """
 
-    def __init__(
-        self,
-        import_paths: Mapping[str, str] | None = None,
-        tables: Mapping[str, Path] | None = None,
-        kernels: Mapping[str, str] | None = None,
-    ) -> None:
-        """Know venues in code by their import paths, `module:constant`, and tables by their files.
-
-        `kernels` has the import paths of the compiled decoders of tables.
-        """
+    def __init__(self, import_paths: Mapping[str, str] | None = None, tables: Mapping[str, Path] | None = None) -> None:
+        """Know venues in code by their import paths, `module:constant`, and tables by their files."""
         self._venues: dict[str, Venue | str | Path] = {**(import_paths or {}), **(tables or {})}
         self._tables = {**(tables or {})}
-        self._kernels = {**(kernels or {})}
         self._user: dict[str, TableFile] = {}
         self._user_venues: dict[str, Venue] = {}
 
@@ -107,8 +97,6 @@ class VenueRegistry(MutableMapping[str, Venue]):
             self._venues[name] = venue
         elif isinstance(venue, Path):
             venue = _load_table(venue, self._tables)
-            if name in self._kernels:
-                venue = replace(venue, decode_compiled=_import(self._kernels[name]))
             self._venues[name] = venue
         assert isinstance(venue, Venue)
         return venue

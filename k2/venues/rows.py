@@ -19,6 +19,7 @@ __all__ = [
     "HAS_SEQUENCE",
     "ID_SIZE",
     "ID_START",
+    "INDEX",
     "MESSAGE",
     "MESSAGE_BYTES_MAX",
     "PRICE",
@@ -30,12 +31,16 @@ __all__ = [
     "SYMBOL_SIZE",
     "SYMBOL_START",
     "TIMESTAMP",
+    "TRADES_MAX",
     "WIDTH",
     "columns_of",
 ]
 
 MESSAGE_BYTES_MAX: Final = 1_048_576
 """A larger value is rejected without decoding."""
+
+TRADES_MAX: Final = 256
+"""A compiled decoder leaves a message with more trades."""
 
 MESSAGE: Final = 0
 SYMBOL: Final = 1
@@ -56,7 +61,9 @@ EXCHANGE_START: Final = 13
 EXCHANGE_SIZE: Final = 14
 SYMBOL_START: Final = 15
 SYMBOL_SIZE: Final = 16
-WIDTH: Final = 17
+INDEX: Final = 17
+"""Index of the trade in its message."""
+WIDTH: Final = 18
 
 
 def columns_of(rows: NDArray[np.int64], text: NDArray[np.uint8], symbols: Symbols) -> TradeColumns:
@@ -80,9 +87,9 @@ def columns_of(rows: NDArray[np.int64], text: NDArray[np.uint8], symbols: Symbol
         id_starts=np.empty(count, dtype=np.int64),
         id_sizes=np.empty(count, dtype=np.int32),
         messages=np.empty(count, dtype=np.int32),
-        indexes=np.zeros(count, dtype=np.int32),
+        indexes=np.empty(count, dtype=np.int32),
     )
-    _copy_numbers(rows, columns.messages, columns.symbols, columns.sequences, columns.has_sequence)
+    _copy_numbers(rows, columns.messages, columns.indexes, columns.symbols, columns.sequences, columns.has_sequence)
     _copy_values(rows.view(np.uint64), columns.prices, columns.quantities)
     _copy_rest(rows, columns.sides, columns.timestamps, columns.received, columns.id_starts, columns.id_sizes)
     return columns
@@ -92,12 +99,13 @@ def columns_of(rows: NDArray[np.int64], text: NDArray[np.uint8], symbols: Symbol
 def _copy_numbers(
     rows: NDArray[np.int64],
     messages: NDArray[np.int32],
+    indexes: NDArray[np.int32],
     symbols: NDArray[np.int32],
     sequences: NDArray[np.int64],
     has_sequence: NDArray[np.bool_],
 ) -> None:
     for row in range(len(rows)):
-        messages[row] = rows[row, MESSAGE]
+        messages[row], indexes[row] = rows[row, MESSAGE], rows[row, INDEX]
         symbols[row] = rows[row, SYMBOL]
         sequences[row] = rows[row, SEQUENCE]
         has_sequence[row] = rows[row, HAS_SEQUENCE] != 0

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.compiled import compiled
+from k2.model.compiled import allocation_free
 
 __all__ = [
     "ABSENT",
@@ -27,7 +27,10 @@ __all__ = [
     "nesting",
     "read_integer",
     "scan_object",
+    "scan_scalar",
     "signed",
+    "skip_blanks",
+    "string_end",
 ]
 
 KIND: Final = 0
@@ -77,8 +80,9 @@ def keys_of(*names: str) -> Keys:
     )
 
 
-@compiled
-def _skip_blanks(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
+@allocation_free
+def skip_blanks(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
+    """Return the position of the next character that is not a blank; `end` if there is none."""
     while position < end:
         character = data[position]
         if character > _BLANK:
@@ -89,8 +93,8 @@ def _skip_blanks(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -
     return position
 
 
-@compiled
-def _string_end(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
+@allocation_free
+def string_end(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
     """Return the position of the closing quote; `end` if a character before it is not plain."""
     while position < end:
         character = data[position]
@@ -100,14 +104,14 @@ def _string_end(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) ->
     return end
 
 
-@compiled
+@allocation_free
 def _skip_digits(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> np.uint64:
     while position < end and _DIGIT_0 <= data[position] <= _DIGIT_9:
         position += _ONE
     return position
 
 
-@compiled
+@allocation_free
 def _number(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Scan a number by the JSON grammar; return (kind, end of the value), with kind `ABSENT` if there is none."""
     if position < end and data[position] == _MINUS:
@@ -131,7 +135,7 @@ def _number(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tup
     return kind, after
 
 
-@compiled
+@allocation_free
 def _matches(data: NDArray[np.uint8], position: np.uint64, end: np.uint64, word: NDArray[np.uint8]) -> bool:
     if end - position < np.uint64(len(word)):
         return False
@@ -142,8 +146,8 @@ def _matches(data: NDArray[np.uint8], position: np.uint64, end: np.uint64, word:
     return True
 
 
-@compiled
-def _scalar(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tuple[np.uint64, np.uint64]:
+@allocation_free
+def scan_scalar(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Scan a scalar other than a string; return (kind, end of the value), with kind `ABSENT` if it is rejected."""
     if position >= end:
         return ABSENT, position
@@ -157,7 +161,7 @@ def _scalar(data: NDArray[np.uint8], position: np.uint64, end: np.uint64) -> tup
     return _number(data, position, end)
 
 
-@compiled
+@allocation_free
 def _key_idx(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, keys: Keys, guess: np.uint64) -> np.uint64:
     """Return the index of a key, searched cyclically from `guess`; the number of keys if it is unknown."""
     text, starts, sizes = keys
@@ -176,7 +180,7 @@ def _key_idx(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, keys: Ke
     return count
 
 
-@compiled
+@allocation_free
 def scan_object(
     data: NDArray[np.uint8], position: np.uint64, end: np.uint64, keys: Keys, fields: NDArray[np.uint64]
 ) -> bool:
@@ -187,29 +191,29 @@ def scan_object(
     """
     fields[:, KIND] = ABSENT
     count, guess = np.uint64(len(keys.sizes)), _ZERO
-    position = _skip_blanks(data, position, end)
+    position = skip_blanks(data, position, end)
     if position >= end or data[position] != _OPEN:
         return False
     while True:
-        position = _skip_blanks(data, position + _ONE, end)
+        position = skip_blanks(data, position + _ONE, end)
         if position >= end or data[position] != _QUOTE:
             return False
         key_start = position + _ONE
-        key_end = _string_end(data, key_start, end)
+        key_end = string_end(data, key_start, end)
         if key_end >= end:
             return False
-        position = _skip_blanks(data, key_end + _ONE, end)
+        position = skip_blanks(data, key_end + _ONE, end)
         if position >= end or data[position] != _COLON:
             return False
-        start = _skip_blanks(data, position + _ONE, end)
+        start = skip_blanks(data, position + _ONE, end)
         if start < end and data[start] == _QUOTE:
             start, kind = start + _ONE, STRING
-            value_end = _string_end(data, start, end)
+            value_end = string_end(data, start, end)
             if value_end >= end:
                 return False
             position = value_end + _ONE
         else:
-            kind, value_end = _scalar(data, start, end)
+            kind, value_end = scan_scalar(data, start, end)
             if kind == ABSENT:
                 return False
             position = value_end
@@ -219,22 +223,22 @@ def scan_object(
                 return False
             fields[key, KIND], fields[key, START], fields[key, END] = kind, start, value_end
             guess = key + _ONE
-        position = _skip_blanks(data, position, end)
+        position = skip_blanks(data, position, end)
         if position >= end:
             return False
         if data[position] == _CLOSE:
-            return bool(_skip_blanks(data, position + _ONE, end) == end)
+            return bool(skip_blanks(data, position + _ONE, end) == end)
         if data[position] != _COMMA:
             return False
 
 
-@compiled
+@allocation_free
 def signed(position: np.uint64) -> Any:
     """Return a position as int64, because numba converts a sum of int64 and uint64 to float."""
     return np.int64(position)
 
 
-@compiled
+@allocation_free
 def read_integer(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, int]:
     """Parse a JSON integer of at most 18 digits; return (whether it was accepted, value). "-0" is rejected."""
     negative = data[start] == _MINUS
@@ -250,7 +254,7 @@ def read_integer(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> t
     return True, value
 
 
-@compiled
+@allocation_free
 def nesting(text: NDArray[np.uint8]) -> int:
     """Return the nesting depth of objects and arrays in a JSON text; brackets inside strings are ignored.
 

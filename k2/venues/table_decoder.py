@@ -21,7 +21,9 @@ from k2.venues.table_fields import (
     side_reader,
     time_reader,
 )
+from k2.venues.table_kernel import compiled_decoder
 from k2.venues.table_paths import ABSENT, finder, getter, items_getter, items_with_places, parse_path, place, type_name
+from k2.venues.table_rules import takes_arrays
 from k2.venues.venue import SequenceMode, Venue
 
 __all__ = ["venue_of"]
@@ -48,7 +50,7 @@ def venue_of(table: VenueTable) -> Venue:
         table.name,
         MODES[table.numbering],
         decoder.decode,
-        None,
+        compiled_decoder(table),
         decoder.key,
         exchange=table.exchange if isinstance(table.exchange, str) else None,
         time_field=_time_field(table),
@@ -76,7 +78,7 @@ class _Decoder:
         self._texts = {text.encode(): rule.reason for rule in table.skip for text in rule.texts}
         self._skips = [(_all_of(rule), rule.reason) for rule in table.skip if rule.when]
         self._forms = [_Form(form, table.name) for form in table.messages]
-        self._takes_arrays = _takes_arrays(table)
+        self._takes_arrays = takes_arrays(table)
         self._read_trade = _trade_reader(table)
         self._key = _key_reader(table)
         # If the names are in the message itself, also a message of another form has a key.
@@ -330,13 +332,6 @@ def _names_trade(table: VenueTable) -> bool:
     """Return whether a name of the Kafka key is read from a trade."""
     names = [table.key or table.symbol, table.exchange]
     return any(not isinstance(one, str) and not parse_path(one.path).is_root for one in names)
-
-
-def _takes_arrays(table: VenueTable) -> bool:
-    """Return whether a message may be an array: some path begins at one of its elements."""
-    paths = [form.trades for form in table.messages] + [one.path for form in table.messages for one in form.when]
-    steps = [parse_path(path, takes_each=True).steps for path in paths]
-    return any(first[:1] == ("[]",) or isinstance(first[0], int) for first in steps if first)
 
 
 def _shown(value: object) -> str:

@@ -8,7 +8,7 @@ from k2.model.symbol_names import EXCHANGE_BYTES_MAX
 from k2.venues.table import Condition, DecimalField, NameField, NumberField, SideField, TimeField, VenueTable
 from k2.venues.table_paths import parse_path
 
-__all__ = ["TableFault", "check_table"]
+__all__ = ["TableFault", "check_table", "takes_arrays"]
 
 Field = NameField | NumberField | DecimalField | TimeField | SideField
 
@@ -172,3 +172,10 @@ def _check_condition(key: str, condition: Condition) -> None:
         raise TableFault(key, "must have exactly one of one_of, matches, present and absent")
     if condition.matches is not None:
         _compiled(f"{key}.matches", condition.matches)
+
+
+def takes_arrays(table: VenueTable) -> bool:
+    """Return whether a message may be an array: some path begins at one of its elements."""
+    paths = [form.trades for form in table.messages] + [one.path for form in table.messages for one in form.when]
+    steps = [parse_path(path, takes_each=True).steps for path in paths]
+    return any(first[:1] == ("[]",) or isinstance(first[0], int) for first in steps if first)

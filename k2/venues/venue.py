@@ -28,14 +28,14 @@ Reads only the names, so that a message with an invalid price still goes to the 
 
 CompiledDecoder = Callable[
     [NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32], SymbolTable, NDArray[np.int64], NDArray[np.int32]],
-    int,
+    tuple[int, int, int],
 ]
-"""Decodes the messages that it accepts to rows; returns the number of rows.
+"""Decodes messages that it accepts to rows; returns the numbers of messages read, of rows, and of messages left.
 
 Arguments: the bytes of the messages; int64[messages] and int32[messages], start and size (or -1) of each value; the
-symbol table; and two arrays that are written. The first is int64[messages, `k2.venues.rows.WIDTH`]: one row for each
-accepted message, in message order, with the layout of that module. The second is int32[messages]: the indices of all
-other messages, ascending.
+symbol table; and two arrays that are written. The first is int64[n, `k2.venues.rows.WIDTH`]: the rows of the accepted
+messages, in message order, with the layout of that module. The second is int32[messages]: the indices of the other
+messages that were read, ascending. It reads all messages, or until less than `k2.venues.rows.TRADES_MAX` rows are free.
 """
 
 

@@ -5,8 +5,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import k2
 from k2.model import compiled
@@ -153,3 +156,23 @@ def test_a_writable_package_folder_holds_the_cache(sealed: Path, monkeypatch: py
     found = compiled._cache_folder()
     assert found is not None
     assert found.parent == sealed / "k2" / "__pycache__"
+
+
+@pytest.mark.parametrize("decorator", [compiled.allocation_free, compiled.inlined])
+def test_a_rule_without_allocations_leaves_its_arrays_to_the_caller(decorator: Any) -> None:
+    """No reference is added or lost, and a rule that counts can call it."""
+
+    @decorator
+    def last(array: NDArray[np.int64]) -> int:
+        if len(array) == 0:
+            return -1
+        return int(array[len(array) - 1])
+
+    @compiled.compiled
+    def of_copy(array: NDArray[np.int64]) -> int:
+        return last(np.append(array, 7)) + last(array)
+
+    array = np.arange(5)
+    references = sys.getrefcount(array)
+    assert [of_copy(array), of_copy(array[:0]), last(array)] == [11, 6, 4]
+    assert sys.getrefcount(array) == references

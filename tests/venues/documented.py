@@ -145,6 +145,34 @@ DOCUMENTED: Final = (
         ],
     ),
     Documented(
+        "bybit-v5-spot",
+        {
+            "topic": "publicTrade.BTCUSDT",
+            "type": "snapshot",
+            "ts": 1_672_304_486_868,
+            "data": [
+                {
+                    "i": "2290000000068683805",
+                    "T": 1_672_304_486_865,
+                    "p": "16578.40",
+                    "v": "0.002",
+                    "S": "Sell",
+                    "s": "BTCUSDT",
+                    "BT": False,
+                }
+            ],
+        },
+        [
+            _trade(
+                ("bybit-spot", "BTCUSDT"),
+                ("2290000000068683805", None),
+                (16_578.4, 0.002),
+                SELL,
+                1_672_304_486_865_000,
+            )
+        ],
+    ),
+    Documented(
         "deribit",
         {
             "jsonrpc": "2.0",

@@ -23,7 +23,7 @@ from k2.model.symbols import Symbols
 from k2.model.trade import BUY, SELL, Trade
 from k2.venues import VENUES, SequenceMode, Venue
 from k2.venues.decode import decode, decode_by_reference, empty_slice, split
-from k2.venues.rows import MESSAGE_BYTES_MAX
+from k2.venues.rows import MESSAGE_BYTES_MAX, WIDTH
 from tests.venues.messages import BINANCE_MESSAGE, K2_MESSAGE, batch_of, outcome, rows_of, value_of
 
 CAPTURE: Final = Path(__file__).parents[1] / "data" / "binance-spot-btcusdt-20240808.ndjson.gz"
@@ -145,8 +145,8 @@ def left_by_the_kernel(values: list[bytes]) -> int:
     """Count the messages that the compiled decoder of canonical messages leaves to the reference."""
     batch, kernel = batch_of(values), VENUES["k2"].decode_compiled
     assert kernel is not None
-    rows, left = np.empty((len(values), 17), dtype=np.int64), np.empty(len(values), dtype=np.int32)
-    return len(values) - kernel(batch.data, batch.value_starts, batch.value_sizes, Symbols().table, rows, left)
+    rows, left = np.empty((len(values), WIDTH), dtype=np.int64), np.empty(len(values), dtype=np.int32)
+    return kernel(batch.data, batch.value_starts, batch.value_sizes, Symbols().table, rows, left)[2]
 
 
 def test_the_kernel_decodes_plain_messages_only() -> None:

@@ -1,0 +1,120 @@
+"""Layout of a table's program: what the kernel of all tables reads, as records of words in one array.
+
+A single array of 64-bit words, because every array that a compiled function takes costs the kernel nanoseconds at each
+call. A reference to a record is its offset; 0, the offset of the header, stands for none. A text is one byte a word.
+"""
+
+from typing import Final
+
+import numpy as np
+
+__all__ = [
+    "ABSENT_OR_NULL",
+    "ACCEPTS",
+    "AFFIXES",
+    "ARRAY",
+    "BARE_FORMS",
+    "BY_MS_OR_US",
+    "BY_NANOSECONDS",
+    "BY_NUMBER",
+    "BY_RFC_3339",
+    "BY_SIGN",
+    "CLOSES",
+    "CONDITION_WORDS",
+    "DEAD",
+    "DIGITS",
+    "EACH",
+    "EDGE_BIT",
+    "EDGE_CHILD",
+    "EDGE_KEY",
+    "EDGE_NEXT",
+    "EDGE_SIZE",
+    "EXCHANGE",
+    "FIELD_WORDS",
+    "FIXED_FIELDS",
+    "FORM_FIELDS",
+    "FORM_GROUP",
+    "FORM_NEWEST_FIRST",
+    "FORM_SKIPS",
+    "FORM_WHEN",
+    "FRACTION",
+    "GROUP",
+    "HEADS",
+    "HEAD_MASK",
+    "INDEXES",
+    "ITEM_SLOT",
+    "ITEM_SLOTS",
+    "KINDS",
+    "OBJECT",
+    "ONE_OF",
+    "OPENS",
+    "OPTIONAL",
+    "OWN",
+    "PATTERN",
+    "POWER",
+    "PRESENT",
+    "PRICE",
+    "QUANTITY",
+    "ROOT_SLOT",
+    "ROOT_SLOTS",
+    "ROOT_STATE",
+    "RULE",
+    "SEQUENCE",
+    "SIDE",
+    "SPECS",
+    "SPEC_WORDS",
+    "SYMBOL",
+    "TAKES_ARRAYS",
+    "TIME",
+    "TRADE_ID",
+    "VALUES",
+    "WRAPPED",
+    "WRAPPED_FORMS",
+]
+
+OBJECT: Final = np.uint64(7)
+"""Kind of a value, in addition to those of `k2.venues.scan`."""
+ARRAY: Final = np.uint64(8)
+"""Kind of a value, in addition to those of `k2.venues.scan`."""
+
+
+def _columns(count: int) -> tuple[np.uint64, ...]:
+    return tuple(np.uint64(number) for number in range(count))
+
+
+# The header. Its first three words are those of an edge, that of all keys that no path names: DEAD is its child, the
+# state of a value to which no path leads.
+(_, _, DEAD, ROOT_STATE, ROOT_SLOTS, ITEM_SLOTS, OWN, WRAPPED) = _columns(8)
+(TAKES_ARRAYS, BARE_FORMS, WRAPPED_FORMS, SPECS, KINDS) = (np.uint64(number) for number in range(8, 13))
+HEADER_WORDS: Final = 13
+
+# A state: where the scanner is on the paths of the table. HEADS is the first of 64 words: the first edge of the keys
+# whose first byte has these lower six bits.
+(ROOT_SLOT, ITEM_SLOT, GROUP, OPENS, CLOSES, EACH, INDEXES, HEADS) = _columns(8)
+HEAD_MASK: Final = np.uint64(63)
+STATE_WORDS: Final = 7 + 64
+
+# An edge: a key of an object, and the state of its value. EDGE_KEY is the first word of the key's bytes.
+(EDGE_NEXT, EDGE_BIT, EDGE_CHILD, EDGE_SIZE, EDGE_KEY) = _columns(5)
+
+# A form, in a list that begins with their number. FORM_FIELDS is the first of the fields: their slots, and whether they
+# are those of an element.
+(FORM_WHEN, FORM_SKIPS, FORM_GROUP, FORM_NEWEST_FIRST, FORM_FIELDS) = _columns(5)
+FIELD_WORDS: Final = np.uint64(2)
+
+# The fields of a trade. The fields of the table's kinds follow them.
+(EXCHANGE, SYMBOL, PRICE, QUANTITY, TIME, SIDE, SEQUENCE, TRADE_ID) = _columns(8)
+FIXED_FIELDS: Final = np.uint64(8)
+
+# What the table says of a field. RULE and what follows it differ by the field.
+(ACCEPTS, OPTIONAL, PATTERN, RULE, VALUES) = _columns(5)
+(FRACTION, DIGITS, POWER) = np.uint64(4), np.uint64(5), np.uint64(6)
+SPEC_WORDS: Final = np.uint64(7)
+
+# RULE of a time, a side, and a price or quantity (whether it is absolute).
+(BY_RFC_3339, BY_MS_OR_US, BY_NANOSECONDS, BY_NUMBER) = _columns(4)
+BY_SIGN: Final = np.uint64(1)
+
+# A condition, in a list that begins with their number: slot, test, and values or pattern.
+CONDITION_WORDS: Final = np.uint64(3)
+(PRESENT, ABSENT_OR_NULL, ONE_OF, AFFIXES) = _columns(4)

@@ -1,0 +1,250 @@
+"""A table's program: its paths, fields and rules as the words that the kernel of all tables reads."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from k2.model.trade import BUY, NO_SIDE, SELL
+from k2.venues import scan
+from k2.venues.table import (
+    Condition,
+    DecimalField,
+    MessageForm,
+    NameField,
+    NumberField,
+    RowKinds,
+    SideField,
+    TimeField,
+    Value,
+    VenueTable,
+)
+from k2.venues.table_layout import (
+    ABSENT_OR_NULL,
+    AFFIXES,
+    BY_MS_OR_US,
+    BY_NANOSECONDS,
+    BY_NUMBER,
+    BY_RFC_3339,
+    BY_SIGN,
+    HEADER_WORDS,
+    ONE_OF,
+    PRESENT,
+    SPEC_WORDS,
+)
+from k2.venues.table_paths import parse_path
+from k2.venues.table_rules import takes_arrays
+from k2.venues.table_states import EACH, Steps, UnfitTableError, Words, put_states
+
+__all__ = ["program_of"]
+
+Field = NameField | NumberField | DecimalField | TimeField | SideField | RowKinds
+
+_STRING, _INTEGER, _NUMBER = 1 << int(scan.STRING), 1 << int(scan.INTEGER), 1 << int(scan.NUMBER)
+_AFFIXES: Final = re.compile(r"((?:[\w /:-]|\\[./:-])*)(\(?)\.([*+])(\)?)((?:[\w /:-]|\\[./:-])*)")
+"""A pattern with a text before and after one part of any characters."""
+_ESCAPED: Final = re.compile(r"\\(.)")
+_UNITS: Final = {"s": (10, 6), "ms": (13, 3), "us": (16, 0)}
+"""Number of digits, and the power of ten that makes microseconds of a unit."""
+
+
+class _Place(NamedTuple):
+    """Where a field of a form is: a slot of the message, or of each element."""
+
+    slot: int
+    is_of_item: bool
+
+
+def program_of(table: VenueTable) -> NDArray[np.uint64] | None:
+    """Return the program of a table as uint64[words]; None if the table has what the kernel does not decode.
+
+    That is a pattern other than one wildcard with a text before and after it, a list within an element of a list of
+    trades with trades of its own, or a message to skip that has the form of one with trades.
+    """
+    try:
+        return _Compiler(table).program()
+    except UnfitTableError:
+        return None
+
+
+class _Compiler:
+    """What is known of one table while its program is written."""
+
+    def __init__(self, table: VenueTable) -> None:
+        self._table = table
+        self._words: Words = [0] * HEADER_WORDS
+        self._slots: dict[Steps, int] = {}
+        self._item_slots: dict[Steps, int] = {}
+        self._groups: dict[Steps, int] = {}
+
+    def program(self) -> NDArray[np.uint64]:
+        """Return the words."""
+        table, envelope = self._table, self._table.envelope
+        if any(text.lstrip()[:1] in ("{", "[") for rule in table.skip for text in rule.texts):
+            raise UnfitTableError
+        own = 0 if envelope is None else self._slot(parse_path(envelope.unless).steps)
+        wrapper = () if envelope is None else parse_path(envelope.path).steps
+        wrapped = 0 if envelope is None else self._slot(wrapper)
+        bare_forms = self._put_forms(())
+        wrapped_forms = 0 if envelope is None else self._put_forms(wrapper)
+        specs, kinds = self._put_specs()
+        dead, root = put_states(self._words, self._slots, self._item_slots, self._groups)
+        # A slot 0 takes what no path names, and the number of an element's list.
+        slots = len(self._slots) + 1, len(self._item_slots) + 1
+        forms = int(takes_arrays(table)), bare_forms, wrapped_forms
+        self._words[:HEADER_WORDS] = [0, 0, dead, root, *slots, own, wrapped, *forms, specs, kinds]
+        return np.array(self._words, dtype=np.uint64)
+
+    def _put(self, words: Sequence[int]) -> int:
+        at = len(self._words)
+        self._words += words
+        return at
+
+    def _slot(self, steps: Steps) -> int:
+        return self._slots.setdefault(steps, len(self._slots) + 1)
+
+    def _put_forms(self, wrapper: Steps) -> int:
+        forms = [self._put_form(form, wrapper) for form in self._table.messages]
+        return self._put([len(forms), *forms])
+
+    def _put_form(self, form: MessageForm, wrapper: Steps) -> int:
+        at = wrapper + parse_path(form.trades, takes_each=True).steps
+        group = self._groups.setdefault(at, len(self._groups) + 1) if EACH in at else 0
+        places = [self._place(path, at, wrapper, is_in_list=bool(group)) for path in self._paths()]
+        when = self._put_conditions(form.when, wrapper)
+        rules = [rule.when for rule in self._table.skip if rule.when and not _exclude(form.when, rule.when)]
+        skips = [self._put_conditions(conditions, wrapper) for conditions in rules]
+        skips_at = self._put([len(skips), *skips])
+        fields = [word for place in places for word in (place.slot, int(place.is_of_item))]
+        return self._put([when, skips_at, group, int(form.order == "newest_first"), *fields])
+
+    def _paths(self) -> Iterator[str | None]:
+        """Yield the paths of the fields in their order, None for one that the table does not have."""
+        table = self._table
+        names = table.exchange, table.symbol, table.price, table.quantity, table.time
+        for field in (*names, table.side, table.sequence, table.trade_id, *table.kinds):
+            yield None if field is None or isinstance(field, str) else field.path
+
+    def _place(self, text: str | None, at: Steps, wrapper: Steps, *, is_in_list: bool) -> _Place:
+        if text is None:
+            return _Place(0, is_of_item=False)
+        path = parse_path(text)
+        if path.is_root:
+            return _Place(self._slot(wrapper + path.steps), is_of_item=False)
+        if is_in_list:
+            return _Place(self._item_slots.setdefault(path.steps, len(self._item_slots) + 1), is_of_item=True)
+        return _Place(self._slot(at + path.steps), is_of_item=False)
+
+    def _put_conditions(self, conditions: Sequence[Condition], wrapper: Steps) -> int:
+        words = [len(conditions)]
+        for condition in conditions:
+            slot = self._slot(wrapper + parse_path(condition.path).steps)
+            if condition.absent:
+                words += [slot, int(ABSENT_OR_NULL), 0]
+            elif condition.present:
+                words += [slot, int(PRESENT), 0]
+            elif condition.matches is not None:
+                words += [slot, int(AFFIXES), self._put_affixes(condition.matches)]
+            else:
+                words += [slot, int(ONE_OF), self._put_values([(value, 1) for value in condition.one_of or ()])]
+        return self._put(words)
+
+    def _put_values(self, values: Sequence[tuple[Value, int]]) -> int:
+        """Write values as they are in JSON, each with its result, which is not 0."""
+        words = [len(values)]
+        for value, result in values:
+            kind, text = _json_of(value)
+            words += [kind, result, len(text), *text]
+        return self._put(words)
+
+    def _put_affixes(self, pattern: str) -> int:
+        """Write the texts before and after the wildcard of a pattern, and the least size of what it matches."""
+        match = _AFFIXES.fullmatch(pattern)
+        if match is None or len(match[2]) != len(match[4]):
+            raise UnfitTableError
+        before, after = (_ESCAPED.sub(r"\1", text).encode() for text in (match[1], match[5]))
+        return self._put([int(match[3] == "+"), len(before), len(after), *before, *after])
+
+    def _put_specs(self) -> tuple[int, int]:
+        """Write what the table says of its fields; return the places of that, and of the list of kinds."""
+        table = self._table
+        exchange = None if isinstance(table.exchange, str) else table.exchange
+        specs = [
+            self._name_spec(exchange),
+            self._name_spec(table.symbol),
+            self._decimal_spec(table.price),
+            self._decimal_spec(table.quantity),
+            self._time_spec(table.time),
+            self._side_spec(table.side),
+            [0] if table.sequence is None else [_accepted(table.sequence)],
+            self._name_spec(table.trade_id),
+        ]
+        padded = [spec + [0] * (int(SPEC_WORDS) - len(spec)) for spec in specs]
+        kinds = [(int(one.absent == "market"), [(value, 1) for value in one.market]) for one in table.kinds]
+        listed = [word for optional, values in kinds for word in (optional, self._put_values(values))]
+        return self._put([word for spec in padded for word in spec]), self._put([len(kinds), *listed])
+
+    def _name_spec(self, field: NameField | None) -> list[int]:
+        if field is None:
+            return [0]
+        pattern = 0 if field.pattern is None else self._put_affixes(field.pattern)
+        return [_accepted(field) & ~_NUMBER, int(field.optional), pattern]
+
+    def _decimal_spec(self, field: DecimalField) -> list[int]:
+        return [_accepted(field), 0, 0, int(field.absolute)]
+
+    def _time_spec(self, field: TimeField) -> list[int]:
+        if field.unit == "rfc3339":
+            return [_STRING, 0, 0, int(BY_RFC_3339)]
+        accepts = _accepted(field) & ~(0 if field.fraction else _NUMBER)
+        if field.unit == "ms_or_us":
+            return [accepts, 0, 0, int(BY_MS_OR_US), int(field.fraction)]
+        if field.unit == "ns":
+            return [accepts, 0, 0, int(BY_NANOSECONDS), int(field.fraction)]
+        return [accepts, 0, 0, int(BY_NUMBER), int(field.fraction), *_UNITS[field.unit]]
+
+    def _side_spec(self, field: SideField | None) -> list[int]:
+        if field is None:
+            return [0]
+        # Results are sides plus one.
+        buy, sell = (SELL + 1, BUY + 1) if field.of == "maker" else (BUY + 1, SELL + 1)
+        if field.by_sign:
+            values = self._put([buy, sell])
+            return [_STRING | _INTEGER | _NUMBER, int(field.optional), 0, int(BY_SIGN), values]
+        sides = ((field.buy, buy), (field.sell, sell), (field.none, NO_SIDE + 1))
+        listed = self._put_values([(value, side) for values, side in sides for value in values])
+        return [0, int(field.optional), 0, 0, listed]
+
+
+def _accepted(field: NameField | NumberField | DecimalField | TimeField) -> int:
+    """Return the kinds of JSON values that a field may have, one bit each."""
+    kinds = {"text": _STRING, "number": _INTEGER | _NUMBER, "any": _STRING | _INTEGER | _NUMBER}
+    accepted = kinds[field.type]
+    return accepted & ~_NUMBER if isinstance(field, NumberField) else accepted
+
+
+def _json_of(value: Value) -> tuple[int, bytes]:
+    """Return kind and bytes of a value in JSON; text is without quotes."""
+    if isinstance(value, bool):
+        return (int(scan.TRUE), b"true") if value else (int(scan.FALSE), b"false")
+    return (int(scan.INTEGER if isinstance(value, int) else scan.STRING), str(value).encode())
+
+
+def _exclude(conditions: Sequence[Condition], others: Sequence[Condition]) -> bool:
+    """Return whether the two can surely not hold together, so that a message that fulfils one needs no second test."""
+    return any(
+        one.path.removeprefix("$.") == other.path.removeprefix("$.")
+        and (_contradict(one, other) or _contradict(other, one))
+        for one in conditions
+        for other in others
+    )
+
+
+def _contradict(one: Condition, other: Condition) -> bool:
+    if one.absent:
+        return other.one_of is not None or other.matches is not None
+    if one.one_of is None or other.one_of is None:
+        return False
+    return {_json_of(value) for value in one.one_of}.isdisjoint({_json_of(value) for value in other.one_of})
