@@ -89,8 +89,7 @@ def compiled_decoder(table: VenueTable) -> CompiledDecoder | None:
     program = program_of(table)
     if program is None:
         return None
-    # Copied, because an array that cannot be written is another type, for which the kernel would be compiled again.
-    exchange = as_bytes(table.exchange if isinstance(table.exchange, str) else "").copy()
+    exchange = as_bytes(table.exchange if isinstance(table.exchange, str) else "")
     slots = int(program[ROOT_SLOTS]) + TRADES_MAX * int(program[ITEM_SLOTS])
 
     def decode(
@@ -102,7 +101,10 @@ def compiled_decoder(table: VenueTable) -> CompiledDecoder | None:
         left: NDArray[np.int32],
     ) -> tuple[int, int, int]:
         fields, stack = np.empty((slots, 3), dtype=np.uint64), np.empty((DEPTH_MAX, 4), dtype=np.uint64)
-        return decode_table(program, exchange, data, starts, sizes, symbols, rows, left, fields, stack)
+        # An array that can be written is another type, for which the kernel would be compiled again.
+        text = data.view()
+        text.flags.writeable = False
+        return decode_table(program, exchange, text, starts, sizes, symbols, rows, left, fields, stack)
 
     return decode
 

@@ -1,6 +1,7 @@
 """The kernel of all tables gives what the reference decoder of each table gives, for any messages."""
 
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -58,7 +59,7 @@ def test_both_decoders_agree_on_mangled_messages(venue: str, data: st.DataObject
 @pytest.mark.parametrize("venue", SAMPLES)
 def test_both_decoders_agree_on_every_changed_byte(venue: str) -> None:
     """Each byte of a message of each form is removed, doubled, and replaced; and the message ends at each."""
-    forms = {json.dumps(shape(json.loads(value))): value[:700] for value in SAMPLES[venue]}
+    forms = {json.dumps(shape(json.loads(value))): value[:450] for value in SAMPLES[venue]}
     for sample in forms.values():
         values = [sample[:at] + sample[at + 1 :] for at in range(len(sample))]
         values += [sample[:at] + sample[at : at + 1] + sample[at:] for at in range(len(sample))]
@@ -150,7 +151,7 @@ def table_of(changes: dict[str, Any]) -> VenueTable:
     return table
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(st.lists(nested_messages(), min_size=1, max_size=5))
 def test_both_decoders_agree_on_a_table_with_all_options(values: list[bytes]) -> None:
     """Lists in lists, an envelope, kinds, a maker's side from a sign, names from patterns, and odd values."""
@@ -192,8 +193,12 @@ def test_messages_of_many_trades_are_read() -> None:
 
 @pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 def test_all_tables_share_one_compiled_form() -> None:
-    """The kernel is compiled for no table of its own."""
+    """The kernel is compiled for no table of its own, nor for messages that cannot be written."""
+    count = None
     for venue, values in SAMPLES.items():
-        decode(batch_of(values[:1], venue))
-    signatures: list[Any] = decode_table.signatures  # type: ignore[attr-defined]
-    assert len(signatures) == 1
+        batch = batch_of(values[:1], venue)
+        for data in (batch.data, np.frombuffer(batch.data.tobytes(), dtype=np.uint8)):
+            decode(replace(batch, data=data))
+            signatures: list[Any] = decode_table.signatures  # type: ignore[attr-defined]
+            count = len(signatures) if count is None else count
+            assert len(signatures) == count
