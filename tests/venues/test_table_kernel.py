@@ -100,7 +100,7 @@ NESTED: Final[dict[str, Any]] = {
     "exchange": {"path": "$.from", "pattern": "x-(.+)"},
     "numbering": "contiguous",
     "symbol": {"path": "pair[0]", "type": "any"},
-    "sequence": {"path": "$.first"},
+    "sequence": {"path": "number"},
     "trade_id": {"path": "id", "type": "any", "optional": False},
     "price": {"path": "p", "absolute": True},
     "quantity": {"path": "q"},
@@ -124,7 +124,16 @@ UNFIT: Final[list[dict[str, Any]]] = [
 
 def nested(**changes: Any) -> dict[str, Any]:
     """Return a trade of the table above."""
-    trade = {"pair": ["BTC"], "id": "a", "p": "-1.5e1", "q": 2, "t": "1723161255342000.9", "s": "-1", "k": 1}
+    trade = {
+        "pair": ["BTC"],
+        "number": 7,
+        "id": "a",
+        "p": "-1.5e1",
+        "q": 2,
+        "t": "1723161255342000.9",
+        "s": "-1",
+        "k": 1,
+    }
     return {name: one for name, one in {**trade, **changes}.items() if one is not None}
 
 
