@@ -85,7 +85,7 @@ CHECKPOINT_MUTANTS: Final = (
         "ids of the epoch in no block",
         18,
         "ids held since the last checkpoint count as sealed, and are in no block",
-        ("k2.dedup.id_blocks:SealedBlocks.seal", "if not count:", "if count < 3:"),
+        ("k2.dedup.id_blocks:SealedBlocks.seal", "if not count:", "if count < 9:"),
     ),
     planted(
         "blocks of ids removed while named",

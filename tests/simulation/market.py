@@ -99,8 +99,8 @@ class _Copy(NamedTuple):
 
 
 def has_mostly_ids(seed: int) -> bool:
-    """Return whether most symbols have ids in place of numbers, as at one seed in `IDS_EVERY`."""
-    return seed % IDS_EVERY == IDS_EVERY - 1
+    """Return whether most symbols have ids in place of numbers: one seed in `IDS_EVERY`, after the first ones."""
+    return seed >= IDS_EVERY and seed % IDS_EVERY == IDS_EVERY - 1
 
 
 def publish(seed: int, *, multi_partition: bool) -> Market:
