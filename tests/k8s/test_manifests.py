@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import pytest
 import yaml
 
-from k2.cli.cluster import find_cluster
+from k2.cli.cluster import check_cluster_options
 from k2.ops.settings import read_settings
 from tests.alerts.files import alerts
 from tests.k8s.rendered import FOLDERS, K8S, ROOT, only, pods, render
@@ -60,7 +60,7 @@ def test_the_number_of_processes_is_one_value(
     assert addresses.split(";") == [f"k2-{number}.k2:2101" for number in range(processes)]
     for number in range(processes):
         # What `k2_processes` exports, with which the alert compares the number of processes that it can scrape.
-        assert find_cluster(number, addresses).processes == processes
+        assert check_cluster_options(number, addresses).processes == processes
     assert alerts()["K2ProcessesMissing"]["expr"] == "count by (job) (k2_processes) < max by (job) (k2_processes)"
 
 
