@@ -3,7 +3,8 @@
 import signal
 import socket
 import sys
-from typing import Final
+import threading
+from typing import Final, NoReturn
 
 import uvicorn
 
@@ -18,6 +19,8 @@ __all__ = ["listen", "serve", "take_signals", "url_of"]
 CONNECTIONS_MAX: Final = 2_000
 END_SECONDS_MAX: Final = 5
 """Time that responses in progress have after a shutdown is requested."""
+_ended: Final = threading.Event()
+"""Set by a signal that no server has taken."""
 
 
 def listen(settings: Settings, host: str, port: int) -> socket.socket:
@@ -46,7 +49,21 @@ def url_of(listener: socket.socket) -> str:
 def take_signals() -> None:
     """Make SIGTERM and Ctrl-C exit the process with 0; while the server runs it handles them, then re-raises them."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit())
+        signal.signal(number, _end)
+
+
+def _end(*_: object) -> NoReturn:
+    # Python ignores the exit if the signal comes while it destroys an object; the server then ends once it runs.
+    _ended.set()
+    sys.exit()
+
+
+class _Server(uvicorn.Server):
+    """A server that also ends for a signal that came before it took the signals."""
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to end."""
+        return await super().on_tick(counter) or _ended.is_set()
 
 
 def serve(settings: Settings, listener: socket.socket) -> None:
@@ -61,7 +78,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
 
 def server_of(pool: Pool) -> uvicorn.Server:
     """Return the server; it logs through the root logger and sends no `Server` header."""
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             make_app(pool),
             log_config=None,

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -86,6 +87,31 @@ def test_sigterm_ends_it_gracefully(server: tuple[subprocess.Popen[str], int], k
         assert END_SECONDS_MAX - 1 < time.monotonic() - asked < 4 * END_SECONDS_MAX
     said = process.communicate()[1]
     assert "Traceback" not in said, said
+
+
+SIGNALLED = """
+import signal
+from pathlib import Path
+from k2.http.server import listen, serve, take_signals
+from k2.ops.settings import read_settings
+
+class Destroyed:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+take_signals()
+Destroyed()
+settings = read_settings({}, data_dir=Path(r"{folder}"))
+serve(settings, listen(settings, "127.0.0.1", 0))
+"""
+
+
+def test_a_signal_that_python_ignores_ends_it(tmp_path: Path) -> None:
+    """An exit is ignored while an object is destroyed; the server ends as soon as it runs."""
+    program = SIGNALLED.replace("{folder}", str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Exception ignored" in done.stderr
 
 
 def test_ctrl_c_ends_it(server: tuple[subprocess.Popen[str], int]) -> None:
