@@ -20,7 +20,7 @@ from k2.model.trade import SIDES, Trade
 from k2.model.wording import format_count
 from k2.ops.settings import read_settings
 from k2.venues import VENUES, SequenceMode
-from k2.venues.capture_report import CaptureReport, Numbers, report_on
+from k2.venues.capture_report import CaptureReport, NumberSteps, report_on
 from k2.venues.table import table_schema
 from k2.venues.table_decoder import venue_of
 from k2.venues.user_tables import read_user_table
@@ -140,7 +140,7 @@ def _trade(trade: Trade) -> dict[str, Any]:
     }
 
 
-def _verdict(numbers: Numbers, mode: SequenceMode) -> str:
+def _verdict(numbers: NumberSteps, mode: SequenceMode) -> str:
     """Return whether the numbers are contiguous, in a sentence, and what that means for the table."""
     if not numbers.steps:
         return "too few numbers to say whether they are contiguous"

@@ -209,16 +209,7 @@ def _mark(
 
 
 @compiled
-def _absorb(log: _Log, id_keys: NDArray[np.int64], times: NDArray[np.int64], rules: WindowRules) -> None:
-    """Append n entries, except those below the floor; the clock does not advance."""
-    for row in range(len(times)):
-        log.state[_NEWEST] = max(log.state[_NEWEST], times[row])
-        if times[row] // rules.bucket_us >= _bucket_floor(log.state, rules):
-            _append(log, id_keys[row, 0], id_keys[row, 1], id_keys[row, 2], times[row], rules)
-
-
-@compiled
-def _restore(log: _Log, entries: Entries, rules: WindowRules) -> None:
+def _absorb(log: _Log, entries: Entries, rules: WindowRules) -> None:
     """Append entries, except those below the floor; the clock does not advance."""
     lows, highs, contents, times = entries
     floor = _bucket_floor(log.state, rules) * rules.bucket_us
@@ -318,7 +309,7 @@ class IdLog:
             times: int64[n], microseconds from 0 to 2^61.
             verdicts: uint8[n], changed in place.
         """
-        self._prepare(symbols, len(symbols))
+        self.reserve(symbols, len(symbols))
         _judge(self._log, id_keys, times, self._rules, verdicts)
 
     def mark(
@@ -333,20 +324,17 @@ class IdLog:
 
     def absorb(self, symbols: NDArray[np.int32], id_keys: NDArray[np.int64], times: NDArray[np.int64]) -> None:
         """Hold the ids of stored rows, in any order; the clock does not advance. Arguments as for `judge`."""
-        self._prepare(symbols, len(times))
+        self.reserve(symbols, len(times))
         order = np.argsort(times, kind="stable")
-        _absorb(self._log, id_keys[order], times[order], self._rules)
-
-    def reserve(self, symbols: NDArray[np.int32], count: int) -> None:
-        """Prepare for the entries of another log: int32[k], all symbol ids that they have, and their number."""
-        self._prepare(symbols, count)
+        lows, highs, contents = (id_keys[order, column] for column in range(3))
+        self.restore(Entries(lows, highs, contents.astype(np.uint32), times[order]))
 
     def restore(self, entries: Entries) -> None:
-        """Hold entries of another log, in the same order, except those below the floor; `reserve` comes before."""
-        _restore(self._log, entries, self._rules)
+        """Hold entries in their order, except those below the floor; `reserve` comes before."""
+        _absorb(self._log, entries, self._rules)
 
-    def _prepare(self, symbols: NDArray[np.int32], more: int) -> None:
-        """Reserve capacity for some more entries, and record their symbols."""
+    def reserve(self, symbols: NDArray[np.int32], more: int) -> None:
+        """Reserve capacity for some more entries, and record their symbols: int32[k], symbol ids."""
         highest = int(symbols.max(initial=-1))
         if highest >= len(self._has_symbol):
             self._has_symbol = np.concatenate(

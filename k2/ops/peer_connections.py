@@ -29,11 +29,8 @@ def check_hosts(addresses: Sequence[str]) -> None:
         UnreachableError: one has no address, also after retries.
     """
     for number, address in enumerate(addresses):
-        host, _, port = address.rpartition(":")
-        retried(
-            f"looking up the host {host!r} of process {number}",
-            partial(socket.getaddrinfo, host.strip("[]"), int(port), type=socket.SOCK_STREAM),
-        )
+        host = address.rpartition(":")[0]
+        retried(f"looking up the host {host!r} of process {number}", partial(_endpoints, address))
 
 
 def limit_silence(addresses: Sequence[str], process: int, seconds_max: int) -> int:
@@ -46,7 +43,11 @@ def limit_silence(addresses: Sequence[str], process: int, seconds_max: int) -> i
     """
     if not _DESCRIPTORS.is_dir():
         return 0
-    peers = {peer for number, address in enumerate(addresses) if number != process for peer in _endpoints(address)}
+    peers: set[tuple[str, int]] = set()
+    for number, address in enumerate(addresses):
+        # A host may have no address now.
+        with suppress(OSError):
+            peers.update(_endpoints(address) if number != process else ())
     own_port = int(addresses[process].rpartition(":")[2])
     count = 0
     for connection in _connections():
@@ -58,12 +59,11 @@ def limit_silence(addresses: Sequence[str], process: int, seconds_max: int) -> i
     return count
 
 
-def _endpoints(address: str) -> Iterator[tuple[str, int]]:
-    """Yield IP address and port of each endpoint that HOST:PORT means; none if the host has no address now."""
+def _endpoints(address: str) -> list[tuple[str, int]]:
+    """Return IP address and port of each endpoint that HOST:PORT means."""
     host, _, port = address.rpartition(":")
-    with suppress(OSError):
-        for *_, endpoint in socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM):
-            yield str(endpoint[0]), int(endpoint[1])
+    found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    return [(str(endpoint[0]), int(endpoint[1])) for *_, endpoint in found]
 
 
 def _connections() -> Iterator[socket.socket]:

@@ -70,11 +70,10 @@ def prepare_recovery_store(settings: Settings) -> ResumeInfo:
     if arguments.recovery_directory is None:
         _warn_if_table_has_progress(settings, "recovery_store_absent")
         return NO_STORE
-    process_count = _process_count(arguments)
-    process = arguments.process_id or 0
-    store = lock_and_check(settings, Path(arguments.recovery_directory), process, process_count)
+    cluster = _cluster_of(arguments)
+    store = lock_and_check(settings, Path(arguments.recovery_directory), cluster.process, cluster.size)
     if store is not None:
-        _clean_up(store, process)
+        _clean_up(store, cluster.process)
     resume_info = _resume_info(store)
     if store is not None and not resume_info.is_resumed:
         _warn_if_table_has_progress(settings, "recovery_store_empty", store=str(store.folder))
@@ -97,13 +96,12 @@ class Cluster(NamedTuple):
 def find_cluster() -> Cluster:
     """Return the cluster of this process, by the arguments of Bytewax."""
     arguments = _arguments()
-    if arguments is None or not arguments.addresses:
-        return Cluster((), 0)
-    return Cluster(tuple(arguments.addresses.split(";")), arguments.process_id or 0)
+    return Cluster((), 0) if arguments is None else _cluster_of(arguments)
 
 
-def _process_count(arguments: Namespace) -> int:
-    return len(arguments.addresses.split(";")) if arguments.addresses else 1
+def _cluster_of(arguments: Namespace) -> Cluster:
+    addresses = tuple(arguments.addresses.split(";")) if arguments.addresses else ()
+    return Cluster(addresses, arguments.process_id or 0)
 
 
 def _resume_info(store: Store | None) -> ResumeInfo:

@@ -11,7 +11,7 @@ from k2.model.trade import Trade
 from k2.venues.rows import MESSAGE_BYTES_MAX
 from k2.venues.venue import Venue
 
-__all__ = ["CaptureReport", "DeadLetterKind", "Numbers", "report_on"]
+__all__ = ["CaptureReport", "DeadLetterKind", "NumberSteps", "report_on"]
 
 FIRST_TRADES: Final = 10
 
@@ -29,7 +29,7 @@ class DeadLetterKind:
 
 
 @dataclass(slots=True)
-class Numbers:
+class NumberSteps:
     """How the sequence numbers of the symbols follow one another."""
 
     symbols: int = 0
@@ -62,7 +62,7 @@ class CaptureReport:
     """In the order of their first lines."""
     unkeyed: int = 0
     """Messages with trades in which no Kafka key is found."""
-    numbers: Numbers = field(default_factory=Numbers)
+    numbers: NumberSteps = field(default_factory=NumberSteps)
     first_trades: list[Trade] = field(default_factory=list)
 
 
@@ -122,7 +122,7 @@ def _add(report: CaptureReport, trades: list[Trade], last: dict[tuple[str, str],
         last[name] = max(trade.sequence, last.get(name, trade.sequence))
 
 
-def _count_step(numbers: Numbers, step: int) -> None:
+def _count_step(numbers: NumberSteps, step: int) -> None:
     numbers.steps += 1
     numbers.contiguous += step == 1
     numbers.repeated += step == 0

@@ -65,18 +65,11 @@ def read(decoder: msgspec.json.Decoder[T], value: bytes) -> T:
     Raises:
         RejectedError: `malformed` if it is not one JSON object in UTF-8, `invalid` if a field has another type.
     """
-    if nesting(np.frombuffer(value, dtype=np.uint8)) > NESTING_MAX:
-        _malformed(f"nested more than {NESTING_MAX} deep")
     try:
-        value.decode()
-        return decoder.decode(value)
-    except UnicodeDecodeError as error:
-        _malformed(f"not UTF-8 (byte {error.start})")
+        return _parsed(decoder.decode, value)
     except msgspec.ValidationError as error:
         _check_grammar(value)
         _reject_field(str(error))
-    except msgspec.DecodeError as error:
-        _malformed(str(error))
 
 
 def read_json(value: bytes) -> Any:
@@ -87,17 +80,30 @@ def read_json(value: bytes) -> Any:
     Raises:
         RejectedError: `malformed` if it is not one JSON value in UTF-8.
     """
-    if nesting(np.frombuffer(value, dtype=np.uint8)) > NESTING_MAX:
-        _malformed(f"nested more than {NESTING_MAX} deep")
     try:
-        value.decode()
-        return _JSON.decode(value)
-    except UnicodeDecodeError as error:
-        _malformed(f"not UTF-8 (byte {error.start})")
+        return _parsed(_JSON.decode, value)
     except msgspec.ValidationError:
         # An integer of more digits than Python's limit: it may be in a field that the venue does not read.
         _check_grammar(value)
         return json.loads(value, parse_int=_whole_number, parse_float=NumberText)
+
+
+def _parsed(decode: Callable[[bytes], T], value: bytes) -> T:
+    """Return what `decode` makes of a message.
+
+    Raises:
+        RejectedError: `malformed` if it is not JSON in UTF-8, or nested too deep.
+        ValidationError: as `decode` raises it.
+    """
+    if nesting(np.frombuffer(value, dtype=np.uint8)) > NESTING_MAX:
+        _malformed(f"nested more than {NESTING_MAX} deep")
+    try:
+        value.decode()
+        return decode(value)
+    except UnicodeDecodeError as error:
+        _malformed(f"not UTF-8 (byte {error.start})")
+    except msgspec.ValidationError:
+        raise
     except msgspec.DecodeError as error:
         _malformed(str(error))
 

@@ -276,19 +276,29 @@ def _read_values(
     words: NDArray[np.uint64],
     row: int,
 ) -> bool:
-    spec, slot = _spec(program, PRICE), _slot(program, form, PRICE, base)
-    if not accepts(fields, slot, program, spec):
-        return False
-    is_valid, low, high = read_price(data, fields[slot, START], fields[slot, END], program[spec + RULE])
-    if not is_valid:
+    has_price, low, high = _read_decimal(data, program, fields, form, base, PRICE)
+    if not has_price:
         return False
     words[row, layout.PRICE], words[row, layout.PRICE + 1] = low, high
-    spec, slot = _spec(program, QUANTITY), _slot(program, form, QUANTITY, base)
-    if not accepts(fields, slot, program, spec):
-        return False
-    is_valid, low, high = read_price(data, fields[slot, START], fields[slot, END], program[spec + RULE])
+    has_quantity, low, high = _read_decimal(data, program, fields, form, base, QUANTITY)
     words[row, layout.QUANTITY], words[row, layout.QUANTITY + 1] = low, high
-    return bool(is_valid and high < _SIGN and (low | high) != _ZERO)
+    return bool(has_quantity and high < _SIGN and (low | high) != _ZERO)
+
+
+@inlined
+def _read_decimal(
+    data: NDArray[np.uint8],
+    program: NDArray[np.uint64],
+    fields: NDArray[np.uint64],
+    form: np.uint64,
+    base: np.uint64,
+    field: np.uint64,
+) -> tuple[bool, np.uint64, np.uint64]:
+    """Read a decimal field of a trade; return (whether it was accepted, low word, high word)."""
+    spec, slot = _spec(program, field), _slot(program, form, field, base)
+    if not accepts(fields, slot, program, spec):
+        return False, _ZERO, _ZERO
+    return read_price(data, fields[slot, START], fields[slot, END], program[spec + RULE])
 
 
 @inlined

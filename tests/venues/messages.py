@@ -1,11 +1,13 @@
 """Message batches for tests, and the result of decoding them as plain values."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
 
 from k2.model.batch import NULL_TIME, MessageBatch, TradeColumns
+from k2.model.trade import SIDES, Trade
 from k2.venues.decode import Decoded
 
 K2_MESSAGE: Final = (
@@ -69,3 +71,9 @@ def outcome(decoded: Decoded) -> tuple[list[tuple[Any, ...]], list[tuple[int, st
     """Return the whole result of decoding as plain values."""
     rejected = [(message, str(error)) for message, error in decoded.rejected]
     return rows_of(decoded.trades.columns), rejected, [message for message, _ in decoded.skipped]
+
+
+def printed(trade: Trade) -> tuple[str, str | None, int | None, Decimal, Decimal, str, int]:
+    """Return symbol, id, number, price, quantity, side and time (microseconds) of a decoded trade."""
+    price, quantity = (Decimal(value).scaleb(-18) for value in (trade.price, trade.quantity))
+    return trade.symbol, trade.trade_id, trade.sequence, price, quantity, str(SIDES[trade.side]), trade.timestamp

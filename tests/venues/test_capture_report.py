@@ -1,7 +1,7 @@
 """The report on a capture: each message is counted once, and steps between numbers by their kind."""
 
 from k2.venues import VENUES
-from k2.venues.capture_report import FIRST_TRADES, Numbers, report_on
+from k2.venues.capture_report import FIRST_TRADES, NumberSteps, report_on
 from k2.venues.rows import MESSAGE_BYTES_MAX
 from tests.venues.test_recorded_venues import ABSENT, message
 
@@ -29,7 +29,7 @@ def test_messages_are_counted_once() -> None:
 def test_steps_are_counted_by_their_kind() -> None:
     """Against the highest number of the symbol, so that a late one is no second hole."""
     report = report_on(VENUES["binance-futures"], enumerate(map(futures, [5, 6, 6, 9, 7, 10]), 1))
-    assert report.numbers == Numbers(symbols=1, steps=5, contiguous=2, ahead=1, missing=2, repeated=1, back=1)
+    assert report.numbers == NumberSteps(symbols=1, steps=5, contiguous=2, ahead=1, missing=2, repeated=1, back=1)
 
 
 def test_only_the_first_trades_are_kept() -> None:

@@ -15,11 +15,11 @@ import pytest
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.sequence_events import EventKind, SequenceEvent
-from k2.model.trade import SIDES
 from k2.model.verdicts import DUPLICATE, SKIPPED, STORED
 from k2.ops.metrics import OUT_OF_ORDER
 from k2.venues import VENUES
 from tests.flows.job_io import message_batch, run_in_memory
+from tests.venues.messages import printed
 
 DATA: Final = Path(__file__).parents[1] / "data"
 CAPTURES: Final = {
@@ -82,18 +82,7 @@ def test_every_trade_of_a_capture_is_read(venue: str) -> None:
     """Names, numbers, values, taker's side and time are those of the line, and the key is the symbol's."""
     for line in lines_of(venue):
         trades = VENUES[venue].decode(line)
-        found = [
-            LineTrade(
-                trade.symbol,
-                str(trade.trade_id),
-                trade.sequence,
-                Decimal(trade.price).scaleb(-18),
-                Decimal(trade.quantity).scaleb(-18),
-                str(SIDES[trade.side]),
-                trade.timestamp,
-            )
-            for trade in trades
-        ]
+        found = [LineTrade(*printed(trade)) for trade in trades]
         assert found == list(trades_of(venue, line))
         assert {f"{trade.exchange}|{trade.symbol}" for trade in trades} == {VENUES[venue].key(line)}
 

@@ -1,7 +1,6 @@
 """Each recording under its venue's table: every trade is what a plain script reads, and nothing is a dead letter."""
 
 from collections import Counter
-from decimal import Decimal
 from typing import Final
 
 import msgspec
@@ -10,12 +9,12 @@ import pytest
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.reasons import SkippedError
-from k2.model.trade import SIDES
 from k2.model.verdicts import DUPLICATE, SKIPPED, STORED
 from k2.venues import VENUES, SequenceMode
 from tests.flows.job_io import message_batch, run_in_memory
 from tests.venues.documented import DOCUMENTED
-from tests.venues.recordings import RECORDINGS, Expected, Recording, lines_of, parse
+from tests.venues.messages import printed
+from tests.venues.recordings import RECORDINGS, Recording, lines_of, parse
 
 CONTIGUOUS: Final = ("htx", "binance-spot-aggtrade", "binance-futures-aggtrade")
 
@@ -32,18 +31,7 @@ def test_every_trade_is_read_and_nothing_is_a_dead_letter(recording: Recording) 
             skipped[error.why] += 1
             assert expected == []
             continue
-        assert expected == [
-            Expected(
-                trade.symbol,
-                trade.trade_id,
-                trade.sequence,
-                Decimal(trade.price).scaleb(-18),
-                Decimal(trade.quantity).scaleb(-18),
-                str(SIDES[trade.side]),
-                trade.timestamp,
-            )
-            for trade in trades
-        ]
+        assert expected == [printed(trade) for trade in trades]
         assert {trade.exchange for trade in trades} == {venue.exchange}
         assert venue.key(line) in {f"{trade.exchange}|{trade.symbol}" for trade in trades}
     assert skipped == recording.skipped
