@@ -34,3 +34,5 @@ class Trade(NamedTuple):
 
     It needs no price and quantity.
     """
+    first_sequence: int | None = None
+    """The first of the numbers that the trade stands for; None if it stands for `sequence` alone."""

@@ -21,7 +21,7 @@ from k2.model.verdicts import SKIPPED, STORED
 from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents
 from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.sequence import SESSIONS_SEARCHED, Doubt, Event, Placement, Session, SymbolSequence
+from k2.sequencing.sequence import INTERLEAVED_MAX, SESSIONS_SEARCHED, Doubt, Event, Placement, Session, SymbolSequence
 from k2.sequencing.tracker_kernel import (
     CHECKED,
     COLUMNS,
@@ -198,6 +198,8 @@ class GroupTracker:
                 return Tracked(replace(trade_slice, doubts=tuple(doubts.values())), events, out_of_order)
             placement = self._place(trade_slice, columns, slice_idx, doubts)
             events.extend(_ledger_events(trade_slice, slice_idx, placement.events))
+            if placement.first is not None:
+                trade_slice = _with_first(trade_slice, slice_idx, placement.first)
             if placement.out_of_order:
                 exchange, _ = trade_slice.batch.columns.name(int(trade_slice.rows[slice_idx]))
                 out_of_order[exchange] += 1
@@ -211,16 +213,24 @@ class GroupTracker:
         slot, number = int(self._slot_of[columns.symbols[row]]), int(columns.content.sequences[row])
         content, at, is_named, kafka_time = evidence_at(columns, row, CONTENT_KEY)
         is_market = trade_slice.verdicts[slice_idx] != SKIPPED
-        self._make_room()
+        first = int(columns.first_sequences[row])
+        pages = _pages_of(first, number)
+        self._make_room(pages)
         sequence = self._sequence(slot)
         if self._lookup.lacks(slot, sequence, number):
             symbols = self._symbols_from(trade_slice, columns, slice_idx)
             self._make_room(self._lookup.plan(symbols))
             self._lookup.read(self._clock.floor, self._clock.reached)
+            self._make_room(pages)
         self._contents_of(sequence).kafka_time = int(kafka_time)
         doubt = sequence.doubt
         placement = sequence.place(
-            number, int(at), int(content) if is_market else NON_MARKET_CONTENT, is_named=bool(is_named) and is_market
+            number,
+            int(at),
+            int(content) if is_market else NON_MARKET_CONTENT,
+            is_named=bool(is_named) and is_market,
+            first=first,
+            is_counted=VENUES[trade_slice.batch.source.venue].counts_numbers,
         )
         if sequence.doubt != doubt:
             names = self._symbols.name(self._symbol_ids[slot])
@@ -367,11 +377,26 @@ def _first_new(trade_slice: TradeSlice, committed: int) -> int:
     return bisect_left(trade_slice.rows, committed, key=trade_slice.batch.offset)
 
 
+def _pages_of(first: int, last: int) -> int:
+    """Return the number of pages that placing a range may need."""
+    return 1 + (last >> PAGE_BITS) - ((first - INTERLEAVED_MAX if first < last else first) >> PAGE_BITS)
+
+
+def _with_first(trade_slice: TradeSlice, slice_idx: int, first: int) -> TradeSlice:
+    """Return a slice in which the range of one row begins with another number; the given one is not changed."""
+    columns = trade_slice.batch.columns
+    firsts = columns.first_sequences.copy()
+    firsts[trade_slice.rows[slice_idx]] = first
+    batch = replace(trade_slice.batch, columns=replace(columns, first_sequences=firsts))
+    return replace(trade_slice, batch=batch)
+
+
 def _first_events(trade_slice: TradeSlice, started: NDArray[np.int32]) -> Iterator[SequenceEvent]:
     """Yield the events of symbols whose first trades are at the indices `started` of a slice."""
     for slice_idx in started.tolist():
-        number = int(trade_slice.batch.columns.sequences[trade_slice.rows[slice_idx]])
-        yield from _ledger_events(trade_slice, slice_idx, ((EventKind.SESSION_STARTED, 1, number, number),))
+        row = trade_slice.rows[slice_idx]
+        first, last = trade_slice.batch.columns.first_sequences[row], trade_slice.batch.columns.sequences[row]
+        yield from _ledger_events(trade_slice, slice_idx, ((EventKind.SESSION_STARTED, 1, int(first), int(last)),))
 
 
 def _ledger_events(trade_slice: TradeSlice, slice_idx: int, events: Iterable[Event]) -> Iterator[SequenceEvent]:

@@ -172,7 +172,7 @@ def _decode_compiled(
         first += read
     rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
     _intern_new_symbols(batch.data, venue.exchange, rows, symbols)
-    return columns_of(rows, batch.data, symbols), np.concatenate(left)
+    return columns_of(rows, batch.data, symbols, has_ranges=venue.has_ranges), np.concatenate(left)
 
 
 def _intern_new_symbols(

@@ -87,10 +87,16 @@ class NameField(Strict, frozen=True):
 
 
 class NumberField(Strict, frozen=True):
-    """The field of a sequence number: a whole number of 64 bits."""
+    """The field of a sequence number, or of a count of them: a whole number of 64 bits."""
 
     path: str
     type: JsonType = "any"
+    pattern: Annotated[
+        str | None, Meta(description="A regular expression for the whole text; its one group is the number.")
+    ] = None
+    optional: Annotated[
+        bool, Meta(description="For a range: whether it may be absent; the trade then stands for one number.")
+    ] = False
 
 
 class DecimalField(Strict, frozen=True):
@@ -148,8 +154,11 @@ class VenueTable(Strict, frozen=True):
     source: Annotated[str, Meta(description="Address of the documentation.", min_length=1)]
     exchange: Annotated[str | NameField, Meta(description="The exchange of all trades, or the field that names it.")]
     numbering: Annotated[
-        Literal["contiguous", "monotonic", "identity_only", "none"],
-        Meta(description="What a missing number means; none: the trades have neither number nor id."),
+        Literal["contiguous", "range", "monotonic", "identity_only", "none"],
+        Meta(
+            description="What a missing number means. range: a missing trade, and a trade stands for several numbers; "
+            "none: the trades have neither number nor id."
+        ),
     ]
     messages: Annotated[list[MessageForm], Meta(description="The forms of messages with trades.", min_length=1)]
     symbol: NameField
@@ -157,7 +166,11 @@ class VenueTable(Strict, frozen=True):
     quantity: DecimalField
     time: TimeField
     side: SideField | None = None
-    sequence: NumberField | None = None
+    sequence: Annotated[NumberField | None, Meta(description="The sequence number; of a range, the last one.")] = None
+    first_sequence: Annotated[NumberField | None, Meta(description="The first number of a range.")] = None
+    count: Annotated[NumberField | None, Meta(description="How many numbers a range has, if its first is not named.")] = (
+        None
+    )
     trade_id: Annotated[NameField | None, Meta(description="By default the decimal form of the sequence number.")] = (
         None
     )

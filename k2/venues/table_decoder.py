@@ -17,6 +17,7 @@ from k2.venues.table_fields import (
     id_reader,
     kind_reader,
     name_reader,
+    range_reader,
     sequence_reader,
     side_reader,
     time_reader,
@@ -30,6 +31,7 @@ __all__ = ["venue_of"]
 
 MODES: Final = {
     "contiguous": SequenceMode.CONTIGUOUS,
+    "range": SequenceMode.RANGE,
     "monotonic": SequenceMode.MONOTONIC,
     "identity_only": SequenceMode.IDENTITY_ONLY,
     "none": SequenceMode.IDENTITY_ONLY,
@@ -54,6 +56,7 @@ def venue_of(table: VenueTable) -> Venue:
         decoder.key,
         exchange=table.exchange if isinstance(table.exchange, str) else None,
         time_field=_time_field(table),
+        counts_numbers=table.count is not None,
     )
 
 
@@ -225,6 +228,9 @@ def _trade_reader(table: VenueTable) -> ItemReader:
     side, side_at_root = _field("" if table.side is None else table.side.path, side_reader(table.side))
     time, time_at_root = _field(table.time.path, time_reader(table.time))
     identify = _identity_reader(table)
+    first_of = range_reader(table.first_sequence, table.count)
+    bound = table.first_sequence or table.count
+    bound_at_root = bound is not None and parse_path(bound.path).is_root
     is_market = kind_reader(table.kinds, table.name) if table.kinds else None
 
     def read(item: Any, root: Any) -> Trade:
@@ -242,6 +248,7 @@ def _trade_reader(table: VenueTable) -> ItemReader:
             time(root if time_at_root else item),
             None,
             market,
+            None if first_of is None or number is None else first_of(root if bound_at_root else item, number),
         )
 
     return read

@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import asdict, astuple
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -138,8 +137,23 @@ TRADES = st.lists(
 BOUNDS = st.none() | st.integers(-50, 50).map(lambda hours: EPOCH + hours * HOUR / 2)
 
 
+SCHEMA = pa.schema(
+    {
+        "exchange": pa.string(),
+        "symbol": pa.string(),
+        "session": pa.int32(),
+        "sequence": pa.int64(),
+        "first_sequence": pa.int64(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+    }
+)
 Counts = tuple[int, int, int | None]
 """Stored, of these not numbered, and missing."""
+
+
+def first_of(number: int) -> int:
+    """Return the first of the numbers that a trade stands for: one in four stands for three."""
+    return number - 2 if number % 4 == 0 else number
 
 
 def by_hand(
@@ -150,19 +164,23 @@ def by_hand(
     not_numbered: Counter[tuple[str, int]] = Counter()
     missing: Counter[tuple[str, int]] = Counter()
 
-    def count(counter: Counter[tuple[str, int]], symbol: str, time: datetime) -> None:
+    def count(counter: Counter[tuple[str, int]], symbol: str, time: datetime, numbers: int = 1) -> None:
         if (asked.start is None or time >= asked.start) and (asked.end is None or time < asked.end):
-            counter[symbol, (time - YEAR_1) // span] += 1
+            counter[symbol, (time - YEAR_1) // span] += numbers
 
     for symbol, session, _, time in trades:
-        count(stored, symbol, time)
         if not session:
+            count(stored, symbol, time)
             count(not_numbered, symbol, time)
     for symbol, session in {one[:2] for one in trades if one[1]}:
-        numbers = sorted(one[2:] for one in trades if one[:2] == (symbol, session))
-        for (low, before), (high, after) in pairwise(numbers):
-            early, late = sorted((before, after))
-            lacking = [number for number in range(low + 1, high) if number not in non_market]
+        ranges = sorted((first_of(one[2]), *one[2:]) for one in trades if one[:2] == (symbol, session))
+        reached = ranges[0][0] - 1
+        for idx, (first, last, after) in enumerate(ranges):
+            if last > reached:
+                count(stored, symbol, after, last - max(first, reached + 1) + 1)
+            lacking = [number for number in range(reached + 1, first) if number not in non_market]
+            reached = max(reached, last)
+            early, late = sorted((ranges[idx - 1][2] if idx else after, after))
             for place in range(1, len(lacking) + 1):
                 microseconds = (late - early) // timedelta(microseconds=1) * place // (len(lacking) + 1)
                 count(missing, symbol, early + timedelta(microseconds=microseconds))
@@ -214,14 +232,21 @@ def test_each_number_is_counted_once(
     of all symbols, whatever is selected, and a symbol that is not numbered comes after those that are.
     """
     rows = [
-        {"exchange": "x", "symbol": symbol, "session": session, "sequence": sequence, "timestamp": time}
+        {
+            "exchange": "x",
+            "symbol": symbol,
+            "session": session,
+            "sequence": sequence,
+            "first_sequence": first_of(sequence) if session and first_of(sequence) < sequence else None,
+            "timestamp": time,
+        }
         for symbol, session, sequence, time in trades
     ]
     assume(start is None or end is None or start < end)
     asked = CompletenessParameters(start=start, end=end, worst=worst, containing="a" if worst == 2 else None)
     span_us = span // timedelta(microseconds=1)
     with open_engine(Settings()) as engine:
-        engine.register_arrow("trades", pa.Table.from_pylist(rows))
+        engine.register_arrow("trades", pa.Table.from_pylist(rows, SCHEMA))
         register_non_market(engine, non_market_numbers(trades, non_market))
         register_marks(engine, None, CONFLICTS.empty_table(), asked)
         counts = count_spans(engine, SOURCES, asked, span_us, of_all=True)
@@ -251,18 +276,24 @@ def worst_of(counted: dict[tuple[str, int], Counts], worst: int, containing: str
     return {*sorted(names, key=lambda symbol: (-missing.get(symbol, -1), -stored[symbol], symbol))[:worst]}
 
 
+def numbers_of(trades: list[Trade], key: tuple[str, int]) -> set[int]:
+    """Return the numbers that the trades of a session stand for."""
+    numbers = [one[2] for one in trades if one[:2] == key]
+    return {number for last in numbers for number in range(first_of(last), last + 1)}
+
+
 def non_market_numbers(trades: list[Trade], non_market: set[int]) -> list[StoredSession]:
     """Return the numbers of non-market trades, for each session that has trades."""
     return [
         StoredSession(SessionKey("x", symbol, session), ((number, number),), 0, 0, TopicPartition("t", 0), 0)
         for symbol, session in sorted({one[:2] for one in trades if one[1]})
-        for number in sorted(non_market - {one[2] for one in trades if one[:2] == (symbol, session)})
+        for number in sorted(non_market - numbers_of(trades, (symbol, session)))
     ]
 
 
 def expected_of(trades: list[Trade], non_market: set[int]) -> int:
     """Return the expected number of trades: the numbers of each session."""
-    sessions = {one[:2]: {other[2] for other in trades if other[:2] == one[:2]} for one in trades if one[1]}
+    sessions = {key: numbers_of(trades, key) for key in {one[:2] for one in trades if one[1]}}
     between = [{*range(min(numbers), max(numbers) + 1)} - (non_market - numbers) for numbers in sessions.values()]
     return sum(map(len, between))
 
