@@ -60,7 +60,8 @@ def read_contents(
 
 
 _CONTENTS: Final = """
-    SELECT wanted.number, coalesce(first_sequence, sequence) AS first_sequence, sequence, trade_id, price, quantity, side,
+    SELECT wanted.number, coalesce(first_sequence, sequence) AS first_sequence, sequence,
+           trade_id, price, quantity, side,
            epoch_us(coalesce(kafka_timestamp, timestamp)) AS kafka_time
     FROM trades JOIN wanted USING (exchange, symbol, session)
     WHERE sequence >= first AND coalesce(first_sequence, sequence) <= last

@@ -183,6 +183,7 @@ def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     joined = list[tuple[int, int]]()
     for first, last in ranges:
         if joined and first - 1 == joined[-1][1]:
-            first, _ = joined.pop()
-        joined.append((first, last))
+            joined.append((joined.pop()[0], last))
+        else:
+            joined.append((first, last))
     return tuple(joined)

@@ -98,9 +98,7 @@ class NonMarketNumbers:
                 at = effective_time(int(columns.timestamps[row]), kafka_timestamp)
                 self._add_numbers(key, int(columns.first_sequences[row]), int(columns.sequences[row]), at, offset)
 
-    def _add_numbers(
-        self, key: tuple[SessionKey, TopicPartition], first: int, last: int, at: int, offset: int
-    ) -> None:
+    def _add_numbers(self, key: tuple[SessionKey, TopicPartition], first: int, last: int, at: int, offset: int) -> None:
         numbers = self._sessions[key]
         numbers.ranges.add_range(first, last)
         numbers.latest = max(numbers.latest, at)

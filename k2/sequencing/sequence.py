@@ -400,7 +400,11 @@ class SymbolSequence:
             kind = Kind.LATE
         lower = min((low for low, _ in taken), default=first)
         return Placement(
-            STORED, number, Kind.LATE if index < self._newest else kind, filled + events, lower if lower < first else None
+            STORED,
+            number,
+            Kind.LATE if index < self._newest else kind,
+            filled + events,
+            lower if lower < first else None,
         )
 
     @property

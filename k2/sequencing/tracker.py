@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -17,9 +17,10 @@ from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import NumberDoubt, Positions, Ranges, StoredContents, StoredSession, WantedContents
 from k2.model.symbols import Symbols
-from k2.model.verdicts import SKIPPED, STORED
+from k2.model.verdicts import HEAD, SKIPPED, STORED
 from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents
 from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
+from k2.sequencing.heads import Heads
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.sequence import INTERLEAVED_MAX, SESSIONS_SEARCHED, Doubt, Event, Placement, Session, SymbolSequence
 from k2.sequencing.tracker_kernel import (
@@ -65,6 +66,17 @@ class Tracked:
     """In the order of the rows that caused them."""
     out_of_order: Counter[str]
     """By exchange, the number of stored rows that arrived after a trade of their symbol with a higher number."""
+    missing: list["Missing"] = field(default_factory=list)
+    """The newest numbers of symbols that the venue has named and that have not arrived."""
+
+
+class Missing(NamedTuple):
+    """The newest numbers of a symbol, both inclusive, which have not arrived within the grace period."""
+
+    exchange: str
+    symbol: str
+    first: int
+    last: int
 
 
 class GroupTracker:
@@ -103,6 +115,7 @@ class GroupTracker:
         self._fingerprints = Fingerprints()
         self._clock = GroupClock(max(window_us, WINDOW_US_MIN))
         self._lookup = ContentLookup(self._fingerprints, read_contents)
+        self._heads = Heads()
         if state is not None:
             self._restore(state)
 
@@ -195,7 +208,8 @@ class GroupTracker:
             )
             events.extend(_first_events(trade_slice, started[:count]))
             if slice_idx == len(trade_slice):
-                return Tracked(replace(trade_slice, doubts=tuple(doubts.values())), events, out_of_order)
+                trade_slice = replace(trade_slice, doubts=tuple(doubts.values()))
+                return Tracked(trade_slice, events, out_of_order, self._behind(trade_slice, columns))
             placement = self._place(trade_slice, columns, slice_idx, doubts)
             events.extend(_ledger_events(trade_slice, slice_idx, placement.events))
             if placement.first is not None:
@@ -204,6 +218,20 @@ class GroupTracker:
                 exchange, _ = trade_slice.batch.columns.name(int(trade_slice.rows[slice_idx]))
                 out_of_order[exchange] += 1
             slice_idx += 1
+
+    def _behind(self, trade_slice: TradeSlice, columns: TrackedColumns) -> list[Missing]:
+        """Compare the head numbers of a slice with what has arrived."""
+        heads = np.flatnonzero(trade_slice.verdicts == HEAD)
+        if not len(heads):
+            return []
+        rows = trade_slice.rows[heads]
+        slots, numbers = self._slot_of[columns.symbols[rows]], columns.content.sequences[rows]
+        highest = np.where(self._slots[:, SESSION] > 0, self._slots[:, HIGHEST], _MIN)
+        kafka_times = trade_slice.batch.kafka_timestamps_of(rows)
+        return [
+            Missing(*self._symbols.name(self._symbol_ids[one.slot]), one.highest + 1, one.head)
+            for one in self._heads.compare(slots, numbers, kafka_times, highest)
+        ]
 
     def _place(
         self, trade_slice: TradeSlice, columns: TrackedColumns, slice_idx: int, doubts: dict[int, NumberDoubt]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from k2.model.batch import NULL_TIME, TradeBatch
 from k2.model.compiled import compiled
 from k2.model.content import COVERED, NON_MARKET_CONTENT, ContentColumns, fingerprint_at, fingerprint_of, id_word
-from k2.model.verdicts import DUPLICATE, SKIPPED, STORED
+from k2.model.verdicts import DUPLICATE, HEAD, SKIPPED, STORED
 from k2.sequencing.effective_time import effective_time
 from k2.sequencing.fingerprints import (
     NO_PAGE,
@@ -191,7 +191,7 @@ def follow(
     count = 0
     for slice_idx in range(position, len(rows)):
         row = rows[slice_idx]
-        if not has_sequence[row]:
+        if not has_sequence[row] or verdicts[slice_idx] == HEAD:
             continue
         slot_idx, sequence, first = slot_of[symbols[row]], sequences[row], first_sequences[row]
         if first >> PAGE_BITS != sequence >> PAGE_BITS:

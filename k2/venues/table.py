@@ -75,6 +75,17 @@ class MessageForm(Strict, frozen=True):
     ] = False
 
 
+class HeadForm(Strict, frozen=True):
+    """Messages that name the last number of a symbol without being a trade: a heartbeat, or a ticker."""
+
+    reason: Annotated[Literal["heartbeat", "other_channel"], Meta(description="The reason by which they are counted.")]
+    when: Annotated[list[Condition], Meta(description="All of these must hold.", min_length=1)]
+    number: Annotated["NumberField", Meta(description="The last number, from the message's root.")]
+    none: Annotated[
+        list[int], Meta(description="Values that are no number; such a message, and one without number, is skipped.")
+    ] = []
+
+
 class NameField(Strict, frozen=True):
     """The field of a name or an id."""
 
@@ -168,9 +179,9 @@ class VenueTable(Strict, frozen=True):
     side: SideField | None = None
     sequence: Annotated[NumberField | None, Meta(description="The sequence number; of a range, the last one.")] = None
     first_sequence: Annotated[NumberField | None, Meta(description="The first number of a range.")] = None
-    count: Annotated[NumberField | None, Meta(description="How many numbers a range has, if its first is not named.")] = (
-        None
-    )
+    count: Annotated[
+        NumberField | None, Meta(description="How many numbers a range has, if its first is not named.")
+    ] = None
     trade_id: Annotated[NameField | None, Meta(description="By default the decimal form of the sequence number.")] = (
         None
     )
@@ -179,6 +190,13 @@ class VenueTable(Strict, frozen=True):
     )
     kinds: list[RowKinds] = []
     skip: list[Skip] = []
+    heads: Annotated[
+        list[HeadForm], Meta(description="Messages that name the last number of their symbol, which are no trades.")
+    ] = []
+    view_of: Annotated[
+        str | None,
+        Meta(description="The venue of whose trades these are a second view; they are stored unless both are read."),
+    ] = None
     envelope: Envelope | None = None
     format: Literal["json"] = "json"
     extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None

@@ -60,7 +60,7 @@ def id_reader(field: NameField) -> Reader:
     return read
 
 
-def _text_reader(field: NameField) -> Reader:
+def _text_reader(field: NameField | NumberField) -> Reader:
     path = parse_path(field.path)
     get, at = getter(path), path.text
     takes_text, takes_number = field.type != "number", field.type != "text"

@@ -112,7 +112,8 @@ FIXED_FIELDS: Final = np.uint64(9)
 (FRACTION, DIGITS, POWER) = np.uint64(4), np.uint64(5), np.uint64(6)
 SPEC_WORDS: Final = np.uint64(7)
 
-# RULE of a time, a side, a price or quantity (whether it is absolute), and the bound of a range (whether it is a count).
+# RULE of a time, a side, a price or quantity (whether it is absolute), and the bound of a range (whether it is its
+# count).
 (BY_RFC_3339, BY_MS_OR_US, BY_NANOSECONDS, BY_NUMBER) = _columns(4)
 BY_SIGN: Final = np.uint64(1)
 

@@ -45,6 +45,14 @@ def check_table(table: VenueTable) -> None:
     for idx, form in enumerate(table.messages):
         for at, condition in enumerate(form.when):
             _check_condition(f"messages[{idx}].when[{at}]", condition)
+    if table.view_of == table.name:
+        raise TableFault("view_of", "is this venue itself; name the other one")
+    for idx, head in enumerate(table.heads):
+        _check_path(f"heads[{idx}].number.path", head.number.path)
+        for at, condition in enumerate(head.when):
+            _check_condition(f"heads[{idx}].when[{at}]", condition)
+        if _has_elements(table) and not (table.key or table.symbol).path.startswith("$"):
+            raise TableFault(f"heads[{idx}]", "has no symbol, which is a field of the trades; add key")
     for idx, rule in enumerate(table.skip):
         if not rule.texts and not rule.when:
             raise TableFault(f"skip[{idx}]", "skips every message; give texts or when")
@@ -174,6 +182,10 @@ def _check_kinds(table: VenueTable) -> None:
             raise TableFault(f"kinds[{idx}]", f"names a value twice: {twice[0]!r}")
         if kinds.non_market and table.sequence is None:
             raise TableFault(f"kinds[{idx}].non_market", "uses a number, but there is no sequence; use skipped")
+
+
+def _has_elements(table: VenueTable) -> bool:
+    return any(form.trades for form in table.messages)
 
 
 def _check_condition(key: str, condition: Condition) -> None:

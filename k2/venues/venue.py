@@ -69,6 +69,8 @@ class Venue:
     time_field: str = "timestamp"
     """Path of the venue time field in error messages; `{index}` stands for the index of the trade in its message."""
 
+    view_of: str | None = None
+    """The venue of whose trades this one is a second view; where both are read, its trades are not stored."""
     counts_numbers: bool = False
     """Whether a trade names its last number and how many it stands for; ranges of trades may then interleave."""
 

@@ -145,7 +145,7 @@ REPLIES: Final = "subscription_reply"
 RECORDINGS: Final = (
     Recording("binance-spot-aggtrade", "binance-spot-aggtrade-combined", spot_aggregate, {}),
     Recording("binance-futures-aggtrade", "binance-usdm-aggtrade-combined", aggregate, {}),
-    Recording("coinbase", "coinbase-exchange-match-ticker-mixed", coinbase, {REPLIES: 3, "other_channel": 107}),
+    Recording("coinbase", "coinbase-exchange-match-ticker-mixed", coinbase, {REPLIES: 3, "head_number": 107}),
     Recording("okx", "okx-v5-trades-2021-conn1", okx, {REPLIES: 10}),
     Recording("okx", "okx-v5-trades-2021-conn2", okx, {REPLIES: 10}),
     Recording("okx", "okx-v5-trades-2021-conn3", okx, {REPLIES: 10}),

@@ -31,10 +31,11 @@ def test_every_trade_is_read_and_nothing_is_a_dead_letter(recording: Recording) 
             skipped[error.why] += 1
             assert expected == []
             continue
-        assert expected == [printed(trade) for trade in trades]
+        skipped["head_number"] += sum(trade.is_head for trade in trades)
+        assert expected == [printed(trade) for trade in trades if not trade.is_head]
         assert {trade.exchange for trade in trades} == {venue.exchange}
         assert venue.key(line) in {f"{trade.exchange}|{trade.symbol}" for trade in trades}
-    assert skipped == recording.skipped
+    assert +skipped == recording.skipped
 
 
 @pytest.mark.parametrize("venue", CONTIGUOUS)
