@@ -32,7 +32,8 @@ from k2.ops.metrics import (
 )
 from k2.sequencing.monotonic import GroupDisorder
 from k2.sequencing.owed_events import owed_events
-from k2.sequencing.tracker import GroupTracker, Missing, OpenGaps, Tracked
+from k2.sequencing.tracked import Missing, OpenGaps, Tracked
+from k2.sequencing.tracker import GroupTracker
 
 __all__ = ["SequencedStreams", "sequence"]
 

@@ -1,6 +1,6 @@
 """Head numbers: the last number of a symbol by another message of the venue, compared with what arrived.
 
-A heartbeat or a ticker names the venue's last trade, and a second view of the trades (aggregates beside trades) repeats
+A heartbeat or a ticker names the venue's last trade, and a second view of the trades (aggregates of them) repeats
 each of them. Such a row stores nothing and takes no number. It proves that the trades have arrived up to its number, or
 shows that the newest ones are missing, which no gap shows before the next trade.
 """

@@ -22,84 +22,26 @@ as it stands for, the highest first.
 """
 
 from collections.abc import Iterable
-from enum import Enum
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from k2.model.content import COVERED, NON_MARKET_CONTENT, UNKNOWN
 from k2.model.sequence_events import EventKind
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.sequencing.intervals import IntervalSet
+from k2.sequencing.placement import Event, Kind, Placement
+from k2.sequencing.session import CLOCK_TOLERANCE_US, NEAR, YOUNG, Doubt, Session
 
-__all__ = [
-    "CLOCK_TOLERANCE_US",
-    "INTERLEAVED_MAX",
-    "Contents",
-    "Doubt",
-    "Event",
-    "Kind",
-    "Placement",
-    "PlainContents",
-    "Session",
-    "SymbolSequence",
-]
+__all__ = ["INTERLEAVED_MAX", "SESSIONS_SEARCHED", "Contents", "PlainContents", "SymbolSequence"]
 
-YOUNG: Final = 256
-"""A session with fewer numbers is young: its first trades may still arrive out of order."""
-CLOCK_TOLERANCE_US: Final = 5_000_000
-"""How far a venue's clock may be behind after its numbering began again, microseconds."""
 SESSIONS_SEARCHED: Final = 64
 """Number of newest sessions with whose content a trade is compared; bounds the work if every trade starts a session."""
 FAR_FROM_ONE, FAR, FAR_FROM_MANY = 16, 256, 2_048
 """If a session is this many times farther from a number than another one, the number belongs to the other: a session
 of one trade, which is weak evidence that numbering began again, of fewer than 64, and of more."""
-NEAR: Final = 64
-"""Maximum distance of two contradicting numbers that begin a new session: its first trades may be lost or swapped."""
 INTERLEAVED_MAX: Final = 256
 """How far below its range a trade may take missing numbers, if it names only how many it stands for."""
 _LONG_MIN: Final = -(2**63)
 _LONG_MAX: Final = 2**63 - 1
-
-Event = tuple[EventKind, int, int, int]
-"""Event kind, session, and first and last number of the range, inclusive."""
-
-
-class Kind(Enum):
-    """Relation of a number to the earlier numbers of its symbol."""
-
-    FIRST = "first"
-    """The symbol's first trade."""
-    NEXT = "next"
-    """One above the highest."""
-    GAP = "gap"
-    """More than one above the highest: the numbers between are missing."""
-    LATE = "late"
-    """Inside a gap, or not yet seen in an old session."""
-    EARLIER = "earlier"
-    """Below the first number of the session."""
-    DUPLICATE = "duplicate"
-    """A copy of a stored trade."""
-    CONFLICT = "conflict"
-    """Contradicts a stored trade, or cannot be distinguished from it."""
-    NEW_SESSION = "new session"
-    """Numbering began again."""
-
-
-class Placement(NamedTuple):
-    """The result of placing one trade."""
-
-    verdict: int
-    """`STORED`, `DUPLICATE` or `CONFLICT`, of `k2.model.verdicts`."""
-    session: int
-    """From 1: the session in which the trade is stored, or whose trade it copies or contradicts."""
-    kind: Kind
-    events: tuple[Event, ...] = ()
-    first: int | None = None
-    """The first number of the range, if the trade took other numbers than it was given."""
-
-    @property
-    def out_of_order(self) -> bool:
-        """Whether the stored trade arrived after a trade with a higher number."""
-        return self.kind is Kind.LATE or self.kind is Kind.EARLIER
 
 
 class Contents(Protocol):
@@ -125,64 +67,6 @@ class PlainContents:
     def put(self, session: int, sequence: int, content: int) -> None:
         """Record the content of a stored number."""
         self._contents[session, sequence] = content
-
-
-class Session:
-    """A stretch of numbering without repeated numbers: the numbers seen, and the range of their times."""
-
-    __slots__ = ("earliest", "latest", "numbers")
-
-    def __init__(self, numbers: IntervalSet, earliest: int, latest: int) -> None:
-        self.numbers = numbers
-        self.earliest = earliest
-        """Earliest effective time of its trades (`k2.sequencing.effective_time`), microseconds."""
-        self.latest = latest
-        """Latest effective time of its trades, microseconds."""
-
-    @property
-    def is_young(self) -> bool:
-        """Whether the session has fewer than 256 numbers."""
-        return self.numbers.has_fewer_than(YOUNG)
-
-    def lacks(self, sequence: int) -> bool:
-        """Return whether a number is in one of the gaps of the session, which must have a number."""
-        numbers = self.numbers
-        return numbers.lowest < sequence < numbers.highest and sequence not in numbers
-
-    def is_later(self, at: int) -> bool:
-        """Return whether a trade is later than the newest; from 256 numbers on, with a tolerance of 5 seconds."""
-        return at > self.latest if self.is_young else at >= self.latest - CLOCK_TOLERANCE_US
-
-    def takes_early(self, sequence: int, at: int, before: "Session") -> bool:
-        """Return whether a trade that is earlier than the whole session belongs to it, not to the session `before`.
-
-        Its number must be near, and either it is later than the session before, or the clock tolerance explains how
-        much earlier it is. The latter applies to numbers below the session's first, and if the sessions overlap.
-        """
-        numbers = self.numbers
-        if not numbers.lowest - YOUNG <= sequence <= numbers.highest + YOUNG or sequence in numbers:
-            return False
-        is_below = sequence < numbers.lowest
-        if at >= self.earliest - CLOCK_TOLERANCE_US and (is_below or self.earliest <= before.latest):
-            return True
-        # The first trade after a restart may have the same time as the last one before it.
-        return at >= before.latest if is_below else at > before.latest
-
-
-class Doubt(NamedTuple):
-    """The newest conflict of a symbol, until a later trade is stored or the newest session continues."""
-
-    sequence: int
-    at: int
-
-    def is_confirmed_by(self, sequence: int, at: int) -> bool:
-        """Return whether another contradicting number is the second one in succession.
-
-        It must be adjacent; or near, and on the same side of this one in number and in time.
-        """
-        (lower, lower_at), (higher, higher_at) = sorted([(self.sequence, self.at), (sequence, at)])
-        distance = higher - lower
-        return 0 < distance <= NEAR and (distance == 1 or lower_at < higher_at)
 
 
 class SymbolSequence:

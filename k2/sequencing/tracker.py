@@ -3,9 +3,9 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from k2.model.batch import TradeSlice
 from k2.model.content import CONTENT_KEY, NON_MARKET_CONTENT
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
-from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import NumberDoubt, Positions, Ranges, StoredContents, StoredSession, WantedContents
 from k2.model.symbols import Symbols
 from k2.model.verdicts import HEAD, SKIPPED, STORED
@@ -22,7 +22,10 @@ from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupCloc
 from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
 from k2.sequencing.heads import Heads
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.sequence import INTERLEAVED_MAX, SESSIONS_SEARCHED, Doubt, Event, Placement, Session, SymbolSequence
+from k2.sequencing.placement import Placement
+from k2.sequencing.sequence import INTERLEAVED_MAX, SESSIONS_SEARCHED, SymbolSequence
+from k2.sequencing.session import Doubt, Session
+from k2.sequencing.tracked import Missing, OpenGaps, Tracked, first_events, ledger_events, with_first
 from k2.sequencing.tracker_kernel import (
     CHECKED,
     COLUMNS,
@@ -37,7 +40,7 @@ from k2.sequencing.tracker_kernel import (
 )
 from k2.venues import VENUES
 
-__all__ = ["FORMAT", "GroupTracker", "OpenGaps", "Tracked"]
+__all__ = ["FORMAT", "GroupTracker"]
 
 FORMAT: Final = 4
 _STATE_COLUMNS: Final = 5
@@ -48,35 +51,6 @@ _MIN: Final = int(np.iinfo(np.int64).min)
 _MAX: Final = int(np.iinfo(np.int64).max)
 ContentReader = Callable[[Sequence[WantedContents], int], StoredContents]
 """Signature of `k2.model.state_source.StateSource.contents`."""
-
-
-class OpenGaps(NamedTuple):
-    """What is missing now."""
-
-    ranges: int
-    numbers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tracked:
-    """A slice with verdicts and sessions, and the events that its rows caused."""
-
-    trade_slice: TradeSlice
-    events: list[SequenceEvent]
-    """In the order of the rows that caused them."""
-    out_of_order: Counter[str]
-    """By exchange, the number of stored rows that arrived after a trade of their symbol with a higher number."""
-    missing: list["Missing"] = field(default_factory=list)
-    """The newest numbers of symbols that the venue has named and that have not arrived."""
-
-
-class Missing(NamedTuple):
-    """The newest numbers of a symbol, both inclusive, which have not arrived within the grace period."""
-
-    exchange: str
-    symbol: str
-    first: int
-    last: int
 
 
 class GroupTracker:
@@ -206,14 +180,14 @@ class GroupTracker:
                 trade_slice.sessions,
                 started,
             )
-            events.extend(_first_events(trade_slice, started[:count]))
+            events.extend(first_events(trade_slice, started[:count]))
             if slice_idx == len(trade_slice):
                 trade_slice = replace(trade_slice, doubts=tuple(doubts.values()))
                 return Tracked(trade_slice, events, out_of_order, self._behind(trade_slice, columns))
             placement = self._place(trade_slice, columns, slice_idx, doubts)
-            events.extend(_ledger_events(trade_slice, slice_idx, placement.events))
+            events.extend(ledger_events(trade_slice, slice_idx, placement.events))
             if placement.first is not None:
-                trade_slice = _with_first(trade_slice, slice_idx, placement.first)
+                trade_slice = with_first(trade_slice, slice_idx, placement.first)
             if placement.out_of_order:
                 exchange, _ = trade_slice.batch.columns.name(int(trade_slice.rows[slice_idx]))
                 out_of_order[exchange] += 1
@@ -408,31 +382,3 @@ def _first_new(trade_slice: TradeSlice, committed: int) -> int:
 def _pages_of(first: int, last: int) -> int:
     """Return the number of pages that placing a range may need."""
     return 1 + (last >> PAGE_BITS) - ((first - INTERLEAVED_MAX if first < last else first) >> PAGE_BITS)
-
-
-def _with_first(trade_slice: TradeSlice, slice_idx: int, first: int) -> TradeSlice:
-    """Return a slice in which the range of one row begins with another number; the given one is not changed."""
-    columns = trade_slice.batch.columns
-    firsts = columns.first_sequences.copy()
-    firsts[trade_slice.rows[slice_idx]] = first
-    batch = replace(trade_slice.batch, columns=replace(columns, first_sequences=firsts))
-    return replace(trade_slice, batch=batch)
-
-
-def _first_events(trade_slice: TradeSlice, started: NDArray[np.int32]) -> Iterator[SequenceEvent]:
-    """Yield the events of symbols whose first trades are at the indices `started` of a slice."""
-    for slice_idx in started.tolist():
-        row = trade_slice.rows[slice_idx]
-        first, last = trade_slice.batch.columns.first_sequences[row], trade_slice.batch.columns.sequences[row]
-        yield from _ledger_events(trade_slice, slice_idx, ((EventKind.SESSION_STARTED, 1, int(first), int(last)),))
-
-
-def _ledger_events(trade_slice: TradeSlice, slice_idx: int, events: Iterable[Event]) -> Iterator[SequenceEvent]:
-    """Yield the ledger events that one trade caused."""
-    columns, source, row = trade_slice.batch.columns, trade_slice.batch.source, int(trade_slice.rows[slice_idx])
-    for kind, session, first, last in events:
-        exchange, symbol = columns.name(row)
-        timestamp, offset = int(columns.timestamps[row]), trade_slice.batch.offset(row)
-        yield SequenceEvent(
-            exchange, symbol, session, kind, first, last, timestamp, source.topic, source.partition, offset
-        )

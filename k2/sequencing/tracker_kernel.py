@@ -165,6 +165,22 @@ def _page_after(slot: NDArray[np.int64], slot_idx: int, sequence: int, pages: Pa
 
 
 @compiled
+def _write(
+    headers: NDArray[np.int64],
+    words: NDArray[np.uint16],
+    page: int,
+    first: int,
+    sequence: int,
+    content: int,
+    kafka_time: int,
+) -> None:
+    """Write the content of a trade to its page, and that the other numbers of its range are covered."""
+    for number in range(first, sequence):
+        write_fingerprint(headers, words, page, number, COVERED, kafka_time)
+    write_fingerprint(headers, words, page, sequence, content, kafka_time)
+
+
+@compiled
 def follow(
     position: int,
     rows: NDArray[np.int32],
@@ -177,13 +193,12 @@ def follow(
     sessions: NDArray[np.int32],
     started: NDArray[np.int32],
 ) -> tuple[int, int]:
-    """Track the rows from `position` on, up to the first one that needs its `SymbolSequence`.
+    """Track the rows from `position` on, up to the first one that needs its `SymbolSequence`, as ranges over pages do.
 
     int32[m] `rows` are indices into the columns; int32[symbols] `slot_of` is the slot of each symbol in `slots`,
-    int64[slots, COLUMNS]. `key` is that of the fingerprints. `slots` and `pages` are changed in place. For the tracked
-    rows, uint8[m] `verdicts` (not of `SKIPPED` rows) and int32[m] `sessions` are written; int32[m] `started` gets the
-    indices in `rows` of symbols' first trades, ascending. Returns the index in `rows` of the first row that was not
-    tracked, or m; and the number of indices in `started`.
+    int64[slots, COLUMNS]. `key` is that of the fingerprints. `slots`, `pages`, uint8[m] `verdicts` and int32[m]
+    `sessions` are changed in place; int32[m] `started` gets the indices in `rows` of symbols' first trades, ascending.
+    Returns the index in `rows` of the first row that was not tracked, or m; and the number of indices in `started`.
     """
     symbols, has_sequence, first_sequences, timestamps, messages, kafka_timestamps, content_columns = columns
     sequences, prices, quantities, sides, text, id_starts, id_sizes = content_columns
@@ -195,7 +210,6 @@ def follow(
             continue
         slot_idx, sequence, first = slot_of[symbols[row]], sequences[row], first_sequences[row]
         if first >> PAGE_BITS != sequence >> PAGE_BITS:
-            # A range over several pages is left to the symbol's `SymbolSequence`.
             return slice_idx, count
         slot = slots[slot_idx]
         kafka_time = kafka_timestamps[messages[row]]
@@ -212,24 +226,18 @@ def follow(
             if page == NO_PAGE:
                 return slice_idx, count
             _start(slot, first, sequence, at, page)
-            started[count] = slice_idx
-            count += 1
-            for number in range(first, sequence):
-                write_fingerprint(headers, words, page, number, COVERED, kafka_time)
-            write_fingerprint(headers, words, page, sequence, content, kafka_time)
+            started[count], count = slice_idx, count + 1
+            _write(headers, words, page, first, sequence, content, kafka_time)
         elif _continues(slot, first, at):
             if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
                 return slice_idx, count
             page = slot[TOP_PAGE]
             if first & (PAGE_NUMBERS - 1) == 0 or page == NO_PAGE:
                 page = _page_after(slot, slot_idx, sequence, pages)
-                if page == NO_PAGE:
-                    return slice_idx, count
-                slot[TOP_PAGE] = page
-            slot[HIGHEST], slot[LATEST] = sequence, max(slot[LATEST], at)
-            for number in range(first, sequence):
-                write_fingerprint(headers, words, page, number, COVERED, kafka_time)
-            write_fingerprint(headers, words, page, sequence, content, kafka_time)
+            if page == NO_PAGE:
+                return slice_idx, count
+            slot[TOP_PAGE], slot[HIGHEST], slot[LATEST] = page, sequence, max(slot[LATEST], at)
+            _write(headers, words, page, first, sequence, content, kafka_time)
         elif slot[TOP_START] <= sequence <= slot[HIGHEST]:
             page = _page_of(slot, slot_idx, sequence, pages)
             if page == NO_PAGE or read_fingerprint(words, page, sequence) != content:
@@ -237,8 +245,7 @@ def follow(
             verdict = DUPLICATE
         else:
             return slice_idx, count
-        if is_market:
-            verdicts[slice_idx] = verdict
+        verdicts[slice_idx] = verdict if is_market else SKIPPED
         if is_market or verdict == STORED:
             sessions[slice_idx] = slot[SESSION]
     return len(rows), count

@@ -106,9 +106,7 @@ def test_starts_place_ranges_as_one_run_does(broker: Broker, tmp_path: Path) -> 
     jobs = {recovery: Job(broker.bootstrap_servers, tmp_path / str(recovery), f"{topic}=okx") for recovery in (0, 1)}
     for part in range(PARTS):
         for sent in scripts:
-            publish(
-                broker.bootstrap_servers, topic, sent[part * len(sent) // PARTS : (part + 1) * len(sent) // PARTS]
-            )
+            publish(broker.bootstrap_servers, topic, sent[part * len(sent) // PARTS : (part + 1) * len(sent) // PARTS])
         for recovery, job in jobs.items():
             assert "Traceback" not in job.run(recovery=bool(recovery))
     whole = Job(broker.bootstrap_servers, tmp_path / "whole", f"{topic}=okx")

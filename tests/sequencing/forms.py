@@ -9,7 +9,8 @@ from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import SessionKey, StoredSession
 from k2.model.verdicts import STORED
 from k2.sequencing.effective_time import effective_time
-from k2.sequencing.sequence import Event, SymbolSequence
+from k2.sequencing.placement import Event
+from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
 from k2.venues import VENUES
 from tests.model.trade_slices import Row, slice_of

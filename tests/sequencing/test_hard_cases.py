@@ -9,7 +9,7 @@ import pytest
 from k2.dedup.deduplicator import GroupDeduplicator
 from k2.model.sequence_events import EventKind
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
-from k2.sequencing.sequence import Event
+from k2.sequencing.placement import Event
 from k2.sequencing.tracker import GroupTracker
 from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.forms import FORMS, Columnar, Form

@@ -7,7 +7,8 @@ import pytest
 
 from k2.model.verdicts import HEAD, STORED
 from k2.sequencing.heads import HEAD_GRACE_US, Behind, Heads
-from k2.sequencing.tracker import GroupTracker, Missing
+from k2.sequencing.tracked import Missing
+from k2.sequencing.tracker import GroupTracker
 from tests.model.trade_slices import Row, slice_of
 
 MINUTE: Final = HEAD_GRACE_US

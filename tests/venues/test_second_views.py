@@ -92,8 +92,8 @@ def test_a_view_of_another_exchange_is_stored() -> None:
 def test_that_a_topic_is_a_second_view_is_how_it_is_decoded() -> None:
     """A replay with several writers may not store what was skipped before."""
     alone = decoding_of(read_settings({"K2_TOPICS": "a=binance-spot-aggtrade"}))["a"]
-    beside = decoding_of(read_settings({"K2_TOPICS": "a=binance-spot-aggtrade,t=binance-spot"}))["a"]
-    assert "a topic of binance-spot" in beside
+    with_it = decoding_of(read_settings({"K2_TOPICS": "a=binance-spot-aggtrade,t=binance-spot"}))["a"]
+    assert "a topic of binance-spot" in with_it
     assert "a topic of" not in alone
 
 
