@@ -19,10 +19,12 @@ def market(symbol_count: int, round_number: int) -> TradeSlice:
     symbol_ids = [REGISTRY.intern("bench", f"S{number}") for number in range(symbol_count)]
     row_idx = np.arange(ROWS, dtype=np.int64)
     per_symbol = ROWS // symbol_count
+    sequences = np.empty(ROWS, dtype=np.int64)
     columns = TradeColumns(
         symbols=np.array(symbol_ids, dtype=np.int32)[np.random.default_rng(7).permutation(ROWS) % symbol_count],
         names=REGISTRY,
-        sequences=np.empty(ROWS, dtype=np.int64),
+        sequences=sequences,
+        first_sequences=sequences,
         has_sequence=np.ones(ROWS, dtype=np.bool_),
         prices=np.ones((ROWS, 2), dtype=np.uint64),
         quantities=np.ones((ROWS, 2), dtype=np.uint64),

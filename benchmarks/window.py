@@ -50,6 +50,7 @@ def market(first: int, symbol: int) -> TradeSlice:
         symbols=np.full(ROWS, symbol, dtype=np.int32),
         names=REGISTRY,
         sequences=zeros,
+        first_sequences=zeros,
         has_sequence=np.zeros(ROWS, dtype=np.bool_),
         prices=np.ones((ROWS, 2), dtype=np.uint64),
         quantities=np.ones((ROWS, 2), dtype=np.uint64),

@@ -26,7 +26,8 @@ def trades_flow(job_io: JobIO, settings: Settings) -> Dataflow:
     window_seconds, state_source, symbols = settings.dedup_window_seconds, job_io.state_source, job_io.symbols
 
     messages = op.input("kafka_in", dataflow, job_io.kafka)
-    decoded = decode("decode", messages, settings.time_ahead_seconds_max, symbols)
+    venues = {topic.venue for topic in settings.topics}
+    decoded = decode("decode", messages, settings.time_ahead_seconds_max, symbols, venues)
     sequenced = sequence("sequence", decoded.trades, settings.gap_large_min, window_seconds, state_source, symbols)
     deduplicated = deduplicate("deduplicate", sequenced.trades, window_seconds, state_source, symbols)
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,6 +22,7 @@ from k2.model.key_groups import GROUPS, group_key
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US
 from k2.ops.metrics import DATED_AHEAD, MESSAGES_SKIPPED
+from k2.venues import VENUES
 from k2.venues.decode import Decoded, empty_slice, split
 from k2.venues.decode import decode as decode_batch
 
@@ -31,6 +32,8 @@ LOG_SECONDS: Final = 60.0
 
 NON_MARKET_LABEL: Final = "off_book"
 """Reason for skipping a row: a non-market trade that consumes a sequence number of its symbol."""
+HEAD_LABEL: Final = "head_number"
+"""Reason for skipping a row: it names the number of a trade that another message is."""
 
 _LOG = structlog.get_logger()
 
@@ -46,19 +49,29 @@ class DecodedStreams:
 
 
 def decode(
-    step_id: str, messages: Stream[MessageBatch], time_ahead_seconds_max: int, symbols: Symbols
+    step_id: str,
+    messages: Stream[MessageBatch],
+    time_ahead_seconds_max: int,
+    symbols: Symbols,
+    venues: Collection[str] = (),
 ) -> DecodedStreams:
     """Decode batches of messages. The step is stateless, so a replay has the same result.
 
     A message with a trade whose venue time is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is a
-    dead letter.
+    dead letter. `venues` are those of all topics that the job reads: the trades of a venue that is a second view of one
+    of them are skipped, and compared with those that arrived.
     """
-    decode_one = partial(decode_batch, time_ahead_seconds_max=time_ahead_seconds_max, symbols=symbols)
+    decode_one = partial(_decode, time_ahead_seconds_max=time_ahead_seconds_max, symbols=symbols, venues=venues)
     decoded = op.map(step_id, messages, decode_one)
     return DecodedStreams(
         trades=op.flat_map(f"{step_id}_split", decoded, _keyed),
         consumed=op.map(f"{step_id}_account", decoded, partial(_consumed, dated_ahead=_DatedAhead())),
     )
+
+
+def _decode(batch: MessageBatch, time_ahead_seconds_max: int, symbols: Symbols, venues: Collection[str]) -> Decoded:
+    is_second_view = VENUES.is_second_view(batch.venue, venues)
+    return decode_batch(batch, time_ahead_seconds_max, symbols, is_second_view=is_second_view)
 
 
 def _keyed(decoded: Decoded) -> Iterable[tuple[str, TradeSlice]]:
@@ -72,7 +85,7 @@ def _slices(decoded: Decoded) -> Iterable[TradeSlice]:
     has the states of only some groups.
     """
     trades = decoded.trades
-    slices = split(trades, decoded.non_market)
+    slices = split(trades, decoded.non_market, decoded.heads)
     if not trades.source.is_first:
         return slices
     present = {trade_slice.group for trade_slice in slices}
@@ -86,6 +99,8 @@ def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead") -> Consumed:
         MESSAGES_SKIPPED.labels(error.why).inc()
     if len(decoded.non_market):
         MESSAGES_SKIPPED.labels(NON_MARKET_LABEL).inc(len(decoded.non_market))
+    if len(decoded.heads):
+        MESSAGES_SKIPPED.labels(HEAD_LABEL).inc(len(decoded.heads))
     if len(decoded.dated_ahead):
         dated_ahead.add(decoded)
     return Consumed(

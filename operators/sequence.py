@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 import bytewax.operators as op
+import structlog
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
@@ -20,10 +21,19 @@ from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
-from k2.ops.metrics import GAPS_DETECTED, GAPS_FILLED, MISSING_NUMBERS, OPEN_GAPS, OUT_OF_ORDER, RESETS_DETECTED
+from k2.ops.metrics import (
+    GAPS_DETECTED,
+    GAPS_FILLED,
+    MISSING_NUMBERS,
+    NEWEST_MISSING,
+    OPEN_GAPS,
+    OUT_OF_ORDER,
+    RESETS_DETECTED,
+)
 from k2.sequencing.monotonic import GroupDisorder
 from k2.sequencing.owed_events import owed_events
-from k2.sequencing.tracker import GroupTracker, OpenGaps, Tracked
+from k2.sequencing.tracked import Missing, OpenGaps, Tracked
+from k2.sequencing.tracker import GroupTracker
 
 __all__ = ["SequencedStreams", "sequence"]
 
@@ -37,6 +47,8 @@ OWED_EPOCHS: Final = 2
 """The epoch that emits owed events, and the one after: it may close while the ledger still writes those."""
 OWED_SECONDS: Final = 1.0
 """How long to wait for the end of an epoch that writes owed events."""
+
+_LOG = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -176,6 +188,8 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         _count_out_of_order(tracked.out_of_order)
         for event in tracked.events:
             _count_event(event, self._gap_large_min)
+        for missing in tracked.missing:
+            _report_missing(missing)
         if tracked.events:
             self._report_open_gaps()
 
@@ -202,6 +216,19 @@ def _count_event(event: SequenceEvent, gap_large_min: int) -> None:
             GAPS_FILLED.labels(event.exchange).inc()
         case EventKind.SESSION_STARTED if event.session > 1:
             RESETS_DETECTED.labels(event.exchange).inc()
+
+
+def _report_missing(missing: Missing) -> None:
+    exchange, symbol, first, last = missing
+    NEWEST_MISSING.labels(exchange).inc(last - first + 1)
+    _LOG.warning(
+        "newest_trades_missing",
+        exchange=exchange,
+        symbol=symbol,
+        first_sequence=first,
+        last_sequence=last,
+        hint="the venue has named these numbers, and no trade has come: check the feed; the next trade opens a gap",
+    )
 
 
 def _without_rows(trade_slice: TradeSlice) -> TradeSlice:

@@ -130,6 +130,7 @@ def _trade(trade: Trade) -> dict[str, Any]:
     return {
         "exchange": trade.exchange,
         "symbol": trade.symbol,
+        "first_sequence": trade.first_sequence,
         "sequence": trade.sequence,
         "trade_id": trade.trade_id,
         "price": spell_decimal(trade.price) if trade.is_market else None,
@@ -151,10 +152,11 @@ def _verdict(numbers: NumberSteps, mode: SequenceMode) -> str:
         if count
     ]
     aside = f" ({', '.join(others)})" if others else ""
+    counts_gaps = mode in {SequenceMode.CONTIGUOUS, SequenceMode.RANGE}
     if not numbers.ahead:
-        hint = "" if mode is SequenceMode.CONTIGUOUS else '; numbering = "contiguous" may fit'
+        hint = "" if counts_gaps else '; numbering = "contiguous" may fit'
         return f"contiguous: none is left out in {numbers.steps:,} steps of {symbols}{aside}{hint}"
-    hint = '; numbering = "monotonic" fits if holes mean nothing' if mode is SequenceMode.CONTIGUOUS else ""
+    hint = '; numbering = "monotonic" fits if holes mean nothing' if counts_gaps else ""
     return (
         f"not contiguous: {numbers.ahead:,} of {numbers.steps:,} steps of {symbols} leave out "
         f"{numbers.missing:,} numbers{aside}{hint}"

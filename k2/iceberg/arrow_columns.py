@@ -146,6 +146,11 @@ def _columns(rows: OutputColumns, text: NDArray[np.uint8], order: NDArray[np.int
         "index": _plain(sorted_rows.indexes, pa.int32()),
         "kafka_timestamp": _times(sorted_rows.kafka_timestamps),
         "origin": pa.nulls(len(order), _DICTIONARY),
+        "first_sequence": _plain(
+            sorted_rows.first_sequences,
+            pa.int64(),
+            sorted_rows.has_sequence & (sorted_rows.first_sequences != sorted_rows.sequences),
+        ),
     }
 
 

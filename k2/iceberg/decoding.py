@@ -22,7 +22,16 @@ _BUILT_IN: Final = " and the built-in table of digest "
 def decoding_of(settings: Settings) -> dict[str, str]:
     """Return what decides how the messages of each topic are decoded: settings, and the digest of a venue's table."""
     ahead = f"K2_TIME_AHEAD_SECONDS_MAX={settings.time_ahead_seconds_max}"
-    return {one.topic: f"K2_TOPICS={one.topic}={one.venue} {ahead}{_table_of(one.venue)}" for one in settings.topics}
+    return {
+        one.topic: f"K2_TOPICS={one.topic}={one.venue} {ahead}{_second_view(one.venue, settings)}{_table_of(one.venue)}"
+        for one in settings.topics
+    }
+
+
+def _second_view(venue: str, settings: Settings) -> str:
+    """Return that the trades of a topic are not stored, if another topic has the same."""
+    is_second = VENUES.is_second_view(venue, {topic.venue for topic in settings.topics})
+    return f" and a topic of {VENUES[venue].view_of}" if is_second else ""
 
 
 def _table_of(venue: str) -> str:

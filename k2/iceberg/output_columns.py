@@ -20,6 +20,8 @@ class OutputColumns(NamedTuple):
     sessions: NDArray[np.int32]
     sequences: NDArray[np.int64]
     """int64[n]; undefined where `has_sequence` is false."""
+    first_sequences: NDArray[np.int64]
+    """int64[n], the first of the numbers that end with `sequences`."""
     has_sequence: NDArray[np.bool_]
     prices: NDArray[np.uint64]
     """uint64[n, 2]: decimal(38, 18), low word first."""
@@ -47,6 +49,7 @@ def empty_columns(capacity: int) -> OutputColumns:
         symbols=np.empty(capacity, np.int32),
         sessions=np.empty(capacity, np.int32),
         sequences=np.empty(capacity, np.int64),
+        first_sequences=np.empty(capacity, np.int64),
         has_sequence=np.empty(capacity, np.bool_),
         prices=np.empty((capacity, 2), np.uint64),
         quantities=np.empty((capacity, 2), np.uint64),
@@ -84,6 +87,7 @@ def append_rows(
     decoded = _Decoded(
         columns.symbols,
         columns.sequences,
+        columns.first_sequences,
         columns.has_sequence,
         columns.prices,
         columns.quantities,
@@ -103,6 +107,7 @@ def append_rows(
 class _Decoded(NamedTuple):
     symbols: NDArray[np.int32]
     sequences: NDArray[np.int64]
+    first_sequences: NDArray[np.int64]
     has_sequence: NDArray[np.bool_]
     prices: NDArray[np.uint64]
     quantities: NDArray[np.uint64]
@@ -135,6 +140,7 @@ def _copy_columns(
         target.symbols[to] = source.symbols[row]
         target.sessions[to] = sessions[idx]
         target.sequences[to] = source.sequences[row]
+        target.first_sequences[to] = source.first_sequences[row]
         target.has_sequence[to] = source.has_sequence[row]
         target.prices[to, 0] = source.prices[row, 0]
         target.prices[to, 1] = source.prices[row, 1]

@@ -13,7 +13,7 @@ from k2.model.dead_letter import DeadLetter
 from k2.model.errors import StateError
 from k2.model.last_message import LastMessage
 from k2.model.progress import Counts, PartitionDelta, PartitionProgress, TopicPartition
-from k2.model.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
+from k2.model.verdicts import CONFLICT, DUPLICATE, HEAD, SKIPPED, STORED
 
 __all__ = ["PartitionCounts"]
 
@@ -97,11 +97,11 @@ class PartitionCounts:
         if not is_new.any():
             return _NO_ROWS, _NO_ROWS
         verdicts = trade_slice.verdicts if is_new.all() else trade_slice.verdicts[is_new]
-        by_verdict = np.bincount(verdicts, minlength=SKIPPED + 1)
+        by_verdict = np.bincount(verdicts, minlength=HEAD + 1)
         counts.stored += int(by_verdict[STORED])
         counts.duplicates += int(by_verdict[DUPLICATE])
         counts.dead_letters += int(by_verdict[CONFLICT])
-        counts.skipped += int(by_verdict[SKIPPED])
+        counts.skipped += int(by_verdict[SKIPPED] + by_verdict[HEAD])
         counts.last_row_offset = max(counts.last_row_offset, int(offsets.max()))
         conflicts = np.flatnonzero(is_new & (trade_slice.verdicts == CONFLICT)) if by_verdict[CONFLICT] else _NO_ROWS
         return np.flatnonzero(is_new & (trade_slice.verdicts == STORED)), conflicts

@@ -116,6 +116,9 @@ class TradeColumns:
     """The registry of the symbol ids."""
     sequences: NDArray[np.int64]
     """int64[n]; undefined where `has_sequence` is false."""
+    first_sequences: NDArray[np.int64]
+    """int64[n]: the first of the numbers that each trade stands for, of which `sequences` is the last; the array
+    `sequences` itself if each trade stands for one."""
     has_sequence: NDArray[np.bool_]
     prices: NDArray[np.uint64]
     """uint64[n, 2]: decimal(38, 18) as a 128-bit two's complement integer, low word first."""
@@ -141,6 +144,11 @@ class TradeColumns:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    @property
+    def has_ranges(self) -> bool:
+        """Whether a trade may stand for several numbers."""
+        return self.first_sequences is not self.sequences
+
     def name(self, row: int) -> tuple[str, str]:
         """Return the (exchange, symbol) of a trade."""
         return self.names.name(int(self.symbols[row]))
@@ -159,10 +167,16 @@ class TradeColumns:
         sizes = [-1 if trade.trade_id is None else len(text) for trade, text in zip(trades, ids, strict=True)]
         lengths = np.array([len(text) for text in ids], dtype=np.int64)
         received = [NULL_TIME if trade.received is None else trade.received for trade in trades]
+        sequences = np.array([trade.sequence or 0 for trade in trades], dtype=np.int64)
+        first_sequences = sequences
+        if any(trade.first_sequence is not None for trade in trades):
+            firsts = [trade.sequence if trade.first_sequence is None else trade.first_sequence for trade in trades]
+            first_sequences = np.array([first or 0 for first in firsts], dtype=np.int64)
         return cls(
             symbols=np.array([symbols.intern(trade.exchange, trade.symbol) for trade in trades], dtype=np.int32),
             names=symbols,
-            sequences=np.array([trade.sequence or 0 for trade in trades], dtype=np.int64),
+            sequences=sequences,
+            first_sequences=first_sequences,
             has_sequence=np.array([trade.sequence is not None for trade in trades], dtype=np.bool_),
             prices=as_words([trade.price for trade in trades]),
             quantities=as_words([trade.quantity for trade in trades]),
@@ -182,10 +196,13 @@ class TradeColumns:
         lengths = np.array([len(part.text) for part in parts], dtype=np.int64)
         text_starts = np.cumsum(lengths) - lengths
         id_starts = [part.id_starts + start for part, start in zip(parts, text_starts, strict=True)]
+        sequences = np.concatenate([part.sequences for part in parts])
+        has_ranges = any(part.has_ranges for part in parts)
         return cls(
             symbols=np.concatenate([part.symbols for part in parts]),
             names=parts[0].names,
-            sequences=np.concatenate([part.sequences for part in parts]),
+            sequences=sequences,
+            first_sequences=np.concatenate([part.first_sequences for part in parts]) if has_ranges else sequences,
             has_sequence=np.concatenate([part.has_sequence for part in parts]),
             prices=np.concatenate([part.prices for part in parts]),
             quantities=np.concatenate([part.quantities for part in parts]),
@@ -201,10 +218,12 @@ class TradeColumns:
 
     def take(self, rows: NDArray[np.int32] | NDArray[np.int64] | NDArray[np.bool_]) -> "TradeColumns":
         """Return the selected rows; the text buffer is shared, not copied."""
+        sequences = self.sequences[rows]
         return TradeColumns(
             symbols=self.symbols[rows],
             names=self.names,
-            sequences=self.sequences[rows],
+            sequences=sequences,
+            first_sequences=self.first_sequences[rows] if self.has_ranges else sequences,
             has_sequence=self.has_sequence[rows],
             prices=self.prices[rows],
             quantities=self.quantities[rows],

@@ -54,8 +54,9 @@ TRADES: Final = (
     Column("index", ColumnType.INT, is_required=True, is_delta=True),
     Column("kafka_timestamp", ColumnType.TIMESTAMP, is_delta=True),
     Column("origin", ColumnType.STRING, is_dictionary=True, is_later=True),
+    Column("first_sequence", ColumnType.LONG, is_delta=True, is_later=True),
 )
-"""Null `origin`: a trade of the live feed."""
+"""Null `origin`: a trade of the live feed. Null `first_sequence`: the trade stands for the number `sequence` alone."""
 
 SEQUENCE_EVENTS: Final = (
     Column("exchange", ColumnType.STRING, is_required=True, is_dictionary=True),

@@ -18,6 +18,7 @@ from k2.model.compiled import compiled
 
 __all__ = [
     "CONTENT_KEY",
+    "COVERED",
     "NON_MARKET_CONTENT",
     "UNKNOWN",
     "ContentColumns",
@@ -31,6 +32,8 @@ UNKNOWN: Final = 0
 """Content that is not known, or not known any longer."""
 NON_MARKET_CONTENT: Final = 1
 """Content of a non-market trade, which only consumes a sequence number."""
+COVERED: Final = 2
+"""Content of a number that belongs to the range of a trade with a higher number."""
 CONTENT_KEY: Final = np.uint64(secrets.randbits(64))
 """Key of this process. It is never stored, and no fingerprint leaves the process."""
 
@@ -117,7 +120,7 @@ def fingerprint_of(
     quantity_high: np.uint64,
     key: np.uint64,
 ) -> int:
-    """Return the content fingerprint of one trade: 48 bits, neither `UNKNOWN` nor `NON_MARKET_CONTENT`.
+    """Return the content fingerprint of one trade: 48 bits, none of `UNKNOWN`, `NON_MARKET_CONTENT` and `COVERED`.
 
     `id_hash` is the result of `id_word`. The arguments are scalars, because numba counts the references of a tuple of
     arrays at each call, which costs more than the hash.
@@ -126,7 +129,7 @@ def fingerprint_of(
     state = _mix(_mix(state, price_low), price_high)
     state = _mix(_mix(state, quantity_low), quantity_high)
     found = np.int64(state & _BITS)
-    return int(found) if found > NON_MARKET_CONTENT else int(found + 2)
+    return int(found) if found > COVERED else int(found + 3)
 
 
 @compiled

@@ -34,3 +34,10 @@ class Trade(NamedTuple):
 
     It needs no price and quantity.
     """
+    is_head: bool = False
+    """True for a message that names the last number of its symbol without being a trade.
+
+    It is not stored, and needs neither price and quantity nor a time.
+    """
+    first_sequence: int | None = None
+    """The first of the numbers that the trade stands for; None if it stands for `sequence` alone."""

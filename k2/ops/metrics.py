@@ -31,6 +31,7 @@ __all__ = [
     "MESSAGES_RECEIVED",
     "MESSAGES_SKIPPED",
     "MISSING_NUMBERS",
+    "NEWEST_MISSING",
     "OPEN_GAPS",
     "OUT_OF_ORDER",
     "PROCESSES",
@@ -81,6 +82,11 @@ RESETS_DETECTED: Final = Counter("k2_sequence_resets_detected", "Numberings that
 OUT_OF_ORDER: Final = Counter("k2_sequence_out_of_order", "Trades below the newest sequence number.", ["exchange"])
 OPEN_GAPS: Final = Gauge("k2_open_gaps", "Ranges of sequence numbers that are missing now.", ["exchange"])
 MISSING_NUMBERS: Final = Gauge("k2_missing_numbers", "Sequence numbers that are missing now.", ["exchange"])
+NEWEST_MISSING: Final = Counter(
+    "k2_newest_numbers_missing",
+    "Numbers above all that arrived, which the venue named over a minute before.",
+    ["exchange"],
+)
 DEDUP_IDS: Final = Gauge("k2_dedup_ids", "Trade ids held in the deduplication window.")
 
 CONSUMER_LAG: Final = Gauge("k2_consumer_lag_messages", "Messages not yet read.", ["topic", "partition"])

@@ -14,7 +14,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import DataScan, Table
 
 from k2.model.errors import K2Error, TableError
-from k2.query.evolution import has_evolved, names_are_ids, select_by_id
+from k2.query.evolution import has_evolved, lacking_columns, names_are_ids, select_by_id
 from k2.query.manifests import ManifestCache, SpecFiles
 from k2.query.planning import added_files, planned_files
 from k2.query.store_dataset import StoreDataset
@@ -152,9 +152,22 @@ class Engine:
     def _register_files(
         self, name: str, table: Table, files: list[str], scan: DataScan, *, by_id: bool = False
     ) -> None:
+        with self._complete(name, table) as stored:
+            self._register_stored(stored, table, files, scan, by_id=by_id)
+
+    @contextmanager
+    def _complete(self, name: str, table: Table) -> Iterator[str]:
+        """Yield the name under which to register a table as it is; then add nulls for the columns that it lacks."""
+        lacking = lacking_columns(table)
+        stored = f"{name} as stored" if lacking else name
+        yield stored
+        if lacking:
+            self.register_view(name, f'SELECT *{lacking} FROM "{stored}"')
+
+    def _register_stored(self, name: str, table: Table, files: list[str], scan: DataScan, *, by_id: bool) -> None:
         paths = [PyArrowFileIO.parse_location(file)[2] for file in files]
         if not files:
-            self.register_empty(name, table)
+            self._register_no_rows(name, table)
         elif not all(map(self._is_readable, files, paths)):
             self.register_arrow(name, _dataset(table, scan, files, paths))
         elif (by_id or has_evolved(table)) and (select := select_by_id(table.schema(), paths)) is not None:
@@ -175,6 +188,10 @@ class Engine:
 
     def register_empty(self, name: str, table: Table) -> None:
         """Register an Iceberg table's columns under a name, without any rows."""
+        with self._complete(name, table) as stored:
+            self._register_no_rows(stored, table)
+
+    def _register_no_rows(self, name: str, table: Table) -> None:
         self.register_arrow(name, schema_to_pyarrow(table.schema(), include_field_ids=False).empty_table())
 
     def register_arrow(self, name: str, rows: pa.Table | ds.Dataset) -> None:

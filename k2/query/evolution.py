@@ -20,7 +20,9 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
-__all__ = ["has_evolved", "names_are_ids", "select_by_id"]
+from k2.model.columns import COMMITS, TRADES, Column, ColumnType
+
+__all__ = ["has_evolved", "lacking_columns", "names_are_ids", "select_by_id"]
 
 _TYPES: Final[dict[type[IcebergType], str]] = {
     BinaryType: "BLOB",
@@ -34,6 +36,25 @@ _TYPES: Final[dict[type[IcebergType], str]] = {
     TimestampType: "TIMESTAMP",
     TimestamptzType: "TIMESTAMP WITH TIME ZONE",
 }
+
+
+_LATER: Final[dict[str, tuple[Column, ...]]] = {
+    name: tuple(column for column in columns if column.is_later)
+    for name, columns in (("trades", TRADES), ("commits", COMMITS))
+}
+_LATER_TYPES: Final = {
+    ColumnType.STRING: "VARCHAR",
+    ColumnType.INT: "INTEGER",
+    ColumnType.LONG: "BIGINT",
+    ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
+}
+
+
+def lacking_columns(table: Table) -> str:
+    """Return a select list of nulls for the columns that one of the job's tables lacks until the job adds them."""
+    names = {*table.schema().column_names}
+    columns = [one for one in _LATER.get(table.name()[-1], ()) if one.name not in names]
+    return "".join(f', NULL::{_LATER_TYPES[one.type]} AS "{one.name}"' for one in columns)
 
 
 def has_evolved(table: Table) -> bool:

@@ -216,9 +216,13 @@ _CONTAINING: Final = "contains(lower(exchange || ' ' || symbol), lower(coalesce(
 _NAMED: Final = f"""
     exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol) AND {_CONTAINING}
 """
-_IS_NUMBERED: Final = "coalesce(session, 0) > 0 AND sequence IS NOT NULL"
+_IS_NUMBERED: Final = "coalesce(session, 0) > 0 AND last IS NOT NULL"
 _SINCE_YEAR_1: Final = 'epoch_us("timestamp") + 62135596800000000'
-_SEEN: Final = f"SELECT exchange, symbol, session, sequence, {_SINCE_YEAR_1} AS seen_at FROM trades"
+_SEEN: Final = f"""
+    SELECT exchange, symbol, session, coalesce(first_sequence, sequence) AS first, sequence AS last,
+           {_SINCE_YEAR_1} AS seen_at
+    FROM trades
+"""
 _STARTED: Final = f"SELECT exchange, symbol, session, min({_SINCE_YEAR_1}) AS seen_at FROM sequence_events"
 # A duplicate event in the ledger is one session.
 _EACH_SESSION: Final = f"event = 'session_started' AND {_NAMED} GROUP BY exchange, symbol, session"
@@ -253,27 +257,30 @@ def _before(edge: str) -> str:
     """
 
 
-# A number that is stored twice counts once.
+# A trade counts once for each number that it stands for; a number that is stored twice counts once.
 _SPANS: Final = f"""
     , numbered AS (
-        SELECT *, sequence::HUGEINT - lag(sequence) OVER numbers AS step, lag(seen_at) OVER numbers AS seen_before
+        SELECT *, max(last) OVER (numbers ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached,
+               lag(seen_at) OVER numbers AS seen_before
         FROM seen WHERE {_IS_NUMBERED}
-        WINDOW numbers AS (PARTITION BY exchange, symbol, session ORDER BY sequence, seen_at)
+        WINDOW numbers AS (PARTITION BY exchange, symbol, session ORDER BY first, last, seen_at)
     ), rows_there AS (
-        SELECT exchange, symbol, seen_at, true AS is_numbered FROM numbered WHERE step IS DISTINCT FROM 0
+        SELECT exchange, symbol, seen_at, true AS is_numbered,
+               last::HUGEINT - greatest(first::HUGEINT, reached::HUGEINT + 1) + 1 AS numbers
+        FROM numbered WHERE last > reached IS DISTINCT FROM false
         UNION ALL
-        SELECT exchange, symbol, seen_at, false FROM seen WHERE NOT ({_IS_NUMBERED})
+        SELECT exchange, symbol, seen_at, false, 1 FROM seen WHERE NOT ({_IS_NUMBERED})
     ), never_numbered AS (
         SELECT exchange, symbol FROM rows_there GROUP BY ALL HAVING NOT bool_or(is_numbered)
     ), stored AS (
-        SELECT exchange, symbol, seen_at // $span AS span, count(*) AS stored,
+        SELECT exchange, symbol, seen_at // $span AS span, sum(numbers)::BIGINT AS stored,
                count(*) FILTER (NOT is_numbered) AS not_numbered, 0::HUGEINT AS missing
         FROM rows_there WHERE seen_at >= coalesce($start, seen_at) AND seen_at < coalesce($end, seen_at + 1)
         GROUP BY ALL
     ), between AS (
-        SELECT exchange, symbol, session, sequence::HUGEINT - step + 1 AS first, sequence::HUGEINT - 1 AS last,
+        SELECT exchange, symbol, session, reached::HUGEINT + 1 AS first, first::HUGEINT - 1 AS last,
                least(seen_at, seen_before) AS low, greatest(seen_at, seen_before) AS high
-        FROM numbered WHERE step > 1
+        FROM numbered WHERE first > reached::HUGEINT + 1
     ), gaps AS (
         SELECT exchange, symbol, low, high, last - first + 1 - coalesce((
                    SELECT sum(least(non_market.last, between.last) - greatest(non_market.first, between.first) + 1)

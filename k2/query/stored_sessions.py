@@ -45,30 +45,38 @@ def _as_session(row: dict[str, Any]) -> StoredSession:
     )
 
 
-# Numbers of a session without a hole are one range; only sessions with holes are processed row by row.
+# Numbers of a session without a hole are one range; only sessions with holes, and those whose trades stand for ranges,
+# which may overlap, are processed row by row.
 _SESSIONS: Final = """
     WITH ahead AS (
-        SELECT exchange, symbol, session, sequence, topic, partition, "offset",
+        SELECT exchange, symbol, session, coalesce(first_sequence, sequence) AS first, sequence AS last,
+               topic, partition, "offset",
                CASE WHEN epoch_us(timestamp) > epoch_us(kafka_timestamp) + $tolerance THEN epoch_us(kafka_timestamp)
                     ELSE epoch_us(timestamp) END AS seen_at
         FROM trades JOIN positions USING (topic, partition)
         WHERE session > 0 AND "offset" >= next_offset
     ), sums AS (
-        SELECT exchange, symbol, session, min(sequence) AS first, max(sequence) AS last, count(*) AS numbers,
+        SELECT exchange, symbol, session, min(first) AS first, max(last) AS last, count(*) AS trades,
+               bool_or(first < last) AS has_ranges,
                max(seen_at) AS latest, min(seen_at) AS earliest,
                max_by(topic, seen_at) AS topic, max_by(partition, seen_at) AS partition,
                max_by("offset", seen_at) AS "offset"
         FROM ahead GROUP BY exchange, symbol, session
     ), sums_with_holes AS (
-        SELECT * FROM sums WHERE numbers <> last::HUGEINT - first + 1
+        SELECT * FROM sums WHERE has_ranges OR trades <> last::HUGEINT - first + 1
     ), holed AS (
-        SELECT exchange, symbol, session, sequence,
-               sequence::HUGEINT - row_number() OVER numbers AS island
+        SELECT exchange, symbol, session, first, last,
+               max(last) OVER (numbers ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached
         FROM ahead SEMI JOIN sums_with_holes USING (exchange, symbol, session)
-        WINDOW numbers AS (PARTITION BY exchange, symbol, session ORDER BY sequence)
+        WINDOW numbers AS (PARTITION BY exchange, symbol, session ORDER BY first, last)
+    ), numbered AS (
+        SELECT exchange, symbol, session, first, last,
+               count(*) FILTER (first > reached::HUGEINT + 1) OVER numbers AS island
+        FROM holed
+        WINDOW numbers AS (PARTITION BY exchange, symbol, session ORDER BY first, last ROWS UNBOUNDED PRECEDING)
     ), islands AS (
-        SELECT exchange, symbol, session, min(sequence) AS low, max(sequence) AS high
-        FROM holed GROUP BY exchange, symbol, session, island
+        SELECT exchange, symbol, session, min(first) AS low, max(last) AS high
+        FROM numbered GROUP BY exchange, symbol, session, island
     ), ranges AS (
         SELECT exchange, symbol, session, list(low ORDER BY low) AS lows, list(high ORDER BY low) AS highs
         FROM islands GROUP BY exchange, symbol, session

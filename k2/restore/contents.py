@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, IsNull, Or
 
 from k2.iceberg.row_filters import any_of
-from k2.model.content import NON_MARKET_CONTENT
+from k2.model.content import COVERED, NON_MARKET_CONTENT
 from k2.model.state_source import NO_CONTENTS, SessionKey, StoredContents, StoredSession, WantedContents
 from k2.ops.settings import Settings
 from k2.query.pool import open_engine
@@ -53,21 +53,23 @@ def read_contents(
     for session in non_market:
         if session.key in lowest:
             lowest[session.key] = min(lowest[session.key], session.ranges[0][0])
-    found = [_stored_columns(rows), *_non_market_columns(wanted, non_market)]
+    stored = _stored_columns(rows)
+    found = [stored, *_covered_columns(rows), *_non_market_columns(wanted, non_market)]
     numbers, sequences, contents, kafka_times = (np.concatenate(part) for part in zip(*found, strict=True))
     return StoredContents(numbers, sequences, contents, kafka_times, lowest)
 
 
 _CONTENTS: Final = """
-    SELECT wanted.number, sequence, trade_id, price, quantity, side,
+    SELECT wanted.number, coalesce(first_sequence, sequence) AS first_sequence, sequence,
+           trade_id, price, quantity, side,
            epoch_us(coalesce(kafka_timestamp, timestamp)) AS kafka_time
     FROM trades JOIN wanted USING (exchange, symbol, session)
-    WHERE sequence BETWEEN first AND last
+    WHERE sequence >= first AND coalesce(first_sequence, sequence) <= last
       AND (is_any_age OR epoch_us(coalesce(kafka_timestamp, timestamp)) >= $floor)
 """
 
 _LOWEST: Final = """
-    SELECT exchange, symbol, session, min(sequence) AS first
+    SELECT exchange, symbol, session, min(coalesce(first_sequence, sequence)) AS first
     FROM trades SEMI JOIN wanted USING (exchange, symbol, session)
     WHERE epoch_us(coalesce(kafka_timestamp, timestamp)) >= $floor
     GROUP BY ALL
@@ -124,6 +126,22 @@ def _stored_columns(rows: pa.Table) -> _Columns:
         fingerprints_of(batch),
         batch["kafka_time"].to_numpy(),
     )
+
+
+def _covered_columns(rows: pa.Table) -> Iterable[_Columns]:
+    """Yield the contents of the numbers that belong to the ranges of rows with higher numbers."""
+    names = ("number", "first_sequence", "sequence", "kafka_time")
+    numbers, firsts, lasts, kafka_times = (rows[name].to_numpy() for name in names)
+    widths = lasts - firsts
+    if widths.any():
+        row_idx = np.repeat(np.arange(len(widths)), widths)
+        place = np.arange(len(row_idx)) - np.repeat(np.cumsum(widths) - widths, widths)
+        yield (
+            numbers[row_idx],
+            firsts[row_idx] + place,
+            np.full(len(row_idx), COVERED, dtype=np.int64),
+            kafka_times[row_idx],
+        )
 
 
 def _non_market_columns(wanted: Sequence[WantedContents], non_market: Iterable[StoredSession]) -> Iterable[_Columns]:

@@ -85,6 +85,37 @@ class IntervalSet:
                 return
             yield max(first, self._starts[idx]), min(last, self._ends[idx])
 
+    def has_any(self, first: int, last: int) -> bool:
+        """Return whether any number between two numbers, both inclusive, is a member."""
+        return next(self.overlap(first, last), None) is not None
+
+    def highest_missing(self, first: int, last: int, reach: int) -> tuple[tuple[int, int], ...]:
+        """Return the missing numbers that a range takes: its own, and for each member in it one below, the nearest.
+
+        Those below it are within `reach` of it and above the lowest member, so that after adding them no number between
+        the lowest one taken and `last` is missing. The set must not be empty. The ranges are ascending.
+        """
+        own = tuple(self._missing_between(first, last))
+        excess = (last - first + 1) - sum(high - low + 1 for low, high in own)
+        if not excess:
+            return own
+        below = list[tuple[int, int]]()
+        for low, high in reversed([*self._missing_between(max(first - reach, self.lowest), first - 1)]):
+            if excess <= 0:
+                break
+            below.append((max(low, high - excess + 1), high))
+            excess -= high - below[-1][0] + 1
+        return _joined([*reversed(below), *own])
+
+    def _missing_between(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Yield the missing ranges between two numbers, ascending, all bounds inclusive."""
+        for start, end in self.overlap(first, last):
+            if first < start:
+                yield first, start - 1
+            first = end + 1
+        if first <= last:
+            yield first, last
+
     def members_of(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the members among int64[n] `numbers`, in their order."""
         if not self._starts:
@@ -145,3 +176,14 @@ class IntervalSet:
         """Add all numbers up to `highest`, which must not be below the current highest member."""
         assert highest >= self._ends[-1], "the topmost range only grows"
         self._ends[-1] = highest
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Join ascending ranges that touch."""
+    joined = list[tuple[int, int]]()
+    for first, last in ranges:
+        if joined and first - 1 == joined[-1][1]:
+            joined.append((joined.pop()[0], last))
+        else:
+            joined.append((first, last))
+    return tuple(joined)

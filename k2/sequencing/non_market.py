@@ -96,11 +96,11 @@ class NonMarketNumbers:
             if session and offset >= floor:
                 key = SessionKey(*columns.name(row), session), topic_partition
                 at = effective_time(int(columns.timestamps[row]), kafka_timestamp)
-                self._add_number(key, int(columns.sequences[row]), at, offset)
+                self._add_numbers(key, int(columns.first_sequences[row]), int(columns.sequences[row]), at, offset)
 
-    def _add_number(self, key: tuple[SessionKey, TopicPartition], number: int, at: int, offset: int) -> None:
+    def _add_numbers(self, key: tuple[SessionKey, TopicPartition], first: int, last: int, at: int, offset: int) -> None:
         numbers = self._sessions[key]
-        numbers.ranges.add(number)
+        numbers.ranges.add_range(first, last)
         numbers.latest = max(numbers.latest, at)
         numbers.earliest = min(numbers.earliest, at)
         numbers.offset = max(numbers.offset, offset)

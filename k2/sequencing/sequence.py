@@ -14,82 +14,34 @@ place in the numbering, time.
 Numbering has begun again if a number at or below the first number of the session comes with other content on a trade
 that is later than the session's newest, or if two numbers near each other contradict stored trades in succession. The
 first of these two becomes a conflict, because alone it may be a correction.
+
+A trade may stand for a range of numbers, of which it is known by the last: its content is that of the last number, and
+the others are covered. A venue either names the range, which then must not overlap a stored one, or the last number and
+how many there are. In the latter case the ranges of trades may interleave, so the trade takes as many missing numbers
+as it stands for, the highest first.
 """
 
 from collections.abc import Iterable
-from enum import Enum
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
-from k2.model.content import NON_MARKET_CONTENT, UNKNOWN
+from k2.model.content import COVERED, NON_MARKET_CONTENT, UNKNOWN
 from k2.model.sequence_events import EventKind
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.sequencing.intervals import IntervalSet
+from k2.sequencing.placement import Event, Kind, Placement
+from k2.sequencing.session import CLOCK_TOLERANCE_US, NEAR, YOUNG, Doubt, Session
 
-__all__ = [
-    "CLOCK_TOLERANCE_US",
-    "Contents",
-    "Doubt",
-    "Event",
-    "Kind",
-    "Placement",
-    "PlainContents",
-    "Session",
-    "SymbolSequence",
-]
+__all__ = ["INTERLEAVED_MAX", "SESSIONS_SEARCHED", "Contents", "PlainContents", "SymbolSequence"]
 
-YOUNG: Final = 256
-"""A session with fewer numbers is young: its first trades may still arrive out of order."""
-CLOCK_TOLERANCE_US: Final = 5_000_000
-"""How far a venue's clock may be behind after its numbering began again, microseconds."""
 SESSIONS_SEARCHED: Final = 64
 """Number of newest sessions with whose content a trade is compared; bounds the work if every trade starts a session."""
 FAR_FROM_ONE, FAR, FAR_FROM_MANY = 16, 256, 2_048
 """If a session is this many times farther from a number than another one, the number belongs to the other: a session
 of one trade, which is weak evidence that numbering began again, of fewer than 64, and of more."""
-NEAR: Final = 64
-"""Maximum distance of two contradicting numbers that begin a new session: its first trades may be lost or swapped."""
+INTERLEAVED_MAX: Final = 256
+"""How far below its range a trade may take missing numbers, if it names only how many it stands for."""
 _LONG_MIN: Final = -(2**63)
 _LONG_MAX: Final = 2**63 - 1
-
-Event = tuple[EventKind, int, int, int]
-"""Event kind, session, and first and last number of the range, inclusive."""
-
-
-class Kind(Enum):
-    """Relation of a number to the earlier numbers of its symbol."""
-
-    FIRST = "first"
-    """The symbol's first trade."""
-    NEXT = "next"
-    """One above the highest."""
-    GAP = "gap"
-    """More than one above the highest: the numbers between are missing."""
-    LATE = "late"
-    """Inside a gap, or not yet seen in an old session."""
-    EARLIER = "earlier"
-    """Below the first number of the session."""
-    DUPLICATE = "duplicate"
-    """A copy of a stored trade."""
-    CONFLICT = "conflict"
-    """Contradicts a stored trade, or cannot be distinguished from it."""
-    NEW_SESSION = "new session"
-    """Numbering began again."""
-
-
-class Placement(NamedTuple):
-    """The result of placing one trade."""
-
-    verdict: int
-    """`STORED`, `DUPLICATE` or `CONFLICT`, of `k2.model.verdicts`."""
-    session: int
-    """From 1: the session in which the trade is stored, or whose trade it copies or contradicts."""
-    kind: Kind
-    events: tuple[Event, ...] = ()
-
-    @property
-    def out_of_order(self) -> bool:
-        """Whether the stored trade arrived after a trade with a higher number."""
-        return self.kind is Kind.LATE or self.kind is Kind.EARLIER
 
 
 class Contents(Protocol):
@@ -117,64 +69,6 @@ class PlainContents:
         self._contents[session, sequence] = content
 
 
-class Session:
-    """A stretch of numbering without repeated numbers: the numbers seen, and the range of their times."""
-
-    __slots__ = ("earliest", "latest", "numbers")
-
-    def __init__(self, numbers: IntervalSet, earliest: int, latest: int) -> None:
-        self.numbers = numbers
-        self.earliest = earliest
-        """Earliest effective time of its trades (`k2.sequencing.effective_time`), microseconds."""
-        self.latest = latest
-        """Latest effective time of its trades, microseconds."""
-
-    @property
-    def is_young(self) -> bool:
-        """Whether the session has fewer than 256 numbers."""
-        return self.numbers.has_fewer_than(YOUNG)
-
-    def lacks(self, sequence: int) -> bool:
-        """Return whether a number is in one of the gaps of the session, which must have a number."""
-        numbers = self.numbers
-        return numbers.lowest < sequence < numbers.highest and sequence not in numbers
-
-    def is_later(self, at: int) -> bool:
-        """Return whether a trade is later than the newest; from 256 numbers on, with a tolerance of 5 seconds."""
-        return at > self.latest if self.is_young else at >= self.latest - CLOCK_TOLERANCE_US
-
-    def takes_early(self, sequence: int, at: int, before: "Session") -> bool:
-        """Return whether a trade that is earlier than the whole session belongs to it, not to the session `before`.
-
-        Its number must be near, and either it is later than the session before, or the clock tolerance explains how
-        much earlier it is. The latter applies to numbers below the session's first, and if the sessions overlap.
-        """
-        numbers = self.numbers
-        if not numbers.lowest - YOUNG <= sequence <= numbers.highest + YOUNG or sequence in numbers:
-            return False
-        is_below = sequence < numbers.lowest
-        if at >= self.earliest - CLOCK_TOLERANCE_US and (is_below or self.earliest <= before.latest):
-            return True
-        # The first trade after a restart may have the same time as the last one before it.
-        return at >= before.latest if is_below else at > before.latest
-
-
-class Doubt(NamedTuple):
-    """The newest conflict of a symbol, until a later trade is stored or the newest session continues."""
-
-    sequence: int
-    at: int
-
-    def is_confirmed_by(self, sequence: int, at: int) -> bool:
-        """Return whether another contradicting number is the second one in succession.
-
-        It must be adjacent; or near, and on the same side of this one in number and in time.
-        """
-        (lower, lower_at), (higher, higher_at) = sorted([(self.sequence, self.at), (sequence, at)])
-        distance = higher - lower
-        return 0 < distance <= NEAR and (distance == 1 or lower_at < higher_at)
-
-
 class SymbolSequence:
     """The numbering of one symbol on a venue where every missing number is a missing trade.
 
@@ -194,23 +88,42 @@ class SymbolSequence:
         self.sessions = list(sessions)
         self.doubt = doubt
 
-    def place(self, sequence: int, at: int, content: int, *, is_named: bool = False) -> Placement:
-        """Place one trade; `is_named`: whether its message names a trade id other than the number."""
+    def place(
+        self,
+        sequence: int,
+        at: int,
+        content: int,
+        *,
+        is_named: bool = False,
+        first: int | None = None,
+        is_counted: bool = False,
+    ) -> Placement:
+        """Place one trade.
+
+        `is_named`: whether its message names a trade id other than the number. `first`: the first number of the range
+        of which `sequence` is the last; by default the trade stands for one. `is_counted`: whether the message says
+        only how many numbers there are, so that ranges may interleave.
+        """
+        first = sequence if first is None else first
         if not self.sessions:
-            return self._begin(sequence, at, content, Kind.FIRST)
+            return self._begin(first, sequence, at, content, Kind.FIRST)
         copied = self._copied(sequence, content)
         if copied is not None and not self._fills_newest(sequence, at, is_named=is_named):
-            if self._may_be_next(sequence, at, is_named=is_named):
+            if self._may_be_next(first, at, is_named=is_named):
                 return self._set_aside(copied, sequence, at)
             return Placement(DUPLICATE, copied + 1, Kind.DUPLICATE)
-        home = self._home(sequence, at)
+        home = self._home(first, sequence, at)
         if sequence in self.sessions[home].numbers:
-            return self._place_seen(home, sequence, at, content)
+            if is_counted and self.contents.get(home + 1, sequence) == COVERED:
+                return self._store(home, first, sequence, at, content)
+            return self._place_seen(home, first, sequence, at, content)
         if home == self._newest and self._is_below(sequence, at):
-            return self._place_below(sequence, at, content)
-        if home == self._newest and self._follows_doubt(sequence, at):
-            return self._begin(sequence, at, content, Kind.NEW_SESSION)
-        return self._store(home, sequence, at, content)
+            return self._place_below(first, sequence, at, content)
+        if home == self._newest and self._follows_doubt(first, sequence, at):
+            return self._begin(first, sequence, at, content, Kind.NEW_SESSION)
+        if first < sequence and not is_counted and self.sessions[home].numbers.has_any(first, sequence):
+            return self._contradict(home, first, sequence, at, content)
+        return self._store(home, first, sequence, at, content)
 
     @property
     def _newest(self) -> int:
@@ -234,12 +147,12 @@ class SymbolSequence:
         new = self.sessions[-1]
         return not is_named and new.lacks(sequence) and new.earliest <= at < new.latest
 
-    def _may_be_next(self, sequence: int, at: int, *, is_named: bool) -> bool:
+    def _may_be_next(self, first: int, at: int, *, is_named: bool) -> bool:
         """Return whether an apparent copy of an old session's trade may be the next trade of the newest session."""
         new = self.sessions[-1]
-        return not is_named and sequence - 1 == new.numbers.highest and at >= new.earliest
+        return not is_named and first - 1 == new.numbers.highest and at >= new.earliest
 
-    def _home(self, sequence: int, at: int) -> int:
+    def _home(self, first: int, sequence: int, at: int) -> int:
         """Return the index of the session to which a trade belongs by number and time."""
         home = self._newest
         while home and at < self.sessions[home].earliest:
@@ -247,9 +160,9 @@ class SymbolSequence:
         if home < self._newest:
             return self._home_of_early(home, sequence, at)
         new = self.sessions[-1].numbers
-        if new.lowest <= sequence <= new.highest or sequence - 1 == new.highest:
+        if new.lowest <= sequence <= new.highest or first - 1 == new.highest:
             return home
-        distance = max(new.lowest - sequence, sequence - new.highest)
+        distance = max(new.lowest - sequence, first - new.highest)
         for index in range(self._newest - 1, max(self._newest - SESSIONS_SEARCHED, -1), -1):
             if self._continues(index, sequence, at, distance):
                 return index
@@ -283,22 +196,26 @@ class SymbolSequence:
         far = FAR_FROM_ONE if new.has_fewer_than(2) else FAR if new.has_fewer_than(NEAR) else FAR_FROM_MANY
         return sequence > old.numbers.highest and (sequence - old.numbers.highest) * far <= distance
 
-    def _place_seen(self, home: int, sequence: int, at: int, content: int) -> Placement:
+    def _place_seen(self, home: int, first: int, sequence: int, at: int, content: int) -> Placement:
         """Place a number that its session has with other content, or with content that is no longer known."""
         session = self.sessions[home]
-        is_later = session.is_later(at)
-        if not is_later and self.contents.get(home + 1, sequence) in {UNKNOWN, content}:
+        if not session.is_later(at) and self.contents.get(home + 1, sequence) in {UNKNOWN, content}:
             return Placement(DUPLICATE, home + 1, Kind.DUPLICATE)
-        if home == self._newest and sequence == session.numbers.lowest and is_later:
-            return self._begin(sequence, at, content, Kind.NEW_SESSION)
+        return self._contradict(home, first, sequence, at, content)
+
+    def _contradict(self, home: int, first: int, sequence: int, at: int, content: int) -> Placement:
+        """Place a number, or a range of numbers, that its session has with other content."""
+        session = self.sessions[home]
+        if home == self._newest and first <= session.numbers.lowest and session.is_later(at):
+            return self._begin(first, sequence, at, content, Kind.NEW_SESSION)
         if self._confirms_doubt(home, sequence, at):
-            return self._begin(sequence, at, content, Kind.NEW_SESSION)
+            return self._begin(first, sequence, at, content, Kind.NEW_SESSION)
         return self._set_aside(home, sequence, at)
 
     def _confirms_doubt(self, home: int, sequence: int, at: int) -> bool:
         """Return whether a number is the second in succession that contradicts the session `home`."""
         doubt = self.doubt
-        return doubt is not None and doubt.is_confirmed_by(sequence, at) and self._home(*doubt) == home
+        return doubt is not None and doubt.is_confirmed_by(sequence, at) and self._home(doubt.sequence, *doubt) == home
 
     def _is_below(self, sequence: int, at: int) -> bool:
         """Return whether a number is too far below the first one of the newest session to extend that session."""
@@ -308,51 +225,71 @@ class SymbolSequence:
             return False
         return at >= session.latest - CLOCK_TOLERANCE_US
 
-    def _place_below(self, sequence: int, at: int, content: int) -> Placement:
+    def _place_below(self, first: int, sequence: int, at: int, content: int) -> Placement:
         if self._confirms_doubt(self._newest, sequence, at) or self.sessions[-1].is_later(at):
-            return self._begin(sequence, at, content, Kind.NEW_SESSION)
+            return self._begin(first, sequence, at, content, Kind.NEW_SESSION)
         return self._set_aside(self._newest, sequence, at)
 
-    def _follows_doubt(self, sequence: int, at: int) -> bool:
+    def _follows_doubt(self, first: int, sequence: int, at: int) -> bool:
         """Return whether a number in a gap directly follows the doubt: the second contradiction in succession."""
         session, doubt = self.sessions[-1], self.doubt
-        if doubt is None or doubt.sequence != sequence - 1 or at < doubt.at:
+        if doubt is None or doubt.sequence != first - 1 or at < doubt.at:
             return False
         return session.lacks(sequence) and session.is_later(at)
 
-    def _begin(self, sequence: int, at: int, content: int, kind: Kind) -> Placement:
-        self.sessions.append(Session(IntervalSet([sequence], [sequence]), at, at))
+    def _begin(self, first: int, sequence: int, at: int, content: int, kind: Kind) -> Placement:
+        self.sessions.append(Session(IntervalSet([first], [sequence]), at, at))
         self.doubt = None
         session = len(self.sessions)
+        self._put_contents(session, ((first, sequence),), sequence, content)
+        return Placement(STORED, session, kind, ((EventKind.SESSION_STARTED, session, first, sequence),))
+
+    def _put_contents(self, session: int, taken: Iterable[tuple[int, int]], sequence: int, content: int) -> None:
+        """Record the content of a stored trade, and that its other numbers are covered."""
+        for low, high in taken:
+            for number in range(low, high + 1):
+                if number != sequence:
+                    self.contents.put(session, number, COVERED)
         self.contents.put(session, sequence, content)
-        return Placement(STORED, session, kind, ((EventKind.SESSION_STARTED, session, sequence, sequence),))
 
     def _set_aside(self, index: int, sequence: int, at: int) -> Placement:
         self.doubt = Doubt(sequence, at)
         return Placement(CONFLICT, index + 1, Kind.CONFLICT)
 
-    def _store(self, index: int, sequence: int, at: int, content: int) -> Placement:
-        """Store a number never seen: the next one, in a gap, above, or below."""
+    def _store(self, index: int, first: int, sequence: int, at: int, content: int) -> Placement:
+        """Store a trade whose number was never seen, or covered: the next one, in a gap, above, or below."""
         session, number = self.sessions[index], index + 1
         numbers = session.numbers
         lowest, highest = numbers.lowest, numbers.highest
-        numbers.add(sequence)
-        self.contents.put(number, sequence, content)
+        taken = numbers.highest_missing(first, sequence, INTERLEAVED_MAX)
+        for low, high in taken:
+            numbers.add_range(low, high)
+        self._put_contents(number, taken, sequence, content)
         session.earliest = min(session.earliest, at)
         session.latest = max(session.latest, at)
-        goes_on = index == self._newest and sequence - 1 == highest
+        goes_on = index == self._newest and first - 1 <= highest < sequence
         if self.doubt is not None and (goes_on or at >= self.doubt.at):
             self.doubt = None
+        filled = tuple(
+            (EventKind.GAP_FILLED, number, low, high) for low, high in taken if lowest < low and high < highest
+        )
         if sequence > highest:
-            events = _opened(number, highest + 1, sequence - 1)
+            events = _opened(number, highest + 1, first - 1)
             kind = Kind.GAP if events else Kind.NEXT
         elif sequence < lowest:
             events = _opened(number, sequence + 1, lowest - 1)
             kind = Kind.EARLIER
         else:
-            events = ((EventKind.GAP_FILLED, number, sequence, sequence),)
+            events = ()
             kind = Kind.LATE
-        return Placement(STORED, number, Kind.LATE if index < self._newest else kind, events)
+        lower = min((low for low, _ in taken), default=first)
+        return Placement(
+            STORED,
+            number,
+            Kind.LATE if index < self._newest else kind,
+            filled + events,
+            lower if lower < first else None,
+        )
 
     @property
     def gap_count(self) -> int:

@@ -3,9 +3,9 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,18 @@ from k2.model.batch import TradeSlice
 from k2.model.content import CONTENT_KEY, NON_MARKET_CONTENT
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
-from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import NumberDoubt, Positions, Ranges, StoredContents, StoredSession, WantedContents
 from k2.model.symbols import Symbols
-from k2.model.verdicts import SKIPPED, STORED
+from k2.model.verdicts import HEAD, SKIPPED, STORED
 from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents
 from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
+from k2.sequencing.heads import Heads
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.sequence import SESSIONS_SEARCHED, Doubt, Event, Placement, Session, SymbolSequence
+from k2.sequencing.placement import Placement
+from k2.sequencing.sequence import INTERLEAVED_MAX, SESSIONS_SEARCHED, SymbolSequence
+from k2.sequencing.session import Doubt, Session
+from k2.sequencing.tracked import Missing, OpenGaps, Tracked, first_events, ledger_events, with_first
 from k2.sequencing.tracker_kernel import (
     CHECKED,
     COLUMNS,
@@ -36,7 +40,7 @@ from k2.sequencing.tracker_kernel import (
 )
 from k2.venues import VENUES
 
-__all__ = ["FORMAT", "GroupTracker", "OpenGaps", "Tracked"]
+__all__ = ["FORMAT", "GroupTracker"]
 
 FORMAT: Final = 4
 _STATE_COLUMNS: Final = 5
@@ -47,24 +51,6 @@ _MIN: Final = int(np.iinfo(np.int64).min)
 _MAX: Final = int(np.iinfo(np.int64).max)
 ContentReader = Callable[[Sequence[WantedContents], int], StoredContents]
 """Signature of `k2.model.state_source.StateSource.contents`."""
-
-
-class OpenGaps(NamedTuple):
-    """What is missing now."""
-
-    ranges: int
-    numbers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tracked:
-    """A slice with verdicts and sessions, and the events that its rows caused."""
-
-    trade_slice: TradeSlice
-    events: list[SequenceEvent]
-    """In the order of the rows that caused them."""
-    out_of_order: Counter[str]
-    """By exchange, the number of stored rows that arrived after a trade of their symbol with a higher number."""
 
 
 class GroupTracker:
@@ -103,6 +89,7 @@ class GroupTracker:
         self._fingerprints = Fingerprints()
         self._clock = GroupClock(max(window_us, WINDOW_US_MIN))
         self._lookup = ContentLookup(self._fingerprints, read_contents)
+        self._heads = Heads()
         if state is not None:
             self._restore(state)
 
@@ -193,15 +180,32 @@ class GroupTracker:
                 trade_slice.sessions,
                 started,
             )
-            events.extend(_first_events(trade_slice, started[:count]))
+            events.extend(first_events(trade_slice, started[:count]))
             if slice_idx == len(trade_slice):
-                return Tracked(replace(trade_slice, doubts=tuple(doubts.values())), events, out_of_order)
+                trade_slice = replace(trade_slice, doubts=tuple(doubts.values()))
+                return Tracked(trade_slice, events, out_of_order, self._behind(trade_slice, columns))
             placement = self._place(trade_slice, columns, slice_idx, doubts)
-            events.extend(_ledger_events(trade_slice, slice_idx, placement.events))
+            events.extend(ledger_events(trade_slice, slice_idx, placement.events))
+            if placement.first is not None:
+                trade_slice = with_first(trade_slice, slice_idx, placement.first)
             if placement.out_of_order:
                 exchange, _ = trade_slice.batch.columns.name(int(trade_slice.rows[slice_idx]))
                 out_of_order[exchange] += 1
             slice_idx += 1
+
+    def _behind(self, trade_slice: TradeSlice, columns: TrackedColumns) -> list[Missing]:
+        """Compare the head numbers of a slice with what has arrived."""
+        heads = np.flatnonzero(trade_slice.verdicts == HEAD)
+        if not len(heads):
+            return []
+        rows = trade_slice.rows[heads]
+        slots, numbers = self._slot_of[columns.symbols[rows]], columns.content.sequences[rows]
+        highest = np.where(self._slots[:, SESSION] > 0, self._slots[:, HIGHEST], _MIN)
+        kafka_times = trade_slice.batch.kafka_timestamps_of(rows)
+        return [
+            Missing(*self._symbols.name(self._symbol_ids[one.slot]), one.highest + 1, one.head)
+            for one in self._heads.compare(slots, numbers, kafka_times, highest)
+        ]
 
     def _place(
         self, trade_slice: TradeSlice, columns: TrackedColumns, slice_idx: int, doubts: dict[int, NumberDoubt]
@@ -211,16 +215,24 @@ class GroupTracker:
         slot, number = int(self._slot_of[columns.symbols[row]]), int(columns.content.sequences[row])
         content, at, is_named, kafka_time = evidence_at(columns, row, CONTENT_KEY)
         is_market = trade_slice.verdicts[slice_idx] != SKIPPED
-        self._make_room()
+        first = int(columns.first_sequences[row])
+        pages = _pages_of(first, number)
+        self._make_room(pages)
         sequence = self._sequence(slot)
         if self._lookup.lacks(slot, sequence, number):
             symbols = self._symbols_from(trade_slice, columns, slice_idx)
             self._make_room(self._lookup.plan(symbols))
             self._lookup.read(self._clock.floor, self._clock.reached)
+            self._make_room(pages)
         self._contents_of(sequence).kafka_time = int(kafka_time)
         doubt = sequence.doubt
         placement = sequence.place(
-            number, int(at), int(content) if is_market else NON_MARKET_CONTENT, is_named=bool(is_named) and is_market
+            number,
+            int(at),
+            int(content) if is_market else NON_MARKET_CONTENT,
+            is_named=bool(is_named) and is_market,
+            first=first,
+            is_counted=VENUES[trade_slice.batch.source.venue].counts_numbers,
         )
         if sequence.doubt != doubt:
             names = self._symbols.name(self._symbol_ids[slot])
@@ -367,19 +379,6 @@ def _first_new(trade_slice: TradeSlice, committed: int) -> int:
     return bisect_left(trade_slice.rows, committed, key=trade_slice.batch.offset)
 
 
-def _first_events(trade_slice: TradeSlice, started: NDArray[np.int32]) -> Iterator[SequenceEvent]:
-    """Yield the events of symbols whose first trades are at the indices `started` of a slice."""
-    for slice_idx in started.tolist():
-        number = int(trade_slice.batch.columns.sequences[trade_slice.rows[slice_idx]])
-        yield from _ledger_events(trade_slice, slice_idx, ((EventKind.SESSION_STARTED, 1, number, number),))
-
-
-def _ledger_events(trade_slice: TradeSlice, slice_idx: int, events: Iterable[Event]) -> Iterator[SequenceEvent]:
-    """Yield the ledger events that one trade caused."""
-    columns, source, row = trade_slice.batch.columns, trade_slice.batch.source, int(trade_slice.rows[slice_idx])
-    for kind, session, first, last in events:
-        exchange, symbol = columns.name(row)
-        timestamp, offset = int(columns.timestamps[row]), trade_slice.batch.offset(row)
-        yield SequenceEvent(
-            exchange, symbol, session, kind, first, last, timestamp, source.topic, source.partition, offset
-        )
+def _pages_of(first: int, last: int) -> int:
+    """Return the number of pages that placing a range may need."""
+    return 1 + (last >> PAGE_BITS) - ((first - INTERLEAVED_MAX if first < last else first) >> PAGE_BITS)

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from k2.model.batch import NULL_TIME, TradeBatch
 from k2.model.compiled import compiled
-from k2.model.content import NON_MARKET_CONTENT, ContentColumns, fingerprint_at, fingerprint_of, id_word
-from k2.model.verdicts import DUPLICATE, SKIPPED, STORED
+from k2.model.content import COVERED, NON_MARKET_CONTENT, ContentColumns, fingerprint_at, fingerprint_of, id_word
+from k2.model.verdicts import DUPLICATE, HEAD, SKIPPED, STORED
 from k2.sequencing.effective_time import effective_time
 from k2.sequencing.fingerprints import (
     NO_PAGE,
@@ -70,6 +70,8 @@ class TrackedColumns(NamedTuple):
     """int32[n], symbol ids."""
     has_sequence: NDArray[np.bool_]
     """bool[n]; a row without a number is ignored."""
+    first_sequences: NDArray[np.int64]
+    """int64[n]: the first number that a row stands for."""
     timestamps: NDArray[np.int64]
     """int64[n], venue time, microseconds."""
     messages: NDArray[np.int32]
@@ -94,6 +96,7 @@ def tracked_columns(batch: TradeBatch) -> TrackedColumns:
     return TrackedColumns(
         columns.symbols,
         columns.has_sequence,
+        columns.first_sequences,
         columns.timestamps,
         columns.messages,
         batch.source.kafka_timestamps,
@@ -117,8 +120,8 @@ def evidence_at(columns: TrackedColumns, row: int, key: np.uint64) -> tuple[int,
 
 
 @compiled
-def _start(slot: NDArray[np.int64], sequence: int, at: int, page: int) -> None:
-    slot[TOP_START] = sequence
+def _start(slot: NDArray[np.int64], first: int, sequence: int, at: int, page: int) -> None:
+    slot[TOP_START] = first
     slot[HIGHEST] = sequence
     slot[LATEST] = at
     slot[EARLIEST] = at
@@ -129,10 +132,10 @@ def _start(slot: NDArray[np.int64], sequence: int, at: int, page: int) -> None:
 
 
 @compiled
-def _continues(slot: NDArray[np.int64], sequence: int, at: int) -> bool:
-    """Return whether a number is one above the highest, and its trade not earlier than the whole session."""
+def _continues(slot: NDArray[np.int64], first: int, at: int) -> bool:
+    """Return whether a first number is one above the highest, and its trade not earlier than the whole session."""
     # No addition to HIGHEST, which may be the greatest int64.
-    return bool(sequence > slot[HIGHEST] and sequence - 1 == slot[HIGHEST] and at >= slot[EARLIEST])
+    return bool(first > slot[HIGHEST] and first - 1 == slot[HIGHEST] and at >= slot[EARLIEST])
 
 
 @compiled
@@ -162,6 +165,22 @@ def _page_after(slot: NDArray[np.int64], slot_idx: int, sequence: int, pages: Pa
 
 
 @compiled
+def _write(
+    headers: NDArray[np.int64],
+    words: NDArray[np.uint16],
+    page: int,
+    first: int,
+    sequence: int,
+    content: int,
+    kafka_time: int,
+) -> None:
+    """Write the content of a trade to its page, and that the other numbers of its range are covered."""
+    for number in range(first, sequence):
+        write_fingerprint(headers, words, page, number, COVERED, kafka_time)
+    write_fingerprint(headers, words, page, sequence, content, kafka_time)
+
+
+@compiled
 def follow(
     position: int,
     rows: NDArray[np.int32],
@@ -174,23 +193,24 @@ def follow(
     sessions: NDArray[np.int32],
     started: NDArray[np.int32],
 ) -> tuple[int, int]:
-    """Track the rows from `position` on, up to the first one that needs its `SymbolSequence`.
+    """Track the rows from `position` on, up to the first one that needs its `SymbolSequence`, as ranges over pages do.
 
     int32[m] `rows` are indices into the columns; int32[symbols] `slot_of` is the slot of each symbol in `slots`,
-    int64[slots, COLUMNS]. `key` is that of the fingerprints. `slots` and `pages` are changed in place. For the tracked
-    rows, uint8[m] `verdicts` (not of `SKIPPED` rows) and int32[m] `sessions` are written; int32[m] `started` gets the
-    indices in `rows` of symbols' first trades, ascending. Returns the index in `rows` of the first row that was not
-    tracked, or m; and the number of indices in `started`.
+    int64[slots, COLUMNS]. `key` is that of the fingerprints. `slots`, `pages`, uint8[m] `verdicts` and int32[m]
+    `sessions` are changed in place; int32[m] `started` gets the indices in `rows` of symbols' first trades, ascending.
+    Returns the index in `rows` of the first row that was not tracked, or m; and the number of indices in `started`.
     """
-    symbols, has_sequence, timestamps, messages, kafka_timestamps, content_columns = columns
+    symbols, has_sequence, first_sequences, timestamps, messages, kafka_timestamps, content_columns = columns
     sequences, prices, quantities, sides, text, id_starts, id_sizes = content_columns
     headers, words = pages.headers, pages.words
     count = 0
     for slice_idx in range(position, len(rows)):
         row = rows[slice_idx]
-        if not has_sequence[row]:
+        if not has_sequence[row] or verdicts[slice_idx] == HEAD:
             continue
-        slot_idx, sequence = slot_of[symbols[row]], sequences[row]
+        slot_idx, sequence, first = slot_of[symbols[row]], sequences[row], first_sequences[row]
+        if first >> PAGE_BITS != sequence >> PAGE_BITS:
+            return slice_idx, count
         slot = slots[slot_idx]
         kafka_time = kafka_timestamps[messages[row]]
         at = _effective_time(timestamps[row], kafka_time)
@@ -205,21 +225,19 @@ def follow(
             page = take_page(pages, slot_idx, 1, sequence)
             if page == NO_PAGE:
                 return slice_idx, count
-            _start(slot, sequence, at, page)
-            started[count] = slice_idx
-            count += 1
-            write_fingerprint(headers, words, page, sequence, content, kafka_time)
-        elif _continues(slot, sequence, at):
+            _start(slot, first, sequence, at, page)
+            started[count], count = slice_idx, count + 1
+            _write(headers, words, page, first, sequence, content, kafka_time)
+        elif _continues(slot, first, at):
             if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
                 return slice_idx, count
             page = slot[TOP_PAGE]
-            if sequence & (PAGE_NUMBERS - 1) == 0 or page == NO_PAGE:
+            if first & (PAGE_NUMBERS - 1) == 0 or page == NO_PAGE:
                 page = _page_after(slot, slot_idx, sequence, pages)
-                if page == NO_PAGE:
-                    return slice_idx, count
-                slot[TOP_PAGE] = page
-            slot[HIGHEST], slot[LATEST] = sequence, max(slot[LATEST], at)
-            write_fingerprint(headers, words, page, sequence, content, kafka_time)
+            if page == NO_PAGE:
+                return slice_idx, count
+            slot[TOP_PAGE], slot[HIGHEST], slot[LATEST] = page, sequence, max(slot[LATEST], at)
+            _write(headers, words, page, first, sequence, content, kafka_time)
         elif slot[TOP_START] <= sequence <= slot[HIGHEST]:
             page = _page_of(slot, slot_idx, sequence, pages)
             if page == NO_PAGE or read_fingerprint(words, page, sequence) != content:
@@ -227,8 +245,7 @@ def follow(
             verdict = DUPLICATE
         else:
             return slice_idx, count
-        if is_market:
-            verdicts[slice_idx] = verdict
+        verdicts[slice_idx] = verdict if is_market else SKIPPED
         if is_market or verdict == STORED:
             sessions[slice_idx] = slot[SESSION]
     return len(rows), count

@@ -86,6 +86,9 @@ def report_on(venue: Venue, lines: Iterable[tuple[int, bytes]]) -> CaptureReport
             )
             kind.count += 1
         else:
+            if all(trade.is_head for trade in trades):
+                skipped["head_number"] += 1
+                continue
             report.with_trades += 1
             report.unkeyed += not _has_key(venue, value)
             _add(report, trades, last)
@@ -117,8 +120,9 @@ def _add(report: CaptureReport, trades: list[Trade], last: dict[tuple[str, str],
         if trade.sequence is None:
             continue
         name = trade.exchange, trade.symbol
+        first = trade.sequence if trade.first_sequence is None else trade.first_sequence
         if name in last:
-            _count_step(report.numbers, trade.sequence - last[name])
+            _count_step(report.numbers, first - last[name])
         last[name] = max(trade.sequence, last.get(name, trade.sequence))
 
 

@@ -4,7 +4,7 @@ The reference decoder also decodes the messages that a compiled decoder leaves.
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from k2.model.reasons import Reason, RejectedError, SkippedError
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US, TIME_AHEAD_TOLERANCE_US
 from k2.model.trade import Trade
-from k2.model.verdicts import SKIPPED, STORED
+from k2.model.verdicts import HEAD, SKIPPED, STORED
 from k2.venues import VENUES, Venue
 from k2.venues.rows import (
     EXCHANGE_START,
@@ -49,6 +49,8 @@ class Decoded:
     """(index of the message in the batch, reason), ascending: messages without a trade that are not errors."""
     non_market: NDArray[np.int64]
     """int64: rows, ascending, of non-market trades, which consume a sequence number."""
+    heads: NDArray[np.int64]
+    """int64: rows, ascending, that only name the number of a trade."""
     dated_ahead: NDArray[np.int64]
     """int64: rows, ascending, whose venue time is ahead of the Kafka timestamp by more than the tolerance."""
 
@@ -66,13 +68,36 @@ class _ReferenceResult:
     @property
     def non_market(self) -> NDArray[np.int64]:
         """int64: indices of the non-market trades in `trades`."""
-        return np.flatnonzero([not trade.is_market for trade in self.trades])
+        return np.flatnonzero([not trade.is_market and not trade.is_head for trade in self.trades])
+
+    @property
+    def heads(self) -> NDArray[np.int64]:
+        """int64: indices in `trades` of those that only name a number."""
+        return np.flatnonzero([trade.is_head for trade in self.trades])
+
+
+class _Kinds(NamedTuple):
+    """Rows that are not stored, each int64 and ascending."""
+
+    non_market: NDArray[np.int64]
+    heads: NDArray[np.int64]
+
+    def taken(self, rows: NDArray[np.int64] | NDArray[np.intp]) -> "_Kinds":
+        """Return the places of these rows among `rows`."""
+        return _Kinds(*(np.flatnonzero(np.isin(rows, kind)) for kind in self))
 
 
 def decode(
-    batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX, symbols: Symbols | None = None
+    batch: MessageBatch,
+    time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX,
+    symbols: Symbols | None = None,
+    *,
+    is_second_view: bool = False,
 ) -> Decoded:
     """Decode a batch to columns by the rules of its venue; the result is the same on replay.
+
+    `is_second_view`: whether the venue of whose trades this one is another view is read as well, so that each row only
+    names a number.
 
     A message that cannot become a trade is rejected without affecting others. A message with a trade whose venue time
     is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is rejected as a whole. The symbol ids are
@@ -81,32 +106,41 @@ def decode(
     symbols = Symbols() if symbols is None else symbols
     venue = VENUES[batch.venue]
     if venue.decode_compiled is None:
-        return decode_by_reference(batch, time_ahead_seconds_max, symbols)
+        return decode_by_reference(batch, time_ahead_seconds_max, symbols, is_second_view=is_second_view)
     columns, left = _decode_compiled(venue, venue.decode_compiled, batch, symbols)
     if not len(left):
-        return _decoded(batch, columns, _ReferenceResult(), _NO_ROWS, time_ahead_seconds_max)
+        kinds = _Kinds(_NO_ROWS, _NO_ROWS)
+        return _decoded(batch, columns, _ReferenceResult(), kinds, time_ahead_seconds_max, is_second_view)
     result = _decode_messages(venue, batch, left)
-    non_market = len(columns) + result.non_market
+    kinds = _Kinds(len(columns) + result.non_market, len(columns) + result.heads)
     if result.trades:
         columns = TradeColumns.concatenate([columns, _columns(result, symbols)])
         order = np.argsort(columns.messages, kind="stable")
-        columns, non_market = columns.take(order), np.flatnonzero(np.isin(order, non_market))
-    return _decoded(batch, columns, result, non_market, time_ahead_seconds_max)
+        columns, kinds = columns.take(order), kinds.taken(order)
+    return _decoded(batch, columns, result, kinds, time_ahead_seconds_max, is_second_view)
 
 
 def decode_by_reference(
-    batch: MessageBatch, time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX, symbols: Symbols | None = None
+    batch: MessageBatch,
+    time_ahead_seconds_max: int = TIME_AHEAD_SECONDS_MAX,
+    symbols: Symbols | None = None,
+    *,
+    is_second_view: bool = False,
 ) -> Decoded:
     """Decode a batch as `decode` does, with the reference decoder only."""
     result = _decode_messages(VENUES[batch.venue], batch, np.arange(len(batch), dtype=np.int32))
     columns = _columns(result, Symbols() if symbols is None else symbols)
-    return _decoded(batch, columns, result, result.non_market, time_ahead_seconds_max)
+    kinds = _Kinds(result.non_market, result.heads)
+    return _decoded(batch, columns, result, kinds, time_ahead_seconds_max, is_second_view)
 
 
-def split(trades: TradeBatch, non_market: NDArray[np.int64] | None = None) -> list[TradeSlice]:
+def split(
+    trades: TradeBatch, non_market: NDArray[np.int64] | None = None, heads: NDArray[np.int64] | None = None
+) -> list[TradeSlice]:
     """Return one slice for each key group with rows, the rows ascending.
 
-    Verdicts are `SKIPPED` for the rows `non_market` (int64, ascending) and `STORED` for the others; sessions are 0.
+    Verdicts are `SKIPPED` for the rows `non_market` (int64, ascending), `HEAD` for the rows `heads` (likewise) and
+    `STORED` for the others; sessions are 0.
     """
     symbols = trades.columns.symbols
     rows = np.empty(len(symbols), dtype=np.int32)
@@ -117,6 +151,7 @@ def split(trades: TradeBatch, non_market: NDArray[np.int64] | None = None) -> li
     shares = np.split(rows, ends[:-1])
     verdicts = np.full(len(symbols), STORED, dtype=np.uint8)
     verdicts[_NO_ROWS if non_market is None else non_market] = SKIPPED
+    verdicts[_NO_ROWS if heads is None else heads] = HEAD
     return [
         TradeSlice(trades, group, share, verdicts[share], np.zeros(len(share), dtype=np.int32))
         for group, share in enumerate(shares)
@@ -172,7 +207,7 @@ def _decode_compiled(
         first += read
     rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
     _intern_new_symbols(batch.data, venue.exchange, rows, symbols)
-    return columns_of(rows, batch.data, symbols), np.concatenate(left)
+    return columns_of(rows, batch.data, symbols, has_ranges=venue.has_ranges), np.concatenate(left)
 
 
 def _intern_new_symbols(
@@ -224,8 +259,9 @@ def _decoded(
     batch: MessageBatch,
     columns: TradeColumns,
     result: _ReferenceResult,
-    non_market: NDArray[np.int64],
+    kinds: "_Kinds",
     time_ahead_seconds_max: int,
+    is_second_view: bool,  # noqa: FBT001  passed on
 ) -> Decoded:
     """Reject the messages with a trade dated too far ahead; return the result without their rows."""
     rejected = result.rejected
@@ -235,13 +271,11 @@ def _decoded(
         rejected_ahead = _rejected_ahead(batch, columns, too_far, time_ahead_seconds_max)
         rejected = sorted([*rejected, *rejected_ahead.items()], key=_message_idx_of)
         accepted = np.flatnonzero(~np.isin(columns.messages, list(rejected_ahead)))
-        columns, ahead, non_market = (
-            columns.take(accepted),
-            ahead[accepted],
-            np.flatnonzero(np.isin(accepted, non_market)),
-        )
+        columns, ahead, kinds = columns.take(accepted), ahead[accepted], kinds.taken(accepted)
     dated_ahead = np.flatnonzero(ahead > TIME_AHEAD_TOLERANCE_US)
-    return Decoded(TradeBatch(batch, columns), rejected, result.skipped, non_market, dated_ahead)
+    if is_second_view:
+        kinds = _Kinds(_NO_ROWS, np.arange(len(columns), dtype=np.int64))
+    return Decoded(TradeBatch(batch, columns), rejected, result.skipped, kinds.non_market, kinds.heads, dated_ahead)
 
 
 def _message_idx_of(rejected: tuple[int, RejectedError]) -> int:

@@ -18,8 +18,10 @@ __all__ = [
     "ID_BYTES_MAX",
     "INT64_MAX",
     "INT64_MIN",
+    "RANGE_NUMBERS_MAX",
     "NumberText",
     "checked",
+    "checked_range",
     "checked_trade_id",
     "decimal_text",
     "name",
@@ -31,6 +33,8 @@ __all__ = [
     "sequence",
 ]
 
+RANGE_NUMBERS_MAX: Final = 65_536
+"""Maximum numbers that a trade stands for. A larger range is a wrong field, and would hide all gaps in it."""
 ID_BYTES_MAX: Final = 255
 """Maximum length of a trade id, bytes of UTF-8."""
 NESTING_MAX: Final = 100
@@ -193,6 +197,18 @@ def number_text(field: str, text: str) -> int:
     if not _WHOLE.fullmatch(text):
         invalid(field, f"not a whole number of 64 bits: {clipped(text)}")
     return sequence(field, int(text))
+
+
+def checked_range(field: str, first: int, last: int) -> int:
+    """Return the first number of a range, which must have 1 to 65,536 numbers.
+
+    Raises:
+        RejectedError: `invalid`.
+    """
+    count = last - first + 1
+    if not 1 <= count <= RANGE_NUMBERS_MAX or first < INT64_MIN:
+        invalid(field, f"a range of {count:,} numbers, not of 1 to {RANGE_NUMBERS_MAX:,}")
+    return first
 
 
 def checked_trade_id(field: str, text: str) -> str:

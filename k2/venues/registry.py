@@ -3,7 +3,7 @@
 Settings and queries need the names alone, and a decoder needs a compiler that takes longer to import than most queries.
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,11 @@ class VenueRegistry(MutableMapping[str, Venue]):
         from k2.venues.table_files import read_table  # noqa: PLC0415  names need no table
 
         return read_table(self._tables[name], self._tables.get).digest
+
+    def is_second_view(self, name: str, read: Collection[str]) -> bool:
+        """Return whether the trades of a venue are also those of another one of `read`, with the same exchange."""
+        other = self[name].view_of
+        return other is not None and other in read and self[other].exchange == self[name].exchange
 
     def unknown_message(self, name: str) -> str:
         """Return the sentence for a name that no venue has."""

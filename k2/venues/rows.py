@@ -16,6 +16,7 @@ from k2.model.symbols import Symbols
 __all__ = [
     "EXCHANGE_SIZE",
     "EXCHANGE_START",
+    "FIRST_SEQUENCE",
     "HAS_SEQUENCE",
     "ID_SIZE",
     "ID_START",
@@ -63,20 +64,26 @@ SYMBOL_START: Final = 15
 SYMBOL_SIZE: Final = 16
 INDEX: Final = 17
 """Index of the trade in its message."""
-WIDTH: Final = 18
+FIRST_SEQUENCE: Final = 18
+"""Defined only for venues whose trades stand for ranges of numbers."""
+WIDTH: Final = 19
 
 
-def columns_of(rows: NDArray[np.int64], text: NDArray[np.uint8], symbols: Symbols) -> TradeColumns:
+def columns_of(
+    rows: NDArray[np.int64], text: NDArray[np.uint8], symbols: Symbols, *, has_ranges: bool = False
+) -> TradeColumns:
     """Copy rows into columns; all rows must have symbol ids.
 
     `rows` is int64[n, WIDTH], `text` uint8[bytes] the buffer that contains the trade ids, `symbols` the registry of the
-    symbol ids.
+    symbol ids. `has_ranges`: whether the rows have first numbers.
     """
     count = len(rows)
+    sequences = np.empty(count, dtype=np.int64)
     columns = TradeColumns(
         symbols=np.empty(count, dtype=np.int32),
         names=symbols,
-        sequences=np.empty(count, dtype=np.int64),
+        sequences=sequences,
+        first_sequences=rows[:, FIRST_SEQUENCE].copy() if has_ranges else sequences,
         has_sequence=np.empty(count, dtype=np.bool_),
         prices=np.empty((count, 2), dtype=np.uint64),
         quantities=np.empty((count, 2), dtype=np.uint64),

@@ -75,6 +75,17 @@ class MessageForm(Strict, frozen=True):
     ] = False
 
 
+class HeadForm(Strict, frozen=True):
+    """Messages that name the last number of a symbol without being a trade: a heartbeat, or a ticker."""
+
+    reason: Annotated[Literal["heartbeat", "other_channel"], Meta(description="The reason by which they are counted.")]
+    when: Annotated[list[Condition], Meta(description="All of these must hold.", min_length=1)]
+    number: Annotated["NumberField", Meta(description="The last number, from the message's root.")]
+    none: Annotated[
+        list[int], Meta(description="Values that are no number; such a message, and one without number, is skipped.")
+    ] = []
+
+
 class NameField(Strict, frozen=True):
     """The field of a name or an id."""
 
@@ -87,10 +98,16 @@ class NameField(Strict, frozen=True):
 
 
 class NumberField(Strict, frozen=True):
-    """The field of a sequence number: a whole number of 64 bits."""
+    """The field of a sequence number, or of a count of them: a whole number of 64 bits."""
 
     path: str
     type: JsonType = "any"
+    pattern: Annotated[
+        str | None, Meta(description="A regular expression for the whole text; its one group is the number.")
+    ] = None
+    optional: Annotated[
+        bool, Meta(description="For a range: whether it may be absent; the trade then stands for one number.")
+    ] = False
 
 
 class DecimalField(Strict, frozen=True):
@@ -148,8 +165,11 @@ class VenueTable(Strict, frozen=True):
     source: Annotated[str, Meta(description="Address of the documentation.", min_length=1)]
     exchange: Annotated[str | NameField, Meta(description="The exchange of all trades, or the field that names it.")]
     numbering: Annotated[
-        Literal["contiguous", "monotonic", "identity_only", "none"],
-        Meta(description="What a missing number means; none: the trades have neither number nor id."),
+        Literal["contiguous", "range", "monotonic", "identity_only", "none"],
+        Meta(
+            description="What a missing number means. range: a missing trade, and a trade stands for several numbers; "
+            "none: the trades have neither number nor id."
+        ),
     ]
     messages: Annotated[list[MessageForm], Meta(description="The forms of messages with trades.", min_length=1)]
     symbol: NameField
@@ -157,7 +177,11 @@ class VenueTable(Strict, frozen=True):
     quantity: DecimalField
     time: TimeField
     side: SideField | None = None
-    sequence: NumberField | None = None
+    sequence: Annotated[NumberField | None, Meta(description="The sequence number; of a range, the last one.")] = None
+    first_sequence: Annotated[NumberField | None, Meta(description="The first number of a range.")] = None
+    count: Annotated[
+        NumberField | None, Meta(description="How many numbers a range has, if its first is not named.")
+    ] = None
     trade_id: Annotated[NameField | None, Meta(description="By default the decimal form of the sequence number.")] = (
         None
     )
@@ -166,6 +190,13 @@ class VenueTable(Strict, frozen=True):
     )
     kinds: list[RowKinds] = []
     skip: list[Skip] = []
+    heads: Annotated[
+        list[HeadForm], Meta(description="Messages that name the last number of their symbol, which are no trades.")
+    ] = []
+    view_of: Annotated[
+        str | None,
+        Meta(description="The venue of whose trades these are a second view; they are stored unless both are read."),
+    ] = None
     envelope: Envelope | None = None
     format: Literal["json"] = "json"
     extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None

@@ -9,7 +9,7 @@ from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
 from k2.model.symbol_names import EXCHANGE_BYTES_MAX
 from k2.model.trade import NO_SIDE, Trade
 from k2.venues.reading import read_json
-from k2.venues.table import Condition, MessageForm, NameField, Skip, VenueTable
+from k2.venues.table import Condition, HeadForm, MessageForm, NameField, VenueTable
 from k2.venues.table_fields import (
     Reader,
     article,
@@ -17,6 +17,7 @@ from k2.venues.table_fields import (
     id_reader,
     kind_reader,
     name_reader,
+    range_reader,
     sequence_reader,
     side_reader,
     time_reader,
@@ -30,6 +31,7 @@ __all__ = ["venue_of"]
 
 MODES: Final = {
     "contiguous": SequenceMode.CONTIGUOUS,
+    "range": SequenceMode.RANGE,
     "monotonic": SequenceMode.MONOTONIC,
     "identity_only": SequenceMode.IDENTITY_ONLY,
     "none": SequenceMode.IDENTITY_ONLY,
@@ -54,6 +56,8 @@ def venue_of(table: VenueTable) -> Venue:
         decoder.key,
         exchange=table.exchange if isinstance(table.exchange, str) else None,
         time_field=_time_field(table),
+        counts_numbers=table.count is not None,
+        view_of=table.view_of,
     )
 
 
@@ -76,8 +80,9 @@ class _Decoder:
 
     def __init__(self, table: VenueTable) -> None:
         self._texts = {text.encode(): rule.reason for rule in table.skip for text in rule.texts}
-        self._skips = [(_all_of(rule), rule.reason) for rule in table.skip if rule.when]
+        self._skips = [(_all_of(rule.when), rule.reason) for rule in table.skip if rule.when]
         self._forms = [_Form(form, table.name) for form in table.messages]
+        self._heads = [(_all_of(rule.when), _head_reader(rule, table)) for rule in table.heads]
         self._takes_arrays = takes_arrays(table)
         self._read_trade = _trade_reader(table)
         self._key = _key_reader(table)
@@ -89,6 +94,8 @@ class _Decoder:
         """Decode one message to its trades; see `k2.venues.venue.ReferenceDecoder`."""
         root = self._root(value)
         form = self._form_of(root)
+        if form is None:
+            return [self._head_of(root)]
         if not form.path.steps:
             return [self._read_trade(root, root)]
         trades, why = list[Trade](), "no_trades"
@@ -111,6 +118,8 @@ class _Decoder:
         if not self._needs_trade:
             return self._key(root, root)
         form = self._form_of(root)
+        if form is None:
+            return self._key(root, root)
         items = form.items(root)
         if not items:
             raise SkippedError("no_trades")
@@ -132,14 +141,20 @@ class _Decoder:
                 raise SkippedError(reason)
         return root
 
-    def _form_of(self, root: Any) -> "_Form":
+    def _form_of(self, root: Any) -> "_Form | None":
+        """Return the form of a message; None for one that only names the last number."""
         for form in self._forms:
             if form.fits(root):
                 return form
+        if any(fits(root) for fits, _ in self._heads):
+            return None
         # The form of which most conditions hold says best what is wrong.
         nearest = max(self._forms, key=lambda form: form.count_fulfilled(root))
         nearest.refuse(root)
         raise AssertionError("a form that does not fit refuses the message")
+
+    def _head_of(self, root: Any) -> Trade:
+        return next(read(root) for fits, read in self._heads if fits(root))
 
 
 class _Form:
@@ -225,6 +240,7 @@ def _trade_reader(table: VenueTable) -> ItemReader:
     side, side_at_root = _field("" if table.side is None else table.side.path, side_reader(table.side))
     time, time_at_root = _field(table.time.path, time_reader(table.time))
     identify = _identity_reader(table)
+    first_of = _range_field(table)
     is_market = kind_reader(table.kinds, table.name) if table.kinds else None
 
     def read(item: Any, root: Any) -> Trade:
@@ -242,9 +258,19 @@ def _trade_reader(table: VenueTable) -> ItemReader:
             time(root if time_at_root else item),
             None,
             market,
+            first_sequence=None if first_of is None or number is None else first_of(item, root, number),
         )
 
     return read
+
+
+def _range_field(table: VenueTable) -> Callable[[Any, Any, int], int | None] | None:
+    """Return the function that reads the first number of a range, of (the trade's value, the message, last number)."""
+    field, read = table.first_sequence or table.count, range_reader(table.first_sequence, table.count)
+    if field is None or read is None:
+        return None
+    is_root = parse_path(field.path).is_root
+    return lambda item, root, last: read(root if is_root else item, last)
 
 
 def _identity_reader(table: VenueTable) -> Callable[[Any, Any], tuple[int | None, str | None]]:
@@ -265,6 +291,20 @@ def _identity_reader(table: VenueTable) -> Callable[[Any, Any], tuple[int | None
             None if number is None else number.read(root if number.is_root else item),
             None if trade_id is None else trade_id.read(root if trade_id.is_root else item),
         )
+
+    return read
+
+
+def _head_reader(rule: HeadForm, table: VenueTable) -> Callable[[Any], Trade]:
+    """Return the function that reads a message which only names the last number of its symbol."""
+    exchange, symbol = _exchange_field(table.exchange).read, name_reader(table.key or table.symbol)
+    number, none = sequence_reader(rule.number), frozenset(rule.none)
+    is_absent = _test(Condition(path=rule.number.path, absent=True))
+
+    def read(root: Any) -> Trade:
+        if is_absent(root) or (sequence := number(root)) in none:
+            raise SkippedError(rule.reason)
+        return Trade(exchange(root), symbol(root), None, sequence, 0, 0, NO_SIDE, 0, is_market=False, is_head=True)
 
     return read
 
@@ -291,8 +331,8 @@ def _unwrapper(table: VenueTable) -> Callable[[Any], Any]:
     return unwrap
 
 
-def _all_of(rule: Skip) -> Test:
-    tests = [_test(condition) for condition in rule.when]
+def _all_of(conditions: Sequence[Condition]) -> Test:
+    tests = [_test(condition) for condition in conditions]
     return tests[0] if len(tests) == 1 else lambda root: all(test(root) for test in tests)
 
 

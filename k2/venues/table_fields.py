@@ -11,7 +11,7 @@ from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
 from k2.model.symbol_names import SYMBOL_BYTES_MAX
 from k2.model.times import parse_time
 from k2.model.trade import BUY, NO_SIDE, SELL
-from k2.venues.reading import NumberText, checked, checked_trade_id, name, number_text, sequence
+from k2.venues.reading import NumberText, checked, checked_range, checked_trade_id, name, number_text, sequence
 from k2.venues.table import DecimalField, NameField, NumberField, RowKinds, SideField, TimeField, Value
 from k2.venues.table_paths import ABSENT, getter, optional_getter, parse_path, type_name
 
@@ -21,6 +21,7 @@ __all__ = [
     "id_reader",
     "kind_reader",
     "name_reader",
+    "range_reader",
     "sequence_reader",
     "side_reader",
     "time_reader",
@@ -59,7 +60,7 @@ def id_reader(field: NameField) -> Reader:
     return read
 
 
-def _text_reader(field: NameField) -> Reader:
+def _text_reader(field: NameField | NumberField) -> Reader:
     path = parse_path(field.path)
     get, at = getter(path), path.text
     takes_text, takes_number = field.type != "number", field.type != "text"
@@ -88,6 +89,9 @@ def sequence_reader(field: NumberField) -> Reader:
     path = parse_path(field.path)
     get, at = getter(path), path.text
     takes_text, takes_number = field.type != "number", field.type != "text"
+    if field.pattern is not None:
+        text = _text_reader(field)
+        return lambda container: number_text(at, text(container))
 
     def read(container: Any) -> int:
         value = get(container)
@@ -98,6 +102,30 @@ def sequence_reader(field: NumberField) -> Reader:
         _wrong_type(at, "int" if takes_number else "str", value)
 
     return read
+
+
+def range_reader(
+    first_sequence: NumberField | None, count: NumberField | None
+) -> Callable[[Any, int], int | None] | None:
+    """Return the reader of the first number of a range, of a trade and its last number; None for neither field.
+
+    It returns None for a range of one number.
+    """
+    field = first_sequence or count
+    if field is None:
+        return None
+    path = parse_path(field.path)
+    find, read, at = optional_getter(path), sequence_reader(field), path.text
+
+    def first_of(container: Any, last: int) -> int | None:
+        value = find(container) if field.optional else 0
+        if value is ABSENT or value is None:
+            return None
+        number: int = read(container)
+        first = checked_range(at, number if count is None else last - number + 1, last)
+        return None if first == last else first
+
+    return first_of
 
 
 def decimal_reader(field: DecimalField, *, is_positive: bool) -> Reader:

@@ -13,10 +13,11 @@ from k2.model.compiled import allocation_free, inlined
 from k2.model.symbol_names import EXCHANGE_BYTES_MAX, SYMBOL_BYTES_MAX, SymbolTable
 from k2.model.symbols import as_bytes, lookup
 from k2.venues import rows as layout
-from k2.venues.reading import ID_BYTES_MAX
+from k2.venues.reading import ID_BYTES_MAX, RANGE_NUMBERS_MAX
 from k2.venues.rows import (
     EXCHANGE_SIZE,
     EXCHANGE_START,
+    FIRST_SEQUENCE,
     HAS_SEQUENCE,
     ID_SIZE,
     ID_START,
@@ -34,6 +35,7 @@ from k2.venues.table import VenueTable
 from k2.venues.table_layout import (
     ACCEPTS,
     BARE_FORMS,
+    BOUND,
     EXCHANGE,
     FIELD_WORDS,
     FIXED_FIELDS,
@@ -70,10 +72,10 @@ from k2.venues.table_values import (
     find_value,
     is_absent,
     read_name,
-    read_number,
     read_price,
     read_side,
     read_when,
+    read_whole,
 )
 from k2.venues.venue import CompiledDecoder
 
@@ -312,25 +314,45 @@ def _read_identity(
     row: int,
 ) -> bool:
     """Write number and id, which is the text of the number if the table has no field of it."""
-    spec, slot = _spec(program, SEQUENCE), _slot(program, form, SEQUENCE, base)
-    has_number = program[spec + ACCEPTS] != _ZERO
+    has_number = program[_spec(program, SEQUENCE) + ACCEPTS] != _ZERO
     rows[row, layout.SEQUENCE], rows[row, HAS_SEQUENCE] = 0, has_number
     rows[row, ID_START], rows[row, ID_SIZE] = 0, -1
-    if has_number:
-        start, end = fields[slot, START], fields[slot, END]
-        if not accepts(fields, slot, program, spec):
-            return False
-        is_valid, number = read_number(data, start, end)
-        if not is_valid:
-            return False
-        rows[row, layout.SEQUENCE] = number
-        rows[row, ID_START], rows[row, ID_SIZE] = signed(start), signed(end) - signed(start)
+    if has_number and not _read_sequence(data, program, fields, form, base, rows, row):
+        return False
     spec, slot = _spec(program, TRADE_ID), _slot(program, form, TRADE_ID, base)
     if program[spec + ACCEPTS] == _ZERO or (program[spec + OPTIONAL] != _ZERO and is_absent(fields, slot)):
         return True
     is_valid, start_of_id, size = read_name(data, fields, slot, program, spec, ID_BYTES_MAX)
     rows[row, ID_START], rows[row, ID_SIZE] = start_of_id, size
     return is_valid
+
+
+@inlined
+def _read_sequence(
+    data: NDArray[np.uint8],
+    program: NDArray[np.uint64],
+    fields: NDArray[np.uint64],
+    form: np.uint64,
+    base: np.uint64,
+    rows: NDArray[np.int64],
+    row: int,
+) -> bool:
+    """Write the number, its text as the id, and the first number of a range."""
+    spec, slot = _spec(program, SEQUENCE), _slot(program, form, SEQUENCE, base)
+    is_valid, start, size, number = read_whole(data, fields, slot, program, spec)
+    rows[row, layout.SEQUENCE], rows[row, FIRST_SEQUENCE] = number, number
+    rows[row, ID_START], rows[row, ID_SIZE] = start, size
+    spec, slot = _spec(program, BOUND), _slot(program, form, BOUND, base)
+    if program[spec + ACCEPTS] == _ZERO or (program[spec + OPTIONAL] != _ZERO and is_absent(fields, slot)):
+        return is_valid
+    has_bound, _, _, bound = read_whole(data, fields, slot, program, spec)
+    if program[spec + RULE] == _ZERO:
+        # Not by their difference, which may exceed 64 bits.
+        is_near = number - RANGE_NUMBERS_MAX < number and number - RANGE_NUMBERS_MAX < bound <= number
+        rows[row, FIRST_SEQUENCE] = bound
+        return is_valid and has_bound and is_near
+    rows[row, FIRST_SEQUENCE] = number - bound + 1
+    return is_valid and has_bound and 1 <= bound <= RANGE_NUMBERS_MAX and number - bound < number
 
 
 @inlined

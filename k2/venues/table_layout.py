@@ -14,6 +14,7 @@ __all__ = [
     "AFFIXES",
     "ARRAY",
     "BARE_FORMS",
+    "BOUND",
     "BY_MS_OR_US",
     "BY_NANOSECONDS",
     "BY_NUMBER",
@@ -103,15 +104,16 @@ STATE_WORDS: Final = 7 + 64
 FIELD_WORDS: Final = np.uint64(2)
 
 # The fields of a trade. The fields of the table's kinds follow them.
-(EXCHANGE, SYMBOL, PRICE, QUANTITY, TIME, SIDE, SEQUENCE, TRADE_ID) = _columns(8)
-FIXED_FIELDS: Final = np.uint64(8)
+(EXCHANGE, SYMBOL, PRICE, QUANTITY, TIME, SIDE, SEQUENCE, BOUND, TRADE_ID) = _columns(9)
+FIXED_FIELDS: Final = np.uint64(9)
 
 # What the table says of a field. RULE and what follows it differ by the field.
 (ACCEPTS, OPTIONAL, PATTERN, RULE, VALUES) = _columns(5)
 (FRACTION, DIGITS, POWER) = np.uint64(4), np.uint64(5), np.uint64(6)
 SPEC_WORDS: Final = np.uint64(7)
 
-# RULE of a time, a side, and a price or quantity (whether it is absolute).
+# RULE of a time, a side, a price or quantity (whether it is absolute), and the bound of a range (whether it is its
+# count).
 (BY_RFC_3339, BY_MS_OR_US, BY_NANOSECONDS, BY_NUMBER) = _columns(4)
 BY_SIGN: Final = np.uint64(1)
 

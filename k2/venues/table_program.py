@@ -124,7 +124,8 @@ class _Compiler:
         """Yield the paths of the fields in their order, None for one that the table does not have."""
         table = self._table
         names = table.exchange, table.symbol, table.price, table.quantity, table.time
-        for field in (*names, table.side, table.sequence, table.trade_id, *table.kinds):
+        bound = table.first_sequence or table.count
+        for field in (*names, table.side, table.sequence, bound, table.trade_id, *table.kinds):
             yield None if field is None or isinstance(field, str) else field.path
 
     def _place(self, text: str | None, at: Steps, wrapper: Steps, *, is_in_list: bool) -> _Place:
@@ -178,7 +179,8 @@ class _Compiler:
             self._decimal_spec(table.quantity),
             self._time_spec(table.time),
             self._side_spec(table.side),
-            [0] if table.sequence is None else [_accepted(table.sequence)],
+            self._number_spec(table.sequence),
+            [*self._number_spec(table.first_sequence or table.count), int(table.count is not None)],
             self._name_spec(table.trade_id),
         ]
         padded = [spec + [0] * (int(SPEC_WORDS) - len(spec)) for spec in specs]
@@ -191,6 +193,11 @@ class _Compiler:
             return [0]
         pattern = 0 if field.pattern is None else self._put_affixes(field.pattern)
         return [_accepted(field) & ~_NUMBER, int(field.optional), pattern]
+
+    def _number_spec(self, field: NumberField | None) -> list[int]:
+        if field is None:
+            return [0, 0, 0]
+        return [_accepted(field), int(field.optional), 0 if field.pattern is None else self._put_affixes(field.pattern)]
 
     def _decimal_spec(self, field: DecimalField) -> list[int]:
         return [_accepted(field), 0, 0, int(field.absolute)]

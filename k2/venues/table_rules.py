@@ -17,6 +17,9 @@ _OF_EACH: Final = frozenset({"price", "quantity", "time", "side"})
 """Fields that differ from trade to trade; a message may have one name, or one time, for all, but not that of one."""
 
 
+_NUMBERS: Final = ("sequence", "first_sequence", "count")
+
+
 class TableFault(ValueError):  # noqa: N818  a fault of a table, which its file turns into an error
     """What is wrong with a key of a table."""
 
@@ -42,6 +45,14 @@ def check_table(table: VenueTable) -> None:
     for idx, form in enumerate(table.messages):
         for at, condition in enumerate(form.when):
             _check_condition(f"messages[{idx}].when[{at}]", condition)
+    if table.view_of == table.name:
+        raise TableFault("view_of", "is this venue itself; name the other one")
+    for idx, head in enumerate(table.heads):
+        _check_path(f"heads[{idx}].number.path", head.number.path)
+        for at, condition in enumerate(head.when):
+            _check_condition(f"heads[{idx}].when[{at}]", condition)
+        if _has_elements(table) and not (table.key or table.symbol).path.startswith("$"):
+            raise TableFault(f"heads[{idx}]", "has no symbol, which is a field of the trades; add key")
     for idx, rule in enumerate(table.skip):
         if not rule.texts and not rule.when:
             raise TableFault(f"skip[{idx}]", "skips every message; give texts or when")
@@ -52,7 +63,7 @@ def check_table(table: VenueTable) -> None:
 def _check_paths(table: VenueTable) -> None:
     for key, field in _fields(table):
         _check_path(f"{key}.path", field.path)
-        if isinstance(field, NameField) and field.pattern is not None:
+        if isinstance(field, NameField | NumberField) and field.pattern is not None:
             _check_pattern(f"{key}.pattern", field.pattern)
     for idx, form in enumerate(table.messages):
         _check_path(f"messages[{idx}].trades", form.trades, is_list=True)
@@ -66,8 +77,8 @@ def _check_paths(table: VenueTable) -> None:
 
 
 def _fields(table: VenueTable) -> Iterator[tuple[str, Field]]:
-    names = ("exchange", "symbol", "price", "quantity", "time", "side", "sequence", "trade_id", "key")
-    for key in names:
+    names = ("exchange", "symbol", "price", "quantity", "time", "side", "trade_id", "key")
+    for key in (*names, *_NUMBERS):
         field = getattr(table, key)
         if field is not None and not isinstance(field, str):
             yield key, field
@@ -102,7 +113,7 @@ def _check_exchange(table: VenueTable) -> None:
 def _check_numbering(table: VenueTable) -> None:
     has_number, has_id = table.sequence is not None, table.trade_id is not None
     match table.numbering:
-        case "contiguous" | "monotonic" if not has_number:
+        case "contiguous" | "range" | "monotonic" if not has_number:
             raise TableFault("numbering", f"{table.numbering} needs a sequence; name its field, or choose another")
         case "identity_only" if not has_number and not has_id:
             raise TableFault(
@@ -110,6 +121,13 @@ def _check_numbering(table: VenueTable) -> None:
             )
         case "none" if has_number or has_id:
             raise TableFault("numbering", "none has neither sequence nor trade_id; remove them, or choose another")
+    if table.sequence is not None and table.sequence.optional:
+        raise TableFault("sequence.optional", "is for first_sequence and count; remove it")
+    bounds = [key for key in ("first_sequence", "count") if getattr(table, key) is not None]
+    if table.numbering == "range" and len(bounds) != 1:
+        raise TableFault("numbering", "range needs either first_sequence or count; name the field of one of them")
+    if table.numbering != "range" and bounds:
+        raise TableFault(bounds[0], 'is that of a range; remove it, or choose numbering = "range"')
     if table.trade_id is not None and table.trade_id.optional and has_number:
         raise TableFault("trade_id.optional", "a trade with a sequence has an id; remove optional")
 
@@ -118,7 +136,8 @@ def _check_identity(table: VenueTable) -> None:
     """Refuse a number or id of the message for its trades: all but the first would be dropped as duplicates."""
     if not any("[]" in form.trades for form in table.messages):
         return
-    for key, field in (("sequence", table.sequence), ("trade_id", table.trade_id)):
+    for key in (*_NUMBERS, "trade_id"):
+        field = getattr(table, key)
         if field is not None and field.path.startswith("$"):
             raise TableFault(
                 f"{key}.path", "begins at the message, which can have several trades; name a field of the trade"
@@ -163,6 +182,10 @@ def _check_kinds(table: VenueTable) -> None:
             raise TableFault(f"kinds[{idx}]", f"names a value twice: {twice[0]!r}")
         if kinds.non_market and table.sequence is None:
             raise TableFault(f"kinds[{idx}].non_market", "uses a number, but there is no sequence; use skipped")
+
+
+def _has_elements(table: VenueTable) -> bool:
+    return any(form.trades for form in table.messages)
 
 
 def _check_condition(key: str, condition: Condition) -> None:

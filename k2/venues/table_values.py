@@ -41,6 +41,7 @@ __all__ = [
     "read_price",
     "read_side",
     "read_when",
+    "read_whole",
 ]
 
 _ZERO, _ONE, _TWO, _THREE = (np.uint64(number) for number in range(4))
@@ -177,6 +178,26 @@ def read_number(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tu
     if not is_valid or (np.uint64(data[first]) == _DIGIT_0 and (negative or end - first > _ONE)):
         return False, 0
     return True, -value if negative else value
+
+
+@allocation_free
+def read_whole(
+    data: NDArray[np.uint8],
+    fields: NDArray[np.uint64],
+    slot: np.uint64,
+    program: NDArray[np.uint64],
+    spec: np.uint64,
+) -> tuple[bool, int, int, int]:
+    """Read a whole number; return (whether it was accepted, start, size, value)."""
+    if not accepts(fields, slot, program, spec):
+        return False, 0, 0, 0
+    start, end = fields[slot, START], fields[slot, END]
+    if program[spec + PATTERN] != _ZERO:
+        fits, start, end = _between_affixes(data, start, end, program, program[spec + PATTERN])
+        if not fits:
+            return False, 0, 0, 0
+    is_valid, number = read_number(data, start, end)
+    return is_valid, signed(start), signed(end) - signed(start), number
 
 
 @allocation_free

@@ -54,6 +54,11 @@ def read_user_table(
         )
     if name not in taken and file.table.replaces:
         raise SettingsError(f"{_line(path, 'replaces')}: replaces: there is no built-in venue {name!r}; remove it")
+    view_of = file.table.view_of
+    if view_of is not None and view_of not in taken and view_of not in known:
+        raise SettingsError(
+            f"{_line(path, 'view_of')}: view_of: there is no venue {view_of!r}; see `k2 venues list` for their names"
+        )
     return file
 
 

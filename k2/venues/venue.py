@@ -44,6 +44,8 @@ class SequenceMode(Enum):
 
     CONTIGUOUS = "contiguous"
     """Every missing number is a missing trade."""
+    RANGE = "range"
+    """As contiguous, and a trade stands for a range of numbers."""
     MONOTONIC = "monotonic"
     """Numbers increase, but missing ones mean nothing: duplicates and out-of-order trades are detected, not gaps."""
     IDENTITY_ONLY = "identity_only"
@@ -67,7 +69,17 @@ class Venue:
     time_field: str = "timestamp"
     """Path of the venue time field in error messages; `{index}` stands for the index of the trade in its message."""
 
+    view_of: str | None = None
+    """The venue of whose trades this one is a second view; where both are read, its trades are not stored."""
+    counts_numbers: bool = False
+    """Whether a trade names its last number and how many it stands for; ranges of trades may then interleave."""
+
     @property
     def is_contiguous(self) -> bool:
         """Whether every missing number is a missing trade."""
-        return self.mode is SequenceMode.CONTIGUOUS
+        return self.mode in {SequenceMode.CONTIGUOUS, SequenceMode.RANGE}
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether a trade stands for a range of numbers."""
+        return self.mode is SequenceMode.RANGE

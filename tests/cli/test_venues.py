@@ -36,7 +36,7 @@ def test_all_venues_are_listed(tmp_path: Path) -> None:
     assert rows["okx"] == {
         "venue": "okx",
         "exchange": "okx",
-        "numbering": "monotonic",
+        "numbering": "range",
         "table": "built in",
         "file": None,
         "digest": None,

@@ -32,6 +32,7 @@ def test_rows_have_the_dtypes_of_batches() -> None:
         "symbols": ("int32", (3,)),
         "sessions": ("int32", (3,)),
         "sequences": ("int64", (3,)),
+        "first_sequences": ("int64", (3,)),
         "has_sequence": ("bool", (3,)),
         "prices": ("uint64", (3, 2)),
         "quantities": ("uint64", (3, 2)),

@@ -69,6 +69,7 @@ def table(settings: Settings) -> Table:
         row_at(0, trade_id="", sequence=-(2**63), side=2),
         row_at(0, trade_id="ü" * 300, sequence=2**63 - 1, received=5, kafka_timestamp=7, trade_index=9),
         row_at(0, timestamp=-1),
+        row_at(0, sequence=9, first_sequence=-3),
         row_at(0, exchange="a/b ü", symbol="BTC/USD ü", timestamp=30_000 * DAY + 1),
     ],
 )
@@ -96,6 +97,7 @@ def test_every_value_survives_a_round_trip(settings: Settings, table: Table, row
         "offset": 0,
         "index": row.trade_index,
         "origin": None,
+        "first_sequence": row.first_sequence,
     }
 
 

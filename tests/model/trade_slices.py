@@ -35,6 +35,8 @@ class Row(NamedTuple):
     trade_index: int = 0
     """In its message."""
     verdict: int = STORED
+    first_sequence: int | None = None
+    """The first of the numbers that end with `sequence`, if there are several."""
 
     def __repr__(self) -> str:
         """Show only what is not the default, so that a long stream stays readable."""
@@ -53,6 +55,7 @@ class Row(NamedTuple):
             self.side,
             self.timestamp,
             self.received,
+            first_sequence=self.first_sequence,
         )
 
 

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def message(symbol: str, one: Sent) -> tuple[bytes, bytes]:
 
 def outcome(job: Job) -> tuple[Counter[object], Counter[object], list[object]]:
     """Return the rows with their verdicts, the conflicts, and the missing numbers."""
-    columns = job.table().select(["symbol", "sequence", "session", "price", "timestamp"]).to_pylist()
+    columns = job.table().select(["symbol", "sequence", "session", "price", "timestamp", "first_sequence"]).to_pylist()
     rows = Counter[object](tuple(row.values()) for row in columns)
     letters = Counter[object]((letter.reason, letter.value) for letter in job.letters())
     missing = [(gap.symbol, gap.session, gap.first_sequence, gap.last_sequence) for gap in gaps(job.settings)]
@@ -69,6 +70,51 @@ def test_starts_give_the_verdicts_of_one_run(broker: Broker, tmp_path: Path) -> 
     expected = outcome(whole)
     assert [outcome(job) for job in jobs.values()] == [expected, expected]
     assert sum(expected[1].values()) > 0
+
+
+def okx(symbol: str, first: int, last: int, at: int, price: int | None = None) -> tuple[bytes, bytes]:
+    """Return OKX's message of a trade that stands for a range of numbers."""
+    trade = {"instId": symbol, "tradeId": str(last), "count": str(last - first + 1), "px": str(price or last + 1)}
+    trade |= {"sz": "1", "side": "buy", "ts": str(1_652_459_199_000 + at)}
+    message = {"arg": {"channel": "trades", "instId": symbol}, "data": [trade]}
+    return symbol.encode(), json.dumps(message).encode()
+
+
+def interleaving(symbol: str, seed: int) -> list[tuple[bytes, bytes]]:
+    """Return the trades of bursts of numbers, dealt to a few trades each, with losses, copies and contradictions."""
+    random, sent, start = Random(f"{symbol} {seed}"), list[tuple[bytes, bytes]](), 1
+    for at in range(120):
+        size = random.randint(1, 400 if at % 20 == 0 else 9)
+        owners = [random.randint(0, 2) for _ in range(size)]
+        groups = [[start + place for place in range(size) if owners[place] == one] for one in sorted({*owners})]
+        trades = [okx(symbol, group[-1] - len(group) + 1, group[-1], at) for group in groups]
+        random.shuffle(trades)
+        sent += [one for one in trades if random.random() > 0.1]
+        if sent and random.random() < 0.3:
+            sent.append(random.choice(sent[-60:]))
+        if random.random() < 0.05:
+            sent.append(okx(symbol, start - 1, start - 1, at, 77))
+        start += size
+    return sent
+
+
+def test_starts_place_ranges_as_one_run_does(broker: Broker, tmp_path: Path) -> None:
+    """Which numbers a trade took is in its row, so that a start knows them; covered numbers are no copies."""
+    symbols = [f"S{number}" for number in range(6)]
+    scripts = [interleaving(symbol, 1) for symbol in symbols]
+    topic = broker.topic()
+    jobs = {recovery: Job(broker.bootstrap_servers, tmp_path / str(recovery), f"{topic}=okx") for recovery in (0, 1)}
+    for part in range(PARTS):
+        for sent in scripts:
+            publish(broker.bootstrap_servers, topic, sent[part * len(sent) // PARTS : (part + 1) * len(sent) // PARTS])
+        for recovery, job in jobs.items():
+            assert "Traceback" not in job.run(recovery=bool(recovery))
+    whole = Job(broker.bootstrap_servers, tmp_path / "whole", f"{topic}=okx")
+    whole.run(recovery=False)
+    expected = outcome(whole)
+    assert [outcome(job) for job in jobs.values()] == [expected, expected]
+    assert expected[1].total() > 0
+    assert expected[2]
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import SessionKey, StoredSession
 from k2.model.verdicts import STORED
 from k2.sequencing.effective_time import effective_time
-from k2.sequencing.sequence import Event, SymbolSequence
+from k2.sequencing.placement import Event
+from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
-from k2.venues import VENUES, SequenceMode
+from k2.venues import VENUES
 from tests.model.trade_slices import Row, slice_of
 
 __all__ = ["FORMS", "Columnar", "Form", "Plain", "Said"]
@@ -63,15 +64,22 @@ class Plain:
 
     def _place(self, row: Row, venue: str, said: Said) -> bool:
         offset, self._offset = self._offset, self._offset + 1
-        if row.sequence is None or VENUES[venue].mode is not SequenceMode.CONTIGUOUS:
+        if row.sequence is None or not VENUES[venue].is_contiguous:
             said.verdicts.append(STORED)
             said.sessions.append(0)
             return False
         named = row.trade_id if row.trade_id != str(row.sequence) else None
-        content = self._contents.setdefault((row.price, row.quantity, row.side, named), len(self._contents) + 2)
+        content = self._contents.setdefault((row.price, row.quantity, row.side, named), len(self._contents) + 3)
         at = effective_time(row.timestamp, row.kafka_timestamp)
         numbers = self._sequences[row.exchange, row.symbol]
-        placement = numbers.place(row.sequence, at, content, is_named=named is not None)
+        placement = numbers.place(
+            row.sequence,
+            at,
+            content,
+            is_named=named is not None,
+            first=row.first_sequence,
+            is_counted=VENUES[venue].counts_numbers,
+        )
         said.verdicts.append(placement.verdict)
         said.sessions.append(placement.session)
         said.events.extend(placement.events)

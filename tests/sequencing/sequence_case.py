@@ -7,7 +7,9 @@ from k2.model.content import UNKNOWN
 from k2.model.sequence_events import EventKind
 from k2.model.verdicts import CONFLICT, DUPLICATE
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.sequence import Event, Kind, PlainContents, Session
+from k2.sequencing.placement import Event, Kind
+from k2.sequencing.sequence import PlainContents
+from k2.sequencing.session import Session
 
 MIN, MAX = -(2**63), 2**63 - 1
 MILLISECOND, SECOND, DAY = 1_000, 1_000_000, 86_400_000_000

@@ -19,7 +19,8 @@ from k2.sequencing.content_lookup import (
 )
 from k2.sequencing.fingerprints import PAGE_NUMBERS, Fingerprints
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.sequence import Session, SymbolSequence
+from k2.sequencing.sequence import SymbolSequence
+from k2.sequencing.session import Session
 from tests.sequencing.stored_rows import StoredRow, StoredRows
 
 WINDOW = 1_000

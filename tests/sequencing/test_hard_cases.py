@@ -9,7 +9,7 @@ import pytest
 from k2.dedup.deduplicator import GroupDeduplicator
 from k2.model.sequence_events import EventKind
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
-from k2.sequencing.sequence import Event
+from k2.sequencing.placement import Event
 from k2.sequencing.tracker import GroupTracker
 from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.forms import FORMS, Columnar, Form
@@ -234,7 +234,7 @@ def test_two_identical_trades_without_ids(form: Form) -> None:
     assert piece.verdicts.tolist() == [STORED, STORED]
 
 
-@pytest.mark.parametrize("venue", ["okx", "bybit", "k2-monotonic", "k2-identity-only"])
+@pytest.mark.parametrize("venue", ["kucoin", "bybit", "k2-monotonic", "k2-identity-only"])
 def test_a_hole_where_holes_mean_nothing(form: Form, venue: str) -> None:
     """Nothing is missing on a monotonic venue, nor if ids have no order; a copy is recognised by its id."""
     said = form.track([Row(1, 1), Row(9, 2), Row(9, 2), Row(3, 3)], venue)

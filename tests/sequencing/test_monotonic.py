@@ -28,7 +28,7 @@ MIN, MAX = -(2**63), 2**63 - 1
 )
 def test_what_is_below_the_highest_is_out_of_order(numbers: list[int | None], disorder: int) -> None:
     """Holes and copies of the highest are not."""
-    piece = slice_of([Row(number) for number in numbers], venue="okx")
+    piece = slice_of([Row(number) for number in numbers], venue="kucoin")
     assert GroupDisorder().out_of_order(piece).total() == disorder
 
 
@@ -41,13 +41,13 @@ def test_other_venues_are_not_looked_at(venue: str) -> None:
 def test_symbols_and_exchanges_are_apart() -> None:
     """Each symbol has its own highest number, whatever their names share, and is counted for its exchange."""
     rows = [Row(9, 0, "x", "a"), Row(1, 0, "x", "b"), Row(1, 0, "y", "a"), Row(0, 0, "y", "a"), Row(0, 0, "x", "b")]
-    assert GroupDisorder().out_of_order(slice_of(rows, venue="okx")) == Counter(a=1, b=1)
+    assert GroupDisorder().out_of_order(slice_of(rows, venue="kucoin")) == Counter(a=1, b=1)
 
 
 def test_a_snapshot_holds_the_symbols_seen_alone() -> None:
     """By name, each with its highest number."""
     state = GroupDisorder()
-    state.out_of_order(slice_of([Row(5, 0, "m1", "a"), Row(7, 0, "m2", "a"), Row(6, 0, "m2", "a")], venue="okx"))
+    state.out_of_order(slice_of([Row(5, 0, "m1", "a"), Row(7, 0, "m2", "a"), Row(6, 0, "m2", "a")], venue="kucoin"))
     assert state.snapshot() == {"highest": [["a", "m1", 5], ["a", "m2", 7]]}
 
 
@@ -71,6 +71,6 @@ def test_neither_cuts_nor_restarts_change_the_count(trades: list[tuple[str, int]
     state, found = GroupDisorder(), 0
     bounds = [0, *sorted(cut % (len(rows) + 1) for cut in cuts), len(rows)]
     for start, end in pairwise(bounds):
-        found += state.out_of_order(slice_of(rows[start:end], venue="okx")).total()
+        found += state.out_of_order(slice_of(rows[start:end], venue="kucoin")).total()
         state = GroupDisorder(pickle.loads(pickle.dumps(state.snapshot())))  # noqa: S301
     assert found == expected

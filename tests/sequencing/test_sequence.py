@@ -6,7 +6,8 @@ import pytest
 
 from k2.model.verdicts import STORED
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.sequence import Session, SymbolSequence
+from k2.sequencing.sequence import SymbolSequence
+from k2.sequencing.session import Session
 from tests.sequencing.sequence_case import (
     BEGUN_LATE,
     COPIES,

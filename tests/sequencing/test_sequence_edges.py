@@ -4,7 +4,9 @@ import pytest
 
 from k2.model.verdicts import CONFLICT, STORED
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.sequence import CLOCK_TOLERANCE_US, Doubt, Kind, Session, SymbolSequence
+from k2.sequencing.placement import Kind
+from k2.sequencing.sequence import SymbolSequence
+from k2.sequencing.session import CLOCK_TOLERANCE_US, Doubt, Session
 
 
 def session(*ranges: tuple[int, int], earliest: int, latest: int) -> Session:

@@ -17,7 +17,8 @@ from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.sequencing.content_lookup import PAGES_AHEAD_MIN, WINDOW_US_MIN
 from k2.sequencing.fingerprints import PAGE_NUMBERS
 from k2.sequencing.sequence import SymbolSequence
-from k2.sequencing.tracker import GroupTracker, Tracked
+from k2.sequencing.tracked import Tracked
+from k2.sequencing.tracker import GroupTracker
 from k2.sequencing.tracker_kernel import follow
 from k2.venues import VENUES, SequenceMode
 from tests.model.trade_slices import Row, slice_of

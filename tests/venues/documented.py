@@ -38,6 +38,20 @@ def _advanced(number: str, side: str) -> dict[str, str]:
 
 DOCUMENTED: Final = (
     Documented(
+        "coinbase-ticker",
+        {
+            "type": "ticker",
+            "sequence": 37475248783,
+            "product_id": "ETH-USD",
+            "price": "1285.22",
+            "side": "buy",
+            "time": "2022-10-19T23:28:22.061769Z",
+            "trade_id": 370843401,
+            "last_size": "11.4",
+        },
+        [_trade(("coinbase", "ETH-USD"), ("370843401", 370_843_401), (1285.22, 11.4), BUY, 1_666_222_102_061_769)],
+    ),
+    Documented(
         "coinbase-advanced",
         {
             "channel": "market_trades",

@@ -51,6 +51,7 @@ def rows_of(columns: TradeColumns) -> list[tuple[Any, ...]]:
             columns.name(row),
             columns.trade_id(row),
             int(columns.sequences[row]) if columns.has_sequence[row] else None,
+            int(columns.first_sequences[row]) if columns.has_sequence[row] else None,
             value_of(columns.prices[row]),
             value_of(columns.quantities[row]),
             int(columns.sides[row]),

@@ -52,10 +52,16 @@ def rfc_3339(text: str) -> int:
 
 
 def aggregate(message: Any) -> Iterator[Expected]:
-    """Read Binance's @aggTrade in a combined stream."""
+    """Read Binance's @aggTrade in a combined stream: by the numbers of aggregates, which futures have."""
     one = message["data"]
     side = "sell" if one["m"] else "buy"
     yield Expected(one["s"], str(one["a"]), one["a"], Decimal(one["p"]), Decimal(one["q"]), side, one["T"] * 1000)
+
+
+def spot_aggregate(message: Any) -> Iterator[Expected]:
+    """Read Binance's @aggTrade of the spot market, by the number of the last trade of the aggregate."""
+    (one,) = aggregate(message)
+    yield one._replace(sequence=message["data"]["l"])
 
 
 def coinbase(message: Any) -> Iterator[Expected]:
@@ -137,9 +143,9 @@ def upbit(message: Any) -> Iterator[Expected]:
 
 REPLIES: Final = "subscription_reply"
 RECORDINGS: Final = (
-    Recording("binance-spot-aggtrade", "binance-spot-aggtrade-combined", aggregate, {}),
+    Recording("binance-spot-aggtrade", "binance-spot-aggtrade-combined", spot_aggregate, {}),
     Recording("binance-futures-aggtrade", "binance-usdm-aggtrade-combined", aggregate, {}),
-    Recording("coinbase", "coinbase-exchange-match-ticker-mixed", coinbase, {REPLIES: 3, "other_channel": 107}),
+    Recording("coinbase", "coinbase-exchange-match-ticker-mixed", coinbase, {REPLIES: 3, "head_number": 107}),
     Recording("okx", "okx-v5-trades-2021-conn1", okx, {REPLIES: 10}),
     Recording("okx", "okx-v5-trades-2021-conn2", okx, {REPLIES: 10}),
     Recording("okx", "okx-v5-trades-2021-conn3", okx, {REPLIES: 10}),

@@ -29,7 +29,7 @@ CAPTURES: Final = {
     "okx": "okx-trades-20220513",
     "bybit": "bybit-v2-trade-20210417",
 }
-COUNTS_GAPS: Final = ("binance-spot", "binance-futures", "coinbase")
+COUNTS_GAPS: Final = ("binance-spot", "binance-futures", "coinbase", "okx")
 TAKERS: Final = {"buy": "sell", "sell": "buy"}
 EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 OFF_BOOK: Final = (b"INSURANCE_FUND", b"ADL", b"NA")

@@ -184,8 +184,6 @@ REFUSED: Final[list[tuple[str, dict[str, Any], str]]] = [
 SKIPPED: Final = [
     ("binance-futures", b'{"result":null,"id":1}', "subscription_reply"),
     ("coinbase", b'{"type":"subscriptions","channels":[]}', "subscription_reply"),
-    ("coinbase", b'{"type":"heartbeat","product_id":"SKL-BTC","last_trade_id":7}', "heartbeat"),
-    ("coinbase", b'{"type":"ticker","product_id":"SKL-BTC","trade_id":7,"side":"buy"}', "other_channel"),
     ("okx", b"pong", "heartbeat"),
     ("okx", b'{"event":"subscribe","arg":{"channel":"trades","instId":"BTC-USDT"}}', "subscription_reply"),
     ("bybit", b'{"success":true,"ret_msg":"pong","request":{"op":"ping"}}', "subscription_reply"),

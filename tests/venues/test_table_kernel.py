@@ -32,7 +32,7 @@ def agree(batch: MessageBatch) -> bool:
     """Return whether both decoders have the same result, with the reasons of the messages that are skipped."""
     both = decode(batch), decode_by_reference(batch)
     reasons = [[(number, why.why) for number, why in one.skipped] for one in both]
-    rows = [one.non_market.tolist() for one in both]
+    rows = [(one.non_market.tolist(), one.heads.tolist()) for one in both]
     return outcome(both[0]) == outcome(both[1]) and reasons[0] == reasons[1] and rows[0] == rows[1]
 
 
@@ -77,11 +77,13 @@ def shape(value: Any) -> Any:
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=[one.file for one in RECORDINGS])
 def test_both_decoders_agree_on_recordings(recording: Any) -> None:
-    """And the kernel leaves only what is skipped."""
+    """And the kernel leaves only what is skipped, and messages that name a number without being a trade."""
     values = lines_of(recording.file)
     batch = batch_of(values, recording.venue)
     assert agree(batch)
-    assert left_of(recording.venue, values) == [number for number, _ in decode(batch).skipped]
+    decoded = decode(batch)
+    others = {number for number, _ in decoded.skipped} | set(decoded.trades.columns.messages[decoded.heads].tolist())
+    assert left_of(recording.venue, values) == sorted(others)
 
 
 @pytest.mark.parametrize("venue", SAMPLES)
@@ -90,7 +92,7 @@ def test_plain_trades_are_not_left(venue: str) -> None:
     values = SAMPLES[venue]
     decoded = decode(batch_of(values, venue))
     others = {number for number, _ in decoded.skipped}
-    others |= set(decoded.trades.columns.messages[decoded.non_market].tolist())
+    others |= set(decoded.trades.columns.messages[[*decoded.non_market, *decoded.heads]].tolist())
     assert set(left_of(venue, values)) == others
 
 

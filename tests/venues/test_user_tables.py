@@ -47,6 +47,17 @@ def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
         read_settings({"K2_VENUES": str(tmp_path)})
 
 
+def test_a_second_view_is_of_a_venue_that_exists(tmp_path: Path) -> None:
+    """A misspelt name would store every trade twice."""
+    text = TABLE.replace('name = "bourse"', 'name = "bourse"\nview_of = "binance-spott"')
+    path = write(tmp_path / "mine.toml", text)
+    with pytest.raises(SettingsError, match=r"mine.toml line 2: view_of: there is no venue 'binance-spott'; see"):
+        read_settings({"K2_VENUES": str(path)})
+    path = write(tmp_path / "mine.toml", text.replace("binance-spott", "bourse"))
+    with pytest.raises(SettingsError, match=r"mine.toml line 2: view_of: is this venue itself; name the other one"):
+        read_settings({"K2_VENUES": str(path)})
+
+
 def test_a_built_in_name_is_taken_only_on_purpose(tmp_path: Path) -> None:
     """With `replaces`; such a table may extend the venue that it replaces."""
     path = write(tmp_path / "okx.toml", name="okx")

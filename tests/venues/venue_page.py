@@ -20,6 +20,10 @@ def table() -> str:
 
 def _row(one: VenueTable) -> str:
     number = "" if one.sequence is None else f"`{one.sequence.path}`"
+    if one.first_sequence is not None:
+        number = f"`{one.first_sequence.path}` to {number}"
+    elif one.count is not None:
+        number = f"`{one.count.path}` up to {number}"
     identity = "the number" if one.trade_id is None else f"`{one.trade_id.path}`"
     cells = [
         f"[`{one.name}`]({one.source})",

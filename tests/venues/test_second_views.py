@@ -1,0 +1,110 @@
+"""Two views of the same trades: one is stored, the other proves it."""
+
+import json
+from collections import Counter
+from typing import Any, Final
+
+import pytest
+
+from k2.iceberg.decoding import decoding_of
+from k2.model.batch import TradeSlice
+from k2.model.progress import TopicPartition
+from k2.model.reasons import SkippedError
+from k2.model.verdicts import HEAD, STORED
+from k2.ops.settings import read_settings
+from k2.query.reconcile import reconcile
+from k2.venues import VENUES
+from tests.brokers import Broker
+from tests.flows.job import Job
+from tests.flows.job_io import message_batch, run_in_memory
+from tests.flows.market import publish
+
+HEARTBEAT: Final = {"type": "heartbeat", "sequence": 90, "product_id": "BTC-USD", "time": "2024-08-08T23:54:15.3Z"}
+TRADE: Final = {"e": "trade", "s": "BTCUSDT", "p": "61837.63", "q": "0.02", "T": 1_723_161_255_342, "m": True}
+AGGREGATE: Final = TRADE | {"e": "aggTrade"}
+
+
+def encoded(message: dict[str, Any]) -> bytes:
+    """Return a message as its venue sends it."""
+    return json.dumps(message).encode()
+
+
+def trade(number: int) -> bytes:
+    """Return a trade of Binance's spot market."""
+    return encoded(TRADE | {"t": number})
+
+
+def aggregate(number: int, first: int, last: int) -> bytes:
+    """Return an aggregate of trades."""
+    return encoded(AGGREGATE | {"a": number, "f": first, "l": last})
+
+
+def rows_of(out: list[tuple[str, Any]]) -> Counter[tuple[str, int, int]]:
+    """Return what reached the writer, as (topic, number, verdict)."""
+    pieces = [piece for _, piece in out if isinstance(piece, TradeSlice)]
+    return Counter(
+        (piece.batch.source.topic, int(piece.batch.columns.sequences[row]), int(verdict))
+        for piece in pieces
+        for row, verdict in zip(piece.rows, piece.verdicts, strict=True)
+    )
+
+
+def test_a_heartbeat_names_the_last_number() -> None:
+    """It is no trade; the number 0, which all heartbeats had for months, and a missing one say nothing."""
+    [head] = VENUES["coinbase"].decode(encoded(HEARTBEAT | {"last_trade_id": 20}))
+    assert (head.exchange, head.symbol, head.sequence, head.is_head, head.is_market) == (
+        "coinbase",
+        "BTC-USD",
+        20,
+        True,
+        False,
+    )
+    for message in (HEARTBEAT | {"last_trade_id": 0}, HEARTBEAT, HEARTBEAT | {"last_trade_id": None}):
+        with pytest.raises(SkippedError, match="heartbeat"):
+            VENUES["coinbase"].decode(encoded(message))
+
+
+@pytest.mark.parametrize("topics", ["t=binance-spot,a=binance-spot-aggtrade", "a=binance-spot-aggtrade"])
+def test_aggregates_are_stored_unless_the_trades_are_read(topics: str) -> None:
+    """Beside the trades they only name numbers; alone they are the rows, without a gap."""
+    settings = read_settings({"K2_TOPICS": topics})
+    aggregates = [(None, aggregate(1, 1, 3)), (None, aggregate(2, 4, 4))]
+    batches = {"a:0": [message_batch(aggregates, topic="a", venue="binance-spot-aggtrade")]}
+    if "t=" in topics:
+        trades = [(None, trade(number)) for number in range(1, 5)]
+        batches |= {"t:0": [message_batch(trades, topic="t", venue="binance-spot")]}
+    out = run_in_memory(batches, settings=settings)
+    if "t=" in topics:
+        stored = {("t", number, STORED): 1 for number in range(1, 5)}
+        assert rows_of(out["iceberg"]) == stored | {("a", 3, HEAD): 1, ("a", 4, HEAD): 1}
+    else:
+        assert rows_of(out["iceberg"]) == {("a", 3, STORED): 1, ("a", 4, STORED): 1}
+    assert [event.event for event in out["events"] for event in event[1]] == ["session_started"]
+
+
+def test_a_view_of_another_exchange_is_stored() -> None:
+    """A table that gives the aggregates an exchange of their own keeps both."""
+    assert VENUES.is_second_view("binance-spot-aggtrade", {"binance-spot"})
+    assert not VENUES.is_second_view("binance-futures-aggtrade", {"binance-futures"})
+    assert not VENUES.is_second_view("binance-spot-aggtrade", {"binance-spot-aggtrade"})
+
+
+def test_that_a_topic_is_a_second_view_is_how_it_is_decoded() -> None:
+    """A replay with several writers may not store what was skipped before."""
+    alone = decoding_of(read_settings({"K2_TOPICS": "a=binance-spot-aggtrade"}))["a"]
+    with_it = decoding_of(read_settings({"K2_TOPICS": "a=binance-spot-aggtrade,t=binance-spot"}))["a"]
+    assert "a topic of binance-spot" in with_it
+    assert "a topic of" not in alone
+
+
+def test_both_views_in_a_table(broker: Broker, tmp_path: Any) -> None:
+    """Each trade is a row once, and received = stored + duplicates + dead letters + skipped for both topics."""
+    trades, aggregates = broker.topic(), broker.topic()
+    publish(broker.bootstrap_servers, trades, [(b"k", trade(number)) for number in (1, 2, 3, 5, 6)])
+    publish(broker.bootstrap_servers, aggregates, [(b"k", aggregate(1, 1, 4)), (b"k", aggregate(2, 5, 6))])
+    job = Job(broker.bootstrap_servers, tmp_path, f"{trades}=binance-spot,{aggregates}=binance-spot-aggtrade")
+    assert "Traceback" not in job.run()
+    assert sorted(job.table().column("sequence").to_pylist()) == [1, 2, 3, 5, 6]
+    counts = {TopicPartition(one.topic, one.partition): one for one in reconcile(job.settings) if one.received}
+    assert all(one.holds for one in counts.values())
+    assert sum(one.skipped for one in counts.values() if one.topic == aggregates) == 2
