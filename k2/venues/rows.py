@@ -24,6 +24,7 @@ __all__ = [
     "MESSAGE_BYTES_MAX",
     "PRICE",
     "QUANTITY",
+    "REASON",
     "RECEIVED",
     "SEQUENCE",
     "SIDE",
@@ -50,7 +51,7 @@ HAS_SEQUENCE: Final = 3
 PRICE: Final = 4
 """Two words, low first."""
 QUANTITY: Final = 6
-"""Two words, low first."""
+"""Two words, low first; 0, which no market trade has, for a non-market trade."""
 SIDE: Final = 8
 TIMESTAMP: Final = 9
 RECEIVED: Final = 10
@@ -64,6 +65,10 @@ SYMBOL_SIZE: Final = 16
 INDEX: Final = 17
 """Index of the trade in its message."""
 WIDTH: Final = 18
+
+REASON: Final = 1
+"""Column of the messages without rows, after their index: the number of the reason why a message is skipped (see
+`k2.venues.skipped`), 0 if it is left to the reference decoder."""
 
 
 def columns_of(rows: NDArray[np.int64], text: NDArray[np.uint8], symbols: Symbols) -> TradeColumns:

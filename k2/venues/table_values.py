@@ -28,6 +28,7 @@ from k2.venues.table_layout import (
     POWER,
     PRESENT,
     RULE,
+    TEXTS,
     VALUES,
 )
 
@@ -41,6 +42,8 @@ __all__ = [
     "read_price",
     "read_side",
     "read_when",
+    "skipping_rule",
+    "skipping_text",
 ]
 
 _ZERO, _ONE, _TWO, _THREE = (np.uint64(number) for number in range(4))
@@ -125,6 +128,32 @@ def all_hold(
             return False
         condition += CONDITION_WORDS
     return True
+
+
+@allocation_free
+def skipping_rule(
+    data: NDArray[np.uint8], fields: NDArray[np.uint64], program: NDArray[np.uint64], rules: np.uint64
+) -> np.uint64:
+    """Return the number of the reason of the first rule of a list that holds; 0 if none does."""
+    rule = rules + _ONE
+    for _ in range(program[rules]):
+        if all_hold(data, fields, program, program[rule]):
+            return np.uint64(program[rule + _ONE])
+        rule += _TWO
+    return _ZERO
+
+
+@allocation_free
+def skipping_text(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, program: NDArray[np.uint64]) -> np.uint64:
+    """Return the number of the reason why a whole message is skipped; 0 if it is not a text of the table."""
+    texts: np.uint64 = program[TEXTS]
+    text, size = texts + _ONE, end - start
+    for _ in range(program[texts]):
+        length = program[text + _ONE]
+        if length == size and _has(data, start, program, text + _TWO, size):
+            return np.uint64(program[text])
+        text += _TWO + length
+    return _ZERO
 
 
 @allocation_free
@@ -237,6 +266,8 @@ def read_side(
     if program[spec + RULE] == BY_SIGN:
         start = fields[slot, START]
         if not accepts(fields, slot, program, spec):
+            return False, 0
+        if fields[slot, KIND] == STRING and not read_decimal(data, start, fields[slot, END])[0]:
             return False, 0
         is_negative = start < fields[slot, END] and data[start] == _MINUS
         return True, signed(program[values + _ONE if is_negative else values]) - 1
