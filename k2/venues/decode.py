@@ -164,21 +164,29 @@ def _decode_compiled(
     venue: Venue, kernel: CompiledDecoder, batch: MessageBatch, symbols: Symbols
 ) -> tuple[TradeColumns, NDArray[np.int32]]:
     """Return the trades that the kernel decoded, and int32[m, 2]: the other messages, and why they have no rows."""
-    parts, left, first = list[NDArray[np.int64]](), list[NDArray[np.int32]](), 0
-    while first < len(batch) or not parts:
-        # Enough for one trade a message; the kernel stops if messages have more, and goes on with other rows.
-        rows = np.empty((len(batch) - first + TRADES_MAX, WIDTH), dtype=np.int64)
-        others = np.empty((len(batch) - first, 2), dtype=np.int32)
+    # Enough for one trade a message; the kernel stops if messages have more, and goes on with more rows.
+    rows = np.empty((len(batch) + TRADES_MAX, WIDTH), dtype=np.int64)
+    others = np.empty((len(batch), 2), dtype=np.int32)
+    first, row_count, other_count = 0, 0, 0
+    while first < len(batch):
+        if first:
+            rows = _grown(rows, row_count, first / len(batch))
+        free_rows, free_others = rows[row_count:], others[other_count:]
         starts, sizes = batch.value_starts[first:], batch.value_sizes[first:]
-        read, row_count, left_count = kernel(batch.data, starts, sizes, symbols.table, rows, others)
-        rows[:row_count, MESSAGE] += first
-        parts.append(rows[:row_count])
-        others[:left_count, 0] += first
-        left.append(others[:left_count])
-        first += read
-    rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        read, new_rows, new_others = kernel(batch.data, starts, sizes, symbols.table, free_rows, free_others)
+        free_rows[:new_rows, MESSAGE] += first
+        free_others[:new_others, 0] += first
+        first, row_count, other_count = first + read, row_count + new_rows, other_count + new_others
+    rows = rows[:row_count]
     _intern_new_symbols(batch.data, venue.exchange, rows, symbols)
-    return columns_of(rows, batch.data, symbols), np.concatenate(left)
+    return columns_of(rows, batch.data, symbols), others[:other_count]
+
+
+def _grown(rows: NDArray[np.int64], used: int, share: float) -> NDArray[np.int64]:
+    """Return a copy of rows with room for those of all messages, if the others are like the share that is decoded."""
+    grown = np.empty((max(int(used / share * 1.1), used) + 2 * TRADES_MAX, WIDTH), dtype=np.int64)
+    grown[:used] = rows[:used]
+    return grown
 
 
 def _non_market(quantities: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -159,10 +159,15 @@ def decode_table(
         start, size, count = np.uint64(starts[message]), sizes[message], signed(_ZERO)
         if 0 < size <= MESSAGE_BYTES_MAX:
             end = start + np.uint64(size)
-            count = -signed(skipping_text(data, start, end, program))
-            items = _ZERO if count < 0 else scan_message(data, start, end, program, stack, fields)
+            form, items, reason = _ZERO, _ZERO, skipping_text(data, start, end, program)
+            if reason == _ZERO:
+                items = scan_message(data, start, end, program, stack, fields)
             if items != _ZERO:
-                count = _write_rows(data, program, exchange, fields, items - _ONE, symbols, rows, words, row)
+                form, reason = _form_of(data, program, fields)
+            if form != _ZERO and reason == _ZERO:
+                count = _write_rows(data, program, exchange, fields, form, items - _ONE, symbols, rows, words, row)
+            else:
+                count = -signed(reason)
         for idx in range(row, row + count):
             rows[idx, MESSAGE] = message
         if count > 0:
@@ -204,16 +209,14 @@ def _write_rows(
     program: NDArray[np.uint64],
     exchange: NDArray[np.uint8],
     fields: NDArray[np.uint64],
+    form: np.uint64,
     items: np.uint64,
     table: SymbolTable,
     rows: NDArray[np.int64],
     words: NDArray[np.uint64],
     row: int,
 ) -> Any:
-    """Write the rows of a message; return their number, 0 if it is left, and less the number of why it is skipped."""
-    form, reason = _form_of(data, program, fields)
-    if form == _ZERO or reason != _ZERO:
-        return -signed(reason)
+    """Write the rows of a message of a form; return their number, or as a negative one why it is skipped; 0 if left."""
     group, count, is_empty = program[form + FORM_GROUP], signed(_ZERO), True
     newest_first = program[form + FORM_NEWEST_FIRST] != _ZERO
     is_single = group == _ZERO
@@ -222,7 +225,7 @@ def _write_rows(
         base = _ZERO if is_single else program[ROOT_SLOTS] + item * program[ITEM_SLOTS]
         if is_single or fields[base, KIND] == group:
             is_empty = False
-            kind = _write_row(data, program, exchange, fields, form, base, table, rows, words, row + count)
+            kind = _write_row(data, program, exchange, fields, form, base, table, rows, words, row + count, count)
             if kind == UNKNOWN:
                 return signed(_ZERO)
             if kind != LEFT_OUT:
@@ -245,6 +248,11 @@ def _slot(program: NDArray[np.uint64], form: np.uint64, field: np.uint64, base: 
 
 
 @inlined
+def _is_of_item(program: NDArray[np.uint64], form: np.uint64, field: np.uint64) -> bool:
+    return bool(program[form + FORM_FIELDS + field * FIELD_WORDS + _ONE] != _ZERO)
+
+
+@inlined
 def _spec(program: NDArray[np.uint64], field: np.uint64) -> np.uint64:
     specs: np.uint64 = program[SPECS]
     return specs + field * SPEC_WORDS
@@ -262,8 +270,12 @@ def _write_row(
     rows: NDArray[np.int64],
     words: NDArray[np.uint64],
     row: int,
+    index: int,
 ) -> np.uint64:
-    """Write the row of one trade; return its kind: `UNKNOWN` if the message is left, and the row is undefined."""
+    """Write the row of one trade; return its kind: `UNKNOWN` if the message is left, and the row is undefined.
+
+    `index` is the number of rows before it that are of the same message.
+    """
     kind = _kind_of(data, program, fields, form, base)
     if kind in (UNKNOWN, LEFT_OUT):
         return kind
@@ -280,7 +292,7 @@ def _write_row(
     is_valid = (
         has_time
         and _read_identity(data, program, fields, form, base, rows, row)
-        and _read_symbol(data, program, exchange, fields, form, base, table, rows, row)
+        and _read_symbol(data, program, exchange, fields, form, base, table, rows, row, index)
     )
     return kind if is_valid else UNKNOWN
 
@@ -379,7 +391,13 @@ def _read_symbol(
     table: SymbolTable,
     rows: NDArray[np.int64],
     row: int,
+    index: int,
 ) -> bool:
+    if index > 0 and not (_is_of_item(program, form, SYMBOL) or _is_of_item(program, form, EXCHANGE)):
+        rows[row, layout.SYMBOL] = rows[row - 1, layout.SYMBOL]
+        for column in range(EXCHANGE_START, SYMBOL_SIZE + 1):
+            rows[row, column] = rows[row - 1, column]
+        return True
     spec, slot = _spec(program, SYMBOL), _slot(program, form, SYMBOL, base)
     is_valid, start, size = read_name(data, fields, slot, program, spec, SYMBOL_BYTES_MAX)
     if not is_valid:

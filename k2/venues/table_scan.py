@@ -50,7 +50,7 @@ _STATE, _BASE, _CLOSING, _SEEN = range(4)
 _OBJECT_END, _ARRAY_END = np.uint64(_CLOSE), np.uint64(_CLOSE_ARRAY)
 
 
-@allocation_free
+@inlined
 def clear(fields: NDArray[np.uint64], first: np.uint64, count: np.uint64) -> None:
     """Mark fields as absent."""
     for field in range(count):
