@@ -4,7 +4,7 @@ import gzip
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -113,8 +113,23 @@ def report(venue: str, message: Callable[[int], bytes]) -> None:
     print(f"  1 in {MALFORMED_EVERY:,} malformed {malformed:.3f}: {malformed / compiled:.2f} times valid messages")
 
 
-def report_capture(venue: str, capture: str) -> None:
-    """Print the cost of a venue's decoders for the messages of a capture, those without a trade included."""
+class CaptureCost(NamedTuple):
+    """What the messages of a capture cost, those without a trade included."""
+
+    venue: str
+    bytes_per_message: float
+    trades_per_message: float
+    compiled_us: float
+    reference_us: float
+
+    @property
+    def compiled_megabytes_per_second(self) -> float:
+        """Throughput of the compiled decoder."""
+        return self.bytes_per_message / self.compiled_us
+
+
+def cost_of_capture(venue: str, capture: str) -> CaptureCost:
+    """Measure both decoders of a venue on the messages of a capture."""
     lines = gzip.decompress((DATA / f"{capture}.ndjson.gz").read_bytes()).splitlines()
     values = (lines * (CAPTURE_MESSAGES // len(lines) + 1))[:CAPTURE_MESSAGES]
     batch, symbols = batch_of(values, venue), Symbols()
@@ -125,21 +140,29 @@ def report_capture(venue: str, capture: str) -> None:
         messages=CAPTURE_MESSAGES,
         rounds=CAPTURE_ROUNDS,
     )
-    size = sum(map(len, values)) / CAPTURE_MESSAGES
-    print(
-        f"{venue:<24}  {size:5.0f}  {trades / CAPTURE_MESSAGES:6.2f}"
-        f"  {compiled:8.2f}  {size / compiled:6.0f}  {reference:9.2f}  {size / reference:6.1f}"
-    )
+    return CaptureCost(venue, sum(map(len, values)) / CAPTURE_MESSAGES, trades / CAPTURE_MESSAGES, compiled, reference)
+
+
+def report_captures(measured: Sequence[CaptureCost]) -> None:
+    """Print a line for each venue, with the cost of a byte as a multiple of that of the fastest venue."""
+    fastest = max(cost.compiled_megabytes_per_second for cost in measured)
+    print("\nmessages of captures: bytes and trades per message; us of CPU per message, MB per second,")
+    print("and the cost of a byte in times that of the fastest venue")
+    print(f"{'':<24}  bytes  trades  compiled    MB/s   times  reference    MB/s")
+    for cost in measured:
+        speed = cost.compiled_megabytes_per_second
+        print(
+            f"{cost.venue:<24}  {cost.bytes_per_message:5.0f}  {cost.trades_per_message:6.2f}  {cost.compiled_us:8.3f}"
+            f"  {speed:6.0f}  {fastest / speed:6.2f}"
+            f"  {cost.reference_us:9.2f}  {cost.bytes_per_message / cost.reference_us:6.1f}"
+        )
 
 
 def main() -> None:
     """Print the figures of the canonical message, of a table, and of all captures."""
     report("k2", k2_message)
     report("binance-spot", binance_message)
-    print("\nmessages of captures: bytes and trades per message; us of CPU per message, and MB per second")
-    print(f"{'':<24}  bytes  trades  compiled    MB/s  reference    MB/s")
-    for venue, capture in CAPTURES.items():
-        report_capture(venue, capture)
+    report_captures([cost_of_capture(venue, capture) for venue, capture in CAPTURES.items()])
 
 
 if __name__ == "__main__":

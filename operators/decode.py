@@ -94,9 +94,8 @@ def _slices(decoded: Decoded) -> Iterable[TradeSlice]:
 
 def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead") -> Consumed:
     source = decoded.trades.source
-    skipped = np.array([message_idx for message_idx, _ in decoded.skipped], dtype=np.int64)
-    for _, error in decoded.skipped:
-        MESSAGES_SKIPPED.labels(error.why).inc()
+    for reason, count in decoded.skipped.counts().items():
+        MESSAGES_SKIPPED.labels(reason).inc(count)
     if len(decoded.non_market):
         MESSAGES_SKIPPED.labels(NON_MARKET_LABEL).inc(len(decoded.non_market))
     if len(decoded.heads):
@@ -111,7 +110,7 @@ def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead") -> Consumed:
         dead_letters=tuple(
             DeadLetter.of(source, message_idx, error.reason, error.error) for message_idx, error in decoded.rejected
         ),
-        skipped=source.offsets[skipped],
+        skipped=source.offsets[decoded.skipped.messages],
         last_message=source.last_message(),
         messages=len(source),
     )

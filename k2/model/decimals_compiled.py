@@ -7,14 +7,13 @@ from numpy.typing import NDArray
 
 from k2.model.compiled import allocation_free
 from k2.model.decimals import SCALE
+from k2.model.words_compiled import DIGITS_MAX, read_digits
 
 __all__ = ["read_decimal", "scaled"]
 
-_DIGITS_MAX: Final = np.uint64(18)
 _POWERS: Final = 10 ** np.arange(SCALE + 1, dtype=np.uint64)
-_ZERO, _ONE, _NINE, _TEN, _HALF, _LOW_HALF = (np.uint64(number) for number in (0, 1, 9, 10, 32, 0xFFFFFFFF))
+_ZERO, _ONE, _HALF, _LOW_HALF = (np.uint64(number) for number in (0, 1, 32, 0xFFFFFFFF))
 _MINUS, _POINT = (int(character) for character in b"-.")
-_DIGIT_0: Final = np.uint64(0x30)
 
 
 @allocation_free
@@ -39,32 +38,20 @@ def read_decimal(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> t
     """
     negative = start < end and data[start] == _MINUS
     first = start + _ONE if negative else start
-    if end - first > _DIGITS_MAX + _ONE:
-        return False, _ZERO, _ZERO
-    mantissa, idx = _digits(data, first, end, _ZERO)
-    digits, fraction = idx - first, _ZERO
-    if digits > _ZERO and idx < end and data[idx] == _POINT:
-        mantissa, after = _digits(data, idx + _ONE, end, mantissa)
-        fraction = after - idx - _ONE
-        digits, idx = digits + fraction, after if fraction > _ZERO else idx
-    if idx != end or digits == _ZERO or digits > _DIGITS_MAX:
+    point = first
+    while point < end and data[point] != _POINT:
+        point += _ONE
+    is_valid, mantissa = read_digits(data, first, point)
+    fraction = _ZERO
+    if point < end:
+        fraction = end - point - _ONE
+        has_fraction, digits = read_digits(data, point + _ONE, end)
+        if not has_fraction or end - first > DIGITS_MAX + _ONE:
+            return False, _ZERO, _ZERO
+        mantissa = mantissa * _POWERS[fraction] + digits
+    if not is_valid:
         return False, _ZERO, _ZERO
     low, high = scaled(mantissa, np.uint64(SCALE) - fraction)
     if negative and mantissa != _ZERO:
         return True, _ZERO if low == _ZERO else ~low + _ONE, ~high + _ONE if low == _ZERO else ~high
     return True, low, high
-
-
-@allocation_free
-def _digits(
-    data: NDArray[np.uint8], idx: np.uint64, end: np.uint64, mantissa: np.uint64
-) -> tuple[np.uint64, np.uint64]:
-    """Append digits to a mantissa; return (mantissa, end of the digits)."""
-    while idx < end:
-        # XOR instead of a difference: other characters become greater than nine without wrapping around.
-        digit = np.uint64(data[idx]) ^ _DIGIT_0
-        if digit > _NINE:
-            break
-        mantissa = mantissa * _TEN + digit
-        idx += _ONE
-    return mantissa, idx

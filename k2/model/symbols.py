@@ -9,15 +9,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.compiled import allocation_free
+from k2.model.compiled import allocation_free, inlined
 from k2.model.key_groups import group_of
 from k2.model.symbol_names import SymbolNames, SymbolTable
+from k2.model.words_compiled import equal_bytes, word_at
 
 __all__ = ["Symbols", "as_bytes", "lookup"]
 
-_FNV_OFFSET: Final = np.uint64(0xCBF29CE484222325)
-_FNV_PRIME: Final = np.uint64(0x100000001B3)
-_SEPARATOR: Final = np.uint64(0xFF)
+_ZERO, _ONE, _EIGHT, _HALF = (np.uint64(number) for number in (0, 1, 8, 32))
+_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 divided by the golden ratio."""
 
 
 def as_bytes(text: str) -> NDArray[np.uint8]:
@@ -35,25 +36,31 @@ def _first_slot(
     symbol_start: int,
     symbol_size: int,
 ) -> np.uint64:
-    """Return the first slot to probe for a pair: FNV-1a over both names, separated by 0xFF (never in UTF-8)."""
-    value = _FNV_OFFSET
-    for idx in range(exchange_start, exchange_start + exchange_size):
-        value = (value ^ np.uint64(exchange[idx])) * _FNV_PRIME
-    value = (value ^ _SEPARATOR) * _FNV_PRIME
-    for idx in range(symbol_start, symbol_start + symbol_size):
-        value = (value ^ np.uint64(symbol[idx])) * _FNV_PRIME
-    return (value ^ (value >> np.uint64(29))) & np.uint64(slot_count - 1)
+    """Return the first slot to probe for a pair."""
+    value = _mixed(np.uint64(exchange_size), exchange, np.uint64(exchange_start), np.uint64(exchange_size))
+    value = _mixed(value, symbol, np.uint64(symbol_start), np.uint64(symbol_size))
+    return value & np.uint64(slot_count - 1)
 
 
-@allocation_free
-def equal_range(
-    left: NDArray[np.uint8], left_start: int, right: NDArray[np.uint8], right_start: int, size: int
-) -> bool:
-    """Return whether two ranges of `size` bytes are equal."""
-    for idx in range(size):
-        if left[left_start + idx] != right[right_start + idx]:
-            return False
-    return True
+@inlined
+def _mixed(value: np.uint64, text: NDArray[np.uint8], start: np.uint64, size: np.uint64) -> np.uint64:
+    """Mix a text into a hash, eight bytes at a time; the last word begins within the one before it."""
+    if size < _EIGHT:
+        word = _ZERO
+        for idx in range(size):
+            word = (word << _EIGHT) | np.uint64(text[start + idx])
+        return _step(value, word)
+    position, last = start, start + size - _EIGHT
+    while position < last:
+        value = _step(value, word_at(text, position))
+        position += _EIGHT
+    return _step(value, word_at(text, last))
+
+
+@inlined
+def _step(value: np.uint64, word: np.uint64) -> np.uint64:
+    product = (value ^ word) * _FACTOR
+    return product ^ (product >> _HALF)
 
 
 @allocation_free
@@ -75,10 +82,10 @@ def lookup(
         if symbol_id < 0:
             return -1
         if exchange_sizes[symbol_id] == exchange_size and symbol_sizes[symbol_id] == symbol_size:
-            start = starts[symbol_id]
-            if equal_range(names, start + exchange_size, symbol, symbol_start, symbol_size) and equal_range(
-                names, start, exchange, exchange_start, exchange_size
-            ):
+            start, size = np.uint64(starts[symbol_id]), np.uint64(exchange_size)
+            if equal_bytes(
+                names, start + size, symbol, np.uint64(symbol_start), np.uint64(symbol_size)
+            ) and equal_bytes(names, start, exchange, np.uint64(exchange_start), size):
                 return int(symbol_id)
         slot = (slot + np.uint64(1)) & mask
 

@@ -23,12 +23,14 @@ from k2.venues.rows import (
     EXCHANGE_START,
     MESSAGE,
     MESSAGE_BYTES_MAX,
+    REASON,
     SYMBOL,
     SYMBOL_SIZE,
     TRADES_MAX,
     WIDTH,
     columns_of,
 )
+from k2.venues.skipped import SkippedMessages
 from k2.venues.time_ahead import TIME_AHEAD_SECONDS_MAX, time_ahead, too_far_ahead
 from k2.venues.venue import CompiledDecoder
 
@@ -45,8 +47,8 @@ class Decoded:
     """Rows in message order."""
     rejected: list[tuple[int, RejectedError]]
     """(index of the message in the batch, error), ascending."""
-    skipped: list[tuple[int, SkippedError]]
-    """(index of the message in the batch, reason), ascending: messages without a trade that are not errors."""
+    skipped: SkippedMessages
+    """Messages without a trade that are not errors."""
     non_market: NDArray[np.int64]
     """int64: rows, ascending, of non-market trades, which consume a sequence number."""
     heads: NDArray[np.int64]
@@ -57,13 +59,15 @@ class Decoded:
 
 @dataclass(slots=True)
 class _ReferenceResult:
-    """Result of the reference decoder for some messages."""
+    """Result of the reference decoder for some messages, with what the kernel skipped of the others."""
 
     trades: list[Trade] = field(default_factory=list)
     messages: list[int] = field(default_factory=list)
     indexes: list[int] = field(default_factory=list)
     rejected: list[tuple[int, RejectedError]] = field(default_factory=list)
     skipped: list[tuple[int, SkippedError]] = field(default_factory=list)
+    skipped_compiled: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int32))
+    """int32[n, 2]: what the kernel skipped (see `SkippedMessages.of`)."""
 
     @property
     def non_market(self) -> NDArray[np.int64]:
@@ -107,12 +111,12 @@ def decode(
     venue = VENUES[batch.venue]
     if venue.decode_compiled is None:
         return decode_by_reference(batch, time_ahead_seconds_max, symbols, is_second_view=is_second_view)
-    columns, left = _decode_compiled(venue, venue.decode_compiled, batch, symbols)
-    if not len(left):
-        kinds = _Kinds(_NO_ROWS, _NO_ROWS)
-        return _decoded(batch, columns, _ReferenceResult(), kinds, time_ahead_seconds_max, is_second_view)
-    result = _decode_messages(venue, batch, left)
-    kinds = _Kinds(len(columns) + result.non_market, len(columns) + result.heads)
+    columns, others = _decode_compiled(venue, venue.decode_compiled, batch, symbols)
+    is_left = others[:, REASON] == 0
+    result = _decode_messages(venue, batch, others[is_left, 0])
+    result.skipped_compiled = others[~is_left]
+    non_market, heads = _non_market(columns.quantities), len(columns) + result.heads
+    kinds = _Kinds(np.concatenate([non_market, len(columns) + result.non_market]), heads)
     if result.trades:
         columns = TradeColumns.concatenate([columns, _columns(result, symbols)])
         order = np.argsort(columns.messages, kind="stable")
@@ -193,21 +197,43 @@ def _split(
 def _decode_compiled(
     venue: Venue, kernel: CompiledDecoder, batch: MessageBatch, symbols: Symbols
 ) -> tuple[TradeColumns, NDArray[np.int32]]:
-    """Return the trades that the kernel decoded, and the indices of the messages that it left."""
-    parts, left, first = list[NDArray[np.int64]](), list[NDArray[np.int32]](), 0
-    while first < len(batch) or not parts:
-        # Enough for one trade a message; the kernel stops if messages have more, and goes on with other rows.
-        rows = np.empty((len(batch) - first + TRADES_MAX, WIDTH), dtype=np.int64)
-        others = np.empty(len(batch) - first, dtype=np.int32)
+    """Return the trades that the kernel decoded, and int32[m, 2]: the other messages, and why they have no rows."""
+    # Enough for one trade a message; the kernel stops if messages have more, and goes on with more rows.
+    rows = np.empty((len(batch) + TRADES_MAX, WIDTH), dtype=np.int64)
+    others = np.empty((len(batch), 2), dtype=np.int32)
+    first, row_count, other_count = 0, 0, 0
+    while first < len(batch):
+        if first:
+            rows = _grown(rows, row_count, first / len(batch))
+        free_rows, free_others = rows[row_count:], others[other_count:]
         starts, sizes = batch.value_starts[first:], batch.value_sizes[first:]
-        read, row_count, left_count = kernel(batch.data, starts, sizes, symbols.table, rows, others)
-        rows[:row_count, MESSAGE] += first
-        parts.append(rows[:row_count])
-        left.append(others[:left_count] + first)
-        first += read
-    rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        read, new_rows, new_others = kernel(batch.data, starts, sizes, symbols.table, free_rows, free_others)
+        free_rows[:new_rows, MESSAGE] += first
+        free_others[:new_others, 0] += first
+        first, row_count, other_count = first + read, row_count + new_rows, other_count + new_others
+    rows = rows[:row_count]
     _intern_new_symbols(batch.data, venue.exchange, rows, symbols)
-    return columns_of(rows, batch.data, symbols, has_ranges=venue.has_ranges), np.concatenate(left)
+    return columns_of(rows, batch.data, symbols, has_ranges=venue.has_ranges), others[:other_count]
+
+
+def _grown(rows: NDArray[np.int64], used: int, share: float) -> NDArray[np.int64]:
+    """Return a copy of rows with room for those of all messages, if the others are like the share that is decoded."""
+    grown = np.empty((max(int(used / share * 1.1), used) + 2 * TRADES_MAX, WIDTH), dtype=np.int64)
+    grown[:used] = rows[:used]
+    return grown
+
+
+def _non_market(quantities: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return int64[m]: the rows without a quantity, uint64[n, 2], which are non-market trades."""
+    return np.flatnonzero(~quantities.any(axis=1)) if _has_zero(quantities) else _NO_ROWS
+
+
+@compiled
+def _has_zero(quantities: NDArray[np.uint64]) -> bool:
+    for row in range(len(quantities)):
+        if quantities[row, 0] == 0 and quantities[row, 1] == 0:
+            return True
+    return False
 
 
 def _intern_new_symbols(
@@ -275,7 +301,8 @@ def _decoded(
     dated_ahead = np.flatnonzero(ahead > TIME_AHEAD_TOLERANCE_US)
     if is_second_view:
         kinds = _Kinds(_NO_ROWS, np.arange(len(columns), dtype=np.int64))
-    return Decoded(TradeBatch(batch, columns), rejected, result.skipped, kinds.non_market, kinds.heads, dated_ahead)
+    skipped = SkippedMessages.of(result.skipped_compiled, result.skipped)
+    return Decoded(TradeBatch(batch, columns), rejected, skipped, kinds.non_market, kinds.heads, dated_ahead)
 
 
 def _message_idx_of(rejected: tuple[int, RejectedError]) -> int:

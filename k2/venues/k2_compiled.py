@@ -25,6 +25,7 @@ from k2.venues.rows import (
     MESSAGE_BYTES_MAX,
     PRICE,
     QUANTITY,
+    REASON,
     RECEIVED,
     SEQUENCE,
     SIDE,
@@ -81,7 +82,7 @@ def decode_k2(
             rows[row, MESSAGE], rows[row, INDEX] = message, 0
             row += 1
         else:
-            left[message - row] = message
+            left[message - row, 0], left[message - row, REASON] = message, 0
     return len(starts), row, len(starts) - row
 
 

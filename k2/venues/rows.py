@@ -25,6 +25,7 @@ __all__ = [
     "MESSAGE_BYTES_MAX",
     "PRICE",
     "QUANTITY",
+    "REASON",
     "RECEIVED",
     "SEQUENCE",
     "SIDE",
@@ -51,7 +52,7 @@ HAS_SEQUENCE: Final = 3
 PRICE: Final = 4
 """Two words, low first."""
 QUANTITY: Final = 6
-"""Two words, low first."""
+"""Two words, low first; 0, which no market trade has, for a non-market trade."""
 SIDE: Final = 8
 TIMESTAMP: Final = 9
 RECEIVED: Final = 10
@@ -67,6 +68,10 @@ INDEX: Final = 17
 FIRST_SEQUENCE: Final = 18
 """Defined only for venues whose trades stand for ranges of numbers."""
 WIDTH: Final = 19
+
+REASON: Final = 1
+"""Column of the messages without rows, after their index: the number of the reason why a message is skipped (see
+`k2.venues.skipped`), 0 if it is left to the reference decoder."""
 
 
 def columns_of(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.compiled import allocation_free
+from k2.model.words_compiled import read_digits
 
 __all__ = [
     "ABSENT",
@@ -50,7 +51,6 @@ FALSE: Final = np.uint64(5)
 NULL: Final = np.uint64(6)
 
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
-_INTEGER_DIGITS_MAX: Final = np.uint64(18)
 _BLANK, _TAB, _NEWLINE, _RETURN = (int(character) for character in b" \t\n\r")
 _QUOTE, _COMMA, _COLON, _OPEN, _CLOSE = (int(character) for character in b'",:{}')
 _BACKSLASH, _OPEN_ARRAY, _CLOSE_ARRAY = (int(character) for character in b"\\[]")
@@ -242,16 +242,9 @@ def signed(position: np.uint64) -> Any:
 def read_integer(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, int]:
     """Parse a JSON integer of at most 18 digits; return (whether it was accepted, value). "-0" is rejected."""
     negative = data[start] == _MINUS
-    position = start + _ONE if negative else start
-    if end - position > _INTEGER_DIGITS_MAX:
-        return False, 0
-    value = 0
-    while position < end:
-        value = value * 10 + (signed(data[position]) - _DIGIT_0)
-        position += _ONE
-    if negative:
-        return bool(value != 0), -value
-    return True, value
+    is_valid, digits = read_digits(data, start + _ONE if negative else start, end)
+    value = signed(digits)
+    return is_valid and not (negative and value == 0), -value if negative else value
 
 
 @allocation_free

@@ -15,6 +15,7 @@ __all__ = [
     "RowKinds",
     "SideField",
     "Skip",
+    "SkipReason",
     "TimeField",
     "VenueTable",
     "table_schema",
@@ -22,6 +23,8 @@ __all__ = [
 
 Value = str | int | bool
 """A value of a message that a table names."""
+SkipReason = Literal["subscription_reply", "heartbeat", "status", "error", "other_channel"]
+"""Why a table skips messages."""
 JsonType = Literal["text", "number", "any"]
 """How a venue writes a number or a name in JSON: as text, as a number, or as either."""
 
@@ -52,10 +55,7 @@ class Envelope(Strict, frozen=True):
 class Skip(Strict, frozen=True):
     """Messages that are neither trades nor errors."""
 
-    reason: Annotated[
-        Literal["subscription_reply", "heartbeat", "status", "error", "other_channel"],
-        Meta(description="The reason by which the skipped messages are counted."),
-    ]
+    reason: Annotated[SkipReason, Meta(description="The reason by which the skipped messages are counted.")]
     texts: Annotated[list[str], Meta(description="Whole messages, for example a reply that is not JSON.")] = []
     when: Annotated[list[Condition], Meta(description="All of these must hold.")] = []
 

@@ -3,7 +3,7 @@
 It accepts a subset of what the reference decoder of the table accepts (`k2.venues.table_decoder`), with equal results.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from k2.model.batch import NULL_TIME
 from k2.model.compiled import allocation_free, inlined
 from k2.model.symbol_names import EXCHANGE_BYTES_MAX, SYMBOL_BYTES_MAX, SymbolTable
 from k2.model.symbols import as_bytes, lookup
+from k2.model.trade import NO_SIDE
 from k2.venues import rows as layout
 from k2.venues.reading import ID_BYTES_MAX, RANGE_NUMBERS_MAX
 from k2.venues.rows import (
@@ -24,6 +25,7 @@ from k2.venues.rows import (
     INDEX,
     MESSAGE,
     MESSAGE_BYTES_MAX,
+    REASON,
     RECEIVED,
     SYMBOL_SIZE,
     SYMBOL_START,
@@ -31,21 +33,27 @@ from k2.venues.rows import (
     TRADES_MAX,
 )
 from k2.venues.scan import ABSENT, END, KIND, START, signed
+from k2.venues.skipped import reason_number
 from k2.venues.table import VenueTable
 from k2.venues.table_layout import (
     ACCEPTS,
+    ARRAY,
     BARE_FORMS,
+    BARE_SKIPS,
     BOUND,
     EXCHANGE,
     FIELD_WORDS,
     FIXED_FIELDS,
     FORM_FIELDS,
     FORM_GROUP,
+    FORM_LIST,
     FORM_NEWEST_FIRST,
     FORM_SKIPS,
     FORM_WHEN,
     ITEM_SLOTS,
     KINDS,
+    LEFT_OUT,
+    MARKET,
     OBJECT,
     OPTIONAL,
     OWN,
@@ -61,8 +69,10 @@ from k2.venues.table_layout import (
     TAKES_ARRAYS,
     TIME,
     TRADE_ID,
+    UNKNOWN,
     WRAPPED,
     WRAPPED_FORMS,
+    WRAPPED_SKIPS,
 )
 from k2.venues.table_program import program_of
 from k2.venues.table_scan import DEPTH_MAX, scan_message
@@ -76,6 +86,8 @@ from k2.venues.table_values import (
     read_side,
     read_when,
     read_whole,
+    skipping_rule,
+    skipping_text,
 )
 from k2.venues.venue import CompiledDecoder
 
@@ -83,7 +95,8 @@ __all__ = ["compiled_decoder", "decode_table"]
 
 _ZERO, _ONE, _TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 _SIGN: Final = np.uint64(1 << 63)
-_OPEN: Final = int(b"{"[0])
+_NO_TRADES: Final = np.uint64(reason_number("no_trades"))
+_ENTRIES_LEFT_OUT: Final = np.uint64(reason_number("non_market"))
 
 
 def compiled_decoder(table: VenueTable) -> CompiledDecoder | None:
@@ -124,7 +137,9 @@ def decode_table(
     fields: NDArray[np.uint64],
     stack: NDArray[np.uint64],
 ) -> tuple[int, int, int]:
-    """Write the rows of each message that is certainly one of trades; see `k2.venues.venue.CompiledDecoder`.
+    """Write the rows of each message that is certainly one of trades, and why others are certainly skipped.
+
+    See `k2.venues.venue.CompiledDecoder`.
 
     Args:
         program: uint64[words], the table (see `k2.venues.table_layout`).
@@ -134,7 +149,7 @@ def decode_table(
         sizes: int32[messages].
         symbols: the symbol table.
         rows: int64[n, WIDTH].
-        left: int32[messages].
+        left: int32[messages, 2].
         fields: uint64[slots, 3], scratch for the fields of the message and of all its elements.
         stack: uint64[DEPTH_MAX, 4], scratch.
     """
@@ -143,40 +158,51 @@ def decode_table(
     for message in range(len(starts)):
         if len(rows) - row < TRADES_MAX:
             return message, row, left_count
-        start, size, count = np.uint64(starts[message]), sizes[message], 0
+        start, size, count = np.uint64(starts[message]), sizes[message], signed(_ZERO)
         if 0 < size <= MESSAGE_BYTES_MAX:
-            items = scan_message(data, start, start + np.uint64(size), program, stack, fields)
+            end = start + np.uint64(size)
+            form, items, reason = _ZERO, _ZERO, skipping_text(data, start, end, program)
+            if reason == _ZERO:
+                items = scan_message(data, start, end, program, stack, fields)
             if items != _ZERO:
-                count = _write_rows(data, program, exchange, fields, items - _ONE, symbols, rows, words, row)
+                form, reason = _form_of(data, program, fields)
+            if form != _ZERO and reason == _ZERO:
+                count = _write_rows(data, program, exchange, fields, form, items - _ONE, symbols, rows, words, row)
+            else:
+                count = -signed(reason)
         for idx in range(row, row + count):
             rows[idx, MESSAGE] = message
-        row += count
-        if count == 0:
-            left[left_count] = message
+        if count > 0:
+            row += count
+        else:
+            left[left_count, 0], left[left_count, REASON] = message, -count
             left_count += 1
     return len(starts), row, left_count
 
 
-@allocation_free
-def _form_of(data: NDArray[np.uint8], program: NDArray[np.uint64], fields: NDArray[np.uint64]) -> np.uint64:
-    """Return the form of a message; 0 if it fits none, or is skipped."""
+@inlined
+def _form_of(
+    data: NDArray[np.uint8], program: NDArray[np.uint64], fields: NDArray[np.uint64]
+) -> tuple[np.uint64, np.uint64]:
+    """Return (the form of a message, why it is skipped); each is 0 if there is none."""
     is_wrapped = (
         program[WRAPPED_FORMS] != _ZERO
         and fields[program[OWN], KIND] == ABSENT
         and fields[program[WRAPPED], KIND] != ABSENT
     )
+    if is_wrapped and not _is_message(program, fields[program[WRAPPED], KIND]):
+        return _ZERO, _ZERO
     forms = program[WRAPPED_FORMS if is_wrapped else BARE_FORMS]
-    if is_wrapped and fields[program[WRAPPED], KIND] != OBJECT and program[TAKES_ARRAYS] == _ZERO:
-        return _ZERO
     for idx in range(program[forms]):
         form: np.uint64 = program[forms + _ONE + idx]
         if all_hold(data, fields, program, program[form + FORM_WHEN]):
-            skips = program[form + FORM_SKIPS]
-            for skip in range(program[skips]):
-                if all_hold(data, fields, program, program[skips + _ONE + skip]):
-                    return _ZERO
-            return form
-    return _ZERO
+            return form, skipping_rule(data, fields, program, program[form + FORM_SKIPS])
+    return _ZERO, skipping_rule(data, fields, program, program[WRAPPED_SKIPS if is_wrapped else BARE_SKIPS])
+
+
+@inlined
+def _is_message(program: NDArray[np.uint64], kind: np.uint64) -> bool:
+    return bool(kind == OBJECT or (kind == ARRAY and program[TAKES_ARRAYS] != _ZERO))
 
 
 @allocation_free
@@ -185,31 +211,34 @@ def _write_rows(
     program: NDArray[np.uint64],
     exchange: NDArray[np.uint8],
     fields: NDArray[np.uint64],
+    form: np.uint64,
     items: np.uint64,
     table: SymbolTable,
     rows: NDArray[np.int64],
     words: NDArray[np.uint64],
     row: int,
-) -> int:
-    """Write the rows of a message; return their number, 0 if the message is left."""
-    form = _form_of(data, program, fields)
-    if form == _ZERO:
-        return 0
-    group, count = program[form + FORM_GROUP], 0
+) -> Any:
+    """Write the rows of a message of a form; return their number, or as a negative one why it is skipped; 0 if left."""
+    group, count, is_empty = program[form + FORM_GROUP], signed(_ZERO), True
     newest_first = program[form + FORM_NEWEST_FIRST] != _ZERO
-    if group == _ZERO:
-        is_read = _write_row(data, program, exchange, fields, form, _ZERO, table, rows, words, row)
-        rows[row, INDEX] = 0
-        return 1 if is_read else 0
-    for idx in range(items):
+    is_single = group == _ZERO
+    for idx in range(_ONE if is_single else items):
         item = items - _ONE - idx if newest_first else idx
-        base = program[ROOT_SLOTS] + item * program[ITEM_SLOTS]
-        if fields[base, KIND] == group:
-            if not _write_row(data, program, exchange, fields, form, base, table, rows, words, row + count):
-                return 0
-            rows[row + count, INDEX] = count
-            count += 1
-    return count
+        base = _ZERO if is_single else program[ROOT_SLOTS] + item * program[ITEM_SLOTS]
+        if is_single or fields[base, KIND] == group:
+            is_empty = False
+            kind = _write_row(data, program, exchange, fields, form, base, table, rows, words, row + count, count)
+            if kind == UNKNOWN:
+                return signed(_ZERO)
+            if kind != LEFT_OUT:
+                rows[row + count, INDEX] = count
+                count += 1
+    if count > 0:
+        return count
+    slot = program[form + FORM_LIST]
+    if is_empty and (slot == _ZERO or fields[slot, KIND] != ARRAY):
+        return signed(_ZERO)
+    return -signed(_NO_TRADES if is_empty else _ENTRIES_LEFT_OUT)
 
 
 @inlined
@@ -218,6 +247,11 @@ def _slot(program: NDArray[np.uint64], form: np.uint64, field: np.uint64, base: 
     place = form + FORM_FIELDS + field * FIELD_WORDS
     slot: np.uint64 = program[place]
     return slot + (base if program[place + _ONE] != _ZERO else _ZERO)
+
+
+@inlined
+def _is_of_item(program: NDArray[np.uint64], form: np.uint64, field: np.uint64) -> bool:
+    return bool(program[form + FORM_FIELDS + field * FIELD_WORDS + _ONE] != _ZERO)
 
 
 @inlined
@@ -238,34 +272,47 @@ def _write_row(
     rows: NDArray[np.int64],
     words: NDArray[np.uint64],
     row: int,
-) -> bool:
-    """Write the row of one trade; return false if the message is left, in which case the row is undefined."""
-    side_slot, time_slot = _slot(program, form, SIDE, base), _slot(program, form, TIME, base)
-    has_side, side = read_side(data, fields, side_slot, program, _spec(program, SIDE))
-    has_time, time = read_when(data, fields, time_slot, program, _spec(program, TIME))
-    rows[row, layout.SIDE], rows[row, TIMESTAMP], rows[row, RECEIVED] = side, time, NULL_TIME
-    return (
-        has_side
-        and has_time
-        and _is_market(data, program, fields, form, base)
-        and _read_values(data, program, fields, form, base, words, row)
+    index: int,
+) -> np.uint64:
+    """Write the row of one trade; return its kind: `UNKNOWN` if the message is left, and the row is undefined.
+
+    `index` is the number of rows before it that are of the same message.
+    """
+    kind = _kind_of(data, program, fields, form, base)
+    if kind in (UNKNOWN, LEFT_OUT):
+        return kind
+    rows[row, layout.SIDE], rows[row, RECEIVED] = NO_SIDE, NULL_TIME
+    words[row, layout.PRICE], words[row, layout.PRICE + 1] = _ZERO, _ZERO
+    words[row, layout.QUANTITY], words[row, layout.QUANTITY + 1] = _ZERO, _ZERO
+    if kind == MARKET:
+        has_side, side = read_side(data, fields, _slot(program, form, SIDE, base), program, _spec(program, SIDE))
+        rows[row, layout.SIDE] = side
+        if not has_side or not _read_values(data, program, fields, form, base, words, row):
+            return UNKNOWN
+    has_time, time = read_when(data, fields, _slot(program, form, TIME, base), program, _spec(program, TIME))
+    rows[row, TIMESTAMP] = time
+    is_valid = (
+        has_time
         and _read_identity(data, program, fields, form, base, rows, row)
-        and _read_symbol(data, program, exchange, fields, form, base, table, rows, row)
+        and _read_symbol(data, program, exchange, fields, form, base, table, rows, row, index)
     )
+    return kind if is_valid else UNKNOWN
 
 
 @inlined
-def _is_market(
+def _kind_of(
     data: NDArray[np.uint8], program: NDArray[np.uint64], fields: NDArray[np.uint64], form: np.uint64, base: np.uint64
-) -> bool:
-    """Return whether a trade is surely of the market, by all kinds of the table."""
-    kinds = program[KINDS]
+) -> np.uint64:
+    """Return the kind of a trade by all kinds of the table: the first that ends the question, as in their order."""
+    kinds, kind = program[KINDS], MARKET
     for idx in range(program[kinds]):
         slot, rule = _slot(program, form, FIXED_FIELDS + idx, base), kinds + _ONE + idx * _TWO
-        is_missing = program[rule] != _ZERO and is_absent(fields, slot)
-        if not is_missing and find_value(data, fields, slot, program, program[rule + _ONE]) == _ZERO:
-            return False
-    return True
+        if program[rule] == _ZERO or not is_absent(fields, slot):
+            found = find_value(data, fields, slot, program, program[rule + _ONE])
+            if found in (UNKNOWN, LEFT_OUT):
+                return found
+            kind = max(kind, found)
+    return kind
 
 
 @inlined
@@ -366,7 +413,13 @@ def _read_symbol(
     table: SymbolTable,
     rows: NDArray[np.int64],
     row: int,
+    index: int,
 ) -> bool:
+    if index > 0 and not (_is_of_item(program, form, SYMBOL) or _is_of_item(program, form, EXCHANGE)):
+        rows[row, layout.SYMBOL] = rows[row - 1, layout.SYMBOL]
+        for column in range(EXCHANGE_START, SYMBOL_SIZE + 1):
+            rows[row, column] = rows[row - 1, column]
+        return True
     spec, slot = _spec(program, SYMBOL), _slot(program, form, SYMBOL, base)
     is_valid, start, size = read_name(data, fields, slot, program, spec, SYMBOL_BYTES_MAX)
     if not is_valid:

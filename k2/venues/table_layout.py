@@ -14,6 +14,7 @@ __all__ = [
     "AFFIXES",
     "ARRAY",
     "BARE_FORMS",
+    "BARE_SKIPS",
     "BOUND",
     "BY_MS_OR_US",
     "BY_NANOSECONDS",
@@ -35,6 +36,7 @@ __all__ = [
     "FIXED_FIELDS",
     "FORM_FIELDS",
     "FORM_GROUP",
+    "FORM_LIST",
     "FORM_NEWEST_FIRST",
     "FORM_SKIPS",
     "FORM_WHEN",
@@ -46,6 +48,9 @@ __all__ = [
     "ITEM_SLOT",
     "ITEM_SLOTS",
     "KINDS",
+    "LEFT_OUT",
+    "MARKET",
+    "NON_MARKET",
     "OBJECT",
     "ONE_OF",
     "OPENS",
@@ -66,11 +71,14 @@ __all__ = [
     "SPEC_WORDS",
     "SYMBOL",
     "TAKES_ARRAYS",
+    "TEXTS",
     "TIME",
     "TRADE_ID",
+    "UNKNOWN",
     "VALUES",
     "WRAPPED",
     "WRAPPED_FORMS",
+    "WRAPPED_SKIPS",
 ]
 
 OBJECT: Final = np.uint64(7)
@@ -87,7 +95,8 @@ def _columns(count: int) -> tuple[np.uint64, ...]:
 # state of a value to which no path leads.
 (_, _, DEAD, ROOT_STATE, ROOT_SLOTS, ITEM_SLOTS, OWN, WRAPPED) = _columns(8)
 (TAKES_ARRAYS, BARE_FORMS, WRAPPED_FORMS, SPECS, KINDS) = (np.uint64(number) for number in range(8, 13))
-HEADER_WORDS: Final = 13
+(BARE_SKIPS, WRAPPED_SKIPS, TEXTS) = (np.uint64(number) for number in range(13, 16))
+HEADER_WORDS: Final = 16
 
 # A state: where the scanner is on the paths of the table. HEADS is the first of 64 words: the first edge of the keys
 # whose first byte has these lower six bits.
@@ -98,9 +107,13 @@ STATE_WORDS: Final = 7 + 64
 # An edge: a key of an object, and the state of its value. EDGE_KEY is the first word of the key's bytes.
 (EDGE_NEXT, EDGE_BIT, EDGE_CHILD, EDGE_SIZE, EDGE_KEY) = _columns(5)
 
+# A rule of messages to skip, in a list that begins with their number: its conditions and the number of its reason.
+# A text to skip, likewise: the number of its reason, its size, and its bytes.
+
 # A form, in a list that begins with their number. FORM_FIELDS is the first of the fields: their slots, and whether they
-# are those of an element.
-(FORM_WHEN, FORM_SKIPS, FORM_GROUP, FORM_NEWEST_FIRST, FORM_FIELDS) = _columns(5)
+# are those of an element. FORM_SKIPS are the rules of messages to skip that may hold as well, FORM_LIST is the slot of
+# the list of trades; 0 if there is none, or several.
+(FORM_WHEN, FORM_SKIPS, FORM_GROUP, FORM_LIST, FORM_NEWEST_FIRST, FORM_FIELDS) = _columns(6)
 FIELD_WORDS: Final = np.uint64(2)
 
 # The fields of a trade. The fields of the table's kinds follow them.
@@ -116,6 +129,9 @@ SPEC_WORDS: Final = np.uint64(7)
 # count).
 (BY_RFC_3339, BY_MS_OR_US, BY_NANOSECONDS, BY_NUMBER) = _columns(4)
 BY_SIGN: Final = np.uint64(1)
+
+# The kind of a trade, by the values of the table's kinds. The message of one that is UNKNOWN is left.
+(UNKNOWN, MARKET, NON_MARKET, LEFT_OUT) = _columns(4)
 
 # A condition, in a list that begins with their number: slot, test, and values or pattern.
 CONDITION_WORDS: Final = np.uint64(3)

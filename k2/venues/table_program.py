@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from k2.model.trade import BUY, NO_SIDE, SELL
 from k2.venues import scan
+from k2.venues.skipped import reason_number
 from k2.venues.table import (
     Condition,
     DecimalField,
@@ -30,6 +31,9 @@ from k2.venues.table_layout import (
     BY_RFC_3339,
     BY_SIGN,
     HEADER_WORDS,
+    LEFT_OUT,
+    MARKET,
+    NON_MARKET,
     ONE_OF,
     PRESENT,
     SPEC_WORDS,
@@ -61,7 +65,7 @@ def program_of(table: VenueTable) -> NDArray[np.uint64] | None:
     """Return the program of a table as uint64[words]; None if the table has what the kernel does not decode.
 
     That is a pattern other than one wildcard with a text before and after it, a list within an element of a list of
-    trades with trades of its own, or a message to skip that has the form of one with trades.
+    trades with trades of its own, or an optional field that may be within a value of another type.
     """
     try:
         return _Compiler(table).program()
@@ -82,20 +86,32 @@ class _Compiler:
     def program(self) -> NDArray[np.uint64]:
         """Return the words."""
         table, envelope = self._table, self._table.envelope
-        if any(text.lstrip()[:1] in ("{", "[") for rule in table.skip for text in rule.texts):
-            raise UnfitTableError
+        self._check_optional()
         own = 0 if envelope is None else self._slot(parse_path(envelope.unless).steps)
         wrapper = () if envelope is None else parse_path(envelope.path).steps
         wrapped = 0 if envelope is None else self._slot(wrapper)
         bare_forms = self._put_forms(())
         wrapped_forms = 0 if envelope is None else self._put_forms(wrapper)
+        bare_skips = self._put_skips(())
+        wrapped_skips = 0 if envelope is None else self._put_skips(wrapper)
         specs, kinds = self._put_specs()
+        rules = specs, kinds, bare_skips, wrapped_skips, self._put_texts()
         dead, root = put_states(self._words, self._slots, self._item_slots, self._groups)
         # A slot 0 takes what no path names, and the number of an element's list.
         slots = len(self._slots) + 1, len(self._item_slots) + 1
         forms = int(takes_arrays(table)), bare_forms, wrapped_forms
-        self._words[:HEADER_WORDS] = [0, 0, dead, root, *slots, own, wrapped, *forms, specs, kinds]
+        self._words[:HEADER_WORDS] = [0, 0, dead, root, *slots, own, wrapped, *forms, *rules]
         return np.array(self._words, dtype=np.uint64)
+
+    def _check_optional(self) -> None:
+        """Refuse optional fields that the kernel takes for absent in a value of another type, which is an error."""
+        table = self._table
+        fields = [one.path for one in (table.trade_id, table.side) if one is not None and one.optional]
+        fields += [one.path for one in table.kinds if one.absent]
+        # If a field that each trade must have is in the same value, then that is an object, or an array.
+        required = [_container(table.time.path), _container(table.symbol.path)]
+        if any(len(parse_path(path).steps) > 1 or _container(path) not in required for path in fields):
+            raise UnfitTableError
 
     def _put(self, words: Sequence[int]) -> int:
         at = len(self._words)
@@ -114,11 +130,30 @@ class _Compiler:
         group = self._groups.setdefault(at, len(self._groups) + 1) if EACH in at else 0
         places = [self._place(path, at, wrapper, is_in_list=bool(group)) for path in self._paths()]
         when = self._put_conditions(form.when, wrapper)
-        rules = [rule.when for rule in self._table.skip if rule.when and not _exclude(form.when, rule.when)]
-        skips = [self._put_conditions(conditions, wrapper) for conditions in rules]
-        skips_at = self._put([len(skips), *skips])
+        rules = [rule for rule in self._table.skip if rule.when and not _exclude(form.when, rule.when)]
+        skips = [(self._put_conditions(rule.when, wrapper), reason_number(rule.reason)) for rule in rules]
+        skips_at = self._put_list(skips)
         fields = [word for place in places for word in (place.slot, int(place.is_of_item))]
-        return self._put([when, skips_at, group, int(form.order == "newest_first"), *fields])
+        is_plain_list = at[1:] and at.index(EACH) == len(at) - 1 if group else False
+        list_at = self._slot(at[:-1]) if is_plain_list else 0
+        return self._put([when, skips_at, group, list_at, int(form.order == "newest_first"), *fields])
+
+    def _put_skips(self, wrapper: Steps) -> int:
+        """Write the rules of messages to skip, up to the first that the kernel cannot decide."""
+        skips = list[tuple[int, int]]()
+        for rule in self._table.skip:
+            try:
+                skips += [(self._put_conditions(rule.when, wrapper), reason_number(rule.reason))] if rule.when else []
+            except UnfitTableError:
+                break
+        return self._put_list(skips)
+
+    def _put_texts(self) -> int:
+        texts = {text.encode(): reason_number(rule.reason) for rule in self._table.skip for text in rule.texts}
+        return self._put_list([(reason, len(text), *text) for text, reason in texts.items()])
+
+    def _put_list(self, records: Sequence[tuple[int, ...]]) -> int:
+        return self._put([len(records), *(word for record in records for word in record)])
 
     def _paths(self) -> Iterator[str | None]:
         """Yield the paths of the fields in their order, None for one that the table does not have."""
@@ -184,9 +219,8 @@ class _Compiler:
             self._name_spec(table.trade_id),
         ]
         padded = [spec + [0] * (int(SPEC_WORDS) - len(spec)) for spec in specs]
-        kinds = [(int(one.absent == "market"), [(value, 1) for value in one.market]) for one in table.kinds]
-        listed = [word for optional, values in kinds for word in (optional, self._put_values(values))]
-        return self._put([word for spec in padded for word in spec]), self._put([len(kinds), *listed])
+        kinds = [(int(one.absent == "market"), self._put_values(_kinds_of(one))) for one in table.kinds]
+        return self._put([word for spec in padded for word in spec]), self._put_list(kinds)
 
     def _name_spec(self, field: NameField | None) -> list[int]:
         if field is None:
@@ -225,11 +259,23 @@ class _Compiler:
         return [0, int(field.optional), 0, 0, listed]
 
 
+def _container(path: str) -> tuple[bool, type]:
+    """Return (whether a path begins at the message, type of its first step)."""
+    parsed = parse_path(path)
+    return parsed.is_root, type(parsed.steps[0])
+
+
 def _accepted(field: NameField | NumberField | DecimalField | TimeField) -> int:
     """Return the kinds of JSON values that a field may have, one bit each."""
     kinds = {"text": _STRING, "number": _INTEGER | _NUMBER, "any": _STRING | _INTEGER | _NUMBER}
     accepted = kinds[field.type]
     return accepted & ~_NUMBER if isinstance(field, NumberField) else accepted
+
+
+def _kinds_of(kinds: RowKinds) -> list[tuple[Value, int]]:
+    """Return the values that a table names, each with the kind of its trades."""
+    listed = ((kinds.market, MARKET), (kinds.non_market, NON_MARKET), (kinds.skipped, LEFT_OUT))
+    return [(value, int(kind)) for values, kind in listed for value in values]
 
 
 def _json_of(value: Value) -> tuple[int, bytes]:

@@ -1,6 +1,6 @@
 """Compiled scanner of JSON messages by the states of a table: finds the values of all its paths, or leaves the message.
 
-It accepts a subset of RFC 8259: strings of printable ASCII without escapes, and each key that the table names at most
+It accepts a subset of RFC 8259: escapes only in values that no path names, and each key that the table names at most
 once in its object. A message that is left may still be well-formed; the reference decoder decides.
 """
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from k2.model.compiled import allocation_free, inlined
 from k2.venues.rows import TRADES_MAX
 from k2.venues.scan import ABSENT, END, INTEGER, KIND, START, STRING, scan_scalar, skip_blanks, string_end
+from k2.venues.scan_text import text_end
 from k2.venues.table_layout import (
     ARRAY,
     CLOSES,
@@ -49,7 +50,7 @@ _STATE, _BASE, _CLOSING, _SEEN = range(4)
 _OBJECT_END, _ARRAY_END = np.uint64(_CLOSE), np.uint64(_CLOSE_ARRAY)
 
 
-@allocation_free
+@inlined
 def clear(fields: NDArray[np.uint64], first: np.uint64, count: np.uint64) -> None:
     """Mark fields as absent."""
     for field in range(count):
@@ -95,12 +96,16 @@ def _edge(
 
 @inlined
 def _scan_scalar(
-    data: NDArray[np.uint8], position: np.uint64, end: np.uint64
+    data: NDArray[np.uint8], position: np.uint64, end: np.uint64, program: NDArray[np.uint64], state: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
     """Scan a scalar; return (kind, start, end, position after it), with kind `ABSENT` if the message is left."""
     if data[position] == _QUOTE:
         start = position + _ONE
         value_end = string_end(data, start, end)
+        if value_end >= end:
+            is_verbatim, value_end = text_end(data, start, end)
+            is_used = program[state + ROOT_SLOT] != _ZERO or program[state + ITEM_SLOT] != _ZERO
+            value_end = end if is_used and not is_verbatim else value_end
         return (STRING if value_end < end else ABSENT), start, value_end, value_end + _ONE
     kind, value_end = scan_scalar(data, position, end)
     is_negative_digit = kind == INTEGER and value_end - position == _TWO and data[position] == _MINUS
@@ -124,7 +129,9 @@ def _scan_key(
     start = position + _ONE
     key_end = string_end(data, start, end)
     if key_end >= end:
-        return _ZERO, end
+        is_verbatim, key_end = text_end(data, start, end)
+        if key_end >= end or not is_verbatim:
+            return _ZERO, end
     edge = _edge(data, start, key_end, program, state)
     position = skip_blanks(data, key_end + _ONE, end)
     if position >= end or data[position] != _COLON:
@@ -194,6 +201,10 @@ def scan_message(
     stack[depth, _BASE], stack[depth, _CLOSING] = _ZERO, _ZERO
     clear(fields, _ZERO, program[ROOT_SLOTS])
     position = skip_blanks(data, position, end)
+    if position >= end or (
+        data[position] != _OPEN and (data[position] != _OPEN_ARRAY or program[TAKES_ARRAYS] == _ZERO)
+    ):
+        return _ZERO
     while True:
         # A value begins here.
         if position >= end:
@@ -209,7 +220,7 @@ def scan_message(
         is_first = is_array or data[position] == _OPEN
         if is_first:
             depth += _ONE
-            if depth == _DEPTH_MAX or (depth == _ONE and is_array and program[TAKES_ARRAYS] == _ZERO):
+            if depth == _DEPTH_MAX:
                 return _ZERO
             _record(fields, program, state, base, ARRAY if is_array else OBJECT, position, position)
             stack[depth, _STATE], stack[depth, _BASE], stack[depth, _SEEN] = state, base, _ZERO
@@ -217,7 +228,7 @@ def scan_message(
             due -= program[state + CLOSES] if is_array else _ZERO
             position += _ONE
         else:
-            kind, start, value_end, position = _scan_scalar(data, position, end)
+            kind, start, value_end, position = _scan_scalar(data, position, end, program, state)
             if kind == ABSENT:
                 return _ZERO
             _record(fields, program, state, base, kind, start, value_end)

@@ -8,9 +8,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.compiled import allocation_free
+from k2.model.compiled import allocation_free, inlined
 from k2.model.decimals_compiled import read_decimal, scaled
 from k2.model.times_compiled import read_time
+from k2.model.words_compiled import DIGITS_MAX, read_digits
 from k2.venues.scan import ABSENT, END, KIND, NULL, START, STRING, signed
 from k2.venues.table_layout import (
     ABSENT_OR_NULL,
@@ -28,6 +29,7 @@ from k2.venues.table_layout import (
     POWER,
     PRESENT,
     RULE,
+    TEXTS,
     VALUES,
 )
 
@@ -42,11 +44,12 @@ __all__ = [
     "read_side",
     "read_when",
     "read_whole",
+    "skipping_rule",
+    "skipping_text",
 ]
 
 _ZERO, _ONE, _TWO, _THREE = (np.uint64(number) for number in range(4))
 _NINE, _TEN, _DIGIT_0 = np.uint64(9), np.uint64(10), np.uint64(0x30)
-_DIGITS_MAX: Final = np.uint64(18)
 _TENTH_OF_INT64: Final = (2**63 - 1) // 10
 _MS_DIGITS, _US_DIGITS, _NS_DIGITS = np.uint64(13), np.uint64(16), np.uint64(19)
 _EXPONENT_DIGITS_MAX: Final = np.uint64(2)
@@ -129,6 +132,32 @@ def all_hold(
 
 
 @allocation_free
+def skipping_rule(
+    data: NDArray[np.uint8], fields: NDArray[np.uint64], program: NDArray[np.uint64], rules: np.uint64
+) -> np.uint64:
+    """Return the number of the reason of the first rule of a list that holds; 0 if none does."""
+    rule = rules + _ONE
+    for _ in range(program[rules]):
+        if all_hold(data, fields, program, program[rule]):
+            return np.uint64(program[rule + _ONE])
+        rule += _TWO
+    return _ZERO
+
+
+@inlined
+def skipping_text(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, program: NDArray[np.uint64]) -> np.uint64:
+    """Return the number of the reason why a whole message is skipped; 0 if it is not a text of the table."""
+    texts: np.uint64 = program[TEXTS]
+    text, size = texts + _ONE, end - start
+    for _ in range(program[texts]):
+        length = program[text + _ONE]
+        if length == size and _has(data, start, program, text + _TWO, size):
+            return np.uint64(program[text])
+        text += _TWO + length
+    return _ZERO
+
+
+@allocation_free
 def read_name(
     data: NDArray[np.uint8],
     fields: NDArray[np.uint64],
@@ -149,18 +178,11 @@ def read_name(
     return bool(0 < size <= bytes_max), signed(start), size
 
 
-@allocation_free
-def _digits(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, int]:
+@inlined
+def _digits(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, Any]:
     """Parse 1 to 18 digits; return (whether it was accepted, value)."""
-    if start >= end or end - start > _DIGITS_MAX:
-        return False, 0
-    value: Any = 0
-    for position in range(start, end):
-        digit = np.uint64(data[position]) ^ _DIGIT_0
-        if digit > _NINE:
-            return False, 0
-        value = value * 10 + signed(digit)
-    return True, value
+    is_valid, value = read_digits(data, start, end)
+    return is_valid, signed(value)
 
 
 @allocation_free
@@ -168,9 +190,9 @@ def read_number(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tu
     """Parse a whole number of 64 bits in the form that Python prints; return (whether it was accepted, value)."""
     negative = start < end and data[start] == _MINUS
     first = start + _ONE if negative else start
-    if end - first > _DIGITS_MAX + _ONE:
+    if end - first > DIGITS_MAX + _ONE:
         return False, 0
-    is_long = end - first > _DIGITS_MAX
+    is_long = end - first > DIGITS_MAX
     is_valid, value = _digits(data, first, end - _ONE if is_long else end)
     if is_valid and is_long:
         last = np.uint64(data[end - _ONE]) ^ _DIGIT_0
@@ -209,17 +231,16 @@ def read_price(
         start += _ONE
         if start < end and data[start] == _MINUS:
             return False, _ZERO, _ZERO
-    mark = start
-    while mark < end and data[mark] != _SMALL_E and data[mark] != _LARGE_E:
-        mark += _ONE
-    return read_decimal(data, start, end) if mark == end else _with_exponent(data, start, mark, end)
+    is_valid, low, high = read_decimal(data, start, end)
+    return (is_valid, low, high) if is_valid else _with_exponent(data, start, end)
 
 
 @allocation_free
-def _with_exponent(
-    data: NDArray[np.uint8], start: np.uint64, mark: np.uint64, end: np.uint64
-) -> tuple[bool, np.uint64, np.uint64]:
-    """Parse a positive decimal of at most 18 digits, with the mark of its exponent at a position."""
+def _with_exponent(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, np.uint64, np.uint64]:
+    """Parse a positive decimal of at most 18 digits with an exponent; return as `read_price` does."""
+    mark = start
+    while mark < end and data[mark] != _SMALL_E and data[mark] != _LARGE_E:
+        mark += _ONE
     point = start
     while point < mark and data[point] != _POINT:
         point += _ONE
@@ -259,6 +280,8 @@ def read_side(
         start = fields[slot, START]
         if not accepts(fields, slot, program, spec):
             return False, 0
+        if fields[slot, KIND] == STRING and not read_decimal(data, start, fields[slot, END])[0]:
+            return False, 0
         is_negative = start < fields[slot, END] and data[start] == _MINUS
         return True, signed(program[values + _ONE if is_negative else values]) - 1
     side = find_value(data, fields, slot, program, values)
@@ -275,11 +298,11 @@ def read_when(
     start, end, rule = fields[slot, START], fields[slot, END], program[spec + RULE]
     if rule == BY_RFC_3339:
         return read_time(data, signed(start), signed(end))
-    point = start
+    point = start if program[spec + FRACTION] != _ZERO else end
     while point < end and data[point] != _POINT:
         point += _ONE
     digits = point - start
-    if point < end and (program[spec + FRACTION] == _ZERO or not _digits(data, point + _ONE, end)[0]):
+    if point < end and not _digits(data, point + _ONE, end)[0]:
         return False, 0
     power = signed(program[spec + POWER])
     if rule == BY_MS_OR_US:

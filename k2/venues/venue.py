@@ -30,12 +30,13 @@ CompiledDecoder = Callable[
     [NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32], SymbolTable, NDArray[np.int64], NDArray[np.int32]],
     tuple[int, int, int],
 ]
-"""Decodes messages that it accepts to rows; returns the numbers of messages read, of rows, and of messages left.
+"""Decodes messages that it accepts to rows; returns the numbers of messages read, of rows, and of other messages.
 
 Arguments: the bytes of the messages; int64[messages] and int32[messages], start and size (or -1) of each value; the
 symbol table; and two arrays that are written. The first is int64[n, `k2.venues.rows.WIDTH`]: the rows of the accepted
-messages, in message order, with the layout of that module. The second is int32[messages]: the indices of the other
-messages that were read, ascending. It reads all messages, or until less than `k2.venues.rows.TRADES_MAX` rows are free.
+messages, in message order, with the layout of that module. The second is int32[messages, 2]: the indices of the other
+messages that were read, ascending, and why each has no rows (`k2.venues.rows.REASON`). It reads all messages, or until
+less than `k2.venues.rows.TRADES_MAX` rows are free.
 """
 
 

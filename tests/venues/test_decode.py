@@ -145,7 +145,7 @@ def left_by_the_kernel(values: list[bytes]) -> int:
     """Count the messages that the compiled decoder of canonical messages leaves to the reference."""
     batch, kernel = batch_of(values), VENUES["k2"].decode_compiled
     assert kernel is not None
-    rows, left = np.empty((len(values), WIDTH), dtype=np.int64), np.empty(len(values), dtype=np.int32)
+    rows, left = np.empty((len(values), WIDTH), dtype=np.int64), np.empty((len(values), 2), dtype=np.int32)
     return kernel(batch.data, batch.value_starts, batch.value_sizes, Symbols().table, rows, left)[2]
 
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from k2.model.reasons import RejectedError, SkippedError
 from k2.venues import VENUES
 from k2.venues.reading import INT64_MAX, INT64_MIN
+from k2.venues.table import VenueTable
 from tests.venues.documented import DOCUMENTED
 from tests.venues.recordings import RECORDINGS, lines_of
+from tests.venues.skipped_messages import skipped_messages, skipped_texts
 from tests.venues.test_recorded_venues import ALL_SAMPLES
 
 HUGE: Final = "HUGE"
@@ -29,10 +31,27 @@ def _samples() -> dict[str, list[bytes]]:
         samples[recording.venue] += [*lines[:40:4], *lines[-10:]]
     for venue in samples:
         samples[venue] += [ALL_SAMPLES[venue]] if venue in ALL_SAMPLES else []
+        samples[venue] += skipped_messages(_table(venue))
     return samples
 
 
+def _known_values(table: VenueTable) -> list[Any]:
+    conditions = [one for form in (*table.messages, *table.skip) for one in form.when]
+    kinds = [value for one in table.kinds for value in (*one.market, *one.non_market, *one.skipped)]
+    return [*(value for one in conditions for value in one.one_of or ()), *kinds, [], None]
+
+
+def _table(venue: str) -> VenueTable:
+    table = VENUES.table_of(venue)
+    assert table is not None
+    return table
+
+
 SAMPLES: Final = _samples()
+KNOWN: Final = {venue: _known_values(_table(venue)) for venue in SAMPLES}
+"""Values that the tables name, of all their keys."""
+TEXTS: Final = {venue: [b"pong", *skipped_texts(_table(venue))] for venue in SAMPLES}
+"""Messages that are no objects, of each table."""
 FIRST_YEAR, LAST_YEAR = -62_135_596_800_000_000, 253_402_300_800_000_000
 """The years 1 and 10000, as microseconds."""
 values: Final = st.recursive(
@@ -42,6 +61,7 @@ values: Final = st.recursive(
         st.integers(-(2**70), 2**70),
         st.floats(allow_nan=False, allow_infinity=False),
         st.text(max_size=8),
+        st.text(st.sampled_from('a/\\"\n\x7f\x80\x9f\xa0é한￿\ud800\udfff😀'), max_size=4),
         st.sampled_from(["", "0", "-1", "NaN", "1e99", "9" * 40, "trade", "update", HUGE, "\x00", "x" * 300]),
     ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -66,9 +86,11 @@ def mangled(draw: st.DrawFn, venue: str) -> bytes:
         container = message
         for key in path[:-1]:
             container = container[key]
-        match draw(st.sampled_from(["replace", "remove", "nest"])):
+        match draw(st.sampled_from(["replace", "known", "remove", "nest"])):
             case "replace":
                 container[path[-1]] = draw(values)
+            case "known":
+                container[path[-1]] = draw(st.sampled_from(KNOWN[venue]))
             case "remove":
                 del container[path[-1]]
             case _:

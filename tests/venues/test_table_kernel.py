@@ -22,7 +22,7 @@ from k2.venues.table_kernel import decode_table
 from k2.venues.table_rules import check_table
 from tests.venues.messages import batch_of, outcome
 from tests.venues.recordings import RECORDINGS, lines_of
-from tests.venues.test_mangled_messages import SAMPLES, mangled
+from tests.venues.test_mangled_messages import SAMPLES, TEXTS, mangled
 
 OTHERS: Final = b'\x00 "+-.09:A\\]`e{}\x7f\x80\xff,['
 """Bytes that a message is tried with in other places."""
@@ -41,18 +41,19 @@ def left_of(venue: str, values: list[bytes]) -> list[int]:
     batch, kernel = batch_of(values, venue), VENUES[venue].decode_compiled
     assert kernel is not None
     rows = np.empty((10 * len(values) + TRADES_MAX, WIDTH), dtype=np.int64)
-    left = np.empty(len(values), dtype=np.int32)
-    read, _, count = kernel(batch.data, batch.value_starts, batch.value_sizes, Symbols().table, rows, left)
+    others = np.empty((len(values), 2), dtype=np.int32)
+    read, _, count = kernel(batch.data, batch.value_starts, batch.value_sizes, Symbols().table, rows, others)
     assert read == len(values)
-    return left[:count].tolist()
+    return [message for message, reason in others[:count].tolist() if not reason]
 
 
 @pytest.mark.parametrize("venue", SAMPLES)
 @settings(max_examples=80)
 @given(data=st.data())
 def test_both_decoders_agree_on_mangled_messages(venue: str, data: st.DataObject) -> None:
-    """In batches of plain and mangled messages, bytes of no meaning, and tombstones."""
-    one = st.one_of(mangled(venue), mangled(venue), st.sampled_from(SAMPLES[venue]), st.binary(max_size=20), st.none())
+    """In batches of plain and mangled messages, texts that are skipped, bytes of no meaning, and tombstones."""
+    plain, texts = st.sampled_from(SAMPLES[venue]), st.sampled_from(TEXTS[venue])
+    one = st.one_of(mangled(venue), mangled(venue), plain, texts, st.binary(max_size=20), st.none())
     assert agree(batch_of(data.draw(st.lists(one, min_size=1, max_size=6)), venue))
 
 
@@ -77,25 +78,25 @@ def shape(value: Any) -> Any:
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=[one.file for one in RECORDINGS])
 def test_both_decoders_agree_on_recordings(recording: Any) -> None:
-    """And the kernel leaves only what is skipped, and messages that name a number without being a trade."""
+    """And the kernel leaves none of their messages, unless they name a number without being a trade."""
     values = lines_of(recording.file)
     batch = batch_of(values, recording.venue)
     assert agree(batch)
     decoded = decode(batch)
-    others = {number for number, _ in decoded.skipped} | set(decoded.trades.columns.messages[decoded.heads].tolist())
-    assert left_of(recording.venue, values) == sorted(others)
+    heads = decoded.trades.columns.messages[decoded.heads].tolist()
+    assert left_of(recording.venue, values) == heads
 
 
 @pytest.mark.parametrize("venue", SAMPLES)
-def test_plain_trades_are_not_left(venue: str) -> None:
-    """Of the messages of each table, the kernel leaves those that are skipped, and those with a non-market trade."""
+def test_plain_messages_are_not_left(venue: str) -> None:
+    """The kernel reads all messages of each table: trades, non-market trades, and what is skipped."""
     values = SAMPLES[venue]
     decoded = decode(batch_of(values, venue))
-    others = {number for number, _ in decoded.skipped}
-    others |= set(decoded.trades.columns.messages[[*decoded.non_market, *decoded.heads]].tolist())
-    assert set(left_of(venue, values)) == others
+    assert left_of(venue, values) == decoded.trades.columns.messages[decoded.heads].tolist()
 
 
+WHOLE_TEXTS: Final = [b"pong", b'{"events":[]}', b"[pong", b"pon"]
+TEXT: Final = ["é", "\x7f", "\x80", "\n", '"', "\ud800", "😀"]
 NESTED: Final[dict[str, Any]] = {
     "name": "nested",
     "source": "made up",
@@ -113,14 +114,21 @@ NESTED: Final[dict[str, Any]] = {
         {"when": [{"path": "events[0].n", "one_of": [0, "0", False]}], "trades": "events[].trades[]"},
         {"when": [{"path": "one", "present": True}], "trades": "one", "order": "newest_first"},
     ],
-    "skip": [{"reason": "status", "when": [{"path": "one", "absent": True}, {"path": "events[1].n", "one_of": [9]}]}],
+    "skip": [
+        {"reason": "status", "when": [{"path": "one", "absent": True}, {"path": "events[1].n", "one_of": [9]}]},
+        {"reason": "error", "texts": ["pong", '{"events":[]}', "[pong"]},
+        {"reason": "heartbeat", "when": [{"path": "hb", "present": True}]},
+        {"reason": "other_channel", "when": [{"path": "from", "matches": "y-.+"}]},
+        {"reason": "subscription_reply", "when": [{"path": "from", "one_of": ["y-1"]}]},
+    ],
     "envelope": {"path": "outer.inner", "unless": "first"},
 }
 UNFIT: Final[list[dict[str, Any]]] = [
     {"symbol": {"path": "pair[0]", "pattern": "(BTC|ETH).*"}},
     {"symbol": {"path": "pair[0]", "pattern": "(.+)[0-9]"}},
-    {"skip": [{"reason": "status", "texts": ['{"one":1}']}]},
     {"messages": [{"trades": "events[]"}, {"trades": "events[].p[]"}], "price": {"path": "p[0]"}},
+    {"side": {"path": "s.x", "by_sign": True, "optional": True}},
+    {"side": {"path": "$.s", "by_sign": True, "optional": True}},
 ]
 
 
@@ -142,17 +150,23 @@ def nested(**changes: Any) -> dict[str, Any]:
 @st.composite
 def nested_messages(draw: st.DrawFn) -> bytes:
     """Return a message of the table above, in one of its forms, with odd values here and there."""
-    odd = st.sampled_from([None, 0, 1, 2, 3, "a", "-0", "007", 1.5, -1e3, "1e-7", True, [], {}, "BTC", 10**18, 2**63])
+    numbers = [0, 1, 2, 3, "-0", "007", 1.5, -1e3, "1e-7", 10**18, 2**63]
+    odd = st.sampled_from([None, True, [], {}, "a", "BTC", *numbers, *TEXT])
     names = st.sampled_from(list(nested()))
-    trades = st.dictionaries(names, odd, max_size=draw(st.integers(0, 2))).map(lambda changes: nested(**changes))
+    kinds = st.sampled_from([{}, {}, {"k": 2}, {"k": 3}, {"k": 3, "p": "?"}, {"other": '"\\'}])
+    changes = st.dictionaries(names, odd, max_size=draw(st.integers(0, 2)))
+    trades = st.tuples(kinds, changes).map(lambda both: nested(**{**both[0], **both[1]}))
     lists = st.lists(trades, max_size=2)
     event = st.fixed_dictionaries({"n": st.sampled_from([0, "0", False, 0.0, 9])}, optional={"trades": lists})
-    root = {"from": draw(st.sampled_from(["x-a", "x-a", "x-a", "x-", "a"])), "first": draw(st.sampled_from([7, "7"]))}
+    names_from = ["x-a", "x-a", "x-é", "x-", "a", "y-1", "y-é", "y-\x7f", "x-\n"]
+    root = {"from": draw(st.sampled_from(names_from)), "first": draw(st.sampled_from([7, "7"]))}
+    root |= draw(st.sampled_from([{}, {}, {}, {"hb": draw(odd)}]))
     root |= draw(st.sampled_from([{}, {}, {"one": draw(trades)}]))
     root |= draw(st.sampled_from([{}, {"events": draw(st.lists(event, min_size=1, max_size=3))}]))
     wrapped = {name: one for name, one in root.items() if name != "first"} if draw(st.booleans()) else root
     message = draw(st.sampled_from([root, {"outer": {"inner": wrapped}}, {"outer": {"inner": root}, "first": 1}]))
-    return json.dumps(message).encode()
+    message = draw(st.sampled_from([message, message, message, {"outer": {"inner": draw(odd)}}, draw(odd)]))
+    return json.dumps(message, ensure_ascii=draw(st.booleans())).encode(errors="surrogatepass")
 
 
 def table_of(changes: dict[str, Any]) -> VenueTable:
@@ -163,7 +177,9 @@ def table_of(changes: dict[str, Any]) -> VenueTable:
 
 
 @settings(max_examples=200)
-@given(st.lists(nested_messages(), min_size=1, max_size=5))
+@given(
+    st.lists(nested_messages() | st.sampled_from([b"pong", b'{"events":[]}', b"[pong", b"pon"]), min_size=1, max_size=5)
+)
 def test_both_decoders_agree_on_a_table_with_all_options(values: list[bytes]) -> None:
     """Lists in lists, an envelope, kinds, a maker's side from a sign, names from patterns, and odd values."""
     VENUES["nested"] = venue_of(table_of({}))
@@ -183,9 +199,73 @@ def test_a_table_with_all_options_is_compiled(monkeypatch: pytest.MonkeyPatch) -
     assert len(decode(batch_of(values, "nested")).trades.columns) == 4
 
 
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (b'{"from":"x-a","first":7,"events":[{"n":0,"trades":[]}]}', None),
+        (b'{"from":"y-\xc3\xa9","first":7,"note":"\\ud83d\\ude00\\n"}', "other_channel"),
+        (b'{"outer":{"inner":{"hb":1,"\xc3\xa9":null}}}', "heartbeat"),
+        (b'{"first":7,"hb":null,"from":"y-1"}', "heartbeat"),
+        (b'{"events":[]}', "error"),
+        (b'{"first":7,"from":"x-a","one":{"k":3}}', "non_market"),
+    ],
+)
+def test_the_kernel_skips_messages(message: bytes, why: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the first rule that holds; a message without trades is left if its list is in another."""
+    monkeypatch.setitem(VENUES, "nested", venue_of(table_of({})))
+    batch = batch_of([message], "nested")
+    assert agree(batch)
+    assert left_of("nested", [message]) == ([0] if why is None else [])
+    if why is not None:
+        assert [error.why for _, error in decode(batch).skipped] == [why]
+
+
+def test_the_kernel_decodes_non_market_trades(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need neither price nor side, and entries that are left out need nothing."""
+    monkeypatch.setitem(VENUES, "nested", venue_of(table_of({})))
+    trades = [nested(), nested(k=2, p="?", q=None, s={}), {"k": 3}, nested(number=9, k=2), nested(id="é")]
+    message = json.dumps({"from": "x-a", "first": "7", "events": [{"n": 0, "trades": trades}]}, ensure_ascii=False)
+    batch = batch_of([message.encode()], "nested")
+    assert agree(batch)
+    assert left_of("nested", [message.encode()]) == []
+    assert decode(batch).non_market.tolist() == [1, 2]
+
+
+def test_an_empty_list_has_no_trades() -> None:
+    """A list that is missing, or is another value, is left to the reference decoder, which refuses it."""
+    values = [b'{"arg":{"channel":"trades"},"data":%s}' % data for data in (b"[]", b"{}", b"null", b'"\\n"')]
+    values.append(b'{"arg":{"channel":"trades"}}')
+    assert agree(batch_of(values, "okx"))
+    assert left_of("okx", values) == [1, 2, 3, 4]
+    assert [error.why for _, error in decode(batch_of(values, "okx")).skipped] == ["no_trades"]
+
+
+def test_a_rule_of_messages_to_skip_that_is_no_affix_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all rules that follow it, but not those before."""
+    rules = [
+        {"reason": "heartbeat", "when": [{"path": "hb", "present": True}]},
+        {"reason": "status", "when": [{"path": "one", "absent": True}, {"path": "events", "matches": "a|b"}]},
+        {"reason": "error", "when": [{"path": "error", "present": True}]},
+    ]
+    when = [{"path": "one", "present": True}, {"path": "events", "absent": True}, {"path": "error", "absent": True}]
+    changes = {"skip": rules, "messages": [{"when": [*when, {"path": "hb", "absent": True}], "trades": "one"}]}
+    monkeypatch.setitem(VENUES, "nested", venue_of(table_of(changes)))
+    values = [b'{"first":1,"hb":2}', b'{"first":1,"events":"a"}', b'{"first":1,"error":2}']
+    assert agree(batch_of(values, "nested"))
+    assert left_of("nested", values) == [1, 2]
+
+
+@pytest.mark.parametrize("side", ["a", "", "--1", "-", "1e5", "-1e5", 7, "+1"])
+def test_the_sign_of_a_text_is_that_of_a_number(side: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that is no number has no sign."""
+    monkeypatch.setitem(VENUES, "nested", venue_of(table_of({})))
+    message = {"from": "x-a", "first": "7", "events": [{"n": 0, "trades": [nested(s=side)]}]}
+    assert agree(batch_of([json.dumps(message).encode()], "nested"))
+
+
 @pytest.mark.parametrize("changes", UNFIT)
 def test_other_tables_have_no_compiled_decoder(changes: dict[str, Any]) -> None:
-    """Patterns with alternatives, lists that overlap, and a skipped text that is a message."""
+    """Patterns with alternatives, lists that overlap, and optional fields in values that may be of another type."""
     assert venue_of(table_of(changes)).decode_compiled is None
 
 

@@ -1,0 +1,98 @@
+"""Compiled reading of text eight bytes at a time: digits to numbers, and comparison."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from k2.model.compiled import allocation_free, inlined
+
+__all__ = ["DIGITS_MAX", "equal_bytes", "read_digits", "word_at"]
+
+DIGITS_MAX: Final = np.uint64(18)
+"""Digits of the longest number that is read: those of any fit 64 bits, with the sign."""
+_ZERO, _ONE, _TWO, _THREE, _FOUR, _FIVE, _SIX, _SEVEN, _EIGHT = (np.uint64(number) for number in range(9))
+_NINE, _TEN, _BITS = np.uint64(9), np.uint64(10), np.uint64(64)
+_BYTE_2, _BYTE_3, _BYTE_4, _BYTE_5, _BYTE_6, _BYTE_7, _BYTE_8 = (np.uint64(8 * number) for number in range(1, 8))
+_WORDS_BYTES: Final = np.uint64(24)
+"""Bytes of the words that the longest number is in."""
+_DIGIT_0: Final = np.uint64(0x30)
+_DIGITS_0, _BEYOND_9, _HIGH_BITS = (np.uint64(byte * 0x0101010101010101) for byte in (0x30, 0x76, 0x80))
+_HUNDRED_MILLION: Final = np.uint64(10**8)
+_PAIRS: Final = np.uint64(0x000000FF000000FF)
+_LOW_PAIRS, _HIGH_PAIRS = np.uint64(100 + (1_000_000 << 32)), np.uint64(1 + (10_000 << 32))
+
+
+@inlined
+def word_at(data: NDArray[np.uint8], idx: np.uint64) -> np.uint64:
+    """Return eight bytes as a word, the first in its lowest bits. The compiler makes one load of it."""
+    return (
+        np.uint64(data[idx])
+        | (np.uint64(data[idx + _ONE]) << _BYTE_2)
+        | (np.uint64(data[idx + _TWO]) << _BYTE_3)
+        | (np.uint64(data[idx + _THREE]) << _BYTE_4)
+        | (np.uint64(data[idx + _FOUR]) << _BYTE_5)
+        | (np.uint64(data[idx + _FIVE]) << _BYTE_6)
+        | (np.uint64(data[idx + _SIX]) << _BYTE_7)
+        | (np.uint64(data[idx + _SEVEN]) << _BYTE_8)
+    )
+
+
+@inlined
+def _value(digits: np.uint64) -> np.uint64:
+    """Return the value of eight digits, 0 to 9 each, the first in the lowest bits: first of pairs, then of all four."""
+    pairs = digits * _TEN + (digits >> _BYTE_2)
+    return ((pairs & _PAIRS) * _LOW_PAIRS + ((pairs >> _BYTE_3) & _PAIRS) * _HIGH_PAIRS) >> _BYTE_5
+
+
+@inlined
+def read_digits(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, np.uint64]:
+    """Parse 1 to 18 digits; return (whether it was accepted, value)."""
+    count = end - start
+    if start >= end or count > DIGITS_MAX:
+        return False, _ZERO
+    if end < _WORDS_BYTES:
+        return _read_first_digits(data, start, end)
+    # From the last digit: the bytes before the first are cut off, as leading zeros are.
+    value, scale, others = _ZERO, _ONE, _ZERO
+    while True:
+        end -= _EIGHT
+        digits = word_at(data, end) ^ _DIGITS_0
+        if count <= _EIGHT:
+            cut = _BITS - (count << _THREE)
+            digits = (digits >> cut) << cut
+            others |= (digits + _BEYOND_9) | digits
+            return bool(others & _HIGH_BITS == _ZERO), value + _value(digits) * scale
+        others |= (digits + _BEYOND_9) | digits
+        value += _value(digits) * scale
+        scale *= _HUNDRED_MILLION
+        count -= _EIGHT
+
+
+@allocation_free
+def _read_first_digits(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, np.uint64]:
+    """Parse digits one by one: those at the beginning of an array, where a word would begin before it."""
+    value = _ZERO
+    for idx in range(start, end):
+        digit = np.uint64(data[idx]) ^ _DIGIT_0
+        if digit > _NINE:
+            return False, _ZERO
+        value = value * _TEN + digit
+    return True, value
+
+
+@inlined
+def equal_bytes(
+    left: NDArray[np.uint8], left_start: np.uint64, right: NDArray[np.uint8], right_start: np.uint64, size: np.uint64
+) -> bool:
+    """Return whether two ranges of `size` bytes are equal."""
+    idx = _ZERO
+    while idx + _EIGHT <= size:
+        if word_at(left, left_start + idx) != word_at(right, right_start + idx):
+            return False
+        idx += _EIGHT
+    while idx < size:
+        if left[left_start + idx] != right[right_start + idx]:
+            return False
+        idx += _ONE
+    return True
