@@ -24,6 +24,7 @@ from k2.model.times import SECOND_US
 from k2.ops.metrics import DATED_AHEAD, MESSAGES_SKIPPED
 from k2.venues.decode import Decoded, empty_slice, split
 from k2.venues.decode import decode as decode_batch
+from operators.venue_watch import VenueWatch
 
 __all__ = ["DecodedStreams", "decode"]
 
@@ -55,9 +56,10 @@ def decode(
     """
     decode_one = partial(decode_batch, time_ahead_seconds_max=time_ahead_seconds_max, symbols=symbols)
     decoded = op.map(step_id, messages, decode_one)
+    account = partial(_consumed, dated_ahead=_DatedAhead(), venue_watch=VenueWatch())
     return DecodedStreams(
         trades=op.flat_map(f"{step_id}_split", decoded, _keyed),
-        consumed=op.map(f"{step_id}_account", decoded, partial(_consumed, dated_ahead=_DatedAhead())),
+        consumed=op.map(f"{step_id}_account", decoded, account),
     )
 
 
@@ -79,8 +81,9 @@ def _slices(decoded: Decoded) -> Iterable[TradeSlice]:
     return [*slices, *(empty_slice(trades, group) for group in range(GROUPS) if group not in present)]
 
 
-def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead") -> Consumed:
+def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead", venue_watch: VenueWatch) -> Consumed:
     source = decoded.trades.source
+    venue_watch.add(decoded)
     skipped = np.array([message_idx for message_idx, _ in decoded.skipped], dtype=np.int64)
     for _, error in decoded.skipped:
         MESSAGES_SKIPPED.labels(error.why).inc()

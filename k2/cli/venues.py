@@ -88,7 +88,8 @@ def check(
     """Check a table, and what it makes of a capture.
 
     A capture has one message per line, plain or gzip. Prints how many messages are trades, which are skipped and why,
-    the first dead letter of each kind, the first trades, and whether their numbers are contiguous. The exit code is
+    the first dead letter of each kind, the keys and values that the table does not know, the first trades, and whether
+    their numbers are contiguous. The exit code is
     1 if a message is a dead letter, or none is a trade, and 2 if the table is invalid.
     """
     read_settings()
@@ -173,6 +174,7 @@ def _print_report(summary: dict[str, Any], report: CaptureReport, verdict: str) 
             "skipped": skipped or 0,
             "dead_letters": sum(kind.count for kind in report.dead_letters),
             "without_a_key": report.unkeyed,
+            "unused_keys": ", ".join(report.unused_keys) or 0,
             "numbers": verdict,
         },
         as_json=False,
@@ -180,6 +182,9 @@ def _print_report(summary: dict[str, Any], report: CaptureReport, verdict: str) 
     if report.dead_letters:
         rows = [[kind.count, kind.reason, kind.line, kind.error] for kind in report.dead_letters]
         print_table("\nDead letters", ["count", "reason", "first_line", "error"], rows)
+    if report.drift:
+        rows = [[kind.count, kind.change, kind.path, kind.line, kind.value] for kind in report.drift]
+        print_table("\nDrift", ["count", "change", "path", "first_line", "value"], rows)
     if report.first_trades:
         found = [_trade(trade) for trade in report.first_trades]
         names = ["symbol", "sequence", "trade_id", "price", "quantity", "side", "timestamp"]

@@ -168,6 +168,10 @@ class VenueTable(Strict, frozen=True):
     skip: list[Skip] = []
     envelope: Envelope | None = None
     format: Literal["json"] = "json"
+    known: Annotated[
+        list[str] | None,
+        Meta(description="Keys that exist and are not used; if given, any other key of a message counts as drift."),
+    ] = None
     extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None
     replaces: Annotated[bool, Meta(description="Whether this table replaces the built-in one of its name.")] = False
 

@@ -10,6 +10,7 @@ from k2.model.symbol_names import EXCHANGE_BYTES_MAX
 from k2.model.trade import NO_SIDE, Trade
 from k2.venues.reading import read_json
 from k2.venues.table import Condition, MessageForm, NameField, Skip, VenueTable
+from k2.venues.table_drift import DriftFinder, FormFit
 from k2.venues.table_fields import (
     Reader,
     article,
@@ -54,6 +55,7 @@ def venue_of(table: VenueTable) -> Venue:
         decoder.key,
         exchange=table.exchange if isinstance(table.exchange, str) else None,
         time_field=_time_field(table),
+        drift=DriftFinder(table, decoder.fit),
     )
 
 
@@ -119,6 +121,13 @@ class _Decoder:
         except RejectedError as error:
             raise form.placed(error, root, 0) from None
 
+    def fit(self, value: bytes) -> FormFit:
+        """Return the form of a message, or the nearest one and what it lacks; raise as `decode` if it is skipped."""
+        root = self._root(value)
+        fits = [FormFit(root, idx, form.unfulfilled(root)) for idx, form in enumerate(self._forms)]
+        fitting = [one for one in fits if one.unfulfilled is None]
+        return fitting[0] if fitting else fits[self._forms.index(self._nearest(root))]
+
     def _root(self, value: bytes) -> Any:
         """Return the message without its wrapper; raise if it is not JSON of the right kind, or is skipped."""
         if value in self._texts:
@@ -136,10 +145,12 @@ class _Decoder:
         for form in self._forms:
             if form.fits(root):
                 return form
-        # The form of which most conditions hold says best what is wrong.
-        nearest = max(self._forms, key=lambda form: form.count_fulfilled(root))
-        nearest.refuse(root)
+        self._nearest(root).refuse(root)
         raise AssertionError("a form that does not fit refuses the message")
+
+    def _nearest(self, root: Any) -> "_Form":
+        # The form of which most conditions hold says best what is wrong.
+        return max(self._forms, key=lambda form: form.count_fulfilled(root))
 
 
 class _Form:
@@ -170,6 +181,10 @@ class _Form:
             if not test(root):
                 return count
         return len(self._conditions)
+
+    def unfulfilled(self, root: Any) -> Condition | None:
+        """Return the first condition that does not hold, or None."""
+        return next((condition for condition, test in self._conditions if not test(root)), None)
 
     def refuse(self, root: Any) -> None:
         """Raise the rejection by the first condition that does not hold: a field is missing, or has another value."""

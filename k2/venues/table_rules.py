@@ -60,6 +60,8 @@ def _check_paths(table: VenueTable) -> None:
         _check_path(f"kinds[{idx}].path", kinds.path)
         if kinds.path.startswith("$"):
             raise TableFault(f"kinds[{idx}].path", "begins at the message; name a field of the trade")
+    for idx, path in enumerate(table.known or ()):
+        _check_path(f"known[{idx}]", path)
     if table.envelope is not None:
         _check_path("envelope.path", table.envelope.path)
         _check_path("envelope.unless", table.envelope.unless)

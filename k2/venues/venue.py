@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.symbol_names import SymbolTable
 from k2.model.trade import Trade
+
+if TYPE_CHECKING:
+    from k2.venues.table_drift import DriftFinder
 
 __all__ = ["CompiledDecoder", "KeyReader", "ReferenceDecoder", "SequenceMode", "Venue"]
 
@@ -66,6 +70,9 @@ class Venue:
     """Name of the exchange, if the messages do not contain it."""
     time_field: str = "timestamp"
     """Path of the venue time field in error messages; `{index}` stands for the index of the trade in its message."""
+
+    drift: "DriftFinder | None" = None
+    """Finds how single messages differ from the venue's table; None if the venue has none."""
 
     @property
     def is_contiguous(self) -> bool:
