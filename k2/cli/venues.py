@@ -22,7 +22,7 @@ from k2.ops.settings import read_settings
 from k2.venues import VENUES, SequenceMode
 from k2.venues.capture_report import CaptureReport, NumberSteps, report_on
 from k2.venues.table import table_schema
-from k2.venues.table_decoder import venue_of
+from k2.venues.table_history import venue_of_file
 from k2.venues.user_tables import read_user_table
 
 __all__ = ["app"]
@@ -95,7 +95,7 @@ def check(
     read_settings()
     known = {name: path for name in VENUES if (path := VENUES.file_of(name))}
     table = read_user_table(file, VENUES.builtin, known, VENUES.tables)
-    venue = venue_of(table.table)
+    venue = venue_of_file(table)
     summary: dict[str, Any] = {
         "file": file,
         "venue": venue.name,

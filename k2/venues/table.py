@@ -1,5 +1,6 @@
 """The language of a venue's table: what one page of TOML says about the messages of a venue."""
 
+from datetime import date
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -173,6 +174,12 @@ class VenueTable(Strict, frozen=True):
         Meta(description="Keys that exist and are not used; if given, any other key of a message counts as drift."),
     ] = None
     extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None
+    valid_from: Annotated[
+        date | None, Meta(description="The first day, in UTC, of the trades whose messages have this form.")
+    ] = None
+    before: Annotated[
+        str | None, Meta(description="The venue whose table was valid until then, for messages of earlier trades.")
+    ] = None
     replaces: Annotated[bool, Meta(description="Whether this table replaces the built-in one of its name.")] = False
 
 

@@ -91,6 +91,8 @@ class DriftFinder:
         self.is_complete = table.known is not None
         """Whether the table lists the keys that it does not use, so that others are new."""
         self._fit = fit
+        self.earlier: DriftFinder | None = None
+        """That of the table that was valid before: a message has no drift if it has none for this one."""
         self._forms = [_FormDrift(table, form) for form in table.messages]
 
     def drift(self, value: bytes) -> list[Drift]:
@@ -98,11 +100,13 @@ class DriftFinder:
 
         New keys are among them only if the table lists the keys that it does not use.
         """
-        return [one for one in self._differences(value) if self.is_complete or one.change is not Change.NEW_KEY]
+        found = [one for one in self._differences(value) if self.is_complete or one.change is not Change.NEW_KEY]
+        return [] if found and self.earlier is not None and not self.earlier.drift(value) else found
 
     def unused_keys(self, value: bytes) -> list[str]:
         """Return the paths of the keys of a message that the table neither names nor lists."""
-        return [one.path for one in self._differences(value) if one.change is Change.NEW_KEY]
+        found = [one.path for one in self._differences(value) if one.change is Change.NEW_KEY]
+        return [] if found and self.earlier is not None and not self.earlier.unused_keys(value) else found
 
     def _differences(self, value: bytes) -> list[Drift]:
         try:

@@ -39,6 +39,9 @@ def check_table(table: VenueTable) -> None:
     _check_values(table)
     _check_side(table.side)
     _check_kinds(table)
+    if (table.valid_from is None) != (table.before is None):
+        lacking, given = ("before", "valid_from") if table.before is None else ("valid_from", "before")
+        raise TableFault(given, f"needs {lacking} as well; give both, or neither")
     for idx, form in enumerate(table.messages):
         for at, condition in enumerate(form.when):
             _check_condition(f"messages[{idx}].when[{at}]", condition)

@@ -198,13 +198,13 @@ DOCUMENTED: Final = (
     Documented(
         "gate",
         {
-            "time": 1_606_292_218,
+            "time": 1_736_292_218,
             "channel": "spot.trades",
             "event": "update",
             "result": {
                 "id": 309_143_071,
                 "id_market": 41_237,
-                "create_time_ms": "1606292218213.4578",
+                "create_time_ms": "1736292218213.4578",
                 "side": "sell",
                 "currency_pair": "GT_USDT",
                 "amount": "16.47",
@@ -220,7 +220,7 @@ DOCUMENTED: Final = (
                 4_705 * UNIT // 10_000,
                 1_647 * UNIT // 100,
                 SELL,
-                1_606_292_218_213_457,
+                1_736_292_218_213_457,
             )
         ],
     ),
