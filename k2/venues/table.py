@@ -112,6 +112,10 @@ class TimeField(Strict, frozen=True):
     ]
     type: JsonType = "any"
     fraction: Annotated[bool, Meta(description="Whether the number may have a fraction.")] = False
+    zone: Annotated[
+        Annotated[str, Meta(pattern="^(Z|[+-][0-9]{2}:[0-9]{2})$")] | None,
+        Meta(description="The zone of rfc3339 times that name none: Z or an offset."),
+    ] = None
 
 
 class SideField(Strict, frozen=True):

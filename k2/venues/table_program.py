@@ -43,7 +43,7 @@ __all__ = ["program_of"]
 Field = NameField | NumberField | DecimalField | TimeField | SideField | RowKinds
 
 _STRING, _INTEGER, _NUMBER = 1 << int(scan.STRING), 1 << int(scan.INTEGER), 1 << int(scan.NUMBER)
-_AFFIXES: Final = re.compile(r"((?:[\w /:-]|\\[./:-])*)(\(?)\.([*+])(\)?)((?:[\w /:-]|\\[./:-])*)")
+_AFFIXES: Final = re.compile(r"((?:[\w /:@#=,-]|\\[./:-])*)(\(?)\.([*+])(\)?)((?:[\w /:@#=,-]|\\[./:-])*)")
 """A pattern with a text before and after one part of any characters."""
 _ESCAPED: Final = re.compile(r"\\(.)")
 _UNITS: Final = {"s": (10, 6), "ms": (13, 3), "us": (16, 0)}
@@ -60,8 +60,8 @@ class _Place(NamedTuple):
 def program_of(table: VenueTable) -> NDArray[np.uint64] | None:
     """Return the program of a table as uint64[words]; None if the table has what the kernel does not decode.
 
-    That is a pattern other than one wildcard with a text before and after it, a list within an element of a list of
-    trades with trades of its own, or a message to skip that has the form of one with trades.
+    That is a pattern other than one wildcard with a text before and after it, times without a zone, a list within an
+    element of a list of trades with trades of its own, or a message to skip that has the form of one with trades.
     """
     try:
         return _Compiler(table).program()
@@ -196,6 +196,8 @@ class _Compiler:
         return [_accepted(field), 0, 0, int(field.absolute)]
 
     def _time_spec(self, field: TimeField) -> list[int]:
+        if field.zone is not None:
+            raise UnfitTableError
         if field.unit == "rfc3339":
             return [_STRING, 0, 0, int(BY_RFC_3339)]
         accepts = _accepted(field) & ~(0 if field.fraction else _NUMBER)

@@ -38,6 +38,8 @@ def check_table(table: VenueTable) -> None:
     _check_identity(table)
     _check_values(table)
     _check_side(table.side)
+    if table.time.zone is not None and table.time.unit != "rfc3339":
+        raise TableFault("time.zone", "is that of rfc3339 times; numbers count from 1970 in UTC, so remove it")
     _check_kinds(table)
     if (table.valid_from is None) != (table.before is None):
         lacking, given = ("before", "valid_from") if table.before is None else ("valid_from", "before")
