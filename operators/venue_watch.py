@@ -47,7 +47,7 @@ class VenueWatch:
 
     def _begin(self, venue: str) -> None:
         """Create the series of a venue at 0, because Prometheus does not count an increment that begins a series."""
-        self._logged[venue] = set()
+        self._logged.setdefault(venue, set())
         for change in Change:
             VENUE_DRIFT.labels(venue, str(change))
 

@@ -1,10 +1,9 @@
 """Drift: what a message has that the table of its venue does not know, or lacks that the table names."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
-
-import msgspec
 
 from k2.model.decimals import clipped
 from k2.model.reasons import RejectedError, SkippedError
@@ -29,7 +28,7 @@ TRADES_MAX: Final = 8
 ELEMENTS_MAX: Final = 32
 """Elements of an array with a fixed number of them that are looked at."""
 PATH_CHARACTERS_MAX: Final = 100
-"""A longer path of a new key is cut off: keys are what others write."""
+"""A longer path of a new key is cut off."""
 _EACH: Final = "[]"
 _KINDS: Final = {str: "text", int: "number", NumberText: "number"}
 _ACCEPTED: Final = {"text": ("text",), "number": ("number",), "any": ("number", "text")}
@@ -145,7 +144,7 @@ def _kind(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    return clipped(msgspec.json.encode(value, enc_hook=str).decode() if isinstance(value, dict | list) else value)
+    return clipped(json.dumps(value) if isinstance(value, dict | list) else value)
 
 
 class _Field(NamedTuple):
@@ -346,4 +345,10 @@ def _unknown(node: _Node, value: Any, at: str) -> Iterator[Drift]:
         if child is not None:
             yield from _unknown(child, one, path)
         else:
-            yield Drift(Change.NEW_KEY, path[:PATH_CHARACTERS_MAX], _shown(one))
+            yield Drift(Change.NEW_KEY, _printable(path), _shown(one))
+
+
+def _printable(path: str) -> str:
+    """Return a path that any log can hold: keys are what others write."""
+    path = path[:PATH_CHARACTERS_MAX]
+    return path if path.isprintable() else ascii(path)[1:-1]

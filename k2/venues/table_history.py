@@ -130,9 +130,14 @@ def _leaving_earlier(kernel: CompiledDecoder, valid_from: int) -> CompiledDecode
         has_later = np.zeros(read, dtype=np.bool_)
         has_later[messages[is_later]] = True
         is_kept = has_later[messages]
-        left = np.union1d(others[:left_count], messages[~is_kept])
+        # One message a row, its index first.
+        places = others.reshape(len(others), -1)
+        dropped = np.unique(messages[~is_kept])
+        added = np.zeros((len(dropped), places.shape[1]), dtype=np.int32)
+        added[:, 0] = dropped
+        left = np.concatenate([places[:left_count], added])
         kept = found[is_kept]
-        rows[: len(kept)], others[: len(left)] = kept, left
+        rows[: len(kept)], places[: len(left)] = kept, left[np.argsort(left[:, 0], kind="stable")]
         return read, len(kept), len(left)
 
     return decode

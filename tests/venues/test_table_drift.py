@@ -55,7 +55,7 @@ def test_skipped_messages_are_not_compared(venue: str, one: Any, why: str) -> No
     ("venue", "changes", "expected"),
     [
         ("binance-futures", {"rpi": True}, (Change.NEW_KEY, "rpi", "'True'")),
-        ("binance-futures", {"rpi": {"a": 1}}, (Change.NEW_KEY, "rpi", "'{\"a\":1}'")),
+        ("binance-futures", {"rpi": {"a": 1}}, (Change.NEW_KEY, "rpi", "'{\"a\": 1}'")),
         ("okx", {"seq": 1}, (Change.NEW_KEY, "$.seq", "'1'")),
         ("okx", {"data": [OKX_TRADE, OKX_TRADE | {"x": 5}]}, (Change.NEW_KEY, "x", "'5'")),
         ("okx", {"arg": {"channel": "trades", "instId": "A", "t": 5}}, (Change.NEW_KEY, "$.arg.t", "'5'")),
@@ -120,3 +120,11 @@ def test_a_key_that_a_message_gets_is_found(where: tuple[str, str], data: st.Dat
         assert found == []
     else:
         assert len(found) == 1
+
+
+def test_keys_and_values_of_others_are_made_printable() -> None:
+    """Control characters, and a number beyond Python's limit; a line of the log stays one line."""
+    changes = b',"a\\nb":{"c":"\\u0007"},"z":' + b"9" * 5_000 + b"}"
+    found = drift("binance-futures", message("binance-futures", {}).replace(b"}", changes))
+    assert [one.path for one in found] == ["a\\nb", "z"]
+    assert all(one.path.isprintable() and one.value.isprintable() and len(one.value) < 200 for one in found)
