@@ -83,7 +83,6 @@ def _slices(decoded: Decoded) -> Iterable[TradeSlice]:
 
 def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead", venue_watch: VenueWatch) -> Consumed:
     source = decoded.trades.source
-    venue_watch.add(decoded)
     skipped = np.array([message_idx for message_idx, _ in decoded.skipped], dtype=np.int64)
     for _, error in decoded.skipped:
         MESSAGES_SKIPPED.labels(error.why).inc()
@@ -91,6 +90,7 @@ def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead", venue_watch: VenueWa
         MESSAGES_SKIPPED.labels(NON_MARKET_LABEL).inc(len(decoded.non_market))
     if len(decoded.dated_ahead):
         dated_ahead.add(decoded)
+    venue_watch.add(decoded)
     return Consumed(
         topic=source.topic,
         partition=source.partition,

@@ -173,11 +173,11 @@ class VenueTable(Strict, frozen=True):
     skip: list[Skip] = []
     envelope: Envelope | None = None
     format: Literal["json"] = "json"
+    extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None
     known: Annotated[
         list[str] | None,
         Meta(description="Keys that exist and are not used; if given, any other key of a message counts as drift."),
     ] = None
-    extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None
     valid_from: Annotated[
         date | None, Meta(description="The first day, in UTC, of the trades whose messages have this form.")
     ] = None

@@ -54,8 +54,8 @@ def venue_of(table: VenueTable) -> Venue:
         compiled_decoder(table),
         decoder.key,
         exchange=table.exchange if isinstance(table.exchange, str) else None,
-        time_field=_time_field(table),
         drift=DriftFinder(table, decoder.fit),
+        time_field=_time_field(table),
     )
 
 
@@ -125,8 +125,8 @@ class _Decoder:
         """Return the form of a message, or the nearest one and what it lacks; raise as `decode` if it is skipped."""
         root = self._root(value)
         fits = [FormFit(root, idx, form.unfulfilled(root)) for idx, form in enumerate(self._forms)]
-        fitting = [one for one in fits if one.unfulfilled is None]
-        return fitting[0] if fitting else fits[self._forms.index(self._nearest(root))]
+        nearest = max(fits, key=lambda one: self._forms[one.form_idx].count_fulfilled(root))
+        return next((one for one in fits if one.unfulfilled is None), nearest)
 
     def _root(self, value: bytes) -> Any:
         """Return the message without its wrapper; raise if it is not JSON of the right kind, or is skipped."""
@@ -145,12 +145,10 @@ class _Decoder:
         for form in self._forms:
             if form.fits(root):
                 return form
-        self._nearest(root).refuse(root)
-        raise AssertionError("a form that does not fit refuses the message")
-
-    def _nearest(self, root: Any) -> "_Form":
         # The form of which most conditions hold says best what is wrong.
-        return max(self._forms, key=lambda form: form.count_fulfilled(root))
+        nearest = max(self._forms, key=lambda form: form.count_fulfilled(root))
+        nearest.refuse(root)
+        raise AssertionError("a form that does not fit refuses the message")
 
 
 class _Form:

@@ -60,8 +60,8 @@ class _Place(NamedTuple):
 def program_of(table: VenueTable) -> NDArray[np.uint64] | None:
     """Return the program of a table as uint64[words]; None if the table has what the kernel does not decode.
 
-    That is a pattern other than one wildcard with a text before and after it, times without a zone, a list within an
-    element of a list of trades with trades of its own, or a message to skip that has the form of one with trades.
+    That is a pattern other than one wildcard with a text before and after it, a list within an element of a list of
+    trades with trades of its own, or a message to skip that has the form of one with trades.
     """
     try:
         return _Compiler(table).program()
@@ -197,6 +197,7 @@ class _Compiler:
 
     def _time_spec(self, field: TimeField) -> list[int]:
         if field.zone is not None:
+            # Rare, and not worth a rule of the kernel.
             raise UnfitTableError
         if field.unit == "rfc3339":
             return [_STRING, 0, 0, int(BY_RFC_3339)]

@@ -66,13 +66,12 @@ class Venue:
     """The compiled decoder, which leaves what it does not accept to `decode`; None if the venue has none."""
     key: KeyReader
     """Returns the Kafka key of a message."""
+    drift: "DriftFinder | None" = None
+    """Finds how single messages differ from the venue's table; None if the venue has none."""
     exchange: str | None = None
     """Name of the exchange, if the messages do not contain it."""
     time_field: str = "timestamp"
     """Path of the venue time field in error messages; `{index}` stands for the index of the trade in its message."""
-
-    drift: "DriftFinder | None" = None
-    """Finds how single messages differ from the venue's table; None if the venue has none."""
 
     @property
     def is_contiguous(self) -> bool:
