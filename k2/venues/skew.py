@@ -11,7 +11,7 @@ from k2.venues.time_ahead import time_ahead
 
 __all__ = ["ROWS_MAX", "skew_seconds"]
 
-ROWS_MAX: Final = 8
+ROWS_MAX: Final = 4
 """Rows of a batch that are measured, at equal distances."""
 
 

@@ -1,6 +1,7 @@
 """The watch over venues: skew is measured, drift counted and logged once, and nothing else depends on it."""
 
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ def watch(watched: VenueWatch, *batches: MessageBatch) -> list[Any]:
     return logs
 
 
+def ticking() -> VenueWatch:
+    """Return a watch whose clock has gone on by a second at each batch."""
+    seconds = count(0.0)
+    return VenueWatch(lambda: next(seconds))
+
+
 def sample(name: str, **labels: str) -> float:
     """Return the value of a series, 0 if there is none."""
     return REGISTRY.get_sample_value(name, labels) or 0.0
@@ -38,7 +45,7 @@ def sample(name: str, **labels: str) -> float:
 def test_a_change_is_counted_each_time_and_logged_once() -> None:
     """With its path, its value, when it was seen first, and where."""
     before = sample("k2_venue_drift_total", venue="binance-spot", change="new_key")
-    logs = watch(VenueWatch(), batch(BINANCE_MESSAGE), batch(GROWN), batch(GROWN, GROWN))
+    logs = watch(ticking(), batch(BINANCE_MESSAGE), batch(GROWN), batch(GROWN, GROWN))
     assert sample("k2_venue_drift_total", venue="binance-spot", change="new_key") - before == 2
     [entry] = logs
     assert entry | {"hint": ""} == {
@@ -63,11 +70,22 @@ def test_only_the_first_trade_and_the_first_dead_letters_are_compared() -> None:
     assert [entry["path"] for entry in logs if entry["change"] == "missing_key"] == ["p"]
 
 
+def test_one_trade_a_second_is_compared() -> None:
+    """Of each venue; a dead letter is compared at any time, because it may be the only one."""
+    times = iter([0.0, 0.5, 0.5, 1.0, 1.1])
+    watched = VenueWatch(lambda: next(times))
+    other = K2_MESSAGE.replace(b'"side":"sell"', b'"side":"sell","z":7')
+    bad = BINANCE_MESSAGE.replace(b'"p":', b'"price":')
+    assert watch(watched, batch(BINANCE_MESSAGE), batch(GROWN), batch(other, venue="k2")) == []
+    assert [entry["path"] for entry in watch(watched, batch(GROWN))] == ["z"]
+    assert [entry["path"] for entry in watch(watched, batch(bad))] == ["price", "p"]
+
+
 def test_a_flood_of_keys_is_not_logged() -> None:
     """Further changes are counted, and neither logged nor kept."""
     before = sample("k2_venue_drift_total", venue="binance-spot", change="new_key")
     grown = [BINANCE_MESSAGE.replace(b'"M":true', b'"M":true,"z%d":7' % number) for number in range(LOGGED_MAX + 20)]
-    assert len(watch(VenueWatch(), *map(batch, grown))) == LOGGED_MAX
+    assert len(watch(ticking(), *map(batch, grown))) == LOGGED_MAX
     assert sample("k2_venue_drift_total", venue="binance-spot", change="new_key") - before == LOGGED_MAX + 20
 
 
