@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from k2.model.decimals import clipped
 from k2.model.reasons import RejectedError, SkippedError
 from k2.venues.reading import NumberText
 from k2.venues.table import (
     Condition,
     DecimalField,
+    Envelope,
     MessageForm,
     NameField,
     NumberField,
@@ -303,28 +306,23 @@ class _Keys:
             place = (self._root if parsed.is_root else trade).within(parsed.steps)
             # In another form, the trade may be where this one has a key that is not used.
             place.is_whole = not place.is_trade
-        for condition in _conditions(table):
-            self._root.within(parse_path(condition.path).steps)
 
     def unknown(self, root: Any) -> Iterator[Drift]:
         """Yield the keys, and the elements of arrays with a fixed number of them, that the table does not name."""
         return _unknown(self._root, root, "$")
 
 
-def _named_paths(table: VenueTable) -> Iterator[str]:
-    names = "exchange", "symbol", "key", "sequence", "trade_id", "price", "quantity", "time", "side"
-    for name in names:
-        field = getattr(table, name)
-        if field is not None and not isinstance(field, str):
-            yield field.path
-    yield from (kinds.path for kinds in table.kinds)
-
-
-def _conditions(table: VenueTable) -> Iterator[Condition]:
-    for form in table.messages:
-        yield from form.when
-    for rule in table.skip:
-        yield from rule.when
+def _named_paths(part: msgspec.Struct) -> Iterator[str]:
+    """Yield each path that a table, or a part of it, names; those of conditions begin at the message."""
+    for name in part.__struct_fields__:
+        value = getattr(part, name)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, Condition):
+                yield _from_message(one.path)
+            elif isinstance(one, msgspec.Struct) and not isinstance(one, Envelope):
+                path = getattr(one, "path", None)
+                yield from () if path is None else (path,)
+                yield from _named_paths(one)
 
 
 def _unknown(node: _Node, value: Any, at: str) -> Iterator[Drift]:
