@@ -147,7 +147,7 @@ def _kind(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    return clipped(json.dumps(value) if isinstance(value, dict | list) else value)
+    return clipped(json.dumps(value) if isinstance(value, dict | list | bool) else value)
 
 
 class _Field(NamedTuple):

@@ -54,7 +54,7 @@ def test_skipped_messages_are_not_compared(venue: str, one: Any, why: str) -> No
 @pytest.mark.parametrize(
     ("venue", "changes", "expected"),
     [
-        ("binance-futures", {"rpi": True}, (Change.NEW_KEY, "rpi", "'True'")),
+        ("binance-futures", {"rpi": True}, (Change.NEW_KEY, "rpi", "'true'")),
         ("binance-futures", {"rpi": {"a": 1}}, (Change.NEW_KEY, "rpi", "'{\"a\": 1}'")),
         ("okx", {"seq": 1}, (Change.NEW_KEY, "$.seq", "'1'")),
         ("okx", {"data": [OKX_TRADE, OKX_TRADE | {"x": 5}]}, (Change.NEW_KEY, "x", "'5'")),
