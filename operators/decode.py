@@ -25,6 +25,7 @@ from k2.ops.metrics import DATED_AHEAD, MESSAGES_SKIPPED
 from k2.venues import VENUES
 from k2.venues.decode import Decoded, empty_slice, split
 from k2.venues.decode import decode as decode_batch
+from operators.venue_watch import VenueWatch
 
 __all__ = ["DecodedStreams", "decode"]
 
@@ -63,9 +64,10 @@ def decode(
     """
     decode_one = partial(_decode, time_ahead_seconds_max=time_ahead_seconds_max, symbols=symbols, venues=venues)
     decoded = op.map(step_id, messages, decode_one)
+    account = partial(_consumed, dated_ahead=_DatedAhead(), venue_watch=VenueWatch())
     return DecodedStreams(
         trades=op.flat_map(f"{step_id}_split", decoded, _keyed),
-        consumed=op.map(f"{step_id}_account", decoded, partial(_consumed, dated_ahead=_DatedAhead())),
+        consumed=op.map(f"{step_id}_account", decoded, account),
     )
 
 
@@ -92,7 +94,7 @@ def _slices(decoded: Decoded) -> Iterable[TradeSlice]:
     return [*slices, *(empty_slice(trades, group) for group in range(GROUPS) if group not in present)]
 
 
-def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead") -> Consumed:
+def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead", venue_watch: VenueWatch) -> Consumed:
     source = decoded.trades.source
     for reason, count in decoded.skipped.counts().items():
         MESSAGES_SKIPPED.labels(reason).inc(count)
@@ -102,6 +104,7 @@ def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead") -> Consumed:
         MESSAGES_SKIPPED.labels(HEAD_LABEL).inc(len(decoded.heads))
     if len(decoded.dated_ahead):
         dated_ahead.add(decoded)
+    venue_watch.add(decoded)
     return Consumed(
         topic=source.topic,
         partition=source.partition,

@@ -22,7 +22,7 @@ from k2.ops.settings import read_settings
 from k2.venues import VENUES, SequenceMode
 from k2.venues.capture_report import CaptureReport, NumberSteps, report_on
 from k2.venues.table import table_schema
-from k2.venues.table_decoder import venue_of
+from k2.venues.table_history import venue_of_file
 from k2.venues.user_tables import read_user_table
 
 __all__ = ["app"]
@@ -88,13 +88,14 @@ def check(
     """Check a table, and what it makes of a capture.
 
     A capture has one message per line, plain or gzip. Prints how many messages are trades, which are skipped and why,
-    the first dead letter of each kind, the first trades, and whether their numbers are contiguous. The exit code is
+    the first dead letter of each kind, the keys and values that the table does not know, the first trades, and whether
+    their numbers are contiguous. The exit code is
     1 if a message is a dead letter, or none is a trade, and 2 if the table is invalid.
     """
     read_settings()
     known = {name: path for name in VENUES if (path := VENUES.file_of(name))}
     table = read_user_table(file, VENUES.builtin, known, VENUES.tables)
-    venue = venue_of(table.table)
+    venue = venue_of_file(table)
     summary: dict[str, Any] = {
         "file": file,
         "venue": venue.name,
@@ -175,6 +176,7 @@ def _print_report(summary: dict[str, Any], report: CaptureReport, verdict: str) 
             "skipped": skipped or 0,
             "dead_letters": sum(kind.count for kind in report.dead_letters),
             "without_a_key": report.unkeyed,
+            "unused_keys": ", ".join(report.unused_keys) or 0,
             "numbers": verdict,
         },
         as_json=False,
@@ -182,6 +184,9 @@ def _print_report(summary: dict[str, Any], report: CaptureReport, verdict: str) 
     if report.dead_letters:
         rows = [[kind.count, kind.reason, kind.line, kind.error] for kind in report.dead_letters]
         print_table("\nDead letters", ["count", "reason", "first_line", "error"], rows)
+    if report.drift:
+        rows = [[kind.count, kind.change, kind.path, kind.line, kind.value] for kind in report.drift]
+        print_table("\nDrift", ["count", "change", "path", "first_line", "value"], rows)
     if report.first_trades:
         found = [_trade(trade) for trade in report.first_trades]
         names = ["symbol", "sequence", "trade_id", "price", "quantity", "side", "timestamp"]

@@ -81,6 +81,7 @@ def check_topic(
     newest = read_newest(settings, partitions)
     values = [value for one in newest.values() for value in one.values]
     yield from rules.venue_fits(name, topic.venue, values, settings.time_ahead_seconds_max)
+    yield from rules.drift(name, topic.venue, values)
     yield from rules.keys(name, newest)
     yield from rules.clock(name, newest.values(), datetime.now(UTC))
     yield from rules.epochs(name, _topic_id(settings, name), newest)

@@ -10,11 +10,13 @@ from k2.kafka.unread import PartitionEnd
 from k2.model.progress import TopicPartition
 from k2.model.wording import format_count
 from k2.status.wording import duration, names
+from k2.venues import VENUES
 from k2.venues.samples import decode_sample, fitting_venue
 
 __all__ = [
     "cleanup",
     "clock",
+    "drift",
     "epochs",
     "keys",
     "replicas",
@@ -29,6 +31,7 @@ OUTAGE: Final = timedelta(days=3)
 EXPIRING_SHARE: Final = 0.5
 """Share of the retention from which on the age of an uncommitted message is a warning."""
 AHEAD_SECONDS_MAX: Final = 5.0
+SHOWN_MAX: Final = 3
 _UNLIMITED: Final = -1
 
 
@@ -64,6 +67,24 @@ def venue_fits(topic: str, venue: str, values: Sequence[bytes], time_ahead_secon
         fitting = fitting_venue(topic, venue, values, time_ahead_seconds_max)
         advice = f"set {topic}={fitting} in K2_TOPICS" if fitting else "correct the venue in K2_TOPICS, or the producer"
         yield failed(check, f"venue {venue} rejects {count}, the first as {rejected[0][1].reason}; {advice}")
+
+
+def drift(topic: str, venue: str, values: Sequence[bytes]) -> Iterator[Finding]:
+    """Yield whether the newest messages have what the venue's table does not know; nothing without messages."""
+    check, finder = f"topic {topic} drift", VENUES[venue].drift
+    if not values or finder is None:
+        return
+    found = {one.identity: one for value in values for one in finder.drift(value)}
+    if not found:
+        yield ok(check, f"{format_count(len(values), 'newest message')} read, all as the table of venue {venue} says")
+        return
+    shown = [f"{one.change.replace('_', ' ')} {one.path} {one.value}".rstrip() for one in found.values()]
+    more = f" and {len(shown) - SHOWN_MAX:,} more" if len(shown) > SHOWN_MAX else ""
+    yield warning(
+        check,
+        f"the table of venue {venue} does not know: {', '.join(shown[:SHOWN_MAX])}{more}; compare it with the venue's "
+        "documentation, and extend it (`k2 venues show`)",
+    )
 
 
 def retention(

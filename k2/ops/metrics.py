@@ -45,6 +45,8 @@ __all__ = [
     "TRADES_STORED",
     "UNREAD_MESSAGES",
     "UNREAD_PARTITIONS",
+    "VENUE_DRIFT",
+    "VENUE_SKEW",
     "VERDICT",
     "VERDICT_REASONS",
     "WARM_STARTS",
@@ -70,6 +72,17 @@ DATED_AHEAD: Final = Counter(
 )
 CONFLICTS: Final = Counter(
     "k2_conflicts", "Trades written to the dead-letter queue because they contradict a stored trade.", ["exchange"]
+)
+VENUE_SKEW: Final = Histogram(
+    "k2_venue_skew_seconds",
+    "Kafka timestamp minus venue time of sampled trades; negative if the venue's clock is ahead.",
+    ["venue"],
+    buckets=(-60, -10, -5, -1, -0.1, -0.01, 0, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600),
+)
+VENUE_DRIFT: Final = Counter(
+    "k2_venue_drift",
+    "Keys, values and types that the venue's table does not know, in sampled messages.",
+    ["venue", "change"],
 )
 
 GAPS_DETECTED: Final = Counter(

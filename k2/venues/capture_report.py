@@ -11,7 +11,7 @@ from k2.model.trade import Trade
 from k2.venues.rows import MESSAGE_BYTES_MAX
 from k2.venues.venue import Venue
 
-__all__ = ["CaptureReport", "DeadLetterKind", "NumberSteps", "report_on"]
+__all__ = ["CaptureReport", "DeadLetterKind", "DriftKind", "NumberSteps", "report_on"]
 
 FIRST_TRADES: Final = 10
 
@@ -26,6 +26,19 @@ class DeadLetterKind:
     """The line of the first, from 1."""
     error: str
     """The error of the first."""
+
+
+@dataclass(slots=True)
+class DriftKind:
+    """Messages that differ from the table in the same way."""
+
+    change: str
+    path: str
+    count: int
+    line: int
+    """The line of the first, from 1."""
+    value: str
+    """The value of the first."""
 
 
 @dataclass(slots=True)
@@ -62,6 +75,10 @@ class CaptureReport:
     """In the order of their first lines."""
     unkeyed: int = 0
     """Messages with trades in which no Kafka key is found."""
+    drift: list[DriftKind] = field(default_factory=list)
+    """What the table does not know of messages with trades, in the order of their first lines."""
+    unused_keys: list[str] = field(default_factory=list)
+    """Paths of keys that the table neither names nor lists, ascending."""
     numbers: NumberSteps = field(default_factory=NumberSteps)
     first_trades: list[Trade] = field(default_factory=list)
 
@@ -73,7 +90,7 @@ def report_on(venue: Venue, lines: Iterable[tuple[int, bytes]]) -> CaptureReport
     """
     report, last = CaptureReport(), dict[tuple[str, str], int]()
     kinds: dict[tuple[Reason, str], DeadLetterKind] = {}
-    skipped = Counter[str]()
+    skipped, drift, unused = Counter[str](), dict[object, DriftKind](), set[str]()
     for number, value in lines:
         report.messages += 1
         try:
@@ -91,10 +108,21 @@ def report_on(venue: Venue, lines: Iterable[tuple[int, bytes]]) -> CaptureReport
                 continue
             report.with_trades += 1
             report.unkeyed += not _has_key(venue, value)
+            _compare(venue, number, value, drift, unused)
             _add(report, trades, last)
     report.skipped, report.dead_letters = dict(skipped.most_common()), [*kinds.values()]
+    report.drift, report.unused_keys = [*drift.values()], sorted(unused)
     report.numbers.symbols = len(last)
     return report
+
+
+def _compare(venue: Venue, line: int, value: bytes, drift: dict[object, DriftKind], unused: set[str]) -> None:
+    if venue.drift is None:
+        return
+    unused.update(venue.drift.unused_keys(value))
+    for one in venue.drift.drift(value):
+        kind = drift.setdefault(one.identity, DriftKind(one.change, one.path, 0, line, one.value))
+        kind.count += 1
 
 
 def _decode(venue: Venue, value: bytes) -> list[Trade]:

@@ -40,11 +40,11 @@ class VenueRegistry(MutableMapping[str, Venue]):
         if not setting:
             self._user, self._user_venues = {}, {}
             return
-        from k2.venues.table_decoder import venue_of  # noqa: PLC0415  names need no decoder
+        from k2.venues.table_history import venue_of_file  # noqa: PLC0415  names need no decoder
         from k2.venues.user_tables import read_user_tables  # noqa: PLC0415  as above
 
         tables = read_user_tables(setting, self.builtin, self._tables)
-        self._user_venues = {name: venue_of(file.table) for name, file in tables.items()}
+        self._user_venues = {name: venue_of_file(file) for name, file in tables.items()}
         self._user = tables
 
     @property
@@ -124,10 +124,10 @@ class VenueRegistry(MutableMapping[str, Venue]):
 
 
 def _load_table(path: Path, tables: Mapping[str, Path]) -> Venue:
-    from k2.venues.table_decoder import venue_of  # noqa: PLC0415  names need no decoder
-    from k2.venues.table_files import read_table  # noqa: PLC0415  as above
+    from k2.venues.table_files import read_table  # noqa: PLC0415  names need no decoder
+    from k2.venues.table_history import venue_of_file  # noqa: PLC0415  as above
 
-    return venue_of(read_table(path, tables.get).table)
+    return venue_of_file(read_table(path, tables.get))
 
 
 def _import(path: str) -> Any:

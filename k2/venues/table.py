@@ -1,5 +1,6 @@
 """The language of a venue's table: what one page of TOML says about the messages of a venue."""
 
+from datetime import date
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -128,6 +129,10 @@ class TimeField(Strict, frozen=True):
     ]
     type: JsonType = "any"
     fraction: Annotated[bool, Meta(description="Whether the number may have a fraction.")] = False
+    zone: Annotated[
+        Annotated[str, Meta(pattern="^(Z|[+-][0-9]{2}:[0-9]{2})$")] | None,
+        Meta(description="The zone of rfc3339 times that name none: Z or an offset."),
+    ] = None
 
 
 class SideField(Strict, frozen=True):
@@ -200,6 +205,16 @@ class VenueTable(Strict, frozen=True):
     envelope: Envelope | None = None
     format: Literal["json"] = "json"
     extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None
+    known: Annotated[
+        list[str] | None,
+        Meta(description="Keys that exist and are not used; if given, any other key of a message counts as drift."),
+    ] = None
+    valid_from: Annotated[
+        date | None, Meta(description="The first day, in UTC, of the trades whose messages have this form.")
+    ] = None
+    before: Annotated[
+        str | None, Meta(description="The venue whose table was valid until then, for messages of earlier trades.")
+    ] = None
     replaces: Annotated[bool, Meta(description="Whether this table replaces the built-in one of its name.")] = False
 
 

@@ -10,6 +10,7 @@ from k2.model.symbol_names import EXCHANGE_BYTES_MAX
 from k2.model.trade import NO_SIDE, Trade
 from k2.venues.reading import read_json
 from k2.venues.table import Condition, HeadForm, MessageForm, NameField, VenueTable
+from k2.venues.table_drift import DriftFinder, FormFit
 from k2.venues.table_fields import (
     Reader,
     article,
@@ -55,6 +56,7 @@ def venue_of(table: VenueTable) -> Venue:
         compiled_decoder(table),
         decoder.key,
         exchange=table.exchange if isinstance(table.exchange, str) else None,
+        drift=DriftFinder(table, decoder.fit),
         time_field=_time_field(table),
         counts_numbers=table.count is not None,
         view_of=table.view_of,
@@ -128,6 +130,15 @@ class _Decoder:
         except RejectedError as error:
             raise form.placed(error, root, 0) from None
 
+    def fit(self, value: bytes) -> FormFit:
+        """Return the form of a message, or the nearest one and what it lacks; raise as `decode` if it is skipped."""
+        root = self._root(value)
+        fits = [FormFit(root, idx, form.unfulfilled(root)) for idx, form in enumerate(self._forms)]
+        if all(one.unfulfilled is not None for one in fits) and self._is_head(root):
+            raise SkippedError("head_number")
+        nearest = max(fits, key=lambda one: self._forms[one.form_idx].count_fulfilled(root))
+        return next((one for one in fits if one.unfulfilled is None), nearest)
+
     def _root(self, value: bytes) -> Any:
         """Return the message without its wrapper; raise if it is not JSON of the right kind, or is skipped."""
         if value in self._texts:
@@ -146,12 +157,15 @@ class _Decoder:
         for form in self._forms:
             if form.fits(root):
                 return form
-        if any(fits(root) for fits, _ in self._heads):
+        if self._is_head(root):
             return None
         # The form of which most conditions hold says best what is wrong.
         nearest = max(self._forms, key=lambda form: form.count_fulfilled(root))
         nearest.refuse(root)
         raise AssertionError("a form that does not fit refuses the message")
+
+    def _is_head(self, root: Any) -> bool:
+        return any(fits(root) for fits, _ in self._heads)
 
     def _head_of(self, root: Any) -> Trade:
         return next(read(root) for fits, read in self._heads if fits(root))
@@ -185,6 +199,10 @@ class _Form:
             if not test(root):
                 return count
         return len(self._conditions)
+
+    def unfulfilled(self, root: Any) -> Condition | None:
+        """Return the first condition that does not hold, or None."""
+        return next((condition for condition, test in self._conditions if not test(root)), None)
 
     def refuse(self, root: Any) -> None:
         """Raise the rejection by the first condition that does not hold: a field is missing, or has another value."""

@@ -173,12 +173,14 @@ def time_reader(field: TimeField) -> Reader:
     path = parse_path(field.path)
     get, at = getter(path), path.text
     if field.unit == "rfc3339":
+        # A time that has a zone of its own becomes none that is valid: which of the two is right is not guessed.
+        zone = field.zone or ""
 
         def read_rfc_3339(container: Any) -> int:
             value = get(container)
             if type(value) is not str:
                 _wrong_type(at, "str", value)
-            return checked(at, parse_time, value)
+            return checked(at, parse_time, value + zone)
 
         return read_rfc_3339
     convert = _time_rule(field.unit)

@@ -21,6 +21,8 @@ _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 _SYNTAX: Final = re.compile(r"(.*) \(at line (\d+), column (\d+)\)", re.DOTALL)
 _TOKEN: Final = re.compile(r"[^.\[\]]+|\[\d+\]")
+_OWN_KEYS: Final = frozenset({"name", "replaces", "extends", "valid_from", "before"})
+"""Name, permission and history are those of one file, not of what it changes."""
 
 
 class TableFile(msgspec.Struct, frozen=True):
@@ -29,11 +31,18 @@ class TableFile(msgspec.Struct, frozen=True):
     table: VenueTable
     path: Path
     digest: str
-    """Of the texts of the file and of those that it extends: 16 hexadecimal digits."""
+    """Of the texts of the file, of those that it extends, and of the tables before: 16 hexadecimal digits."""
+    before: "TableFile | None" = None
+    """The table that was valid before this one; None if there was none."""
 
 
-def read_table(path: Path, find: Callable[[str], Path | None]) -> TableFile:
-    """Read a table; `find` returns the file of the venue that it extends, or None.
+def read_table(path: Path, find: Callable[[str], Path | None], later: tuple[Path, ...] = ()) -> TableFile:
+    """Read a table, and those before it.
+
+    Args:
+        path: the file.
+        find: returns the file of the venue that the table extends, or that was valid before; None if there is none.
+        later: the files that this table is before, so that a circle is noticed.
 
     Raises:
         SettingsError: the file cannot be read, or is not a table; the sentence has file, line and key.
@@ -47,8 +56,32 @@ def read_table(path: Path, find: Callable[[str], Path | None]) -> TableFile:
         _refuse_value(path, texts[0], str(error))
     except TableFault as fault:
         raise SettingsError(f"{_placed(path, texts[0], fault.key)}: {fault.key}: {fault.what}") from None
+    before = _read_before(table, texts[0], path, find, later)
+    if before is not None:
+        texts.append(before.digest)
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
-    return TableFile(table, path, digest)
+    return TableFile(table, path, digest, before)
+
+
+def _read_before(
+    table: VenueTable, text: str, path: Path, find: Callable[[str], Path | None], later: tuple[Path, ...]
+) -> TableFile | None:
+    if table.before is None:
+        return None
+    place, found = _placed(path, text, "before"), find(table.before)
+    if found is None:
+        raise SettingsError(f"{place}: before: there is no table of a venue {table.before!r}")
+    if found in (*later, path):
+        raise SettingsError(f"{place}: before: {table.before!r} is after this table in turn; remove one of the two")
+    before = read_table(found, find, (*later, path))
+    if before.table.exchange != table.exchange:
+        raise SettingsError(f"{place}: before: {table.before!r} has another exchange; give both tables the same one")
+    since, day = before.table.valid_from, table.valid_from
+    if since is not None and day is not None and since >= day:
+        raise SettingsError(
+            f"{place}: before: {table.before!r} is valid from {since}, which is not earlier; correct valid_from"
+        )
+    return before
 
 
 def _merged(
@@ -72,9 +105,8 @@ def _merged(
         raise SettingsError(f"{place}: extends: there is no table of a venue {name!r}")
     if base in (*extending, path):
         raise SettingsError(f"{place}: extends: {name!r} extends this table in turn; remove one of the two")
-    # Name and permission are those of one file, not of what it changes.
     inherited = _merged(base, find, texts, (*extending, path))
-    return {key: value for key, value in inherited.items() if key not in {"name", "replaces", "extends"}} | values
+    return {key: value for key, value in inherited.items() if key not in _OWN_KEYS} | values
 
 
 def _read_text(path: Path) -> str:

@@ -47,7 +47,7 @@ __all__ = ["program_of"]
 Field = NameField | NumberField | DecimalField | TimeField | SideField | RowKinds
 
 _STRING, _INTEGER, _NUMBER = 1 << int(scan.STRING), 1 << int(scan.INTEGER), 1 << int(scan.NUMBER)
-_AFFIXES: Final = re.compile(r"((?:[\w /:-]|\\[./:-])*)(\(?)\.([*+])(\)?)((?:[\w /:-]|\\[./:-])*)")
+_AFFIXES: Final = re.compile(r"((?:[\w /:@#=,-]|\\[./:-])*)(\(?)\.([*+])(\)?)((?:[\w /:@#=,-]|\\[./:-])*)")
 """A pattern with a text before and after one part of any characters."""
 _ESCAPED: Final = re.compile(r"\\(.)")
 _UNITS: Final = {"s": (10, 6), "ms": (13, 3), "us": (16, 0)}
@@ -237,6 +237,9 @@ class _Compiler:
         return [_accepted(field), 0, 0, int(field.absolute)]
 
     def _time_spec(self, field: TimeField) -> list[int]:
+        if field.zone is not None:
+            # Rare, and not worth a rule of the kernel.
+            raise UnfitTableError
         if field.unit == "rfc3339":
             return [_STRING, 0, 0, int(BY_RFC_3339)]
         accepts = _accepted(field) & ~(0 if field.fraction else _NUMBER)

@@ -41,7 +41,12 @@ def check_table(table: VenueTable) -> None:
     _check_identity(table)
     _check_values(table)
     _check_side(table.side)
+    if table.time.zone is not None and table.time.unit != "rfc3339":
+        raise TableFault("time.zone", "is that of rfc3339 times; numbers count from 1970 in UTC, so remove it")
     _check_kinds(table)
+    if (table.valid_from is None) != (table.before is None):
+        lacking, given = ("before", "valid_from") if table.before is None else ("valid_from", "before")
+        raise TableFault(given, f"needs {lacking} as well; give both, or neither")
     for idx, form in enumerate(table.messages):
         for at, condition in enumerate(form.when):
             _check_condition(f"messages[{idx}].when[{at}]", condition)
@@ -71,6 +76,8 @@ def _check_paths(table: VenueTable) -> None:
         _check_path(f"kinds[{idx}].path", kinds.path)
         if kinds.path.startswith("$"):
             raise TableFault(f"kinds[{idx}].path", "begins at the message; name a field of the trade")
+    for idx, path in enumerate(table.known or ()):
+        _check_path(f"known[{idx}]", path)
     if table.envelope is not None:
         _check_path("envelope.path", table.envelope.path)
         _check_path("envelope.unless", table.envelope.unless)

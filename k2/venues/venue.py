@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.symbol_names import SymbolTable
 from k2.model.trade import Trade
+
+if TYPE_CHECKING:
+    from k2.venues.table_drift import DriftFinder
 
 __all__ = ["CompiledDecoder", "KeyReader", "ReferenceDecoder", "SequenceMode", "Venue"]
 
@@ -65,6 +69,8 @@ class Venue:
     """The compiled decoder, which leaves what it does not accept to `decode`; None if the venue has none."""
     key: KeyReader
     """Returns the Kafka key of a message."""
+    drift: "DriftFinder | None" = None
+    """Finds how single messages differ from the venue's table; None if the venue has none."""
     exchange: str | None = None
     """Name of the exchange, if the messages do not contain it."""
     time_field: str = "timestamp"

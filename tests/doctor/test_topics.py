@@ -156,3 +156,16 @@ def test_progress_outside_the_log_is_a_number_of_lost_messages(end: PartitionEnd
     text = offset_problem(WHERE, progress, end)
     assert (text is None) == (words is None)
     assert words is None or words in (text or "")
+
+
+def test_drift_of_the_newest_messages_is_a_warning() -> None:
+    """With the first changes; a venue without a table has none, and without messages there is nothing to say."""
+    trade = b'{"e":"trade","E":1,"s":"B","t":%d,"p":"1","q":"1","T":1723161255342,"m":true%s}'
+    plain = trade % (1, b"")
+    assert only(topics.drift("t", "binance-spot", [plain]))[0] is State.OK
+    state, text = only(topics.drift("t", "binance-spot", [plain, trade % (2, b',"z":5'), trade % (3, b',"z":6')]))
+    assert state is State.WARNING
+    assert "binance-spot does not know: new key z '6'; compare" in text
+    many = b"".join(b',"z%d":5' % number for number in range(5))
+    assert "z2 '5' and 2 more;" in only(topics.drift("t", "binance-spot", [trade % (1, many)]))[1]
+    assert [*topics.drift("t", "binance-spot", [])] == [*topics.drift("t", "k2", [GOOD])] == []

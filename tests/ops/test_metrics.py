@@ -17,6 +17,8 @@ import k2.ops.metrics
         ("k2_messages_skipped_total", ["reason"]),
         ("k2_dead_letters_total", ["reason"]),
         ("k2_trades_dated_ahead_total", ["exchange"]),
+        ("k2_venue_skew_seconds", ["venue"]),
+        ("k2_venue_drift_total", ["venue", "change"]),
         ("k2_sequence_gaps_detected_total", ["exchange", "size"]),
         ("k2_sequence_gaps_filled_total", ["exchange"]),
         ("k2_sequence_resets_detected_total", ["exchange"]),

@@ -1,28 +1,13 @@
 """A message of each venue that has no recording, in the form of its documentation, and messages that it skips."""
 
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from k2.model.trade import BUY, NO_SIDE, SELL, Trade
+from tests.venues.documented_form import UNIT, Documented
+from tests.venues.documented_form import trade_of as _trade
+from tests.venues.documented_more import MORE_DOCUMENTED, MORE_SKIPPED
 
 __all__ = ["DOCUMENTED", "SKIPPED", "Documented"]
-
-UNIT: Final = 10**18
-
-
-class Documented(NamedTuple):
-    """A message, and its trades in the order in which they happened."""
-
-    venue: str
-    message: Any
-    trades: list[Trade]
-
-
-def _trade(
-    venue: tuple[str, str], ids: tuple[str | None, int | None], amounts: tuple[float, float], side: int, time: int
-) -> Trade:
-    """Return a trade; prices and quantities are given in thousandths that floats hold exactly."""
-    price, quantity = (round(amount * 1000) * UNIT // 1000 for amount in amounts)
-    return Trade(*venue, *ids, price, quantity, side, time)
 
 
 def _advanced(number: str, side: str) -> dict[str, str]:
@@ -37,6 +22,7 @@ def _advanced(number: str, side: str) -> dict[str, str]:
 
 
 DOCUMENTED: Final = (
+    *MORE_DOCUMENTED,
     Documented(
         "coinbase-ticker",
         {
@@ -212,13 +198,13 @@ DOCUMENTED: Final = (
     Documented(
         "gate",
         {
-            "time": 1_606_292_218,
+            "time": 1_736_292_218,
             "channel": "spot.trades",
             "event": "update",
             "result": {
                 "id": 309_143_071,
                 "id_market": 41_237,
-                "create_time_ms": "1606292218213.4578",
+                "create_time_ms": "1736292218213.4578",
                 "side": "sell",
                 "currency_pair": "GT_USDT",
                 "amount": "16.47",
@@ -234,7 +220,7 @@ DOCUMENTED: Final = (
                 4_705 * UNIT // 10_000,
                 1_647 * UNIT // 100,
                 SELL,
-                1_606_292_218_213_457,
+                1_736_292_218_213_457,
             )
         ],
     ),
@@ -352,6 +338,7 @@ DOCUMENTED: Final = (
 )
 
 SKIPPED: Final = (
+    *MORE_SKIPPED,
     ("coinbase-advanced", {"channel": "subscriptions", "events": []}, "subscription_reply"),
     ("coinbase-advanced", {"channel": "heartbeats", "events": [{"heartbeat_counter": 7}]}, "heartbeat"),
     ("kraken", {"channel": "heartbeat"}, "heartbeat"),

@@ -1,7 +1,7 @@
 """The report on a capture: each message is counted once, and steps between numbers by their kind."""
 
 from k2.venues import VENUES
-from k2.venues.capture_report import FIRST_TRADES, NumberSteps, report_on
+from k2.venues.capture_report import FIRST_TRADES, DriftKind, NumberSteps, report_on
 from k2.venues.rows import MESSAGE_BYTES_MAX
 from tests.venues.test_recorded_venues import ABSENT, message
 
@@ -42,3 +42,12 @@ def test_trades_without_a_key_are_counted() -> None:
     """They are stored, but come to any partition."""
     value = message("okx", {"arg": {"channel": "trades"}})
     assert report_on(VENUES["okx"], [(1, value)]).unkeyed == 1
+
+
+def test_drift_and_unused_keys_are_listed() -> None:
+    """Each change once, with the number of its messages and the line of the first; dead letters are listed as such."""
+    lines = [futures(1), *(message("binance-futures", {"t": number, "rpi": number}) for number in (2, 3))]
+    report = report_on(VENUES["binance-futures"], enumerate([*lines, futures(4, "NEW")], 1))
+    assert report.unused_keys == ["rpi"]
+    assert report.drift == [DriftKind("new_key", "rpi", 2, 2, "'2'")]
+    assert [kind.line for kind in report.dead_letters] == [4]
