@@ -7,6 +7,7 @@ from msgspec import Meta
 
 __all__ = [
     "Condition",
+    "ConnectionNumbers",
     "DecimalField",
     "Envelope",
     "MessageForm",
@@ -141,6 +142,24 @@ class RowKinds(Strict, frozen=True):
     ] = None
 
 
+class ConnectionField(Strict, frozen=True):
+    """A field of every message, from the message's root."""
+
+    path: Annotated[
+        str, Meta(description="The field, from the message's root ($); [-1] is the last element of an array.")
+    ]
+
+
+class ConnectionNumbers(Strict, frozen=True):
+    """The numbers of a connection's messages, for a topic that has all of them: a missing one is a lost message."""
+
+    number: Annotated[ConnectionField, Meta(description="The number of the message; one without it is allowed.")]
+    id: Annotated[
+        ConnectionField | None,
+        Meta(description="The id of the connection; without it, each partition has one connection at a time."),
+    ] = None
+
+
 class VenueTable(Strict, frozen=True):
     """A venue's messages."""
 
@@ -167,6 +186,10 @@ class VenueTable(Strict, frozen=True):
     kinds: list[RowKinds] = []
     skip: list[Skip] = []
     envelope: Envelope | None = None
+    connection: Annotated[
+        ConnectionNumbers | None,
+        Meta(description="The numbers of a connection's messages, if the topic has every message of the connection."),
+    ] = None
     format: Literal["json"] = "json"
     extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None
     replaces: Annotated[bool, Meta(description="Whether this table replaces the built-in one of its name.")] = False

@@ -8,6 +8,7 @@ from k2.model.decimals import clipped
 from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
 from k2.model.symbol_names import EXCHANGE_BYTES_MAX
 from k2.model.trade import NO_SIDE, Trade
+from k2.venues.connection_reader import connection_reader
 from k2.venues.reading import read_json
 from k2.venues.table import Condition, MessageForm, NameField, Skip, VenueTable
 from k2.venues.table_fields import (
@@ -54,6 +55,7 @@ def venue_of(table: VenueTable) -> Venue:
         decoder.key,
         exchange=table.exchange if isinstance(table.exchange, str) else None,
         time_field=_time_field(table),
+        connection=connection_reader(table),
     )
 
 

@@ -7,10 +7,12 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from k2.model.batch import MessageBatch
+from k2.model.connections import ConnectionSlice
 from k2.model.symbol_names import SymbolTable
 from k2.model.trade import Trade
 
-__all__ = ["CompiledDecoder", "KeyReader", "ReferenceDecoder", "SequenceMode", "Venue"]
+__all__ = ["CompiledDecoder", "ConnectionReader", "KeyReader", "ReferenceDecoder", "SequenceMode", "Venue"]
 
 ReferenceDecoder = Callable[[bytes], list[Trade]]
 """Decodes a message to its trades, in the order in which they are tracked.
@@ -37,6 +39,10 @@ symbol table; and two arrays that are written. The first is int64[n, `k2.venues.
 messages, in message order, with the layout of that module. The second is int32[messages]: the indices of the other
 messages that were read, ascending. It reads all messages, or until less than `k2.venues.rows.TRADES_MAX` rows are free.
 """
+
+
+ConnectionReader = Callable[[MessageBatch], list[ConnectionSlice]]
+"""Returns the numbers that a connection has given the messages of a batch: a slice for each connection."""
 
 
 class SequenceMode(Enum):
@@ -66,6 +72,8 @@ class Venue:
     """Name of the exchange, if the messages do not contain it."""
     time_field: str = "timestamp"
     """Path of the venue time field in error messages; `{index}` stands for the index of the trade in its message."""
+    connection: ConnectionReader | None = None
+    """Reads the numbers of connections; None if the messages have none, or the topic has not all of them."""
 
     @property
     def is_contiguous(self) -> bool:
