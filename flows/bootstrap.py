@@ -31,6 +31,7 @@ from k2.ops.peer_connections import check_hosts, limit_silence
 from k2.ops.settings import Settings, read_settings
 from k2.ops.signals import exit_on_signals, report_and_exit
 from k2.ops.supervision import find_supervision, report_ending
+from k2.restore.connections import TableConnectionSource
 from k2.restore.recovery_store import NO_STORE, Cluster, ResumeInfo, find_cluster, prepare_recovery_store
 from k2.restore.tables import TableStateSource
 from k2.storage.catalog_lock import share_catalog
@@ -101,7 +102,15 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     bind_tables(trades.committer, events.committer, is_resumed=resume_info.is_resumed)
     events.open()
     state_source = TableStateSource(settings, resume_info, symbols)
-    return JobIO(kafka=source, iceberg=trades, events=events, state_source=state_source, symbols=symbols)
+    connections = TableConnectionSource(settings, trades.committer.table)
+    return JobIO(
+        kafka=source,
+        iceberg=trades,
+        events=events,
+        state_source=state_source,
+        symbols=symbols,
+        connections=connections,
+    )
 
 
 def _limit_silence(cluster: Cluster, seconds_max: int) -> None:

@@ -6,6 +6,7 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from k2.model.batch import MessageBatch, TradeSlice
+from k2.model.connections import NO_CONNECTIONS, ConnectionSource, GroupConnections
 from k2.model.consumed import Consumed
 from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import NO_STATE_SOURCE, StateSource
@@ -23,11 +24,13 @@ class JobIO:
 
     kafka: Source[MessageBatch]
     """Batches of messages, one per poll."""
-    iceberg: Sink[tuple[str, TradeSlice | Consumed]]
-    """Trades and consumed offsets, keyed by the index of their writer."""
+    iceberg: Sink[tuple[str, TradeSlice | Consumed | GroupConnections]]
+    """Trades, consumed offsets and connections, keyed by the index of their writer."""
     events: Sink[tuple[str, list[SequenceEvent]]]
     """Events of the ledger, under one key."""
     state_source: StateSource = NO_STATE_SOURCE
     """State rebuilt from the tables if the recovery store lacks it."""
     symbols: Symbols = field(default_factory=Symbols)
     """The registry of symbol ids that all steps of the process share."""
+    connections: ConnectionSource = NO_CONNECTIONS
+    """Connections as the tables have them."""

@@ -9,6 +9,7 @@ from bytewax.dataflow import Dataflow
 from flows.bootstrap import bootstrap
 from flows.job_io import JobIO
 from k2.ops.settings import Settings
+from operators.connections import connections
 from operators.decode import decode
 from operators.deduplicate import deduplicate
 from operators.route import to_only_writer, to_writers
@@ -28,11 +29,12 @@ def trades_flow(job_io: JobIO, settings: Settings) -> Dataflow:
     messages = op.input("kafka_in", dataflow, job_io.kafka)
     venues = {topic.venue for topic in settings.topics}
     decoded = decode("decode", messages, settings.time_ahead_seconds_max, symbols, venues)
+    connected = connections("connections", messages, job_io.connections)
     sequenced = sequence("sequence", decoded.trades, settings.gap_large_min, window_seconds, state_source, symbols)
     deduplicated = deduplicate("deduplicate", sequenced.trades, window_seconds, state_source, symbols)
 
-    rows = to_writers("to_writers", deduplicated, decoded.consumed, settings.writers)
-    events = to_only_writer("to_ledger", sequenced.events)
+    rows = to_writers("to_writers", deduplicated, decoded.consumed, settings.writers, connected.states)
+    events = to_only_writer("to_ledger", op.merge("events", sequenced.events, connected.events))
 
     op.output("iceberg_out", rows, job_io.iceberg)
     op.output("events_out", events, job_io.events)

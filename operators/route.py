@@ -11,6 +11,7 @@ from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 
 from k2.model.batch import TradeSlice
+from k2.model.connections import GroupConnections
 from k2.model.consumed import Consumed
 
 __all__ = ["ONLY", "to_only_writer", "to_writers"]
@@ -22,12 +23,17 @@ ONLY: Final = "0"
 
 
 def to_writers(
-    step_id: str, trades: KeyedStream[TradeSlice], consumed: Stream[Consumed], writers: int
-) -> KeyedStream[TradeSlice | Consumed]:
-    """Key the slices of a key group by its writer, and send the consumed offsets to every writer."""
+    step_id: str,
+    trades: KeyedStream[TradeSlice],
+    consumed: Stream[Consumed],
+    writers: int,
+    connections: KeyedStream[GroupConnections],
+) -> KeyedStream[TradeSlice | Consumed | GroupConnections]:
+    """Key what belongs to a key group by its writer, and send the consumed offsets to every writer."""
     rows = op.map(f"{step_id}_trades", trades, partial(_row_writer, writers))
     ranges = op.flat_map(f"{step_id}_consumed", consumed, partial(_range_writers, writers))
-    return op.merge(step_id, rows, ranges)
+    states = op.map(f"{step_id}_connections", connections, partial(_group_writer, writers))
+    return op.merge(step_id, rows, ranges, states)
 
 
 def to_only_writer(step_id: str, items: Stream[X]) -> KeyedStream[X]:
@@ -42,6 +48,11 @@ def _only(item: X) -> tuple[str, X]:
 def _row_writer(writers: int, item: tuple[str, TradeSlice]) -> tuple[str, TradeSlice]:
     _, trade_slice = item
     return str(trade_slice.group % writers), trade_slice
+
+
+def _group_writer(writers: int, item: tuple[str, GroupConnections]) -> tuple[str, GroupConnections]:
+    _, connections = item
+    return str(connections.group % writers), connections
 
 
 def _range_writers(writers: int, consumed: Consumed) -> Iterable[tuple[str, Consumed]]:

@@ -15,7 +15,9 @@ from k2.cli.table_output import print_table, printable
 from k2.model.wording import format_count
 from k2.ops.settings import Settings, read_settings
 from k2.query.completeness import CompletenessParameters, Day, DayTotals, Hour, by_hour, is_stored, summary_by_day
+from k2.query.connection_gaps import ConnectionLoss, connection_gaps, losses
 from k2.query.parameters import LIMIT_MAX
+from k2.query.tables import NoTableError
 
 __all__ = ["completeness"]
 
@@ -72,9 +74,23 @@ def completeness(
         print_table("Completeness", columns, [[_cell(row, name) for name in columns] for row in days])
     for sentence in _summary(found.totals, days) if days else [_empty_reason(settings, filters)]:
         typer.echo(sentence, err=True)
+    for loss in _losses(settings, filters):
+        typer.echo(printable(loss.sentence), err=True)
     dates = {row.day for row in days}
     if heat and filters.start is None and len(dates) > HEAT_DAYS_MAX:
         typer.echo(f"showing the newest {HEAT_DAYS_MAX} of {len(dates):,} days; use --start for more", err=True)
+
+
+def _losses(settings: Settings, filters: CompletenessParameters) -> list[ConnectionLoss]:
+    """Return the messages lost before Kafka in the selected time; they are of no symbol, and in no row."""
+    if isinstance(filters.as_of, int):
+        return []
+    try:
+        found = connection_gaps(settings, filters.exchange, filters.as_of)
+    except NoTableError:
+        return []
+    start, end = filters.start, filters.end
+    return losses(gap for gap in found if (not start or start <= gap.timestamp) and (not end or gap.timestamp < end))
 
 
 def _hours(settings: Settings, filters: CompletenessParameters, days: Sequence[Day]) -> list[Hour]:

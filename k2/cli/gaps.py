@@ -1,6 +1,7 @@
 """`k2 gaps`: list sequence numbers that are missing, and those that arrived late."""
 
 from collections.abc import Sequence
+from heapq import nlargest
 from typing import Annotated, Final
 
 import typer
@@ -13,6 +14,7 @@ from k2.cli.table_output import Identifier, format_duration, format_time, print_
 from k2.model.errors import SettingsError
 from k2.model.wording import format_count
 from k2.ops.settings import Settings, read_settings
+from k2.query.connection_gaps import ConnectionGap, connection_gaps
 from k2.query.gaps import Gap, GapFilter, has_ledger_events, largest_gaps
 from k2.query.gaps import gaps as find_gaps
 from k2.query.parameters import LIMIT_MAX, AsOf
@@ -27,6 +29,9 @@ def gaps(
     as_of: Annotated[str | None, typer.Option(help="Report the gaps as of a time or a commit's snapshot id.")] = None,
     filled: Annotated[bool, typer.Option("--filled", help="List only gaps that late trades filled.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="List open and filled gaps.")] = False,
+    connections: Annotated[
+        bool, typer.Option("--connections", help="List messages of connections that were lost before Kafka instead.")
+    ] = False,
     limit: Annotated[
         int | None, typer.Option(min=1, max=LIMIT_MAX, help="Maximum number of gaps; the largest are listed first.")
     ] = None,
@@ -41,6 +46,12 @@ def gaps(
     if filled and everything:
         raise SettingsError("--filled and --all cannot be used together")
     check_output(output)
+    if connections:
+        if filled or everything or symbol is not None:
+            raise SettingsError("--connections cannot be used together with --symbol, --filled or --all")
+        lost = connection_gaps(settings, exchange, None if as_of is None else parse_as_of(as_of))
+        _print_lost(lost, limit, output, as_json=as_json)
+        return
     which = GapFilter.ALL if everything else GapFilter.FILLED if filled else GapFilter.OPEN
     filters = (exchange, symbol, None if as_of is None else parse_as_of(as_of))
     found = find_gaps(settings, *filters, which)
@@ -72,6 +83,37 @@ def _print_gaps(rows: Sequence[Gap], which: GapFilter) -> None:
     else:
         title = "Filled" if which is GapFilter.FILLED else "Missing and filled"
         print_table(title, _FILLED, [[_cell(row, name) for name in _FILLED] for row in rows])
+
+
+def _print_lost(found: Sequence[ConnectionGap], limit: int | None, output: Output, *, as_json: bool) -> None:
+    rows = found if limit is None else nlargest(limit, found, key=lambda gap: gap.missing)
+    if output is not None:
+        write_report(ConnectionGap, rows, output)
+    elif as_json:
+        print_json(rows)
+    else:
+        print_table("Lost before Kafka", _LOST, [[_lost_cell(row, name) for name in _LOST] for row in rows])
+        lost = sum(row.missing for row in found)
+        typer.echo(
+            f"{format_count(lost, 'message')} of unknown content in {format_count(len(found), 'range')}", err=True
+        )
+    if len(rows) < len(found):
+        typer.echo(f"the largest {len(rows):,} of {len(found):,} ranges are listed; use a higher --limit", err=True)
+
+
+_LOST: Final = ("exchange", "connection", "session", "first", "missing", "before", "at")
+
+
+def _lost_cell(row: ConnectionGap, name: str) -> object:
+    match name:
+        case "first":
+            return Identifier(row.first_number)
+        case "before":
+            return f"{row.topic}:{row.partition}:{row.offset}"
+        case "at":
+            return format_time(row.timestamp, "minutes")
+        case _:
+            return getattr(row, name)
 
 
 def _print_totals(rows: Sequence[Gap], which: GapFilter) -> None:

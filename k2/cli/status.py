@@ -88,6 +88,8 @@ def _lines(found: Status) -> Iterator[str]:
             f"canary        {format_count(found.canary_left_out, 'number')} that it left out on purpose, which "
             f"{'does' if found.canary_left_out == 1 else 'do'} not count"
         )
+    for loss in found.losses:
+        yield f"connections   {loss.sentence}"
     yield f"last commit   {_when(found, found.last_commit_at)}"
     yield f"newest trade  {_when(found, found.kafka_timestamp)} by Kafka, {_when(found, found.timestamp)} by the venue"
     yield f"yesterday     {found.yesterday.sentence}"

@@ -13,6 +13,7 @@ from k2.model.dead_letter import DeadLetter
 from k2.model.errors import StateError
 from k2.model.last_message import LastMessage
 from k2.model.progress import Counts, PartitionDelta, PartitionProgress, TopicPartition
+from k2.model.state_source import Positions
 from k2.model.verdicts import CONFLICT, DUPLICATE, HEAD, SKIPPED, STORED
 
 __all__ = ["PartitionCounts"]
@@ -111,6 +112,11 @@ class PartitionCounts:
         for topic_partition, counts in self._epoch.items():
             assert counts.last_row_offset < counts.next_offset, f"{topic_partition}: a row beyond the ranges read"
         return {topic_partition: counts.move() for topic_partition, counts in self._epoch.items() if counts.has_moved}
+
+    def next_offsets(self) -> Positions:
+        """Return the first offset of each topic partition after what is committed and what the epoch adds."""
+        committed = {topic_partition: entry.offset for topic_partition, entry in self.committed.items()}
+        return committed | {topic_partition: move.offset for topic_partition, move in self.moves().items()}
 
     def start_next_epoch(self, committed: WriterProgress) -> None:
         """Start the next epoch after a commit; `committed` is the writer's progress after it."""

@@ -21,6 +21,7 @@ from k2.iceberg.topics import remember_topics
 from k2.iceberg.trades_writer import Lag, OnCommit, TradesWriter
 from k2.model.batch import TradeSlice
 from k2.model.committed_offsets import CommittedOffsets
+from k2.model.connections import GroupConnections
 from k2.model.consumed import Consumed
 from k2.model.dead_letter_ratio import DeadLetterRatio
 from k2.model.errors import SettingsError
@@ -41,12 +42,12 @@ __all__ = ["LedgerSink", "TradesSink"]
 _log = structlog.get_logger()
 
 
-class TradesSink(FixedPartitionedSink[TradeSlice | Consumed, dict[str, Any]]):
+class TradesSink(FixedPartitionedSink[TradeSlice | Consumed | GroupConnections, dict[str, Any]]):
     """Write trades to the table `trades`. Can support exactly-once processing.
 
-    Items are `(str(writer), TradeSlice | Consumed)`. Every writer must receive every range read (`Consumed`), and one
-    of them the messages without a trade. At the end of an epoch that has any items, each writer commits its rows and
-    progress together.
+    Items are `(str(writer), TradeSlice | Consumed | GroupConnections)`. Every writer must receive every range read
+    (`Consumed`), and one of them the messages without a trade. At the end of an epoch that has any ranges, each writer
+    commits its rows, its progress and its connections together.
 
     On replay, rows below the table's progress are dropped before they are counted, so the recovery store may be older
     than the table.

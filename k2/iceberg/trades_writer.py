@@ -23,6 +23,7 @@ from k2.iceberg.resume_state import resume_state
 from k2.iceberg.table_handle import TableHandle
 from k2.model.batch import TradeSlice
 from k2.model.canary import CanarySymbol
+from k2.model.connections import GroupConnections
 from k2.model.consumed import Consumed
 from k2.model.dead_letter_ratio import DeadLetterRatio
 from k2.model.progress import Counts, Progress
@@ -41,7 +42,7 @@ from k2.ops.metrics import (
 )
 from k2.storage.commit_log import Remark
 from k2.storage.dead_letters.queue import DeadLetterQueue
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS, DOUBTS, NON_MARKET_NUMBERS
+from k2.storage.table_properties import CONNECTIONS, DEAD_LETTER_POSITIONS, DOUBTS, NON_MARKET_NUMBERS
 
 __all__ = ["Lag", "OnCommit", "TradesWriter"]
 
@@ -51,7 +52,7 @@ Lag = Callable[[], float]
 """Returns the number of messages that this process has not read yet; NaN if unknown."""
 
 
-class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]]):
+class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnections, dict[str, Any]]):
     """One writer of the table `trades`: the rows of its key groups."""
 
     def __init__(
@@ -89,6 +90,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         properties = self._committer.table.metadata.properties
         self._non_market = NON_MARKET_NUMBERS.read(properties, writer)
         self._doubts = DOUBTS.read(properties, writer)
+        self._connections = CONNECTIONS.read(properties, writer)
         self._checkpoints = CheckpointWriter(writer, properties, handle.on_retry)
         self._buffer = ColumnBuffer(arrow_schema(self._committer.table.schema()), flush_rows, symbols)
         self._files: list[DataFile] = []
@@ -96,7 +98,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
         self._start_remark = {Remark.STARTED.value: state_origin}
 
     @reports_errors
-    def write_batch(self, values: list[TradeSlice | Consumed]) -> None:
+    def write_batch(self, values: list[TradeSlice | Consumed | GroupConnections]) -> None:
         """Add the epoch's rows and ranges; files are written when the buffer is full, but not committed yet.
 
         Raises:
@@ -108,6 +110,8 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
                 dead_letters = self.partition_counts.add_range(value)
                 self._ratio.add(value.topic, self.partition_counts.new_messages(value), dead_letters)
                 self._dead_letters.append(dead_letters)
+            elif isinstance(value, GroupConnections):
+                self._connections.update(value)
             else:
                 self._write_slice(value)
         failpoint("trades.taken")
@@ -174,6 +178,8 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed, dict[str, Any]])
             properties |= NON_MARKET_NUMBERS.set_to(self._non_market, self._writer)
         if self._doubts.take_change():
             properties |= DOUBTS.set_to(self._doubts, self._writer)
+        if self._connections.advance(self.partition_counts.next_offsets()):
+            properties |= CONNECTIONS.set_to(self._connections, self._writer)
         lag = math.nan if self._lag is None else self._lag()
         commit_id = uuid.uuid4().hex
         properties |= self._checkpoints.write(self._committer.table, commit_id, self.partition_counts.committed)

@@ -1,4 +1,4 @@
-"""Rows of the ledger `sequence_events`: sessions started, gaps opened and filled."""
+"""Rows of the ledger `sequence_events`: sessions started, gaps opened and filled, also those of connections."""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -12,12 +12,16 @@ class EventKind(StrEnum):
     SESSION_STARTED = "session_started"
     GAP_OPENED = "gap_opened"
     GAP_FILLED = "gap_filled"
+    CONNECTION_GAP = "connection_gap"
+    """Numbers of a connection that are missing; the symbol is the connection's name (`k2.model.connections`)."""
+    CONNECTION_GAP_FILLED = "connection_gap_filled"
 
 
 class SequenceEvent(NamedTuple):
     """One row of the ledger, with the Kafka coordinates of the message that caused it.
 
-    The numbers missing now are those covered by `gap_opened` rows but not by `gap_filled` rows.
+    The numbers missing now are those covered by `gap_opened` rows but not by `gap_filled` rows; of a connection, those
+    covered by `connection_gap` but not by `connection_gap_filled`.
     """
 
     exchange: str
@@ -28,7 +32,8 @@ class SequenceEvent(NamedTuple):
     last_sequence: int
     """Inclusive."""
     timestamp: int
-    """Venue time of the trade that caused it, microseconds since the epoch, UTC."""
+    """Venue time of the trade that caused it, or Kafka timestamp of the message of a connection, microseconds since the
+    epoch, UTC."""
     topic: str
     partition: int
     offset: int

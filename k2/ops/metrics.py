@@ -16,6 +16,7 @@ __all__ = [
     "COMMITS",
     "COMMIT_SECONDS",
     "CONFLICTS",
+    "CONNECTION_GAPS",
     "CONSUMER_LAG",
     "DATED_AHEAD",
     "DEAD_LETTERS",
@@ -90,6 +91,11 @@ GAPS_DETECTED: Final = Counter(
 )
 GAPS_FILLED: Final = Counter(
     "k2_sequence_gaps_filled", "Ranges of missing sequence numbers that arrived late.", ["exchange"]
+)
+CONNECTION_GAPS: Final = Counter(
+    "k2_connection_gaps",
+    "Ranges of a connection's messages that were lost between the venue and Kafka.",
+    ["exchange"],
 )
 RESETS_DETECTED: Final = Counter("k2_sequence_resets_detected", "Numberings that restarted.", ["exchange"])
 OUT_OF_ORDER: Final = Counter("k2_sequence_out_of_order", "Trades below the newest sequence number.", ["exchange"])

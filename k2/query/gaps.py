@@ -231,7 +231,7 @@ _LEDGER_COLUMNS: Final = (
 _KNOWN: Final = """
     SELECT 1 FROM events
     WHERE exchange = coalesce($exchange, exchange) AND symbol = coalesce($symbol, symbol)
-      AND detected_at <= coalesce($as_of::TIMESTAMPTZ, detected_at) LIMIT 1
+      AND detected_at <= coalesce($as_of::TIMESTAMPTZ, detected_at) AND NOT starts_with(event, 'connection_') LIMIT 1
 """
 
 

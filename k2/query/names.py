@@ -17,7 +17,13 @@ __all__ = ["UnknownName", "close_names", "unknown_names"]
 CLOSE_NAMES_MAX: Final = 3
 _TABLES: Final = ("sequence_events", "trades")
 """Tables with names, the cheapest first: the ledger has a few rows for each symbol whose numbers are contiguous."""
-_NAMES: Final = {name: f"SELECT DISTINCT exchange, symbol FROM {name}" for name in _TABLES}
+_NAMES: Final = {
+    # Events of connections have the name of the connection as their symbol.
+    "sequence_events": """
+        SELECT DISTINCT exchange, symbol FROM sequence_events WHERE NOT starts_with(event, 'connection_')
+    """,
+    "trades": "SELECT DISTINCT exchange, symbol FROM trades",
+}
 
 
 class UnknownName(NamedTuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from k2.kafka.unread import PartitionEnd
 from k2.model.progress import Counts, TopicPartition
+from k2.query.connection_gaps import ConnectionLoss
 from k2.query.partition_progress import PartitionState
 from k2.status.activity import NO_ACTIVITY, RecentActivity
 from k2.status.feeds import DatedAhead, SilentSymbols
@@ -99,6 +100,8 @@ class Evidence:
     """Those of `missing` that were found by a trade of yesterday (UTC), by venue time."""
     canary_left_out: int = 0
     """Numbers that the canary left out on purpose; not in `missing`."""
+    losses: tuple[ConnectionLoss, ...] = ()
+    """Messages of connections that were lost before Kafka; they are of no symbol, and not in `missing`."""
     conflicts: int = 0
     conflicting_symbols: tuple[str, ...] = ()
     dated_ahead: tuple[DatedAhead, ...] = ()

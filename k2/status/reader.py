@@ -17,6 +17,7 @@ from k2.model.times import time_of
 from k2.model.wording import format_count
 from k2.ops.settings import Settings
 from k2.query.audit import recorded_commits
+from k2.query.connection_gaps import ConnectionLoss, connection_gaps, losses
 from k2.query.gaps import gaps, missing_of_span
 from k2.query.history import history
 from k2.query.partition_progress import PartitionState, partition_states
@@ -129,6 +130,9 @@ class Status:
     """Sequence numbers that are missing now."""
     canary_left_out: int
     """Numbers that the canary left out on purpose; they are not in `missing`, and do not count for the verdict."""
+    losses: list[ConnectionLoss]
+    """Messages of connections that were lost between the venue and Kafka, by exchange; they do not count for the
+    verdict, because it is not known whether they were trades."""
     conflicts: int
     yesterday: DayStatus
     activity: RecentActivity
@@ -155,6 +159,7 @@ class StatusReader:
         self._states: _Cached[tuple[PartitionState, ...]] = _Cached()
         self._errors: _Cached[Mapping[str, CommonError]] = _Cached()
         self._missing: _Cached[tuple[MissingNumbers | None, int, int]] = _Cached()
+        self._losses: _Cached[tuple[ConnectionLoss, ...]] = _Cached()
         self._conflicts: _Cached[Mapping[str, int]] = _Cached()
         self._symbols: _Cached[Sequence[SymbolActivity]] = _Cached()
         self._recent: _Cached[RecentActivity] = _Cached()
@@ -220,6 +225,7 @@ class StatusReader:
         missing, missing_yesterday, left_out = (
             (None, 0, 0) if ledger is None else self._read_missing(ledger, pool, _midnight(now))
         )
+        lost = () if ledger is None else self._read_losses(ledger, pool)
         broker = read_broker(settings, states, TOPIC_IDS.read(table.metadata.properties))
         committed_at = {TopicPartition(one.topic, one.partition): one.committed_at for one in states}
         return Evidence(
@@ -240,6 +246,7 @@ class StatusReader:
             missing=missing,
             missing_yesterday=missing_yesterday,
             canary_left_out=left_out,
+            losses=lost,
             conflicts=sum(conflicts.values()),
             conflicting_symbols=tuple(conflicts),
             dated_ahead=tuple(dated_ahead(symbols)),
@@ -277,6 +284,12 @@ class StatusReader:
 
         return self._missing.get(f"{midnight} {ledger.metadata_location}", read)
 
+    def _read_losses(self, ledger: Table, pool: EnginePool) -> tuple[ConnectionLoss, ...]:
+        def read() -> tuple[ConnectionLoss, ...]:
+            return tuple(losses(connection_gaps(self._settings, pool=pool)))
+
+        return self._losses.get(ledger.metadata_location, read)
+
     def _status(self, evidence: Evidence, reasons: list[Finding]) -> Status:
         states = {TopicPartition(one.topic, one.partition): one for one in evidence.states}
         partitions = sorted({*states, *evidence.broker.ends})
@@ -300,6 +313,7 @@ class StatusReader:
             unread=sum(end.unread for end in evidence.broker.ends.values()) if evidence.broker.is_known else None,
             missing=0 if evidence.missing is None else evidence.missing.numbers,
             canary_left_out=evidence.canary_left_out,
+            losses=[*evidence.losses],
             conflicts=evidence.conflicts,
             yesterday=_yesterday(evidence),
             activity=evidence.activity,

@@ -14,6 +14,7 @@ from k2.model.documents import UnknownFormatError
 from k2.model.errors import TableError
 from k2.model.key_groups import GROUPS
 from k2.model.progress import Progress
+from k2.sequencing.connection_states import ConnectionStates
 from k2.sequencing.doubts import Doubts
 from k2.sequencing.non_market import NonMarketNumbers
 from k2.storage.checkpoints import NamedCheckpoints, named_checkpoints_text, parse_named_checkpoints
@@ -26,6 +27,7 @@ __all__ = [
     "COMMIT_ID",
     "COMMIT_LOG_BATCH",
     "COMMIT_NOTES",
+    "CONNECTIONS",
     "DEAD_LETTER_POSITIONS",
     "DECODING",
     "DOUBTS",
@@ -214,6 +216,16 @@ CHECKPOINTS: Final = TableProperty[NamedCheckpoints](
     named_checkpoints_text,
     NamedCheckpoints,
 )
+CONNECTIONS: Final = TableProperty[ConnectionStates](
+    "k2.connections.",
+    "trades",
+    "Ranges of the numbers seen of each connection of a writer's key groups, and the offsets up to which they are "
+    "complete ([connections](numbering.md#numbers-of-a-connection)). A range takes about 5 bytes. Beyond 50,000 ranges "
+    "per writer the lowest of a connection are left out; a start no longer judges them",
+    ConnectionStates,
+    ConnectionStates.text,
+    ConnectionStates,
+)
 COMMIT_NOTES: Final = TableProperty[list[Commit]](
     "k2.trail",
     "trades",
@@ -282,6 +294,7 @@ PROPERTIES: Final[tuple[TableProperty[Any], ...]] = (
     REMOVED_ROWS,
     DOUBTS,
     CHECKPOINTS,
+    CONNECTIONS,
     COMMIT_NOTES,
     TOPIC_IDS,
     DECODING,

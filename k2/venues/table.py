@@ -8,6 +8,7 @@ from msgspec import Meta
 
 __all__ = [
     "Condition",
+    "ConnectionNumbers",
     "DecimalField",
     "Envelope",
     "MessageForm",
@@ -163,6 +164,24 @@ class RowKinds(Strict, frozen=True):
     ] = None
 
 
+class ConnectionField(Strict, frozen=True):
+    """A field of every message, from the message's root."""
+
+    path: Annotated[
+        str, Meta(description="The field, from the message's root ($); [-1] is the last element of an array.")
+    ]
+
+
+class ConnectionNumbers(Strict, frozen=True):
+    """The numbers of a connection's messages, for a topic that has all of them: a missing one is a lost message."""
+
+    number: Annotated[ConnectionField, Meta(description="The number of the message; one without it is allowed.")]
+    id: Annotated[
+        ConnectionField | None,
+        Meta(description="The id of the connection; without it, each partition has one connection at a time."),
+    ] = None
+
+
 class VenueTable(Strict, frozen=True):
     """A venue's messages."""
 
@@ -203,6 +222,10 @@ class VenueTable(Strict, frozen=True):
         Meta(description="The venue of whose trades these are a second view; they are stored unless both are read."),
     ] = None
     envelope: Envelope | None = None
+    connection: Annotated[
+        ConnectionNumbers | None,
+        Meta(description="The numbers of a connection's messages, if the topic has every message of the connection."),
+    ] = None
     format: Literal["json"] = "json"
     extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None
     known: Annotated[

@@ -8,6 +8,7 @@ from k2.model.decimals import clipped
 from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
 from k2.model.symbol_names import EXCHANGE_BYTES_MAX
 from k2.model.trade import NO_SIDE, Trade
+from k2.venues.connection_reader import connection_reader
 from k2.venues.reading import read_json
 from k2.venues.table import Condition, HeadForm, MessageForm, NameField, VenueTable
 from k2.venues.table_drift import DriftFinder, FormFit
@@ -60,6 +61,7 @@ def venue_of(table: VenueTable) -> Venue:
         time_field=_time_field(table),
         counts_numbers=table.count is not None,
         view_of=table.view_of,
+        connection=connection_reader(table),
     )
 
 

@@ -321,7 +321,8 @@ def _named_paths(part: msgspec.Struct) -> Iterator[str]:
                 yield _from_message(one.path)
             elif isinstance(one, msgspec.Struct) and not isinstance(one, Envelope):
                 path = getattr(one, "path", None)
-                yield from () if path is None else (path,)
+                # An element counted from the end, which a connection's number may be, has no place of its own.
+                yield from () if path is None or "[-" in path else (path,)
                 yield from _named_paths(one)
 
 

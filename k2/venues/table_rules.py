@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from k2.model.symbol_names import EXCHANGE_BYTES_MAX
+from k2.venues.connection_paths import parse_connection_path
 from k2.venues.table import Condition, DecimalField, NameField, NumberField, SideField, TimeField, VenueTable
 from k2.venues.table_paths import parse_path
 
@@ -47,6 +48,7 @@ def check_table(table: VenueTable) -> None:
     if (table.valid_from is None) != (table.before is None):
         lacking, given = ("before", "valid_from") if table.before is None else ("valid_from", "before")
         raise TableFault(given, f"needs {lacking} as well; give both, or neither")
+    _check_connection(table)
     for idx, form in enumerate(table.messages):
         for at, condition in enumerate(form.when):
             _check_condition(f"messages[{idx}].when[{at}]", condition)
@@ -193,6 +195,20 @@ def _check_kinds(table: VenueTable) -> None:
 
 def _has_elements(table: VenueTable) -> bool:
     return any(form.trades for form in table.messages)
+
+
+def _check_connection(table: VenueTable) -> None:
+    if table.connection is None:
+        return
+    if not isinstance(table.exchange, str):
+        raise TableFault("connection", "needs one exchange for all messages; give exchange as text")
+    for key in ("number", "id"):
+        field = getattr(table.connection, key)
+        if field is not None:
+            try:
+                parse_connection_path(field.path)
+            except ValueError as error:
+                raise TableFault(f"connection.{key}.path", str(error)) from None
 
 
 def _check_condition(key: str, condition: Condition) -> None:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from k2.model.batch import MessageBatch
+from k2.model.connections import ConnectionSlice
 from k2.model.symbol_names import SymbolTable
 from k2.model.trade import Trade
 
 if TYPE_CHECKING:
     from k2.venues.table_drift import DriftFinder
 
-__all__ = ["CompiledDecoder", "KeyReader", "ReferenceDecoder", "SequenceMode", "Venue"]
+__all__ = ["CompiledDecoder", "ConnectionReader", "KeyReader", "ReferenceDecoder", "SequenceMode", "Venue"]
 
 ReferenceDecoder = Callable[[bytes], list[Trade]]
 """Decodes a message to its trades, in the order in which they are tracked.
@@ -42,6 +44,10 @@ messages, in message order, with the layout of that module. The second is int32[
 messages that were read, ascending, and why each has no rows (`k2.venues.rows.REASON`). It reads all messages, or until
 less than `k2.venues.rows.TRADES_MAX` rows are free.
 """
+
+
+ConnectionReader = Callable[[MessageBatch], list[ConnectionSlice]]
+"""Returns the numbers that a connection has given the messages of a batch: a slice for each connection."""
 
 
 class SequenceMode(Enum):
@@ -75,6 +81,8 @@ class Venue:
     """Name of the exchange, if the messages do not contain it."""
     time_field: str = "timestamp"
     """Path of the venue time field in error messages; `{index}` stands for the index of the trade in its message."""
+    connection: ConnectionReader | None = None
+    """Reads the numbers of connections; None if the messages have none, or the topic has not all of them."""
 
     view_of: str | None = None
     """The venue of whose trades this one is a second view; where both are read, its trades are not stored."""

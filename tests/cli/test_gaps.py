@@ -12,7 +12,7 @@ from typer.testing import Result
 
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
-from tests.query.tables import EPOCH, append, event, made
+from tests.query.tables import EPOCH, append, event, made, trade
 
 K2 = Callable[..., Result]
 LATER = "2024-08-09T00:01:00Z"
@@ -130,3 +130,68 @@ def test_an_invalid_name_is_a_usage_error(settings: Settings, k2: K2, value: str
     result = k2("gaps", "--exchange", value)
     assert result.exit_code == 2
     assert "Invalid value for '--exchange'" in result.stderr
+
+
+@pytest.fixture
+def lost(settings: Settings) -> None:
+    """Write a ledger with messages of connections that were lost."""
+    rows = [
+        event("connection_gap", 5, 9, exchange="dydx", symbol="c-1", session=1, partition=2, offset=70),
+        event("connection_gap", 20, 20, exchange="dydx", symbol="c-1", session=1, offset=71),
+    ]
+    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
+
+
+def test_connections(lost: None, k2: K2) -> None:
+    """The messages that were lost before Kafka, which no list of missing trades has."""
+    rows = json.loads(k2("gaps", "--connections", "--json").stdout)
+    assert rows[0] == {
+        "exchange": "dydx",
+        "topic": "trades",
+        "connection": "c-1",
+        "session": 1,
+        "first_number": 5,
+        "last_number": 9,
+        "missing": 5,
+        "timestamp": "2024-08-09T00:00:00Z",
+        "partition": 2,
+        "offset": 70,
+        "detected_at": "2024-08-09T00:00:00Z",
+    }
+    assert [row["missing"] for row in rows] == [5, 1]
+    assert json.loads(k2("gaps", "--connections", "--exchange", "x", "--json").stdout) == []
+    assert json.loads(k2("gaps", "--connections", "--as-of", "2024-08-08", "--json").stdout) == []
+    assert json.loads(k2("gaps", "--json").stdout) == []
+    shown = k2("gaps", "--connections", "--limit", "1")
+    assert "trades:2:70" in shown.stdout
+    assert "trades:0:71" not in shown.stdout
+    assert "6 messages of unknown content in 2 ranges" in shown.stderr
+    assert "the largest 1 of 2 ranges are listed" in shown.stderr
+
+
+def test_connections_to_a_file(lost: None, k2: K2, tmp_path: Path) -> None:
+    """With all columns."""
+    path = tmp_path / "lost.parquet"
+    assert k2("gaps", "--connections", "--output", str(path)).exit_code == 0
+    assert pq.read_table(path)["missing"].to_pylist() == [5, 1]
+
+
+@pytest.mark.parametrize("option", [["--filled"], ["--all"], ["--symbol", "c-1"]])
+def test_connections_have_no_symbols(k2: K2, option: list[str]) -> None:
+    """Options that select gaps of trades are refused."""
+    result = k2("gaps", "--connections", *option)
+    assert result.exit_code == 2
+    assert "--connections cannot be used together with" in result.stderr
+
+
+def test_losses_in_other_reports(lost: None, settings: Settings, k2: K2) -> None:
+    """The sum of each exchange, in the completeness and on the status; not in their numbers of missing trades."""
+    append(made(settings, TableName.TRADES), [trade(1, exchange="dydx", symbol="BTC-USD")])
+    sentence = "loss between venue and Kafka: 6 messages of dydx, of unknown content"
+    assert sentence in k2("completeness").stderr
+    assert sentence in k2("completeness", "--as-of", "2024-08-10").stderr
+    assert sentence not in k2("completeness", "--end", "2024-08-08").stderr
+    assert f"connections   {sentence}" in k2("status").stdout
+    status = json.loads(k2("status", "--json").stdout)
+    assert status["losses"] == [{"exchange": "dydx", "messages": 6, "ranges": 2}]
+    assert status["missing"] == 0

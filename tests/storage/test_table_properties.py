@@ -21,6 +21,7 @@ from k2.storage.table_properties import (
     COMMIT_ID,
     COMMIT_LOG_BATCH,
     COMMIT_NOTES,
+    CONNECTIONS,
     DEAD_LETTER_POSITIONS,
     DOUBTS,
     FENCING_TOKEN,
@@ -81,7 +82,7 @@ def test_every_value_survives_a_round_trip(data: st.DataObject) -> None:
 
 def test_a_table_without_properties_has_the_defaults() -> None:
     """An older table lacks some; each reads as what that version did."""
-    found = {one.key: one.read({}) for one in PROPERTIES if one not in {NON_MARKET_NUMBERS, DOUBTS}}
+    found = {one.key: one.read({}) for one in PROPERTIES if one not in {NON_MARKET_NUMBERS, DOUBTS, CONNECTIONS}}
     assert found == {
         "k2.progress": Progress(),
         "k2.commit.": "",
@@ -99,7 +100,7 @@ def test_a_table_without_properties_has_the_defaults() -> None:
         "k2.format": 1,
         "k2.kept": CommitLogBatch(),
     }
-    assert [*NON_MARKET_NUMBERS.read({}).sessions()] == DOUBTS.read({}).each() == []
+    assert [*NON_MARKET_NUMBERS.read({}).sessions()] == DOUBTS.read({}).each() == CONNECTIONS.read({}).seen(0, {}) == []
 
 
 def test_doubts_of_all_writers_are_read() -> None:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from k2.model.trade import BUY, NO_SIDE, SELL, Trade
+from tests.venues.documented_connected import CONNECTED_DOCUMENTED, CONNECTED_SKIPPED
 from tests.venues.documented_form import UNIT, Documented
 from tests.venues.documented_form import trade_of as _trade
 from tests.venues.documented_more import MORE_DOCUMENTED, MORE_SKIPPED
@@ -23,6 +24,7 @@ def _advanced(number: str, side: str) -> dict[str, str]:
 
 DOCUMENTED: Final = (
     *MORE_DOCUMENTED,
+    *CONNECTED_DOCUMENTED,
     Documented(
         "coinbase-ticker",
         {
@@ -339,6 +341,7 @@ DOCUMENTED: Final = (
 
 SKIPPED: Final = (
     *MORE_SKIPPED,
+    *CONNECTED_SKIPPED,
     ("coinbase-advanced", {"channel": "subscriptions", "events": []}, "subscription_reply"),
     ("coinbase-advanced", {"channel": "heartbeats", "events": [{"heartbeat_counter": 7}]}, "heartbeat"),
     ("kraken", {"channel": "heartbeat"}, "heartbeat"),

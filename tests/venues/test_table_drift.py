@@ -102,7 +102,7 @@ def test_new_keys_differ_by_their_path_alone() -> None:
 
 @given(st.sampled_from(FILES), st.data(), st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=3))
 def test_a_key_that_a_message_gets_is_found(where: tuple[str, str], data: st.DataObject, other: Any) -> None:
-    """Once, unless the message is skipped; and no value of another key makes an error."""
+    """Once, unless the message is skipped, or only names a number; and no value of another key makes an error."""
     venue, file = where
     lines = [one for line in lines_of(file)[:50] if isinstance(one := msgspec.json.decode(line), dict)]
     if not lines:
@@ -115,11 +115,11 @@ def test_a_key_that_a_message_gets_is_found(where: tuple[str, str], data: st.Dat
     value = msgspec.json.encode(one)
     found = [found for found in drift(venue, value) if found.path.endswith("unheard_of")]
     try:
-        VENUES[venue].decode(value)
+        trades = VENUES[venue].decode(value)
     except SkippedError:
         assert found == []
     else:
-        assert len(found) == 1
+        assert len(found) == (0 if trades[0].is_head else 1)
 
 
 def test_keys_and_values_of_others_are_made_printable() -> None:

@@ -1,0 +1,141 @@
+"""Connections operator: finds messages that were lost between venue and Kafka, by the numbers of connections."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final
+
+import bytewax.operators as op
+import numpy as np
+from bytewax.dataflow import Stream
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+from numpy.typing import NDArray
+
+from k2.model.batch import MessageBatch
+from k2.model.connections import ConnectionSlice, ConnectionSource, GroupConnections
+from k2.model.key_groups import GROUPS, group_key
+from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.ops.error_boundary import reports_errors
+from k2.ops.metrics import CONNECTION_GAPS
+from k2.sequencing.connections import SETTLE_SECONDS, ConnectionTracker
+from k2.venues import VENUES
+
+__all__ = ["ConnectionStreams", "connections"]
+
+_NONE: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
+GroupSlice = tuple[int, ConnectionSlice]
+"""A key group and a slice of one of its connections."""
+
+
+@dataclass(frozen=True)
+class ConnectionStreams:
+    """Output streams of `connections`."""
+
+    states: KeyedStream[GroupConnections]
+    """What has been seen of a key group's connections, for the commit of the messages that it was seen in."""
+    events: Stream[list[SequenceEvent]]
+
+
+@dataclass(frozen=True)
+class _Found:
+    state: GroupConnections
+    events: list[SequenceEvent]
+
+
+def connections(step_id: str, messages: Stream[MessageBatch], source: ConnectionSource) -> ConnectionStreams:
+    """Track the numbers of connections, in topics whose venue has them; other batches pass without a cost.
+
+    The state is that of the table, which has it in the commit of the messages, so it does not depend on the recovery
+    store. On replay, messages below the committed offsets are ignored.
+    """
+    slices = op.flat_map(f"{step_id}_read", messages, _slices)
+    tracked = op.stateful_batch(step_id, slices, partial(_ConnectionLogic, source, time.monotonic))
+    return ConnectionStreams(
+        states=op.map_value(f"{step_id}_states", tracked, _state),
+        events=op.filter_map(f"{step_id}_events", tracked, _events),
+    )
+
+
+def _slices(batch: MessageBatch) -> Iterable[tuple[str, GroupSlice]]:
+    """Return the slices of each connection; the first batch of a partition goes to every key group.
+
+    So that every group brings its events up to date, and every writer knows that the topic is read for its numbers.
+    """
+    read = VENUES[batch.venue].connection
+    if read is None:
+        return ()
+    if batch.is_first:
+        nothing = ConnectionSlice("", batch.topic_partition, None, _NONE, _NONE, _NONE)
+        return [(group_key(group), (group, nothing)) for group in range(GROUPS)]
+    return [(group_key(one.group), (one.group, one)) for one in read(batch)]
+
+
+class _ConnectionLogic(StatefulBatchLogic[GroupSlice, _Found, dict[str, object]]):
+    def __init__(
+        self, source: ConnectionSource, clock: Callable[[], float], _: dict[str, object] | None = None
+    ) -> None:
+        self._source, self._clock = source, clock
+        self._tracker: ConnectionTracker | None = None
+        self._report_at: float | None = None
+
+    @reports_errors
+    def on_batch(self, values: list[GroupSlice]) -> tuple[Iterable[_Found], bool]:
+        """Add the slices in order; the first call also emits the events that the ledger lacks."""
+        now, tracker = self._clock(), self._opened(values[0][0])
+        events = [event for _, one in values for event in tracker.add(one, now)]
+        return [self._found(tracker, events, now)], StatefulBatchLogic.RETAIN
+
+    def notify_at(self) -> datetime | None:
+        """Return when missing numbers are to be reported; None if all are."""
+        if self._report_at is None:
+            return None
+        return datetime.now(UTC) + timedelta(seconds=max(0.0, self._report_at - self._clock()))
+
+    @reports_errors
+    def on_notify(self) -> tuple[Iterable[_Found], bool]:
+        """Emit the events of numbers that are in no partition."""
+        return self._report(is_end=False), StatefulBatchLogic.RETAIN
+
+    @reports_errors
+    def on_eof(self) -> tuple[Iterable[_Found], bool]:
+        """Emit the events of all missing numbers: no more messages come."""
+        return self._report(is_end=True), StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> dict[str, object]:
+        """Return nothing: the table has the state."""
+        return {}
+
+    def _opened(self, group: int) -> ConnectionTracker:
+        if self._tracker is None:
+            # Not before the first batch: by then the ledger is rolled back.
+            source = self._source
+            seen = [*source.seen(group)]
+            self._tracker = ConnectionTracker(group, seen, source.missing() if seen else {}, source.committed(group))
+        return self._tracker
+
+    def _report(self, *, is_end: bool) -> list[_Found]:
+        if self._tracker is None or not self._tracker.has_unreported:
+            return []
+        self._report_at, now = None, self._clock()
+        return [self._found(self._tracker, self._tracker.report(now, is_end=is_end), now)]
+
+    def _found(self, tracker: ConnectionTracker, events: list[SequenceEvent], now: float) -> _Found:
+        if not tracker.has_unreported:
+            self._report_at = None
+        elif self._report_at is None:
+            self._report_at = now + SETTLE_SECONDS
+        for event in events:
+            if event.event is EventKind.CONNECTION_GAP:
+                CONNECTION_GAPS.labels(event.exchange).inc()
+        return _Found(tracker.state(), events)
+
+
+def _state(found: _Found) -> GroupConnections:
+    return found.state
+
+
+def _events(item: tuple[str, _Found]) -> list[SequenceEvent] | None:
+    _, found = item
+    return found.events or None
