@@ -99,6 +99,9 @@ class DecimalField(Strict, frozen=True):
     path: str
     type: JsonType = "any"
     absolute: Annotated[bool, Meta(description="Whether a sign, which is the side, is left out.")] = False
+    scale: Annotated[
+        int, Meta(description="The power of ten of its unit: -4 if 12345 means 1.2345.", ge=-18, le=18)
+    ] = 0
 
 
 class TimeField(Strict, frozen=True):

@@ -193,7 +193,7 @@ class _Compiler:
         return [_accepted(field) & ~_NUMBER, int(field.optional), pattern]
 
     def _decimal_spec(self, field: DecimalField) -> list[int]:
-        return [_accepted(field), 0, 0, int(field.absolute)]
+        return [_accepted(field), 0, 0, int(field.absolute), field.scale % 2**64]
 
     def _time_spec(self, field: TimeField) -> list[int]:
         if field.unit == "rfc3339":
