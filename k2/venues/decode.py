@@ -19,6 +19,7 @@ from k2.model.times import SECOND_US, TIME_AHEAD_TOLERANCE_US
 from k2.model.trade import Trade
 from k2.model.verdicts import SKIPPED, STORED
 from k2.venues import VENUES, Venue
+from k2.venues.payloads import unpacked
 from k2.venues.rows import (
     EXCHANGE_START,
     MESSAGE,
@@ -82,7 +83,8 @@ def decode(
     venue = VENUES[batch.venue]
     if venue.decode_compiled is None:
         return decode_by_reference(batch, time_ahead_seconds_max, symbols)
-    columns, left = _decode_compiled(venue, venue.decode_compiled, batch, symbols)
+    unpacked_batch = batch if venue.payload is None else unpacked(batch, venue.payload)
+    columns, left = _decode_compiled(venue, venue.decode_compiled, unpacked_batch, symbols)
     if not len(left):
         return _decoded(batch, columns, _ReferenceResult(), _NO_ROWS, time_ahead_seconds_max)
     result = _decode_messages(venue, batch, left)

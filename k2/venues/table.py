@@ -170,7 +170,10 @@ class VenueTable(Strict, frozen=True):
     kinds: list[RowKinds] = []
     skip: list[Skip] = []
     envelope: Envelope | None = None
-    format: Literal["json"] = "json"
+    payload: Annotated[
+        Literal["json", "gzip"],
+        Meta(description="The format of a message's bytes; gzip reads JSON that is not compressed as well."),
+    ] = "json"
     extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None
     replaces: Annotated[bool, Meta(description="Whether this table replaces the built-in one of its name.")] = False
 

@@ -8,6 +8,7 @@ from k2.model.decimals import clipped
 from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
 from k2.model.symbol_names import EXCHANGE_BYTES_MAX
 from k2.model.trade import NO_SIDE, Trade
+from k2.venues.payloads import payload_of
 from k2.venues.reading import read_json
 from k2.venues.table import Condition, MessageForm, NameField, Skip, VenueTable
 from k2.venues.table_fields import (
@@ -45,14 +46,15 @@ class _RootRejectedError(RejectedError):
 
 def venue_of(table: VenueTable) -> Venue:
     """Return the venue that a table describes; the table must be valid (see `k2.venues.table_rules`)."""
-    decoder = _Decoder(table)
+    decoder, payload = _Decoder(table), payload_of(table.payload)
     return Venue(
         table.name,
         MODES[table.numbering],
-        decoder.decode,
+        decoder.decode if payload is None else lambda value: decoder.decode(payload.unpack(value)),
         compiled_decoder(table),
-        decoder.key,
+        decoder.key if payload is None else lambda value: decoder.key(payload.unpack(value)),
         exchange=table.exchange if isinstance(table.exchange, str) else None,
+        payload=payload,
         time_field=_time_field(table),
     )
 
