@@ -21,6 +21,7 @@ from k2.model.dead_letter import DeadLetter
 from k2.model.key_groups import GROUPS, group_key
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US
+from k2.ops.error_boundary import reports_errors
 from k2.ops.metrics import DATED_AHEAD, MESSAGES_SKIPPED
 from k2.venues.decode import Decoded, empty_slice, split
 from k2.venues.decode import decode as decode_batch
@@ -53,7 +54,11 @@ def decode(
     A message with a trade whose venue time is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is a
     dead letter.
     """
-    decode_one = partial(decode_batch, time_ahead_seconds_max=time_ahead_seconds_max, symbols=symbols)
+
+    @reports_errors
+    def decode_one(batch: MessageBatch) -> Decoded:
+        return decode_batch(batch, time_ahead_seconds_max, symbols)
+
     decoded = op.map(step_id, messages, decode_one)
     return DecodedStreams(
         trades=op.flat_map(f"{step_id}_split", decoded, _keyed),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from k2.model.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.compiled import compiled
 from k2.model.decimals import clipped
+from k2.model.errors import K2Error
 from k2.model.key_groups import GROUPS
 from k2.model.reasons import Reason, RejectedError, SkippedError
 from k2.model.symbols import Symbols
@@ -197,6 +198,9 @@ def _decode_messages(venue: Venue, batch: MessageBatch, messages: NDArray[np.int
             result.rejected.append((message_idx, error))
         except SkippedError as error:
             result.skipped.append((message_idx, error))
+        except K2Error:
+            # A part outside, such as a schema registry, does not answer: that is no fault of the message.
+            raise
         except (ValueError, TypeError, KeyError) as error:
             # An unforeseen error of a record must not affect other records.
             rejection = RejectedError(Reason.INVALID, f"value: {type(error).__name__}: {clipped(error)}")

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from k2.model.batch import MessageBatch
 from k2.model.reasons import Reason, RejectedError
 from k2.venues.rows import MESSAGE_BYTES_MAX
+from k2.venues.wire_format import SchemaKind, read_framed
 
 __all__ = ["Payload", "inflate", "payload_of", "unpacked"]
 
@@ -31,6 +33,8 @@ class Payload:
     unpack: Unpack
     first_byte: int | None = None
     """The byte with which each packed message begins; others are JSON as they are. None if all are packed."""
+    schema_kind: SchemaKind | None = None
+    """The kind of schema that is needed to unpack a message; None if none is."""
 
 
 def inflate(value: bytes) -> bytes:
@@ -63,7 +67,13 @@ def _cause(error: zlib.error) -> str:
 
 def payload_of(name: str) -> Payload | None:
     """Return the payload format of a table; None for plain JSON."""
-    return Payload(inflate, _GZIP_MAGIC[0]) if name == "gzip" else None
+    match name:
+        case "gzip":
+            return Payload(inflate, _GZIP_MAGIC[0])
+        case "avro" | "protobuf":
+            return Payload(partial(read_framed, name), schema_kind=name)
+        case _:
+            return None
 
 
 def unpacked(batch: MessageBatch, payload: Payload) -> MessageBatch:

@@ -171,8 +171,11 @@ class VenueTable(Strict, frozen=True):
     skip: list[Skip] = []
     envelope: Envelope | None = None
     payload: Annotated[
-        Literal["json", "gzip"],
-        Meta(description="The format of a message's bytes; gzip reads JSON that is not compressed as well."),
+        Literal["json", "gzip", "avro", "protobuf"],
+        Meta(
+            description="The format of a message's bytes. gzip reads JSON that is not compressed as well; avro and "
+            "protobuf are in the wire format of a schema registry."
+        ),
     ] = "json"
     extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None
     replaces: Annotated[bool, Meta(description="Whether this table replaces the built-in one of its name.")] = False
