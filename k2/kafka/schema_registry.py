@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -132,6 +133,7 @@ class SchemaRegistry:
         self._client = client
         self._retried = partial(retried, OPERATION, on_retry=on_retry, sleep=sleep)
         self._readers: dict[tuple[SchemaKind, int], SchemaReader] = {}
+        self._lock = threading.Lock()
         self._unknown: TTLCache[tuple[SchemaKind, int], str] = TTLCache(UNKNOWN_MAX, UNKNOWN_SECONDS)
 
     def check(self) -> None:
@@ -159,16 +161,16 @@ class SchemaRegistry:
             SettingsError: it refuses the credentials, or is not a schema registry.
         """
         key = (kind, schema_id)
-        if key not in self._readers:
-            why = self._unknown.get(key)
-            if why is None:
-                found = self._find(kind, schema_id)
-                if isinstance(found, SchemaReader):
-                    self._readers[key] = found
-                    return found
-                why = self._unknown[key] = found
-            raise RejectedError(Reason.UNSUPPORTED, f"value: {why}")
-        return self._readers[key]
+        if (known := self._readers.get(key)) is not None:
+            return known
+        # One worker asks at a time, and the others wait for the same answer.
+        with self._lock:
+            found = self._readers.get(key) or self._unknown.get(key) or self._find(kind, schema_id)
+            if isinstance(found, SchemaReader):
+                self._readers[key] = found
+                return found
+            self._unknown.setdefault(key, found)
+        raise RejectedError(Reason.UNSUPPORTED, f"value: {found}")
 
     def _find(self, kind: SchemaKind, schema_id: int) -> SchemaReader | str:
         """Return the reader of a schema, or why there is none."""

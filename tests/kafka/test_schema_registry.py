@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -81,6 +82,24 @@ def test_a_schema_is_asked_for_once(stub: StubRegistry, registry: SchemaRegistry
     for _ in range(3):
         assert registry.reader("avro", number).to_json(b"\x02x") == b'"x"'
     assert stub.requests == ["/schemas/ids/1"]
+
+
+def test_workers_ask_once_together(stub: StubRegistry, registry: SchemaRegistry) -> None:
+    """Those that meet a schema at one time wait for one answer, also if there is no such schema."""
+    stub.register("a-value", {"schema": '"string"'})
+    stub.delay_seconds = 0.05
+    with ThreadPoolExecutor(8) as workers:
+        assert len({*workers.map(lambda _: registry.reader("avro", 1), range(8))}) == 1
+        errors = [*workers.map(lambda _: workers_error(registry), range(8))]
+    assert errors == ["value: the registry has no schema 2"] * 8
+    assert stub.requests == ["/schemas/ids/1", "/schemas/ids/2"]
+
+
+def workers_error(registry: SchemaRegistry) -> str:
+    """Return why there is no reader of schema 2."""
+    with pytest.raises(RejectedError) as caught:
+        registry.reader("avro", 2)
+    return caught.value.error
 
 
 def test_a_missing_schema_is_that_of_the_message(stub: StubRegistry, registry: SchemaRegistry) -> None:
