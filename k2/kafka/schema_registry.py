@@ -177,7 +177,7 @@ class SchemaRegistry:
         serialized = "serialized" if kind == "protobuf" else None
         try:
             schema = self._call(lambda: self._client.get_schema(schema_id, fmt=serialized))
-            if schema.schema_type != _KINDS[kind]:
+            if not _is_of(schema, kind):
                 return f"schema {schema_id} is {str(schema.schema_type).lower()}, not {kind}"
             return self._avro(schema) if kind == "avro" else self._protobuf(schema)
         except _NotFoundError:
@@ -210,6 +210,16 @@ class SchemaRegistry:
     def _call(self, call: Callable[[], T]) -> T:
         found: T = self._retried(lambda: _translated(call))
         return found
+
+
+def _is_of(schema: "Schema", kind: SchemaKind) -> bool:
+    """Return whether a schema is of a kind.
+
+    A registry names no kind for Avro, and Apicurio 2 none for Protobuf either: then the text decides, of which that of
+    Avro is JSON.
+    """
+    is_json = (schema.schema_str or "").lstrip()[:1] in {"{", "[", '"'}
+    return schema.schema_type == _KINDS[kind] or (kind == "protobuf" and schema.schema_type == "AVRO" and not is_json)
 
 
 class _NotFoundError(Exception):

@@ -199,6 +199,14 @@ def test_schemas_of_other_kinds_are_unsupported(stub: StubRegistry, registry: Sc
         registry.reader("protobuf", 3)
 
 
+def test_a_protobuf_schema_without_its_kind_is_read(stub: StubRegistry, registry: SchemaRegistry) -> None:
+    """Apicurio 2 does not name it where a schema is asked for by its id."""
+    number = stub.register("x", {"schema": proto("Trade", [])})
+    assert registry.reader("protobuf", number).to_json(b"\0\x0a\x01x") == b'{"v":"x"}'
+    with pytest.raises(RejectedError, match="schema 1 is not read: not an Avro schema"):
+        registry.reader("avro", number)
+
+
 def test_referenced_schemas_are_read(stub: StubRegistry, registry: SchemaRegistry) -> None:
     """Those that a schema uses, and those that these use; Confluent's own files need no reference."""
     other = {"name": "Other", "subject": "other", "version": 1}
