@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.symbol_names import SymbolTable
 from k2.model.trade import Trade
-from k2.venues.payloads import Payload
+
+if TYPE_CHECKING:
+    # Names and numbering modes need no decoder.
+    from k2.venues.payloads import Payload
 
 __all__ = ["CompiledDecoder", "KeyReader", "ReferenceDecoder", "SequenceMode", "Venue"]
 
@@ -65,7 +69,7 @@ class Venue:
     """Returns the Kafka key of a message."""
     exchange: str | None = None
     """Name of the exchange, if the messages do not contain it."""
-    payload: Payload | None = None
+    payload: "Payload | None" = None
     """What is around the JSON that `decode_compiled` reads, and `decode` and `key` take off; None if nothing is."""
     time_field: str = "timestamp"
     """Path of the venue time field in error messages; `{index}` stands for the index of the trade in its message."""
