@@ -78,7 +78,7 @@ picture: .venv/dev ## take the docs' screenshots of k2 serve (needs Chromium)
 
 lock: .venv/dev ## resolve the pinned versions again (ARGS=--upgrade for newer ones)
 	$(LOCK) $(ARGS) --output-file requirements/runtime.txt
-	$(LOCK) $(ARGS) --extra postgresql --constraint requirements/runtime.txt --output-file requirements/image.txt
+	$(LOCK) $(ARGS) --extra postgresql --extra schema-registry --constraint requirements/runtime.txt --output-file requirements/image.txt
 	$(LOCK) $(ARGS) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 	$(LOCKING) requirements/s3-server.in $(PINNING) $(ARGS) --output-file requirements/s3-server.txt
 	$(LOCKING) requirements/manifest-checks.in $(PINNING) $(ARGS) --output-file requirements/manifest-checks.txt

@@ -17,6 +17,7 @@ from k2.iceberg.table_binding import bind_tables
 from k2.iceberg.table_progress import read_progress
 from k2.kafka.canary import open_canary
 from k2.kafka.offset_resolution import check_topic_ids
+from k2.kafka.schema_registry import open_schema_registry
 from k2.kafka.source import KafkaSource
 from k2.model.errors import PartitionsAddedError
 from k2.model.progress import Progress
@@ -78,6 +79,7 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
         K2Error: a part of the job I/O cannot be opened, or does not fit the other parts.
     """
     check_dead_letters(settings)
+    open_schema_registry(settings, _count_retry)
     report_disk(settings.dead_letter_folder if settings.dead_letter_address is None else None)
     progress = read_progress(settings)
     on_added = None if find_supervision() is None else _restart_for_partitions

@@ -21,6 +21,7 @@ from k2.model.dead_letter import DeadLetter
 from k2.model.key_groups import GROUPS, group_key
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US
+from k2.ops.error_boundary import reports_errors
 from k2.ops.metrics import DATED_AHEAD, MESSAGES_SKIPPED
 from k2.venues import VENUES
 from k2.venues.decode import Decoded, empty_slice, split
@@ -62,18 +63,18 @@ def decode(
     dead letter. `venues` are those of all topics that the job reads: the trades of a venue that is a second view of one
     of them are skipped, and compared with those that arrived.
     """
-    decode_one = partial(_decode, time_ahead_seconds_max=time_ahead_seconds_max, symbols=symbols, venues=venues)
+
+    @reports_errors
+    def decode_one(batch: MessageBatch) -> Decoded:
+        is_second_view = VENUES.is_second_view(batch.venue, venues)
+        return decode_batch(batch, time_ahead_seconds_max, symbols, is_second_view=is_second_view)
+
     decoded = op.map(step_id, messages, decode_one)
     account = partial(_consumed, dated_ahead=_DatedAhead(), venue_watch=VenueWatch())
     return DecodedStreams(
         trades=op.flat_map(f"{step_id}_split", decoded, _keyed),
         consumed=op.map(f"{step_id}_account", decoded, account),
     )
-
-
-def _decode(batch: MessageBatch, time_ahead_seconds_max: int, symbols: Symbols, venues: Collection[str]) -> Decoded:
-    is_second_view = VENUES.is_second_view(batch.venue, venues)
-    return decode_batch(batch, time_ahead_seconds_max, symbols, is_second_view=is_second_view)
 
 
 def _keyed(decoded: Decoded) -> Iterable[tuple[str, TradeSlice]]:

@@ -1,4 +1,4 @@
-"""Read captures: files with one message per line, plain or gzip, as raw bytes."""
+"""Read captures: files with one message per line, plain or compressed, as raw bytes; and DBN files as JSON lines."""
 
 import gzip
 import io
@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
+from k2.cli.dbn import DBN_MAGIC, DamagedDbnError, read_dbn
 from k2.model.errors import K2Error, SettingsError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ __all__ = ["STDIN", "CaptureError", "CaptureLine", "capture_name", "check_captur
 
 STDIN: Final = "-"
 GZIP_MAGIC: Final = b"\x1f\x8b"
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 DECOMPRESSED_BYTES: Final = 1024 * 1024
 QUIET_SECONDS: Final = 1.0
@@ -56,19 +58,19 @@ def check_captures(files: list[str]) -> int | None:
 
 
 def read_capture(file: str, on_quiet: Callable[[], None] | None = None) -> Iterator[CaptureLine]:
-    """Yield the lines of a file; `-` is stdin. Gzip is detected by its first bytes, not by the file's name.
+    """Yield the lines of a file; `-` is stdin. Gzip, zstd and DBN are detected by their first bytes, not by the name.
 
     The last line needs no newline. All whole lines before a fault are yielded before the fault is raised. `on_quiet` is
     called each time stdin has had no data for a second, before the wait for more.
 
     Raises:
         SettingsError: If the file cannot be opened.
-        CaptureError: If the gzip is truncated or damaged, or a line is longer than 64 MiB.
+        CaptureError: If the file is truncated or damaged, or a line is longer than 64 MiB.
     """
     number = 0
     with _open(file, on_quiet) as raw:
         try:
-            for number, value in enumerate(_read_lines(_decompressed(raw)), start=1):
+            for number, value in enumerate(_read_lines(_decoded(_decompressed(raw), capture_name(file))), start=1):
                 yield CaptureLine(number, value, 0 if file == STDIN else raw.tell())
         except K2Error:
             raise  # of `on_quiet`; some are OSErrors as well
@@ -76,10 +78,12 @@ def read_capture(file: str, on_quiet: Callable[[], None] | None = None) -> Itera
             raise CaptureError(
                 f"{capture_name(file)} is truncated after line {number:,}: its gzip stream has no end"
             ) from None
-        except (gzip.BadGzipFile, zlib.error) as error:
+        except (gzip.BadGzipFile, zlib.error, DamagedDbnError) as error:
             raise CaptureError(f"{capture_name(file)} is damaged after line {number:,}: {error}") from None
         except OSError as error:
-            raise CaptureError(f"{capture_name(file)} cannot be read after line {number:,}: {error.strerror}") from None
+            raise CaptureError(
+                f"{capture_name(file)} cannot be read after line {number:,}: {error.strerror or error}"
+            ) from None
         except _TooLongError:
             raise CaptureError(
                 f"{capture_name(file)}: line {number + 1:,} is longer than {LINE_BYTES_MAX:,} bytes"
@@ -97,10 +101,20 @@ def _read_lines(data: BinaryIO) -> Iterator[bytes]:
         yield line.removesuffix(b"\n")
 
 
-def _decompressed(raw: io.BufferedReader) -> BinaryIO:
+def _decompressed(raw: io.BufferedReader) -> io.BufferedReader:
     if raw.peek(2)[:2] == GZIP_MAGIC:
         return io.BufferedReader(_GzipReader(gzip.GzipFile(fileobj=raw)), DECOMPRESSED_BYTES)
+    if raw.peek(4)[:4] == ZSTD_MAGIC:
+        import pyarrow as pa  # noqa: PLC0415  takes longer to import than most captures to read
+
+        plain: Any = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+        return io.BufferedReader(plain, DECOMPRESSED_BYTES)
     return raw
+
+
+def _decoded(data: io.BufferedReader, name: str) -> BinaryIO:
+    is_dbn = data.peek(len(DBN_MAGIC))[: len(DBN_MAGIC)] == DBN_MAGIC
+    return read_dbn(data, name) if is_dbn else data
 
 
 class _GzipReader(io.RawIOBase):

@@ -67,7 +67,8 @@ class _Counts:
 def produce(
     *,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="NDJSON file, plain or gzip; - is standard input.")
+        list[str],
+        typer.Argument(metavar="FILE", help="NDJSON file, plain, gzip or zstd, or DBN file; - is standard input."),
     ],
     topic: Annotated[str, typer.Option(help="Publish to this topic.")] = "trades",
     venue: Annotated[

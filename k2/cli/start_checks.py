@@ -7,6 +7,7 @@ import typer
 
 from k2.iceberg.table_progress import read_progress
 from k2.kafka.client import topic_partitions
+from k2.kafka.schema_registry import open_schema_registry
 from k2.model.errors import SettingsError
 from k2.ops.settings import read_settings
 from k2.restore.recovery_store import lock_and_check
@@ -32,6 +33,7 @@ def check_start(recovery_directory: str | None, process: int, processes: int, wo
     settings = read_settings()
     folder = settings.data_dir / "recovery" if recovery_directory is None else Path(recovery_directory)
     check_dead_letters(settings)
+    open_schema_registry(settings)
     read_progress(settings)
     topic_partitions(settings)
     if process:

@@ -106,6 +106,11 @@ def check(
     if against is None:
         print_record(summary, as_json=as_json)
         return
+    if venue.payload is not None and venue.payload.schema_kind is not None:
+        raise SettingsError(
+            f"{file} reads {venue.payload.schema_kind} messages, which no capture of lines holds; `k2 doctor` tries "
+            "the table on the newest messages of a topic"
+        )
     check_captures([against])
     report = report_on(venue, _lines(against))
     verdict = _verdict(report.numbers, venue.mode)

@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException
 
 from k2.doctor import topics as rules
 from k2.doctor.findings import Finding, NotCheckedError, Shared, State, failed, ok, unknown
+from k2.doctor.schema_registry import schema_fits
 from k2.kafka.config import bootstrap_servers, cluster_metadata, existing_partitions, find_topic_ids
 from k2.kafka.offset_resolution import (
     KnownOffsets,
@@ -82,6 +83,7 @@ def check_topic(
     values = [value for one in newest.values() for value in one.values]
     yield from rules.venue_fits(name, topic.venue, values, settings.time_ahead_seconds_max)
     yield from rules.drift(name, topic.venue, values)
+    yield from schema_fits(name, topic.venue, values)
     yield from rules.keys(name, newest)
     yield from rules.clock(name, newest.values(), datetime.now(UTC))
     yield from rules.epochs(name, _topic_id(settings, name), newest)

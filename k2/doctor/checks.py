@@ -11,6 +11,7 @@ from k2.doctor.findings import Check, Finding, Shared, ok
 from k2.doctor.folders import check_dead_letters, check_warehouse
 from k2.doctor.machine import check_clock, check_memory, check_packages, check_python
 from k2.doctor.recovery import Start, check_recovery_store
+from k2.doctor.schema_registry import check_schema_registry, find_registry
 from k2.doctor.tables import Found, check_catalog, check_checkpoints, check_tables
 from k2.kafka.config import admin_client
 from k2.model.errors import SettingsError
@@ -20,6 +21,8 @@ __all__ = ["all_checks", "read_or_error"]
 
 BROKER_SECONDS_MAX: Final = 30.0
 CATALOG_SECONDS_MAX: Final = 30.0
+REGISTRY_SECONDS_MAX: Final = 60.0
+"""Four attempts of ten seconds, and the waits between them."""
 DEPENDENT_SECONDS_MAX: Final = 60.0
 """For checks that first wait for the broker or the catalog."""
 LOCAL_SECONDS_MAX: Final = 15.0
@@ -38,10 +41,23 @@ def all_checks(settings: Settings | SettingsError, start: Start) -> Sequence[Che
     cluster = Shared[ClusterMetadata]("the state of the broker")
     found, tables = Shared[Found]("the content of the catalog"), Shared[Tables]("the progress of the table")
     resumed = Shared[bool]("whether a start resumes from a recovery store")
+    registry = find_registry(settings)
     return [
         Check("settings", lambda: check_settings(settings), LOCAL_SECONDS_MAX, has_exit_code=True),
         *machine,
         Check("broker", lambda: check_broker(settings, cluster), BROKER_SECONDS_MAX, cluster, has_exit_code=True),
+        *(
+            ()
+            if registry is None
+            else (
+                Check(
+                    "schema registry",
+                    partial(check_schema_registry, settings, registry),
+                    REGISTRY_SECONDS_MAX,
+                    has_exit_code=True,
+                ),
+            )
+        ),
         *(
             Check(f"topic {one.topic}", partial(check_topic, settings, one, cluster, tables), DEPENDENT_SECONDS_MAX)
             for one in settings.topics

@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from k2.kafka.config import read_kafka_config
+from k2.kafka.schema_registry import read_registry_config
 from k2.model.errors import SettingsError
 from k2.ops.settings import Settings
 from k2.storage.catalog import catalog_configuration
@@ -19,7 +20,7 @@ LONG_MIN: Final = 8
 """A secret of this number of characters or more is hidden also within a word."""
 _SECRET_NAME: Final = re.compile(
     r"secret|password|passphrase|token|credential|authorization|jaas|oauthbearer\.config|key|pem|signature"
-    r"|connection-string",
+    r"|connection-string|user\.info",
     re.IGNORECASE,
 )
 _NOT_SECRET: Final = re.compile(r"location$|endpoint|url$|uri$|server|type$|enabled$", re.IGNORECASE)
@@ -32,6 +33,9 @@ def secrets_of(settings: Settings) -> frozenset[str]:
     found |= {os.environ[name] for name in _ENVIRONMENT if os.environ.get(name)}
     with suppress(SettingsError):
         found |= {*secrets_in(read_kafka_config(settings))}
+    with suppress(SettingsError):
+        addresses = dict(enumerate((settings.schema_registry_url or "").split(",")))
+        found |= {*secrets_in({**read_registry_config(settings), **{f"url {n}": one for n, one in addresses.items()}})}
     with suppress(SettingsError):
         found |= {*secrets_in(catalog_configuration(settings) or {})}
     return frozenset(found)

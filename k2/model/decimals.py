@@ -30,23 +30,25 @@ _LOW_WORD: Final = (1 << 64) - 1
 _SIGN_WORD: Final = 1 << 63
 
 
-def parse_decimal(text: str) -> int:
-    """Parse a decimal exactly; return its value times 10**18.
+def parse_decimal(text: str, power: int = 0) -> int:
+    """Parse a decimal exactly; return its value times 10**18, and times 10**`power` if its unit is another one.
 
     The grammar is that of JSON numbers, with leading zeros allowed: no NaN, no infinity, no leading plus, no blanks.
 
     Raises:
         ValueError: the text is not a decimal, or decimal(38, 18) cannot hold it exactly; values are never rounded.
 
-    >>> parse_decimal("-0.5e1") == -5 * 10**18
+    >>> parse_decimal("-0.5e1") == parse_decimal("-5000", -3) == -5 * 10**18
     True
     """
     if _GRAMMAR.fullmatch(text) is None:
         raise ValueError(f"not a decimal: {clipped(text)}")
     try:
-        value = _EXACT.quantize(_EXACT.create_decimal(text), _LAST_PLACE)
+        number = _EXACT.create_decimal(text)
+        value = _EXACT.quantize(number.scaleb(power, _EXACT) if power else number, _LAST_PLACE)
     except ArithmeticError:
-        raise ValueError(f"does not fit decimal({PRECISION}, {SCALE}): {clipped(text)}") from None
+        times = f" times 1e{power}" if power else ""
+        raise ValueError(f"does not fit decimal({PRECISION}, {SCALE}): {clipped(text)}{times}") from None
     return int(value.scaleb(SCALE, _EXACT))
 
 

@@ -33,6 +33,7 @@ _NAMESPACE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _SERVER: Final = re.compile(
     r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?(\[[0-9a-f:.%]+\]|[^\s:/\[\]]+)(:(?P<port>\d{1,5}))?", re.IGNORECASE
 )
+_WEB_ADDRESS: Final = re.compile(r"https?://[^\s/]+(/\S*)?", re.IGNORECASE)
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _OBJECT_STORES: Final = ("abfs", "abfss", "gcs", "gs", "oss", "s3", "s3a", "s3n", "wasb", "wasbs")
@@ -86,6 +87,14 @@ def _servers(text: str) -> str:
         match = _SERVER.fullmatch(server.strip())
         if match is None or int(match["port"] or 1) not in range(1, 65_536):
             raise ValueError(f"invalid broker {server.strip()!r}: use host or host:port, separated by commas")
+    return text
+
+
+def _web_addresses(text: str) -> str:
+    if not all(_WEB_ADDRESS.fullmatch(address.strip()) for address in text.split(",")):
+        raise ValueError(
+            "not the address of a schema registry; use http:// or https:// and its host, several by commas"
+        )
     return text
 
 
@@ -151,6 +160,8 @@ class Settings(BaseSettings):
     topics: Annotated[tuple[TopicVenue, ...], NoDecode, BeforeValidator(_topics)] = (TopicVenue("trades", "k2"),)
     venues: str | None = None
     kafka_config: Path | None = None
+    schema_registry_url: Annotated[str, AfterValidator(_web_addresses)] | None = None
+    schema_registry_config: Path | None = None
     catalog: Text = "k2"
     namespace: Annotated[str, AfterValidator(_namespace)] = "market_data"
     data_dir: Path = Path("data")
@@ -261,7 +272,7 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
 
 
 def _masked(field: str, value: object) -> str:
-    return "..." if field == "api_keys" else repr(value)
+    return "..." if field in {"api_keys", "schema_registry_url"} else repr(value)
 
 
 def _suggestion(name: str, known: set[str]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from k2.model.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.compiled import compiled
 from k2.model.decimals import clipped
+from k2.model.errors import K2Error
 from k2.model.key_groups import GROUPS
 from k2.model.reasons import Reason, RejectedError, SkippedError
 from k2.model.symbols import Symbols
@@ -19,6 +20,7 @@ from k2.model.times import SECOND_US, TIME_AHEAD_TOLERANCE_US
 from k2.model.trade import Trade
 from k2.model.verdicts import HEAD, SKIPPED, STORED
 from k2.venues import VENUES, Venue
+from k2.venues.payloads import unpacked
 from k2.venues.rows import (
     EXCHANGE_START,
     MESSAGE,
@@ -111,7 +113,8 @@ def decode(
     venue = VENUES[batch.venue]
     if venue.decode_compiled is None:
         return decode_by_reference(batch, time_ahead_seconds_max, symbols, is_second_view=is_second_view)
-    columns, others = _decode_compiled(venue, venue.decode_compiled, batch, symbols)
+    unpacked_batch = batch if venue.payload is None else unpacked(batch, venue.payload)
+    columns, others = _decode_compiled(venue, venue.decode_compiled, unpacked_batch, symbols)
     is_left = others[:, REASON] == 0
     result = _decode_messages(venue, batch, others[is_left, 0])
     result.skipped_compiled = others[~is_left]
@@ -256,6 +259,9 @@ def _decode_messages(venue: Venue, batch: MessageBatch, messages: NDArray[np.int
             result.rejected.append((message_idx, error))
         except SkippedError as error:
             result.skipped.append((message_idx, error))
+        except K2Error:
+            # A part outside, such as a schema registry, does not answer: that is no fault of the message.
+            raise
         except (ValueError, TypeError, KeyError) as error:
             # An unforeseen error of a record must not affect other records.
             rejection = RejectedError(Reason.INVALID, f"value: {type(error).__name__}: {clipped(error)}")

@@ -118,6 +118,9 @@ class DecimalField(Strict, frozen=True):
     path: str
     type: JsonType = "any"
     absolute: Annotated[bool, Meta(description="Whether a sign, which is the side, is left out.")] = False
+    scale: Annotated[
+        int, Meta(description="The power of ten of its unit: -4 if 12345 means 1.2345.", ge=-18, le=18)
+    ] = 0
 
 
 class TimeField(Strict, frozen=True):
@@ -226,7 +229,13 @@ class VenueTable(Strict, frozen=True):
         ConnectionNumbers | None,
         Meta(description="The numbers of a connection's messages, if the topic has every message of the connection."),
     ] = None
-    format: Literal["json"] = "json"
+    payload: Annotated[
+        Literal["json", "gzip", "avro", "protobuf"],
+        Meta(
+            description="The format of a message's bytes. gzip reads JSON that is not compressed as well; avro and "
+            "protobuf are in the wire format of a schema registry."
+        ),
+    ] = "json"
     extends: Annotated[str | None, Meta(description="A venue whose table this one changes, key by key.")] = None
     known: Annotated[
         list[str] | None,

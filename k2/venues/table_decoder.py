@@ -9,6 +9,7 @@ from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
 from k2.model.symbol_names import EXCHANGE_BYTES_MAX
 from k2.model.trade import NO_SIDE, Trade
 from k2.venues.connection_reader import connection_reader
+from k2.venues.payloads import payload_of
 from k2.venues.reading import read_json
 from k2.venues.table import Condition, HeadForm, MessageForm, NameField, VenueTable
 from k2.venues.table_drift import DriftFinder, FormFit
@@ -49,15 +50,16 @@ class _RootRejectedError(RejectedError):
 
 def venue_of(table: VenueTable) -> Venue:
     """Return the venue that a table describes; the table must be valid (see `k2.venues.table_rules`)."""
-    decoder = _Decoder(table)
+    decoder, payload = _Decoder(table), payload_of(table.payload)
     return Venue(
         table.name,
         MODES[table.numbering],
-        decoder.decode,
+        decoder.decode if payload is None else lambda value: decoder.decode(payload.unpack(value)),
         compiled_decoder(table),
-        decoder.key,
+        decoder.key if payload is None else lambda value: decoder.key(payload.unpack(value)),
         exchange=table.exchange if isinstance(table.exchange, str) else None,
-        drift=DriftFinder(table, decoder.fit),
+        drift=DriftFinder(table, decoder.fit if payload is None else lambda value: decoder.fit(payload.unpack(value))),
+        payload=payload,
         time_field=_time_field(table),
         counts_numbers=table.count is not None,
         view_of=table.view_of,

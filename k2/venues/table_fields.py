@@ -133,6 +133,7 @@ def decimal_reader(field: DecimalField, *, is_positive: bool) -> Reader:
     path = parse_path(field.path)
     get, at = getter(path), path.text
     takes_text, takes_number, is_absolute = field.type != "number", field.type != "text", field.absolute
+    power = field.scale
 
     def read(container: Any) -> int:
         value = get(container)
@@ -143,7 +144,7 @@ def decimal_reader(field: DecimalField, *, is_positive: bool) -> Reader:
         else:
             _wrong_decimal(at, field, value)
         try:
-            number = parse_decimal(text)
+            number = parse_decimal(text, power)
         except ValueError as error:
             invalid(at, str(error))
         if is_absolute:

@@ -61,6 +61,7 @@ from k2.venues.table_layout import (
     QUANTITY,
     ROOT_SLOTS,
     RULE,
+    SCALE,
     SEQUENCE,
     SIDE,
     SPEC_WORDS,
@@ -347,7 +348,8 @@ def _read_decimal(
     spec, slot = _spec(program, field), _slot(program, form, field, base)
     if not accepts(fields, slot, program, spec):
         return False, _ZERO, _ZERO
-    return read_price(data, fields[slot, START], fields[slot, END], program[spec + RULE])
+    absolute, scale = program[spec + RULE], signed(program[spec + SCALE])
+    return read_price(data, fields[slot, START], fields[slot, END], absolute, scale)
 
 
 @inlined

@@ -65,6 +65,7 @@ __all__ = [
     "ROOT_SLOTS",
     "ROOT_STATE",
     "RULE",
+    "SCALE",
     "SEQUENCE",
     "SIDE",
     "SPECS",
@@ -123,6 +124,8 @@ FIXED_FIELDS: Final = np.uint64(9)
 # What the table says of a field. RULE and what follows it differ by the field.
 (ACCEPTS, OPTIONAL, PATTERN, RULE, VALUES) = _columns(5)
 (FRACTION, DIGITS, POWER) = np.uint64(4), np.uint64(5), np.uint64(6)
+SCALE: Final = np.uint64(4)
+"""Power of ten of the unit of a price or quantity, in two's complement."""
 SPEC_WORDS: Final = np.uint64(7)
 
 # RULE of a time, a side, a price or quantity (whether it is absolute), and the bound of a range (whether it is its

@@ -234,7 +234,7 @@ class _Compiler:
         return [_accepted(field), int(field.optional), 0 if field.pattern is None else self._put_affixes(field.pattern)]
 
     def _decimal_spec(self, field: DecimalField) -> list[int]:
-        return [_accepted(field), 0, 0, int(field.absolute)]
+        return [_accepted(field), 0, 0, int(field.absolute), field.scale % 2**64]
 
     def _time_spec(self, field: TimeField) -> list[int]:
         if field.zone is not None:

@@ -200,6 +200,8 @@ def _has_elements(table: VenueTable) -> bool:
 def _check_connection(table: VenueTable) -> None:
     if table.connection is None:
         return
+    if table.payload != "json":
+        raise TableFault("connection", "is read from JSON messages only; remove it, or payload")
     if not isinstance(table.exchange, str):
         raise TableFault("connection", "needs one exchange for all messages; give exchange as text")
     for key in ("number", "id"):

@@ -224,23 +224,33 @@ def read_whole(
 
 @allocation_free
 def read_price(
-    data: NDArray[np.uint8], start: np.uint64, end: np.uint64, absolute: np.uint64
+    data: NDArray[np.uint8], start: np.uint64, end: np.uint64, absolute: np.uint64, scale: int
 ) -> tuple[bool, np.uint64, np.uint64]:
-    """Parse a decimal, without its sign unless `absolute` is 0; return (whether accepted, low word, high word)."""
+    """Parse a decimal, without its sign unless `absolute` is 0, times 10**scale.
+
+    Returns (whether accepted, low word, high word).
+    """
     if absolute != _ZERO and start < end and data[start] == _MINUS:
         start += _ONE
         if start < end and data[start] == _MINUS:
             return False, _ZERO, _ZERO
-    is_valid, low, high = read_decimal(data, start, end)
-    return (is_valid, low, high) if is_valid else _with_exponent(data, start, end)
-
-
-@allocation_free
-def _with_exponent(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, np.uint64, np.uint64]:
-    """Parse a positive decimal of at most 18 digits with an exponent; return as `read_price` does."""
+    if scale == 0:
+        is_valid, low, high = read_decimal(data, start, end)
+        if is_valid:
+            return is_valid, low, high
     mark = start
     while mark < end and data[mark] != _SMALL_E and data[mark] != _LARGE_E:
         mark += _ONE
+    if mark == end and scale == 0:
+        return False, _ZERO, _ZERO
+    return _with_exponent(data, start, mark, end, scale)
+
+
+@allocation_free
+def _with_exponent(
+    data: NDArray[np.uint8], start: np.uint64, mark: np.uint64, end: np.uint64, scale: int
+) -> tuple[bool, np.uint64, np.uint64]:
+    """Parse a positive decimal of at most 18 digits, times 10**scale; its exponent, if any, begins at `mark`."""
     point = start
     while point < mark and data[point] != _POINT:
         point += _ONE
@@ -258,10 +268,10 @@ def _with_exponent(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) ->
     negative = first < end and data[first] == _MINUS
     if first < end and (negative or data[first] == _PLUS):
         first += _ONE
-    has_exponent, exponent = _digits(data, first, end)
-    if not is_valid or not has_exponent or end - first > _EXPONENT_DIGITS_MAX:
+    has_exponent, exponent = _digits(data, first, end) if mark < end else (True, 0)
+    if not is_valid or not has_exponent or (mark < end and end - first > _EXPONENT_DIGITS_MAX):
         return False, _ZERO, _ZERO
-    power = _SCALE - fraction + (-exponent if negative else exponent)
+    power = _SCALE - fraction + scale + (-exponent if negative else exponent)
     if not 0 <= power <= _SCALE:
         return False, _ZERO, _ZERO
     low, high = scaled(np.uint64(mantissa), np.uint64(power))

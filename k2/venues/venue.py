@@ -14,6 +14,8 @@ from k2.model.symbol_names import SymbolTable
 from k2.model.trade import Trade
 
 if TYPE_CHECKING:
+    # Names and numbering modes need no decoder.
+    from k2.venues.payloads import Payload
     from k2.venues.table_drift import DriftFinder
 
 __all__ = ["CompiledDecoder", "ConnectionReader", "KeyReader", "ReferenceDecoder", "SequenceMode", "Venue"]
@@ -79,6 +81,8 @@ class Venue:
     """Finds how single messages differ from the venue's table; None if the venue has none."""
     exchange: str | None = None
     """Name of the exchange, if the messages do not contain it."""
+    payload: "Payload | None" = None
+    """What is around the JSON that `decode_compiled` reads, and `decode` and `key` take off; None if nothing is."""
     time_field: str = "timestamp"
     """Path of the venue time field in error messages; `{index}` stands for the index of the trade in its message."""
     connection: ConnectionReader | None = None

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from k2.cli.captures import read_capture
+from k2.cli.captures import GZIP_MAGIC, ZSTD_MAGIC, read_capture
+from k2.cli.dbn import DBN_MAGIC
 from k2.cli.main import app
 from k2.cli.produce import RateLimit
 from k2.model.errors import K2Error
@@ -237,7 +238,7 @@ def test_lines_are_split_at_newlines(
     """Whatever the bytes, lines joined by newlines are read as those lines; an empty last one is not a line."""
     text = b"\n".join(lines)
     path = tmp_path_factory.getbasetemp() / "lines"
-    path.write_bytes(gzip.compress(text) if packed or text.startswith(b"\x1f\x8b") else text)
+    path.write_bytes(gzip.compress(text) if packed or text.startswith((GZIP_MAGIC, ZSTD_MAGIC, DBN_MAGIC)) else text)
     expected = lines if lines[-1] else lines[:-1]
     found = list(read_capture(str(path)))
     assert [line.value for line in found] == expected

@@ -124,3 +124,14 @@ def test_a_wrong_table_is_one_sentence(tmp_path: Path) -> None:
     assert "mine.toml line 3: symbl: unknown key; did you mean 'symbol'?" in done.stderr
     good = k2("check", table(tmp_path, "okx"), "--json")
     assert json.loads(good.stdout)["venue"] == "mine"
+
+
+@pytest.mark.parametrize("payload", ["avro", "protobuf"])
+def test_a_table_of_records_is_not_checked_against_lines(tmp_path: Path, payload: str) -> None:
+    """Its messages are no lines; without a capture the table itself is checked, and no registry is needed."""
+    file = table(tmp_path, "okx", f'payload = "{payload}"\n')
+    result = k2("check", file, "--against", str(DATA / "okx-trades-20220513.ndjson.gz"))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert f"{file} reads {payload} messages, which no capture of lines holds; `k2 doctor` tries" in result.stderr
+    assert k2("check", file).exit_code == 0
+    assert k2("list", K2_VENUES=file).exit_code == 0

@@ -1,6 +1,6 @@
 """A message of each venue that has no recording, in the form of its documentation, and messages that it skips."""
 
-from typing import Final
+from typing import Any, Final
 
 from k2.model.trade import BUY, NO_SIDE, SELL, Trade
 from tests.venues.documented_connected import CONNECTED_DOCUMENTED, CONNECTED_SKIPPED
@@ -20,6 +20,19 @@ def _advanced(number: str, side: str) -> dict[str, str]:
         "side": side,
         "time": "2019-08-14T20:42:27.265123Z",
     }
+
+
+def _databento(
+    side: str, price: str = "3720250000000", time: str = "1609160400000429831", **symbol: str
+) -> dict[str, Any]:
+    """Return a record as `dbn --json` prints it."""
+    header = {"ts_event": time, "rtype": 0, "publisher_id": 1, "instrument_id": 5482}
+    record = {"hd": header, "action": "T", "side": side, "depth": 0, "price": price, "size": 5, "flags": 130}
+    return {"ts_recv": time, **record, "ts_in_delta": 19251, "sequence": 1170362, **symbol}
+
+
+def _databento_trade(symbol: str, side: int) -> Trade:
+    return _trade(("databento", symbol), (None, None), (3720.25, 5), side, 1_609_160_400_000_429)
 
 
 DOCUMENTED: Final = (
@@ -337,6 +350,14 @@ DOCUMENTED: Final = (
             for number in (4_611_686_018_428_182_865, 4_611_686_018_428_182_866)
         ],
     ),
+    Documented("databento", _databento("B"), [_databento_trade("5482", BUY)]),
+    Documented("databento", _databento("A"), [_databento_trade("5482", SELL)]),
+    Documented("databento-symbols", _databento("N", symbol="ESH1"), [_databento_trade("ESH1", NO_SIDE)]),
+    Documented(
+        "databento-pretty",
+        _databento("A", "3720.250000000", "2020-12-28T13:00:00.000429831Z", symbol="ESH1"),
+        [_databento_trade("ESH1", SELL)],
+    ),
 )
 
 SKIPPED: Final = (
@@ -366,4 +387,8 @@ SKIPPED: Final = (
     ("upbit", {"status": "UP"}, "heartbeat"),
     ("crypto-com", {"id": 1, "method": "public/heartbeat", "code": 0}, "heartbeat"),
     ("crypto-com", {"id": 1, "method": "subscribe", "code": 0}, "subscription_reply"),
+    ("databento", {"hd": {"rtype": 23, "instrument_id": 0}, "msg": "Heartbeat", "code": 0}, "heartbeat"),
+    ("databento", {"hd": {"rtype": 23, "instrument_id": 0}, "msg": "Finished replay", "code": 3}, "status"),
+    ("databento", {"hd": {"rtype": 22, "instrument_id": 5482}, "stype_in_symbol": "ESH1"}, "status"),
+    ("databento", _databento("B", price="9223372036854775807"), "status"),
 )

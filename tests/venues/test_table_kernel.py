@@ -106,7 +106,7 @@ NESTED: Final[dict[str, Any]] = {
     "sequence": {"path": "number"},
     "trade_id": {"path": "id", "type": "any", "optional": False},
     "price": {"path": "p", "absolute": True},
-    "quantity": {"path": "q"},
+    "quantity": {"path": "q", "scale": -2},
     "time": {"path": "t", "unit": "us", "fraction": True},
     "side": {"path": "s", "by_sign": True, "optional": True, "of": "maker"},
     "kinds": [{"path": "k", "market": [1, True, "a"], "non_market": [2], "skipped": [3], "absent": "market"}],
