@@ -12,6 +12,7 @@ from k2.venues import scan
 from k2.venues.table import (
     Condition,
     DecimalField,
+    IdPart,
     MessageForm,
     NameField,
     NumberField,
@@ -61,7 +62,8 @@ def program_of(table: VenueTable) -> NDArray[np.uint64] | None:
     """Return the program of a table as uint64[words]; None if the table has what the kernel does not decode.
 
     That is a pattern other than one wildcard with a text before and after it, a list within an element of a list of
-    trades with trades of its own, or a message to skip that has the form of one with trades.
+    trades with trades of its own, a message to skip that has the form of one with trades, an id of several parts, or
+    corrections.
     """
     try:
         return _Compiler(table).program()
@@ -82,6 +84,8 @@ class _Compiler:
     def program(self) -> NDArray[np.uint64]:
         """Return the words."""
         table, envelope = self._table, self._table.envelope
+        if isinstance(table.trade_id, list) or table.corrections:
+            raise UnfitTableError
         if any(text.lstrip()[:1] in ("{", "[") for rule in table.skip for text in rule.texts):
             raise UnfitTableError
         own = 0 if envelope is None else self._slot(parse_path(envelope.unless).steps)
@@ -125,7 +129,7 @@ class _Compiler:
         table = self._table
         names = table.exchange, table.symbol, table.price, table.quantity, table.time
         for field in (*names, table.side, table.sequence, table.trade_id, *table.kinds):
-            yield None if field is None or isinstance(field, str) else field.path
+            yield None if field is None or isinstance(field, str | list) else field.path
 
     def _place(self, text: str | None, at: Steps, wrapper: Steps, *, is_in_list: bool) -> _Place:
         if text is None:
@@ -186,8 +190,8 @@ class _Compiler:
         listed = [word for optional, values in kinds for word in (optional, self._put_values(values))]
         return self._put([word for spec in padded for word in spec]), self._put([len(kinds), *listed])
 
-    def _name_spec(self, field: NameField | None) -> list[int]:
-        if field is None:
+    def _name_spec(self, field: NameField | list[IdPart] | None) -> list[int]:
+        if field is None or isinstance(field, list):
             return [0]
         pattern = 0 if field.pattern is None else self._put_affixes(field.pattern)
         return [_accepted(field) & ~_NUMBER, int(field.optional), pattern]

@@ -1,21 +1,22 @@
 """The definition of a venue: name, numbering mode, decoders and key."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from k2.model.correction import Correction
 from k2.model.symbol_names import SymbolTable
 from k2.model.trade import Trade
 
 __all__ = ["CompiledDecoder", "KeyReader", "ReferenceDecoder", "SequenceMode", "Venue"]
 
-ReferenceDecoder = Callable[[bytes], list[Trade]]
-"""Decodes a message to its trades, in the order in which they are tracked.
+ReferenceDecoder = Callable[[bytes], Sequence[Trade | Correction]]
+"""Decodes a message to its trades and corrections, in the order in which they are tracked.
 
-Raises `RejectedError` for a message that cannot become a trade and `SkippedError` for one that is not a trade.
+Raises `RejectedError` for a message that cannot become a trade or correction, `SkippedError` for one that is neither.
 """
 
 KeyReader = Callable[[bytes], str]
@@ -66,6 +67,8 @@ class Venue:
     """Name of the exchange, if the messages do not contain it."""
     time_field: str = "timestamp"
     """Path of the venue time field in error messages; `{index}` stands for the index of the trade in its message."""
+    has_corrections: bool = False
+    """Whether `decode` may return corrections."""
 
     @property
     def is_contiguous(self) -> bool:

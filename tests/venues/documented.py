@@ -1,7 +1,9 @@
 """A message of each venue that has no recording, in the form of its documentation, and messages that it skips."""
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from k2.model.correction import Correction
 from k2.model.trade import BUY, NO_SIDE, SELL, Trade
 
 __all__ = ["DOCUMENTED", "SKIPPED", "Documented"]
@@ -14,7 +16,7 @@ class Documented(NamedTuple):
 
     venue: str
     message: Any
-    trades: list[Trade]
+    trades: Sequence[Trade | Correction]
 
 
 def _trade(

@@ -20,7 +20,7 @@ def table() -> str:
 
 def _row(one: VenueTable) -> str:
     number = "" if one.sequence is None else f"`{one.sequence.path}`"
-    identity = "the number" if one.trade_id is None else f"`{one.trade_id.path}`"
+    identity = _identity(one)
     cells = [
         f"[`{one.name}`]({one.source})",
         f"`{one.exchange}`" if isinstance(one.exchange, str) else f"`{one.exchange.path}`",
@@ -32,6 +32,14 @@ def _row(one: VenueTable) -> str:
         "yes" if any(form.repeats for form in one.messages) else "",
     ]
     return f"| {' | '.join(cells)} |\n".replace("|  |", "| |").replace("|  |", "| |")
+
+
+def _identity(one: VenueTable) -> str:
+    if one.trade_id is None:
+        return "the number"
+    if isinstance(one.trade_id, list):
+        return ", ".join("day" if part.path is None else f"`{part.path}`" for part in one.trade_id)
+    return f"`{one.trade_id.path}`"
 
 
 def _side(one: VenueTable) -> str:
