@@ -247,8 +247,11 @@ COMMITS: Final = f"""
     )
 """
 """SQL that begins with the job's commits as `commits`, over the views of `open_commits`."""
-_SELECTED: Final = """
-    SELECT * EXCLUDE previous_id FROM commits
+_REST: Final = "one.received - one.stored - one.duplicates - one.dead_letters - one.skipped"
+_SELECTED: Final = f"""
+    SELECT * EXCLUDE previous_id
+           REPLACE ([struct_insert(one, corrections := {_REST}) for one in partitions] AS partitions)
+    FROM commits
     WHERE committed_at >= coalesce($start::TIMESTAMPTZ, committed_at)
       AND ($end IS NULL OR committed_at < $end::TIMESTAMPTZ)
     ORDER BY sequence_number DESC, undone LIMIT coalesce($limit, 9223372036854775807)

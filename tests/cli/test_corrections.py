@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -60,10 +61,12 @@ def test_the_table_says_how_many_name_no_trade(settings: Settings) -> None:
 
 
 def test_a_file_has_all_columns(settings: Settings, tmp_path: Path) -> None:
-    """As of other reports."""
-    file = tmp_path / "corrections.json"
+    """As of other reports; prices are decimals."""
+    file = tmp_path / "corrections.parquet"
     assert outcome(settings, "corrections", "--output", str(file))[0] == 0
-    assert {"old_conditions", "kafka_timestamp", "index"} <= {*json.loads(file.read_text(encoding="utf-8"))[0]}
+    found = pq.read_table(file)
+    assert {"old_conditions", "kafka_timestamp", "index"} <= {*found.column_names}
+    assert found["new_price"].to_pylist()[1] == Decimal("127.5")
 
 
 def test_corrected_trades_are_listed(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Corrections through the real flow into real tables: each is a row once, and all that is received is accounted for."""
 
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from k2.ops.failpoints import Name, arm
 from k2.ops.settings import Settings
 from k2.query.audit import audit
 from k2.query.corrections import corrections
+from k2.query.history import history
 from k2.query.reconcile import reconcile
 from k2.storage.catalog import find_table
 from tests.flows.stocks import MIXED, batch_of, cancelled, reconciled, rows_of, run, settings_of, traded
@@ -37,6 +39,8 @@ def test_corrections_are_rows_and_all_is_accounted_for(tmp_path: Path) -> None:
     assert (second.old_conditions, second.new_conditions) == ('["@"]', '["@","I"]')
     assert [row["index"] for row in rows_of(settings, 'SELECT "index" FROM trades WHERE "offset" = 2')] == [1]
     assert audit(settings).adds_up
+    assert [one["corrections"] for commit in audit(settings).commits for one in commit.partitions] == [4]
+    assert sum(one.corrections for one in history(settings, timedelta(hours=1))) == 4
 
 
 def test_the_view_has_trades_as_their_venue_left_them(tmp_path: Path) -> None:
