@@ -20,6 +20,7 @@ from k2.iceberg.row_filters import any_of, rows_from
 from k2.iceberg.table_handle import TableHandle
 from k2.model.columns import CORRECTIONS
 from k2.model.correction import Correction, CorrectionKind, PlacedCorrection
+from k2.model.errors import TableError
 from k2.model.key_groups import group_of
 from k2.model.progress import PartitionDelta, PartitionProgress, TopicPartition
 from k2.model.times import EPOCH, time_of
@@ -49,8 +50,8 @@ class CorrectionsWriter:
         self._committed: WriterProgress = {}
         self._pending = PendingCorrections()
         self._taken: list[PlacedCorrection] = []
-        self._ahead: set[tuple[str, int, int, int]] = set()
-        """Coordinates of rows whose messages are not committed in `trades`, which was put back to an earlier state."""
+        self._ahead: dict[tuple[str, int, int, int], Correction] = {}
+        """By coordinates, the rows whose messages `trades` has not committed: it was put back to an earlier state."""
 
     def resume(self, pending: PendingCorrections, trades_committed: WriterProgress) -> None:
         """Add what a crash left pending, and read the corrections of the last two windows. The table must exist.
@@ -70,7 +71,8 @@ class CorrectionsWriter:
             topic_partition: trades_committed.get(topic_partition, PartitionProgress(0)).offset
             for topic_partition in self._committed
         }
-        self._ahead = {placed.coordinates for placed in self._from_offsets(committer.table, reached)}
+        ahead = self._from_offsets(committer.table, reached)
+        self._ahead = {placed.coordinates: placed.correction for placed in ahead}
 
     def _complete(self, table: Table, pending: PendingCorrections) -> None:
         """Add the pending rows. If `trades` was put back to an earlier state, the table may have them already."""
@@ -85,8 +87,20 @@ class CorrectionsWriter:
             _log.info("corrections_completed", writer=self._writer, corrections=len(rows))
 
     def is_duplicate(self, placed: PlacedCorrection) -> bool:
-        """Return whether a correction is a copy of one that is stored, or taken in this epoch."""
-        return placed.coordinates not in self._ahead and not self._seen.add(placed)
+        """Return whether a correction is a copy of one that is stored, or taken in this epoch.
+
+        Raises:
+            TableError: the table has another correction for this message, so it belongs to another trades table.
+        """
+        stored = self._ahead.get(placed.coordinates)
+        if stored is None:
+            return not self._seen.add(placed)
+        if stored != placed.correction:
+            raise TableError(
+                f"table {self._handle.name} has another correction at offset {placed.offset} of "
+                f"{placed.topic}:{placed.partition} than the topic: it is of trades that were dropped; rename it"
+            )
+        return False
 
     def take(self, corrections: Sequence[PlacedCorrection]) -> None:
         """Add corrections to the running epoch."""

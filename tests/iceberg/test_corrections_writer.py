@@ -11,7 +11,7 @@ from k2.iceberg.corrections_writer import CorrectionsWriter
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName, open_table
 from k2.model.correction import Correction, CorrectionKind, PlacedCorrection
-from k2.model.errors import FencedError
+from k2.model.errors import FencedError, TableError
 from k2.model.progress import PartitionProgress, TopicPartition
 from k2.ops.settings import Settings
 from k2.storage.catalog import open_catalog
@@ -125,6 +125,18 @@ def test_rows_that_trades_lack_are_not_added_again(settings: Settings) -> None:
     start.close_epoch("three")
     start.commit()
     assert offsets_of(settings) == [0, 1, 2, 3]
+
+
+def test_rows_of_other_messages_are_refused(settings: Settings) -> None:
+    """If trades and topic were made anew, the old table is not taken for theirs."""
+    writer = writer_of(settings)
+    writer.take([cancel(0)])
+    writer.close_epoch("one")
+    writer.commit()
+    start = writer_of(settings)
+    start.resume(PendingCorrections(), {})
+    with pytest.raises(TableError, match=r"has another correction at offset 0 of t:0 than the topic: .* rename it"):
+        start.is_duplicate(cancel(0, trade_id="another"))
 
 
 def test_of_two_instances_one_is_fenced(settings: Settings) -> None:
