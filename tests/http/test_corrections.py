@@ -4,13 +4,19 @@ import json
 from collections.abc import Callable
 
 import pytest
+from playwright.sync_api import expect
 
 import k2
 from k2.ops.settings import Settings
 from k2.query.corrections import corrections
 from k2.query.output_formats import to_json
 from tests.flows.stocks import MIXED, batch_of, run, settings_of
+from tests.http.browser import Window, chromium, window
 from tests.http.conftest import Client
+
+__all__ = ["chromium", "window"]
+
+Opened = Callable[..., Window]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +51,13 @@ def test_corrected_trades_are_returned(serve_at: Callable[[Settings], Client], s
     assert all("correction" not in row for row in stored)
     assert client.get("/v1/trades", corrected="yes").status == 422
     assert client.get("/v1/latest", corrected="true").status == 422
+
+
+def test_the_page_counts_them(serve_at: Callable[[Settings], Client], stocks: Settings, window: Opened) -> None:
+    """As a term of the sum, which holds."""
+    page = window(serve_at(stocks).port).settled()
+    expect(page.locator(".equation")).to_contain_text("= 4 stored")
+    expect(page.locator(".equation")).to_contain_text("4 corrections")
 
 
 def test_python_has_both(stocks: Settings) -> None:

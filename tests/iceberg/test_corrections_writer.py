@@ -128,7 +128,7 @@ def test_rows_that_trades_lack_are_not_added_again(settings: Settings) -> None:
 
 
 def test_rows_of_other_messages_are_refused(settings: Settings) -> None:
-    """If trades and topic were made anew, the old table is not taken for theirs."""
+    """If trades and topic were dropped and created again, the old table is not taken for theirs."""
     writer = writer_of(settings)
     writer.take([cancel(0)])
     writer.close_epoch("one")
