@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from k2.model.batch import MessageBatch, TradeSlice
 from k2.model.consumed import Consumed
-from k2.model.dead_letter import DeadLetter
+from k2.model.correction import Correction, PlacedCorrection
+from k2.model.dead_letter import DeadLetter, as_time
 from k2.model.key_groups import GROUPS, group_key
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US
@@ -47,7 +48,7 @@ class DecodedStreams:
     trades: KeyedStream[TradeSlice]
     """Slices of one batch and one key group, keyed by the group."""
     consumed: Stream[Consumed]
-    """Offset range of each batch, with its messages that have no trade: dead letters and skipped messages."""
+    """Offset range of each batch, with its messages that have no trade (dead letters, skipped), and its corrections."""
 
 
 def decode(
@@ -117,7 +118,15 @@ def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead", venue_watch: VenueWa
         skipped=source.offsets[decoded.skipped.messages],
         last_message=source.last_message(),
         messages=len(source),
+        corrections=tuple(_placed(source, *one) for one in decoded.corrections),
     )
+
+
+def _placed(source: MessageBatch, message_idx: int, index: int, correction: Correction) -> PlacedCorrection:
+    offset, kafka_timestamp = int(source.offsets[message_idx]), int(source.kafka_timestamps[message_idx])
+    # Rows are read back at a start, which a time outside the years 1 to 9999 would prevent.
+    time = None if as_time(kafka_timestamp) is None else kafka_timestamp
+    return PlacedCorrection(correction, source.topic, source.partition, offset, index, time)
 
 
 class _DatedAhead:

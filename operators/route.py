@@ -13,6 +13,8 @@ from bytewax.operators import KeyedStream
 from k2.model.batch import TradeSlice
 from k2.model.connections import GroupConnections
 from k2.model.consumed import Consumed
+from k2.model.correction import Correction
+from k2.model.key_groups import group_of
 
 __all__ = ["ONLY", "to_only_writer", "to_writers"]
 
@@ -56,7 +58,20 @@ def _group_writer(writers: int, item: tuple[str, GroupConnections]) -> tuple[str
 
 
 def _range_writers(writers: int, consumed: Consumed) -> Iterable[tuple[str, Consumed]]:
-    """Send the offset range to every writer; only one gets the messages without a trade, so they are counted once."""
-    range_only = replace(consumed, dead_letters=(), skipped=np.empty(0, dtype=np.int64), messages=0)
+    """Send the offset range to every writer; only one gets the messages without a trade, so they are counted once.
+
+    A correction goes to the writer of its symbol, so that copies from several partitions meet.
+    """
+    range_only = replace(consumed, dead_letters=(), skipped=np.empty(0, dtype=np.int64), messages=0, corrections=())
     counting_writer = consumed.partition % writers
-    return [(str(writer), consumed if writer == counting_writer else range_only) for writer in range(writers)]
+    ranges = {writer: consumed if writer == counting_writer else range_only for writer in range(writers)}
+    if consumed.corrections and writers > 1:
+        owners = [_owner(one.correction, writers) for one in consumed.corrections]
+        for writer, one in ranges.items():
+            own = tuple(placed for placed, owner in zip(consumed.corrections, owners, strict=True) if owner == writer)
+            ranges[writer] = replace(one, corrections=own)
+    return [(str(writer), one) for writer, one in ranges.items()]
+
+
+def _owner(correction: Correction, writers: int) -> int:
+    return group_of(correction.exchange, correction.symbol) % writers

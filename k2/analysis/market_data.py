@@ -12,6 +12,7 @@ from k2.model.errors import K2Error
 from k2.ops.settings import Settings, read_settings
 from k2.query import query_builders
 from k2.query.completeness import CompletenessParameters, Day, Hour, by_day, by_hour
+from k2.query.corrections import ReportedCorrection, corrections
 from k2.query.engine import QueryError, SqlParameters
 from k2.query.gaps import Gap, GapFilter, gaps, largest_gaps
 from k2.query.market import Market
@@ -82,9 +83,14 @@ class MarketData:
         end: Time | None = None,
         limit: int | None = None,
         as_of: Version | None = None,
+        corrected: bool = False,
     ) -> Result:
-        """Return trades with all their columns, oldest first; `start` is inclusive, `end` exclusive."""
-        return self._query("trades", exchange=exchange, symbol=symbol, start=start, end=end, limit=limit, as_of=as_of)
+        """Return trades with all their columns, oldest first; `start` is inclusive, `end` exclusive.
+
+        With `corrected`, without cancelled trades, with corrected values in place, and a column `correction`.
+        """
+        fields = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "limit": limit, "as_of": as_of}
+        return self._query("trades", corrected=corrected, **fields)
 
     def latest(
         self,
@@ -179,7 +185,7 @@ class MarketData:
         return self._query("latency", interval=interval, **fields)
 
     def sql(self, query: str, parameters: SqlParameters | None = None, *, as_of: Version | None = None) -> Result:
-        """Return the result of one SELECT over `trades`, `sequence_events`, `commits` and `dead_letters`.
+        """Return the result of one SELECT over `trades` and the other tables of `k2 sql`.
 
         It runs in the sandbox of `k2 sql`. `parameters` are the values of `$name` (a mapping), or of `?` (a sequence).
         """
@@ -247,6 +253,24 @@ class MarketData:
         if by == "hour":
             return _report("completeness", Hour, lambda: by_hour(self.settings, parameters, pool=self._open_pool()))
         return _report("completeness", Day, lambda: by_day(self.settings, parameters, pool=self._open_pool()))
+
+    def corrections(
+        self,
+        *,
+        exchange: str | None = None,
+        symbol: str | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        limit: int | None = None,
+    ) -> Result:
+        """Return corrections and cancels of trades; with `limit`, the newest. `names_trade`: the trade is stored."""
+        checked = _checked(exchange=exchange, symbol=symbol, start=start, end=end, limit=limit)
+        parameters = (checked.exchange, checked.symbol, checked.start, checked.end, checked.limit)
+
+        def find() -> list[ReportedCorrection]:
+            return corrections(self.settings, *parameters, pool=self._open_pool())
+
+        return _report("corrections", ReportedCorrection, find)
 
     def reconcile(self) -> Result:
         """Return the counts of each topic partition; `holds` says whether every received message is accounted for."""

@@ -76,7 +76,7 @@ def _print_commits(commits: Sequence[AuditedCommit]) -> None:
 
 
 def _print_partitions(commits: Sequence[AuditedCommit]) -> None:
-    counts = ["received", "stored", "duplicates", "dead_letters", "skipped"]
+    counts = ["received", "stored", "duplicates", "dead_letters", "skipped", "corrections"]
     rows = [
         [
             Identifier(commit.snapshot_id),

@@ -29,7 +29,7 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Keep the tables small and fast while the job writes them.")
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")]
-TableOption = Annotated[TableName | None, typer.Option("--table", help="Select one table; all three by default.")]
+TableOption = Annotated[TableName | None, typer.Option("--table", help="Select one table; all by default.")]
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Query commands: trades, symbols, bars, average prices, and free SQL."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -75,6 +76,35 @@ def _prices_command(title: str, build_query: QueryBuilder, help_text: str) -> Ca
     return command
 
 
+def trades(
+    *,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    start: Start = None,
+    end: End = None,
+    limit: Limit = None,
+    as_of: AsOf = None,
+    corrected: Annotated[
+        bool, typer.Option("--corrected", help="Leave out cancelled trades, and put corrected values in place.")
+    ] = False,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """List trades, oldest first by venue time."""
+    parameters = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "as_of": as_of}
+    columns = (*_TRADE_COLUMNS, "correction") if corrected else _TRADE_COLUMNS
+    build = partial(query_builders.trades, corrected=corrected)
+    _run(
+        "Corrected trades" if corrected else "Trades",
+        build,
+        parameters,
+        limit,
+        output,
+        as_json=as_json,
+        columns=columns,
+    )
+
+
 def ohlcv(
     *,
     exchange: Exchange = None,
@@ -107,7 +137,7 @@ def sql(
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """Run a SELECT over trades, sequence_events, commits and dead_letters; nothing else can be read."""
+    """Run a SELECT over trades, sequence_events, commits, corrections and dead_letters; nothing else can be read."""
     query_limit(limit, output, as_json=as_json)
     version = None if as_of is None else as_of_from_text(as_of)
     with open_market(read_settings()) as market, market.sql(query, version) as rows:
@@ -135,7 +165,6 @@ def _run(
 symbols = _rows_command(
     "Symbols", query_builders.symbols, "List exchanges and symbols with the number of their trades."
 )
-trades = _rows_command("Trades", query_builders.trades, "List trades, oldest first by venue time.", _TRADE_COLUMNS)
 latest = _rows_command(
     "Latest trades", query_builders.latest, "Show the latest trade of each symbol, by venue time.", _TRADE_COLUMNS
 )

@@ -40,7 +40,8 @@ def _reasons(settings: Settings, rows: list[Reconciliation]) -> Iterator[str]:
 
 
 def _describe_difference(row: Reconciliation) -> str:
-    unaccounted = row.received - row.stored - row.removed - row.duplicates - row.dead_letters - row.skipped
+    accounted = row.stored + row.removed + row.duplicates + row.dead_letters + row.skipped + row.corrections
+    unaccounted = row.received - accounted
     if unaccounted > 0:
         difference = f"{unaccounted:,} of {row.received:,} received are not accounted for"
     elif unaccounted < 0:

@@ -82,6 +82,8 @@ def _lines(found: Status) -> Iterator[str]:
     yield (
         f"received {found.received:,} = stored {found.stored:,} + duplicates {found.duplicates:,} + dead letters "
         f"{found.dead_letters:,} + skipped {found.skipped:,}"
+        + f" + corrections {found.corrections:,}"
+        * bool(found.corrections)
     )
     if found.canary_left_out:
         yield (

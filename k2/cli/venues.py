@@ -178,6 +178,7 @@ def _print_report(summary: dict[str, Any], report: CaptureReport, verdict: str) 
             "with_trades": report.with_trades,
             "trades": report.trades,
             "non_market": report.non_market,
+            **({"corrections": report.corrections} if report.corrections else {}),
             "skipped": skipped or 0,
             "dead_letters": sum(kind.count for kind in report.dead_letters),
             "without_a_key": report.unkeyed,

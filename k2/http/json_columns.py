@@ -5,7 +5,7 @@ from typing import Any, Final
 from k2.model import columns
 from k2.model.columns import ColumnType
 
-__all__ = ["BARS", "START", "SYMBOLS", "TRADES", "TWAP", "VWAP"]
+__all__ = ["BARS", "CORRECTION", "START", "SYMBOLS", "TRADES", "TWAP", "VWAP"]
 
 Columns = dict[str, dict[str, Any]]
 
@@ -30,6 +30,8 @@ _JSON: Final[dict[ColumnType, tuple[dict[str, Any], dict[str, Any]]]] = {
 _NAMES: Final[Columns] = {"exchange": _TEXT, "symbol": _TEXT}
 SYMBOLS: Final[Columns] = {**_NAMES, "trades": _INTEGER}
 TRADES: Final[Columns] = {column.name: _JSON[column.type][column.is_required] for column in columns.TRADES}
+CORRECTION: Final[Columns] = {"correction": _SOME_TEXT}
+"""Present in corrected trades."""
 START: Final[Columns] = {"start": _TIME}
 """Present if the query has an interval."""
 VWAP: Final[Columns] = {**_NAMES, "vwap": _NUMBER, "volume": _DECIMAL, "trades": _INTEGER}

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from k2.http import json_columns
 from k2.http.dependencies import ResponseFactory, TabularResponses
 from k2.http.openapi import any_rows, rows_of
-from k2.http.parameters import BarsRequest, PricesRequest, RowsRequest, SqlRequest
+from k2.http.parameters import BarsRequest, PricesRequest, RowsRequest, SqlRequest, TradesRequest
 from k2.http.responses import QueryResponse
 from k2.query import query_builders
 from k2.query.market import Market
@@ -25,9 +25,9 @@ async def symbols(parameters: Annotated[RowsRequest, Query()], respond: TabularR
     return _respond(respond, query_builders.symbols, parameters)
 
 
-@router.get("/trades", responses=rows_of(json_columns.TRADES))
-async def trades(parameters: Annotated[RowsRequest, Query()], respond: TabularResponses) -> QueryResponse:
-    """Return trades, oldest first by venue time."""
+@router.get("/trades", responses=rows_of(json_columns.TRADES, json_columns.CORRECTION))
+async def trades(parameters: Annotated[TradesRequest, Query()], respond: TabularResponses) -> QueryResponse:
+    """Return trades, oldest first by venue time; with `corrected`, as their venues left them."""
     return _respond(respond, query_builders.trades, parameters)
 
 
@@ -57,7 +57,7 @@ async def twap(parameters: Annotated[PricesRequest, Query()], respond: TabularRe
 
 @router.post("/sql", responses=any_rows())
 async def sql(parameters: SqlRequest, respond: TabularResponses) -> QueryResponse:
-    """QueryResponse one SELECT over trades, sequence_events, commits and dead_letters."""
+    """QueryResponse one SELECT over trades, sequence_events, commits, corrections and dead_letters."""
     return respond.rows(lambda session: Market(session).sql(parameters.sql, parameters.as_of), parameters.limit)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "AuditRequest",
     "BarsRequest",
     "CompletenessRequest",
+    "CorrectionsRequest",
     "DeadLetterCountsRequest",
     "DeadLettersRequest",
     "EmptyRequest",
@@ -34,6 +35,7 @@ __all__ = [
     "PricesRequest",
     "RowsRequest",
     "SqlRequest",
+    "TradesRequest",
 ]
 
 LIMIT: Final = 10_000
@@ -55,6 +57,16 @@ class RowsRequest(RowsParameters):
     """Selects trades, with a maximum number of rows."""
 
     limit: Limit = LIMIT
+
+
+class TradesRequest(RowsRequest):
+    """Selects trades, as stored or as corrected."""
+
+    corrected: Annotated[bool, BeforeValidator(_flag)] = Field(
+        default=False,
+        strict=True,
+        description="Without cancelled trades, with corrected values in place, and a column `correction`.",
+    )
 
 
 class BarsRequest(BarsParameters):
@@ -85,6 +97,16 @@ class GapsRequest(_Fields):
     as_of: AsOfField | None = Field(None, description="State at a time, or as of a snapshot id.")
     which: GapFilter = GapFilter.OPEN
     limit: Limit | None = Field(None, description="Maximum number of gaps; the largest are returned.")
+
+
+class CorrectionsRequest(_Fields):
+    """Selects corrections by their venue times; the newest if there are more than the limit."""
+
+    exchange: Name | None = None
+    symbol: Name | None = None
+    start: Time | None = None
+    end: Time | None = None
+    limit: Limit = LIMIT
 
 
 class CompletenessRequest(CompletenessParameters):
@@ -141,7 +163,7 @@ class SqlRequest(_Fields):
     """An SQL query."""
 
     sql: str = Field(
-        description="One SELECT in DuckDB's SQL over trades, sequence_events, commits and dead_letters.",
+        description="One SELECT in DuckDB's SQL over trades, sequence_events, commits, corrections and dead_letters.",
         examples=["SELECT symbol, max(price) AS highest FROM trades GROUP BY symbol"],
     )
     as_of: AsOfField | None = Field(None, description="State of the tables at a time, or as of a snapshot id.")

@@ -10,6 +10,7 @@ from k2.http.openapi import document_of, records_of
 from k2.http.parameters import (
     AuditRequest,
     CompletenessRequest,
+    CorrectionsRequest,
     DeadLetterCountsRequest,
     DeadLettersRequest,
     EmptyRequest,
@@ -29,6 +30,8 @@ from k2.query.completeness import (
     summary_by_day,
     summary_by_hour,
 )
+from k2.query.corrections import ReportedCorrection
+from k2.query.corrections import corrections as find_corrections
 from k2.query.days import DayRows
 from k2.query.days import days as find_days
 from k2.query.dead_letters import (
@@ -127,6 +130,17 @@ async def audit(parameters: Annotated[AuditRequest, Query()], respond: DocumentR
         return find_commits(session.settings, parameters.start, parameters.end, parameters.limit, pool=session)
 
     return respond.document(find, parameters.limit)
+
+
+@router.get("/corrections", responses=records_of(ReportedCorrection))
+async def corrections(parameters: Annotated[CorrectionsRequest, Query()], respond: TabularResponses) -> QueryResponse:
+    """Return corrections and cancels of trades, oldest first, and whether the trade that each names is stored."""
+
+    def find(session: CancellableSession) -> list[ReportedCorrection]:
+        names, span = (parameters.exchange, parameters.symbol), (parameters.start, parameters.end)
+        return find_corrections(session.settings, *names, *span, parameters.limit, pool=session)
+
+    return respond.records(ReportedCorrection, find, parameters.limit)
 
 
 @router.get("/days", responses=records_of(DayRows))

@@ -56,6 +56,7 @@ class CommitReport:
             duplicates=counts.duplicates,
             dead_letters=dict(rejections.reasons),
             skipped=counts.skipped,
+            corrections=counts.corrections,
             lag=lag,
             seconds=round(seconds, 3),
         )

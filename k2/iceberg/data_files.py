@@ -19,7 +19,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table
 
-from k2.model.columns import SEQUENCE_EVENTS, TRADES, ColumnType
+from k2.model.columns import CORRECTIONS, SEQUENCE_EVENTS, TRADES, ColumnType
 from k2.ops.failpoints import failpoint
 from k2.ops.retry import OnRetry, retried
 from k2.storage.catalog_errors import CATALOG_TRANSIENT
@@ -29,7 +29,7 @@ __all__ = ["ROW_GROUP_ROWS", "write_file", "write_files"]
 _ZSTD_LEVEL: Final = 1
 """Level 3 cost a third more time for files 2 % smaller."""
 ROW_GROUP_ROWS: Final = 131_072
-_COLUMNS: Final = (*TRADES, *SEQUENCE_EVENTS)
+_COLUMNS: Final = (*TRADES, *SEQUENCE_EVENTS, *CORRECTIONS)
 _DICTIONARIES: Final = frozenset(column.name for column in _COLUMNS if column.is_dictionary)
 _ENCODINGS: Final = {
     column.name: "DELTA_BYTE_ARRAY" if column.type is ColumnType.STRING else "DELTA_BINARY_PACKED"

@@ -1,5 +1,6 @@
 """A writer's partition counts: what is committed of each topic partition, and what the running epoch adds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from k2.iceberg.pending_commit import WriterProgress
 from k2.model.batch import TradeSlice
 from k2.model.consumed import Consumed
+from k2.model.correction import PlacedCorrection
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import StateError
 from k2.model.last_message import LastMessage
@@ -37,14 +39,15 @@ class _EpochCounts:
     duplicates: int = 0
     dead_letters: int = 0
     skipped: int = 0
+    corrections: int = 0
     last_message: LastMessage | None = None
     """The last message of the ranges added in the epoch."""
 
     def move(self) -> PartitionDelta:
         """Return the next offset and this epoch's counts."""
-        received = self.stored + self.duplicates + self.dead_letters + self.skipped
+        received = self.stored + self.duplicates + self.dead_letters + self.skipped + self.corrections
         counts = (received, self.stored, self.duplicates, self.dead_letters, self.skipped)
-        return PartitionDelta(self.next_offset, *counts, self.start, self.last_message)
+        return PartitionDelta(self.next_offset, *counts, self.start, self.last_message, self.corrections)
 
     @property
     def has_moved(self) -> bool:
@@ -78,6 +81,25 @@ class PartitionCounts:
         dead_letters = [letter for letter in consumed.dead_letters if letter.offset >= counts.base]
         counts.dead_letters += len(dead_letters)
         return dead_letters
+
+    def add_corrections(
+        self, consumed: Consumed, is_duplicate: Callable[[PlacedCorrection], bool]
+    ) -> list[PlacedCorrection]:
+        """Count the corrections of a range that was added; return those to store.
+
+        Corrections below the table's progress are dropped before they are counted: they are replayed.
+        """
+        counts = self._counts(TopicPartition(consumed.topic, consumed.partition))
+        kept = []
+        for placed in consumed.corrections:
+            if placed.offset < counts.base:
+                continue
+            if is_duplicate(placed):
+                counts.duplicates += 1
+            else:
+                counts.corrections += 1
+                kept.append(placed)
+        return kept
 
     def new_messages(self, consumed: Consumed) -> int:
         """Return how many messages of a range are not in the table; at most, if a replay ends within the range.

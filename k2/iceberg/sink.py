@@ -8,6 +8,7 @@ import structlog
 from bytewax.outputs import FixedPartitionedSink
 
 from k2.iceberg.commit import Committer
+from k2.iceberg.corrections_writer import CorrectionsWriter
 from k2.iceberg.decoding import decoding_of
 from k2.iceberg.fence import check_fence
 from k2.iceberg.fencing_commit import adopt_fencing_token, invalidate_commits_in_flight, set_fencing_token
@@ -28,14 +29,17 @@ from k2.model.errors import SettingsError
 from k2.model.progress import Progress
 from k2.model.sequence_events import SequenceEvent
 from k2.model.symbols import Symbols
+from k2.model.times import SECOND_US
 from k2.ops.error_boundary import reports_errors
 from k2.ops.health import Health
 from k2.ops.retry import OnRetry
 from k2.ops.settings import Settings
+from k2.storage.catalog import find_table
 from k2.storage.dead_letters.files import Position, series_prefix
 from k2.storage.dead_letters.folders import check_no_other_writer, dead_letter_log
 from k2.storage.dead_letters.queue import DeadLetterQueue
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PENDING_CORRECTIONS
+from k2.venues import VENUES
 
 __all__ = ["LedgerSink", "TradesSink"]
 
@@ -86,6 +90,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed | GroupConnections, 
         self._properties: Mapping[str, str] = {}
         self._on_commit, self._lag = on_commit, lag
         self._handle = TableHandle(settings, TableName.TRADES, on_retry)
+        self._corrections_handle = TableHandle(settings, TableName.CORRECTIONS, on_retry)
 
     def open(self) -> Progress:
         """Open or create the table now, so that errors are reported before the job runs; return the progress."""
@@ -165,6 +170,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed | GroupConnections, 
         offsets = {str(topic_partition): entry.offset for topic_partition, entry in committed.items()}
         _log.info("writer_ready", step=step_id, writer=for_part, offsets=offsets)
         dead_letters = self._dead_letters(writer, committed)
+        corrections = self._corrections(writer, committed)
         if self._on_writer_open is not None:
             self._on_writer_open(writer)
         return TradesWriter(
@@ -179,7 +185,19 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed | GroupConnections, 
             state_origin=_state_origin(resume_state, committed),
             ratio=DeadLetterRatio(self._settings.dlq_ratio_max, self._settings.dlq_ratio_messages_min),
             canary=None if self._settings.canary_topic is None else self._settings.canary_name,
+            corrections=corrections,
         )
+
+    def _corrections(self, writer: str, committed: WriterProgress) -> CorrectionsWriter | None:
+        """Return the writer of corrections, if a venue has any, after it has added what a crash left pending."""
+        pending = PENDING_CORRECTIONS.read(self._properties, writer)
+        if not pending.rows and not any(VENUES[one.venue].has_corrections for one in self._settings.topics):
+            return None
+        window_us = self._settings.dedup_window_seconds * SECOND_US
+        corrections = CorrectionsWriter(writer, self._settings.writers, self._corrections_handle, window_us)
+        if pending.rows or find_table(self._settings, TableName.CORRECTIONS) is not None:
+            corrections.resume(pending, committed)
+        return corrections
 
     def _dead_letters(self, writer: str, committed: WriterProgress) -> DeadLetterQueue:
         log = dead_letter_log(

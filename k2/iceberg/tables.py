@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError
 
 from k2.iceberg import snapshot_retention
 from k2.iceberg.snapshot_expiry import retention_in
-from k2.model.columns import COMMITS, SEQUENCE_EVENTS, TRADES, Column
+from k2.model.columns import COMMITS, CORRECTIONS, SEQUENCE_EVENTS, TRADES, Column
 from k2.model.errors import SettingsError, TableError
 from k2.model.key_groups import GROUPS
 from k2.ops.retry import CREATION_RACE, OnRetry, retried
@@ -52,11 +52,13 @@ class TableName(StrEnum):
     TRADES = "trades"
     SEQUENCE_EVENTS = "sequence_events"
     COMMITS = "commits"
+    CORRECTIONS = "corrections"
 
 
 _TRADES: Final = schema_of(TRADES)
 _SEQUENCE_EVENTS: Final = schema_of(SEQUENCE_EVENTS)
 _COMMITS: Final = schema_of(COMMITS)
+_CORRECTIONS: Final = schema_of(CORRECTIONS)
 
 _PROPERTIES: Final = {
     "format-version": "2",
@@ -114,6 +116,13 @@ _DESIGNS: Final = {
         schema=_COMMITS,
         spec=PartitionSpec(_first_column_partition(1000, "table_uuid")),
         sort_order=_ascending(_COMMITS, "sequence_number"),
+    ),
+    # Few rows, as the ledger has.
+    TableName.CORRECTIONS: _Design(
+        columns=CORRECTIONS,
+        schema=_CORRECTIONS,
+        spec=PartitionSpec(_first_column_partition(1000)),
+        sort_order=_ascending(_CORRECTIONS, "symbol", "timestamp"),
     ),
 }
 

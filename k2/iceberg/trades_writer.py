@@ -15,6 +15,7 @@ from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.checkpoint_writer import CheckpointWriter, CommittedPoint
 from k2.iceberg.column_buffer import FLUSH_ROWS, ColumnBuffer
 from k2.iceberg.commit_report import CommitReport
+from k2.iceberg.corrections_writer import CorrectionsWriter
 from k2.iceberg.data_files import write_file
 from k2.iceberg.partition_counts import PartitionCounts
 from k2.iceberg.pending_commit import PendingCommit, WriterProgress
@@ -69,12 +70,15 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
         state_origin: str = "with no state",
         ratio: DeadLetterRatio | None = None,
         canary: CanarySymbol | None = None,
+        corrections: CorrectionsWriter | None = None,
     ) -> None:
         """Continue from the writer's progress `committed`, as the job read it at its start.
 
         The first commit records `state_origin`, where the state of the rules came from. `ratio` limits the dead letters
-        of each topic; without it there is no limit. The trades of `canary` do not count as fresh.
+        of each topic; without it there is no limit. The trades of `canary` do not count as fresh. `corrections` is
+        needed if a venue has corrections.
         """
+        self._corrections = corrections
         self._canary = canary
         self._ratio = DeadLetterRatio(0, 1) if ratio is None else ratio
         self._writer = writer
@@ -110,6 +114,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
                 dead_letters = self.partition_counts.add_range(value)
                 self._ratio.add(value.topic, self.partition_counts.new_messages(value), dead_letters)
                 self._dead_letters.append(dead_letters)
+                self._take_corrections(value)
             elif isinstance(value, GroupConnections):
                 self._connections.update(value)
             else:
@@ -130,6 +135,11 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
     def close(self) -> None:
         """Close the dead-letter queue."""
         self._dead_letters.close()
+
+    def _take_corrections(self, consumed: Consumed) -> None:
+        if consumed.corrections:
+            assert self._corrections is not None, "the sink opens it for a venue with corrections"
+            self._corrections.take(self.partition_counts.add_corrections(consumed, self._corrections.is_duplicate))
 
     def _write_slice(self, trade_slice: TradeSlice) -> None:
         self._non_market.add(trade_slice, self.partition_counts.committed)
@@ -183,6 +193,8 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
         lag = math.nan if self._lag is None else self._lag()
         commit_id = uuid.uuid4().hex
         properties |= self._checkpoints.write(self._committer.table, commit_id, self.partition_counts.committed)
+        if self._corrections is not None:
+            properties |= self._corrections.close_epoch(commit_id)
         pending = PendingCommit(
             self._writer,
             self.partition_counts.committed,
@@ -195,6 +207,8 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
         )
         started = time.monotonic()
         progress = self._commit_pending(pending)
+        if self._corrections is not None:
+            self._corrections.commit()
         seconds = time.monotonic() - started
         self._files, self._start_remark = [], {}
         self._checkpoints.remove_unnamed(self._committer.table)

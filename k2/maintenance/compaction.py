@@ -43,6 +43,7 @@ _ORDER: Final[Mapping[TableName, str]] = {
     TableName.TRADES: 'symbol, "timestamp", topic, partition, "offset", "index"',
     TableName.SEQUENCE_EVENTS: 'symbol, "timestamp", topic, partition, "offset", first_sequence, event',
     TableName.COMMITS: "sequence_number, snapshot_id",
+    TableName.CORRECTIONS: 'symbol, "timestamp", topic, partition, "offset", "index"',
 }
 """The declared sort order, then columns that make the order of rows unique."""
 _log: Final = structlog.get_logger()

@@ -7,7 +7,7 @@ an older table by itself, where it gets the next free id.
 from enum import Enum
 from typing import Final, NamedTuple
 
-__all__ = ["COMMITS", "SEQUENCE_EVENTS", "TRADES", "Column", "ColumnType"]
+__all__ = ["COMMITS", "CORRECTIONS", "SEQUENCE_EVENTS", "TRADES", "Column", "ColumnType"]
 
 
 class ColumnType(Enum):
@@ -71,6 +71,27 @@ SEQUENCE_EVENTS: Final = (
     Column("partition", ColumnType.INT, is_required=True, is_dictionary=True),
     Column("offset", ColumnType.LONG, is_required=True, is_delta=True),
     Column("detected_at", ColumnType.TIMESTAMP, is_required=True, is_delta=True),
+)
+
+CORRECTIONS: Final = (
+    Column("exchange", ColumnType.STRING, is_required=True, is_dictionary=True),
+    Column("symbol", ColumnType.STRING, is_required=True, is_dictionary=True),
+    Column("what", ColumnType.STRING, is_required=True, is_dictionary=True),
+    Column("trade_id", ColumnType.STRING, is_required=True, is_delta=True),
+    Column("new_trade_id", ColumnType.STRING, is_delta=True),
+    Column("old_price", ColumnType.DECIMAL),
+    Column("old_quantity", ColumnType.DECIMAL),
+    Column("new_price", ColumnType.DECIMAL),
+    Column("new_quantity", ColumnType.DECIMAL),
+    Column("old_conditions", ColumnType.STRING, is_dictionary=True),
+    Column("new_conditions", ColumnType.STRING, is_dictionary=True),
+    Column("timestamp", ColumnType.TIMESTAMP, is_required=True, is_delta=True),
+    Column("received", ColumnType.TIMESTAMP, is_delta=True),
+    Column("topic", ColumnType.STRING, is_required=True, is_dictionary=True),
+    Column("partition", ColumnType.INT, is_required=True, is_dictionary=True),
+    Column("offset", ColumnType.LONG, is_required=True, is_delta=True),
+    Column("index", ColumnType.INT, is_required=True, is_delta=True),
+    Column("kafka_timestamp", ColumnType.TIMESTAMP, is_delta=True),
 )
 
 COMMITS: Final = (

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from k2.model.correction import PlacedCorrection
 from k2.model.dead_letter import DeadLetter
 from k2.model.last_message import LastMessage
 
@@ -31,3 +32,5 @@ class Consumed:
     """The last message of the poll; None if it had none."""
     messages: int = 0
     """Number of messages in the poll; 0 for the writers that do not receive those without a trade."""
+    corrections: tuple[PlacedCorrection, ...] = ()
+    """In the order of their coordinates. Each goes to the writer of its symbol's key group."""

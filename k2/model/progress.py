@@ -42,6 +42,8 @@ class Counts(msgspec.Struct, frozen=True):
     duplicates: int = 0
     dead_letters: int = 0
     skipped: int = 0
+    corrections: int = 0
+    """Rows of the table `corrections`."""
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
@@ -50,12 +52,14 @@ class Counts(msgspec.Struct, frozen=True):
             self.duplicates + other.duplicates,
             self.dead_letters + other.dead_letters,
             self.skipped + other.skipped,
+            self.corrections + other.corrections,
         )
 
     @property
     def holds(self) -> bool:
-        """Whether received equals stored + duplicates + dead letters + skipped."""
-        return self.received == self.stored + self.duplicates + self.dead_letters + self.skipped
+        """Whether received equals stored + duplicates + dead letters + skipped + corrections."""
+        accounted = self.stored + self.duplicates + self.dead_letters + self.skipped + self.corrections
+        return self.received == accounted
 
 
 class PartitionProgress(msgspec.Struct, frozen=True):
@@ -71,11 +75,13 @@ class PartitionProgress(msgspec.Struct, frozen=True):
     """The first offset ever read, or the first one read after offsets were abandoned. A full replay begins here."""
     last_message: LastMessage | None = None
     """The last message read, below `offset`; None if there is none, or if an earlier version wrote the progress."""
+    corrections: int = 0
+    """0 also if an earlier version wrote the progress."""
 
     @property
     def counts(self) -> Counts:
         """The partition counts without the offsets."""
-        return Counts(self.received, self.stored, self.duplicates, self.dead_letters, self.skipped)
+        return Counts(self.received, self.stored, self.duplicates, self.dead_letters, self.skipped, self.corrections)
 
     def advanced(self, delta: "PartitionDelta") -> "PartitionProgress":
         """Return the progress after a commit: its counts are added, and the offset never moves back.

@@ -28,6 +28,8 @@ Name = Literal[
     "commit.staged",
     "commit.landed",
     "commit.seen",
+    "corrections.pending",
+    "corrections.committed",
     "trades.snapshot",
     "events.rolling_back",
     "events.rolled_back",
@@ -54,8 +56,10 @@ Name = Literal[
 (or `append`) is within an epoch, `closing` is at its end, `snapshot` is after the sink has finished the epoch and
 before the recovery store records it. `commit.*` belongs to both tables: `staged` is after the manifests are written,
 `landed` is before the response of the catalog is seen. `letters.cut`, `letters.truncated`, `events.rolling_back` and
-`events.rolled_back` are in the rollback of dead letters and ledger at a restart. `objects.*` belong to dead letters in
-an object store. `maintenance.*` are as `commit.*`, in the commits of `k2 maintain`.
+`events.rolled_back` are in the rollback of dead letters and ledger at a restart. `corrections.*` are between the
+commit to `trades` that has corrections as pending and the end of the epoch, before and after they are in their table.
+`objects.*` belong to dead letters in an object store. `maintenance.*` are as `commit.*`, in the commits of `k2
+maintain`.
 """
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)

@@ -18,6 +18,7 @@ __all__ = [
     "CONFLICTS",
     "CONNECTION_GAPS",
     "CONSUMER_LAG",
+    "CORRECTIONS_STORED",
     "DATED_AHEAD",
     "DEAD_LETTERS",
     "DEAD_LETTER_DISK",
@@ -58,6 +59,7 @@ MESSAGES_RECEIVED: Final = Counter("k2_messages_received", "Messages read from K
 MESSAGES_SKIPPED: Final = Counter("k2_messages_skipped", "Messages that are not a market trade.", ["reason"])
 TRADES_STORED: Final = Counter("k2_trades_stored", "Trades committed to the table.")
 DUPLICATES_DROPPED: Final = Counter("k2_duplicates_dropped", "Trades dropped because they are already stored.")
+CORRECTIONS_STORED: Final = Counter("k2_corrections", "Corrections committed to the table `corrections`.", ["exchange"])
 DEAD_LETTERS: Final = Counter("k2_dead_letters", "Messages written to the dead-letter queue.", ["reason"])
 DEAD_LETTER_DISK: Final = Gauge(
     "k2_dead_letter_disk_bytes",

@@ -20,7 +20,7 @@ from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.snapshots import NoSnapshotError
 from k2.query.tables import check_columns, existing_table, find_job_table
 from k2.query.where_clauses import between, equal
-from k2.storage.commit_log import Commit, PartitionMove, commit_of, in_effect
+from k2.storage.commit_log import MOVE_COUNTS, Commit, PartitionMove, commit_of, in_effect
 from k2.storage.table_properties import COMMIT_NOTES, PROGRESS
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
     "recorded_commits",
 ]
 
-_COUNTS: Final = Counts.__struct_fields__
+_COUNTS: Final = MOVE_COUNTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,9 @@ def commit_parameters(table: Table) -> dict[str, object]:
 def _summed(engine: Engine, table: Table, as_of: datetime | None = None, number: int | None = None) -> Progress:
     writers: dict[str, dict[TopicPartition, PartitionProgress]] = {}
     for row in engine.query(COMMITS + _SUMMED, {"as_of": as_of, "number": number, **commit_parameters(table)}):
-        entry = PartitionProgress(row["offset"], **{name: row[name] for name in _COUNTS})
+        counts = {name: row[name] for name in _COUNTS}
+        corrections = counts["received"] - sum(row[name] for name in _COUNTS if name != "received")
+        entry = PartitionProgress(row["offset"], **counts, corrections=corrections)
         writers.setdefault(row["writer"], {})[TopicPartition(row["topic"], row["partition"])] = entry
     return Progress(writers)
 
@@ -245,8 +247,11 @@ COMMITS: Final = f"""
     )
 """
 """SQL that begins with the job's commits as `commits`, over the views of `open_commits`."""
-_SELECTED: Final = """
-    SELECT * EXCLUDE previous_id FROM commits
+_REST: Final = "one.received - one.stored - one.duplicates - one.dead_letters - one.skipped"
+_SELECTED: Final = f"""
+    SELECT * EXCLUDE previous_id
+           REPLACE ([struct_insert(one, corrections := {_REST}) for one in partitions] AS partitions)
+    FROM commits
     WHERE committed_at >= coalesce($start::TIMESTAMPTZ, committed_at)
       AND ($end IS NULL OR committed_at < $end::TIMESTAMPTZ)
     ORDER BY sequence_number DESC, undone LIMIT coalesce($limit, 9223372036854775807)

@@ -56,6 +56,8 @@ class Interval:
     """Numbers in `gaps_filled`."""
     starts: int
     """Starts of the job after which it committed, by its first commit; earlier versions did not record them."""
+    corrections: int = 0
+    """Corrections of trades."""
 
 
 @retry_if_files_gone
@@ -113,6 +115,7 @@ def _register_ledger(engine: Engine, settings: Settings, pool: EnginePool | None
 def _interval(start: datetime, row: Mapping[str, Any]) -> Interval:
     # Sums of numbers may exceed 64 bits, so DuckDB returns decimals.
     counts = {name: int(row.get(name) or 0) for name in (*_COUNTS, "commits", *_EVENTS, "starts")}
+    counts["corrections"] = counts["received"] - sum(counts[name] for name in _COUNTS if name != "received")
     between, lag = row.get("between_commits_seconds_max"), row.get("lag_max")
     return Interval(start, **counts, between_commits_seconds_max=between, lag_max=lag)
 

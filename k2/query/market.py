@@ -23,7 +23,7 @@ from k2.query.query_builders import COLUMNS, TradesQuery
 from k2.query.sandbox import referenced_tables
 from k2.query.sql_errors import describe_error
 from k2.query.tables import check_columns, existing_table
-from k2.query.views import register_table, register_tables
+from k2.query.views import register_corrected_trades, register_table, register_tables
 
 if TYPE_CHECKING:
     import polars as pl
@@ -82,9 +82,9 @@ class Market:
     ) -> AbstractContextManager[RecordBatchStream]:
         """Return a context manager of the result of one SELECT as a stream; the time limit covers the whole block.
 
-        The tables are `trades`, `sequence_events`, `commits` and `dead_letters`. The statement may also use
-        `trades_derived`, `vwap` and `ohlcv` (`k2.query.sql_macros`). Values are those of its parameters: `$name` if
-        `parameters` is a mapping, `?` or `$1` if it is a sequence.
+        The tables are `trades`, `sequence_events`, `commits`, `corrections` and `dead_letters`. The statement may also
+        use `corrected_trades`, `trades_derived`, `vwap` and `ohlcv` (`k2.query.sql_macros`). Values are those of its
+        parameters: `$name` if `parameters` is a mapping, `?` or `$1` if it is a sequence.
 
         Raises:
             QueryError: the statement is rejected or DuckDB cannot run it, or the snapshot does not exist.
@@ -119,6 +119,8 @@ class Market:
                 table = existing_table(self._pool.settings, "trades", self._pool)
                 check_columns(table, COLUMNS)
                 register_table(engine, table, query.filters.as_of, query.filters.row_filter)
+                if query.is_corrected:
+                    register_corrected_trades(engine, self._pool, table, query.filters.as_of)
                 return opened.enter_context(run(engine, query.sql, query.parameters))
 
             yield _retry_if_files_gone(engine, begin)

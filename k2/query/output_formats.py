@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import date, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, BinaryIO, Final, Protocol, get_type_hints
 
@@ -34,6 +35,7 @@ _TYPES: Final[dict[type, pa.DataType]] = {
     float: pa.float64(),
     int: pa.int64(),
     str: pa.string(),
+    Decimal | None: pa.decimal128(38, 18),  # type: ignore[dict-item]
     datetime | None: pa.timestamp("us", tz="UTC"),  # type: ignore[dict-item]
     float | None: pa.float64(),  # type: ignore[dict-item]
     int | None: pa.int64(),  # type: ignore[dict-item]

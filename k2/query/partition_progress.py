@@ -46,6 +46,7 @@ class PartitionState:
     """Newest venue time of these trades."""
     age_seconds: float | None
     """Seconds since `kafka_timestamp`."""
+    corrections: int = 0
 
 
 @retry_if_files_gone
@@ -124,4 +125,5 @@ def _state(
         kafka_timestamp,
         newest.get("timestamp"),
         None if kafka_timestamp is None else max(0.0, (now - kafka_timestamp).total_seconds()),
+        counts.corrections,
     )

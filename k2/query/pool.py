@@ -34,7 +34,7 @@ __all__ = [
     "retry_if_files_gone",
 ]
 
-JOB_TABLES: Final = ("trades", "sequence_events", "commits")
+JOB_TABLES: Final = ("trades", "sequence_events", "commits", "corrections")
 READS_MAX: Final = 3
 """Attempts of a query whose planned data files are gone because compaction or expiry removed them."""
 _MISSING_LOCAL_FILE: Final = re.compile(

@@ -45,6 +45,8 @@ class TradesQuery:
     filters: QueryParameters
     sql: str
     parameters: dict[str, object] = field(default_factory=dict)
+    is_corrected: bool = False
+    """Whether the statement is one over `corrected_trades` instead."""
 
 
 def symbols(**fields: Unpack[RowsFields]) -> TradesQuery:
@@ -68,9 +70,13 @@ def symbol_spans(**fields: Unpack[RowsFields]) -> TradesQuery:
     )
 
 
-def trades(**fields: Unpack[RowsFields]) -> TradesQuery:
-    """Query trades with all their columns, oldest first."""
-    return _build(make_parameters(RowsParameters, **fields), _TRADES)
+def trades(*, corrected: bool = False, **fields: Unpack[RowsFields]) -> TradesQuery:
+    """Query trades with all their columns, oldest first.
+
+    With `corrected` they are as their venues left them: without cancelled ones, with corrected values in place, and a
+    column `correction` that says so.
+    """
+    return _build(make_parameters(RowsParameters, **fields), _TRADES, is_corrected=corrected)
 
 
 def latest(**fields: Unpack[RowsFields]) -> TradesQuery:
@@ -138,12 +144,16 @@ def as_double(value: str) -> str:
     return f"list_avg([{value}])"
 
 
-def _build(filters: RowsParameters, sql: str, **parameters: object) -> TradesQuery:
+def _build(filters: RowsParameters, sql: str, *, is_corrected: bool = False, **parameters: object) -> TradesQuery:
     limit = {} if filters.limit is None else {"limit": filters.limit}
+    source = "corrected_trades" if is_corrected else "trades"
     # For a statement that reads it twice, materializing all rows would take longer than reading the files again.
-    rows = f"filtered AS NOT MATERIALIZED (SELECT * FROM trades WHERE {filters.sql_condition})"
+    rows = f"filtered AS NOT MATERIALIZED (SELECT * FROM {source} WHERE {filters.sql_condition})"
     return TradesQuery(
-        filters, f"WITH {rows} {sql}{' LIMIT $limit' * len(limit)}", {**filters.sql_parameters, **parameters, **limit}
+        filters,
+        f"WITH {rows} {sql}{' LIMIT $limit' * len(limit)}",
+        {**filters.sql_parameters, **parameters, **limit},
+        is_corrected,
     )
 
 

@@ -11,6 +11,7 @@ import structlog
 
 from k2.model.progress import Counts, TopicPartition
 from k2.ops.settings import Settings
+from k2.query.corrections import committed_coordinates, register_corrections
 from k2.query.engine import Engine
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table
@@ -50,10 +51,12 @@ class Reconciliation:
     """Counted from the files, below the table's progress."""
     skipped: int
     holds: bool
-    """Whether received = stored + removed + duplicates + dead letters + skipped, the counted values equal those of the
-    progress, and no (offset, index) occurs twice, as row or as dead letter."""
+    """Whether received = stored + removed + duplicates + dead letters + skipped + corrections, the counted values equal
+    those of the progress, and no (offset, index) occurs twice, as row, dead letter or correction."""
     removed: int = 0
     """Stored rows that `k2 maintain retain` removed, by its record in the table."""
+    corrections: int = 0
+    """Counted from the rows of the table `corrections`, below the progress of `trades`."""
 
 
 @retry_if_files_gone
@@ -95,7 +98,10 @@ def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Rec
     with open_engine(settings, pool) as engine:
         engine.register("trades", table)
         engine.register_arrow("dead_letters", _coordinates(lines))
+        register_corrections(engine, settings, table, None, pool)
+        engine.register_arrow("counted_corrections", committed_coordinates(engine, settings, table))
         stored, dead_letters = _counted(engine, "trades"), _counted(engine, "dead_letters")
+        corrections = _counted(engine, "corrections")
         doubled = {TopicPartition(row["topic"], row["partition"]) for row in engine.query(_DOUBLED)}
     partitions = sorted({*progress.partitions(), *stored})
     return [
@@ -105,6 +111,7 @@ def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Rec
             stored.get(partition, 0),
             dead_letters.get(partition, 0),
             removed.of(partition),
+            corrections.get(partition, 0),
             is_doubled=partition in doubled,
         )
         for partition in partitions
@@ -114,12 +121,15 @@ def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Rec
 _COUNTED: Final[dict[str, str]] = {
     "trades": "SELECT topic, partition, count(*) AS n FROM trades GROUP BY ALL",
     "dead_letters": "SELECT topic, partition, count(*) AS n FROM dead_letters GROUP BY ALL",
+    "corrections": "SELECT topic, partition, count(*) AS n FROM counted_corrections GROUP BY ALL",
 }
 _DOUBLED: Final = """
     SELECT DISTINCT topic, partition FROM (
         SELECT topic, partition, "offset", "index" FROM trades
         UNION ALL
         SELECT topic, partition, "offset", "index" FROM dead_letters
+        UNION ALL
+        SELECT topic, partition, "offset", "index" FROM counted_corrections
     ) GROUP BY topic, partition, "offset", "index" HAVING count(*) > 1
 """
 _COLUMNS: Final[dict[str, pa.DataType]] = {
@@ -142,9 +152,18 @@ def _coordinates(lines: Iterable[DeadLetterLine]) -> pa.Table:
 
 
 def _reconciled(
-    partition: TopicPartition, recorded: Counts, stored: int, dead_letters: int, removed: int, *, is_doubled: bool
+    partition: TopicPartition,
+    recorded: Counts,
+    stored: int,
+    dead_letters: int,
+    removed: int,
+    corrections: int,
+    *,
+    is_doubled: bool,
 ) -> Reconciliation:
-    counted = Counts(recorded.received, stored + removed, recorded.duplicates, dead_letters, recorded.skipped)
+    counted = Counts(
+        recorded.received, stored + removed, recorded.duplicates, dead_letters, recorded.skipped, corrections
+    )
     return Reconciliation(
         partition.topic,
         partition.partition,
@@ -155,6 +174,7 @@ def _reconciled(
         counted.skipped,
         holds=counted.holds and counted == recorded and not is_doubled,
         removed=removed,
+        corrections=corrections,
     )
 
 

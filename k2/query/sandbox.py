@@ -10,13 +10,16 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from k2.query.corrected_trades import CORRECTION_VIEWS
 from k2.query.engine import Engine, QueryError
 from k2.query.sql_errors import describe_syntax_error
 from k2.query.sql_macros import DERIVED, TABLE_MACROS
 
 __all__ = ["TABLES", "referenced_tables"]
 
-TABLES: Final = frozenset({"trades", "sequence_events", "commits", "dead_letters", *DERIVED})
+TABLES: Final = frozenset(
+    {"trades", "sequence_events", "commits", "corrections", "dead_letters", *DERIVED, *CORRECTION_VIEWS}
+)
 STATEMENT_BYTES_MAX: Final = 262_144
 _TABLE_FUNCTIONS: Final = frozenset({"generate_series", "json_each", "json_tree", "range", "unnest"})
 _REJECTED: Final = frozenset({"current_setting", "current_query", "getenv", "getvariable", "which_secret", "write_log"})
@@ -42,6 +45,8 @@ def referenced_tables(engine: Engine, sql: str) -> set[str]:
             referenced.add(name)
         if _is_table_macro(node):
             referenced.add("trades")
+    if referenced & {*CORRECTION_VIEWS}:
+        referenced |= {"trades", "corrections"}
     return referenced | ({"trades"} if referenced & {*DERIVED} else set())
 
 

@@ -9,6 +9,8 @@ from pyiceberg.table import Table
 
 from k2.model.dead_letter import DeadLetter
 from k2.ops.settings import Settings
+from k2.query.corrected_trades import CORRECTED_TRADES, CORRECTION_VIEWS
+from k2.query.corrections import register_corrections
 from k2.query.dead_letters import DEAD_LETTER_SCHEMA, dead_letter_row
 from k2.query.engine import Engine, QueryMemoryError
 from k2.query.parameters import AsOf
@@ -20,11 +22,11 @@ from k2.storage.dead_letters.files import committed_lines
 from k2.storage.dead_letters.folders import dead_letter_folder
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
-__all__ = ["register_table", "register_tables"]
+__all__ = ["register_corrected_trades", "register_table", "register_tables"]
 
 
 def register_tables(engine: Engine, pool: EnginePool, names: Collection[str], as_of: AsOf | None) -> None:
-    """Register tables, and views derived from `trades`, under their names.
+    """Register tables, and views derived from `trades` and `corrections`, under their names.
 
     A snapshot id is one of `trades`; the other tables are read as of its time.
 
@@ -37,15 +39,29 @@ def register_tables(engine: Engine, pool: EnginePool, names: Collection[str], as
     settings = pool.settings
     trades = existing_table(settings, "trades", pool)
     time = _time_of(trades, as_of) if isinstance(as_of, int) else as_of
-    for name in sorted({*names} - {*DERIVED}):
+    views = {**DERIVED, **CORRECTION_VIEWS}
+    for name in sorted({*names} - {*views}):
         if name == "trades":
             register_table(engine, trades, as_of)
+        elif name == "corrections":
+            register_corrections(engine, settings, trades, time, pool)
         elif name == "dead_letters":
             engine.register_arrow(name, _dead_letters(settings, trades, time))
         else:
             register_table(engine, existing_table(settings, name, pool), time)
-    for name in sorted({*names} & {*DERIVED}):
-        engine.register_view(name, DERIVED[name])
+    for name in sorted({*names} & {*views}):
+        engine.register_view(name, views[name])
+
+
+def register_corrected_trades(engine: Engine, pool: EnginePool, trades: Table, as_of: AsOf | None) -> None:
+    """Register the view `corrected_trades` over the registered `trades`, and the corrections as of the same time.
+
+    Raises:
+        NoSnapshotError: the snapshot does not exist.
+    """
+    time = _time_of(trades, as_of) if isinstance(as_of, int) else as_of
+    register_corrections(engine, pool.settings, trades, time, pool)
+    engine.register_view("corrected_trades", CORRECTED_TRADES)
 
 
 def register_table(

@@ -164,7 +164,7 @@ def _recent_counts(commits: Sequence[Commit], topic: str) -> Counts:
     since = moves[-1][0] - RECENT_SECONDS * 1_000_000 if moves else 0
     return sum(
         (
-            Counts(move.received, move.stored, move.duplicates, move.dead_letters, move.skipped)
+            Counts(move.received, move.stored, move.duplicates, move.dead_letters, move.skipped, move.corrections)
             for committed_at, move in moves
             if committed_at >= since
         ),

@@ -124,6 +124,7 @@ class Status:
     duplicates: int
     dead_letters: int
     skipped: int
+    corrections: int
     unread: int | None
     """Messages that the topics have and the table has not accounted for; None if it is not known."""
     missing: int
@@ -310,6 +311,7 @@ class StatusReader:
             duplicates=counts.duplicates,
             dead_letters=counts.dead_letters,
             skipped=counts.skipped,
+            corrections=counts.corrections,
             unread=sum(end.unread for end in evidence.broker.ends.values()) if evidence.broker.is_known else None,
             missing=0 if evidence.missing is None else evidence.missing.numbers,
             canary_left_out=evidence.canary_left_out,
@@ -367,7 +369,8 @@ def _yesterday(evidence: Evidence) -> DayStatus:
 
 
 def _counts(state: PartitionState) -> Counts:
-    return Counts(state.received, state.stored, state.duplicates, state.dead_letters, state.skipped)
+    counts = (state.received, state.stored, state.duplicates, state.dead_letters, state.skipped, state.corrections)
+    return Counts(*counts)
 
 
 def _partition_status(evidence: Evidence, partition: TopicPartition, state: PartitionState | None) -> PartitionStatus:

@@ -30,7 +30,7 @@ _NAME: Final = re.compile(r"/(\d+)-[\w-]{36}(?:\.\w+)?\.metadata\.json$")
 """The name of a metadata file; group 1 is its version, which each commit raises by one."""
 _SQL: Final = ("sqlite", "postgresql")
 """What the URI of an SQL catalog begins with, as PyIceberg infers the type."""
-_TRADES, _LEDGER, _COMMITS = TABLES
+_TRADES, _LEDGER, *_OTHERS = TABLES
 
 
 class Registered(NamedTuple):
@@ -120,8 +120,8 @@ def find_tables(settings: Settings, *, skip_damaged: bool = False) -> list[Regis
         )
     ledger_id = LEDGER_ID.read(trades.metadata.properties)
     ledger = _newest(settings, properties, _LEDGER, ledger_id, skip_damaged=skip_damaged)
-    commits = _newest(settings, properties, _COMMITS, None, skip_damaged=skip_damaged)
-    return [one for one in (trades, ledger, commits) if one is not None]
+    others = [_newest(settings, properties, name, None, skip_damaged=skip_damaged) for name in _OTHERS]
+    return [one for one in (trades, ledger, *others) if one is not None]
 
 
 def _newest(

@@ -12,6 +12,7 @@ from k2.model.documents import read_document
 from k2.model.progress import Counts, PartitionDelta, Progress, TopicPartition
 
 __all__ = [
+    "MOVE_COUNTS",
     "Commit",
     "IcebergSnapshot",
     "PartitionMove",
@@ -29,6 +30,8 @@ _OWN: Final = "k2."
 _WRITER: Final = "k2.writer"
 _PROGRESS: Final = "k2.progress"
 _LAG: Final = "k2.lag"
+MOVE_COUNTS: Final = ("received", "stored", "duplicates", "dead_letters", "skipped")
+"""The counts that the commit log has of each topic partition; the rest of `received` are corrections."""
 _COUNTED: Final = frozenset({_WRITER, _PROGRESS, _LAG, *(f"{_OWN}{name}" for name in Counts.__struct_fields__)})
 
 
@@ -85,6 +88,11 @@ class PartitionMove(msgspec.Struct, frozen=True):
     dead_letters: int
     skipped: int
     """The counts are of this commit alone."""
+
+    @property
+    def corrections(self) -> int:
+        """The received corrections: what is neither stored nor otherwise accounted for."""
+        return self.received - self.stored - self.duplicates - self.dead_letters - self.skipped
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -158,7 +166,10 @@ def commit_of(snapshot: IcebergSnapshot) -> Commit | None:
 def _moves(progress: Progress) -> list[PartitionMove]:
     return [
         PartitionMove(
-            topic_partition.topic, topic_partition.partition, entry.offset, **msgspec.structs.asdict(entry.counts)
+            topic_partition.topic,
+            topic_partition.partition,
+            entry.offset,
+            **{name: getattr(entry, name) for name in MOVE_COUNTS},
         )
         for entries in progress.writers.values()
         for topic_partition, entry in sorted(entries.items())

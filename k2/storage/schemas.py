@@ -17,7 +17,7 @@ from pyiceberg.types import (
 )
 
 from k2.model.columns import Column, ColumnType
-from k2.model.progress import Counts
+from k2.storage.commit_log import MOVE_COUNTS
 
 __all__ = ["iceberg_type", "schema_of"]
 
@@ -52,7 +52,7 @@ def iceberg_type(column_type: ColumnType, *, first_id: int = 1) -> IcebergType:
         ("topic", StringType()),
         ("partition", IntegerType()),
         ("offset", LongType()),
-        *((name, LongType()) for name in Counts.__struct_fields__),
+        *((name, LongType()) for name in MOVE_COUNTS),
     )
     fields = (
         NestedField(field_id, name, field_type, required=True)

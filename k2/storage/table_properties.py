@@ -20,6 +20,11 @@ from k2.sequencing.non_market import NonMarketNumbers
 from k2.storage.checkpoints import NamedCheckpoints, named_checkpoints_text, parse_named_checkpoints
 from k2.storage.commit_log import Commit, commit_notes_text, parse_commit_notes
 from k2.storage.dead_letters.files import Position
+from k2.storage.pending_corrections import (
+    PendingCorrections,
+    parse_pending_corrections,
+    pending_corrections_text,
+)
 from k2.storage.removed_rows import RemovedRows, parse_removed_rows, removed_rows_text
 
 __all__ = [
@@ -38,6 +43,7 @@ __all__ = [
     "LAST_SNAPSHOT",
     "LEDGER_ID",
     "NON_MARKET_NUMBERS",
+    "PENDING_CORRECTIONS",
     "PROGRESS",
     "PROPERTIES",
     "REMOVED_ROWS",
@@ -226,6 +232,15 @@ CONNECTIONS: Final = TableProperty[ConnectionStates](
     ConnectionStates.text,
     ConnectionStates,
 )
+PENDING_CORRECTIONS: Final = TableProperty[PendingCorrections](
+    "k2.corrections.",
+    "trades",
+    "The corrections of each writer's last commit, until the table `corrections` has them "
+    "([corrections](#corrections)). One takes about 200 bytes",
+    parse_pending_corrections,
+    pending_corrections_text,
+    PendingCorrections,
+)
 COMMIT_NOTES: Final = TableProperty[list[Commit]](
     "k2.trail",
     "trades",
@@ -295,6 +310,7 @@ PROPERTIES: Final[tuple[TableProperty[Any], ...]] = (
     DOUBTS,
     CHECKPOINTS,
     CONNECTIONS,
+    PENDING_CORRECTIONS,
     COMMIT_NOTES,
     TOPIC_IDS,
     DECODING,

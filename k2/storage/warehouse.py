@@ -13,7 +13,7 @@ from k2.ops.settings import Settings
 
 __all__ = ["TABLES", "local_path", "metadata_files", "table_location", "table_with_files"]
 
-TABLES: Final = ("trades", "sequence_events", "commits")
+TABLES: Final = ("trades", "sequence_events", "commits", "corrections")
 _METADATA: Final = ".metadata.json"
 _LOCAL: Final = "file"
 _log = structlog.get_logger()

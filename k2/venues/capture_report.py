@@ -1,10 +1,11 @@
 """What a venue makes of a capture: trades, skipped messages, dead letters, and how the numbers grow."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from k2.model.correction import Correction
 from k2.model.errors import error_pattern
 from k2.model.reasons import Reason, RejectedError, SkippedError
 from k2.model.trade import Trade
@@ -62,13 +63,15 @@ class NumberSteps:
 
 @dataclass(slots=True)
 class CaptureReport:
-    """Each message of a capture is in exactly one of the counts of messages."""
+    """Each message is in exactly one of the counts of messages, except one that has only corrections."""
 
     messages: int = 0
     with_trades: int = 0
     trades: int = 0
     non_market: int = 0
     """Trades that use a sequence number, but are not of the market; they are not stored."""
+    corrections: int = 0
+    """Corrections and cancels of trades."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Messages by reason."""
     dead_letters: list[DeadLetterKind] = field(default_factory=list)
@@ -94,7 +97,7 @@ def report_on(venue: Venue, lines: Iterable[tuple[int, bytes]]) -> CaptureReport
     for number, value in lines:
         report.messages += 1
         try:
-            trades = _decode(venue, value)
+            entries = _decode(venue, value)
         except SkippedError as error:
             skipped[error.why] += 1
         except RejectedError as error:
@@ -103,13 +106,13 @@ def report_on(venue: Venue, lines: Iterable[tuple[int, bytes]]) -> CaptureReport
             )
             kind.count += 1
         else:
-            if all(trade.is_head for trade in trades):
+            if all(isinstance(one, Trade) and one.is_head for one in entries):
                 skipped["head_number"] += 1
                 continue
-            report.with_trades += 1
+            report.with_trades += any(not isinstance(one, Correction) for one in entries)
             report.unkeyed += not _has_key(venue, value)
             _compare(venue, number, value, drift, unused)
-            _add(report, trades, last)
+            _add(report, entries, last)
     report.skipped, report.dead_letters = dict(skipped.most_common()), [*kinds.values()]
     report.drift, report.unused_keys = [*drift.values()], sorted(unused)
     report.numbers.symbols = len(last)
@@ -125,7 +128,7 @@ def _compare(venue: Venue, line: int, value: bytes, drift: dict[object, DriftKin
         kind.count += 1
 
 
-def _decode(venue: Venue, value: bytes) -> list[Trade]:
+def _decode(venue: Venue, value: bytes) -> Sequence[Trade | Correction]:
     if len(value) > MESSAGE_BYTES_MAX:
         raise RejectedError(Reason.TOO_LARGE, f"value: {len(value)} bytes, more than {MESSAGE_BYTES_MAX}")
     return venue.decode(value)
@@ -139,8 +142,11 @@ def _has_key(venue: Venue, value: bytes) -> bool:
     return True
 
 
-def _add(report: CaptureReport, trades: list[Trade], last: dict[tuple[str, str], int]) -> None:
-    for trade in trades:
+def _add(report: CaptureReport, entries: Sequence[Trade | Correction], last: dict[tuple[str, str], int]) -> None:
+    for trade in entries:
+        if isinstance(trade, Correction):
+            report.corrections += 1
+            continue
         report.trades += trade.is_market
         report.non_market += not trade.is_market
         if len(report.first_trades) < FIRST_TRADES:

@@ -3,6 +3,7 @@
 The reference decoder also decodes the messages that a compiled decoder leaves.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from k2.model.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
 from k2.model.compiled import compiled
+from k2.model.correction import Correction
 from k2.model.decimals import clipped
 from k2.model.errors import K2Error
 from k2.model.key_groups import GROUPS
@@ -43,7 +45,7 @@ _NO_ROWS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A decoded batch; each message is in exactly one of the first three fields."""
+    """A decoded batch; each message is rejected, or skipped, or has rows and corrections."""
 
     trades: TradeBatch
     """Rows in message order."""
@@ -57,6 +59,8 @@ class Decoded:
     """int64: rows, ascending, that only name the number of a trade."""
     dated_ahead: NDArray[np.int64]
     """int64: rows, ascending, whose venue time is ahead of the Kafka timestamp by more than the tolerance."""
+    corrections: list[tuple[int, int, Correction]] = field(default_factory=list)
+    """(index of the message in the batch, index among its trades and corrections, correction), ascending."""
 
 
 @dataclass(slots=True)
@@ -70,6 +74,17 @@ class _ReferenceResult:
     skipped: list[tuple[int, SkippedError]] = field(default_factory=list)
     skipped_compiled: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int32))
     """int32[n, 2]: what the kernel skipped (see `SkippedMessages.of`)."""
+    corrections: list[tuple[int, int, Correction]] = field(default_factory=list)
+
+    def add(self, message_idx: int, entries: Sequence[Trade | Correction]) -> None:
+        """Add the trades and corrections of a message, in their order."""
+        for index, entry in enumerate(entries):
+            if isinstance(entry, Correction):
+                self.corrections.append((message_idx, index, entry))
+            else:
+                self.trades.append(entry)
+                self.messages.append(message_idx)
+                self.indexes.append(index)
 
     @property
     def non_market(self) -> NDArray[np.int64]:
@@ -254,7 +269,7 @@ def _decode_messages(venue: Venue, batch: MessageBatch, messages: NDArray[np.int
     result = _ReferenceResult()
     for message_idx in messages.tolist():
         try:
-            trades = _decode_message(venue, batch, message_idx)
+            entries = _decode_message(venue, batch, message_idx)
         except RejectedError as error:
             result.rejected.append((message_idx, error))
         except SkippedError as error:
@@ -267,13 +282,11 @@ def _decode_messages(venue: Venue, batch: MessageBatch, messages: NDArray[np.int
             rejection = RejectedError(Reason.INVALID, f"value: {type(error).__name__}: {clipped(error)}")
             result.rejected.append((message_idx, rejection))
         else:
-            result.trades += trades
-            result.messages += [message_idx] * len(trades)
-            result.indexes += range(len(trades))
+            result.add(message_idx, entries)
     return result
 
 
-def _decode_message(venue: Venue, batch: MessageBatch, message_idx: int) -> list[Trade]:
+def _decode_message(venue: Venue, batch: MessageBatch, message_idx: int) -> Sequence[Trade | Correction]:
     size = int(batch.value_sizes[message_idx])
     if size > MESSAGE_BYTES_MAX:
         raise RejectedError(Reason.TOO_LARGE, f"value: {size} bytes, more than {MESSAGE_BYTES_MAX}")
@@ -295,20 +308,24 @@ def _decoded(
     time_ahead_seconds_max: int,
     is_second_view: bool,  # noqa: FBT001  passed on
 ) -> Decoded:
-    """Reject the messages with a trade dated too far ahead; return the result without their rows."""
-    rejected = result.rejected
+    """Reject the messages with a trade dated too far ahead; return the result without their rows and corrections.
+
+    The time of a correction orders nothing, and is not compared.
+    """
+    rejected, corrections = result.rejected, result.corrections
     ahead = time_ahead(columns.timestamps, batch.kafka_timestamps[columns.messages])
     too_far = np.flatnonzero(ahead > time_ahead_seconds_max * SECOND_US)
     if len(too_far):
         rejected_ahead = _rejected_ahead(batch, columns, too_far, time_ahead_seconds_max)
         rejected = sorted([*rejected, *rejected_ahead.items()], key=_message_idx_of)
+        corrections = [one for one in corrections if one[0] not in rejected_ahead]
         accepted = np.flatnonzero(~np.isin(columns.messages, list(rejected_ahead)))
         columns, ahead, kinds = columns.take(accepted), ahead[accepted], kinds.taken(accepted)
     dated_ahead = np.flatnonzero(ahead > TIME_AHEAD_TOLERANCE_US)
     if is_second_view:
         kinds = _Kinds(_NO_ROWS, np.arange(len(columns), dtype=np.int64))
-    skipped = SkippedMessages.of(result.skipped_compiled, result.skipped)
-    return Decoded(TradeBatch(batch, columns), rejected, skipped, kinds.non_market, kinds.heads, dated_ahead)
+    trades, skipped = TradeBatch(batch, columns), SkippedMessages.of(result.skipped_compiled, result.skipped)
+    return Decoded(trades, rejected, skipped, kinds.non_market, kinds.heads, dated_ahead, corrections)
 
 
 def _message_idx_of(rejected: tuple[int, RejectedError]) -> int:

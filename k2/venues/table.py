@@ -9,8 +9,10 @@ from msgspec import Meta
 __all__ = [
     "Condition",
     "ConnectionNumbers",
+    "CorrectionRule",
     "DecimalField",
     "Envelope",
+    "IdPart",
     "MessageForm",
     "NameField",
     "NumberField",
@@ -99,6 +101,22 @@ class NameField(Strict, frozen=True):
     optional: Annotated[bool, Meta(description="For the trade id: whether it may be absent or null.")] = False
 
 
+class IdPart(Strict, frozen=True):
+    """A part of a trade id: a field, or the day of the trade, for a venue that begins its ids again each day."""
+
+    path: Annotated[str | None, Meta(description="The field; a part that has none is a day.")] = None
+    type: Annotated[JsonType, Meta(description="How the venue writes the field.")] = "text"
+    pattern: Annotated[
+        str | None, Meta(description="A regular expression for the whole text; its one group is the part.")
+    ] = None
+    optional: Annotated[bool, Meta(description="Whether the field may be absent or null; the part is then empty.")] = (
+        False
+    )
+    day: Annotated[
+        str | None, Meta(description="The time zone, as America/New_York, whose date of the venue's time is the part.")
+    ] = None
+
+
 class NumberField(Strict, frozen=True):
     """The field of a sequence number, or of a count of them: a whole number of 64 bits."""
 
@@ -185,6 +203,25 @@ class ConnectionNumbers(Strict, frozen=True):
     ] = None
 
 
+class CorrectionRule(Strict, frozen=True):
+    """Trades, by the form of the messages, that cancel or correct an earlier one instead."""
+
+    when: Annotated[
+        list[Condition], Meta(description="All of these must hold; their paths begin at the trade.", min_length=1)
+    ]
+    action: Annotated[Literal["cancel", "correct"], Meta(description="What it does to the trade that it means.")]
+    trade_id: Annotated[NameField | list[IdPart], Meta(description="The id of the trade that it means.")]
+    new_trade_id: Annotated[NameField | list[IdPart] | None, Meta(description="The id of the corrected trade.")] = None
+    old_price: Annotated[DecimalField | None, Meta(description="The price of the trade before.")] = None
+    old_quantity: Annotated[DecimalField | None, Meta(description="The quantity of the trade before.")] = None
+    new_price: Annotated[DecimalField | None, Meta(description="Required for a correction.")] = None
+    new_quantity: Annotated[DecimalField | None, Meta(description="Required for a correction.")] = None
+    old_conditions: Annotated[str | None, Meta(description="The field of the sale conditions of the trade.")] = None
+    new_conditions: Annotated[str | None, Meta(description="The field of the corrected sale conditions.")] = None
+    symbol: Annotated[NameField | None, Meta(description="By default that of a trade.")] = None
+    time: Annotated[TimeField | None, Meta(description="By default that of a trade.")] = None
+
+
 class VenueTable(Strict, frozen=True):
     """A venue's messages."""
 
@@ -209,13 +246,17 @@ class VenueTable(Strict, frozen=True):
     count: Annotated[
         NumberField | None, Meta(description="How many numbers a range has, if its first is not named.")
     ] = None
-    trade_id: Annotated[NameField | None, Meta(description="By default the decimal form of the sequence number.")] = (
-        None
-    )
+    trade_id: Annotated[
+        NameField | list[IdPart] | None,
+        Meta(description="By default the decimal form of the sequence number; a list is joined by colons."),
+    ] = None
     key: Annotated[NameField | None, Meta(description="The symbol of the Kafka key, if it is not that of symbol.")] = (
         None
     )
     kinds: list[RowKinds] = []
+    corrections: Annotated[
+        list[CorrectionRule], Meta(description="Which entries are corrections; they are tried before kinds.")
+    ] = []
     skip: list[Skip] = []
     heads: Annotated[
         list[HeadForm], Meta(description="Messages that name the last number of their symbol, which are no trades.")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+from k2.model.correction import Correction
 from k2.model.decimals import clipped
 from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
 from k2.model.symbol_names import EXCHANGE_BYTES_MAX
@@ -12,6 +13,7 @@ from k2.venues.connection_reader import connection_reader
 from k2.venues.payloads import payload_of
 from k2.venues.reading import read_json
 from k2.venues.table import Condition, HeadForm, MessageForm, NameField, VenueTable
+from k2.venues.table_corrections import correction_reader
 from k2.venues.table_drift import DriftFinder, FormFit
 from k2.venues.table_fields import (
     Reader,
@@ -25,6 +27,7 @@ from k2.venues.table_fields import (
     side_reader,
     time_reader,
 )
+from k2.venues.table_ids import EntryReader, joined_id_reader
 from k2.venues.table_kernel import compiled_decoder
 from k2.venues.table_paths import ABSENT, finder, getter, items_getter, items_with_places, parse_path, place, type_name
 from k2.venues.table_rules import takes_arrays
@@ -42,6 +45,8 @@ MODES: Final = {
 Test = Callable[[Any], bool]
 ItemReader = Callable[[Any, Any], Trade]
 """Reads a trade of (the trade's value, the message)."""
+EntryDecoder = Callable[[Any, Any], Trade | Correction]
+"""Reads what an entry is, as `ItemReader`."""
 
 
 class _RootRejectedError(RejectedError):
@@ -58,12 +63,17 @@ def venue_of(table: VenueTable) -> Venue:
         compiled_decoder(table),
         decoder.key if payload is None else lambda value: decoder.key(payload.unpack(value)),
         exchange=table.exchange if isinstance(table.exchange, str) else None,
-        drift=DriftFinder(table, decoder.fit if payload is None else lambda value: decoder.fit(payload.unpack(value))),
+        drift=DriftFinder(
+            table,
+            decoder.fit if payload is None else lambda value: decoder.fit(payload.unpack(value)),
+            _other_entry_test(table),
+        ),
         payload=payload,
         time_field=_time_field(table),
         counts_numbers=table.count is not None,
         view_of=table.view_of,
         connection=connection_reader(table),
+        has_corrections=bool(table.corrections),
     )
 
 
@@ -90,24 +100,24 @@ class _Decoder:
         self._forms = [_Form(form, table.name) for form in table.messages]
         self._heads = [(_all_of(rule.when), _head_reader(rule, table)) for rule in table.heads]
         self._takes_arrays = takes_arrays(table)
-        self._read_trade = _trade_reader(table)
+        self._read_entry = _entry_reader(table)
         self._key = _key_reader(table)
         # If the names are in the message itself, also a message of another form has a key.
         self._needs_trade = _names_trade(table) and any(form.path.steps for form in self._forms)
         self._unwrap = _unwrapper(table)
 
-    def decode(self, value: bytes) -> list[Trade]:
-        """Decode one message to its trades; see `k2.venues.venue.ReferenceDecoder`."""
+    def decode(self, value: bytes) -> Sequence[Trade | Correction]:
+        """Decode one message to its trades and corrections; see `k2.venues.venue.ReferenceDecoder`."""
         root = self._root(value)
         form = self._form_of(root)
         if form is None:
             return [self._head_of(root)]
         if not form.path.steps:
-            return [self._read_trade(root, root)]
-        trades, why = list[Trade](), "no_trades"
+            return [self._read_entry(root, root)]
+        trades, why = list[Trade | Correction](), "no_trades"
         for idx, item in enumerate(form.items(root)):
             try:
-                trades.append(self._read_trade(item, root))
+                trades.append(self._read_entry(item, root))
             except SkippedError as skipped:
                 why = skipped.why
             except RejectedError as error:
@@ -253,6 +263,23 @@ def _exchange_field(exchange: str | NameField) -> _Field:
     return _field(exchange.path, name_reader(exchange, EXCHANGE_BYTES_MAX))
 
 
+def _entry_field(path: str, read: Reader) -> EntryReader:
+    field = _field(path, read)
+    return (lambda _, root: field.read(root)) if field.is_root else (lambda item, _: field.read(item))
+
+
+def _entry_reader(table: VenueTable) -> EntryDecoder:
+    """Return the function that reads what an entry is: a correction by the rules of the table, else a trade."""
+    read_trade = _trade_reader(table)
+    if not table.corrections:
+        return read_trade
+    exchange = _exchange_field(table.exchange)
+    read_correction = correction_reader(
+        table, lambda item, root: exchange.read(root if exchange.is_root else item), _entry_field, _test
+    )
+    return lambda item, root: read_correction(item, root) or read_trade(item, root)
+
+
 def _trade_reader(table: VenueTable) -> ItemReader:
     """Return the function that reads one trade. Of a non-market trade, only name, number and time are read."""
     exchange, exchange_at_root = _exchange_field(table.exchange)
@@ -298,6 +325,12 @@ def _range_field(table: VenueTable) -> Callable[[Any, Any, int], int | None] | N
 def _identity_reader(table: VenueTable) -> Callable[[Any, Any], tuple[int | None, str | None]]:
     """Return the function that reads sequence number and trade id, which is the number's text if it has no field."""
     number = None if table.sequence is None else _field(table.sequence.path, sequence_reader(table.sequence))
+    if isinstance(table.trade_id, list):
+        read_id = joined_id_reader(table.trade_id, _entry_field(table.time.path, time_reader(table.time)), _entry_field)
+        return lambda item, root: (
+            None if number is None else number.read(root if number.is_root else item),
+            read_id(item, root),
+        )
     trade_id = None if table.trade_id is None else _field(table.trade_id.path, id_reader(table.trade_id))
     if number is not None and trade_id is None:
         read_number, number_at_root = number
@@ -356,6 +389,22 @@ def _unwrapper(table: VenueTable) -> Callable[[Any], Any]:
 def _all_of(conditions: Sequence[Condition]) -> Test:
     tests = [_test(condition) for condition in conditions]
     return tests[0] if len(tests) == 1 else lambda root: all(test(root) for test in tests)
+
+
+def _other_entry_test(table: VenueTable) -> Callable[[Any, Any], bool]:
+    """Return the function that says of (an entry, the message) whether it is a correction, or left out by its kind."""
+    left_out = [_test(Condition(path=one.path, one_of=one.skipped)) for one in table.kinds if one.skipped]
+    corrections = [
+        [(_test(condition), parse_path(condition.path).is_root) for condition in rule.when]
+        for rule in table.corrections
+    ]
+
+    def is_other(item: Any, root: Any) -> bool:
+        return any(test(item) for test in left_out) or any(
+            all(test(root if is_root else item) for test, is_root in tests) for tests in corrections
+        )
+
+    return is_other
 
 
 def _test(condition: Condition) -> Test:

@@ -14,6 +14,7 @@ from k2.venues.table import (
     Condition,
     DecimalField,
     Envelope,
+    IdPart,
     MessageForm,
     NameField,
     NumberField,
@@ -82,20 +83,23 @@ class DriftFinder:
     It parses a message again in plain Python, which takes some 30 us, so it is meant for samples.
     """
 
-    def __init__(self, table: VenueTable, fit: Callable[[bytes], FormFit]) -> None:
+    def __init__(
+        self, table: VenueTable, fit: Callable[[bytes], FormFit], is_other: Callable[[Any, Any], bool]
+    ) -> None:
         """Compile the paths of a valid table.
 
         Args:
             table: the table.
             fit: returns the form of a message; raises `SkippedError` for one that is skipped, and `RejectedError` for
                 one that is not JSON.
+            is_other: says of (an entry, the message) whether it is no trade: a correction, or left out.
         """
         self.is_complete = table.known is not None
         """Whether the table lists the keys that it does not use, so that others are new."""
         self._fit = fit
         self.earlier: DriftFinder | None = None
         """That of the table that was valid before: a message has no drift if it has none for this one."""
-        self._forms = [_FormDrift(table, form) for form in table.messages]
+        self._forms = [_FormDrift(table, form, is_other) for form in table.messages]
 
     def drift(self, value: bytes) -> list[Drift]:
         """Return how a message differs; nothing for one that is skipped, or is not JSON.
@@ -177,8 +181,9 @@ class _Choice(NamedTuple):
 class _FormDrift:
     """The differences of the messages of one form."""
 
-    def __init__(self, table: VenueTable, form: MessageForm) -> None:
+    def __init__(self, table: VenueTable, form: MessageForm, is_other: Callable[[Any, Any], bool]) -> None:
         path = parse_path(form.trades, takes_each=True)
+        self._is_other = is_other
         self._trades = form.trades
         self._items = items_getter(path) if path.steps else _itself
         self._keys = _Keys(table, path.steps)
@@ -197,7 +202,8 @@ class _FormDrift:
             yield Drift(change, _from_message(path), "" if is_missing else what)
             return
         for item in items[:TRADES_MAX]:
-            yield from self._of_trade(item, root)
+            if not self._is_other(item, root):
+                yield from self._of_trade(item, root)
 
     def _of_trade(self, item: Any, root: Any) -> Iterator[Drift]:
         is_market = True
@@ -243,8 +249,8 @@ def _fields(table: VenueTable) -> Iterator[_Field]:
     """Yield the fields with a type, which are all but the side."""
     names = "exchange", "symbol", "sequence", "first_sequence", "count", "trade_id", "price", "quantity", "time"
     for name in names:
-        field: str | NameField | NumberField | DecimalField | TimeField | None = getattr(table, name)
-        if field is None or isinstance(field, str):
+        field: str | NameField | list[IdPart] | NumberField | DecimalField | TimeField | None = getattr(table, name)
+        if field is None or isinstance(field, str | list):
             continue
         path = parse_path(field.path)
         is_optional = isinstance(field, NameField | NumberField) and field.optional

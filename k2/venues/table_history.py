@@ -1,5 +1,6 @@
 """Venues whose form changed on a day: each message is decoded by the table that was valid when its trades happened."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, time
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from k2.model.correction import Correction
 from k2.model.reasons import Reason, RejectedError, SkippedError
 from k2.model.symbol_names import SymbolTable
 from k2.model.times import EPOCH, time_of
@@ -58,7 +60,7 @@ class _DatedDecoder:
         table, before = file.table, file.before.table
         self._has_same_numbers = _numbering(table) == _numbering(before)
 
-    def decode(self, value: bytes) -> list[Trade]:
+    def decode(self, value: bytes) -> Sequence[Trade | Correction]:
         """Decode one message to its trades; see `k2.venues.venue.ReferenceDecoder`.
 
         Raises:
@@ -69,14 +71,14 @@ class _DatedDecoder:
             trades = self._later.decode(value)
         except RejectedError as error:
             return self._decode_earlier_form(value, error)
-        if _newest(trades) >= self.valid_from or trades[0].is_head:
+        if _newest(trades) >= self.valid_from or any(isinstance(one, Trade) and one.is_head for one in trades):
             return trades
         try:
             return self._of_earlier(self.earlier.decode(value))
         except (RejectedError, SkippedError):
             return trades
 
-    def _decode_earlier_form(self, value: bytes, error: RejectedError) -> list[Trade]:
+    def _decode_earlier_form(self, value: bytes, error: RejectedError) -> Sequence[Trade | Correction]:
         if error.reason is Reason.MALFORMED:
             raise error
         try:
@@ -92,13 +94,15 @@ class _DatedDecoder:
             f"valid from {self._day} ({error.error})",
         ) from None
 
-    def _of_earlier(self, trades: list[Trade]) -> list[Trade]:
+    def _of_earlier(self, entries: Sequence[Trade | Correction]) -> Sequence[Trade | Correction]:
         """Return trades without their numbers if those are of another numbering: they would be holes in this one."""
-        return (
-            trades
-            if self._has_same_numbers
-            else [trade._replace(sequence=None, first_sequence=None) for trade in trades if not trade.is_head]
-        )
+        if self._has_same_numbers:
+            return entries
+        return [
+            one._replace(sequence=None, first_sequence=None) if isinstance(one, Trade) else one
+            for one in entries
+            if isinstance(one, Correction) or not one.is_head
+        ]
 
     def key(self, value: bytes) -> str:
         """Return the Kafka key of a message of either form; see `k2.venues.venue.KeyReader`."""
@@ -115,8 +119,8 @@ def _numbering(table: VenueTable) -> tuple[str | NumberField | None, ...]:
     return table.numbering, table.sequence, table.first_sequence, table.count
 
 
-def _newest(trades: list[Trade]) -> int:
-    return max(trade.timestamp for trade in trades)
+def _newest(entries: Sequence[Trade | Correction]) -> int:
+    return max(one.timestamp for one in entries)
 
 
 def _leaving_earlier(kernel: CompiledDecoder, valid_from: int) -> CompiledDecoder:

@@ -13,6 +13,7 @@ from k2.venues.skipped import reason_number
 from k2.venues.table import (
     Condition,
     DecimalField,
+    IdPart,
     MessageForm,
     NameField,
     NumberField,
@@ -65,7 +66,8 @@ def program_of(table: VenueTable) -> NDArray[np.uint64] | None:
     """Return the program of a table as uint64[words]; None if the table has what the kernel does not decode.
 
     That is a pattern other than one wildcard with a text before and after it, a list within an element of a list of
-    trades with trades of its own, or an optional field that may be within a value of another type.
+    trades with trades of its own, an optional field that may be within a value of another type, an id of several parts,
+    or corrections.
     """
     try:
         return _Compiler(table).program()
@@ -86,6 +88,8 @@ class _Compiler:
     def program(self) -> NDArray[np.uint64]:
         """Return the words."""
         table, envelope = self._table, self._table.envelope
+        if isinstance(table.trade_id, list) or table.corrections:
+            raise UnfitTableError
         self._check_optional()
         own = 0 if envelope is None else self._slot(parse_path(envelope.unless).steps)
         wrapper = () if envelope is None else parse_path(envelope.path).steps
@@ -106,7 +110,8 @@ class _Compiler:
     def _check_optional(self) -> None:
         """Refuse optional fields that the kernel takes for absent in a value of another type, which is an error."""
         table = self._table
-        fields = [one.path for one in (table.trade_id, table.side) if one is not None and one.optional]
+        optional = table.trade_id, table.side, table.first_sequence or table.count
+        fields = [one.path for one in optional if one is not None and not isinstance(one, list) and one.optional]
         fields += [one.path for one in table.kinds if one.absent]
         # If a field that each trade must have is in the same value, then that is an object, or an array.
         required = [_container(table.time.path), _container(table.symbol.path)]
@@ -161,7 +166,7 @@ class _Compiler:
         names = table.exchange, table.symbol, table.price, table.quantity, table.time
         bound = table.first_sequence or table.count
         for field in (*names, table.side, table.sequence, bound, table.trade_id, *table.kinds):
-            yield None if field is None or isinstance(field, str) else field.path
+            yield None if field is None or isinstance(field, str | list) else field.path
 
     def _place(self, text: str | None, at: Steps, wrapper: Steps, *, is_in_list: bool) -> _Place:
         if text is None:
@@ -222,8 +227,8 @@ class _Compiler:
         kinds = [(int(one.absent == "market"), self._put_values(_kinds_of(one))) for one in table.kinds]
         return self._put([word for spec in padded for word in spec]), self._put_list(kinds)
 
-    def _name_spec(self, field: NameField | None) -> list[int]:
-        if field is None:
+    def _name_spec(self, field: NameField | list[IdPart] | None) -> list[int]:
+        if field is None or isinstance(field, list):
             return [0]
         pattern = 0 if field.pattern is None else self._put_affixes(field.pattern)
         return [_accepted(field) & ~_NUMBER, int(field.optional), pattern]

@@ -1,12 +1,23 @@
 """What a table must fulfil in addition to the types of its keys."""
 
 import re
+import zoneinfo
 from collections.abc import Iterator
 from typing import Final
 
 from k2.model.symbol_names import EXCHANGE_BYTES_MAX
 from k2.venues.connection_paths import parse_connection_path
-from k2.venues.table import Condition, DecimalField, NameField, NumberField, SideField, TimeField, VenueTable
+from k2.venues.table import (
+    Condition,
+    CorrectionRule,
+    DecimalField,
+    IdPart,
+    NameField,
+    NumberField,
+    SideField,
+    TimeField,
+    VenueTable,
+)
 from k2.venues.table_paths import parse_path
 
 __all__ = ["TableFault", "check_table", "takes_arrays"]
@@ -49,6 +60,10 @@ def check_table(table: VenueTable) -> None:
         lacking, given = ("before", "valid_from") if table.before is None else ("valid_from", "before")
         raise TableFault(given, f"needs {lacking} as well; give both, or neither")
     _check_connection(table)
+    if isinstance(table.trade_id, list):
+        _check_id_parts("trade_id", table.trade_id, takes_root=not _has_lists(table))
+    for idx, correction in enumerate(table.corrections):
+        _check_correction(f"corrections[{idx}]", correction, takes_root=not _has_lists(table))
     for idx, form in enumerate(table.messages):
         for at, condition in enumerate(form.when):
             _check_condition(f"messages[{idx}].when[{at}]", condition)
@@ -89,7 +104,7 @@ def _fields(table: VenueTable) -> Iterator[tuple[str, Field]]:
     names = ("exchange", "symbol", "price", "quantity", "time", "side", "trade_id", "key")
     for key in (*names, *_NUMBERS):
         field = getattr(table, key)
-        if field is not None and not isinstance(field, str):
+        if field is not None and not isinstance(field, str | list):
             yield key, field
 
 
@@ -137,20 +152,73 @@ def _check_numbering(table: VenueTable) -> None:
         raise TableFault("numbering", "range needs either first_sequence or count; name the field of one of them")
     if table.numbering != "range" and bounds:
         raise TableFault(bounds[0], 'is that of a range; remove it, or choose numbering = "range"')
-    if table.trade_id is not None and table.trade_id.optional and has_number:
+    if isinstance(table.trade_id, NameField) and table.trade_id.optional and has_number:
         raise TableFault("trade_id.optional", "a trade with a sequence has an id; remove optional")
 
 
 def _check_identity(table: VenueTable) -> None:
     """Refuse a number or id of the message for its trades: all but the first would be dropped as duplicates."""
-    if not any("[]" in form.trades for form in table.messages):
+    if not _has_lists(table):
         return
     for key in (*_NUMBERS, "trade_id"):
         field = getattr(table, key)
-        if field is not None and field.path.startswith("$"):
+        if field is not None and not isinstance(field, list) and field.path.startswith("$"):
             raise TableFault(
                 f"{key}.path", "begins at the message, which can have several trades; name a field of the trade"
             )
+
+
+def _has_lists(table: VenueTable) -> bool:
+    return any("[]" in form.trades for form in table.messages)
+
+
+def _check_id_parts(key: str, parts: list[IdPart], *, takes_root: bool) -> None:
+    """Check the parts of an id; some part must be of the trade if a message can have several."""
+    for idx, part in enumerate(parts):
+        if (part.path is None) == (part.day is None):
+            raise TableFault(f"{key}[{idx}]", "must have exactly one of path and day")
+        if part.path is not None:
+            _check_path(f"{key}[{idx}].path", part.path)
+        if part.pattern is not None:
+            _check_pattern(f"{key}[{idx}].pattern", part.pattern)
+        if part.day is not None and part.day not in zoneinfo.available_timezones():
+            raise TableFault(f"{key}[{idx}].day", f"unknown time zone: {part.day!r}; use a name as America/New_York")
+    own = [part for part in parts if part.path is not None and not part.optional]
+    if not any(takes_root or not (part.path or "").startswith("$") for part in own):
+        raise TableFault(key, "has no field that each trade must have; name one in path")
+
+
+def _check_correction(key: str, rule: CorrectionRule, *, takes_root: bool) -> None:
+    for at, condition in enumerate(rule.when):
+        _check_condition(f"{key}.when[{at}]", condition)
+    for name in ("trade_id", "new_trade_id"):
+        field = getattr(rule, name)
+        if isinstance(field, list):
+            _check_id_parts(f"{key}.{name}", field, takes_root=takes_root)
+        elif field is not None:
+            _check_name(f"{key}.{name}", field)
+    if rule.symbol is not None:
+        _check_name(f"{key}.symbol", rule.symbol)
+    for name in ("old_price", "old_quantity", "new_price", "new_quantity", "time"):
+        field = getattr(rule, name)
+        if field is not None:
+            _check_path(f"{key}.{name}.path", field.path)
+    for name in ("old_conditions", "new_conditions"):
+        if (path := getattr(rule, name)) is not None:
+            _check_path(f"{key}.{name}", path)
+    new = [name for name in ("new_trade_id", "new_price", "new_quantity", "new_conditions") if getattr(rule, name)]
+    if rule.action == "cancel" and new:
+        raise TableFault(f"{key}.{new[0]}", 'a cancelled trade has no new values; remove it, or use action = "correct"')
+    if rule.action == "correct" and not (rule.new_price and rule.new_quantity):
+        raise TableFault(key, 'action = "correct" needs new_price and new_quantity; name their fields')
+    if isinstance(rule.trade_id, NameField) and rule.trade_id.optional:
+        raise TableFault(f"{key}.trade_id.optional", "a correction names the trade that it means; remove optional")
+
+
+def _check_name(key: str, field: NameField) -> None:
+    _check_path(f"{key}.path", field.path)
+    if field.pattern is not None:
+        _check_pattern(f"{key}.pattern", field.pattern)
 
 
 def _check_values(table: VenueTable) -> None:

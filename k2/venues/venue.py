@@ -1,6 +1,6 @@
 """The definition of a venue: name, numbering mode, decoders and key."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from k2.model.batch import MessageBatch
 from k2.model.connections import ConnectionSlice
+from k2.model.correction import Correction
 from k2.model.symbol_names import SymbolTable
 from k2.model.trade import Trade
 
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CompiledDecoder", "ConnectionReader", "KeyReader", "ReferenceDecoder", "SequenceMode", "Venue"]
 
-ReferenceDecoder = Callable[[bytes], list[Trade]]
-"""Decodes a message to its trades, in the order in which they are tracked.
+ReferenceDecoder = Callable[[bytes], Sequence[Trade | Correction]]
+"""Decodes a message to its trades and corrections, in the order in which they are tracked.
 
-Raises `RejectedError` for a message that cannot become a trade and `SkippedError` for one that is not a trade.
+Raises `RejectedError` for a message that cannot become a trade or correction, `SkippedError` for one that is neither.
 """
 
 KeyReader = Callable[[bytes], str]
@@ -87,11 +88,12 @@ class Venue:
     """Path of the venue time field in error messages; `{index}` stands for the index of the trade in its message."""
     connection: ConnectionReader | None = None
     """Reads the numbers of connections; None if the messages have none, or the topic has not all of them."""
-
     view_of: str | None = None
     """The venue of whose trades this one is a second view; where both are read, its trades are not stored."""
     counts_numbers: bool = False
     """Whether a trade names its last number and how many it stands for; ranges of trades may then interleave."""
+    has_corrections: bool = False
+    """Whether `decode` may return corrections."""
 
     @property
     def is_contiguous(self) -> bool:

@@ -19,7 +19,7 @@ from k2.query.reconcile import reconcile
 from k2.storage.catalog import find_table
 from k2.storage.catalog_register import register_tables
 from tests.model.dead_letters import dead_letter
-from tests.query.tables import append, event, made, progress, set_progress, trade, write_letters
+from tests.query.tables import append, correction, event, made, progress, set_progress, trade, write_letters
 
 __all__ = [
     "contents",
@@ -36,15 +36,16 @@ __all__ = [
 
 
 def store(settings: Settings) -> Table:
-    """Store rows of two days, an event and a dead letter; return `trades`."""
+    """Store rows of two days, an event, a correction and a dead letter; return `trades`."""
     ledger = TableHandle(settings, TableName.SEQUENCE_EVENTS, None).committer()
     bind_tables(TableHandle(settings, TableName.TRADES, None).committer(), ledger, is_resumed=False)
     append(made(settings, TableName.SEQUENCE_EVENTS), [event("gap_opened", 2, 2)])
+    append(made(settings, TableName.CORRECTIONS), [correction(3, index=1)])
     table = made(settings, TableName.TRADES)
     append(table, [trade(0), trade(1, exchange="okx", side=None)])
     append(table, [trade(3), trade(100_000)])
     write_letters(settings, [dead_letter(2)])
-    set_progress(table.refresh(), progress(offset=4, received=5, stored=4, dead_letters=1))
+    set_progress(table.refresh(), progress(offset=4, received=6, stored=4, dead_letters=1, corrections=1))
     return table
 
 

@@ -42,6 +42,7 @@ def test_audit(commits: Settings, k2: K2) -> None:
     result = k2("audit", "--json")
     first, second, third = json.loads(result.stdout)
     where = {"topic": "trades", "partition": 0, "offset": 1}
+    counts = {"received": 1, "stored": 1, "duplicates": 0, "dead_letters": 0, "skipped": 0, "corrections": 0}
     assert first == {
         "snapshot_id": first["snapshot_id"],
         "parent_id": None,
@@ -51,7 +52,7 @@ def test_audit(commits: Settings, k2: K2) -> None:
         "rows": 1,
         "files": 1,
         "bytes": first["bytes"],
-        "partitions": [where | {"received": 1, "stored": 1, "duplicates": 0, "dead_letters": 0, "skipped": 0}],
+        "partitions": [where | counts],
         "remark": "started with no state",
         "lag": None,
         "undone": False,

@@ -44,6 +44,7 @@ def test_reconcile(settings: Settings, letters: list[int], *, holds: bool) -> No
             "skipped": 1,
             "holds": holds,
             "removed": 0,
+            "corrections": 0,
         }
     ]
     assert result.exit_code == (0 if holds else 1)

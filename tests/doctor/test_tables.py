@@ -89,7 +89,7 @@ def test_good_tables_are_ok(settings: Settings) -> None:
     findings, found, tables = look(settings)
     assert {*states(findings).values()} == {State.OK}
     assert "ledger" in states(findings)
-    assert tables.get().progress == progress(offset=4, received=5, stored=4, dead_letters=1)
+    assert tables.get().progress == progress(offset=4, received=6, stored=4, dead_letters=1, corrections=1)
     checkpoints = [*check_checkpoints(settings, found)]
     assert "reads all rows of the table: 16 key groups without a checkpoint" in checkpoints[0].text
     assert table.refresh().metadata_location == before

@@ -43,6 +43,7 @@ def test_a_commit_is_one_line() -> None:
         "duplicates": 5,
         "dead_letters": {"malformed": 1, "too_large": 1},
         "skipped": 3,
+        "corrections": 0,
         "lag": 7,
         "seconds": 0.25,
     }

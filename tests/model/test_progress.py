@@ -11,7 +11,7 @@ HERE, THERE = TopicPartition("trades", 0), TopicPartition("trades", 10)
 PROGRESS = Progress(
     {
         "1": {
-            THERE: PartitionProgress(9, 5, 1, 1, 1, 2, 4, LastMessage(8, "0123456789abcdef")),
+            THERE: PartitionProgress(9, 6, 1, 1, 1, 2, 4, LastMessage(8, "0123456789abcdef"), 1),
             HERE: PartitionProgress(7, 3, 2, 1, start=6, last_message=LastMessage(5, "00ff00ff00ff00ff", 3)),
         },
         "0": {HERE: PartitionProgress(8, 4, 4, start=2)},
@@ -19,11 +19,11 @@ PROGRESS = Progress(
 )
 TEXT = (
     '{"format":1,"writers":{'
-    '"0":{"trades:0":{"offset":8,"received":4,"stored":4,"duplicates":0,"dead_letters":0,"skipped":0,"start":2,"last_message":null}},'
+    '"0":{"trades:0":{"offset":8,"received":4,"stored":4,"duplicates":0,"dead_letters":0,"skipped":0,"start":2,"last_message":null,"corrections":0}},'
     '"1":{"trades:0":{"offset":7,"received":3,"stored":2,"duplicates":1,"dead_letters":0,"skipped":0,"start":6,'
-    '"last_message":{"offset":5,"hash":"00ff00ff00ff00ff","leader_epoch":3}},'
-    '"trades:10":{"offset":9,"received":5,"stored":1,"duplicates":1,"dead_letters":1,"skipped":2,"start":4,'
-    '"last_message":{"offset":8,"hash":"0123456789abcdef","leader_epoch":null}}}}}'
+    '"last_message":{"offset":5,"hash":"00ff00ff00ff00ff","leader_epoch":3},"corrections":0},'
+    '"trades:10":{"offset":9,"received":6,"stored":1,"duplicates":1,"dead_letters":1,"skipped":2,"start":4,'
+    '"last_message":{"offset":8,"hash":"0123456789abcdef","leader_epoch":null},"corrections":1}}}}'
 )
 
 
@@ -151,5 +151,5 @@ def test_a_partitions_start_and_totals_cover_all_writers() -> None:
     """The earliest start and the summed counts; None and zeros for a partition that was never read."""
     assert (PROGRESS.start(HERE), PROGRESS.start(THERE), PROGRESS.start(TopicPartition("x", 0))) == (2, 4, None)
     assert PROGRESS.counts(HERE) == Counts(7, 6, 1)
-    assert PROGRESS.counts(THERE) == Counts(5, 1, 1, 1, 2)
+    assert PROGRESS.counts(THERE) == Counts(6, 1, 1, 1, 2, 1)
     assert PROGRESS.counts(TopicPartition("x", 0)) == Counts()

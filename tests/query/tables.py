@@ -12,13 +12,13 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from k2.iceberg.tables import TableName, open_table
-from k2.model.columns import SEQUENCE_EVENTS, TRADES, Column
-from k2.model.progress import Counts, PartitionProgress, Progress, TopicPartition
+from k2.model.columns import CORRECTIONS, SEQUENCE_EVENTS, TRADES, Column
+from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.gaps import gaps
 from k2.storage.catalog import open_catalog
-from k2.storage.commit_log import Commit, PartitionMove
+from k2.storage.commit_log import MOVE_COUNTS, Commit, PartitionMove
 from k2.storage.dead_letters.files import Position, file_name, series_prefix
 from k2.storage.table_properties import COMMIT_NOTES, DEAD_LETTER_POSITIONS
 from tests.model.dead_letters import dead_letter
@@ -91,7 +91,7 @@ def job_commit(
 
     Its sequence number is lower than that of any snapshot of the table.
     """
-    counts = dict.fromkeys(Counts.__struct_fields__, 0) | counts
+    counts = dict.fromkeys(MOVE_COUNTS, 0) | counts
     moved = [PartitionMove("trades", 0, number, **counts)] if moves is None and writer is not None else moves or []
     committed_at = (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     rows, before = sum(one.stored for one in moved), number - 1 or None
@@ -151,6 +151,12 @@ def event(kind: str, first: int, last: int, **values: Any) -> Row:
         **values,
     }
     return _with_all_columns(SEQUENCE_EVENTS, row)
+
+
+def correction(offset: int, **values: Any) -> Row:
+    """Return the cancel of a trade that is not stored, in the message at an offset of topic `trades`."""
+    row = {"exchange": "binance", "symbol": "BTCUSDT", "what": "cancelled", "trade_id": "none", "timestamp": EPOCH}
+    return _with_all_columns(CORRECTIONS, {**row, "topic": "trades", "partition": 0, "offset": offset, **values})
 
 
 def session_started(session: int, hours: float, **values: Any) -> Row:

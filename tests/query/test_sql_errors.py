@@ -39,7 +39,7 @@ def error_of(market: Market, sql: str) -> str:
         ("SELECT vwapp(price, quantity) FROM trades", 'SQL: unknown function vwapp(); similar names: "vwap"'),
         (
             "FROM trade",
-            "SQL: unknown table 'trade'; the tables are commits, dead_letters, sequence_events, trades, trades_derived",
+            "SQL: unknown table 'trade'; the tables are commits, corrected_trades, corrections, dead_letters",
         ),
     ],
 )

@@ -12,18 +12,21 @@ from k2.ops.failpoints import JOB_NAMES, Name
 from tests.simulation.market import Market, publish
 from tests.simulation.plan import Fault, Life, Plan
 from tests.simulation.run import play
+from tests.simulation.stocks import with_corrections
 from tests.simulation.warm import warm
 
 __all__ = ["CASES", "kill_at"]
 
 MARKET: Final[Market] = publish(3, multi_partition=False)
 """A market whose dead letters fill several files, and that has events in every part."""
+CORRECTED: Final[Market] = with_corrections(publish(3, multi_partition=False), 3)
+"""The same market with a partition of corrections."""
 HIT: Final = 3
 """Which hit of a failpoint to fault: the third, so that something is committed first."""
 
 
-def _life(share: float, *faults: tuple[Name, int, str], **more: Any) -> Life:
-    ends = {partition: int(log.end * share) for partition, log in MARKET.logs.items()}
+def _life(share: float, *faults: tuple[Name, int, str], market: Market = MARKET, **more: Any) -> Life:
+    ends = {partition: int(log.end * share) for partition, log in market.logs.items()}
     return Life(1, 0, ends, tuple(Fault(*fault) for fault in faults), **more)
 
 
@@ -36,6 +39,8 @@ def kill_at(name: Name) -> tuple[Life, ...]:
         case "events.rolling_back" | "events.rolled_back":
             # The ledger is ahead of a table that was rolled back.
             return _life(0.3), _life(0.6), _life(1, (name, 1, "kill"), store="lost", is_put_back=True)
+        case "corrections.pending" | "corrections.committed":
+            return (_life(1, (name, HIT, "kill"), market=CORRECTED),)
     return (_life(1, (name, HIT, "kill")),)
 
 
@@ -46,6 +51,15 @@ CASES: Final[Mapping[str, tuple[Life, ...]]] = {
         _life(0.6, ("events.committed", 1, "freeze")),
         _life(1, ("events.rolled_back", 1, "kill"), is_elsewhere=True),
         _life(1, is_back=True),
+    ),
+    "zombie with pending corrections": (
+        _life(0.6, ("corrections.pending", 1, "freeze"), market=CORRECTED),
+        _life(1, is_elsewhere=True, market=CORRECTED),
+    ),
+    "corrections that a table lacks": (
+        _life(0.3, market=CORRECTED),
+        _life(0.6, market=CORRECTED),
+        _life(1, ("corrections.pending", 1, "kill"), market=CORRECTED, store="lost", is_put_back=True),
     ),
     "instance next to a frozen one": (_life(0.6, ("source.polled", 9, "freeze")), _life(1, refused="second")),
     "store ahead of the table": (_life(0.3), _life(0.6), _life(1, refused="ahead")),
@@ -66,8 +80,9 @@ CASES: Final[Mapping[str, tuple[Life, ...]]] = {
 
 
 def _outcome(name: str) -> dict[str, Any]:
-    plan = Plan(seed=0, writers=2, dead_letter_file_bytes_max=400, lives=(*CASES[name], _life(1)))
-    outcome = play(MARKET, plan)
+    market = CORRECTED if "corrections" in name else MARKET
+    lives = (*CASES[name], _life(1, market=market))
+    outcome = play(market, Plan(seed=0, writers=2, dead_letter_file_bytes_max=400, lives=lives))
     counts = {count: getattr(outcome, count) for count in ("crashes", "refused", "fenced")}
     return {**counts, "violations": outcome.violations, "lives": outcome.lives}
 

@@ -10,10 +10,13 @@ from tests.simulation.disk_state import DiskState
 from tests.simulation.market import Market, Trade
 from tests.simulation.oracle import Coordinates, Expected
 from tests.simulation.other_writer import Journal
+from tests.simulation.stocks import Corrected
 
 __all__ = ["Violation", "after_crash", "at_end"]
 
 COUNTS = ("received", "stored", "duplicates", "dead_letters", "skipped")
+"""Those that the commit log has."""
+ALL_COUNTS = (*COUNTS, "corrections")
 SHOWN_MAX = 5
 
 
@@ -37,6 +40,7 @@ def after_crash(state: DiskState, expected: Expected, market: Market, journal: J
     yield from _lost(
         "dead letter", _below(state, expected.dead_letters), {letter.coordinates for letter in state.dead_letters}
     )
+    yield from _corrections(state, expected)
     yield from _partition_counts(state, expected)
     yield from _commits(state)
     yield from _commit_log(state)
@@ -56,6 +60,7 @@ def at_end(state: DiskState, expected: Expected, market: Market, journal: Journa
     yield from _lost("trade", expected.trades, _trades(state))
     if not market.is_multi_partition:
         yield from _lost("row", expected.rows, {_coordinates(row) for row in state.rows})
+    yield from _lost("correction", expected.corrections, {_coordinates(row) for row in state.corrections})
     yield from _totals(state, expected, market)
     yield from _ledger(state, expected)
 
@@ -174,6 +179,34 @@ def _foreign_rows(state: DiskState, journal: Journal) -> Iterator[Violation]:
         yield Violation("wrong", f"nobody wrote foreign row {row}")
 
 
+def _corrections(state: DiskState, expected: Expected) -> Iterator[Violation]:
+    """Check that each correction is there once, as its message says, in the table or pending for it."""
+    for place in state.corrections_twice:
+        yield Violation("doubled", f"correction {place} is twice in its table")
+    yield from _doubled("correction", (_coordinates(row) for row in state.corrections))
+    for row in state.corrections:
+        said = expected.corrections.get(_coordinates(row))
+        if said is None or Corrected(*said) != _corrected(row):
+            yield Violation("wrong", f"correction {row} does not match its message {said}")
+    yield from _lost(
+        "correction", _below(state, expected.corrections), {_coordinates(row) for row in state.corrections}
+    )
+
+
+def _corrected(row: dict[str, Any]) -> Corrected:
+    """Return a row as the market's correction, with numbers as text in the market's form."""
+    return Corrected(
+        what=row["what"],
+        symbol=row["symbol"],
+        trade_id=row["trade_id"],
+        new_trade_id=row["new_trade_id"],
+        old_price=f"{Decimal(row['old_price']):.18f}",
+        new_price=None if row["new_price"] is None else f"{Decimal(row['new_price']):.18f}",
+        new_quantity=None if row["new_quantity"] is None else f"{Decimal(row['new_quantity']):.1f}",
+        timestamp=row["timestamp"],
+    )
+
+
 def _partition_counts(state: DiskState, expected: Expected) -> Iterator[Violation]:
     """Check that each partition's counts add up, and match the rows in the table."""
     rows = Counter(f"{row['topic']}:{row['partition']}" for row in state.rows)
@@ -184,10 +217,10 @@ def _partition_counts(state: DiskState, expected: Expected) -> Iterator[Violatio
     offsets: dict[str, set[int]] = defaultdict(set)
     for entries in state.progress.values():
         for name, entry in entries.items():
-            totals[name].update({count: entry[count] for count in COUNTS})
+            totals[name].update({count: entry[count] for count in ALL_COUNTS})
             offsets[name].add(entry["offset"])
     for name, total in totals.items():
-        if total["received"] != sum(total[count] for count in COUNTS[1:]):
+        if total["received"] != sum(total[count] for count in ALL_COUNTS[1:]):
             yield Violation("wrong", f"the partition counts of {name} do not add up: {dict(total)}")
         if len(offsets[name]) == 1:
             (offset,) = offsets[name]
@@ -196,6 +229,7 @@ def _partition_counts(state: DiskState, expected: Expected) -> Iterator[Violatio
                 ("received", len(below)),
                 ("dead_letters", sum(one in expected.dead_letters for one in below)),
                 ("skipped", sum(one in expected.skipped for one in below)),
+                ("corrections", sum(one in expected.corrections for one in below)),
             ):
                 # While some writers have not seen a partition yet, not all of it is counted.
                 if total[count] != wanted and all(name in entries for entries in state.progress.values()):

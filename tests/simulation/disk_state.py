@@ -3,6 +3,7 @@
 import base64
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -52,6 +53,10 @@ class DiskState:
     """The paths of all files of `trades`, its metadata first."""
     pending_dead_letters: int = 0
     """How many uncommitted dead letters the machine that ran last has."""
+    corrections: list[dict[str, Any]] = field(default_factory=list)
+    """The rows of the table `corrections`, and those that a property of `trades` has as pending for it."""
+    corrections_twice: list[Any] = field(default_factory=list)
+    """Coordinates that the table has more than once."""
 
     def reached(self) -> dict[PartitionKey, int]:
         """Return for each topic partition the offset below which every writer has committed."""
@@ -77,6 +82,8 @@ def read_disk(data: Path, dead_letters: list[Path], known: dict[str, list[dict[s
     `dead_letters` are the machines' folders of dead letters, that of the one that ran last at the end.
     """
     state = DiskState()
+    corrections: list[dict[str, Any]] = []
+    pending: list[dict[str, Any]] = []
     positions: dict[str, tuple[int, int]] = {}
     for name, location in _locations(data / "catalog.db"):
         table = StaticTable.from_metadata(location)
@@ -85,6 +92,9 @@ def read_disk(data: Path, dead_letters: list[Path], known: dict[str, list[dict[s
             state.commit_rows = _rows(files, known, _read_commit_rows)
             continue
         rows = _rows(files, known, _read)
+        if name == "corrections":
+            corrections = rows
+            continue
         if name == "trades":
             state.rows = [row for row in rows if row["topic"] != FOREIGN]
             state.foreign = sorted(row["offset"] for row in rows if row["topic"] == FOREIGN)
@@ -94,13 +104,32 @@ def read_disk(data: Path, dead_letters: list[Path], known: dict[str, list[dict[s
             state.commit_notes = json.loads(table.properties.get("k2.trail", '{"commits": []}'))["commits"]
             state.progress = {str(n): writers.pop(str(n), {}) for n in range(int(table.properties["k2.writers"]))}
             positions = _positions(table.properties)
+            pending = _pending_corrections(table.properties)
             assert not writers, f"writers beyond those the table was made for: {writers}"
         else:
             state.events = rows
+    there = Counter(map(_place, corrections))
+    state.corrections_twice = [place for place, count in there.items() if count > 1]
+    state.corrections = [*corrections, *(row for row in pending if _place(row) not in there)]
     for folder in dead_letters:
         counted, state.pending_dead_letters = _letters(folder, positions)
         state.dead_letters += counted
     return state
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["topic"], row["partition"], row["offset"], row["index"]
+
+
+def _pending_corrections(properties: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the corrections that each writer's last commit has as pending, with the names of the table's columns."""
+    texts = (json.loads(text) for name, text in properties.items() if name.startswith("k2.corrections."))
+    said = ("what", "exchange", "symbol", "trade_id", "new_trade_id", "old_price", "old_quantity", "new_price")
+    said = (*said, "new_quantity", "old_conditions", "new_conditions", "timestamp")
+    rows = [row for text in texts for row in text["rows"]]
+    placed = [dict(zip(("topic", "partition", "offset", "index"), row[1:5], strict=True)) for row in rows]
+    values = [dict(zip(said, row[0][:12], strict=True)) for row in rows]
+    return [one | place for one, place in zip(values, placed, strict=True)]
 
 
 def _locations(database: Path) -> list[tuple[str, str]]:

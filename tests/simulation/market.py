@@ -37,9 +37,10 @@ class Trade(NamedTuple):
 
 
 class Published(NamedTuple):
-    """One message in a partition; `kind` is `trade`, `copy` or `conflict` of one, `unreadable` or `skipped`.
+    """One message in a partition.
 
-    A `trade` may be a copy as well: the first of equal ones is stored.
+    `kind` is `trade`, `copy` or `conflict` of one, `correction`, `unreadable` or `skipped`. A `trade` or `correction`
+    may be a copy as well: the first of equal ones is stored.
     """
 
     offset: int
@@ -48,6 +49,8 @@ class Published(NamedTuple):
     value: bytes | None
     kind: str
     trade: Trade | None = None
+    correction: tuple[Any, ...] | None = None
+    """What it says, for a `correction`."""
 
 
 @dataclass
@@ -248,7 +251,7 @@ def _append(rng: Random, log: Log, clock: int, copy: _Copy) -> None:
 def _repeat(rng: Random, log: Log, clock: int) -> None:
     """Publish a whole batch again, like a producer that never got the broker's response."""
     for message in log.messages[-rng.randint(2, 12) :]:
-        _add(log, clock, *message[2:])
+        _add(log, clock, message.key, message.value, message.kind, message.trade)
 
 
 def _add(log: Log, clock: int, key: bytes | None, value: bytes | None, kind: str, trade: Trade | None = None) -> None:

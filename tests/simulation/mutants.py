@@ -3,6 +3,7 @@
 from typing import Final
 
 from tests.simulation.checkpoint_mutants import CHECKPOINT_MUTANTS
+from tests.simulation.correction_mutants import CORRECTION_MUTANTS
 from tests.simulation.mutate import planted
 
 __all__ = ["MUTANTS"]
@@ -17,13 +18,16 @@ _SECOND: Final = """\
 self._table._do_commit(updates, requirements)
 __import__("k2.ops.failpoints", fromlist=["failpoint"]).failpoint("commit.landed")
 self._table._do_commit(self._table.transaction().set_properties(self._properties)._updates, ())"""
+_DECODED: Final = (
+    "return Decoded(TradeBatch(batch, columns), rejected, result.skipped, non_market, dated_ahead, corrections)"
+)
 _REJECTED_BATCH: Final = """\
 why = dict(rejected)
 good = columns.messages < min(why, default=len(batch))
 for message in set(columns.messages[~good].tolist()):
     why[message] = RejectedError(Reason.INVALID, "value: next to one that is")
 trades = TradeBatch(batch, columns.take(np.flatnonzero(good)))
-return Decoded(trades, sorted(why.items()), result.skipped, non_market, dated_ahead)"""
+return Decoded(trades, sorted(why.items()), result.skipped, non_market, dated_ahead, corrections)"""
 
 _BEHIND: Final = """files = [file for file in LocalFolder(folder).files() if file.series == self._series]
 position = Position(files[-1].number, files[-1].bytes) if files else BEGIN"""
@@ -333,7 +337,7 @@ MUTANTS: Final = (
         "the rest of a batch is dead-lettered with a message that cannot be read",
         (
             "k2.venues.decode:_decoded",
-            "return Decoded(TradeBatch(batch, columns), rejected, result.skipped, non_market, dated_ahead)",
+            _DECODED,
             _REJECTED_BATCH,
         ),
     ),
@@ -360,4 +364,5 @@ MUTANTS: Final = (
         ),
     ),
     *CHECKPOINT_MUTANTS,
+    *CORRECTION_MUTANTS,
 )

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.simulation.market import Market, PartitionKey, Published, Trade
 
@@ -29,6 +29,8 @@ class Expected:
     """How many rows each trade must have: one, or more if its copies cannot be recognised."""
     dead_letters: dict[Coordinates, Published] = field(default_factory=dict)
     skipped: set[Coordinates] = field(default_factory=set)
+    corrections: dict[Coordinates, tuple[Any, ...]] = field(default_factory=dict)
+    """Where each correction is first published, and what it says."""
     missing: dict[tuple[str, str, int], set[int]] = field(default_factory=dict)
     """Numbers never published, by exchange, symbol and session; includes empty sets."""
 
@@ -41,6 +43,7 @@ def expected_results(market: Market) -> Expected:
     """Derive the expected results from all messages of a market, each partition in the order of its offsets."""
     expected = Expected()
     stored_at: dict[Trade, int] = {}
+    corrected_at: dict[tuple[Any, ...], int] = {}
     for (topic, partition), log in market.logs.items():
         for message in log.messages:
             coordinates = Coordinates(topic, partition, message.offset)
@@ -49,11 +52,25 @@ def expected_results(market: Market) -> Expected:
                 expected.dead_letters[coordinates] = message
             elif message.kind == "skipped":
                 expected.skipped.add(coordinates)
+            elif message.kind == "correction":
+                _add_correction(expected, coordinates, corrected_at, market.window_seconds)
             elif message.kind == "trade" and _is_first(message, stored_at, market.window_seconds):
                 expected.rows[coordinates] = message.trade
                 expected.trades[message.trade] = expected.trades.get(message.trade, 0) + 1
     expected.missing = _missing(expected.trades)
     return expected
+
+
+def _add_correction(
+    expected: Expected, coordinates: Coordinates, stored_at: dict[tuple[Any, ...], int], window_seconds: int
+) -> None:
+    """Expect a correction to be stored unless it is a copy within the window."""
+    message = expected.messages[coordinates]
+    said = message.correction
+    assert said is not None
+    if said not in stored_at or message.timestamp_ms - stored_at[said] > window_seconds * 1000:
+        stored_at[said] = message.timestamp_ms
+        expected.corrections[coordinates] = said
 
 
 def _is_first(message: Published, stored_at: dict[Trade, int], window_seconds: int) -> bool:

@@ -12,6 +12,9 @@ from tests.simulation.other_writer import ACTS
 __all__ = ["ENDING", "REFUSALS", "Fault", "Life", "Plan", "make_plan"]
 
 HIT_ONCE: Final = ("letters.cut", "letters.truncated", "events.rolling_back", "events.rolled_back")
+CORRECTIONS: Final[tuple[Name, ...]] = ("corrections.pending", "corrections.committed")
+"""Failpoints that only a market with corrections passes."""
+POINTS: Final = tuple(name for name in JOB_NAMES if name not in CORRECTIONS)
 ENDING: Final = frozenset({"kill", "raise", "outage", "permanent"})
 """Kinds of faults after which a life cannot continue."""
 ANSWERS: Final = ("lost", "reset", "unknown", "conflict", "conflict")
@@ -107,6 +110,8 @@ def make_plan(seed: int, market: Market) -> Plan:
     rng.choices([_add_nothing, _add_second_instance, _add_refused], [10, 5, 5])[0](rng, lives)
     lives = list(_with_ledgers_dropped(Random(f"ledger {seed}"), lives))
     lives = list(_with_checkpoints_damaged(Random(f"checkpoints {seed}"), lives))
+    if any(log.venue == "alpaca" for log in market.logs.values()):
+        lives = list(_with_faults_of_corrections(Random(f"corrections {seed}"), lives))
     return Plan(seed, rng.choice([1, 2]), rng.choice([400, 3_000, 10**8]), tuple(lives))
 
 
@@ -120,6 +125,18 @@ def _with_ledgers_dropped(rng: Random, lives: list[Life]) -> Iterator[Life]:
         is_gone = is_gone and not any(other.is_put_back for other in later)
         is_dropped = rng.random() < 0.5 and is_gone and is_alone
         yield replace(life, is_ledger_dropped=True, before=()) if is_dropped else life
+
+
+def _with_faults_of_corrections(rng: Random, lives: list[Life]) -> Iterator[Life]:
+    """End some lives, or freeze them, between the commits to `trades` and to `corrections`."""
+    for life in lives:
+        faults = [
+            fault._replace(name=rng.choice(CORRECTIONS), hit=rng.choice([1, 1, 2, 3]))
+            if fault.kind in {"kill", "raise", "freeze"} and rng.random() < 0.5
+            else fault
+            for fault in life.faults
+        ]
+        yield replace(life, faults=tuple(faults))
 
 
 def _with_checkpoints_damaged(rng: Random, lives: list[Life]) -> Iterator[Life]:
@@ -198,5 +215,5 @@ def _faults(rng: Random) -> list[Fault]:
 def _point(rng: Random) -> tuple[Name | None, int]:
     if rng.random() < 0.25:
         return None, rng.randint(5, 120)
-    name = rng.choice(JOB_NAMES)
+    name = rng.choice(POINTS)
     return name, 1 if name in HIT_ONCE else 1 + int(rng.expovariate(0.4))

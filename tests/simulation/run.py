@@ -23,8 +23,9 @@ from tests.simulation.oracle import expected_results
 from tests.simulation.other_writer import OtherWriter
 from tests.simulation.plan import REFUSALS, Life, Plan, make_plan
 from tests.simulation.source import Window
+from tests.simulation.stocks import CORRECTED_EVERY, with_corrections
 
-__all__ = ["MULTI_PARTITION_EVERY", "Outcome", "is_multi_partition", "is_numbered", "play", "simulate"]
+__all__ = ["MULTI_PARTITION_EVERY", "Outcome", "is_corrected", "is_multi_partition", "is_numbered", "play", "simulate"]
 
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  a file system in memory, where there is one
 MULTI_PARTITION_EVERY: Final = 4
@@ -68,6 +69,11 @@ def is_numbered(seed: int, *, multi_partition: bool) -> bool:
     return not multi_partition and seed % NUMBERED_EVERY == 0
 
 
+def is_corrected(seed: int, *, multi_partition: bool) -> bool:
+    """Return whether a seed has a partition with corrections."""
+    return not multi_partition and seed % CORRECTED_EVERY == 2
+
+
 def simulate(
     seed: int,
     *,
@@ -79,6 +85,8 @@ def simulate(
     """Run one seed; the first violation ends it and leaves its disk state in `keep`, if that is given."""
     is_hard = is_numbered(seed, multi_partition=multi_partition)
     market = publish_numberings(seed // NUMBERED_EVERY) if is_hard else publish(seed, multi_partition=multi_partition)
+    if is_corrected(seed, multi_partition=multi_partition):
+        market = with_corrections(market, seed)
     return play(market, make_plan(seed, market), mutant=mutant, keep=keep, is_object_store=is_object_store)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from k2.ops.failpoints import JOB_NAMES, Name
 
+OTHER: Final = "corrections that a table lacks"
 ROOT: Final = Path(__file__).parent.parent.parent
 
 
@@ -17,7 +18,7 @@ ROOT: Final = Path(__file__).parent.parent.parent
 def outcomes(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Return the outcomes of the requested cases: all in one process, which imports once."""
     here = (item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path)
-    names = [item.callspec.params["name"] for item in here]
+    names = [item.callspec.params["name"] if hasattr(item, "callspec") else OTHER for item in here]
     command = [sys.executable, "-m", "tests.simulation.cases", *names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     printed: dict[str, Any] = json.loads(done.stdout)
@@ -42,7 +43,12 @@ def test_changes_of_other_writers_are_kept(name: str, outcomes: dict[str, Any]) 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("name", "crashes"), [("zombie that committed a part", 0), ("zombie whose events were rolled back", 1)]
+    ("name", "crashes"),
+    [
+        ("zombie that committed a part", 0),
+        ("zombie whose events were rolled back", 1),
+        ("zombie with pending corrections", 0),
+    ],
 )
 def test_a_frozen_instance_is_fenced(name: str, crashes: int, outcomes: dict[str, Any]) -> None:
     """Resumed after another ran in its place, it stops with an error that says so, and has doubled nothing."""
@@ -56,6 +62,13 @@ def test_a_rejected_start_changes_nothing(name: str, outcomes: dict[str, Any]) -
     """The error says why, and the next valid start finds rows, events and dead letters unchanged."""
     outcome = outcomes[name]
     assert (outcome["violations"], outcome["refused"]) == ([], 1)
+
+
+@pytest.mark.timeout(600)
+def test_corrections_ahead_of_trades_that_were_put_back_are_kept(outcomes: dict[str, Any]) -> None:
+    """A replay counts those that the table has already, and adds none of them again."""
+    outcome = outcomes[OTHER]
+    assert (outcome["violations"], outcome["crashes"]) == ([], 1)
 
 
 @pytest.mark.timeout(600)

@@ -19,7 +19,8 @@ from tests.simulation.numbered import publish_numberings
 from tests.simulation.oracle import Expected, expected_results
 from tests.simulation.other_writer import ACTS, Journal
 from tests.simulation.plan import ENDING, REFUSALS, make_plan
-from tests.simulation.run import MULTI_PARTITION_EVERY, is_multi_partition
+from tests.simulation.run import MULTI_PARTITION_EVERY, is_corrected, is_multi_partition
+from tests.simulation.stocks import Corrected, with_corrections
 
 ROOT: Final = Path(__file__).parent.parent.parent
 SEEDS: Final = 28
@@ -95,9 +96,25 @@ def test_markets_of_numberings_contain_every_fault() -> None:
     assert {len(market.logs) for market in markets} == {1, 3}
 
 
+def _market(seed: int, market: Market) -> Market:
+    return with_corrections(market, seed) if is_corrected(seed, multi_partition=False) else market
+
+
+def test_markets_of_stocks_contain_every_fault() -> None:
+    """Among a few seeds: copies, corrections before their trade, others without one; the same for the same seed."""
+    markets = [with_corrections(publish(seed, multi_partition=False), seed) for seed in (5, 5, 6)]
+    assert markets[0] == markets[1] != markets[2]
+    messages = [message for market in markets for message in market.logs["stocks", 0].messages]
+    assert {message.kind for message in messages} == {"trade", "correction", "skipped", "unreadable"}
+    expected = expected_results(markets[0])
+    sent = [one for one in expected.messages.values() if one.kind == "correction"]
+    assert 0 < len(expected.corrections) < len(sent)
+
+
 def test_plans_use_every_failpoint() -> None:
     """The choice of faults leaves no failpoint out."""
-    plans = (make_plan(seed, publish(seed, multi_partition=False)) for seed in range(150))
+    markets = (_market(seed, publish(seed, multi_partition=False)) for seed in range(150))
+    plans = (make_plan(seed, market) for seed, market in enumerate(markets))
     assert {fault.name for plan in plans for life in plan.lives for fault in life.faults} == {None, *JOB_NAMES}
 
 
@@ -140,7 +157,12 @@ def _correct_state(market: Market, expected: Expected) -> DiskState:
     first, *others = counts
     log = [_commit(1, {name: counts[name] for name in others}), _commit(2, {first: counts[first]})]
     state = DiskState(rows, events, dead_letters, {"0": counts}, foreign=[0, 1], commit_summaries=summaries)
-    return replace(state, commit_rows=log, commit_notes=log[1:])
+    corrections = [
+        Corrected(*said)._asdict()
+        | {"topic": coordinates.topic, "partition": coordinates.partition, "offset": coordinates.offset, "index": 0}
+        for coordinates, said in expected.corrections.items()
+    ]
+    return replace(state, commit_rows=log, commit_notes=log[1:], corrections=corrections)
 
 
 def _commit(number: int, by_partition: dict[str, dict[str, int]]) -> dict[str, Any]:
@@ -163,6 +185,7 @@ def _partition_counts(market: Market, expected: Expected) -> dict[str, dict[str,
                 ("stored", expected.rows),
                 ("dead_letters", expected.dead_letters),
                 ("skipped", expected.skipped),
+                ("corrections", expected.corrections),
             )
         }
         within["duplicates"] = 2 * within["received"] - sum(within.values())
@@ -179,6 +202,11 @@ def _partition_counts(market: Market, expected: Expected) -> dict[str, dict[str,
         ("state.rows[0]['session'] += 1", "wrong"),
         ("state.dead_letters.pop()", "lost"),
         ("state.dead_letters.append(state.dead_letters[0])", "doubled"),
+        ("state.corrections.pop()", "lost"),
+        ("state.corrections.append(state.corrections[0])", "doubled"),
+        ("state.corrections_twice.append(('t', 0, 1, 0))", "doubled"),
+        ("state.corrections[0]['old_price'] = '1'", "wrong"),
+        ("state.progress['0']['stocks:0']['corrections'] += 1", "wrong"),
         ("state.events.pop()", "wrong"),
         ("state.events.append(state.events[0])", "doubled"),
         ("state.progress['0']['trades:0']['stored'] += 1", "wrong"),
@@ -194,7 +222,7 @@ def _partition_counts(market: Market, expected: Expected) -> dict[str, dict[str,
 )
 def test_the_checkers_detect_each_harm(harm: str, kind: str, tmp_path: Path) -> None:
     """A correct state passes; one row, dead letter, event or count less, more or different fails."""
-    market = publish(3, multi_partition=False)
+    market = with_corrections(publish(3, multi_partition=False), 3)
     expected = expected_results(market)
     state = _correct_state(market, expected)
     journal = Journal(tmp_path / "foreign.jsonl")

@@ -1,13 +1,15 @@
 """The properties of the job's tables, each by its one declaration."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2.model.correction import Correction, CorrectionKind, PlacedCorrection
 from k2.model.errors import TableError
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.state_source import NumberDoubt
@@ -15,6 +17,7 @@ from k2.sequencing.doubts import Doubts
 from k2.storage.checkpoints import CheckpointPlace, NamedCheckpoints
 from k2.storage.commit_log import Commit
 from k2.storage.dead_letters.files import Position
+from k2.storage.pending_corrections import PendingCorrections
 from k2.storage.removed_rows import RemovedRows
 from k2.storage.table_properties import (
     CHECKPOINTS,
@@ -30,6 +33,7 @@ from k2.storage.table_properties import (
     LAST_SNAPSHOT,
     LEDGER_ID,
     NON_MARKET_NUMBERS,
+    PENDING_CORRECTIONS,
     PROGRESS,
     PROPERTIES,
     REMOVED_ROWS,
@@ -44,6 +48,10 @@ from k2.storage.table_properties import (
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "tables.md"
 POSITIVE = st.integers(1, 2**62)
 POSITIONS = st.dictionaries(st.text("abc-0123456789", min_size=1), st.builds(Position, POSITIVE, POSITIVE), max_size=3)
+SAID: Final = Correction(
+    CorrectionKind.CORRECTED, "x", "ü", "1", "2", Decimal("0.1"), None, Decimal(10) ** 19, Decimal(1), None, '["@"]', 5
+)
+PLACED: Final = PlacedCorrection(SAID, "t", 1, 2, 3, None)
 VALUES: Mapping[TableProperty[Any], st.SearchStrategy[Any]] = {
     PROGRESS: st.builds(
         lambda offset: Progress({"0": {TopicPartition("t", 1): PartitionProgress(offset, 2, 1, 1)}}), POSITIVE
@@ -57,6 +65,7 @@ VALUES: Mapping[TableProperty[Any], st.SearchStrategy[Any]] = {
         lambda one: NamedCheckpoints({3: [CheckpointPlace("f", 0, one, "00")]}, [3], [("t", 0, one)], one), POSITIVE
     ),
     COMMIT_NOTES: st.builds(lambda one: [Commit(one, None, 1, 0, "0", 1, 1, 1, [])], POSITIVE),
+    PENDING_CORRECTIONS: st.builds(lambda one: PendingCorrections("id", [PLACED], one), st.just(1)),
     REMOVED_ROWS: st.builds(RemovedRows, st.dictionaries(st.text(), POSITIVE, max_size=3), st.none() | st.dates()),
     TOPIC_IDS: st.dictionaries(st.text(), st.text(), max_size=3),
     WRITERS: POSITIVE,
@@ -92,6 +101,7 @@ def test_a_table_without_properties_has_the_defaults() -> None:
         "k2.ledger": None,
         "k2.letters.": {},
         "k2.checkpoints.": NamedCheckpoints(),
+        "k2.corrections.": PendingCorrections(),
         "k2.trail": [],
         "k2.topics": {},
         "k2.decoding": {},

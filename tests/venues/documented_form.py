@@ -1,7 +1,9 @@
 """A message as a venue documents it, with the trades that it has."""
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from k2.model.correction import Correction
 from k2.model.trade import Trade
 
 __all__ = ["UNIT", "Documented", "trade_of"]
@@ -14,7 +16,7 @@ class Documented(NamedTuple):
 
     venue: str
     message: Any
-    trades: list[Trade]
+    trades: Sequence[Trade | Correction]
 
 
 def trade_of(

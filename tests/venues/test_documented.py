@@ -8,9 +8,10 @@ import pytest
 from k2.model.reasons import Reason, RejectedError, SkippedError
 from k2.venues import VENUES
 from tests.venues.documented import DOCUMENTED, SKIPPED, Documented
+from tests.venues.documented_stocks import SKIPPED_STOCKS, STOCKS
 
 
-@pytest.mark.parametrize("one", DOCUMENTED, ids=lambda one: one.venue)
+@pytest.mark.parametrize("one", [*DOCUMENTED, *STOCKS], ids=lambda one: one.venue)
 def test_documented_messages_are_read(one: Documented) -> None:
     """All fields, in the order in which the trades happened, and the key of their symbol."""
     value = msgspec.json.encode(one.message)
@@ -18,7 +19,7 @@ def test_documented_messages_are_read(one: Documented) -> None:
     assert VENUES[one.venue].key(value) == f"{one.trades[0].exchange}|{one.trades[0].symbol}"
 
 
-@pytest.mark.parametrize(("venue", "message", "why"), SKIPPED)
+@pytest.mark.parametrize(("venue", "message", "why"), [*SKIPPED, *SKIPPED_STOCKS])
 def test_documented_replies_are_skipped(venue: str, message: Any, why: str) -> None:
     """With the reason of the table."""
     with pytest.raises(SkippedError) as caught:

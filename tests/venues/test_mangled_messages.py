@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from k2.model.correction import Correction
 from k2.model.reasons import RejectedError, SkippedError
 from k2.venues import VENUES
 from k2.venues.reading import INT64_MAX, INT64_MIN
 from k2.venues.table import VenueTable
 from tests.venues.documented import DOCUMENTED
+from tests.venues.documented_stocks import STOCKS
 from tests.venues.recordings import RECORDINGS, lines_of
 from tests.venues.skipped_messages import skipped_messages, skipped_texts
 from tests.venues.test_recorded_venues import ALL_SAMPLES
@@ -24,7 +26,7 @@ HUGE: Final = "HUGE"
 def _samples() -> dict[str, list[bytes]]:
     """Return messages of each built-in table, some of each form."""
     samples: dict[str, list[bytes]] = {name: [] for name in VENUES.tables}
-    for one in DOCUMENTED:
+    for one in (*DOCUMENTED, *STOCKS):
         samples[one.venue].append(msgspec.json.encode(one.message))
     for recording in RECORDINGS:
         lines = lines_of(recording.file)
@@ -134,6 +136,9 @@ def test_a_mangled_message_is_a_trade_or_refused(venue: str, data: st.DataObject
         assert result
         for trade in result:
             assert 0 < len(trade.symbol.encode()) <= 255
+            if isinstance(trade, Correction):
+                assert 0 < len(trade.trade_id.encode()) <= 255
+                continue
             assert trade.sequence is None or INT64_MIN <= trade.sequence <= INT64_MAX
             assert trade.trade_id is None or 0 < len(trade.trade_id.encode()) <= 255
             assert max(abs(trade.price), trade.quantity) < 10**38

@@ -122,7 +122,7 @@ def test_an_avro_trade_is_read_exactly() -> None:
         TIME,
         first[-1],
     )
-    assert outcome(decoded)[0][1][5] == -(10**10)
+    assert outcome(decoded)[0][1][6] == -(10**10)
     assert VENUES["framed"].key(values[1]) == "framed|É"
 
 

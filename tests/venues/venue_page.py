@@ -24,7 +24,7 @@ def _row(one: VenueTable) -> str:
         number = f"`{one.first_sequence.path}` to {number}"
     elif one.count is not None:
         number = f"`{one.count.path}` up to {number}"
-    identity = "the number" if one.trade_id is None else f"`{one.trade_id.path}`"
+    identity = _identity(one)
     cells = [
         f"[`{one.name}`]({one.source})",
         f"`{one.exchange}`" if isinstance(one.exchange, str) else f"`{one.exchange.path}`",
@@ -36,6 +36,14 @@ def _row(one: VenueTable) -> str:
         "yes" if any(form.repeats for form in one.messages) else "",
     ]
     return f"| {' | '.join(cells)} |\n".replace("|  |", "| |").replace("|  |", "| |")
+
+
+def _identity(one: VenueTable) -> str:
+    if one.trade_id is None:
+        return "the number"
+    if isinstance(one.trade_id, list):
+        return ", ".join("day" if part.path is None else f"`{part.path}`" for part in one.trade_id)
+    return f"`{one.trade_id.path}`"
 
 
 def _side(one: VenueTable) -> str:

@@ -9,7 +9,10 @@ const FATES = [
   ["duplicates", "duplicates"],
   ["dead_letters", "dead letters"],
   ["skipped", "skipped"],
+  ["corrections", "corrections"],
 ];
+// Most captures have none, and need no term that is 0.
+const RARE = ["corrections"];
 const FAULTS_MAX = 20;
 
 const panel = $("#verdict");
@@ -21,7 +24,9 @@ export function showVerdict(rows) {
   const found = total(FATES.flatMap(([field]) => rows.map((row) => row[field])));
   outcome = rows.length === 0 ? "unknown" : failing.length > 0 ? "fails" : "holds";
   titleVerdict();
-  const fates = FATES.map(([field, words]) => [total(rows.map((row) => row[field])), words]);
+  const fates = FATES.map(([field, words]) => [total(rows.map((row) => row[field])), words]).filter(
+    ([value, words]) => value > 0n || !RARE.includes(words),
+  );
   $(".equation", panel).replaceChildren(
     ...term(received, "received"),
     sign(received === found ? "=" : "≠"),
