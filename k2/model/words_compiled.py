@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from k2.model.compiled import allocation_free, inlined
 
-__all__ = ["DIGITS_MAX", "equal_bytes", "read_digits", "word_at"]
+__all__ = ["DIGITS_MAX", "HIGH_BITS", "ONES", "equal_bytes", "first_flagged", "read_digits", "word_at"]
 
 DIGITS_MAX: Final = np.uint64(18)
 """Digits of the longest number that is read: those of any fit 64 bits, with the sign."""
@@ -17,7 +17,7 @@ _BYTE_2, _BYTE_3, _BYTE_4, _BYTE_5, _BYTE_6, _BYTE_7, _BYTE_8 = (np.uint64(8 * n
 _WORDS_BYTES: Final = np.uint64(24)
 """Bytes of the words that the longest number is in."""
 _DIGIT_0: Final = np.uint64(0x30)
-_DIGITS_0, _BEYOND_9, _HIGH_BITS = (np.uint64(byte * 0x0101010101010101) for byte in (0x30, 0x76, 0x80))
+ONES, HIGH_BITS, _DIGITS_0, _BEYOND_9 = (np.uint64(byte * 0x0101010101010101) for byte in (0x01, 0x80, 0x30, 0x76))
 _HUNDRED_MILLION: Final = np.uint64(10**8)
 _PAIRS: Final = np.uint64(0x000000FF000000FF)
 _LOW_PAIRS, _HIGH_PAIRS = np.uint64(100 + (1_000_000 << 32)), np.uint64(1 + (10_000 << 32))
@@ -36,6 +36,15 @@ def word_at(data: NDArray[np.uint8], idx: np.uint64) -> np.uint64:
         | (np.uint64(data[idx + _SIX]) << _BYTE_7)
         | (np.uint64(data[idx + _SEVEN]) << _BYTE_8)
     )
+
+
+@inlined
+def first_flagged(flags: np.uint64) -> np.uint64:
+    """Return the index of the first byte, from the lowest, of which the highest bit is set; there must be one.
+
+    No other bits may be set. The bytes up to that one are counted by their lowest bits.
+    """
+    return ((((flags - _ONE) & ~flags & ONES) * ONES) >> _BYTE_8) - _ONE
 
 
 @inlined
@@ -62,7 +71,7 @@ def read_digits(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tu
             cut = _BITS - (count << _THREE)
             digits = (digits >> cut) << cut
             others |= (digits + _BEYOND_9) | digits
-            return bool(others & _HIGH_BITS == _ZERO), value + _value(digits) * scale
+            return bool(others & HIGH_BITS == _ZERO), value + _value(digits) * scale
         others |= (digits + _BEYOND_9) | digits
         value += _value(digits) * scale
         scale *= _HUNDRED_MILLION

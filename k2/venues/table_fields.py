@@ -16,6 +16,7 @@ from k2.venues.table import DecimalField, NameField, NumberField, RowKinds, Side
 from k2.venues.table_paths import ABSENT, getter, optional_getter, parse_path, type_name
 
 __all__ = [
+    "UNITS",
     "Reader",
     "decimal_reader",
     "id_reader",
@@ -24,6 +25,7 @@ __all__ = [
     "range_reader",
     "sequence_reader",
     "side_reader",
+    "sides_of",
     "time_reader",
 ]
 
@@ -33,7 +35,7 @@ Reader = Callable[[Any], Any]
 Raises `RejectedError`, whose error begins with the path of the field.
 """
 
-_UNITS: Final = {"s": ("seconds", 10, 6), "ms": ("milliseconds", 13, 3), "us": ("microseconds", 16, 0)}
+UNITS: Final = {"s": ("seconds", 10, 6), "ms": ("milliseconds", 13, 3), "us": ("microseconds", 16, 0)}
 """Name, digits (from 2001 to 2286) and the power of ten that makes microseconds of a unit."""
 _NANOSECONDS_DIGITS: Final = 19
 _FRACTION: Final = re.compile(r"([0-9]{1,19})(?:\.([0-9]{1,18}))?")
@@ -223,7 +225,7 @@ def _time_rule(unit: str) -> Callable[[str, int, str], int]:
             return number // 1000
 
         return of_nanoseconds
-    words, digits, power = _UNITS[unit]
+    words, digits, power = UNITS[unit]
     first, end, factor = int(f"1{'0' * (digits - 1)}"), int(f"1{'0' * digits}"), int(f"1{'0' * power}")
 
     def of_unit(at: str, number: int, fraction: str) -> int:
@@ -245,8 +247,7 @@ def side_reader(field: SideField | None) -> Reader:
         return lambda _: NO_SIDE
     path = parse_path(field.path)
     get, find, at, is_optional = getter(path), optional_getter(path), path.text, field.optional
-    sides = (SELL, BUY) if field.of == "maker" else (BUY, SELL)
-    rule = _sign_rule(at, *sides) if field.by_sign else _value_rule(at, field, *sides)
+    rule = _sign_rule(at, *sides_of(field)) if field.by_sign else _value_rule(at, field, *sides_of(field))
 
     def read(container: Any) -> int:
         if is_optional:
@@ -255,6 +256,11 @@ def side_reader(field: SideField | None) -> Reader:
         return rule(get(container))
 
     return read
+
+
+def sides_of(field: SideField) -> tuple[int, int]:
+    """Return the taker's side for a purchase and for a sale, which may be those of the maker."""
+    return (SELL, BUY) if field.of == "maker" else (BUY, SELL)
 
 
 def _sign_rule(at: str, positive: int, negative: int) -> Callable[[Any], int]:

@@ -32,14 +32,13 @@ from k2.venues.rows import (
     TIMESTAMP,
     TRADES_MAX,
 )
-from k2.venues.scan import ABSENT, END, KIND, START, signed
+from k2.venues.scan import END, KIND, START, signed
 from k2.venues.skipped import reason_number
 from k2.venues.table import VenueTable
+from k2.venues.table_forms import form_of
 from k2.venues.table_layout import (
     ACCEPTS,
     ARRAY,
-    BARE_FORMS,
-    BARE_SKIPS,
     BOUND,
     EXCHANGE,
     FIELD_WORDS,
@@ -48,15 +47,11 @@ from k2.venues.table_layout import (
     FORM_GROUP,
     FORM_LIST,
     FORM_NEWEST_FIRST,
-    FORM_SKIPS,
-    FORM_WHEN,
     ITEM_SLOTS,
     KINDS,
     LEFT_OUT,
     MARKET,
-    OBJECT,
     OPTIONAL,
-    OWN,
     PRICE,
     QUANTITY,
     ROOT_SLOTS,
@@ -67,19 +62,14 @@ from k2.venues.table_layout import (
     SPEC_WORDS,
     SPECS,
     SYMBOL,
-    TAKES_ARRAYS,
     TIME,
     TRADE_ID,
     UNKNOWN,
-    WRAPPED,
-    WRAPPED_FORMS,
-    WRAPPED_SKIPS,
 )
 from k2.venues.table_program import program_of
 from k2.venues.table_scan import DEPTH_MAX, scan_message
 from k2.venues.table_values import (
     accepts,
-    all_hold,
     find_value,
     is_absent,
     read_name,
@@ -87,7 +77,6 @@ from k2.venues.table_values import (
     read_side,
     read_when,
     read_whole,
-    skipping_rule,
     skipping_text,
 )
 from k2.venues.venue import CompiledDecoder
@@ -166,7 +155,7 @@ def decode_table(
             if reason == _ZERO:
                 items = scan_message(data, start, end, program, stack, fields)
             if items != _ZERO:
-                form, reason = _form_of(data, program, fields)
+                form, reason = form_of(data, program, fields)
             if form != _ZERO and reason == _ZERO:
                 count = _write_rows(data, program, exchange, fields, form, items - _ONE, symbols, rows, words, row)
             else:
@@ -179,31 +168,6 @@ def decode_table(
             left[left_count, 0], left[left_count, REASON] = message, -count
             left_count += 1
     return len(starts), row, left_count
-
-
-@inlined
-def _form_of(
-    data: NDArray[np.uint8], program: NDArray[np.uint64], fields: NDArray[np.uint64]
-) -> tuple[np.uint64, np.uint64]:
-    """Return (the form of a message, why it is skipped); each is 0 if there is none."""
-    is_wrapped = (
-        program[WRAPPED_FORMS] != _ZERO
-        and fields[program[OWN], KIND] == ABSENT
-        and fields[program[WRAPPED], KIND] != ABSENT
-    )
-    if is_wrapped and not _is_message(program, fields[program[WRAPPED], KIND]):
-        return _ZERO, _ZERO
-    forms = program[WRAPPED_FORMS if is_wrapped else BARE_FORMS]
-    for idx in range(program[forms]):
-        form: np.uint64 = program[forms + _ONE + idx]
-        if all_hold(data, fields, program, program[form + FORM_WHEN]):
-            return form, skipping_rule(data, fields, program, program[form + FORM_SKIPS])
-    return _ZERO, skipping_rule(data, fields, program, program[WRAPPED_SKIPS if is_wrapped else BARE_SKIPS])
-
-
-@inlined
-def _is_message(program: NDArray[np.uint64], kind: np.uint64) -> bool:
-    return bool(kind == OBJECT or (kind == ARRAY and program[TAKES_ARRAYS] != _ZERO))
 
 
 @allocation_free

@@ -25,12 +25,12 @@ __all__ = [
     "CONDITION_WORDS",
     "DEAD",
     "DIGITS",
-    "EACH",
     "EDGE_BIT",
     "EDGE_CHILD",
     "EDGE_KEY",
     "EDGE_NEXT",
     "EDGE_SIZE",
+    "ELEMENTS",
     "EXCHANGE",
     "FIELD_WORDS",
     "FIXED_FIELDS",
@@ -44,7 +44,6 @@ __all__ = [
     "GROUP",
     "HEADS",
     "HEAD_MASK",
-    "INDEXES",
     "ITEM_SLOT",
     "ITEM_SLOTS",
     "KINDS",
@@ -99,11 +98,12 @@ def _columns(count: int) -> tuple[np.uint64, ...]:
 (BARE_SKIPS, WRAPPED_SKIPS, TEXTS) = (np.uint64(number) for number in range(13, 16))
 HEADER_WORDS: Final = 16
 
-# A state: where the scanner is on the paths of the table. HEADS is the first of 64 words: the first edge of the keys
-# whose first byte has these lower six bits.
-(ROOT_SLOT, ITEM_SLOT, GROUP, OPENS, CLOSES, EACH, INDEXES, HEADS) = _columns(8)
+# A state: where the scanner is on the paths of the table. ELEMENTS are the states of the elements of an array, the last
+# of them that of all others, and a 0. HEADS is the first of 64 words: the first edge of the keys whose first byte has
+# these lower six bits.
+(ROOT_SLOT, ITEM_SLOT, GROUP, OPENS, CLOSES, ELEMENTS, HEADS) = _columns(7)
 HEAD_MASK: Final = np.uint64(63)
-STATE_WORDS: Final = 7 + 64
+STATE_WORDS: Final = 6 + 64
 
 # An edge: a key of an object, and the state of its value. EDGE_KEY is the first word of the key's bytes.
 (EDGE_NEXT, EDGE_BIT, EDGE_CHILD, EDGE_SIZE, EDGE_KEY) = _columns(5)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.trade import BUY, NO_SIDE, SELL
+from k2.model.trade import NO_SIDE
 from k2.venues import scan
 from k2.venues.skipped import reason_number
 from k2.venues.table import (
@@ -23,6 +23,7 @@ from k2.venues.table import (
     Value,
     VenueTable,
 )
+from k2.venues.table_fields import UNITS, sides_of
 from k2.venues.table_layout import (
     ABSENT_OR_NULL,
     AFFIXES,
@@ -51,8 +52,6 @@ _STRING, _INTEGER, _NUMBER = 1 << int(scan.STRING), 1 << int(scan.INTEGER), 1 <<
 _AFFIXES: Final = re.compile(r"((?:[\w /:@#=,-]|\\[./:-])*)(\(?)\.([*+])(\)?)((?:[\w /:@#=,-]|\\[./:-])*)")
 """A pattern with a text before and after one part of any characters."""
 _ESCAPED: Final = re.compile(r"\\(.)")
-_UNITS: Final = {"s": (10, 6), "ms": (13, 3), "us": (16, 0)}
-"""Number of digits, and the power of ten that makes microseconds of a unit."""
 
 
 class _Place(NamedTuple):
@@ -252,13 +251,13 @@ class _Compiler:
             return [accepts, 0, 0, int(BY_MS_OR_US), int(field.fraction)]
         if field.unit == "ns":
             return [accepts, 0, 0, int(BY_NANOSECONDS), int(field.fraction)]
-        return [accepts, 0, 0, int(BY_NUMBER), int(field.fraction), *_UNITS[field.unit]]
+        return [accepts, 0, 0, int(BY_NUMBER), int(field.fraction), *UNITS[field.unit][1:]]
 
     def _side_spec(self, field: SideField | None) -> list[int]:
         if field is None:
             return [0]
         # Results are sides plus one.
-        buy, sell = (SELL + 1, BUY + 1) if field.of == "maker" else (BUY + 1, SELL + 1)
+        buy, sell = (side + 1 for side in sides_of(field))
         if field.by_sign:
             values = self._put([buy, sell])
             return [_STRING | _INTEGER | _NUMBER, int(field.optional), 0, int(BY_SIGN), values]

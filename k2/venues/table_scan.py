@@ -11,21 +11,31 @@ from numpy.typing import NDArray
 
 from k2.model.compiled import allocation_free, inlined
 from k2.venues.rows import TRADES_MAX
-from k2.venues.scan import ABSENT, END, INTEGER, KIND, START, STRING, scan_scalar, skip_blanks, string_end
+from k2.venues.scan import (
+    ABSENT,
+    END,
+    INTEGER,
+    KIND,
+    START,
+    STRING,
+    scan_scalar,
+    short_string_end,
+    skip_blanks,
+    string_end,
+)
 from k2.venues.scan_text import text_end
 from k2.venues.table_layout import (
     ARRAY,
     CLOSES,
-    EACH,
     EDGE_BIT,
     EDGE_CHILD,
     EDGE_KEY,
     EDGE_NEXT,
     EDGE_SIZE,
+    ELEMENTS,
     GROUP,
     HEAD_MASK,
     HEADS,
-    INDEXES,
     ITEM_SLOT,
     ITEM_SLOTS,
     OBJECT,
@@ -46,7 +56,10 @@ _DEPTH_MAX, _ITEMS_MAX = np.uint64(DEPTH_MAX), np.uint64(TRADES_MAX)
 _QUOTE, _COMMA, _COLON, _OPEN, _CLOSE = (int(character) for character in b'",:{}')
 _OPEN_ARRAY, _CLOSE_ARRAY, _MINUS, _DIGIT_0 = (int(character) for character in b"[]-0")
 _STATE, _BASE, _CLOSING, _SEEN = range(4)
-"""Columns of the stack: what is known of a container while the scanner is within it."""
+"""Columns of the stack: what is known of a container while the scanner is within it.
+
+Seen is, of an object, the bits of its keys so far, and of an array, where the state of the next element is.
+"""
 _OBJECT_END, _ARRAY_END = np.uint64(_CLOSE), np.uint64(_CLOSE_ARRAY)
 
 
@@ -127,7 +140,7 @@ def _scan_key(
     if position >= end or data[position] != _QUOTE:
         return _ZERO, end
     start = position + _ONE
-    key_end = string_end(data, start, end)
+    key_end = short_string_end(data, start, end)
     if key_end >= end:
         is_verbatim, key_end = text_end(data, start, end)
         if key_end >= end or not is_verbatim:
@@ -162,10 +175,8 @@ def _next_child(
     """Go to the next value of a container; return (its state, its position), which is `end` if the message is left."""
     parent, seen = stack[depth, _STATE], stack[depth, _SEEN]
     if stack[depth, _CLOSING] == _ARRAY_END:
-        indexes = program[parent + INDEXES]
-        stack[depth, _SEEN] = seen + _ONE
-        child = indexes + _ONE + seen if seen < program[indexes] else parent + EACH
-        return np.uint64(program[child]), position
+        stack[depth, _SEEN] = seen + (_ONE if program[seen + _ONE] != _ZERO else _ZERO)
+        return np.uint64(program[seen]), position
     edge, position = _scan_key(data, position, end, program, parent)
     bit = program[edge + EDGE_BIT]
     if seen & bit != _ZERO:
@@ -223,7 +234,8 @@ def scan_message(
             if depth == _DEPTH_MAX:
                 return _ZERO
             _record(fields, program, state, base, ARRAY if is_array else OBJECT, position, position)
-            stack[depth, _STATE], stack[depth, _BASE], stack[depth, _SEEN] = state, base, _ZERO
+            stack[depth, _STATE], stack[depth, _BASE] = state, base
+            stack[depth, _SEEN] = program[state + ELEMENTS] if is_array else _ZERO
             stack[depth, _CLOSING] = _ARRAY_END if is_array else _OBJECT_END
             due -= program[state + CLOSES] if is_array else _ZERO
             position += _ONE

@@ -5,8 +5,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from k2.venues.table_layout import CLOSES, GROUP, HEAD_MASK, HEADS, INDEXES, ITEM_SLOT, OPENS, ROOT_SLOT, STATE_WORDS
-from k2.venues.table_layout import EACH as EACH_CHILD
+from k2.venues.table_layout import CLOSES, ELEMENTS, GROUP, HEAD_MASK, HEADS, ITEM_SLOT, OPENS, ROOT_SLOT, STATE_WORDS
 
 __all__ = ["EACH", "Steps", "UnfitTableError", "Words", "put_states"]
 
@@ -98,10 +97,9 @@ class _States:
         numbers = [step for one in positions for step in _next(one) if isinstance(step, int)]
         children = [self.put(_advanced(positions, {number, EACH})) for number in range(max(numbers, default=-1) + 1)]
         # A value within one that no path leads to stays in the state without positions.
-        self._set(at, EACH_CHILD, self.put(_advanced(positions, {EACH})) if positions else at)
-        indexes = len(self._words)
-        self._words += [len(children), *children]
-        self._set(at, INDEXES, indexes)
+        children.append(self.put(_advanced(positions, {EACH})) if positions else at)
+        self._set(at, ELEMENTS, len(self._words))
+        self._words += [*children, 0]
 
     def _put_keys(self, at: int, positions: frozenset[_Position]) -> None:
         keys = sorted({step for one in positions for step in _next(one) if isinstance(step, str) and step != EACH})

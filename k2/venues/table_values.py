@@ -44,7 +44,6 @@ __all__ = [
     "read_side",
     "read_when",
     "read_whole",
-    "skipping_rule",
     "skipping_text",
 ]
 
@@ -131,19 +130,6 @@ def all_hold(
     return True
 
 
-@allocation_free
-def skipping_rule(
-    data: NDArray[np.uint8], fields: NDArray[np.uint64], program: NDArray[np.uint64], rules: np.uint64
-) -> np.uint64:
-    """Return the number of the reason of the first rule of a list that holds; 0 if none does."""
-    rule = rules + _ONE
-    for _ in range(program[rules]):
-        if all_hold(data, fields, program, program[rule]):
-            return np.uint64(program[rule + _ONE])
-        rule += _TWO
-    return _ZERO
-
-
 @inlined
 def skipping_text(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, program: NDArray[np.uint64]) -> np.uint64:
     """Return the number of the reason why a whole message is skipped; 0 if it is not a text of the table."""
@@ -178,7 +164,7 @@ def read_name(
     return bool(0 < size <= bytes_max), signed(start), size
 
 
-@inlined
+@allocation_free
 def _digits(data: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> tuple[bool, Any]:
     """Parse 1 to 18 digits; return (whether it was accepted, value)."""
     is_valid, value = read_digits(data, start, end)

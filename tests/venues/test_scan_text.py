@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from k2.venues.reading import read_json
+from k2.venues.scan import short_string_end, string_end
 from k2.venues.scan_text import text_end
 
 ESCAPES = [b"\\", b"\\n", b"\\u00e9", b"\\ud83d", b"\\ude00", b"\\u12", b"\\x"]
@@ -42,6 +43,20 @@ def test_what_is_accepted_is_a_json_string(text: bytes) -> None:
         return
     value = read_json(b'"' + text[:end] + b'"')
     assert is_verbatim == (value.encode(errors="surrogatepass") == text[:end] and not _has_control(value))
+
+
+@given(
+    text=st.text(st.characters(max_codepoint=0x17F)).map(str.encode) | st.binary(max_size=24), size=st.integers(0, 30)
+)
+@example(text=b'\x7f"\x80\xff', size=8)
+@example(text=b'"#!\\] \x1f', size=8)
+def test_a_plain_string_ends_at_its_quote(text: bytes, size: int) -> None:
+    """The first character that is not plain decides, in whatever place of a word it is."""
+    data, end = b"a" * size + text, np.uint64(size + len(text))
+    first = next((at for at, byte in enumerate(data) if not 0x20 <= byte <= 0x7E or byte in b'"\\'), len(data))
+    expected = first if data[first : first + 1] == b'"' else len(data)
+    for scan in (string_end, short_string_end):
+        assert scan(np.frombuffer(data + b'""', dtype=np.uint8), np.uint64(0), end) == expected
 
 
 def _has_control(value: str) -> bool:
