@@ -10,6 +10,8 @@ import numpy as np
 
 from k2.model.batch import MessageBatch
 from k2.model.symbols import Symbols
+from k2.sequencing.connections import ConnectionTracker
+from k2.venues import VENUES
 from k2.venues.decode import decode, decode_by_reference, split
 
 MESSAGES: Final = 20_000
@@ -158,10 +160,41 @@ def report_captures(measured: Sequence[CaptureCost]) -> None:
         )
 
 
+def dydx_message(number: int) -> bytes:
+    """Return a message with a trade and the number of its connection, of about 320 bytes."""
+    return (
+        f'{{"type":"channel_data","connection_id":"5a2a4b9e-2f0c-4c1e-9f2b-{number % 4:012}",'
+        f'"message_id":{number // 4},'
+        f'"id":"SYM{number % SYMBOLS}-USD","channel":"v4_trades","version":"2.1.0","contents":{{"trades":[{{'
+        f'"id":"{number:032x}","side":"BUY","size":"0.5","price":"{60_000 + number % 999}.5","type":"LIMIT",'
+        f'"createdAt":"2024-08-08T23:54:15.342Z","createdAtHeight":"{number}"}}]}}}}'
+    ).encode()
+
+
+def report_connections() -> None:
+    """Print the cost of the numbers of four connections, in one partition and as one of two partitions has them."""
+    batch = batch_of([dydx_message(number) for number in range(MESSAGES)], "dydx")
+    read = VENUES[batch.venue].connection
+    assert read is not None
+
+    def track(step: int) -> None:
+        tracker = ConnectionTracker(0)
+        for one in read(batch):
+            numbers, offsets, timestamps = one.numbers[::step], one.offsets[::step], one.timestamps[::step]
+            tracker.add(one._replace(numbers=numbers, offsets=offsets, timestamps=timestamps), 0.0)
+        tracker.state()
+
+    reading, whole, half = costs(lambda: read(batch), lambda: track(1), lambda: track(2))
+    print("numbers of connections: us of CPU per message:")
+    print(f"  read {reading:.3f}   read and tracked {whole:.3f}   in one of two partitions {half:.3f}")
+
+
 def main() -> None:
-    """Print the figures of the canonical message, of a table, and of all captures."""
+    """Print the figures of the canonical message, of tables, of numbers of connections, and of all captures."""
     report("k2", k2_message)
     report("binance-spot", binance_message)
+    report("dydx", dydx_message)
+    report_connections()
     report_captures([cost_of_capture(venue, capture) for venue, capture in CAPTURES.items()])
 
 

@@ -38,6 +38,7 @@ from k2.restore.tables import TableStateSource
 from k2.storage.catalog_lock import share_catalog
 from k2.storage.dead_letters.disk import report_disk
 from k2.storage.dead_letters.folders import check_dead_letters
+from k2.venues import VENUES
 
 __all__ = ["bootstrap", "open_job_io"]
 
@@ -104,7 +105,8 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     bind_tables(trades.committer, events.committer, is_resumed=resume_info.is_resumed)
     events.open()
     state_source = TableStateSource(settings, resume_info, symbols)
-    connections = TableConnectionSource(settings, trades.committer.table)
+    is_numbered = any(VENUES[topic.venue].connection is not None for topic in settings.topics)
+    connections = TableConnectionSource(settings, trades.committer.table) if is_numbered else None
     return JobIO(
         kafka=source,
         iceberg=trades,

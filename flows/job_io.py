@@ -6,7 +6,7 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from k2.model.batch import MessageBatch, TradeSlice
-from k2.model.connections import NO_CONNECTIONS, ConnectionSource, GroupConnections
+from k2.model.connections import ConnectionSource, GroupConnections
 from k2.model.consumed import Consumed
 from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import NO_STATE_SOURCE, StateSource
@@ -32,5 +32,5 @@ class JobIO:
     """State rebuilt from the tables if the recovery store lacks it."""
     symbols: Symbols = field(default_factory=Symbols)
     """The registry of symbol ids that all steps of the process share."""
-    connections: ConnectionSource = NO_CONNECTIONS
-    """Connections as the tables have them."""
+    connections: ConnectionSource | None = None
+    """Connections as the tables have them; None if no topic is read for its numbers of connections."""

@@ -34,7 +34,7 @@ def trades_flow(job_io: JobIO, settings: Settings) -> Dataflow:
     deduplicated = deduplicate("deduplicate", sequenced.trades, window_seconds, state_source, symbols)
 
     rows = to_writers("to_writers", deduplicated, decoded.consumed, settings.writers, connected.states)
-    events = to_only_writer("to_ledger", op.merge("events", sequenced.events, connected.events))
+    events = to_only_writer("to_ledger", sequenced.events, connected.events)
 
     op.output("iceberg_out", rows, job_io.iceberg)
     op.output("events_out", events, job_io.events)

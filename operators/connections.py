@@ -25,17 +25,20 @@ from k2.venues import VENUES
 __all__ = ["ConnectionStreams", "connections"]
 
 _NONE: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
+TICK_SECONDS: Final = 1.0
+"""While numbers are missing, time passes by at most this much from call to call: a process that stands still hears from
+no partition, which does not mean that they have nothing."""
 GroupSlice = tuple[int, ConnectionSlice]
 """A key group and a slice of one of its connections."""
 
 
 @dataclass(frozen=True)
 class ConnectionStreams:
-    """Output streams of `connections`."""
+    """Output streams of `connections`; None if no topic is read for its numbers of connections."""
 
-    states: KeyedStream[GroupConnections]
+    states: KeyedStream[GroupConnections] | None
     """What has been seen of a key group's connections, for the commit of the messages that it was seen in."""
-    events: Stream[list[SequenceEvent]]
+    events: Stream[list[SequenceEvent]] | None
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,14 @@ class _Found:
     events: list[SequenceEvent]
 
 
-def connections(step_id: str, messages: Stream[MessageBatch], source: ConnectionSource) -> ConnectionStreams:
-    """Track the numbers of connections, in topics whose venue has them; other batches pass without a cost.
+def connections(step_id: str, messages: Stream[MessageBatch], source: ConnectionSource | None) -> ConnectionStreams:
+    """Track the numbers of connections, in topics whose venue has them; without a `source` there is no step.
 
     The state is that of the table, which has it in the commit of the messages, so it does not depend on the recovery
     store. On replay, messages below the committed offsets are ignored.
     """
+    if source is None:
+        return ConnectionStreams(None, None)
     slices = op.flat_map(f"{step_id}_read", messages, _slices)
     tracked = op.stateful_batch(step_id, slices, partial(_ConnectionLogic, source, time.monotonic))
     return ConnectionStreams(
@@ -77,31 +82,32 @@ class _ConnectionLogic(StatefulBatchLogic[GroupSlice, _Found, dict[str, object]]
         self, source: ConnectionSource, clock: Callable[[], float], _: dict[str, object] | None = None
     ) -> None:
         self._source, self._clock = source, clock
+        self._called_at, self._seconds = clock(), 0.0
         self._tracker: ConnectionTracker | None = None
         self._report_at: float | None = None
 
     @reports_errors
     def on_batch(self, values: list[GroupSlice]) -> tuple[Iterable[_Found], bool]:
         """Add the slices in order; the first call also emits the events that the ledger lacks."""
-        now, tracker = self._clock(), self._opened(values[0][0])
+        now, tracker = self._now(), self._opened(values[0][0])
         events = [event for _, one in values for event in tracker.add(one, now)]
         return [self._found(tracker, events, now)], StatefulBatchLogic.RETAIN
 
     def notify_at(self) -> datetime | None:
-        """Return when missing numbers are to be reported; None if all are."""
-        if self._report_at is None:
-            return None
-        return datetime.now(UTC) + timedelta(seconds=max(0.0, self._report_at - self._clock()))
+        """Return when time is to pass until missing numbers are reported; None if all are."""
+        return None if self._report_at is None else datetime.now(UTC) + timedelta(seconds=TICK_SECONDS)
 
     @reports_errors
     def on_notify(self) -> tuple[Iterable[_Found], bool]:
-        """Emit the events of numbers that are in no partition."""
-        return self._report(is_end=False), StatefulBatchLogic.RETAIN
+        """Emit the events of numbers that are in no partition, if it is time."""
+        now = self._now()
+        is_due = self._report_at is not None and now >= self._report_at
+        return self._report(now) if is_due else [], StatefulBatchLogic.RETAIN
 
     @reports_errors
     def on_eof(self) -> tuple[Iterable[_Found], bool]:
         """Emit the events of all missing numbers: no more messages come."""
-        return self._report(is_end=True), StatefulBatchLogic.RETAIN
+        return self._report(self._now(), is_end=True), StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, object]:
         """Return nothing: the table has the state."""
@@ -115,10 +121,16 @@ class _ConnectionLogic(StatefulBatchLogic[GroupSlice, _Found, dict[str, object]]
             self._tracker = ConnectionTracker(group, seen, source.missing() if seen else {}, source.committed(group))
         return self._tracker
 
-    def _report(self, *, is_end: bool) -> list[_Found]:
+    def _now(self) -> float:
+        """Return the seconds that have passed for this group."""
+        called_at, self._called_at = self._called_at, self._clock()
+        self._seconds += min(self._called_at - called_at, TICK_SECONDS)
+        return self._seconds
+
+    def _report(self, now: float, *, is_end: bool = False) -> list[_Found]:
         if self._tracker is None or not self._tracker.has_unreported:
             return []
-        self._report_at, now = None, self._clock()
+        self._report_at = None
         return [self._found(self._tracker, self._tracker.report(now, is_end=is_end), now)]
 
     def _found(self, tracker: ConnectionTracker, events: list[SequenceEvent], now: float) -> _Found:

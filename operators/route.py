@@ -29,18 +29,21 @@ def to_writers(
     trades: KeyedStream[TradeSlice],
     consumed: Stream[Consumed],
     writers: int,
-    connections: KeyedStream[GroupConnections],
+    connections: KeyedStream[GroupConnections] | None = None,
 ) -> KeyedStream[TradeSlice | Consumed | GroupConnections]:
     """Key what belongs to a key group by its writer, and send the consumed offsets to every writer."""
     rows = op.map(f"{step_id}_trades", trades, partial(_row_writer, writers))
     ranges = op.flat_map(f"{step_id}_consumed", consumed, partial(_range_writers, writers))
+    if connections is None:
+        return op.merge(step_id, rows, ranges)
     states = op.map(f"{step_id}_connections", connections, partial(_group_writer, writers))
     return op.merge(step_id, rows, ranges, states)
 
 
-def to_only_writer(step_id: str, items: Stream[X]) -> KeyedStream[X]:
+def to_only_writer(step_id: str, items: Stream[X], others: Stream[X] | None = None) -> KeyedStream[X]:
     """Key all items by the only writer."""
-    return op.map(step_id, items, _only)
+    every = items if others is None else op.merge(f"{step_id}_all", items, others)
+    return op.map(step_id, every, _only)
 
 
 def _only(item: X) -> tuple[str, X]:

@@ -1,7 +1,7 @@
 """Numbers of connections: what a venue counts up with each message of a connection, whatever the message is about."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from k2.model.key_groups import group_of
 from k2.model.progress import TopicPartition
 from k2.model.state_source import Positions, Ranges
 
-__all__ = ["NO_CONNECTIONS", "ConnectionKey", "ConnectionSlice", "ConnectionSource", "GroupConnections", "Seen"]
+__all__ = ["ConnectionKey", "ConnectionSlice", "ConnectionSource", "GroupConnections", "Seen"]
 
 
 class ConnectionKey(NamedTuple):
@@ -92,19 +92,3 @@ class ConnectionSource(Protocol):
 
     def missing(self) -> Mapping[ConnectionKey, Ranges]:
         """Return the numbers that the ledger has as missing; call this after the ledger is rolled back."""
-
-
-class _NoConnections:
-    """Source of a flow without tables."""
-
-    def seen(self, group: int) -> Iterable[Seen]:  # noqa: ARG002
-        return ()
-
-    def committed(self, group: int) -> Positions:  # noqa: ARG002
-        return {}
-
-    def missing(self) -> Mapping[ConnectionKey, Ranges]:
-        return {}
-
-
-NO_CONNECTIONS: Final[ConnectionSource] = _NoConnections()

@@ -1,33 +1,22 @@
 """The reference decoder of a table: its fields and rules compiled to functions once, when the table is loaded."""
 
-import re
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from k2.model.correction import Correction
 from k2.model.decimals import clipped
 from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
-from k2.model.symbol_names import EXCHANGE_BYTES_MAX
-from k2.model.trade import NO_SIDE, Trade
+from k2.model.trade import Trade
 from k2.venues.connection_reader import connection_reader
 from k2.venues.payloads import payload_of
 from k2.venues.reading import read_json
-from k2.venues.table import Condition, HeadForm, MessageForm, NameField, VenueTable
-from k2.venues.table_corrections import correction_reader
+from k2.venues.table import Condition, MessageForm, VenueTable
+from k2.venues.table_conditions import Test, all_of, condition_test, is_container, other_entry_test
 from k2.venues.table_drift import DriftFinder, FormFit
+from k2.venues.table_entries import RootRejectedError, entry_reader, head_reader, key_reader, names_trade
 from k2.venues.table_fields import (
-    Reader,
     article,
-    decimal_reader,
-    id_reader,
-    kind_reader,
-    name_reader,
-    range_reader,
-    sequence_reader,
-    side_reader,
-    time_reader,
 )
-from k2.venues.table_ids import EntryReader, joined_id_reader
 from k2.venues.table_kernel import compiled_decoder
 from k2.venues.table_paths import ABSENT, finder, getter, items_getter, items_with_places, parse_path, place, type_name
 from k2.venues.table_rules import takes_arrays
@@ -42,15 +31,6 @@ MODES: Final = {
     "identity_only": SequenceMode.IDENTITY_ONLY,
     "none": SequenceMode.IDENTITY_ONLY,
 }
-Test = Callable[[Any], bool]
-ItemReader = Callable[[Any, Any], Trade]
-"""Reads a trade of (the trade's value, the message)."""
-EntryDecoder = Callable[[Any, Any], Trade | Correction]
-"""Reads what an entry is, as `ItemReader`."""
-
-
-class _RootRejectedError(RejectedError):
-    """The rejection of a field that is read from the message's root: its path is not within the trade."""
 
 
 def venue_of(table: VenueTable) -> Venue:
@@ -66,7 +46,7 @@ def venue_of(table: VenueTable) -> Venue:
         drift=DriftFinder(
             table,
             decoder.fit if payload is None else lambda value: decoder.fit(payload.unpack(value)),
-            _other_entry_test(table),
+            other_entry_test(table),
         ),
         payload=payload,
         time_field=_time_field(table),
@@ -96,14 +76,14 @@ class _Decoder:
 
     def __init__(self, table: VenueTable) -> None:
         self._texts = {text.encode(): rule.reason for rule in table.skip for text in rule.texts}
-        self._skips = [(_all_of(rule.when), rule.reason) for rule in table.skip if rule.when]
+        self._skips = [(all_of(rule.when), rule.reason) for rule in table.skip if rule.when]
         self._forms = [_Form(form, table.name) for form in table.messages]
-        self._heads = [(_all_of(rule.when), _head_reader(rule, table)) for rule in table.heads]
+        self._heads = [(all_of(rule.when), head_reader(rule, table)) for rule in table.heads]
         self._takes_arrays = takes_arrays(table)
-        self._read_entry = _entry_reader(table)
-        self._key = _key_reader(table)
+        self._read_entry = entry_reader(table)
+        self._key = key_reader(table)
         # If the names are in the message itself, also a message of another form has a key.
-        self._needs_trade = _names_trade(table) and any(form.path.steps for form in self._forms)
+        self._needs_trade = names_trade(table) and any(form.path.steps for form in self._forms)
         self._unwrap = _unwrapper(table)
 
     def decode(self, value: bytes) -> Sequence[Trade | Correction]:
@@ -193,13 +173,13 @@ class _Form:
         self.items = items_getter(self.path)
         self.is_newest_first = form.order == "newest_first"
         self._venue = venue
-        self._conditions = [(condition, _test(condition)) for condition in form.when]
+        self._conditions = [(condition, condition_test(condition)) for condition in form.when]
         tests = [test for _, test in self._conditions]
         self.fits: Test = tests[0] if len(tests) == 1 else lambda root: all(test(root) for test in tests)
 
     def placed(self, error: RejectedError, root: Any, idx: int) -> RejectedError:
         """Return the rejection of a trade with the place of the trade before the path of its field."""
-        if isinstance(error, _RootRejectedError):
+        if isinstance(error, RootRejectedError):
             return error
         at = items_with_places(self.path, root)[idx][1]
         if at and error.error.startswith("value:"):
@@ -237,141 +217,6 @@ class _Form:
             invalid(at, f"expected {' or '.join(sorted(one.__name__ for one in types))}, got {type_name(value)}")
 
 
-class _Field(NamedTuple):
-    """The reader of a field, and whether it reads the message instead of the trade."""
-
-    read: Reader
-    is_root: bool
-
-
-def _field(path: str, read: Reader) -> _Field:
-    if not path.startswith("$"):
-        return _Field(read, is_root=False)
-
-    def read_root(root: Any) -> Any:
-        try:
-            return read(root)
-        except RejectedError as error:
-            raise _RootRejectedError(error.reason, error.error) from None
-
-    return _Field(read_root, is_root=True)
-
-
-def _exchange_field(exchange: str | NameField) -> _Field:
-    if isinstance(exchange, str):
-        return _Field(lambda _: exchange, is_root=True)
-    return _field(exchange.path, name_reader(exchange, EXCHANGE_BYTES_MAX))
-
-
-def _entry_field(path: str, read: Reader) -> EntryReader:
-    field = _field(path, read)
-    return (lambda _, root: field.read(root)) if field.is_root else (lambda item, _: field.read(item))
-
-
-def _entry_reader(table: VenueTable) -> EntryDecoder:
-    """Return the function that reads what an entry is: a correction by the rules of the table, else a trade."""
-    read_trade = _trade_reader(table)
-    if not table.corrections:
-        return read_trade
-    exchange = _exchange_field(table.exchange)
-    read_correction = correction_reader(
-        table, lambda item, root: exchange.read(root if exchange.is_root else item), _entry_field, _test
-    )
-    return lambda item, root: read_correction(item, root) or read_trade(item, root)
-
-
-def _trade_reader(table: VenueTable) -> ItemReader:
-    """Return the function that reads one trade. Of a non-market trade, only name, number and time are read."""
-    exchange, exchange_at_root = _exchange_field(table.exchange)
-    symbol, symbol_at_root = _field(table.symbol.path, name_reader(table.symbol))
-    price, price_at_root = _field(table.price.path, decimal_reader(table.price, is_positive=False))
-    quantity, quantity_at_root = _field(table.quantity.path, decimal_reader(table.quantity, is_positive=True))
-    side, side_at_root = _field("" if table.side is None else table.side.path, side_reader(table.side))
-    time, time_at_root = _field(table.time.path, time_reader(table.time))
-    identify = _identity_reader(table)
-    first_of = _range_field(table)
-    is_market = kind_reader(table.kinds, table.name) if table.kinds else None
-
-    def read(item: Any, root: Any) -> Trade:
-        # The kind comes first, because an entry that is left out need not have a number.
-        market = is_market is None or is_market(item)
-        number, trade_id = identify(item, root)
-        return Trade(
-            exchange(root if exchange_at_root else item),
-            symbol(root if symbol_at_root else item),
-            trade_id,
-            number,
-            price(root if price_at_root else item) if market else 0,
-            quantity(root if quantity_at_root else item) if market else 0,
-            side(root if side_at_root else item) if market else NO_SIDE,
-            time(root if time_at_root else item),
-            None,
-            market,
-            first_sequence=None if first_of is None or number is None else first_of(item, root, number),
-        )
-
-    return read
-
-
-def _range_field(table: VenueTable) -> Callable[[Any, Any, int], int | None] | None:
-    """Return the function that reads the first number of a range, of (the trade's value, the message, last number)."""
-    field, read = table.first_sequence or table.count, range_reader(table.first_sequence, table.count)
-    if field is None or read is None:
-        return None
-    is_root = parse_path(field.path).is_root
-    return lambda item, root, last: read(root if is_root else item, last)
-
-
-def _identity_reader(table: VenueTable) -> Callable[[Any, Any], tuple[int | None, str | None]]:
-    """Return the function that reads sequence number and trade id, which is the number's text if it has no field."""
-    number = None if table.sequence is None else _field(table.sequence.path, sequence_reader(table.sequence))
-    if isinstance(table.trade_id, list):
-        read_id = joined_id_reader(table.trade_id, _entry_field(table.time.path, time_reader(table.time)), _entry_field)
-        return lambda item, root: (
-            None if number is None else number.read(root if number.is_root else item),
-            read_id(item, root),
-        )
-    trade_id = None if table.trade_id is None else _field(table.trade_id.path, id_reader(table.trade_id))
-    if number is not None and trade_id is None:
-        read_number, number_at_root = number
-
-        def read_numbered(item: Any, root: Any) -> tuple[int, str]:
-            sequence: int = read_number(root if number_at_root else item)
-            return sequence, str(sequence)
-
-        return read_numbered
-
-    def read(item: Any, root: Any) -> tuple[int | None, str | None]:
-        return (
-            None if number is None else number.read(root if number.is_root else item),
-            None if trade_id is None else trade_id.read(root if trade_id.is_root else item),
-        )
-
-    return read
-
-
-def _head_reader(rule: HeadForm, table: VenueTable) -> Callable[[Any], Trade]:
-    """Return the function that reads a message which only names the last number of its symbol."""
-    exchange, symbol = _exchange_field(table.exchange).read, name_reader(table.key or table.symbol)
-    number, none = sequence_reader(rule.number), frozenset(rule.none)
-    is_absent = _test(Condition(path=rule.number.path, absent=True))
-
-    def read(root: Any) -> Trade:
-        if is_absent(root) or (sequence := number(root)) in none:
-            raise SkippedError(rule.reason)
-        return Trade(exchange(root), symbol(root), None, sequence, 0, 0, NO_SIDE, 0, is_market=False, is_head=True)
-
-    return read
-
-
-def _key_reader(table: VenueTable) -> Callable[[Any, Any], str]:
-    field, exchange = table.key or table.symbol, _exchange_field(table.exchange)
-    symbol = _field(field.path, name_reader(field))
-    return lambda item, root: (
-        f"{exchange.read(root if exchange.is_root else item)}|{symbol.read(root if symbol.is_root else item)}"
-    )
-
-
 def _unwrapper(table: VenueTable) -> Callable[[Any], Any]:
     if table.envelope is None:
         return lambda root: root
@@ -386,64 +231,5 @@ def _unwrapper(table: VenueTable) -> Callable[[Any], Any]:
     return unwrap
 
 
-def _all_of(conditions: Sequence[Condition]) -> Test:
-    tests = [_test(condition) for condition in conditions]
-    return tests[0] if len(tests) == 1 else lambda root: all(test(root) for test in tests)
-
-
-def _other_entry_test(table: VenueTable) -> Callable[[Any, Any], bool]:
-    """Return the function that says of (an entry, the message) whether it is a correction, or left out by its kind."""
-    left_out = [_test(Condition(path=one.path, one_of=one.skipped)) for one in table.kinds if one.skipped]
-    corrections = [
-        [(_test(condition), parse_path(condition.path).is_root) for condition in rule.when]
-        for rule in table.corrections
-    ]
-
-    def is_other(item: Any, root: Any) -> bool:
-        return any(test(item) for test in left_out) or any(
-            all(test(root if is_root else item) for test, is_root in tests) for tests in corrections
-        )
-
-    return is_other
-
-
-def _test(condition: Condition) -> Test:
-    find = finder(parse_path(condition.path))
-    if condition.absent:
-
-        def is_absent(root: Any) -> bool:
-            value = find(root)
-            return value is ABSENT or value is None
-
-        return is_absent
-    if condition.present:
-        return lambda root: find(root) is not ABSENT
-    if condition.matches is not None:
-        match = re.compile(condition.matches, re.DOTALL).fullmatch
-
-        def is_matched(root: Any) -> bool:
-            value = find(root)
-            return type(value) is str and match(value) is not None
-
-        return is_matched
-    values = {(type(value), value) for value in condition.one_of or ()}
-
-    def is_one(root: Any) -> bool:
-        value = find(root)
-        return not _is_container(value) and (type(value), value) in values
-
-    return is_one
-
-
-def _is_container(value: object) -> bool:
-    return type(value) is dict or type(value) is list
-
-
-def _names_trade(table: VenueTable) -> bool:
-    """Return whether a name of the Kafka key is read from a trade."""
-    names = [table.key or table.symbol, table.exchange]
-    return any(not isinstance(one, str) and not parse_path(one.path).is_root for one in names)
-
-
 def _shown(value: object) -> str:
-    return clipped(value) if not _is_container(value) else type_name(value)
+    return clipped(value) if not is_container(value) else type_name(value)

@@ -1,4 +1,4 @@
-"""Compiled rules of messages: which form of a table a message has, and by which rule it is skipped."""
+"""Compiled rules of messages: which form of a table a message has, where its fields are, and why it is skipped."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,14 @@ from k2.venues.table_layout import (
     ARRAY,
     BARE_FORMS,
     BARE_SKIPS,
+    FIELD_WORDS,
+    FORM_FIELDS,
     FORM_SKIPS,
     FORM_WHEN,
     OBJECT,
     OWN,
+    SPEC_WORDS,
+    SPECS,
     TAKES_ARRAYS,
     WRAPPED,
     WRAPPED_FORMS,
@@ -20,7 +24,7 @@ from k2.venues.table_layout import (
 )
 from k2.venues.table_values import all_hold
 
-__all__ = ["form_of"]
+__all__ = ["form_of", "is_of_item", "slot_of", "spec_of"]
 
 _ZERO, _ONE, _TWO = (np.uint64(number) for number in range(3))
 
@@ -61,3 +65,24 @@ def _skipping_rule(
             return np.uint64(program[rule + _ONE])
         rule += _TWO
     return _ZERO
+
+
+@inlined
+def slot_of(program: NDArray[np.uint64], form: np.uint64, field: np.uint64, base: np.uint64) -> np.uint64:
+    """Return the slot of a field: one of the message, or one of an element."""
+    place = form + FORM_FIELDS + field * FIELD_WORDS
+    slot: np.uint64 = program[place]
+    return slot + (base if program[place + _ONE] != _ZERO else _ZERO)
+
+
+@inlined
+def is_of_item(program: NDArray[np.uint64], form: np.uint64, field: np.uint64) -> bool:
+    """Return whether a field is one of an element, not of the message."""
+    return bool(program[form + FORM_FIELDS + field * FIELD_WORDS + _ONE] != _ZERO)
+
+
+@inlined
+def spec_of(program: NDArray[np.uint64], field: np.uint64) -> np.uint64:
+    """Return the place of what the table says of a field."""
+    specs: np.uint64 = program[SPECS]
+    return specs + field * SPEC_WORDS

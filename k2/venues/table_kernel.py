@@ -35,15 +35,13 @@ from k2.venues.rows import (
 from k2.venues.scan import END, KIND, START, signed
 from k2.venues.skipped import reason_number
 from k2.venues.table import VenueTable
-from k2.venues.table_forms import form_of
+from k2.venues.table_forms import form_of, is_of_item, slot_of, spec_of
 from k2.venues.table_layout import (
     ACCEPTS,
     ARRAY,
     BOUND,
     EXCHANGE,
-    FIELD_WORDS,
     FIXED_FIELDS,
-    FORM_FIELDS,
     FORM_GROUP,
     FORM_LIST,
     FORM_NEWEST_FIRST,
@@ -59,8 +57,6 @@ from k2.venues.table_layout import (
     SCALE,
     SEQUENCE,
     SIDE,
-    SPEC_WORDS,
-    SPECS,
     SYMBOL,
     TIME,
     TRADE_ID,
@@ -207,25 +203,6 @@ def _write_rows(
 
 
 @inlined
-def _slot(program: NDArray[np.uint64], form: np.uint64, field: np.uint64, base: np.uint64) -> np.uint64:
-    """Return the slot of a field: one of the message, or one of an element."""
-    place = form + FORM_FIELDS + field * FIELD_WORDS
-    slot: np.uint64 = program[place]
-    return slot + (base if program[place + _ONE] != _ZERO else _ZERO)
-
-
-@inlined
-def _is_of_item(program: NDArray[np.uint64], form: np.uint64, field: np.uint64) -> bool:
-    return bool(program[form + FORM_FIELDS + field * FIELD_WORDS + _ONE] != _ZERO)
-
-
-@inlined
-def _spec(program: NDArray[np.uint64], field: np.uint64) -> np.uint64:
-    specs: np.uint64 = program[SPECS]
-    return specs + field * SPEC_WORDS
-
-
-@inlined
 def _write_row(
     data: NDArray[np.uint8],
     program: NDArray[np.uint64],
@@ -250,11 +227,11 @@ def _write_row(
     words[row, layout.PRICE], words[row, layout.PRICE + 1] = _ZERO, _ZERO
     words[row, layout.QUANTITY], words[row, layout.QUANTITY + 1] = _ZERO, _ZERO
     if kind == MARKET:
-        has_side, side = read_side(data, fields, _slot(program, form, SIDE, base), program, _spec(program, SIDE))
+        has_side, side = read_side(data, fields, slot_of(program, form, SIDE, base), program, spec_of(program, SIDE))
         rows[row, layout.SIDE] = side
         if not has_side or not _read_values(data, program, fields, form, base, words, row):
             return UNKNOWN
-    has_time, time = read_when(data, fields, _slot(program, form, TIME, base), program, _spec(program, TIME))
+    has_time, time = read_when(data, fields, slot_of(program, form, TIME, base), program, spec_of(program, TIME))
     rows[row, TIMESTAMP] = time
     is_valid = (
         has_time
@@ -271,7 +248,7 @@ def _kind_of(
     """Return the kind of a trade by all kinds of the table: the first that ends the question, as in their order."""
     kinds, kind = program[KINDS], MARKET
     for idx in range(program[kinds]):
-        slot, rule = _slot(program, form, FIXED_FIELDS + idx, base), kinds + _ONE + idx * _TWO
+        slot, rule = slot_of(program, form, FIXED_FIELDS + idx, base), kinds + _ONE + idx * _TWO
         if program[rule] == _ZERO or not is_absent(fields, slot):
             found = find_value(data, fields, slot, program, program[rule + _ONE])
             if found in (UNKNOWN, LEFT_OUT):
@@ -309,7 +286,7 @@ def _read_decimal(
     field: np.uint64,
 ) -> tuple[bool, np.uint64, np.uint64]:
     """Read a decimal field of a trade; return (whether it was accepted, low word, high word)."""
-    spec, slot = _spec(program, field), _slot(program, form, field, base)
+    spec, slot = spec_of(program, field), slot_of(program, form, field, base)
     if not accepts(fields, slot, program, spec):
         return False, _ZERO, _ZERO
     absolute, scale = program[spec + RULE], signed(program[spec + SCALE])
@@ -327,12 +304,12 @@ def _read_identity(
     row: int,
 ) -> bool:
     """Write number and id, which is the text of the number if the table has no field of it."""
-    has_number = program[_spec(program, SEQUENCE) + ACCEPTS] != _ZERO
+    has_number = program[spec_of(program, SEQUENCE) + ACCEPTS] != _ZERO
     rows[row, layout.SEQUENCE], rows[row, HAS_SEQUENCE] = 0, has_number
     rows[row, ID_START], rows[row, ID_SIZE] = 0, -1
     if has_number and not _read_sequence(data, program, fields, form, base, rows, row):
         return False
-    spec, slot = _spec(program, TRADE_ID), _slot(program, form, TRADE_ID, base)
+    spec, slot = spec_of(program, TRADE_ID), slot_of(program, form, TRADE_ID, base)
     if program[spec + ACCEPTS] == _ZERO or (program[spec + OPTIONAL] != _ZERO and is_absent(fields, slot)):
         return True
     is_valid, start_of_id, size = read_name(data, fields, slot, program, spec, ID_BYTES_MAX)
@@ -351,11 +328,11 @@ def _read_sequence(
     row: int,
 ) -> bool:
     """Write the number, its text as the id, and the first number of a range."""
-    spec, slot = _spec(program, SEQUENCE), _slot(program, form, SEQUENCE, base)
+    spec, slot = spec_of(program, SEQUENCE), slot_of(program, form, SEQUENCE, base)
     is_valid, start, size, number = read_whole(data, fields, slot, program, spec)
     rows[row, layout.SEQUENCE], rows[row, FIRST_SEQUENCE] = number, number
     rows[row, ID_START], rows[row, ID_SIZE] = start, size
-    spec, slot = _spec(program, BOUND), _slot(program, form, BOUND, base)
+    spec, slot = spec_of(program, BOUND), slot_of(program, form, BOUND, base)
     if program[spec + ACCEPTS] == _ZERO or (program[spec + OPTIONAL] != _ZERO and is_absent(fields, slot)):
         return is_valid
     has_bound, _, _, bound = read_whole(data, fields, slot, program, spec)
@@ -381,18 +358,18 @@ def _read_symbol(
     row: int,
     index: int,
 ) -> bool:
-    if index > 0 and not (_is_of_item(program, form, SYMBOL) or _is_of_item(program, form, EXCHANGE)):
+    if index > 0 and not (is_of_item(program, form, SYMBOL) or is_of_item(program, form, EXCHANGE)):
         rows[row, layout.SYMBOL] = rows[row - 1, layout.SYMBOL]
         for column in range(EXCHANGE_START, SYMBOL_SIZE + 1):
             rows[row, column] = rows[row - 1, column]
         return True
-    spec, slot = _spec(program, SYMBOL), _slot(program, form, SYMBOL, base)
+    spec, slot = spec_of(program, SYMBOL), slot_of(program, form, SYMBOL, base)
     is_valid, start, size = read_name(data, fields, slot, program, spec, SYMBOL_BYTES_MAX)
     if not is_valid:
         return False
     exchange_start, exchange_size = signed(_ZERO), signed(_ZERO)
     if len(exchange) == 0:
-        spec, slot = _spec(program, EXCHANGE), _slot(program, form, EXCHANGE, base)
+        spec, slot = spec_of(program, EXCHANGE), slot_of(program, form, EXCHANGE, base)
         is_valid, exchange_start, exchange_size = read_name(data, fields, slot, program, spec, EXCHANGE_BYTES_MAX)
         if not is_valid:
             return False

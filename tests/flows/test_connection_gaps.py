@@ -89,7 +89,7 @@ def batches(settings: Settings, ends: dict[int, int], size: int = 5) -> dict[str
     return found
 
 
-def land(settings: Settings, ends: dict[int, int], crash: Crash | None = None) -> None:
+def land(settings: Settings, ends: dict[int, int], crash: Crash | None = None, workers: int = 1) -> None:
     """Run the flow from the tables' progress, without a recovery store."""
     progress = read_progress(settings)
     trades = TradesSink(settings, progress)
@@ -105,7 +105,8 @@ def land(settings: Settings, ends: dict[int, int], crash: Crash | None = None) -
     )
     arm(crash)
     try:
-        cluster_main(trades_flow(ends_of_job, settings), [], 0, epoch_interval=timedelta(0))
+        flow = trades_flow(ends_of_job, settings)
+        cluster_main(flow, [], 0, epoch_interval=timedelta(0), worker_count_per_proc=workers)
     finally:
         arm(None)
 
@@ -126,12 +127,12 @@ def events_of(settings: Settings) -> list[tuple[str, str, int, int]]:
     return [(row["event"], row["symbol"], row["first_sequence"], row["last_sequence"]) for row in rows]
 
 
-@pytest.mark.parametrize("writers", ["1", "3"])
-def test_lost_messages_are_reported(tmp_path: Path, writers: str) -> None:
+@pytest.mark.parametrize(("writers", "workers"), [("1", 1), ("3", 2)])
+def test_lost_messages_are_reported(tmp_path: Path, writers: str, workers: int) -> None:
     """With the message after each gap; they are no gaps of trades, and count in no partition count."""
     settings = read_settings({"K2_WRITERS": writers}, data_dir=tmp_path)
     before = CONNECTION_GAPS.labels("dydx")._value.get()
-    land(settings, ALL)
+    land(settings, ALL, workers=workers)
     assert missing(settings) == EXPECTED
     assert CONNECTION_GAPS.labels("dydx")._value.get() - before == len(EXPECTED)
     assert gaps(settings) == []
@@ -146,10 +147,10 @@ def test_lost_messages_are_reported(tmp_path: Path, writers: str) -> None:
 
 @pytest.mark.parametrize("cut", [(0, 0), (1, 18), (5, 5), (13, 2), (20, 16)])
 def test_a_start_goes_on_where_the_table_ends(tmp_path: Path, cut: tuple[int, int]) -> None:
-    """A gap that spans it is reported once; one that the other partition still had is filled."""
+    """With other workers; a gap that spans it is reported once; one that the other partition still had is filled."""
     settings = read_settings({}, data_dir=tmp_path)
     land(settings, dict(enumerate(cut)))
-    land(settings, ALL)
+    land(settings, ALL, workers=2)
     assert missing(settings) == EXPECTED
     land(settings, ALL)
     assert missing(settings) == EXPECTED

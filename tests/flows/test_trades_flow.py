@@ -3,7 +3,8 @@
 import inspect
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from bytewax.testing import TestingSink
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 import flows.trades
 from flows.job_io import JobIO
 from k2.model.batch import MessageBatch, TradeSlice
+from k2.model.connections import ConnectionKey, Seen
 from k2.model.consumed import Consumed
 from k2.model.sequence_events import EventKind
+from k2.model.state_source import Positions, Ranges
 from k2.ops.metrics import DATED_AHEAD
 from k2.ops.settings import read_settings
 from tests.flows.job_io import FIRST_KAFKA_TIME, MemorySource, Message, message_batch, run_in_memory
@@ -61,23 +64,52 @@ def test_step_names_are_pinned() -> None:
         "trades.decode",
         "trades.decode_split",
         "trades.decode_account",
-        "trades.connections_read",
-        "trades.connections",
-        "trades.connections_states",
-        "trades.connections_events",
         "trades.sequence",
         "trades.sequence_trades",
         "trades.sequence_events",
         "trades.deduplicate",
         "trades.to_writers_trades",
         "trades.to_writers_consumed",
-        "trades.to_writers_connections",
         "trades.to_writers",
-        "trades.events",
         "trades.to_ledger",
         "trades.iceberg_out",
         "trades.events_out",
     ]
+
+
+def test_steps_of_connections_are_added_if_a_topic_has_their_numbers() -> None:
+    """The others keep their names, so the recovery store serves both."""
+    plain = JobIO(MemorySource({}), TestingSink([]), TestingSink([]))
+    numbered = replace(plain, connections=NoConnections())
+    drawn = [
+        json.loads(to_json(flows.trades.trades_flow(one, read_settings({}))))["substeps"] for one in (plain, numbered)
+    ]
+    before, after = ([step["step_id"] for step in steps] for steps in drawn)
+    assert [one for one in after if one not in before] == [
+        "trades.connections_read",
+        "trades.connections",
+        "trades.connections_states",
+        "trades.connections_events",
+        "trades.to_writers_connections",
+        "trades.to_ledger_all",
+    ]
+    assert [one for one in after if one in before] == before
+
+
+class NoConnections:
+    """Tables without connections."""
+
+    def seen(self, group: int) -> Iterable[Seen]:
+        """Return none."""
+        return ()
+
+    def committed(self, group: int) -> Positions:
+        """Return none."""
+        return {}
+
+    def missing(self) -> Mapping[ConnectionKey, Ranges]:
+        """Return none."""
+        return {}
 
 
 def test_the_flow_fits_on_a_screen() -> None:

@@ -23,7 +23,7 @@ LETTER = DeadLetter.of(batch_of([b"no json"]), 0, Reason.MALFORMED, "x")
 def test_a_key_group_has_one_writer(writers: int) -> None:
     """The writer depends on the group alone, so it stays the same for any number of workers."""
     items = [(group_key(piece.group), piece) for piece in SLICES]
-    [found] = run(lambda *streams: [to_writers("route", *streams[:2], writers, streams[2])], items, [], [])
+    [found] = run(lambda trades, consumed: [to_writers("route", trades, consumed, writers)], items, [])
     assert [(key, piece.group) for key, piece in found] == [(str(group % writers), group) for group in range(GROUPS)]
 
 
@@ -31,7 +31,7 @@ def test_a_key_group_has_one_writer(writers: int) -> None:
 def test_each_writer_gets_every_range_and_one_the_messages_without_a_trade(writers: int, partition: int) -> None:
     """So every writer's progress moves, and dead letters and skipped messages are counted once."""
     consumed = Consumed("trades", partition, 7, 9, (LETTER,), np.array([8], dtype=np.int64), messages=2)
-    [found] = run(lambda *streams: [to_writers("route", *streams[:2], writers, streams[2])], [], [consumed], [])
+    [found] = run(lambda trades, ranges: [to_writers("route", trades, ranges, writers)], [], [consumed])
     assert sorted((key, one.first_offset, one.next_offset) for key, one in found) == [
         (str(writer), 7, 9) for writer in range(writers)
     ]
@@ -50,3 +50,5 @@ def test_connections_have_the_writer_of_their_key_group() -> None:
 def test_a_sink_with_one_writer_gets_everything() -> None:
     """All items are keyed by that writer."""
     assert run(lambda items: [to_only_writer("route", items)], ["a", "b"]) == [[("0", "a"), ("0", "b")]]
+    [found] = run(lambda *streams: [to_only_writer("route", *streams)], ["a", "b"], ["c"])
+    assert sorted(found) == [("0", "a"), ("0", "b"), ("0", "c")]
