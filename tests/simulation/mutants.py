@@ -18,16 +18,15 @@ _SECOND: Final = """\
 self._table._do_commit(updates, requirements)
 __import__("k2.ops.failpoints", fromlist=["failpoint"]).failpoint("commit.landed")
 self._table._do_commit(self._table.transaction().set_properties(self._properties)._updates, ())"""
-_DECODED: Final = (
-    "return Decoded(TradeBatch(batch, columns), rejected, result.skipped, non_market, dated_ahead, corrections)"
-)
+_DECODED: Final = "return Decoded(trades, rejected, skipped, kinds.non_market, kinds.heads, dated_ahead, corrections)"
 _REJECTED_BATCH: Final = """\
 why = dict(rejected)
 good = columns.messages < min(why, default=len(batch))
 for message in set(columns.messages[~good].tolist()):
     why[message] = RejectedError(Reason.INVALID, "value: next to one that is")
 trades = TradeBatch(batch, columns.take(np.flatnonzero(good)))
-return Decoded(trades, sorted(why.items()), result.skipped, non_market, dated_ahead, corrections)"""
+rejected = sorted(why.items())
+return Decoded(trades, rejected, skipped, kinds.non_market, kinds.heads, dated_ahead, corrections)"""
 
 _BEHIND: Final = """files = [file for file in LocalFolder(folder).files() if file.series == self._series]
 position = Position(files[-1].number, files[-1].bytes) if files else BEGIN"""

@@ -32,7 +32,7 @@ from k2.venues.wire_format import (
     read_framed,
     schema_id_of,
 )
-from tests.venues.messages import batch_of, outcome
+from tests.venues.messages import batch_of, outcome, value_of
 from tests.venues.test_table_kernel import left_of
 
 PRICE: Final = {"type": "bytes", "logicalType": "decimal", "precision": 20, "scale": 8}
@@ -110,19 +110,11 @@ def test_an_avro_trade_is_read_exactly() -> None:
     values = [framed(trade()), framed(trade(price=-1, sequence=8, symbol="É"))]
     decoded = decode(batch_of(values, "framed"))
     assert outcome(decoded) == outcome(decode_by_reference(batch_of(values, "framed")))
-    first = outcome(decoded)[0][0]
-    assert first[2:] == (
-        ("framed", "BTC"),
-        "7",
-        7,
-        7,
-        61_837_630_000 * 10**12,
-        2 * 10**16,
-        2,
-        TIME,
-        first[-1],
-    )
-    assert outcome(decoded)[0][1][6] == -(10**10)
+    columns = decoded.trades.columns
+    assert [value_of(one) for one in columns.prices] == [61_837_630_000 * 10**12, -(10**10)]
+    assert [value_of(one) for one in columns.quantities] == [2 * 10**16] * 2
+    assert (columns.name(0), columns.trade_id(0), columns.sequences.tolist()) == (("framed", "BTC"), "7", [7, 8])
+    assert (columns.sides.tolist(), columns.timestamps.tolist()) == ([2, 2], [TIME, TIME])
     assert VENUES["framed"].key(values[1]) == "framed|É"
 
 
