@@ -19,12 +19,13 @@ from k2.model.key_groups import GROUPS
 from k2.model.reasons import Reason, RejectedError, SkippedError
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US, TIME_AHEAD_TOLERANCE_US
-from k2.model.trade import Trade
+from k2.model.trade import NO_SIDE, Trade
 from k2.model.verdicts import HEAD, SKIPPED, STORED
 from k2.venues import VENUES, Venue
 from k2.venues.payloads import unpacked
 from k2.venues.rows import (
     EXCHANGE_START,
+    HEAD_SIDE,
     MESSAGE,
     MESSAGE_BYTES_MAX,
     REASON,
@@ -133,8 +134,11 @@ def decode(
     is_left = others[:, REASON] == 0
     result = _decode_messages(venue, batch, others[is_left, 0])
     result.skipped_compiled = others[~is_left]
-    non_market, heads = _non_market(columns.quantities), len(columns) + result.heads
-    kinds = _Kinds(np.concatenate([non_market, len(columns) + result.non_market]), heads)
+    compiled_kinds = _kinds_of(columns)
+    kinds = _Kinds(
+        np.concatenate([compiled_kinds.non_market, len(columns) + result.non_market]),
+        np.concatenate([compiled_kinds.heads, len(columns) + result.heads]),
+    )
     if result.trades:
         columns = TradeColumns.concatenate([columns, _columns(result, symbols)])
         order = np.argsort(columns.messages, kind="stable")
@@ -241,9 +245,14 @@ def _grown(rows: NDArray[np.int64], used: int, share: float) -> NDArray[np.int64
     return grown
 
 
-def _non_market(quantities: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return int64[m]: the rows without a quantity, uint64[n, 2], which are non-market trades."""
-    return np.flatnonzero(~quantities.any(axis=1)) if _has_zero(quantities) else _NO_ROWS
+def _kinds_of(columns: TradeColumns) -> _Kinds:
+    """Return which rows of a kernel are not stored: those without a quantity; the sides of heads are then none."""
+    if not _has_zero(columns.quantities):
+        return _Kinds(_NO_ROWS, _NO_ROWS)
+    rows = np.flatnonzero(~columns.quantities.any(axis=1))
+    is_head = columns.sides[rows] == HEAD_SIDE
+    columns.sides[rows[is_head]] = NO_SIDE
+    return _Kinds(rows[~is_head], rows[is_head])
 
 
 @compiled

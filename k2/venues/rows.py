@@ -18,6 +18,7 @@ __all__ = [
     "EXCHANGE_START",
     "FIRST_SEQUENCE",
     "HAS_SEQUENCE",
+    "HEAD_SIDE",
     "ID_SIZE",
     "ID_START",
     "INDEX",
@@ -54,6 +55,8 @@ PRICE: Final = 4
 QUANTITY: Final = 6
 """Two words, low first; 0, which no market trade has, for a non-market trade."""
 SIDE: Final = 8
+"""`HEAD_SIDE` for a row that only names the last number of its symbol."""
+HEAD_SIDE: Final = -1
 TIMESTAMP: Final = 9
 RECEIVED: Final = 10
 ID_START: Final = 11

@@ -36,6 +36,7 @@ from k2.venues.scan import END, KIND, START, signed
 from k2.venues.skipped import reason_number
 from k2.venues.table import VenueTable
 from k2.venues.table_forms import form_of, is_of_item, slot_of, spec_of
+from k2.venues.table_heads import write_head
 from k2.venues.table_layout import (
     ACCEPTS,
     ARRAY,
@@ -43,6 +44,7 @@ from k2.venues.table_layout import (
     EXCHANGE,
     FIXED_FIELDS,
     FORM_GROUP,
+    FORM_HEAD,
     FORM_LIST,
     FORM_NEWEST_FIRST,
     ITEM_SLOTS,
@@ -180,6 +182,8 @@ def _write_rows(
     row: int,
 ) -> Any:
     """Write the rows of a message of a form; return their number, or as a negative one why it is skipped; 0 if left."""
+    if program[form + FORM_HEAD] != _ZERO:
+        return write_head(data, program, exchange, fields, program[form + FORM_HEAD], table, rows, words, row)
     group, count, is_empty = program[form + FORM_GROUP], signed(_ZERO), True
     newest_first = program[form + FORM_NEWEST_FIRST] != _ZERO
     is_single = group == _ZERO

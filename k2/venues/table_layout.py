@@ -28,22 +28,28 @@ __all__ = [
     "EDGE_BIT",
     "EDGE_CHILD",
     "EDGE_KEY",
+    "EDGE_MASK",
     "EDGE_NEXT",
     "EDGE_SIZE",
     "ELEMENTS",
     "EXCHANGE",
     "FIELD_WORDS",
+    "FIRST_EDGES",
     "FIXED_FIELDS",
     "FORM_FIELDS",
     "FORM_GROUP",
+    "FORM_HEAD",
     "FORM_LIST",
     "FORM_NEWEST_FIRST",
     "FORM_SKIPS",
     "FORM_WHEN",
     "FRACTION",
     "GROUP",
-    "HEADS",
-    "HEAD_MASK",
+    "HEAD_NAME",
+    "HEAD_NAME_SLOT",
+    "HEAD_NONE",
+    "HEAD_NUMBER",
+    "HEAD_NUMBER_SLOT",
     "ITEM_SLOT",
     "ITEM_SLOTS",
     "KINDS",
@@ -99,10 +105,10 @@ def _columns(count: int) -> tuple[np.uint64, ...]:
 HEADER_WORDS: Final = 16
 
 # A state: where the scanner is on the paths of the table. ELEMENTS are the states of the elements of an array, the last
-# of them that of all others, and a 0. HEADS is the first of 64 words: the first edge of the keys whose first byte has
-# these lower six bits.
-(ROOT_SLOT, ITEM_SLOT, GROUP, OPENS, CLOSES, ELEMENTS, HEADS) = _columns(7)
-HEAD_MASK: Final = np.uint64(63)
+# of them that of all others, and a 0. FIRST_EDGES is the first of 64 words: the first edge of the keys whose first byte
+# has these lower six bits.
+(ROOT_SLOT, ITEM_SLOT, GROUP, OPENS, CLOSES, ELEMENTS, FIRST_EDGES) = _columns(7)
+EDGE_MASK: Final = np.uint64(63)
 STATE_WORDS: Final = 6 + 64
 
 # An edge: a key of an object, and the state of its value. EDGE_KEY is the first word of the key's bytes.
@@ -113,9 +119,14 @@ STATE_WORDS: Final = 6 + 64
 
 # A form, in a list that begins with their number. FORM_FIELDS is the first of the fields: their slots, and whether they
 # are those of an element. FORM_SKIPS are the rules of messages to skip that may hold as well, FORM_LIST is the slot of
-# the list of trades; 0 if there is none, or several.
-(FORM_WHEN, FORM_SKIPS, FORM_GROUP, FORM_LIST, FORM_NEWEST_FIRST, FORM_FIELDS) = _columns(6)
+# the list of trades; 0 if there is none, or several. FORM_HEAD is the record of messages that only name the last number
+# of their symbol; 0 for those with trades.
+(FORM_WHEN, FORM_SKIPS, FORM_GROUP, FORM_LIST, FORM_NEWEST_FIRST, FORM_HEAD, FORM_FIELDS) = _columns(7)
 FIELD_WORDS: Final = np.uint64(2)
+
+# A message that only names a number: what the table says of the number and of the name, the slot of each, and the
+# values that are no number.
+HEAD_NUMBER, HEAD_NUMBER_SLOT, HEAD_NAME, HEAD_NAME_SLOT, HEAD_NONE = (np.uint64(number) for number in (0, 3, 4, 7, 8))
 
 # The fields of a trade. The fields of the table's kinds follow them.
 (EXCHANGE, SYMBOL, PRICE, QUANTITY, TIME, SIDE, SEQUENCE, BOUND, TRADE_ID) = _columns(9)

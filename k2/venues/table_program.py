@@ -13,6 +13,7 @@ from k2.venues.skipped import reason_number
 from k2.venues.table import (
     Condition,
     DecimalField,
+    HeadForm,
     IdPart,
     MessageForm,
     NameField,
@@ -32,6 +33,7 @@ from k2.venues.table_layout import (
     BY_NUMBER,
     BY_RFC_3339,
     BY_SIGN,
+    FIELD_WORDS,
     HEADER_WORDS,
     LEFT_OUT,
     MARKET,
@@ -127,6 +129,8 @@ class _Compiler:
 
     def _put_forms(self, wrapper: Steps) -> int:
         forms = [self._put_form(form, wrapper) for form in self._table.messages]
+        heads = self._table.heads if isinstance(self._table.exchange, str) else []
+        forms += [self._put_head(head, wrapper) for head in heads]
         return self._put([len(forms), *forms])
 
     def _put_form(self, form: MessageForm, wrapper: Steps) -> int:
@@ -134,13 +138,29 @@ class _Compiler:
         group = self._groups.setdefault(at, len(self._groups) + 1) if EACH in at else 0
         places = [self._place(path, at, wrapper, is_in_list=bool(group)) for path in self._paths()]
         when = self._put_conditions(form.when, wrapper)
-        rules = [rule for rule in self._table.skip if rule.when and not _exclude(form.when, rule.when)]
-        skips = [(self._put_conditions(rule.when, wrapper), reason_number(rule.reason)) for rule in rules]
-        skips_at = self._put_list(skips)
+        skips_at = self._put_skips_of(form.when, wrapper)
         fields = [word for place in places for word in (place.slot, int(place.is_of_item))]
         is_plain_list = at[1:] and at.index(EACH) == len(at) - 1 if group else False
         list_at = self._slot(at[:-1]) if is_plain_list else 0
-        return self._put([when, skips_at, group, list_at, int(form.order == "newest_first"), *fields])
+        return self._put([when, skips_at, group, list_at, int(form.order == "newest_first"), 0, *fields])
+
+    def _put_skips_of(self, when: Sequence[Condition], wrapper: Steps) -> int:
+        """Write the rules of messages to skip that may hold where these conditions do."""
+        rules = [rule for rule in self._table.skip if rule.when and not _exclude(when, rule.when)]
+        return self._put_list(
+            [(self._put_conditions(rule.when, wrapper), reason_number(rule.reason)) for rule in rules]
+        )
+
+    def _put_head(self, head: HeadForm, wrapper: Steps) -> int:
+        """Write the form of messages that only name the last number of their symbol; it has none of the fields."""
+        name = self._table.key or self._table.symbol
+        slots = [self._slot(wrapper + parse_path(path).steps) for path in (head.number.path, name.path)]
+        none = self._put_values([(text, 1) for value in head.none for text in (value, str(value))])
+        record = [*self._number_spec(head.number), slots[0], *self._name_spec(name), slots[1], none]
+        when, skips_at = self._put_conditions(head.when, wrapper), self._put_skips_of(head.when, wrapper)
+        head_at = self._put(record)
+        no_fields = [0] * (int(FIELD_WORDS) * sum(1 for _ in self._paths()))
+        return self._put([when, skips_at, 0, 0, 0, head_at, *no_fields])
 
     def _put_skips(self, wrapper: Steps) -> int:
         """Write the rules of messages to skip, up to the first that the kernel cannot decide."""

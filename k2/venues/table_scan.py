@@ -30,12 +30,12 @@ from k2.venues.table_layout import (
     EDGE_BIT,
     EDGE_CHILD,
     EDGE_KEY,
+    EDGE_MASK,
     EDGE_NEXT,
     EDGE_SIZE,
     ELEMENTS,
+    FIRST_EDGES,
     GROUP,
-    HEAD_MASK,
-    HEADS,
     ITEM_SLOT,
     ITEM_SLOTS,
     OBJECT,
@@ -94,7 +94,7 @@ def _edge(
     data: NDArray[np.uint8], start: np.uint64, end: np.uint64, program: NDArray[np.uint64], state: np.uint64
 ) -> np.uint64:
     """Return the edge of a key; 0 if the table does not name it there."""
-    edge: np.uint64 = program[state + HEADS + (np.uint64(data[start]) & HEAD_MASK)]
+    edge: np.uint64 = program[state + FIRST_EDGES + (np.uint64(data[start]) & EDGE_MASK)]
     size = end - start
     while edge != _ZERO:
         if program[edge + EDGE_SIZE] == size:

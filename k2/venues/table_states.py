@@ -5,7 +5,17 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from k2.venues.table_layout import CLOSES, ELEMENTS, GROUP, HEAD_MASK, HEADS, ITEM_SLOT, OPENS, ROOT_SLOT, STATE_WORDS
+from k2.venues.table_layout import (
+    CLOSES,
+    EDGE_MASK,
+    ELEMENTS,
+    FIRST_EDGES,
+    GROUP,
+    ITEM_SLOT,
+    OPENS,
+    ROOT_SLOT,
+    STATE_WORDS,
+)
 
 __all__ = ["EACH", "Steps", "UnfitTableError", "Words", "put_states"]
 
@@ -107,7 +117,7 @@ class _States:
             raise UnfitTableError
         for number, key in enumerate(keys):
             child, text = self.put(_advanced(positions, {key})), key.encode()
-            head = at + int(HEADS) + (text[0] & int(HEAD_MASK))
+            head = at + int(FIRST_EDGES) + (text[0] & int(EDGE_MASK))
             edge = len(self._words)
             self._words += [self._words[head], 1 << number, child, len(text), *text]
             self._words[head] = edge

@@ -5,19 +5,25 @@ from collections import Counter
 from typing import Any, Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from k2.iceberg.decoding import decoding_of
 from k2.model.batch import TradeSlice
 from k2.model.progress import TopicPartition
 from k2.model.reasons import SkippedError
+from k2.model.trade import NO_SIDE
 from k2.model.verdicts import HEAD, STORED
 from k2.ops.settings import read_settings
 from k2.query.reconcile import reconcile
 from k2.venues import VENUES
+from k2.venues.decode import decode
 from tests.brokers import Broker
 from tests.flows.job import Job
 from tests.flows.job_io import message_batch, run_in_memory
 from tests.flows.market import publish
+from tests.venues.messages import batch_of
+from tests.venues.test_table_kernel import agree
 
 HEARTBEAT: Final = {"type": "heartbeat", "sequence": 90, "product_id": "BTC-USD", "time": "2024-08-08T23:54:15.3Z"}
 TRADE: Final = {"e": "trade", "s": "BTCUSDT", "p": "61837.63", "q": "0.02", "T": 1_723_161_255_342, "m": True}
@@ -62,6 +68,19 @@ def test_a_heartbeat_names_the_last_number() -> None:
     for message in (HEARTBEAT | {"last_trade_id": 0}, HEARTBEAT, HEARTBEAT | {"last_trade_id": None}):
         with pytest.raises(SkippedError, match="heartbeat"):
             VENUES["coinbase"].decode(encoded(message))
+
+
+ODD: Final = st.sampled_from([None, 0, 1, -1, "0", "7", 7.0, 2**63, 2**63 - 1, True, [], {}, "BTC-USD", "É", ""])
+FIELDS: Final = ("type", "product_id", "last_trade_id", "trade_id", "time")
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(FIELDS), ODD), min_size=1, max_size=6), st.data())
+def test_both_decoders_agree_on_heads(changes: list[dict[str, Any]], data: st.DataObject) -> None:
+    """The compiled loop reads heartbeats and tickers, and leaves what is odd."""
+    kinds = st.sampled_from([HEARTBEAT | {"last_trade_id": 20}, HEARTBEAT | {"type": "ticker", "trade_id": 21}])
+    batch = batch_of([encoded(data.draw(kinds) | change) for change in changes], "coinbase")
+    assert agree(batch)
+    assert (decode(batch).trades.columns.sides == NO_SIDE).all()
 
 
 @pytest.mark.parametrize("topics", ["t=binance-spot,a=binance-spot-aggtrade", "a=binance-spot-aggtrade"])
