@@ -98,7 +98,9 @@ class NameField(Strict, frozen=True):
     pattern: Annotated[
         str | None, Meta(description="A regular expression for the whole text; its one group is the name.")
     ] = None
-    optional: Annotated[bool, Meta(description="For the trade id: whether it may be absent or null.")] = False
+    optional: Annotated[
+        bool, Meta(description="For the trade id: whether it may be absent or null; a number's text then replaces it.")
+    ] = False
 
 
 class IdPart(Strict, frozen=True):

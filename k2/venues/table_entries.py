@@ -141,10 +141,9 @@ def _identity_reader(table: VenueTable) -> Callable[[Any, Any], tuple[int | None
         return read_numbered
 
     def read(item: Any, root: Any) -> tuple[int | None, str | None]:
-        return (
-            None if number is None else number.read(root if number.is_root else item),
-            None if trade_id is None else trade_id.read(root if trade_id.is_root else item),
-        )
+        sequence = None if number is None else number.read(root if number.is_root else item)
+        identity = None if trade_id is None else trade_id.read(root if trade_id.is_root else item)
+        return sequence, identity if identity is not None or sequence is None else str(sequence)
 
     return read
 

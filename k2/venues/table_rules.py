@@ -152,8 +152,6 @@ def _check_numbering(table: VenueTable) -> None:
         raise TableFault("numbering", "range needs either first_sequence or count; name the field of one of them")
     if table.numbering != "range" and bounds:
         raise TableFault(bounds[0], 'is that of a range; remove it, or choose numbering = "range"')
-    if isinstance(table.trade_id, NameField) and table.trade_id.optional and has_number:
-        raise TableFault("trade_id.optional", "a trade with a sequence has an id; remove optional")
 
 
 def _check_identity(table: VenueTable) -> None:

@@ -10,6 +10,20 @@ __all__ = ["MORE_DOCUMENTED", "MORE_SKIPPED"]
 
 MORE_DOCUMENTED: Final = (
     Documented(
+        "k2-json",
+        {
+            "exchange": "x",
+            "symbol": "BTC-USD",
+            "sequence": 7,
+            "trade_id": None,
+            "price": "1260.01",
+            "quantity": 0.3,
+            "side": "sell",
+            "timestamp": 1_723_161_255_342_000,
+        },
+        [_trade(("x", "BTC-USD"), ("7", 7), (1260.01, 0.3), SELL, 1_723_161_255_342_000)],
+    ),
+    Documented(
         "binance-spot-blocktrade",
         {
             "e": "blockTrade",

@@ -100,11 +100,6 @@ def encoded(**changes: Any) -> bytes:
         ),
         ([('name = "bourse"', 'name = "bourse"\nextends = "nyse"')], "", " line 2: extends: there is no table of a"),
         (
-            [("exchange = ", 'trade_id = { path = "i", optional = true }\nexchange = ')],
-            "",
-            " line 3: trade_id.optional:",
-        ),
-        (
             [('path = "n"', 'path = "$.n"')],
             'trades = "d[]"\n',
             " line 7: sequence.path: begins at the message, which can have several trades; name a field of the trade",
