@@ -90,7 +90,7 @@ def test_every_commit_is_recorded_whenever_snapshots_expire(settings: Settings) 
     ]
     for number, one in enumerate(found.commits):
         move = {"topic": "trades", "partition": 0, "offset": ROWS * (number + 1), "received": ROWS, "stored": ROWS}
-        assert one.partitions == [move | {"duplicates": 0, "dead_letters": 0, "skipped": 0}]
+        assert one.partitions == [move | {"duplicates": 0, "dead_letters": 0, "skipped": 0, "corrections": 0}]
         remark = "started with no state" if number < 2 else None
         assert (one.writer, one.rows, one.files, one.remark) == (str(number % 2), ROWS, 1, remark)
         assert one.committed_at.timestamp() * 1_000 == pytest.approx(made[number].timestamp_ms)

@@ -13,6 +13,7 @@ from k2.model.symbol_names import NameList
 from k2.model.symbols import Symbols
 from k2.model.trade import BUY, SELL, Trade
 from k2.venues.decode import decode
+from tests.model.trade_slices import Row, slice_of
 from tests.venues.messages import BINANCE_MESSAGE, K2_MESSAGE, batch_of, rows_of
 
 TRADES: Final = [
@@ -22,14 +23,15 @@ TRADES: Final = [
     Trade("b", "x", "last", 0, 0, 3, 0, 13, 14),
 ]
 ROWS: Final = [
-    (0, 0, ("a", "x"), "id", 7, -5, 2**64, BUY, 10, 11),
-    (0, 1, ("a", "y"), None, None, 2**100, 1, SELL, 12, NULL_TIME),
-    (1, 0, ("c", "z"), "other", 3, 1, 1, 0, 15, 16),
-    (4, 0, ("b", "x"), "last", 0, 0, 3, 0, 13, 14),
+    (0, 0, ("a", "x"), "id", 7, 7, -5, 2**64, BUY, 10, 11),
+    (0, 1, ("a", "y"), None, None, None, 2**100, 1, SELL, 12, NULL_TIME),
+    (1, 0, ("c", "z"), "other", 3, 3, 1, 1, 0, 15, 16),
+    (4, 0, ("b", "x"), "last", 0, 0, 0, 3, 0, 13, 14),
 ]
 DTYPES: Final = {
     "symbols": "int32",
     "sequences": "int64",
+    "first_sequences": "int64",
     "has_sequence": "bool",
     "prices": "uint64",
     "quantities": "uint64",
@@ -159,3 +161,12 @@ def test_a_slice_without_rows_is_compact_as_well() -> None:
     batch = decode(batch_of([K2_MESSAGE, BINANCE_MESSAGE])).trades
     small = TradeSlice(batch, 1, none, np.empty(0, dtype=np.uint8), none).compact()
     assert (len(small), len(small.batch.columns), len(small.batch.source), len(small.batch.source.data)) == (0, 0, 0, 0)
+
+
+def test_a_pickled_slice_has_ranges_only_if_its_trades_have() -> None:
+    """First numbers take no room where each trade stands for one number, and are kept where some do not."""
+    plain = slice_of([Row(1), Row(2)])
+    ranges = slice_of([Row(3, first_sequence=1), Row(4)])
+    there = [pickle.loads(pickle.dumps(one)).batch.columns for one in (plain, ranges)]  # noqa: S301
+    assert [one.has_ranges for one in there] == [False, True]
+    assert [one.first_sequences.tolist() for one in there] == [[1, 2], [1, 4]]
