@@ -24,7 +24,7 @@ from k2.venues import VENUES
 
 __all__ = ["ConnectionStreams", "connections"]
 
-_NONE: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
+_NO_NUMBERS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 TICK_SECONDS: Final = 1.0
 """While numbers are missing, time passes by at most this much from call to call: a process that stands still hears from
 no partition, which does not mean that they have nothing."""
@@ -64,15 +64,16 @@ def connections(step_id: str, messages: Stream[MessageBatch], source: Connection
 
 
 def _slices(batch: MessageBatch) -> Iterable[tuple[str, GroupSlice]]:
-    """Return the slices of each connection; the first batch of a partition goes to every key group.
+    """Return a slice for each connection; for the first batch of a partition, an empty one for every key group.
 
-    So that every group brings its events up to date, and every writer knows that the topic is read for its numbers.
+    The empty slices make every group bring its events up to date, and let every writer know that the topic is read for
+    its numbers.
     """
     read = VENUES[batch.venue].connection
     if read is None:
         return ()
     if batch.is_first:
-        nothing = ConnectionSlice("", batch.topic_partition, None, _NONE, _NONE, _NONE)
+        nothing = ConnectionSlice("", batch.topic_partition, None, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS)
         return [(group_key(group), (group, nothing)) for group in range(GROUPS)]
     return [(group_key(one.group), (one.group, one)) for one in read(batch)]
 

@@ -32,7 +32,7 @@ from k2.ops.metrics import (
 )
 from k2.sequencing.monotonic import GroupDisorder
 from k2.sequencing.owed_events import owed_events
-from k2.sequencing.tracked import Missing, OpenGaps, Tracked
+from k2.sequencing.tracked import NewestMissing, OpenGaps, Tracked
 from k2.sequencing.tracker import GroupTracker
 
 __all__ = ["SequencedStreams", "sequence"]
@@ -188,8 +188,8 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         _count_out_of_order(tracked.out_of_order)
         for event in tracked.events:
             _count_event(event, self._gap_large_min)
-        for missing in tracked.missing:
-            _report_missing(missing)
+        for missing in tracked.newest_missing:
+            _report_newest_missing(missing)
         if tracked.events:
             self._report_open_gaps()
 
@@ -218,7 +218,7 @@ def _count_event(event: SequenceEvent, gap_large_min: int) -> None:
             RESETS_DETECTED.labels(event.exchange).inc()
 
 
-def _report_missing(missing: Missing) -> None:
+def _report_newest_missing(missing: NewestMissing) -> None:
     exchange, symbol, first, last = missing
     NEWEST_MISSING.labels(exchange).inc(last - first + 1)
     _LOG.warning(

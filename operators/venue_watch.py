@@ -1,4 +1,4 @@
-"""What samples of the messages say of their venue: how its clock compares with Kafka's, and how its form changes."""
+"""What sampled messages show of their venue: how its clock compares with Kafka's, and how its form changes."""
 
 import math
 import time
@@ -41,7 +41,7 @@ class VenueWatch:
         self._logged: dict[str, set[object]] = {}
 
     def add(self, decoded: Decoded) -> None:
-        """Look at a batch."""
+        """Measure and compare samples of a batch."""
         source = decoded.trades.source
         if source.venue not in self._logged:
             self._begin(source.venue)

@@ -64,8 +64,7 @@ def gaps(
         _print_gaps(rows, which)
     if not as_json and output is None:
         _print_totals(found, which)
-    if len(rows) < len(found):
-        typer.echo(f"the largest {len(rows):,} of {len(found):,} ranges are listed; use a higher --limit", err=True)
+    _print_limit(len(rows), len(found))
     if not found and not has_ledger_events(settings, *filters):
         typer.echo(_empty_reason(settings, *filters), err=True)
 
@@ -97,18 +96,23 @@ def _print_lost(found: Sequence[ConnectionGap], limit: int | None, output: Outpu
         typer.echo(
             f"{format_count(lost, 'message')} of unknown content in {format_count(len(found), 'range')}", err=True
         )
-    if len(rows) < len(found):
-        typer.echo(f"the largest {len(rows):,} of {len(found):,} ranges are listed; use a higher --limit", err=True)
+    _print_limit(len(rows), len(found))
 
 
-_LOST: Final = ("exchange", "connection", "session", "first", "missing", "before", "at")
+def _print_limit(listed: int, found: int) -> None:
+    """Say that a limit has left ranges out, if it has."""
+    if listed < found:
+        typer.echo(f"the largest {listed:,} of {found:,} ranges are listed; use a higher --limit", err=True)
+
+
+_LOST: Final = ("exchange", "connection", "session", "first", "missing", "next_message", "at")
 
 
 def _lost_cell(row: ConnectionGap, name: str) -> object:
     match name:
         case "first":
             return Identifier(row.first_number)
-        case "before":
+        case "next_message":
             return f"{row.topic}:{row.partition}:{row.offset}"
         case "at":
             return format_time(row.timestamp, "minutes")

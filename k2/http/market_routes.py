@@ -57,7 +57,7 @@ async def twap(parameters: Annotated[PricesRequest, Query()], respond: TabularRe
 
 @router.post("/sql", responses=any_rows())
 async def sql(parameters: SqlRequest, respond: TabularResponses) -> QueryResponse:
-    """QueryResponse one SELECT over trades, sequence_events, commits, corrections and dead_letters."""
+    """Run one SELECT over trades, sequence_events, commits, corrections and dead_letters."""
     return respond.rows(lambda session: Market(session).sql(parameters.sql, parameters.as_of), parameters.limit)
 
 

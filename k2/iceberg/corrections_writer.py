@@ -51,7 +51,7 @@ class CorrectionsWriter:
         self._pending = PendingCorrections()
         self._taken: list[PlacedCorrection] = []
         self._ahead: dict[tuple[str, int, int, int], Correction] = {}
-        """By coordinates, the rows whose messages `trades` has not committed: it was put back to an earlier state."""
+        """By coordinates, rows of messages that `trades` has not committed: it was restored to an earlier state."""
 
     def resume(self, pending: PendingCorrections, trades_committed: WriterProgress) -> None:
         """Add what a crash left pending, and read the corrections of the last two windows. The table must exist.
@@ -75,13 +75,13 @@ class CorrectionsWriter:
         self._ahead = {placed.coordinates: placed.correction for placed in ahead}
 
     def _complete(self, table: Table, pending: PendingCorrections) -> None:
-        """Add the pending rows. If `trades` was put back to an earlier state, the table may have them already."""
+        """Add the pending rows. If `trades` was restored to an earlier state, the table may have them already."""
         lowest: dict[TopicPartition, int] = {}
         for placed in pending.rows:
             topic_partition = TopicPartition(placed.topic, placed.partition)
             lowest[topic_partition] = min(placed.offset, lowest.get(topic_partition, placed.offset))
-        there = {placed.coordinates for placed in self._from_offsets(table, lowest)}
-        rows = tuple(placed for placed in pending.rows if placed.coordinates not in there)
+        stored = {placed.coordinates for placed in self._from_offsets(table, lowest)}
+        rows = tuple(placed for placed in pending.rows if placed.coordinates not in stored)
         if rows:
             self._add_rows(PendingCorrections(pending.commit, rows))
             _log.info("corrections_completed", writer=self._writer, corrections=len(rows))
@@ -98,7 +98,7 @@ class CorrectionsWriter:
         if stored != placed.correction:
             raise TableError(
                 f"table {self._handle.name} has another correction at offset {placed.offset} of "
-                f"{placed.topic}:{placed.partition} than the topic: it is of trades that were dropped; rename it"
+                f"{placed.topic}:{placed.partition} than the topic: it belongs to trades that were dropped; rename it"
             )
         return False
 

@@ -27,7 +27,7 @@ class Consumed:
     dead_letters: tuple[DeadLetter, ...]
     """The messages that could not be decoded."""
     skipped: NDArray[np.int64]
-    """int64: offsets of the messages that are not a market trade."""
+    """int64: offsets of the messages that are neither a trade nor an error."""
     last_message: LastMessage | None = None
     """The last message of the poll; None if it had none."""
     messages: int = 0

@@ -31,7 +31,7 @@ class RejectedError(ValueError):
 
 
 class SkippedError(Exception):
-    """A message that is not a market trade by the rule of the venue (a heartbeat, a reply).
+    """A message that is neither a trade nor an error by the rule of the venue (a heartbeat, a reply).
 
     `why` is one of a small closed set of values, so that it can be a metric label.
     """

@@ -56,7 +56,9 @@ __all__ = [
 ]
 
 MESSAGES_RECEIVED: Final = Counter("k2_messages_received", "Messages read from Kafka, including replays.")
-MESSAGES_SKIPPED: Final = Counter("k2_messages_skipped", "Messages that are not a market trade.", ["reason"])
+MESSAGES_SKIPPED: Final = Counter(
+    "k2_messages_skipped", "Messages that are neither a trade to store nor an error.", ["reason"]
+)
 TRADES_STORED: Final = Counter("k2_trades_stored", "Trades committed to the table.")
 DUPLICATES_DROPPED: Final = Counter("k2_duplicates_dropped", "Trades dropped because they are already stored.")
 CORRECTIONS_STORED: Final = Counter("k2_corrections", "Corrections committed to the table `corrections`.", ["exchange"])

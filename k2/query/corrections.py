@@ -127,7 +127,7 @@ _CORRECTIONS: Final = f"""
 def committed_coordinates(engine: Engine, settings: Settings, trades: Table) -> pa.Table:
     """Return `topic`, `partition`, `offset` and `index` of the corrections that the progress of `trades` counts.
 
-    The table may have others: of a commit since `trades` was read, or before it was put back to an earlier state.
+    The table may have others: of a commit since `trades` was read, or before it was restored to an earlier state.
     """
     progress = PROGRESS.read(trades.metadata.properties)
     committed = CommittedOffsets(progress, WRITERS.read(trades.metadata.properties) or settings.writers)

@@ -2,7 +2,7 @@
 
 The messages of a connection may lie in several partitions of a topic, which are read unevenly. A missing number is in
 none of them only once all have been read beyond it: within a partition, the numbers of a connection ascend. So a gap is
-reported some time after it was seen, and numbers that come later still are reported as filled. When a gap is reported
+reported some time after it was seen, and numbers that come even later are reported as filled. When a gap is reported
 depends on the clock of the machine; which numbers are missing in the end does not.
 """
 
@@ -39,23 +39,25 @@ RESTART_MAX: Final = 16
 CONNECTIONS_MAX: Final = 64
 """Connections of a key group that are kept: beyond it, those that ended and then the oldest are forgotten."""
 RUNS_MAX: Final = 1_000_000
-"""Runs of one connection, of 40 bytes: beyond it, the lower half is no longer judged."""
+"""Runs of one connection, 40 bytes each: beyond it, the lower half is no longer judged."""
 
 
 class _Connection:
     """What has been seen of one connection."""
 
-    __slots__ = ("floor", "heard", "newest", "reported", "runs")
+    __slots__ = ("floor", "last_read", "newest", "reported", "runs")
 
     def __init__(self, runs: NDArray[np.int64] = NO_RUNS, floor: int | None = None) -> None:
         self.runs = runs
+        """int64[n, 5], the numbers seen (see `k2.sequencing.number_runs`)."""
         self.floor = floor
+        """Numbers below it are not judged; None if all are."""
         self.newest = (0, 0, 0)
         """Partition, offset and Kafka timestamp of the message with the highest number."""
         self.reported: Ranges = ()
         """The missing numbers that the ledger has."""
-        self.heard: dict[int, tuple[int, float]] = {}
-        """By partition, the highest number in it, and when this process read its last message, in seconds."""
+        self.last_read: dict[int, tuple[int, float]] = {}
+        """By partition, the highest number read from it, and when this process read its last message, in seconds."""
 
     @property
     def highest(self) -> int:
@@ -69,7 +71,7 @@ class _Connection:
 
     def read_up_to(self, now: float) -> int:
         """Return the number below which no partition that is being read can have another."""
-        reading = [highest for highest, at in self.heard.values() if now - at < SETTLE_SECONDS]
+        reading = [highest for highest, at in self.last_read.values() if now - at < SETTLE_SECONDS]
         return min(reading, default=self.highest)
 
     def add(self, runs: NDArray[np.int64], newest: tuple[int, int, int]) -> None:
@@ -128,7 +130,7 @@ class ConnectionTracker:
         is_new = connection_slice.offsets >= self._committed.get(connection_slice.topic_partition, 0)
         events, self._owed = self._owed, []
         if is_new.any():
-            for key, part in self._split(_taken(connection_slice, is_new)):
+            for key, part in self._split(_selected(connection_slice, is_new)):
                 events += self._add(key, part, now)
         if len(self._connections) > CONNECTIONS_MAX:
             events += self._forget_oldest()
@@ -141,7 +143,7 @@ class ConnectionTracker:
             connection = self._connections[key]
             is_over = is_end or key.session < self._sessions[key[:3]]
             events += self._gaps(key, connection, connection.highest if is_over else connection.read_up_to(now))
-            self._note(key, connection)
+            self._update_unreported(key, connection)
         return events
 
     def state(self) -> GroupConnections:
@@ -163,7 +165,7 @@ class ConnectionTracker:
         filled = difference(reported, _ranges(missing_between(runs)))
         self._owed += [self._event(seen.key, EventKind.CONNECTION_GAP_FILLED, one, connection.newest) for one in filled]
         connection.reported = difference(reported, filled)
-        self._note(seen.key, connection)
+        self._update_unreported(seen.key, connection)
 
     def _split(self, connection_slice: ConnectionSlice) -> Iterator[tuple[ConnectionKey, ConnectionSlice]]:
         """Yield the messages of each connection: those without an id begin again at low numbers."""
@@ -179,23 +181,23 @@ class ConnectionTracker:
         for idx, part in enumerate(np.split(np.arange(len(numbers)), restarts)):
             self._sessions[name] = session + idx
             if len(part):
-                yield ConnectionKey(*name, session + idx), _taken(connection_slice, part)
+                yield ConnectionKey(*name, session + idx), _selected(connection_slice, part)
 
     def _add(self, key: ConnectionKey, part: ConnectionSlice, now: float) -> Iterator[SequenceEvent]:
         connection = self._connections.get(key, _Connection())
         if connection.floor is not None:
-            part = _taken(part, part.numbers >= connection.floor)
+            part = _selected(part, part.numbers >= connection.floor)
         if not len(part.numbers):
             return
         self._connections[key] = connection
         partition, top = part.topic_partition.partition, int(part.numbers.argmax())
-        highest, _ = connection.heard.get(partition, (int(part.numbers[top]), now))
-        connection.heard[partition] = max(highest, int(part.numbers[top])), now
+        highest, _ = connection.last_read.get(partition, (int(part.numbers[top]), now))
+        connection.last_read[partition] = max(highest, int(part.numbers[top])), now
         runs = runs_of(part.numbers, partition, part.offsets, part.timestamps)
         if connection.reported:
             yield from self._fills(key, connection, part, _ranges(runs))
         connection.add(runs, (partition, int(part.offsets[top]), int(part.timestamps[top])))
-        self._note(key, connection)
+        self._update_unreported(key, connection)
 
     def _fills(
         self, key: ConnectionKey, connection: _Connection, part: ConnectionSlice, numbers: Ranges
@@ -238,7 +240,7 @@ class ConnectionTracker:
             is_owed,
         )
 
-    def _note(self, key: ConnectionKey, connection: _Connection) -> None:
+    def _update_unreported(self, key: ConnectionKey, connection: _Connection) -> None:
         if connection.has_unreported:
             self._unreported.add(key)
         else:
@@ -259,7 +261,7 @@ class ConnectionTracker:
                 del self._sessions[key[:3]]
 
 
-def _taken(connection_slice: ConnectionSlice, messages: NDArray[np.bool_] | NDArray[np.int64]) -> ConnectionSlice:
+def _selected(connection_slice: ConnectionSlice, messages: NDArray[np.bool_] | NDArray[np.int64]) -> ConnectionSlice:
     return connection_slice._replace(
         numbers=connection_slice.numbers[messages],
         offsets=connection_slice.offsets[messages],

@@ -29,14 +29,16 @@ class Behind(NamedTuple):
 
 
 class Heads:
-    """The oldest head number of each symbol that has not been reached.
+    """The oldest head number of each symbol that no trade has reached yet.
 
     Only a count and a log message depend on it, no verdict and no event, so a lost state starts empty.
     """
 
     def __init__(self) -> None:
         self._numbers = _NO_SLOTS
+        """int64[slots], the pending number of each symbol."""
         self._since = _NO_SLOTS
+        """int64[slots], the Kafka time of the message that named it, microseconds."""
 
     def compare(
         self,

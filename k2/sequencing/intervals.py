@@ -90,10 +90,12 @@ class IntervalSet:
         return next(self.overlap(first, last), None) is not None
 
     def highest_missing(self, first: int, last: int, reach: int) -> tuple[tuple[int, int], ...]:
-        """Return the missing numbers that a range takes: its own, and for each member in it one below, the nearest.
+        """Return the missing numbers that a trade takes which stands for as many numbers as `first` to `last` are.
 
-        Those below it are within `reach` of it and above the lowest member, so that after adding them no number between
-        the lowest one taken and `last` is missing. The set must not be empty. The ranges are ascending.
+        These are the missing ones from `first` to `last`, and for each number there that is a member already, the next
+        missing number below `first`. Those below are at most `reach` away and above the lowest member, so there may be
+        fewer. After adding them, no number between the lowest one taken and `last` is missing. The set must not
+        be empty. The ranges are ascending, both bounds inclusive.
         """
         own = tuple(self._missing_between(first, last))
         excess = (last - first + 1) - sum(high - low + 1 for low, high in own)

@@ -12,7 +12,7 @@ from k2.model.batch import TradeSlice
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.sequencing.placement import Event
 
-__all__ = ["Missing", "OpenGaps", "Tracked", "first_events", "ledger_events", "with_first"]
+__all__ = ["NewestMissing", "OpenGaps", "Tracked", "first_events", "ledger_events", "with_first"]
 
 
 class OpenGaps(NamedTuple):
@@ -31,11 +31,11 @@ class Tracked:
     """In the order of the rows that caused them."""
     out_of_order: Counter[str]
     """By exchange, the number of stored rows that arrived after a trade of their symbol with a higher number."""
-    missing: list["Missing"] = field(default_factory=list)
-    """The newest numbers of symbols that the venue has named and that have not arrived."""
+    newest_missing: list["NewestMissing"] = field(default_factory=list)
+    """Of the symbols whose newest trades have not arrived, although the venue has named their numbers."""
 
 
-class Missing(NamedTuple):
+class NewestMissing(NamedTuple):
     """The newest numbers of a symbol, both inclusive, which have not arrived within the grace period."""
 
     exchange: str

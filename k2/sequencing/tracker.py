@@ -25,7 +25,7 @@ from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.placement import Placement
 from k2.sequencing.sequence import INTERLEAVED_MAX, SESSIONS_SEARCHED, SymbolSequence
 from k2.sequencing.session import Doubt, Session
-from k2.sequencing.tracked import Missing, OpenGaps, Tracked, first_events, ledger_events, with_first
+from k2.sequencing.tracked import NewestMissing, OpenGaps, Tracked, first_events, ledger_events, with_first
 from k2.sequencing.tracker_kernel import (
     CHECKED,
     COLUMNS,
@@ -148,14 +148,18 @@ class GroupTracker:
         return self._sequence(int(self._slot_of[self._symbols.intern(exchange, symbol)])).missing()
 
     def track(self, trade_slice: TradeSlice) -> Tracked:
-        """Place every row that has a sequence number, if the venue is `contiguous`.
+        """Place every row that has a sequence number, if the venue's numbers are contiguous, ranges included.
 
-        Other rows keep their verdict and session. A non-market trade is placed like the others, because its number is
-        not missing, and stays `SKIPPED`; it gets a session only if its number is new. The given slice is not changed.
+        Other rows keep their verdict and session. Head numbers are compared with what has arrived, whatever the numbers
+        of their venue mean: it may be a second view of a contiguous one. A non-market trade is placed like the others,
+        because its number is not missing, and stays `SKIPPED`; it gets a session only if its number is new. The given
+        slice is not changed.
         """
         trade_slice = trade_slice.with_ids_of(self._symbols)
-        if not len(trade_slice) or not VENUES[trade_slice.batch.source.venue].is_contiguous:
+        if not len(trade_slice):
             return Tracked(trade_slice, [], Counter())
+        if not VENUES[trade_slice.batch.source.venue].is_contiguous:
+            return Tracked(trade_slice, [], Counter(), self._behind(trade_slice))
         self._make_slots(trade_slice.batch.columns.symbols[trade_slice.rows])
         topic_partition = trade_slice.batch.source.topic_partition
         self._positions[topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
@@ -183,7 +187,7 @@ class GroupTracker:
             events.extend(first_events(trade_slice, started[:count]))
             if slice_idx == len(trade_slice):
                 trade_slice = replace(trade_slice, doubts=tuple(doubts.values()))
-                return Tracked(trade_slice, events, out_of_order, self._behind(trade_slice, columns))
+                return Tracked(trade_slice, events, out_of_order, self._behind(trade_slice))
             placement = self._place(trade_slice, columns, slice_idx, doubts)
             events.extend(ledger_events(trade_slice, slice_idx, placement.events))
             if placement.first is not None:
@@ -193,17 +197,18 @@ class GroupTracker:
                 out_of_order[exchange] += 1
             slice_idx += 1
 
-    def _behind(self, trade_slice: TradeSlice, columns: TrackedColumns) -> list[Missing]:
+    def _behind(self, trade_slice: TradeSlice) -> list[NewestMissing]:
         """Compare the head numbers of a slice with what has arrived."""
         heads = np.flatnonzero(trade_slice.verdicts == HEAD)
         if not len(heads):
             return []
-        rows = trade_slice.rows[heads]
-        slots, numbers = self._slot_of[columns.symbols[rows]], columns.content.sequences[rows]
+        rows, columns = trade_slice.rows[heads], trade_slice.batch.columns
+        self._make_slots(columns.symbols[rows])
+        slots, numbers = self._slot_of[columns.symbols[rows]], columns.sequences[rows]
         highest = np.where(self._slots[:, SESSION] > 0, self._slots[:, HIGHEST], _MIN)
         kafka_times = trade_slice.batch.kafka_timestamps_of(rows)
         return [
-            Missing(*self._symbols.name(self._symbol_ids[one.slot]), one.highest + 1, one.head)
+            NewestMissing(*self._symbols.name(self._symbol_ids[one.slot]), one.highest + 1, one.head)
             for one in self._heads.compare(slots, numbers, kafka_times, highest)
         ]
 

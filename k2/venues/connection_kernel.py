@@ -104,7 +104,7 @@ def _is_key(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, key: NDAr
 
 
 @allocation_free
-def _note(fields: NDArray[np.uint64], field: int, kind: np.uint64, start: np.uint64, end: np.uint64) -> None:
+def _set_field(fields: NDArray[np.uint64], field: int, kind: np.uint64, start: np.uint64, end: np.uint64) -> None:
     fields[field, 0], fields[field, 1], fields[field, 2] = kind, start, end
 
 
@@ -128,7 +128,7 @@ def _scan_object(
             if place.element == IN_OBJECT and _is_key(data, key_start, key_end, place.key):
                 if fields[field, 0] != ABSENT:
                     return LEFT
-                _note(fields, field, kind, start, value_end)
+                _set_field(fields, field, kind, start, value_end)
         position = skip_blanks(data, position, end)
         if position >= end or data[position] not in (_COMMA, _CLOSE):
             return LEFT
@@ -149,7 +149,7 @@ def _scan_array(
             return LEFT
         for field, place in enumerate((number, name)):
             if place.element in (element, LAST):
-                _note(fields, field, kind, start, value_end)
+                _set_field(fields, field, kind, start, value_end)
         position = skip_blanks(data, position, end)
         if position >= end or data[position] not in (_COMMA, _CLOSE_ARRAY):
             return LEFT

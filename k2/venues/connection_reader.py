@@ -29,7 +29,7 @@ def connection_reader(table: VenueTable) -> ConnectionReader | None:
     """Return the function that reads the numbers of a batch's messages; None if the table has no `connection`.
 
     It returns a slice for each connection that has numbered messages in the batch. A message whose number is absent,
-    or not a whole number from 0 to 2^62, is left out, and so is one without an id if the table names one.
+    or not a whole number below 2^62, is left out, and so is one without an id if the table names one.
     """
     if table.connection is None:
         return None

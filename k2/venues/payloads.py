@@ -1,4 +1,4 @@
-"""Payload formats: what is taken off the bytes of a message until its JSON is left, which the table then reads."""
+"""Payload formats: how the bytes of a message become the JSON that its table reads."""
 
 import zlib
 from collections.abc import Callable

@@ -13,7 +13,7 @@ from k2.venues.table import SkipReason
 __all__ = ["SkippedMessages", "reason_number"]
 
 _REASONS: Final[tuple[str, ...]] = (*get_args(SkipReason), "no_trades", "non_market")
-"""Those that compiled decoders give, by number less one: 0 stands for a message that is not skipped."""
+"""The reasons of compiled decoders, by their number less one: 0 stands for a message that is not skipped."""
 
 
 def reason_number(reason: str) -> int:

@@ -40,7 +40,7 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Condition(Strict, frozen=True):
     """What the value of a field must be. A field that is absent fulfils only `absent`."""
 
-    path: Annotated[str, Meta(description="The field, from the message's root.")]
+    path: Annotated[str, Meta(description="The field, from the message's root; in a correction, from the entry.")]
     one_of: Annotated[list[Value] | None, Meta(description="The values that fulfil it.")] = None
     matches: Annotated[str | None, Meta(description="The regular expression that the whole text must match.")] = None
     present: Annotated[Literal[True] | None, Meta(description="Any value fulfils it.")] = None
@@ -206,10 +206,14 @@ class ConnectionNumbers(Strict, frozen=True):
 
 
 class CorrectionRule(Strict, frozen=True):
-    """Trades, by the form of the messages, that cancel or correct an earlier one instead."""
+    """Entries that have the place of a trade in a message, and cancel or correct an earlier one."""
 
     when: Annotated[
-        list[Condition], Meta(description="All of these must hold; their paths begin at the trade.", min_length=1)
+        list[Condition],
+        Meta(
+            description="All of these must hold; their paths begin at the entry, or at the message with $.",
+            min_length=1,
+        ),
     ]
     action: Annotated[Literal["cancel", "correct"], Meta(description="What it does to the trade that it means.")]
     trade_id: Annotated[NameField | list[IdPart], Meta(description="The id of the trade that it means.")]

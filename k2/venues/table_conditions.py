@@ -4,12 +4,14 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from k2.venues.table import Condition, VenueTable
+from k2.venues.table import Condition, CorrectionRule, VenueTable
 from k2.venues.table_paths import ABSENT, finder, parse_path
 
-__all__ = ["Test", "all_of", "condition_test", "is_container", "other_entry_test"]
+__all__ = ["EntryTest", "Test", "all_of", "condition_test", "correction_test", "is_container", "other_entry_test"]
 
 Test = Callable[[Any], bool]
+EntryTest = Callable[[Any, Any], bool]
+"""Says something of (an entry, the message)."""
 
 
 def all_of(conditions: Sequence[Condition]) -> Test:
@@ -18,18 +20,19 @@ def all_of(conditions: Sequence[Condition]) -> Test:
     return tests[0] if len(tests) == 1 else lambda root: all(test(root) for test in tests)
 
 
-def other_entry_test(table: VenueTable) -> Callable[[Any, Any], bool]:
-    """Return the function that says of (an entry, the message) whether it is a correction, or left out by its kind."""
+def correction_test(rule: CorrectionRule) -> EntryTest:
+    """Return the function that says of an entry whether a rule makes it a correction."""
+    tests = [(condition_test(condition), parse_path(condition.path).is_root) for condition in rule.when]
+    return lambda item, root: all(test(root if is_root else item) for test, is_root in tests)
+
+
+def other_entry_test(table: VenueTable) -> EntryTest:
+    """Return the function that says of an entry whether it is a correction, or left out by its kind."""
     left_out = [condition_test(Condition(path=one.path, one_of=one.skipped)) for one in table.kinds if one.skipped]
-    corrections = [
-        [(condition_test(condition), parse_path(condition.path).is_root) for condition in rule.when]
-        for rule in table.corrections
-    ]
+    corrections = [correction_test(rule) for rule in table.corrections]
 
     def is_other(item: Any, root: Any) -> bool:
-        return any(test(item) for test in left_out) or any(
-            all(test(root if is_root else item) for test, is_root in tests) for tests in corrections
-        )
+        return any(test(item) for test in left_out) or any(test(item, root) for test in corrections)
 
     return is_other
 

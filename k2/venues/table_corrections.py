@@ -1,6 +1,5 @@
 """Corrections in a table: which entries of a message cancel or correct a trade, compiled to functions."""
 
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
@@ -8,25 +7,23 @@ import msgspec
 
 from k2.model.correction import Correction, CorrectionKind
 from k2.model.decimals import spell_decimal
-from k2.venues.table import Condition, CorrectionRule, DecimalField, IdPart, NameField, VenueTable
+from k2.venues.table import CorrectionRule, DecimalField, IdPart, NameField, VenueTable
+from k2.venues.table_conditions import correction_test
 from k2.venues.table_fields import decimal_reader, id_reader, name_reader, time_reader
 from k2.venues.table_ids import EntryReader, FieldOf, joined_id_reader
 from k2.venues.table_paths import ABSENT, optional_getter, parse_path
 
 __all__ = ["correction_reader"]
 
-Test = Callable[[Any], bool]
 _KINDS: Final = {"cancel": CorrectionKind.CANCELLED, "correct": CorrectionKind.CORRECTED}
 
 
-def correction_reader(
-    table: VenueTable, exchange: EntryReader, field_of: FieldOf, test_of: Callable[[Condition], Test]
-) -> EntryReader:
+def correction_reader(table: VenueTable, exchange: EntryReader, field_of: FieldOf) -> EntryReader:
     """Return the reader of the correction that an entry is; it returns None for one that is none.
 
     It raises `RejectedError` for a correction without a field that its rule names.
     """
-    rules = [(_conditions(rule, test_of), _rule_reader(rule, table, exchange, field_of)) for rule in table.corrections]
+    rules = [(correction_test(rule), _rule_reader(rule, table, exchange, field_of)) for rule in table.corrections]
 
     def read(item: Any, root: Any) -> Correction | None:
         for is_met, read_correction in rules:
@@ -36,11 +33,6 @@ def correction_reader(
         return None
 
     return read
-
-
-def _conditions(rule: CorrectionRule, test_of: Callable[[Condition], Test]) -> EntryReader:
-    tests = [(test_of(condition), parse_path(condition.path).is_root) for condition in rule.when]
-    return lambda item, root: all(test(root if is_root else item) for test, is_root in tests)
 
 
 def _rule_reader(rule: CorrectionRule, table: VenueTable, exchange: EntryReader, field_of: FieldOf) -> EntryReader:

@@ -11,12 +11,10 @@ from k2.venues.connection_reader import connection_reader
 from k2.venues.payloads import payload_of
 from k2.venues.reading import read_json
 from k2.venues.table import Condition, MessageForm, VenueTable
-from k2.venues.table_conditions import Test, all_of, condition_test, is_container, other_entry_test
+from k2.venues.table_conditions import all_of, condition_test, is_container, other_entry_test
 from k2.venues.table_drift import DriftFinder, FormFit
 from k2.venues.table_entries import RootRejectedError, entry_reader, head_reader, key_reader, names_trade
-from k2.venues.table_fields import (
-    article,
-)
+from k2.venues.table_fields import article
 from k2.venues.table_kernel import compiled_decoder
 from k2.venues.table_paths import ABSENT, finder, getter, items_getter, items_with_places, parse_path, place, type_name
 from k2.venues.table_rules import takes_arrays
@@ -174,8 +172,7 @@ class _Form:
         self.is_newest_first = form.order == "newest_first"
         self._venue = venue
         self._conditions = [(condition, condition_test(condition)) for condition in form.when]
-        tests = [test for _, test in self._conditions]
-        self.fits: Test = tests[0] if len(tests) == 1 else lambda root: all(test(root) for test in tests)
+        self.fits = all_of(form.when)
 
     def placed(self, error: RejectedError, root: Any, idx: int) -> RejectedError:
         """Return the rejection of a trade with the place of the trade before the path of its field."""
@@ -210,7 +207,7 @@ class _Form:
 
     @staticmethod
     def _check_type(condition: Condition, at: str, value: object) -> None:
-        """Raise if the value has not the type of those that are read."""
+        """Raise if the value is not of a type that is read."""
         known: Sequence[object] = condition.one_of or [condition.matches or value]
         types = {type(one) for one in known}
         if type(value) not in types:

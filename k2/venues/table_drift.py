@@ -12,6 +12,7 @@ from k2.model.reasons import RejectedError, SkippedError
 from k2.venues.reading import NumberText
 from k2.venues.table import (
     Condition,
+    CorrectionRule,
     DecimalField,
     Envelope,
     IdPart,
@@ -319,12 +320,17 @@ class _Keys:
 
 
 def _named_paths(part: msgspec.Struct) -> Iterator[str]:
-    """Yield each path that a table, or a part of it, names; those of conditions begin at the message."""
+    """Yield each path that a table, or a part of it, names; those of conditions begin at the message.
+
+    Those of the conditions of a correction begin at the entry.
+    """
+    if isinstance(part, CorrectionRule):
+        yield from (one for one in (part.old_conditions, part.new_conditions) if one is not None)
     for name in part.__struct_fields__:
         value = getattr(part, name)
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, Condition):
-                yield _from_message(one.path)
+                yield one.path if isinstance(part, CorrectionRule) else _from_message(one.path)
             elif isinstance(one, msgspec.Struct) and not isinstance(one, Envelope):
                 path = getattr(one, "path", None)
                 # An element counted from the end, which a connection's number may be, has no place of its own.

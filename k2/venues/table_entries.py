@@ -26,10 +26,10 @@ from k2.venues.table_paths import parse_path
 
 __all__ = ["RootRejectedError", "entry_reader", "head_reader", "key_reader", "names_trade"]
 
-ItemReader = Callable[[Any, Any], Trade]
-"""Reads a trade of (the trade's value, the message)."""
+TradeReader = Callable[[Any, Any], Trade]
+"""Reads the trade that an entry is, of (the entry, the message)."""
 EntryDecoder = Callable[[Any, Any], Trade | Correction]
-"""Reads what an entry is, as `ItemReader`."""
+"""Reads the trade or correction that an entry is, of (the entry, the message)."""
 
 
 class RootRejectedError(RejectedError):
@@ -68,18 +68,18 @@ def _entry_field(path: str, read: Reader) -> EntryReader:
 
 
 def entry_reader(table: VenueTable) -> EntryDecoder:
-    """Return the function that reads what an entry is: a correction by the rules of the table, else a trade."""
+    """Return the function that reads an entry: a correction by the rules of the table, else a trade."""
     read_trade = _trade_reader(table)
     if not table.corrections:
         return read_trade
     exchange = _exchange_field(table.exchange)
     read_correction = correction_reader(
-        table, lambda item, root: exchange.read(root if exchange.is_root else item), _entry_field, condition_test
+        table, lambda item, root: exchange.read(root if exchange.is_root else item), _entry_field
     )
     return lambda item, root: read_correction(item, root) or read_trade(item, root)
 
 
-def _trade_reader(table: VenueTable) -> ItemReader:
+def _trade_reader(table: VenueTable) -> TradeReader:
     """Return the function that reads one trade. Of a non-market trade, only name, number and time are read."""
     exchange, exchange_at_root = _exchange_field(table.exchange)
     symbol, symbol_at_root = _field(table.symbol.path, name_reader(table.symbol))

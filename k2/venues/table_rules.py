@@ -27,8 +27,6 @@ Field = NameField | NumberField | DecimalField | TimeField | SideField
 _EXCHANGE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]+")
 _OF_EACH: Final = frozenset({"price", "quantity", "time", "side"})
 """Fields that differ from trade to trade; a message may have one name, or one time, for all, but not that of one."""
-
-
 _NUMBERS: Final = ("sequence", "first_sequence", "count")
 
 

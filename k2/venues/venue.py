@@ -83,7 +83,10 @@ class Venue:
     exchange: str | None = None
     """Name of the exchange, if the messages do not contain it."""
     payload: "Payload | None" = None
-    """What is around the JSON that `decode_compiled` reads, and `decode` and `key` take off; None if nothing is."""
+    """How the bytes of a message become the JSON that `decode_compiled` needs; None if they are JSON.
+
+    `decode` and `key` take the bytes.
+    """
     time_field: str = "timestamp"
     """Path of the venue time field in error messages; `{index}` stands for the index of the trade in its message."""
     connection: ConnectionReader | None = None

@@ -1,6 +1,6 @@
 """The wire format of a schema registry: a byte 0, the number of the schema in four bytes, and the encoded record.
 
-What reads the records of a schema is given by the process, because a rule asks no registry: see `SCHEMAS`.
+The process sets how schemas are found (`SCHEMAS`), because rules ask no registry.
 """
 
 from collections.abc import Callable

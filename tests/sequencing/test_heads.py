@@ -1,5 +1,6 @@
 """Head numbers: what the venue has named, compared with what arrived."""
 
+from collections import Counter
 from typing import Final
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from k2.model.verdicts import HEAD, STORED
 from k2.sequencing.heads import HEAD_GRACE_US, Behind, Heads
-from k2.sequencing.tracked import Missing
+from k2.sequencing.monotonic import GroupDisorder
+from k2.sequencing.tracked import NewestMissing
 from k2.sequencing.tracker import GroupTracker
 from tests.model.trade_slices import Row, slice_of
 
@@ -51,13 +53,13 @@ def head(number: int, at: int, symbol: str = "BTC-USD") -> Row:
 )
 def test_numbers_that_were_named_and_do_not_come(rows: list[Row], missing: list[tuple[int, int]]) -> None:
     """Each is reported once, a minute after it was named; nothing is stored, and no gap is opened."""
-    tracker, found = GroupTracker(), list[Missing]()
+    tracker, found = GroupTracker(), list[NewestMissing]()
     for offset, row in enumerate(rows):
         tracked = tracker.track(slice_of([row], first_offset=offset))
-        found += tracked.missing
+        found += tracked.newest_missing
         assert tracked.trade_slice.verdicts.tolist() == [row.verdict]
         assert {event.first_sequence for event in tracked.events} <= {1}
-    assert found == [Missing("kraken", "BTC-USD", first, last) for first, last in missing]
+    assert found == [NewestMissing("kraken", "BTC-USD", first, last) for first, last in missing]
 
 
 def test_a_head_takes_no_number() -> None:
@@ -66,6 +68,18 @@ def test_a_head_takes_no_number() -> None:
     tracked = GroupTracker().track(slice_of(rows))
     assert tracked.trade_slice.verdicts.tolist() == [STORED, HEAD, STORED, HEAD, HEAD]
     assert tracked.trade_slice.sessions.tolist() == [1, 0, 1, 0, 0]
+
+
+def test_a_second_view_with_other_numbering_is_compared() -> None:
+    """As Coinbase's tickers, which leave numbers out: they are no disorder, and prove the trades of the other venue."""
+    tracker, disorder = GroupTracker(), GroupDisorder()
+    tracker.track(slice_of([trade(5, 0)]))
+    views = [slice_of([head(7, 1), head(6, 2)], venue="k2-monotonic", first_offset=1)]
+    views += [slice_of([head(7, at)], venue="k2-monotonic", first_offset=at) for at in (MINUTE + 1, MINUTE + 2)]
+    assert [one for view in views for one in tracker.track(view).newest_missing] == [
+        NewestMissing("kraken", "BTC-USD", 6, 7)
+    ]
+    assert sum((disorder.out_of_order(view) for view in views), Counter()) == Counter()
 
 
 def test_symbols_are_apart() -> None:

@@ -130,6 +130,16 @@ def test_each_entry_is_what_its_rule_says(tmp_path: Path) -> None:
         venue(tmp_path).decode(encoded({"k": "q"}))
 
 
+def test_what_a_rule_names_is_no_drift(tmp_path: Path) -> None:
+    """Its conditions begin at the entry, and its sale conditions are paths too; any other key is new."""
+    kinds = '\n[[kinds]]\npath = "k"\nmarket = ["t"]\nskipped = ["q"]\n'
+    finder = venue(tmp_path, (kinds, ""), ('name = "bourse"', 'name = "bourse"\nknown = []')).drift
+    assert finder is not None
+    corrected = {"k": "c", "of": "CD", "i": "9", "np": 1.25, "nq": 3, "cc": ["@"], "at": 1_700_000_000}
+    assert finder.drift(encoded(TRADE, corrected)) == []
+    assert [one.path for one in finder.drift(encoded(TRADE, corrected | {"new": 1}))] == ["new"]
+
+
 def test_indexes_count_trades_and_corrections(tmp_path: Path) -> None:
     """So each row of both tables has coordinates of its own; a message that is rejected has none of either."""
     VENUES["bourse"] = venue(tmp_path)
