@@ -70,6 +70,18 @@ CASES: Final[dict[str, tuple[str, list[Row], list[int], list[tuple[EventKind, in
         [STORED] * 4,
         [(STARTED, 1, 1, 9), (STARTED, 2, 1, 4)],
     ),
+    "numbering begins again, and the first of its wide ranges is lost": (
+        NAMED,
+        [spanning(1, 500, 1), spanning(501, 900, 2), spanning(101, 200, 60, 77), spanning(201, 400, 61, 78)],
+        [STORED, STORED, CONFLICT, STORED],
+        [(STARTED, 1, 1, 500), (STARTED, 2, 201, 400)],
+    ),
+    "two wide ranges far from each other contradict, which is no succession": (
+        NAMED,
+        [spanning(1, 500, 1), spanning(501, 900, 2), spanning(101, 200, 60, 77), spanning(301, 500, 61, 78)],
+        [STORED, STORED, CONFLICT, CONFLICT],
+        [(STARTED, 1, 1, 500)],
+    ),
     "a young session extends downwards": (
         NAMED,
         [spanning(10, 12, 2), spanning(4, 7, 1), spanning(8, 9, 1)],
