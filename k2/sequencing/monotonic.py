@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from k2.model.batch import TradeSlice
 from k2.model.compiled import compiled
 from k2.model.symbols import Symbols
+from k2.model.verdicts import HEAD
 from k2.venues import VENUES, SequenceMode
 
 __all__ = ["GroupDisorder"]
@@ -74,17 +75,20 @@ class GroupDisorder:
             self._highest[symbol_id] = highest
 
     def out_of_order(self, trade_slice: TradeSlice) -> Counter[str]:
-        """Count, by exchange, the rows of a slice that come after a row of their symbol with a higher number."""
+        """Count, by exchange, the rows of a slice that come after a row of their symbol with a higher number.
+
+        Head numbers are left out: a trade may come after a message that names it.
+        """
         if not len(trade_slice) or VENUES[trade_slice.batch.source.venue].mode is not SequenceMode.MONOTONIC:
             return Counter()
         trade_slice = trade_slice.with_ids_of(self._symbols)
-        columns = trade_slice.batch.columns
-        symbols = columns.symbols[trade_slice.rows]
+        columns, rows = trade_slice.batch.columns, trade_slice.rows[trade_slice.verdicts != HEAD]
+        if not len(rows):
+            return Counter()
+        symbols = columns.symbols[rows]
         self._make_room(int(symbols.max()))
-        is_late = np.zeros(len(trade_slice), dtype=np.bool_)
-        if not _mark_disorder(
-            trade_slice.rows, columns.symbols, columns.has_sequence, columns.sequences, self._highest, is_late
-        ):
+        is_late = np.zeros(len(rows), dtype=np.bool_)
+        if not _mark_disorder(rows, columns.symbols, columns.has_sequence, columns.sequences, self._highest, is_late):
             return Counter()
         return Counter(self._symbols.name(int(symbol))[0] for symbol in symbols[is_late])
 

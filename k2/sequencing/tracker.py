@@ -150,12 +150,16 @@ class GroupTracker:
     def track(self, trade_slice: TradeSlice) -> Tracked:
         """Place every row that has a sequence number, if the venue is `contiguous`.
 
-        Other rows keep their verdict and session. A non-market trade is placed like the others, because its number is
-        not missing, and stays `SKIPPED`; it gets a session only if its number is new. The given slice is not changed.
+        Other rows keep their verdict and session; head numbers of any venue are compared. A non-market trade is placed
+        like the others, because its number is not missing, and stays `SKIPPED`; it gets a session only if its number is
+        new. The given slice is not changed.
         """
         trade_slice = trade_slice.with_ids_of(self._symbols)
-        if not len(trade_slice) or not VENUES[trade_slice.batch.source.venue].is_contiguous:
+        if not len(trade_slice):
             return Tracked(trade_slice, [], Counter())
+        if not VENUES[trade_slice.batch.source.venue].is_contiguous:
+            # A ticker, whose numbers have holes, may still be a second view of trades that have none.
+            return Tracked(trade_slice, [], Counter(), self._behind(trade_slice, tracked_columns(trade_slice.batch)))
         self._make_slots(trade_slice.batch.columns.symbols[trade_slice.rows])
         topic_partition = trade_slice.batch.source.topic_partition
         self._positions[topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
@@ -195,10 +199,11 @@ class GroupTracker:
 
     def _behind(self, trade_slice: TradeSlice, columns: TrackedColumns) -> list[Missing]:
         """Compare the head numbers of a slice with what has arrived."""
-        heads = np.flatnonzero(trade_slice.verdicts == HEAD)
+        heads = np.flatnonzero((trade_slice.verdicts == HEAD) & columns.has_sequence[trade_slice.rows])
         if not len(heads):
             return []
         rows = trade_slice.rows[heads]
+        self._make_slots(columns.symbols[rows])
         slots, numbers = self._slot_of[columns.symbols[rows]], columns.content.sequences[rows]
         highest = np.where(self._slots[:, SESSION] > 0, self._slots[:, HIGHEST], _MIN)
         kafka_times = trade_slice.batch.kafka_timestamps_of(rows)

@@ -126,7 +126,7 @@ texts = ["ping"]
 
 
 @pytest.mark.parametrize("is_second_view", [True, False])
-def test_corrections_of_a_second_view_are_skipped(tmp_path: Path, is_second_view: bool) -> None:
+def test_corrections_of_a_second_view_are_skipped(tmp_path: Path, *, is_second_view: bool) -> None:
     """Their ids are those of the view, so each would change another trade; each is counted as skipped."""
     (tmp_path / "view.toml").write_text(VIEW, encoding="utf-8")
     VENUES["view"] = venue_of_file(read_table(tmp_path / "view.toml", {}.get))
