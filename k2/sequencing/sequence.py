@@ -249,11 +249,15 @@ class SymbolSequence:
         return Placement(STORED, session, kind, ((EventKind.SESSION_STARTED, session, first, sequence),))
 
     def _put_contents(self, session: int, taken: Iterable[tuple[int, int]], sequence: int, content: int) -> None:
-        """Record the content of a stored trade, and that its other numbers are covered."""
+        """Record the content of a stored trade, and that its other numbers are covered.
+
+        All numbers of a non-market trade have its content: no row says after a start which of them was the last.
+        """
+        covered = NON_MARKET_CONTENT if content == NON_MARKET_CONTENT else COVERED
         for low, high in taken:
             for number in range(low, high + 1):
                 if number != sequence:
-                    self.contents.put(session, number, COVERED)
+                    self.contents.put(session, number, covered)
         self.contents.put(session, sequence, content)
 
     def _set_aside(self, index: int, sequence: int, at: int) -> Placement:
