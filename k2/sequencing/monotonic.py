@@ -83,8 +83,10 @@ class GroupDisorder:
             return Counter()
         trade_slice = trade_slice.with_ids_of(self._symbols)
         columns, rows = trade_slice.batch.columns, trade_slice.rows[trade_slice.verdicts != HEAD]
+        if not len(rows):
+            return Counter()
         symbols = columns.symbols[rows]
-        self._make_room(int(symbols.max(initial=0)))
+        self._make_room(int(symbols.max()))
         is_late = np.zeros(len(rows), dtype=np.bool_)
         if not _mark_disorder(rows, columns.symbols, columns.has_sequence, columns.sequences, self._highest, is_late):
             return Counter()

@@ -208,14 +208,18 @@ class SymbolSequence:
         session = self.sessions[home]
         if home == self._newest and first <= session.numbers.lowest and session.is_later(at):
             return self._begin(first, sequence, at, content, Kind.NEW_SESSION)
-        if self._confirms_doubt(home, sequence, at):
+        if self._confirms_doubt(home, first, sequence, at):
             return self._begin(first, sequence, at, content, Kind.NEW_SESSION)
         return self._set_aside(home, sequence, at)
 
-    def _confirms_doubt(self, home: int, sequence: int, at: int) -> bool:
-        """Return whether a number is the second in succession that contradicts the session `home`."""
+    def _confirms_doubt(self, home: int, first: int, sequence: int, at: int) -> bool:
+        """Return whether a number, or a range, is the second in succession that contradicts the session `home`."""
         doubt = self.doubt
-        return doubt is not None and doubt.is_confirmed_by(sequence, at) and self._home(doubt.sequence, *doubt) == home
+        return (
+            doubt is not None
+            and doubt.is_confirmed_by(first, sequence, at)
+            and self._home(doubt.sequence, *doubt) == home
+        )
 
     def _is_below(self, sequence: int, at: int) -> bool:
         """Return whether a number is too far below the first one of the newest session to extend that session."""
@@ -226,7 +230,7 @@ class SymbolSequence:
         return at >= session.latest - CLOCK_TOLERANCE_US
 
     def _place_below(self, first: int, sequence: int, at: int, content: int) -> Placement:
-        if self._confirms_doubt(self._newest, sequence, at) or self.sessions[-1].is_later(at):
+        if self._confirms_doubt(self._newest, first, sequence, at) or self.sessions[-1].is_later(at):
             return self._begin(first, sequence, at, content, Kind.NEW_SESSION)
         return self._set_aside(self._newest, sequence, at)
 
@@ -245,11 +249,15 @@ class SymbolSequence:
         return Placement(STORED, session, kind, ((EventKind.SESSION_STARTED, session, first, sequence),))
 
     def _put_contents(self, session: int, taken: Iterable[tuple[int, int]], sequence: int, content: int) -> None:
-        """Record the content of a stored trade, and that its other numbers are covered."""
+        """Record the content of a stored trade, and that its other numbers are covered.
+
+        All numbers of a non-market trade have its content: no row says after a start which of them was the last.
+        """
+        covered = NON_MARKET_CONTENT if content == NON_MARKET_CONTENT else COVERED
         for low, high in taken:
             for number in range(low, high + 1):
                 if number != sequence:
-                    self.contents.put(session, number, COVERED)
+                    self.contents.put(session, number, covered)
         self.contents.put(session, sequence, content)
 
     def _set_aside(self, index: int, sequence: int, at: int) -> Placement:

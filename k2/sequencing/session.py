@@ -62,11 +62,13 @@ class Doubt(NamedTuple):
     sequence: int
     at: int
 
-    def is_confirmed_by(self, sequence: int, at: int) -> bool:
+    def is_confirmed_by(self, first: int, sequence: int, at: int) -> bool:
         """Return whether another contradicting number is the second one in succession.
 
-        It must be adjacent; or near, and on the same side of this one in number and in time.
+        It must be adjacent; or near, and on the same side of this one in number and in time. Of a range above this one,
+        the `first` number counts: the last may be far although none is between.
         """
-        (lower, lower_at), (higher, higher_at) = sorted([(self.sequence, self.at), (sequence, at)])
+        nearest = first if first > self.sequence else sequence
+        (lower, lower_at), (higher, higher_at) = sorted([(self.sequence, self.at), (nearest, at)])
         distance = higher - lower
         return 0 < distance <= NEAR and (distance == 1 or lower_at < higher_at)

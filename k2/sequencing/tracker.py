@@ -159,6 +159,7 @@ class GroupTracker:
         if not len(trade_slice):
             return Tracked(trade_slice, [], Counter())
         if not VENUES[trade_slice.batch.source.venue].is_contiguous:
+            # A ticker, whose numbers have holes, may still be a second view of trades that have none.
             return Tracked(trade_slice, [], Counter(), self._behind(trade_slice))
         self._make_slots(trade_slice.batch.columns.symbols[trade_slice.rows])
         topic_partition = trade_slice.batch.source.topic_partition
@@ -199,10 +200,11 @@ class GroupTracker:
 
     def _behind(self, trade_slice: TradeSlice) -> list[NewestMissing]:
         """Compare the head numbers of a slice with what has arrived."""
-        heads = np.flatnonzero(trade_slice.verdicts == HEAD)
+        columns = trade_slice.batch.columns
+        heads = np.flatnonzero((trade_slice.verdicts == HEAD) & columns.has_sequence[trade_slice.rows])
         if not len(heads):
             return []
-        rows, columns = trade_slice.rows[heads], trade_slice.batch.columns
+        rows = trade_slice.rows[heads]
         self._make_slots(columns.symbols[rows])
         slots, numbers = self._slot_of[columns.symbols[rows]], columns.sequences[rows]
         highest = np.where(self._slots[:, SESSION] > 0, self._slots[:, HIGHEST], _MIN)

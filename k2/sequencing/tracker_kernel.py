@@ -174,9 +174,13 @@ def _write(
     content: int,
     kafka_time: int,
 ) -> None:
-    """Write the content of a trade to its page, and that the other numbers of its range are covered."""
+    """Write the content of a trade to its page, and that the other numbers of its range are covered.
+
+    All numbers of a non-market trade have its content, as after a start.
+    """
+    covered = NON_MARKET_CONTENT if content == NON_MARKET_CONTENT else COVERED
     for number in range(first, sequence):
-        write_fingerprint(headers, words, page, number, COVERED, kafka_time)
+        write_fingerprint(headers, words, page, number, covered, kafka_time)
     write_fingerprint(headers, words, page, sequence, content, kafka_time)
 
 

@@ -53,7 +53,7 @@ class Decoded:
     rejected: list[tuple[int, RejectedError]]
     """(index of the message in the batch, error), ascending."""
     skipped: SkippedMessages
-    """Messages without a trade that are not errors."""
+    """Messages without a trade that are not errors; of a second view, a message once for each of its corrections."""
     non_market: NDArray[np.int64]
     """int64: rows, ascending, of non-market trades, which consume a sequence number."""
     heads: NDArray[np.int64]
@@ -119,7 +119,7 @@ def decode(
     """Decode a batch to columns by the rules of its venue; the result is the same on replay.
 
     `is_second_view`: whether the venue of whose trades this one is another view is read as well, so that each row only
-    names a number.
+    names a number, and each correction is skipped.
 
     A message that cannot become a trade is rejected without affecting others. A message with a trade whose venue time
     is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is rejected as a whole. The symbol ids are
@@ -331,14 +331,18 @@ def _decoded(
         accepted = np.flatnonzero(~np.isin(columns.messages, list(rejected_ahead)))
         columns, ahead, kinds = columns.take(accepted), ahead[accepted], kinds.taken(accepted)
     dated_ahead = np.flatnonzero(ahead > TIME_AHEAD_TOLERANCE_US)
+    skips = result.skipped
     if is_second_view:
         kinds = _Kinds(_NO_ROWS, np.arange(len(columns), dtype=np.int64))
-    trades, skipped = TradeBatch(batch, columns), SkippedMessages.of(result.skipped_compiled, result.skipped)
+        # They name trades by the ids of this view, which may be those of other trades in the one that is stored.
+        skips = sorted([*skips, *((one[0], SkippedError("head_number")) for one in corrections)], key=_message_idx_of)
+        corrections = []
+    trades, skipped = TradeBatch(batch, columns), SkippedMessages.of(result.skipped_compiled, skips)
     return Decoded(trades, rejected, skipped, kinds.non_market, kinds.heads, dated_ahead, corrections)
 
 
-def _message_idx_of(rejected: tuple[int, RejectedError]) -> int:
-    return rejected[0]
+def _message_idx_of(outcome: tuple[int, RejectedError | SkippedError]) -> int:
+    return outcome[0]
 
 
 def _rejected_ahead(

@@ -21,10 +21,12 @@ def skew_seconds(trades: TradeBatch) -> NDArray[np.float64]:
     It depends on the messages alone, so it is the same on replay.
 
     Returns:
-        float64[k], seconds, k at most `ROWS_MAX`; rows without a Kafka timestamp are left out.
+        float64[k], seconds, k at most `ROWS_MAX`; rows without a Kafka timestamp are left out, and head numbers, which
+        have no venue time.
     """
-    count = len(trades.columns)
-    rows = np.arange(count) if count <= ROWS_MAX else np.linspace(0, count - 1, ROWS_MAX).astype(np.int64)
+    timed = np.flatnonzero(trades.columns.timestamps)
+    count = len(timed)
+    rows = timed if count <= ROWS_MAX else timed[np.linspace(0, count - 1, ROWS_MAX).astype(np.int64)]
     kafka_timestamps = trades.source.kafka_timestamps[trades.columns.messages[rows]]
     ahead = time_ahead(trades.columns.timestamps[rows], kafka_timestamps)
     skew: NDArray[np.float64] = -ahead[kafka_timestamps != NULL_TIME] / SECOND_US

@@ -38,6 +38,7 @@ def venue_of_file(file: TableFile) -> Venue:
         decode=dated.decode,
         decode_compiled=None if compiled is None else _leaving_earlier(compiled, dated.valid_from),
         key=dated.key,
+        has_corrections=venue.has_corrections or dated.earlier.has_corrections,
     )
 
 
@@ -59,6 +60,7 @@ class _DatedDecoder:
         """Microseconds since the epoch."""
         table, before = file.table, file.before.table
         self._has_same_numbers = _numbering(table) == _numbering(before)
+        self._has_same_payload = len(_payloads(file)) == 1
 
     def decode(self, value: bytes) -> Sequence[Trade | Correction]:
         """Decode one message to its trades; see `k2.venues.venue.ReferenceDecoder`.
@@ -79,7 +81,7 @@ class _DatedDecoder:
             return trades
 
     def _decode_earlier_form(self, value: bytes, error: RejectedError) -> Sequence[Trade | Correction]:
-        if error.reason is Reason.MALFORMED:
+        if error.reason is Reason.MALFORMED and self._has_same_payload:
             raise error
         try:
             trades = self.earlier.decode(value)
@@ -95,14 +97,21 @@ class _DatedDecoder:
         ) from None
 
     def _of_earlier(self, entries: Sequence[Trade | Correction]) -> Sequence[Trade | Correction]:
-        """Return trades without their numbers if those are of another numbering: they would be holes in this one."""
+        """Return trades without their numbers if those are of another numbering: they would be holes in this one.
+
+        Raises:
+            SkippedError: nothing is left, because the message only names the last number of that numbering.
+        """
         if self._has_same_numbers:
             return entries
-        return [
+        kept = [
             one._replace(sequence=None, first_sequence=None) if isinstance(one, Trade) else one
             for one in entries
             if isinstance(one, Correction) or not one.is_head
         ]
+        if not kept:
+            raise SkippedError("head_number")
+        return kept
 
     def key(self, value: bytes) -> str:
         """Return the Kafka key of a message of either form; see `k2.venues.venue.KeyReader`."""
@@ -117,6 +126,11 @@ class _DatedDecoder:
 
 def _numbering(table: VenueTable) -> tuple[str | NumberField | None, ...]:
     return table.numbering, table.sequence, table.first_sequence, table.count
+
+
+def _payloads(file: TableFile) -> set[str]:
+    """Return the payload formats of a table and of all tables before it."""
+    return {file.table.payload} | (set() if file.before is None else _payloads(file.before))
 
 
 def _newest(entries: Sequence[Trade | Correction]) -> int:

@@ -255,6 +255,13 @@ def _check_kinds(table: VenueTable) -> None:
             raise TableFault(f"kinds[{idx}]", f"names a value twice: {twice[0]!r}")
         if kinds.non_market and table.sequence is None:
             raise TableFault(f"kinds[{idx}].non_market", "uses a number, but there is no sequence; use skipped")
+        if kinds.non_market and table.count is not None:
+            # Of numbers without a row, a start does not know which trade had which.
+            raise TableFault(
+                f"kinds[{idx}].non_market",
+                "is not told from other trades if their ranges may interleave; use first_sequence instead of count, or "
+                'numbering = "monotonic"',
+            )
 
 
 def _has_elements(table: VenueTable) -> bool:

@@ -93,3 +93,14 @@ def test_symbols_are_apart() -> None:
     assert compare([7, 8], 0) == []
     assert compare([7, 9], 2 * MINUTE) == [Behind(0, 5, 7)]
     assert compare([7, 9], 4 * MINUTE) == [Behind(0, 5, 7), Behind(1, 8, 9)]
+
+
+def test_a_ticker_names_numbers_of_trades_that_have_no_holes() -> None:
+    """Its own numbers have some, so its venue is monotonic: it is compared with the trades of the other view."""
+    tracker = GroupTracker()
+    tracker.track(slice_of([trade(1, 0)]))
+    first = tracker.track(slice_of([head(3, 1), head(9, 1, "NEW")], venue="coinbase-ticker"))
+    second = tracker.track(slice_of([head(4, 2 * MINUTE)], venue="coinbase-ticker"))
+    assert first.newest_missing == []
+    assert second.newest_missing == [NewestMissing("kraken", "BTC-USD", 2, 3)]
+    assert tracker.track(slice_of([trade(2, 0)], first_offset=1)).trade_slice.verdicts.tolist() == [STORED]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2.model.verdicts import HEAD
 from k2.sequencing.monotonic import GroupDisorder
 from tests.model.trade_slices import Row, slice_of
 
@@ -36,6 +37,15 @@ def test_what_is_below_the_highest_is_out_of_order(numbers: list[int | None], di
 def test_other_venues_are_not_looked_at(venue: str) -> None:
     """If holes mean loss the tracker counts disorder, and an id alone has no order."""
     assert not GroupDisorder().out_of_order(slice_of([Row(3), Row(1)], venue=venue))
+
+
+def test_a_head_number_is_no_trade_that_others_come_after() -> None:
+    """It names a trade, which may come after it."""
+    rows = [Row(1), Row(3, verdict=HEAD), Row(2), Row(3), Row(1, verdict=HEAD)]
+    state = GroupDisorder()
+    assert not state.out_of_order(slice_of(rows, venue="kucoin"))
+    assert not state.out_of_order(slice_of([Row(9, verdict=HEAD)], venue="kucoin"))
+    assert not state.out_of_order(slice_of([Row(4)], venue="kucoin"))
 
 
 def test_symbols_and_exchanges_are_apart() -> None:

@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2.model.content import NON_MARKET_CONTENT
 from k2.model.sequence_events import EventKind
-from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
+from k2.model.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
+from k2.sequencing.placement import Kind
+from k2.sequencing.sequence import SymbolSequence
+from k2.sequencing.tracker import GroupTracker
 from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.forms import FORMS, Columnar, Form
 
@@ -70,6 +74,18 @@ CASES: Final[dict[str, tuple[str, list[Row], list[int], list[tuple[EventKind, in
         [STORED] * 4,
         [(STARTED, 1, 1, 9), (STARTED, 2, 1, 4)],
     ),
+    "numbering begins again, and the first of its wide ranges is lost": (
+        NAMED,
+        [spanning(1, 500, 1), spanning(501, 900, 2), spanning(101, 200, 60, 77), spanning(201, 400, 61, 78)],
+        [STORED, STORED, CONFLICT, STORED],
+        [(STARTED, 1, 1, 500), (STARTED, 2, 201, 400)],
+    ),
+    "two wide ranges far from each other contradict, which is no succession": (
+        NAMED,
+        [spanning(1, 500, 1), spanning(501, 900, 2), spanning(101, 200, 60, 77), spanning(301, 500, 61, 78)],
+        [STORED, STORED, CONFLICT, CONFLICT],
+        [(STARTED, 1, 1, 500)],
+    ),
     "a young session extends downwards": (
         NAMED,
         [spanning(10, 12, 2), spanning(4, 7, 1), spanning(8, 9, 1)],
@@ -125,6 +141,19 @@ def test_a_row_says_which_numbers_it_took() -> None:
     tracked = Columnar().tracker.track(given).trade_slice
     assert tracked.batch.columns.first_sequences.tolist() == [0, 2, 1]
     assert given.batch.columns.first_sequences.tolist() == [0, 2, 3]
+
+
+def test_each_number_of_a_non_market_range_is_one() -> None:
+    """As after a start, when no row says which was the last: another one within it is a copy, and raises no doubt."""
+    sequence = SymbolSequence()
+    sequence.place(4, 1, 77, first=1)
+    sequence.place(9, 2, NON_MARKET_CONTENT, first=5)
+    assert sequence.place(7, 3, NON_MARKET_CONTENT).kind is Kind.DUPLICATE
+    rows = [spanning(1, 4, 1), *(spanning(*one)._replace(verdict=SKIPPED) for one in [(5, 9, 2), (7, 7, 3)])]
+    tracked = GroupTracker().track(slice_of(rows, venue=NAMED)).trade_slice
+    assert tracked.verdicts.tolist() == [STORED, SKIPPED, SKIPPED]
+    assert tracked.sessions.tolist() == [1, 1, 0]
+    assert tracked.doubts == ()
 
 
 @st.composite

@@ -205,7 +205,7 @@ def test_a_trade_stored_settles_the_doubt(then: tuple[int, int], doubt: Doubt | 
 )
 def test_what_confirms_a_doubt(number: int, at: int, is_confirmed: bool) -> None:  # noqa: FBT001
     """A neighbour does at any time; a number at most 64 away if number and time have the same order."""
-    assert Doubt(500, 1_000).is_confirmed_by(number, at) is is_confirmed
+    assert Doubt(500, 1_000).is_confirmed_by(number, number, at) is is_confirmed
 
 
 @pytest.mark.parametrize(("count", "is_later"), [(255, False), (256, True)])

@@ -115,6 +115,10 @@ def test_a_range_that_is_none_is_invalid(changes: dict[str, Any], trade: dict[st
             "sequence.optional: is for first_sequence and count",
         ),
         (BY_FIRST | {"sequence": {"path": "l", "pattern": "x"}}, "sequence.pattern: has 0 groups"),
+        (
+            BY_COUNT | {"kinds": [{"path": "k", "market": ["m"], "non_market": ["o"]}]},
+            r"kinds\[0\].non_market: is not told from other trades if their ranges may interleave",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_meant_is_refused(changes: dict[str, Any], fault: str) -> None:

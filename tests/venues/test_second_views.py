@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -18,6 +19,8 @@ from k2.ops.settings import read_settings
 from k2.query.reconcile import reconcile
 from k2.venues import VENUES
 from k2.venues.decode import decode
+from k2.venues.table_files import read_table
+from k2.venues.table_history import venue_of_file
 from tests.brokers import Broker
 from tests.flows.job import Job
 from tests.flows.job_io import message_batch, run_in_memory
@@ -114,6 +117,48 @@ def test_that_a_topic_is_a_second_view_is_how_it_is_decoded() -> None:
     with_it = decoding_of(read_settings({"K2_TOPICS": "a=binance-spot-aggtrade,t=binance-spot"}))["a"]
     assert "a topic of binance-spot" in with_it
     assert "a topic of" not in alone
+
+
+VIEW: Final = """
+name = "view"
+source = "https://example.com"
+exchange = "binance"
+numbering = "contiguous"
+view_of = "binance-spot"
+symbol = { path = "s" }
+sequence = { path = "n" }
+price = { path = "p" }
+quantity = { path = "q" }
+time = { path = "t", unit = "ms" }
+[[messages]]
+trades = "[]"
+[[corrections]]
+when = [{ path = "x", present = true }]
+action = "cancel"
+trade_id = { path = "x", type = "number" }
+[[skip]]
+reason = "status"
+texts = ["ping"]
+"""
+
+
+@pytest.mark.parametrize("is_second_view", [True, False])
+def test_corrections_of_a_second_view_are_skipped(tmp_path: Path, *, is_second_view: bool) -> None:
+    """Their ids are those of the view, so each would change another trade; each is counted as skipped."""
+    (tmp_path / "view.toml").write_text(VIEW, encoding="utf-8")
+    VENUES["view"] = venue_of_file(read_table(tmp_path / "view.toml", {}.get))
+    own = {"s": "BTCUSDT", "t": 1_723_161_255_342}
+    traded, cancelled = own | {"n": 1, "p": "1", "q": "1"}, [own | {"x": 1}, own | {"x": 2}]
+    messages = [json.dumps(one).encode() for one in ([traded, *cancelled], cancelled)]
+    values = [b"ping", messages[0], b"{", messages[1], b"ping"]
+    try:
+        found = decode(batch_of(values, "view"), is_second_view=is_second_view)
+    finally:
+        del VENUES["view"]
+    assert len(found.trades.columns) + len(found.corrections) + len(found.skipped) + len(found.rejected) == 8
+    assert (len(found.heads), len(found.corrections)) == ((1, 0) if is_second_view else (0, 4))
+    assert found.skipped.messages.tolist() == ([0, 1, 1, 3, 3, 4] if is_second_view else [0, 4])
+    assert found.skipped.counts() == ({"status": 2, "head_number": 4} if is_second_view else {"status": 2})
 
 
 def test_both_views_in_a_table(broker: Broker, tmp_path: Any) -> None:

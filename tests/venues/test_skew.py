@@ -35,3 +35,11 @@ def test_a_venue_ahead_has_a_negative_skew() -> None:
         batch_of([BINANCE_MESSAGE], "binance-spot"), kafka_timestamps=np.array([VENUE_MS * 1_000 - 250_000])
     )
     assert skew_seconds(decode(batch).trades).tolist() == [-0.25]
+
+
+def test_a_head_number_has_no_skew() -> None:
+    """It names a trade without its time, which is not 1970."""
+    heartbeat = b'{"type":"heartbeat","last_trade_id":20,"product_id":"BTC-USD","time":"2024-08-08T23:54:15.3Z"}'
+    decoded = decode(replace(batch_of([heartbeat], "coinbase"), kafka_timestamps=np.array([VENUE_MS * 1_000])))
+    assert len(decoded.heads) == 1
+    assert skew_seconds(decoded.trades).tolist() == []

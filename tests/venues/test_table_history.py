@@ -1,5 +1,6 @@
 """A venue whose form changed: each message is decoded by the table that was valid when its trades happened."""
 
+import gzip
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,13 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.model.batch import TradeSlice
+from k2.model.correction import Correction
 from k2.model.errors import SettingsError
 from k2.model.reasons import Reason, RejectedError, SkippedError
+from k2.model.trade import Trade
 from k2.model.verdicts import DUPLICATE, STORED
 from k2.venues import VENUES
 from k2.venues.decode import decode, decode_by_reference
 from k2.venues.table_files import read_table
 from k2.venues.table_history import venue_of_file
+from k2.venues.venue import Venue
 from tests.flows.job_io import message_batch, run_in_memory
 from tests.venues.messages import batch_of, outcome
 from tests.venues.recordings import lines_of
@@ -134,6 +138,70 @@ def _tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     VENUES["later"] = venue_of_file(read_table(folder / "later.toml", {"earlier": folder / "earlier.toml"}.get))
     yield
     del VENUES["later"]
+
+
+CANCELS: Final = """
+[[corrections]]
+when = [{ path = "T", one_of = ["x"] }]
+action = "cancel"
+trade_id = { path = "i", type = "number" }
+"""
+HEADS: Final = """
+[[heads]]
+reason = "heartbeat"
+when = [{ path = "last", present = true }]
+number = { path = "last" }
+"""
+
+
+def dated(folder: Path, later: str, earlier: str) -> Venue:
+    """Return a venue of two tables."""
+    (folder / "later.toml").write_text(later, encoding="utf-8")
+    (folder / "earlier.toml").write_text(earlier, encoding="utf-8")
+    return venue_of_file(read_table(folder / "later.toml", {"earlier": folder / "earlier.toml"}.get))
+
+
+@pytest.mark.parametrize("name", ["later", "earlier"])
+def test_a_venue_has_the_corrections_of_both_its_tables(tmp_path: Path, name: str) -> None:
+    """The job opens their table if it may meet one, in a message of either form."""
+    tables = {"later": LATER.format(numbering="monotonic"), "earlier": EARLIER}
+    tables[name] += CANCELS
+    quantity = {"later": "q", "earlier": "old_q"}[name]
+    venue = dated(tmp_path, tables["later"], tables["earlier"])
+    [trade, correction] = venue.decode(
+        msgspec.json.encode(
+            {
+                "d": [
+                    {"s": "A", "n": 1, "p": "1", "t": BEFORE_MS, quantity: "1"},
+                    {"s": "A", "T": "x", "i": 1, "t": BEFORE_MS},
+                ]
+            }
+        )
+    )
+    assert (type(trade), type(correction)) == (Trade, Correction)
+    assert venue.has_corrections
+
+
+@pytest.mark.parametrize("packed", ["earlier", "later"])
+def test_a_venue_may_change_its_payload_with_its_form(tmp_path: Path, packed: str) -> None:
+    """A message that is damaged for the later table may be one of the earlier; what neither reads is malformed."""
+    tables = {"later": LATER.format(numbering="monotonic"), "earlier": EARLIER}
+    tables[packed] = f'payload = "gzip"{tables[packed]}'
+    venue = dated(tmp_path, tables["later"], tables["earlier"])
+    old, new = several(BEFORE_MS, keys=("old_q",)), several(FROM_MS, keys=("q",))
+    old, new = (gzip.compress(old), new) if packed == "earlier" else (old, gzip.compress(new))
+    assert [venue.decode(value)[0].timestamp // 1_000 for value in (old, new)] == [BEFORE_MS, FROM_MS]
+    with pytest.raises(RejectedError, match="malformed"):
+        venue.decode(gzip.compress(b"{"))
+
+
+def test_a_head_of_another_numbering_is_skipped(tmp_path: Path) -> None:
+    """Its number says nothing here, and a message that is neither stored nor rejected is counted as skipped."""
+    with_trades = EARLIER.replace('"d[]"', '"d[]"\nwhen = [{ path = "d", present = true }]')
+    earlier = f'key = {{ path = "$.s" }}{with_trades}{HEADS}'
+    venue = dated(tmp_path, LATER.format(numbering="contiguous"), earlier)
+    with pytest.raises(SkippedError, match="head_number"):
+        venue.decode(b'{"s":"A","last":7}')
 
 
 def several(*times_ms: int, keys: tuple[str, ...] = ("q", "old_q")) -> bytes:
