@@ -159,7 +159,6 @@ class GroupTracker:
         if not len(trade_slice):
             return Tracked(trade_slice, [], Counter())
         if not VENUES[trade_slice.batch.source.venue].is_contiguous:
-            # A ticker, whose numbers have holes, may still be a second view of trades that have none.
             return Tracked(trade_slice, [], Counter(), self._behind(trade_slice))
         self._make_slots(trade_slice.batch.columns.symbols[trade_slice.rows])
         topic_partition = trade_slice.batch.source.topic_partition

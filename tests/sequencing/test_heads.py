@@ -1,6 +1,5 @@
 """Head numbers: what the venue has named, compared with what arrived."""
 
-from collections import Counter
 from typing import Final
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 
 from k2.model.verdicts import HEAD, STORED
 from k2.sequencing.heads import HEAD_GRACE_US, Behind, Heads
-from k2.sequencing.monotonic import GroupDisorder
 from k2.sequencing.tracked import NewestMissing
 from k2.sequencing.tracker import GroupTracker
 from tests.model.trade_slices import Row, slice_of
@@ -68,18 +66,6 @@ def test_a_head_takes_no_number() -> None:
     tracked = GroupTracker().track(slice_of(rows))
     assert tracked.trade_slice.verdicts.tolist() == [STORED, HEAD, STORED, HEAD, HEAD]
     assert tracked.trade_slice.sessions.tolist() == [1, 0, 1, 0, 0]
-
-
-def test_a_second_view_with_other_numbering_is_compared() -> None:
-    """As Coinbase's tickers, which leave numbers out: they are no disorder, and prove the trades of the other venue."""
-    tracker, disorder = GroupTracker(), GroupDisorder()
-    tracker.track(slice_of([trade(5, 0)]))
-    views = [slice_of([head(7, 1), head(6, 2)], venue="k2-monotonic", first_offset=1)]
-    views += [slice_of([head(7, at)], venue="k2-monotonic", first_offset=at) for at in (MINUTE + 1, MINUTE + 2)]
-    assert [one for view in views for one in tracker.track(view).newest_missing] == [
-        NewestMissing("kraken", "BTC-USD", 6, 7)
-    ]
-    assert sum((disorder.out_of_order(view) for view in views), Counter()) == Counter()
 
 
 def test_symbols_are_apart() -> None:
