@@ -263,8 +263,8 @@ def _check_kinds(table: VenueTable) -> None:
             # Of numbers without a row, a start does not know which trade had which.
             raise TableFault(
                 f"kinds[{idx}].non_market",
-                "is not told from other trades if their ranges may interleave; use first_sequence instead of count, or "
-                'numbering = "monotonic"',
+                "cannot be distinguished from other trades if their ranges may interleave; use first_sequence instead "
+                'of count, or numbering = "monotonic"',
             )
 
 

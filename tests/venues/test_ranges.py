@@ -117,7 +117,7 @@ def test_a_range_that_is_none_is_invalid(changes: dict[str, Any], trade: dict[st
         (BY_FIRST | {"sequence": {"path": "l", "pattern": "x"}}, "sequence.pattern: has 0 groups"),
         (
             BY_COUNT | {"kinds": [{"path": "k", "market": ["m"], "non_market": ["o"]}]},
-            r"kinds\[0\].non_market: is not told from other trades if their ranges may interleave",
+            r"kinds\[0\].non_market: cannot be distinguished from other trades if their ranges may interleave",
         ),
     ],
 )
