@@ -68,6 +68,8 @@ def roll_forward(*, as_json: Json = False) -> None:
     done = {
         str(which): _open_committer(settings, which).change("rolling the table forward", roll_table_forward)
         for which in TableName
+        # The job makes this table with the first correction.
+        if which is not TableName.CORRECTIONS or find_table(settings, which) is not None
     }
     print_record(done, as_json=as_json)
     if not any(done.values()) and not as_json:
