@@ -91,6 +91,9 @@ class _ConnectionLogic(StatefulBatchLogic[GroupSlice, _Found, dict[str, object]]
     def on_batch(self, values: list[GroupSlice]) -> tuple[Iterable[_Found], bool]:
         """Add the slices in order; the first call also emits the events that the ledger lacks."""
         now, tracker = self._now(), self._opened(values[0][0])
+        for _, one in values:
+            # Prometheus does not count the first increment of a series that begins with it.
+            CONNECTION_GAPS.labels(one.exchange)
         events = [event for _, one in values for event in tracker.add(one, now)]
         return [self._found(tracker, events, now)], StatefulBatchLogic.RETAIN
 

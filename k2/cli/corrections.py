@@ -8,7 +8,7 @@ import typer
 from k2.cli.console import Json, print_json
 from k2.cli.options import End, Exchange, Start, Symbol, parse_span
 from k2.cli.result_output import Output, check_output, write_report
-from k2.cli.table_output import format_time, print_table
+from k2.cli.table_output import format_decimal, format_time, print_table
 from k2.model.wording import format_count
 from k2.ops.settings import read_settings
 from k2.query.corrections import ReportedCorrection
@@ -51,7 +51,7 @@ def _print(found: Sequence[ReportedCorrection]) -> None:
             one.exchange,
             one.symbol,
             one.trade_id,
-            *("" if price is None else price for price in (one.old_price, one.new_price)),
+            *("" if price is None else format_decimal(price) for price in (one.old_price, one.new_price)),
             "stored" if one.names_trade else "not stored",
         ]
         for one in found

@@ -93,7 +93,11 @@ def _lines(found: Status) -> Iterator[str]:
     for loss in found.losses:
         yield f"connections   {loss.sentence}"
     yield f"last commit   {_when(found, found.last_commit_at)}"
-    yield f"newest trade  {_when(found, found.kafka_timestamp)} by Kafka, {_when(found, found.timestamp)} by the venue"
+    if found.last_commit_at is not None and found.kafka_timestamp is None and found.timestamp is None:
+        yield "newest trade  none in the newest commits"
+    else:
+        kafka, venue = _when(found, found.kafka_timestamp), _when(found, found.timestamp)
+        yield f"newest trade  {kafka} by Kafka, {venue} by the venue"
     yield f"yesterday     {found.yesterday.sentence}"
     yield f"last hour     {found.activity.last_hour.sentence}"
     yield f"23 h before   {found.activity.hours_before.sentence}"

@@ -20,7 +20,7 @@ from k2.model.trade import SIDES, Trade
 from k2.model.wording import format_count
 from k2.ops.settings import read_settings
 from k2.venues import VENUES, SequenceMode
-from k2.venues.capture_report import CaptureReport, NumberSteps, report_on
+from k2.venues.capture_report import CaptureReport, report_on
 from k2.venues.table import table_schema
 from k2.venues.table_history import venue_of_file
 from k2.venues.user_tables import read_user_table
@@ -113,7 +113,7 @@ def check(
         )
     check_captures([against])
     report = report_on(venue, _lines(against))
-    verdict = _verdict(report.numbers, venue.mode)
+    verdict = _verdict(report, venue.mode)
     if as_json:
         print_json({**summary, "capture": against, **_as_record(report), "numbers_verdict": verdict})
     else:
@@ -147,8 +147,11 @@ def _trade(trade: Trade) -> dict[str, Any]:
     }
 
 
-def _verdict(numbers: NumberSteps, mode: SequenceMode) -> str:
+def _verdict(report: CaptureReport, mode: SequenceMode) -> str:
     """Return whether the numbers are contiguous, in a sentence, and what that means for the table."""
+    numbers = report.numbers
+    if report.first_trades and not numbers.symbols:
+        return "the trades have no numbers"
     if not numbers.steps:
         return "too few numbers to say whether they are contiguous"
     symbols = format_count(numbers.symbols, "symbol")

@@ -234,7 +234,10 @@ def _translated(call: Callable[[], T]) -> T:
     try:
         return call()
     except TransportError as error:
-        raise ConnectionError(f"the schema registry does not answer ({type(error).__name__}: {error})") from error
+        raise ConnectionError(
+            f"the schema registry does not answer ({type(error).__name__}: {error}); start it, or correct "
+            "K2_SCHEMA_REGISTRY_URL"
+        ) from error
     except OAuthTokenError as error:
         raise ConnectionError(f"no token for the schema registry: {error}") from error
     except SchemaRegistryError as error:

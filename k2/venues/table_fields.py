@@ -176,14 +176,13 @@ def time_reader(field: TimeField) -> Reader:
     path = parse_path(field.path)
     get, at = getter(path), path.text
     if field.unit == "rfc3339":
-        # A time that has a zone of its own becomes none that is valid: which of the two is right is not guessed.
-        zone = field.zone or ""
+        parse = parse_time if field.zone is None else _zoned(field.zone)
 
         def read_rfc_3339(container: Any) -> int:
             value = get(container)
             if type(value) is not str:
                 _wrong_type(at, "str", value)
-            return checked(at, parse_time, value + zone)
+            return checked(at, parse, value)
 
         return read_rfc_3339
     convert = _time_rule(field.unit)
@@ -203,6 +202,19 @@ def time_reader(field: TimeField) -> Reader:
         _wrong_type(at, "int" if takes_number else "str", value)
 
     return read
+
+
+def _zoned(zone: str) -> Callable[[str], int]:
+    """Return the function that parses a time without a zone, whose date and time may be separated by a space."""
+
+    def parse(text: str) -> int:
+        # A time that has a zone of its own becomes none that is valid: which of the two is right is not guessed.
+        try:
+            return parse_time(text.replace(" ", "T", 1) + zone)
+        except ValueError as error:
+            raise ValueError(f"{error}; {zone} is the zone of the table") from None
+
+    return parse
 
 
 def _time_rule(unit: str) -> Callable[[str, int, str], int]:

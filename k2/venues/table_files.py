@@ -3,7 +3,7 @@
 import hashlib
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -136,10 +136,20 @@ def _refuse_value(path: Path, text: str, error: str) -> NoReturn:
 
 
 def _values_of(key: str) -> list[str]:
-    """Return the values that a key may have, such as `time.unit`; an empty list if any is valid."""
-    name, defs = _TOKEN.findall(key)[-1], msgspec.json.schema(VenueTable)["$defs"].values()
-    found = {tuple(part["properties"][name].get("enum", ())) for part in defs if name in part.get("properties", ())}
-    return [str(value) for value in found.pop()] if len(found) == 1 else []
+    """Return the values that a key may have, such as `skip[0].reason`; an empty list if any is valid."""
+    schema: dict[str, Any] = msgspec.json.schema(VenueTable)
+    parts = list(_choices(schema, schema))
+    for token in _TOKEN.findall(key):
+        below = [part.get("items") if token[0] == "[" else part.get("properties", {}).get(token) for part in parts]
+        parts = [choice for one in below if one is not None for choice in _choices(schema, one)]
+    enums = [part["enum"] for part in parts if "enum" in part]
+    return [str(value) for value in enums[0]] if len(enums) == 1 else []
+
+
+def _choices(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what a part of the JSON schema may be, with references resolved."""
+    for choice in part.get("anyOf", [part]):
+        yield schema["$defs"][choice["$ref"].rpartition("/")[2]] if "$ref" in choice else choice
 
 
 def _known_keys(key: str) -> Mapping[str, Any] | frozenset[str]:

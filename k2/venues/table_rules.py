@@ -289,6 +289,8 @@ def _check_condition(key: str, condition: Condition) -> None:
     given = (condition.one_of, condition.matches, condition.present, condition.absent)
     if sum(one is not None for one in given) != 1:
         raise TableFault(key, "must have exactly one of one_of, matches, present and absent")
+    if condition.one_of is not None and not condition.one_of:
+        raise TableFault(f"{key}.one_of", "has no values, so no message fits; name those that fulfil it")
     if condition.matches is not None:
         _compiled(f"{key}.matches", condition.matches)
 

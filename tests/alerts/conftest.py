@@ -16,6 +16,7 @@ from tests.alerts.promql import Exported, exported_by, labels_of, names_in
 from tests.brokers import Broker
 from tests.flows.feed import Feed, now_us
 from tests.flows.job import Job
+from tests.flows.market import publish
 from tests.flows.rescale import running
 from tests.http.conftest import serving
 
@@ -49,7 +50,10 @@ def exported(broker: Broker, tmp_path_factory: pytest.TempPathFactory, missing: 
         "K2_METRICS_PORT": str(port),
         "K2_TEST_FAILPOINT": "file.create:1:OSError",
     }
-    job = Job(broker.bootstrap_servers, tmp_path_factory.mktemp("exported"), topic, variables)
+    connected = broker.topic()
+    topics = f"{topic},{connected}=dydx"
+    job = Job(broker.bootstrap_servers, tmp_path_factory.mktemp("exported"), topics, variables)
+    publish(broker.bootstrap_servers, connected, [(b"k", b'{"type":"connected","connection_id":"c","message_id":0}')])
     feed = Feed(job, topic)
     feed.send(50)
     feed.number += 100

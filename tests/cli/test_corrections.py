@@ -53,10 +53,12 @@ def test_corrections_are_listed(settings: Settings) -> None:
 
 
 def test_the_table_says_how_many_name_no_trade(settings: Settings) -> None:
-    """On standard error, as other totals."""
+    """On standard error, as other totals; prices are shown without trailing zeros."""
     code, output, error = outcome(settings, "corrections")
     assert code == 0
     assert "not stored" in output
+    assert "126.55 " in output
+    assert "126.550" not in output
     assert "5 corrections, of which 2 name no stored trade" in error
 
 

@@ -62,6 +62,18 @@ def test_a_status_is_one_screen(settings: Settings, k2: K2) -> None:
     assert yesterday.endswith("may not be read to its end; no sequence number of it is missing")
 
 
+def test_commits_without_trades_have_no_newest_trade(
+    settings: Settings, k2: K2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while duplicates arrive; the age of the newest trade is unknown only if the table cannot be read."""
+    made(settings, TableName.TRADES)
+    found = StatusReader(settings).read()
+    for committed, words in ((found.checked_at, "none in the newest commits"), (None, "unknown by Kafka, unknown by")):
+        reader = Reader(replace(found, last_commit_at=committed), [Verdict.COMPLETE])
+        monkeypatch.setattr(module, "StatusReader", lambda _, reader=reader: reader)
+        assert f"newest trade  {words}" in k2("status").stdout
+
+
 @pytest.mark.parametrize("line", ["oauth_cb=mine.token", "security.protocol=nonsense"])
 @pytest.mark.parametrize("command", [["status"], ["produce", "capture.ndjson"], ["run"]])
 def test_a_wrong_kafka_property_is_one_sentence(

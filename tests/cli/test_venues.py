@@ -98,6 +98,13 @@ def test_holes_are_reported(tmp_path: Path) -> None:
     assert 'numbering = "monotonic" fits if holes mean nothing' in done.stdout
 
 
+def test_trades_without_numbers_are_named(tmp_path: Path) -> None:
+    """No longer capture would say whether they are contiguous."""
+    done = k2("check", table(tmp_path, "bitmex"), "--against", str(DATA / "bitmex-trade.ndjson.gz"))
+    assert done.exit_code == 0
+    assert "the trades have no numbers" in done.stdout
+
+
 def test_a_table_that_does_not_fit_fails(tmp_path: Path) -> None:
     """The first dead letter of each kind is shown with its line; the exit code is 1."""
     capture = tmp_path / "capture"

@@ -149,7 +149,8 @@ def test_a_slow_or_absent_registry_is_unreachable(
     for address in (stub.url, url):
         settings = read_settings({**environment, "K2_SCHEMA_REGISTRY_URL": address})
         client = SchemaRegistry(schema_registry._client(settings, "a test"), sleep=lambda _: None)
-        with closing(client), pytest.raises(UnreachableError, match="the schema registry does not answer"):
+        words = r"the schema registry does not answer \(.*\); start it, or correct K2_SCHEMA_REGISTRY_URL$"
+        with closing(client), pytest.raises(UnreachableError, match=words):
             client.check()
 
 

@@ -47,11 +47,22 @@ def test_a_documented_message_is_read(one: Outsider, tmp_path: Path, monkeypatch
     assert len(decode(batch).trades.columns) == 2 * len(one.trades)
 
 
+def test_a_time_without_a_zone_may_have_a_space(tmp_path: Path) -> None:
+    """Only one, between date and time."""
+    [one] = [one for one in OUTSIDERS if one.name == "lbank"]
+    venue, value = venue_of(one, tmp_path), msgspec.json.encode(one.message)
+    assert venue.decode(value.replace(b"28T19", b"28 19")) == venue.decode(value)
+    with pytest.raises(RejectedError, match=r"invalid: trade\.TS: not an RFC 3339 time"):
+        venue.decode(value.replace(b"28T19", b"28  19"))
+
+
 def test_a_time_has_one_zone(tmp_path: Path) -> None:
     """A time that names its own in spite of the table's is invalid, and numbers have none."""
     [one] = [one for one in OUTSIDERS if one.name == "lbank"]
     value = msgspec.json.encode(one.message).replace(b"49.460", b"49.460Z")
-    with pytest.raises(RejectedError, match=r"invalid: trade\.TS: not an RFC 3339 time"):
+    with pytest.raises(
+        RejectedError, match=r"invalid: trade\.TS: not an RFC 3339 time: .*; \+08:00 is the zone of the"
+    ):
         venue_of(one, tmp_path).decode(value)
     with pytest.raises(SettingsError, match=r"time\.zone: is that of rfc3339 times"):
         venue_of(one._replace(table=one.table.replace('"rfc3339"', '"ms"')), tmp_path)

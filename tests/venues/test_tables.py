@@ -90,7 +90,17 @@ def encoded(**changes: Any) -> bytes:
         ([('sell = ["S"]', 'sell = ["S"], by_sign = true')], "", " line 11: side.by_sign: excludes buy, sell and none"),
         ([(', one_of = ["trade"]', "")], "", " line 14: messages[0].when[0]: must have exactly one of one_of, matches"),
         ([], '[[skip]]\nreason = "status"\n', " line 15: skip[0]: skips every message; give texts or when"),
-        ([], '[[skip]]\nreason = "other"\ntexts = ["x"]\n', " line 16: skip[0].reason: invalid enum value 'other'"),
+        (
+            [],
+            '[[skip]]\nreason = "other"\ntexts = ["x"]\n',
+            " line 16: skip[0].reason: invalid enum value 'other'; use one of error, ",
+        ),
+        (
+            [],
+            '[[heads]]\nreason = "status"\nwhen = [{ path = "e", present = true }]\nnumber = { path = "n" }\n',
+            " line 16: heads[0].reason: invalid enum value 'status'; use one of heartbeat, other_channel",
+        ),
+        ([('one_of = ["trade"]', "one_of = []")], "", " line 14: messages[0].when[0].one_of: has no values, so no"),
         ([], '[[kinds]]\npath = "$.k"\nmarket = [1]\n', " line 16: kinds[0].path: begins at the message; name a"),
         ([], '[[kinds]]\npath = "k"\nmarket = [1]\nskipped = [1]\n', " line 15: kinds[0]: names a value twice: 1"),
         (
