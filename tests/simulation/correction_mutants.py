@@ -36,6 +36,6 @@ CORRECTION_MUTANTS: Final = (
         2,
         "a start adds pending corrections whether the table has them or not",
         (f"{_WRITER}.resume", "!= pending.commit", "!= ''"),
-        (f"{_WRITER}._complete", "if placed.coordinates not in there", "if placed"),
+        (f"{_WRITER}._complete", "if placed.coordinates not in stored", "if placed"),
     ),
 )
