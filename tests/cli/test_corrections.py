@@ -57,7 +57,7 @@ def test_the_table_says_how_many_name_no_trade(settings: Settings) -> None:
     code, output, error = outcome(settings, "corrections")
     assert code == 0
     assert "not stored" in output
-    assert "126.55 " in output
+    assert "126.55" in output
     assert "126.550" not in output
     assert "5 corrections, of which 2 name no stored trade" in error
 
