@@ -18,7 +18,17 @@ ROUTES = {
     *(("GET", f"/v1/{name}") for name in ("symbols", "trades", "latest", "ohlcv", "vwap", "twap")),
     *(
         ("GET", f"/v1/{name}")
-        for name in ("gaps", "completeness", "reconcile", "audit", "history", "progress", "status", "days")
+        for name in (
+            "gaps",
+            "corrections",
+            "completeness",
+            "reconcile",
+            "audit",
+            "history",
+            "progress",
+            "status",
+            "days",
+        )
     ),
     *(("GET", f"/v1/{name}") for name in ("completeness/summary", "dead-letters", "dead-letters/list")),
     ("POST", "/v1/sql"),
