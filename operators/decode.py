@@ -20,6 +20,7 @@ from k2.model.consumed import Consumed
 from k2.model.correction import Correction, PlacedCorrection
 from k2.model.dead_letter import DeadLetter, as_time
 from k2.model.key_groups import GROUPS, group_key
+from k2.model.reasons import HEAD_NUMBER
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US
 from k2.ops.error_boundary import reports_errors
@@ -35,8 +36,6 @@ LOG_SECONDS: Final = 60.0
 
 NON_MARKET_LABEL: Final = "off_book"
 """Reason for skipping a row: a non-market trade that consumes a sequence number of its symbol."""
-HEAD_LABEL: Final = "head_number"
-"""Reason for skipping a row: it names the number of a trade that another message is."""
 
 _LOG = structlog.get_logger()
 
@@ -103,7 +102,7 @@ def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead", venue_watch: VenueWa
     if len(decoded.non_market):
         MESSAGES_SKIPPED.labels(NON_MARKET_LABEL).inc(len(decoded.non_market))
     if len(decoded.heads):
-        MESSAGES_SKIPPED.labels(HEAD_LABEL).inc(len(decoded.heads))
+        MESSAGES_SKIPPED.labels(HEAD_NUMBER).inc(len(decoded.heads))
     if len(decoded.dated_ahead):
         dated_ahead.add(decoded)
     venue_watch.add(decoded)

@@ -1,9 +1,12 @@
 """Reasons why a message is not in the table, and the exceptions that carry them."""
 
 from enum import StrEnum
-from typing import NoReturn
+from typing import Final, NoReturn
 
-__all__ = ["Reason", "RejectedError", "SkippedError", "invalid"]
+__all__ = ["HEAD_NUMBER", "Reason", "RejectedError", "SkippedError", "invalid"]
+
+HEAD_NUMBER: Final = "head_number"
+"""Reason for skipping a message: it names the number of a trade that another message is."""
 
 
 class Reason(StrEnum):

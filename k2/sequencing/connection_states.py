@@ -5,17 +5,16 @@ before, and would take a gap at that place for its beginning.
 """
 
 from collections.abc import Mapping
-from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from k2.model.connections import ConnectionKey, GroupConnections, Seen
 from k2.model.documents import read_document
 from k2.model.progress import TopicPartition
 from k2.model.state_source import Positions
+from k2.sequencing.intervals import bounds_of, edges_of
 
 __all__ = ["RANGES_MAX", "ConnectionStates"]
 
@@ -90,7 +89,9 @@ class ConnectionStates:
         """Return the text of the property."""
         found = _shortened([one for group in self._groups.values() for one in group], self._ranges_max)
         connections = [
-            _Connection(*one.key, one.partition, one.offset, one.timestamp, _edges(one.ranges), one.floor)
+            _Connection(
+                *one.key, one.partition, one.offset, one.timestamp, edges_of(one.ranges.reshape(-1).tolist()), one.floor
+            )
             for one in sorted(found, key=lambda one: one.key)
         ]
         positions = {str(one): offset for one, offset in sorted(self._positions.items())}
@@ -112,15 +113,13 @@ def _shortened(connections: list[Seen], ranges_max: int) -> list[Seen]:
     return connections
 
 
-def _edges(ranges: NDArray[np.int64]) -> list[int]:
-    flat = ranges.reshape(-1)
-    edges: list[Any] = [*flat[:1].tolist(), *np.diff(flat).tolist()]
-    return edges
+def _edges(one: Seen) -> list[int]:
+    return edges_of(one.ranges.reshape(-1).tolist())
 
 
 def _seen(one: _Connection) -> Seen:
-    edges = np.array([*accumulate(one.edges)], dtype=np.int64).reshape(-1, 2)
-    if not len(edges):
+    ranges = np.array(bounds_of(one.edges), dtype=np.int64).reshape(-1, 2)
+    if not len(ranges):
         raise ValueError(f"connection {one.name!r} has no numbers")
     key = ConnectionKey(one.exchange, one.topic, one.name, one.session)
-    return Seen(key, edges, one.partition, one.offset, one.timestamp, one.floor)
+    return Seen(key, ranges, one.partition, one.offset, one.timestamp, one.floor)

@@ -2,14 +2,14 @@
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IntervalSet"]
+__all__ = ["IntervalSet", "bounds_of", "edges_of"]
 
 
 class IntervalSet:
@@ -178,6 +178,16 @@ class IntervalSet:
         """Add all numbers up to `highest`, which must not be below the current highest member."""
         assert highest >= self._ends[-1], "the topmost range only grows"
         self._ends[-1] = highest
+
+
+def edges_of(bounds: Sequence[int]) -> list[int]:
+    """Return ascending bounds as text has them shortest: the first, then the distance of each to the one before."""
+    return [*bounds[:1], *(after - before for before, after in pairwise(bounds))]
+
+
+def bounds_of(edges: Iterable[int]) -> list[int]:
+    """Return the bounds of which `edges_of` returned these."""
+    return list(accumulate(edges))
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

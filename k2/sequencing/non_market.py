@@ -8,7 +8,6 @@ never filled.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
 from typing import Final
 
 import msgspec
@@ -20,7 +19,7 @@ from k2.model.progress import PartitionProgress, TopicPartition
 from k2.model.state_source import SessionKey, StoredSession
 from k2.model.verdicts import SKIPPED
 from k2.sequencing.effective_time import effective_time
-from k2.sequencing.intervals import IntervalSet
+from k2.sequencing.intervals import IntervalSet, bounds_of, edges_of
 
 __all__ = ["RANGES_MAX", "NonMarketNumbers", "joined"]
 
@@ -75,10 +74,10 @@ class NonMarketNumbers:
         self._sessions: defaultdict[tuple[SessionKey, TopicPartition], _Numbers] = defaultdict(_Numbers)
         self._is_changed = False
         for one in () if text is None else read_document(text, _Document, FORMAT).sessions:
-            edges = list(accumulate(one.edges))
+            bounds = bounds_of(one.edges)
             key = SessionKey(one.exchange, one.symbol, one.session), TopicPartition(one.topic, one.partition)
             earliest = one.latest if one.earliest is None else one.earliest
-            self._sessions[key] = _Numbers(IntervalSet(edges[::2], edges[1::2]), one.latest, earliest, one.offset)
+            self._sessions[key] = _Numbers(IntervalSet(bounds[::2], bounds[1::2]), one.latest, earliest, one.offset)
 
     def add(self, trade_slice: TradeSlice, committed: Mapping[TopicPartition, PartitionProgress]) -> None:
         """Add the numbers of a tracked slice's skipped rows, except replayed rows below the committed offset."""
@@ -122,7 +121,7 @@ class NonMarketNumbers:
                 topic_partition.partition,
                 numbers.offset,
                 numbers.latest,
-                _edges(numbers.ranges),
+                edges_of([bound for bounds in numbers.ranges.ranges() for bound in bounds]),
                 numbers.earliest,
             )
             for (key, topic_partition), numbers in sorted(self._sessions.items())
@@ -157,8 +156,3 @@ def _merged(one: StoredSession, other: StoredSession) -> StoredSession:
         ranges.add_range(first, last)
     newest = max(one, other, key=lambda session: session.latest)
     return newest._replace(ranges=tuple(ranges.ranges()), earliest=min(one.earliest, other.earliest))
-
-
-def _edges(ranges: IntervalSet) -> list[int]:
-    edges = [edge for bounds in ranges.ranges() for edge in bounds]
-    return [*edges[:1], *(after - before for before, after in pairwise(edges))]

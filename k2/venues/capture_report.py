@@ -7,7 +7,7 @@ from typing import Final
 
 from k2.model.correction import Correction
 from k2.model.errors import error_pattern
-from k2.model.reasons import Reason, RejectedError, SkippedError
+from k2.model.reasons import HEAD_NUMBER, Reason, RejectedError, SkippedError
 from k2.model.trade import Trade
 from k2.venues.rows import MESSAGE_BYTES_MAX
 from k2.venues.venue import Venue
@@ -107,7 +107,7 @@ def report_on(venue: Venue, lines: Iterable[tuple[int, bytes]]) -> CaptureReport
             kind.count += 1
         else:
             if all(isinstance(one, Trade) and one.is_head for one in entries):
-                skipped["head_number"] += 1
+                skipped[HEAD_NUMBER] += 1
                 continue
             report.with_trades += any(not isinstance(one, Correction) for one in entries)
             report.unkeyed += not _has_key(venue, value)

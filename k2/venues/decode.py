@@ -16,7 +16,7 @@ from k2.model.correction import Correction
 from k2.model.decimals import clipped
 from k2.model.errors import K2Error
 from k2.model.key_groups import GROUPS
-from k2.model.reasons import Reason, RejectedError, SkippedError
+from k2.model.reasons import HEAD_NUMBER, Reason, RejectedError, SkippedError
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US, TIME_AHEAD_TOLERANCE_US
 from k2.model.trade import NO_SIDE, Trade
@@ -335,7 +335,7 @@ def _decoded(
     if is_second_view:
         kinds = _Kinds(_NO_ROWS, np.arange(len(columns), dtype=np.int64))
         # They name trades by the ids of this view, which may be those of other trades in the one that is stored.
-        skips = sorted([*skips, *((one[0], SkippedError("head_number")) for one in corrections)], key=_message_idx_of)
+        skips = sorted([*skips, *((one[0], SkippedError(HEAD_NUMBER)) for one in corrections)], key=_message_idx_of)
         corrections = []
     trades, skipped = TradeBatch(batch, columns), SkippedMessages.of(result.skipped_compiled, skips)
     return Decoded(trades, rejected, skipped, kinds.non_market, kinds.heads, dated_ahead, corrections)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from k2.model.correction import Correction
 from k2.model.decimals import clipped
-from k2.model.reasons import Reason, RejectedError, SkippedError, invalid
+from k2.model.reasons import HEAD_NUMBER, Reason, RejectedError, SkippedError, invalid
 from k2.model.trade import Trade
 from k2.venues.connection_reader import connection_reader
 from k2.venues.payloads import payload_of
@@ -127,7 +127,7 @@ class _Decoder:
         root = self._root(value)
         fits = [FormFit(root, idx, form.unfulfilled(root)) for idx, form in enumerate(self._forms)]
         if all(one.unfulfilled is not None for one in fits) and self._is_head(root):
-            raise SkippedError("head_number")
+            raise SkippedError(HEAD_NUMBER)
         nearest = max(fits, key=lambda one: self._forms[one.form_idx].count_fulfilled(root))
         return next((one for one in fits if one.unfulfilled is None), nearest)
 

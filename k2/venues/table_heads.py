@@ -10,8 +10,6 @@ from k2.model.compiled import inlined
 from k2.model.symbol_names import SYMBOL_BYTES_MAX, SymbolTable
 from k2.model.symbols import lookup
 from k2.venues.rows import (
-    EXCHANGE_SIZE,
-    EXCHANGE_START,
     FIRST_SEQUENCE,
     HAS_SEQUENCE,
     HEAD_SIDE,
@@ -23,14 +21,11 @@ from k2.venues.rows import (
     RECEIVED,
     SEQUENCE,
     SIDE,
-    SYMBOL,
-    SYMBOL_SIZE,
-    SYMBOL_START,
     TIMESTAMP,
 )
 from k2.venues.scan import signed
 from k2.venues.table_layout import HEAD_NAME, HEAD_NAME_SLOT, HEAD_NONE, HEAD_NUMBER, HEAD_NUMBER_SLOT
-from k2.venues.table_values import find_value, read_name, read_whole
+from k2.venues.table_values import find_value, read_name, read_whole, write_symbol
 
 __all__ = ["write_head"]
 
@@ -65,8 +60,5 @@ def write_head(
     rows[row, SEQUENCE], rows[row, FIRST_SEQUENCE], rows[row, HAS_SEQUENCE] = number, number, 1
     rows[row, ID_START], rows[row, ID_SIZE], rows[row, INDEX] = 0, -1, 0
     symbol_id = lookup(table, exchange, signed(_ZERO), len(exchange), data, start, size)
-    rows[row, SYMBOL] = symbol_id
-    if symbol_id < 0:
-        rows[row, EXCHANGE_START], rows[row, EXCHANGE_SIZE] = 0, 0
-        rows[row, SYMBOL_START], rows[row, SYMBOL_SIZE] = start, size
+    write_symbol(rows, row, symbol_id, signed(_ZERO), signed(_ZERO), start, size)
     return signed(_ONE)

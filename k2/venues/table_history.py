@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.correction import Correction
-from k2.model.reasons import Reason, RejectedError, SkippedError
+from k2.model.reasons import HEAD_NUMBER, Reason, RejectedError, SkippedError
 from k2.model.symbol_names import SymbolTable
 from k2.model.times import EPOCH, time_of
 from k2.model.trade import Trade
@@ -110,7 +110,7 @@ class _DatedDecoder:
             if isinstance(one, Correction) or not one.is_head
         ]
         if not kept:
-            raise SkippedError("head_number")
+            raise SkippedError(HEAD_NUMBER)
         return kept
 
     def key(self, value: bytes) -> str:

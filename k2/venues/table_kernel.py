@@ -16,7 +16,6 @@ from k2.model.trade import NO_SIDE
 from k2.venues import rows as layout
 from k2.venues.reading import ID_BYTES_MAX, RANGE_NUMBERS_MAX
 from k2.venues.rows import (
-    EXCHANGE_SIZE,
     EXCHANGE_START,
     FIRST_SEQUENCE,
     HAS_SEQUENCE,
@@ -28,7 +27,6 @@ from k2.venues.rows import (
     REASON,
     RECEIVED,
     SYMBOL_SIZE,
-    SYMBOL_START,
     TIMESTAMP,
     TRADES_MAX,
 )
@@ -76,6 +74,7 @@ from k2.venues.table_values import (
     read_when,
     read_whole,
     skipping_text,
+    write_symbol,
 )
 from k2.venues.venue import CompiledDecoder
 
@@ -380,8 +379,5 @@ def _read_symbol(
         symbol_id = lookup(table, data, exchange_start, exchange_size, data, start, size)
     else:
         symbol_id = lookup(table, exchange, exchange_start, len(exchange), data, start, size)
-    rows[row, layout.SYMBOL] = symbol_id
-    if symbol_id < 0:
-        rows[row, EXCHANGE_START], rows[row, EXCHANGE_SIZE] = exchange_start, exchange_size
-        rows[row, SYMBOL_START], rows[row, SYMBOL_SIZE] = start, size
+    write_symbol(rows, row, symbol_id, exchange_start, exchange_size, start, size)
     return True

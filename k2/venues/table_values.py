@@ -12,6 +12,7 @@ from k2.model.compiled import allocation_free, inlined
 from k2.model.decimals_compiled import read_decimal, scaled
 from k2.model.times_compiled import read_time
 from k2.model.words_compiled import DIGITS_MAX, read_digits
+from k2.venues.rows import EXCHANGE_SIZE, EXCHANGE_START, SYMBOL, SYMBOL_SIZE, SYMBOL_START
 from k2.venues.scan import ABSENT, END, KIND, NULL, START, STRING, signed
 from k2.venues.table_layout import (
     ABSENT_OR_NULL,
@@ -45,6 +46,7 @@ __all__ = [
     "read_when",
     "read_whole",
     "skipping_text",
+    "write_symbol",
 ]
 
 _ZERO, _ONE, _TWO, _THREE = (np.uint64(number) for number in range(4))
@@ -206,6 +208,23 @@ def read_whole(
             return False, 0, 0, 0
     is_valid, number = read_number(data, start, end)
     return is_valid, signed(start), signed(end) - signed(start), number
+
+
+@inlined
+def write_symbol(
+    rows: NDArray[np.int64],
+    row: int,
+    symbol_id: int,
+    exchange_start: int,
+    exchange_size: int,
+    start: int,
+    size: int,
+) -> None:
+    """Write the symbol of a row, and where its names are if it has no id yet."""
+    rows[row, SYMBOL] = symbol_id
+    if symbol_id < 0:
+        rows[row, EXCHANGE_START], rows[row, EXCHANGE_SIZE] = exchange_start, exchange_size
+        rows[row, SYMBOL_START], rows[row, SYMBOL_SIZE] = start, size
 
 
 @allocation_free
