@@ -22,8 +22,8 @@ class Behind(NamedTuple):
     """A symbol whose newest numbers are missing."""
 
     slot: int
-    highest: int
-    """The highest number that arrived."""
+    first: int
+    """The first number above all that arrived, and above those that were reported before."""
     head: int
     """The number that the venue named."""
 
@@ -39,6 +39,8 @@ class Heads:
         """int64[slots], the pending number of each symbol."""
         self._since = _NO_SLOTS
         """int64[slots], the Kafka time of the message that named it, microseconds."""
+        self._reported = _NO_SLOTS
+        """int64[slots], the highest number of each symbol that was reported as missing."""
 
     def compare(
         self,
@@ -56,7 +58,8 @@ class Heads:
             highest: int64[slots], by slot, after the trades of the same batch; the least int64 if none arrived.
 
         Returns:
-            The symbols that have not reached a number for longer than the grace period, each once for a number.
+            The symbols that have not reached a number for longer than the grace period; a number is reported once, however
+            often the venue names it.
         """
         self._make_room(len(highest))
         behind = list[Behind]()
@@ -65,8 +68,12 @@ class Heads:
             pending = int(self._numbers[slot])
             if pending > reached and kafka_times[idx] - self._since[slot] < HEAD_GRACE_US:
                 continue
-            if pending > reached:
-                behind.append(Behind(slot, reached, pending))
+            reported = int(self._reported[slot])
+            # Below the number reported last, numbering has begun again.
+            first = (max(reached, reported) if reported <= pending else reached) + 1
+            if pending >= first:
+                behind.append(Behind(slot, first, pending))
+                self._reported[slot] = pending
             self._numbers[slot], self._since[slot] = numbers[idx], kafka_times[idx]
         return behind
 
@@ -75,3 +82,4 @@ class Heads:
             more = count - len(self._numbers)
             self._numbers = np.pad(self._numbers, (0, more), constant_values=_NONE)
             self._since = np.pad(self._since, (0, more))
+            self._reported = np.pad(self._reported, (0, more), constant_values=_NONE)

@@ -209,7 +209,7 @@ class GroupTracker:
         highest = np.where(self._slots[:, SESSION] > 0, self._slots[:, HIGHEST], _MIN)
         kafka_times = trade_slice.batch.kafka_timestamps_of(rows)
         return [
-            NewestMissing(*self._symbols.name(self._symbol_ids[one.slot]), one.highest + 1, one.head)
+            NewestMissing(*self._symbols.name(self._symbol_ids[one.slot]), one.first, one.head)
             for one in self._heads.compare(slots, numbers, kafka_times, highest)
         ]
 

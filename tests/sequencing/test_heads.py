@@ -34,7 +34,8 @@ def head(number: int, at: int, symbol: str = "BTC-USD") -> Row:
         ([trade(1, 0), head(3, 1), head(5, 2), head(9, 2 * MINUTE)], [(2, 3)]),
         ([trade(1, 0), head(3, 1), trade(2, 2), head(9, 2 * MINUTE)], [(3, 3)]),
         ([trade(1, 0), head(3, 1), head(3, 2 * MINUTE), head(3, 2 * MINUTE + 1)], [(2, 3)]),
-        ([trade(1, 0), head(3, 1), head(5, 2 * MINUTE), head(5, 4 * MINUTE)], [(2, 3), (2, 5)]),
+        ([trade(1, 0), head(3, 1), head(5, 2 * MINUTE), head(5, 4 * MINUTE)], [(2, 3), (4, 5)]),
+        ([trade(1, 0), head(3, 1), *(head(3, minutes * 2 * MINUTE) for minutes in range(1, 5))], [(2, 3)]),
         ([head(3, 1), head(3, 2 * MINUTE)], []),
     ],
     ids=[
@@ -46,6 +47,7 @@ def head(number: int, at: int, symbol: str = "BTC-USD") -> Row:
         "only some come",
         "once for a number",
         "again for a later number",
+        "once, however often it is named",
         "a symbol without trades",
     ],
 )
@@ -77,8 +79,20 @@ def test_symbols_are_apart() -> None:
         return heads.compare(np.array([0, 1], dtype=np.int32), np.array(numbers, dtype=np.int64), times, highest)
 
     assert compare([7, 8], 0) == []
-    assert compare([7, 9], 2 * MINUTE) == [Behind(0, 5, 7)]
-    assert compare([7, 9], 4 * MINUTE) == [Behind(0, 5, 7), Behind(1, 8, 9)]
+    assert compare([7, 9], 2 * MINUTE) == [Behind(0, 6, 7)]
+    assert compare([7, 9], 4 * MINUTE) == [Behind(1, 9, 9)]
+
+
+def test_numbers_are_reported_again_if_numbering_has_begun_again() -> None:
+    """What was reported of the numbers before says nothing of the lower ones that follow."""
+    heads, slot = Heads(), np.array([0], dtype=np.int32)
+
+    def compare(number: int, minute: int, highest: int) -> list[Behind]:
+        numbers, times = np.array([number], dtype=np.int64), np.array([minute * MINUTE], dtype=np.int64)
+        return heads.compare(slot, numbers, times, np.array([highest], dtype=np.int64))
+
+    assert [compare(900, 0, 890), compare(900, 1, 890), compare(900, 2, 890)] == [[], [Behind(0, 891, 900)], []]
+    assert [compare(3, 3, 1), compare(3, 4, 1), compare(3, 5, 1)] == [[], [Behind(0, 2, 3)], []]
 
 
 def test_a_ticker_names_numbers_of_trades_that_have_no_holes() -> None:
