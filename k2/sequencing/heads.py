@@ -58,8 +58,8 @@ class Heads:
             highest: int64[slots], by slot, after the trades of the same batch; the least int64 if none arrived.
 
         Returns:
-            The symbols that have not reached a number for longer than the grace period; a number is reported once, however
-            often the venue names it.
+            The symbols that have not reached a number for longer than the grace period; a number is reported once,
+            however often the venue names it.
         """
         self._make_room(len(highest))
         behind = list[Behind]()

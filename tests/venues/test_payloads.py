@@ -76,6 +76,19 @@ def test_the_key_of_a_frame_is_that_of_its_text() -> None:
         (zlib.compress(LINES[-1]), Reason.MALFORMED, None),
         (gzip.compress(bytes(MESSAGE_BYTES_MAX + 1)), Reason.TOO_LARGE, "value: inflates to more than 1048576 bytes"),
     ],
+    # Not the bytes, which have the time of compression: processes that share the tests must name them alike.
+    ids=[
+        "without its last bytes",
+        "of which only the start is there",
+        "of two bytes",
+        "of another method",
+        "followed by other bytes",
+        "with a wrong checksum",
+        "of nothing",
+        "in a frame",
+        "of zlib",
+        "that inflates to too much",
+    ],
 )
 def test_a_damaged_frame_is_a_dead_letter_of_its_own(value: bytes, reason: Reason, error: str | None) -> None:
     """Its neighbours are stored; the batch, of which dead letters take the bytes, has the frame as it came."""
