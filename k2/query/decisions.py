@@ -15,7 +15,7 @@ from k2.query.offset_bounds import table_of
 from k2.query.where_clauses import equal
 from k2.sequencing.acceptance import AcceptedRange, DecidedRange, accepted_ranges
 
-__all__ = ["accepted_by_session", "newest_decision", "register_accepted", "register_decisions"]
+__all__ = ["accepted_by_session", "newest_decision", "register_accepted", "register_accepted_of", "register_decisions"]
 
 AcceptedBySession = Mapping[SessionKey, list[AcceptedRange]]
 
@@ -47,6 +47,17 @@ def newest_decision(engine: Engine) -> int | None:
     (row,) = engine.query(_NEWEST)
     newest: int | None = row["newest"]
     return newest
+
+
+def register_accepted_of(
+    engine: Engine, ledger: Table | None, exchange: str | None, symbol: str | None, until: datetime | None
+) -> None:
+    """Register what a ledger has as accepted by a time, as `accepted`; a ledger that does not exist has nothing."""
+    if ledger is None:
+        register_accepted(engine, {})
+        return
+    register_decisions(engine, ledger, exchange, symbol)
+    register_accepted(engine, accepted_by_session(engine, exchange, symbol, until))
 
 
 def register_accepted(engine: Engine, accepted: AcceptedBySession) -> None:
