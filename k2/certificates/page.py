@@ -32,8 +32,15 @@ table { border-collapse: collapse; width: 100%; } th, td { text-align: left; pad
 tr { border-bottom: 1px solid #d1d9e0; } th { font-weight: 500; color: #59636e; }
 td.count { text-align: right; font-variant-numeric: tabular-nums; } code { overflow-wrap: anywhere; font-size: .85em; }
 """
-_COUNTS: Final = ("trades", "stored", "expected", "missing", "accepted", "not_numbered", "conflicts", "dead_letters")
-_MORE_COUNTS: Final = ("unnamed_dead_letters", "connection_gaps", "sessions_started", "corrections")
+_COUNTS: Final = ("trades", "stored", "expected", "missing", "accepted", "announced", "not_numbered")
+_MORE_COUNTS: Final = (
+    "conflicts",
+    "dead_letters",
+    "unnamed_dead_letters",
+    "connection_gaps",
+    "sessions_started",
+    "corrections",
+)
 
 
 def page(document: Document) -> str:

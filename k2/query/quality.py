@@ -21,6 +21,7 @@ _COUNTS: Final = (
     "expected",
     "missing",
     "accepted",
+    "announced",
     "not_numbered",
     "conflicts",
     "dead_letters",

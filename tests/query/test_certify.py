@@ -17,6 +17,7 @@ from k2.certificates.certificate import CertificateError, Document, document_tex
 from k2.certificates.merkle import MerkleTree, leaf_hash
 from k2.certificates.signing import new_key, private_key, public_key_hex
 from k2.iceberg.tables import TableName
+from k2.model.decisions import NO_TOPIC
 from k2.model.errors import SettingsError
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
@@ -194,6 +195,31 @@ def test_dead_letters_put_days_in_doubt(
     replays = [numbered(7 + place, 40, origin=f"replay trades:0:{place}") for place in (50, 51)]
     append(made(settings, TableName.TRADES), replays)
     assert {one["condition"] for one in issued(settings, folder).values()} == {"complete"}
+
+
+def test_numbers_named_after_the_last_trade_leave_days_open(settings: Settings, folder: Path, stored: Table) -> None:
+    """The day of the last trade, and that of the message that named them; not once a trade with a number above came."""
+    append(
+        made(settings, TableName.SEQUENCE_EVENTS),
+        [event("gap_opened", 6, 7, session=1, timestamp=EPOCH + timedelta(hours=50))],
+    )
+    days = [DAY + timedelta(days=number) for number in range(3)]
+    found = [issued(settings, folder, day)["BTCUSDT"] for day in days]
+    assert [(one["announced"], one["condition"]) for one in found] == [(0, "complete"), (2, "open"), (2, "open")]
+    append(stored, [numbered(8, 49)])
+    found = [issued(settings, folder, day)["BTCUSDT"] for day in days[1:]]
+    assert [(one["announced"], one["missing"]) for one in found] == [(0, 2), (0, 0)]
+
+
+def test_accepted_numbers_leave_a_day_accepted(settings: Settings, folder: Path, stored: Table) -> None:
+    """A new revision says so; its rows are the same, so it is not amended."""
+    issued(settings, folder)
+    accepted = {"symbol": "ETH/USD", "session": 1, "topic": NO_TOPIC, "reason": "never given", "decided_by": "ops"}
+    opened = event("gap_opened", 2, 2, symbol="ETH/USD", session=1)
+    append(made(settings, TableName.SEQUENCE_EVENTS), [opened, event("gap_accepted", 2, 2, **accepted)])
+    found = issued(settings, folder)["ETH/USD"]
+    assert [found[name] for name in ("condition", "missing", "accepted", "revision")] == ["accepted", 0, 1, 2]
+    assert differences(settings, folder) == []
 
 
 def test_other_doubts(settings: Settings, folder: Path, stored: Table) -> None:
