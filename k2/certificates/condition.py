@@ -65,8 +65,6 @@ class DayFacts:
     missing: int | None = 0
     """Missing numbers, without those that were accepted."""
     accepted: int = 0
-    announced: int = 0
-    """Numbers above the symbol's newest trade that the venue named and that are missing; of this day or the next."""
     not_numbered: int = 0
     """Stored rows without a gapless number."""
     conflicts: int = 0
@@ -95,7 +93,7 @@ def condition(facts: DayFacts, *, is_over: bool) -> Condition:
     >>> condition(DayFacts(trades=9, stored=9, expected=10, missing=1, conflicts=1), is_over=True).value
     'open'
     """
-    if facts.missing or facts.announced or not is_over:
+    if facts.missing or not is_over:
         return Condition.OPEN
     if any(_doubts(facts)):
         return Condition.DEGRADED
@@ -111,11 +109,6 @@ def reasons(facts: DayFacts, *, is_over: bool) -> list[str]:
     found = [] if is_over else ["the day is not over"]
     if facts.missing:
         found.append(f"{format_count(facts.missing, 'number')} {'is' if facts.missing == 1 else 'are'} missing")
-    if facts.announced:
-        verb = "is" if facts.announced == 1 else "are"
-        found.append(
-            f"{format_count(facts.announced, 'number')} that the venue named after the last trade {verb} missing"
-        )
     found += _doubts(facts)
     if facts.accepted:
         found.append(f"{format_count(facts.accepted, 'missing number')} accepted")

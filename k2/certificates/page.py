@@ -30,9 +30,10 @@ h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.05rem; margin: 1
 .condition { display: inline-block; color: #fff; border-radius: 4px; padding: .1rem .6rem; font-weight: 600; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .3rem .75rem .3rem 0; }
 tr { border-bottom: 1px solid #d1d9e0; } th { font-weight: 500; color: #59636e; }
+th:last-child { text-align: right; } th:last-child, td:first-child { white-space: nowrap; }
 td.count { text-align: right; font-variant-numeric: tabular-nums; } code { overflow-wrap: anywhere; font-size: .85em; }
 """
-_COUNTS: Final = ("trades", "stored", "expected", "missing", "accepted", "announced", "not_numbered")
+_COUNTS: Final = ("trades", "stored", "expected", "missing", "accepted", "not_numbered")
 _MORE_COUNTS: Final = (
     "conflicts",
     "dead_letters",
@@ -56,14 +57,14 @@ def page(document: Document) -> str:
         _table([], [(name.replace("_", " "), document[name]) for name in (*_COUNTS, *_MORE_COUNTS)]),
         "<h2>Sessions of the numbering</h2>",
         _table(
-            ["session", "first number", "last number", "trades", "number before it", "number after it"],
+            ["session", "first number", "last number", "number before it", "number after it", "trades"],
             [_session_cells(one) for one in document["sessions"]],
         ),
         "<h2>Kafka offsets of the rows</h2>",
         _table(
             ["topic", "partition", "first offset", "last offset", "trades"],
             [
-                tuple(one[name] for name in ("topic", "partition", "first_offset", "last_offset", "trades"))
+                (*(str(one[name]) for name in ("topic", "partition", "first_offset", "last_offset")), one["trades"])
                 for one in document["offsets"]
             ],
         ),
@@ -78,9 +79,9 @@ def page(document: Document) -> str:
 
 
 def _session_cells(one: Document) -> tuple[object, ...]:
-    names = ("session", "first_sequence", "last_sequence", "trades")
-    cells = [str(one[name]) if name != "trades" else one[name] for name in names]
-    return (*cells, *("stored" if one[name] else "unknown" for name in ("follows_stored", "is_followed")))
+    numbers = (str(one[name]) for name in ("session", "first_sequence", "last_sequence"))
+    neighbours = ("stored" if one[name] else "unknown" for name in ("follows_stored", "is_followed"))
+    return (*numbers, *neighbours, one["trades"])
 
 
 def _amendment(document: Document) -> Iterable[str]:

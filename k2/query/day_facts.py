@@ -11,7 +11,6 @@ from pyiceberg.table import Table
 
 from k2.certificates.condition import DayFacts, OffsetRange, SessionNumbers
 from k2.model.progress import TopicPartition
-from k2.query.announced_gaps import announced_gaps
 from k2.query.completeness import CompletenessParameters, Day, by_day
 from k2.query.connection_gaps import connection_gaps
 from k2.query.corrections import register_corrections
@@ -80,11 +79,9 @@ def day_facts(pool: EnginePool, selection: DaySelection, trades: Table | None = 
     symbols = {(exchange, symbol) for exchange, symbol, _ in (*counted, *offsets)}
     letters = day_dead_letters(pool.settings, table, symbols, replayed)
     lost = _lost(pool, selection)
-    announced = announced_gaps(pool, selection.exchange, selection.symbol)
-    days = {*counted, *offsets, *(key for key in announced if selection.day in {None, key[2]})}
     return {
-        key: _facts(key, counted.get(key), sessions[key], offsets[key], corrected[key], letters, lost, announced[key])
-        for key in sorted(days)
+        key: _facts(key, counted.get(key), sessions[key], offsets[key], corrected[key], letters, lost)
+        for key in sorted({*counted, *offsets})
     }
 
 
@@ -119,7 +116,6 @@ def _facts(
     corrected: "list[dict[str, Any]]",
     letters: DayDeadLetters,
     lost: Mapping[tuple[str, str, date], int],
-    announced: int,
 ) -> DayFacts:
     exchange, _, day = key
     ranges = tuple(OffsetRange(*(one[name] for name in _RANGE)) for one in offsets)
@@ -133,7 +129,6 @@ def _facts(
         expected=counted.expected if counted else 0,
         missing=counted.missing if counted else 0,
         accepted=counted.accepted if counted else 0,
-        announced=announced,
         not_numbered=counted.not_numbered if counted else 0,
         conflicts=letters.conflicts[key],
         dead_letters=letters.keyed[key],

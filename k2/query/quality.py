@@ -21,7 +21,6 @@ _COUNTS: Final = (
     "expected",
     "missing",
     "accepted",
-    "announced",
     "not_numbered",
     "conflicts",
     "dead_letters",

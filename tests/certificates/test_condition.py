@@ -22,7 +22,6 @@ SESSIONS = tuple(SessionNumbers(number, 1, 2, 2, follows_stored=False, is_follow
             Condition.OPEN,
             ["1 number is missing", "1 trade conflicts with a stored one"],
         ),
-        ({"announced": 2}, Condition.OPEN, ["2 numbers that the venue named after the last trade are missing"]),
         ({"accepted": 3}, Condition.ACCEPTED, ["3 missing numbers accepted"]),
         ({"accepted": 3, "dead_letters": 1}, Condition.DEGRADED, ["1 dead letter", "3 missing numbers accepted"]),
         ({"expected": None, "missing": None}, Condition.DEGRADED, ["the venue gives no gapless numbers"]),

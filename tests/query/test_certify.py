@@ -197,20 +197,6 @@ def test_dead_letters_put_days_in_doubt(
     assert {one["condition"] for one in issued(settings, folder).values()} == {"complete"}
 
 
-def test_numbers_named_after_the_last_trade_leave_days_open(settings: Settings, folder: Path, stored: Table) -> None:
-    """The day of the last trade, and that of the message that named them; not once a trade with a number above came."""
-    append(
-        made(settings, TableName.SEQUENCE_EVENTS),
-        [event("gap_opened", 6, 7, session=1, timestamp=EPOCH + timedelta(hours=50))],
-    )
-    days = [DAY + timedelta(days=number) for number in range(3)]
-    found = [issued(settings, folder, day)["BTCUSDT"] for day in days]
-    assert [(one["announced"], one["condition"]) for one in found] == [(0, "complete"), (2, "open"), (2, "open")]
-    append(stored, [numbered(8, 49)])
-    found = [issued(settings, folder, day)["BTCUSDT"] for day in days[1:]]
-    assert [(one["announced"], one["missing"]) for one in found] == [(0, 2), (0, 0)]
-
-
 def test_accepted_numbers_leave_a_day_accepted(settings: Settings, folder: Path, stored: Table) -> None:
     """A new revision says so; its rows are the same, so it is not amended."""
     issued(settings, folder)
