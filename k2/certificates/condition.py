@@ -72,7 +72,7 @@ class DayFacts:
     dead_letters: int = 0
     """The others that name the symbol."""
     unnamed_dead_letters: int = 0
-    """Dead letters of the symbol's topic partitions that name no symbol, by Kafka time."""
+    """Dead letters of the symbol's topic partitions that name no symbol."""
     connection_gaps: int = 0
     """Messages of the exchange's connections that were lost before Kafka."""
     sessions_started: int = 0

@@ -142,12 +142,17 @@ def _named(row: Cells) -> Cells:
 
 
 def _candle(row: Cells) -> Candle:
-    prices = (_decimal(row.get(name)) for name in ("open", "high", "low", "close"))
     trades = _decimal(row.get("trades"))
     if trades is not None and trades != int(trades):
         raise ValueError(f"{trades} trades")
     return Candle(
-        _start_us(row["start"]), *prices, _decimal(row.get("volume")), None if trades is None else int(trades)
+        _start_us(row["start"]),
+        _decimal(row.get("open")),
+        _decimal(row.get("high")),
+        _decimal(row.get("low")),
+        _decimal(row.get("close")),
+        _decimal(row.get("volume")),
+        None if trades is None else int(trades),
     )
 
 

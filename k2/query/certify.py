@@ -26,6 +26,7 @@ from k2.query.engine import Engine, QueryError
 from k2.query.one_moment import OneMoment
 from k2.query.pool import Pool, retry_if_files_gone
 from k2.query.tables import existing_table
+from k2.storage.table_properties import REMOVED_ROWS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -80,13 +81,14 @@ def certify(
 
     Raises:
         NoTableError: the table `trades` does not exist.
-        QueryError: nothing is known of the day.
+        QueryError: nothing is known of the day, or its rows were removed.
         SettingsError: the folder cannot be written.
     """
     selection = DaySelection(exchange, symbol, day)
     with Pool(unlimited(settings), connections=1) as opened:
         pool = OneMoment(opened)
         table = existing_table(settings, "trades", pool)
+        _check_not_removed(table, day)
         facts = {name: one for (_, name, _), one in day_facts(pool, selection, table).items()}
         if not facts:
             raise QueryError(
@@ -104,6 +106,13 @@ def certify(
                 register_day(engine, table, selection)
                 _write_leaves(engine, selection, {one.document["symbol"]: one.path for one in issued})
         return issued
+
+
+def _check_not_removed(table: Table, day: date) -> None:
+    """Refuse a day whose rows were removed, which would look as if there had been none."""
+    before = REMOVED_ROWS.read(table.metadata.properties).before
+    if before is not None and day < before:
+        raise QueryError(f"the rows of {day} were removed by k2 maintain retain, which removed days before {before}")
 
 
 def unlimited(settings: Settings) -> Settings:

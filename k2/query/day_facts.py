@@ -75,9 +75,8 @@ def day_facts(pool: EnginePool, selection: DaySelection, trades: Table | None = 
         corrected = _by_symbol_day(engine, _CORRECTIONS, selection)
     with pool.engine() as engine:
         engine.register("trades", table)
-        replayed = {row["place"]: row["trades"] for row in engine.query(_REPLAYED)}
-    symbols = {(exchange, symbol) for exchange, symbol, _ in (*counted, *offsets)}
-    letters = day_dead_letters(pool.settings, table, symbols, replayed)
+        symbols = {(exchange, symbol) for exchange, symbol, _ in (*counted, *offsets)}
+        letters = day_dead_letters(pool.settings, engine, table, symbols)
     lost = _lost(pool, selection)
     return {
         key: _facts(key, counted.get(key), sessions[key], offsets[key], corrected[key], letters, lost)
@@ -181,7 +180,4 @@ _SESSIONS: Final = f"""
     SELECT exchange, symbol, day, session, first_number AS first_sequence, last_number AS last_sequence, trades,
            coalesce(follows_stored, false) AS follows_stored, coalesce(is_followed, false) AS is_followed
     FROM sessions LEFT JOIN neighbours USING (exchange, symbol, session, day) ORDER BY exchange, symbol, day, session
-"""
-_REPLAYED: Final = """
-    SELECT origin[8:] AS place, count(*) AS trades FROM trades WHERE starts_with(origin, 'replay ') GROUP BY ALL
 """

@@ -1,5 +1,6 @@
 """The view `quality`: the condition of each symbol's day, and its certificate if it has one."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -29,23 +30,22 @@ _COUNTS: Final = (
     "sessions_started",
     "corrections",
 )
-QUALITY_SCHEMA: Final = pa.schema(
-    {
-        "exchange": pa.string(),
-        "symbol": pa.string(),
-        "day": pa.date32(),
-        "condition": pa.string(),
-        "reasons": pa.list_(pa.string()),
-        "last_modified": _TIME,
-        "certified_condition": pa.string(),
-        "certified_at": _TIME,
-        "root": pa.string(),
-        "amended_root": pa.string(),
-        **dict.fromkeys(_COUNTS, pa.int64()),
-        # More numbers may be missing than 64 bits count.
-        **dict.fromkeys(("expected", "missing"), pa.decimal128(38, 0)),
-    }
-)
+_TYPES: Final[Mapping[str, pa.DataType]] = {
+    "exchange": pa.string(),
+    "symbol": pa.string(),
+    "day": pa.date32(),
+    "condition": pa.string(),
+    "reasons": pa.list_(pa.string()),
+    "last_modified": _TIME,
+    "certified_condition": pa.string(),
+    "certified_at": _TIME,
+    "root": pa.string(),
+    "amended_root": pa.string(),
+    **dict.fromkeys(_COUNTS, pa.int64()),
+    # More numbers may be missing than 64 bits count.
+    **dict.fromkeys(("expected", "missing"), pa.decimal128(38, 0)),
+}
+QUALITY_SCHEMA: Final = pa.schema(_TYPES)
 """`condition` is judged now; the certified one, `root` and, if it was amended, the root before it are of the newest
 certificate in `K2_DATA_DIR/certificates`, and null without one."""
 

@@ -28,6 +28,7 @@ from k2.query.parameters import AsOf
 from k2.query.pool import EnginePool, Pool, retry_if_files_gone
 from k2.query.snapshots import NO_SNAPSHOT, snapshot_as_of
 from k2.query.tables import existing_table
+from k2.storage.table_properties import REMOVED_ROWS
 
 __all__ = ["Verification", "read_certificates", "verify"]
 
@@ -210,6 +211,10 @@ def _row_faults(
     if root == document["root"]:
         return
     yield f"root: {document['root']} in the certificate, {root} of the rows"
+    before = REMOVED_ROWS.read(table.metadata.properties).before
+    if before is not None and document["day"] < str(before):
+        yield f"rows: k2 maintain retain removed the days before {before}"
+        return
     yield from _changed_rows(engine, table, one, snapshot_id)
 
 

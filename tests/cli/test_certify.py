@@ -84,6 +84,7 @@ def test_wrong_usage_is_refused(stored: None, k2: K2, arguments: list[str], says
     assert says in result.stderr
 
 
+@pytest.mark.slow
 def test_keys_that_others_can_read_are_refused(stored: None, k2: K2, tmp_path: Path) -> None:
     """So is a file that exists, and a key of another kind."""
     key = tmp_path / "key.pem"

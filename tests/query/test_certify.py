@@ -17,6 +17,8 @@ from k2.certificates.certificate import CertificateError, Document, document_tex
 from k2.certificates.merkle import MerkleTree, leaf_hash
 from k2.certificates.signing import new_key, private_key, public_key_hex
 from k2.iceberg.tables import TableName
+from k2.maintenance.compaction import compact
+from k2.maintenance.retention import retain
 from k2.model.decisions import NO_TOPIC
 from k2.model.errors import SettingsError
 from k2.model.reasons import Reason
@@ -41,6 +43,7 @@ from tests.query.tables import (
 )
 
 DAY = EPOCH.date()
+COUNTS = ("dead_letters", "unnamed_dead_letters", "conflicts")
 Row = dict[str, Any]
 
 
@@ -69,6 +72,11 @@ def differences(settings: Settings, *paths: Path, **options: Any) -> list[str]:
     """Return what differs of all certificates, without the roots, which are long."""
     found: list[Verification] = verify(settings, paths, **options)
     return [text for one in found for text in one.differences if not text.startswith("root: ")]
+
+
+def at(offset: int, hours: float, sequence: int, **values: Any) -> Row:
+    """Return a row with a number, from the message at an offset."""
+    return {**numbered(sequence, hours, **values), "offset": offset}
 
 
 def change(table: Table, where: Any, rows: Iterable[Row]) -> None:
@@ -155,6 +163,7 @@ def test_changed_rows_are_named(settings: Settings, folder: Path, stored: Table)
     assert differences(settings, folder / "binance" / "ETH%2FUSD" / "2024-08-09.json") == []
 
 
+@pytest.mark.slow
 def test_rows_that_were_changed_in_a_file_are_named_by_their_leaves(
     settings: Settings, folder: Path, stored: Table
 ) -> None:
@@ -176,27 +185,38 @@ def test_rows_that_were_changed_in_a_file_are_named_by_their_leaves(
     assert "use k2 certify --with-leaves" in differences(settings, certificate)[1]
 
 
-@pytest.mark.parametrize(
-    ("key", "symbols"),
-    [("binance|BTCUSDT", {"BTCUSDT"}), ("something", {"BTCUSDT", "ETH/USD"}), (None, {"BTCUSDT", "ETH/USD"})],
-)
-def test_dead_letters_put_days_in_doubt(
-    settings: Settings, folder: Path, stored: Table, key: str | None, symbols: set[str]
-) -> None:
-    """Of the symbol in their key, or of all symbols of their partition; a conflict of its own; not once replayed."""
-    append(stored, [numbered(2, 1.5, symbol="ETH/USD")])
-    set_progress(stored.refresh(), progress(offset=100))
-    letter = dead_letter(50, reason=Reason.MALFORMED, key=key, kafka_timestamp=EPOCH)
-    write_letters(settings, [letter, conflict(51, EPOCH, symbol="ETH/USD")])
-    found = issued(settings, folder)
-    assert {name for name, one in found.items() if one["dead_letters"] or one["unnamed_dead_letters"]} == symbols
-    assert {name: one["conflicts"] for name, one in found.items()} == {"BTCUSDT": 0, "ETH/USD": 1}
-    assert {one["condition"] for one in found.values()} == {"degraded"}
-    replays = [numbered(7 + place, 40, origin=f"replay trades:0:{place}") for place in (50, 51)]
+def test_dead_letters_put_days_in_doubt(settings: Settings, folder: Path) -> None:
+    """Of the symbol in their key, or of all symbols of their partition; a conflict of its own; not once replayed.
+
+    They belong to the days of the rows around them, or to that of their Kafka time if no row is near.
+    """
+    rows = [at(10, 2, 1), at(20, 3, 1, symbol="ETH/USD"), at(30, 26, 2)]
+    append(made(settings, TableName.TRADES), rows)
+    set_progress(made(settings, TableName.TRADES), progress(offset=100_000))
+    options: Row = {"reason": Reason.MALFORMED, "kafka_timestamp": EPOCH + timedelta(days=9)}
+    letters = [dead_letter(11, key="binance|BTCUSDT", **options), dead_letter(12, key="x", **options)]
+    letters += [dead_letter(21, key=None, **options), dead_letter(90_000, **{**options, "kafka_timestamp": EPOCH})]
+    write_letters(settings, [*letters, conflict(53, EPOCH, symbol="ETH/USD")])
+    days = [issued(settings, folder, DAY + timedelta(days=number)) for number in (0, 1)]
+    counts = [{name: [one[count] for count in COUNTS] for name, one in found.items()} for found in days]
+    assert counts == [{"BTCUSDT": [1, 3, 0], "ETH/USD": [0, 3, 1]}, {"BTCUSDT": [0, 1, 0]}]
+    assert {one["condition"] for found in days for one in found.values()} == {"degraded"}
+    places = (11, 12, 21, 53, 90_000)
+    replays = [at(99_000 + place, 72, 3 + place, origin=f"replay trades:0:{place}") for place in places]
     append(made(settings, TableName.TRADES), replays)
     assert {one["condition"] for one in issued(settings, folder).values()} == {"complete"}
 
 
+@pytest.mark.slow
+def test_a_compaction_changes_nothing(settings: Settings, folder: Path, stored: Table) -> None:
+    """Rows in other files have the same root."""
+    issued(settings, folder)
+    append(stored, [numbered(6, 36)])
+    assert [*compact(settings, TableName.TRADES)]
+    assert differences(settings, folder) == []
+
+
+@pytest.mark.slow
 def test_accepted_numbers_leave_a_day_accepted(settings: Settings, folder: Path, stored: Table) -> None:
     """A new revision says so; its rows are the same, so it is not amended."""
     issued(settings, folder)
@@ -208,6 +228,7 @@ def test_accepted_numbers_leave_a_day_accepted(settings: Settings, folder: Path,
     assert differences(settings, folder) == []
 
 
+@pytest.mark.slow
 def test_other_doubts(settings: Settings, folder: Path, stored: Table) -> None:
     """Losses of connections, and sessions of a day; a row that is not of the day does not matter."""
     lost = {"symbol": "c1", "session": 1, "topic": "trades", "timestamp": EPOCH + timedelta(hours=3)}
@@ -216,6 +237,17 @@ def test_other_doubts(settings: Settings, folder: Path, stored: Table) -> None:
     first, second = (issued(settings, folder, day)["BTCUSDT"] for day in (DAY, DAY + timedelta(days=1)))
     assert (first["condition"], first["reasons"]) == ("degraded", ["3 messages lost between venue and Kafka"])
     assert (second["condition"], second["reasons"]) == ("degraded", ["2 sessions on one day"])
+
+
+@pytest.mark.slow
+def test_removed_days_are_not_certified_again(settings: Settings, folder: Path, stored: Table) -> None:
+    """Their certificates stay; k2 verify says why the rows are gone."""
+    issued(settings, folder)
+    append(stored, [numbered(6, 40, kafka_timestamp=EPOCH + timedelta(days=9))])
+    retain(settings, 1, today=DAY + timedelta(days=2))
+    with pytest.raises(QueryError, match="the rows of 2024-08-09 were removed by k2 maintain retain"):
+        certify(settings, "binance", DAY, folder=folder)
+    assert "rows: k2 maintain retain removed the days before 2024-08-10" in differences(settings, folder)
 
 
 def test_rows_that_differ_are_described() -> None:
@@ -246,6 +278,7 @@ def test_other_files_are_no_certificates(settings: Settings, tmp_path: Path, tex
         verify(settings, [tmp_path / "none" if (tmp_path / "none").mkdir() is None else path])
 
 
+@pytest.mark.slow
 def test_the_view_joins_conditions_to_trades(settings: Settings, folder: Path, stored: Table) -> None:
     """By the rule of certificates, with the roots of certified days; not as of an earlier time."""
     first = issued(settings, folder)["ETH/USD"]["root"]
