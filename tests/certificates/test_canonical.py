@@ -1,5 +1,6 @@
 """Canonical bytes of rows: the published definition, in Python and in DuckDB's SQL."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k2.certificates.canonical import FIELDS, canonical_row, canonical_text, document_hash
-from k2.certificates.merkle import leaf_hash
+from k2.certificates.merkle import MerkleTree, leaf_hash
 from k2.query.certified_rows import CANONICAL_ROW, LEAVES
+from tests.test_structure import ROOT
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TYPES = pa.schema(
@@ -99,3 +101,35 @@ def test_the_hash_of_a_document_leaves_out_its_signature() -> None:
     document = {"symbol": "日本", "day": "2024-08-09", "signature": "00"}
     assert canonical_text(document) == '{"day":"2024-08-09","signature":"00","symbol":"日本"}'.encode()
     assert document_hash(document) == document_hash({"day": "2024-08-09", "signature": None, "symbol": "日本"})
+
+
+def test_the_published_sql_computes_the_published_example(connection: duckdb.DuckDBPyConnection) -> None:
+    """The statement of docs/certificates.md gives the leaves of the root that its Python example asserts."""
+    text = (ROOT / "docs" / "certificates.md").read_text(encoding="utf-8")
+    (root,) = re.findall(r'assert root\(rows\) == "([0-9a-f]{64})"', text)
+    (statement,) = re.findall(r"^```sql\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    values: list[tuple[int, str, str, str, str | None, int, int | None]] = [
+        (12, "a12", "61837.1", "0.00000001", "sell", 1723161601000001, 9),
+        (8, "a8", "61838", "10", None, 1723161600250000, 8),
+        (7, "a7", "61837.63", "0.5", "buy", 1723161600000000, None),
+    ]
+    found = [
+        {
+            "exchange": "kraken",
+            "symbol": "BTC/USD",
+            "session": 1,
+            "sequence": sequence,
+            "trade_id": trade_id,
+            "price": Decimal(price),
+            "quantity": Decimal(quantity),
+            "side": side,
+            "timestamp": EPOCH + timedelta(microseconds=time),
+            "first_sequence": first,
+        }
+        for sequence, trade_id, price, quantity, side, time, first in values
+    ]
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.register("trades", pa.Table.from_pylist(found, schema=TYPES))
+    tree = MerkleTree()
+    tree.extend([bytes.fromhex(leaf) for (leaf,) in connection.execute(statement).fetchall()])
+    assert (tree.leaves, tree.root.hex()) == (3, root)
