@@ -20,7 +20,7 @@ class Condition(StrEnum):
     OPEN = "open"
     """Numbers are missing, or the day is not over."""
     DEGRADED = "degraded"
-    """It cannot be told from the numbers."""
+    """It is not certain from the numbers whether every trade is stored."""
     AMENDED = "amended"
     """An earlier certificate of the day was issued over other rows."""
 
@@ -116,7 +116,7 @@ def reasons(facts: DayFacts, *, is_over: bool) -> list[str]:
 
 
 def _doubts(facts: DayFacts) -> Iterator[str]:
-    """Yield why it cannot be told whether trades are missing that no number shows."""
+    """Yield why trades may be missing that no number shows."""
     if facts.missing is None:
         yield "the venue gives no gapless numbers"
     elif facts.not_numbered:

@@ -21,7 +21,7 @@ _MEANINGS: Final = {
     Condition.COMPLETE: "Every number from the first to the last of the day is stored.",
     Condition.ACCEPTED: "No number is missing but those that were accepted.",
     Condition.OPEN: "Numbers are missing, or the day is not over.",
-    Condition.DEGRADED: "It cannot be told whether every trade is stored.",
+    Condition.DEGRADED: "It is not certain whether every trade is stored.",
     Condition.AMENDED: "The rows are not those of the earlier certificate of this day.",
 }
 _STYLE: Final = """

@@ -83,7 +83,7 @@ def test_intervals_without_a_candle_or_trades_differ(stored: Settings) -> None:
 
 
 def test_a_day_and_a_symbol_are_selected(stored: Settings) -> None:
-    """Without a comparable interval nothing holds; several symbols must be told apart by name."""
+    """Without a comparable interval nothing holds; of several symbols one must be named."""
     found = check(stored, candle(1), candle(2), day=(EPOCH + timedelta(days=1)).date())
     assert (found.compared, found.holds) == (0, False)
     append(made(stored, TableName.TRADES), [trade(0, symbol="ETHUSDT")])
