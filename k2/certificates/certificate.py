@@ -90,8 +90,30 @@ def parse_document(text: bytes, name: str) -> Document:
     if lacking := sorted(_REQUIRED - document.keys()):
         raise CertificateError(f"{name} is not a whole certificate: it has no {lacking[0]}; restore the file")
     try:
-        date.fromisoformat(document["day"])
+        _check_types(document)
         document_hash(document)
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CertificateError(f"{name} is not a certificate: {error}; restore the file") from None
     return document
+
+
+def _check_types(document: Document) -> None:
+    """Raise if a value that is used as a name, a day, a number or a list is none."""
+    date.fromisoformat(document["day"])
+    for name in ("exchange", "symbol", "root", "condition"):
+        if not isinstance(document[name], str):
+            raise TypeError(f"{name} is not a text")
+    for name in ("sessions", "offsets"):
+        if not isinstance(document[name], list) or not all(isinstance(one, dict) for one in document[name]):
+            raise TypeError(f"{name} is not a list of objects")
+    if not isinstance(document["snapshot_id"], int | None) or not isinstance(document["revision"], int):
+        raise TypeError("snapshot_id or revision is not a number")
+    for name in ("previous", "amends"):
+        link = document[name]
+        if link is None:
+            continue
+        if not isinstance(link, dict) or not isinstance(link["revision"], int):
+            raise TypeError(f"{name} names no certificate")
+        date.fromisoformat(link.get("day", document["day"]))
+        if not isinstance(link["hash"], str):
+            raise TypeError(f"{name} has no hash")

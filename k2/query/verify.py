@@ -211,6 +211,9 @@ def _row_faults(
     if root == document["root"]:
         return
     yield f"root: {document['root']} in the certificate, {root} of the rows"
+    if snapshot_id == NO_SNAPSHOT:
+        yield "rows: the table had none at that time"
+        return
     before = REMOVED_ROWS.read(table.metadata.properties).before
     if before is not None and document["day"] < str(before):
         yield f"rows: k2 maintain retain removed the days before {before}"

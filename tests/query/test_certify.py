@@ -148,6 +148,7 @@ def test_a_late_fill_amends_the_day(settings: Settings, folder: Path, stored: Ta
     path = folder / "binance" / "ETH%2FUSD" / "2024-08-09.json"
     assert "rows added: 2 of session 1" in differences(settings, path)
     assert differences(settings, path, as_of=old["snapshot_id"]) == []
+    assert differences(settings, path, as_of=EPOCH) == ["rows: the table had none at that time"]
     assert differences(settings, folder) == []
     assert not any(one.is_new for one in certify(settings, "binance", DAY, folder=folder))
 
