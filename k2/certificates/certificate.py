@@ -114,6 +114,6 @@ def _check_types(document: Document) -> None:
             continue
         if not isinstance(link, dict) or not isinstance(link["revision"], int):
             raise TypeError(f"{name} names no certificate")
-        date.fromisoformat(link.get("day", document["day"]))
+        date.fromisoformat(link["day"] if "day" in link else document["day"])
         if not isinstance(link["hash"], str):
             raise TypeError(f"{name} has no hash")
