@@ -42,6 +42,9 @@ class K2(Commands):
             "k2.cli.completeness", "completeness", "Report expected, stored and missing trades by day."
         ),
         "reconcile": Command("k2.cli.reconcile", "reconcile", "Check that every received message is accounted for."),
+        "certify": Command("k2.cli.certify", "certify", "Issue certificates of a day's trades."),
+        "verify": Command("k2.cli.verify", "verify", "Compare certificates with the table, and say what differs."),
+        "check": Command("k2.cli.check", "check", "Compare trades with the venue's own candles."),
         "audit": Command("k2.cli.audit", "audit", "List the commits of the job to the table of trades."),
         "catalog": Command("k2.cli.catalog", "app", "Bring back, back up, restore and move the catalog."),
         "maintain": Command("k2.cli.maintain", "app", "Keep the tables small and fast while the job writes them."),
