@@ -5,7 +5,7 @@ from functools import reduce
 
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, GreaterThanOrEqual, LessThan
 
-__all__ = ["between", "equal"]
+__all__ = ["between", "equal", "from_offset"]
 
 
 def equal(**values: str | None) -> BooleanExpression:
@@ -19,6 +19,11 @@ def between(name: str, start: datetime | None, end: datetime | None) -> BooleanE
     first = [] if start is None else [GreaterThanOrEqual(name, start.isoformat())]  # type: ignore[call-arg,arg-type]
     until = [] if end is None else [LessThan(name, end.isoformat())]  # type: ignore[call-arg,arg-type]
     return _all_of([*first, *until])
+
+
+def from_offset(offset: int) -> BooleanExpression:
+    """Return a filter for rows whose message has this offset or a higher one."""
+    return GreaterThanOrEqual("offset", offset)  # type: ignore[call-arg,arg-type]
 
 
 def _all_of(terms: list[BooleanExpression]) -> BooleanExpression:

@@ -24,6 +24,8 @@ LETTERS = [
     dead_letter(2, index=1, topic="other", value=None),
 ]
 
+NO_REPLAYS = dict.fromkeys(("replayed", "stored", "rejected_again", "corrections", "unread", "other"), 0)
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -122,6 +124,7 @@ def test_stats(folder: Path) -> None:
         ],
         "oldest": "2024-08-09T00:00:00Z",
         "newest": "2024-08-09T01:00:00Z",
+        "replays": NO_REPLAYS | {"waiting": 4},
     }
     shown = k2("stats")
     assert shown.exit_code == 0
@@ -148,6 +151,7 @@ def test_stats_by_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ],
         "oldest": "2024-08-09T00:00:00Z",
         "newest": "2024-08-09T00:00:00Z",
+        "replays": NO_REPLAYS | {"waiting": 4},
     }
     shown = k2("stats", "--by", "error")
     assert (shown.exit_code, shown.stderr) == (0, "")
