@@ -116,6 +116,10 @@ def stats(
         typer.echo(f"{found.dead_letters:,} in all{', from ' if times else ''}{' to '.join(times)}")
     if found.replays is not None and found.replays.replayed:
         typer.echo(replay_sentence(found.replays))
+        if found.replays.rejected_again:
+            typer.echo(
+                "those rejected again wait as other dead letters; mend their cause before the next replay", err=True
+            )
 
 
 def _print_errors(errors: Sequence[ErrorDeadLetters]) -> None:

@@ -110,8 +110,8 @@ def _show(settings: Settings, letters: _Letters, *, as_json: bool) -> dict[str, 
         print_table("To be published", ("topic", "partition", "dead_letters"), rows)
     if unknown:
         typer.echo(
-            f"k2: a replay was stopped: whether {unknown:,} dead letters were published is found out before the next "
-            "begins; they count as waiting here",
+            f"k2: a replay was stopped, and {unknown:,} of its dead letters count as waiting here; the next one finds "
+            "out whether they were published before it begins",
             err=True,
         )
     return {"to_publish": found.total(), "left": letters.left, "failed": len(letters.failures)}

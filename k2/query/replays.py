@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, TypeVar
 
 import pyarrow as pa
@@ -12,13 +13,16 @@ from k2.ops.settings import Settings
 from k2.query.corrections import register_corrections
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import existing_table
-from k2.query.where_clauses import from_offset
+from k2.query.where_clauses import offset_ranges
 from k2.storage.dead_letters.files import committed_dead_letters
 from k2.storage.dead_letters.folders import dead_letter_folder, replay_journal
 from k2.storage.dead_letters.replay_journal import JournalEntry
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS, WRITERS
 
-__all__ = ["LetterPlaces", "ReplayCounts", "committed_letters", "count_replays", "replay_sentence"]
+__all__ = ["LetterPlaces", "ReplayCounts", "committed_letters", "count_replays", "replay_sentence", "spans"]
+
+SPANS_MAX: Final = 16
+"""Each costs a comparison for each data file of the table, and one too few has files read in vain."""
 
 Letter = TypeVar("Letter", bound=DeadLetter)
 
@@ -46,17 +50,17 @@ def replay_sentence(counts: ReplayCounts) -> str:
     """Return the counts as one line for people.
 
     >>> replay_sentence(ReplayCounts(7, 12, stored=9, rejected_again=2, corrections=0, unread=1, other=0))
-    '7 wait; 12 were replayed: 9 stored since, 2 rejected again, 1 not read yet'
+    '7 waiting; 12 replayed: 9 stored since, 2 rejected again, 1 not read yet'
     """
     outcomes = {
         "stored since": counts.stored,
         "rejected again": counts.rejected_again,
-        "corrections": counts.corrections,
-        "duplicates, skipped or removed": counts.other,
+        "stored as corrections": counts.corrections,
+        "duplicate, skipped or removed": counts.other,
         "not read yet": counts.unread,
     }
     said = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items() if count)
-    return f"{counts.waiting:,} wait; {counts.replayed:,} were replayed: {said}"
+    return f"{counts.waiting:,} waiting; {counts.replayed:,} replayed: {said}"
 
 
 class LetterPlaces:
@@ -115,8 +119,8 @@ def count_replays(
     trades = existing_table(settings, "trades", pool)
     replays = _replays(entries)
     with open_engine(settings, pool) as engine:
-        first = min(offset for entry in entries for one in entry.batch.partitions for offset in one.offsets)
-        engine.register("trades", trades, row_filter=from_offset(first))
+        ranges = spans(offset for entry in entries for one in entry.batch.partitions for offset in one.offsets)
+        engine.register("trades", trades, row_filter=offset_ranges(ranges))
         register_corrections(engine, settings, trades, None, pool)
         engine.register_arrow("letters", places)
         engine.register_arrow("replays", replays)
@@ -136,6 +140,19 @@ def count_replays(
         )
         (row,) = engine.query(_COUNTS)
     return ReplayCounts(**row)
+
+
+def spans(offsets: Iterable[int]) -> list[tuple[int, int]]:
+    """Return at most 16 ranges that contain all offsets, with the widest holes between them left out.
+
+    >>> spans([7, 5, 6, 100])
+    [(5, 7), (100, 100)]
+    """
+    ordered = sorted(offsets)
+    holes = sorted(pairwise(ordered), key=lambda pair: pair[0] - pair[1])[: SPANS_MAX - 1]
+    edges = sorted(pair for pair in holes if pair[1] - pair[0] > 1)
+    firsts = [*ordered[:1], *(after for _, after in edges)]
+    return [*zip(firsts, [*(before for before, _ in edges), *ordered[-1:]], strict=True)]
 
 
 def _distinct(places: pa.Table) -> pa.Table:
@@ -159,21 +176,27 @@ def _replays(entries: Sequence[JournalEntry]) -> pa.Table:
 
 _COUNTS: Final = """
     WITH places AS (SELECT DISTINCT topic, partition, "offset", "index" FROM letters),
-    known AS (SELECT replays.* FROM places JOIN replays USING (topic, partition, "offset", "index")),
+    known AS (
+        SELECT topic, partition, new_offset AS "offset" FROM replays
+        SEMI JOIN places USING (topic, partition, "offset", "index")
+    ),
+    stored AS (SELECT DISTINCT topic, partition, "offset", true AS is_stored FROM trades SEMI JOIN known
+        USING (topic, partition, "offset")),
+    rejected AS (SELECT DISTINCT topic, partition, "offset", true AS is_rejected FROM places),
+    corrected AS (SELECT DISTINCT topic, partition, "offset", true AS is_correction FROM corrections),
     outcomes AS (
         SELECT CASE
-            WHEN (topic, partition, new_offset) IN (
-                SELECT (topic, partition, "offset") FROM trades
-                WHERE "offset" >= (SELECT min(new_offset) FROM known)
-            ) THEN 'stored'
-            WHEN (topic, partition, new_offset) IN (SELECT (topic, partition, "offset") FROM places)
-            THEN 'rejected_again'
-            WHEN (topic, partition, new_offset) IN (SELECT (topic, partition, "offset") FROM corrections)
-            THEN 'corrections'
-            WHEN new_offset >= coalesce(next_offset, 0) THEN 'unread'
+            WHEN is_stored THEN 'stored'
+            WHEN is_rejected THEN 'rejected_again'
+            WHEN is_correction THEN 'corrections'
+            WHEN "offset" >= coalesce(next_offset, 0) THEN 'unread'
             ELSE 'other'
         END AS outcome
-        FROM known LEFT JOIN ends USING (topic, partition)
+        FROM known
+        LEFT JOIN stored USING (topic, partition, "offset")
+        LEFT JOIN rejected USING (topic, partition, "offset")
+        LEFT JOIN corrected USING (topic, partition, "offset")
+        LEFT JOIN ends USING (topic, partition)
     )
     SELECT (SELECT count(*) FROM places) - count(*) AS waiting, count(*) AS replayed,
         count(*) FILTER (outcome = 'stored') AS stored,

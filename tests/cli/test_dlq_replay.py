@@ -85,7 +85,7 @@ def test_a_dry_run_for_people(settings: Settings) -> None:
     shown = k2("replay", "--dry-run")
     assert shown.exit_code == 0
     assert "To be published" in shown.stdout
-    assert "whether 1 dead letters were published is found out before the next begins" in shown.stderr
+    assert "a replay was stopped, and 1 of its dead letters count as waiting here" in shown.stderr
 
 
 def test_what_was_replayed_does_not_wait(settings: Settings) -> None:
@@ -95,7 +95,7 @@ def test_what_was_replayed_does_not_wait(settings: Settings) -> None:
     waiting = k2("list", "--waiting", "--json").stdout.splitlines()
     assert [json.loads(line)["offset"] for line in waiting] == [1, 2, 9]
     assert len(k2("list", "--json").stdout.splitlines()) == 4
-    assert "3 wait; 1 were replayed: 1 not read yet\n" in k2("stats").stdout
+    assert "3 waiting; 1 replayed: 1 not read yet\n" in k2("stats").stdout
 
 
 def test_nothing_to_publish_is_a_success(settings: Settings) -> None:

@@ -12,7 +12,7 @@ import pytest
 from k2.kafka.config import consumer_config, producer_config
 from k2.kafka.replay import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, LetterMessage, Replayer, batches
 from k2.model.dead_letter import Coordinates
-from k2.model.errors import FencedError, NotDeliveredError, SettingsError, StateError
+from k2.model.errors import FencedError, NotDeliveredError, SettingsError, StateError, UnreachableError
 from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
 from k2.model.replay import Mark, replay_mark
@@ -170,3 +170,25 @@ def test_a_log_that_was_deleted_is_not_guessed_at(kafka: Settings, broker: Broke
     intent.unlink()
     with replaying(kafka) as replayer:
         assert replayer.entries == []
+
+
+@pytest.mark.slow
+def test_an_open_transaction_of_others_hides_no_message(
+    kafka: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Committed messages after its first one cannot be read yet: a lookup that cannot see them decides nothing."""
+    topic = broker.topic()
+    other = confluent_kafka.Producer(producer_config(kafka, **{"transactional.id": f"other-{topic}"}))
+    other.init_transactions(30)
+    other.begin_transaction()
+    other.produce(topic, b"of others")
+    other.flush()
+    with stopping_at("replay.committed"), replaying(kafka) as replayer:
+        replayer.publish([letter(topic, 1)])
+    monkeypatch.setattr("k2.kafka.replay_lookup.STALLED_SECONDS_MAX", 1.0)
+    with pytest.raises(UnreachableError, match=rf"{topic}:0 cannot be read to its end: .* open at"), replaying(kafka):
+        pass
+    other.abort_transaction(30)
+    with replaying(kafka) as replayer:
+        assert replayer.looked_up == 1
+    assert [one[3] for one in published(kafka, topic)] == [letter(topic, 1).mark]

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from k2.iceberg.tables import TableName
 from k2.model.dead_letter import DeadLetter
@@ -11,7 +14,15 @@ from k2.model.progress import TopicPartition
 from k2.model.replay import WHOLE, intended_batch, settled_batch
 from k2.ops.settings import Settings
 from k2.query.dead_letters import Statistics, count_dead_letters, count_with_replays, open_dead_letters
-from k2.query.replays import LetterPlaces, ReplayCounts, committed_letters, count_replays, replay_sentence
+from k2.query.replays import (
+    SPANS_MAX,
+    LetterPlaces,
+    ReplayCounts,
+    committed_letters,
+    count_replays,
+    replay_sentence,
+    spans,
+)
 from k2.storage.dead_letters.folders import replay_journal
 from tests.model.dead_letters import dead_letter
 from tests.query.tables import append, correction, made, progress, set_progress, trade, write_letters
@@ -55,8 +66,8 @@ def test_each_replayed_letter_has_one_outcome(settings: Settings) -> None:
     found = counted(settings)
     assert found == ReplayCounts(3, 5, stored=1, rejected_again=1, corrections=1, unread=1, other=1)
     assert replay_sentence(found) == (
-        "3 wait; 5 were replayed: 1 stored since, 1 rejected again, 1 corrections, 1 duplicates, skipped or removed, "
-        "1 not read yet"
+        "3 waiting; 5 replayed: 1 stored since, 1 rejected again, 1 stored as corrections, "
+        "1 duplicate, skipped or removed, 1 not read yet"
     )
 
 
@@ -67,6 +78,18 @@ def test_a_letter_that_was_replayed_again_and_again_has_each_outcome(settings: S
     append(made(settings, TableName.TRADES), [trade(12)])
     replayed(settings, list(zip(letters, (10, 11, 12), strict=True)))
     assert counted(settings) == ReplayCounts(0, 3, stored=1, rejected_again=2, corrections=0, unread=0, other=0)
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=1, max_size=60))
+def test_spans_contain_all_offsets(offsets: list[int]) -> None:
+    """In order, at most 16; with fewer runs of offsets than that, they contain nothing else."""
+    found = spans(offsets)
+    assert len(found) <= SPANS_MAX
+    assert all(any(first <= offset <= last for first, last in found) for offset in offsets)
+    assert all(last < first for (_, last), (first, _) in pairwise(found))
+    runs = sum(1 for before, after in pairwise(sorted({*offsets})) if after - before > 1) + 1
+    if runs <= SPANS_MAX:
+        assert sum(last - first + 1 for first, last in found) == len({*offsets})
 
 
 def test_without_replays_no_table_is_read(settings: Settings) -> None:

@@ -52,7 +52,7 @@ function replayed({ waiting, replayed: all, stored, rejected_again: rejected, un
     [unread, "not read yet"],
   ];
   const said = outcomes.filter(([some]) => some > 0).map(([some, outcome]) => `${count(some)} ${outcome}`);
-  return `${count(all)} were replayed${said.length > 0 ? `: ${said.join(", ")}` : ""}; ${count(waiting)} wait.`;
+  return `${count(waiting)} waiting, ${count(all)} replayed${said.length > 0 ? `: ${said.join(", ")}` : ""}.`;
 }
 
 function row(kind, head, messages, all, words) {
