@@ -14,12 +14,11 @@ from k2.cli.console import Json, print_record, progress
 from k2.cli.dlq_transform import Transform, TransformError, load_transform
 from k2.cli.options import parse_name, parse_path, parse_time_option
 from k2.cli.table_output import print_table
-from k2.kafka.replay import LetterMessage, Replayer, batches
 from k2.model.dead_letter import Coordinates, DeadLetter
 from k2.model.errors import K2Error
 from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
-from k2.model.replay import Choice, waiting_letters
+from k2.model.replay import Choice, LetterMessage, batches, waiting_letters
 from k2.ops.failpoints import arm, armed_by
 from k2.ops.settings import Settings, read_settings
 from k2.query.replays import committed_letters
@@ -118,6 +117,8 @@ def _show(settings: Settings, letters: _Letters, *, as_json: bool) -> dict[str, 
 
 
 def _publish(settings: Settings, letters: _Letters) -> dict[str, object]:
+    from k2.kafka.replay import Replayer  # noqa: PLC0415  the commands that only read need no client of Kafka
+
     start, published, looked_up = time.monotonic(), 0, 0
     entries = replay_journal(settings).entries()
     chosen = Counter(

@@ -7,41 +7,33 @@ request ends the transaction of any other instance, dead or alive, which can com
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import Final, NamedTuple, NoReturn, Self
+from typing import Final, NoReturn, Self
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from k2.kafka.config import bootstrap_servers, cluster_metadata, config_errors, producer_config
 from k2.kafka.replay_lookup import ReplayLookup
-from k2.model.dead_letter import Coordinates, DeadLetter
 from k2.model.errors import FencedError, K2Error, NotDeliveredError, SettingsError, UnreachableError
 from k2.model.progress import TopicPartition
 from k2.model.replay import (
-    WHOLE,
-    Headers,
+    LetterMessage,
     Mark,
     ReplayBatch,
-    Taken,
     intended_batch,
-    message_headers,
     settled_batch,
-    trade_to_take,
 )
 from k2.ops.failpoints import failpoint
 from k2.ops.logs import LIBRDKAFKA
 from k2.ops.settings import Settings
 from k2.storage.dead_letters.replay_journal import JournalEntry, ReplayJournal
 
-__all__ = ["LetterMessage", "Replayer", "batches"]
+__all__ = ["Replayer"]
 
-BATCH_MESSAGES_MAX: Final = 2_000
-BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
-"""Both limits of a transaction: consumers wait for its end, so it is to be short."""
 ANSWER_SECONDS_MAX: Final = 30.0
 TRANSACTION_MS_MAX: Final = 30_000
 """After this time the broker ends the transaction of a replay that was killed; consumers of its partitions wait."""
@@ -63,48 +55,6 @@ _NOT_PERMITTED: Final = (
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 )
 _NO_TRANSACTIONS: Final = (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION)  # noqa: SLF001  as above
-
-
-class LetterMessage(NamedTuple):
-    """A dead letter as the message that it is to become."""
-
-    letter: Coordinates
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    take: int = WHOLE
-    """The only trade to take of the message, as its headers say; `WHOLE` for all."""
-
-    @classmethod
-    def of(cls, letter: DeadLetter, value: bytes | None, taken: Taken) -> "LetterMessage":
-        """Return the message of a letter with a value, its own or another; `taken` is of earlier replays."""
-        take = trade_to_take(letter, taken)
-        return cls(letter.coordinates, letter.key_bytes(), value, message_headers(letter, take), take)
-
-    @property
-    def where(self) -> TopicPartition:
-        """The partition that the letter came from, to which it returns: so the order of a symbol's trades stays."""
-        return TopicPartition(self.letter.topic, self.letter.partition)
-
-    @property
-    def mark(self) -> Mark:
-        """What its headers say."""
-        return self.where, self.letter.offset, self.take
-
-
-def batches(messages: Iterable[LetterMessage]) -> Iterator[list[LetterMessage]]:
-    """Yield messages in lists of at most 2,000, and of at most 16 MiB unless a single message is larger."""
-    batch: list[LetterMessage] = []
-    size = 0
-    for message in messages:
-        message_bytes = len(message.key or b"") + len(message.value or b"")
-        if batch and (len(batch) == BATCH_MESSAGES_MAX or size + message_bytes > BATCH_BYTES_MAX):
-            yield batch
-            batch, size = [], 0
-        batch.append(message)
-        size += message_bytes
-    if batch:
-        yield batch
 
 
 class Replayer:

@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -19,10 +19,12 @@ __all__ = [
     "WHOLE",
     "Choice",
     "Headers",
+    "LetterMessage",
     "Mark",
     "PartitionReplays",
     "ReplayBatch",
     "Taken",
+    "batches",
     "intended_batch",
     "message_headers",
     "replay_mark",
@@ -36,6 +38,9 @@ FILL_VENUE: Final = "k2-fill"
 """Venue that only a header names: the venue of any other letter is that of its topic, which may have been mended."""
 WHOLE: Final = -1
 """In place of the index of a trade: all trades of the message."""
+BATCH_MESSAGES_MAX: Final = 2_000
+BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Both limits of a transaction: consumers wait for its end, so it is to be short."""
 _REPLAY: Final = "replay "
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -170,6 +175,48 @@ def replay_mark(headers: Iterable[tuple[str, str | bytes | None]]) -> Mark | Non
         return TopicPartition.parse(where), int(offset), WHOLE if marks.trade_index is None else marks.trade_index
     except ValueError:
         return None
+
+
+class LetterMessage(NamedTuple):
+    """A dead letter as the message that it is to become."""
+
+    letter: Coordinates
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    take: int = WHOLE
+    """The only trade to take of the message, as its headers say; `WHOLE` for all."""
+
+    @classmethod
+    def of(cls, letter: DeadLetter, value: bytes | None, taken: Taken) -> "LetterMessage":
+        """Return the message of a letter with a value, its own or another; `taken` is of earlier replays."""
+        take = trade_to_take(letter, taken)
+        return cls(letter.coordinates, letter.key_bytes(), value, message_headers(letter, take), take)
+
+    @property
+    def where(self) -> TopicPartition:
+        """The partition that the letter came from, to which it returns: so the order of a symbol's trades stays."""
+        return TopicPartition(self.letter.topic, self.letter.partition)
+
+    @property
+    def mark(self) -> Mark:
+        """What its headers say."""
+        return self.where, self.letter.offset, self.take
+
+
+def batches(messages: Iterable[LetterMessage]) -> Iterator[list[LetterMessage]]:
+    """Yield messages in lists of at most 2,000, and of at most 16 MiB unless a single message is larger."""
+    batch: list[LetterMessage] = []
+    size = 0
+    for message in messages:
+        message_bytes = len(message.key or b"") + len(message.value or b"")
+        if batch and (len(batch) == BATCH_MESSAGES_MAX or size + message_bytes > BATCH_BYTES_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += message_bytes
+    if batch:
+        yield batch
 
 
 def waiting_letters(letters: Iterable[DeadLetter], replayed: Container[Coordinates]) -> Iterator[DeadLetter]:

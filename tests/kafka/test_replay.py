@@ -10,12 +10,12 @@ import confluent_kafka
 import pytest
 
 from k2.kafka.config import consumer_config, producer_config
-from k2.kafka.replay import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, LetterMessage, Replayer, batches
+from k2.kafka.replay import Replayer
 from k2.model.dead_letter import Coordinates
 from k2.model.errors import FencedError, NotDeliveredError, SettingsError, StateError, UnreachableError
 from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
-from k2.model.replay import Mark, replay_mark
+from k2.model.replay import LetterMessage, Mark, replay_mark
 from k2.ops.failpoints import Name, arm
 from k2.ops.settings import Settings, read_settings
 from k2.storage.dead_letters.folders import replay_journal
@@ -81,16 +81,6 @@ def stopping_at(name: Name) -> Iterator[None]:
             yield
     finally:
         arm(None)
-
-
-def test_batches_are_limited() -> None:
-    """By messages and by bytes; a single larger message is a batch of its own, and the order stays."""
-    many = [letter("t", offset) for offset in range(BATCH_MESSAGES_MAX + 1)]
-    assert [len(batch) for batch in batches(many)] == [BATCH_MESSAGES_MAX, 1]
-    large = "v" * BATCH_BYTES_MAX
-    messages = [letter("t", 1), letter("t", 2, large), letter("t", 3), letter("t", 4)]
-    assert [[one.letter.offset for one in batch] for batch in batches(messages)] == [[1], [2], [3, 4]]
-    assert [*batches([])] == []
 
 
 @pytest.mark.slow

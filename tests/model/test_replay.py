@@ -11,10 +11,14 @@ from k2.model.dead_letter import Coordinates, DeadLetter
 from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
 from k2.model.replay import (
+    BATCH_BYTES_MAX,
+    BATCH_MESSAGES_MAX,
     WHOLE,
     Choice,
+    LetterMessage,
     Mark,
     ReplayBatch,
+    batches,
     intended_batch,
     message_headers,
     replay_mark,
@@ -103,6 +107,21 @@ def test_only_a_conflict_is_about_one_trade() -> None:
     assert (trade_to_take(conflict, {}), trade_to_take(rejected, {})) == (2, WHOLE)
     taken = {(TopicPartition("trades", 0), 5): 1}
     assert (trade_to_take(rejected, taken), trade_to_take(dead_letter(6), taken)) == (1, WHOLE)
+
+
+def message(offset: int, value: str = "v") -> LetterMessage:
+    """Return the message of a letter."""
+    return LetterMessage.of(dead_letter(offset), value.encode(), {})
+
+
+def test_batches_are_limited() -> None:
+    """By messages and by bytes; a single larger message is a batch of its own, and the order stays."""
+    many = [message(offset) for offset in range(BATCH_MESSAGES_MAX + 1)]
+    assert [len(batch) for batch in batches(many)] == [BATCH_MESSAGES_MAX, 1]
+    large = "v" * BATCH_BYTES_MAX
+    messages = [message(1), message(2, large), message(3), message(4)]
+    assert [[one.letter.offset for one in batch] for batch in batches(messages)] == [[1], [2], [3, 4]]
+    assert [*batches([])] == []
 
 
 @given(st.sets(COORDINATES, min_size=1), st.data())

@@ -1,6 +1,5 @@
 """What became of replayed dead letters, as the journal and the tables say together."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -9,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.iceberg.tables import TableName
-from k2.model.dead_letter import DeadLetter
 from k2.model.progress import TopicPartition
-from k2.model.replay import WHOLE, intended_batch, settled_batch
+from k2.model.replay import intended_batch
 from k2.ops.settings import Settings
 from k2.query.dead_letters import Statistics, count_dead_letters, count_with_replays, open_dead_letters
 from k2.query.replays import (
@@ -25,21 +23,10 @@ from k2.query.replays import (
 )
 from k2.storage.dead_letters.folders import replay_journal
 from tests.model.dead_letters import dead_letter
+from tests.query.replays import record_replays
 from tests.query.tables import append, correction, made, progress, set_progress, trade, write_letters
 
 NOW = datetime(2024, 8, 9, tzinfo=UTC)
-
-
-def replayed(settings: Settings, pairs: Sequence[tuple[DeadLetter, int]]) -> None:
-    """Record that each letter became the message at an offset."""
-    journal = replay_journal(settings)
-    ends = {TopicPartition(letter.topic, letter.partition): 0 for letter, _ in pairs}
-    letters = [(letter.coordinates, WHOLE) for letter, _ in pairs]
-    batch = intended_batch(journal.new_batch(NOW), "id", NOW, letters, ends)
-    offsets = {(TopicPartition(one.topic, one.partition), one.offset, WHOLE): at for one, at in pairs}
-    settled = settled_batch(batch, offsets)
-    assert settled is not None
-    journal.settle(settled)
 
 
 def counted(settings: Settings) -> ReplayCounts:
@@ -61,8 +48,8 @@ def test_each_replayed_letter_has_one_outcome(settings: Settings) -> None:
     )
     append(made(settings, TableName.CORRECTIONS), [correction(12, index=0)])
     set_progress(made(settings, TableName.TRADES), progress(offset=14, received=14))
-    replayed(settings, list(zip(letters[:3], (10, 11, 12), strict=True)))
-    replayed(settings, list(zip(letters[3:5], (13, 14), strict=True)))
+    record_replays(settings, list(zip(letters[:3], (10, 11, 12), strict=True)))
+    record_replays(settings, list(zip(letters[3:5], (13, 14), strict=True)))
     found = counted(settings)
     assert found == ReplayCounts(3, 5, stored=1, rejected_again=1, corrections=1, unread=1, other=1)
     assert replay_sentence(found) == (
@@ -76,7 +63,7 @@ def test_a_letter_that_was_replayed_again_and_again_has_each_outcome(settings: S
     letters = [dead_letter(offset) for offset in (0, 10, 11)]
     write_letters(settings, letters)
     append(made(settings, TableName.TRADES), [trade(12)])
-    replayed(settings, list(zip(letters, (10, 11, 12), strict=True)))
+    record_replays(settings, list(zip(letters, (10, 11, 12), strict=True)))
     assert counted(settings) == ReplayCounts(0, 3, stored=1, rejected_again=2, corrections=0, unread=0, other=0)
 
 
