@@ -256,8 +256,9 @@ class Replayer:
             # Its transaction was ended by the other instance.
             self._is_open = False
             return FencedError(
-                f"another `k2 dlq replay` of namespace {self._settings.namespace!r} has begun, so this one ends; "
-                "what it has published is in the journal"
+                f"another `k2 dlq replay` of namespace {self._settings.namespace!r} has begun, or the broker has ended "
+                f"a transaction of more than {TRANSACTION_MS_MAX // 1000} s, so this one ends; what it has published "
+                "is in the journal"
             )
         if reason.code() in _NO_TRANSACTIONS:
             return SettingsError(

@@ -63,6 +63,7 @@ _FIELDS: Final[Mapping[str, pa.DataType]] = {
     "sequence": pa.int64(),
     "session": pa.int32(),
     "timestamp": _TIME,
+    "origin": pa.string(),
 }
 DEAD_LETTER_SCHEMA: Final = pa.schema(_FIELDS)
 """Columns of dead letters as rows; those that the reason of a dead letter does not set are null."""

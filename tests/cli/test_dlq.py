@@ -181,6 +181,15 @@ def test_a_file(folder: Path, tmp_path: Path, suffix: str) -> None:
         assert pq.read_table(path).column("reason").to_pylist() == ["malformed", "invalid", "malformed"]
 
 
+def test_the_origin_of_a_letter_is_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A letter that was replayed and failed again says which it was before; that of a live message is null."""
+    monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
+    write_letters(Settings(data_dir=tmp_path), [dead_letter(1), dead_letter(2, origin="replay trades:0:1")])
+    path = tmp_path / "letters.parquet"
+    assert k2("list", "--output", str(path)).exit_code == 0
+    assert pq.read_table(path).column("origin").to_pylist() == [None, "replay trades:0:1"]
+
+
 def test_a_limited_and_an_invalid_file(folder: Path, tmp_path: Path) -> None:
     """A limit applies to a file as well; a name without a format is refused before anything is read."""
     path = tmp_path / "letters.csv"
