@@ -14,6 +14,8 @@ from k2.model.replay import WHOLE, ReplayBatch, intended_batch, settled_batch
 from k2.storage.dead_letters.local_folder import LocalFolder
 from k2.storage.dead_letters.object_folder import ObjectFolder
 from k2.storage.dead_letters.replay_journal import JournalFolder, ReplayJournal, replayed_letters, taken_trades
+from tests.s3 import S3
+from tests.storage.test_dead_letter_objects import store_of
 
 HERE = TopicPartition("trades", 0)
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -114,3 +116,14 @@ def test_the_dead_letters_do_not_see_the_journal(folder: JournalFolder) -> None:
     begun(journal, 2)
     assert isinstance(folder, LocalFolder | ObjectFolder)
     assert folder.files() == []
+
+
+def test_the_journal_on_s3(s3: S3) -> None:
+    """An intent that became an outcome and one that was dropped leave one object, which any reader sees."""
+    address = f"s3://{s3.bucket()}/dlq"
+    journal = ReplayJournal(store_of(s3, address), "market_data")
+    done(journal, begun(journal, 1, 2), 10)
+    journal.drop(begun(journal, 3))
+    (entry,) = ReplayJournal(store_of(s3, address), "market_data").entries()
+    assert (entry.is_settled, entry.location) == (True, f"{address}/replays-market_data-{entry.batch.batch}.jsonl")
+    assert replayed_letters([entry]) == {Coordinates("trades", 0, 1): 10, Coordinates("trades", 0, 2): 11}
