@@ -130,7 +130,8 @@ class Replayer:
         After an error the instance is of no more use: librdkafka may give up the next transaction as well.
 
         Raises:
-            NotDeliveredError: the broker refuses a message; nothing of the batch is published.
+            NotDeliveredError: the broker refuses a message, and nothing of the batch is published, or it refuses the
+                transaction.
             FencedError: another replay of the namespace has begun; nothing of the batch is published.
             UnreachableError: the broker does not answer, or the journal cannot be written; the next replay finds out
                 whether the batch was published.
@@ -148,7 +149,7 @@ class Replayer:
         failpoint("replay.intended")
         published = self._send(record, batch)
         failpoint("replay.produced")
-        self._commit(record)
+        self._commit()
         failpoint("replay.committed")
         for message in batch:
             self._ends[message.where] = max(self._ends[message.where], published[message.mark] + 1)
@@ -216,16 +217,15 @@ class Replayer:
             else:
                 return
 
-    def _commit(self, record: ReplayBatch) -> None:
+    def _commit(self) -> None:
         try:
             self._request(self._producer.commit_transaction, "the transaction of a batch is not committed")
         except KafkaException as error:
-            # It was aborted by the broker, after its timeout or for another cause: nothing of it is published.
             self._abort()
-            self._journal.drop(record)
+            # The intent stays: the next replay looks in the topics, which is safer than to trust an error.
             raise NotDeliveredError(
-                f"the transaction of a batch was refused: {error.args[0].str()}; nothing of it is published: run "
-                "`k2 dlq replay` again"
+                f"the transaction of a batch was refused: {error.args[0].str()}; run `k2 dlq replay` again, which "
+                "finds out what was published"
             ) from None
         self._is_open = False
 

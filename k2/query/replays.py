@@ -177,7 +177,7 @@ def _replays(entries: Sequence[JournalEntry]) -> pa.Table:
 _COUNTS: Final = """
     WITH places AS (SELECT DISTINCT topic, partition, "offset", "index" FROM letters),
     known AS (
-        SELECT topic, partition, new_offset AS "offset" FROM replays
+        SELECT DISTINCT topic, partition, new_offset AS "offset" FROM replays
         SEMI JOIN places USING (topic, partition, "offset", "index")
     ),
     stored AS (SELECT DISTINCT topic, partition, "offset", true AS is_stored FROM trades SEMI JOIN known

@@ -121,6 +121,10 @@ def test_a_second_replay_ends_the_first(kafka: Settings, broker: Broker) -> None
                 first.publish([letter(topic, 2)])
             assert set(replayed_letters(second.entries)) == {Coordinates(topic, 0, 1)}
             second.publish([letter(topic, 2)])
+    with replaying(kafka) as third:
+        # What the first meant to publish is there, by the second.
+        assert third.looked_up == 1
+        assert set(replayed_letters(third.entries)) == {Coordinates(topic, 0, 1), Coordinates(topic, 0, 2)}
     assert [one[3] for one in published(kafka, topic)] == [letter(topic, 1).mark, letter(topic, 2).mark]
 
 

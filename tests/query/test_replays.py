@@ -67,6 +67,15 @@ def test_a_letter_that_was_replayed_again_and_again_has_each_outcome(settings: S
     assert counted(settings) == ReplayCounts(0, 3, stored=1, rejected_again=2, corrections=0, unread=0, other=0)
 
 
+def test_a_message_that_two_batches_record_counts_once(settings: Settings) -> None:
+    """A replay that was frozen may have meant to publish what another one did, and is taken to have done it."""
+    letters = [dead_letter(0), dead_letter(1)]
+    write_letters(settings, letters)
+    record_replays(settings, [(letters[0], 10)])
+    record_replays(settings, [(letters[0], 10), (letters[1], 11)])
+    assert counted(settings) == ReplayCounts(0, 2, stored=0, rejected_again=0, corrections=0, unread=2, other=0)
+
+
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=60))
 def test_spans_contain_all_offsets(offsets: list[int]) -> None:
     """In order, at most 16; with fewer runs of offsets than that, they contain nothing else."""
