@@ -119,6 +119,7 @@ def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead", venue_watch: VenueWa
         last_message=source.last_message(),
         messages=len(source),
         corrections=tuple(_placed(source, *one) for one in decoded.corrections),
+        is_live=source.is_live,
     )
 
 

@@ -30,7 +30,7 @@ class K2(Commands):
         "sql": Command("k2.cli.queries", "sql", "Run a SELECT over the tables in a sandbox."),
         "plot": Command("k2.cli.plot", "app", "Draw trades and reports as pictures.", "plot", "matplotlib"),
         "serve": Command("k2.cli.serve", "serve", "Serve queries and reports over HTTP.", "serve", "fastapi"),
-        "dlq": Command("k2.cli.dlq", "app", "Inspect dead letters: messages that were not stored."),
+        "dlq": Command("k2.cli.dlq", "app", "Inspect and replay dead letters: messages that were not stored."),
         "status": Command("k2.cli.status", "status", "Say whether the capture is complete, and if not, why."),
         "doctor": Command("k2.cli.doctor", "doctor", "Check all that the job depends on, and say what to fix."),
         "gaps": Command("k2.cli.gaps", "app", "List sequence numbers that are missing or arrived late."),

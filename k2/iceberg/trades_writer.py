@@ -119,7 +119,9 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
         for value in values:
             if isinstance(value, Consumed):
                 dead_letters = self.partition_counts.add_range(value)
-                self._ratio.add(value.topic, self.partition_counts.new_messages(value), dead_letters)
+                # Messages that were replayed and fail again say nothing of the feed, and must not stop its capture.
+                if value.is_live:
+                    self._ratio.add(value.topic, self.partition_counts.new_messages(value), dead_letters)
                 self._dead_letters.append(dead_letters)
                 self._take_corrections(value)
             elif isinstance(value, GroupConnections):
