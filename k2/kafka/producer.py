@@ -114,8 +114,12 @@ class TradeProducer:
         line: int | None = None,
         topic: str | None = None,
         partition: int = -1,
+        timestamp_ms: int | None = None,
     ) -> None:
         """Queue a message, and wait while the queue is full; `line` is its line number for error messages.
+
+        `timestamp_ms` is its Kafka timestamp, in milliseconds since the epoch; without it, the time of the call. A
+        topic with `message.timestamp.type=LogAppendTime` has the broker's own.
 
         A message that is too large for the topic counts as not delivered and does not affect others.
 
@@ -125,7 +129,8 @@ class TradeProducer:
         # Defer signals: one between queueing and counting would make the counts wrong.
         self._is_sending = True
         report = self._report if line is None else partial(self._report, line=line)
-        while not self._try_produce(key, value, topic or self.topic, partition, report):
+        extra = {} if timestamp_ms is None else {"timestamp": timestamp_ms}
+        while not self._try_produce(key, value, topic or self.topic, partition, report, **extra):
             self._producer.poll(SLICE_SECONDS)
             if self._pending_signal is not None:
                 self._stop(self._pending_signal)
@@ -136,10 +141,12 @@ class TradeProducer:
         if self._pending_signal is not None:
             self._stop(self._pending_signal)
 
-    def _try_produce(self, key: bytes | None, value: bytes | None, topic: str, partition: int, report: Report) -> bool:
+    def _try_produce(
+        self, key: bytes | None, value: bytes | None, topic: str, partition: int, report: Report, **extra: Any
+    ) -> bool:
         """Pass a message to librdkafka; return False if its queue is full."""
         try:
-            self._producer.produce(topic, value, key, partition, on_delivery=report)
+            self._producer.produce(topic, value, key, partition, on_delivery=report, **extra)
         except BufferError:
             return False
         except KafkaException as error:
