@@ -115,6 +115,7 @@ class TradeProducer:
         topic: str | None = None,
         partition: int = -1,
         timestamp_ms: int | None = None,
+        headers: list[tuple[str, str | bytes | None]] | None = None,
     ) -> None:
         """Queue a message, and wait while the queue is full; `line` is its line number for error messages.
 
@@ -129,7 +130,9 @@ class TradeProducer:
         # Defer signals: one between queueing and counting would make the counts wrong.
         self._is_sending = True
         report = self._report if line is None else partial(self._report, line=line)
-        extra = {} if timestamp_ms is None else {"timestamp": timestamp_ms}
+        extra: dict[str, Any] = {} if timestamp_ms is None else {"timestamp": timestamp_ms}
+        if headers is not None:
+            extra["headers"] = headers
         while not self._try_produce(key, value, topic or self.topic, partition, report, **extra):
             self._producer.poll(SLICE_SECONDS)
             if self._pending_signal is not None:
