@@ -114,6 +114,7 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
         events=events,
         state_source=state_source,
         symbols=symbols,
+        lag=source.lag,
         connections=connections,
     )
 
