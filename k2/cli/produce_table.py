@@ -12,7 +12,7 @@ import typer
 from k2.cli.console import print_record, progress
 from k2.cli.options import parse_span, parse_time_option
 from k2.iceberg.table_progress import read_progress
-from k2.kafka.producer import TradeProducer
+from k2.kafka.producer import Headers, TradeProducer
 from k2.model.errors import SettingsError
 from k2.model.origin import ORIGIN_HEADER, VENUE_HEADER
 from k2.ops.settings import Settings
@@ -24,7 +24,7 @@ from k2.venues.canonical_message import CanonicalMessage, canonical_message
 __all__ = ["Selection", "check_not_read", "publish_table"]
 
 ROWS_BETWEEN_PROGRESS: Final = 1_000
-_FILLS: Final = "k2-fill"
+_FILLS: Final = b"k2-fill"
 """The venue that reads the first number of a range."""
 
 
@@ -64,7 +64,7 @@ class _Message(NamedTuple):
     """Venue time, microseconds since the epoch."""
     recorded: int
     """When it was received, else the venue time; microseconds since the epoch."""
-    headers: list[tuple[str, str | bytes | None]] | None
+    headers: Headers
 
 
 def check_not_read(settings: Settings, topic: str, *, is_confirmed: bool) -> None:
@@ -141,9 +141,9 @@ def _of_batch(batch: pa.RecordBatch) -> Iterator[_Message]:
     origins = columns.pop("origin")
     for origin, *values in zip(origins, *columns.values(), strict=True):
         trade = CanonicalMessage(**dict(zip(columns, values, strict=True)))
-        headers: list[tuple[str, str | bytes | None]] = [] if origin is None else [(ORIGIN_HEADER, origin)]
+        headers = [] if origin is None else [(ORIGIN_HEADER, origin.encode())]
         if trade.first_sequence is not None:
             headers.append((VENUE_HEADER, _FILLS))
         recorded = trade.timestamp if trade.received is None else trade.received
         key = f"{trade.exchange}|{trade.symbol}".encode()
-        yield _Message(key, canonical_message(trade), trade.timestamp, recorded, headers or None)
+        yield _Message(key, canonical_message(trade), trade.timestamp, recorded, headers)

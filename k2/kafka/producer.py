@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, Protocol, Self
@@ -32,6 +33,8 @@ SENDS_BETWEEN_POLLS: Final = 1_000
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _LOG = structlog.get_logger()
+
+Headers = Sequence[tuple[str, bytes]]
 
 
 class Report(Protocol):
@@ -114,8 +117,8 @@ class TradeProducer:
         line: int | None = None,
         topic: str | None = None,
         partition: int = -1,
+        headers: Headers = (),
         timestamp_ms: int | None = None,
-        headers: list[tuple[str, str | bytes | None]] | None = None,
     ) -> None:
         """Queue a message, and wait while the queue is full; `line` is its line number for error messages.
 
@@ -130,10 +133,7 @@ class TradeProducer:
         # Defer signals: one between queueing and counting would make the counts wrong.
         self._is_sending = True
         report = self._report if line is None else partial(self._report, line=line)
-        extra: dict[str, Any] = {} if timestamp_ms is None else {"timestamp": timestamp_ms}
-        if headers is not None:
-            extra["headers"] = headers
-        while not self._try_produce(key, value, topic or self.topic, partition, report, **extra):
+        while not self._try_produce(key, value, topic or self.topic, partition, headers, timestamp_ms, report):
             self._producer.poll(SLICE_SECONDS)
             if self._pending_signal is not None:
                 self._stop(self._pending_signal)
@@ -145,11 +145,21 @@ class TradeProducer:
             self._stop(self._pending_signal)
 
     def _try_produce(
-        self, key: bytes | None, value: bytes | None, topic: str, partition: int, report: Report, **extra: Any
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        topic: str,
+        partition: int,
+        headers: Headers,
+        timestamp_ms: int | None,
+        report: Report,
     ) -> bool:
         """Pass a message to librdkafka; return False if its queue is full."""
         try:
-            self._producer.produce(topic, value, key, partition, on_delivery=report, **extra)
+            # 0 is the time of the call.
+            self._producer.produce(
+                topic, value, key, partition, on_delivery=report, timestamp=timestamp_ms or 0, headers=[*headers]
+            )
         except BufferError:
             return False
         except KafkaException as error:
