@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from k2.model.batch import NULL_TIME
 from k2.model.symbol_names import SymbolNames
@@ -25,6 +26,9 @@ LOGGED_SECONDS: Final = 600.0
 LAG_MESSAGES_MAX: Final = 20_000
 """Unread messages, a poll of one partition, up to which the process is near the head of its topics."""
 LIVE_SECONDS: Final = 60
+HELD_SECONDS: Final = 1.0
+HELD_ROWS_MAX: Final = 20_000
+"""Trades are added together, once a second or when they are this many: a small batch costs as much as a large one."""
 NAMED_MAX: Final = 5
 """Symbols that a log line names."""
 NEAR_SECONDS: Final = 60.0
@@ -59,6 +63,9 @@ class SilenceWatch:
         self._live: set[str] = set()
         """Exchanges that had a live trade in this run."""
         self._names: SymbolNames | None = None
+        self._held: list[tuple[NDArray[np.int32], NDArray[np.int64]]] = []
+        """Symbol ids and Kafka times of trades that the tracker does not have yet."""
+        self._held_rows, self._added_at = 0, -math.inf
         self._near_since = math.inf
         self._assessed_at, self._found = -math.inf, dict[int, ExchangeSilence]()
         self._logged_at: dict[str, float] = {}
@@ -79,14 +86,27 @@ class SilenceWatch:
         if not len(times):
             return
         with self._lock:
-            self._make_room(int(symbols.max()), columns.names)
-            self._tracker.add(symbols, times)
-            if self._clock() - times[-1] / SECOND_US <= LIVE_SECONDS:
-                self._live.add(columns.names.name(int(symbols[-1]))[0])
-            self._assess()
+            self._names = columns.names
+            self._held.append((symbols, times))
+            self._held_rows += len(times)
+            now = self._clock()
+            if self._held_rows >= HELD_ROWS_MAX or not 0 <= now - self._added_at < HELD_SECONDS:
+                self._add_held(now)
+                self._assess()
+
+    def _add_held(self, now: float) -> None:
+        """Add the trades that are held to the tracker."""
+        self._added_at = now
+        if not self._held or self._names is None:
+            return
+        symbols, times = (np.concatenate(part) for part in zip(*self._held, strict=True))
+        self._held, self._held_rows = [], 0
+        self._make_room(int(symbols.max()), self._names)
+        self._tracker.add(symbols, times)
+        if now - times[-1] / SECOND_US <= LIVE_SECONDS:
+            self._live.add(self._names.name(int(symbols[-1]))[0])
 
     def _make_room(self, symbol_id: int, names: SymbolNames) -> None:
-        self._names = names
         new = [names.name(one)[0] for one in range(len(self._tracker), symbol_id + 1)]
         for exchange in new:
             if exchange not in self._exchanges:
@@ -109,6 +129,7 @@ class SilenceWatch:
 
     def _current(self, exchange: str) -> ExchangeSilence | None:
         with self._lock:
+            self._add_held(self._clock())
             self._assess()
             return self._found.get(self._exchanges[exchange]) if exchange in self._live else None
 

@@ -28,11 +28,11 @@ class _Market:
         self.now = float(BEGAN)
         self.watch = SilenceWatch(lag, lambda: self.now + self._behind)
 
-    def trade(self, seconds: int, *symbols: bytes, **marks: Any) -> list[Any]:
-        """Let symbols trade until so much later; return the log lines."""
+    def trade(self, seconds: float, *symbols: bytes, step: float = STEP, **marks: Any) -> list[Any]:
+        """Let symbols trade for some time, all at each step; return the log lines."""
         with structlog.testing.capture_logs() as logs:
-            for _ in range(0, seconds, STEP):
-                self.now += STEP
+            for _ in range(round(seconds / step)):
+                self.now += step
                 values = [MESSAGE % (self._exchange, symbol, int(self.now)) for symbol in symbols]
                 if values:
                     self.watch.add(decode(self._batch(values, **marks), symbols=self._symbols))
@@ -60,6 +60,17 @@ def test_a_silent_symbol_is_named_once_in_a_while() -> None:
     ]
     assert market.gauges() == (1, 0)
     assert market.trade(40, b"A", b"B", b"C") == []
+    assert market.gauges() == (0, 0)
+
+
+def test_trades_that_are_held_count_at_a_scrape() -> None:
+    """Those of less than a second are added together; a scrape does not wait for more."""
+    market = _Market("held")
+    market.trade(7_200, b"A", b"B", b"C")
+    market.trade(900, b"B", b"C")
+    assert market.gauges() == (1, 0)
+    market.trade(0.5, b"A", step=0.5)
+    market.trade(20)
     assert market.gauges() == (0, 0)
 
 
