@@ -8,6 +8,7 @@ from bytewax.outputs import Sink
 from k2.model.batch import MessageBatch, TradeSlice
 from k2.model.connections import ConnectionSource, GroupConnections
 from k2.model.consumed import Consumed
+from k2.model.feeds import FeedSource, GroupFeeds
 from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import NO_STATE_SOURCE, StateSource
 from k2.model.symbols import Symbols
@@ -24,8 +25,8 @@ class JobIO:
 
     kafka: Source[MessageBatch]
     """Batches of messages, one per poll."""
-    iceberg: Sink[tuple[str, TradeSlice | Consumed | GroupConnections]]
-    """Trades, consumed offsets and connections, keyed by the index of their writer."""
+    iceberg: Sink[tuple[str, TradeSlice | Consumed | GroupConnections | GroupFeeds]]
+    """Trades, consumed offsets, connections and feeds, keyed by the index of their writer."""
     events: Sink[tuple[str, list[SequenceEvent]]]
     """Events of the ledger, under one key."""
     state_source: StateSource = NO_STATE_SOURCE
@@ -34,3 +35,5 @@ class JobIO:
     """The registry of symbol ids that all steps of the process share."""
     connections: ConnectionSource | None = None
     """Connections as the tables have them; None if no topic is read for its numbers of connections."""
+    feeds: FeedSource | None = None
+    """Feeds as the tables have them; None without `K2_FEEDS`."""

@@ -15,6 +15,9 @@ class EventKind(StrEnum):
     CONNECTION_GAP = "connection_gap"
     """Numbers of a connection that are missing; the symbol is the connection's name (`k2.model.connections`)."""
     CONNECTION_GAP_FILLED = "connection_gap_filled"
+    FEED_GAP = "feed_gap"
+    """Numbers that a feed passed over, whether or not another feed has brought them (`k2.sequencing.feeds`)."""
+    FEED_GAP_FILLED = "feed_gap_filled"
 
 
 class SequenceEvent(NamedTuple):

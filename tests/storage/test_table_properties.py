@@ -27,6 +27,7 @@ from k2.storage.table_properties import (
     CONNECTIONS,
     DEAD_LETTER_POSITIONS,
     DOUBTS,
+    FEEDS,
     FENCING_TOKEN,
     FORMAT,
     KEY_GROUPS,
@@ -91,7 +92,7 @@ def test_every_value_survives_a_round_trip(data: st.DataObject) -> None:
 
 def test_a_table_without_properties_has_the_defaults() -> None:
     """An older table lacks some; each reads as what that version did."""
-    found = {one.key: one.read({}) for one in PROPERTIES if one not in {NON_MARKET_NUMBERS, DOUBTS, CONNECTIONS}}
+    found = {one.key: one.read({}) for one in PROPERTIES if one not in {NON_MARKET_NUMBERS, DOUBTS, CONNECTIONS, FEEDS}}
     assert found == {
         "k2.progress": Progress(),
         "k2.commit.": "",
@@ -111,6 +112,7 @@ def test_a_table_without_properties_has_the_defaults() -> None:
         "k2.kept": CommitLogBatch(),
     }
     assert [*NON_MARKET_NUMBERS.read({}).sessions()] == DOUBTS.read({}).each() == CONNECTIONS.read({}).seen(0, {}) == []
+    assert FEEDS.read({}).ranges() == []
 
 
 def test_doubts_of_all_writers_are_read() -> None:
