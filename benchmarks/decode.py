@@ -12,7 +12,8 @@ from k2.model.batch import MessageBatch
 from k2.model.symbols import Symbols
 from k2.sequencing.connections import ConnectionTracker
 from k2.venues import VENUES
-from k2.venues.decode import decode, decode_by_reference, split
+from k2.venues.decode import decode, decode_by_reference
+from k2.venues.slices import split
 
 MESSAGES: Final = 20_000
 SYMBOLS: Final = 200

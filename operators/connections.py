@@ -70,7 +70,8 @@ def _slices(batch: MessageBatch) -> Iterable[tuple[str, GroupSlice]]:
     its numbers.
     """
     read = VENUES[batch.venue].connection
-    if read is None:
+    # A replayed message was received before, and has its number of that time.
+    if read is None or not batch.is_live:
         return ()
     if batch.is_first:
         nothing = ConnectionSlice("", batch.topic_partition, None, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS)

@@ -26,8 +26,9 @@ from k2.model.times import SECOND_US
 from k2.ops.error_boundary import reports_errors
 from k2.ops.metrics import DATED_AHEAD, MESSAGES_SKIPPED
 from k2.venues import VENUES
-from k2.venues.decode import Decoded, empty_slice, split
+from k2.venues.decode import Decoded
 from k2.venues.decode import decode as decode_batch
+from k2.venues.slices import empty_slice, split
 from operators.venue_watch import VenueWatch
 
 __all__ = ["DecodedStreams", "decode"]

@@ -43,6 +43,9 @@ class VenueWatch:
     def add(self, decoded: Decoded) -> None:
         """Measure and compare samples of a batch."""
         source = decoded.trades.source
+        # A fill is late, and its form that of no venue.
+        if not source.is_live:
+            return
         if source.venue not in self._logged:
             self._begin(source.venue)
         skew = VENUE_SKEW.labels(source.venue)

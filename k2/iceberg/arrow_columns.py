@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from k2.model.symbol_names import SymbolNames
 from k2.model.times import DAY_US
 from k2.model.trade import SIDES
 
-__all__ = ["FileRows", "arrow_schema", "split_by_file"]
+__all__ = ["FileRows", "Sources", "arrow_schema", "split_by_file"]
 
 _DICTIONARIES: Final = frozenset(
     column.name for column in TRADES if column.is_dictionary and column.type is ColumnType.STRING
@@ -38,6 +38,13 @@ class FileRows:
     """Days since the epoch."""
     exchange: str
     rows: pa.Table
+
+
+class Sources(NamedTuple):
+    """The names to which the columns `topic_partitions` and `origins` of output columns are indexes."""
+
+    topic_partitions: Sequence[TopicPartition]
+    origins: Sequence[str] = ()
 
 
 def arrow_schema(
@@ -63,7 +70,7 @@ def _is_string(arrow_type: pa.DataType) -> bool:
 def split_by_file(
     rows: OutputColumns,
     text: NDArray[np.uint8],
-    topic_partitions: Sequence[TopicPartition],
+    sources: Sources,
     schema: pa.Schema,
     symbols: SymbolNames,
 ) -> Iterator[FileRows]:
@@ -73,11 +80,12 @@ def split_by_file(
     rows produce the same file whatever order they arrived in.
     """
     ranks, names = _symbol_ranks(rows.symbols, symbols)
-    partition_ranks, sorted_partitions = _partition_ranks(rows.topic_partitions, topic_partitions)
+    partition_ranks, sorted_partitions = _partition_ranks(rows.topic_partitions, sources.topic_partitions)
     keys = SortKeys(rows.timestamps, partition_ranks, rows.offsets, rows.indexes)
     order = sort_rows(ranks, len(names), keys)
     days, order = _by_day(rows.timestamps, order)
     columns = _columns(rows, text, order) | _partition_columns(partition_ranks[order], sorted_partitions)
+    columns["origin"] = _origins(rows.origins[order], sources.origins)
     ranks = ranks[order]
     exchanges = [exchange for exchange, _ in names]
     for start, stop in _runs(days, np.array(_codes(exchanges), dtype=np.int32)[ranks]):
@@ -145,7 +153,6 @@ def _columns(rows: OutputColumns, text: NDArray[np.uint8], order: NDArray[np.int
         "offset": _plain(sorted_rows.offsets, pa.int64()),
         "index": _plain(sorted_rows.indexes, pa.int32()),
         "kafka_timestamp": _times(sorted_rows.kafka_timestamps),
-        "origin": pa.nulls(len(order), _DICTIONARY),
         "first_sequence": _plain(
             sorted_rows.first_sequences,
             pa.int64(),
@@ -187,6 +194,13 @@ def _bitmap(valid: NDArray[np.bool_] | None) -> tuple[pa.Buffer | None, int]:
 
 def _dictionary(codes: NDArray[np.int32], names: list[str]) -> "pa.Array[Any]":
     return pa.DictionaryArray.from_arrays(_plain(codes, pa.int32()), pa.array(names, pa.string()), safe=False)
+
+
+def _origins(codes: NDArray[np.int32], names: Sequence[str]) -> "pa.Array[Any]":
+    if not names:
+        return pa.nulls(len(codes), _DICTIONARY)
+    indices = _plain(codes, pa.int32(), codes >= 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()), safe=False)
 
 
 def _sides(sides: NDArray[np.int8]) -> "pa.Array[Any]":

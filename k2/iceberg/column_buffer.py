@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from k2.iceberg.arrow_columns import FileRows, split_by_file
+from k2.iceberg.arrow_columns import FileRows, Sources, split_by_file
 from k2.iceberg.output_columns import append_rows, empty_columns, id_bytes, map_columns
 from k2.model.batch import TradeSlice
 from k2.model.decimals import from_words
@@ -37,6 +37,7 @@ class ColumnBuffer:
         self._count = 0
         self._text_bytes = 0
         self._topic_partitions: dict[TopicPartition, int] = {}
+        self._origins: dict[str, int] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -57,17 +58,29 @@ class ColumnBuffer:
         self._text_bytes = append_rows(
             self._columns, self._count, self._text, self._text_bytes, trade_slice, slice_indices, topic_partition
         )
+        if trade_slice.batch.source.marks:
+            self._set_origins(trade_slice, slice_indices)
         self._count += len(slice_indices)
         return len(slice_indices)
+
+    def _set_origins(self, trade_slice: TradeSlice, slice_indices: NDArray[np.int64]) -> None:
+        """Set the origins of the rows that were just copied."""
+        messages = trade_slice.batch.columns.messages[trade_slice.rows[slice_indices]].tolist()
+        for row, message_idx in enumerate(messages, start=self._count):
+            marks = trade_slice.batch.source.marks.get(message_idx)
+            if marks is not None and marks.origin is not None:
+                self._columns.origins[row] = self._origins.setdefault(marks.origin, len(self._origins))
 
     def drain(self) -> Iterator[FileRows]:
         """Yield the rows by file, and empty the buffer."""
         if self._count:
             columns = map_columns(self._columns, lambda column: column[: self._count])
-            yield from split_by_file(columns, self._text, list(self._topic_partitions), self._schema, self._symbols)
+            names = Sources(list(self._topic_partitions), list(self._origins))
+            yield from split_by_file(columns, self._text, names, self._schema, self._symbols)
         self._count = 0
         self._text_bytes = 0
         self._topic_partitions.clear()
+        self._origins.clear()
 
     def find(self, wanted: Collection[StoredKey]) -> Mapping[StoredKey, Content]:
         """Return the content of the rows whose key is in `wanted`."""

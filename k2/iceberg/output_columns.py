@@ -37,6 +37,8 @@ class OutputColumns(NamedTuple):
     """int32[n], indexes into the buffer's list of topic partitions."""
     offsets: NDArray[np.int64]
     indexes: NDArray[np.int32]
+    origins: NDArray[np.int32]
+    """int32[n], indexes into the buffer's list of origins; -1 for a trade of the live feed."""
     id_starts: NDArray[np.int64]
     """int64[n], start of each trade id in the buffer's text."""
     id_sizes: NDArray[np.int32]
@@ -60,6 +62,7 @@ def empty_columns(capacity: int) -> OutputColumns:
         topic_partitions=np.empty(capacity, np.int32),
         offsets=np.empty(capacity, np.int64),
         indexes=np.empty(capacity, np.int32),
+        origins=np.empty(capacity, np.int32),
         id_starts=np.empty(capacity, np.int64),
         id_sizes=np.empty(capacity, np.int32),
     )
@@ -153,6 +156,7 @@ def _copy_columns(
         target.topic_partitions[to] = topic_partition
         target.offsets[to] = source.offsets[message]
         target.indexes[to] = source.indexes[row]
+        target.origins[to] = -1
 
 
 @compiled

@@ -9,8 +9,10 @@ exist in these calls.
 """
 
 import ctypes
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import confluent_kafka
@@ -22,6 +24,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from k2.model.compiled import compiled
+from k2.model.origin import MessageMarks, marks_of
 
 __all__ = ["Fetched", "Library", "PartitionQueue", "load_library"]
 
@@ -99,8 +102,36 @@ def _call_destroy(_context: Any, function: Any, message: Any) -> Any:
     return types.void(types.uint64, types.uint64), codegen
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _call_headers(_context: Any, function: Any, message: Any, target: Any) -> Any:
+    """Call `rd_kafka_message_headers(message, target)`; 0 if the message has headers. The address is an argument."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        word = ir.IntType(64)
+        called = builder.inttoptr(arguments[0], ir.FunctionType(ir.IntType(32), [word, word]).as_pointer())
+        return builder.call(called, [arguments[1], arguments[2]])
+
+    return types.int32(types.uint64, types.uint64, types.uint64), codegen
+
+
 @compiled
-def _read_headers(
+def _with_headers(
+    pointers: NDArray[np.uint64], count: int, headers_function: np.uint64, target: np.uint64, found: NDArray[np.int32]
+) -> int:
+    """Write the indices of the messages that have headers to `found`, int32[count]; return how many there are.
+
+    `target` is the address of 8 bytes that are overwritten.
+    """
+    found_count = 0
+    for message_idx in range(count):
+        message = pointers[message_idx]
+        if _load_int32(message) == 0 and _call_headers(headers_function, message, target) == 0:
+            found[found_count], found_count = message_idx, found_count + 1
+    return found_count
+
+
+@compiled
+def _read_fields(
     pointers: NDArray[np.uint64],
     count: int,
     timestamp_function: np.uint64,
@@ -174,6 +205,8 @@ class Fetched(NamedTuple):
     """int64[2 * n], into `data`, in the order of `sizes`."""
     leader_epoch: int = -1
     """Leader epoch of the last message; -1 if there is no message, or the broker gives no epoch."""
+    marks: Mapping[int, MessageMarks] = MappingProxyType({})
+    """By index, the marks of the messages that are not of the live feed."""
 
 
 class Library:
@@ -200,6 +233,19 @@ class Library:
             ctypes.c_size_t,
         )
         self.leader_epoch = _function(library.rd_kafka_message_leader_epoch, ctypes.c_int32, ctypes.c_void_p)
+        self.headers = _function(
+            library.rd_kafka_message_headers, ctypes.c_int32, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)
+        )
+        self.header_all = _function(
+            library.rd_kafka_header_get_all,
+            ctypes.c_int32,
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            ctypes.POINTER(ctypes.c_char_p),
+            ctypes.POINTER(ctypes.c_void_p),
+            ctypes.POINTER(ctypes.c_size_t),
+        )
+        self.headers_function = _address(library.rd_kafka_message_headers)
         self.timestamp_function = _address(library.rd_kafka_message_timestamp)
         self.destroy_function = _address(library.rd_kafka_message_destroy)
 
@@ -210,6 +256,18 @@ class Library:
             return None
         name = self.name(handle)
         return handle if name is not None and name.startswith(b"rdkafka#consumer-") else None
+
+    def headers_of(self, message: int) -> Iterator[tuple[str, bytes | None]]:
+        """Yield the names and values of the headers of the message at an address."""
+        headers = ctypes.c_void_p()
+        if self.headers(message, ctypes.byref(headers)):
+            return
+        name, value, size = ctypes.c_char_p(), ctypes.c_void_p(), ctypes.c_size_t()
+        idx = 0
+        while not self.header_all(headers, idx, ctypes.byref(name), ctypes.byref(value), ctypes.byref(size)):
+            data = None if value.value is None else ctypes.string_at(value.value, size.value)
+            yield (name.value or b"").decode(errors="replace"), data
+            idx += 1
 
 
 class PartitionQueue:
@@ -224,6 +282,9 @@ class PartitionQueue:
         self._pointers = np.zeros(POLL_MESSAGES_MAX, dtype=np.uint64)
         # Taken once, because NumPy takes 3 us for it: 64 idle partitions cost 3.3 instead of 3.8 % of a core.
         self._pointers_address = self._pointers.ctypes.data
+        self._headers = np.zeros(1, dtype=np.uint64)
+        self._headers_address = np.uint64(self._headers.ctypes.data)
+        self._with_headers = np.empty(POLL_MESSAGES_MAX, dtype=np.int32)
 
     def poll(self) -> Fetched | None:
         """Return the queued messages, at most `POLL_MESSAGES_MAX`; None if there are none."""
@@ -235,12 +296,12 @@ class PartitionQueue:
         errors, sizes = np.empty(count, dtype=np.int32), np.empty(2 * count, dtype=np.int32)
         starts = np.empty(2 * count, dtype=np.int64)
         library = self._library
-        total = _read_headers(self._pointers, count, library.timestamp_function, offsets, timestamps_ms, sizes, errors)
-        leader_epoch = self._leader_epoch(errors)
+        total = _read_fields(self._pointers, count, library.timestamp_function, offsets, timestamps_ms, sizes, errors)
+        leader_epoch, marks = self._leader_epoch(errors), self._marks(count)
         data = np.empty(total, dtype=np.uint8)
         address = np.uint64(data.ctypes.data)
         _move_bytes(self._pointers, count, library.destroy_function, address, sizes, starts)
-        return Fetched(offsets, timestamps_ms, errors, data, sizes, starts, leader_epoch)
+        return Fetched(offsets, timestamps_ms, errors, data, sizes, starts, leader_epoch, marks)
 
     def _leader_epoch(self, errors: NDArray[np.int32]) -> int:
         """Return the leader epoch of the last of the messages, which are not yet destroyed; -1 for none."""
@@ -248,6 +309,14 @@ class PartitionQueue:
             if errors[message_idx] == 0:
                 return int(self._library.leader_epoch(int(self._pointers[message_idx])))
         return -1
+
+    def _marks(self, count: int) -> dict[int, MessageMarks]:
+        """Return the marks of the messages, which are not yet destroyed, by index."""
+        function, found = self._library.headers_function, self._with_headers
+        found_count = _with_headers(self._pointers, count, function, self._headers_address, found)
+        indices = found[:found_count].tolist()
+        marks = ((idx, marks_of(self._library.headers_of(int(self._pointers[idx])))) for idx in indices)
+        return {idx: one for idx, one in marks if one is not None}
 
     def close(self) -> None:
         """Release the queue; it must not be polled again."""

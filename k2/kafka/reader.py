@@ -1,7 +1,7 @@
 """Readers of one topic partition: poll messages as columns, natively or through confluent-kafka, with equal results."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from k2.kafka.librdkafka import POLL_MESSAGES_MAX, Fetched, PartitionQueue
 from k2.model.batch import NULL_TIME, MessageBatch
 from k2.model.errors import OffsetError, UnreachableError
+from k2.model.origin import marks_of
 from k2.model.progress import TopicPartition
 from k2.model.times import MILLISECONDS_END
 
@@ -165,6 +166,7 @@ def _before(fetched: Fetched, message_idx: int) -> Fetched:
         sizes=fetched.sizes[rows],
         starts=fetched.starts[rows],
         leader_epoch=fetched.leader_epoch if fetched.errors[message_idx:].all() else -1,
+        marks={idx: marks for idx, marks in fetched.marks.items() if idx < message_idx},
     )
 
 
@@ -192,6 +194,10 @@ def _messages(topic_partition: TopicPartition, venue: str, first_offset: int, fe
         key_starts=fetched.starts[count:][valid],
         key_sizes=fetched.sizes[count:][valid],
         leader_epoch=fetched.leader_epoch if fetched.leader_epoch >= 0 else None,
+        # Events among the messages are left out, so that indices are lower.
+        marks={
+            idx - int(np.count_nonzero(fetched.errors[:idx])): marks for idx, marks in sorted(fetched.marks.items())
+        },
     )
 
 
@@ -246,8 +252,18 @@ def to_columns(messages: Sequence[confluent_kafka.Message]) -> Fetched:
         data=np.frombuffer(bytearray().join(part for part in parts if part), dtype=np.uint8),
         sizes=np.concatenate([sizes[::2], sizes[1::2]]),
         starts=np.concatenate([starts[::2], starts[1::2]]),
+        marks={
+            idx: marks
+            for idx, message in enumerate(messages)
+            if not message.error() and (marks := marks_of(_headers(message))) is not None
+        },
         leader_epoch=next((_leader_epoch(message) for message in reversed(messages) if not message.error()), -1),
     )
+
+
+def _headers(message: confluent_kafka.Message) -> Iterable[tuple[str, bytes | str | None]]:
+    headers = message.headers() or ()
+    return headers.items() if isinstance(headers, dict) else headers
 
 
 def _offset(message: confluent_kafka.Message) -> int:

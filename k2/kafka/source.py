@@ -33,6 +33,7 @@ from k2.ops.failpoints import failpoint
 from k2.ops.health import Health
 from k2.ops.metrics import CONSUMER_LAG, MESSAGES_RECEIVED, WARM_STARTS
 from k2.ops.settings import Settings
+from k2.venues import VENUES
 
 __all__ = ["KafkaSource"]
 
@@ -132,7 +133,7 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         failpoint("source.polled")
         self._position = batch.next_offset
         MESSAGES_RECEIVED.inc(len(batch))
-        return (batch,)
+        return batch.runs(VENUES)
 
     def _pause(self) -> None:
         self._next_awake = datetime.now(UTC) + PAUSE
@@ -174,19 +175,7 @@ def _truncate(batch: MessageBatch, end: int | None) -> MessageBatch:
     """Remove the messages at or beyond `end` from a batch."""
     if end is None or batch.next_offset <= end:
         return batch
-    count = int(np.searchsorted(batch.offsets, end))
-    return replace(
-        batch,
-        next_offset=end,
-        offsets=batch.offsets[:count],
-        kafka_timestamps=batch.kafka_timestamps[:count],
-        value_starts=batch.value_starts[:count],
-        value_sizes=batch.value_sizes[:count],
-        key_starts=batch.key_starts[:count],
-        key_sizes=batch.key_sizes[:count],
-        # That of the last message that was left out may be higher.
-        leader_epoch=batch.leader_epoch if count == len(batch) else None,
-    )
+    return replace(batch.between(0, int(np.searchsorted(batch.offsets, end))), next_offset=end)
 
 
 class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):

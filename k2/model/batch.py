@@ -1,7 +1,8 @@
 """The messages of one poll as columns, the trades decoded from them, and their shares by key group."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 
 from k2.model.decimals import as_words
 from k2.model.last_message import LastMessage, message_hash
+from k2.model.origin import MessageMarks
 from k2.model.progress import TopicPartition
-from k2.model.state_source import GroupState, NumberDoubt
+from k2.model.state_source import AnnouncedNumber, GroupState, NumberDoubt
 from k2.model.symbol_names import NameList, SymbolNames, SymbolRegistry
 from k2.model.trade import Trade
 
@@ -51,6 +53,8 @@ class MessageBatch:
     """Whether this is the partition's first batch in this run. It goes to every key group."""
     leader_epoch: int | None = None
     """Leader epoch of the last message; None if it is not known."""
+    marks: Mapping[int, MessageMarks] = field(default_factory=dict)
+    """By index, the marks of the messages that are not of the live feed."""
 
     @classmethod
     def first(cls, topic_partition: TopicPartition, venue: str, offset: int) -> "MessageBatch":
@@ -103,7 +107,56 @@ class MessageBatch:
             value_sizes=self.value_sizes[messages],
             key_starts=starts[len(messages) :],
             key_sizes=self.key_sizes[messages],
+            marks={
+                new: self.marks[message_idx]
+                for new, message_idx in enumerate(messages.tolist() if self.marks else ())
+                if message_idx in self.marks
+            },
         )
+
+    def between(self, start: int, stop: int) -> "MessageBatch":
+        """Return a batch of the messages with `start` <= index < `stop`, over the same bytes.
+
+        It covers the offsets from the end of the message before; the last such batch covers those of the whole batch.
+        """
+        first_offset = self.first_offset if start == 0 else int(self.offsets[start - 1]) + 1
+        return replace(
+            self,
+            first_offset=first_offset,
+            next_offset=self.next_offset if stop == len(self) else int(self.offsets[stop - 1]) + 1,
+            offsets=self.offsets[start:stop],
+            kafka_timestamps=self.kafka_timestamps[start:stop],
+            value_starts=self.value_starts[start:stop],
+            value_sizes=self.value_sizes[start:stop],
+            key_starts=self.key_starts[start:stop],
+            key_sizes=self.key_sizes[start:stop],
+            # The leader epoch is that of the last message of all.
+            leader_epoch=self.leader_epoch if stop == len(self) else None,
+            marks={idx - start: marks for idx, marks in self.marks.items() if start <= idx < stop},
+        )
+
+    def runs(self, known: Container[str]) -> "Sequence[MessageBatch]":
+        """Return the batch cut where live messages meet marked ones, or the venue changes that the marks name.
+
+        Each run has the venue that its marks name. One that names a venue which is not `known` keeps that of the topic.
+        """
+        if not self.marks:
+            return (self,)
+        marks = [self.marks.get(message_idx) for message_idx in range(len(self))]
+        kinds = [None if one is None else (one.venue,) for one in marks]
+        changes = [idx for idx in range(1, len(self)) if kinds[idx] != kinds[idx - 1]]
+        runs = [self.between(start, stop) for start, stop in pairwise([0, *changes, len(self)])]
+        return [run.of_named_venue(known) for run in runs]
+
+    def of_named_venue(self, known: Container[str]) -> "MessageBatch":
+        """Return the batch with the venue that the marks of its first message name, if it is known."""
+        named = self.marks[0].venue if 0 in self.marks else None
+        return self if named is None or named not in known else replace(self, venue=named)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the messages, of which all or none are marked (see `runs`), are of the live feed."""
+        return not self.marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +329,8 @@ class TradeSlice:
     """int32[m], the session of each trade; 0 if the trade has none."""
     doubts: tuple[NumberDoubt, ...] = ()
     """Changes that the rows made to their symbols' doubts."""
+    announced: tuple[AnnouncedNumber, ...] = ()
+    """Changes that the rows made to the announced numbers of their symbols' sessions."""
     state: GroupState | None = None
     """The state of the key group before these rows, if it is time for a checkpoint."""
 
@@ -306,7 +361,16 @@ class TradeSlice:
         symbol_ids, codes = np.unique(columns.symbols, return_inverse=True)
         names = NameList([columns.names.name(symbol_id) for symbol_id in symbol_ids.tolist()])
         batch = replace(compact.batch, columns=replace(columns, symbols=codes.astype(np.int32), names=names))
-        return TradeSlice, (batch, self.group, compact.rows, self.verdicts, self.sessions, self.doubts, self.state)
+        return TradeSlice, (
+            batch,
+            self.group,
+            compact.rows,
+            self.verdicts,
+            self.sessions,
+            self.doubts,
+            self.announced,
+            self.state,
+        )
 
 
 def _bytes_at(data: NDArray[np.uint8], start: int, size: int) -> bytes | None:

@@ -54,6 +54,8 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Session of the stored trade; 0 for a conflict of trade ids."""
     timestamp: datetime | None = None
     """Venue time of the trade, UTC."""
+    origin: str | None = None
+    """Where the message came from, if not from the live feed (`k2.model.origin`); `venue` is then the one it named."""
 
     @classmethod
     def of(cls, batch: MessageBatch, message_idx: int, reason: Reason, error: str, index: int = 0) -> "DeadLetter":
@@ -74,6 +76,7 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             error=error,
             error_type="TypeError" if reason == Reason.UNSUPPORTED else "ValueError",
             venue=batch.venue,
+            origin=None if (marks := batch.marks.get(message_idx)) is None else marks.origin,
         )
 
     @classmethod

@@ -18,6 +18,9 @@ class EventKind(StrEnum):
     FEED_GAP = "feed_gap"
     """Numbers that a feed passed over, whether or not another feed has brought them (`k2.sequencing.feeds`)."""
     FEED_GAP_FILLED = "feed_gap_filled"
+    GAP_ACCEPTED = "gap_accepted"
+    """Missing numbers that will not come, by a decision (`k2.model.decisions`), not by a message."""
+    GAP_ACCEPTANCE_UNDONE = "gap_acceptance_undone"
 
 
 class SequenceEvent(NamedTuple):

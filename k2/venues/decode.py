@@ -4,23 +4,22 @@ The reference decoder also decodes the messages that a compiled decoder leaves.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.batch import MessageBatch, TradeBatch, TradeColumns, TradeSlice
+from k2.model.batch import MessageBatch, TradeBatch, TradeColumns
 from k2.model.compiled import compiled
 from k2.model.correction import Correction
 from k2.model.decimals import clipped
 from k2.model.errors import K2Error
-from k2.model.key_groups import GROUPS
+from k2.model.origin import INDEX_HEADER, VENUE_HEADER
 from k2.model.reasons import HEAD_NUMBER, Reason, RejectedError, SkippedError
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US, TIME_AHEAD_TOLERANCE_US
 from k2.model.trade import NO_SIDE, Trade
-from k2.model.verdicts import HEAD, SKIPPED, STORED
 from k2.venues import VENUES, Venue
 from k2.venues.payloads import unpacked
 from k2.venues.rows import (
@@ -39,8 +38,10 @@ from k2.venues.skipped import SkippedMessages
 from k2.venues.time_ahead import TIME_AHEAD_SECONDS_MAX, time_ahead, too_far_ahead
 from k2.venues.venue import CompiledDecoder
 
-__all__ = ["MESSAGE_BYTES_MAX", "Decoded", "decode", "decode_by_reference", "empty_slice", "split"]
+__all__ = ["MESSAGE_BYTES_MAX", "Decoded", "decode", "decode_by_reference"]
 
+ANY_INDEX: Final = -2
+"""Stands for the index of a message of which all trades are taken."""
 _NO_ROWS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 
@@ -126,6 +127,8 @@ def decode(
     those of the registry `symbols`, a new one if none is given.
     """
     symbols = Symbols() if symbols is None else symbols
+    if batch.marks:
+        return _decode_marked(batch, time_ahead_seconds_max, symbols, is_second_view=is_second_view)
     venue = VENUES[batch.venue]
     if venue.decode_compiled is None:
         return decode_by_reference(batch, time_ahead_seconds_max, symbols, is_second_view=is_second_view)
@@ -160,60 +163,53 @@ def decode_by_reference(
     return _decoded(batch, columns, result, kinds, time_ahead_seconds_max, is_second_view)
 
 
-def split(
-    trades: TradeBatch, non_market: NDArray[np.int64] | None = None, heads: NDArray[np.int64] | None = None
-) -> list[TradeSlice]:
-    """Return one slice for each key group with rows, the rows ascending.
+def _decode_marked(
+    batch: MessageBatch, time_ahead_seconds_max: int, symbols: Symbols, *, is_second_view: bool
+) -> Decoded:
+    """Decode a batch of marked messages, which all name the same venue or none; take only the trades they name."""
+    named = next(iter(batch.marks.values())).venue
+    if named is not None and named != batch.venue:
+        error = RejectedError(Reason.UNSUPPORTED, f"header {VENUE_HEADER}: {VENUES.unknown_message(named)}")
+        nothing = _ReferenceResult(rejected=[(message_idx, error) for message_idx in range(len(batch))])
+        kinds = _Kinds(_NO_ROWS, _NO_ROWS)
+        return _decoded(batch, _columns(nothing, symbols), nothing, kinds, time_ahead_seconds_max, is_second_view)
+    decoded = decode(replace(batch, marks={}), time_ahead_seconds_max, symbols, is_second_view=is_second_view)
+    return _only_marked(replace(decoded, trades=replace(decoded.trades, source=batch)))
 
-    Verdicts are `SKIPPED` for the rows `non_market` (int64, ascending), `HEAD` for the rows `heads` (likewise) and
-    `STORED` for the others; sessions are 0.
-    """
-    symbols = trades.columns.symbols
-    rows = np.empty(len(symbols), dtype=np.int32)
-    ends = np.zeros(GROUPS, dtype=np.int64)
-    names = trades.columns.names
-    assert isinstance(names, Symbols)
-    _split(symbols, names.groups, rows, ends)
-    shares = np.split(rows, ends[:-1])
-    verdicts = np.full(len(symbols), STORED, dtype=np.uint8)
-    verdicts[_NO_ROWS if non_market is None else non_market] = SKIPPED
-    verdicts[_NO_ROWS if heads is None else heads] = HEAD
-    return [
-        TradeSlice(trades, group, share, verdicts[share], np.zeros(len(share), dtype=np.int32))
-        for group, share in enumerate(shares)
-        if len(share)
+
+def _only_marked(decoded: Decoded) -> Decoded:
+    """Return only those trades and corrections of a message that its marks name; reject it if it has none of them."""
+    source, columns = decoded.trades.source, decoded.trades.columns
+    wanted = {
+        message_idx: marks.trade_index for message_idx, marks in source.marks.items() if marks.trade_index is not None
+    }
+    if not wanted:
+        return decoded
+    index_of = np.full(len(source), ANY_INDEX, dtype=np.int64)
+    index_of[[*wanted]] = [*wanted.values()]
+    row_indexes = index_of[columns.messages]
+    rows = np.flatnonzero((row_indexes == ANY_INDEX) | (row_indexes == columns.indexes))
+    corrections = [one for one in decoded.corrections if wanted.get(one[0], one[1]) == one[1]]
+    found = {
+        *columns.messages[rows].tolist(),
+        *(one[0] for one in corrections),
+        *(message_idx for message_idx, _ in decoded.rejected),
+        *decoded.skipped.messages.tolist(),
+    }
+    absent = [
+        (message_idx, RejectedError(Reason.INVALID, f"header {INDEX_HEADER}: the message has no trade of this index"))
+        for message_idx in sorted(wanted.keys() - found)
     ]
-
-
-def empty_slice(trades: TradeBatch, group: int) -> TradeSlice:
-    """Return the slice of a key group that has no rows in a batch."""
-    no_rows = np.empty(0, dtype=np.int32)
-    return TradeSlice(trades, group, no_rows, np.empty(0, dtype=np.uint8), no_rows)
-
-
-@compiled
-def _split(
-    symbols: NDArray[np.int32], groups: NDArray[np.int32], rows: NDArray[np.int32], ends: NDArray[np.int64]
-) -> None:
-    """Sort row indices by group with a stable counting sort.
-
-    Args:
-        symbols: int32[n], symbol ids.
-        groups: int32[symbols], key group of each symbol id.
-        rows: int32[n], written.
-        ends: int64[groups], written with the end of each group in `rows`.
-    """
-    counts = np.zeros(len(ends), dtype=np.int64)
-    for row in range(len(symbols)):
-        counts[groups[symbols[row]]] += 1
-    total = 0
-    for group in range(len(ends)):
-        ends[group] = total
-        total += counts[group]
-    for row in range(len(symbols)):
-        group = groups[symbols[row]]
-        rows[ends[group]] = row
-        ends[group] += 1
+    kinds = _Kinds(decoded.non_market, decoded.heads).taken(rows)
+    return replace(
+        decoded,
+        trades=TradeBatch(source, columns.take(rows)),
+        rejected=sorted([*decoded.rejected, *absent], key=_message_idx_of),
+        non_market=kinds.non_market,
+        heads=kinds.heads,
+        dated_ahead=np.flatnonzero(np.isin(rows, decoded.dated_ahead)),
+        corrections=corrections,
+    )
 
 
 def _decode_compiled(

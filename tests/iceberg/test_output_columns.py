@@ -43,6 +43,7 @@ def test_rows_have_the_dtypes_of_batches() -> None:
         "topic_partitions": ("int32", (3,)),
         "offsets": ("int64", (3,)),
         "indexes": ("int32", (3,)),
+        "origins": ("int32", (3,)),
         "id_starts": ("int64", (3,)),
         "id_sizes": ("int32", (3,)),
     }

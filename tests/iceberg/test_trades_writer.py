@@ -20,6 +20,7 @@ from k2.iceberg.table_progress import progress_of, read_progress
 from k2.iceberg.tables import TableName, open_table
 from k2.model.batch import NULL_TIME
 from k2.model.errors import DeadLetterRatioError, UnreachableError
+from k2.model.origin import MessageMarks
 from k2.model.progress import Counts, PartitionProgress, Progress, TopicPartition
 from k2.model.reasons import Reason
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
@@ -99,6 +100,20 @@ def test_every_value_survives_a_round_trip(settings: Settings, table: Table, row
         "origin": None,
         "first_sequence": row.first_sequence,
     }
+
+
+def test_a_row_has_the_origin_of_its_message(settings: Settings, table: Table) -> None:
+    """Over several files and buffers; other rows of the same file have none."""
+    writer = writer_of(settings)
+    for first in (0, 4):
+        piece = slice_of([row_at(first + place, timestamp=place % 2 * DAY) for place in range(4)], first_offset=first)
+        origins = {0: MessageMarks(f"person {first}"), 1: MessageMarks(None, "k2"), 3: MessageMarks("person ann")}
+        source = replace(piece.batch.source, marks=origins)
+        writer.write_batch([replace(piece, batch=replace(piece.batch, source=source)), read_to(first + 4)])
+        writer.snapshot()
+    found = {row["offset"]: row["origin"] for row in rows_of(table)}
+    named = [["person 0", None, None, "person ann"], ["person 4", None, None, "person ann"]]
+    assert [[found[first + place] for place in range(4)] for first in (0, 4)] == named
 
 
 def test_a_file_contains_one_day_and_exchange_sorted(settings: Settings, table: Table) -> None:

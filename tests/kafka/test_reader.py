@@ -15,6 +15,7 @@ from k2.kafka.librdkafka import Fetched, load_library
 from k2.kafka.reader import ColumnReader, MessageReader, Reader, corrupt_batch, to_batch
 from k2.model.batch import NULL_TIME, MessageBatch
 from k2.model.errors import OffsetError, UnreachableError
+from k2.model.origin import MessageMarks
 from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings, read_settings
 from tests.brokers import Broker
@@ -30,6 +31,13 @@ MESSAGES: list[tuple[bytes | None, bytes | None]] = [
     *((b"key %d" % place, b"value %d" % place * place) for place in range(200)),
 ]
 
+HEADERS: dict[int, list[tuple[str, str | bytes | None]]] = {
+    0: [("trace", b"1"), ("k2-origin", b"person \xc3\xa9"), ("k2-origin", b"person ann")],
+    1: [("trace", None)],
+    3: [("k2-venue", "k2-fill"), ("k2-index", "2"), ("k2-origin", b"archive \xff" + b"x" * 2_000)],
+    9: [("k2-venue", None), ("k2-index", b"-1")],
+}
+
 
 @pytest.fixture
 def settings(broker: Broker) -> Settings:
@@ -43,7 +51,7 @@ def topic(broker: Broker) -> str:
     name = broker.topic(partitions=1)
     producer = confluent_kafka.Producer({"bootstrap.servers": broker.bootstrap_servers})
     for place, (key, value) in enumerate(MESSAGES):
-        producer.produce(name, value, key, timestamp=1_700_000_000_000 + place)
+        producer.produce(name, value, key, timestamp=1_700_000_000_000 + place, headers=HEADERS.get(place))
     assert producer.flush(30) == 0
     return name
 
@@ -73,6 +81,11 @@ def _joined(batches: list[MessageBatch]) -> MessageBatch:
         parts = [getattr(batch, field.name) for batch in batches]
         if field.name.endswith("_starts"):
             parts = [part + shift for part, shift in zip(parts, shifts, strict=False)]
+        if field.name == "marks":
+            firsts = np.cumsum([0, *map(len, batches)]).tolist()
+            parts = [
+                {first + idx: one for first, part in zip(firsts, parts, strict=False) for idx, one in part.items()}
+            ]
         columns[field.name] = np.concatenate(parts) if isinstance(parts[0], np.ndarray) else parts[-1]
     return MessageBatch(**columns)
 
@@ -85,6 +98,11 @@ def test_the_compiled_reader_returns_what_was_published(settings: Settings, topi
     assert batch.offsets.tolist() == list(range(len(MESSAGES)))
     assert batch.kafka_timestamps.tolist() == [(1_700_000_000_000 + place) * 1000 for place in range(len(MESSAGES))]
     assert batch.next_offset == len(MESSAGES)
+    assert batch.marks == {
+        0: MessageMarks("person ann"),
+        3: MessageMarks("archive \N{REPLACEMENT CHARACTER}" + "x" * 991, "k2-fill", 2),
+        9: MessageMarks(None, None, -1),
+    }
 
 
 def test_both_readers_return_the_same_batch(settings: Settings, topic: str) -> None:
@@ -200,6 +218,14 @@ def test_a_batch_ends_before_a_corrupt_one(errors: list[int], offsets: list[int]
     assert error is not None
     assert "t:0: the batch at offset 9 is corrupt (CRC differs)" in str(error)
     assert "`k2 recovery skip t:0 --to OFFSET --yes`" in str(error)
+
+
+def test_marks_are_those_of_their_messages_among_events() -> None:
+    """An event takes an index of the poll, but none of the batch; nothing after a corrupt batch counts."""
+    marks = {0: MessageMarks("a"), 2: MessageMarks("b"), 4: MessageMarks("c")}
+    fetched = _with_texts([0, -195, 0, -199, 0], [7, 8, 8, 9, 10], [b""] * 5)._replace(marks=marks)
+    batch = to_batch(TopicPartition("t", 0), "k2", 5, fetched)
+    assert (batch.offsets.tolist(), batch.marks) == ([7, 8], {0: MessageMarks("a"), 1: MessageMarks("b")})
 
 
 def test_a_poll_without_errors_has_no_corrupt_batch() -> None:

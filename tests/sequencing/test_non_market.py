@@ -21,7 +21,8 @@ from k2.sequencing.non_market import NonMarketNumbers, joined
 from k2.sequencing.owed_events import owed_events
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
-from k2.venues.decode import decode, split
+from k2.venues.decode import decode
+from k2.venues.slices import split
 from tests.model.trade_slices import Row, slice_of
 from tests.sequencing.stored_rows import StoredRows
 from tests.sequencing.streams import bounded, streams

@@ -12,7 +12,8 @@ from k2.iceberg.tables import _TRADES
 from k2.kafka.reader import to_batch
 from k2.model.progress import TopicPartition
 from k2.sequencing.tracker import GroupTracker
-from k2.venues.decode import decode, split
+from k2.venues.decode import decode
+from k2.venues.slices import split
 from tests.simulation.market import publish
 from tests.simulation.source import fetched, row
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from k2.model.trade import BUY, SELL
+from k2.model.trade import BUY, NO_SIDE, SELL
 from tests.venues.documented_form import Documented
 from tests.venues.documented_form import trade_of as _trade
 
@@ -22,6 +22,24 @@ MORE_DOCUMENTED: Final = (
             "timestamp": 1_723_161_255_342_000,
         },
         [_trade(("x", "BTC-USD"), ("7", 7), (1260.01, 0.3), SELL, 1_723_161_255_342_000)],
+    ),
+    Documented(
+        "k2-fill",
+        {
+            "exchange": "x",
+            "symbol": "BTC-USD",
+            "first_sequence": 5,
+            "sequence": 7,
+            "trade_id": "t7",
+            "price": "1260.01",
+            "quantity": "0.3",
+            "timestamp": 1_723_161_255_342_000,
+        },
+        [
+            _trade(("x", "BTC-USD"), ("t7", 7), (1260.01, 0.3), NO_SIDE, 1_723_161_255_342_000)._replace(
+                first_sequence=5
+            )
+        ],
     ),
     Documented(
         "binance-spot-blocktrade",

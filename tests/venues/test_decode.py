@@ -22,8 +22,9 @@ from k2.model.key_groups import GROUPS, group_of
 from k2.model.symbols import Symbols
 from k2.model.trade import BUY, SELL, Trade
 from k2.venues import VENUES, SequenceMode, Venue
-from k2.venues.decode import decode, decode_by_reference, empty_slice, split
+from k2.venues.decode import decode, decode_by_reference
 from k2.venues.rows import MESSAGE_BYTES_MAX, WIDTH
+from k2.venues.slices import empty_slice, split
 from tests.venues.messages import BINANCE_MESSAGE, K2_MESSAGE, batch_of, outcome, rows_of, value_of
 
 CAPTURE: Final = Path(__file__).parents[1] / "data" / "binance-spot-btcusdt-20240808.ndjson.gz"
@@ -320,7 +321,8 @@ def test_a_group_without_rows_still_has_a_slice() -> None:
 SMALL: Final = """
 from tests.venues.messages import BINANCE_MESSAGE, batch_of, outcome
 from tests.venues.test_decode import LEFT_TO_THE_REFERENCE, TAKEN
-from k2.venues.decode import decode, decode_by_reference, split
+from k2.venues.decode import decode, decode_by_reference
+from k2.venues.slices import split
 for values, venue in ((TAKEN + LEFT_TO_THE_REFERENCE, "k2"), ([BINANCE_MESSAGE, b"x"], "binance-spot")):
     batch = batch_of(values, venue)
     print(repr((outcome(decode(batch)), [part.rows.tolist() for part in split(decode(batch).trades)])))
