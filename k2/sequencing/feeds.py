@@ -149,14 +149,15 @@ class FeedTracker:
     def add(self, trade_slice: TradeSlice) -> list[SequenceEvent]:
         """Add the rows of a slice, which have verdicts and sessions; return the events that they cause.
 
-        The first call also returns events that the ledger lacks. Rows of a topic that is no feed are ignored.
+        The first call also returns events that the ledger lacks. Ignored are rows of a topic that is no feed, and those
+        of messages whose headers say that they are of no live feed, as a replay or a fill.
         """
         before = len(self._events) if self._is_open else 0
         self._is_open = True
         trade_slice = trade_slice.with_ids_of(self._symbols)
         topic_partition = trade_slice.batch.source.topic_partition
         feed = self._feed_of.get(topic_partition.topic)
-        if feed is None or not len(trade_slice):
+        if feed is None or not len(trade_slice) or trade_slice.batch.source.marks:
             return self._events[before:]
         self._make_slots(trade_slice.batch.columns.symbols[trade_slice.rows])
         columns = feed_columns(trade_slice.batch)

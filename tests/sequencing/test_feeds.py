@@ -1,5 +1,6 @@
 """Feeds: what each did not bring is exactly what it lost, however it is read and wherever the job crashes."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.model.feeds import FeedKey, lag_seconds
+from k2.model.origin import MessageMarks
 from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind
 from k2.model.symbols import Symbols
@@ -183,6 +185,16 @@ def test_what_counts_as_brought() -> None:
     piece = slice_of([Row(3, verdict=SKIPPED)], topic="tb")
     assert found.add(piece) == []
     assert changes(found, [Row(5)], topic="tb") == [(GAP, 4, 4)]
+
+
+def test_a_fill_is_of_no_feed() -> None:
+    """Nor is a replayed dead letter: the feed has not brought it."""
+    found = tracker()
+    assert changes(found, [Row(1), Row(4)]) == [(GAP, 2, 3)]
+    live = slice_of([Row(2)], topic="ta", session=1)
+    source = replace(live.batch.source, marks={0: MessageMarks("person ada")})
+    assert found.add(replace(live, batch=replace(live.batch, source=source))) == []
+    assert changes(found, [Row(3)]) == [(FILLED, 3, 3)]
 
 
 def test_stragglers_of_the_session_before_are_its_own() -> None:
