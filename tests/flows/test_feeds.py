@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -29,9 +30,13 @@ from k2.query.feeds import by_feed
 from k2.query.gaps import gaps
 from k2.query.parameters import QueryParameters
 from k2.query.pool import open_engine
+from k2.query.reconcile import reconcile
 from k2.restore.feeds import TableFeedSource
 from k2.restore.tables import TableStateSource
+from tests.brokers import Broker
+from tests.flows.job import Job
 from tests.flows.job_io import MemorySource, message_batch
+from tests.flows.market import publish
 from tests.flows.test_connection_gaps import Crash
 from tests.query.tables import made
 
@@ -210,3 +215,38 @@ def test_a_crash_changes_nothing(tmp_path: Path, name: Name, passing: int) -> No
     land(settings, ALL)
     check(settings)
     assert parts_of(settings) == PARTS
+
+
+@pytest.mark.slow
+def test_a_killed_job_knows_what_each_feed_lost(broker: Broker, tmp_path: Path) -> None:
+    """On real Kafka, with several partitions, killed while it reads, and started again without its recovery store."""
+    topics = [broker.topic(partitions=2), broker.topic(partitions=2)]
+    random, numbers, symbols = Random(7), range(1, 4_001), [f"S{idx}" for idx in range(8)]
+    inner = [(symbol, number) for symbol in symbols for number in numbers[1:-1]]
+    lost = {topic: {*random.sample(inner, 300)} for topic in topics}
+    environment = {
+        "K2_FEEDS": f"{topics[0]}=A,{topics[1]}=B",
+        "K2_WRITERS": "2",
+        "K2_RUN_TO_END": "false",
+    }
+    job = Job(broker.bootstrap_servers, tmp_path, ",".join(topics), environment)
+
+    def send(part: range) -> None:
+        for topic in topics:
+            every = [(symbol, number) for number in part for symbol in symbols]
+            kept = [one for one in every if one not in lost[topic]]
+            publish(broker.bootstrap_servers, topic, [(symbol.encode(), value_of(symbol, n)) for symbol, n in kept])
+
+    send(numbers[:2_000])
+    job.kill_when(lambda: job.committed() > 0, workers=2)
+    send(numbers[2_000:])
+    job = replace(job, environment={**environment, "K2_RUN_TO_END": "true"})
+    job.run(recovery=False)
+    assert missing(job.settings) == lost
+    both = lost[topics[0]] & lost[topics[1]]
+    assert job.table().num_rows == len(numbers) * len(symbols) - len(both)
+    sums = [one for one in by_feed(job.settings) if one.symbol is None]
+    assert [one.lost_by_all for one in sums] == [len(both)] * 2
+    assert [one.lost_alone for one in sums] == [300 - len(both)] * 2
+    assert sum(one.stored for one in sums) == job.table().num_rows
+    assert all(row.holds for row in reconcile(job.settings))
