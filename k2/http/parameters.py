@@ -127,6 +127,7 @@ class FeedsRequest(_Fields):
     symbol: Name | None = None
     start: Time | None = Field(None, description="Earliest venue time.")
     end: Time | None = Field(None, description="End of the venue times.")
+    by: Literal["symbol", "exchange"] = Field("symbol", description="Whether to return the rows of symbols as well.")
 
     @model_validator(mode="after")
     def _check_start_before_end(self) -> Self:

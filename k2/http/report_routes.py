@@ -120,8 +120,13 @@ async def feeds(parameters: Annotated[FeedsRequest, Query()], respond: TabularRe
     Only a row without a symbol compares times: how many trades the feed brought first, and how late the others were.
     Without `K2_FEEDS` there are no rows.
     """
-    selected = QueryParameters(**parameters.model_dump())
-    return respond.records(FeedDay, lambda session: by_feed(session.settings, selected, pool=session))
+    selected = QueryParameters(**parameters.model_dump(exclude={"by"}))
+
+    def find(session: CancellableSession) -> list[FeedDay]:
+        found = by_feed(session.settings, selected, pool=session)
+        return found if parameters.by == "symbol" else [row for row in found if row.symbol is None]
+
+    return respond.records(FeedDay, find)
 
 
 @router.get("/reconcile", responses=records_of(Reconciliation))

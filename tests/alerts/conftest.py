@@ -41,7 +41,7 @@ def tool(missing: Callable[[str], NoReturn]) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def exported(broker: Broker, tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]) -> Exported:
-    """Return the series of a job that has met one of each: a retry, a gap, a late trade, a conflict, a restart, two feeds."""
+    """Return the series of a job with two feeds that has met a retry, a gap, a late trade, a conflict, a restart."""
     if not Path("/proc/self/stat").exists():
         missing("Linux: /proc, of which prometheus_client reads when a process started")
     topic, copy, port = broker.topic(), broker.topic(), free_port()

@@ -92,6 +92,7 @@ def test_feeds_have_a_route(tmp_path: Path, serve_at: Any) -> None:
     assert client.get("/v1/feeds").json == json.loads(to_json(by_feed(settings)))
     asked = {"symbol": "BTCUSDT", "end": "2100-01-01"}
     assert client.get("/v1/feeds", **asked).json == client.get("/v1/feeds").json[2:4] + client.get("/v1/feeds").json[6:]
+    assert {row["symbol"] for row in client.get("/v1/feeds", by="exchange").json} == {None}
     assert client.get("/v1/feeds", as_of="7").status == 422
 
 
