@@ -187,6 +187,29 @@ def test_what_counts_as_brought() -> None:
     assert changes(found, [Row(5)], topic="tb") == [(GAP, 4, 4)]
 
 
+@pytest.mark.parametrize("commits", [1, 2])
+def test_events_that_a_crash_kept_out_of_the_ledger_are_written(commits: int) -> None:
+    """The next start knows them from the commit of their trades, or the one after, and has their coordinates."""
+    one = SYMBOLS[0]
+    job = Job({"ta": [Row(1, symbol=one), Row(4, symbol=one), Row(3, symbol=one)], "tb": [Row(1, symbol=one)]})
+    for _ in range(commits):
+        job.read("ta", 3)
+        job.commit()
+    job.start()
+    assert job.ledger == []
+    job.read("tb", 1)
+    job.close()
+    assert missing_numbers(job.ledger) == {FeedKey("kraken", one, 1, "ta"): {2}}
+    assert [(event.offset, event.is_owed) for event in job.ledger] == [(1, True)]
+
+
+def test_what_is_committed_is_ignored_on_replay() -> None:
+    """Its numbers are in the state, and its trades have been compared."""
+    found = tracker(committed={TopicPartition("ta", 0): 2})
+    assert changes(found, [Row(1), Row(5), Row(9), Row(11)]) == [(GAP, 10, 10)]
+    assert [(one.first, one.last) for one in _states(found).ranges()] == [(9, 11)]
+
+
 def test_a_fill_is_of_no_feed() -> None:
     """Nor is a replayed dead letter: the feed has not brought it."""
     found = tracker()
