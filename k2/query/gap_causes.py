@@ -7,6 +7,7 @@ of the gaps.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from heapq import nlargest
 from itertools import groupby
 from typing import Any, Final
@@ -21,7 +22,7 @@ from k2.model.times import DAY_US, SECOND_US, time_of
 from k2.ops.settings import Settings
 from k2.query.audit import COMMITS, commit_parameters, open_commits
 from k2.query.engine import Engine
-from k2.query.fill_deadlines import with_deadlines
+from k2.query.fill_deadlines import earliest_deadlines, with_deadlines
 from k2.query.gaps import Gap
 from k2.query.offset_bounds import table_of
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
@@ -32,7 +33,7 @@ from k2.sequencing.non_market import joined
 from k2.storage.commit_log import Remark
 from k2.storage.table_properties import NON_MARKET_NUMBERS, REMOVED_ROWS
 
-__all__ = ["LOOKUPS_MAX", "explained"]
+__all__ = ["LOOKUPS_MAX", "explained", "gap_deadlines"]
 
 LOOKUPS_MAX: Final = 200
 """How many gaps are compared with the trades next to them: those of the most numbers."""
@@ -52,12 +53,8 @@ def explained(settings: Settings, found: Sequence[Gap], *, pool: EnginePool | No
     """
     if not found:
         return []
-    ledger = existing_table(settings, "sequence_events", pool)
     trades = find_job_table(settings, "trades", pool)
-    with open_engine(settings, pool) as engine:
-        engine.register("sequence_events", ledger)
-        openings = [Opening(**row) for row in engine.query(_OPENINGS)]
-        messages = [LostMessages(**row) for row in engine.query(_LOST)]
+    openings, messages = _read_ledger(settings, pool)
     places = _places(found, openings)
     offsets: list[LostOffsets] = []
     if trades is not None:
@@ -68,8 +65,41 @@ def explained(settings: Settings, found: Sequence[Gap], *, pool: EnginePool | No
             _look_up(engine, trades, openings, wanted, offsets)
     explanations = explain(openings, messages, offsets)
     rows = [_explained(gap, openings, explanations, places.get(idx)) for idx, gap in enumerate(found)]
-    topics = [openings[places[idx]].topic if idx in places else None for idx in range(len(rows))]
-    return with_deadlines(settings, rows, topics, trades, pool)
+    return with_deadlines(settings, rows, _topics(rows, openings, places), trades, pool)
+
+
+@retry_if_files_gone
+def gap_deadlines(
+    settings: Settings, found: Sequence[Gap], *, pool: EnginePool | None = None
+) -> Mapping[str, datetime | None]:
+    """Return the earliest deadline of each exchange of the gaps that has not passed; None if it has none.
+
+    This costs less than `explained`. Raises as that.
+    """
+    if not found:
+        return {}
+    trades = find_job_table(settings, "trades", pool)
+    openings, _ = _read_ledger(settings, pool)
+    places = _places(found, openings)
+    rows = [
+        replace(gap, timestamp=time_of(openings[places[idx]].at)) if idx in places else gap
+        for idx, gap in enumerate(found)
+    ]
+    known = earliest_deadlines(with_deadlines(settings, rows, _topics(rows, openings, places), trades, pool))
+    return {exchange: known.get(exchange) for exchange in sorted({gap.exchange for gap in found})}
+
+
+def _read_ledger(settings: Settings, pool: EnginePool | None) -> tuple[list[Opening], list[LostMessages]]:
+    """Return all gaps that were ever opened, ascending by symbol, session and number, and all lost messages."""
+    ledger = existing_table(settings, "sequence_events", pool)
+    with open_engine(settings, pool) as engine:
+        engine.register("sequence_events", ledger)
+        openings = [Opening(**row) for row in engine.query(_OPENINGS)]
+        return openings, [LostMessages(**row) for row in engine.query(_LOST)]
+
+
+def _topics(found: Sequence[Gap], openings: Sequence[Opening], places: Mapping[int, int]) -> list[str | None]:
+    return [openings[places[idx]].topic if idx in places else None for idx in range(len(found))]
 
 
 def _explained(gap: Gap, openings: Sequence[Opening], explanations: Sequence[Any], place: int | None) -> Gap:
