@@ -1,7 +1,7 @@
 // Open gaps, largest first.
 
 import { $, el, say } from "./dom.js";
-import { count, duration, label, minute, plural, total } from "./format.js";
+import { count, day, duration, label, minute, plural, total } from "./format.js";
 
 export const GAPS_MAX = 500;
 
@@ -24,7 +24,7 @@ export function showGaps(rows) {
 function deadline({ fillable_until: until, fillable_numbers: numbers }) {
   if (numbers !== null) return numbers > 0 ? plural(numbers, "number") : "no more";
   if (until === null) return "";
-  return Date.parse(until) > Date.now() ? minute(until) : "no more";
+  return Date.parse(until) > Date.now() ? `until ${day(until)}` : "no more";
 }
 
 function line(row) {
@@ -37,6 +37,6 @@ function line(row) {
     el("td", { class: "number", text: first === last ? `${first}` : `${first} – ${last}` }),
     el("td", { class: "number when" }, minute(row.opened_at), el("small", { text: ` ${duration(row.open_seconds)}` })),
     el("td", { text: row.cause ?? "", title: row.incident ?? "" }),
-    el("td", { class: "number", text: deadline(row) }),
+    el("td", { class: "number", text: deadline(row), title: row.fillable_until === null ? "" : `${minute(row.fillable_until)} UTC` }),
   );
 }
