@@ -23,6 +23,7 @@ from k2.query.gap_incidents import CauseSum, Incident, incidents_of, sums_by_cau
 from k2.query.gaps import Gap, GapFilter, has_ledger_events, largest_gaps
 from k2.query.gaps import gaps as find_gaps
 from k2.query.parameters import LIMIT_MAX, AsOf
+from k2.query.pool import Pool
 
 __all__ = ["app"]
 
@@ -81,7 +82,8 @@ def gaps(
         _print_lost(lost, limit, output, as_json=as_json)
         return
     filters = (exchange, symbol, None if as_of is None else parse_as_of(as_of))
-    found = explained(settings, find_gaps(settings, *filters, which))
+    with Pool(settings, connections=1) as pool:
+        found = explained(settings, find_gaps(settings, *filters, which, pool=pool), pool=pool)
     if by is not None or incidents:
         _print_sums(found, output, limit, as_json=as_json, is_by_cause=by is not None)
         return

@@ -25,7 +25,7 @@ from k2.query.engine import Engine
 from k2.query.fill_deadlines import earliest_deadlines, with_deadlines
 from k2.query.gaps import Gap
 from k2.query.offset_bounds import table_of
-from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
+from k2.query.pool import EnginePool, Pool, open_engine, retry_if_files_gone
 from k2.query.tables import existing_table, find_job_table
 from k2.query.where_clauses import between, equal
 from k2.sequencing.gap_causes import JUMP_US, LostMessages, LostOffsets, Opening, explain
@@ -53,6 +53,9 @@ def explained(settings: Settings, found: Sequence[Gap], *, pool: EnginePool | No
     """
     if not found:
         return []
+    if pool is None:
+        with Pool(settings, connections=1) as own:
+            return explained(settings, found, pool=own)
     trades = find_job_table(settings, "trades", pool)
     openings, messages = _read_ledger(settings, pool)
     places = _places(found, openings)
@@ -78,6 +81,9 @@ def gap_deadlines(
     """
     if not found:
         return {}
+    if pool is None:
+        with Pool(settings, connections=1) as own:
+            return gap_deadlines(settings, found, pool=own)
     trades = find_job_table(settings, "trades", pool)
     openings, _ = _read_ledger(settings, pool)
     places = _places(found, openings)

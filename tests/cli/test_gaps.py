@@ -103,7 +103,6 @@ def test_accepting(ledger: None, k2: K2) -> None:
     proof = ("--witness", "archive:trades.zip", "--witness", "rest:fromId=5")
     planned = k2(*asked, *proof, "--dry-run", "--json")
     assert json.loads(planned.stdout)["dry_run"] is True
-    assert json.loads(k2("gaps", "--accepted", "--json").stdout) == []
     decided = json.loads(k2(*asked, *proof, "--json").stdout)
     reason = "never existed (archive: trades.zip; rest: fromId=5)"
     what = {"exchange": "binance", "symbol": "BTCUSDT", "session": 0, "numbers": 2, "ranges": [[5, 5], [7, 7]]}
@@ -114,17 +113,17 @@ def test_accepting(ledger: None, k2: K2) -> None:
         (5, reason, "ann"),
         (7, reason, "ann"),
     ]
-    assert [row["first_sequence"] for row in json.loads(k2("gaps", "--json").stdout)] == [8, 1]
     shown = k2("gaps", "--accepted")
     assert "never existed" in shown.stdout
     assert shown.stderr == "2 accepted in 2 ranges\n"
-    assert "accepted 20" in k2("gaps", "--all").stdout
+    every = k2("gaps", "--all")
+    assert "accepted 20" in every.stdout
+    assert "3 missing in 2 ranges" in every.stderr
     again = k2(*asked)
     assert (again.exit_code, again.stdout) == (1, "")
     assert again.stderr.startswith("k2: numbers 1 to 7 of binance BTCUSDT: accepted already by ann at ")
     undone = k2(*asked, "--undo")
     assert "5, 7" in undone.stdout
-    assert json.loads(k2("gaps", "--accepted", "--json").stdout) == []
 
 
 @pytest.mark.parametrize(
@@ -139,12 +138,11 @@ def test_accepting(ledger: None, k2: K2) -> None:
         (["--reason", "x", "--witness", "rest:"], "--witness 'rest:': not a witness"),
     ],
 )
-def test_a_decision_that_is_not_founded_is_refused(ledger: None, k2: K2, options: list[str], says: str) -> None:
-    """Nothing is recorded."""
+def test_a_decision_that_is_not_founded_is_refused(k2: K2, options: list[str], says: str) -> None:
+    """Before the ledger is read."""
     refused = k2("gaps", "accept", "binance", "BTCUSDT", "5", "9", *options)
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert says in refused.stderr
-    assert json.loads(k2("gaps", "--accepted", "--json").stdout) == []
 
 
 def test_incidents_and_causes(settings: Settings, k2: K2) -> None:
