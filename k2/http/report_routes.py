@@ -46,6 +46,7 @@ from k2.query.dead_letters import (
     open_dead_letters,
 )
 from k2.query.feeds import FeedDay, by_feed
+from k2.query.gap_causes import explained
 from k2.query.gaps import Gap, largest_gaps
 from k2.query.gaps import gaps as find_gaps
 from k2.query.history import Interval
@@ -84,7 +85,8 @@ async def gaps(parameters: Annotated[GapsRequest, Query()], respond: TabularResp
         found = find_gaps(
             session.settings, parameters.exchange, parameters.symbol, parameters.as_of, parameters.which, pool=session
         )
-        return found if parameters.limit is None else largest_gaps(found, parameters.limit)
+        rows = found if parameters.limit is None else largest_gaps(found, parameters.limit)
+        return explained(session.settings, rows, pool=session)
 
     return respond.records(Gap, find, parameters.limit)
 

@@ -32,6 +32,7 @@ __all__ = [
     "FRESHNESS_SECONDS",
     "GAPS_DETECTED",
     "GAPS_FILLED",
+    "GAP_DEADLINE",
     "LAST_COMMIT",
     "LAST_EPOCH",
     "MESSAGES_RECEIVED",
@@ -198,6 +199,11 @@ UNREAD_MESSAGES: Final = Gauge(
     "k2_unread_messages",
     "Messages after the committed offset, by the broker; at `k2 serve`, also while the job is stopped.",
     ["topic", "partition"],
+)
+GAP_DEADLINE: Final = Gauge(
+    "k2_gap_fillable_until_timestamp_seconds",
+    "Earliest time after which an open gap cannot be filled any more; +Inf if none is known. At `k2 serve`.",
+    ["exchange"],
 )
 QUERIES: Final = Counter(
     "k2_queries", "Queries by result; at `k2 serve`. A scrape of its metrics is a query.", ["result"]
