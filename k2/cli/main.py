@@ -34,6 +34,7 @@ class K2(Commands):
         "status": Command("k2.cli.status", "status", "Say whether the capture is complete, and if not, why."),
         "doctor": Command("k2.cli.doctor", "doctor", "Check all that the job depends on, and say what to fix."),
         "gaps": Command("k2.cli.gaps", "gaps", "List sequence numbers that are missing or arrived late."),
+        "backfill": Command("k2.cli.backfill", "backfill", "Fill what is missing from a venue's archives."),
         "corrections": Command(
             "k2.cli.corrections", "corrections", "List corrections and cancels of trades by their venues."
         ),

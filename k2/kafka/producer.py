@@ -114,6 +114,7 @@ class TradeProducer:
         line: int | None = None,
         topic: str | None = None,
         partition: int = -1,
+        headers: list[tuple[str, str | bytes | None]] | None = None,
     ) -> None:
         """Queue a message, and wait while the queue is full; `line` is its line number for error messages.
 
@@ -125,7 +126,7 @@ class TradeProducer:
         # Defer signals: one between queueing and counting would make the counts wrong.
         self._is_sending = True
         report = self._report if line is None else partial(self._report, line=line)
-        while not self._try_produce(key, value, topic or self.topic, partition, report):
+        while not self._try_produce(key, value, topic or self.topic, partition, report, headers):
             self._producer.poll(SLICE_SECONDS)
             if self._pending_signal is not None:
                 self._stop(self._pending_signal)
@@ -136,10 +137,18 @@ class TradeProducer:
         if self._pending_signal is not None:
             self._stop(self._pending_signal)
 
-    def _try_produce(self, key: bytes | None, value: bytes | None, topic: str, partition: int, report: Report) -> bool:
+    def _try_produce(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        topic: str,
+        partition: int,
+        report: Report,
+        headers: list[tuple[str, str | bytes | None]] | None,
+    ) -> bool:
         """Pass a message to librdkafka; return False if its queue is full."""
         try:
-            self._producer.produce(topic, value, key, partition, on_delivery=report)
+            self._producer.produce(topic, value, key, partition, on_delivery=report, headers=headers)
         except BufferError:
             return False
         except KafkaException as error:

@@ -1,0 +1,74 @@
+"""`k2 backfill`: what it prints, and what it refuses."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from k2.fill.forms import forms
+from k2.iceberg.tables import TableName
+from k2.ops.settings import Settings
+from tests.fill.archive_files import binance_day, recorded
+from tests.query.tables import append, event, made
+
+K2 = Callable[..., Result]
+DOCS = Path(__file__).parents[2] / "docs" / "backfill.md"
+
+
+@pytest.fixture
+def day(settings: Settings, tmp_path: Path) -> Path:
+    """Return a daily file of ten trades, of which the job has none and knows that three are missing."""
+    lines = recorded("binance-spot-btcusdt-20240808")[:10]
+    first = json.loads(lines[0])["t"]
+    missing = [event("session_started", 1, 1, session=1), event("gap_opened", first, first + 1, session=1)]
+    append(made(settings, TableName.SEQUENCE_EVENTS), [*missing, event("gap_opened", first + 4, first + 4, session=1)])
+    made(settings, TableName.TRADES)
+    return binance_day(tmp_path, [line for line in lines if json.loads(line)["t"] != first + 1])
+
+
+def test_a_dry_run_says_what_is_missing(day: Path, k2: K2) -> None:
+    """In a table and as JSON; a capture of the same day, which has one more of them, is read by its venue."""
+    result = k2("backfill", str(day), "--dry-run", "--json")
+    (row,) = json.loads(result.stdout)
+    assert (row["file"], row["form"]) == (day.name, "binance-spot-trades")
+    assert (row["read"], row["published"], row["stored"], row["elsewhere"]) == (9, 2, 0, 7)
+    assert row["topic"] == "trades"
+    shown = k2("backfill", str(day), "--dry-run")
+    assert "Would be published" in shown.stdout
+    capture = day.with_name("capture.ndjson")
+    capture.write_bytes(b"\n".join([*recorded("binance-spot-btcusdt-20240808")[:10], b"no json"]))
+    other = k2("backfill", str(capture), "--venue", "binance-spot", "--dry-run", "--json")
+    assert json.loads(other.stdout)[0]["published"] == 3
+    assert "venue binance-spot rejects 1 message" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--form", "x"], "--form 'x' is not known"),
+        (["--venue", "x"], "unknown venue"),
+        (["--venue", "k2", "--form", "okx-rest"], "--venue and --form cannot be used together"),
+        (["b", "--source", "https://example.com/a"], "--source is the address of one file"),
+        (["--topic", "x"], "--topic 'x' is not in K2_TOPICS"),
+        (["--symbol", "DOGE"], "had trades of binance DOGE"),
+    ],
+)
+def test_what_is_refused(day: Path, k2: K2, arguments: list[str], message: str) -> None:
+    """One sentence, and exit code 2."""
+    result = k2("backfill", str(day), *arguments, "--dry-run")
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_the_forms_are_documented() -> None:
+    """The page has a row for each form, with its exchange and what its trades are known by."""
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| `([a-z-]+)` \| .* \| (\w+) \|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    kinds = {
+        form.name: "range" if form.first_sequence else "number" if form.sequence else "id" for form in forms().values()
+    }
+    assert rows == [(form.name, form.exchange, kinds[form.name]) for form in forms().values()]
