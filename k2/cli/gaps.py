@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from k2.cli.console import Json, print_json
+from k2.cli.gap_export import PlanFormat, export_gaps
 from k2.cli.name_hints import did_you_mean, quote_names
 from k2.cli.options import Exchange, Symbol, parse_as_of
 from k2.cli.result_output import Output, check_output, write_report
@@ -35,6 +36,10 @@ def gaps(
     limit: Annotated[
         int | None, typer.Option(min=1, max=LIMIT_MAX, help="Maximum number of gaps; the largest are listed first.")
     ] = None,
+    export: Annotated[
+        bool, typer.Option("--export", help="Print the requests of the venues that give what is missing instead.")
+    ] = False,
+    plan_format: Annotated[PlanFormat, typer.Option("--format", help="Format of --export.")] = "json",
     output: Output = None,
     as_json: Json = False,
 ) -> None:
@@ -46,6 +51,11 @@ def gaps(
     if filled and everything:
         raise SettingsError("--filled and --all cannot be used together")
     check_output(output)
+    if export:
+        if filled or everything or connections or limit is not None or output is not None:
+            raise SettingsError("--export takes only --exchange, --symbol, --as-of and --format; leave out the others")
+        export_gaps(settings, exchange, symbol, None if as_of is None else parse_as_of(as_of), plan_format)
+        return
     if connections:
         if filled or everything or symbol is not None:
             raise SettingsError("--connections cannot be used together with --symbol, --filled or --all")

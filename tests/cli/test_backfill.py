@@ -63,6 +63,33 @@ def test_what_is_refused(day: Path, k2: K2, arguments: list[str], message: str) 
     assert message in result.stderr
 
 
+def test_what_is_missing_as_requests(day: Path, k2: K2) -> None:
+    """`k2 gaps --export`: a plan as JSON, or as a shell script; what it does not cover is on stderr."""
+    first = json.loads(recorded("binance-spot-btcusdt-20240808")[0])["t"]
+    result = k2("gaps", "--export", "--exchange", "binance")
+    made_plan = json.loads(result.stdout)
+    assert made_plan["format"] == 1
+    (request,) = made_plan["requests"]
+    assert (request["method"], request["address"].rpartition("/")[2]) == ("GET", "historicalTrades")
+    assert request["parameters"] == {"symbol": "BTCUSDT", "fromId": str(first), "limit": "1000"}
+    assert request["covers"] == [[first, first + 1], [first + 4, first + 4]]
+    assert (request["missing"], request["weight"], made_plan["uncovered"]) == (3, 25, [])
+    assert "3 missing in 1 request\n" in result.stderr
+    script = k2("gaps", "--export", "--format", "curl").stdout.splitlines()
+    assert script[0] == f"# binance BTCUSDT: {first}-{first + 1}, {first + 4}"
+    assert script[1].startswith("curl -fsS")
+    refused = k2("gaps", "--export", "--filled")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+
+
+def test_a_gap_that_no_request_gives_is_named(day: Path, settings: Settings, k2: K2) -> None:
+    """With the reason, and the plan is printed nevertheless."""
+    append(made(settings, TableName.SEQUENCE_EVENTS), [event("gap_opened", 7, 9, exchange="x")])
+    result = k2("gaps", "--export", "--exchange", "x")
+    assert json.loads(result.stdout)["uncovered"][0]["missing"] == 3
+    assert "x BTCUSDT 7 to 9 are in no request: no request of this exchange is known" in result.stderr
+
+
 def test_the_forms_are_documented() -> None:
     """The page has a row for each form, with its exchange and what its trades are known by."""
     rows = re.findall(

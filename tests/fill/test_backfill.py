@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from k2.fill.archives import TRADES, Archive, ArchiveError
 from k2.fill.backfill import Backfilled, backfill
+from k2.fill.open_gaps import open_gaps
 from k2.fill.publishing import wait_until_read
 from k2.fill.ranges import Range, merged
 from k2.fill.selection import Feed, Symbol, _pick
@@ -21,7 +22,7 @@ from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.trade import Trade
 from k2.ops.settings import Settings, read_settings
 from k2.venues import VENUES
-from tests.query.tables import append, event, made, trade
+from tests.query.tables import EPOCH, append, event, made, trade
 
 AT_US = 1723161600_000_000
 """The epoch of the tables that tests make."""
@@ -231,6 +232,14 @@ def test_a_number_is_published_if_it_is_missing_and_not_stored(
     span = {*range(numbers[0], numbers[-1] + 1)}
     assert {number for first, last in pick.absent for number in range(first, last + 1)} == missing & span - in_archive
     assert pick.read == pick.trades.num_rows + pick.stored + pick.elsewhere
+
+
+def test_a_gap_has_the_times_of_its_neighbours(settings: Settings) -> None:
+    """Of the stored trades below and above, in its session; a gap without one has no time."""
+    found = open_gaps(settings)
+    assert [gap[1:4] for gap in found] == [("BTCUSDT", 3, 5), ("BTCUSDT", 8, 8), ("ETHUSDT", 50, 60)]
+    times = [[None if one is None else (one - EPOCH).seconds for one in gap[4:]] for gap in found]
+    assert times == [[2, 6], [7, 9], [None, None]]
 
 
 def test_the_ledger_of_a_symbol(settings: Settings) -> None:
