@@ -31,7 +31,7 @@ from k2.ops.metrics import (
     RESETS_DETECTED,
 )
 from k2.sequencing.monotonic import GroupDisorder
-from k2.sequencing.owed_events import owed_events
+from k2.sequencing.owed_events import owed_events, with_announced
 from k2.sequencing.tracked import NewestMissing, OpenGaps, Tracked
 from k2.sequencing.tracker import GroupTracker
 
@@ -162,10 +162,11 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
         checkpoint = None if self._is_resumed else state_source.checkpoint(group)
         if checkpoint is not None:
             self._restore(checkpoint.sequence)
-        stored = list(state_source.sessions(group))
-        self._tracker.absorb(stored, state_source.committed(group), state_source.doubts(group))
+        stored, announced = list(state_source.sessions(group)), list(state_source.announced(group))
+        self._tracker.absorb(stored, state_source.committed(group), state_source.doubts(group), announced)
         self._report_open_gaps()
-        owed = list(owed_events(stored, self._tracker, state_source.ledger())) if stored else []
+        changed = with_announced(stored, announced)
+        owed = list(owed_events(changed, self._tracker, state_source.ledger())) if changed else []
         self._epochs_with_owed_events = OWED_EPOCHS if owed else 0
         return owed
 
@@ -234,7 +235,9 @@ def _report_newest_missing(missing: NewestMissing) -> None:
 def _without_rows(trade_slice: TradeSlice) -> TradeSlice:
     """Return an empty slice of the same group, which does not hold the batch."""
     rows, verdicts, sessions = trade_slice.rows[:0], trade_slice.verdicts[:0], trade_slice.sessions[:0]
-    return replace(trade_slice, rows=rows, verdicts=verdicts, sessions=sessions, doubts=(), state=None).compact()
+    return replace(
+        trade_slice, rows=rows, verdicts=verdicts, sessions=sessions, doubts=(), announced=(), state=None
+    ).compact()
 
 
 def _trade_slice(tracked: Tracked) -> TradeSlice:

@@ -141,8 +141,11 @@ def _check_k2(words: list[str]) -> None:
         if word in {"|", ">", ">>", "&&", ";", "2>"}:
             return
         if word.startswith("-"):
-            options = {option for parameter in command.params for option in parameter.opts}
-            assert word.split("=")[0] in options | {"--help"}, f"{command.name} has no option {word}"
+            options = {option: parameter for parameter in command.params for option in parameter.opts}
+            name, _, value = word.partition("=")
+            assert name in {*options, "--help"}, f"{command.name} has no option {word}"
+            if hasattr(command, "get_command") and name in options and not (value or options[name].is_flag):
+                next(rest)  # the option's value is no sub-command
         elif hasattr(command, "get_command"):
             found = command.get_command(typer.Context(command), word)
             assert found is not None, f"{command.name} has no command {word}"

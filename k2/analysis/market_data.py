@@ -201,11 +201,11 @@ class MarketData:
         *,
         exchange: str | None = None,
         symbol: str | None = None,
-        which: Literal["open", "filled", "all"] = "open",
+        which: Literal["open", "filled", "accepted", "all"] = "open",
         limit: int | None = None,
         as_of: Version | None = None,
     ) -> Result:
-        """Return ranges of sequence numbers that are missing, were filled by late trades, or both.
+        """Return ranges of sequence numbers that are missing, were filled by late trades, were accepted, or all.
 
         With `limit`, the largest ones. `opened_at` and `filled_at` are times of the job's clock.
         """

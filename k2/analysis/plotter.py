@@ -137,7 +137,7 @@ class Plotter:
         worst: int | None = None,
         as_of: Version | None = None,
     ) -> "Picture":
-        """Draw a timeline of the gaps of each symbol: those that are open, and those that late trades filled.
+        """Draw a timeline of the gaps of each symbol: those that are open, filled by late trades, or accepted.
 
         Times are of the job's clock, as in `gaps`. By default of up to 50 symbols: those with the most missing numbers.
         """
@@ -152,12 +152,14 @@ class Plotter:
             return empty_picture("Gaps", "no gap is recorded in this selection")
         names = _most_missing(found)
         shown = names[: checked.worst or SYMBOLS_MAX]
-        missing = sum(gap.missing for gap in found if gap.filled_at is None)
+        missing = sum(gap.missing for gap in found if gap.is_open)
         filled = sum(gap.missing for gap in found if gap.filled_at is not None)
+        accepted = sum(gap.missing for gap in found if gap.accepted_at is not None)
         until = max(gap.opened_at + timedelta(seconds=gap.open_seconds) for gap in found)
         return draw_gaps(
             "Gaps in the sequence numbers",
-            f"{missing:,} missing, {filled:,} filled; {_shown(len(shown), len(names))}",
+            f"{missing:,} missing, {filled:,} filled{f', {accepted:,} accepted' if accepted else ''}; "
+            f"{_shown(len(shown), len(names))}",
             [gap for gap in found if (gap.exchange, gap.symbol) in shown],
             shown,
             until,
@@ -267,7 +269,7 @@ def _worst(days: Iterable[Day], count: int) -> tuple[list[Name], str]:
 def _most_missing(found: Iterable[Gap]) -> list[Name]:
     missing, filled = Counter[Name](), Counter[Name]()
     for gap in found:
-        (missing if gap.filled_at is None else filled)[gap.exchange, gap.symbol] += gap.missing
+        (missing if gap.is_open else filled)[gap.exchange, gap.symbol] += gap.missing
     return sorted({*missing, *filled}, key=lambda name: (-missing[name], -filled[name], name))
 
 

@@ -25,8 +25,10 @@ HEAT_DAYS_MAX: Final = 7
 """Number of newest days that the heat map shows by default."""
 NAMED_MAX: Final = 5
 """Maximum number of symbols in doubt that are listed by name."""
-COLUMNS: Final = ("exchange", "symbol", "day", "stored", "missing", "percent", "conflicts", "sessions")
-"""Without `expected` (stored + missing), and without conflicts if there are none, so that a row fits 80 columns."""
+COLUMNS: Final = ("exchange", "symbol", "day", "stored", "missing", "accepted", "percent", "conflicts", "sessions")
+"""Without `expected` (stored + missing), so that a row fits 80 columns."""
+RARE: Final = {"accepted", "conflicts"}
+"""Columns that are left out if all their values are 0."""
 IN_DOUBT: Final = "?"
 NOT_NUMBERED: Final = "not numbered"
 
@@ -49,9 +51,10 @@ def completeness(
     """Compare the stored trades of each symbol and day (UTC) with those that the venue's numbers imply.
 
     A missing number counts for the time between its stored neighbours; see docs/tables.md. Conflicts are dead letters
-    whose number is stored with other content; sessions are the numberings that started on the day. A row marked ? has
-    conflicts or more than one session, so its numbering is in doubt. Without gapless numbers a row is not numbered: it
-    is unknown what is missing, and the row does not count in the sum. The sum is of all symbols, also with --worst.
+    whose number is stored with other content; sessions are the numberings that started on the day. Accepted numbers are
+    missing for good, and not expected. A row marked ? has conflicts or more than one session, so its numbering is in
+    doubt. Without gapless numbers a row is not numbered: it is unknown what is missing, and the row does not count in
+    the sum. The sum is of all symbols, also with --worst.
     """
     settings = read_settings()
     check_output(output)
@@ -70,7 +73,7 @@ def completeness(
     elif heat:
         print_heat_map([row for row in rows if isinstance(row, Hour)], in_doubt=_in_doubt(days))
     else:
-        columns = [name for name in COLUMNS if name != "conflicts" or any(row.conflicts for row in days)]
+        columns = [name for name in COLUMNS if name not in RARE or any(getattr(row, name) for row in days)]
         print_table("Completeness", columns, [[_cell(row, name) for name in columns] for row in days])
     for sentence in _summary(found.totals, days) if days else [_empty_reason(settings, filters)]:
         typer.echo(sentence, err=True)
@@ -150,9 +153,11 @@ def _summary(totals: DayTotals, days: Sequence[Day]) -> Iterator[str]:
 def _sum(totals: DayTotals) -> str:
     if totals.expected is None or totals.missing is None:
         return f"{totals.stored:,} stored, and it is unknown how many are missing"
+    accepted = f", {totals.accepted:,} accepted as missing" if totals.accepted else ""
     doubtful = f", {totals.days_in_doubt:,} in doubt ({IN_DOUBT})" if totals.days_in_doubt else ""
     return (
-        f"{totals.expected - totals.missing:,} stored of {totals.expected:,} expected, {totals.missing:,} missing; "
+        f"{totals.expected - totals.missing:,} stored of {totals.expected:,} expected, "
+        f"{totals.missing:,} missing{accepted}; "
         f"{totals.days_complete:,} of {totals.days:,} rows complete{doubtful}"
     )
 

@@ -1,4 +1,4 @@
-"""`k2 gaps`: list sequence numbers that are missing, and those that arrived late."""
+"""`k2 gaps`: list sequence numbers that are missing, and those that arrived late or were accepted."""
 
 from collections.abc import Sequence
 from heapq import nlargest
@@ -8,6 +8,7 @@ import typer
 
 from k2.cli.console import Json, print_json
 from k2.cli.gap_export import PlanFormat, export_gaps
+from k2.cli.gaps_accept import accept
 from k2.cli.name_hints import did_you_mean, quote_names
 from k2.cli.options import Exchange, Symbol, parse_as_of
 from k2.cli.result_output import Output, check_output, write_report
@@ -20,16 +21,24 @@ from k2.query.gaps import Gap, GapFilter, has_ledger_events, largest_gaps
 from k2.query.gaps import gaps as find_gaps
 from k2.query.parameters import LIMIT_MAX, AsOf
 
-__all__ = ["gaps"]
+__all__ = ["app"]
+
+app = typer.Typer(help="List sequence numbers that are missing or arrived late, and accept those that will not come.")
+app.command()(accept)
 
 
+@app.callback(invoke_without_command=True)
 def gaps(
+    context: typer.Context,
     *,
     exchange: Exchange = None,
     symbol: Symbol = None,
     as_of: Annotated[str | None, typer.Option(help="Report the gaps as of a time or a commit's snapshot id.")] = None,
     filled: Annotated[bool, typer.Option("--filled", help="List only gaps that late trades filled.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="List open and filled gaps.")] = False,
+    accepted: Annotated[
+        bool, typer.Option("--accepted", help="List only gaps that were accepted, with the reason.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="List open, filled and accepted gaps.")] = False,
     connections: Annotated[
         bool, typer.Option("--connections", help="List messages of connections that were lost before Kafka instead.")
     ] = False,
@@ -47,22 +56,22 @@ def gaps(
 
     Times are by the job's clock: a gap opens with the commit that records it, and is filled with a later one.
     """
+    if context.invoked_subcommand is not None:
+        return
     settings = read_settings()
-    if filled and everything:
-        raise SettingsError("--filled and --all cannot be used together")
+    which = _filter(filled=filled, accepted=accepted, everything=everything)
     check_output(output)
     if export:
-        if filled or everything or connections or limit is not None or output is not None:
+        if which is not GapFilter.OPEN or connections or limit is not None or output is not None:
             raise SettingsError("--export takes only --exchange, --symbol, --as-of and --format; leave out the others")
         export_gaps(settings, exchange, symbol, None if as_of is None else parse_as_of(as_of), plan_format)
         return
     if connections:
-        if filled or everything or symbol is not None:
-            raise SettingsError("--connections cannot be used together with --symbol, --filled or --all")
+        if which is not GapFilter.OPEN or symbol is not None:
+            raise SettingsError("--connections cannot be used together with --symbol, --filled, --accepted or --all")
         lost = connection_gaps(settings, exchange, None if as_of is None else parse_as_of(as_of))
         _print_lost(lost, limit, output, as_json=as_json)
         return
-    which = GapFilter.ALL if everything else GapFilter.FILLED if filled else GapFilter.OPEN
     filters = (exchange, symbol, None if as_of is None else parse_as_of(as_of))
     found = find_gaps(settings, *filters, which)
     rows = found if limit is None else largest_gaps(found, limit)
@@ -79,6 +88,15 @@ def gaps(
         typer.echo(_empty_reason(settings, *filters), err=True)
 
 
+def _filter(*, filled: bool, accepted: bool, everything: bool) -> GapFilter:
+    chosen = {"--filled": filled, "--accepted": accepted, "--all": everything}
+    given = [option for option, is_given in chosen.items() if is_given]
+    if len(given) > 1:
+        raise SettingsError(f"{' and '.join(given)} cannot be used together; choose one")
+    by_option = {"--filled": GapFilter.FILLED, "--accepted": GapFilter.ACCEPTED, "--all": GapFilter.ALL}
+    return by_option[given[0]] if given else GapFilter.OPEN
+
+
 def _empty_reason(settings: Settings, exchange: str | None, symbol: str | None, as_of: AsOf | None) -> str:
     names = quote_names(exchange, symbol)
     when = "was known by then" if as_of else "is known"
@@ -87,11 +105,8 @@ def _empty_reason(settings: Settings, exchange: str | None, symbol: str | None, 
 
 
 def _print_gaps(rows: Sequence[Gap], which: GapFilter) -> None:
-    if which is GapFilter.OPEN:
-        print_table("Missing", _OPEN, [[_cell(row, name) for name in _OPEN] for row in rows])
-    else:
-        title = "Filled" if which is GapFilter.FILLED else "Missing and filled"
-        print_table(title, _FILLED, [[_cell(row, name) for name in _FILLED] for row in rows])
+    title, columns = _TABLES[which]
+    print_table(title, columns, [[_cell(row, name) for name in columns] for row in rows])
 
 
 def _print_lost(found: Sequence[ConnectionGap], limit: int | None, output: Output, *, as_json: bool) -> None:
@@ -131,17 +146,26 @@ def _lost_cell(row: ConnectionGap, name: str) -> object:
 
 
 def _print_totals(rows: Sequence[Gap], which: GapFilter) -> None:
-    missing = [row.missing for row in rows if row.filled_at is None]
-    late = [row.missing for row in rows if row.filled_at is not None]
-    if which is not GapFilter.FILLED:
-        typer.echo(f"{sum(missing):,} missing in {format_count(len(missing), 'range')}", err=True)
-    if which is not GapFilter.OPEN:
-        typer.echo(f"{sum(late):,} filled in {format_count(len(late), 'range')}", err=True)
+    sums = {
+        GapFilter.OPEN: ("missing", [row.missing for row in rows if row.is_open]),
+        GapFilter.FILLED: ("filled", [row.missing for row in rows if row.filled_at is not None]),
+        GapFilter.ACCEPTED: ("accepted", [row.missing for row in rows if row.accepted_at is not None]),
+    }
+    for kind, (word, numbers) in sums.items():
+        if which is kind or (which is GapFilter.ALL and (numbers or kind is not GapFilter.ACCEPTED)):
+            typer.echo(f"{sum(numbers):,} {word} in {format_count(len(numbers), 'range')}", err=True)
 
 
 _OPEN: Final = ("exchange", "symbol", "session", "first", "last", "missing", "open_for")
 # Without the last number, so that a row fits a terminal of 80 columns.
 _FILLED: Final = ("exchange", "symbol", "session", "first", "missing", "open_for", "filled_at")
+_ACCEPTED: Final = ("exchange", "symbol", "session", "first", "last", "missing", "accepted_at", "decided_by", "reason")
+_TABLES: Final = {
+    GapFilter.OPEN: ("Missing", _OPEN),
+    GapFilter.FILLED: ("Filled", _FILLED),
+    GapFilter.ACCEPTED: ("Accepted", _ACCEPTED),
+    GapFilter.ALL: ("Missing and filled", _FILLED),
+}
 
 
 def _cell(row: Gap, name: str) -> object:
@@ -153,6 +177,14 @@ def _cell(row: Gap, name: str) -> object:
         case "open_for":
             return format_duration(row.open_seconds)
         case "filled_at":
-            return "open" if row.filled_at is None else format_time(row.filled_at, "minutes")
+            return "open" if row.is_open else _end(row)
+        case "accepted_at":
+            return "" if row.accepted_at is None else format_time(row.accepted_at, "minutes")
         case _:
             return getattr(row, name)
+
+
+def _end(row: Gap) -> str:
+    at = row.filled_at or row.accepted_at
+    assert at is not None, "an open gap has no end"
+    return f"{'' if row.accepted_at is None or row.filled_at else 'accepted '}{format_time(at, 'minutes')}"

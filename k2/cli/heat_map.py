@@ -136,7 +136,7 @@ def mark_of(hour: Hour | None) -> Mark:
 def _percent(hours: Sequence[Hour]) -> str:
     expected = sum(hour.expected or 0 for hour in hours)
     if not expected:
-        return NOT_NUMBERED if hours else ""
+        return NOT_NUMBERED if any(hour.expected is None for hour in hours) else ""
     # Truncated, so that only complete hours show 100.
     return f"{10_000 * (expected - sum(hour.missing or 0 for hour in hours)) // expected / 100:>7.2f} %"
 

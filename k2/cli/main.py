@@ -33,7 +33,8 @@ class K2(Commands):
         "dlq": Command("k2.cli.dlq", "app", "Inspect dead letters: messages that were not stored."),
         "status": Command("k2.cli.status", "status", "Say whether the capture is complete, and if not, why."),
         "doctor": Command("k2.cli.doctor", "doctor", "Check all that the job depends on, and say what to fix."),
-        "gaps": Command("k2.cli.gaps", "gaps", "List sequence numbers that are missing or arrived late."),
+        "gaps": Command("k2.cli.gaps", "app", "List sequence numbers that are missing or arrived late."),
+        "head": Command("k2.cli.head", "head", "Say which number the newest trade of a symbol has."),
         "backfill": Command("k2.cli.backfill", "backfill", "Fill what is missing from a venue's archives."),
         "corrections": Command(
             "k2.cli.corrections", "corrections", "List corrections and cancels of trades by their venues."

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import pyarrow as pa
@@ -125,7 +125,7 @@ def publish(settings: Settings, symbol: Symbol, to: Feed, venue: str, origin: st
         UnreachableError: no broker answers.
     """
     key = f"{symbol.exchange}|{symbol.symbol}".encode()
-    headers: list[Any] = [(ORIGIN_HEADER, origin.encode()), (VENUE_HEADER, venue.encode())]
+    headers = [(ORIGIN_HEADER, origin.encode()), (VENUE_HEADER, venue.encode())]
     failpoint("fill.publishing")
     with TradeProducer(settings, to.topic) as producer:
         for value in values:

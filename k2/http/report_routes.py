@@ -74,7 +74,7 @@ async def status(
 
 @router.get("/gaps", responses=records_of(Gap))
 async def gaps(parameters: Annotated[GapsRequest, Query()], respond: TabularResponses) -> QueryResponse:
-    """Return ranges of sequence numbers that are missing now, were missing at a time, or were filled late."""
+    """Return ranges of sequence numbers that are missing now, or at a time, were filled late, or were accepted."""
 
     def find(session: CancellableSession) -> list[Gap]:
         found = find_gaps(

@@ -43,7 +43,13 @@ from k2.ops.metrics import (
 )
 from k2.storage.commit_log import Remark
 from k2.storage.dead_letters.queue import DeadLetterQueue
-from k2.storage.table_properties import CONNECTIONS, DEAD_LETTER_POSITIONS, DOUBTS, NON_MARKET_NUMBERS
+from k2.storage.table_properties import (
+    ANNOUNCED_NUMBERS,
+    CONNECTIONS,
+    DEAD_LETTER_POSITIONS,
+    DOUBTS,
+    NON_MARKET_NUMBERS,
+)
 
 __all__ = ["Lag", "OnCommit", "TradesWriter"]
 
@@ -94,6 +100,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
         properties = self._committer.table.metadata.properties
         self._non_market = NON_MARKET_NUMBERS.read(properties, writer)
         self._doubts = DOUBTS.read(properties, writer)
+        self._announced = ANNOUNCED_NUMBERS.read(properties, writer)
         self._connections = CONNECTIONS.read(properties, writer)
         self._checkpoints = CheckpointWriter(writer, properties, handle.on_retry)
         self._buffer = ColumnBuffer(arrow_schema(self._committer.table.schema()), flush_rows, symbols)
@@ -144,6 +151,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
     def _write_slice(self, trade_slice: TradeSlice) -> None:
         self._non_market.add(trade_slice, self.partition_counts.committed)
         self._doubts.update(trade_slice.doubts)
+        self._announced.update(trade_slice.announced)
         if trade_slice.state is not None:
             table, committed = self._committer.table, self.partition_counts.committed
             self._checkpoints.add(table, trade_slice.group, trade_slice.state, committed)
@@ -188,6 +196,8 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
             properties |= NON_MARKET_NUMBERS.set_to(self._non_market, self._writer)
         if self._doubts.take_change():
             properties |= DOUBTS.set_to(self._doubts, self._writer)
+        if self._announced.take_change():
+            properties |= ANNOUNCED_NUMBERS.set_to(self._announced, self._writer)
         if self._connections.advance(self.partition_counts.next_offsets()):
             properties |= CONNECTIONS.set_to(self._connections, self._writer)
         lag = math.nan if self._lag is None else self._lag()

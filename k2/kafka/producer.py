@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, Protocol, Self
@@ -32,6 +33,8 @@ SENDS_BETWEEN_POLLS: Final = 1_000
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _LOG = structlog.get_logger()
+
+Headers = Sequence[tuple[str, bytes]]
 
 
 class Report(Protocol):
@@ -114,7 +117,7 @@ class TradeProducer:
         line: int | None = None,
         topic: str | None = None,
         partition: int = -1,
-        headers: list[tuple[str, str | bytes | None]] | None = None,
+        headers: Headers = (),
     ) -> None:
         """Queue a message, and wait while the queue is full; `line` is its line number for error messages.
 
@@ -126,7 +129,7 @@ class TradeProducer:
         # Defer signals: one between queueing and counting would make the counts wrong.
         self._is_sending = True
         report = self._report if line is None else partial(self._report, line=line)
-        while not self._try_produce(key, value, topic or self.topic, partition, report, headers):
+        while not self._try_produce(key, value, topic or self.topic, partition, headers, report):
             self._producer.poll(SLICE_SECONDS)
             if self._pending_signal is not None:
                 self._stop(self._pending_signal)
@@ -143,12 +146,12 @@ class TradeProducer:
         value: bytes | None,
         topic: str,
         partition: int,
+        headers: Headers,
         report: Report,
-        headers: list[tuple[str, str | bytes | None]] | None,
     ) -> bool:
         """Pass a message to librdkafka; return False if its queue is full."""
         try:
-            self._producer.produce(topic, value, key, partition, on_delivery=report, headers=headers)
+            self._producer.produce(topic, value, key, partition, on_delivery=report, headers=[*headers])
         except BufferError:
             return False
         except KafkaException as error:

@@ -12,7 +12,7 @@ from k2.model.decimals import as_words
 from k2.model.last_message import LastMessage, message_hash
 from k2.model.origin import MessageMarks
 from k2.model.progress import TopicPartition
-from k2.model.state_source import GroupState, NumberDoubt
+from k2.model.state_source import AnnouncedNumber, GroupState, NumberDoubt
 from k2.model.symbol_names import NameList, SymbolNames, SymbolRegistry
 from k2.model.trade import Trade
 
@@ -329,6 +329,8 @@ class TradeSlice:
     """int32[m], the session of each trade; 0 if the trade has none."""
     doubts: tuple[NumberDoubt, ...] = ()
     """Changes that the rows made to their symbols' doubts."""
+    announced: tuple[AnnouncedNumber, ...] = ()
+    """Changes that the rows made to the announced numbers of their symbols' sessions."""
     state: GroupState | None = None
     """The state of the key group before these rows, if it is time for a checkpoint."""
 
@@ -359,7 +361,16 @@ class TradeSlice:
         symbol_ids, codes = np.unique(columns.symbols, return_inverse=True)
         names = NameList([columns.names.name(symbol_id) for symbol_id in symbol_ids.tolist()])
         batch = replace(compact.batch, columns=replace(columns, symbols=codes.astype(np.int32), names=names))
-        return TradeSlice, (batch, self.group, compact.rows, self.verdicts, self.sessions, self.doubts, self.state)
+        return TradeSlice, (
+            batch,
+            self.group,
+            compact.rows,
+            self.verdicts,
+            self.sessions,
+            self.doubts,
+            self.announced,
+            self.state,
+        )
 
 
 def _bytes_at(data: NDArray[np.uint8], start: int, size: int) -> bytes | None:

@@ -71,7 +71,10 @@ SEQUENCE_EVENTS: Final = (
     Column("partition", ColumnType.INT, is_required=True, is_dictionary=True),
     Column("offset", ColumnType.LONG, is_required=True, is_delta=True),
     Column("detected_at", ColumnType.TIMESTAMP, is_required=True, is_delta=True),
+    Column("reason", ColumnType.STRING, is_dictionary=True, is_later=True),
+    Column("decided_by", ColumnType.STRING, is_dictionary=True, is_later=True),
 )
+"""Null `reason` and `decided_by`: the event of a message, not of a decision."""
 
 CORRECTIONS: Final = (
     Column("exchange", ColumnType.STRING, is_required=True, is_dictionary=True),

@@ -15,6 +15,9 @@ class EventKind(StrEnum):
     CONNECTION_GAP = "connection_gap"
     """Numbers of a connection that are missing; the symbol is the connection's name (`k2.model.connections`)."""
     CONNECTION_GAP_FILLED = "connection_gap_filled"
+    GAP_ACCEPTED = "gap_accepted"
+    """Missing numbers that will not come, by a decision (`k2.model.decisions`), not by a message."""
+    GAP_ACCEPTANCE_UNDONE = "gap_acceptance_undone"
 
 
 class SequenceEvent(NamedTuple):

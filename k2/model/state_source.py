@@ -15,6 +15,7 @@ __all__ = [
     "ID_BLOCKS_FORMAT",
     "NO_CONTENTS",
     "NO_STATE_SOURCE",
+    "AnnouncedNumber",
     "GroupState",
     "IdBlock",
     "Ledger",
@@ -126,6 +127,19 @@ class NumberDoubt(NamedTuple):
     """Effective time of the conflict, microseconds since the epoch."""
 
 
+class AnnouncedNumber(NamedTuple):
+    """The highest number of a session that its venue has named, if it is missing; or that it is not any longer."""
+
+    key: SessionKey
+    number: int | None
+    """None if a trade with this number, or a higher one, has arrived."""
+    at: int
+    """Kafka time of the message that named it, microseconds since the epoch."""
+    topic_partition: TopicPartition
+    offset: int
+    """Of the message by which it was found missing."""
+
+
 class Ledger(NamedTuple):
     """Sessions and missing ranges that the ledger records for the trades in the table."""
 
@@ -205,6 +219,9 @@ class StateSource(Protocol):
     def committed(self, group: int) -> Positions:
         """Return the committed offset of each topic partition for the rows of a group."""
 
+    def announced(self, group: int) -> Iterable[AnnouncedNumber]:
+        """Return the announced numbers of a group's symbols as of the trades in the table."""
+
     def doubts(self, group: int) -> Iterable[NumberDoubt]:
         """Return the doubts of a group's symbols as of the trades in the table."""
 
@@ -248,6 +265,9 @@ class _EmptyStateSource:
 
     def committed(self, group: int) -> Positions:  # noqa: ARG002
         return {}
+
+    def announced(self, group: int) -> Iterable[AnnouncedNumber]:  # noqa: ARG002
+        return ()
 
     def doubts(self, group: int) -> Iterable[NumberDoubt]:  # noqa: ARG002
         return ()

@@ -8,6 +8,8 @@ Only gapless numbers say which trades exist. A row without one (`session` 0 or n
 neither expected nor missing: `not_numbered` counts these rows, and expected = stored - not_numbered + missing. A day
 whose rows all lack a gapless number is not numbered: what it expects and misses is unknown (None).
 
+Numbers that were accepted as missing are neither expected nor missing, but counted apart: `accepted`.
+
 `k2.query.span_counts` has the rules of counting.
 """
 
@@ -69,6 +71,8 @@ class Day:
     symbol_in_doubt: bool
     """A day of the symbol is in doubt, or more sessions started in the selected days than days have trades.
     A single session is never in doubt."""
+    accepted: int = 0
+    """Numbers that were accepted as missing; neither expected nor missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class Hour:
     """None if the hour is not numbered."""
     not_numbered: int
     """Stored rows without a gapless number."""
+    accepted: int = 0
+    """Numbers that were accepted as missing; neither expected nor missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,8 @@ class Totals:
     percent: float | None
     not_numbered: int
     """Stored rows without a gapless number."""
+    accepted: int
+    """Numbers that were accepted as missing; neither expected nor missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +211,7 @@ def _days(counts: SpanCounts) -> list[Day]:
             row["sessions"],
             numbering_in_doubt=row["in_doubt"],
             symbol_in_doubt=row["symbol_in_doubt"],
+            accepted=row["accepted"],
         )
         for row in counts.rows()
     ]
@@ -218,14 +227,15 @@ def _hours(counts: SpanCounts) -> list[Hour]:
             row["stored"],
             row["missing"],
             row["not_numbered"],
+            row["accepted"],
         )
         for row in counts.rows()
-        if row["stored"] or row["missing"]
+        if row["stored"] or row["missing"] or row["accepted"]
     ]
 
 
 def _totals(sums: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("symbols", "symbols_not_numbered", "expected", "stored", "missing", "not_numbered")
+    names = ("symbols", "symbols_not_numbered", "expected", "stored", "missing", "not_numbered", "accepted")
     return {**{name: sums[name] for name in names}, "percent": _percent(sums)}
 
 

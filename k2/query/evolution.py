@@ -20,7 +20,7 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
-from k2.model.columns import COMMITS, TRADES, Column, ColumnType
+from k2.model.columns import COMMITS, SEQUENCE_EVENTS, TRADES, Column, ColumnType
 
 __all__ = ["has_evolved", "lacking_columns", "names_are_ids", "select_by_id"]
 
@@ -40,7 +40,7 @@ _TYPES: Final[dict[type[IcebergType], str]] = {
 
 _LATER: Final[dict[str, tuple[Column, ...]]] = {
     name: tuple(column for column in columns if column.is_later)
-    for name, columns in (("trades", TRADES), ("commits", COMMITS))
+    for name, columns in (("trades", TRADES), ("sequence_events", SEQUENCE_EVENTS), ("commits", COMMITS))
 }
 _LATER_TYPES: Final = {
     ColumnType.STRING: "VARCHAR",

@@ -1,4 +1,4 @@
-"""Gaps in the sequence numbers: those open now or at an earlier time, and those that were filled."""
+"""Gaps in the sequence numbers: those open now or at an earlier time, those that were filled, and accepted ones."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,12 +18,14 @@ from k2.model.state_source import Ranges, SessionKey
 from k2.model.times import time_of
 from k2.ops.settings import Settings
 from k2.query.audit import progress_as_of
+from k2.query.decisions import accepted_by_session, register_decisions
 from k2.query.engine import Engine
 from k2.query.offset_bounds import BELOW_OFFSET_BOUNDS, register_offset_bounds
 from k2.query.parameters import AsOf
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table
 from k2.query.where_clauses import between, equal
+from k2.sequencing.acceptance import AcceptedRange, cut_by_acceptance
 from k2.sequencing.gap_pieces import LedgerRange, Piece, pieces, still_open
 
 __all__ = ["Gap", "GapFilter", "gaps", "has_ledger_events", "largest_gaps", "missing_of_span", "missing_ranges"]
@@ -37,6 +39,7 @@ class GapFilter(StrEnum):
 
     OPEN = "open"
     FILLED = "filled"
+    ACCEPTED = "accepted"
     ALL = "all"
 
 
@@ -58,7 +61,17 @@ class Gap:
     filled_at: datetime | None
     """None if the gap is open."""
     open_seconds: float
-    """Until it was filled, or until `as_of` or now."""
+    """Until it was filled or accepted, or until `as_of` or now."""
+    accepted_at: datetime | None = None
+    """When someone decided that the numbers will not come; None if the gap is open or filled."""
+    reason: str | None = None
+    """Of the decision."""
+    decided_by: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the numbers are missing, and not accepted."""
+        return self.filled_at is None and self.accepted_at is None
 
 
 @retry_if_files_gone
@@ -74,7 +87,8 @@ def gaps(
     """Return gaps by the events of the ledger.
 
     An open gap is a maximal range of missing numbers; a filled gap is a maximal range that was opened at one time and
-    filled at one time. A gap that is filled in the middle becomes two open ones and a filled one.
+    filled at one time. A gap that is filled in the middle becomes two open ones and a filled one. An accepted gap is
+    what one decision accepted of a missing range; it is not open. A number that comes after all is filled.
     With `as_of` as a time (with a time zone) only events detected by then count. With the id of a snapshot of the
     trades table, events of messages below the progress of that snapshot count, so that the result agrees with its
     trades; with the id of a snapshot of the ledger, the ledger is read as of that snapshot.
@@ -93,8 +107,9 @@ def gaps(
             "as_of": then.detected,
             "with_filled": which is not GapFilter.OPEN,
         }
+        accepted = accepted_by_session(engine, exchange, symbol, then.decided)
         pieces_by_session = _pieces(engine, parameters, then.events)
-        return [_gap(key, piece, until) for key, cut in pieces_by_session for piece in _chosen(cut, which)]
+        return [gap for key, cut in pieces_by_session for gap in _chosen(key, cut, accepted.get(key, ()), which, until)]
 
 
 def largest_gaps(found: Iterable[Gap], limit: int) -> list[Gap]:
@@ -126,7 +141,8 @@ def missing_of_span(
 def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
     """Return the missing ranges of each session, by the events registered in the engine as `sequence_events`.
 
-    They are those of `gaps`, without times, which would cost a start seconds for each 100,000 events.
+    They are the open and accepted ones of `gaps`, without times, which would cost a start seconds for each 100,000
+    events: for the rules a number that was accepted is missing, so that a late trade still fills its gap.
     """
     ranges: defaultdict[SessionKey, list[tuple[int, int]]] = defaultdict(list)
     for row in engine.query(_MISSING):
@@ -148,10 +164,15 @@ def has_ledger_events(
         return bool(engine.query(f"WITH events AS ({then.events}) {_KNOWN}", parameters))
 
 
-def _chosen(cut: list[Piece], which: GapFilter) -> list[Piece]:
-    filled = [piece for piece in cut if piece.filled_at is not None and which is not GapFilter.OPEN]
-    opened = [] if which is GapFilter.FILLED else still_open(cut)
-    return sorted([*filled, *opened])
+def _chosen(
+    key: SessionKey, cut: list[Piece], accepted: Sequence[AcceptedRange], which: GapFilter, until: datetime
+) -> list[Gap]:
+    wants_all = which is GapFilter.ALL
+    filled = (piece for piece in cut if piece.filled_at is not None and (wants_all or which is GapFilter.FILLED))
+    missing = () if which is GapFilter.FILLED else cut_by_acceptance(still_open(cut), accepted)
+    unfilled = ((piece, by) for piece, by in missing if wants_all or (by is not None) is (which is GapFilter.ACCEPTED))
+    found = [*((piece, None) for piece in filled), *unfilled]
+    return [_gap(key, piece, by, until) for piece, by in sorted(found, key=lambda one: one[0].first)]
 
 
 def _pieces(
@@ -167,12 +188,14 @@ def _ranges(events: list[dict[str, Any]], kind: str) -> Iterator[LedgerRange]:
     return (LedgerRange(row["first"], row["last"], row["detected_us"]) for row in events if row["event"] == kind)
 
 
-def _gap(key: SessionKey, piece: Piece, until: datetime) -> Gap:
+def _gap(key: SessionKey, piece: Piece, by: AcceptedRange | None, until: datetime) -> Gap:
     opened_at = time_of(piece.opened_at)
     filled_at = None if piece.filled_at is None else time_of(piece.filled_at)
+    accepted_at = None if by is None else time_of(by.at)
     # The clocks of two hosts may differ, but nothing closes before it opens.
-    seconds = max(0.0, ((filled_at or until) - opened_at).total_seconds())
-    return Gap(*key, piece.first, piece.last, piece.last - piece.first + 1, opened_at, filled_at, seconds)
+    seconds = max(0.0, ((filled_at or accepted_at or until) - opened_at).total_seconds())
+    decision = (None, None, None) if by is None else (accepted_at, by.reason, by.decided_by)
+    return Gap(*key, piece.first, piece.last, piece.last - piece.first + 1, opened_at, filled_at, seconds, *decision)
 
 
 class _Then(NamedTuple):
@@ -181,6 +204,8 @@ class _Then(NamedTuple):
     time: datetime | None
     detected: datetime | None = None
     """Only events detected by this time."""
+    decided: datetime | None = None
+    """Only decisions by this time."""
     snapshot_id: int | None = None
     """Snapshot of the ledger itself."""
     events: str = _ALL_EVENTS
@@ -200,6 +225,7 @@ def _ledger(
     with open_engine(settings, pool) as engine:
         where = equal(exchange=exchange, symbol=symbol)
         engine.register("sequence_events", table, row_filter=where, snapshot_id=then.snapshot_id)
+        register_decisions(engine, table, exchange, symbol, then.snapshot_id)
         if then.trades is not None:
             register_offset_bounds(engine, then.trades, then.progress, "sequence_events")
         yield engine, then
@@ -207,13 +233,13 @@ def _ledger(
 
 def _then(settings: Settings, ledger: Table, as_of: AsOf | None, pool: EnginePool | None) -> _Then:
     if not isinstance(as_of, int):
-        return _Then(as_of, detected=as_of)
+        return _Then(as_of, detected=as_of, decided=as_of)
     own = ledger.metadata.snapshot_by_id(as_of)
     if own is not None:
         return _Then(datetime.fromtimestamp(own.timestamp_ms / 1_000, UTC), snapshot_id=as_of)
     trades = existing_table(settings, "trades", pool)
     progress, time = progress_as_of(settings, trades, as_of, pool=pool)
-    return _Then(time, events=_EVENTS_THEN, trades=trades, progress=progress)
+    return _Then(time, decided=time, events=_EVENTS_THEN, trades=trades, progress=progress)
 
 
 _LEDGER_COLUMNS: Final = (

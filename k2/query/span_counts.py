@@ -9,7 +9,9 @@ microseconds). So each missing number belongs to one day, an outage over midnigh
 week on all of its days, and stored + missing = expected holds for the numbers of each row and of all together.
 
 Numbers that a venue gave to non-market trades are neither expected nor missing; the table stores them next to its
-progress. Numbers before a session's first stored one, and after its last, are unknown.
+progress. Nor are numbers that were accepted as missing: they are counted apart, and those between two stored numbers
+are spread over the time between the two by the same rule. Numbers before a session's first stored one, and after its
+last, are unknown.
 
 A row without a gapless number (no number, or of a venue whose numbers are not contiguous: session 0 or null) is stored
 and nothing else. A span is numbered if it has a number, stored or missing; or if it has no row at all, unless no row of
@@ -31,6 +33,7 @@ from k2.model.state_source import StoredSession
 from k2.ops.settings import Settings
 from k2.query.audit import progress_as_of
 from k2.query.conflicts import CONFLICTS, conflicts_by_span
+from k2.query.decisions import register_accepted_of
 from k2.query.engine import Engine
 from k2.query.offset_bounds import BELOW_OFFSET_BOUNDS, register_offset_bounds, table_of
 from k2.query.parameters import CompletenessParameters
@@ -158,9 +161,10 @@ def _open(
     """Yield an engine with the selected tables registered, and the SQL of their sources."""
     table = existing_table(settings, "trades", pool)
     check_columns(table, COLUMNS)
-    then = None if parameters.as_of is None else progress_as_of(settings, table, parameters.as_of, pool=pool).progress
+    as_of = None if parameters.as_of is None else progress_as_of(settings, table, parameters.as_of, pool=pool)
+    then = None if as_of is None else as_of.progress
     is_marked = span == _DAY or parameters.in_doubt
-    ledger = find_job_table(settings, "sequence_events", pool) if is_marked else None
+    ledger = find_job_table(settings, "sequence_events", pool)
     found = conflicts_by_span(settings, table, parameters, span, then) if is_marked else CONFLICTS.empty_table()
     with open_engine(settings, pool) as engine:
         engine.register("trades", table, row_filter=equal(exchange=parameters.exchange, symbol=parameters.symbol))
@@ -168,7 +172,9 @@ def _open(
         non_market = [one for numbers in NON_MARKET_NUMBERS.read_all(properties) for one in numbers.sessions()]
         removed = read_removed_numbers(table, REMOVED_ROWS.read(properties))
         register_non_market(engine, [*non_market, *removed])
-        register_marks(engine, ledger, found, parameters)
+        register_marks(engine, ledger if is_marked else None, found, parameters)
+        until = None if as_of is None else as_of.time
+        register_accepted_of(engine, ledger, parameters.exchange, parameters.symbol, until)
         if then is not None:
             register_offset_bounds(engine, table, then)
         yield engine, SOURCES if then is None else _SOURCES_THEN
@@ -248,13 +254,30 @@ _OF_CANDIDATES: Final = """
 """
 
 
-def _before(edge: str) -> str:
-    """Return SQL for the number of a gap's numbers before a time: k with low + (high - low) * k / (m + 1) < edge."""
+def _before(edge: str, numbers: str) -> str:
+    """Return SQL for how many of a gap's m numbers are before a time: k with low + (high - low) * k / (m + 1) < edge.
+
+    `numbers` is the column of m.
+    """
     return f"""
         CASE WHEN {edge} <= low THEN 0
-             WHEN {edge} > high THEN missing
-             ELSE (({edge} - low)::HUGEINT * (missing + 1) + (high - low) - 1) // (high - low) - 1 END
+             WHEN {edge} > high THEN {numbers}
+             ELSE (({edge} - low)::HUGEINT * ({numbers} + 1) + (high - low) - 1) // (high - low) - 1 END
     """
+
+
+def _within(edge_columns: tuple[str, str], numbers: str) -> str:
+    """Return SQL for how many of a gap's numbers are between two times."""
+    first, until = edge_columns
+    return f"({_before(until, numbers)}) - ({_before(first, numbers)})"
+
+
+def _left_out(first: str, last: str) -> str:
+    """Return SQL for how many numbers of a range the canary leaves out; 0 of other exchanges."""
+    return (
+        f"CASE WHEN exchange = $canary_exchange THEN {last} // {LEFT_OUT_EVERY} - ({first} - 1) // {LEFT_OUT_EVERY} "
+        "ELSE 0 END"
+    )
 
 
 # A trade counts once for each number that it stands for; a number that is stored twice counts once.
@@ -274,45 +297,65 @@ _SPANS: Final = f"""
         SELECT exchange, symbol FROM rows_there GROUP BY ALL HAVING NOT bool_or(is_numbered)
     ), stored AS (
         SELECT exchange, symbol, seen_at // $span AS span, sum(numbers)::BIGINT AS stored,
-               count(*) FILTER (NOT is_numbered) AS not_numbered, 0::HUGEINT AS missing
+               count(*) FILTER (NOT is_numbered) AS not_numbered, 0::HUGEINT AS missing, 0::HUGEINT AS accepted
         FROM rows_there WHERE seen_at >= coalesce($start, seen_at) AND seen_at < coalesce($end, seen_at + 1)
         GROUP BY ALL
     ), between AS (
         SELECT exchange, symbol, session, reached::HUGEINT + 1 AS first, first::HUGEINT - 1 AS last,
                least(seen_at, seen_before) AS low, greatest(seen_at, seen_before) AS high
         FROM numbered WHERE first > reached::HUGEINT + 1
-    ), gaps AS (
-        SELECT exchange, symbol, low, high, last - first + 1 - coalesce((
+    ), accepted_between AS (
+        -- An accepted number that is a non-market one, or one that the canary leaves out, counts as that.
+        SELECT exchange, symbol, session, between.first AS gap_first,
+               greatest(accepted.first, between.first) AS first, least(accepted.last, between.last) AS last
+        FROM accepted JOIN between USING (exchange, symbol, session)
+        WHERE accepted.first <= between.last AND accepted.last >= between.first
+    ), accepted_of_gaps AS (
+        SELECT exchange, symbol, session, gap_first AS first, sum(last - first + 1 - coalesce((
+                   SELECT sum(least(non_market.last, one.last) - greatest(non_market.first, one.first) + 1)
+                   FROM non_market
+                   WHERE non_market.exchange = one.exchange AND non_market.symbol = one.symbol
+                     AND non_market.session = one.session
+                     AND non_market.first <= one.last AND non_market.last >= one.first
+               ), 0) - {_left_out("first", "last")}) AS accepted
+        FROM accepted_between AS one GROUP BY ALL
+    ), all_gaps AS (
+        SELECT exchange, symbol, session, low, high, first, last - first + 1 - coalesce((
                    SELECT sum(least(non_market.last, between.last) - greatest(non_market.first, between.first) + 1)
                    FROM non_market
                    WHERE non_market.exchange = between.exchange AND non_market.symbol = between.symbol
                      AND non_market.session = between.session
                      AND non_market.first <= between.last AND non_market.last >= between.first
-               ), 0) - CASE WHEN exchange = $canary_exchange
-                            THEN last // {LEFT_OUT_EVERY} - (first - 1) // {LEFT_OUT_EVERY} ELSE 0 END AS missing
+               ), 0) - {_left_out("first", "last")} AS lacking
         FROM between
+    ), gaps AS (
+        SELECT exchange, symbol, low, high, coalesce(accepted, 0) AS accepted,
+               lacking - coalesce(accepted, 0) AS missing
+        FROM all_gaps LEFT JOIN accepted_of_gaps USING (exchange, symbol, session, first)
     ), parts AS (
-        SELECT exchange, symbol, missing, low, high,
+        SELECT exchange, symbol, missing, accepted, low, high,
                unnest(range(greatest(low, coalesce($start, low)) // $span,
                             least(high, coalesce($end - 1, high)) // $span + 1)) AS span
-        FROM gaps WHERE missing > 0
+        FROM gaps WHERE missing > 0 OR accepted > 0
     ), bounds AS (
         SELECT *, greatest(span * $span, coalesce($start, 0)) AS first,
                least((span + 1) * $span, coalesce($end, (span + 1) * $span)) AS until
         FROM parts
     ), missing AS (
         SELECT exchange, symbol, span, 0 AS stored, 0 AS not_numbered,
-               ({_before("until")}) - ({_before("first")}) AS missing
+               {_within(("first", "until"), "missing")} AS missing,
+               {_within(("first", "until"), "accepted")} AS accepted
         FROM bounds
     ), counted AS (
         SELECT exchange, symbol, span, sum(stored)::BIGINT AS stored, sum(not_numbered)::BIGINT AS not_numbered,
-               sum(missing) AS missing, sum(conflicts)::BIGINT AS conflicts, sum(sessions)::BIGINT AS sessions
+               sum(missing) AS missing, sum(accepted) AS accepted, sum(conflicts)::BIGINT AS conflicts,
+               sum(sessions)::BIGINT AS sessions
         FROM (
             SELECT *, 0 AS conflicts, 0 AS sessions FROM stored
             UNION ALL
-            SELECT *, 0, 0 FROM missing WHERE missing > 0
+            SELECT *, 0, 0 FROM missing WHERE missing > 0 OR accepted > 0
             UNION ALL
-            SELECT exchange, symbol, span, 0, 0, 0, conflicts, sessions FROM marks
+            SELECT exchange, symbol, span, 0, 0, 0, 0, conflicts, sessions FROM marks
         ) GROUP BY exchange, symbol, span
     )
     SELECT * REPLACE (CASE WHEN stored > not_numbered OR missing > 0
@@ -323,11 +366,12 @@ _SPANS: Final = f"""
 _SYMBOLS: Final = f"""
     days AS (
         SELECT exchange, symbol, sum(stored) AS stored, sum(not_numbered) AS not_numbered, sum(missing) AS missing,
-               sum(conflicts) AS conflicts, sum(sessions) AS sessions,
+               sum(accepted) AS accepted, sum(conflicts) AS conflicts, sum(sessions) AS sessions,
                sum(conflicts) > 0 OR sum(sessions) > 1 AS in_doubt
         FROM spans GROUP BY exchange, symbol, span * $span // {_DAY // _MICROSECOND}
     ), by_symbol AS (
         SELECT exchange, symbol, sum(stored) AS stored, sum(not_numbered) AS not_numbered, sum(missing) AS missing,
+               sum(accepted) AS accepted,
                bool_or(in_doubt) OR sum(sessions) > greatest(1, count(*) FILTER (stored > 0)) AS symbol_in_doubt,
                count(missing) AS days, count(*) FILTER (missing = 0 AND NOT in_doubt) AS days_complete,
                count(*) FILTER (in_doubt) AS days_in_doubt
@@ -347,7 +391,8 @@ _SELECTED: Final = f"""
 _TOTALS: Final = """
     SELECT count(*) AS symbols, count(*) - count(missing) AS symbols_not_numbered,
            coalesce(sum(stored), 0) AS stored, coalesce(sum(not_numbered), 0) AS not_numbered,
-           sum(missing) AS missing, sum(stored - not_numbered) + sum(missing) AS expected,
+           sum(missing) AS missing, coalesce(sum(accepted), 0) AS accepted,
+           sum(stored - not_numbered) + sum(missing) AS expected,
            count(*) FILTER (symbol_in_doubt) AS symbols_in_doubt, coalesce(sum(days), 0) AS days,
            coalesce(sum(days_complete), 0) AS days_complete, coalesce(sum(days_in_doubt), 0) AS days_in_doubt
     FROM by_symbol

@@ -15,6 +15,7 @@ from k2.iceberg.table_progress import progress_of
 from k2.model.key_groups import group_of
 from k2.model.progress import Progress, TopicPartition
 from k2.model.state_source import (
+    AnnouncedNumber,
     GroupState,
     IdBlock,
     Ledger,
@@ -42,7 +43,7 @@ from k2.sequencing.non_market import joined
 from k2.storage.catalog import find_table
 from k2.storage.catalog_errors import CATALOG_TRANSIENT
 from k2.storage.removed_rows import read_removed_numbers
-from k2.storage.table_properties import CHECKPOINTS, DOUBTS, NON_MARKET_NUMBERS, REMOVED_ROWS
+from k2.storage.table_properties import ANNOUNCED_NUMBERS, CHECKPOINTS, DOUBTS, NON_MARKET_NUMBERS, REMOVED_ROWS
 
 __all__ = ["TableStateSource"]
 
@@ -73,6 +74,7 @@ class TableStateSource:
         self._non_market = [session for one in NON_MARKET_NUMBERS.read_all(properties) for session in one.sessions()]
         self._removed = self._read_removed(properties)
         self._doubts = [doubt for one in DOUBTS.read_all(properties) for doubt in one.each()]
+        self._announced = [number for one in ANNOUNCED_NUMBERS.read_all(properties) for number in one.each()]
         self._ledger: Ledger | None = None
         found = self._find_checkpoints(is_resumed=resume_info.is_resumed)
         self._checkpoints = None if resume_info.is_resumed else found
@@ -164,6 +166,10 @@ class TableStateSource:
         """Return the first offset of each topic partition that is not in the table for a group's rows."""
         entries = self._progress.of(str(group % self._settings.writers))
         return {topic_partition: entry.offset for topic_partition, entry in entries.items()}
+
+    def announced(self, group: int) -> Iterable[AnnouncedNumber]:
+        """Return the announced numbers of a group's symbols that the table has recorded."""
+        return [one for one in self._announced if group_of(one.key.exchange, one.key.symbol) == group]
 
     def doubts(self, group: int) -> Iterable[NumberDoubt]:
         """Return the doubts of a group's symbols that the table has recorded."""

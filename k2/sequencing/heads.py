@@ -1,85 +1,32 @@
-"""Head numbers: the last number of a symbol by another message of the venue, compared with what arrived.
+"""Head numbers: what a venue says is the newest number of a symbol, compared with what has arrived.
 
-A heartbeat or a ticker names the venue's last trade, and a second view of the trades (aggregates of them) repeats
-each of them. Such a row stores nothing and takes no number. It proves that the trades have arrived up to its number, or
-shows that the newest ones are missing, which no gap shows before the next trade.
+A trade shows that the numbers between it and the one before are missing. Nothing follows the newest trade, so only the
+venue can say that more exist: by a heartbeat or a ticker with the number of the last trade. Trades and heartbeats may
+arrive in either order, so a number that was named counts as missing only if it has not arrived a minute later, by the
+Kafka timestamps. What a person says (`k2 head`) counts at once.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HEAD_GRACE_US", "Behind", "Heads"]
+__all__ = ["HEAD_COLUMNS", "HEAD_GRACE_US", "HEAD_NUMBER", "HEAD_SINCE", "no_heads"]
 
 HEAD_GRACE_US: Final = 60_000_000
-"""How long a trade may arrive after the message that names its number, microseconds of Kafka time."""
-_NONE: Final = np.iinfo(np.int64).min
-_NO_SLOTS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
+"""How long after a number was named its trade may still arrive, microseconds by the Kafka timestamps."""
+HEAD_NUMBER: Final = 0
+"""Column of a symbol's head: the oldest number that was named and has not arrived; the least int64 for none."""
+HEAD_SINCE: Final = 1
+"""Column of a symbol's head: the Kafka time of the message that named it, microseconds."""
+HEAD_COLUMNS: Final = 2
 
 
-class Behind(NamedTuple):
-    """A symbol whose newest numbers are missing."""
+def no_heads(slots: int) -> NDArray[np.int64]:
+    """Return int64[slots, HEAD_COLUMNS], in which no symbol has a number that was named.
 
-    slot: int
-    first: int
-    """The first number above all that arrived, and above those that were reported before."""
-    head: int
-    """The number that the venue named."""
-
-
-class Heads:
-    """The oldest head number of each symbol that no trade has reached yet.
-
-    Only a count and a log message depend on it, no verdict and no event, so a lost state starts empty.
+    It is no part of the state: a lost one begins again with the next message that names a number.
     """
-
-    def __init__(self) -> None:
-        self._numbers = _NO_SLOTS
-        """int64[slots], the pending number of each symbol."""
-        self._since = _NO_SLOTS
-        """int64[slots], the Kafka time of the message that named it, microseconds."""
-        self._reported = _NO_SLOTS
-        """int64[slots], the highest number of each symbol that was reported as missing."""
-
-    def compare(
-        self,
-        slots: NDArray[np.int32],
-        numbers: NDArray[np.int64],
-        kafka_times: NDArray[np.int64],
-        highest: NDArray[np.int64],
-    ) -> list[Behind]:
-        """Compare n head numbers with the highest numbers that have arrived.
-
-        Args:
-            slots: int32[n], the slot of each row's symbol.
-            numbers: int64[n].
-            kafka_times: int64[n], microseconds.
-            highest: int64[slots], by slot, after the trades of the same batch; the least int64 if none arrived.
-
-        Returns:
-            The symbols that have not reached a number for longer than the grace period; a number is reported once,
-            however often the venue names it.
-        """
-        self._make_room(len(highest))
-        behind = list[Behind]()
-        for idx in np.flatnonzero((numbers > highest[slots]) & (highest[slots] > _NONE)).tolist():
-            slot, reached = int(slots[idx]), int(highest[slots[idx]])
-            pending = int(self._numbers[slot])
-            if pending > reached and kafka_times[idx] - self._since[slot] < HEAD_GRACE_US:
-                continue
-            reported = int(self._reported[slot])
-            # Below the number reported last, numbering has begun again.
-            first = (max(reached, reported) if reported <= pending else reached) + 1
-            if pending >= first:
-                behind.append(Behind(slot, first, pending))
-                self._reported[slot] = pending
-            self._numbers[slot], self._since[slot] = numbers[idx], kafka_times[idx]
-        return behind
-
-    def _make_room(self, count: int) -> None:
-        if count > len(self._numbers):
-            more = count - len(self._numbers)
-            self._numbers = np.pad(self._numbers, (0, more), constant_values=_NONE)
-            self._since = np.pad(self._since, (0, more))
-            self._reported = np.pad(self._reported, (0, more), constant_values=_NONE)
+    heads = np.zeros((slots, HEAD_COLUMNS), dtype=np.int64)
+    heads[:, HEAD_NUMBER] = np.iinfo(np.int64).min
+    return heads

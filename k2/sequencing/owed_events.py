@@ -1,12 +1,12 @@
 """Owed events: ledger events of trades in the table that a crash prevented from being written."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from k2.model.sequence_events import EventKind, SequenceEvent
-from k2.model.state_source import Ledger, Ranges, StoredSession
+from k2.model.state_source import AnnouncedNumber, Ledger, Ranges, StoredSession
 
-__all__ = ["difference", "owed_events"]
+__all__ = ["difference", "owed_events", "with_announced"]
 
 
 class MissingRanges(Protocol):
@@ -32,6 +32,19 @@ def owed_events(stored: Iterable[StoredSession], tracker: MissingRanges, ledger:
             yield _event(one, EventKind.GAP_OPENED, first, last)
         for first, last in difference(recorded, missing):
             yield _event(one, EventKind.GAP_FILLED, first, last)
+
+
+def with_announced(stored: Sequence[StoredSession], announced: Iterable[AnnouncedNumber]) -> list[StoredSession]:
+    """Return the stored sessions, and those without new rows whose announced numbers the ledger may lack."""
+    keys = {one.key for one in stored}
+    return [
+        *stored,
+        *(
+            StoredSession(one.key, ((one.number, one.number),), one.at, one.at, one.topic_partition, one.offset)
+            for one in announced
+            if one.number is not None and one.key not in keys
+        ),
+    ]
 
 
 def difference(ranges: Ranges, less: Ranges) -> Ranges:

@@ -72,14 +72,15 @@ class PlainContents:
 class SymbolSequence:
     """The numbering of one symbol on a venue where every missing number is a missing trade.
 
-    The state is the sessions, ascending, and the doubt, if any. A content is any integer except `UNKNOWN`, stored in
+    The state is the sessions, ascending, the doubt, if any, and by session the highest number above all trades that the
+    venue has announced and that is missing. A content is any integer except `UNKNOWN`, stored in
     `contents`. A time is the effective time of a trade (`k2.sequencing.effective_time`) in microseconds.
 
     Memory: 16 bytes per range of numbers seen and about 300 bytes per session, regardless of the number of trades, in
     addition to `contents`. Sessions are never dropped.
     """
 
-    __slots__ = ("contents", "doubt", "sessions")
+    __slots__ = ("announced", "contents", "doubt", "sessions")
 
     def __init__(
         self, contents: Contents | None = None, sessions: Iterable[Session] = (), doubt: Doubt | None = None
@@ -87,6 +88,32 @@ class SymbolSequence:
         self.contents = PlainContents() if contents is None else contents
         self.sessions = list(sessions)
         self.doubt = doubt
+        self.announced: dict[int, int] = {}
+        """By session, from 1."""
+
+    def announce(self, number: int) -> tuple[Event, ...]:
+        """Note that the numbers up to `number` of the newest session exist, and return the gap above its trades.
+
+        There must be a session. The gap begins above the numbers that were announced before.
+        """
+        session = len(self.sessions)
+        highest = self._highest_known(session)
+        if number <= highest:
+            return ()
+        self.announced[session] = number
+        return _opened(session, highest + 1, number)
+
+    def set_announced(self, session: int, number: int | None) -> None:
+        """Set the announced number of a session, as of the trades that were absorbed; nothing if they reach it."""
+        if number is not None and session <= len(self.sessions):
+            numbers = self.sessions[session - 1].numbers
+            if len(numbers) and number > numbers.highest:
+                self.announced[session] = number
+
+    def _highest_known(self, session: int) -> int:
+        """Return the highest number of a session, from 1, that has arrived or was announced."""
+        highest = self.sessions[session - 1].numbers.highest
+        return max(highest, self.announced.get(session, highest))
 
     def place(
         self,
@@ -278,12 +305,16 @@ class SymbolSequence:
         goes_on = index == self._newest and first - 1 <= highest < sequence
         if self.doubt is not None and (goes_on or at >= self.doubt.at):
             self.doubt = None
+        known = self.announced.get(number, highest)
+        # Of the numbers above all that arrived, those that were announced are known to be missing.
         filled = tuple(
-            (EventKind.GAP_FILLED, number, low, high) for low, high in taken if lowest < low and high < highest
+            (EventKind.GAP_FILLED, number, low, min(high, known)) for low, high in taken if lowest < low <= known
         )
         if sequence > highest:
-            events = _opened(number, highest + 1, first - 1)
-            kind = Kind.GAP if events else Kind.NEXT
+            events = _opened(number, known + 1, first - 1)
+            kind = Kind.GAP if first - 1 > highest else Kind.NEXT
+            if sequence >= known:
+                self.announced.pop(number, None)
         elif sequence < lowest:
             events = _opened(number, sequence + 1, lowest - 1)
             kind = Kind.EARLIER
@@ -301,8 +332,14 @@ class SymbolSequence:
 
     @property
     def gap_count(self) -> int:
-        """Number of missing ranges in all sessions."""
-        return sum(session.numbers.gap_count for session in self.sessions)
+        """Number of missing ranges in all sessions, those of announced numbers included."""
+        return sum(session.numbers.gap_count for session in self.sessions) + len(self.announced)
+
+    @property
+    def missing_count(self) -> int:
+        """Number of missing numbers in all sessions, announced ones included."""
+        announced = sum(number - self.sessions[one - 1].numbers.highest for one, number in self.announced.items())
+        return sum(session.numbers.missing_count for session in self.sessions) + announced
 
     def absorb(self, session: int, ranges: Iterable[tuple[int, int]], latest: int, earliest: int) -> None:
         """Add numbers that were stored without this state; sessions are passed in ascending order.
@@ -319,21 +356,32 @@ class SymbolSequence:
         absorbed.latest = max(absorbed.latest, latest)
 
     def missing(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """Return the missing ranges, one element per session."""
-        return tuple(session.numbers.missing() for session in self.sessions)
+        """Return the missing ranges, one element per session; a session's last may be announced numbers."""
+        return tuple(
+            (*session.numbers.missing(), *self._announced_range(number))
+            for number, session in enumerate(self.sessions, start=1)
+        )
+
+    def _announced_range(self, session: int) -> tuple[tuple[int, int], ...]:
+        if session not in self.announced:
+            return ()
+        return ((self.sessions[session - 1].numbers.highest + 1, self.announced[session]),)
 
     def snapshot(self) -> dict[str, object]:
         """Return the state without contents as builtins; later trades do not change the returned value."""
         return {
             "sessions": [[one.numbers.to_bytes(), one.earliest, one.latest] for one in self.sessions],
             "doubt": None if self.doubt is None else [*self.doubt],
+            **({"announced": dict(self.announced)} if self.announced else {}),
         }
 
     @classmethod
     def restore(cls, state: dict[str, Any], contents: Contents | None = None) -> Self:
         """Restore a state returned by `snapshot`."""
         sessions = [Session(IntervalSet.from_bytes(data), *times) for data, *times in state["sessions"]]
-        return cls(contents, sessions, None if state["doubt"] is None else Doubt(*state["doubt"]))
+        sequence = cls(contents, sessions, None if state["doubt"] is None else Doubt(*state["doubt"]))
+        sequence.announced.update(state.get("announced", {}))
+        return sequence
 
 
 def _opened(session: int, first: int, last: int) -> tuple[Event, ...]:

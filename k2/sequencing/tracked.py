@@ -1,5 +1,6 @@
 """What tracking gives for a slice: its rows with verdicts, and the events that they caused."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 
 from k2.model.batch import TradeSlice
 from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.model.state_source import AnnouncedNumber, NumberDoubt, SessionKey
 from k2.sequencing.placement import Event
+from k2.sequencing.session import Doubt
 
-__all__ = ["NewestMissing", "OpenGaps", "Tracked", "first_events", "ledger_events", "with_first"]
+__all__ = ["Findings", "NewestMissing", "OpenGaps", "Tracked", "first_events", "first_new", "with_first"]
 
 
 class OpenGaps(NamedTuple):
@@ -35,6 +38,52 @@ class Tracked:
     """Of the symbols whose newest trades have not arrived, although the venue has named their numbers."""
 
 
+@dataclass(slots=True)
+class Findings:
+    """What the rows of a slice caused, as they are placed one after the other."""
+
+    events: list[SequenceEvent] = field(default_factory=list)
+    out_of_order: Counter[str] = field(default_factory=Counter)
+    newest_missing: list["NewestMissing"] = field(default_factory=list)
+    doubts: dict[tuple[str, str], NumberDoubt] = field(default_factory=dict)
+    """By symbol, the last change."""
+    announced: dict[SessionKey, AnnouncedNumber] = field(default_factory=dict)
+    """The last change."""
+
+    def add_events(
+        self, trade_slice: TradeSlice, slice_idx: int, events: Iterable[Event], at: int | None = None
+    ) -> None:
+        """Add the events that one row caused, at its venue time unless another time is given."""
+        self.events.extend(_ledger_events(trade_slice, slice_idx, events, at))
+
+    def add_out_of_order(self, trade_slice: TradeSlice, slice_idx: int) -> None:
+        """Count a stored row that arrived after a trade of its symbol with a higher number."""
+        self.out_of_order[_name(trade_slice, slice_idx)[0]] += 1
+
+    def add_doubt(self, trade_slice: TradeSlice, slice_idx: int, doubt: Doubt | None) -> None:
+        """Note that one row changed the doubt of its symbol."""
+        names = _name(trade_slice, slice_idx)
+        self.doubts[names] = NumberDoubt(*names, None) if doubt is None else NumberDoubt(*names, *doubt)
+
+    def add_announced(self, trade_slice: TradeSlice, slice_idx: int, session: int, number: int | None, at: int) -> None:
+        """Note the number that a session is known to reach, or None if its trades have reached it."""
+        key = SessionKey(*_name(trade_slice, slice_idx), session)
+        batch = trade_slice.batch
+        offset = batch.offset(int(trade_slice.rows[slice_idx]))
+        self.announced[key] = AnnouncedNumber(key, number, at, batch.source.topic_partition, offset)
+
+    def add_newest_missing(self, trade_slice: TradeSlice, slice_idx: int, events: Iterable[Event]) -> None:
+        """Note numbers above the newest trade of a symbol that have not arrived."""
+        names = _name(trade_slice, slice_idx)
+        self.newest_missing.extend(NewestMissing(*names, first, last) for _, _, first, last in events)
+
+    def tracked(self, trade_slice: TradeSlice) -> Tracked:
+        """Return the result for the slice."""
+        doubts, announced = tuple(self.doubts.values()), tuple(self.announced.values())
+        trade_slice = replace(trade_slice, doubts=doubts, announced=announced)
+        return Tracked(trade_slice, self.events, self.out_of_order, self.newest_missing)
+
+
 class NewestMissing(NamedTuple):
     """The newest numbers of a symbol, both inclusive, which have not arrived within the grace period."""
 
@@ -42,6 +91,11 @@ class NewestMissing(NamedTuple):
     symbol: str
     first: int
     last: int
+
+
+def first_new(trade_slice: TradeSlice, committed: int) -> int:
+    """Return the index in a slice of the first row at or above the committed offset."""
+    return bisect_left(trade_slice.rows, committed, key=trade_slice.batch.offset)
 
 
 def with_first(trade_slice: TradeSlice, slice_idx: int, first: int) -> TradeSlice:
@@ -58,15 +112,21 @@ def first_events(trade_slice: TradeSlice, started: NDArray[np.int32]) -> Iterato
     for slice_idx in started.tolist():
         row = trade_slice.rows[slice_idx]
         first, last = trade_slice.batch.columns.first_sequences[row], trade_slice.batch.columns.sequences[row]
-        yield from ledger_events(trade_slice, slice_idx, ((EventKind.SESSION_STARTED, 1, int(first), int(last)),))
+        yield from _ledger_events(trade_slice, slice_idx, ((EventKind.SESSION_STARTED, 1, int(first), int(last)),))
 
 
-def ledger_events(trade_slice: TradeSlice, slice_idx: int, events: Iterable[Event]) -> Iterator[SequenceEvent]:
-    """Yield the ledger events that one trade caused."""
+def _name(trade_slice: TradeSlice, slice_idx: int) -> tuple[str, str]:
+    return trade_slice.batch.columns.name(int(trade_slice.rows[slice_idx]))
+
+
+def _ledger_events(
+    trade_slice: TradeSlice, slice_idx: int, events: Iterable[Event], at: int | None = None
+) -> Iterator[SequenceEvent]:
+    """Yield the ledger events that one row caused."""
     columns, source, row = trade_slice.batch.columns, trade_slice.batch.source, int(trade_slice.rows[slice_idx])
     for kind, session, first, last in events:
         exchange, symbol = columns.name(row)
-        timestamp, offset = int(columns.timestamps[row]), trade_slice.batch.offset(row)
+        timestamp, offset = int(columns.timestamps[row]) if at is None else at, trade_slice.batch.offset(row)
         yield SequenceEvent(
             exchange, symbol, session, kind, first, last, timestamp, source.topic, source.partition, offset
         )

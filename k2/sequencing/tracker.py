@@ -1,6 +1,5 @@
 """Sequence tracking of whole batches: the rules of `k2.sequencing.sequence` at the cost of a compiled loop."""
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,18 +13,25 @@ from k2.model.batch import TradeSlice
 from k2.model.content import CONTENT_KEY, NON_MARKET_CONTENT
 from k2.model.errors import StateError
 from k2.model.progress import TopicPartition
-from k2.model.sequence_events import SequenceEvent
-from k2.model.state_source import NumberDoubt, Positions, Ranges, StoredContents, StoredSession, WantedContents
+from k2.model.state_source import (
+    AnnouncedNumber,
+    NumberDoubt,
+    Positions,
+    Ranges,
+    StoredContents,
+    StoredSession,
+    WantedContents,
+)
 from k2.model.symbols import Symbols
 from k2.model.verdicts import HEAD, SKIPPED, STORED
 from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents
 from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
-from k2.sequencing.heads import Heads
+from k2.sequencing.heads import HEAD_GRACE_US, no_heads
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.placement import Placement
 from k2.sequencing.sequence import INTERLEAVED_MAX, SESSIONS_SEARCHED, SymbolSequence
 from k2.sequencing.session import Doubt, Session
-from k2.sequencing.tracked import NewestMissing, OpenGaps, Tracked, first_events, ledger_events, with_first
+from k2.sequencing.tracked import Findings, OpenGaps, Tracked, first_events, first_new, with_first
 from k2.sequencing.tracker_kernel import (
     CHECKED,
     COLUMNS,
@@ -36,6 +42,7 @@ from k2.sequencing.tracker_kernel import (
     TrackedColumns,
     evidence_at,
     follow,
+    heads_only,
     tracked_columns,
 )
 from k2.venues import VENUES
@@ -89,7 +96,7 @@ class GroupTracker:
         self._fingerprints = Fingerprints()
         self._clock = GroupClock(max(window_us, WINDOW_US_MIN))
         self._lookup = ContentLookup(self._fingerprints, read_contents)
-        self._heads = Heads()
+        self._heads = no_heads(_CAPACITY)
         if state is not None:
             self._restore(state)
 
@@ -112,6 +119,7 @@ class GroupTracker:
         stored: Iterable[StoredSession],
         committed: Positions = MappingProxyType({}),
         doubts: Iterable[NumberDoubt] = (),
+        announced: Iterable[AnnouncedNumber] = (),
     ) -> None:
         """Bring the state up to the table, before the first row is judged.
 
@@ -120,6 +128,7 @@ class GroupTracker:
             committed: committed offsets. Rows below them have been judged (they are in the table, dead letters, or
                 dropped) and are ignored.
             doubts: all doubts that those rows left.
+            announced: all announced numbers that those rows left.
         """
         self._committed = committed
         changed = dict[int, SymbolSequence]()
@@ -132,6 +141,11 @@ class GroupTracker:
             if doubt.sequence is not None:
                 sequence = self._cached_sequence(changed, self._slot(doubt.exchange, doubt.symbol))
                 sequence.doubt = Doubt(doubt.sequence, doubt.at)
+        for slot in [slot for slot, sequence in self._sequences.items() if sequence.announced]:
+            self._cached_sequence(changed, slot).announced.clear()
+        for named in announced:
+            sequence = self._cached_sequence(changed, self._slot(named.key.exchange, named.key.symbol))
+            sequence.set_announced(named.key.session, named.number)
         for slot, sequence in changed.items():
             if sequence.sessions:
                 self._update_slot(slot, sequence)
@@ -156,21 +170,20 @@ class GroupTracker:
         slice is not changed.
         """
         trade_slice = trade_slice.with_ids_of(self._symbols)
-        if not len(trade_slice):
+        is_contiguous = VENUES[trade_slice.batch.source.venue].is_contiguous
+        if not len(trade_slice) or not (is_contiguous or (trade_slice.verdicts == HEAD).any()):
             return Tracked(trade_slice, [], Counter())
-        if not VENUES[trade_slice.batch.source.venue].is_contiguous:
-            return Tracked(trade_slice, [], Counter(), self._behind(trade_slice))
-        self._make_slots(trade_slice.batch.columns.symbols[trade_slice.rows])
-        topic_partition = trade_slice.batch.source.topic_partition
-        self._positions[topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
-        columns = tracked_columns(trade_slice.batch)
-        slice_idx = _first_new(trade_slice, self._committed.get(topic_partition, 0))
-        self._clock.advance(trade_slice.batch.kafka_timestamps_of(trade_slice.rows[slice_idx:]))
+        source, columns = trade_slice.batch.source, tracked_columns(trade_slice.batch)
+        self._make_slots(columns.symbols[trade_slice.rows])
+        slice_idx = first_new(trade_slice, self._committed.get(source.topic_partition, 0))
+        if is_contiguous:
+            self._positions[source.topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
+            self._clock.advance(trade_slice.batch.kafka_timestamps_of(trade_slice.rows[slice_idx:]))
+        else:
+            columns = heads_only(columns, trade_slice.rows[trade_slice.verdicts == HEAD])
         trade_slice = replace(trade_slice, verdicts=trade_slice.verdicts.copy(), sessions=trade_slice.sessions.copy())
         started = np.empty(len(trade_slice), dtype=np.int32)
-        events: list[SequenceEvent] = []
-        out_of_order: Counter[str] = Counter()
-        doubts: dict[int, NumberDoubt] = {}
+        findings = Findings()
         while True:
             slice_idx, count = follow(
                 slice_idx,
@@ -179,44 +192,38 @@ class GroupTracker:
                 CONTENT_KEY,
                 self._slot_of,
                 self._slots,
+                self._heads,
+                HEAD_GRACE_US if source.is_live else 0,
                 self._fingerprints.pages,
                 trade_slice.verdicts,
                 trade_slice.sessions,
                 started,
             )
-            events.extend(first_events(trade_slice, started[:count]))
+            findings.events.extend(first_events(trade_slice, started[:count]))
             if slice_idx == len(trade_slice):
-                trade_slice = replace(trade_slice, doubts=tuple(doubts.values()))
-                return Tracked(trade_slice, events, out_of_order, self._behind(trade_slice))
-            placement = self._place(trade_slice, columns, slice_idx, doubts)
-            events.extend(ledger_events(trade_slice, slice_idx, placement.events))
-            if placement.first is not None:
-                trade_slice = with_first(trade_slice, slice_idx, placement.first)
-            if placement.out_of_order:
-                exchange, _ = trade_slice.batch.columns.name(int(trade_slice.rows[slice_idx]))
-                out_of_order[exchange] += 1
+                return findings.tracked(trade_slice)
+            if trade_slice.verdicts[slice_idx] == HEAD:
+                self._announce(trade_slice, slice_idx, findings)
+            elif (first := self._place(trade_slice, columns, slice_idx, findings).first) is not None:
+                trade_slice = with_first(trade_slice, slice_idx, first)
             slice_idx += 1
 
-    def _behind(self, trade_slice: TradeSlice) -> list[NewestMissing]:
-        """Compare the head numbers of a slice with what has arrived."""
-        columns = trade_slice.batch.columns
-        heads = np.flatnonzero((trade_slice.verdicts == HEAD) & columns.has_sequence[trade_slice.rows])
-        if not len(heads):
-            return []
-        rows = trade_slice.rows[heads]
-        self._make_slots(columns.symbols[rows])
-        slots, numbers = self._slot_of[columns.symbols[rows]], columns.sequences[rows]
-        highest = np.where(self._slots[:, SESSION] > 0, self._slots[:, HIGHEST], _MIN)
-        kafka_times = trade_slice.batch.kafka_timestamps_of(rows)
-        return [
-            NewestMissing(*self._symbols.name(self._symbol_ids[one.slot]), one.first, one.head)
-            for one in self._heads.compare(slots, numbers, kafka_times, highest)
-        ]
+    def _announce(self, trade_slice: TradeSlice, slice_idx: int, findings: Findings) -> None:
+        """Note the overdue number of a message that names one, and wait for the number that it names itself."""
+        batch, row = trade_slice.batch, int(trade_slice.rows[slice_idx])
+        slot, number = int(self._slot_of[batch.columns.symbols[row]]), int(batch.columns.sequences[row])
+        kafka_time = int(batch.kafka_timestamps_of(trade_slice.rows[slice_idx : slice_idx + 1])[0])
+        overdue, since = self._heads[slot].tolist() if batch.source.is_live else (number, kafka_time)
+        self._heads[slot] = number, kafka_time
+        sequence = self._sequence(slot)
+        if events := sequence.announce(overdue):
+            self._update_slot(slot, sequence)
+            findings.add_events(trade_slice, slice_idx, events, since)
+            findings.add_announced(trade_slice, slice_idx, len(sequence.sessions), overdue, since)
+            findings.add_newest_missing(trade_slice, slice_idx, events)
 
-    def _place(
-        self, trade_slice: TradeSlice, columns: TrackedColumns, slice_idx: int, doubts: dict[int, NumberDoubt]
-    ) -> Placement:
-        """Place one row with its `SymbolSequence`; record a change of the symbol's doubt in `doubts`."""
+    def _place(self, trade_slice: TradeSlice, columns: TrackedColumns, slice_idx: int, findings: Findings) -> Placement:
+        """Place one row with its `SymbolSequence`; add what it caused to `findings`."""
         row = int(trade_slice.rows[slice_idx])
         slot, number = int(self._slot_of[columns.symbols[row]]), int(columns.content.sequences[row])
         content, at, is_named, kafka_time = evidence_at(columns, row, CONTENT_KEY)
@@ -231,7 +238,7 @@ class GroupTracker:
             self._lookup.read(self._clock.floor, self._clock.reached)
             self._make_room(pages)
         self._contents_of(sequence).kafka_time = int(kafka_time)
-        doubt = sequence.doubt
+        doubt, announced = sequence.doubt, dict(sequence.announced)
         placement = sequence.place(
             number,
             int(at),
@@ -241,13 +248,17 @@ class GroupTracker:
             is_counted=VENUES[trade_slice.batch.source.venue].counts_numbers,
         )
         if sequence.doubt != doubt:
-            names = self._symbols.name(self._symbol_ids[slot])
-            doubts[slot] = NumberDoubt(*names, None) if sequence.doubt is None else NumberDoubt(*names, *sequence.doubt)
+            findings.add_doubt(trade_slice, slice_idx, sequence.doubt)
+        for session in announced.keys() - sequence.announced.keys():
+            findings.add_announced(trade_slice, slice_idx, session, None, int(at))
         if is_market:
             trade_slice.verdicts[slice_idx] = placement.verdict
         if is_market or placement.verdict == STORED:
             trade_slice.sessions[slice_idx] = placement.session
         self._update_slot(slot, sequence, number >> PAGE_BITS)
+        findings.add_events(trade_slice, slice_idx, placement.events)
+        if placement.out_of_order:
+            findings.add_out_of_order(trade_slice, slice_idx)
         return placement
 
     def _symbols_from(self, trade_slice: TradeSlice, columns: TrackedColumns, slice_idx: int) -> Iterator[SliceSymbol]:
@@ -294,6 +305,10 @@ class GroupTracker:
         newest, session = sequence.sessions[-1], len(sequence.sessions)
         highest = newest.numbers.highest
         old = sequence.sessions[-SESSIONS_SEARCHED:-1]
+        is_plain = sequence.doubt is None and not sequence.announced
+        if session > self._slots[slot, SESSION]:
+            # A number that was named before numbering began again says nothing of the numbers that follow.
+            self._heads[slot] = no_heads(1)[0]
         # In the order of the kernel's columns.
         self._slots[slot] = (
             newest.numbers.top_start,
@@ -301,13 +316,11 @@ class GroupTracker:
             newest.latest,
             newest.earliest,
             session,
-            max((one.numbers.highest for one in old if len(one.numbers)), default=_MIN)
-            if sequence.doubt is None
-            else _MAX,
+            max((one.numbers.highest for one in old if len(one.numbers)), default=_MIN) if is_plain else _MAX,
             find_page(self._fingerprints.pages, slot, session, highest),
-            checked if sequence.doubt is None else _MIN,
+            checked if is_plain else _MIN,
         )
-        if session > 1 or newest.numbers.gap_count or sequence.doubt is not None:
+        if session > 1 or newest.numbers.gap_count or not is_plain:
             self._sequences[slot] = sequence
         else:
             self._sequences.pop(slot, None)
@@ -330,7 +343,9 @@ class GroupTracker:
         self._slot_of[new] = np.arange(count, count + len(new), dtype=np.int32)
         self._symbol_ids.extend(new.tolist())
         if len(self._symbol_ids) > len(self._slots):
-            self._slots = np.pad(self._slots, ((0, 2 * len(self._symbol_ids) - len(self._slots)), (0, 0)))
+            more = 2 * len(self._symbol_ids) - len(self._slots)
+            self._slots = np.pad(self._slots, ((0, more), (0, 0)))
+            self._heads = np.concatenate([self._heads, no_heads(more)])
         self._make_room(len(new))
 
     def open_gaps(self) -> dict[str, OpenGaps]:
@@ -339,8 +354,7 @@ class GroupTracker:
         for slot, sequence in self._sequences.items():
             exchange = self._symbols.name(self._symbol_ids[slot])[0]
             ranges, numbers = gaps[exchange]
-            missing = sum(session.numbers.missing_count for session in sequence.sessions)
-            gaps[exchange] = OpenGaps(ranges + sequence.gap_count, numbers + missing)
+            gaps[exchange] = OpenGaps(ranges + sequence.gap_count, numbers + sequence.missing_count)
         return gaps
 
     def snapshot(self) -> dict[str, object]:
@@ -374,15 +388,11 @@ class GroupTracker:
         self._slots[: len(symbol_ids), :_STATE_COLUMNS] = np.frombuffer(state["slots"], dtype="<i8").reshape(
             len(symbol_ids), _STATE_COLUMNS
         )
+        self._heads = no_heads(len(self._slots))
         self._slots[:, OLD_HIGHEST] = self._slots[:, CHECKED] = _MIN
         self._slots[:, TOP_PAGE] = NO_PAGE
         for slot, sequence in state["sequences"].items():
             self._update_slot(slot, SymbolSequence.restore(sequence, SlotContents(self._fingerprints, slot)))
-
-
-def _first_new(trade_slice: TradeSlice, committed: int) -> int:
-    """Return the index in a slice of the first row at or above the committed offset."""
-    return bisect_left(trade_slice.rows, committed, key=trade_slice.batch.offset)
 
 
 def _pages_of(first: int, last: int) -> int:

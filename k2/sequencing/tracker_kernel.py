@@ -21,6 +21,7 @@ from k2.sequencing.fingerprints import (
     take_page,
     write_fingerprint,
 )
+from k2.sequencing.heads import HEAD_NUMBER, HEAD_SINCE
 
 __all__ = [
     "CHECKED",
@@ -35,6 +36,7 @@ __all__ = [
     "TrackedColumns",
     "evidence_at",
     "follow",
+    "heads_only",
     "tracked_columns",
 ]
 
@@ -102,6 +104,13 @@ def tracked_columns(batch: TradeBatch) -> TrackedColumns:
         batch.source.kafka_timestamps,
         content,
     )
+
+
+def heads_only(columns: TrackedColumns, rows: NDArray[np.int32]) -> TrackedColumns:
+    """Return columns in which only int32[m] `rows` have a number."""
+    is_head = np.zeros(len(columns.has_sequence), dtype=np.bool_)
+    is_head[rows] = True
+    return columns._replace(has_sequence=columns.has_sequence & is_head)
 
 
 @compiled
@@ -185,6 +194,22 @@ def _write(
 
 
 @compiled
+def _is_overdue(
+    slot: NDArray[np.int64], head: NDArray[np.int64], sequence: int, kafka_time: int, grace_us: int
+) -> bool:
+    """Return whether a number that was named has not arrived within the grace period; note this one if it is new."""
+    if slot[SESSION] == 0 or sequence <= slot[HIGHEST] or kafka_time == NULL_TIME:
+        return False
+    if grace_us == 0:
+        return True
+    # A lower number than the one named before: that was a straggler, or numbering has begun again.
+    if head[HEAD_NUMBER] <= slot[HIGHEST] or sequence < head[HEAD_NUMBER]:
+        head[HEAD_NUMBER], head[HEAD_SINCE] = sequence, kafka_time
+        return False
+    return bool(kafka_time - head[HEAD_SINCE] >= grace_us)
+
+
+@compiled
 def follow(
     position: int,
     rows: NDArray[np.int32],
@@ -192,6 +217,8 @@ def follow(
     key: np.uint64,
     slot_of: NDArray[np.int32],
     slots: NDArray[np.int64],
+    heads: NDArray[np.int64],
+    head_grace_us: int,
     pages: Pages,
     verdicts: NDArray[np.uint8],
     sessions: NDArray[np.int32],
@@ -200,7 +227,8 @@ def follow(
     """Track the rows from `position` on, up to the first one that needs its `SymbolSequence`, as ranges over pages do.
 
     int32[m] `rows` are indices into the columns; int32[symbols] `slot_of` is the slot of each symbol in `slots`,
-    int64[slots, COLUMNS]. `key` is that of the fingerprints. `slots`, `pages`, uint8[m] `verdicts` and int32[m]
+    int64[slots, COLUMNS]; `heads` is int64[slots, HEAD_COLUMNS], and a number that was named is overdue after
+    `head_grace_us`. `key` is that of the fingerprints. `slots`, `heads`, `pages`, uint8[m] `verdicts` and int32[m]
     `sessions` are changed in place; int32[m] `started` gets the indices in `rows` of symbols' first trades, ascending.
     Returns the index in `rows` of the first row that was not tracked, or m; and the number of indices in `started`.
     """
@@ -210,9 +238,14 @@ def follow(
     count = 0
     for slice_idx in range(position, len(rows)):
         row = rows[slice_idx]
-        if not has_sequence[row] or verdicts[slice_idx] == HEAD:
+        if not has_sequence[row]:
             continue
         slot_idx, sequence, first = slot_of[symbols[row]], sequences[row], first_sequences[row]
+        if verdicts[slice_idx] == HEAD:
+            named_at = kafka_timestamps[messages[row]]
+            if _is_overdue(slots[slot_idx], heads[slot_idx], sequence, named_at, head_grace_us):
+                return slice_idx, count
+            continue
         if first >> PAGE_BITS != sequence >> PAGE_BITS:
             return slice_idx, count
         slot = slots[slot_idx]

@@ -14,6 +14,7 @@ from k2.model.documents import UnknownFormatError
 from k2.model.errors import TableError
 from k2.model.key_groups import GROUPS
 from k2.model.progress import Progress
+from k2.sequencing.announced import AnnouncedNumbers
 from k2.sequencing.connection_states import ConnectionStates
 from k2.sequencing.doubts import Doubts
 from k2.sequencing.non_market import NonMarketNumbers
@@ -28,6 +29,7 @@ from k2.storage.pending_corrections import (
 from k2.storage.removed_rows import RemovedRows, parse_removed_rows, removed_rows_text
 
 __all__ = [
+    "ANNOUNCED_NUMBERS",
     "CHECKPOINTS",
     "COMMIT_ID",
     "COMMIT_LOG_BATCH",
@@ -213,6 +215,15 @@ DOUBTS: Final = TableProperty[Doubts](
     Doubts.text,
     Doubts,
 )
+ANNOUNCED_NUMBERS: Final = TableProperty[AnnouncedNumbers](
+    "k2.announced.",
+    "trades",
+    "Numbers above the newest trade of each writer's symbols that the venue has named and that are missing, with the "
+    "time and the message ([details](venues.md#head-numbers-and-second-views))",
+    AnnouncedNumbers,
+    AnnouncedNumbers.text,
+    AnnouncedNumbers,
+)
 CHECKPOINTS: Final = TableProperty[NamedCheckpoints](
     "k2.checkpoints.",
     "trades",
@@ -308,6 +319,7 @@ PROPERTIES: Final[tuple[TableProperty[Any], ...]] = (
     NON_MARKET_NUMBERS,
     REMOVED_ROWS,
     DOUBTS,
+    ANNOUNCED_NUMBERS,
     CHECKPOINTS,
     CONNECTIONS,
     PENDING_CORRECTIONS,

@@ -20,6 +20,7 @@ from tests.query.tables import (
     EPOCH,
     append,
     conflict,
+    event,
     made,
     numbered,
     progress,
@@ -64,11 +65,26 @@ def test_a_file(stored: None, k2: K2, tmp_path: Path, arguments: list[str], coun
     ]
 
 
+def test_accepted_numbers(stored: None, k2: K2, settings: Settings) -> None:
+    """A column and a part of the sum, if there are any; they are missing no longer."""
+    assert "accepted" not in k2("completeness").stdout
+    ledger = made(settings, TableName.SEQUENCE_EVENTS)
+    row = event("gap_accepted", -999, 999, session=1, topic="", partition=-1, offset=-1)
+    append(ledger, [row | {"missing": 0}])
+    shown = k2("completeness", "--symbol", "BTCUSDT", columns=80)
+    assert "accepted" in shown.stdout
+    assert "3 stored of 3 expected, 0 missing, 7 accepted as missing; " in shown.stderr
+    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+    heat = k2("completeness", "--symbol", "BTCUSDT", "--heat")
+    assert "100.00 %" in heat.stdout
+
+
 def test_completeness(stored: None, k2: K2) -> None:
     """One row for each symbol and day, with the documented fields; a table for people that fits; the sum on stderr."""
     result = k2("completeness", "--json")
     where, other = ({"exchange": "binance", "symbol": symbol} for symbol in ("BTCUSDT", "ETHUSDT"))
     calm = {"not_numbered": 0, "conflicts": 0, "sessions": 1, "numbering_in_doubt": False, "symbol_in_doubt": False}
+    calm |= {"accepted": 0}
     none = {**calm, "sessions": 0}
     assert json.loads(result.stdout) == [
         {**where, "day": "2024-08-09", "expected": 4, "stored": 1, "missing": 3, "percent": 25.0, **calm},
@@ -276,7 +292,7 @@ def test_the_strip(stored: None, k2: K2) -> None:
     hours = json.loads(k2("completeness", "--heat", "--symbol", "BTCUSDT", "--json").stdout)
     assert sum(one["expected"] for one in hours) == 10
     where = {"exchange": "binance", "symbol": "BTCUSDT", "hour": "2024-08-09T20:00:00Z"}
-    assert hours[0] == {**where, "expected": 1, "stored": 1, "missing": 0, "not_numbered": 0}
+    assert hours[0] == {**where, "expected": 1, "stored": 1, "missing": 0, "not_numbered": 0, "accepted": 0}
 
 
 @pytest.mark.parametrize("columns", [50, 60, 80, 200])

@@ -1,6 +1,7 @@
 """`k2 gaps`: fields, filters and exit codes."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +35,7 @@ def test_gaps(ledger: None, k2: K2) -> None:
     result = k2("gaps", "--exchange", "binance", "--symbol", "BTCUSDT", "--json", "--as-of", "2024-08-09T00:02:00Z")
     where = {"exchange": "binance", "symbol": "BTCUSDT", "session": 0}
     times = {"opened_at": "2024-08-09T00:00:00Z", "filled_at": None, "open_seconds": 120.0}
+    times |= dict.fromkeys(("accepted_at", "reason", "decided_by"))
     assert json.loads(result.stdout) == [
         {**where, "first_sequence": 5, "last_sequence": 5, "missing": 1, **times},
         {**where, "first_sequence": 7, "last_sequence": 9, "missing": 3, **times},
@@ -92,6 +94,67 @@ def test_filled_gaps(ledger: None, k2: K2) -> None:
     both = k2("gaps", "--filled", "--all")
     assert (both.exit_code, both.stdout) == (2, "")
     assert "--filled and --all" in both.stderr
+
+
+def test_accepting(ledger: None, k2: K2) -> None:
+    """Only what is missing of a range; the list of accepted gaps has reason and name, and no other list has them."""
+    asked = ("gaps", "accept", "binance", "BTCUSDT", "1", "7", "--reason", "never existed", "--by", "ann")
+    proof = ("--witness", "archive:trades.zip", "--witness", "rest:fromId=5")
+    planned = k2(*asked, *proof, "--dry-run", "--json")
+    assert json.loads(planned.stdout)["dry_run"] is True
+    assert json.loads(k2("gaps", "--accepted", "--json").stdout) == []
+    decided = json.loads(k2(*asked, *proof, "--json").stdout)
+    reason = "never existed (archive: trades.zip; rest: fromId=5)"
+    what = {"exchange": "binance", "symbol": "BTCUSDT", "session": 0, "numbers": 2, "ranges": [[5, 5], [7, 7]]}
+    said = {"event": "gap_accepted", "reason": reason, "decided_by": "ann", "decided_at": decided["decided_at"]}
+    assert decided == {**what, **said, "dry_run": False}
+    rows = json.loads(k2("gaps", "--accepted", "--json").stdout)
+    assert [(row["first_sequence"], row["reason"], row["decided_by"]) for row in rows] == [
+        (5, reason, "ann"),
+        (7, reason, "ann"),
+    ]
+    assert [row["first_sequence"] for row in json.loads(k2("gaps", "--json").stdout)] == [8, 1]
+    shown = k2("gaps", "--accepted")
+    assert "never existed" in shown.stdout
+    assert shown.stderr == "2 accepted in 2 ranges\n"
+    assert "accepted 20" in k2("gaps", "--all").stdout
+    again = k2(*asked)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert again.stderr.startswith("k2: numbers 1 to 7 of binance BTCUSDT: accepted already by ann at ")
+    undone = k2(*asked, "--undo")
+    assert "5, 7" in undone.stdout
+    assert json.loads(k2("gaps", "--accepted", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--reason", " "], "--reason '': not a line of text"),
+        (["--reason", "x" * 1_001], "--reason: longer than 1,000 bytes"),
+        (["--reason", "x", "--by", ""], "--by '': not a line of text"),
+        (["--reason", "x", "--witness", "archive:file.zip"], "add one of another kind (stream, rest, person)"),
+        (["--reason", "x", "--witness", "rest:a", "--witness", "rest:b"], "one kind of witness does not prove"),
+        (["--reason", "x", "--witness", "hearsay:y"], "use KIND:TEXT with stream, rest, archive, person"),
+        (["--reason", "x", "--witness", "rest:"], "--witness 'rest:': not a witness"),
+    ],
+)
+def test_a_decision_that_is_not_founded_is_refused(ledger: None, k2: K2, options: list[str], says: str) -> None:
+    """Nothing is recorded."""
+    refused = k2("gaps", "accept", "binance", "BTCUSDT", "5", "9", *options)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert says in refused.stderr
+    assert json.loads(k2("gaps", "--accepted", "--json").stdout) == []
+
+
+def test_the_word_of_a_person(ledger: None, k2: K2) -> None:
+    """It is enough, with the name of the user and the host by default."""
+    assert (
+        k2("gaps", "accept", "kraken", "BTCUSDT", "1", "1", "--reason", "x", "--witness", "person:support").exit_code
+        == 0
+    )
+    (row,) = json.loads(k2("gaps", "--accepted", "--json").stdout)
+    assert row["reason"] == "x (person: support)"
+    assert re.fullmatch(r".+@.+", row["decided_by"])
 
 
 @pytest.mark.parametrize(
@@ -176,7 +239,7 @@ def test_connections_to_a_file(lost: None, k2: K2, tmp_path: Path) -> None:
     assert pq.read_table(path)["missing"].to_pylist() == [5, 1]
 
 
-@pytest.mark.parametrize("option", [["--filled"], ["--all"], ["--symbol", "c-1"]])
+@pytest.mark.parametrize("option", [["--filled"], ["--accepted"], ["--all"], ["--symbol", "c-1"]])
 def test_connections_have_no_symbols(k2: K2, option: list[str]) -> None:
     """Options that select gaps of trades are refused."""
     result = k2("gaps", "--connections", *option)

@@ -21,6 +21,7 @@ from tests.query.tables import (
     EPOCH,
     append,
     conflict,
+    event,
     made,
     numbered,
     progress,
@@ -93,10 +94,45 @@ def test_percent_is_rounded_down(settings: Settings) -> None:
     """A symbol with one of three million missing is not reported as complete."""
     append(made(settings, TableName.TRADES), [numbered(1, 1), numbered(3, 2), numbered(1, 3, 2)])
     assert [astuple(one) for one in by_day(settings)] == [
-        ("binance", "BTCUSDT", date(2024, 8, 9), 4, 3, 1, 75.0, 0, 0, 0, False, False),
+        ("binance", "BTCUSDT", date(2024, 8, 9), 4, 3, 1, 75.0, 0, 0, 0, False, False, 0),
     ]
     append(made(settings, TableName.TRADES), [numbered(n, 30 + n / 1e6, 3) for n in (*range(300_000), 300_001)])
     assert [one.percent for one in by_day(settings)] == [75.0, 99.9996]
+
+
+def test_accepted_numbers_are_not_expected(settings: Settings) -> None:
+    """They are counted apart, on the days between their stored neighbours, until a trade of theirs comes."""
+    trades, ledger = made(settings, TableName.TRADES), made(settings, TableName.SEQUENCE_EVENTS)
+    append(trades, [numbered(1, 0), numbered(2, 23), numbered(6, 27), numbered(8, 28)])
+    where = {"session": 1, "topic": "", "partition": -1, "offset": -1}
+    append(ledger, [event("gap_opened", 3, 5, session=1), event("gap_accepted", 3, 5, **where)])
+    assert [(one.day.day, one.expected, one.stored, one.missing, one.accepted) for one in by_day(settings)] == [
+        (9, 2, 2, 0, 0),
+        (10, 3, 2, 1, 3),
+    ]
+    assert [(one.hour.hour, one.accepted) for one in by_hour(settings, CompletenessParameters()) if one.accepted] == [
+        (0, 1),
+        (1, 1),
+        (2, 1),
+    ]
+    append(ledger, [event("gap_accepted", 7, 7, **where, detected_at=EPOCH + HOUR)])
+    totals = summary_by_day(settings, CompletenessParameters()).totals
+    assert (totals.expected, totals.missing, totals.accepted, totals.percent) == (4, 0, 4, 100.0)
+    assert (totals.days, totals.days_complete) == (2, 2)
+    append(trades, [numbered(4, 24)])
+    assert [(one.stored, one.missing, one.accepted) for one in by_day(settings)] == [(2, 0, 1), (3, 0, 2)]
+    append(ledger, [event("gap_acceptance_undone", 3, 7, **where, detected_at=EPOCH + 2 * HOUR)])
+    assert [(one.stored, one.missing, one.accepted) for one in by_day(settings)] == [(2, 1, 0), (3, 2, 0)]
+
+
+def test_numbers_that_the_canary_leaves_out_are_not_accepted(settings: Settings) -> None:
+    """Also if someone accepts them: they count once, as left out."""
+    canary = {"exchange": "k2-canary", "symbol": "C"}
+    append(made(settings, TableName.TRADES), [numbered(n, n / 100, **canary) for n in (98, 102)])
+    where = {**canary, "session": 1, "topic": "", "partition": -1, "offset": -1}
+    append(made(settings, TableName.SEQUENCE_EVENTS), [event("gap_accepted", 99, 100, **where)])
+    watched = settings.model_copy(update={"canary_exchange": "k2-canary"})
+    assert [(one.missing, one.accepted) for one in by_day(watched)] == [(1, 1)]
 
 
 def test_filters_select(settings: Settings) -> None:
@@ -185,7 +221,15 @@ def test_totals_are_of_all_symbols(settings: Settings) -> None:
         numbered(None, 1, 0, symbol="ETHUSDT"),
     ])  # fmt: skip
     append(made(settings, TableName.SEQUENCE_EVENTS), [session_started(session, 1) for session in (1, 2)])
-    sums = {"symbols": 3, "symbols_not_numbered": 1, "expected": 6, "stored": 10, "missing": 2, "percent": 66.6666}
+    sums = {
+        "symbols": 3,
+        "symbols_not_numbered": 1,
+        "expected": 6,
+        "stored": 10,
+        "missing": 2,
+        "percent": 66.6666,
+        "accepted": 0,
+    }
     by_days = {"symbols_in_doubt": 1, "days": 2, "days_complete": 1, "days_in_doubt": 1}
     for asked in ({}, {"worst": 1}, {"containing": "non"}, {"in_doubt": True}, {"containing": "nothing"}):
         selected = CompletenessParameters.model_validate(asked)

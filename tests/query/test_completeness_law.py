@@ -12,8 +12,10 @@ from k2.model.state_source import SessionKey, StoredSession
 from k2.ops.settings import Settings
 from k2.query.completeness import CompletenessParameters
 from k2.query.conflicts import CONFLICTS
+from k2.query.decisions import register_accepted
 from k2.query.pool import open_engine
 from k2.query.span_counts import SOURCES, count_spans, register_marks, register_non_market
+from k2.sequencing.acceptance import AcceptedRange
 from tests.query.tables import EPOCH
 
 YEAR_1 = datetime(1, 1, 1, tzinfo=UTC)
@@ -46,8 +48,8 @@ SCHEMA = pa.schema(
         "timestamp": pa.timestamp("us", tz="UTC"),
     }
 )
-Counts = tuple[int, int, int | None]
-"""Stored, of these not numbered, and missing."""
+Counts = tuple[int, int, int | None, int]
+"""Stored, of these not numbered, missing, and accepted as missing."""
 
 
 def first_of(number: int) -> int:
@@ -56,9 +58,10 @@ def first_of(number: int) -> int:
 
 
 def by_hand(
-    trades: list[Trade], non_market: set[int], asked: CompletenessParameters, span: timedelta
+    trades: list[Trade], non_market: set[int], accepted: set[int], asked: CompletenessParameters, span: timedelta
 ) -> dict[tuple[str, int], Counts]:
     """Return the counts by symbol and span, counted number by number."""
+    given_up: Counter[tuple[str, int]] = Counter()
     stored: Counter[tuple[str, int]] = Counter()
     not_numbered: Counter[tuple[str, int]] = Counter()
     missing: Counter[tuple[str, int]] = Counter()
@@ -80,24 +83,29 @@ def by_hand(
             lacking = [number for number in range(reached + 1, first) if number not in non_market]
             reached = max(reached, last)
             early, late = sorted((ranges[idx - 1][2] if idx else after, after))
-            for place in range(1, len(lacking) + 1):
-                microseconds = (late - early) // timedelta(microseconds=1) * place // (len(lacking) + 1)
-                count(missing, symbol, early + timedelta(microseconds=microseconds))
+            sizes = {True: len([number for number in lacking if number in accepted])}
+            sizes[False] = len(lacking) - sizes[True]
+            for is_accepted, size in sizes.items():
+                for place in range(1, size + 1):
+                    microseconds = (late - early) // timedelta(microseconds=1) * place // (size + 1)
+                    time = early + timedelta(microseconds=microseconds)
+                    count(given_up if is_accepted else missing, symbol, time)
     return {
         key: (
             stored[key],
             not_numbered[key],
-            missing[key] if missing[key] or stored[key] > not_numbered[key] else None,
+            missing[key] if missing[key] or stored[key] > not_numbered[key] or not stored[key] else None,
+            given_up[key],
         )
-        for key in {*stored, *missing}
+        for key in {*stored, *missing, *given_up}
     }
 
 
 def totals_of(counted: dict[tuple[str, int], Counts]) -> dict[str, int | None]:
     """Return the sums over symbols and spans."""
     symbols = {symbol for symbol, _ in counted}
-    numbered = {symbol for (symbol, _), (_, _, missing) in counted.items() if missing is not None}
-    stored, not_numbered = (sum(one[place] for one in counted.values()) for place in (0, 1))
+    numbered = {symbol for (symbol, _), (_, _, missing, _) in counted.items() if missing is not None}
+    stored, not_numbered, accepted = (sum(one[place] or 0 for one in counted.values()) for place in (0, 1, 3))
     missing = sum(one[2] or 0 for one in counted.values()) if numbered else None
     return {
         "symbols": len(symbols),
@@ -105,6 +113,7 @@ def totals_of(counted: dict[tuple[str, int], Counts]) -> dict[str, int | None]:
         "stored": stored,
         "not_numbered": not_numbered,
         "missing": missing,
+        "accepted": accepted,
         "expected": None if missing is None else stored - not_numbered + missing,
     }
 
@@ -112,6 +121,7 @@ def totals_of(counted: dict[tuple[str, int], Counts]) -> dict[str, int | None]:
 @given(
     trades=TRADES,
     non_market=st.sets(st.integers(-20, 40), max_size=20),
+    accepted=st.sets(st.integers(-20, 40), max_size=30),
     start=BOUNDS,
     end=BOUNDS,
     span=st.sampled_from([DAY, HOUR]),
@@ -120,6 +130,7 @@ def totals_of(counted: dict[tuple[str, int], Counts]) -> dict[str, int | None]:
 def test_each_number_is_counted_once(
     trades: list[Trade],
     non_market: set[int],
+    accepted: set[int],
     start: datetime | None,
     end: datetime | None,
     span: timedelta,
@@ -127,7 +138,8 @@ def test_each_number_is_counted_once(
 ) -> None:
     """Compared with a count number by number: the counts of every symbol and span, and the totals.
 
-    Numbers of non-market trades, the same ones in every session, are neither stored nor missing. The totals are those
+    Numbers of non-market trades, the same ones in every session, are neither stored nor missing. Accepted numbers, the
+    same ones in every session, count apart if they are neither stored nor non-market. The totals are those
     of all symbols, whatever is selected, and a symbol that is not numbered comes after those that are.
     """
     rows = [
@@ -147,18 +159,20 @@ def test_each_number_is_counted_once(
     with open_engine(Settings()) as engine:
         engine.register_arrow("trades", pa.Table.from_pylist(rows, SCHEMA))
         register_non_market(engine, non_market_numbers(trades, non_market))
+        register_accepted(engine, {SessionKey("x", *one[:2]): ranges_of(accepted) for one in trades})
         register_marks(engine, None, CONFLICTS.empty_table(), asked)
         counts = count_spans(engine, SOURCES, asked, span_us, of_all=True)
         selected, totals = [*counts.rows()], counts.totals()
         everything = CompletenessParameters(start=start, end=end)
         counted = [*count_spans(engine, SOURCES, everything, span_us).rows()]
         whole = count_spans(engine, SOURCES, CompletenessParameters(), span_us).totals()
-    found = {(one["symbol"], one["span"]): (one["stored"], one["not_numbered"], one["missing"]) for one in counted}
-    expected = by_hand(trades, non_market, asked, span)
+    names_of = ("stored", "not_numbered", "missing", "accepted")
+    found = {(one["symbol"], one["span"]): tuple(one[name] for name in names_of) for one in counted}
+    expected = by_hand(trades, non_market, accepted, asked, span)
     assert found == expected
     sums = totals_of(expected)
     assert {name: totals[name] for name in sums} == sums
-    assert (whole["expected"] or 0) == expected_of(trades, non_market)
+    assert (whole["expected"] or 0) + whole["accepted"] == expected_of(trades, non_market)
     names = {one["symbol"] for one in counted} if worst is None else worst_of(expected, worst, asked.containing)
     assert selected == [one for one in counted if one["symbol"] in names]
 
@@ -167,12 +181,24 @@ def worst_of(counted: dict[tuple[str, int], Counts], worst: int, containing: str
     """Return the symbols with the most missing numbers, then those with the most trades; unnumbered ones come last."""
     missing: dict[str, int] = {}
     stored: Counter[str] = Counter()
-    for (symbol, _), (count, _, lacking) in counted.items():
+    for (symbol, _), (count, _, lacking, _) in counted.items():
         stored[symbol] += count
         if lacking is not None:
             missing[symbol] = missing.get(symbol, 0) + lacking
     names = [symbol for symbol in stored if containing is None or containing in symbol.lower()]
     return {*sorted(names, key=lambda symbol: (-missing.get(symbol, -1), -stored[symbol], symbol))[:worst]}
+
+
+def ranges_of(numbers: set[int]) -> list[AcceptedRange]:
+    """Return ranges of at most three numbers."""
+    firsts = [number for number in sorted(numbers) if number - 1 not in numbers or number % 3 == 0]
+    ranges = []
+    for first in firsts:
+        last = first
+        while last + 1 in numbers and last + 1 not in firsts:
+            last += 1
+        ranges.append(AcceptedRange(first, last, 0, "r", "b"))
+    return ranges
 
 
 def numbers_of(trades: list[Trade], key: tuple[str, int]) -> set[int]:

@@ -124,7 +124,7 @@ def test_how_long_each_was_open(settings: Settings) -> None:
     ]
     append(made(settings, TableName.SEQUENCE_EVENTS), rows)
     found = gaps(settings, as_of=EPOCH + 2 * MINUTE, which=GapFilter.ALL)
-    assert [astuple(one)[3:] for one in found] == [
+    assert [astuple(one)[3:9] for one in found] == [
         (5, 5, 1, EPOCH, None, 120.0),
         (6, 6, 1, EPOCH, EPOCH + MINUTE, 60.0),
         (7, 7, 1, EPOCH, None, 120.0),

@@ -1,12 +1,21 @@
 """Head numbers: what the venue has named, compared with what arrived."""
 
+from dataclasses import replace
 from typing import Final
 
-import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from k2.model.batch import TradeSlice
+from k2.model.origin import MessageMarks
+from k2.model.progress import TopicPartition
+from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.model.state_source import SessionKey, StoredSession
 from k2.model.verdicts import HEAD, STORED
-from k2.sequencing.heads import HEAD_GRACE_US, Behind, Heads
+from k2.sequencing.announced import AnnouncedNumbers
+from k2.sequencing.heads import HEAD_GRACE_US
+from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.tracked import NewestMissing
 from k2.sequencing.tracker import GroupTracker
 from tests.model.trade_slices import Row, slice_of
@@ -24,19 +33,40 @@ def head(number: int, at: int, symbol: str = "BTC-USD") -> Row:
     return Row(number, 0, symbol, kafka_timestamp=at, verdict=HEAD)
 
 
+def piece_of(row: Row, offset: int, *, is_live: bool = True) -> TradeSlice:
+    """Return a slice of one row, whose message has an origin unless it is of the live feed."""
+    piece = slice_of([row], first_offset=offset)
+    source = replace(piece.batch.source, marks={} if is_live else {0: MessageMarks("person ann")})
+    return replace(piece, batch=replace(piece.batch, source=source))
+
+
+def placed(tracker: GroupTracker, rows: list[Row], *, is_live: bool = True) -> list[SequenceEvent]:
+    """Track rows, each in a slice of its own, and return their events without the starts of sessions."""
+    found = list[SequenceEvent]()
+    for row in rows:
+        tracked = tracker.track(piece_of(row, next(iter(tracker.positions.values()), 0), is_live=is_live))
+        assert tracked.trade_slice.verdicts.tolist() == [row.verdict]
+        found += [event for event in tracked.events if event.event is not EventKind.SESSION_STARTED]
+    return found
+
+
 @pytest.mark.parametrize(
     ("rows", "missing"),
     [
         ([trade(1, 0), head(1, 1), head(1, 3 * MINUTE)], []),
         ([trade(1, 0), head(3, 1), trade(2, 2), trade(3, 3), head(3, 3 * MINUTE)], []),
         ([trade(1, 0), head(3, 1), head(3, MINUTE)], []),
-        ([trade(1, 0), head(3, 1), head(3, MINUTE + 1)], [(2, 3)]),
-        ([trade(1, 0), head(3, 1), head(5, 2), head(9, 2 * MINUTE)], [(2, 3)]),
-        ([trade(1, 0), head(3, 1), trade(2, 2), head(9, 2 * MINUTE)], [(3, 3)]),
-        ([trade(1, 0), head(3, 1), head(3, 2 * MINUTE), head(3, 2 * MINUTE + 1)], [(2, 3)]),
-        ([trade(1, 0), head(3, 1), head(5, 2 * MINUTE), head(5, 4 * MINUTE)], [(2, 3), (4, 5)]),
-        ([trade(1, 0), head(3, 1), *(head(3, minutes * 2 * MINUTE) for minutes in range(1, 5))], [(2, 3)]),
+        ([trade(1, 0), head(3, 1), head(3, MINUTE + 1)], [(2, 3, 1)]),
+        ([trade(1, 0), head(3, 1), head(5, 2), head(9, 2 * MINUTE)], [(2, 3, 1)]),
+        ([trade(1, 0), head(3, 1), trade(2, 2), head(9, 2 * MINUTE)], [(3, 3, 1)]),
+        ([trade(1, 0), head(3, 1), head(3, 2 * MINUTE), head(3, 2 * MINUTE + 1)], [(2, 3, 1)]),
+        (
+            [trade(1, 0), head(3, 1), head(5, 2 * MINUTE), head(5, 4 * MINUTE)],
+            [(2, 3, 1), (4, 5, 2 * MINUTE)],
+        ),
+        ([trade(1, 0), head(3, 1), *(head(3, minutes * 2 * MINUTE) for minutes in range(1, 5))], [(2, 3, 1)]),
         ([head(3, 1), head(3, 2 * MINUTE)], []),
+        ([trade(1, 0), head(9, 1), head(3, 2), head(3, MINUTE + 1), head(3, MINUTE + 2)], [(2, 3, 2)]),
     ],
     ids=[
         "the trade is there",
@@ -49,17 +79,121 @@ def head(number: int, at: int, symbol: str = "BTC-USD") -> Row:
         "again for a later number",
         "once, however often it is named",
         "a symbol without trades",
+        "a lower number after it",
     ],
 )
-def test_numbers_that_were_named_and_do_not_come(rows: list[Row], missing: list[tuple[int, int]]) -> None:
-    """Each is reported once, a minute after it was named; nothing is stored, and no gap is opened."""
-    tracker, found = GroupTracker(), list[NewestMissing]()
+def test_numbers_that_were_named_and_do_not_come(rows: list[Row], missing: list[tuple[int, int, int]]) -> None:
+    """Each opens a gap a minute after it was named, at the time when it was; no row is stored for it."""
+    tracker = GroupTracker()
+    found = placed(tracker, rows)
+    assert {event.event for event in found} <= {EventKind.GAP_OPENED}
+    assert [(event.first_sequence, event.last_sequence, event.timestamp) for event in found] == missing
+    if missing:
+        assert tracker.missing("kraken", "BTC-USD") == (((missing[0][0], missing[-1][1]),),)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "opened", "filled"),
+    [
+        ([2, 3, 4, 5, 6], [], [(2, 2), (3, 3), (4, 4), (5, 5)]),
+        ([5, 2, 6], [], [(5, 5), (2, 2)]),
+        ([6], [], []),
+        ([9, 7, 3], [(6, 8)], [(7, 7), (3, 3)]),
+    ],
+    ids=["one after the other", "the last first", "the next after them", "far above them"],
+)
+def test_trades_fill_the_gap_above_the_newest(
+    numbers: list[int], opened: list[tuple[int, int]], filled: list[tuple[int, int]]
+) -> None:
+    """No number is opened twice; the ledger closes number by number as for any gap."""
+    tracker = GroupTracker()
+    placed(tracker, [trade(1, 0), head(5, 1), head(5, 2 * MINUTE)])
+    events = placed(tracker, [trade(number, 3 * MINUTE + number) for number in numbers])
+    by_kind = {
+        kind: [(one.first_sequence, one.last_sequence) for one in events if one.event is kind] for kind in EventKind
+    }
+    assert (by_kind[EventKind.GAP_OPENED], by_kind[EventKind.GAP_FILLED]) == (opened, filled)
+
+
+def test_what_a_person_says_counts_at_once() -> None:
+    """A message with an origin does not wait for the grace period."""
+    tracker = GroupTracker()
+    placed(tracker, [trade(1, 0)])
+    (event,) = placed(tracker, [head(4, 1)], is_live=False)
+    assert (event.event, event.first_sequence, event.last_sequence) == (EventKind.GAP_OPENED, 2, 4)
+    assert placed(tracker, [head(3, 1), head(4, 2)], is_live=False) == []
+
+
+def test_a_number_named_before_numbering_begins_again_is_forgotten() -> None:
+    """It is not missing in the new session; what was found missing before stays missing in the old one."""
+    tracker = GroupTracker()
+    old = [trade(number, number) for number in range(100, 400)]
+    placed(tracker, [*old, head(405, 500), head(409, 501 + MINUTE)])
+    placed(tracker, [trade(1, 3 * MINUTE), head(2, 4 * MINUTE), trade(2, 5 * MINUTE), head(409, 9 * MINUTE)])
+    placed(tracker, [head(2, 11 * MINUTE), head(2, 13 * MINUTE)])
+    assert tracker.missing("kraken", "BTC-USD") == (((400, 405),), ())
+
+
+steps = st.lists(st.tuples(st.booleans(), st.integers(1, 30)), max_size=40)
+
+
+@given(steps)
+def test_the_ledger_has_what_is_missing_below_the_newest_number_known(found: list[tuple[bool, int]]) -> None:
+    """After each step: opened and not filled are the numbers between, and the tracker says the same.
+
+    A number is filled only while it is open, and opened only while it is not.
+    """
+    tracker, seen, known, is_open = GroupTracker(), set[int](), 0, set[int]()
+    for step, (is_head, number) in enumerate([(False, 1), *found]):
+        if not is_head and number in seen:
+            continue
+        row = head(number, step) if is_head else trade(number, step)
+        for event in placed(tracker, [row], is_live=not is_head):
+            numbers = set(range(event.first_sequence, event.last_sequence + 1))
+            if event.event is EventKind.GAP_OPENED:
+                assert not numbers & (is_open | seen)
+                is_open |= numbers
+            else:
+                assert numbers <= is_open
+                is_open -= numbers
+        known = max(known, number)
+        seen |= set() if is_head else {number}
+        assert is_open == set(range(1, known + 1)) - seen
+        ranges = tracker.missing("kraken", "BTC-USD")[0]
+        assert {one for first, last in ranges for one in range(first, last + 1)} == is_open
+        assert sum(gaps.numbers for gaps in tracker.open_gaps().values()) == len(is_open)
+
+
+@given(steps, st.data())
+def test_a_start_knows_the_announced_numbers(found: list[tuple[bool, int]], data: st.DataObject) -> None:
+    """Rebuilt from rows and property, or from its own state, a tracker goes on with the same events."""
+    # Each trade once: a rebuilt tracker has no contents by which it could recognise a copy.
+    steps_once = dict.fromkeys([(False, 1), *found])
+    rows = [head(number, 1) if is_head else trade(number, 1) for is_head, number in steps_once]
+    cut = data.draw(st.integers(1, len(rows)))
+    whole, events, announced, stored = GroupTracker(), list[SequenceEvent](), AnnouncedNumbers(), set[int]()
     for offset, row in enumerate(rows):
-        tracked = tracker.track(slice_of([row], first_offset=offset))
-        found += tracked.newest_missing
-        assert tracked.trade_slice.verdicts.tolist() == [row.verdict]
-        assert {event.first_sequence for event in tracked.events} <= {1}
-    assert found == [NewestMissing("kraken", "BTC-USD", first, last) for first, last in missing]
+        tracked = whole.track(piece_of(row, offset, is_live=row.verdict != HEAD))
+        if offset >= cut:
+            events += tracked.events
+        else:
+            announced.update(tracked.trade_slice.announced)
+            stored |= {row.sequence} if tracked.trade_slice.verdicts[0] == STORED else set()
+        if offset == cut - 1:
+            state = whole.snapshot()
+    numbers = IntervalSet()
+    for number in sorted(stored):
+        numbers.add(number)
+    where = TopicPartition("trades", 0)
+    rebuilt, restored = GroupTracker(), GroupTracker(state)
+    key = SessionKey("kraken", "BTC-USD", 1)
+    rebuilt.absorb([StoredSession(key, tuple(numbers.ranges()), 1, 0, where, 0)], {}, (), announced.each())
+    restored.absorb([], {}, (), AnnouncedNumbers(announced.text()).each())
+    for tracker in (rebuilt, restored):
+        again = list[SequenceEvent]()
+        for offset, row in enumerate(rows[cut:], start=cut):
+            again += tracker.track(piece_of(row, offset, is_live=row.verdict != HEAD)).events
+        assert again == events
 
 
 def test_a_head_takes_no_number() -> None:
@@ -70,37 +204,13 @@ def test_a_head_takes_no_number() -> None:
     assert tracked.trade_slice.sessions.tolist() == [1, 0, 1, 0, 0]
 
 
-def test_symbols_are_apart() -> None:
-    """A head of one symbol says nothing of another."""
-    heads, highest = Heads(), np.array([5, 8], dtype=np.int64)
-
-    def compare(numbers: list[int], at: int) -> list[Behind]:
-        times = np.array([at, at], dtype=np.int64)
-        return heads.compare(np.array([0, 1], dtype=np.int32), np.array(numbers, dtype=np.int64), times, highest)
-
-    assert compare([7, 8], 0) == []
-    assert compare([7, 9], 2 * MINUTE) == [Behind(0, 6, 7)]
-    assert compare([7, 9], 4 * MINUTE) == [Behind(1, 9, 9)]
-
-
-def test_numbers_are_reported_again_if_numbering_has_begun_again() -> None:
-    """What was reported of the numbers before says nothing of the lower ones that follow."""
-    heads, slot = Heads(), np.array([0], dtype=np.int32)
-
-    def compare(number: int, minute: int, highest: int) -> list[Behind]:
-        numbers, times = np.array([number], dtype=np.int64), np.array([minute * MINUTE], dtype=np.int64)
-        return heads.compare(slot, numbers, times, np.array([highest], dtype=np.int64))
-
-    assert [compare(900, 0, 890), compare(900, 1, 890), compare(900, 2, 890)] == [[], [Behind(0, 891, 900)], []]
-    assert [compare(3, 3, 1), compare(3, 4, 1), compare(3, 5, 1)] == [[], [Behind(0, 2, 3)], []]
-
-
 def test_a_ticker_names_numbers_of_trades_that_have_no_holes() -> None:
     """Its own numbers have some, so its venue is monotonic: it is compared with the trades of the other view."""
     tracker = GroupTracker()
     tracker.track(slice_of([trade(1, 0)]))
     first = tracker.track(slice_of([head(3, 1), head(9, 1, "NEW")], venue="coinbase-ticker"))
     second = tracker.track(slice_of([head(4, 2 * MINUTE)], venue="coinbase-ticker"))
-    assert first.newest_missing == []
+    assert (first.newest_missing, first.events) == ([], [])
     assert second.newest_missing == [NewestMissing("kraken", "BTC-USD", 2, 3)]
+    assert [(event.first_sequence, event.last_sequence) for event in second.events] == [(2, 3)]
     assert tracker.track(slice_of([trade(2, 0)], first_offset=1)).trade_slice.verdicts.tolist() == [STORED]

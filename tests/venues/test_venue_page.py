@@ -50,7 +50,7 @@ def test_every_table_names_its_venue_and_says_why(name: str) -> None:
     found = VENUES.table_of(name)
     assert found is not None
     assert (found.name, text[:2]) == (name, "# ")
-    assert found.source.startswith("messages.md#" if name in {"k2-json", "k2-fill"} else "https://")
+    assert found.source.startswith("messages.md#" if name in {"k2-json", "k2-fill", "k2-head"} else "https://")
 
 
 @pytest.mark.parametrize("name", [*VENUES])

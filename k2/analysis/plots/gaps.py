@@ -15,6 +15,7 @@ __all__ = ["draw_gaps"]
 
 OPEN: Final = "#c6423a"
 FILLED: Final = "#7aa6d6"
+ACCEPTED: Final = "#9aa0a6"
 ROW_INCHES: Final = 0.26
 HEAD_INCHES: Final = 1.9
 OPEN_HEIGHT: Final = 0.7
@@ -36,10 +37,16 @@ def draw_gaps(title: str, subtitle: str, gaps: Sequence[Gap], names: Sequence[Na
     picture = Picture(title, subtitle, inches=HEAD_INCHES + ROW_INCHES * max(3, len(names)))
     (axes,) = picture.panels
     # Filled gaps are thinner and above, so that they are seen while others of the symbol are open.
-    for is_open, color, height in ((True, OPEN, OPEN_HEIGHT), (False, FILLED, FILLED_HEIGHT)):
-        chosen = sorted((gap for gap in gaps if (gap.filled_at is None) is is_open), key=lambda gap: gap.opened_at)
+    accepted = [gap for gap in gaps if gap.accepted_at is not None]
+    for kind, color, height in (
+        ([gap for gap in gaps if gap.is_open], OPEN, OPEN_HEIGHT),
+        (accepted, ACCEPTED, FILLED_HEIGHT),
+        ([gap for gap in gaps if gap.filled_at is not None], FILLED, FILLED_HEIGHT),
+    ):
+        chosen = sorted(kind, key=lambda gap: gap.opened_at)
         lefts = to_days([gap.opened_at for gap in chosen])
-        widths = [max((gap.filled_at or until) - gap.opened_at, BAR_SHARE_MIN * span) / DAY for gap in chosen]
+        ends = [gap.filled_at or gap.accepted_at or until for gap in chosen]
+        widths = [max(end - gap.opened_at, BAR_SHARE_MIN * span) / DAY for gap, end in zip(chosen, ends, strict=True)]
         middles = [rows[gap.exchange, gap.symbol] for gap in chosen]
         bars = [
             _corners(left, left + width, middle, height)
@@ -64,9 +71,10 @@ def draw_gaps(title: str, subtitle: str, gaps: Sequence[Gap], names: Sequence[Na
         handles=[
             Patch(facecolor=OPEN, label="missing now"),
             Patch(facecolor=FILLED, label="filled by late trades"),
+            *([Patch(facecolor=ACCEPTED, label="accepted as missing")] if accepted else []),
         ],
         loc="outside lower left",
-        ncols=2,
+        ncols=3,
         handlelength=1,
         handleheight=1,
     )
@@ -79,15 +87,17 @@ def _corners(left: float, right: float, middle: int, height: float) -> list[tupl
 
 
 def _counts(gaps: Sequence[Gap], names: Sequence[Name]) -> list[str]:
-    missing, filled = defaultdict[Name, int](int), defaultdict[Name, int](int)
+    missing, filled, accepted = (defaultdict[Name, int](int) for _ in range(3))
     for gap in gaps:
-        (missing if gap.filled_at is None else filled)[gap.exchange, gap.symbol] += gap.missing
+        kind = missing if gap.is_open else filled if gap.filled_at is not None else accepted
+        kind[gap.exchange, gap.symbol] += gap.missing
     return [
         ", ".join(
             text
             for text, count in (
                 (f"{missing[name]:,} missing", missing[name]),
                 (f"{filled[name]:,} filled", filled[name]),
+                (f"{accepted[name]:,} accepted", accepted[name]),
             )
             if count
         )

@@ -38,11 +38,12 @@ export function showHeat({ rows, totals }, start, known) {
 }
 
 // Symbols that are not numbered do not count in the percentage.
-function describeTotals({ symbols, symbols_not_numbered, expected, missing }) {
+function describeTotals({ symbols, symbols_not_numbered, expected, missing, accepted }) {
   const share = expected === null ? "" : `${percent(BigInt(expected) - BigInt(missing), expected)} of `;
   return [
     ...(symbols > 0 ? [`${share}${plural(symbols, "symbol")}`] : []),
     ...(symbols_not_numbered > 0 ? [`${count(symbols_not_numbered)} not numbered`] : []),
+    ...(BigInt(accepted) > 0n ? [`${plural(accepted, "number")} accepted as missing`] : []),
     ...(doubtful() > 0 ? [`${count(doubtful())} in doubt`] : []),
   ].join(", ");
 }
@@ -119,6 +120,7 @@ const mark = (doubt) => (doubt === null ? [] : [" ", el("b", { class: "doubtful"
 function levelOf(hour) {
   if (hour === null) return "quiet";
   if (hour.expected === null) return "unknown";
+  if (BigInt(hour.expected) === 0n) return "quiet";
   if (BigInt(hour.missing) === 0n) return "full";
   if (BigInt(hour.missing) === BigInt(hour.expected)) return "none";
   const share = 1 - Number(hour.missing) / Number(hour.expected);
@@ -138,7 +140,8 @@ function describeHour(hour, time) {
   if (hour === null) return `${when}: none expected`;
   if (hour.expected === null) return `${when}: ${count(hour.stored)} stored, not numbered`;
   const rest = BigInt(hour.missing) === 0n ? "complete" : `${count(hour.missing)} missing`;
-  const others = BigInt(hour.not_numbered) === 0n ? "" : `, and ${count(hour.not_numbered)} not numbered`;
+  const accepted = BigInt(hour.accepted) === 0n ? "" : `, ${count(hour.accepted)} accepted as missing`;
+  const others = `${accepted}${BigInt(hour.not_numbered) === 0n ? "" : `, and ${count(hour.not_numbered)} not numbered`}`;
   return `${when}: ${count(BigInt(hour.expected) - BigInt(hour.missing))} of ${count(hour.expected)} stored, ${rest}${others}`;
 }
 
