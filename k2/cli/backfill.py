@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -14,12 +15,15 @@ from k2.cli.table_output import print_table
 from k2.fill.archives import Archive, Names, read_archive, read_messages
 from k2.fill.backfill import Backfilled
 from k2.fill.backfill import backfill as fill
+from k2.fill.fetch import Fetcher
 from k2.fill.forms import Form, named_form
+from k2.fill.open_gaps import open_gaps
+from k2.fill.plan import make_plan
 from k2.model.errors import SettingsError
 from k2.model.origin import archive_origin, rest_origin
 from k2.model.wording import format_count
 from k2.ops.failpoints import arm, armed_by
-from k2.ops.settings import read_settings
+from k2.ops.settings import Settings, read_settings
 from k2.venues import VENUES
 
 __all__ = ["backfill"]
@@ -30,8 +34,13 @@ WAIT_SECONDS: Final = 60.0
 def backfill(
     *,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="Archive or REST answer, plain, gzip or zip; or a capture.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="[FILE]...", help="Archive or REST answer, plain, gzip or zip; or a capture."),
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Request what is missing from the venues, as k2 gaps --export plans it.")
+    ] = False,
+    base_url: Annotated[str | None, typer.Option(help="With --fetch: send all requests to this address.")] = None,
     venue: Annotated[
         str | None, typer.Option(help="Read the files as captures: each line is a message of this venue.")
     ] = None,
@@ -54,12 +63,44 @@ def backfill(
     """
     arm(armed_by(os.environ))
     settings = read_settings()
+    options: dict[str, Any] = {"topic": topic, "wait_seconds": wait, "dry_run": dry_run}
+    if fetch:
+        if files or venue is not None or form is not None or source is not None:
+            raise SettingsError("--fetch takes no FILE, --venue, --form and --source; the plan has them")
+        fetch_and_fill(settings, Names(exchange, symbol), base_url, options, as_json=json)
+        return
+    if not files or base_url is not None:
+        raise SettingsError("name a FILE, or use --fetch to request what is missing (--base-url belongs to it)")
     if source is not None and len(files) != 1:
         raise SettingsError("--source is the address of one file; name one FILE")
     if venue is not None and form is not None:
         raise SettingsError("--venue and --form cannot be used together; a capture has the form of its venue")
     found = _archives(files, venue, None if form is None else named_form(form), Names(exchange, symbol), source)
-    report(fill(settings, found, topic=topic, wait_seconds=wait, dry_run=dry_run), dry_run=dry_run, as_json=json)
+    report(fill(settings, found, **options), dry_run=dry_run, as_json=json)
+
+
+def fetch_and_fill(
+    settings: Settings, names: Names, base_url: str | None, options: dict[str, Any], *, as_json: bool
+) -> None:
+    """Send the requests of the plan, and backfill from each answer; exit with 1 if one gives none."""
+    plan = make_plan(open_gaps(settings, names.exchange, names.symbol), datetime.now(UTC))
+    problems = [
+        f"{one.exchange} {one.symbol} {one.first_sequence} to {one.last_sequence}: {one.reason}"
+        for one in plan.uncovered
+    ]
+
+    def answers() -> Iterator[tuple[Archive, str]]:
+        for one in Fetcher(settings, base_url).fetch(plan):
+            if one.archive is None:
+                problems.append(one.problem)
+            else:
+                yield one.archive, one.origin
+
+    report(fill(settings, answers(), **options), dry_run=options["dry_run"], as_json=as_json)
+    for problem in problems:
+        typer.echo(f"k2: {problem}", err=True)
+    if problems:
+        raise typer.Exit(1)
 
 
 def _archives(

@@ -52,6 +52,7 @@ Name = Literal[
     "fill.publishing",
     "fill.sent",
     "fill.published",
+    "fill.answered",
 ]
 """Names of the failpoints; each occurs once in the code.
 
@@ -62,7 +63,8 @@ before the recovery store records it. `commit.*` belongs to both tables: `staged
 `events.rolled_back` are in the rollback of dead letters and ledger at a restart. `corrections.*` are between the
 commit to `trades` that has corrections as pending and the end of the epoch, before and after they are in their table.
 `objects.*` belong to dead letters in an object store. `maintenance.*` are as `commit.*`, in the commits of `k2
-maintain`. `fill.*` are before, within and after what `k2 backfill` publishes.
+maintain`. `fill.*` are before, within and after what `k2 backfill` publishes,
+and between an answer that is kept and its request.
 """
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)

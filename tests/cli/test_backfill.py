@@ -12,6 +12,7 @@ from k2.fill.forms import forms
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
 from tests.fill.archive_files import binance_day, recorded
+from tests.fill.venue_server import VenueServer, serving
 from tests.query.tables import append, event, made
 
 K2 = Callable[..., Result]
@@ -88,6 +89,35 @@ def test_a_gap_that_no_request_gives_is_named(day: Path, settings: Settings, k2:
     result = k2("gaps", "--export", "--exchange", "x")
     assert json.loads(result.stdout)["uncovered"][0]["missing"] == 3
     assert "x BTCUSDT 7 to 9 are in no request: no request of this exchange is known" in result.stderr
+
+
+def test_what_is_missing_is_requested(day: Path, k2: K2, settings: Settings) -> None:
+    """`--fetch` sends the plan, and backfills from the answers; what gives none is named, with exit code 1."""
+    first = json.loads(recorded("binance-spot-btcusdt-20240808")[0])["t"]
+    with serving(VenueServer(range(first, first + 3))) as server:
+        arguments = ("backfill", "--fetch", "--dry-run", "--json", "--base-url", server.address)
+        (row,) = json.loads(k2(*arguments, "--exchange", "binance").stdout)
+        assert (row["published"], row["elsewhere"], row["form"]) == (2, 1, "binance-spot-rest")
+        append(made(settings, TableName.SEQUENCE_EVENTS), [event("gap_opened", 7, 9, exchange="x")])
+        again = k2(*arguments)
+        assert server.counts.total() == 1
+    assert again.exit_code == 1
+    assert "x BTCUSDT 7 to 9: no request of this exchange is known" in again.stderr
+    assert json.loads(again.stdout)[0]["published"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name a FILE, or use --fetch"),
+        (("a", "--fetch"), "--fetch takes no FILE"),
+        (("a", "--base-url", "http:" + "//127.0.0.1"), "--base-url belongs to it"),
+    ],
+)
+def test_files_or_requests(k2: K2, arguments: tuple[str, ...], message: str) -> None:
+    """One of the two; exit code 2."""
+    result = k2("backfill", *arguments)
+    assert (result.exit_code, message in result.stderr) == (2, True)
 
 
 def test_the_forms_are_documented() -> None:
