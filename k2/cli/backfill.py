@@ -167,6 +167,12 @@ def _print_notes(row: Backfilled) -> None:
             f"the same number or id, such as {shown}; none was published",
             err=True,
         )
+    if row.overlapping:
+        typer.echo(
+            f"{row.file}: {format_count(row.overlapping, 'trade')} of {row.symbol} stand for numbers of which some are "
+            "stored; none was published; use an archive of single trades",
+            err=True,
+        )
     for first, last in row.absent[:ABSENT_SHOWN]:
         typer.echo(f"{row.file}: {row.symbol} {first} to {last} are missing in the file as well", err=True)
     if len(row.absent) > ABSENT_SHOWN:

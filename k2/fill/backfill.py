@@ -14,7 +14,6 @@ from k2.fill.archives import Archive
 from k2.fill.publishing import ANY_PARTITION, messages, publish, target, venue_of, wait_until_read
 from k2.fill.ranges import Range, count, merged, without
 from k2.fill.selection import Feed, Ledger, Pick, Symbol, bounds_of, ids_of, read_ledger, select
-from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings
 from k2.query.engine import Engine
 from k2.query.pool import open_engine
@@ -50,6 +49,8 @@ class Backfilled:
     contradictions: int
     contradicting: list[str]
     """The first ids of those."""
+    overlapping: int
+    """Ranges of which a part is stored."""
     elsewhere: int
     without_id: int
     still_missing: int
@@ -66,7 +67,7 @@ def backfill(
     wait_seconds: float = 0,
     dry_run: bool = False,
     send: Published = publish,
-    wait: Callable[[Settings, Iterable[TopicPartition], float], None] = wait_until_read,
+    wait: Callable[[Settings, Feed, float], None] = wait_until_read,
 ) -> Iterator[Backfilled]:
     """Publish the trades of archives that are missing, and yield a report for each archive and symbol.
 
@@ -89,8 +90,7 @@ def backfill(
                 ledger = read_ledger(engine, ledger_table, symbol)
             to = target(settings, symbol, ledger, feeds, topic)
             if not dry_run and to not in waited:
-                partitions = [] if to.partition == ANY_PARTITION else [TopicPartition(*to)]
-                wait(settings, partitions, wait_seconds)
+                wait(settings, to, wait_seconds)
                 waited.add(to)
             with _tables(settings) as (engine, ledger_table, stored):
                 ledger = published.left(symbol, read_ledger(engine, ledger_table, symbol))
@@ -180,6 +180,7 @@ def _report(archive: Archive, symbol: Symbol, to: Feed, pick: Pick) -> Backfille
         pick.stored,
         len(pick.contradictions),
         pick.contradictions[:CONTRADICTIONS_SHOWN],
+        len(pick.overlapping),
         pick.elsewhere,
         pick.without_id,
         count(pick.absent),

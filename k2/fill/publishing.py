@@ -11,6 +11,7 @@ from k2.fill.archives import ArchiveError
 from k2.fill.selection import Feed, Ledger, Symbol
 from k2.iceberg.table_progress import read_progress
 from k2.kafka.client import KafkaClient
+from k2.kafka.config import cluster_metadata, existing_partitions
 from k2.kafka.producer import TradeProducer
 from k2.model.errors import SettingsError, StateError
 from k2.model.origin import ORIGIN_HEADER, VENUE_HEADER
@@ -80,13 +81,13 @@ def target(settings: Settings, symbol: Symbol, ledger: Ledger, feeds: Sequence[F
 
 def wait_until_read(
     settings: Settings,
-    partitions: Iterable[TopicPartition],
+    to: Feed,
     seconds_max: float,
     *,
     progress: Callable[[Settings], Progress] = read_progress,
-    ends: Callable[[Settings, Sequence[TopicPartition]], dict[TopicPartition, int]] | None = None,
+    ends: Callable[[Settings, Feed], dict[TopicPartition, int]] | None = None,
 ) -> None:
-    """Wait until the job has committed everything that is in some partitions now.
+    """Wait until the job has committed everything that is now in a partition, or in all of the topic.
 
     What an earlier backfill published is then stored, and no longer missing.
 
@@ -94,7 +95,7 @@ def wait_until_read(
         StateError: it has not within `seconds_max`.
         UnreachableError: the broker or the catalog does not answer.
     """
-    wanted = (ends or _ends)(settings, [*partitions])
+    wanted = (ends or _ends)(settings, to)
     deadline = time.monotonic() + seconds_max
     while True:
         found = progress(settings)
@@ -111,8 +112,11 @@ def wait_until_read(
         time.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
 
-def _ends(settings: Settings, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-    return KafkaClient(settings).high_watermarks(partitions) if partitions else {}
+def _ends(settings: Settings, to: Feed) -> dict[TopicPartition, int]:
+    partitions = existing_partitions(settings, cluster_metadata(settings), to.topic)
+    if to.partition != ANY_PARTITION:
+        partitions = [one for one in partitions if one.partition == to.partition]
+    return KafkaClient(settings).high_watermarks(partitions)
 
 
 def publish(settings: Settings, symbol: Symbol, to: Feed, venue: str, origin: str, values: Iterable[bytes]) -> None:

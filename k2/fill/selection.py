@@ -60,6 +60,9 @@ class Pick:
     """Trades that are in the table already, with the same content."""
     contradictions: list[str]
     """Ids of the trades that are in the table with other content; neither is published nor changed."""
+    overlapping: list[str]
+    """Ids of the trades of whose numbers some are missing and others stored. The job stores no number twice, so a trade
+    that stands for these would be set aside; none is published."""
     elsewhere: int
     """Trades that are neither stored nor missing: before the first, after the newest, or not of the market."""
     without_id: int
@@ -81,9 +84,9 @@ def read_ledger(engine: Engine, ledger: Table, symbol: Symbol) -> Ledger:
 def select(engine: Engine, stored: Table, symbol: Symbol, ledger: Ledger, trades: pa.Table) -> Pick:
     """Compare an archive's trades of one symbol with the ledger and the stored trades.
 
-    A trade is picked if one of its numbers is missing; of a symbol without numbers, or an archive without them, if its
-    id is not stored. A trade that is stored is never picked, whatever the ledger says, so a ledger that is a commit
-    late does no harm. `trades` has at least one row.
+    A trade is picked if one of its numbers is missing and none is stored; if the symbol or the archive has no numbers,
+    if its id is not stored. A trade that is stored is never picked, whatever the ledger says, so a ledger that is a
+    commit late does no harm. `trades` has at least one row.
     """
     by_number = ledger.is_numbered and not trades["sequence"].null_count
     places = pa.array(np.arange(trades.num_rows))
@@ -97,13 +100,17 @@ def select(engine: Engine, stored: Table, symbol: Symbol, ledger: Ledger, trades
     agrees = np.zeros(trades.num_rows, np.bool_)
     is_stored[rows["place"].to_numpy()] = True
     agrees[rows["place"].to_numpy()] = rows["agrees"].to_numpy(zero_copy_only=False)
-    return _pick(trades, is_stored, agrees, ledger.missing, by_number=by_number)
+    overlaps_stored = np.zeros(trades.num_rows, np.bool_)
+    if by_number and trades["first_sequence"].null_count < trades.num_rows:
+        overlaps_stored[engine.table(_OVERLAPPING, symbol._asdict())["place"].to_numpy()] = True
+    return _pick(trades, is_stored, agrees, overlaps_stored & ~is_stored, ledger.missing, by_number=by_number)
 
 
 def _pick(
     trades: pa.Table,
     is_stored: NDArray[np.bool_],
     agrees: NDArray[np.bool_],
+    overlaps_stored: NDArray[np.bool_],
     missing: Sequence[Range],
     *,
     by_number: bool,
@@ -118,13 +125,14 @@ def _pick(
     else:
         has_id = ~pc.and_(pc.is_null(trades["trade_id"]), pc.is_null(trades["sequence"])).to_numpy()
         is_missing = has_id
-    picked = is_missing & ~is_stored
+    picked = is_missing & ~is_stored & ~overlaps_stored
     contradicted = trades.filter(pa.array(is_stored & ~agrees))
     return Pick(
         _without_repeats(trades.filter(pa.array(picked)), by_number=by_number),
         trades.num_rows,
         int((is_stored & agrees).sum()),
         [*dict.fromkeys(ids_of(contradicted))],
+        [*dict.fromkeys(ids_of(trades.filter(pa.array(is_missing & overlaps_stored))))],
         int((~is_stored & ~is_missing & has_id).sum()),
         int((~has_id).sum()),
         absent,
@@ -169,6 +177,12 @@ _BY_NUMBER: Final = f"""
       ON stored.sequence = archive.sequence
      AND coalesce(stored.first_sequence, stored.sequence) = coalesce(archive.first_sequence, archive.sequence)
     GROUP BY place ORDER BY place
+"""
+_OVERLAPPING: Final = """
+    SELECT DISTINCT place FROM archive JOIN trades AS stored
+      ON coalesce(stored.first_sequence, stored.sequence) <= archive.sequence
+     AND stored.sequence >= archive.first_sequence
+    WHERE stored.exchange = $exchange AND stored.symbol = $symbol ORDER BY place
 """
 _BY_ID: Final = f"""
     SELECT place, bool_or({_AGREES}) AS agrees

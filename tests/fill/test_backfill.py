@@ -147,15 +147,16 @@ def test_other_content_is_reported_and_never_published(settings: Settings) -> No
 
 
 def test_ranges_fill_what_they_overlap(settings: Settings) -> None:
-    """An aggregate is published if one of its numbers is missing; what has another range than it is not compared."""
+    """An aggregate is published if a number of it is missing and none is stored; other ranges are not compared."""
     rows = [
         {"sequence": 2, "first_sequence": 1, "trade_id": "70", "price": "3"},
-        {"sequence": 4, "first_sequence": 2, "trade_id": "71"},
+        {"sequence": 4, "first_sequence": 3, "trade_id": "71"},
         {"sequence": 9, "first_sequence": 8, "trade_id": "72"},
     ]
     sent, (report,) = run(settings, archive(rows))
-    assert [(value["first_sequence"], value["sequence"]) for value in sent.values] == [(2, 4), (8, 9)]
+    assert [(value["first_sequence"], value["sequence"]) for value in sent.values] == [(3, 4)]
     assert (report.contradictions, report.elsewhere, report.absent) == (0, 1, [Range(5, 5)])
+    assert (report.overlapping, report.published) == (1, 1)
 
 
 def test_without_numbers_ids_decide(settings: Settings) -> None:
@@ -204,13 +205,13 @@ def test_the_next_run_waits_until_the_job_has_read(settings: Settings) -> None:
         Progress({"0": {here: PartitionProgress(120)}, "1": {here: PartitionProgress(offset)}}) for offset in (90, 120)
     ]
     options: Any = {"progress": lambda _: reads.pop(0), "ends": lambda *_: {here: 120}}
-    wait_until_read(settings, [here], 5, **options)
+    wait_until_read(settings, Feed("trades", 3), 5, **options)
     assert not reads
     options["progress"] = lambda _: Progress()
     with pytest.raises(
         StateError, match=r"trades:3 ends at offset 120, and the job has committed it up to 0; .* --wait"
     ):
-        wait_until_read(settings, [here], 0, **options)
+        wait_until_read(settings, Feed("trades", 3), 0, **options)
 
 
 NUMBERS = st.sets(st.integers(1, 30))
@@ -227,7 +228,7 @@ def test_a_number_is_published_if_it_is_missing_and_not_stored(
     trades = archive([{"sequence": number} for number in numbers])[0].trades
     is_stored = pa.array([number in stored for number in numbers]).to_numpy(zero_copy_only=False)
     ranges = merged((number, number) for number in missing)
-    pick = _pick(trades, is_stored, is_stored, ranges, by_number=True)
+    pick = _pick(trades, is_stored, is_stored, ~is_stored & False, ranges, by_number=True)
     assert pick.trades["sequence"].to_pylist() == sorted(in_archive & missing - stored)
     span = {*range(numbers[0], numbers[-1] + 1)}
     assert {number for first, last in pick.absent for number in range(first, last + 1)} == missing & span - in_archive
