@@ -60,7 +60,7 @@ def _where(settings: Settings, exchange: str, symbol: str, topic: str | None) ->
     """
     found = topic_partition_of(settings, exchange, symbol)
     if found is None:
-        names = f"no trade of{quote_names(exchange, symbol)} with a contiguous number is stored"
+        names = f"no trade of {quote_names(exchange, symbol)} with a contiguous number is stored"
         raise SettingsError(names + did_you_mean(settings, exchange, symbol))
     if topic is not None and topic != found.topic:
         found = TopicPartition(_checked(topic), -1)

@@ -1,7 +1,7 @@
 """Stored and missing trades of each symbol and span of time, counted from the rows of the table.
 
 The sequence numbers of a venue determine the expected trades: every number from a session's lowest stored number to its
-highest. All counts come from the rows of the table alone, so that the ledger can be checked against them.
+highest. These counts come from the rows of the table alone, so that the ledger can be checked against them.
 
 Rows belong to a span by their venue time. A missing number has no time, so one is interpolated: the numbers missing
 between two stored ones are spread evenly over the time between those two (the k-th of m at k/(m+1) of the way, in whole
@@ -10,8 +10,9 @@ week on all of its days, and stored + missing = expected holds for the numbers o
 
 Numbers that a venue gave to non-market trades are neither expected nor missing; the table stores them next to its
 progress. Nor are numbers that were accepted as missing: they are counted apart, and those between two stored numbers
-are spread over the time between the two by the same rule. Numbers before a session's first stored one, and after its
-last, are unknown.
+are spread over the time between the two by the same rule. Numbers above the last stored one that the venue has named
+are missing too, and spread over the time until they were named. Other numbers after a session's last stored one, and
+those before its first, are unknown.
 
 A row without a gapless number (no number, or of a venue whose numbers are not contiguous: session 0 or null) is stored
 and nothing else. A span is numbered if it has a number, stored or missing; or if it has no row at all, unless no row of
@@ -31,6 +32,7 @@ from pyiceberg.table import Table
 from k2.model.canary import LEFT_OUT_EVERY
 from k2.model.state_source import StoredSession
 from k2.ops.settings import Settings
+from k2.query.announced import register_announced_now, register_announced_then
 from k2.query.audit import progress_as_of
 from k2.query.conflicts import CONFLICTS, conflicts_by_span
 from k2.query.decisions import register_accepted_of
@@ -174,9 +176,12 @@ def _open(
         register_non_market(engine, [*non_market, *removed])
         register_marks(engine, ledger if is_marked else None, found, parameters)
         until = None if as_of is None else as_of.time
+        if then is None:
+            register_announced_now(engine, properties)
         register_accepted_of(engine, ledger, parameters.exchange, parameters.symbol, until)
         if then is not None:
             register_offset_bounds(engine, table, then)
+            register_announced_then(engine, ledger, parameters.exchange, parameters.symbol)
         yield engine, SOURCES if then is None else _SOURCES_THEN
 
 
@@ -287,6 +292,9 @@ _SPANS: Final = f"""
                lag(seen_at) OVER numbers AS seen_before
         FROM seen WHERE {_IS_NUMBERED}
         WINDOW numbers AS (PARTITION BY exchange, symbol, session ORDER BY first, last, seen_at)
+    ), topmost AS (
+        SELECT exchange, symbol, session, max(last) AS highest, arg_max(seen_at, last) AS highest_at
+        FROM numbered GROUP BY ALL
     ), rows_there AS (
         SELECT exchange, symbol, seen_at, true AS is_numbered,
                last::HUGEINT - greatest(first::HUGEINT, reached::HUGEINT + 1) + 1 AS numbers
@@ -304,6 +312,10 @@ _SPANS: Final = f"""
         SELECT exchange, symbol, session, reached::HUGEINT + 1 AS first, first::HUGEINT - 1 AS last,
                least(seen_at, seen_before) AS low, greatest(seen_at, seen_before) AS high
         FROM numbered WHERE first > reached::HUGEINT + 1
+        UNION ALL
+        SELECT exchange, symbol, session, highest::HUGEINT + 1, number::HUGEINT,
+               least(highest_at, named_at + 62135596800000000), greatest(highest_at, named_at + 62135596800000000)
+        FROM announced JOIN topmost USING (exchange, symbol, session) WHERE number > highest
     ), accepted_between AS (
         -- An accepted number that is a non-market one, or one that the canary leaves out, counts as that.
         SELECT exchange, symbol, session, between.first AS gap_first,

@@ -110,7 +110,7 @@ def land(settings: Settings, size: int, crash: Crash | None = None) -> None:
 CRASHES: Final[tuple[tuple[Name, int], ...]] = tuple(
     (name, passing)
     for name in ("trades.committed", "events.closing", "events.committed", "trades.closing")
-    for passing in (1, 2, 4, 6)
+    for passing in (2, 5)
 )
 
 
@@ -125,8 +125,7 @@ def test_numbers_that_were_named_are_missing_until_they_come(tmp_path: Path, cra
     land(settings, 3)
     found = gaps(settings)
     assert {(gap.symbol, gap.first_sequence, gap.last_sequence) for gap in found} == MISSING
-    days = {(day.symbol, day.stored, day.missing, day.expected) for day in by_day(settings)}
-    totals = {symbol: sum(day[2] or 0 for day in days if day[0] == symbol) for symbol in "ABC"}
+    totals = {symbol: sum(day.missing or 0 for day in by_day(settings) if day.symbol == symbol) for symbol in "ABC"}
     assert totals == {"A": 8, "B": 2, "C": 0}
     (first, second) = reconcile(settings)
     assert (first.received, first.stored, first.skipped, first.holds) == (15, 10, 5, True)

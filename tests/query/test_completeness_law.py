@@ -8,8 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from k2.model.progress import TopicPartition
-from k2.model.state_source import SessionKey, StoredSession
+from k2.model.state_source import AnnouncedNumber, SessionKey, StoredSession
 from k2.ops.settings import Settings
+from k2.query.announced import register_announced
 from k2.query.completeness import CompletenessParameters
 from k2.query.conflicts import CONFLICTS
 from k2.query.decisions import register_accepted
@@ -48,6 +49,8 @@ SCHEMA = pa.schema(
         "timestamp": pa.timestamp("us", tz="UTC"),
     }
 )
+Announced = tuple[int, datetime]
+"""The number that the venue has named in every session, and when."""
 Counts = tuple[int, int, int | None, int]
 """Stored, of these not numbered, missing, and accepted as missing."""
 
@@ -58,7 +61,12 @@ def first_of(number: int) -> int:
 
 
 def by_hand(
-    trades: list[Trade], non_market: set[int], accepted: set[int], asked: CompletenessParameters, span: timedelta
+    trades: list[Trade],
+    non_market: set[int],
+    accepted: set[int],
+    announced: Announced | None,
+    asked: CompletenessParameters,
+    span: timedelta,
 ) -> dict[tuple[str, int], Counts]:
     """Return the counts by symbol and span, counted number by number."""
     given_up: Counter[tuple[str, int]] = Counter()
@@ -77,12 +85,18 @@ def by_hand(
     for symbol, session in {one[:2] for one in trades if one[1]}:
         ranges = sorted((first_of(one[2]), *one[2:]) for one in trades if one[:2] == (symbol, session))
         reached = ranges[0][0] - 1
-        for idx, (first, last, after) in enumerate(ranges):
-            if last > reached:
+        befores = [after for _, _, after in (ranges[0], *ranges)]
+        steps = [(*one, before) for one, before in zip(ranges, befores, strict=False)]
+        highest, highest_at = max((last, after) for _, last, after in ranges)
+        if announced is not None and announced[0] > highest:
+            # No trade, but the numbers up to the announced one are missing.
+            steps.append((announced[0] + 1, announced[0], announced[1], highest_at))
+        for first, last, after, before in steps:
+            if last > reached and first <= last:
                 count(stored, symbol, after, last - max(first, reached + 1) + 1)
             lacking = [number for number in range(reached + 1, first) if number not in non_market]
             reached = max(reached, last)
-            early, late = sorted((ranges[idx - 1][2] if idx else after, after))
+            early, late = sorted((before, after))
             sizes = {True: len([number for number in lacking if number in accepted])}
             sizes[False] = len(lacking) - sizes[True]
             for is_accepted, size in sizes.items():
@@ -122,6 +136,7 @@ def totals_of(counted: dict[tuple[str, int], Counts]) -> dict[str, int | None]:
     trades=TRADES,
     non_market=st.sets(st.integers(-20, 40), max_size=20),
     accepted=st.sets(st.integers(-20, 40), max_size=30),
+    announced=st.none() | st.tuples(st.integers(-20, 50), BOUNDS.filter(bool)),
     start=BOUNDS,
     end=BOUNDS,
     span=st.sampled_from([DAY, HOUR]),
@@ -131,6 +146,7 @@ def test_each_number_is_counted_once(
     trades: list[Trade],
     non_market: set[int],
     accepted: set[int],
+    announced: Announced | None,
     start: datetime | None,
     end: datetime | None,
     span: timedelta,
@@ -160,6 +176,7 @@ def test_each_number_is_counted_once(
         engine.register_arrow("trades", pa.Table.from_pylist(rows, SCHEMA))
         register_non_market(engine, non_market_numbers(trades, non_market))
         register_accepted(engine, {SessionKey("x", *one[:2]): ranges_of(accepted) for one in trades})
+        register_announced(engine, announced_numbers(trades, announced))
         register_marks(engine, None, CONFLICTS.empty_table(), asked)
         counts = count_spans(engine, SOURCES, asked, span_us, of_all=True)
         selected, totals = [*counts.rows()], counts.totals()
@@ -168,11 +185,11 @@ def test_each_number_is_counted_once(
         whole = count_spans(engine, SOURCES, CompletenessParameters(), span_us).totals()
     names_of = ("stored", "not_numbered", "missing", "accepted")
     found = {(one["symbol"], one["span"]): tuple(one[name] for name in names_of) for one in counted}
-    expected = by_hand(trades, non_market, accepted, asked, span)
+    expected = by_hand(trades, non_market, accepted, announced, asked, span)
     assert found == expected
     sums = totals_of(expected)
     assert {name: totals[name] for name in sums} == sums
-    assert (whole["expected"] or 0) + whole["accepted"] == expected_of(trades, non_market)
+    assert (whole["expected"] or 0) + whole["accepted"] == expected_of(trades, non_market, announced)
     names = {one["symbol"] for one in counted} if worst is None else worst_of(expected, worst, asked.containing)
     assert selected == [one for one in counted if one["symbol"] in names]
 
@@ -216,8 +233,20 @@ def non_market_numbers(trades: list[Trade], non_market: set[int]) -> list[Stored
     ]
 
 
-def expected_of(trades: list[Trade], non_market: set[int]) -> int:
-    """Return the expected number of trades: the numbers of each session."""
+def announced_numbers(trades: list[Trade], announced: Announced | None) -> list[AnnouncedNumber]:
+    """Return the announced number of each session that has trades."""
+    if announced is None:
+        return []
+    at = (announced[1] - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return [
+        AnnouncedNumber(SessionKey("x", symbol, session), announced[0], at, TopicPartition("t", 0), 0)
+        for symbol, session in sorted({one[:2] for one in trades if one[1]})
+    ]
+
+
+def expected_of(trades: list[Trade], non_market: set[int], announced: Announced | None) -> int:
+    """Return the expected number of trades: the numbers of each session, up to the announced one."""
     sessions = {key: numbers_of(trades, key) for key in {one[:2] for one in trades if one[1]}}
-    between = [{*range(min(numbers), max(numbers) + 1)} - (non_market - numbers) for numbers in sessions.values()]
-    return sum(map(len, between))
+    highest = -(10**6) if announced is None else announced[0]
+    ranges = [(numbers, range(min(numbers), max(*numbers, highest) + 1)) for numbers in sessions.values()]
+    return sum(len({*expected} - (non_market - numbers)) for numbers, expected in ranges)
