@@ -82,13 +82,13 @@ def backfill(
         ArchiveError: the job would reject a trade; nothing of that archive and symbol is published.
     """
     published = _Published()
+    targets: dict[Symbol, Feed] = {}
     waited: set[Feed] = set()
     for archive, origin in archives:
         for symbol, trades in _by_symbol(archive.trades):
-            with _tables(settings) as (engine, ledger_table, stored):
-                feeds = _stored_feeds(engine, stored, symbol)
-                ledger = read_ledger(engine, ledger_table, symbol)
-            to = target(settings, symbol, ledger, feeds, topic)
+            if symbol not in targets:
+                targets[symbol] = _target(settings, symbol, topic)
+            to = targets[symbol]
             if not dry_run and to not in waited:
                 wait(settings, to, wait_seconds)
                 waited.add(to)
@@ -141,11 +141,17 @@ def _tables(settings: Settings) -> Iterator[tuple[Engine, Table, Table]]:
         yield engine, ledger, trades
 
 
+def _target(settings: Settings, symbol: Symbol, topic: str | None) -> Feed:
+    with _tables(settings) as (engine, ledger_table, trades):
+        ledger = read_ledger(engine, ledger_table, symbol)
+        feeds = [] if ledger.feeds else _stored_feeds(engine, trades, symbol)
+        return target(settings, symbol, ledger, feeds, topic)
+
+
 def _stored_feeds(engine: Engine, trades: Table, symbol: Symbol) -> list[Feed]:
     """Return where the stored trades of a symbol came from, the newest first."""
     engine.register("trades", trades, row_filter=equal(exchange=symbol.exchange, symbol=symbol.symbol))
     rows = engine.query(_STORED_FEEDS, symbol._asdict())
-    engine.clear()
     return [Feed(row["topic"], row["partition"]) for row in rows]
 
 

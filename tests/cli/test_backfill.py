@@ -49,10 +49,6 @@ def test_a_dry_run_says_what_is_missing(day: Path, k2: K2) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--form", "x"], "--form 'x' is not known"),
-        (["--venue", "x"], "unknown venue"),
-        (["--venue", "k2", "--form", "okx-rest"], "--venue and --form cannot be used together"),
-        (["b", "--source", "https://example.com/a"], "--source is the address of one file"),
         (["--topic", "x"], "--topic 'x' is not in K2_TOPICS"),
         (["--symbol", "DOGE"], "had trades of binance DOGE"),
     ],
@@ -110,12 +106,17 @@ def test_what_is_missing_is_requested(day: Path, k2: K2, settings: Settings) -> 
     ("arguments", "message"),
     [
         ((), "name a FILE, or use --fetch"),
+        (("a", "--form", "x"), "--form 'x' is not known"),
+        (("a", "--venue", "x"), "unknown venue"),
+        (("a", "--venue", "k2", "--form", "okx-rest"), "--venue and --form cannot be used together"),
+        (("a", "b", "--source", "https://example.com/a"), "--source is the address of one file"),
+        (("a",), "a cannot be read"),
         (("a", "--fetch"), "--fetch takes no FILE"),
         (("a", "--base-url", "http:" + "//127.0.0.1"), "--base-url belongs to it"),
     ],
 )
-def test_files_or_requests(k2: K2, arguments: tuple[str, ...], message: str) -> None:
-    """One of the two; exit code 2."""
+def test_wrong_usage(settings: Settings, k2: K2, arguments: tuple[str, ...], message: str) -> None:
+    """One sentence before anything is read; exit code 2."""
     result = k2("backfill", *arguments)
     assert (result.exit_code, message in result.stderr) == (2, True)
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from k2.fill.archives import TRADES, Archive, ArchiveError
 from k2.fill.backfill import Backfilled, backfill
 from k2.fill.open_gaps import open_gaps
-from k2.fill.publishing import wait_until_read
+from k2.fill.publishing import target, wait_until_read
 from k2.fill.ranges import Range, merged
-from k2.fill.selection import Feed, Symbol, _pick
+from k2.fill.selection import Feed, Ledger, Symbol, _pick
 from k2.iceberg.tables import TableName
 from k2.model.errors import SettingsError, StateError
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
@@ -96,7 +96,8 @@ def run(settings: Settings, *archives: tuple[Archive, str], **options: Any) -> t
 
 def test_only_missing_numbers_are_published(settings: Settings) -> None:
     """To the partition of the symbol's events, by number, as canonical messages with the digits of the file."""
-    given = numbered([12, 8, 5, 3, 1, 2, 6, 7, 9, 10])
+    # 55 is missing of another symbol.
+    given = numbered([55, 8, 5, 3, 1, 2, 6, 7, 9, 10])
     sent, (report,) = run(settings, given)
     assert sent.numbers == [3, 5, 8]
     assert sent.calls == [(Symbol("binance", "BTCUSDT"), Feed("trades", 3), "k2-fill", given[1])]
@@ -184,7 +185,7 @@ def test_the_topic_is_one_that_the_job_reads(settings: Settings) -> None:
     sent, _ = run(settings, numbered([3]), topic="other")
     assert sent.calls[0][1] == Feed("other", -1)
     with pytest.raises(SettingsError, match=r"--topic 'gone' is not in K2_TOPICS \(other, trades\)"):
-        run(settings, numbered([3]), topic="gone")
+        target(settings, Symbol("binance", "BTCUSDT"), Ledger([], is_numbered=False, feeds=[]), [], "gone")
     with pytest.raises(SettingsError, match="had trades of binance DOGEUSDT; name one with --topic"):
         run(settings, numbered([3], symbol="DOGEUSDT"))
 
@@ -241,10 +242,3 @@ def test_a_gap_has_the_times_of_its_neighbours(settings: Settings) -> None:
     assert [gap[1:4] for gap in found] == [("BTCUSDT", 3, 5), ("BTCUSDT", 8, 8), ("ETHUSDT", 50, 60)]
     times = [[None if one is None else (one - EPOCH).seconds for one in gap[4:]] for gap in found]
     assert times == [[2, 6], [7, 9], [None, None]]
-
-
-def test_the_ledger_of_a_symbol(settings: Settings) -> None:
-    """Other symbols' gaps are not its own."""
-    sent, (report,) = run(settings, numbered([55, 3]))
-    assert sent.numbers == [3]
-    assert report.elsewhere == 1
