@@ -95,6 +95,7 @@ def fetch_and_fill(
                 problems.append(one.problem)
             else:
                 yield one.archive, one.origin
+                _note_absence(one.archive)
 
     report(fill(settings, answers(), **options), dry_run=options["dry_run"], as_json=as_json)
     for problem in problems:
@@ -116,11 +117,17 @@ def _archives(
         else:
             archive = read_archive(Path(file), form, names)
         yield archive, origin_of(archive, source)
+        _note_absence(archive)
         if archive.rejected:
             typer.echo(
                 f"k2: warning: {archive.name}: venue {venue} rejects {format_count(archive.rejected, 'message')}",
                 err=True,
             )
+
+
+def _note_absence(archive: Archive) -> None:
+    if not archive.trades.num_rows:
+        typer.echo(f"{archive.name}: it has no trades, or none of that symbol", err=True)
 
 
 def origin_of(archive: Archive, address: str | None = None) -> str:

@@ -130,3 +130,12 @@ def test_the_forms_are_documented() -> None:
         form.name: "range" if form.first_sequence else "number" if form.sequence else "id" for form in forms().values()
     }
     assert rows == [(form.name, form.exchange, kinds[form.name]) for form in forms().values()]
+
+
+def test_an_empty_file_is_said(day: Path, k2: K2, tmp_path: Path) -> None:
+    """There is no row for it."""
+    path = tmp_path / "a.csv"
+    path.write_text("instrument_name,trade_id,side,price,size,created_time\n", encoding="utf-8")
+    result = k2("backfill", str(path), "--dry-run", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+    assert "a.csv: it has no trades, or none of that symbol" in result.stderr

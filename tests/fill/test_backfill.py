@@ -50,7 +50,7 @@ class Sent:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Return a job that has 1, 2, 6, 7, 9 and 10 of a symbol, and three trades without numbers of another."""
+    """Return a job that has 1, 2, 6, 7, 9 and 10 of a symbol, for which 8 is accepted, and ids of another."""
     options = read_settings({}, data_dir=tmp_path_factory.mktemp("fill"), topics="other,trades")
     ledger = made(options, TableName.SEQUENCE_EVENTS)
     append(
@@ -59,6 +59,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
             event("session_started", 1, 1, session=1, partition=3),
             event("gap_opened", 3, 5, session=1, partition=3),
             event("gap_opened", 8, 8, session=1, partition=3),
+            event("gap_accepted", 8, 8, session=1, topic="", partition=-1, offset=-1, reason="lost"),
             event("gap_opened", 50, 60, session=1, symbol="ETHUSDT"),
         ],
     )
@@ -95,7 +96,7 @@ def run(settings: Settings, *archives: tuple[Archive, str], **options: Any) -> t
 
 
 def test_only_missing_numbers_are_published(settings: Settings) -> None:
-    """To the partition of the symbol's events, by number, as canonical messages with the digits of the file."""
+    """Accepted ones as well, to the partition of the symbol's events, by number, with the digits of the file."""
     # 55 is missing of another symbol.
     given = numbered([55, 8, 5, 3, 1, 2, 6, 7, 9, 10])
     sent, (report,) = run(settings, given)
@@ -237,8 +238,8 @@ def test_a_number_is_published_if_it_is_missing_and_not_stored(
 
 
 def test_a_gap_has_the_times_of_its_neighbours(settings: Settings) -> None:
-    """Of the stored trades below and above, in its session; a gap without one has no time."""
+    """Of the stored trades below and above, in its session; one that is accepted is requested from nobody."""
     found = open_gaps(settings)
-    assert [gap[1:4] for gap in found] == [("BTCUSDT", 3, 5), ("BTCUSDT", 8, 8), ("ETHUSDT", 50, 60)]
+    assert [gap[1:4] for gap in found] == [("BTCUSDT", 3, 5), ("ETHUSDT", 50, 60)]
     times = [[None if one is None else (one - EPOCH).seconds for one in gap[4:]] for gap in found]
-    assert times == [[2, 6], [7, 9], [None, None]]
+    assert times == [[2, 6], [None, None]]

@@ -1,10 +1,12 @@
 """Plans: each missing number is in one request, or it is said why not; and few requests are enough."""
 
+import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +52,14 @@ def test_the_page_shows_a_plan_of_each_venue() -> None:
     assert made.uncovered == []
     forms = {request.form for request in made.requests}
     assert forms >= {source.rest.form for source in sources() if source.rest}
+
+
+def test_the_page_shows_a_request() -> None:
+    """As it is in the JSON document."""
+    shown = re.search(r"<!-- request -->\n```json\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert shown is not None
+    (request,) = (one for one in plan(EXAMPLES).requests if one.exchange == "kraken")
+    assert json.loads(shown[1]) == json.loads(msgspec.json.encode(request))
 
 
 def test_gaps_of_one_page_are_one_request() -> None:
