@@ -1,9 +1,11 @@
 """Which trades of an archive are missing: by the ledger's numbers, or by their ids where numbers say nothing."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, NamedTuple
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ from pyiceberg.expressions import And
 from pyiceberg.table import Table
 
 from k2.fill.ranges import Range, merged, overlaps, within, without
+from k2.model.decimals import parse_decimal, spell_decimal
 from k2.model.times import time_of
 from k2.query.engine import Engine
 from k2.query.gaps import missing_ranges
@@ -94,7 +97,7 @@ def select(engine: Engine, stored: Table, symbol: Symbol, ledger: Ledger, trades
     start, end = time_of(span["min"].as_py()) - SPAN_MARGIN, time_of(span["max"].as_py()) + SPAN_MARGIN
     where = And(equal(exchange=symbol.exchange, symbol=symbol.symbol), between("timestamp", start, end))
     engine.register("trades", stored, row_filter=where)
-    engine.register_arrow("archive", trades.append_column("place", places))
+    engine.register_arrow("archive", _with_decimals(trades).append_column("place", places))
     rows = engine.table(_BY_NUMBER if by_number else _BY_ID, symbol._asdict())
     is_stored = np.zeros(trades.num_rows, np.bool_)
     agrees = np.zeros(trades.num_rows, np.bool_)
@@ -104,6 +107,32 @@ def select(engine: Engine, stored: Table, symbol: Symbol, ledger: Ledger, trades
     if by_number and trades["first_sequence"].null_count < trades.num_rows:
         overlaps_stored[engine.table(_OVERLAPPING, symbol._asdict())["place"].to_numpy()] = True
     return _pick(trades, is_stored, agrees, overlaps_stored & ~is_stored, ledger.missing, by_number=by_number)
+
+
+def _with_decimals(trades: pa.Table) -> pa.Table:
+    """Return trades with price and quantity as decimal(38, 18); null if they do not fit.
+
+    By Arrow: DuckDB takes 8 us for each text.
+    """
+    for name in ("price", "quantity"):
+        place = trades.schema.get_field_index(name)
+        trades = trades.set_column(place, pa.field(name, _DECIMAL), _decimals(trades[name]))
+    return trades
+
+
+def _decimals(texts: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
+    # Arrow reads 1e30, which does not fit, as another number instead of an error.
+    if not pc.any(pc.match_substring(texts, "e", ignore_case=True)).as_py():
+        with suppress(pa.ArrowInvalid):
+            return texts.cast(_DECIMAL)
+    return pa.chunked_array([pa.array([_decimal(str(text)) for text in texts.to_pylist()], _DECIMAL)])
+
+
+def _decimal(text: str) -> Decimal | None:
+    try:
+        return Decimal(spell_decimal(parse_decimal(text)))
+    except ValueError:
+        return None
 
 
 def _pick(
@@ -159,6 +188,7 @@ def _without_repeats(trades: pa.Table, *, by_number: bool) -> pa.Table:
     return trades.take(np.array(sorted(first.values()), np.int64))
 
 
+_DECIMAL: Final = pa.decimal128(38, 18)
 _FEEDS: Final = """
     SELECT topic, partition FROM sequence_events
     WHERE exchange = $exchange AND symbol = $symbol AND event IN ('session_started', 'gap_opened', 'gap_filled')
@@ -166,8 +196,7 @@ _FEEDS: Final = """
 """
 # An id that is no more than the number's text is no content, and a side that one of the two does not know is none.
 _AGREES: Final = """
-    stored.price = TRY_CAST(archive.price AS DECIMAL(38, 18))
-    AND stored.quantity = TRY_CAST(archive.quantity AS DECIMAL(38, 18))
+    coalesce(stored.price = archive.price AND stored.quantity = archive.quantity, false)
     AND coalesce(stored.side = archive.side, true)
 """
 _BY_NUMBER: Final = f"""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from k2.fill.backfill import Backfilled, backfill
 from k2.fill.open_gaps import open_gaps
 from k2.fill.publishing import target, wait_until_read
 from k2.fill.ranges import Range, merged
-from k2.fill.selection import Feed, Ledger, Symbol, _pick
+from k2.fill.selection import Feed, Ledger, Symbol, _decimals, _pick
 from k2.iceberg.tables import TableName
 from k2.model.errors import SettingsError, StateError
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
@@ -141,10 +142,13 @@ def test_other_content_is_reported_and_never_published(settings: Settings) -> No
         {"sequence": 6, "side": "sell"},
         {"sequence": 7, "side": None, "timestamp": AT_US},
         {"sequence": 9, "trade_id": "another", "price": "2.5000"},
+        {"sequence": 10, "price": "1e30"},
     ]
     sent, (report,) = run(settings, archive(rows))
     assert not sent.calls
-    assert (report.stored, report.contradictions, report.contradicting) == (2, 3, ["1", "2", "6"])
+    assert (report.stored, report.contradictions, report.contradicting) == (2, 4, ["1", "2", "6", "10"])
+    _, (report,) = run(settings, archive([*rows[:5], {"sequence": 10, "price": "25e-1", "quantity": "2.0"}]))
+    assert (report.stored, report.contradictions) == (3, 3)
     assert report.topic is None
 
 
@@ -243,3 +247,13 @@ def test_a_gap_has_the_times_of_its_neighbours(settings: Settings) -> None:
     assert [gap[1:4] for gap in found] == [("BTCUSDT", 3, 5), ("ETHUSDT", 50, 60)]
     times = [[None if one is None else (one - EPOCH).seconds for one in gap[4:]] for gap in found]
     assert times == [[2, 6], [None, None]]
+
+
+@given(st.lists(st.decimals(allow_nan=False, allow_infinity=False, places=18, min_value=-(10**20), max_value=10**20)))
+def test_decimals_are_read_exactly(numbers: list[Decimal]) -> None:
+    """Whatever their form; what does not fit is null, and changes no other."""
+    texts = [form.format(number) for number in numbers for form in ("{}", "{:f}")]
+    wanted = [None if len(number.as_tuple().digits) > 38 else number for number in numbers for _ in range(2)]
+    assert _decimals(pa.chunked_array([texts], pa.string())).to_pylist() == wanted
+    with_others = pa.chunked_array([[*texts, "1e30", "0.0000000000000000001"]], pa.string())
+    assert _decimals(with_others).to_pylist() == [*wanted, None, None]
