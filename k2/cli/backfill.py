@@ -182,6 +182,8 @@ def _print_notes(row: Backfilled) -> None:
         )
     for first, last in row.absent[:ABSENT_SHOWN]:
         typer.echo(f"{row.file}: {row.symbol} {first} to {last} are missing in the file as well", err=True)
+    if row.absent:
+        typer.echo("if these numbers never existed, record it with `k2 gaps accept`", err=True)
     if len(row.absent) > ABSENT_SHOWN:
         typer.echo(f"{row.file}: {row.still_missing:,} numbers in {len(row.absent):,} ranges; see --json", err=True)
     if row.without_id:

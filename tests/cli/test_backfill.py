@@ -39,6 +39,9 @@ def test_a_dry_run_says_what_is_missing(day: Path, k2: K2) -> None:
     assert row["topic"] == "trades"
     shown = k2("backfill", str(day), "--dry-run")
     assert "Would be published" in shown.stdout
+    ((gone, _),) = row["absent"]
+    assert f"BTCUSDT {gone} to {gone} are missing in the file as well" in shown.stderr
+    assert "k2 gaps accept" in shown.stderr
     capture = day.with_name("capture.ndjson")
     capture.write_bytes(b"\n".join([*recorded("binance-spot-btcusdt-20240808")[:10], b"no json"]))
     other = k2("backfill", str(capture), "--venue", "binance-spot", "--dry-run", "--json")
