@@ -92,8 +92,8 @@ assert b"k2_data_files_total 1.0" in generate_latest()
             ),
             Edit(
                 "k2/iceberg/arrow_columns.py",
-                '        "origin": pa.nulls(len(order), _DICTIONARY),',
-                '        "origin": pa.nulls(len(order), _DICTIONARY),\n'
+                '        "kafka_timestamp": _times(sorted_rows.kafka_timestamps),',
+                '        "kafka_timestamp": _times(sorted_rows.kafka_timestamps),\n'
                 '        "sequence_twice": _plain(2 * sorted_rows.sequences, pa.int64()),',
             ),
         ),

@@ -16,14 +16,16 @@ import pyarrow as pa
 import structlog
 from pyiceberg.table import Table
 
+from k2.model.dead_letter import Coordinates
 from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.engine import Engine
 from k2.query.offset_bounds import table_of
 from k2.storage.dead_letters.files import committed_lines
-from k2.storage.dead_letters.folders import dead_letter_folder
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS
+from k2.storage.dead_letters.folders import dead_letter_folder, replay_journal
+from k2.storage.dead_letters.replay_journal import replayed_letters
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS, WRITERS
 
 __all__ = ["DayDeadLetters", "SymbolDay", "day_dead_letters"]
 
@@ -41,6 +43,7 @@ class _DeadLetter(msgspec.Struct, frozen=True):
     partition: int
     offset: int
     reason: str
+    index: int = 0
     kafka_timestamp: datetime | None = None
     dead_lettered_at: datetime | None = None
     key: str | None = None
@@ -65,14 +68,18 @@ _DECODER: Final = msgspec.json.Decoder(_DeadLetter)
 def day_dead_letters(
     settings: Settings, engine: Engine, table: Table, symbols: Collection[tuple[str, str]]
 ) -> DayDeadLetters:
-    """Return the dead letters that commits of `table` count, without those whose replay is stored.
+    """Return the dead letters that commits of `table` count, without those whose replay the job has read.
 
-    All rows of `table` are registered in the engine as `trades`. Lines that cannot be read are logged.
+    A replay that was rejected again is a dead letter of its own. All rows of `table` are registered in the engine as
+    `trades`. Lines that cannot be read are logged.
     """
     replayed = Counter({row["place"]: row["trades"] for row in engine.query(_REPLAYED)})
+    read_again = _read_again(settings, table)
     found, others = DayDeadLetters(), list[_DeadLetter]()
     for letter in _committed(settings, table):
         place = f"{letter.topic}:{letter.partition}:{letter.offset}"
+        if Coordinates(letter.topic, letter.partition, letter.offset, letter.index) in read_again:
+            continue
         if replayed[place] > 0:
             replayed[place] -= 1
         elif letter.exchange is not None and letter.symbol is not None and letter.timestamp is not None:
@@ -89,6 +96,20 @@ def day_dead_letters(
             else:
                 found.unnamed[TopicPartition(letter.topic, letter.partition), day] += 1
     return found
+
+
+def _read_again(settings: Settings, table: Table) -> set[Coordinates]:
+    """Return the letters that the journal has as replayed, and whose messages the job has read."""
+    properties = table.metadata.properties
+    progress = PROGRESS.read(properties)
+    writers = [str(writer) for writer in range(WRITERS.read(properties) or settings.writers)]
+    entries = replay_journal(settings).entries(lambda text: _log.warning("replays_unreadable", file=text))
+    ends = {where: progress.next_offset(where, writers) or 0 for where in progress.partitions()}
+    return {
+        letter
+        for letter, offset in replayed_letters(entries).items()
+        if offset < ends.get(TopicPartition(letter.topic, letter.partition), 0)
+    }
 
 
 def _committed(settings: Settings, table: Table) -> Iterator[_DeadLetter]:

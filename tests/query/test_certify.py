@@ -22,12 +22,14 @@ from k2.maintenance.retention import retain
 from k2.model.decisions import NO_TOPIC
 from k2.model.errors import SettingsError
 from k2.model.reasons import Reason
+from k2.model.replay import WHOLE, PartitionReplays, ReplayBatch
 from k2.ops.settings import Settings
 from k2.query.certified_rows import RowDifference
 from k2.query.certify import certify, describe_rows
 from k2.query.engine import QueryError
 from k2.query.market import open_market
 from k2.query.verify import Verification, verify
+from k2.storage.dead_letters.folders import replay_journal
 from tests.model.dead_letters import dead_letter
 from tests.query.tables import (
     EPOCH,
@@ -202,7 +204,16 @@ def test_dead_letters_put_days_in_doubt(settings: Settings, folder: Path) -> Non
     counts = [{name: [one[count] for count in COUNTS] for name, one in found.items()} for found in days]
     assert counts == [{"BTCUSDT": [1, 3, 0], "ETH/USD": [0, 3, 1]}, {"BTCUSDT": [0, 1, 0]}]
     assert {one["condition"] for found in days for one in found.values()} == {"degraded"}
-    places = (11, 12, 21, 53, 90_000)
+    journal = replay_journal(settings)
+    # The copy of a stored trade leaves no row, and a message that is not read yet settles nothing.
+    copies = PartitionReplays("trades", 0, 99_000, [(11, 0, WHOLE), (90_000, 0, WHOLE)], [99_999, 100_000])
+    journal.settle(ReplayBatch(1, journal.new_batch(EPOCH), "id", EPOCH, [copies]))
+    found = issued(settings, folder)
+    assert {name: [one[count] for count in COUNTS] for name, one in found.items()} == {
+        "BTCUSDT": [0, 3, 0],
+        "ETH/USD": [0, 3, 1],
+    }
+    places = (12, 21, 53, 90_000)
     replays = [at(99_000 + place, 72, 3 + place, origin=f"replay trades:0:{place}") for place in places]
     append(made(settings, TableName.TRADES), replays)
     assert {one["condition"] for one in issued(settings, folder).values()} == {"complete"}
