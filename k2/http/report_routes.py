@@ -40,6 +40,7 @@ from k2.query.dead_letters import (
     Statistics,
     count_by_error,
     count_dead_letters,
+    count_with_replays,
     newest_dead_letters,
     open_dead_letters,
 )
@@ -171,7 +172,8 @@ async def dead_letters(
     count = count_by_error if parameters.by == "error" else count_dead_letters
 
     def find(session: CancellableSession) -> Statistics | ErrorStatistics:
-        return count(session.each(open_dead_letters(session.settings, _unreadable)))
+        found = session.each(open_dead_letters(session.settings, _unreadable))
+        return count_with_replays(count, session.settings, found, _unreadable_journal, pool=session)
 
     return respond.document(find)
 
@@ -196,3 +198,7 @@ async def list_dead_letters(
 
 def _unreadable(line: str) -> None:
     log.warning("dead_letter_unreadable", line=line)
+
+
+def _unreadable_journal(file: str) -> None:
+    log.warning("replay_journal_unreadable", file=file)

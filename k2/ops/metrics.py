@@ -25,6 +25,7 @@ __all__ = [
     "DEAD_LETTER_DISK_FREE",
     "DEDUP_IDS",
     "DUPLICATES_DROPPED",
+    "EXCHANGE_SILENT",
     "FRESHNESS_SECONDS",
     "GAPS_DETECTED",
     "GAPS_FILLED",
@@ -42,6 +43,7 @@ __all__ = [
     "RESETS_DETECTED",
     "RESTARTS",
     "RETRIES",
+    "SILENT_SYMBOLS",
     "STALLED_SECONDS",
     "STALL_SECONDS_MAX",
     "STATE_REBUILT",
@@ -84,6 +86,14 @@ VENUE_SKEW: Final = Histogram(
     "Kafka timestamp minus venue time of sampled trades; negative if the venue's clock is ahead.",
     ["venue"],
     buckets=(-60, -10, -5, -1, -0.1, -0.01, 0, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600),
+)
+SILENT_SYMBOLS: Final = Gauge(
+    "k2_silent_symbols",
+    "Symbols that trade all day and have had no trade for ten times their longest pause.",
+    ["exchange"],
+)
+EXCHANGE_SILENT: Final = Gauge(
+    "k2_exchange_silent", "1 if more than half of the symbols that trade all day are silent.", ["exchange"]
 )
 VENUE_DRIFT: Final = Counter(
     "k2_venue_drift",
