@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from k2.cli.console import Json, print_json
+from k2.cli.gap_export import PlanFormat, export_gaps
 from k2.cli.gaps_accept import accept
 from k2.cli.name_hints import did_you_mean, quote_names
 from k2.cli.options import Exchange, Symbol, parse_as_of
@@ -60,6 +61,10 @@ def gaps(
     limit: Annotated[
         int | None, typer.Option(min=1, max=LIMIT_MAX, help="Maximum number of gaps; the largest are listed first.")
     ] = None,
+    export: Annotated[
+        bool, typer.Option("--export", help="Print the requests of the venues that give what is missing instead.")
+    ] = False,
+    plan_format: Annotated[PlanFormat, typer.Option("--format", help="Format of --export.")] = "json",
     output: Output = None,
     as_json: Json = False,
 ) -> None:
@@ -73,6 +78,11 @@ def gaps(
     settings = read_settings()
     which = _filter(filled=filled, accepted=accepted, everything=everything)
     check_output(output)
+    if export:
+        if which is not GapFilter.OPEN or connections or limit is not None or output is not None:
+            raise SettingsError("--export takes only --exchange, --symbol, --as-of and --format; leave out the others")
+        export_gaps(settings, exchange, symbol, None if as_of is None else parse_as_of(as_of), plan_format)
+        return
     if connections:
         if which is not GapFilter.OPEN or symbol is not None or incidents or by is not None:
             raise SettingsError(

@@ -35,6 +35,7 @@ class K2(Commands):
         "doctor": Command("k2.cli.doctor", "doctor", "Check all that the job depends on, and say what to fix."),
         "gaps": Command("k2.cli.gaps", "app", "List sequence numbers that are missing or arrived late."),
         "head": Command("k2.cli.head", "head", "Say which number the newest trade of a symbol has."),
+        "backfill": Command("k2.cli.backfill", "backfill", "Fill what is missing from a venue's archives."),
         "corrections": Command(
             "k2.cli.corrections", "corrections", "List corrections and cancels of trades by their venues."
         ),

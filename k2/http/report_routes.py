@@ -14,6 +14,7 @@ from k2.http.parameters import (
     DeadLetterCountsRequest,
     DeadLettersRequest,
     EmptyRequest,
+    FeedsRequest,
     GapsRequest,
     HistoryRequest,
 )
@@ -44,11 +45,13 @@ from k2.query.dead_letters import (
     newest_dead_letters,
     open_dead_letters,
 )
+from k2.query.feeds import FeedDay, by_feed
 from k2.query.gap_causes import explained
 from k2.query.gaps import Gap, largest_gaps
 from k2.query.gaps import gaps as find_gaps
 from k2.query.history import Interval
 from k2.query.history import history as find_history
+from k2.query.parameters import QueryParameters
 from k2.query.partition_progress import PartitionState
 from k2.query.partition_progress import progress as progress_of_all
 from k2.query.pool import CancellableSession
@@ -111,6 +114,22 @@ async def completeness_summary(
     if parameters.by == "hour":
         return respond.document(lambda session: summary_by_hour(session.settings, parameters, pool=session))
     return respond.document(lambda session: summary_by_day(session.settings, parameters, pool=session))
+
+
+@router.get("/feeds", responses=records_of(FeedDay))
+async def feeds(parameters: Annotated[FeedsRequest, Query()], respond: TabularResponses) -> QueryResponse:
+    """Return what each feed brought and lost, by day and symbol, and of an exchange's symbols together.
+
+    Only a row without a symbol compares times: how many trades the feed brought first, and how late the others were.
+    Without `K2_FEEDS` there are no rows.
+    """
+    selected = QueryParameters(**parameters.model_dump(exclude={"by"}))
+
+    def find(session: CancellableSession) -> list[FeedDay]:
+        found = by_feed(session.settings, selected, pool=session)
+        return found if parameters.by == "symbol" else [row for row in found if row.symbol is None]
+
+    return respond.records(FeedDay, find)
 
 
 @router.get("/reconcile", responses=records_of(Reconciliation))

@@ -27,6 +27,7 @@ from k2.model.connections import GroupConnections
 from k2.model.consumed import Consumed
 from k2.model.dead_letter_ratio import DeadLetterRatio
 from k2.model.errors import SettingsError
+from k2.model.feeds import GroupFeeds
 from k2.model.partition_starts import PartitionStarts
 from k2.model.progress import Progress
 from k2.model.sequence_events import SequenceEvent
@@ -48,12 +49,12 @@ __all__ = ["LedgerSink", "TradesSink"]
 _log = structlog.get_logger()
 
 
-class TradesSink(FixedPartitionedSink[TradeSlice | Consumed | GroupConnections, dict[str, Any]]):
+class TradesSink(FixedPartitionedSink[TradeSlice | Consumed | GroupConnections | GroupFeeds, dict[str, Any]]):
     """Write trades to the table `trades`. Can support exactly-once processing.
 
-    Items are `(str(writer), TradeSlice | Consumed | GroupConnections)`. Every writer must receive every range read
-    (`Consumed`), and one of them the messages without a trade. At the end of an epoch that has any ranges, each writer
-    commits its rows, its progress and its connections together.
+    Items are `(str(writer), TradeSlice | Consumed | GroupConnections | GroupFeeds)`. Every writer must receive every
+    range read (`Consumed`), and one of them the messages without a trade. At the end of an epoch that has any ranges,
+    each writer commits its rows, its progress, its connections and its feeds together.
 
     On replay, rows below the table's progress are dropped before they are counted, so the recovery store may be older
     than the table.
@@ -198,6 +199,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed | GroupConnections, 
             canary=None if self._settings.canary_topic is None else self._settings.canary_name,
             corrections=corrections,
             starts=self._starts,
+            feeds=self._settings.feeds,
         )
 
     def _corrections(self, writer: str, committed: WriterProgress) -> CorrectionsWriter | None:

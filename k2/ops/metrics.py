@@ -26,6 +26,9 @@ __all__ = [
     "DEDUP_IDS",
     "DUPLICATES_DROPPED",
     "EXCHANGE_SILENT",
+    "FEED_FIRST",
+    "FEED_LAG",
+    "FEED_LOST",
     "FRESHNESS_SECONDS",
     "GAPS_DETECTED",
     "GAPS_FILLED",
@@ -111,6 +114,22 @@ CONNECTION_GAPS: Final = Counter(
     "k2_connection_gaps",
     "Ranges of a connection's messages that were lost between the venue and Kafka.",
     ["exchange"],
+)
+FEED_LOST: Final = Counter(
+    "k2_feed_lost",
+    "Sequence numbers that a feed passed over, whether or not another feed has brought them.",
+    ["exchange", "feed"],
+)
+FEED_FIRST: Final = Counter(
+    "k2_feed_first",
+    "Trades brought by all feeds of a venue that this one brought before the others, by Kafka timestamp.",
+    ["exchange", "feed"],
+)
+FEED_LAG: Final = Histogram(
+    "k2_feed_lag_seconds",
+    "How much later than the first feed this one brought a trade, by Kafka timestamp, of sampled trades.",
+    ["exchange", "feed"],
+    buckets=(0, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600),
 )
 RESETS_DETECTED: Final = Counter("k2_sequence_resets_detected", "Numberings that restarted.", ["exchange"])
 OUT_OF_ORDER: Final = Counter("k2_sequence_out_of_order", "Trades below the newest sequence number.", ["exchange"])

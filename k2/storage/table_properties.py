@@ -18,6 +18,7 @@ from k2.model.progress import Progress
 from k2.sequencing.announced import AnnouncedNumbers
 from k2.sequencing.connection_states import ConnectionStates
 from k2.sequencing.doubts import Doubts
+from k2.sequencing.feed_states import FeedStates
 from k2.sequencing.non_market import NonMarketNumbers
 from k2.storage.checkpoints import NamedCheckpoints, named_checkpoints_text, parse_named_checkpoints
 from k2.storage.commit_log import Commit, commit_notes_text, parse_commit_notes
@@ -39,6 +40,7 @@ __all__ = [
     "DEAD_LETTER_POSITIONS",
     "DECODING",
     "DOUBTS",
+    "FEEDS",
     "FENCING_TOKEN",
     "FORMAT",
     "KEY_GROUPS",
@@ -245,6 +247,16 @@ CONNECTIONS: Final = TableProperty[ConnectionStates](
     ConnectionStates.text,
     ConnectionStates,
 )
+FEEDS: Final = TableProperty[FeedStates](
+    "k2.feeds.",
+    "trades",
+    "What each feed has reached of the symbols of a writer's key groups, the offsets up to which that is complete, the "
+    "events of its last three commits, and the lags of the last 40 days ([feeds](feeds.md)). JSON, compressed with "
+    "zlib, in base64: about 20 bytes for each symbol and feed",
+    FeedStates,
+    FeedStates.text,
+    FeedStates,
+)
 PENDING_CORRECTIONS: Final = TableProperty[PendingCorrections](
     "k2.corrections.",
     "trades",
@@ -333,6 +345,7 @@ PROPERTIES: Final[tuple[TableProperty[Any], ...]] = (
     ANNOUNCED_NUMBERS,
     CHECKPOINTS,
     CONNECTIONS,
+    FEEDS,
     PENDING_CORRECTIONS,
     COMMIT_NOTES,
     TOPIC_IDS,

@@ -231,7 +231,7 @@ def test_the_page_survives_a_server_restart(sample: Made, window: Opened) -> Non
 def test_a_warehouse_without_tables_is_explained(bare: Client, window: Opened) -> None:
     """Without tables each part says that the job has not run here, and none is red."""
     page = window(bare.port).page
-    expect(page.get_by_text("the job has not run here")).to_have_count(7)
+    expect(page.get_by_text("the job has not run here")).to_have_count(8)
     expect(page.get_by_role("heading", name="Unknown", exact=True)).to_be_visible()
     expect(page.locator("#verdict")).to_have_attribute("data-verdict", "unknown")
 

@@ -29,6 +29,7 @@ from k2.storage.table_properties import (
     CONNECTIONS,
     DEAD_LETTER_POSITIONS,
     DOUBTS,
+    FEEDS,
     FENCING_TOKEN,
     FORMAT,
     KEY_GROUPS,
@@ -98,7 +99,7 @@ def test_a_table_without_properties_has_the_defaults() -> None:
     found = {
         one.key: one.read({})
         for one in PROPERTIES
-        if one not in {NON_MARKET_NUMBERS, DOUBTS, ANNOUNCED_NUMBERS, CONNECTIONS}
+        if one not in {NON_MARKET_NUMBERS, DOUBTS, ANNOUNCED_NUMBERS, CONNECTIONS, FEEDS}
     }
     assert found == {
         "k2.progress": Progress(),
@@ -120,6 +121,7 @@ def test_a_table_without_properties_has_the_defaults() -> None:
         "k2.kept": CommitLogBatch(),
     }
     assert [*NON_MARKET_NUMBERS.read({}).sessions()] == DOUBTS.read({}).each() == CONNECTIONS.read({}).seen(0, {}) == []
+    assert FEEDS.read({}).ranges() == []
 
 
 def test_doubts_of_all_writers_are_read() -> None:
