@@ -189,6 +189,25 @@ def test_as_of_a_commit_is_what_its_messages_caused(
     assert [one[1:] for one in ranges(settings, as_of=snapshot.snapshot_id)] == expected
 
 
+def test_as_of_a_commit_decisions_are_those_by_its_time(tmp_path: Path) -> None:
+    """A decision has no message whose commit could be compared, so its time is."""
+    settings = settings_in(tmp_path)
+    writer = writer_of(settings)
+    writer.write_batch([slice_of([row_at(0)]), read_to(4)])
+    writer.snapshot()
+    snapshot = made(settings, TableName.TRADES).current_snapshot()
+    assert snapshot is not None
+    decided = {"topic": "", "partition": -1, "offset": -1}
+    rows = [
+        event("gap_opened", 5, 9),
+        event("gap_accepted", 5, 5, **decided),
+        event("gap_accepted", 9, 9, **decided, detected_at=datetime.now(UTC) + MINUTE),
+    ]
+    append(made(settings, TableName.SEQUENCE_EVENTS), rows)
+    assert [one[1:] for one in ranges(settings)] == [(6, 8)]
+    assert [one[1:] for one in ranges(settings, as_of=snapshot.snapshot_id)] == [(6, 9)]
+
+
 def test_an_unknown_commit_is_named(settings: Settings) -> None:
     """An id of neither table is an error, not an empty result."""
     for name in (TableName.TRADES, TableName.SEQUENCE_EVENTS):
