@@ -33,6 +33,7 @@ from k2.ops.settings import Settings, read_settings
 from k2.ops.signals import exit_on_signals, report_and_exit
 from k2.ops.supervision import find_supervision, report_ending
 from k2.restore.connections import TableConnectionSource
+from k2.restore.feeds import TableFeedSource
 from k2.restore.recovery_store import NO_STORE, Cluster, ResumeInfo, find_cluster, prepare_recovery_store
 from k2.restore.tables import TableStateSource
 from k2.storage.catalog_lock import share_catalog
@@ -101,19 +102,23 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     report_last_commit(trades.committer.table, settings.canary_exchange)
     trades.check_dead_letter_locks()
     check_topic_ids(trades.remember_topics(source.topic_ids), source.topic_ids)
+    source.use_starts(trades.remember_starts(source.decide_starts()))
     events = LedgerSink(settings, progress, _count_retry, trades)
     bind_tables(trades.committer, events.committer, is_resumed=resume_info.is_resumed)
     events.open()
     state_source = TableStateSource(settings, resume_info, symbols)
     is_numbered = any(VENUES[topic.venue].connection is not None for topic in settings.topics)
     connections = TableConnectionSource(settings, trades.committer.table) if is_numbered else None
+    feeds = TableFeedSource(settings, trades.committer.table) if settings.feeds else None
     return JobIO(
         kafka=source,
         iceberg=trades,
         events=events,
         state_source=state_source,
         symbols=symbols,
+        lag=source.lag,
         connections=connections,
+        feeds=feeds,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import bytewax.operators as op
 import numpy as np
@@ -14,11 +14,13 @@ from k2.model.batch import TradeSlice
 from k2.model.connections import GroupConnections
 from k2.model.consumed import Consumed
 from k2.model.correction import Correction
+from k2.model.feeds import GroupFeeds
 from k2.model.key_groups import group_of
 
 __all__ = ["ONLY", "to_only_writer", "to_writers"]
 
 X = TypeVar("X")
+G = TypeVar("G", GroupConnections, GroupFeeds)
 
 ONLY: Final = "0"
 """Key of the writer of a sink that has only one."""
@@ -30,19 +32,23 @@ def to_writers(
     consumed: Stream[Consumed],
     writers: int,
     connections: KeyedStream[GroupConnections] | None = None,
-) -> KeyedStream[TradeSlice | Consumed | GroupConnections]:
+    feeds: KeyedStream[GroupFeeds] | None = None,
+) -> KeyedStream[TradeSlice | Consumed | GroupConnections | GroupFeeds]:
     """Key what belongs to a key group by its writer, and send the consumed offsets to every writer."""
     rows = op.map(f"{step_id}_trades", trades, partial(_row_writer, writers))
     ranges = op.flat_map(f"{step_id}_consumed", consumed, partial(_range_writers, writers))
-    if connections is None:
-        return op.merge(step_id, rows, ranges)
-    states = op.map(f"{step_id}_connections", connections, partial(_group_writer, writers))
-    return op.merge(step_id, rows, ranges, states)
+    states: list[Any] = []
+    if connections is not None:
+        states.append(op.map(f"{step_id}_connections", connections, partial(_group_writer, writers)))
+    if feeds is not None:
+        states.append(op.map(f"{step_id}_feeds", feeds, partial(_group_writer, writers)))
+    return op.merge(step_id, rows, ranges, *states)
 
 
-def to_only_writer(step_id: str, items: Stream[X], others: Stream[X] | None = None) -> KeyedStream[X]:
+def to_only_writer(step_id: str, items: Stream[X], *others: Stream[X] | None) -> KeyedStream[X]:
     """Key all items by the only writer."""
-    every = items if others is None else op.merge(f"{step_id}_all", items, others)
+    present = [one for one in others if one is not None]
+    every = op.merge(f"{step_id}_all", items, *present) if present else items
     return op.map(step_id, every, _only)
 
 
@@ -55,9 +61,9 @@ def _row_writer(writers: int, item: tuple[str, TradeSlice]) -> tuple[str, TradeS
     return str(trade_slice.group % writers), trade_slice
 
 
-def _group_writer(writers: int, item: tuple[str, GroupConnections]) -> tuple[str, GroupConnections]:
-    _, connections = item
-    return str(connections.group % writers), connections
+def _group_writer(writers: int, item: tuple[str, G]) -> tuple[str, G]:
+    _, state = item
+    return str(state.group % writers), state
 
 
 def _range_writers(writers: int, consumed: Consumed) -> Iterable[tuple[str, Consumed]]:

@@ -2,21 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
+from k2.cli.completeness_by_feed import report_feeds
 from k2.cli.console import Json, print_json
 from k2.cli.heat_map import print_heat_map
 from k2.cli.name_hints import no_trades_reason
 from k2.cli.options import End, Exchange, Start, Symbol, parse_as_of, parse_span
 from k2.cli.result_output import Output, check_output, write_report
 from k2.cli.table_output import print_table, printable
+from k2.model.errors import SettingsError
 from k2.model.wording import format_count
 from k2.ops.settings import Settings, read_settings
 from k2.query.completeness import CompletenessParameters, Day, DayTotals, Hour, by_hour, is_stored, summary_by_day
 from k2.query.connection_gaps import ConnectionLoss, connection_gaps, losses
-from k2.query.parameters import LIMIT_MAX
+from k2.query.parameters import LIMIT_MAX, QueryParameters
 from k2.query.tables import NoTableError
 
 __all__ = ["completeness"]
@@ -44,6 +46,9 @@ def completeness(
         int | None,
         typer.Option(min=1, max=LIMIT_MAX, help="Report only this many symbols: those with the most missing numbers."),
     ] = None,
+    by: Annotated[
+        Literal["feed"] | None, typer.Option(help="Report what each feed of K2_FEEDS brought and lost.")
+    ] = None,
     heat: Annotated[bool, typer.Option("--heat", help="Print a heat map by symbol and hour.")] = False,
     output: Output = None,
     as_json: Json = False,
@@ -55,10 +60,18 @@ def completeness(
     missing for good, and not expected. A row marked ? has conflicts or more than one session, so its numbering is in
     doubt. Without gapless numbers a row is not numbered: it is unknown what is missing, and the row does not count in
     the sum. The sum is of all symbols, also with --worst.
+
+    With --by feed, each day is compared by the feeds that brought it; see docs/feeds.md.
     """
     settings = read_settings()
     check_output(output)
     first, until = parse_span(start, end)
+    if by is not None:
+        if as_of is not None or worst is not None or heat:
+            raise SettingsError("--by feed goes with neither --as-of, --worst nor --heat; leave them out")
+        selected = QueryParameters(exchange=exchange, symbol=symbol, start=first, end=until)
+        report_feeds(settings, selected, output, as_json=as_json)
+        return
     version = None if as_of is None else parse_as_of(as_of)
     filters = CompletenessParameters(
         exchange=exchange, symbol=symbol, start=first, end=until, as_of=version, worst=worst

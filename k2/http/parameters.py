@@ -30,6 +30,7 @@ __all__ = [
     "DeadLetterCountsRequest",
     "DeadLettersRequest",
     "EmptyRequest",
+    "FeedsRequest",
     "GapsRequest",
     "HistoryRequest",
     "PricesRequest",
@@ -117,6 +118,21 @@ class CompletenessRequest(CompletenessParameters):
     in_doubt: Annotated[bool, BeforeValidator(_flag)] = Field(
         default=False, strict=True, description="Only symbols whose numbering is in doubt."
     )
+
+
+class FeedsRequest(_Fields):
+    """Selects symbols and days, of which what each feed brought is counted."""
+
+    exchange: Name | None = None
+    symbol: Name | None = None
+    start: Time | None = Field(None, description="Earliest venue time.")
+    end: Time | None = Field(None, description="End of the venue times.")
+    by: Literal["symbol", "exchange"] = Field("symbol", description="Whether to return the rows of symbols as well.")
+
+    @model_validator(mode="after")
+    def _check_start_before_end(self) -> Self:
+        check_start_before_end(self.start, self.end)
+        return self
 
 
 class AuditRequest(_Fields):

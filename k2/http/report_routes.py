@@ -14,6 +14,7 @@ from k2.http.parameters import (
     DeadLetterCountsRequest,
     DeadLettersRequest,
     EmptyRequest,
+    FeedsRequest,
     GapsRequest,
     HistoryRequest,
 )
@@ -40,13 +41,17 @@ from k2.query.dead_letters import (
     Statistics,
     count_by_error,
     count_dead_letters,
+    count_with_replays,
     newest_dead_letters,
     open_dead_letters,
 )
+from k2.query.feeds import FeedDay, by_feed
+from k2.query.gap_causes import explained
 from k2.query.gaps import Gap, largest_gaps
 from k2.query.gaps import gaps as find_gaps
 from k2.query.history import Interval
 from k2.query.history import history as find_history
+from k2.query.parameters import QueryParameters
 from k2.query.partition_progress import PartitionState
 from k2.query.partition_progress import progress as progress_of_all
 from k2.query.pool import CancellableSession
@@ -80,7 +85,8 @@ async def gaps(parameters: Annotated[GapsRequest, Query()], respond: TabularResp
         found = find_gaps(
             session.settings, parameters.exchange, parameters.symbol, parameters.as_of, parameters.which, pool=session
         )
-        return found if parameters.limit is None else largest_gaps(found, parameters.limit)
+        rows = found if parameters.limit is None else largest_gaps(found, parameters.limit)
+        return explained(session.settings, rows, pool=session)
 
     return respond.records(Gap, find, parameters.limit)
 
@@ -108,6 +114,22 @@ async def completeness_summary(
     if parameters.by == "hour":
         return respond.document(lambda session: summary_by_hour(session.settings, parameters, pool=session))
     return respond.document(lambda session: summary_by_day(session.settings, parameters, pool=session))
+
+
+@router.get("/feeds", responses=records_of(FeedDay))
+async def feeds(parameters: Annotated[FeedsRequest, Query()], respond: TabularResponses) -> QueryResponse:
+    """Return what each feed brought and lost, by day and symbol, and of an exchange's symbols together.
+
+    Only a row without a symbol compares times: how many trades the feed brought first, and how late the others were.
+    Without `K2_FEEDS` there are no rows.
+    """
+    selected = QueryParameters(**parameters.model_dump(exclude={"by"}))
+
+    def find(session: CancellableSession) -> list[FeedDay]:
+        found = by_feed(session.settings, selected, pool=session)
+        return found if parameters.by == "symbol" else [row for row in found if row.symbol is None]
+
+    return respond.records(FeedDay, find)
 
 
 @router.get("/reconcile", responses=records_of(Reconciliation))
@@ -169,7 +191,8 @@ async def dead_letters(
     count = count_by_error if parameters.by == "error" else count_dead_letters
 
     def find(session: CancellableSession) -> Statistics | ErrorStatistics:
-        return count(session.each(open_dead_letters(session.settings, _unreadable)))
+        found = session.each(open_dead_letters(session.settings, _unreadable))
+        return count_with_replays(count, session.settings, found, _unreadable_journal, pool=session)
 
     return respond.document(find)
 
@@ -194,3 +217,7 @@ async def list_dead_letters(
 
 def _unreadable(line: str) -> None:
     log.warning("dead_letter_unreadable", line=line)
+
+
+def _unreadable_journal(file: str) -> None:
+    log.warning("replay_journal_unreadable", file=file)

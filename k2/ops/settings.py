@@ -19,7 +19,9 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from k2.model.canary import CanarySymbol
 from k2.model.errors import SettingsError
+from k2.model.feeds import FeedTopic
 from k2.model.key_groups import GROUPS
+from k2.model.partition_starts import EARLIEST, checked_start
 from k2.model.wording import closest
 from k2.venues import VENUES
 from k2.venues.time_ahead import TIME_AHEAD_SECONDS_MAX
@@ -30,6 +32,7 @@ PREFIX: Final = "K2_"
 TEST_PREFIX: Final = "K2_TEST_"
 _TOPIC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NAMESPACE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_FEED_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SERVER: Final = re.compile(
     r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?(\[[0-9a-f:.%]+\]|[^\s:/\[\]]+)(:(?P<port>\d{1,5}))?", re.IGNORECASE
 )
@@ -80,6 +83,23 @@ def _topic(part: str) -> TopicVenue:
     if (venue or "k2") not in VENUES:
         raise ValueError(VENUES.unknown_message(venue))
     return TopicVenue(topic, venue or "k2")
+
+
+def _feeds(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    feeds = [_feed(part.strip()) for part in text.split(",") if part.strip()]
+    if not feeds:
+        raise ValueError("names no feed; use TOPIC=FEED, separated by commas, or unset the variable")
+    return tuple(feeds)
+
+
+def _feed(part: str) -> FeedTopic:
+    topic, _, feed = (piece.strip() for piece in part.partition("="))
+    checked_topic(topic)
+    if not _FEED_NAME.fullmatch(feed):
+        raise ValueError(f"invalid feed {part!r}: use TOPIC=FEED, a name of at most 64 letters, digits, '.', '_', '-'")
+    return FeedTopic(topic, feed, 0)
 
 
 def _servers(text: str) -> str:
@@ -158,7 +178,9 @@ class Settings(BaseSettings):
 
     bootstrap_servers: Annotated[Text, AfterValidator(_servers)] = "127.0.0.1:9092"
     topics: Annotated[tuple[TopicVenue, ...], NoDecode, BeforeValidator(_topics)] = (TopicVenue("trades", "k2"),)
+    feeds: Annotated[tuple[FeedTopic, ...], NoDecode, BeforeValidator(_feeds)] = ()
     venues: str | None = None
+    start: Annotated[str, AfterValidator(checked_start)] = EARLIEST
     kafka_config: Path | None = None
     schema_registry_url: Annotated[str, AfterValidator(_web_addresses)] | None = None
     schema_registry_config: Path | None = None
@@ -187,6 +209,31 @@ class Settings(BaseSettings):
     query_connections: Count = 5
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_keys)] = ()
     api_body_bytes_max: Count = 10_485_760
+
+    @field_validator("feeds")
+    @classmethod
+    def _are_of_venues(cls, feeds: tuple[FeedTopic, ...], info: ValidationInfo) -> tuple[FeedTopic, ...]:
+        """Return the feeds, each with the number of feeds of its venue."""
+        venues = dict(info.data.get("topics", ()))
+        found = list[tuple[str, str]]()
+        for one in feeds:
+            if one.topic not in venues:
+                raise ValueError(f"topic {one.topic!r} is not read; add it to K2_TOPICS, or leave out its feed")
+            if one.topic in {other.topic for other in feeds[: len(found)]}:
+                raise ValueError(f"names topic {one.topic!r} twice; a topic is one feed")
+            venue = venues[one.topic]
+            if not VENUES[venue].is_contiguous:
+                raise ValueError(
+                    f"the numbers of venue {venue!r} do not show what a feed lost: {one.topic!r}; leave out its feed"
+                )
+            if (venue, one.feed) in found:
+                raise ValueError(f"names feed {one.feed!r} of venue {venue!r} twice; give each topic a name of its own")
+            found.append((venue, one.feed))
+        of_venue = [venue for venue, _ in found]
+        for one, venue in zip(feeds, of_venue, strict=True):
+            if of_venue.count(venue) == 1:
+                raise ValueError(f"topic {one.topic!r} is the only feed of venue {venue!r}; name another, or none")
+        return tuple(one._replace(peers=of_venue.count(venue)) for one, venue in zip(feeds, of_venue, strict=True))
 
     @field_validator("canary_topic")
     @classmethod

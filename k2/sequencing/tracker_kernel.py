@@ -227,33 +227,27 @@ def follow(
     """Track the rows from `position` on, up to the first one that needs its `SymbolSequence`, as ranges over pages do.
 
     int32[m] `rows` are indices into the columns; int32[symbols] `slot_of` is the slot of each symbol in `slots`,
-    int64[slots, COLUMNS]; `heads` is int64[slots, HEAD_COLUMNS], and a number that was named is overdue after
-    `head_grace_us`. `key` is that of the fingerprints. `slots`, `heads`, `pages`, uint8[m] `verdicts` and int32[m]
-    `sessions` are changed in place; int32[m] `started` gets the indices in `rows` of symbols' first trades, ascending.
-    Returns the index in `rows` of the first row that was not tracked, or m; and the number of indices in `started`.
+    int64[slots, COLUMNS], and `heads`, int64[slots, HEAD_COLUMNS]. `key` is that of the fingerprints. `slots`, `heads`,
+    `pages`, uint8[m] `verdicts` and int32[m] `sessions` are changed; int32[m] `started` gets the indices in `rows` of
+    symbols' first trades, ascending. Returns the index of the first row that was not tracked, or m, and their number.
     """
     symbols, has_sequence, first_sequences, timestamps, messages, kafka_timestamps, content_columns = columns
     sequences, prices, quantities, sides, text, id_starts, id_sizes = content_columns
-    headers, words = pages.headers, pages.words
-    count = 0
+    headers, words, count = pages.headers, pages.words, 0
     for slice_idx in range(position, len(rows)):
         row = rows[slice_idx]
         if not has_sequence[row]:
             continue
         slot_idx, sequence, first = slot_of[symbols[row]], sequences[row], first_sequences[row]
-        if verdicts[slice_idx] == HEAD:
-            named_at = kafka_timestamps[messages[row]]
-            if _is_overdue(slots[slot_idx], heads[slot_idx], sequence, named_at, head_grace_us):
-                return slice_idx, count
+        slot, kafka_time = slots[slot_idx], kafka_timestamps[messages[row]]
+        is_head = verdicts[slice_idx] == HEAD
+        if is_head and not _is_overdue(slot, heads[slot_idx], sequence, kafka_time, head_grace_us):
             continue
-        if first >> PAGE_BITS != sequence >> PAGE_BITS:
+        if is_head or first >> PAGE_BITS != sequence >> PAGE_BITS:
             return slice_idx, count
-        slot = slots[slot_idx]
-        kafka_time = kafka_timestamps[messages[row]]
         at = _effective_time(timestamps[row], kafka_time)
         kafka_time = at if kafka_time == NULL_TIME else kafka_time
-        is_market = verdicts[slice_idx] != SKIPPED
-        content, verdict = NON_MARKET_CONTENT, STORED
+        is_market, content, verdict = verdicts[slice_idx] != SKIPPED, NON_MARKET_CONTENT, STORED
         if is_market:
             id_hash = id_word(sequence, text, id_starts[row], id_sizes[row], key)
             price, quantity = prices[row], quantities[row]

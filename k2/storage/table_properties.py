@@ -13,10 +13,12 @@ import msgspec
 from k2.model.documents import UnknownFormatError
 from k2.model.errors import TableError
 from k2.model.key_groups import GROUPS
+from k2.model.partition_starts import PartitionStarts, parse_partition_starts, partition_starts_text
 from k2.model.progress import Progress
 from k2.sequencing.announced import AnnouncedNumbers
 from k2.sequencing.connection_states import ConnectionStates
 from k2.sequencing.doubts import Doubts
+from k2.sequencing.feed_states import FeedStates
 from k2.sequencing.non_market import NonMarketNumbers
 from k2.storage.checkpoints import NamedCheckpoints, named_checkpoints_text, parse_named_checkpoints
 from k2.storage.commit_log import Commit, commit_notes_text, parse_commit_notes
@@ -38,6 +40,7 @@ __all__ = [
     "DEAD_LETTER_POSITIONS",
     "DECODING",
     "DOUBTS",
+    "FEEDS",
     "FENCING_TOKEN",
     "FORMAT",
     "KEY_GROUPS",
@@ -45,6 +48,7 @@ __all__ = [
     "LAST_SNAPSHOT",
     "LEDGER_ID",
     "NON_MARKET_NUMBERS",
+    "PARTITION_STARTS",
     "PENDING_CORRECTIONS",
     "PROGRESS",
     "PROPERTIES",
@@ -243,6 +247,16 @@ CONNECTIONS: Final = TableProperty[ConnectionStates](
     ConnectionStates.text,
     ConnectionStates,
 )
+FEEDS: Final = TableProperty[FeedStates](
+    "k2.feeds.",
+    "trades",
+    "What each feed has reached of the symbols of a writer's key groups, the offsets up to which that is complete, the "
+    "events of its last three commits, and the lags of the last 40 days ([feeds](feeds.md)). JSON, compressed with "
+    "zlib, in base64: about 20 bytes for each symbol and feed",
+    FeedStates,
+    FeedStates.text,
+    FeedStates,
+)
 PENDING_CORRECTIONS: Final = TableProperty[PendingCorrections](
     "k2.corrections.",
     "trades",
@@ -274,6 +288,15 @@ TOPIC_IDS: Final = TableProperty[dict[str, str]](
     "Kafka's id of each topic when it was first read, so that a topic that is created again is detected",
     partial(msgspec.json.decode, type=dict[str, str]),
     _json_text,
+    dict,
+)
+PARTITION_STARTS: Final = TableProperty[PartitionStarts](
+    "k2.starts",
+    "trades",
+    "Where `K2_START` began the partitions of topics that were new, and the first offset that Kafka had then "
+    "([where a new topic begins](operations.md#where-a-new-topic-begins))",
+    parse_partition_starts,
+    partition_starts_text,
     dict,
 )
 WRITERS: Final = TableProperty[int | None](
@@ -322,10 +345,12 @@ PROPERTIES: Final[tuple[TableProperty[Any], ...]] = (
     ANNOUNCED_NUMBERS,
     CHECKPOINTS,
     CONNECTIONS,
+    FEEDS,
     PENDING_CORRECTIONS,
     COMMIT_NOTES,
     TOPIC_IDS,
     DECODING,
+    PARTITION_STARTS,
     WRITERS,
     KEY_GROUPS,
     FORMAT,

@@ -21,7 +21,13 @@ from tests.flows.rescale import running
 from tests.http.conftest import serving
 
 SCRAPE_SECONDS_MAX = 60.0
-OF_SERVE = ("k2_verdict", "k2_verdict_reasons", "k2_unread_messages", "k2_queries_total")
+OF_SERVE = (
+    "k2_verdict",
+    "k2_verdict_reasons",
+    "k2_unread_messages",
+    "k2_gap_fillable_until_timestamp_seconds",
+    "k2_queries_total",
+)
 """Series of `k2 serve`."""
 
 
@@ -41,19 +47,21 @@ def tool(missing: Callable[[str], NoReturn]) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def exported(broker: Broker, tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]) -> Exported:
-    """Return the series of a job that has met one of each: a retry, a gap, a late trade, a conflict, a restart."""
+    """Return the series of a job with two feeds that has met a retry, a gap, a late trade, a conflict, a restart."""
     if not Path("/proc/self/stat").exists():
         missing("Linux: /proc, of which prometheus_client reads when a process started")
-    topic, port = broker.topic(), free_port()
+    topic, copy, port = broker.topic(), broker.topic(), free_port()
     variables = {
+        "K2_FEEDS": f"{topic}=A,{copy}=B",
         "K2_RUN_TO_END": "false",
         "K2_METRICS_PORT": str(port),
         "K2_TEST_FAILPOINT": "file.create:1:OSError",
     }
     connected = broker.topic()
-    topics = f"{topic},{connected}=dydx"
+    topics = f"{topic},{copy},{connected}=dydx"
     job = Job(broker.bootstrap_servers, tmp_path_factory.mktemp("exported"), topics, variables)
     publish(broker.bootstrap_servers, connected, [(b"k", b'{"type":"connected","connection_id":"c","message_id":0}')])
+    Feed(job, copy).send(50)
     feed = Feed(job, topic)
     feed.send(50)
     feed.number += 100

@@ -9,7 +9,7 @@ import yaml
 
 from tests.alerts.files import Panel, dashboard
 
-COUNTERS = 7
+COUNTERS = 8
 """Counters with a label whose series begins with its first increment, such as that of an exchange."""
 
 

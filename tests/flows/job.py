@@ -56,6 +56,11 @@ class Job:
         }
 
     @property
+    def clean_environment(self) -> dict[str, str]:
+        """The variables of this process without those of the job."""
+        return {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
+
+    @property
     def settings(self) -> Settings:
         """The same settings, to read the results with."""
         return read_settings(self.variables)
@@ -80,7 +85,7 @@ class Job:
             store = self.recovery if not process else self.folder / f"recovery-of-{process}"
             store.mkdir(parents=True, exist_ok=True)
             command += ["-r", str(store), "-b", "0"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
+        environment = self.clean_environment
         with nullcontext(subprocess.PIPE) if self.log is None else self.log.open("a", encoding="utf-8") as output:
             return subprocess.Popen(
                 command,

@@ -17,7 +17,8 @@ from flows.job_io import JobIO
 from k2.model.batch import MessageBatch, TradeSlice
 from k2.model.connections import ConnectionKey, Seen
 from k2.model.consumed import Consumed
-from k2.model.sequence_events import EventKind
+from k2.model.feeds import FeedKey, FeedRange, FeedTopic
+from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import Positions, Ranges
 from k2.ops.metrics import DATED_AHEAD
 from k2.ops.settings import read_settings
@@ -94,6 +95,46 @@ def test_steps_of_connections_are_added_if_a_topic_has_their_numbers() -> None:
         "trades.to_ledger_all",
     ]
     assert [one for one in after if one in before] == before
+
+
+def test_steps_of_feeds_are_added_if_there_are_feeds() -> None:
+    """The others keep their names."""
+    plain = JobIO(MemorySource({}), TestingSink([]), TestingSink([]))
+    drawn = [
+        json.loads(to_json(flows.trades.trades_flow(one, read_settings({}))))["substeps"]
+        for one in (plain, replace(plain, feeds=NoFeeds()))
+    ]
+    before, after = ([step["step_id"] for step in steps] for steps in drawn)
+    assert [one for one in after if one not in before] == [
+        "trades.feeds",
+        "trades.feeds_states",
+        "trades.feeds_events",
+        "trades.to_writers_feeds",
+        "trades.to_ledger_all",
+    ]
+    assert [one for one in after if one in before] == before
+
+
+class NoFeeds:
+    """Tables without feeds."""
+
+    topics: tuple[FeedTopic, ...] = ()
+
+    def ranges(self, group: int) -> Iterable[FeedRange]:
+        """Return none."""
+        return ()
+
+    def events(self, group: int) -> Iterable[SequenceEvent]:
+        """Return none."""
+        return ()
+
+    def committed(self, group: int) -> Positions:
+        """Return none."""
+        return {}
+
+    def missing(self) -> Mapping[FeedKey, Ranges]:
+        """Return none."""
+        return {}
 
 
 class NoConnections:

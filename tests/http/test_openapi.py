@@ -22,6 +22,7 @@ ROUTES = {
             "gaps",
             "corrections",
             "completeness",
+            "feeds",
             "reconcile",
             "audit",
             "history",

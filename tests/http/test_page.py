@@ -231,7 +231,7 @@ def test_the_page_survives_a_server_restart(sample: Made, window: Opened) -> Non
 def test_a_warehouse_without_tables_is_explained(bare: Client, window: Opened) -> None:
     """Without tables each part says that the job has not run here, and none is red."""
     page = window(bare.port).page
-    expect(page.get_by_text("the job has not run here")).to_have_count(7)
+    expect(page.get_by_text("the job has not run here")).to_have_count(8)
     expect(page.get_by_role("heading", name="Unknown", exact=True)).to_be_visible()
     expect(page.locator("#verdict")).to_have_attribute("data-verdict", "unknown")
 
@@ -282,7 +282,7 @@ def test_expensive_requests_follow_new_commits(served: Client, sample: Made, win
 def test_a_market_of_10_000_symbols(served: Client, window: Opened) -> None:
     """The browser draws some tens of them and says how many are left out."""
     names = [{"exchange": "e", "symbol": f"S{one:05}"} for one in range(10_000)]
-    numbers = {"expected": 2**60, "stored": 2**60 - 1, "missing": 1, "not_numbered": 0}
+    numbers = {"expected": 2**60, "stored": 2**60 - 1, "missing": 1, "not_numbered": 0, "accepted": 0}
     counts = {"hour": "2024-08-09T10:00:00Z", **numbers}
     totals = {**numbers, "symbols": 10_000, "symbols_not_numbered": 4_000, "percent": 99.9999}
     answers: dict[str, Any] = {

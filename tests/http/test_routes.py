@@ -21,7 +21,9 @@ from k2.query import query_builders
 from k2.query.audit import audit
 from k2.query.completeness import CompletenessParameters, by_day, by_hour, summary_by_day, summary_by_hour
 from k2.query.days import days
-from k2.query.dead_letters import count_by_error, count_dead_letters, open_dead_letters
+from k2.query.dead_letters import count_by_error, count_dead_letters, count_with_replays, open_dead_letters
+from k2.query.feeds import by_feed
+from k2.query.gap_causes import explained
 from k2.query.gaps import GapFilter, gaps
 from k2.query.history import history
 from k2.query.market import open_market
@@ -31,6 +33,7 @@ from k2.query.reconcile import reconcile
 from tests.http.conftest import Client
 from tests.model.dead_letters import dead_letter
 from tests.query import tables
+from tests.query.feed_tables import write_feeds
 from tests.query.tables import EPOCH, append, conflict, made, set_progress, trade, write_letters
 
 FILES = {
@@ -64,7 +67,7 @@ def test_intervals(client: Any, market: Settings, name: str) -> None:
 def test_report_routes_return_the_reports(client: Any, market: Settings) -> None:
     """Each report's route returns the report."""
     which = client.get("/v1/gaps", which="all").json
-    expected = json.loads(to_json(gaps(market, which=GapFilter.ALL)))
+    expected = json.loads(to_json(explained(market, gaps(market, which=GapFilter.ALL))))
     # The age of an open gap keeps growing.
     assert [{**row, "open_seconds": 0} for row in which] == [{**row, "open_seconds": 0} for row in expected]
     assert {row["symbol"] for row in client.get("/v1/gaps", symbol="BTCUSDT").json} == {"BTCUSDT"}
@@ -75,11 +78,24 @@ def test_report_routes_return_the_reports(client: Any, market: Settings) -> None
         "/v1/reconcile": reconcile(market),
         "/v1/days": days(market),
         "/v1/audit": audit(market),
-        "/v1/dead-letters": count_dead_letters(open_dead_letters(market, pytest.fail)),
-        "/v1/dead-letters?by=error": count_by_error(open_dead_letters(market, pytest.fail)),
     }
+    for by, count in (("", count_dead_letters), ("?by=error", count_by_error)):
+        letters = open_dead_letters(market, pytest.fail)
+        found[f"/v1/dead-letters{by}"] = count_with_replays(count, market, letters, pytest.fail)
     for target, report in found.items():
         assert client.ask("GET", target).json == json.loads(to_json(report)), target
+
+
+def test_feeds_have_a_route(tmp_path: Path, serve_at: Any) -> None:
+    """With the rows of the report; a symbol and a time select."""
+    settings = Settings(data_dir=tmp_path)
+    write_feeds(settings)
+    client = serve_at(settings)
+    assert client.get("/v1/feeds").json == json.loads(to_json(by_feed(settings)))
+    asked = {"symbol": "BTCUSDT", "end": "2100-01-01"}
+    assert client.get("/v1/feeds", **asked).json == client.get("/v1/feeds").json[2:4] + client.get("/v1/feeds").json[6:]
+    assert {row["symbol"] for row in client.get("/v1/feeds", by="exchange").json} == {None}
+    assert client.get("/v1/feeds", as_of="7").status == 422
 
 
 def test_reports_can_be_limited(client: Any, market: Settings) -> None:

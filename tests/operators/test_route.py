@@ -50,5 +50,5 @@ def test_connections_have_the_writer_of_their_key_group() -> None:
 def test_a_sink_with_one_writer_gets_everything() -> None:
     """All items are keyed by that writer."""
     assert run(lambda items: [to_only_writer("route", items)], ["a", "b"]) == [[("0", "a"), ("0", "b")]]
-    [found] = run(lambda *streams: [to_only_writer("route", *streams)], ["a", "b"], ["c"])
+    [found] = run(lambda *streams: [to_only_writer("route", *streams, None)], ["a", "b"], ["c"])
     assert sorted(found) == [("0", "a"), ("0", "b"), ("0", "c")]

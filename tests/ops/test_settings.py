@@ -1,5 +1,6 @@
 """Settings: read once, and rejected in one sentence that names the variable."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert settings.time_ahead_seconds_max == 86_400
     assert settings.api_body_bytes_max == 10_485_760
     assert settings.query_memory_limit == "4GB"
+    assert settings.start == "earliest"
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,35 @@ def test_defaults_are_the_documented_ones() -> None:
 def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> None:
     """Each is `topic` or `topic=venue`."""
     assert list(read_settings({"K2_TOPICS": text}).topics) == topics
+
+
+def test_feeds_are_topics_of_one_venue() -> None:
+    """Each knows how many feeds its venue has; two venues may use the same names."""
+    topics = "a,b,c,x=binance-spot,y=binance-spot"
+    feeds = read_settings({"K2_TOPICS": topics, "K2_FEEDS": " a=A, b=B,x=A,y=B "}).feeds
+    assert [tuple(one) for one in feeds] == [("a", "A", 2), ("b", "B", 2), ("x", "A", 2), ("y", "B", 2)]
+    assert read_settings({}).feeds == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (",", "K2_FEEDS=',': names no feed"),
+        ("a", "invalid feed 'a': use TOPIC=FEED"),
+        ("a=A B", "invalid feed 'a=A B'"),
+        ("a=A,z=B", "topic 'z' is not read; add it to K2_TOPICS"),
+        ("a=A,a=B", "names topic 'a' twice"),
+        ("a=A,b=A", "names feed 'A' of venue 'k2' twice"),
+        ("a=A", "topic 'a' is the only feed of venue 'k2'"),
+        ("a=A,x=B", "topic 'a' is the only feed of venue 'k2'"),
+        ("m=A,n=B", "the numbers of venue 'k2-monotonic' do not show what a feed lost: 'm'"),
+    ],
+)
+def test_wrong_feeds_are_refused(value: str, words: str) -> None:
+    """In a sentence that names the topic or the feed."""
+    topics = "a,b,x=binance-spot,m=k2-monotonic,n=k2-monotonic"
+    with pytest.raises(SettingsError, match=re.escape(words)):
+        read_settings({"K2_TOPICS": topics, "K2_FEEDS": value})
 
 
 @pytest.mark.parametrize(
@@ -87,6 +118,7 @@ def test_topics_name_their_venues(text: str, topics: list[tuple[str, str]]) -> N
             "binance",
             "K2_CANARY_EXCHANGE='binance': does not contain 'canary'; every hundredth number of this exchange may be",
         ),
+        ("K2_START", "now", "K2_START='now': not an RFC 3339 time: 'now'; use earliest, latest, or a time such as"),
         ("K2_CANARY_INTERVAL_SECONDS", "0", "K2_CANARY_INTERVAL_SECONDS='0': Input should be greater than 0"),
         ("K2_DLQ_RATIO_MAX", "1.1", "K2_DLQ_RATIO_MAX='1.1': Input should be less than or equal to 1"),
         ("K2_DLQ_RATIO_MAX", "nan", "K2_DLQ_RATIO_MAX='nan'"),

@@ -15,7 +15,8 @@ from k2.query.completeness import CompletenessParameters
 from k2.query.conflicts import CONFLICTS
 from k2.query.decisions import register_accepted
 from k2.query.pool import open_engine
-from k2.query.span_counts import SOURCES, count_spans, register_marks, register_non_market
+from k2.query.span_counts import count_spans, register_marks, register_non_market
+from k2.query.span_sql import SOURCES
 from k2.sequencing.acceptance import AcceptedRange
 from tests.query.tables import EPOCH
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import SessionKey, StoredSession
 from k2.model.verdicts import HEAD, STORED
 from k2.sequencing.announced import AnnouncedNumbers
-from k2.sequencing.heads import HEAD_GRACE_US
+from k2.sequencing.heads import HEAD_GRACE_US, QUIET_SECONDS, Homes
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.tracked import NewestMissing
 from k2.sequencing.tracker import GroupTracker
@@ -23,9 +24,9 @@ from tests.model.trade_slices import Row, slice_of
 MINUTE: Final = HEAD_GRACE_US
 
 
-def trade(number: int, at: int) -> Row:
+def trade(number: int, at: int, symbol: str = "BTC-USD") -> Row:
     """Return a trade that arrives at a time."""
-    return Row(number, at, kafka_timestamp=at, price=number)
+    return Row(number, at, symbol, kafka_timestamp=at, price=number)
 
 
 def head(number: int, at: int, symbol: str = "BTC-USD") -> Row:
@@ -202,6 +203,40 @@ def test_a_head_takes_no_number() -> None:
     tracked = GroupTracker().track(slice_of(rows))
     assert tracked.trade_slice.verdicts.tolist() == [STORED, HEAD, STORED, HEAD, HEAD]
     assert tracked.trade_slice.sessions.tolist() == [1, 0, 1, 0, 0]
+
+
+def test_a_head_waits_for_the_partition_of_the_trades() -> None:
+    """It may be read far ahead of them: until they are read up to its time, or their partition is quiet."""
+    now = 0.0
+    homes, slots = Homes(lambda: now), np.array([0, 1], dtype=np.int32)
+    trades, tickers = TopicPartition("trades", 0), TopicPartition("tickers", 0)
+    homes.note(slice_of([trade(1, MINUTE)]), slots, 2)
+    homes.note(slice_of([head(9, 5 * MINUTE)], topic="tickers"), slots, 2)
+    assert homes.are_read(0, tickers, MINUTE)
+    assert not homes.are_read(0, tickers, MINUTE + 1)
+    assert homes.are_read(0, trades, MINUTE + 1)
+    homes.note(slice_of([trade(2, 3 * MINUTE)]), slots, 2)
+    assert homes.are_read(0, tickers, 3 * MINUTE)
+    homes.note(slice_of([trade(1, 4 * MINUTE)], topic="others"), slots, 2)
+    assert homes.are_read(0, tickers, 4 * MINUTE)
+    assert not homes.are_read(1, tickers, 4 * MINUTE)
+    now = QUIET_SECONDS
+    assert homes.are_read(1, tickers, 9 * MINUTE)
+
+
+def test_a_ticker_of_another_topic_opens_no_gap_while_trades_are_behind() -> None:
+    """The trades that come are the next ones, and the number that never comes is missing in the end."""
+    tracker = GroupTracker()
+    tracker.track(slice_of([trade(1, 0)]))
+    tickers = [head(number, number * MINUTE) for number in range(2, 9)]
+    ahead = tracker.track(slice_of(tickers, topic="tickers", venue="coinbase-ticker"))
+    assert (ahead.events, ahead.newest_missing) == ([], [])
+    caught_up = tracker.track(slice_of([trade(number, number * MINUTE) for number in range(2, 8)], first_offset=1))
+    assert caught_up.events == []
+    late = [head(8, 9 * MINUTE), head(8, 11 * MINUTE)]
+    tracker.track(slice_of([trade(1, 20 * MINUTE, symbol="OTHER")], first_offset=9))
+    found = tracker.track(slice_of(late, topic="tickers", venue="coinbase-ticker", first_offset=9))
+    assert found.newest_missing == [NewestMissing("kraken", "BTC-USD", 8, 8)]
 
 
 def test_a_ticker_names_numbers_of_trades_that_have_no_holes() -> None:

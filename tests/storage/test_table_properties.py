@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from k2.model.correction import Correction, CorrectionKind, PlacedCorrection
 from k2.model.errors import TableError
+from k2.model.partition_starts import PartitionStart
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.state_source import NumberDoubt
 from k2.sequencing.doubts import Doubts
@@ -20,6 +21,7 @@ from k2.storage.dead_letters.files import Position
 from k2.storage.pending_corrections import PendingCorrections
 from k2.storage.removed_rows import RemovedRows
 from k2.storage.table_properties import (
+    ANNOUNCED_NUMBERS,
     CHECKPOINTS,
     COMMIT_ID,
     COMMIT_LOG_BATCH,
@@ -27,12 +29,14 @@ from k2.storage.table_properties import (
     CONNECTIONS,
     DEAD_LETTER_POSITIONS,
     DOUBTS,
+    FEEDS,
     FENCING_TOKEN,
     FORMAT,
     KEY_GROUPS,
     LAST_SNAPSHOT,
     LEDGER_ID,
     NON_MARKET_NUMBERS,
+    PARTITION_STARTS,
     PENDING_CORRECTIONS,
     PROGRESS,
     PROPERTIES,
@@ -67,6 +71,7 @@ VALUES: Mapping[TableProperty[Any], st.SearchStrategy[Any]] = {
     COMMIT_NOTES: st.builds(lambda one: [Commit(one, None, 1, 0, "0", 1, 1, 1, [])], POSITIVE),
     PENDING_CORRECTIONS: st.builds(lambda one: PendingCorrections("id", [PLACED], one), st.just(1)),
     REMOVED_ROWS: st.builds(RemovedRows, st.dictionaries(st.text(), POSITIVE, max_size=3), st.none() | st.dates()),
+    PARTITION_STARTS: st.builds(lambda one: {TopicPartition("t", 1): PartitionStart(one, 0, "latest")}, POSITIVE),
     TOPIC_IDS: st.dictionaries(st.text(), st.text(), max_size=3),
     WRITERS: POSITIVE,
     KEY_GROUPS: POSITIVE,
@@ -91,7 +96,11 @@ def test_every_value_survives_a_round_trip(data: st.DataObject) -> None:
 
 def test_a_table_without_properties_has_the_defaults() -> None:
     """An older table lacks some; each reads as what that version did."""
-    found = {one.key: one.read({}) for one in PROPERTIES if one not in {NON_MARKET_NUMBERS, DOUBTS, CONNECTIONS}}
+    found = {
+        one.key: one.read({})
+        for one in PROPERTIES
+        if one not in {NON_MARKET_NUMBERS, DOUBTS, ANNOUNCED_NUMBERS, CONNECTIONS, FEEDS}
+    }
     assert found == {
         "k2.progress": Progress(),
         "k2.commit.": "",
@@ -105,12 +114,14 @@ def test_a_table_without_properties_has_the_defaults() -> None:
         "k2.trail": [],
         "k2.topics": {},
         "k2.decoding": {},
+        "k2.starts": {},
         "k2.writers": None,
         "k2.key_groups": 16,
         "k2.format": 1,
         "k2.kept": CommitLogBatch(),
     }
     assert [*NON_MARKET_NUMBERS.read({}).sessions()] == DOUBTS.read({}).each() == CONNECTIONS.read({}).seen(0, {}) == []
+    assert FEEDS.read({}).ranges() == []
 
 
 def test_doubts_of_all_writers_are_read() -> None:

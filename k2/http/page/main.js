@@ -7,6 +7,7 @@ import { $, say } from "./dom.js";
 import { clock, label, minute } from "./format.js";
 import { contact, isAnswering, onKey, showPaused } from "./connection.js";
 import { setDoubts, showUnknownDoubts } from "./doubts.js";
+import { showFeeds } from "./feeds.js";
 import { GAPS_MAX, showGaps } from "./gaps.js";
 import { HOURS, HOUR_MS, WORST, narrow, onChosen, showHeat } from "./heat.js";
 import { INTERVAL, INTERVALS, showHistory } from "./history.js";
@@ -155,6 +156,12 @@ const gaps = panelPoll("#gaps", {
   show: ({ found }) => showGaps(found),
 });
 
+const feeds = panelPoll("#feeds", {
+  seconds: 60,
+  ask: (signal) => ask("v1/feeds", { by: "exchange", start: iso(hours().start), end: iso(hours().end) }, signal),
+  show: ({ found }) => showFeeds(found),
+});
+
 const deadLetters = panelPoll("#dead-letters", {
   seconds: 60,
   ask: (signal) => ask("v1/dead-letters", { by: "error" }, signal),
@@ -267,7 +274,7 @@ $("#choice").addEventListener("submit", (event) => {
 
 $("#interval").addEventListener("change", () => change({ interval: $("#interval").value || null }, candles));
 $("#view").addEventListener("submit", (event) => event.preventDefault());
-$("#day").addEventListener("change", () => change({ day: $("#day").value || null }, history, heat, doubts, candles));
+$("#day").addEventListener("change", () => change({ day: $("#day").value || null }, history, heat, doubts, feeds, candles));
 narrow.addEventListener("change", () => heat.showAgain());
 
 let filtering;
@@ -281,7 +288,7 @@ addEventListener("hashchange", () => {
   selectDay(view.day);
   showHours();
   showChoice();
-  [history, heat, doubts, candles].filter(isWanted).forEach((poll) => poll.now({ isChanged: true }));
+  [history, heat, doubts, feeds, candles].filter(isWanted).forEach((poll) => poll.now({ isChanged: true }));
 });
 
 onChosen((row) => {
