@@ -102,6 +102,7 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     report_last_commit(trades.committer.table, settings.canary_exchange)
     trades.check_dead_letter_locks()
     check_topic_ids(trades.remember_topics(source.topic_ids), source.topic_ids)
+    source.use_starts(trades.remember_starts(source.decide_starts()))
     events = LedgerSink(settings, progress, _count_retry, trades)
     bind_tables(trades.committer, events.committer, is_resumed=resume_info.is_resumed)
     events.open()
@@ -115,6 +116,7 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
         events=events,
         state_source=state_source,
         symbols=symbols,
+        lag=source.lag,
         connections=connections,
         feeds=feeds,
     )

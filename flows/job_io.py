@@ -1,5 +1,6 @@
 """Job I/O: the source, the sinks and the state source of the dataflow."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bytewax.inputs import Source
@@ -12,6 +13,7 @@ from k2.model.feeds import FeedSource, GroupFeeds
 from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import NO_STATE_SOURCE, StateSource
 from k2.model.symbols import Symbols
+from operators.silence_watch import unknown_lag
 
 __all__ = ["JobIO"]
 
@@ -35,5 +37,7 @@ class JobIO:
     """The registry of symbol ids that all steps of the process share."""
     connections: ConnectionSource | None = None
     """Connections as the tables have them; None if no topic is read for its numbers of connections."""
+    lag: Callable[[], float] = unknown_lag
+    """Number of messages that this process has not read yet; NaN if unknown."""
     feeds: FeedSource | None = None
     """Feeds as the tables have them; None without `K2_FEEDS`."""

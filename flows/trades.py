@@ -29,7 +29,7 @@ def trades_flow(job_io: JobIO, settings: Settings) -> Dataflow:
 
     messages = op.input("kafka_in", dataflow, job_io.kafka)
     venues = {topic.venue for topic in settings.topics}
-    decoded = decode("decode", messages, settings.time_ahead_seconds_max, symbols, venues)
+    decoded = decode("decode", messages, settings.time_ahead_seconds_max, symbols, venues, job_io.lag)
     connected = connections("connections", messages, job_io.connections)
     sequenced = sequence("sequence", decoded.trades, settings.gap_large_min, window_seconds, state_source, symbols)
     fed = feeds("feeds", sequenced.trades, job_io.feeds, symbols)

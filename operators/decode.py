@@ -29,6 +29,7 @@ from k2.venues import VENUES
 from k2.venues.decode import Decoded
 from k2.venues.decode import decode as decode_batch
 from k2.venues.slices import empty_slice, split
+from operators.silence_watch import SilenceWatch, unknown_lag
 from operators.venue_watch import VenueWatch
 
 __all__ = ["DecodedStreams", "decode"]
@@ -57,12 +58,14 @@ def decode(
     time_ahead_seconds_max: int,
     symbols: Symbols,
     venues: Collection[str] = (),
+    lag: Callable[[], float] = unknown_lag,
 ) -> DecodedStreams:
     """Decode batches of messages. The step is stateless, so a replay has the same result.
 
     A message with a trade whose venue time is ahead of the Kafka timestamp by more than `time_ahead_seconds_max` is a
     dead letter. `venues` are those of all topics that the job reads: the trades of a venue that is a second view of one
-    of them are skipped, and compared with those that arrived.
+    of them are skipped, and compared with those that arrived. `lag` returns the number of messages that this process
+    has not read yet, without which no symbol counts as silent.
     """
 
     @reports_errors
@@ -71,7 +74,7 @@ def decode(
         return decode_batch(batch, time_ahead_seconds_max, symbols, is_second_view=is_second_view)
 
     decoded = op.map(step_id, messages, decode_one)
-    account = partial(_consumed, dated_ahead=_DatedAhead(), venue_watch=VenueWatch())
+    account = partial(_consumed, dated_ahead=_DatedAhead(), venue_watch=VenueWatch(), silence_watch=SilenceWatch(lag))
     return DecodedStreams(
         trades=op.flat_map(f"{step_id}_split", decoded, _keyed),
         consumed=op.map(f"{step_id}_account", decoded, account),
@@ -96,7 +99,9 @@ def _slices(decoded: Decoded) -> Iterable[TradeSlice]:
     return [*slices, *(empty_slice(trades, group) for group in range(GROUPS) if group not in present)]
 
 
-def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead", venue_watch: VenueWatch) -> Consumed:
+def _consumed(
+    decoded: Decoded, dated_ahead: "_DatedAhead", venue_watch: VenueWatch, silence_watch: SilenceWatch
+) -> Consumed:
     source = decoded.trades.source
     for reason, count in decoded.skipped.counts().items():
         MESSAGES_SKIPPED.labels(reason).inc(count)
@@ -107,6 +112,7 @@ def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead", venue_watch: VenueWa
     if len(decoded.dated_ahead):
         dated_ahead.add(decoded)
     venue_watch.add(decoded)
+    silence_watch.add(decoded)
     return Consumed(
         topic=source.topic,
         partition=source.partition,
@@ -119,6 +125,7 @@ def _consumed(decoded: Decoded, dated_ahead: "_DatedAhead", venue_watch: VenueWa
         last_message=source.last_message(),
         messages=len(source),
         corrections=tuple(_placed(source, *one) for one in decoded.corrections),
+        is_live=source.is_live,
     )
 
 

@@ -14,6 +14,7 @@ from k2.query import query_builders
 from k2.query.completeness import CompletenessParameters, Day, Hour, by_day, by_hour
 from k2.query.corrections import ReportedCorrection, corrections
 from k2.query.engine import QueryError, SqlParameters
+from k2.query.gap_causes import explained
 from k2.query.gaps import Gap, GapFilter, gaps, largest_gaps
 from k2.query.market import Market
 from k2.query.output_formats import records_table
@@ -207,7 +208,8 @@ class MarketData:
     ) -> Result:
         """Return ranges of sequence numbers that are missing, were filled by late trades, were accepted, or all.
 
-        With `limit`, the largest ones. `opened_at` and `filled_at` are times of the job's clock.
+        With `limit`, the largest ones. `opened_at` and `filled_at` are times of the job's clock, `timestamp` is the
+        venue's. `cause`, `incident` and `fillable_until` are as far as they are known.
         """
         if which not in {*GapFilter}:
             raise QueryError(f"which: {which!r} selects no gaps; use {', '.join(GapFilter)}")
@@ -217,7 +219,8 @@ class MarketData:
         def find() -> list[Gap]:
             pool = self._open_pool()
             found = gaps(pool.settings, *names, GapFilter(which), pool=pool)
-            return found if checked.limit is None else largest_gaps(found, checked.limit)
+            rows = found if checked.limit is None else largest_gaps(found, checked.limit)
+            return explained(pool.settings, rows, pool=pool)
 
         return _report("gaps", Gap, find)
 

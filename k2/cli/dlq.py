@@ -11,21 +11,27 @@ import typer
 from msgspec import structs
 
 from k2.cli.console import Json, print_json, print_record
+from k2.cli.dlq_replay import replay
 from k2.cli.options import parse_name
 from k2.cli.result_output import Output, check_output, output_rows
 from k2.cli.table_output import Identifier, format_time, print_table
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import SettingsError
 from k2.model.reasons import Reason
+from k2.model.replay import waiting_letters
 from k2.ops.settings import Settings, read_settings
 from k2.query.dead_letters import (
     ErrorDeadLetters,
     ErrorStatistics,
     count_by_error,
     count_dead_letters,
+    count_with_replays,
     dead_letter_rows,
     open_dead_letters,
 )
+from k2.query.replays import replay_sentence
+from k2.storage.dead_letters.folders import replay_journal
+from k2.storage.dead_letters.replay_journal import replayed_letters
 
 __all__ = ["app"]
 
@@ -43,7 +49,8 @@ class Grouping(StrEnum):
     ERROR = "error"
 
 
-app = typer.Typer(no_args_is_help=True, help="Inspect dead letters: messages that were not stored, with the reason.")
+app = typer.Typer(no_args_is_help=True, help="Inspect and replay dead letters: messages that were not stored.")
+app.command("replay")(replay)
 
 
 @app.command("list")
@@ -52,6 +59,7 @@ def list_dead_letters(
     reason: Annotated[Reason | None, typer.Option(help="Filter by reason.")] = None,
     topic: Annotated[str | None, typer.Option(parser=parse_name, help="Filter by topic.")] = None,
     partition: Annotated[int | None, typer.Option(min=0, help="Filter by partition.")] = None,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only those that were not replayed.")] = False,
     limit: Annotated[
         int | None,
         typer.Option(min=0, max=sys.maxsize, help="Maximum rows; 1,000 by default, or all with --json or --output."),
@@ -65,7 +73,10 @@ def list_dead_letters(
     """
     check_output(output)
     wanted = {"reason": reason, "topic": topic, "partition": partition}
-    matching = _find(read_settings(), wanted)
+    settings = read_settings()
+    matching = _find(settings, wanted)
+    if waiting:
+        matching = waiting_letters(matching, replayed_letters(replay_journal(settings).entries(_warn_journal)))
     if output is not None:
         output_rows("Dead letters", dead_letter_rows(islice(matching, limit)), limit, output, as_json=as_json)
     elif as_json:
@@ -90,7 +101,8 @@ def stats(
 ) -> None:
     """Count dead letters by reason and by topic partition, or by error."""
     count = count_by_error if by is Grouping.ERROR else count_dead_letters
-    found = count(open_dead_letters(read_settings(), _warn_unreadable))
+    settings = read_settings()
+    found = count_with_replays(count, settings, open_dead_letters(settings, _warn_unreadable), _warn_journal)
     if as_json:
         print_json(found)
         return
@@ -102,6 +114,12 @@ def stats(
     if found.dead_letters:
         times = [format_time(time) for time in (found.oldest, found.newest) if time]
         typer.echo(f"{found.dead_letters:,} in all{', from ' if times else ''}{' to '.join(times)}")
+    if found.replays is not None and found.replays.replayed:
+        typer.echo(replay_sentence(found.replays))
+        if found.replays.rejected_again:
+            typer.echo(
+                "those rejected again wait as other dead letters; mend their cause before the next replay", err=True
+            )
 
 
 def _print_errors(errors: Sequence[ErrorDeadLetters]) -> None:
@@ -153,6 +171,10 @@ def _find(settings: Settings, wanted: Mapping[str, object]) -> Iterator[DeadLett
         for dead_letter in found
         if all(getattr(dead_letter, name) == value for name, value in conditions.items())
     )
+
+
+def _warn_journal(file: str) -> None:
+    typer.echo(f"journal of replays cannot be read: {file}", err=True)
 
 
 def _warn_unreadable(line: str) -> None:

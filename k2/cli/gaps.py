@@ -1,12 +1,15 @@
 """`k2 gaps`: list sequence numbers that are missing, and those that arrived late or were accepted."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
 from heapq import nlargest
 from typing import Annotated, Final
 
 import typer
 
 from k2.cli.console import Json, print_json
+from k2.cli.gap_export import PlanFormat, export_gaps
 from k2.cli.gaps_accept import accept
 from k2.cli.name_hints import did_you_mean, quote_names
 from k2.cli.options import Exchange, Symbol, parse_as_of
@@ -16,11 +19,21 @@ from k2.model.errors import SettingsError
 from k2.model.wording import format_count
 from k2.ops.settings import Settings, read_settings
 from k2.query.connection_gaps import ConnectionGap, connection_gaps
+from k2.query.gap_causes import explained
+from k2.query.gap_incidents import CauseSum, Incident, incidents_of, sums_by_cause
 from k2.query.gaps import Gap, GapFilter, has_ledger_events, largest_gaps
 from k2.query.gaps import gaps as find_gaps
 from k2.query.parameters import LIMIT_MAX, AsOf
+from k2.query.pool import Pool
 
 __all__ = ["app"]
+
+
+class Grouping(StrEnum):
+    """By what gaps are summed."""
+
+    CAUSE = "cause"
+
 
 app = typer.Typer(help="List sequence numbers that are missing or arrived late, and accept those that will not come.")
 app.command()(accept)
@@ -41,29 +54,49 @@ def gaps(
     connections: Annotated[
         bool, typer.Option("--connections", help="List messages of connections that were lost before Kafka instead.")
     ] = False,
+    incidents: Annotated[
+        bool, typer.Option("--incidents", help="List incidents instead: gaps of one cause found within a minute.")
+    ] = False,
+    by: Annotated[Grouping | None, typer.Option(help="Sum the gaps by their cause instead.")] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, max=LIMIT_MAX, help="Maximum number of gaps; the largest are listed first.")
     ] = None,
+    export: Annotated[
+        bool, typer.Option("--export", help="Print the requests of the venues that give what is missing instead.")
+    ] = False,
+    plan_format: Annotated[PlanFormat, typer.Option("--format", help="Format of --export.")] = "json",
     output: Output = None,
     as_json: Json = False,
 ) -> None:
     """List the ranges of sequence numbers that are missing, now or as of a time, and how long each has been open.
 
-    Times are by the job's clock: a gap opens with the commit that records it, and is filled with a later one.
+    Times are by the job's clock: a gap opens with the commit that records it, and is filled with a later one. The cause
+    is named as far as there is evidence, and fillable says until when the venue has the trades; see docs/gaps.md.
     """
     if context.invoked_subcommand is not None:
         return
     settings = read_settings()
     which = _filter(filled=filled, accepted=accepted, everything=everything)
     check_output(output)
+    if export:
+        if which is not GapFilter.OPEN or connections or limit is not None or output is not None:
+            raise SettingsError("--export takes only --exchange, --symbol, --as-of and --format; leave out the others")
+        export_gaps(settings, exchange, symbol, None if as_of is None else parse_as_of(as_of), plan_format)
+        return
     if connections:
-        if which is not GapFilter.OPEN or symbol is not None:
-            raise SettingsError("--connections cannot be used together with --symbol, --filled, --accepted or --all")
+        if which is not GapFilter.OPEN or symbol is not None or incidents or by is not None:
+            raise SettingsError(
+                "--connections cannot be used together with --symbol, --filled, --accepted, --all, --incidents or --by"
+            )
         lost = connection_gaps(settings, exchange, None if as_of is None else parse_as_of(as_of))
         _print_lost(lost, limit, output, as_json=as_json)
         return
     filters = (exchange, symbol, None if as_of is None else parse_as_of(as_of))
-    found = find_gaps(settings, *filters, which)
+    with Pool(settings, connections=1) as pool:
+        found = explained(settings, find_gaps(settings, *filters, which, pool=pool), pool=pool)
+    if by is not None or incidents:
+        _print_sums(found, output, limit, as_json=as_json, is_by_cause=by is not None)
+        return
     rows = found if limit is None else largest_gaps(found, limit)
     if output is not None:
         write_report(Gap, rows, output)
@@ -94,8 +127,33 @@ def _empty_reason(settings: Settings, exchange: str | None, symbol: str | None, 
     return reason + did_you_mean(settings, exchange, symbol)
 
 
+def _print_sums(found: Sequence[Gap], output: Output, limit: int | None, *, as_json: bool, is_by_cause: bool) -> None:
+    kind: type[Incident | CauseSum] = CauseSum if is_by_cause else Incident
+    every = sums_by_cause(found) if is_by_cause else incidents_of(found)
+    rows = every[:limit]
+    if output is not None:
+        write_report(kind, rows, output)
+    elif as_json:
+        print_json(rows)
+    else:
+        columns = _SUMS if is_by_cause else _INCIDENTS
+        title = "Causes" if is_by_cause else "Incidents"
+        print_table(title, columns, [[_sum_cell(row, name) for name in columns] for row in rows])
+        missing = format_count(sum(row.missing for row in every), "number")
+        typer.echo(f"{missing} in {format_count(sum(row.gaps for row in every), 'range')}", err=True)
+    _print_limit(len(rows), len(every))
+
+
+def _sum_cell(row: Incident | CauseSum, name: str) -> object:
+    value = getattr(row, name)
+    if isinstance(value, datetime):
+        return format_time(value, "minutes")
+    return "" if value is None else value
+
+
 def _print_gaps(rows: Sequence[Gap], which: GapFilter) -> None:
     title, columns = _TABLES[which]
+    columns = tuple(name for name in columns if name != "fillable" or any(map(_fillable, rows)))
     print_table(title, columns, [[_cell(row, name) for name in columns] for row in rows])
 
 
@@ -146,7 +204,9 @@ def _print_totals(rows: Sequence[Gap], which: GapFilter) -> None:
             typer.echo(f"{sum(numbers):,} {word} in {format_count(len(numbers), 'range')}", err=True)
 
 
-_OPEN: Final = ("exchange", "symbol", "session", "first", "last", "missing", "open_for")
+_OPEN: Final = ("exchange", "symbol", "session", "first", "last", "missing", "open_for", "cause", "fillable")
+_SUMS: Final = ("cause", "exchanges", "symbols", "gaps", "missing", "fillable_until")
+_INCIDENTS: Final = ("cause", "exchanges", "symbols", "gaps", "missing", "first_at", "last_at", "fillable_until")
 # Without the last number, so that a row fits a terminal of 80 columns.
 _FILLED: Final = ("exchange", "symbol", "session", "first", "missing", "open_for", "filled_at")
 _ACCEPTED: Final = ("exchange", "symbol", "session", "first", "last", "missing", "accepted_at", "decided_by", "reason")
@@ -168,10 +228,21 @@ def _cell(row: Gap, name: str) -> object:
             return format_duration(row.open_seconds)
         case "filled_at":
             return "open" if row.is_open else _end(row)
+        case "fillable":
+            return _fillable(row)
         case "accepted_at":
             return "" if row.accepted_at is None else format_time(row.accepted_at, "minutes")
         case _:
             return getattr(row, name)
+
+
+def _fillable(row: Gap) -> str:
+    """Return until when a gap can be filled: a time, a number of newer trades, or that it is too late."""
+    if row.fillable_numbers is not None:
+        return f"{row.fillable_numbers:,} numbers" if row.fillable_numbers else "no more"
+    if row.fillable_until is None:
+        return ""
+    return format_time(row.fillable_until, "minutes") if row.fillable_until > datetime.now(UTC) else "no more"
 
 
 def _end(row: Gap) -> str:

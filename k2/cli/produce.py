@@ -3,14 +3,16 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from k2.cli.capture_check import FirstLines, PlacedLine, check_first_lines
 from k2.cli.captures import CaptureError, check_captures, read_capture
 from k2.cli.console import Json, print_record, progress
+from k2.cli.pacing import NO_TIMES, Pace, parse_speed, times_of
 from k2.kafka.producer import TradeProducer
 from k2.model.errors import SettingsError
 from k2.model.reasons import RejectedError, SkippedError
@@ -50,6 +52,20 @@ class RateLimit:
         self._due += self._interval
 
 
+class KafkaTimes(StrEnum):
+    """What Kafka timestamps are taken from."""
+
+    NOW = "now"
+    TRADE = "trade"
+
+
+class Order(StrEnum):
+    """Order of stored trades."""
+
+    TIME = "time"
+    OFFSET = "offset"
+
+
 class _Counts:
     """Outcome counts of the lines."""
 
@@ -64,28 +80,50 @@ class _Counts:
         """Lines without a key that the venue skips, by cause."""
 
 
+Rate = Annotated[
+    float | None, typer.Option(min=0.001, max=RATE_MAX, help="Limit the rate to this many messages per second.")
+]
+Speed = Annotated[
+    str | None,
+    typer.Option(help="Publish at the pace of the recording, times this: 1x, 10x, 0.5; by default without a wait."),
+]
+Timestamps = Annotated[
+    KafkaTimes,
+    typer.Option(
+        help="Kafka timestamps: now, or the venue's time of the trade (the latest of a message with several)."
+    ),
+]
+Partitions = Annotated[
+    int, typer.Option(min=1, max=PARTITIONS_MAX, help="Create the topic, if it is absent, with this many partitions.")
+]
+
+
 def produce(
     *,
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="FILE", help="NDJSON file, plain, gzip or zstd, or DBN file; - is standard input."),
-    ],
+    ] = None,
     topic: Annotated[str, typer.Option(help="Publish to this topic.")] = "trades",
     venue: Annotated[
         str | None,
         typer.Option(help="Derive message keys by this venue; by default the venue of K2_TOPICS, else k2."),
     ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(min=0.001, max=RATE_MAX, help="Limit the rate to this many messages per second."),
-    ] = None,
-    partitions: Annotated[
-        int,
-        typer.Option(min=1, max=PARTITIONS_MAX, help="Create the topic, if it is absent, with this many partitions."),
-    ] = 1,
+    rate: Rate = None,
+    speed: Speed = None,
+    timestamps: Timestamps = KafkaTimes.NOW,
+    partitions: Partitions = 1,
     force: Annotated[
         bool, typer.Option("--force", help="Publish even if the job would reject most of the first lines.")
     ] = False,
+    table: Annotated[bool, typer.Option("--table", help="Publish stored trades, in the canonical form.")] = False,
+    exchange: Annotated[str | None, typer.Option(help="With --table: filter by exchange.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="With --table: filter by symbol.")] = None,
+    start: Annotated[str | None, typer.Option(help="With --table: start of the venue times, inclusive.")] = None,
+    end: Annotated[str | None, typer.Option(help="With --table: end of the venue times, exclusive.")] = None,
+    day: Annotated[str | None, typer.Option(help="With --table: one day (UTC), such as 2024-08-09.")] = None,
+    order: Annotated[Order | None, typer.Option(help="With --table: by venue time, or by Kafka offset.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --table: publish to a topic that the job reads.")] = False,
     json: Json = False,
 ) -> None:
     """Publish captures to Kafka, each line unchanged, keyed exchange|symbol by the venue's rule.
@@ -95,16 +133,96 @@ def produce(
     readable key is published without a key, and a warning gives the number of such lines. Blank lines are left out. The
     topic is created if it is absent. The command ends when the broker has acknowledged every message, or reports how
     many it has not. A capture that cannot be read to its end is published up to the fault; the exit code is then 1.
+
+    With --table, the stored trades are published instead of files, as canonical messages, for a replay or for the test
+    of a consumer. A topic that the job reads is refused, because its own trades would come back.
     """
     settings = read_settings()
-    chosen = _resolve_venue(settings, _check_topic(topic), venue)
+    _check_topic(topic)
+    pacing = _pacing(rate, speed)
+    selected = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "day": day, "order": order}
+    if table:
+        _check_alone(files, venue, force=force)
+        _produce_table(settings, topic, selected, partitions, pacing, timestamps, is_confirmed=yes, as_json=json)
+        return
+    given = [f"--{name}" for name, value in selected.items() if value is not None] + ["--yes"] * yes
+    if given:
+        raise SettingsError(f"{given[0]} selects stored trades; add --table, or leave it out")
+    if not files:
+        raise SettingsError("Missing argument 'FILE'; see `k2 produce --help`")
+    _produce_files(settings, files, topic, venue, partitions, pacing, timestamps, is_forced=force, as_json=json)
+
+
+def _pacing(rate: float | None, speed: str | None) -> "RateLimit | Pace | None":
+    if rate is not None and speed is not None:
+        raise SettingsError("--rate and --speed are two paces; leave one out")
+    if speed is not None:
+        return Pace(parse_speed(speed))
+    return None if rate is None else RateLimit(rate)
+
+
+def _check_alone(files: list[str] | None, venue: str | None, *, force: bool) -> None:
+    given = [text for text, is_given in (("FILE", files), ("--venue", venue), ("--force", force)) if is_given]
+    if given:
+        raise SettingsError(f"{given[0]} is for captures, not for stored trades; leave it out, or --table")
+
+
+def _produce_table(
+    settings: Settings,
+    topic: str,
+    selected: dict[str, Any],
+    partitions: int,
+    pacing: "RateLimit | Pace | None",
+    timestamps: KafkaTimes,
+    *,
+    is_confirmed: bool,
+    as_json: bool,
+) -> None:
+    from k2.cli.produce_table import Selection, check_not_read, publish_table  # noqa: PLC0415  captures need no queries
+
+    order = selected.pop("order") or Order.TIME
+    check_not_read(settings, topic, is_confirmed=is_confirmed)
+    publish_table(
+        settings,
+        topic,
+        Selection(**selected),
+        order.value,
+        partitions,
+        _waiting(pacing),
+        has_trade_times=timestamps is KafkaTimes.TRADE,
+        as_json=as_json,
+    )
+
+
+def _waiting(pacing: "RateLimit | Pace | None") -> Callable[[int | None], None]:
+    """Return what waits before a message, by the time at which it was recorded; None if it has none."""
+    if pacing is None:
+        return lambda _: None
+    if isinstance(pacing, RateLimit):
+        return lambda _: pacing.wait()
+    return lambda recorded_us: None if recorded_us is None else pacing.wait(recorded_us)
+
+
+def _produce_files(
+    settings: Settings,
+    files: list[str],
+    topic: str,
+    venue: str | None,
+    partitions: int,
+    pacing: "RateLimit | Pace | None",
+    timestamps: KafkaTimes,
+    *,
+    is_forced: bool,
+    as_json: bool,
+) -> None:
+    chosen = _resolve_venue(settings, topic, venue)
     total = check_captures(files)
     counts, start = _Counts(), time.monotonic()
     check = partial(check_first_lines, settings, topic, dict(settings.topics).get(topic, chosen.name))
     try:
         with TradeProducer(settings, topic) as producer:
-            publish = _Publisher(producer, chosen, partitions, rate, counts)
-            _publish_files(files, total, publish, FirstLines(None if force else check, publish))
+            publish = _Publisher(producer, chosen, partitions, pacing, timestamps, counts)
+            _publish_files(files, total, publish, FirstLines(None if is_forced else check, publish))
     except CaptureError as error:
         raise CaptureError(f"{error}; {counts.published:,} messages were published") from None
     finally:
@@ -120,13 +238,13 @@ def produce(
             "blank": counts.blank,
             "seconds": round(time.monotonic() - start, 3),
         },
-        as_json=json,
+        as_json=as_json,
     )
 
 
-def _check_topic(name: str) -> str:
+def _check_topic(name: str) -> None:
     try:
-        return checked_topic(name)
+        checked_topic(name)
     except ValueError as error:
         raise SettingsError(f"--topic: {error}") from None
 
@@ -142,12 +260,20 @@ class _Publisher:
     """Publish lines at the rate, each with its key. The topic is created before the first."""
 
     def __init__(
-        self, producer: TradeProducer, venue: Venue, partitions: int, rate: float | None, counts: _Counts
+        self,
+        producer: TradeProducer,
+        venue: Venue,
+        partitions: int,
+        pacing: "RateLimit | Pace | None",
+        timestamps: KafkaTimes,
+        counts: _Counts,
     ) -> None:
         self._producer = producer
         self._venue = venue
         self._partitions = partitions
-        self._limit = RateLimit(rate) if rate else None
+        self._wait = _waiting(pacing)
+        self._has_trade_times = timestamps is KafkaTimes.TRADE
+        self._needs_times = self._has_trade_times or isinstance(pacing, Pace)
         self._counts = counts
         self._has_topic = False
 
@@ -159,10 +285,11 @@ class _Publisher:
 
     def __call__(self, line: PlacedLine) -> None:
         self.ensure_topic()
-        if self._limit:
-            self._limit.wait()
+        times = times_of(self._venue, line.value) if self._needs_times else NO_TIMES
+        self._wait(times.recorded)
         key = _read_key(self._venue, line, self._counts)
-        self._producer.send(key, line.value, line=line.number)
+        timestamp_ms = None if not self._has_trade_times or times.trade is None else times.trade // 1_000
+        self._producer.send(key, line.value, line=line.number, timestamp_ms=timestamp_ms)
         self._counts.published += 1
         self._counts.unkeyed += key is None
 

@@ -92,6 +92,8 @@ def _lines(found: Status) -> Iterator[str]:
         )
     for loss in found.losses:
         yield f"connections   {loss.sentence}"
+    if found.left_out:
+        yield f"left out      {found.left_out}"
     yield f"last commit   {_when(found, found.last_commit_at)}"
     if found.last_commit_at is not None and found.kafka_timestamp is None and found.timestamp is None:
         yield "newest trade  none in the newest commits"

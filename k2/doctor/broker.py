@@ -1,7 +1,7 @@
 """Checks of the broker and of the topics in `K2_TOPICS`, also against the progress of the table."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +21,7 @@ from k2.kafka.offset_resolution import (
 from k2.kafka.topic_facts import NewestMessages, broker_config, read_newest, topic_config
 from k2.kafka.unread import PartitionEnd, find_ends
 from k2.model.errors import OffsetError
+from k2.model.partition_starts import EARLIEST, PartitionStarts, left_out_text
 from k2.model.progress import Progress, TopicPartition
 from k2.model.wording import format_count
 from k2.ops.settings import Settings, TopicVenue
@@ -41,6 +42,8 @@ class Tables:
 
     progress: Progress
     topic_ids: Mapping[str, str]
+    starts: PartitionStarts = field(default_factory=dict)
+    """Where `K2_START` began partitions."""
 
 
 def check_broker(settings: Settings, shared: Shared["ClusterMetadata"]) -> Iterator[Finding]:
@@ -130,7 +133,7 @@ def check_offsets(settings: Settings, shared: Shared["ClusterMetadata"], tables:
     check, known, cluster = "progress", tables.get(), shared.get()
     progress = known.progress
     if not progress.partitions():
-        yield ok(check, "nothing is committed yet, so the topics are read from their first messages")
+        yield ok(check, f"nothing is committed yet, so the topics are read from {_first_start(settings, known.starts)}")
         return
     topics = [topic for topic, _ in settings.topics if topic in cluster.topics]
     found = {one for topic in topics for one in existing_partitions(settings, cluster, topic)}
@@ -143,8 +146,22 @@ def check_offsets(settings: Settings, shared: Shared["ClusterMetadata"], tables:
     if not problems:
         unread = sum(end.unread for end in ends.values())
         yield ok(
-            check, f"{format_count(len(ends), 'partition')} can be continued, {format_count(unread, 'message')} unread"
+            check,
+            f"{format_count(len(ends), 'partition')} can be continued, {format_count(unread, 'message')} unread"
+            f"{_left_out(known.starts)}",
         )
+
+
+def _first_start(settings: Settings, starts: PartitionStarts) -> str:
+    if starts:
+        return f"where they were begun{_left_out(starts)}"
+    return "their first messages" if settings.start == EARLIEST else f"K2_START={settings.start}"
+
+
+def _left_out(starts: PartitionStarts) -> str:
+    """Return the part of the sentence that says what was left out on purpose; empty if nothing was."""
+    text = left_out_text(starts)
+    return f"; left out at the start: {text}" if text else ""
 
 
 def _identity_problems(

@@ -31,7 +31,7 @@ from k2.storage.catalog import (
     open_catalog,
 )
 from k2.storage.catalog_errors import as_k2_error, translate_permanent_errors
-from k2.storage.table_properties import LEDGER_ID, TOPIC_IDS
+from k2.storage.table_properties import LEDGER_ID, PARTITION_STARTS, TOPIC_IDS
 
 __all__ = ["Found", "check_catalog", "check_checkpoints", "check_tables", "said_of_topics"]
 
@@ -105,7 +105,8 @@ def said_of_topics(found: Found) -> Tables:
     trades = found[TableName.TRADES]
     if trades is None:
         return Tables(Progress(), {})
-    return Tables(progress_of(trades), TOPIC_IDS.read(trades.metadata.properties))
+    properties = trades.metadata.properties
+    return Tables(progress_of(trades), TOPIC_IDS.read(properties), PARTITION_STARTS.read(properties))
 
 
 def check_tables(

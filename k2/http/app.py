@@ -22,6 +22,7 @@ from k2.http.responses import create_query_series
 from k2.http.static import add_page
 from k2.query.output_formats import to_json
 from k2.query.pool import Pool
+from k2.status.deadlines import DeadlineReader
 from k2.status.reader import StatusReader
 
 __all__ = ["make_app"]
@@ -49,6 +50,7 @@ def make_app(pool: Pool) -> FastAPI:
     app = FastAPI(title="K2 trades", version=_version(), docs_url=None, redoc_url=None, lifespan=alive)
     app.state.executor = executor
     app.state.status_reader = StatusReader(settings, logs_changes=True)
+    app.state.deadline_reader = DeadlineReader(settings)
     add_problem_handlers(app, pool)
     app.include_router(market_routes.router)
     app.include_router(report_routes.router)
@@ -74,7 +76,7 @@ async def healthz() -> Response:
 
 async def metrics(request: Request, reader: StatusSource) -> MetricsResponse:
     """Return the verdict on the capture as Prometheus metrics; the metrics of the job are at its own port."""
-    return MetricsResponse(request.app.state.executor, reader)
+    return MetricsResponse(request.app.state.executor, reader, request.app.state.deadline_reader)
 
 
 def _version() -> str:

@@ -9,8 +9,9 @@ from starlette.types import Send
 from k2.http.executor import QueryExecutor
 from k2.http.responses import QueryResponse
 from k2.model.errors import K2Error
-from k2.query.engine import QueryTimeoutError
+from k2.query.engine import QueryCancelledError, QueryTimeoutError
 from k2.query.pool import CancellableSession, QueryBusyError
+from k2.status.deadlines import DeadlineReader
 from k2.status.metrics import status_metrics
 from k2.status.reader import StatusReader
 
@@ -28,13 +29,13 @@ class MetricsResponse(QueryResponse):
     A scrape without a verdict is counted as busy if it got no connection, else as a timeout.
     """
 
-    def __init__(self, executor: QueryExecutor, reader: StatusReader) -> None:
-        """Create a response that reads the status in a thread of the executor."""
+    def __init__(self, executor: QueryExecutor, reader: StatusReader, deadlines: DeadlineReader) -> None:
+        """Create a response that reads the status, and the deadlines of gaps, in a thread of the executor."""
 
         def write(session: CancellableSession, stream: BinaryIO) -> None:
             self._has_connection = True
             verdict = status_metrics(reader.read(session))
-            stream.write(verdict + _query_metrics())
+            stream.write(verdict + _deadline_metrics(deadlines, session) + _query_metrics())
 
         super().__init__(executor, write, CONTENT_TYPE_LATEST)
         self._has_connection = False
@@ -54,6 +55,16 @@ class MetricsResponse(QueryResponse):
     def _late(self) -> K2Error:
         kind = QueryTimeoutError if self._has_connection else QueryBusyError
         return kind(f"no verdict within {VERDICT_SECONDS_MAX:g} s")
+
+
+def _deadline_metrics(deadlines: DeadlineReader, session: CancellableSession) -> bytes:
+    """Return the deadlines of gaps; nothing if they cannot be read, which the verdict says as well."""
+    try:
+        return deadlines.metrics(session)
+    except (QueryTimeoutError, QueryCancelledError):
+        raise
+    except K2Error:
+        return b""
 
 
 def _query_metrics() -> bytes:

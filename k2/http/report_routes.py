@@ -41,10 +41,12 @@ from k2.query.dead_letters import (
     Statistics,
     count_by_error,
     count_dead_letters,
+    count_with_replays,
     newest_dead_letters,
     open_dead_letters,
 )
 from k2.query.feeds import FeedDay, by_feed
+from k2.query.gap_causes import explained
 from k2.query.gaps import Gap, largest_gaps
 from k2.query.gaps import gaps as find_gaps
 from k2.query.history import Interval
@@ -83,7 +85,8 @@ async def gaps(parameters: Annotated[GapsRequest, Query()], respond: TabularResp
         found = find_gaps(
             session.settings, parameters.exchange, parameters.symbol, parameters.as_of, parameters.which, pool=session
         )
-        return found if parameters.limit is None else largest_gaps(found, parameters.limit)
+        rows = found if parameters.limit is None else largest_gaps(found, parameters.limit)
+        return explained(session.settings, rows, pool=session)
 
     return respond.records(Gap, find, parameters.limit)
 
@@ -188,7 +191,8 @@ async def dead_letters(
     count = count_by_error if parameters.by == "error" else count_dead_letters
 
     def find(session: CancellableSession) -> Statistics | ErrorStatistics:
-        return count(session.each(open_dead_letters(session.settings, _unreadable)))
+        found = session.each(open_dead_letters(session.settings, _unreadable))
+        return count_with_replays(count, session.settings, found, _unreadable_journal, pool=session)
 
     return respond.document(find)
 
@@ -213,3 +217,7 @@ async def list_dead_letters(
 
 def _unreadable(line: str) -> None:
     log.warning("dead_letter_unreadable", line=line)
+
+
+def _unreadable_journal(file: str) -> None:
+    log.warning("replay_journal_unreadable", file=file)

@@ -16,6 +16,7 @@ from k2.iceberg.ledger_rollback import WRITER, TradesFence, roll_back_events
 from k2.iceberg.ledger_writer import LedgerWriter
 from k2.iceberg.pending_commit import WriterProgress
 from k2.iceberg.resume_state import check_resume
+from k2.iceberg.starts import remember_starts
 from k2.iceberg.table_handle import TableHandle
 from k2.iceberg.tables import TableName
 from k2.iceberg.topics import remember_topics
@@ -27,6 +28,7 @@ from k2.model.consumed import Consumed
 from k2.model.dead_letter_ratio import DeadLetterRatio
 from k2.model.errors import SettingsError
 from k2.model.feeds import GroupFeeds
+from k2.model.partition_starts import PartitionStarts
 from k2.model.progress import Progress
 from k2.model.sequence_events import SequenceEvent
 from k2.model.symbols import Symbols
@@ -89,6 +91,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed | GroupConnections |
         self._health = health
         self._progress = progress
         self._properties: Mapping[str, str] = {}
+        self._starts: PartitionStarts = {}
         self._on_commit, self._lag = on_commit, lag
         self._handle = TableHandle(settings, TableName.TRADES, on_retry)
         self._corrections_handle = TableHandle(settings, TableName.CORRECTIONS, on_retry)
@@ -126,6 +129,14 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed | GroupConnections |
             StateError: the decoding has changed for messages which one writer has committed, and another has not.
         """
         return remember_topics(self.committer, ids, decoding_of(self._settings), self._settings.writers)
+
+    def remember_starts(self, decided: PartitionStarts) -> PartitionStarts:
+        """Return the starts on record, after those of new topics are recorded, as `remember_starts`.
+
+        The first commit of each writer that covers a partition says which offsets its start left out.
+        """
+        self._starts = remember_starts(self.committer, decided)
+        return self._starts
 
     def set_fencing_token(self, token: str) -> None:
         """Fence out instances that started before this one.
@@ -187,6 +198,7 @@ class TradesSink(FixedPartitionedSink[TradeSlice | Consumed | GroupConnections |
             ratio=DeadLetterRatio(self._settings.dlq_ratio_max, self._settings.dlq_ratio_messages_min),
             canary=None if self._settings.canary_topic is None else self._settings.canary_name,
             corrections=corrections,
+            starts=self._starts,
             feeds=self._settings.feeds,
         )
 

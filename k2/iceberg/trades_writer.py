@@ -28,6 +28,7 @@ from k2.model.connections import GroupConnections
 from k2.model.consumed import Consumed
 from k2.model.dead_letter_ratio import DeadLetterRatio
 from k2.model.feeds import FeedTopic, GroupFeeds
+from k2.model.partition_starts import PartitionStarts, left_out_text
 from k2.model.progress import Counts, Progress
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US
@@ -79,14 +80,17 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
         ratio: DeadLetterRatio | None = None,
         canary: CanarySymbol | None = None,
         corrections: CorrectionsWriter | None = None,
+        starts: PartitionStarts | None = None,
         feeds: tuple[FeedTopic, ...] = (),
     ) -> None:
         """Continue from the writer's progress `committed`, as the job read it at its start.
 
         The first commit records `state_origin`, where the state of the rules came from. `ratio` limits the dead letters
         of each topic; without it there is no limit. The trades of `canary` do not count as fresh. `corrections` is
-        needed if a venue has corrections. `feeds` are the feeds that are read.
+        needed if a venue has corrections. `feeds` are the feeds that are read. The first commit that covers a partition
+        of `starts` records what was left out before it.
         """
+        self._starts = {} if starts is None else starts
         self._corrections = corrections
         self._canary = canary
         self._ratio = DeadLetterRatio(0, 1) if ratio is None else ratio
@@ -125,7 +129,9 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
         for value in values:
             if isinstance(value, Consumed):
                 dead_letters = self.partition_counts.add_range(value)
-                self._ratio.add(value.topic, self.partition_counts.new_messages(value), dead_letters)
+                # Messages that were replayed and fail again say nothing of the feed, and must not stop its capture.
+                if value.is_live:
+                    self._ratio.add(value.topic, self.partition_counts.new_messages(value), dead_letters)
                 self._dead_letters.append(dead_letters)
                 self._take_corrections(value)
             elif isinstance(value, GroupConnections):
@@ -225,7 +231,7 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
             commit_id,
             properties=properties,
             lag=None if math.isnan(lag) else int(lag),
-            extra_summary=self._start_remark,
+            extra_summary=self._start_remark | self._left_out(moves),
         )
         started = time.monotonic()
         progress = self._commit_pending(pending)
@@ -240,6 +246,13 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
         if self._on_commit is not None:
             self._on_commit(progress)
         self._report.log(counts, self._dead_letters.take_rejections(), pending.lag, seconds)
+
+    def _left_out(self, moves: WriterProgress) -> dict[str, str]:
+        """Return the remark on offsets before the start of partitions that this writer commits for the first time."""
+        committed = self.partition_counts.committed
+        new = {where: self._starts[where] for where in moves if where in self._starts and where not in committed}
+        text = left_out_text(new)
+        return {Remark.LEFT_OUT.value: text} if text else {}
 
     def _commit_pending(self, pending: PendingCommit) -> Progress:
         try:

@@ -152,6 +152,27 @@ class KafkaClient:
         finally:
             consumer.close()
 
+    def offsets_at(self, partitions: Sequence[TopicPartition], time_ms: int) -> dict[TopicPartition, int | None]:
+        """Ask the broker for the first offset of each partition whose Kafka timestamp is not before a time.
+
+        `time_ms` is in milliseconds since the epoch. None if the partition has no such message.
+
+        Raises:
+            UnreachableError: the broker does not answer in time, or a partition has no leader by then.
+        """
+        parts = [_with_offset(topic_partition, time_ms) for topic_partition in partitions]
+        try:
+            found = _once_elected(self._consumer.offsets_for_times, parts, timeout=ANSWER_SECONDS_MAX)
+        except KafkaException as error:
+            raise UnreachableError(f"the broker does not return the offsets of a time: {error.args[0].str()}") from None
+        for part in found:
+            if part.error is not None:
+                raise UnreachableError(
+                    f"the broker does not return the offset of a time in {part.topic}:{part.partition}: "
+                    f"{part.error.str()}"
+                )
+        return {TopicPartition(part.topic, part.partition): part.offset if part.offset >= 0 else None for part in found}
+
     def read_again(
         self, entries: Mapping[TopicPartition, PartitionProgress], lows: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, Reread]:

@@ -52,6 +52,7 @@ OWNED: Final = frozenset(
         "enable.auto.offset.store",
         "enable.idempotence",
         "enable.partition.eof",
+        "isolation.level",
         "request.required.acks",
         "transactional.id",
     }
@@ -151,6 +152,8 @@ def consumer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
         "allow.auto.create.topics": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
+        # A message of a transaction that is aborted never was: neither the job nor a replay may take it for one.
+        "isolation.level": "read_committed",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         **extra,

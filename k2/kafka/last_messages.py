@@ -153,11 +153,7 @@ def check_last_message(where: TopicPartition, entry: PartitionProgress, reread: 
             f"{last.hash})",
         )
     if reread.next_offset is not None and reread.next_offset < entry.offset:
-        # Messages of aborted transactions appear if `isolation.level` becomes read_uncommitted.
-        what = (
-            f"offset {reread.next_offset} has a message now, and had none when it was read (unless isolation.level in "
-            "K2_KAFKA_CONFIG has changed)"
-        )
+        what = f"offset {reread.next_offset} has a message now, and had none when it was read"
         raise _truncation_error(where, entry.offset, what)
     if last.leader_epoch is not None and not reread.is_epoch_checked:
         _LOG.warning(

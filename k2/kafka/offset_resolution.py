@@ -5,7 +5,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from k2.model.errors import OffsetError
+from k2.model.partition_starts import PartitionStart
 from k2.model.progress import TopicPartition
+from k2.model.wording import format_count
 
 __all__ = [
     "KnownOffsets",
@@ -24,6 +26,7 @@ class Origin(StrEnum):
     RECOVERY_STORE = "recovery store"
     TABLE = "table"
     BEGINNING = "beginning of the partition"
+    SETTING = "K2_START"
 
 
 class Watermarks(NamedTuple):
@@ -52,6 +55,8 @@ class KnownOffsets(NamedTuple):
     """First offset that was ever read, or the first after offsets that were abandoned."""
     furthest: int = 0
     """Highest committed offset of a writer: writers commit one after the other."""
+    begun: PartitionStart | None = None
+    """Start on record, by `K2_START` when the topic was new."""
 
 
 def check_topic_ids(known: Mapping[str, str], found: Mapping[str, str]) -> None:
@@ -97,13 +102,19 @@ def resolve_start_offset(topic_partition: TopicPartition, known: KnownOffsets, w
 
     A recovered offset takes precedence: the messages from there to the committed offset are read again, and the writers
     drop their rows. Without one, reading starts at the committed offset, and the trackers' state is rebuilt from the
-    tables. Abandoned offsets are never read.
+    tables. Abandoned offsets are never read. A partition that was never read begins where `K2_START` began its topic,
+    if that is on record, else at its first message.
 
     Raises:
         OffsetError: the broker does not have that offset (expired, or the topic was recreated).
     """
     start = _choose(known, watermarks)
     reached = max(start.offset, known.committed or 0, known.furthest)
+    if start.origin is Origin.SETTING and reached > watermarks.high:
+        raise OffsetError(
+            f"{topic_partition} ends at offset {watermarks.high}, but {start.offset} is to be read next ({start.why}): "
+            "the topic was recreated or lost data; set another topic in K2_TOPICS, or another K2_NAMESPACE"
+        )
     if reached > watermarks.high:
         raise OffsetError(
             f"{topic_partition} ends at offset {watermarks.high}, but was read to {reached} before: the topic was "
@@ -130,6 +141,11 @@ def _choose(known: KnownOffsets, watermarks: Watermarks) -> StartOffset:
             return StartOffset(watermarks.low, Origin.TABLE, why)
         return StartOffset(recovered, Origin.RECOVERY_STORE, "offset of the recovery store")
     if committed is None or known.first is None:
+        if known.begun is not None:
+            begun = known.begun
+            left_out = format_count(begun.left_out, "offset")
+            why = f"K2_START={begun.rule} when the topic was new, which left out {left_out}"
+            return StartOffset(begun.offset, Origin.SETTING, why)
         return StartOffset(watermarks.low, Origin.BEGINNING, "the partition was never read before")
     return StartOffset(committed, Origin.TABLE, "not in the recovery store, but in the progress of the table")
 

@@ -118,8 +118,12 @@ class TradeProducer:
         topic: str | None = None,
         partition: int = -1,
         headers: Headers = (),
+        timestamp_ms: int | None = None,
     ) -> None:
         """Queue a message, and wait while the queue is full; `line` is its line number for error messages.
+
+        `timestamp_ms` is its Kafka timestamp, in milliseconds since the epoch; without it, the time of the call. A
+        topic with `message.timestamp.type=LogAppendTime` has the broker's own.
 
         A message that is too large for the topic counts as not delivered and does not affect others.
 
@@ -129,7 +133,7 @@ class TradeProducer:
         # Defer signals: one between queueing and counting would make the counts wrong.
         self._is_sending = True
         report = self._report if line is None else partial(self._report, line=line)
-        while not self._try_produce(key, value, topic or self.topic, partition, headers, report):
+        while not self._try_produce(key, value, topic or self.topic, partition, headers, timestamp_ms, report):
             self._producer.poll(SLICE_SECONDS)
             if self._pending_signal is not None:
                 self._stop(self._pending_signal)
@@ -147,11 +151,15 @@ class TradeProducer:
         topic: str,
         partition: int,
         headers: Headers,
+        timestamp_ms: int | None,
         report: Report,
     ) -> bool:
         """Pass a message to librdkafka; return False if its queue is full."""
         try:
-            self._producer.produce(topic, value, key, partition, on_delivery=report, headers=[*headers])
+            # 0 is the time of the call.
+            self._producer.produce(
+                topic, value, key, partition, on_delivery=report, timestamp=timestamp_ms or 0, headers=[*headers]
+            )
         except BufferError:
             return False
         except KafkaException as error:

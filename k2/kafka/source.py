@@ -24,9 +24,11 @@ from k2.kafka.offset_resolution import (
 )
 from k2.kafka.partition_discovery import OnAdded, PartitionDiscovery
 from k2.kafka.reader import Reader, corrupt_batch, to_batch
+from k2.kafka.starts import decide_starts
 from k2.kafka.topic_watch import TopicWatch
 from k2.model.batch import MessageBatch
 from k2.model.errors import OffsetError, StateError, UnreachableError
+from k2.model.partition_starts import PartitionStarts
 from k2.model.progress import Progress, TopicPartition
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
@@ -221,11 +223,27 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
             topic_partition: Watermarks(lows[topic_partition], highs[topic_partition])
             for topic_partition in self._partitions
         }
+        self._starts: PartitionStarts = {}
         self._opened: list[KafkaPartition] = []
         self._watch = TopicWatch(TopicIds(settings).find, self.topic_ids, self._health)
         self._discovery = PartitionDiscovery(
             self.client.partition_count, self._partitions, self._health, on_partitions_added
         )
+
+    def decide_starts(self) -> PartitionStarts:
+        """Return where the partitions of new topics begin by `K2_START`; none if at their first message.
+
+        To be recorded before anything is read, and given to `use_starts` as recorded.
+
+        Raises:
+            UnreachableError: the broker does not return the offsets of a time.
+        """
+        known = {*self._progress.partitions(), *self._in_store}
+        return decide_starts(self._settings.start, known, self._watermarks, self.client.offsets_at)
+
+    def use_starts(self, starts: PartitionStarts) -> None:
+        """Begin partitions that nothing has read at the starts on record."""
+        self._starts = starts
 
     @reports_errors
     def list_parts(self) -> list[str]:
@@ -288,6 +306,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
             self._progress.next_offset(topic_partition, self._writers),
             self._progress.start(topic_partition),
             0 if furthest is None else furthest.offset,
+            self._starts.get(topic_partition),
         )
 
     def commit(self, progress: Progress) -> None:

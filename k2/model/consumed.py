@@ -34,3 +34,5 @@ class Consumed:
     """Number of messages in the poll; 0 for the writers that do not receive those without a trade."""
     corrections: tuple[PlacedCorrection, ...] = ()
     """In the order of their coordinates. Each goes to the writer of its symbol's key group."""
+    is_live: bool = True
+    """Whether the messages are of the live feed, not replayed dead letters or fills."""

@@ -35,9 +35,10 @@ class DeadLetterRatio:
     """Watches the latest messages of each topic, at least `messages_min` of them, for too many dead letters.
 
     A topic is judged on its own, so that healthy ones do not hide a broken one. Only what decoding rejects counts: a
-    conflict is one of content with a stored trade, and a venue that does not fit the topic makes none. Nothing outlives
-    the process: each start judges the messages that it reads itself, so that one with mended settings is not stopped by
-    what was rejected before.
+    conflict is one of content with a stored trade, and a venue that does not fit the topic makes none. Only messages of
+    the live feed are given: replayed dead letters that fail again say nothing about it. Nothing outlives the process:
+    each start judges the messages that it reads itself, so that one with mended settings is not stopped by what was
+    rejected before.
     """
 
     def __init__(self, ratio_max: float, messages_min: int) -> None:

@@ -49,6 +49,14 @@ Name = Literal[
     "objects.remove",
     "maintenance.staged",
     "maintenance.landed",
+    "replay.intended",
+    "replay.produced",
+    "replay.committed",
+    "replay.recorded",
+    "fill.publishing",
+    "fill.sent",
+    "fill.published",
+    "fill.answered",
 ]
 """Names of the failpoints; each occurs once in the code.
 
@@ -59,11 +67,15 @@ before the recovery store records it. `commit.*` belongs to both tables: `staged
 `events.rolled_back` are in the rollback of dead letters and ledger at a restart. `corrections.*` are between the
 commit to `trades` that has corrections as pending and the end of the epoch, before and after they are in their table.
 `objects.*` belong to dead letters in an object store. `maintenance.*` are as `commit.*`, in the commits of `k2
-maintain`.
+maintain`. `replay.*` are the steps of a batch of `k2 dlq replay`: its intent is recorded, its messages are sent, their
+transaction is committed, its outcome is recorded. `fill.*` are before, within and after what `k2 backfill` publishes,
+and between an answer that is kept and its request.
 """
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)
-JOB_NAMES: Final = tuple(name for name in NAMES if not name.startswith(("maintenance.", "objects.")))
+JOB_NAMES: Final = tuple(
+    name for name in NAMES if not name.startswith(("fill.", "maintenance.", "objects.", "replay."))
+)
 """Those that the job passes with dead letters on a local disk."""
 VARIABLE: Final = "K2_TEST_FAILPOINT"
 """Environment variable that arms an action when the process passes a failpoint for the n-th time.

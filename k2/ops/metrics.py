@@ -25,12 +25,14 @@ __all__ = [
     "DEAD_LETTER_DISK_FREE",
     "DEDUP_IDS",
     "DUPLICATES_DROPPED",
+    "EXCHANGE_SILENT",
     "FEED_FIRST",
     "FEED_LAG",
     "FEED_LOST",
     "FRESHNESS_SECONDS",
     "GAPS_DETECTED",
     "GAPS_FILLED",
+    "GAP_DEADLINE",
     "LAST_COMMIT",
     "LAST_EPOCH",
     "MESSAGES_RECEIVED",
@@ -44,6 +46,7 @@ __all__ = [
     "RESETS_DETECTED",
     "RESTARTS",
     "RETRIES",
+    "SILENT_SYMBOLS",
     "STALLED_SECONDS",
     "STALL_SECONDS_MAX",
     "STATE_REBUILT",
@@ -86,6 +89,14 @@ VENUE_SKEW: Final = Histogram(
     "Kafka timestamp minus venue time of sampled trades; negative if the venue's clock is ahead.",
     ["venue"],
     buckets=(-60, -10, -5, -1, -0.1, -0.01, 0, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600),
+)
+SILENT_SYMBOLS: Final = Gauge(
+    "k2_silent_symbols",
+    "Symbols that trade all day and have had no trade for ten times their longest pause.",
+    ["exchange"],
+)
+EXCHANGE_SILENT: Final = Gauge(
+    "k2_exchange_silent", "1 if more than half of the symbols that trade all day are silent.", ["exchange"]
 )
 VENUE_DRIFT: Final = Counter(
     "k2_venue_drift",
@@ -188,6 +199,11 @@ UNREAD_MESSAGES: Final = Gauge(
     "k2_unread_messages",
     "Messages after the committed offset, by the broker; at `k2 serve`, also while the job is stopped.",
     ["topic", "partition"],
+)
+GAP_DEADLINE: Final = Gauge(
+    "k2_gap_fillable_until_timestamp_seconds",
+    "Earliest time after which an open gap cannot be filled any more; +Inf if none is known. At `k2 serve`.",
+    ["exchange"],
 )
 QUERIES: Final = Counter(
     "k2_queries", "Queries by result; at `k2 serve`. A scrape of its metrics is a query.", ["result"]

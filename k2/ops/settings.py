@@ -21,6 +21,7 @@ from k2.model.canary import CanarySymbol
 from k2.model.errors import SettingsError
 from k2.model.feeds import FeedTopic
 from k2.model.key_groups import GROUPS
+from k2.model.partition_starts import EARLIEST, checked_start
 from k2.model.wording import closest
 from k2.venues import VENUES
 from k2.venues.time_ahead import TIME_AHEAD_SECONDS_MAX
@@ -179,6 +180,7 @@ class Settings(BaseSettings):
     topics: Annotated[tuple[TopicVenue, ...], NoDecode, BeforeValidator(_topics)] = (TopicVenue("trades", "k2"),)
     feeds: Annotated[tuple[FeedTopic, ...], NoDecode, BeforeValidator(_feeds)] = ()
     venues: str | None = None
+    start: Annotated[str, AfterValidator(checked_start)] = EARLIEST
     kafka_config: Path | None = None
     schema_registry_url: Annotated[str, AfterValidator(_web_addresses)] | None = None
     schema_registry_config: Path | None = None

@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
@@ -15,6 +15,8 @@ from k2.model.errors import SettingsError, error_pattern
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.engine import RecordBatchStream
+from k2.query.pool import EnginePool
+from k2.query.replays import LetterPlaces, ReplayCounts, count_replays
 from k2.query.tables import existing_table
 from k2.storage.dead_letters.files import committed_dead_letters, read_dead_letters
 from k2.storage.dead_letters.folders import dead_letter_folder
@@ -30,6 +32,7 @@ __all__ = [
     "Statistics",
     "count_by_error",
     "count_dead_letters",
+    "count_with_replays",
     "dead_letter_row",
     "dead_letter_rows",
     "newest_dead_letters",
@@ -60,6 +63,7 @@ _FIELDS: Final[Mapping[str, pa.DataType]] = {
     "sequence": pa.int64(),
     "session": pa.int32(),
     "timestamp": _TIME,
+    "origin": pa.string(),
 }
 DEAD_LETTER_SCHEMA: Final = pa.schema(_FIELDS)
 """Columns of dead letters as rows; those that the reason of a dead letter does not set are null."""
@@ -87,6 +91,8 @@ class Statistics:
     partitions: list[PartitionDeadLetters]
     oldest: datetime | None
     newest: datetime | None
+    replays: ReplayCounts | None = None
+    """What became of those that were replayed; None if it was not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,8 @@ class ErrorStatistics:
     errors: list[ErrorDeadLetters]
     oldest: datetime | None
     newest: datetime | None
+    replays: ReplayCounts | None = None
+    """As in `Statistics`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,23 @@ class DeadLetterExcerpt:
     value_encoding: str | None
     value_bytes: int | None
     """Size of the whole value; None for a null value."""
+
+
+def count_with_replays(
+    count: Callable[[Iterable[DeadLetter]], "Statistics | ErrorStatistics"],
+    settings: Settings,
+    found: Iterable[DeadLetter],
+    unreadable: Callable[[str], None],
+    *,
+    pool: EnginePool | None = None,
+) -> "Statistics | ErrorStatistics":
+    """Count dead letters by `count_dead_letters` or `count_by_error`, and those that were replayed in the same pass.
+
+    `unreadable` is called with each file of the journal of replays that cannot be read. Raises as `count_replays`.
+    """
+    places = LetterPlaces()
+    counted = count(places.through(found))
+    return replace(counted, replays=count_replays(settings, places, unreadable, pool=pool))
 
 
 def open_dead_letters(settings: Settings, unreadable: Callable[[str], None]) -> Iterator[DeadLetter]:

@@ -67,6 +67,16 @@ class Gap:
     reason: str | None = None
     """Of the decision."""
     decided_by: str | None = None
+    timestamp: datetime | None = None
+    """Venue time of the trade that showed the gap. This and what follows is None unless the gap was explained."""
+    cause: str | None = None
+    """A `GapCause`, by the evidence in the tables."""
+    incident: str | None = None
+    """Name of the incident: gaps of one cause and exchange, found within a minute."""
+    fillable_until: datetime | None = None
+    """Until when the venue has the trades; None if it is not known, or if the gap is not open."""
+    fillable_numbers: int | None = None
+    """How many newer numbers there may be until the venue no longer has the first; None if it keeps trades by time."""
 
     @property
     def is_open(self) -> bool:

@@ -83,8 +83,8 @@ class Market:
         """Return a context manager of the result of one SELECT as a stream; the time limit covers the whole block.
 
         The tables are `trades`, `sequence_events`, `commits`, `corrections` and `dead_letters`. The statement may also
-        use `corrected_trades`, `trades_derived`, `vwap` and `ohlcv` (`k2.query.sql_macros`). Values are those of its
-        parameters: `$name` if `parameters` is a mapping, `?` or `$1` if it is a sequence.
+        use `corrected_trades`, `quality`, `trades_derived`, `vwap` and `ohlcv` (`k2.query.sql_macros`). Values are
+        those of its parameters: `$name` if `parameters` is a mapping, `?` or `$1` if it is a sequence.
 
         Raises:
             QueryError: the statement is rejected or DuckDB cannot run it, or the snapshot does not exist.

@@ -17,7 +17,7 @@ from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table
 from k2.storage.dead_letters.files import DeadLetterLine, committed_lines, read_coordinates
 from k2.storage.dead_letters.folders import dead_letter_folder
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS, REMOVED_ROWS
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PARTITION_STARTS, PROGRESS, REMOVED_ROWS
 
 __all__ = ["ExchangeSummary", "Reconciliation", "reconcile", "summary"]
 
@@ -57,6 +57,8 @@ class Reconciliation:
     """Stored rows that `k2 maintain retain` removed, by its record in the table."""
     corrections: int = 0
     """Counted from the rows of the table `corrections`, below the progress of `trades`."""
+    left_out: int = 0
+    """Offsets before the start of the partition by `K2_START`, which are not received; by its record in the table."""
 
 
 @retry_if_files_gone
@@ -103,7 +105,8 @@ def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Rec
         stored, dead_letters = _counted(engine, "trades"), _counted(engine, "dead_letters")
         corrections = _counted(engine, "corrections")
         doubled = {TopicPartition(row["topic"], row["partition"]) for row in engine.query(_DOUBLED)}
-    partitions = sorted({*progress.partitions(), *stored})
+    left_out = {where: one.left_out for where, one in PARTITION_STARTS.read(properties).items() if one.left_out}
+    partitions = sorted({*progress.partitions(), *stored, *left_out})
     return [
         _reconciled(
             partition,
@@ -112,6 +115,7 @@ def reconcile(settings: Settings, *, pool: EnginePool | None = None) -> list[Rec
             dead_letters.get(partition, 0),
             removed.of(partition),
             corrections.get(partition, 0),
+            left_out.get(partition, 0),
             is_doubled=partition in doubled,
         )
         for partition in partitions
@@ -158,6 +162,7 @@ def _reconciled(
     dead_letters: int,
     removed: int,
     corrections: int,
+    left_out: int,
     *,
     is_doubled: bool,
 ) -> Reconciliation:
@@ -175,6 +180,7 @@ def _reconciled(
         holds=counted.holds and counted == recorded and not is_doubled,
         removed=removed,
         corrections=corrections,
+        left_out=left_out,
     )
 
 

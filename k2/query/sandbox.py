@@ -18,7 +18,7 @@ from k2.query.sql_macros import DERIVED, TABLE_MACROS
 __all__ = ["TABLES", "referenced_tables"]
 
 TABLES: Final = frozenset(
-    {"trades", "sequence_events", "commits", "corrections", "dead_letters", *DERIVED, *CORRECTION_VIEWS}
+    {"trades", "sequence_events", "commits", "corrections", "dead_letters", "quality", *DERIVED, *CORRECTION_VIEWS}
 )
 STATEMENT_BYTES_MAX: Final = 262_144
 _TABLE_FUNCTIONS: Final = frozenset({"generate_series", "json_each", "json_tree", "range", "unnest"})

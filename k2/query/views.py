@@ -12,9 +12,10 @@ from k2.ops.settings import Settings
 from k2.query.corrected_trades import CORRECTED_TRADES, CORRECTION_VIEWS
 from k2.query.corrections import register_corrections
 from k2.query.dead_letters import DEAD_LETTER_SCHEMA, dead_letter_row
-from k2.query.engine import Engine, QueryMemoryError
+from k2.query.engine import Engine, QueryError, QueryMemoryError
 from k2.query.parameters import AsOf
 from k2.query.pool import EnginePool
+from k2.query.quality import quality
 from k2.query.snapshots import NO_SNAPSHOT, NoSnapshotError, snapshot_as_of
 from k2.query.sql_macros import DERIVED
 from k2.query.tables import existing_table
@@ -33,6 +34,7 @@ def register_tables(engine: Engine, pool: EnginePool, names: Collection[str], as
     Raises:
         NoSnapshotError: the snapshot does not exist.
         NoTableError: a table does not exist.
+        QueryError: the view `quality` is not known as of an earlier time.
     """
     if not names:
         return
@@ -45,6 +47,10 @@ def register_tables(engine: Engine, pool: EnginePool, names: Collection[str], as
             register_table(engine, trades, as_of)
         elif name == "corrections":
             register_corrections(engine, settings, trades, time, pool)
+        elif name == "quality":
+            if as_of is not None:
+                raise QueryError("as_of: the view quality is known as of now only; leave as_of out")
+            engine.register_arrow(name, quality(settings))
         elif name == "dead_letters":
             engine.register_arrow(name, _dead_letters(settings, trades, time))
         else:

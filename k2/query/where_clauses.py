@@ -1,11 +1,22 @@
 """Iceberg row filters, by which data files without a matching row are skipped."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from functools import reduce
 
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, GreaterThanOrEqual, LessThan
+from pyiceberg.expressions import (
+    AlwaysFalse,
+    AlwaysTrue,
+    And,
+    BooleanExpression,
+    EqualTo,
+    GreaterThanOrEqual,
+    LessThan,
+    LessThanOrEqual,
+    Or,
+)
 
-__all__ = ["between", "equal"]
+__all__ = ["between", "equal", "offset_ranges"]
 
 
 def equal(**values: str | None) -> BooleanExpression:
@@ -19,6 +30,16 @@ def between(name: str, start: datetime | None, end: datetime | None) -> BooleanE
     first = [] if start is None else [GreaterThanOrEqual(name, start.isoformat())]  # type: ignore[call-arg,arg-type]
     until = [] if end is None else [LessThan(name, end.isoformat())]  # type: ignore[call-arg,arg-type]
     return _all_of([*first, *until])
+
+
+def offset_ranges(ranges: Iterable[tuple[int, int]]) -> BooleanExpression:
+    """Return a filter for rows whose message has an offset in one of some ranges, both ends included."""
+    within = [
+        And(GreaterThanOrEqual("offset", first), LessThanOrEqual("offset", last))  # type: ignore[call-arg,arg-type]
+        for first, last in ranges
+    ]
+    nothing: BooleanExpression = AlwaysFalse()
+    return reduce(Or, within, nothing)
 
 
 def _all_of(terms: list[BooleanExpression]) -> BooleanExpression:

@@ -233,7 +233,9 @@ def _find_nothing_stored(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _offset_of(evidence: Evidence, partition: TopicPartition) -> int:
-    return next(state.offset for state in evidence.states if TopicPartition(state.topic, state.partition) == partition)
+    """Return the offset from which a partition was looked at: the next to read, or where it was begun."""
+    offsets = {TopicPartition(state.topic, state.partition): state.offset for state in evidence.states}
+    return offsets[partition] if partition in offsets else evidence.starts[partition].offset
 
 
 def _share(part: int, whole: int) -> float:

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from k2.kafka.unread import PartitionEnd
+from k2.model.partition_starts import PartitionStarts
 from k2.model.progress import Counts, TopicPartition
 from k2.query.connection_gaps import ConnectionLoss
 from k2.query.partition_progress import PartitionState
@@ -109,3 +110,5 @@ class Evidence:
     activity: RecentActivity = NO_ACTIVITY
     full_folders: tuple[Path, ...] = ()
     """Folders of the job on this machine whose disk is full."""
+    starts: PartitionStarts = field(default_factory=dict)
+    """Where `K2_START` began partitions."""

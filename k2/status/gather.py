@@ -16,6 +16,7 @@ from k2.kafka.unread import find_ends, partitions_of_topics
 from k2.model.canary import is_left_out
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import SettingsError, UnreachableError
+from k2.model.partition_starts import PartitionStarts
 from k2.model.progress import Counts, Progress, TopicPartition
 from k2.ops.settings import Settings
 from k2.query.conflicts import conflicts_by_span
@@ -26,6 +27,7 @@ from k2.status.evidence import BrokerState, MissingNumbers, TopicRejections
 from k2.storage.commit_log import Commit
 from k2.storage.dead_letters.files import DeadLetterFolder, Position, newest_lines
 from k2.storage.dead_letters.rejections import CommonError, Rejections
+from k2.storage.table_properties import TOPIC_IDS
 
 __all__ = [
     "PATIENCE_SECONDS_MIN",
@@ -77,10 +79,13 @@ def configured_servers(settings: Settings) -> str | None:
     return bootstrap_servers(settings) if names_servers(settings) else None
 
 
-def read_broker(settings: Settings, states: Iterable[PartitionState], topic_ids: Mapping[str, str]) -> BrokerState:
+def read_broker(
+    settings: Settings, states: Iterable[PartitionState], table: Table, starts: PartitionStarts
+) -> BrokerState:
     """Ask the broker for the ends of the configured topics, or of those in the table if no topics are configured.
 
-    `topic_ids` has the ids of topics when they were first read.
+    `table` has the ids of topics when they were first read. `starts` is where `K2_START` began partitions: before it,
+    nothing is unread.
     A broker that does not answer, or a property that librdkafka rejects, is the error of the result.
 
     Raises:
@@ -92,9 +97,11 @@ def read_broker(settings: Settings, states: Iterable[PartitionState], topic_ids:
     offsets: dict[TopicPartition, int | None] = {TopicPartition(one.topic, one.partition): one.offset for one in states}
     is_configured = "topics" in settings.model_fields_set
     topics = {topic for topic, _ in settings.topics} if is_configured else {one.topic for one in offsets}
+    topic_ids = TOPIC_IDS.read(table.metadata.properties)
     try:
         found = partitions_of_topics(settings, sorted(topics))
-        asked = {one: offsets.get(one) for partitions in found.values() for one in partitions}
+        begun = {one: start.offset for one, start in starts.items()} | offsets
+        asked = {one: begun.get(one) for partitions in found.values() for one in partitions}
         ends = find_ends(settings, asked)
     except (UnreachableError, SettingsError) as error:
         return BrokerState(servers, error=str(error))

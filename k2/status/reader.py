@@ -12,6 +12,7 @@ import structlog
 from pyiceberg.table import Table
 
 from k2.model.errors import K2Error
+from k2.model.partition_starts import left_out_text
 from k2.model.progress import Counts, TopicPartition
 from k2.model.times import time_of
 from k2.model.wording import format_count
@@ -52,7 +53,7 @@ from k2.storage.commit_log import Commit
 from k2.storage.dead_letters.files import lost_names
 from k2.storage.dead_letters.folders import dead_letter_folder
 from k2.storage.dead_letters.rejections import CommonError
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS, LEDGER_ID, PROGRESS, REMOVED_ROWS, TOPIC_IDS
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS, LEDGER_ID, PARTITION_STARTS, PROGRESS, REMOVED_ROWS
 
 __all__ = ["DayStatus", "PartitionStatus", "Status", "StatusReader"]
 
@@ -138,6 +139,9 @@ class Status:
     yesterday: DayStatus
     activity: RecentActivity
     """Of the last hour and the 23 hours before; all 0 if nothing could be read."""
+    left_out: str
+    """The offsets that `K2_START` left out on purpose, by partition; empty if none. They do not count for the
+    verdict."""
     partitions: list[PartitionStatus]
 
 
@@ -227,7 +231,8 @@ class StatusReader:
             (None, 0, 0) if ledger is None else self._read_missing(ledger, pool, _midnight(now))
         )
         lost = () if ledger is None else self._read_losses(ledger, pool)
-        broker = read_broker(settings, states, TOPIC_IDS.read(table.metadata.properties))
+        starts = PARTITION_STARTS.read(table.metadata.properties)
+        broker = read_broker(settings, states, table, starts)
         committed_at = {TopicPartition(one.topic, one.partition): one.committed_at for one in states}
         return Evidence(
             now=now,
@@ -254,6 +259,7 @@ class StatusReader:
             silent=tuple(silent_symbols(symbols)),
             activity=self._read_activity(table, ledger, pool, now),
             full_folders=full_folders(settings),
+            starts=starts,
         )
 
     def _read_activity(self, table: Table, ledger: Table | None, pool: EnginePool, now: datetime) -> RecentActivity:
@@ -319,6 +325,7 @@ class StatusReader:
             conflicts=evidence.conflicts,
             yesterday=_yesterday(evidence),
             activity=evidence.activity,
+            left_out=left_out_text(evidence.starts),
             partitions=[_partition_status(evidence, one, states.get(one)) for one in partitions],
         )
 

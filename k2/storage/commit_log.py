@@ -46,6 +46,9 @@ class Remark(StrEnum):
     """The number of data files that `k2 maintain compact` replaced; the rows are the same."""
     FENCING_TOKEN = "k2.claim"  # noqa: S105  the name of an entry
     """The fencing token that a start set: the ledger snapshot that it rolled back from."""
+    LEFT_OUT = "k2.left_out"
+    """The offsets before the start of partitions that a writer commits for the first time, as `topic:partition
+    first-last (K2_START=rule)`."""
     REMOVED_ROWS = "k2.removed"
     """The rows that `k2 maintain retain` removed, as `before DAY: topic:partition rows, ...`."""
     INVALIDATED_COMMITS = "k2.kept_out"

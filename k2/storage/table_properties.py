@@ -13,6 +13,7 @@ import msgspec
 from k2.model.documents import UnknownFormatError
 from k2.model.errors import TableError
 from k2.model.key_groups import GROUPS
+from k2.model.partition_starts import PartitionStarts, parse_partition_starts, partition_starts_text
 from k2.model.progress import Progress
 from k2.sequencing.announced import AnnouncedNumbers
 from k2.sequencing.connection_states import ConnectionStates
@@ -47,6 +48,7 @@ __all__ = [
     "LAST_SNAPSHOT",
     "LEDGER_ID",
     "NON_MARKET_NUMBERS",
+    "PARTITION_STARTS",
     "PENDING_CORRECTIONS",
     "PROGRESS",
     "PROPERTIES",
@@ -288,6 +290,15 @@ TOPIC_IDS: Final = TableProperty[dict[str, str]](
     _json_text,
     dict,
 )
+PARTITION_STARTS: Final = TableProperty[PartitionStarts](
+    "k2.starts",
+    "trades",
+    "Where `K2_START` began the partitions of topics that were new, and the first offset that Kafka had then "
+    "([where a new topic begins](operations.md#where-a-new-topic-begins))",
+    parse_partition_starts,
+    partition_starts_text,
+    dict,
+)
 WRITERS: Final = TableProperty[int | None](
     "k2.writers",
     "trades",
@@ -339,6 +350,7 @@ PROPERTIES: Final[tuple[TableProperty[Any], ...]] = (
     COMMIT_NOTES,
     TOPIC_IDS,
     DECODING,
+    PARTITION_STARTS,
     WRITERS,
     KEY_GROUPS,
     FORMAT,

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from k2.venues.table_fill import Fill
+
 __all__ = [
     "Condition",
     "ConnectionNumbers",
@@ -293,6 +295,9 @@ class VenueTable(Strict, frozen=True):
     ] = None
     before: Annotated[
         str | None, Meta(description="The venue whose table was valid until then, for messages of earlier trades.")
+    ] = None
+    fill: Annotated[
+        Fill | None, Meta(description="For how long missing trades can be had from the venue; empty if unknown.")
     ] = None
     replaces: Annotated[bool, Meta(description="Whether this table replaces the built-in one of its name.")] = False
 

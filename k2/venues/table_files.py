@@ -20,6 +20,7 @@ _FIELD_ERROR: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 _SYNTAX: Final = re.compile(r"(.*) \(at line (\d+), column (\d+)\)", re.DOTALL)
+_FILL: Final = re.compile(r"^\[\[?fill(?:\.[^\]\n]*)?\]\]?[^\n]*\n(?:(?!\[).*(?:\n|\Z))*", re.MULTILINE)
 _TOKEN: Final = re.compile(r"[^.\[\]]+|\[\d+\]")
 _OWN_KEYS: Final = frozenset({"name", "replaces", "extends", "valid_from", "before"})
 """Name, permission and history are those of one file, not of what it changes."""
@@ -31,7 +32,9 @@ class TableFile(msgspec.Struct, frozen=True):
     table: VenueTable
     path: Path
     digest: str
-    """Of the texts of the file, of those that it extends, and of the tables before: 16 hexadecimal digits."""
+    """Of the texts of the file, of those that it extends, and of the tables before: 16 hexadecimal digits.
+
+    Their sections `[fill]` are left out."""
     before: "TableFile | None" = None
     """The table that was valid before this one; None if there was none."""
 
@@ -59,8 +62,18 @@ def read_table(path: Path, find: Callable[[str], Path | None], later: tuple[Path
     before = _read_before(table, texts[0], path, find, later)
     if before is not None:
         texts.append(before.digest)
-    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\0".join(map(_decoding_text, texts)).encode()).hexdigest()[:16]
     return TableFile(table, path, digest, before)
+
+
+def _decoding_text(text: str) -> str:
+    r"""Return a text without its section `[fill]`, which decodes nothing, so that it is in no digest.
+
+    >>> _decoding_text('name = "x"\n\n[fill]\ndays = 7\n')
+    'name = "x"\n'
+    """
+    parts = [part.strip("\n") for part in _FILL.split(text)]
+    return text if len(parts) == 1 else "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _read_before(

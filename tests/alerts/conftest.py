@@ -21,7 +21,13 @@ from tests.flows.rescale import running
 from tests.http.conftest import serving
 
 SCRAPE_SECONDS_MAX = 60.0
-OF_SERVE = ("k2_verdict", "k2_verdict_reasons", "k2_unread_messages", "k2_queries_total")
+OF_SERVE = (
+    "k2_verdict",
+    "k2_verdict_reasons",
+    "k2_unread_messages",
+    "k2_gap_fillable_until_timestamp_seconds",
+    "k2_queries_total",
+)
 """Series of `k2 serve`."""
 
 

@@ -21,10 +21,13 @@ from k2.ops.settings import Settings
 from k2.query.reconcile import reconcile
 from k2.storage.catalog import open_catalog
 from k2.storage.catalog_register import find_tables
+from k2.storage.dead_letters.folders import replay_journal
+from k2.storage.dead_letters.replay_journal import replayed_letters
 from k2.storage.recovery.store import partition_files
 from k2.storage.table_copy import CopiedTable, copy_table
 from tests.cli.moved import contents, is_equal, is_unfinished, killed, opened, parsed, refused, rows, versions
 from tests.model.dead_letters import dead_letter
+from tests.query.replays import record_replays
 from tests.query.tables import append, trade, write_letters
 
 K2 = Callable[..., Result]
@@ -142,9 +145,11 @@ def test_an_interrupted_move_is_repeated(
     assert is_unfinished(new)
     append(table, [trade(9)])
     write_letters(settings, [dead_letter(2), dead_letter(5)])
+    record_replays(settings, [(dead_letter(2), 50)])
     table.refresh()
     parsed(k2("catalog", "move", str(new.data_dir), "--json"))
     assert is_equal(settings, new)
+    assert replayed_letters(replay_journal(new).entries()) == {dead_letter(2).coordinates: 50}
     assert {path.name for path in new.data_dir.iterdir()} == {"catalog.db", "catalog.db.lock", "dlq", "warehouse"} | {
         path.name for path in new.data_dir.glob("catalog.db-*")
     }

@@ -69,8 +69,10 @@ def test_accepted_numbers(stored: None, k2: K2, settings: Settings) -> None:
     """A column and a part of the sum, if there are any; they are missing no longer."""
     assert "accepted" not in k2("completeness").stdout
     ledger = made(settings, TableName.SEQUENCE_EVENTS)
-    row = event("gap_accepted", -999, 999, session=1, topic="", partition=-1, offset=-1)
-    append(ledger, [row | {"missing": 0}])
+    append(ledger, [event("gap_opened", 2, 8, session=1)])
+    assert json.loads(k2("status", "--json").stdout)["missing"] == 7
+    append(ledger, [event("gap_accepted", 2, 8, session=1, topic="", partition=-1, offset=-1)])
+    assert json.loads(k2("status", "--json").stdout)["missing"] == 0
     shown = k2("completeness", "--symbol", "BTCUSDT", columns=80)
     assert "accepted" in shown.stdout
     assert "3 stored of 3 expected, 0 missing, 7 accepted as missing; " in shown.stderr

@@ -24,6 +24,8 @@ LETTERS = [
     dead_letter(2, index=1, topic="other", value=None),
 ]
 
+NO_REPLAYS = dict.fromkeys(("replayed", "stored", "rejected_again", "corrections", "unread", "other"), 0)
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -122,6 +124,7 @@ def test_stats(folder: Path) -> None:
         ],
         "oldest": "2024-08-09T00:00:00Z",
         "newest": "2024-08-09T01:00:00Z",
+        "replays": NO_REPLAYS | {"waiting": 4},
     }
     shown = k2("stats")
     assert shown.exit_code == 0
@@ -148,6 +151,7 @@ def test_stats_by_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ],
         "oldest": "2024-08-09T00:00:00Z",
         "newest": "2024-08-09T00:00:00Z",
+        "replays": NO_REPLAYS | {"waiting": 4},
     }
     shown = k2("stats", "--by", "error")
     assert (shown.exit_code, shown.stderr) == (0, "")
@@ -175,6 +179,15 @@ def test_a_file(folder: Path, tmp_path: Path, suffix: str) -> None:
         ]
     if suffix == "parquet":
         assert pq.read_table(path).column("reason").to_pylist() == ["malformed", "invalid", "malformed"]
+
+
+def test_the_origin_of_a_letter_is_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A letter that was replayed and failed again says which it was before; that of a live message is null."""
+    monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
+    write_letters(Settings(data_dir=tmp_path), [dead_letter(1), dead_letter(2, origin="replay trades:0:1")])
+    path = tmp_path / "letters.parquet"
+    assert k2("list", "--output", str(path)).exit_code == 0
+    assert pq.read_table(path).column("origin").to_pylist() == [None, "replay trades:0:1"]
 
 
 def test_a_limited_and_an_invalid_file(folder: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -35,7 +35,8 @@ def test_gaps(ledger: None, k2: K2) -> None:
     result = k2("gaps", "--exchange", "binance", "--symbol", "BTCUSDT", "--json", "--as-of", "2024-08-09T00:02:00Z")
     where = {"exchange": "binance", "symbol": "BTCUSDT", "session": 0}
     times = {"opened_at": "2024-08-09T00:00:00Z", "filled_at": None, "open_seconds": 120.0}
-    times |= dict.fromkeys(("accepted_at", "reason", "decided_by"))
+    times |= dict.fromkeys(("accepted_at", "reason", "decided_by", "fillable_until", "fillable_numbers"))
+    times |= {"timestamp": "2024-08-09T00:00:00Z", "cause": "unknown", "incident": "unknown:binance:2024-08-09T00:00"}
     assert json.loads(result.stdout) == [
         {**where, "first_sequence": 5, "last_sequence": 5, "missing": 1, **times},
         {**where, "first_sequence": 7, "last_sequence": 9, "missing": 3, **times},
@@ -102,7 +103,6 @@ def test_accepting(ledger: None, k2: K2) -> None:
     proof = ("--witness", "archive:trades.zip", "--witness", "rest:fromId=5")
     planned = k2(*asked, *proof, "--dry-run", "--json")
     assert json.loads(planned.stdout)["dry_run"] is True
-    assert json.loads(k2("gaps", "--accepted", "--json").stdout) == []
     decided = json.loads(k2(*asked, *proof, "--json").stdout)
     reason = "never existed (archive: trades.zip; rest: fromId=5)"
     what = {"exchange": "binance", "symbol": "BTCUSDT", "session": 0, "numbers": 2, "ranges": [[5, 5], [7, 7]]}
@@ -113,17 +113,17 @@ def test_accepting(ledger: None, k2: K2) -> None:
         (5, reason, "ann"),
         (7, reason, "ann"),
     ]
-    assert [row["first_sequence"] for row in json.loads(k2("gaps", "--json").stdout)] == [8, 1]
     shown = k2("gaps", "--accepted")
     assert "never existed" in shown.stdout
     assert shown.stderr == "2 accepted in 2 ranges\n"
-    assert "accepted 20" in k2("gaps", "--all").stdout
+    every = k2("gaps", "--all")
+    assert "accepted 20" in every.stdout
+    assert "3 missing in 2 ranges" in every.stderr
     again = k2(*asked)
     assert (again.exit_code, again.stdout) == (1, "")
     assert again.stderr.startswith("k2: numbers 1 to 7 of binance BTCUSDT: accepted already by ann at ")
     undone = k2(*asked, "--undo")
     assert "5, 7" in undone.stdout
-    assert json.loads(k2("gaps", "--accepted", "--json").stdout) == []
 
 
 @pytest.mark.parametrize(
@@ -138,12 +138,40 @@ def test_accepting(ledger: None, k2: K2) -> None:
         (["--reason", "x", "--witness", "rest:"], "--witness 'rest:': not a witness"),
     ],
 )
-def test_a_decision_that_is_not_founded_is_refused(ledger: None, k2: K2, options: list[str], says: str) -> None:
-    """Nothing is recorded."""
+def test_a_decision_that_is_not_founded_is_refused(k2: K2, options: list[str], says: str) -> None:
+    """Before the ledger is read."""
     refused = k2("gaps", "accept", "binance", "BTCUSDT", "5", "9", *options)
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert says in refused.stderr
-    assert json.loads(k2("gaps", "--accepted", "--json").stdout) == []
+
+
+def test_incidents_and_causes(settings: Settings, k2: K2) -> None:
+    """Sums of the open gaps, as a table, as JSON and to a file; and until when the gaps can be filled."""
+    ledger = made(settings, TableName.SEQUENCE_EVENTS)
+    append(
+        ledger, [event("gap_opened", 5, 9, exchange="okx", symbol=name, timestamp=datetime.now(UTC)) for name in "ABC"]
+    )
+    append(ledger, [event("gap_opened", 5, 5, exchange="kraken-futures")])
+    (row, other) = json.loads(k2("gaps", "--incidents", "--json").stdout)
+    assert (row["cause"], row["exchanges"], row["symbols"], row["gaps"], row["missing"]) == (
+        "connection",
+        "okx",
+        3,
+        3,
+        15,
+    )
+    assert row["incident"].startswith("connection:okx:20")
+    assert other["fillable_until"] == "2024-08-16T00:00:00Z"
+    sums = json.loads(k2("gaps", "--by", "cause", "--json").stdout)
+    assert [(one["cause"], one["missing"]) for one in sums] == [("connection", 15), ("unknown", 1)]
+    assert len(json.loads(k2("gaps", "--incidents", "--limit", "1", "--json").stdout)) == 1
+    shown = k2("gaps", "--incidents")
+    assert "connection" in shown.stdout
+    assert shown.stderr == "16 numbers in 4 ranges\n"
+    gaps = k2("gaps").stdout
+    assert "no more" in gaps
+    assert "connection" in gaps
+    assert "fillable" not in k2("gaps", "--all").stdout
 
 
 def test_the_word_of_a_person(ledger: None, k2: K2) -> None:

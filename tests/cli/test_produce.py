@@ -132,7 +132,15 @@ def test_the_topic_is_created_with_its_partitions(broker: Broker, tmp_path: Path
         ([os.devnull, "--rate", "0"], 2, "--rate"),
         ([os.devnull, "--rate", "inf"], 2, "--rate"),
         ([os.devnull, "--partitions", "9" * 30], 2, "--partitions"),
-        ([], 2, "FILE"),
+        ([], 2, "Missing argument 'FILE'; see `k2 produce --help`"),
+        ([os.devnull, "--speed", "fast"], 2, "--speed 'fast': not a positive number; use 1x"),
+        ([os.devnull, "--speed", "1x", "--rate", "1"], 2, "--rate and --speed are two paces; leave one out"),
+        ([os.devnull, "--timestamps", "then"], 2, "--timestamps"),
+        ([os.devnull, "--day", "2024-08-09"], 2, "--day selects stored trades; add --table, or leave it out"),
+        ([os.devnull, "--table"], 2, "FILE is for captures, not for stored trades; leave it out, or --table"),
+        (["--table"], 2, "--topic trades: the job reads it, so the table's own trades would come back"),
+        (["--table", "--topic", "t", "--day", "2024-08-09T01:00:00Z"], 2, "--day '2024-08-09T01:00:00Z': not a day"),
+        (["--table", "--topic", "t", "--day", "2024-08-09", "--end", "2025"], 2, "leave out --start and --end, or"),
         ([os.devnull], 3, "no Kafka broker answers at 127.0.0.1:"),
     ],
 )
@@ -288,6 +296,16 @@ def test_a_stall_is_not_made_up_for() -> None:
         limit.wait()
         at_once += 1
     assert at_once <= 12
+
+
+def test_messages_have_the_times_of_their_trades(broker: Broker, tmp_path: Path) -> None:
+    """With --timestamps trade; a line without a trade has the time at which it was published."""
+    topic, began = broker.topic(partitions=1), time.time()
+    (tmp_path / "capture").write_bytes(b"\n".join([TRADE, b"not json"]))
+    _found(_produce(broker, tmp_path / "capture", "--topic", topic, "--timestamps", "trade", "--speed", "1x", "--json"))
+    first, second = (message.timestamp()[1] for message in read_topic(broker, topic))
+    assert first == 1_723_161_255_342
+    assert second >= int(began * 1_000)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,7 +8,10 @@ from typer.testing import CliRunner, Result
 
 from k2.cli.main import app
 from k2.iceberg.tables import TableName
+from k2.model.partition_starts import PartitionStart
+from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings
+from k2.storage.table_properties import PARTITION_STARTS
 from tests.model.dead_letters import dead_letter
 from tests.query.tables import append, made, progress, set_progress, trade, write_letters
 
@@ -45,12 +48,30 @@ def test_reconcile(settings: Settings, letters: list[int], *, holds: bool) -> No
             "holds": holds,
             "removed": 0,
             "corrections": 0,
+            "left_out": 0,
         }
     ]
     assert result.exit_code == (0 if holds else 1)
     shown = k2("reconcile")
     assert shown.exit_code == result.exit_code
     assert ("NO" in shown.stdout) is not holds
+
+
+def test_what_the_start_left_out_is_listed(settings: Settings) -> None:
+    """Also of a partition of which nothing is committed; it counts as never received, so the sums hold."""
+    table = made(settings, TableName.TRADES)
+    append(table, [trade(4)])
+    set_progress(table, progress(offset=5, received=1, stored=1))
+    starts = {
+        TopicPartition("trades", 0): PartitionStart(4, 0, "latest"),
+        TopicPartition("trades", 1): PartitionStart(9, 7, "latest"),
+        TopicPartition("trades", 2): PartitionStart(0, 0, "latest"),
+    }
+    with table.transaction() as transaction:
+        transaction.set_properties(PARTITION_STARTS.set_to(starts))
+    result = k2("reconcile", "--json")
+    rows = [(row["partition"], row["received"], row["left_out"], row["holds"]) for row in json.loads(result.stdout)]
+    assert (result.exit_code, rows) == (0, [(0, 1, 4, True), (1, 0, 2, True)])
 
 
 @pytest.mark.parametrize(

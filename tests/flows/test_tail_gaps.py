@@ -21,6 +21,7 @@ from k2.model.progress import TopicPartition
 from k2.ops.failpoints import Name, arm
 from k2.ops.settings import Settings, read_settings
 from k2.query.completeness import by_day
+from k2.query.gap_causes import explained
 from k2.query.gaps import gaps
 from k2.query.reconcile import reconcile
 from k2.query.symbol_topics import topic_partition_of
@@ -125,6 +126,7 @@ def test_numbers_that_were_named_are_missing_until_they_come(tmp_path: Path, cra
     land(settings, 3)
     found = gaps(settings)
     assert {(gap.symbol, gap.first_sequence, gap.last_sequence) for gap in found} == MISSING
+    assert {gap.cause for gap in explained(settings, found)} == {"tail"}
     totals = {symbol: sum(day.missing or 0 for day in by_day(settings) if day.symbol == symbol) for symbol in "ABC"}
     assert totals == {"A": 8, "B": 2, "C": 0}
     (first, second) = reconcile(settings)

@@ -20,6 +20,7 @@ from k2.ops.settings import Settings
 from k2.storage.commit_log import PartitionMove, commit_of
 from k2.storage.table_properties import COMMIT_NOTES
 from tests.model.dead_letters import dead_letter
+from tests.query.replays import record_replays
 from tests.query.tables import append, event, job_commit, made, set_commit_notes, set_progress, write_letters
 
 __all__ = ["ERRORS", "HOSTILE", "LISTED", "PARTITIONS", "Made", "Missing", "make_market", "move_on"]
@@ -123,6 +124,7 @@ def make_market(settings: Settings, end: datetime, names: tuple[tuple[str, str, 
     _commit(table, rows, _progress(offsets))
     made_of.letters = _letters(offsets[0] + _DUPLICATES + _SKIPPED, end, dice)
     write_letters(settings, made_of.letters)
+    record_replays(settings, [(made_of.letters[0], 10**9)])
     _note_commits(made(settings, TableName.TRADES), rows, made_of)
     gaps = [
         event("gap_opened", one.first, one.last, exchange=one.exchange, symbol=one.symbol, session=1,

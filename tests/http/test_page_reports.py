@@ -84,6 +84,9 @@ def test_an_error_leads_to_its_dead_letters(served: Client, sample: Made, window
     errors = {row[0].strip(): int(row[1]) for row in texts(page, "#dead-letters") if row[0].split()[0] not in REASONS}
     patterns = {reason: error_pattern(text.format(7)) for reason, text in ERRORS.items()}
     assert errors == {patterns[Reason(reason)]: number for reason, number in sample.reasons.items()}
+    expect(page.locator("#dead-letters .rest")).to_contain_text(
+        f"{sum(sample.reasons.values()) - 1} waiting, 1 replayed: 1 not read yet."
+    )
     button = page.get_by_role("button", name=patterns[Reason.INVALID])
     expect(button).to_have_attribute("aria-expanded", "false")
     button.focus()

@@ -21,8 +21,9 @@ from k2.query import query_builders
 from k2.query.audit import audit
 from k2.query.completeness import CompletenessParameters, by_day, by_hour, summary_by_day, summary_by_hour
 from k2.query.days import days
-from k2.query.dead_letters import count_by_error, count_dead_letters, open_dead_letters
+from k2.query.dead_letters import count_by_error, count_dead_letters, count_with_replays, open_dead_letters
 from k2.query.feeds import by_feed
+from k2.query.gap_causes import explained
 from k2.query.gaps import GapFilter, gaps
 from k2.query.history import history
 from k2.query.market import open_market
@@ -66,7 +67,7 @@ def test_intervals(client: Any, market: Settings, name: str) -> None:
 def test_report_routes_return_the_reports(client: Any, market: Settings) -> None:
     """Each report's route returns the report."""
     which = client.get("/v1/gaps", which="all").json
-    expected = json.loads(to_json(gaps(market, which=GapFilter.ALL)))
+    expected = json.loads(to_json(explained(market, gaps(market, which=GapFilter.ALL))))
     # The age of an open gap keeps growing.
     assert [{**row, "open_seconds": 0} for row in which] == [{**row, "open_seconds": 0} for row in expected]
     assert {row["symbol"] for row in client.get("/v1/gaps", symbol="BTCUSDT").json} == {"BTCUSDT"}
@@ -77,9 +78,10 @@ def test_report_routes_return_the_reports(client: Any, market: Settings) -> None
         "/v1/reconcile": reconcile(market),
         "/v1/days": days(market),
         "/v1/audit": audit(market),
-        "/v1/dead-letters": count_dead_letters(open_dead_letters(market, pytest.fail)),
-        "/v1/dead-letters?by=error": count_by_error(open_dead_letters(market, pytest.fail)),
     }
+    for by, count in (("", count_dead_letters), ("?by=error", count_by_error)):
+        letters = open_dead_letters(market, pytest.fail)
+        found[f"/v1/dead-letters{by}"] = count_with_replays(count, market, letters, pytest.fail)
     for target, report in found.items():
         assert client.ask("GET", target).json == json.loads(to_json(report)), target
 

@@ -1,6 +1,7 @@
 """The status over HTTP: the verdict as a document and as metrics."""
 
 import json
+from math import inf
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -34,7 +35,9 @@ def test_the_verdict_as_metrics(client: Client) -> None:
     assert reply.status == 200
     assert reply.headers["Content-Type"].startswith("text/plain")
     families = {one.name: one for one in text_string_to_metric_families(reply.body.decode())}
-    assert {*families} == {"k2_verdict", "k2_verdict_reasons", "k2_queries"}
+    deadlines = "k2_gap_fillable_until_timestamp_seconds"
+    assert {*families} == {"k2_verdict", "k2_verdict_reasons", deadlines, "k2_queries"}
+    assert {sample.value for sample in families[deadlines].samples} == {inf}
     verdicts = {sample.labels["verdict"]: sample.value for sample in families["k2_verdict"].samples}
     assert {*verdicts} == {*Verdict}
     assert [name for name, value in verdicts.items() if value] == ["rejecting"]

@@ -260,6 +260,19 @@ def test_replayed_messages_do_not_count_against_the_limit(settings: Settings, ta
     writer.close()
 
 
+def test_replays_that_fail_again_do_not_count_against_the_limit(settings: Settings, table: Table) -> None:
+    """Neither as messages nor as dead letters: a mistake of whoever replays must not stop the capture of the feed."""
+    limited = settings.model_copy(update={"dlq_ratio_max": 0.4, "dlq_ratio_messages_min": 10})
+    writer = TradesSink(limited).build_part("iceberg_out", "00", None)
+    writer.write_batch([replace(read_to(50, rejected=range(50)), messages=50, is_live=False)])
+    writer.write_batch([replace(read_to(59, rejected=range(50, 59)), first_offset=50, messages=9)])
+    writer.snapshot()
+    assert progress_of(table.refresh()).counts(HERE).dead_letters == 59
+    with pytest.raises(DeadLetterRatioError, match=r"90\.0 % of the last 10 messages"):
+        writer.write_batch([replace(read_to(60), first_offset=59, messages=1)])
+    writer.close()
+
+
 def _fails(_pending: object) -> None:
     raise UnreachableError("the catalog does not answer")
 

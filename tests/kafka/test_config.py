@@ -132,6 +132,7 @@ def test_each_client_gets_its_own_properties(tmp_path: Path) -> None:
     settings = _settings(tmp_path, "group.id=mine\nlinger.ms=1\n")
     assert consumer_config(settings)["group.id"] == "mine"
     assert consumer_config(settings, **{"group.id": "other"})["group.id"] == "other"
+    assert consumer_config(settings)["isolation.level"] == "read_committed"
     produced = producer_config(settings, acks=0)
     assert (produced["acks"], produced["linger.ms"], "group.id" in produced) == ("all", "1", False)
 

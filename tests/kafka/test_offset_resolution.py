@@ -11,12 +11,14 @@ from k2.kafka.offset_resolution import (
     unconfigured_partitions,
 )
 from k2.model.errors import OffsetError
+from k2.model.partition_starts import PartitionStart
 from k2.model.progress import TopicPartition
 
 WHERE = TopicPartition("trades", 3)
 
 
 NONE = KnownOffsets(None, None, None)
+BEGUN = KnownOffsets(None, None, None, begun=PartitionStart(60, 20, "latest"))
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,10 @@ NONE = KnownOffsets(None, None, None)
     [
         (NONE, Watermarks(0, 0), 0, Origin.BEGINNING),
         (NONE, Watermarks(40, 200), 40, Origin.BEGINNING),
+        (BEGUN, Watermarks(40, 200), 60, Origin.SETTING),
+        (BEGUN, Watermarks(60, 60), 60, Origin.SETTING),
+        (BEGUN._replace(recovered=100), Watermarks(40, 200), 100, Origin.RECOVERY_STORE),
+        (BEGUN._replace(committed=120, first=60), Watermarks(40, 200), 120, Origin.TABLE),
         (KnownOffsets(100, None, None), Watermarks(0, 200), 100, Origin.RECOVERY_STORE),
         (KnownOffsets(100, 120, 20), Watermarks(0, 200), 100, Origin.RECOVERY_STORE),
         (KnownOffsets(120, 120, 20), Watermarks(0, 120), 120, Origin.RECOVERY_STORE),
@@ -55,6 +61,8 @@ def test_the_start_offset_follows_the_precedence(
         (KnownOffsets(100, None, None), Watermarks(0, 99), "ends at offset 99, but was read to 100"),
         (KnownOffsets(None, 120, 20), Watermarks(0, 119), "ends at offset 119, but was read to 120"),
         (KnownOffsets(100, 120, 20), Watermarks(0, 110), "ends at offset 110, but was read to 120"),
+        (BEGUN, Watermarks(61, 200), "begins at offset 61, but 60 is to be read next (K2_START=latest when the topic"),
+        (BEGUN, Watermarks(0, 59), "ends at offset 59, but 60 is to be read next (K2_START=latest"),
         (KnownOffsets(100, 120, 20, 130), Watermarks(0, 125), "ends at offset 125, but was read to 130"),
     ],
 )

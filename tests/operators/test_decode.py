@@ -9,6 +9,7 @@ from bytewax.dataflow import Stream
 
 from k2.model.batch import MessageBatch
 from k2.model.key_groups import GROUPS, group_key, group_of
+from k2.model.origin import MessageMarks
 from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
 from k2.model.symbols import Symbols
@@ -50,6 +51,16 @@ def test_every_message_is_in_the_offset_range() -> None:
     assert (letter.offset, letter.reason) == (101, Reason.MALFORMED)
     assert consumed.skipped.tolist() == [100, 102]
     assert MESSAGES_SKIPPED.labels("heartbeat")._value.get() - before == 2
+
+
+def test_a_replayed_batch_is_not_live() -> None:
+    """So its dead letters do not count against the limit of the feed."""
+    batch = batch_of([b"no json"])
+    [live], [replayed] = (
+        decoded(one)[1] for one in (batch, replace(batch, marks={0: MessageMarks("replay trades:0:1")}))
+    )
+    assert (live.is_live, replayed.is_live) == (True, False)
+    assert replayed.dead_letters[0].origin == "replay trades:0:1"
 
 
 def test_the_first_batch_reaches_every_key_group() -> None:

@@ -19,6 +19,8 @@ import k2.ops.metrics
         ("k2_trades_dated_ahead_total", ["exchange"]),
         ("k2_venue_skew_seconds", ["venue"]),
         ("k2_venue_drift_total", ["venue", "change"]),
+        ("k2_silent_symbols", ["exchange"]),
+        ("k2_exchange_silent", ["exchange"]),
         ("k2_sequence_gaps_detected_total", ["exchange", "size"]),
         ("k2_sequence_gaps_filled_total", ["exchange"]),
         ("k2_sequence_resets_detected_total", ["exchange"]),

@@ -22,6 +22,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert settings.time_ahead_seconds_max == 86_400
     assert settings.api_body_bytes_max == 10_485_760
     assert settings.query_memory_limit == "4GB"
+    assert settings.start == "earliest"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,7 @@ def test_wrong_feeds_are_refused(value: str, words: str) -> None:
             "binance",
             "K2_CANARY_EXCHANGE='binance': does not contain 'canary'; every hundredth number of this exchange may be",
         ),
+        ("K2_START", "now", "K2_START='now': not an RFC 3339 time: 'now'; use earliest, latest, or a time such as"),
         ("K2_CANARY_INTERVAL_SECONDS", "0", "K2_CANARY_INTERVAL_SECONDS='0': Input should be greater than 0"),
         ("K2_DLQ_RATIO_MAX", "1.1", "K2_DLQ_RATIO_MAX='1.1': Input should be less than or equal to 1"),
         ("K2_DLQ_RATIO_MAX", "nan", "K2_DLQ_RATIO_MAX='nan'"),

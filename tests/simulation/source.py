@@ -59,6 +59,9 @@ class _Client:
     def high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return {partition: self._ends[partition] for partition in partitions}
 
+    def offsets_at(self, partitions: Iterable[TopicPartition], time_ms: int) -> dict[TopicPartition, int | None]:
+        raise AssertionError("the simulation begins each topic at its first message")
+
     def read_again(
         self, entries: Mapping[TopicPartition, PartitionProgress], lows: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, Reread]:

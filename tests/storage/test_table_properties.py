@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from k2.model.correction import Correction, CorrectionKind, PlacedCorrection
 from k2.model.errors import TableError
+from k2.model.partition_starts import PartitionStart
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
 from k2.model.state_source import NumberDoubt
 from k2.sequencing.doubts import Doubts
@@ -35,6 +36,7 @@ from k2.storage.table_properties import (
     LAST_SNAPSHOT,
     LEDGER_ID,
     NON_MARKET_NUMBERS,
+    PARTITION_STARTS,
     PENDING_CORRECTIONS,
     PROGRESS,
     PROPERTIES,
@@ -69,6 +71,7 @@ VALUES: Mapping[TableProperty[Any], st.SearchStrategy[Any]] = {
     COMMIT_NOTES: st.builds(lambda one: [Commit(one, None, 1, 0, "0", 1, 1, 1, [])], POSITIVE),
     PENDING_CORRECTIONS: st.builds(lambda one: PendingCorrections("id", [PLACED], one), st.just(1)),
     REMOVED_ROWS: st.builds(RemovedRows, st.dictionaries(st.text(), POSITIVE, max_size=3), st.none() | st.dates()),
+    PARTITION_STARTS: st.builds(lambda one: {TopicPartition("t", 1): PartitionStart(one, 0, "latest")}, POSITIVE),
     TOPIC_IDS: st.dictionaries(st.text(), st.text(), max_size=3),
     WRITERS: POSITIVE,
     KEY_GROUPS: POSITIVE,
@@ -111,6 +114,7 @@ def test_a_table_without_properties_has_the_defaults() -> None:
         "k2.trail": [],
         "k2.topics": {},
         "k2.decoding": {},
+        "k2.starts": {},
         "k2.writers": None,
         "k2.key_groups": 16,
         "k2.format": 1,

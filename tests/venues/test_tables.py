@@ -13,6 +13,7 @@ from k2.venues import VENUES, SequenceMode, Venue
 from k2.venues.table import table_schema
 from k2.venues.table_decoder import venue_of
 from k2.venues.table_files import line_of, read_table
+from k2.venues.table_fill import Fill
 from k2.venues.table_paths import parse_path
 
 TABLE: Final = """\
@@ -108,6 +109,7 @@ def encoded(**changes: Any) -> bytes:
             '[[kinds]]\npath = "k"\nmarket = [1]\nnon_market = [2]\n',
             " line 18: kinds[0].non_market: uses a number, but there is no sequence; use skipped",
         ),
+        ([], "[fill]\ndays = 0\n", " line 16: fill.days: expected int >= 1; see `k2 venues schema`"),
         ([('name = "bourse"', 'name = "bourse"\nextends = "nyse"')], "", " line 2: extends: there is no table of a"),
         (
             [('path = "n"', 'path = "$.n"')],
@@ -143,6 +145,22 @@ def test_tables_that_extend_each_other_are_refused(tmp_path: Path) -> None:
     files["b"].write_text('name = "b"\nextends = "a"\n', encoding="utf-8")
     with pytest.raises(SettingsError, match=r"b.toml line 2: extends: 'a' extends this table in turn"):
         read_table(files["a"], files.get)
+
+
+def test_how_long_trades_can_be_had_decodes_nothing(tmp_path: Path) -> None:
+    """So it is in no digest, wherever it is in the file; a start compares digests."""
+    file = tmp_path / "bourse.toml"
+    skip = '\n[[skip]]\nreason = "error"\ntexts = ["x"]\n'
+    for more in ("", skip):
+        file.write_text(TABLE + more, encoding="utf-8")
+        without = read_table(file, VENUES.tables.get)
+        file.write_text(f"{TABLE}\n[fill]\n# Stated.\ndays = 7\ntrades = 100\n{more}", encoding="utf-8")
+        found = read_table(file, VENUES.tables.get)
+        assert (without.table.fill, found.table.fill) == (None, Fill(days=7, trades=100))
+        assert found.digest == without.digest
+        file.write_text(f"{TABLE}\n[filled]\n{more}", encoding="utf-8")
+        with pytest.raises(SettingsError, match="filled: unknown key"):
+            read_table(file, VENUES.tables.get)
 
 
 def test_a_table_changes_the_keys_of_another(tmp_path: Path) -> None:

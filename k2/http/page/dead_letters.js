@@ -23,7 +23,7 @@ export function onErrorChosen(take) {
   chosen = take;
 }
 
-export function showDeadLetters({ dead_letters: all, errors, newest }) {
+export function showDeadLetters({ dead_letters: all, errors, newest, replays }) {
   const focused = document.activeElement?.closest?.("#dead-letters tbody") ? document.activeElement.dataset.key : undefined;
   const shown = errors.slice(0, ERRORS_MAX);
   const reasons = Map.groupBy(shown, (one) => one.reason);
@@ -39,9 +39,20 @@ export function showDeadLetters({ dead_letters: all, errors, newest }) {
     [
       newest === null ? "" : `The newest was set aside ${minute(newest)}.`,
       rest > 0 ? ` The ${ERRORS_MAX} commonest errors; ${plural(rest, "error")} more.` : "",
+      replays?.replayed > 0 ? ` ${replayed(replays)}` : "",
     ].join(""),
   );
   return "Counted in the files";
+}
+
+function replayed({ waiting, replayed: all, stored, rejected_again: rejected, unread }) {
+  const outcomes = [
+    [stored, "stored since"],
+    [rejected, "rejected again"],
+    [unread, "not read yet"],
+  ];
+  const said = outcomes.filter(([some]) => some > 0).map(([some, outcome]) => `${count(some)} ${outcome}`);
+  return `${count(waiting)} waiting, ${count(all)} replayed${said.length > 0 ? `: ${said.join(", ")}` : ""}.`;
 }
 
 function row(kind, head, messages, all, words) {

@@ -1,7 +1,7 @@
 // Open gaps, largest first.
 
 import { $, el, say } from "./dom.js";
-import { count, duration, label, minute, plural, total } from "./format.js";
+import { count, day, duration, label, minute, plural, total } from "./format.js";
 
 export const GAPS_MAX = 500;
 
@@ -20,6 +20,13 @@ export function showGaps(rows) {
   return rows.length === 0 ? "No number is missing" : "From the ledger";
 }
 
+// A venue has its trades until a time, or while they are among the newest ones of their symbol.
+function deadline({ fillable_until: until, fillable_numbers: numbers }) {
+  if (numbers !== null) return numbers > 0 ? plural(numbers, "number") : "no more";
+  if (until === null) return "";
+  return Date.parse(until) > Date.now() ? `until ${day(until)}` : "no more";
+}
+
 function line(row) {
   const { first_sequence: first, last_sequence: last } = row;
   return el(
@@ -29,5 +36,7 @@ function line(row) {
     el("td", { class: "number", text: count(row.missing) }),
     el("td", { class: "number", text: first === last ? `${first}` : `${first} – ${last}` }),
     el("td", { class: "number when" }, minute(row.opened_at), el("small", { text: ` ${duration(row.open_seconds)}` })),
+    el("td", { text: row.cause ?? "", title: row.incident ?? "" }),
+    el("td", { class: "number", text: deadline(row), title: row.fillable_until === null ? "" : `${minute(row.fillable_until)} UTC` }),
   );
 }

@@ -15,8 +15,16 @@ from k2.storage.dead_letters.lock import check_folder, check_free
 from k2.storage.dead_letters.object_folder import ObjectFolder, open_object_folder
 from k2.storage.dead_letters.object_log import ObjectLog
 from k2.storage.dead_letters.queue import DeadLetterLog
+from k2.storage.dead_letters.replay_journal import ReplayJournal
 
-__all__ = ["check_dead_letters", "check_no_other_writer", "dead_letter_folder", "dead_letter_log", "object_folder"]
+__all__ = [
+    "check_dead_letters",
+    "check_no_other_writer",
+    "dead_letter_folder",
+    "dead_letter_log",
+    "object_folder",
+    "replay_journal",
+]
 
 
 def dead_letter_folder(settings: Settings) -> DeadLetterFolder:
@@ -72,6 +80,15 @@ def dead_letter_log(
     if folder is None:
         return LocalLog(settings.dead_letter_folder, prefix, recorded, bytes_max, settle)
     return ObjectLog(folder, prefix, recorded, bytes_max)
+
+
+def replay_journal(settings: Settings) -> ReplayJournal:
+    """Return the journal of the replays of this namespace, which is next to the dead letters.
+
+    Raises:
+        SettingsError: the address or a property of the catalog is invalid.
+    """
+    return ReplayJournal(object_folder(settings) or LocalFolder(settings.dead_letter_folder), settings.namespace)
 
 
 def object_folder(settings: Settings) -> ObjectFolder | None:

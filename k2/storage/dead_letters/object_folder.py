@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import BinaryIO, Final
 
 import structlog
-from pyarrow.fs import FileSelector, FileSystem, FileType
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from k2.model.errors import SettingsError, UnreachableError, first_line
@@ -76,15 +76,23 @@ class ObjectFolder:
 
     def files_with_times(self) -> Iterator[tuple[DeadLetterFile, datetime]]:
         """Yield its dead-letter files in no order, each with the time at which it was written; raise as `files`."""
-        with self._translated("dead letters cannot be listed there"):
-            found = self._filesystem.get_file_info(FileSelector(self._path, allow_not_found=True))
-            bucket = self._path.partition("/")[0]
-            if not found and bucket and self._filesystem.get_file_info(bucket).type == FileType.NotFound:
-                raise FileNotFoundError(f"bucket {bucket} does not exist")
-        for one in found:
+        for one in self._listed():
             file = parse_name(one.base_name, one.size or 0) if one.type == FileType.File else None
             if file is not None:
                 yield file, one.mtime or datetime.now(UTC)
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of all objects that start with `prefix`, sorted; raise as `files`."""
+        named = (one.base_name for one in self._listed() if one.type == FileType.File)
+        return sorted(name for name in named if name.startswith(prefix))
+
+    def _listed(self) -> list[FileInfo]:
+        with self._translated("dead letters cannot be listed there"):
+            found: list[FileInfo] = self._filesystem.get_file_info(FileSelector(self._path, allow_not_found=True))
+            bucket = self._path.partition("/")[0]
+            if not found and bucket and self._filesystem.get_file_info(bucket).type == FileType.NotFound:
+                raise FileNotFoundError(f"bucket {bucket} does not exist")
+        return found
 
     def open(self, name: str) -> BinaryIO:
         """Read a whole object, which is at most as large as the file that it was copied from, or some mebibytes.
