@@ -40,6 +40,7 @@ SLOW = (
     "tests/http/test_openapi.py",
     "tests/http/test_page.py",
     "tests/http/test_page_doubts.py",
+    "tests/http/test_page_feeds.py",
     "tests/http/test_page_not_numbered.py",
     "tests/http/test_page_reports.py",
     "tests/http/test_page_status.py",

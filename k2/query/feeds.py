@@ -258,14 +258,20 @@ _STORED: Final = """
     WHERE sequence BETWEEN first AND last OR (selected.session >= since AND selected.session < oldest)
     GROUP BY ALL
 """
+# Ranges of a feed do not overlap, so a trade is compared with the last one that begins at or below its number.
 _LOST: Final = """
     WITH selected AS (
         SELECT exchange, symbol, session, sequence, epoch_us("timestamp") // 86400000000 AS day
         FROM trades WHERE session > 0 AND {selected}
+    ), of_feeds AS (
+        SELECT selected.*, topic
+        FROM selected JOIN (SELECT DISTINCT exchange, symbol, topic FROM lost) USING (exchange, symbol)
     ), counted AS (
-        SELECT exchange, symbol, day, lost.topic, count(*) AS trades
-        FROM selected JOIN lost USING (exchange, symbol, session)
-        WHERE sequence BETWEEN first AND last
+        SELECT of_feeds.exchange, of_feeds.symbol, day, of_feeds.topic, count(*) AS trades
+        FROM of_feeds ASOF JOIN lost
+        ON of_feeds.exchange = lost.exchange AND of_feeds.symbol = lost.symbol AND of_feeds.session = lost.session
+          AND of_feeds.topic = lost.topic AND of_feeds.sequence >= lost.first
+        WHERE sequence <= last
         GROUP BY ALL
     )
     SELECT exchange, symbol, day, topic, 0 AS stored, -trades AS brought, trades AS lost_alone, 0 AS lost_by_all

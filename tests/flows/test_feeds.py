@@ -199,9 +199,8 @@ def test_what_each_feed_lost_is_in_the_ledger(tmp_path: Path) -> None:
     assert by_feed(settings, QueryParameters(start="2023-11-15")) == []  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("passing", [5])
-@pytest.mark.parametrize("name", ["trades.closing", "trades.snapshot", "events.closing", "events.committed"])
+@pytest.mark.parametrize("name", ["trades.snapshot", "events.closing", "events.committed"])
 def test_a_crash_changes_nothing(tmp_path: Path, name: Name, passing: int) -> None:
     """Between any two commits, of either table and of any writer."""
     settings = read_settings(ENVIRONMENT, data_dir=tmp_path)
@@ -217,7 +216,6 @@ def test_a_crash_changes_nothing(tmp_path: Path, name: Name, passing: int) -> No
     assert parts_of(settings) == PARTS
 
 
-@pytest.mark.slow
 def test_a_killed_job_knows_what_each_feed_lost(broker: Broker, tmp_path: Path) -> None:
     """On real Kafka, with several partitions, killed while it reads, and started again without its recovery store."""
     topics = [broker.topic(partitions=2), broker.topic(partitions=2)]

@@ -4,7 +4,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k2.model.feeds import FeedKey, lag_seconds
@@ -106,6 +106,7 @@ def test_what_a_feed_misses_is_what_it_lost(
                 assert missing_numbers(job.ledger).get(key, set()) == {*range(1, COUNT + 1)} - numbers
 
 
+@settings(max_examples=20)
 @given(markets(), st.randoms(use_true_random=False))
 def test_no_number_is_reported_twice(logs: dict[str, list[Row]], random: Random) -> None:
     """Each that is passed over is opened once and, if it comes after all, filled once."""
@@ -121,6 +122,7 @@ def test_no_number_is_reported_twice(logs: dict[str, list[Row]], random: Random)
         assert len(numbers) == len({*numbers})
 
 
+@settings(max_examples=20)
 @given(markets(), st.randoms(use_true_random=False))
 def test_trades_of_all_feeds_are_compared_once(logs: dict[str, list[Row]], random: Random) -> None:
     """By Kafka timestamps, so the order of reading is the same to them; starts compare no trade again."""
