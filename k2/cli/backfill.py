@@ -1,6 +1,5 @@
 """`k2 backfill`: fill what is missing from a venue's archives, captures and REST answers."""
 
-import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,6 @@ from k2.fill.plan import make_plan
 from k2.model.errors import SettingsError
 from k2.model.origin import archive_origin, rest_origin
 from k2.model.wording import format_count
-from k2.ops.failpoints import arm, armed_by
 from k2.ops.settings import Settings, read_settings
 from k2.venues import VENUES
 
@@ -61,7 +59,6 @@ def backfill(
     published; of a venue without contiguous numbers, trades whose id is not stored. A trade that is stored with other
     content is reported and not published. --exchange and --symbol say what the file does not, or select a symbol.
     """
-    arm(armed_by(os.environ))
     settings = read_settings()
     options: dict[str, Any] = {"topic": topic, "wait_seconds": wait, "dry_run": dry_run}
     if fetch:

@@ -1,6 +1,5 @@
 """`k2 dlq replay`: publish dead letters again, each once."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -19,7 +18,6 @@ from k2.model.errors import K2Error
 from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
 from k2.model.replay import Choice, LetterMessage, batches, waiting_letters
-from k2.ops.failpoints import arm, armed_by
 from k2.ops.settings import Settings, read_settings
 from k2.query.replays import committed_letters
 from k2.storage.dead_letters.folders import replay_journal
@@ -84,7 +82,6 @@ def replay(
     All of them by default, each to its own topic and partition, where the job receives it as a new message. Run the
     command again if it was stopped: nothing is published twice. Exits with code 1 if a transform failed.
     """
-    arm(armed_by(os.environ))
     settings = read_settings()
     choice = Choice(reason, topic, partition, None if since is None else parse_time_option("--since", since), error)
     mend = None if transform is None else load_transform(transform)

@@ -1,5 +1,6 @@
 """The `k2` command: a table of sub-commands, each in its own module."""
 
+import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, ClassVar
@@ -82,10 +83,13 @@ def k2(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Set up logging for every command."""
+    """Set up logging for every command, and arm the failpoint that a test has set."""
+    from k2.ops.failpoints import arm, armed_by  # noqa: PLC0415  as below
     from k2.ops.logs import set_up_logs  # noqa: PLC0415  `k2 --help` does not need it
 
     set_up_logs()
+    if (action := armed_by(os.environ)) is not None:
+        arm(action)
 
 
 if __name__ == "__main__":

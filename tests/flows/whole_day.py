@@ -164,11 +164,16 @@ class _Steps:
         self.job.environment.pop(VARIABLE, None)
         self.job.run()
 
-    def k2(self, step: str, *arguments: str, repeated: str | None = None) -> Any:
-        """Run a command and return what it prints as JSON; None if it says `repeated`: what was killed had landed."""
+    def k2(self, step: str, *arguments: str, repeated: str | None = None, reads_between: bool = False) -> Any:
+        """Run a command and return what it prints as JSON; None if it says `repeated`: what was killed had landed.
+
+        `reads_between`: whether the job reads what a killed command has published before the command runs again.
+        """
         for failpoint in self.kills.get(step, ()):
             killed = self._k2(arguments, {VARIABLE: failpoint})
             assert killed.returncode == -SIGKILL, (arguments, failpoint, killed.stdout, killed.stderr)
+            if reads_between:
+                self.job.run()
         done = self._k2(arguments, {})
         if done.returncode == 1 and repeated is not None and repeated in done.stderr and self.kills.get(step):
             return None
@@ -214,7 +219,7 @@ def mend(broker: Broker, folder: Path, day: SimulatedDay, kills: dict[str, tuple
     accept = ("gaps", "accept", "sim", symbol, str(first), str(last), "--reason", "ids jumped at a restart")
     steps.k2("accept", *accept, repeated="accepted already")
     job.environment["K2_VENUES"] = str(new)
-    steps.k2("backfill", "backfill", str(archive), "--venue", "sim")
+    steps.k2("backfill", "backfill", str(archive), "--venue", "sim", "--wait", "0", reads_between=True)
     steps.k2("replay", "dlq", "replay", "--reason", "invalid")
     steps.run("run again")
     return _whole(steps, day)
