@@ -9,7 +9,6 @@ import typer
 
 from k2.cli.console import Json, print_record
 from k2.cli.options import parse_name
-from k2.maintenance.acceptance import Request, decide
 from k2.model.decisions import Witness, checked_text, reason_text
 from k2.ops.settings import read_settings
 
@@ -46,6 +45,8 @@ def accept(
     Only those of the range that are missing now are accepted. They no longer count as missing, nor as expected. A trade
     that comes after all is stored, and fills its gap. Exit with code 1 if none of them is missing.
     """
+    from k2.maintenance.acceptance import Request, decide  # noqa: PLC0415  `k2 gaps` does not need what writes tables
+
     request = Request(
         exchange,
         symbol,

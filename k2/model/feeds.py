@@ -11,6 +11,13 @@ from k2.model.state_source import Positions, Ranges
 
 __all__ = [
     "BUCKETS",
+    "COLUMNS",
+    "FIRST",
+    "FLOOR",
+    "HIGHEST",
+    "SESSION",
+    "SINCE",
+    "TOP_START",
     "FeedDay",
     "FeedKey",
     "FeedRange",
@@ -23,6 +30,12 @@ __all__ = [
 
 BUCKETS: Final = 96
 """Number of buckets of a histogram of lags: 0 for no lag, then four for each doubling from 1 ms up to 4 hours."""
+
+SESSION, FIRST, FLOOR, TOP_START, HIGHEST, SINCE = range(6)
+"""Columns of a slot: the newest session that the feed brought (0 for none), its first number, the lowest number that is
+judged, first and last number of the topmost range without a hole, and the session in which the account of the feed
+began."""
+COLUMNS: Final = 6
 
 
 class FeedTopic(NamedTuple):
@@ -77,7 +90,7 @@ class SymbolFeeds(NamedTuple):
     names: list[tuple[str, str]]
     """Exchange and symbol of at least n symbols."""
     slots: NDArray[np.int64]
-    """int64[n, m, 6], columns of `k2.sequencing.feeds_kernel`."""
+    """int64[n, m, 6], the columns above."""
 
 
 class GroupFeeds(NamedTuple):

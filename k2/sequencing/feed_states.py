@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.documents import read_document
-from k2.model.feeds import BUCKETS, FeedKey, FeedRange, FeedTopic, GroupFeeds
+from k2.model.feeds import BUCKETS, FIRST, FLOOR, HIGHEST, SESSION, SINCE, FeedKey, FeedRange, FeedTopic, GroupFeeds
 from k2.model.key_groups import group_of
 from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import Positions
-from k2.sequencing.feeds_kernel import FIRST, FLOOR, HIGHEST, SESSION, SINCE
 
 __all__ = ["COMMITS_KEPT", "DAYS_KEPT", "FeedStates", "FeedSum"]
 

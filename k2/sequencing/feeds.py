@@ -15,16 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.batch import NULL_TIME, TradeSlice
-from k2.model.feeds import BUCKETS, FeedDay, FeedKey, FeedRange, FeedTopic, GroupFeeds, SymbolFeeds
+from k2.model.feeds import BUCKETS, COLUMNS, SINCE, FeedDay, FeedKey, FeedRange, FeedTopic, GroupFeeds, SymbolFeeds
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import Positions, Ranges
 from k2.model.symbols import Symbols
 from k2.model.verdicts import SKIPPED
 from k2.sequencing.feeds_kernel import (
-    COLUMNS,
     DAY,
     DAY_US,
-    SINCE,
     SUM,
     Copies,
     FeedColumns,

@@ -8,21 +8,14 @@ from numpy.typing import NDArray
 
 from k2.model.batch import NULL_TIME, TradeBatch
 from k2.model.compiled import compiled
-from k2.model.feeds import BUCKETS
+from k2.model.feeds import BUCKETS, HIGHEST, SESSION, TOP_START
 from k2.model.times import SECOND_US
 from k2.model.verdicts import DUPLICATE, SKIPPED, STORED
 
 __all__ = [
-    "COLUMNS",
     "DAY",
     "DAY_US",
-    "FIRST",
-    "FLOOR",
-    "HIGHEST",
-    "SESSION",
-    "SINCE",
     "SUM",
-    "TOP_START",
     "Copies",
     "FeedColumns",
     "Sums",
@@ -33,11 +26,6 @@ __all__ = [
     "session_of",
 ]
 
-SESSION, FIRST, FLOOR, TOP_START, HIGHEST, SINCE = range(6)
-"""Columns of a slot: the newest session that the feed brought (0 for none), its first number, the lowest number that is
-judged, first and last number of the topmost range without a hole, and the session in which the account of the feed
-began."""
-COLUMNS: Final = 6
 DAY, SUM = range(2)
 """Columns of a symbol: the day of its trades, in days since the epoch, and the index of its sums."""
 DAY_US: Final = 86_400 * SECOND_US
