@@ -16,12 +16,14 @@ from pyiceberg.table import Table
 
 from k2.fill.ranges import Range, merged, overlaps, within, without
 from k2.model.decimals import parse_decimal, spell_decimal
+from k2.model.progress import TopicPartition
 from k2.model.times import time_of
 from k2.query.engine import Engine
 from k2.query.gaps import missing_ranges
+from k2.query.symbol_topics import topic_partitions
 from k2.query.where_clauses import between, equal
 
-__all__ = ["Feed", "Ledger", "Pick", "Symbol", "bounds_of", "ids_of", "read_ledger", "select"]
+__all__ = ["Ledger", "Pick", "Symbol", "bounds_of", "ids_of", "read_ledger", "select"]
 
 SPAN_MARGIN: Final = timedelta(days=1)
 """Stored trades are compared in the time span of an archive and this long before and after it: times may differ."""
@@ -34,13 +36,6 @@ class Symbol(NamedTuple):
     symbol: str
 
 
-class Feed(NamedTuple):
-    """Where trades of a symbol came from."""
-
-    topic: str
-    partition: int
-
-
 class Ledger(NamedTuple):
     """What the ledger says of a symbol."""
 
@@ -48,7 +43,7 @@ class Ledger(NamedTuple):
     """Of all sessions, disjoint and ascending, accepted ones among them."""
     is_numbered: bool
     """Whether it has a session, so that numbers that are not stored are known."""
-    feeds: list[Feed]
+    topic_partitions: list[TopicPartition]
     """Those of its events, the newest first."""
 
 
@@ -80,8 +75,8 @@ def read_ledger(engine: Engine, ledger: Table, symbol: Symbol) -> Ledger:
     found = [
         one for key, ranges in missing_ranges(engine).items() if (key.exchange, key.symbol) == symbol for one in ranges
     ]
-    feeds = engine.query(_FEEDS, symbol._asdict())
-    return Ledger(merged(found), bool(feeds), [Feed(row["topic"], row["partition"]) for row in feeds])
+    known = topic_partitions(engine, *symbol)
+    return Ledger(merged(found), bool(known), known)
 
 
 def select(engine: Engine, stored: Table, symbol: Symbol, ledger: Ledger, trades: pa.Table) -> Pick:
@@ -189,11 +184,6 @@ def _without_repeats(trades: pa.Table, *, by_number: bool) -> pa.Table:
 
 
 _DECIMAL: Final = pa.decimal128(38, 18)
-_FEEDS: Final = """
-    SELECT topic, partition FROM sequence_events
-    WHERE exchange = $exchange AND symbol = $symbol AND event IN ('session_started', 'gap_opened', 'gap_filled')
-    GROUP BY topic, partition ORDER BY max(detected_at) DESC, topic, partition
-"""
 # An id that is no more than the number's text is no content, and a side that one of the two does not know is none.
 _AGREES: Final = """
     coalesce(stored.price = archive.price AND stored.quantity = archive.quantity, false)
