@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any, Final
 
 import pyarrow as pa
-from pyiceberg.expressions import AlwaysFalse, And, BooleanExpression, Or
+from pyiceberg.expressions import And, BooleanExpression
 from pyiceberg.table import Table
 
 from k2.model.progress import TopicPartition
@@ -31,6 +31,7 @@ from k2.query.where_clauses import between, equal
 from k2.sequencing.gap_causes import JUMP_US, LostMessages, LostOffsets, Opening, explain
 from k2.sequencing.non_market import joined
 from k2.storage.commit_log import Remark
+from k2.storage.row_filters import any_of
 from k2.storage.table_properties import NON_MARKET_NUMBERS, REMOVED_ROWS
 
 __all__ = ["LOOKUPS_MAX", "explained", "gap_deadlines"]
@@ -160,7 +161,7 @@ def _look_up(
     if behind:
         exchanges = sorted({openings[idx].exchange for idx in behind})
         engine.register_arrow("behind", _wanted(openings, behind))
-        engine.register("all_trades", trades, row_filter=_any_of(equal(exchange=one) for one in exchanges))
+        engine.register("all_trades", trades, row_filter=any_of(equal(exchange=one) for one in exchanges))
         for row in engine.query(_BEFORE):
             openings[row["idx"]] = openings[row["idx"]]._replace(before_offset=row["before_offset"])
 
@@ -201,17 +202,13 @@ def _wanted(openings: Sequence[Opening], wanted: Iterable[int]) -> pa.Table:
 
 def _near(openings: Sequence[Opening], wanted: Iterable[int], earlier_us: int, later_us: int) -> BooleanExpression:
     """Return a filter for trades whose venue time is near that of one of the openings."""
-    return _any_of(
+    return any_of(
         And(
             equal(exchange=openings[idx].exchange),
             between("timestamp", time_of(openings[idx].at + earlier_us), time_of(openings[idx].at + later_us + 1)),
         )
         for idx in wanted
     )
-
-
-def _any_of(filters: Iterable[BooleanExpression]) -> BooleanExpression:
-    return Or(AlwaysFalse(), AlwaysFalse(), *filters)
 
 
 def _lost_offsets(settings: Settings, trades: Table, pool: EnginePool | None) -> list[LostOffsets]:
