@@ -98,7 +98,7 @@ def parse_document(text: bytes, name: str) -> Document:
 
 
 def _check_types(document: Document) -> None:
-    """Raise if a value that is used as a name, a day, a number or a list is none."""
+    """Raise a TypeError or ValueError if a name, day, number or list of the document has another type."""
     date.fromisoformat(document["day"])
     for name in ("exchange", "symbol", "root", "condition"):
         if not isinstance(document[name], str):
