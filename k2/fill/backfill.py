@@ -75,7 +75,7 @@ def backfill(
 
     `archives` are pairs with the origin to record. Nothing is published before the job has read all that is in the
     symbol's partition (`wait`), so a trade that an earlier call published is found stored, and no two archives of one
-    call publish the same trade. A dry run asks no broker.
+    call publish the same trade. A dry run contacts no broker.
 
     Raises:
         NoTableError: the job has not made its tables.
