@@ -103,7 +103,7 @@ def _read_again(settings: Settings, table: Table) -> set[Coordinates]:
     properties = table.metadata.properties
     progress = PROGRESS.read(properties)
     writers = [str(writer) for writer in range(WRITERS.read(properties) or settings.writers)]
-    entries = replay_journal(settings).entries(lambda text: _log.warning("replays_unreadable", file=text))
+    entries = replay_journal(settings).entries(lambda text: _log.warning("replay_journal_unreadable", file=text))
     ends = {where: progress.next_offset(where, writers) or 0 for where in progress.partitions()}
     return {
         letter
