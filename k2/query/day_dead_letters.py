@@ -100,7 +100,7 @@ def day_dead_letters(
 
 def _read_again(settings: Settings, table: Table) -> set[Coordinates]:
     """Return the letters that the journal has as replayed, and whose messages the job has read."""
-    entries = replay_journal(settings).entries(lambda text: _log.warning("replays_unreadable", file=text))
+    entries = replay_journal(settings).entries(lambda text: _log.warning("replay_journal_unreadable", file=text))
     ends = next_offsets(table, settings)
     return {
         letter
