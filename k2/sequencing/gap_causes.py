@@ -1,7 +1,8 @@
 """Causes of gaps, as far as there is evidence, and incidents: gaps of one cause that were found close in time.
 
-All times are venue times of the trades that showed the gaps, so that a replay finds the same causes. A cause is only
-named for evidence that would be a strange coincidence otherwise; everything else is unknown.
+All times are venue times of the trades that showed the gaps, or Kafka timestamps of head numbers, so that a replay
+finds the same causes. A cause is only named for evidence that would be a strange coincidence otherwise; everything else
+is unknown.
 """
 
 from bisect import bisect_left
@@ -64,7 +65,7 @@ class Opening(NamedTuple):
     last: int
     """Inclusive."""
     at: int
-    """Venue time of the trade that showed the gap, microseconds since the epoch."""
+    """Time of the event: the venue time of the trade that showed the gap, microseconds since the epoch."""
     topic: str
     partition: int
     offset: int
