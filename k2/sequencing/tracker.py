@@ -212,12 +212,11 @@ class GroupTracker:
     def _announce(self, trade_slice: TradeSlice, slice_idx: int, findings: Findings) -> None:
         """Note the overdue number of a message that names one, and wait for the number that it names itself."""
         batch, row = trade_slice.batch, int(trade_slice.rows[slice_idx])
-        slot, number = int(self._slot_of[batch.columns.symbols[row]]), int(batch.columns.sequences[row])
+        source, columns = batch.source, batch.columns
+        slot, number = int(self._slot_of[columns.symbols[row]]), int(columns.sequences[row])
         kafka_time = int(batch.kafka_timestamps_of(trade_slice.rows[slice_idx : slice_idx + 1])[0])
-        overdue, since = self._heads[slot].tolist() if batch.source.is_live else (number, kafka_time)
-        if batch.source.is_live and not self._partitions.are_read(
-            slot, batch.source.topic_partition, since + HEAD_GRACE_US
-        ):
+        overdue, since = self._heads[slot].tolist() if source.is_live else (number, kafka_time)
+        if source.is_live and not self._partitions.are_read(slot, source.topic_partition, since + HEAD_GRACE_US):
             return
         self._heads[slot] = number, kafka_time
         sequence = self._sequence(slot)
