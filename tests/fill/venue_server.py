@@ -147,6 +147,8 @@ def serving(server: VenueServer) -> Iterator[VenueServer]:
             content = server.answer(parts.path, dict(parse_qsl(parts.query)))
             status = int(fault) if fault.isdecimal() else 200 if content is not None else 404
             body = content if status == 200 and content is not None else b"no"
+            if fault == "200":
+                body, after = after.encode(), ""
             self.send_response(status)
             if after:
                 self.send_header("Retry-After", after)
