@@ -3,7 +3,9 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -257,3 +259,34 @@ def test_decimals_are_read_exactly(numbers: list[Decimal]) -> None:
     assert _decimals(pa.chunked_array([texts], pa.string())).to_pylist() == wanted
     with_others = pa.chunked_array([[*texts, "1e30", "0.0000000000000000001"]], pa.string())
     assert _decimals(with_others).to_pylist() == [*wanted, None, None]
+
+
+def test_a_number_is_compared_with_the_session_of_its_time(tmp_path: Path) -> None:
+    """After a restart of numbering, another trade has the number that is missing: it is no contradiction of it."""
+    options = read_settings({}, data_dir=tmp_path)
+    append(
+        made(options, TableName.SEQUENCE_EVENTS),
+        [
+            event("session_started", 1, 1, session=1, timestamp=EPOCH),
+            event("gap_opened", 5, 6, session=1),
+            event("session_started", 1, 1, session=2, timestamp=EPOCH + timedelta(hours=1)),
+            event("gap_opened", 3, 4, session=2),
+        ],
+    )
+    old = [trade(number, session=1) for number in (1, 2, 3, 4, 7)]
+    after = EPOCH + timedelta(hours=1)
+    new = [
+        trade(number, session=2, price=Decimal(9), timestamp=after + timedelta(seconds=number))
+        for number in (1, 2, 5, 6, 7)
+    ]
+    append(made(options, TableName.TRADES), [*old, *new])
+    sent, (report,) = run(options, numbered(range(1, 10)))
+    assert (sent.numbers, report.stored, report.contradictions, report.elsewhere) == ([5, 6], 5, 0, 2)
+    rows = [
+        {"sequence": number, "price": "9", "timestamp": AT_US + (3_600 + number) * 1_000_000} for number in range(1, 8)
+    ]
+    sent, (report,) = run(options, archive(rows))
+    assert (sent.numbers, report.stored, report.contradictions) == ([3, 4], 5, 0)
+    rows[0]["price"] = "7"
+    sent, (report,) = run(options, archive(rows))
+    assert (sent.numbers, report.stored, report.contradicting) == ([3, 4], 4, ["1"])
