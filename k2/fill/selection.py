@@ -21,7 +21,7 @@ from k2.query.engine import Engine
 from k2.query.gaps import missing_ranges
 from k2.query.where_clauses import between, equal
 
-__all__ = ["Feed", "Ledger", "Pick", "Symbol", "bounds_of", "ids_of", "read_ledger", "select"]
+__all__ = ["Feed", "Ledger", "Pick", "Symbol", "bounds_of", "ids_of", "read_ledger", "select", "without_numbers"]
 
 SPAN_MARGIN: Final = timedelta(days=1)
 """Stored trades are compared in the time span of an archive and this long before and after it: times may differ."""
@@ -96,7 +96,7 @@ def read_ledger(engine: Engine, ledger: Table, symbol: Symbol) -> Ledger:
     }
     feeds = engine.query(_FEEDS, symbol._asdict())
     begun = engine.query(_SESSIONS, symbol._asdict())
-    sessions = [NumberedSession(*row.values(), found.get(row["session"], [])) for row in begun]
+    sessions = [NumberedSession(row["session"], row["begins_at"], found.get(row["session"], [])) for row in begun]
     missing = merged(one for ranges in found.values() for one in ranges)
     named = [Feed(row["topic"], row["partition"]) for row in feeds]
     return Ledger(missing, bool(feeds), named, sessions if len(sessions) > 1 else ())
@@ -222,6 +222,14 @@ def ids_of(trades: pa.Table) -> list[str]:
     """Return the id of each trade: its own, or the text of its number."""
     ids: list[str] = pc.coalesce(trades["trade_id"], pc.cast(trades["sequence"], pa.string())).to_pylist()  # type: ignore[assignment]  # each has one
     return ids
+
+
+def without_numbers(trades: pa.Table) -> pa.Table:
+    """Return trades that are known by their ids alone: the text of its number is the id of one that has no other."""
+    ids = pc.coalesce(trades["trade_id"], pc.cast(trades["sequence"], pa.string()))
+    none = pa.nulls(trades.num_rows, pa.int64())
+    columns: dict[str, Any] = {"trade_id": ids, "sequence": none, "first_sequence": none}
+    return pa.table({name: columns.get(name, trades[name]) for name in trades.schema.names}, trades.schema)
 
 
 def _without_repeats(trades: pa.Table, *, by_number: bool) -> pa.Table:

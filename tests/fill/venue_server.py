@@ -50,7 +50,8 @@ class VenueServer:
 
 
 def _ms(number: int) -> int:
-    return AT_US // 1_000 + number * 1_000
+    # Within a day, however high the numbers are.
+    return AT_US // 1_000 + number % 86_400 * 1_000
 
 
 def _from(numbers: Sequence[int], first: int, limit: int) -> list[int]:
