@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from k2.certificates.certificate import Document, document_text, parse_document
+from k2.certificates.certificate import CertificateError, Document, document_text, parse_document
 from k2.model.errors import SettingsError
 
-__all__ = ["CertificateFolder", "StoredCertificate", "leaves_path", "page_path"]
+__all__ = ["CertificateFolder", "StoredCertificate", "certificate_name", "leaves_path", "page_path"]
 
-_NAME: Final = re.compile(r"(\d{4}-\d\d-\d\d)(?:\.(\d+))?\.json")
+_NAME: Final = re.compile(r"(\d{4}-\d\d-\d\d)(?:\.([1-9]\d{0,8}))?\.json", re.ASCII)
 _NAME_BYTES_MAX: Final = 200
 """A file system's limit is 255."""
 
@@ -29,9 +29,20 @@ class StoredCertificate(NamedTuple):
         """Return its document.
 
         Raises:
-            CertificateError: it cannot be read.
+            CertificateError: it cannot be read, or is the certificate of another symbol, day or revision.
         """
-        return parse_document(self.path.read_bytes(), str(self.path))
+        document = parse_document(self.path.read_bytes(), str(self.path))
+        folders = tuple(_file_name(document[name]) for name in ("exchange", "symbol"))
+        if not self.is_named_as(document) or self.path.parts[-3:-1] != folders:
+            raise CertificateError(
+                f"{self.path} is the certificate of {document['exchange']} {document['symbol']}, {document['day']}, "
+                f"revision {document['revision']}; restore the file"
+            )
+        return document
+
+    def is_named_as(self, document: Document) -> bool:
+        """Return whether the file's name is that of a document of this day and revision."""
+        return self.path.name == certificate_name(document["day"], document["revision"])
 
 
 class CertificateFolder:
@@ -58,8 +69,7 @@ class CertificateFolder:
             SettingsError: a file cannot be written, or another process has written this revision.
         """
         folder = self._folder(document["exchange"], document["symbol"])
-        revision = "" if document["revision"] == 1 else f".{document['revision']}"
-        path = folder / f"{document['day']}{revision}.json"
+        path = folder / certificate_name(document["day"], document["revision"])
         partial = path.with_suffix(".partial")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -76,6 +86,15 @@ class CertificateFolder:
         return self._root / _file_name(exchange) / _file_name(symbol)
 
 
+def certificate_name(day: str, revision: int) -> str:
+    """Return the name of a certificate's file.
+
+    >>> certificate_name("2024-08-09", 1), certificate_name("2024-08-09", 2)
+    ('2024-08-09.json', '2024-08-09.2.json')
+    """
+    return f"{day}.json" if revision == 1 else f"{day}.{revision}.json"
+
+
 def page_path(path: Path) -> Path:
     """Return the path of a certificate's page."""
     return path.with_suffix(".html")
@@ -90,19 +109,28 @@ def _in(folder: Path) -> Iterator[StoredCertificate]:
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if match := _NAME.fullmatch(path.name):
-            yield StoredCertificate(date.fromisoformat(match[1]), int(match[2] or 1), path)
+        match = _NAME.fullmatch(path.name)
+        day = None if match is None else _day(match[1])
+        if match is not None and day is not None:
+            yield StoredCertificate(day, int(match[2] or 1), path)
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _file_name(name: str) -> str:
     """Return a name as that of a file: letters, digits, `_`, `-` and `~` as they are, the others as `%XX`.
 
-    A long one is cut, and a hash of the whole is added.
+    A long one is cut, and a hash of the whole is added. An empty one is `%`, so that it has a folder of its own.
 
-    >>> _file_name("BTC/USD"), _file_name("..")
-    ('BTC%2FUSD', '%2E%2E')
+    >>> _file_name("BTC/USD"), _file_name(".."), _file_name("")
+    ('BTC%2FUSD', '%2E%2E', '%')
     """
-    quoted = quote(name, safe="").replace(".", "%2E")
+    quoted = quote(name, safe="").replace(".", "%2E") or "%"
     if len(quoted) <= _NAME_BYTES_MAX:
         return quoted
     return f"{quoted[: _NAME_BYTES_MAX - 40]}%~{sha256(name.encode()).hexdigest()[:32]}"
