@@ -1,7 +1,7 @@
 """The folder of certificates: one file a revision, by exchange, symbol and day; none is ever overwritten."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
@@ -55,6 +55,14 @@ class CertificateFolder:
     def stored(self, exchange: str, symbol: str) -> list[StoredCertificate]:
         """Return the certificates of a symbol, the oldest day and its first revision first."""
         return sorted(_in(self._folder(exchange, symbol)))
+
+    def others_of_day(self, exchange: str, day: date, symbols: Collection[str]) -> Iterator[StoredCertificate]:
+        """Yield the newest certificate of a day of each symbol of an exchange that is not among `symbols`."""
+        known, folder = {_file_name(symbol) for symbol in symbols}, self._root / _file_name(exchange)
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            of_day = [] if path.name in known else [one for one in _in(path) if one.day == day]
+            if of_day:
+                yield max(of_day)
 
     @staticmethod
     def in_tree(root: Path) -> "Iterator[StoredCertificate]":

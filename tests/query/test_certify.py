@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 
 from k2.certificates.canonical import canonical_row
 from k2.certificates.certificate import CertificateError, Document, document_text
-from k2.certificates.merkle import MerkleTree, leaf_hash
+from k2.certificates.merkle import EMPTY_ROOT, MerkleTree, leaf_hash
 from k2.certificates.signing import new_key, private_key, public_key_hex
 from k2.iceberg.tables import TableName
 from k2.maintenance.compaction import compact
@@ -187,6 +187,19 @@ def test_a_late_fill_amends_the_day(settings: Settings, folder: Path, stored: Ta
     assert differences(settings, path, as_of=EPOCH) == ["rows: the table had none at that time"]
     assert differences(settings, folder) == []
     assert not any(one.is_new for one in certify(settings, "binance", DAY, folder=folder))
+
+
+def test_a_day_whose_rows_are_gone_is_amended(settings: Settings, folder: Path, stored: Table) -> None:
+    """The symbol is known by its certificate; the new one has the root without rows, and agrees."""
+    issued(settings, folder)
+    stored.delete(EqualTo("symbol", "ETH/USD"))  # type: ignore[call-arg,arg-type]
+    found = issued(settings, folder)
+    assert found["BTCUSDT"]["revision"] == 1
+    gone = found["ETH/USD"]
+    assert [gone[name] for name in ("condition", "revision", "trades", "root")] == ["amended", 2, 0, EMPTY_ROOT.hex()]
+    assert "rows removed: 1, 3 of session 1" in gone["amends"]["changes"]
+    assert differences(settings, folder) == []
+    assert not any(one.is_new for one in certify(settings, "binance", DAY, "ETH/USD", folder=folder))
 
 
 def test_changed_rows_are_named(settings: Settings, folder: Path, stored: Table) -> None:
