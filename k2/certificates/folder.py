@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -78,14 +79,17 @@ class CertificateFolder:
         """
         folder = self._folder(document["exchange"], document["symbol"])
         path = folder / certificate_name(document["day"], document["revision"])
-        partial = path.with_suffix(".partial")
+        # A name of its own: another process may write the same revision at this moment.
+        partial = path.with_suffix(f".{token_hex(8)}.partial")
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            try:
+                partial.write_text(document_text(document), encoding="utf-8")
+                # A link, unlike a rename, does not replace a file.
+                path.hardlink_to(partial)
+            finally:
+                partial.unlink(missing_ok=True)
             page_path(path).write_text(page, encoding="utf-8")
-            partial.write_text(document_text(document), encoding="utf-8")
-            # A link, unlike a rename, does not replace a file.
-            path.hardlink_to(partial)
-            partial.unlink()
         except OSError as error:
             raise SettingsError(f"--output {self._root}: {path} cannot be written: {error.strerror}") from error
         return path
