@@ -146,18 +146,25 @@ def origin_of(archive: Archive, address: str | None = None) -> str:
 
 def report(found: Iterator[Backfilled], *, dry_run: bool, as_json: bool) -> None:
     """Print what was published, and on stderr what the archives say about the rest."""
-    rows = []
+    rows: list[Backfilled] = []
     try:
         for one in found:
             rows.append(one)
             _print_notes(one)
-    finally:
-        # Also after an error: what was published by then is.
-        if as_json:
-            print_json(rows)
-        else:
-            title = "Would be published" if dry_run else "Published"
-            print_table(title, _COLUMNS, [[getattr(row, name) for name in _COLUMNS] for row in rows])
+    except BaseException:
+        # What was published by then is.
+        if rows:
+            _print_rows(rows, dry_run=dry_run, as_json=as_json)
+        raise
+    _print_rows(rows, dry_run=dry_run, as_json=as_json)
+
+
+def _print_rows(rows: Sequence[Backfilled], *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(rows)
+    else:
+        title = "Would be published" if dry_run else "Published"
+        print_table(title, _COLUMNS, [[getattr(row, name) for name in _COLUMNS] for row in rows])
 
 
 _COLUMNS: Final = (

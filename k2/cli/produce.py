@@ -78,7 +78,7 @@ def produce(
         list[str] | None,
         typer.Argument(metavar="FILE", help="NDJSON file, plain, gzip or zstd, or DBN file; - is standard input."),
     ] = None,
-    topic: Annotated[str, typer.Option(help="Publish to this topic.")] = "trades",
+    topic: Annotated[str | None, typer.Option(help="Publish to this topic; captures by default to trades.")] = None,
     venue: Annotated[
         str | None,
         typer.Option(help="Derive message keys by this venue; by default the venue of K2_TOPICS, else k2."),
@@ -112,11 +112,15 @@ def produce(
     of a consumer. A topic that the job reads is refused, because its own trades would come back.
     """
     settings = read_settings()
+    if table:
+        _check_alone(files, venue, force=force)
+        if topic is None:
+            raise SettingsError("--table needs a --topic; name one that the job of this table does not read")
+    topic = topic or "trades"
     _check_topic(topic)
     pacing = _pacing(rate, speed)
     selected = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "day": day, "order": order}
     if table:
-        _check_alone(files, venue, force=force)
         _produce_table(settings, topic, selected, partitions, pacing, timestamps, is_confirmed=yes, as_json=json)
         return
     given = [f"--{name}" for name, value in selected.items() if value is not None] + ["--yes"] * yes

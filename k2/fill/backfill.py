@@ -4,16 +4,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.table import Table
 
 from k2.fill.archives import Archive
-from k2.fill.publishing import ANY_PARTITION, messages, publish, target, venue_of, wait_until_read
+from k2.fill.publishing import ANY_PARTITION, check_times, messages, publish, target, venue_of, wait_until_read
 from k2.fill.ranges import Range, count, merged, without
-from k2.fill.selection import Ledger, Pick, Symbol, bounds_of, ids_of, read_ledger, select
+from k2.fill.selection import Ledger, Pick, Symbol, bounds_of, ids_of, read_ledger, select, without_numbers
 from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings
 from k2.query.engine import Engine
@@ -88,13 +88,15 @@ def backfill(
         ArchiveError: the job would reject a trade; nothing of that archive and symbol is published.
     """
     published = _Published()
-    targets: dict[Symbol, TopicPartition] = {}
+    targets: dict[Symbol, _Target] = {}
     waited: set[TopicPartition] = set()
     for archive, origin in archives:
-        for symbol, trades in _by_symbol(archive.trades):
+        for symbol, of_symbol in _by_symbol(archive.trades):
             if symbol not in targets:
                 targets[symbol] = _target(settings, symbol, topic)
-            to = targets[symbol]
+            to, is_by_id = targets[symbol]
+            check_times(archive.name, of_symbol, settings.time_ahead_seconds_max)
+            trades = without_numbers(of_symbol) if is_by_id else of_symbol
             if not dry_run and to not in waited:
                 wait(settings, to, wait_seconds)
                 waited.add(to)
@@ -108,6 +110,14 @@ def backfill(
                     send(settings, symbol, to, venue_of(pick.trades), origin, values)
                 published.add(symbol, pick.trades)
             yield _report(archive, symbol, to, pick)
+
+
+class _Target(NamedTuple):
+    """Where a symbol's trades are published."""
+
+    topic_partition: TopicPartition
+    is_by_id: bool
+    """Whether trades are stored, none with a contiguous number: a numbered fill would open gaps between them."""
 
 
 class _Published:
@@ -147,11 +157,11 @@ def _tables(settings: Settings) -> Iterator[tuple[Engine, Table, Table]]:
         yield engine, ledger, trades
 
 
-def _target(settings: Settings, symbol: Symbol, topic: str | None) -> TopicPartition:
+def _target(settings: Settings, symbol: Symbol, topic: str | None) -> _Target:
     with _tables(settings) as (engine, ledger_table, trades):
         ledger = read_ledger(engine, ledger_table, symbol)
         stored = [] if ledger.topic_partitions else _stored_partitions(engine, trades, symbol)
-        return target(settings, symbol, ledger, stored, topic)
+        return _Target(target(settings, symbol, ledger, stored, topic), bool(stored))
 
 
 def _stored_partitions(engine: Engine, trades: Table, symbol: Symbol) -> list[TopicPartition]:
@@ -175,7 +185,12 @@ def _by_symbol(trades: pa.Table) -> Iterator[tuple[Symbol, pa.Table]]:
     )
     for row in names.to_pylist():
         is_wanted = pc.and_(pc.equal(trades["exchange"], row["exchange"]), pc.equal(trades["symbol"], row["symbol"]))
-        yield Symbol(**row), trades.filter(is_wanted).combine_chunks()
+        of_symbol = trades.filter(is_wanted)
+        # A capture may have both kinds: one trade without a number must not take the numbers of the others away.
+        is_numbered = pc.is_valid(of_symbol["sequence"])
+        for kind in (is_numbered, pc.invert(is_numbered)):
+            if (of_kind := of_symbol.filter(kind)).num_rows:
+                yield Symbol(**row), of_kind.combine_chunks()
 
 
 def _report(archive: Archive, symbol: Symbol, to: TopicPartition, pick: Pick) -> Backfilled:

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from k2.fill.archives import ArchiveError
 from k2.fill.selection import Ledger, Symbol
@@ -20,8 +21,9 @@ from k2.model.reasons import RejectedError
 from k2.ops.failpoints import failpoint
 from k2.ops.settings import Settings
 from k2.venues import VENUES
+from k2.venues.time_ahead import too_far_ahead
 
-__all__ = ["messages", "publish", "target", "wait_until_read"]
+__all__ = ["check_times", "messages", "publish", "target", "wait_until_read"]
 
 NUMBERED_VENUE: Final = "k2-fill"
 IDENTITY_VENUE: Final = "k2-identity-only"
@@ -49,6 +51,18 @@ def messages(file: str, trades: pa.Table) -> Iterator[bytes]:
         except RejectedError as error:
             raise ArchiveError(f"{file}: trade {row['trade_id'] or row['sequence']}: {error.error}") from None
         yield value
+
+
+def check_times(file: str, trades: pa.Table, seconds_ahead_max: int) -> None:
+    """Check that the job takes the times of trades, of which there is at least one.
+
+    Raises:
+        ArchiveError: the job would reject one, because it is too far ahead of now.
+    """
+    latest, now_us = int(pc.max(trades["timestamp"]).as_py()), time.time_ns() // 1_000
+    if latest - now_us > seconds_ahead_max * 1_000_000:
+        rejection = too_far_ahead("timestamp", latest, now_us, seconds_ahead_max)
+        raise ArchiveError(f"{file}: {rejection.error}")
 
 
 def venue_of(trades: pa.Table) -> str:

@@ -1,6 +1,6 @@
 """Certificates of a day's trades: issued symbol by symbol over one snapshot of the table, and kept in a folder."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -89,7 +89,9 @@ def certify(
         pool = PinnedPool(opened)
         table = existing_table(settings, "trades", pool)
         _check_not_removed(table, day)
+        stored = CertificateFolder(folder)
         facts = {name: one for (_, name, _), one in day_facts(pool, selection, table).items()}
+        facts |= _facts_of_no_rows(stored, selection, facts)
         if not facts:
             raise QueryError(
                 f"nothing is known of {exchange}{'' if symbol is None else f' {symbol}'} on {day}; "
@@ -98,7 +100,7 @@ def certify(
         with pool.engine() as engine:
             register_day(engine, table, selection)
             trees = roots(engine, selection)
-        issue = _Issue(table, selection, CertificateFolder(folder), key, datetime.now(UTC))
+        issue = _Issue(table, selection, stored, key, datetime.now(UTC))
         with pool.engine() as engine:
             issued = [*_issue_all(issue, engine, facts, trees)]
         if with_leaves:
@@ -106,6 +108,17 @@ def certify(
                 register_day(engine, table, selection)
                 _write_leaves(engine, selection, {one.document["symbol"]: one.path for one in issued})
         return issued
+
+
+def _facts_of_no_rows(
+    folder: CertificateFolder, selection: DaySelection, known: Collection[str]
+) -> dict[str, DayFacts]:
+    """Return the facts of symbols that have a certificate of the day, and of which nothing is stored any more."""
+    exchange, day, symbol = selection.exchange or "", selection.day or date.min, selection.symbol
+    if symbol is None:
+        return {one.read()["symbol"]: DayFacts() for one in folder.others_of_day(exchange, day, known)}
+    is_certified = any(one.day == day for one in folder.stored(exchange, symbol))
+    return {symbol: DayFacts()} if is_certified and symbol not in known else {}
 
 
 def _check_not_removed(table: Table, day: date) -> None:

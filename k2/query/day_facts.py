@@ -75,8 +75,7 @@ def day_facts(pool: EnginePool, selection: DaySelection, trades: Table | None = 
         corrected = _by_symbol_day(engine, _CORRECTIONS, selection)
     with pool.engine() as engine:
         engine.register("trades", table)
-        symbols = {(exchange, symbol) for exchange, symbol, _ in (*counted, *offsets)}
-        letters = day_dead_letters(pool.settings, engine, table, symbols)
+        letters = day_dead_letters(pool.settings, engine, table)
     lost = _lost(pool, selection)
     return {
         key: _facts(key, counted.get(key), sessions[key], offsets[key], corrected[key], letters, lost)

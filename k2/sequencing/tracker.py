@@ -244,6 +244,7 @@ class GroupTracker:
         assert isinstance(sequence.contents, SlotContents)
         sequence.contents.kafka_time = int(kafka_time)
         doubt, announced = sequence.doubt, dict(sequence.announced)
+        marks = trade_slice.batch.source.marks.get(int(columns.messages[row]))
         placement = sequence.place(
             number,
             int(at),
@@ -251,6 +252,7 @@ class GroupTracker:
             is_named=bool(is_named) and is_market,
             first=first,
             is_counted=VENUES[trade_slice.batch.source.venue].counts_numbers,
+            is_in_stream=marks is None or marks.is_in_stream,
         )
         if sequence.doubt != doubt:
             findings.add_doubt(trade_slice, slice_idx, sequence.doubt)

@@ -102,6 +102,8 @@ def test_a_zip_has_candles_of_several_files(tmp_path: Path) -> None:
         ("time,volume\n60", "known form"),
         ("time,trades\n60,1.5", "1.5 trades"),
         ('{"error": ["EQuery:Unknown asset pair"]}', "an object with the keys error"),
+        ("id,price,qty,time\n1,2,3,60", "a candle without any of open, high, low"),
+        ("time,volume\n60,1\n60,2", "two candles that begin at 1970-01-01T00:01:00Z differ"),
         ("[1]", "known form"),
         ("{", "known form"),
     ],
@@ -113,5 +115,5 @@ def test_other_files_are_refused(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(SettingsError, match=r"--against .*candles\.csv") as error:
         read_candles(path)
     assert says in str(error.value)
-    with pytest.raises(SettingsError, match="No such file"):
+    with pytest.raises(SettingsError, match=r"none\.csv: No such file or directory; name a file"):
         read_candles(tmp_path / "none.csv")
