@@ -16,12 +16,14 @@ from pyiceberg.table import Table
 
 from k2.fill.ranges import Range, merged, overlaps, within, without
 from k2.model.decimals import parse_decimal, spell_decimal
+from k2.model.progress import TopicPartition
 from k2.model.times import time_of
 from k2.query.engine import Engine
 from k2.query.gaps import missing_ranges
+from k2.query.symbol_topics import topic_partitions
 from k2.query.where_clauses import between, equal
 
-__all__ = ["Feed", "Ledger", "Pick", "Symbol", "bounds_of", "ids_of", "read_ledger", "select", "without_numbers"]
+__all__ = ["Ledger", "Pick", "Symbol", "bounds_of", "ids_of", "read_ledger", "select", "without_numbers"]
 
 SPAN_MARGIN: Final = timedelta(days=1)
 """Stored trades are compared in the time span of an archive and this long before and after it: times may differ."""
@@ -32,13 +34,6 @@ class Symbol(NamedTuple):
 
     exchange: str
     symbol: str
-
-
-class Feed(NamedTuple):
-    """Where trades of a symbol came from."""
-
-    topic: str
-    partition: int
 
 
 class NumberedSession(NamedTuple):
@@ -58,7 +53,7 @@ class Ledger(NamedTuple):
     """Of all sessions, disjoint and ascending, accepted ones among them."""
     is_numbered: bool
     """Whether it has a session, so that numbers that are not stored are known."""
-    feeds: list[Feed]
+    topic_partitions: list[TopicPartition]
     """Those of its events, the newest first."""
     sessions: Sequence[NumberedSession] = ()
     """Ascending; none for a symbol with one session, whose numbers say alone which trade is missing."""
@@ -94,12 +89,11 @@ def read_ledger(engine: Engine, ledger: Table, symbol: Symbol) -> Ledger:
         for key, ranges in missing_ranges(engine).items()
         if (key.exchange, key.symbol) == symbol
     }
-    feeds = engine.query(_FEEDS, symbol._asdict())
+    known = topic_partitions(engine, *symbol)
     begun = engine.query(_SESSIONS, symbol._asdict())
     sessions = [NumberedSession(row["session"], row["begins_at"], found.get(row["session"], [])) for row in begun]
     missing = merged(one for ranges in found.values() for one in ranges)
-    named = [Feed(row["topic"], row["partition"]) for row in feeds]
-    return Ledger(missing, bool(feeds), named, sessions if len(sessions) > 1 else ())
+    return Ledger(missing, bool(known), known, sessions if len(sessions) > 1 else ())
 
 
 def select(engine: Engine, stored: Table, symbol: Symbol, ledger: Ledger, trades: pa.Table) -> Pick:
@@ -241,11 +235,6 @@ def _without_repeats(trades: pa.Table, *, by_number: bool) -> pa.Table:
 
 
 _DECIMAL: Final = pa.decimal128(38, 18)
-_FEEDS: Final = """
-    SELECT topic, partition FROM sequence_events
-    WHERE exchange = $exchange AND symbol = $symbol AND event IN ('session_started', 'gap_opened', 'gap_filled')
-    GROUP BY topic, partition ORDER BY max(detected_at) DESC, topic, partition
-"""
 _SESSIONS: Final = """
     SELECT session, epoch_us(min("timestamp")) AS begins_at FROM sequence_events
     WHERE exchange = $exchange AND symbol = $symbol AND event = 'session_started' GROUP BY session ORDER BY session

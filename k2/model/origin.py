@@ -1,4 +1,4 @@
-"""Where a message comes from, and how it is to be read, if it is not one of the live feed: its headers.
+"""Headers of messages that are not of the live feed: where they come from, and how they are decoded.
 
 A replayed dead letter or a fill from an archive is published to the topic of its symbol, and goes through the same
 rules as every message. Its headers say where it comes from, which becomes the column `origin` of its rows.

@@ -19,7 +19,7 @@ from k2.fill.backfill import Backfilled, backfill
 from k2.fill.open_gaps import open_gaps
 from k2.fill.publishing import target, wait_until_read
 from k2.fill.ranges import Range, merged
-from k2.fill.selection import Feed, Ledger, Symbol, _decimals, _pick
+from k2.fill.selection import Ledger, Symbol, _decimals, _pick
 from k2.iceberg.tables import TableName
 from k2.model.errors import SettingsError, StateError
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
@@ -37,10 +37,10 @@ class Sent:
     """What was published, in place of a broker."""
 
     values: list[dict[str, Any]] = field(default_factory=list)
-    calls: list[tuple[Symbol, Feed, str, str]] = field(default_factory=list)
+    calls: list[tuple[Symbol, TopicPartition, str, str]] = field(default_factory=list)
 
     def __call__(
-        self, settings: Settings, symbol: Symbol, to: Feed, venue: str, origin: str, values: Iterable[bytes]
+        self, settings: Settings, symbol: Symbol, to: TopicPartition, venue: str, origin: str, values: Iterable[bytes]
     ) -> None:
         """Record a call of `publish`."""
         self.calls.append((symbol, to, venue, origin))
@@ -105,7 +105,7 @@ def test_only_missing_numbers_are_published(settings: Settings) -> None:
     given = numbered([55, 8, 5, 3, 1, 2, 6, 7, 9, 10])
     sent, (report,) = run(settings, given)
     assert sent.numbers == [3, 5, 8]
-    assert sent.calls == [(Symbol("binance", "BTCUSDT"), Feed("trades", 3), "k2-fill", given[1])]
+    assert sent.calls == [(Symbol("binance", "BTCUSDT"), TopicPartition("trades", 3), "k2-fill", given[1])]
     assert sent.values[0] == {
         "exchange": "binance",
         "symbol": "BTCUSDT",
@@ -191,9 +191,9 @@ def test_a_dry_run_publishes_nothing(settings: Settings) -> None:
 def test_the_topic_is_one_that_the_job_reads(settings: Settings) -> None:
     """The first of `K2_TOPICS` that had the symbol; another by name, where the producer chooses the partition."""
     sent, _ = run(settings, numbered([3]), topic="other")
-    assert sent.calls[0][1] == Feed("other", -1)
+    assert sent.calls[0][1] == TopicPartition("other", -1)
     with pytest.raises(SettingsError, match=r"--topic 'gone' is not in K2_TOPICS \(other, trades\)"):
-        target(settings, Symbol("binance", "BTCUSDT"), Ledger([], is_numbered=False, feeds=[]), [], "gone")
+        target(settings, Symbol("binance", "BTCUSDT"), Ledger([], is_numbered=False, topic_partitions=[]), [], "gone")
     with pytest.raises(SettingsError, match="had trades of binance DOGEUSDT; name one with --topic"):
         run(settings, numbered([3], symbol="DOGEUSDT"))
 
@@ -214,13 +214,13 @@ def test_the_next_run_waits_until_the_job_has_read(settings: Settings) -> None:
         Progress({"0": {here: PartitionProgress(120)}, "1": {here: PartitionProgress(offset)}}) for offset in (90, 120)
     ]
     options: Any = {"progress": lambda _: reads.pop(0), "ends": lambda *_: {here: 120}}
-    wait_until_read(settings, Feed("trades", 3), 5, **options)
+    wait_until_read(settings, TopicPartition("trades", 3), 5, **options)
     assert not reads
     options["progress"] = lambda _: Progress()
     with pytest.raises(
         StateError, match=r"trades:3 ends at offset 120, and the job has committed it up to 0; .* --wait"
     ):
-        wait_until_read(settings, Feed("trades", 3), 0, **options)
+        wait_until_read(settings, TopicPartition("trades", 3), 0, **options)
 
 
 NUMBERS = st.sets(st.integers(1, 30))
