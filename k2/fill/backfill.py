@@ -115,7 +115,7 @@ def backfill(
 class _Target(NamedTuple):
     """Where a symbol's trades are published."""
 
-    topic_partition: TopicPartition
+    where: TopicPartition
     is_by_id: bool
     """Whether trades are stored, none with a contiguous number: a numbered fill would open gaps between them."""
 
