@@ -62,7 +62,7 @@ class GroupClock:
 
 
 class SlotContents:
-    """The contents of one slot, as `k2.sequencing.sequence.Contents`."""
+    """The contents of one slot, as `k2.sequencing.contents.Contents`."""
 
     __slots__ = ("_fingerprints", "_slot", "kafka_time")
 
