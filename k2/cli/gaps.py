@@ -104,6 +104,12 @@ def gaps(
     if by is not None or incidents:
         _print_sums(found, output, limit, as_json=as_json, is_by_cause=by is not None)
         return
+    _list(found, which, limit, output, as_json=as_json)
+    if not found and not has_ledger_events(settings, *filters):
+        typer.echo(_empty_reason(settings, *filters), err=True)
+
+
+def _list(found: Sequence[Gap], which: GapFilter, limit: int | None, output: Output, *, as_json: bool) -> None:
     rows = found if limit is None else largest_gaps(found, limit)
     if output is not None:
         write_report(Gap, rows, output)
@@ -114,8 +120,6 @@ def gaps(
     if not as_json and output is None:
         _print_totals(found, which)
     _print_limit(len(rows), len(found))
-    if not found and not has_ledger_events(settings, *filters):
-        typer.echo(_empty_reason(settings, *filters), err=True)
 
 
 def _filter(*, filled: bool, accepted: bool, everything: bool) -> GapFilter:

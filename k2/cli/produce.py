@@ -34,7 +34,7 @@ class KafkaTimes(StrEnum):
 
 
 class Order(StrEnum):
-    """Order of stored trades: `k2.query.replay.ReplayOrder`, without DuckDB, which captures do not need."""
+    """Order of stored trades: `k2.query.ordered_trades.TradeOrder`, without DuckDB, which captures do not need."""
 
     TIME = "time"
     OFFSET = "offset"

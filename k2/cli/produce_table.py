@@ -16,9 +16,9 @@ from k2.kafka.producer import Headers, TradeProducer
 from k2.model.errors import SettingsError
 from k2.model.origin import ORIGIN_HEADER, VENUE_HEADER
 from k2.ops.settings import Settings
+from k2.query.ordered_trades import OrderedTrades, TradeOrder
 from k2.query.parameters import RowsParameters, make_parameters
 from k2.query.pool import FilesGoneError, Pool
-from k2.query.replay import Replay, ReplayOrder
 from k2.venues.canonical_message import CanonicalMessage, canonical_message
 
 __all__ = ["Selection", "check_not_read", "publish_table"]
@@ -103,12 +103,12 @@ def publish_table(
     began, published, last, parameters = time.monotonic(), 0, 0, selection.parameters()
     with ExitStack() as opened:
         pool = opened.enter_context(Pool(settings, connections=1))
-        replay = Replay(settings, parameters, ReplayOrder(order), pool)
+        trades = OrderedTrades(settings, parameters, TradeOrder(order), pool)
         producer = opened.enter_context(TradeProducer(settings, topic))
         producer.ensure_topic(partitions=partitions)
         try:
-            with progress("publishing", replay.count()) as bar:
-                for message in _messages(replay):
+            with progress("publishing", trades.count()) as bar:
+                for message in _messages(trades):
                     wait(message.recorded)
                     producer.send(
                         message.key,
@@ -131,8 +131,8 @@ def publish_table(
     )
 
 
-def _messages(replay: Replay) -> Iterator[_Message]:
-    for batch in replay.batches():
+def _messages(trades: OrderedTrades) -> Iterator[_Message]:
+    for batch in trades.batches():
         yield from _of_batch(batch)
 
 

@@ -48,13 +48,17 @@ class Backfilled:
     published: int
     """Of a dry run: those that would be published."""
     stored: int
+    """Those that are stored with the same content."""
     contradictions: int
+    """Trades that are stored with other content."""
     contradicting: list[str]
     """The first ids of those."""
     overlapping: int
     """Ranges of which a part is stored."""
     elsewhere: int
+    """Trades that are neither stored nor missing: before the first number, after the newest, or not of the market."""
     without_id: int
+    """Trades with neither a number nor an id."""
     still_missing: int
     """Numbers between the archive's first and last that are missing in it as well."""
     absent: list[Range]

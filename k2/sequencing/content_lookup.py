@@ -14,9 +14,9 @@ from k2.model.content import UNKNOWN
 from k2.model.state_source import SessionKey, StoredContents, WantedContents
 from k2.sequencing.fingerprints import PAGE_BITS, Fingerprints, Pages, find_page, read_fingerprint, write_fingerprint
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.sequence import SESSIONS_SEARCHED, SymbolSequence
+from k2.sequencing.sequence import INTERLEAVED_MAX, SESSIONS_SEARCHED, SymbolSequence
 
-__all__ = ["WINDOW_US_MIN", "ContentLookup", "GroupClock", "SliceSymbol", "SlotContents"]
+__all__ = ["WINDOW_US_MIN", "ContentLookup", "GroupClock", "SliceSymbol", "SlotContents", "pages_of"]
 
 WINDOW_US_MIN: Final = 600_000_000
 """Contents are kept for a window of at least 10 minutes, even if the deduplication window is shorter. A content that is
@@ -62,7 +62,7 @@ class GroupClock:
 
 
 class SlotContents:
-    """The contents of one slot, as `k2.sequencing.sequence.Contents`."""
+    """The contents of one slot, as `k2.sequencing.contents.Contents`."""
 
     __slots__ = ("_fingerprints", "_slot", "kafka_time")
 
@@ -245,3 +245,8 @@ def _fill(
         page = find_page(pages, slots[row], sessions[row], sequences[row])
         if page >= 0 and read_fingerprint(pages.words, page, sequences[row]) == UNKNOWN:
             write_fingerprint(pages.headers, pages.words, page, sequences[row], contents[row], kafka_times[row])
+
+
+def pages_of(first: int, last: int) -> int:
+    """Return the number of pages of fingerprints that placing the numbers `first` to `last`, inclusive, may need."""
+    return 1 + (last >> PAGE_BITS) - ((first - INTERLEAVED_MAX if first < last else first) >> PAGE_BITS)

@@ -24,12 +24,12 @@ from k2.model.state_source import (
 )
 from k2.model.symbols import Symbols
 from k2.model.verdicts import HEAD, SKIPPED, STORED
-from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents
+from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents, pages_of
 from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
 from k2.sequencing.heads import HEAD_GRACE_US, TradePartitions, no_heads
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.placement import Placement
-from k2.sequencing.sequence import INTERLEAVED_MAX, SESSIONS_SEARCHED, SymbolSequence
+from k2.sequencing.sequence import SESSIONS_SEARCHED, SymbolSequence
 from k2.sequencing.session import Doubt, Session
 from k2.sequencing.tracked import Findings, OpenGaps, Tracked, first_events, first_new, with_first
 from k2.sequencing.tracker_kernel import (
@@ -233,7 +233,7 @@ class GroupTracker:
         content, at, is_named, kafka_time = evidence_at(columns, row, CONTENT_KEY)
         is_market = trade_slice.verdicts[slice_idx] != SKIPPED
         first = int(columns.first_sequences[row])
-        pages = _pages_of(first, number)
+        pages = pages_of(first, number)
         self._make_room(pages)
         sequence = self._sequence(slot)
         if self._lookup.lacks(slot, sequence, number):
@@ -395,8 +395,3 @@ class GroupTracker:
         self._slots[:, TOP_PAGE] = NO_PAGE
         for slot, sequence in state["sequences"].items():
             self._update_slot(slot, SymbolSequence.restore(sequence, SlotContents(self._fingerprints, slot)))
-
-
-def _pages_of(first: int, last: int) -> int:
-    """Return the number of pages that placing a range may need."""
-    return 1 + (last >> PAGE_BITS) - ((first - INTERLEAVED_MAX if first < last else first) >> PAGE_BITS)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 import structlog
 from pyiceberg.table import Table
@@ -28,6 +28,7 @@ from k2.query.recent_trades import SymbolActivity, read_activity
 from k2.query.tables import NoTableError, existing_table, find_job_table
 from k2.status.activity import INTERVAL, PERIOD, RecentActivity, recent_activity
 from k2.status.assessment import assess
+from k2.status.cached import Cached
 from k2.status.evidence import BrokerState, Evidence, MissingNumbers, StoredCounts
 from k2.status.feeds import dated_ahead, silent_symbols
 from k2.status.findings import Cause, Finding, Verdict
@@ -61,7 +62,6 @@ __all__ = ["DayStatus", "PartitionStatus", "Status", "StatusReader"]
 
 SHARE_SECONDS: Final = 2.0
 """Time for which one status serves all clients of a reader."""
-T = TypeVar("T")
 _LOG: Final = structlog.get_logger()
 
 
@@ -163,14 +163,14 @@ class StatusReader:
         self._shared: Status | None = None
         self._shared_until = 0.0
         self._waiting = Waiting()
-        self._states: _Cached[tuple[PartitionState, ...]] = _Cached()
-        self._errors: _Cached[Mapping[str, CommonError]] = _Cached()
-        self._replayed: _Cached[Mapping[Coordinates, int]] = _Cached()
-        self._missing: _Cached[tuple[MissingNumbers | None, int, int]] = _Cached()
-        self._losses: _Cached[tuple[ConnectionLoss, ...]] = _Cached()
-        self._conflicts: _Cached[Mapping[str, int]] = _Cached()
-        self._symbols: _Cached[Sequence[SymbolActivity]] = _Cached()
-        self._recent: _Cached[RecentActivity] = _Cached()
+        self._states: Cached[tuple[PartitionState, ...]] = Cached()
+        self._errors: Cached[Mapping[str, CommonError]] = Cached()
+        self._replayed: Cached[Mapping[Coordinates, int]] = Cached()
+        self._missing: Cached[tuple[MissingNumbers | None, int, int]] = Cached()
+        self._losses: Cached[tuple[ConnectionLoss, ...]] = Cached()
+        self._conflicts: Cached[Mapping[str, int]] = Cached()
+        self._symbols: Cached[Sequence[SymbolActivity]] = Cached()
+        self._recent: Cached[RecentActivity] = Cached()
 
     def read(self, pool: EnginePool | None = None) -> Status:
         """Return the status now, or the one that another client has just read."""
@@ -352,18 +352,6 @@ def _log_change(before: Status | None, now: Status) -> None:
         return
     worst = now.reasons[0]
     _LOG.warning("verdict_changed", **fields, cause=worst.cause.value, why=worst.sentence, hint=worst.next_step)
-
-
-class _Cached(Generic[T]):
-    """A value that is read again only if its version changes."""
-
-    def __init__(self) -> None:
-        self._held: tuple[str, T] | None = None
-
-    def get(self, version: str, read: Callable[[], T]) -> T:
-        if self._held is None or self._held[0] != version:
-            self._held = version, read()
-        return self._held[1]
 
 
 def _is_ledger_lost(table: Table, ledger: Table | None) -> bool:

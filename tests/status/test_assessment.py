@@ -35,6 +35,8 @@ NANOSECONDS = DeadLetter(
 )
 STUCK = (state(committed_at=ago(300)), state(OTHER))
 ENDS = {PARTITION: PartitionEnd(1_500, 500, ago(290)), OTHER: PartitionEnd(1_000, 0, None)}
+SOME_REPLAYED = TopicRejections("trades", Counts(500, 480, 0, 20, 0), Counts(1_000, 900, 0, 100, 0), None, replayed=85)
+ALL_REPLAYED = TopicRejections("t", Counts(148, 74, 0, 74, 0), Counts(148, 74, 0, 74, 0), None, replayed=74)
 MISSING = MissingNumbers(1_698, 40, 12, ago(7_200), ago(60), "x S 1-900")
 EXAMPLES: list[tuple[str, dict[str, Any], Cause, Verdict, str]] = [
     (
@@ -165,11 +167,7 @@ EXAMPLES: list[tuple[str, dict[str, Any], Cause, Verdict, str]] = [
     ),
     (
         "some were replayed",
-        {
-            "rejections": (
-                TopicRejections("trades", Counts(500, 480, 0, 20, 0), Counts(1_000, 900, 0, 100, 0), None, replayed=85),
-            )
-        },
+        {"rejections": (SOME_REPLAYED,)},
         Cause.MESSAGES_REJECTED,
         Verdict.REJECTING,
         "15 of the last 500 messages of topic trades were not stored (15 of 1,000 in all)",
@@ -286,11 +284,7 @@ def test_every_cause_has_an_example() -> None:
         {"states": (state(committed_at=ago(3_600)),), "last_commit_at": ago(3_600), **with_unread(1, 4)},
         {"states": (state(committed_at=ago(3_600)),), "last_commit_at": ago(3_600)},
         {"rejections": (TopicRejections("t", Counts(1_000, 995, 0, 5, 0), Counts(9_000, 8_990, 0, 10, 0), None),)},
-        {
-            "rejections": (
-                TopicRejections("t", Counts(148, 74, 0, 74, 0), Counts(148, 74, 0, 74, 0), None, replayed=74),
-            )
-        },
+        {"rejections": (ALL_REPLAYED,)},
     ],
     ids=[
         "an epoch unread",

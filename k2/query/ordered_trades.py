@@ -1,4 +1,4 @@
-"""Replay: stored trades in the order of their venue times or offsets, in slices that fit into memory.
+"""Stored trades in the order of their venue times or offsets, in slices that fit into memory.
 
 The table is divided by counts, first by day (or by block of offsets), then by second, so that a slice has at most
 `SLICE_ROWS` rows unless one second has more. Each slice is one query, sorted by itself.
@@ -19,14 +19,14 @@ from k2.query.parameters import RowsParameters
 from k2.query.pool import Pool
 from k2.query.tables import check_columns, existing_table
 
-__all__ = ["SLICE_ROWS", "Replay", "ReplayOrder", "Span", "joined"]
+__all__ = ["SLICE_ROWS", "OrderedTrades", "Span", "TradeOrder", "joined"]
 
 SLICE_ROWS: Final = 200_000
 OFFSETS: Final = 65_536
 """Offsets of a block; a block has at most as many rows as its messages have trades."""
 
 
-class ReplayOrder(StrEnum):
+class TradeOrder(StrEnum):
     """Order of the trades."""
 
     TIME = "time"
@@ -58,10 +58,10 @@ def joined(spans: Iterable[Span], rows_max: int) -> Iterator[Span]:
         yield held
 
 
-class Replay:
-    """The selected trades of one version of the table: those that it had when the replay was opened."""
+class OrderedTrades:
+    """The selected trades of one version of the table: those that it had when this was created."""
 
-    def __init__(self, settings: Settings, selection: RowsParameters, order: ReplayOrder, pool: Pool) -> None:
+    def __init__(self, settings: Settings, selection: RowsParameters, order: TradeOrder, pool: Pool) -> None:
         """Select from the table as it is now.
 
         Raises:
@@ -84,7 +84,7 @@ class Replay:
             FilesGoneError: compaction or expiry has removed a data file of the version that is read.
             QueryTimeoutError, QueryMemoryError: a slice exceeds a limit of a query.
         """
-        if self._order is ReplayOrder.TIME:
+        if self._order is TradeOrder.TIME:
             yield from self._by_time()
         else:
             yield from self._by_offset()
@@ -125,7 +125,7 @@ class Replay:
 
     def _register(self, engine: Engine, span: Span | None) -> None:
         row_filter = self._selection.row_filter
-        if span is not None and self._order is ReplayOrder.TIME:
+        if span is not None and self._order is TradeOrder.TIME:
             first, until = (time_of(bound).isoformat() for bound in (span.first, span.until))
             # PyIceberg's type annotations lack these constructors.
             of_span = And(GreaterThanOrEqual("timestamp", first), LessThan("timestamp", until))  # type: ignore[call-arg,arg-type]
@@ -133,7 +133,7 @@ class Replay:
         engine.register("trades", self._table, row_filter=row_filter)
 
     def _condition(self, span: Span | None, where: dict[str, Any] | None) -> str:
-        by = '"timestamp"' if self._order is ReplayOrder.TIME else _BY_OFFSET
+        by = '"timestamp"' if self._order is TradeOrder.TIME else _BY_OFFSET
         of_span = f" AND {by} >= $first AND {by} < $until" if span is not None else ""
         of_partition = " AND topic = $topic AND partition = $partition" if where is not None else ""
         return f"{self._selection.sql_condition}{of_span}{of_partition}"
@@ -141,7 +141,7 @@ class Replay:
     def _parameters(self, span: Span | None, where: dict[str, Any] | None) -> dict[str, object]:
         bounds: dict[str, object] = {}
         if span is not None:
-            is_time = self._order is ReplayOrder.TIME
+            is_time = self._order is TradeOrder.TIME
             of = {"first": span.first, "until": span.until}
             bounds = {name: time_of(bound) if is_time else bound for name, bound in of.items()}
         return {**self._selection.sql_parameters, **bounds, **(where or {})}

@@ -1,4 +1,4 @@
-"""Replay: every selected trade once, in order, slice by slice."""
+"""Stored trades in order: every selected trade once, in order, slice by slice."""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
-from k2.query import replay
+from k2.query import ordered_trades
+from k2.query.ordered_trades import OrderedTrades, Span, TradeOrder, joined
 from k2.query.parameters import RowsParameters, make_parameters
 from k2.query.pool import Pool
-from k2.query.replay import Replay, ReplayOrder, Span, joined
 from tests.query.tables import EPOCH, append, made, trade
 
 SPANS = st.lists(st.integers(1, 100), max_size=30).map(
@@ -32,17 +32,17 @@ def test_joined_spans_have_all_rows_and_no_more_than_fit(spans: list[Span], rows
     assert all(before.rows + after.rows > rows_max for before, after in pairwise(found))
 
 
-def _replayed(settings: Settings, order: ReplayOrder, **selection: Any) -> tuple[int, list[dict[str, Any]]]:
+def _replayed(settings: Settings, order: TradeOrder, **selection: Any) -> tuple[int, list[dict[str, Any]]]:
     with Pool(settings, connections=1) as pool:
-        opened = Replay(settings, make_parameters(RowsParameters, **selection), order, pool)
+        opened = OrderedTrades(settings, make_parameters(RowsParameters, **selection), order, pool)
         return opened.count(), [row for batch in opened.batches() for row in batch.to_pylist()]
 
 
 @pytest.mark.parametrize("rows_max", [2, 1_000])
 def test_trades_come_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_max: int) -> None:
     """By time over days and seconds, or by offset of one partition after the other; whatever the size of a slice."""
-    monkeypatch.setattr(replay, "SLICE_ROWS", rows_max)
-    monkeypatch.setattr(replay, "OFFSETS", 2)
+    monkeypatch.setattr(ordered_trades, "SLICE_ROWS", rows_max)
+    monkeypatch.setattr(ordered_trades, "OFFSETS", 2)
     settings = Settings(data_dir=tmp_path)
     table = made(settings, TableName.TRADES)
     times = [5, 86_400, 1, 1, 3, 86_399, 200_000, 2]
@@ -52,11 +52,11 @@ def test_trades_come_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, r
     ]
     append(table, rows[:5])
     append(table, rows[5:])
-    count, by_time = _replayed(settings, ReplayOrder.TIME)
+    count, by_time = _replayed(settings, TradeOrder.TIME)
     assert (count, [row["trade_id"] for row in by_time]) == (8, ["2", "3", "7", "4", "0", "5", "1", "6"])
-    _, by_offset = _replayed(settings, ReplayOrder.OFFSET)
+    _, by_offset = _replayed(settings, TradeOrder.OFFSET)
     assert [row["trade_id"] for row in by_offset] == ["0", "2", "4", "6", "1", "3", "5", "7"]
     selection = {"start": EPOCH + timedelta(seconds=2), "end": EPOCH + timedelta(seconds=86_400)}
-    count, selected = _replayed(settings, ReplayOrder.TIME, **selection)
+    count, selected = _replayed(settings, TradeOrder.TIME, **selection)
     assert (count, [row["trade_id"] for row in selected]) == (4, ["7", "4", "0", "5"])
-    assert _replayed(settings, ReplayOrder.OFFSET, exchange="none") == (0, [])
+    assert _replayed(settings, TradeOrder.OFFSET, exchange="none") == (0, [])
