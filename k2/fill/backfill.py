@@ -57,6 +57,8 @@ class Backfilled:
     """Numbers between the archive's first and last that are missing in it as well."""
     absent: list[Range]
     """The ranges of these numbers."""
+    withheld: int
+    """Missing trades that were not published, because the archive contradicts more stored trades than it confirms."""
 
 
 def backfill(
@@ -206,4 +208,5 @@ def _report(archive: Archive, symbol: Symbol, to: Feed, pick: Pick) -> Backfille
         pick.without_id,
         count(pick.absent),
         pick.absent,
+        pick.withheld,
     )
