@@ -23,16 +23,17 @@ as it stands for, the highest first.
 """
 
 from collections.abc import Iterable
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from k2.model.content import COVERED, NON_MARKET_CONTENT, UNKNOWN
 from k2.model.sequence_events import EventKind
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
+from k2.sequencing.contents import Contents, PlainContents
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.placement import Event, Kind, Placement
 from k2.sequencing.session import CLOCK_TOLERANCE_US, NEAR, YOUNG, Doubt, Session
 
-__all__ = ["INTERLEAVED_MAX", "SESSIONS_SEARCHED", "Contents", "PlainContents", "SymbolSequence"]
+__all__ = ["INTERLEAVED_MAX", "SESSIONS_SEARCHED", "SymbolSequence"]
 
 SESSIONS_SEARCHED: Final = 64
 """Number of newest sessions with whose content a trade is compared; bounds the work if every trade starts a session."""
@@ -43,31 +44,6 @@ INTERLEAVED_MAX: Final = 256
 """How far below its range a trade may take missing numbers, if it names only how many it stands for."""
 _LONG_MIN: Final = -(2**63)
 _LONG_MAX: Final = 2**63 - 1
-
-
-class Contents(Protocol):
-    """The content of the numbers of one symbol, by session (from 1)."""
-
-    def get(self, session: int, sequence: int) -> int:
-        """Return the content stored under a number; `UNKNOWN` if it is not known."""
-
-    def put(self, session: int, sequence: int, content: int) -> None:
-        """Record the content of a stored number."""
-
-
-class PlainContents:
-    """All contents in a dictionary; `k2.sequencing.fingerprints` is the compact form."""
-
-    def __init__(self) -> None:
-        self._contents: dict[tuple[int, int], int] = {}
-
-    def get(self, session: int, sequence: int) -> int:
-        """Return the content stored under a number; `UNKNOWN` if it is not known."""
-        return self._contents.get((session, sequence), UNKNOWN)
-
-    def put(self, session: int, sequence: int, content: int) -> None:
-        """Record the content of a stored number."""
-        self._contents[session, sequence] = content
 
 
 class SymbolSequence:

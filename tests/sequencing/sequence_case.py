@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 from k2.model.content import UNKNOWN
 from k2.model.sequence_events import EventKind
 from k2.model.verdicts import CONFLICT, DUPLICATE
+from k2.sequencing.contents import PlainContents
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.placement import Event, Kind
-from k2.sequencing.sequence import PlainContents
 from k2.sequencing.session import Session
 
 MIN, MAX = -(2**63), 2**63 - 1

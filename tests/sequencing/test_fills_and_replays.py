@@ -38,9 +38,9 @@ def test_contradictions_in_succession_stay_conflicts(marks: MessageMarks, at: in
     fill = track(tracker, [Row(number, number) for number in range(13, 16)], 2_000, marks)
     assert fill.trade_slice.verdicts.tolist() == [STORED] * 3
     other = [Row(number, at or number, price=2) for number in [*range(10, 16), *range(20, 30)]]
-    told = track(tracker, other, 3_000, marks)
-    assert told.trade_slice.verdicts.tolist() == [CONFLICT] * len(other)
-    assert not told.trade_slice.doubts
+    again = track(tracker, other, 3_000, marks)
+    assert again.trade_slice.verdicts.tolist() == [CONFLICT] * len(other)
+    assert not again.trade_slice.doubts
     goes_on = track(tracker, [Row(1_000, 1_000), Row(11, 1_001, price=3), Row(1_001, 1_001)], 4_000)
     assert goes_on.trade_slice.verdicts.tolist() == [STORED, CONFLICT, STORED]
     assert not goes_on.events

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from k2.model.sequence_events import EventKind
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
+from k2.sequencing.contents import PlainContents
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.placement import Event
-from k2.sequencing.sequence import PlainContents, SymbolSequence
+from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.session import CLOCK_TOLERANCE_US, Doubt, Session
 
 Trades = list[tuple[int, int, int, bool]]
