@@ -188,6 +188,12 @@ def _print_notes(row: Backfilled) -> None:
             f"the same number or id, such as {shown}; none was published",
             err=True,
         )
+    if row.withheld:
+        typer.echo(
+            f"{row.file}: {format_count(row.withheld, 'missing trade')} of {row.symbol} not published, because more of "
+            "the file contradicts what is stored than agrees with it; it may be of another symbol or market",
+            err=True,
+        )
     if row.overlapping:
         typer.echo(
             f"{row.file}: {format_count(row.overlapping, 'trade')} of {row.symbol} stand for numbers of which some are "

@@ -63,6 +63,8 @@ class Backfilled:
     """Numbers between the archive's first and last that are missing in it as well."""
     absent: list[Range]
     """The ranges of these numbers."""
+    withheld: int
+    """Missing trades that were not published, because the archive contradicts more stored trades than it confirms."""
 
 
 def backfill(
@@ -212,4 +214,5 @@ def _report(archive: Archive, symbol: Symbol, to: TopicPartition, pick: Pick) ->
         pick.without_id,
         count(pick.absent),
         pick.absent,
+        pick.withheld,
     )

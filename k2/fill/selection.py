@@ -79,6 +79,9 @@ class Pick:
     """Trades with neither a number nor an id; no one can say whether they are stored."""
     absent: list[Range]
     """Missing numbers between the archive's first and last that it does not have either."""
+    withheld: int = 0
+    """Missing trades that are not published, because more of the archive's others contradict stored trades than agree
+    with them: it is of another symbol or market."""
 
 
 def read_ledger(engine: Engine, ledger: Table, symbol: Symbol) -> Ledger:
@@ -194,8 +197,10 @@ def _pick(
         is_missing = has_id
     picked = is_missing & ~is_stored & ~overlaps_stored
     contradicted = trades.filter(pa.array(is_stored & ~agrees))
+    found = _without_repeats(trades.filter(pa.array(picked)), by_number=by_number)
+    is_other = contradicted.num_rows > (is_stored & agrees).sum()
     return Pick(
-        _without_repeats(trades.filter(pa.array(picked)), by_number=by_number),
+        found[:0] if is_other else found,
         trades.num_rows,
         int((is_stored & agrees).sum()),
         [*dict.fromkeys(ids_of(contradicted))],
@@ -203,6 +208,7 @@ def _pick(
         int((~is_stored & ~is_missing & has_id).sum()),
         int((~has_id).sum()),
         absent,
+        found.num_rows if is_other else 0,
     )
 
 

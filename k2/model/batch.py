@@ -158,6 +158,10 @@ class MessageBatch:
         """Whether the messages, of which all or none are marked (see `runs`), are of the live feed."""
         return not self.marks
 
+    def is_in_stream(self, message_idx: int) -> bool:
+        """Return whether a message is where it was in the stream, neither a fill nor the replay of a conflict."""
+        return message_idx not in self.marks or self.marks[message_idx].is_in_stream
+
 
 @dataclass(frozen=True, slots=True)
 class TradeColumns:

@@ -17,6 +17,7 @@ __all__ = [
     "VENUE_HEADER",
     "MessageMarks",
     "archive_origin",
+    "is_fill",
     "marks_of",
     "person_origin",
     "replay_origin",
@@ -31,6 +32,8 @@ INDEX_HEADER: Final = "k2-index"
 """Header with the index, in decimal, of the only trade to take of a message with several."""
 HEADERS: Final = (ORIGIN_HEADER, VENUE_HEADER, INDEX_HEADER)
 ORIGIN_BYTES_MAX: Final = 1_000
+VENUE_BYTES_MAX: Final = 255
+"""A longer name is cut, and is that of no venue: it must not fill the error of a dead letter."""
 _ARCHIVE: Final = "archive "
 _REST: Final = "rest "
 
@@ -49,7 +52,7 @@ class MessageMarks(NamedTuple):
 
         Only the replay of a conflict names one trade of its message.
         """
-        return self.trade_index is None and not (self.origin or "").startswith((_ARCHIVE, _REST))
+        return self.trade_index is None and not is_fill(self.origin)
 
 
 def marks_of(headers: Iterable[tuple[str, bytes | str | None]]) -> MessageMarks | None:
@@ -60,7 +63,7 @@ def marks_of(headers: Iterable[tuple[str, bytes | str | None]]) -> MessageMarks 
     origin, venue, index = (found.get(name) for name in HEADERS)
     return MessageMarks(
         None if origin is None else origin[:ORIGIN_BYTES_MAX].decode(errors="replace"),
-        venue.decode(errors="replace") if venue else None,
+        venue[:VENUE_BYTES_MAX].decode(errors="replace") if venue else None,
         None if index is None else _index(index),
     )
 
@@ -71,6 +74,11 @@ def _as_bytes(value: bytes | str | None) -> bytes:
 
 def _index(text: bytes) -> int:
     return int(text) if text.isdigit() and len(text) < 10 else -1
+
+
+def is_fill(origin: str | None) -> bool:
+    """Return whether an origin is that of an archive or a REST answer."""
+    return origin is not None and origin.startswith((_ARCHIVE, _REST))
 
 
 def replay_origin(topic_partition: TopicPartition, offset: int) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from k2.model.dead_letter import Coordinates, DeadLetter
 from k2.model.documents import read_document
 from k2.model.errors import error_pattern
-from k2.model.origin import INDEX_HEADER, ORIGIN_HEADER, VENUE_HEADER, marks_of, replay_origin
+from k2.model.origin import INDEX_HEADER, ORIGIN_HEADER, VENUE_HEADER, is_fill, marks_of, replay_origin
 from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
 
@@ -35,7 +35,9 @@ __all__ = [
 
 FORMAT: Final = 1
 FILL_VENUE: Final = "k2-fill"
-"""Venue that only a header names: any other dead letter has the venue of its topic, which may have been fixed since."""
+"""Venue that only a header names."""
+IDENTITY_VENUE: Final = "k2-identity-only"
+"""Venue of fills without numbers, and possibly of a topic."""
 WHOLE: Final = -1
 """In place of the index of a trade: all trades of the message."""
 BATCH_MESSAGES_MAX: Final = 2_000
@@ -156,8 +158,9 @@ def message_headers(letter: DeadLetter, take: int) -> Headers:
     """Return the headers of the message that a letter becomes; `take` is the trade to take, or `WHOLE`."""
     where = TopicPartition(letter.topic, letter.partition)
     headers: Headers = [(ORIGIN_HEADER, replay_origin(where, letter.offset).encode())]
-    if letter.venue == FILL_VENUE:
-        headers.append((VENUE_HEADER, FILL_VENUE.encode()))
+    # The venue of any other letter is that of its topic, which may have been mended.
+    if letter.venue == FILL_VENUE or (letter.venue == IDENTITY_VENUE and is_fill(letter.origin)):
+        headers.append((VENUE_HEADER, letter.venue.encode()))
     return headers if take == WHOLE else [*headers, (INDEX_HEADER, str(take).encode())]
 
 

@@ -382,9 +382,10 @@ class SymbolSequence:
 
 
 def _opened(session: int, first: int, last: int) -> tuple[Event, ...]:
-    """Return the events of a gap: none if it is empty, two if its size does not fit 64 bits."""
+    """Return the events of a gap: none if it is empty, two or three if its size does not fit 64 bits."""
     if first > last:
         return ()
     if last - first + 1 > _LONG_MAX:
-        return (*_opened(session, first, -1), *_opened(session, 0, last))
+        middle = -1 if first < 0 else last - 1
+        return (*_opened(session, first, middle), *_opened(session, middle + 1, last))
     return ((EventKind.GAP_OPENED, session, first, last),)

@@ -244,7 +244,6 @@ class GroupTracker:
         assert isinstance(sequence.contents, SlotContents)
         sequence.contents.kafka_time = int(kafka_time)
         doubt, announced = sequence.doubt, dict(sequence.announced)
-        marks = trade_slice.batch.source.marks.get(int(columns.messages[row]))
         placement = sequence.place(
             number,
             int(at),
@@ -252,7 +251,7 @@ class GroupTracker:
             is_named=bool(is_named) and is_market,
             first=first,
             is_counted=VENUES[trade_slice.batch.source.venue].counts_numbers,
-            is_in_stream=marks is None or marks.is_in_stream,
+            is_in_stream=trade_slice.batch.source.is_in_stream(int(columns.messages[row])),
         )
         if sequence.doubt != doubt:
             findings.add_doubt(trade_slice, slice_idx, sequence.doubt)

@@ -315,3 +315,14 @@ def test_a_trade_of_the_future_stops_its_archive(settings: Settings, ahead_us: i
     bad = archive([{"sequence": 3}, {"sequence": 4, "timestamp": time.time_ns() // 1_000 + ahead_us}])
     with pytest.raises(ArchiveError, match=r"day.zip: timestamp: .* ahead of .* K2_TIME_AHEAD_SECONDS_MAX"):
         run(settings, bad)
+
+
+def test_the_file_of_another_symbol_fills_nothing(settings: Settings) -> None:
+    """One that contradicts more than it confirms is no witness; a single contradiction is not enough."""
+    rows = [{"sequence": number, "price": "3000"} for number in range(1, 11)]
+    sent, (report,) = run(settings, archive(rows))
+    assert (sent.calls, report.published, report.withheld, report.contradictions) == ([], 0, 4, 6)
+    for row in rows[:7]:
+        row["price"] = "2.5"
+    sent, (report,) = run(settings, archive(rows))
+    assert (report.published, report.withheld, report.contradictions, report.stored) == (4, 0, 2, 4)

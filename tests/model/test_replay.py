@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.model.dead_letter import Coordinates, DeadLetter
+from k2.model.origin import MessageMarks, marks_of
 from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
 from k2.model.replay import (
@@ -79,6 +80,10 @@ def test_headers_name_the_letter(topic: str, partition: int, offset: int, take: 
 def test_the_venue_of_a_fill_is_named() -> None:
     """A fill is read alike in any topic; a letter of the topic's own venue is read by what the venue is now."""
     assert ("k2-venue", b"k2-fill") in message_headers(dead_letter(1, venue="k2-fill"), WHOLE)
+    by_id = dead_letter(1, venue="k2-identity-only", origin="archive sha256:00 day.csv")
+    assert ("k2-venue", b"k2-identity-only") in message_headers(by_id, WHOLE)
+    of_topic = dead_letter(1, venue="k2-identity-only", origin="replay trades:0:7")
+    assert [name for name, _ in message_headers(of_topic, WHOLE)] == ["k2-origin"]
     assert [name for name, _ in message_headers(dead_letter(1, venue="kraken"), WHOLE)] == ["k2-origin"]
 
 
@@ -165,3 +170,9 @@ def test_a_line_that_is_no_batch_is_refused(old: bytes, new: bytes) -> None:
     assert old in batch.line()
     with pytest.raises(ValueError, match=r"format|offsets|RFC"):
         ReplayBatch.parse(batch.line().replace(old, new))
+
+
+def test_headers_of_strangers_are_limited() -> None:
+    """A venue of a megabyte would be in the error of each of their dead letters."""
+    marks = marks_of([("k2-origin", b"o" * 10**6), ("k2-venue", b"v" * 10**6), ("k2-index", b"9" * 10**6)])
+    assert marks == MessageMarks("o" * 1_000, "v" * 255, -1)

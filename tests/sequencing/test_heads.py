@@ -249,3 +249,13 @@ def test_a_ticker_names_numbers_of_trades_that_have_no_holes() -> None:
     assert second.newest_missing == [NewestMissing("kraken", "BTC-USD", 2, 3)]
     assert [(event.first_sequence, event.last_sequence) for event in second.events] == [(2, 3)]
     assert tracker.track(slice_of([trade(2, 0)], first_offset=1)).trade_slice.verdicts.tolist() == [STORED]
+
+
+@pytest.mark.parametrize("newest", [-(2**63), -7, -1, 0, 1, 2**63 - 1])
+def test_the_last_number_of_64_bits_may_be_named(newest: int) -> None:
+    """By mistake: the job must not end at the message, which it would read again after each start."""
+    events = placed(GroupTracker(), [trade(newest, 0), head(2**63 - 1, 1)], is_live=False)
+    ranges = [(event.first_sequence, event.last_sequence) for event in events]
+    assert sum(last - first + 1 for first, last in ranges) == 2**63 - 1 - newest
+    assert all(last - first < 2**63 - 1 for first, last in ranges)
+    assert [first for first, _ in ranges[1:]] == [last + 1 for _, last in ranges[:-1]]
