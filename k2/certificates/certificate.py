@@ -113,7 +113,7 @@ def _refuse(number: str) -> None:
 
 
 def _check_types(document: Document) -> None:
-    """Raise if a value that is used as a name, a day, a number or a list is none."""
+    """Raise a TypeError or ValueError if a name, day, number or list of the document has another type."""
     date.fromisoformat(document["day"])
     for name in ("exchange", "symbol", "root", "condition", "condition_of_rows", "table"):
         if not isinstance(document[name], str):

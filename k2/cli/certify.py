@@ -53,18 +53,21 @@ def certify(
     says what changed. docs/certificates.md defines what is hashed and signed.
     """
     settings = read_settings()
+    if key is not None and new_key is not None:
+        raise SettingsError("--key and --new-key cannot be used together; sign with one of them")
+    chosen_day = None if day is None else parse_day(day)
+    if (exchange is None or chosen_day is None) and (new_key is None or exchange is not None or chosen_day is not None):
+        raise SettingsError("--exchange and --day are needed; name both, such as --exchange kraken --day 2024-08-09")
     if new_key is not None:
         public = make_key(new_key)
         typer.echo(f"new key in {new_key}, its public key {public} in {new_key}.pub", err=True)
-        if exchange is None and day is None:
-            return
-    if exchange is None or day is None:
-        raise SettingsError("--exchange and --day are needed; name both, such as --exchange kraken --day 2024-08-09")
+    if exchange is None or chosen_day is None:
+        return
     chosen = key or new_key
     issued = issue(
         settings,
         exchange,
-        parse_day(day),
+        chosen_day,
         symbol,
         folder=output or settings.data_dir / "certificates",
         key=None if chosen is None else private_key(chosen),

@@ -69,6 +69,8 @@ def _print(found: CandleCheck) -> None:
     name = f"{printable(found.exchange)} {printable(found.symbol)}"
     intervals = format_count(found.compared, "interval")
     typer.echo(f"{name}: {found.differing:,} of {intervals} of {found.interval_seconds:g} s differ", err=True)
+    if not found.compared:
+        typer.echo("no interval could be compared; name candles of a day on which trades were stored all day", err=True)
     if found.left_out:
         first, last = (format_time(time) for time in (found.left_out[0], found.left_out[-1]))
         typer.echo(

@@ -64,7 +64,9 @@ def gaps(
     export: Annotated[
         bool, typer.Option("--export", help="Print the requests of the venues that give what is missing instead.")
     ] = False,
-    plan_format: Annotated[PlanFormat, typer.Option("--format", help="Format of --export.")] = "json",
+    plan_format: Annotated[
+        PlanFormat | None, typer.Option("--format", help="Format of --export; json by default.")
+    ] = None,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
@@ -78,11 +80,16 @@ def gaps(
     settings = read_settings()
     which = _filter(filled=filled, accepted=accepted, everything=everything)
     check_output(output)
+    if incidents and by is not None:
+        raise SettingsError("--incidents and --by cannot be used together; choose one")
     if export:
-        if which is not GapFilter.OPEN or connections or limit is not None or output is not None:
+        is_listing = which is not GapFilter.OPEN or connections or incidents or by is not None
+        if is_listing or limit is not None or output is not None:
             raise SettingsError("--export takes only --exchange, --symbol, --as-of and --format; leave out the others")
-        export_gaps(settings, exchange, symbol, None if as_of is None else parse_as_of(as_of), plan_format)
+        export_gaps(settings, exchange, symbol, None if as_of is None else parse_as_of(as_of), plan_format or "json")
         return
+    if plan_format is not None:
+        raise SettingsError(f"--format {plan_format} is of a plan; add --export, or leave it out")
     if connections:
         if which is not GapFilter.OPEN or symbol is not None or incidents or by is not None:
             raise SettingsError(

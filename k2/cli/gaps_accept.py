@@ -9,6 +9,7 @@ import typer
 
 from k2.cli.console import Json, print_record
 from k2.cli.options import parse_name
+from k2.cli.table_output import format_time
 from k2.model.decisions import Witness, checked_text, reason_text
 from k2.ops.settings import read_settings
 
@@ -61,4 +62,5 @@ def accept(
     record = asdict(decided)
     if not as_json:
         record["ranges"] = [f"{low} to {high}" if low < high else f"{low}" for low, high in decided.ranges]
+        record["decided_at"] = f"{format_time(decided.decided_at)} UTC"
     print_record({**record, "dry_run": dry_run}, as_json=as_json)

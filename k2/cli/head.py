@@ -10,6 +10,7 @@ import typer
 from k2.cli.console import Json, print_record
 from k2.cli.name_hints import did_you_mean, quote_names
 from k2.cli.options import parse_name
+from k2.cli.table_output import Identifier
 from k2.kafka.producer import TradeProducer
 from k2.model.errors import SettingsError
 from k2.model.origin import ORIGIN_HEADER, VENUE_HEADER, person_origin
@@ -24,11 +25,13 @@ _LONG_MAX: Final = 2**63 - 1
 
 
 def head(
-    exchange: Annotated[str, typer.Argument(parser=parse_name)],
-    symbol: Annotated[str, typer.Argument(parser=parse_name)],
-    number: Annotated[int, typer.Argument(min=1, max=_LONG_MAX, help="The sequence number of its newest trade.")],
+    exchange: Annotated[str, typer.Argument(parser=parse_name, metavar="EXCHANGE")],
+    symbol: Annotated[str, typer.Argument(parser=parse_name, metavar="SYMBOL")],
+    number: Annotated[
+        int, typer.Argument(min=1, max=_LONG_MAX, metavar="NUMBER", help="Sequence number of its newest trade.")
+    ],
     *,
-    by: Annotated[str | None, typer.Option(parser=parse_name, help="Who says so; by default user@host.")] = None,
+    by: Annotated[str | None, typer.Option(parser=parse_name, help="Name who says so; user@host by default.")] = None,
     topic: Annotated[
         str | None, typer.Option(parser=parse_name, help="Publish to this topic; by default that of its trades.")
     ] = None,
@@ -48,7 +51,8 @@ def head(
     with TradeProducer(settings, where.topic) as producer:
         key = f"{exchange}|{symbol}".encode()
         producer.send(key, msgspec.json.encode(value), partition=where.partition, headers=headers)
-    record = {"topic": where.topic, "exchange": exchange, "symbol": symbol, "sequence": number, "origin": origin}
+    sequence = number if as_json else Identifier(number)
+    record = {"topic": where.topic, "exchange": exchange, "symbol": symbol, "sequence": sequence, "origin": origin}
     print_record(record, as_json=as_json)
 
 

@@ -12,44 +12,18 @@ import typer
 from k2.cli.capture_check import FirstLines, PlacedLine, check_first_lines
 from k2.cli.captures import CaptureError, check_captures, read_capture
 from k2.cli.console import Json, print_record, progress
-from k2.cli.pacing import NO_TIMES, Pace, parse_speed, times_of
+from k2.cli.pacing import NO_TIMES, Pace, RateLimit, parse_speed, times_of
 from k2.kafka.producer import TradeProducer
 from k2.model.errors import SettingsError
 from k2.model.reasons import RejectedError, SkippedError
 from k2.ops.settings import Settings, checked_topic, read_settings
 from k2.venues import VENUES, Venue
 
-__all__ = ["RateLimit", "produce"]
+__all__ = ["produce"]
 
 PARTITIONS_MAX: Final = 100_000
 RATE_MAX: Final = 1e9
-LAG_SECONDS_MAX: Final = 0.1
 LINES_BETWEEN_PROGRESS: Final = 1_000
-SLEEP_SECONDS_MIN: Final = 0.001
-
-
-class RateLimit:
-    """Space calls evenly at `per_second`, without a burst to catch up after a stall."""
-
-    def __init__(
-        self,
-        per_second: float,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._interval = 1 / per_second
-        self._clock = clock
-        self._sleep = sleep
-        self._due = clock()
-
-    def wait(self) -> None:
-        """Wait until the next call is due."""
-        now = self._clock()
-        self._due = max(self._due, now - LAG_SECONDS_MAX)
-        # A shorter sleep is not exact; a later call waits for the remainder.
-        if self._due - now > SLEEP_SECONDS_MIN:
-            self._sleep(self._due - now)
-        self._due += self._interval
 
 
 class KafkaTimes(StrEnum):
@@ -60,7 +34,7 @@ class KafkaTimes(StrEnum):
 
 
 class Order(StrEnum):
-    """Order of stored trades."""
+    """Order of stored trades: `k2.query.replay.ReplayOrder`, without DuckDB, which captures do not need."""
 
     TIME = "time"
     OFFSET = "offset"
@@ -104,7 +78,7 @@ def produce(
         list[str] | None,
         typer.Argument(metavar="FILE", help="NDJSON file, plain, gzip or zstd, or DBN file; - is standard input."),
     ] = None,
-    topic: Annotated[str, typer.Option(help="Publish to this topic.")] = "trades",
+    topic: Annotated[str | None, typer.Option(help="Publish to this topic; captures by default to trades.")] = None,
     venue: Annotated[
         str | None,
         typer.Option(help="Derive message keys by this venue; by default the venue of K2_TOPICS, else k2."),
@@ -138,11 +112,15 @@ def produce(
     of a consumer. A topic that the job reads is refused, because its own trades would come back.
     """
     settings = read_settings()
+    if table:
+        _check_alone(files, venue, force=force)
+        if topic is None:
+            raise SettingsError("--table needs a --topic; name one that the job of this table does not read")
+    topic = topic or "trades"
     _check_topic(topic)
     pacing = _pacing(rate, speed)
     selected = {"exchange": exchange, "symbol": symbol, "start": start, "end": end, "day": day, "order": order}
     if table:
-        _check_alone(files, venue, force=force)
         _produce_table(settings, topic, selected, partitions, pacing, timestamps, is_confirmed=yes, as_json=json)
         return
     given = [f"--{name}" for name, value in selected.items() if value is not None] + ["--yes"] * yes

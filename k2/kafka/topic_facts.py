@@ -11,6 +11,7 @@ from confluent_kafka.admin._config import ConfigResource
 
 from k2.kafka.config import admin_client, config_errors, consumer_config
 from k2.model.errors import UnreachableError
+from k2.model.origin import marks_of
 from k2.model.progress import TopicPartition
 from k2.model.times import MILLISECONDS_END
 from k2.ops.settings import Settings
@@ -39,6 +40,7 @@ class NewestMessages:
     size_bytes: int = 0
     """Of keys and values together."""
     values: list[bytes] = field(default_factory=list)
+    """Of the live feed alone: what a header marks may be in another form than the topic's venue reads."""
 
     def add(self, message: Message) -> None:
         """Count a message."""
@@ -47,7 +49,7 @@ class NewestMessages:
         self.without_key += key is None
         self.without_leader_epoch += message.leader_epoch() is None
         self.size_bytes += len(key or b"") + len(value or b"")
-        if isinstance(value, bytes):
+        if isinstance(value, bytes) and marks_of(dict(message.headers() or ()).items()) is None:
             self.values.append(value)
         kind, milliseconds = message.timestamp()
         if kind != confluent_kafka.TIMESTAMP_NOT_AVAILABLE and 0 <= milliseconds < MILLISECONDS_END:

@@ -65,7 +65,8 @@ def read_candles(path: Path) -> list[Candle]:
         else:
             parts = [content]
     except (OSError, zipfile.BadZipFile) as error:
-        raise SettingsError(f"--against {path}: {error}; name a file of candles") from None
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"--against {path}: {reason}; name a file of candles") from None
     try:
         candles = _by_start(one for part in parts for one in parse_candles(part.decode("utf-8-sig")))
     except (ArithmeticError, IndexError, TypeError, UnicodeDecodeError, ValueError) as error:

@@ -23,7 +23,7 @@ from k2.ops.settings import Settings
 from k2.query.certified_rows import RowDifference, leaves, register_day, roots, row_differences
 from k2.query.day_facts import DaySelection, day_facts
 from k2.query.engine import Engine, QueryError
-from k2.query.one_moment import OneMoment
+from k2.query.pinned_pool import PinnedPool
 from k2.query.pool import Pool, retry_if_files_gone
 from k2.query.tables import existing_table
 from k2.storage.table_properties import REMOVED_ROWS
@@ -86,7 +86,7 @@ def certify(
     """
     selection = DaySelection(exchange, symbol, day)
     with Pool(unlimited(settings), connections=1) as opened:
-        pool = OneMoment(opened)
+        pool = PinnedPool(opened)
         table = existing_table(settings, "trades", pool)
         _check_not_removed(table, day)
         stored = CertificateFolder(folder)
@@ -125,7 +125,7 @@ def _check_not_removed(table: Table, day: date) -> None:
     """Refuse a day whose rows were removed, which would look as if there had been none."""
     before = REMOVED_ROWS.read(table.metadata.properties).before
     if before is not None and day < before:
-        raise QueryError(f"the rows of {day} were removed by k2 maintain retain, which removed days before {before}")
+        raise QueryError(f"the rows of {day} were removed by k2 maintain retain; certify days from {before} on")
 
 
 def unlimited(settings: Settings) -> Settings:

@@ -21,11 +21,11 @@ from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.engine import Engine
-from k2.query.offset_bounds import table_of
+from k2.query.offset_bounds import next_offsets, table_of
 from k2.storage.dead_letters.files import committed_lines
 from k2.storage.dead_letters.folders import dead_letter_folder, replay_journal
 from k2.storage.dead_letters.replay_journal import replayed_letters
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS, WRITERS
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
 __all__ = ["DayDeadLetters", "SymbolDay", "day_dead_letters"]
 
@@ -106,11 +106,8 @@ def _symbols_by_key(engine: Engine, letters: Sequence[_DeadLetter]) -> dict[str,
 
 def _read_again(settings: Settings, table: Table) -> set[Coordinates]:
     """Return the letters that the journal has as replayed, and whose messages the job has read."""
-    properties = table.metadata.properties
-    progress = PROGRESS.read(properties)
-    writers = [str(writer) for writer in range(WRITERS.read(properties) or settings.writers)]
-    entries = replay_journal(settings).entries(lambda text: _log.warning("replays_unreadable", file=text))
-    ends = {where: progress.next_offset(where, writers) or 0 for where in progress.partitions()}
+    entries = replay_journal(settings).entries(lambda text: _log.warning("replay_journal_unreadable", file=text))
+    ends = next_offsets(table, settings)
     return {
         letter
         for letter, offset in replayed_letters(entries).items()

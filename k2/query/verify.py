@@ -23,8 +23,8 @@ from k2.query.certified_rows import RowDifference, digests, leaves, register_day
 from k2.query.certify import describe_rows, unlimited
 from k2.query.day_facts import DaySelection, day_facts
 from k2.query.engine import Engine
-from k2.query.one_moment import OneMoment
 from k2.query.parameters import AsOf
+from k2.query.pinned_pool import PinnedPool
 from k2.query.pool import EnginePool, Pool, retry_if_files_gone
 from k2.query.snapshots import NO_SNAPSHOT, snapshot_as_of
 from k2.query.tables import existing_table
@@ -129,7 +129,7 @@ def verify(
     of_table: dict[Path, list[str]] = {}
     if not without_table:
         with Pool(unlimited(settings), connections=1) as opened:
-            pool = OneMoment(opened)
+            pool = PinnedPool(opened)
             for group in _by_day(one for one in certificates if not one.is_superseded):
                 of_table |= _compare_rows(pool, group, as_of)
     folder = CertificateFolder(settings.data_dir / "certificates")

@@ -101,22 +101,21 @@ def _find_broker_faults(evidence: Evidence) -> Iterator[Finding]:
 def _find_rejections(evidence: Evidence) -> Iterator[Finding]:
     for one in evidence.rejections:
         recent, total = one.recent, one.total
-        if _share(total.dead_letters, total.received) < REJECTED_SHARE_MIN and (
-            _share(recent.dead_letters, recent.received) < REJECTED_SHARE_MIN
+        if _share(one.waiting, total.received) < REJECTED_SHARE_MIN and (
+            _share(one.waiting_recently, recent.received) < REJECTED_SHARE_MIN
         ):
             continue
         ongoing = (
-            f"{recent.dead_letters:,} of the last {recent.received:,} messages of topic {one.topic} were not stored"
-            if recent.dead_letters
+            f"{one.waiting_recently:,} of the last {recent.received:,} messages of topic {one.topic} were not stored"
+            if one.waiting_recently
             else f"none of the last {recent.received:,} messages of topic {one.topic} is among them"
         )
         yield Finding.of(
             Cause.MESSAGES_REJECTED,
             (
-                f"{ongoing} ({total.dead_letters:,} of {total.received:,} in all)"
-                if recent.dead_letters
-                else f"{total.dead_letters:,} of {total.received:,} messages of topic {one.topic} were not stored; "
-                f"{ongoing}"
+                f"{ongoing} ({one.waiting:,} of {total.received:,} in all)"
+                if one.waiting_recently
+                else f"{one.waiting:,} of {total.received:,} messages of topic {one.topic} were not stored; {ongoing}"
             )
             + _commonest(one),
             _inspect(one),

@@ -63,7 +63,19 @@ class TopicRejections:
     """Counts of the newest commits."""
     total: Counts
     common: CommonError | None
-    """The commonest error among the newest dead letters of the topic."""
+    """The commonest error among the newest dead letters of the topic that wait."""
+    replayed: int = 0
+    """Dead letters that were replayed. A message that is rejected again is another dead letter, which waits."""
+
+    @property
+    def waiting(self) -> int:
+        """Dead letters that were not replayed."""
+        return max(self.total.dead_letters - self.replayed, 0)
+
+    @property
+    def waiting_recently(self) -> int:
+        """Dead letters of the newest commits that were not replayed, at most: which ones were is not counted."""
+        return min(self.recent.dead_letters, self.waiting)
 
 
 @dataclass(frozen=True, slots=True)

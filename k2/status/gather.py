@@ -1,8 +1,8 @@
 """Gather evidence: from commits, files, settings and the broker."""
 
 import shutil
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 from k2.kafka.config import bootstrap_servers, find_topic_ids, names_servers
 from k2.kafka.unread import find_ends, partitions_of_topics
 from k2.model.canary import is_left_out
-from k2.model.dead_letter import DeadLetter
+from k2.model.dead_letter import Coordinates, DeadLetter
 from k2.model.errors import SettingsError, UnreachableError
 from k2.model.partition_starts import PartitionStarts
 from k2.model.progress import Counts, Progress, TopicPartition
@@ -153,14 +153,18 @@ def partition_rates(commits: Sequence[Commit]) -> Mapping[TopicPartition, float]
 
 
 def topic_rejections(
-    recorded: Progress, commits: Sequence[Commit], errors: Mapping[str, CommonError]
+    recorded: Progress,
+    commits: Sequence[Commit],
+    errors: Mapping[str, CommonError],
+    replayed: Iterable[Coordinates] = (),
 ) -> tuple[TopicRejections, ...]:
     """Return the dead letters of each topic that has any; `errors` has the commonest error of topics."""
+    replays = Counter(letter.topic for letter in replayed)
     total: defaultdict[str, Counts] = defaultdict(Counts)
     for partition in recorded.partitions():
         total[partition.topic] += recorded.counts(partition)
     return tuple(
-        TopicRejections(topic, _recent_counts(commits, topic), counts, errors.get(topic))
+        TopicRejections(topic, _recent_counts(commits, topic), counts, errors.get(topic), replays[topic])
         for topic, counts in sorted(total.items())
         if counts.dead_letters
     )
@@ -179,17 +183,20 @@ def _recent_counts(commits: Sequence[Commit], topic: str) -> Counts:
     )
 
 
-def common_errors(folder: DeadLetterFolder, positions: Iterable[Mapping[str, Position]]) -> Mapping[str, CommonError]:
+def common_errors(
+    folder: DeadLetterFolder, positions: Iterable[Mapping[str, Position]], replayed: Container[Coordinates] = ()
+) -> Mapping[str, CommonError]:
     """Return the commonest error of each topic among the newest dead letters of the recorded series.
 
-    There is none if they cannot be read.
+    Those that were replayed are left out. There is none if they cannot be read.
     """
     found: defaultdict[str, Rejections] = defaultdict(Rejections)
     with suppress(OSError):
         for line in newest_lines(folder, DEAD_LETTERS_READ_MAX, {series for one in positions for series in one}):
             with suppress(ValueError):
                 dead_letter = DeadLetter.parse(line)
-                found[dead_letter.topic].add(dead_letter)
+                if dead_letter.coordinates not in replayed:
+                    found[dead_letter.topic].add(dead_letter)
     errors = ((topic, rejections.commonest_error()) for topic, rejections in found.items())
     return {topic: error for topic, error in errors if error is not None}
 

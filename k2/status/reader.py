@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 import structlog
 from pyiceberg.table import Table
 
+from k2.model.dead_letter import Coordinates
 from k2.model.errors import K2Error
 from k2.model.partition_starts import left_out_text
 from k2.model.progress import Counts, TopicPartition
@@ -51,8 +52,9 @@ from k2.status.waiting import Waiting
 from k2.storage.catalog import catalog_location
 from k2.storage.commit_log import Commit
 from k2.storage.dead_letters.files import lost_names
-from k2.storage.dead_letters.folders import dead_letter_folder
+from k2.storage.dead_letters.folders import dead_letter_folder, replay_journal
 from k2.storage.dead_letters.rejections import CommonError
+from k2.storage.dead_letters.replay_journal import replayed_letters
 from k2.storage.table_properties import DEAD_LETTER_POSITIONS, LEDGER_ID, PARTITION_STARTS, PROGRESS, REMOVED_ROWS
 
 __all__ = ["DayStatus", "PartitionStatus", "Status", "StatusReader"]
@@ -163,6 +165,7 @@ class StatusReader:
         self._waiting = Waiting()
         self._states: _Cached[tuple[PartitionState, ...]] = _Cached()
         self._errors: _Cached[Mapping[str, CommonError]] = _Cached()
+        self._replayed: _Cached[Mapping[Coordinates, int]] = _Cached()
         self._missing: _Cached[tuple[MissingNumbers | None, int, int]] = _Cached()
         self._losses: _Cached[tuple[ConnectionLoss, ...]] = _Cached()
         self._conflicts: _Cached[Mapping[str, int]] = _Cached()
@@ -225,7 +228,10 @@ class StatusReader:
         positions = DEAD_LETTER_POSITIONS.read_all(table.metadata.properties)
         symbols = self._symbols.get(table.metadata_location, lambda: self._read_symbols(table, commits, pool))
         conflicts = self._conflicts.get(str(positions), lambda: conflicts_by_symbol(settings, table))
-        errors = self._errors.get(str(positions), lambda: common_errors(dead_letter_folder(settings), positions))
+        replayed = self._read_replayed()
+        errors = self._errors.get(
+            f"{positions} {len(replayed)}", lambda: common_errors(dead_letter_folder(settings), positions, replayed)
+        )
         ledger = find_job_table(settings, "sequence_events", pool)
         missing, missing_yesterday, left_out = (
             (None, 0, 0) if ledger is None else self._read_missing(ledger, pool, _midnight(now))
@@ -248,7 +254,7 @@ class StatusReader:
                 _is_ledger_lost(table, ledger),
                 REMOVED_ROWS.read(table.metadata.properties).total,
             ),
-            rejections=topic_rejections(recorded, commits, errors),
+            rejections=topic_rejections(recorded, commits, errors, replayed),
             missing=missing,
             missing_yesterday=missing_yesterday,
             canary_left_out=left_out,
@@ -261,6 +267,11 @@ class StatusReader:
             full_folders=full_folders(settings),
             starts=starts,
         )
+
+    def _read_replayed(self) -> Mapping[Coordinates, int]:
+        """Return the dead letters that were replayed; a journal file that cannot be read has none."""
+        journal = replay_journal(self._settings)
+        return self._replayed.get(journal.version(), lambda: replayed_letters(journal.entries(lambda _: None)))
 
     def _read_activity(self, table: Table, ledger: Table | None, pool: EnginePool, now: datetime) -> RecentActivity:
         def read() -> RecentActivity:

@@ -73,6 +73,10 @@ def test_a_page_has_no_markup_of_its_names(stored: None, k2: K2, tmp_path: Path)
             ["certify", "--exchange", "binance", "--day", "2024-08-09", "--key", "none.pem"],
             "--key none.pem: No such file",
         ),
+        (
+            ["certify", "--exchange", "x", "--day", "2024-08-09", "--key", "a", "--new-key", "b"],
+            "--key and --new-key cannot be used together",
+        ),
         (["verify", "none.json"], "none.json cannot be read: No such file"),
         (["verify", ".", "--as-of", "2024-08-09", "--without-table"], "cannot be used together"),
     ],
@@ -88,6 +92,8 @@ def test_wrong_usage_is_refused(stored: None, k2: K2, arguments: list[str], says
 def test_keys_that_others_can_read_are_refused(stored: None, k2: K2, tmp_path: Path) -> None:
     """So is a file that exists, and a key of another kind."""
     key = tmp_path / "key.pem"
+    refused = k2("certify", "--new-key", str(key), "--day", "2024-08-09")
+    assert (refused.exit_code, key.exists()) == (2, False)
     assert k2("certify", "--new-key", str(key)).exit_code == 0
     assert "File exists; name a file that does not exist" in k2("certify", "--new-key", str(key)).stderr
     options = ("certify", "--exchange", "binance", "--day", "2024-08-09", "--key")

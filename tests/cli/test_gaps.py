@@ -97,12 +97,28 @@ def test_filled_gaps(ledger: None, k2: K2) -> None:
     assert "--filled and --all" in both.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--incidents", "--by", "cause"], "--incidents and --by cannot be used together"),
+        (["--export", "--incidents"], "--export takes only"),
+        (["--format", "curl"], "--format curl is of a plan; add --export"),
+    ],
+)
+def test_options_of_another_list_are_refused(k2: K2, arguments: list[str], message: str) -> None:
+    """None is left out in silence."""
+    result = k2("gaps", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
 def test_accepting(ledger: None, k2: K2) -> None:
     """Only what is missing of a range; the list of accepted gaps has reason and name, and no other list has them."""
     asked = ("gaps", "accept", "binance", "BTCUSDT", "1", "7", "--reason", "never existed", "--by", "ann")
     proof = ("--witness", "archive:trades.zip", "--witness", "rest:fromId=5")
     planned = k2(*asked, *proof, "--dry-run", "--json")
     assert json.loads(planned.stdout)["dry_run"] is True
+    assert re.search(r"decided at +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\n", k2(*asked, *proof, "--dry-run").stdout)
     decided = json.loads(k2(*asked, *proof, "--json").stdout)
     reason = "never existed (archive: trades.zip; rest: fromId=5)"
     what = {"exchange": "binance", "symbol": "BTCUSDT", "session": 0, "numbers": 2, "ranges": [[5, 5], [7, 7]]}

@@ -47,7 +47,7 @@ def test_the_number_is_published_where_the_trades_come_from(
         (("kraken", "BTC-USD", "5"), "no trade of 'kraken' and 'BTC-USD' with a contiguous number is stored"),
         (("binance", "BTCUSDT", "5"), "topic 'trades' is not in K2_TOPICS"),
         (("binance", "BTCUSDT", "5", "--topic", "a b"), "--topic: "),
-        (("binance", "BTCUSDT", "0"), "Invalid value for 'number'"),
+        (("binance", "BTCUSDT", "0"), "Invalid value for 'NUMBER'"),
         (("binance", "", "5"), "is empty"),
     ],
 )

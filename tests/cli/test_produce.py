@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from k2.cli.captures import GZIP_MAGIC, ZSTD_MAGIC, read_capture
 from k2.cli.dbn import DBN_MAGIC
 from k2.cli.main import app
-from k2.cli.produce import RateLimit
+from k2.cli.pacing import RateLimit
 from k2.model.errors import K2Error
 from k2.ops.child_process import free_port
 from k2.venues import VENUES
@@ -138,7 +138,12 @@ def test_the_topic_is_created_with_its_partitions(broker: Broker, tmp_path: Path
         ([os.devnull, "--timestamps", "then"], 2, "--timestamps"),
         ([os.devnull, "--day", "2024-08-09"], 2, "--day selects stored trades; add --table, or leave it out"),
         ([os.devnull, "--table"], 2, "FILE is for captures, not for stored trades; leave it out, or --table"),
-        (["--table"], 2, "--topic trades: the job reads it, so the table's own trades would come back"),
+        (["--table"], 2, "--table needs a --topic"),
+        (
+            ["--table", "--topic", "trades"],
+            2,
+            "--topic trades: the job reads it, so the table's own trades would come back",
+        ),
         (["--table", "--topic", "t", "--day", "2024-08-09T01:00:00Z"], 2, "--day '2024-08-09T01:00:00Z': not a day"),
         (["--table", "--topic", "t", "--day", "2024-08-09", "--end", "2025"], 2, "leave out --start and --end, or"),
         ([os.devnull], 3, "no Kafka broker answers at 127.0.0.1:"),

@@ -114,3 +114,5 @@ def test_the_command(stored: Settings, tmp_path: Path, monkeypatch: pytest.Monke
     assert [found[name] for name in ("compared", "differing", "holds")] == [2, 1, False]
     path.write_text("\n".join(["time,trades", *rows[:2]]), encoding="utf-8")
     assert CliRunner().invoke(app, command).exit_code == 0
+    other_day = CliRunner().invoke(app, [*command, "--day", "2024-08-10", "--interval", "1m"])
+    assert (other_day.exit_code, "no interval could be compared" in other_day.stderr) == (1, True)

@@ -164,6 +164,17 @@ EXAMPLES: list[tuple[str, dict[str, Any], Cause, Verdict, str]] = [
         ),
     ),
     (
+        "some were replayed",
+        {
+            "rejections": (
+                TopicRejections("trades", Counts(500, 480, 0, 20, 0), Counts(1_000, 900, 0, 100, 0), None, replayed=85),
+            )
+        },
+        Cause.MESSAGES_REJECTED,
+        Verdict.REJECTING,
+        "15 of the last 500 messages of topic trades were not stored (15 of 1,000 in all)",
+    ),
+    (
         "numbers missing",
         {"missing": MISSING},
         Cause.NUMBERS_MISSING,
@@ -275,6 +286,11 @@ def test_every_cause_has_an_example() -> None:
         {"states": (state(committed_at=ago(3_600)),), "last_commit_at": ago(3_600), **with_unread(1, 4)},
         {"states": (state(committed_at=ago(3_600)),), "last_commit_at": ago(3_600)},
         {"rejections": (TopicRejections("t", Counts(1_000, 995, 0, 5, 0), Counts(9_000, 8_990, 0, 10, 0), None),)},
+        {
+            "rejections": (
+                TopicRejections("t", Counts(148, 74, 0, 74, 0), Counts(148, 74, 0, 74, 0), None, replayed=74),
+            )
+        },
     ],
     ids=[
         "an epoch unread",
@@ -282,6 +298,7 @@ def test_every_cause_has_an_example() -> None:
         "the first message after a pause",
         "a pause",
         "the noise of a feed",
+        "all dead letters replayed",
     ],
 )
 def test_a_sound_job_is_complete(changes: dict[str, Any]) -> None:

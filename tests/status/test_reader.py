@@ -18,6 +18,7 @@ from k2.status.gather import patience_seconds
 from k2.status.reader import Status, StatusReader
 from k2.storage.commit_log import Commit
 from tests.model.dead_letters import dead_letter
+from tests.query.replays import record_replays
 from tests.query.tables import EPOCH, append, conflict, event, made, progress, set_progress, trade, write_letters
 
 
@@ -95,6 +96,22 @@ def test_dead_letters_are_named_and_their_files_checked(settings: Settings) -> N
     found = StatusReader(settings).read()
     assert causes(found) == [Cause.MESSAGES_REJECTED, Cause.DEAD_LETTERS_LOST]
     assert file.name in found.reasons[1].sentence
+
+
+def test_dead_letters_that_were_replayed_are_not_rejected_messages(settings: Settings) -> None:
+    """Nor is their error named; a message that is rejected again is a dead letter that waits."""
+    market(settings, offset=10, received=10, dead_letters=6)
+    letters = [dead_letter(4 + at, error="other" if at == 5 else "mended") for at in range(6)]
+    write_letters(settings, letters)
+    reader = StatusReader(settings)
+    assert "mended" in reader.read().reasons[0].sentence
+    record_replays(settings, [(letter, 10 + at) for at, letter in enumerate(letters[:5])])
+    found = reader._read(None)
+    assert causes(found) == [Cause.MESSAGES_REJECTED]
+    assert "1 of 10 messages of topic trades were not stored" in found.reasons[0].sentence
+    assert "other" in found.reasons[0].sentence
+    record_replays(settings, [(letters[5], 15)])
+    assert causes(reader._read(None)) == []
 
 
 def test_missing_numbers_and_conflicts(settings: Settings) -> None:

@@ -79,6 +79,15 @@ class ReplayJournal:
         batches = {match[1] for name in self._folder.names(self._prefix) if (match := self._name.fullmatch(name))}
         return [*self._readable(sorted(batches), unreadable)]
 
+    def version(self) -> str:
+        """Return a text that is another one after each intent and each outcome, without reading a batch.
+
+        Raises:
+            SettingsError: the folder or store refuses to be read.
+            UnreachableError: the object store does not answer.
+        """
+        return " ".join(name for name in self._folder.names(self._prefix) if self._name.fullmatch(name))
+
     def _readable(self, batches: list[str], unreadable: Callable[[str], None] | None) -> Iterator[JournalEntry]:
         for batch in batches:
             try:
