@@ -32,7 +32,10 @@ class StoredCertificate(NamedTuple):
         Raises:
             CertificateError: it cannot be read, or is the certificate of another symbol, day or revision.
         """
-        document = parse_document(self.path.read_bytes(), str(self.path))
+        try:
+            document = parse_document(self.path.read_bytes(), str(self.path))
+        except OSError as error:
+            raise CertificateError(f"{self.path} cannot be read: {error.strerror}; restore the file") from None
         folders = tuple(_file_name(document[name]) for name in ("exchange", "symbol"))
         if not self.is_named_as(document) or self.path.parts[-3:-1] != folders:
             raise CertificateError(

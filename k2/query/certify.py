@@ -148,11 +148,17 @@ def _issue_all(
             yield _written(issue, {**statement, "revision": 1, "amends": None})
             continue
         last = same_day[-1].read()
-        changes = [*differing(last, statement)]
+        changes = [*differing(last, statement), *_changed_table(last, statement)]
         if last["root"] == root and not changes and _is_signed_alike(last, issue.key):
             yield IssuedCertificate(same_day[-1].path, last, is_new=False)
         else:
             yield _written(issue, _revised(issue, engine, statement, last, changes))
+
+
+def _changed_table(last: Document, statement: Mapping[str, Any]) -> Iterator[str]:
+    """Yield that the earlier certificate is of another table, as of another namespace: it would not verify."""
+    if last["table"] != statement["table"]:
+        yield f"table: {last['table']} then, {statement['table']} now"
 
 
 def _is_signed_alike(last: Document, key: "Ed25519PrivateKey | None") -> bool:

@@ -12,6 +12,7 @@ from k2.ops.settings import Settings
 from k2.query.day_facts import DaySelection, day_facts
 from k2.query.pinned_pool import PinnedPool
 from k2.query.pool import Pool
+from k2.query.tables import existing_table
 
 __all__ = ["QUALITY_SCHEMA", "quality"]
 
@@ -59,8 +60,10 @@ def quality(settings: Settings) -> pa.Table:
         NoTableError: the table `trades` does not exist.
         CertificateError: a certificate cannot be read.
     """
-    with Pool(settings, connections=1) as pool:
-        found = day_facts(PinnedPool(pool), DaySelection())
+    with Pool(settings, connections=1) as opened:
+        pool = PinnedPool(opened)
+        table = existing_table(settings, "trades", pool)
+        found = day_facts(pool, DaySelection(), table)
     folder, now = CertificateFolder(settings.data_dir / "certificates"), datetime.now(UTC)
     certified: dict[tuple[str, str], list[StoredCertificate]] = {}
     rows = []
@@ -77,15 +80,18 @@ def quality(settings: Settings) -> pa.Table:
                 "condition": condition(facts, is_over=is_over).value,
                 "reasons": reasons(facts, is_over=is_over),
                 "last_modified": facts.last_modified,
-                **(_certified(of_day[-1]) if of_day else {}),
+                **(_certified(of_day[-1], str(table.metadata.table_uuid)) if of_day else {}),
                 **{name: getattr(facts, name) for name in _COUNTS},
             }
         )
     return pa.Table.from_pylist(rows, schema=QUALITY_SCHEMA)
 
 
-def _certified(newest: StoredCertificate) -> dict[str, Any]:
+def _certified(newest: StoredCertificate, table: str) -> dict[str, Any]:
     document = newest.read()
+    if document["table"] != table:
+        # Of another namespace, say.
+        return {}
     amends = document["amends"]
     return {
         "certified_condition": document["condition"],

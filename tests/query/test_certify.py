@@ -189,6 +189,29 @@ def test_a_late_fill_amends_the_day(settings: Settings, folder: Path, stored: Ta
     assert not any(one.is_new for one in certify(settings, "binance", DAY, folder=folder))
 
 
+def test_another_table_with_the_same_rows_has_certificates_of_its_own(
+    settings: Settings, folder: Path, stored: Table
+) -> None:
+    """One of another namespace would not verify, so it is not kept as if it said the same."""
+    issued(settings, folder)
+    other = settings.model_copy(update={"namespace": "other"})
+    rows = stored.scan().to_arrow().to_pylist()
+    append(made(other, TableName.TRADES), rows)
+    append(
+        made(other, TableName.SEQUENCE_EVENTS), made(settings, TableName.SEQUENCE_EVENTS).scan().to_arrow().to_pylist()
+    )
+    found = issued(other, folder)["BTCUSDT"]
+    assert [found[name] for name in ("revision", "condition")] == [2, "complete"]
+    assert [text.partition(":")[0] for text in found["amends"]["changes"]] == ["table"]
+    assert differences(other, folder) == []
+    with open_market(other) as market:
+        assert {
+            row["certified_condition"] for row in market.sql_table("FROM quality WHERE day = '2024-08-09'").to_pylist()
+        } == {"complete", "open"}
+    with open_market(settings) as market:
+        assert {row["certified_condition"] for row in market.sql_table("FROM quality").to_pylist()} == {None}
+
+
 def test_a_day_whose_rows_are_gone_is_amended(settings: Settings, folder: Path, stored: Table) -> None:
     """The symbol is known by its certificate; the new one has the root without rows, and agrees."""
     issued(settings, folder)

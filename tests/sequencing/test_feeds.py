@@ -14,7 +14,7 @@ from k2.model.sequence_events import EventKind
 from k2.model.symbols import Symbols
 from k2.model.verdicts import CONFLICT, DUPLICATE, SKIPPED, STORED
 from k2.sequencing import feeds
-from k2.sequencing.feed_states import FeedStates
+from k2.sequencing.feed_states import COMMITS_KEPT, FeedStates
 from k2.sequencing.feeds import FeedTracker
 from k2.sequencing.feeds_kernel import bucket_of
 from tests.model.trade_slices import Row, slice_of
@@ -203,6 +203,19 @@ def test_events_that_a_crash_kept_out_of_the_ledger_are_written(commits: int) ->
     job.close()
     assert missing_numbers(job.ledger) == {FeedKey("kraken", one, 1, "ta"): {2}}
     assert [(event.offset, event.is_owed) for event in job.ledger] == [(1, True)]
+
+
+def test_events_are_written_in_the_first_epoch_of_a_start() -> None:
+    """No message need come: after some commits without any, the state has them no more."""
+    one = SYMBOLS[0]
+    job = Job({"ta": [Row(1, symbol=one), Row(4, symbol=one)], "tb": []})
+    job.read("ta", 2)
+    job.commit()
+    job.start()
+    for _ in range(COMMITS_KEPT + 1):
+        job.close()
+    job.start()
+    assert missing_numbers(job.ledger) == {FeedKey("kraken", one, 1, "ta"): {2, 3}}
 
 
 def test_what_is_committed_is_ignored_on_replay() -> None:

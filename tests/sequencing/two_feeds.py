@@ -77,6 +77,9 @@ class Job:
         ranges, events = known.ranges(0, self.committed), known.events(0)
         self.feeds = FeedTracker(0, TOPICS, symbols, ranges, events, missing_ranges(self.ledger), self.committed)
         self.places = {topic: self.committed.get(TopicPartition(topic, 0), 0) for topic in self.logs}
+        # The source begins with an empty batch, so events that the ledger lacks are in the first epoch.
+        self.unwritten += self.feeds.add(slice_of([], topic=TOPICS[0].topic))
+        self.batches.append(self.feeds.state())
 
     def read(self, topic: str, count: int) -> None:
         """Read some messages of a topic as one batch."""
