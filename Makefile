@@ -16,7 +16,7 @@ endif
 .DELETE_ON_ERROR:
 # Two targets side by side would install into .venv at one time.
 .NOTPARALLEL:
-.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench upkeep outage idle hosts spark picture lock clean
+.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench upkeep outage idle hosts whole-day spark picture lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,9 @@ idle: .venv/dev ## run a job without messages for as many epochs as an hour has,
 
 hosts: .venv/dev ## run a cluster on three hosts, and cut one off (needs root; ARGS="--cuts 2:60")
 	@unshare --net --mount .venv/bin/python -m tests.flows.hosts $(ARGS)
+
+whole-day: .venv/dev ## mend a simulated day with losses to a whole one, with every step killed (ARGS="--seeds 5")
+	@.venv/bin/python -m tests.flows.whole_day --kills $(ARGS)
 
 spark: .venv/dev ## let Spark read the tables and clean them up, and start the job after it (needs Java and Maven)
 	@.venv/bin/python -m tests.engines.clean_up $(ARGS)

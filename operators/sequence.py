@@ -228,7 +228,7 @@ def _report_newest_missing(missing: NewestMissing) -> None:
         symbol=symbol,
         first_sequence=first,
         last_sequence=last,
-        hint="the venue has named these numbers, and no trade has come: check the feed; the next trade opens a gap",
+        hint="the venue has named these numbers, and no trade has come, so a gap is open: check the feed",
     )
 
 

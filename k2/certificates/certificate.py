@@ -16,9 +16,10 @@ FORMAT: Final = 1
 Document = Mapping[str, Any]
 """The JSON document of a certificate."""
 _ATTESTED: Final = tuple(one.name for one in fields(DayFacts) if one.name != "last_modified")
+_COUNTS: Final = tuple(one.name for one in fields(DayFacts) if one.type in {int, int | None})
 _REQUIRED: Final = frozenset(
     {"format", "exchange", "symbol", "day", "condition", "root", "snapshot_id", "revision", "previous", "amends"}
-    | {"public_key", "signature", "certified_at", *_ATTESTED}
+    | {"public_key", "signature", "certified_at", "table", "condition_of_rows", *_ATTESTED}
 )
 
 
@@ -80,8 +81,8 @@ def parse_document(text: bytes, name: str) -> Document:
         CertificateError: it is not a certificate, or of another format.
     """
     try:
-        document = json.loads(text)
-    except ValueError as error:
+        document = json.loads(text, object_pairs_hook=_object, parse_float=_refuse, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise CertificateError(f"{name} is not a certificate: {error}; name a file that k2 certify wrote") from None
     if not isinstance(document, dict) or "root" not in document:
         raise CertificateError(f"{name} is not a certificate; name a file that k2 certify wrote")
@@ -97,17 +98,35 @@ def parse_document(text: bytes, name: str) -> Document:
     return document
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON. Of two values with one key, a reader sees one and a program may take the other."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name} occurs twice")
+        found[name] = value
+    return found
+
+
+def _refuse(number: str) -> None:
+    raise ValueError(f"{number} is not an integer")
+
+
 def _check_types(document: Document) -> None:
-    """Raise if a value that is used as a name, a day, a number or a list is none."""
+    """Raise a TypeError or ValueError if a name, day, number or list of the document has another type."""
     date.fromisoformat(document["day"])
-    for name in ("exchange", "symbol", "root", "condition"):
+    for name in ("exchange", "symbol", "root", "condition", "condition_of_rows", "table"):
         if not isinstance(document[name], str):
             raise TypeError(f"{name} is not a text")
     for name in ("sessions", "offsets"):
         if not isinstance(document[name], list) or not all(isinstance(one, dict) for one in document[name]):
             raise TypeError(f"{name} is not a list of objects")
-    if not isinstance(document["snapshot_id"], int | None) or not isinstance(document["revision"], int):
-        raise TypeError("snapshot_id or revision is not a number")
+    for name in ("snapshot_id", "revision", *_COUNTS):
+        # A boolean is an integer in Python, and equals one.
+        if not isinstance(document[name], int | None) or isinstance(document[name], bool):
+            raise TypeError(f"{name} is not a number")
+    if document["revision"] is None:
+        raise TypeError("revision is not a number")
     for name in ("previous", "amends"):
         link = document[name]
         if link is None:

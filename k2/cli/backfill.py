@@ -9,7 +9,7 @@ import typer
 
 from k2.cli.captures import STDIN, capture_name, read_capture
 from k2.cli.console import Json, print_json
-from k2.cli.options import Exchange, Symbol
+from k2.cli.options import parse_name
 from k2.cli.table_output import print_table
 from k2.fill.archives import Archive, Names, read_archive, read_messages
 from k2.fill.backfill import Backfilled
@@ -33,7 +33,7 @@ def backfill(
     *,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE]...", help="Archive or REST answer, plain, gzip or zip; or a capture."),
+        typer.Argument(metavar="FILE", help="Archive or REST answer, plain, gzip or zip; or a capture."),
     ] = None,
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Request what is missing from the venues, as k2 gaps --export plans it.")
@@ -43,8 +43,18 @@ def backfill(
         str | None, typer.Option(help="Read the files as captures: each line is a message of this venue.")
     ] = None,
     form: Annotated[str | None, typer.Option(help="Name the form of the files, if it is not recognised.")] = None,
-    exchange: Exchange = None,
-    symbol: Symbol = None,
+    exchange: Annotated[
+        str | None,
+        typer.Option(
+            parser=parse_name, help="Exchange of the trades, instead of that of the form; with --fetch, filter by it."
+        ),
+    ] = None,
+    symbol: Annotated[
+        str | None,
+        typer.Option(
+            parser=parse_name, help="Symbol, if the file does not name it; else, and with --fetch, filter by it."
+        ),
+    ] = None,
     topic: Annotated[str | None, typer.Option(help="Publish to this topic of K2_TOPICS.")] = None,
     source: Annotated[str | None, typer.Option(help="Record this address, from which the file was downloaded.")] = None,
     wait: Annotated[
@@ -57,7 +67,7 @@ def backfill(
 
     The job reads them as any message, and stores each number once. Only numbers that the ledger has as missing are
     published; of a venue without contiguous numbers, trades whose id is not stored. A trade that is stored with other
-    content is reported and not published. --exchange and --symbol say what the file does not, or select a symbol.
+    content is reported and not published.
     """
     settings = read_settings()
     options: dict[str, Any] = {"topic": topic, "wait_seconds": wait, "dry_run": dry_run}

@@ -118,7 +118,7 @@ def stats(
         typer.echo(replay_sentence(found.replays))
         if found.replays.rejected_again:
             typer.echo(
-                "those rejected again wait as other dead letters; mend their cause before the next replay", err=True
+                "those rejected again wait as other dead letters; fix their cause before the next replay", err=True
             )
 
 

@@ -65,7 +65,7 @@ def replay(
     topic: Annotated[str | None, typer.Option(parser=parse_name, help="Filter by topic.")] = None,
     partition: Annotated[int | None, typer.Option(min=0, help="Filter by partition.")] = None,
     since: Annotated[
-        str | None, typer.Option(help="Only letters set aside at this time or later: RFC 3339 or a day.")
+        str | None, typer.Option(help="Filter by time: only those written at this time or later, RFC 3339 or a day.")
     ] = None,
     error: Annotated[
         str | None, typer.Option(parser=parse_name, help="Filter by error, as `k2 dlq stats --by error` prints it.")
@@ -84,8 +84,8 @@ def replay(
     """
     settings = read_settings()
     choice = Choice(reason, topic, partition, None if since is None else parse_time_option("--since", since), error)
-    mend = None if transform is None else load_transform(transform)
-    letters = _Letters(committed_letters(settings, _warn_unreadable), choice, mend)
+    fix = None if transform is None else load_transform(transform)
+    letters = _Letters(committed_letters(settings, _warn_unreadable), choice, fix)
     record = _show(settings, letters, as_json=as_json) if dry_run else _publish(settings, letters)
     for failure in letters.failures[:FAILURES_SHOWN_MAX]:
         typer.echo(f"k2: {failure}", err=True)
@@ -122,7 +122,7 @@ def _publish(settings: Settings, letters: _Letters) -> dict[str, object]:
         TopicPartition(letter.topic, letter.partition) for letter in letters.waiting(replayed_letters(entries))
     )
     if not chosen:
-        typer.echo("k2: no dead letter that waits is chosen, so there is nothing to publish", err=True)
+        typer.echo("k2: no waiting dead letter is chosen, so there is nothing to publish", err=True)
     if chosen or not all(entry.is_settled for entry in entries):
         _warn_unread(settings, chosen)
         with Replayer(settings, replay_journal(settings)) as replayer:

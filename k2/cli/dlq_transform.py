@@ -1,4 +1,4 @@
-"""A user's function that mends dead letters before they are replayed."""
+"""A user's function that fixes the values of dead letters before they are replayed."""
 
 import runpy
 from collections.abc import Callable

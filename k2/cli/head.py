@@ -27,10 +27,10 @@ def head(
     exchange: Annotated[str, typer.Argument(parser=parse_name, metavar="EXCHANGE")],
     symbol: Annotated[str, typer.Argument(parser=parse_name, metavar="SYMBOL")],
     number: Annotated[
-        int, typer.Argument(min=1, max=_LONG_MAX, metavar="NUMBER", help="The sequence number of its newest trade.")
+        int, typer.Argument(min=1, max=_LONG_MAX, metavar="NUMBER", help="Sequence number of its newest trade.")
     ],
     *,
-    by: Annotated[str | None, typer.Option(parser=parse_name, help="Who says so; by default user@host.")] = None,
+    by: Annotated[str | None, typer.Option(parser=parse_name, help="Name who says so; user@host by default.")] = None,
     topic: Annotated[
         str | None, typer.Option(parser=parse_name, help="Publish to this topic; by default that of its trades.")
     ] = None,

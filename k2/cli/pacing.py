@@ -1,4 +1,4 @@
-"""Pacing: publish messages at the distances in time at which they were recorded, or a multiple of that speed."""
+"""Pacing: publish messages at a rate, or at the distances in time at which they were recorded, times a speed."""
 
 import math
 import time
@@ -10,9 +10,12 @@ from k2.model.reasons import RejectedError, SkippedError
 from k2.model.times import SECOND_US
 from k2.venues import Venue
 
-__all__ = ["NO_TIMES", "MessageTimes", "Pace", "parse_speed", "times_of"]
+__all__ = ["NO_TIMES", "MessageTimes", "Pace", "RateLimit", "parse_speed", "times_of"]
 
 SLEEP_SECONDS_MIN: Final = 0.001
+"""A shorter sleep is not exact: a later call waits for the remainder."""
+LAG_SECONDS_MAX: Final = 0.1
+"""What a stall of a rate is made up for at once, at most."""
 
 
 class MessageTimes(NamedTuple):
@@ -57,6 +60,29 @@ def parse_speed(text: str) -> float:
     return speed
 
 
+class RateLimit:
+    """Space calls evenly at `per_second`, without a burst to catch up after a stall."""
+
+    def __init__(
+        self,
+        per_second: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._interval = 1 / per_second
+        self._clock = clock
+        self._sleep = sleep
+        self._due = clock()
+
+    def wait(self) -> None:
+        """Wait until the next call is due."""
+        now = self._clock()
+        self._due = max(self._due, now - LAG_SECONDS_MAX)
+        if self._due - now > SLEEP_SECONDS_MIN:
+            self._sleep(self._due - now)
+        self._due += self._interval
+
+
 class Pace:
     """Waits until a recorded time is due, counted from the first one.
 
@@ -80,6 +106,5 @@ class Pace:
             self._began = now, recorded_us
         began, first_us = self._began
         seconds = began + (recorded_us - first_us) / SECOND_US / self._speed - now
-        # A shorter sleep is not exact; a later call waits for the remainder.
         if seconds > SLEEP_SECONDS_MIN:
             self._sleep(seconds)

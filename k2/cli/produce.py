@@ -12,44 +12,18 @@ import typer
 from k2.cli.capture_check import FirstLines, PlacedLine, check_first_lines
 from k2.cli.captures import CaptureError, check_captures, read_capture
 from k2.cli.console import Json, print_record, progress
-from k2.cli.pacing import NO_TIMES, Pace, parse_speed, times_of
+from k2.cli.pacing import NO_TIMES, Pace, RateLimit, parse_speed, times_of
 from k2.kafka.producer import TradeProducer
 from k2.model.errors import SettingsError
 from k2.model.reasons import RejectedError, SkippedError
 from k2.ops.settings import Settings, checked_topic, read_settings
 from k2.venues import VENUES, Venue
 
-__all__ = ["RateLimit", "produce"]
+__all__ = ["produce"]
 
 PARTITIONS_MAX: Final = 100_000
 RATE_MAX: Final = 1e9
-LAG_SECONDS_MAX: Final = 0.1
 LINES_BETWEEN_PROGRESS: Final = 1_000
-SLEEP_SECONDS_MIN: Final = 0.001
-
-
-class RateLimit:
-    """Space calls evenly at `per_second`, without a burst to catch up after a stall."""
-
-    def __init__(
-        self,
-        per_second: float,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._interval = 1 / per_second
-        self._clock = clock
-        self._sleep = sleep
-        self._due = clock()
-
-    def wait(self) -> None:
-        """Wait until the next call is due."""
-        now = self._clock()
-        self._due = max(self._due, now - LAG_SECONDS_MAX)
-        # A shorter sleep is not exact; a later call waits for the remainder.
-        if self._due - now > SLEEP_SECONDS_MIN:
-            self._sleep(self._due - now)
-        self._due += self._interval
 
 
 class KafkaTimes(StrEnum):
@@ -60,7 +34,7 @@ class KafkaTimes(StrEnum):
 
 
 class Order(StrEnum):
-    """Order of stored trades."""
+    """Order of stored trades: `k2.query.replay.ReplayOrder`, without DuckDB, which captures do not need."""
 
     TIME = "time"
     OFFSET = "offset"

@@ -37,7 +37,7 @@ def verify(
     A signature proves who signed only with --public-key: without it, the certificate's own key is used.
     """
     if as_of is not None and without_table:
-        raise SettingsError("--as-of and --without-table cannot be used together")
+        raise SettingsError("--as-of and --without-table cannot be used together; leave one out")
     found = verify_all(
         read_settings(),
         certificates,

@@ -12,6 +12,7 @@ from typing import IO, Any, Final, NamedTuple
 import duckdb
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from k2.fill.forms import Form, recognise_answer, recognise_csv, rows_of
@@ -28,6 +29,14 @@ ZIP_MAGIC: Final = b"PK\x03\x04"
 GZIP_MAGIC: Final = b"\x1f\x8b"
 JSON_BEGINNINGS: Final = (b"[", b"{")
 CHECKSUM_SUFFIX: Final = ".CHECKSUM"
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+FIRST_LINE_BYTES_MAX: Final = 65_536
+EXPANSION_MAX: Final = 100
+"""How many times its size a file may be unpacked: trades as text take 3 to 10 times as much as packed."""
+UNPACKED_BYTES_MIN: Final = 64 * 1024 * 1024
+"""Up to this size a file may be unpacked in any case."""
+EARLIEST_US: Final = 1_230_768_000_000_000
+"""2009: no venue with a form had trades before."""
 
 _TEXTS: Final = ("exchange", "symbol", "trade_id", "price", "quantity", "side")
 _COLUMNS: Final = (
@@ -91,7 +100,7 @@ def read_answer(name: str, data: bytes, form: Form | None = None, names: Names =
     """Read the bytes of a file, or of an answer, named `name`; raises as `read_archive`."""
     try:
         with _plain(name, data) as plain:
-            rows, form = _rows(name, plain, form)
+            rows, form = _rows(name, _Measured(name, plain, len(data)), form)
     except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ArchiveError(f"{name} is damaged: {error}; download it again") from None
     except (pa.ArrowInvalid, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -171,15 +180,20 @@ def _plain(name: str, data: bytes) -> "IO[bytes] | gzip.GzipFile":
     return packed.open(members[0])
 
 
-def _rows(name: str, plain: "IO[bytes] | gzip.GzipFile", form: Form | None) -> tuple[pa.Table, Form]:
+def _rows(name: str, plain: io.RawIOBase, form: Form | None) -> tuple[pa.Table, Form]:
     """Return the rows of a file as columns of text, named as its form names them, and the form."""
-    buffered = io.BufferedReader(plain)  # type: ignore[type-var]  # a stream of bytes, whatever its class
+    buffered = io.BufferedReader(plain)
+    if buffered.peek(3).startswith(BYTE_ORDER_MARK):
+        buffered.read(len(BYTE_ORDER_MARK))
     beginning = buffered.peek(1)[:1]
     if form.keys if form is not None else beginning in JSON_BEGINNINGS:
         document = _ANSWER.decode(buffered.read())
         form = form or recognise_answer(name, document)
         return _answer_rows(name, rows_of(form, document), form), form
-    first = buffered.readline().decode().rstrip("\r\n")
+    line = buffered.readline(FIRST_LINE_BYTES_MAX)
+    if len(line) == FIRST_LINE_BYTES_MAX:
+        raise ArchiveError(f"{name} is no CSV file: its first line has {FIRST_LINE_BYTES_MAX:,} bytes or more")
+    first = line.decode().rstrip("\r\n")
     form = form or recognise_csv(name, first)
     is_header = first.lower() in {header.lower() for header in form.header}
     columns = [*form.columns, *(f"{idx}" for idx in range(len(form.columns), first.count(",") + 1))]
@@ -190,6 +204,30 @@ def _rows(name: str, plain: "IO[bytes] | gzip.GzipFile", form: Form | None) -> t
     if not rest.peek(1):
         return pa.table({column: pa.array([], pa.string()) for column in _used(form)}), form
     return pacsv.read_csv(rest, pacsv.ReadOptions(column_names=columns), convert_options=options), form
+
+
+class _Measured(io.RawIOBase):
+    """What a file contains, up to a limit: a small one may be packed so that it fills all memory."""
+
+    def __init__(self, name: str, plain: "IO[bytes] | gzip.GzipFile", packed_bytes: int) -> None:
+        self._name = name
+        self._plain = plain
+        self._left = self._bytes_max = max(UNPACKED_BYTES_MIN, packed_bytes * EXPANSION_MAX)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        target = memoryview(buffer)
+        chunk = self._plain.read(len(target))
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise ArchiveError(
+                f"{self._name} is unpacked to more than {self._bytes_max:,} bytes, more than {EXPANSION_MAX} times its "
+                "size; if it has trades, unpack it first"
+            )
+        target[: len(chunk)] = chunk
+        return len(chunk)
 
 
 class _Joined(io.RawIOBase):
@@ -264,6 +302,11 @@ def _normalised(name: str, rows: pa.Table, form: Form, names: Names, symbol: str
     for column in ("price", "quantity", "timestamp", "sequence" if form.sequence else "trade_id"):
         if trades[column].null_count:
             raise ArchiveError(f"{name}: a trade has no {column}; the file is not whole, download it again")
+    if trades.num_rows and (earliest := pc.min(trades["timestamp"]).as_py()) < EARLIEST_US:
+        raise ArchiveError(
+            f"{name}: a trade is dated before 2009 ({earliest} us since 1970), so the file is cut, or not of form "
+            f"{form.name}; download it again, or name another --form"
+        )
     return trades
 
 
@@ -276,7 +319,13 @@ def _quoted(column: str) -> str:
 
 
 def _whole(column: str) -> str:
-    return f"CAST({_quoted(column)} AS BIGINT)"
+    """Return a whole number; a cast alone rounds one with a fraction, to the number of another trade."""
+    text = _quoted(column)
+    refusal = f"error('not a whole number: ' || {text})"
+    return (
+        f"CASE WHEN {text} IS NULL OR regexp_full_match({text}, '-?[0-9]+') THEN CAST({text} AS BIGINT) "
+        f"ELSE {refusal} END"
+    )
 
 
 def _side(form: Form) -> str:

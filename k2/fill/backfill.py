@@ -4,16 +4,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.table import Table
 
 from k2.fill.archives import Archive
-from k2.fill.publishing import ANY_PARTITION, messages, publish, target, venue_of, wait_until_read
+from k2.fill.publishing import ANY_PARTITION, check_times, messages, publish, target, venue_of, wait_until_read
 from k2.fill.ranges import Range, count, merged, without
-from k2.fill.selection import Feed, Ledger, Pick, Symbol, bounds_of, ids_of, read_ledger, select
+from k2.fill.selection import Ledger, Pick, Symbol, bounds_of, ids_of, read_ledger, select, without_numbers
+from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings
 from k2.query.engine import Engine
 from k2.query.pool import open_engine
@@ -23,7 +24,8 @@ from k2.query.where_clauses import equal
 __all__ = ["Backfilled", "backfill"]
 
 CONTRADICTIONS_SHOWN: Final = 5
-Published = Callable[[Settings, Symbol, Feed, str, str, Iterable[bytes]], None]
+Send = Callable[[Settings, Symbol, TopicPartition, str, str, Iterable[bytes]], None]
+"""Publishes messages, as `k2.fill.publishing.publish`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,14 @@ def backfill(
     topic: str | None = None,
     wait_seconds: float = 0,
     dry_run: bool = False,
-    send: Published = publish,
-    wait: Callable[[Settings, Feed, float], None] = wait_until_read,
+    send: Send = publish,
+    wait: Callable[[Settings, TopicPartition, float], None] = wait_until_read,
 ) -> Iterator[Backfilled]:
     """Publish the trades of archives that are missing, and yield a report for each archive and symbol.
 
     `archives` are pairs with the origin to record. Nothing is published before the job has read all that is in the
     symbol's partition (`wait`), so a trade that an earlier call published is found stored, and no two archives of one
-    call publish the same trade. A dry run asks no broker.
+    call publish the same trade. A dry run contacts no broker.
 
     Raises:
         NoTableError: the job has not made its tables.
@@ -82,13 +84,15 @@ def backfill(
         ArchiveError: the job would reject a trade; nothing of that archive and symbol is published.
     """
     published = _Published()
-    targets: dict[Symbol, Feed] = {}
-    waited: set[Feed] = set()
+    targets: dict[Symbol, _Target] = {}
+    waited: set[TopicPartition] = set()
     for archive, origin in archives:
-        for symbol, trades in _by_symbol(archive.trades):
+        for symbol, of_symbol in _by_symbol(archive.trades):
             if symbol not in targets:
                 targets[symbol] = _target(settings, symbol, topic)
-            to = targets[symbol]
+            to, is_by_id = targets[symbol]
+            check_times(archive.name, of_symbol, settings.time_ahead_seconds_max)
+            trades = without_numbers(of_symbol) if is_by_id else of_symbol
             if not dry_run and to not in waited:
                 wait(settings, to, wait_seconds)
                 waited.add(to)
@@ -102,6 +106,14 @@ def backfill(
                     send(settings, symbol, to, venue_of(pick.trades), origin, values)
                 published.add(symbol, pick.trades)
             yield _report(archive, symbol, to, pick)
+
+
+class _Target(NamedTuple):
+    """Where a symbol's trades are published."""
+
+    where: TopicPartition
+    is_by_id: bool
+    """Whether trades are stored, none with a contiguous number: a numbered fill would open gaps between them."""
 
 
 class _Published:
@@ -141,21 +153,21 @@ def _tables(settings: Settings) -> Iterator[tuple[Engine, Table, Table]]:
         yield engine, ledger, trades
 
 
-def _target(settings: Settings, symbol: Symbol, topic: str | None) -> Feed:
+def _target(settings: Settings, symbol: Symbol, topic: str | None) -> _Target:
     with _tables(settings) as (engine, ledger_table, trades):
         ledger = read_ledger(engine, ledger_table, symbol)
-        feeds = [] if ledger.feeds else _stored_feeds(engine, trades, symbol)
-        return target(settings, symbol, ledger, feeds, topic)
+        stored = [] if ledger.topic_partitions else _stored_partitions(engine, trades, symbol)
+        return _Target(target(settings, symbol, ledger, stored, topic), bool(stored))
 
 
-def _stored_feeds(engine: Engine, trades: Table, symbol: Symbol) -> list[Feed]:
-    """Return where the stored trades of a symbol came from, the newest first."""
+def _stored_partitions(engine: Engine, trades: Table, symbol: Symbol) -> list[TopicPartition]:
+    """Return the topic partitions of the stored trades of a symbol, that of the newest trade first."""
     engine.register("trades", trades, row_filter=equal(exchange=symbol.exchange, symbol=symbol.symbol))
-    rows = engine.query(_STORED_FEEDS, symbol._asdict())
-    return [Feed(row["topic"], row["partition"]) for row in rows]
+    rows = engine.query(_STORED_PARTITIONS, symbol._asdict())
+    return [TopicPartition(row["topic"], row["partition"]) for row in rows]
 
 
-_STORED_FEEDS: Final = """
+_STORED_PARTITIONS: Final = """
     SELECT topic, partition FROM trades WHERE exchange = $exchange AND symbol = $symbol
     GROUP BY topic, partition ORDER BY max(kafka_timestamp) DESC, topic, partition
 """
@@ -169,10 +181,15 @@ def _by_symbol(trades: pa.Table) -> Iterator[tuple[Symbol, pa.Table]]:
     )
     for row in names.to_pylist():
         is_wanted = pc.and_(pc.equal(trades["exchange"], row["exchange"]), pc.equal(trades["symbol"], row["symbol"]))
-        yield Symbol(**row), trades.filter(is_wanted).combine_chunks()
+        of_symbol = trades.filter(is_wanted)
+        # A capture may have both kinds: one trade without a number must not take the numbers of the others away.
+        is_numbered = pc.is_valid(of_symbol["sequence"])
+        for kind in (is_numbered, pc.invert(is_numbered)):
+            if (of_kind := of_symbol.filter(kind)).num_rows:
+                yield Symbol(**row), of_kind.combine_chunks()
 
 
-def _report(archive: Archive, symbol: Symbol, to: Feed, pick: Pick) -> Backfilled:
+def _report(archive: Archive, symbol: Symbol, to: TopicPartition, pick: Pick) -> Backfilled:
     count_published = pick.trades.num_rows
     return Backfilled(
         archive.name,

@@ -32,6 +32,7 @@ __all__ = ["FetchError", "Fetched", "Fetcher"]
 ANSWER_SECONDS_MAX: Final = 30.0
 RETRY_AFTER_SECONDS_MAX: Final = 600.0
 PAGES_MAX: Final = 10_000
+SHOWN_BYTES_MAX: Final = 200
 AGAIN: Final = RetryPolicy(attempts_max=6, wait_seconds_min=1, wait_seconds_max=60)
 """A venue does not answer, or is overloaded: five retries, after 1 to 16 seconds, or when the venue says."""
 _BUSY: Final = (418, 429)
@@ -93,12 +94,17 @@ class Fetcher:
 
     def _pages(self, request: Request) -> Iterator[Fetched]:
         left: Sequence[Range] = request.covers
-        for _ in range(PAGES_MAX):
+        for page in range(PAGES_MAX):
             url = self._address(request)
-            data = self._answer(url, request)
+            data, is_kept = self._answer(url, request)
             origin = (archive_origin if request.kind == "archive" else rest_origin)(_sha256(data), url)
             name = request.address.rpartition("/")[2]
             archive = read_answer(name, data, named_form(request.form), Names(request.exchange, request.symbol))
+            if not page and not archive.trades.num_rows:
+                raise FetchError(f"{url}: the answer has no trades: {_beginning(data)!r}; fetch it again later")
+            if request.is_final and not is_kept and archive.trades.num_rows:
+                # Only what was read: venues also answer with an error, or a page for people, and a status of 200.
+                self._kept.keep(url, data)
             yield Fetched(request, archive, origin)
             firsts, lasts = bounds_of(archive.trades)
             left = without(left, zip(firsts.tolist(), lasts.tolist(), strict=True))
@@ -116,16 +122,15 @@ class Fetcher:
         parts = urlsplit(request.url)
         return self._base_url.rstrip("/") + parts._replace(scheme="", netloc="").geturl()
 
-    def _answer(self, url: str, request: Request) -> bytes:
+    def _answer(self, url: str, request: Request) -> tuple[bytes, bool]:
+        """Return the answer to a request, and whether it was kept."""
         kept = self._kept.find(url) if request.is_final else None
         if kept is not None:
-            return kept
+            return kept, True
         data = self._download(url, request)
         if request.has_checksum:
             self._check(url, request, data)
-        if request.is_final:
-            self._kept.keep(url, data)
-        return data
+        return data, False
 
     def _check(self, url: str, request: Request, data: bytes) -> None:
         text = self._download(url + _CHECKSUM, request).decode(errors="replace").split()[:1]
@@ -169,12 +174,16 @@ class Fetcher:
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
     if error.code not in _BUSY and error.code < 500:
-        shown = " ".join(error.read(200).decode(errors="replace").split())
+        shown = _beginning(error.read(SHOWN_BYTES_MAX))
         return FetchError(f"{url}: status {error.code} {shown!r}; the venue does not have it, or needs another request")
     after = _retry_after(error.headers.get("Retry-After"))
     if after is not None and after > RETRY_AFTER_SECONDS_MAX:
         return FetchError(f"{url}: status {error.code}, the venue asks to wait {after:.0f} s; run it again after that")
     return _BusyError(f"status {error.code}", after)
+
+
+def _beginning(data: bytes) -> str:
+    return " ".join(data[:SHOWN_BYTES_MAX].decode(errors="replace").split())
 
 
 def _retry_after(text: str | None) -> float | None:

@@ -61,15 +61,14 @@ class Form(_Strict, frozen=True):
     columns: list[str] = []
     """Names of a CSV file's columns, by their place; more columns may follow in a file with a header."""
     header: list[str] = []
+    """First lines of CSV files with a header, by which the form is recognised."""
     file: str | None = None
     """A regular expression for the names of files, whose group `symbol` is the symbol."""
     rows: str = ""
+    """Path of the trades in an answer, such as `result.*` or `data[].data`: keys with '.' between them, `[]` for each
+    element of a list and `*` for each value that is a list; empty if the answer is the list of trades."""
     keys: list[str] = []
-
-    @property
-    def is_csv(self) -> bool:
-        """Whether it is the form of CSV files, not of JSON answers."""
-        return bool(self.columns)
+    """Keys of a trade of an answer, or indices of its values, by which the form is recognised; none in a CSV form."""
 
     def symbol_in(self, file: str) -> str | None:
         """Return the symbol that the name of a file contains; None if it has another form."""

@@ -19,6 +19,8 @@ __all__ = ["Gap", "NextPage", "Plan", "Request", "Uncovered", "make_plan", "sour
 _FILE: Final = Path(__file__).with_name("requests.toml")
 PAGES_PER_DAY_MAX: Final = 20
 """From more REST requests than this for each day of a gap, the archives of these days are requested instead."""
+PAGES_MAX: Final = 10_000
+"""More REST requests than this are not sent for one gap."""
 SINCE_MARGIN: Final = timedelta(seconds=1)
 """A page by time begins this long before the last stored trade: several trades may have its time."""
 
@@ -188,6 +190,9 @@ def _rest_refusal(rest: _Rest | None, gap: Gap, now: datetime) -> str:
     since = gap.start or gap.end
     if rest.days_max is not None and since is not None and now - since > timedelta(days=rest.days_max):
         return f"the venue gives trades of the last {rest.days_max} days only"
+    if (pages := (gap.last - gap.first) // rest.limit + 1) > PAGES_MAX:
+        # A number that was named by mistake must not become more requests than memory has room for.
+        return f"it would take {pages:,} requests of REST"
     if rest.pages == "time" and gap.start is None:
         return "no trade before it is stored, so its time is not known"
     return ""
@@ -253,7 +258,7 @@ def _rest_requests(source: Source, gaps: Sequence[Gap], now: datetime) -> Iterat
             weight=rest.weight,
             requests_per_minute=rest.requests_per_minute,
             next=rest.next,
-            is_final=is_paged or (rest.pages == "time" and end is not None),
+            is_final=end is not None and (is_paged or rest.pages == "time"),
         )
 
 

@@ -6,9 +6,10 @@ from typing import Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from k2.fill.archives import ArchiveError
-from k2.fill.selection import Feed, Ledger, Symbol
+from k2.fill.selection import Ledger, Symbol
 from k2.iceberg.table_progress import read_progress
 from k2.kafka.client import KafkaClient
 from k2.kafka.config import cluster_metadata, existing_partitions
@@ -20,8 +21,9 @@ from k2.model.reasons import RejectedError
 from k2.ops.failpoints import failpoint
 from k2.ops.settings import Settings
 from k2.venues import VENUES
+from k2.venues.time_ahead import too_far_ahead
 
-__all__ = ["messages", "publish", "target", "wait_until_read"]
+__all__ = ["check_times", "messages", "publish", "target", "wait_until_read"]
 
 NUMBERED_VENUE: Final = "k2-fill"
 IDENTITY_VENUE: Final = "k2-identity-only"
@@ -51,15 +53,29 @@ def messages(file: str, trades: pa.Table) -> Iterator[bytes]:
         yield value
 
 
+def check_times(file: str, trades: pa.Table, seconds_ahead_max: int) -> None:
+    """Check that the job takes the times of trades, of which there is at least one.
+
+    Raises:
+        ArchiveError: the job would reject one, because it is too far ahead of now.
+    """
+    latest, now_us = int(pc.max(trades["timestamp"]).as_py()), time.time_ns() // 1_000
+    if latest - now_us > seconds_ahead_max * 1_000_000:
+        rejection = too_far_ahead("timestamp", latest, now_us, seconds_ahead_max)
+        raise ArchiveError(f"{file}: {rejection.error}")
+
+
 def venue_of(trades: pa.Table) -> str:
     """Return the venue that decodes the messages of trades: with numbers, or with ids alone."""
     return IDENTITY_VENUE if trades["sequence"].null_count else NUMBERED_VENUE
 
 
-def target(settings: Settings, symbol: Symbol, ledger: Ledger, feeds: Sequence[Feed], topic: str | None) -> Feed:
+def target(
+    settings: Settings, symbol: Symbol, ledger: Ledger, stored: Sequence[TopicPartition], topic: str | None
+) -> TopicPartition:
     """Return the topic and partition to publish to: of the symbol's topics in `K2_TOPICS` the first, or `topic`.
 
-    `feeds` are those of stored trades, for a symbol without events. The partition is that of its newest event.
+    `stored` are those of stored trades, for a symbol without events. The partition is that of its newest event.
 
     Raises:
         SettingsError: the job does not read the topic, or none that had trades of the symbol.
@@ -67,9 +83,9 @@ def target(settings: Settings, symbol: Symbol, ledger: Ledger, feeds: Sequence[F
     names = [one.topic for one in settings.topics]
     if topic is not None and topic not in names:
         raise SettingsError(f"--topic {topic!r} is not in K2_TOPICS ({', '.join(names)}); the job would not read it")
-    known = {feed.topic: feed for feed in reversed([*ledger.feeds, *feeds])}
+    known = {one.topic: one for one in reversed([*ledger.topic_partitions, *stored])}
     if topic is not None:
-        return known.get(topic, Feed(topic, ANY_PARTITION))
+        return known.get(topic, TopicPartition(topic, ANY_PARTITION))
     found = [known[name] for name in names if name in known]
     if not found:
         raise SettingsError(
@@ -81,11 +97,11 @@ def target(settings: Settings, symbol: Symbol, ledger: Ledger, feeds: Sequence[F
 
 def wait_until_read(
     settings: Settings,
-    to: Feed,
+    to: TopicPartition,
     seconds_max: float,
     *,
     progress: Callable[[Settings], Progress] = read_progress,
-    ends: Callable[[Settings, Feed], dict[TopicPartition, int]] | None = None,
+    ends: Callable[[Settings, TopicPartition], dict[TopicPartition, int]] | None = None,
 ) -> None:
     """Wait until the job has committed everything that is now in a partition, or in all of the topic.
 
@@ -112,14 +128,16 @@ def wait_until_read(
         time.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
 
-def _ends(settings: Settings, to: Feed) -> dict[TopicPartition, int]:
+def _ends(settings: Settings, to: TopicPartition) -> dict[TopicPartition, int]:
     partitions = existing_partitions(settings, cluster_metadata(settings), to.topic)
     if to.partition != ANY_PARTITION:
         partitions = [one for one in partitions if one.partition == to.partition]
     return KafkaClient(settings).high_watermarks(partitions)
 
 
-def publish(settings: Settings, symbol: Symbol, to: Feed, venue: str, origin: str, values: Iterable[bytes]) -> None:
+def publish(
+    settings: Settings, symbol: Symbol, to: TopicPartition, venue: str, origin: str, values: Iterable[bytes]
+) -> None:
     """Publish messages with their origin, in their order; return when the broker has acknowledged all.
 
     A crash leaves the first of them in the topic. The next run finds these stored and publishes the others.

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from k2.sequencing.ranges import difference, intersection
+
 __all__ = ["Range", "count", "merged", "overlaps", "within", "without"]
 
 
@@ -37,25 +39,12 @@ def without(ranges: Sequence[Range], taken: Iterable[tuple[int, int]]) -> list[R
     >>> without([Range(1, 10)], [(4, 5), (9, 20)])
     [Range(first=1, last=3), Range(first=6, last=8)]
     """
-    holes, left, idx = merged(taken), [], 0
-    for first, last in ranges:
-        while idx < len(holes) and holes[idx].last < first:
-            idx += 1
-        at, start = idx, first
-        while at < len(holes) and holes[at].first <= last:
-            if start < holes[at].first:
-                left.append(Range(start, holes[at].first - 1))
-            start = holes[at].last + 1
-            at += 1
-        if start <= last:
-            left.append(Range(start, last))
-    return left
+    return [Range(*one) for one in difference(tuple(ranges), tuple(merged(taken)))]
 
 
 def within(ranges: Iterable[Range], first: int, last: int) -> list[Range]:
     """Return the part of ranges that lies between two numbers, inclusive."""
-    cut = (Range(max(one.first, first), min(one.last, last)) for one in ranges)
-    return [one for one in cut if one.first <= one.last]
+    return [Range(*one) for one in intersection(tuple(ranges), ((first, last),))]
 
 
 def count(ranges: Iterable[tuple[int, int]]) -> int:

@@ -16,12 +16,14 @@ from pyiceberg.table import Table
 
 from k2.fill.ranges import Range, merged, overlaps, within, without
 from k2.model.decimals import parse_decimal, spell_decimal
+from k2.model.progress import TopicPartition
 from k2.model.times import time_of
 from k2.query.engine import Engine
 from k2.query.gaps import missing_ranges
+from k2.query.symbol_topics import topic_partitions
 from k2.query.where_clauses import between, equal
 
-__all__ = ["Feed", "Ledger", "Pick", "Symbol", "bounds_of", "ids_of", "read_ledger", "select"]
+__all__ = ["Ledger", "Pick", "Symbol", "bounds_of", "ids_of", "read_ledger", "select", "without_numbers"]
 
 SPAN_MARGIN: Final = timedelta(days=1)
 """Stored trades are compared in the time span of an archive and this long before and after it: times may differ."""
@@ -34,11 +36,14 @@ class Symbol(NamedTuple):
     symbol: str
 
 
-class Feed(NamedTuple):
-    """Where trades of a symbol came from."""
+class NumberedSession(NamedTuple):
+    """A session of a symbol, by the ledger."""
 
-    topic: str
-    partition: int
+    number: int
+    begins_at: int
+    """Venue time of the trade that began it, microseconds since the epoch."""
+    missing: list[Range]
+    """Disjoint and ascending."""
 
 
 class Ledger(NamedTuple):
@@ -48,8 +53,10 @@ class Ledger(NamedTuple):
     """Of all sessions, disjoint and ascending, accepted ones among them."""
     is_numbered: bool
     """Whether it has a session, so that numbers that are not stored are known."""
-    feeds: list[Feed]
+    topic_partitions: list[TopicPartition]
     """Those of its events, the newest first."""
+    sessions: Sequence[NumberedSession] = ()
+    """Ascending; none for a symbol with one session, whose numbers say alone which trade is missing."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +84,16 @@ class Pick:
 def read_ledger(engine: Engine, ledger: Table, symbol: Symbol) -> Ledger:
     """Read the events of a symbol; the table is registered in the engine as `sequence_events`."""
     engine.register("sequence_events", ledger, row_filter=equal(exchange=symbol.exchange, symbol=symbol.symbol))
-    found = [
-        one for key, ranges in missing_ranges(engine).items() if (key.exchange, key.symbol) == symbol for one in ranges
-    ]
-    feeds = engine.query(_FEEDS, symbol._asdict())
-    return Ledger(merged(found), bool(feeds), [Feed(row["topic"], row["partition"]) for row in feeds])
+    found = {
+        key.session: merged(ranges)
+        for key, ranges in missing_ranges(engine).items()
+        if (key.exchange, key.symbol) == symbol
+    }
+    known = topic_partitions(engine, *symbol)
+    begun = engine.query(_SESSIONS, symbol._asdict())
+    sessions = [NumberedSession(row["session"], row["begins_at"], found.get(row["session"], [])) for row in begun]
+    missing = merged(one for ranges in found.values() for one in ranges)
+    return Ledger(missing, bool(known), known, sessions if len(sessions) > 1 else ())
 
 
 def select(engine: Engine, stored: Table, symbol: Symbol, ledger: Ledger, trades: pa.Table) -> Pick:
@@ -89,7 +101,8 @@ def select(engine: Engine, stored: Table, symbol: Symbol, ledger: Ledger, trades
 
     A trade is picked if one of its numbers is missing and none is stored; if the symbol or the archive has no numbers,
     if its id is not stored. A trade that is stored is never picked, whatever the ledger says, so a ledger that is a
-    commit late does no harm. `trades` has at least one row.
+    commit late does no harm. If numbering restarted, a number that is missing in the session of the trade's time is
+    compared with that session alone: another session stores another trade under it. `trades` has at least one row.
     """
     by_number = ledger.is_numbered and not trades["sequence"].null_count
     places = pa.array(np.arange(trades.num_rows))
@@ -97,7 +110,9 @@ def select(engine: Engine, stored: Table, symbol: Symbol, ledger: Ledger, trades
     start, end = time_of(span["min"].as_py()) - SPAN_MARGIN, time_of(span["max"].as_py()) + SPAN_MARGIN
     where = And(equal(exchange=symbol.exchange, symbol=symbol.symbol), between("timestamp", start, end))
     engine.register("trades", stored, row_filter=where)
-    engine.register_arrow("archive", _with_decimals(trades).append_column("place", places))
+    homes = _homes(trades, ledger.sessions) if by_number else np.zeros(trades.num_rows, np.int64)
+    compared = _with_decimals(trades).append_column("place", places).append_column("home", pa.array(homes))
+    engine.register_arrow("archive", compared)
     rows = engine.table(_BY_NUMBER if by_number else _BY_ID, symbol._asdict())
     is_stored = np.zeros(trades.num_rows, np.bool_)
     agrees = np.zeros(trades.num_rows, np.bool_)
@@ -106,7 +121,29 @@ def select(engine: Engine, stored: Table, symbol: Symbol, ledger: Ledger, trades
     overlaps_stored = np.zeros(trades.num_rows, np.bool_)
     if by_number and trades["first_sequence"].null_count < trades.num_rows:
         overlaps_stored[engine.table(_OVERLAPPING, symbol._asdict())["place"].to_numpy()] = True
-    return _pick(trades, is_stored, agrees, overlaps_stored & ~is_stored, ledger.missing, by_number=by_number)
+    return _pick(
+        trades,
+        is_stored,
+        agrees,
+        overlaps_stored & ~is_stored,
+        ledger.missing,
+        by_number=by_number,
+        homes=homes if ledger.sessions else None,
+    )
+
+
+def _homes(trades: pa.Table, sessions: Sequence[NumberedSession]) -> NDArray[np.int64]:
+    """Return for each trade the session in which it is missing, by its time; 0 if it is not, or if there is only one.
+
+    An archive may have the time in milliseconds, and the ledger in microseconds.
+    """
+    firsts, lasts = bounds_of(trades)
+    times = trades["timestamp"].to_numpy()
+    homes = np.zeros(trades.num_rows, np.int64)
+    for idx, one in enumerate(sessions):
+        is_its_own = times >= one.begins_at // 1_000 * 1_000 if idx else np.ones(trades.num_rows, np.bool_)
+        homes[is_its_own] = np.where(overlaps(one.missing, firsts, lasts), one.number, 0)[is_its_own]
+    return homes
 
 
 def _with_decimals(trades: pa.Table) -> pa.Table:
@@ -143,13 +180,14 @@ def _pick(
     missing: Sequence[Range],
     *,
     by_number: bool,
+    homes: NDArray[np.int64] | None = None,
 ) -> Pick:
     absent: list[Range] = []
     if by_number:
         firsts, lasts = bounds_of(trades)
-        is_missing = overlaps(missing, firsts, lasts)
+        is_missing = overlaps(missing, firsts, lasts) if homes is None else homes > 0
         has_id = np.ones(trades.num_rows, np.bool_)
-        taken = zip(firsts[is_missing].tolist(), lasts[is_missing].tolist(), strict=True)
+        taken = zip(firsts.tolist(), lasts.tolist(), strict=True)
         absent = without(within(missing, int(firsts.min()), int(lasts.max())), taken)
     else:
         has_id = ~pc.and_(pc.is_null(trades["trade_id"]), pc.is_null(trades["sequence"])).to_numpy()
@@ -180,6 +218,14 @@ def ids_of(trades: pa.Table) -> list[str]:
     return ids
 
 
+def without_numbers(trades: pa.Table) -> pa.Table:
+    """Return trades that are known by their ids alone: the text of its number is the id of one that has no other."""
+    ids = pc.coalesce(trades["trade_id"], pc.cast(trades["sequence"], pa.string()))
+    none = pa.nulls(trades.num_rows, pa.int64())
+    columns: dict[str, Any] = {"trade_id": ids, "sequence": none, "first_sequence": none}
+    return pa.table({name: columns.get(name, trades[name]) for name in trades.schema.names}, trades.schema)
+
+
 def _without_repeats(trades: pa.Table, *, by_number: bool) -> pa.Table:
     """Return the trades by number, or in the file's order, the first of those with one number or id."""
     if by_number:
@@ -189,10 +235,9 @@ def _without_repeats(trades: pa.Table, *, by_number: bool) -> pa.Table:
 
 
 _DECIMAL: Final = pa.decimal128(38, 18)
-_FEEDS: Final = """
-    SELECT topic, partition FROM sequence_events
-    WHERE exchange = $exchange AND symbol = $symbol AND event IN ('session_started', 'gap_opened', 'gap_filled')
-    GROUP BY topic, partition ORDER BY max(detected_at) DESC, topic, partition
+_SESSIONS: Final = """
+    SELECT session, epoch_us(min("timestamp")) AS begins_at FROM sequence_events
+    WHERE exchange = $exchange AND symbol = $symbol AND event = 'session_started' GROUP BY session ORDER BY session
 """
 # An id that is no more than the number's text is no content, and a side that one of the two does not know is none.
 _AGREES: Final = """
@@ -205,12 +250,14 @@ _BY_NUMBER: Final = f"""
     FROM archive JOIN (SELECT * FROM trades WHERE exchange = $exchange AND symbol = $symbol) AS stored
       ON stored.sequence = archive.sequence
      AND coalesce(stored.first_sequence, stored.sequence) = coalesce(archive.first_sequence, archive.sequence)
+     AND archive.home IN (0, stored.session)
     GROUP BY place ORDER BY place
 """
 _OVERLAPPING: Final = """
     SELECT DISTINCT place FROM archive JOIN trades AS stored
       ON coalesce(stored.first_sequence, stored.sequence) <= archive.sequence
      AND stored.sequence >= archive.first_sequence
+     AND archive.home IN (0, stored.session)
     WHERE stored.exchange = $exchange AND stored.symbol = $symbol ORDER BY place
 """
 _BY_ID: Final = f"""

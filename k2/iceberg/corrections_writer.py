@@ -16,7 +16,6 @@ from k2.dedup.corrections import SeenCorrections
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.data_files import write_file
 from k2.iceberg.pending_commit import PendingCommit, WriterProgress
-from k2.iceberg.row_filters import any_of, rows_from
 from k2.iceberg.table_handle import TableHandle
 from k2.model.columns import CORRECTIONS
 from k2.model.correction import Correction, CorrectionKind, PlacedCorrection
@@ -27,6 +26,7 @@ from k2.model.times import EPOCH, time_of
 from k2.ops.failpoints import failpoint
 from k2.ops.metrics import CORRECTIONS_STORED
 from k2.storage.pending_corrections import PendingCorrections, correction_row
+from k2.storage.row_filters import any_of, rows_from
 from k2.storage.table_properties import COMMIT_ID, PENDING_CORRECTIONS
 
 __all__ = ["CorrectionsWriter"]

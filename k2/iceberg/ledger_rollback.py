@@ -14,12 +14,12 @@ from pyiceberg.table import Table
 from k2.iceberg.commit import Committer
 from k2.iceberg.metadata_swap import MetadataSwap
 from k2.iceberg.pending_commit import WriterProgress
-from k2.iceberg.row_filters import any_of, rows_from
 from k2.iceberg.table_progress import progress_of
 from k2.model.committed_offsets import CommittedOffsets
 from k2.model.progress import Progress, TopicPartition
 from k2.ops.failpoints import failpoint
 from k2.storage.commit_log import Remark
+from k2.storage.row_filters import any_of, rows_from
 from k2.storage.table_properties import PROGRESS
 
 __all__ = ["WRITER", "TradesFence", "roll_back_events"]

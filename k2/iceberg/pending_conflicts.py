@@ -15,12 +15,12 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
 from k2.iceberg.column_buffer import ColumnBuffer
-from k2.iceberg.row_filters import any_of
 from k2.model.batch import TradeSlice
 from k2.model.decimals import parse_decimal
 from k2.model.trade import SIDES
 from k2.sequencing.conflicts import Conflict, Content, NotFound, StoredKey, conflicts_in
 from k2.storage.dead_letters.queue import DeadLetterQueue
+from k2.storage.row_filters import any_of
 
 __all__ = ["LOOKUPS_MAX", "LOOKUP_SECONDS_MAX", "PendingConflicts"]
 

@@ -61,7 +61,7 @@ class Replayer:
     """Publishes batches of dead letters under the transactional id of the namespace; a context manager.
 
     On entry, the broker ends what another instance has begun, and batches of the journal without an outcome are looked
-    up, so `settled` must be read after it.
+    up, so `entries` must be read after it.
 
     Raises:
         UnreachableError: no broker answers in time.

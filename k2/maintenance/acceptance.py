@@ -5,7 +5,7 @@ job rebases its own commits over it. Each attempt judges the ledger that it repl
 same numbers at once, the second finds them accepted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -33,7 +33,7 @@ from k2.query.pool import open_engine
 from k2.query.tables import existing_table
 from k2.query.where_clauses import equal
 from k2.sequencing.acceptance import AcceptedRange
-from k2.sequencing.owed_events import difference
+from k2.sequencing.ranges import difference, intersection
 
 __all__ = ["Decided", "Request", "decide"]
 
@@ -145,17 +145,10 @@ def _possible(
     for key, ranges in missing.items():
         if key[:2] != (request.exchange, request.symbol) or request.session not in {None, key.session}:
             continue
-        open_ranges = difference(ranges, tuple((one.first, one.last) for one in accepted.get(key, ())))
-        wanted = difference(ranges, open_ranges) if request.is_undo else open_ranges
-        found[key] = tuple(_within(wanted, request.first, request.last))
+        decided = tuple((one.first, one.last) for one in accepted.get(key, ()))
+        wanted = intersection(ranges, decided) if request.is_undo else difference(ranges, decided)
+        found[key] = intersection(wanted, ((request.first, request.last),))
     return found
-
-
-def _within(ranges: Ranges, first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of ranges between two numbers, both inclusive."""
-    for low, high in ranges:
-        if low <= last and first <= high:
-            yield max(low, first), min(high, last)
 
 
 def _refusal(request: Request, accepted: Mapping[SessionKey, list[AcceptedRange]]) -> str:

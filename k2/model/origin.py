@@ -1,4 +1,4 @@
-"""Where a message comes from, and how it is to be read, if it is not one of the live feed: its headers.
+"""Headers of messages that are not of the live feed: where they come from, and how they are decoded.
 
 A replayed dead letter or a fill from an archive is published to the topic of its symbol, and goes through the same
 rules as every message. Its headers say where it comes from, which becomes the column `origin` of its rows.
@@ -31,6 +31,8 @@ INDEX_HEADER: Final = "k2-index"
 """Header with the index, in decimal, of the only trade to take of a message with several."""
 HEADERS: Final = (ORIGIN_HEADER, VENUE_HEADER, INDEX_HEADER)
 ORIGIN_BYTES_MAX: Final = 1_000
+_ARCHIVE: Final = "archive "
+_REST: Final = "rest "
 
 
 class MessageMarks(NamedTuple):
@@ -40,6 +42,14 @@ class MessageMarks(NamedTuple):
     venue: str | None = None
     trade_index: int | None = None
     """-1 if the header is not a number: no trade has this index."""
+
+    @property
+    def is_in_stream(self) -> bool:
+        """Whether the message is where it was in the stream: neither a fill nor the replay of a conflict.
+
+        Only the replay of a conflict names one trade of its message.
+        """
+        return self.trade_index is None and not (self.origin or "").startswith((_ARCHIVE, _REST))
 
 
 def marks_of(headers: Iterable[tuple[str, bytes | str | None]]) -> MessageMarks | None:
@@ -70,12 +80,12 @@ def replay_origin(topic_partition: TopicPartition, offset: int) -> str:
 
 def archive_origin(sha256: str, name: str) -> str:
     """Return the origin of a fill from an archive, by the SHA-256 of the file in hex and its name or address."""
-    return _cut(f"archive sha256:{sha256} {name}")
+    return _cut(f"{_ARCHIVE}sha256:{sha256} {name}")
 
 
 def rest_origin(sha256: str, address: str) -> str:
     """Return the origin of a fill from a REST answer, by the SHA-256 of its bytes in hex and its address."""
-    return _cut(f"rest sha256:{sha256} {address}")
+    return _cut(f"{_REST}sha256:{sha256} {address}")
 
 
 def person_origin(name: str) -> str:

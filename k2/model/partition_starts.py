@@ -74,10 +74,12 @@ def checked_start(text: str) -> str:
 def start_time_ms(rule: str) -> int | None:
     """Return the lowest Kafka timestamp, in milliseconds, that is not before the time of a rule; None if it has none.
 
-    >>> start_time_ms("2024-08-08T00:00:00.0001Z"), start_time_ms("latest")
-    (1723075200001, None)
+    A time before 1970 is 0: no message is older, and Kafka takes a negative timestamp for a name, -1 for the end.
+
+    >>> start_time_ms("2024-08-08T00:00:00.0001Z"), start_time_ms("1969-12-31T23:59:59.999Z"), start_time_ms("latest")
+    (1723075200001, 0, None)
     """
-    return None if rule in {EARLIEST, LATEST} else -(-parse_time(rule) // _MICROSECONDS_PER_MILLISECOND)
+    return None if rule in {EARLIEST, LATEST} else max(0, -(-parse_time(rule) // _MICROSECONDS_PER_MILLISECOND))
 
 
 def is_new_topic(topic: str, known: Iterable[TopicPartition]) -> bool:

@@ -35,7 +35,7 @@ __all__ = [
 
 FORMAT: Final = 1
 FILL_VENUE: Final = "k2-fill"
-"""Venue that only a header names: the venue of any other letter is that of its topic, which may have been mended."""
+"""Venue that only a header names: any other dead letter has the venue of its topic, which may have been fixed since."""
 WHOLE: Final = -1
 """In place of the index of a trade: all trades of the message."""
 BATCH_MESSAGES_MAX: Final = 2_000
@@ -58,7 +58,7 @@ class Choice:
     topic: str | None = None
     partition: int | None = None
     since: datetime | None = None
-    """Letters that were set aside at this time (UTC) or later."""
+    """Dead letters that were written at this time (UTC) or later."""
     error: str | None = None
     """The error of a letter, or one with `…` for its values, which stands for all errors of its cause."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from k2.model.errors import SettingsError
+from k2.model.times import time_of
 from k2.query.parameters import time_from_text
 
 __all__ = ["Candle", "parse_candles", "read_candles"]
@@ -67,7 +68,7 @@ def read_candles(path: Path) -> list[Candle]:
         reason = getattr(error, "strerror", None) or error
         raise SettingsError(f"--against {path}: {reason}; name a file of candles") from None
     try:
-        candles = {one.start_us: one for part in parts for one in parse_candles(part.decode("utf-8-sig"))}
+        candles = _by_start(one for part in parts for one in parse_candles(part.decode("utf-8-sig")))
     except (ArithmeticError, IndexError, TypeError, UnicodeDecodeError, ValueError) as error:
         reason = str(error) or type(error).__name__
         raise SettingsError(
@@ -76,6 +77,19 @@ def read_candles(path: Path) -> list[Candle]:
     if not candles:
         raise SettingsError(f"--against {path}: it has no candle; name a file of candles")
     return [candles[start] for start in sorted(candles)]
+
+
+def _by_start(candles: Iterable[Candle]) -> dict[int, Candle]:
+    """Return candles by their start.
+
+    Raises:
+        ValueError: two of one start say different things, as where the file is of several symbols or intervals.
+    """
+    found: dict[int, Candle] = {}
+    for one in candles:
+        if found.setdefault(one.start_us, one) != one:
+            raise ValueError(f"two candles that begin at {time_of(one.start_us):%Y-%m-%dT%H:%M:%SZ} differ")
+    return found
 
 
 def parse_candles(text: str) -> list[Candle]:
@@ -146,15 +160,11 @@ def _candle(row: Cells) -> Candle:
     trades = _decimal(row.get("trades"))
     if trades is not None and trades != int(trades):
         raise ValueError(f"{trades} trades")
-    return Candle(
-        _start_us(row["start"]),
-        _decimal(row.get("open")),
-        _decimal(row.get("high")),
-        _decimal(row.get("low")),
-        _decimal(row.get("close")),
-        _decimal(row.get("volume")),
-        None if trades is None else int(trades),
-    )
+    open_, high, low, close, volume = (_decimal(row.get(name)) for name in ("open", "high", "low", "close", "volume"))
+    # Without a value there is nothing to compare, so that any trades would agree with it.
+    if all(value is None for value in (open_, high, low, close, volume, trades)):
+        raise ValueError("a candle without any of open, high, low, close, volume and trades")
+    return Candle(_start_us(row["start"]), open_, high, low, close, volume, None if trades is None else int(trades))
 
 
 def _decimal(value: object) -> Decimal | None:

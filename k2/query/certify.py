@@ -1,6 +1,6 @@
 """Certificates of a day's trades: issued symbol by symbol over one snapshot of the table, and kept in a folder."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +23,7 @@ from k2.ops.settings import Settings
 from k2.query.certified_rows import RowDifference, leaves, register_day, roots, row_differences
 from k2.query.day_facts import DaySelection, day_facts
 from k2.query.engine import Engine, QueryError
-from k2.query.one_moment import OneMoment
+from k2.query.pinned_pool import PinnedPool
 from k2.query.pool import Pool, retry_if_files_gone
 from k2.query.tables import existing_table
 from k2.storage.table_properties import REMOVED_ROWS
@@ -86,10 +86,12 @@ def certify(
     """
     selection = DaySelection(exchange, symbol, day)
     with Pool(unlimited(settings), connections=1) as opened:
-        pool = OneMoment(opened)
+        pool = PinnedPool(opened)
         table = existing_table(settings, "trades", pool)
         _check_not_removed(table, day)
+        stored = CertificateFolder(folder)
         facts = {name: one for (_, name, _), one in day_facts(pool, selection, table).items()}
+        facts |= _facts_of_no_rows(stored, selection, facts)
         if not facts:
             raise QueryError(
                 f"nothing is known of {exchange}{'' if symbol is None else f' {symbol}'} on {day}; "
@@ -98,7 +100,7 @@ def certify(
         with pool.engine() as engine:
             register_day(engine, table, selection)
             trees = roots(engine, selection)
-        issue = _Issue(table, selection, CertificateFolder(folder), key, datetime.now(UTC))
+        issue = _Issue(table, selection, stored, key, datetime.now(UTC))
         with pool.engine() as engine:
             issued = [*_issue_all(issue, engine, facts, trees)]
         if with_leaves:
@@ -108,11 +110,22 @@ def certify(
         return issued
 
 
+def _facts_of_no_rows(
+    folder: CertificateFolder, selection: DaySelection, known: Collection[str]
+) -> dict[str, DayFacts]:
+    """Return the facts of symbols that have a certificate of the day, and of which nothing is stored any more."""
+    exchange, day, symbol = selection.exchange or "", selection.day or date.min, selection.symbol
+    if symbol is None:
+        return {one.read()["symbol"]: DayFacts() for one in folder.others_of_day(exchange, day, known)}
+    is_certified = any(one.day == day for one in folder.stored(exchange, symbol))
+    return {symbol: DayFacts()} if is_certified and symbol not in known else {}
+
+
 def _check_not_removed(table: Table, day: date) -> None:
     """Refuse a day whose rows were removed, which would look as if there had been none."""
     before = REMOVED_ROWS.read(table.metadata.properties).before
     if before is not None and day < before:
-        raise QueryError(f"the rows of {day} were removed by k2 maintain retain, which removed days before {before}")
+        raise QueryError(f"the rows of {day} were removed by k2 maintain retain; certify days from {before} on")
 
 
 def unlimited(settings: Settings) -> Settings:

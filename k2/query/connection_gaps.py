@@ -20,7 +20,7 @@ from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import existing_table
 from k2.query.where_clauses import equal
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.owed_events import difference
+from k2.sequencing.ranges import difference
 
 __all__ = ["ConnectionGap", "ConnectionLoss", "connection_gaps", "losses", "missing_of_connections"]
 

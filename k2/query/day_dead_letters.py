@@ -6,7 +6,7 @@ a row nearby their Kafka timestamp decides.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final
@@ -21,11 +21,11 @@ from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
 from k2.ops.settings import Settings
 from k2.query.engine import Engine
-from k2.query.offset_bounds import table_of
+from k2.query.offset_bounds import next_offsets, table_of
 from k2.storage.dead_letters.files import committed_lines
 from k2.storage.dead_letters.folders import dead_letter_folder, replay_journal
 from k2.storage.dead_letters.replay_journal import replayed_letters
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS, WRITERS
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
 __all__ = ["DayDeadLetters", "SymbolDay", "day_dead_letters"]
 
@@ -65,9 +65,7 @@ class DayDeadLetters:
 _DECODER: Final = msgspec.json.Decoder(_DeadLetter)
 
 
-def day_dead_letters(
-    settings: Settings, engine: Engine, table: Table, symbols: Collection[tuple[str, str]]
-) -> DayDeadLetters:
+def day_dead_letters(settings: Settings, engine: Engine, table: Table) -> DayDeadLetters:
     """Return the dead letters that commits of `table` count, without those whose replay the job has read.
 
     A replay that was rejected again is a dead letter of its own. All rows of `table` are registered in the engine as
@@ -87,7 +85,7 @@ def day_dead_letters(
             by_reason[letter.exchange, letter.symbol, letter.timestamp.date()] += 1
         else:
             others.append(letter)
-    by_key = {f"{exchange}|{symbol}": (exchange, symbol) for exchange, symbol in symbols}
+    by_key = _symbols_by_key(engine, others)
     for letter, days in zip(others, _days(engine, others), strict=True):
         named = by_key.get(letter.key or "")
         for day in days:
@@ -98,13 +96,18 @@ def day_dead_letters(
     return found
 
 
+def _symbols_by_key(engine: Engine, letters: Sequence[_DeadLetter]) -> dict[str, tuple[str, str]]:
+    """Return the symbols that are stored on any day, by the key of their messages; none if no letter has a key."""
+    if not any(letter.key for letter in letters):
+        return {}
+    rows = engine.query("SELECT DISTINCT exchange, symbol FROM trades")
+    return {f"{row['exchange']}|{row['symbol']}": (row["exchange"], row["symbol"]) for row in rows}
+
+
 def _read_again(settings: Settings, table: Table) -> set[Coordinates]:
     """Return the letters that the journal has as replayed, and whose messages the job has read."""
-    properties = table.metadata.properties
-    progress = PROGRESS.read(properties)
-    writers = [str(writer) for writer in range(WRITERS.read(properties) or settings.writers)]
-    entries = replay_journal(settings).entries(lambda text: _log.warning("replays_unreadable", file=text))
-    ends = {where: progress.next_offset(where, writers) or 0 for where in progress.partitions()}
+    entries = replay_journal(settings).entries(lambda text: _log.warning("replay_journal_unreadable", file=text))
+    ends = next_offsets(table, settings)
     return {
         letter
         for letter, offset in replayed_letters(entries).items()

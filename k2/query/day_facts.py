@@ -55,7 +55,7 @@ def day_facts(pool: EnginePool, selection: DaySelection, trades: Table | None = 
     """Return the facts of each symbol and day that has trades, missing numbers, conflicts or sessions, sorted.
 
     Numbers are counted as `k2 completeness` counts them, over the whole table: a number that is missing over midnight
-    has neighbours on other days. `pool` should return the same tables at each call, as `OneMoment` does.
+    has neighbours on other days. `pool` should return the same tables at each call, as `PinnedPool` does.
 
     Raises:
         NoTableError: the table `trades` does not exist.
@@ -75,8 +75,7 @@ def day_facts(pool: EnginePool, selection: DaySelection, trades: Table | None = 
         corrected = _by_symbol_day(engine, _CORRECTIONS, selection)
     with pool.engine() as engine:
         engine.register("trades", table)
-        symbols = {(exchange, symbol) for exchange, symbol, _ in (*counted, *offsets)}
-        letters = day_dead_letters(pool.settings, engine, table, symbols)
+        letters = day_dead_letters(pool.settings, engine, table)
     lost = _lost(pool, selection)
     return {
         key: _facts(key, counted.get(key), sessions[key], offsets[key], corrected[key], letters, lost)

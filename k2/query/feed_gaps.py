@@ -11,7 +11,7 @@ from k2.model.state_source import Ranges
 from k2.query.engine import Engine
 from k2.query.where_clauses import equal
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.owed_events import difference
+from k2.sequencing.ranges import difference
 
 __all__ = ["missing_of_feeds", "register_feed_events"]
 

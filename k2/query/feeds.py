@@ -29,7 +29,7 @@ from k2.query.parameters import QueryParameters
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table, find_job_table
 from k2.sequencing.feed_states import FeedStates, FeedSum
-from k2.sequencing.owed_events import difference
+from k2.sequencing.ranges import intersection
 from k2.storage.table_properties import FEEDS
 
 __all__ = ["FeedDay", "by_feed"]
@@ -125,7 +125,7 @@ def _counts(
         register_feed_events(engine, ledger, parameters.exchange, parameters.symbol)
         of_all = missing_ranges(engine)
         lost = {key: _of_account(key, one, reached, accounts) for key, one in missing_of_feeds(engine).items()}
-        lost_by_all = {key: _overlap(one, of_all.get(SessionKey(*key[:3]), ())) for key, one in lost.items()}
+        lost_by_all = {key: intersection(one, of_all.get(SessionKey(*key[:3]), ())) for key, one in lost.items()}
     engine.register_arrow("reached", _as_arrow(reached))
     engine.register_arrow("accounts", _accounts_as_arrow(accounts))
     engine.register_arrow("lost", _as_arrow(lost))
@@ -189,10 +189,6 @@ def _quantile(lags: NDArray[np.int64], at: float) -> float | None:
     return round(lag_seconds(int(np.searchsorted(sums, at * sums[-1]))), 6)
 
 
-def _overlap(ranges: Ranges, others: Ranges) -> Ranges:
-    return difference(ranges, difference(ranges, others))
-
-
 def _as_arrow(ranges: Mapping[FeedKey, Ranges]) -> pa.Table:
     rows = [(*key, first, last) for key, found in ranges.items() for first, last in found]
     return pa.Table.from_pylist([dict(zip(_RANGES.names, row, strict=True)) for row in rows], schema=_RANGES)
@@ -203,7 +199,7 @@ def _of_account(
 ) -> Ranges:
     """Return the part of what a feed passed over that is in its account: an account may have begun again since."""
     if key in reached:
-        return _overlap(missing, reached[key])
+        return intersection(missing, reached[key])
     since, oldest = accounts.get((key.exchange, key.symbol, key.topic), (0, 0))
     return missing if since <= key.session < oldest else ()
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
-from pyiceberg.expressions import AlwaysFalse, Or
 from pyiceberg.table import Table
 
 from k2.model.state_source import SessionKey
@@ -15,6 +14,7 @@ from k2.query.gaps import Gap
 from k2.query.offset_bounds import table_of
 from k2.query.pool import EnginePool, open_engine
 from k2.query.where_clauses import equal
+from k2.storage.row_filters import any_of
 from k2.venues import VENUES
 from k2.venues.table_fill import Fill
 
@@ -101,8 +101,7 @@ def _newest(
 ) -> Mapping[SessionKey, Newest]:
     exchanges = sorted({key.exchange for key in sessions})
     with open_engine(settings, pool) as engine:
-        filters = (equal(exchange=exchange) for exchange in exchanges)
-        engine.register("trades", trades, row_filter=Or(AlwaysFalse(), AlwaysFalse(), *filters))
+        engine.register("trades", trades, row_filter=any_of(equal(exchange=exchange) for exchange in exchanges))
         engine.register_arrow("wanted", table_of(_SESSIONS, sorted(sessions)))
         rows = engine.query(_NEWEST)
     return {

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any, Final
 
 import pyarrow as pa
-from pyiceberg.expressions import AlwaysFalse, And, BooleanExpression, Or
+from pyiceberg.expressions import And, BooleanExpression
 from pyiceberg.table import Table
 
 from k2.model.progress import TopicPartition
@@ -28,9 +28,10 @@ from k2.query.offset_bounds import table_of
 from k2.query.pool import EnginePool, Pool, open_engine, retry_if_files_gone
 from k2.query.tables import existing_table, find_job_table
 from k2.query.where_clauses import between, equal
-from k2.sequencing.gap_causes import JUMP_US, LostMessages, LostOffsets, Opening, explain
+from k2.sequencing.gap_causes import JUMP_US, AbandonedOffsets, LostMessages, Opening, explain
 from k2.sequencing.non_market import joined
 from k2.storage.commit_log import Remark
+from k2.storage.row_filters import any_of
 from k2.storage.table_properties import NON_MARKET_NUMBERS, REMOVED_ROWS
 
 __all__ = ["LOOKUPS_MAX", "explained", "gap_deadlines"]
@@ -59,11 +60,11 @@ def explained(settings: Settings, found: Sequence[Gap], *, pool: EnginePool | No
     trades = find_job_table(settings, "trades", pool)
     openings, messages = _read_ledger(settings, pool)
     places = _places(found, openings)
-    offsets: list[LostOffsets] = []
+    offsets: list[AbandonedOffsets] = []
     if trades is not None:
         largest = nlargest(LOOKUPS_MAX, places, key=lambda idx: found[idx].missing)
         wanted = sorted({places[idx] for idx in largest})
-        offsets = _lost_offsets(settings, trades, pool)
+        offsets = _abandoned_offsets(settings, trades, pool)
         with open_engine(settings, pool) as engine:
             _look_up(engine, trades, openings, wanted, offsets)
     explanations = explain(openings, messages, offsets)
@@ -141,7 +142,7 @@ def _key(gap: Gap) -> SessionKey:
 
 
 def _look_up(
-    engine: Engine, trades: Table, openings: list[Opening], wanted: Sequence[int], offsets: Sequence[LostOffsets]
+    engine: Engine, trades: Table, openings: list[Opening], wanted: Sequence[int], offsets: Sequence[AbandonedOffsets]
 ) -> None:
     """Add to the wanted openings, by index, what the trades next to their gaps say."""
     if not wanted:
@@ -160,7 +161,7 @@ def _look_up(
     if behind:
         exchanges = sorted({openings[idx].exchange for idx in behind})
         engine.register_arrow("behind", _wanted(openings, behind))
-        engine.register("all_trades", trades, row_filter=_any_of(equal(exchange=one) for one in exchanges))
+        engine.register("all_trades", trades, row_filter=any_of(equal(exchange=one) for one in exchanges))
         for row in engine.query(_BEFORE):
             openings[row["idx"]] = openings[row["idx"]]._replace(before_offset=row["before_offset"])
 
@@ -189,7 +190,7 @@ def _tails(engine: Engine, trades: Table, openings: Sequence[Opening], absent: S
             yield idx
 
 
-def _is_behind(one: Opening, lost: LostOffsets) -> bool:
+def _is_behind(one: Opening, lost: AbandonedOffsets) -> bool:
     return (one.topic, one.partition) == (lost.topic, lost.partition) and one.offset > lost.last
 
 
@@ -201,7 +202,7 @@ def _wanted(openings: Sequence[Opening], wanted: Iterable[int]) -> pa.Table:
 
 def _near(openings: Sequence[Opening], wanted: Iterable[int], earlier_us: int, later_us: int) -> BooleanExpression:
     """Return a filter for trades whose venue time is near that of one of the openings."""
-    return _any_of(
+    return any_of(
         And(
             equal(exchange=openings[idx].exchange),
             between("timestamp", time_of(openings[idx].at + earlier_us), time_of(openings[idx].at + later_us + 1)),
@@ -210,17 +211,13 @@ def _near(openings: Sequence[Opening], wanted: Iterable[int], earlier_us: int, l
     )
 
 
-def _any_of(filters: Iterable[BooleanExpression]) -> BooleanExpression:
-    return Or(AlwaysFalse(), AlwaysFalse(), *filters)
-
-
-def _lost_offsets(settings: Settings, trades: Table, pool: EnginePool | None) -> list[LostOffsets]:
+def _abandoned_offsets(settings: Settings, trades: Table, pool: EnginePool | None) -> list[AbandonedOffsets]:
     """Return the offsets that the job's commits abandoned."""
     with open_commits(settings, trades, pool) as engine:
         remarks = engine.query(COMMITS + _REMARKS, commit_parameters(trades))
     found = (one for row in remarks for one in _ABANDONED.finditer(row["remark"]))
     parsed = ((TopicPartition.parse(one[1]), int(one[2]), int(one[3])) for one in found)
-    return sorted({LostOffsets(source.topic, source.partition, first, last) for source, first, last in parsed})
+    return sorted({AbandonedOffsets(source.topic, source.partition, first, last) for source, first, last in parsed})
 
 
 _ABANDONED: Final = re.compile(rf"\b{Remark.ABANDONED_OFFSETS.removeprefix('k2.')} (\S+:\d+) (\d+)-(\d+)")

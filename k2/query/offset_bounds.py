@@ -6,11 +6,12 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from k2.model.key_groups import group_of
-from k2.model.progress import Progress
+from k2.model.progress import Progress, TopicPartition
+from k2.ops.settings import Settings
 from k2.query.engine import Engine
-from k2.storage.table_properties import WRITERS
+from k2.storage.table_properties import PROGRESS, WRITERS
 
-__all__ = ["BELOW_OFFSET_BOUNDS", "register_offset_bounds", "table_of"]
+__all__ = ["BELOW_OFFSET_BOUNDS", "next_offsets", "register_offset_bounds", "table_of"]
 
 BELOW_OFFSET_BOUNDS: Final = """
     JOIN symbols USING (exchange, symbol) JOIN offset_bounds USING (writer, topic, partition) WHERE "offset" < bound
@@ -30,6 +31,14 @@ def register_offset_bounds(engine: Engine, trades: Table, progress: Progress, na
     ]
     engine.register_arrow("symbols", table_of(_SYMBOLS, symbols))
     engine.register_arrow("offset_bounds", table_of(_BOUNDS, offset_bounds))
+
+
+def next_offsets(trades: Table, settings: Settings) -> dict[TopicPartition, int]:
+    """Return for each topic partition the first offset that some writer of `trades` has not committed."""
+    properties = trades.metadata.properties
+    progress = PROGRESS.read(properties)
+    writers = [str(writer) for writer in range(WRITERS.read(properties) or settings.writers)]
+    return {one: progress.next_offset(one, writers) or 0 for one in progress.partitions()}
 
 
 def table_of(schema: pa.Schema, rows: list[Any]) -> pa.Table:

@@ -10,7 +10,7 @@ from k2.certificates.condition import condition, reasons
 from k2.certificates.folder import CertificateFolder, StoredCertificate
 from k2.ops.settings import Settings
 from k2.query.day_facts import DaySelection, day_facts
-from k2.query.one_moment import OneMoment
+from k2.query.pinned_pool import PinnedPool
 from k2.query.pool import Pool
 
 __all__ = ["QUALITY_SCHEMA", "quality"]
@@ -60,7 +60,7 @@ def quality(settings: Settings) -> pa.Table:
         CertificateError: a certificate cannot be read.
     """
     with Pool(settings, connections=1) as pool:
-        found = day_facts(OneMoment(pool), DaySelection())
+        found = day_facts(PinnedPool(pool), DaySelection())
     folder, now = CertificateFolder(settings.data_dir / "certificates"), datetime.now(UTC)
     certified: dict[tuple[str, str], list[StoredCertificate]] = {}
     rows = []

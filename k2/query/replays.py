@@ -4,20 +4,21 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
 from k2.model.dead_letter import DeadLetter
 from k2.ops.settings import Settings
 from k2.query.corrections import register_corrections
+from k2.query.offset_bounds import next_offsets, table_of
 from k2.query.pool import EnginePool, open_engine, retry_if_files_gone
 from k2.query.tables import existing_table
 from k2.query.where_clauses import offset_ranges
 from k2.storage.dead_letters.files import committed_dead_letters
 from k2.storage.dead_letters.folders import dead_letter_folder, replay_journal
 from k2.storage.dead_letters.replay_journal import JournalEntry
-from k2.storage.table_properties import DEAD_LETTER_POSITIONS, PROGRESS, WRITERS
+from k2.storage.table_properties import DEAD_LETTER_POSITIONS
 
 __all__ = ["LetterPlaces", "ReplayCounts", "committed_letters", "count_replays", "replay_sentence", "spans"]
 
@@ -124,20 +125,8 @@ def count_replays(
         register_corrections(engine, settings, trades, None, pool)
         engine.register_arrow("letters", places)
         engine.register_arrow("replays", replays)
-        properties = trades.metadata.properties
-        progress = PROGRESS.read(properties)
-        writers = [str(writer) for writer in range(WRITERS.read(properties) or settings.writers)]
-        ends = [(where, progress.next_offset(where, writers) or 0) for where in progress.partitions()]
-        engine.register_arrow(
-            "ends",
-            pa.table(
-                {
-                    "topic": pa.array([where.topic for where, _ in ends], pa.string()),
-                    "partition": pa.array([where.partition for where, _ in ends], pa.int32()),
-                    "next_offset": pa.array([end for _, end in ends], pa.int64()),
-                }
-            ),
-        )
+        ends = [(where.topic, where.partition, offset) for where, offset in next_offsets(trades, settings).items()]
+        engine.register_arrow("ends", table_of(_ENDS, ends))
         (row,) = engine.query(_COUNTS)
     return ReplayCounts(**row)
 
@@ -174,6 +163,12 @@ def _replays(entries: Sequence[JournalEntry]) -> pa.Table:
     )
 
 
+_END_FIELDS: "Final[list[pa.Field[Any]]]" = [
+    pa.field("topic", pa.string()),
+    pa.field("partition", pa.int32()),
+    pa.field("next_offset", pa.int64()),
+]
+_ENDS: Final = pa.schema(_END_FIELDS)
 _COUNTS: Final = """
     WITH places AS (SELECT DISTINCT topic, partition, "offset", "index" FROM letters),
     known AS (

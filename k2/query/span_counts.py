@@ -1,7 +1,8 @@
 """Stored and missing trades of each symbol and span of time, counted from the rows of the table.
 
 The sequence numbers of a venue determine the expected trades: every number from a session's lowest stored number to its
-highest. These counts come from the rows of the table alone, so that the ledger can be checked against them.
+highest. These counts come from the rows of the table, so that the ledger can be checked against them. The ledger only
+says which numbers were accepted, and which were named at an earlier time.
 
 Rows belong to a span by their venue time. A missing number has no time, so one is interpolated: the numbers missing
 between two stored ones are spread evenly over the time between those two (the k-th of m at k/(m+1) of the way, in whole

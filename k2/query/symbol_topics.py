@@ -1,20 +1,21 @@
-"""Which topic partition a symbol's trades come from, by the ledger."""
+"""Which topic partitions a symbol's trades come from, by the ledger."""
 
 from typing import Final
 
 from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings
+from k2.query.engine import Engine
 from k2.query.pool import open_engine, retry_if_files_gone
 from k2.query.tables import check_columns, existing_table
 from k2.query.where_clauses import equal
 
-__all__ = ["topic_partition_of"]
+__all__ = ["topic_partition_of", "topic_partitions"]
 
 _COLUMNS: Final = ("exchange", "symbol", "event", "topic", "partition", "detected_at")
-_NEWEST: Final = """
+_NEWEST_FIRST: Final = """
     SELECT topic, "partition" FROM sequence_events
     WHERE exchange = $exchange AND symbol = $symbol AND event IN ('session_started', 'gap_opened', 'gap_filled')
-    ORDER BY detected_at DESC, "offset" DESC LIMIT 1
+    GROUP BY topic, "partition" ORDER BY max(detected_at) DESC, max("offset") DESC, topic, "partition"
 """
 
 
@@ -30,5 +31,13 @@ def topic_partition_of(settings: Settings, exchange: str, symbol: str) -> TopicP
     check_columns(table, _COLUMNS)
     with open_engine(settings) as engine:
         engine.register("sequence_events", table, row_filter=equal(exchange=exchange, symbol=symbol))
-        rows = engine.query(_NEWEST, {"exchange": exchange, "symbol": symbol})
-    return TopicPartition(rows[0]["topic"], rows[0]["partition"]) if rows else None
+        return next(iter(topic_partitions(engine, exchange, symbol)), None)
+
+
+def topic_partitions(engine: Engine, exchange: str, symbol: str) -> list[TopicPartition]:
+    """Return those of a symbol's events in the registered `sequence_events`, that of the newest event first.
+
+    Empty if the symbol has no contiguous numbering.
+    """
+    rows = engine.query(_NEWEST_FIRST, {"exchange": exchange, "symbol": symbol})
+    return [TopicPartition(row["topic"], row["partition"]) for row in rows]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 from k2.certificates.canonical import document_hash
 from k2.certificates.certificate import CertificateError, Document, attested, differing, parse_document
 from k2.certificates.condition import Condition, DayFacts, condition
-from k2.certificates.folder import CertificateFolder, leaves_path
+from k2.certificates.folder import CertificateFolder, StoredCertificate, certificate_name, leaves_path
 from k2.certificates.merkle import EMPTY_ROOT, MerkleTree
 from k2.certificates.signing import has_valid_signature
 from k2.model.errors import SettingsError
@@ -23,8 +23,8 @@ from k2.query.certified_rows import RowDifference, digests, leaves, register_day
 from k2.query.certify import describe_rows, unlimited
 from k2.query.day_facts import DaySelection, day_facts
 from k2.query.engine import Engine
-from k2.query.one_moment import OneMoment
 from k2.query.parameters import AsOf
+from k2.query.pinned_pool import PinnedPool
 from k2.query.pool import EnginePool, Pool, retry_if_files_gone
 from k2.query.snapshots import NO_SNAPSHOT, snapshot_as_of
 from k2.query.tables import existing_table
@@ -55,6 +55,8 @@ class _Certificate:
     document: Document
     is_superseded: bool = False
     """Whether it was found in a folder together with a later revision, which is compared with the rows instead."""
+    is_misnamed: bool = False
+    """Whether it was found in a folder under the name of another day or revision."""
 
     @property
     def selection(self) -> DaySelection:
@@ -78,14 +80,27 @@ def read_certificates(paths: Sequence[Path]) -> "list[_Certificate]":
         stored = [*CertificateFolder.in_tree(path)]
         if not stored:
             raise SettingsError(f"{path} has no certificate; name one, or a folder that k2 certify wrote")
-        newest = {(one.path.parent, one.day): one.revision for one in stored}
-        found += [_read(one.path, is_superseded=one.revision < newest[one.path.parent, one.day]) for one in stored]
+        found += _of_folder(stored)
     return found
 
 
-def _read(path: Path, *, is_superseded: bool = False) -> _Certificate:
+def _of_folder(stored: "Sequence[StoredCertificate]") -> "Iterator[_Certificate]":
+    """Yield the certificates of a folder. What supersedes one is said by the documents: a file can be renamed."""
+    read = [(one, _read(one.path)) for one in stored]
+    newest: dict[tuple[Path, DaySelection], int] = {}
+    for one, certificate in read:
+        if one.is_named_as(certificate.document):
+            key = one.path.parent, certificate.selection
+            newest[key] = max(newest.get(key, 0), one.revision)
+    for one, certificate in read:
+        is_misnamed = not one.is_named_as(certificate.document)
+        is_superseded = not is_misnamed and one.revision < newest[one.path.parent, certificate.selection]
+        yield replace(certificate, is_superseded=is_superseded, is_misnamed=is_misnamed)
+
+
+def _read(path: Path) -> _Certificate:
     try:
-        return _Certificate(path, parse_document(path.read_bytes(), str(path)), is_superseded)
+        return _Certificate(path, parse_document(path.read_bytes(), str(path)))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}; name a certificate") from None
 
@@ -114,7 +129,7 @@ def verify(
     of_table: dict[Path, list[str]] = {}
     if not without_table:
         with Pool(unlimited(settings), connections=1) as opened:
-            pool = OneMoment(opened)
+            pool = PinnedPool(opened)
             for group in _by_day(one for one in certificates if not one.is_superseded):
                 of_table |= _compare_rows(pool, group, as_of)
     folder = CertificateFolder(settings.data_dir / "certificates")
@@ -133,7 +148,8 @@ def _verification(
 ) -> Verification:
     document = one.document
     is_signed = document["signature"] is not None and has_valid_signature(document)
-    found = [*_signature_faults(document, public_key, is_signed=is_signed), *_chain_faults(one, folder), *of_table]
+    signature = _signature_faults(document, public_key, is_signed=is_signed)
+    found = [*signature, *_name_faults(one), *_chain_faults(one, folder), *of_table]
     return Verification(
         one.path,
         document["exchange"],
@@ -155,6 +171,12 @@ def _signature_faults(document: Document, public_key: str | None, *, is_signed: 
         yield f"signature: by key {document['public_key']}, not by {public_key}"
 
 
+def _name_faults(one: _Certificate) -> Iterator[str]:
+    if one.is_misnamed:
+        day, revision = one.document["day"], one.document["revision"]
+        yield f"name: {one.path.name} is the certificate of {day}, revision {revision}; restore the file"
+
+
 def _chain_faults(one: _Certificate, folder: CertificateFolder) -> Iterator[str]:
     """Yield what is wrong with the certificates that one names: of the day before, and the earlier revision."""
     for name in ("previous", "amends"):
@@ -162,7 +184,7 @@ def _chain_faults(one: _Certificate, folder: CertificateFolder) -> Iterator[str]
         if link is None:
             continue
         day = link.get("day", one.document["day"])
-        file = f"{day}.json" if link["revision"] == 1 else f"{day}.{link['revision']}.json"
+        file = certificate_name(day, link["revision"])
         stored = folder.stored(one.document["exchange"], one.document["symbol"])
         places = [one.path.with_name(file), *(found.path for found in stored if found.path.name == file)]
         place = next((place for place in places if place.is_file()), None)
@@ -173,6 +195,9 @@ def _chain_faults(one: _Certificate, folder: CertificateFolder) -> Iterator[str]
             found = document_hash(parse_document(place.read_bytes(), str(place)))
         except CertificateError as error:
             yield f"chain: {error}"
+            continue
+        except OSError as error:
+            yield f"chain: {place} cannot be read: {error.strerror}"
             continue
         if found != link["hash"]:
             yield f"chain: {place} has SHA-256 {found}, not {link['hash']}"

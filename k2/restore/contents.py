@@ -9,7 +9,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, IsNull, Or
 
-from k2.iceberg.row_filters import any_of
 from k2.model.content import COVERED, NON_MARKET_CONTENT
 from k2.model.state_source import NO_CONTENTS, SessionKey, StoredContents, StoredSession, WantedContents
 from k2.ops.settings import Settings
@@ -17,6 +16,7 @@ from k2.query.pool import open_engine
 from k2.restore.content_columns import fingerprints_of
 from k2.sequencing.intervals import IntervalSet
 from k2.storage.catalog import find_table
+from k2.storage.row_filters import any_of
 
 __all__ = ["read_contents"]
 

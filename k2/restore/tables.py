@@ -10,7 +10,6 @@ import structlog
 from pyiceberg.expressions import BooleanExpression
 
 from k2.dedup.deduplicator import clocks_of
-from k2.iceberg.row_filters import any_of, rows_from
 from k2.iceberg.table_progress import progress_of
 from k2.model.key_groups import group_of
 from k2.model.progress import Progress, TopicPartition
@@ -43,6 +42,7 @@ from k2.sequencing.non_market import joined
 from k2.storage.catalog import find_table
 from k2.storage.catalog_errors import CATALOG_TRANSIENT
 from k2.storage.removed_rows import read_removed_numbers
+from k2.storage.row_filters import any_of, rows_from
 from k2.storage.table_properties import ANNOUNCED_NUMBERS, CHECKPOINTS, DOUBTS, NON_MARKET_NUMBERS, REMOVED_ROWS
 
 __all__ = ["TableStateSource"]

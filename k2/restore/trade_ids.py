@@ -27,7 +27,6 @@ from pyiceberg.table import Table
 
 from k2.dedup.trade_id_hash import KEY_BYTES, TradeIdHasher, table_key
 from k2.dedup.window import WindowRules, rules_for, settled
-from k2.iceberg.row_filters import any_of, rows_from
 from k2.model.key_groups import GROUPS
 from k2.model.progress import Progress, TopicPartition
 from k2.model.state_source import ID_BLOCKS_FORMAT, IdBlock, Positions, Reach, SealedIds, StoredIds
@@ -39,6 +38,7 @@ from k2.restore.checkpoints import Checkpoints
 from k2.restore.content_columns import pair_numbers, short_fingerprints_of
 from k2.storage.catalog_errors import CATALOG_TRANSIENT
 from k2.storage.checkpoints import CheckpointError, read_id_block
+from k2.storage.row_filters import any_of, rows_from
 
 __all__ = ["StoredTradeIds"]
 

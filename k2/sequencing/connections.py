@@ -28,7 +28,7 @@ from k2.sequencing.number_runs import (
     missing_between,
     runs_of,
 )
-from k2.sequencing.owed_events import difference
+from k2.sequencing.ranges import difference
 
 __all__ = ["CONNECTIONS_MAX", "RESTART_MAX", "SETTLE_SECONDS", "ConnectionTracker"]
 

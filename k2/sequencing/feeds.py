@@ -33,7 +33,7 @@ from k2.sequencing.feeds_kernel import (
     session_of,
 )
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.owed_events import difference
+from k2.sequencing.ranges import difference, intersection
 from k2.sequencing.session import YOUNG
 
 __all__ = ["COPIES", "GAPS_MAX", "SESSIONS_KEPT", "FeedTracker"]
@@ -349,8 +349,7 @@ def _owed(ledger: Ranges, missing: Ranges, events: Sequence[SequenceEvent]) -> I
     ):
         for event in events:
             if event.event is kind:
-                own = ((event.first_sequence, event.last_sequence),)
-                for first, last in difference(own, difference(own, owed)):
+                for first, last in intersection(((event.first_sequence, event.last_sequence),), owed):
                     yield event._replace(first_sequence=first, last_sequence=last, is_owed=True)
 
 

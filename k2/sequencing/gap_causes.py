@@ -1,7 +1,8 @@
 """Causes of gaps, as far as there is evidence, and incidents: gaps of one cause that were found close in time.
 
-All times are venue times of the trades that showed the gaps, so that a replay finds the same causes. A cause is only
-named for evidence that would be a strange coincidence otherwise; everything else is unknown.
+All times are venue times of the trades that showed the gaps, or Kafka timestamps of head numbers, so that a replay
+finds the same causes. A cause is only named for evidence that would be a strange coincidence otherwise; everything else
+is unknown.
 """
 
 from bisect import bisect_left
@@ -18,10 +19,10 @@ __all__ = [
     "JUMP_US",
     "SYMBOLS_MIN",
     "VENUE_SYMBOLS_MIN",
+    "AbandonedOffsets",
     "Explanation",
     "GapCause",
     "LostMessages",
-    "LostOffsets",
     "Opening",
     "explain",
 ]
@@ -64,7 +65,7 @@ class Opening(NamedTuple):
     last: int
     """Inclusive."""
     at: int
-    """Venue time of the trade that showed the gap, microseconds since the epoch."""
+    """Time of the event: the venue time of the trade that showed the gap, microseconds since the epoch."""
     topic: str
     partition: int
     offset: int
@@ -86,7 +87,7 @@ class LostMessages(NamedTuple):
     """Kafka timestamp of the message after them, microseconds since the epoch."""
 
 
-class LostOffsets(NamedTuple):
+class AbandonedOffsets(NamedTuple):
     """Offsets of a topic partition that were abandoned unread: `first` to `last` inclusive."""
 
     topic: str
@@ -113,13 +114,13 @@ class _Burst(NamedTuple):
 
 
 def explain(
-    openings: Sequence[Opening], messages: Iterable[LostMessages] = (), offsets: Iterable[LostOffsets] = ()
+    openings: Sequence[Opening], messages: Iterable[LostMessages] = (), offsets: Iterable[AbandonedOffsets] = ()
 ) -> list[Explanation]:
     """Return the explanation of each opening, in their order, whatever that is."""
-    lost, given_up = _times_by_connection(messages), tuple(offsets)
+    lost, abandoned = _times_by_connection(messages), tuple(offsets)
     by_topic = _bursts(openings, lambda one: one.topic)
     by_exchange = _bursts(openings, lambda one: one.exchange)
-    causes = {one: _cause(one, by_topic[one], by_exchange[one], lost, given_up) for one in openings}
+    causes = {one: _cause(one, by_topic[one], by_exchange[one], lost, abandoned) for one in openings}
     bursts = _bursts(openings, causes.__getitem__)
     return [Explanation(causes[one][0], _name(causes[one], bursts[one])) for one in openings]
 
@@ -129,12 +130,12 @@ def _cause(
     of_topic: _Burst,
     of_exchange: _Burst,
     lost: Mapping[tuple[str, str], Sequence[int]],
-    given_up: Sequence[LostOffsets],
+    abandoned: Sequence[AbandonedOffsets],
 ) -> tuple[GapCause, str]:
     """Return the cause of an opening, and the exchange or topic in which its incident is."""
     if one.is_tail:
         return GapCause.TAIL, one.exchange
-    if any(_is_between(one, offsets) for offsets in given_up):
+    if any(_is_between(one, offsets) for offsets in abandoned):
         return GapCause.KAFKA, one.exchange
     if _has_time_near(lost.get((one.exchange, one.topic), ()), one.at):
         return GapCause.CONNECTION, one.exchange
@@ -147,7 +148,7 @@ def _cause(
     return GapCause.UNKNOWN, one.exchange
 
 
-def _is_between(one: Opening, offsets: LostOffsets) -> bool:
+def _is_between(one: Opening, offsets: AbandonedOffsets) -> bool:
     """Return whether offsets are between the messages of the trades before and after a gap."""
     if (one.topic, one.partition) != (offsets.topic, offsets.partition) or one.before_offset is None:
         return False

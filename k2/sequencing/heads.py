@@ -20,7 +20,7 @@ from k2.model.batch import TradeSlice
 from k2.model.progress import TopicPartition
 from k2.model.verdicts import HEAD
 
-__all__ = ["HEAD_COLUMNS", "HEAD_GRACE_US", "HEAD_NUMBER", "HEAD_SINCE", "Homes", "no_heads"]
+__all__ = ["HEAD_COLUMNS", "HEAD_GRACE_US", "HEAD_NUMBER", "HEAD_SINCE", "TradePartitions", "no_heads"]
 
 HEAD_GRACE_US: Final = 60_000_000
 """How long after a number was named its trade may still arrive, microseconds by the Kafka timestamps."""
@@ -43,8 +43,8 @@ def no_heads(slots: int) -> NDArray[np.int64]:
     return heads
 
 
-class Homes:
-    """Which topic partition brought the newest trade of each symbol, and how far it was read; no part of the state."""
+class TradePartitions:
+    """The partition that brought the newest trade of each symbol, and how far it was read; no part of the state."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -54,7 +54,7 @@ class Homes:
         """By source, the Kafka time of its newest message, microseconds."""
         self._read_at: list[float] = []
         self._has_heads = False
-        self._homes = np.empty(0, dtype=np.int32)
+        self._source_of = np.empty(0, dtype=np.int32)
         """int32[slots], the source of each symbol's newest trade; -1 for those before the first head number."""
 
     def note(self, trade_slice: TradeSlice, slot_of: NDArray[np.int32], slots: int) -> None:
@@ -70,14 +70,14 @@ class Homes:
         source, newest = self._sources[where], int(trade_slice.batch.kafka_timestamps_of(trade_slice.rows).max())
         self._reached[source], self._read_at[source] = max(newest, self._reached[source]), self._clock()
         if self._has_heads:
-            if slots > len(self._homes):
-                self._homes = np.pad(self._homes, (0, slots - len(self._homes)), constant_values=-1)
-            self._homes[slot_of[trade_slice.batch.columns.symbols[trade_slice.rows[is_trade]]]] = source
+            if slots > len(self._source_of):
+                self._source_of = np.pad(self._source_of, (0, slots - len(self._source_of)), constant_values=-1)
+            self._source_of[slot_of[trade_slice.batch.columns.symbols[trade_slice.rows[is_trade]]]] = source
 
     def are_read(self, slot: int, where: TopicPartition, until: int) -> bool:
         """Return whether the trades of a symbol are read up to a Kafka time, by a message of the partition `where`."""
-        home, own = self._homes[slot] if slot < len(self._homes) else -1, self._sources.get(where, -1)
-        sources = range(len(self._reached)) if home < 0 else [home]
+        newest, own = self._source_of[slot] if slot < len(self._source_of) else -1, self._sources.get(where, -1)
+        sources = range(len(self._reached)) if newest < 0 else [newest]
         return all(one == own or self._is_read(one, until) for one in sources)
 
     def _is_read(self, source: int, until: int) -> bool:

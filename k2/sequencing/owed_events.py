@@ -5,8 +5,9 @@ from typing import Protocol
 
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import AnnouncedNumber, Ledger, Ranges, StoredSession
+from k2.sequencing.ranges import difference
 
-__all__ = ["difference", "owed_events", "with_announced"]
+__all__ = ["owed_events", "with_announced"]
 
 
 class MissingRanges(Protocol):
@@ -45,28 +46,6 @@ def with_announced(stored: Sequence[StoredSession], announced: Iterable[Announce
             if one.number is not None and one.key not in keys
         ),
     ]
-
-
-def difference(ranges: Ranges, less: Ranges) -> Ranges:
-    """Return the parts of `ranges` that `less` does not cover.
-
-    >>> difference(((1, 9), (20, 29)), ((3, 4), (9, 21)))
-    ((1, 2), (5, 8), (22, 29))
-    """
-    left: list[tuple[int, int]] = []
-    lowest = 0
-    for first, last in ranges:
-        while lowest < len(less) and less[lowest][1] < first:
-            lowest += 1
-        begin, idx = first, lowest
-        while idx < len(less) and less[idx][0] <= last:
-            if begin < less[idx][0]:
-                left.append((begin, less[idx][0] - 1))
-            begin = less[idx][1] + 1
-            idx += 1
-        if begin <= last:
-            left.append((begin, last))
-    return tuple(left)
 
 
 def _event(session: StoredSession, kind: EventKind, first: int, last: int) -> SequenceEvent:

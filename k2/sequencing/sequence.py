@@ -13,7 +13,8 @@ place in the numbering, time.
 
 Numbering has begun again if a number at or below the first number of the session comes with other content on a trade
 that is later than the session's newest, or if two numbers near each other contradict stored trades in succession. The
-first of these two becomes a conflict, because alone it may be a correction.
+first of these two becomes a conflict, because alone it may be a correction. A fill from an archive and a replayed
+conflict never begin a session, and are not counted in that succession: whoever publishes them chooses their place.
 
 A trade may stand for a range of numbers, of which it is known by the last: its content is that of the last number, and
 the others are covered. A venue either names the range, which then must not overlap a stored one, or the last number and
@@ -124,14 +125,34 @@ class SymbolSequence:
         is_named: bool = False,
         first: int | None = None,
         is_counted: bool = False,
+        is_in_stream: bool = True,
     ) -> Placement:
         """Place one trade.
 
         `is_named`: whether its message names a trade id other than the number. `first`: the first number of the range
         of which `sequence` is the last; by default the trade stands for one. `is_counted`: whether the message says
-        only how many numbers there are, so that ranges may interleave.
+        only how many numbers there are, so that ranges may interleave. `is_in_stream`: whether its place among the
+        other trades is evidence that numbering began again; it is none for a fill or a replayed conflict.
         """
         first = sequence if first is None else first
+        if is_in_stream or not self.sessions:
+            return self._place(first, sequence, at, content, is_named=is_named, is_counted=is_counted)
+        doubt = self.doubt
+        placement = self._place(first, sequence, at, content, is_named=is_named, is_counted=is_counted, may_begin=False)
+        self.doubt = doubt
+        return placement
+
+    def _place(
+        self,
+        first: int,
+        sequence: int,
+        at: int,
+        content: int,
+        *,
+        is_named: bool,
+        is_counted: bool,
+        may_begin: bool = True,
+    ) -> Placement:
         if not self.sessions:
             return self._begin(first, sequence, at, content, Kind.FIRST)
         copied = self._copied(sequence, content)
@@ -143,13 +164,13 @@ class SymbolSequence:
         if sequence in self.sessions[home].numbers:
             if is_counted and self.contents.get(home + 1, sequence) == COVERED:
                 return self._store(home, first, sequence, at, content)
-            return self._place_seen(home, first, sequence, at, content)
+            return self._place_seen(home, first, sequence, at, content, may_begin=may_begin)
         if home == self._newest and self._is_below(sequence, at):
-            return self._place_below(first, sequence, at, content)
-        if home == self._newest and self._follows_doubt(first, sequence, at):
+            return self._place_below(first, sequence, at, content, may_begin=may_begin)
+        if may_begin and home == self._newest and self._follows_doubt(first, sequence, at):
             return self._begin(first, sequence, at, content, Kind.NEW_SESSION)
         if first < sequence and not is_counted and self.sessions[home].numbers.has_any(first, sequence):
-            return self._contradict(home, first, sequence, at, content)
+            return self._contradict(home, first, sequence, at, content, may_begin=may_begin)
         return self._store(home, first, sequence, at, content)
 
     @property
@@ -223,19 +244,18 @@ class SymbolSequence:
         far = FAR_FROM_ONE if new.has_fewer_than(2) else FAR if new.has_fewer_than(NEAR) else FAR_FROM_MANY
         return sequence > old.numbers.highest and (sequence - old.numbers.highest) * far <= distance
 
-    def _place_seen(self, home: int, first: int, sequence: int, at: int, content: int) -> Placement:
+    def _place_seen(self, home: int, first: int, sequence: int, at: int, content: int, *, may_begin: bool) -> Placement:
         """Place a number that its session has with other content, or with content that is no longer known."""
         session = self.sessions[home]
         if not session.is_later(at) and self.contents.get(home + 1, sequence) in {UNKNOWN, content}:
             return Placement(DUPLICATE, home + 1, Kind.DUPLICATE)
-        return self._contradict(home, first, sequence, at, content)
+        return self._contradict(home, first, sequence, at, content, may_begin=may_begin)
 
-    def _contradict(self, home: int, first: int, sequence: int, at: int, content: int) -> Placement:
+    def _contradict(self, home: int, first: int, sequence: int, at: int, content: int, *, may_begin: bool) -> Placement:
         """Place a number, or a range of numbers, that its session has with other content."""
         session = self.sessions[home]
-        if home == self._newest and first <= session.numbers.lowest and session.is_later(at):
-            return self._begin(first, sequence, at, content, Kind.NEW_SESSION)
-        if self._confirms_doubt(home, first, sequence, at):
+        is_lowest = home == self._newest and first <= session.numbers.lowest
+        if may_begin and ((is_lowest and session.is_later(at)) or self._confirms_doubt(home, first, sequence, at)):
             return self._begin(first, sequence, at, content, Kind.NEW_SESSION)
         return self._set_aside(home, sequence, at)
 
@@ -256,8 +276,9 @@ class SymbolSequence:
             return False
         return at >= session.latest - CLOCK_TOLERANCE_US
 
-    def _place_below(self, first: int, sequence: int, at: int, content: int) -> Placement:
-        if self._confirms_doubt(self._newest, first, sequence, at) or self.sessions[-1].is_later(at):
+    def _place_below(self, first: int, sequence: int, at: int, content: int, *, may_begin: bool) -> Placement:
+        is_confirmed = self._confirms_doubt(self._newest, first, sequence, at)
+        if may_begin and (is_confirmed or self.sessions[-1].is_later(at)):
             return self._begin(first, sequence, at, content, Kind.NEW_SESSION)
         return self._set_aside(self._newest, sequence, at)
 

@@ -137,7 +137,8 @@ class SilenceTracker:
         for exchange in np.unique(exchanges[is_steady]).tolist():
             of_exchange = np.flatnonzero(exchanges == exchange)
             newest = int(self._last[of_exchange].max())
-            reached = now if now - newest > live_us else newest
+            # A producer's clock may be ahead: its time says nothing of the others.
+            reached = now if now - newest > live_us else min(newest, now)
             steady = of_exchange[is_steady[of_exchange]]
             silence = reached - self._last[steady]
             current = silence <= FORGOTTEN_SECONDS * SECOND_US

@@ -26,7 +26,7 @@ from k2.model.symbols import Symbols
 from k2.model.verdicts import HEAD, SKIPPED, STORED
 from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents
 from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
-from k2.sequencing.heads import HEAD_GRACE_US, Homes, no_heads
+from k2.sequencing.heads import HEAD_GRACE_US, TradePartitions, no_heads
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.placement import Placement
 from k2.sequencing.sequence import INTERLEAVED_MAX, SESSIONS_SEARCHED, SymbolSequence
@@ -96,7 +96,7 @@ class GroupTracker:
         self._fingerprints = Fingerprints()
         self._clock = GroupClock(max(window_us, WINDOW_US_MIN))
         self._lookup = ContentLookup(self._fingerprints, read_contents)
-        self._heads, self._homes = no_heads(_CAPACITY), Homes()
+        self._heads, self._partitions = no_heads(_CAPACITY), TradePartitions()
         if state is not None:
             self._restore(state)
 
@@ -175,7 +175,7 @@ class GroupTracker:
             return Tracked(trade_slice, [], Counter())
         source, columns = trade_slice.batch.source, tracked_columns(trade_slice.batch)
         self._make_slots(columns.symbols[trade_slice.rows])
-        self._homes.note(trade_slice, self._slot_of, len(self._slots))
+        self._partitions.note(trade_slice, self._slot_of, len(self._slots))
         slice_idx = first_new(trade_slice, self._committed.get(source.topic_partition, 0))
         if is_contiguous:
             self._positions[source.topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
@@ -212,10 +212,11 @@ class GroupTracker:
     def _announce(self, trade_slice: TradeSlice, slice_idx: int, findings: Findings) -> None:
         """Note the overdue number of a message that names one, and wait for the number that it names itself."""
         batch, row = trade_slice.batch, int(trade_slice.rows[slice_idx])
-        slot, number = int(self._slot_of[batch.columns.symbols[row]]), int(batch.columns.sequences[row])
+        source, columns = batch.source, batch.columns
+        slot, number = int(self._slot_of[columns.symbols[row]]), int(columns.sequences[row])
         kafka_time = int(batch.kafka_timestamps_of(trade_slice.rows[slice_idx : slice_idx + 1])[0])
-        overdue, since = self._heads[slot].tolist() if batch.source.is_live else (number, kafka_time)
-        if batch.source.is_live and not self._homes.are_read(slot, batch.source.topic_partition, since + HEAD_GRACE_US):
+        overdue, since = self._heads[slot].tolist() if source.is_live else (number, kafka_time)
+        if source.is_live and not self._partitions.are_read(slot, source.topic_partition, since + HEAD_GRACE_US):
             return
         self._heads[slot] = number, kafka_time
         sequence = self._sequence(slot)
@@ -243,6 +244,7 @@ class GroupTracker:
         assert isinstance(sequence.contents, SlotContents)
         sequence.contents.kafka_time = int(kafka_time)
         doubt, announced = sequence.doubt, dict(sequence.announced)
+        marks = trade_slice.batch.source.marks.get(int(columns.messages[row]))
         placement = sequence.place(
             number,
             int(at),
@@ -250,6 +252,7 @@ class GroupTracker:
             is_named=bool(is_named) and is_market,
             first=first,
             is_counted=VENUES[trade_slice.batch.source.venue].counts_numbers,
+            is_in_stream=marks is None or marks.is_in_stream,
         )
         if sequence.doubt != doubt:
             findings.add_doubt(trade_slice, slice_idx, sequence.doubt)

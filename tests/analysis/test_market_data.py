@@ -210,7 +210,7 @@ def test_reports(faulty: Settings) -> None:
 
 def test_an_invalid_choice_is_named(market: k2.MarketData) -> None:
     """A kind of gap or a span that does not exist is refused with those that do."""
-    with pytest.raises(QueryError, match=r"which: 'closed' .*open, filled, all"):
+    with pytest.raises(QueryError, match=r"which: 'closed' .*open, filled, accepted, all"):
         market.gaps(which="closed")  # type: ignore[arg-type]
     with pytest.raises(QueryError, match="by: 'week' is neither"):
         market.completeness(by="week")  # type: ignore[arg-type]

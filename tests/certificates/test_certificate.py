@@ -15,6 +15,8 @@ DOCUMENT: dict[str, Any] = {
     "symbol": "BTC/USD",
     "day": "2024-08-09",
     "condition": "complete",
+    "condition_of_rows": "complete",
+    "table": "b7e4",
     "root": "00",
     "snapshot_id": 2**62,
     "revision": 1,
@@ -48,12 +50,33 @@ def test_a_document_is_read_as_it_was_written() -> None:
         {"previous": {"day": "../x", "revision": 1, "hash": "00"}},
         {"amends": {"revision": 1}},
         {"format": 2},
+        {"missing": False},
+        {"trades": 5.0},
+        {"stored": float("nan")},
+        {"revision": True},
+        {"table": None},
     ],
 )
 def test_a_document_with_other_values_is_refused(change: dict[str, Any]) -> None:
     """The sentence names the file."""
     with pytest.raises(CertificateError, match=r"^x\.json (is not|has format)"):
         parse_document(document_text({**DOCUMENT, **change}).encode(), "x.json")
+
+
+def test_a_key_that_occurs_twice_is_refused() -> None:
+    """Otherwise people would read one value, and the signature would be over the other; at any depth."""
+    text = document_text(DOCUMENT)
+    for name, other in (('"missing": 0', '"missing": 3'), ('"first_sequence": 5', '"first_sequence": 4')):
+        with pytest.raises(CertificateError, match=r"x\.json is not a certificate: the key \w+ occurs twice"):
+            parse_document(text.replace(name, f"{other}, {name}").encode(), "x.json")
+
+
+@pytest.mark.parametrize("name", ["table", "condition_of_rows", "missing"])
+def test_a_document_without_a_value_is_refused(name: str) -> None:
+    """The sentence says which is absent."""
+    lacking = {key: value for key, value in DOCUMENT.items() if key != name}
+    with pytest.raises(CertificateError, match=f"x is not a whole certificate: it has no {name}; restore the file"):
+        parse_document(document_text(lacking).encode(), "x")
 
 
 def test_what_the_next_day_shows_is_no_difference() -> None:

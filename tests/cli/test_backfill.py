@@ -99,7 +99,8 @@ def test_what_is_missing_is_requested(day: Path, k2: K2, settings: Settings) -> 
         assert (row["published"], row["elsewhere"], row["form"]) == (2, 1, "binance-spot-rest")
         append(made(settings, TableName.SEQUENCE_EVENTS), [event("gap_opened", 7, 9, exchange="x")])
         again = k2(*arguments)
-        assert server.counts.total() == 1
+        # No stored trade is above the gap, so the answer may grow, and is not kept.
+        assert server.counts.total() == 2
     assert again.exit_code == 1
     assert "x BTCUSDT 7 to 9: no request of this exchange is known" in again.stderr
     assert json.loads(again.stdout)[0]["published"] == 2

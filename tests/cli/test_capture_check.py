@@ -45,7 +45,8 @@ class _Producer:
     def ensure_topic(self, partitions: int) -> None:
         self.calls.append(partitions)
 
-    def send(self, key: bytes | None, value: bytes, *, line: int) -> None:
+    def send(self, key: bytes | None, value: bytes, *, line: int, timestamp_ms: int | None = None) -> None:
+        assert timestamp_ms is None
         self.calls.append((key, value))
 
     @property

@@ -99,10 +99,10 @@ def test_what_was_replayed_does_not_wait(settings: Settings) -> None:
 
 
 def test_nothing_to_publish_is_a_success(settings: Settings) -> None:
-    """It says so, and asks no broker."""
+    """It says so, and contacts no broker."""
     result = k2("replay", "--reason", "too_large", "--json")
     assert (result.exit_code, json.loads(result.stdout)["published"]) == (0, 0)
-    assert "no dead letter that waits is chosen, so there is nothing to publish" in result.stderr
+    assert "no waiting dead letter is chosen, so there is nothing to publish" in result.stderr
 
 
 @pytest.mark.slow

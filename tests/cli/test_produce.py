@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from k2.cli.captures import GZIP_MAGIC, ZSTD_MAGIC, read_capture
 from k2.cli.dbn import DBN_MAGIC
 from k2.cli.main import app
-from k2.cli.produce import RateLimit
+from k2.cli.pacing import RateLimit
 from k2.model.errors import K2Error
 from k2.ops.child_process import free_port
 from k2.venues import VENUES

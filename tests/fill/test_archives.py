@@ -120,3 +120,39 @@ def test_an_unknown_name_of_a_form() -> None:
     """The names of those known are listed."""
     with pytest.raises(SettingsError, match=r"--form 'x' is not known; use one of binance-spot-trades, "):
         named_form("x")
+
+
+HEADER = "id,price,qty,quote_qty,time,is_buyer_maker,is_best_match\n"
+OKX = "instrument_name,trade_id,side,price,size,created_time\nBTC-USDT,7,buy,1.5,2,1723161600000\n"
+
+
+def test_a_byte_order_mark_and_line_ends_say_nothing() -> None:
+    """As programs of Windows write a file, with quotes or without."""
+    row = '"5","1.5","2","3","1723161600000","True","True"\r\n'
+    for text in (f"\ufeff{HEADER}{row}", f"\ufeff{row}".replace('"', ""), f"{HEADER}{row}".replace("\r", "")):
+        (trade,) = read_answer(f"{DAY}.csv", text.encode()).trades.to_pylist()
+        assert (trade["sequence"], trade["price"], trade["side"]) == (5, "1.5", "sell")
+
+
+@pytest.mark.parametrize(
+    ("text", "refusal"),
+    [
+        (f"{HEADER}5.7,1.5,2,3,1723161600000,True,True\n", "not a whole number: 5.7"),
+        (f"{HEADER}5,1.5,2,3,1723161600,True,True\n", "a trade is dated before 2009"),
+        (OKX[:-5], "a trade is dated before 2009 .*so the file is cut"),
+        (f"{HEADER[:-1]}{' ' * 70_000}\n", "its first line has 65,536 bytes or more"),
+    ],
+    ids=["a number with a fraction", "seconds", "cut in its last time", "a first line without end"],
+)
+def test_no_number_and_no_time_is_guessed(text: str, refusal: str) -> None:
+    """A rounded number is that of another trade, and a cut time another time."""
+    with pytest.raises(ArchiveError, match=refusal):
+        read_answer(f"{DAY}.csv", text.encode())
+
+
+@pytest.mark.parametrize("text", [HEADER + "5,1.5,2,3,1723161600000,True,True\n" * 3_000, "[" + " " * 90_000])
+def test_a_small_file_does_not_fill_the_memory(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is packed a hundredfold is no archive of trades, whatever its form."""
+    monkeypatch.setattr("k2.fill.archives.UNPACKED_BYTES_MIN", 1_000)
+    with pytest.raises(ArchiveError, match=r"is unpacked to more than [\d,]+ bytes, more than 100 times its size"):
+        read_answer(f"{DAY}.zip", zipped("a.csv", text))

@@ -1,9 +1,12 @@
 """What of an archive is published: only what is missing now, once, with its origin."""
 
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +19,7 @@ from k2.fill.backfill import Backfilled, backfill
 from k2.fill.open_gaps import open_gaps
 from k2.fill.publishing import target, wait_until_read
 from k2.fill.ranges import Range, merged
-from k2.fill.selection import Feed, Ledger, Symbol, _decimals, _pick
+from k2.fill.selection import Ledger, Symbol, _decimals, _pick
 from k2.iceberg.tables import TableName
 from k2.model.errors import SettingsError, StateError
 from k2.model.progress import PartitionProgress, Progress, TopicPartition
@@ -34,10 +37,10 @@ class Sent:
     """What was published, in place of a broker."""
 
     values: list[dict[str, Any]] = field(default_factory=list)
-    calls: list[tuple[Symbol, Feed, str, str]] = field(default_factory=list)
+    calls: list[tuple[Symbol, TopicPartition, str, str]] = field(default_factory=list)
 
     def __call__(
-        self, settings: Settings, symbol: Symbol, to: Feed, venue: str, origin: str, values: Iterable[bytes]
+        self, settings: Settings, symbol: Symbol, to: TopicPartition, venue: str, origin: str, values: Iterable[bytes]
     ) -> None:
         """Record a call of `publish`."""
         self.calls.append((symbol, to, venue, origin))
@@ -102,7 +105,7 @@ def test_only_missing_numbers_are_published(settings: Settings) -> None:
     given = numbered([55, 8, 5, 3, 1, 2, 6, 7, 9, 10])
     sent, (report,) = run(settings, given)
     assert sent.numbers == [3, 5, 8]
-    assert sent.calls == [(Symbol("binance", "BTCUSDT"), Feed("trades", 3), "k2-fill", given[1])]
+    assert sent.calls == [(Symbol("binance", "BTCUSDT"), TopicPartition("trades", 3), "k2-fill", given[1])]
     assert sent.values[0] == {
         "exchange": "binance",
         "symbol": "BTCUSDT",
@@ -188,9 +191,9 @@ def test_a_dry_run_publishes_nothing(settings: Settings) -> None:
 def test_the_topic_is_one_that_the_job_reads(settings: Settings) -> None:
     """The first of `K2_TOPICS` that had the symbol; another by name, where the producer chooses the partition."""
     sent, _ = run(settings, numbered([3]), topic="other")
-    assert sent.calls[0][1] == Feed("other", -1)
+    assert sent.calls[0][1] == TopicPartition("other", -1)
     with pytest.raises(SettingsError, match=r"--topic 'gone' is not in K2_TOPICS \(other, trades\)"):
-        target(settings, Symbol("binance", "BTCUSDT"), Ledger([], is_numbered=False, feeds=[]), [], "gone")
+        target(settings, Symbol("binance", "BTCUSDT"), Ledger([], is_numbered=False, topic_partitions=[]), [], "gone")
     with pytest.raises(SettingsError, match="had trades of binance DOGEUSDT; name one with --topic"):
         run(settings, numbered([3], symbol="DOGEUSDT"))
 
@@ -211,13 +214,13 @@ def test_the_next_run_waits_until_the_job_has_read(settings: Settings) -> None:
         Progress({"0": {here: PartitionProgress(120)}, "1": {here: PartitionProgress(offset)}}) for offset in (90, 120)
     ]
     options: Any = {"progress": lambda _: reads.pop(0), "ends": lambda *_: {here: 120}}
-    wait_until_read(settings, Feed("trades", 3), 5, **options)
+    wait_until_read(settings, TopicPartition("trades", 3), 5, **options)
     assert not reads
     options["progress"] = lambda _: Progress()
     with pytest.raises(
         StateError, match=r"trades:3 ends at offset 120, and the job has committed it up to 0; .* --wait"
     ):
-        wait_until_read(settings, Feed("trades", 3), 0, **options)
+        wait_until_read(settings, TopicPartition("trades", 3), 0, **options)
 
 
 NUMBERS = st.sets(st.integers(1, 30))
@@ -257,3 +260,58 @@ def test_decimals_are_read_exactly(numbers: list[Decimal]) -> None:
     assert _decimals(pa.chunked_array([texts], pa.string())).to_pylist() == wanted
     with_others = pa.chunked_array([[*texts, "1e30", "0.0000000000000000001"]], pa.string())
     assert _decimals(with_others).to_pylist() == [*wanted, None, None]
+
+
+def test_a_number_is_compared_with_the_session_of_its_time(tmp_path: Path) -> None:
+    """After a restart of numbering, another trade has the number that is missing: it is no contradiction of it."""
+    options = read_settings({}, data_dir=tmp_path)
+    append(
+        made(options, TableName.SEQUENCE_EVENTS),
+        [
+            event("session_started", 1, 1, session=1, timestamp=EPOCH),
+            event("gap_opened", 5, 6, session=1),
+            event("session_started", 1, 1, session=2, timestamp=EPOCH + timedelta(hours=1)),
+            event("gap_opened", 3, 4, session=2),
+        ],
+    )
+    old = [trade(number, session=1) for number in (1, 2, 3, 4, 7)]
+    after = EPOCH + timedelta(hours=1)
+    new = [
+        trade(number, session=2, price=Decimal(9), timestamp=after + timedelta(seconds=number))
+        for number in (1, 2, 5, 6, 7)
+    ]
+    append(made(options, TableName.TRADES), [*old, *new])
+    sent, (report,) = run(options, numbered(range(1, 10)))
+    assert (sent.numbers, report.stored, report.contradictions, report.elsewhere) == ([5, 6], 5, 0, 2)
+    rows = [
+        {"sequence": number, "price": "9", "timestamp": AT_US + (3_600 + number) * 1_000_000} for number in range(1, 8)
+    ]
+    sent, (report,) = run(options, archive(rows))
+    assert (sent.numbers, report.stored, report.contradictions) == ([3, 4], 5, 0)
+    rows[0]["price"] = "7"
+    sent, (report,) = run(options, archive(rows))
+    assert (sent.numbers, report.stored, report.contradicting) == ([3, 4], 4, ["1"])
+
+
+def test_a_trade_without_a_number_takes_none_away(settings: Settings) -> None:
+    """A capture that has both kinds: numbered trades fill their numbers, and the others go by their ids."""
+    sent, reports = run(settings, archive([{"sequence": 3}, {"sequence": None, "trade_id": "new"}, {"sequence": 4}]))
+    assert [call[2] for call in sent.calls] == ["k2-fill", "k2-identity-only"]
+    assert [value.get("sequence") for value in sent.values] == [3, 4, None]
+    assert [report.published for report in reports] == [2, 1]
+
+
+def test_numbers_of_a_symbol_that_is_known_by_ids_are_ids(settings: Settings) -> None:
+    """Its stored trades have no contiguous numbers, so a numbered fill would open a gap between each two of them."""
+    rows = [{"exchange": "bybit", "sequence": number} for number in (30, 40)]
+    sent, (report,) = run(settings, archive(rows))
+    assert [(value["trade_id"], "sequence" in value) for value in sent.values] == [("30", False), ("40", False)]
+    assert (sent.calls[0][2], report.published) == ("k2-identity-only", 2)
+
+
+@pytest.mark.parametrize("ahead_us", [90_000_000_000, 2**62])
+def test_a_trade_of_the_future_stops_its_archive(settings: Settings, ahead_us: int) -> None:
+    """The job would reject it, at any time at all."""
+    bad = archive([{"sequence": 3}, {"sequence": 4, "timestamp": time.time_ns() // 1_000 + ahead_us}])
+    with pytest.raises(ArchiveError, match=r"day.zip: timestamp: .* ahead of .* K2_TIME_AHEAD_SECONDS_MAX"):
+        run(settings, bad)

@@ -190,6 +190,36 @@ def test_what_no_attempt_gives_is_a_problem(
     assert numbers(found) == MISSING
 
 
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (
+            '{"error":["EAPI:Rate limit exceeded"]}',
+            'the answer has no trades: \'{"error":["EAPI:Rate limit exceeded"]}\'',
+        ),
+        ("<html>back soon</html>", "cannot be read: JSON is malformed"),
+    ],
+)
+def test_an_error_with_status_200_is_not_kept(
+    server: VenueServer, settings: Settings, answer: str, problem: str
+) -> None:
+    """It is a problem, and the next call sends the request again."""
+    made = make_plan(gaps("kraken"), NOW)
+    server.faults = lambda _path, count: f"200:{answer}" if count == 1 else ""
+    (failed,) = fetched(settings, server, made)
+    assert problem in failed.problem
+    assert numbers(fetched(settings, server, made)) == MISSING
+
+
+def test_what_may_grow_is_requested_again(server: VenueServer, settings: Settings) -> None:
+    """Above the newest stored trade, the venue may have more by the next call."""
+    tail = [Gap("deribit", "BTCUSDT", 11, 17, at(10), None)]
+    server.numbers = range(1, 13)
+    assert numbers(fetched(settings, server, make_plan(tail, NOW))) == [Range(11, 12)]
+    server.numbers = range(1, 18)
+    assert numbers(fetched(settings, server, make_plan(tail, NOW))) == MISSING
+
+
 def test_an_address_is_checked(settings: Settings) -> None:
     """Only http and https are spoken."""
     with pytest.raises(SettingsError, match="is no address"):

@@ -138,3 +138,12 @@ def test_each_number_is_requested_once_or_named(drawn: list[tuple[str, int, int,
         assert request.missing == sum(last - first + 1 for first, last in request.covers)
         if request.kind == "rest" and request.next is None and request.exchange != "htx":
             assert request.covers[-1].last - request.covers[0].first < limits[request.form]
+
+
+@pytest.mark.parametrize("exchange", ["deribit", "kraken", "binance", "okx", "htx"])
+def test_a_number_named_by_mistake_is_no_plan_of_millions(exchange: str) -> None:
+    """The numbers up to it are not requested, and those of other gaps are."""
+    tail = Gap(exchange, "BTCUSDT", 1_001, 2**63 - 1, NOW, None)
+    made = plan([Gap(exchange, "BTCUSDT", 11, 12, YESTERDAY, LATER), tail])
+    assert [request.covers for request in made.requests] == [[Range(11, 12)]]
+    assert "requests of REST" in made.uncovered[0].reason

@@ -50,7 +50,8 @@ class VenueServer:
 
 
 def _ms(number: int) -> int:
-    return AT_US // 1_000 + number * 1_000
+    # Within a day, however high the numbers are.
+    return AT_US // 1_000 + number % 86_400 * 1_000
 
 
 def _from(numbers: Sequence[int], first: int, limit: int) -> list[int]:
@@ -147,6 +148,8 @@ def serving(server: VenueServer) -> Iterator[VenueServer]:
             content = server.answer(parts.path, dict(parse_qsl(parts.query)))
             status = int(fault) if fault.isdecimal() else 200 if content is not None else 404
             body = content if status == 200 and content is not None else b"no"
+            if fault == "200":
+                body, after = after.encode(), ""
             self.send_response(status)
             if after:
                 self.send_header("Retry-After", after)

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from k2.fill.archives import read_archive
 from k2.fill.publishing import NUMBERED_VENUE, messages, publish
-from k2.fill.selection import Feed, Symbol
+from k2.fill.selection import Symbol
+from k2.model.progress import TopicPartition
 from k2.query.reconcile import reconcile
 from tests.brokers import Broker
 from tests.fill.archive_files import binance_day, checksum, recorded
@@ -70,7 +71,7 @@ def test_a_day_is_filled_once_through_kills(broker: Broker, tmp_path: Path) -> N
     # Published again behind the command's back, the copies are dropped by number.
     found = read_archive(archive)
     again = found.trades.filter([idx in lost for idx in range(len(lines))])
-    to = Feed(topic, job.table().filter(pc.field("exchange") == "binance")["partition"][0].as_py())
+    to = TopicPartition(topic, job.table().filter(pc.field("exchange") == "binance")["partition"][0].as_py())
     publish(job.settings, Symbol("binance", "BTCUSDT"), to, NUMBERED_VENUE, "person test", messages("again", again))
     code, _, log = _backfill(job, str(archive), "--wait", "0")
     assert code == 1

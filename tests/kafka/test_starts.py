@@ -42,7 +42,14 @@ def test_a_time_begins_within_the_watermarks(found: int | None, low: int, size: 
 
 
 @pytest.mark.parametrize(
-    ("rule", "asked"), [(TIME, 1_723_075_200_000), ("2024-08-08T00:00:00.0001Z", 1_723_075_200_001)]
+    ("rule", "asked"),
+    [
+        (TIME, 1_723_075_200_000),
+        ("2024-08-08T00:00:00.0001Z", 1_723_075_200_001),
+        # -1 would be the end of the partition.
+        ("1969-12-31T23:59:59.999Z", 0),
+        ("1960-01-01T00:00:00Z", 0),
+    ],
 )
 def test_the_time_is_asked_for_in_milliseconds(rule: str, asked: int) -> None:
     """Rounded up, so that no message before the time is read."""

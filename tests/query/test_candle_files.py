@@ -102,6 +102,8 @@ def test_a_zip_has_candles_of_several_files(tmp_path: Path) -> None:
         ("time,volume\n60", "known form"),
         ("time,trades\n60,1.5", "1.5 trades"),
         ('{"error": ["EQuery:Unknown asset pair"]}', "an object with the keys error"),
+        ("id,price,qty,time\n1,2,3,60", "a candle without any of open, high, low"),
+        ("time,volume\n60,1\n60,2", "two candles that begin at 1970-01-01T00:01:00Z differ"),
         ("[1]", "known form"),
         ("{", "known form"),
     ],

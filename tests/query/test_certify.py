@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 
 from k2.certificates.canonical import canonical_row
 from k2.certificates.certificate import CertificateError, Document, document_text
-from k2.certificates.merkle import MerkleTree, leaf_hash
+from k2.certificates.merkle import EMPTY_ROOT, MerkleTree, leaf_hash
 from k2.certificates.signing import new_key, private_key, public_key_hex
 from k2.iceberg.tables import TableName
 from k2.maintenance.compaction import compact
@@ -139,6 +139,40 @@ def test_days_are_chained_and_signed(settings: Settings, folder: Path, stored: T
     ]
 
 
+def test_a_certificate_under_another_name_supersedes_none(
+    settings: Settings, folder: Path, stored: Table, tmp_path: Path
+) -> None:
+    """Otherwise the next day's certificate, which is signed and agrees, would hide that the rows of a day changed."""
+    new_key(tmp_path / "key")
+    key = private_key(tmp_path / "key")
+    for day in (DAY, DAY + timedelta(days=1)):
+        issued(settings, folder, day, symbol="BTCUSDT", key=key)
+    rows = [row for row in stored.scan().to_arrow().to_pylist() if row["symbol"] == "BTCUSDT"]
+    tampered = [{**row, "price": Decimal(7)} if row["sequence"] == 2 else row for row in rows]
+    change(stored, EqualTo("symbol", "BTCUSDT"), tampered)  # type: ignore[call-arg,arg-type]
+    place = folder / "binance" / "BTCUSDT"
+    (place / "2024-08-09.2.json").write_bytes((place / "2024-08-10.json").read_bytes())
+    # A name that is no day is no certificate's.
+    (place / "2024-99-09.json").write_bytes(b"{}")
+    assert differences(settings, folder, public_key=public_key_hex(key)) == [
+        "rows changed: 2 of session 1",
+        "name: 2024-08-09.2.json is the certificate of 2024-08-10, revision 1; restore the file",
+    ]
+    with pytest.raises(CertificateError, match=r"2024-08-09\.2\.json is the certificate of binance BTCUSDT,"):
+        certify(settings, "binance", DAY, folder=folder)
+
+
+def test_odd_names_have_folders_of_their_own(settings: Settings, folder: Path) -> None:
+    """Below that of the exchange; the pages have the names as text."""
+    names = ["../../x", "..", ".", "", "a/b", "ü" * 300, "<script>", "a\x00b", "%2E", "%", "1:-", "~"]
+    append(made(settings, TableName.TRADES), [numbered(1, 1, symbol=name) for name in names])
+    paths = {one.path for one in certify(settings, "binance", DAY, folder=folder)}
+    assert len(paths) == len(names)
+    assert {path.resolve().parent.parent for path in paths} == {(folder / "binance").resolve()}
+    assert not any("<script" in path.with_suffix(".html").read_text(encoding="utf-8") for path in paths)
+    assert differences(settings, folder) == []
+
+
 def test_a_late_fill_amends_the_day(settings: Settings, folder: Path, stored: Table) -> None:
     """The new revision has both roots and the numbers that came; the old one stays, and differs from the rows."""
     old = issued(settings, folder)["ETH/USD"]
@@ -153,6 +187,19 @@ def test_a_late_fill_amends_the_day(settings: Settings, folder: Path, stored: Ta
     assert differences(settings, path, as_of=EPOCH) == ["rows: the table had none at that time"]
     assert differences(settings, folder) == []
     assert not any(one.is_new for one in certify(settings, "binance", DAY, folder=folder))
+
+
+def test_a_day_whose_rows_are_gone_is_amended(settings: Settings, folder: Path, stored: Table) -> None:
+    """The symbol is known by its certificate; the new one has the root without rows, and agrees."""
+    issued(settings, folder)
+    stored.delete(EqualTo("symbol", "ETH/USD"))  # type: ignore[call-arg,arg-type]
+    found = issued(settings, folder)
+    assert found["BTCUSDT"]["revision"] == 1
+    gone = found["ETH/USD"]
+    assert [gone[name] for name in ("condition", "revision", "trades", "root")] == ["amended", 2, 0, EMPTY_ROOT.hex()]
+    assert "rows removed: 1, 3 of session 1" in gone["amends"]["changes"]
+    assert differences(settings, folder) == []
+    assert not any(one.is_new for one in certify(settings, "binance", DAY, "ETH/USD", folder=folder))
 
 
 def test_changed_rows_are_named(settings: Settings, folder: Path, stored: Table) -> None:
@@ -217,6 +264,18 @@ def test_dead_letters_put_days_in_doubt(settings: Settings, folder: Path) -> Non
     replays = [at(99_000 + place, 72, 3 + place, origin=f"replay trades:0:{place}") for place in places]
     append(made(settings, TableName.TRADES), replays)
     assert {one["condition"] for one in issued(settings, folder).values()} == {"complete"}
+
+
+def test_a_dead_letter_counts_alike_for_one_symbol_and_for_all(settings: Settings, folder: Path) -> None:
+    """For the symbol in its key, which need not be selected, and need not have trades of that day."""
+    append(made(settings, TableName.TRADES), [at(10, 2, 1), at(20, 3, 1, symbol="ETH/USD"), at(30, 26, 2)])
+    set_progress(made(settings, TableName.TRADES), progress(offset=100))
+    write_letters(settings, [dead_letter(21, key="binance|ETH/USD", reason=Reason.MALFORMED, kafka_timestamp=EPOCH)])
+    alone = issued(settings, folder, symbol="BTCUSDT")["BTCUSDT"]
+    later = issued(settings, folder, DAY + timedelta(days=1))["BTCUSDT"]
+    assert [one["condition"] for one in (alone, later)] == ["complete", "complete"]
+    found = issued(settings, folder)
+    assert (found["BTCUSDT"]["revision"], found["ETH/USD"]["dead_letters"]) == (1, 1)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from k2.model.progress import TopicPartition
 from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import Ranges
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.owed_events import difference
+from k2.sequencing.ranges import difference
 
 __all__ = ["connection_slice", "key_of", "missing_numbers", "missing_ranges"]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.model.times import SECOND_US
-from k2.sequencing.gap_causes import BURST_US, Explanation, LostMessages, LostOffsets, Opening, explain
+from k2.sequencing.gap_causes import BURST_US, AbandonedOffsets, Explanation, LostMessages, Opening, explain
 
 AT: Final = 1_700_000_000 * SECOND_US
 """2023-11-14 22:13:20 UTC."""
@@ -78,17 +78,17 @@ def test_messages_lost_on_the_way_explain_a_gap(lost: LostMessages, expected: st
 @pytest.mark.parametrize(
     ("lost", "before", "expected"),
     [
-        (LostOffsets("t", 0, 60, 80), 59, "kafka"),
-        (LostOffsets("t", 0, 60, 99), 59, "kafka"),
-        (LostOffsets("t", 0, 60, 80), 60, "unknown"),
-        (LostOffsets("t", 0, 60, 80), 90, "unknown"),
-        (LostOffsets("t", 0, 60, 80), None, "unknown"),
-        (LostOffsets("t", 0, 100, 180), 59, "unknown"),
-        (LostOffsets("t", 1, 60, 80), 59, "unknown"),
-        (LostOffsets("u", 0, 60, 80), 59, "unknown"),
+        (AbandonedOffsets("t", 0, 60, 80), 59, "kafka"),
+        (AbandonedOffsets("t", 0, 60, 99), 59, "kafka"),
+        (AbandonedOffsets("t", 0, 60, 80), 60, "unknown"),
+        (AbandonedOffsets("t", 0, 60, 80), 90, "unknown"),
+        (AbandonedOffsets("t", 0, 60, 80), None, "unknown"),
+        (AbandonedOffsets("t", 0, 100, 180), 59, "unknown"),
+        (AbandonedOffsets("t", 1, 60, 80), 59, "unknown"),
+        (AbandonedOffsets("u", 0, 60, 80), 59, "unknown"),
     ],
 )
-def test_abandoned_offsets_explain_a_gap(lost: LostOffsets, before: int | None, expected: str) -> None:
+def test_abandoned_offsets_explain_a_gap(lost: AbandonedOffsets, before: int | None, expected: str) -> None:
     """If they are between the messages of the trades next to the gap."""
     assert explain([opening(before_offset=before)], offsets=[lost])[0].cause == expected
 

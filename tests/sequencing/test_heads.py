@@ -15,7 +15,7 @@ from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import SessionKey, StoredSession
 from k2.model.verdicts import HEAD, STORED
 from k2.sequencing.announced import AnnouncedNumbers
-from k2.sequencing.heads import HEAD_GRACE_US, QUIET_SECONDS, Homes
+from k2.sequencing.heads import HEAD_GRACE_US, QUIET_SECONDS, TradePartitions
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.tracked import NewestMissing
 from k2.sequencing.tracker import GroupTracker
@@ -208,20 +208,20 @@ def test_a_head_takes_no_number() -> None:
 def test_a_head_waits_for_the_partition_of_the_trades() -> None:
     """It may be read far ahead of them: until they are read up to its time, or their partition is quiet."""
     now = 0.0
-    homes, slots = Homes(lambda: now), np.array([0, 1], dtype=np.int32)
+    partitions, slots = TradePartitions(lambda: now), np.array([0, 1], dtype=np.int32)
     trades, tickers = TopicPartition("trades", 0), TopicPartition("tickers", 0)
-    homes.note(slice_of([trade(1, MINUTE)]), slots, 2)
-    homes.note(slice_of([head(9, 5 * MINUTE)], topic="tickers"), slots, 2)
-    assert homes.are_read(0, tickers, MINUTE)
-    assert not homes.are_read(0, tickers, MINUTE + 1)
-    assert homes.are_read(0, trades, MINUTE + 1)
-    homes.note(slice_of([trade(2, 3 * MINUTE)]), slots, 2)
-    assert homes.are_read(0, tickers, 3 * MINUTE)
-    homes.note(slice_of([trade(1, 4 * MINUTE)], topic="others"), slots, 2)
-    assert homes.are_read(0, tickers, 4 * MINUTE)
-    assert not homes.are_read(1, tickers, 4 * MINUTE)
+    partitions.note(slice_of([trade(1, MINUTE)]), slots, 2)
+    partitions.note(slice_of([head(9, 5 * MINUTE)], topic="tickers"), slots, 2)
+    assert partitions.are_read(0, tickers, MINUTE)
+    assert not partitions.are_read(0, tickers, MINUTE + 1)
+    assert partitions.are_read(0, trades, MINUTE + 1)
+    partitions.note(slice_of([trade(2, 3 * MINUTE)]), slots, 2)
+    assert partitions.are_read(0, tickers, 3 * MINUTE)
+    partitions.note(slice_of([trade(1, 4 * MINUTE)], topic="others"), slots, 2)
+    assert partitions.are_read(0, tickers, 4 * MINUTE)
+    assert not partitions.are_read(1, tickers, 4 * MINUTE)
     now = QUIET_SECONDS
-    assert homes.are_read(1, tickers, 9 * MINUTE)
+    assert partitions.are_read(1, tickers, 9 * MINUTE)
 
 
 def test_a_ticker_of_another_topic_opens_no_gap_while_trades_are_behind() -> None:

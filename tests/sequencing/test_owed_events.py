@@ -17,7 +17,8 @@ from k2.model.verdicts import DUPLICATE, STORED
 from k2.sequencing.doubts import Doubts
 from k2.sequencing.effective_time import effective_time
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.owed_events import difference, owed_events
+from k2.sequencing.owed_events import owed_events
+from k2.sequencing.ranges import difference, intersection
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracker import GroupTracker
 from tests.model.trade_slices import Row, slice_of, stored_ids
@@ -168,9 +169,10 @@ def test_absorbed_numbers_count_as_seen(
 
 
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
-def test_difference_is_that_of_sets(left: set[int], right: set[int]) -> None:
-    """The difference of ranges is that of their numbers."""
+def test_ranges_are_subtracted_and_intersected_as_sets_are(left: set[int], right: set[int]) -> None:
+    """The difference and the intersection of ranges are those of their numbers."""
     assert difference(_ranges(left), _ranges(right)) == _ranges(left - right)
+    assert intersection(_ranges(left), _ranges(right)) == _ranges(left & right)
 
 
 @given(st.sets(st.integers(-20, 20)), st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 9))))

@@ -57,6 +57,15 @@ def test_an_exchange_that_stopped_is_silent_as_one() -> None:
     assert _at(tracker, hours + FORGOTTEN_SECONDS + 500)[0] == ExchangeSilence(0, (), is_exchange_silent=False)
 
 
+def test_a_time_ahead_of_the_clock_silences_no_other_symbol() -> None:
+    """One producer's clock is hours ahead: the others are judged by the clock."""
+    hours = 2 * 3_600
+    trades = [*_steady(0, hours), *_steady(1, hours), *_steady(2, hours), (2, 2 * hours)]
+    tracker = _fed(trades, 0, 0, 0)
+    assert _at(tracker, hours + 10)[0] == ExchangeSilence(3, (), is_exchange_silent=False)
+    assert _at(tracker, hours + 400)[0] == ExchangeSilence(3, (0, 1), is_exchange_silent=True)
+
+
 def test_a_symbol_that_trades_now_and_then_is_not_judged() -> None:
     """Nor one that has traded for less than two hours; one long pause in between changes nothing."""
     hours = 3 * 3_600

@@ -13,7 +13,7 @@ from k2.model.verdicts import DUPLICATE, STORED
 from k2.sequencing.feed_states import FeedStates
 from k2.sequencing.feeds import FeedTracker
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.owed_events import difference
+from k2.sequencing.ranges import difference
 from k2.sequencing.tracker import GroupTracker
 from tests.model.trade_slices import Row, slice_of
 

@@ -42,6 +42,11 @@ MORE_DOCUMENTED: Final = (
         ],
     ),
     Documented(
+        "k2-head",
+        {"type": "head", "exchange": "x", "symbol": "BTC-USD", "sequence": 7},
+        [_trade(("x", "BTC-USD"), (None, 7), (0, 0), NO_SIDE, 0)._replace(is_market=False, is_head=True)],
+    ),
+    Documented(
         "binance-spot-blocktrade",
         {
             "e": "blockTrade",

@@ -1,4 +1,4 @@
-"""A pool whose tables stay as they were first read, so that several reports agree."""
+"""Pinned pool: its tables stay as they were first read, so that several reports agree."""
 
 from contextlib import AbstractContextManager
 
@@ -8,10 +8,10 @@ from k2.ops.settings import Settings
 from k2.query.engine import Engine
 from k2.query.pool import EnginePool
 
-__all__ = ["OneMoment"]
+__all__ = ["PinnedPool"]
 
 
-class OneMoment:
+class PinnedPool:
     """Lends the connections of another pool; each table is looked up once."""
 
     def __init__(self, pool: EnginePool) -> None:
