@@ -10,7 +10,6 @@ import typer
 from k2.cli.console import Json, print_record
 from k2.cli.name_hints import did_you_mean, quote_names
 from k2.cli.options import parse_name
-from k2.cli.table_output import Identifier
 from k2.kafka.producer import TradeProducer
 from k2.model.errors import SettingsError
 from k2.model.origin import ORIGIN_HEADER, VENUE_HEADER, person_origin
@@ -51,7 +50,7 @@ def head(
     with TradeProducer(settings, where.topic) as producer:
         key = f"{exchange}|{symbol}".encode()
         producer.send(key, msgspec.json.encode(value), partition=where.partition, headers=headers)
-    sequence = number if as_json else Identifier(number)
+    sequence = number if as_json else str(number)
     record = {"topic": where.topic, "exchange": exchange, "symbol": symbol, "sequence": sequence, "origin": origin}
     print_record(record, as_json=as_json)
 

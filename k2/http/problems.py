@@ -19,7 +19,7 @@ from k2.model.errors import CatalogError, K2Error, UnreachableError
 from k2.query.dead_letters import NoDeadLettersError
 from k2.query.engine import QueryCancelledError, QueryError, QueryMemoryError, QueryTimeoutError
 from k2.query.output_formats import to_json
-from k2.query.pool import FileMissingError, Pool, QueryBusyError
+from k2.query.pool import FileDamagedError, FileMissingError, Pool, QueryBusyError
 from k2.query.snapshots import NoSnapshotError
 from k2.query.tables import NoTableError
 from k2.storage.dead_letters.object_folder import StoreRefusedError
@@ -66,6 +66,7 @@ _RESPONSES: Final[dict[type[K2Error], tuple[HTTPStatus, str]]] = {
     ),
     CatalogError: (HTTPStatus.INTERNAL_SERVER_ERROR, _DAMAGED),
     FileMissingError: (HTTPStatus.INTERNAL_SERVER_ERROR, _DAMAGED),
+    FileDamagedError: (HTTPStatus.INTERNAL_SERVER_ERROR, _DAMAGED),
     UnreachableError: (
         HTTPStatus.SERVICE_UNAVAILABLE,
         "the catalog or a file of a table cannot be read at the moment; retry later",

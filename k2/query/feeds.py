@@ -1,9 +1,9 @@
 """Completeness by feed: what each of several feeds brought and lost of a day, and how late it was.
 
 A feed brought a trade that is stored, of its own message or as a copy that was dropped, unless the ledger has its
-number as passed over by the feed. What it passed over is lost alone if the trade is stored, and lost by all if the
-number is missing from the table; a number of a non-market trade or of a conflict is neither. A number that is missing
-belongs to the day of the trade after it that the feed brought.
+number as passed over by the feed. What it passed over is lost alone if the trade is stored from another feed, and lost
+by all if the number is missing from the table, or was filled from elsewhere; a number of a non-market trade or of a
+conflict is neither. A number that is missing belongs to the day of the trade after it that the feed brought.
 
 The property `k2.feeds.N` says where a feed's account of the newest two sessions of a symbol begins and ends. Older
 sessions count as a whole.
@@ -53,9 +53,9 @@ class FeedDay:
     brought: int
     """Trades that it brought, stored or dropped as copies."""
     lost_alone: int
-    """Stored trades whose number it passed over."""
+    """Stored trades whose number it passed over; the row is of another feed's message."""
     lost_by_all: int
-    """Numbers that it passed over and that are missing from the table."""
+    """Numbers that it passed over and that are missing from the table, or were filled from elsewhere."""
     compared: int | None
     """Trades that all feeds brought and whose Kafka timestamps were compared; None for a symbol, as what follows."""
     first: int | None
@@ -242,11 +242,11 @@ _ACCOUNTS: Final = pa.schema(_ACCOUNT_FIELDS)
 # `{selected}` is a condition on the columns that trades and events share.
 _STORED: Final = """
     WITH selected AS (
-        SELECT exchange, symbol, session, sequence, topic, epoch_us("timestamp") // 86400000000 AS day
+        SELECT exchange, symbol, session, sequence, topic, origin, epoch_us("timestamp") // 86400000000 AS day
         FROM trades WHERE session > 0 AND {selected}
     )
     SELECT selected.exchange, selected.symbol, day, accounts.topic,
-           count(*) FILTER (selected.topic = accounts.topic) AS stored, count(*) AS brought,
+           count(*) FILTER (selected.topic = accounts.topic AND origin IS NULL) AS stored, count(*) AS brought,
            0 AS lost_alone, 0 AS lost_by_all
     FROM selected JOIN accounts USING (exchange, symbol)
     LEFT JOIN reached ON reached.exchange = selected.exchange AND reached.symbol = selected.symbol
@@ -257,20 +257,22 @@ _STORED: Final = """
 # Ranges of a feed do not overlap, so a trade is compared with the last one that begins at or below its number.
 _LOST: Final = """
     WITH selected AS (
-        SELECT exchange, symbol, session, sequence, epoch_us("timestamp") // 86400000000 AS day
+        SELECT exchange, symbol, session, sequence, origin, epoch_us("timestamp") // 86400000000 AS day
         FROM trades WHERE session > 0 AND {selected}
     ), of_feeds AS (
         SELECT selected.*, topic
         FROM selected JOIN (SELECT DISTINCT exchange, symbol, topic FROM lost) USING (exchange, symbol)
     ), counted AS (
-        SELECT of_feeds.exchange, of_feeds.symbol, day, of_feeds.topic, count(*) AS trades
+        SELECT of_feeds.exchange, of_feeds.symbol, day, of_feeds.topic, count(*) AS trades,
+               count(origin) AS fills
         FROM of_feeds ASOF JOIN lost
         ON of_feeds.exchange = lost.exchange AND of_feeds.symbol = lost.symbol AND of_feeds.session = lost.session
           AND of_feeds.topic = lost.topic AND of_feeds.sequence >= lost.first
         WHERE sequence <= last
         GROUP BY ALL
     )
-    SELECT exchange, symbol, day, topic, 0 AS stored, -trades AS brought, trades AS lost_alone, 0 AS lost_by_all
+    SELECT exchange, symbol, day, topic, 0 AS stored, -trades AS brought, trades - fills AS lost_alone,
+           fills AS lost_by_all
     FROM counted
 """
 _LOST_BY_ALL: Final = """

@@ -26,6 +26,7 @@ __all__ = [
     "READS_MAX",
     "CancellableSession",
     "EnginePool",
+    "FileDamagedError",
     "FileMissingError",
     "FilesGoneError",
     "Pool",
@@ -41,6 +42,10 @@ _MISSING_LOCAL_FILE: Final = re.compile(
     r"""(?:No files found that match the pattern|file) ['"](/[^'"]*)['"](?:.*No such file|$)"""
 )
 """Messages of DuckDB and Arrow for a local file that does not exist; keys on S3 do not begin with a slash."""
+_DAMAGED_FILE: Final = re.compile(
+    r"No magic bytes found|too small to be a Parquet file|Failed to read file|string encoding found in Parquet file"
+)
+"""Messages of DuckDB for a Parquet file that was cut or changed, found by cutting and changing one."""
 Item = TypeVar("Item")
 Parameters = ParamSpec("Parameters")
 Report = TypeVar("Report")
@@ -60,6 +65,10 @@ class FileMissingError(FilesGoneError):
     """A local file of a table does not exist, also after the table was read again."""
 
     exit_code = 1
+
+
+class FileDamagedError(K2Error):
+    """A data file was cut or changed, so that it is no Parquet file any more; to read it again does not help."""
 
 
 class EnginePool(Protocol):
@@ -320,6 +329,14 @@ def _translate_errors(limits: QueryLimits) -> Iterator[None]:
     except duckdb.OutOfRangeException as error:
         raise QueryError(
             f"a number of the result is out of its type's range: {first_line(error)}; cast it to a larger type"
+        ) from error
+    except duckdb.Error as error:
+        # What its reader of Parquet raises itself has neither a class nor a prefix of its own.
+        is_of_reader = type(error) is duckdb.Error and " Error: " not in str(error)
+        if not is_of_reader and not _DAMAGED_FILE.search(str(error)):
+            raise
+        raise FileDamagedError(
+            f"a file of the table is damaged: {first_line(error)}; restore it from a backup of the warehouse"
         ) from error
 
 

@@ -33,7 +33,9 @@ def test_the_number_is_published_where_the_trades_come_from(
         "sequence": 42,
         "origin": "person ann",
     }
-    (message,) = read_topic(broker, topic)
+    said = k2("head", "binance", "BTCUSDT", "1042", "--by", "ann")
+    assert "sequence  1042\n" in said.stdout
+    message, _ = read_topic(broker, topic)
     assert (message.partition(), message.key()) == (2, b"binance|BTCUSDT")
     assert dict(message.headers() or ()) == {"k2-origin": b"person ann", "k2-venue": b"k2-head"}
     (trade,) = VENUES["k2-head"].decode(message.value() or b"")

@@ -24,7 +24,7 @@ from k2.model.errors import K2Error, SettingsError, TableError, UnreachableError
 from k2.ops.settings import Settings
 from k2.query import engine as engine_module
 from k2.query.engine import Engine, QueryLimits, QueryMemoryError, QueryTimeoutError
-from k2.query.pool import open_engine
+from k2.query.pool import FileDamagedError, open_engine
 from tests.query.tables import EPOCH, append, made, trade
 
 
@@ -184,6 +184,31 @@ def test_a_lost_file_is_named(settings: Settings, trades: Table) -> None:
     file.unlink()
     with pytest.raises(UnreachableError, match=rf"a file of the table cannot be read: .*{file.name}"):
         shown(settings, trades, "SELECT * FROM trades")
+
+
+@pytest.mark.parametrize("length", [0, 100, -1], ids=["empty", "cut", "without its last byte"])
+def test_a_damaged_file_is_named(settings: Settings, trades: Table, length: int) -> None:
+    """A data file that was cut is an error in one sentence."""
+    append(trades, [trade(1)])
+    (file,) = settings.data_dir.rglob("*.parquet")
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(FileDamagedError, match=rf"a file of the table is damaged: .*{file.name}.*; restore it"):
+        shown(settings, trades, "SELECT * FROM trades")
+
+
+def test_a_file_with_other_bytes_is_named(settings: Settings, trades: Table) -> None:
+    """Whatever byte of its pages changes: rows, perhaps others than before, or an error in one sentence."""
+    append(trades, [trade(number) for number in range(500)])
+    (file,) = settings.data_dir.rglob("*.parquet")
+    content = file.read_bytes()
+    errors = 0
+    for at in range(4, len(content), 97):
+        file.write_bytes(content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :])
+        try:
+            shown(settings, trades, "SELECT bit_xor(hash(trades)) AS x FROM trades")
+        except K2Error:
+            errors += 1
+    assert errors
 
 
 def test_a_lost_manifest_list_is_named(settings: Settings, trades: Table) -> None:

@@ -11,7 +11,7 @@ from k2.query.engine import QueryError
 from k2.query.feeds import by_feed
 from k2.query.parameters import QueryParameters
 from tests.query.feed_tables import write_feeds
-from tests.query.tables import EPOCH, append, made, numbered
+from tests.query.tables import EPOCH, append, event, made, numbered
 
 
 @pytest.fixture
@@ -59,6 +59,14 @@ def test_a_selection(tables: Settings) -> None:
     assert by_feed(tables, QueryParameters(exchange="kraken")) == []
     with pytest.raises(QueryError, match="as of an earlier time: what feeds have reached is only known now"):
         by_feed(tables, QueryParameters(as_of=7))
+
+
+def test_a_fill_from_elsewhere_changes_no_account(tables: Settings) -> None:
+    """It is in the topic of a feed, which has not brought it; all feeds have lost it."""
+    append(made(tables, TableName.TRADES), [numbered(6, 26, session=3, topic="ta", origin="archive sha256:0 a.zip")])
+    filled = event("gap_filled", 6, 6, session=3, detected_at=EPOCH + timedelta(minutes=1))
+    append(made(tables, TableName.SEQUENCE_EVENTS), [filled])
+    assert [one for one in parts(by_feed(tables)) if one[0]] == OF_SYMBOL
 
 
 def test_without_feeds_there_are_no_rows(settings: Settings) -> None:
