@@ -1,7 +1,7 @@
 """Verification of certificates: signature, chain, and what the table's rows and counts are now."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -117,8 +117,9 @@ def verify(
     """Compare certificates with their signature, the certificates they name, and the table.
 
     With `as_of`, only the rows of that time are compared, not the counts. `public_key` is the key that must have
-    signed. A certificate of a folder that has a later revision of the day is not compared with the rows, since that
-    one says how they changed; one that is named itself is.
+    signed: each certificate, or another of `paths` that names it by its hash. A certificate of a folder that has a
+    later revision of the day is not compared with the rows, since that one says how they changed; one that is named
+    itself is.
 
     Raises:
         CertificateError, SettingsError: as `read_certificates`.
@@ -133,7 +134,14 @@ def verify(
             for group in _by_day(one for one in certificates if not one.is_superseded):
                 of_table |= _compare_rows(pool, group, as_of)
     folder = CertificateFolder(settings.data_dir / "certificates")
-    return [_verification(one, folder, public_key, of_table.get(one.path, [])) for one in certificates]
+    attested = {hash_of for one in certificates for hash_of in _attested(one.document, public_key)}
+    return [_verification(one, folder, public_key, attested, of_table.get(one.path, [])) for one in certificates]
+
+
+def _attested(document: Document, public_key: str | None) -> Iterator[str]:
+    """Yield the hashes of the certificates that one names, if it is signed by the key."""
+    if document["public_key"] == public_key and document["signature"] is not None and has_valid_signature(document):
+        yield from (link["hash"] for link in (document["previous"], document["amends"]) if link is not None)
 
 
 def _by_day(certificates: Iterable[_Certificate]) -> "Iterator[list[_Certificate]]":
@@ -144,11 +152,16 @@ def _by_day(certificates: Iterable[_Certificate]) -> "Iterator[list[_Certificate
 
 
 def _verification(
-    one: _Certificate, folder: CertificateFolder, public_key: str | None, of_table: Sequence[str]
+    one: _Certificate,
+    folder: CertificateFolder,
+    public_key: str | None,
+    attested: Container[str],
+    of_table: Sequence[str],
 ) -> Verification:
     document = one.document
     is_signed = document["signature"] is not None and has_valid_signature(document)
-    signature = _signature_faults(document, public_key, is_signed=is_signed)
+    key = None if not is_signed and document_hash(document) in attested else public_key
+    signature = _signature_faults(document, key, is_signed=is_signed)
     found = [*signature, *_name_faults(one), *_chain_faults(one, folder), *of_table]
     return Verification(
         one.path,

@@ -137,6 +137,11 @@ def test_days_are_chained_and_signed(settings: Settings, folder: Path, stored: T
     assert differences(settings, tmp_path / "unsigned", public_key=public) == [
         "signature: the certificate is not signed"
     ]
+    signed = issued(settings, tmp_path / "unsigned", symbol="BTCUSDT", key=key)["BTCUSDT"]
+    assert signed["amends"]["revision"] == 1
+    assert differences(settings, tmp_path / "unsigned", public_key=public) == []
+    earlier = tmp_path / "unsigned" / "binance" / "BTCUSDT" / "2024-08-09.json"
+    assert differences(settings, earlier, public_key=public) == ["signature: the certificate is not signed"]
 
 
 def test_a_certificate_under_another_name_supersedes_none(
