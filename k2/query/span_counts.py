@@ -12,8 +12,9 @@ week on all of its days, and stored + missing = expected holds for the numbers o
 Numbers that a venue gave to non-market trades are neither expected nor missing; the table stores them next to its
 progress. Nor are numbers that were accepted as missing: they are counted apart, and those between two stored numbers
 are spread over the time between the two by the same rule. Numbers above the last stored one that the venue has named
-are missing too, and spread over the time until they were named. Other numbers after a session's last stored one, and
-those before its first, are unknown.
+are missing too, and spread over the time from that trade until they were named: as long as between the Kafka timestamps
+of both messages, because a capture may be published long after its trades. Other numbers after a session's last stored
+one, and those before its first, are unknown.
 
 A row without a gapless number (no number, or of a venue whose numbers are not contiguous: session 0 or null) is stored
 and nothing else. A span is numbered if it has a number, stored or missing; or if it has no row at all, unless no row of
@@ -66,7 +67,17 @@ __all__ = [
     "register_non_market",
 ]
 
-COLUMNS: Final = ("exchange", "symbol", "session", "sequence", "timestamp", "topic", "partition", "offset")
+COLUMNS: Final = (
+    "exchange",
+    "symbol",
+    "session",
+    "sequence",
+    "timestamp",
+    "topic",
+    "partition",
+    "offset",
+    "kafka_timestamp",
+)
 """Columns of `trades` that the counts need."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 _DAY: Final = timedelta(days=1)

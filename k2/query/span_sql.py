@@ -25,7 +25,7 @@ _IS_NUMBERED: Final = "coalesce(session, 0) > 0 AND last IS NOT NULL"
 _SINCE_YEAR_1: Final = 'epoch_us("timestamp") + 62135596800000000'
 _SEEN: Final = f"""
     SELECT exchange, symbol, session, coalesce(first_sequence, sequence) AS first, sequence AS last,
-           {_SINCE_YEAR_1} AS seen_at
+           {_SINCE_YEAR_1} AS seen_at, epoch_us(kafka_timestamp) AS read_at
     FROM trades
 """
 _STARTED: Final = f"SELECT exchange, symbol, session, min({_SINCE_YEAR_1}) AS seen_at FROM sequence_events"
@@ -87,7 +87,8 @@ SPANS: Final = f"""
         FROM seen WHERE {_IS_NUMBERED}
         WINDOW numbers AS (PARTITION BY exchange, symbol, session ORDER BY first, last, seen_at)
     ), topmost AS (
-        SELECT exchange, symbol, session, max(last) AS highest, arg_max(seen_at, last) AS highest_at
+        SELECT exchange, symbol, session, max(last) AS highest,
+               arg_max({{'seen_at': seen_at, 'read_at': read_at}}, last) AS newest
         FROM numbered GROUP BY ALL
     ), rows_there AS (
         SELECT exchange, symbol, seen_at, true AS is_numbered,
@@ -108,7 +109,7 @@ SPANS: Final = f"""
         FROM numbered WHERE first > reached::HUGEINT + 1
         UNION ALL
         SELECT exchange, symbol, session, highest::HUGEINT + 1, number::HUGEINT,
-               least(highest_at, named_at + 62135596800000000), greatest(highest_at, named_at + 62135596800000000)
+               newest.seen_at, newest.seen_at + greatest(0, coalesce(named_at - newest.read_at, 0))
         FROM announced JOIN topmost USING (exchange, symbol, session) WHERE number > highest
     ), accepted_between AS (
         -- An accepted number that is a non-market one, or one that the canary leaves out, counts as that.

@@ -23,6 +23,8 @@ from tests.query.tables import EPOCH
 YEAR_1 = datetime(1, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+LAG = 5 * HOUR
+"""How long after a trade its message was published."""
 Trade = tuple[str, int, int, datetime]
 """Symbol, session, sequence and venue time."""
 
@@ -48,10 +50,11 @@ SCHEMA = pa.schema(
         "sequence": pa.int64(),
         "first_sequence": pa.int64(),
         "timestamp": pa.timestamp("us", tz="UTC"),
+        "kafka_timestamp": pa.timestamp("us", tz="UTC"),
     }
 )
 Announced = tuple[int, datetime]
-"""The number that the venue has named in every session, and when."""
+"""The number that the venue has named in every session, and the Kafka time of that message."""
 Counts = tuple[int, int, int | None, int]
 """Stored, of these not numbered, missing, and accepted as missing."""
 
@@ -91,7 +94,8 @@ def by_hand(
         highest, highest_at = max((last, after) for _, last, after in ranges)
         if announced is not None and announced[0] > highest:
             # No trade, but the numbers up to the announced one are missing.
-            steps.append((announced[0] + 1, announced[0], announced[1], highest_at))
+            named_at = highest_at + max(timedelta(), announced[1] - highest_at - LAG)
+            steps.append((announced[0] + 1, announced[0], named_at, highest_at))
         for first, last, after, before in steps:
             if last > reached and first <= last:
                 count(stored, symbol, after, last - max(first, reached + 1) + 1)
@@ -167,6 +171,7 @@ def test_each_number_is_counted_once(
             "sequence": sequence,
             "first_sequence": first_of(sequence) if session and first_of(sequence) < sequence else None,
             "timestamp": time,
+            "kafka_timestamp": time + LAG,
         }
         for symbol, session, sequence, time in trades
     ]
