@@ -93,8 +93,8 @@ def _say(outcome: Outcome, flags: str) -> None:
 def _sum_up(outcomes: list[Outcome], seconds: float, *, is_object_store: bool) -> None:
     kinds = Counter(violation.kind for outcome in outcomes for violation in outcome.violations)
     hits = sum((outcome.hits for outcome in outcomes), Counter())
-    unused = "letters." if is_object_store else "objects."
-    never = [name for name in NAMES if not name.startswith((unused, "maintenance.")) and not hits[name]]
+    unused = ("letters." if is_object_store else "objects.", "maintenance.", "replay.", "fill.")
+    never = [name for name in NAMES if not name.startswith(unused) and not hits[name]]
     rows = {
         "seconds a seed": f"{seconds / max(len(outcomes), 1):.2f}",
         "failpoints never reached": ", ".join(never) or "none",

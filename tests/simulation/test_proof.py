@@ -87,7 +87,7 @@ def test_an_edit_changes_every_import_of_a_function() -> None:
         ("k2.venues.decode:gone", "return", "is not there"),
         ("k2.venues.decode:Decoded", "return", "is no function"),
         ("k2.venues.decode:decode", "no such text", "occurs 0 times"),
-        ("k2.venues.decode:decode", "return", "occurs 2 times"),
+        ("k2.venues.decode:decode", "return", "occurs 3 times"),
         ("k2.iceberg.metadata_swap:_Transaction.table_metadata", "self._table.metadata", "is a closure"),
     ],
 )
