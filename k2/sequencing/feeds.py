@@ -35,6 +35,7 @@ from k2.sequencing.feeds_kernel import (
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.ranges import difference, intersection
 from k2.sequencing.session import YOUNG
+from k2.sequencing.symbol_slots import SymbolSlots
 
 __all__ = ["COPIES", "GAPS_MAX", "SESSIONS_KEPT", "FeedTracker"]
 
@@ -130,7 +131,7 @@ class FeedTracker:
         self._peers = [one.peers for one in topics]
         self._feed_of = {topic: feed for feed, topic in enumerate(self._topics)}
         self._names: list[tuple[str, str]] = []
-        self._slot_of: NDArray[np.int32] = np.full(_CAPACITY, -1, dtype=np.int32)
+        self._symbol_slots = SymbolSlots()
         self._slots: NDArray[np.int64] = np.zeros((_CAPACITY, len(topics), COLUMNS), dtype=np.int64)
         self._days: NDArray[np.int64] = np.full((_CAPACITY, 2), _NO_DAY, dtype=np.int64)
         self._brought: dict[tuple[int, int], list[_Brought]] = {}
@@ -170,7 +171,7 @@ class FeedTracker:
                 trade_slice.verdicts,
                 trade_slice.sessions,
                 columns,
-                self._slot_of,
+                self._symbol_slots.of,
                 self._slots,
                 self._days,
                 self._copies,
@@ -196,7 +197,7 @@ class FeedTracker:
     def _place(self, trade_slice: TradeSlice, columns: FeedColumns, slice_idx: int, feed: int) -> None:
         """Add one row by the ranges of its symbol and feed."""
         row = int(trade_slice.rows[slice_idx])
-        slot = int(self._slot_of[columns.symbols[row]])
+        slot = int(self._symbol_slots.of[columns.symbols[row]])
         verdict = int(trade_slice.verdicts[slice_idx])
         session = int(session_of(verdict, int(trade_slice.sessions[slice_idx]), self._slots[slot]))
         first, last = int(columns.first_sequences[row]), int(columns.sequences[row])
@@ -254,16 +255,9 @@ class FeedTracker:
 
     def _make_slots(self, symbols: NDArray[np.int32]) -> None:
         """Assign a slot to each symbol that has none."""
-        highest = int(symbols.max())
-        if highest >= len(self._slot_of):
-            self._slot_of = np.pad(self._slot_of, (0, 2 * (highest + 1) - len(self._slot_of)), constant_values=-1)
-        missing = symbols[self._slot_of[symbols] < 0]
-        if not len(missing):
+        if not self._symbol_slots.add(symbols):
             return
-        new = np.unique(missing)
-        count = len(self._names)
-        self._slot_of[new] = np.arange(count, count + len(new), dtype=np.int32)
-        self._names.extend(self._symbols.name(one) for one in new.tolist())
+        self._names += map(self._symbols.name, self._symbol_slots.symbol_ids[len(self._names) :])
         added = 2 * len(self._names) - len(self._slots)
         if len(self._names) > len(self._slots):
             self._slots = np.pad(self._slots, ((0, added), (0, 0), (0, 0)))
@@ -317,7 +311,7 @@ class FeedTracker:
             self._events += _owed(ledger, missing, events)
             symbol_id = self._symbols.intern(one.key.exchange, one.key.symbol)
             self._make_slots(np.array([symbol_id], dtype=np.int32))
-            slot = int(self._slot_of[symbol_id])
+            slot = int(self._symbol_slots.of[symbol_id])
             numbers = difference(((one.floor, one.last),), missing)
             brought = IntervalSet((first for first, _ in numbers), (last for _, last in numbers))
             found = self._found(slot, feed)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from k2.model.batch import TradeSlice
 from k2.model.progress import TopicPartition
 from k2.model.verdicts import HEAD
+from k2.sequencing.symbol_slots import SymbolSlots
 
 __all__ = ["HEAD_COLUMNS", "HEAD_GRACE_US", "HEAD_NUMBER", "HEAD_SINCE", "TradePartitions", "no_heads"]
 
@@ -57,8 +58,8 @@ class TradePartitions:
         self._source_of = np.empty(0, dtype=np.int32)
         """int32[slots], the source of each symbol's newest trade; -1 for those before the first head number."""
 
-    def note(self, trade_slice: TradeSlice, slot_of: NDArray[np.int32], slots: int) -> None:
-        """Note the rows of a slice; int32[symbols] `slot_of` is the slot of each symbol, below `slots`."""
+    def note(self, trade_slice: TradeSlice, kafka_times: NDArray[np.int64], slots: SymbolSlots) -> None:
+        """Note the rows of a slice: int64[m] `kafka_times` are theirs, microseconds, and their symbols have slots."""
         where, is_trade = trade_slice.batch.source.topic_partition, trade_slice.verdicts != HEAD
         self._has_heads |= not is_trade.all()
         if where not in self._sources:
@@ -67,12 +68,14 @@ class TradePartitions:
             self._sources[where] = len(self._sources)
             self._reached.append(0)
             self._read_at.append(0.0)
-        source, newest = self._sources[where], int(trade_slice.batch.kafka_timestamps_of(trade_slice.rows).max())
-        self._reached[source], self._read_at[source] = max(newest, self._reached[source]), self._clock()
+        source = self._sources[where]
+        self._reached[source] = max(int(kafka_times.max()), self._reached[source])
+        self._read_at[source] = self._clock()
         if self._has_heads:
-            if slots > len(self._source_of):
-                self._source_of = np.pad(self._source_of, (0, slots - len(self._source_of)), constant_values=-1)
-            self._source_of[slot_of[trade_slice.batch.columns.symbols[trade_slice.rows[is_trade]]]] = source
+            if len(slots) > len(self._source_of):
+                added = 2 * len(slots) - len(self._source_of)
+                self._source_of = np.pad(self._source_of, (0, added), constant_values=-1)
+            self._source_of[slots.of[trade_slice.batch.columns.symbols[trade_slice.rows[is_trade]]]] = source
 
     def are_read(self, slot: int, where: TopicPartition, until: int) -> bool:
         """Return whether the trades of a symbol are read up to a Kafka time, by a message of the partition `where`."""

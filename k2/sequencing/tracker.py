@@ -31,6 +31,7 @@ from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.placement import Placement
 from k2.sequencing.sequence import SESSIONS_SEARCHED, SymbolSequence
 from k2.sequencing.session import Doubt, Session
+from k2.sequencing.symbol_slots import SymbolSlots
 from k2.sequencing.tracked import Findings, OpenGaps, Tracked, first_events, first_new, with_first
 from k2.sequencing.tracker_kernel import (
     CHECKED,
@@ -53,7 +54,6 @@ FORMAT: Final = 4
 _STATE_COLUMNS: Final = 5
 """Number of slot columns that are part of the state; the other columns are rebuilt by each process."""
 _CAPACITY: Final = 64
-_NO_SLOTS: Final[NDArray[np.int32]] = np.empty(0, dtype=np.int32)
 _MIN: Final = int(np.iinfo(np.int64).min)
 _MAX: Final = int(np.iinfo(np.int64).max)
 ContentReader = Callable[[Sequence[WantedContents], int], StoredContents]
@@ -88,8 +88,7 @@ class GroupTracker:
         """
         self._symbols = Symbols() if symbols is None else symbols
         self._slots: NDArray[np.int64] = np.zeros((_CAPACITY, COLUMNS), dtype=np.int64)
-        self._slot_of = _NO_SLOTS
-        self._symbol_ids: list[int] = []
+        self._symbol_slots = SymbolSlots()
         self._sequences: dict[int, SymbolSequence] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._committed: Positions = {}
@@ -102,7 +101,7 @@ class GroupTracker:
 
     def __len__(self) -> int:
         """Return the number of symbols."""
-        return len(self._symbol_ids)
+        return len(self._symbol_slots)
 
     @property
     def positions(self) -> Positions:
@@ -159,7 +158,7 @@ class GroupTracker:
 
     def missing(self, exchange: str, symbol: str) -> tuple[Ranges, ...]:
         """Return the missing ranges of one symbol, one element per session; the symbol must have been seen."""
-        return self._sequence(int(self._slot_of[self._symbols.intern(exchange, symbol)])).missing()
+        return self._sequence(int(self._symbol_slots.of[self._symbols.intern(exchange, symbol)])).missing()
 
     def track(self, trade_slice: TradeSlice) -> Tracked:
         """Place every row that has a sequence number, if the venue's numbers are contiguous, ranges included.
@@ -175,11 +174,12 @@ class GroupTracker:
             return Tracked(trade_slice, [], Counter())
         source, columns = trade_slice.batch.source, tracked_columns(trade_slice.batch)
         self._make_slots(columns.symbols[trade_slice.rows])
-        self._partitions.note(trade_slice, self._slot_of, len(self._slots))
+        kafka_times = trade_slice.batch.kafka_timestamps_of(trade_slice.rows)
+        self._partitions.note(trade_slice, kafka_times, self._symbol_slots)
         slice_idx = first_new(trade_slice, self._committed.get(source.topic_partition, 0))
         if is_contiguous:
             self._positions[source.topic_partition] = trade_slice.batch.offset(int(trade_slice.rows[-1])) + 1
-            self._clock.advance(trade_slice.batch.kafka_timestamps_of(trade_slice.rows[slice_idx:]))
+            self._clock.advance(kafka_times[slice_idx:])
         else:
             columns = heads_only(columns, trade_slice.rows[trade_slice.verdicts == HEAD])
         trade_slice = replace(trade_slice, verdicts=trade_slice.verdicts.copy(), sessions=trade_slice.sessions.copy())
@@ -191,7 +191,7 @@ class GroupTracker:
                 trade_slice.rows,
                 columns,
                 CONTENT_KEY,
-                self._slot_of,
+                self._symbol_slots.of,
                 self._slots,
                 self._heads,
                 HEAD_GRACE_US if source.is_live else 0,
@@ -213,7 +213,7 @@ class GroupTracker:
         """Note the overdue number of a message that names one, and wait for the number that it names itself."""
         batch, row = trade_slice.batch, int(trade_slice.rows[slice_idx])
         source, columns = batch.source, batch.columns
-        slot, number = int(self._slot_of[columns.symbols[row]]), int(columns.sequences[row])
+        slot, number = int(self._symbol_slots.of[columns.symbols[row]]), int(columns.sequences[row])
         kafka_time = int(batch.kafka_timestamps_of(trade_slice.rows[slice_idx : slice_idx + 1])[0])
         overdue, since = self._heads[slot].tolist() if source.is_live else (number, kafka_time)
         if source.is_live and not self._partitions.are_read(slot, source.topic_partition, since + HEAD_GRACE_US):
@@ -229,7 +229,7 @@ class GroupTracker:
     def _place(self, trade_slice: TradeSlice, columns: TrackedColumns, slice_idx: int, findings: Findings) -> Placement:
         """Place one row with its `SymbolSequence`; add what it caused to `findings`."""
         row = int(trade_slice.rows[slice_idx])
-        slot, number = int(self._slot_of[columns.symbols[row]]), int(columns.content.sequences[row])
+        slot, number = int(self._symbol_slots.of[columns.symbols[row]]), int(columns.content.sequences[row])
         content, at, is_named, kafka_time = evidence_at(columns, row, CONTENT_KEY)
         is_market = trade_slice.verdicts[slice_idx] != SKIPPED
         first = int(columns.first_sequences[row])
@@ -271,19 +271,19 @@ class GroupTracker:
         """Yield the symbols that have a session and rows from `slice_idx` on, with the numbers of these rows."""
         rows = trade_slice.rows[slice_idx:]
         rows = rows[columns.has_sequence[rows]]
-        slots = self._slot_of[columns.symbols[rows]]
+        slots = self._symbol_slots.of[columns.symbols[rows]]
         order = np.argsort(slots)
         for selected in np.split(order, np.flatnonzero(np.diff(slots[order])) + 1):
             slot = int(slots[selected[0]])
             if self._slots[slot, SESSION]:
-                names = self._symbols.name(self._symbol_ids[slot])
+                names = self._symbols.name(self._symbol_slots.symbol_ids[slot])
                 numbers = np.unique(columns.content.sequences[rows[selected]])
                 yield SliceSymbol(slot, *names, self._sequence(slot), numbers)
 
     def _make_room(self, pages: int = 1) -> None:
         if self._fingerprints.free_count >= pages:
             return
-        slots = self._slots[: len(self._symbol_ids)]
+        slots = self._slots[: len(self)]
         self._fingerprints.make_room(pages, self._clock.floor, slots[:, SESSION].copy(), slots[:, HIGHEST].copy())
 
     def _sequence(self, slot: int) -> SymbolSequence:
@@ -329,46 +329,40 @@ class GroupTracker:
     def _slot(self, exchange: str, symbol: str) -> int:
         symbol_id = self._symbols.intern(exchange, symbol)
         self._make_slots(np.array([symbol_id], dtype=np.int32))
-        return int(self._slot_of[symbol_id])
+        return int(self._symbol_slots.of[symbol_id])
 
     def _make_slots(self, symbols: NDArray[np.int32]) -> None:
         """Assign a slot to each symbol that has none."""
-        highest = int(symbols.max())
-        if highest >= len(self._slot_of):
-            self._slot_of = np.pad(self._slot_of, (0, 2 * (highest + 1) - len(self._slot_of)), constant_values=-1)
-        missing = symbols[self._slot_of[symbols] < 0]
-        if not len(missing):
+        added = self._symbol_slots.add(symbols)
+        if not added:
             return
-        new = np.unique(missing)
-        count = len(self._symbol_ids)
-        self._slot_of[new] = np.arange(count, count + len(new), dtype=np.int32)
-        self._symbol_ids.extend(new.tolist())
-        if len(self._symbol_ids) > len(self._slots):
-            more = 2 * len(self._symbol_ids) - len(self._slots)
+        if len(self) > len(self._slots):
+            more = 2 * len(self) - len(self._slots)
             self._slots = np.pad(self._slots, ((0, more), (0, 0)))
             self._heads = np.concatenate([self._heads, no_heads(more)])
-        self._make_room(len(new))
+        self._make_room(added)
 
     def open_gaps(self) -> dict[str, OpenGaps]:
         """Return what is missing in all sessions by exchange; zeros for an exchange without gaps."""
-        gaps = dict.fromkeys((self._symbols.name(symbol_id)[0] for symbol_id in self._symbol_ids), OpenGaps(0, 0))
+        gaps = dict.fromkeys(
+            (self._symbols.name(symbol_id)[0] for symbol_id in self._symbol_slots.symbol_ids), OpenGaps(0, 0)
+        )
         for slot, sequence in self._sequences.items():
-            exchange = self._symbols.name(self._symbol_ids[slot])[0]
+            exchange = self._symbols.name(self._symbol_slots.symbol_ids[slot])[0]
             ranges, numbers = gaps[exchange]
             gaps[exchange] = OpenGaps(ranges + sequence.gap_count, numbers + sequence.missing_count)
         return gaps
 
     def snapshot(self) -> dict[str, object]:
         """Return the state as builtins, with symbols by name; later rows do not change the returned value."""
-        count = len(self._symbol_ids)
         return {
             "format": FORMAT,
             "positions": [
                 [topic_partition.topic, topic_partition.partition, offset]
                 for topic_partition, offset in self._positions.items()
             ],
-            "symbols": [[*self._symbols.name(symbol_id)] for symbol_id in self._symbol_ids],
-            "slots": self._slots[:count, :_STATE_COLUMNS].astype("<i8").tobytes(),
+            "symbols": [[*self._symbols.name(symbol_id)] for symbol_id in self._symbol_slots.symbol_ids],
+            "slots": self._slots[: len(self), :_STATE_COLUMNS].astype("<i8").tobytes(),
             "sequences": {slot: self._sequence(slot).snapshot() for slot in self._sequences},
         }
 
@@ -379,16 +373,10 @@ class GroupTracker:
                 f" {FORMAT}: run the version that wrote it, or start without that store to rebuild the state"
             )
         self._positions = {TopicPartition(topic, partition): offset for topic, partition, offset in state["positions"]}
-        symbol_ids = np.array([self._symbols.intern(*name) for name in state["symbols"]], dtype=np.int32)
-        if not len(symbol_ids):
-            return
-        self._slot_of = np.full(int(symbol_ids.max()) + 1, -1, dtype=np.int32)
-        self._slot_of[symbol_ids] = np.arange(len(symbol_ids), dtype=np.int32)
-        self._symbol_ids = symbol_ids.tolist()
-        self._slots = np.zeros((max(len(symbol_ids), _CAPACITY), COLUMNS), dtype=np.int64)
-        self._slots[: len(symbol_ids), :_STATE_COLUMNS] = np.frombuffer(state["slots"], dtype="<i8").reshape(
-            len(symbol_ids), _STATE_COLUMNS
-        )
+        self._symbol_slots = SymbolSlots(self._symbols.intern(*name) for name in state["symbols"])
+        self._slots = np.zeros((max(len(self), _CAPACITY), COLUMNS), dtype=np.int64)
+        columns = np.frombuffer(state["slots"], dtype="<i8")
+        self._slots[: len(self), :_STATE_COLUMNS] = columns.reshape(len(self), _STATE_COLUMNS)
         self._heads = no_heads(len(self._slots))
         self._slots[:, OLD_HIGHEST] = self._slots[:, CHECKED] = _MIN
         self._slots[:, TOP_PAGE] = NO_PAGE

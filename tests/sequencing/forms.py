@@ -132,7 +132,7 @@ class Columnar:
 
     def ranges(self, exchange: str = "kraken", symbol: str = "BTC-USD") -> list[list[tuple[int, int]]]:
         """Return the ranges seen of a symbol, session by session."""
-        slot = int(self.tracker._slot_of[self.tracker._symbols.intern(exchange, symbol)])
+        slot = int(self.tracker._symbol_slots.of[self.tracker._symbols.intern(exchange, symbol)])
         return [
             list(numbers.ranges()) for numbers in (session.numbers for session in self.tracker._sequence(slot).sessions)
         ]

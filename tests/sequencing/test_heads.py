@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Final
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from k2.model.verdicts import HEAD, STORED
 from k2.sequencing.announced import AnnouncedNumbers
 from k2.sequencing.heads import HEAD_GRACE_US, QUIET_SECONDS, TradePartitions
 from k2.sequencing.intervals import IntervalSet
+from k2.sequencing.symbol_slots import SymbolSlots
 from k2.sequencing.tracked import NewestMissing
 from k2.sequencing.tracker import GroupTracker
 from tests.model.trade_slices import Row, slice_of
@@ -208,16 +208,21 @@ def test_a_head_takes_no_number() -> None:
 def test_a_head_waits_for_the_partition_of_the_trades() -> None:
     """It may be read far ahead of them: until they are read up to its time, or their partition is quiet."""
     now = 0.0
-    partitions, slots = TradePartitions(lambda: now), np.array([0, 1], dtype=np.int32)
+    partitions, slots = TradePartitions(lambda: now), SymbolSlots([0, 1])
+
+    def note(row: Row, topic: str = "trades") -> None:
+        piece = slice_of([row], topic=topic)
+        partitions.note(piece, piece.batch.kafka_timestamps_of(piece.rows), slots)
+
     trades, tickers = TopicPartition("trades", 0), TopicPartition("tickers", 0)
-    partitions.note(slice_of([trade(1, MINUTE)]), slots, 2)
-    partitions.note(slice_of([head(9, 5 * MINUTE)], topic="tickers"), slots, 2)
+    note(trade(1, MINUTE))
+    note(head(9, 5 * MINUTE), "tickers")
     assert partitions.are_read(0, tickers, MINUTE)
     assert not partitions.are_read(0, tickers, MINUTE + 1)
     assert partitions.are_read(0, trades, MINUTE + 1)
-    partitions.note(slice_of([trade(2, 3 * MINUTE)]), slots, 2)
+    note(trade(2, 3 * MINUTE))
     assert partitions.are_read(0, tickers, 3 * MINUTE)
-    partitions.note(slice_of([trade(1, 4 * MINUTE)], topic="others"), slots, 2)
+    note(trade(1, 4 * MINUTE), "others")
     assert partitions.are_read(0, tickers, 4 * MINUTE)
     assert not partitions.are_read(1, tickers, 4 * MINUTE)
     now = QUIET_SECONDS
