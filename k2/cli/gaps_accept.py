@@ -1,14 +1,12 @@
 """`k2 gaps accept`: record that missing numbers never existed or will not come."""
 
-import getpass
-import socket
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from k2.cli.console import Json, print_record
-from k2.cli.options import parse_name
+from k2.cli.options import parse_name, user_at_host
 from k2.cli.table_output import format_time
 from k2.model.decisions import Witness, checked_text, reason_text
 from k2.ops.settings import read_settings
@@ -54,7 +52,7 @@ def accept(
         first,
         last,
         reason_text(reason, tuple(map(Witness.parse, witness or ()))),
-        checked_text("--by", by if by is not None else f"{getpass.getuser()}@{socket.gethostname()}"),
+        checked_text("--by", user_at_host() if by is None else by),
         session=session,
         is_undo=undo,
     )

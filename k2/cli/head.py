@@ -1,7 +1,5 @@
 """`k2 head`: say which number the newest trade of a symbol has."""
 
-import getpass
-import socket
 from typing import Annotated, Final
 
 import msgspec
@@ -9,7 +7,7 @@ import typer
 
 from k2.cli.console import Json, print_record
 from k2.cli.name_hints import did_you_mean, quote_names
-from k2.cli.options import parse_name
+from k2.cli.options import parse_name, user_at_host
 from k2.kafka.producer import TradeProducer
 from k2.model.errors import SettingsError
 from k2.model.origin import ORIGIN_HEADER, VENUE_HEADER, person_origin
@@ -44,7 +42,7 @@ def head(
     """
     settings = read_settings()
     where = _where(settings, exchange, symbol, topic)
-    origin = person_origin(f"{getpass.getuser()}@{socket.gethostname()}" if by is None else by)
+    origin = person_origin(user_at_host() if by is None else by)
     value = {"type": "head", "exchange": exchange, "symbol": symbol, "sequence": number}
     headers = [(ORIGIN_HEADER, origin.encode()), (VENUE_HEADER, VENUE.encode())]
     with TradeProducer(settings, where.topic) as producer:

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, ClassVar
 
 import typer
 
 from k2.cli.console import Command, Commands
+from k2.ops.version import installed_version
 
 __all__ = ["app"]
 
@@ -69,10 +69,8 @@ app = typer.Typer(
 
 def _print_version(is_given: bool) -> None:  # noqa: FBT001  typer passes the option's value
     if is_given:
-        try:
-            typer.echo(f"k2 {version('k2-trades')}")
-        except PackageNotFoundError:
-            typer.echo("k2, run from a checkout that is not installed")
+        found = installed_version()
+        typer.echo("k2, run from a checkout that is not installed" if found is None else f"k2 {found}")
         raise typer.Exit
 
 

@@ -3,6 +3,8 @@
 Empty values are refused, since they usually come from an unset shell variable.
 """
 
+import getpass
+import socket
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +25,13 @@ __all__ = [
     "parse_path",
     "parse_span",
     "parse_time_option",
+    "user_at_host",
 ]
+
+
+def user_at_host() -> str:
+    """Return who runs the command, for records that say who decided something."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def parse_path(text: str) -> Path:

@@ -8,7 +8,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,6 +25,7 @@ from k2.model.errors import SettingsError, UnreachableError
 from k2.model.origin import archive_origin, rest_origin
 from k2.ops.retry import RetryPolicy
 from k2.ops.settings import Settings
+from k2.ops.version import installed_version
 
 __all__ = ["FetchError", "Fetched", "Fetcher"]
 
@@ -232,7 +232,5 @@ def _sha256(data: bytes) -> str:
 
 
 def _user_agent() -> str:
-    try:
-        return f"k2-trades/{version('k2-trades')}"
-    except PackageNotFoundError:
-        return "k2-trades"
+    found = installed_version()
+    return "k2-trades" if found is None else f"k2-trades/{found}"

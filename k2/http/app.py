@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from fastapi import FastAPI, Request
@@ -20,6 +19,7 @@ from k2.http.openapi import set_openapi
 from k2.http.problems import UnexpectedErrorMiddleware, add_problem_handlers
 from k2.http.responses import create_query_series
 from k2.http.static import add_page
+from k2.ops.version import installed_version
 from k2.query.output_formats import to_json
 from k2.query.pool import Pool
 from k2.status.deadlines import DeadlineReader
@@ -47,7 +47,7 @@ def make_app(pool: Pool) -> FastAPI:
         yield
         await executor.close()
 
-    app = FastAPI(title="K2 trades", version=_version(), docs_url=None, redoc_url=None, lifespan=alive)
+    app = FastAPI(title="K2 trades", version=installed_version() or "0", docs_url=None, redoc_url=None, lifespan=alive)
     app.state.executor = executor
     app.state.status_reader = StatusReader(settings, logs_changes=True)
     app.state.deadline_reader = DeadlineReader(settings)
@@ -77,13 +77,6 @@ async def healthz() -> Response:
 async def metrics(request: Request, reader: StatusSource) -> MetricsResponse:
     """Return the verdict on the capture as Prometheus metrics; the metrics of the job are at its own port."""
     return MetricsResponse(request.app.state.executor, reader, request.app.state.deadline_reader)
-
-
-def _version() -> str:
-    try:
-        return version("k2-trades")
-    except PackageNotFoundError:
-        return "0"
 
 
 class _SecurityHeadersMiddleware:

@@ -22,8 +22,8 @@ from k2.model.errors import FencedError, K2Error, NotDeliveredError, SettingsErr
 from k2.model.progress import TopicPartition
 from k2.model.replay import (
     LetterMessage,
-    Mark,
     ReplayBatch,
+    ReplayOf,
     intended_batch,
     settled_batch,
 )
@@ -152,7 +152,7 @@ class Replayer:
         self._commit()
         failpoint("replay.committed")
         for message in batch:
-            self._ends[message.where] = max(self._ends[message.where], published[message.mark] + 1)
+            self._ends[message.where] = max(self._ends[message.where], published[message.replay_of] + 1)
         settled = settled_batch(record, published)
         assert settled is not None, "a batch has messages"
         self._journal.settle(settled)
@@ -175,15 +175,15 @@ class Replayer:
                 self.looked_up += sum(1 for _ in settled.letters())
             _LOG.info("replay_looked_up", batch=entry.batch.batch, is_published=settled is not None)
 
-    def _send(self, record: ReplayBatch, batch: Sequence[LetterMessage]) -> dict[Mark, int]:
+    def _send(self, record: ReplayBatch, batch: Sequence[LetterMessage]) -> dict[ReplayOf, int]:
         """Send the messages, and return the offset of each once all are acknowledged."""
-        published: dict[Mark, int] = {}
+        published: dict[ReplayOf, int] = {}
         refused: list[str] = []
         try:
             self._producer.begin_transaction()
             self._is_open = True
             for message in batch:
-                self._produce(message, partial(_report, message.mark, published, refused))
+                self._produce(message, partial(_report, message.replay_of, published, refused))
             deadline = time.monotonic() + ANSWER_SECONDS_MAX
             while self._producer.flush(SLICE_SECONDS) and time.monotonic() < deadline:
                 pass
@@ -286,10 +286,10 @@ class Replayer:
 
 
 def _report(
-    mark: Mark, published: dict[Mark, int], refused: list[str], error: KafkaError | None, message: Message
+    one: ReplayOf, published: dict[ReplayOf, int], refused: list[str], error: KafkaError | None, message: Message
 ) -> None:
     if error is None:
-        published[mark] = int(message.offset() or 0)
+        published[one] = int(message.offset() or 0)
     elif error.code() != KafkaError._PURGE_QUEUE:  # noqa: SLF001  as above
-        where, offset, _ = mark
+        where, offset, _ = one
         refused.append(f"{where}:{offset}: {error.str()}")

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from k2.kafka.config import bootstrap_servers, config_errors, consumer_config
 from k2.model.errors import StateError, UnreachableError
 from k2.model.progress import TopicPartition
-from k2.model.replay import Mark, replay_mark
+from k2.model.replay import ReplayOf, replay_of
 from k2.ops.settings import Settings
 from k2.storage.dead_letters.replay_journal import JournalEntry
 
@@ -67,7 +67,7 @@ class ReplayLookup:
             raise UnreachableError(f"{servers} does not return the offsets of {where}; try again")
         return int(found[0]), int(found[1])
 
-    def find(self, entry: JournalEntry) -> dict[Mark, int]:
+    def find(self, entry: JournalEntry) -> dict[ReplayOf, int]:
         """Return the offsets of the messages of a batch, of those that were published.
 
         No other instance may be able to commit the batch any more.
@@ -79,7 +79,7 @@ class ReplayLookup:
         bounds = {where: self._bounds(where) for where in entry.batch.ends()}
         begins = entry.batch.ends()
         positions = {where: max(begins[where], bounds[where][0]) for where in begins}
-        wanted, found = entry.batch.marks(), dict[Mark, int]()
+        wanted, found = entry.batch.replays_of(), dict[ReplayOf, int]()
         self._read(positions, {where: high for where, (_, high) in bounds.items()}, wanted, found)
         lost = {where for where, (low, high) in bounds.items() if not low <= begins[where] <= high}
         if any(where in lost for where, _, _ in wanted - found.keys()):
@@ -96,8 +96,8 @@ class ReplayLookup:
         self,
         positions: dict[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
-        wanted: set[Mark],
-        found: dict[Mark, int],
+        wanted: set[ReplayOf],
+        found: dict[ReplayOf, int],
     ) -> None:
         """Read from positions to ends, or until all that is wanted is found."""
         unread = [where for where in positions if positions[where] < ends[where]]
@@ -130,8 +130,8 @@ def _behind(positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartitio
 def _take(
     message: Message,
     positions: dict[TopicPartition, int],
-    wanted: set[Mark],
-    found: dict[Mark, int],
+    wanted: set[ReplayOf],
+    found: dict[ReplayOf, int],
 ) -> None:
     """Move a position on by a message or event; note the message if it is one of those wanted."""
     where = TopicPartition(str(message.topic()), int(message.partition() or 0))
@@ -141,6 +141,6 @@ def _take(
             positions[where] = max(positions[where], offset)
         return
     positions[where] = offset + 1
-    mark = replay_mark(dict(message.headers() or ()).items())
-    if mark is not None and mark in wanted:
-        found.setdefault(mark, offset)
+    one = replay_of(dict(message.headers() or ()).items())
+    if one is not None and one in wanted:
+        found.setdefault(one, offset)

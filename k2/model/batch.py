@@ -132,7 +132,7 @@ class MessageBatch:
             key_sizes=self.key_sizes[start:stop],
             # The leader epoch is that of the last message of all.
             leader_epoch=self.leader_epoch if stop == len(self) else None,
-            marks={idx - start: marks for idx, marks in self.marks.items() if start <= idx < stop},
+            marks={idx - start: self.marks[idx] for idx in range(start, stop) if idx in self.marks},
         )
 
     def runs(self, known: Container[str]) -> "Sequence[MessageBatch]":
@@ -145,13 +145,12 @@ class MessageBatch:
         marks = [self.marks.get(message_idx) for message_idx in range(len(self))]
         kinds = [None if one is None else (one.venue,) for one in marks]
         changes = [idx for idx in range(1, len(self)) if kinds[idx] != kinds[idx - 1]]
-        runs = [self.between(start, stop) for start, stop in pairwise([0, *changes, len(self)])]
-        return [run.of_named_venue(known) for run in runs]
-
-    def of_named_venue(self, known: Container[str]) -> "MessageBatch":
-        """Return the batch with the venue that the marks of its first message name, if it is known."""
-        named = self.marks[0].venue if 0 in self.marks else None
-        return self if named is None or named not in known else replace(self, venue=named)
+        runs = []
+        for start, stop in pairwise([0, *changes, len(self)]):
+            run, first = self.between(start, stop), marks[start]
+            named = None if first is None else first.venue
+            runs.append(run if named is None or named not in known else replace(run, venue=named))
+        return runs
 
     @property
     def is_live(self) -> bool:

@@ -20,14 +20,14 @@ __all__ = [
     "Choice",
     "Headers",
     "LetterMessage",
-    "Mark",
     "PartitionReplays",
     "ReplayBatch",
+    "ReplayOf",
     "Taken",
     "batches",
     "intended_batch",
     "message_headers",
-    "replay_mark",
+    "replay_of",
     "settled_batch",
     "trade_to_take",
     "waiting_letters",
@@ -46,7 +46,7 @@ BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
 _REPLAY: Final = "replay "
 
 Headers = list[tuple[str, str | bytes | None]]
-Mark = tuple[TopicPartition, int, int]
+ReplayOf = tuple[TopicPartition, int, int]
 """What the headers of a replayed message say: partition and offset of the letter, and the trade to take or `WHOLE`."""
 Taken = Mapping[tuple[TopicPartition, int], int]
 """By the partition and offset of a replayed message, the only trade to take of it."""
@@ -125,7 +125,7 @@ class ReplayBatch(msgspec.Struct, frozen=True):
         for one in self.partitions:
             yield from (Coordinates(one.topic, one.partition, offset, index) for offset, index, _ in one.letters)
 
-    def marks(self) -> set[Mark]:
+    def replays_of(self) -> set[ReplayOf]:
         """Return what the headers of its messages say."""
         return {(one.where, offset, taken) for one in self.partitions for offset, _, taken in one.letters}
 
@@ -164,10 +164,10 @@ def message_headers(letter: DeadLetter, take: int) -> Headers:
     return headers if take == WHOLE else [*headers, (INDEX_HEADER, str(take).encode())]
 
 
-def replay_mark(headers: Iterable[tuple[str, str | bytes | None]]) -> Mark | None:
+def replay_of(headers: Iterable[tuple[str, str | bytes | None]]) -> ReplayOf | None:
     """Return which letter a message with these headers replays; None if it replays none.
 
-    >>> replay_mark([("k2-origin", b"replay trades:0:41"), ("k2-index", b"2")])
+    >>> replay_of([("k2-origin", b"replay trades:0:41"), ("k2-index", b"2")])
     (TopicPartition(topic='trades', partition=0), 41, 2)
     """
     marks = marks_of(headers)
@@ -202,7 +202,7 @@ class LetterMessage(NamedTuple):
         return TopicPartition(self.letter.topic, self.letter.partition)
 
     @property
-    def mark(self) -> Mark:
+    def replay_of(self) -> ReplayOf:
         """What its headers say."""
         return self.where, self.letter.offset, self.take
 
@@ -247,7 +247,7 @@ def intended_batch(
     return ReplayBatch(FORMAT, batch, transactional_id, begun_at, partitions)
 
 
-def settled_batch(batch: ReplayBatch, published: Mapping[Mark, int]) -> ReplayBatch | None:
+def settled_batch(batch: ReplayBatch, published: Mapping[ReplayOf, int]) -> ReplayBatch | None:
     """Return the batch with the offsets of its messages, without letters that have none; None if nothing was published.
 
     A transaction is published as a whole, but what a log has may also be the work of another replay of some letters.
@@ -256,7 +256,7 @@ def settled_batch(batch: ReplayBatch, published: Mapping[Mark, int]) -> ReplayBa
     return msgspec.structs.replace(batch, partitions=partitions) if partitions else None
 
 
-def _settled(one: PartitionReplays, published: Mapping[Mark, int]) -> PartitionReplays:
+def _settled(one: PartitionReplays, published: Mapping[ReplayOf, int]) -> PartitionReplays:
     pairs = [
         ((offset, index, taken), published[one.where, offset, taken])
         for offset, index, taken in one.letters

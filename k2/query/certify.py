@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,7 @@ from k2.certificates.page import page
 from k2.certificates.signing import public_key_hex, signed
 from k2.model.wording import format_count
 from k2.ops.settings import Settings
+from k2.ops.version import installed_version
 from k2.query.certified_rows import RowDifference, leaves, register_day, roots, row_differences
 from k2.query.day_facts import DaySelection, day_facts
 from k2.query.engine import Engine, QueryError
@@ -183,7 +183,7 @@ def _statement(
         "table": str(issue.table.metadata.table_uuid),
         "snapshot_id": None if snapshot is None else snapshot.snapshot_id,
         "certified_at": time_text(issue.now),
-        "version": _version(),
+        "version": installed_version() or "of a checkout",
         "previous": None if before is None else _named(before),
     }
 
@@ -262,10 +262,3 @@ def _write_leaves(engine: Engine, selection: DaySelection, paths: Mapping[str, P
         with pq.ParquetWriter(leaves_path(paths[symbol]), first.schema, compression="zstd") as writer:
             for batch in chain([first], batches):
                 writer.write_batch(batch)
-
-
-def _version() -> str:
-    try:
-        return version("k2-trades")
-    except PackageNotFoundError:
-        return "of a checkout"

@@ -15,7 +15,7 @@ from k2.model.dead_letter import Coordinates
 from k2.model.errors import FencedError, NotDeliveredError, SettingsError, StateError, UnreachableError
 from k2.model.progress import TopicPartition
 from k2.model.reasons import Reason
-from k2.model.replay import LetterMessage, Mark, replay_mark
+from k2.model.replay import LetterMessage, ReplayOf, replay_of
 from k2.ops.failpoints import Name, arm
 from k2.ops.settings import Settings, read_settings
 from k2.storage.dead_letters.folders import replay_journal
@@ -23,7 +23,7 @@ from k2.storage.dead_letters.replay_journal import replayed_letters
 from tests.brokers import Broker
 from tests.model.dead_letters import dead_letter
 
-Published = tuple[int, bytes | None, bytes | None, Mark | None]
+Published = tuple[int, bytes | None, bytes | None, ReplayOf | None]
 """Offset, key, value, and the letter that the message replays."""
 
 
@@ -62,7 +62,7 @@ def published(settings: Settings, topic: str) -> list[Published]:
                 if message.error() is not None:
                     return found
                 at = int(message.offset() or 0)
-                found.append((at, message.key(), message.value(), replay_mark(dict(message.headers() or ()).items())))
+                found.append((at, message.key(), message.value(), replay_of(dict(message.headers() or ()).items())))
     finally:
         consumer.close()
 
@@ -104,7 +104,7 @@ def test_a_batch_is_published_once_wherever_a_replay_stops(kafka: Settings, brok
             if rest:
                 replayer.publish(rest)
         found = published(kafka, topic)
-        assert [one[1:] for one in found] == [(b"k", b"v", one.mark) for one in [*first, *second]]
+        assert [one[1:] for one in found] == [(b"k", b"v", one.replay_of) for one in [*first, *second]]
         offsets = replayed_letters(replay_journal(kafka).entries())
         assert [at for where, at in offsets.items() if where.topic == topic] == [one[0] for one in found]
 
@@ -125,7 +125,7 @@ def test_a_second_replay_ends_the_first(kafka: Settings, broker: Broker) -> None
         # What the first meant to publish is there, by the second.
         assert third.looked_up == 1
         assert set(replayed_letters(third.entries)) == {Coordinates(topic, 0, 1), Coordinates(topic, 0, 2)}
-    assert [one[3] for one in published(kafka, topic)] == [letter(topic, 1).mark, letter(topic, 2).mark]
+    assert [one[3] for one in published(kafka, topic)] == [letter(topic, 1).replay_of, letter(topic, 2).replay_of]
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_a_refused_message_publishes_nothing_of_its_batch(kafka: Settings, broke
             replayer.check_partitions({TopicPartition(topic, 7): 3})
         with pytest.raises(SettingsError, match="topic 'absent', from which 1 of the chosen"):
             replayer.check_partitions({TopicPartition("absent", 0): 1})
-    assert [one[3] for one in published(kafka, topic)] == [letter(topic, 1).mark]
+    assert [one[3] for one in published(kafka, topic)] == [letter(topic, 1).replay_of]
 
 
 @pytest.mark.slow
@@ -185,4 +185,4 @@ def test_an_open_transaction_of_others_hides_no_message(
     other.abort_transaction(30)
     with replaying(kafka) as replayer:
         assert replayer.looked_up == 1
-    assert [one[3] for one in published(kafka, topic)] == [letter(topic, 1).mark]
+    assert [one[3] for one in published(kafka, topic)] == [letter(topic, 1).replay_of]

@@ -17,12 +17,12 @@ from k2.model.replay import (
     WHOLE,
     Choice,
     LetterMessage,
-    Mark,
     ReplayBatch,
+    ReplayOf,
     batches,
     intended_batch,
     message_headers,
-    replay_mark,
+    replay_of,
     settled_batch,
     trade_to_take,
     waiting_letters,
@@ -74,7 +74,7 @@ def test_a_letter_waits_until_it_is_replayed(places: list[Coordinates], replayed
 def test_headers_name_the_letter(topic: str, partition: int, offset: int, take: int) -> None:
     """What a replay writes is what the lookup after a crash reads, whatever the topic is called."""
     letter = dead_letter(offset, topic=topic, partition=partition)
-    assert replay_mark(message_headers(letter, take)) == (TopicPartition(topic, partition), offset, take)
+    assert replay_of(message_headers(letter, take)) == (TopicPartition(topic, partition), offset, take)
 
 
 def test_the_venue_of_a_fill_is_named() -> None:
@@ -103,7 +103,7 @@ def test_the_venue_of_a_fill_is_named() -> None:
 )
 def test_other_messages_replay_no_letter(headers: list[tuple[str, str | bytes | None]]) -> None:
     """A fill, a message of someone else, and one that is cut off."""
-    assert replay_mark(headers) is None
+    assert replay_of(headers) is None
 
 
 def test_only_a_conflict_is_about_one_trade() -> None:
@@ -138,8 +138,8 @@ def test_a_batch_records_what_was_published(places: set[Coordinates], data: st.D
     assert set(batch.letters()) == places
     assert ReplayBatch.parse(batch.line()) == batch
     numbers = count(100)
-    published: dict[Mark, int] = {
-        mark: next(numbers) for mark in data.draw(st.sets(st.sampled_from(sorted(batch.marks()))))
+    published: dict[ReplayOf, int] = {
+        one: next(numbers) for one in data.draw(st.sets(st.sampled_from(sorted(batch.replays_of()))))
     }
     settled = settled_batch(batch, published)
     if settled is None:

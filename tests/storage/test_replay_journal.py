@@ -45,7 +45,7 @@ def begun(journal: ReplayJournal, *offsets: int, take: int = WHOLE) -> ReplayBat
 
 def done(journal: ReplayJournal, batch: ReplayBatch, first: int) -> None:
     """Record that the messages of a batch have the offsets from `first` on."""
-    settled = settled_batch(batch, {mark: first + place for place, mark in enumerate(sorted(batch.marks()))})
+    settled = settled_batch(batch, {mark: first + place for place, mark in enumerate(sorted(batch.replays_of()))})
     assert settled is not None
     journal.settle(settled)
 
