@@ -38,7 +38,7 @@ def head(
 
     A gap is otherwise opened by the next trade, or by a heartbeat. The number is published to the topic of the symbol's
     trades. When the job has read it, those numbers up to it that have not arrived are a gap; trades that come later
-    fill it.
+    fill it. If the number was wrong, accept the gap with k2 gaps accept.
     """
     settings = read_settings()
     where = _where(settings, exchange, symbol, topic)

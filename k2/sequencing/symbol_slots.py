@@ -12,7 +12,7 @@ class SymbolSlots:
     """Slots from 0, in the order in which symbols were added."""
 
     def __init__(self, symbol_ids: Iterable[int] = ()) -> None:
-        """Give each of some symbols a slot, in their order; none may occur twice."""
+        """Assign a slot to each of some symbols, in their order; none may occur twice."""
         self.symbol_ids = [*symbol_ids]
         """The symbol id of each slot."""
         self.of: NDArray[np.int32] = np.full(max(self.symbol_ids, default=-1) + 1, -1, dtype=np.int32)
@@ -24,7 +24,7 @@ class SymbolSlots:
         return len(self.symbol_ids)
 
     def add(self, symbols: NDArray[np.int32]) -> int:
-        """Give a slot to each symbol of int32[n] that has none, in the order of their ids; return their number."""
+        """Assign a slot to each symbol of int32[n] that has none, in the order of their ids; return their number."""
         highest = int(symbols.max())
         if highest >= len(self.of):
             self.of = np.pad(self.of, (0, 2 * (highest + 1) - len(self.of)), constant_values=-1)
