@@ -108,6 +108,7 @@ class Filling:
                 "index": pa.array(np.zeros(count, dtype=np.int32)),
                 "kafka_timestamp": stamps,
                 "origin": pa.nulls(count, pa.string()),
+                "first_sequence": pa.nulls(count, pa.int64()),
             }
         )
 

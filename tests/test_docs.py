@@ -179,6 +179,15 @@ def test_named_tests_exist(subtests: pytest.Subtests) -> None:
             assert f"def {name}(" in (ROOT / "tests" / path).read_text(encoding="utf-8")
 
 
+def test_benchmarks_are_in_the_readme() -> None:
+    """Each module that names its command has a row, and each command that a page names is that of a module."""
+    command = re.compile(r"`python -m benchmarks\.(\w+)")
+    modules = {path.stem: ast.get_docstring(ast.parse(path.read_text())) for path in (ROOT / "benchmarks").glob("*.py")}
+    named = {name for name, text in modules.items() if text and name in command.findall(text)}
+    assert {*re.findall(rf"^\| {command.pattern}", README.read_text(encoding="utf-8"), re.MULTILINE)} == named
+    assert {name for page in PAGES for name in command.findall(page.read_text(encoding="utf-8"))} <= named
+
+
 def test_docstring_examples_run(subtests: pytest.Subtests) -> None:
     """Docstring examples print what they show, those of compiled rules included."""
     for path in (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))):

@@ -151,8 +151,8 @@ def missing_of_span(
 def missing_ranges(engine: Engine) -> Mapping[SessionKey, Ranges]:
     """Return the missing ranges of each session, by the events registered in the engine as `sequence_events`.
 
-    They are the open and accepted ones of `gaps`, without times, which would cost a start seconds for each 100,000
-    events: for the rules a number that was accepted is missing, so that a late trade still fills its gap.
+    They are the open and accepted ones of `gaps`, without times, which a start does not need and would wait for. For
+    the rules a number that was accepted is missing, so that a late trade still fills its gap.
     """
     ranges: defaultdict[SessionKey, list[tuple[int, int]]] = defaultdict(list)
     for row in engine.query(_MISSING):

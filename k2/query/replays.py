@@ -65,7 +65,7 @@ def replay_sentence(counts: ReplayCounts) -> str:
 
 
 class LetterPlaces:
-    """Collects the coordinates of dead letters that pass, as columns of 24 bytes a letter."""
+    """Collects the coordinates of dead letters that pass, as columns of 20 bytes a letter."""
 
     def __init__(self) -> None:
         self._topics: dict[str, int] = {}
