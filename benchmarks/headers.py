@@ -1,29 +1,27 @@
 """CPU microseconds per message of the look for headers: `python -m benchmarks.headers [--messages N] [--rounds N]`.
 
-Messages without headers are read from one partition, as the job reads them, and with the look left out. Rounds of both
-alternate, so that drift of the machine affects both equally. Shown are the medians of the thread that polls, which
-copies the messages, and of the whole process, in which librdkafka fetches them; last, the medians of the differences
-between the rounds of a pair. The broker is the broker of the tests.
+The same messages are read from two topics, as the job reads them: without headers, and each with a header that is not
+of the job, such as one of tracing. Rounds of both alternate, so that drift of the machine affects both equally. Shown
+are the medians of the thread that polls, which copies the messages, and of the whole process, in which librdkafka
+fetches them. The broker is the broker of the tests.
 """
 
 import argparse
 import statistics
 import time
-from collections.abc import Mapping
 from typing import Final, NamedTuple
-from unittest.mock import patch
 
-from benchmarks.job import fill
+from benchmarks.job import market
 from k2.kafka.client import KafkaClient
-from k2.kafka.librdkafka import PartitionQueue
+from k2.kafka.producer import Headers, TradeProducer
 from k2.kafka.reader import ColumnReader
-from k2.model.origin import MessageMarks
 from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings, read_settings
 from tests.brokers import own_broker
 
 SYMBOLS: Final = 10
 POLL_PAUSE_SECONDS: Final = 0.01
+KINDS: Final[dict[str, Headers]] = {"without headers": (), "with another": (("traceparent", b"00-0af7651916cd43dd"),)}
 
 
 class Cost(NamedTuple):
@@ -34,32 +32,28 @@ class Cost(NamedTuple):
 
 
 def main() -> None:
-    """Fill a topic, read it both ways in turn, and print what a message costs."""
+    """Fill two topics, read them in turn, and print what a message costs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.headers", description=__doc__)
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    looking, leaving = list[Cost](), list[Cost]()
     with own_broker() as broker:
-        topic = broker.topic(partitions=1)
-        fill(broker, topic, arguments.messages, SYMBOLS)
         settings = read_settings({}, bootstrap_servers=broker.bootstrap_servers)
-        read(settings, topic, arguments.messages)  # compile before the measurement
-        for _ in range(arguments.rounds):
-            looking.append(read(settings, topic, arguments.messages))
-            with patch.object(PartitionQueue, "_marks", no_marks):
-                leaving.append(read(settings, topic, arguments.messages))
-    print(f"broker: {broker.name}; {arguments.messages:,} messages without headers, {arguments.rounds} rounds")
-    pairs = zip(looking, leaving, strict=True)
-    differences = [Cost(one.thread - other.thread, one.process - other.process) for one, other in pairs]
-    for what, costs in (("as it is", looking), ("without the look", leaving), ("the look", differences)):
+        topics = {kind: broker.topic(partitions=1) for kind in KINDS}
+        for kind, headers in KINDS.items():
+            with TradeProducer(settings, topics[kind]) as producer:
+                for key, value in market(arguments.messages, SYMBOLS):
+                    producer.send(key, value, headers=headers)
+            read(settings, topics[kind], arguments.messages)  # compile before the measurement
+        rounds = [
+            {kind: read(settings, topic, arguments.messages) for kind, topic in topics.items()}
+            for _ in range(arguments.rounds)
+        ]
+    print(f"broker: {broker.name}; {arguments.messages:,} messages, {arguments.rounds} rounds")
+    for kind in KINDS:
+        costs = [one[kind] for one in rounds]
         thread, process = (statistics.median(times) * 1e6 / arguments.messages for times in zip(*costs, strict=True))
-        print(f"{what:<16}  thread {thread:.3f} us, process {process:.3f} us of CPU per message")
-
-
-def no_marks(_queue: PartitionQueue, _count: int) -> Mapping[int, MessageMarks]:
-    """Return no marks, without a look at the messages."""
-    return {}
+        print(f"{kind:<16}  thread {thread:.3f} us, process {process:.3f} us of CPU per message")
 
 
 def read(settings: Settings, topic: str, messages: int) -> Cost:

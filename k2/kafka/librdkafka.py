@@ -17,12 +17,18 @@ from typing import Any, Final, NamedTuple
 
 import confluent_kafka
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils, config
-from numba.extending import intrinsic
+from numba.core import config
 from numpy.typing import NDArray
 
+from k2.kafka.native_calls import (
+    call_destroy,
+    call_headers,
+    call_last_header,
+    call_timestamp,
+    copy,
+    load_int32,
+    load_int64,
+)
 from k2.model.compiled import compiled
 from k2.model.origin import HEADERS, MessageMarks, marks_of
 
@@ -40,91 +46,12 @@ _PAYLOAD_SIZE: Final = 32
 _KEY: Final = 40
 _KEY_SIZE: Final = 48
 _OFFSET: Final = 56
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _load_int64(_context: Any, address: Any) -> Any:
-    """Load an int64 from an address."""
-
-    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        word = ir.IntType(64)
-        return builder.load(builder.inttoptr(arguments[0], word.as_pointer()))
-
-    return types.int64(types.uint64), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _load_int32(_context: Any, address: Any) -> Any:
-    """Load an int32 from an address."""
-
-    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        word = ir.IntType(32)
-        return builder.load(builder.inttoptr(arguments[0], word.as_pointer()))
-
-    return types.int32(types.uint64), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _copy(_context: Any, target: Any, source: Any, size: Any) -> Any:
-    """Copy bytes between addresses (memcpy)."""
-
-    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        byte = ir.IntType(8).as_pointer()
-        to, start = (builder.inttoptr(argument, byte) for argument in arguments[:2])
-        cgutils.raw_memcpy(builder, to, start, arguments[2], 1)
-        return _context.get_dummy_value()
-
-    return types.void(types.uint64, types.uint64, types.uint64), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _call_timestamp(_context: Any, function: Any, message: Any) -> Any:
-    """Call `rd_kafka_message_timestamp(message, NULL)`. The address is an argument so that the loop can be cached."""
-
-    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        word = ir.IntType(64)
-        called = builder.inttoptr(arguments[0], ir.FunctionType(word, [word, word]).as_pointer())
-        return builder.call(called, [arguments[1], ir.Constant(word, 0)])
-
-    return types.int64(types.uint64, types.uint64), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _call_destroy(_context: Any, function: Any, message: Any) -> Any:
-    """Call `rd_kafka_message_destroy(message)`. The address is an argument, as above."""
-
-    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        word = ir.IntType(64)
-        called = builder.inttoptr(arguments[0], ir.FunctionType(ir.VoidType(), [word]).as_pointer())
-        builder.call(called, [arguments[1]])
-        return _context.get_dummy_value()
-
-    return types.void(types.uint64, types.uint64), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _call_headers(_context: Any, function: Any, message: Any, target: Any) -> Any:
-    """Call `rd_kafka_message_headers(message, target)`; 0 if the message has headers. The address is an argument."""
-
-    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        word = ir.IntType(64)
-        called = builder.inttoptr(arguments[0], ir.FunctionType(ir.IntType(32), [word, word]).as_pointer())
-        return builder.call(called, [arguments[1], arguments[2]])
-
-    return types.int32(types.uint64, types.uint64, types.uint64), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _call_last_header(_context: Any, function: Any, headers: Any, name: Any, target: Any) -> Any:
-    """Call `rd_kafka_header_get_last(headers, name, target, target + 8)`; 0 if there is a header of this name."""
-
-    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        word = ir.IntType(64)
-        called = builder.inttoptr(arguments[0], ir.FunctionType(ir.IntType(32), [word] * 4).as_pointer())
-        size = builder.add(arguments[3], ir.Constant(word, 8))
-        return builder.call(called, [*arguments[1:], size])
-
-    return types.int32(types.uint64, types.uint64, types.uint64, types.uint64), codegen
+# Offsets of fields that rdkafka.h does not have (rd_kafka_msg_t, in rdkafka_msg.h): the bytes of the headers as they
+# were read, which follow the value in Kafka's record format.
+_HEADERS_SIZE: Final = 120
+_HEADERS: Final = 128
+_SIZE_OF_NO_HEADERS: Final = 1
+"""Bytes of a record without headers: their count, 0, as a varint."""
 
 
 class _HeaderSearch(NamedTuple):
@@ -143,13 +70,23 @@ class _HeaderSearch(NamedTuple):
 
 
 @compiled
-def _has_header(message: np.uint64, search: _HeaderSearch) -> bool:
-    """Return whether a message has one of the headers; most have none, and those of others are not read in Python."""
-    if _call_headers(search.headers_function, message, search.target) != 0:
+def _has_header(message: np.uint64, value_size: int, search: _HeaderSearch) -> bool:
+    """Return whether a message has one of the headers; those of others are not read in Python.
+
+    librdkafka takes 0.1 us to say that a message has none, so that is seen from its bytes. Only if the private fields
+    are where they are expected do they point to the end of the value; otherwise librdkafka is asked.
+    """
+    end = load_int64(message + np.uint64(_PAYLOAD)) + value_size
+    if (
+        load_int64(message + np.uint64(_HEADERS)) == end
+        and load_int32(message + np.uint64(_HEADERS_SIZE)) == _SIZE_OF_NO_HEADERS
+    ):
         return False
-    headers = np.uint64(_load_int64(search.target))
+    if call_headers(search.headers_function, message, search.target) != 0:
+        return False
+    headers = np.uint64(load_int64(search.target))
     for name in search.names:
-        if _call_last_header(search.last_function, headers, name, search.target) == 0:
+        if call_last_header(search.last_function, headers, name, search.target) == 0:
             return True
     return False
 
@@ -176,17 +113,17 @@ def _read_fields(
     total, found_count = 0, 0
     for message_idx in range(count):
         message = pointers[message_idx]
-        errors[message_idx] = _load_int32(message)
-        offsets[message_idx] = _load_int64(message + np.uint64(_OFFSET))
-        timestamps_ms[message_idx] = _call_timestamp(timestamp_function, message)
-        value_size = _load_int64(message + np.uint64(_PAYLOAD_SIZE))
-        key_size = _load_int64(message + np.uint64(_KEY_SIZE))
-        has_value = _load_int64(message + np.uint64(_PAYLOAD)) != 0
-        has_key = _load_int64(message + np.uint64(_KEY)) != 0
+        errors[message_idx] = load_int32(message)
+        offsets[message_idx] = load_int64(message + np.uint64(_OFFSET))
+        timestamps_ms[message_idx] = call_timestamp(timestamp_function, message)
+        value_size = load_int64(message + np.uint64(_PAYLOAD_SIZE))
+        key_size = load_int64(message + np.uint64(_KEY_SIZE))
+        has_value = load_int64(message + np.uint64(_PAYLOAD)) != 0
+        has_key = load_int64(message + np.uint64(_KEY)) != 0
         sizes[message_idx] = value_size if has_value else -1
         sizes[count + message_idx] = key_size if has_key else -1
         total += (value_size if has_value else 0) + (key_size if has_key else 0)
-        if errors[message_idx] == 0 and _has_header(message, search):
+        if errors[message_idx] == 0 and _has_header(message, value_size, search):
             search.found[found_count], found_count = message_idx, found_count + 1
     return total, found_count
 
@@ -210,15 +147,15 @@ def _move_bytes(
         value_size, key_size = sizes[message_idx], sizes[count + message_idx]
         starts[message_idx] = position
         if value_size > 0:
-            source = np.uint64(_load_int64(message + np.uint64(_PAYLOAD)))
-            _copy(data_address + np.uint64(position), source, np.uint64(value_size))
+            source = np.uint64(load_int64(message + np.uint64(_PAYLOAD)))
+            copy(data_address + np.uint64(position), source, np.uint64(value_size))
             position += value_size
         starts[count + message_idx] = position
         if key_size > 0:
-            source = np.uint64(_load_int64(message + np.uint64(_KEY)))
-            _copy(data_address + np.uint64(position), source, np.uint64(key_size))
+            source = np.uint64(load_int64(message + np.uint64(_KEY)))
+            copy(data_address + np.uint64(position), source, np.uint64(key_size))
             position += key_size
-        _call_destroy(destroy_function, message)
+        call_destroy(destroy_function, message)
 
 
 class Fetched(NamedTuple):
