@@ -13,6 +13,8 @@ import msgspec
 
 from k2.fill.forms import forms
 from k2.fill.ranges import Range, count, within
+from k2.venues import VENUES
+from k2.venues.table_fill import Fill
 
 __all__ = ["Gap", "NextPage", "Plan", "Request", "Uncovered", "make_plan", "sources"]
 
@@ -60,8 +62,6 @@ class _Rest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     limit: int
     requests_per_minute: int
     weight: int = 1
-    days_max: int | None = None
-    """Age in days from which trades are no longer given."""
     next: NextPage | None = None
 
 
@@ -145,6 +145,7 @@ def make_plan(gaps: Iterable[Gap], now: datetime) -> Plan:
     """
     requests: list[Request] = []
     uncovered: list[Uncovered] = []
+    fill_of = cache(VENUES.fill_of)
     for (exchange, symbol), found in groupby(sorted(gaps, key=lambda gap: gap[:4]), key=lambda gap: gap[:2]):
         of_symbol = [*found]
         source = next(
@@ -153,7 +154,7 @@ def make_plan(gaps: Iterable[Gap], now: datetime) -> Plan:
         if source is None:
             uncovered += [_uncovered(gap, "no request of this exchange is known") for gap in of_symbol]
             continue
-        by_rest, by_archive, left = _divided(source, of_symbol, now)
+        by_rest, by_archive, left = _divided(source, of_symbol, now, fill_of(exchange))
         uncovered += left
         requests += [*_archive_requests(source, by_archive), *_rest_requests(source, by_rest, now)]
     return Plan(now, requests, uncovered)
@@ -163,11 +164,13 @@ def _uncovered(gap: Gap, reason: str) -> Uncovered:
     return Uncovered(gap.exchange, gap.symbol, gap.first, gap.last, gap.last - gap.first + 1, reason)
 
 
-def _divided(source: Source, gaps: Sequence[Gap], now: datetime) -> tuple[list[Gap], list[Gap], list[Uncovered]]:
+def _divided(
+    source: Source, gaps: Sequence[Gap], now: datetime, fill: Fill | None
+) -> tuple[list[Gap], list[Gap], list[Uncovered]]:
     """Decide for each gap whether REST or archives give it."""
     by_rest, by_archive, left = list[Gap](), list[Gap](), list[Uncovered]()
     for gap in gaps:
-        reason = _rest_refusal(source.rest, gap, now)
+        reason = _rest_refusal(source.rest, gap, now, None if fill is None else fill.days)
         days = _days(source.archive, gap)
         is_archived = bool(days) and source.archive is not None and days[-1] < _day(source.archive, now)
         is_large = source.rest is not None and gap.last - gap.first >= PAGES_PER_DAY_MAX * source.rest.limit * len(days)
@@ -184,12 +187,12 @@ def _divided(source: Source, gaps: Sequence[Gap], now: datetime) -> tuple[list[G
     return [gap for gap in by_rest if gap not in also], sorted(by_archive + also), left
 
 
-def _rest_refusal(rest: _Rest | None, gap: Gap, now: datetime) -> str:
+def _rest_refusal(rest: _Rest | None, gap: Gap, now: datetime, days_max: int | None) -> str:
     if rest is None:
         return "the venue has no REST answer for it"
     since = gap.start or gap.end
-    if rest.days_max is not None and since is not None and now - since > timedelta(days=rest.days_max):
-        return f"the venue gives trades of the last {rest.days_max} days only"
+    if days_max is not None and since is not None and now - since > timedelta(days=days_max):
+        return f"the venue gives trades of the last {days_max} days only"
     if (pages := (gap.last - gap.first) // rest.limit + 1) > PAGES_MAX:
         # A number that was named by mistake must not become more requests than memory has room for.
         return f"it would take {pages:,} requests of REST"

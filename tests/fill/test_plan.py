@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from k2.cli.gap_export import curl_lines
 from k2.fill.plan import Gap, Plan, make_plan, sources
 from k2.fill.ranges import Range, merged
+from k2.venues import VENUES
 
 DOCS = Path(__file__).parents[2] / "docs" / "backfill.md"
 NOW = datetime(2026, 11, 30, 15, tzinfo=UTC)
@@ -109,6 +110,26 @@ def test_what_no_request_gives_is_said(gap: Gap, reason: str) -> None:
     made = plan([gap])
     assert not made.requests
     assert reason in made.uncovered[0].reason
+
+
+def test_the_table_of_a_venue_says_how_old_trades_may_be(tmp_path: Path) -> None:
+    """Also that of a user, in the place of a built-in one."""
+    file = tmp_path / "gate.toml"
+    file.write_text('name = "gate"\nextends = "gate"\nreplaces = true\n[fill]\ndays = 7\n', encoding="utf-8")
+    old = Gap("gate", "X", 1, 2, NOW - timedelta(days=8), LATER)
+    assert len(plan([old]).requests) == 1
+    VENUES.use_tables(str(file))
+    try:
+        (left,) = plan([old]).uncovered
+    finally:
+        VENUES.use_tables("")
+    assert left.reason == "the venue gives trades of the last 7 days only"
+
+
+def test_coin_margined_futures_are_as_old_as_those_of_their_exchange() -> None:
+    """Then an archive has them."""
+    gap = Gap("binance-futures", "BTCUSD_PERP", 1, 2, NOW - timedelta(days=91), NOW - timedelta(days=91))
+    assert [request.kind for request in plan([gap]).requests] == ["archive"]
 
 
 EXCHANGES = st.sampled_from([source.exchange for source in sources()])
