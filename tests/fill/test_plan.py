@@ -79,6 +79,8 @@ def test_numbers_that_several_sessions_miss_are_requested_once() -> None:
     gaps = [Gap("coinbase", "A-B", *one, YESTERDAY, LATER) for one in ((1, 2_500), (2, 3), (2_400, 2_600))]
     covers = [one for request in plan(gaps).requests for one in request.covers]
     assert covers == [Range(1, 1_000), Range(1_001, 2_000), Range(2_001, 2_500), Range(2_501, 2_600)]
+    alike = [Gap("binance", "X", 1, 100_000, start, YESTERDAY) for start in (YESTERDAY, None)]
+    assert [request.kind for request in plan(alike).requests] == ["archive"]
 
 
 @pytest.mark.parametrize("exchange", ["binance", "kraken"])
